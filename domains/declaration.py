@@ -1,0 +1,164 @@
+"""The declaration of a domain: events, state, upcasters, snapshot rule, routes."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
+
+import msgspec
+
+from snapshot_rules import Rule
+from topics.codec import convert, refusal
+from topics.errors import EventfleetError, Unreadable
+from topics.event import DomainName, EventRecord
+
+Data = dict[str, Any]
+Upcaster = Callable[[Data], Data]
+S = TypeVar("S", bound="State")
+
+
+# Frozen at run time for every subclass, without each having to say so to a type checker.
+_FROZEN: dict[str, Any] = {"frozen": True}
+
+
+class Event(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, **_FROZEN):
+    """Base of a payload type; the class's name is the event type. Fields may carry constraints."""
+
+
+class State(msgspec.Struct, kw_only=True, **_FROZEN):
+    """Base of an aggregate's state; every field needs a default, for the state before any event."""
+
+
+class Recorded(msgspec.Struct, frozen=True):
+    """The payload of any event in a schema-free domain."""
+
+    type: str
+    data: Data
+
+
+class DeclarationError(EventfleetError):
+    """A domain is declared wrongly."""
+
+
+def any_event(event: EventRecord) -> bool:
+    """The filter of a route that takes every event."""
+    return True
+
+
+@dataclass(frozen=True)
+class Route:
+    """Events of `types` (all, when empty) for which `when` holds go to the topic `to`.
+
+    `when` sees the event with its payload lifted to the newest schema. Events keep their key, so
+    they stay in version order per aggregate.
+    """
+
+    to: str
+    types: frozenset[type[Event] | str] = frozenset()
+    when: Callable[[EventRecord], bool] = any_event
+
+    @property
+    def names(self) -> frozenset[str]:
+        return frozenset(t if isinstance(t, str) else t.__name__ for t in self.types)
+
+
+@dataclass(frozen=True)
+class Domain(Generic[S]):
+    """One domain. Without `events` it is schema-free: evolve gets `Recorded`.
+
+    `upcasters[E]` lifts payloads of E one schema version each: the first from 1 to 2, and so on;
+    the newest schema version of E is therefore one more than their number. Change `state_version`
+    whenever `state` or `evolve` change their meaning: snapshots of another one are rebuilt.
+    """
+
+    name: str
+    state: type[S]
+    evolve: Callable[[S, Any], S]
+    events: Sequence[type[Event]] = ()
+    upcasters: Mapping[type[Event], Sequence[Upcaster]] = field(default_factory=dict)
+    snapshot: Rule | None = None
+    routes: Sequence[Route] = ()
+    state_version: int = 1
+    _known: dict[str, type[Event]] = field(default_factory=dict, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        try:
+            msgspec.convert(self.name, DomainName)
+            self.state()
+        except (msgspec.ValidationError, TypeError) as error:
+            raise DeclarationError(f"domain {self.name!r}: {error}") from None
+        known = self._known
+        known.update((kind.__name__, kind) for kind in self.events)
+        if len(known) != len(self.events):
+            raise DeclarationError(f"domain {self.name}: two events have the same name")
+        strangers = [kind.__name__ for kind in self.upcasters if kind not in self.events]
+        if self.events:
+            strangers += [n for route in self.routes for n in route.names if n not in known]
+        if strangers:
+            raise DeclarationError(f"domain {self.name}: not among its events: {strangers}")
+
+    @property
+    def schema_free(self) -> bool:
+        return not self.events
+
+    def newest(self, event_type: str) -> int:
+        """The newest schema version of an event type. Unreadable when the type is not declared."""
+        kind = self._kind(event_type)
+        return 1 if kind is None else 1 + len(self.upcasters.get(kind, ()))
+
+    def lift(self, event: EventRecord) -> EventRecord:
+        """The event with its payload in the newest schema; what an upcaster raises passes through.
+
+        Unreadable for an undeclared type or a schema version not known yet.
+        """
+        newest = self.newest(event.type)
+        if event.schema_version == newest:
+            return event
+        if event.schema_version > newest:
+            known = f"the newest known of {event.type} is {newest}"
+            raise Unreadable("schemaversion", f"is {event.schema_version}, {known}")
+        data = event.data
+        for upcast in self.upcasters[self._known[event.type]][event.schema_version - 1 :]:
+            data = upcast(data)
+        return msgspec.structs.replace(event, data=data, schema_version=newest)
+
+    def payload(self, event: EventRecord) -> Event | Recorded:
+        """What evolve gets: the lifted payload, validated. Unreadable names the field."""
+        kind = self._kind(event.type)
+        if kind is None:
+            return Recorded(event.type, event.data)
+        return convert(self.lift(event).data, kind, at="data")
+
+    def check(self, event: EventRecord) -> None:
+        """Unreadable unless the event belongs here and its payload fits its schema."""
+        if event.domain != self.name:
+            raise Unreadable("source", f"is {event.domain!r}, not {self.name!r}")
+        self.payload(event)
+
+    def fold(self, state: S, event: EventRecord) -> S:
+        """The state after one event; what evolve or an upcaster raises passes through."""
+        after = self.evolve(state, self.payload(event))
+        if not isinstance(after, self.state):
+            name = type(after).__name__
+            raise TypeError(f"evolve returned {name} for {event.type}, not {self.state.__name__}")
+        return after
+
+    def freeze(self, state: S) -> Data:
+        """The state as plain JSON values, for a snapshot."""
+        plain: Data = msgspec.to_builtins(state, str_keys=True)
+        return plain
+
+    def thaw(self, state: Data) -> S:
+        """The state back from a snapshot. Unreadable when it no longer fits."""
+        try:
+            return msgspec.convert(state, self.state, str_keys=True)
+        except msgspec.ValidationError as error:
+            raise refusal(error, "state") from None
+
+    def _kind(self, event_type: str) -> type[Event] | None:
+        if self.schema_free:
+            return None
+        try:
+            return self._known[event_type]
+        except KeyError:
+            known = ", ".join(sorted(self._known))
+            raise Unreadable("type", f"{event_type!r} is not one of {known}") from None

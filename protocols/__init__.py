@@ -1,0 +1,1 @@
+"""What each role does with one chunk: plain coroutines over the contracts, without a clock."""

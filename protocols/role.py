@@ -1,0 +1,59 @@
+"""What every role is to the worker that runs it, and the faults that stop one."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Protocol
+
+from topics.errors import EventfleetError
+from topics.record import LogRecord
+
+
+@dataclass
+class Report:
+    """What one chunk came to, in events (or records); reports can be added."""
+
+    stored: int = 0
+    repeated: int = 0
+    dead_letters: int = 0
+    superseded: int = 0
+    emitted: int = 0
+    snapshots: int = 0
+    too_large: int = 0
+
+    def __iadd__(self, other: "Report") -> "Report":
+        for field in fields(self):
+            setattr(self, field.name, getattr(self, field.name) + getattr(other, field.name))
+        return self
+
+
+class Poison(EventfleetError):
+    """An event whose evolve, upcaster or route raised: the role stops, the offset stays."""
+
+    def __init__(
+        self, role: str, domain: str, aggregate_id: str, version: int, offset: int, cause: Exception
+    ) -> None:
+        where = f"{domain} {aggregate_id!r} version {version} at offset {offset}"
+        super().__init__(f"{role} can't go on: {where}: {type(cause).__name__}: {cause}")
+
+
+class Role(Protocol):
+    """One role over one source partition of one domain; its calls never overlap.
+
+    Fenced means: give the partition up until it is reassigned. Unavailable: `open` again, from
+    there. Any other error, `Poison` and `Misconfigured` among them, stops the process.
+    """
+
+    async def open(self) -> int:
+        """Become the partition's owner; the offset to read from."""
+
+    async def chunk(self, records: Sequence[LogRecord], next_offset: int) -> Report:
+        """Make everything that follows of these records durable, and then move the offset.
+
+        `next_offset` is the offset after the last record (control records may lie before it).
+        """
+
+    async def tick(self) -> Report:
+        """What is due without a record; called between chunks, about once a second."""
+
+    async def close(self) -> None:
+        """Let the partition go. Never raises."""

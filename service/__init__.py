@@ -1,0 +1,1 @@
+"""What programs call: queries now, commands and HTTP on the same ground."""

@@ -1,0 +1,144 @@
+"""Snapshot rules: what has happened since the last snapshot decides whether a new one is due."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+
+@dataclass(frozen=True)
+class Since:
+    """What happened to one aggregate since its last snapshot (or since its beginning).
+
+    `time` is when that snapshot was taken, or when the oldest event after it happened if there is
+    none; `types` and `size` are of the events since: their types, and their payloads' bytes.
+    """
+
+    version: int
+    snapshot_version: int
+    time: datetime
+    now: datetime
+    types: frozenset[str]
+    size: int
+
+
+class Rule:
+    """A condition on `Since`; combine with `|`, `&` and `~`. Nothing is due without a new event."""
+
+    #: Whether the mere passing of time can make it due.
+    timed = False
+
+    def due(self, since: Since) -> bool:
+        return since.version > since.snapshot_version and self.holds(since)
+
+    def holds(self, since: Since) -> bool:
+        raise NotImplementedError
+
+    def __or__(self, other: "Rule") -> "Rule":
+        return Either(self, other)
+
+    def __and__(self, other: "Rule") -> "Rule":
+        return Both(self, other)
+
+    def __invert__(self) -> "Rule":
+        return Not(self)
+
+
+@dataclass(frozen=True)
+class every(Rule):
+    """Due after `events` further events."""
+
+    events: int
+
+    def __post_init__(self) -> None:
+        if self.events < 1:
+            raise ValueError(f"every: {self.events} events, at least 1 is needed")
+
+    def holds(self, since: Since) -> bool:
+        return since.version - since.snapshot_version >= self.events
+
+
+@dataclass(frozen=True)
+class on(Rule):
+    """Due after an event of one of these types (names or payload classes)."""
+
+    types: frozenset[str]
+
+    def __init__(self, *types: str | type) -> None:
+        names = frozenset(t if isinstance(t, str) else t.__name__ for t in types)
+        if not names:
+            raise ValueError("on: at least one event type is needed")
+        object.__setattr__(self, "types", names)
+
+    def holds(self, since: Since) -> bool:
+        return not self.types.isdisjoint(since.types)
+
+
+@dataclass(frozen=True)
+class size(Rule):
+    """Due once the payloads since the last snapshot have this many bytes."""
+
+    bytes: int
+
+    def __post_init__(self) -> None:
+        if self.bytes < 1:
+            raise ValueError(f"size: {self.bytes} bytes, at least 1 is needed")
+
+    def holds(self, since: Since) -> bool:
+        return since.size >= self.bytes
+
+
+@dataclass(frozen=True)
+class After(Rule):
+    """Due once the last snapshot, or the oldest event without one, is this old."""
+
+    age: timedelta
+
+    timed = True
+
+    def holds(self, since: Since) -> bool:
+        return since.now - since.time >= self.age
+
+
+def after(*, days: float = 0, hours: float = 0, minutes: float = 0, seconds: float = 0) -> Rule:
+    """Due once the last snapshot, or the oldest event without one, is this old."""
+    age = timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds)
+    if age <= timedelta():
+        raise ValueError(f"after: {age} is not a time to wait")
+    return After(age)
+
+
+@dataclass(frozen=True)
+class Either(Rule):
+    left: Rule
+    right: Rule
+
+    @property
+    def timed(self) -> bool:  # type: ignore[override]
+        return self.left.timed or self.right.timed
+
+    def holds(self, since: Since) -> bool:
+        return self.left.holds(since) or self.right.holds(since)
+
+
+@dataclass(frozen=True)
+class Both(Rule):
+    left: Rule
+    right: Rule
+
+    @property
+    def timed(self) -> bool:  # type: ignore[override]
+        return self.left.timed or self.right.timed
+
+    def holds(self, since: Since) -> bool:
+        return self.left.holds(since) and self.right.holds(since)
+
+
+@dataclass(frozen=True)
+class Not(Rule):
+    rule: Rule
+
+    @property
+    def timed(self) -> bool:  # type: ignore[override]
+        return self.rule.timed
+
+    def holds(self, since: Since) -> bool:
+        return not self.rule.holds(since)

@@ -1,0 +1,1 @@
+"""The contracts of stores, log, clock and ids, and what stands behind them."""

@@ -1,0 +1,274 @@
+"""Every contract of this room, documented here once; implementations add no promises.
+
+Each implementation passes `tests/contract`. All methods may raise `Unavailable`; all bound their
+own time. Sequences are small enough for memory unless a method says that it is paged.
+"""
+
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, NamedTuple, Protocol
+
+from topics.declaration import TopicSpec
+from topics.event import EventRecord, Position
+from topics.record import LogRecord, Outgoing
+
+# Event store
+
+
+class Head(NamedTuple):
+    """The latest stored event of an aggregate; `placed` is the highest version with a position."""
+
+    version: int
+    event_id: str
+    placed: int
+
+
+NO_HEAD = Head(0, "", 0)
+
+
+@dataclass(frozen=True)
+class Insert:
+    """Store an event that has its version and position."""
+
+    event: EventRecord
+
+
+@dataclass(frozen=True)
+class Place:
+    """Give an event that is stored without a position its position, unless it has one by now."""
+
+    event: EventRecord
+    position: Position
+
+
+Write = Insert | Place
+
+
+class Page(NamedTuple):
+    """Some items of a longer listing, and the opaque cursor to go on from (also when empty)."""
+
+    items: list[Any]
+    cursor: str
+
+
+class EventStore(Protocol):
+    """The events of one domain, ordered by version within each aggregate."""
+
+    async def prepare(self) -> None:
+        """Make and verify the indexes. Misconfigured names a missing or weaker one."""
+
+    async def write(self, writes: Sequence[Write]) -> None:
+        """Do the writes in order, durably (majority, journal), up to the first that clashes.
+
+        Duplicate carries the index of the clashing write; those before it are done. A Place of an
+        event that has a position already does nothing and is no error.
+        """
+
+    async def put(self, events: Sequence[EventRecord], partition: int) -> None:
+        """Store events of one aggregate, with versions, without positions: all or none.
+
+        They count as unplaced in `partition` until a Place. Duplicate when an id or version
+        is taken.
+        """
+
+    async def find(self, event_ids: Collection[str]) -> dict[str, EventRecord]:
+        """The stored events among these ids; one query. Reads what a majority has."""
+
+    async def heads(self, aggregate_ids: Collection[str]) -> dict[str, Head]:
+        """The heads of those aggregates that have events; one query for all."""
+
+    async def unplaced(self, aggregate_ids: Collection[str]) -> list[EventRecord]:
+        """The events of these aggregates that have no position, by aggregate and version."""
+
+    async def placed_at(self, positions: Collection[Position]) -> list[EventRecord]:
+        """All events placed at these positions, by position and version."""
+
+    async def sweep(self, partition: int, limit: int) -> list[EventRecord]:
+        """Up to `limit` unplaced events of a partition, by aggregate and version."""
+
+    def read(
+        self,
+        aggregate_id: str,
+        after: int = 0,
+        upto: int | None = None,
+        limit: int | None = None,
+        types: Collection[str] | None = None,
+    ) -> AsyncIterator[EventRecord]:
+        """Events with after < version <= upto, in version order, streamed."""
+
+    async def feed(self, cursor: str, limit: int) -> Page:
+        """Placed events of the whole domain from a cursor on ("" is the beginning): EventRecords.
+
+        In position and version order within each partition; nothing that is placed later is missed
+        by going on from the cursor. Misconfigured for a cursor that this store did not give.
+        """
+
+    async def aggregates(self, cursor: str, limit: int, partition: int | None = None) -> Page:
+        """Ids of aggregates (of one partition, where given) in id order, paged: strings."""
+
+    async def count(self) -> int:
+        """How many events are stored."""
+
+    async def epoch(self) -> int:
+        """The domain's epoch: 0 until raised."""
+
+    async def raise_epoch(self) -> int:
+        """Raise the epoch, after `<domain>.events` was made anew, and answer the new one."""
+
+    async def placed_in(self, partition: int, epoch: int) -> bool:
+        """Whether any event is placed from this partition in this epoch."""
+
+
+# Snapshot store
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The state of an aggregate at a version. `taken_at` is when it was saved."""
+
+    aggregate_id: str
+    version: int
+    state: dict[str, Any]
+    state_version: int
+    taken_at: datetime
+
+
+class SnapshotStore(Protocol):
+    """The last snapshots of each aggregate of one domain."""
+
+    async def prepare(self) -> None:
+        """Make and verify the indexes. Misconfigured names a missing or weaker one."""
+
+    async def save(self, snapshots: Sequence[Snapshot]) -> None:
+        """Save in one bulk and keep the last K of each aggregate.
+
+        One that exists already (same aggregate, version, state version) stays as it is; an older
+        one than those kept changes nothing that `latest` answers.
+        """
+
+    async def latest(
+        self, aggregate_ids: Collection[str], state_version: int
+    ) -> dict[str, Snapshot]:
+        """The newest snapshot of each that has one with this state version; one query for all."""
+
+    async def at(self, aggregate_id: str, version: int, state_version: int) -> Snapshot | None:
+        """The newest snapshot at or below a version."""
+
+    async def count(self) -> int:
+        """How many aggregates have a snapshot."""
+
+
+# Log
+
+
+class PartitionWriter(Protocol):
+    """The sole right to consume a source partition for a group and write what follows of it."""
+
+    async def open(self) -> int | None:
+        """Fence every earlier owner, then read the group's committed offset; None if it has none.
+
+        May be called again after any error but Fenced, to go on from what was really committed.
+        """
+
+    async def commit(self, records: Sequence[Outgoing], next_offset: int) -> None:
+        """Write the records in order and move the group's offset, as one transaction.
+
+        Without transactions: all records are acknowledged before the offset moves. Fenced when a
+        later owner has opened; after any other error nothing is known: open again.
+        """
+
+    async def close(self) -> None:
+        """Let go, without committing. Never raises."""
+
+
+class LogWriter(Protocol):
+    """Plain producing, outside any transaction."""
+
+    async def produce(self, records: Sequence[Outgoing]) -> list[Position]:
+        """Write, wait for the acknowledgements of all, and answer where each went (epoch 0).
+
+        Records of one partition keep their order.
+        """
+
+    async def close(self) -> None:
+        """Let go. Never raises."""
+
+
+class Bounds(NamedTuple):
+    """The oldest kept offset and the one after the last, of one partition."""
+
+    oldest: int
+    end: int
+
+
+class LogReader(Protocol):
+    """Reading outside consumer groups: audits, tests, tools."""
+
+    async def bounds(self, topic: str) -> dict[int, Bounds]:
+        """The bounds of each partition; empty for an unknown topic."""
+
+    def read(self, topic: str, partition: int, start: int, end: int) -> AsyncIterator[LogRecord]:
+        """The committed records with start <= offset < end."""
+
+    async def committed(self, group: str, topic: str) -> dict[int, int]:
+        """The offsets that a group has committed, by partition (absent: none)."""
+
+    async def close(self) -> None:
+        """Let go. Never raises."""
+
+
+class LogAdmin(Protocol):
+    """Topics: made once, checked at each start."""
+
+    async def create(self, specs: Sequence[TopicSpec]) -> list[str]:
+        """Create those that are absent and answer their names."""
+
+    async def check(self, specs: Sequence[TopicSpec]) -> list[str]:
+        """What differs from the declaration, one sentence each; empty when all is well."""
+
+    async def transactional(self) -> bool:
+        """Whether the broker has transactions."""
+
+    async def close(self) -> None:
+        """Let go. Never raises."""
+
+
+# Parked aggregates
+
+
+class Parked(Protocol):
+    """The aggregates of a partition that one role has parked."""
+
+    async def load(self, partition: int) -> frozenset[str]:
+        """Their ids."""
+
+
+# Clock and ids
+
+
+class Clock(Protocol):
+    """Wall time, and waiting."""
+
+    def now(self) -> datetime:
+        """UTC, whole milliseconds."""
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait."""
+
+
+class Ids(Protocol):
+    """Where new ids come from."""
+
+    def new(self) -> str:
+        """A fresh id; later ones sort after earlier ones (UUIDv7)."""
+
+
+class Opened(NamedTuple):
+    """The two stores of a domain."""
+
+    events: EventStore
+    snapshots: SnapshotStore
+
+
+StoresOf = Mapping[str, Opened]

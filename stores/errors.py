@@ -1,0 +1,33 @@
+"""What a store or log can answer instead of a result; drivers' errors are translated to these."""
+
+from topics.errors import EventfleetError
+
+
+class StoreError(EventfleetError):
+    """Root of what the stores and the log raise."""
+
+
+class Unavailable(StoreError):
+    """The server did not do it, or nothing is known of whether it did: try again."""
+
+
+class Misconfigured(StoreError):
+    """A server, index, topic or epoch is not what the protocols need: an operator must act."""
+
+
+class Duplicate(StoreError):
+    """A unique key is taken. Nothing from the write at `index` on was done.
+
+    `condition` is the key: `event id`, `version` or `position`.
+    """
+
+    def __init__(self, index: int, stream: str, version: int, condition: str) -> None:
+        super().__init__(f"{stream} version {version}: {condition} is taken")
+        self.index = index
+        self.stream = stream
+        self.version = version
+        self.condition = condition
+
+
+class Fenced(StoreError):
+    """Another owner has taken the partition; this one must give it up until it is reassigned."""

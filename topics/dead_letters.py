@@ -1,0 +1,30 @@
+"""Dead letters: the record as it came, and why it could not be used."""
+
+from topics.names import Topics
+from topics.record import LogRecord, Outgoing
+
+REASON = "eventfleet-reason"
+KIND = "eventfleet-kind"
+ROLE = "eventfleet-role"
+SOURCE = "eventfleet-source"
+
+UNREADABLE = "unreadable"
+SUPERSEDED = "superseded"
+
+
+def dead_letter(domain: str, role: str, record: LogRecord, kind: str, reason: str) -> Outgoing:
+    """The record for `<domain>.dead-letters`: key, value and headers kept, coordinates added.
+
+    `kind` is `unreadable` (somebody must look at it) or `superseded` (information only: a
+    command's event that nobody was told was accepted).
+    """
+    headers = (
+        *record.headers,
+        (KIND, kind.encode()),
+        (REASON, reason.encode()),
+        (ROLE, role.encode()),
+        (SOURCE, f"{record.topic}/{record.partition}/{record.offset}".encode()),
+    )
+    return Outgoing(
+        Topics.of(domain).dead_letters, record.key, record.value, record.partition, headers
+    )

@@ -1,0 +1,26 @@
+"""The topics of a domain and the consumer groups that read them."""
+
+from typing import NamedTuple
+
+MAX_TOPIC = 249
+
+
+class Topics(NamedTuple):
+    """The names of one domain's topics."""
+
+    commands: str
+    replies: str
+    events: str
+    stored: str
+    snapshots: str
+    dead_letters: str
+
+    @classmethod
+    def of(cls, domain: str) -> "Topics":
+        kinds = ("commands", "replies", "events", "stored", "snapshots", "dead-letters")
+        return cls(*(f"{domain}.{kind}" for kind in kinds))
+
+
+def group(prefix: str, domain: str, role: str) -> str:
+    """The consumer group of one role of one domain."""
+    return f"{prefix}.{domain}.{role}"

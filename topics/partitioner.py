@@ -1,0 +1,28 @@
+"""Which partition a key belongs to: Kafka's murmur2, as its Java client computes it."""
+
+from functools import lru_cache
+
+_SEED = 0x9747B28C
+_M = 0x5BD1E995
+_MASK = 0xFFFFFFFF
+
+
+def murmur2(key: bytes) -> int:
+    """MurmurHash2 of the key, 32 bits, seeded as in Kafka's `Utils.murmur2`."""
+    length = len(key)
+    h = _SEED ^ length
+    whole = length & ~3
+    for i in range(0, whole, 4):
+        k = int.from_bytes(key[i : i + 4], "little") * _M & _MASK
+        k = (k ^ (k >> 24)) * _M & _MASK
+        h = (h * _M & _MASK) ^ k
+    if whole < length:
+        h = (h ^ int.from_bytes(key[whole:], "little")) * _M & _MASK
+    h = (h ^ (h >> 13)) * _M & _MASK
+    return h ^ (h >> 15)
+
+
+@lru_cache(maxsize=65_536)
+def partition_of(aggregate_id: str, partitions: int) -> int:
+    """The partition, 0..partitions-1, that holds an aggregate."""
+    return (murmur2(aggregate_id.encode()) & 0x7FFFFFFF) % partitions

@@ -1,0 +1,28 @@
+"""Records of a log: as read, and as written."""
+
+from typing import NamedTuple
+
+Headers = tuple[tuple[str, bytes], ...]
+
+
+class LogRecord(NamedTuple):
+    """One record as read from a partition. `timestamp` is in milliseconds since 1970."""
+
+    topic: str
+    partition: int
+    offset: int
+    key: bytes | None
+    value: bytes | None
+    headers: Headers = ()
+    timestamp: int = 0
+
+
+class Outgoing(NamedTuple):
+    """One record to be written. Without a partition the key's hash chooses it."""
+
+    topic: str
+    key: bytes | None
+    value: bytes | None
+    partition: int | None = None
+    headers: Headers = ()
+    timestamp: int | None = None

@@ -1,0 +1,1 @@
+"""The processes of the fleet: Faust lives here and nowhere else."""
