@@ -1,0 +1,137 @@
+"""Settings: defaults, the environment, and what is said of a wrong one."""
+
+import os
+
+import pytest
+
+from workers.settings import PREFIX, Settings, SettingsError, describe, load
+
+
+@pytest.fixture(autouse=True)
+def clean(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.upper().startswith(PREFIX)]:
+        monkeypatch.delenv(name)
+
+
+def problems(monkeypatch: pytest.MonkeyPatch, **variables: str) -> list[str]:
+    for name, value in variables.items():
+        monkeypatch.setenv(PREFIX + name, value)
+    with pytest.raises(SettingsError) as caught:
+        load()
+    return str(caught.value).splitlines()
+
+
+def test_defaults_need_no_environment() -> None:
+    assert load() == Settings()
+    assert {described.source for described in describe(load())} == {"default"}
+
+
+def test_a_variable_overrides_and_is_named_as_the_source(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EVENTFLEET_PARTITIONS", "12")
+    rows = {row.variable: row for row in describe(load())}
+    assert rows["EVENTFLEET_PARTITIONS"][1:3] == (12, "environment")
+    assert rows["EVENTFLEET_PORT"][1:3] == (6066, "default")
+
+
+def test_every_setting_has_a_description() -> None:
+    assert all(row.description for row in describe(load()))
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "reason"),
+    [
+        ("PARTITIONS", "none", "valid integer"),
+        ("PARTITIONS", "0", "greater than or equal to 1"),
+        ("REPLICATION", "0", "greater than or equal to 1"),
+        ("PORT", "70000", "less than or equal to 65535"),
+        ("KAFKA_TIMEOUT", "inf", "finite number"),
+        ("KAFKA_TIMEOUT", "-1", "greater than 0"),
+        ("KAFKA_SECURITY", "ssl", "'PLAINTEXT', 'SSL'"),
+        ("KAFKA_BROKERS", "localhost", "'localhost' is not host:port"),
+        ("KAFKA_BROKERS", "a:9092,b:99999", "'b:99999' is not host:port"),
+        ("KAFKA_BROKERS", "", "is not host:port"),
+        ("KAFKA_CA_FILE", "absent.pem", "no such file"),
+        ("DOMAINS", " , ", "at least one module"),
+        ("RETENTION_HOURS", "0", "neither -1 nor at least 1"),
+    ],
+)
+def test_a_wrong_value_names_variable_value_and_reason(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, reason: str
+) -> None:
+    (line,) = problems(monkeypatch, **{name: value})
+    assert line.startswith(f"EVENTFLEET_{name}={value!r}: ")
+    assert reason in line
+
+
+def test_every_problem_has_its_own_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = problems(monkeypatch, PORT="x", PARTITIONS="y", KAFKA_BROKER="h:1")
+    assert [line.split("=")[0].split(":")[0] for line in sorted(lines)] == [
+        "EVENTFLEET_KAFKA_BROKER",
+        "EVENTFLEET_PARTITIONS",
+        "EVENTFLEET_PORT",
+    ]
+
+
+def test_an_unknown_variable_is_named_with_the_nearest(monkeypatch: pytest.MonkeyPatch) -> None:
+    (line,) = problems(monkeypatch, KAFKA_BROKRES="h:1")
+    expected = "there is no such setting; did you mean EVENTFLEET_KAFKA_BROKERS?"
+    assert line == f"EVENTFLEET_KAFKA_BROKRES: {expected}"
+
+
+def test_an_unknown_variable_unlike_any_gets_no_suggestion(monkeypatch: pytest.MonkeyPatch) -> None:
+    (line,) = problems(monkeypatch, ZZZ="1")
+    assert line == "EVENTFLEET_ZZZ: there is no such setting"
+
+
+def test_a_wrong_secret_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    (line,) = problems(monkeypatch, MONGO_URL="http://me:hunter2@host/")
+    assert line.startswith("EVENTFLEET_MONGO_URL: ")
+    assert "hunter2" not in line
+
+
+def test_sasl_needs_a_user_name_and_a_password(monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = problems(monkeypatch, KAFKA_SECURITY="SASL_SSL")
+    assert lines == [
+        "EVENTFLEET_KAFKA_USERNAME: is needed with EVENTFLEET_KAFKA_SECURITY=SASL_SSL",
+        "EVENTFLEET_KAFKA_PASSWORD: is needed with EVENTFLEET_KAFKA_SECURITY=SASL_SSL",
+    ]
+
+
+@pytest.mark.parametrize(("given", "absent"), [("CERT", "KEY"), ("KEY", "CERT")])
+def test_client_certificate_and_key_need_each_other(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: os.PathLike[str], given: str, absent: str
+) -> None:
+    pem = os.path.join(tmp_path, "a.pem")
+    open(pem, "w").close()
+    (line,) = problems(monkeypatch, **{f"KAFKA_{given}_FILE": pem})
+    assert line == (
+        f"EVENTFLEET_KAFKA_{absent}_FILE: is needed with EVENTFLEET_KAFKA_{given}_FILE={pem}"
+    )
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("mongodb://me:hunter2@db:27017/x", "mongodb://***@db:27017/x"),
+        ("mongodb+srv://me:hu@nt/er2@db/", "mongodb+srv://***@db/"),
+        (
+            "mongodb://db/?tlsCertificateKeyFilePassword=hunter2&tls=true",
+            "mongodb://db/?tlsCertificateKeyFilePassword=***&tls=true",
+        ),
+        ("mongodb://db:27017/", "mongodb://db:27017/"),
+    ],
+)
+def test_of_the_url_only_the_credentials_are_masked(url: str, shown: str) -> None:
+    rows = {row.variable: row.value for row in describe(Settings(mongo_url=url))}
+    assert rows["EVENTFLEET_MONGO_URL"] == shown
+
+
+def test_a_password_is_masked_wholly_and_an_empty_one_is_seen_to_be_empty() -> None:
+    def password(settings: Settings) -> str:
+        return {row.variable: row.value for row in describe(settings)}["EVENTFLEET_KAFKA_PASSWORD"]
+
+    assert password(Settings(kafka_password="x://hunter2")) == "***"
+    assert password(Settings()) == ""
+    assert "hunter2" not in repr(
+        Settings(kafka_password="hunter2", mongo_url="mongodb://a:hunter2@b")
+    )
