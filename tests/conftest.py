@@ -1,0 +1,78 @@
+"""Servers of the whole test run, and names of a test's own."""
+
+import os
+import signal
+import sys
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+import pytest
+
+from tests.servers.embedded import EmbeddedBroker
+from tests.servers.install import Absent
+from tests.servers.kafka import Kafka
+from tests.servers.mongodb import MongoDB
+from tests.servers.redis import Redis
+from tests.servers.server import Server
+
+
+def pytest_configure() -> None:
+    signal.signal(signal.SIGTERM, _leave)
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+    sys.exit(128 + number)
+
+
+@contextmanager
+def running(server: Callable[[], Server]) -> Iterator[Server]:
+    """A started server; where it can't be had the test fails in CI, and elsewhere skips."""
+    try:
+        made = server()
+    except Absent as reason:
+        if os.environ.get("CI") == "true":
+            pytest.fail(str(reason))
+        pytest.skip(str(reason))
+    with made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def kafka() -> Iterator[str]:
+    """Bootstrap server of an Apache Kafka."""
+    with running(Kafka) as server:
+        yield server.address
+
+
+@pytest.fixture(scope="session")
+def embedded() -> Iterator[str]:
+    """Bootstrap server of the embedded broker."""
+    with running(EmbeddedBroker) as server:
+        yield server.address
+
+
+@pytest.fixture(scope="session")
+def mongo_url() -> Iterator[str]:
+    """The MongoDB that MONGO_URL names, or one started here."""
+    if url := os.environ.get("MONGO_URL"):
+        yield url
+        return
+    with running(MongoDB) as server:
+        assert isinstance(server, MongoDB)
+        yield server.url
+
+
+@pytest.fixture(scope="session")
+def redis_url() -> Iterator[str]:
+    """A Redis of the test run's own."""
+    with running(Redis) as server:
+        assert isinstance(server, Redis)
+        yield server.url
+
+
+@pytest.fixture
+def prefix() -> str:
+    """Fit for a domain, a database, a group or the start of a topic; no other test has it."""
+    return f"t{uuid.uuid4().hex[:12]}"

@@ -1,0 +1,1 @@
+"""The servers that tests need: `python -m tests.servers.install` gets them."""
