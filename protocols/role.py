@@ -5,6 +5,7 @@ from dataclasses import dataclass, fields
 from typing import Protocol
 
 from topics.errors import EventfleetError
+from topics.event import EventRecord
 from topics.record import LogRecord
 
 
@@ -30,9 +31,10 @@ class Poison(EventfleetError):
     """An event whose evolve, upcaster or route raised: the role stops, the offset stays."""
 
     def __init__(
-        self, role: str, domain: str, aggregate_id: str, version: int, offset: int, cause: Exception
+        self, role: str, domain: str, event: EventRecord, offset: int | None, cause: Exception
     ) -> None:
-        where = f"{domain} {aggregate_id!r} version {version} at offset {offset}"
+        at = f"position {event.position}" if offset is None else f"offset {offset}"
+        where = f"{domain} {event.aggregate_id!r} version {event.version} at {at}"
         super().__init__(f"{role} can't go on: {where}: {type(cause).__name__}: {cause}")
 
 

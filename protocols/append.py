@@ -1,0 +1,352 @@
+"""Append: the one sequencer of a partition of `<domain>.events`.
+
+Takes a chunk of records; gives each event its version and position in one ordered write; then
+emits what was placed to `<domain>.stored` and moves the offset, in one transaction. A clash with
+another writer is explained by reading again, and the rest of the chunk is planned anew.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from msgspec.structs import replace
+
+from domains.declaration import Domain
+from protocols.recent import Recent
+from protocols.role import Poison, Report
+from protocols.start import take_over
+from stores.contracts import (
+    NO_HEAD,
+    Clock,
+    EventStore,
+    Head,
+    Insert,
+    Parked,
+    PartitionWriter,
+    Place,
+    Write,
+)
+from stores.errors import Duplicate, Misconfigured, Unavailable
+from topics.codec import CONTENT_TYPE, decode, encode
+from topics.dead_letters import SUPERSEDED, UNREADABLE, dead_letter
+from topics.errors import Unreadable
+from topics.event import EventRecord, Position
+from topics.names import Topics
+from topics.record import LogRecord, Outgoing
+
+ROLE = "append"
+EXPLANATIONS = 10
+
+
+# What it takes
+
+
+class Item(NamedTuple):
+    """One readable record of a chunk."""
+
+    record: LogRecord
+    event: EventRecord
+    position: Position
+
+
+@dataclass
+class Plan:
+    """What is to be done for some items, if nobody else writes meanwhile."""
+
+    writes: list[Write] = field(default_factory=list)
+    items: list[int] = field(default_factory=list)  # for each write, the item it is done for
+    emits: list[list[EventRecord]] = field(default_factory=list)  # for each item
+    heads: dict[str, Head] = field(default_factory=dict)
+    letters: list[list[Outgoing]] = field(default_factory=list)  # for each item
+    reports: list[Report] = field(default_factory=list)  # for each item
+
+
+class Append:
+    """The append role of one partition of one domain.
+
+    `puts`: whether synchronous puts happen in this domain. `marked`: whether it has after-rules,
+    so that every record must say which event it follows (`prev`).
+    """
+
+    def __init__(
+        self,
+        domain: Domain[Any],
+        partition: int,
+        store: EventStore,
+        writer: PartitionWriter,
+        parked: Parked,
+        clock: Clock,
+        *,
+        cached: int,
+        puts: bool = False,
+        marked: bool = False,
+    ) -> None:
+        self._domain, self._partition, self._store = domain, partition, store
+        self._writer, self._parked, self._clock = writer, parked, clock
+        self._puts, self._marked = puts, marked
+        self._heads: Recent[Head] = Recent(cached)
+        self._stored = Topics.of(domain.name).stored
+        self._epoch = 0
+
+    async def open(self) -> int:
+        """Take the partition over. Misconfigured when the offsets do not fit the store."""
+        self._heads.clear()
+        offset = await take_over(self._writer, self._parked, self._partition)
+        self._epoch = await self._store.epoch()
+        if offset is None and await self._store.placed_in(self._partition, self._epoch):
+            raise Misconfigured(
+                f"{self._domain.name}: events of partition {self._partition} are stored in epoch "
+                f"{self._epoch}, but the consumer group has no offset: was the group or the topic "
+                "made anew? Restore the offset, or raise the epoch if the topic is new"
+            )
+        return offset or 0
+
+    # What it does to one chunk
+
+    async def chunk(self, records: Sequence[LogRecord], next_offset: int) -> Report:
+        report, letters, items = self._read(records)
+        emits = await self._store_all(items, letters, report)
+        if self._puts:
+            emits = await self._store.placed_at([item.position for item in items])
+        out = [self._emission(event) for event in emits]
+        report.emitted = len(out)
+        await self._writer.commit(out + letters, next_offset)
+        self._heads.trim()
+        return report
+
+    async def tick(self) -> Report:
+        return Report()
+
+    async def close(self) -> None:
+        await self._writer.close()
+
+    def _read(self, records: Sequence[LogRecord]) -> tuple[Report, list[Outgoing], list[Item]]:
+        """The readable records, without repeats within the chunk."""
+        report = Report()
+        letters: list[Outgoing] = []
+        items: dict[str, Item] = {}
+        for record in records:
+            try:
+                event = self._event(record)
+                first = items.get(event.id)
+                if first is None:
+                    position = Position(self._epoch, record.partition, record.offset)
+                    items[event.id] = Item(record, event, position)
+                    continue
+                if first.event.aggregate_id != event.aggregate_id:
+                    raise Unreadable("id", f"is that of an event of {first.event.aggregate_id!r}")
+            except Unreadable as error:
+                letters.append(self._letter(record, UNREADABLE, str(error)))
+                report.dead_letters += 1
+            else:
+                report.repeated += 1
+        return report, letters, list(items.values())
+
+    def _event(self, record: LogRecord) -> EventRecord:
+        event = decode(record.value)
+        if record.key != event.aggregate_id.encode():
+            raise Unreadable("key", f"is {record.key!r}, not the subject {event.aggregate_id!r}")
+        if self._marked and event.prev is None:
+            raise Unreadable("prev", "is missing; events of this domain are made by commands")
+        try:
+            self._domain.check(event)
+        except Unreadable:
+            raise
+        except Exception as error:
+            raise Poison(ROLE, self._domain.name, event, record.offset, error) from error
+        return event
+
+    async def _store_all(
+        self, items: Sequence[Item], letters: list[Outgoing], report: Report
+    ) -> list[EventRecord]:
+        """Write until every item is dealt with; the events to emit, in (offset, version) order."""
+        emits: list[EventRecord] = []
+        found: dict[str, EventRecord] = {}
+        while items:
+            found |= await self._look_up(items, found)
+            plan = await self._plan(items, found)
+            done, clash = await self._write(plan, items)
+            for i in range(done):
+                emits += plan.emits[i]
+                letters += plan.letters[i]
+                report += plan.reports[i]
+            items = items[done:]
+            if clash:
+                found = await self._explain(clash, items)
+        return emits
+
+    async def _look_up(
+        self, items: Sequence[Item], found: dict[str, EventRecord]
+    ) -> dict[str, EventRecord]:
+        """Those stored already among the items that may be repeats, in one query."""
+        await self._load_heads(items)
+        last: dict[str, str] = {}
+        suspects = []
+        for _, event, _ in items:
+            expected = last.get(event.aggregate_id) or self._head(event.aggregate_id).event_id
+            if event.version or (event.prev is not None and event.prev != expected):
+                suspects.append(event.id)
+            else:
+                last[event.aggregate_id] = event.id
+        fresh = [event_id for event_id in suspects if event_id not in found]
+        return await self._store.find(fresh) if fresh else {}
+
+    async def _load_heads(self, items: Sequence[Item]) -> None:
+        touched = {item.event.aggregate_id for item in items}
+        misses = [aggregate_id for aggregate_id in touched if aggregate_id not in self._heads]
+        if misses:
+            loaded = await self._store.heads(misses)
+            for aggregate_id in misses:
+                self._heads.put(aggregate_id, loaded.get(aggregate_id, NO_HEAD))
+
+    def _head(self, aggregate_id: str) -> Head:
+        return self._heads.get(aggregate_id) or NO_HEAD
+
+    # The plan
+
+    async def _plan(self, items: Sequence[Item], found: dict[str, EventRecord]) -> Plan:
+        lower = await self._unplaced(items, found)
+        plan = Plan()
+        for index, item in enumerate(items):
+            plan.emits.append([])
+            plan.letters.append([])
+            plan.reports.append(Report())
+            known = found.get(item.event.id)
+            if known is None:
+                self._plan_new(plan, index, item, lower)
+            else:
+                self._plan_known(plan, index, item, known, lower)
+        return plan
+
+    async def _unplaced(
+        self, items: Sequence[Item], found: dict[str, EventRecord]
+    ) -> dict[str, list[EventRecord]]:
+        """The unplaced events of the aggregates at hand, lowest version first."""
+        if not self._puts:
+            return {}
+        suspects = {event.aggregate_id for event in found.values() if event.position is None}
+        for item in items:
+            head = self._head(item.event.aggregate_id)
+            if head.placed < head.version:
+                suspects.add(item.event.aggregate_id)
+        lower: dict[str, list[EventRecord]] = {}
+        if suspects:
+            for event in await self._store.unplaced(suspects):
+                lower.setdefault(event.aggregate_id, []).append(event)
+        return lower
+
+    def _plan_known(
+        self,
+        plan: Plan,
+        index: int,
+        item: Item,
+        known: EventRecord,
+        lower: dict[str, list[EventRecord]],
+    ) -> None:
+        if known.aggregate_id != item.event.aggregate_id:
+            reason = f"id: is that of an event of {known.aggregate_id!r}"
+            plan.letters[index].append(self._letter(item.record, UNREADABLE, reason))
+            plan.reports[index].dead_letters += 1
+        elif known.position == str(item.position):
+            plan.emits[index].append(known)
+        elif any(event.id == known.id for event in lower.get(known.aggregate_id, ())):
+            self._place_upto(plan, index, item, known.version, lower)
+        else:
+            plan.reports[index].repeated += 1
+
+    def _plan_new(
+        self, plan: Plan, index: int, item: Item, lower: dict[str, list[EventRecord]]
+    ) -> None:
+        event = item.event
+        head = plan.heads.get(event.aggregate_id) or self._head(event.aggregate_id)
+        if event.prev is not None and event.prev != head.event_id:
+            reason = f"prev: is {event.prev!r}, the latest event is {head.event_id!r}"
+            plan.letters[index].append(self._letter(item.record, SUPERSEDED, reason))
+            plan.reports[index].superseded += 1
+            return
+        self._place_upto(plan, index, item, head.version, lower)
+        placed = replace(event, version=head.version + 1, position=str(item.position))
+        plan.writes.append(Insert(placed))
+        plan.items.append(index)
+        plan.emits[index].append(placed)
+        plan.reports[index].stored += 1
+        plan.heads[event.aggregate_id] = Head(placed.version, placed.id, placed.version)
+
+    def _place_upto(
+        self,
+        plan: Plan,
+        index: int,
+        item: Item,
+        version: int,
+        lower: dict[str, list[EventRecord]],
+    ) -> None:
+        """Place the aggregate's unplaced events up to a version, lowest first, at this offset."""
+        aggregate_id = item.event.aggregate_id
+        waiting = lower.get(aggregate_id, [])
+        while waiting and waiting[0].version <= version:
+            event = waiting.pop(0)
+            plan.writes.append(Place(event, item.position))
+            plan.items.append(index)
+            plan.reports[index].stored += 1
+            head = plan.heads.get(aggregate_id) or self._head(aggregate_id)
+            last = event.id if event.version >= head.version else head.event_id
+            plan.heads[aggregate_id] = Head(
+                max(head.version, event.version), last, max(head.placed, event.version)
+            )
+
+    # The write, and a clash
+
+    async def _write(self, plan: Plan, items: Sequence[Item]) -> tuple[int, Duplicate | None]:
+        """How many items are done, and what stopped it, if anything did."""
+        try:
+            await self._store.write(plan.writes)
+        except Duplicate as clash:
+            self._forget(items)
+            return plan.items[clash.index], clash
+        except BaseException:
+            self._forget(items)
+            raise
+        self._remember(plan)
+        return len(items), None
+
+    def _remember(self, plan: Plan) -> None:
+        for aggregate_id, head in plan.heads.items():
+            self._heads.put(aggregate_id, head)
+
+    def _forget(self, items: Sequence[Item]) -> None:
+        self._heads.drop(item.event.aggregate_id for item in items)
+
+    async def _explain(self, clash: Duplicate, items: Sequence[Item]) -> dict[str, EventRecord]:
+        """Read again until something explains the clash; the remaining items that are stored."""
+        item = items[0]
+        for attempt in range(EXPLANATIONS):
+            if await self._store.find([item.event.id]):
+                return await self._store.find([item.event.id for item in items])
+            heads = await self._store.heads([item.event.aggregate_id])
+            if heads.get(item.event.aggregate_id, NO_HEAD).version >= clash.version:
+                return {}
+            for holder in await self._store.placed_at([item.position]):
+                if holder.aggregate_id != item.event.aggregate_id:
+                    raise self._wrong_epoch(item, holder)
+            await self._clock.sleep(0.02 * 2**attempt)
+        raise Unavailable(f"{clash}, but nothing that was read explains it")
+
+    def _wrong_epoch(self, item: Item, holder: EventRecord) -> Misconfigured:
+        return Misconfigured(
+            f"{self._domain.name}: position {item.position} of event {item.event.id} is held by "
+            f"event {holder.id}: {self._domain.name}.events was made anew; raise the epoch"
+        )
+
+    # What follows, and what does not
+
+    def _emission(self, event: EventRecord) -> Outgoing:
+        return Outgoing(
+            self._stored,
+            event.aggregate_id.encode(),
+            encode(event),
+            self._partition,
+            (("content-type", CONTENT_TYPE),),
+        )
+
+    def _letter(self, record: LogRecord, kind: str, reason: str) -> Outgoing:
+        return dead_letter(self._domain.name, ROLE, record, kind, reason)

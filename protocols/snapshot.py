@@ -1,0 +1,236 @@
+"""Snapshot: keeps snapshots of each aggregate of a partition, as its domain's rule says.
+
+Takes a chunk of `<domain>.stored`; folds it into live states; saves the snapshots that are due in
+one bulk, then writes them to the compacted topic together with the offset. A repeat is skipped; a
+gap, or an aggregate not in memory, is read from the stores.
+"""
+
+import logging
+from collections.abc import Collection, Iterable, Sequence
+from datetime import datetime, timedelta
+from itertools import islice
+from typing import Any
+
+import orjson
+
+from domains.declaration import Domain
+from protocols.live import Live, frozen, load
+from protocols.recent import Recent
+from protocols.role import Poison, Report
+from protocols.start import take_over
+from stores.contracts import Clock, Opened, Parked, PartitionWriter, Snapshot
+from stores.errors import Unavailable
+from topics.codec import decode
+from topics.dead_letters import UNREADABLE, dead_letter
+from topics.errors import Unreadable
+from topics.event import EventRecord
+from topics.names import Topics
+from topics.record import LogRecord, Outgoing
+
+ROLE = "snapshot"
+AGED_AT_ONCE = 500
+SWEEP_PAGE = 100
+SWEEP_PAUSE = timedelta(minutes=1)
+
+logger = logging.getLogger(__name__)
+
+
+# What it takes
+
+
+class Snapshots:
+    """The snapshot role of one partition of one domain.
+
+    `cached` live states are kept in memory; a state of more than `limit` bytes is not saved.
+    """
+
+    def __init__(
+        self,
+        domain: Domain[Any],
+        partition: int,
+        stores: Opened,
+        writer: PartitionWriter,
+        parked: Parked,
+        clock: Clock,
+        *,
+        cached: int,
+        limit: int,
+    ) -> None:
+        self._domain, self._partition, self._stores = domain, partition, stores
+        self._writer, self._parked, self._clock = writer, parked, clock
+        self._limit = limit
+        self._lives: Recent[Live] = Recent(cached)
+        self._topic = Topics.of(domain.name).snapshots
+        self._next = 0
+        self._changed: dict[str, None] = {}  # cached lives past their snapshot, longest first
+        self._cursor = ""
+        self._swept_at: datetime | None = None
+
+    async def open(self) -> int:
+        """Take the partition over."""
+        self._lives.clear()
+        self._changed.clear()
+        self._cursor, self._swept_at = "", None
+        self._next = await take_over(self._writer, self._parked, self._partition) or 0
+        return self._next
+
+    # What it does to one chunk
+
+    async def chunk(self, records: Sequence[LogRecord], next_offset: int) -> Report:
+        report, letters, events = self._read(records)
+        lives = await self._warm([event for _, event in events], letters)
+        for offset, event in events:
+            await self._fold(lives[event.aggregate_id], event, offset, report)
+        await self._save(list(lives.values()), letters, next_offset, report)
+        return report
+
+    async def tick(self) -> Report:
+        """Snapshots that only the passing of time makes due: a bounded number a call."""
+        report = Report()
+        rule = self._domain.snapshot
+        if rule and rule.timed:
+            aged = [live for key in self._oldest() if (live := self._lives.get(key))]
+            aged += await self._sweep()
+            await self._save(aged, [], self._next, report)
+        return report
+
+    async def close(self) -> None:
+        await self._writer.close()
+
+    def _read(
+        self, records: Sequence[LogRecord]
+    ) -> tuple[Report, list[Outgoing], list[tuple[int, EventRecord]]]:
+        report = Report()
+        letters: list[Outgoing] = []
+        events: list[tuple[int, EventRecord]] = []
+        for record in records:
+            try:
+                events.append((record.offset, decode(record.value)))
+            except Unreadable as error:
+                reason = str(error)
+                letters.append(dead_letter(self._domain.name, ROLE, record, UNREADABLE, reason))
+                report.dead_letters += 1
+        return report, letters, events
+
+    async def _warm(self, events: Sequence[EventRecord], out: list[Outgoing]) -> dict[str, Live]:
+        """The lives of these events' aggregates, each as of just before its first event here.
+
+        A snapshot that is at or past the first event was saved by another; the topic gets it again.
+        """
+        first = {event.aggregate_id: event.version for event in reversed(events)}
+        lives = {key: live for key in first if (live := self._lives.get(key))}
+        missing = [key for key in first if key not in lives]
+        if missing:
+            for key, live in (await load(self._domain, self._stores, missing)).items():
+                if live.version >= first[key] and (shot := self._shot(live)):
+                    out.append(self._record(shot))
+                await self._catch_up(live, first[key] - 1)
+                lives[key] = live
+        return lives
+
+    async def _catch_up(self, live: Live, upto: int) -> None:
+        if live.version < upto:
+            async for event in self._stores.events.read(live.aggregate_id, live.version, upto):
+                self._advance(live, event, None)
+        if live.version < upto:
+            missing = f"{self._domain.name} {live.aggregate_id!r} version {live.version + 1}"
+            raise Unavailable(f"{missing} is not in the event store yet")
+
+    async def _fold(self, live: Live, event: EventRecord, offset: int, report: Report) -> None:
+        if event.version <= live.version:
+            report.repeated += 1
+            return
+        if event.version > live.version + 1:
+            await self._catch_up(live, event.version - 1)
+        self._advance(live, event, offset)
+
+    def _advance(self, live: Live, event: EventRecord, offset: int | None) -> None:
+        try:
+            live.fold(self._domain, event)
+        except Exception as error:
+            raise Poison(ROLE, self._domain.name, event, offset, error) from error
+
+    # The snapshots that are due
+
+    async def _save(
+        self, lives: Collection[Live], out: list[Outgoing], next_offset: int, report: Report
+    ) -> None:
+        """First the store, then the topic with the offset, and only then memory."""
+        now = self._clock.now()
+        due = [live for live in lives if self._due(live, now)]
+        saved = [shot for live in due if (shot := self._shot(live))]
+        if saved:
+            await self._stores.snapshots.save(saved)
+            out = out + [self._record(shot) for shot in saved]
+        if out or next_offset != self._next:
+            await self._writer.commit(out, next_offset)
+        self._next = next_offset
+        report.snapshots += len(saved)
+        report.too_large += len(due) - len(saved)
+        report.emitted += len(out)
+        for live in due:
+            live.rested(now)
+        self._keep(lives)
+
+    def _due(self, live: Live, now: datetime) -> bool:
+        rule = self._domain.snapshot
+        return rule is not None and rule.due(live.since(now))
+
+    def _shot(self, live: Live) -> Snapshot | None:
+        shot = frozen(self._domain, live, self._clock.now(), self._limit)
+        if shot is None:
+            logger.warning(
+                "%s %r version %d: the state has more than %d bytes, no snapshot is kept",
+                *(self._domain.name, live.aggregate_id, live.version, self._limit),
+            )
+        return shot
+
+    def _record(self, shot: Snapshot) -> Outgoing:
+        value = {
+            "aggregate_id": shot.aggregate_id,
+            "version": shot.version,
+            "state": shot.state,
+            "state_version": shot.state_version,
+            "taken_at": shot.taken_at,
+        }
+        encoded = orjson.dumps(value, option=orjson.OPT_UTC_Z)
+        return Outgoing(self._topic, shot.aggregate_id.encode(), encoded, self._partition)
+
+    def _keep(self, lives: Iterable[Live]) -> None:
+        for live in lives:
+            self._lives.put(live.aggregate_id, live)
+            if live.version > live.snapshot_version:
+                self._changed.setdefault(live.aggregate_id)
+            else:
+                self._changed.pop(live.aggregate_id, None)
+        for live in self._lives.trim():
+            self._changed.pop(live.aggregate_id, None)
+
+    # Aggregates that nobody writes to any more
+
+    def _oldest(self) -> list[str]:
+        """Some of the changed lives, longest unseen first; they go to the end of the line."""
+        keys = list(islice(self._changed, AGED_AT_ONCE))
+        for key in keys:
+            self._changed[key] = self._changed.pop(key)
+        return keys
+
+    async def _sweep(self) -> list[Live]:
+        """One page of the partition's aggregates: those past their snapshot and not in memory."""
+        now = self._clock.now()
+        if not self._cursor:
+            if self._swept_at and now - self._swept_at < SWEEP_PAUSE:
+                return []
+            self._swept_at = now
+        events = self._stores.events
+        page = await events.aggregates(self._cursor, SWEEP_PAGE, self._partition)
+        self._cursor = page.cursor if len(page.items) == SWEEP_PAGE else ""
+        unseen = [key for key in page.items if key not in self._lives]
+        if not unseen:
+            return []
+        heads = await events.heads(unseen)
+        lives = (await load(self._domain, self._stores, unseen)).values()
+        behind = [live for live in lives if heads[live.aggregate_id].version > live.version]
+        for live in behind:
+            await self._catch_up(live, heads[live.aggregate_id].version)
+        return behind
