@@ -216,8 +216,9 @@ def _unknown(environ: Iterable[str]) -> list[str]:
 
 
 def _nearest(name: str, known: list[str]) -> str:
-    near = get_close_matches(name.upper(), known, n=1, cutoff=0.8)
-    return f"; did you mean {near[0]}?" if near else ""
+    endings = [variable.removeprefix(PREFIX) for variable in known]
+    near = get_close_matches(name.upper().removeprefix(PREFIX), endings, n=1, cutoff=0.7)
+    return f"; did you mean {PREFIX}{near[0]}?" if near else ""
 
 
 def _explain(detail: dict[str, Any]) -> list[str]:

@@ -1,0 +1,137 @@
+"""`eventfleet events`, `snapshot` and `state`: what is stored of one aggregate."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from topics.errors import EventfleetError
+from workers.cli.output import as_json, indented, print_json, printable
+
+if TYPE_CHECKING:
+    from service.queries import Querier
+    from topics.event import EventRecord
+
+DOMAIN = click.argument("name", metavar="DOMAIN")
+AGGREGATE = click.argument("aggregate_id", metavar="ID")
+
+
+class NothingFound(EventfleetError):
+    """What was asked for is not stored."""
+
+
+@click.command()
+@DOMAIN
+@AGGREGATE
+@click.option("--after", type=click.IntRange(0), default=0, help="Only versions above this one.")
+@click.option("--limit", type=click.IntRange(1), help="At most so many.")
+@click.option("--type", "types", multiple=True, help="Only events of this type; may be repeated.")
+@as_json
+def events(
+    name: str, aggregate_id: str, after: int, limit: int | None, types: tuple[str, ...], json: bool
+) -> None:
+    """Print the events of an aggregate by version; with --json one CloudEvent a line."""
+
+    async def run() -> None:
+        async with _querier(name) as querier:
+            show = _print_cloud_event if json else _print_event
+            found = querier.events(aggregate_id, after=after, limit=limit, types=types or None)
+            count = 0
+            async for event in found:
+                show(event)
+                count += 1
+            if not count:
+                await _must_exist(querier, name, aggregate_id)
+
+    asyncio.run(run())
+
+
+@click.command()
+@DOMAIN
+@AGGREGATE
+@as_json
+def snapshot(name: str, aggregate_id: str, json: bool) -> None:
+    """Print the newest snapshot of an aggregate."""
+
+    async def run() -> None:
+        async with _querier(name) as querier:
+            found = await querier.snapshot(aggregate_id)
+            if found is None:
+                await _must_exist(querier, name, aggregate_id)
+                raise NothingFound(f"{name} {aggregate_id!r} has no snapshot yet")
+            if json:
+                print_json(found)
+            else:
+                taken = f"taken {found.taken_at.isoformat()}, state version {found.state_version}"
+                _print_state(name, aggregate_id, found.version, found.state, taken)
+
+    asyncio.run(run())
+
+
+@click.command()
+@DOMAIN
+@AGGREGATE
+@click.option("--version", type=click.IntRange(1), help="As of this version, not the latest.")
+@as_json
+def state(name: str, aggregate_id: str, version: int | None, json: bool) -> None:
+    """Print the latest state of an aggregate (and save it as a snapshot), or an earlier one."""
+
+    async def run() -> None:
+        async with _querier(name) as querier:
+            if version is None:
+                found = await querier.latest(aggregate_id)
+            else:
+                found = await querier.at(aggregate_id, version)
+            if found is None:
+                await _must_exist(querier, name, aggregate_id)
+                raise NothingFound(f"{name} {aggregate_id!r} has no version {version} yet")
+            if json:
+                about = {"aggregate_id": aggregate_id, "version": found.version}
+                print_json(about | {"state": found.data})
+            else:
+                _print_state(name, aggregate_id, found.version, found.data)
+
+    asyncio.run(run())
+
+
+@asynccontextmanager
+async def _querier(name: str) -> "AsyncIterator[Querier[Any]]":
+    from service.queries import Querier
+    from stores.system import SystemClock
+    from workers import connect
+    from workers.settings import load
+
+    settings = load()
+    chosen = connect.chosen(settings, [name])
+    async with connect.stores(settings, chosen) as opened:
+        yield Querier(chosen[name], opened[name], SystemClock(), limit=settings.snapshot_bytes)
+
+
+async def _must_exist(querier: "Querier[Any]", name: str, aggregate_id: str) -> None:
+    async for _ in querier.events(aggregate_id, limit=1):
+        return
+    raise NothingFound(f"{name} has no aggregate {aggregate_id!r}")
+
+
+def _print_cloud_event(event: "EventRecord") -> None:
+    from topics.codec import encode
+
+    click.echo(encode(event))
+
+
+def _print_event(event: "EventRecord") -> None:
+    import orjson
+
+    moment = event.time.isoformat(timespec="milliseconds")
+    data = orjson.dumps(event.data).decode()
+    click.echo(f"{event.version:>6}  {moment}  {printable(event.type)}  {data}")
+
+
+def _print_state(
+    name: str, aggregate_id: str, version: int, state: dict[str, object], more: str = ""
+) -> None:
+    about = [name, printable(aggregate_id), f"version {version}"]
+    click.echo("  ".join([*about, more] if more else about))
+    click.echo(indented(state))

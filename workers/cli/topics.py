@@ -1,0 +1,59 @@
+"""`eventfleet topics create`."""
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import click
+
+from workers.cli.output import Failure, as_json, print_json
+
+if TYPE_CHECKING:
+    from topics.declaration import TopicSpec
+    from workers.settings import Settings
+
+
+@click.group()
+def topics() -> None:
+    """Make the topics of the domains, and check them."""
+
+
+@topics.command()
+@click.argument("names", metavar="[DOMAIN]...", nargs=-1)
+@as_json
+def create(names: tuple[str, ...], json: bool) -> None:
+    """Create what is absent, then check that all are set up to lose nothing.
+
+    All domains, when none is named. Status 1 when a topic differs from its declaration.
+    """
+    from workers import connect
+    from workers.settings import load
+
+    settings = load()
+    specs = [
+        spec
+        for domain in connect.chosen(settings, names).values()
+        for spec in connect.topics_of(settings, domain)
+    ]
+    created, differences = asyncio.run(_create(settings, specs))
+    if json:
+        print_json({"created": created, "differences": differences})
+    else:
+        _report(len(specs), created, differences)
+    if differences:
+        raise click.exceptions.Exit(1)
+
+
+async def _create(settings: "Settings", specs: "list[TopicSpec]") -> tuple[list[str], list[str]]:
+    from workers import connect
+
+    async with connect.log_admin(settings) as admin:
+        return await admin.create(specs), await admin.check(specs)
+
+
+def _report(declared: int, created: list[str], differences: list[str]) -> None:
+    for name in created:
+        click.echo(f"created {name}")
+    for difference in differences:
+        click.echo(f"eventfleet: {difference}", err=True)
+    if not differences:
+        click.echo(f"{declared} topics are as declared")
