@@ -6,29 +6,17 @@ another writer is explained by reading again, and the rest of the chunk is plann
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
-
-from msgspec.structs import replace
+from typing import Any
 
 from domains.declaration import Domain
+from protocols.append_plan import Item, Plan
 from protocols.recent import Recent
 from protocols.role import Poison, Report
 from protocols.start import take_over
-from stores.contracts import (
-    NO_HEAD,
-    Clock,
-    EventStore,
-    Head,
-    Insert,
-    Parked,
-    PartitionWriter,
-    Place,
-    Write,
-)
+from stores.contracts import NO_HEAD, Clock, EventStore, Head, Parked, PartitionWriter
 from stores.errors import Duplicate, Misconfigured, Unavailable
 from topics.codec import CONTENT_TYPE, decode, encode
-from topics.dead_letters import SUPERSEDED, UNREADABLE, dead_letter
+from topics.dead_letters import UNREADABLE, dead_letter
 from topics.errors import Unreadable
 from topics.event import EventRecord, Position
 from topics.names import Topics
@@ -39,26 +27,6 @@ EXPLANATIONS = 10
 
 
 # What it takes
-
-
-class Item(NamedTuple):
-    """One readable record of a chunk."""
-
-    record: LogRecord
-    event: EventRecord
-    position: Position
-
-
-@dataclass
-class Plan:
-    """What is to be done for some items, if nobody else writes meanwhile."""
-
-    writes: list[Write] = field(default_factory=list)
-    items: list[int] = field(default_factory=list)  # for each write, the item it is done for
-    emits: list[list[EventRecord]] = field(default_factory=list)  # for each item
-    heads: dict[str, Head] = field(default_factory=dict)
-    letters: list[list[Outgoing]] = field(default_factory=list)  # for each item
-    reports: list[Report] = field(default_factory=list)  # for each item
 
 
 class Append:
@@ -164,12 +132,13 @@ class Append:
         found: dict[str, EventRecord] = {}
         while items:
             found |= await self._look_up(items, found)
-            plan = await self._plan(items, found)
+            waiting = await self._unplaced(items, found)
+            plan = Plan(items, self._head, found, waiting, self._letter)
             done, clash = await self._write(plan, items)
-            for i in range(done):
-                emits += plan.emits[i]
-                letters += plan.letters[i]
-                report += plan.reports[i]
+            for outcome in plan.outcomes[:done]:
+                emits += outcome.emits
+                letters += outcome.letters
+                report += outcome.report
             items = items[done:]
             if clash:
                 found = await self._explain(clash, items)
@@ -202,22 +171,6 @@ class Append:
     def _head(self, aggregate_id: str) -> Head:
         return self._heads.get(aggregate_id) or NO_HEAD
 
-    # The plan
-
-    async def _plan(self, items: Sequence[Item], found: dict[str, EventRecord]) -> Plan:
-        lower = await self._unplaced(items, found)
-        plan = Plan()
-        for index, item in enumerate(items):
-            plan.emits.append([])
-            plan.letters.append([])
-            plan.reports.append(Report())
-            known = found.get(item.event.id)
-            if known is None:
-                self._plan_new(plan, index, item, lower)
-            else:
-                self._plan_known(plan, index, item, known, lower)
-        return plan
-
     async def _unplaced(
         self, items: Sequence[Item], found: dict[str, EventRecord]
     ) -> dict[str, list[EventRecord]]:
@@ -229,70 +182,11 @@ class Append:
             head = self._head(item.event.aggregate_id)
             if head.placed < head.version:
                 suspects.add(item.event.aggregate_id)
-        lower: dict[str, list[EventRecord]] = {}
+        waiting: dict[str, list[EventRecord]] = {}
         if suspects:
             for event in await self._store.unplaced(suspects):
-                lower.setdefault(event.aggregate_id, []).append(event)
-        return lower
-
-    def _plan_known(
-        self,
-        plan: Plan,
-        index: int,
-        item: Item,
-        known: EventRecord,
-        lower: dict[str, list[EventRecord]],
-    ) -> None:
-        if known.aggregate_id != item.event.aggregate_id:
-            reason = f"id: is that of an event of {known.aggregate_id!r}"
-            plan.letters[index].append(self._letter(item.record, UNREADABLE, reason))
-            plan.reports[index].dead_letters += 1
-        elif known.position == str(item.position):
-            plan.emits[index].append(known)
-        elif any(event.id == known.id for event in lower.get(known.aggregate_id, ())):
-            self._place_upto(plan, index, item, known.version, lower)
-        else:
-            plan.reports[index].repeated += 1
-
-    def _plan_new(
-        self, plan: Plan, index: int, item: Item, lower: dict[str, list[EventRecord]]
-    ) -> None:
-        event = item.event
-        head = plan.heads.get(event.aggregate_id) or self._head(event.aggregate_id)
-        if event.prev is not None and event.prev != head.event_id:
-            reason = f"prev: is {event.prev!r}, the latest event is {head.event_id!r}"
-            plan.letters[index].append(self._letter(item.record, SUPERSEDED, reason))
-            plan.reports[index].superseded += 1
-            return
-        self._place_upto(plan, index, item, head.version, lower)
-        placed = replace(event, version=head.version + 1, position=str(item.position))
-        plan.writes.append(Insert(placed))
-        plan.items.append(index)
-        plan.emits[index].append(placed)
-        plan.reports[index].stored += 1
-        plan.heads[event.aggregate_id] = Head(placed.version, placed.id, placed.version)
-
-    def _place_upto(
-        self,
-        plan: Plan,
-        index: int,
-        item: Item,
-        version: int,
-        lower: dict[str, list[EventRecord]],
-    ) -> None:
-        """Place the aggregate's unplaced events up to a version, lowest first, at this offset."""
-        aggregate_id = item.event.aggregate_id
-        waiting = lower.get(aggregate_id, [])
-        while waiting and waiting[0].version <= version:
-            event = waiting.pop(0)
-            plan.writes.append(Place(event, item.position))
-            plan.items.append(index)
-            plan.reports[index].stored += 1
-            head = plan.heads.get(aggregate_id) or self._head(aggregate_id)
-            last = event.id if event.version >= head.version else head.event_id
-            plan.heads[aggregate_id] = Head(
-                max(head.version, event.version), last, max(head.placed, event.version)
-            )
+                waiting.setdefault(event.aggregate_id, []).append(event)
+        return waiting
 
     # The write, and a clash
 

@@ -1,0 +1,110 @@
+"""What append is going to do for some records, if nobody else writes meanwhile. No I/O."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from msgspec.structs import replace
+
+from protocols.role import Report
+from stores.contracts import Head, Insert, Place, Write
+from topics.dead_letters import SUPERSEDED, UNREADABLE
+from topics.event import EventRecord, Position
+from topics.record import LogRecord, Outgoing
+
+Letter = Callable[[LogRecord, str, str], Outgoing]
+Waiting = Mapping[str, list[EventRecord]]
+
+
+class Item(NamedTuple):
+    """One readable record of a chunk."""
+
+    record: LogRecord
+    event: EventRecord
+    position: Position
+
+
+@dataclass
+class Outcome:
+    """What one item comes to once its writes are done."""
+
+    emits: list[EventRecord] = field(default_factory=list)
+    letters: list[Outgoing] = field(default_factory=list)
+    report: Report = field(default_factory=Report)
+
+
+class Plan:
+    """The writes for a row of items, the outcome of each, and the heads after them.
+
+    `found`: those stored already, of the items looked up. `waiting`: the unplaced events of the
+    aggregates at hand, lowest version first; the plan takes from these lists.
+    """
+
+    def __init__(
+        self,
+        items: Sequence[Item],
+        heads: Callable[[str], Head],
+        found: Mapping[str, EventRecord],
+        waiting: Waiting,
+        letter: Letter,
+    ) -> None:
+        self.writes: list[Write] = []
+        self.items: list[int] = []  # for each write, the index of the item it is done for
+        self.outcomes: list[Outcome] = []
+        self.heads: dict[str, Head] = {}
+        self._known_heads, self._waiting, self._letter = heads, waiting, letter
+        for item in items:
+            self.outcomes.append(Outcome())
+            known = found.get(item.event.id)
+            if known is None:
+                self._add_new(item)
+            else:
+                self._add_known(item, known)
+
+    def _add_known(self, item: Item, known: EventRecord) -> None:
+        outcome = self.outcomes[-1]
+        if known.aggregate_id != item.event.aggregate_id:
+            reason = f"id: is that of an event of {known.aggregate_id!r}"
+            outcome.letters.append(self._letter(item.record, UNREADABLE, reason))
+            outcome.report.dead_letters += 1
+        elif known.position == str(item.position):
+            outcome.emits.append(known)
+        elif any(event.id == known.id for event in self._waiting.get(known.aggregate_id, ())):
+            self._place_upto(item, known.version)
+        else:
+            outcome.report.repeated += 1
+
+    def _add_new(self, item: Item) -> None:
+        event, outcome = item.event, self.outcomes[-1]
+        head = self._head(event.aggregate_id)
+        if event.prev is not None and event.prev != head.event_id:
+            reason = f"prev: is {event.prev!r}, the latest event is {head.event_id!r}"
+            outcome.letters.append(self._letter(item.record, SUPERSEDED, reason))
+            outcome.report.superseded += 1
+            return
+        self._place_upto(item, head.version)
+        placed = replace(event, version=head.version + 1, position=str(item.position))
+        self._write(Insert(placed))
+        outcome.emits.append(placed)
+        self.heads[event.aggregate_id] = Head(placed.version, placed.id, placed.version)
+
+    def _place_upto(self, item: Item, version: int) -> None:
+        """Place the aggregate's unplaced events up to a version, lowest first, at this offset."""
+        aggregate_id = item.event.aggregate_id
+        waiting = self._waiting.get(aggregate_id, [])
+        while waiting and waiting[0].version <= version:
+            event = waiting.pop(0)
+            self._write(Place(event, item.position))
+            head = self._head(aggregate_id)
+            if event.version >= head.version:
+                self.heads[aggregate_id] = Head(event.version, event.id, event.version)
+            else:
+                self.heads[aggregate_id] = head._replace(placed=event.version)
+
+    def _write(self, write: Write) -> None:
+        self.writes.append(write)
+        self.items.append(len(self.outcomes) - 1)
+        self.outcomes[-1].report.stored += 1
+
+    def _head(self, aggregate_id: str) -> Head:
+        return self.heads.get(aggregate_id) or self._known_heads(aggregate_id)
