@@ -1,0 +1,231 @@
+"""Loading rows into `<domain>.events`, and what became of them."""
+
+import struct
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from tempfile import SpooledTemporaryFile
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from domains.declaration import Domain
+from stores.contracts import Clock, EventStore, LogReader, LogWriter
+from stores.errors import Unavailable
+from topics.codec import CONTENT_TYPE
+from topics.event import Position
+from topics.names import Topics
+from topics.record import Outgoing
+from workers.files.records import Ready, to_events
+from workers.files.rows import Problem, Row
+
+BATCH_RECORDS = 500
+BATCH_BYTES = 4_194_304
+PROBLEMS_KEPT = 20
+PAGE = 500
+POLL_SECONDS = 0.2
+
+_HEADERS = (("content-type", CONTENT_TYPE),)
+
+
+class Placement(NamedTuple):
+    """Where the log put an event of this load."""
+
+    event_id: str
+    partition: int
+    offset: int
+
+
+class Placements:
+    """Where each event went, in order: 28 bytes an event, beyond 8 MiB in a temporary file."""
+
+    _ITEM = struct.Struct(">16sIQ")
+
+    def __init__(self) -> None:
+        self._file = SpooledTemporaryFile(max_size=8 * 1024 * 1024)  # noqa: SIM115
+        self.ends: dict[int, int] = {}
+
+    def add(self, placement: Placement) -> None:
+        event_id, partition, offset = placement
+        self._file.write(self._ITEM.pack(UUID(event_id).bytes, partition, offset))
+        self.ends[partition] = max(self.ends.get(partition, 0), offset + 1)
+
+    def pages(self) -> Iterator[list[Placement]]:
+        """All of them, in pages, from the first on."""
+        self._file.seek(0)
+        while data := self._file.read(PAGE * self._ITEM.size):
+            yield [
+                Placement(str(UUID(bytes=raw)), partition, offset)
+                for raw, partition, offset in self._ITEM.iter_unpack(data)
+            ]
+
+    def close(self) -> None:
+        self._file.close()
+
+
+@dataclass
+class LoadReport:
+    """What became of the rows: offered = accepted + rejected + repeated + refused + pending.
+
+    Accepted: stored where this load put it. Repeated: stored already. Refused: the row was no
+    event of the domain (`problems` holds the first reasons), or append made it a dead letter.
+    Pending: produced, but append had not come to it when the waiting ended. Nothing is rejected by
+    a load: only commands are.
+    """
+
+    offered: int = 0
+    accepted: int = 0
+    rejected: int = 0
+    repeated: int = 0
+    refused: int = 0
+    pending: int = 0
+    seconds: float = 0.0
+    problems: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.placements = Placements()
+
+    def refuse(self, problem: str) -> None:
+        self.refused += 1
+        if len(self.problems) < PROBLEMS_KEPT:
+            self.problems.append(problem)
+
+
+Progress = Callable[[LoadReport], None]
+
+
+def silent(report: LoadReport) -> None:
+    """No progress shown."""
+
+
+async def load(
+    rows: Iterable[Row | Problem],
+    domain: Domain[Any],
+    writer: LogWriter,
+    progress: Progress = silent,
+) -> LoadReport:
+    """Produce every row that is an event of the domain, in order, a bounded batch at a time.
+
+    What the report then calls pending is in the log. Unavailable when the log gave no
+    acknowledgement: load again, since what is stored already is not stored twice.
+    """
+    report, started = LoadReport(), time.monotonic()
+    try:
+        for batch in _batches(to_events(rows, domain), report):
+            await _produce(batch, Topics.of(domain.name).events, writer, report)
+            report.seconds = time.monotonic() - started
+            progress(report)
+    except BaseException:
+        report.placements.close()
+        raise
+    return report
+
+
+def _batches(events: Iterable[Ready | Problem], report: LoadReport) -> Iterator[list[Ready]]:
+    batch: list[Ready] = []
+    size = 0
+    for event in events:
+        report.offered += 1
+        if isinstance(event, Problem):
+            report.refuse(str(event))
+            continue
+        batch.append(event)
+        size += len(event.value)
+        if len(batch) >= BATCH_RECORDS or size >= BATCH_BYTES:
+            yield batch
+            batch, size = [], 0
+    yield batch
+
+
+async def _produce(batch: list[Ready], topic: str, writer: LogWriter, report: LoadReport) -> None:
+    records = [
+        Outgoing(topic, ready.event.aggregate_id.encode(), ready.value, headers=_HEADERS)
+        for ready in batch
+    ]
+    positions = await writer.produce(records) if records else []
+    for ready, position in zip(batch, positions, strict=True):
+        placement = Placement(ready.event.id, position.partition, position.offset)
+        report.placements.add(placement)
+    report.pending += len(positions)
+
+
+@dataclass(frozen=True)
+class Appending:
+    """How to see what append makes of a load: the domain's store, the log, append's group.
+
+    `patience` is how many seconds append's offsets may stand still before the waiting ends.
+    """
+
+    store: EventStore
+    reader: LogReader
+    group: str
+    clock: Clock
+    patience: float = 30.0
+
+
+async def settle(
+    report: LoadReport, domain: Domain[Any], appending: Appending, progress: Progress = silent
+) -> None:
+    """Wait until append has passed the load, then tell accepted, repeated and refused apart.
+
+    Once for each report. What append has not come to when its offsets stand still stays pending.
+    Unavailable when the store does not answer.
+    """
+    started, before = time.monotonic(), report.seconds
+    topic = Topics.of(domain.name).events
+
+    def tell(behind: int) -> None:
+        report.pending = min(report.pending, behind)
+        report.seconds = before + time.monotonic() - started
+        progress(report)
+
+    try:
+        committed = await _passed(report.placements.ends, topic, appending, tell)
+        await _sort_out(report, topic, committed, appending.store)
+    finally:
+        report.placements.close()
+    report.seconds = before + time.monotonic() - started
+    progress(report)
+
+
+async def _passed(
+    ends: Mapping[int, int], topic: str, appending: Appending, tell: Callable[[int], None]
+) -> Mapping[int, int]:
+    """Append's offsets: past all `ends`, or where they have stood still for too long."""
+    clock = appending.clock
+    committed: Mapping[int, int] = {}
+    moved = clock.now()
+    while True:
+        now, fresh = clock.now(), await _committed(appending, topic)
+        if fresh is not None and fresh != committed:
+            committed, moved = fresh, now
+        behind = sum(max(0, end - committed.get(partition, 0)) for partition, end in ends.items())
+        tell(behind)
+        if not behind or (now - moved).total_seconds() >= appending.patience:
+            return committed
+        await clock.sleep(POLL_SECONDS)
+
+
+async def _committed(appending: Appending, topic: str) -> Mapping[int, int] | None:
+    try:
+        return await appending.reader.committed(appending.group, topic)
+    except Unavailable:
+        return None
+
+
+async def _sort_out(
+    report: LoadReport, topic: str, committed: Mapping[int, int], store: EventStore
+) -> None:
+    epoch = await store.epoch()
+    report.pending = 0
+    for page in report.placements.pages():
+        stored = await store.find([placement.event_id for placement in page])
+        for event_id, partition, offset in page:
+            event = stored.get(event_id)
+            if event is not None and event.position == str(Position(epoch, partition, offset)):
+                report.accepted += 1
+            elif event is not None:
+                report.repeated += 1
+            elif offset < committed.get(partition, 0):
+                report.refuse(f"{topic}, partition {partition}, offset {offset}: a dead letter")
+            else:
+                report.pending += 1
