@@ -1,5 +1,7 @@
 """The declaration of a domain: events, state, upcasters, snapshot rule, routes."""
 
+import re
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
@@ -10,6 +12,7 @@ from snapshot_rules import Rule
 from topics.codec import convert, refusal
 from topics.errors import EventfleetError, Unreadable
 from topics.event import DomainName, EventRecord
+from topics.names import TOPIC_NAME, Topics
 
 Data = dict[str, Any]
 Upcaster = Callable[[Data], Data]
@@ -86,15 +89,10 @@ class Domain(Generic[S]):
             self.state()
         except (msgspec.ValidationError, TypeError) as error:
             raise DeclarationError(f"domain {self.name!r}: {error}") from None
-        known = self._known
-        known.update((kind.__name__, kind) for kind in self.events)
-        if len(known) != len(self.events):
-            raise DeclarationError(f"domain {self.name}: two events have the same name")
-        strangers = [kind.__name__ for kind in self.upcasters if kind not in self.events]
-        if self.events:
-            strangers += [n for route in self.routes for n in route.names if n not in known]
-        if strangers:
-            raise DeclarationError(f"domain {self.name}: not among its events: {strangers}")
+        self._known.update((kind.__name__, kind) for kind in self.events)
+        for problem in (self._doubled(), self._strangers(), self._misrouted()):
+            if problem:
+                raise DeclarationError(f"domain {self.name}: {problem}")
 
     @property
     def schema_free(self) -> bool:
@@ -108,7 +106,8 @@ class Domain(Generic[S]):
     def lift(self, event: EventRecord) -> EventRecord:
         """The event with its payload in the newest schema; what an upcaster raises passes through.
 
-        Unreadable for an undeclared type or a schema version not known yet.
+        Upcasters get a copy: one that changes what it is given changes nothing else. Unreadable
+        for an undeclared type or a schema version not known yet.
         """
         newest = self.newest(event.type)
         if event.schema_version == newest:
@@ -116,9 +115,12 @@ class Domain(Generic[S]):
         if event.schema_version > newest:
             known = f"the newest known of {event.type} is {newest}"
             raise Unreadable("schemaversion", f"is {event.schema_version}, {known}")
-        data = event.data
+        data: Data = msgspec.to_builtins(event.data)
         for upcast in self.upcasters[self._known[event.type]][event.schema_version - 1 :]:
             data = upcast(data)
+            if not isinstance(data, dict):
+                name = type(data).__name__
+                raise TypeError(f"an upcaster of {event.type} returned {name}, not a dict")
         return msgspec.structs.replace(event, data=data, schema_version=newest)
 
     def payload(self, event: EventRecord) -> Event | Recorded:
@@ -153,6 +155,31 @@ class Domain(Generic[S]):
             return msgspec.convert(state, self.state, str_keys=True)
         except msgspec.ValidationError as error:
             raise refusal(error, "state") from None
+
+    def _doubled(self) -> str:
+        names = Counter(kind.__name__ for kind in self.events)
+        doubled = sorted(name for name, times in names.items() if times > 1)
+        return f"two events have the same name: {', '.join(doubled)}" if doubled else ""
+
+    def _strangers(self) -> str:
+        named: list[type[Event] | str] = [*self.upcasters]
+        if not self.schema_free:
+            named += [kind for route in self.routes for kind in route.types]
+            named += self.snapshot.types if self.snapshot else ()
+        known = {*self.events, *self._known}
+        strangers = {t if isinstance(t, str) else t.__name__ for t in named if t not in known}
+        return f"not among its events: {', '.join(sorted(strangers))}" if strangers else ""
+
+    def _misrouted(self) -> str:
+        """Own topics have one writer each; only commands are anyone's to send."""
+        topics = Topics.of(self.name)
+        own = {*topics} - {topics.commands}
+        for to in (route.to for route in self.routes):
+            if not re.fullmatch(TOPIC_NAME, to):
+                return f"a route leads to {to!r}, which is no name of a topic"
+            if to in own:
+                return f"a route leads to its own topic {to}"
+        return ""
 
     def _kind(self, event_type: str) -> type[Event] | None:
         if self.schema_free:

@@ -20,8 +20,11 @@ def find_domains(modules: Iterable[str]) -> dict[str, Domain[Any]]:
 def _declared_in(module: str) -> list[Domain[Any]]:
     try:
         names = vars(import_module(module))
-    except ImportError as error:
-        raise DeclarationError(f"{module}: can't be imported: {error}") from error
+    except DeclarationError as error:
+        raise DeclarationError(f"{module}: {error}") from error
+    except Exception as error:
+        why = f"{type(error).__name__}: {error}"
+        raise DeclarationError(f"{module}: can't be imported: {why}") from error
     domains = [value for value in names.values() if isinstance(value, Domain)]
     if not domains:
         raise DeclarationError(f"{module}: declares no Domain")

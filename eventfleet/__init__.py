@@ -1,19 +1,39 @@
-"""What a team imports to declare its domain."""
+"""What a team imports to declare its domain, and to test it.
 
-from domains.declaration import Domain, Event, Recorded, Route, State
-from snapshot_rules import Rule, after, every, on, size
+    class Deposited(Event):
+        amount: int
+
+    class Account(State):
+        balance: int = 0
+
+    def evolve(account: Account, event: Event) -> Account: ...
+
+    account = Domain("account", state=Account, evolve=evolve, events=[Deposited])
+
+The module's dotted name goes into the setting of domains; `replay(account.fold, Account(), events)`
+is what the fleet makes of stored events.
+"""
+
+from domains.declaration import DeclarationError, Domain, Event, Recorded, Route, State
+from snapshot_rules import Rule, Since, after, every, on, replay, size
+from topics.errors import EventfleetError, Unreadable
 from topics.event import EventRecord
 
 __all__ = [
+    "DeclarationError",
     "Domain",
     "Event",
     "EventRecord",
+    "EventfleetError",
     "Recorded",
     "Route",
     "Rule",
+    "Since",
     "State",
+    "Unreadable",
     "after",
     "every",
     "on",
+    "replay",
     "size",
 ]

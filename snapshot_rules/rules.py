@@ -25,6 +25,8 @@ class Rule:
 
     #: Whether the mere passing of time can make it due.
     timed = False
+    #: The event types that it names.
+    types: frozenset[str] = frozenset()
 
     def due(self, since: Since) -> bool:
         return since.version > since.snapshot_version and self.holds(since)
@@ -33,10 +35,10 @@ class Rule:
         raise NotImplementedError
 
     def __or__(self, other: "Rule") -> "Rule":
-        return Either(self, other)
+        return Either(self, other) if isinstance(other, Rule) else NotImplemented
 
     def __and__(self, other: "Rule") -> "Rule":
-        return Both(self, other)
+        return Both(self, other) if isinstance(other, Rule) else NotImplemented
 
     def __invert__(self) -> "Rule":
         return Not(self)
@@ -115,6 +117,10 @@ class Either(Rule):
     def timed(self) -> bool:  # type: ignore[override]
         return self.left.timed or self.right.timed
 
+    @property
+    def types(self) -> frozenset[str]:  # type: ignore[override]
+        return self.left.types | self.right.types
+
     def holds(self, since: Since) -> bool:
         return self.left.holds(since) or self.right.holds(since)
 
@@ -128,6 +134,10 @@ class Both(Rule):
     def timed(self) -> bool:  # type: ignore[override]
         return self.left.timed or self.right.timed
 
+    @property
+    def types(self) -> frozenset[str]:  # type: ignore[override]
+        return self.left.types | self.right.types
+
     def holds(self, since: Since) -> bool:
         return self.left.holds(since) and self.right.holds(since)
 
@@ -139,6 +149,10 @@ class Not(Rule):
     @property
     def timed(self) -> bool:  # type: ignore[override]
         return self.rule.timed
+
+    @property
+    def types(self) -> frozenset[str]:  # type: ignore[override]
+        return self.rule.types
 
     def holds(self, since: Since) -> bool:
         return not self.rule.holds(since)

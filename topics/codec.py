@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 
 import msgspec
 import orjson
+from msgspec.structs import replace
 
 from topics.errors import Unreadable
 from topics.event import MAX_EVENT_BYTES, EventRecord, milliseconds
@@ -14,10 +15,14 @@ T = TypeVar("T")
 
 CONTENT_TYPE = b"application/cloudevents+json"
 MAX_DEPTH = 60
+PLACING_BYTES = 128
+"""What the version and the position add to an event's bytes, at most."""
 INT64 = range(-(2**63), 2**63)
 
-_LONG_DIGITS = re.compile(rb"\d{19}|\d[eE]\+?\d")
 _AT = re.compile(r"^(?P<reason>.*?)(?: - at `(?:key in )?\$\.?(?P<field>[^`]*)`)?$", re.DOTALL)
+_NAMED = re.compile(r"(?P<why>required|unknown) field `(?P<field>[^`]*)`")
+_WHY = {"required": "is missing", "unknown": "is not a known field"}
+_NUL = b"\\u0000"
 
 
 def encode(event: EventRecord) -> bytes:
@@ -28,20 +33,29 @@ def encode(event: EventRecord) -> bytes:
 
 
 def decode(value: bytes | None) -> EventRecord:
-    """The event in a record's value. Unreadable names the field and the reason."""
+    """The event in a record's value. Unreadable names the field and the reason.
+
+    The limit on bytes is that of the event as `encode` writes it, before it has a version and a
+    position: what is accepted once is readable at every later stage.
+    """
     if value is None:
         raise Unreadable("value", "is absent")
-    if len(value) > MAX_EVENT_BYTES:
-        raise Unreadable("value", f"has {len(value)} bytes, the limit is {MAX_EVENT_BYTES}")
+    _limit(len(value), MAX_EVENT_BYTES + PLACING_BYTES)
     wire = parse(value)
     if not isinstance(wire, dict):
         raise Unreadable("value", "is not a JSON object")
     if wire.get("specversion") != "1.0":
         raise Unreadable("specversion", f"is {wire.get('specversion')!r}, only '1.0' is read")
     event = convert(wire, EventRecord)
+    if _NUL in value:
+        _check_identifiers(event)
+    if (
+        len(value) > MAX_EVENT_BYTES // 4
+    ):  # `encode` writes no number in more than 4 times its bytes
+        _limit(len(encode(replace(event, version=0, position=None))), MAX_EVENT_BYTES)
     time = event.time
     if time.microsecond % 1000 or time.utcoffset():
-        return msgspec.structs.replace(event, time=milliseconds(time))
+        return replace(event, time=milliseconds(time))
     return event
 
 
@@ -51,7 +65,7 @@ def parse(value: bytes) -> Any:
         parsed = orjson.loads(value)
     except orjson.JSONDecodeError as error:
         raise Unreadable("value", f"is not JSON: {error}") from None
-    if _needs_check(value):
+    if _NUL in value or not _fits([parsed], -1):
         _check(parsed, "", 0)
     return parsed
 
@@ -68,20 +82,41 @@ def refusal(error: msgspec.ValidationError, at: str = "") -> Unreadable:
     """msgspec's message taken apart into field and reason, with the names of the wire."""
     match = _AT.match(str(error))
     reason, field = (match["reason"], match["field"] or "") if match else (str(error), "")
-    missing = re.search(r"required field `([^`]*)`", reason)
-    if missing:
-        field, reason = ".".join(filter(None, [field, missing[1]])), "is missing"
+    named = _NAMED.search(reason)
+    if named:
+        field, reason = ".".join(filter(None, [field, named["field"]])), _WHY[named["why"]]
     return Unreadable(".".join(filter(None, [at, field])) or "value", reason)
 
 
-def _needs_check(value: bytes) -> bool:
-    """A cheap sign that the JSON may hold what `_check` refuses."""
-    if _LONG_DIGITS.search(value) or b"\\u0000" in value:
-        return True
-    return value.count(b"{") + value.count(b"[") > MAX_DEPTH
+def _limit(size: int, limit: int) -> None:
+    if size > limit:
+        raise Unreadable("value", f"has {size} bytes, the limit is {limit}")
+
+
+def _check_identifiers(event: EventRecord) -> None:
+    """An event's type may become a key of its state, and a key can't hold a NUL."""
+    names = {"id": event.id, "type": event.type, "subject": event.aggregate_id}
+    for name, text in names.items():
+        if "\0" in text:
+            raise Unreadable(name, "has a NUL")
+
+
+def _fits(value: dict[str, Any] | list[Any], depth: int) -> bool:
+    """Whether `_check` would find nothing, but for keys; this runs for every record."""
+    for inner in value.values() if isinstance(value, dict) else value:
+        kind = type(inner)
+        if kind is str:
+            continue
+        if kind is int or kind is float:
+            if _beyond_int64(inner):
+                return False
+        elif (kind is dict or kind is list) and (depth == MAX_DEPTH or not _fits(inner, depth + 1)):
+            return False
+    return True
 
 
 def _check(value: Any, at: str, depth: int) -> None:
+    """Unreadable names the first field that no store can keep."""
     if depth > MAX_DEPTH:
         raise Unreadable(at or "value", f"is nested deeper than {MAX_DEPTH} levels")
     if isinstance(value, dict):
@@ -92,7 +127,12 @@ def _check(value: Any, at: str, depth: int) -> None:
     elif isinstance(value, list):
         for index, inner in enumerate(value):
             _check(inner, f"{at}[{index}]", depth + 1)
-    elif isinstance(value, int) and value not in INT64:
+    elif isinstance(value, int | float) and _beyond_int64(value):
         raise Unreadable(at or "value", f"{value} is beyond a 64-bit integer")
-    elif isinstance(value, float) and value.is_integer() and abs(value) >= 2**63:
-        raise Unreadable(at or "value", f"{value:.0f} is beyond a 64-bit integer")
+
+
+def _beyond_int64(number: int | float) -> bool:
+    """Of an integer too long for it, JSON's parser makes a float."""
+    if isinstance(number, float):
+        return not -(2.0**63) < number < 2.0**63
+    return number not in INT64

@@ -6,6 +6,8 @@ from typing import Annotated, Any, NamedTuple
 import msgspec
 from msgspec import Meta
 
+from topics.errors import Unreadable
+
 MAX_ID = 255
 MAX_EVENT_BYTES = 950_000
 
@@ -65,6 +67,12 @@ class EventRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True,
 
 
 def milliseconds(moment: datetime) -> datetime:
-    """The moment in UTC, cut to whole milliseconds: what BSON keeps."""
-    moment = moment.astimezone(UTC)
+    """The moment in UTC, cut to whole milliseconds: what BSON keeps.
+
+    Unreadable when UTC has it outside the years 1 to 9999.
+    """
+    try:
+        moment = moment.astimezone(UTC)
+    except OverflowError:
+        raise Unreadable("time", "is outside the years 1 to 9999 in UTC") from None
     return moment.replace(microsecond=moment.microsecond // 1000 * 1000)

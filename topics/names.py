@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-MAX_TOPIC = 249
+TOPIC_NAME = r"(?!\.{1,2}\Z)[a-zA-Z0-9._-]{1,249}"
 
 
 class Topics(NamedTuple):
