@@ -25,8 +25,10 @@ def csv_rows(source: Source, columns: Columns) -> Iterator[Row | Problem]:
     origin = Origin(source.name, "line", textual=True)
     records = _records(_Lines(source.lines(origin), origin))
     header = next(records, None)
-    if not isinstance(header, _Record):
-        raise source.refused(f"the header can't be read: {header}")
+    if header is None:
+        raise source.refused("is empty")
+    if isinstance(header, Problem):
+        raise source.refused(f"the header can't be read: {header.reason}")
     _check(header.fields, source, columns)
     return _rows(records, header.fields, origin, columns)
 

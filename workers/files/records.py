@@ -14,7 +14,7 @@ from topics.errors import Unreadable
 from topics.event import EventRecord
 from workers.files.rows import Problem, Row
 
-NAMESPACE = UUID("3a7fb7b8-5c0e-5d0d-9a53-1f6f2f6f3c11")
+NAMESPACE = UUID("58574f70-600a-47e6-a56c-addf6c35f552")
 
 
 class Ready(NamedTuple):
