@@ -1,0 +1,71 @@
+"""Several apps in one process: started, watched and stopped together."""
+
+import asyncio
+import logging
+import signal
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+from stores.kafka.connection import Connection
+from topics.names import group
+from workers.app import Duty, RoleApp
+from workers.metrics import Metrics
+from workers.owners import Patience
+from workers.settings import Settings
+from workers.transport import Source
+
+SILENT = ("faust", "mode", "aiokafka")
+
+
+def role_app(
+    settings: Settings,
+    connection: Connection,
+    duty: Duty,
+    topic: str,
+    metrics: Metrics,
+    patience: Patience | None = None,
+) -> RoleApp:
+    """The app of a duty over a topic; to be made within a running event loop."""
+    source = Source(
+        connection,
+        topic,
+        group(settings.group_prefix, duty.domain, duty.role),
+        settings.chunk_records,
+        settings.chunk_bytes,
+        settings.kafka_session_timeout,
+    )
+    return RoleApp(duty, source, metrics.of(duty.domain, duty.role), patience or Patience())
+
+
+async def run_apps(apps: Sequence[RoleApp], stop: asyncio.Event) -> None:
+    """Run all until `stop` is set; each then finishes its chunks in hand, commits and leaves.
+
+    When one fails the others are stopped as well, and its error is raised.
+    """
+    for name in SILENT:
+        logging.getLogger(name).setLevel(logging.CRITICAL + 1)
+    work = [asyncio.create_task(app.work()) for app in apps]
+    asked = asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait([*work, asked], return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in (*work, asked):
+            task.cancel()
+        ends = await asyncio.gather(*work, return_exceptions=True)
+    for end in ends:
+        if isinstance(end, Exception):
+            raise end
+
+
+@asynccontextmanager
+async def stop_signals() -> AsyncIterator[asyncio.Event]:
+    """An event that SIGTERM or SIGINT sets."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    try:
+        yield stop
+    finally:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)

@@ -1,0 +1,105 @@
+"""Chunks, and the record of those of one partition that are under way."""
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+from faust import Schema
+
+from topics.record import LogRecord
+
+UNDER_WAY = 2
+
+
+class Chunk(NamedTuple):
+    """Records of one partition, in offset order, as they were fetched in one session.
+
+    A session lasts from one seek of the partition to the next. `start` is the `next_offset` of the
+    chunk before it in the session, or the offset sought.
+    """
+
+    partition: int
+    records: Sequence[LogRecord]
+    start: int
+    next_offset: int
+    session: int
+
+
+class Lane:
+    """One session of one partition: what was handed out, finished and acked."""
+
+    def __init__(self, partition: int, offset: int, session: int) -> None:
+        self.partition = partition
+        self.session = session
+        self.sought = offset
+        self.fetched = offset
+        self.finished = offset
+        self.acked = offset
+        self._waiting: deque[Chunk] = deque()
+        self._under_way: deque[int] = deque()
+
+    @property
+    def has_room(self) -> bool:
+        return len(self._under_way) < UNDER_WAY
+
+    @property
+    def idle(self) -> bool:
+        return not self._under_way and not self._waiting
+
+    def fetch(self, records: Sequence[Any], position: int, most_bytes: int) -> None:
+        """Keep what was fetched, cut into chunks; `position` is where the next fetch begins."""
+        pieces = list(_pieces([_as_record(record) for record in records], most_bytes))
+        for index, piece in enumerate(pieces):
+            end = position if index == len(pieces) - 1 else piece[-1].offset + 1
+            self._waiting.append(Chunk(self.partition, piece, self.fetched, end, self.session))
+            self.fetched = end
+
+    def hand_out(self) -> Iterator[Chunk]:
+        """The chunks that there is room for."""
+        while self._waiting and self.has_room:
+            chunk = self._waiting.popleft()
+            self._under_way.append(chunk.next_offset)
+            yield chunk
+
+    def finish(self, next_offset: int) -> None:
+        """Everything before this offset is done with: there is room for more."""
+        while self._under_way and self._under_way[0] <= next_offset:
+            self.finished = self._under_way.popleft()
+
+    def ack(self, next_offset: int) -> None:
+        """The oldest chunk under way may be committed, if it ends here or before."""
+        if self._under_way and self._under_way[0] <= next_offset:
+            self.acked = self._under_way[0]
+
+
+class ChunkSchema(Schema):  # type: ignore[misc]
+    """Hands the chunk through as it is."""
+
+    def compile(self, app: Any, **options: Any) -> Callable[..., Any]:
+        async def decode(message: Any, *, propagate: bool = False) -> Any:
+            return app.create_event(None, message.value, message.headers, message)
+
+        return decode
+
+
+def _as_record(record: Any) -> LogRecord:
+    return LogRecord(
+        record.topic,
+        record.partition,
+        record.offset,
+        record.key,
+        record.value,
+        tuple(record.headers),
+        record.timestamp,
+    )
+
+
+def _pieces(records: list[LogRecord], most_bytes: int) -> Iterator[list[LogRecord]]:
+    """Runs of records of up to so many bytes each, of one record at least."""
+    first, size = 0, 0
+    for index, record in enumerate(records):
+        size += len(record.key or b"") + len(record.value or b"")
+        if size > most_bytes and index > first:
+            yield records[first:index]
+            first, size = index, len(record.key or b"") + len(record.value or b"")
+    yield records[first:]
