@@ -1,0 +1,1 @@
+"""The log on Apache Kafka, and on brokers that speak its protocol, by aiokafka."""

@@ -1,0 +1,118 @@
+"""Reading topics outside consumer groups."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+from aiokafka import TopicPartition
+
+from stores.contracts import Bounds
+from stores.kafka import offsets
+from stores.kafka.connection import Connection
+from stores.kafka.failures import answering, shut
+from stores.kafka.transactional import TRANSACTION_SECONDS
+from topics.record import LogRecord
+
+POLL_MS = 100
+
+
+class Reader:
+    """LogReader of committed records."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._client: Any = None
+        self._consumer: Any = None
+        self._starting = asyncio.Lock()
+
+    async def bounds(self, topic: str) -> dict[int, Bounds]:
+        """The end counts records of open transactions in."""
+        async with answering(f"bounds of {topic}", self._connection.timeout):
+            await self._start()
+            parts = [TopicPartition(topic, p) for p in await self._partitions(topic)]
+            if not parts:
+                return {}
+            oldest = await self._consumer.beginning_offsets(parts)
+            ends = await self._consumer.end_offsets(parts)
+        return {part.partition: Bounds(oldest[part], ends[part]) for part in parts}
+
+    async def read(
+        self, topic: str, partition: int, start: int, end: int
+    ) -> AsyncIterator[LogRecord]:
+        """Waits for open transactions below `end`; Unavailable when nothing moves any more.
+
+        Records that are no longer kept, or not yet written when it begins, are not in it.
+        """
+        bounds = (await self.bounds(topic)).get(partition, Bounds(0, 0))
+        start, end = max(start, bounds.oldest), min(end, bounds.end)
+        if start >= end:
+            return
+        part = TopicPartition(topic, partition)
+        what = f"reading {topic}/{partition}"
+        consumer = self._connection.consumer()
+        try:
+            async with answering(what, self._connection.timeout):
+                await consumer.start()
+                consumer.assign([part])
+                consumer.seek(part, start)
+            while start < end:
+                async with answering(what, self._connection.timeout + TRANSACTION_SECONDS):
+                    batch, start = await _next(consumer, part)
+                for record in batch:
+                    if record.offset < end:
+                        yield _record(record)
+        finally:
+            await shut(consumer.stop)
+
+    async def committed(self, group: str, topic: str) -> dict[int, int]:
+        async with answering(f"offsets of {group}", self._connection.timeout):
+            await self._start()
+            partitions = await self._partitions(topic)
+            return await offsets.committed(self._client, group, topic, partitions)
+
+    async def close(self) -> None:
+        client, consumer = self._client, self._consumer
+        self._client = self._consumer = None
+        if client is not None:
+            await shut(client.close)
+            await shut(consumer.stop)
+
+    async def _start(self) -> None:
+        async with self._starting:
+            if self._client is None:
+                client, consumer = self._connection.client(), self._connection.consumer(False)
+                try:
+                    await client.bootstrap()
+                    await consumer.start()
+                except BaseException:
+                    await shut(client.close)
+                    await shut(consumer.stop)
+                    raise
+                self._client, self._consumer = client, consumer
+
+    async def _partitions(self, topic: str) -> list[int]:
+        """Asks for all topics: asking for one might create it."""
+        cluster = await self._client.fetch_all_metadata()
+        return sorted(cluster.partitions_for_topic(topic) or ())
+
+
+async def _next(consumer: Any, part: TopicPartition) -> tuple[list[Any], int]:
+    """The next records, and the position after them, which may be after control records."""
+    start = await consumer.position(part)
+    while True:
+        fetched = await consumer.getmany(part, timeout_ms=POLL_MS)
+        position = await consumer.position(part)
+        if position > start:
+            return fetched.get(part, []), position
+
+
+def _record(record: Any) -> LogRecord:
+    return LogRecord(
+        record.topic,
+        record.partition,
+        record.offset,
+        record.key,
+        record.value,
+        tuple(record.headers),
+        record.timestamp,
+    )
