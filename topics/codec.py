@@ -65,7 +65,7 @@ def parse(value: bytes) -> Any:
         parsed = orjson.loads(value)
     except orjson.JSONDecodeError as error:
         raise Unreadable("value", f"is not JSON: {error}") from None
-    if _NUL in value or not _fits([parsed], -1):
+    if _NUL in value or not _fits([parsed], 0):
         _check(parsed, "", 0)
     return parsed
 
@@ -101,7 +101,7 @@ def _check_identifiers(event: EventRecord) -> None:
             raise Unreadable(name, "has a NUL")
 
 
-def _fits(value: dict[str, Any] | list[Any], depth: int) -> bool:
+def _fits(value: dict[str, Any] | list[Any], level: int) -> bool:
     """Whether `_check` would find nothing, but for keys; this runs for every record."""
     for inner in value.values() if isinstance(value, dict) else value:
         kind = type(inner)
@@ -110,23 +110,23 @@ def _fits(value: dict[str, Any] | list[Any], depth: int) -> bool:
         if kind is int or kind is float:
             if _beyond_int64(inner):
                 return False
-        elif (kind is dict or kind is list) and (depth == MAX_DEPTH or not _fits(inner, depth + 1)):
+        elif (kind is dict or kind is list) and (level == MAX_DEPTH or not _fits(inner, level + 1)):
             return False
     return True
 
 
-def _check(value: Any, at: str, depth: int) -> None:
+def _check(value: Any, at: str, level: int) -> None:
     """Unreadable names the first field that no store can keep."""
-    if depth > MAX_DEPTH:
+    if level == MAX_DEPTH and isinstance(value, dict | list):
         raise Unreadable(at or "value", f"is nested deeper than {MAX_DEPTH} levels")
     if isinstance(value, dict):
         for key, inner in value.items():
             if "\0" in key:
                 raise Unreadable(at or "value", f"has a NUL in the key {key!r}")
-            _check(inner, f"{at}.{key}" if at else key, depth + 1)
+            _check(inner, f"{at}.{key}" if at else key, level + 1)
     elif isinstance(value, list):
         for index, inner in enumerate(value):
-            _check(inner, f"{at}[{index}]", depth + 1)
+            _check(inner, f"{at}[{index}]", level + 1)
     elif isinstance(value, int | float) and _beyond_int64(value):
         raise Unreadable(at or "value", f"{value} is beyond a 64-bit integer")
 
