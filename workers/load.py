@@ -98,7 +98,7 @@ def silent(report: LoadReport) -> None:
 
 
 async def load(
-    rows: Iterable[Row | Problem],
+    rows: Iterable[Row | Ready | Problem],
     domain: Domain[Any],
     writer: LogWriter,
     progress: Progress = silent,

@@ -24,8 +24,10 @@ class Ready(NamedTuple):
     value: bytes
 
 
-def to_events(rows: Iterable[Row | Problem], domain: Domain[Any]) -> Iterator[Ready | Problem]:
-    """Every row as an event of the domain, or why it is none. Problems pass through.
+def to_events(
+    rows: Iterable[Row | Ready | Problem], domain: Domain[Any]
+) -> Iterator[Ready | Problem]:
+    """Every row as an event of the domain, or why it is none; what is no row passes through.
 
     An event's id is a UUIDv5 of the domain, the row's content, and how many rows of the same
     content came before it: true duplicates stay apart, and a second load makes the same ids. That
@@ -33,7 +35,7 @@ def to_events(rows: Iterable[Row | Problem], domain: Domain[Any]) -> Iterator[Re
     """
     builder = _Builder(domain)
     for row in rows:
-        if isinstance(row, Problem):
+        if not isinstance(row, Row):
             yield row
             continue
         try:
