@@ -22,7 +22,6 @@ class Reader:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._client: Any = None
-        self._consumer: Any = None
         self._starting = asyncio.Lock()
 
     async def bounds(self, topic: str) -> dict[int, Bounds]:
@@ -32,9 +31,12 @@ class Reader:
             parts = [TopicPartition(topic, p) for p in await self._partitions(topic)]
             if not parts:
                 return {}
-            oldest = await self._consumer.beginning_offsets(parts)
-            ends = await self._consumer.end_offsets(parts)
-        return {part.partition: Bounds(oldest[part], ends[part]) for part in parts}
+            consumer = self._connection.consumer(committed=False)
+            try:
+                await consumer.start()
+                return await _bounds(consumer, parts)
+            finally:
+                await shut(consumer.stop)
 
     async def read(
         self, topic: str, partition: int, start: int, end: int
@@ -71,29 +73,39 @@ class Reader:
             return await offsets.committed(self._client, group, topic, partitions)
 
     async def close(self) -> None:
-        client, consumer = self._client, self._consumer
-        self._client = self._consumer = None
+        client, self._client = self._client, None
         if client is not None:
             await shut(client.close)
-            await shut(consumer.stop)
 
     async def _start(self) -> None:
         async with self._starting:
             if self._client is None:
-                client, consumer = self._connection.client(), self._connection.consumer(False)
+                client = self._connection.client()
                 try:
                     await client.bootstrap()
-                    await consumer.start()
                 except BaseException:
                     await shut(client.close)
-                    await shut(consumer.stop)
                     raise
-                self._client, self._consumer = client, consumer
+                self._client = client
 
     async def _partitions(self, topic: str) -> list[int]:
         """Asks for all topics: asking for one might create it."""
         cluster = await self._client.fetch_all_metadata()
         return sorted(cluster.partitions_for_topic(topic) or ())
+
+
+async def _bounds(consumer: Any, parts: list[TopicPartition]) -> dict[int, Bounds]:
+    """Ends come from fetches near them: asked for the end, the embedded broker is too low."""
+    oldest = await consumer.beginning_offsets(parts)
+    ends = await consumer.end_offsets(parts)
+    filled = [part for part in parts if ends[part] > oldest[part]]
+    consumer.assign(filled)
+    for part in filled:
+        consumer.seek(part, ends[part] - 1)
+    while any(consumer.highwater(part) is None for part in filled):
+        await consumer.getmany(timeout_ms=POLL_MS)
+    ends |= {part: consumer.highwater(part) for part in filled}
+    return {part.partition: Bounds(oldest[part], ends[part]) for part in parts}
 
 
 async def _next(consumer: Any, part: TopicPartition) -> tuple[list[Any], int]:
