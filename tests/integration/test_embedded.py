@@ -15,7 +15,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from motor.motor_asyncio import AsyncIOMotorClient
 
-from workers.embedded import NoEmbedded, StartFailed, keep, servers, started
+from workers.embedded import NoEmbedded, ProgramFailed, keep, servers, started
 from workers.settings import Settings
 
 PATIENCE = 30.0
@@ -171,7 +171,7 @@ async def test_a_failed_start_shows_the_end_of_the_output(
     monkeypatch.setattr(
         servers, "KAFKA", servers.Part(**(vars(servers.KAFKA) | {"command": lambda *_: broken}))
     )
-    with pytest.raises(StartFailed, match=r"(?s)status 3.*no memory left"):
+    with pytest.raises(ProgramFailed, match=r"(?s)status 3.*no memory left"):
         async with started(Settings()):
             pass
     assert not files_in(own_temp)

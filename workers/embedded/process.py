@@ -19,8 +19,8 @@ LINE = 500
 LEAVE = 10.0
 
 
-class StartFailed(EventfleetError):
-    """A program beside us ended, or was not ready in time."""
+class ProgramFailed(EventfleetError):
+    """A program beside us ended by itself, or was not ready in time."""
 
 
 class Kept:
@@ -50,9 +50,9 @@ class Kept:
             return "\n".join(f"  {line.rstrip()[:LINE]}" for line in deque(lines, TAIL))
         return ""
 
-    def failed(self, what: str) -> StartFailed:
+    def failed(self, what: str) -> ProgramFailed:
         """The fault to raise, with what the program wrote last."""
-        return StartFailed(
+        return ProgramFailed(
             "\n".join(filter(None, [f"{self.name} {what}; its output:", self.tail()]))
         )
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from topics.errors import EventfleetError
-from workers.embedded.process import Kept, StartFailed, keep
+from workers.embedded.process import Kept, ProgramFailed, keep
 from workers.settings import Settings, variable
 
 READY = 30.0
@@ -94,7 +94,7 @@ async def started(settings: Settings) -> AsyncIterator[tuple[Settings, list[Kept
     """Start what the settings don't name, for the length of the block.
 
     Answers the settings that lead to the servers, and the programs started. NoEmbedded where a
-    part can't be had, StartFailed with the end of its output where one does not start.
+    part can't be had, ProgramFailed with the end of its output where one does not start.
     """
     async with AsyncExitStack() as stack:
         kept = []
@@ -109,7 +109,7 @@ async def started(settings: Settings) -> AsyncIterator[tuple[Settings, list[Kept
 async def _ready(part: Part, stack: AsyncExitStack) -> tuple[Kept, int]:
     """The server, listening; several tries, as another program may take its port first."""
     for tries in range(1, PORTS_TRIED + 1):
-        port = _free_port()
+        port = free_port()
         async with AsyncExitStack() as attempt:
             command = partial(part.command, port)
             server = await attempt.enter_async_context(keep(part.name, command))
@@ -117,7 +117,7 @@ async def _ready(part: Part, stack: AsyncExitStack) -> tuple[Kept, int]:
                 await asyncio.wait_for(_listens(server, port), READY)
             except TimeoutError:
                 raise server.failed(f"was not ready within {READY:.0f} seconds") from None
-            except StartFailed:
+            except ProgramFailed:
                 if tries == PORTS_TRIED:
                     raise
                 continue
@@ -138,7 +138,7 @@ async def _listens(server: Kept, port: int) -> None:
     raise server.failed(f"ended at its start with status {await server.ended()}")
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

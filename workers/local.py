@@ -1,0 +1,120 @@
+"""A whole fleet from one process: servers, topics, and all roles, for as long as a block lasts."""
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator, Coroutine, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import aiohttp
+
+from domains.declaration import Domain
+from stores.errors import Misconfigured
+from workers import connect
+from workers.embedded import Kept, ProgramFailed, free_port, keep, started
+from workers.settings import Settings, variable
+
+ROLES = ("append", "snapshot", "relay")
+GRACE = 30.0
+READY = 60.0
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Fleet:
+    """A running fleet. `variables`: what another process needs in its environment to use it."""
+
+    settings: Settings
+    domains: dict[str, Domain[Any]]
+    variables: dict[str, str]
+    workers: Kept
+    servers: list[Kept]
+
+    @property
+    def page(self) -> str:
+        return f"http://{self.settings.host}:{self.settings.port}"
+
+    async def failure(self) -> ProgramFailed:
+        """Wait until one of the programs ends by itself."""
+        programs = [self.workers, *self.servers]
+        ends = [asyncio.create_task(program.ended()) for program in programs]
+        try:
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+            program, status = next(
+                (p, e.result()) for p, e in zip(programs, ends, strict=True) if e.done()
+            )
+        finally:
+            for end in ends:
+                end.cancel()
+        return program.failed(f"ended with status {status}")
+
+    async def during(self, work: Coroutine[Any, Any, T]) -> T:
+        """The work's result; ProgramFailed as soon as one of the programs ends by itself."""
+        task, failure = asyncio.create_task(work), asyncio.create_task(self.failure())
+        try:
+            await asyncio.wait({task, failure}, return_when=asyncio.FIRST_COMPLETED)
+            if failure.done():
+                raise failure.result()
+            return task.result()
+        finally:
+            task.cancel()
+            failure.cancel()
+            await asyncio.gather(task, failure, return_exceptions=True)
+
+
+@asynccontextmanager
+async def running(asked: Settings, names: Iterable[str]) -> AsyncIterator[Fleet]:
+    """Start what the settings don't name, make the topics, run all roles of these domains.
+
+    All domains, when none is named.
+    """
+    async with started(asked) as (settings, servers):
+        domains = connect.chosen(settings, names)
+        await _topics(settings, domains.values())
+        variables = {
+            variable(name): str(value)
+            for name, value in settings
+            if value != getattr(asked, name) and name != "kafka_session_timeout"
+        }
+        if "port" not in settings.model_fields_set:
+            settings = settings.model_copy(update={"port": free_port()})
+        async with keep(
+            "the workers",
+            lambda folder: [sys.executable, "-m", "workers.cli", "worker", *ROLES],
+            environment=_environment(asked, settings),
+            grace=GRACE,
+        ) as workers:
+            yield Fleet(settings, domains, variables, workers, servers)
+
+
+def _environment(asked: Settings, settings: Settings) -> dict[str, str]:
+    return {variable(name): str(value) for name, value in settings if value != getattr(asked, name)}
+
+
+async def _topics(settings: Settings, domains: Iterable[Domain[Any]]) -> None:
+    specs = [spec for domain in domains for spec in connect.topics_of(settings, domain)]
+    async with connect.log_admin(settings) as admin:
+        await admin.create(specs)
+        differences = await admin.check(specs)
+    if differences:
+        raise Misconfigured("\n".join(differences))
+
+
+async def ready(fleet: Fleet) -> None:
+    """Wait until the workers say that they are. ProgramFailed when they don't in time."""
+    deadline = asyncio.get_running_loop().time() + READY
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=2)) as session:
+        while not await _says_ready(session, f"{fleet.page}/ready"):
+            if asyncio.get_running_loop().time() > deadline:
+                raise fleet.workers.failed(f"were not ready within {READY:.0f} seconds")
+            await asyncio.sleep(0.2)
+
+
+async def _says_ready(session: aiohttp.ClientSession, url: str) -> bool:
+    try:
+        async with session.get(url) as answer:
+            return answer.status == 200
+    except (aiohttp.ClientError, TimeoutError):
+        return False
