@@ -11,6 +11,7 @@ from aiokafka.errors import TopicAlreadyExistsError, UnknownError
 from aiokafka.protocol.admin import ApiVersionRequest
 from aiokafka.protocol.transaction import AddPartitionsToTxnRequest, InitProducerIdRequest
 
+from stores.differences import absent, differences
 from stores.kafka.connection import Connection
 from stores.kafka.failures import answering, check, retried, shut
 from topics.declaration import TopicSpec
@@ -42,14 +43,11 @@ class Admin:
             topics = {topic["topic"]: topic for topic in await admin.describe_topics()}
             there = [spec for spec in specs if spec.name in topics]
             configs = await _configs(admin, there)
-        differences = []
+        found: list[str] = []
         for spec in specs:
             topic = topics.get(spec.name)
-            if topic is None:
-                differences.append(f"topic {spec.name} does not exist")
-            else:
-                differences += _compare(spec, topic, configs[spec.name])
-        return differences
+            found += _compare(spec, topic, configs[spec.name]) if topic else [absent(spec)]
+        return found
 
     async def transactional(self) -> bool:
         """Whether the broker lists what transactions need, and hands out producer ids.
@@ -113,14 +111,5 @@ async def _configs(admin: Any, specs: Sequence[TopicSpec]) -> dict[str, dict[str
 
 def _compare(spec: TopicSpec, topic: dict[str, Any], config: dict[str, str]) -> list[str]:
     partitions = topic["partitions"]
-    replicas = min(len(partition["replicas"]) for partition in partitions)
-    found = config | {"partitions": str(len(partitions)), "replication factor": str(replicas)}
-    wanted = {
-        "partitions": str(spec.partitions),
-        "replication factor": str(spec.replication),
-    } | spec.config
-    return [
-        f"topic {spec.name}: {setting} should be {value} and is {found.get(setting, 'not set')}"
-        for setting, value in wanted.items()
-        if found.get(setting) != value
-    ]
+    replication = min(len(partition["replicas"]) for partition in partitions)
+    return differences(spec, len(partitions), replication, config)
