@@ -39,6 +39,7 @@ class Stage:
     done: int = 0
     total: int = 0
     seconds: float = 0.0
+    through: bool = False
 
 
 @dataclass(frozen=True)
@@ -104,15 +105,13 @@ class Watch:
 
         The order counts: what append emits is there before its offset moves.
         """
-        through = [await self._look_at(stage) for stage in self.stages]
-        if not all(through) and time.monotonic() - self._moved > PATIENCE:
-            behind = ", ".join(
-                f"{stage.role} at {stage.done:,} of {stage.total:,} in {stage.topic}"
-                for stage, is_through in zip(self.stages, through, strict=True)
-                if not is_through
-            )
-            raise StandsStill(f"nothing has moved for {PATIENCE:.0f} seconds: {behind}")
-        return all(through)
+        for stage in self.stages:
+            stage.through = await self._look_at(stage)
+        behind = [stage for stage in self.stages if not stage.through]
+        if behind and time.monotonic() - self._moved > PATIENCE:
+            where = ", ".join(f"{s.role} at {s.done:,} of {s.total:,} in {s.topic}" for s in behind)
+            raise StandsStill(f"nothing has moved for {PATIENCE:.0f} seconds: {where}")
+        return not behind
 
     async def _look_at(self, stage: Stage) -> bool:
         committed = await self._reader.committed(stage.group, stage.topic)

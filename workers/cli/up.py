@@ -59,7 +59,7 @@ def run(log: str | None, domain: str | None, once: bool, summary: str | None) ->
 
 async def _run(log: str | None, name: str | None, once: bool, summary: str | None) -> bool:
     from workers import connect
-    from workers.local import running
+    from workers.local import ready, running
     from workers.run import run_log
     from workers.settings import load
 
@@ -69,6 +69,7 @@ async def _run(log: str | None, name: str | None, once: bool, summary: str | Non
     with _rows(log, domain) as rows:
         click.echo("starting the servers and the workers")
         async with running(settings, []) as fleet:
+            await fleet.during(ready(fleet))
             with _progress() as show:
                 work = run_log(fleet.settings, domain, rows, show)
                 outcome = await fleet.during(work)
@@ -100,15 +101,19 @@ def _rows(log: str | None, domain: "Domain[Any]") -> Iterator[Any]:
 def _progress() -> "Iterator[Show]":
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
+    from workers.local import ROLES
+
     columns = (TextColumn("{task.description:>8}"), BarColumn(), MofNCompleteColumn())
     with Progress(*columns, console=console(), transient=True) as bars:
         read = bars.add_task("read", total=None)
-        roles = {role: bars.add_task(role, total=None) for role in ("append", "snapshot", "relay")}
+        roles = {role: bars.add_task(role, total=None) for role in ROLES}
+        audit = bars.add_task("audit", total=None, visible=False)
 
         def show(report: "LoadReport", stages: "list[Stage]") -> None:
             bars.update(read, completed=report.offered)
             for stage in stages:
                 bars.update(roles[stage.role], completed=stage.done, total=stage.total or None)
+            bars.update(audit, visible=all(stage.through for stage in stages))
 
         yield show
 
