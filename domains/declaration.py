@@ -125,10 +125,9 @@ class Domain(Generic[S]):
 
     def payload(self, event: EventRecord) -> Event | Recorded:
         """What evolve gets: the lifted payload, validated. Unreadable names the field."""
+        data = self.lift(event).data
         kind = self._kind(event.type)
-        if kind is None:
-            return Recorded(event.type, event.data)
-        return convert(self.lift(event).data, kind, at="data")
+        return Recorded(event.type, data) if kind is None else convert(data, kind, at="data")
 
     def check(self, event: EventRecord) -> None:
         """Unreadable unless the event belongs here and its payload fits its schema."""

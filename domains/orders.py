@@ -19,7 +19,7 @@ Name = Annotated[str, Meta(min_length=1, max_length=200)]
 class Placed(Event):
     customer: Name
     total: PositiveCents
-    currency: Annotated[str, Meta(pattern="^[A-Z]{3}$")]
+    currency: Annotated[str, Meta(pattern=r"^[A-Z]{3}\Z")]
 
 
 class Paid(Event):

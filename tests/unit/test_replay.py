@@ -6,7 +6,6 @@ from hypothesis import strategies as st
 
 from snapshot_rules import replay
 
-
 NOTHING: tuple[int, ...] = ()
 
 

@@ -1,0 +1,155 @@
+"""The life of an order: given events, then state."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from domains.orders import (
+    Cancelled,
+    Delivered,
+    Order,
+    Packed,
+    Paid,
+    Placed,
+    Returned,
+    Shipped,
+    evolve,
+    orders,
+)
+from eventfleet import Event, EventRecord, Since, Unreadable, replay
+
+PLACED = Placed(customer="ann", total=1999, currency="EUR")
+AS_PLACED: dict[str, Any] = {"customer": "ann", "total": 1999, "currency": "EUR"}
+
+LIVES: list[tuple[list[Event], Order]] = [
+    ([], Order()),
+    ([PLACED], Order(status="placed", **AS_PLACED)),
+    ([PLACED, Paid(amount=1999)], Order(status="paid", paid=1999, **AS_PLACED)),
+    (
+        [PLACED, Paid(amount=1000), Paid(amount=999)],
+        Order(status="paid", paid=1999, **AS_PLACED),
+    ),
+    (
+        [PLACED, Paid(amount=1999), Packed(parcels=2)],
+        Order(status="packed", paid=1999, parcels=2, **AS_PLACED),
+    ),
+    (
+        [PLACED, Paid(amount=1999), Packed(parcels=2), Shipped(carrier="post")],
+        Order(status="shipped", paid=1999, parcels=2, carrier="post", **AS_PLACED),
+    ),
+    (
+        [PLACED, Paid(amount=1999), Packed(parcels=1), Shipped(carrier="post"), Delivered()],
+        Order(status="delivered", paid=1999, parcels=1, carrier="post", **AS_PLACED),
+    ),
+    (
+        [
+            PLACED,
+            Paid(amount=1999),
+            Packed(parcels=1),
+            Shipped(carrier="post"),
+            Delivered(),
+            Returned(refund=1500),
+            Returned(refund=499),
+        ],
+        Order(
+            status="returned", paid=1999, refunded=1999, parcels=1, carrier="post", **AS_PLACED
+        ),
+    ),
+    ([PLACED, Cancelled()], Order(status="cancelled", **AS_PLACED)),
+    (
+        [PLACED, Paid(amount=1999), Cancelled(reason="late")],
+        Order(status="cancelled", paid=1999, **AS_PLACED),
+    ),
+]  # fmt: skip
+
+
+def record(kind: str, data: dict[str, Any], schema_version: int = 1) -> EventRecord:
+    return EventRecord(
+        id="id-1",
+        type=kind,
+        domain="orders",
+        aggregate_id="order-1",
+        time=datetime(2024, 1, 1, tzinfo=UTC),
+        data=data,
+        schema_version=schema_version,
+    )
+
+
+@pytest.mark.parametrize(("given", "then"), LIVES)
+def test_an_order_is_what_has_happened_to_it(given: list[Event], then: Order) -> None:
+    assert replay(evolve, Order(), given) == then
+    assert orders.thaw(orders.freeze(then)) == then
+
+
+def test_every_event_of_the_domain_has_a_place_in_a_life() -> None:
+    assert {type(event) for given, _ in LIVES for event in given} == {*orders.events}
+
+
+def test_an_event_without_a_rule_is_a_fault() -> None:
+    class Lost(Event):
+        pass
+
+    with pytest.raises(TypeError, match="no rule for Lost"):
+        evolve(Order(), Lost())
+
+
+@pytest.mark.parametrize(
+    ("kind", "data", "field"),
+    [
+        ("Placed", {**AS_PLACED, "customer": ""}, "data.customer"),
+        ("Placed", {**AS_PLACED, "customer": "x" * 201}, "data.customer"),
+        ("Placed", {**AS_PLACED, "total": 0}, "data.total"),
+        ("Placed", {**AS_PLACED, "total": 2**53 + 1}, "data.total"),
+        ("Placed", {**AS_PLACED, "total": 19.99}, "data.total"),
+        ("Placed", {**AS_PLACED, "currency": "euro"}, "data.currency"),
+        ("Placed", {**AS_PLACED, "currency": "EUR\n"}, "data.currency"),
+        ("Paid", {"amount": 0}, "data.amount"),
+        ("Packed", {"parcels": 10_001}, "data.parcels"),
+        ("Shipped", {"carrier": ""}, "data.carrier"),
+        ("Delivered", {"to": "ann"}, "data.to"),
+        ("Cancelled", {"reason": "x" * 501}, "data.reason"),
+        ("Returned", {"refund": -1}, "data.refund"),
+    ],
+)
+def test_a_payload_out_of_its_bounds_is_unreadable(
+    kind: str, data: dict[str, Any], field: str
+) -> None:
+    with pytest.raises(Unreadable) as caught:
+        orders.check(record(kind, data, orders.newest(kind)))
+    assert caught.value.field == field
+
+
+def test_orders_placed_before_there_were_currencies_are_in_euros() -> None:
+    old = record("Placed", {"customer": "ann", "total": 1999}, schema_version=1)
+    assert orders.payload(old) == PLACED
+    assert orders.fold(Order(), old) == Order(status="placed", **AS_PLACED)
+    assert old.data == {"customer": "ann", "total": 1999}
+
+
+def test_the_new_schema_needs_a_currency() -> None:
+    new = record("Placed", {"customer": "ann", "total": 1999}, schema_version=2)
+    with pytest.raises(Unreadable, match=r"data\.currency: is missing"):
+        orders.payload(new)
+
+
+def test_an_order_is_snapshotted_when_it_ends_or_has_changed_five_times_or_is_old() -> None:
+    assert orders.snapshot
+    now = datetime(2024, 1, 1, 0, 10, tzinfo=UTC)
+
+    def due(events: int, kind: str, minute: int) -> bool:
+        time = datetime(2024, 1, 1, 0, minute, tzinfo=UTC)
+        assert orders.snapshot
+        return orders.snapshot.due(Since(events, 0, time, now, frozenset({kind}), 10))
+
+    assert not due(4, "Shipped", 1)
+    assert due(5, "Shipped", 1)
+    assert due(4, "Shipped", 0)
+    assert all(due(1, kind, 1) for kind in ("Delivered", "Cancelled", "Returned"))
+
+
+def test_packed_orders_go_to_shipping_and_money_to_finance() -> None:
+    assert {route.to: route.names for route in orders.routes} == {
+        "shipping.requests": {"Packed"},
+        "finance.ledger": {"Paid", "Returned"},
+    }

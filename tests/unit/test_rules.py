@@ -1,0 +1,192 @@
+"""Snapshot rules against a naive model of what they say."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from eventfleet import Event, Rule, Since, after, every, on, size
+
+NOW = datetime(2024, 1, 1, tzinfo=UTC)
+TYPES = ["Opened", "Deposited", "Closed"]
+
+Model = Callable[[Since], bool]
+
+
+@st.composite
+def happenings(draw: st.DrawFn) -> Since:
+    snapshot = draw(st.integers(0, 20))
+    return Since(
+        version=snapshot + draw(st.integers(0, 12)),
+        snapshot_version=snapshot,
+        time=NOW - timedelta(seconds=draw(st.integers(0, 100))),
+        now=NOW,
+        types=frozenset(draw(st.sets(st.sampled_from(TYPES)))),
+        size=draw(st.integers(0, 1000)),
+    )
+
+
+def model_every(events: int) -> tuple[Rule, Model]:
+    return every(events), lambda s: s.version - s.snapshot_version >= events
+
+
+def model_after(seconds: int) -> tuple[Rule, Model]:
+    return after(seconds=seconds), lambda s: (s.now - s.time).total_seconds() >= seconds
+
+
+def model_on(types: set[str]) -> tuple[Rule, Model]:
+    return on(*types), lambda s: any(kind in types for kind in s.types)
+
+
+def model_size(limit: int) -> tuple[Rule, Model]:
+    return size(limit), lambda s: s.size >= limit
+
+
+leaves = st.one_of(
+    st.integers(1, 12).map(model_every),
+    st.integers(1, 100).map(model_after),
+    st.sets(st.sampled_from(TYPES), min_size=1).map(model_on),
+    st.integers(1, 1000).map(model_size),
+)
+
+
+def combined(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    def either(pair: Any) -> tuple[Rule, Model]:
+        (left, models_left), (right, models_right) = pair
+        return left | right, lambda s: models_left(s) or models_right(s)
+
+    def both(pair: Any) -> tuple[Rule, Model]:
+        (left, models_left), (right, models_right) = pair
+        return left & right, lambda s: models_left(s) and models_right(s)
+
+    def inverse(one: Any) -> tuple[Rule, Model]:
+        rule, model = one
+        return ~rule, lambda s: not model(s)
+
+    pairs = st.tuples(inner, inner)
+    return pairs.map(either) | pairs.map(both) | inner.map(inverse)
+
+
+modelled = st.recursive(leaves, combined, max_leaves=8)
+rules = modelled.map(lambda pair: pair[0])
+
+
+@given(modelled, happenings())
+def test_a_rule_holds_when_its_words_are_true(pair: tuple[Rule, Model], since: Since) -> None:
+    rule, model = pair
+    assert rule.holds(since) == model(since)
+
+
+@given(modelled, happenings())
+def test_it_is_due_when_it_holds_and_there_is_a_new_event(
+    pair: tuple[Rule, Model], since: Since
+) -> None:
+    rule, model = pair
+    assert rule.due(since) == (since.version > since.snapshot_version and model(since))
+
+
+@given(rules, happenings())
+def test_nothing_is_due_without_a_new_event(rule: Rule, since: Since) -> None:
+    idle = replace(since, version=since.snapshot_version)
+    assert not rule.due(idle)
+    assert not (~rule).due(idle)
+
+
+@given(rules, rules, happenings())
+def test_de_morgan(a: Rule, b: Rule, since: Since) -> None:
+    assert (~(a | b)).due(since) == (~a & ~b).due(since)
+    assert (~(a & b)).due(since) == (~a | ~b).due(since)
+    assert (~~a).due(since) == a.due(since)
+
+
+@given(rules, rules, rules, happenings())
+def test_and_binds_before_or_and_distributes(a: Rule, b: Rule, c: Rule, since: Since) -> None:
+    assert (a | b & c).due(since) == ((a | b) & (a | c)).due(since)
+
+
+# The passing of time
+
+
+@given(rules, happenings(), st.integers(0, 200))
+@example(after(seconds=100) & every(1), Since(1, 0, NOW, NOW, frozenset(), 0), 100)
+def test_only_a_timed_rule_becomes_due_as_time_passes(
+    rule: Rule, since: Since, seconds: int
+) -> None:
+    later = replace(since, now=since.now + timedelta(seconds=seconds))
+    assert rule.timed or rule.due(later) == rule.due(since)
+
+
+@given(rules, rules)
+def test_a_combination_is_timed_if_any_part_is(a: Rule, b: Rule) -> None:
+    assert (a | b).timed == (a & b).timed == (a.timed or b.timed)
+    assert (~a).timed == a.timed
+
+
+def test_only_after_is_timed_by_itself() -> None:
+    assert after(minutes=1).timed
+    assert not any(rule.timed for rule in (every(1), on("A"), size(1)))
+
+
+@pytest.mark.parametrize(
+    ("rule", "seconds"),
+    [
+        (after(seconds=1), 1),
+        (after(minutes=2), 120),
+        (after(hours=1, minutes=1), 3660),
+        (after(days=1), 86_400),
+        (after(seconds=0.001), 0.001),
+    ],
+)
+def test_after_is_due_from_its_very_moment_on(rule: Rule, seconds: float) -> None:
+    since = Since(1, 0, NOW, NOW + timedelta(seconds=seconds), frozenset(), 0)
+    assert rule.due(since)
+    assert not rule.due(replace(since, now=since.now - timedelta(milliseconds=1)))
+
+
+# Types
+
+
+def test_on_takes_names_and_payload_classes() -> None:
+    class Closed(Event):
+        pass
+
+    assert on(Closed) == on("Closed")
+    assert on(Closed, "Opened").types == {"Closed", "Opened"}
+
+
+@given(st.sets(st.sampled_from(TYPES), min_size=1), st.sets(st.sampled_from(TYPES), min_size=1))
+def test_a_combination_names_the_types_of_its_parts(left: set[str], right: set[str]) -> None:
+    rule = (on(*left) | every(5)) & ~(on(*right) & after(days=1) & size(9))
+    assert rule.types == left | right
+
+
+# Bad arguments
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: every(0), "every: 0 events, at least 1 is needed"),
+        (lambda: every(-1), "every: -1 events, at least 1 is needed"),
+        (lambda: size(0), "size: 0 bytes, at least 1 is needed"),
+        (lambda: on(), "on: at least one event type is needed"),
+        (lambda: after(), "after: 0:00:00 is not a time to wait"),
+        (lambda: after(minutes=1, seconds=-60), "after: 0:00:00 is not a time to wait"),
+        (lambda: after(hours=-1), "after: -1 day, 23:00:00 is not a time to wait"),
+    ],
+)
+def test_a_rule_that_makes_no_sense_is_refused(make: Callable[[], Rule], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+@pytest.mark.parametrize("other", [5, None, "Closed", Event])
+def test_a_rule_combines_with_rules_only(other: Any) -> None:
+    with pytest.raises(TypeError):
+        every(5) | other
+    with pytest.raises(TypeError):
+        every(5) & other
