@@ -180,7 +180,7 @@ async def settle(
 
     try:
         committed = await _passed(report.placements.ends, topic, appending, tell)
-        await _sort_out(report, topic, committed, appending.store)
+        await _sort_out(report, domain.name, committed, appending.store)
     finally:
         report.placements.close()
     report.seconds = before + time.monotonic() - started
@@ -213,9 +213,9 @@ async def _committed(appending: Appending, topic: str) -> Mapping[int, int] | No
 
 
 async def _sort_out(
-    report: LoadReport, topic: str, committed: Mapping[int, int], store: EventStore
+    report: LoadReport, domain: str, committed: Mapping[int, int], store: EventStore
 ) -> None:
-    epoch = await store.epoch()
+    topics, epoch = Topics.of(domain), await store.epoch()
     report.pending = 0
     for page in report.placements.pages():
         stored = await store.find([placement.event_id for placement in page])
@@ -226,6 +226,7 @@ async def _sort_out(
             elif event is not None:
                 report.repeated += 1
             elif offset < committed.get(partition, 0):
-                report.refuse(f"{topic}, partition {partition}, offset {offset}: a dead letter")
+                where = f"{topics.events}, partition {partition}, offset {offset}"
+                report.refuse(f"{where}: append refused it, see {topics.dead_letters}")
             else:
                 report.pending += 1
