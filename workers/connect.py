@@ -1,21 +1,48 @@
 """The one place that makes things from the settings: domains, stores, the log."""
 
+import asyncio
+import logging
 import os
+import re
 import sys
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Awaitable, Iterable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 from domains.declaration import Domain
 from domains.registry import find_domains
+from stores.contracts import LogAdmin, LogReader, LogWriter, StoresOf
+from stores.errors import Misconfigured, Unavailable
+from stores.kafka.admin import Admin
+from stores.kafka.connection import Connection
+from stores.kafka.producer import Producer
+from stores.kafka.reader import Reader
+from stores.mongo import open_stores
 from topics.declaration import TopicSpec, declare
 from topics.errors import EventfleetError
-from workers.settings import Settings, split
+from workers.settings import Settings, split, variable
 
 HOUR_MS = 3_600_000
+START_SECONDS = 10.0
+ANSWER_SECONDS = 8.0
+_HOSTS = re.compile(r"^.*?//(?:.*@)?([^/?]*).*$", re.DOTALL)
+LIBRARIES = ("aiokafka", "kafka", "pymongo", "motor", "faust", "mode")
 
 
 class UnknownDomain(EventfleetError):
     """No module of the setting `domains` declares it."""
+
+
+class Unreachable(EventfleetError):
+    """A server does not answer at the start."""
+
+    def __init__(self, server: str, where: str, setting: str, reason: str) -> None:
+        hint = f"start it, or name another in {variable(setting)}; `make run` starts embedded ones"
+        super().__init__(f"{server} does not answer at {where} ({reason}): {hint}")
+
+
+# Domains and topics
 
 
 def chosen(settings: Settings, names: Iterable[str]) -> dict[str, Domain[Any]]:
@@ -23,6 +50,7 @@ def chosen(settings: Settings, names: Iterable[str]) -> dict[str, Domain[Any]]:
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())
     known = find_domains(split(settings.domains))
+    names = list(names)
     unknown = [name for name in names if name not in known]
     if unknown:
         raise UnknownDomain(f"no domain {unknown[0]!r}; there are {', '.join(sorted(known))}")
@@ -34,3 +62,140 @@ def topics_of(settings: Settings, domain: Domain[Any]) -> list[TopicSpec]:
     hours = settings.retention_hours
     retention_ms = hours if hours < 0 else hours * HOUR_MS
     return declare(domain.name, settings.partitions, settings.replication, retention_ms)
+
+
+async def check_topics(settings: Settings, domains: Iterable[Domain[Any]], admin: LogAdmin) -> None:
+    """Misconfigured names every topic that is absent or not as declared."""
+    specs = [spec for domain in domains for spec in topics_of(settings, domain)]
+    differences = await admin.check(specs)
+    if differences:
+        hint = "`eventfleet topics create` makes absent topics"
+        raise Misconfigured("\n".join([*differences, hint]))
+
+
+# The log
+
+
+def connection(settings: Settings) -> Connection:
+    return Connection(
+        settings.kafka_brokers,
+        settings.kafka_security,
+        settings.kafka_sasl_mechanism,
+        settings.kafka_username,
+        settings.kafka_password,
+        settings.kafka_ca_file,
+        settings.kafka_cert_file,
+        settings.kafka_key_file,
+        settings.kafka_timeout,
+    )
+
+
+@asynccontextmanager
+async def log_admin(settings: Settings) -> AsyncIterator[LogAdmin]:
+    await _find_kafka(settings)
+    admin = Admin(connection(settings))
+    try:
+        yield admin
+    finally:
+        await admin.close()
+
+
+@asynccontextmanager
+async def log_reader(settings: Settings) -> AsyncIterator[LogReader]:
+    await _find_kafka(settings)
+    reader = Reader(connection(settings))
+    try:
+        yield reader
+    finally:
+        await reader.close()
+
+
+@asynccontextmanager
+async def log_writer(settings: Settings) -> AsyncIterator[LogWriter]:
+    await _find_kafka(settings)
+    writer = Producer(connection(settings))
+    try:
+        yield writer
+    finally:
+        await writer.close()
+
+
+async def _find_kafka(settings: Settings) -> None:
+    quick = replace(connection(settings), timeout=min(settings.kafka_timeout, ANSWER_SECONDS))
+    await _answers(Admin(quick).check([]), "Kafka", settings.kafka_brokers, "kafka_brokers")
+
+
+async def must_exist(reader: LogReader, topic: str) -> None:
+    """Misconfigured when there is no such topic."""
+    if not await reader.bounds(topic):
+        raise Misconfigured(f"topic {topic} does not exist: `eventfleet topics create` makes it")
+
+
+# The stores
+
+
+@asynccontextmanager
+async def stores(settings: Settings, domains: Mapping[str, Domain[Any]]) -> AsyncIterator[StoresOf]:
+    """The stores of these domains, by name; their indexes are neither made nor verified."""
+    await _find_mongo(settings)
+    async with _stores(settings, domains, settings.mongo_timeout) as opened:
+        yield opened
+
+
+def _stores(
+    settings: Settings, domains: Iterable[str], timeout: float
+) -> AbstractAsyncContextManager[StoresOf]:
+    return open_stores(
+        settings.mongo_url,
+        settings.mongo_database,
+        domains,
+        timeout=timeout,
+        snapshots_kept=settings.snapshots_kept,
+    )
+
+
+async def _find_mongo(settings: Settings) -> None:
+    where = _HOSTS.sub(r"\1", settings.mongo_url)
+    quick = min(settings.mongo_timeout, ANSWER_SECONDS)
+    async with _stores(settings, ["orders"], quick) as opened:
+        await _answers(opened["orders"].events.epoch(), "MongoDB", where, "mongo_url")
+
+
+# Finding servers
+
+
+class _LastWord(logging.Handler):
+    """Keeps what a library said last: often the reason that its error does not give."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.text = ""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.text = record.getMessage()
+
+
+async def _answers(asking: Awaitable[Any], server: str, where: str, setting: str) -> None:
+    """Unreachable, within seconds, where the server does not answer."""
+    hush()
+    last = _LastWord()
+    loggers = [logging.getLogger(name) for name in LIBRARIES]
+    for logger in loggers:
+        logger.addHandler(last)
+    try:
+        async with asyncio.timeout(START_SECONDS):
+            await asking
+    except (Unavailable, TimeoutError) as error:
+        raise Unreachable(server, where, setting, last.text or str(error)) from error
+    finally:
+        for logger in loggers:
+            logger.removeHandler(last)
+
+
+def hush() -> None:
+    """Keep what libraries log off the screen: the errors that matter are raised."""
+    for name in LIBRARIES:
+        logger = logging.getLogger(name)
+        logger.propagate = False
+        if not logger.handlers:
+            logger.addHandler(logging.NullHandler())

@@ -5,7 +5,7 @@ from typing import Any
 import click
 
 from topics.errors import EventfleetError
-from workers.cli import queries, settings, topics
+from workers.cli import audit, load, queries, settings, topics, up, worker
 from workers.cli.output import Failure
 
 INTERRUPTED = 130
@@ -35,10 +35,15 @@ def main() -> None:
 
 
 for command in (
+    audit.audit,
+    load.load,
     queries.events,
     queries.snapshot,
     queries.state,
     settings.settings,
     topics.topics,
+    up.run,
+    up.up,
+    worker.worker,
 ):
     main.add_command(command)

@@ -55,8 +55,9 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
-def console() -> "Console":
-    """Standard output for tables; wide where nobody watches, so that lines stay whole."""
+def console(stderr: bool = False) -> "Console":
+    """A screen for tables; wide where nobody watches, so that lines stay whole."""
     from rich.console import Console
 
-    return Console(highlight=False, width=None if sys.stdout.isatty() else PIPED_WIDTH)
+    watched = (sys.stderr if stderr else sys.stdout).isatty()
+    return Console(stderr=stderr, highlight=False, width=None if watched else PIPED_WIDTH)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from workers.cli.output import Failure, as_json, print_json
+from workers.cli.output import as_json, print_json
 
 if TYPE_CHECKING:
     from topics.declaration import TopicSpec

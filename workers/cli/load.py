@@ -1,0 +1,124 @@
+"""`eventfleet load`: a log from a file into `<domain>.events`."""
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from workers.cli.output import as_json, console, print_json, printable
+
+if TYPE_CHECKING:
+    from domains.declaration import Domain
+    from workers.files import LogFile
+    from workers.load import LoadReport, Progress
+    from workers.settings import Settings
+
+# The names that process mining gives columns.
+CASE, ACTIVITY, TIME = "case:concept:name", "concept:name", "time:timestamp"
+
+
+@click.command()
+@click.argument("file", type=click.Path())
+@click.option("--domain", "name", metavar="DOMAIN", required=True, help="The domain to load into.")
+@click.option("--case", default=CASE, show_default=True, help="Column of the aggregate's id.")
+@click.option("--activity", default=ACTIVITY, show_default=True, help="Column of the event's type.")
+@click.option("--time", default=TIME, show_default=True, help="Column of the event's time.")
+@as_json
+def load(file: str, name: str, case: str, activity: str, time: str, json: bool) -> None:
+    """Load a log (CSV, JSON lines or XES, each also with .gz) and say what became of its rows.
+
+    Waits until append has come to all of it. A second load of the same file adds nothing. Status 1
+    when a row was refused, or append has not come to all of it.
+    """
+    from workers import connect, settings
+    from workers.files import Columns, open_log
+
+    loaded = settings.load()
+    domain = connect.chosen(loaded, [name])[name]
+    with open_log(file, Columns.of(domain, case, activity, time)) as rows, _bar(rows) as progress:
+        report = asyncio.run(_load(loaded, domain, rows, progress))
+    if json:
+        print_json(asdict(report))
+    else:
+        _print(domain.name, report)
+    if report.refused or report.pending:
+        raise click.exceptions.Exit(1)
+
+
+async def _load(
+    settings: "Settings", domain: "Domain[Any]", rows: "LogFile", progress: "Progress"
+) -> "LoadReport":
+    from stores.system import SystemClock
+    from topics.names import Topics, group
+    from workers import connect
+    from workers.load import Appending, load, settle
+
+    async with (
+        connect.log_reader(settings) as reader,
+        connect.log_writer(settings) as writer,
+        connect.stores(settings, {domain.name: domain}) as stores,
+    ):
+        await connect.must_exist(reader, Topics.of(domain.name).events)
+        report = await load(rows, domain, writer, progress)
+        name = group(settings.group_prefix, domain.name, "append")
+        appending = Appending(stores[domain.name].events, reader, name, SystemClock())
+        await settle(report, domain, appending, progress)
+        return report
+
+
+@contextmanager
+def _bar(rows: "LogFile") -> "Iterator[Progress]":
+    """A bar on standard error, for people only: bytes of the file read, then events appended."""
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (
+        TextColumn("{task.description:>9}"),
+        BarColumn(),
+        TextColumn("{task.fields[count]:,} events, {task.fields[rate]:,.0f}/s"),
+        TimeElapsedColumn(),
+    )
+    screen = console(stderr=True)
+    hidden = not screen.is_terminal
+    with Progress(*columns, console=screen, transient=True, disable=hidden) as bars:
+        read = bars.add_task("read", total=rows.size, count=0, rate=0)
+        appended = bars.add_task("appended", total=None, count=0, rate=0)
+
+        def show(report: "LoadReport") -> None:
+            produced = report.offered - report.refused
+            done = produced - report.pending
+            seconds = report.seconds or 1.0
+            bars.update(
+                read, completed=rows.done, count=report.offered, rate=report.offered / seconds
+            )
+            bars.update(
+                appended, completed=done, total=produced or None, count=done, rate=done / seconds
+            )
+
+        yield show
+
+
+def _print(name: str, report: "LoadReport") -> None:
+    from rich.table import Table
+
+    table = Table("rows", "count", box=None)
+    table.columns[1].justify = "right"
+    for label, count in (
+        ("offered", report.offered),
+        ("accepted", report.accepted),
+        ("repeated", report.repeated),
+        ("refused", report.refused),
+        ("not yet appended", report.pending),
+    ):
+        table.add_row(label, f"{count:,}")
+    console().print(table)
+    click.echo(f"into {name} in {report.seconds:.1f} s")
+    for problem in report.problems:
+        click.echo(printable(problem), err=True)
+    more = report.refused - len(report.problems)
+    if more > 0:
+        click.echo(f"and {more:,} more refused", err=True)
+    if report.pending:
+        click.echo(f"{report.pending:,} events wait: is an append worker running?", err=True)

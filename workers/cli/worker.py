@@ -1,0 +1,85 @@
+"""`eventfleet worker`: some roles of some domains in one process."""
+
+import asyncio
+import logging
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from domains.declaration import Domain
+    from stores.contracts import LogReader, Opened
+    from workers.duties import Duties, RoleName
+    from workers.settings import Settings
+
+logger = logging.getLogger("workers")
+
+ROLE = click.Choice(["append", "snapshot", "relay"])
+
+
+@click.command()
+@click.argument("roles", metavar="ROLE...", type=ROLE, nargs=-1, required=True)
+@click.option("--domain", "names", multiple=True, help="Only this domain; may be repeated.")
+def worker(roles: "tuple[RoleName, ...]", names: tuple[str, ...]) -> None:
+    """Run roles (append, snapshot, relay) until SIGTERM or Ctrl-C.
+
+    Each then finishes its chunk, commits and leaves its group. /metrics, /live and /ready are
+    served on one port for the whole process (EVENTFLEET_HOST, EVENTFLEET_PORT).
+    """
+    from workers import connect
+    from workers.settings import load
+
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s")
+    logger.setLevel(logging.INFO)
+    settings = load()
+    asyncio.run(_work(settings, connect.chosen(settings, names), sorted(set(roles))))
+
+
+async def _work(
+    settings: "Settings", domains: "Mapping[str, Domain[Any]]", roles: "Iterable[RoleName]"
+) -> None:
+    from workers import connect
+    from workers.duties import Duties
+
+    async with connect.log_admin(settings) as admin, connect.stores(settings, domains) as stores:
+        await connect.check_topics(settings, domains.values(), admin)
+        for opened in stores.values():
+            await opened.events.prepare()
+            await opened.snapshots.prepare()
+        duties = Duties(settings, connect.connection(settings), await admin.transactional())
+        if "relay" in roles:
+            async with connect.log_reader(settings) as reader:
+                await _look_for_routes(domains.values(), reader)
+        await _run(
+            settings, duties, [(r, d, stores[d.name]) for d in domains.values() for r in roles]
+        )
+
+
+async def _look_for_routes(domains: "Iterable[Domain[Any]]", reader: "LogReader") -> None:
+    for topic in sorted({route.to for domain in domains for route in domain.routes}):
+        if not await reader.bounds(topic):
+            logger.warning("topic %s, which a route writes to, does not exist yet", topic)
+
+
+async def _run(
+    settings: "Settings",
+    duties: "Duties",
+    parts: "list[tuple[RoleName, Domain[Any], Opened]]",
+) -> None:
+    from workers.duties import source_of
+    from workers.fleet import role_app, run_apps, stop_signals
+    from workers.metrics import Metrics
+    from workers.page import Page
+
+    metrics, connection = Metrics(), duties.connection
+    apps = [
+        role_app(settings, connection, duties.duty(*part), source_of(*part[:2]), metrics)
+        for part in parts
+    ]
+    page = Page(metrics, apps)
+    async with page.served(settings.host, settings.port) as url, stop_signals() as stop:
+        for role, domain, _ in parts:
+            logger.info(duties.guarantee(role, domain))
+        logger.info("metrics, liveness and readiness: %s", url)
+        await run_apps(apps, stop)

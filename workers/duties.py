@@ -1,0 +1,79 @@
+"""Roles wired to what they stand on: stores, the partition's writer, clock, limits."""
+
+from typing import Any, Literal
+
+from domains.declaration import Domain
+from protocols.append import Append
+from protocols.relay import Relay
+from protocols.role import Role
+from protocols.snapshot import Snapshots
+from stores.contracts import Opened, PartitionWriter
+from stores.kafka.connection import Connection
+from stores.kafka.producer import PlainWriter
+from stores.kafka.transactional import TransactionalWriter
+from stores.system import NothingParked, SystemClock
+from topics.names import Topics, group
+from workers.app import Duty
+from workers.owners import Ack, RoleFactory
+from workers.settings import Settings
+
+RoleName = Literal["append", "snapshot", "relay"]
+ROLES: tuple[RoleName, ...] = ("append", "snapshot", "relay")
+
+
+class Duties:
+    """Makes the duties of one process. `transactional`: whether the broker has transactions."""
+
+    def __init__(self, settings: Settings, connection: Connection, transactional: bool) -> None:
+        self.connection = connection
+        self._settings = settings
+        self._transactional = transactional
+
+    def duty(self, role: RoleName, domain: Domain[Any], opened: Opened) -> Duty:
+        return Duty(domain.name, role, self._factory(role, domain, opened))
+
+    def guarantee(self, role: RoleName, domain: Domain[Any]) -> str:
+        """One line: how often its records reach their topics."""
+        topics = Topics.of(domain.name)
+        routes = sorted({route.to for route in domain.routes})
+        to = {"append": [topics.stored], "snapshot": [topics.snapshots], "relay": routes}[role]
+        where = f"{role} of {domain.name} to {', '.join(to) or 'no topic'}"
+        if self._transactional:
+            return f"{where}: exactly once, by transactions, for readers of committed records"
+        return f"{where}: at least once (no transactions here); drop repeats by event id"
+
+    def _factory(self, role: RoleName, domain: Domain[Any], opened: Opened) -> RoleFactory:
+        parked, clock = NothingParked(), SystemClock()
+        cached, limit = self._settings.cached_aggregates, self._settings.snapshot_bytes
+
+        def make(partition: int, ack: Ack) -> Role:
+            writer = self._writer(role, domain, partition, ack)
+            match role:
+                case "append":
+                    store = opened.events
+                    return Append(domain, partition, store, writer, parked, clock, cached=cached)
+                case "snapshot":
+                    return Snapshots(
+                        domain, partition, opened, writer, parked, clock, cached=cached, limit=limit
+                    )
+                case "relay":
+                    return Relay(domain, partition, writer, parked)
+
+        return make
+
+    def _writer(
+        self, role: RoleName, domain: Domain[Any], partition: int, ack: Ack
+    ) -> PartitionWriter:
+        source, name = (
+            source_of(role, domain),
+            group(self._settings.group_prefix, domain.name, role),
+        )
+        if self._transactional:
+            return TransactionalWriter(self.connection, name, source, partition)
+        return PlainWriter(self.connection, name, (source, partition), ack)
+
+
+def source_of(role: RoleName, domain: Domain[Any]) -> str:
+    """The topic that a role consumes."""
+    topics = Topics.of(domain.name)
+    return topics.events if role == "append" else topics.stored
