@@ -11,6 +11,7 @@ import aiohttp
 
 from domains.declaration import Domain
 from stores.errors import Misconfigured
+from topics.declaration import TopicSpec
 from workers import connect
 from workers.embedded import Kept, ProgramFailed, free_port, keep, started
 from workers.settings import Settings, variable
@@ -72,7 +73,8 @@ async def running(asked: Settings, names: Iterable[str]) -> AsyncIterator[Fleet]
     """
     async with started(asked) as (settings, servers):
         domains = connect.chosen(settings, names)
-        await _topics(settings, domains.values())
+        embedded = settings.kafka_brokers != asked.kafka_brokers
+        await _topics(settings, domains.values(), with_routes=embedded)
         variables = {
             variable(name): str(value)
             for name, value in settings
@@ -80,9 +82,10 @@ async def running(asked: Settings, names: Iterable[str]) -> AsyncIterator[Fleet]
         }
         if "port" not in settings.model_fields_set:
             settings = settings.model_copy(update={"port": free_port()})
+        only = [f"--domain={name}" for name in domains]
         async with keep(
             "the workers",
-            lambda folder: [sys.executable, "-m", "workers.cli", "worker", *ROLES],
+            lambda folder: [sys.executable, "-m", "workers.cli", "worker", *ROLES, *only],
             environment=_environment(asked, settings),
             grace=GRACE,
         ) as workers:
@@ -93,10 +96,13 @@ def _environment(asked: Settings, settings: Settings) -> dict[str, str]:
     return {variable(name): str(value) for name, value in settings if value != getattr(asked, name)}
 
 
-async def _topics(settings: Settings, domains: Iterable[Domain[Any]]) -> None:
+async def _topics(settings: Settings, domains: Iterable[Domain[Any]], with_routes: bool) -> None:
+    """Topics of routes belong to others; where there are no others, they are made too."""
     specs = [spec for domain in domains for spec in connect.topics_of(settings, domain)]
+    routes = {route.to for domain in domains for route in domain.routes} if with_routes else set()
+    others = [TopicSpec(name, settings.partitions, settings.replication) for name in sorted(routes)]
     async with connect.log_admin(settings) as admin:
-        await admin.create(specs)
+        await admin.create([*specs, *others])
         differences = await admin.check(specs)
     if differences:
         raise Misconfigured("\n".join(differences))
