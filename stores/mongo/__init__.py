@@ -1,0 +1,30 @@
+"""The event and snapshot stores on MongoDB."""
+
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+
+from stores.contracts import Opened, StoresOf
+from stores.mongo.client import collection, connected
+from stores.mongo.events import MongoEvents
+from stores.mongo.snapshots import MongoSnapshots
+
+__all__ = ["MongoEvents", "MongoSnapshots", "open_stores"]
+
+
+@asynccontextmanager
+async def open_stores(
+    url: str, database: str, domains: Iterable[str], *, timeout: float, snapshots_kept: int
+) -> AsyncIterator[StoresOf]:
+    """The stores of these domains, over one client. `timeout` in seconds bounds each operation.
+
+    Nothing connects before the first call. Misconfigured when the URL can't be used.
+    """
+    with connected(url, timeout) as client:
+        epochs = collection(client, database, "epochs")
+        yield {
+            domain: Opened(
+                MongoEvents(domain, collection(client, database, f"{domain}.events"), epochs),
+                MongoSnapshots(collection(client, database, f"{domain}.snapshots"), snapshots_kept),
+            )
+            for domain in domains
+        }

@@ -1,0 +1,89 @@
+"""The driver's client: the only import of motor. The URL brings addresses, credentials and TLS."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC
+from typing import Any, TypeAlias
+
+from bson.codec_options import CodecOptions, TypeDecoder, TypeRegistry
+from bson.dbref import DBRef
+from bson.int64 import Int64
+from motor.motor_asyncio import AsyncIOMotorClient, AsyncIOMotorCollection
+from pymongo import ReadPreference, WriteConcern
+from pymongo.read_concern import ReadConcern
+
+from stores.errors import Misconfigured
+from stores.mongo.errors import translated
+
+Client: TypeAlias = AsyncIOMotorClient[dict[str, Any]]
+Collection: TypeAlias = AsyncIOMotorCollection[dict[str, Any]]
+
+
+class PlainInt(TypeDecoder):
+    """64-bit integers come back as int, not as the driver's subclass of it."""
+
+    bson_type = Int64
+
+    def transform_bson(self, value: Any) -> int:
+        return int(value)
+
+
+class PlainObject(TypeDecoder):
+    """An object with a key `$ref` comes back as it was stored, not as a database reference."""
+
+    bson_type = DBRef
+
+    def transform_bson(self, value: Any) -> dict[str, Any]:
+        return dict(value.as_doc())
+
+
+CODEC: CodecOptions[dict[str, Any]] = CodecOptions(
+    tz_aware=True, tzinfo=UTC, type_registry=TypeRegistry([PlainInt(), PlainObject()])
+)
+
+
+@contextmanager
+def connected(url: str, timeout: float) -> Iterator[Client]:
+    """A client that connects at its first call. `timeout` in seconds bounds each operation."""
+    millis = int(timeout * 1000)
+    with translated("MongoDB"), _refusing_the_url():
+        client: Client = AsyncIOMotorClient(
+            url,
+            appname="eventfleet",
+            timeoutMS=millis,
+            serverSelectionTimeoutMS=millis,
+            connectTimeoutMS=millis,
+        )
+    try:
+        yield client
+    finally:
+        client.close()
+
+
+@contextmanager
+def _refusing_the_url() -> Iterator[None]:
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        raise Misconfigured(f"MongoDB's URL can't be used: {error}") from None
+
+
+def collection(client: Client, database: str, name: str) -> Collection:
+    """A collection read and written as the contracts promise, whatever the URL says."""
+    return client[database].get_collection(
+        name,
+        codec_options=CODEC,
+        read_preference=ReadPreference.PRIMARY,
+        read_concern=ReadConcern("majority"),
+        write_concern=WriteConcern("majority", j=True),
+    )
+
+
+def full_name(collection: Collection) -> str:
+    """Database and collection, as errors name them."""
+    return str(collection.delegate.full_name)
+
+
+def timeout(collection: Collection) -> float:
+    """What the client was given, in seconds."""
+    return float(collection.delegate.database.client.options.timeout)

@@ -1,0 +1,43 @@
+"""An event as a MongoDB document, and back. The domain is the collection's."""
+
+from typing import Any
+
+from topics.event import EventRecord, Position
+
+Document = dict[str, Any]
+
+ALWAYS = ("aggregate_id", "version", "type", "time", "schema_version", "data")
+OPTIONAL = ("prev", "correlation_id", "causation_id", "actor", "traceparent", "reply_to")
+
+
+def placed(event: EventRecord) -> Document:
+    """The document of an event that has its position."""
+    return _document(event) | place(Position.parse(event.position or ""))
+
+
+def unplaced(event: EventRecord, partition: int) -> Document:
+    """The document of an event without a position, in the partition that will place it."""
+    return _document(event) | {"partition": partition, "unplaced": partition}
+
+
+def place(position: Position) -> Document:
+    """The fields that a position is."""
+    return position._asdict()
+
+
+def event_of(domain: str, document: Document) -> EventRecord:
+    """The event in a document."""
+    fields = {name: document[name] for name in ALWAYS}
+    fields.update((name, document[name]) for name in OPTIONAL if name in document)
+    if "offset" in document:
+        fields["position"] = f"{document['epoch']}-{document['partition']}-{document['offset']}"
+    return EventRecord(id=document["_id"], domain=domain, **fields)
+
+
+def _document(event: EventRecord) -> Document:
+    document: Document = {"_id": event.id}
+    document.update((name, getattr(event, name)) for name in ALWAYS)
+    for name in OPTIONAL:
+        if (value := getattr(event, name)) is not None:
+            document[name] = value
+    return document

@@ -1,0 +1,195 @@
+"""The event store on MongoDB."""
+
+from collections import defaultdict
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from typing import Any
+
+from pymongo import InsertOne, ReturnDocument, UpdateOne
+
+from stores.contracts import Head, Insert, Page, Write
+from stores.cursors import from_cursor, to_cursor
+from stores.mongo import client
+from stores.mongo.documents import Document, event_of, place, placed, unplaced
+from stores.mongo.errors import translated
+from stores.mongo.feed import Feed
+from stores.mongo.indexes import AGGREGATES, OF_EVENTS, PARTITIONS, POSITIONS, UNPLACED, prepare
+from stores.mongo.queries import operation, split
+from stores.mongo.transactions import insert_all
+from topics.event import EventRecord, Position
+
+BY_VERSION = [("aggregate_id", 1), ("version", 1)]
+NEWEST_FIRST = {"aggregate_id": -1, "version": -1}
+READ_BATCH = 500
+
+
+class MongoEvents:
+    """Events in one collection; the domain's epoch in a small one that all domains share."""
+
+    def __init__(self, domain: str, events: client.Collection, epochs: client.Collection) -> None:
+        self._domain = domain
+        self._events = events
+        self._epochs = epochs
+        self._feed = Feed(domain, events)
+
+    async def prepare(self) -> None:
+        with operation(self._events):
+            await prepare(self._events, OF_EVENTS)
+
+    async def write(self, writes: Sequence[Write]) -> None:
+        if not writes:
+            return
+        with operation(self._events, [write.event for write in writes]):
+            await self._events.bulk_write([_request(write) for write in writes], ordered=True)
+
+    async def put(self, events: Sequence[EventRecord], partition: int) -> None:
+        if events:
+            with operation(self._events, events):
+                await insert_all(self._events, [unplaced(event, partition) for event in events])
+
+    async def find(self, event_ids: Collection[str]) -> dict[str, EventRecord]:
+        with operation(self._events):
+            found = [
+                event
+                for ids in split(event_ids)
+                for event in await self._all(self._events.find({"_id": {"$in": ids}}))
+            ]
+        return {event.id: event for event in found}
+
+    async def heads(self, aggregate_ids: Collection[str]) -> dict[str, Head]:
+        with operation(self._events):
+            heads: dict[str, Head] = {}
+            for ids in split(aggregate_ids):
+                heads |= await self._heads(ids)
+            above = [aggregate_id for aggregate_id, head in heads.items() if not head.placed]
+            for event in reversed(await self._unplaced(above)):
+                head = heads[event.aggregate_id]
+                heads[event.aggregate_id] = head._replace(
+                    placed=min(head.placed or head.version, event.version - 1)
+                )
+        return heads
+
+    async def unplaced(self, aggregate_ids: Collection[str]) -> list[EventRecord]:
+        with operation(self._events):
+            return await self._unplaced(aggregate_ids)
+
+    async def placed_at(self, positions: Collection[Position]) -> list[EventRecord]:
+        offsets: defaultdict[tuple[int, int], set[int]] = defaultdict(set)
+        for epoch, partition, offset in positions:
+            offsets[epoch, partition].add(offset)
+        with operation(self._events):
+            return [
+                event
+                for (epoch, partition), wanted in sorted(offsets.items())
+                for some in split(sorted(wanted))
+                for event in await self._all(
+                    self._events.find(
+                        {"epoch": epoch, "partition": partition, "offset": {"$in": some}}
+                    ).sort([("offset", 1), ("version", 1)])
+                )
+            ]
+
+    async def sweep(self, partition: int, limit: int) -> list[EventRecord]:
+        with operation(self._events):
+            found = self._events.find({"unplaced": partition}, hint=UNPLACED.name)
+            return await self._all(found.sort(BY_VERSION).limit(limit))
+
+    async def read(
+        self,
+        aggregate_id: str,
+        after: int = 0,
+        upto: int | None = None,
+        limit: int | None = None,
+        types: Collection[str] | None = None,
+    ) -> AsyncIterator[EventRecord]:
+        if limit == 0:
+            return
+        versions = {"$gt": after} | ({} if upto is None else {"$lte": upto})
+        wanted: Document = {"aggregate_id": aggregate_id, "version": versions}
+        if types is not None:
+            wanted["type"] = {"$in": list(types)}
+        found = self._events.find(wanted, batch_size=READ_BATCH).sort(BY_VERSION)
+        with translated(client.full_name(self._events)):
+            async for document in found.limit(limit or 0):
+                yield event_of(self._domain, document)
+
+    async def feed(self, cursor: str, limit: int) -> Page:
+        with operation(self._events):
+            return await self._feed.page(cursor, limit)
+
+    async def aggregates(self, cursor: str, limit: int, partition: int | None = None) -> Page:
+        listing = f"{self._domain}.aggregates"
+        last = from_cursor(listing, cursor, str) if cursor else ""
+        wanted: Document = {"version": 1, "aggregate_id": {"$gt": last}}
+        if partition is not None:
+            wanted["partition"] = partition
+        index = AGGREGATES if partition is None else PARTITIONS
+        found = self._events.find(wanted, {"_id": 0, "aggregate_id": 1}, hint=index.name)
+        with operation(self._events):
+            page = await found.sort("aggregate_id", 1).limit(limit).to_list(limit)
+        ids = [document["aggregate_id"] for document in page]
+        return Page(ids, to_cursor(listing, ids[-1]) if ids else cursor)
+
+    async def count(self) -> int:
+        with operation(self._events):
+            counted: int = await self._events.count_documents({}, hint="_id_")
+        return counted
+
+    async def epoch(self) -> int:
+        with operation(self._epochs):
+            return _epoch(await self._epochs.find_one({"_id": self._domain}))
+
+    async def raise_epoch(self) -> int:
+        with operation(self._epochs):
+            return _epoch(
+                await self._epochs.find_one_and_update(
+                    {"_id": self._domain},
+                    {"$inc": {"epoch": 1}},
+                    upsert=True,
+                    return_document=ReturnDocument.AFTER,
+                )
+            )
+
+    async def placed_in(self, partition: int, epoch: int) -> bool:
+        at = {"epoch": epoch, "partition": partition, "offset": {"$exists": True}}
+        with operation(self._events):
+            found = await self._events.find_one(at, {"_id": 0, "offset": 1}, hint=POSITIONS.name)
+        return found is not None
+
+    async def _heads(self, aggregate_ids: list[str]) -> dict[str, Head]:
+        """`placed` is 0 where the head itself is unplaced."""
+        newest = {name: {"$first": f"${name}"} for name in ("version", "offset")}
+        pipeline: list[Document] = [
+            {"$match": {"aggregate_id": {"$in": aggregate_ids}}},
+            {"$sort": NEWEST_FIRST},
+            {"$group": {"_id": "$aggregate_id", "event_id": {"$first": "$_id"}, **newest}},
+        ]
+        return {found["_id"]: _head(found) async for found in self._events.aggregate(pipeline)}
+
+    async def _unplaced(self, aggregate_ids: Collection[str]) -> list[EventRecord]:
+        found = []
+        for ids in split(sorted(aggregate_ids)):
+            wanted = {"unplaced": {"$gte": 0}, "aggregate_id": {"$in": ids}}
+            query = self._events.find(wanted, hint=UNPLACED.name).sort(BY_VERSION)
+            found += await self._all(query)
+        return found
+
+    async def _all(self, query: Any) -> list[EventRecord]:
+        return [event_of(self._domain, document) for document in await query.to_list(None)]
+
+
+def _request(write: Write) -> InsertOne[Document] | UpdateOne:
+    if isinstance(write, Insert):
+        return InsertOne(placed(write.event))
+    return UpdateOne(
+        {"_id": write.event.id, "offset": {"$exists": False}},
+        {"$set": place(write.position), "$unset": {"unplaced": ""}},
+    )
+
+
+def _head(newest: Mapping[str, Any]) -> Head:
+    placed = 0 if newest.get("offset") is None else newest["version"]
+    return Head(newest["version"], newest["event_id"], placed)
+
+
+def _epoch(document: Mapping[str, Any] | None) -> int:
+    return document["epoch"] if document else 0

@@ -1,0 +1,31 @@
+"""What surrounds an operation: its time bound, its errors translated, long id lists split."""
+
+from collections.abc import Collection as Items
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TypeVar
+
+import pymongo
+
+from stores.mongo.client import Collection, full_name, timeout
+from stores.mongo.errors import translated
+from topics.event import EventRecord
+
+T = TypeVar("T")
+
+# Servers compare every document found with every value of an `$in`.
+IN_ONE_QUERY = 100
+
+
+@contextmanager
+def operation(collection: Collection, events: Sequence[EventRecord] = ()) -> Iterator[None]:
+    """Everything inside shares the client's timeout; `events` are those of a write, in order."""
+    with translated(full_name(collection), events), pymongo.timeout(timeout(collection)):
+        yield
+
+
+def split(items: Items[T]) -> Iterator[list[T]]:
+    """The distinct items, in parts fit for one query each."""
+    distinct = list(dict.fromkeys(items))
+    for start in range(0, len(distinct), IN_ONE_QUERY):
+        yield distinct[start : start + IN_ONE_QUERY]
