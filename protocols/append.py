@@ -57,17 +57,27 @@ class Append:
         self._epoch = 0
 
     async def open(self) -> int:
-        """Take the partition over. Misconfigured when the offsets do not fit the store."""
+        """Take the partition over. Misconfigured when the offsets do not fit the store.
+
+        Owners commit an offset before they store anything. So where events were placed before the
+        take-over, there is an offset after it, also when the last owner died in its first chunk.
+        """
         self._heads.clear()
-        offset = await take_over(self._writer, self._parked, self._partition)
         self._epoch = await self._store.epoch()
-        if offset is None and await self._store.placed_in(self._partition, self._epoch):
-            raise Misconfigured(
-                f"{self._domain.name}: events of partition {self._partition} are stored in epoch "
-                f"{self._epoch}, but the consumer group has no offset: was the group or the topic "
-                "made anew? Restore the offset, or raise the epoch if the topic is new"
-            )
+        placed = await self._store.placed_in(self._partition, self._epoch)
+        offset = await take_over(self._writer, self._parked, self._partition)
+        if offset is None:
+            if placed:
+                raise self._without_offset()
+            await self._writer.commit([], 0)
         return offset or 0
+
+    def _without_offset(self) -> Misconfigured:
+        return Misconfigured(
+            f"{self._domain.name}: events of partition {self._partition} are stored in epoch "
+            f"{self._epoch}, but the consumer group has no offset: was the group or the topic "
+            "made anew? Restore the offset, or raise the epoch if the topic is new"
+        )
 
     # What it does to one chunk
 
@@ -147,13 +157,18 @@ class Append:
     async def _look_up(
         self, items: Sequence[Item], found: dict[str, EventRecord]
     ) -> dict[str, EventRecord]:
-        """Those stored already among the items that may be repeats, in one query."""
+        """Those stored already among the items that may be repeats, in one query.
+
+        A repeat must not place the versions below its aggregate's head: they come later.
+        """
         await self._load_heads(items)
         last: dict[str, str] = {}
         suspects = []
         for _, event, _ in items:
-            expected = last.get(event.aggregate_id) or self._head(event.aggregate_id).event_id
-            if event.version or (event.prev is not None and event.prev != expected):
+            head = self._head(event.aggregate_id)
+            expected = last.get(event.aggregate_id) or head.event_id
+            astray = event.prev is not None and event.prev != expected
+            if event.version or astray or head.placed < head.version:
                 suspects.append(event.id)
             else:
                 last[event.aggregate_id] = event.id

@@ -1,0 +1,198 @@
+"""Who takes part: owners of partitions, services, synchronous writers, a sweep, queries."""
+
+from itertools import groupby
+
+from msgspec.structs import replace
+
+from protocols.role import Role
+from stores.contracts import NO_HEAD, Insert, LogWriter
+from stores.errors import Duplicate, Fenced, Unavailable
+from tests.simulation.checker import Violation, expected, trail
+from tests.simulation.scheduler import checkpoint
+from tests.simulation.tally import tally
+from tests.simulation.world import SOURCES, TOPICS, World
+from topics.codec import encode
+from topics.event import EventRecord, Position
+from topics.record import Outgoing
+
+HEADERS = (("content-type", b"application/cloudevents+json"),)
+
+
+# The owner of a partition, as a worker runs a role
+
+
+async def own(world: World, name: str, partition: int) -> None:
+    role = world.role(name, partition)
+    topic = SOURCES[name]
+    while True:
+        try:
+            offset = await role.open()
+            while True:
+                offset = await _go_on(world, role, topic, partition, offset)
+        except Unavailable:
+            await checkpoint()
+        except Fenced:
+            if world.scenario.parts.gives_up:
+                return
+
+
+async def _go_on(world: World, role: Role, topic: str, partition: int, offset: int) -> int:
+    await checkpoint()
+    if world.scheduler.chance(0.05):
+        await role.tick()
+    records = world.tail(topic, partition, offset, world.random.randint(1, 4))
+    if not records:
+        return offset
+    last = records[-1].offset + 1
+    world.scheduler.note("takes", f"{offset} to {last}")
+    await role.chunk(records, last)
+    return last
+
+
+# Who makes events
+
+
+def new_event(world: World, prefix: str, aggregate_id: str, version: int = 0) -> EventRecord:
+    world.serial += 1
+    n = f"{prefix}{world.serial}"
+    data = {"n": n, "loud": world.scheduler.chance(0.5)}
+    return EventRecord(
+        id=n,
+        type="Counted",
+        domain=tally.name,
+        aggregate_id=aggregate_id,
+        time=world.clock.now(),
+        data=data,
+        version=version,
+    )
+
+
+def to_events(world: World, event: EventRecord) -> Outgoing:
+    partition = world.partition(event.aggregate_id)
+    return Outgoing(TOPICS.events, event.aggregate_id.encode(), encode(event), partition, HEADERS)
+
+
+async def produce(world: World, record: Outgoing) -> None:
+    """Produced until it is acknowledged: a lost acknowledgement makes a repeat."""
+    writer: LogWriter = world.shaky(world.producer())
+    while True:
+        try:
+            await writer.produce([record])
+            return
+        except Unavailable:
+            await checkpoint()
+
+
+async def service(world: World, events: int) -> None:
+    """Produces events without a look at the store; where `prev` counts, with that of the log."""
+    for _ in range(events):
+        aggregate_id = world.random.choice(world.aggregates)
+        event = new_event(world, "e", aggregate_id)
+        if world.scenario.marked:
+            before = expected(world.whole(TOPICS.events), marked=True)[aggregate_id]
+            event = replace(event, prev=before[-1] if before else "")
+        await checkpoint()
+        await produce(world, to_events(world, event))
+
+
+async def repeater(world: World, times: int) -> None:
+    """Produces records of the log again."""
+    for _ in range(times):
+        for _ in range(world.random.randint(1, 40)):
+            await checkpoint()
+        partition = world.random.randrange(world.partitions)
+        records = world.tail(TOPICS.events, partition)
+        if records:
+            again = world.random.choice(records)
+            await produce(world, Outgoing(again.topic, again.key, again.value, partition, HEADERS))
+
+
+async def synchronous(world: World, commands: int) -> None:
+    """Reads the head, puts one or two events after it, then produces the last of them."""
+    for _ in range(commands):
+        aggregate_id = world.random.choice(world.aggregates)
+        try:
+            events = await _put(world, aggregate_id)
+        except Unavailable:
+            continue
+        if world.scheduler.chance(0.15):
+            return
+        await produce(world, to_events(world, events[-1]))
+
+
+async def _put(world: World, aggregate_id: str) -> list[EventRecord]:
+    store = world.stores.events
+    while True:
+        head = (await store.heads([aggregate_id])).get(aggregate_id, NO_HEAD)
+        many = world.random.choice([1, 1, 2])
+        events = [new_event(world, "s", aggregate_id, head.version + i) for i in range(1, many + 1)]
+        world.put_ids |= {event.id for event in events}
+        try:
+            await store.put(events, world.partition(aggregate_id))
+            return events
+        except Duplicate:
+            await checkpoint()
+
+
+async def sweep(world: World, partition: int) -> None:
+    """Produces the highest unplaced event of each aggregate again."""
+    try:
+        waiting = await world.stores.events.sweep(partition, 100)
+    except Unavailable:
+        return
+    for _, events in groupby(waiting, key=lambda event: event.aggregate_id):
+        await produce(world, to_events(world, list(events)[-1]))
+
+
+# Where append is not part of it
+
+
+async def feeder(world: World, events: int) -> None:
+    """Stores events and emits them, each once and in order; the store may be ahead."""
+    waiting: list[EventRecord] = []
+    writer = world.producer()
+    versions = dict.fromkeys(world.aggregates, 0)
+    offsets = dict.fromkeys(range(world.partitions), 0)
+    for left in range(events, 0, -1):
+        aggregate_id = world.random.choice(world.aggregates)
+        versions[aggregate_id] += 1
+        partition = world.partition(aggregate_id)
+        event = new_event(world, "f", aggregate_id, versions[aggregate_id])
+        event = replace(event, position=str(Position(0, partition, offsets[partition])))
+        offsets[partition] += 1
+        await world.events.write([Insert(event)])
+        waiting.append(event)
+        while waiting and (left == 1 or world.scheduler.chance(0.6)):
+            event = waiting.pop(0)
+            partition = world.partition(event.aggregate_id)
+            key = event.aggregate_id.encode()
+            await writer.produce([Outgoing(TOPICS.stored, key, encode(event), partition, HEADERS)])
+
+
+async def stutterer(world: World, times: int) -> None:
+    """Emits stored events again, as a broker without transactions makes happen."""
+    for _ in range(times):
+        for _ in range(world.random.randint(1, 60)):
+            await checkpoint()
+        partition = world.random.randrange(world.partitions)
+        records = world.tail(TOPICS.stored, partition)
+        if records:
+            again = world.random.choice(records)
+            out = Outgoing(again.topic, again.key, again.value, partition, again.headers)
+            await world.producer().produce([out])
+
+
+async def asker(world: World, queries: int) -> None:
+    """Asks for latest states, which saves snapshots; each is the fold of what is stored."""
+    for _ in range(queries):
+        for _ in range(world.random.randint(1, 40)):
+            await checkpoint()
+        aggregate_id = world.random.choice(world.aggregates)
+        try:
+            answer = await world.querier.latest(aggregate_id)
+        except Unavailable:
+            continue
+        if answer:
+            fold = trail(world.stored()[aggregate_id])[: answer.version]
+            if list(answer.state.trail) != fold:
+                raise Violation("query is not the fold", f"{answer}, the fold is {fold}")

@@ -1,0 +1,207 @@
+"""One schedule: a busy phase with faults, a quiet one in which all ends, and the verdict."""
+
+import os
+from collections.abc import Callable, Coroutine, Iterator
+from itertools import count
+from typing import Any
+
+from tests.simulation import actors
+from tests.simulation.checker import (
+    Violation,
+    check_emitted,
+    check_folds,
+    check_forward,
+    check_fresh,
+    check_letters,
+    check_order,
+    check_placed,
+    check_relayed,
+    check_versions,
+    expected,
+)
+from tests.simulation.tally import ALL, EVERY, LOUD
+from tests.simulation.world import SOURCES, TOPICS, Scenario, World
+
+BUSY = 500
+PATIENCE = 20_000
+
+
+class Schedule:
+    def __init__(self, scenario: Scenario, seed: int) -> None:
+        self.scenario, self.seed = scenario, seed
+        self.world = World(scenario, seed)
+        self.scheduler, self.random = self.world.scheduler, self.world.random
+        self.latest: dict[str, int] = {}
+        self.violent = self.random.choice([0.0, 0.01, 0.03])
+        self.names = count(1)
+        self.makers: list[object] = []
+
+    def run(self) -> None:
+        """Violation when an invariant breaks; it tells the seed and the steps."""
+        try:
+            self._busy()
+            self._quiet()
+            self._verdict()
+        except Violation as violation:
+            violation.args = (f"{violation}\n{self._story()}",)
+            raise
+        except Exception as error:
+            raise Violation("error", f"{error!r}\n{self._story()}") from error
+        finally:
+            self.scheduler.end()
+
+    def _story(self) -> str:
+        told = "\n".join(f"  {who}: {what} {about}" for who, what, about in self.scheduler.trace)
+        return f"seed {self.seed} of {self.scenario}:\n{told}"
+
+    # Who takes part
+
+    def _maker(self, name: str, work: Coroutine[Any, Any, None]) -> None:
+        self.scheduler.start(f"{name}{next(self.names)}", work, "maker")
+
+    def _makers(self) -> None:
+        scenario, world, some = self.scenario, self.world, self.random.randint
+        events = some(2, scenario.events)
+        if scenario.fed:
+            self.scheduler.start("feeder", actors.feeder(world, events), "feeder")
+            if scenario.repeats:
+                self._maker("stutterer", actors.stutterer(world, some(0, 3)))
+        else:
+            if scenario.asyncs:
+                self._maker("service", actors.service(world, events // 2))
+                self._maker("service", actors.service(world, events - events // 2))
+            if scenario.puts:
+                for _ in range(some(1, 3)):
+                    self._maker("synchronous", actors.synchronous(world, some(1, 3)))
+            if scenario.repeats:
+                self._maker("repeater", actors.repeater(world, some(0, 3)))
+        if scenario.queries:
+            self._maker("asker", actors.asker(world, some(0, scenario.queries)))
+
+    def _own(self, slot: tuple[str, int]) -> None:
+        name, partition = slot
+        work = actors.own(self.world, name, partition)
+        self.scheduler.start(f"{name} {next(self.names)} of {partition}", work, slot)
+
+    def _owned(self, slot: tuple[str, int]) -> bool:
+        return any(task.slot == slot for task in self.scheduler.tasks)
+
+    # What happens
+
+    def _busy(self) -> None:
+        self._makers()
+        for slot in self.world.slots():
+            self._own(slot)
+        for _ in range(self.random.randint(BUSY // 5, BUSY)):
+            if self.scheduler.chance(self.violent):
+                self._disturb()
+            self._step()
+
+    def _step(self) -> None:
+        if self.scheduler.tasks:
+            self.scheduler.step()
+        self.world.clock.advance(self.random.randint(0, 50))
+        if self.scheduler.steps % 8 == 0:
+            self._watch()
+
+    def _disturb(self) -> None:
+        """Somebody is killed, or a partition gets an owner beside the one that it has."""
+        slot = self.random.choice(self.world.slots())
+        mortal = [task for task in self.scheduler.tasks if task.slot in (slot, "maker")]
+        if mortal and self.scheduler.chance(0.6):
+            self.scheduler.kill(self.random.choice(mortal))
+        if self.scheduler.chance(0.7) or not self._owned(slot):
+            self._own(slot)
+
+    def _quiet(self) -> None:
+        self.world.faults.rate = 0.0
+        if self.scheduler.chance(0.5):
+            for task in [t for t in self.scheduler.tasks if t.slot in self.world.slots()]:
+                self.scheduler.kill(task)
+        for slot in self.world.slots():
+            self._own(slot)
+        for step in range(PATIENCE):
+            if step % 25 == 0 and self._settled():
+                return
+            self._step()
+            for slot in self.world.slots():
+                if not self._owned(slot):
+                    self._own(slot)
+        raise Violation("stuck", f"not done after {PATIENCE} quiet steps")
+
+    def _settled(self) -> bool:
+        """Nothing is pending; where only the sweep is left to do something, it does."""
+        busy = ("maker", "feeder", "sweep")
+        if any(task.slot in busy for task in self.scheduler.tasks):
+            return False
+        for role, p in self.world.slots():
+            if self.world.tail(SOURCES[role], p, self.world.committed(role, p)):
+                return False
+        unplaced = [e for es in self.world.stored().values() for e in es if not e.position]
+        if unplaced and not self.scenario.fed:
+            for p in range(self.world.partitions):
+                self.scheduler.start(f"sweep of {p}", actors.sweep(self.world, p), "sweep")
+            return False
+        return True
+
+    # The verdict
+
+    def _watch(self) -> None:
+        """What must hold at any moment."""
+        check_versions(self.world.stored())
+        if "snapshot" in self.scenario.roles:
+            latest = self.world.latest_kept()
+            for aggregate_id, version in self.latest.items():
+                if latest.get(aggregate_id, 0) < version:
+                    raise Violation("snapshot went back", f"{aggregate_id}: {version} to {latest}")
+            self.latest = latest
+
+    def _verdict(self) -> None:
+        self._watch()
+        checks = {"append": self._append, "snapshot": self._snapshot, "relay": self._relay}
+        for role in self.scenario.roles:
+            checks[role]()
+
+    def _append(self) -> None:
+        world, stored = self.world, self.world.stored()
+        log = world.whole(TOPICS.events)
+        check_order(stored, expected(log, self.scenario.marked), world.put_ids)
+        check_placed(stored, log)
+        check_emitted(stored, world.whole(TOPICS.stored))
+        letters = [r for records in world.whole(TOPICS.dead_letters).values() for r in records]
+        check_letters(letters, stored, log)
+
+    def _snapshot(self) -> None:
+        stored, kept, topic = self.world.stored(), self.world.kept(), self.world.kept_in_topic()
+        check_folds(stored, kept + topic)
+        check_forward(topic)
+        check_fresh(stored, kept, EVERY, "store")
+        if not self.scenario.queries:
+            check_fresh(stored, topic, EVERY, "topic")
+
+    def _relay(self) -> None:
+        stored = self.world.stored()
+        for topic, loud in ((ALL, False), (LOUD, True)):
+            relayed = [r for records in self.world.whole(topic).values() for r in records]
+            check_relayed(stored, relayed, loud)
+
+
+def scaled(schedules: int) -> int:
+    """So many schedules of the 2,000 of a normal run, or as many as SCHEDULES asks for."""
+    return max(1, schedules * int(os.environ.get("SCHEDULES", "2000")) // 2000)
+
+
+def run(scenario: Scenario, seeds: range) -> None:
+    for seed in seeds:
+        Schedule(scenario, seed).run()
+
+
+def violations(scenario: Scenario, seeds: range) -> Iterator[Violation]:
+    for seed in seeds:
+        try:
+            Schedule(scenario, seed).run()
+        except Violation as violation:
+            yield violation
+
+
+Check = Callable[[], None]

@@ -1,0 +1,75 @@
+"""A seeded scheduler: one step of one plain coroutine at a time; a seed decides the order."""
+
+from collections.abc import Coroutine, Generator
+from dataclasses import dataclass
+from random import Random
+from types import coroutine
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+@coroutine
+def checkpoint(label: str = "") -> Generator[None, None, None]:
+    """Where other tasks may go on, and where this one may be killed."""
+    yield
+
+
+def drive(awaited: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine to its end in one go, unseen by the scheduler."""
+    while True:
+        try:
+            awaited.send(None)
+        except StopIteration as done:
+            result: T = done.value
+            return result
+
+
+@dataclass(eq=False)
+class Task:
+    name: str
+    coroutine: Coroutine[Any, Any, None]
+    slot: object = None
+
+
+class Scheduler:
+    """`trace` tells what happened, in order: what the tasks noted, and who was killed."""
+
+    def __init__(self, seed: int) -> None:
+        self.random = Random(seed)
+        self.tasks: list[Task] = []
+        self.trace: list[tuple[str, str, object]] = []
+        self.steps = 0
+        self._running = ""
+
+    def start(self, name: str, work: Coroutine[Any, Any, None], slot: object = None) -> Task:
+        task = Task(name, work, slot)
+        self.tasks.append(task)
+        return task
+
+    def kill(self, task: Task) -> None:
+        """As a kill -9 does: what the task has in memory is gone, what it has done stays."""
+        self.trace.append((task.name, "killed", ""))
+        self.tasks.remove(task)
+        task.coroutine.close()
+
+    def step(self) -> None:
+        """Let one task go on to its next checkpoint."""
+        task = self.random.choice(self.tasks)
+        self._running = task.name
+        self.steps += 1
+        try:
+            task.coroutine.send(None)
+        except StopIteration:
+            self.tasks.remove(task)
+
+    def note(self, what: str, about: object = "") -> None:
+        self.trace.append((self._running, what, about))
+
+    def chance(self, probability: float) -> bool:
+        return self.random.random() < probability
+
+    def end(self) -> None:
+        for task in self.tasks:
+            task.coroutine.close()
+        self.tasks.clear()

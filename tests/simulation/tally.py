@@ -1,0 +1,50 @@
+"""The smallest domain whose state tells exactly which events were folded, in which order."""
+
+from msgspec.structs import replace
+
+from domains.declaration import Domain, Event, Route, State
+from snapshot_rules import every
+from topics.event import EventRecord
+
+# Events
+
+
+class Counted(Event):
+    n: str
+    loud: bool = False
+
+
+# State and evolve
+
+
+class Tally(State):
+    trail: tuple[str, ...] = ()
+
+
+def evolve(tally: Tally, event: Counted) -> Tally:
+    return replace(tally, trail=(*tally.trail, event.n))
+
+
+# Snapshot rule
+
+EVERY = 2
+
+# Routes
+
+
+def is_loud(event: EventRecord) -> bool:
+    return bool(event.data.get("loud"))
+
+
+ALL, LOUD = "out.all", "out.loud"
+
+# The Domain
+
+tally = Domain(
+    "tally",
+    state=Tally,
+    evolve=evolve,
+    events=[Counted],
+    snapshot=every(EVERY),
+    routes=[Route(ALL), Route(LOUD, when=is_loud)],
+)

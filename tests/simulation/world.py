@@ -1,0 +1,171 @@
+"""Stores, log, clock and faults of one schedule, and the roles that work on them."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from protocols.append import Append
+from protocols.relay import Relay
+from protocols.role import Role
+from protocols.snapshot import Snapshots
+from service.queries import Querier
+from stores.contracts import Opened, PartitionWriter
+from stores.memory.events import MemoryEvents
+from stores.memory.log import MemoryLog, MemoryProducer, MemoryTransactionalWriter
+from stores.memory.snapshots import MemorySnapshots
+from stores.system import NothingParked
+from tests.simulation.checker import History, Kept, kept_in
+from tests.simulation.faults import Faults, Shaky, ShakyEvents
+from tests.simulation.scheduler import Scheduler, checkpoint, drive
+from tests.simulation.tally import ALL, LOUD, tally
+from topics.declaration import TopicSpec
+from topics.names import Topics, group
+from topics.partitioner import partition_of
+from topics.record import LogRecord
+
+TOPICS = Topics.of(tally.name)
+SOURCES = {"append": TOPICS.events, "snapshot": TOPICS.stored, "relay": TOPICS.stored}
+BIG = 1_000_000
+
+
+class FakeClock:
+    """Moves when the scheduler says so; to wait is to let others run."""
+
+    def __init__(self) -> None:
+        self.time = datetime(2025, 1, 1, tzinfo=UTC)
+
+    def now(self) -> datetime:
+        return self.time
+
+    async def sleep(self, seconds: float) -> None:
+        await checkpoint()
+
+    def advance(self, milliseconds: int) -> None:
+        self.time += timedelta(milliseconds=milliseconds)
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What the roles are made of; a test takes a rule out by putting another part in."""
+
+    append: type[Append] = Append
+    snapshots: type[Snapshots] = Snapshots
+    relay: type[Relay] = Relay
+    writer: type[MemoryTransactionalWriter] = MemoryTransactionalWriter
+    snapshot_store: Callable[..., Any] = MemorySnapshots
+    gives_up: bool = True  # an owner that is fenced, or whose commit failed, forgets its place
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """What happens in a schedule; numbers are upper bounds that the seed stays below."""
+
+    roles: tuple[str, ...]
+    events: int = 8
+    marked: bool = False
+    puts: bool = False
+    asyncs: bool = True
+    queries: int = 0
+    fed: bool = False  # events are stored and emitted by the test, not by append
+    repeats: bool = True
+    parts: Parts = field(default_factory=Parts)
+
+
+class World:
+    def __init__(self, scenario: Scenario, seed: int) -> None:
+        self.scenario = scenario
+        self.scheduler = Scheduler(seed)
+        self.random = self.scheduler.random
+        self.partitions = self.random.choice([1, 1, 2])
+        self.aggregates = [f"a{i}" for i in range(self.random.randint(1, 3))]
+        self.clock = FakeClock()
+        self.log = MemoryLog()
+        for topic in (*TOPICS, ALL, LOUD):
+            self.log.create(TopicSpec(topic, self.partitions, 1))
+        self.events = MemoryEvents(self.partitions, checkpoint)
+        self.snapshots = scenario.parts.snapshot_store(2, checkpoint)
+        self.faults = Faults(self.scheduler, self.random.choice([0.0, 0.01, 0.04]))
+        self.stores = Opened(ShakyEvents(self.events, self.faults), self.shaky(self.snapshots))
+        self.querier = Querier(tally, self.stores, self.clock)
+        self.put_ids: set[str] = set()
+        self.serial = 0
+
+    def shaky(self, inner: Any) -> Any:
+        return Shaky(inner, self.faults)
+
+    # Roles
+
+    def slots(self) -> list[tuple[str, int]]:
+        return [(role, p) for role in self.scenario.roles for p in range(self.partitions)]
+
+    def role(self, name: str, partition: int) -> Role:
+        parts, cached = self.scenario.parts, self.random.randint(1, 3)
+        writer = self.writer(name, partition)
+        if name == "append":
+            return parts.append(
+                *(tally, partition, self.stores.events, writer, NothingParked(), self.clock),
+                cached=cached,
+                puts=self.scenario.puts,
+                marked=self.scenario.marked,
+            )
+        if name == "snapshot":
+            return parts.snapshots(
+                *(tally, partition, self.stores, writer, NothingParked(), self.clock),
+                cached=cached,
+                limit=BIG,
+            )
+        return parts.relay(tally, partition, writer, NothingParked())
+
+    def writer(self, role: str, partition: int) -> PartitionWriter:
+        source = self.source(role, partition)
+        writer: PartitionWriter = self.shaky(
+            self.scenario.parts.writer(self.log, *source, checkpoint)
+        )
+        return writer
+
+    def producer(self) -> MemoryProducer:
+        return MemoryProducer(self.log, checkpoint)
+
+    # What is there, seen at once and without a step
+
+    def partition(self, aggregate_id: str) -> int:
+        return partition_of(aggregate_id, self.partitions)
+
+    def source(self, role: str, partition: int) -> tuple[str, str, int]:
+        return group("sim", tally.name, role), SOURCES[role], partition
+
+    def tail(self, topic: str, partition: int, start: int = 0, most: int = BIG) -> list[LogRecord]:
+        """The committed records from an offset on."""
+        entries = self.log.entries(topic, partition)[start : self.log.stable(topic, partition)]
+        counting = (e for e in entries if not (e.transaction and e.transaction.aborted))
+        return [entry.record for entry in counting if entry.record][:most]
+
+    def whole(self, topic: str) -> dict[int, list[LogRecord]]:
+        return {p: self.tail(topic, p) for p in range(self.partitions)}
+
+    def committed(self, role: str, partition: int) -> int:
+        return self.log.offsets.get(self.source(role, partition), 0)
+
+    def stored(self) -> History:
+        return {key: events for key in self.aggregates if (events := drive(self._history(key)))}
+
+    async def _history(self, aggregate_id: str) -> list[Any]:
+        return [event async for event in self.events.read(aggregate_id)]
+
+    def kept(self) -> list[Kept]:
+        """Every snapshot in the store, by aggregate and version."""
+        found: dict[tuple[str, int], Kept] = {}
+        for key, events in self.stored().items():
+            for version in range(1, len(events) + 1):
+                shot = drive(self.snapshots.at(key, version, tally.state_version))
+                if shot:
+                    found[key, shot.version] = Kept(key, shot.version, list(shot.state["trail"]))
+        return list(found.values())
+
+    def latest_kept(self) -> dict[str, int]:
+        found = drive(self.snapshots.latest(self.aggregates, tally.state_version))
+        return {key: shot.version for key, shot in found.items()}
+
+    def kept_in_topic(self) -> list[Kept]:
+        return [kept_in(r) for records in self.whole(TOPICS.snapshots).values() for r in records]
