@@ -49,9 +49,8 @@ def decode(value: bytes | None) -> EventRecord:
     event = convert(wire, EventRecord)
     if _NUL in value:
         _check_identifiers(event)
-    if (
-        len(value) > MAX_EVENT_BYTES // 4
-    ):  # `encode` writes no number in more than 4 times its bytes
+    # `encode` writes no number in more than four times its bytes.
+    if len(value) > MAX_EVENT_BYTES // 4:
         _limit(len(encode(replace(event, version=0, position=None))), MAX_EVENT_BYTES)
     time = event.time
     if time.microsecond % 1000 or time.utcoffset():
