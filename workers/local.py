@@ -75,24 +75,20 @@ async def running(asked: Settings, names: Iterable[str]) -> AsyncIterator[Fleet]
         domains = connect.chosen(settings, names)
         embedded = settings.kafka_brokers != asked.kafka_brokers
         await _topics(settings, domains.values(), with_routes=embedded)
-        variables = {
-            variable(name): str(value)
-            for name, value in settings
-            if value != getattr(asked, name) and name != "kafka_session_timeout"
-        }
+        variables = _changed(asked, settings)
         if "port" not in settings.model_fields_set:
             settings = settings.model_copy(update={"port": free_port()})
         only = [f"--domain={name}" for name in domains]
         async with keep(
             "the workers",
             lambda folder: [sys.executable, "-m", "workers.cli", "worker", *ROLES, *only],
-            environment=_environment(asked, settings),
+            environment=_changed(asked, settings),
             grace=GRACE,
         ) as workers:
             yield Fleet(settings, domains, variables, workers, servers)
 
 
-def _environment(asked: Settings, settings: Settings) -> dict[str, str]:
+def _changed(asked: Settings, settings: Settings) -> dict[str, str]:
     return {variable(name): str(value) for name, value in settings if value != getattr(asked, name)}
 
 

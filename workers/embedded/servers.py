@@ -22,6 +22,9 @@ READY = 30.0
 PORTS_TRIED = 3
 # The broker lets a member join a group only after half of its session timeout.
 SESSION_TIMEOUT = 6.0
+# The MongoDB server is written in Python: one or two thousand inserts a second on a free core.
+SLOW = 60.0
+SMALL_CHUNK = 500
 
 
 class NoEmbedded(EventfleetError):
@@ -78,7 +81,8 @@ def _broker_settings(port: int) -> dict[str, Any]:
 
 
 def _mongo_settings(port: int) -> dict[str, Any]:
-    return {"mongo_url": f"mongodb://127.0.0.1:{port}/?directConnection=true"}
+    url = f"mongodb://127.0.0.1:{port}/?directConnection=true"
+    return {"mongo_url": url, "mongo_timeout": SLOW, "chunk_records": SMALL_CHUNK}
 
 
 KAFKA = Part(
@@ -101,9 +105,15 @@ async def started(settings: Settings) -> AsyncIterator[tuple[Settings, list[Kept
         for part in (KAFKA, MONGO):
             if part.setting not in settings.model_fields_set:
                 server, port = await _ready(part, stack)
-                settings = settings.model_copy(update=part.settings(port))
+                settings = _with(settings, part.settings(port))
                 kept.append(server)
         yield settings, kept
+
+
+def _with(settings: Settings, values: dict[str, Any]) -> Settings:
+    """The settings with these values, but for what is set on purpose."""
+    free = {name: value for name, value in values.items() if name not in settings.model_fields_set}
+    return settings.model_copy(update=free)
 
 
 async def _ready(part: Part, stack: AsyncExitStack) -> tuple[Kept, int]:
