@@ -26,6 +26,7 @@ from workers.settings import Settings, split, variable
 HOUR_MS = 3_600_000
 START_SECONDS = 10.0
 ANSWER_SECONDS = 8.0
+MAKE_TOPICS = "`eventfleet topics create` makes absent topics"
 _HOSTS = re.compile(r"^.*?//(?:.*@)?([^/?]*).*$", re.DOTALL)
 LIBRARIES = ("aiokafka", "kafka", "pymongo", "motor", "faust", "mode")
 
@@ -64,13 +65,30 @@ def topics_of(settings: Settings, domain: Domain[Any]) -> list[TopicSpec]:
     return declare(domain.name, settings.partitions, settings.replication, retention_ms)
 
 
+def routes_of(settings: Settings, domain: Domain[Any]) -> list[TopicSpec]:
+    """The topics that routes write to. They are others' own, so no setting of theirs is ours."""
+    names = sorted({route.to for route in domain.routes})
+    return [TopicSpec(name, settings.partitions, settings.replication) for name in names]
+
+
+async def absent(reader: LogReader, specs: Iterable[TopicSpec]) -> list[TopicSpec]:
+    """Those that do not exist."""
+    return [spec for spec in specs if not await reader.bounds(spec.name)]
+
+
+async def must_exist(reader: LogReader, specs: Iterable[TopicSpec]) -> None:
+    """Misconfigured names those that do not exist."""
+    lines = [f"topic {spec.name} does not exist" for spec in await absent(reader, specs)]
+    if lines:
+        raise Misconfigured("\n".join([*lines, MAKE_TOPICS]))
+
+
 async def check_topics(settings: Settings, domains: Iterable[Domain[Any]], admin: LogAdmin) -> None:
     """Misconfigured names every topic that is absent or not as declared."""
     specs = [spec for domain in domains for spec in topics_of(settings, domain)]
     differences = await admin.check(specs)
     if differences:
-        hint = "`eventfleet topics create` makes absent topics"
-        raise Misconfigured("\n".join([*differences, hint]))
+        raise Misconfigured("\n".join([*differences, MAKE_TOPICS]))
 
 
 # The log
@@ -123,12 +141,6 @@ async def log_writer(settings: Settings) -> AsyncIterator[LogWriter]:
 async def _find_kafka(settings: Settings) -> None:
     quick = replace(connection(settings), timeout=min(settings.kafka_timeout, ANSWER_SECONDS))
     await _answers(Admin(quick).check([]), "Kafka", settings.kafka_brokers, "kafka_brokers")
-
-
-async def must_exist(reader: LogReader, topic: str) -> None:
-    """Misconfigured when there is no such topic."""
-    if not await reader.bounds(topic):
-        raise Misconfigured(f"topic {topic} does not exist: `eventfleet topics create` makes it")
 
 
 # The stores

@@ -52,7 +52,7 @@ async def _load(
     settings: "Settings", domain: "Domain[Any]", rows: "LogFile", progress: "Progress"
 ) -> "LoadReport":
     from stores.system import SystemClock
-    from topics.names import Topics, group
+    from topics.names import group
     from workers import connect
     from workers.load import Appending, load, settle
 
@@ -61,7 +61,7 @@ async def _load(
         connect.log_writer(settings) as writer,
         connect.stores(settings, {domain.name: domain}) as stores,
     ):
-        await connect.must_exist(reader, Topics.of(domain.name).events)
+        await connect.must_exist(reader, connect.topics_of(settings, domain))
         report = await load(rows, domain, writer, progress)
         name = group(settings.group_prefix, domain.name, "append")
         appending = Appending(stores[domain.name].events, reader, name, SystemClock())

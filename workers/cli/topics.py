@@ -21,20 +21,19 @@ def topics() -> None:
 @click.argument("names", metavar="[DOMAIN]...", nargs=-1)
 @as_json
 def create(names: tuple[str, ...], json: bool) -> None:
-    """Create what is absent, then check that all are set up to lose nothing.
+    """Create what is absent, then check that the domains' topics are set up to lose nothing.
 
-    All domains, when none is named. Status 1 when a topic differs from its declaration.
+    All domains, when none is named. Topics that routes write to belong to others: they are created
+    where absent, and not checked. Status 1 when a topic differs from its declaration.
     """
     from workers import connect
     from workers.settings import load
 
     settings = load()
-    specs = [
-        spec
-        for domain in connect.chosen(settings, names).values()
-        for spec in connect.topics_of(settings, domain)
-    ]
-    created, differences = asyncio.run(_create(settings, specs))
+    domains = list(connect.chosen(settings, names).values())
+    specs = [spec for domain in domains for spec in connect.topics_of(settings, domain)]
+    routes = [spec for domain in domains for spec in connect.routes_of(settings, domain)]
+    created, differences = asyncio.run(_create(settings, specs, routes))
     if json:
         print_json({"created": created, "differences": differences})
     else:
@@ -43,11 +42,15 @@ def create(names: tuple[str, ...], json: bool) -> None:
         raise click.exceptions.Exit(1)
 
 
-async def _create(settings: "Settings", specs: "list[TopicSpec]") -> tuple[list[str], list[str]]:
+async def _create(
+    settings: "Settings", specs: "list[TopicSpec]", routes: "list[TopicSpec]"
+) -> tuple[list[str], list[str]]:
     from workers import connect
 
-    async with connect.log_admin(settings) as admin:
-        return await admin.create(specs), await admin.check(specs)
+    async with connect.log_admin(settings) as admin, connect.log_reader(settings) as reader:
+        absent = await connect.absent(reader, [*specs, *routes])
+        created = await admin.create(absent) if absent else []
+        return created, await admin.check(specs)
 
 
 def _report(declared: int, created: list[str], differences: list[str]) -> None:

@@ -9,11 +9,11 @@ import click
 
 if TYPE_CHECKING:
     from domains.declaration import Domain
-    from stores.contracts import LogReader, Opened
+    from stores.contracts import Opened
     from workers.duties import Duties, RoleName
     from workers.settings import Settings
 
-logger = logging.getLogger("workers")
+logger = logging.getLogger(__name__)
 
 ROLE = click.Choice(["append", "snapshot", "relay"])
 
@@ -50,16 +50,11 @@ async def _work(
         duties = Duties(settings, connect.connection(settings), await admin.transactional())
         if "relay" in roles:
             async with connect.log_reader(settings) as reader:
-                await _look_for_routes(domains.values(), reader)
+                routes = [s for d in domains.values() for s in connect.routes_of(settings, d)]
+                await connect.must_exist(reader, routes)
         await _run(
             settings, duties, [(r, d, stores[d.name]) for d in domains.values() for r in roles]
         )
-
-
-async def _look_for_routes(domains: "Iterable[Domain[Any]]", reader: "LogReader") -> None:
-    for topic in sorted({route.to for domain in domains for route in domain.routes}):
-        if not await reader.bounds(topic):
-            logger.warning("topic %s, which a route writes to, does not exist yet", topic)
 
 
 async def _run(
