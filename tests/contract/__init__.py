@@ -1,0 +1,1 @@
+"""What each contract promises, asked of every implementation."""

@@ -1,0 +1,612 @@
+"""What every log promises: Apache Kafka, the embedded broker, and the twin in memory."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import RecordsToDelete
+from aiokafka.partitioner import DefaultPartitioner
+
+from stores.contracts import Bounds, LogAdmin, LogReader, LogWriter, PartitionWriter
+from stores.errors import Fenced, Misconfigured, Unavailable
+from stores.kafka.admin import Admin
+from stores.kafka.batches import send
+from stores.kafka.connection import Connection
+from stores.kafka.producer import PlainWriter, Producer
+from stores.kafka.reader import Reader
+from stores.kafka.transactional import TransactionalWriter
+from stores.memory.log import (
+    MemoryAdmin,
+    MemoryLog,
+    MemoryPlainWriter,
+    MemoryProducer,
+    MemoryReader,
+    MemoryTransactionalWriter,
+)
+from tests.servers.kafka import Kafka
+from tests.servers.server import free_port
+from topics.declaration import TopicSpec, declare
+from topics.names import Topics
+from topics.record import LogRecord, Outgoing
+
+PARTITIONS = 3
+TIMEOUT = 5.0
+
+
+@dataclass
+class Log:
+    """One implementation: how its clients are made, and how a transaction is left open."""
+
+    admin: LogAdmin
+    reader: LogReader
+    producer: LogWriter
+    owner: Callable[[str, str, int], PartitionWriter]
+    leave_open: Callable[[Any, Sequence[Outgoing]], Awaitable[None]]
+    transactions: bool
+    topics: Topics
+    group: str
+
+    @property
+    def gap(self) -> int:
+        """Control records that a commit adds to each partition."""
+        return int(self.transactions)
+
+    def source(self) -> PartitionWriter:
+        return self.owner(self.group, self.topics.events, 0)
+
+    def out(self, *values: str, partition: int | None = 0) -> list[Outgoing]:
+        return [Outgoing(self.topics.stored, b"k", v.encode(), partition) for v in values]
+
+    async def seen(self) -> list[str]:
+        """The values that a reader of committed records sees in partition 0 of `.stored`."""
+        return [(r.value or b"").decode() for r in await self.read(self.topics.stored, 0)]
+
+    async def read(self, topic: str, partition: int) -> list[LogRecord]:
+        end = (await self.reader.bounds(topic))[partition].end
+        return [record async for record in self.reader.read(topic, partition, 0, end)]
+
+    async def close(self) -> None:
+        for client in (self.producer, self.reader, self.admin):
+            await client.close()
+
+    async def offset(self) -> int | None:
+        return (await self.reader.committed(self.group, self.topics.events)).get(0)
+
+
+def memory(prefix: str, transactions: bool) -> Log:
+    log = MemoryLog()
+    writer = MemoryTransactionalWriter if transactions else MemoryPlainWriter
+
+    async def leave_open(owner: MemoryTransactionalWriter, records: Sequence[Outgoing]) -> None:
+        assert owner.generation is not None
+        await owner.emit(owner.generation, records)
+
+    return Log(
+        MemoryAdmin(log, transactions),
+        MemoryReader(log),
+        MemoryProducer(log),
+        lambda group, topic, partition: writer(log, group, topic, partition),
+        leave_open,
+        transactions,
+        Topics.of(prefix),
+        f"{prefix}.append",
+    )
+
+
+def kafka_log(connection: Connection, prefix: str, transactions: bool) -> Log:
+    def transactional(group: str, topic: str, partition: int) -> PartitionWriter:
+        return TransactionalWriter(connection, group, topic, partition)
+
+    def plain(group: str, topic: str, partition: int) -> PartitionWriter:
+        async def ack(offset: int) -> None:
+            await move_offset(connection.bootstrap, group, TopicPartition(topic, partition), offset)
+
+        return PlainWriter(connection, group, (topic, partition), ack)
+
+    async def leave_open(owner: TransactionalWriter, records: Sequence[Outgoing]) -> None:
+        await owner._producer.begin_transaction()
+        await send(owner._producer, records)
+
+    return Log(
+        Admin(connection),
+        Reader(connection),
+        Producer(connection),
+        transactional if transactions else plain,
+        leave_open,
+        transactions,
+        Topics.of(prefix),
+        f"{prefix}.append",
+    )
+
+
+async def move_offset(bootstrap: str, group: str, at: TopicPartition, offset: int) -> None:
+    """What a worker's consumer does when a chunk is acknowledged."""
+    consumer = AIOKafkaConsumer(
+        bootstrap_servers=bootstrap, group_id=group, enable_auto_commit=False
+    )
+    consumer.assign([at])
+    await consumer.start()
+    try:
+        await consumer.commit({at: offset})
+    finally:
+        await consumer.stop()
+
+
+WITH = ["memory", "kafka"]
+WITHOUT = ["memory without transactions", "kafka without transactions", "embedded"]
+
+
+async def made(request: pytest.FixtureRequest, prefix: str) -> AsyncIterator[Log]:
+    where, _, without = request.param.partition(" ")
+    if where == "memory":
+        log = memory(prefix, not without)
+    else:
+        bootstrap = request.getfixturevalue(where)
+        log = kafka_log(Connection(bootstrap, timeout=TIMEOUT), prefix, request.param == "kafka")
+    await log.admin.create(declare(prefix, PARTITIONS, 1, -1))
+    yield log
+    await log.close()
+
+
+@pytest.fixture(params=WITH + WITHOUT)
+async def log(request: pytest.FixtureRequest, prefix: str) -> AsyncIterator[Log]:
+    async for log in made(request, prefix):
+        yield log
+
+
+@pytest.fixture(params=WITH)
+async def transactional(request: pytest.FixtureRequest, prefix: str) -> AsyncIterator[Log]:
+    async for log in made(request, prefix):
+        yield log
+
+
+# Owners
+
+
+async def test_a_group_without_offsets_opens_at_none(log: Log) -> None:
+    owner = log.source()
+    assert await owner.open() is None
+    await owner.close()
+
+
+async def test_records_and_offset_are_committed(log: Log) -> None:
+    owner = log.source()
+    await owner.open()
+    await owner.commit(log.out("a", "b"), 7)
+    await owner.commit(log.out("c"), 9)
+    await owner.close()
+    assert await log.seen() == ["a", "b", "c"]
+    assert await log.offset() == 9
+
+
+async def test_a_successor_opens_at_the_last_commit(log: Log) -> None:
+    owner = log.source()
+    await owner.open()
+    for offset in range(1, 6):
+        await owner.commit(log.out(str(offset)), offset)
+        successor = log.source()
+        assert await successor.open() == offset
+        await owner.close()
+        owner = successor
+    await owner.close()
+
+
+async def test_an_offset_moves_without_records(log: Log) -> None:
+    owner = log.source()
+    await owner.open()
+    await owner.commit([], 4)
+    assert await owner.open() == 4
+    await owner.close()
+
+
+async def test_owners_of_other_partitions_and_groups_are_not_fenced(log: Log) -> None:
+    owner = log.source()
+    others = [
+        log.owner(log.group, log.topics.events, 1),
+        log.owner(log.group, log.topics.commands, 0),
+        log.owner(f"{log.group}2", log.topics.events, 0),
+    ]
+    await owner.open()
+    for other in others:
+        await other.open()
+    await owner.commit(log.out("a"), 1)
+    assert await log.seen() == ["a"]
+    for each in (owner, *others):
+        await each.close()
+
+
+async def test_a_zombie_is_fenced_and_leaves_nothing(transactional: Log) -> None:
+    log = transactional
+    zombie, successor = log.source(), log.source()
+    await zombie.open()
+    await zombie.commit(log.out("a"), 1)
+    assert await successor.open() == 1
+    with pytest.raises(Fenced):
+        await zombie.commit(log.out("zombie"), 5)
+    await successor.commit(log.out("b"), 2)
+    assert await log.seen() == ["a", "b"]
+    assert await log.offset() == 2
+    await zombie.close()
+    await successor.close()
+
+
+async def test_a_zombie_within_its_transaction_leaves_nothing(transactional: Log) -> None:
+    log = transactional
+    zombie, successor = log.source(), log.source()
+    await zombie.open()
+    await zombie.commit(log.out("a"), 1)
+    await log.leave_open(zombie, log.out("half", "done"))
+    assert await successor.open() == 1
+    assert await log.seen() == ["a"]
+    await successor.commit(log.out("b"), 2)
+    assert await log.seen() == ["a", "b"]
+    await zombie.close()
+    await successor.close()
+
+
+async def test_records_of_an_open_transaction_are_not_read(transactional: Log) -> None:
+    log = transactional
+    owner = log.source()
+    await owner.open()
+    await owner.commit(log.out("a"), 1)
+    await log.leave_open(owner, log.out("open"))
+    before = (await log.reader.bounds(log.topics.stored))[0].end - 1
+    reading = log.reader.read(log.topics.stored, 0, 0, before)
+    assert [record.value async for record in reading] == [b"a"]
+    await owner.open()
+    assert await log.seen() == ["a"]
+    await owner.close()
+
+
+async def test_a_failed_commit_is_gone_on_from(log: Log) -> None:
+    owner = log.source()
+    await owner.open()
+    await owner.commit(log.out("a"), 1)
+    with pytest.raises(Misconfigured, match="none of number 99"):
+        await owner.commit([*log.out("lost"), *log.out("nowhere", partition=99)], 3)
+    assert await owner.open() == 1
+    await owner.commit(log.out("b"), 2)
+    seen = await log.seen()
+    assert [value for value in seen if value != "lost"] == ["a", "b"]
+    if log.transactions:
+        assert seen == ["a", "b"]
+    await owner.close()
+
+
+async def test_commit_needs_open(transactional: Log) -> None:
+    log = transactional
+    owner = log.source()
+    with pytest.raises(RuntimeError):
+        await owner.commit(log.out("a"), 1)
+    await owner.open()
+    with pytest.raises(Misconfigured):
+        await owner.commit(log.out("a", partition=99), 1)
+    with pytest.raises(RuntimeError):
+        await owner.commit(log.out("a"), 1)
+    await owner.open()
+    await owner.close()
+    with pytest.raises(RuntimeError):
+        await owner.commit(log.out("a"), 1)
+    assert await log.seen() == []
+
+
+async def test_one_commit_writes_to_many_topics_and_partitions(log: Log) -> None:
+    owner = log.source()
+    await owner.open()
+    topics = [log.topics.stored, log.topics.dead_letters, log.topics.snapshots]
+    records = [Outgoing(t, b"k", t.encode(), p) for t in topics for p in range(PARTITIONS)]
+    await owner.commit(records, 1)
+    for record in records:
+        assert record.partition is not None
+        read = await log.read(record.topic, record.partition)
+        assert [r.value for r in read] == [record.value]
+    await owner.close()
+
+
+async def test_many_batches_keep_their_order(log: Log) -> None:
+    owner = log.source()
+    await owner.open()
+    values = [f"{n:06}{'.' * 4000}" for n in range(700)]
+    await owner.commit(log.out(*values), 1)
+    assert await log.seen() == values
+    await owner.close()
+
+
+# Producing
+
+
+async def test_positions_say_where_records_are(log: Log) -> None:
+    records = [Outgoing(log.topics.events, f"k{n % 7}".encode(), b"%d" % n) for n in range(100)]
+    positions = await log.producer.produce(records)
+    more = await log.producer.produce(records[:1])
+    read = [r for p in range(PARTITIONS) for r in await log.read(log.topics.events, p)]
+    found = {(r.partition, r.offset): (r.key, r.value) for r in read}
+    for record, position in zip([*records, records[0]], [*positions, *more], strict=True):
+        assert found.pop((position.partition, position.offset)) == (record.key, record.value)
+    assert not found
+
+
+async def test_records_of_a_key_keep_their_order(log: Log) -> None:
+    keys = [b"a", b"b", b"c", b"d"]
+    for start in range(0, 30, 10):
+        await log.producer.produce(
+            [
+                Outgoing(log.topics.events, key, b"%d" % n)
+                for n in range(start, start + 10)
+                for key in keys
+            ]
+        )
+    read = [r for p in range(PARTITIONS) for r in await log.read(log.topics.events, p)]
+    for key in keys:
+        values = [int(record.value or b"") for record in read if record.key == key]
+        assert values == list(range(30))
+
+
+async def test_keys_choose_the_partition_as_kafkas_clients_do(log: Log) -> None:
+    keys = [f"aggregate-{n}-é".encode() for n in range(50)]
+    positions = await log.producer.produce([Outgoing(log.topics.events, k, b"") for k in keys])
+    everywhere = list(range(PARTITIONS))
+    expected = [DefaultPartitioner()(key, everywhere, everywhere) for key in keys]
+    assert [position.partition for position in positions] == expected
+    assert set(expected) == set(everywhere)
+
+
+async def test_a_record_comes_back_as_it_went(log: Log) -> None:
+    headers = (("h", b"1"), ("h", b"2"), ("ünicode", b"\x00\xff"))
+    at = 1_600_000_000_123
+    sent = [
+        Outgoing(log.topics.events, b"k", b"v", 2, headers, at),
+        Outgoing(log.topics.events, b"tombstone", None, 2, (), at),
+        Outgoing(log.topics.events, None, b"no key", 2, (), at),
+        Outgoing(log.topics.events, b"\xff\x00", b"", 2, (), at),
+    ]
+    await log.producer.produce(sent)
+    read = await log.read(log.topics.events, 2)
+    assert [(r.key, r.value, r.headers, r.timestamp) for r in read] == [
+        (r.key, r.value, r.headers, r.timestamp) for r in sent
+    ]
+    assert {(r.topic, r.partition) for r in read} == {(log.topics.events, 2)}
+
+
+async def test_producing_goes_on_after_an_error(log: Log) -> None:
+    await log.producer.produce(log.out("a"))
+    with pytest.raises(Misconfigured, match="none of number 99"):
+        await log.producer.produce(log.out("nowhere", partition=99))
+    await log.producer.produce(log.out("b"))
+    assert await log.seen() == ["a", "b"]
+
+
+# Reading
+
+
+async def test_bounds(log: Log) -> None:
+    assert await log.reader.bounds(log.topics.stored) == dict.fromkeys(range(3), Bounds(0, 0))
+    await log.producer.produce(log.out("a", "b", "c"))
+    await log.producer.produce(log.out("d", "e", partition=2))
+    bounds = await log.reader.bounds(log.topics.stored)
+    assert bounds == {0: Bounds(0, 3), 1: Bounds(0, 0), 2: Bounds(0, 2)}
+    assert await log.reader.bounds(f"{log.topics.stored}.unknown") == {}
+
+
+async def test_control_records_are_gaps_in_the_offsets(log: Log) -> None:
+    owner = log.source()
+    await owner.open()
+    for offset in range(1, 4):
+        await owner.commit(log.out("x", "y"), offset)
+    step = 2 + log.gap
+    read = await log.read(log.topics.stored, 0)
+    offsets = [step * n + m for n in range(3) for m in range(2)]
+    assert [record.offset for record in read] == offsets
+    reading = log.reader.read(log.topics.stored, 0, 1, offsets[-1])
+    assert [record.offset async for record in reading] == offsets[1:-1]
+    await owner.close()
+
+
+async def test_reading_ends_at_a_control_record(transactional: Log) -> None:
+    log = transactional
+    owner = log.source()
+    await owner.open()
+    await owner.commit(log.out("a"), 1)
+    await owner.open()
+    assert [record.value async for record in log.reader.read(log.topics.stored, 0, 1, 2)] == []
+    assert [record.value async for record in log.reader.read(log.topics.stored, 0, 0, 2)] == [b"a"]
+    await owner.close()
+
+
+async def test_reading_beyond_the_end_ends(log: Log) -> None:
+    await log.producer.produce(log.out("a"))
+    for start, end in [(0, 50), (0, 1)]:
+        reading = log.reader.read(log.topics.stored, 0, start, end)
+        assert [record.value async for record in reading] == [b"a"]
+    for start, end in [(1, 1), (1, 50), (20, 50), (1, 0)]:
+        assert [r async for r in log.reader.read(log.topics.stored, 0, start, end)] == []
+    assert [r async for r in log.reader.read("unknown.topic", 0, 0, 5)] == []
+
+
+async def test_committed_offsets_are_of_one_group_and_topic(log: Log) -> None:
+    for partition, offset in [(0, 5), (2, 8)]:
+        owner = log.owner(log.group, log.topics.events, partition)
+        await owner.open()
+        await owner.commit([], offset)
+        await owner.close()
+    assert await log.reader.committed(log.group, log.topics.events) == {0: 5, 2: 8}
+    assert await log.reader.committed(log.group, log.topics.stored) == {}
+    assert await log.reader.committed(f"{log.group}.other", log.topics.events) == {}
+
+
+# Topics
+
+
+async def test_topics_are_created_once(log: Log, prefix: str) -> None:
+    declared = declare(prefix, PARTITIONS, 1, -1)
+    new = TopicSpec(f"{prefix}.new", 2, 1, {"cleanup.policy": "compact"})
+    assert await log.admin.create([*declared, new]) == [new.name]
+    assert await log.admin.create([*declared, new]) == []
+    assert len(await log.reader.bounds(new.name)) == 2
+
+
+async def test_topics_as_declared_have_no_differences(log: Log, prefix: str) -> None:
+    assert await log.admin.check(declare(prefix, PARTITIONS, 1, -1)) == []
+
+
+async def test_each_difference_names_topic_setting_wanted_and_found(log: Log) -> None:
+    events, snapshots = log.topics.events, log.topics.snapshots
+    wanted = {
+        "min.insync.replicas": "2",
+        "unclean.leader.election.enable": "true",
+        "cleanup.policy": "compact",
+        "retention.ms": "1000",
+        "max.message.bytes": "77",
+    }
+    differences = await log.admin.check(
+        [
+            TopicSpec(events, 5, 3, wanted),
+            TopicSpec(snapshots, PARTITIONS, 1, {"cleanup.policy": "compact"}),
+            TopicSpec("unknown.topic", 1, 1),
+        ]
+    )
+    assert sorted(differences) == sorted(
+        [
+            f"topic {events}: partitions should be 5 and is 3",
+            f"topic {events}: replication factor should be 3 and is 1",
+            f"topic {events}: min.insync.replicas should be 2 and is 1",
+            f"topic {events}: unclean.leader.election.enable should be true and is false",
+            f"topic {events}: cleanup.policy should be compact and is delete",
+            f"topic {events}: retention.ms should be 1000 and is -1",
+            f"topic {events}: max.message.bytes should be 77 and is 1048576",
+            "topic unknown.topic does not exist",
+        ]
+    )
+
+
+@pytest.mark.parametrize(("where", "has"), [("kafka", True), ("embedded", False)])
+async def test_the_broker_tells_whether_it_has_transactions(
+    request: pytest.FixtureRequest, where: str, has: bool
+) -> None:
+    admin = Admin(Connection(request.getfixturevalue(where), timeout=TIMEOUT))
+    assert await admin.transactional() is has
+
+
+# Kafka alone
+
+
+async def test_records_that_are_no_longer_kept_are_not_read(kafka: str, prefix: str) -> None:
+    connection = Connection(kafka, timeout=TIMEOUT)
+    log = kafka_log(connection, prefix, True)
+    await log.admin.create(declare(prefix, PARTITIONS, 1, -1))
+    await log.producer.produce(log.out("a", "b", "c"))
+    await forget(connection, TopicPartition(log.topics.stored, 0), 2)
+    assert (await log.reader.bounds(log.topics.stored))[0] == Bounds(2, 3)
+    assert await log.seen() == ["c"]
+    await log.close()
+
+
+async def forget(connection: Connection, at: TopicPartition, before: int) -> None:
+    admin = connection.admin()
+    await admin.start()
+    await admin.delete_records({at: RecordsToDelete(before)})
+    await admin.close()
+
+
+async def test_a_record_too_large_for_its_topic_is_misconfigured(kafka: str, prefix: str) -> None:
+    log = kafka_log(Connection(kafka, timeout=TIMEOUT), prefix, True)
+    await log.admin.create([TopicSpec(log.topics.stored, 1, 1, {"max.message.bytes": "2000"})])
+    with pytest.raises(Misconfigured, match=r"stored.*MessageSizeTooLarge"):
+        await log.producer.produce(log.out("x" * 3000))
+    await log.producer.produce(log.out("x"))
+    assert await log.seen() == ["x"]
+    await log.close()
+
+
+async def test_an_unknown_topic_is_misconfigured(kafka: str, prefix: str) -> None:
+    producer = Producer(Connection(kafka, timeout=1))
+    with pytest.raises(Misconfigured, match=f"{prefix}.unknown"):
+        await producer.produce([Outgoing(f"{prefix}.unknown", b"k", b"v")])
+    await producer.close()
+
+
+async def test_work_goes_on_after_the_broker_was_killed(prefix: str) -> None:
+    with Kafka() as server:
+        log = kafka_log(Connection(server.address, timeout=2), prefix, True)
+        await log.admin.create(declare(prefix, PARTITIONS, 1, -1))
+        owner = log.source()
+        await owner.open()
+        await owner.commit(log.out("a"), 1)
+        await log.producer.produce([Outgoing(log.topics.events, b"k", b"1", 0)])
+        server.kill()
+        with pytest.raises(Unavailable):
+            await owner.commit(log.out("b"), 2)
+        with pytest.raises(Unavailable):
+            await log.producer.produce([Outgoing(log.topics.events, b"k", b"2", 0)])
+        with pytest.raises(Unavailable):
+            await log.offset()
+        await asyncio.to_thread(server.start)
+        assert await until_available(owner.open) == 1
+        await owner.commit(log.out("b"), 2)
+        await until_available(
+            lambda: log.producer.produce([Outgoing(log.topics.events, b"k", b"2", 0)])
+        )
+        assert await log.seen() == ["a", "b"]
+        assert await log.offset() == 2
+        values = [record.value for record in await log.read(log.topics.events, 0)]
+        assert values == [b"1", b"2"]
+        await owner.close()
+        await log.close()
+
+
+async def until_available(call: Callable[[], Awaitable[Any]]) -> Any:
+    for _ in range(10):
+        try:
+            return await call()
+        except Unavailable:
+            await asyncio.sleep(0.5)
+    return await call()
+
+
+# A broker that is not there, or does not answer
+
+
+@pytest.fixture(params=["refuses", "is silent"])
+async def deaf(request: pytest.FixtureRequest) -> AsyncIterator[str]:
+    """An address where nobody answers."""
+    if request.param == "refuses":
+        yield f"127.0.0.1:{free_port()}"
+        return
+    held: list[asyncio.StreamWriter] = []
+    server = await asyncio.start_server(lambda _, writer: held.append(writer), "127.0.0.1", 0)
+    yield f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    for writer in held:
+        writer.close()
+    server.close()
+
+
+async def test_without_a_broker_every_call_is_unavailable_in_bounded_time(deaf: str) -> None:
+    connection = Connection(deaf, timeout=1)
+    reader, admin = Reader(connection), Admin(connection)
+    calls: list[Callable[[], Awaitable[Any]]] = [
+        TransactionalWriter(connection, "g", "t", 0).open,
+        PlainWriter(connection, "g", ("t", 0), lambda _: asyncio.sleep(0)).open,
+        lambda: Producer(connection).produce([Outgoing("t", b"k", b"v")]),
+        lambda: reader.bounds("t"),
+        lambda: anext(aiter(reader.read("t", 0, 0, 1))),
+        lambda: reader.committed("g", "t"),
+        lambda: admin.create([TopicSpec("t", 1, 1)]),
+        lambda: admin.check([TopicSpec("t", 1, 1)]),
+        admin.transactional,
+    ]
+    async with asyncio.timeout(30):
+        answers = await asyncio.gather(*(call() for call in calls), return_exceptions=True)
+    assert [type(answer) for answer in answers] == [Unavailable] * len(calls)
+
+
+def test_the_password_is_not_shown() -> None:
+    connection = Connection("b:1", "SASL_SSL", username="user", password="hidden")
+    assert "hidden" not in repr(connection)
+
+
+def test_tls_files_that_are_not_there_are_named() -> None:
+    with pytest.raises(Misconfigured, match="no-such-ca"):
+        Connection("b:1", "SSL", ca_file="no-such-ca.pem").options()
