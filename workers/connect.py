@@ -25,7 +25,7 @@ from workers.settings import Settings, split, variable
 
 HOUR_MS = 3_600_000
 START_SECONDS = 10.0
-ANSWER_SECONDS = 8.0
+ANSWER_SECONDS = 6.0
 MAKE_TOPICS = "`eventfleet topics create` makes absent topics"
 _HOSTS = re.compile(r"^.*?//(?:.*@)?([^/?]*).*$", re.DOTALL)
 LIBRARIES = ("aiokafka", "kafka", "pymongo", "motor", "faust", "mode")

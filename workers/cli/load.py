@@ -72,29 +72,38 @@ async def _load(
 @contextmanager
 def _bar(rows: "LogFile") -> "Iterator[Progress]":
     """A bar on standard error, for people only: bytes of the file read, then events appended."""
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+    from rich.progress import (
+        BarColumn,
+        Progress,
+        TaskProgressColumn,
+        TextColumn,
+        TimeElapsedColumn,
+    )
 
     columns = (
-        TextColumn("{task.description:>9}"),
+        TextColumn("{task.description:>8}"),
         BarColumn(),
-        TextColumn("{task.fields[count]:,} events, {task.fields[rate]:,.0f}/s"),
+        TaskProgressColumn(),
+        TextColumn("{task.fields[count]:,} rows, {task.fields[rate]:,.0f}/s"),
         TimeElapsedColumn(),
     )
     screen = console(stderr=True)
     hidden = not screen.is_terminal
     with Progress(*columns, console=screen, transient=True, disable=hidden) as bars:
         read = bars.add_task("read", total=rows.size, count=0, rate=0)
-        appended = bars.add_task("appended", total=None, count=0, rate=0)
+        append = bars.add_task("appended", total=None, count=0, rate=0)
+        seen = 0
 
         def show(report: "LoadReport") -> None:
+            nonlocal seen
+            seconds = report.seconds or 1.0
+            if report.offered > seen:
+                seen, rate = report.offered, report.offered / seconds
+                bars.update(read, completed=rows.done, count=seen, rate=rate)
             produced = report.offered - report.refused
             done = produced - report.pending
-            seconds = report.seconds or 1.0
             bars.update(
-                read, completed=rows.done, count=report.offered, rate=report.offered / seconds
-            )
-            bars.update(
-                appended, completed=done, total=produced or None, count=done, rate=done / seconds
+                append, completed=done, total=produced or None, count=done, rate=done / seconds
             )
 
         yield show

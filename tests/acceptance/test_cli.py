@@ -1,0 +1,448 @@
+"""The command `eventfleet` on real servers, with the domains of a team's own module."""
+
+import asyncio
+import json
+import os
+import re
+import signal
+import subprocess
+import sysconfig
+import time
+import urllib.request
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pymongo
+import pytest
+
+from stores.kafka.connection import Connection
+from stores.kafka.reader import Reader
+from workers.settings import PREFIX
+
+COMMAND = Path(sysconfig.get_path("scripts"), "eventfleet")
+MODULE = """
+from msgspec.structs import replace
+
+from eventfleet import Domain, Event, Route, State, every
+
+
+class Opened(Event):
+    owner: str
+
+
+class Deposited(Event):
+    amount: int
+
+
+class Account(State):
+    owner: str = ""
+    balance: int = 0
+
+
+def evolve(account, event):
+    if isinstance(event, Opened):
+        return replace(account, owner=event.owner)
+    return replace(account, balance=account.balance + event.amount)
+
+
+def declared(name):
+    return Domain(
+        name,
+        state=Account,
+        evolve=evolve,
+        events=[Opened, Deposited],
+        snapshot=every(3),
+        routes=[Route(name + ".money", types=frozenset({Deposited}))],
+    )
+
+
+"""
+
+
+@dataclass(frozen=True)
+class Shell:
+    """Runs the command in a folder, with an environment of its own."""
+
+    folder: Path
+    variables: dict[str, str]
+
+    @property
+    def environment(self) -> dict[str, str]:
+        inherited = {k: v for k, v in os.environ.items() if not k.upper().startswith(PREFIX)}
+        return inherited | {PREFIX + name: value for name, value in self.variables.items()}
+
+    def given(self, **variables: str) -> "Shell":
+        return Shell(self.folder, self.variables | variables)
+
+    def run(self, *arguments: str, seconds: float = 60) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [COMMAND, *arguments],
+            cwd=self.folder,
+            env=self.environment,
+            text=True,
+            capture_output=True,
+            timeout=seconds,
+        )
+
+    def json(self, *arguments: str) -> Any:
+        done = self.run(*arguments, "--json")
+        assert done.stderr == ""
+        assert done.returncode == 0
+        return json.loads(done.stdout)
+
+    @contextmanager
+    def started(self, *arguments: str) -> Iterator["Started"]:
+        log = self.folder / f"{uuid.uuid4().hex}.log"
+        with log.open("w") as output:
+            process = subprocess.Popen(
+                [COMMAND, *arguments],
+                cwd=self.folder,
+                env=self.environment,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+            )
+        try:
+            yield Started(process, log)
+        finally:
+            process.kill()
+            process.wait(timeout=20)
+
+
+@dataclass(frozen=True)
+class Started:
+    process: "subprocess.Popen[bytes]"
+    log: Path
+
+    def output(self) -> str:
+        return self.log.read_text()
+
+    def end(self, number: signal.Signals) -> int:
+        self.process.send_signal(number)
+        return self.process.wait(timeout=40)
+
+    def ready(self) -> bool:
+        found = re.search(r"http://\S+", self.output())
+        assert self.process.poll() is None, self.output()
+        if not found:
+            return False
+        try:
+            with urllib.request.urlopen(f"{found[0]}/ready", timeout=5) as answer:
+                return bool(answer.status == 200)
+        except OSError:
+            return False
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "did not come about in time"
+        time.sleep(0.1)
+
+
+def rows(folder: Path, *accounts: str) -> str:
+    """A file of four events for each account, those of all accounts interleaved."""
+    lines = []
+    for number in range(4):
+        for account in accounts:
+            row = {
+                "case:concept:name": account,
+                "type": "Deposited" if number else "Opened",
+                "time:timestamp": f"2026-03-0{number + 1}T10:00:00Z",
+            }
+            lines.append(json.dumps(row | ({"amount": number} if number else {"owner": "Ann"})))
+    path = folder / f"{uuid.uuid4().hex}.jsonl"
+    path.write_text("\n".join(lines) + "\n")
+    return path.name
+
+
+@pytest.fixture(scope="module")
+def names() -> list[str]:
+    """Domains: one to read, one to spoil, one that no worker serves."""
+    return [f"t{uuid.uuid4().hex[:12]}" for _ in range(3)]
+
+
+@pytest.fixture(scope="module")
+def shell(
+    kafka: str, mongo_url: str, names: list[str], tmp_path_factory: pytest.TempPathFactory
+) -> Shell:
+    folder = tmp_path_factory.mktemp("team")
+    declared = "\n".join(f"d{i} = declared({name!r})" for i, name in enumerate(names))
+    (folder / "accounts.py").write_text(MODULE + declared + "\n")
+    return Shell(
+        folder,
+        {
+            "DOMAINS": "accounts",
+            "KAFKA_BROKERS": kafka,
+            "MONGO_URL": mongo_url,
+            "MONGO_DATABASE": names[0],
+            "GROUP_PREFIX": names[0],
+            "PARTITIONS": "2",
+            "PORT": "0",
+        },
+    )
+
+
+@pytest.fixture(scope="module")
+def topics(shell: Shell) -> list[str]:
+    return list(shell.json("topics", "create")["created"])
+
+
+@pytest.fixture(scope="module")
+def worker(shell: Shell, names: list[str], topics: list[str]) -> Iterator[Started]:
+    roles = ("append", "snapshot", "relay")
+    with shell.started("worker", *roles, "--domain", names[0], "--domain", names[1]) as started:
+        wait_for(started.ready)
+        yield started
+
+
+@pytest.fixture(scope="module")
+def loaded(shell: Shell, names: list[str], worker: Started) -> str:
+    """A domain with the events of three accounts."""
+    report = shell.json("load", rows(shell.folder, "a", "b", "c"), "--domain", names[0])
+    assert report["accepted"] == 12
+    return names[0]
+
+
+def test_topics_create_makes_all_topics_of_all_domains_and_their_routes(
+    topics: list[str], names: list[str]
+) -> None:
+    kinds = ("commands", "replies", "events", "stored", "snapshots", "dead-letters", "money")
+    assert sorted(topics) == sorted(f"{name}.{kind}" for name in names for kind in kinds)
+
+
+def test_topics_create_leaves_alone_what_is_there(shell: Shell, topics: list[str]) -> None:
+    assert shell.json("topics", "create") == {"created": [], "differences": []}
+
+
+def test_topics_create_names_what_differs(
+    shell: Shell, topics: list[str], names: list[str]
+) -> None:
+    done = shell.given(PARTITIONS="3").run("topics", "create", names[0])
+    assert done.returncode == 1
+    assert f"topic {names[0]}.events: partitions should be 3 and is 2" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("command", "variable"),
+    [
+        (("topics", "create"), "KAFKA_BROKERS"),
+        (("worker", "append"), "KAFKA_BROKERS"),
+        (("events", "DOMAIN", "a"), "MONGO_URL"),
+    ],
+)
+def test_a_server_that_is_absent_is_named_in_time(
+    shell: Shell, names: list[str], command: tuple[str, ...], variable: str
+) -> None:
+    address = "127.0.0.1:1"
+    value = f"mongodb://ann:hunter2@{address}/" if variable == "MONGO_URL" else address
+    arguments = [names[0] if part == "DOMAIN" else part for part in command]
+    done = shell.given(**{variable: value}).run(*arguments, seconds=15)
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert f"does not answer at {address} (" in line
+    assert "Connect" in line
+    assert f"start it, or name another in EVENTFLEET_{variable}" in line
+    assert "`make run` starts embedded ones" in line
+
+
+def test_a_worker_without_its_topics_names_them(shell: Shell, topics: list[str]) -> None:
+    name = f"t{uuid.uuid4().hex[:12]}"
+    (shell.folder / "more.py").write_text(f"import accounts\nmore = accounts.declared({name!r})\n")
+    done = shell.given(DOMAINS="more").run("worker", "append")
+    assert done.returncode == 1
+    assert f"eventfleet: topic {name}.events does not exist\n" in done.stderr
+    assert "`eventfleet topics create`" in done.stderr
+
+
+def test_a_relay_without_its_routes_topics_names_them(shell: Shell, topics: list[str]) -> None:
+    name, to = f"t{uuid.uuid4().hex[:12]}", f"t{uuid.uuid4().hex[:12]}"
+    (shell.folder / "routed.py").write_text(
+        f"import accounts\nfrom dataclasses import replace\nfrom eventfleet import Route\n"
+        f"routed = replace(accounts.declared({name!r}), routes=[])\n"
+    )
+    assert shell.given(DOMAINS="routed").run("topics", "create").returncode == 0
+    (shell.folder / "routed.py").write_text(
+        (shell.folder / "routed.py").read_text().replace("[]", f"[Route({to!r})]")
+    )
+    done = shell.given(DOMAINS="routed").run("worker", "relay")
+    assert done.returncode == 1
+    assert f"eventfleet: topic {to} does not exist\n" in done.stderr
+
+
+def test_a_worker_says_what_it_guarantees_and_where_its_page_is(
+    worker: Started, names: list[str]
+) -> None:
+    assert f"relay of {names[0]} to {names[0]}.money: exactly once, by transactions" in (
+        worker.output()
+    )
+    assert "metrics, liveness and readiness: http://127.0.0.1:" in worker.output()
+
+
+def test_a_second_load_adds_nothing(shell: Shell, names: list[str], worker: Started) -> None:
+    file = rows(shell.folder, "twice")
+    first = shell.json("load", file, "--domain", names[0])
+    second = shell.json("load", file, "--domain", names[0])
+    assert (first["offered"], first["accepted"], first["repeated"]) == (4, 4, 0)
+    assert (second["offered"], second["accepted"], second["repeated"]) == (4, 0, 4)
+
+
+def test_load_reports_refused_rows_and_loads_the_others(
+    shell: Shell, names: list[str], worker: Started
+) -> None:
+    path = shell.folder / "bad.csv"
+    path.write_text(
+        "who,what,when,owner\nbad,Opened,2026-03-01,Ann\n,Opened,2026-03-01,Bob\nx,Nap,2026-03-01,\n"
+    )
+    columns = ("--case", "who", "--activity", "what", "--time", "when")
+    done = shell.run("load", path.name, "--domain", names[0], *columns)
+    assert done.returncode == 1
+    table = [tuple(line.split()) for line in done.stdout.splitlines()]
+    assert {("offered", "3"), ("accepted", "1"), ("repeated", "0"), ("refused", "2")} <= set(table)
+    assert "bad.csv, line 3: who: is missing" in done.stderr
+    assert "bad.csv, line 4: " in done.stderr
+    assert shell.json("state", names[0], "bad")["state"] == {"owner": "Ann", "balance": 0}
+
+
+def test_load_of_a_file_that_is_absent(shell: Shell, names: list[str]) -> None:
+    done = shell.run("load", "absent.csv", "--domain", names[0])
+    assert (done.returncode, done.stderr) == (1, "eventfleet: absent.csv: there is no such file\n")
+
+
+def test_events_as_cloud_events_one_a_line(shell: Shell, loaded: str) -> None:
+    done = shell.run("events", loaded, "a", "--json")
+    events = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [event["version"] for event in events] == [1, 2, 3, 4]
+    assert [event["type"] for event in events] == ["Opened", *["Deposited"] * 3]
+    assert {(event["specversion"], event["subject"]) for event in events} == {("1.0", "a")}
+    assert events[2]["data"] == {"amount": 2}
+
+
+@pytest.mark.parametrize(
+    ("options", "versions"),
+    [
+        (("--after", "2"), [3, 4]),
+        (("--limit", "1"), [1]),
+        (("--after", "1", "--limit", "2"), [2, 3]),
+        (("--type", "Opened"), [1]),
+        (("--type", "Opened", "--type", "Deposited"), [1, 2, 3, 4]),
+        (("--after", "4"), []),
+    ],
+)
+def test_events_by_version_number_and_type(
+    shell: Shell, loaded: str, options: tuple[str, ...], versions: list[int]
+) -> None:
+    done = shell.run("events", loaded, "b", *options, "--json")
+    assert done.returncode == 0
+    assert [json.loads(line)["version"] for line in done.stdout.splitlines()] == versions
+
+
+def test_events_for_people(shell: Shell, loaded: str) -> None:
+    lines = shell.run("events", loaded, "a").stdout.splitlines()
+    assert len(lines) == 4
+    assert lines[1].split() == ["2", "2026-03-02T10:00:00.000+00:00", "Deposited", '{"amount":1}']
+
+
+def test_snapshot(shell: Shell, loaded: str) -> None:
+    def taken() -> bool:
+        return shell.run("snapshot", loaded, "c").returncode == 0
+
+    wait_for(taken)
+    found = shell.json("snapshot", loaded, "c")
+    assert (found["aggregate_id"], found["version"]) == ("c", 3)
+    assert found["state"] == {"owner": "Ann", "balance": 3}
+    assert "version 3" in shell.run("snapshot", loaded, "c").stdout
+
+
+def test_state_latest_and_at_a_version(shell: Shell, loaded: str) -> None:
+    assert shell.json("state", loaded, "a") == {
+        "aggregate_id": "a",
+        "version": 4,
+        "state": {"owner": "Ann", "balance": 6},
+    }
+    earlier = shell.json("state", loaded, "a", "--version", "2")
+    assert (earlier["version"], earlier["state"]["balance"]) == (2, 1)
+
+
+def test_the_latest_state_is_saved_as_a_snapshot(shell: Shell, loaded: str) -> None:
+    shell.json("state", loaded, "b")
+    assert shell.json("snapshot", loaded, "b")["version"] == 4
+
+
+def test_state_past_the_last_version(shell: Shell, loaded: str) -> None:
+    done = shell.run("state", loaded, "a", "--version", "9")
+    assert (done.returncode, done.stderr) == (1, f"eventfleet: {loaded} 'a' has no version 9 yet\n")
+
+
+@pytest.mark.parametrize("query", ["events", "snapshot", "state"])
+def test_an_unknown_aggregate(shell: Shell, loaded: str, query: str) -> None:
+    done = shell.run(query, loaded, "nobody", "--json")
+    assert done.returncode == 1
+    assert (done.stdout, done.stderr) == ("", f"eventfleet: {loaded} has no aggregate 'nobody'\n")
+
+
+def test_audit_counts_and_is_clean(shell: Shell, loaded: str) -> None:
+    report = shell.json("audit", loaded)
+    assert (report["domain"], report["clean"], report["violations"]) == (loaded, True, [])
+    assert report["stored"] >= 12
+    assert report["oldest"][f"{loaded}.events"] == {"0": 0, "1": 0}
+    done = shell.run("audit", loaded)
+    assert done.returncode == 0
+    assert done.stdout.splitlines()[-1].strip() == "clean"
+
+
+def test_audit_names_the_aggregate_and_ends_with_status_1(
+    shell: Shell, names: list[str], worker: Started, mongo_url: str
+) -> None:
+    spoilt = names[1]
+    shell.json("load", rows(shell.folder, "kept", "robbed"), "--domain", spoilt)
+    with pymongo.MongoClient[dict[str, Any]](mongo_url) as client:
+        events = client[names[0]][f"{spoilt}.events"]
+        assert events.delete_one({"aggregate_id": "robbed", "version": 2}).deleted_count == 1
+    done = shell.run("audit", spoilt)
+    assert done.returncode == 1
+    faults = [line for line in done.stdout.splitlines() if line.startswith("  invariant ")]
+    assert any(line.startswith("  invariant 2, robbed: version 2 is missing") for line in faults)
+    assert not any(", kept: " in line for line in faults)
+
+
+def test_ctrl_c_ends_a_command_quietly(
+    shell: Shell, names: list[str], topics: list[str], kafka: str
+) -> None:
+    file = rows(shell.folder, "alone")
+    with shell.started("load", file, "--domain", names[2]) as started:
+        wait_for(lambda: asyncio.run(records(kafka, f"{names[2]}.events")) == 4)
+        assert started.end(signal.SIGINT) == 130
+        assert started.output() == ""
+
+
+async def records(kafka: str, topic: str) -> int:
+    reader = Reader(Connection(kafka))
+    try:
+        return sum(limit.end for limit in (await reader.bounds(topic)).values())
+    finally:
+        await reader.close()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_worker_that_is_asked_to_stop_leaves_with_status_0(
+    shell: Shell, names: list[str], topics: list[str], number: signal.Signals
+) -> None:
+    with shell.started("worker", "relay", "--domain", names[2]) as started:
+        wait_for(started.ready)
+        assert started.end(number) == 0
+        assert "Traceback" not in started.output()
+
+
+def test_without_transactions_a_worker_says_at_least_once(
+    shell: Shell, names: list[str], embedded: str
+) -> None:
+    there = shell.given(KAFKA_BROKERS=embedded, GROUP_PREFIX=f"{names[0]}e")
+    assert there.run("topics", "create", names[2]).returncode == 0
+    with there.started("worker", "append", "--domain", names[2]) as started:
+        wait_for(started.ready)
+        assert f"append of {names[2]} to {names[2]}.stored: at least once" in started.output()
+        assert started.end(signal.SIGTERM) == 0
