@@ -1,6 +1,7 @@
 """The Faust app of one role of one domain."""
 
 import asyncio
+import logging
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +13,8 @@ from topics.errors import EventfleetError
 from workers.metrics import Meter
 from workers.owners import Owners, Patience, RoleFactory
 from workers.transport import ChunkSchema, Source
+
+logger = logging.getLogger(__name__)
 
 STOP_SECONDS = 20.0
 COMMIT_INTERVAL = 0.2
@@ -78,16 +81,22 @@ class RoleApp(faust.App):  # type: ignore[misc]
         topic = self.topic(source.topic, schema=ChunkSchema())
         self.agent(topic, name=source.group)(self._pass_on)
 
-    async def work(self) -> None:
-        """Run until cancelled; RoleFailed, or whatever else ends it, is raised."""
-        try:
-            await self.start()
-            ends = [self._failed.wait(), self.wait_until_stopped()]
-            tasks = [asyncio.create_task(end) for end in ends]
-            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            raise self._failure or self.crash_reason or RoleFailed(f"{self.duty} ended by itself")
-        finally:
-            await self._leave()
+    async def work(self, stop: asyncio.Event) -> None:
+        """Run until `stop` is set; RoleFailed, or whatever else ends it, is raised."""
+        starting = asyncio.create_task(self.start())
+        waits = [self._failed.wait(), self.wait_until_stopped(), stop.wait()]
+        ends = {asyncio.create_task(wait) for wait in waits}
+        await asyncio.wait({starting, *ends}, return_when=asyncio.FIRST_COMPLETED)
+        if not starting.done() or starting.exception() is None:
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        ended = not stop.is_set()
+        await self._leave(starting)
+        for task in ends:
+            task.cancel()
+        at_start = starting.exception() if starting.done() else None
+        failure = self._failure or at_start or self.crash_reason
+        if failure or ended:
+            raise failure or RoleFailed(f"{self.duty} ended by itself")
 
     @property
     def ready(self) -> bool:
@@ -106,12 +115,16 @@ class RoleApp(faust.App):  # type: ignore[misc]
             found.append(f"{self.duty}: its consumer has ended")
         return found
 
-    async def _leave(self) -> None:
+    async def _leave(self, starting: asyncio.Task[None]) -> None:
         """Finish the chunks in hand, commit, leave the group."""
-        async with asyncio.timeout(STOP_SECONDS):
-            if self._consumer is not None:
-                await self._consumer.retire()
-            await self.stop()
+        try:
+            async with asyncio.timeout(STOP_SECONDS):
+                if self._consumer is not None:
+                    await self._consumer.retire()
+                await self.stop()
+                await asyncio.wait({starting})
+        except TimeoutError:
+            logger.warning("%s has not stopped within %g s", self.duty, STOP_SECONDS)
 
     async def _pass_on(self, stream: Any) -> None:
         async for event in stream.noack().events():

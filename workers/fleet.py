@@ -40,21 +40,22 @@ def role_app(
 async def run_apps(apps: Sequence[RoleApp], stop: asyncio.Event) -> None:
     """Run all until `stop` is set; each then finishes its chunks in hand, commits and leaves.
 
-    When one fails the others are stopped as well, and its error is raised.
+    One that fails sets `stop`; the first one's error is raised. To be stopped, not cancelled.
     """
     for name in SILENT:
         logging.getLogger(name).setLevel(logging.CRITICAL + 1)
-    work = [asyncio.create_task(app.work()) for app in apps]
-    asked = asyncio.create_task(stop.wait())
-    try:
-        await asyncio.wait([*work, asked], return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in (*work, asked):
-            task.cancel()
-        ends = await asyncio.gather(*work, return_exceptions=True)
+    work = [asyncio.create_task(_work(app, stop)) for app in apps]
+    ends = await asyncio.gather(*work, return_exceptions=True)
     for end in ends:
-        if isinstance(end, Exception):
+        if end is not None:
             raise end
+
+
+async def _work(app: RoleApp, stop: asyncio.Event) -> None:
+    try:
+        await app.work(stop)
+    finally:
+        stop.set()
 
 
 @asynccontextmanager

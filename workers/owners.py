@@ -54,8 +54,8 @@ class Feed(Protocol):
     def finished(self, partition: int, next_offset: int) -> None:
         """The chunk that ends here is done with."""
 
-    def acked(self, partition: int, next_offset: int) -> None:
-        """The chunk in hand may be committed."""
+    async def acked(self, partition: int, next_offset: int) -> None:
+        """Commit the chunk in hand."""
 
     def lag(self, partition: int) -> int:
         """How many offsets wait."""
@@ -190,7 +190,9 @@ class Owner:
         self._owing = True
         if chunk.start != self._position:
             raise Unavailable(f"records {self._position} to {chunk.start} were lost on the way")
-        records = [record for record in chunk.records if record.offset >= self._position]
+        records = chunk.records
+        if records[0].offset < self._position:
+            records = [record for record in records if record.offset >= self._position]
         began = time.monotonic()
         report = await self._role.chunk(records, chunk.next_offset) if records else Report()
         self._position = chunk.next_offset
@@ -207,7 +209,7 @@ class Owner:
 
     async def _ack(self, next_offset: int) -> None:
         if self.opened:
-            self._feed.acked(self.partition, next_offset)
+            await self._feed.acked(self.partition, next_offset)
 
 
 class Owners:

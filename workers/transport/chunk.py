@@ -9,6 +9,7 @@ from faust import Schema
 from topics.record import LogRecord
 
 UNDER_WAY = 2
+_make = LogRecord._make
 
 
 class Chunk(NamedTuple):
@@ -26,15 +27,13 @@ class Chunk(NamedTuple):
 
 
 class Lane:
-    """One session of one partition: what was handed out, finished and acked."""
+    """One session of one partition: what was fetched, is under way, and is finished."""
 
     def __init__(self, partition: int, offset: int, session: int) -> None:
         self.partition = partition
         self.session = session
-        self.sought = offset
         self.fetched = offset
         self.finished = offset
-        self.acked = offset
         self._waiting: deque[Chunk] = deque()
         self._under_way: deque[int] = deque()
 
@@ -66,10 +65,10 @@ class Lane:
         while self._under_way and self._under_way[0] <= next_offset:
             self.finished = self._under_way.popleft()
 
-    def ack(self, next_offset: int) -> None:
-        """The oldest chunk under way may be committed, if it ends here or before."""
-        if self._under_way and self._under_way[0] <= next_offset:
-            self.acked = self._under_way[0]
+    def acked(self, next_offset: int) -> int | None:
+        """How far this ack lets commit: the end of the oldest chunk under way, or nothing."""
+        head = self._under_way[0] if self._under_way else None
+        return head if head is not None and head <= next_offset else None
 
 
 class ChunkSchema(Schema):  # type: ignore[misc]
@@ -83,23 +82,27 @@ class ChunkSchema(Schema):  # type: ignore[misc]
 
 
 def _as_record(record: Any) -> LogRecord:
-    return LogRecord(
-        record.topic,
-        record.partition,
-        record.offset,
-        record.key,
-        record.value,
-        tuple(record.headers),
-        record.timestamp,
+    return _make(
+        (
+            record.topic,
+            record.partition,
+            record.offset,
+            record.key,
+            record.value,
+            tuple(record.headers),
+            record.timestamp,
+        )
     )
 
 
 def _pieces(records: list[LogRecord], most_bytes: int) -> Iterator[list[LogRecord]]:
     """Runs of records of up to so many bytes each, of one record at least."""
-    first, size = 0, 0
-    for index, record in enumerate(records):
-        size += len(record.key or b"") + len(record.value or b"")
-        if size > most_bytes and index > first:
-            yield records[first:index]
-            first, size = index, len(record.key or b"") + len(record.value or b"")
+    sizes = [len(record.key or b"") + len(record.value or b"") for record in records]
+    first = size = 0
+    if sum(sizes) > most_bytes:
+        for index, more in enumerate(sizes):
+            if size + more > most_bytes and index > first:
+                yield records[first:index]
+                first, size = index, 0
+            size += more
     yield records[first:]

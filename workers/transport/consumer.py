@@ -20,6 +20,7 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self.lanes: dict[TP, Lane] = {}
+        self.acks: dict[TP, int] = {}
         self.joined = False
 
     def _new_consumer_thread(self) -> ConsumerThread:
@@ -41,10 +42,13 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
             lane.finish(next_offset)
             self._thread.room()
 
-    def acked(self, partition: int, next_offset: int) -> None:
-        """The chunk in hand may be committed."""
-        if lane := self.lanes.get(self._tp(partition)):
-            lane.ack(next_offset)
+    async def acked(self, partition: int, next_offset: int) -> None:
+        """Commit the chunk in hand, or at the next turn of Faust's own commits."""
+        tp = self._tp(partition)
+        end = self.lanes[tp].acked(next_offset) if tp in self.lanes else None
+        if end is not None:
+            self.acks[tp] = end
+            await self.commit()
 
     def lag(self, partition: int) -> int:
         """How many offsets wait; 0 while that is not known."""
@@ -69,8 +73,10 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         """Let the chunks in hand be finished, commit what was acked, take no more."""
         self.joined = False
         await self.app.owners.release()
+        await self.maybe_wait_for_commit_to_finish()
         await self.commit()
         self.lanes.clear()
+        self.acks.clear()
 
     def _tp(self, partition: int) -> TP:
         return TP(self.app.source.topic, partition)
@@ -110,11 +116,10 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         )
 
     def _filter_tps_with_pending_acks(self, topics: Any = None) -> Iterator[TP]:
-        return (tp for tp in list(self.lanes) if topics is None or tp in topics)
+        return (tp for tp in list(self.acks) if topics is None or tp in topics)
 
     def _new_offset(self, tp: TP) -> int | None:
-        lane = self.lanes.get(tp)
-        return lane.acked if lane and lane.acked > lane.sought else None
+        return self.acks.get(tp)
 
     async def _commit_offsets(
         self, offsets: Mapping[TP, int], start_new_transaction: bool = True

@@ -54,6 +54,11 @@ class Daemon(WorkerThread):  # type: ignore[misc]
         super().__init__(service, **options)
         self.daemon = True
 
+    def run(self) -> None:
+        """What ends the thread is told to the app, which reports it."""
+        with suppress(Exception):
+            super().run()
+
 
 class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
     """Faust's consumer thread, fetching chunks."""

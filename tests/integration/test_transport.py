@@ -1,0 +1,291 @@
+"""Roles over real topics, in this process: each record's effect is committed exactly once."""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+
+import pytest
+from aiokafka import AIOKafkaProducer
+
+from protocols.role import Report
+from stores.contracts import Bounds
+from stores.kafka.admin import Admin
+from stores.kafka.connection import Connection
+from stores.kafka.producer import Producer
+from stores.kafka.reader import Reader
+from stores.kafka.transactional import TransactionalWriter
+from tests.integration.copying import ROLE, Mood, copying
+from topics.declaration import TopicSpec
+from topics.names import group
+from topics.record import LogRecord, Outgoing
+from workers.app import Duty, RoleApp, RoleFailed
+from workers.fleet import role_app, run_apps
+from workers.metrics import Metrics
+from workers.owners import Patience, RoleFactory
+from workers.settings import Settings
+
+PARTITIONS = 4
+BOUND = 60
+
+
+@pytest.fixture
+def settings(kafka: str) -> Settings:
+    return Settings(kafka_brokers=kafka, chunk_records=100, kafka_session_timeout=6)
+
+
+@pytest.fixture
+async def source(kafka: str, prefix: str) -> str:
+    """A topic, and the one that it is copied to."""
+    admin = Admin(Connection(kafka))
+    await admin.create([TopicSpec(name, PARTITIONS, 1) for name in (prefix, f"{prefix}.copy")])
+    await admin.close()
+    return prefix
+
+
+async def produce(kafka: str, topic: str, count: int, start: int = 0) -> None:
+    writer = Producer(Connection(kafka))
+    values = range(start, start + count)
+    await writer.produce([Outgoing(topic, None, b"%d" % n, n % PARTITIONS) for n in values])
+    await writer.close()
+
+
+async def until(condition: Callable[[], bool | Awaitable[bool]]) -> None:
+    async with asyncio.timeout(BOUND):
+        while True:
+            met = condition()
+            if met if isinstance(met, bool) else await met:
+                return
+            await asyncio.sleep(0.02)
+
+
+async def read(kafka: str, topic: str) -> list[LogRecord]:
+    reader = Reader(Connection(kafka))
+    bounds: dict[int, Bounds] = await reader.bounds(topic)
+    records = [
+        record
+        for partition, bound in bounds.items()
+        async for record in reader.read(topic, partition, bound.oldest, bound.end)
+    ]
+    await reader.close()
+    return records
+
+
+async def committed(settings: Settings, topic: str) -> int:
+    reader = Reader(Connection(settings.kafka_brokers))
+    offsets = await reader.committed(group(settings.group_prefix, topic, ROLE), topic)
+    await reader.close()
+    return sum(offsets.values())
+
+
+async def assert_copied_once(kafka: str, topic: str) -> None:
+    """The copy holds each record of the topic once, in the order of its partition."""
+    wanted = [(r.partition, r.value) for r in await read(kafka, topic)]
+    copied = [(r.partition, r.value) for r in await read(kafka, f"{topic}.copy")]
+    assert Counter(copied) == Counter(wanted)
+    assert copied == wanted
+
+
+@asynccontextmanager
+async def running(
+    settings: Settings, source: str, make: RoleFactory, patience: Patience | None = None
+) -> AsyncIterator[RoleApp]:
+    """An app at work; at the end it is stopped, and what ended it before is raised."""
+    connection = Connection(settings.kafka_brokers)
+    duty = Duty(source, ROLE, make)
+    app = role_app(settings, connection, duty, source, Metrics(), patience)
+    stop = asyncio.Event()
+    work = asyncio.create_task(run_apps([app], stop))
+    try:
+        yield app
+    finally:
+        stop.set()
+        await work
+
+
+async def test_each_record_is_copied_once_in_chunks_of_bounded_length(
+    settings: Settings, source: str
+) -> None:
+    kafka = settings.kafka_brokers
+    await produce(kafka, source, 2_000)
+    lengths: list[int] = []
+
+    class Lengths(Mood):
+        async def see(self, records: Sequence[LogRecord]) -> None:
+            lengths.append(len(records))
+
+    async with running(settings, source, copying(settings, source, Lengths())) as app:
+        await until(lambda: app.meter.total.emitted == 2_000)
+        await produce(kafka, source, 40, start=2_000)
+        await until(lambda: app.meter.total.emitted == 2_040)
+    assert max(lengths) == settings.chunk_records
+    await assert_copied_once(kafka, source)
+    assert await committed(settings, source) == 2_040
+
+
+async def test_chunks_are_bounded_in_bytes_too(settings: Settings, source: str) -> None:
+    await produce(settings.kafka_brokers, source, 400)
+    small = settings.model_copy(update={"chunk_bytes": 10})
+    sizes: list[int] = []
+
+    class Sizes(Mood):
+        async def see(self, records: Sequence[LogRecord]) -> None:
+            sizes.append(sum(len(record.value or b"") for record in records))
+
+    async with running(small, source, copying(small, source, Sizes())) as app:
+        await until(lambda: app.meter.total.emitted == 400)
+    assert 1 < max(sizes) <= 10
+    await assert_copied_once(settings.kafka_brokers, source)
+
+
+async def test_a_partition_that_waits_does_not_hold_up_the_others(
+    settings: Settings, source: str
+) -> None:
+    await produce(settings.kafka_brokers, source, 4_000)
+    let_go = asyncio.Event()
+
+    class Blocked(Mood):
+        async def see(self, records: Sequence[LogRecord]) -> None:
+            if records[0].partition == 0:
+                await let_go.wait()
+
+    async with running(settings, source, copying(settings, source, Blocked())) as app:
+        await until(lambda: app.meter.total.emitted == 3_000)
+        let_go.set()
+        await until(lambda: app.meter.total.emitted == 4_000)
+    await assert_copied_once(settings.kafka_brokers, source)
+
+
+async def test_what_is_unavailable_now_and_then_loses_and_doubles_nothing(
+    settings: Settings, source: str
+) -> None:
+    await produce(settings.kafka_brokers, source, 4_000)
+    mood = Mood(unavailable_every=5)
+    async with running(settings, source, copying(settings, source, mood)) as app:
+        await until(lambda: app.meter.total.emitted == 4_000)
+    assert mood.seen > 4_000 / settings.chunk_records
+    await assert_copied_once(settings.kafka_brokers, source)
+
+
+async def test_what_stays_unavailable_ends_the_worker(settings: Settings, source: str) -> None:
+    await produce(settings.kafka_brokers, source, 40)
+    make = copying(settings, source, Mood(unavailable_every=1))
+    with pytest.raises(RoleFailed, match=r"partition \d: the store is out for a moment"):
+        async with running(settings, source, make, Patience(unavailable=1.0)) as app:
+            await until(lambda: app._failed.is_set())
+    assert await committed(settings, source) == 0
+
+
+async def test_a_fault_ends_the_worker_with_the_offset_unmoved(
+    settings: Settings, source: str
+) -> None:
+    await produce(settings.kafka_brokers, source, 40)
+    make = copying(settings, source, Mood(fatal_at=b"6"))
+    with pytest.raises(RoleFailed, match=f"{ROLE} of {source}, partition 2: this record can't"):
+        async with running(settings, source, make) as app:
+            await until(lambda: app._failed.is_set())
+    values = {record.value for record in await read(settings.kafka_brokers, f"{source}.copy")}
+    assert b"6" not in values
+    async with running(settings, source, copying(settings, source, Mood())) as app:
+        await until(lambda: app.meter.total.emitted == 40 - len(values))
+    await assert_copied_once(settings.kafka_brokers, source)
+
+
+async def test_aborted_and_control_records_are_passed_over(settings: Settings, source: str) -> None:
+    producer = AIOKafkaProducer(
+        bootstrap_servers=settings.kafka_brokers, transactional_id=f"{source}-test"
+    )
+    async with producer:
+        for turn in range(30):
+            await producer.begin_transaction()
+            await producer.send_and_wait(source, b"%d" % turn, partition=turn % PARTITIONS)
+            await (producer.abort_transaction if turn % 3 else producer.commit_transaction)()
+    async with running(settings, source, copying(settings, source, Mood())) as app:
+        await until(lambda: app.meter.total.emitted == 10)
+        await until(lambda: not any(app._consumer.lag(p) for p in range(PARTITIONS)))
+    await assert_copied_once(settings.kafka_brokers, source)
+
+
+async def test_rebalances_under_load_lose_and_double_nothing(
+    settings: Settings, source: str
+) -> None:
+    kafka = settings.kafka_brokers
+    await produce(kafka, source, 12_000)
+
+    def make() -> RoleFactory:
+        return copying(settings, source, Mood(pause=0.05))
+
+    async def ends() -> bool:
+        return await committed(settings, source) == 12_000
+
+    async with running(settings, source, make()) as first:
+        await until(lambda: first.meter.total.emitted > 0)
+        async with running(settings, source, make()) as second:
+            await until(lambda: second.meter.total.emitted > 1_000)
+            assert await committed(settings, source) < 12_000
+        before = first.meter.total.emitted
+        await until(ends)
+        assert first.meter.total.emitted > before
+    await assert_copied_once(kafka, source)
+
+
+async def test_a_fenced_owner_gives_its_partition_up_until_it_is_assigned_again(
+    settings: Settings, source: str
+) -> None:
+    kafka = settings.kafka_brokers
+    make = copying(settings, source, Mood())
+    name = group(settings.group_prefix, source, ROLE)
+
+    async def ends() -> bool:
+        return await committed(settings, source) == 44
+
+    async with running(settings, source, make) as app:
+        await until(lambda: app.ready)
+        other = TransactionalWriter(Connection(kafka), name, source, 0)
+        await other.open()
+        await produce(kafka, source, 40)
+        await until(lambda: [o.partition for o in app.owners if o.fenced] == [0])
+        await until(lambda: app.meter.total.emitted == 30)
+        await other.close()
+        async with running(settings, source, make):
+            await until(lambda: not any(owner.fenced for owner in app.owners))
+        await until(lambda: app.ready)
+        await produce(kafka, source, 4, start=40)
+        await until(ends)
+    await assert_copied_once(kafka, source)
+
+
+async def test_acks_are_committed_by_faust_where_there_are_no_transactions(
+    settings: Settings, source: str
+) -> None:
+    kafka = settings.kafka_brokers
+    await produce(kafka, source, 2_000)
+    make = copying(settings, source, Mood(), transactional=False)
+    async with running(settings, source, make) as app:
+        await until(lambda: app.meter.total.emitted == 2_000)
+    assert await committed(settings, source) == 2_000
+    async with running(settings, source, make) as app:
+        await until(lambda: app.ready)
+        await produce(kafka, source, 4, start=2_000)
+        await until(lambda: app.meter.total.emitted == 4)
+    await assert_copied_once(kafka, source)
+
+
+async def test_faust_commits_nothing_that_was_not_acked(settings: Settings, source: str) -> None:
+    class Silent:
+        async def open(self) -> int:
+            return 0
+
+        async def chunk(self, records: Sequence[LogRecord], next_offset: int) -> Report:
+            return Report(stored=len(records))
+
+        async def tick(self) -> Report:
+            return Report()
+
+        async def close(self) -> None:
+            pass
+
+    await produce(settings.kafka_brokers, source, 2_000)
+    async with running(settings, source, lambda partition, ack: Silent()) as app:
+        await until(lambda: app.meter.total.stored == 2_000)
+    assert await committed(settings, source) == 0

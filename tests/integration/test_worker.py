@@ -1,0 +1,209 @@
+"""Worker processes: killed, stopped, joined by others, and told that something is wrong."""
+
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from tests.integration.test_transport import (
+    assert_copied_once,
+    committed,
+    produce,
+    read,
+    settings,
+    source,
+    until,
+)
+from workers.metrics import Metrics
+from workers.page import Page, PageNotOpened
+from workers.settings import PREFIX, Settings
+
+__all__ = ["settings", "source"]
+
+COMMAND = [sys.executable, "-m", "tests.integration.copying"]
+BOUND = 30
+
+
+class Worker:
+    """A process of `tests.integration.copying`."""
+
+    def __init__(self, settings: Settings, source: str, told: Path, mood: dict[str, str]) -> None:
+        self.told = told
+        mine = {"KAFKA_BROKERS": settings.kafka_brokers, "CHUNK_RECORDS": "100"}
+        mine |= {"KAFKA_SESSION_TIMEOUT": "6"}
+        environment = {PREFIX + name: value for name, value in mine.items()}
+        self.process = subprocess.Popen(
+            [*COMMAND, source, str(told), mood.get("fatal_at", ""), mood.get("crash_at", "")],
+            env=os.environ | environment | {"PAUSE": mood.get("pause", "0")},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    async def page(self, path: str) -> tuple[int, str]:
+        """The status and text of its page."""
+        await until(self.told.exists)
+        async with aiohttp.request("GET", self.told.read_text() + path) as answer:
+            return answer.status, await answer.text()
+
+    async def ready(self) -> bool:
+        return (await self.page("/ready"))[0] == 200
+
+    async def ended(self) -> tuple[int, str]:
+        """Its status, and what it wrote to standard error."""
+        _, said = await asyncio.to_thread(self.process.communicate, timeout=BOUND)
+        return self.process.returncode, said
+
+
+Start = Callable[..., Worker]
+
+
+@pytest.fixture
+def start(settings: Settings, source: str, tmp_path: Path) -> Iterator[Start]:
+    """Starts workers on the topic; those left at the end are killed."""
+    workers: list[Worker] = []
+
+    def started(**mood: str) -> Worker:
+        workers.append(Worker(settings, source, tmp_path / str(len(workers)), mood))
+        return workers[-1]
+
+    yield started
+    for worker in workers:
+        worker.process.kill()
+        worker.process.communicate()
+
+
+async def test_a_killed_worker_is_followed_without_loss_or_repeat(
+    settings: Settings, source: str, start: Start
+) -> None:
+    await produce(settings.kafka_brokers, source, 12_000)
+
+    async def moved() -> bool:
+        return await committed(settings, source) > done
+
+    for _ in range(2):
+        done = await committed(settings, source)
+        worker = start(pause="0.02")
+        await until(moved)
+        worker.process.kill()
+        assert (await worker.ended())[0] == -signal.SIGKILL
+    assert await committed(settings, source) < 12_000
+    done = 11_999
+    start()
+    await until(moved)
+    await assert_copied_once(settings.kafka_brokers, source)
+
+
+async def test_workers_that_join_and_leave_share_the_work(
+    settings: Settings, source: str, start: Start
+) -> None:
+    await produce(settings.kafka_brokers, source, 12_000)
+    first, second = start(pause="0.05"), start(pause="0.05")
+
+    async def assigned() -> list[str]:
+        pages = [await worker.page("/metrics") for worker in (first, second)]
+        lines = "".join(text for _, text in pages).splitlines()
+        return [line[-3:] for line in lines if line.startswith("eventfleet_assigned_partitions{")]
+
+    async def shared() -> bool:
+        return await assigned() == ["2.0", "2.0"] and await first.ready() and await second.ready()
+
+    async def done() -> bool:
+        return await committed(settings, source) == 12_000
+
+    await until(shared)
+    assert not await done()
+    second.process.terminate()
+    assert await second.ended() == (0, "")
+    assert not await done()
+    await until(done)
+    await assert_copied_once(settings.kafka_brokers, source)
+
+
+async def test_a_stopped_worker_finishes_its_chunk_and_leaves_the_group(
+    settings: Settings, source: str, start: Start
+) -> None:
+    await produce(settings.kafka_brokers, source, 12_000)
+    worker = start(pause="0.3")
+    await until(worker.ready)
+    worker.process.terminate()
+    assert await worker.ended() == (0, "")
+    assert 0 < await committed(settings, source) < 12_000
+    copied = await read(settings.kafka_brokers, f"{source}.copy")
+    assert len(copied) == await committed(settings, source)
+    follower = start()
+    await until(follower.ready)
+
+
+async def test_a_fault_is_one_line_and_a_status(
+    settings: Settings, source: str, start: Start
+) -> None:
+    await produce(settings.kafka_brokers, source, 40)
+    status, said = await start(fatal_at="6").ended()
+    assert status == 1
+    assert said == f"eventfleet: copy of {source}, partition 2: this record can't be used\n"
+    assert b"6" not in {r.value for r in await read(settings.kafka_brokers, f"{source}.copy")}
+
+
+async def test_a_bug_is_a_traceback_that_names_the_partition(
+    settings: Settings, source: str, start: Start
+) -> None:
+    await produce(settings.kafka_brokers, source, 40)
+    status, said = await start(crash_at="6").ended()
+    assert status == 1
+    assert said.startswith("Traceback")
+    assert said.endswith(f"ZeroDivisionError: a bug\ncopy of {source}, partition 2\n")
+    assert said.count("Traceback") == 1
+
+
+async def test_the_page_of_a_worker(settings: Settings, source: str, start: Start) -> None:
+    await produce(settings.kafka_brokers, source, 400)
+    worker = start()
+    await until(worker.ready)
+
+    async def done() -> bool:
+        return await committed(settings, source) == 400
+
+    await until(done)
+    assert await worker.page("/live") == (200, "ok\n")
+    _, text = await worker.page("/metrics")
+    where = f'{{domain="{source}",role="copy"}}'
+    assert f"eventfleet_emitted_total{where} 400.0\n" in text
+    assert f"eventfleet_rebalances_total{where} 1.0\n" in text
+    assert f"eventfleet_assigned_partitions{where} 4.0\n" in text
+    for partition in range(4):
+        each = f'{{domain="{source}",partition="{partition}",role="copy"}}'
+        assert f"eventfleet_lag{each} 0.0\n" in text
+        assert f"eventfleet_last_commit_age_seconds{each}" in text
+
+
+@contextmanager
+def taken_port() -> Iterator[int]:
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        held.listen()
+        yield held.getsockname()[1]
+
+
+async def test_a_taken_port_is_named() -> None:
+    with taken_port() as port, pytest.raises(PageNotOpened, match=f"127.0.0.1:{port}"):
+        async with Page(Metrics(), []).served("127.0.0.1", port):
+            pass
+
+
+async def test_an_absent_broker_is_named_in_one_line(tmp_path: Path, start: Start) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    worker = Worker(Settings(kafka_brokers=address), "nowhere", tmp_path / "absent", {})
+    status, said = await worker.ended()
+    assert status == 1
+    assert said.startswith(f"eventfleet: consuming from {address}: ")
+    assert said.count("\n") == 1
