@@ -22,7 +22,7 @@ from topics.codec import encode
 from topics.event import EventRecord, milliseconds
 from workers.files.records import Ready
 
-ORDERS = 3000
+ORDERS = 2000
 SEED = 1
 OPENING = datetime(2026, 1, 5, 8, tzinfo=UTC)
 # Before that day the shop sold in euros only, and its events said nothing of a currency.

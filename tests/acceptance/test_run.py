@@ -1,0 +1,233 @@
+"""`make run` and `eventfleet up` as a newcomer meets them: whole processes, embedded servers."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from workers.sample import sample
+
+ROOT = Path(__file__).parents[2]
+RECEIPT = ROOT.parent / "shared" / "data" / "receipt.csv.gz"
+KEYS = {
+    *("domain", "commands", "accepted", "rejected", "repeated", "stored", "aggregates"),
+    *("snapshots", "relayed", "dead_letters", "violations", "seconds"),
+}
+LIMIT = 300.0
+SMALL = """case:concept:name,concept:name,time:timestamp,cost
+a,open,2026-01-01T10:00:00Z,1
+b,open,2026-01-01T10:01:00Z,2
+a,close,2026-01-01T10:02:00Z,3
+a,close,2026-01-01T10:02:00Z,3
+"""
+
+
+class Newcomer:
+    """Runs the command in a folder of its own, with a temporary folder of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.temp = folder / "temp"
+        self.temp.mkdir()
+        inherited = {k: v for k, v in os.environ.items() if not k.startswith("EVENTFLEET_")}
+        for name in ("LOG", "DOMAIN", "ONCE", "SUMMARY"):
+            inherited.pop(name, None)
+        self.environment = {**inherited, "TMPDIR": str(self.temp)}
+
+    def run(self, *command: str, **variables: str) -> "subprocess.CompletedProcess[str]":
+        return subprocess.run(
+            [sys.executable, "-m", "workers.cli", *command],
+            env=self.environment | variables,
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=LIMIT,
+        )
+
+    @contextmanager
+    def started(self, *command: str, **variables: str) -> "Iterator[tuple[Process, str]]":
+        """A process that stays, and what it said until it was up."""
+        with subprocess.Popen(
+            [sys.executable, "-m", "workers.cli", *command],
+            env=self.environment | variables,
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        ) as process:
+            try:
+                yield process, self._said(process)
+            finally:
+                process.kill()
+
+    def _said(self, process: "Process") -> str:
+        assert process.stdout
+        lines = []
+        for line in process.stdout:
+            lines.append(line)
+            if "Ctrl-C ends it" in line:
+                break
+        assert process.poll() is None, "".join(lines)
+        return "".join(lines)
+
+    def nothing_is_left(self) -> None:
+        assert os.listdir(self.temp) == []
+        assert self.processes() == []
+
+    def processes(self) -> list[str]:
+        """Living processes that name the temporary folder, or have it in their environment."""
+        needle, found = str(self.temp).encode(), []
+        for entry in Path("/proc").glob("[0-9]*"):
+            try:
+                told = (entry / "cmdline").read_bytes() + (entry / "environ").read_bytes()
+            except OSError:
+                continue
+            if needle in told:
+                found.append(str(entry))
+        return found
+
+
+Process = subprocess.Popen[str]
+
+
+@pytest.fixture
+def newcomer(tmp_path: Path) -> Newcomer:
+    return Newcomer(tmp_path)
+
+
+def wait_for(condition: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def test_the_sample_goes_through_and_the_audit_is_clean(newcomer: Newcomer, tmp_path: Path) -> None:
+    done = newcomer.run("run", ONCE="1", SUMMARY=str(tmp_path / "s.json"))
+    assert done.returncode == 0, done.stdout + done.stderr
+    events = [ready.event for ready in sample()]
+    types = Counter(event.type for event in events)
+    summary = json.loads((tmp_path / "s.json").read_bytes())
+    assert summary.keys() == KEYS
+    assert summary["domain"] == "orders"
+    assert summary["commands"] == summary["accepted"] == summary["stored"] == len(events)
+    assert summary["aggregates"] == len({event.aggregate_id for event in events})
+    assert summary["relayed"] == types["Packed"] + types["Paid"] + types["Returned"]
+    # Those that ended have a snapshot; the others as time goes by.
+    assert types["Delivered"] + types["Cancelled"] <= summary["snapshots"] <= summary["aggregates"]
+    for none in ("rejected", "repeated", "dead_letters", "violations"):
+        assert summary[none] == 0
+    assert summary["seconds"] > 0
+    assert "audit: clean" in done.stdout
+    newcomer.nothing_is_left()
+
+
+@pytest.mark.skipif(not RECEIPT.exists(), reason=f"there is no {RECEIPT.name}")
+def test_a_real_log_goes_through_and_the_audit_is_clean(newcomer: Newcomer, tmp_path: Path) -> None:
+    done = newcomer.run("run", ONCE="1", LOG=str(RECEIPT), SUMMARY=str(tmp_path / "s.json"))
+    assert done.returncode == 0, done.stdout + done.stderr
+    summary = json.loads((tmp_path / "s.json").read_bytes())
+    assert summary.pop("seconds") > 0
+    assert summary == {
+        "domain": "process_log",
+        "commands": 8577,
+        "accepted": 8577,
+        "rejected": 0,
+        "repeated": 0,
+        "stored": 8577,
+        "aggregates": 1434,
+        "snapshots": 1298,
+        "relayed": 8577,
+        "dead_letters": 0,
+        "violations": 0,
+    }
+    newcomer.nothing_is_left()
+
+
+def test_a_second_terminal_loads_with_the_printed_command(
+    newcomer: Newcomer, tmp_path: Path
+) -> None:
+    log = tmp_path / "small.csv"
+    log.write_text(SMALL)
+    with newcomer.started("run", LOG=str(log)) as (process, said):
+        assert re.search(r"stored +4\b", said)
+        printed = re.search(r"^ +(EVENTFLEET_.* load )FILE( .*)$", said, re.MULTILINE)
+        assert printed, said
+        second = subprocess.run(
+            ["sh", "-c", f"{printed[1]}{log}{printed[2]}"],
+            env=newcomer.environment,
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=LIMIT,
+        )
+        assert second.returncode == 0, second.stderr
+        assert re.search(r"\b4\b.*repeated|repeated\D*\b4\b", second.stdout + second.stderr)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 0
+    newcomer.nothing_is_left()
+
+
+def test_rows_that_are_no_events_are_counted_as_dead_letters(
+    newcomer: Newcomer, tmp_path: Path
+) -> None:
+    log = tmp_path / "bad.csv"
+    log.write_text(SMALL + ",open,2026-01-01T10:03:00Z,5\nc,open,yesterday,6\n")
+    done = newcomer.run("run", ONCE="1", LOG=str(log), SUMMARY=str(tmp_path / "s.json"))
+    assert done.returncode == 0, done.stdout + done.stderr
+    summary = json.loads((tmp_path / "s.json").read_bytes())
+    assert (summary["commands"], summary["accepted"], summary["dead_letters"]) == (6, 4, 2)
+    assert "line 6" in done.stdout
+    assert "line 7" in done.stdout
+
+
+@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_up_leaves_nothing_however_it_ends(newcomer: Newcomer, end: signal.Signals) -> None:
+    with newcomer.started("up") as (process, said):
+        assert "orders" in said
+        assert "process_log" in said
+        process.send_signal(end)
+        status = process.wait(60)
+    assert status == (-signal.SIGKILL if end == signal.SIGKILL else 0)
+    wait_for(lambda: not newcomer.processes() and not os.listdir(newcomer.temp))
+
+
+def test_when_the_workers_die_the_fleet_ends_and_says_so(newcomer: Newcomer) -> None:
+    with newcomer.started("up", "orders") as (process, _):
+        workers = [
+            entry.parent
+            for entry in Path("/proc").glob("[0-9]*/cmdline")
+            if is_worker_of(newcomer, entry.parent)
+        ]
+        assert len(workers) == 1
+        os.kill(int(workers[0].name), signal.SIGKILL)
+        rest, _ = process.communicate(timeout=60)
+        assert process.returncode == 1
+    assert "the workers ended with status -9" in rest
+    assert "Traceback" not in rest
+    newcomer.nothing_is_left()
+
+
+def is_worker_of(newcomer: Newcomer, process: Path) -> bool:
+    try:
+        command = (process / "cmdline").read_bytes().split(b"\0")
+        ours = str(newcomer.temp).encode() in (process / "environ").read_bytes()
+    except OSError:
+        return False
+    return ours and b"worker" in command and b"-I" not in command
+
+
+def test_a_file_that_is_not_there_is_named_and_nothing_starts(newcomer: Newcomer) -> None:
+    done = newcomer.run("run", ONCE="1", LOG="nowhere.csv")
+    assert done.returncode == 1
+    assert "nowhere.csv" in done.stderr
+    assert "Traceback" not in done.stderr
+    newcomer.nothing_is_left()
