@@ -1,0 +1,1 @@
+"""Whole processes on real servers, seen from outside."""

@@ -1,0 +1,189 @@
+"""A fleet of real worker processes on real servers."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Self
+from urllib.error import HTTPError
+from urllib.request import urlopen
+
+import pymongo
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.acceptance.kafka_by_hand import KafkaByHand, wait_for
+
+ROOT = Path(__file__).parents[2]
+COMMAND = [sys.executable, "-m", "workers.cli"]
+LIMIT = 120.0
+KINDS = ("commands", "replies", "events", "stored", "snapshots", "dead-letters")
+SOURCES = {"append": "events", "snapshot": "stored", "relay": "stored"}
+ROUTES = {
+    "process_log": ["process_log.activities"],
+    "orders": ["shipping.requests", "finance.ledger"],
+}
+PAGE = "metrics, liveness and readiness: "
+
+
+class Worker:
+    """A process of `eventfleet worker`; its log is shown when something is waited for in vain."""
+
+    def __init__(self, roles: tuple[str, ...], environment: Mapping[str, str], log: Path) -> None:
+        self.roles, self.log = roles, log
+        with log.open("wb") as output:
+            self.process = subprocess.Popen(
+                [*COMMAND, "worker", *roles],
+                env=environment,
+                cwd=log.parent,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+            )
+
+    def said(self) -> str:
+        return self.log.read_text(errors="replace")
+
+    def page(self, path: str) -> tuple[int, str]:
+        """The status and text of its own page; 0 while there is none."""
+        _, _, rest = self.said().partition(PAGE)
+        if "\n" not in rest:
+            return 0, ""
+        try:
+            with urlopen(rest.split()[0] + path, timeout=10) as answer:
+                return answer.status, answer.read().decode()
+        except HTTPError as error:
+            return error.code, error.read().decode()
+
+    def ready(self) -> bool:
+        status = self.process.poll()
+        assert status is None, f"{self.roles} ended with {status}:\n{self.said()}"
+        return self.page("/ready")[0] == 200
+
+    def metric(self, name: str, **labels: str) -> float:
+        """The sum of a metric's samples that have these labels."""
+        return sum(
+            sample.value
+            for family in text_string_to_metric_families(self.page("/metrics")[1])
+            for sample in family.samples
+            if sample.name == f"eventfleet_{name}" and labels.items() <= sample.labels.items()
+        )
+
+    def stop(self) -> int:
+        """Its status after SIGTERM."""
+        self.process.terminate()
+        return self.process.wait(LIMIT)
+
+    def kill(self) -> None:
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait(LIMIT)
+
+
+class Fleet:
+    """One domain on a Kafka and a MongoDB: topics and database of its own, removed at the end."""
+
+    def __init__(self, kafka: str, mongo_url: str, folder: Path, domain: str) -> None:
+        self.domain, self.folder = domain, folder
+        self.prefix = f"t{uuid.uuid4().hex[:12]}"
+        self.kafka = KafkaByHand(kafka)
+        self._mongo: pymongo.MongoClient[dict[str, Any]] = pymongo.MongoClient(mongo_url)
+        self.events = self._mongo[self.prefix][f"{domain}.events"]
+        self.snapshots = self._mongo[self.prefix][f"{domain}.snapshots"]
+        self.profiler = self._mongo[self.prefix]
+        self.workers: list[Worker] = []
+        settings = {
+            "KAFKA_BROKERS": kafka,
+            "KAFKA_SESSION_TIMEOUT": "6",
+            "MONGO_URL": mongo_url,
+            "MONGO_DATABASE": self.prefix,
+            "GROUP_PREFIX": self.prefix,
+            "DOMAINS": f"domains.{domain}",
+            "PARTITIONS": "4",
+            "PORT": "0",
+        }
+        inherited = {k: v for k, v in os.environ.items() if not k.startswith("EVENTFLEET_")}
+        self.environment = inherited | {f"EVENTFLEET_{k}": v for k, v in settings.items()}
+
+    def __enter__(self) -> Self:
+        self._remove()
+        self.run("topics", "create")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for worker in self.workers:
+            worker.process.kill()
+            worker.process.wait(LIMIT)
+        self._remove()
+        self._mongo.drop_database(self.prefix)
+        self._mongo.close()
+
+    def _remove(self) -> None:
+        self.kafka.delete([*map(self.topic, KINDS), *ROUTES[self.domain]])
+
+    def topic(self, kind: str) -> str:
+        return f"{self.domain}.{kind}"
+
+    def group(self, role: str) -> str:
+        return f"{self.prefix}.{self.domain}.{role}"
+
+    def run(self, *arguments: str, status: int = 0) -> str:
+        """What a command prints; it must end with this status."""
+        done = subprocess.run(
+            [*COMMAND, *arguments],
+            env=self.environment,
+            cwd=self.folder,
+            capture_output=True,
+            text=True,
+            timeout=LIMIT,
+        )
+        assert done.returncode == status, done.stdout + done.stderr
+        return done.stdout
+
+    def json(self, *arguments: str, status: int = 0) -> Any:
+        """The one line of JSON that a command prints."""
+        return json.loads(self.run(*arguments, "--json", status=status))
+
+    def load(self, text: str, status: int = 0) -> Any:
+        """Load rows of case, activity, time and what further columns a header names."""
+        path = self.folder / f"{uuid.uuid4().hex}.csv"
+        path.write_text(text, encoding="utf-8")
+        return self.json("load", str(path), "--domain", self.domain, status=status)
+
+    def start(self, *workers: str, **settings: str) -> list[Worker]:
+        """Start workers, each of one or more roles divided by spaces, and wait until all work."""
+        environment = self.environment | {f"EVENTFLEET_{k}": v for k, v in settings.items()}
+        started = []
+        for roles in workers:
+            log = self.folder / f"worker-{len(self.workers)}.log"
+            started.append(Worker(tuple(roles.split()), environment, log))
+            self.workers.append(started[-1])
+        for worker in started:
+            with self._telling():
+                wait_for(worker.ready, f"{worker.roles} to be ready")
+        return started
+
+    def settle(self, *roles: str) -> None:
+        """Wait until these roles (all, where none is named) have passed all that is in the log."""
+        for role in roles or SOURCES:
+            source = self.topic(SOURCES[role])
+            with self._telling():
+                wait_for(lambda r=role, s=source: not self.waiting(r, s), f"{role} to catch up")
+
+    def waiting(self, role: str, source: str) -> list[Any]:
+        return self.kafka.waiting(self.group(role), source)
+
+    def passed(self, kind: str) -> list[Any]:
+        """The events in a topic of the domain, as JSON, in order."""
+        return [json.loads(record.value) for record in self.kafka.records(self.topic(kind))]
+
+    @contextmanager
+    def _telling(self) -> Iterator[None]:
+        try:
+            yield
+        except AssertionError as error:
+            logs = [f"--- {worker.roles}\n{worker.said()[-3000:]}" for worker in self.workers]
+            raise AssertionError("\n".join([str(error), *logs])) from error

@@ -1,0 +1,157 @@
+"""Kafka as anyone sees it: a plain client, none of the product's code."""
+
+import asyncio
+import time
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from typing import Any, TypeVar
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin.records_to_delete import RecordsToDelete
+from aiokafka.errors import TopicAlreadyExistsError, for_code
+
+PATIENCE = 90.0
+T = TypeVar("T")
+
+
+def wait_for(condition: Callable[[], T], what: str = "the condition") -> T:
+    """The first true answer."""
+    deadline = time.monotonic() + PATIENCE
+    while not (answer := condition()):
+        assert time.monotonic() < deadline, f"waited in vain for {what}"
+        time.sleep(0.1)
+    return answer
+
+
+class KafkaByHand:
+    """Reads committed records, writes, and changes topics and offsets. Every call connects anew."""
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+
+    def records(self, *topics: str) -> list[Any]:
+        """All committed records of these topics, by partition and offset."""
+        return self._consumed(lambda consumer: _read(consumer, topics, {}))
+
+    def waiting(self, group: str, topic: str) -> list[Any]:
+        """The committed records that a group has not passed."""
+
+        async def read(consumer: Any) -> list[Any]:
+            return await _read(consumer, [topic], await _offsets(consumer, [topic]))
+
+        return self._consumed(read, group_id=group)
+
+    def offsets(self, group: str, *topics: str) -> dict[TopicPartition, int]:
+        """What a group has committed."""
+        return self._consumed(lambda consumer: _offsets(consumer, topics), group_id=group)
+
+    def commit(self, group: str, offsets: Mapping[TopicPartition, int]) -> None:
+        """Set the offsets of a group that has no members."""
+        self._consumed(lambda consumer: consumer.commit(dict(offsets)), group_id=group)
+
+    def produce(self, records: Iterable[Any]) -> None:
+        """Write records, as they were read, to the ends of their partitions."""
+
+        async def produce() -> None:
+            options = {"enable_idempotence": True, "bootstrap_servers": self.address}
+            async with AIOKafkaProducer(**options) as producer:
+                sent = [
+                    await producer.send(
+                        record.topic,
+                        key=record.key,
+                        value=record.value,
+                        partition=record.partition,
+                        headers=list(record.headers),
+                    )
+                    for record in records
+                ]
+                await asyncio.gather(*sent)
+
+        run(produce())
+
+    def topics(self) -> set[str]:
+        return set(self._administered(lambda admin: admin.list_topics()))
+
+    def create(self, topic: str, partitions: int) -> None:
+        new = [NewTopic(topic, partitions, 1)]
+
+        def created() -> bool:
+            answer = self._administered(lambda admin: admin.create_topics(new))
+            code = answer.topic_errors[0][1]
+            assert code in (0, TopicAlreadyExistsError.errno), for_code(code)
+            return not code
+
+        wait_for(created, f"a new {topic}")
+
+    def delete(self, topics: Iterable[str]) -> None:
+        if doomed := sorted(self.topics() & set(topics)):
+            self._administered(lambda admin: admin.delete_topics(doomed))
+            wait_for(lambda: not self.topics() & set(doomed), "the end of topics")
+
+    def truncate(self, topic: str, before: Mapping[int, int]) -> None:
+        """Delete the records of each partition before an offset."""
+        doomed = {TopicPartition(topic, p): RecordsToDelete(o) for p, o in before.items()}
+        self._administered(lambda admin: admin.delete_records(doomed))
+
+    def _consumed(self, act: Callable[[Any], Coroutine[Any, Any, T]], **options: Any) -> T:
+        async def consume() -> T:
+            async with AIOKafkaConsumer(
+                bootstrap_servers=self.address,
+                isolation_level="read_committed",
+                enable_auto_commit=False,
+                **options,
+            ) as consumer:
+                return await act(consumer)
+
+        return run(consume())
+
+    def _administered(self, act: Callable[[Any], Coroutine[Any, Any, T]]) -> T:
+        async def administer() -> T:
+            admin = AIOKafkaAdminClient(bootstrap_servers=self.address)
+            await admin.start()
+            try:
+                return await act(admin)
+            finally:
+                await admin.close()
+
+        return run(administer())
+
+
+def run(work: Coroutine[Any, Any, T]) -> T:
+    async def bounded() -> T:
+        async with asyncio.timeout(PATIENCE):
+            return await work
+
+    return asyncio.run(bounded())
+
+
+async def _parts(consumer: Any, topics: Sequence[str]) -> list[TopicPartition]:
+    await consumer._client.force_metadata_update()
+    found = {topic: consumer.partitions_for_topic(topic) for topic in topics}
+    if None in found.values():
+        cluster = await consumer._client.fetch_all_metadata()
+        found = {topic: cluster.partitions_for_topic(topic) for topic in topics}
+    return [TopicPartition(topic, p) for topic in topics for p in sorted(found[topic] or ())]
+
+
+async def _offsets(consumer: Any, topics: Sequence[str]) -> dict[TopicPartition, int]:
+    parts = await _parts(consumer, topics)
+    consumer.assign(parts)
+    found = {part: await consumer.committed(part) for part in parts}
+    return {part: offset for part, offset in found.items() if offset is not None}
+
+
+async def _read(
+    consumer: Any, topics: Sequence[str], start: Mapping[TopicPartition, int]
+) -> list[Any]:
+    parts = await _parts(consumer, topics)
+    consumer.assign(parts)
+    oldest = await consumer.beginning_offsets(parts)
+    ends = await consumer.end_offsets(parts)
+    for part in parts:
+        consumer.seek(part, max(start.get(part, 0), oldest[part]))
+    found: list[Any] = []
+    while any([await consumer.position(part) < ends[part] for part in parts]):
+        for records in (await consumer.getmany(*parts, timeout_ms=100)).values():
+            found += records
+    return sorted(found, key=lambda record: (record.topic, record.partition, record.offset))

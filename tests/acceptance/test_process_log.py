@@ -1,0 +1,138 @@
+"""A real log through separate processes on Apache Kafka, counted and folded independently."""
+
+import csv
+import gzip
+import json
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.acceptance.fleet import ROOT, Fleet, Worker
+
+RECEIPT = ROOT.parent / "shared" / "data" / "receipt.csv.gz"
+CASE, ACTIVITY, TIME = "case:concept:name", "concept:name", "time:timestamp"
+HEADER = f"{CASE},{ACTIVITY},{TIME}\n"
+ROUTE = "process_log.activities"
+
+pytestmark = pytest.mark.skipif(not RECEIPT.exists(), reason=f"there is no {RECEIPT.name}")
+
+Cases = dict[str, list[dict[str, str]]]
+
+
+class Loaded:
+    """The fleet with the log in it, and what the load reported."""
+
+    def __init__(self, fleet: Fleet, workers: list[Worker], report: Any) -> None:
+        self.fleet, self.workers, self.report = fleet, workers, report
+
+
+@pytest.fixture(scope="module")
+def loaded(
+    kafka: str, mongo_url: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Loaded]:
+    folder = tmp_path_factory.mktemp("fleet")
+    with Fleet(kafka, mongo_url, folder, "process_log") as fleet:
+        workers = fleet.start("append", "append", "snapshot", "relay")
+        report = fleet.json("load", str(RECEIPT), "--domain", "process_log")
+        fleet.settle()
+        yield Loaded(fleet, workers, report)
+
+
+@pytest.fixture(scope="module")
+def cases() -> Cases:
+    """The rows of each case in file order."""
+    rows: Cases = defaultdict(list)
+    with gzip.open(RECEIPT, "rt", newline="", encoding="utf-8") as text:
+        for row in csv.DictReader(text):
+            rows[row[CASE]].append(row)
+    return rows
+
+
+def test_every_row_is_accepted_and_the_audit_counts_them(loaded: Loaded) -> None:
+    counts = ("offered", "accepted", "rejected", "repeated", "refused", "pending")
+    assert [loaded.report[name] for name in counts] == [8577, 8577, 0, 0, 0, 0]
+    report = loaded.fleet.json("audit", "process_log")
+    counts = ("stored", "aggregates", "snapshots", "relayed", "dead_letters")
+    assert [report[name] for name in counts] == [8577, 1434, 1298, 8577, 0]
+    assert (report["violations"], report["clean"]) == ([], True)
+
+
+def test_two_append_workers_each_stored_some(loaded: Loaded) -> None:
+    first, second = (
+        worker.metric("stored_total", domain="process_log", role="append")
+        for worker in loaded.workers[:2]
+    )
+    assert first > 0
+    assert second > 0
+    assert first + second == 8577
+
+
+def test_the_figures_hold_without_the_audit(loaded: Loaded) -> None:
+    fleet = loaded.fleet
+    assert fleet.events.count_documents({}) == 8577
+    assert len(fleet.events.distinct("aggregate_id")) == 1434
+    assert len(fleet.snapshots.distinct("aggregate_id")) == 1298
+    published = {record.key for record in fleet.kafka.records(fleet.topic("snapshots"))}
+    assert len(published) == 1298
+    assert fleet.kafka.records(fleet.topic("dead-letters")) == []
+
+
+def test_each_case_has_its_events_in_file_order(loaded: Loaded, cases: Cases) -> None:
+    stored: dict[str, list[Any]] = defaultdict(list)
+    for event in loaded.fleet.events.find().sort([("aggregate_id", 1), ("version", 1)]):
+        stored[event["aggregate_id"]].append(event)
+    assert stored.keys() == cases.keys()
+    for case, rows in cases.items():
+        assert [event["version"] for event in stored[case]] == list(range(1, len(rows) + 1))
+        assert [event["type"] for event in stored[case]] == [row[ACTIVITY] for row in rows]
+        instances = [row["concept:instance"] for row in rows]
+        assert [event["data"]["concept:instance"] for event in stored[case]] == instances
+
+
+def folded(rows: list[dict[str, str]]) -> dict[str, Any]:
+    """The state of a case by a few lines of its own."""
+    activities: dict[str, int] = {}
+    attributes: dict[str, str] = {}
+    for row in rows:
+        activities[row[ACTIVITY]] = activities.get(row[ACTIVITY], 0) + 1
+        attributes |= {k: v for k, v in row.items() if k not in (CASE, ACTIVITY, TIME) and v}
+    last = rows[-1][ACTIVITY]
+    return dict(events=len(rows), last=last, activities=activities, attributes=attributes)
+
+
+@pytest.mark.parametrize("kind", ["stored", "activities"])
+def test_a_reader_of_committed_records_sees_each_event_once_in_order(
+    loaded: Loaded, cases: Cases, kind: str
+) -> None:
+    records = loaded.fleet.kafka.records(loaded.fleet.topic(kind))
+    events = [json.loads(record.value) for record in records]
+    assert len(events) == 8577
+    assert max(Counter(event["id"] for event in events).values()) == 1
+    versions: dict[str, list[int]] = defaultdict(list)
+    for record, event in zip(records, events, strict=True):
+        assert record.key == event["subject"].encode()
+        versions[event["subject"]].append(event["version"])
+    assert versions == {case: list(range(1, len(rows) + 1)) for case, rows in cases.items()}
+    assert {record.partition for record in records} == {0, 1, 2, 3}
+
+
+def test_a_second_load_stores_nothing(loaded: Loaded) -> None:
+    report = loaded.fleet.json("load", str(RECEIPT), "--domain", "process_log")
+    assert [report[name] for name in ("offered", "accepted", "repeated")] == [8577, 0, 8577]
+    loaded.fleet.settle()
+    assert loaded.fleet.events.count_documents({}) == 8577
+    assert len(loaded.fleet.kafka.records(loaded.fleet.topic("stored"))) == 8577
+    assert len(loaded.fleet.kafka.records(ROUTE)) == 8577
+
+
+def test_a_log_with_true_duplicate_rows_keeps_them(loaded: Loaded) -> None:
+    same = "twice,Check,2024-03-01T10:00:00Z\n"
+    report = loaded.fleet.load(HEADER + same + "twice,Sign,2024-03-01T11:00:00Z\n" + same + same)
+    assert (report["accepted"], report["repeated"]) == (4, 0)
+    again = loaded.fleet.load(HEADER + same + "twice,Sign,2024-03-01T11:00:00Z\n" + same + same)
+    assert (again["accepted"], again["repeated"]) == (0, 4)
+    stored = loaded.fleet.events.find({"aggregate_id": "twice"}).sort("version", 1)
+    assert [event["type"] for event in stored] == ["Check", "Sign", "Check", "Check"]
