@@ -1,6 +1,7 @@
 """Who takes part: owners of partitions, services, synchronous writers, a sweep, queries."""
 
 from itertools import groupby
+from typing import Any
 
 from msgspec.structs import replace
 
@@ -23,24 +24,37 @@ HEADERS = (("content-type", b"application/cloudevents+json"),)
 
 async def own(world: World, name: str, partition: int) -> None:
     role = world.role(name, partition)
-    topic = SOURCES[name]
+    offset: int | None = None
     while True:
         try:
-            offset = await role.open()
-            while True:
-                offset = await _go_on(world, role, topic, partition, offset)
+            if offset is None:
+                offset = await role.open()
+            offset = await _go_on(world, role, SOURCES[name], partition, offset)
+        except world.scenario.parts.stubborn:
+            await _reclaim(role)
         except Unavailable:
+            offset = None
             await checkpoint()
         except Fenced:
-            if world.scenario.parts.gives_up:
-                return
+            return
+
+
+async def _reclaim(role: Any) -> None:
+    """What an owner must not do: a new producer, and on from where memory says."""
+    while True:
+        try:
+            await role._writer.open()
+            return
+        except Unavailable:
+            await checkpoint()
 
 
 async def _go_on(world: World, role: Role, topic: str, partition: int, offset: int) -> int:
     await checkpoint()
     if world.scheduler.chance(0.05):
         await role.tick()
-    records = world.tail(topic, partition, offset, world.random.randint(1, 4))
+    committed = not world.scenario.parts.reads_uncommitted
+    records = world.tail(topic, partition, offset, committed)[: world.random.randint(1, 4)]
     if not records:
         return offset
     last = records[-1].offset + 1

@@ -1,7 +1,7 @@
 """One schedule: a busy phase with faults, a quiet one in which all ends, and the verdict."""
 
 import os
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Coroutine, Iterator
 from itertools import count
 from typing import Any
 
@@ -19,11 +19,12 @@ from tests.simulation.checker import (
     check_versions,
     expected,
 )
+from tests.simulation.scheduler import Task
 from tests.simulation.tally import ALL, EVERY, LOUD
 from tests.simulation.world import SOURCES, TOPICS, Scenario, World
 
 BUSY = 500
-PATIENCE = 20_000
+PATIENCE = 10_000
 
 
 class Schedule:
@@ -105,17 +106,23 @@ class Schedule:
             self._watch()
 
     def _disturb(self) -> None:
-        """Somebody is killed, or a partition gets an owner beside the one that it has."""
+        """Somebody is killed or stalls, or a partition gets an owner beside the one it has."""
         slot = self.random.choice(self.world.slots())
         mortal = [task for task in self.scheduler.tasks if task.slot in (slot, "maker")]
         if mortal and self.scheduler.chance(0.6):
-            self.scheduler.kill(self.random.choice(mortal))
+            self._strike(self.random.choice(mortal))
         if self.scheduler.chance(0.7) or not self._owned(slot):
             self._own(slot)
 
+    def _strike(self, task: Task) -> None:
+        if self.scheduler.chance(0.5):
+            self.scheduler.kill(task)
+        else:
+            self.scheduler.stall(task, self.random.randint(10, 200))
+
     def _quiet(self) -> None:
         self.world.faults.rate = 0.0
-        if self.scheduler.chance(0.5):
+        if self.scheduler.chance(0.5) or self.scenario.parts.stubborn:
             for task in [t for t in self.scheduler.tasks if t.slot in self.world.slots()]:
                 self.scheduler.kill(task)
         for slot in self.world.slots():
@@ -202,6 +209,3 @@ def violations(scenario: Scenario, seeds: range) -> Iterator[Violation]:
             Schedule(scenario, seed).run()
         except Violation as violation:
             yield violation
-
-
-Check = Callable[[], None]

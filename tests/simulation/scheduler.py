@@ -30,6 +30,7 @@ class Task:
     name: str
     coroutine: Coroutine[Any, Any, None]
     slot: object = None
+    wakes_at: int = 0
 
 
 class Scheduler:
@@ -53,11 +54,19 @@ class Scheduler:
         self.tasks.remove(task)
         task.coroutine.close()
 
+    def stall(self, task: Task, steps: int) -> None:
+        """As a long pause of its process does: the others go on meanwhile."""
+        self.trace.append((task.name, "stalls for steps:", steps))
+        task.wakes_at = self.steps + steps
+
     def step(self) -> None:
         """Let one task go on to its next checkpoint."""
-        task = self.random.choice(self.tasks)
-        self._running = task.name
         self.steps += 1
+        ready = [task for task in self.tasks if task.wakes_at <= self.steps]
+        if not ready:
+            return
+        task = self.random.choice(ready)
+        self._running = task.name
         try:
             task.coroutine.send(None)
         except StopIteration:

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from protocols.append import Append
+from protocols.append_plan import Plan
 from protocols.relay import Relay
 from protocols.role import Role
 from protocols.snapshot import Snapshots
@@ -50,11 +51,13 @@ class Parts:
     """What the roles are made of; a test takes a rule out by putting another part in."""
 
     append: type[Append] = Append
+    plan: type[Plan] = Plan
     snapshots: type[Snapshots] = Snapshots
     relay: type[Relay] = Relay
     writer: type[MemoryTransactionalWriter] = MemoryTransactionalWriter
     snapshot_store: Callable[..., Any] = MemorySnapshots
-    gives_up: bool = True  # an owner that is fenced, or whose commit failed, forgets its place
+    stubborn: tuple[type[Exception], ...] = ()  # after these an owner goes on from memory
+    reads_uncommitted: bool = False
 
 
 @dataclass(frozen=True)
@@ -135,11 +138,19 @@ class World:
     def source(self, role: str, partition: int) -> tuple[str, str, int]:
         return group("sim", tally.name, role), SOURCES[role], partition
 
-    def tail(self, topic: str, partition: int, start: int = 0, most: int = BIG) -> list[LogRecord]:
-        """The committed records from an offset on."""
-        entries = self.log.entries(topic, partition)[start : self.log.stable(topic, partition)]
-        counting = (e for e in entries if not (e.transaction and e.transaction.aborted))
-        return [entry.record for entry in counting if entry.record][:most]
+    def tail(
+        self, topic: str, partition: int, start: int = 0, committed: bool = True
+    ) -> list[LogRecord]:
+        """The records from an offset on."""
+        entries = self.log.entries(topic, partition)[start:]
+        if committed:
+            stable = self.log.stable(topic, partition)
+            entries = [
+                entry
+                for entry in entries[: max(0, stable - start)]
+                if not (entry.transaction and entry.transaction.aborted)
+            ]
+        return [entry.record for entry in entries if entry.record]
 
     def whole(self, topic: str) -> dict[int, list[LogRecord]]:
         return {p: self.tail(topic, p) for p in range(self.partitions)}

@@ -1,0 +1,147 @@
+"""The protocols with one rule taken out each."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from msgspec.structs import replace
+
+from protocols.append import Append
+from protocols.append_plan import Item, Plan
+from protocols.snapshot import Snapshots
+from stores.contracts import Head, Place, Snapshot
+from stores.memory.log import MemoryTransactionalWriter
+from stores.memory.snapshots import MemorySnapshots
+from tests.simulation.world import TOPICS
+from topics.event import EventRecord
+from topics.record import LogRecord, Outgoing
+
+# Append
+
+
+class PlacesItsOwnOnly(Plan):
+    """Without: one record places all unplaced lower versions first."""
+
+    def _place_upto(self, item: Item, version: int) -> None:
+        waiting = self._waiting.get(item.event.aggregate_id, [])
+        own = [event for event in waiting if event.id == item.event.id]
+        waiting[:] = [event for event in waiting if event.id != item.event.id]
+        for event in own:
+            self._write(Place(event, item.position))
+            self.heads[event.aggregate_id] = Head(event.version, event.id, event.version)
+
+
+class MovesItsCacheEarly(Append):
+    """Without: the head cache moves only after the write's acknowledgement."""
+
+    async def _write(self, plan: Any, items: Any) -> Any:
+        self._remember(plan)
+        return await super()._write(plan, items)
+
+    def _forget(self, items: Any) -> None:
+        """What the plan said stays."""
+
+
+class KnowsNoRepeats(Append):
+    """Without: a repeat is recognised by its event id. Here each offset is another event."""
+
+    def _event(self, record: LogRecord) -> EventRecord:
+        event = super()._event(record)
+        return replace(event, id=f"{event.id}@{record.offset}")
+
+
+class InsertsSuperseded(Plan):
+    """Without: an event that does not follow the latest one is never inserted."""
+
+    def _add_new(self, item: Item) -> None:
+        super()._add_new(item._replace(event=replace(item.event, prev=None)))
+
+
+class EmitsItsOwnOnly(Plan):
+    """Without: what a dead owner has stored at these offsets is emitted by its successor."""
+
+    def _add_known(self, item: Item, known: EventRecord) -> None:
+        super()._add_known(item, known)
+        self.outcomes[-1].emits.clear()
+
+
+# Transactions
+
+
+class EmitsThenMoves(MemoryTransactionalWriter):
+    """Without: offsets and emitted records in one transaction."""
+
+    async def emit(self, generation: int, records: Sequence[Outgoing]) -> None:
+        await super().emit(generation, records)
+        self.log.end(self._transaction, commit=True)
+
+    async def move(self, generation: int, next_offset: int) -> None:
+        await self.checkpoint()
+        self.log.demand(self.source, generation)
+        self.log.offsets[self.source] = next_offset
+        await self.checkpoint()
+
+
+class MovesThenEmits(MemoryTransactionalWriter):
+    """The same, the other way round."""
+
+    async def commit(self, records: Sequence[Outgoing], next_offset: int) -> None:
+        await super().commit([], next_offset)
+        await super().commit(records, next_offset)
+
+
+class ReadsBeforeItFences(MemoryTransactionalWriter):
+    """Without: fence first, then read the committed offset, then seek."""
+
+    async def open(self) -> int | None:
+        await self.checkpoint()
+        offset = self.log.offsets.get(self.source)
+        await super().open()
+        return offset
+
+
+# Snapshot
+
+
+class LastWrittenWins(MemorySnapshots):
+    """Without: writes are guarded by version."""
+
+    async def save(self, snapshots: Sequence[Snapshot]) -> None:
+        for shot in snapshots:
+            await self._checkpoint()
+            self._of[shot.aggregate_id] = {(shot.state_version, shot.version): shot}
+
+
+class FoldsOverGaps(Snapshots):
+    """Without: a gap is read from the stores."""
+
+    async def _catch_up(self, live: Any, upto: int) -> None:
+        live.version = max(live.version, upto)
+
+
+class FoldsRepeats(Snapshots):
+    """Without: a repeat is skipped."""
+
+    async def _fold(self, live: Any, event: EventRecord, offset: int, report: Any) -> None:
+        if event.version <= live.version:
+            self._advance(live, replace(event, version=live.version), offset)
+        else:
+            await super()._fold(live, event, offset, report)
+
+
+class KeepsLoadedToItself(Snapshots):
+    """Without: a loaded snapshot at or past the record goes to the topic again."""
+
+    async def _warm(self, events: Any, out: Any) -> Any:
+        return await super()._warm(events, [])
+
+
+class ProducesUnfenced(MemoryTransactionalWriter):
+    """Without: the compacted topic is written through the fenced producer only."""
+
+    async def emit(self, generation: int, records: Sequence[Outgoing]) -> None:
+        for record in records:
+            if record.topic == TOPICS.snapshots:
+                await self.checkpoint()
+                self.log.append(record)
+        rest = [record for record in records if record.topic != TOPICS.snapshots]
+        await super().emit(generation, rest)
