@@ -20,10 +20,10 @@ async def open_stores(
     Nothing connects before the first call. Misconfigured when the URL can't be used.
     """
     with connected(url, timeout) as client:
-        epochs = collection(client, database, "epochs")
+        shared = collection(client, database, "domains")
         yield {
             domain: Opened(
-                MongoEvents(domain, collection(client, database, f"{domain}.events"), epochs),
+                MongoEvents(domain, collection(client, database, f"{domain}.events"), shared),
                 MongoSnapshots(collection(client, database, f"{domain}.snapshots"), snapshots_kept),
             )
             for domain in domains

@@ -46,6 +46,8 @@ def translated(where: str, events: Sequence[EventRecord] = ()) -> Iterator[None]
     except BulkWriteError as error:
         raise _of_bulk(where, error.details, events) from None
     except DuplicateKeyError as error:
+        if not events:
+            raise Unavailable(f"{where}: another did the same at the same time") from None
         raise _duplicate(0, error.details or {}, events) from None
     except PyMongoError as error:
         raise _of(where, error) from None

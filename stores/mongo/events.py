@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from typing import Any
 
-from pymongo import InsertOne, ReturnDocument, UpdateOne
+from pymongo import InsertOne, UpdateOne
 
 from stores.contracts import Head, Insert, Page, Write
 from stores.cursors import from_cursor, to_cursor
@@ -12,8 +12,9 @@ from stores.mongo import client
 from stores.mongo.documents import Document, event_of, place, placed, unplaced
 from stores.mongo.errors import translated
 from stores.mongo.feed import Feed
-from stores.mongo.indexes import AGGREGATES, OF_EVENTS, PARTITIONS, POSITIONS, UNPLACED, prepare
+from stores.mongo.indexes import OF_EVENTS, prepare
 from stores.mongo.queries import operation, split
+from stores.mongo.registry import Registry
 from stores.mongo.transactions import insert_all
 from topics.event import EventRecord, Position
 
@@ -23,13 +24,13 @@ READ_BATCH = 500
 
 
 class MongoEvents:
-    """Events in one collection; the domain's epoch in a small one that all domains share."""
+    """Events in one collection; what is known of the whole domain in its registry."""
 
-    def __init__(self, domain: str, events: client.Collection, epochs: client.Collection) -> None:
+    def __init__(self, domain: str, events: client.Collection, domains: client.Collection) -> None:
         self._domain = domain
         self._events = events
-        self._epochs = epochs
-        self._feed = Feed(domain, events)
+        self._registry = Registry(domain, domains)
+        self._feed = Feed(domain, events, self._registry)
 
     async def prepare(self) -> None:
         with operation(self._events):
@@ -38,6 +39,7 @@ class MongoEvents:
     async def write(self, writes: Sequence[Write]) -> None:
         if not writes:
             return
+        await self._registry.note({_position(write).partition for write in writes})
         with operation(self._events, [write.event for write in writes]):
             await self._events.bulk_write([_request(write) for write in writes], ordered=True)
 
@@ -90,7 +92,7 @@ class MongoEvents:
 
     async def sweep(self, partition: int, limit: int) -> list[EventRecord]:
         with operation(self._events):
-            found = self._events.find({"unplaced": partition}, hint=UNPLACED.name)
+            found = self._events.find({"unplaced": partition})
             return await self._all(found.sort(BY_VERSION).limit(limit))
 
     async def read(
@@ -113,8 +115,7 @@ class MongoEvents:
                 yield event_of(self._domain, document)
 
     async def feed(self, cursor: str, limit: int) -> Page:
-        with operation(self._events):
-            return await self._feed.page(cursor, limit)
+        return await self._feed.page(cursor, limit)
 
     async def aggregates(self, cursor: str, limit: int, partition: int | None = None) -> Page:
         listing = f"{self._domain}.aggregates"
@@ -122,8 +123,7 @@ class MongoEvents:
         wanted: Document = {"version": 1, "aggregate_id": {"$gt": last}}
         if partition is not None:
             wanted["partition"] = partition
-        index = AGGREGATES if partition is None else PARTITIONS
-        found = self._events.find(wanted, {"_id": 0, "aggregate_id": 1}, hint=index.name)
+        found = self._events.find(wanted, {"_id": 0, "aggregate_id": 1})
         with operation(self._events):
             page = await found.sort("aggregate_id", 1).limit(limit).to_list(limit)
         ids = [document["aggregate_id"] for document in page]
@@ -135,24 +135,15 @@ class MongoEvents:
         return counted
 
     async def epoch(self) -> int:
-        with operation(self._epochs):
-            return _epoch(await self._epochs.find_one({"_id": self._domain}))
+        return (await self._registry.extent()).epoch
 
     async def raise_epoch(self) -> int:
-        with operation(self._epochs):
-            return _epoch(
-                await self._epochs.find_one_and_update(
-                    {"_id": self._domain},
-                    {"$inc": {"epoch": 1}},
-                    upsert=True,
-                    return_document=ReturnDocument.AFTER,
-                )
-            )
+        return await self._registry.raise_epoch()
 
     async def placed_in(self, partition: int, epoch: int) -> bool:
-        at = {"epoch": epoch, "partition": partition, "offset": {"$exists": True}}
+        at = {"epoch": epoch, "partition": partition, "offset": {"$gte": 0}}
         with operation(self._events):
-            found = await self._events.find_one(at, {"_id": 0, "offset": 1}, hint=POSITIONS.name)
+            found = await self._events.find_one(at, {"_id": 1})
         return found is not None
 
     async def _heads(self, aggregate_ids: list[str]) -> dict[str, Head]:
@@ -169,12 +160,17 @@ class MongoEvents:
         found = []
         for ids in split(sorted(aggregate_ids)):
             wanted = {"unplaced": {"$gte": 0}, "aggregate_id": {"$in": ids}}
-            query = self._events.find(wanted, hint=UNPLACED.name).sort(BY_VERSION)
-            found += await self._all(query)
+            found += await self._all(self._events.find(wanted).sort(BY_VERSION))
         return found
 
     async def _all(self, query: Any) -> list[EventRecord]:
         return [event_of(self._domain, document) for document in await query.to_list(None)]
+
+
+def _position(write: Write) -> Position:
+    return (
+        Position.parse(write.event.position or "") if isinstance(write, Insert) else write.position
+    )
 
 
 def _request(write: Write) -> InsertOne[Document] | UpdateOne:
@@ -189,7 +185,3 @@ def _request(write: Write) -> InsertOne[Document] | UpdateOne:
 def _head(newest: Mapping[str, Any]) -> Head:
     placed = 0 if newest.get("offset") is None else newest["version"]
     return Head(newest["version"], newest["event_id"], placed)
-
-
-def _epoch(document: Mapping[str, Any] | None) -> int:
-    return document["epoch"] if document else 0

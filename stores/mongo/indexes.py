@@ -41,13 +41,13 @@ VERSIONS = Index("versions", ("aggregate_id", "version"), UNIQUE)
 POSITIONS = Index(
     "positions",
     ("epoch", "partition", "offset", "version"),
-    UNIQUE | _where(offset={"$exists": True}),
+    UNIQUE | _where(epoch={"$exists": True}),
 )
 UNPLACED = Index(
     "unplaced", ("unplaced", "aggregate_id", "version"), _where(unplaced={"$exists": True})
 )
-AGGREGATES = Index("aggregates", ("aggregate_id",), _where(version=1))
-PARTITIONS = Index("partitions", ("partition", "aggregate_id"), _where(version=1))
+AGGREGATES = Index("aggregates", ("version", "aggregate_id"), _where(version=1))
+PARTITIONS = Index("partitions", ("version", "partition", "aggregate_id"), _where(version=1))
 OF_EVENTS = (VERSIONS, POSITIONS, UNPLACED, AGGREGATES, PARTITIONS)
 
 SNAPSHOTS = Index("snapshots", ("aggregate_id", "state_version", "version"))

@@ -82,7 +82,7 @@ class MongoSnapshots:
         keys = {"_id": 0} | dict.fromkeys(KEYS, 1)
         for ids in split(aggregate_ids):
             wanted = {"aggregate_id": {"$in": ids}}
-            found = self._snapshots.find(wanted, keys, hint=SNAPSHOTS.name)
+            found = self._snapshots.find(wanted, keys)
             for document in await found.to_list(None):
                 kept[document["aggregate_id"]].append(document)
         excess = [
