@@ -94,9 +94,10 @@ class RoleApp(faust.App):  # type: ignore[misc]
         for task in ends:
             task.cancel()
         at_start = starting.exception() if starting.done() else None
-        failure = self._failure or at_start or self.crash_reason
-        if failure or ended:
-            raise failure or RoleFailed(f"{self.duty} ended by itself")
+        if self._failure:
+            raise self._failure
+        if ended:
+            raise at_start or self.crash_reason or RoleFailed(f"{self.duty} ended by itself")
 
     @property
     def ready(self) -> bool:

@@ -65,7 +65,8 @@ class Meter:
         self.total = Report()
         self._metrics = metrics
         self._where = (domain, role)
-        for counter in metrics.counted.values():
+        counters = (metrics.rebalances, metrics.fenced, metrics.retries)
+        for counter in (*metrics.counted.values(), *counters):
             counter.labels(*self._where)
 
     def assigned(self, partitions: int) -> None:

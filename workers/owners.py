@@ -85,7 +85,7 @@ class Owner:
         self._task: asyncio.Task[None] | None = None
 
     def start(self, fail: Fail) -> None:
-        self._meter.watch(self.partition, self._lag, self._age)
+        self._meter.watch(self.partition, self._lag, self.age)
         self._task = asyncio.create_task(self._run(fail), name=f"owner of {self.partition}")
 
     def take(self, chunk: Chunk) -> None:
@@ -106,12 +106,13 @@ class Owner:
 
     def stalled(self, bound: float) -> bool:
         """Whether records wait and no chunk was finished for longer than `bound` seconds."""
-        return self._age() > bound and self._lag() > 0
+        return self.age() > bound and self._lag() > 0
 
     def _lag(self) -> int:
         return self._feed.lag(self.partition)
 
-    def _age(self) -> float:
+    def age(self) -> float:
+        """Seconds since a chunk was finished or none waited."""
         return time.monotonic() - self.progress
 
     async def _run(self, fail: Fail) -> None:

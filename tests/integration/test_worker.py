@@ -56,6 +56,12 @@ class Worker:
     async def ready(self) -> bool:
         return (await self.page("/ready"))[0] == 200
 
+    async def assigned(self) -> str:
+        """How many partitions it says it has."""
+        lines = (await self.page("/metrics"))[1].splitlines()
+        name = "eventfleet_assigned_partitions{"
+        return next(line.split()[-1] for line in lines if line.startswith(name))
+
     async def ended(self) -> tuple[int, str]:
         """Its status, and what it wrote to standard error."""
         _, said = await asyncio.to_thread(self.process.communicate, timeout=BOUND)
@@ -107,13 +113,9 @@ async def test_workers_that_join_and_leave_share_the_work(
     await produce(settings.kafka_brokers, source, 12_000)
     first, second = start(pause="0.05"), start(pause="0.05")
 
-    async def assigned() -> list[str]:
-        pages = [await worker.page("/metrics") for worker in (first, second)]
-        lines = "".join(text for _, text in pages).splitlines()
-        return [line[-3:] for line in lines if line.startswith("eventfleet_assigned_partitions{")]
-
     async def shared() -> bool:
-        return await assigned() == ["2.0", "2.0"] and await first.ready() and await second.ready()
+        ready = await first.ready() and await second.ready()
+        return ready and await first.assigned() == await second.assigned() == "2.0"
 
     async def done() -> bool:
         return await committed(settings, source) == 12_000
@@ -132,14 +134,45 @@ async def test_a_stopped_worker_finishes_its_chunk_and_leaves_the_group(
 ) -> None:
     await produce(settings.kafka_brokers, source, 12_000)
     worker = start(pause="0.3")
-    await until(worker.ready)
+
+    async def moved() -> bool:
+        return await committed(settings, source) > 0
+
+    await until(moved)
     worker.process.terminate()
     assert await worker.ended() == (0, "")
-    assert 0 < await committed(settings, source) < 12_000
+    assert await committed(settings, source) < 12_000
     copied = await read(settings.kafka_brokers, f"{source}.copy")
     assert len(copied) == await committed(settings, source)
     follower = start()
     await until(follower.ready)
+
+
+async def test_a_worker_that_wakes_up_after_it_was_given_up_doubles_nothing(
+    settings: Settings, source: str, start: Start
+) -> None:
+    await produce(settings.kafka_brokers, source, 20_000)
+    sleeper = start(pause="0.05")
+
+    async def moved() -> bool:
+        return await committed(settings, source) > before
+
+    before = 0
+    await until(moved)
+    os.kill(sleeper.process.pid, signal.SIGSTOP)
+    before = await committed(settings, source)
+    other = start(pause="0.05")
+    await until(moved)
+    os.kill(sleeper.process.pid, signal.SIGCONT)
+
+    async def shared() -> bool:
+        ready = await sleeper.ready() and await other.ready()
+        return ready and await sleeper.assigned() == await other.assigned() == "2.0"
+
+    await until(shared)
+    before = 19_999
+    await until(moved)
+    await assert_copied_once(settings.kafka_brokers, source)
 
 
 async def test_a_fault_is_one_line_and_a_status(

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
+from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -71,8 +71,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         self._room = asyncio.Event()
 
     async def on_start(self) -> None:
-        connection = self.source.connection
-        async with answering(f"consuming from {connection.bootstrap}", connection.timeout):
+        async with self._answering():
             await super().on_start()
 
     def on_crash(self, msg: str, *fmt: Any, **kwargs: Any) -> None:
@@ -119,8 +118,16 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
 
     async def chunks(self, timeout: float) -> list[Chunk]:
         """What has come in of the partitions that have room; empty after `timeout` seconds."""
-        chunks: list[Chunk] = await self.call_thread(self._chunks, timeout)
+        chunks: list[Chunk] = await self.call_thread(self._translated, timeout)
         return chunks
+
+    async def _translated(self, timeout: float) -> list[Chunk]:
+        async with self._answering(timeout):
+            return await self._chunks(timeout)
+
+    def _answering(self, more: float = 0.0) -> AbstractAsyncContextManager[None]:
+        connection = self.source.connection
+        return answering(f"consuming from {connection.bootstrap}", connection.timeout + more)
 
     async def _chunks(self, timeout: float) -> list[Chunk]:
         self._room.clear()

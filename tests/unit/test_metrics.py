@@ -1,0 +1,64 @@
+"""What a process shows of its work."""
+
+from protocols.role import Report
+from workers.metrics import COUNTED, Metrics
+
+WHERE = 'domain="orders",role="append"'
+
+
+def lines(metrics: Metrics) -> list[str]:
+    return metrics.page().decode().splitlines()
+
+
+def test_every_count_of_a_report_is_shown_by_domain_and_role() -> None:
+    metrics = Metrics()
+    report = Report(*range(1, len(COUNTED) + 1))
+    metrics.of("orders", "append").add(report)
+    metrics.of("orders", "append").chunk(0.2, report)
+    for name in COUNTED:
+        assert f"eventfleet_{name}_total{{{WHERE}}} {2.0 * getattr(report, name)}" in lines(metrics)
+    assert f"eventfleet_chunk_seconds_count{{{WHERE}}} 1.0" in lines(metrics)
+
+
+def test_counts_begin_at_zero() -> None:
+    metrics = Metrics()
+    metrics.of("orders", "append")
+    for name in (*COUNTED, "rebalances", "fenced", "retries"):
+        assert f"eventfleet_{name}_total{{{WHERE}}} 0.0" in lines(metrics)
+
+
+def test_the_total_is_kept_for_each_role() -> None:
+    metrics = Metrics()
+    append, relay = metrics.of("orders", "append"), metrics.of("orders", "relay")
+    append.add(Report(stored=2))
+    append.chunk(0.1, Report(stored=3, repeated=1))
+    assert append.total == Report(stored=5, repeated=1)
+    assert relay.total == Report()
+
+
+def test_lag_and_age_are_asked_at_each_reading_until_forgotten() -> None:
+    metrics = Metrics()
+    meter = metrics.of("orders", "append")
+    waiting = [7]
+    meter.watch(3, lambda: waiting[0], lambda: 1.5)
+    where = 'domain="orders",partition="3",role="append"'
+    assert f"eventfleet_lag{{{where}}} 7.0" in lines(metrics)
+    assert f"eventfleet_last_commit_age_seconds{{{where}}} 1.5" in lines(metrics)
+    waiting[0] = 0
+    assert f"eventfleet_lag{{{where}}} 0.0" in lines(metrics)
+    meter.forget(3)
+    assert not [line for line in lines(metrics) if 'partition="3"' in line]
+
+
+def test_rebalances_fences_and_retries_are_counted() -> None:
+    metrics = Metrics()
+    meter = metrics.of("orders", "append")
+    meter.assigned(4)
+    meter.assigned(2)
+    meter.fenced()
+    meter.retried()
+    shown = lines(metrics)
+    assert f"eventfleet_rebalances_total{{{WHERE}}} 2.0" in shown
+    assert f"eventfleet_assigned_partitions{{{WHERE}}} 2.0" in shown
+    assert f"eventfleet_fenced_total{{{WHERE}}} 1.0" in shown
+    assert f"eventfleet_retries_total{{{WHERE}}} 1.0" in shown
