@@ -170,7 +170,8 @@ def test_a_second_terminal_loads_with_the_printed_command(
             timeout=LIMIT,
         )
         assert second.returncode == 0, second.stderr
-        assert re.search(r"\b4\b.*repeated|repeated\D*\b4\b", second.stdout + second.stderr)
+        assert re.search(r"accepted +0\b", second.stdout)
+        assert re.search(r"repeated +4\b", second.stdout)
         process.send_signal(signal.SIGINT)
         assert process.wait(60) == 0
     newcomer.nothing_is_left()
@@ -223,6 +224,14 @@ def is_worker_of(newcomer: Newcomer, process: Path) -> bool:
     except OSError:
         return False
     return ours and b"worker" in command and b"-I" not in command
+
+
+def test_a_summary_that_cant_be_written_is_told_before_the_work(newcomer: Newcomer) -> None:
+    done = newcomer.run("run", ONCE="1", SUMMARY="/nowhere/s.json")
+    assert done.returncode == 2
+    assert "/nowhere/s.json" in done.stderr
+    assert "Traceback" not in done.stderr
+    newcomer.nothing_is_left()
 
 
 def test_a_file_that_is_not_there_is_named_and_nothing_starts(newcomer: Newcomer) -> None:

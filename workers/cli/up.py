@@ -64,6 +64,8 @@ async def _run(log: str | None, name: str | None, once: bool, summary: str | Non
     from workers.settings import load
 
     settings = load()
+    if summary:
+        _check_writable(summary)
     name = name or ("process_log" if log else "orders")
     domain = connect.chosen(settings, [name])[name]
     with _rows(log, domain) as rows:
@@ -142,6 +144,8 @@ def _print(outcome: "Outcome") -> None:
     screen.print(table)
     for problem in load.problems:
         click.echo(printable(problem))
+    if load.refused > len(load.problems):
+        click.echo(f"and {load.refused - len(load.problems):,} more refused")
     _verdict(outcome)
 
 
@@ -153,6 +157,14 @@ def _verdict(outcome: "Outcome") -> None:
     if outcome.load.pending:
         click.echo(f"append has not come to {outcome.load.pending:,} events")
     click.echo(f"audit: {len(violations):,} violations" if violations else "audit: clean")
+
+
+def _check_writable(path: str) -> None:
+    """Before the work, not after it."""
+    try:
+        Path(path).touch()
+    except OSError as error:
+        raise click.UsageError(f"SUMMARY={path} can't be written: {error.strerror}") from error
 
 
 def _write(path: str, outcome: "Outcome") -> None:
