@@ -1,4 +1,9 @@
-"""The declaration of a domain: events, state, upcasters, snapshot rule, routes."""
+"""The declaration of a domain: events, state, upcasters, snapshot rule, routes.
+
+What can be seen to be wrong is refused when the module is imported. A Domain does no I/O: it
+checks, lifts and folds events, and turns states into plain JSON values and back. A record that
+does not fit is Unreadable; what a team's own functions raise passes through.
+"""
 
 import re
 from collections import Counter

@@ -8,7 +8,10 @@ from domains.declaration import DeclarationError, Domain
 
 
 def find_domains(modules: Iterable[str]) -> dict[str, Domain[Any]]:
-    """Every Domain in these modules, by name. DeclarationError when a module has none."""
+    """Every Domain in these modules, by name.
+
+    DeclarationError for a module that can't be imported or has none, and for two of one name.
+    """
     found: dict[str, Domain[Any]] = {}
     for module in modules:
         for domain in _declared_in(module):

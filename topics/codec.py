@@ -1,4 +1,12 @@
-"""Events to bytes and back: CloudEvents 1.0 in structured JSON mode."""
+"""Events to bytes and back: CloudEvents 1.0 in structured JSON mode.
+
+    {"specversion": "1.0", "id": "018f...", "type": "Placed", "source": "orders",
+     "subject": "order-1", "time": "2024-05-06T07:08:09.123000Z", "schemaversion": 2,
+     "version": 1, "position": "0-3-41", "data": {"customer": "ann", "total": 1999}}
+
+`source` is the domain, `subject` the aggregate id. What is read here every store can keep; all
+else is Unreadable, with the field and the reason.
+"""
 
 import re
 from datetime import datetime

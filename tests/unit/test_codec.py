@@ -41,17 +41,20 @@ def refused(value: bytes | None) -> tuple[str, str]:
 
 # Round trips
 
-text = st.text(st.characters(exclude_categories=["Cs"]))
-names = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1)
-keys = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"))
+characters = st.characters(exclude_categories=["Cs"])
+without_nul = st.characters(exclude_categories=["Cs"], exclude_characters="\0")
+text = st.text(characters, max_size=12)
+names = st.text(without_nul, min_size=1, max_size=12)
+keys = st.text(without_nul, max_size=6)
 numbers = st.integers(-INT64, INT64 - 1) | st.floats(-1e18, 1e18)
 payloads = st.dictionaries(
     keys,
     st.recursive(
         st.none() | st.booleans() | numbers | text,
-        lambda inner: st.lists(inner) | st.dictionaries(keys, inner),
-        max_leaves=20,
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(keys, inner, max_size=3),
+        max_leaves=8,
     ),
+    max_size=4,
 )
 moments = st.datetimes(
     datetime(1, 1, 3), datetime(9999, 12, 29), timezones=st.timezones()
@@ -78,12 +81,8 @@ events = st.builds(
 
 
 @given(events)
-def test_every_event_comes_back_as_it_was(event: EventRecord) -> None:
+def test_every_event_comes_back_as_it_was_and_is_written_the_same_again(event: EventRecord) -> None:
     assert decode(encode(event)) == event
-
-
-@given(events)
-def test_the_bytes_are_the_same_after_a_round_trip(event: EventRecord) -> None:
     assert encode(decode(encode(event))) == encode(event)
 
 
@@ -248,7 +247,11 @@ def test_no_bytes_raise_anything_else(value: bytes) -> None:
     refused(value)
 
 
-@given(st.dictionaries(st.sampled_from([*TYPES, "specversion"]), payloads | text, min_size=1))
+@given(
+    st.dictionaries(
+        st.sampled_from([*TYPES, "specversion"]), payloads | text, min_size=1, max_size=4
+    )
+)
 def test_a_refusal_names_one_of_the_changed_attributes(changes: dict[str, Any]) -> None:
     fields = []
     try:

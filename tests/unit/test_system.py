@@ -52,7 +52,7 @@ def test_later_ids_sort_after_earlier_ones() -> None:
     ids = Uuid7Ids()
     made = [ids.new() for _ in range(100_000)]
     assert all(before < after for before, after in pairwise(made))
-    assert all(UUID(one).version == 7 and UUID(one).variant == RFC_4122 for one in made)
+    assert all(one[14] == "7" and one[19] in "89ab" for one in made)
 
 
 @pytest.mark.parametrize("step", [0, -1_000_000])
@@ -64,7 +64,7 @@ def test_they_do_so_within_one_millisecond_and_when_the_clock_goes_back(
     ids = Uuid7Ids()
     made = [ids.new() for _ in range(100_000)]
     assert all(before < after for before, after in pairwise(made))
-    assert all(UUID(one).version == 7 and UUID(one).variant == RFC_4122 for one in made)
+    assert all(one[14] == "7" and one[19] in "89ab" for one in made)
 
 
 def test_ids_of_several_processes_differ_also_in_one_millisecond(
