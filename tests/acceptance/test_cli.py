@@ -324,11 +324,8 @@ def test_events_as_cloud_events_one_a_line(shell: Shell, loaded: str) -> None:
 @pytest.mark.parametrize(
     ("options", "versions"),
     [
-        (("--after", "2"), [3, 4]),
-        (("--limit", "1"), [1]),
         (("--after", "1", "--limit", "2"), [2, 3]),
-        (("--type", "Opened"), [1]),
-        (("--type", "Opened", "--type", "Deposited"), [1, 2, 3, 4]),
+        (("--type", "Opened", "--type", "Closed"), [1]),
         (("--after", "4"), []),
     ],
 )
@@ -352,9 +349,11 @@ def test_snapshot(shell: Shell, loaded: str) -> None:
 
     wait_for(taken)
     found = shell.json("snapshot", loaded, "c")
-    assert (found["aggregate_id"], found["version"]) == ("c", 3)
-    assert found["state"] == {"owner": "Ann", "balance": 3}
-    assert "version 3" in shell.run("snapshot", loaded, "c").stdout
+    assert found["aggregate_id"] == "c"
+    assert found["state"] == {"owner": "Ann", "balance": {3: 3, 4: 6}[found["version"]]}
+    printed = shell.run("snapshot", loaded, "c").stdout
+    assert f"{loaded}  c  version {found['version']}  taken {found['taken_at'][:19]}" in printed
+    assert '"owner": "Ann"' in printed
 
 
 def test_state_latest_and_at_a_version(shell: Shell, loaded: str) -> None:
