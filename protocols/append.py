@@ -55,6 +55,7 @@ class Append:
         self._heads: Recent[Head] = Recent(cached)
         self._stored = Topics.of(domain.name).stored
         self._epoch = 0
+        self._fresh = True  # nothing was taken since the last take-over
 
     async def open(self) -> int:
         """Take the partition over. Misconfigured when the offsets do not fit the store.
@@ -63,6 +64,7 @@ class Append:
         take-over, there is an offset after it, also when the last owner died in its first chunk.
         """
         self._heads.clear()
+        self._fresh = True
         self._epoch = await self._store.epoch()
         placed = await self._store.placed_in(self._partition, self._epoch)
         offset = await take_over(self._writer, self._parked, self._partition)
@@ -83,6 +85,8 @@ class Append:
 
     async def chunk(self, records: Sequence[LogRecord], next_offset: int) -> Report:
         report, letters, items = self._read(records)
+        if self._fresh:
+            await self._check_epoch(items)
         emits = await self._store_all(items, letters, report)
         if self._puts:
             emits = await self._store.placed_at([item.position for item in items])
@@ -90,6 +94,7 @@ class Append:
         report.emitted = len(out)
         await self._writer.commit(out + letters, next_offset)
         self._heads.trim()
+        self._fresh = False
         return report
 
     async def tick(self) -> Report:
@@ -229,16 +234,26 @@ class Append:
         """Read again until something explains the clash; the remaining items that are stored."""
         item = items[0]
         for attempt in range(EXPLANATIONS):
+            await self._check_epoch([item])
             if await self._store.find([item.event.id]):
                 return await self._store.find([item.event.id for item in items])
             heads = await self._store.heads([item.event.aggregate_id])
             if heads.get(item.event.aggregate_id, NO_HEAD).version >= clash.version:
                 return {}
-            for holder in await self._store.placed_at([item.position]):
-                if holder.aggregate_id != item.event.aggregate_id:
-                    raise self._wrong_epoch(item, holder)
             await self._clock.sleep(0.02 * 2**attempt)
         raise Unavailable(f"{clash}, but nothing that was read explains it")
+
+    async def _check_epoch(self, items: Sequence[Item]) -> None:
+        """Misconfigured when other events are placed at these positions.
+
+        Beside a record's own event only lower versions, put before it, can be.
+        """
+        at = {str(item.position): item for item in items}
+        for holder in await self._store.placed_at([item.position for item in items]):
+            item = at[holder.position or ""]
+            below = self._puts and holder.aggregate_id == item.event.aggregate_id
+            if holder.id != item.event.id and not below:
+                raise self._wrong_epoch(item, holder)
 
     def _wrong_epoch(self, item: Item, holder: EventRecord) -> Misconfigured:
         return Misconfigured(

@@ -122,7 +122,7 @@ class Snapshots:
         missing = [key for key in first if key not in lives]
         if missing:
             for key, live in (await load(self._domain, self._stores, missing)).items():
-                if live.version >= first[key] and (shot := self._shot(live)):
+                if live.version >= first[key] and (shot := self._shot(live, live.time)):
                     out.append(self._record(shot))
                 await self._catch_up(live, first[key] - 1)
                 lives[key] = live
@@ -158,7 +158,7 @@ class Snapshots:
         """First the store, then the topic with the offset, and only then memory."""
         now = self._clock.now()
         due = [live for live in lives if self._due(live, now)]
-        saved = [shot for live in due if (shot := self._shot(live))]
+        saved = [shot for live in due if (shot := self._shot(live, now))]
         if saved:
             await self._stores.snapshots.save(saved)
             out = out + [self._record(shot) for shot in saved]
@@ -176,8 +176,8 @@ class Snapshots:
         rule = self._domain.snapshot
         return rule is not None and rule.due(live.since(now))
 
-    def _shot(self, live: Live) -> Snapshot | None:
-        shot = frozen(self._domain, live, self._clock.now(), self._limit)
+    def _shot(self, live: Live, taken_at: datetime | None) -> Snapshot | None:
+        shot = frozen(self._domain, live, taken_at or self._clock.now(), self._limit)
         if shot is None:
             logger.warning(
                 "%s %r version %d: the state has more than %d bytes, no snapshot is kept",

@@ -1,0 +1,76 @@
+"""The servers of one domain with one partition, in memory and without a scheduler."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from domains.declaration import Domain
+from protocols.role import Report, Role
+from stores.contracts import Opened
+from stores.memory.events import MemoryEvents
+from stores.memory.log import MemoryLog, MemoryProducer, MemoryTransactionalWriter
+from stores.memory.snapshots import MemorySnapshots
+from topics.codec import decode, encode
+from topics.declaration import TopicSpec
+from topics.event import EventRecord
+from topics.names import Topics
+from topics.record import LogRecord, Outgoing
+
+START = datetime(2025, 1, 1, tzinfo=UTC)
+
+
+class HandClock:
+    def __init__(self) -> None:
+        self.time = START
+
+    def now(self) -> datetime:
+        return self.time
+
+    async def sleep(self, seconds: float) -> None:
+        self.time += timedelta(seconds=seconds)
+
+
+class Twins:
+    def __init__(self, domain: Domain[Any]) -> None:
+        self.domain, self.topics = domain, Topics.of(domain.name)
+        self.log, self.clock = MemoryLog(), HandClock()
+        self.events, self.snapshots = MemoryEvents(), MemorySnapshots()
+        self.stores = Opened(self.events, self.snapshots)
+        for topic in {*self.topics, *(route.to for route in domain.routes)}:
+            self.log.create(TopicSpec(topic, 1, 1))
+
+    def writer(self, role: str) -> MemoryTransactionalWriter:
+        source = self.topics.events if role == "append" else self.topics.stored
+        return MemoryTransactionalWriter(self.log, role, source, 0)
+
+    def event(self, n: str, aggregate_id: str = "a", **named: Any) -> EventRecord:
+        wanted = {"type": "Counted", "domain": self.domain.name, "data": {"n": n}, "time": START}
+        return EventRecord(id=n, aggregate_id=aggregate_id, **(wanted | named))
+
+    async def emit(self, topic: str, *events: EventRecord) -> None:
+        await self.put(topic, *((event.aggregate_id, encode(event)) for event in events))
+
+    async def put(self, topic: str, *records: tuple[str, bytes]) -> None:
+        out = [Outgoing(topic, key.encode(), value, 0) for key, value in records]
+        await MemoryProducer(self.log).produce(out)
+
+    def records(self, topic: str) -> list[LogRecord]:
+        """The committed records."""
+        found = (
+            e for e in self.log.entries(topic, 0) if not (e.transaction and e.transaction.aborted)
+        )
+        return [entry.record for entry in found if entry.record]
+
+    def seen(self, topic: str) -> list[EventRecord]:
+        return [decode(record.value) for record in self.records(topic)]
+
+    def offset(self, role: str) -> int | None:
+        writer = self.writer(role)
+        return self.log.offsets.get(writer.source)
+
+    async def history(self, aggregate_id: str = "a") -> list[EventRecord]:
+        return [event async for event in self.events.read(aggregate_id)]
+
+
+async def take(role: Role, records: list[LogRecord]) -> Report:
+    """All records as one chunk."""
+    return await role.chunk(records, records[-1].offset + 1)
