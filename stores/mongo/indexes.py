@@ -36,16 +36,16 @@ def _where(**condition: Any) -> dict[str, Any]:
     return {"partialFilterExpression": condition}
 
 
+# The partial ones hold documents with `epoch`, with `unplaced`, and of version 1. As bounds, not as
+# `$exists`: then any condition on that field shows every server that the index may be used.
 UNIQUE = {"unique": True}
 VERSIONS = Index("versions", ("aggregate_id", "version"), UNIQUE)
 POSITIONS = Index(
     "positions",
     ("epoch", "partition", "offset", "version"),
-    UNIQUE | _where(epoch={"$exists": True}),
+    UNIQUE | _where(epoch={"$gte": 0}),
 )
-UNPLACED = Index(
-    "unplaced", ("unplaced", "aggregate_id", "version"), _where(unplaced={"$exists": True})
-)
+UNPLACED = Index("unplaced", ("unplaced", "aggregate_id", "version"), _where(unplaced={"$gte": 0}))
 AGGREGATES = Index("aggregates", ("version", "aggregate_id"), _where(version=1))
 PARTITIONS = Index("partitions", ("version", "partition", "aggregate_id"), _where(version=1))
 OF_EVENTS = (VERSIONS, POSITIONS, UNPLACED, AGGREGATES, PARTITIONS)
