@@ -1,8 +1,9 @@
 """What the logs of a domain hold, as far as an audit must know it."""
 
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from stores.contracts import Bounds, LogReader
 from topics.codec import decode
@@ -11,76 +12,115 @@ from topics.errors import Unreadable
 from topics.event import EventRecord, Position
 from topics.record import LogRecord
 
+NONE_KEPT = 2**63
+
+Place = tuple[Position, int]
+
+
+def place_of(event: EventRecord) -> Place:
+    """Position and version: an event's place in the order of its partition."""
+    return Position.parse(event.position or "0-0-0"), event.version
+
 
 @dataclass
-class Emitted:
-    """The copies of a domain's events in one topic, from one source partition of `.events`.
+class Copies:
+    """How often each event of a domain is in one topic, and which are out of version order."""
 
-    `floor` is None where the log is kept from its beginning; else nothing before it can be judged.
-    """
-
+    topic: str
+    bounds: Mapping[int, Bounds]
     ids: Counter[str] = field(default_factory=Counter)
-    versions: dict[str, int] = field(default_factory=dict)
     disorder: list[EventRecord] = field(default_factory=list)
-    floor: Position | None = None
+    _versions: dict[str, int] = field(default_factory=dict)
+    _floors: dict[tuple[int, int], Place] = field(default_factory=dict)
 
-    def add(self, event: EventRecord) -> None:
+    def add(self, event: EventRecord, partition: int) -> None:
+        place = place_of(event)
+        self._floors.setdefault((partition, place[0].partition), place)
         self.ids[event.id] += 1
         if self.ids[event.id] == 1:
-            if event.version <= self.versions.get(event.aggregate_id, 0):
+            if event.version <= self._versions.get(event.aggregate_id, 0):
                 self.disorder.append(event)
-            self.versions[event.aggregate_id] = event.version
+            self._versions[event.aggregate_id] = event.version
 
-    def judges(self, event: EventRecord) -> bool:
-        if self.floor is None:
+    def judges(self, event: EventRecord, partition: int) -> bool:
+        """Whether an event of this partition must be there: what came before may be gone.
+
+        What is kept begins, for each source partition, with the first event that is there.
+        """
+        if not self.bounds.get(partition, Bounds(0, 0)).oldest:
             return True
-        return bool(event.position) and Position.parse(event.position or "") >= self.floor
+        place = place_of(event)
+        floor = self._floors.get((partition, place[0].partition))
+        return floor is not None and place >= floor
 
 
-UNKNOWN = Position(2**31, 0, 0)
+class Letters:
+    """The dead letters of a domain: which records of its logs they stand for."""
+
+    def __init__(self, bounds: Mapping[int, Bounds]) -> None:
+        self.kinds: dict[str, str] = {}
+        self._floors = {p: NONE_KEPT for p, limit in bounds.items() if limit.oldest}
+
+    def add(self, record: LogRecord, source_topic: str) -> None:
+        headers = dict(record.headers)
+        source = headers.get(SOURCE, b"").decode(errors="replace")
+        self.kinds[source] = headers.get(KIND, b"").decode(errors="replace")
+        topic, _, offset = source.rpartition(f"/{record.partition}/")
+        floor = self._floors.get(record.partition)
+        if floor == NONE_KEPT and topic == source_topic and offset.isdecimal():
+            self._floors[record.partition] = int(offset)
+
+    def excuse(self, record: LogRecord) -> bool:
+        """Whether there is one for the record, or may have been before the oldest kept."""
+        if record.offset < self._floors.get(record.partition, 0):
+            return True
+        return f"{record.topic}/{record.partition}/{record.offset}" in self.kinds
+
+    def count(self) -> tuple[int, int]:
+        """How many records nobody could use, and how many were superseded."""
+        superseded = sum(kind == SUPERSEDED for kind in self.kinds.values())
+        return len(self.kinds) - superseded, superseded
 
 
-async def read_partition(
+class Read(NamedTuple):
+    """A committed record, with its event where it is one."""
+
+    record: LogRecord
+    event: EventRecord | None
+
+
+async def read_events(
     reader: LogReader, topic: str, partition: int, bounds: Bounds
-) -> AsyncIterator[tuple[LogRecord, EventRecord | None]]:
-    """Each committed record with its event; None for one that is not an event."""
+) -> AsyncIterator[Read]:
+    """Each committed record of a partition within bounds."""
+    if bounds.oldest >= bounds.end:
+        return
     async for record in reader.read(topic, partition, bounds.oldest, bounds.end):
         try:
-            yield record, decode(record.value)
+            yield Read(record, decode(record.value))
         except Unreadable:
-            yield record, None
+            yield Read(record, None)
 
 
-async def read_emitted(
-    reader: LogReader, domain: str, topic: str, partition: int, bounds: Bounds
-) -> dict[int, Emitted]:
-    """The events of a domain in one partition of a topic, by source partition."""
-    found: dict[int, Emitted] = {}
-    async for _, event in read_partition(reader, topic, partition, bounds):
-        if event is None or event.domain != domain or event.position is None:
-            continue
-        position = Position.parse(event.position)
-        if position.partition not in found:
-            floor = position if bounds.oldest else None
-            found[position.partition] = Emitted(floor=floor)
-        found[position.partition].add(event)
-    return found
-
-
-async def read_dead_letters(
-    reader: LogReader, topic: str, bounds: dict[int, Bounds]
-) -> dict[str, str]:
-    """Kind by source coordinates, `topic/partition/offset`."""
-    kinds: dict[str, str] = {}
+async def read_copies(
+    reader: LogReader, domain: str, topic: str, bounds: Mapping[int, Bounds]
+) -> Copies:
+    """The events of a domain in a topic that may hold anything else, too."""
+    copies = Copies(topic, bounds)
     for partition, limit in bounds.items():
-        async for record in reader.read(topic, partition, limit.oldest, limit.end):
-            headers = dict(record.headers)
-            source = headers.get(SOURCE, b"").decode()
-            kinds[source] = headers.get(KIND, b"").decode()
-    return kinds
+        async for _, event in read_events(reader, topic, partition, limit):
+            if event and event.domain == domain and event.position:
+                copies.add(event, partition)
+    return copies
 
 
-def count_kinds(kinds: dict[str, str]) -> tuple[int, int]:
-    """How many records nobody could use, and how many were superseded."""
-    superseded = sum(kind == SUPERSEDED for kind in kinds.values())
-    return len(kinds) - superseded, superseded
+async def read_letters(
+    reader: LogReader, topic: str, bounds: Mapping[int, Bounds], source_topic: str
+) -> Letters:
+    """The dead letters of a domain, and for which records of `source_topic` they are complete."""
+    letters = Letters(bounds)
+    for partition, limit in bounds.items():
+        if limit.oldest < limit.end:
+            async for record in reader.read(topic, partition, limit.oldest, limit.end):
+                letters.add(record, source_topic)
+    return letters

@@ -1,5 +1,6 @@
 """What an audit found."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -28,6 +29,10 @@ class AuditReport:
 
     def fault(self, invariant: int, aggregate_id: str, fault: str) -> None:
         self.violations.append(Violation(invariant, aggregate_id, fault))
+
+    def faults(self, invariant: int, aggregate_id: str, faults: Iterable[str]) -> None:
+        for fault in faults:
+            self.fault(invariant, aggregate_id, fault)
 
     @property
     def clean(self) -> bool:
