@@ -141,8 +141,9 @@ class Owner:
     def _before_retry(self, state: RetryCallState) -> None:
         self._leave()
         self._meter.retried()
-        reason = state.outcome.exception() if state.outcome else None
-        logger.warning("partition %s will be opened again: %s", self.partition, reason)
+        if state.attempt_number == 1:
+            reason = state.outcome.exception() if state.outcome else None
+            logger.warning("partition %s will be opened again: %s", self.partition, reason)
 
     async def _turn(self) -> None:
         """One chunk or one tick; where a chunk failed before, no end without a chunk."""

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 
+import aiohttp
 import pytest
 from aiokafka import AIOKafkaProducer
 
@@ -23,6 +24,7 @@ from workers.app import Duty, RoleApp, RoleFailed
 from workers.fleet import role_app, run_apps
 from workers.metrics import Metrics
 from workers.owners import Patience, RoleFactory
+from workers.page import Page
 from workers.settings import Settings
 
 PARTITIONS = 4
@@ -154,6 +156,54 @@ async def test_a_partition_that_waits_does_not_hold_up_the_others(
         let_go.set()
         await until(lambda: app.meter.total.emitted == 4_000)
     await assert_copied_once(settings.kafka_brokers, source)
+
+
+async def test_live_fails_for_a_partition_with_records_and_no_progress(
+    settings: Settings, source: str
+) -> None:
+    await produce(settings.kafka_brokers, source, 40)
+    let_go = asyncio.Event()
+
+    class Blocked(Mood):
+        async def see(self, records: Sequence[LogRecord]) -> None:
+            if records[0].partition == 1:
+                await let_go.wait()
+
+    async with running(settings, source, copying(settings, source, Blocked())) as app:
+
+        async def answer(path: str, bound: float) -> tuple[int, str]:
+            page = Page(Metrics(), [app], bound).served("127.0.0.1", 0)
+            async with page as url, aiohttp.request("GET", url + path) as got:
+                return got.status, await got.text()
+
+        assert await answer("/ready", 60) == (503, f"{ROLE} of {source}: not ready\n")
+        await until(lambda: app.meter.total.emitted == 30)
+        await until(lambda: len(app.troubles(0.5)) > 0)
+        trouble = f"{ROLE} of {source}, partition 1: no progress for 0.5 s\n"
+        assert await answer("/live", 0.5) == (503, trouble)
+        assert await answer("/live", 60) == (200, "ok\n")
+        assert await answer("/ready", 60) == (200, "ok\n")
+        let_go.set()
+        await until(lambda: app.troubles(0.5) == [])
+
+
+async def test_one_app_that_fails_ends_the_others_in_order(settings: Settings, source: str) -> None:
+    kafka, other = settings.kafka_brokers, f"{source}.copy"
+    admin = Admin(Connection(kafka))
+    await admin.create([TopicSpec(f"{other}.copy", PARTITIONS, 1)])
+    await admin.close()
+    await produce(kafka, source, 4_000)
+    faulty = Duty(other, ROLE, copying(settings, other, Mood(fatal_at=b"2000")))
+    steady = Duty(source, ROLE, copying(settings, source, Mood(pause=0.01)))
+    apps = [
+        role_app(settings, Connection(kafka), duty, duty.domain, Metrics())
+        for duty in (faulty, steady)
+    ]
+    with pytest.raises(RoleFailed, match=f"{ROLE} of {other}, partition 0: this record can't"):
+        await run_apps(apps, asyncio.Event())
+    done = await committed(settings, source)
+    assert done == apps[1].meter.total.emitted
+    assert done == len(await read(kafka, other))
 
 
 async def test_what_is_unavailable_now_and_then_loses_and_doubles_nothing(
