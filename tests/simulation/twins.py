@@ -5,7 +5,7 @@ from typing import Any
 
 from domains.declaration import Domain
 from protocols.role import Report, Role
-from stores.contracts import Opened
+from stores.contracts import Insert, Opened
 from stores.memory.events import MemoryEvents
 from stores.memory.log import MemoryLog, MemoryProducer, MemoryTransactionalWriter
 from stores.memory.snapshots import MemorySnapshots
@@ -43,8 +43,22 @@ class Twins:
         return MemoryTransactionalWriter(self.log, role, source, 0)
 
     def event(self, n: str, aggregate_id: str = "a", **named: Any) -> EventRecord:
-        wanted = {"type": "Counted", "domain": self.domain.name, "data": {"n": n}, "time": START}
+        wanted: dict[str, Any] = {"type": "Counted", "data": {"n": n}, "time": self.clock.now()}
+        wanted["domain"] = self.domain.name
         return EventRecord(id=n, aggregate_id=aggregate_id, **(wanted | named))
+
+    async def store(self, n: str, aggregate_id: str = "a", **named: Any) -> EventRecord:
+        """The aggregate's next event, in the store as append leaves it."""
+        version = len(await self.history(aggregate_id)) + 1
+        position = f"0-0-{await self.events.count()}"
+        event = self.event(n, aggregate_id, version=version, position=position, **named)
+        await self.events.write([Insert(event)])
+        return event
+
+    async def append(self, n: str, aggregate_id: str = "a", **named: Any) -> list[LogRecord]:
+        """The aggregate's next event, stored and emitted: its record."""
+        await self.emit(self.topics.stored, await self.store(n, aggregate_id, **named))
+        return self.records(self.topics.stored)[-1:]
 
     async def emit(self, topic: str, *events: EventRecord) -> None:
         await self.put(topic, *((event.aggregate_id, encode(event)) for event in events))

@@ -1,0 +1,311 @@
+"""What the snapshot role does to one chunk, and as time passes."""
+
+import logging
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import orjson
+import pytest
+
+from domains.declaration import Domain, Event
+from protocols import snapshot
+from protocols.role import Poison
+from protocols.snapshot import Snapshots
+from service.queries import Querier
+from snapshot_rules import Rule, after, every, on, size
+from stores.contracts import Opened
+from stores.errors import Unavailable
+from stores.memory.snapshots import MemorySnapshots
+from stores.system import NothingParked
+from tests.simulation.tally import Counted, Tally, evolve
+from tests.simulation.twins import Twins, take
+from topics.record import LogRecord
+
+
+class Closed(Event):
+    n: str
+
+
+def a_domain(rule: Rule | None, **named: Any) -> Domain[Tally]:
+    wanted: dict[str, Any] = {"state": Tally, "evolve": evolve, "events": [Counted, Closed]}
+    return Domain("tally", snapshot=rule, **(wanted | named))
+
+
+def a_role(twins: Twins, cached: int = 100, limit: int = 10_000) -> Snapshots:
+    return Snapshots(
+        *(twins.domain, 0, twins.stores, twins.writer("snapshot"), NothingParked(), twins.clock),
+        cached=cached,
+        limit=limit,
+    )
+
+
+async def opened(twins: Twins, **named: Any) -> Snapshots:
+    role = a_role(twins, **named)
+    await role.open()
+    return role
+
+
+async def append(twins: Twins, *ns: str, key: str = "a") -> list[LogRecord]:
+    return [record for n in ns for record in await twins.append(n, key)]
+
+
+async def kept(twins: Twins, *keys: str) -> dict[str, int]:
+    """The versions of the newest snapshots."""
+    found = await twins.snapshots.latest(keys or ["a", "b"], twins.domain.state_version)
+    return {key: shot.version for key, shot in found.items()}
+
+
+def in_topic(twins: Twins) -> list[dict[str, Any]]:
+    return [orjson.loads(r.value or b"") for r in twins.records(twins.topics.snapshots)]
+
+
+def versions(twins: Twins) -> list[tuple[str, int]]:
+    return [(value["aggregate_id"], value["version"]) for value in in_topic(twins)]
+
+
+# Rules
+
+
+async def test_every_so_many_events_and_once_a_chunk() -> None:
+    twins = Twins(a_domain(every(2)))
+    role = await opened(twins)
+    report = await take(role, await append(twins, "1"))
+    assert (report.snapshots, await kept(twins), twins.offset("snapshot")) == (0, {}, 1)
+    report = await take(role, await append(twins, "2", "3"))
+    assert (report.snapshots, await kept(twins)) == (1, {"a": 3})
+    report = await take(role, await append(twins, "4"))
+    assert (report.snapshots, versions(twins)) == (0, [("a", 3)])
+
+
+async def test_the_store_and_the_topic_have_the_same_snapshot() -> None:
+    twins = Twins(a_domain(every(2)))
+    await take(await opened(twins), await append(twins, "1", "2"))
+    [shot] = (await twins.snapshots.latest(["a"], 1)).values()
+    assert list(shot.state["trail"]) == ["1", "2"]
+    [record] = twins.records(twins.topics.snapshots)
+    assert (record.key, record.partition) == (b"a", 0)
+    assert orjson.loads(record.value or b"") == {
+        "aggregate_id": "a",
+        "version": 2,
+        "state": {"trail": ["1", "2"]},
+        "state_version": 1,
+        "taken_at": "2025-01-01T00:00:00Z",
+    }
+
+
+async def test_on_a_type() -> None:
+    twins = Twins(a_domain(on(Closed)))
+    role = await opened(twins)
+    await take(role, await append(twins, "1", "2"))
+    assert await kept(twins) == {}
+    await take(role, await twins.append("3", type="Closed") + await append(twins, "4"))
+    assert await kept(twins) == {"a": 4}
+
+
+async def test_a_size() -> None:
+    twins = Twins(a_domain(size(20)))
+    role = await opened(twins)
+    await take(role, await append(twins, "1"))
+    assert await kept(twins) == {}
+    await take(role, await append(twins, "a name of some bytes"))
+    assert await kept(twins) == {"a": 2}
+
+
+async def test_without_a_rule_the_offset_moves_and_nothing_is_kept() -> None:
+    twins = Twins(a_domain(None))
+    role = await opened(twins)
+    await take(role, await append(twins, *"12345"))
+    assert (await kept(twins), twins.offset("snapshot")) == ({}, 5)
+
+
+# Time
+
+
+@pytest.mark.parametrize("cached", [1, 100])
+async def test_time_makes_snapshots_of_silent_aggregates_due(cached: int) -> None:
+    twins = Twins(a_domain(after(minutes=10)))
+    role = await opened(twins, cached=cached)
+    for key in "abc":
+        await take(role, await append(twins, "1" + key, key=key))
+    await ticks(role, twins, minutes=9)
+    assert await kept(twins, *"abc") == {}
+    await ticks(role, twins, minutes=2)
+    assert await kept(twins, *"abc") == {"a": 1, "b": 1, "c": 1}
+    assert sorted(versions(twins)) == [("a", 1), ("b", 1), ("c", 1)]
+
+
+async def test_time_counts_from_the_last_snapshot() -> None:
+    twins = Twins(a_domain(after(minutes=10)))
+    role = await opened(twins)
+    await take(role, await append(twins, "1"))
+    await ticks(role, twins, minutes=11)
+    await take(role, await append(twins, "2"))
+    await ticks(role, twins, minutes=8)
+    assert await kept(twins) == {"a": 1}
+    await ticks(role, twins, minutes=3)
+    assert await kept(twins) == {"a": 2}
+
+
+async def test_a_restart_finds_silent_aggregates_page_by_page(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(snapshot, "SWEEP_PAGE", 2)
+    twins = Twins(a_domain(after(minutes=10)))
+    keys = "abcde"
+    role = await opened(twins)
+    for key in keys:
+        await take(role, await append(twins, "1" + key, key=key))
+    twins.clock.time += timedelta(minutes=11)
+    role = await opened(twins)
+    found = []
+    for _ in range(3):
+        await role.tick()
+        found.append(len(await kept(twins, *keys)))
+    assert found == [2, 4, 5]
+    assert twins.offset("snapshot") == len(keys)
+
+
+async def test_a_tick_without_anything_due_commits_nothing() -> None:
+    twins = Twins(a_domain(after(minutes=10)))
+    role = await opened(twins)
+    await role.tick()
+    assert twins.offset("snapshot") is None
+
+
+async def ticks(role: Snapshots, twins: Twins, minutes: int) -> None:
+    for _ in range(minutes):
+        twins.clock.time += timedelta(minutes=1)
+        await role.tick()
+
+
+# Repeats, gaps, restarts
+
+
+async def test_repeats_are_not_folded() -> None:
+    twins = Twins(a_domain(every(2)))
+    role = await opened(twins)
+    records = await append(twins, "1", "2")
+    await take(role, records)
+    report = await take(role, [*records, *await append(twins, "3", "4")])
+    assert (report.repeated, versions(twins)) == (2, [("a", 2), ("a", 4)])
+    assert in_topic(twins)[-1]["state"] == {"trail": ["1", "2", "3", "4"]}
+
+
+@pytest.mark.parametrize("restart", [True, False])
+async def test_a_gap_is_read_from_the_stores(restart: bool) -> None:
+    twins = Twins(a_domain(every(3)))
+    role = await opened(twins)
+    await take(role, await append(twins, "1"))
+    await twins.store("2")
+    if restart:
+        role = await opened(twins)
+    await take(role, await append(twins, "3"))
+    assert in_topic(twins)[-1]["state"] == {"trail": ["1", "2", "3"]}
+
+
+async def test_a_version_that_the_store_does_not_have_yet() -> None:
+    twins = Twins(a_domain(every(3)))
+    role = await opened(twins)
+    await twins.emit(twins.topics.stored, twins.event("2", version=2, position="0-0-1"))
+    with pytest.raises(Unavailable, match="tally 'a' version 1 is not in the event store yet"):
+        await take(role, twins.records(twins.topics.stored))
+    assert twins.offset("snapshot") is None
+
+
+class Down(MemorySnapshots):
+    async def save(self, snapshots: Any) -> None:
+        raise Unavailable("down")
+
+
+async def test_a_chunk_is_done_again_after_a_refused_save() -> None:
+    twins = Twins(a_domain(every(2)))
+    role = await opened(twins)
+    stores, twins.stores = twins.stores, Opened(twins.events, Down())
+    role = await opened(twins)
+    records = await append(twins, "1", "2")
+    with pytest.raises(Unavailable):
+        await take(role, records)
+    assert (versions(twins), twins.offset("snapshot")) == ([], None)
+    twins.stores = stores
+    await take(await opened(twins), records)
+    assert in_topic(twins)[-1]["state"] == {"trail": ["1", "2"]}
+
+
+async def test_the_snapshot_of_a_dead_owner_goes_to_the_topic() -> None:
+    twins = Twins(a_domain(every(2)))
+    records = await append(twins, "1", "2")
+    await Querier(twins.domain, twins.stores, twins.clock).latest("a")
+    twins.clock.time += timedelta(minutes=5)
+    report = await take(await opened(twins), records)
+    assert (report.repeated, report.snapshots, versions(twins)) == (2, 0, [("a", 2)])
+    assert in_topic(twins)[0]["taken_at"] == "2025-01-01T00:00:00Z"
+
+
+# State versions
+
+
+async def test_another_state_version_is_ignored_and_rebuilt() -> None:
+    twins = Twins(a_domain(every(2)))
+    await take(await opened(twins), await append(twins, "1", "2"))
+    twins.domain = replace(twins.domain, state_version=2)
+    await take(await opened(twins), await append(twins, "3"))
+    assert await kept(twins) == {"a": 3}
+    last = in_topic(twins)[-1]
+    assert (last["state"], last["state_version"]) == ({"trail": ["1", "2", "3"]}, 2)
+
+
+# States too large
+
+
+async def test_a_state_too_large_is_skipped_and_blocks_nothing(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    twins = Twins(a_domain(every(2)))
+    role = await opened(twins, limit=40)
+    big = await append(twins, "x" * 50, "y")
+    with caplog.at_level(logging.WARNING):
+        report = await take(role, [*big, *await append(twins, "1", "2", key="b")])
+    assert (report.too_large, report.snapshots) == (1, 1)
+    assert (await kept(twins), twins.offset("snapshot")) == ({"b": 2}, 4)
+    [warning] = caplog.messages
+    expected = "tally 'a' version 2: the state has more than 40 bytes, no snapshot is kept"
+    assert warning == expected
+    assert (await take(role, await append(twins, "3"))).too_large == 0
+
+
+# What can't be used
+
+
+async def test_the_rest_of_a_chunk_goes_on_past_an_unreadable_record() -> None:
+    twins = Twins(a_domain(every(2)))
+    role = await opened(twins)
+    await append(twins, "1")
+    await twins.put(twins.topics.stored, ("a", b"[]"))
+    await append(twins, "2")
+    report = await take(role, twins.records(twins.topics.stored))
+    assert (report.dead_letters, await kept(twins)) == (1, {"a": 2})
+    [letter] = twins.records(twins.topics.dead_letters)
+    headers = dict(letter.headers)
+    assert headers["eventfleet-source"] == b"tally.stored/0/1"
+    assert headers["eventfleet-role"] == b"snapshot"
+    assert headers["eventfleet-reason"] == b"value: is not a JSON object"
+
+
+def failing(*_: Any) -> Any:
+    raise ZeroDivisionError("by nought")
+
+
+@pytest.mark.parametrize(
+    ("named", "schema"), [({"evolve": failing}, 2), ({"upcasters": {Counted: [failing]}}, 1)]
+)
+async def test_what_raises_stops_the_role(named: dict[str, Any], schema: int) -> None:
+    upcast = {"upcasters": {Counted: [dict]}}
+    twins = Twins(a_domain(every(1), **(upcast | named)))
+    role = await opened(twins)
+    await append(twins, "0", key="b") if schema == 2 else None
+    records = await twins.append("1", schema_version=schema)
+    where = f"tally 'a' version 1 at offset {records[0].offset}: ZeroDivisionError: by nought"
+    with pytest.raises(Poison, match=f"^snapshot can't go on: {where}$"):
+        await take(role, records)
+    assert (await kept(twins), twins.offset("snapshot")) == ({}, None)
