@@ -1,26 +1,31 @@
 """The event store in memory."""
 
-from collections.abc import AsyncIterator, Collection, Iterable, Sequence
+from collections import defaultdict
+from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Sequence
 
-import orjson
 from msgspec.structs import replace
 
-from stores.contracts import NO_HEAD, Head, Insert, Page, Write
-from stores.errors import Duplicate, Misconfigured
+from stores.contracts import Head, Insert, Page, Write
+from stores.cursors import Point, from_cursor, to_cursor
+from stores.errors import Duplicate
 from stores.memory.checkpoint import Checkpoint, go_on
 from topics.event import EventRecord, Position
 from topics.partitioner import partition_of
 
-Place3 = tuple[int, int, int]
+Stream = dict[int, EventRecord]  # by version
 
 
 class MemoryEvents:
     """`partitions` tells where aggregates belong, as the domain's topics do."""
 
-    def __init__(self, partitions: int = 1, checkpoint: Checkpoint = go_on) -> None:
-        self._partitions, self._checkpoint = partitions, checkpoint
+    def __init__(
+        self, partitions: int = 1, checkpoint: Checkpoint = go_on, domain: str = ""
+    ) -> None:
+        self._partitions, self._checkpoint, self._domain = partitions, checkpoint, domain
         self._by_id: dict[str, EventRecord] = {}
-        self._streams: dict[str, list[EventRecord]] = {}
+        self._streams: defaultdict[str, Stream] = defaultdict(dict)
+        self._placed: dict[tuple[str, int], EventRecord] = {}  # by position and version
+        self._waiting: dict[str, int] = {}  # the partition of each unplaced event
         self._epoch = 0
 
     async def prepare(self) -> None:
@@ -32,14 +37,21 @@ class MemoryEvents:
             if isinstance(write, Insert):
                 self._insert(index, write.event)
             else:
-                self._place(write.event.id, write.position)
+                self._place(index, write.event, str(write.position))
+        await self._checkpoint()
 
     async def put(self, events: Sequence[EventRecord], partition: int) -> None:
         await self._checkpoint()
         for index, event in enumerate(events):
             self._refuse_taken(index, event)
+            if event.id in {other.id for other in events[:index]}:
+                raise _duplicate(index, event, "event id")
+            if event.version in {other.version for other in events[:index]}:
+                raise _duplicate(index, event, "version")
         for event in events:
-            self._add(event)
+            self._keep(event)
+            self._waiting[event.id] = partition
+        await self._checkpoint()
 
     async def find(self, event_ids: Collection[str]) -> dict[str, EventRecord]:
         await self._checkpoint()
@@ -47,33 +59,20 @@ class MemoryEvents:
 
     async def heads(self, aggregate_ids: Collection[str]) -> dict[str, Head]:
         await self._checkpoint()
-        found = ((key, self._streams.get(key)) for key in aggregate_ids)
-        return {key: self._head(stream) for key, stream in found if stream}
+        return {key: _head(self._streams[key]) for key in aggregate_ids if key in self._streams}
 
     async def unplaced(self, aggregate_ids: Collection[str]) -> list[EventRecord]:
         await self._checkpoint()
-        return [
-            event
-            for key in sorted(aggregate_ids)
-            for event in self._streams.get(key, [])
-            if event.position is None
-        ]
+        return [e for e in self._unplaced() if e.aggregate_id in aggregate_ids]
 
     async def placed_at(self, positions: Collection[Position]) -> list[EventRecord]:
         await self._checkpoint()
         wanted = {str(position) for position in positions}
-        return self._sorted(e for e in self._by_id.values() if e.position in wanted)
+        return [e for e in self._in_order() if e.position in wanted]
 
     async def sweep(self, partition: int, limit: int) -> list[EventRecord]:
         await self._checkpoint()
-        waiting = [
-            event
-            for key in sorted(self._streams)
-            if self._partition(key) == partition
-            for event in self._streams[key]
-            if event.position is None
-        ]
-        return waiting[:limit]
+        return [e for e in self._unplaced() if self._waiting[e.id] == partition][:limit]
 
     async def read(
         self,
@@ -84,33 +83,36 @@ class MemoryEvents:
         types: Collection[str] | None = None,
     ) -> AsyncIterator[EventRecord]:
         await self._checkpoint()
-        for event in list(self._streams.get(aggregate_id, [])):
-            if limit is not None and limit <= 0:
-                return
-            in_range = event.version > after and (upto is None or event.version <= upto)
-            if in_range and (types is None or event.type in types):
-                yield event
-                limit = None if limit is None else limit - 1
+        found = [
+            event
+            for version, event in sorted(self._streams.get(aggregate_id, {}).items())
+            if version > after
+            and (upto is None or version <= upto)
+            and (types is None or event.type in types)
+        ]
+        for event in found[:limit]:
+            yield event
 
     async def feed(self, cursor: str, limit: int) -> Page:
         await self._checkpoint()
-        seen = self._cursor(cursor)
-        items: list[EventRecord] = []
-        for event in self._sorted(self._by_id.values()):
-            place = self._place_of(event)
-            if place and len(items) < limit and place[1] > seen.get(place[0], (-1, -1, -1)):
-                seen[place[0]] = place[1]
-                items.append(event)
-        return Page(items, orjson.dumps({str(p): at for p, at in seen.items()}).decode())
+        listing = f"{self._domain}.feed"
+        read = from_cursor(listing, cursor, list[Point]) if cursor else []
+        points = {point.partition: point for point in read}
+        beyond = (e for e in self._in_order() if _after(Point.of(e), points))
+        items = [event for event, _ in zip(beyond, range(limit), strict=False)]
+        points |= {(point := Point.of(event)).partition: point for event in items}
+        return Page(items, to_cursor(listing, list(points.values())))
 
     async def aggregates(self, cursor: str, limit: int, partition: int | None = None) -> Page:
         await self._checkpoint()
-        keys = sorted(
+        listing = f"{self._domain}.aggregates"
+        last = from_cursor(listing, cursor, str) if cursor else ""
+        ids = sorted(
             key
             for key in self._streams
-            if key > cursor and (partition is None or self._partition(key) == partition)
+            if key > last and partition in (None, partition_of(key, self._partitions))
         )[:limit]
-        return Page(list(keys), keys[-1] if keys else cursor)
+        return Page(list(ids), to_cursor(listing, ids[-1]) if ids else cursor)
 
     async def count(self) -> int:
         await self._checkpoint()
@@ -127,62 +129,59 @@ class MemoryEvents:
 
     async def placed_in(self, partition: int, epoch: int) -> bool:
         await self._checkpoint()
-        positions = (Position.parse(e.position) for e in self._by_id.values() if e.position)
-        return any(p.partition == partition and p.epoch == epoch for p in positions)
-
-    def _partition(self, aggregate_id: str) -> int:
-        return partition_of(aggregate_id, self._partitions)
+        points = (Point.of(event) for event in self._placed.values())
+        return any((at.partition, at.epoch) == (partition, epoch) for at in points)
 
     def _insert(self, index: int, event: EventRecord) -> None:
         self._refuse_taken(index, event)
-        position = event.position
-        for other in self._by_id.values():
-            if position and (other.position, other.version) == (position, event.version):
-                raise Duplicate(index, event.aggregate_id, event.version, "position")
-        self._add(event)
+        self._occupy(index, event)
+        self._keep(event)
+
+    def _place(self, index: int, event: EventRecord, position: str) -> None:
+        if event.id in self._waiting:
+            placed = replace(self._by_id[event.id], position=position)
+            self._occupy(index, placed)
+            self._keep(placed)
+            del self._waiting[event.id]
 
     def _refuse_taken(self, index: int, event: EventRecord) -> None:
         if event.id in self._by_id:
-            raise Duplicate(index, event.aggregate_id, event.version, "event id")
-        stream = self._streams.get(event.aggregate_id, [])
-        if any(other.version == event.version for other in stream):
-            raise Duplicate(index, event.aggregate_id, event.version, "version")
+            raise _duplicate(index, event, "event id")
+        if event.version in self._streams.get(event.aggregate_id, {}):
+            raise _duplicate(index, event, "version")
 
-    def _add(self, event: EventRecord) -> None:
+    def _occupy(self, index: int, event: EventRecord) -> None:
+        place = event.position or "", event.version
+        if place in self._placed:
+            raise _duplicate(index, event, "position")
+        self._placed[place] = event
+
+    def _keep(self, event: EventRecord) -> None:
         self._by_id[event.id] = event
-        stream = self._streams.setdefault(event.aggregate_id, [])
-        stream.append(event)
-        stream.sort(key=lambda e: e.version)
+        self._streams[event.aggregate_id][event.version] = event
 
-    def _place(self, event_id: str, position: Position) -> None:
-        event = self._by_id.get(event_id)
-        if event is None or event.position is not None:
-            return
-        placed = replace(event, position=str(position))
-        self._by_id[event_id] = placed
-        stream = self._streams[event.aggregate_id]
-        stream[stream.index(event)] = placed
+    def _unplaced(self) -> Iterator[EventRecord]:
+        """By aggregate and version."""
+        waiting = (self._by_id[key] for key in self._waiting)
+        return iter(sorted(waiting, key=lambda event: (event.aggregate_id, event.version)))
 
-    @staticmethod
-    def _head(stream: list[EventRecord]) -> Head:
-        last = stream[-1]
-        placed = max((e.version for e in stream if e.position), default=NO_HEAD.placed)
-        return Head(last.version, last.id, placed)
+    def _in_order(self) -> Iterable[EventRecord]:
+        """The placed events, by epoch, partition, offset and version."""
+        return sorted(
+            self._placed.values(),
+            key=lambda event: (Position.parse(event.position or ""), event.version),
+        )
 
-    @staticmethod
-    def _place_of(event: EventRecord) -> tuple[int, Place3] | None:
-        if event.position is None:
-            return None
-        position = Position.parse(event.position)
-        return position.partition, (position.epoch, position.offset, event.version)
 
-    def _sorted(self, events: Iterable[EventRecord]) -> list[EventRecord]:
-        return sorted(events, key=lambda event: self._place_of(event) or (-1, (0, 0, 0)))
+def _duplicate(index: int, event: EventRecord, condition: str) -> Duplicate:
+    return Duplicate(index, f"{event.domain}/{event.aggregate_id}", event.version, condition)
 
-    @staticmethod
-    def _cursor(cursor: str) -> dict[int, Place3]:
-        try:
-            seen = orjson.loads(cursor or "{}")
-            return {int(p): (int(e), int(o), int(v)) for p, (e, o, v) in seen.items()}
-        except (orjson.JSONDecodeError, AttributeError, TypeError, ValueError):
-            raise Misconfigured(f"cursor {cursor!r} is not one of this store's") from None
+
+def _after(at: Point, points: dict[int, Point]) -> bool:
+    return at > points.get(at.partition, Point.start(at.partition))
+
+
+def _head(stream: Stream) -> Head:
+    last = stream[max(stream)]
+    placed = max((version for version, event in stream.items() if event.position), default=0)
+    return Head(last.version, last.id, placed)
