@@ -77,14 +77,14 @@ class RoleApp(faust.App):  # type: ignore[misc]
         self.meter = meter
         self.owners = Owners(duty.make, meter, patience, self._fail)
         self._failure: Exception | None = None
-        self._failed = asyncio.Event()
+        self.failed = asyncio.Event()
         topic = self.topic(source.topic, schema=ChunkSchema())
         self.agent(topic, name=source.group)(self._pass_on)
 
     async def work(self, stop: asyncio.Event) -> None:
         """Run until `stop` is set; RoleFailed, or whatever else ends it, is raised."""
         starting = asyncio.create_task(self.start())
-        waits = [self._failed.wait(), self.wait_until_stopped(), stop.wait()]
+        waits = [self.failed.wait(), self.wait_until_stopped(), stop.wait()]
         ends = {asyncio.create_task(wait) for wait in waits}
         await asyncio.wait({starting, *ends}, return_when=asyncio.FIRST_COMPLETED)
         if not starting.done() or starting.exception() is None:
@@ -140,7 +140,7 @@ class RoleApp(faust.App):  # type: ignore[misc]
             failure = error
             failure.add_note(where)
         self._failure = self._failure or failure
-        self._failed.set()
+        self.failed.set()
 
     def _create_directories(self) -> None:
         """Nothing is kept on disk."""

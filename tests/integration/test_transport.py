@@ -38,11 +38,15 @@ def settings(kafka: str) -> Settings:
 
 @pytest.fixture
 async def source(kafka: str, prefix: str) -> str:
-    """A topic, and the one that it is copied to."""
+    return await topics(kafka, prefix)
+
+
+async def topics(kafka: str, name: str) -> str:
+    """A topic, made with the one that it is copied to."""
     admin = Admin(Connection(kafka))
-    await admin.create([TopicSpec(name, PARTITIONS, 1) for name in (prefix, f"{prefix}.copy")])
+    await admin.create([TopicSpec(made, PARTITIONS, 1) for made in (name, f"{name}.copy")])
     await admin.close()
-    return prefix
+    return name
 
 
 async def produce(kafka: str, topic: str, count: int, start: int = 0) -> None:
@@ -222,7 +226,7 @@ async def test_what_stays_unavailable_ends_the_worker(settings: Settings, source
     make = copying(settings, source, Mood(unavailable_every=1))
     with pytest.raises(RoleFailed, match=r"partition \d: the store is out for a moment"):
         async with running(settings, source, make, Patience(unavailable=1.0)) as app:
-            await until(lambda: app._failed.is_set())
+            await until(lambda: app.failed.is_set())
     assert await committed(settings, source) == 0
 
 
@@ -233,7 +237,7 @@ async def test_a_fault_ends_the_worker_with_the_offset_unmoved(
     make = copying(settings, source, Mood(fatal_at=b"6"))
     with pytest.raises(RoleFailed, match=f"{ROLE} of {source}, partition 2: this record can't"):
         async with running(settings, source, make) as app:
-            await until(lambda: app._failed.is_set())
+            await until(lambda: app.failed.is_set())
     values = {record.value for record in await read(settings.kafka_brokers, f"{source}.copy")}
     assert b"6" not in values
     async with running(settings, source, copying(settings, source, Mood())) as app:
@@ -252,7 +256,7 @@ async def test_aborted_and_control_records_are_passed_over(settings: Settings, s
             await (producer.abort_transaction if turn % 3 else producer.commit_transaction)()
     async with running(settings, source, copying(settings, source, Mood())) as app:
         await until(lambda: app.meter.total.emitted == 10)
-        await until(lambda: not any(app._consumer.lag(p) for p in range(PARTITIONS)))
+        await until(lambda: not any(app.consumer.lag(p) for p in range(PARTITIONS)))
     await assert_copied_once(settings.kafka_brokers, source)
 
 
@@ -305,20 +309,24 @@ async def test_a_fenced_owner_gives_its_partition_up_until_it_is_assigned_again(
     await assert_copied_once(kafka, source)
 
 
-async def test_acks_are_committed_by_faust_where_there_are_no_transactions(
-    settings: Settings, source: str
+@pytest.mark.parametrize("broker", ["kafka", "embedded"])
+async def test_without_transactions_faust_commits_what_was_acked(
+    request: pytest.FixtureRequest, prefix: str, broker: str
 ) -> None:
-    kafka = settings.kafka_brokers
-    await produce(kafka, source, 2_000)
+    address: str = request.getfixturevalue(broker)
+    settings = Settings(kafka_brokers=address, chunk_records=100, kafka_session_timeout=6)
+    source = await topics(address, prefix)
+    await produce(address, source, 2_000)
     make = copying(settings, source, Mood(), transactional=False)
     async with running(settings, source, make) as app:
         await until(lambda: app.meter.total.emitted == 2_000)
+        await until(lambda: not any(app.consumer.lag(p) for p in range(PARTITIONS)))
     assert await committed(settings, source) == 2_000
     async with running(settings, source, make) as app:
         await until(lambda: app.ready)
-        await produce(kafka, source, 4, start=2_000)
+        await produce(address, source, 4, start=2_000)
         await until(lambda: app.meter.total.emitted == 4)
-    await assert_copied_once(kafka, source)
+    await assert_copied_once(address, source)
 
 
 async def test_faust_commits_nothing_that_was_not_acked(settings: Settings, source: str) -> None:
