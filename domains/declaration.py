@@ -9,6 +9,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Generic, TypeVar
 
 import msgspec
@@ -64,7 +65,7 @@ class Route:
     types: frozenset[type[Event] | str] = frozenset()
     when: Callable[[EventRecord], bool] = any_event
 
-    @property
+    @cached_property
     def names(self) -> frozenset[str]:
         return frozenset(t if isinstance(t, str) else t.__name__ for t in self.types)
 
@@ -178,7 +179,10 @@ class Domain(Generic[S]):
         """Own topics have one writer each; only commands are anyone's to send."""
         topics = Topics.of(self.name)
         own = {*topics} - {topics.commands}
-        for to in (route.to for route in self.routes):
+        targets = [route.to for route in self.routes]
+        for to in targets:
+            if targets.count(to) > 1:
+                return f"two routes lead to {to}; one with both conditions sends an event once"
             if not re.fullmatch(TOPIC_NAME, to):
                 return f"a route leads to {to!r}, which is no name of a topic"
             if to in own:

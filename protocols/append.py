@@ -104,26 +104,29 @@ class Append:
         await self._writer.close()
 
     def _read(self, records: Sequence[LogRecord]) -> tuple[Report, list[Outgoing], list[Item]]:
-        """The readable records, without repeats within the chunk."""
+        """The readable records, without those that repeat one before them in every respect.
+
+        The same event with another `prev` stays: the first may be superseded, and this one not.
+        """
         report = Report()
         letters: list[Outgoing] = []
-        items: dict[str, Item] = {}
+        items: list[Item] = []
+        seen: dict[tuple[str, str, str | None], None] = {}
         for record in records:
             try:
                 event = self._event(record)
-                first = items.get(event.id)
-                if first is None:
-                    position = Position(self._epoch, record.partition, record.offset)
-                    items[event.id] = Item(record, event, position)
-                    continue
-                if first.event.aggregate_id != event.aggregate_id:
-                    raise Unreadable("id", f"is that of an event of {first.event.aggregate_id!r}")
             except Unreadable as error:
                 letters.append(self._letter(record, UNREADABLE, str(error)))
                 report.dead_letters += 1
-            else:
+                continue
+            before = len(seen)
+            seen.setdefault((event.id, event.aggregate_id, event.prev))
+            if len(seen) == before:
                 report.repeated += 1
-        return report, letters, list(items.values())
+            else:
+                position = Position(self._epoch, record.partition, record.offset)
+                items.append(Item(record, event, position))
+        return report, letters, items
 
     def _event(self, record: LogRecord) -> EventRecord:
         event = decode(record.value)

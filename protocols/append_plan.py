@@ -52,10 +52,11 @@ class Plan:
         self.items: list[int] = []  # for each write, the index of the item it is done for
         self.outcomes: list[Outcome] = []
         self.heads: dict[str, Head] = {}
+        self._inserted: dict[str, EventRecord] = {}
         self._known_heads, self._waiting, self._letter = heads, waiting, letter
         for item in items:
             self.outcomes.append(Outcome())
-            known = found.get(item.event.id)
+            known = found.get(item.event.id) or self._inserted.get(item.event.id)
             if known is None:
                 self._add_new(item)
             else:
@@ -85,6 +86,7 @@ class Plan:
         self._place_upto(item, head.version)
         placed = replace(event, version=head.version + 1, position=str(item.position))
         self._write(Insert(placed))
+        self._inserted[placed.id] = placed
         outcome.emits.append(placed)
         self.heads[event.aggregate_id] = Head(placed.version, placed.id, placed.version)
 

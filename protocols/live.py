@@ -11,13 +11,27 @@ from domains.declaration import Domain
 from snapshot_rules import Since
 from stores.contracts import Opened as Stores
 from stores.contracts import Snapshot
-from topics.errors import Unreadable
+from stores.errors import Unavailable
+from topics.codec import parse
+from topics.errors import EventfleetError, Unreadable
 from topics.event import EventRecord
+
+
+class ReplayFailed(EventfleetError):
+    """An event whose evolve or upcaster raised."""
+
+    def __init__(self, domain: str, event: EventRecord, cause: Exception) -> None:
+        where = f"{domain} {event.aggregate_id!r} version {event.version}, {event.type}"
+        super().__init__(f"{where}: {type(cause).__name__}: {cause}")
+        self.cause = cause
 
 
 @dataclass
 class Live:
-    """A state that events are folded into. `time` is None while nothing says how old it is."""
+    """A state that events are folded into.
+
+    `time` is when its snapshot was taken, or when the first event after it came in; None before.
+    """
 
     aggregate_id: str
     state: Any
@@ -27,11 +41,21 @@ class Live:
     types: set[str] = field(default_factory=set)
     size: int = 0
 
-    def fold(self, domain: Domain[Any], event: EventRecord) -> None:
-        """Fold the next event; what evolve or an upcaster raises leaves all as it was."""
-        self.state = domain.fold(self.state, event)
+    def fold(self, domain: Domain[Any], event: EventRecord, now: datetime | None = None) -> None:
+        """Fold the next event, which has just come in (`now`) or lay in the store.
+
+        ReplayFailed for what evolve or an upcaster raises; Unavailable when an event is missing
+        before this one. Either leaves all as it was.
+        """
+        if event.version != self.version + 1:
+            missing = f"{domain.name} {self.aggregate_id!r} version {self.version + 1}"
+            raise Unavailable(f"{missing} is missing: version {event.version} follows")
+        try:
+            self.state = domain.fold(self.state, event)
+        except Exception as error:
+            raise ReplayFailed(domain.name, event, error) from error
         self.version = event.version
-        self.time = self.time or event.time
+        self.time = self.time or now or event.time
         self.types.add(event.type)
         self.size += len(orjson.dumps(event.data))
 
@@ -75,11 +99,17 @@ def thawed(domain: Domain[Any], snapshot: Snapshot | None, aggregate_id: str) ->
 
 
 def frozen(domain: Domain[Any], live: Live, now: datetime, limit: int) -> Snapshot | None:
-    """The snapshot of a live state; None when it has more than `limit` bytes as JSON."""
-    state = domain.freeze(live.state)
+    """The snapshot of a live state; None for one that no store can keep.
+
+    That is one of more than `limit` bytes as JSON, or with what JSON or `parse` refuses: integers
+    beyond 64 bits, a NUL in a key, too many levels.
+    """
     try:
-        if len(orjson.dumps(state)) > limit:
-            return None
-    except orjson.JSONEncodeError:  # an integer beyond 64 bits, or nested too deep
+        state = domain.freeze(live.state)
+        encoded = orjson.dumps(state)
+        parse(encoded)
+    except (TypeError, Unreadable):
+        return None
+    if len(encoded) > limit:
         return None
     return Snapshot(live.aggregate_id, live.version, state, domain.state_version, now)

@@ -14,7 +14,7 @@ from typing import Any
 import orjson
 
 from domains.declaration import Domain
-from protocols.live import Live, frozen, load
+from protocols.live import Live, ReplayFailed, frozen, load
 from protocols.recent import Recent
 from protocols.role import Poison, Report
 from protocols.start import take_over
@@ -145,10 +145,11 @@ class Snapshots:
         self._advance(live, event, offset)
 
     def _advance(self, live: Live, event: EventRecord, offset: int | None) -> None:
+        now = None if offset is None else self._clock.now()
         try:
-            live.fold(self._domain, event)
-        except Exception as error:
-            raise Poison(ROLE, self._domain.name, event, offset, error) from error
+            live.fold(self._domain, event, now)
+        except ReplayFailed as error:
+            raise Poison(ROLE, self._domain.name, event, offset, error.cause) from error.cause
 
     # The snapshots that are due
 
@@ -167,7 +168,7 @@ class Snapshots:
         self._next = next_offset
         report.snapshots += len(saved)
         report.too_large += len(due) - len(saved)
-        report.emitted += len(out)
+        report.emitted += len(saved)
         for live in due:
             live.rested(now)
         self._keep(lives)
@@ -180,7 +181,8 @@ class Snapshots:
         shot = frozen(self._domain, live, taken_at or self._clock.now(), self._limit)
         if shot is None:
             logger.warning(
-                "%s %r version %d: the state has more than %d bytes, no snapshot is kept",
+                "%s %r version %d: no snapshot is kept of a state with more than %d bytes "
+                "or with values that JSON or the store can't hold",
                 *(self._domain.name, live.aggregate_id, live.version, self._limit),
             )
         return shot

@@ -8,8 +8,9 @@ from datetime import datetime, timedelta
 class Since:
     """What happened to one aggregate since its last snapshot (or since its beginning).
 
-    `time` is when that snapshot was taken, or when the oldest event after it happened if there is
-    none; `types` and `size` are of the events since: their types, and their payloads' bytes.
+    `time` is when that snapshot was taken; without one, when the oldest event came in (or, if that
+    is not known any more, when it happened). `types` and `size` are of the events since: their
+    types, and their payloads' bytes.
     """
 
     version: int

@@ -412,3 +412,13 @@ def test_a_route_names_its_types_and_takes_all_without_any() -> None:
 def test_an_event_is_the_same_after_the_wire() -> None:
     event = deposited(5)
     assert bank.payload(decode(encode(event))) == bank.payload(event)
+
+
+def test_two_routes_to_one_topic_are_refused() -> None:
+    with pytest.raises(DeclarationError, match="two routes lead to out"):
+        Domain(
+            "things",
+            state=State,
+            evolve=lambda state, event: state,
+            routes=[Route("out"), Route("out", when=lambda event: True)],
+        )

@@ -269,8 +269,8 @@ async def test_a_state_too_large_is_skipped_and_blocks_nothing(
     assert (report.too_large, report.snapshots) == (1, 1)
     assert (await kept(twins), twins.offset("snapshot")) == ({"b": 2}, 4)
     [warning] = caplog.messages
-    expected = "tally 'a' version 2: the state has more than 40 bytes, no snapshot is kept"
-    assert warning == expected
+    assert warning.startswith("tally 'a' version 2: ")
+    assert "40 bytes" in warning
     assert (await take(role, await append(twins, "3"))).too_large == 0
 
 
