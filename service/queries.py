@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from domains.declaration import Data, Domain, State
-from protocols.live import Live, frozen, load, thawed
+from protocols.live import Live, ReplayFailed, frozen, load, thawed
 from stores.contracts import Clock, Opened, Snapshot
 from topics.event import EventRecord
 
@@ -24,6 +24,7 @@ class StateAt(Generic[S]):
 
 class Querier(Generic[S]):
     """Queries of one domain. States are built from the nearest snapshot and the events after it.
+    ReplayFailed names the event whose evolve or upcaster raised.
 
     A latest state of at most `limit` bytes as JSON is saved as a snapshot on the way.
     """
@@ -43,7 +44,7 @@ class Querier(Generic[S]):
         """Events with a version above `after`, in version order, in their newest schema."""
         found = self._stores.events.read(aggregate_id, after, None, limit, types)
         async for event in found:
-            yield self._domain.lift(event)
+            yield self._lift(event)
 
     async def snapshot(self, aggregate_id: str) -> Snapshot | None:
         """The newest snapshot of the domain's present state version."""
@@ -66,6 +67,12 @@ class Querier(Generic[S]):
         live = thawed(self._domain, nearest, aggregate_id)
         await self._replay(live, version)
         return self._answer(live) if live.version == version else None
+
+    def _lift(self, event: EventRecord) -> EventRecord:
+        try:
+            return self._domain.lift(event)
+        except Exception as error:
+            raise ReplayFailed(self._domain.name, event, error) from error
 
     async def _replay(self, live: Live, upto: int | None) -> None:
         if upto is None or live.version < upto:
