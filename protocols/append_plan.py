@@ -68,12 +68,19 @@ class Plan:
             reason = f"id: is that of an event of {known.aggregate_id!r}"
             outcome.letters.append(self._letter(item.record, UNREADABLE, reason))
             outcome.report.dead_letters += 1
-        elif known.position == str(item.position):
+            return
+        self._catch_up(known)
+        if known.position == str(item.position):
             outcome.emits.append(known)
         elif any(event.id == known.id for event in self._waiting.get(known.aggregate_id, ())):
             self._place_upto(item, known.version)
         else:
             outcome.report.repeated += 1
+
+    def _catch_up(self, known: EventRecord) -> None:
+        """What another owner has placed is past our head: what follows it is judged by it."""
+        if known.position and known.version > self._head(known.aggregate_id).version:
+            self.heads[known.aggregate_id] = Head(known.version, known.id, known.version)
 
     def _add_new(self, item: Item) -> None:
         event, outcome = item.event, self.outcomes[-1]

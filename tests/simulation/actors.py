@@ -8,7 +8,7 @@ from msgspec.structs import replace
 from protocols.role import Role
 from stores.contracts import NO_HEAD, Insert, LogWriter
 from stores.errors import Duplicate, Fenced, Unavailable
-from tests.simulation.checker import Violation, expected, trail
+from tests.simulation.checker import Violation, event_of, expected, trail
 from tests.simulation.scheduler import checkpoint
 from tests.simulation.tally import tally
 from tests.simulation.world import SOURCES, TOPICS, World
@@ -101,12 +101,25 @@ async def service(world: World, events: int) -> None:
     """Produces events without a look at the store; where `prev` counts, with that of the log."""
     for _ in range(events):
         aggregate_id = world.random.choice(world.aggregates)
-        event = new_event(world, "e", aggregate_id)
         if world.scenario.marked:
-            before = expected(world.whole(TOPICS.events), marked=True)[aggregate_id]
-            event = replace(event, prev=before[-1] if before else "")
+            event = _following(world, aggregate_id)
+        else:
+            event = new_event(world, "e", aggregate_id)
         await checkpoint()
         await produce(world, to_events(world, event))
+
+
+def _following(world: World, aggregate_id: str) -> EventRecord:
+    """A new event after the latest one, or one that was superseded, decided again."""
+    log = world.whole(TOPICS.events)
+    order = expected(log, marked=True)[aggregate_id]
+    made = [event_of(r) for records in log.values() for r in records]
+    superseded = [e for e in made if e.aggregate_id == aggregate_id and e.id not in order]
+    if superseded and world.scheduler.chance(0.5):
+        event = world.random.choice(superseded)
+    else:
+        event = new_event(world, "e", aggregate_id)
+    return replace(event, prev=order[-1] if order else "")
 
 
 async def repeater(world: World, times: int) -> None:

@@ -167,11 +167,11 @@ def check_letters(
     sources = [dict(letter.headers)["eventfleet-source"].decode() for letter in letters]
     if len(set(sources)) != len(sources):
         raise Violation("dead letter twice", sources)
-    ids = {event.data["n"] for events in stored.values() for event in events}
+    ids = {event.data["n"]: event.prev for events in stored.values() for event in events}
     for event in (event_of(letter) for letter in letters):
-        if event.data["n"] in ids:
+        if ids.get(event.data["n"], "not stored") == event.prev:
             raise Violation("dead letter of a stored event", event.id)
-    silent = {event_of(r).data["n"] for records in log.values() for r in records} - ids
+    silent = {event_of(r).data["n"] for records in log.values() for r in records} - ids.keys()
     if missing := silent - {event_of(letter).data["n"] for letter in letters}:
         raise Violation("dropped silently", sorted(missing))
 

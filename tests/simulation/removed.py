@@ -122,8 +122,10 @@ class FoldsRepeats(Snapshots):
     """Without: a repeat is skipped."""
 
     async def _fold(self, live: Any, event: EventRecord, offset: int, report: Any) -> None:
-        if event.version <= live.version:
-            self._advance(live, replace(event, version=live.version), offset)
+        version = live.version
+        if event.version <= version:
+            self._advance(live, replace(event, version=version + 1), offset)
+            live.version = version
         else:
             await super()._fold(live, event, offset, report)
 

@@ -198,6 +198,27 @@ async def test_a_repeat_whose_prev_is_past_is_no_superseded_event(twins: Twins) 
     assert (report.repeated, report.superseded, letters(twins)) == (2, 0, [])
 
 
+async def test_an_event_decided_again_follows_the_latest_one(twins: Twins) -> None:
+    append = await opened(twins, marked=True)
+    again = [twins.event("2", prev=prev) for prev in ("", "1")]
+    await take(append, await sent(twins, twins.event("1", prev=""), *again))
+    assert stored(twins) == [("a", "1", 1), ("a", "2", 2)]
+
+
+async def test_what_another_owner_has_stored_is_what_the_next_event_follows(twins: Twins) -> None:
+    append = await opened(twins, marked=True)
+    await take(append, await sent(twins, twins.event("1", prev="")))
+    others = [twins.event("2", prev="1"), twins.event("3", prev="2")]
+    placed = [
+        replace(event, version=n, position=f"0-0-{n}") for n, event in enumerate(others, start=2)
+    ]
+    await twins.events.write([Insert(event) for event in placed])
+    following = twins.event("4", prev="3")
+    await take(append, await sent(twins, twins.event("2", prev=""), *others, following))
+    assert [event.id for event in twins.seen(twins.topics.stored)] == ["1", "2", "3", "4"]
+    assert letters(twins) == []
+
+
 # Synchronous puts
 
 
