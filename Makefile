@@ -14,7 +14,7 @@ test: $(VENV)/dev.stamp
 
 faults: $(VENV)/dev.stamp
 	@$(BIN)/python -m tests.servers.install
-	@$(BIN)/python -m pytest -m faults tests/faults
+	@$(BIN)/python -m pytest -s -m faults tests/faults
 
 check: $(VENV)/dev.stamp
 	$(BIN)/ruff check .

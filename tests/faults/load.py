@@ -1,0 +1,92 @@
+"""A steady load of orders, and a memory of what went in."""
+
+import asyncio
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from typing import Self
+
+from stores.errors import Unavailable
+from stores.kafka.connection import Connection
+from stores.kafka.producer import Producer
+from topics.event import EventRecord
+from topics.record import Outgoing
+from workers.files.records import Ready
+from workers.sample import sample
+
+BATCH = 10
+PATIENCE = 90.0
+
+
+class Load:
+    """Produces the sample's orders, `rate` events a second, from `with` on until it is stopped.
+
+    `sent` is what the log has acknowledged, in order. A batch without an acknowledgement is
+    produced again, so the log may hold repeats: the fleet has to drop them.
+    """
+
+    def __init__(self, brokers: str, rate: int, orders: int) -> None:
+        self.sent: list[EventRecord] = []
+        self.repeats = 0
+        self._brokers, self._rate, self._orders = brokers, rate, orders
+        self._failure: BaseException | None = None
+        self._enough = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._enough.set()
+        self._thread.join(PATIENCE)
+
+    def stop(self) -> list[EventRecord]:
+        """What was sent. The load must have lasted until now."""
+        lasted = self._thread.is_alive()
+        self.__exit__()
+        assert self._failure is None, self._failure
+        assert lasted, f"the load ended by itself after {len(self.sent)} events"
+        return self.sent
+
+    def _run(self) -> None:
+        try:
+            asyncio.run(self._produce())
+        except BaseException as error:
+            self._failure = error
+
+    async def _produce(self) -> None:
+        producer = Producer(Connection(self._brokers))
+        due = time.monotonic()
+        try:
+            for batch in _batches(sample(self._orders)):
+                if self._enough.is_set():
+                    break
+                await self._acknowledged(producer, batch)
+                self.sent += [ready.event for ready in batch]
+                due = max(due + len(batch) / self._rate, time.monotonic() - 1)
+                await asyncio.sleep(due - time.monotonic())
+        finally:
+            await producer.close()
+
+    async def _acknowledged(self, producer: Producer, batch: Sequence[Ready]) -> None:
+        records = [
+            Outgoing("orders.events", ready.event.aggregate_id.encode(), ready.value)
+            for ready in batch
+        ]
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            try:
+                await producer.produce(records)
+                return
+            except Unavailable:
+                if time.monotonic() > deadline:
+                    raise
+                self.repeats += 1
+                await asyncio.sleep(0.5)
+
+
+def _batches(events: Iterator[Ready]) -> Iterator[list[Ready]]:
+    while batch := list(islice(events, BATCH)):
+        yield batch

@@ -1,0 +1,83 @@
+"""Workers killed (-9) in the middle of their work."""
+
+import random
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from tests.acceptance.fleet import SOURCES, Fleet
+from tests.faults.load import Load
+from tests.faults.tending import Tended, caught_half_done
+from tests.faults.truth import check
+
+PLACES = ("append-1", "append-2", "snapshot-1", "relay-1")
+RATE = 250
+
+
+class Kills:
+    """Kills, each of a worker that had begun a chunk and not finished it."""
+
+    def __init__(self, tended: Tended, seed: int) -> None:
+        self.count: Counter[str] = Counter()
+        self.open: Counter[str] = Counter()
+        self.uncommitted: Counter[str] = Counter()
+        self.looks = 0
+        self._tended = tended
+        self._chance = random.Random(seed)
+
+    def strike(self, role: str) -> None:
+        """Kill one worker of the role, and start another in its place at once."""
+        place = self._chance.choice(self._tended.of(role))
+        worker = self._tended.workers[place]
+        fleet = self._tended.fleet
+        hit, looks = caught_half_done(fleet, worker, role, self._chance)
+        worker.kill()
+        assert hit.waiting > 0
+        assert hit.open or hit.uncommitted
+        self.count[role] += 1
+        self.open[role] += bool(hit.open)
+        self.uncommitted[role] += hit.uncommitted > 0
+        self.looks += looks
+        self._tended.start(place)
+
+    def told(self) -> str:
+        each = [
+            f"{role} {n} (open transaction {self.open[role]}, stored only {self.uncommitted[role]})"
+            for role, n in self.count.items()
+        ]
+        return f"kills: {', '.join(each)}; moments looked at {self.looks}"
+
+
+def killed(fleet: Fleet, rounds: Sequence[Sequence[str]], seed: int, orders: int) -> Kills:
+    """Under load, strike these roles, round by round; then all must be as without."""
+    tended = Tended(fleet, *PLACES)
+    kills = Kills(tended, seed)
+    with Load(fleet.kafka.address, RATE, orders) as load:
+        for roles in rounds:
+            tended.moving()
+            for role in roles:
+                kills.strike(role)
+            tended.steady()
+        sent = load.stop()
+    assert tended.restarts == 0
+    numbers = check(fleet, sent)
+    print(f"\n{kills.told()}\n{numbers}")
+    return kills
+
+
+def test_one_kill_of_each_role(kafka: str, mongo_url: str, tmp_path: Path) -> None:
+    with Fleet(kafka, mongo_url, tmp_path, "orders") as fleet:
+        kills = killed(fleet, [["append", "snapshot", "relay"]], seed=1, orders=4_000)
+    assert kills.count == {"append": 1, "snapshot": 1, "relay": 1}
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("seed", [11, 12])
+def test_ten_kills_of_each_role(kafka: str, mongo_url: str, tmp_path: Path, seed: int) -> None:
+    chance = random.Random(seed)
+    rounds = [chance.sample([*SOURCES], len(SOURCES)) for _ in range(10)]
+    with Fleet(kafka, mongo_url, tmp_path, "orders") as fleet:
+        kills = killed(fleet, rounds, seed, orders=25_000)
+    assert all(kills.count[role] >= 10 for role in SOURCES)
