@@ -34,7 +34,8 @@ def role_app(
         settings.chunk_bytes,
         settings.kafka_session_timeout,
     )
-    return RoleApp(duty, source, metrics.of(duty.domain, duty.role), patience or Patience())
+    patience = patience or Patience(fenced=settings.kafka_session_timeout)
+    return RoleApp(duty, source, metrics.of(duty.domain, duty.role), patience)
 
 
 async def run_apps(apps: Sequence[RoleApp], stop: asyncio.Event) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import random
 import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -34,11 +35,13 @@ Fail = Callable[[int, Exception], None]
 
 @dataclass(frozen=True)
 class Patience:
-    """Times in seconds: for what is unavailable, for a chunk in hand, and between ticks."""
+    """Times in seconds: for what is unavailable, for a chunk in hand, between ticks, and after a
+    fence until the partition, if it is still assigned, is taken over afresh."""
 
     unavailable: float = 60.0
     in_hand: float = 10.0
     tick: float = 1.0
+    fenced: float = 10.0
     longest_pause: float = 5.0
 
 
@@ -74,6 +77,7 @@ class Owner:
         self._feed = feed
         self._meter = meter
         self._patience = patience
+        self._make = make
         self._role = make(partition, self._ack)
         self._queue: asyncio.Queue[Chunk] = asyncio.Queue(UNDER_WAY)
         self._session: int | None = None
@@ -118,16 +122,35 @@ class Owner:
     async def _run(self, fail: Fail) -> None:
         try:
             while not self._closing:
-                await self._retrying()(self._turn)
-        except Fenced as error:
-            self.fenced = True
-            self._meter.fenced()
-            logger.warning("partition %s is given up: %s", self.partition, error)
+                try:
+                    await self._retrying()(self._turn)
+                except Fenced as error:
+                    await self._give_up(error)
+                    await self._wait_for_another()
         except Exception as error:
             fail(self.partition, error)
         finally:
             self._leave()
             await self._guarded(self._role.close())
+
+    async def _give_up(self, error: Fenced) -> None:
+        self.fenced = True
+        self._meter.fenced()
+        logger.warning("partition %s is given up: %s", self.partition, error)
+        self._leave()
+        await self._guarded(self._role.close())
+
+    async def _wait_for_another(self) -> None:
+        """Being closed ends the wait: the partition has a new owner. Else a new role takes it over.
+
+        An old owner that had not heard of its end may have fenced its successor. It hears of it
+        within a session; the jitter keeps two from fencing each other by turns.
+        """
+        await asyncio.sleep(self._patience.fenced * random.uniform(1, 2))
+        logger.warning("partition %s is still ours: it will be taken over", self.partition)
+        self._role = self._make(self.partition, self._ack)
+        self._owing = False
+        self.fenced = False
 
     def _retrying(self) -> AsyncRetrying:
         return AsyncRetrying(

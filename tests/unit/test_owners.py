@@ -201,6 +201,38 @@ async def test_a_fenced_owner_closes_its_role_and_takes_no_more(bench: Bench) ->
     assert not bench.owners.all_open([0])
 
 
+async def test_a_fenced_owner_takes_over_afresh_what_stays_assigned() -> None:
+    bench = Bench(Patience(tick=0.01, fenced=0.02))
+    bench.errors = [Fenced("taken by one that had not heard of its end")]
+    await bench.opened()
+    bench.give(0, 2)
+    await bench.opened(2)
+    first, second = bench.roles
+    assert first.calls[-1] == "close"
+    assert first.seen == []
+    assert second.calls[0] == "open"
+    bench.give(0, 2, session=0)
+    bench.give(0, 3)
+    await until(lambda: bench.feed.ends == [3])
+    assert second.seen == [0, 1, 2]
+    assert bench.failures == []
+    await bench.owners.release()
+
+
+async def test_a_fenced_owner_that_is_closed_does_not_come_back() -> None:
+    bench = Bench(Patience(fenced=0.01))
+    bench.errors = [Fenced("taken")]
+    await bench.opened()
+    (owner,) = bench.owners
+    bench.give(0, 2)
+    await until(lambda: owner.fenced)
+    await bench.owners.release()
+    opened = len(bench.feed.sessions)
+    await asyncio.sleep(0.05)
+    assert len(bench.feed.sessions) == opened
+    assert bench.role.calls[-1] == "close"
+
+
 async def test_what_stays_unavailable_fails_with_its_last_error() -> None:
     bench = Bench(Patience(unavailable=0.1, tick=0.01, longest_pause=0.01))
     bench.errors = [Unavailable(f"out {turn}") for turn in range(10_000)]
