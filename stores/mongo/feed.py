@@ -61,9 +61,10 @@ class Feed:
 def _ranges(start: Point, limit: int) -> Iterator[tuple[Document, bool]]:
     """What lies behind a point, and whether that is enough where it holds anything.
 
-    Bounded first: some servers read a range whole, whatever the limit.
+    Bounded first: some servers read a range whole, whatever the limit. Its end is left out: some
+    lose what is equal to an upper bound that is not the index's last key.
     """
-    end = start.offset + limit
+    end = start.offset + 1 + limit
     yield {"offset": start.offset, "version": {"$gt": start.version}}, False
-    yield {"offset": {"$gt": start.offset, "$lte": end}}, True
-    yield {"offset": {"$gt": end}}, True
+    yield {"offset": {"$gt": start.offset, "$lt": end}}, True
+    yield {"offset": {"$gte": end}}, True

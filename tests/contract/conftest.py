@@ -1,0 +1,82 @@
+"""The stores that the contract suite runs over, and the servers behind them."""
+
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+from pymongo import MongoClient
+
+from stores.contracts import EventStore, Opened, SnapshotStore
+from stores.memory.events import MemoryEvents
+from stores.memory.snapshots import MemorySnapshots
+from stores.mongo import open_stores
+from tests.conftest import running
+from tests.contract.samples import DOMAIN, KEPT, PARTITIONS
+from tests.servers.install import Absent
+from tests.servers.server import Server
+
+IMPLEMENTATIONS = ("memory", "mongodb", "embedded")
+OpenStores = Callable[[], AbstractAsyncContextManager[Opened]]
+
+
+class EmbeddedMongoDB(Server):
+    """The server that `make run` uses."""
+
+    name = "embedded-mongodb"
+
+    def __init__(self) -> None:
+        if not find_spec("secantus"):
+            raise Absent("SecantusDB has no wheel for this platform")
+        super().__init__()
+
+    def command(self) -> Sequence[str | Path]:
+        program = Path(sys.executable).with_name("secantusd-py")
+        return program, "--port", str(self.port), "--storage-path", "data", "--cache-size", "128M"
+
+
+@pytest.fixture(scope="session")
+def embedded_mongo_url() -> Iterator[str]:
+    with running(EmbeddedMongoDB) as server:
+        yield f"mongodb://{server.address}/?directConnection=true"
+
+
+@pytest.fixture(params=IMPLEMENTATIONS)
+def opening(request: pytest.FixtureRequest, prefix: str) -> Iterator[OpenStores]:
+    """Opens the stores of one domain; what they hold stays until the test ends."""
+    if request.param == "memory":
+        kept = Opened(MemoryEvents(PARTITIONS, domain=DOMAIN), MemorySnapshots(KEPT))
+
+        @asynccontextmanager
+        async def opened() -> AsyncIterator[Opened]:
+            yield kept
+
+        yield opened
+        return
+    fixture = "mongo_url" if request.param == "mongodb" else "embedded_mongo_url"
+    url = request.getfixturevalue(fixture)
+
+    @asynccontextmanager
+    async def connected() -> AsyncIterator[Opened]:
+        async with open_stores(url, prefix, [DOMAIN], timeout=30, snapshots_kept=KEPT) as stores:
+            yield stores[DOMAIN]
+
+    yield connected
+    with MongoClient(url) as client:
+        client.drop_database(prefix)
+
+
+@pytest.fixture
+async def store(opening: OpenStores) -> AsyncIterator[EventStore]:
+    async with opening() as stores:
+        await stores.events.prepare()
+        yield stores.events
+
+
+@pytest.fixture
+async def snapshots(opening: OpenStores) -> AsyncIterator[SnapshotStore]:
+    async with opening() as stores:
+        await stores.snapshots.prepare()
+        yield stores.snapshots

@@ -1,0 +1,420 @@
+"""The contract of the event store, sentence by sentence, over every implementation."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from stores.contracts import EventStore, Head, Place, Write
+from stores.errors import Duplicate, Unavailable
+from tests.contract.conftest import OpenStores
+from tests.contract.samples import (
+    DOMAIN,
+    PAYLOADS,
+    TIME,
+    at,
+    event,
+    ids,
+    insert,
+    stream,
+)
+from topics.event import EventRecord, Position
+
+# prepare
+
+
+async def test_preparing_again_changes_nothing(store: EventStore) -> None:
+    await store.write(stream("a1", 2))
+    await store.prepare()
+    assert await ids(store.read("a1")) == ["a1-1", "a1-2"]
+
+
+# What is stored comes back
+
+
+@pytest.mark.parametrize("payload", PAYLOADS.values(), ids=PAYLOADS)
+async def test_a_payload_comes_back_as_it_was(store: EventStore, payload: dict[str, Any]) -> None:
+    written = event(position=at(0), data=payload)
+    await store.write([insert("a1", 1, at(0), data=payload)])
+    [found] = [e async for e in store.read("a1")]
+    assert found == written
+    assert _types(found.data) == _types(payload)
+
+
+async def test_every_field_comes_back(store: EventStore) -> None:
+    full = {
+        "schema_version": 7,
+        "prev": "e0",
+        "correlation_id": "c1",
+        "causation_id": "c2",
+        "actor": "somebody",
+        "traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+        "reply_to": "orders.replies",
+    }
+    wide = Position(0, 3, 2**40)
+    first = insert("a1", 1, wide, **full)
+    second = insert("a1", 2, at(2**40 + 1, 3), prev="")
+    third = insert("a1", 3, at(2**40 + 2, 3))
+    await store.write([first, second, third])
+    found = [e async for e in store.read("a1")]
+    assert found == [first.event, second.event, third.event]
+    assert found[0].time == TIME
+    assert found[0].time.utcoffset() == TIME.utcoffset()
+    assert [e.prev for e in found] == ["e0", "", None]
+
+
+# write
+
+
+async def test_writing_nothing_does_nothing(store: EventStore) -> None:
+    await store.write([])
+    await store.put([], 0)
+    assert await store.count() == 0
+
+
+CLASHES = {
+    "event id": insert("a2", 1, at(9), id="a1-2"),
+    "version": insert("a1", 2, at(9), id="other"),
+    "position": insert("a1", 3, at(1), id="other"),
+}
+
+
+@pytest.mark.parametrize(("condition", "clashing"), CLASHES.items(), ids=CLASHES)
+async def test_a_write_ends_at_the_first_clash(
+    store: EventStore, condition: str, clashing: Any
+) -> None:
+    taken = [*stream("a1", 2), insert("a9", 3, at(1), id="at the position")]
+    await store.write(taken)
+    before = [insert("b1", 1, at(20)), insert("b1", 2, at(21))]
+    with pytest.raises(Duplicate) as caught:
+        await store.write([*before, clashing, insert("b1", 3, at(22)), clashing])
+    error = caught.value
+    assert (error.index, error.condition) == (2, condition)
+    assert error.stream == f"{DOMAIN}/{clashing.event.aggregate_id}"
+    assert error.version == clashing.event.version
+    assert str(error) == f"{error.stream} version {error.version}: {condition} is taken"
+    assert await ids(store.read("b1")) == ["b1-1", "b1-2"]
+    assert await store.count() == len(taken) + len(before)
+
+
+async def test_the_index_counts_all_writes_in_order(store: EventStore) -> None:
+    await store.put([event("s1", 1), event("s1", 2)], 0)
+    writes: list[Write] = [
+        insert("a1", 1, at(0)),
+        Place(event("s1", 1), at(1)),
+        insert("a1", 2, at(2)),
+        Place(event("s1", 2), at(1)),
+        insert("a1", 2, at(3), id="again"),
+        Place(event("s1", 1), at(4)),
+    ]
+    with pytest.raises(Duplicate) as caught:
+        await store.write(writes)
+    assert (caught.value.index, caught.value.condition) == (4, "version")
+    assert (await store.heads(["s1"]))["s1"].placed == 2
+
+
+async def test_a_write_clashes_with_what_it_wrote_itself(store: EventStore) -> None:
+    with pytest.raises(Duplicate) as caught:
+        await store.write([insert("a1", 1, at(0)), insert("a1", 1, at(1), id="again")])
+    assert (caught.value.index, caught.value.condition) == (1, "version")
+    assert await ids(store.read("a1")) == ["a1-1"]
+
+
+async def test_a_place_gives_the_position(store: EventStore) -> None:
+    await store.put([event("s1", 1, actor="me", prev="")], 2)
+    await store.write([Place(event("s1", 1), at(7, 2))])
+    placed = event("s1", 1, at(7, 2), actor="me", prev="")
+    assert await store.find(["s1-1"]) == {"s1-1": placed}
+    assert await store.sweep(2, 10) == []
+    assert await store.unplaced(["s1"]) == []
+
+
+async def test_a_second_place_does_nothing(store: EventStore) -> None:
+    await store.put([event("s1", 1)], 0)
+    await store.write([Place(event("s1", 1), at(7))])
+    await store.write([Place(event("s1", 1), at(7)), Place(event("s1", 1), at(8))])
+    assert (await store.find(["s1-1"]))["s1-1"].position == str(at(7))
+    assert await store.placed_at([at(8)]) == []
+
+
+async def test_a_place_at_a_taken_position_clashes(store: EventStore) -> None:
+    await store.write([insert("a1", 1, at(7))])
+    await store.put([event("s1", 1)], 0)
+    with pytest.raises(Duplicate) as caught:
+        await store.write([insert("a1", 2, at(8)), Place(event("s1", 1), at(7))])
+    error = caught.value
+    assert (error.index, error.condition) == (1, "position")
+    assert (error.stream, error.version) == (f"{DOMAIN}/s1", 1)
+    assert (await store.heads(["s1"]))["s1"].placed == 0
+
+
+# put
+
+
+TAKEN = {
+    "event id": [event("s1", 3), event("s1", 4), event("s1", 5, id="s1-1")],
+    "version": [event("s1", 3), event("s1", 4), event("s1", 2, id="other")],
+}
+
+
+@pytest.mark.parametrize(("condition", "events"), TAKEN.items(), ids=TAKEN)
+async def test_a_put_stores_all_or_none(
+    store: EventStore, condition: str, events: Sequence[EventRecord]
+) -> None:
+    await store.put([event("s1", 1), event("s1", 2)], 1)
+    with pytest.raises(Duplicate) as caught:
+        await store.put(events, 1)
+    assert (caught.value.index, caught.value.condition) == (2, condition)
+    assert (caught.value.stream, caught.value.version) == (f"{DOMAIN}/s1", events[2].version)
+    assert await ids(store.read("s1")) == ["s1-1", "s1-2"]
+
+
+async def test_a_put_of_one_clashes_too(store: EventStore) -> None:
+    await store.put([event("s1", 1)], 1)
+    with pytest.raises(Duplicate) as caught:
+        await store.put([event("s1", 1, id="other")], 1)
+    assert (caught.value.index, caught.value.condition) == (0, "version")
+
+
+async def test_a_put_clashes_with_itself(store: EventStore) -> None:
+    with pytest.raises(Duplicate) as caught:
+        await store.put([event("s1", 1), event("s1", 1, id="other")], 1)
+    assert (caught.value.index, caught.value.condition) == (1, "version")
+    assert await store.count() == 0
+
+
+async def test_put_events_have_no_position(store: EventStore) -> None:
+    events = [event("s1", 1), event("s1", 2)]
+    await store.put(events, 1)
+    assert [e async for e in store.read("s1")] == events
+    assert await store.sweep(1, 10) == events
+
+
+# find
+
+
+async def test_find_answers_those_that_are_stored(store: EventStore) -> None:
+    await store.write(stream("a1", 3))
+    await store.put([event("s1", 1)], 0)
+    found = await store.find(["a1-1", "a1-3", "s1-1", "absent", "a1-1"])
+    assert found == {
+        "a1-1": event("a1", 1, at(0)),
+        "a1-3": event("a1", 3, at(2)),
+        "s1-1": event("s1", 1),
+    }
+    assert await store.find([]) == {}
+
+
+async def test_find_takes_many_ids(store: EventStore) -> None:
+    await store.write(stream("a1", 250))
+    found = await store.find([f"a1-{v}" for v in range(1, 400)])
+    assert sorted(e.version for e in found.values()) == list(range(1, 251))
+
+
+# heads
+
+
+async def test_heads_are_the_latest_events(store: EventStore) -> None:
+    await store.write([*stream("a1", 3), *stream("a2", 1, start=10)])
+    assert await store.heads(["a1", "a2", "absent"]) == {
+        "a1": Head(3, "a1-3", 3),
+        "a2": Head(1, "a2-1", 1),
+    }
+    assert await store.heads([]) == {}
+
+
+async def test_a_head_tells_the_highest_placed_version(store: EventStore) -> None:
+    await store.put([event("s1", v) for v in (1, 2, 3, 4)], 0)
+    await store.put([event("s2", v) for v in (1, 2)], 0)
+    assert await store.heads(["s1"]) == {"s1": Head(4, "s1-4", 0)}
+    await store.write([Place(event("s1", 1), at(0)), Place(event("s1", 2), at(0))])
+    await store.write([Place(event("s2", 1), at(1)), Place(event("s2", 2), at(1))])
+    assert await store.heads(["s1", "s2"]) == {
+        "s1": Head(4, "s1-4", 2),
+        "s2": Head(2, "s2-2", 2),
+    }
+
+
+async def test_heads_of_many_aggregates(store: EventStore) -> None:
+    names = [f"a{number}" for number in range(250)]
+    for number, name in enumerate(names):
+        await store.write(stream(name, 2, start=number * 2))
+    heads = await store.heads([*names, "absent"])
+    assert heads == {name: Head(2, f"{name}-2", 2) for name in names}
+
+
+# unplaced, placed_at, sweep
+
+
+async def test_unplaced_events_come_by_aggregate_and_version(store: EventStore) -> None:
+    await store.put([event("s2", 1), event("s2", 2)], 1)
+    await store.put([event("s1", 1), event("s1", 2), event("s1", 3)], 0)
+    await store.put([event("s3", 1)], 0)
+    await store.write([*stream("a1", 2), Place(event("s1", 1), at(5))])
+    found = await store.unplaced(["s2", "s1", "a1", "absent"])
+    assert [e.id for e in found] == ["s1-2", "s1-3", "s2-1", "s2-2"]
+    assert await store.unplaced([]) == []
+
+
+async def test_placed_at_answers_all_events_of_a_position(store: EventStore) -> None:
+    await store.put([event("s1", v) for v in (1, 2, 3)], 1)
+    await store.write(
+        [
+            *(Place(event("s1", v), at(12, 1)) for v in (1, 2, 3)),
+            insert("a1", 1, at(12, 0)),
+            insert("a1", 2, at(11, 0)),
+            insert("a1", 3, at(12, 0, epoch=1)),
+            insert("a2", 1, at(13, 1)),
+        ]
+    )
+    wanted = [at(12, 0, epoch=1), at(12, 1), at(11, 0), at(12, 0), at(99, 3), at(12, 1)]
+    found = await store.placed_at(wanted)
+    assert [e.id for e in found] == ["a1-2", "a1-1", "s1-1", "s1-2", "s1-3", "a1-3"]
+    assert await store.placed_at([]) == []
+
+
+async def test_a_sweep_answers_the_unplaced_of_one_partition(store: EventStore) -> None:
+    await store.put([event("s2", 1)], 1)
+    await store.put([event("s1", 1), event("s1", 2)], 1)
+    await store.put([event("s0", 1)], 2)
+    await store.write([insert("a1", 1, at(0, 1))])
+    assert [e.id for e in await store.sweep(1, 10)] == ["s1-1", "s1-2", "s2-1"]
+    assert [e.id for e in await store.sweep(1, 2)] == ["s1-1", "s1-2"]
+    assert await store.sweep(0, 10) == []
+
+
+# read
+
+
+async def test_read_takes_a_range(store: EventStore) -> None:
+    await store.write([*stream("a1", 9), *stream("a2", 2, start=20)])
+
+    async def versions(**arguments: Any) -> list[int]:
+        return [e.version async for e in store.read("a1", **arguments)]
+
+    assert await versions() == list(range(1, 10))
+    assert await versions(after=3) == [4, 5, 6, 7, 8, 9]
+    assert await versions(upto=2) == [1, 2]
+    assert await versions(after=3, upto=5) == [4, 5]
+    assert await versions(after=3, limit=2) == [4, 5]
+    assert await versions(after=9) == []
+    assert await versions(upto=0) == []
+    assert await versions(limit=0) == []
+    assert await ids(store.read("absent")) == []
+
+
+async def test_read_takes_types(store: EventStore) -> None:
+    kinds = ["placed", "paid", "packed", "paid", "shipped"]
+    await store.write([insert("a1", v, at(v), type=kind) for v, kind in enumerate(kinds, start=1)])
+    assert await ids(store.read("a1", types=["paid", "shipped"])) == ["a1-2", "a1-4", "a1-5"]
+    assert await ids(store.read("a1", after=2, types=["paid"], limit=1)) == ["a1-4"]
+    assert await ids(store.read("a1", types=["unknown"])) == []
+    assert await ids(store.read("a1", types=[])) == []
+
+
+async def test_a_long_stream_comes_whole_and_in_order(store: EventStore) -> None:
+    for start in range(0, 1200, 400):
+        versions = range(start + 1, start + 401)
+        await store.write([insert("a1", v, at(v)) for v in versions])
+    assert [e.version async for e in store.read("a1")] == list(range(1, 1201))
+
+
+async def test_a_read_can_be_left(store: EventStore) -> None:
+    await store.write(stream("a1", 5))
+    async for found in store.read("a1"):
+        assert found.version == 1
+        break
+    assert await store.count() == 5
+
+
+# count, epoch
+
+
+async def test_count_counts_all_events(store: EventStore) -> None:
+    await store.write(stream("a1", 3))
+    await store.put([event("s1", 1)], 0)
+    assert await store.count() == 4
+
+
+async def test_the_epoch_is_zero_until_raised(store: EventStore, opening: OpenStores) -> None:
+    assert await store.epoch() == 0
+    assert await store.raise_epoch() == 1
+    assert await store.raise_epoch() == 2
+    async with opening() as other:
+        assert await other.events.epoch() == 2
+
+
+async def test_placed_in_tells_partition_and_epoch(store: EventStore) -> None:
+    await store.put([event("s1", 1)], 3)
+    await store.write([insert("a1", 1, at(0, 1, epoch=1))])
+    assert await store.placed_in(1, 1)
+    assert not await store.placed_in(1, 0)
+    assert not await store.placed_in(0, 1)
+    assert not await store.placed_in(3, 0)
+
+
+# Several writers
+
+
+async def test_one_of_several_writers_gets_a_version(
+    store: EventStore, opening: OpenStores
+) -> None:
+    lost = set()
+
+    async def race(name: str) -> int:
+        won = 0
+        async with opening() as other:
+            for version in range(1, 21):
+                mine = insert("a1", version, at(version, ord(name) % 4), id=f"{name}-{version}")
+                try:
+                    await other.events.write([mine])
+                    won += 1
+                except Duplicate as error:
+                    lost.add(error.condition)
+        return won
+
+    wins = await asyncio.gather(*map(race, "abcd"))
+    assert sum(wins) == 20
+    assert lost == {"version"}
+    assert [e.version async for e in store.read("a1")] == list(range(1, 21))
+
+
+async def test_of_puts_that_overlap_each_is_whole_or_absent(
+    store: EventStore, opening: OpenStores
+) -> None:
+    async def race(name: str) -> None:
+        async with opening() as other:
+            put, tries = 0, 0
+            while put < 3 and tries < 200:
+                tries += 1
+                head = (await other.events.heads(["s1"])).get("s1", Head(0, "", 0)).version
+                batch = [event("s1", head + n, id=f"{name}-{put}-{n}") for n in (1, 2, 3)]
+                try:
+                    await other.events.put(batch, 0)
+                    put += 1
+                except (Duplicate, Unavailable):
+                    await asyncio.sleep(0)
+            assert put == 3
+
+    await asyncio.gather(*map(race, "abcd"))
+    found = [e async for e in store.read("s1")]
+    assert [e.version for e in found] == list(range(1, 37))
+    whole = [found[start : start + 3] for start in range(0, 36, 3)]
+    assert all([e.id[:-1] for e in three] == [three[0].id[:-1]] * 3 for three in whole)
+
+
+async def test_what_one_has_written_another_reads(store: EventStore, opening: OpenStores) -> None:
+    await store.write(stream("a1", 2))
+    async with opening() as other:
+        assert (await other.events.heads(["a1"]))["a1"].version == 2
+        assert await other.events.find(["a1-2"]) == {"a1-2": event("a1", 2, at(1))}
+
+
+def _types(value: Any) -> Any:
+    """The value's types, all the way down."""
+    if isinstance(value, dict):
+        return {key: _types(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_types(inner) for inner in value]
+    return type(value)
