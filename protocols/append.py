@@ -165,23 +165,30 @@ class Append:
     async def _look_up(
         self, items: Sequence[Item], found: dict[str, EventRecord]
     ) -> dict[str, EventRecord]:
-        """Those stored already among the items that may be repeats, in one query.
+        """Those stored already among the items, in one query; none is made for plain new events.
 
-        A repeat must not place the versions below its aggregate's head: they come later.
+        It is made for all or for none, and after the heads: another owner may be ahead of us, and
+        only what is absent then can be judged by the latest event that is there.
         """
         await self._load_heads(items)
+        if not self._has_suspects(items):
+            return {}
+        return await self._store.find([i.event.id for i in items if i.event.id not in found])
+
+    def _has_suspects(self, items: Sequence[Item]) -> bool:
+        """Whether an item is a synchronous put, may be a repeat, or may be superseded.
+
+        A repeat must not place the versions that wait below its aggregate's head: they come later.
+        """
         last: dict[str, str] = {}
-        suspects = []
         for _, event, _ in items:
             head = self._head(event.aggregate_id)
             expected = last.get(event.aggregate_id) or head.event_id
             astray = event.prev is not None and event.prev != expected
             if event.version or astray or head.placed < head.version:
-                suspects.append(event.id)
-            else:
-                last[event.aggregate_id] = event.id
-        fresh = [event_id for event_id in suspects if event_id not in found]
-        return await self._store.find(fresh) if fresh else {}
+                return True
+            last[event.aggregate_id] = event.id
+        return False
 
     async def _load_heads(self, items: Sequence[Item]) -> None:
         touched = {item.event.aggregate_id for item in items}

@@ -1,5 +1,6 @@
 """What append does to one chunk."""
 
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -216,6 +217,33 @@ async def test_what_another_owner_has_stored_is_what_the_next_event_follows(twin
     following = twins.event("4", prev="3")
     await take(append, await sent(twins, twins.event("2", prev=""), *others, following))
     assert [event.id for event in twins.seen(twins.topics.stored)] == ["1", "2", "3", "4"]
+    assert letters(twins) == []
+
+
+class Overtaken(MemoryEvents):
+    """Another owner stores the rest of the chunk between two of our readings."""
+
+    others: Sequence[EventRecord] = ()
+
+    async def find(self, event_ids: Any) -> dict[str, EventRecord]:
+        others, self.others = self.others, ()
+        await super().write([Insert(event) for event in others])
+        return await super().find(event_ids)
+
+
+async def test_nothing_is_superseded_by_what_another_owner_stored_meanwhile(twins: Twins) -> None:
+    twins.events = store = Overtaken()
+    first = twins.event("1", prev="")
+    await store.write([Insert(replace(first, version=1, position="0-0-0"))])
+    early, second = twins.event("3", prev=""), twins.event("2", prev="1")
+    third = replace(early, prev="2")
+    store.others = [
+        replace(second, version=2, position="0-0-2"),
+        replace(third, version=3, position="0-0-3"),
+    ]
+    append = await opened_at(twins, 0, marked=True)
+    await take(append, await sent(twins, first, early, second, third))
+    assert stored(twins) == [("a", "1", 1), ("a", "2", 2), ("a", "3", 3)]
     assert letters(twins) == []
 
 
