@@ -4,7 +4,8 @@ What a role has not committed yet is not judged: the committed offsets are read 
 only what they still keep is judged.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+import asyncio
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,6 +28,7 @@ from topics.names import Topics, group
 from topics.partitioner import partition_of
 
 PAGE = 500
+AT_ONCE = 4
 EMPTY = Bounds(0, 0)
 
 
@@ -60,6 +62,7 @@ class Auditor:
         self._report = AuditReport(domain.name)
         self._bounds: dict[str, dict[int, Bounds]] = {}
         self._routes: dict[str, Copies] = {}
+        self._slots = asyncio.Semaphore(AT_ONCE)
         self._epoch = 0
         self._seen = 0
 
@@ -73,16 +76,32 @@ class Auditor:
         for topic in (*topics[2:], *routes):
             await self._measure(topic)
         letters = await self._letters()
-        for topic in routes:
-            await self._read_route(topic)
-        for number, bounds in sorted(self._bounds[topics.events].items()):
+        await self._all(self._read_route(topic) for topic in routes)
+        parts = []
+        for number, bounds in self._bounds[topics.events].items():
             settled = Bounds(bounds.oldest, min(appended.get(number, 0), bounds.end))
-            await self._audit(number, settled, relayed.get(number, 0), letters)
+            parts.append(self._audit(number, settled, relayed.get(number, 0), letters))
+        await self._all(parts)
         if self._seen < stored:
             await self._check_unlisted()
+        self._report.violations.sort()
         self._report.stored = await events.count()
         self._report.snapshots = await self._stores.snapshots.count()
         return self._report
+
+    async def _all(self, parts: Iterable[Awaitable[None]]) -> None:
+        """All of them, some at once."""
+
+        async def bounded(part: Awaitable[None]) -> None:
+            async with self._slots:
+                await part
+
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                for part in parts:
+                    tasks.create_task(bounded(part))
+        except BaseExceptionGroup as group:
+            raise group.exceptions[0] from None
 
     async def _committed(self, role: str, topic: str) -> dict[int, int]:
         return await self._reader.committed(group(self._prefix, self._domain.name, role), topic)

@@ -13,7 +13,7 @@ from stores.kafka.failures import answering, shut
 from stores.kafka.transactional import TRANSACTION_SECONDS
 from topics.record import LogRecord
 
-POLL_MS = 100
+POLL_MS = 20
 
 
 class Reader:

@@ -6,7 +6,8 @@ import signal
 import subprocess
 import sys
 import uuid
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
@@ -14,6 +15,7 @@ from urllib.error import HTTPError
 from urllib.request import urlopen
 
 import pymongo
+from aiokafka import TopicPartition
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.acceptance.kafka_by_hand import KafkaByHand, wait_for
@@ -86,14 +88,16 @@ class Worker:
 class Fleet:
     """One domain on a Kafka and a MongoDB: topics and database of its own, removed at the end."""
 
-    def __init__(self, kafka: str, mongo_url: str, folder: Path, domain: str) -> None:
-        self.domain, self.folder = domain, folder
+    def __init__(
+        self, kafka: str, mongo_url: str, folder: Path, domain: str, partitions: int = 4
+    ) -> None:
+        self.domain, self.folder, self.mongo_url = domain, folder, mongo_url
         self.prefix = f"t{uuid.uuid4().hex[:12]}"
         self.kafka = KafkaByHand(kafka)
         self._mongo: pymongo.MongoClient[dict[str, Any]] = pymongo.MongoClient(mongo_url)
         self.events = self._mongo[self.prefix][f"{domain}.events"]
         self.snapshots = self._mongo[self.prefix][f"{domain}.snapshots"]
-        self.profiler = self._mongo[self.prefix]
+        self.database = self._mongo[self.prefix]
         self.workers: list[Worker] = []
         settings = {
             "KAFKA_BROKERS": kafka,
@@ -102,7 +106,7 @@ class Fleet:
             "MONGO_DATABASE": self.prefix,
             "GROUP_PREFIX": self.prefix,
             "DOMAINS": f"domains.{domain}",
-            "PARTITIONS": "4",
+            "PARTITIONS": str(partitions),
             "PORT": "0",
         }
         inherited = {k: v for k, v in os.environ.items() if not k.startswith("EVENTFLEET_")}
@@ -153,6 +157,27 @@ class Fleet:
         path.write_text(text, encoding="utf-8")
         return self.json("load", str(path), "--domain", self.domain, status=status)
 
+    def audit(self) -> tuple[str, Any]:
+        """What `audit` prints as text and as JSON; with status 1 just when it is not clean."""
+        commands = [[*COMMAND, "audit"], [*COMMAND, "audit", "--json"]]
+        started = [
+            subprocess.Popen(
+                command,
+                env=self.environment,
+                cwd=self.folder,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+            )
+            for command in commands
+        ]
+        text, line = (audit.communicate(timeout=LIMIT)[0] for audit in started)
+        statuses = [audit.returncode for audit in started]
+        assert statuses in ([0, 0], [1, 1]), text + line
+        report = json.loads(line)
+        assert report["clean"] == (statuses == [0, 0]) == (not report["violations"])
+        return text, report
+
     def start(self, *workers: str, **settings: str) -> list[Worker]:
         """Start workers, each of one or more roles divided by spaces, and wait until all work."""
         environment = self.environment | {f"EVENTFLEET_{k}": v for k, v in settings.items()}
@@ -179,6 +204,18 @@ class Fleet:
     def passed(self, kind: str) -> list[Any]:
         """The events in a topic of the domain, as JSON, in order."""
         return [json.loads(record.value) for record in self.kafka.records(self.topic(kind))]
+
+    def remake(self, topic: str, records: Sequence[Any]) -> None:
+        """Make a topic anew with these records, all of them passed by the roles that read it."""
+        partitions = int(self.environment["EVENTFLEET_PARTITIONS"])
+        self.kafka.delete([topic])
+        self.run("topics", "create")
+        self.kafka.produce(records)
+        ends = Counter(record.partition for record in records)
+        offsets = {TopicPartition(topic, p): ends[p] for p in range(partitions)}
+        for role, kind in SOURCES.items():
+            if self.topic(kind) == topic:
+                self.kafka.commit(self.group(role), offsets)
 
     @contextmanager
     def _telling(self) -> Iterator[None]:

@@ -3,15 +3,24 @@
 import asyncio
 import time
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.records_to_delete import RecordsToDelete
-from aiokafka.errors import TopicAlreadyExistsError, for_code
 
 PATIENCE = 90.0
 T = TypeVar("T")
+
+
+class Written(NamedTuple):
+    """A record to write; without a partition its key decides."""
+
+    topic: str
+    key: bytes
+    value: bytes
+    partition: int | None = None
+    headers: tuple[tuple[str, bytes], ...] = ()
 
 
 def wait_for(condition: Callable[[], T], what: str = "the condition") -> T:
@@ -47,7 +56,12 @@ class KafkaByHand:
 
     def commit(self, group: str, offsets: Mapping[TopicPartition, int]) -> None:
         """Set the offsets of a group that has no members."""
-        self._consumed(lambda consumer: consumer.commit(dict(offsets)), group_id=group)
+
+        async def commit(consumer: Any) -> None:
+            consumer.assign(list(offsets))
+            await consumer.commit(dict(offsets))
+
+        self._consumed(commit, group_id=group)
 
     def produce(self, records: Iterable[Any]) -> None:
         """Write records, as they were read, to the ends of their partitions."""
@@ -71,17 +85,6 @@ class KafkaByHand:
 
     def topics(self) -> set[str]:
         return set(self._administered(lambda admin: admin.list_topics()))
-
-    def create(self, topic: str, partitions: int) -> None:
-        new = [NewTopic(topic, partitions, 1)]
-
-        def created() -> bool:
-            answer = self._administered(lambda admin: admin.create_topics(new))
-            code = answer.topic_errors[0][1]
-            assert code in (0, TopicAlreadyExistsError.errno), for_code(code)
-            return not code
-
-        wait_for(created, f"a new {topic}")
 
     def delete(self, topics: Iterable[str]) -> None:
         if doomed := sorted(self.topics() & set(topics)):

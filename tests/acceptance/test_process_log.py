@@ -1,15 +1,19 @@
 """A real log through separate processes on Apache Kafka, counted and folded independently."""
 
+import asyncio
 import csv
 import gzip
 import json
 from collections import Counter, defaultdict
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
+from domains.process_log import process_log
+from service.queries import Querier
+from stores.mongo import open_stores
+from stores.system import SystemClock
 from tests.acceptance.fleet import ROOT, Fleet, Worker
 
 RECEIPT = ROOT.parent / "shared" / "data" / "receipt.csv.gz"
@@ -99,8 +103,29 @@ def folded(rows: list[dict[str, str]]) -> dict[str, Any]:
     for row in rows:
         activities[row[ACTIVITY]] = activities.get(row[ACTIVITY], 0) + 1
         attributes |= {k: v for k, v in row.items() if k not in (CASE, ACTIVITY, TIME) and v}
-    last = rows[-1][ACTIVITY]
-    return dict(events=len(rows), last=last, activities=activities, attributes=attributes)
+    about = {"events": len(rows), "last": rows[-1][ACTIVITY]}
+    return about | {"activities": activities, "attributes": attributes}
+
+
+async def latest_states(fleet: Fleet, cases: Cases) -> dict[str, Any]:
+    async with open_stores(
+        fleet.mongo_url, fleet.prefix, ["process_log"], timeout=30, snapshots_kept=3
+    ) as stores:
+        querier = Querier(process_log, stores["process_log"], SystemClock())
+        found = {case: await querier.latest(case) for case in cases}
+    return {case: state.data for case, state in found.items() if state}
+
+
+def test_each_final_state_is_the_fold_of_its_rows(loaded: Loaded, cases: Cases) -> None:
+    states = asyncio.run(latest_states(loaded.fleet, cases))
+    assert states == {case: folded(rows) for case, rows in cases.items()}
+
+
+def test_the_command_prints_that_state(loaded: Loaded, cases: Cases) -> None:
+    case = max(cases, key=lambda each: len(cases[each]))
+    printed = loaded.fleet.json("state", "process_log", case)
+    rows = cases[case]
+    assert printed == {"aggregate_id": case, "version": len(rows), "state": folded(rows)}
 
 
 @pytest.mark.parametrize("kind", ["stored", "activities"])
