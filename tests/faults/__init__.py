@@ -1,1 +1,1 @@
-"""Faults under load: every process and server is killed, frozen, stopped or cut off, and counted."""
+"""Faults under load: whatever is killed, frozen, stopped or cut off, the outcome is the same."""

@@ -29,11 +29,19 @@ class HalfDone:
         return self.waiting > 0 and (bool(self.open) or self.uncommitted > 0)
 
 
+def page(worker: Worker, path: str) -> tuple[int, str]:
+    """As the worker's own; 0 also for one that does not answer."""
+    try:
+        return worker.page(path)
+    except OSError:
+        return 0, ""
+
+
 def partitions(worker: Worker) -> frozenset[int]:
     """Those that the worker says it owns."""
     return frozenset(
         int(sample.labels["partition"])
-        for family in text_string_to_metric_families(worker.page("/metrics")[1])
+        for family in text_string_to_metric_families(page(worker, "/metrics")[1])
         for sample in family.samples
         if sample.name == "eventfleet_lag"
     )

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 from tests.acceptance.fleet import ROOT, SOURCES, Fleet, Worker
 from tests.acceptance.kafka_by_hand import wait_for
-from tests.faults.sight import HalfDone, half_done, partitions
+from tests.faults.sight import HalfDone, half_done, page, partitions
 
 LOOKS = 100
 PARTITIONS = 4
@@ -17,7 +17,7 @@ PARTITIONS = 4
 class Tended:
     """Workers in named places: `append-1`, `append-2`, `snapshot-1`, `relay-1`."""
 
-    def __init__(self, fleet: Fleet, *places: str, chunk_records: int = 20) -> None:
+    def __init__(self, fleet: Fleet, *places: str, chunk_records: int = 200) -> None:
         self.fleet = fleet
         self.restarts = 0
         self.workers: dict[str, Worker] = {}
@@ -60,7 +60,7 @@ class Tended:
 
     def _owned(self, role: str) -> bool:
         workers = [self.workers[place] for place in self.of(role)]
-        if not all(worker.page("/ready")[0] == 200 for worker in workers):
+        if not all(page(worker, "/ready")[0] == 200 for worker in workers):
             return False
         owned = [partition for worker in workers for partition in partitions(worker)]
         return sorted(owned) == list(range(PARTITIONS))

@@ -13,7 +13,7 @@ from tests.faults.tending import Tended, caught_half_done
 from tests.faults.truth import check
 
 PLACES = ("append-1", "append-2", "snapshot-1", "relay-1")
-RATE = 250
+RATE = 100
 
 
 class Kills:

@@ -2,11 +2,15 @@
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
-from tests.acceptance.fleet import Fleet
+from aiokafka import TopicPartition
+
+from tests.acceptance.fleet import SOURCES, Fleet
+from tests.acceptance.kafka_by_hand import wait_for
 from topics.event import EventRecord
 
 ENDS = {"Delivered", "Cancelled", "Returned"}
@@ -34,7 +38,7 @@ class Numbers:
 
 def check(fleet: Fleet, sent: Collection[EventRecord]) -> Numbers:
     """Everything is as without faults, once all roles have passed all that was sent."""
-    fleet.settle()
+    settle(fleet)
     wanted = _ids((event.aggregate_id, event.id) for event in sent)
     stored = list(fleet.events.find().sort([("aggregate_id", 1), ("version", 1)]))
     assert _ids((event["aggregate_id"], event["_id"]) for event in stored) == wanted
@@ -54,6 +58,20 @@ def check(fleet: Fleet, sent: Collection[EventRecord]) -> Numbers:
         assert _ids((event["subject"], event["id"]) for event in routed) == due
     assert _due_snapshots(sent) <= set(fleet.snapshots.distinct("aggregate_id"))
     return _audited(fleet, [len(sent), len(wanted), relayed, 0], duplicates)
+
+
+def settle(fleet: Fleet) -> None:
+    """Wait, as long as something moves, until every role has passed all that is in the log."""
+    for role, kind in SOURCES.items():
+        group, source = fleet.group(role), fleet.topic(kind)
+        while fleet.waiting(role, source):
+            at = fleet.kafka.offsets(group, source)
+            moves = partial(_moved, fleet, group, source, at)
+            wait_for(moves, f"{role} to go on from {at}")
+
+
+def _moved(fleet: Fleet, group: str, source: str, at: Mapping[TopicPartition, int]) -> bool:
+    return fleet.kafka.offsets(group, source) != at or not fleet.kafka.waiting(group, source)
 
 
 def _due_snapshots(sent: Collection[EventRecord]) -> set[str]:

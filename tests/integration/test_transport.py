@@ -260,6 +260,13 @@ async def test_aborted_and_control_records_are_passed_over(settings: Settings, s
     await assert_copied_once(settings.kafka_brokers, source)
 
 
+async def test_the_lag_of_a_partition_that_is_not_ours_is_none_and_no_error(
+    settings: Settings, source: str
+) -> None:
+    async with running(settings, source, copying(settings, source, Mood())) as app:
+        assert app.consumer.lag(PARTITIONS) == 0
+
+
 async def test_rebalances_under_load_lose_and_double_nothing(
     settings: Settings, source: str
 ) -> None:

@@ -182,9 +182,12 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         return True
 
     def end(self, tp: TP) -> int | None:
-        """The offset after the last committed record, as far as the client knows."""
+        """The offset after the last committed record, as far as the client knows.
+
+        Of a partition that was just revoked it knows nothing, and asserts that one does not ask.
+        """
         consumer, partition = self._consumer, TopicPartition(*tp)
-        with suppress(IllegalStateError, AttributeError):
+        with suppress(IllegalStateError, AttributeError, AssertionError):
             stable = consumer.last_stable_offset(partition)
             known = stable if stable is not None and stable >= 0 else consumer.highwater(partition)
             return int(known) if known is not None else None

@@ -1,0 +1,122 @@
+"""Partitions change hands under load: zombies, rivals, restarts, workers that come and go."""
+
+import random
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from aiokafka import AIOKafkaProducer
+
+from tests.acceptance.fleet import SOURCES, Fleet
+from tests.acceptance.kafka_by_hand import run, wait_for
+from tests.faults.load import Load
+from tests.faults.sight import partitions
+from tests.faults.tending import PARTITIONS, Tended, caught_half_done, thaw
+from tests.faults.truth import check
+
+PLACES = ("append-1", "append-2", "snapshot-1", "snapshot-2", "relay-1", "relay-2")
+RATE, ORDERS = 80, 15_000
+
+pytestmark = pytest.mark.faults
+
+
+@pytest.fixture
+def fleet(kafka: str, mongo_url: str, tmp_path: Path) -> Iterator[Fleet]:
+    with Fleet(kafka, mongo_url, tmp_path, "orders") as made:
+        yield made
+
+
+@contextmanager
+def loaded(fleet: Fleet, tended: Tended, what: str) -> Iterator[None]:
+    """Under load, whatever is done inside; then all must be as without, and no worker has ended."""
+    with Load(fleet.kafka.address, RATE, ORDERS) as load:
+        tended.moving()
+        yield
+        tended.steady()
+        tended.moving()
+        sent = load.stop()
+    numbers = check(fleet, sent)
+    assert tended.restarts == 0
+    fenced = sum(worker.metric("fenced_total") for worker in tended.workers.values())
+    print(f"\n{what}; fenced {fenced:g}\n{numbers}")
+
+
+@pytest.mark.parametrize("role", SOURCES)
+def test_a_zombie_that_wakes_in_the_middle_of_a_chunk(fleet: Fleet, role: str) -> None:
+    """Frozen until its successor works on its partitions, a worker goes on where it was."""
+    tended, chance = Tended(fleet, *PLACES), random.Random(role)
+    wakings = 3
+    with loaded(fleet, tended, f"zombies of {role}: {wakings}"):
+        for _ in range(wakings):
+            zombie, other = (tended.workers[place] for place in chance.sample(tended.of(role), 2))
+            caught_half_done(fleet, zombie, role, chance)
+            try:
+                wait_for(lambda w=other: len(partitions(w)) == PARTITIONS, "the successor")
+                wait_for(lambda w=other: w.ready(), "the successor to have opened all")
+                tended.moving([role])
+            finally:
+                thaw(zombie)
+            tended.steady()
+
+
+def fence(fleet: Fleet, role: str, partition: int) -> None:
+    """What an owner does that has not heard of its end and opens the partition once more."""
+    name = f"{fleet.group(role)}-{fleet.topic(SOURCES[role])}-{partition}"
+
+    async def rival() -> None:
+        address = fleet.kafka.address
+        async with AIOKafkaProducer(bootstrap_servers=address, transactional_id=name):
+            pass
+
+    run(rival())
+
+
+def test_owners_fenced_by_one_that_has_no_right_to(fleet: Fleet) -> None:
+    """No rebalance follows such a fence: the owner itself has to take its partition over again."""
+    tended = Tended(fleet, *PLACES)
+    fences = 0
+    with loaded(fleet, tended, "fences without a rebalance: 24"):
+        for _ in range(2):
+            for role in SOURCES:
+                for partition in range(PARTITIONS):
+                    fence(fleet, role, partition)
+                    fences += 1
+            wait_for(lambda n=fences: _fenced(tended) >= n, "every owner to be fenced")
+            tended.steady()
+
+
+def _fenced(tended: Tended) -> float:
+    return sum(worker.metric("fenced_total") for worker in tended.workers.values())
+
+
+def test_a_rolling_restart(fleet: Fleet) -> None:
+    """Each worker is asked to end (SIGTERM) and followed by another, one after the other."""
+    tended = Tended(fleet, *PLACES)
+    with loaded(fleet, tended, f"graceful restarts: {2 * len(PLACES)}"):
+        for place in PLACES * 2:
+            worker = tended.workers[place]
+            assert worker.stop() == 0, worker.said()
+            tended.start(place)
+            tended.steady()
+
+
+def test_workers_that_come_and_go(fleet: Fleet) -> None:
+    """A second worker of each role joins and leaves, by SIGTERM and by SIGKILL, again and again."""
+    tended = Tended(fleet, "append-1", "snapshot-1", "relay-1")
+    rounds = 6
+    with loaded(fleet, tended, f"guests of each role: {rounds}, every third killed"):
+        for number in range(rounds):
+            guests = [f"{role}-guest" for role in SOURCES]
+            for place in guests:
+                tended.start(place)
+            tended.steady()
+            time.sleep(0.3 * number)
+            for place in guests:
+                guest = tended.workers.pop(place)
+                if number % 3 == 2:
+                    guest.kill()
+                else:
+                    assert guest.stop() == 0, guest.said()
+            tended.moving()

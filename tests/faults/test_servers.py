@@ -1,0 +1,109 @@
+"""Servers that are killed (-9) and started again under load, or that refuse to write."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import pymongo
+import pytest
+
+from tests.acceptance.fleet import Fleet
+from tests.conftest import running
+from tests.faults.load import Load
+from tests.faults.tending import Tended
+from tests.faults.truth import check
+from tests.servers.kafka import Kafka
+from tests.servers.mongodb import MongoDB
+
+PLACES = ("append-1", "append-2", "snapshot-1", "relay-1")
+RATE, ORDERS = 80, 15_000
+
+pytestmark = pytest.mark.faults
+
+
+class Refusing(MongoDB):
+    """Takes orders to fail."""
+
+    def command(self) -> Sequence[str | Path]:
+        return (*super().command(), "--enable-test-commands")
+
+
+@pytest.fixture
+def own_kafka() -> Iterator[Kafka]:
+    with running(Kafka) as server:
+        assert isinstance(server, Kafka)
+        yield server
+
+
+@pytest.fixture
+def own_mongo() -> Iterator[Refusing]:
+    with running(Refusing) as server:
+        assert isinstance(server, Refusing)
+        yield server
+
+
+def survived(fleet: Fleet, what: str, harm: Callable[[], None], times: int) -> Tended:
+    """Under load, do this harm so many times; then all must be as without."""
+    tended = Tended(fleet, *PLACES)
+    with Load(fleet.kafka.address, RATE, ORDERS) as load:
+        for _ in range(times):
+            tended.moving()
+            harm()
+            tended.steady()
+        tended.moving()
+        sent = load.stop()
+    numbers = check(fleet, sent)
+    print(f"\n{what}: {times}; workers that ended: {tended.restarts}; resent: {load.repeats}")
+    print(numbers)
+    return tended
+
+
+def test_a_mongodb_that_is_killed(kafka: str, own_mongo: Refusing, tmp_path: Path) -> None:
+    def harm() -> None:
+        own_mongo.kill()
+        time.sleep(2)
+        own_mongo.start()
+
+    with Fleet(kafka, own_mongo.url, tmp_path, "orders") as fleet:
+        survived(fleet, "kills of MongoDB", harm, times=5)
+
+
+def test_a_kafka_that_is_killed(own_kafka: Kafka, mongo_url: str, tmp_path: Path) -> None:
+    def harm() -> None:
+        own_kafka.kill()
+        time.sleep(2)
+        own_kafka.start()
+
+    with Fleet(own_kafka.address, mongo_url, tmp_path, "orders") as fleet:
+        survived(fleet, "kills of Kafka", harm, times=3)
+
+
+@pytest.mark.parametrize(
+    ("fault", "more"),
+    [
+        pytest.param("connection cut", {"closeConnection": True}, id="connection cut"),
+        pytest.param("not primary", {"errorCode": 10107}, id="not primary"),
+        pytest.param(
+            "majority not reached",
+            {"writeConcernError": {"code": 64, "errmsg": "waiting for replication timed out"}},
+            id="majority not reached",
+        ),
+    ],
+)
+def test_writes_that_are_refused(
+    kafka: str, own_mongo: Refusing, tmp_path: Path, fault: str, more: dict[str, object]
+) -> None:
+    def harm() -> None:
+        data = {"failCommands": ["insert", "update", "bulkWrite"], **more}
+        client.admin.command("configureFailPoint", "failCommand", mode="alwaysOn", data=data)
+        time.sleep(3)
+        client.admin.command("configureFailPoint", "failCommand", mode="off")
+
+    with (
+        pymongo.MongoClient(own_mongo.url) as client,
+        Fleet(kafka, own_mongo.url, tmp_path, "orders") as fleet,
+    ):
+        tended = survived(fleet, f"times that writes were refused ({fault})", harm, times=4)
+        retries = sum(worker.metric("retries_total") for worker in tended.workers.values())
+    print(f"partitions opened again: {retries:g}")
+    assert retries > 0
