@@ -16,19 +16,16 @@ from urllib.request import urlopen
 
 import pymongo
 from aiokafka import TopicPartition
+from click.testing import CliRunner
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.acceptance.kafka_by_hand import KafkaByHand, wait_for
+from workers.cli import main
 
 ROOT = Path(__file__).parents[2]
 COMMAND = [sys.executable, "-m", "workers.cli"]
 LIMIT = 120.0
-KINDS = ("commands", "replies", "events", "stored", "snapshots", "dead-letters")
 SOURCES = {"append": "events", "snapshot": "stored", "relay": "stored"}
-ROUTES = {
-    "process_log": ["process_log.activities"],
-    "orders": ["shipping.requests", "finance.ledger"],
-}
 PAGE = "metrics, liveness and readiness: "
 
 
@@ -86,11 +83,15 @@ class Worker:
 
 
 class Fleet:
-    """One domain on a Kafka and a MongoDB: topics and database of its own, removed at the end."""
+    """One domain on a Kafka and a MongoDB: topics and database of its own, removed at the end.
+
+    The module that declares the domain may lie in the folder.
+    """
 
     def __init__(
-        self, kafka: str, mongo_url: str, folder: Path, domain: str, partitions: int = 4
+        self, kafka: str, mongo_url: str, folder: Path, module: str, partitions: int = 4
     ) -> None:
+        domain = module.rpartition(".")[2]
         self.domain, self.folder, self.mongo_url = domain, folder, mongo_url
         self.prefix = f"t{uuid.uuid4().hex[:12]}"
         self.kafka = KafkaByHand(kafka)
@@ -105,7 +106,7 @@ class Fleet:
             "MONGO_URL": mongo_url,
             "MONGO_DATABASE": self.prefix,
             "GROUP_PREFIX": self.prefix,
-            "DOMAINS": f"domains.{domain}",
+            "DOMAINS": module,
             "PARTITIONS": str(partitions),
             "PORT": "0",
         }
@@ -126,7 +127,7 @@ class Fleet:
         self._mongo.close()
 
     def _remove(self) -> None:
-        self.kafka.delete([*map(self.topic, KINDS), *ROUTES[self.domain]])
+        self.kafka.delete(t for t in self.kafka.topics() if t.startswith(f"{self.domain}."))
 
     def topic(self, kind: str) -> str:
         return f"{self.domain}.{kind}"
@@ -158,25 +159,17 @@ class Fleet:
         return self.json("load", str(path), "--domain", self.domain, status=status)
 
     def audit(self) -> tuple[str, Any]:
-        """What `audit` prints as text and as JSON; with status 1 just when it is not clean."""
-        commands = [[*COMMAND, "audit"], [*COMMAND, "audit", "--json"]]
-        started = [
-            subprocess.Popen(
-                command,
-                env=self.environment,
-                cwd=self.folder,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-            )
-            for command in commands
-        ]
-        text, line = (audit.communicate(timeout=LIMIT)[0] for audit in started)
-        statuses = [audit.returncode for audit in started]
-        assert statuses in ([0, 0], [1, 1]), text + line
-        report = json.loads(line)
+        """What `audit` prints as text and as JSON; with status 1 just when it is not clean.
+
+        The command runs in this process: its start would take as long as its work.
+        """
+        runner = CliRunner(env=self.environment)
+        done = [runner.invoke(main, ["audit", *options]) for options in ([], ["--json"])]
+        statuses = [each.exit_code for each in done]
+        assert statuses in ([0, 0], [1, 1]), [each.output for each in done]
+        report = json.loads(done[1].stdout)
         assert report["clean"] == (statuses == [0, 0]) == (not report["violations"])
-        return text, report
+        return done[0].stdout, report
 
     def start(self, *workers: str, **settings: str) -> list[Worker]:
         """Start workers, each of one or more roles divided by spaces, and wait until all work."""
@@ -204,6 +197,20 @@ class Fleet:
     def passed(self, kind: str) -> list[Any]:
         """The events in a topic of the domain, as JSON, in order."""
         return [json.loads(record.value) for record in self.kafka.records(self.topic(kind))]
+
+    @contextmanager
+    def profiled(self) -> Iterator[None]:
+        """The server notes every operation on the database, until the end."""
+        self.database.command({"profile": 2})
+        try:
+            yield
+        finally:
+            self.database.command({"profile": 0})
+
+    def queries(self, kind: str) -> list[dict[str, Any]]:
+        """The commands that were noted on a collection, in order."""
+        noted = self.database["system.profile"].find({"ns": f"{self.prefix}.{self.topic(kind)}"})
+        return [operation["command"] for operation in noted]
 
     def remake(self, topic: str, records: Sequence[Any]) -> None:
         """Make a topic anew with these records, all of them passed by the roles that read it."""

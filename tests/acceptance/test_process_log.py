@@ -38,7 +38,7 @@ def loaded(
     kafka: str, mongo_url: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Loaded]:
     folder = tmp_path_factory.mktemp("fleet")
-    with Fleet(kafka, mongo_url, folder, "process_log") as fleet:
+    with Fleet(kafka, mongo_url, folder, "domains.process_log") as fleet:
         workers = fleet.start("append", "append", "snapshot", "relay")
         report = fleet.json("load", str(RECEIPT), "--domain", "process_log")
         fleet.settle()

@@ -1,0 +1,181 @@
+"""Queries of events, snapshots and states, arrow by arrow: the real command, real servers."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.acceptance.fleet import Fleet
+
+HEADER = "case:concept:name,concept:name,time:timestamp,by\n"
+TYPES = ["open", "check", "check", "sign", "send", "file", "close"]
+CASE = "case-1"
+
+
+def rows(*numbers: int, case: str = CASE) -> str:
+    lines = [f"{case},{TYPES[n - 1]},2024-03-0{n}T10:00:00Z,person {n}\n" for n in numbers]
+    return HEADER + "".join(lines)
+
+
+def state(upto: int) -> dict[str, Any]:
+    """The state after so many events, counted here."""
+    types = TYPES[:upto]
+    return {
+        "events": upto,
+        "last": types[-1],
+        "activities": {name: types.count(name) for name in dict.fromkeys(types)},
+        "attributes": {"by": f"person {upto}"},
+    }
+
+
+@pytest.fixture(scope="module")
+def fleet(kafka: str, mongo_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+    """Seven events of a case, its snapshot at the fifth; then the workers have ended."""
+    folder = tmp_path_factory.mktemp("fleet")
+    with Fleet(kafka, mongo_url, folder, "domains.process_log", partitions=2) as fleet:
+        (worker,) = fleet.start("append snapshot relay")
+        for some in (rows(1, 2, 3, 4, 5), rows(6, 7), rows(1, 2, case="case-2")):
+            fleet.load(some)
+            fleet.settle()
+        assert worker.stop() == 0
+        assert [s["version"] for s in snapshots(fleet, CASE)] == [5]
+        yield fleet
+
+
+@pytest.fixture
+def restored(fleet: Fleet) -> Iterator[Fleet]:
+    """The fleet, with its snapshots put back afterwards."""
+    before = list(fleet.snapshots.find())
+    yield fleet
+    fleet.snapshots.delete_many({})
+    fleet.snapshots.insert_many(before)
+
+
+def snapshots(fleet: Fleet, case: str) -> list[dict[str, Any]]:
+    return list(fleet.snapshots.find({"aggregate_id": case}).sort("version", 1))
+
+
+def events(fleet: Fleet, *options: str) -> list[dict[str, Any]]:
+    printed = fleet.run("events", "process_log", CASE, "--json", *options)
+    return [json.loads(line) for line in printed.splitlines()]
+
+
+def latest(fleet: Fleet, *options: str) -> Any:
+    return fleet.json("state", "process_log", CASE, *options)
+
+
+# Get events
+
+
+def test_provider_gets_events_from_service(fleet: Fleet) -> None:
+    found = events(fleet)
+    assert [event["version"] for event in found] == [1, 2, 3, 4, 5, 6, 7]
+    assert [event["type"] for event in found] == TYPES
+    assert [event["data"] for event in found] == [{"by": f"person {n}"} for n in range(1, 8)]
+    assert [event["type"] for event in events(fleet, "--after", "2", "--limit", "2")] == TYPES[2:4]
+    assert [event["version"] for event in events(fleet, "--type", "check")] == [2, 3]
+
+
+def test_service_queries_event_storage(fleet: Fleet) -> None:
+    """What is in the storage is the answer: an event put away there is not told."""
+    last = fleet.events.find_one_and_delete({"aggregate_id": CASE, "version": 7})
+    assert last
+    try:
+        assert [event["type"] for event in events(fleet)] == TYPES[:6]
+    finally:
+        fleet.events.insert_one(last)
+
+
+def test_event_storage_answers_with_events(fleet: Fleet) -> None:
+    stored = fleet.events.find({"aggregate_id": CASE}).sort("version", 1)
+    assert [event["id"] for event in events(fleet)] == [event["_id"] for event in stored]
+
+
+# Get snapshot
+
+
+def test_provider_gets_snapshot_from_service(fleet: Fleet) -> None:
+    found = fleet.json("snapshot", "process_log", CASE)
+    assert (found["aggregate_id"], found["version"], found["state"]) == (CASE, 5, state(5))
+
+
+def test_service_queries_snapshot_storage(restored: Fleet) -> None:
+    """The snapshot is read, not made: without one the answer is that there is none."""
+    restored.snapshots.delete_many({"aggregate_id": CASE})
+    restored.run("snapshot", "process_log", CASE, status=1)
+    assert snapshots(restored, CASE) == []
+
+
+def test_snapshot_storage_answers_with_snapshot(restored: Fleet) -> None:
+    mark = {"$set": {"state.last": "as the storage has it"}}
+    restored.snapshots.update_one({"aggregate_id": CASE}, mark)
+    found = restored.json("snapshot", "process_log", CASE)
+    assert found["state"] == state(5) | {"last": "as the storage has it"}
+
+
+# Get latest state
+
+
+def test_provider_gets_latest_state_from_service(restored: Fleet) -> None:
+    assert latest(restored) == {"aggregate_id": CASE, "version": 7, "state": state(7)}
+
+
+def test_service_queries_snapshot_storage_for_the_latest_state(restored: Fleet) -> None:
+    """With the first events put away, only the snapshot tells of them."""
+    gone = {"aggregate_id": CASE, "version": {"$lte": 5}}
+    removed = list(restored.events.find(gone))
+    restored.events.delete_many(gone)
+    try:
+        assert latest(restored)["state"] == state(7)
+    finally:
+        restored.events.insert_many(removed)
+
+
+def test_snapshot_storage_answers_with_the_snapshot_to_replay_from(restored: Fleet) -> None:
+    restored.snapshots.update_one({"aggregate_id": CASE}, {"$set": {"state.events": 105}})
+    assert latest(restored)["state"] == state(7) | {"events": 107}
+
+
+def test_service_gets_events_after_snapshot(restored: Fleet) -> None:
+    with restored.profiled():
+        latest(restored)
+    asked = [query["filter"] for query in restored.queries("events") if "filter" in query]
+    assert asked == [{"aggregate_id": CASE, "version": {"$gt": 5}}]
+
+
+def test_event_storage_answers_with_the_events_after_the_snapshot(restored: Fleet) -> None:
+    mark = {"$set": {"data.by": "as the storage has it"}}
+    restored.events.update_one({"aggregate_id": CASE, "version": 7}, mark)
+    try:
+        assert latest(restored)["state"]["attributes"] == {"by": "as the storage has it"}
+    finally:
+        back = {"$set": {"data.by": "person 7"}}
+        restored.events.update_one({"aggregate_id": CASE, "version": 7}, back)
+
+
+@pytest.mark.parametrize("version", [1, 4, 5, 6, 7])
+def test_service_replays_events(fleet: Fleet, version: int) -> None:
+    found = latest(fleet, "--version", str(version))
+    assert found == {"aggregate_id": CASE, "version": version, "state": state(version)}
+
+
+# When snapshots are saved
+
+
+def test_a_query_of_the_latest_state_saves_a_snapshot(restored: Fleet) -> None:
+    latest(restored)
+    assert [each["version"] for each in snapshots(restored, CASE)] == [5, 7]
+    assert snapshots(restored, CASE)[-1]["state"] == state(7)
+    latest(restored)
+    assert [each["version"] for each in snapshots(restored, CASE)] == [5, 7]
+
+
+def test_a_query_of_an_earlier_state_saves_none(restored: Fleet) -> None:
+    latest(restored, "--version", "6")
+    assert [each["version"] for each in snapshots(restored, CASE)] == [5]
+
+
+def test_by_rule_there_is_a_snapshot_only_where_it_is_due(fleet: Fleet) -> None:
+    assert [each["version"] for each in snapshots(fleet, CASE)] == [5]
+    assert snapshots(fleet, "case-2") == []
