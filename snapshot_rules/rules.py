@@ -110,7 +110,9 @@ def after(*, days: float = 0, hours: float = 0, minutes: float = 0, seconds: flo
 
 
 @dataclass(frozen=True)
-class Either(Rule):
+class Pair(Rule):
+    """Two rules, combined."""
+
     left: Rule
     right: Rule
 
@@ -122,23 +124,15 @@ class Either(Rule):
     def types(self) -> frozenset[str]:  # type: ignore[override]
         return self.left.types | self.right.types
 
+
+@dataclass(frozen=True)
+class Either(Pair):
     def holds(self, since: Since) -> bool:
         return self.left.holds(since) or self.right.holds(since)
 
 
 @dataclass(frozen=True)
-class Both(Rule):
-    left: Rule
-    right: Rule
-
-    @property
-    def timed(self) -> bool:  # type: ignore[override]
-        return self.left.timed or self.right.timed
-
-    @property
-    def types(self) -> frozenset[str]:  # type: ignore[override]
-        return self.left.types | self.right.types
-
+class Both(Pair):
     def holds(self, since: Since) -> bool:
         return self.left.holds(since) and self.right.holds(since)
 
