@@ -1,5 +1,6 @@
 """The driver's client: the only import of motor. The URL brings addresses, credentials and TLS."""
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC
@@ -62,9 +63,12 @@ def connected(url: str, timeout: float) -> Iterator[Client]:
 
 @contextmanager
 def _refusing_the_url() -> Iterator[None]:
+    """The driver only warns of an option that it can't read, and would go on without it."""
     try:
-        yield
-    except (TypeError, ValueError) as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", UserWarning)
+            yield
+    except (OSError, TypeError, UserWarning, ValueError) as error:
         raise Misconfigured(f"MongoDB's URL can't be used: {error}") from None
 
 

@@ -4,12 +4,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from bson.son import SON
 from pymongo.errors import OperationFailure
 
 from stores.errors import Misconfigured
 from stores.mongo.client import Collection, full_name
 
-IN_THE_WAY = {85: "another index has its keys", 86: "another index has its name"}
+IN_THE_WAY = {85: "another index has these keys", 86: "another index has this name"}
 DUPLICATE_KEY = 11000
 NO_OPTION = {"v", "ns", "name", "key", "background"}
 
@@ -66,7 +67,7 @@ async def prepare(collection: Collection, indexes: Sequence[Index]) -> None:
 
 
 async def _reported(collection: Collection) -> dict[str, Mapping[str, Any]]:
-    return {index["name"]: index async for index in collection.list_indexes()}
+    return {index["name"]: SON(index).to_dict() async for index in collection.list_indexes()}
 
 
 async def _make(collection: Collection, index: Index) -> None:
@@ -85,9 +86,9 @@ async def _make(collection: Collection, index: Index) -> None:
 
 def _verify(where: str, index: Index, reported: Mapping[str, Any] | None) -> None:
     if reported is None:
-        raise _unfit(where, index, "is missing though it was made")
+        raise _unfit(where, index, "it is missing though it was made")
     if index.differs(reported):
-        raise _unfit(where, index, f"is another: {_described(reported)}")
+        raise _unfit(where, index, f"it is {_described(reported)}")
 
 
 def _described(reported: Mapping[str, Any]) -> str:
@@ -97,6 +98,6 @@ def _described(reported: Mapping[str, Any]) -> str:
 
 def _unfit(where: str, index: Index, what: str) -> Misconfigured:
     return Misconfigured(
-        f"{where}: index {index.name!r} {what}. It must be {index}. Nothing was changed: stop the"
-        " workers, remove what is in the way, and start again; the start makes the index"
+        f"{where}: index {index.name!r} must be {index}, but {what}. Nothing was changed:"
+        " stop the workers, remove what is in the way, and start again; the start makes the index"
     )

@@ -64,7 +64,7 @@ class MongoSnapshots:
     async def count(self) -> int:
         pipeline: list[Document] = [{"$group": {"_id": "$aggregate_id"}}, {"$count": "aggregates"}]
         with operation(self._snapshots):
-            counted = await self._snapshots.aggregate(pipeline, hint=SNAPSHOTS.name).to_list(1)
+            counted = await self._snapshots.aggregate(pipeline).to_list(1)
         return counted[0]["aggregates"] if counted else 0
 
     async def _insert_absent(self, documents: list[Document]) -> None:

@@ -1,0 +1,92 @@
+"""Where a scheduler may end a caller of the stores in memory, and what is done by then."""
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from stores.contracts import Place, Snapshot
+from stores.memory.events import MemoryEvents
+from stores.memory.snapshots import MemorySnapshots
+from tests.contract.samples import TIME, at, event, ids, insert, stream
+
+
+class Crash(BaseException):
+    """The caller is gone."""
+
+
+class Ending:
+    """A checkpoint that lets `steps` pass and ends the caller at the next."""
+
+    def __init__(self) -> None:
+        self.steps = 1_000_000
+
+    async def __call__(self) -> None:
+        self.steps -= 1
+        if self.steps < 0:
+            raise Crash
+
+
+async def crashed_at(ending: Ending, steps: int, call: Callable[[], Awaitable[Any]]) -> None:
+    ending.steps = steps
+    with pytest.raises(Crash):
+        await call()
+    ending.steps = 1_000_000
+
+
+@pytest.mark.parametrize("steps", range(4))
+async def test_a_write_may_end_before_each_of_its_parts_and_unanswered(steps: int) -> None:
+    ending = Ending()
+    store = MemoryEvents(1, ending)
+    await store.put([event("s1", 1)], 0)
+    writes = [insert("a1", 1, at(0)), Place(event("s1", 1), at(1)), insert("a1", 2, at(2))]
+    await crashed_at(ending, steps, lambda: store.write(writes))
+    done = ["a1-1"][:steps] + ["a1-2"][: max(0, steps - 2)]
+    assert await ids(store.read("a1")) == done
+    assert (await store.heads(["s1"]))["s1"].placed == (steps >= 2)
+
+
+@pytest.mark.parametrize(("steps", "stored"), [(0, 0), (1, 3)])
+async def test_a_put_may_end_before_or_after_it_but_never_within(steps: int, stored: int) -> None:
+    ending = Ending()
+    store = MemoryEvents(1, ending)
+    events = [event("s1", v) for v in (1, 2, 3)]
+    await crashed_at(ending, steps, lambda: store.put(events, 0))
+    assert await store.count() == stored
+
+
+@pytest.mark.parametrize("steps", range(3))
+async def test_a_save_may_end_between_snapshots_and_unanswered(steps: int) -> None:
+    ending = Ending()
+    store = MemorySnapshots(3, ending)
+    snapshots = [Snapshot(f"a{n}", 1, {}, 1, TIME) for n in (1, 2)]
+    await crashed_at(ending, steps, lambda: store.save(snapshots))
+    assert await store.count() == steps
+
+
+READS: dict[str, Callable[[MemoryEvents], Awaitable[Any]]] = {
+    "prepare": lambda s: s.prepare(),
+    "find": lambda s: s.find(["a1-1"]),
+    "heads": lambda s: s.heads(["a1"]),
+    "unplaced": lambda s: s.unplaced(["a1"]),
+    "placed_at": lambda s: s.placed_at([at(0)]),
+    "sweep": lambda s: s.sweep(0, 9),
+    "read": lambda s: ids(s.read("a1")),
+    "feed": lambda s: s.feed("", 9),
+    "aggregates": lambda s: s.aggregates("", 9),
+    "count": lambda s: s.count(),
+    "epoch": lambda s: s.epoch(),
+    "raise_epoch": lambda s: s.raise_epoch(),
+    "placed_in": lambda s: s.placed_in(0, 0),
+}
+
+
+@pytest.mark.parametrize("operation", READS.values(), ids=READS)
+async def test_every_operation_starts_with_a_checkpoint(
+    operation: Callable[[MemoryEvents], Awaitable[Any]],
+) -> None:
+    ending = Ending()
+    store = MemoryEvents(1, ending)
+    await store.write(stream("a1", 2))
+    await crashed_at(ending, 0, lambda: operation(store))
+    assert await store.epoch() == 0

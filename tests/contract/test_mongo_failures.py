@@ -1,0 +1,283 @@
+"""What the stores say when MongoDB fails: by its own fail points, stopped, killed, locked."""
+
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pymongo import MongoClient
+
+from stores.contracts import Opened, Place, Snapshot
+from stores.errors import Misconfigured, StoreError, Unavailable
+from stores.mongo import open_stores
+from stores.mongo.errors import Refused
+from tests.conftest import running
+from tests.contract.samples import DOMAIN, KEPT, TIME, at, event, ids, insert, stream
+from tests.servers.mongodb import MongoDB
+from tests.servers.server import free_port
+
+PATIENT = 20.0
+HASTY = 0.4
+SLACK = 10.0
+
+
+class FailingMongoDB(MongoDB):
+    """Takes `configureFailPoint`."""
+
+    def command(self) -> Sequence[str | Path]:
+        return *super().command(), "--enable-test-commands"
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[MongoDB]:
+    with running(FailingMongoDB) as started:
+        assert isinstance(started, MongoDB)
+        yield started
+
+
+@asynccontextmanager
+async def opened(url: str, database: str, timeout: float = HASTY) -> AsyncIterator[Opened]:
+    async with open_stores(url, database, [DOMAIN], timeout=timeout, snapshots_kept=KEPT) as stores:
+        yield stores[DOMAIN]
+
+
+@pytest.fixture
+async def stores(server: MongoDB, prefix: str) -> AsyncIterator[Opened]:
+    """With a few events; they wait long for the server."""
+    async with opened(server.url, prefix, PATIENT) as stores:
+        await stores.events.prepare()
+        await stores.snapshots.prepare()
+        await stores.events.write(stream("a1", 3))
+        await stores.events.put([event("s1", 1)], 0)
+        yield stores
+
+
+@pytest.fixture
+async def hasty(server: MongoDB, prefix: str, stores: Opened) -> AsyncIterator[Opened]:
+    """The same stores for one who does not wait long."""
+    async with opened(server.url, prefix) as stores:
+        yield stores
+
+
+@contextmanager
+def failing(server: MongoDB, commands: list[str], mode: Any = "alwaysOn", **data: Any) -> Any:
+    """The server fails these commands of the stores' connections."""
+    point = {"configureFailPoint": "failCommand"}
+    scoped = {"failCommands": commands, "appName": "eventfleet", **data}
+    with MongoClient[dict[str, Any]](server.url) as client:
+        client.admin.command({**point, "mode": mode, "data": scoped})
+        try:
+            yield
+        finally:
+            client.admin.command({**point, "mode": "off"})
+
+
+async def drained(stores: Opened) -> list[str]:
+    return await ids(stores.events.read("a1"))
+
+
+OPERATIONS: dict[str, Callable[[Opened], Awaitable[Any]]] = {
+    "prepare": lambda s: s.events.prepare(),
+    "insert": lambda s: s.events.write([insert("b1", 1, at(90))]),
+    "place": lambda s: s.events.write([Place(event("s1", 1), at(91))]),
+    "put one": lambda s: s.events.put([event("s2", 1)], 0),
+    "put several": lambda s: s.events.put([event("s3", 1), event("s3", 2)], 0),
+    "find": lambda s: s.events.find(["a1-1"]),
+    "heads": lambda s: s.events.heads(["a1"]),
+    "unplaced": lambda s: s.events.unplaced(["s1"]),
+    "placed_at": lambda s: s.events.placed_at([at(0)]),
+    "sweep": lambda s: s.events.sweep(0, 9),
+    "read": drained,
+    "feed": lambda s: s.events.feed("", 9),
+    "aggregates": lambda s: s.events.aggregates("", 9),
+    "count": lambda s: s.events.count(),
+    "epoch": lambda s: s.events.epoch(),
+    "raise_epoch": lambda s: s.events.raise_epoch(),
+    "placed_in": lambda s: s.events.placed_in(0, 0),
+    "prepare snapshots": lambda s: s.snapshots.prepare(),
+    "save": lambda s: s.snapshots.save([Snapshot("a1", 1, {}, 1, TIME)]),
+    "latest": lambda s: s.snapshots.latest(["a1"], 1),
+    "at": lambda s: s.snapshots.at("a1", 1, 1),
+    "count snapshots": lambda s: s.snapshots.count(),
+}
+COMMANDS = [
+    *("insert", "update", "delete", "find", "getMore", "aggregate", "findAndModify"),
+    *("createIndexes", "listIndexes", "commitTransaction"),
+]
+WRITES = {name: OPERATIONS[name] for name in ("insert", "put one", "put several", "save")}
+
+
+async def refused(awaitable: Awaitable[Any], kind: type[StoreError]) -> str:
+    """The message; nothing of the driver is chained to the error."""
+    with pytest.raises(StoreError) as caught:
+        await awaitable
+    assert type(caught.value) is kind, caught.value
+    assert caught.value.__cause__ is None
+    assert caught.value.__suppress_context__
+    assert "Topology" not in str(caught.value)
+    return str(caught.value)
+
+
+# Every operation
+
+
+@pytest.mark.parametrize("operation", OPERATIONS.values(), ids=OPERATIONS)
+async def test_a_server_that_is_no_primary_is_unavailable(
+    server: MongoDB, hasty: Opened, operation: Callable[[Opened], Awaitable[Any]]
+) -> None:
+    with failing(server, COMMANDS, errorCode=10107):
+        await refused(operation(hasty), Unavailable)
+
+
+@pytest.mark.parametrize("operation", OPERATIONS.values(), ids=OPERATIONS)
+async def test_a_right_that_is_missing_is_for_the_operator(
+    server: MongoDB, hasty: Opened, prefix: str, operation: Callable[[Opened], Awaitable[Any]]
+) -> None:
+    with failing(server, COMMANDS, errorCode=13):
+        assert prefix in await refused(operation(hasty), Misconfigured)
+
+
+@pytest.mark.parametrize("operation", OPERATIONS.values(), ids=OPERATIONS)
+async def test_an_absent_server_is_unavailable_in_time(
+    operation: Callable[[Opened], Awaitable[Any]],
+) -> None:
+    url = f"mongodb://somebody:secret@127.0.0.1:{free_port()}/?directConnection=true"
+    async with opened(url, "absent") as stores:
+        started = time.monotonic()
+        message = await refused(operation(stores), Unavailable)
+    assert time.monotonic() - started < HASTY + SLACK
+    assert "127.0.0.1" in message
+    assert "secret" not in message
+
+
+# Writes
+
+
+@pytest.mark.parametrize("operation", WRITES.values(), ids=WRITES)
+async def test_a_connection_lost_again_and_again_is_unavailable(
+    server: MongoDB, stores: Opened, hasty: Opened, operation: Callable[[Opened], Awaitable[Any]]
+) -> None:
+    with failing(server, ["insert"], closeConnection=True):
+        await refused(operation(hasty), Unavailable)
+    await operation(stores)
+
+
+@pytest.mark.parametrize("operation", WRITES.values(), ids=WRITES)
+async def test_a_write_that_no_majority_has_is_unavailable(
+    server: MongoDB, hasty: Opened, operation: Callable[[Opened], Awaitable[Any]]
+) -> None:
+    unsure = {"code": 64, "errmsg": "waiting for replication timed out"}
+    with failing(server, ["insert", "commitTransaction"], writeConcernError=unsure):
+        await refused(operation(hasty), Unavailable)
+
+
+@pytest.mark.parametrize("operation", WRITES.values(), ids=WRITES)
+async def test_a_server_that_hangs_is_unavailable_in_time(
+    server: MongoDB, hasty: Opened, operation: Callable[[Opened], Awaitable[Any]]
+) -> None:
+    hanging = {"blockConnection": True, "blockTimeMS": int(HASTY * 2000)}
+    started = time.monotonic()
+    with failing(server, ["insert"], **hanging):
+        await refused(operation(hasty), Unavailable)
+    assert time.monotonic() - started < HASTY + SLACK
+
+
+async def test_a_put_whose_commit_fails_leaves_all_or_none(
+    server: MongoDB, stores: Opened, hasty: Opened
+) -> None:
+    with failing(server, ["commitTransaction"], closeConnection=True):
+        await refused(hasty.events.put([event("s3", 1), event("s3", 2)], 0), Unavailable)
+    assert await ids(stores.events.read("s3")) in ([], ["s3-1", "s3-2"])
+
+
+async def test_a_transaction_that_gives_way_is_done_again(server: MongoDB, stores: Opened) -> None:
+    labels = {"errorCode": 112, "errorLabels": ["TransientTransactionError"]}
+    with failing(server, ["insert"], mode={"times": 2}, **labels):
+        await stores.events.put([event("s3", 1), event("s3", 2)], 0)
+    assert await ids(stores.events.read("s3")) == ["s3-1", "s3-2"]
+
+
+async def test_a_failure_in_the_midst_of_a_read_is_unavailable(
+    server: MongoDB, stores: Opened, hasty: Opened
+) -> None:
+    await stores.events.write([insert("long", v, at(v, 1)) for v in range(1, 1201)])
+    with failing(server, ["getMore"], errorCode=10107):
+        await refused(ids(hasty.events.read("long")), Unavailable)
+
+
+async def test_what_can_never_be_stored_is_refused(stores: Opened) -> None:
+    beyond = insert("b1", 1, at(90), data={"n": 2**63})
+    await refused(stores.events.write([beyond]), Refused)
+    huge = Snapshot("b1", 1, {"text": "x" * 17_000_000}, 1, TIME)
+    await refused(stores.snapshots.save([huge]), Refused)
+    assert await stores.events.count() == 4
+    assert await stores.snapshots.count() == 0
+
+
+# The server's life
+
+
+async def test_what_was_acknowledged_survives_a_kill(prefix: str) -> None:
+    with running(MongoDB) as server:
+        assert isinstance(server, MongoDB)
+        async with (
+            opened(server.url, prefix, PATIENT) as stores,
+            opened(server.url, prefix) as hasty,
+        ):
+            await stores.events.prepare()
+            await stores.events.write(stream("a1", 3))
+            await stores.events.put([event("s1", 1), event("s1", 2)], 0)
+            await stores.snapshots.save([Snapshot("a1", 3, {"n": 3}, 1, TIME)])
+            server.kill()
+            await refused(hasty.events.count(), Unavailable)
+            server.start()
+            assert await stores.events.count() == 5
+            assert await ids(stores.events.read("a1")) == ["a1-1", "a1-2", "a1-3"]
+            assert await stores.snapshots.count() == 1
+            await stores.events.prepare()
+
+
+URLS = {
+    "no such option": "mongodb://127.0.0.1/?tlss=true",
+    "no such option value": "mongodb://127.0.0.1/?tls=maybe",
+    "no such scheme": "http://127.0.0.1",
+    "no host": "mongodb://",
+    "no such file": "mongodb://127.0.0.1/?tls=true&tlsCAFile=absent.pem",
+    "no such port": "mongodb://127.0.0.1:99999/",
+}
+
+
+@pytest.mark.parametrize("url", URLS.values(), ids=URLS)
+async def test_a_url_that_cannot_be_used_is_for_the_operator(url: str) -> None:
+    with pytest.raises(Misconfigured, match="MongoDB"):
+        async with opened(url, "absent"):
+            pass
+
+
+async def test_credentials_come_in_the_url(prefix: str) -> None:
+    class Locked(MongoDB):
+        options: tuple[str, ...] = ()
+
+        def command(self) -> Sequence[str | Path]:
+            return *super().command(), *self.options
+
+    with running(Locked) as server:
+        assert isinstance(server, Locked)
+        with MongoClient[dict[str, Any]](server.url) as client:
+            client.admin.command("createUser", "fleet", pwd="s3cret", roles=["root"])
+        server.stop()
+        server.options = ("--auth",)
+        server.start()
+        right, wrong, nobody = (
+            f"mongodb://{who}{server.address}/?directConnection=true"
+            for who in ("fleet:s3cret@", "fleet:guessed@", "")
+        )
+        async with opened(right, prefix, PATIENT) as stores:
+            await stores.events.prepare()
+            await stores.events.write(stream("a1", 1))
+        for url in (wrong, nobody):
+            async with opened(url, prefix, PATIENT) as stores:
+                message = await refused(stores.events.count(), Misconfigured)
+                assert "guessed" not in message
