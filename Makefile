@@ -14,6 +14,7 @@ test: $(VENV)/dev.stamp
 
 faults: $(VENV)/dev.stamp
 	@$(BIN)/python -m tests.servers.install
+	@SCHEDULES=20000 $(BIN)/python -m pytest tests/simulation/test_schedules.py
 	@$(BIN)/python -m pytest -s -m faults tests/faults
 
 check: $(VENV)/dev.stamp

@@ -58,7 +58,7 @@ class Feed(Protocol):
         """The chunk that ends here is done with."""
 
     async def acked(self, partition: int, next_offset: int) -> None:
-        """Commit the chunk in hand."""
+        """Commit the chunk in hand; before a session, this offset as it is."""
 
     def lag(self, partition: int) -> int:
         """How many offsets wait."""
@@ -82,6 +82,7 @@ class Owner:
         self._queue: asyncio.Queue[Chunk] = asyncio.Queue(UNDER_WAY)
         self._session: int | None = None
         self._position = 0
+        self._opening = False
         self._owing = False
         self._busy = False
         self._closing = False
@@ -190,7 +191,11 @@ class Owner:
             self._busy = False
 
     async def _open(self) -> None:
-        self._position = await self._role.open()
+        self._opening = True
+        try:
+            self._position = await self._role.open()
+        finally:
+            self._opening = False
         self._session = next(_sessions)
         self._queue = asyncio.Queue(UNDER_WAY)
         self.opened = await self._feed.start_at(self.partition, self._position, self._session)
@@ -233,7 +238,7 @@ class Owner:
             self.progress = time.monotonic()
 
     async def _ack(self, next_offset: int) -> None:
-        if self.opened:
+        if self.opened or self._opening:
             await self._feed.acked(self.partition, next_offset)
 
 

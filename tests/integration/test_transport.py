@@ -23,7 +23,7 @@ from topics.record import LogRecord, Outgoing
 from workers.app import Duty, RoleApp, RoleFailed
 from workers.fleet import role_app, run_apps
 from workers.metrics import Metrics
-from workers.owners import Patience, RoleFactory
+from workers.owners import Ack, Patience, RoleFactory
 from workers.page import Page
 from workers.settings import Settings
 
@@ -334,6 +334,38 @@ async def test_without_transactions_faust_commits_what_was_acked(
         await produce(address, source, 4, start=2_000)
         await until(lambda: app.meter.total.emitted == 4)
     await assert_copied_once(address, source)
+
+
+@pytest.mark.parametrize("broker", ["kafka", "embedded"])
+async def test_without_transactions_a_role_may_commit_where_it_begins(
+    request: pytest.FixtureRequest, prefix: str, broker: str
+) -> None:
+    class Beginning:
+        def __init__(self, ack: Ack) -> None:
+            self._ack = ack
+
+        async def open(self) -> int:
+            await self._ack(0)
+            return 0
+
+        async def chunk(self, records: Sequence[LogRecord], next_offset: int) -> Report:
+            return Report()
+
+        async def tick(self) -> Report:
+            return Report()
+
+        async def close(self) -> None:
+            pass
+
+    address: str = request.getfixturevalue(broker)
+    settings = Settings(kafka_brokers=address, kafka_session_timeout=6)
+    source = await topics(address, prefix)
+    async with running(settings, source, lambda partition, ack: Beginning(ack)) as app:
+        await until(lambda: app.ready)
+    reader = Reader(Connection(address))
+    found = await reader.committed(app.source.group, source)
+    await reader.close()
+    assert found == dict.fromkeys(range(PARTITIONS), 0)
 
 
 async def test_faust_commits_nothing_that_was_not_acked(settings: Settings, source: str) -> None:

@@ -43,9 +43,13 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
             self._thread.room()
 
     async def acked(self, partition: int, next_offset: int) -> None:
-        """Commit the chunk in hand, or at the next turn of Faust's own commits."""
+        """Commit the chunk in hand, or at the next turn of Faust's own commits.
+
+        Before a session there is no chunk: a role that is being opened may commit where it begins.
+        """
         tp = self._tp(partition)
-        end = self.lanes[tp].acked(next_offset) if tp in self.lanes else None
+        lane = self.lanes.get(tp)
+        end = lane.acked(next_offset) if lane else next_offset
         if end is not None:
             self.acks[tp] = end
             await self.commit()
