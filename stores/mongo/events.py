@@ -63,12 +63,7 @@ class MongoEvents:
             for ids in split(aggregate_ids):
                 heads |= await self._heads(ids)
             above = [aggregate_id for aggregate_id, head in heads.items() if not head.placed]
-            for event in reversed(await self._unplaced(above)):
-                head = heads[event.aggregate_id]
-                heads[event.aggregate_id] = head._replace(
-                    placed=min(head.placed or head.version, event.version - 1)
-                )
-        return heads
+            return heads | await self._placed({key: heads[key] for key in above})
 
     async def unplaced(self, aggregate_ids: Collection[str]) -> list[EventRecord]:
         with operation(self._events):
@@ -155,6 +150,14 @@ class MongoEvents:
             {"$group": {"_id": "$aggregate_id", "event_id": {"$first": "$_id"}, **newest}},
         ]
         return {found["_id"]: _head(found) async for found in self._events.aggregate(pipeline)}
+
+    async def _placed(self, unplaced: Mapping[str, Head]) -> dict[str, Head]:
+        """The heads with what is placed below them; they may have been placed by now."""
+        lowest = {e.aggregate_id: e.version for e in reversed(await self._unplaced(unplaced))}
+        return {
+            key: head._replace(placed=min(lowest.get(key, head.version + 1) - 1, head.version))
+            for key, head in unplaced.items()
+        }
 
     async def _unplaced(self, aggregate_ids: Collection[str]) -> list[EventRecord]:
         found = []

@@ -236,6 +236,29 @@ async def test_a_head_tells_the_highest_placed_version(store: EventStore) -> Non
     }
 
 
+async def test_a_head_read_while_its_events_are_placed_lags_by_one_at_most(
+    store: EventStore, opening: OpenStores
+) -> None:
+    last = 40
+    await store.put([event("s1", 1)], 0)
+
+    async def place() -> None:
+        async with opening() as other:
+            for version in range(1, last):
+                await other.events.write([Place(event("s1", version), at(version))])
+                await other.events.put([event("s1", version + 1)], 0)
+
+    async def watch() -> None:
+        while (head := (await store.heads(["s1"]))["s1"]).version < last:
+            lags.add(head.version - head.placed)
+            await asyncio.sleep(0)
+
+    lags: set[int] = set()
+    async with asyncio.timeout(60):
+        await asyncio.gather(place(), watch())
+    assert lags <= {0, 1}
+
+
 async def test_heads_of_many_aggregates(store: EventStore) -> None:
     names = [f"a{number}" for number in range(250)]
     for number, name in enumerate(names):
