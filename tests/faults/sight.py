@@ -8,11 +8,12 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.acceptance.fleet import ROUTES, SOURCES, Fleet, Worker
+from tests.acceptance.fleet import SOURCES, Fleet, Worker
 from tests.acceptance.kafka_by_hand import run
+from tests.faults.truth import ROUTED
 
 MARKERS = 0.5
-TARGETS = {"append": ["orders.stored"], "snapshot": ["orders.snapshots"], "relay": ROUTES["orders"]}
+TARGETS = {"append": ["orders.stored"], "snapshot": ["orders.snapshots"], "relay": [*ROUTED]}
 
 Offsets = Mapping[TopicPartition, int]
 

@@ -5,13 +5,26 @@ import random
 import signal
 import time
 from collections.abc import Iterable
+from pathlib import Path
 
 from tests.acceptance.fleet import ROOT, SOURCES, Fleet, Worker
 from tests.acceptance.kafka_by_hand import wait_for
 from tests.faults.sight import HalfDone, half_done, page, partitions
+from tests.faults.truth import ROUTED
 
 LOOKS = 100
 PARTITIONS = 4
+
+
+class Orders(Fleet):
+    """A fleet for the orders, and what their routes go to."""
+
+    def __init__(self, kafka: str, mongo_url: str, folder: Path) -> None:
+        super().__init__(kafka, mongo_url, folder, "domains.orders")
+
+    def _remove(self) -> None:
+        super()._remove()
+        self.kafka.delete(ROUTED)
 
 
 class Tended:

@@ -9,7 +9,7 @@ import pytest
 
 from tests.acceptance.fleet import SOURCES, Fleet
 from tests.faults.load import Load
-from tests.faults.tending import Tended, caught_half_done
+from tests.faults.tending import Orders, Tended, caught_half_done
 from tests.faults.truth import check
 
 PLACES = ("append-1", "append-2", "snapshot-1", "relay-1")
@@ -68,7 +68,7 @@ def killed(fleet: Fleet, rounds: Sequence[Sequence[str]], seed: int, orders: int
 
 
 def test_one_kill_of_each_role(kafka: str, mongo_url: str, tmp_path: Path) -> None:
-    with Fleet(kafka, mongo_url, tmp_path, "orders") as fleet:
+    with Orders(kafka, mongo_url, tmp_path) as fleet:
         kills = killed(fleet, [["append", "snapshot", "relay"]], seed=1, orders=4_000)
     assert kills.count == {"append": 1, "snapshot": 1, "relay": 1}
 
@@ -78,6 +78,6 @@ def test_one_kill_of_each_role(kafka: str, mongo_url: str, tmp_path: Path) -> No
 def test_ten_kills_of_each_role(kafka: str, mongo_url: str, tmp_path: Path, seed: int) -> None:
     chance = random.Random(seed)
     rounds = [chance.sample([*SOURCES], len(SOURCES)) for _ in range(10)]
-    with Fleet(kafka, mongo_url, tmp_path, "orders") as fleet:
+    with Orders(kafka, mongo_url, tmp_path) as fleet:
         kills = killed(fleet, rounds, seed, orders=25_000)
     assert all(kills.count[role] >= 10 for role in SOURCES)

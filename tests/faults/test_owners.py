@@ -13,7 +13,7 @@ from tests.acceptance.fleet import SOURCES, Fleet
 from tests.acceptance.kafka_by_hand import run, wait_for
 from tests.faults.load import Load
 from tests.faults.sight import partitions
-from tests.faults.tending import PARTITIONS, Tended, caught_half_done, thaw
+from tests.faults.tending import PARTITIONS, Orders, Tended, caught_half_done, thaw
 from tests.faults.truth import check
 
 PLACES = ("append-1", "append-2", "snapshot-1", "snapshot-2", "relay-1", "relay-2")
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.faults
 
 @pytest.fixture
 def fleet(kafka: str, mongo_url: str, tmp_path: Path) -> Iterator[Fleet]:
-    with Fleet(kafka, mongo_url, tmp_path, "orders") as made:
+    with Orders(kafka, mongo_url, tmp_path) as made:
         yield made
 
 

@@ -10,7 +10,7 @@ import pytest
 from tests.acceptance.fleet import Fleet
 from tests.conftest import running
 from tests.faults.load import Load
-from tests.faults.tending import Tended
+from tests.faults.tending import Orders, Tended
 from tests.faults.truth import check
 from tests.servers.kafka import Kafka
 from tests.servers.mongodb import MongoDB
@@ -64,7 +64,7 @@ def test_a_mongodb_that_is_killed(kafka: str, own_mongo: Refusing, tmp_path: Pat
         time.sleep(2)
         own_mongo.start()
 
-    with Fleet(kafka, own_mongo.url, tmp_path, "orders") as fleet:
+    with Orders(kafka, own_mongo.url, tmp_path) as fleet:
         survived(fleet, "kills of MongoDB", harm, times=5)
 
 
@@ -74,7 +74,7 @@ def test_a_kafka_that_is_killed(own_kafka: Kafka, mongo_url: str, tmp_path: Path
         time.sleep(2)
         own_kafka.start()
 
-    with Fleet(own_kafka.address, mongo_url, tmp_path, "orders") as fleet:
+    with Orders(own_kafka.address, mongo_url, tmp_path) as fleet:
         survived(fleet, "kills of Kafka", harm, times=3)
 
 
@@ -101,7 +101,7 @@ def test_writes_that_are_refused(
 
     with (
         pymongo.MongoClient(own_mongo.url) as client,
-        Fleet(kafka, own_mongo.url, tmp_path, "orders") as fleet,
+        Orders(kafka, own_mongo.url, tmp_path) as fleet,
     ):
         tended = survived(fleet, f"times that writes were refused ({fault})", harm, times=4)
         retries = sum(worker.metric("retries_total") for worker in tended.workers.values())

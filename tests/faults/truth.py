@@ -64,7 +64,7 @@ def settle(fleet: Fleet) -> None:
     """Wait, as long as something moves, until every role has passed all that is in the log."""
     for role, kind in SOURCES.items():
         group, source = fleet.group(role), fleet.topic(kind)
-        while fleet.waiting(role, source):
+        while fleet.kafka.waiting(group, source):
             at = fleet.kafka.offsets(group, source)
             moves = partial(_moved, fleet, group, source, at)
             wait_for(moves, f"{role} to go on from {at}")
