@@ -9,6 +9,7 @@ import uuid
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 from urllib.error import HTTPError
@@ -16,7 +17,7 @@ from urllib.request import urlopen
 
 import pymongo
 from aiokafka import TopicPartition
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.acceptance.kafka_by_hand import KafkaByHand, wait_for
@@ -158,13 +159,19 @@ class Fleet:
         path.write_text(text, encoding="utf-8")
         return self.json("load", str(path), "--domain", self.domain, status=status)
 
-    def audit(self) -> tuple[str, Any]:
-        """What `audit` prints as text and as JSON; with status 1 just when it is not clean.
+    def _here(self, *arguments: str) -> Result:
+        """A command run in this process: its start would take as long as its work."""
+        return CliRunner(env=self.environment).invoke(main, arguments)
 
-        The command runs in this process: its start would take as long as its work.
-        """
-        runner = CliRunner(env=self.environment)
-        done = [runner.invoke(main, ["audit", *options]) for options in ([], ["--json"])]
+    def answer(self, *arguments: str) -> list[Any]:
+        """The lines of JSON that a command prints when it runs in this process."""
+        done = self._here(*arguments, "--json")
+        assert done.exit_code == 0, done.output
+        return [json.loads(line) for line in done.stdout.splitlines()]
+
+    def audit(self) -> tuple[str, Any]:
+        """What `audit` prints as text and as JSON; with status 1 just when it is not clean."""
+        done = [self._here("audit", *options) for options in ([], ["--json"])]
         statuses = [each.exit_code for each in done]
         assert statuses in ([0, 0], [1, 1]), [each.output for each in done]
         report = json.loads(done[1].stdout)
@@ -187,12 +194,11 @@ class Fleet:
     def settle(self, *roles: str) -> None:
         """Wait until these roles (all, where none is named) have passed all that is in the log."""
         for role in roles or SOURCES:
-            source = self.topic(SOURCES[role])
             with self._telling():
-                wait_for(lambda r=role, s=source: not self.waiting(r, s), f"{role} to catch up")
+                wait_for(partial(self._has_passed, role), f"{role} to catch up")
 
-    def waiting(self, role: str, source: str) -> list[Any]:
-        return self.kafka.waiting(self.group(role), source)
+    def _has_passed(self, role: str) -> bool:
+        return not self.kafka.waiting(self.group(role), self.topic(SOURCES[role]))
 
     def passed(self, kind: str) -> list[Any]:
         """The events in a topic of the domain, as JSON, in order."""
@@ -216,7 +222,8 @@ class Fleet:
         """Make a topic anew with these records, all of them passed by the roles that read it."""
         partitions = int(self.environment["EVENTFLEET_PARTITIONS"])
         self.kafka.delete([topic])
-        self.run("topics", "create")
+        made = self._here("topics", "create")
+        assert made.exit_code == 0, made.output
         self.kafka.produce(records)
         ends = Counter(record.partition for record in records)
         offsets = {TopicPartition(topic, p): ends[p] for p in range(partitions)}

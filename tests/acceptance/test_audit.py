@@ -57,7 +57,8 @@ Fault = Callable[[Fleet], AbstractContextManager[None]]
 def removed(version: int) -> Fault:
     @contextmanager
     def fault(fleet: Fleet) -> Iterator[None]:
-        event = fleet.events.find_one_and_delete({"aggregate_id": CASE, "version": version})
+        event = stored(fleet, version)
+        fleet.events.delete_one({"_id": event["_id"]})
         yield
         fleet.events.insert_one(event)
 
@@ -235,17 +236,17 @@ def written(count: int) -> list[Any]:
     moment = datetime(2024, 4, 1, tzinfo=UTC).isoformat()
     found = []
     for number in range(count):
+        case = f"late-{number % 50}"
         event = {
             "specversion": "1.0",
             "id": str(uuid.uuid4()),
             "type": "step",
             "source": "process_log",
-            "subject": f"late-{number % 50}",
+            "subject": case,
             "time": moment,
             "data": {"number": number},
         }
-        key = event["subject"].encode()
-        found.append(Written("process_log.events", key, json.dumps(event).encode()))
+        found.append(Written("process_log.events", case.encode(), json.dumps(event).encode()))
     return found
 
 
@@ -267,3 +268,17 @@ def test_what_is_not_committed_yet_is_not_judged(fleet: Fleet) -> None:
     fleet.settle()
     _, report = fleet.audit()
     assert (report["relayed"], report["violations"]) == (LATE, [])
+
+
+def test_what_became_a_dead_letter_is_no_violation(fleet: Fleet) -> None:
+    """Also when the log is kept for longer than the dead letters."""
+    fleet.start("append snapshot relay")
+    before = fleet.audit()[1]["stored"]
+    fleet.kafka.produce([Written(fleet.topic("events"), b"case-9", b"no event")])
+    fleet.settle()
+    _, report = fleet.audit()
+    assert (report["dead_letters"], report["stored"], report["violations"]) == (1, before, [])
+    (letter,) = fleet.kafka.records(fleet.topic("dead-letters"))
+    fleet.kafka.truncate(letter.topic, {letter.partition: letter.offset + 1})
+    _, report = fleet.audit()
+    assert (report["dead_letters"], report["violations"]) == (0, [])

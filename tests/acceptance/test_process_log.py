@@ -56,8 +56,8 @@ def cases() -> Cases:
 
 
 def test_every_row_is_accepted_and_the_audit_counts_them(loaded: Loaded) -> None:
-    counts = ("offered", "accepted", "rejected", "repeated", "refused", "pending")
-    assert [loaded.report[name] for name in counts] == [8577, 8577, 0, 0, 0, 0]
+    rows = ("offered", "accepted", "rejected", "repeated", "refused", "pending")
+    assert [loaded.report[name] for name in rows] == [8577, 8577, 0, 0, 0, 0]
     report = loaded.fleet.json("audit", "process_log")
     counts = ("stored", "aggregates", "snapshots", "relayed", "dead_letters")
     assert [report[name] for name in counts] == [8577, 1434, 1298, 8577, 0]

@@ -56,20 +56,21 @@ def snapshots(fleet: Fleet, case: str) -> list[dict[str, Any]]:
     return list(fleet.snapshots.find({"aggregate_id": case}).sort("version", 1))
 
 
-def events(fleet: Fleet, *options: str) -> list[dict[str, Any]]:
-    printed = fleet.run("events", "process_log", CASE, "--json", *options)
-    return [json.loads(line) for line in printed.splitlines()]
+def events(fleet: Fleet, *options: str) -> list[Any]:
+    return fleet.answer("events", "process_log", CASE, *options)
 
 
 def latest(fleet: Fleet, *options: str) -> Any:
-    return fleet.json("state", "process_log", CASE, *options)
+    (found,) = fleet.answer("state", "process_log", CASE, *options)
+    return found
 
 
 # Get events
 
 
 def test_provider_gets_events_from_service(fleet: Fleet) -> None:
-    found = events(fleet)
+    printed = fleet.run("events", "process_log", CASE, "--json")
+    found = [json.loads(line) for line in printed.splitlines()]
     assert [event["version"] for event in found] == [1, 2, 3, 4, 5, 6, 7]
     assert [event["type"] for event in found] == TYPES
     assert [event["data"] for event in found] == [{"by": f"person {n}"} for n in range(1, 8)]
@@ -110,7 +111,7 @@ def test_service_queries_snapshot_storage(restored: Fleet) -> None:
 def test_snapshot_storage_answers_with_snapshot(restored: Fleet) -> None:
     mark = {"$set": {"state.last": "as the storage has it"}}
     restored.snapshots.update_one({"aggregate_id": CASE}, mark)
-    found = restored.json("snapshot", "process_log", CASE)
+    (found,) = restored.answer("snapshot", "process_log", CASE)
     assert found["state"] == state(5) | {"last": "as the storage has it"}
 
 
@@ -118,7 +119,8 @@ def test_snapshot_storage_answers_with_snapshot(restored: Fleet) -> None:
 
 
 def test_provider_gets_latest_state_from_service(restored: Fleet) -> None:
-    assert latest(restored) == {"aggregate_id": CASE, "version": 7, "state": state(7)}
+    found = restored.json("state", "process_log", CASE)
+    assert found == {"aggregate_id": CASE, "version": 7, "state": state(7)}
 
 
 def test_service_queries_snapshot_storage_for_the_latest_state(restored: Fleet) -> None:
