@@ -71,6 +71,10 @@ class Tended:
         with self.fleet._telling():
             wait_for(all_owned, "an owner of every partition of each role")
 
+    def metric(self, name: str) -> float:
+        """The sum over all workers."""
+        return sum(worker.metric(name) for worker in self.workers.values())
+
     def _owned(self, role: str) -> bool:
         workers = [self.workers[place] for place in self.of(role)]
         if not all(page(worker, "/ready")[0] == 200 for worker in workers):

@@ -39,8 +39,7 @@ def loaded(fleet: Fleet, tended: Tended, what: str) -> Iterator[None]:
         sent = load.stop()
     numbers = check(fleet, sent)
     assert tended.restarts == 0
-    fenced = sum(worker.metric("fenced_total") for worker in tended.workers.values())
-    print(f"\n{what}; fenced {fenced:g}\n{numbers}")
+    print(f"\n{what}; fenced {tended.metric('fenced_total'):g}\n{numbers}")
 
 
 @pytest.mark.parametrize("role", SOURCES)
@@ -83,12 +82,10 @@ def test_owners_fenced_by_one_that_has_no_right_to(fleet: Fleet) -> None:
                 for partition in range(PARTITIONS):
                     fence(fleet, role, partition)
                     fences += 1
-            wait_for(lambda n=fences: _fenced(tended) >= n, "every owner to be fenced")
+            wait_for(
+                lambda n=fences: tended.metric("fenced_total") >= n, "every owner to be fenced"
+            )
             tended.steady()
-
-
-def _fenced(tended: Tended) -> float:
-    return sum(worker.metric("fenced_total") for worker in tended.workers.values())
 
 
 def test_a_rolling_restart(fleet: Fleet) -> None:

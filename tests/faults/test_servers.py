@@ -8,6 +8,7 @@ import pymongo
 import pytest
 
 from tests.acceptance.fleet import Fleet
+from tests.acceptance.kafka_by_hand import wait_for
 from tests.conftest import running
 from tests.faults.load import Load
 from tests.faults.tending import Orders, Tended
@@ -42,24 +43,25 @@ def own_mongo() -> Iterator[Refusing]:
         yield server
 
 
-def survived(fleet: Fleet, what: str, harm: Callable[[], None], times: int) -> Tended:
+def survived(fleet: Fleet, what: str, harm: Callable[[Tended], None], times: int) -> None:
     """Under load, do this harm so many times; then all must be as without."""
     tended = Tended(fleet, *PLACES)
     with Load(fleet.kafka.address, RATE, ORDERS) as load:
         for _ in range(times):
             tended.moving()
-            harm()
+            harm(tended)
             tended.steady()
         tended.moving()
         sent = load.stop()
     numbers = check(fleet, sent)
-    print(f"\n{what}: {times}; workers that ended: {tended.restarts}; resent: {load.repeats}")
-    print(numbers)
-    return tended
+    print(
+        f"\n{what}: {times}; partitions opened again: {tended.metric('retries_total'):g}; "
+        f"workers that ended: {tended.restarts}; resent: {load.repeats}\n{numbers}"
+    )
 
 
 def test_a_mongodb_that_is_killed(kafka: str, own_mongo: Refusing, tmp_path: Path) -> None:
-    def harm() -> None:
+    def harm(tended: Tended) -> None:
         own_mongo.kill()
         time.sleep(2)
         own_mongo.start()
@@ -69,7 +71,7 @@ def test_a_mongodb_that_is_killed(kafka: str, own_mongo: Refusing, tmp_path: Pat
 
 
 def test_a_kafka_that_is_killed(own_kafka: Kafka, mongo_url: str, tmp_path: Path) -> None:
-    def harm() -> None:
+    def harm(tended: Tended) -> None:
         own_kafka.kill()
         time.sleep(2)
         own_kafka.start()
@@ -93,17 +95,15 @@ def test_a_kafka_that_is_killed(own_kafka: Kafka, mongo_url: str, tmp_path: Path
 def test_writes_that_are_refused(
     kafka: str, own_mongo: Refusing, tmp_path: Path, fault: str, more: dict[str, object]
 ) -> None:
-    def harm() -> None:
+    def harm(tended: Tended) -> None:
+        before = tended.metric("retries_total")
         data = {"failCommands": ["insert", "update", "bulkWrite"], **more}
         client.admin.command("configureFailPoint", "failCommand", mode="alwaysOn", data=data)
-        time.sleep(3)
+        wait_for(lambda: tended.metric("retries_total") > before, "a write that failed for good")
         client.admin.command("configureFailPoint", "failCommand", mode="off")
 
     with (
         pymongo.MongoClient(own_mongo.url) as client,
         Orders(kafka, own_mongo.url, tmp_path) as fleet,
     ):
-        tended = survived(fleet, f"times that writes were refused ({fault})", harm, times=4)
-        retries = sum(worker.metric("retries_total") for worker in tended.workers.values())
-    print(f"partitions opened again: {retries:g}")
-    assert retries > 0
+        survived(fleet, f"times that writes were refused ({fault})", harm, times=4)
