@@ -78,7 +78,8 @@ class Append:
         return Misconfigured(
             f"{self._domain.name}: events of partition {self._partition} are stored in epoch "
             f"{self._epoch}, but the consumer group has no offset: was the group or the topic "
-            "made anew? Restore the offset, or raise the epoch if the topic is new"
+            "made anew? Restore the offset, or if the topic is new raise the epoch: "
+            f"eventfleet topics raise-epoch {self._domain.name}"
         )
 
     # What it does to one chunk
@@ -268,7 +269,8 @@ class Append:
     def _wrong_epoch(self, item: Item, holder: EventRecord) -> Misconfigured:
         return Misconfigured(
             f"{self._domain.name}: position {item.position} of event {item.event.id} is held by "
-            f"event {holder.id}: {self._domain.name}.events was made anew; raise the epoch"
+            f"event {holder.id}: {self._domain.name}.events was made anew; "
+            f"raise the epoch: eventfleet topics raise-epoch {self._domain.name}"
         )
 
     # What follows, and what does not

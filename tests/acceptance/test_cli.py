@@ -445,3 +445,10 @@ def test_without_transactions_a_worker_says_at_least_once(
         wait_for(started.ready)
         assert f"append of {names[2]} to {names[2]}.stored: at least once" in started.output()
         assert started.end(signal.SIGTERM) == 0
+
+
+def test_topics_raise_epoch_says_the_new_one(shell: Shell, names: list[str]) -> None:
+    elsewhere = shell.given(MONGO_DATABASE=f"{names[0]}_epochs")
+    for epoch in (1, 2):
+        done = elsewhere.run("topics", "raise-epoch", names[0])
+        assert (done.returncode, done.stdout) == (0, f"{names[0]}: epoch {epoch}\n")

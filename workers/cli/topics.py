@@ -1,13 +1,14 @@
-"""`eventfleet topics create`."""
+"""`eventfleet topics create` and `eventfleet topics raise-epoch`."""
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from workers.cli.output import as_json, print_json
 
 if TYPE_CHECKING:
+    from domains.declaration import Domain
     from topics.declaration import TopicSpec
     from workers.settings import Settings
 
@@ -40,6 +41,29 @@ def create(names: tuple[str, ...], json: bool) -> None:
         _report(len(specs), created, differences)
     if differences:
         raise click.exceptions.Exit(1)
+
+
+@topics.command()
+@click.argument("name", metavar="DOMAIN")
+def raise_epoch(name: str) -> None:
+    """Say that DOMAIN's events topic was made anew, so that its offsets start again.
+
+    Positions carry the epoch: without it, new events would claim the positions of stored ones, and
+    append stops. Stop the domain's append workers first.
+    """
+    from workers import connect
+    from workers.settings import load
+
+    settings = load()
+    click.echo(f"{name}: epoch {asyncio.run(_raise(settings, connect.chosen(settings, [name])))}")
+
+
+async def _raise(settings: "Settings", domains: "dict[str, Domain[Any]]") -> int:
+    from workers import connect
+
+    async with connect.stores(settings, domains) as opened:
+        [store] = opened.values()
+        return await store.events.raise_epoch()
 
 
 async def _create(
