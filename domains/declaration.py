@@ -151,7 +151,7 @@ class Domain(Generic[S]):
 
     def freeze(self, state: S) -> Data:
         """The state as plain JSON values, for a snapshot."""
-        plain: Data = msgspec.to_builtins(state, str_keys=True)
+        plain: Data = msgspec.to_builtins(state, str_keys=True, order="deterministic")
         return plain
 
     def thaw(self, state: Data) -> S:

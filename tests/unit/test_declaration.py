@@ -422,3 +422,12 @@ def test_two_routes_to_one_topic_are_refused() -> None:
             evolve=lambda state, event: state,
             routes=[Route("out"), Route("out", when=lambda event: True)],
         )
+
+
+def test_a_set_in_a_state_is_frozen_in_one_order() -> None:
+    class Tagged(State):
+        tags: frozenset[str] = frozenset()
+
+    domain = Domain("things", state=Tagged, evolve=lambda state, event: state)
+    letters = [chr(ord("a") + i) for i in range(26)]
+    assert domain.freeze(Tagged(tags=frozenset(reversed(letters)))) == {"tags": letters}
