@@ -61,13 +61,22 @@ def survived(fleet: Fleet, what: str, harm: Callable[[Tended], None], times: int
 
 
 def test_a_mongodb_that_is_killed(kafka: str, own_mongo: Refusing, tmp_path: Path) -> None:
+    """Away for a moment, which the driver bridges, and for longer than it waits, by turns."""
+    outages = 0
+
     def harm(tended: Tended) -> None:
+        nonlocal outages
+        before = tended.metric("retries_total")
         own_mongo.kill()
-        time.sleep(2)
+        if outages % 2:
+            wait_for(lambda: tended.metric("retries_total") > before, "a call that failed")
+        else:
+            time.sleep(2)
         own_mongo.start()
+        outages += 1
 
     with Orders(kafka, own_mongo.url, tmp_path) as fleet:
-        survived(fleet, "kills of MongoDB", harm, times=5)
+        survived(fleet, "kills of MongoDB", harm, times=6)
 
 
 def test_a_kafka_that_is_killed(own_kafka: Kafka, mongo_url: str, tmp_path: Path) -> None:
