@@ -41,7 +41,8 @@ class Poison(EventfleetError):
 class Role(Protocol):
     """One role over one source partition of one domain; its calls never overlap.
 
-    Fenced means: give the partition up until it is reassigned. Unavailable: `open` again, from
+    Fenced means: give the partition up until it is
+    reassigned, or is still assigned a session later. Unavailable: `open` again, from
     there. Any other error, `Poison` and `Misconfigured` among them, stops the process.
     """
 

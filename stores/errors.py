@@ -30,4 +30,7 @@ class Duplicate(StoreError):
 
 
 class Fenced(StoreError):
-    """Another owner has taken the partition; this one must give it up until it is reassigned."""
+    """Another owner has taken the partition; this one must give it up.
+
+    It may take it over afresh when it is assigned again, or still is a session later.
+    """
