@@ -10,7 +10,7 @@ run: $(VENV)/run.stamp
 
 test: $(VENV)/dev.stamp
 	@$(BIN)/python -m tests.servers.install
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest --numprocesses 3 --dist loadfile
 
 faults: $(VENV)/dev.stamp
 	@$(BIN)/python -m tests.servers.install
