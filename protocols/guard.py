@@ -18,16 +18,29 @@ class LagGuard:
         self._events = Topics.of(domain).events
         self._group = group(prefix, domain, "append")
         self._upto: dict[int, float] = {}
+        self._aims: dict[int, tuple[float, int]] = {}  # a time, and where the log ended after it
         self._committed: dict[int, int] = {}
+        self._life: Life | None = None
+
+    async def life(self) -> Life:
+        """The life and time last seen."""
+        return self._life or await self.look()
+
+    async def look(self) -> Life:
+        """The present life and time, asked for now."""
+        self._life = await self._markers.life()
+        return self._life
 
     async def beat(self) -> None:
         """Look again: first the time, then the ends, then how far append has committed."""
-        life = await self._markers.life()
-        bounds = await self._reader.bounds(self._events)
+        life = await self.look()
+        for partition, limit in (await self._reader.bounds(self._events)).items():
+            self._aims.setdefault(partition, (life.now, limit.end))
         self._committed = await self._reader.committed(self._group, self._events)
-        for partition, limit in bounds.items():
-            if self._committed.get(partition, 0) >= limit.end:
-                self._upto[partition] = life.now
+        for partition, (time, end) in list(self._aims.items()):
+            if self._committed.get(partition, 0) >= end:
+                self._upto[partition] = time
+                del self._aims[partition]
 
     def holds(self, partition: int, life: Life) -> bool:
         """Whether the store may be trusted, seen from a moment of a life."""

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Protocol
 
+from protocols.outcomes import Accepted, Outcome, Rejected, Repeated
 from topics.errors import EventfleetError
 from topics.event import EventRecord
 from topics.record import LogRecord
@@ -20,6 +21,14 @@ class Report:
     emitted: int = 0
     snapshots: int = 0
     too_large: int = 0
+    accepted: int = 0
+    rejected: int = 0
+
+    def count(self, outcome: Outcome) -> None:
+        """Count a command's outcome."""
+        self.accepted += isinstance(outcome, Accepted)
+        self.rejected += isinstance(outcome, Rejected)
+        self.repeated += isinstance(outcome, Repeated)
 
     def __iadd__(self, other: "Report") -> "Report":
         for field in fields(self):
