@@ -6,7 +6,7 @@ offset, only when all of the chunk is decided.
 """
 
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 import msgspec
@@ -33,7 +33,7 @@ ROLE = "command"
 class Decider(Protocol):
     """Marking, or Direct."""
 
-    async def decide(self, intents: Sequence[Intent], deadline: Any, answer: Answer) -> None:
+    async def decide(self, intents: Sequence[Intent], deadline: datetime, answer: Answer) -> None:
         """Answer each by its index."""
 
 

@@ -7,8 +7,8 @@ Repeats that the store does not know yet are dropped by append.
 from collections.abc import Sequence
 from datetime import datetime
 
-from protocols.marking import HEADERS, Answer, Intent
-from protocols.outcomes import Accepted, Repeated, Unavailable
+from protocols.marking import HEADERS, Answer, Intent, repetition
+from protocols.outcomes import Accepted, Unavailable
 from stores import errors
 from stores.contracts import EventStore, LogWriter
 from topics.codec import encode
@@ -29,15 +29,16 @@ class Direct:
         try:
             found = await self._store.find([intent.event.id for intent in intents])
             fresh = [i for i, intent in enumerate(intents) if intent.event.id not in found]
-            await self._writer.produce([self._record(intents[i].event) for i in fresh])
+            if fresh:
+                await self._writer.produce([self._record(intents[i].event) for i in fresh])
         except errors.Unavailable as error:
             for index in range(len(intents)):
                 answer(index, Unavailable(str(error)))
             return
         for index, (event, _) in enumerate(intents):
-            repeated = event.id in found
-            outcome = Repeated if repeated else Accepted
-            answer(index, outcome(event.id, self._place(event)))
+            place, stored = self._place(event), found.get(event.id)
+            repeated = stored and repetition(event, stored, place)
+            answer(index, repeated or Accepted(event.id, place))
 
     def _record(self, event: EventRecord) -> Outgoing:
         topic = Topics.of(event.domain).events

@@ -9,7 +9,10 @@ from domains.declaration import Domain
 from protocols.marking import Intent
 from topics.codec import decode, encode
 from topics.errors import Unreadable
-from topics.event import EventRecord
+from topics.event import MAX_ID, EventRecord
+
+LONGEST_PREV = "\x01" * MAX_ID
+"""What takes most room on the wire; the marker says only later which event is before."""
 
 EVENT_IDS = UUID("6f1c7c52-4f3e-5d0c-9a57-2f6f0f2f7a11")
 
@@ -37,10 +40,10 @@ def intent_of(domain: Domain[Any], command: EventRecord) -> Intent:
         schema_version=domain.newest(rule.type),
         version=0,
         position=None,
-        prev=None,
+        prev=LONGEST_PREV,
         correlation_id=command.correlation_id or command.id,
-        causation_id=command.id,
+        causation_id=command.causation_id or command.id,
     )
-    decode(encode(event))
+    event = replace(decode(encode(event)), prev=None)
     domain.check(event)
     return Intent(event, rule.allowed)
