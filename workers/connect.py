@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from domains.declaration import Domain
+from domains.process_log import process_log, ruled
 from domains.registry import find_domains
 from stores.contracts import LogAdmin, LogReader, LogWriter, StoresOf
 from stores.errors import Misconfigured, Unavailable
@@ -21,6 +22,7 @@ from stores.kafka.reader import Reader
 from stores.mongo import open_stores
 from topics.declaration import TopicSpec, declare
 from topics.errors import EventfleetError
+from workers import rules
 from workers.settings import Settings, split, variable
 
 HOUR_MS = 3_600_000
@@ -51,6 +53,8 @@ def chosen(settings: Settings, names: Iterable[str]) -> dict[str, Domain[Any]]:
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())
     known = find_domains(split(settings.domains))
+    if settings.rules and known.get(process_log.name) is process_log:
+        known[process_log.name] = ruled(process_log, rules.read(settings.rules))
     names = list(names)
     unknown = [name for name in names if name not in known]
     if unknown:

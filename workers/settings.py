@@ -57,7 +57,7 @@ def _retention(value: int) -> int:
 
 PositiveInt = Annotated[int, Field(ge=1)]
 PositiveSeconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-PemFile = Annotated[str, AfterValidator(_file)]
+PresentFile = Annotated[str, AfterValidator(_file)]
 Text = Annotated[str, Field(min_length=1)]
 SECRET: dict[str, Any] = {"secret": True}
 
@@ -70,6 +70,10 @@ class Settings(BaseSettings):
     domains: Annotated[str, AfterValidator(_names)] = Field(
         default="domains.orders,domains.process_log",
         description="Dotted names of the modules that declare the domains, comma-separated",
+    )
+    rules: PresentFile = Field(
+        default="",
+        description="File of rules for process_log, as `eventfleet learn-rules` writes it",
     )
     group_prefix: Text = Field(
         default="eventfleet", description="Start of every consumer group's name"
@@ -88,11 +92,11 @@ class Settings(BaseSettings):
     kafka_password: str = Field(
         default="", description="SASL password", repr=False, json_schema_extra=SECRET
     )
-    kafka_ca_file: PemFile = Field(
+    kafka_ca_file: PresentFile = Field(
         default="", description="CA certificates (PEM) that sign the brokers'"
     )
-    kafka_cert_file: PemFile = Field(default="", description="Client certificate (PEM)")
-    kafka_key_file: PemFile = Field(default="", description="Client key (PEM)")
+    kafka_cert_file: PresentFile = Field(default="", description="Client certificate (PEM)")
+    kafka_key_file: PresentFile = Field(default="", description="Client key (PEM)")
     kafka_timeout: PositiveSeconds = Field(default=10.0, description="Seconds for one request")
     kafka_session_timeout: PositiveSeconds = Field(
         default=10.0, description="Seconds without a heartbeat after which a worker counts as gone"
