@@ -53,7 +53,7 @@ else
   if based ~= '1' then return {'missing'} end
   last_type, last, pend = basis_type, basis_id, false
   tent = now - tonumber(here[3]) < expiry and '1' or ''
-  redis.call('DEL', KEYS[2])
+  if present then redis.call('DEL', KEYS[2]) end
   redis.call('HSET', KEYS[2], 'life', life, 'born', stamp, 'type', last_type, 'last', last,
     'tent', tent)
   redis.call('PEXPIRE', KEYS[2], ttl)
