@@ -2,14 +2,14 @@
 
 import asyncio
 from collections import OrderedDict, deque
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 from domains.declaration import Domain
+from protocols.command import Decider
 from protocols.intents import intent_of
-from protocols.marking import Answer, Intent
+from protocols.marking import Intent
 from protocols.outcomes import Outcome, Unavailable
 from stores.contracts import Clock, Ids
 from topics.codec import decode, encode
@@ -22,13 +22,6 @@ WAITING = 10_000
 SLOW = 0.5
 TIMEOUT = 10.0
 CLOSED = Unavailable("the service is closed")
-
-
-class Decider(Protocol):
-    """Marking, or Direct for a domain without rules."""
-
-    async def decide(self, intents: Sequence[Intent], deadline: datetime, answer: Answer) -> None:
-        """Answer each by its index."""
 
 
 @dataclass(eq=False)

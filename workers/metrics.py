@@ -12,12 +12,14 @@ EACH = ("domain", "role", "partition")
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 COUNTED = {
     "stored": "Events stored",
-    "repeated": "Repeats dropped",
+    "repeated": "Repeats of events dropped, and of commands answered",
     "dead_letters": "Records put among the dead letters",
     "superseded": "Superseded events put among the dead letters",
     "emitted": "Records emitted",
     "snapshots": "Snapshots saved",
     "too_large": "Snapshots not saved because the state is too large",
+    "accepted": "Commands accepted",
+    "rejected": "Commands rejected",
 }
 
 

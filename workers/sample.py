@@ -51,14 +51,13 @@ def sample(count: int = ORDERS, seed: int = SEED) -> Iterator[Ready]:
 
 def _order(random: Random) -> Iterator[Step]:
     """One order's way through the shop."""
-    number, time = 0, OPENING + random.random() * (CLOSING - OPENING)
-    for command, hours in _commands(random):
+    time = OPENING + random.random() * (CLOSING - OPENING)
+    for number, (command, hours) in enumerate(_commands(random)):
         time += timedelta(hours=random.uniform(0.1, 2) * hours)
         yield Step(time, number, command)
         if random.random() < 0.02:
             time += timedelta(seconds=random.uniform(1, 30))
             yield Step(time, number, command)
-        number += 1
 
 
 def _commands(random: Random) -> Iterator[tuple[Command, float]]:

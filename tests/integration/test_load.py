@@ -49,7 +49,8 @@ class Fleet:
             return await load(log, self.domain, self.writer)
 
     async def settle(self, report: LoadReport, patience: float = 30.0) -> None:
-        appending = Appending(self.store, self.reader, self.group, SystemClock(), patience)
+        following = Following(self.reader, self.group, SystemClock(), patience)
+        appending = Appending(self.store, following)
         await settle(report, self.domain, appending)
 
     async def append(self) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 import click
 
 from topics.errors import EventfleetError
-from workers.cli import audit, learn, load, queries, settings, topics, up, worker
+from workers.cli import audit, learn, load, queries, send, settings, topics, up, worker
 from workers.cli.output import Failure
 
 INTERRUPTED = 130
@@ -41,6 +41,7 @@ for command in (
     queries.events,
     queries.snapshot,
     queries.state,
+    send.send,
     settings.settings,
     topics.topics,
     up.run,

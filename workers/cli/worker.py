@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Iterable, Mapping
+from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -15,14 +16,14 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-ROLE = click.Choice(["append", "snapshot", "relay"])
+ROLE = click.Choice(["append", "command", "snapshot", "relay"])
 
 
 @click.command()
 @click.argument("roles", metavar="ROLE...", type=ROLE, nargs=-1, required=True)
 @click.option("--domain", "names", multiple=True, help="Only this domain; may be repeated.")
 def worker(roles: "tuple[RoleName, ...]", names: tuple[str, ...]) -> None:
-    """Run roles (append, snapshot, relay) until SIGTERM or Ctrl-C.
+    """Run roles (append, command, snapshot, relay) until SIGTERM or Ctrl-C.
 
     Each then finishes its chunk, commits and leaves its group. /metrics, /live and /ready are
     served on one port for the whole process (EVENTFLEET_HOST, EVENTFLEET_PORT).
@@ -40,14 +41,26 @@ async def _work(
     settings: "Settings", domains: "Mapping[str, Domain[Any]]", roles: "Iterable[RoleName]"
 ) -> None:
     from workers import connect
+    from workers.deciders import decider
     from workers.duties import Duties
 
-    async with connect.log_admin(settings) as admin, connect.stores(settings, domains) as stores:
+    async with (
+        connect.log_admin(settings) as admin,
+        connect.stores(settings, domains) as stores,
+        AsyncExitStack() as stack,
+    ):
         await connect.check_topics(settings, domains.values(), admin)
         for opened in stores.values():
             await opened.events.prepare()
             await opened.snapshots.prepare()
-        duties = Duties(settings, connect.connection(settings), await admin.transactional())
+        deciders = {}
+        if "command" in roles:
+            for name, domain in domains.items():
+                opening = decider(settings, domain, stores[name].events)
+                deciders[name] = await stack.enter_async_context(opening)
+        duties = Duties(
+            settings, connect.connection(settings), await admin.transactional(), deciders
+        )
         if "relay" in roles:
             async with connect.log_reader(settings) as reader:
                 routes = [s for d in domains.values() for s in connect.routes_of(settings, d)]
