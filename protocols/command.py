@@ -5,7 +5,7 @@ again while a server does not answer; the answers go to `<domain>.replies`, toge
 offset, only when all of the chunk is decided.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
@@ -54,6 +54,7 @@ class Commands:
         self._domain, self._partition, self._decider = domain, partition, decider
         self._writer, self._parked, self._clock = writer, parked, clock
         self._patience = patience
+        self._decided: dict[int, Outcome] = {}  # by offset, of a chunk that is not done with
         self._replies = Topics.of(domain.name).replies
 
     async def open(self) -> int:
@@ -63,22 +64,23 @@ class Commands:
     async def chunk(self, records: Sequence[LogRecord], next_offset: int) -> Report:
         report = Report()
         out: list[Outgoing] = []
-        commands: list[EventRecord] = []
-        intents: list[Intent] = []
+        commands: dict[int, EventRecord] = {}
+        intents: dict[int, Intent] = {}
         for record in records:
             try:
                 command = decode(record.value)
-                intents.append(self._intent(command, record.offset))
-                commands.append(command)
+                intents[record.offset] = self._intent(command, record.offset)
+                commands[record.offset] = command
             except Unreadable as error:
                 name = self._domain.name
                 out.append(dead_letter(name, ROLE, record, UNREADABLE, str(error)))
                 report.dead_letters += 1
-        outcomes = await self._decide(intents)
-        for command, outcome in zip(commands, outcomes, strict=True):
-            out.append(self._reply(command, outcome))
-            report.count(outcome)
+        await self._decide(intents)
+        for offset, command in commands.items():
+            out.append(self._reply(command, self._decided[offset]))
+            report.count(self._decided[offset])
         await self._writer.commit(out, next_offset)
+        self._decided.clear()
         return report
 
     async def tick(self) -> Report:
@@ -95,16 +97,26 @@ class Commands:
         except Exception as error:
             raise Poison(ROLE, self._domain.name, command, offset, error) from error
 
-    async def _decide(self, intents: Sequence[Intent]) -> list[Outcome]:
-        """The outcome of each. Unavailable, the error, when a server stays away: none is lost."""
-        outcomes: dict[int, Outcome] = {}
-        if intents:
-            deadline = self._clock.now() + self._patience
-            await self._decider.decide(intents, deadline, outcomes.__setitem__)
-        for outcome in outcomes.values():
+    async def _decide(self, intents: Mapping[int, Intent]) -> None:
+        """Decide what is not decided yet. Unavailable, the error, when a server stays away.
+
+        What was decided stays so when the chunk comes again: a command that was rejected must not
+        be judged by what came after it.
+        """
+        offsets = [offset for offset in intents if offset not in self._decided]
+        failures: list[Unavailable] = []
+
+        def answer(index: int, outcome: Outcome) -> None:
             if isinstance(outcome, Unavailable):
-                raise errors.Unavailable(outcome.reason)
-        return [outcomes[index] for index in range(len(intents))]
+                failures.append(outcome)
+            else:
+                self._decided[offsets[index]] = outcome
+
+        if offsets:
+            deadline = self._clock.now() + self._patience
+            await self._decider.decide([intents[offset] for offset in offsets], deadline, answer)
+        if failures:
+            raise errors.Unavailable(failures[0].reason)
 
     def _reply(self, command: EventRecord, outcome: Outcome) -> Outgoing:
         kind = type(outcome).__name__.lower()
