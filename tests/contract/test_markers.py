@@ -338,7 +338,7 @@ async def test_a_slow_owners_confirm_leaves_a_later_note(desk: Desk) -> None:
 async def test_a_note_after_another_event_is_not_the_one_confirmed(desk: Desk) -> None:
     client = desk.client()
     marked = await decide(client, "e1", basis=PLACED)
-    await settle(client, marked._replace(prev="e00"))
+    assert await settle(client, marked._replace(prev="e00"))
     assert await verdict(client, "e2") is Verdict.BUSY
 
 
@@ -559,7 +559,8 @@ async def test_a_restart_begins_another_life(lone: Desk, seen: str, from_dump: b
     assert not await settle(client, done)
     await client.withdraw([Note("a", "e2", "e1")], after)
     assert await verdict(client, "e1") is Verdict.MISSING
-    marked = await decide(client, "e1", basis=PLACED)
+    assert await verdict(client, "e3", basis=PLACED, allowed=frozenset()) is Verdict.REJECTED
+    marked = await decide(client, "e1")
     assert marked == Marked(Verdict.OK, "e1", "e0", b"e1!", tentative=True)
     assert await settle(client, marked)
 

@@ -113,6 +113,17 @@ async def test_keys_of_another_kind_are_an_operators_matter(
     assert (await noted(markers, "b1", "b")).verdict is Verdict.OK
 
 
+async def test_only_a_marker_with_a_note_and_the_life_have_no_expiry(
+    redis: Redis, markers: RedisMarkers
+) -> None:
+    keys = "life", "marker:t:a", "done:t:e1"
+    marked = await noted(markers, "e1")
+    assert [int(redis.say(f"PTTL {key}")[1:]) > 0 for key in keys] == [False, False, True]
+    await markers.confirm([Note("a", "e1", marked.prev)], await markers.life())
+    assert [int(redis.say(f"PTTL {key}")[1:]) > 0 for key in keys] == [False, True, True]
+    assert [redis.say(f"EXISTS {key}") for key in keys] == [":1"] * 3
+
+
 # How it is reached
 
 
@@ -199,6 +210,14 @@ async def test_a_session_never_goes_on_with_another_process(redis: Redis) -> Non
         assert not await session.stands()
     assert redis.say("EXISTS life") == ":0"
     await session.end()
+
+
+async def test_a_client_at_rest_goes_on_with_another_process(
+    redis: Redis, markers: RedisMarkers
+) -> None:
+    before = await markers.life()
+    await asyncio.to_thread(redis.restart)
+    assert (await markers.life()).id != before.id
 
 
 async def test_a_server_that_hangs_is_unavailable_in_time(redis: Redis) -> None:
