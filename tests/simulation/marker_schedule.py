@@ -155,7 +155,7 @@ class Schedule:
             asked[index].outcome, asked[index].ended = outcome, self.scheduler.steps
             self.scheduler.note("answers", f"{commands[index].id}: {outcome}")
 
-        seconds = DEADLINE if self.quiet else self.random.uniform(0.2, DEADLINE)
+        seconds = DEADLINE if self.quiet else self.random.choice([0.2, 1.0, DEADLINE])
         deadline = self.world.clock.now() + timedelta(seconds=seconds)
         await service.marking.decide(intents, deadline, answer)
         if not all(request.outcome for request in asked):
@@ -184,34 +184,47 @@ class Schedule:
     def _step(self) -> None:
         self._tend()
         self.scheduler.step()
-        self.world.clock.advance(self.random.randint(0, 50))
+        self.world.clock.advance(self.random.randint(0, 20))
 
     def _disturb(self) -> None:
+        """Most of it while a note stands: that is when it can do harm."""
         scenario, chance = self.scenario, self.scheduler.chance
-        if chance(scenario.kills):
+        pressure = 3.0 if self.world.noted() else 0.3
+        if chance(scenario.kills * pressure):
             self._kill(self.random.randrange(len(self.services)))
         if chance(scenario.stalls):
-            task = self.random.choice(self.scheduler.tasks)
-            self.scheduler.stall(task, self.random.randint(10, 200))
+            self._stall(self.random.choice(self.scheduler.tasks))
         if chance(scenario.lag):
-            for task in [t for t in self.scheduler.tasks if t.slot == "append"]:
-                self.scheduler.stall(task, self.random.randint(50, 300))
-        if chance(scenario.jumps):
-            seconds = self.random.choice([1.0, TERMS.expiry / 2, TERMS.expiry, 2 * TERMS.expiry])
-            self.scheduler.note("time", f"jumps by {seconds}")
-            self.world.clock.advance(int(seconds * 1000) + 1)
-        if self.losses and chance(0.01):
+            self._stall(*self._of("append"))
+        if chance(scenario.jumps * pressure):
+            self._jump()
+        if self.losses and chance(0.01 * pressure):
             self.losses -= 1
-            self._lose("flushed")
+            self._lose("is flushed")
             self.world.redis.flush()
         if self.dumps:
-            self._dump()
+            self._dump(pressure)
 
-    def _dump(self) -> None:
-        if self.scheduler.chance(0.01):
-            self.scheduler.note("redis", "dumps")
+    def _of(self, slot: object) -> list[Task]:
+        return [task for task in self.scheduler.tasks if task.slot == slot]
+
+    def _stall(self, *tasks: Task) -> None:
+        for task in tasks:
+            self.scheduler.stall(task, self.random.randint(20, 250))
+
+    def _jump(self) -> None:
+        """Time goes on, as for everybody, while some of them see nothing of it."""
+        seconds = self.random.choice([1.0, TERMS.expiry / 2, TERMS.expiry, 2 * TERMS.expiry])
+        self.scheduler.trace.append(("time", "jumps by", seconds))
+        self.world.clock.advance(int(seconds * 1000) + 1)
+        if self.scheduler.chance(0.5):
+            self._stall(*self._of("network"))
+
+    def _dump(self, pressure: float) -> None:
+        if self.scheduler.chance(0.02):
+            self.scheduler.trace.append(("redis", "dumps", ""))
             self.world.dump = self.world.redis.dump()
-        if self.scheduler.chance(0.01):
+        if self.scheduler.chance(0.01 * pressure):
             self.dumps -= 1
             self._lose("restarts from an old dump")
             self.world.redis.restart(self.world.dump)
@@ -219,9 +232,11 @@ class Schedule:
     def _lose(self, how: str) -> None:
         self.world.lost = True
         self.scheduler.trace.append(("redis", how, ""))
+        if self.scheduler.chance(0.5):
+            self._stall(*self._of("network"))
 
     def _kill(self, number: int) -> None:
-        for task in [t for t in self.scheduler.tasks if t.slot == ("service", number)]:
+        for task in self._of(("service", number)):
             self.scheduler.kill(task)
         self.services[number] = self._service(number)
 
@@ -232,7 +247,7 @@ class Schedule:
     def _until(self, done) -> None:
         for step in range(PATIENCE):
             if step % 5 == 0 and done() and self.world.caught_up():
-                if not any(t.slot == "network" for t in self.scheduler.tasks):
+                if not self._of("network"):
                     return
             self._step()
         raise Violation("stuck", f"not done after {PATIENCE} quiet steps")

@@ -34,7 +34,7 @@ TOPICS = Topics.of(items.name)
 PREFIX = "sim"
 TERMS = Terms(expiry=20.0, lease=0.4, memory=20.0)
 DEADLINE = 8.0
-PRODUCE = 3.0
+PRODUCE = 8.0
 """Seconds until a produce gives up, and until then its records may come into the log."""
 
 
@@ -120,7 +120,9 @@ class Service:
 
     def __init__(self, world: "MarkerWorld") -> None:
         parts, random = world.scenario.parts, world.random
-        markers: Any = Remote(MemoryMarkers(world.redis, items.name, TERMS, checkpoint), world.faults)
+        markers: Any = Remote(
+            MemoryMarkers(world.redis, items.name, TERMS, checkpoint), world.faults
+        )
         reader: Any = Remote(MemoryReader(world.log, checkpoint), world.faults)
         store: Any = Remote(world.events, world.faults)
         network: Any = Remote(Network(world), world.faults)
@@ -188,7 +190,9 @@ class MarkerWorld:
         placed = replace(event, prev="", version=1, position=str(at))
         drive(self.events.write([Insert(placed)]))
         self.log.append(Outgoing(TOPICS.stored, key, encode(placed), partition))
-        self.log.offsets[group(PREFIX, items.name, "append"), TOPICS.events, partition] = at.offset + 1
+        self.log.offsets[group(PREFIX, items.name, "append"), TOPICS.events, partition] = (
+            at.offset + 1
+        )
 
     def caught_up(self) -> bool:
         offsets = self.log.offsets
@@ -197,6 +201,9 @@ class MarkerWorld:
             == len(self.log.entries(TOPICS.events, p))
             for p in range(self.partitions)
         )
+
+    def noted(self) -> bool:
+        return any(marker.note for marker in self.redis.data.markers.values())
 
     # What is there, seen at once and without a step
 
