@@ -21,6 +21,7 @@ class LagGuard:
         self._aims: dict[int, tuple[float, int]] = {}  # a time, and where the log ended after it
         self._committed: dict[int, int] = {}
         self._life: Life | None = None
+        self.awaited = False  # since the last beat, somebody has asked for more than it can tell
 
     async def life(self) -> Life:
         """The life and time last seen."""
@@ -33,6 +34,7 @@ class LagGuard:
 
     async def beat(self) -> None:
         """Look again: first the time, then the ends, then how far append has committed."""
+        self.awaited = False
         life = await self.look()
         for partition, limit in (await self._reader.bounds(self._events)).items():
             self._aims.setdefault(partition, (life.now, limit.end))
@@ -45,8 +47,12 @@ class LagGuard:
     def holds(self, partition: int, life: Life) -> bool:
         """Whether the store may be trusted, seen from a moment of a life."""
         needed = max(life.began, life.now - self._expiry / 2)
-        return self._upto.get(partition, float("-inf")) >= needed
+        return self._told(self._upto.get(partition, float("-inf")) >= needed)
 
     def passed(self, partition: int, offset: int) -> bool:
         """Whether append has committed past an offset."""
-        return self._committed.get(partition, 0) > offset
+        return self._told(self._committed.get(partition, 0) > offset)
+
+    def _told(self, answer: bool) -> bool:
+        self.awaited = self.awaited or not answer
+        return answer

@@ -10,12 +10,13 @@ from topics.errors import EventfleetError
 
 logger = logging.getLogger(__name__)
 
-BEAT_SECONDS = 1.0
+LOOK_SECONDS = 0.1
+LOOKS = 10
 
 
 @asynccontextmanager
 async def beating(guard: LagGuard) -> AsyncIterator[None]:
-    """Beat at once and then every second, for the length of the block."""
+    """Beat at once and then every second, sooner when awaited, for the length of the block."""
     task = asyncio.create_task(_beat(guard), name="lag guard")
     try:
         yield
@@ -36,4 +37,11 @@ async def _beat(guard: LagGuard) -> None:
             if well:
                 logger.warning("the lag guard can't see how far append is: %s", error)
             well = False
-        await asyncio.sleep(BEAT_SECONDS)
+        await _pause(guard)
+
+
+async def _pause(guard: LagGuard) -> None:
+    for _ in range(LOOKS):
+        await asyncio.sleep(LOOK_SECONDS)
+        if guard.awaited:
+            return

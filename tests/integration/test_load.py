@@ -24,7 +24,7 @@ from topics.codec import CONTENT_TYPE
 from topics.declaration import declare
 from topics.names import Topics
 from workers.files import open_log
-from workers.load import Appending, LoadReport, load, settle
+from workers.load import Appending, Following, LoadReport, load, settle
 
 PARTITIONS = 4
 RECEIPT = Path(__file__).parents[3] / "shared" / "data" / "receipt.csv.gz"

@@ -1,48 +1,18 @@
 """The sample of orders: commands, judged here by what a shop knows."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable
 from itertools import pairwise
 
 from domains.orders import orders
 from protocols.intents import intent_of
+from tests.shop import TABLE, judge
 from topics.codec import decode
 from topics.event import EventRecord
 from workers.sample import ORDERS, sample
 
-# What each command makes of an order in which state.
-SHOP = {
-    ("", "Place"): "Placed",
-    ("Placed", "Pay"): "Paid",
-    ("Paid", "Pack"): "Packed",
-    ("Packed", "Ship"): "Shipped",
-    ("Shipped", "Deliver"): "Delivered",
-    ("Placed", "Cancel"): "Cancelled",
-    ("Paid", "Cancel"): "Cancelled",
-    ("Delivered", "Return"): "Returned",
-}
-
 
 def commands_of_all() -> list[EventRecord]:
     return [ready.event for ready in sample()]
-
-
-def judged(commands: Iterable[EventRecord]) -> tuple[dict[str, str], Counter[str]]:
-    """How each order ends, and what became of the commands: one after the other, by the table."""
-    states: dict[str, str] = {}
-    accepted: set[str] = set()
-    outcomes: Counter[str] = Counter()
-    for command in commands:
-        state = states.get(command.aggregate_id, "")
-        if command.id in accepted:
-            outcomes["repeated"] += 1
-        elif after := SHOP.get((state, command.type)):
-            states[command.aggregate_id] = after
-            accepted.add(command.id)
-            outcomes["accepted"] += 1
-        else:
-            outcomes[f"{command.type} after {state}"] += 1
-    return states, outcomes
 
 
 def test_the_same_seed_gives_the_same_bytes_and_another_seed_others() -> None:
@@ -79,16 +49,16 @@ def test_commands_of_one_id_are_one_command() -> None:
 
 
 def test_orders_end_in_every_way_and_some_are_under_way() -> None:
-    states, _ = judged(commands_of_all())
-    ends = Counter(states.values())
-    assert ends.keys() == set(SHOP.values())
+    ends = Counter(judge(commands_of_all()).latest.values())
+    assert ends.keys() == set(TABLE.values())
     assert min(ends.values()) >= 5
     assert ends["Delivered"] > ORDERS / 2
 
 
 def test_some_commands_are_forbidden_and_some_are_sent_twice() -> None:
-    _, outcomes = judged(commands_of_all())
-    for kind in ("repeated", "Pay after Cancelled", "Pay after Paid", "Cancel after Shipped"):
-        assert outcomes[kind] >= 10
-    assert outcomes["Pack after Placed"] >= 10
-    assert outcomes["accepted"] > 0.9 * outcomes.total()
+    judged = judge(commands_of_all())
+    for kind in ("Pay after Cancelled", "Pay after Paid", "Pack after Placed"):
+        assert judged.rejected[kind] >= 10
+    assert judged.rejected["Cancel after Shipped"] >= 10
+    assert judged.repeated >= 10
+    assert judged.types.total() > 10 * (judged.rejected.total() + judged.repeated)
