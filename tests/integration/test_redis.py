@@ -124,6 +124,15 @@ async def test_only_a_marker_with_a_note_and_the_life_have_no_expiry(
     assert [redis.say(f"EXISTS {key}") for key in keys] == [":1"] * 3
 
 
+async def test_times_are_compared_to_the_microsecond(redis: Redis, markers: RedisMarkers) -> None:
+    life = await markers.life()
+    for n in range(50):
+        await markers.mark([mark(f"{n}", life, f"a{n}")])
+        born = float(redis.say(f"HGET marker:t:a{n} born"))
+        looks = [mark(f"{n}", life._replace(now=born + late), f"a{n}") for late in (0, 1e-6)]
+        assert [m.verdict for m in await markers.mark(looks)] == [Verdict.AGAIN, Verdict.MINE]
+
+
 # How it is reached
 
 

@@ -37,10 +37,12 @@ class Redis(Server):
         )
 
     def say(self, command: str) -> str:
-        """The first line of its answer to an inline command."""
+        """The first line of its answer to an inline command, or the string that it announces."""
         with socket.create_connection(("127.0.0.1", self.port), timeout=STOP_SECONDS) as talk:
             talk.sendall(f"{command}\r\n".encode())
-            return talk.makefile().readline().strip()
+            answer = talk.makefile()
+            line = answer.readline().strip()
+            return answer.readline().strip() if line.startswith("$") else line
 
     def dump(self) -> bytes:
         """Its data as it is now."""
