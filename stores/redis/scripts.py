@@ -22,7 +22,8 @@ LIFE = Script("""
 -- KEYS: life. ARGV: run id of this server, a random value. Answers id, began, now.
 local t = redis.call('TIME')
 local now = t[1] .. '.' .. string.format('%06d', tonumber(t[2]))
--- Begins with the first look at an empty data set, or at one that another process has written.
+-- Begins with the first look at an empty data set, or at one that another process has written:
+-- a server that is promoted a second time does not take up its earlier life.
 if redis.call('HGET', KEYS[1], 'run') ~= ARGV[1] then
   redis.call('DEL', KEYS[1])
   redis.call('HSET', KEYS[1], 'id', ARGV[1] .. ':' .. ARGV[2], 'run', ARGV[1], 'began', now)
