@@ -9,6 +9,7 @@ whoever comes next finishes it.
 
 import random
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
 
@@ -60,6 +61,17 @@ class Produced(NamedTuple):
     life: Life
     position: Position
     outcome: Outcome | None
+
+
+@dataclass
+class Tally:
+    """What a Marking has done so far: rounds, their seconds in all, ids looked up in the store,
+    and stale notes of others that it has produced."""
+
+    rounds: int = 0
+    seconds: float = 0.0
+    lookups: int = 0
+    finished: int = 0
 
 
 class Pending:
@@ -117,6 +129,7 @@ class Marking:
         self._store, self._markers, self._writer = store, markers, writer
         self._guard, self._clock, self._chance = guard, clock, chance
         self._partitions = partitions
+        self.tally = Tally()
 
     # What it does to some commands
 
@@ -126,11 +139,14 @@ class Marking:
         reason = "the deadline has passed"
         while pending and self._clock.now() < deadline:
             turn = list({p.event.aggregate_id: p for p in reversed(pending)}.values())
+            began = self._clock.now()
             try:
                 await self._round(turn, deadline)
                 moved = any(p.decided or p.basis for p in turn)
             except errors.Unavailable as error:
                 reason, moved = str(error), False
+            self.tally.rounds += 1
+            self.tally.seconds += (self._clock.now() - began).total_seconds()
             pending = [p for p in pending if not p.decided]
             if pending and not moved:
                 await self._clock.sleep(PAUSE * (0.5 + self._chance()))
@@ -160,6 +176,7 @@ class Marking:
         """Those that the store does not have yet; the others are repeats."""
         looked = [p.event.id for p in ready if not p.basis]
         found = await self._store.find(looked) if looked else {}
+        self.tally.lookups += len(looked)
         for command in ready:
             if stored := found.get(command.event.id):
                 command.answer(repetition(command.event, stored, command.place))
@@ -181,6 +198,7 @@ class Marking:
         heads = await self._store.heads([p.event.aggregate_id for p in missing])
         latest = await self._store.find([head.event_id for head in heads.values()])
         found = await self._store.find([p.event.id for p in missing])
+        self.tally.lookups += len(heads) + len(missing)
         for command in missing:
             if stored := found.get(command.event.id):
                 command.answer(repetition(command.event, stored, command.place))
@@ -207,6 +225,7 @@ class Marking:
         for (command, marked), at, outcome in zip(noted, positions, outcomes, strict=True):
             note = Note(command.event.aggregate_id, marked.event_id, marked.prev)
             command.awaiting = Produced(note, life, at, outcome)
+            self.tally.finished += outcome is None
         firm = [command for command, marked in noted if not marked.tentative]
         if firm:
             cleared = await self._markers.confirm([note for note, _ in notes_of(firm)], life)

@@ -17,6 +17,7 @@ from stores.contracts import Clock, EventStore
 from stores.kafka.producer import Producer
 from stores.system import SystemClock, Uuid7Ids
 from workers import connect
+from workers.metrics import Metrics
 from workers.settings import Settings
 
 LONGEST = 10.0
@@ -41,7 +42,7 @@ class Bounded:
 
 @asynccontextmanager
 async def decider(
-    settings: Settings, domain: Domain[Any], store: EventStore
+    settings: Settings, domain: Domain[Any], store: EventStore, metrics: Metrics | None = None
 ) -> AsyncIterator[Decider]:
     """For any number of tasks at once. Without rules no Redis is needed."""
     async with AsyncExitStack() as stack:
@@ -63,6 +64,8 @@ async def decider(
         )
         await stack.enter_async_context(beating(guard))
         marking = Marking(store, markers, writer, guard, clock, partitions=settings.partitions)
+        if metrics:
+            metrics.tallies.of[domain.name] = marking.tally
         yield Bounded(marking, clock, patience(settings))
 
 

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from domains.declaration import Domain
     from stores.contracts import Opened
     from workers.duties import Duties, RoleName
+    from workers.metrics import Metrics
     from workers.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -43,6 +44,7 @@ async def _work(
     from workers import connect
     from workers.deciders import decider
     from workers.duties import Duties
+    from workers.metrics import Metrics
 
     async with (
         connect.log_admin(settings) as admin,
@@ -53,10 +55,10 @@ async def _work(
         for opened in stores.values():
             await opened.events.prepare()
             await opened.snapshots.prepare()
-        deciders = {}
+        metrics, deciders = Metrics(), {}
         if "command" in roles:
             for name, domain in domains.items():
-                opening = decider(settings, domain, stores[name].events)
+                opening = decider(settings, domain, stores[name].events, metrics)
                 deciders[name] = await stack.enter_async_context(opening)
         duties = Duties(
             settings, connect.connection(settings), await admin.transactional(), deciders
@@ -65,22 +67,21 @@ async def _work(
             async with connect.log_reader(settings) as reader:
                 routes = [s for d in domains.values() for s in connect.routes_of(settings, d)]
                 await connect.must_exist(reader, routes)
-        await _run(
-            settings, duties, [(r, d, stores[d.name]) for d in domains.values() for r in roles]
-        )
+        parts = [(r, d, stores[d.name]) for d in domains.values() for r in roles]
+        await _run(settings, duties, parts, metrics)
 
 
 async def _run(
     settings: "Settings",
     duties: "Duties",
     parts: "list[tuple[RoleName, Domain[Any], Opened]]",
+    metrics: "Metrics",
 ) -> None:
     from workers.duties import source_of
     from workers.fleet import role_app, run_apps, stop_signals
-    from workers.metrics import Metrics
     from workers.page import Page
 
-    metrics, connection = Metrics(), duties.connection
+    connection = duties.connection
     apps = [
         role_app(settings, connection, duties.duty(*part), source_of(*part[:2]), metrics)
         for part in parts
