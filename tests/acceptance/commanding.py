@@ -43,14 +43,17 @@ class Commanded(Fleet):
         values = {k.removeprefix(PREFIX).lower(): v for k, v in self.environment.items()}
         return Settings(**{k: v for k, v in values.items() if k in Settings.model_fields})  # type: ignore[arg-type]
 
+    def marker_key(self, aggregate_id: str) -> str:
+        return f"marker:{self.domain}:{aggregate_id}"
+
     def marker(self, aggregate_id: str) -> dict[str, str]:
         """What Redis holds of an aggregate."""
-        found: Any = self.redis.hgetall(f"marker:{self.domain}:{aggregate_id}")
+        found: Any = self.redis.hgetall(self.marker_key(aggregate_id))
         return dict(found)
 
     def marker_seconds(self, aggregate_id: str) -> int:
         """How long Redis will still hold it; -1: for ever, -2: it does not."""
-        found: Any = self.redis.ttl(f"marker:{self.domain}:{aggregate_id}")
+        found: Any = self.redis.ttl(self.marker_key(aggregate_id))
         return int(found)
 
     def answers(self) -> list[dict[str, str]]:

@@ -1,122 +1,348 @@
-"""A real log by commands, with rules learnt from it, on real servers."""
+"""The request of an event, arrow by arrow, on real servers: each test is named by its arrow."""
 
-import csv
-import gzip
-from collections import Counter, defaultdict
-from collections.abc import Iterator
-from pathlib import Path
-from random import Random
+import asyncio
+import json
+import sys
+from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import AbstractAsyncContextManager
+from typing import Any
 
 import pytest
-from click.testing import CliRunner
+import pytest_asyncio
 
-from domains.declaration import START
-from tests.acceptance.commanding import Commanded, written
-from tests.acceptance.fleet import ROOT
-from workers.cli import main
+from protocols.intents import event_id
+from protocols.outcomes import Accepted, Rejected, Repeated, Unavailable
+from service.events import EventService
+from tests.acceptance.commanding import Commanded
+from topics.errors import Unreadable
+from workers.connect import chosen
+from workers.deciders import event_service
 
-RECEIPT = ROOT.parent / "shared" / "data" / "receipt.csv.gz"
-CASE, ACTIVITY = "case:concept:name", "concept:name"
-COUNTS = ("offered", "accepted", "rejected", "repeated", "refused", "pending")
-SEED = 20260105
+MODULE = """
+from eventfleet import START, Command, Domain, Emits, Event, State
 
-Servers = tuple[str, str, str]
-Rows = list[dict[str, str]]
 
-pytestmark = pytest.mark.skipif(not RECEIPT.exists(), reason=f"there is no {RECEIPT.name}")
+class Opened(Event):
+    title: str
+
+
+class Assigned(Event):
+    to: str
+
+
+class Noted(Event):
+    text: str = ""
+
+
+class Closed(Event):
+    pass
+
+
+class Ticket(State):
+    events: int = 0
+
+
+def evolve(ticket, event):
+    return Ticket(events=ticket.events + 1)
+
+
+class Open(Command):
+    title: str
+
+
+class Assign(Command):
+    to: str
+
+
+class Note(Command):
+    text: str = ""
+
+
+class Close(Command):
+    pass
+
+
+tickets = Domain(
+    "tickets",
+    state=Ticket,
+    evolve=evolve,
+    events=[Opened, Assigned, Noted, Closed],
+    commands=[
+        Emits(Open, Opened, after=frozenset({START})),
+        Emits(Assign, Assigned, after=frozenset({Opened, Noted})),
+        Emits(Note, Noted),
+        Emits(Close, Closed, after=frozenset({Assigned, Noted})),
+    ],
+)
+"""
+OPEN = {"title": "it smokes"}
 
 
 @pytest.fixture(scope="module")
-def servers(kafka: str, mongo_url: str, redis_url: str) -> Servers:
-    return kafka, mongo_url, redis_url
+def fleet(
+    kafka: str, mongo_url: str, redis_url: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Commanded]:
+    folder = tmp_path_factory.mktemp("team")
+    (folder / "tickets.py").write_text(MODULE)
+    sys.path.insert(0, str(folder))
+    with Commanded((kafka, mongo_url, redis_url), folder, "tickets") as fleet:
+        fleet.start("append")
+        yield fleet
+    sys.path.remove(str(folder))
 
 
-@pytest.fixture(scope="module")
-def rows() -> Rows:
-    with gzip.open(RECEIPT, "rt", newline="", encoding="utf-8") as text:
-        return list(csv.DictReader(text))
+def opened(fleet: Commanded) -> AbstractAsyncContextManager[EventService]:
+    return event_service(fleet.settings, chosen(fleet.settings, ["tickets"])["tickets"])
+
+
+@pytest_asyncio.fixture
+async def service(fleet: Commanded) -> AsyncIterator[EventService]:
+    async with opened(fleet) as service:
+        yield service
 
 
 @pytest.fixture
-def fleet(servers: Servers, tmp_path: Path) -> Iterator[Commanded]:
-    """For process_log, with the rules that the log teaches."""
-    rules = str(tmp_path / "rules.json")
-    assert CliRunner().invoke(main, ["learn-rules", str(RECEIPT), "-o", rules]).exit_code == 0
-    with Commanded(servers, tmp_path, "domains.process_log", RULES=rules) as fleet:
-        fleet.start("append command", "append command snapshot relay")
-        yield fleet
+def ticket(request: pytest.FixtureRequest) -> str:
+    """An aggregate of the test's own."""
+    return f"ticket-{request.node.name}"
 
 
-def load(fleet: Commanded, file: str) -> dict[str, int]:
-    report = fleet.json("load", file, "--domain", "process_log", "--via", "commands")
-    return {name: report[name] for name in COUNTS}
+def of(ticket: str, events: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [event for event in events if event["subject"] == ticket]
 
 
-def test_the_log_that_the_rules_were_learnt_from_is_accepted_whole(fleet: Commanded) -> None:
-    nothing = dict.fromkeys(COUNTS, 0)
-    assert load(fleet, str(RECEIPT)) == nothing | {"offered": 8577, "accepted": 8577}
-    fleet.settle()
-    report = fleet.json("audit", "process_log")
-    counts = ("stored", "aggregates", "snapshots", "relayed", "dead_letters", "superseded")
-    assert [report[name] for name in counts] == [8577, 1434, 1298, 8577, 0, 0]
-    assert report["violations"] == []
-    assert load(fleet, str(RECEIPT)) == nothing | {"offered": 8577, "repeated": 8577}
-    fleet.settle()
-    assert fleet.events.count_documents({}) == len(fleet.passed("stored")) == 8577
+async def logged(fleet: Commanded, ticket: str) -> list[dict[str, Any]]:
+    """The events of a ticket that the stream has by now, in order."""
+    return of(ticket, await asyncio.to_thread(fleet.passed, "events"))
 
 
-def shuffled(rows: Rows) -> Rows:
-    """The rows of each case in another order, at the places that the case has in the file."""
-    cases: dict[str, Rows] = defaultdict(list)
-    for row in rows:
-        cases[row[CASE]].append(row)
-    random = Random(SEED)
-    for case in cases.values():
-        random.shuffle(case)
-    return [cases[row[CASE]].pop() for row in rows]
+async def stored(fleet: Commanded, ticket: str, count: int) -> list[dict[str, Any]]:
+    """Its events as they have been stored, once there are so many."""
+    async with asyncio.timeout(90):
+        while True:
+            events = of(ticket, await asyncio.to_thread(fleet.passed, "stored"))
+            if len(events) >= count:
+                return events
+            await asyncio.sleep(0.1)
 
 
-def judged(rows: Rows, learnt: Rows) -> dict[str, list[tuple[str, str]]]:
-    """Each row's verdict, one row after the other, by the pairs that stand in the learnt rows."""
-    before: dict[str, str] = {}
-    pairs: set[tuple[str, str]] = set()
-    for row in learnt:
-        pairs.add((before.get(row[CASE], START), row[ACTIVITY]))
-        before[row[CASE]] = row[ACTIVITY]
-    latest: dict[str, str] = {}
-    verdicts: dict[str, list[tuple[str, str]]] = defaultdict(list)
-    for row in rows:
-        case, activity = row[CASE], row[ACTIVITY]
-        accepted = (latest.get(case, START), activity) in pairs
-        if accepted:
-            latest[case] = activity
-        verdicts[case].append((activity, "accepted" if accepted else "rejected"))
-    return dict(verdicts)
+async def accepted(service: EventService, ticket: str, *commands: str) -> list[Accepted]:
+    outcomes = []
+    for command in commands:
+        data = {"Open": OPEN, "Assign": {"to": "ann"}}.get(command, {})
+        outcome = await service.send(ticket, command, data)
+        assert isinstance(outcome, Accepted), outcome
+        outcomes.append(outcome)
+    return outcomes
 
 
-def test_shuffled_rows_are_judged_as_one_after_the_other_would_be(
-    fleet: Commanded, rows: Rows, tmp_path: Path
+# Provider ->> EventService: request event
+
+
+async def test_provider_requests_event(
+    service: EventService, fleet: Commanded, ticket: str
 ) -> None:
-    mixed = shuffled(rows)
-    verdicts = judged(mixed, rows)
-    counted = Counter(verdict for case in verdicts.values() for _, verdict in case)
-    assert min(counted["accepted"], counted["rejected"]) > 100
-    report = load(fleet, written(tmp_path / "mixed.csv", mixed))
-    assert fleet.answers_by_aggregate() == verdicts
-    assert report == dict.fromkeys(COUNTS, 0) | {"offered": 8577} | counted
-    fleet.settle()
-    stored = list(fleet.events.find().sort([("aggregate_id", 1), ("version", 1)]))
-    found: dict[str, list[str]] = defaultdict(list)
-    for event in stored:
-        found[event["aggregate_id"]].append(event["type"])
-    assert found == {
-        case: [activity for activity, verdict in judgements if verdict == "accepted"]
-        for case, judgements in verdicts.items()
-        if any(verdict == "accepted" for _, verdict in judgements)
-    }
-    assert fleet.json("audit", "process_log")["violations"] == []
+    outcome = await service.send(
+        ticket, "Open", OPEN, command_id="c", correlation_id="k", actor="ann", traceparent="00-1"
+    )
+    assert isinstance(outcome, Accepted)
+    [event] = await stored(fleet, ticket, 1)
+    assert (event["id"], event["type"], event["data"]) == (outcome.event_id, "Opened", OPEN)
+    assert (event["causationid"], event["correlationid"]) == ("c", "k")
+    assert (event["actor"], event["traceparent"]) == ("ann", "00-1")
 
 
-def test_events_cant_be_loaded_past_the_rules(fleet: Commanded) -> None:
-    said = fleet.run("load", str(RECEIPT), "--domain", "process_log", status=1)
-    assert said == ""
+async def test_a_request_that_cant_be_read_names_the_field_and_leaves_nothing(
+    service: EventService, fleet: Commanded, ticket: str
+) -> None:
+    with pytest.raises(Unreadable, match=r"data\.title: is missing"):
+        await service.send(ticket, "Open", {})
+    assert fleet.marker(ticket) == {}
+    assert await logged(fleet, ticket) == []
+
+
+# EventService ->> EventService: get validator
+
+
+async def test_event_service_gets_validator(service: EventService, ticket: str) -> None:
+    await accepted(service, ticket, "Note", "Note", "Close", "Note")
+    assert isinstance(await service.send(ticket, "Open", OPEN), Rejected)
+
+
+# EventService ->> EventMarker: get marked eventType (with expire)
+
+
+async def test_event_service_gets_marked_event_type_with_expire(
+    service: EventService, fleet: Commanded, ticket: str
+) -> None:
+    await accepted(service, ticket, "Open")
+    assert 0 < fleet.marker_seconds(ticket) <= fleet.settings.marker_expiry
+    fleet.redis.hset(fleet.marker_key(ticket), "type", "Closed")
+    outcome = await service.send(ticket, "Assign", {"to": "ann"})
+    assert isinstance(outcome, Rejected), "the marker alone is asked"
+    await stored(fleet, ticket, 1)
+    fleet.redis.delete(fleet.marker_key(ticket))
+    await accepted(service, ticket, "Assign")
+    assert isinstance(await service.send(ticket, "Open", OPEN), Rejected)
+
+
+# EventMarker ->> EventService: eventType
+
+
+async def test_event_marker_answers_event_type(service: EventService, ticket: str) -> None:
+    marked = []
+    for command in ("", "Open", "Assign", "Close"):
+        if command:
+            await accepted(service, ticket, command)
+        outcome = await service.send(
+            ticket, "Open" if command else "Close", OPEN if command else {}
+        )
+        assert isinstance(outcome, Rejected)
+        marked.append(outcome.marked)
+    assert marked == ["", "Opened", "Assigned", "Closed"]
+
+
+# EventService ->> EventService: validate
+
+
+async def test_event_service_validates(
+    service: EventService, fleet: Commanded, ticket: str
+) -> None:
+    assert await service.send(ticket, "Close", {}) == Rejected(
+        "Closed may follow Assigned, Noted, not no event", ""
+    )
+    await accepted(service, ticket, "Open")
+    assert await service.send(ticket, "Close", {}) == Rejected(
+        "Closed may follow Assigned, Noted, not Opened", "Opened"
+    )
+    await accepted(service, ticket, "Assign", "Close")
+    types = [event["type"] for event in await logged(fleet, ticket)]
+    assert types == ["Opened", "Assigned", "Closed"]
+
+
+# EventService ->> EventMarker: mark eventType
+
+
+async def test_event_service_marks_event_type(
+    service: EventService, fleet: Commanded, ticket: str
+) -> None:
+    [outcome] = await accepted(service, ticket, "Open")
+    marker = fleet.marker(ticket)
+    assert (marker["type"], marker["last"]) == ("Opened", outcome.event_id)
+    assert "pend" not in marker
+
+
+# EventMarker ->> EventMarker: overwrite marked eventType
+
+
+async def test_event_marker_overwrites_marked_event_type(
+    service: EventService, fleet: Commanded, ticket: str
+) -> None:
+    outcomes = await accepted(service, ticket, "Open", "Assign")
+    marker = fleet.marker(ticket)
+    assert (marker["type"], marker["last"]) == ("Assigned", outcomes[1].event_id)
+    assert isinstance(await service.send(ticket, "Open", OPEN), Rejected)
+    after = fleet.marker(ticket)
+    assert (after["type"], after["last"]) == ("Assigned", outcomes[1].event_id)
+
+
+# EventMarker ->> EventService: ok
+
+
+async def test_event_marker_says_ok_to_one_of_two(
+    service: EventService, fleet: Commanded, ticket: str
+) -> None:
+    async with opened(fleet) as other:
+        for number in range(20):
+            name = f"{ticket}-{number}"
+            outcomes = await asyncio.gather(
+                service.send(name, "Open", OPEN), other.send(name, "Open", OPEN)
+            )
+            kinds = sorted(type(outcome).__name__ for outcome in outcomes)
+            assert kinds == ["Accepted", "Rejected"]
+    subjects = [event["subject"] for event in await asyncio.to_thread(fleet.passed, "events")]
+    assert [subjects.count(f"{ticket}-{number}") for number in range(20)] == [1] * 20
+
+
+# EventService ->> EventService: make event
+
+
+async def test_event_service_makes_event(
+    service: EventService, fleet: Commanded, ticket: str
+) -> None:
+    for name, command, data in (("c-1", "Open", OPEN), ("c-2", "Assign", {"to": "ann"})):
+        await service.send(ticket, command, data, command_id=name)
+    first, second = await stored(fleet, ticket, 2)
+    assert [e["id"] for e in (first, second)] == [
+        event_id("tickets", ticket, name) for name in ("c-1", "c-2")
+    ]
+    assert [e["type"] for e in (first, second)] == ["Opened", "Assigned"]
+    assert [e["data"] for e in (first, second)] == [OPEN, {"to": "ann"}]
+    assert [e["prev"] for e in (first, second)] == ["", first["id"]]
+    assert [e["version"] for e in (first, second)] == [1, 2]
+
+
+# EventService ->> MessageStream: produce event
+
+
+async def test_event_service_produces_event(
+    service: EventService, fleet: Commanded, ticket: str
+) -> None:
+    [outcome] = await accepted(service, ticket, "Open")
+    records = await asyncio.to_thread(fleet.kafka.records, "tickets.events")
+    [record] = [r for r in records if r.key == ticket.encode()]
+    assert json.loads(record.value)["id"] == outcome.event_id
+    assert outcome.place == f"tickets.events/{record.partition}"
+
+
+# EventService ->> Provider: result
+
+
+async def test_event_service_answers_provider(
+    service: EventService, fleet: Commanded, ticket: str
+) -> None:
+    first = await service.send(ticket, "Open", OPEN, command_id="c-1")
+    assert isinstance(first, Accepted)
+    repeated = Repeated(first.event_id, first.place)
+    assert await service.send(ticket, "Open", OPEN, command_id="c-1") == repeated
+    assert isinstance(await service.send(ticket, "Close", {}, command_id="c-2"), Rejected)
+    await accepted(service, ticket, "Assign")
+    assert await service.send(ticket, "Open", OPEN, command_id="c-1") == repeated
+    assert isinstance(await service.send(ticket, "Close", {}, command_id="c-2"), Accepted), (
+        "a rejection leaves nothing behind: its repeat is judged anew"
+    )
+    other = await service.send(ticket, "Open", {"title": "another"}, command_id="c-1")
+    assert isinstance(other, Rejected)
+    await stored(fleet, ticket, 3)
+    fleet.redis.flushdb()
+    assert await service.send(ticket, "Open", OPEN, command_id="c-1") == repeated
+
+
+async def test_without_an_answer_of_a_server_the_result_is_unavailable(
+    service: EventService, fleet: Commanded, ticket: str
+) -> None:
+    fleet.redis.execute_command("CLIENT", "PAUSE", 60_000, "WRITE")
+    try:
+        outcome = await service.send(ticket, "Open", OPEN, command_id="c", timeout=2)
+    finally:
+        fleet.redis.execute_command("CLIENT", "UNPAUSE")
+    assert isinstance(outcome, Unavailable)
+    after = await service.send(ticket, "Open", OPEN, command_id="c")
+    assert isinstance(after, Accepted | Repeated)
+    assert len(await stored(fleet, ticket, 1)) == 1
+
+
+# On the command line
+
+
+def test_send_prints_the_outcome_and_ends_with_its_status(fleet: Commanded, ticket: str) -> None:
+    once = ("send", "tickets", ticket, "Open", '{"title": "it smokes"}', "--command-id", "c-1")
+    first = fleet.json(*once)
+    assert (first["outcome"], first["command_id"]) == ("accepted", "c-1")
+    assert fleet.json(*once) == first | {"outcome": "repeated"}
+    assert fleet.run("send", "tickets", ticket, "Close", status=3) == (
+        "rejected: Closed may follow Assigned, Noted, not Opened\n"
+    )
+    assert fleet.json("send", "tickets", ticket, "Close", status=3)["marked"] == "Opened"
+    fleet.run("send", "tickets", ticket, "Assign", '{"to": 7}', status=1)
+    fleet.run("send", "tickets", ticket, "Assign", "[]", status=1)
