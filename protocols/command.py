@@ -80,7 +80,7 @@ class Commands:
             out.append(self._reply(command, self._decided[offset]))
             report.count(self._decided[offset])
         await self._writer.commit(out, next_offset)
-        self._decided.clear()
+        self._decided = {o: what for o, what in self._decided.items() if o >= next_offset}
         return report
 
     async def tick(self) -> Report:

@@ -1,16 +1,16 @@
 """One schedule of the marker protocol: faults, then quiet, then every command once more."""
 
-from collections.abc import Iterator
-from dataclasses import replace
+import os
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from itertools import count
 from typing import NamedTuple
 
 from protocols.intents import intent_of
 from protocols.marking import Intent
-from protocols.outcomes import Accepted, Outcome, Rejected
+from protocols.outcomes import Accepted, Outcome
 from tests.simulation.checker import Violation
-from tests.simulation.commands import COMMANDS, items
+from tests.simulation.commands import items
 from tests.simulation.marker_checker import (
     Request,
     check_answers,
@@ -28,13 +28,11 @@ from tests.simulation.marker_world import (
     Scenario,
     Service,
 )
-from tests.simulation.scheduler import Task, drive
+from tests.simulation.scheduler import Task
 from topics.event import EventRecord
-from topics.record import Outgoing
 
 BUSY = 400
 PATIENCE = 6000
-FOREVER = 10**9
 
 
 class Command(NamedTuple):
@@ -244,11 +242,10 @@ class Schedule:
         self.quiet, self.world.faults.rate = True, 0.0
         self._until(lambda: not any(c.calls or c.left for c in self.clients))
 
-    def _until(self, done) -> None:
+    def _until(self, done: Callable[[], bool]) -> None:
         for step in range(PATIENCE):
-            if step % 5 == 0 and done() and self.world.caught_up():
-                if not self._of("network"):
-                    return
+            if step % 5 == 0 and done() and self.world.caught_up() and not self._of("network"):
+                return
             self._step()
         raise Violation("stuck", f"not done after {PATIENCE} quiet steps")
 
@@ -292,3 +289,8 @@ def violations(scenario: Scenario, seeds: range) -> Iterator[Violation]:
             Schedule(scenario, seed).run()
         except Violation as violation:
             yield violation
+
+
+def scaled(schedules: int) -> int:
+    """So many schedules of the 5,000 of a normal run, or as many as SCHEDULES asks for."""
+    return max(1, schedules * int(os.environ.get("SCHEDULES", "5000")) // 5000)

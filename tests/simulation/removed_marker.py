@@ -1,9 +1,12 @@
 """The marker protocol with one rule taken out each."""
 
+from collections.abc import Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 from protocols.guard import LagGuard
+from protocols.marking import Marking, Pending
 from stores.contracts import Life, Mark, Marked, Note
 from stores.memory.markers import Data, Marker, MemoryRedis
 from stores.terms import Terms
@@ -74,3 +77,10 @@ class IsAlwaysSure(MemoryRedis):
 
     def _born(self, mark: Mark, terms: Terms, now: float) -> Marker:
         return replace(super()._born(mark, terms, now), tentative=False)
+
+
+class ProducesLate(Marking):
+    """Without: a note that the deadline has overtaken is not produced."""
+
+    async def _round(self, turn: Sequence[Pending], deadline: datetime) -> None:
+        await super()._round(turn, datetime.max.replace(tzinfo=UTC))
