@@ -210,13 +210,18 @@ class Schedule:
         for task in tasks:
             self.scheduler.stall(task, self.random.randint(20, 250))
 
+    def _pause(self) -> None:
+        """What is under way stays so for a while, or a whole process stands still."""
+        if self.scheduler.chance(0.5):
+            self._stall(*self._of("network"))
+        if self.scheduler.chance(0.3):
+            self._stall(*self._of(("service", self.random.randrange(len(self.services)))))
+
     def _jump(self) -> None:
-        """Time goes on, as for everybody, while some of them see nothing of it."""
         seconds = self.random.choice([1.0, TERMS.expiry / 2, TERMS.expiry, 2 * TERMS.expiry])
         self.scheduler.trace.append(("time", "jumps by", seconds))
         self.world.clock.advance(int(seconds * 1000) + 1)
-        if self.scheduler.chance(0.5):
-            self._stall(*self._of("network"))
+        self._pause()
 
     def _dump(self, pressure: float) -> None:
         if self.scheduler.chance(0.02):
@@ -230,8 +235,7 @@ class Schedule:
     def _lose(self, how: str) -> None:
         self.world.lost = True
         self.scheduler.trace.append(("redis", how, ""))
-        if self.scheduler.chance(0.5):
-            self._stall(*self._of("network"))
+        self._pause()
 
     def _kill(self, number: int) -> None:
         for task in self._of(("service", number)):
