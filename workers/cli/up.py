@@ -185,7 +185,9 @@ def _tell(fleet: "Fleet") -> None:
     click.echo(f"\nthe fleet is up: {', '.join(fleet.domains)}; its page {fleet.page}/metrics")
     click.echo(f"what the workers write: {fleet.workers.log}")
     click.echo("to load more, in another terminal:")
-    click.echo("  " + " ".join([*variables, command, "load FILE --domain", [*fleet.domains][-1]]))
+    name, domain = [*fleet.domains.items()][-1]
+    via = ["--via commands"] if domain.marked else []
+    click.echo("  " + " ".join([*variables, command, "load FILE --domain", name, *via]))
     click.echo("Ctrl-C ends it")
 
 
