@@ -141,8 +141,8 @@ class Marking:
             turn = list({p.event.aggregate_id: p for p in reversed(pending)}.values())
             began = self._clock.now()
             try:
-                await self._round(turn, deadline)
-                moved = any(p.decided or p.basis for p in turn)
+                looked = await self._round(turn, deadline)
+                moved = looked or any(p.decided or p.basis for p in turn)
             except errors.Unavailable as error:
                 reason, moved = str(error), False
             self.tally.rounds += 1
@@ -153,14 +153,15 @@ class Marking:
         for command in pending:
             command.answer(Unavailable(reason))
 
-    async def _round(self, turn: Sequence[Pending], deadline: datetime) -> None:
+    async def _round(self, turn: Sequence[Pending], deadline: datetime) -> bool:
+        """Whether it ended with a new look at the time: worth another round at once."""
         life = await self._guard.life()
         await self._settle([p for p in turn if p.awaiting])
         ready = [p for p in turn if not p.awaiting and not p.decided]
         ready = [p for p in ready if p.basis or self._guard.holds(p.partition, life)]
         ready = await self._unknown(ready)
         if not ready:
-            return
+            return False
         marked = await self._markers.mark([p.mark(life) for p in ready])
         judged = list(zip(ready, marked, strict=True))
         for command, mark in judged:
@@ -169,8 +170,10 @@ class Marking:
         if self._clock.now() < deadline:
             await self._produce([(p, m) for p, m in judged if m.verdict in NOTED], life)
         await self._rebase([p for p, m in judged if m.verdict is Verdict.MISSING], life)
-        if any(m.verdict is Verdict.AGAIN for m in marked):
+        again = any(m.verdict is Verdict.AGAIN for m in marked)
+        if again:
             await self._guard.look()
+        return again
 
     async def _unknown(self, ready: Sequence[Pending]) -> list[Pending]:
         """Those that the store does not have yet; the others are repeats."""

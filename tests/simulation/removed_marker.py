@@ -82,5 +82,5 @@ class IsAlwaysSure(MemoryRedis):
 class ProducesLate(Marking):
     """Without: a note that the deadline has overtaken is not produced."""
 
-    async def _round(self, turn: Sequence[Pending], deadline: datetime) -> None:
-        await super()._round(turn, datetime.max.replace(tzinfo=UTC))
+    async def _round(self, turn: Sequence[Pending], deadline: datetime) -> bool:
+        return await super()._round(turn, datetime.max.replace(tzinfo=UTC))

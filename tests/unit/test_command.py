@@ -13,6 +13,7 @@ from protocols.outcomes import Accepted, Outcome, Rejected, Repeated, Unavailabl
 from stores import errors
 from stores.memory.log import MemoryLog, MemoryReader, MemoryTransactionalWriter
 from stores.system import NothingParked, SystemClock
+from tests.unit.desk import BODIES, Desk
 from topics.codec import encode
 from topics.declaration import declare
 from topics.event import EventRecord
@@ -134,3 +135,125 @@ async def test_the_next_chunk_is_decided_anew() -> None:
     await role.role.chunk([record(0, "a")], 1)
     await role.role.chunk([record(1, "a")], 2)
     assert [answer["outcome"] for answer in await role.said()] == ["accepted", "repeated"]
+
+
+async def test_what_was_decided_stays_so_when_the_chunk_comes_again_in_parts() -> None:
+    decider = Scripted({"a": REJECTED, "b": ACCEPTED, "c": AWAY}, {"c": ACCEPTED})
+    role = Role(decider)
+    records = [record(0, "a"), record(1, "b"), record(2, "c")]
+    await role.role.open()
+    with pytest.raises(errors.Unavailable):
+        await role.role.chunk(records, 3)
+    await role.role.open()
+    await role.role.chunk(records[:1], 1)
+    await role.role.chunk(records[1:], 3)
+    assert decider.asked == [["a", "b", "c"], ["c"]]
+    outcomes = [answer["outcome"] for answer in await role.said()]
+    assert outcomes == ["rejected", "accepted", "accepted"]
+
+
+async def test_each_record_that_is_no_command_becomes_a_dead_letter_that_says_why() -> None:
+    role = Role(Scripted({"ok": ACCEPTED}))
+    await role.role.open()
+    strangers = {
+        "value: is absent": None,
+        "value: is not JSON": b"{",
+        "source: is 'others'": record(0, "x").value.replace(b'"orders"', b'"others"'),  # type: ignore[union-attr]
+        "data.amount": record(0, "x").value.replace(b'"amount":1', b'"amount":0'),  # type: ignore[union-attr]
+        "'Bribe' is not a command": record(0, "x", "Bribe").value,
+    }
+    records = [LogRecord(TOPIC, 0, i, b"k", value) for i, value in enumerate(strangers.values())]
+    report = await role.role.chunk([*records, record(9, "ok")], 10)
+    letters = [r async for r in role.reader.read("orders.dead-letters", 0, 0, 99)]
+    for letter, (reason, value) in zip(letters, strangers.items(), strict=True):
+        headers = dict(letter.headers)
+        assert reason in headers["eventfleet-reason"].decode()
+        assert headers["eventfleet-role"] == b"command"
+        assert letter.value == value
+    assert report.dead_letters == len(strangers)
+    assert [answer["command_id"] for answer in await role.said()] == ["ok"]
+
+
+# On the marker itself
+
+
+class Shop:
+    """The role over a Marking; `send` puts commands into its topic, and takes all that is new."""
+
+    def __init__(self) -> None:
+        self.desk = Desk()
+        self.log = self.desk.twins.log
+        self.restart()
+
+    def restart(self) -> None:
+        twins = self.desk.twins
+        writer = MemoryTransactionalWriter(self.log, GROUP, TOPIC, 0)
+        decider = self.desk.service()
+        self.role = Commands(orders, 0, decider, writer, NothingParked(), twins.clock)
+
+    async def put(self, *names: str) -> None:
+        for name in names:
+            kind = name.rstrip("0123456789")
+            body = BODIES.get(kind, {})
+            time = self.desk.twins.clock.now()
+            command = EventRecord(
+                id=name, type=kind, domain="orders", aggregate_id="a", time=time, data=body
+            )
+            await self.desk.twins.emit(TOPIC, command)
+
+    async def take(self) -> None:
+        offset = await self.role.open()
+        records = self.desk.twins.records(TOPIC)[offset:]
+        await self.role.chunk(records, offset + len(records))
+
+    def outcomes(self) -> list[tuple[str, str]]:
+        replies = self.desk.twins.records("orders.replies")
+        answers = [json.loads(reply.value or b"") for reply in replies]
+        return [(answer["command_id"], answer["outcome"]) for answer in answers]
+
+
+async def test_commands_of_one_chunk_are_judged_in_the_order_of_the_log() -> None:
+    shop = Shop()
+    await shop.put("Place1", "Pack2", "Pay3", "Pack4", "Place1")
+    await shop.take()
+    assert shop.outcomes() == [
+        ("Place1", "accepted"),
+        ("Pack2", "rejected"),
+        ("Pay3", "accepted"),
+        ("Pack4", "accepted"),
+        ("Place1", "repeated"),
+    ]
+    assert shop.desk.types() == ["Placed", "Paid", "Packed"]
+
+
+@pytest.mark.parametrize(
+    ("server", "method"), [("markers", "mark"), ("producer", "produce"), ("store", "find")]
+)
+async def test_while_a_server_is_away_nothing_is_answered_and_then_all_is(
+    server: str, method: str
+) -> None:
+    shop = Shop()
+    await shop.put("Place1", "Pay2")
+    getattr(shop.desk, server).before[method] = 10**6
+    for _ in range(2):
+        with pytest.raises(errors.Unavailable, match=f"{method} failed"):
+            await shop.take()
+        assert shop.outcomes() == []
+        assert await shop.role.open() == 0
+    getattr(shop.desk, server).before[method] = 0
+    await shop.take()
+    assert shop.outcomes() == [("Place1", "accepted"), ("Pay2", "accepted")]
+    assert shop.desk.types() == ["Placed", "Paid"]
+
+
+async def test_a_successor_repeats_what_was_not_committed_and_stores_nothing_twice() -> None:
+    shop = Shop()
+    await shop.put("Place1", "Pay2")
+    offset = await shop.role.open()
+    await shop.desk.decide([shop.desk.intent("Place", "Place1")])
+    shop.restart()
+    await shop.take()
+    assert offset == 0
+    assert shop.outcomes() == [("Place1", "repeated"), ("Pay2", "accepted")]
+    await shop.desk.append()
+    assert [event.type for event in await shop.desk.twins.history()] == ["Placed", "Paid"]
