@@ -37,11 +37,49 @@ class State(msgspec.Struct, kw_only=True, **_FROZEN):
     """Base of an aggregate's state; every field needs a default, for the state before any event."""
 
 
+class Command(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, **_FROZEN):
+    """Base of a command's payload; the class's name is the command's name."""
+
+
+START = ""
+"""Stands for an aggregate without any event in the `after` of a command."""
+
+
+@dataclass(frozen=True)
+class Emits:
+    """`command` becomes one event, `event`, of the same fields.
+
+    It is accepted when the aggregate's latest event is one of `after` (START: it has none); without
+    `after` always. A name instead of classes serves schema-free domains: the command's name is the
+    event's type.
+    """
+
+    command: type[Command] | str
+    event: type[Event] | str
+    after: frozenset[type[Event] | str] | None = None
+
+    @property
+    def name(self) -> str:
+        return _name(self.command)
+
+    @property
+    def type(self) -> str:
+        return _name(self.event)
+
+    @cached_property
+    def allowed(self) -> frozenset[str] | None:
+        return None if self.after is None else frozenset(_name(kind) for kind in self.after)
+
+
 class Recorded(msgspec.Struct, frozen=True):
     """The payload of any event in a schema-free domain."""
 
     type: str
     data: Data
+
+
+def _name(kind: type | str) -> str:
+    return kind if isinstance(kind, str) else kind.__name__
 
 
 class DeclarationError(EventfleetError):
@@ -87,6 +125,7 @@ class Domain(Generic[S]):
     snapshot: Rule | None = None
     routes: Sequence[Route] = ()
     state_version: int = 1
+    commands: Sequence[Emits] = ()
     _known: dict[str, type[Event]] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -161,16 +200,46 @@ class Domain(Generic[S]):
         except msgspec.ValidationError as error:
             raise refusal(error, "state") from None
 
+    @property
+    def marked(self) -> bool:
+        """Whether a command of this domain has a rule: then all its events come from commands."""
+        return any(rule.after is not None for rule in self.commands)
+
+    def rule(self, command: str) -> Emits:
+        """What a command becomes. Unreadable for one that is not declared."""
+        for rule in self.commands:
+            if rule.name == command:
+                return rule
+        if self.schema_free and not self.marked:
+            return Emits(command, command)
+        known = ", ".join(sorted(rule.name for rule in self.commands)) or "none"
+        raise Unreadable("type", f"{command!r} is not a command of {self.name}; known: {known}")
+
+    def event_data(self, rule: Emits, data: Data) -> Data:
+        """The payload of the event that a command becomes. Unreadable names the field."""
+        if isinstance(rule.command, str):
+            return data
+        command = convert(data, rule.command, at="data")
+        plain: Data = msgspec.to_builtins(command)
+        return plain
+
     def _doubled(self) -> str:
-        names = Counter(kind.__name__ for kind in self.events)
-        doubled = sorted(name for name, times in names.items() if times > 1)
-        return f"two events have the same name: {', '.join(doubled)}" if doubled else ""
+        names = {
+            "events": Counter(kind.__name__ for kind in self.events),
+            "commands": Counter(rule.name for rule in self.commands),
+        }
+        for what, counts in names.items():
+            if doubled := sorted(name for name, times in counts.items() if times > 1):
+                return f"two {what} have the same name: {', '.join(doubled)}"
+        return ""
 
     def _strangers(self) -> str:
         named: list[type[Event] | str] = [*self.upcasters]
         if not self.schema_free:
             named += [kind for route in self.routes for kind in route.types]
             named += self.snapshot.types if self.snapshot else ()
+            named += [rule.event for rule in self.commands]
+            named += [kind for rule in self.commands for kind in rule.after or () if kind != START]
         known = {*self.events, *self._known}
         strangers = {t if isinstance(t, str) else t.__name__ for t in named if t not in known}
         return f"not among its events: {', '.join(sorted(strangers))}" if strangers else ""

@@ -5,12 +5,15 @@ from typing import Annotated, Any
 from msgspec import Meta
 from msgspec.structs import replace
 
-from domains.declaration import Domain, Event, Route, State
+from domains.declaration import START, Command, Domain, Emits, Event, Route, State
 from snapshot_rules import after, every, on
 
 Cents = Annotated[int, Meta(ge=0, le=2**53)]
 PositiveCents = Annotated[int, Meta(ge=1, le=2**53)]
 Name = Annotated[str, Meta(min_length=1, max_length=200)]
+Currency = Annotated[str, Meta(pattern=r"^[A-Z]{3}\Z")]
+Parcels = Annotated[int, Meta(ge=1, le=10_000)]
+Reason = Annotated[str, Meta(max_length=500)]
 
 
 # Events (and upcasters)
@@ -19,7 +22,7 @@ Name = Annotated[str, Meta(min_length=1, max_length=200)]
 class Placed(Event):
     customer: Name
     total: PositiveCents
-    currency: Annotated[str, Meta(pattern=r"^[A-Z]{3}\Z")]
+    currency: Currency
 
 
 class Paid(Event):
@@ -27,7 +30,7 @@ class Paid(Event):
 
 
 class Packed(Event):
-    parcels: Annotated[int, Meta(ge=1, le=10_000)]
+    parcels: Parcels
 
 
 class Shipped(Event):
@@ -39,7 +42,7 @@ class Delivered(Event):
 
 
 class Cancelled(Event):
-    reason: Annotated[str, Meta(max_length=500)] = ""
+    reason: Reason = ""
 
 
 class Returned(Event):
@@ -86,6 +89,49 @@ def evolve(order: Order, event: Event) -> Order:
     raise TypeError(f"no rule for {type(event).__name__}")
 
 
+# Commands
+
+
+class Place(Command):
+    customer: Name
+    total: PositiveCents
+    currency: Currency
+
+
+class Pay(Command):
+    amount: PositiveCents
+
+
+class Pack(Command):
+    parcels: Parcels
+
+
+class Ship(Command):
+    carrier: Name
+
+
+class Deliver(Command):
+    pass
+
+
+class Cancel(Command):
+    reason: Reason = ""
+
+
+class Return(Command):
+    refund: Cents
+
+
+commands = [
+    Emits(Place, Placed, after=frozenset({START})),
+    Emits(Pay, Paid, after=frozenset({Placed})),
+    Emits(Pack, Packed, after=frozenset({Paid})),
+    Emits(Ship, Shipped, after=frozenset({Packed})),
+    Emits(Deliver, Delivered, after=frozenset({Shipped})),
+    Emits(Cancel, Cancelled, after=frozenset({Placed, Paid})),
+    Emits(Return, Returned, after=frozenset({Delivered})),
+]
+
 # Snapshot rule
 
 snapshot = every(5) | after(minutes=10) | on(Delivered, Cancelled, Returned)
@@ -105,6 +151,7 @@ orders = Domain(
     evolve=evolve,
     events=[Placed, Paid, Packed, Shipped, Delivered, Cancelled, Returned],
     upcasters={Placed: [placed_with_currency]},
+    commands=commands,
     snapshot=snapshot,
     routes=routes,
 )

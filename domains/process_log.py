@@ -1,11 +1,20 @@
-"""Any process log: an event's type is the activity, its payload the other columns of the row."""
+"""Any process log: an event's type is the activity, its payload the other columns of the row.
 
+Without rules every event may come at any time. With rules, given or learnt from a log, events come
+from commands: a command's name is the activity, and the rule names those that may precede it.
+"""
+
+from collections.abc import Collection, Mapping
+from dataclasses import replace as with_changes
 from typing import Any
 
 from msgspec.structs import replace
 
-from domains.declaration import Domain, Recorded, Route, State
+from domains.declaration import Domain, Emits, Recorded, Route, State
 from snapshot_rules import every
+
+Rules = Mapping[str, Collection[str]]
+"""For each activity those that may come directly before it, START for none."""
 
 # State and evolve
 
@@ -28,6 +37,17 @@ def evolve(case: Case, event: Recorded) -> Case:
         activities=case.activities | {event.type: times},
         attributes=case.attributes | event.data,
     )
+
+
+# Commands
+
+
+def ruled(domain: Domain[Any], rules: Rules) -> Domain[Any]:
+    """The schema-free domain with a command for each activity of the rules."""
+    commands = [
+        Emits(activity, activity, after=frozenset(before)) for activity, before in rules.items()
+    ]
+    return with_changes(domain, commands=commands)
 
 
 # Snapshot rule

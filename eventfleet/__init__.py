@@ -14,14 +14,27 @@ The module's dotted name goes into the setting of domains; `replay(account.fold,
 is what the fleet makes of stored events.
 """
 
-from domains.declaration import DeclarationError, Domain, Event, Recorded, Route, State
+from domains.declaration import (
+    START,
+    Command,
+    DeclarationError,
+    Domain,
+    Emits,
+    Event,
+    Recorded,
+    Route,
+    State,
+)
 from snapshot_rules import Rule, Since, after, every, on, replay, size
 from topics.errors import EventfleetError, Unreadable
 from topics.event import EventRecord
 
 __all__ = [
+    "START",
+    "Command",
     "DeclarationError",
     "Domain",
+    "Emits",
     "Event",
     "EventRecord",
     "EventfleetError",

@@ -1,9 +1,11 @@
 """What every role is to the worker that runs it, and the faults that stop one."""
 
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Protocol
 
+from protocols.outcomes import Accepted, Outcome, Rejected, Repeated
 from topics.errors import EventfleetError
 from topics.event import EventRecord
 from topics.record import LogRecord
@@ -11,7 +13,10 @@ from topics.record import LogRecord
 
 @dataclass
 class Report:
-    """What one chunk came to, in events (or records); reports can be added."""
+    """What one chunk came to, in events (or records, or commands); reports can be added.
+
+    `reasons` counts the rejected commands.
+    """
 
     stored: int = 0
     repeated: int = 0
@@ -20,10 +25,24 @@ class Report:
     emitted: int = 0
     snapshots: int = 0
     too_large: int = 0
+    accepted: int = 0
+    rejected: int = 0
+    reasons: Counter[str] = field(default_factory=Counter)
+
+    def count(self, outcome: Outcome) -> None:
+        """Count a command's outcome."""
+        match outcome:
+            case Accepted():
+                self.accepted += 1
+            case Rejected(reason):
+                self.rejected += 1
+                self.reasons[reason] += 1
+            case Repeated():
+                self.repeated += 1
 
     def __iadd__(self, other: "Report") -> "Report":
-        for field in fields(self):
-            setattr(self, field.name, getattr(self, field.name) + getattr(other, field.name))
+        for each in fields(self):
+            setattr(self, each.name, getattr(self, each.name) + getattr(other, each.name))
         return self
 
 

@@ -7,6 +7,7 @@ own time. Sequences are small enough for memory unless a method says that it is 
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from enum import Enum
 from typing import Any, NamedTuple, Protocol
 
 from topics.declaration import TopicSpec
@@ -229,6 +230,100 @@ class LogAdmin(Protocol):
 
     async def transactional(self) -> bool:
         """Whether the broker has transactions."""
+
+    async def close(self) -> None:
+        """Let go. Never raises."""
+
+
+# Markers
+
+
+class Verdict(Enum):
+    """What a mark came to."""
+
+    OK = "ok"  # noted: produce, then confirm
+    MINE = "mine"  # my note stands from an earlier try: produce it, then confirm
+    DONE = "done"  # this event was handled in this life
+    REJECTED = "rejected"  # the rule forbids it after the marked type
+    BUSY = "busy"  # another's note stands, younger than the lease
+    STALE = "stale"  # another's note stands, older than the lease: finish it
+    MISSING = "missing"  # no marker of this life: come again with a basis
+    AGAIN = "again"  # what was seen is too old: look again
+
+
+class Life(NamedTuple):
+    """A Redis server with its data set; another one after a restart, a flush or a failover.
+
+    `began` and `now` are seconds of Redis' own clock; `now` is when this was read.
+    """
+
+    id: str
+    began: float
+    now: float
+
+
+class Basis(NamedTuple):
+    """The latest event of an aggregate as the store has it; both empty when it has none."""
+
+    type: str
+    event_id: str
+
+
+class Mark(NamedTuple):
+    """Check and note one event. `allowed` are the types it may follow, the empty string standing
+    for none; None allows any. `value` is the event's bytes without `prev`. `life.now` is when the
+    look at the store began that says the event is new (and, with a basis, what came before)."""
+
+    aggregate_id: str
+    event_id: str
+    type: str
+    value: bytes
+    allowed: frozenset[str] | None
+    life: Life
+    basis: Basis | None = None
+
+
+class Marked(NamedTuple):
+    """The answer to a mark. With OK, MINE and STALE: the note, to be produced with its `prev`.
+    With REJECTED: the marked `type`."""
+
+    verdict: Verdict
+    event_id: str = ""
+    prev: str = ""
+    value: bytes = b""
+    tentative: bool = False
+    type: str = ""
+
+
+class Note(NamedTuple):
+    """A note that was produced: whose, and after which event."""
+
+    aggregate_id: str
+    event_id: str
+    prev: str
+
+
+class Markers(Protocol):
+    """The marker of each aggregate of one domain: its latest event's type, and the event that is
+    on its way. A marker with a note never expires."""
+
+    async def prepare(self) -> None:
+        """Misconfigured when the server may evict keys."""
+
+    async def life(self) -> Life:
+        """The present life and time."""
+
+    async def mark(self, marks: Sequence[Mark]) -> list[Marked]:
+        """Check and note each, in order, each atomically; one pipeline."""
+
+    async def confirm(self, notes: Sequence[Note], life: Life) -> list[bool]:
+        """Clear those notes that stand exactly so.
+
+        True when it was cleared, or its event is known as handled in this life; False: lost.
+        """
+
+    async def withdraw(self, notes: Sequence[Note], life: Life) -> None:
+        """Forget the marker and the event of those notes that stand exactly so."""
 
     async def close(self) -> None:
         """Let go. Never raises."""

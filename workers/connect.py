@@ -11,16 +11,20 @@ from dataclasses import replace
 from typing import Any
 
 from domains.declaration import Domain
+from domains.process_log import process_log, ruled
 from domains.registry import find_domains
-from stores.contracts import LogAdmin, LogReader, LogWriter, StoresOf
+from stores.contracts import LogAdmin, LogReader, LogWriter, Markers, StoresOf
 from stores.errors import Misconfigured, Unavailable
 from stores.kafka.admin import Admin
 from stores.kafka.connection import Connection
 from stores.kafka.producer import Producer
 from stores.kafka.reader import Reader
 from stores.mongo import open_stores
+from stores.redis import RedisMarkers
+from stores.terms import Terms
 from topics.declaration import TopicSpec, declare
 from topics.errors import EventfleetError
+from workers import rules
 from workers.settings import Settings, split, variable
 
 HOUR_MS = 3_600_000
@@ -51,6 +55,8 @@ def chosen(settings: Settings, names: Iterable[str]) -> dict[str, Domain[Any]]:
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())
     known = find_domains(split(settings.domains))
+    if settings.rules and known.get(process_log.name) is process_log:
+        known[process_log.name] = ruled(process_log, rules.read(settings.rules))
     names = list(names)
     unknown = [name for name in names if name not in known]
     if unknown:
@@ -171,6 +177,34 @@ async def _find_mongo(settings: Settings) -> None:
     quick = min(settings.mongo_timeout, ANSWER_SECONDS)
     async with _stores(settings, ["orders"], quick) as opened:
         await _answers(opened["orders"].events.epoch(), "MongoDB", where, "mongo_url")
+
+
+# The markers
+
+
+@asynccontextmanager
+async def markers(settings: Settings, domain: str) -> AsyncIterator[Markers]:
+    """The markers of a domain. Misconfigured where the Redis is not fit for them."""
+    await _find_redis(settings)
+    opened = _markers(settings, domain, settings.redis_timeout)
+    try:
+        yield opened
+    finally:
+        await opened.close()
+
+
+def _markers(settings: Settings, domain: str, timeout: float) -> Markers:
+    terms = Terms(settings.marker_expiry, settings.marker_lease, settings.id_memory)
+    return RedisMarkers(settings.redis_url, domain, terms, timeout=timeout)
+
+
+async def _find_redis(settings: Settings) -> None:
+    where = _HOSTS.sub(r"\1", settings.redis_url)
+    found = _markers(settings, "any", min(settings.redis_timeout, ANSWER_SECONDS))
+    try:
+        await _answers(found.prepare(), "Redis", where, "redis_url")
+    finally:
+        await found.close()
 
 
 # Finding servers

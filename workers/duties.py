@@ -1,9 +1,12 @@
 """Roles wired to what they stand on: stores, the partition's writer, clock, limits."""
 
+from collections.abc import Mapping
+from datetime import timedelta
 from typing import Any, Literal
 
 from domains.declaration import Domain
 from protocols.append import Append
+from protocols.command import Commands, Decider
 from protocols.relay import Relay
 from protocols.role import Role
 from protocols.snapshot import Snapshots
@@ -14,19 +17,31 @@ from stores.kafka.transactional import TransactionalWriter
 from stores.system import NothingParked, SystemClock
 from topics.names import Topics, group
 from workers.app import Duty
+from workers.deciders import patience
 from workers.owners import Ack, RoleFactory
 from workers.settings import Settings
 
-RoleName = Literal["append", "snapshot", "relay"]
-ROLES: tuple[RoleName, ...] = ("append", "snapshot", "relay")
+RoleName = Literal["append", "command", "snapshot", "relay"]
+ROLES: tuple[RoleName, ...] = ("append", "command", "snapshot", "relay")
 
 
 class Duties:
-    """Makes the duties of one process. `transactional`: whether the broker has transactions."""
+    """Makes the duties of one process.
 
-    def __init__(self, settings: Settings, connection: Connection, transactional: bool) -> None:
+    `transactional`: whether the broker has transactions. `deciders`: for the role command, by
+    domain.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        connection: Connection,
+        transactional: bool,
+        deciders: Mapping[str, Decider],
+    ) -> None:
         self.connection = connection
         self._settings = settings
+        self._deciders = deciders
         self._transactional = transactional
 
     def duty(self, role: RoleName, domain: Domain[Any], opened: Opened) -> Duty:
@@ -36,7 +51,12 @@ class Duties:
         """One line: how often its records reach their topics."""
         topics = Topics.of(domain.name)
         routes = sorted({route.to for route in domain.routes})
-        to = {"append": [topics.stored], "snapshot": [topics.snapshots], "relay": routes}[role]
+        to = {
+            "append": [topics.stored],
+            "command": [topics.replies],
+            "snapshot": [topics.snapshots],
+            "relay": routes,
+        }[role]
         where = f"{role} of {domain.name} to {', '.join(to) or 'no topic'}"
         if self._transactional:
             return f"{where}: exactly once, by transactions, for readers of committed records"
@@ -50,8 +70,26 @@ class Duties:
             writer = self._writer(role, domain, partition, ack)
             match role:
                 case "append":
-                    store = opened.events
-                    return Append(domain, partition, store, writer, parked, clock, cached=cached)
+                    return Append(
+                        domain,
+                        partition,
+                        opened.events,
+                        writer,
+                        parked,
+                        clock,
+                        cached=cached,
+                        marked=domain.marked,
+                    )
+                case "command":
+                    return Commands(
+                        domain,
+                        partition,
+                        self._deciders[domain.name],
+                        writer,
+                        parked,
+                        clock,
+                        patience=timedelta(seconds=patience(self._settings)),
+                    )
                 case "snapshot":
                     return Snapshots(
                         domain, partition, opened, writer, parked, clock, cached=cached, limit=limit
@@ -76,4 +114,5 @@ class Duties:
 def source_of(role: RoleName, domain: Domain[Any]) -> str:
     """The topic that a role consumes."""
     topics = Topics.of(domain.name)
-    return topics.events if role == "append" else topics.stored
+    sources = {"append": topics.events, "command": topics.commands}
+    return sources.get(role, topics.stored)

@@ -1,8 +1,8 @@
-"""Loading rows into `<domain>.events`, and what became of them."""
+"""Loading rows as events or as commands, and what append has made of events."""
 
 import struct
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from tempfile import SpooledTemporaryFile
 from typing import Any, NamedTuple
@@ -12,10 +12,11 @@ from domains.declaration import Domain
 from stores.contracts import Clock, EventStore, LogReader, LogWriter
 from stores.errors import Unavailable
 from topics.codec import CONTENT_TYPE
+from topics.errors import EventfleetError
 from topics.event import Position
 from topics.names import Topics
 from topics.record import Outgoing
-from workers.files.records import Ready, to_events
+from workers.files.records import Ready, to_commands, to_events
 from workers.files.rows import Problem, Row
 
 BATCH_RECORDS = 500
@@ -27,8 +28,24 @@ POLL_SECONDS = 0.2
 _HEADERS = (("content-type", CONTENT_TYPE),)
 
 
+class TakesCommandsOnly(EventfleetError):
+    """The events of a domain with rules are made by its commands."""
+
+    def __init__(self, domain: str) -> None:
+        super().__init__(
+            f"{domain} has rules that say which event may follow which: only commands can be "
+            "loaded, by `eventfleet load FILE --via commands`"
+        )
+
+
+def must_take_events(domain: Domain[Any]) -> None:
+    """TakesCommandsOnly for one with rules."""
+    if domain.marked:
+        raise TakesCommandsOnly(domain.name)
+
+
 class Placement(NamedTuple):
-    """Where the log put an event of this load."""
+    """Where the log put an event, or a command, of this load."""
 
     event_id: str
     partition: int
@@ -68,8 +85,10 @@ class LoadReport:
 
     Accepted: stored where this load put it. Repeated: stored already. Refused: the row was no
     event of the domain (`problems` holds the first reasons), or append made it a dead letter.
-    Pending: produced, but append had not come to it when the waiting ended. Nothing is rejected by
-    a load: only commands are.
+    Pending: produced, but append had not come to it when the waiting ended.
+
+    Of commands, accepted, rejected and repeated are what they were answered; `reasons` counts the
+    rejections. Refused is what became a dead letter, and pending what has no answer yet.
     """
 
     offered: int = 0
@@ -80,6 +99,7 @@ class LoadReport:
     pending: int = 0
     seconds: float = 0.0
     problems: list[str] = field(default_factory=list)
+    reasons: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.placements = Placements()
@@ -91,6 +111,8 @@ class LoadReport:
 
 
 Progress = Callable[[LoadReport], None]
+SortOut = Callable[[Mapping[int, int]], Awaitable[None]]
+"""Takes a group's committed offsets."""
 
 
 def silent(report: LoadReport) -> None:
@@ -102,16 +124,23 @@ async def load(
     domain: Domain[Any],
     writer: LogWriter,
     progress: Progress = silent,
+    *,
+    commands: bool = False,
 ) -> LoadReport:
-    """Produce every row that is an event of the domain, in order, a bounded batch at a time.
+    """Produce every row that is an event (or command) of the domain, in order, in bounded batches.
 
     What the report then calls pending is in the log. Unavailable when the log gave no
     acknowledgement: load again, since what is stored already is not stored twice.
+    TakesCommandsOnly when events are loaded into a domain with rules.
     """
+    if not commands:
+        must_take_events(domain)
+    topics, make = Topics.of(domain.name), to_commands if commands else to_events
+    topic = topics.commands if commands else topics.events
     report, started = LoadReport(), time.monotonic()
     try:
-        for batch in _batches(to_events(rows, domain), report):
-            await _produce(batch, Topics.of(domain.name).events, writer, report)
+        for batch in _batches(make(rows, domain), report):
+            await _produce(batch, topic, writer, report)
             report.seconds = time.monotonic() - started
             progress(report)
     except BaseException:
@@ -149,17 +178,24 @@ async def _produce(batch: list[Ready], topic: str, writer: LogWriter, report: Lo
 
 
 @dataclass(frozen=True)
-class Appending:
-    """How to see what append makes of a load: the domain's store, the log, append's group.
+class Following:
+    """How to see how far a consumer group has come: the log, the group's name.
 
-    `patience` is how many seconds append's offsets may stand still before the waiting ends.
+    `patience` is how many seconds its offsets may stand still before the waiting ends.
     """
 
-    store: EventStore
     reader: LogReader
     group: str
     clock: Clock
     patience: float = 30.0
+
+
+@dataclass(frozen=True)
+class Appending:
+    """How to see what append makes of a load: the domain's store, and append's group."""
+
+    store: EventStore
+    following: Following
 
 
 async def settle(
@@ -170,8 +206,18 @@ async def settle(
     Once for each report. What append has not come to when its offsets stand still stays pending.
     Unavailable when the store does not answer.
     """
+
+    async def sort_out(committed: Mapping[int, int]) -> None:
+        await _sort_out(report, domain.name, committed, appending.store)
+
+    await follow(report, Topics.of(domain.name).events, appending.following, sort_out, progress)
+
+
+async def follow(
+    report: LoadReport, topic: str, following: Following, sort_out: SortOut, progress: Progress
+) -> None:
+    """Wait until a group has passed the load, then sort out what it has made of it."""
     started, before = time.monotonic(), report.seconds
-    topic = Topics.of(domain.name).events
 
     def tell(behind: int) -> None:
         report.pending = min(report.pending, behind)
@@ -179,35 +225,35 @@ async def settle(
         progress(report)
 
     try:
-        committed = await _passed(report.placements.ends, topic, appending, tell)
-        await _sort_out(report, domain.name, committed, appending.store)
+        committed = await _passed(report.placements.ends, topic, following, tell)
+        report.pending = 0
+        await sort_out(committed)
     finally:
         report.placements.close()
-    report.seconds = before + time.monotonic() - started
-    progress(report)
+    tell(report.pending)
 
 
 async def _passed(
-    ends: Mapping[int, int], topic: str, appending: Appending, tell: Callable[[int], None]
+    ends: Mapping[int, int], topic: str, following: Following, tell: Callable[[int], None]
 ) -> Mapping[int, int]:
-    """Append's offsets: past all `ends`, or where they have stood still for too long."""
-    clock = appending.clock
+    """The group's offsets: past all `ends`, or where they have stood still for too long."""
+    clock = following.clock
     committed: Mapping[int, int] = {}
     moved = clock.now()
     while True:
-        now, fresh = clock.now(), await _committed(appending, topic)
+        now, fresh = clock.now(), await _committed(following, topic)
         if fresh is not None and fresh != committed:
             committed, moved = fresh, now
         behind = sum(max(0, end - committed.get(partition, 0)) for partition, end in ends.items())
         tell(behind)
-        if not behind or (now - moved).total_seconds() >= appending.patience:
+        if not behind or (now - moved).total_seconds() >= following.patience:
             return committed
         await clock.sleep(POLL_SECONDS)
 
 
-async def _committed(appending: Appending, topic: str) -> Mapping[int, int] | None:
+async def _committed(following: Following, topic: str) -> Mapping[int, int] | None:
     try:
-        return await appending.reader.committed(appending.group, topic)
+        return await following.reader.committed(following.group, topic)
     except Unavailable:
         return None
 
@@ -216,7 +262,6 @@ async def _sort_out(
     report: LoadReport, domain: str, committed: Mapping[int, int], store: EventStore
 ) -> None:
     topics, epoch = Topics.of(domain), await store.epoch()
-    report.pending = 0
     for page in report.placements.pages():
         stored = await store.find([placement.event_id for placement in page])
         for event_id, partition, offset in page:

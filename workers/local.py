@@ -16,7 +16,7 @@ from workers import connect
 from workers.embedded import Kept, ProgramFailed, free_port, keep, started
 from workers.settings import Settings, variable
 
-ROLES = ("append", "snapshot", "relay")
+ROLES = ("append", "command", "snapshot", "relay")
 GRACE = 30.0
 READY = 60.0
 

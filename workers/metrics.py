@@ -1,10 +1,12 @@
 """What a process measures of its work, for Prometheus."""
 
-from collections.abc import Callable
-from dataclasses import asdict
+from collections.abc import Callable, Iterator
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.core import CounterMetricFamily, Metric, SummaryMetricFamily
+from prometheus_client.registry import Collector
 
+from protocols.marking import Tally
 from protocols.role import Report
 
 WHERE = ("domain", "role")
@@ -12,13 +14,38 @@ EACH = ("domain", "role", "partition")
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 COUNTED = {
     "stored": "Events stored",
-    "repeated": "Repeats dropped",
+    "repeated": "Repeats of events dropped, and of commands answered",
     "dead_letters": "Records put among the dead letters",
     "superseded": "Superseded events put among the dead letters",
     "emitted": "Records emitted",
     "snapshots": "Snapshots saved",
     "too_large": "Snapshots not saved because the state is too large",
+    "accepted": "Commands accepted",
 }
+
+
+class Tallies(Collector):
+    """What markings have done, by domain, asked at each reading."""
+
+    def __init__(self) -> None:
+        self.of: dict[str, Tally] = {}
+
+    def collect(self) -> Iterator[Metric]:
+        where = ["domain"]
+        rounds = SummaryMetricFamily(
+            "eventfleet_marker_round_seconds", "Rounds of commands over markers", labels=where
+        )
+        lookups = CounterMetricFamily(
+            "eventfleet_marker_lookups", "Ids looked up in the store for markers", labels=where
+        )
+        finished = CounterMetricFamily(
+            "eventfleet_stale_notes_finished", "Events of others brought to their end", labels=where
+        )
+        for domain, tally in self.of.items():
+            rounds.add_metric([domain], tally.rounds, tally.seconds)
+            lookups.add_metric([domain], tally.lookups)
+            finished.add_metric([domain], tally.finished)
+        yield from (rounds, lookups, finished)
 
 
 class Metrics:
@@ -27,6 +54,9 @@ class Metrics:
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
         self.counted = {name: self._counter(name, text) for name, text in COUNTED.items()}
+        self.rejected = self._counter("rejected", "Commands rejected", (*WHERE, "reason"))
+        self.tallies = Tallies()
+        self._registry.register(self.tallies)
         self.rebalances = self._counter("rebalances", "Times partitions were assigned")
         self.fenced = self._counter("fenced", "Partitions taken over by another owner")
         self.retries = self._counter("retries", "Partitions opened again after a fault")
@@ -51,8 +81,8 @@ class Metrics:
         """All values in Prometheus' text format."""
         return generate_latest(self._registry)
 
-    def _counter(self, name: str, text: str) -> Counter:
-        return Counter(f"eventfleet_{name}", text, WHERE, registry=self._registry)
+    def _counter(self, name: str, text: str, labels: tuple[str, ...] = WHERE) -> Counter:
+        return Counter(f"eventfleet_{name}", text, labels, registry=self._registry)
 
     def _gauge(self, name: str, text: str, labels: tuple[str, ...]) -> Gauge:
         return Gauge(f"eventfleet_{name}", text, labels, registry=self._registry)
@@ -92,9 +122,11 @@ class Meter:
     def add(self, report: Report) -> None:
         """What came of a chunk or a tick."""
         self.total += report
-        for name, amount in asdict(report).items():
-            if amount:
-                self._metrics.counted[name].labels(*self._where).inc(amount)
+        for name, counter in self._metrics.counted.items():
+            if amount := getattr(report, name):
+                counter.labels(*self._where).inc(amount)
+        for reason, amount in report.reasons.items():
+            self._metrics.rejected.labels(*self._where, reason).inc(amount)
 
     def fenced(self) -> None:
         """A partition was taken over."""

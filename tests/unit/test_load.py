@@ -18,7 +18,15 @@ from topics.record import Outgoing
 from workers.files import Problem, Row
 from workers.files.records import to_events
 from workers.files.rows import Origin
-from workers.load import PAGE, PROBLEMS_KEPT, Appending, LoadReport, Placement, Placements
+from workers.load import (
+    PAGE,
+    PROBLEMS_KEPT,
+    Appending,
+    Following,
+    LoadReport,
+    Placement,
+    Placements,
+)
 from workers.load import load as load_rows
 from workers.load import settle as settle_report
 
@@ -77,8 +85,8 @@ class Fleet:
 
     async def settle(self, report: LoadReport, step: Step | None = None) -> Clock:
         clock = Clock(step or self.append)
-        appending = Appending(self.store, self.reader, GROUP, clock, patience=5.0)
-        await settle_report(report, process_log, appending)
+        following = Following(self.reader, GROUP, clock, patience=5.0)
+        await settle_report(report, process_log, Appending(self.store, following))
         return clock
 
     async def append(self) -> None:

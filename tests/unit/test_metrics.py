@@ -1,5 +1,7 @@
 """What a process shows of its work."""
 
+from protocols.marking import Tally
+from protocols.outcomes import Accepted, Rejected
 from protocols.role import Report
 from workers.metrics import COUNTED, Metrics
 
@@ -62,3 +64,30 @@ def test_rebalances_fences_and_retries_are_counted() -> None:
     assert f"eventfleet_assigned_partitions{{{WHERE}}} 2.0" in shown
     assert f"eventfleet_fenced_total{{{WHERE}}} 1.0" in shown
     assert f"eventfleet_retries_total{{{WHERE}}} 1.0" in shown
+
+
+def test_rejections_are_shown_by_reason() -> None:
+    metrics, report = Metrics(), Report()
+    for outcome in (Rejected("too late", "Shipped"), Rejected("too soon", ""), Accepted("e", "p")):
+        report.count(outcome)
+    report += report
+    metrics.of("orders", "command").add(report)
+    where = 'domain="orders",reason="{}",role="command"'
+    for reason in ("too late", "too soon"):
+        shown = f"eventfleet_rejected_total{{{where.format(reason)}}} 2.0"
+        assert shown in lines(metrics)
+    assert 'eventfleet_accepted_total{domain="orders",role="command"} 2.0' in lines(metrics)
+
+
+def test_what_a_marking_has_done_is_asked_at_each_reading() -> None:
+    metrics, tally = Metrics(), Tally()
+    metrics.tallies.of["orders"] = tally
+    assert 'eventfleet_marker_lookups_total{domain="orders"} 0.0' in lines(metrics)
+    tally.rounds, tally.seconds, tally.lookups, tally.finished = 4, 0.5, 9, 1
+    for shown in (
+        'eventfleet_marker_round_seconds_count{domain="orders"} 4.0',
+        'eventfleet_marker_round_seconds_sum{domain="orders"} 0.5',
+        'eventfleet_marker_lookups_total{domain="orders"} 9.0',
+        'eventfleet_stale_notes_finished_total{domain="orders"} 1.0',
+    ):
+        assert shown in lines(metrics)

@@ -4,6 +4,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from msgspec.inspect import StructType
+from msgspec.inspect import type_info as inspected
 
 from domains.orders import (
     Cancelled,
@@ -17,7 +19,8 @@ from domains.orders import (
     evolve,
     orders,
 )
-from eventfleet import Event, EventRecord, Since, Unreadable, replay
+from eventfleet import Command, Event, EventRecord, Since, Unreadable, replay
+from tests.shop import TABLE
 
 PLACED = Placed(customer="ann", total=1999, currency="EUR")
 AS_PLACED: dict[str, Any] = {"customer": "ann", "total": 1999, "currency": "EUR"}
@@ -62,6 +65,12 @@ LIVES: list[tuple[list[Event], Order]] = [
         Order(status="cancelled", paid=1999, **AS_PLACED),
     ),
 ]  # fmt: skip
+
+
+def type_info(kind: type[Event | Command]) -> StructType:
+    found = inspected(kind)
+    assert isinstance(found, StructType)
+    return found
 
 
 def record(kind: str, data: dict[str, Any], schema_version: int = 1) -> EventRecord:
@@ -131,6 +140,22 @@ def test_the_new_schema_needs_a_currency() -> None:
     new = record("Placed", {"customer": "ann", "total": 1999}, schema_version=2)
     with pytest.raises(Unreadable, match=r"data\.currency: is missing"):
         orders.payload(new)
+
+
+@pytest.mark.parametrize("latest", ["", *(kind.__name__ for kind in orders.events)])
+def test_a_command_is_allowed_after_just_the_events_of_the_table(latest: str) -> None:
+    for rule in orders.commands:
+        assert rule.allowed is not None
+        after = rule.type if latest in rule.allowed else None
+        assert after == TABLE.get((latest, rule.name))
+
+
+def test_every_command_becomes_an_event_of_the_same_fields() -> None:
+    assert {rule.event for rule in orders.commands} == {*orders.events}
+    for rule in orders.commands:
+        assert not isinstance(rule.command, str)
+        assert not isinstance(rule.event, str)
+        assert type_info(rule.command).fields == type_info(rule.event).fields
 
 
 def test_an_order_is_snapshotted_when_it_ends_or_has_changed_five_times_or_is_old() -> None:

@@ -52,6 +52,8 @@ def test_every_setting_has_a_description() -> None:
         ("KAFKA_BROKERS", "", "is not host:port"),
         ("KAFKA_CA_FILE", "absent.pem", "no such file"),
         ("DOMAINS", " , ", "at least one module"),
+        ("MARKER_EXPIRY", "1", "greater than or equal to 5"),
+        ("MARKER_LEASE", "0", "greater than 0"),
         ("RETENTION_HOURS", "0", "neither -1 nor at least 1"),
     ],
 )
@@ -87,6 +89,38 @@ def test_a_wrong_secret_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     (line,) = problems(monkeypatch, MONGO_URL="http://me:hunter2@host/")
     assert line.startswith("EVENTFLEET_MONGO_URL: ")
     assert "hunter2" not in line
+
+
+def test_a_wrong_url_of_redis_is_named_and_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    (line,) = problems(monkeypatch, REDIS_URL="me:hunter2@host:6379")
+    assert line == (
+        "EVENTFLEET_REDIS_URL: is not redis://host:port/database or rediss://host:port/database"
+    )
+
+
+def test_ids_are_not_forgotten_before_markers(monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = problems(monkeypatch, MARKER_EXPIRY="7200", ID_MEMORY="7199")
+    assert lines == ["EVENTFLEET_ID_MEMORY=7199: is less than EVENTFLEET_MARKER_EXPIRY=7200"]
+    monkeypatch.setenv("EVENTFLEET_ID_MEMORY", "7200")
+    assert load().id_memory == 7200
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("redis://:hunter2@cache:6379/0", "redis://***@cache:6379/0"),
+        (
+            "rediss://me:hunter2@cache/1?ssl_ca_certs=ca.pem&ssl_password=hunter2",
+            "rediss://***@cache/1?ssl_ca_certs=ca.pem&ssl_password=***",
+        ),
+        ("redis://cache:6379/0?password=hunter2&db=1", "redis://cache:6379/0?password=***&db=1"),
+    ],
+)
+def test_of_the_url_of_redis_only_the_credentials_are_masked(url: str, shown: str) -> None:
+    settings = Settings(redis_url=url)
+    rows = {row.variable: row.value for row in describe(settings)}
+    assert rows["EVENTFLEET_REDIS_URL"] == shown
+    assert "hunter2" not in repr(settings)
 
 
 def test_sasl_needs_a_user_name_and_a_password(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 import click
 
 from topics.errors import EventfleetError
-from workers.cli import audit, load, queries, settings, topics, up, worker
+from workers.cli import audit, learn, load, queries, send, settings, topics, up, worker
 from workers.cli.output import Failure
 
 INTERRUPTED = 130
@@ -36,10 +36,12 @@ def main() -> None:
 
 for command in (
     audit.audit,
+    learn.learn_rules,
     load.load,
     queries.events,
     queries.snapshot,
     queries.state,
+    send.send,
     settings.settings,
     topics.topics,
     up.run,

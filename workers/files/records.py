@@ -1,14 +1,15 @@
-"""From rows to events that append will take, with ids that a second load makes again."""
+"""From rows to events that append will take, or to commands, with ids that are made again."""
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 from uuid import UUID
 
 import msgspec
 import orjson
 
-from domains.declaration import Data, Domain, Event
+from domains.declaration import Command, Data, Domain, Event
+from protocols.intents import intent_of
 from topics.codec import decode, encode, refusal
 from topics.errors import Unreadable
 from topics.event import EventRecord
@@ -17,8 +18,11 @@ from workers.files.rows import Problem, Row
 NAMESPACE = UUID("58574f70-600a-47e6-a56c-addf6c35f552")
 
 
+Payloads = Mapping[str, type[Event] | type[Command]]
+
+
 class Ready(NamedTuple):
-    """An event that its domain accepts, and its bytes for the log."""
+    """An event (or a command, in an event's envelope) that its domain can read, and its bytes."""
 
     event: EventRecord
     value: bytes
@@ -33,7 +37,20 @@ def to_events(
     content came before it: true duplicates stay apart, and a second load makes the same ids. That
     count costs about 100 bytes of memory for each different row.
     """
-    builder = _Builder(domain)
+    return _made(rows, _Events(domain))
+
+
+def to_commands(
+    rows: Iterable[Row | Ready | Problem], domain: Domain[Any]
+) -> Iterator[Ready | Problem]:
+    """Every row as a command of the domain, its activity being the command's name.
+
+    A command's id is made as an event's is by `to_events`.
+    """
+    return _made(rows, _Commands(domain))
+
+
+def _made(rows: Iterable[Row | Ready | Problem], builder: "_Builder") -> Iterator[Ready | Problem]:
     for row in rows:
         if not isinstance(row, Row):
             yield row
@@ -45,13 +62,22 @@ def to_events(
 
 
 class _Builder:
+    kinds: Payloads
+
     def __init__(self, domain: Domain[Any]) -> None:
         self._domain = domain
-        self._kinds = {kind.__name__: kind for kind in domain.events}
         self._seen: dict[int, int] = {}
 
+    def schema_version(self, activity: str) -> int:
+        """Unreadable for one that the domain does not know."""
+        raise NotImplementedError
+
+    def check(self, made: EventRecord) -> None:
+        """Unreadable names the field that the domain does not take."""
+        raise NotImplementedError
+
     def build(self, row: Row) -> Ready:
-        schema_version = self._domain.newest(row.activity)
+        schema_version = self.schema_version(row.activity)
         data = self._data(row)
         try:
             event = EventRecord(
@@ -66,11 +92,11 @@ class _Builder:
             value = encode(event)
         except orjson.JSONEncodeError as error:
             raise Unreadable("data", str(error)) from None
-        self._domain.check(decode(value))
+        self.check(decode(value))
         return Ready(event, value)
 
     def _data(self, row: Row) -> Data:
-        kind = self._kinds.get(row.activity)
+        kind = self.kinds.get(row.activity)
         if kind is None:
             return row.data
         if row.origin.textual:
@@ -95,7 +121,33 @@ class _Builder:
         return str(UUID(bytes=name.digest()[:16], version=5))
 
 
-def _from_text(cells: Data, kind: type[Event]) -> Data:
+class _Events(_Builder):
+    def __init__(self, domain: Domain[Any]) -> None:
+        super().__init__(domain)
+        self.kinds = {kind.__name__: kind for kind in domain.events}
+
+    def schema_version(self, activity: str) -> int:
+        return self._domain.newest(activity)
+
+    def check(self, made: EventRecord) -> None:
+        self._domain.check(made)
+
+
+class _Commands(_Builder):
+    def __init__(self, domain: Domain[Any]) -> None:
+        super().__init__(domain)
+        payloads = {rule.name: rule.command for rule in domain.commands}
+        self.kinds = {name: kind for name, kind in payloads.items() if not isinstance(kind, str)}
+
+    def schema_version(self, activity: str) -> int:
+        self._domain.rule(activity)
+        return 1
+
+    def check(self, made: EventRecord) -> None:
+        intent_of(self._domain, made)
+
+
+def _from_text(cells: Data, kind: type[Event] | type[Command]) -> Data:
     """The cells in the types that the schema gives them; those that are absent stay absent."""
     try:
         payload = msgspec.to_builtins(msgspec.convert(cells, kind, strict=False))

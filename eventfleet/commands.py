@@ -1,0 +1,21 @@
+"""What a program imports to send commands to a running fleet.
+
+async with event_service(load_settings(), orders) as service:
+    outcome = await service.send("order-1", "Pay", {"amount": 1999})
+"""
+
+from protocols.outcomes import Accepted, Outcome, Rejected, Repeated, Unavailable
+from service.events import EventService
+from workers.deciders import event_service
+from workers.settings import load as load_settings
+
+__all__ = [
+    "Accepted",
+    "EventService",
+    "Outcome",
+    "Rejected",
+    "Repeated",
+    "Unavailable",
+    "event_service",
+    "load_settings",
+]

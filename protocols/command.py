@@ -1,0 +1,125 @@
+"""Command: decides the commands of a partition and answers each.
+
+Takes a chunk of `<domain>.commands`; those that can be read are decided on the marker, again and
+again while a server does not answer; the answers go to `<domain>.replies`, together with the
+offset, only when all of the chunk is decided.
+"""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any, Protocol
+
+import msgspec
+
+from domains.declaration import Domain
+from protocols.intents import intent_of
+from protocols.marking import Answer, Intent
+from protocols.outcomes import Outcome, Unavailable
+from protocols.role import Poison, Report
+from protocols.start import take_over
+from stores import errors
+from stores.contracts import Clock, Parked, PartitionWriter
+from topics.codec import decode
+from topics.dead_letters import UNREADABLE, dead_letter
+from topics.errors import Unreadable
+from topics.event import EventRecord
+from topics.names import Topics
+from topics.record import LogRecord, Outgoing
+from topics.reply import reply
+
+ROLE = "command"
+
+
+class Decider(Protocol):
+    """Marking, or Direct."""
+
+    async def decide(self, intents: Sequence[Intent], deadline: datetime, answer: Answer) -> None:
+        """Answer each by its index."""
+
+
+class Commands:
+    """The command role of one partition of one domain. `patience`: for one round of tries."""
+
+    def __init__(
+        self,
+        domain: Domain[Any],
+        partition: int,
+        decider: Decider,
+        writer: PartitionWriter,
+        parked: Parked,
+        clock: Clock,
+        *,
+        patience: timedelta = timedelta(seconds=10),
+    ) -> None:
+        self._domain, self._partition, self._decider = domain, partition, decider
+        self._writer, self._parked, self._clock = writer, parked, clock
+        self._patience = patience
+        self._decided: dict[int, Outcome] = {}  # by offset, of a chunk that is not done with
+        self._replies = Topics.of(domain.name).replies
+
+    async def open(self) -> int:
+        """Take the partition over."""
+        return await take_over(self._writer, self._parked, self._partition) or 0
+
+    async def chunk(self, records: Sequence[LogRecord], next_offset: int) -> Report:
+        report = Report()
+        out: list[Outgoing] = []
+        commands: dict[int, EventRecord] = {}
+        intents: dict[int, Intent] = {}
+        for record in records:
+            try:
+                command = decode(record.value)
+                intents[record.offset] = self._intent(command, record.offset)
+                commands[record.offset] = command
+            except Unreadable as error:
+                name = self._domain.name
+                out.append(dead_letter(name, ROLE, record, UNREADABLE, str(error)))
+                report.dead_letters += 1
+        await self._decide(intents)
+        for offset, command in commands.items():
+            out.append(self._reply(command, self._decided[offset]))
+            report.count(self._decided[offset])
+        await self._writer.commit(out, next_offset)
+        self._decided = {o: what for o, what in self._decided.items() if o >= next_offset}
+        return report
+
+    async def tick(self) -> Report:
+        return Report()
+
+    async def close(self) -> None:
+        await self._writer.close()
+
+    def _intent(self, command: EventRecord, offset: int) -> Intent:
+        try:
+            return intent_of(self._domain, command)
+        except Unreadable:
+            raise
+        except Exception as error:
+            raise Poison(ROLE, self._domain.name, command, offset, error) from error
+
+    async def _decide(self, intents: Mapping[int, Intent]) -> None:
+        """Decide what is not decided yet. Unavailable, the error, when a server stays away.
+
+        What was decided stays so when the chunk comes again: a command that was rejected must not
+        be judged by what came after it.
+        """
+        offsets = [offset for offset in intents if offset not in self._decided]
+        failures: list[Unavailable] = []
+
+        def answer(index: int, outcome: Outcome) -> None:
+            if isinstance(outcome, Unavailable):
+                failures.append(outcome)
+            else:
+                self._decided[offsets[index]] = outcome
+
+        if offsets:
+            deadline = self._clock.now() + self._patience
+            await self._decider.decide([intents[offset] for offset in offsets], deadline, answer)
+        if failures:
+            raise errors.Unavailable(failures[0].reason)
+
+    def _reply(self, command: EventRecord, outcome: Outcome) -> Outgoing:
+        kind = type(outcome).__name__.lower()
+        value = reply(command, kind, msgspec.to_builtins(outcome))
+        key = command.aggregate_id.encode()
+        return Outgoing(self._replies, key, value, self._partition)

@@ -1,0 +1,52 @@
+"""Direct: commands of a domain without rules become events at once.
+
+Takes commands as events to be; looks their ids up in the store in one query, and produces the rest.
+Repeats that the store does not know yet are dropped by append.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from protocols.marking import HEADERS, Answer, Intent, repetition
+from protocols.outcomes import Accepted, Unavailable
+from stores import errors
+from stores.contracts import EventStore, LogWriter
+from topics.codec import encode
+from topics.event import EventRecord
+from topics.names import Topics
+from topics.partitioner import partition_of
+from topics.record import Outgoing
+
+
+class Direct:
+    """The way in for domains without any after-rule; needs no markers."""
+
+    def __init__(self, store: EventStore, writer: LogWriter, *, partitions: int) -> None:
+        self._store, self._writer, self._partitions = store, writer, partitions
+
+    async def decide(self, intents: Sequence[Intent], deadline: datetime, answer: Answer) -> None:
+        """Answer each by its index; all are tried once."""
+        try:
+            found = await self._store.find([intent.event.id for intent in intents])
+            fresh = [i for i, intent in enumerate(intents) if intent.event.id not in found]
+            if fresh:
+                await self._writer.produce([self._record(intents[i].event) for i in fresh])
+        except errors.Unavailable as error:
+            for index in range(len(intents)):
+                answer(index, Unavailable(str(error)))
+            return
+        for index, (event, _) in enumerate(intents):
+            place, stored = self._place(event), found.get(event.id)
+            repeated = stored and repetition(event, stored, place)
+            answer(index, repeated or Accepted(event.id, place))
+
+    def _record(self, event: EventRecord) -> Outgoing:
+        topic = Topics.of(event.domain).events
+        key = event.aggregate_id.encode()
+        return Outgoing(topic, key, encode(event), self._partition(event), HEADERS)
+
+    def _place(self, event: EventRecord) -> str:
+        return f"{Topics.of(event.domain).events}/{self._partition(event)}"
+
+    def _partition(self, event: EventRecord) -> int:
+        return partition_of(event.aggregate_id, self._partitions)

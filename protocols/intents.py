@@ -1,0 +1,49 @@
+"""From a command to the event that it is to become."""
+
+from typing import Any
+from uuid import UUID, uuid5
+
+from msgspec.structs import replace
+
+from domains.declaration import Domain
+from protocols.marking import Intent
+from topics.codec import decode, encode
+from topics.errors import Unreadable
+from topics.event import MAX_ID, EventRecord
+
+LONGEST_PREV = "\x01" * MAX_ID
+"""What takes most room on the wire; the marker says only later which event is before."""
+
+EVENT_IDS = UUID("6f1c7c52-4f3e-5d0c-9a57-2f6f0f2f7a11")
+
+
+def event_id(domain: str, aggregate_id: str, command_id: str, index: int = 0) -> str:
+    """The id of a command's event: the same command is the same event (UUIDv5)."""
+    name = "\0".join((domain, aggregate_id, command_id, str(index)))
+    return str(uuid5(EVENT_IDS, name))
+
+
+def intent_of(domain: Domain[Any], command: EventRecord) -> Intent:
+    """What a command, in its envelope, asks for. Unreadable names the field.
+
+    `id` is the command's, `type` its name, `data` its payload. The event's causation is the
+    command; so is its correlation, unless the command says another.
+    """
+    if command.domain != domain.name:
+        raise Unreadable("source", f"is {command.domain!r}, not {domain.name!r}")
+    rule = domain.rule(command.type)
+    event = replace(
+        command,
+        id=event_id(domain.name, command.aggregate_id, command.id),
+        type=rule.type,
+        data=domain.event_data(rule, command.data),
+        schema_version=domain.newest(rule.type),
+        version=0,
+        position=None,
+        prev=LONGEST_PREV,
+        correlation_id=command.correlation_id or command.id,
+        causation_id=command.causation_id or command.id,
+    )
+    event = replace(decode(encode(event)), prev=None)
+    domain.check(event)
+    return Intent(event, rule.allowed)

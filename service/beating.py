@@ -1,0 +1,47 @@
+"""The heartbeat of a lag guard, in the background."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+
+from protocols.guard import LagGuard
+from topics.errors import EventfleetError
+
+logger = logging.getLogger(__name__)
+
+LOOK_SECONDS = 0.1
+LOOKS = 10
+
+
+@asynccontextmanager
+async def beating(guard: LagGuard) -> AsyncIterator[None]:
+    """Beat at once and then every second, sooner when awaited, for the length of the block."""
+    task = asyncio.create_task(_beat(guard), name="lag guard")
+    try:
+        yield
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+
+async def _beat(guard: LagGuard) -> None:
+    """What fails is tried again at the next beat: until then the guard holds nothing new."""
+    well = True
+    while True:
+        try:
+            await guard.beat()
+            well = True
+        except EventfleetError as error:
+            if well:
+                logger.warning("the lag guard can't see how far append is: %s", error)
+            well = False
+        await _pause(guard)
+
+
+async def _pause(guard: LagGuard) -> None:
+    for _ in range(LOOKS):
+        await asyncio.sleep(LOOK_SECONDS)
+        if guard.awaited:
+            return

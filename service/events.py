@@ -1,0 +1,234 @@
+"""EventService: takes the commands of one domain and answers each with its outcome."""
+
+import asyncio
+from collections import OrderedDict, deque
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Self
+
+from domains.declaration import Domain
+from protocols.command import Decider
+from protocols.intents import intent_of
+from protocols.marking import Intent
+from protocols.outcomes import Outcome, Unavailable
+from stores.contracts import Clock, Ids
+from topics.codec import decode, encode
+from topics.errors import Unreadable
+from topics.event import EventRecord
+
+BATCH = 500
+FLIGHTS = 4
+WAITING = 10_000
+SLOW = 0.5
+TIMEOUT = 10.0
+CLOSED = Unavailable("the service is closed")
+
+
+@dataclass(eq=False)
+class Call:
+    """One command on its way, and where its caller waits."""
+
+    intent: Intent
+    deadline: datetime
+    outcome: asyncio.Future[Outcome]
+    waiting: bool = False
+
+    @property
+    def aggregate_id(self) -> str:
+        return self.intent.event.aggregate_id
+
+    def answer(self, outcome: Outcome) -> None:
+        if not self.outcome.done():
+            self.outcome.set_result(outcome)
+
+    def fail(self, error: Exception) -> None:
+        if not self.outcome.done():
+            self.outcome.set_exception(error)
+
+
+@dataclass(eq=False)
+class Flight:
+    """Commands that are decided together, one of each aggregate."""
+
+    calls: list[Call]
+    slow: bool = False
+
+
+class EventService:
+    """Used as `async with`, in one event loop; any number of tasks may send at once.
+
+    What is sent at the same time travels together: up to BATCH commands a flight, FLIGHTS flights
+    in the air, WAITING commands in all. An aggregate's commands go one after the other, as they
+    were sent. A flight that takes longer than SLOW seconds lets others start.
+    """
+
+    def __init__(self, domain: Domain[Any], decider: Decider, clock: Clock, ids: Ids) -> None:
+        self._domain, self._decider, self._clock, self._ids = domain, decider, clock, ids
+        self._waiting: dict[str, deque[Call]] = {}
+        self._ready: OrderedDict[str, None] = OrderedDict()  # aggregates without a flying command
+        self._flying: dict[str, Call] = {}
+        self._flights: dict[asyncio.Task[None], Flight] = {}
+        self._room = asyncio.Semaphore(WAITING)
+        self._start_is_due = False
+        self._open = False
+
+    async def __aenter__(self) -> Self:
+        self._open = True
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """What is not decided yet is answered Unavailable."""
+        self._open = False
+        for calls in self._waiting.values():
+            for call in calls:
+                call.answer(CLOSED)
+        flights = list(self._flights)
+        for flight in flights:
+            flight.cancel()
+        await asyncio.gather(*flights, return_exceptions=True)
+
+    async def send(
+        self,
+        aggregate_id: str,
+        command: str,
+        data: dict[str, Any],
+        *,
+        command_id: str | None = None,
+        correlation_id: str | None = None,
+        causation_id: str | None = None,
+        actor: str | None = None,
+        traceparent: str | None = None,
+        timeout: float = TIMEOUT,
+    ) -> Outcome:
+        """Decide one command; Unavailable after `timeout` seconds at the latest.
+
+        A command with the same `command_id` is the same command: where it was accepted before, it
+        is Repeated. Without one it gets a new one. Unreadable names the field that can't be taken.
+        """
+        now = self._clock.now()
+        envelope = EventRecord(
+            id=self._ids.new() if command_id is None else command_id,
+            type=command,
+            domain=self._domain.name,
+            aggregate_id=aggregate_id,
+            time=now,
+            data=data,
+            correlation_id=correlation_id,
+            causation_id=causation_id,
+            actor=actor,
+            traceparent=traceparent,
+        )
+        intent = intent_of(self._domain, _as_travelled(envelope))
+        # A tenth of the time is left for the answer, which knows why there was no decision.
+        deadline = now + timedelta(seconds=timeout * 0.9)
+        return await self._decided(intent, deadline, timeout)
+
+    async def _decided(self, intent: Intent, deadline: datetime, timeout: float) -> Outcome:
+        call = Call(intent, deadline, asyncio.get_running_loop().create_future())
+        try:
+            async with asyncio.timeout(timeout), self._room:
+                self._enqueue(call)
+                return await call.outcome
+        except TimeoutError:
+            return Unavailable(f"not decided within {timeout:g} s")
+        finally:
+            self._withdraw(call)
+
+    # Waiting
+
+    def _enqueue(self, call: Call) -> None:
+        if not self._open:
+            return call.answer(CLOSED)
+        call.waiting = True
+        self._waiting.setdefault(call.aggregate_id, deque()).append(call)
+        return self._next_of(call.aggregate_id)
+
+    def _withdraw(self, call: Call) -> None:
+        """Nobody waits for its answer any more; one that flies already flies on."""
+        if call.waiting:
+            self._waiting[call.aggregate_id].remove(call)
+
+    def _next_of(self, aggregate_id: str) -> None:
+        """An aggregate with one command waiting and none flying is ready."""
+        if aggregate_id not in self._flying:
+            self._ready[aggregate_id] = None
+            self._start_soon()
+
+    def _start_soon(self) -> None:
+        """At the end of this turn of the loop, with all that it has brought."""
+        if not self._start_is_due:
+            self._start_is_due = True
+            asyncio.get_running_loop().call_soon(self._start)
+
+    # Flying
+
+    def _start(self) -> None:
+        self._start_is_due = False
+        while self._open and self._runway_free() and (calls := self._boarded()):
+            flight = Flight(calls)
+            task = asyncio.create_task(self._fly(flight))
+            self._flights[task] = flight
+            task.add_done_callback(self._landed)
+            asyncio.get_running_loop().call_later(SLOW, self._overdue, flight)
+
+    def _runway_free(self) -> bool:
+        return sum(not flight.slow for flight in self._flights.values()) < FLIGHTS
+
+    def _boarded(self) -> list[Call]:
+        """The first command of each aggregate that is ready."""
+        boarded: list[Call] = []
+        while self._ready and len(boarded) < BATCH:
+            aggregate_id, _ = self._ready.popitem(last=False)
+            calls = self._waiting[aggregate_id]
+            if calls:
+                call = self._flying[aggregate_id] = calls.popleft()
+                call.waiting = False
+                boarded.append(call)
+            else:
+                del self._waiting[aggregate_id]
+        return boarded
+
+    async def _fly(self, flight: Flight) -> None:
+        calls = flight.calls
+
+        def answer(index: int, outcome: Outcome) -> None:
+            calls[index].answer(outcome)
+            self._leave(calls[index])
+
+        intents = [call.intent for call in calls]
+        try:
+            await self._decider.decide(intents, max(call.deadline for call in calls), answer)
+        except Exception as error:
+            for call in calls:
+                call.fail(error)
+        finally:
+            for call in calls:
+                call.answer(CLOSED)
+                self._leave(call)
+
+    def _leave(self, call: Call) -> None:
+        """Once only: the aggregate's next command may fly."""
+        aggregate_id = call.aggregate_id
+        if self._flying.get(aggregate_id) is call:
+            del self._flying[aggregate_id]
+            if self._waiting.get(aggregate_id):
+                self._next_of(aggregate_id)
+            else:
+                self._waiting.pop(aggregate_id, None)
+
+    def _landed(self, task: "asyncio.Task[None]") -> None:
+        del self._flights[task]
+        self._start_soon()
+
+    def _overdue(self, flight: Flight) -> None:
+        flight.slow = True
+        self._start_soon()
+
+
+def _as_travelled(command: EventRecord) -> EventRecord:
+    """The command as a topic would hand it over: plain JSON, every field checked."""
+    try:
+        value = encode(command)
+    except TypeError as error:
+        raise Unreadable("data", f"can't be written as JSON: {error}") from None
+    return decode(value)

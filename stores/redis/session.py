@@ -1,0 +1,153 @@
+"""Sessions with a Redis server: the one import of the driver, but for its errors."""
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+from redis.asyncio.connection import Connection, parse_url
+
+from stores.errors import Misconfigured
+from stores.redis.errors import Refused, SessionEnded, UnknownScript, translated
+from stores.redis.scripts import SCRIPTS, Script
+
+SESSIONS = 4
+FIXED: dict[str, Any] = {
+    "protocol": 2,
+    "decode_responses": False,
+    "client_name": "eventfleet",
+    "retry": None,
+    "retry_on_timeout": False,
+    "health_check_interval": 0,
+    "socket_timeout": None,
+    "socket_connect_timeout": None,
+}
+
+Command = tuple[str | bytes | int, ...]
+_RUN_ID = re.compile(rb"^run_id:(\w+)", re.MULTILINE)
+
+
+class Session:
+    """One connection to one server process, whose run id every script gets as its first argument.
+
+    The driver connects again by itself where a connection is lost, to whatever process answers by
+    then. Here the second greeting is refused, so that a run id is never told to another process.
+    """
+
+    def __init__(self, url: str) -> None:
+        options = {**parse_url(url), **FIXED}
+        made_by: Any = options.pop("connection_class", Connection)
+        self._connection = made_by(**options, redis_connect_func=self._greet)
+        self._greeted = False
+        self._run = b""
+
+    async def begin(self) -> None:
+        """Connect; ask for the run id before anything else."""
+        await self._connection.connect()
+        loads: list[Command] = [("SCRIPT", "LOAD", script.text) for script in SCRIPTS]
+        info, *_ = await self.call([("INFO", "server"), *loads])
+        found = _RUN_ID.search(info)
+        if not found:
+            raise Misconfigured("the server does not tell its run id")
+        self._run = found[1]
+
+    async def run(self, script: Script, calls: Sequence[tuple[Command, Command]]) -> list[Any]:
+        """The replies of one script to each pair of keys and arguments; one pipeline."""
+        commands = [
+            ("EVALSHA", script.sha, len(keys), *keys, self._run, *arguments)
+            for keys, arguments in calls
+        ]
+        replies = await self._exchange(commands)
+        unknown = next((i for i, r in enumerate(replies) if isinstance(r, UnknownScript)), None)
+        if unknown is None:
+            return _checked(replies)
+        # Somebody has flushed the scripts. What was run since, another client having loaded them,
+        # may run again: each script recognises what it has done.
+        again = await self.call([("SCRIPT", "LOAD", script.text), *commands[unknown:]])
+        return _checked(replies[:unknown]) + again[1:]
+
+    async def call(self, commands: Sequence[Command]) -> list[Any]:
+        """The replies; the first error among them is raised when all are read."""
+        return _checked(await self._exchange(commands))
+
+    async def stands(self) -> bool:
+        """Whether the connection, which nobody uses, is still fit for use as far as known here."""
+        with suppress(Exception):
+            return not await self._connection.can_read()
+        return False
+
+    async def end(self) -> None:
+        """Never raises."""
+        with suppress(Exception):
+            await self._connection.disconnect(nowait=True)
+
+    async def _exchange(self, commands: Sequence[Command]) -> list[Any]:
+        await self._connection.send_packed_command(self._connection.pack_commands(commands))
+        return [await self._reply() for _ in commands]
+
+    async def _reply(self) -> Any:
+        try:
+            return await self._connection.read_response()
+        except Refused as error:
+            return error
+
+    async def _greet(self, connection: Any) -> None:
+        if self._greeted:
+            raise SessionEnded("the connection was lost")
+        self._greeted = True
+        await connection.on_connect()
+
+
+def _checked(replies: list[Any]) -> list[Any]:
+    for reply in replies:
+        if isinstance(reply, Refused):
+            raise reply
+    return replies
+
+
+class Sessions:
+    """A few sessions for many tasks. After an error or a cancellation all are made anew."""
+
+    def __init__(self, url: str, timeout: float) -> None:
+        try:
+            Session(url)
+        except (TypeError, ValueError, Refused) as error:
+            raise Misconfigured(f"Redis' URL can't be used: {error}") from None
+        self._url, self._timeout = url, timeout
+        self._free = asyncio.Semaphore(SESSIONS)
+        self._idle: list[Session] = []
+
+    @asynccontextmanager
+    async def session(self, what: str) -> AsyncIterator[Session]:
+        """A session for one exchange, all bounded by the timeout; `what` begins messages."""
+        with translated(what, self._timeout):
+            async with asyncio.timeout(self._timeout), self._free:
+                session = await self._take()
+                try:
+                    yield session
+                except BaseException:
+                    self._idle.append(session)
+                    await self.close()
+                    raise
+                self._idle.append(session)
+
+    async def close(self) -> None:
+        """End those that are idle. Never raises."""
+        idle, self._idle = self._idle, []
+        for session in idle:
+            await session.end()
+
+    async def _take(self) -> Session:
+        while self._idle:
+            session = self._idle.pop()
+            if await session.stands():
+                return session
+            await session.end()
+        session = Session(self._url)
+        try:
+            await session.begin()
+        except BaseException:
+            await session.end()
+            raise
+        return session

@@ -1,0 +1,78 @@
+"""A fleet that takes commands: with a database of its own on a Redis."""
+
+import csv
+from collections import defaultdict
+from collections.abc import Iterable
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import redis
+
+from tests.acceptance.fleet import Fleet
+from workers.settings import PREFIX, Settings
+
+_databases = count(1)
+
+
+class Commanded(Fleet):
+    """One domain, whose module may lie in the folder; names of `settings` without the prefix."""
+
+    def __init__(
+        self, servers: "tuple[str, str, str]", folder: Path, module: str, **settings: str
+    ) -> None:
+        kafka, mongo_url, redis_url = servers
+        super().__init__(kafka, mongo_url, folder, module.rpartition(".")[2])
+        url = f"{redis_url.rpartition('/')[0]}/{next(_databases) % 15 + 1}"
+        self.redis: redis.Redis = redis.Redis.from_url(url, decode_responses=True)
+        self.redis.flushdb()
+        mine = {"DOMAINS": module, "REDIS_URL": url, **settings}
+        self.environment |= {PREFIX + name: value for name, value in mine.items()}
+
+    def __exit__(self, *_: object) -> None:
+        super().__exit__(*_)
+        self.redis.flushdb()
+        self.redis.close()
+
+    def _remove(self) -> None:
+        self.kafka.delete(t for t in self.kafka.topics() if t.startswith(f"{self.domain}."))
+
+    @property
+    def settings(self) -> Settings:
+        """For the product's code in this process."""
+        values = {k.removeprefix(PREFIX).lower(): v for k, v in self.environment.items()}
+        return Settings(**{k: v for k, v in values.items() if k in Settings.model_fields})  # type: ignore[arg-type]
+
+    def marker_key(self, aggregate_id: str) -> str:
+        return f"marker:{self.domain}:{aggregate_id}"
+
+    def marker(self, aggregate_id: str) -> dict[str, str]:
+        """What Redis holds of an aggregate."""
+        found: Any = self.redis.hgetall(self.marker_key(aggregate_id))
+        return dict(found)
+
+    def marker_seconds(self, aggregate_id: str) -> int:
+        """How long Redis will still hold it; -1: for ever, -2: it does not."""
+        found: Any = self.redis.ttl(self.marker_key(aggregate_id))
+        return int(found)
+
+    def answers(self) -> list[dict[str, str]]:
+        """All replies, by partition and offset."""
+        return self.passed("replies")
+
+    def answers_by_aggregate(self) -> dict[str, list[tuple[str, str]]]:
+        """Command and outcome of each reply, in the order of an aggregate's replies."""
+        found: dict[str, list[tuple[str, str]]] = defaultdict(list)
+        for answer in self.answers():
+            found[answer["aggregate_id"]].append((answer["command"], answer["outcome"]))
+        return dict(found)
+
+
+def written(path: Path, rows: Iterable[dict[str, str]]) -> str:
+    """A CSV file of these rows."""
+    rows = list(rows)
+    with path.open("w", newline="", encoding="utf-8") as text:
+        writer = csv.DictWriter(text, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    return str(path)

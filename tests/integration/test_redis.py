@@ -1,0 +1,314 @@
+"""Markers and a real Redis: what it must be, how it is reached, and what happens when it goes."""
+
+import asyncio
+import shutil
+import signal
+import socket
+import subprocess
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from stores.contracts import Basis, Life, Mark, Marked, Note, Verdict
+from stores.errors import Misconfigured, Unavailable
+from stores.redis import RedisMarkers
+from stores.redis.scripts import LIFE
+from stores.redis.session import SESSIONS, Session
+from stores.terms import Terms
+from tests.conftest import running
+from tests.servers.redis import Redis
+from tests.servers.server import free_port
+from workers import connect
+from workers.connect import Unreachable
+from workers.settings import Settings
+
+TERMS = Terms(expiry=600, lease=600, memory=600)
+TIMEOUT = 10.0
+PATIENCE = 200
+
+
+def started(*options: str) -> Iterator[Redis]:
+    with running(lambda: Redis(*options)) as server:
+        assert isinstance(server, Redis)
+        yield server
+
+
+@pytest.fixture
+def redis() -> Iterator[Redis]:
+    yield from started()
+
+
+@pytest.fixture
+async def markers(redis: Redis) -> AsyncIterator[RedisMarkers]:
+    made = RedisMarkers(redis.url, "t", TERMS, timeout=TIMEOUT)
+    yield made
+    await made.close()
+
+
+def mark(event_id: str, life: Life, aggregate_id: str = "a") -> Mark:
+    basis = Basis("Placed", f"{aggregate_id}0")
+    return Mark(aggregate_id, event_id, "Paid", event_id.encode(), None, life, basis)
+
+
+async def noted(markers: RedisMarkers, event_id: str, aggregate_id: str = "a") -> Marked:
+    (marked,) = await markers.mark([mark(event_id, await markers.life(), aggregate_id)])
+    return marked
+
+
+async def recovered(markers: RedisMarkers) -> Life:
+    for _ in range(PATIENCE):
+        try:
+            return await markers.life()
+        except Unavailable:
+            await asyncio.sleep(0.05)
+    raise AssertionError("the client does not recover")
+
+
+# What it must be
+
+
+async def test_a_server_that_never_evicts_is_fit(markers: RedisMarkers) -> None:
+    await markers.prepare()
+
+
+async def test_a_server_that_may_evict_is_refused() -> None:
+    for redis in started("--maxmemory-policy", "allkeys-lru"):
+        markers = RedisMarkers(redis.url, "t", TERMS, timeout=TIMEOUT)
+        with pytest.raises(Misconfigured, match=r"allkeys-lru.*noeviction"):
+            await markers.prepare()
+        await markers.close()
+
+
+@pytest.mark.parametrize("url", ["http://host", "redis://h:6379/0?no_such_option=1", "redis://h:x"])
+def test_a_url_that_can_not_be_used_is_refused_at_once(url: str) -> None:
+    with pytest.raises(Misconfigured, match="URL"):
+        RedisMarkers(url, "t", TERMS, timeout=TIMEOUT)
+
+
+async def test_a_full_server_is_unavailable(redis: Redis, markers: RedisMarkers) -> None:
+    life = await markers.life()
+    redis.say("CONFIG SET maxmemory 1")
+    with pytest.raises(Unavailable, match="maxmemory"):
+        await markers.mark([mark("e1", life)])
+    assert redis.say("DBSIZE") == ":1"
+    redis.say("CONFIG SET maxmemory 0")
+    assert (await noted(markers, "e1")).verdict is Verdict.OK
+
+
+async def test_a_replica_is_unavailable(redis: Redis, markers: RedisMarkers) -> None:
+    life = await markers.life()
+    redis.say(f"REPLICAOF 127.0.0.1 {free_port()}")
+    with pytest.raises(Unavailable):
+        await markers.mark([mark("e1", life)])
+
+
+async def test_keys_of_another_kind_are_an_operators_matter(
+    redis: Redis, markers: RedisMarkers
+) -> None:
+    redis.say("SET marker:t:a text")
+    with pytest.raises(Misconfigured, match="WRONGTYPE"):
+        await noted(markers, "e1")
+    assert (await noted(markers, "b1", "b")).verdict is Verdict.OK
+
+
+async def test_only_a_marker_with_a_note_and_the_life_have_no_expiry(
+    redis: Redis, markers: RedisMarkers
+) -> None:
+    keys = "life", "marker:t:a", "done:t:e1"
+    marked = await noted(markers, "e1")
+    assert [int(redis.say(f"PTTL {key}")[1:]) > 0 for key in keys] == [False, False, True]
+    await markers.confirm([Note("a", "e1", marked.prev)], await markers.life())
+    assert [int(redis.say(f"PTTL {key}")[1:]) > 0 for key in keys] == [False, True, True]
+    assert [redis.say(f"EXISTS {key}") for key in keys] == [":1"] * 3
+
+
+async def test_times_are_compared_to_the_microsecond(redis: Redis, markers: RedisMarkers) -> None:
+    life = await markers.life()
+    for n in range(50):
+        await markers.mark([mark(f"{n}", life, f"a{n}")])
+        born = float(redis.say(f"HGET marker:t:a{n} born"))
+        looks = [mark(f"{n}", life._replace(now=born + late), f"a{n}") for late in (0, 1e-6)]
+        assert [m.verdict for m in await markers.mark(looks)] == [Verdict.AGAIN, Verdict.MINE]
+
+
+# How it is reached
+
+
+async def test_a_password_is_needed_and_not_told() -> None:
+    for redis in started("--requirepass", "hunter2"):
+        for url, fits in [
+            (f"redis://:hunter2@{redis.address}/0", True),
+            (f"redis://default:hunter2@{redis.address}/3", True),
+            (f"redis://:wrong-one@{redis.address}/0", False),
+            (redis.url, False),
+        ]:
+            markers = RedisMarkers(url, "t", TERMS, timeout=TIMEOUT)
+            if fits:
+                await markers.prepare()
+                assert (await noted(markers, "e1")).verdict is Verdict.OK
+            else:
+                with pytest.raises(Misconfigured) as raised:
+                    await markers.prepare()
+                assert "wrong-one" not in str(raised.value)
+            await markers.close()
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> Path:
+    """A folder with a certificate for 127.0.0.1, signed by itself."""
+    if not shutil.which("openssl"):
+        pytest.skip("openssl is not installed")
+    name = ("-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1")
+    files = ("-keyout", "key.pem", "-out", "ca.pem")
+    made = ("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1")
+    command = (*made, *name, *files)
+    subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, timeout=60)
+    return tmp_path
+
+
+async def test_tls_is_spoken_and_the_server_is_known_by_its_certificate(certificate: Path) -> None:
+    port = free_port()
+    ca, key = str(certificate / "ca.pem"), str(certificate / "key.pem")
+    tls = ["--tls-port", str(port), "--tls-cert-file", ca, "--tls-key-file", key]
+    for _ in started(*tls, "--tls-ca-cert-file", ca, "--tls-auth-clients", "no"):
+        url = f"rediss://127.0.0.1:{port}/0"
+        markers = RedisMarkers(f"{url}?ssl_ca_certs={ca}", "t", TERMS, timeout=TIMEOUT)
+        assert (await noted(markers, "e1")).verdict is Verdict.OK
+        await markers.close()
+        stranger = RedisMarkers(url, "t", TERMS, timeout=TIMEOUT)
+        with pytest.raises(Unavailable, match=r"(?i)certificate"):
+            await stranger.life()
+        plain = RedisMarkers(f"redis://127.0.0.1:{port}/0", "t", TERMS, timeout=TIMEOUT)
+        with pytest.raises(Unavailable):
+            await plain.life()
+
+
+# When it goes
+
+
+async def test_an_absent_server_is_unavailable() -> None:
+    url = f"redis://127.0.0.1:{free_port()}/0"
+    markers = RedisMarkers(url, "t", TERMS, timeout=TIMEOUT)
+    with pytest.raises(Unavailable):
+        await markers.life()
+    await markers.close()
+
+
+async def test_an_absent_server_is_named_with_what_to_do() -> None:
+    address = f"127.0.0.1:{free_port()}"
+    settings = Settings(redis_url=f"redis://:hunter2@{address}/0")
+    with pytest.raises(Unreachable) as raised:
+        async with connect.markers(settings, "t"):
+            pass
+    message = str(raised.value)
+    assert message.startswith(f"Redis does not answer at {address} (")
+    assert "EVENTFLEET_REDIS_URL" in message
+    assert "hunter2" not in message
+
+
+async def test_a_session_never_goes_on_with_another_process(redis: Redis) -> None:
+    session = Session(redis.url)
+    await session.begin()
+    assert await session.stands()
+    redis.restart(redis.dump())
+    for _ in range(3):
+        with pytest.raises(Exception, match=r"(?i)connection"):
+            await session.run(LIFE, [(("life",), ("x",))])
+        assert not await session.stands()
+    assert redis.say("EXISTS life") == ":0"
+    await session.end()
+
+
+async def test_a_client_at_rest_goes_on_with_another_process(
+    redis: Redis, markers: RedisMarkers
+) -> None:
+    before = await markers.life()
+    await asyncio.to_thread(redis.restart)
+    assert (await markers.life()).id != before.id
+
+
+async def test_a_server_that_hangs_is_unavailable_in_time(redis: Redis) -> None:
+    markers = RedisMarkers(redis.url, "t", TERMS, timeout=0.3)
+    life = await markers.life()
+    with frozen(redis):
+        for _ in range(2):
+            with pytest.raises(Unavailable, match=r"within 0\.3 s"):
+                await markers.mark([mark("e1", life)])
+    await recovered(markers)
+    assert (await noted(markers, "e1")).verdict in (Verdict.OK, Verdict.MINE)
+    await markers.close()
+
+
+@contextmanager
+def frozen(redis: Redis) -> Iterator[None]:
+    """The server stands still for the length of the block."""
+    assert redis._process
+    redis._process.send_signal(signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        redis._process.send_signal(signal.SIGCONT)
+
+
+async def test_after_a_cancelled_call_answers_still_go_with_their_questions(
+    redis: Redis, markers: RedisMarkers
+) -> None:
+    life = await markers.life()
+    with frozen(redis):
+        calls = [
+            asyncio.create_task(markers.mark([mark(f"{n}", life, f"a{n}")]))
+            for n in range(SESSIONS * 2)
+        ]
+        await asyncio.sleep(0.1)
+        for call in calls[::2]:
+            call.cancel()
+        await asyncio.wait(calls[::2])
+    done = await asyncio.gather(*calls, return_exceptions=True)
+    assert [type(answer) for answer in done[::2]] == [asyncio.CancelledError] * SESSIONS
+    for number, answer in enumerate(done):
+        if isinstance(answer, list):
+            assert answer[0].event_id == f"{number}"
+    for n in range(SESSIONS * 2):
+        marked = await noted(markers, f"{n}", f"a{n}")
+        assert marked.verdict in (Verdict.OK, Verdict.MINE)
+        assert (marked.event_id, marked.prev) == (f"{n}", f"a{n}0")
+
+
+async def test_flushed_scripts_are_loaded_again(redis: Redis, markers: RedisMarkers) -> None:
+    life = await markers.life()
+    redis.say("SCRIPT FLUSH")
+    marked = await markers.mark([mark(f"e{n}", life, f"a{n}") for n in range(5)])
+    assert [m.verdict for m in marked] == [Verdict.OK] * 5
+    redis.say("SCRIPT FLUSH")
+    notes = [Note(f"a{n}", f"e{n}", f"a{n}0") for n in range(5)]
+    assert await markers.confirm(notes, life) == [True] * 5
+
+
+async def test_a_server_lost_within_a_call_leaves_the_client_fit(
+    redis: Redis, markers: RedisMarkers
+) -> None:
+    for _ in range(3):
+        life = await recovered(markers)
+        work = [
+            asyncio.create_task(markers.mark([mark(f"e{n}", life, f"a{n}") for n in range(500)]))
+            for _ in range(SESSIONS * 3)
+        ]
+        await asyncio.sleep(0)
+        await asyncio.to_thread(redis.restart)
+        for answer in await asyncio.gather(*work, return_exceptions=True):
+            assert isinstance(answer, list | Unavailable)
+    await recovered(markers)
+    assert (await noted(markers, "e1")).verdict is Verdict.OK
+
+
+async def test_there_are_no_more_connections_than_sessions(
+    redis: Redis, markers: RedisMarkers
+) -> None:
+    await asyncio.gather(*(markers.life() for _ in range(50)))
+    with socket.create_connection(("127.0.0.1", redis.port), timeout=5) as talk:
+        talk.sendall(b"INFO clients\r\n")
+        reply = talk.recv(65536).decode()
+    (count,) = [line for line in reply.splitlines() if line.startswith("connected_clients:")]
+    assert int(count.partition(":")[2]) <= SESSIONS + 1

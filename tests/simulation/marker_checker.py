@@ -1,0 +1,108 @@
+"""What the marker promises, said without it: answers against the store, and who followed whom."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from protocols.outcomes import Accepted, Outcome, Rejected, Repeated, Unavailable
+from tests.simulation.checker import History, Violation, event_of
+from tests.simulation.commands import MAY_FOLLOW
+from topics.event import EventRecord
+from topics.record import LogRecord
+
+
+@dataclass
+class Request:
+    """One time that a command was sent; without an outcome its service was killed."""
+
+    event_id: str
+    began: int
+    ended: int | None = None
+    outcome: Outcome | None = None
+
+    @property
+    def positive(self) -> bool:
+        return isinstance(self.outcome, Accepted | Repeated)
+
+    @property
+    def unknown(self) -> bool:
+        return self.outcome is None or isinstance(self.outcome, Unavailable)
+
+
+Requests = Mapping[str, list[Request]]
+
+
+def check_successions(kind: str, streams: Mapping[str, list[EventRecord]]) -> None:
+    """Each event may stand where it stands."""
+    for aggregate_id, events in streams.items():
+        before = ""
+        for event in events:
+            if before not in MAY_FOLLOW[event.type]:
+                told = [(e.id, e.type) for e in events]
+                raise Violation(f"forbidden in {kind}", f"{before} {event.type}: {told}")
+            before = event.type
+        if len({event.id for event in events}) != len(events):
+            raise Violation(f"twice in {kind}", f"{aggregate_id}: {[e.id for e in events]}")
+
+
+def check_streams(stored: History, emitted: Mapping[str, list[EventRecord]]) -> None:
+    """Versions are 1..n, and `.stored` has just that."""
+    for aggregate_id, events in stored.items():
+        versions = [event.version for event in events]
+        if versions != list(range(1, len(events) + 1)):
+            raise Violation("gap", f"{aggregate_id} has versions {versions}")
+    if stored != emitted:
+        raise Violation("emitted otherwise than stored", f"{emitted}, {stored}")
+
+
+def streams(records: Mapping[int, Iterable[LogRecord]]) -> dict[str, list[EventRecord]]:
+    """By aggregate, the events of a topic in order."""
+    found: dict[str, list[EventRecord]] = {}
+    for partition in sorted(records):
+        for event in map(event_of, records[partition]):
+            found.setdefault(event.aggregate_id, []).append(event)
+    return found
+
+
+def first_copies(streams: Mapping[str, list[EventRecord]]) -> dict[str, list[EventRecord]]:
+    """Without the repeats of an event id."""
+    copies: dict[str, dict[str, EventRecord]] = {}
+    for key, events in streams.items():
+        for event in events:
+            copies.setdefault(key, {}).setdefault(event.id, event)
+    return {key: list(firsts.values()) for key, firsts in copies.items()}
+
+
+def check_answers(requests: Requests, stored: History) -> None:
+    """What was said of a command is true."""
+    counts = Counter(event.id for events in stored.values() for event in events)
+    for event_id, asked in requests.items():
+        said = [request.outcome for request in asked]
+        if any(request.positive for request in asked):
+            if counts[event_id] != 1:
+                raise Violation("accepted but not stored", f"{event_id}: {counts[event_id]}")
+        elif not any(request.unknown for request in asked) and counts[event_id]:
+            raise Violation("rejected but stored", f"{event_id}: {said}")
+        _check_repeats(event_id, asked)
+
+
+def check_final(final: Requests, stored: History) -> None:
+    """Nobody else asks any more: what is rejected now is not there, and will never be."""
+    counts = Counter(event.id for events in stored.values() for event in events)
+    for event_id, asked in final.items():
+        if isinstance(asked[-1].outcome, Rejected) and counts[event_id]:
+            raise Violation("rejected but stored", f"{event_id}: {asked}")
+
+
+def _check_repeats(event_id: str, asked: list[Request]) -> None:
+    """Who asks after an acceptance gets it again, with the same event and place."""
+    positive = [request for request in asked if request.positive]
+    if len({(r.outcome.event_id, r.outcome.place) for r in positive}) > 1:  # type: ignore[union-attr]
+        raise Violation("repeated otherwise", f"{event_id}: {positive}")
+    known = min((r.ended for r in positive if r.ended is not None), default=None)
+    for request in asked:
+        later = known is not None and request.began > known
+        if later and isinstance(request.outcome, Accepted):
+            raise Violation("accepted again", f"{event_id}: {asked}")
+        if later and isinstance(request.outcome, Rejected):
+            raise Violation("rejected after it was accepted", f"{event_id}: {asked}")

@@ -1,0 +1,300 @@
+"""One schedule of the marker protocol: faults, then quiet, then every command once more."""
+
+import os
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from itertools import count
+from typing import NamedTuple
+
+from protocols.intents import intent_of
+from protocols.marking import Intent
+from protocols.outcomes import Accepted, Outcome
+from tests.simulation.checker import Violation
+from tests.simulation.commands import items
+from tests.simulation.marker_checker import (
+    Request,
+    check_answers,
+    check_final,
+    check_streams,
+    check_successions,
+    first_copies,
+    streams,
+)
+from tests.simulation.marker_world import (
+    DEADLINE,
+    TERMS,
+    TOPICS,
+    MarkerWorld,
+    Scenario,
+    Service,
+)
+from tests.simulation.scheduler import Task
+from topics.event import EventRecord
+
+BUSY = 400
+PATIENCE = 6000
+
+
+class Command(NamedTuple):
+    id: str
+    name: str
+    aggregate_id: str
+
+
+class Client:
+    """Sends its commands in calls of one or more, and repeats each until it is decided."""
+
+    def __init__(self, calls: list[list[Command]], loyal: bool) -> None:
+        self.calls, self.loyal = calls, loyal
+        self.task: Task | None = None
+        self.left: list[Command] = []
+
+
+class Schedule:
+    def __init__(self, scenario: Scenario, seed: int) -> None:
+        self.scenario, self.seed = scenario, seed
+        self.world = MarkerWorld(scenario, seed)
+        self.scheduler, self.random = self.world.scheduler, self.world.random
+        self.names, self.serial = count(1), count(1)
+        self.services: list[Service] = []
+        self.clients: list[Client] = []
+        self.requests: dict[str, list[Request]] = {}
+        self.sent: dict[str, Command] = {}
+        self.quiet = False
+        self.losses, self.dumps = scenario.losses, scenario.dumps
+
+    def run(self) -> None:
+        """Violation when a promise is broken; it tells the seed and the steps."""
+        try:
+            self._begin()
+            self._busy()
+            self._settle()
+            self._ask_again()
+            self._verdict()
+        except Violation as violation:
+            violation.args = (f"{violation}\n{self._story()}",)
+            raise
+        except Exception as error:
+            raise Violation("error", f"{error!r}\n{self._story()}") from error
+        finally:
+            self.scheduler.end()
+
+    def _story(self) -> str:
+        told = "\n".join(f"  {who}: {what} {about}" for who, what, about in self.scheduler.trace)
+        return f"seed {self.seed} of {self.scenario}:\n{told}"
+
+    # Who takes part
+
+    def _begin(self) -> None:
+        """Some items are there already; Redis may be long up, or new."""
+        world = self.world
+        for aggregate_id in world.aggregates:
+            if self.scheduler.chance(0.75):
+                intent = self._intent(Command(f"first-{aggregate_id}", "Open", aggregate_id))
+                world.put(intent.event)
+        if self.scheduler.chance(0.75):
+            world.redis.life()
+            world.clock.advance(int(TERMS.expiry * 1000) + 1)
+        for partition in range(world.partitions):
+            self.scheduler.start(f"append {partition}", world.append(partition), "append")
+        for number in range(self.scenario.services):
+            self.services.append(self._service(number))
+        some = self.random.randint
+        for _ in range(some(1, self.scenario.clients)):
+            calls = [self._call() for _ in range(some(1, self.scenario.commands))]
+            self.clients.append(Client(calls, self.scheduler.chance(0.8)))
+
+    def _service(self, number: int) -> Service:
+        service = Service(self.world)
+        self.scheduler.start(f"beat {number}", service.beat(), ("service", number))
+        return service
+
+    def _call(self) -> list[Command]:
+        many = self.random.choice([1, 1, 1, 2, 3])
+        return [self._command() for _ in range(many)]
+
+    def _command(self) -> Command:
+        if self.sent and self.scheduler.chance(self.scenario.echoes):
+            return self.random.choice(list(self.sent.values()))
+        name = self.random.choice(self.scenario.names)
+        command = Command(f"c{next(self.serial)}", name, self.random.choice(self.world.aggregates))
+        self.sent[command.id] = command
+        return command
+
+    def _intent(self, command: Command) -> Intent:
+        record = EventRecord(
+            id=command.id,
+            type=command.name,
+            domain=items.name,
+            aggregate_id=command.aggregate_id,
+            time=self.world.clock.now(),
+            data={},
+        )
+        return intent_of(items, record)
+
+    # Calls
+
+    def _send(self, client: Client, number: int) -> None:
+        name = f"call {next(self.names)} to {number}"
+        work = self._sending(client, self.services[number])
+        client.task = self.scheduler.start(name, work, ("service", number))
+
+    async def _sending(self, client: Client, service: Service) -> None:
+        commands = list(client.left)
+        intents = [self._intent(command) for command in commands]
+        asked = [Request(intent.event.id, self.scheduler.steps) for intent in intents]
+        self.scheduler.note("asks", commands)
+        for request in asked:
+            self.requests.setdefault(request.event_id, []).append(request)
+
+        def answer(index: int, outcome: Outcome) -> None:
+            if asked[index].outcome:
+                raise Violation("answered twice", f"{commands[index]}: {outcome}")
+            asked[index].outcome, asked[index].ended = outcome, self.scheduler.steps
+            self.scheduler.note("answers", f"{commands[index].id}: {outcome}")
+
+        seconds = DEADLINE if self.quiet else self.random.choice([0.2, 1.0, DEADLINE])
+        deadline = self.world.clock.now() + timedelta(seconds=seconds)
+        await service.marking.decide(intents, deadline, answer)
+        if not all(request.outcome for request in asked):
+            raise Violation("not answered", commands)
+        client.left = [c for c, r in zip(commands, asked, strict=True) if r.unknown]
+
+    def _tend(self) -> None:
+        """Clients go on: with what is undecided, or with the next call."""
+        for client in self.clients:
+            if client.task in self.scheduler.tasks:
+                continue
+            if client.left and not client.loyal and self.scheduler.chance(0.5):
+                client.left = []
+            if not client.left and client.calls:
+                client.left = client.calls.pop(0)
+            if client.left:
+                self._send(client, self.random.randrange(len(self.services)))
+
+    # What happens
+
+    def _busy(self) -> None:
+        for _ in range(self.random.randint(BUSY // 4, BUSY)):
+            self._disturb()
+            self._step()
+
+    def _step(self) -> None:
+        self._tend()
+        self.scheduler.step()
+        self.world.clock.advance(self.random.randint(0, 20))
+
+    def _disturb(self) -> None:
+        """Most of it while a note stands: that is when it can do harm."""
+        scenario, chance = self.scenario, self.scheduler.chance
+        pressure = 3.0 if self.world.noted() else 0.3
+        if chance(scenario.kills * pressure):
+            self._kill(self.random.randrange(len(self.services)))
+        if chance(scenario.stalls):
+            self._stall(self.random.choice(self.scheduler.tasks))
+        if chance(scenario.lag):
+            self._stall(*self._of("append"))
+        if chance(scenario.jumps * pressure):
+            self._jump()
+        if self.losses and chance(0.01 * pressure):
+            self.losses -= 1
+            self._lose("is flushed")
+            self.world.redis.flush()
+        if self.dumps:
+            self._dump(pressure)
+
+    def _of(self, slot: object) -> list[Task]:
+        return [task for task in self.scheduler.tasks if task.slot == slot]
+
+    def _stall(self, *tasks: Task) -> None:
+        for task in tasks:
+            self.scheduler.stall(task, self.random.randint(20, 250))
+
+    def _pause(self) -> None:
+        """What is under way stays so for a while, or a whole process stands still."""
+        if self.scheduler.chance(0.5):
+            self._stall(*self._of("network"))
+        if self.scheduler.chance(0.3):
+            self._stall(*self._of(("service", self.random.randrange(len(self.services)))))
+
+    def _jump(self) -> None:
+        seconds = self.random.choice([1.0, TERMS.expiry / 2, TERMS.expiry, 2 * TERMS.expiry])
+        self.scheduler.trace.append(("time", "jumps by", seconds))
+        self.world.clock.advance(int(seconds * 1000) + 1)
+        self._pause()
+
+    def _dump(self, pressure: float) -> None:
+        if self.scheduler.chance(0.02):
+            self.scheduler.trace.append(("redis", "dumps", ""))
+            self.world.dump = self.world.redis.dump()
+        if self.scheduler.chance(0.01 * pressure):
+            self.dumps -= 1
+            self._lose("restarts from an old dump")
+            self.world.redis.restart(self.world.dump)
+
+    def _lose(self, how: str) -> None:
+        self.world.lost = True
+        self.scheduler.trace.append(("redis", how, ""))
+        self._pause()
+
+    def _kill(self, number: int) -> None:
+        for task in self._of(("service", number)):
+            self.scheduler.kill(task)
+        self.services[number] = self._service(number)
+
+    def _settle(self) -> None:
+        self.quiet, self.world.faults.rate = True, 0.0
+        self._until(lambda: not any(c.calls or c.left for c in self.clients))
+
+    def _until(self, done: Callable[[], bool]) -> None:
+        for step in range(PATIENCE):
+            if step % 5 == 0 and done() and self.world.caught_up() and not self._of("network"):
+                return
+            self._step()
+        raise Violation("stuck", f"not done after {PATIENCE} quiet steps")
+
+    # The verdict
+
+    def _ask_again(self) -> None:
+        """Each command is repeated, one at a time; then one that nothing forbids."""
+        for command in list(self.sent.values()):
+            self._ask(command)
+        for aggregate_id in self.world.aggregates:
+            outcome = self._ask(Command(f"last-{aggregate_id}", "Note", aggregate_id))
+            if not isinstance(outcome, Accepted):
+                raise Violation("stuck", f"{aggregate_id}: {outcome}")
+
+    def _ask(self, command: Command) -> Outcome | None:
+        self.clients = [Client([[command]], loyal=True)]
+        self._settle()
+        return self.requests[self._intent(command).event.id][-1].outcome
+
+    def _verdict(self) -> None:
+        world = self.world
+        stored, log = world.stored(), streams(world.whole(TOPICS.events))
+        emitted = streams(world.whole(TOPICS.stored))
+        check_successions("the store", stored)
+        check_successions(".stored", emitted)
+        if not world.lost:
+            check_successions(".events", first_copies(log))
+        check_streams(stored, emitted)
+        check_answers(self.requests, stored)
+        check_final(self.requests, stored)
+
+
+def run(scenario: Scenario, seeds: range) -> None:
+    for seed in seeds:
+        Schedule(scenario, seed).run()
+
+
+def violations(scenario: Scenario, seeds: range) -> Iterator[Violation]:
+    for seed in seeds:
+        try:
+            Schedule(scenario, seed).run()
+        except Violation as violation:
+            yield violation
+
+
+def scaled(schedules: int) -> int:
+    """So many schedules of the 5,000 of a normal run, or as many as SCHEDULES asks for."""
+    return max(1, schedules * int(os.environ.get("SCHEDULES", "5000")) // 5000)

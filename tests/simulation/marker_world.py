@@ -1,0 +1,222 @@
+"""Redis, the log, the store and the services of one schedule of the marker protocol."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+from msgspec.structs import replace
+
+from protocols.append import Append
+from protocols.append_plan import Plan
+from protocols.guard import LagGuard
+from protocols.marking import Marking
+from stores.contracts import Insert
+from stores.errors import Unavailable
+from stores.memory.events import MemoryEvents
+from stores.memory.log import MemoryLog, MemoryReader, MemoryTransactionalWriter
+from stores.memory.markers import Data, MemoryMarkers, MemoryRedis
+from stores.system import NothingParked
+from stores.terms import Terms
+from tests.simulation.checker import History
+from tests.simulation.commands import items
+from tests.simulation.faults import Faults, Shaky
+from tests.simulation.scheduler import Scheduler, checkpoint, drive
+from tests.simulation.world import FakeClock
+from topics.codec import encode
+from topics.declaration import TopicSpec
+from topics.event import EventRecord, Position
+from topics.names import Topics, group
+from topics.partitioner import partition_of
+from topics.record import LogRecord, Outgoing
+
+TOPICS = Topics.of(items.name)
+PREFIX = "sim"
+TERMS = Terms(expiry=20.0, lease=0.4, memory=20.0)
+DEADLINE = 8.0
+PRODUCE = 8.0
+"""Seconds until a produce gives up, and until then its records may come into the log."""
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What the protocol is made of; a test takes a rule out by putting another part in."""
+
+    marking: type[Marking] = Marking
+    guard: type[LagGuard] = LagGuard
+    redis: type[MemoryRedis] = MemoryRedis
+    plan: type[Plan] = Plan
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """What happens in a schedule: how often, in a hundred steps, and to whom.
+
+    `losses` is how many times Redis may lose everything, `dumps` how many times it may restart
+    from an old dump. Where it loses nothing records may come into the log as `late` as they like.
+    """
+
+    services: int = 2
+    clients: int = 3
+    commands: int = 3
+    aggregates: int = 1
+    kills: float = 0.0
+    stalls: float = 0.0
+    jumps: float = 0.0
+    losses: int = 0
+    dumps: int = 0
+    late: bool = False
+    faults: float = 0.0
+    lag: float = 0.0
+    echoes: float = 0.2
+    names: tuple[str, ...] = ("Open", "Lend", "Lend", "Return", "Return", "Sell", "Note")
+    parts: Parts = field(default_factory=Parts)
+
+
+class Network:
+    """A producer's way to the log: a record under way outlives its sender, up to a bound."""
+
+    def __init__(self, world: "MarkerWorld") -> None:
+        self._world = world
+
+    async def produce(self, records: Sequence[Outgoing]) -> list[Position]:
+        world, positions = self._world, []
+        until = world.clock.now() + timedelta(seconds=PRODUCE)
+        arrived: list[Position] = []
+
+        async def deliver() -> None:
+            for record in records:
+                await checkpoint()
+                if world.clock.now() >= until and not world.scenario.late:
+                    return
+                arrived.append(world.log.append(record))
+                world.scheduler.note("in the log", f"{arrived[-1]}: {record.value!r}")
+
+        world.scheduler.start("network", deliver(), "network")
+        while len(arrived) < len(records):
+            await checkpoint()
+            if world.clock.now() >= until:
+                raise Unavailable("the log has not acknowledged it in time")
+        positions += arrived
+        return positions
+
+
+class Remote(Shaky):
+    """A server elsewhere: a call takes its time there and back, and may fail either way."""
+
+    def _calling(self, method: str, call: Any) -> Any:
+        shaky = super()._calling(method, call)
+
+        async def sent(*args: Any, **named: Any) -> Any:
+            result = await shaky(*args, **named)
+            await checkpoint()
+            return result
+
+        return sent
+
+
+class Service:
+    """A process with its own guard; what it has in memory goes with it."""
+
+    def __init__(self, world: "MarkerWorld") -> None:
+        parts, random = world.scenario.parts, world.random
+        markers: Any = Remote(
+            MemoryMarkers(world.redis, items.name, TERMS, checkpoint), world.faults
+        )
+        reader: Any = Remote(MemoryReader(world.log, checkpoint), world.faults)
+        store: Any = Remote(world.events, world.faults)
+        network: Any = Remote(Network(world), world.faults)
+        self.world = world
+        self.guard = parts.guard(items.name, markers, reader, prefix=PREFIX, expiry=TERMS.expiry)
+        self.marking = parts.marking(
+            *(store, markers, network, self.guard, world.clock),
+            partitions=world.partitions,
+            chance=random.random,
+        )
+
+    async def beat(self) -> None:
+        while True:
+            try:
+                await self.guard.beat()
+            except Unavailable:
+                await checkpoint()
+            for _ in range(self.world.random.randint(0, 8)):
+                await checkpoint()
+
+
+class MarkerWorld:
+    def __init__(self, scenario: Scenario, seed: int) -> None:
+        self.scenario = scenario
+        self.scheduler = Scheduler(seed)
+        self.random = self.scheduler.random
+        self.partitions = self.random.choice([1, 1, 2])
+        self.aggregates = [f"a{i}" for i in range(scenario.aggregates)]
+        self.clock = FakeClock()
+        self.log = MemoryLog()
+        for topic in TOPICS:
+            self.log.create(TopicSpec(topic, self.partitions, 1))
+        self.events = MemoryEvents(self.partitions, checkpoint)
+        self.redis = scenario.parts.redis(lambda: self.clock.now().timestamp())
+        self.dump: Data = self.redis.dump()
+        self.faults = Faults(self.scheduler, scenario.faults)
+        self.lost = False
+
+    # Append, behind by as much as the scheduler likes
+
+    async def append(self, partition: int) -> None:
+        """The owner of a partition."""
+        source = group(PREFIX, items.name, "append"), TOPICS.events, partition
+        writer = MemoryTransactionalWriter(self.log, *source, checkpoint)
+        role = Append(
+            *(items, partition, self.events, writer, NothingParked(), self.clock),
+            cached=self.random.randint(1, 3),
+            marked=items.marked,
+        )
+        offset = await role.open()
+        while True:
+            await checkpoint()
+            records = self.records(TOPICS.events, partition)[offset:][: self.random.randint(1, 4)]
+            if records:
+                offset = records[-1].offset + 1
+                self.scheduler.note("takes up to", offset)
+                await role.chunk(records, offset)
+                self.scheduler.note("has committed", offset)
+
+    def put(self, event: EventRecord) -> None:
+        """An aggregate's first event, as if it were there since long."""
+        key, value = event.aggregate_id.encode(), encode(replace(event, prev=""))
+        partition = partition_of(event.aggregate_id, self.partitions)
+        at = self.log.append(Outgoing(TOPICS.events, key, value, partition))
+        placed = replace(event, prev="", version=1, position=str(at))
+        drive(self.events.write([Insert(placed)]))
+        self.log.append(Outgoing(TOPICS.stored, key, encode(placed), partition))
+        self.log.offsets[group(PREFIX, items.name, "append"), TOPICS.events, partition] = (
+            at.offset + 1
+        )
+
+    def caught_up(self) -> bool:
+        offsets = self.log.offsets
+        return all(
+            offsets.get((group(PREFIX, items.name, "append"), TOPICS.events, p), 0)
+            == len(self.log.entries(TOPICS.events, p))
+            for p in range(self.partitions)
+        )
+
+    def noted(self) -> bool:
+        return any(marker.note for marker in self.redis.data.markers.values())
+
+    # What is there, seen at once and without a step
+
+    def records(self, topic: str, partition: int) -> list[LogRecord]:
+        entries = self.log.entries(topic, partition)[: self.log.stable(topic, partition)]
+        aborted = (entry.transaction and entry.transaction.aborted for entry in entries)
+        return [e.record for e, gone in zip(entries, aborted, strict=True) if e.record and not gone]
+
+    def whole(self, topic: str) -> dict[int, list[LogRecord]]:
+        return {p: self.records(topic, p) for p in range(self.partitions)}
+
+    def stored(self) -> History:
+        return {key: events for key in self.aggregates if (events := drive(self._history(key)))}
+
+    async def _history(self, aggregate_id: str) -> list[Any]:
+        return [event async for event in self.events.read(aggregate_id)]

@@ -1,0 +1,44 @@
+"""The marker keeps its promises in every schedule; SCHEDULES=200000 looks longer."""
+
+import pytest
+
+from tests.simulation.marker_schedule import run, scaled
+from tests.simulation.marker_world import Scenario
+
+SCENARIOS = {
+    "nothing but order": (500, Scenario(late=True)),
+    "everything but a loss": (
+        1300,
+        Scenario(kills=0.01, stalls=0.02, jumps=0.005, faults=0.02, lag=0.01, late=True),
+    ),
+    "slow owners, markers that expire": (
+        800,
+        Scenario(clients=4, kills=0.005, stalls=0.03, jumps=0.02, echoes=0.1, late=True),
+    ),
+    "repeats, a store that is behind": (
+        500,
+        Scenario(stalls=0.01, lag=0.03, echoes=0.5, late=True),
+    ),
+    "three services, two aggregates": (
+        400,
+        Scenario(services=3, aggregates=2, kills=0.01, stalls=0.02, faults=0.02, losses=1),
+    ),
+    "Redis is flushed": (
+        800,
+        Scenario(clients=4, kills=0.01, stalls=0.04, jumps=0.01, faults=0.01, losses=3),
+    ),
+    "Redis restarts from an old dump": (
+        700,
+        Scenario(kills=0.01, stalls=0.02, jumps=0.005, faults=0.02, lag=0.01, losses=1, dumps=2),
+    ),
+}
+
+
+def test_the_normal_run_has_five_thousand_schedules() -> None:
+    assert sum(schedules for schedules, _ in SCENARIOS.values()) == 5000
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_promises_are_kept(name: str) -> None:
+    schedules, scenario = SCENARIOS[name]
+    run(scenario, range(scaled(schedules)))

@@ -1,0 +1,78 @@
+"""Each rule of the marker is needed: without it some schedule breaks a promise, and which."""
+
+from dataclasses import replace
+
+import pytest
+
+from tests.simulation import removed, removed_marker
+from tests.simulation.marker_schedule import violations
+from tests.simulation.marker_world import Parts, Scenario
+from tests.simulation.test_marker import SCENARIOS
+
+SEEDS = range(6000)
+FALSE = {"accepted but not stored", "accepted again", "rejected after it was accepted"}
+ORDER = {"forbidden in .events", "twice in .events"}
+
+# A rule, what stands in for the part that has it, where it is missed, and how.
+RULES = {
+    "another's pending note comes first": (
+        Parts(redis=removed_marker.KeepsNobodyWaiting),
+        "everything but a loss",
+        FALSE | ORDER,
+    ),
+    "who confirms names the note exactly": (
+        Parts(redis=removed_marker.ClearsWhateverStands),
+        "everything but a loss",
+        FALSE | ORDER,
+    ),
+    "no marker expires while a note stands": (
+        Parts(redis=removed_marker.LetsNotesExpire),
+        "slow owners, markers that expire",
+        FALSE | ORDER,
+    ),
+    "the store is asked when append is past what matters": (
+        Parts(guard=removed_marker.TrustsTheStore),
+        "everything but a loss",
+        FALSE | ORDER,
+    ),
+    "a look older than the marker does not count": (
+        Parts(redis=removed_marker.TakesOldLooks),
+        "slow owners, markers that expire",
+        FALSE | ORDER,
+    ),
+    "an event says which it follows": (
+        Parts(plan=removed.InsertsSuperseded),
+        "Redis is flushed",
+        {"forbidden in the store"},
+    ),
+    "the ids of events are remembered": (
+        Parts(redis=removed_marker.ForgetsIds),
+        "repeats, a store that is behind",
+        FALSE | ORDER,
+    ),
+    "another run of Redis is another life": (
+        Parts(redis=removed_marker.LivesOn),
+        "Redis restarts from an old dump",
+        FALSE,
+    ),
+    "append has the last word in a young life": (
+        Parts(redis=removed_marker.IsAlwaysSure),
+        "Redis is flushed",
+        {"accepted but not stored"},
+    ),
+    "nothing is produced past the deadline": (
+        Parts(marking=removed_marker.ProducesLate),
+        "Redis is flushed",
+        {"accepted but not stored"},
+    ),
+}
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_without_the_rule_a_promise_breaks(rule: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    parts, name, kinds = RULES[rule]
+    monkeypatch.setattr("protocols.append.Plan", parts.plan)
+    scenario: Scenario = replace(SCENARIOS[name][1], parts=parts)
+    first = next(violations(scenario, SEEDS), None)
+    assert first is not None, f"nothing broke in {len(SEEDS)} schedules"
+    assert first.kind in kinds, first

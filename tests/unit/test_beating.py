@@ -1,0 +1,66 @@
+"""The heartbeat of a lag guard: by itself, sooner when awaited, and through faults."""
+
+import asyncio
+import logging
+from contextlib import AbstractAsyncContextManager
+from typing import cast
+
+import pytest
+
+from protocols.guard import LagGuard
+from service import beating
+from stores.errors import Unavailable
+
+
+class Guard:
+    """Counts its beats; the first ones may fail."""
+
+    def __init__(self, failures: int = 0) -> None:
+        self.beats, self.failures, self.awaited = 0, failures, False
+
+    async def beat(self) -> None:
+        self.beats += 1
+        self.awaited = False
+        if self.beats <= self.failures:
+            raise Unavailable("away")
+
+
+async def until_beaten(guard: Guard, times: int) -> None:
+    async with asyncio.timeout(20):
+        while True:
+            if guard.beats >= times:
+                return
+            await asyncio.sleep(0.01)
+
+
+def beaten(guard: Guard) -> AbstractAsyncContextManager[None]:
+    return beating.beating(cast(LagGuard, guard))
+
+
+async def test_it_beats_at_once_and_again_for_the_length_of_the_block() -> None:
+    guard = Guard()
+    async with beaten(guard):
+        await until_beaten(guard, 3)
+    beats = guard.beats
+    await asyncio.sleep(2 * beating.LOOK_SECONDS)
+    assert guard.beats == beats
+
+
+async def test_it_beats_sooner_when_somebody_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(beating, "LOOKS", 10**9)
+    guard = Guard()
+    async with beaten(guard):
+        await until_beaten(guard, 1)
+        guard.awaited = True
+        await until_beaten(guard, 2)
+
+
+async def test_faults_are_told_once_and_do_not_end_it(caplog: pytest.LogCaptureFixture) -> None:
+    guard = Guard(failures=2)
+    with caplog.at_level(logging.WARNING):
+        async with beaten(guard):
+            guard.awaited = True
+            await until_beaten(guard, 3)
+    assert [record.getMessage() for record in caplog.records] == [
+        "the lag guard can't see how far append is: away"
+    ]

@@ -1,0 +1,259 @@
+"""The command role: answers in the order of the commands, and none before the chunk is decided."""
+
+import json
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+import pytest
+
+from domains.orders import orders
+from protocols.command import Commands
+from protocols.marking import Answer, Intent
+from protocols.outcomes import Accepted, Outcome, Rejected, Repeated, Unavailable
+from stores import errors
+from stores.memory.log import MemoryLog, MemoryReader, MemoryTransactionalWriter
+from stores.system import NothingParked, SystemClock
+from tests.unit.desk import BODIES, Desk
+from topics.codec import encode
+from topics.declaration import declare
+from topics.event import EventRecord
+from topics.record import LogRecord
+
+GROUP = "g.command"
+TOPIC = "orders.commands"
+
+
+class Scripted:
+    """A decider that gives the outcomes of one script after the other, by command id."""
+
+    def __init__(self, *scripts: dict[str, Outcome]) -> None:
+        self.scripts = list(scripts)
+        self.asked: list[list[str]] = []
+
+    async def decide(self, intents: Sequence[Intent], deadline: datetime, answer: Answer) -> None:
+        script, names = self.scripts.pop(0), [str(i.event.causation_id) for i in intents]
+        self.asked.append(names)
+        for index, name in reversed(list(enumerate(names))):
+            answer(index, script[name])
+
+
+class Role:
+    """The role of partition 0, and what it has answered."""
+
+    def __init__(self, decider: Scripted) -> None:
+        self.log = MemoryLog()
+        for spec in declare("orders", 1, 1, -1):
+            self.log.create(spec)
+        self.reader = MemoryReader(self.log)
+        writer = MemoryTransactionalWriter(self.log, GROUP, TOPIC, 0)
+        self.role = Commands(orders, 0, decider, writer, NothingParked(), SystemClock())
+
+    async def said(self, kind: str = "replies") -> list[dict[str, object]]:
+        topic = f"orders.{kind}"
+        return [json.loads(r.value or b"") async for r in self.reader.read(topic, 0, 0, 99)]
+
+    async def committed(self) -> int:
+        return (await self.reader.committed(GROUP, TOPIC)).get(0, 0)
+
+
+def record(offset: int, name: str, kind: str = "Pay") -> LogRecord:
+    time = datetime(2024, 1, 1, tzinfo=UTC)
+    command = EventRecord(
+        id=name,
+        type=kind,
+        domain="orders",
+        aggregate_id="order-1",
+        time=time,
+        data={"amount": 1},
+        reply_to="me",
+        correlation_id="k",
+    )
+    return LogRecord(TOPIC, 0, offset, b"order-1", encode(command))
+
+
+ACCEPTED, REPEATED = Accepted("e-1", "orders.events/0"), Repeated("e-2", "orders.events/0")
+REJECTED, AWAY = Rejected("too late", "Cancelled"), Unavailable("away")
+
+
+async def test_each_command_is_answered_in_order_with_what_became_of_it() -> None:
+    role = Role(Scripted({"a": ACCEPTED, "b": REJECTED, "c": REPEATED}))
+    await role.role.open()
+    records = [record(0, "a"), record(1, "b"), record(2, "c"), record(3, "d", kind="Bribe")]
+    report = await role.role.chunk(records, 4)
+    about = {"command": "Pay", "aggregate_id": "order-1", "reply_to": "me", "correlation_id": "k"}
+    assert await role.said() == [
+        {
+            **about,
+            "command_id": "a",
+            "outcome": "accepted",
+            "event_id": "e-1",
+            "place": "orders.events/0",
+        },
+        {
+            **about,
+            "command_id": "b",
+            "outcome": "rejected",
+            "reason": "too late",
+            "marked": "Cancelled",
+        },
+        {
+            **about,
+            "command_id": "c",
+            "outcome": "repeated",
+            "event_id": "e-2",
+            "place": "orders.events/0",
+        },
+    ]
+    assert [letter["id"] for letter in await role.said("dead-letters")] == ["d"]
+    assert await role.committed() == 4
+    counts = report.accepted, report.rejected, report.repeated, report.dead_letters
+    assert counts == (1, 1, 1, 1)
+
+
+async def test_nothing_is_answered_before_all_is_and_what_was_decided_stays_so() -> None:
+    decider = Scripted({"a": REJECTED, "b": ACCEPTED, "c": AWAY}, {"c": AWAY}, {"c": ACCEPTED})
+    role = Role(decider)
+    records = [record(0, "a"), record(1, "b"), record(2, "c")]
+    for _ in range(2):
+        await role.role.open()
+        with pytest.raises(errors.Unavailable, match="away"):
+            await role.role.chunk(records, 3)
+        assert await role.said() == []
+        assert await role.committed() == 0
+    assert await role.role.open() == 0
+    report = await role.role.chunk(records, 3)
+    assert decider.asked == [["a", "b", "c"], ["c"], ["c"]]
+    outcomes = [answer["outcome"] for answer in await role.said()]
+    assert outcomes == ["rejected", "accepted", "accepted"]
+    assert (report.accepted, report.rejected, report.repeated) == (2, 1, 0)
+
+
+async def test_the_next_chunk_is_decided_anew() -> None:
+    decider = Scripted({"a": ACCEPTED}, {"a": REPEATED})
+    role = Role(decider)
+    await role.role.open()
+    await role.role.chunk([record(0, "a")], 1)
+    await role.role.chunk([record(1, "a")], 2)
+    assert [answer["outcome"] for answer in await role.said()] == ["accepted", "repeated"]
+
+
+async def test_what_was_decided_stays_so_when_the_chunk_comes_again_in_parts() -> None:
+    decider = Scripted({"a": REJECTED, "b": ACCEPTED, "c": AWAY}, {"c": ACCEPTED})
+    role = Role(decider)
+    records = [record(0, "a"), record(1, "b"), record(2, "c")]
+    await role.role.open()
+    with pytest.raises(errors.Unavailable):
+        await role.role.chunk(records, 3)
+    await role.role.open()
+    await role.role.chunk(records[:1], 1)
+    await role.role.chunk(records[1:], 3)
+    assert decider.asked == [["a", "b", "c"], ["c"]]
+    outcomes = [answer["outcome"] for answer in await role.said()]
+    assert outcomes == ["rejected", "accepted", "accepted"]
+
+
+async def test_each_record_that_is_no_command_becomes_a_dead_letter_that_says_why() -> None:
+    role = Role(Scripted({"ok": ACCEPTED}))
+    await role.role.open()
+    strangers = {
+        "value: is absent": None,
+        "value: is not JSON": b"{",
+        "source: is 'others'": record(0, "x").value.replace(b'"orders"', b'"others"'),  # type: ignore[union-attr]
+        "data.amount": record(0, "x").value.replace(b'"amount":1', b'"amount":0'),  # type: ignore[union-attr]
+        "'Bribe' is not a command": record(0, "x", "Bribe").value,
+    }
+    records = [LogRecord(TOPIC, 0, i, b"k", value) for i, value in enumerate(strangers.values())]
+    report = await role.role.chunk([*records, record(9, "ok")], 10)
+    letters = [r async for r in role.reader.read("orders.dead-letters", 0, 0, 99)]
+    for letter, (reason, value) in zip(letters, strangers.items(), strict=True):
+        headers = dict(letter.headers)
+        assert reason in headers["eventfleet-reason"].decode()
+        assert headers["eventfleet-role"] == b"command"
+        assert letter.value == value
+    assert report.dead_letters == len(strangers)
+    assert [answer["command_id"] for answer in await role.said()] == ["ok"]
+
+
+# On the marker itself
+
+
+class Shop:
+    """The role over a Marking; `send` puts commands into its topic, and takes all that is new."""
+
+    def __init__(self) -> None:
+        self.desk = Desk()
+        self.log = self.desk.twins.log
+        self.restart()
+
+    def restart(self) -> None:
+        twins = self.desk.twins
+        writer = MemoryTransactionalWriter(self.log, GROUP, TOPIC, 0)
+        decider = self.desk.service()
+        self.role = Commands(orders, 0, decider, writer, NothingParked(), twins.clock)
+
+    async def put(self, *names: str) -> None:
+        for name in names:
+            kind = name.rstrip("0123456789")
+            body = BODIES.get(kind, {})
+            time = self.desk.twins.clock.now()
+            command = EventRecord(
+                id=name, type=kind, domain="orders", aggregate_id="a", time=time, data=body
+            )
+            await self.desk.twins.emit(TOPIC, command)
+
+    async def take(self) -> None:
+        offset = await self.role.open()
+        records = self.desk.twins.records(TOPIC)[offset:]
+        await self.role.chunk(records, offset + len(records))
+
+    def outcomes(self) -> list[tuple[str, str]]:
+        replies = self.desk.twins.records("orders.replies")
+        answers = [json.loads(reply.value or b"") for reply in replies]
+        return [(answer["command_id"], answer["outcome"]) for answer in answers]
+
+
+async def test_commands_of_one_chunk_are_judged_in_the_order_of_the_log() -> None:
+    shop = Shop()
+    await shop.put("Place1", "Pack2", "Pay3", "Pack4", "Place1")
+    await shop.take()
+    assert shop.outcomes() == [
+        ("Place1", "accepted"),
+        ("Pack2", "rejected"),
+        ("Pay3", "accepted"),
+        ("Pack4", "accepted"),
+        ("Place1", "repeated"),
+    ]
+    assert shop.desk.types() == ["Placed", "Paid", "Packed"]
+
+
+@pytest.mark.parametrize(
+    ("server", "method"), [("markers", "mark"), ("producer", "produce"), ("store", "find")]
+)
+async def test_while_a_server_is_away_nothing_is_answered_and_then_all_is(
+    server: str, method: str
+) -> None:
+    shop = Shop()
+    await shop.put("Place1", "Pay2")
+    getattr(shop.desk, server).before[method] = 10**6
+    for _ in range(2):
+        with pytest.raises(errors.Unavailable, match=f"{method} failed"):
+            await shop.take()
+        assert shop.outcomes() == []
+        assert await shop.role.open() == 0
+    getattr(shop.desk, server).before[method] = 0
+    await shop.take()
+    assert shop.outcomes() == [("Place1", "accepted"), ("Pay2", "accepted")]
+    assert shop.desk.types() == ["Placed", "Paid"]
+
+
+async def test_a_successor_repeats_what_was_not_committed_and_stores_nothing_twice() -> None:
+    shop = Shop()
+    await shop.put("Place1", "Pay2")
+    offset = await shop.role.open()
+    await shop.desk.decide([shop.desk.intent("Place", "Place1")])
+    shop.restart()
+    await shop.take()
+    assert offset == 0
+    assert shop.outcomes() == [("Place1", "repeated"), ("Pay2", "accepted")]
+    await shop.desk.append()
+    assert [event.type for event in await shop.desk.twins.history()] == ["Placed", "Paid"]

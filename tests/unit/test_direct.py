@@ -1,0 +1,94 @@
+"""Commands of a domain without rules."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+from domains.declaration import Domain, Emits, State
+from protocols.direct import Direct
+from protocols.intents import event_id, intent_of
+from protocols.marking import Intent
+from protocols.outcomes import Accepted, Outcome, Rejected, Repeated, Unavailable
+from stores.contracts import Insert
+from stores.memory.events import MemoryEvents
+from stores.memory.log import MemoryLog, MemoryProducer
+from tests.unit.desk import Failing
+from topics.codec import decode
+from topics.declaration import declare
+from topics.event import EventRecord
+
+NOW = datetime(2025, 1, 1, tzinfo=UTC)
+FREE = Domain("free", state=State, evolve=lambda s, e: s, commands=[Emits("Say", "Said")])
+PLACE = "free.events/0"
+
+
+class Desk:
+    def __init__(self) -> None:
+        self.log = MemoryLog()
+        for spec in declare("free", 1, 1, -1):
+            self.log.create(spec)
+        self.events = MemoryEvents()
+        self.store, self.producer = Failing(self.events), Failing(MemoryProducer(self.log))
+        self.direct = Direct(self.store, self.producer, partitions=1)
+
+    async def decide(self, *intents: Intent) -> list[Outcome]:
+        outcomes: dict[int, Outcome] = {}
+        await self.direct.decide(intents, NOW, outcomes.__setitem__)
+        return [outcomes[index] for index in range(len(intents))]
+
+    def produced(self) -> list[EventRecord]:
+        return [decode(e.record.value) for e in self.log.entries("free.events", 0) if e.record]
+
+    async def store_one(self, intent: Intent) -> None:
+        await self.events.write([Insert(replace(intent.event, version=1, position="0-0-0"))])
+
+
+def say(id: str, **data: Any) -> Intent:
+    command = EventRecord(id=id, type="Say", domain="free", aggregate_id="a", time=NOW, data=data)
+    return intent_of(FREE, command)
+
+
+def id_of(command: str) -> str:
+    return event_id("free", "a", command)
+
+
+async def test_commands_become_events_in_their_order_in_one_produce() -> None:
+    desk = Desk()
+    outcomes = await desk.decide(say("1"), say("2"))
+    assert outcomes == [Accepted(id_of("1"), PLACE), Accepted(id_of("2"), PLACE)]
+    assert [(e.id, e.type, e.prev) for e in desk.produced()] == [
+        (id_of("1"), "Said", None),
+        (id_of("2"), "Said", None),
+    ]
+    assert len(desk.producer.calls) == 1
+
+
+async def test_a_stored_command_is_repeated_and_another_with_its_id_refused() -> None:
+    desk = Desk()
+    await desk.store_one(say("1", word="hello"))
+    assert await desk.decide(say("1", word="hello"), say("2")) == [
+        Repeated(id_of("1"), PLACE),
+        Accepted(id_of("2"), PLACE),
+    ]
+    assert await desk.decide(say("1", word="bye")) == [
+        Rejected("the command's id was used for another, Said", "")
+    ]
+    assert [event.id for event in desk.produced()] == [id_of("2")]
+
+
+async def test_repeats_alone_produce_nothing() -> None:
+    desk = Desk()
+    await desk.store_one(say("1"))
+    assert await desk.decide(say("1")) == [Repeated(id_of("1"), PLACE)]
+    assert desk.producer.calls == []
+
+
+@pytest.mark.parametrize("server", ["store", "producer"])
+async def test_when_a_server_is_away_nothing_is_known_of_any(server: str) -> None:
+    desk = Desk()
+    method = {"store": "find", "producer": "produce"}[server]
+    getattr(desk, server).before[method] = 1
+    assert await desk.decide(say("1"), say("2")) == [Unavailable(f"{method} failed")] * 2
+    assert await desk.decide(say("1")) == [Accepted(id_of("1"), PLACE)]

@@ -1,0 +1,263 @@
+"""EventService: what travels together, in which order, and what callers get, over the twins."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from datetime import datetime
+from typing import Any
+
+import pytest
+
+from domains.orders import orders
+from domains.process_log import process_log
+from protocols.direct import Direct
+from protocols.intents import event_id
+from protocols.marking import Answer, Intent
+from protocols.outcomes import Accepted, Outcome, Repeated, Unavailable
+from service import events
+from service.events import EventService
+from stores.memory.events import MemoryEvents
+from stores.memory.log import MemoryLog, MemoryProducer, MemoryReader
+from stores.system import SystemClock, Uuid7Ids
+from topics.codec import decode
+from topics.declaration import declare
+from topics.errors import Unreadable
+from topics.event import EventRecord
+
+PLACE = {"customer": "ann", "total": 1999, "currency": "EUR"}
+
+
+class Scripted:
+    """A decider that remembers its flights, and holds those that `holds` says."""
+
+    def __init__(self, holds: Callable[[Intent], bool] = lambda intent: False) -> None:
+        self.holds = holds
+        self.release = asyncio.Event()
+        self.flights: list[list[str]] = []
+        self.flying = 0
+        self.most = 0
+        self.error: Exception | None = None
+
+    async def decide(self, intents: Sequence[Intent], deadline: datetime, answer: Answer) -> None:
+        self.flights.append([intent.event.aggregate_id for intent in intents])
+        self.flying += 1
+        self.most = max(self.most, self.flying)
+        await asyncio.sleep(0)
+        if self.error:
+            raise self.error
+        held = [index for index, intent in enumerate(intents) if self.holds(intent)]
+        for index in set(range(len(intents))) - set(held):
+            answer(index, Accepted(intents[index].event.id, "there"))
+        if held:
+            await self.release.wait()
+        for index in held:
+            answer(index, Accepted(intents[index].event.id, "there"))
+        self.flying -= 1
+
+
+def service(decider: Any, domain: Any = orders) -> EventService:
+    return EventService(domain, decider, SystemClock(), Uuid7Ids())
+
+
+async def pay(to: EventService, order: str, **more: Any) -> Outcome:
+    return await to.send(order, "Pay", {"amount": 1}, **more)
+
+
+async def until(condition: Callable[[], object]) -> None:
+    async with asyncio.timeout(20):
+        while True:
+            if condition():
+                return
+            await asyncio.sleep(0.001)
+
+
+# What travels together
+
+
+async def test_what_is_sent_at_the_same_time_travels_together() -> None:
+    decider = Scripted()
+    async with service(decider) as sent_to:
+        await asyncio.gather(*(pay(sent_to, f"order-{n}") for n in range(100)))
+    assert [len(flight) for flight in decider.flights] == [100]
+
+
+async def test_a_flight_and_the_flights_in_the_air_are_bounded() -> None:
+    decider = Scripted()
+    async with service(decider) as sent_to:
+        await asyncio.gather(*(pay(sent_to, f"order-{n}") for n in range(5000)))
+    assert sum(map(len, decider.flights)) == 5000
+    assert max(map(len, decider.flights)) == events.BATCH
+    assert decider.most == events.FLIGHTS
+
+
+async def test_an_aggregate_has_one_command_in_the_air_and_keeps_its_order() -> None:
+    decider, answered = Scripted(), list[str]()
+
+    async def send(name: str) -> None:
+        await pay(sent_to, "order-1", command_id=name)
+        answered.append(name)
+
+    async with service(decider) as sent_to:
+        await asyncio.gather(*(send(str(n)) for n in range(20)), pay(sent_to, "order-2"))
+    assert [flight.count("order-1") for flight in decider.flights] == [1] * 20
+    assert decider.flights[0] == ["order-1", "order-2"]
+    assert answered == [str(n) for n in range(20)]
+
+
+async def test_an_answer_does_not_wait_for_the_others_of_its_flight() -> None:
+    decider = Scripted(lambda intent: intent.event.aggregate_id == "slow")
+    async with service(decider) as sent_to:
+        slow = asyncio.create_task(pay(sent_to, "slow"))
+        assert isinstance(await pay(sent_to, "fast"), Accepted)
+        assert isinstance(await pay(sent_to, "fast"), Accepted)
+        assert decider.flights == [["fast", "slow"], ["fast"]]
+        assert not slow.done()
+        decider.release.set()
+        assert isinstance(await slow, Accepted)
+
+
+async def test_flights_that_are_held_up_do_not_ground_the_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(events, "SLOW", 0.01)
+    decider = Scripted(lambda intent: intent.event.aggregate_id.startswith("slow"))
+    async with service(decider) as sent_to:
+        for number in range(events.FLIGHTS):
+            held = asyncio.create_task(pay(sent_to, f"slow-{number}"))
+            await until(lambda n=number: len(decider.flights) == n + 1)
+        assert isinstance(await pay(sent_to, "fast"), Accepted)
+        decider.release.set()
+        await held
+
+
+# What callers get
+
+
+async def test_a_command_that_is_not_decided_in_time_is_unavailable() -> None:
+    decider = Scripted(lambda intent: True)
+    async with service(decider) as sent_to:
+        first = asyncio.create_task(pay(sent_to, "order-1"))
+        await until(lambda: decider.flights)
+        outcome = await pay(sent_to, "order-1", timeout=0.01)
+        assert outcome == Unavailable("not decided within 0.01 s")
+        decider.release.set()
+        assert isinstance(await first, Accepted)
+    assert decider.flights == [["order-1"]], "nobody waited for the second any more"
+
+
+async def test_a_caller_that_goes_away_hinders_nobody() -> None:
+    decider = Scripted(lambda intent: intent.event.causation_id == "1")
+    async with service(decider) as sent_to:
+        calls = [asyncio.create_task(pay(sent_to, "order-1", command_id=str(n))) for n in (1, 2, 3)]
+        await until(lambda: decider.flights)
+        for call in calls[:2]:
+            call.cancel()
+        await asyncio.wait(calls[:2])
+        decider.release.set()
+        assert isinstance(await calls[2], Accepted)
+    assert len(decider.flights) == 2
+
+
+async def test_a_fault_of_the_decider_reaches_the_callers_and_the_next_go_on() -> None:
+    decider = Scripted()
+    async with service(decider) as sent_to:
+        decider.error = ZeroDivisionError("a bug")
+        for outcome in await asyncio.gather(
+            pay(sent_to, "order-1"), pay(sent_to, "order-2"), return_exceptions=True
+        ):
+            assert isinstance(outcome, ZeroDivisionError)
+        decider.error = None
+        assert isinstance(await pay(sent_to, "order-1"), Accepted)
+
+
+async def test_leaving_answers_what_is_waiting_and_what_flies() -> None:
+    decider = Scripted(lambda intent: True)
+    async with service(decider) as sent_to:
+        calls = [asyncio.create_task(pay(sent_to, "order-1")) for _ in range(3)]
+        await until(lambda: decider.flights)
+    for outcome in await asyncio.gather(*calls):
+        assert outcome == Unavailable("the service is closed")
+    assert await pay(sent_to, "order-1") == Unavailable("the service is closed")
+
+
+async def test_a_command_gets_an_id_and_its_event_says_where_it_comes_from() -> None:
+    seen: list[EventRecord] = []
+    decider = Scripted(lambda intent: bool(seen.append(intent.event)))
+    async with service(decider) as sent_to:
+        await pay(sent_to, "o", command_id="c-1", correlation_id="k", actor="ann", traceparent="t")
+        await pay(sent_to, "o")
+        await pay(sent_to, "o", causation_id="e-1")
+    first, second, third = seen
+    assert (first.id, first.type) == (event_id("orders", "o", "c-1"), "Paid")
+    assert (first.causation_id, first.correlation_id) == ("c-1", "k")
+    assert (first.actor, first.traceparent) == ("ann", "t")
+    assert second.causation_id
+    assert second.causation_id == second.correlation_id
+    assert second.id == event_id("orders", "o", second.causation_id)
+    assert third.causation_id == "e-1"
+    assert len({event.id for event in seen}) == 3
+
+
+@pytest.mark.parametrize(
+    ("aggregate_id", "command", "data", "more", "field"),
+    [
+        ("", "Pay", {"amount": 1}, {}, "subject"),
+        ("o" * 256, "Pay", {"amount": 1}, {}, "subject"),
+        ("o\0", "Pay", {"amount": 1}, {}, "subject"),
+        ("o", "Pay", {"amount": 1}, {"command_id": ""}, "id"),
+        ("o", "Pay", {"amount": 1}, {"command_id": "c" * 256}, "id"),
+        ("o", "Pay", {"amount": 1}, {"actor": 7}, "actor"),
+        ("o", "Bribe", {"amount": 1}, {}, "type"),
+        ("o", "Paid", {"amount": 1}, {}, "type"),
+        ("o", "Pay", {"amount": 0}, {}, "data.amount"),
+        ("o", "Pay", {"amount": 2**63}, {}, "data.amount"),
+        ("o", "Pay", {}, {}, "data.amount"),
+        ("o", "Pay", {"amount": 1, "tip": 1}, {}, "data.tip"),
+        ("o", "Pay", [1], {}, "data"),
+        ("o", "Pay", {"amount": object()}, {}, "data"),
+    ],
+)
+async def test_bad_input_names_its_field(
+    aggregate_id: str, command: str, data: Any, more: dict[str, Any], field: str
+) -> None:
+    decider = Scripted()
+    async with service(decider) as sent_to:
+        with pytest.raises(Unreadable) as caught:
+            await sent_to.send(aggregate_id, command, data, **more)
+    assert caught.value.field == field
+    assert decider.flights == []
+
+
+# Domains without rules
+
+
+@asynccontextmanager
+async def direct() -> AsyncIterator[tuple[EventService, MemoryLog, MemoryEvents]]:
+    log, store = MemoryLog(), MemoryEvents(3)
+    for spec in declare("process_log", 3, 1, -1):
+        log.create(spec)
+    decider = Direct(store, MemoryProducer(log), partitions=3)
+    async with service(decider, process_log) as sent_to:
+        yield sent_to, log, store
+
+
+async def test_without_rules_every_command_becomes_the_event_of_its_name() -> None:
+    async with direct() as (sent_to, log, _):
+        outcomes = [await sent_to.send("case-1", name, {"n": 1}) for name in ("open", "close")]
+        assert all(isinstance(outcome, Accepted) for outcome in outcomes)
+        [place] = {outcome.place for outcome in outcomes if isinstance(outcome, Accepted)}
+        topic, partition = place.split("/")
+        reader = MemoryReader(log)
+        records = [record async for record in reader.read(topic, int(partition), 0, 9)]
+        assert [decode(record.value).type for record in records] == ["open", "close"]
+
+
+async def test_without_rules_a_stored_command_is_a_repeat() -> None:
+    async with direct() as (sent_to, log, store):
+        first = await sent_to.send("case-1", "open", {"n": 1}, command_id="c")
+        assert isinstance(first, Accepted)
+        topic, partition = first.place.split("/")
+        [record] = [r async for r in MemoryReader(log).read(topic, int(partition), 0, 9)]
+        await store.put([decode(record.value)], 0)
+        again = await sent_to.send("case-1", "open", {"n": 1}, command_id="c")
+        assert again == Repeated(first.event_id, first.place)

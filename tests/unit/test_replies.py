@@ -1,0 +1,167 @@
+"""What became of commands, counted from their answers, over the log in memory."""
+
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from domains.declaration import START
+from domains.process_log import process_log, ruled
+from stores.memory.log import MemoryLog, MemoryProducer, MemoryReader
+from topics.codec import decode
+from topics.declaration import declare
+from topics.record import LogRecord, Outgoing
+from workers import replies
+from workers.files import Row
+from workers.files.rows import Origin
+from workers.load import Following, LoadReport, TakesCommandsOnly, load
+
+PARTITIONS = 3
+GROUP = "g.command"
+ORIGIN = Origin("a.jsonl", "line")
+TIME = datetime(2024, 3, 1, tzinfo=UTC)
+DOMAIN = ruled(process_log, {"open": [START], "close": ["open"]})
+
+
+class Clock:
+    """Time passes by sleeping only."""
+
+    def __init__(self) -> None:
+        self.time = TIME
+
+    def now(self) -> datetime:
+        return self.time
+
+    async def sleep(self, seconds: float) -> None:
+        self.time += timedelta(seconds=seconds)
+
+
+class Fleet:
+    """A log, and a command role that answers as it is told."""
+
+    def __init__(self) -> None:
+        self.log = MemoryLog()
+        for spec in declare("process_log", PARTITIONS, 1, -1):
+            self.log.create(spec)
+        self.reader = MemoryReader(self.log)
+
+    async def load(self, *activities: str, cases: int = 12) -> tuple[LoadReport, dict[int, int]]:
+        rows = [
+            Row(ORIGIN, number, f"case-{case}", activity, TIME, {})
+            for case in range(cases)
+            for number, activity in enumerate(activities)
+        ]
+        starts = await replies.ends(self.reader, "process_log")
+        producer = MemoryProducer(self.log)
+        return await load(rows, DOMAIN, producer, commands=True), starts
+
+    async def commands(self) -> list[LogRecord]:
+        topic = "process_log.commands"
+        return [
+            record
+            for partition in range(PARTITIONS)
+            async for record in self.reader.read(topic, partition, 0, 1000)
+        ]
+
+    def answer(self, record: LogRecord, outcome: str, **more: str) -> None:
+        answer = {"command_id": decode(record.value).id, "outcome": outcome, **more}
+        self.log.append(
+            Outgoing(
+                "process_log.replies", record.key, json.dumps(answer).encode(), record.partition
+            )
+        )
+
+    def passed(self, record: LogRecord) -> None:
+        self.log.offsets[(GROUP, record.topic, record.partition)] = record.offset + 1
+
+    async def settle(self, loaded: tuple[LoadReport, dict[int, int]]) -> dict[str, int]:
+        report, starts = loaded
+        following = Following(self.reader, GROUP, Clock(), patience=5.0)
+        await replies.settle(report, "process_log", following, starts)
+        names = ("offered", "accepted", "rejected", "repeated", "refused", "pending")
+        counts = {name: getattr(report, name) for name in names}
+        assert counts["offered"] == sum(counts.values()) - counts["offered"]
+        return counts
+
+
+async def test_rows_become_commands_in_their_order_with_ids_that_are_made_again() -> None:
+    fleet = Fleet()
+    for _ in range(2):
+        await fleet.load("open", "open", "close")
+    commands = [decode(record.value) for record in await fleet.commands()]
+    for case in range(12):
+        mine = [command for command in commands if command.aggregate_id == f"case-{case}"]
+        assert [command.type for command in mine] == ["open", "open", "close"] * 2
+        ids = [command.id for command in mine]
+        assert ids[:3] == ids[3:]
+        assert len(set(ids)) == 3, "true duplicates stay apart"
+
+
+async def test_answers_are_counted_and_rejections_by_reason() -> None:
+    fleet = Fleet()
+    loaded = await fleet.load("open", "close", "close", "open")
+    outcomes = [("accepted", ""), ("repeated", ""), ("rejected", "late"), ("rejected", "twice")]
+    for number, record in enumerate(await fleet.commands()):
+        outcome, reason = outcomes[number % 4]
+        fleet.answer(record, outcome, **({"reason": reason} if reason else {}))
+        fleet.passed(record)
+    counts = await fleet.settle(loaded)
+    assert counts == {
+        "offered": 48,
+        "accepted": 12,
+        "repeated": 12,
+        "rejected": 24,
+        "refused": 0,
+        "pending": 0,
+    }
+    assert loaded[0].reasons == {"late": 12, "twice": 12}
+
+
+async def test_answers_to_others_and_to_earlier_loads_do_not_count() -> None:
+    fleet = Fleet()
+    await fleet.load("open")
+    for record in await fleet.commands():
+        fleet.answer(record, "accepted")
+        fleet.passed(record)
+    before = len(await fleet.commands())
+    loaded = await fleet.load("open")
+    commands = await fleet.commands()
+    assert len(commands) == 2 * before
+    for record in commands:
+        stranger = json.dumps({"command_id": "another", "outcome": "rejected"}).encode()
+        fleet.log.append(Outgoing("process_log.replies", b"x", stranger, record.partition))
+        if record.offset >= loaded[0].placements.ends[record.partition] / 2:
+            fleet.answer(record, "repeated")
+        fleet.passed(record)
+    counts = await fleet.settle(loaded)
+    assert (counts["accepted"], counts["repeated"], counts["rejected"]) == (0, 12, 0)
+
+
+async def test_without_an_answer_a_command_is_refused_if_passed_and_else_pending() -> None:
+    fleet = Fleet()
+    loaded = await fleet.load("open", "close")
+    commands = await fleet.commands()
+    for record in commands:
+        if record.offset == 0:
+            fleet.answer(record, "accepted")
+        if record.offset <= 2:
+            fleet.passed(record)
+    counts = await fleet.settle(loaded)
+    assert (counts["accepted"], counts["refused"]) == (3, 6)
+    assert counts["pending"] == 24 - 9
+    assert "no answer, see process_log.dead-letters" in loaded[0].problems[0]
+
+
+async def test_a_row_that_is_no_command_is_refused_before_it_is_sent() -> None:
+    fleet = Fleet()
+    loaded: Any = await fleet.load("open", "wonder", cases=1)
+    assert loaded[0].refused == 1
+    assert "'wonder' is not a command of process_log" in loaded[0].problems[0]
+    assert len(await fleet.commands()) == 1
+
+
+async def test_events_are_not_loaded_into_a_domain_with_rules() -> None:
+    fleet = Fleet()
+    with pytest.raises(TakesCommandsOnly, match="--via commands"):
+        await load([], DOMAIN, MemoryProducer(fleet.log))

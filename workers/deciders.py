@@ -1,0 +1,88 @@
+"""The way in for a domain's commands: over markers where it has rules, else straight ahead."""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from domains.declaration import Domain
+from protocols.command import Decider
+from protocols.direct import Direct
+from protocols.guard import LagGuard
+from protocols.marking import Answer, Intent, Marking
+from service.beating import beating
+from service.events import EventService
+from stores.contracts import Clock, EventStore
+from stores.kafka.producer import Producer
+from stores.system import SystemClock, Uuid7Ids
+from workers import connect
+from workers.metrics import Metrics
+from workers.settings import Settings
+
+LONGEST = 10.0
+
+
+def patience(settings: Settings) -> float:
+    """Seconds for one try to decide, and for one produce: together well within the expiry."""
+    return min(LONGEST, settings.marker_expiry / 4)
+
+
+class Bounded:
+    """A decider whose deadlines are never further away than some seconds."""
+
+    def __init__(self, decider: Decider, clock: Clock, seconds: float) -> None:
+        self._decider, self._clock = decider, clock
+        self._longest = timedelta(seconds=seconds)
+
+    async def decide(self, intents: Sequence[Intent], deadline: datetime, answer: Answer) -> None:
+        longest = self._clock.now() + self._longest
+        await self._decider.decide(intents, min(deadline, longest), answer)
+
+
+@asynccontextmanager
+async def decider(
+    settings: Settings, domain: Domain[Any], store: EventStore, metrics: Metrics | None = None
+) -> AsyncIterator[Decider]:
+    """For any number of tasks at once. Without rules no Redis is needed."""
+    async with AsyncExitStack() as stack:
+        connection, clock = connect.connection(settings), SystemClock()
+        quick = min(connection.timeout, patience(settings))
+        writer = Producer(replace(connection, timeout=quick))
+        stack.push_async_callback(writer.close)
+        if not domain.marked:
+            yield Direct(store, writer, partitions=settings.partitions)
+            return
+        markers = await stack.enter_async_context(connect.markers(settings, domain.name))
+        reader = await stack.enter_async_context(connect.log_reader(settings))
+        guard = LagGuard(
+            domain.name,
+            markers,
+            reader,
+            prefix=settings.group_prefix,
+            expiry=settings.marker_expiry,
+        )
+        await stack.enter_async_context(beating(guard))
+        marking = Marking(store, markers, writer, guard, clock, partitions=settings.partitions)
+        if metrics:
+            metrics.tallies.of[domain.name] = marking.tally
+        yield Bounded(marking, clock, patience(settings))
+
+
+@asynccontextmanager
+async def event_service(settings: Settings, domain: Domain[Any]) -> AsyncIterator[EventService]:
+    """The EventService of a domain, on the servers that the settings name.
+
+    Unreachable where one of them does not answer; Misconfigured where the topics are not there.
+    """
+    async with (
+        connect.log_reader(settings) as reader,
+        connect.stores(settings, {domain.name: domain}) as stores,
+    ):
+        await connect.must_exist(reader, connect.topics_of(settings, domain))
+        store = stores[domain.name].events
+        async with (
+            decider(settings, domain, store) as way,
+            EventService(domain, way, SystemClock(), Uuid7Ids()) as service,
+        ):
+            yield service
