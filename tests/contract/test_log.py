@@ -531,12 +531,13 @@ async def test_an_unknown_topic_is_misconfigured(kafka: str, prefix: str) -> Non
 
 async def test_work_goes_on_after_the_broker_was_killed(prefix: str) -> None:
     with Kafka() as server:
-        log = kafka_log(Connection(server.address, timeout=2), prefix, True)
+        log = kafka_log(Connection(server.address, timeout=4), prefix, True)
         await log.admin.create(declare(prefix, PARTITIONS, 1, -1))
         owner = log.source()
-        await owner.open()
+        await until_available(owner.open)
         await owner.commit(log.out("a"), 1)
-        await log.producer.produce([Outgoing(log.topics.events, b"k", b"1", 0)])
+        first = [Outgoing(log.topics.events, b"k", b"1", 0)]
+        await until_available(lambda: log.producer.produce(first))
         server.kill()
         with pytest.raises(Unavailable):
             await owner.commit(log.out("b"), 2)
