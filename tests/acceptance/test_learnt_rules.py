@@ -60,6 +60,9 @@ def test_the_log_that_the_rules_were_learnt_from_is_accepted_whole(fleet: Comman
     counts = ("stored", "aggregates", "snapshots", "relayed", "dead_letters", "superseded")
     assert [report[name] for name in counts] == [8577, 1434, 1298, 8577, 0, 0]
     assert report["violations"] == []
+    told = [worker.metric("accepted_total", role="command") for worker in fleet.workers]
+    assert sum(told) == 8577
+    assert min(told) > 0, "both workers took commands"
     assert load(fleet, str(RECEIPT)) == nothing | {"offered": 8577, "repeated": 8577}
     fleet.settle()
     assert fleet.events.count_documents({}) == len(fleet.passed("stored")) == 8577
@@ -104,6 +107,8 @@ def test_shuffled_rows_are_judged_as_one_after_the_other_would_be(
     report = load(fleet, written(tmp_path / "mixed.csv", mixed))
     assert fleet.answers_by_aggregate() == verdicts
     assert report == dict.fromkeys(COUNTS, 0) | {"offered": 8577} | counted
+    for name in ("rejected_total", "marker_lookups_total", "marker_round_seconds_count"):
+        assert all(worker.metric(name, domain="process_log") > 0 for worker in fleet.workers)
     fleet.settle()
     stored = list(fleet.events.find().sort([("aggregate_id", 1), ("version", 1)]))
     found: dict[str, list[str]] = defaultdict(list)

@@ -177,7 +177,10 @@ class Schedule:
     def _busy(self) -> None:
         for _ in range(self.random.randint(BUSY // 4, BUSY)):
             self._disturb()
+            noted = self.world.noted()
             self._step()
+            if self.losses and not noted and self.world.noted():
+                self._freeze()
 
     def _step(self) -> None:
         self._tend()
@@ -209,6 +212,17 @@ class Schedule:
     def _stall(self, *tasks: Task) -> None:
         for task in tasks:
             self.scheduler.stall(task, self.random.randint(20, 250))
+
+    def _freeze(self) -> None:
+        """Who has just noted stands still, while Redis loses all and a new life grows old."""
+        if not self.scheduler.chance(self.scenario.freezes):
+            return
+        self.losses -= 1
+        self._lose("is flushed, and time goes on")
+        self._stall(*[t for t in self.scheduler.tasks if t.name == self.scheduler._running])
+        self.world.redis.flush()
+        self.world.redis.life()
+        self.world.clock.advance(int(TERMS.expiry * 1000) + 1)
 
     def _pause(self) -> None:
         """What is under way stays so for a while, or a whole process stands still."""

@@ -53,7 +53,8 @@ class Scenario:
     """What happens in a schedule: how often, in a hundred steps, and to whom.
 
     `losses` is how many times Redis may lose everything, `dumps` how many times it may restart
-    from an old dump. Where it loses nothing records may come into the log as `late` as they like.
+    from an old dump; `freezes` is how often it loses everything just when somebody has noted. Where
+    it loses nothing records may come into the log as `late` as they like.
     """
 
     services: int = 2
@@ -65,6 +66,7 @@ class Scenario:
     jumps: float = 0.0
     losses: int = 0
     dumps: int = 0
+    freezes: float = 0.0
     late: bool = False
     faults: float = 0.0
     lag: float = 0.0

@@ -23,8 +23,12 @@ SCENARIOS = {
         400,
         Scenario(services=3, aggregates=2, kills=0.01, stalls=0.02, faults=0.02, losses=1),
     ),
+    "who notes stands still, and Redis is flushed": (
+        300,
+        Scenario(losses=2, freezes=0.3, echoes=0.1),
+    ),
     "Redis is flushed": (
-        800,
+        500,
         Scenario(clients=4, kills=0.01, stalls=0.04, jumps=0.01, faults=0.01, losses=3),
     ),
     "Redis restarts from an old dump": (

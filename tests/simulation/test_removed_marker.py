@@ -62,7 +62,7 @@ RULES = {
     ),
     "nothing is produced past the deadline": (
         Parts(marking=removed_marker.ProducesLate),
-        "Redis is flushed",
+        "who notes stands still, and Redis is flushed",
         {"accepted but not stored"},
     ),
 }
