@@ -339,3 +339,36 @@ async def test_what_was_noted_when_the_deadline_passed_is_not_produced(desk: Des
     desk.markers._inner.mark = mark
     assert await desk.send("Pay") == Accepted(event_of("Pay"), EVENTS)
     assert desk.types() == ["Placed", "Paid"]
+
+
+# A look at the store that others have overtaken
+
+
+async def test_a_look_older_than_the_marker_does_not_count() -> None:
+    """A record of a former life comes into the log, and others go on from it, after the look."""
+    desk = Desk(items)
+    await desk.grow_old()
+    await desk.send("Open")
+    await desk.append()
+    desk.redis.flush()
+    await desk.pass_time(1)
+    await desk.pass_time(1)
+    first, mark = desk.marking, desk.markers._inner.mark
+    late = replace(desk.intent("Note").event, prev=desk.intent("Open").event.id)
+
+    async def overtaken(marks: Any) -> Any:
+        desk.markers._inner.mark = mark
+        await desk.twins.emit("items.events", late)
+        await desk.append()
+        desk.service()
+        await desk.pass_time(1)
+        assert isinstance(await desk.send("Lend"), Accepted)
+        desk.marking = first
+        return await mark(marks)
+
+    desk.markers._inner.mark = overtaken
+    assert await desk.send("Note") == Repeated(late.id, "items.events/0")
+    assert isinstance(await desk.send("Return"), Accepted)
+    await desk.append()
+    history = [event.type for event in await desk.twins.history()]
+    assert history == ["Opened", "Noted", "Lent", "Returned"]
