@@ -1,11 +1,13 @@
 """Worker processes: killed, stopped, joined by others, and told that something is wrong."""
 
 import asyncio
+import gc
 import os
 import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +15,9 @@ from pathlib import Path
 import aiohttp
 import pytest
 
+from protocols.role import Role
+from stores.errors import Unavailable
+from stores.kafka.connection import Connection
 from tests.integration.test_transport import (
     assert_copied_once,
     committed,
@@ -22,9 +27,13 @@ from tests.integration.test_transport import (
     source,
     until,
 )
+from workers.app import Duty
+from workers.fleet import role_app, run_apps
 from workers.metrics import Metrics
+from workers.owners import Ack
 from workers.page import Page, PageNotOpened
 from workers.settings import PREFIX, Settings
+from workers.transport.thread import Daemon
 
 __all__ = ["settings", "source"]
 
@@ -240,3 +249,28 @@ async def test_an_absent_broker_is_named_in_one_line(tmp_path: Path, start: Star
     assert status == 1
     assert said.startswith(f"eventfleet: consuming from {address}: ")
     assert said.count("\n") == 1
+
+
+def _never_made(partition: int, ack: Ack) -> Role:
+    pytest.fail(f"partition {partition} of a broker that is not there")
+
+
+async def test_a_thread_that_fails_before_its_start_ends_leaves_no_stray_failure(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def start_and_end(daemon: Daemon) -> None:
+        threading.Thread.start(daemon)
+        daemon.join(BOUND)
+
+    stray: list[object] = []
+    monkeypatch.setattr(Daemon, "start", start_and_end)
+    asyncio.get_running_loop().set_exception_handler(lambda _, told: stray.append(told))
+    settings = Settings(kafka_brokers="127.0.0.1:1")
+    duty = Duty("nowhere", "copy", _never_made)
+    app = role_app(settings, Connection(settings.kafka_brokers), duty, "nowhere", Metrics())
+    with pytest.raises(Unavailable, match=r"consuming from 127\.0\.0\.1:1: "):
+        await run_apps([app], asyncio.Event())
+    del app
+    gc.collect()
+    await asyncio.sleep(0)
+    assert stray == []

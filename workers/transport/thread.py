@@ -77,6 +77,12 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
     def on_crash(self, msg: str, *fmt: Any, **kwargs: Any) -> None:
         """Say nothing: who runs the app reports what ended it."""
 
+    async def crash(self, exc: BaseException) -> None:
+        """A thread that fails before `start` waits for it leaves a reason that no one takes."""
+        if (running := self._thread_running) is not None:
+            self.parent_loop.call_soon_threadsafe(running.add_done_callback, _taken)
+        await super().crash(exc)
+
     def _create_worker_consumer(self, transport: Any) -> aiokafka.AIOKafkaConsumer:
         source = self.source
         large = source.chunk_records > LARGE_CHUNK
@@ -200,6 +206,11 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
             position = assignment.state_value(TopicPartition(*tp)).position
             return int(position) if position is not None else None
         return None
+
+
+def _taken(running: asyncio.Future[Any]) -> None:
+    if not running.cancelled():
+        running.exception()
 
 
 def _handed_out(lanes: Iterable[Lane]) -> list[Chunk]:
