@@ -1,0 +1,1 @@
+"""The lines, in the order in which they are run and shown."""
