@@ -1,7 +1,6 @@
 """The benchmarks' domain, a ledger of accounts, and how its events get to where a line begins."""
 
 import asyncio
-from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import Annotated, NamedTuple
@@ -26,6 +25,10 @@ Text = Annotated[str, Meta(min_length=1, max_length=200)]
 
 HEADERS = (("content-type", CONTENT_TYPE),)
 SLICE = 10_000
+EVERY = 100
+Placed = list[list[EventRecord]]
+"""Events by partition."""
+
 BEGINNING = datetime(2026, 1, 1, tzinfo=UTC)
 
 
@@ -92,7 +95,7 @@ def ledger(name: str) -> Domain[Account]:
         state=Account,
         evolve=evolve,
         events=EVENTS,
-        snapshot=every(100),
+        snapshot=every(EVERY),
         routes=[Route(route_of(name), types=frozenset({Withdrawn}))],
     )
 
@@ -159,22 +162,18 @@ async def make_topics(settings: Settings, name: str) -> None:
         )
 
 
-async def produce_events(
-    settings: Settings, name: str, placed: Sequence[list[EventRecord]]
-) -> None:
-    """To `<name>.events`, as who sends them does: without version and position."""
+async def produce_events(settings: Settings, name: str, placed: Placed) -> int:
+    """To `<name>.events`, as who sends them does; the sum of their lengths."""
     bare = [[replace(e, version=0, position=None) for e in events] for events in placed]
-    await _produce(settings, Topics.of(name).events, bare)
+    return await _produce(settings, Topics.of(name).events, bare)
 
 
-async def produce_stored(
-    settings: Settings, name: str, placed: Sequence[list[EventRecord]]
-) -> None:
-    """To `<name>.stored`, as append does."""
-    await _produce(settings, Topics.of(name).stored, placed)
+async def produce_stored(settings: Settings, name: str, placed: Placed) -> int:
+    """To `<name>.stored`, as append does; the sum of their lengths."""
+    return await _produce(settings, Topics.of(name).stored, placed)
 
 
-async def _produce(settings: Settings, topic: str, events: Sequence[list[EventRecord]]) -> None:
+async def _produce(settings: Settings, topic: str, events: Placed) -> int:
     records = [
         Outgoing(topic, event.aggregate_id.encode(), encode(event), partition, HEADERS)
         for partition, some in enumerate(events)
@@ -183,6 +182,7 @@ async def _produce(settings: Settings, topic: str, events: Sequence[list[EventRe
     async with connect.log_writer(settings) as writer:
         for start in range(0, len(records), SLICE):
             await writer.produce(records[start : start + SLICE])
+    return sum(len(record.value or b"") for record in records)
 
 
 async def make_stores(settings: Settings, name: str) -> None:
@@ -192,7 +192,7 @@ async def make_stores(settings: Settings, name: str) -> None:
         await stores[name].snapshots.prepare()
 
 
-async def store(settings: Settings, name: str, placed: Sequence[list[EventRecord]]) -> None:
+async def store(settings: Settings, name: str, placed: Placed) -> None:
     """Into the event store, as append does."""
     async with connect.stores(settings, {name: ledger(name)}) as stores:
         events = stores[name].events

@@ -1,0 +1,191 @@
+"""The shop whose commands are decided: our orders by another name, and where a run begins."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from dataclasses import replace as with_changes
+from functools import lru_cache
+
+import redis.asyncio
+from msgspec.structs import replace
+
+from benchmarks.sides.task import Task
+from domains.declaration import START, Domain
+from domains.orders import Order, orders
+from protocols.append import Append
+from protocols.intents import intent_of
+from service.audit import Auditor
+from stores.contracts import LogReader, StoresOf
+from stores.kafka.transactional import TransactionalWriter
+from stores.redis import RedisMarkers
+from stores.system import NothingParked, SystemClock
+from stores.terms import Terms
+from topics.codec import CONTENT_TYPE, encode
+from topics.event import EventRecord
+from topics.names import Topics, group
+from topics.record import LogRecord, Outgoing
+from workers import connect
+from workers.sample import sample
+from workers.settings import Settings
+
+HEADERS = (("content-type", CONTENT_TYPE),)
+SLICE = 5_000
+DAY = 86_400.0
+
+
+@dataclass(frozen=True)
+class Story:
+    """What has become events before a run, and the commands that are left for it."""
+
+    events: Sequence[EventRecord]
+    commands: Sequence[EventRecord]
+    outcomes: Counter[str]
+
+
+def shop(name: str) -> Domain[Order]:
+    """Orders by this name, with nothing to do but to be decided and appended."""
+    return with_changes(orders, name=name, snapshot=None, routes=())
+
+
+def settings_of(task: Task) -> Settings:
+    """The settings of a task, and else those of production."""
+    return Settings(
+        kafka_brokers=task.kafka,
+        mongo_url=task.mongo_url,
+        mongo_database=task.database,
+        redis_url=task.redis_url,
+        partitions=task.partitions,
+        chunk_records=task.chunk,
+    )
+
+
+@lru_cache(maxsize=2)
+def commands(count: int) -> list[EventRecord]:
+    """What customers ask of so many orders, in the order in which it came."""
+    return [ready.event for ready in sample(count)]
+
+
+def story(name: str, count: int) -> Story:
+    """The first fifth of the commands as the events they became, and what the rest come to."""
+    domain = shop(name)
+    all_ = [replace(command, domain=name) for command in commands(count)]
+    begun = len(all_) // 5
+    known: set[str] = set()
+    latest: dict[str, EventRecord] = {}
+    events: list[EventRecord] = []
+    outcomes: Counter[str] = Counter()
+    for index, command in enumerate(all_):
+        event, allowed = intent_of(domain, command)
+        before = latest.get(event.aggregate_id)
+        outcome = "accepted"
+        if event.id in known:
+            outcome = "repeated"
+        elif allowed is not None and (before.type if before else START) not in allowed:
+            outcome = "rejected"
+        else:
+            latest[event.aggregate_id] = event
+            known.add(event.id)
+            if index < begun:
+                events.append(replace(event, prev=before.id if before else ""))
+        if index >= begun:
+            outcomes[outcome] += 1
+    return Story(events, all_[begun:], outcomes)
+
+
+# Where a run begins
+
+
+async def begin(task: Task, told: Story) -> None:
+    """Topics, indexes, what has happened so far, and a Redis that has been up for a day."""
+    settings, domain, topics = settings_of(task), shop(task.domain), Topics.of(task.domain)
+    async with connect.log_admin(settings) as admin:
+        await admin.create(connect.topics_of(settings, domain))
+    async with connect.log_writer(settings) as writer:
+        for topic, some in ((topics.events, told.events), (topics.commands, told.commands)):
+            for part in parts([record(topic, event) for event in some]):
+                await writer.produce(part)
+    async with connect.stores(settings, {domain.name: domain}) as stores:
+        await stores[domain.name].events.prepare()
+        await stores[domain.name].snapshots.prepare()
+        await append_all(settings, domain, stores)
+    await grow_old(settings)
+
+
+def record(topic: str, event: EventRecord) -> Outgoing:
+    return Outgoing(topic, event.aggregate_id.encode(), encode(event), None, HEADERS)
+
+
+def parts(records: Sequence[Outgoing]) -> Iterator[Sequence[Outgoing]]:
+    for start in range(0, len(records), SLICE):
+        yield records[start : start + SLICE]
+
+
+async def grow_old(settings: Settings) -> None:
+    """Redis' present life began a day ago, so that nothing in it is tentative."""
+    terms = Terms(settings.marker_expiry, settings.marker_lease, settings.id_memory)
+    markers = RedisMarkers(settings.redis_url, "any", terms, timeout=settings.redis_timeout)
+    life = await markers.life()
+    await markers.close()
+    client = redis.asyncio.from_url(settings.redis_url, socket_timeout=settings.redis_timeout)
+    async with client:
+        await client.hset("life", "began", f"{life.now - DAY:.6f}")
+
+
+# What append makes of it
+
+
+async def append_all(settings: Settings, domain: Domain[Order], stores: StoresOf) -> None:
+    """Append everything that is in the log."""
+    async with connect.log_reader(settings) as reader:
+        topic = Topics.of(domain.name).events
+        for partition, bounds in (await reader.bounds(topic)).items():
+            await _append(settings, domain, stores, reader, (topic, partition, bounds.end))
+
+
+async def _append(
+    settings: Settings,
+    domain: Domain[Order],
+    stores: StoresOf,
+    reader: LogReader,
+    until: tuple[str, int, int],
+) -> None:
+    topic, partition, end = until
+    name = group(settings.group_prefix, domain.name, "append")
+    role = Append(
+        domain,
+        partition,
+        stores[domain.name].events,
+        TransactionalWriter(connect.connection(settings), name, topic, partition),
+        NothingParked(),
+        SystemClock(),
+        cached=settings.cached_aggregates,
+        marked=True,
+    )
+    records: list[LogRecord] = []
+    async for one in reader.read(topic, partition, await role.open(), end):
+        records.append(one)
+        if len(records) == SLICE:
+            await role.chunk(records, one.offset + 1)
+            records = []
+    if records:
+        await role.chunk(records, end)
+    await role.close()
+
+
+async def audit(settings: Settings, domain: Domain[Order]) -> int:
+    """Append what is left; how many events are stored then. RuntimeError on any violation."""
+    async with (
+        connect.stores(settings, {domain.name: domain}) as stores,
+        connect.log_reader(settings) as reader,
+    ):
+        await append_all(settings, domain, stores)
+        report = await Auditor(
+            domain,
+            stores[domain.name],
+            reader,
+            group_prefix=settings.group_prefix,
+            exactly_once=True,
+        ).run()
+    if not report.clean or report.dead_letters:
+        raise RuntimeError(f"{report.dead_letters} dead letters, {report.violations[:5]}")
+    return report.stored

@@ -1,0 +1,49 @@
+"""Our command role: the duty that `eventfleet worker command` runs."""
+
+import asyncio
+
+from benchmarks.sides.command_data import settings_of, shop
+from benchmarks.sides.duty import Counted, Tally
+from benchmarks.sides.task import Result, Task, run, task, told
+from protocols.role import Role
+from workers import connect
+from workers.app import Duty
+from workers.deciders import decider
+from workers.duties import Duties
+from workers.fleet import role_app, run_apps
+from workers.metrics import Metrics
+from workers.owners import Ack
+
+
+async def main(task: Task) -> None:
+    settings, domain, metrics = settings_of(task), shop(task.domain), Metrics()
+    tally = Tally(task.records)
+    async with (
+        connect.stores(settings, {domain.name: domain}) as stores,
+        decider(settings, domain, stores[domain.name].events, metrics) as way,
+    ):
+        duties = Duties(settings, connect.connection(settings), True, {domain.name: way})
+        duty = duties.duty("command", domain, stores[domain.name])
+
+        def make(partition: int, ack: Ack) -> Role:
+            return Counted(duty.make(partition, ack), tally)
+
+        counted = Duty(duty.domain, duty.role, make)
+        app = role_app(settings, duties.connection, counted, task.topic, metrics)
+        await run_apps([app], tally.stop)
+    clock = tally.clock
+    settings_told = {
+        "chunk": str(settings.chunk_records),
+        "fetch": "1 MiB",
+        "acks": "all; replies transactional",
+        "isolation": "read_committed",
+        "compression": "none",
+        "event loop": type(asyncio.get_event_loop()).__module__.split(".")[0],
+        "read concern": "majority",
+        "marker": "EVALSHA in pipelines",
+    }
+    told(Result(task.records, clock.seconds, clock.cpu, tally.check, settings_told))
+
+
+if __name__ == "__main__":
+    run(main(task()))
