@@ -14,6 +14,7 @@ from tests.faults.truth import ROUTED
 
 LOOKS = 100
 PARTITIONS = 4
+TAKEN_FROM = {**SOURCES, "command": "commands"}
 
 
 class Orders(Fleet):
@@ -66,7 +67,7 @@ class Tended:
 
         def all_owned() -> bool:
             self.tend()
-            return all(self._owned(role) for role in SOURCES if self.of(role))
+            return all(self._owned(role) for role in TAKEN_FROM if self.of(role))
 
         with self.fleet._telling():
             wait_for(all_owned, "an owner of every partition of each role")
@@ -89,7 +90,7 @@ class Tended:
             wait_for(lambda r=role, b=before: self._committed(r) > b, f"{role} to go on")
 
     def _committed(self, role: str) -> int:
-        source = self.fleet.topic(SOURCES[role])
+        source = self.fleet.topic(TAKEN_FROM[role])
         return sum(self.fleet.kafka.offsets(self.fleet.group(role), source).values())
 
 
