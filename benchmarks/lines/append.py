@@ -23,8 +23,8 @@ LINE = Line(
     "events/s",
     prepare,
     {
-        "eventfleet": "benchmarks.sides.append_ours",
-        "hand-written loop": "benchmarks.sides.append_loop",
+        "eventfleet": "append_ours",
+        "hand-written loop": "append_loop",
     },
     [
         Goal("hand-written loop", at_least=0.8),

@@ -25,8 +25,8 @@ LINE = Line(
     "events/s",
     prepare,
     {
-        "eventfleet": "benchmarks.sides.relay_ours",
-        "hand-written loop": "benchmarks.sides.relay_loop",
+        "eventfleet": "relay_ours",
+        "hand-written loop": "relay_loop",
     },
     [
         Goal("hand-written loop", at_least=0.8),

@@ -28,8 +28,8 @@ LINE = Line(
     "events/s",
     prepare,
     {
-        "eventfleet": "benchmarks.sides.snapshot_ours",
-        "hand-written loop": "benchmarks.sides.snapshot_loop",
+        "eventfleet": "snapshot_ours",
+        "hand-written loop": "snapshot_loop",
     },
     [
         Goal("hand-written loop", at_least=0.8),
