@@ -72,7 +72,7 @@ LINE = Line(
     name="command",
     unit="commands/s",
     prepare=prepare,
-    sides={"eventfleet": "command_eventfleet", LOOP: "command_loop"},
+    sides={"eventfleet": "command_ours", LOOP: "command_loop"},
     goals=[Goal(LOOP, at_least=0.8), Goal(LOOP, "cpu", at_most=1.3)],
     verify=verify,
 )

@@ -1,0 +1,114 @@
+"""The marker's two scripts for the hand-written loops, and connections to run them on."""
+
+import asyncio
+from collections.abc import Sequence
+from hashlib import sha1
+from typing import Any, Self
+
+from redis.asyncio.connection import Connection, parse_url
+
+LIFE = """
+local t = redis.call('TIME')
+local now = t[1] .. '.' .. string.format('%06d', tonumber(t[2]))
+local life = redis.call('HMGET', KEYS[1], 'id', 'run')
+if life[2] ~= ARGV[1] then return redis.error_reply('another life') end
+return {life[1], now}
+"""
+
+# KEYS: life, marker, done. ARGV: run, life, seen, expiry, lease, memory, id, type, value,
+# whether there is a basis, its type, its id, the allowed types.
+MARK = """
+local t = redis.call('TIME')
+local stamp = t[1] .. '.' .. string.format('%06d', tonumber(t[2]))
+local now, seen, expiry = tonumber(stamp), tonumber(ARGV[3]), tonumber(ARGV[4])
+local here = redis.call('HMGET', KEYS[1], 'id', 'run', 'began')
+if here[1] ~= ARGV[2] or here[2] ~= ARGV[1] or now - seen > expiry / 2 then return {'again'} end
+local m = redis.call('HMGET', KEYS[2], 'life', 'born', 'type', 'last', 'tent', 'pend', 'noted')
+local kind, last, tent = m[3], m[4], m[5]
+local based = m[1] ~= ARGV[2]
+if based then
+  if ARGV[10] ~= '1' then return {'missing'} end
+  kind, last = ARGV[11], ARGV[12]
+  tent = now - tonumber(here[3]) < expiry and '1' or ''
+  if m[1] then redis.call('DEL', KEYS[2]) end
+  redis.call('HSET', KEYS[2], 'life', ARGV[2], 'born', stamp, 'type', kind, 'last', last,
+    'tent', tent)
+elseif seen <= tonumber(m[2]) then
+  return {'again'}
+elseif m[6] == ARGV[7] then
+  return {'mine'}
+end
+if redis.call('GET', KEYS[3]) == ARGV[2] then return {'done'} end
+if m[6] and not based then
+  return {now - tonumber(m[7]) < tonumber(ARGV[5]) and 'busy' or 'stale'}
+end
+for i = 13, #ARGV do
+  if ARGV[i] == kind then
+    redis.call('HSET', KEYS[2], 'type', ARGV[8], 'last', ARGV[7],
+      'pend', ARGV[7], 'prev', last, 'value', ARGV[9], 'noted', stamp)
+    redis.call('PERSIST', KEYS[2])
+    redis.call('SET', KEYS[3], ARGV[2], 'PX', ARGV[6])
+    return {tent == '' and 'ok' or 'tentative', last}
+  end
+end
+if based then redis.call('PEXPIRE', KEYS[2], math.floor(expiry * 1000)) end
+return {'rejected', kind}
+"""
+
+# KEYS: life, marker, done. ARGV: run, life, id, prev, expiry and memory in ms.
+CONFIRM = """
+local here = redis.call('HMGET', KEYS[1], 'id', 'run')
+if here[1] ~= ARGV[2] or here[2] ~= ARGV[1] then return 0 end
+local m = redis.call('HMGET', KEYS[2], 'life', 'pend', 'prev')
+if m[1] ~= ARGV[2] or m[2] ~= ARGV[3] or m[3] ~= ARGV[4] then
+  return redis.call('GET', KEYS[3]) == ARGV[2] and 1 or 0
+end
+redis.call('HDEL', KEYS[2], 'pend', 'prev', 'value', 'noted')
+redis.call('HSET', KEYS[2], 'tent', '')
+redis.call('PEXPIRE', KEYS[2], ARGV[5])
+redis.call('SET', KEYS[3], ARGV[2], 'PX', ARGV[6])
+return 1
+"""
+
+KEYS = {LIFE: 1, MARK: 3, CONFIRM: 3}
+SHAS = {script: sha1(script.encode()).hexdigest() for script in KEYS}
+
+
+class Pipes:
+    """A few connections; each call is one pipeline on one of them."""
+
+    def __init__(self, idle: list[Any], run_id: str) -> None:
+        self._idle, self._free = idle, asyncio.Semaphore(len(idle))
+        self.run_id = run_id
+
+    @classmethod
+    async def opened(cls, url: str, count: int) -> Self:
+        pipes = cls([Connection(**parse_url(url), protocol=2) for _ in range(count)], "")
+        for pipe in pipes._idle:
+            await pipe.connect()
+            await _exchange(pipe, [("SCRIPT", "LOAD", script) for script in KEYS])
+        (info,) = await _exchange(pipes._idle[0], [("INFO", "server")])
+        lines = (line.split(":", 1) for line in info.decode().splitlines() if ":" in line)
+        pipes.run_id = dict(lines)["run_id"]
+        return pipes
+
+    async def run(self, script: str, calls: Sequence[tuple[Any, ...]]) -> list[Any]:
+        """The replies to each call's keys and arguments."""
+        if not calls:
+            return []
+        head = "EVALSHA", SHAS[script], KEYS[script]
+        async with self._free:
+            pipe = self._idle.pop()
+            try:
+                return await _exchange(pipe, [(*head, *call) for call in calls])
+            finally:
+                self._idle.append(pipe)
+
+    async def close(self) -> None:
+        for pipe in self._idle:
+            await pipe.disconnect()
+
+
+async def _exchange(pipe: Any, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
+    await pipe.send_packed_command(pipe.pack_commands(commands))
+    return [await pipe.read_response() for _ in commands]
