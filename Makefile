@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 BENCH := .venv-bench
 
-.PHONY: run test check faults lock clean
+.PHONY: run test check faults bench lock clean
 
 run: $(VENV)/run.stamp
 	@$(BIN)/python -m workers.cli run
@@ -17,6 +17,11 @@ faults: $(VENV)/dev.stamp
 	@$(BIN)/python -m tests.servers.install
 	@SCHEDULES=20000 $(BIN)/python -m pytest tests/simulation/test_schedules.py
 	@$(BIN)/python -m pytest -s -m faults tests/faults
+
+# SHORT=1, LINES=append,relay, JSON=file, PICTURE=file; KAFKA, MONGO_URL, REDIS_URL: servers to use.
+bench: $(BENCH)/stamp
+	@$(BENCH)/bin/python -m tests.servers.install
+	@$(BENCH)/bin/python -m benchmarks
 
 check: $(VENV)/dev.stamp
 	$(BIN)/ruff check .

@@ -109,26 +109,40 @@ async def measure(line: Line, servers: Servers, repeats: int, tell: Tell) -> Run
         for side in turns(list(line.sides), repeat):
             task = await line.prepare(servers, side, repeat)
             result = await run(side, line.sides[side], task)
-            if side == line.ours and line.verify is not None:
-                await line.verify(servers, task)
+            if side == line.ours:
+                await _verify(line, servers, task)
             results[side].append(result)
             tell(side, repeat, result)
     return Runs(line, results)
 
 
+async def _verify(line: Line, servers: Servers, task: Task) -> None:
+    if line.verify is not None:
+        try:
+            await line.verify(servers, task)
+        except Exception as error:
+            raise SideFailed(f"what {line.ours} stored is not right: {error!r}") from error
+
+
 async def run(side: str, module: str, task: Task) -> Result:
     """One run, in a process of its own."""
+    return await ask(side, [sys.executable, "-m", f"benchmarks.sides.{module}"], task)
+
+
+async def ask(side: str, command: Sequence[str], task: Task, limit: float = LIMIT) -> Result:
+    """What a program says of a task, within `limit` seconds. SideFailed carries its stderr."""
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", f"benchmarks.sides.{module}", msgspec.json.encode(task).decode()),
+        *command,
+        msgspec.json.encode(task).decode(),
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
         env={k: v for k, v in os.environ.items() if not k.startswith("EVENTFLEET_")},
     )
     try:
-        out, err = await asyncio.wait_for(process.communicate(), LIMIT)
+        out, err = await asyncio.wait_for(process.communicate(), limit)
     except TimeoutError:
-        raise SideFailed(f"{side} has not ended within {LIMIT:g} s") from None
+        raise SideFailed(f"{side} has not ended within {limit:g} s") from None
     finally:
         if process.returncode is None:
             process.kill()

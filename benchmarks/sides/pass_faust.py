@@ -27,7 +27,6 @@ async def main(task: Task) -> None:
             web_enabled=False,
         )
 
-        @app.agent(app.topic(task.topic, key_serializer="raw", value_serializer="raw"))
         async def count(values: AsyncIterator[bytes]) -> None:
             nonlocal events, check
             async for value in values:
@@ -37,6 +36,8 @@ async def main(task: Task) -> None:
                 if events == task.records:
                     done.set()
 
+        topic = app.topic(task.topic, key_serializer="raw", value_serializer="raw")
+        app.agent(topic)(count)
         await app.start()
         await done.wait()
         while sum(filter(None, app.consumer._committed_offset.values())) < task.records:

@@ -1,0 +1,90 @@
+"""`python -m benchmarks`: all lines, or those asked for, on servers of its own or those named."""
+
+import asyncio
+import signal
+import sys
+from pathlib import Path
+
+import click
+import msgspec
+from rich.console import Console
+
+from benchmarks import lines, picture, table
+from benchmarks.line import Line, Servers, short
+from benchmarks.measure import Row, Runs, SideFailed, measure, value
+from benchmarks.servers import servers
+from benchmarks.sides.task import Result
+
+REPEATS = 5
+SHORT_REPEATS = 3
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--lines", "asked", envvar="LINES", default="", help="Which, comma-separated.")
+@click.option("--json", "told", envvar="JSON", type=click.Path(dir_okay=False, path_type=Path))
+@click.option(
+    "--picture",
+    "drawn",
+    envvar="PICTURE",
+    default="bench.png",
+    show_default=True,
+    type=click.Path(dir_okay=False, path_type=Path),
+)
+def main(asked: str, told: Path | None, drawn: Path) -> None:
+    """Measure ours beside its peers, by turns, on the same servers and data.
+
+    Every option is an environment variable too: LINES, JSON, PICTURE. SHORT=1 measures four lines
+    with fewer records and repeats. KAFKA, MONGO_URL and REDIS_URL name servers to use; those not
+    named are started. The status is 1 when a side failed.
+    """
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    console, narrator = Console(), Console(stderr=True, highlight=False)
+    finished: list[Runs] = []
+    failed = False
+    with servers() as places:
+        for line in lines.lines(_names(asked)):
+            try:
+                runs = asyncio.run(_measured(line, places, narrator))
+            except SideFailed as error:
+                narrator.print(f"{line.name}: {error}", markup=False)
+                failed = True
+                continue
+            finished.append(runs)
+            table.show(console, runs)
+            _write(told, [row for runs in finished for row in runs.rows()])
+    if finished:
+        table.show_goals(console, [row for runs in finished for row in runs.rows()])
+        picture.draw(finished, drawn)
+        narrator.print(f"drawn in {drawn}")
+    raise SystemExit(failed)
+
+
+def _names(asked: str) -> tuple[str, ...]:
+    if not asked:
+        return lines.SHORT if short() else lines.NAMES
+    names = tuple(name.strip().replace("-", "_") for name in asked.split(","))
+    if strange := sorted(set(names) - set(lines.NAMES)):
+        known = ", ".join(lines.NAMES)
+        raise click.BadParameter(f"no such line: {', '.join(strange)}; there are {known}")
+    return names
+
+
+async def _measured(line: Line, places: Servers, narrator: Console) -> Runs:
+    repeats = SHORT_REPEATS if short() else REPEATS
+
+    def tell(side: str, repeat: int, result: Result) -> None:
+        rate, cpu = value(result, "throughput"), value(result, "cpu")
+        figures = f"{rate:>9,.0f} {line.unit}  {cpu:>7.2f} us CPU each"
+        narrator.print(f"{line.name}  {repeat + 1}/{repeats}  {side:<28}{figures}")
+
+    return await measure(line, places, repeats, tell)
+
+
+def _write(target: Path | None, rows: list[Row]) -> None:
+    """One JSON object a line, whole after each line measured."""
+    if target is not None:
+        target.write_bytes(b"".join(msgspec.json.encode(row) + b"\n" for row in rows))
+
+
+if __name__ == "__main__":
+    main()

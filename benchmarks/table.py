@@ -1,0 +1,63 @@
+"""The table on the screen: each side's figures and settings, then the goals."""
+
+from statistics import median
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.measure import UNITS, Row, Runs, spread
+
+
+def show(console: Console, runs: Runs) -> None:
+    """One line's sides."""
+    repeats = len(runs.results[runs.line.ours])
+    table = Table(
+        title=f"{runs.line.name}, {repeats} repeats", box=box.SIMPLE, title_justify="left"
+    )
+    measures = _measures(runs)
+    table.add_column("side", overflow="fold", min_width=12)
+    for measure in measures:
+        table.add_column(unit(runs, measure), justify="right")
+        table.add_column("ours is", justify="right")
+    table.add_column("settings", overflow="fold", style="dim")
+    for side in runs.line.sides:
+        cells = [cell for measure in measures for cell in _cells(runs, side, measure)]
+        settings = runs.results[side][-1].settings
+        told = ", ".join(f"{name} {setting}" for name, setting in settings.items())
+        table.add_row(side, *cells, told)
+    console.print(table)
+
+
+def show_goals(console: Console, rows: list[Row]) -> None:
+    """What ours had to reach, and whether it did."""
+    table = Table(title="goals", box=box.SIMPLE, title_justify="left")
+    for name in ("line", "what", "against", "goal", "reached", "met"):
+        table.add_column(name, overflow="fold")
+    for row in rows:
+        if row.goal is not None:
+            reached = f"{row.median:,.4g}" if row.ratio is None else f"{row.ratio:.2f} x"
+            met = "[green]yes[/]" if row.met else "[bold red]no[/]"
+            table.add_row(row.name, row.unit, row.against or "", row.goal, reached, met)
+    console.print(table)
+
+
+def unit(runs: Runs, measure: str) -> str:
+    return runs.line.unit if measure == "throughput" else UNITS.get(measure, measure)
+
+
+def figure(value: float) -> str:
+    """Large ones whole, small ones with what matters."""
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
+
+
+def _measures(runs: Runs) -> list[str]:
+    """The measures that every side has."""
+    told = [result.measures for results in runs.results.values() for result in results]
+    return ["throughput", "cpu", *(name for name in told[0] if all(name in each for each in told))]
+
+
+def _cells(runs: Runs, side: str, measure: str) -> tuple[str, str]:
+    values = runs.values(side, measure)
+    ratio = "" if side == runs.line.ours else f"{runs.ratio(side, measure):.2f} x"
+    return f"{figure(median(values))} ±{spread(values) / 2:.0%}", ratio
