@@ -44,7 +44,7 @@ class Relay:
                 out.append(dead_letter(self._domain.name, ROLE, record, UNREADABLE, str(error)))
                 report.dead_letters += 1
             else:
-                routed = self._route(event, record.offset)
+                routed = self._route(record, event)
                 out += routed
                 report.emitted += len(routed)
         await self._writer.commit(out, next_offset)
@@ -56,19 +56,25 @@ class Relay:
     async def close(self) -> None:
         await self._writer.close()
 
-    def _route(self, event: EventRecord, offset: int) -> list[Outgoing]:
+    def _route(self, record: LogRecord, event: EventRecord) -> list[Outgoing]:
         try:
-            return list(downstream(self._domain, event))
+            return list(downstream(self._domain, event, record.value))
         except Exception as error:
-            raise Poison(ROLE, self._domain.name, event, offset, error) from error
+            raise Poison(ROLE, self._domain.name, event, record.offset, error) from error
 
 
-def downstream(domain: Domain[Any], event: EventRecord) -> Iterator[Outgoing]:
-    """The records that the routes make of a stored event; what a route raises passes through."""
+def downstream(
+    domain: Domain[Any], event: EventRecord, value: bytes | None = None
+) -> Iterator[Outgoing]:
+    """The records that the routes make of a stored event; what a route raises passes through.
+
+    `value`: the event as append wrote it, which goes on as it is unless an upcaster lifts it.
+    """
     routes = [route for route in domain.routes if not route.types or event.type in route.names]
     if routes:
         lifted = domain.lift(event)
-        value = encode(lifted)
+        if value is None or lifted is not event:
+            value = encode(lifted)
         for route in routes:
             if route.when(lifted):
                 yield Outgoing(route.to, event.aggregate_id.encode(), value, None, HEADERS)

@@ -41,7 +41,14 @@ class Position(NamedTuple):
         return cls(int(epoch), int(partition), int(offset))
 
 
-class EventRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename=WIRE_NAMES):
+class EventRecord(
+    msgspec.Struct,
+    frozen=True,
+    kw_only=True,
+    omit_defaults=True,
+    forbid_unknown_fields=True,
+    rename=WIRE_NAMES,
+):
     """One event of one aggregate.
 
     `version` is 0 until the event has one (1..n in its aggregate); `position` is None until append

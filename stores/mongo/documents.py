@@ -35,8 +35,15 @@ def event_of(domain: str, document: Document) -> EventRecord:
 
 
 def _document(event: EventRecord) -> Document:
-    document: Document = {"_id": event.id}
-    document.update((name, getattr(event, name)) for name in ALWAYS)
+    document: Document = {
+        "_id": event.id,
+        "aggregate_id": event.aggregate_id,
+        "version": event.version,
+        "type": event.type,
+        "time": event.time,
+        "schema_version": event.schema_version,
+        "data": event.data,
+    }
     for name in OPTIONAL:
         if (value := getattr(event, name)) is not None:
             document[name] = value

@@ -31,6 +31,7 @@ History = dict[str, list[EventRecord]]
 
 def event_of(record: LogRecord) -> EventRecord:
     wire = orjson.loads(record.value or b"")
+    del wire["specversion"]
     event: EventRecord = msgspec.convert(wire, EventRecord)
     return event
 
