@@ -42,7 +42,7 @@ async def prepare(servers: Servers, side: str, repeat: int) -> Task:
             "outcomes": dict(told.outcomes),
         },
     )
-    await begin(task, told)
+    await begin(task, shop(name), told.events, told.commands)
     return task
 
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from dataclasses import replace as with_changes
 from functools import lru_cache
+from typing import Any
 
 import redis.asyncio
 from msgspec.structs import replace
@@ -95,13 +96,18 @@ def story(name: str, count: int) -> Story:
 # Where a run begins
 
 
-async def begin(task: Task, told: Story) -> None:
+async def begin(
+    task: Task,
+    domain: Domain[Any],
+    events: Sequence[EventRecord],
+    commands: Sequence[EventRecord],
+) -> None:
     """Topics, indexes, what has happened so far, and a Redis that has been up for a day."""
-    settings, domain, topics = settings_of(task), shop(task.domain), Topics.of(task.domain)
+    settings, topics = settings_of(task), Topics.of(task.domain)
     async with connect.log_admin(settings) as admin:
         await admin.create(connect.topics_of(settings, domain))
     async with connect.log_writer(settings) as writer:
-        for topic, some in ((topics.events, told.events), (topics.commands, told.commands)):
+        for topic, some in ((topics.events, events), (topics.commands, commands)):
             for part in parts([record(topic, event) for event in some]):
                 await writer.produce(part)
     async with connect.stores(settings, {domain.name: domain}) as stores:
@@ -134,7 +140,7 @@ async def grow_old(settings: Settings) -> None:
 # What append makes of it
 
 
-async def append_all(settings: Settings, domain: Domain[Order], stores: StoresOf) -> None:
+async def append_all(settings: Settings, domain: Domain[Any], stores: StoresOf) -> None:
     """Append everything that is in the log."""
     async with connect.log_reader(settings) as reader:
         topic = Topics.of(domain.name).events
@@ -144,7 +150,7 @@ async def append_all(settings: Settings, domain: Domain[Order], stores: StoresOf
 
 async def _append(
     settings: Settings,
-    domain: Domain[Order],
+    domain: Domain[Any],
     stores: StoresOf,
     reader: LogReader,
     until: tuple[str, int, int],
@@ -172,7 +178,7 @@ async def _append(
     await role.close()
 
 
-async def audit(settings: Settings, domain: Domain[Order]) -> int:
+async def audit(settings: Settings, domain: Domain[Any]) -> int:
     """Append what is left; how many events are stored then. RuntimeError on any violation."""
     async with (
         connect.stores(settings, {domain.name: domain}) as stores,

@@ -70,7 +70,15 @@ redis.call('SET', KEYS[3], ARGV[2], 'PX', ARGV[6])
 return 1
 """
 
-KEYS = {LIFE: 1, MARK: 3, CONFIRM: 3}
+# KEYS: the latest type. ARGV: the type. Of the loop that keeps nothing for a crash.
+CHECK = """
+local latest = redis.call('GET', KEYS[1])
+if latest and latest ~= ARGV[1] then return 0 end
+redis.call('SET', KEYS[1], ARGV[1], 'PX', 3600000)
+return 1
+"""
+
+KEYS = {LIFE: 1, MARK: 3, CONFIRM: 3, CHECK: 1}
 SHAS = {script: sha1(script.encode()).hexdigest() for script in KEYS}
 
 

@@ -1,4 +1,4 @@
-"""The records that both sides fold: stored events of one partition, each aggregate's first apart."""
+"""What both sides fold: stored events of one partition, each aggregate's first one apart."""
 
 from typing import NamedTuple
 

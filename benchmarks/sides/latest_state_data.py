@@ -15,7 +15,7 @@ def account(size: int) -> str:
 
 
 def history(name: str, size: int) -> list[EventRecord]:
-    """The events of one account: `size` to begin with, then APPENDED for each query and one more."""
+    """The events of one account: `size` to begin with, then those for the queries and one more."""
     (events,) = made(name, Amount(size + (QUERIES + 1) * APPENDED, 1, 1))
     return [
         replace(
