@@ -17,6 +17,7 @@ from benchmarks.sides.task import Result
 
 REPEATS = 5
 SHORT_REPEATS = 3
+FILE_WIDTH = 120
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -39,6 +40,8 @@ def main(asked: str, told: Path | None, drawn: Path) -> None:
     """
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     console, narrator = Console(), Console(stderr=True, highlight=False)
+    if not console.is_terminal:
+        console.width = FILE_WIDTH
     finished: list[Runs] = []
     failed = False
     with servers() as places:

@@ -20,12 +20,14 @@ def show(console: Console, runs: Runs) -> None:
     for measure in measures:
         table.add_column(unit(runs, measure), justify="right")
         table.add_column("ours is", justify="right")
-    table.add_column("settings", overflow="fold", style="dim")
+    table.add_column("settings of its own", overflow="fold", style="dim")
+    common = _common(runs)
     for side in runs.line.sides:
         cells = [cell for measure in measures for cell in _cells(runs, side, measure)]
-        settings = runs.results[side][-1].settings
-        told = ", ".join(f"{name} {setting}" for name, setting in settings.items())
-        table.add_row(side, *cells, told)
+        own = dict(settings(runs, side).items() - common.items())
+        table.add_row(side, *cells, _listed(own))
+    table.caption = f"settings of all sides: {_listed(common)}"
+    table.caption_justify = "left"
     console.print(table)
 
 
@@ -46,6 +48,12 @@ def unit(runs: Runs, measure: str) -> str:
     return runs.line.unit if measure == "throughput" else UNITS.get(measure, measure)
 
 
+def settings(runs: Runs, side: str) -> dict[str, str]:
+    """What matters to speed, as the side told it."""
+    told = runs.results[side][-1].settings
+    return {name: str(setting) for name, setting in told.items()}
+
+
 def figure(value: float) -> str:
     """Large ones whole, small ones with what matters."""
     return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
@@ -61,3 +69,12 @@ def _cells(runs: Runs, side: str, measure: str) -> tuple[str, str]:
     values = runs.values(side, measure)
     ratio = "" if side == runs.line.ours else f"{runs.ratio(side, measure):.2f} x"
     return f"{figure(median(values))} ±{spread(values) / 2:.0%}", ratio
+
+
+def _common(runs: Runs) -> dict[str, str]:
+    told = [settings(runs, side) for side in runs.line.sides]
+    return {n: s for n, s in told[0].items() if all(each.get(n) == s for each in told)}
+
+
+def _listed(settings: dict[str, str]) -> str:
+    return ", ".join(f"{name} {setting}" for name, setting in sorted(settings.items()))

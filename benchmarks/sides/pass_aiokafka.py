@@ -36,7 +36,7 @@ async def main(task: Task) -> None:
         "fetch bytes": FETCH,
         "isolation": ISOLATION,
         "commit": "each chunk",
-        "loop": LOOP,
+        "event loop": LOOP,
     }
     told(Result(events, clock.seconds, clock.cpu, check, settings))
 

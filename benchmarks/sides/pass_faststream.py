@@ -53,7 +53,7 @@ async def main(task: Task) -> None:
         "fetch bytes": FETCH,
         "isolation": "read_committed",
         "commit": "each chunk",
-        "loop": LOOP,
+        "event loop": LOOP,
     }
     told(Result(events, clock.seconds, clock.cpu, check, settings))
 

@@ -49,7 +49,7 @@ async def main(task: Task) -> None:
             "fetch bytes": app.conf.consumer_max_fetch_size,
             "isolation": "read_uncommitted",
             "commit": f"each {app.conf.broker_commit_interval:g} s",
-            "loop": LOOP,
+            "event loop": LOOP,
         }
         await app.stop()
     told(Result(events, clock.seconds, clock.cpu, check, settings))

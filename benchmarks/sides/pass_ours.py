@@ -96,7 +96,7 @@ def _settings(settings: Settings) -> dict[str, object]:
         "fetch bytes": FETCH,
         "isolation": "read_committed",
         "commit": "each chunk",
-        "loop": LOOP,
+        "event loop": LOOP,
     }
 
 

@@ -55,7 +55,7 @@ def main(task: Task) -> None:
         "fetch bytes": CONSUMER["max.partition.fetch.bytes"],
         "isolation": CONSUMER["isolation.level"],
         "commit": "each chunk",
-        "loop": "none: librdkafka's threads",
+        "event loop": "none: librdkafka's threads",
     }
     told(Result(events, clock.seconds, clock.cpu, check, settings))
 

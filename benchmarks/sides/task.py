@@ -19,8 +19,9 @@ from collections.abc import Coroutine
 from typing import Any
 
 import msgspec
+import uvloop
 
-LOOP = "asyncio"
+LOOP = "uvloop"
 
 
 class Task(msgspec.Struct, frozen=True):
@@ -98,5 +99,6 @@ def told(result: Result) -> None:
 
 
 def run(main: Coroutine[Any, Any, None]) -> None:
-    """Run a side on the event loop that the workers have in production, LOOP by name."""
+    """Run a side on LOOP, as the workers in production are; its threads have the same."""
+    asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
     asyncio.run(main)
