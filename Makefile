@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 BENCH := .venv-bench
 
-.PHONY: run test check faults bench lock clean
+.PHONY: run test check faults bench soak lock clean
 
 run: $(VENV)/run.stamp
 	@$(BIN)/python -m workers.cli run
@@ -22,6 +22,11 @@ faults: $(VENV)/dev.stamp
 bench: $(BENCH)/stamp
 	@$(BENCH)/bin/python -m tests.servers.install
 	@$(BENCH)/bin/python -m benchmarks
+
+# MINUTES=30 (at least 6), RATE=200 (commands a second); the same servers.
+soak: $(BENCH)/stamp
+	@$(BENCH)/bin/python -m tests.servers.install
+	@$(BENCH)/bin/python -m benchmarks.soak
 
 check: $(VENV)/dev.stamp
 	$(BIN)/ruff check .
