@@ -291,7 +291,7 @@ async def main(task: Task) -> None:
     async with shop.guard:
         await loop.run()
     await producer.stop()
-    await pipes.close()
+    pipes.close()
     await client.close()
     loop.tell(marker="EVALSHA in pipelines", **{"read concern": "majority"})
 

@@ -4,8 +4,11 @@ import asyncio
 from collections.abc import Sequence
 from hashlib import sha1
 from typing import Any, Self
+from urllib.parse import unquote, urlsplit
 
-from redis.asyncio.connection import Connection, parse_url
+import hiredis
+
+READ_BYTES = 262_144
 
 LIFE = """
 local t = redis.call('TIME')
@@ -82,23 +85,52 @@ KEYS = {LIFE: 1, MARK: 3, CONFIRM: 3, CHECK: 1}
 SHAS = {script: sha1(script.encode()).hexdigest() for script in KEYS}
 
 
+class Pipe:
+    """One connection: pipelines packed and parsed by hiredis, with nothing in between."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader, self._writer, self._parser = reader, writer, hiredis.Reader()
+
+    @classmethod
+    async def opened(cls, url: str) -> Self:
+        parts = urlsplit(url)
+        tls = {"ssl": True} if parts.scheme == "rediss" else {}
+        pipe = cls(*await asyncio.open_connection(parts.hostname, parts.port or 6379, **tls))
+        if parts.password:
+            names = [unquote(parts.username)] if parts.username else []
+            await pipe.exchange([("AUTH", *names, unquote(parts.password))])
+        await pipe.exchange([("SELECT", parts.path.strip("/") or "0")])
+        await pipe.exchange([("SCRIPT", "LOAD", script) for script in KEYS])
+        return pipe
+
+    async def exchange(self, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
+        self._writer.write(b"".join([hiredis.pack_command(command) for command in commands]))
+        replies: list[Any] = []
+        while len(replies) < len(commands):
+            self._parser.feed(await self._reader.read(READ_BYTES))
+            while (reply := self._parser.gets()) is not False:
+                if isinstance(reply, hiredis.HiredisError):
+                    raise reply
+                replies.append(reply)
+        return replies
+
+    def close(self) -> None:
+        self._writer.close()
+
+
 class Pipes:
     """A few connections; each call is one pipeline on one of them."""
 
-    def __init__(self, idle: list[Any], run_id: str) -> None:
+    def __init__(self, idle: list[Pipe], run_id: str) -> None:
         self._idle, self._free = idle, asyncio.Semaphore(len(idle))
         self.run_id = run_id
 
     @classmethod
     async def opened(cls, url: str, count: int) -> Self:
-        pipes = cls([Connection(**parse_url(url), protocol=2) for _ in range(count)], "")
-        for pipe in pipes._idle:
-            await pipe.connect()
-            await _exchange(pipe, [("SCRIPT", "LOAD", script) for script in KEYS])
-        (info,) = await _exchange(pipes._idle[0], [("INFO", "server")])
+        pipes = [await Pipe.opened(url) for _ in range(count)]
+        (info,) = await pipes[0].exchange([("INFO", "server")])
         lines = (line.split(":", 1) for line in info.decode().splitlines() if ":" in line)
-        pipes.run_id = dict(lines)["run_id"]
-        return pipes
+        return cls(pipes, dict(lines)["run_id"])
 
     async def run(self, script: str, calls: Sequence[tuple[Any, ...]]) -> list[Any]:
         """The replies to each call's keys and arguments."""
@@ -108,15 +140,10 @@ class Pipes:
         async with self._free:
             pipe = self._idle.pop()
             try:
-                return await _exchange(pipe, [(*head, *call) for call in calls])
+                return await pipe.exchange([(*head, *call) for call in calls])
             finally:
                 self._idle.append(pipe)
 
-    async def close(self) -> None:
+    def close(self) -> None:
         for pipe in self._idle:
-            await pipe.disconnect()
-
-
-async def _exchange(pipe: Any, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
-    await pipe.send_packed_command(pipe.pack_commands(commands))
-    return [await pipe.read_response() for _ in commands]
+            pipe.close()

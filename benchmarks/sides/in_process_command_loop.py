@@ -57,7 +57,7 @@ async def main(task: Task) -> None:
 
     result = await measured(task, send, SETTINGS)
     await producer.stop()
-    await pipes.close()
+    pipes.close()
     told(result)
 
 
