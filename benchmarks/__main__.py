@@ -44,8 +44,9 @@ def main(asked: str, told: Path | None, drawn: Path) -> None:
         console.width = FILE_WIDTH
     finished: list[Runs] = []
     failed = False
+    chosen = _chosen(asked)
     with servers() as places:
-        for line in lines.lines(_names(asked)):
+        for line in chosen:
             try:
                 runs = asyncio.run(_measured(line, places, narrator))
             except SideFailed as error:
@@ -62,14 +63,19 @@ def main(asked: str, told: Path | None, drawn: Path) -> None:
     raise SystemExit(failed)
 
 
-def _names(asked: str) -> tuple[str, ...]:
+def _chosen(asked: str) -> list[Line]:
+    """The lines of these names, in their own order."""
     if not asked:
-        return lines.SHORT if short() else lines.NAMES
-    names = tuple(name.strip().replace("-", "_") for name in asked.split(","))
-    if strange := sorted(set(names) - set(lines.NAMES)):
-        known = ", ".join(lines.NAMES)
-        raise click.BadParameter(f"no such line: {', '.join(strange)}; there are {known}")
-    return names
+        return lines.SHORT if short() else lines.ALL
+    names = {_plain(name) for name in asked.split(",")}
+    known = [_plain(line.name) for line in lines.ALL]
+    if strange := sorted(names.difference(known)):
+        raise click.BadParameter(f"no line {', '.join(strange)}; there are {', '.join(known)}")
+    return [line for line in lines.ALL if _plain(line.name) in names]
+
+
+def _plain(name: str) -> str:
+    return name.strip().replace("_", "-").replace(" ", "-")
 
 
 async def _measured(line: Line, places: Servers, narrator: Console) -> Runs:

@@ -20,8 +20,8 @@ class Servers(NamedTuple):
 class Goal:
     """What the ratio of ours to `against` must be, or, with an empty `against`, our own figure.
 
-    `measure`: throughput (events a second), cpu (seconds an event), or a name among the measures
-    that both sides tell.
+    `measure`: throughput (events a second), cpu (microseconds an event), or a name among the
+    measures that both sides tell.
     """
 
     against: str
@@ -29,13 +29,18 @@ class Goal:
     at_least: float | None = None
     at_most: float | None = None
 
+    @property
+    def limited(self) -> bool:
+        """Whether it asks for anything, or only for the comparison to be shown."""
+        return self.at_least is not None or self.at_most is not None
+
     def met(self, value: float) -> bool:
         enough = self.at_least is None or value >= self.at_least
         return enough and (self.at_most is None or value <= self.at_most)
 
     def __str__(self) -> str:
-        lower = None if self.at_least is None else f"at least {self.at_least:g}"
-        upper = None if self.at_most is None else f"at most {self.at_most:g}"
+        lower = None if self.at_least is None else f"at least {self.at_least:,g}"
+        upper = None if self.at_most is None else f"at most {self.at_most:,g}"
         return ", ".join(filter(None, [lower, upper]))
 
 

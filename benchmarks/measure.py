@@ -13,7 +13,7 @@ from benchmarks.line import Goal, Line, Servers
 from benchmarks.sides.task import Result, Task
 
 LIMIT = 300.0
-UNITS = {"cpu": "CPU us/event", "p50": "s", "p99": "s"}
+UNITS = {"cpu": "CPU us/event", "p50": "s (p50)", "p99": "s (p99)"}
 
 
 class SideFailed(Exception):
@@ -67,14 +67,20 @@ class Runs:
         reached = median(ours) if ratio is None else ratio
         return Row(
             self.line.name,
-            self.line.unit if measure == "throughput" else UNITS.get(measure, measure),
+            unit(self.line, measure),
             median(ours),
             spread(ours),
             against or None,
             ratio,
-            str(goal) if goal else None,
-            goal.met(reached) if goal else None,
+            str(goal) if goal and goal.limited else None,
+            goal.met(reached) if goal and goal.limited else None,
         )
+
+
+def unit(line: Line, measure: str) -> str:
+    if measure == "throughput":
+        return line.unit
+    return UNITS.get(measure, measure.replace("_", " "))
 
 
 def value(result: Result, measure: str) -> float:

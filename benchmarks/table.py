@@ -6,26 +6,26 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.measure import UNITS, Row, Runs, spread
+from benchmarks.measure import Row, Runs, spread, unit
 
 
 def show(console: Console, runs: Runs) -> None:
-    """One line's sides."""
+    """One line's sides, a row for each measure that all of them have."""
     repeats = len(runs.results[runs.line.ours])
     table = Table(
         title=f"{runs.line.name}, {repeats} repeats", box=box.SIMPLE, title_justify="left"
     )
-    measures = _measures(runs)
-    table.add_column("side", overflow="fold", min_width=12)
-    for measure in measures:
-        table.add_column(unit(runs, measure), justify="right")
-        table.add_column("ours is", justify="right")
+    for name in ("side", "what"):
+        table.add_column(name, overflow="fold")
+    for name in ("median", "spread", "ours is"):
+        table.add_column(name, justify="right", no_wrap=True)
     table.add_column("settings of its own", overflow="fold", style="dim")
     common = _common(runs)
     for side in runs.line.sides:
-        cells = [cell for measure in measures for cell in _cells(runs, side, measure)]
-        own = dict(settings(runs, side).items() - common.items())
-        table.add_row(side, *cells, _listed(own))
+        first, *further = (_cells(runs, side, measure) for measure in _measures(runs))
+        table.add_row(side, *first, _listed(dict(settings(runs, side).items() - common.items())))
+        for cells in further:
+            table.add_row("", *cells)
     table.caption = f"settings of all sides: {_listed(common)}"
     table.caption_justify = "left"
     console.print(table)
@@ -38,14 +38,10 @@ def show_goals(console: Console, rows: list[Row]) -> None:
         table.add_column(name, overflow="fold")
     for row in rows:
         if row.goal is not None:
-            reached = f"{row.median:,.4g}" if row.ratio is None else f"{row.ratio:.2f} x"
+            reached = figure(row.median) if row.ratio is None else f"{row.ratio:.2f} x"
             met = "[green]yes[/]" if row.met else "[bold red]no[/]"
             table.add_row(row.name, row.unit, row.against or "", row.goal, reached, met)
     console.print(table)
-
-
-def unit(runs: Runs, measure: str) -> str:
-    return runs.line.unit if measure == "throughput" else UNITS.get(measure, measure)
 
 
 def settings(runs: Runs, side: str) -> dict[str, str]:
@@ -60,15 +56,14 @@ def figure(value: float) -> str:
 
 
 def _measures(runs: Runs) -> list[str]:
-    """The measures that every side has."""
     told = [result.measures for results in runs.results.values() for result in results]
     return ["throughput", "cpu", *(name for name in told[0] if all(name in each for each in told))]
 
 
-def _cells(runs: Runs, side: str, measure: str) -> tuple[str, str]:
+def _cells(runs: Runs, side: str, measure: str) -> tuple[str, str, str, str]:
     values = runs.values(side, measure)
     ratio = "" if side == runs.line.ours else f"{runs.ratio(side, measure):.2f} x"
-    return f"{figure(median(values))} ±{spread(values) / 2:.0%}", ratio
+    return unit(runs.line, measure), figure(median(values)), f"{spread(values):.0%}", ratio
 
 
 def _common(runs: Runs) -> dict[str, str]:

@@ -90,8 +90,8 @@ def test_rows_compare_throughput_and_cpu_and_hold_the_goals() -> None:
     assert rows["events/s"] == Row("a line", "events/s", 90.0, 0.0, PEER, 0.9, "at least 0.8", True)
     assert rows["CPU us/event"].ratio == pytest.approx(2.0)
     assert (rows["CPU us/event"].goal, rows["CPU us/event"].met) == (None, None)
-    assert rows["s"].ratio == pytest.approx(6.0)
-    assert rows["s"].met is False
+    assert rows["s (p99)"].ratio == pytest.approx(6.0)
+    assert rows["s (p99)"].met is False
 
 
 def test_a_goal_without_a_peer_is_for_our_own_figure() -> None:
@@ -99,6 +99,11 @@ def test_a_goal_without_a_peer_is_for_our_own_figure() -> None:
     told = [result(1, 1, documents=20.0)]
     row = runs(told, told, goal).rows()[-1]
     assert (row.median, row.against, row.ratio, row.met) == (20.0, None, None, True)
+
+
+def test_a_goal_without_limits_only_asks_for_the_comparison() -> None:
+    row = runs([result(2, 1)], [result(1, 1)], Goal(PEER)).rows()[0]
+    assert (row.ratio, row.goal, row.met) == (2.0, None, None)
 
 
 def test_a_row_has_these_keys_on_the_wire() -> None:
