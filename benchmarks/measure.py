@@ -11,6 +11,7 @@ import msgspec
 
 from benchmarks.line import Goal, Line, Servers
 from benchmarks.sides.task import Result, Task
+from topics.errors import EventfleetError
 
 LIMIT = 300.0
 UNITS = {"cpu": "CPU us/event", "p50": "s (p50)", "p99": "s (p99)"}
@@ -113,13 +114,20 @@ async def measure(line: Line, servers: Servers, repeats: int, tell: Tell) -> Run
     results: dict[str, list[Result]] = {side: [] for side in line.sides}
     for repeat in range(repeats):
         for side in turns(list(line.sides), repeat):
-            task = await line.prepare(servers, side, repeat)
+            task = await _prepared(line, servers, side, repeat)
             result = await run(side, line.sides[side], task)
             if side == line.ours:
                 await _verify(line, servers, task)
             results[side].append(result)
             tell(side, repeat, result)
     return Runs(line, results)
+
+
+async def _prepared(line: Line, servers: Servers, side: str, repeat: int) -> Task:
+    try:
+        return await line.prepare(servers, side, repeat)
+    except EventfleetError as error:
+        raise SideFailed(f"the data for {side} can't be made: {error}") from error
 
 
 async def _verify(line: Line, servers: Servers, task: Task) -> None:
