@@ -1,6 +1,5 @@
 """`eventfleet load`: a log from a file, as events or as commands."""
 
-import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -45,11 +44,12 @@ def load(file: str, name: str, case: str, activity: str, time: str, via: str, js
     """
     from workers import connect, settings
     from workers.files import Columns, open_log
+    from workers.loop import run
 
     loaded = settings.load()
     domain = connect.chosen(loaded, [name])[name]
     with open_log(file, Columns.of(domain, case, activity, time)) as rows, _bar(rows) as progress:
-        report = asyncio.run(_load(loaded, domain, rows, progress, via == "commands"))
+        report = run(_load(loaded, domain, rows, progress, via == "commands"))
     if json:
         print_json(asdict(report))
     else:

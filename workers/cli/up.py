@@ -202,6 +202,8 @@ async def _stay(fleet: "Fleet") -> None:
 def _until_signal(work: Coroutine[Any, Any, Any]) -> Any:
     """Run it; SIGTERM and a closed terminal cancel it, as Ctrl-C does."""
 
+    from workers.loop import run
+
     async def main() -> Any:
         task = asyncio.current_task()
         assert task
@@ -210,6 +212,6 @@ def _until_signal(work: Coroutine[Any, Any, Any]) -> Any:
         return await work
 
     try:
-        return asyncio.run(main())
+        return run(main())
     except asyncio.CancelledError:
         sys.exit(128 + signal.SIGTERM)

@@ -1,6 +1,5 @@
 """`eventfleet worker`: some roles of some domains in one process."""
 
-import asyncio
 import logging
 from collections.abc import Iterable, Mapping
 from contextlib import AsyncExitStack
@@ -30,12 +29,13 @@ def worker(roles: "tuple[RoleName, ...]", names: tuple[str, ...]) -> None:
     served on one port for the whole process (EVENTFLEET_HOST, EVENTFLEET_PORT).
     """
     from workers import connect
+    from workers.loop import run
     from workers.settings import load
 
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s")
     logger.setLevel(logging.INFO)
     settings = load()
-    asyncio.run(_work(settings, connect.chosen(settings, names), sorted(set(roles))))
+    run(_work(settings, connect.chosen(settings, names), sorted(set(roles))))
 
 
 async def _work(
