@@ -25,6 +25,7 @@ Text = Annotated[str, Meta(min_length=1, max_length=200)]
 
 HEADERS = (("content-type", CONTENT_TYPE),)
 SLICE = 10_000
+CHUNK = 2_000
 EVERY = 100
 Placed = list[list[EventRecord]]
 """Events by partition."""
@@ -198,7 +199,7 @@ async def store(settings: Settings, name: str, placed: Placed) -> None:
         events = stores[name].events
 
         async def fill(some: list[EventRecord]) -> None:
-            for start in range(0, len(some), SLICE):
-                await events.write([Insert(event) for event in some[start : start + SLICE]])
+            for start in range(0, len(some), CHUNK):
+                await events.write([Insert(event) for event in some[start : start + CHUNK]])
 
         await asyncio.gather(*(fill(some) for some in placed))

@@ -13,7 +13,8 @@ from workers.settings import Settings
 
 DATABASE = "eventfleet_bench"
 PARTITIONS = 4
-CHUNK = 2000
+CHUNK = data.CHUNK
+PATIENCE = 60.0
 FULL = data.Amount(200_000, 10_000, PARTITIONS)
 
 
@@ -22,11 +23,14 @@ class Wrong(Exception):
 
 
 def settings_of(servers: Servers) -> Settings:
+    """Those of what happens around a run."""
     return Settings(
         kafka_brokers=servers.kafka,
         mongo_url=servers.mongo_url,
         mongo_database=DATABASE,
         partitions=PARTITIONS,
+        mongo_timeout=PATIENCE,
+        kafka_timeout=PATIENCE,
     )
 
 
