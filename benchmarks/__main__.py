@@ -50,7 +50,7 @@ def main(asked: str, told: Path | None, drawn: Path) -> None:
             try:
                 runs = asyncio.run(_measured(line, places, narrator))
             except SideFailed as error:
-                narrator.print(f"{line.name}: {error}", markup=False)
+                narrator.print(f"{line.name}: {error}", markup=False, soft_wrap=True)
                 failed = True
                 continue
             finished.append(runs)
@@ -84,7 +84,7 @@ async def _measured(line: Line, places: Servers, narrator: Console) -> Runs:
     def tell(side: str, repeat: int, result: Result) -> None:
         rate, cpu = value(result, "throughput"), value(result, "cpu")
         figures = f"{rate:>9,.0f} {line.unit}  {cpu:>7.2f} us CPU each"
-        narrator.print(f"{line.name}  {repeat + 1}/{repeats}  {side:<28}{figures}")
+        narrator.print(f"{line.name}  {repeat + 1}/{repeats}  {side:<28}{figures}", soft_wrap=True)
 
     return await measure(line, places, repeats, tell)
 

@@ -1,4 +1,6 @@
-"""Pass-through by aiokafka alone: getmany, sum, commit."""
+"""Pass-through by aiokafka alone: getmany, sum, commit while the next chunk comes in."""
+
+import asyncio
 
 from aiokafka import AIOKafkaConsumer
 
@@ -21,6 +23,7 @@ async def main(task: Task) -> None:
         fetch_max_wait_ms=100,
     )
     async with consumer:
+        committing = asyncio.create_task(asyncio.sleep(0))
         while events < task.records:
             fetched = await consumer.getmany(timeout_ms=1000, max_records=task.chunk)
             if not fetched:
@@ -29,7 +32,10 @@ async def main(task: Task) -> None:
             for records in fetched.values():
                 events += len(records)
                 check += sum([len(record.value) for record in records])
-            await consumer.commit()
+            ends = {tp: records[-1].offset + 1 for tp, records in fetched.items()}
+            await committing
+            committing = asyncio.create_task(consumer.commit(ends))
+        await committing
         clock.stop()
     settings = {
         "chunk": task.chunk,
