@@ -18,7 +18,7 @@ from stores.errors import Duplicate, Misconfigured, Unavailable
 from topics.codec import CONTENT_TYPE, decode, encode
 from topics.dead_letters import UNREADABLE, dead_letter
 from topics.errors import Unreadable
-from topics.event import EventRecord, Position
+from topics.event import EventRecord
 from topics.names import Topics
 from topics.record import LogRecord, Outgoing
 
@@ -125,8 +125,7 @@ class Append:
             if len(seen) == before:
                 report.repeated += 1
             else:
-                position = Position(self._epoch, record.partition, record.offset)
-                items.append(Item(record, event, position))
+                items.append(Item(record, event, self._epoch))
         return report, letters, items
 
     def _event(self, record: LogRecord) -> EventRecord:
@@ -157,7 +156,7 @@ class Append:
             for outcome in plan.outcomes[:done]:
                 emits += outcome.emits
                 letters += outcome.letters
-                report += outcome.report
+                outcome.count(report)
             items = items[done:]
             if clash:
                 found = await self._explain(clash, items)

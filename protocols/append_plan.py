@@ -21,16 +21,29 @@ class Item(NamedTuple):
 
     record: LogRecord
     event: EventRecord
-    position: Position
+    epoch: int
+
+    @property
+    def position(self) -> Position:
+        return Position(self.epoch, self.record.partition, self.record.offset)
 
 
-@dataclass
+@dataclass(slots=True)
 class Outcome:
-    """What one item comes to once its writes are done."""
+    """What one item comes to once its writes are done; the numbers are those of a Report."""
 
     emits: list[EventRecord] = field(default_factory=list)
     letters: list[Outgoing] = field(default_factory=list)
-    report: Report = field(default_factory=Report)
+    stored: int = 0
+    repeated: int = 0
+    dead_letters: int = 0
+    superseded: int = 0
+
+    def count(self, report: Report) -> None:
+        report.stored += self.stored
+        report.repeated += self.repeated
+        report.dead_letters += self.dead_letters
+        report.superseded += self.superseded
 
 
 class Plan:
@@ -67,7 +80,7 @@ class Plan:
         if known.aggregate_id != item.event.aggregate_id:
             reason = f"id: is that of an event of {known.aggregate_id!r}"
             outcome.letters.append(self._letter(item.record, UNREADABLE, reason))
-            outcome.report.dead_letters += 1
+            outcome.dead_letters += 1
             return
         self._catch_up(known)
         if known.position == str(item.position):
@@ -75,7 +88,7 @@ class Plan:
         elif any(event.id == known.id for event in self._waiting.get(known.aggregate_id, ())):
             self._place_upto(item, known.version)
         else:
-            outcome.report.repeated += 1
+            outcome.repeated += 1
 
     def _catch_up(self, known: EventRecord) -> None:
         """What another owner has placed is past our head: what follows it is judged by it."""
@@ -88,7 +101,7 @@ class Plan:
         if event.prev is not None and event.prev != head.event_id:
             reason = f"prev: is {event.prev!r}, the latest event is {head.event_id!r}"
             outcome.letters.append(self._letter(item.record, SUPERSEDED, reason))
-            outcome.report.superseded += 1
+            outcome.superseded += 1
             return
         self._place_upto(item, head.version)
         placed = replace(event, version=head.version + 1, position=str(item.position))
@@ -113,7 +126,7 @@ class Plan:
     def _write(self, write: Write) -> None:
         self.writes.append(write)
         self.items.append(len(self.outcomes) - 1)
-        self.outcomes[-1].report.stored += 1
+        self.outcomes[-1].stored += 1
 
     def _head(self, aggregate_id: str) -> Head:
         return self.heads.get(aggregate_id) or self._known_heads(aggregate_id)

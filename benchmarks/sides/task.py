@@ -13,6 +13,7 @@ if __name__ == "__main__":
 """
 
 import asyncio
+import gc
 import sys
 import time
 from collections.abc import Coroutine
@@ -21,6 +22,7 @@ from typing import Any
 import msgspec
 import uvloop
 
+COLLECTIONS = (50_000, 20, 20)
 LOOP = "uvloop"
 
 
@@ -99,6 +101,8 @@ def told(result: Result) -> None:
 
 
 def run(main: Coroutine[Any, Any, None]) -> None:
-    """Run a side on LOOP, as the workers in production are; its threads have the same."""
+    """Run a side as the workers in production are: on LOOP, threads too, and seldom collecting."""
     asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
+    gc.freeze()
+    gc.set_threshold(*COLLECTIONS)
     asyncio.run(main)

@@ -9,7 +9,7 @@ from faust import Schema
 from topics.record import LogRecord
 
 UNDER_WAY = 2
-_make = LogRecord._make
+_new = tuple.__new__
 
 
 class Chunk(NamedTuple):
@@ -82,16 +82,17 @@ class ChunkSchema(Schema):  # type: ignore[misc]
 
 
 def _as_record(record: Any) -> LogRecord:
-    return _make(
+    return _new(
+        LogRecord,
         (
             record.topic,
             record.partition,
             record.offset,
             record.key,
             record.value,
-            tuple(record.headers),
+            record.headers,
             record.timestamp,
-        )
+        ),
     )
 
 
