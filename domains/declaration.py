@@ -58,11 +58,11 @@ class Emits:
     event: type[Event] | str
     after: frozenset[type[Event] | str] | None = None
 
-    @property
+    @cached_property
     def name(self) -> str:
         return _name(self.command)
 
-    @property
+    @cached_property
     def type(self) -> str:
         return _name(self.event)
 
@@ -200,16 +200,19 @@ class Domain(Generic[S]):
         except msgspec.ValidationError as error:
             raise refusal(error, "state") from None
 
-    @property
+    @cached_property
+    def _rules(self) -> dict[str, Emits]:
+        return {rule.name: rule for rule in self.commands}
+
+    @cached_property
     def marked(self) -> bool:
         """Whether a command of this domain has a rule: then all its events come from commands."""
         return any(rule.after is not None for rule in self.commands)
 
     def rule(self, command: str) -> Emits:
         """What a command becomes. Unreadable for one that is not declared."""
-        for rule in self.commands:
-            if rule.name == command:
-                return rule
+        if rule := self._rules.get(command):
+            return rule
         if self.schema_free and not self.marked:
             return Emits(command, command)
         known = ", ".join(sorted(rule.name for rule in self.commands)) or "none"

@@ -9,10 +9,10 @@ from domains.declaration import Domain
 from protocols.marking import Intent
 from topics.codec import decode, encode
 from topics.errors import Unreadable
-from topics.event import MAX_ID, EventRecord
+from topics.event import MAX_EVENT_BYTES, MAX_ID, EventRecord
 
-LONGEST_PREV = "\x01" * MAX_ID
-"""What takes most room on the wire; the marker says only later which event is before."""
+LONGEST_PREV = len(b',"prev":""') + 6 * MAX_ID
+"""Bytes on the wire, each character escaped; the marker says only later which event is before."""
 
 EVENT_IDS = UUID("6f1c7c52-4f3e-5d0c-9a57-2f6f0f2f7a11")
 
@@ -40,10 +40,13 @@ def intent_of(domain: Domain[Any], command: EventRecord) -> Intent:
         schema_version=domain.newest(rule.type),
         version=0,
         position=None,
-        prev=LONGEST_PREV,
+        prev=None,
         correlation_id=command.correlation_id or command.id,
         causation_id=command.causation_id or command.id,
     )
-    event = replace(decode(encode(event)), prev=None)
+    value = encode(event)
+    if len(value) + LONGEST_PREV > MAX_EVENT_BYTES:
+        raise Unreadable("value", f"has {len(value)} bytes, with its prev more than the limit")
+    event = decode(value)
     domain.check(event)
     return Intent(event, rule.allowed)

@@ -79,8 +79,9 @@ class Snapshots:
     async def chunk(self, records: Sequence[LogRecord], next_offset: int) -> Report:
         report, letters, events = self._read(records)
         lives = await self._warm([event for _, event in events], letters)
+        now = self._clock.now()
         for offset, event in events:
-            await self._fold(lives[event.aggregate_id], event, offset, report)
+            await self._fold(lives[event.aggregate_id], event, offset, now, report)
         await self._save(list(lives.values()), letters, next_offset, report)
         return report
 
@@ -131,21 +132,24 @@ class Snapshots:
     async def _catch_up(self, live: Live, upto: int) -> None:
         if live.version < upto:
             async for event in self._stores.events.read(live.aggregate_id, live.version, upto):
-                self._advance(live, event, None)
+                self._advance(live, event, None, None)
         if live.version < upto:
             missing = f"{self._domain.name} {live.aggregate_id!r} version {live.version + 1}"
             raise Unavailable(f"{missing} is not in the event store yet")
 
-    async def _fold(self, live: Live, event: EventRecord, offset: int, report: Report) -> None:
+    async def _fold(
+        self, live: Live, event: EventRecord, offset: int, now: datetime, report: Report
+    ) -> None:
         if event.version <= live.version:
             report.repeated += 1
             return
         if event.version > live.version + 1:
             await self._catch_up(live, event.version - 1)
-        self._advance(live, event, offset)
+        self._advance(live, event, offset, now)
 
-    def _advance(self, live: Live, event: EventRecord, offset: int | None) -> None:
-        now = None if offset is None else self._clock.now()
+    def _advance(
+        self, live: Live, event: EventRecord, offset: int | None, now: datetime | None
+    ) -> None:
         try:
             live.fold(self._domain, event, now)
         except ReplayFailed as error:

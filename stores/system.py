@@ -6,12 +6,11 @@ import time
 from datetime import UTC, datetime
 from uuid import UUID
 
-from topics.event import milliseconds
-
 
 class SystemClock:
     def now(self) -> datetime:
-        return milliseconds(datetime.now(UTC))
+        now = datetime.now(UTC)
+        return now.replace(microsecond=now.microsecond // 1000 * 1000)
 
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(seconds)

@@ -1,5 +1,6 @@
 """The topics of a domain and the consumer groups that read them."""
 
+from functools import lru_cache
 from typing import NamedTuple
 
 TOPIC_NAME = r"(?!\.{1,2}\Z)[a-zA-Z0-9._-]{1,249}"
@@ -16,6 +17,7 @@ class Topics(NamedTuple):
     dead_letters: str
 
     @classmethod
+    @lru_cache(maxsize=1024)
     def of(cls, domain: str) -> "Topics":
         kinds = ("commands", "replies", "events", "stored", "snapshots", "dead-letters")
         return cls(*(f"{domain}.{kind}" for kind in kinds))

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
+from hiredis import pack_command
 from redis.asyncio.connection import Connection, parse_url
 
 from stores.errors import Misconfigured
@@ -83,7 +84,8 @@ class Session:
             await self._connection.disconnect(nowait=True)
 
     async def _exchange(self, commands: Sequence[Command]) -> list[Any]:
-        await self._connection.send_packed_command(self._connection.pack_commands(commands))
+        packed = b"".join([pack_command(c) for c in commands])  # type: ignore[arg-type]
+        await self._connection.send_packed_command(packed)
         return [await self._reply() for _ in commands]
 
     async def _reply(self) -> Any:
