@@ -126,7 +126,7 @@ class Domain(Generic[S]):
     routes: Sequence[Route] = ()
     state_version: int = 1
     commands: Sequence[Emits] = ()
-    _known: dict[str, type[Event]] = field(default_factory=dict, init=False, repr=False)
+    _known: dict[str, tuple[type[Event], int]] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
         try:
@@ -134,19 +134,29 @@ class Domain(Generic[S]):
             self.state()
         except (msgspec.ValidationError, TypeError) as error:
             raise DeclarationError(f"domain {self.name!r}: {error}") from None
-        self._known.update((kind.__name__, kind) for kind in self.events)
+        self._known.update(
+            (kind.__name__, (kind, 1 + len(self.upcasters.get(kind, ())))) for kind in self.events
+        )
         for problem in (self._doubled(), self._strangers(), self._misrouted()):
             if problem:
                 raise DeclarationError(f"domain {self.name}: {problem}")
 
-    @property
+    @cached_property
     def schema_free(self) -> bool:
         return not self.events
 
+    @cached_property
+    def sized(self) -> bool:
+        """Whether its snapshot rule looks at the size of payloads."""
+        return self.snapshot is not None and self.snapshot.sized
+
     def newest(self, event_type: str) -> int:
         """The newest schema version of an event type. Unreadable when the type is not declared."""
-        kind = self._kind(event_type)
-        return 1 if kind is None else 1 + len(self.upcasters.get(kind, ()))
+        return 1 if self.schema_free else self._declared(event_type)[1]
+
+    def routes_of(self, event_type: str) -> Sequence[Route]:
+        """Those for events of this type."""
+        return self._routes_by_type.get(event_type, self._routes_of_all)
 
     def lift(self, event: EventRecord) -> EventRecord:
         """The event with its payload in the newest schema; what an upcaster raises passes through.
@@ -161,7 +171,7 @@ class Domain(Generic[S]):
             known = f"the newest known of {event.type} is {newest}"
             raise Unreadable("schemaversion", f"is {event.schema_version}, {known}")
         data: Data = msgspec.to_builtins(event.data)
-        for upcast in self.upcasters[self._known[event.type]][event.schema_version - 1 :]:
+        for upcast in self.upcasters[self._known[event.type][0]][event.schema_version - 1 :]:
             data = upcast(data)
             if not isinstance(data, dict):
                 name = type(data).__name__
@@ -171,8 +181,9 @@ class Domain(Generic[S]):
     def payload(self, event: EventRecord) -> Event | Recorded:
         """What evolve gets: the lifted payload, validated. Unreadable names the field."""
         data = self.lift(event).data
-        kind = self._kind(event.type)
-        return Recorded(event.type, data) if kind is None else convert(data, kind, at="data")
+        if self.schema_free:
+            return Recorded(event.type, data)
+        return convert(data, self._known[event.type][0], at="data")
 
     def check(self, event: EventRecord) -> None:
         """Unreadable unless the event belongs here and its payload fits its schema."""
@@ -199,6 +210,17 @@ class Domain(Generic[S]):
             return msgspec.convert(state, self.state, str_keys=True)
         except msgspec.ValidationError as error:
             raise refusal(error, "state") from None
+
+    @cached_property
+    def _routes_of_all(self) -> Sequence[Route]:
+        return [route for route in self.routes if not route.types]
+
+    @cached_property
+    def _routes_by_type(self) -> dict[str, Sequence[Route]]:
+        return {
+            name: [route for route in self.routes if not route.types or name in route.names]
+            for name in {name for route in self.routes for name in route.names}
+        }
 
     @cached_property
     def _rules(self) -> dict[str, Emits]:
@@ -261,9 +283,8 @@ class Domain(Generic[S]):
                 return f"a route leads to its own topic {to}"
         return ""
 
-    def _kind(self, event_type: str) -> type[Event] | None:
-        if self.schema_free:
-            return None
+    def _declared(self, event_type: str) -> tuple[type[Event], int]:
+        """Its class and its newest schema version."""
         try:
             return self._known[event_type]
         except KeyError:

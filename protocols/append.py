@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from domains.declaration import Domain
-from protocols.append_plan import Item, Plan
+from protocols.append_plan import Item, Plain, Plan
 from protocols.recent import Recent
 from protocols.role import Poison, Report
 from protocols.start import take_over
@@ -149,31 +149,28 @@ class Append:
         emits: list[EventRecord] = []
         found: dict[str, EventRecord] = {}
         while items:
-            found |= await self._look_up(items, found)
-            waiting = await self._unplaced(items, found)
-            plan = Plan(items, self._head, found, waiting, self._letter)
+            plan = await self._planned(items, found)
             done, clash = await self._write(plan, items)
-            for outcome in plan.outcomes[:done]:
-                emits += outcome.emits
-                letters += outcome.letters
-                outcome.count(report)
+            emits += plan.told(done, letters, report)
             items = items[done:]
             if clash:
                 found = await self._explain(clash, items)
         return emits
 
-    async def _look_up(
-        self, items: Sequence[Item], found: dict[str, EventRecord]
-    ) -> dict[str, EventRecord]:
-        """Those stored already among the items, in one query; none is made for plain new events.
+    async def _planned(self, items: Sequence[Item], found: dict[str, EventRecord]) -> Plan | Plain:
+        """Looks up those stored already, which `found` then has, unless all are plain new events.
 
-        It is made for all or for none, and after the heads: another owner may be ahead of us, and
+        It is done for all or for none, and after the heads: another owner may be ahead of us, and
         only what is absent then can be judged by the latest event that is there.
         """
         await self._load_heads(items)
-        if not self._has_suspects(items):
-            return {}
-        return await self._store.find([i.event.id for i in items if i.event.id not in found])
+        if self._has_suspects(items):
+            unknown = [i.event.id for i in items if i.event.id not in found]
+            found |= await self._store.find(unknown)
+        elif not found and not self._puts:
+            return Plain(items, self._head)
+        waiting = await self._unplaced(items, found)
+        return Plan(items, self._head, found, waiting, self._letter)
 
     def _has_suspects(self, items: Sequence[Item]) -> bool:
         """Whether an item is a synchronous put, may be a repeat, or may be superseded.
@@ -182,10 +179,14 @@ class Append:
         """
         last: dict[str, str] = {}
         for _, event, _ in items:
-            head = self._head(event.aggregate_id)
-            expected = last.get(event.aggregate_id) or head.event_id
+            expected = last.get(event.aggregate_id)
+            if expected is None:
+                head = self._head(event.aggregate_id)
+                if head.placed < head.version:
+                    return True
+                expected = head.event_id
             astray = event.prev is not None and event.prev != expected
-            if event.version or astray or head.placed < head.version:
+            if event.version or astray:
                 return True
             last[event.aggregate_id] = event.id
         return False
@@ -220,7 +221,9 @@ class Append:
 
     # The write, and a clash
 
-    async def _write(self, plan: Plan, items: Sequence[Item]) -> tuple[int, Duplicate | None]:
+    async def _write(
+        self, plan: Plan | Plain, items: Sequence[Item]
+    ) -> tuple[int, Duplicate | None]:
         """How many items are done, and what stopped it, if anything did."""
         try:
             await self._store.write(plan.writes)
@@ -233,7 +236,7 @@ class Append:
         self._remember(plan)
         return len(items), None
 
-    def _remember(self, plan: Plan) -> None:
+    def _remember(self, plan: Plan | Plain) -> None:
         for aggregate_id, head in plan.heads.items():
             self._heads.put(aggregate_id, head)
 

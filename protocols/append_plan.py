@@ -46,6 +46,30 @@ class Outcome:
         report.superseded += self.superseded
 
 
+class Plain:
+    """The writes for a row of items that are new, each right after the one before it."""
+
+    def __init__(self, items: Sequence[Item], heads: Callable[[str], Head]) -> None:
+        self.heads: dict[str, Head] = {}
+        self.items = range(len(items))  # for each write, the index of the item it is done for
+        self._events: list[EventRecord] = []
+        for record, event, epoch in items:
+            key = event.aggregate_id
+            version = (self.heads.get(key) or heads(key)).version + 1
+            self.heads[key] = Head(version, event.id, version)
+            position = f"{epoch}-{record.partition}-{record.offset}"
+            self._events.append(replace(event, version=version, position=position))
+
+    @property
+    def writes(self) -> list[Write]:
+        return [Insert(event) for event in self._events]
+
+    def told(self, done: int, letters: list[Outgoing], report: Report) -> list[EventRecord]:
+        """The events to emit once so many items are done; letters and counts are added."""
+        report.stored += done
+        return self._events[:done]
+
+
 class Plan:
     """The writes for a row of items, the outcome of each, and the heads after them.
 
@@ -74,6 +98,15 @@ class Plan:
                 self._add_new(item)
             else:
                 self._add_known(item, known)
+
+    def told(self, done: int, letters: list[Outgoing], report: Report) -> list[EventRecord]:
+        """As of Plain."""
+        emits: list[EventRecord] = []
+        for outcome in self.outcomes[:done]:
+            emits += outcome.emits
+            letters += outcome.letters
+            outcome.count(report)
+        return emits
 
     def _add_known(self, item: Item, known: EventRecord) -> None:
         outcome = self.outcomes[-1]

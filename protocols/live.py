@@ -57,7 +57,8 @@ class Live:
         self.version = event.version
         self.time = self.time or now or event.time
         self.types.add(event.type)
-        self.size += len(orjson.dumps(event.data))
+        if domain.sized:
+            self.size += len(orjson.dumps(event.data))
 
     def since(self, now: datetime) -> Since:
         return Since(

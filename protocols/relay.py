@@ -11,7 +11,7 @@ from domains.declaration import Domain
 from protocols.role import Poison, Report
 from protocols.start import take_over
 from stores.contracts import Parked, PartitionWriter
-from topics.codec import CONTENT_TYPE, decode, encode
+from topics.codec import CONTENT_TYPE, decode_stored, encode
 from topics.dead_letters import UNREADABLE, dead_letter
 from topics.errors import Unreadable
 from topics.event import EventRecord
@@ -39,7 +39,7 @@ class Relay:
         out: list[Outgoing] = []
         for record in records:
             try:
-                event = decode(record.value)
+                event = decode_stored(record.value)
             except Unreadable as error:
                 out.append(dead_letter(self._domain.name, ROLE, record, UNREADABLE, str(error)))
                 report.dead_letters += 1
@@ -70,7 +70,7 @@ def downstream(
 
     `value`: the event as append wrote it, which goes on as it is unless an upcaster lifts it.
     """
-    routes = [route for route in domain.routes if not route.types or event.type in route.names]
+    routes = domain.routes_of(event.type)
     if routes:
         lifted = domain.lift(event)
         if value is None or lifted is not event:

@@ -20,7 +20,7 @@ from protocols.role import Poison, Report
 from protocols.start import take_over
 from stores.contracts import Clock, Opened, Parked, PartitionWriter, Snapshot
 from stores.errors import Unavailable
-from topics.codec import decode
+from topics.codec import decode_stored
 from topics.dead_letters import UNREADABLE, dead_letter
 from topics.errors import Unreadable
 from topics.event import EventRecord
@@ -106,7 +106,7 @@ class Snapshots:
         events: list[tuple[int, EventRecord]] = []
         for record in records:
             try:
-                events.append((record.offset, decode(record.value)))
+                events.append((record.offset, decode_stored(record.value)))
             except Unreadable as error:
                 reason = str(error)
                 letters.append(dead_letter(self._domain.name, ROLE, record, UNREADABLE, reason))

@@ -26,6 +26,8 @@ class Rule:
 
     #: Whether the mere passing of time can make it due.
     timed = False
+    #: Whether it looks at `size`, which costs something for each event.
+    sized = True
     #: The event types that it names.
     types: frozenset[str] = frozenset()
 
@@ -51,6 +53,8 @@ class every(Rule):
 
     events: int
 
+    sized = False
+
     def __post_init__(self) -> None:
         if self.events < 1:
             raise ValueError(f"every: {self.events} events, at least 1 is needed")
@@ -64,6 +68,8 @@ class on(Rule):
     """Due after an event of one of these types (names or payload classes)."""
 
     types: frozenset[str]
+
+    sized = False
 
     def __init__(self, *types: str | type) -> None:
         names = frozenset(t if isinstance(t, str) else t.__name__ for t in types)
@@ -96,6 +102,7 @@ class After(Rule):
     age: timedelta
 
     timed = True
+    sized = False
 
     def holds(self, since: Since) -> bool:
         return since.now - since.time >= self.age
@@ -121,6 +128,10 @@ class Pair(Rule):
         return self.left.timed or self.right.timed
 
     @property
+    def sized(self) -> bool:  # type: ignore[override]
+        return self.left.sized or self.right.sized
+
+    @property
     def types(self) -> frozenset[str]:  # type: ignore[override]
         return self.left.types | self.right.types
 
@@ -144,6 +155,10 @@ class Not(Rule):
     @property
     def timed(self) -> bool:  # type: ignore[override]
         return self.rule.timed
+
+    @property
+    def sized(self) -> bool:  # type: ignore[override]
+        return self.rule.sized
 
     @property
     def types(self) -> frozenset[str]:  # type: ignore[override]

@@ -28,8 +28,7 @@ class Head(NamedTuple):
 NO_HEAD = Head(0, "", 0)
 
 
-@dataclass(frozen=True)
-class Insert:
+class Insert(NamedTuple):
     """Store an event that has its version and position."""
 
     event: EventRecord

@@ -12,7 +12,12 @@ OPTIONAL = ("prev", "correlation_id", "causation_id", "actor", "traceparent", "r
 
 def placed(event: EventRecord) -> Document:
     """The document of an event that has its position."""
-    return _document(event) | place(Position.parse(event.position or ""))
+    document = _document(event)
+    epoch, partition, offset = (event.position or "").split("-")
+    document["epoch"] = int(epoch)
+    document["partition"] = int(partition)
+    document["offset"] = int(offset)
+    return document
 
 
 def unplaced(event: EventRecord, partition: int) -> Document:

@@ -39,8 +39,15 @@ class MongoEvents:
     async def write(self, writes: Sequence[Write]) -> None:
         if not writes:
             return
+        events = [write.event for write in writes]
+        if all(isinstance(write, Insert) for write in writes):
+            documents = [placed(event) for event in events]
+            await self._registry.note({document["partition"] for document in documents})
+            with operation(self._events, events):
+                await self._events.insert_many(documents, ordered=True)
+            return
         await self._registry.note({_position(write).partition for write in writes})
-        with operation(self._events, [write.event for write in writes]):
+        with operation(self._events, events):
             await self._events.bulk_write([_request(write) for write in writes], ordered=True)
 
     async def put(self, events: Sequence[EventRecord], partition: int) -> None:
