@@ -121,13 +121,13 @@ class FoldsOverGaps(Snapshots):
 class FoldsRepeats(Snapshots):
     """Without: a repeat is skipped."""
 
-    async def _fold(self, live: Any, event: EventRecord, offset: int, report: Any) -> None:
+    async def _fold(self, live: Any, event: EventRecord, *more: Any) -> None:
         version = live.version
         if event.version <= version:
-            self._advance(live, replace(event, version=version + 1), offset)
+            self._advance(live, replace(event, version=version + 1), *more[:2])
             live.version = version
         else:
-            await super()._fold(live, event, offset, report)
+            await super()._fold(live, event, *more)
 
 
 class KeepsLoadedToItself(Snapshots):
