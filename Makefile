@@ -15,7 +15,7 @@ test: $(VENV)/dev.stamp
 
 faults: $(VENV)/dev.stamp
 	@$(BIN)/python -m tests.servers.install
-	@SCHEDULES=20000 $(BIN)/python -m pytest tests/simulation/test_schedules.py
+	@SCHEDULES=20000 $(BIN)/python -m pytest tests/simulation/test_schedules.py tests/simulation/test_marker.py
 	@$(BIN)/python -m pytest -s -m faults tests/faults
 
 # SHORT=1, LINES=append,relay, JSON=file, PICTURE=file; KAFKA, MONGO_URL, REDIS_URL: servers to use.

@@ -136,7 +136,7 @@ class Settings(BaseSettings):
     marker_expiry: Annotated[float, Field(ge=5, allow_inf_nan=False)] = Field(
         default=3600.0,
         description="Seconds that an unused marker is kept; commands wait while append is behind "
-        "by half of it",
+        "by half of it, and are given up after a quarter",
     )
     marker_lease: PositiveSeconds = Field(
         default=5.0, description="Seconds after which others finish an event that is on its way"

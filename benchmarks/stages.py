@@ -1,0 +1,59 @@
+"""`python -m benchmarks.stages`: processor time of append's stages for an event, without servers."""
+
+import timeit
+from collections.abc import Callable
+
+import bson
+from msgspec.structs import replace
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.data import Amount, ledger, made
+from protocols.append_plan import Item, Plain
+from stores.contracts import NO_HEAD
+from stores.mongo.documents import placed
+from topics.codec import decode, encode
+from topics.record import LogRecord, Outgoing
+from workers.transport.chunk import _as_record
+
+CHUNK = 2_000
+REPEATS = 15
+
+
+def stages() -> dict[str, Callable[[], object]]:
+    """What is done to a chunk, stage by stage."""
+    domain = ledger("ledger")
+    [stored] = made("ledger", Amount(CHUNK, 300, 1))
+    values = [encode(replace(event, version=0, position=None)) for event in stored]
+    records = [LogRecord("ledger.events", 0, i, b"key", value) for i, value in enumerate(values)]
+    events = [decode(record.value) for record in records]
+    items = [Item(r, e, 0) for r, e in zip(records, events, strict=True)]
+    written = [write.event for write in Plain(items, lambda _: NO_HEAD).writes]
+    documents = [placed(event) for event in written]
+    return {
+        "the client's record into ours": lambda: [_as_record(record) for record in records],
+        "decode": lambda: [decode(value) for value in values],
+        "payload against its schema": lambda: [domain.check(event) for event in events],
+        "version and position": lambda: Plain(items, lambda _: NO_HEAD).writes,
+        "document": lambda: [placed(event) for event in written],
+        "BSON": lambda: [bson.encode(document) for document in documents],
+        "encode": lambda: [
+            Outgoing("ledger.stored", event.aggregate_id.encode(), encode(event), 0)
+            for event in written
+        ],
+    }
+
+
+def main() -> None:
+    table = Table("stage", "us an event")
+    total = 0.0
+    for name, stage in stages().items():
+        best = min(timeit.repeat(stage, number=1, repeat=REPEATS)) / CHUNK * 1e6
+        total += best
+        table.add_row(name, f"{best:.2f}")
+    table.add_row("together", f"{total:.2f}")
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    main()
