@@ -1,4 +1,4 @@
-"""`python -m benchmarks.stages`: processor time of append's stages for an event, without servers."""
+"""`python -m benchmarks.stages`: what each of append's stages takes for an event, without servers."""
 
 import timeit
 from collections.abc import Callable
