@@ -1,4 +1,4 @@
-"""`python -m benchmarks.stages`: what each of append's stages takes for an event, without servers."""
+"""`python -m benchmarks.stages`: what each stage of append takes for an event, no servers."""
 
 import timeit
 from collections.abc import Callable
