@@ -5,10 +5,10 @@ import logging
 import os
 import re
 import sys
-from collections.abc import AsyncIterator, Awaitable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 from domains.declaration import Domain
 from domains.process_log import process_log, ruled
@@ -32,6 +32,7 @@ START_SECONDS = 10.0
 ANSWER_SECONDS = 6.0
 MAKE_TOPICS = "`eventfleet topics create` makes absent topics"
 _HOSTS = re.compile(r"^.*?//(?:.*@)?([^/?]*).*$", re.DOTALL)
+C = TypeVar("C", Admin, Reader, Producer)
 LIBRARIES = ("aiokafka", "kafka", "pymongo", "motor", "faust", "mode")
 
 
@@ -114,34 +115,26 @@ def connection(settings: Settings) -> Connection:
     )
 
 
-@asynccontextmanager
-async def log_admin(settings: Settings) -> AsyncIterator[LogAdmin]:
-    await _find_kafka(settings)
-    admin = Admin(connection(settings))
-    try:
-        yield admin
-    finally:
-        await admin.close()
+def log_admin(settings: Settings) -> AbstractAsyncContextManager[LogAdmin]:
+    return _on_kafka(settings, Admin)
+
+
+def log_reader(settings: Settings) -> AbstractAsyncContextManager[LogReader]:
+    return _on_kafka(settings, Reader)
+
+
+def log_writer(settings: Settings) -> AbstractAsyncContextManager[LogWriter]:
+    return _on_kafka(settings, Producer)
 
 
 @asynccontextmanager
-async def log_reader(settings: Settings) -> AsyncIterator[LogReader]:
+async def _on_kafka(settings: Settings, make: Callable[[Connection], C]) -> AsyncIterator[C]:
     await _find_kafka(settings)
-    reader = Reader(connection(settings))
+    client = make(connection(settings))
     try:
-        yield reader
+        yield client
     finally:
-        await reader.close()
-
-
-@asynccontextmanager
-async def log_writer(settings: Settings) -> AsyncIterator[LogWriter]:
-    await _find_kafka(settings)
-    writer = Producer(connection(settings))
-    try:
-        yield writer
-    finally:
-        await writer.close()
+        await client.close()
 
 
 async def _find_kafka(settings: Settings) -> None:
