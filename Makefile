@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 BENCH := .venv-bench
 
-.PHONY: run test check faults bench soak lock clean
+.PHONY: run test check faults bench scale soak lock clean
 
 run: $(VENV)/run.stamp
 	@$(BIN)/python -m workers.cli run
@@ -22,6 +22,11 @@ faults: $(VENV)/dev.stamp
 bench: $(BENCH)/stamp
 	@$(BENCH)/bin/python -m tests.servers.install
 	@$(BENCH)/bin/python -m benchmarks
+
+# EVENTS=120000; 1, 2 and 4 workers of a role over eight partitions.
+scale: $(BENCH)/stamp
+	@$(BENCH)/bin/python -m tests.servers.install
+	@$(BENCH)/bin/python -m benchmarks.scale
 
 # MINUTES=30 (at least 6), RATE=200 (commands a second); the same servers.
 soak: $(BENCH)/stamp
