@@ -23,7 +23,7 @@ bench: $(BENCH)/stamp
 	@$(BENCH)/bin/python -m tests.servers.install
 	@$(BENCH)/bin/python -m benchmarks
 
-# EVENTS=120000; 1, 2 and 4 workers of a role over eight partitions.
+# EVENTS=100000; 1, 2 and 4 workers of a role over eight partitions.
 scale: $(BENCH)/stamp
 	@$(BENCH)/bin/python -m tests.servers.install
 	@$(BENCH)/bin/python -m benchmarks.scale
