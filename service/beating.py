@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 
 from protocols.guard import LagGuard
 from topics.errors import EventfleetError
@@ -21,9 +21,10 @@ async def beating(guard: LagGuard) -> AsyncIterator[None]:
     try:
         yield
     finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
+        # A call under way may end in its own way and lose the cancellation.
+        while not task.done():
+            task.cancel()
+            await asyncio.wait({task}, timeout=LOOK_SECONDS)
 
 
 async def _beat(guard: LagGuard) -> None:
