@@ -25,6 +25,8 @@ async def beating(guard: LagGuard) -> AsyncIterator[None]:
         while not task.done():
             task.cancel()
             await asyncio.wait({task}, timeout=LOOK_SECONDS)
+        if not task.cancelled():
+            task.result()
 
 
 async def _beat(guard: LagGuard) -> None:

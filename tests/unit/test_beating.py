@@ -64,3 +64,27 @@ async def test_faults_are_told_once_and_do_not_end_it(caplog: pytest.LogCaptureF
     assert [record.getMessage() for record in caplog.records] == [
         "the lag guard can't see how far append is: away"
     ]
+
+
+class Deaf(Guard):
+    """Its first beat answers a cancellation as a server that is away would."""
+
+    async def beat(self) -> None:
+        await super().beat()
+        if self.beats == 1:
+            try:
+                await asyncio.sleep(60)
+            except asyncio.CancelledError:
+                raise Unavailable("cancelled") from None
+
+
+async def test_it_ends_also_when_a_beat_loses_the_cancellation() -> None:
+    async def whole() -> None:
+        guard = Deaf()
+        async with beaten(guard):
+            await until_beaten(guard, 1)
+
+    done, hanging = await asyncio.wait({asyncio.create_task(whole())}, timeout=10)
+    for task in hanging:
+        task.cancel()
+    assert done
