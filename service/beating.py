@@ -12,15 +12,19 @@ logger = logging.getLogger(__name__)
 
 LOOK_SECONDS = 0.1
 LOOKS = 10
+LEAVE_SECONDS = 1.0
 
 
 @asynccontextmanager
 async def beating(guard: LagGuard) -> AsyncIterator[None]:
     """Beat at once and then every second, sooner when awaited, for the length of the block."""
-    task = asyncio.create_task(_beat(guard), name="lag guard")
+    stop = asyncio.Event()
+    task = asyncio.create_task(_beat(guard, stop), name="lag guard")
     try:
         yield
     finally:
+        stop.set()
+        await asyncio.wait({task}, timeout=LEAVE_SECONDS)
         # A call under way may end in its own way and lose the cancellation.
         while not task.done():
             task.cancel()
@@ -29,10 +33,10 @@ async def beating(guard: LagGuard) -> AsyncIterator[None]:
             task.result()
 
 
-async def _beat(guard: LagGuard) -> None:
+async def _beat(guard: LagGuard, stop: asyncio.Event) -> None:
     """What fails is tried again at the next beat: until then the guard holds nothing new."""
     well = True
-    while True:
+    while not stop.is_set():
         try:
             await guard.beat()
             well = True
@@ -40,11 +44,11 @@ async def _beat(guard: LagGuard) -> None:
             if well:
                 logger.warning("the lag guard can't see how far append is: %s", error)
             well = False
-        await _pause(guard)
+        await _pause(guard, stop)
 
 
-async def _pause(guard: LagGuard) -> None:
+async def _pause(guard: LagGuard, stop: asyncio.Event) -> None:
     for _ in range(LOOKS):
         await asyncio.sleep(LOOK_SECONDS)
-        if guard.awaited:
+        if guard.awaited or stop.is_set():
             return

@@ -23,7 +23,6 @@ Servers = tuple[str, str, str]
 
 EXPIRY = 5
 counted = pytest.mark.faults
-pytestmark = counted
 
 
 class Doors(Commanded):

@@ -22,7 +22,6 @@ from workers.sample import sample
 MEMORY = 60
 PLACES = ("append-1", "append-2", "command-1", "command-2")
 LETTERS = {"rejected": "r", "accepted": "a", "repeated": "d"}
-pytestmark = pytest.mark.faults
 LAWFUL = re.compile("r*([ad]d*)?")
 
 

@@ -66,6 +66,24 @@ async def test_faults_are_told_once_and_do_not_end_it(caplog: pytest.LogCaptureF
     ]
 
 
+class Slow(Guard):
+    """Its first beat takes a while."""
+
+    finished = 0
+
+    async def beat(self) -> None:
+        await super().beat()
+        await asyncio.sleep(0.2)
+        self.finished += 1
+
+
+async def test_a_beat_under_way_is_let_finish() -> None:
+    guard = Slow()
+    async with beaten(guard):
+        await until_beaten(guard, 1)
+    assert (guard.beats, guard.finished) == (1, 1)
+
+
 class Deaf(Guard):
     """Its first beat answers a cancellation as a server that is away would."""
 
