@@ -14,7 +14,6 @@ from stores.contracts import NO_HEAD
 from stores.mongo.documents import placed
 from topics.codec import decode, encode
 from topics.record import LogRecord, Outgoing
-from workers.transport.chunk import _as_record
 
 CHUNK = 2_000
 REPEATS = 15
@@ -28,10 +27,9 @@ def stages() -> dict[str, Callable[[], object]]:
     records = [LogRecord("ledger.events", 0, i, b"key", value) for i, value in enumerate(values)]
     events = [decode(record.value) for record in records]
     items = [Item(r, e, 0) for r, e in zip(records, events, strict=True)]
-    written = [write.event for write in Plain(items, lambda _: NO_HEAD).writes]
+    written = Plain(items, lambda _: NO_HEAD).writes
     documents = [placed(event) for event in written]
     return {
-        "the client's record into ours": lambda: [_as_record(record) for record in records],
         "decode": lambda: [decode(value) for value in values],
         "payload against its schema": lambda: [domain.check(event) for event in events],
         "version and position": lambda: Plain(items, lambda _: NO_HEAD).writes,

@@ -124,7 +124,7 @@ class Owner:
         try:
             while not self._closing:
                 try:
-                    await self._retrying()(self._turn)
+                    await self._turns()
                 except Fenced as error:
                     await self._give_up(error)
                     await self._wait_for_another()
@@ -152,6 +152,20 @@ class Owner:
         self._role = self._make(self.partition, self._ack)
         self._owing = False
         self.fenced = False
+
+    async def _turns(self) -> None:
+        """Turn after turn; one that fails is tried again, with growing pauses."""
+        try:
+            while not self._closing:
+                await self._turn()
+        except Unavailable as error:
+            await self._retrying()(self._turn_after, [error])
+
+    async def _turn_after(self, failures: list[Unavailable]) -> None:
+        """A turn; the first try is the one that has failed already."""
+        if failures:
+            raise failures.pop()
+        await self._turn()
 
     def _retrying(self) -> AsyncRetrying:
         return AsyncRetrying(
@@ -212,7 +226,8 @@ class Owner:
         if left <= 0:
             return None
         try:
-            return await asyncio.wait_for(self._queue.get(), left)
+            async with asyncio.timeout(left):
+                return await self._queue.get()
         except TimeoutError:
             return None
 

@@ -2,6 +2,8 @@
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 from faust import Schema
@@ -9,14 +11,15 @@ from faust import Schema
 from topics.record import LogRecord
 
 UNDER_WAY = 2
-_new = tuple.__new__
+_key_and_value = attrgetter("key", "value")
 
 
 class Chunk(NamedTuple):
     """Records of one partition, in offset order, as they were fetched in one session.
 
     A session lasts from one seek of the partition to the next. `start` is the `next_offset` of the
-    chunk before it in the session, or the offset sought.
+    chunk before it in the session, or the offset sought. The records are the client's own: they
+    have every attribute of a LogRecord, though they are no tuples.
     """
 
     partition: int
@@ -45,9 +48,9 @@ class Lane:
     def idle(self) -> bool:
         return not self._under_way and not self._waiting
 
-    def fetch(self, records: Sequence[Any], position: int, most_bytes: int) -> None:
+    def fetch(self, records: Sequence[LogRecord], position: int, most_bytes: int) -> None:
         """Keep what was fetched, cut into chunks; `position` is where the next fetch begins."""
-        pieces = list(_pieces([_as_record(record) for record in records], most_bytes))
+        pieces = list(_pieces(records, most_bytes))
         for index, piece in enumerate(pieces):
             end = position if index == len(pieces) - 1 else piece[-1].offset + 1
             self._waiting.append(Chunk(self.partition, piece, self.fetched, end, self.session))
@@ -81,29 +84,20 @@ class ChunkSchema(Schema):  # type: ignore[misc]
         return decode
 
 
-def _as_record(record: Any) -> LogRecord:
-    return _new(
-        LogRecord,
-        (
-            record.topic,
-            record.partition,
-            record.offset,
-            record.key,
-            record.value,
-            record.headers,
-            record.timestamp,
-        ),
-    )
-
-
-def _pieces(records: list[LogRecord], most_bytes: int) -> Iterator[list[LogRecord]]:
+def _pieces(records: Sequence[LogRecord], most_bytes: int) -> Iterator[Sequence[LogRecord]]:
     """Runs of records of up to so many bytes each, of one record at least."""
-    sizes = [len(record.key or b"") + len(record.value or b"") for record in records]
     first = size = 0
-    if sum(sizes) > most_bytes:
-        for index, more in enumerate(sizes):
+    if _bytes(records) > most_bytes:
+        for index, record in enumerate(records):
+            more = _bytes([record])
             if size + more > most_bytes and index > first:
                 yield records[first:index]
                 first, size = index, 0
             size += more
-    yield records[first:]
+    yield records[first:] if first else records
+
+
+def _bytes(records: Sequence[LogRecord]) -> int:
+    """Of their keys and values."""
+    parts = chain.from_iterable(map(_key_and_value, records))
+    return sum(map(len, filter(None, parts)))
