@@ -11,7 +11,6 @@ from msgspec.structs import replace
 
 from domains.declaration import Domain, Event, Route, State
 from snapshot_rules import every
-from stores.contracts import Insert
 from topics.codec import CONTENT_TYPE, encode
 from topics.event import EventRecord, Position
 from topics.names import Topics
@@ -200,6 +199,6 @@ async def store(settings: Settings, name: str, placed: Placed) -> None:
 
         async def fill(some: list[EventRecord]) -> None:
             for start in range(0, len(some), CHUNK):
-                await events.write([Insert(event) for event in some[start : start + CHUNK]])
+                await events.write(some[start : start + CHUNK])
 
         await asyncio.gather(*(fill(some) for some in placed))

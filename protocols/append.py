@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from domains.declaration import Domain
-from protocols.append_plan import Item, Plain, Plan
+from protocols.append_plan import Item, Plain, Plan, distinct_of
 from protocols.recent import Recent
 from protocols.role import Poison, Report
 from protocols.start import take_over
@@ -24,6 +24,7 @@ from topics.record import LogRecord, Outgoing
 
 ROLE = "append"
 EXPLANATIONS = 10
+HEADERS = (("content-type", CONTENT_TYPE),)
 
 
 # What it takes
@@ -112,21 +113,15 @@ class Append:
         report = Report()
         letters: list[Outgoing] = []
         items: list[Item] = []
-        seen: dict[tuple[str, str, str | None], None] = {}
         for record in records:
             try:
-                event = self._event(record)
+                items.append(Item(record, self._event(record), self._epoch))
             except Unreadable as error:
                 letters.append(self._letter(record, UNREADABLE, str(error)))
                 report.dead_letters += 1
-                continue
-            before = len(seen)
-            seen.setdefault((event.id, event.aggregate_id, event.prev))
-            if len(seen) == before:
-                report.repeated += 1
-            else:
-                items.append(Item(record, event, self._epoch))
-        return report, letters, items
+        distinct = distinct_of(items)
+        report.repeated = len(items) - len(distinct)
+        return report, letters, distinct
 
     def _event(self, record: LogRecord) -> EventRecord:
         event = decode(record.value)
@@ -164,32 +159,14 @@ class Append:
         only what is absent then can be judged by the latest event that is there.
         """
         await self._load_heads(items)
-        if self._has_suspects(items):
+        plain = Plain(items, self._head)
+        if plain.suspect:
             unknown = [i.event.id for i in items if i.event.id not in found]
             found |= await self._store.find(unknown)
         elif not found and not self._puts:
-            return Plain(items, self._head)
+            return plain
         waiting = await self._unplaced(items, found)
         return Plan(items, self._head, found, waiting, self._letter)
-
-    def _has_suspects(self, items: Sequence[Item]) -> bool:
-        """Whether an item is a synchronous put, may be a repeat, or may be superseded.
-
-        A repeat must not place the versions that wait below its aggregate's head: they come later.
-        """
-        last: dict[str, str] = {}
-        for _, event, _ in items:
-            expected = last.get(event.aggregate_id)
-            if expected is None:
-                head = self._head(event.aggregate_id)
-                if head.placed < head.version:
-                    return True
-                expected = head.event_id
-            astray = event.prev is not None and event.prev != expected
-            if event.version or astray:
-                return True
-            last[event.aggregate_id] = event.id
-        return False
 
     async def _load_heads(self, items: Sequence[Item]) -> None:
         touched = {item.event.aggregate_id for item in items}
@@ -278,13 +255,8 @@ class Append:
     # What follows, and what does not
 
     def _emission(self, event: EventRecord) -> Outgoing:
-        return Outgoing(
-            self._stored,
-            event.aggregate_id.encode(),
-            encode(event),
-            self._partition,
-            (("content-type", CONTENT_TYPE),),
-        )
+        key = event.aggregate_id.encode()
+        return Outgoing(self._stored, key, encode(event), self._partition, HEADERS)
 
     def _letter(self, record: LogRecord, kind: str, reason: str) -> Outgoing:
         return dead_letter(self._domain.name, ROLE, record, kind, reason)

@@ -7,11 +7,12 @@ from typing import NamedTuple
 from msgspec.structs import replace
 
 from protocols.role import Report
-from stores.contracts import Head, Insert, Place, Write
+from stores.contracts import Head, Place, Write
 from topics.dead_letters import SUPERSEDED, UNREADABLE
 from topics.event import EventRecord, Position
 from topics.record import LogRecord, Outgoing
 
+_new = tuple.__new__
 Letter = Callable[[LogRecord, str, str], Outgoing]
 Waiting = Mapping[str, list[EventRecord]]
 
@@ -26,6 +27,17 @@ class Item(NamedTuple):
     @property
     def position(self) -> Position:
         return Position(self.epoch, self.record.partition, self.record.offset)
+
+
+def distinct_of(items: list[Item]) -> list[Item]:
+    """Those that do not repeat one before them in event id, aggregate id and `prev`."""
+    if len({item.event.id for item in items}) == len(items):
+        return items
+    distinct: dict[tuple[str, str, str | None], Item] = {}
+    for item in items:
+        event = item.event
+        distinct.setdefault((event.id, event.aggregate_id, event.prev), item)
+    return [*distinct.values()]
 
 
 @dataclass(slots=True)
@@ -47,27 +59,39 @@ class Outcome:
 
 
 class Plain:
-    """The writes for a row of items that are new, each right after the one before it."""
+    """The writes for a row of new items, each right after the latest event of its aggregate.
+
+    Ends at the first `suspect`, if there is one: a synchronous put, or what may be a repeat or
+    superseded. A repeat must not place the versions that wait below its aggregate's head either:
+    they come later.
+    """
 
     def __init__(self, items: Sequence[Item], heads: Callable[[str], Head]) -> None:
         self.heads: dict[str, Head] = {}
-        self.items = range(len(items))  # for each write, the index of the item it is done for
-        self._events: list[EventRecord] = []
+        self.writes: list[EventRecord] = []
+        self.suspect = False
         for record, event, epoch in items:
             key = event.aggregate_id
-            version = (self.heads.get(key) or heads(key)).version + 1
-            self.heads[key] = Head(version, event.id, version)
+            head = self.heads.get(key) or heads(key)
+            version, latest, placed = head
+            astray = event.prev is not None and event.prev != latest
+            if astray or event.version or placed < version:
+                self.suspect = True
+                return
+            version += 1
+            self.heads[key] = _new(Head, (version, event.id, version))
             position = f"{epoch}-{record.partition}-{record.offset}"
-            self._events.append(replace(event, version=version, position=position))
+            self.writes.append(replace(event, version=version, position=position))
 
     @property
-    def writes(self) -> list[Write]:
-        return [Insert(event) for event in self._events]
+    def items(self) -> range:
+        """For each write, the index of the item it is done for."""
+        return range(len(self.writes))
 
     def told(self, done: int, letters: list[Outgoing], report: Report) -> list[EventRecord]:
         """The events to emit once so many items are done; letters and counts are added."""
         report.stored += done
-        return self._events[:done]
+        return self.writes[:done]
 
 
 class Plan:
@@ -138,7 +162,7 @@ class Plan:
             return
         self._place_upto(item, head.version)
         placed = replace(event, version=head.version + 1, position=str(item.position))
-        self._write(Insert(placed))
+        self._write(placed)
         self._inserted[placed.id] = placed
         outcome.emits.append(placed)
         self.heads[event.aggregate_id] = Head(placed.version, placed.id, placed.version)

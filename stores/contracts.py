@@ -28,12 +28,6 @@ class Head(NamedTuple):
 NO_HEAD = Head(0, "", 0)
 
 
-class Insert(NamedTuple):
-    """Store an event that has its version and position."""
-
-    event: EventRecord
-
-
 @dataclass(frozen=True)
 class Place:
     """Give an event that is stored without a position its position, unless it has one by now."""
@@ -42,7 +36,8 @@ class Place:
     position: Position
 
 
-Write = Insert | Place
+Write = EventRecord | Place
+"""An event that has its version and position is stored as it is."""
 
 
 class Page(NamedTuple):

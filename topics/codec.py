@@ -10,6 +10,7 @@ else is Unreadable, with the field and the reason.
 """
 
 import re
+from datetime import UTC
 from typing import Any, TypeVar
 
 import msgspec
@@ -25,6 +26,8 @@ CONTENT_TYPE = b"application/cloudevents+json"
 MAX_DEPTH = 60
 PLACING_BYTES = 128
 """What the version and the position add to an event's bytes, at most."""
+SMALL = MAX_EVENT_BYTES // 4
+"""Within the limit, however it is spelt: `encode` writes no number in over 4 times its bytes."""
 INT64 = range(-(2**63), 2**63)
 
 _AT = re.compile(r"^(?P<reason>.*?)(?: - at `(?:key in )?\$\.?(?P<field>[^`]*)`)?$", re.DOTALL)
@@ -35,14 +38,14 @@ _NUL = b"\\u0000"
 _HEAD = b'{"specversion":"1.0",'
 _BACKSLASH = b"\\"
 _ESCAPE = b"\\u"
-_ATTRIBUTES = frozenset(EventRecord.__struct_encode_fields__)
+_ATTRIBUTES = frozenset({"specversion", *EventRecord.__struct_encode_fields__})
 _write = msgspec.json.Encoder().encode
 _read = msgspec.json.Decoder(EventRecord).decode
 
 
 def encode(event: EventRecord) -> bytes:
     """The event as one CloudEvents JSON object. TypeError for data that JSON can't write."""
-    return _HEAD + _write(event)[1:]
+    return _write(event)
 
 
 def decode(value: bytes | None) -> EventRecord:
@@ -51,14 +54,19 @@ def decode(value: bytes | None) -> EventRecord:
     The limit on bytes is that of the event as `encode` writes it, before it has a version and a
     position: what is accepted once is readable at every later stage.
     """
+    if value is not None and len(value) <= SMALL and (event := _as_written_here(value)):
+        time = event.time
+        if _fits(event.data, 2) and time.tzinfo is UTC and not time.microsecond % 1000:
+            return event
+    return _decode_slowly(value)
+
+
+def _decode_slowly(value: bytes | None) -> EventRecord:
     if value is None:
         raise Unreadable("value", "is absent")
     _limit(len(value), MAX_EVENT_BYTES + PLACING_BYTES)
-    event = _as_written_here(value)
-    if event is None or not _fits(event.data, 2):
-        event = _as_written_anywhere(value)
-    # `encode` writes no number in more than four times its bytes.
-    if len(value) > MAX_EVENT_BYTES // 4:
+    event = _as_written_anywhere(value)
+    if len(value) > SMALL:
         _limit(len(encode(replace(event, version=0, position=None))), MAX_EVENT_BYTES)
     time = event.time
     if time.microsecond % 1000 or time.utcoffset():
@@ -76,7 +84,7 @@ def _as_written_here(value: bytes) -> EventRecord | None:
     if not value.startswith(_HEAD) or (_BACKSLASH in value and _ESCAPE in value):
         return None
     try:
-        return _read(b"{" + value[len(_HEAD) :])
+        return _read(value)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
 

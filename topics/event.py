@@ -48,6 +48,8 @@ class EventRecord(
     omit_defaults=True,
     forbid_unknown_fields=True,
     rename=WIRE_NAMES,
+    tag_field="specversion",
+    tag="1.0",
 ):
     """One event of one aggregate.
 

@@ -16,7 +16,7 @@ from benchmarks.sides.command_data import settings_of
 from benchmarks.sides.latest_state_data import APPENDED, account, history
 from benchmarks.sides.task import Result, Task, run, task, told
 from service.queries import Querier, StateAt
-from stores.contracts import Insert, Opened
+from stores.contracts import Opened
 from stores.system import SystemClock
 from topics.event import EventRecord
 from workers import connect
@@ -69,7 +69,7 @@ class Asking:
         """Append, and ask."""
         upto = self._version + APPENDED
         fresh = self._events[self._version : upto]
-        await self._opened.events.write([Insert(event) for event in fresh])
+        await self._opened.events.write(fresh)
         self._version = upto
         self._reads.query_begins()
         began, used = time.perf_counter(), time.process_time()

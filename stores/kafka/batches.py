@@ -1,55 +1,64 @@
 """Records to batches, in order, each acknowledged before the next of its partition."""
 
 import asyncio
-from collections import defaultdict
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 from stores.errors import Misconfigured
 from topics.partitioner import murmur2, partition_of
 from topics.record import Outgoing
 
 
-class Written(NamedTuple):
-    """Where a record went."""
+@dataclass
+class Lane:
+    """The records of one partition, their places among all that were given, and their offsets."""
 
+    topic: str
     partition: int
-    offset: int
+    records: list[Outgoing] = field(default_factory=list)
+    indexes: list[int] = field(default_factory=list)
+    offsets: list[int] = field(default_factory=list)
 
 
-async def send(producer: Any, records: Sequence[Outgoing]) -> list[Written]:
+async def send(producer: Any, records: Sequence[Outgoing]) -> list[Lane]:
     """Write all and await every acknowledgement; partitions go side by side.
 
     Ends only when nothing is under way any more; then raises the first error, if there was one.
     """
-    lanes: dict[tuple[str, int], list[int]] = defaultdict(list)
-    counts = {topic: await producer.partitions_for(topic) for topic in {r.topic for r in records}}
+    partitions = {t: await producer.partitions_for(t) for t in {r.topic for r in records}}
+    lanes = _lanes(records, partitions)
+    ends = await asyncio.gather(*(_drive(producer, lane) for lane in lanes), return_exceptions=True)
+    for end in ends:
+        if end is not None:
+            raise end
+    return lanes
+
+
+def _lanes(records: Sequence[Outgoing], partitions: Mapping[str, set[int]]) -> list[Lane]:
+    lanes: dict[tuple[str, int], Lane] = {}
     for index, record in enumerate(records):
-        lanes[record.topic, _partition(record, counts[record.topic])].append(index)
-    writing = [
-        _lane(producer, topic, partition, [records[index] for index in lane])
-        for (topic, partition), lane in lanes.items()
-    ]
-    sent = await asyncio.gather(*writing, return_exceptions=True)
-    written: list[Any] = [None] * len(records)
-    for ((_, partition), lane), offsets in zip(lanes.items(), sent, strict=True):
-        if isinstance(offsets, BaseException):
-            raise offsets
-        for index, offset in zip(lane, offsets, strict=True):
-            written[index] = Written(partition, offset)
-    return written
+        topic, partition = record.topic, record.partition
+        if partition is None:
+            partition = _by_hash(record.key or b"", len(partitions[topic]))
+        lane = lanes.get((topic, partition))
+        if lane is None:
+            if partition not in partitions[topic]:
+                found = f"has {len(partitions[topic])} partitions, none of number {partition}"
+                raise Misconfigured(f"topic {topic} {found}")
+            lane = lanes[topic, partition] = Lane(topic, partition)
+        lane.records.append(record)
+        lane.indexes.append(index)
+    return [*lanes.values()]
 
 
-async def _lane(
-    producer: Any, topic: str, partition: int, records: Sequence[Outgoing]
-) -> list[int]:
-    offsets: list[int] = []
-    while len(offsets) < len(records):
+async def _drive(producer: Any, lane: Lane) -> None:
+    while (done := len(lane.offsets)) < len(lane.records):
         batch = producer.create_batch()
-        count = _fill(batch, records, len(offsets))
-        metadata = await (await producer.send_batch(batch, topic, partition=partition))
-        offsets.extend(range(metadata.offset, metadata.offset + count))
-    return offsets
+        count = _fill(batch, lane.records, done)
+        sending = await producer.send_batch(batch, lane.topic, partition=lane.partition)
+        first = (await sending).offset
+        lane.offsets.extend(range(first, first + count))
 
 
 def _fill(batch: Any, records: Sequence[Outgoing], start: int) -> int:
@@ -62,14 +71,8 @@ def _fill(batch: Any, records: Sequence[Outgoing], start: int) -> int:
     return len(records) - start
 
 
-def _partition(record: Outgoing, partitions: set[int]) -> int:
-    if record.partition is not None:
-        if record.partition not in partitions:
-            found = f"has {len(partitions)} partitions, none of number {record.partition}"
-            raise Misconfigured(f"topic {record.topic} {found}")
-        return record.partition
-    key = record.key or b""
+def _by_hash(key: bytes, count: int) -> int:
     try:
-        return partition_of(key.decode(), len(partitions))
+        return partition_of(key.decode(), count)
     except UnicodeDecodeError:
-        return (murmur2(key) & 0x7FFFFFFF) % len(partitions)
+        return (murmur2(key) & 0x7FFFFFFF) % count

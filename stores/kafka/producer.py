@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-from stores.kafka.batches import Written, send
+from stores.kafka.batches import Lane, send
 from stores.kafka.connection import Connection
 from stores.kafka.failures import answering, drop
 from stores.kafka.offsets import committed
@@ -21,7 +21,11 @@ class Producer:
         self._starting = asyncio.Lock()
 
     async def produce(self, records: Sequence[Outgoing]) -> list[Position]:
-        return [Position(0, p, offset) for p, offset in await self._write(records)]
+        positions: list[Any] = [None] * len(records)
+        for lane in await self._write(records):
+            for index, offset in zip(lane.indexes, lane.offsets, strict=True):
+                positions[index] = Position(0, lane.partition, offset)
+        return positions
 
     async def committed(self, group: str, topic: str, partition: int) -> int | None:
         """What the group has committed, by the same connection."""
@@ -39,7 +43,7 @@ class Producer:
         if producer is not None:
             await drop(producer)
 
-    async def _write(self, records: Sequence[Outgoing]) -> list[Written]:
+    async def _write(self, records: Sequence[Outgoing]) -> list[Lane]:
         topics = ", ".join(sorted({record.topic for record in records}))
         try:
             async with answering(f"producing to {topics}", self._connection.timeout):

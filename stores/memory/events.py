@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Seque
 
 from msgspec.structs import replace
 
-from stores.contracts import Head, Insert, Page, Write
+from stores.contracts import Head, Page, Place, Write
 from stores.cursors import Point, from_cursor, to_cursor
 from stores.errors import Duplicate
 from stores.memory.checkpoint import Checkpoint, go_on
@@ -34,10 +34,10 @@ class MemoryEvents:
     async def write(self, writes: Sequence[Write]) -> None:
         for index, write in enumerate(writes):
             await self._checkpoint()
-            if isinstance(write, Insert):
-                self._insert(index, write.event)
-            else:
+            if isinstance(write, Place):
                 self._place(index, write.event, str(write.position))
+            else:
+                self._insert(index, write)
         await self._checkpoint()
 
     async def put(self, events: Sequence[EventRecord], partition: int) -> None:

@@ -1,5 +1,7 @@
 """An event as a MongoDB document, and back. The domain is the collection's."""
 
+from functools import lru_cache
+from operator import attrgetter
 from typing import Any
 
 from topics.event import EventRecord, Position
@@ -8,14 +10,15 @@ Document = dict[str, Any]
 
 ALWAYS = ("aggregate_id", "version", "type", "time", "schema_version", "data")
 OPTIONAL = ("prev", "correlation_id", "causation_id", "actor", "traceparent", "reply_to")
+_optional = attrgetter(*OPTIONAL)
+_ABSENT = (None,) * len(OPTIONAL)
 
 
 def placed(event: EventRecord) -> Document:
     """The document of an event that has its position."""
     document = _document(event)
-    epoch, partition, offset = (event.position or "").split("-")
-    document["epoch"] = int(epoch)
-    document["partition"] = int(partition)
+    before, _, offset = (event.position or "").rpartition("-")
+    document["epoch"], document["partition"] = _source(before)
     document["offset"] = int(offset)
     return document
 
@@ -39,6 +42,13 @@ def event_of(domain: str, document: Document) -> EventRecord:
     return EventRecord(id=document["_id"], domain=domain, **fields)
 
 
+@lru_cache(maxsize=1024)
+def _source(before: str) -> tuple[int, int]:
+    """Epoch and partition, of which a store has few, in the first part of a position."""
+    epoch, partition = before.split("-")
+    return int(epoch), int(partition)
+
+
 def _document(event: EventRecord) -> Document:
     document: Document = {
         "_id": event.id,
@@ -49,7 +59,8 @@ def _document(event: EventRecord) -> Document:
         "schema_version": event.schema_version,
         "data": event.data,
     }
-    for name in OPTIONAL:
-        if (value := getattr(event, name)) is not None:
-            document[name] = value
+    values = _optional(event)
+    if values != _ABSENT:
+        pairs = zip(OPTIONAL, values, strict=True)
+        document.update((name, value) for name, value in pairs if value is not None)
     return document

@@ -1,12 +1,13 @@
 """The event store on MongoDB."""
 
+import asyncio
 from collections import defaultdict
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from typing import Any
 
 from pymongo import InsertOne, UpdateOne
 
-from stores.contracts import Head, Insert, Page, Write
+from stores.contracts import Head, Page, Place, Write
 from stores.cursors import from_cursor, to_cursor
 from stores.mongo import client
 from stores.mongo.documents import Document, event_of, place, placed, unplaced
@@ -39,16 +40,15 @@ class MongoEvents:
     async def write(self, writes: Sequence[Write]) -> None:
         if not writes:
             return
-        events = [write.event for write in writes]
-        if all(isinstance(write, Insert) for write in writes):
-            documents = [placed(event) for event in events]
-            await self._registry.note({document["partition"] for document in documents})
-            with operation(self._events, events):
-                await self._events.insert_many(documents, ordered=True)
-            return
-        await self._registry.note({_position(write).partition for write in writes})
+        events = [write.event if isinstance(write, Place) else write for write in writes]
+        documents = [_document(write) for write in writes]
+        await self._registry.note({document["partition"] for document in documents})
         with operation(self._events, events):
-            await self._events.bulk_write([_request(write) for write in writes], ordered=True)
+            if any(isinstance(write, Place) for write in writes):
+                requests = [*map(_request, writes, documents)]
+                await self._events.bulk_write(requests, ordered=True)
+            else:
+                await self._events.insert_many(documents, ordered=True)
 
     async def put(self, events: Sequence[EventRecord], partition: int) -> None:
         if events:
@@ -57,18 +57,14 @@ class MongoEvents:
 
     async def find(self, event_ids: Collection[str]) -> dict[str, EventRecord]:
         with operation(self._events):
-            found = [
-                event
-                for ids in split(event_ids)
-                for event in await self._all(self._events.find({"_id": {"$in": ids}}))
-            ]
-        return {event.id: event for event in found}
+            parts = [self._events.find({"_id": {"$in": ids}}) for ids in split(event_ids)]
+            found = await asyncio.gather(*map(self._all, parts))
+        return {event.id: event for some in found for event in some}
 
     async def heads(self, aggregate_ids: Collection[str]) -> dict[str, Head]:
         with operation(self._events):
-            heads: dict[str, Head] = {}
-            for ids in split(aggregate_ids):
-                heads |= await self._heads(ids)
+            parts = await asyncio.gather(*map(self._heads, split(aggregate_ids)))
+            heads = {aggregate_id: head for part in parts for aggregate_id, head in part.items()}
             above = [aggregate_id for aggregate_id, head in heads.items() if not head.placed]
             return heads | await self._placed({key: heads[key] for key in above})
 
@@ -177,18 +173,17 @@ class MongoEvents:
         return [event_of(self._domain, document) for document in await query.to_list(None)]
 
 
-def _position(write: Write) -> Position:
-    return (
-        Position.parse(write.event.position or "") if isinstance(write, Insert) else write.position
-    )
+def _document(write: Write) -> Document:
+    """What is inserted or set."""
+    return place(write.position) if isinstance(write, Place) else placed(write)
 
 
-def _request(write: Write) -> InsertOne[Document] | UpdateOne:
-    if isinstance(write, Insert):
-        return InsertOne(placed(write.event))
+def _request(write: Write, document: Document) -> InsertOne[Document] | UpdateOne:
+    if not isinstance(write, Place):
+        return InsertOne(document)
     return UpdateOne(
         {"_id": write.event.id, "offset": {"$exists": False}},
-        {"$set": place(write.position), "$unset": {"unplaced": ""}},
+        {"$set": document, "$unset": {"unplaced": ""}},
     )
 
 

@@ -4,7 +4,6 @@ from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Any
 
-from stores.contracts import Insert
 from topics.event import EventRecord, Position
 from topics.partitioner import partition_of
 
@@ -53,14 +52,10 @@ def at(offset: int, partition: int = 0, epoch: int = 0) -> Position:
     return Position(epoch, partition, offset)
 
 
-def insert(aggregate_id: str, version: int, position: Position, **fields: Any) -> Insert:
-    return Insert(event(aggregate_id, version, position, **fields))
-
-
-def stream(aggregate_id: str, count: int, start: int = 0, partition: int = 0) -> list[Insert]:
+def stream(aggregate_id: str, count: int, start: int = 0, partition: int = 0) -> list[EventRecord]:
     """The versions 1..count, one offset each."""
     versions = range(1, count + 1)
-    return [insert(aggregate_id, v, at(start + v - 1, partition)) for v in versions]
+    return [event(aggregate_id, v, at(start + v - 1, partition)) for v in versions]
 
 
 def belonging(partition: int, count: int) -> list[str]:

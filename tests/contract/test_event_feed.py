@@ -10,7 +10,7 @@ from stores.contracts import EventStore, Page, Place
 from stores.cursors import to_cursor
 from stores.errors import Misconfigured
 from tests.contract.conftest import OpenStores
-from tests.contract.samples import DOMAIN, PARTITIONS, at, belonging, event, insert, stream
+from tests.contract.samples import DOMAIN, PARTITIONS, at, belonging, event, stream
 from topics.event import EventRecord, Position
 
 Listing = Callable[[str, int], Awaitable[Page]]
@@ -48,10 +48,8 @@ async def test_an_empty_store_feeds_nothing_yet(store: EventStore) -> None:
 async def test_a_feed_is_in_position_and_version_order(store: EventStore, limit: int) -> None:
     await store.put([event("s1", v) for v in (1, 2, 3)], 1)
     await store.write([Place(event("s1", v), at(5, 1)) for v in (1, 2, 3)])
-    await store.write(
-        [insert("a2", 1, at(6, 1)), insert("a1", 1, at(1, 0)), insert("a1", 2, at(3))]
-    )
-    await store.write([insert("a3", 1, at(2, 0)), insert("a3", 2, at(4, 3))])
+    await store.write([event("a2", 1, at(6, 1)), event("a1", 1, at(1, 0)), event("a1", 2, at(3))])
+    await store.write([event("a3", 1, at(2, 0)), event("a3", 2, at(4, 3))])
     events, _ = await everything(store.feed, limit)
     assert by_partition(events) == {
         0: ["a1-1", "a3-1", "a1-2"],
@@ -61,9 +59,9 @@ async def test_a_feed_is_in_position_and_version_order(store: EventStore, limit:
 
 
 async def test_a_feed_gives_whole_events(store: EventStore) -> None:
-    written = insert("a1", 1, at(1), data={"a.b": {"$c": 2**40}}, prev="", actor="me")
+    written = event("a1", 1, at(1), data={"a.b": {"$c": 2**40}}, prev="", actor="me")
     await store.write([written])
-    assert (await store.feed("", 1)).items == [written.event]
+    assert (await store.feed("", 1)).items == [written]
 
 
 async def test_what_is_placed_later_is_found_from_the_cursor(store: EventStore) -> None:
@@ -73,7 +71,7 @@ async def test_what_is_placed_later_is_found_from_the_cursor(store: EventStore) 
     assert len(events) == 3
     assert (await store.feed(cursor, 10)).items == []
     await store.write([Place(event("s1", 1), at(8, 2)), Place(event("s1", 2), at(8, 2))])
-    await store.write([insert("a1", 3, at(9)), insert("a3", 1, at(0, 1))])
+    await store.write([event("a1", 3, at(9)), event("a3", 1, at(0, 1))])
     later, cursor = await everything(store.feed, 10, cursor)
     assert by_partition(later) == {0: ["a1-3"], 1: ["a3-1"], 2: ["s1-1", "s1-2"]}
     assert (await store.feed(cursor, 10)).items == []
@@ -95,17 +93,17 @@ async def test_unplaced_events_are_not_in_the_feed(store: EventStore) -> None:
 
 async def test_a_feed_passes_gaps_in_the_offsets(store: EventStore) -> None:
     offsets = [3, 4, 5_000_000, 5_000_001, 2**40]
-    await store.write([insert("a1", v, at(o)) for v, o in enumerate(offsets, start=1)])
+    await store.write([event("a1", v, at(o)) for v, o in enumerate(offsets, start=1)])
     events, _ = await everything(store.feed, 2)
     assert [e.version for e in events] == [1, 2, 3, 4, 5]
 
 
 async def test_a_feed_passes_to_the_next_epoch(store: EventStore) -> None:
-    await store.write([insert("a1", 1, at(7)), insert("a2", 1, at(8, 1))])
+    await store.write([event("a1", 1, at(7)), event("a2", 1, at(8, 1))])
     before, cursor = await everything(store.feed, 10)
     await store.raise_epoch()
     await store.raise_epoch()
-    await store.write([insert("a1", 2, at(0, 0, epoch=2)), insert("a2", 2, at(0, 2, epoch=2))])
+    await store.write([event("a1", 2, at(0, 0, epoch=2)), event("a2", 2, at(0, 2, epoch=2))])
     later, _ = await everything(store.feed, 10, cursor)
     assert [sorted(e.id for e in events) for events in (before, later)] == [
         ["a1-1", "a2-1"],
@@ -129,7 +127,7 @@ async def test_nothing_is_missed_while_events_are_placed(
                 )
                 await other.events.write(
                     [
-                        insert(name, offset + 1, at(offset, partition)),
+                        event(name, offset + 1, at(offset, partition)),
                         Place(event(name, offset + 2), at(offset + 1, partition)),
                         Place(event(name, offset + 3), at(offset + 1, partition)),
                     ]
@@ -188,7 +186,7 @@ async def test_aggregates_of_a_partition(store: EventStore) -> None:
 
 async def test_ids_of_any_script_are_listed_once_each(store: EventStore) -> None:
     names = sorted(["é", "e", "E", "한", "a b", "a/b", "a.b", "$a", "😀", "\ufffd"])
-    await store.write([insert(name, 1, at(i)) for i, name in enumerate(names)])
+    await store.write([event(name, 1, at(i)) for i, name in enumerate(names)])
     assert sorted((await everything(store.aggregates, 3))[0]) == names
 
 

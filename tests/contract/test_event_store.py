@@ -16,7 +16,6 @@ from tests.contract.samples import (
     at,
     event,
     ids,
-    insert,
     stream,
 )
 from topics.event import EventRecord, Position
@@ -36,7 +35,7 @@ async def test_preparing_again_changes_nothing(store: EventStore) -> None:
 @pytest.mark.parametrize("payload", PAYLOADS.values(), ids=PAYLOADS)
 async def test_a_payload_comes_back_as_it_was(store: EventStore, payload: dict[str, Any]) -> None:
     written = event(position=at(0), data=payload)
-    await store.write([insert("a1", 1, at(0), data=payload)])
+    await store.write([event("a1", 1, at(0), data=payload)])
     [found] = [e async for e in store.read("a1")]
     assert found == written
     assert _types(found.data) == _types(payload)
@@ -53,12 +52,12 @@ async def test_every_field_comes_back(store: EventStore) -> None:
         "reply_to": "orders.replies",
     }
     wide = Position(0, 3, 2**40)
-    first = insert("a1", 1, wide, **full)
-    second = insert("a1", 2, at(2**40 + 1, 3), prev="")
-    third = insert("a1", 3, at(2**40 + 2, 3))
+    first = event("a1", 1, wide, **full)
+    second = event("a1", 2, at(2**40 + 1, 3), prev="")
+    third = event("a1", 3, at(2**40 + 2, 3))
     await store.write([first, second, third])
     found = [e async for e in store.read("a1")]
-    assert found == [first.event, second.event, third.event]
+    assert found == [first, second, third]
     assert found[0].time == TIME
     assert found[0].time.utcoffset() == TIME.utcoffset()
     assert [e.prev for e in found] == ["e0", "", None]
@@ -74,9 +73,9 @@ async def test_writing_nothing_does_nothing(store: EventStore) -> None:
 
 
 CLASHES = {
-    "event id": insert("a2", 1, at(9), id="a1-2"),
-    "version": insert("a1", 2, at(9), id="other"),
-    "position": insert("a1", 3, at(1), id="other"),
+    "event id": event("a2", 1, at(9), id="a1-2"),
+    "version": event("a1", 2, at(9), id="other"),
+    "position": event("a1", 3, at(1), id="other"),
 }
 
 
@@ -84,15 +83,15 @@ CLASHES = {
 async def test_a_write_ends_at_the_first_clash(
     store: EventStore, condition: str, clashing: Any
 ) -> None:
-    taken = [*stream("a1", 2), insert("a9", 3, at(1), id="at the position")]
+    taken = [*stream("a1", 2), event("a9", 3, at(1), id="at the position")]
     await store.write(taken)
-    before = [insert("b1", 1, at(20)), insert("b1", 2, at(21))]
+    before = [event("b1", 1, at(20)), event("b1", 2, at(21))]
     with pytest.raises(Duplicate) as caught:
-        await store.write([*before, clashing, insert("b1", 3, at(22)), clashing])
+        await store.write([*before, clashing, event("b1", 3, at(22)), clashing])
     error = caught.value
     assert (error.index, error.condition) == (2, condition)
-    assert error.stream == f"{DOMAIN}/{clashing.event.aggregate_id}"
-    assert error.version == clashing.event.version
+    assert error.stream == f"{DOMAIN}/{clashing.aggregate_id}"
+    assert error.version == clashing.version
     assert str(error) == f"{error.stream} version {error.version}: {condition} is taken"
     assert await ids(store.read("b1")) == ["b1-1", "b1-2"]
     assert await store.count() == len(taken) + len(before)
@@ -101,11 +100,11 @@ async def test_a_write_ends_at_the_first_clash(
 async def test_the_index_counts_all_writes_in_order(store: EventStore) -> None:
     await store.put([event("s1", 1), event("s1", 2)], 0)
     writes: list[Write] = [
-        insert("a1", 1, at(0)),
+        event("a1", 1, at(0)),
         Place(event("s1", 1), at(1)),
-        insert("a1", 2, at(2)),
+        event("a1", 2, at(2)),
         Place(event("s1", 2), at(1)),
-        insert("a1", 2, at(3), id="again"),
+        event("a1", 2, at(3), id="again"),
         Place(event("s1", 1), at(4)),
     ]
     with pytest.raises(Duplicate) as caught:
@@ -116,7 +115,7 @@ async def test_the_index_counts_all_writes_in_order(store: EventStore) -> None:
 
 async def test_a_write_clashes_with_what_it_wrote_itself(store: EventStore) -> None:
     with pytest.raises(Duplicate) as caught:
-        await store.write([insert("a1", 1, at(0)), insert("a1", 1, at(1), id="again")])
+        await store.write([event("a1", 1, at(0)), event("a1", 1, at(1), id="again")])
     assert (caught.value.index, caught.value.condition) == (1, "version")
     assert await ids(store.read("a1")) == ["a1-1"]
 
@@ -139,10 +138,10 @@ async def test_a_second_place_does_nothing(store: EventStore) -> None:
 
 
 async def test_a_place_at_a_taken_position_clashes(store: EventStore) -> None:
-    await store.write([insert("a1", 1, at(7))])
+    await store.write([event("a1", 1, at(7))])
     await store.put([event("s1", 1)], 0)
     with pytest.raises(Duplicate) as caught:
-        await store.write([insert("a1", 2, at(8)), Place(event("s1", 1), at(7))])
+        await store.write([event("a1", 2, at(8)), Place(event("s1", 1), at(7))])
     error = caught.value
     assert (error.index, error.condition) == (1, "position")
     assert (error.stream, error.version) == (f"{DOMAIN}/s1", 1)
@@ -285,10 +284,10 @@ async def test_placed_at_answers_all_events_of_a_position(store: EventStore) -> 
     await store.write(
         [
             *(Place(event("s1", v), at(12, 1)) for v in (1, 2, 3)),
-            insert("a1", 1, at(12, 0)),
-            insert("a1", 2, at(11, 0)),
-            insert("a1", 3, at(12, 0, epoch=1)),
-            insert("a2", 1, at(13, 1)),
+            event("a1", 1, at(12, 0)),
+            event("a1", 2, at(11, 0)),
+            event("a1", 3, at(12, 0, epoch=1)),
+            event("a2", 1, at(13, 1)),
         ]
     )
     wanted = [at(12, 0, epoch=1), at(12, 1), at(11, 0), at(12, 0), at(99, 3), at(12, 1)]
@@ -301,7 +300,7 @@ async def test_a_sweep_answers_the_unplaced_of_one_partition(store: EventStore) 
     await store.put([event("s2", 1)], 1)
     await store.put([event("s1", 1), event("s1", 2)], 1)
     await store.put([event("s0", 1)], 2)
-    await store.write([insert("a1", 1, at(0, 1))])
+    await store.write([event("a1", 1, at(0, 1))])
     assert [e.id for e in await store.sweep(1, 10)] == ["s1-1", "s1-2", "s2-1"]
     assert [e.id for e in await store.sweep(1, 2)] == ["s1-1", "s1-2"]
     assert await store.sweep(0, 10) == []
@@ -329,7 +328,7 @@ async def test_read_takes_a_range(store: EventStore) -> None:
 
 async def test_read_takes_types(store: EventStore) -> None:
     kinds = ["placed", "paid", "packed", "paid", "shipped"]
-    await store.write([insert("a1", v, at(v), type=kind) for v, kind in enumerate(kinds, start=1)])
+    await store.write([event("a1", v, at(v), type=kind) for v, kind in enumerate(kinds, start=1)])
     assert await ids(store.read("a1", types=["paid", "shipped"])) == ["a1-2", "a1-4", "a1-5"]
     assert await ids(store.read("a1", after=2, types=["paid"], limit=1)) == ["a1-4"]
     assert await ids(store.read("a1", types=["unknown"])) == []
@@ -339,7 +338,7 @@ async def test_read_takes_types(store: EventStore) -> None:
 async def test_a_long_stream_comes_whole_and_in_order(store: EventStore) -> None:
     for start in range(0, 1200, 400):
         versions = range(start + 1, start + 401)
-        await store.write([insert("a1", v, at(v)) for v in versions])
+        await store.write([event("a1", v, at(v)) for v in versions])
     assert [e.version async for e in store.read("a1")] == list(range(1, 1201))
 
 
@@ -370,7 +369,7 @@ async def test_the_epoch_is_zero_until_raised(store: EventStore, opening: OpenSt
 
 async def test_placed_in_tells_partition_and_epoch(store: EventStore) -> None:
     await store.put([event("s1", 1)], 3)
-    await store.write([insert("a1", 1, at(0, 1, epoch=1))])
+    await store.write([event("a1", 1, at(0, 1, epoch=1))])
     assert await store.placed_in(1, 1)
     assert not await store.placed_in(1, 0)
     assert not await store.placed_in(0, 1)
@@ -389,7 +388,7 @@ async def test_one_of_several_writers_gets_a_version(
         won = 0
         async with opening() as other:
             for version in range(1, 21):
-                mine = insert("a1", version, at(version, ord(name) % 4), id=f"{name}-{version}")
+                mine = event("a1", version, at(version, ord(name) % 4), id=f"{name}-{version}")
                 try:
                     await other.events.write([mine])
                     won += 1

@@ -8,7 +8,7 @@ import pytest
 from stores.contracts import Place, Snapshot
 from stores.memory.events import MemoryEvents
 from stores.memory.snapshots import MemorySnapshots
-from tests.contract.samples import TIME, at, event, ids, insert, stream
+from tests.contract.samples import TIME, at, event, ids, stream
 
 
 class Crash(BaseException):
@@ -39,7 +39,7 @@ async def test_a_write_may_end_before_each_of_its_parts_and_unanswered(steps: in
     ending = Ending()
     store = MemoryEvents(1, ending)
     await store.put([event("s1", 1)], 0)
-    writes = [insert("a1", 1, at(0)), Place(event("s1", 1), at(1)), insert("a1", 2, at(2))]
+    writes = [event("a1", 1, at(0)), Place(event("s1", 1), at(1)), event("a1", 2, at(2))]
     await crashed_at(ending, steps, lambda: store.write(writes))
     done = ["a1-1"][:steps] + ["a1-2"][: max(0, steps - 2)]
     assert await ids(store.read("a1")) == done

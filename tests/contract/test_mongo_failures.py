@@ -14,7 +14,7 @@ from stores.errors import Misconfigured, StoreError, Unavailable
 from stores.mongo import open_stores
 from stores.mongo.errors import Refused
 from tests.conftest import running
-from tests.contract.samples import DOMAIN, KEPT, TIME, at, event, ids, insert, stream
+from tests.contract.samples import DOMAIN, KEPT, TIME, at, event, ids, stream
 from tests.servers.mongodb import MongoDB
 from tests.servers.server import free_port
 
@@ -80,7 +80,7 @@ async def drained(stores: Opened) -> list[str]:
 
 OPERATIONS: dict[str, Callable[[Opened], Awaitable[Any]]] = {
     "prepare": lambda s: s.events.prepare(),
-    "insert": lambda s: s.events.write([insert("b1", 1, at(90))]),
+    "insert": lambda s: s.events.write([event("b1", 1, at(90))]),
     "place": lambda s: s.events.write([Place(event("s1", 1), at(91))]),
     "put one": lambda s: s.events.put([event("s2", 1)], 0),
     "put several": lambda s: s.events.put([event("s3", 1), event("s3", 2)], 0),
@@ -202,13 +202,13 @@ async def test_a_transaction_that_gives_way_is_done_again(server: MongoDB, store
 async def test_a_failure_in_the_midst_of_a_read_is_unavailable(
     server: MongoDB, stores: Opened, hasty: Opened
 ) -> None:
-    await stores.events.write([insert("long", v, at(v, 1)) for v in range(1, 1201)])
+    await stores.events.write([event("long", v, at(v, 1)) for v in range(1, 1201)])
     with failing(server, ["getMore"], errorCode=10107):
         await refused(ids(hasty.events.read("long")), Unavailable)
 
 
 async def test_what_can_never_be_stored_is_refused(stores: Opened) -> None:
-    beyond = insert("b1", 1, at(90), data={"n": 2**63})
+    beyond = event("b1", 1, at(90), data={"n": 2**63})
     await refused(stores.events.write([beyond]), Refused)
     huge = Snapshot("b1", 1, {"text": "x" * 17_000_000}, 1, TIME)
     await refused(stores.snapshots.save([huge]), Refused)

@@ -11,7 +11,7 @@ from pymongo.database import Database
 from stores.contracts import Opened
 from stores.errors import Misconfigured
 from stores.mongo import open_stores
-from tests.contract.samples import DOMAIN, KEPT, at, event, insert
+from tests.contract.samples import DOMAIN, KEPT, at, event
 
 PLACED = {"epoch": {"$gte": 0}}
 FIRST = {"version": 1}
@@ -173,7 +173,7 @@ async def test_a_weaker_index_of_snapshots_stops_the_start(
 
 async def test_the_document_of_an_event(stores: Opened, database: Database[dict[str, Any]]) -> None:
     await stores.events.prepare()
-    await stores.events.write([insert("a1", 1, at(5, 3), actor="me", prev="")])
+    await stores.events.write([event("a1", 1, at(5, 3), actor="me", prev="")])
     await stores.events.put([event("s1", 1)], 2)
     kept = {
         "version": 1,

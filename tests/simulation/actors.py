@@ -6,7 +6,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from protocols.role import Role
-from stores.contracts import NO_HEAD, Insert, LogWriter
+from stores.contracts import NO_HEAD, LogWriter
 from stores.errors import Duplicate, Fenced, Unavailable
 from tests.simulation.checker import Violation, event_of, expected, trail
 from tests.simulation.scheduler import checkpoint
@@ -187,7 +187,7 @@ async def feeder(world: World, events: int) -> None:
         event = new_event(world, "f", aggregate_id, versions[aggregate_id])
         event = replace(event, position=str(Position(0, partition, offsets[partition])))
         offsets[partition] += 1
-        await world.events.write([Insert(event)])
+        await world.events.write([event])
         waiting.append(event)
         while waiting and (left == 1 or world.scheduler.chance(0.6)):
             event = waiting.pop(0)

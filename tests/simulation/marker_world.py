@@ -11,7 +11,6 @@ from protocols.append import Append
 from protocols.append_plan import Plan
 from protocols.guard import LagGuard
 from protocols.marking import Marking
-from stores.contracts import Insert
 from stores.errors import Unavailable
 from stores.memory.events import MemoryEvents
 from stores.memory.log import MemoryLog, MemoryReader, MemoryTransactionalWriter
@@ -190,7 +189,7 @@ class MarkerWorld:
         partition = partition_of(event.aggregate_id, self.partitions)
         at = self.log.append(Outgoing(TOPICS.events, key, value, partition))
         placed = replace(event, prev="", version=1, position=str(at))
-        drive(self.events.write([Insert(placed)]))
+        drive(self.events.write([placed]))
         self.log.append(Outgoing(TOPICS.stored, key, encode(placed), partition))
         self.log.offsets[group(PREFIX, items.name, "append"), TOPICS.events, partition] = (
             at.offset + 1

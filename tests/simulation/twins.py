@@ -5,7 +5,7 @@ from typing import Any
 
 from domains.declaration import Domain
 from protocols.role import Report, Role
-from stores.contracts import Insert, Opened
+from stores.contracts import Opened
 from stores.memory.events import MemoryEvents
 from stores.memory.log import MemoryLog, MemoryProducer, MemoryTransactionalWriter
 from stores.memory.snapshots import MemorySnapshots
@@ -52,7 +52,7 @@ class Twins:
         version = len(await self.history(aggregate_id)) + 1
         position = f"0-0-{await self.events.count()}"
         event = self.event(n, aggregate_id, version=version, position=position, **named)
-        await self.events.write([Insert(event)])
+        await self.events.write([event])
         return event
 
     async def append(self, n: str, aggregate_id: str = "a", **named: Any) -> list[LogRecord]:

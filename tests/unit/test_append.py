@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from domains.declaration import Domain
 from protocols.append import Append
 from protocols.role import Poison
-from stores.contracts import Insert, Place
+from stores.contracts import Place
 from stores.errors import Duplicate, Misconfigured, Unavailable
 from stores.memory.events import MemoryEvents
 from stores.system import NothingParked
@@ -167,9 +167,7 @@ async def test_repeats_of_stored_events_emit_nothing(twins: Twins) -> None:
 async def test_what_a_dead_owner_stored_at_these_offsets_is_emitted(twins: Twins) -> None:
     append = await opened(twins)
     records = await sent(twins, twins.event("1"), twins.event("2"), twins.event("3"))
-    done = [
-        Insert(replace(twins.event(str(n + 1)), version=n + 1, position=f"0-0-{n}")) for n in (0, 1)
-    ]
+    done = [replace(twins.event(str(n + 1)), version=n + 1, position=f"0-0-{n}") for n in (0, 1)]
     await twins.events.write(done)
     report = await take(append, records)
     assert stored(twins) == [("a", "1", 1), ("a", "2", 2), ("a", "3", 3)]
@@ -213,7 +211,7 @@ async def test_what_another_owner_has_stored_is_what_the_next_event_follows(twin
     placed = [
         replace(event, version=n, position=f"0-0-{n}") for n, event in enumerate(others, start=2)
     ]
-    await twins.events.write([Insert(event) for event in placed])
+    await twins.events.write(placed)
     following = twins.event("4", prev="3")
     await take(append, await sent(twins, twins.event("2", prev=""), *others, following))
     assert [event.id for event in twins.seen(twins.topics.stored)] == ["1", "2", "3", "4"]
@@ -227,14 +225,14 @@ class Overtaken(MemoryEvents):
 
     async def find(self, event_ids: Any) -> dict[str, EventRecord]:
         others, self.others = self.others, ()
-        await super().write([Insert(event) for event in others])
+        await super().write(others)
         return await super().find(event_ids)
 
 
 async def test_nothing_is_superseded_by_what_another_owner_stored_meanwhile(twins: Twins) -> None:
     twins.events = store = Overtaken()
     first = twins.event("1", prev="")
-    await store.write([Insert(replace(first, version=1, position="0-0-0"))])
+    await store.write([replace(first, version=1, position="0-0-0")])
     early, second = twins.event("3", prev=""), twins.event("2", prev="1")
     third = replace(early, prev="2")
     store.others = [
@@ -281,8 +279,8 @@ async def test_a_dead_owner_s_lower_versions_are_emitted_too(twins: Twins) -> No
 
 
 async def test_a_repeat_does_not_place_what_was_put_after_it(twins: Twins) -> None:
-    await twins.events.write([Insert(twins.event("1", version=1, position="0-0-0"))])
-    await twins.events.write([Insert(twins.event("2", version=2, position="0-0-1"))])
+    await twins.events.write([twins.event("1", version=1, position="0-0-0")])
+    await twins.events.write([twins.event("2", version=2, position="0-0-1")])
     await put(twins, 3)
     append = await opened_at(twins, 0, puts=True)
     await take(append, await sent(twins, twins.event("1"), twins.event("2"), twins.event("4")))
@@ -359,7 +357,7 @@ async def test_placing_where_another_event_is(twins: Twins, fresh: bool) -> None
     if not fresh:
         await take(append, await sent(twins, twins.event("0", "z")))
     held = f"0-0-{int(not fresh)}"
-    await twins.events.write([Insert(twins.event("old", "b", version=1, position=held))])
+    await twins.events.write([twins.event("old", "b", version=1, position=held)])
     with pytest.raises(Misconfigured, match=f"position {held} of event s1 is held by event old"):
         await take(append, await sent(twins, *await put(twins, 1)))
 
@@ -369,7 +367,7 @@ async def test_a_log_that_was_made_anew_in_the_same_epoch(
     twins: Twins, holder: tuple[str, int]
 ) -> None:
     key, version = holder
-    await twins.events.write([Insert(twins.event("old", key, version=version, position="0-0-0"))])
+    await twins.events.write([twins.event("old", key, version=version, position="0-0-0")])
     append = await opened_at(twins, 0)
     with pytest.raises(Misconfigured, match=r"is held by event old.*raise the epoch"):
         await take(append, await sent(twins, twins.event("new")))
@@ -381,7 +379,7 @@ async def test_a_log_that_was_made_anew_in_the_same_epoch(
 
 
 async def test_a_group_without_an_offset_though_events_are_stored(twins: Twins) -> None:
-    await twins.events.write([Insert(twins.event("1", version=1, position="0-0-5"))])
+    await twins.events.write([twins.event("1", version=1, position="0-0-5")])
     with pytest.raises(Misconfigured, match="the consumer group has no offset"):
         await an_append(twins).open()
     assert twins.offset("append") is None
@@ -389,7 +387,7 @@ async def test_a_group_without_an_offset_though_events_are_stored(twins: Twins) 
 
 async def test_a_death_in_a_group_s_first_chunk_leaves_an_offset(twins: Twins) -> None:
     await opened(twins)
-    await twins.events.write([Insert(twins.event("1", version=1, position="0-0-0"))])
+    await twins.events.write([twins.event("1", version=1, position="0-0-0")])
     assert await an_append(twins).open() == 0
 
 

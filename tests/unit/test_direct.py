@@ -11,7 +11,6 @@ from protocols.direct import Direct
 from protocols.intents import event_id, intent_of
 from protocols.marking import Intent
 from protocols.outcomes import Accepted, Outcome, Rejected, Repeated, Unavailable
-from stores.contracts import Insert
 from stores.memory.events import MemoryEvents
 from stores.memory.log import MemoryLog, MemoryProducer
 from tests.unit.desk import Failing
@@ -42,7 +41,7 @@ class Desk:
         return [decode(e.record.value) for e in self.log.entries("free.events", 0) if e.record]
 
     async def store_one(self, intent: Intent) -> None:
-        await self.events.write([Insert(replace(intent.event, version=1, position="0-0-0"))])
+        await self.events.write([replace(intent.event, version=1, position="0-0-0")])
 
 
 def say(id: str, **data: Any) -> Intent:
