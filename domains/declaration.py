@@ -180,10 +180,13 @@ class Domain(Generic[S]):
 
     def payload(self, event: EventRecord) -> Event | Recorded:
         """What evolve gets: the lifted payload, validated. Unreadable names the field."""
+        known = self._known.get(event.type)
+        if known and known[1] == event.schema_version:
+            return convert(event.data, known[0], "data")
         data = self.lift(event).data
         if self.schema_free:
             return Recorded(event.type, data)
-        return convert(data, self._known[event.type][0], at="data")
+        return convert(data, self._known[event.type][0], "data")
 
     def check(self, event: EventRecord) -> None:
         """Unreadable unless the event belongs here and its payload fits its schema."""

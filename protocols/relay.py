@@ -1,13 +1,16 @@
 """Relay: feeds stored events on to the topics that a domain's routes name.
 
 Takes a chunk of `<domain>.stored`; maps each event, lifted to its newest schema, by the routes;
-writes what follows and moves the offset in one transaction, also when nothing is routed.
+writes what follows and moves the offset in one transaction, also when nothing is routed. An event
+whose routes ask for nothing but its type goes on with its payload unread.
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
-from domains.declaration import Domain
+import msgspec
+
+from domains.declaration import Domain, any_event
 from protocols.role import Poison, Report
 from protocols.start import take_over
 from stores.contracts import Parked, PartitionWriter
@@ -19,6 +22,63 @@ from topics.record import LogRecord, Outgoing
 
 ROLE = "relay"
 HEADERS = (("content-type", CONTENT_TYPE),)
+HEAD = b'{"specversion":"1.0",'
+ANOTHER = ""
+"""Stands for any type that no route names."""
+
+
+# What it takes
+
+
+class Unread(msgspec.Struct, frozen=True):
+    """A payload of which nothing is read but that it is a JSON object."""
+
+
+class Envelope(EventRecord, frozen=True, kw_only=True):
+    """An event with its payload unread."""
+
+    data: Unread  # type: ignore[assignment]
+
+
+_read = msgspec.json.Decoder(Envelope).decode
+
+
+class Straight(NamedTuple):
+    """The topics to which events of one type go, whatever they hold, in the `newest` schema."""
+
+    newest: int
+    topics: Sequence[str]
+
+
+class Ways:
+    """What is straight in a domain: types of which no route has a condition."""
+
+    def __init__(self, domain: Domain[Any]) -> None:
+        routed = {name for route in domain.routes for name in route.names}
+        types = routed if domain.schema_free else {kind.__name__ for kind in domain.events}
+        self._of = {name: _way(domain, name) for name in types}
+        self._of_others = _way(domain, ANOTHER) if domain.schema_free else None
+
+    def of(self, event_type: str) -> Straight | None:
+        """None for what needs a closer look."""
+        return self._of.get(event_type, self._of_others)
+
+
+def _way(domain: Domain[Any], event_type: str) -> Straight | None:
+    routes = domain.routes_of(event_type)
+    if any(route.when is not any_event for route in routes):
+        return None
+    return Straight(domain.newest(event_type), [route.to for route in routes])
+
+
+def envelope(value: bytes | None) -> Envelope | None:
+    """The envelope of what append wrote; None for what needs a closer look."""
+    if not value or not value.startswith(HEAD):
+        return None
+    try:
+        return _read(value.decode())
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
 
 
 class Relay:
@@ -29,24 +89,27 @@ class Relay:
     ) -> None:
         self._domain, self._partition = domain, partition
         self._writer, self._parked = writer, parked
+        self._ways = Ways(domain)
 
     async def open(self) -> int:
         """Take the partition over."""
         return await take_over(self._writer, self._parked, self._partition) or 0
 
+    # What it does to one chunk
+
     async def chunk(self, records: Sequence[LogRecord], next_offset: int) -> Report:
         report = Report()
         out: list[Outgoing] = []
         for record in records:
-            try:
-                event = decode_stored(record.value)
-            except Unreadable as error:
-                out.append(dead_letter(self._domain.name, ROLE, record, UNREADABLE, str(error)))
-                report.dead_letters += 1
+            event = envelope(record.value)
+            way = self._ways.of(event.type) if event else None
+            if event and way and way.newest == event.schema_version:
+                for to in way.topics:
+                    key = event.aggregate_id.encode()
+                    out.append(Outgoing(to, key, record.value, None, HEADERS))
             else:
-                routed = self._route(record, event)
-                out += routed
-                report.emitted += len(routed)
+                out += self._closely(record, report)
+        report.emitted = len(out) - report.dead_letters
         await self._writer.commit(out, next_offset)
         return report
 
@@ -56,7 +119,13 @@ class Relay:
     async def close(self) -> None:
         await self._writer.close()
 
-    def _route(self, record: LogRecord, event: EventRecord) -> list[Outgoing]:
+    def _closely(self, record: LogRecord, report: Report) -> list[Outgoing]:
+        """What becomes of a record whose event must be read as a whole, if it can be."""
+        try:
+            event = decode_stored(record.value)
+        except Unreadable as error:
+            report.dead_letters += 1
+            return [dead_letter(self._domain.name, ROLE, record, UNREADABLE, str(error))]
         try:
             return list(downstream(self._domain, event, record.value))
         except Exception as error:

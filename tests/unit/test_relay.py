@@ -83,6 +83,67 @@ async def test_the_rest_of_a_chunk_goes_on_past_an_unreadable_record() -> None:
     assert (headers["eventfleet-role"], report.dead_letters) == (b"relay", 1)
 
 
+WRITTEN = (
+    b'{"specversion":"1.0","id":"x","type":"Closed","source":"tally","subject":"a",'
+    b'"time":"2025-01-01T00:00:00Z","data":{"n":"x"},"version":1,"position":"0-0-0"}'
+)
+
+
+@pytest.mark.parametrize("routes", [[], [Route("all")], [Route("loud", when=is_loud)]])
+@pytest.mark.parametrize(
+    ("good", "bad", "reason"),
+    [
+        (b'"id":"x",', b"", b"id: is missing"),
+        (b'"1.0"', b'"2.0"', b"specversion: is '2.0', only '1.0' is read"),
+        (b'"specversion":"1.0",', b"", b"specversion: is None, only '1.0' is read"),
+        (b'{"n":"x"}', b"[1]", b"data: Expected `object`, got `array`"),
+        (b'{"n":"x"}', b'{"n":"\xff"}', b"value: is not JSON: "),
+        (b'{"n":"x"}', b'{"n":', b"value: is not JSON: "),
+        (b"Z", b"", b"time: Expected `datetime` with a timezone component"),
+    ],
+)
+async def test_what_append_can_not_have_written_is_a_dead_letter(
+    routes: list[Route], good: bytes, bad: bytes, reason: bytes
+) -> None:
+    twins = Twins(a_domain(*routes))
+    relay = await opened(twins)
+    await twins.put(twins.topics.stored, ("a", WRITTEN.replace(good, bad)))
+    report = await take(relay, twins.records(twins.topics.stored))
+    [letter] = twins.records(twins.topics.dead_letters)
+    assert dict(letter.headers)["eventfleet-reason"].startswith(reason)
+    assert (report.dead_letters, report.emitted) == (1, 0)
+
+
+async def test_events_of_the_newest_schema_go_on_byte_for_byte() -> None:
+    twins = Twins(a_domain(Route("all"), Route("closed", types=frozenset({Closed}))))
+    relay = await opened(twins)
+    spelt_otherwise = WRITTEN.replace(b"Z", b"+00:00")
+    await twins.put(twins.topics.stored, ("a", WRITTEN), ("a", spelt_otherwise))
+    await take(relay, twins.records(twins.topics.stored))
+    for topic in ("all", "closed"):
+        assert [record.value for record in twins.records(topic)] == [WRITTEN, spelt_otherwise]
+
+
+async def test_a_schema_free_domain_routes_by_name() -> None:
+    routes = (Route("all"), Route("some", types=frozenset({"Counted"})))
+    twins = Twins(a_domain(*routes, events=[], upcasters={}))
+    relay = await opened(twins)
+    await twins.append("1")
+    await twins.append("2", type="anything")
+    await take(relay, twins.records(twins.topics.stored))
+    assert [event.id for event in twins.seen("all")] == ["1", "2"]
+    assert [event.id for event in twins.seen("some")] == ["1"]
+
+
+@pytest.mark.parametrize("named", [{"schema_version": 3}, {"type": "Unheard"}])
+async def test_an_event_that_is_not_declared_stops_the_role(named: dict[str, Any]) -> None:
+    twins = Twins(a_domain(Route("all")))
+    relay = await opened(twins)
+    records = await twins.append("1", **named)
+    with pytest.raises(Poison):
+        await take(relay, records)
+
+
 def failing(*_: Any) -> Any:
     raise LookupError("nowhere")
 
