@@ -26,7 +26,7 @@ class ReplayFailed(EventfleetError):
         self.cause = cause
 
 
-@dataclass
+@dataclass(slots=True)
 class Live:
     """A state that events are folded into.
 

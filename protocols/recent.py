@@ -1,7 +1,7 @@
 """A bounded cache that keeps what was used last."""
 
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Generic, TypeVar
 
 V = TypeVar("V")
@@ -20,9 +20,21 @@ class Recent(Generic[V]):
             self._values.move_to_end(key)
         return value
 
+    def found(self, keys: Iterable[str]) -> dict[str, V]:
+        """The values that there are of these keys."""
+        values, used = self._values, self._values.move_to_end
+        found = {key: values[key] for key in keys if key in values}
+        for key in found:
+            used(key)
+        return found
+
     def put(self, key: str, value: V) -> None:
         self._values[key] = value
         self._values.move_to_end(key)
+
+    def put_all(self, values: Mapping[str, V]) -> None:
+        """Those that are there already are not thereby used."""
+        self._values.update(values)
 
     def drop(self, keys: Iterable[str]) -> None:
         for key in keys:

@@ -6,7 +6,7 @@ gap, or an aggregate not in memory, is read from the stores.
 """
 
 import logging
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from itertools import islice
 from typing import Any
@@ -62,7 +62,8 @@ class Snapshots:
         self._lives: Recent[Live] = Recent(cached)
         self._topic = Topics.of(domain.name).snapshots
         self._next = 0
-        self._changed: dict[str, None] = {}  # cached lives past their snapshot, longest first
+        self._timed = domain.snapshot is not None and domain.snapshot.timed
+        self._changed: dict[str, None] = {}  # if timed: cached lives past their snapshot, in order
         self._cursor = ""
         self._swept_at: datetime | None = None
 
@@ -81,18 +82,25 @@ class Snapshots:
         lives = await self._warm([event for _, event in events], letters)
         now = self._clock.now()
         for offset, event in events:
-            await self._fold(lives[event.aggregate_id], event, offset, now, report)
-        await self._save(list(lives.values()), letters, next_offset, report)
+            live = lives[event.aggregate_id]
+            if event.version == live.version + 1:
+                self._advance(live, event, offset, now)
+            elif event.version <= live.version:
+                report.repeated += 1
+            else:
+                await self._catch_up(live, event.version - 1)
+                self._advance(live, event, offset, now)
+        await self._save(lives, letters, next_offset, report)
         return report
 
     async def tick(self) -> Report:
         """Snapshots that only the passing of time makes due: a bounded number a call."""
         report = Report()
-        rule = self._domain.snapshot
-        if rule and rule.timed:
+        if self._timed:
             aged = [live for key in self._oldest() if (live := self._lives.get(key))]
             aged += await self._sweep()
-            await self._save(aged, [], self._next, report)
+            lives = {live.aggregate_id: live for live in aged}
+            await self._save(lives, [], self._next, report)
         return report
 
     async def close(self) -> None:
@@ -119,9 +127,8 @@ class Snapshots:
         A snapshot that is at or past the first event was saved by another; the topic gets it again.
         """
         first = {event.aggregate_id: event.version for event in reversed(events)}
-        lives = {key: live for key in first if (live := self._lives.get(key))}
-        missing = [key for key in first if key not in lives]
-        if missing:
+        lives = self._lives.found(first)
+        if missing := [key for key in first if key not in lives]:
             for key, live in (await load(self._domain, self._stores, missing)).items():
                 if live.version >= first[key] and (shot := self._shot(live, live.time)):
                     out.append(self._record(shot))
@@ -137,16 +144,6 @@ class Snapshots:
             missing = f"{self._domain.name} {live.aggregate_id!r} version {live.version + 1}"
             raise Unavailable(f"{missing} is not in the event store yet")
 
-    async def _fold(
-        self, live: Live, event: EventRecord, offset: int, now: datetime, report: Report
-    ) -> None:
-        if event.version <= live.version:
-            report.repeated += 1
-            return
-        if event.version > live.version + 1:
-            await self._catch_up(live, event.version - 1)
-        self._advance(live, event, offset, now)
-
     def _advance(
         self, live: Live, event: EventRecord, offset: int | None, now: datetime | None
     ) -> None:
@@ -158,11 +155,11 @@ class Snapshots:
     # The snapshots that are due
 
     async def _save(
-        self, lives: Collection[Live], out: list[Outgoing], next_offset: int, report: Report
+        self, lives: Mapping[str, Live], out: list[Outgoing], next_offset: int, report: Report
     ) -> None:
         """First the store, then the topic with the offset, and only then memory."""
         now = self._clock.now()
-        due = [live for live in lives if self._due(live, now)]
+        due = self._due(lives.values(), now)
         saved = [shot for live in due if (shot := self._shot(live, now))]
         if saved:
             await self._stores.snapshots.save(saved)
@@ -177,9 +174,13 @@ class Snapshots:
             live.rested(now)
         self._keep(lives)
 
-    def _due(self, live: Live, now: datetime) -> bool:
+    def _due(self, lives: Iterable[Live], now: datetime) -> list[Live]:
         rule = self._domain.snapshot
-        return rule is not None and rule.due(live.since(now))
+        if rule is None:
+            return []
+        least = rule.least
+        asked = [live for live in lives if live.version - live.snapshot_version >= least]
+        return [live for live in asked if rule.due(live.since(now))]
 
     def _shot(self, live: Live, taken_at: datetime | None) -> Snapshot | None:
         shot = frozen(self._domain, live, taken_at or self._clock.now(), self._limit)
@@ -202,13 +203,14 @@ class Snapshots:
         encoded = orjson.dumps(value, option=orjson.OPT_UTC_Z)
         return Outgoing(self._topic, shot.aggregate_id.encode(), encoded, self._partition)
 
-    def _keep(self, lives: Iterable[Live]) -> None:
-        for live in lives:
-            self._lives.put(live.aggregate_id, live)
-            if live.version > live.snapshot_version:
-                self._changed.setdefault(live.aggregate_id)
-            else:
-                self._changed.pop(live.aggregate_id, None)
+    def _keep(self, lives: Mapping[str, Live]) -> None:
+        self._lives.put_all(lives)
+        if self._timed:
+            for key, live in lives.items():
+                if live.version > live.snapshot_version:
+                    self._changed.setdefault(key)
+                else:
+                    self._changed.pop(key, None)
         for live in self._lives.trim():
             self._changed.pop(live.aggregate_id, None)
 

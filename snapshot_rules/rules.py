@@ -30,6 +30,8 @@ class Rule:
     sized = True
     #: The event types that it names.
     types: frozenset[str] = frozenset()
+    #: The fewest events since the last snapshot with which it can be due: with less, nobody asks.
+    least = 1
 
     def due(self, since: Since) -> bool:
         return since.version > since.snapshot_version and self.holds(since)
@@ -58,6 +60,10 @@ class every(Rule):
     def __post_init__(self) -> None:
         if self.events < 1:
             raise ValueError(f"every: {self.events} events, at least 1 is needed")
+
+    @property
+    def least(self) -> int:  # type: ignore[override]
+        return self.events
 
     def holds(self, since: Since) -> bool:
         return since.version - since.snapshot_version >= self.events
@@ -138,12 +144,20 @@ class Pair(Rule):
 
 @dataclass(frozen=True)
 class Either(Pair):
+    @property
+    def least(self) -> int:  # type: ignore[override]
+        return min(self.left.least, self.right.least)
+
     def holds(self, since: Since) -> bool:
         return self.left.holds(since) or self.right.holds(since)
 
 
 @dataclass(frozen=True)
 class Both(Pair):
+    @property
+    def least(self) -> int:  # type: ignore[override]
+        return max(self.left.least, self.right.least)
+
     def holds(self, since: Since) -> bool:
         return self.left.holds(since) and self.right.holds(since)
 

@@ -75,6 +75,26 @@ modelled = st.recursive(leaves, combined, max_leaves=8)
 rules = modelled.map(lambda pair: pair[0])
 
 
+@given(rules, happenings())
+def test_a_rule_is_never_due_with_less_than_its_least(rule: Rule, since: Since) -> None:
+    assert not rule.due(since) or since.version - since.snapshot_version >= rule.least
+
+
+@pytest.mark.parametrize(
+    ("rule", "least"),
+    [
+        (every(9), 9),
+        (every(9) | every(4), 4),
+        (every(9) & every(4), 9),
+        (every(9) | after(hours=1), 1),
+        (every(9) & on("Closed"), 9),
+        (~every(9), 1),
+    ],
+)
+def test_the_least_number_of_events(rule: Rule, least: int) -> None:
+    assert rule.least == least
+
+
 @given(modelled, happenings())
 def test_a_rule_holds_when_its_words_are_true(pair: tuple[Rule, Model], since: Since) -> None:
     rule, model = pair
