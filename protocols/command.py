@@ -9,12 +9,12 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
-import msgspec
+from msgspec.structs import asdict
 
 from domains.declaration import Domain
 from protocols.intents import intent_of
 from protocols.marking import Answer, Intent
-from protocols.outcomes import Outcome, Unavailable
+from protocols.outcomes import Accepted, Outcome, Rejected, Repeated, Unavailable
 from protocols.role import Poison, Report
 from protocols.start import take_over
 from stores import errors
@@ -28,6 +28,7 @@ from topics.record import LogRecord, Outgoing
 from topics.reply import reply
 
 ROLE = "command"
+NAMES = {Accepted: "accepted", Rejected: "rejected", Repeated: "repeated"}
 
 
 class Decider(Protocol):
@@ -119,7 +120,5 @@ class Commands:
             raise errors.Unavailable(failures[0].reason)
 
     def _reply(self, command: EventRecord, outcome: Outcome) -> Outgoing:
-        kind = type(outcome).__name__.lower()
-        value = reply(command, kind, msgspec.to_builtins(outcome))
-        key = command.aggregate_id.encode()
-        return Outgoing(self._replies, key, value, self._partition)
+        value = reply(command, NAMES[type(outcome)], asdict(outcome))
+        return Outgoing(self._replies, command.aggregate_id.encode(), value, self._partition)

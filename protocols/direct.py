@@ -11,7 +11,6 @@ from protocols.marking import HEADERS, Answer, Intent, repetition
 from protocols.outcomes import Accepted, Unavailable
 from stores import errors
 from stores.contracts import EventStore, LogWriter
-from topics.codec import encode
 from topics.event import EventRecord
 from topics.names import Topics
 from topics.partitioner import partition_of
@@ -30,20 +29,20 @@ class Direct:
             found = await self._store.find([intent.event.id for intent in intents])
             fresh = [i for i, intent in enumerate(intents) if intent.event.id not in found]
             if fresh:
-                await self._writer.produce([self._record(intents[i].event) for i in fresh])
+                await self._writer.produce([self._record(intents[i]) for i in fresh])
         except errors.Unavailable as error:
             for index in range(len(intents)):
                 answer(index, Unavailable(str(error)))
             return
-        for index, (event, _) in enumerate(intents):
+        for index, (event, _, _) in enumerate(intents):
             place, stored = self._place(event), found.get(event.id)
             repeated = stored and repetition(event, stored, place)
             answer(index, repeated or Accepted(event.id, place))
 
-    def _record(self, event: EventRecord) -> Outgoing:
-        topic = Topics.of(event.domain).events
-        key = event.aggregate_id.encode()
-        return Outgoing(topic, key, encode(event), self._partition(event), HEADERS)
+    def _record(self, intent: Intent) -> Outgoing:
+        event = intent.event
+        topic, key = Topics.of(event.domain).events, event.aggregate_id.encode()
+        return Outgoing(topic, key, intent.value, self._partition(event), HEADERS)
 
     def _place(self, event: EventRecord) -> str:
         return f"{Topics.of(event.domain).events}/{self._partition(event)}"

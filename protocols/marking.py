@@ -8,12 +8,14 @@ whoever comes next finishes it.
 """
 
 import random
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from typing import NamedTuple
 
-import orjson
+import msgspec
 
 from protocols.guard import LagGuard
 from protocols.outcomes import Accepted, Outcome, Rejected, Repeated, Unavailable
@@ -30,7 +32,7 @@ from stores.contracts import (
     Note,
     Verdict,
 )
-from topics.codec import CONTENT_TYPE, decode, encode
+from topics.codec import CONTENT_TYPE, decode
 from topics.event import EventRecord, Position
 from topics.names import Topics
 from topics.partitioner import partition_of
@@ -38,7 +40,12 @@ from topics.record import Outgoing
 
 PAUSE = 0.05
 HEADERS = (("content-type", CONTENT_TYPE),)
-NOTED = (Verdict.OK, Verdict.MINE, Verdict.STALE)
+OK, MINE, STALE = Verdict.OK, Verdict.MINE, Verdict.STALE
+REJECTED, DONE = Verdict.REJECTED, Verdict.DONE
+MISSING, AGAIN = Verdict.MISSING, Verdict.AGAIN
+NOTED = (OK, MINE, STALE)
+
+_write = msgspec.json.Encoder().encode
 
 Answer = Callable[[int, Outcome], None]
 
@@ -47,10 +54,12 @@ Answer = Callable[[int, Outcome], None]
 
 
 class Intent(NamedTuple):
-    """The event that a command becomes (without `prev`), and the types that it may follow."""
+    """The event that a command becomes (without `prev`), the types that it may follow, and the
+    event's bytes."""
 
     event: EventRecord
     allowed: frozenset[str] | None
+    value: bytes
 
 
 class Produced(NamedTuple):
@@ -77,13 +86,18 @@ class Tally:
 class Pending:
     """One command that is not decided yet."""
 
+    __slots__ = (
+        *("index", "event", "allowed", "value", "aggregate_id", "partition", "place"),
+        *("decided", "basis", "based_in", "awaiting", "_answer"),
+    )
+
     def __init__(self, index: int, intent: Intent, partitions: int, answer: Answer) -> None:
-        self.index, self.event, self.allowed = index, intent.event, intent.allowed
-        self.value = encode(intent.event)
-        self.partition = partition_of(intent.event.aggregate_id, partitions)
-        self.place = f"{Topics.of(intent.event.domain).events}/{self.partition}"
+        self.index, self._answer = index, answer
+        self.event, self.allowed, self.value = intent
+        self.aggregate_id = self.event.aggregate_id
+        self.partition = partition_of(self.aggregate_id, partitions)
+        self.place = _place(self.event.domain, self.partition)
         self.decided = False
-        self._answer = answer
         self.begin()
 
     def begin(self) -> None:
@@ -97,15 +111,9 @@ class Pending:
         self._answer(self.index, outcome)
 
     def mark(self, life: Life) -> Mark:
-        event = self.event
+        event, seen = self.event, self.based_in or life
         return Mark(
-            event.aggregate_id,
-            event.id,
-            event.type,
-            self.value,
-            self.allowed,
-            self.based_in or life,
-            self.basis,
+            self.aggregate_id, event.id, event.type, self.value, self.allowed, seen, self.basis
         )
 
 
@@ -135,10 +143,10 @@ class Marking:
 
     async def decide(self, intents: Sequence[Intent], deadline: datetime, answer: Answer) -> None:
         """Answer each by its index, as soon as it is decided; Unavailable at the deadline."""
-        pending = [Pending(i, intent, self._partitions, answer) for i, intent in enumerate(intents)]
+        lines = self._lines(intents, answer)
         reason = "the deadline has passed"
-        while pending and self._clock.now() < deadline:
-            turn = list({p.event.aggregate_id: p for p in reversed(pending)}.values())
+        while lines and self._clock.now() < deadline:
+            turn = [line[0] for line in lines.values()]
             began = self._clock.now()
             try:
                 looked = await self._round(turn, deadline)
@@ -147,58 +155,85 @@ class Marking:
                 reason, moved = str(error), False
             self.tally.rounds += 1
             self.tally.seconds += (self._clock.now() - began).total_seconds()
-            pending = [p for p in pending if not p.decided]
-            if pending and not moved:
+            _step_forward(lines, turn)
+            if lines and not moved:
                 await self._clock.sleep(PAUSE * (0.5 + self._chance()))
-        for command in pending:
-            command.answer(Unavailable(reason))
+        for line in lines.values():
+            for command in line:
+                command.answer(Unavailable(reason))
+
+    def _lines(self, intents: Sequence[Intent], answer: Answer) -> dict[str, deque[Pending]]:
+        """The commands of each aggregate, one behind the other."""
+        lines: dict[str, deque[Pending]] = {}
+        for index, intent in enumerate(intents):
+            command = Pending(index, intent, self._partitions, answer)
+            line = lines.get(command.aggregate_id)
+            if line is None:
+                line = lines[command.aggregate_id] = deque()
+            line.append(command)
+        return lines
 
     async def _round(self, turn: Sequence[Pending], deadline: datetime) -> bool:
         """Whether it ended with a new look at the time: worth another round at once."""
         life = await self._guard.life()
         await self._settle([p for p in turn if p.awaiting])
-        ready = [p for p in turn if not p.awaiting and not p.decided]
-        ready = [p for p in ready if p.basis or self._guard.holds(p.partition, life)]
-        ready = await self._unknown(ready)
+        ready = await self._unknown(self._ready(turn, life))
         if not ready:
             return False
-        marked = await self._markers.mark([p.mark(life) for p in ready])
-        judged = list(zip(ready, marked, strict=True))
-        for command, mark in judged:
-            self._judge(command, mark)
+        based = any(p.basis for p in ready)
+        judged = await self._judged(ready, life)
         # A note of a former life must not come into the log when this one has forgotten it.
         if self._clock.now() < deadline:
-            await self._produce([(p, m) for p, m in judged if m.verdict in NOTED], life)
-        await self._rebase([p for p, m in judged if m.verdict is Verdict.MISSING], life)
-        again = any(m.verdict is Verdict.AGAIN for m in marked)
-        if again:
+            await self._produce([pair for pair in judged if pair[1].verdict in NOTED], life)
+        await self._rebase([p for p, m in judged if m.verdict is MISSING], life)
+        again = any(m.verdict is AGAIN for _, m in judged)
+        # A marker that was made in this round is younger than what was seen before it.
+        if again or based:
             await self._guard.look()
         return again
 
-    async def _unknown(self, ready: Sequence[Pending]) -> list[Pending]:
+    def _ready(self, turn: Sequence[Pending], life: Life) -> list[Pending]:
+        """Those that wait for nothing, and whose basis is there or may be read."""
+        free = [p for p in turn if not (p.awaiting or p.decided)]
+        trusted = self._trusted([p for p in free if not p.basis], life)
+        return [p for p in free if p.basis or p.partition in trusted]
+
+    def _trusted(self, commands: Sequence[Pending], life: Life) -> set[int]:
+        """The partitions of these commands for which the store may be asked."""
+        partitions = {p.partition for p in commands}
+        return {partition for partition in partitions if self._guard.holds(partition, life)}
+
+    async def _unknown(self, ready: Sequence[Pending]) -> Sequence[Pending]:
         """Those that the store does not have yet; the others are repeats."""
         looked = [p.event.id for p in ready if not p.basis]
         found = await self._store.find(looked) if looked else {}
         self.tally.lookups += len(looked)
+        if not found:
+            return ready
         for command in ready:
             if stored := found.get(command.event.id):
                 command.answer(repetition(command.event, stored, command.place))
         return [p for p in ready if not p.decided]
 
-    def _judge(self, command: Pending, marked: Marked) -> None:
-        """Answer what is decided."""
-        command.begin()
-        if marked.verdict is Verdict.REJECTED:
-            command.answer(rejection(command, marked.type))
-        elif marked.verdict is Verdict.DONE:
-            command.answer(Repeated(command.event.id, command.place))
+    async def _judged(self, ready: Sequence[Pending], life: Life) -> list[tuple[Pending, Marked]]:
+        """Mark them, and answer what is decided by that."""
+        marked = await self._markers.mark([p.mark(life) for p in ready])
+        judged = list(zip(ready, marked, strict=True))
+        for command, mark in judged:
+            command.begin()
+            if mark.verdict is REJECTED:
+                command.answer(rejection(command, mark.type))
+            elif mark.verdict is DONE:
+                command.answer(Repeated(command.event.id, command.place))
+        return judged
 
     async def _rebase(self, missing: Sequence[Pending], life: Life) -> None:
         """Read what the marker is to be made of, and then look the own id up again."""
-        missing = [p for p in missing if self._guard.holds(p.partition, life)]
+        trusted = self._trusted(missing, life)
+        missing = [p for p in missing if p.partition in trusted]
         if not missing:
             return
-        heads = await self._store.heads([p.event.aggregate_id for p in missing])
+        heads = await self._store.heads([p.aggregate_id for p in missing])
         latest = await self._store.find([head.event_id for head in heads.values()])
         found = await self._store.find([p.event.id for p in missing])
         self.tally.lookups += len(heads) + len(missing)
@@ -206,7 +241,7 @@ class Marking:
             if stored := found.get(command.event.id):
                 command.answer(repetition(command.event, stored, command.place))
                 continue
-            head = heads.get(command.event.aggregate_id)
+            head = heads.get(command.aggregate_id)
             event = latest[head.event_id] if head else None
             command.basis = Basis(event.type, event.id) if event else Basis("", "")
             command.based_in = life
@@ -219,14 +254,14 @@ class Marking:
             return
         outcomes = [promise(command, marked) for command, marked in noted]
         try:
-            positions = await self._writer.produce([self._record(p, m) for p, m in noted])
+            positions = await self._writer.produce([_record(p, m) for p, m in noted])
         except errors.Unavailable as error:
             for (command, _), outcome in zip(noted, outcomes, strict=True):
                 if outcome:
                     command.answer(Unavailable(str(error)))
             return
         for (command, marked), at, outcome in zip(noted, positions, outcomes, strict=True):
-            note = Note(command.event.aggregate_id, marked.event_id, marked.prev)
+            note = Note(command.aggregate_id, marked.event_id, marked.prev)
             command.awaiting = Produced(note, life, at, outcome)
             self.tally.finished += outcome is None
         firm = [command for command, marked in noted if not marked.tentative]
@@ -262,11 +297,27 @@ class Marking:
             command.answer(command.awaiting.outcome)
         command.begin()
 
-    def _record(self, command: Pending, marked: Marked) -> Outgoing:
-        prev = b',"prev":' + orjson.dumps(marked.prev) + b"}"
-        key = command.event.aggregate_id.encode()
-        topic = Topics.of(command.event.domain).events
-        return Outgoing(topic, key, marked.value[:-1] + prev, command.partition, HEADERS)
+
+def _step_forward(lines: dict[str, deque[Pending]], turn: Iterable[Pending]) -> None:
+    """Whose turn it was, and who is decided, leaves the line."""
+    for command in turn:
+        if command.decided:
+            line = lines[command.aggregate_id]
+            line.popleft()
+            if not line:
+                del lines[command.aggregate_id]
+
+
+def _record(command: Pending, marked: Marked) -> Outgoing:
+    """The note as a record of the log."""
+    value = b'%b,"prev":%b}' % (marked.value[:-1], _write(marked.prev))
+    topic = Topics.of(command.event.domain).events
+    return Outgoing(topic, command.aggregate_id.encode(), value, command.partition, HEADERS)
+
+
+@lru_cache(maxsize=1024)
+def _place(domain: str, partition: int) -> str:
+    return f"{Topics.of(domain).events}/{partition}"
 
 
 def notes_of(commands: Iterable[Pending]) -> list[tuple[Note, Life]]:
@@ -287,9 +338,9 @@ def by_life(commands: Iterable[Pending]) -> list[tuple[Life, list[Note]]]:
 
 def promise(command: Pending, marked: Marked) -> Outcome | None:
     """What a command is answered when its note counts; None when the note is another's."""
-    if marked.verdict is Verdict.STALE:
+    if marked.verdict is STALE:
         return None
-    if marked.verdict is Verdict.MINE:
+    if marked.verdict is MINE:
         noted = decode(marked.value)
         if not same(command.event, noted):
             return refusal(noted)

@@ -1,34 +1,30 @@
 """What became of a command: values, not exceptions."""
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 
-@dataclass(frozen=True)
-class Accepted:
+class Accepted(Struct, frozen=True):
     """The stream has the event. `place` is its topic and partition."""
 
     event_id: str
     place: str
 
 
-@dataclass(frozen=True)
-class Rejected:
+class Rejected(Struct, frozen=True):
     """The rule forbids the command after the aggregate's latest event, `marked` ("": none)."""
 
     reason: str
     marked: str
 
 
-@dataclass(frozen=True)
-class Repeated:
+class Repeated(Struct, frozen=True):
     """The command was accepted before: the first answer again."""
 
     event_id: str
     place: str
 
 
-@dataclass(frozen=True)
-class Unavailable:
+class Unavailable(Struct, frozen=True):
     """Nothing is known to be done; repeat the command with the same id."""
 
     reason: str

@@ -2,9 +2,11 @@
 
 from typing import Any
 
-import orjson
+import msgspec
 
 from topics.event import EventRecord
+
+_write = msgspec.json.Encoder().encode
 
 
 def reply(command: EventRecord, outcome: str, details: dict[str, Any]) -> bytes:
@@ -18,4 +20,4 @@ def reply(command: EventRecord, outcome: str, details: dict[str, Any]) -> bytes:
         "correlation_id": command.correlation_id,
         **details,
     }
-    return orjson.dumps(answer)
+    return _write(answer)

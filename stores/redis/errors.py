@@ -7,6 +7,7 @@ from redis import exceptions as redis
 
 from stores.errors import Misconfigured, StoreError, Unavailable
 
+Garbled = redis.InvalidResponse
 Refused = redis.ResponseError
 UnknownScript = redis.NoScriptError
 

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 from secrets import token_hex
 from typing import Any
 
@@ -12,7 +13,10 @@ from stores.redis.session import Command, Sessions
 from stores.terms import Terms
 
 POLICY = "noeviction"
-NOTES = (Verdict.OK, Verdict.MINE, Verdict.STALE)
+VERDICTS = {verdict.value.encode(): verdict for verdict in Verdict}
+OK, REJECTED = Verdict.OK, Verdict.REJECTED
+NOTED = (Verdict.MINE, Verdict.STALE)
+NO_BASIS = (0, "", "")
 _POLICY = re.compile(rb"^maxmemory_policy:(\S+)", re.MULTILINE)
 
 
@@ -27,7 +31,11 @@ class RedisMarkers:
 
     def __init__(self, url: str, domain: str, terms: Terms, *, timeout: float) -> None:
         self._sessions = Sessions(url, timeout)
-        self._domain, self._terms = domain, terms
+        self._what = f"markers of {domain}"
+        self._marker, self._done = f"marker:{domain}:", f"done:{domain}:"
+        expiry, lease, memory = terms
+        self._mark_times = repr(float(expiry)), repr(float(lease)), _ms(memory)
+        self._confirm_times = _ms(expiry), _ms(memory)
 
     async def prepare(self) -> None:
         async with self._sessions.session("Redis' settings") as session:
@@ -43,53 +51,61 @@ class RedisMarkers:
         return Life(name.decode(), float(began), float(now))
 
     async def mark(self, marks: Sequence[Mark]) -> list[Marked]:
-        calls = [(self._keys(m.aggregate_id, m.event_id), self._arguments(m)) for m in marks]
-        async with self._sessions.session(f"markers of {self._domain}") as session:
+        calls = self._calls(marks)
+        async with self._sessions.session(self._what) as session:
             replies = await session.run(MARK, calls)
         return [_marked(mark, reply) for mark, reply in zip(marks, replies, strict=True)]
 
     async def confirm(self, notes: Sequence[Note], life: Life) -> list[bool]:
-        times = _ms(self._terms.expiry), _ms(self._terms.memory)
-        calls = [
-            (self._keys(n.aggregate_id, n.event_id), (life.id, n.event_id, n.prev, *times))
-            for n in notes
-        ]
-        async with self._sessions.session(f"markers of {self._domain}") as session:
+        name, times = life.id, self._confirm_times
+        calls = [(self._keys(a, e), (name, e, prev, *times)) for a, e, prev in notes]
+        async with self._sessions.session(self._what) as session:
             return [bool(reply) for reply in await session.run(CONFIRM, calls)]
 
     async def withdraw(self, notes: Sequence[Note], life: Life) -> None:
-        calls = [
-            (self._keys(n.aggregate_id, n.event_id), (life.id, n.event_id, n.prev)) for n in notes
-        ]
-        async with self._sessions.session(f"markers of {self._domain}") as session:
+        calls = [(self._keys(a, e), (life.id, e, prev)) for a, e, prev in notes]
+        async with self._sessions.session(self._what) as session:
             await session.run(WITHDRAW, calls)
 
     async def close(self) -> None:
         await self._sessions.close()
 
     def _keys(self, aggregate_id: str, event_id: str) -> Command:
-        domain = self._domain
-        return ("life", f"marker:{domain}:{aggregate_id}", f"done:{domain}:{event_id}")
+        return ("life", self._marker + aggregate_id, self._done + event_id)
 
-    def _arguments(self, mark: Mark) -> Command:
-        """In the order in which the script takes them, after the run id."""
-        expiry, lease, memory = self._terms
-        times = repr(mark.life.now), repr(float(expiry)), repr(float(lease)), _ms(memory)
-        basis = mark.basis or ("", "")
-        flags = int(mark.allowed is not None), int(mark.basis is not None)
-        event = mark.event_id, mark.type, mark.value
-        return (mark.life.id, *times, *event, *flags, *basis, *(mark.allowed or ()))
+    def _calls(self, marks: Sequence[Mark]) -> list[tuple[Command, Command]]:
+        """Keys and arguments, in the order in which the script takes them after the run id."""
+        keys, times = self._keys, self._mark_times
+        return [
+            (
+                keys(aggregate_id, event_id),
+                (
+                    *(life.id, _stamp(life.now), *times, event_id, kind, value),
+                    *(int(allowed is not None), *((1, *basis) if basis else NO_BASIS)),
+                    *(allowed or ()),
+                ),
+            )
+            for aggregate_id, event_id, kind, value, allowed, life, basis in marks
+        ]
 
 
 def _marked(mark: Mark, reply: Sequence[Any]) -> Marked:
-    verdict = Verdict(reply[0].decode())
-    if verdict is Verdict.REJECTED:
-        return Marked(verdict, type=reply[1].decode())
-    if verdict not in NOTES:
+    verdict = VERDICTS[reply[0]]
+    if verdict is OK:
+        _, prev, tentative = reply
+        return Marked(OK, mark.event_id, prev.decode(), mark.value, tentative == b"1")
+    if verdict is REJECTED:
+        return Marked(REJECTED, type=reply[1].decode())
+    if verdict not in NOTED:
         return Marked(verdict)
-    _, event_id, prev, tentative, *value = reply
-    noted = value[0] if value else mark.value
-    return Marked(verdict, event_id.decode(), prev.decode(), noted, tentative == b"1")
+    _, event_id, prev, tentative, value = reply
+    return Marked(verdict, event_id.decode(), prev.decode(), value, tentative == b"1")
+
+
+@lru_cache(maxsize=64)
+def _stamp(seconds: float) -> str:
+    """As Lua's tonumber reads it back without loss."""
+    return repr(seconds)
 
 
 def _ms(seconds: float) -> int:

@@ -80,7 +80,7 @@ redis.call('HSET', KEYS[2], 'type', kind, 'last', id,
   'pend', id, 'prev', last, 'value', value, 'noted', stamp)
 redis.call('PERSIST', KEYS[2]) -- with a note there is no expiry
 redis.call('SET', KEYS[3], life, 'PX', memory)
-return {'ok', id, last, tent}
+return {'ok', last, tent}
 """)
 
 # Whether the note that the arguments name stands in this life, exactly so.

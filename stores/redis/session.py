@@ -6,14 +6,17 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
-from hiredis import pack_command
+from hiredis import Reader, pack_command
 from redis.asyncio.connection import Connection, parse_url
 
 from stores.errors import Misconfigured
-from stores.redis.errors import Refused, SessionEnded, UnknownScript, translated
+from stores.redis.errors import Garbled, Refused, SessionEnded, UnknownScript, translated
 from stores.redis.scripts import SCRIPTS, Script
 
 SESSIONS = 4
+PIPED = 500
+READ_BYTES = 262_144
+UNFINISHED = object()
 FIXED: dict[str, Any] = {
     "protocol": 2,
     "decode_responses": False,
@@ -34,6 +37,7 @@ class Session:
 
     The driver connects again by itself where a connection is lost, to whatever process answers by
     then. Here the second greeting is refused, so that a run id is never told to another process.
+    The driver reads one reply at a time; once it has greeted, all that have arrived are read here.
     """
 
     def __init__(self, url: str) -> None:
@@ -42,10 +46,18 @@ class Session:
         self._connection = made_by(**options, redis_connect_func=self._greet)
         self._greeted = False
         self._run = b""
+        self._stream: Any = None
+        self._parser: Any = None
 
     async def begin(self) -> None:
         """Connect; ask for the run id before anything else."""
         await self._connection.connect()
+        self._stream = self._connection._reader
+        self._parser = Reader(
+            protocolError=Garbled,
+            replyError=self._connection._parser.parse_error,
+            notEnoughData=UNFINISHED,
+        )
         loads: list[Command] = [("SCRIPT", "LOAD", script.text) for script in SCRIPTS]
         info, *_ = await self.call([("INFO", "server"), *loads])
         found = _RUN_ID.search(info)
@@ -55,9 +67,9 @@ class Session:
 
     async def run(self, script: Script, calls: Sequence[tuple[Command, Command]]) -> list[Any]:
         """The replies of one script to each pair of keys and arguments; one pipeline."""
+        run = self._run
         commands = [
-            ("EVALSHA", script.sha, len(keys), *keys, self._run, *arguments)
-            for keys, arguments in calls
+            ("EVALSHA", script.sha, len(keys), *keys, run, *arguments) for keys, arguments in calls
         ]
         replies = await self._exchange(commands)
         unknown = next((i for i, r in enumerate(replies) if isinstance(r, UnknownScript)), None)
@@ -75,7 +87,7 @@ class Session:
     async def stands(self) -> bool:
         """Whether the connection, which nobody uses, is still fit for use as far as known here."""
         with suppress(Exception):
-            return not await self._connection.can_read()
+            return not (self._parser.has_data() or await self._connection.can_read())
         return False
 
     async def end(self) -> None:
@@ -84,15 +96,21 @@ class Session:
             await self._connection.disconnect(nowait=True)
 
     async def _exchange(self, commands: Sequence[Command]) -> list[Any]:
-        packed = b"".join([pack_command(c) for c in commands])  # type: ignore[arg-type]
-        await self._connection.send_packed_command(packed)
-        return [await self._reply() for _ in commands]
+        """The replies, errors among them: the server works while the rest is packed."""
+        for start in range(0, len(commands), PIPED):
+            packed = [pack_command(c) for c in commands[start : start + PIPED]]  # type: ignore[arg-type]
+            await self._connection.send_packed_command(b"".join(packed))
+        replies: list[Any] = []
+        while len(replies) < len(commands):
+            replies += await self._arrived()
+        return replies
 
-    async def _reply(self) -> Any:
-        try:
-            return await self._connection.read_response()
-        except Refused as error:
-            return error
+    async def _arrived(self) -> list[Any]:
+        data = await self._stream.read(READ_BYTES)
+        if not data:
+            raise SessionEnded("the connection was lost")
+        self._parser.feed(data)
+        return list(iter(self._parser.gets, UNFINISHED))
 
     async def _greet(self, connection: Any) -> None:
         if self._greeted:
@@ -103,7 +121,7 @@ class Session:
 
 def _checked(replies: list[Any]) -> list[Any]:
     for reply in replies:
-        if isinstance(reply, Refused):
+        if isinstance(reply, Exception):
             raise reply
     return replies
 

@@ -1,14 +1,15 @@
 """From a command to its event."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
+from uuid import uuid5
 
 import pytest
 from msgspec.structs import replace
 
 from domains.declaration import Domain, Emits, State
 from domains.orders import orders
-from protocols.intents import event_id, intent_of
+from protocols.intents import EVENT_IDS, event_id, intent_of
 from topics.codec import decode, encode
 from topics.errors import Unreadable
 from topics.event import MAX_EVENT_BYTES, MAX_ID, EventRecord
@@ -39,10 +40,25 @@ def test_event_ids_stay_what_they_are_from_release_to_release() -> None:
     assert event_id("orders", "order-1", "c-1") == "7165fcd5-d542-5388-b6d8-aedd13cace28"
 
 
+@pytest.mark.parametrize("name", ["c", "große 주문 🧾", "x" * MAX_ID, "", "\x01\0"])
+def test_event_ids_are_uuids_of_the_fifth_version(name: str) -> None:
+    for index in range(20):
+        whole = "\0".join(("orders", name, f"c{index}", str(index)))
+        known = event_id("orders", name, f"c{index}", index)
+        assert known == str(uuid5(EVENT_IDS, whole))
+
+
+def test_an_intents_bytes_are_its_events() -> None:
+    late = NOW.astimezone(timezone(timedelta(hours=2))).replace(microsecond=1999)
+    for asked in (command(), command("Cancel", data={}), command(time=late)):
+        event, _, value = intent_of(orders, asked)
+        assert decode(value) == event
+
+
 def test_the_event_has_the_rules_type_and_the_newest_schema_and_names_its_command() -> None:
     data = {"customer": "ann", "total": 1, "currency": "EUR"}
     asked = command("Place", data=data, actor="ann", reply_to="me", traceparent="t")
-    event, allowed = intent_of(orders, asked)
+    event, allowed, _ = intent_of(orders, asked)
     assert (event.type, event.schema_version, event.data) == ("Placed", 2, data)
     assert (event.causation_id, event.correlation_id) == ("c", "c")
     assert (event.actor, event.reply_to, event.traceparent) == ("ann", "me", "t")
@@ -53,13 +69,13 @@ def test_the_event_has_the_rules_type_and_the_newest_schema_and_names_its_comman
 
 def test_a_commands_own_correlation_is_kept_and_what_only_append_gives_is_not() -> None:
     asked = command(correlation_id="k", version=7, position="0-0-1", prev="x", schema_version=9)
-    event, _ = intent_of(orders, asked)
+    event, *_ = intent_of(orders, asked)
     assert (event.correlation_id, event.causation_id) == ("k", "c")
     assert (event.version, event.position, event.prev, event.schema_version) == (0, None, None, 1)
 
 
 def test_times_are_cut_to_whole_milliseconds() -> None:
-    event, _ = intent_of(orders, command(time=NOW.replace(microsecond=1999)))
+    event, *_ = intent_of(orders, command(time=NOW.replace(microsecond=1999)))
     assert event.time == NOW.replace(microsecond=1000)
 
 
@@ -68,7 +84,7 @@ def test_defaults_of_the_command_are_in_the_event() -> None:
 
 
 def test_a_schema_free_command_keeps_its_payload() -> None:
-    event, allowed = intent_of(FREE, command("Say", "free", data={"any": [1, {"x": None}]}))
+    event, allowed, _ = intent_of(FREE, command("Say", "free", data={"any": [1, {"x": None}]}))
     assert (event.type, event.data, allowed) == ("Said", {"any": [1, {"x": None}]}, None)
 
 
@@ -98,7 +114,7 @@ def test_an_accepted_event_is_readable_after_any_other() -> None:
     for size in range(MAX_EVENT_BYTES - 3000, MAX_EVENT_BYTES, 50):
         asked = command("Say", "free", data={"word": "x" * size})
         try:
-            event, _ = intent_of(FREE, asked)
+            event, *_ = intent_of(FREE, asked)
         except Unreadable:
             break
         longest = size
