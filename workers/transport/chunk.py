@@ -2,8 +2,6 @@
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from itertools import chain
-from operator import attrgetter
 from typing import Any, NamedTuple
 
 from faust import Schema
@@ -11,7 +9,6 @@ from faust import Schema
 from topics.record import LogRecord
 
 UNDER_WAY = 2
-_key_and_value = attrgetter("key", "value")
 
 
 class Chunk(NamedTuple):
@@ -86,18 +83,12 @@ class ChunkSchema(Schema):  # type: ignore[misc]
 
 def _pieces(records: Sequence[LogRecord], most_bytes: int) -> Iterator[Sequence[LogRecord]]:
     """Runs of records of up to so many bytes each, of one record at least."""
+    sizes = [len(record.key or b"") + len(record.value or b"") for record in records]
     first = size = 0
-    if _bytes(records) > most_bytes:
-        for index, record in enumerate(records):
-            more = _bytes([record])
+    if sum(sizes) > most_bytes:
+        for index, more in enumerate(sizes):
             if size + more > most_bytes and index > first:
                 yield records[first:index]
                 first, size = index, 0
             size += more
     yield records[first:] if first else records
-
-
-def _bytes(records: Sequence[LogRecord]) -> int:
-    """Of their keys and values."""
-    parts = chain.from_iterable(map(_key_and_value, records))
-    return sum(map(len, filter(None, parts)))
