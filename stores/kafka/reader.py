@@ -8,6 +8,7 @@ from aiokafka import TopicPartition
 
 from stores.contracts import Bounds
 from stores.kafka import offsets
+from stores.kafka.bounds import bounds
 from stores.kafka.connection import Connection
 from stores.kafka.failures import answering, shut
 from stores.kafka.transactional import TRANSACTION_SECONDS
@@ -28,15 +29,7 @@ class Reader:
         """The end counts records of open transactions in."""
         async with answering(f"bounds of {topic}", self._connection.timeout):
             await self._start()
-            parts = [TopicPartition(topic, p) for p in await self._partitions(topic)]
-            if not parts:
-                return {}
-            consumer = self._connection.consumer(committed=False)
-            try:
-                await consumer.start()
-                return await _bounds(consumer, parts)
-            finally:
-                await shut(consumer.stop)
+            return await bounds(self._client, topic)
 
     async def read(
         self, topic: str, partition: int, start: int, end: int
@@ -45,8 +38,8 @@ class Reader:
 
         Records that are no longer kept, or not yet written when it begins, are not in it.
         """
-        bounds = (await self.bounds(topic)).get(partition, Bounds(0, 0))
-        start, end = max(start, bounds.oldest), min(end, bounds.end)
+        oldest, last = (await self.bounds(topic)).get(partition, Bounds(0, 0))
+        start, end = max(start, oldest), min(end, last)
         if start >= end:
             return
         part = TopicPartition(topic, partition)
@@ -92,20 +85,6 @@ class Reader:
         """Asks for all topics: asking for one might create it."""
         cluster = await self._client.fetch_all_metadata()
         return sorted(cluster.partitions_for_topic(topic) or ())
-
-
-async def _bounds(consumer: Any, parts: list[TopicPartition]) -> dict[int, Bounds]:
-    """Ends come from fetches near them: asked for the end, the embedded broker is too low."""
-    oldest = await consumer.beginning_offsets(parts)
-    ends = await consumer.end_offsets(parts)
-    filled = [part for part in parts if ends[part] > oldest[part]]
-    consumer.assign(filled)
-    for part in filled:
-        consumer.seek(part, ends[part] - 1)
-    while any(consumer.highwater(part) is None for part in filled):
-        await consumer.getmany(timeout_ms=POLL_MS)
-    ends |= {part: consumer.highwater(part) for part in filled}
-    return {part.partition: Bounds(oldest[part], ends[part]) for part in parts}
 
 
 async def _next(consumer: Any, part: TopicPartition) -> tuple[list[Any], int]:
