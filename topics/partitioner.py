@@ -22,7 +22,7 @@ def murmur2(key: bytes) -> int:
     return h ^ (h >> 15)
 
 
-@lru_cache(maxsize=4_096)
+@lru_cache(maxsize=16_384)
 def partition_of(aggregate_id: str, partitions: int) -> int:
     """The partition, 0..partitions-1, that holds an aggregate."""
     return (murmur2(aggregate_id.encode()) & 0x7FFFFFFF) % partitions

@@ -1,9 +1,11 @@
 """The owner of a partition on a broker with transactions."""
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Awaitable, Sequence
 from typing import Any
 
 from aiokafka import TopicPartition
+from aiokafka.errors import ProducerFenced
 
 from stores.kafka.batches import send
 from stores.kafka.connection import Connection
@@ -69,11 +71,26 @@ class TransactionalWriter:
             await drop(producer)
 
     async def _transact(self, producer: Any, records: Sequence[Outgoing], offset: int) -> None:
+        """The offset goes beside the records: only the commit at the end makes either count."""
         try:
             await producer.begin_transaction()
-            await send(producer, records)
             source = TopicPartition(self._topic, self._partition)
-            await producer.send_offsets_to_transaction({source: offset}, self._group)
+            await _both(
+                send(producer, records),
+                producer.send_offsets_to_transaction({source: offset}, self._group),
+            )
             await producer.commit_transaction()
         except WRONG_STATE as error:
             raise why_stopped(producer) from error
+
+
+async def _both(*work: Awaitable[Any]) -> None:
+    """Await all, whatever fails; then raise what says most: a fence, else a cause, else a state."""
+    ends = await asyncio.gather(*work, return_exceptions=True)
+    errors = [end for end in ends if isinstance(end, BaseException)]
+    if errors:
+        raise min(errors, key=_rank)
+
+
+def _rank(error: BaseException) -> int:
+    return 0 if isinstance(error, ProducerFenced) else 2 if isinstance(error, WRONG_STATE) else 1
