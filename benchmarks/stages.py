@@ -27,12 +27,13 @@ def stages() -> dict[str, Callable[[], object]]:
     records = [LogRecord("ledger.events", 0, i, b"key", value) for i, value in enumerate(values)]
     events = [decode(record.value) for record in records]
     items = [Item(r, e, 0) for r, e in zip(records, events, strict=True)]
-    written = Plain(items, lambda _: NO_HEAD).writes
+    heads = {event.aggregate_id: NO_HEAD for event in events}
+    written = Plain(items, heads).writes
     documents = [placed(event) for event in written]
     return {
         "decode": lambda: [decode(value) for value in values],
         "payload against its schema": lambda: [domain.check(event) for event in events],
-        "version and position": lambda: Plain(items, lambda _: NO_HEAD).writes,
+        "version and position": lambda: Plain(items, heads).writes,
         "document": lambda: [placed(event) for event in written],
         "BSON": lambda: [bson.encode(document) for document in documents],
         "encode": lambda: [

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from domains.declaration import Domain
-from protocols.append_plan import Item, Plain, Plan, distinct_of
+from protocols.append_plan import Heads, Item, Plain, Plan, distinct_of
 from protocols.recent import Recent
 from protocols.role import Poison, Report
 from protocols.start import take_over
@@ -158,36 +158,35 @@ class Append:
         It is done for all or for none, and after the heads: another owner may be ahead of us, and
         only what is absent then can be judged by the latest event that is there.
         """
-        await self._load_heads(items)
-        plain = Plain(items, self._head)
+        heads = await self._heads_of(items)
+        plain = Plain(items, heads)
         if plain.suspect:
             unknown = [i.event.id for i in items if i.event.id not in found]
             found |= await self._store.find(unknown)
         elif not found and not self._puts:
             return plain
-        waiting = await self._unplaced(items, found)
-        return Plan(items, self._head, found, waiting, self._letter)
+        waiting = await self._unplaced(items, heads, found)
+        return Plan(items, heads, found, waiting, self._letter)
 
-    async def _load_heads(self, items: Sequence[Item]) -> None:
+    async def _heads_of(self, items: Sequence[Item]) -> Heads:
+        """The heads of the aggregates at hand; those that were not in memory are from now on."""
         touched = {item.event.aggregate_id for item in items}
-        misses = [aggregate_id for aggregate_id in touched if aggregate_id not in self._heads]
-        if misses:
-            loaded = await self._store.heads(misses)
-            for aggregate_id in misses:
-                self._heads.put(aggregate_id, loaded.get(aggregate_id, NO_HEAD))
-
-    def _head(self, aggregate_id: str) -> Head:
-        return self._heads.get(aggregate_id) or NO_HEAD
+        heads = self._heads.found(touched)
+        if misses := touched - heads.keys():
+            loaded = dict.fromkeys(misses, NO_HEAD) | await self._store.heads(misses)
+            self._heads.put_all(loaded)
+            heads |= loaded
+        return heads
 
     async def _unplaced(
-        self, items: Sequence[Item], found: dict[str, EventRecord]
+        self, items: Sequence[Item], heads: Heads, found: dict[str, EventRecord]
     ) -> dict[str, list[EventRecord]]:
         """The unplaced events of the aggregates at hand, lowest version first."""
         if not self._puts:
             return {}
         suspects = {event.aggregate_id for event in found.values() if event.position is None}
         for item in items:
-            head = self._head(item.event.aggregate_id)
+            head = heads[item.event.aggregate_id]
             if head.placed < head.version:
                 suspects.add(item.event.aggregate_id)
         waiting: dict[str, list[EventRecord]] = {}
@@ -214,8 +213,7 @@ class Append:
         return len(items), None
 
     def _remember(self, plan: Plan | Plain) -> None:
-        for aggregate_id, head in plan.heads.items():
-            self._heads.put(aggregate_id, head)
+        self._heads.put_all(plan.heads)
 
     def _forget(self, items: Sequence[Item]) -> None:
         self._heads.drop(item.event.aggregate_id for item in items)

@@ -14,6 +14,7 @@ from topics.record import LogRecord, Outgoing
 
 _new = tuple.__new__
 Letter = Callable[[LogRecord, str, str], Outgoing]
+Heads = Mapping[str, Head]
 Waiting = Mapping[str, list[EventRecord]]
 
 
@@ -66,14 +67,13 @@ class Plain:
     they come later.
     """
 
-    def __init__(self, items: Sequence[Item], heads: Callable[[str], Head]) -> None:
-        self.heads: dict[str, Head] = {}
+    def __init__(self, items: Sequence[Item], heads: Heads) -> None:
+        self.heads = dict(heads)
         self.writes: list[EventRecord] = []
         self.suspect = False
         for record, event, epoch in items:
             key = event.aggregate_id
-            head = self.heads.get(key) or heads(key)
-            version, latest, placed = head
+            version, latest, placed = self.heads[key]
             astray = event.prev is not None and event.prev != latest
             if astray or event.version or placed < version:
                 self.suspect = True
@@ -97,14 +97,15 @@ class Plain:
 class Plan:
     """The writes for a row of items, the outcome of each, and the heads after them.
 
-    `found`: those stored already, of the items looked up. `waiting`: the unplaced events of the
-    aggregates at hand, lowest version first; the plan takes from these lists.
+    `heads`: those of the aggregates at hand. `found`: those stored already, of the items looked
+    up. `waiting`: the unplaced events of these aggregates, lowest version first; the plan takes
+    from these lists.
     """
 
     def __init__(
         self,
         items: Sequence[Item],
-        heads: Callable[[str], Head],
+        heads: Heads,
         found: Mapping[str, EventRecord],
         waiting: Waiting,
         letter: Letter,
@@ -186,4 +187,4 @@ class Plan:
         self.outcomes[-1].stored += 1
 
     def _head(self, aggregate_id: str) -> Head:
-        return self.heads.get(aggregate_id) or self._known_heads(aggregate_id)
+        return self.heads.get(aggregate_id) or self._known_heads[aggregate_id]

@@ -85,11 +85,8 @@ class Snapshots:
             live = lives[event.aggregate_id]
             if event.version == live.version + 1:
                 self._advance(live, event, offset, now)
-            elif event.version <= live.version:
-                report.repeated += 1
             else:
-                await self._catch_up(live, event.version - 1)
-                self._advance(live, event, offset, now)
+                await self._fold(live, event, offset, now, report)
         await self._save(lives, letters, next_offset, report)
         return report
 
@@ -135,6 +132,16 @@ class Snapshots:
                 await self._catch_up(live, first[key] - 1)
                 lives[key] = live
         return lives
+
+    async def _fold(
+        self, live: Live, event: EventRecord, offset: int, now: datetime, report: Report
+    ) -> None:
+        """One that is not the next version: a repeat, or the first after a gap."""
+        if event.version <= live.version:
+            report.repeated += 1
+            return
+        await self._catch_up(live, event.version - 1)
+        self._advance(live, event, offset, now)
 
     async def _catch_up(self, live: Live, upto: int) -> None:
         if live.version < upto:
