@@ -8,15 +8,14 @@ from typing import Any
 
 from stores.contracts import Life, Mark, Marked, Note, Verdict
 from stores.errors import Misconfigured
-from stores.redis.scripts import CONFIRM, LIFE, MARK, WITHDRAW
-from stores.redis.session import Command, Sessions
+from stores.redis.scripts import CONFIRM, LIFE, MARK, WITHDRAW, Script
+from stores.redis.session import Call, Command, Sessions
 from stores.terms import Terms
 
 POLICY = "noeviction"
 VERDICTS = {verdict.value.encode(): verdict for verdict in Verdict}
 OK, REJECTED = Verdict.OK, Verdict.REJECTED
 NOTED = (Verdict.MINE, Verdict.STALE)
-NO_BASIS = (0, "", "")
 _POLICY = re.compile(rb"^maxmemory_policy:(\S+)", re.MULTILINE)
 
 
@@ -30,12 +29,12 @@ class RedisMarkers:
     """
 
     def __init__(self, url: str, domain: str, terms: Terms, *, timeout: float) -> None:
-        self._sessions = Sessions(url, timeout)
+        expiry, lease, memory = terms
+        self._mark = Script(MARK, expiry=expiry, lease=lease, memory=_ms(memory))
+        self._confirm = Script(CONFIRM, expiry=_ms(expiry), memory=_ms(memory))
+        self._sessions = Sessions(url, timeout, (LIFE, self._mark, self._confirm, WITHDRAW))
         self._what = f"markers of {domain}"
         self._marker, self._done = f"marker:{domain}:", f"done:{domain}:"
-        expiry, lease, memory = terms
-        self._mark_times = repr(float(expiry)), repr(float(lease)), _ms(memory)
-        self._confirm_times = _ms(expiry), _ms(memory)
 
     async def prepare(self) -> None:
         async with self._sessions.session("Redis' settings") as session:
@@ -53,17 +52,16 @@ class RedisMarkers:
     async def mark(self, marks: Sequence[Mark]) -> list[Marked]:
         calls = self._calls(marks)
         async with self._sessions.session(self._what) as session:
-            replies = await session.run(MARK, calls)
+            replies = await session.run(self._mark, calls)
         return [_marked(mark, reply) for mark, reply in zip(marks, replies, strict=True)]
 
     async def confirm(self, notes: Sequence[Note], life: Life) -> list[bool]:
-        name, times = life.id, self._confirm_times
-        calls = [(self._keys(a, e), (name, e, prev, *times)) for a, e, prev in notes]
+        calls = self._calls_of(notes, life)
         async with self._sessions.session(self._what) as session:
-            return [bool(reply) for reply in await session.run(CONFIRM, calls)]
+            return [bool(reply) for reply in await session.run(self._confirm, calls)]
 
     async def withdraw(self, notes: Sequence[Note], life: Life) -> None:
-        calls = [(self._keys(a, e), (life.id, e, prev)) for a, e, prev in notes]
+        calls = self._calls_of(notes, life)
         async with self._sessions.session(self._what) as session:
             await session.run(WITHDRAW, calls)
 
@@ -73,19 +71,22 @@ class RedisMarkers:
     def _keys(self, aggregate_id: str, event_id: str) -> Command:
         return ("life", self._marker + aggregate_id, self._done + event_id)
 
-    def _calls(self, marks: Sequence[Mark]) -> list[tuple[Command, Command]]:
+    def _calls(self, marks: Sequence[Mark]) -> list[Call]:
         """Keys and arguments, in the order in which the script takes them after the run id."""
-        keys, times = self._keys, self._mark_times
+        keys = self._keys
         return [
             (
                 keys(aggregate_id, event_id),
-                (
-                    *(life.id, _stamp(life.now), *times, event_id, kind, value),
-                    *(int(allowed is not None), *((1, *basis) if basis else NO_BASIS)),
-                    *(allowed or ()),
-                ),
+                (life.id, _stamp(life.now), event_id, kind, value, _rule(allowed), *(basis or ())),
             )
             for aggregate_id, event_id, kind, value, allowed, life, basis in marks
+        ]
+
+    def _calls_of(self, notes: Sequence[Note], life: Life) -> list[Call]:
+        keys, name = self._keys, life.id
+        return [
+            (keys(aggregate_id, event_id), (name, event_id, prev))
+            for aggregate_id, event_id, prev in notes
         ]
 
 
@@ -106,6 +107,11 @@ def _marked(mark: Mark, reply: Sequence[Any]) -> Marked:
 def _stamp(seconds: float) -> str:
     """As Lua's tonumber reads it back without loss."""
     return repr(seconds)
+
+
+@lru_cache(maxsize=1024)
+def _rule(allowed: frozenset[str] | None) -> str:
+    return "" if allowed is None else "\0".join(("", *sorted(allowed), ""))
 
 
 def _ms(seconds: float) -> int:

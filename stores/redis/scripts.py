@@ -11,11 +11,12 @@ from hashlib import sha1
 
 
 class Script:
-    """A script, and the name by which the server knows it."""
+    """A script that begins with its constants, and the name by which the server knows it."""
 
-    def __init__(self, text: str) -> None:
-        self.text = text
-        self.sha = sha1(text.encode()).hexdigest()
+    def __init__(self, text: str, **constants: float) -> None:
+        named = (f"local {name} = {number!r}" for name, number in constants.items())
+        self.text = "\n".join((*named, text))
+        self.sha = sha1(self.text.encode()).hexdigest()
 
 
 LIFE = Script("""
@@ -32,15 +33,15 @@ local life = redis.call('HMGET', KEYS[1], 'id', 'began')
 return {life[1], life[2], now}
 """)
 
-MARK = Script("""
--- KEYS: life, marker, done.
-local run, life, seen, expiry, lease, memory = unpack(ARGV, 1, 6) -- memory in ms, others in s
-local id, kind, value, ruled, based, basis_type, basis_id = unpack(ARGV, 7, 13)
--- ARGV from 14 on: the allowed types, where `ruled` is '1'.
+MARK = """
+-- Constants: expiry and lease in seconds, memory in milliseconds.
+-- KEYS: life, marker, done. ARGV: `allowed` has a NUL before each type, which has none itself, and
+-- one at the end; it is empty where there is no rule. The last two are there with a basis only.
+local run, life, seen, id, kind, value, allowed, basis_type, basis_id = unpack(ARGV)
 local t = redis.call('TIME')
 local stamp = t[1] .. '.' .. string.format('%06d', tonumber(t[2]))
 local now = tonumber(stamp)
-seen, expiry = tonumber(seen), tonumber(expiry)
+seen = tonumber(seen)
 local ttl = math.floor(expiry * 1000)
 
 local here = redis.call('HMGET', KEYS[1], 'id', 'run', 'began')
@@ -51,7 +52,7 @@ local present, born, last_type, last, tent, pend = unpack(m, 1, 6)
 if present == life then
   if seen <= tonumber(born) then return {'again'} end
 else
-  if based ~= '1' then return {'missing'} end
+  if not basis_id then return {'missing'} end
   last_type, last, pend = basis_type, basis_id, false
   tent = now - tonumber(here[3]) < expiry and '1' or ''
   if present then redis.call('DEL', KEYS[2]) end
@@ -68,20 +69,20 @@ if pend == id then return note('mine') end
 if redis.call('GET', KEYS[3]) == life then return {'done'} end
 if pend then
   local noted = tonumber(redis.call('HGET', KEYS[2], 'noted'))
-  if now - noted < tonumber(lease) then return {'busy'} end
+  if now - noted < lease then return {'busy'} end
   return note('stale')
 end
 
-local allowed = ruled ~= '1'
-for i = 14, #ARGV do allowed = allowed or ARGV[i] == last_type end
-if not allowed then return {'rejected', last_type} end
+if allowed ~= '' and not string.find(allowed, '\\0' .. last_type .. '\\0', 1, true) then
+  return {'rejected', last_type}
+end
 
 redis.call('HSET', KEYS[2], 'type', kind, 'last', id,
   'pend', id, 'prev', last, 'value', value, 'noted', stamp)
 redis.call('PERSIST', KEYS[2]) -- with a note there is no expiry
 redis.call('SET', KEYS[3], life, 'PX', memory)
 return {'ok', last, tent}
-""")
+"""
 
 # Whether the note that the arguments name stands in this life, exactly so.
 _MINE = """
@@ -92,16 +93,17 @@ local m = redis.call('HMGET', KEYS[2], 'life', 'pend', 'prev')
 local mine = m[1] == life and m[2] == id and m[3] == prev
 """
 
-CONFIRM = Script(f"""
+CONFIRM = f"""
+-- Constants: expiry and memory in milliseconds.
 -- KEYS: life, marker, done. Answers 1 when the event is known as handled.
 {_MINE}
 if not mine then return redis.call('GET', KEYS[3]) == life and 1 or 0 end
 redis.call('HDEL', KEYS[2], 'pend', 'prev', 'value', 'noted')
 redis.call('HSET', KEYS[2], 'tent', '')
-redis.call('PEXPIRE', KEYS[2], ARGV[5])
-redis.call('SET', KEYS[3], life, 'PX', ARGV[6])
+redis.call('PEXPIRE', KEYS[2], expiry)
+redis.call('SET', KEYS[3], life, 'PX', memory)
 return 1
-""")
+"""
 
 WITHDRAW = Script(f"""
 -- KEYS: life, marker, done.
@@ -109,5 +111,3 @@ WITHDRAW = Script(f"""
 if mine then redis.call('DEL', KEYS[2], KEYS[3]) end
 return 0
 """)
-
-SCRIPTS = (LIFE, MARK, CONFIRM, WITHDRAW)

@@ -11,7 +11,7 @@ from redis.asyncio.connection import Connection, parse_url
 
 from stores.errors import Misconfigured
 from stores.redis.errors import Garbled, Refused, SessionEnded, UnknownScript, translated
-from stores.redis.scripts import SCRIPTS, Script
+from stores.redis.scripts import Script
 
 SESSIONS = 4
 PIPED = 500
@@ -29,6 +29,8 @@ FIXED: dict[str, Any] = {
 }
 
 Command = tuple[str | bytes | int, ...]
+Call = tuple[Command, Command]
+"""The keys and the arguments of a script."""
 _RUN_ID = re.compile(rb"^run_id:(\w+)", re.MULTILINE)
 
 
@@ -40,10 +42,11 @@ class Session:
     The driver reads one reply at a time; once it has greeted, all that have arrived are read here.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, scripts: Sequence[Script] = ()) -> None:
         options = {**parse_url(url), **FIXED}
         made_by: Any = options.pop("connection_class", Connection)
         self._connection = made_by(**options, redis_connect_func=self._greet)
+        self._scripts = scripts
         self._greeted = False
         self._run = b""
         self._stream: Any = None
@@ -58,15 +61,15 @@ class Session:
             replyError=self._connection._parser.parse_error,
             notEnoughData=UNFINISHED,
         )
-        loads: list[Command] = [("SCRIPT", "LOAD", script.text) for script in SCRIPTS]
+        loads: list[Command] = [("SCRIPT", "LOAD", script.text) for script in self._scripts]
         info, *_ = await self.call([("INFO", "server"), *loads])
         found = _RUN_ID.search(info)
         if not found:
             raise Misconfigured("the server does not tell its run id")
         self._run = found[1]
 
-    async def run(self, script: Script, calls: Sequence[tuple[Command, Command]]) -> list[Any]:
-        """The replies of one script to each pair of keys and arguments; one pipeline."""
+    async def run(self, script: Script, calls: Sequence[Call]) -> list[Any]:
+        """The replies of one script to each call; one pipeline."""
         run = self._run
         commands = [
             ("EVALSHA", script.sha, len(keys), *keys, run, *arguments) for keys, arguments in calls
@@ -129,12 +132,12 @@ def _checked(replies: list[Any]) -> list[Any]:
 class Sessions:
     """A few sessions for many tasks. After an error or a cancellation all are made anew."""
 
-    def __init__(self, url: str, timeout: float) -> None:
+    def __init__(self, url: str, timeout: float, scripts: Sequence[Script]) -> None:
         try:
             Session(url)
         except (TypeError, ValueError, Refused) as error:
             raise Misconfigured(f"Redis' URL can't be used: {error}") from None
-        self._url, self._timeout = url, timeout
+        self._url, self._timeout, self._scripts = url, timeout, scripts
         self._free = asyncio.Semaphore(SESSIONS)
         self._idle: list[Session] = []
 
@@ -164,7 +167,7 @@ class Sessions:
             if await session.stands():
                 return session
             await session.end()
-        session = Session(self._url)
+        session = Session(self._url, self._scripts)
         try:
             await session.begin()
         except BaseException:
