@@ -28,6 +28,7 @@ from topics.record import LogRecord, Outgoing
 from topics.reply import reply
 
 ROLE = "command"
+Asked = tuple[EventRecord, Intent]
 NAMES = {Accepted: "accepted", Rejected: "rejected", Repeated: "repeated"}
 
 
@@ -63,23 +64,13 @@ class Commands:
         return await take_over(self._writer, self._parked, self._partition) or 0
 
     async def chunk(self, records: Sequence[LogRecord], next_offset: int) -> Report:
-        report = Report()
-        out: list[Outgoing] = []
-        commands: dict[int, EventRecord] = {}
-        intents: dict[int, Intent] = {}
-        for record in records:
-            try:
-                command = decode(record.value)
-                intents[record.offset] = self._intent(command, record.offset)
-                commands[record.offset] = command
-            except Unreadable as error:
-                name = self._domain.name
-                out.append(dead_letter(name, ROLE, record, UNREADABLE, str(error)))
-                report.dead_letters += 1
-        await self._decide(intents)
-        for offset, command in commands.items():
-            out.append(self._reply(command, self._decided[offset]))
-            report.count(self._decided[offset])
+        out, asked = self._read(records)
+        report = Report(dead_letters=len(out))
+        await self._decide(asked)
+        for offset, (command, _) in asked.items():
+            outcome = self._decided[offset]
+            out.append(self._reply(command, outcome))
+            report.count(outcome)
         await self._writer.commit(out, next_offset)
         self._decided = {o: what for o, what in self._decided.items() if o >= next_offset}
         return report
@@ -90,6 +81,19 @@ class Commands:
     async def close(self) -> None:
         await self._writer.close()
 
+    def _read(self, records: Sequence[LogRecord]) -> tuple[list[Outgoing], dict[int, Asked]]:
+        """The dead letters, and what is asked, by offset."""
+        letters: list[Outgoing] = []
+        asked: dict[int, Asked] = {}
+        for record in records:
+            try:
+                command = decode(record.value)
+                asked[record.offset] = command, self._intent(command, record.offset)
+            except Unreadable as error:
+                name = self._domain.name
+                letters.append(dead_letter(name, ROLE, record, UNREADABLE, str(error)))
+        return letters, asked
+
     def _intent(self, command: EventRecord, offset: int) -> Intent:
         try:
             return intent_of(self._domain, command)
@@ -98,13 +102,13 @@ class Commands:
         except Exception as error:
             raise Poison(ROLE, self._domain.name, command, offset, error) from error
 
-    async def _decide(self, intents: Mapping[int, Intent]) -> None:
+    async def _decide(self, asked: Mapping[int, Asked]) -> None:
         """Decide what is not decided yet. Unavailable, the error, when a server stays away.
 
         What was decided stays so when the chunk comes again: a command that was rejected must not
         be judged by what came after it.
         """
-        offsets = [offset for offset in intents if offset not in self._decided]
+        offsets = [offset for offset in asked if offset not in self._decided]
         failures: list[Unavailable] = []
 
         def answer(index: int, outcome: Outcome) -> None:
@@ -115,7 +119,8 @@ class Commands:
 
         if offsets:
             deadline = self._clock.now() + self._patience
-            await self._decider.decide([intents[offset] for offset in offsets], deadline, answer)
+            intents = [asked[offset][1] for offset in offsets]
+            await self._decider.decide(intents, deadline, answer)
         if failures:
             raise errors.Unavailable(failures[0].reason)
 

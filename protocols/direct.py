@@ -7,13 +7,11 @@ Repeats that the store does not know yet are dropped by append.
 from collections.abc import Sequence
 from datetime import datetime
 
-from protocols.marking import HEADERS, Answer, Intent, repetition
+from protocols.marking import HEADERS, Answer, Intent, Place, place_of, repetition
 from protocols.outcomes import Accepted, Unavailable
 from stores import errors
 from stores.contracts import EventStore, LogWriter
 from topics.event import EventRecord
-from topics.names import Topics
-from topics.partitioner import partition_of
 from topics.record import Outgoing
 
 
@@ -35,17 +33,14 @@ class Direct:
                 answer(index, Unavailable(str(error)))
             return
         for index, (event, _, _) in enumerate(intents):
-            place, stored = self._place(event), found.get(event.id)
+            place, stored = self._place(event).name, found.get(event.id)
             repeated = stored and repetition(event, stored, place)
             answer(index, repeated or Accepted(event.id, place))
 
     def _record(self, intent: Intent) -> Outgoing:
-        event = intent.event
-        topic, key = Topics.of(event.domain).events, event.aggregate_id.encode()
-        return Outgoing(topic, key, intent.value, self._partition(event), HEADERS)
+        topic, partition, _ = self._place(intent.event)
+        key = intent.event.aggregate_id.encode()
+        return Outgoing(topic, key, intent.value, partition, HEADERS)
 
-    def _place(self, event: EventRecord) -> str:
-        return f"{Topics.of(event.domain).events}/{self._partition(event)}"
-
-    def _partition(self, event: EventRecord) -> int:
-        return partition_of(event.aggregate_id, self._partitions)
+    def _place(self, event: EventRecord) -> Place:
+        return place_of(event, self._partitions)

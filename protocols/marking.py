@@ -8,7 +8,6 @@ whoever comes next finishes it.
 """
 
 import random
-from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -83,11 +82,19 @@ class Tally:
     finished: int = 0
 
 
+class Place(NamedTuple):
+    """Where an event goes; `name` has both, for answers."""
+
+    topic: str
+    partition: int
+    name: str
+
+
 class Pending:
-    """One command that is not decided yet."""
+    """One command that is not decided yet, and the next of the same aggregate, `behind` it."""
 
     __slots__ = (
-        *("index", "event", "allowed", "value", "aggregate_id", "partition", "place"),
+        *("index", "event", "allowed", "value", "aggregate_id", "place", "behind"),
         *("decided", "basis", "based_in", "awaiting", "_answer"),
     )
 
@@ -95,8 +102,8 @@ class Pending:
         self.index, self._answer = index, answer
         self.event, self.allowed, self.value = intent
         self.aggregate_id = self.event.aggregate_id
-        self.partition = partition_of(self.aggregate_id, partitions)
-        self.place = _place(self.event.domain, self.partition)
+        self.place = place_of(self.event, partitions)
+        self.behind: Pending | None = None
         self.decided = False
         self.begin()
 
@@ -143,10 +150,9 @@ class Marking:
 
     async def decide(self, intents: Sequence[Intent], deadline: datetime, answer: Answer) -> None:
         """Answer each by its index, as soon as it is decided; Unavailable at the deadline."""
-        lines = self._lines(intents, answer)
+        turn = self._firsts(intents, answer)
         reason = "the deadline has passed"
-        while lines and self._clock.now() < deadline:
-            turn = [line[0] for line in lines.values()]
+        while turn and self._clock.now() < deadline:
             began = self._clock.now()
             try:
                 looked = await self._round(turn, deadline)
@@ -155,23 +161,26 @@ class Marking:
                 reason, moved = str(error), False
             self.tally.rounds += 1
             self.tally.seconds += (self._clock.now() - began).total_seconds()
-            _step_forward(lines, turn)
-            if lines and not moved:
+            turn = [p for each in turn if (p := each.behind if each.decided else each)]
+            if turn and not moved:
                 await self._clock.sleep(PAUSE * (0.5 + self._chance()))
-        for line in lines.values():
-            for command in line:
+        while turn:
+            for command in turn:
                 command.answer(Unavailable(reason))
+            turn = [p for each in turn if (p := each.behind)]
 
-    def _lines(self, intents: Sequence[Intent], answer: Answer) -> dict[str, deque[Pending]]:
-        """The commands of each aggregate, one behind the other."""
-        lines: dict[str, deque[Pending]] = {}
+    def _firsts(self, intents: Sequence[Intent], answer: Answer) -> list[Pending]:
+        """The first command of each aggregate, the others in their order behind it."""
+        firsts: list[Pending] = []
+        lasts: dict[str, Pending] = {}
         for index, intent in enumerate(intents):
             command = Pending(index, intent, self._partitions, answer)
-            line = lines.get(command.aggregate_id)
-            if line is None:
-                line = lines[command.aggregate_id] = deque()
-            line.append(command)
-        return lines
+            if last := lasts.get(command.aggregate_id):
+                last.behind = command
+            else:
+                firsts.append(command)
+            lasts[command.aggregate_id] = command
+        return firsts
 
     async def _round(self, turn: Sequence[Pending], deadline: datetime) -> bool:
         """Whether it ended with a new look at the time: worth another round at once."""
@@ -196,11 +205,11 @@ class Marking:
         """Those that wait for nothing, and whose basis is there or may be read."""
         free = [p for p in turn if not (p.awaiting or p.decided)]
         trusted = self._trusted([p for p in free if not p.basis], life)
-        return [p for p in free if p.basis or p.partition in trusted]
+        return [p for p in free if p.basis or p.place.partition in trusted]
 
     def _trusted(self, commands: Sequence[Pending], life: Life) -> set[int]:
         """The partitions of these commands for which the store may be asked."""
-        partitions = {p.partition for p in commands}
+        partitions = {p.place.partition for p in commands}
         return {partition for partition in partitions if self._guard.holds(partition, life)}
 
     async def _unknown(self, ready: Sequence[Pending]) -> Sequence[Pending]:
@@ -212,7 +221,7 @@ class Marking:
             return ready
         for command in ready:
             if stored := found.get(command.event.id):
-                command.answer(repetition(command.event, stored, command.place))
+                command.answer(repetition(command.event, stored, command.place.name))
         return [p for p in ready if not p.decided]
 
     async def _judged(self, ready: Sequence[Pending], life: Life) -> list[tuple[Pending, Marked]]:
@@ -224,13 +233,13 @@ class Marking:
             if mark.verdict is REJECTED:
                 command.answer(rejection(command, mark.type))
             elif mark.verdict is DONE:
-                command.answer(Repeated(command.event.id, command.place))
+                command.answer(Repeated(command.event.id, command.place.name))
         return judged
 
     async def _rebase(self, missing: Sequence[Pending], life: Life) -> None:
         """Read what the marker is to be made of, and then look the own id up again."""
         trusted = self._trusted(missing, life)
-        missing = [p for p in missing if p.partition in trusted]
+        missing = [p for p in missing if p.place.partition in trusted]
         if not missing:
             return
         heads = await self._store.heads([p.aggregate_id for p in missing])
@@ -239,7 +248,7 @@ class Marking:
         self.tally.lookups += len(heads) + len(missing)
         for command in missing:
             if stored := found.get(command.event.id):
-                command.answer(repetition(command.event, stored, command.place))
+                command.answer(repetition(command.event, stored, command.place.name))
                 continue
             head = heads.get(command.aggregate_id)
             event = latest[head.event_id] if head else None
@@ -252,18 +261,17 @@ class Marking:
         """Produce what is noted, and clear the notes. Only append knows of one that is lost."""
         if not noted:
             return
-        outcomes = [promise(command, marked) for command, marked in noted]
         try:
             positions = await self._writer.produce([_record(p, m) for p, m in noted])
         except errors.Unavailable as error:
-            for (command, _), outcome in zip(noted, outcomes, strict=True):
-                if outcome:
+            for command, marked in noted:
+                if marked.verdict is not STALE:
                     command.answer(Unavailable(str(error)))
             return
-        for (command, marked), at, outcome in zip(noted, positions, outcomes, strict=True):
+        for (command, marked), at in zip(noted, positions, strict=True):
             note = Note(command.aggregate_id, marked.event_id, marked.prev)
-            command.awaiting = Produced(note, life, at, outcome)
-            self.tally.finished += outcome is None
+            command.awaiting = Produced(note, life, at, promise(command, marked))
+            self.tally.finished += marked.verdict is STALE
         firm = [command for command, marked in noted if not marked.tentative]
         if firm:
             cleared = await self._markers.confirm([note for note, _ in notes_of(firm)], life)
@@ -298,26 +306,21 @@ class Marking:
         command.begin()
 
 
-def _step_forward(lines: dict[str, deque[Pending]], turn: Iterable[Pending]) -> None:
-    """Whose turn it was, and who is decided, leaves the line."""
-    for command in turn:
-        if command.decided:
-            line = lines[command.aggregate_id]
-            line.popleft()
-            if not line:
-                del lines[command.aggregate_id]
-
-
 def _record(command: Pending, marked: Marked) -> Outgoing:
     """The note as a record of the log."""
     value = b'%b,"prev":%b}' % (marked.value[:-1], _write(marked.prev))
-    topic = Topics.of(command.event.domain).events
-    return Outgoing(topic, command.aggregate_id.encode(), value, command.partition, HEADERS)
+    topic, partition, _ = command.place
+    return Outgoing(topic, command.aggregate_id.encode(), value, partition, HEADERS)
+
+
+def place_of(event: EventRecord, partitions: int) -> Place:
+    return _place(event.domain, partition_of(event.aggregate_id, partitions))
 
 
 @lru_cache(maxsize=1024)
-def _place(domain: str, partition: int) -> str:
-    return f"{Topics.of(domain).events}/{partition}"
+def _place(domain: str, partition: int) -> Place:
+    topic = Topics.of(domain).events
+    return Place(topic, partition, f"{topic}/{partition}")
 
 
 def notes_of(commands: Iterable[Pending]) -> list[tuple[Note, Life]]:
@@ -344,7 +347,7 @@ def promise(command: Pending, marked: Marked) -> Outcome | None:
         noted = decode(marked.value)
         if not same(command.event, noted):
             return refusal(noted)
-    return Accepted(command.event.id, command.place)
+    return Accepted(command.event.id, command.place.name)
 
 
 def repetition(event: EventRecord, stored: EventRecord, place: str) -> Outcome:
