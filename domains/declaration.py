@@ -180,9 +180,12 @@ class Domain(Generic[S]):
 
     def payload(self, event: EventRecord) -> Event | Recorded:
         """What evolve gets: the lifted payload, validated. Unreadable names the field."""
+        given: Any = event.data
+        if isinstance(given, Event):
+            return given
         known = self._known.get(event.type)
         if known and known[1] == event.schema_version:
-            return convert(event.data, known[0], "data")
+            return convert(given, known[0], "data")
         data = self.lift(event).data
         if self.schema_free:
             return Recorded(event.type, data)

@@ -14,13 +14,13 @@ from typing import Any
 import orjson
 
 from domains.declaration import Domain
+from domains.stored import reader
 from protocols.live import Live, ReplayFailed, frozen, load
 from protocols.recent import Recent
 from protocols.role import Poison, Report
 from protocols.start import take_over
 from stores.contracts import Clock, Opened, Parked, PartitionWriter, Snapshot
 from stores.errors import Unavailable
-from topics.codec import decode_stored
 from topics.dead_letters import UNREADABLE, dead_letter
 from topics.errors import Unreadable
 from topics.event import EventRecord
@@ -61,6 +61,7 @@ class Snapshots:
         self._limit = limit
         self._lives: Recent[Live] = Recent(cached)
         self._topic = Topics.of(domain.name).snapshots
+        self._event = reader(domain)
         self._next = 0
         self._timed = domain.snapshot is not None and domain.snapshot.timed
         self._changed: dict[str, None] = {}  # if timed: cached lives past their snapshot, in order
@@ -111,7 +112,7 @@ class Snapshots:
         events: list[tuple[int, EventRecord]] = []
         for record in records:
             try:
-                events.append((record.offset, decode_stored(record.value)))
+                events.append((record.offset, self._event(record.value)))
             except Unreadable as error:
                 reason = str(error)
                 letters.append(dead_letter(self._domain.name, ROLE, record, UNREADABLE, reason))
