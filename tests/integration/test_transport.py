@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 
 import aiohttp
 import pytest
-from aiokafka import AIOKafkaProducer
+from aiokafka import AIOKafkaProducer, TopicPartition
 
 from protocols.role import Report
 from stores.contracts import Bounds
@@ -265,6 +265,19 @@ async def test_the_lag_of_a_partition_that_is_not_ours_is_none_and_no_error(
 ) -> None:
     async with running(settings, source, copying(settings, source, Mood())) as app:
         assert app.consumer.lag(PARTITIONS) == 0
+
+
+async def test_the_lag_of_a_partition_without_a_position_is_none_and_no_error(
+    settings: Settings, source: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As between an assignment and the first seek."""
+    async with running(settings, source, copying(settings, source, Mood())) as app:
+        await until(lambda: app.ready)
+        client = app.consumer._thread._consumer
+        assigned = client._subscription.subscription.assignment
+        with monkeypatch.context() as patch:
+            patch.setattr(assigned.state_value(TopicPartition(source, 0)), "_position", None)
+            assert app.consumer.lag(0) == 0
 
 
 async def test_rebalances_under_load_lose_and_double_nothing(

@@ -200,8 +200,11 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         return None
 
     def position(self, tp: TP) -> int | None:
-        """Where the next fetch begins: past records without a value for us, too."""
-        with suppress(IllegalStateError, AttributeError):
+        """Where the next fetch begins: past records without a value for us, too.
+
+        Of a partition that was just assigned the client does not know it yet, and asserts as above.
+        """
+        with suppress(IllegalStateError, AttributeError, AssertionError):
             assignment = self._consumer._subscription.subscription.assignment
             position = assignment.state_value(TopicPartition(*tp)).position
             return int(position) if position is not None else None
