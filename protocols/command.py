@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from msgspec.structs import asdict
 
 from domains.declaration import Domain
-from protocols.intents import intent_of
+from protocols.intents import intent_of_decoded
 from protocols.marking import Answer, Intent
 from protocols.outcomes import Accepted, Outcome, Rejected, Repeated, Unavailable
 from protocols.role import Poison, Report
@@ -96,7 +96,7 @@ class Commands:
 
     def _intent(self, command: EventRecord, offset: int) -> Intent:
         try:
-            return intent_of(self._domain, command)
+            return intent_of_decoded(self._domain, command)
         except Unreadable:
             raise
         except Exception as error:

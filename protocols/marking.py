@@ -43,6 +43,7 @@ OK, MINE, STALE = Verdict.OK, Verdict.MINE, Verdict.STALE
 REJECTED, DONE = Verdict.REJECTED, Verdict.DONE
 MISSING, AGAIN = Verdict.MISSING, Verdict.AGAIN
 NOTED = (OK, MINE, STALE)
+UNMARKED = Marked(AGAIN)
 
 _write = msgspec.json.Encoder().encode
 
@@ -95,7 +96,7 @@ class Pending:
 
     __slots__ = (
         *("index", "event", "allowed", "value", "aggregate_id", "place", "behind"),
-        *("decided", "basis", "based_in", "awaiting", "_answer"),
+        *("decided", "basis", "based_in", "marked", "awaiting", "_answer"),
     )
 
     def __init__(self, index: int, intent: Intent, partitions: int, answer: Answer) -> None:
@@ -104,6 +105,7 @@ class Pending:
         self.aggregate_id = self.event.aggregate_id
         self.place = place_of(self.event, partitions)
         self.behind: Pending | None = None
+        self.marked = UNMARKED
         self.decided = False
         self.begin()
 
@@ -190,12 +192,12 @@ class Marking:
         if not ready:
             return False
         based = any(p.basis for p in ready)
-        judged = await self._judged(ready, life)
+        await self._mark(ready, life)
         # A note of a former life must not come into the log when this one has forgotten it.
         if self._clock.now() < deadline:
-            await self._produce([pair for pair in judged if pair[1].verdict in NOTED], life)
-        await self._rebase([p for p, m in judged if m.verdict is MISSING], life)
-        again = any(m.verdict is AGAIN for _, m in judged)
+            await self._produce([p for p in ready if p.marked.verdict in NOTED], life)
+        await self._rebase([p for p in ready if p.marked.verdict is MISSING], life)
+        again = any(p.marked.verdict is AGAIN for p in ready)
         # A marker that was made in this round is younger than what was seen before it.
         if again or based:
             await self._guard.look()
@@ -224,17 +226,16 @@ class Marking:
                 command.answer(repetition(command.event, stored, command.place.name))
         return [p for p in ready if not p.decided]
 
-    async def _judged(self, ready: Sequence[Pending], life: Life) -> list[tuple[Pending, Marked]]:
+    async def _mark(self, ready: Sequence[Pending], life: Life) -> None:
         """Mark them, and answer what is decided by that."""
-        marked = await self._markers.mark([p.mark(life) for p in ready])
-        judged = list(zip(ready, marked, strict=True))
-        for command, mark in judged:
+        marks = await self._markers.mark([p.mark(life) for p in ready])
+        for command, marked in zip(ready, marks, strict=True):
             command.begin()
-            if mark.verdict is REJECTED:
-                command.answer(rejection(command, mark.type))
-            elif mark.verdict is DONE:
+            command.marked = marked
+            if marked.verdict is REJECTED:
+                command.answer(rejection(command))
+            elif marked.verdict is DONE:
                 command.answer(Repeated(command.event.id, command.place.name))
-        return judged
 
     async def _rebase(self, missing: Sequence[Pending], life: Life) -> None:
         """Read what the marker is to be made of, and then look the own id up again."""
@@ -257,22 +258,22 @@ class Marking:
 
     # Out, and confirmed
 
-    async def _produce(self, noted: Sequence[tuple[Pending, Marked]], life: Life) -> None:
+    async def _produce(self, noted: Sequence[Pending], life: Life) -> None:
         """Produce what is noted, and clear the notes. Only append knows of one that is lost."""
         if not noted:
             return
         try:
-            positions = await self._writer.produce([_record(p, m) for p, m in noted])
+            positions = await self._writer.produce([_record(command) for command in noted])
         except errors.Unavailable as error:
-            for command, marked in noted:
-                if marked.verdict is not STALE:
+            for command in noted:
+                if command.marked.verdict is not STALE:
                     command.answer(Unavailable(str(error)))
             return
-        for (command, marked), at in zip(noted, positions, strict=True):
-            note = Note(command.aggregate_id, marked.event_id, marked.prev)
-            command.awaiting = Produced(note, life, at, promise(command, marked))
-            self.tally.finished += marked.verdict is STALE
-        firm = [command for command, marked in noted if not marked.tentative]
+        for command, at in zip(noted, positions, strict=True):
+            note = Note(command.aggregate_id, command.marked.event_id, command.marked.prev)
+            command.awaiting = Produced(note, life, at, promise(command))
+            self.tally.finished += command.marked.verdict is STALE
+        firm = [command for command in noted if not command.marked.tentative]
         if firm:
             cleared = await self._markers.confirm([note for note, _ in notes_of(firm)], life)
             for command, clear in zip(firm, cleared, strict=True):
@@ -306,9 +307,9 @@ class Marking:
         command.begin()
 
 
-def _record(command: Pending, marked: Marked) -> Outgoing:
+def _record(command: Pending) -> Outgoing:
     """The note as a record of the log."""
-    value = b'%b,"prev":%b}' % (marked.value[:-1], _write(marked.prev))
+    value = b'%b,"prev":%b}' % (command.marked.value[:-1], _write(command.marked.prev))
     topic, partition, _ = command.place
     return Outgoing(topic, command.aggregate_id.encode(), value, partition, HEADERS)
 
@@ -339,12 +340,13 @@ def by_life(commands: Iterable[Pending]) -> list[tuple[Life, list[Note]]]:
 # Answers
 
 
-def promise(command: Pending, marked: Marked) -> Outcome | None:
+def promise(command: Pending) -> Outcome | None:
     """What a command is answered when its note counts; None when the note is another's."""
-    if marked.verdict is STALE:
+    verdict = command.marked.verdict
+    if verdict is STALE:
         return None
-    if marked.verdict is MINE:
-        noted = decode(marked.value)
+    if verdict is MINE:
+        noted = decode(command.marked.value)
         if not same(command.event, noted):
             return refusal(noted)
     return Accepted(command.event.id, command.place.name)
@@ -367,7 +369,8 @@ def same(event: EventRecord, known: EventRecord) -> bool:
     return event.schema_version != known.schema_version or event.data == known.data
 
 
-def rejection(command: Pending, marked: str) -> Rejected:
+def rejection(command: Pending) -> Rejected:
+    marked = command.marked.type
     allowed = ", ".join(sorted(kind or "no event" for kind in command.allowed or ()))
     reason = f"{command.event.type} may follow {allowed or 'nothing'}"
     return Rejected(f"{reason}, not {marked or 'no event'}", marked)

@@ -8,7 +8,7 @@ from typing import Any, Self
 
 from domains.declaration import Domain
 from protocols.command import Decider
-from protocols.intents import intent_of
+from protocols.intents import intent_of_decoded
 from protocols.marking import Intent
 from protocols.outcomes import Outcome, Unavailable
 from stores.contracts import Clock, Ids
@@ -118,7 +118,7 @@ class EventService:
             actor=actor,
             traceparent=traceparent,
         )
-        intent = intent_of(self._domain, _as_travelled(envelope))
+        intent = intent_of_decoded(self._domain, _as_travelled(envelope))
         # A tenth of the time is left for the answer, which knows why there was no decision.
         deadline = now + timedelta(seconds=timeout * 0.9)
         return await self._decided(intent, deadline, timeout)

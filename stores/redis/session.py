@@ -2,8 +2,9 @@
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, suppress
+from itertools import islice
 from typing import Any
 
 from hiredis import Reader, pack_command
@@ -31,6 +32,7 @@ FIXED: dict[str, Any] = {
 Command = tuple[str | bytes | int, ...]
 Call = tuple[Command, Command]
 """The keys and the arguments of a script."""
+_pack: Any = pack_command
 _RUN_ID = re.compile(rb"^run_id:(\w+)", re.MULTILINE)
 
 
@@ -70,22 +72,19 @@ class Session:
 
     async def run(self, script: Script, calls: Sequence[Call]) -> list[Any]:
         """The replies of one script to each call; one pipeline."""
-        run = self._run
-        commands = [
-            ("EVALSHA", script.sha, len(keys), *keys, run, *arguments) for keys, arguments in calls
-        ]
-        replies = await self._exchange(commands)
+        replies = await self._exchange(self._packed(script, calls), len(calls))
         unknown = next((i for i, r in enumerate(replies) if isinstance(r, UnknownScript)), None)
         if unknown is None:
             return _checked(replies)
         # Somebody has flushed the scripts. What was run since, another client having loaded them,
         # may run again: each script recognises what it has done.
-        again = await self.call([("SCRIPT", "LOAD", script.text), *commands[unknown:]])
-        return _checked(replies[:unknown]) + again[1:]
+        await self.call([("SCRIPT", "LOAD", script.text)])
+        again = self._packed(script, calls[unknown:])
+        return _checked(replies[:unknown] + await self._exchange(again, len(calls) - unknown))
 
     async def call(self, commands: Sequence[Command]) -> list[Any]:
         """The replies; the first error among them is raised when all are read."""
-        return _checked(await self._exchange(commands))
+        return _checked(await self._exchange(map(_pack, commands), len(commands)))
 
     async def stands(self) -> bool:
         """Whether the connection, which nobody uses, is still fit for use as far as known here."""
@@ -98,13 +97,17 @@ class Session:
         with suppress(Exception):
             await self._connection.disconnect(nowait=True)
 
-    async def _exchange(self, commands: Sequence[Command]) -> list[Any]:
+    def _packed(self, script: Script, calls: Sequence[Call]) -> Iterator[bytes]:
+        name, run = script.sha, self._run
+        for keys, arguments in calls:
+            yield _pack(("EVALSHA", name, len(keys), *keys, run, *arguments))
+
+    async def _exchange(self, packed: Iterator[bytes], count: int) -> list[Any]:
         """The replies, errors among them: the server works while the rest is packed."""
-        for start in range(0, len(commands), PIPED):
-            packed = [pack_command(c) for c in commands[start : start + PIPED]]  # type: ignore[arg-type]
-            await self._connection.send_packed_command(b"".join(packed))
+        while batch := b"".join(islice(packed, PIPED)):
+            await self._connection.send_packed_command(batch)
         replies: list[Any] = []
-        while len(replies) < len(commands):
+        while len(replies) < count:
             replies += await self._arrived()
         return replies
 
