@@ -73,13 +73,13 @@ class Plain:
         self.suspect = False
         for record, event, epoch in items:
             key = event.aggregate_id
-            version, latest, placed = self.heads[key]
+            version, latest, placed, _ = self.heads[key]
             astray = event.prev is not None and event.prev != latest
             if astray or event.version or placed < version:
                 self.suspect = True
                 return
             version += 1
-            self.heads[key] = _new(Head, (version, event.id, version))
+            self.heads[key] = _new(Head, (version, event.id, version, ""))
             position = f"{epoch}-{record.partition}-{record.offset}"
             self.writes.append(replace(event, version=version, position=position))
 

@@ -44,8 +44,11 @@ REJECTED, DONE = Verdict.REJECTED, Verdict.DONE
 MISSING, AGAIN = Verdict.MISSING, Verdict.AGAIN
 NOTED = (OK, MINE, STALE)
 UNMARKED = Marked(AGAIN)
+NOTHING = Basis("", "")
 
 _write = msgspec.json.Encoder().encode
+_new = tuple.__new__
+"""Makes a named tuple of all its fields, without a call of Python for each."""
 
 Answer = Callable[[int, Outcome], None]
 
@@ -99,11 +102,10 @@ class Pending:
         *("decided", "basis", "based_in", "marked", "awaiting", "_answer"),
     )
 
-    def __init__(self, index: int, intent: Intent, partitions: int, answer: Answer) -> None:
-        self.index, self._answer = index, answer
+    def __init__(self, index: int, intent: Intent, place: Place, answer: Answer) -> None:
+        self.index, self.place, self._answer = index, place, answer
         self.event, self.allowed, self.value = intent
         self.aggregate_id = self.event.aggregate_id
-        self.place = place_of(self.event, partitions)
         self.behind: Pending | None = None
         self.marked = UNMARKED
         self.decided = False
@@ -120,10 +122,12 @@ class Pending:
         self._answer(self.index, outcome)
 
     def mark(self, life: Life) -> Mark:
-        event, seen = self.event, self.based_in or life
-        return Mark(
-            self.aggregate_id, event.id, event.type, self.value, self.allowed, seen, self.basis
-        )
+        event, seen, basis = self.event, self.based_in or life, self.basis
+        noted = self.aggregate_id, event.id, event.type, self.value, self.allowed, seen, basis
+        return _new(Mark, noted)
+
+    def note(self) -> Note:
+        return _new(Note, (self.aggregate_id, self.marked.event_id, self.marked.prev))
 
 
 class Marking:
@@ -176,12 +180,14 @@ class Marking:
         firsts: list[Pending] = []
         lasts: dict[str, Pending] = {}
         for index, intent in enumerate(intents):
-            command = Pending(index, intent, self._partitions, answer)
-            if last := lasts.get(command.aggregate_id):
+            event = intent.event
+            last = lasts.get(event.aggregate_id)
+            place = last.place if last else place_of(event, self._partitions)
+            command = lasts[event.aggregate_id] = Pending(index, intent, place, answer)
+            if last:
                 last.behind = command
             else:
                 firsts.append(command)
-            lasts[command.aggregate_id] = command
         return firsts
 
     async def _round(self, turn: Sequence[Pending], deadline: datetime) -> bool:
@@ -244,16 +250,14 @@ class Marking:
         if not missing:
             return
         heads = await self._store.heads([p.aggregate_id for p in missing])
-        latest = await self._store.find([head.event_id for head in heads.values()])
         found = await self._store.find([p.event.id for p in missing])
-        self.tally.lookups += len(heads) + len(missing)
+        self.tally.lookups += len(missing)
         for command in missing:
             if stored := found.get(command.event.id):
                 command.answer(repetition(command.event, stored, command.place.name))
                 continue
             head = heads.get(command.aggregate_id)
-            event = latest[head.event_id] if head else None
-            command.basis = Basis(event.type, event.id) if event else Basis("", "")
+            command.basis = Basis(head.type, head.event_id) if head else NOTHING
             command.based_in = life
 
     # Out, and confirmed
@@ -270,8 +274,7 @@ class Marking:
                     command.answer(Unavailable(str(error)))
             return
         for command, at in zip(noted, positions, strict=True):
-            note = Note(command.aggregate_id, command.marked.event_id, command.marked.prev)
-            command.awaiting = Produced(note, life, at, promise(command))
+            command.awaiting = _new(Produced, (command.note(), life, at, promise(command)))
             self.tally.finished += command.marked.verdict is STALE
         firm = [command for command in noted if not command.marked.tentative]
         if firm:
@@ -311,7 +314,8 @@ def _record(command: Pending) -> Outgoing:
     """The note as a record of the log."""
     value = b'%b,"prev":%b}' % (command.marked.value[:-1], _write(command.marked.prev))
     topic, partition, _ = command.place
-    return Outgoing(topic, command.aggregate_id.encode(), value, partition, HEADERS)
+    key = command.aggregate_id.encode()
+    return _new(Outgoing, (topic, key, value, partition, HEADERS, None))
 
 
 def place_of(event: EventRecord, partitions: int) -> Place:

@@ -184,4 +184,4 @@ def _after(at: Point, points: dict[int, Point]) -> bool:
 def _head(stream: Stream) -> Head:
     last = stream[max(stream)]
     placed = max((version for version, event in stream.items() if event.position), default=0)
-    return Head(last.version, last.id, placed)
+    return Head(last.version, last.id, placed, last.type)

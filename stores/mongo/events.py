@@ -146,7 +146,7 @@ class MongoEvents:
 
     async def _heads(self, aggregate_ids: list[str]) -> dict[str, Head]:
         """`placed` is 0 where the head itself is unplaced."""
-        newest = {name: {"$first": f"${name}"} for name in ("version", "offset")}
+        newest = {name: {"$first": f"${name}"} for name in ("version", "offset", "type")}
         pipeline: list[Document] = [
             {"$match": {"aggregate_id": {"$in": aggregate_ids}}},
             {"$sort": NEWEST_FIRST},
@@ -189,4 +189,4 @@ def _request(write: Write, document: Document) -> InsertOne[Document] | UpdateOn
 
 def _head(newest: Mapping[str, Any]) -> Head:
     placed = 0 if newest.get("offset") is None else newest["version"]
-    return Head(newest["version"], newest["event_id"], placed)
+    return Head(newest["version"], newest["event_id"], placed, newest["type"])

@@ -15,6 +15,7 @@ from stores.terms import Terms
 POLICY = "noeviction"
 VERDICTS = {verdict.value.encode(): verdict for verdict in Verdict}
 OK, REJECTED = Verdict.OK, Verdict.REJECTED
+_new = tuple.__new__
 NOTED = (Verdict.MINE, Verdict.STALE)
 _POLICY = re.compile(rb"^maxmemory_policy:(\S+)", re.MULTILINE)
 
@@ -94,7 +95,8 @@ def _marked(mark: Mark, reply: Sequence[Any]) -> Marked:
     verdict = VERDICTS[reply[0]]
     if verdict is OK:
         _, prev, tentative = reply
-        return Marked(OK, mark.event_id, prev.decode(), mark.value, tentative == b"1")
+        noted = OK, mark.event_id, prev.decode(), mark.value, tentative == b"1", ""
+        return _new(Marked, noted)
     if verdict is REJECTED:
         return Marked(REJECTED, type=reply[1].decode())
     if verdict not in NOTED:

@@ -20,6 +20,8 @@ from tests.contract.samples import (
 )
 from topics.event import EventRecord, Position
 
+KIND = event().type
+
 # prepare
 
 
@@ -217,8 +219,8 @@ async def test_find_takes_many_ids(store: EventStore) -> None:
 async def test_heads_are_the_latest_events(store: EventStore) -> None:
     await store.write([*stream("a1", 3), *stream("a2", 1, start=10)])
     assert await store.heads(["a1", "a2", "absent"]) == {
-        "a1": Head(3, "a1-3", 3),
-        "a2": Head(1, "a2-1", 1),
+        "a1": Head(3, "a1-3", 3, KIND),
+        "a2": Head(1, "a2-1", 1, KIND),
     }
     assert await store.heads([]) == {}
 
@@ -226,12 +228,12 @@ async def test_heads_are_the_latest_events(store: EventStore) -> None:
 async def test_a_head_tells_the_highest_placed_version(store: EventStore) -> None:
     await store.put([event("s1", v) for v in (1, 2, 3, 4)], 0)
     await store.put([event("s2", v) for v in (1, 2)], 0)
-    assert await store.heads(["s1"]) == {"s1": Head(4, "s1-4", 0)}
+    assert await store.heads(["s1"]) == {"s1": Head(4, "s1-4", 0, KIND)}
     await store.write([Place(event("s1", 1), at(0)), Place(event("s1", 2), at(0))])
     await store.write([Place(event("s2", 1), at(1)), Place(event("s2", 2), at(1))])
     assert await store.heads(["s1", "s2"]) == {
-        "s1": Head(4, "s1-4", 2),
-        "s2": Head(2, "s2-2", 2),
+        "s1": Head(4, "s1-4", 2, KIND),
+        "s2": Head(2, "s2-2", 2, KIND),
     }
 
 
@@ -263,7 +265,7 @@ async def test_heads_of_many_aggregates(store: EventStore) -> None:
     for number, name in enumerate(names):
         await store.write(stream(name, 2, start=number * 2))
     heads = await store.heads([*names, "absent"])
-    assert heads == {name: Head(2, f"{name}-2", 2) for name in names}
+    assert heads == {name: Head(2, f"{name}-2", 2, KIND) for name in names}
 
 
 # unplaced, placed_at, sweep
