@@ -41,6 +41,11 @@ def distinct_of(items: list[Item]) -> list[Item]:
     return [*distinct.values()]
 
 
+def head_of(event: EventRecord) -> Head:
+    """The head that an event with its position is."""
+    return Head(event.version, event.id, event.version, event.type)
+
+
 @dataclass(slots=True)
 class Outcome:
     """What one item comes to once its writes are done; the numbers are those of a Report."""
@@ -79,7 +84,7 @@ class Plain:
                 self.suspect = True
                 return
             version += 1
-            self.heads[key] = _new(Head, (version, event.id, version, ""))
+            self.heads[key] = _new(Head, (version, event.id, version, event.type))
             position = f"{epoch}-{record.partition}-{record.offset}"
             self.writes.append(replace(event, version=version, position=position))
 
@@ -151,7 +156,7 @@ class Plan:
     def _catch_up(self, known: EventRecord) -> None:
         """What another owner has placed is past our head: what follows it is judged by it."""
         if known.position and known.version > self._head(known.aggregate_id).version:
-            self.heads[known.aggregate_id] = Head(known.version, known.id, known.version)
+            self.heads[known.aggregate_id] = head_of(known)
 
     def _add_new(self, item: Item) -> None:
         event, outcome = item.event, self.outcomes[-1]
@@ -166,7 +171,7 @@ class Plan:
         self._write(placed)
         self._inserted[placed.id] = placed
         outcome.emits.append(placed)
-        self.heads[event.aggregate_id] = Head(placed.version, placed.id, placed.version)
+        self.heads[event.aggregate_id] = head_of(placed)
 
     def _place_upto(self, item: Item, version: int) -> None:
         """Place the aggregate's unplaced events up to a version, lowest first, at this offset."""
@@ -177,7 +182,7 @@ class Plan:
             self._write(Place(event, item.position))
             head = self._head(aggregate_id)
             if event.version >= head.version:
-                self.heads[aggregate_id] = Head(event.version, event.id, event.version)
+                self.heads[aggregate_id] = head_of(event)
             else:
                 self.heads[aggregate_id] = head._replace(placed=event.version)
 

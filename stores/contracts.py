@@ -18,18 +18,15 @@ from topics.record import LogRecord, Outgoing
 
 
 class Head(NamedTuple):
-    """The latest stored event of an aggregate; `placed` is the highest version with a position.
-
-    `type` is the event's; a head that append keeps in memory is without.
-    """
+    """The latest stored event of an aggregate; `placed` is the highest version with a position."""
 
     version: int
     event_id: str
     placed: int
-    type: str = ""
+    type: str
 
 
-NO_HEAD = Head(0, "", 0)
+NO_HEAD = Head(0, "", 0, "")
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from stores.contracts import EventStore, Head, Place, Write
+from stores.contracts import NO_HEAD, EventStore, Head, Place, Write
 from stores.errors import Duplicate, Unavailable
 from tests.contract.conftest import OpenStores
 from tests.contract.samples import (
@@ -412,7 +412,7 @@ async def test_of_puts_that_overlap_each_is_whole_or_absent(
             put, tries = 0, 0
             while put < 3 and tries < 200:
                 tries += 1
-                head = (await other.events.heads(["s1"])).get("s1", Head(0, "", 0)).version
+                head = (await other.events.heads(["s1"])).get("s1", NO_HEAD).version
                 batch = [event("s1", head + n, id=f"{name}-{put}-{n}") for n in (1, 2, 3)]
                 try:
                     await other.events.put(batch, 0)

@@ -6,9 +6,9 @@ from typing import Any
 from msgspec.structs import replace
 
 from protocols.append import Append
-from protocols.append_plan import Item, Plan
+from protocols.append_plan import Item, Plan, head_of
 from protocols.snapshot import Snapshots
-from stores.contracts import Head, Place, Snapshot
+from stores.contracts import Place, Snapshot
 from stores.memory.log import MemoryTransactionalWriter
 from stores.memory.snapshots import MemorySnapshots
 from tests.simulation.world import TOPICS
@@ -27,7 +27,7 @@ class PlacesItsOwnOnly(Plan):
         waiting[:] = [event for event in waiting if event.id != item.event.id]
         for event in own:
             self._write(Place(event, item.position))
-            self.heads[event.aggregate_id] = Head(event.version, event.id, event.version)
+            self.heads[event.aggregate_id] = head_of(event)
 
 
 class MovesItsCacheEarly(Append):
