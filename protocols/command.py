@@ -13,8 +13,8 @@ from msgspec.structs import asdict
 
 from domains.declaration import Domain
 from protocols.intents import intent_of_decoded
-from protocols.marking import Answer, Intent
 from protocols.outcomes import Accepted, Outcome, Rejected, Repeated, Unavailable
+from protocols.pending import Answer, Intent
 from protocols.role import Poison, Report
 from protocols.start import take_over
 from stores import errors

@@ -7,8 +7,8 @@ Repeats that the store does not know yet are dropped by append.
 from collections.abc import Sequence
 from datetime import datetime
 
-from protocols.marking import HEADERS, Answer, Intent, Place, place_of, repetition
 from protocols.outcomes import Accepted, Unavailable
+from protocols.pending import HEADERS, Answer, Intent, Place, place_of, repetition
 from stores import errors
 from stores.contracts import EventStore, LogWriter
 from topics.event import EventRecord

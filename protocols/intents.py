@@ -8,7 +8,7 @@ from uuid import UUID
 from msgspec.structs import replace
 
 from domains.declaration import Domain
-from protocols.marking import Intent
+from protocols.pending import Intent
 from topics.codec import decode, encode
 from topics.errors import Unreadable
 from topics.event import MAX_EVENT_BYTES, MAX_ID, EventRecord

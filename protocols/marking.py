@@ -11,13 +11,19 @@ import random
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import lru_cache
-from typing import NamedTuple
-
-import msgspec
 
 from protocols.guard import LagGuard
-from protocols.outcomes import Accepted, Outcome, Rejected, Repeated, Unavailable
+from protocols.outcomes import Repeated, Unavailable
+from protocols.pending import (
+    STALE,
+    Answer,
+    Intent,
+    Pending,
+    Produced,
+    place_of,
+    rejection,
+    repetition,
+)
 from stores import errors
 from stores.contracts import (
     Basis,
@@ -25,54 +31,16 @@ from stores.contracts import (
     EventStore,
     Life,
     LogWriter,
-    Mark,
-    Marked,
     Markers,
     Note,
     Verdict,
 )
-from topics.codec import CONTENT_TYPE, decode
-from topics.event import EventRecord, Position
-from topics.names import Topics
-from topics.partitioner import partition_of
-from topics.record import Outgoing
 
 PAUSE = 0.05
-HEADERS = (("content-type", CONTENT_TYPE),)
-OK, MINE, STALE = Verdict.OK, Verdict.MINE, Verdict.STALE
-REJECTED, DONE = Verdict.REJECTED, Verdict.DONE
+NOTED = (Verdict.OK, Verdict.MINE, STALE)
 MISSING, AGAIN = Verdict.MISSING, Verdict.AGAIN
-NOTED = (OK, MINE, STALE)
-UNMARKED = Marked(AGAIN)
+REJECTED, DONE = Verdict.REJECTED, Verdict.DONE
 NOTHING = Basis("", "")
-
-_write = msgspec.json.Encoder().encode
-_new = tuple.__new__
-"""Makes a named tuple of all its fields, without a call of Python for each."""
-
-Answer = Callable[[int, Outcome], None]
-
-
-# What it takes
-
-
-class Intent(NamedTuple):
-    """The event that a command becomes (without `prev`), the types that it may follow, and the
-    event's bytes."""
-
-    event: EventRecord
-    allowed: frozenset[str] | None
-    value: bytes
-
-
-class Produced(NamedTuple):
-    """A note that the stream has: the life it was found in, where its event went, and what its
-    command is answered when the event counts (None: the note is another command's)."""
-
-    note: Note
-    life: Life
-    position: Position
-    outcome: Outcome | None
 
 
 @dataclass
@@ -84,50 +52,6 @@ class Tally:
     seconds: float = 0.0
     lookups: int = 0
     finished: int = 0
-
-
-class Place(NamedTuple):
-    """Where an event goes; `name` has both, for answers."""
-
-    topic: str
-    partition: int
-    name: str
-
-
-class Pending:
-    """One command that is not decided yet, and the next of the same aggregate, `behind` it."""
-
-    __slots__ = (
-        *("index", "event", "allowed", "value", "aggregate_id", "place", "behind"),
-        *("decided", "basis", "based_in", "marked", "awaiting", "_answer"),
-    )
-
-    def __init__(self, index: int, intent: Intent, place: Place, answer: Answer) -> None:
-        self.index, self.place, self._answer = index, place, answer
-        self.event, self.allowed, self.value = intent
-        self.aggregate_id = self.event.aggregate_id
-        self.behind: Pending | None = None
-        self.marked = UNMARKED
-        self.decided = False
-        self.begin()
-
-    def begin(self) -> None:
-        """From the look at the store on."""
-        self.basis: Basis | None = None
-        self.based_in: Life | None = None
-        self.awaiting: Produced | None = None
-
-    def answer(self, outcome: Outcome) -> None:
-        self.decided = True
-        self._answer(self.index, outcome)
-
-    def mark(self, life: Life) -> Mark:
-        event, seen, basis = self.event, self.based_in or life, self.basis
-        noted = self.aggregate_id, event.id, event.type, self.value, self.allowed, seen, basis
-        return _new(Mark, noted)
-
-    def note(self) -> Note:
-        return _new(Note, (self.aggregate_id, self.marked.event_id, self.marked.prev))
 
 
 class Marking:
@@ -236,8 +160,9 @@ class Marking:
         """Mark them, and answer what is decided by that."""
         marks = await self._markers.mark([p.mark(life) for p in ready])
         for command, marked in zip(ready, marks, strict=True):
-            command.begin()
             command.marked = marked
+            if command.basis:
+                command.begin()
             if marked.verdict is REJECTED:
                 command.answer(rejection(command))
             elif marked.verdict is DONE:
@@ -267,14 +192,14 @@ class Marking:
         if not noted:
             return
         try:
-            positions = await self._writer.produce([_record(command) for command in noted])
+            positions = await self._writer.produce([command.record() for command in noted])
         except errors.Unavailable as error:
             for command in noted:
                 if command.marked.verdict is not STALE:
                     command.answer(Unavailable(str(error)))
             return
         for command, at in zip(noted, positions, strict=True):
-            command.awaiting = _new(Produced, (command.note(), life, at, promise(command)))
+            command.produced(life, at)
             self.tally.finished += command.marked.verdict is STALE
         firm = [command for command in noted if not command.marked.tentative]
         if firm:
@@ -307,25 +232,8 @@ class Marking:
         """A note of one's own is an answer; another's that was finished makes room for it."""
         if command.awaiting and command.awaiting.outcome:
             command.answer(command.awaiting.outcome)
-        command.begin()
-
-
-def _record(command: Pending) -> Outgoing:
-    """The note as a record of the log."""
-    value = b'%b,"prev":%b}' % (command.marked.value[:-1], _write(command.marked.prev))
-    topic, partition, _ = command.place
-    key = command.aggregate_id.encode()
-    return _new(Outgoing, (topic, key, value, partition, HEADERS, None))
-
-
-def place_of(event: EventRecord, partitions: int) -> Place:
-    return _place(event.domain, partition_of(event.aggregate_id, partitions))
-
-
-@lru_cache(maxsize=1024)
-def _place(domain: str, partition: int) -> Place:
-    topic = Topics.of(domain).events
-    return Place(topic, partition, f"{topic}/{partition}")
+        else:
+            command.begin()
 
 
 def notes_of(commands: Iterable[Pending]) -> list[tuple[Note, Life]]:
@@ -339,42 +247,3 @@ def by_life(commands: Iterable[Pending]) -> list[tuple[Life, list[Note]]]:
     for note, life in notes_of(commands):
         grouped.setdefault(life.id, (life, []))[1].append(note)
     return list(grouped.values())
-
-
-# Answers
-
-
-def promise(command: Pending) -> Outcome | None:
-    """What a command is answered when its note counts; None when the note is another's."""
-    verdict = command.marked.verdict
-    if verdict is STALE:
-        return None
-    if verdict is MINE:
-        noted = decode(command.marked.value)
-        if not same(command.event, noted):
-            return refusal(noted)
-    return Accepted(command.event.id, command.place.name)
-
-
-def repetition(event: EventRecord, stored: EventRecord, place: str) -> Outcome:
-    """The answer to a command whose event id is stored."""
-    return Repeated(event.id, place) if same(event, stored) else refusal(stored)
-
-
-def refusal(known: EventRecord) -> Rejected:
-    """The answer to a command with the id of another one."""
-    return Rejected(f"the command's id was used for another, {known.type}", "")
-
-
-def same(event: EventRecord, known: EventRecord) -> bool:
-    """Whether both come of one command. Payloads of two schema versions can't be compared."""
-    if event.type != known.type:
-        return False
-    return event.schema_version != known.schema_version or event.data == known.data
-
-
-def rejection(command: Pending) -> Rejected:
-    marked = command.marked.type
-    allowed = ", ".join(sorted(kind or "no event" for kind in command.allowed or ()))
-    reason = f"{command.event.type} may follow {allowed or 'nothing'}"
-    return Rejected(f"{reason}, not {marked or 'no event'}", marked)

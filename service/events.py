@@ -9,8 +9,8 @@ from typing import Any, Self
 from domains.declaration import Domain
 from protocols.command import Decider
 from protocols.intents import intent_of_decoded
-from protocols.marking import Intent
 from protocols.outcomes import Outcome, Unavailable
+from protocols.pending import Intent
 from stores.contracts import Clock, Ids
 from topics.codec import decode, encode
 from topics.errors import Unreadable

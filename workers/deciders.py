@@ -10,7 +10,8 @@ from domains.declaration import Domain
 from protocols.command import Decider
 from protocols.direct import Direct
 from protocols.guard import LagGuard
-from protocols.marking import Answer, Intent, Marking
+from protocols.marking import Marking
+from protocols.pending import Answer, Intent
 from service.beating import beating
 from service.events import EventService
 from stores.contracts import Clock, EventStore

@@ -7,8 +7,8 @@ from itertools import count
 from typing import NamedTuple
 
 from protocols.intents import intent_of
-from protocols.marking import Intent
 from protocols.outcomes import Accepted, Outcome
+from protocols.pending import Intent
 from tests.simulation.checker import Violation
 from tests.simulation.commands import items
 from tests.simulation.marker_checker import (

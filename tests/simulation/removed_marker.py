@@ -6,7 +6,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from protocols.guard import LagGuard
-from protocols.marking import Marking, Pending
+from protocols.marking import Marking
+from protocols.pending import Pending
 from stores.contracts import Life, Mark, Marked, Note
 from stores.memory.markers import Data, Marker, MemoryRedis
 from stores.terms import Terms

@@ -9,8 +9,9 @@ from domains.orders import orders
 from protocols.append import Append
 from protocols.guard import LagGuard
 from protocols.intents import intent_of
-from protocols.marking import Intent, Marking
+from protocols.marking import Marking
 from protocols.outcomes import Outcome
+from protocols.pending import Intent
 from stores.errors import Unavailable
 from stores.memory.log import MemoryProducer, MemoryReader, MemoryTransactionalWriter
 from stores.memory.markers import MemoryMarkers, MemoryRedis

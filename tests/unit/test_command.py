@@ -8,8 +8,8 @@ import pytest
 
 from domains.orders import orders
 from protocols.command import Commands
-from protocols.marking import Answer, Intent
 from protocols.outcomes import Accepted, Outcome, Rejected, Repeated, Unavailable
+from protocols.pending import Answer, Intent
 from stores import errors
 from stores.memory.log import MemoryLog, MemoryReader, MemoryTransactionalWriter
 from stores.system import NothingParked, SystemClock

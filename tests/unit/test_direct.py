@@ -9,8 +9,8 @@ from msgspec.structs import replace
 from domains.declaration import Domain, Emits, State
 from protocols.direct import Direct
 from protocols.intents import event_id, intent_of
-from protocols.marking import Intent
 from protocols.outcomes import Accepted, Outcome, Rejected, Repeated, Unavailable
+from protocols.pending import Intent
 from stores.memory.events import MemoryEvents
 from stores.memory.log import MemoryLog, MemoryProducer
 from tests.unit.desk import Failing

@@ -12,8 +12,8 @@ from domains.orders import orders
 from domains.process_log import process_log
 from protocols.direct import Direct
 from protocols.intents import event_id
-from protocols.marking import Answer, Intent
 from protocols.outcomes import Accepted, Outcome, Repeated, Unavailable
+from protocols.pending import Answer, Intent
 from service import events
 from service.events import EventService
 from stores.memory.events import MemoryEvents

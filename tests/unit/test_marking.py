@@ -6,8 +6,8 @@ import pytest
 from msgspec.structs import replace
 
 from protocols.intents import event_id
-from protocols.marking import Intent
 from protocols.outcomes import Accepted, Rejected, Repeated, Unavailable
+from protocols.pending import Intent
 from tests.simulation.commands import items
 from tests.unit.desk import TERMS, Desk
 

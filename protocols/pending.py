@@ -1,0 +1,146 @@
+"""One command on its way through the marker: what it may become, where it goes, what it is told."""
+
+from collections.abc import Callable
+from functools import lru_cache
+from typing import NamedTuple
+
+import msgspec
+
+from protocols.outcomes import Accepted, Outcome, Rejected, Repeated
+from stores.contracts import Basis, Life, Mark, Marked, Note, Verdict
+from topics.codec import CONTENT_TYPE, decode
+from topics.event import EventRecord, Position
+from topics.names import Topics
+from topics.partitioner import partition_of
+from topics.record import Outgoing
+
+HEADERS = (("content-type", CONTENT_TYPE),)
+MINE, STALE = Verdict.MINE, Verdict.STALE
+UNMARKED = Marked(Verdict.AGAIN)
+
+_write = msgspec.json.Encoder().encode
+_new = tuple.__new__
+"""Makes a named tuple of all its fields, without a call of Python for each."""
+
+Answer = Callable[[int, Outcome], None]
+
+
+class Intent(NamedTuple):
+    """The event that a command becomes (without `prev`), the types that it may follow, and the
+    event's bytes."""
+
+    event: EventRecord
+    allowed: frozenset[str] | None
+    value: bytes
+
+
+class Produced(NamedTuple):
+    """A note that the stream has: the life it was found in, where its event went, and what its
+    command is answered when the event counts (None: the note is another command's)."""
+
+    note: Note
+    life: Life
+    position: Position
+    outcome: Outcome | None
+
+
+class Place(NamedTuple):
+    """Where an event goes; `name` has both, for answers."""
+
+    topic: str
+    partition: int
+    name: str
+
+
+class Pending:
+    """One command that is not decided yet, and the next of the same aggregate, `behind` it."""
+
+    __slots__ = (
+        *("index", "event", "allowed", "value", "aggregate_id", "place", "behind"),
+        *("decided", "basis", "based_in", "marked", "awaiting", "_answer"),
+    )
+
+    def __init__(self, index: int, intent: Intent, place: Place, answer: Answer) -> None:
+        self.index, self.place, self._answer = index, place, answer
+        self.event, self.allowed, self.value = intent
+        self.aggregate_id = self.event.aggregate_id
+        self.behind: Pending | None = None
+        self.marked = UNMARKED
+        self.decided = False
+        self.begin()
+
+    def begin(self) -> None:
+        """From the look at the store on."""
+        self.basis: Basis | None = None
+        self.based_in: Life | None = None
+        self.awaiting: Produced | None = None
+
+    def answer(self, outcome: Outcome) -> None:
+        self.decided = True
+        self._answer(self.index, outcome)
+
+    def mark(self, life: Life) -> Mark:
+        event, seen, basis = self.event, self.based_in or life, self.basis
+        noted = self.aggregate_id, event.id, event.type, self.value, self.allowed, seen, basis
+        return _new(Mark, noted)
+
+    def record(self) -> Outgoing:
+        """The note as a record of the log."""
+        value = b'%b,"prev":%b}' % (self.marked.value[:-1], _write(self.marked.prev))
+        topic, partition, _ = self.place
+        key = self.aggregate_id.encode()
+        return _new(Outgoing, (topic, key, value, partition, HEADERS, None))
+
+    def produced(self, life: Life, at: Position) -> None:
+        """The log has the note."""
+        note = _new(Note, (self.aggregate_id, self.marked.event_id, self.marked.prev))
+        self.awaiting = _new(Produced, (note, life, at, promise(self)))
+
+
+def place_of(event: EventRecord, partitions: int) -> Place:
+    return _place(event.domain, partition_of(event.aggregate_id, partitions))
+
+
+@lru_cache(maxsize=1024)
+def _place(domain: str, partition: int) -> Place:
+    topic = Topics.of(domain).events
+    return Place(topic, partition, f"{topic}/{partition}")
+
+
+# What it is told
+
+
+def promise(command: Pending) -> Outcome | None:
+    """What a command is answered when its note counts; None when the note is another's."""
+    verdict = command.marked.verdict
+    if verdict is STALE:
+        return None
+    if verdict is MINE:
+        noted = decode(command.marked.value)
+        if not same(command.event, noted):
+            return refusal(noted)
+    return Accepted(command.event.id, command.place.name)
+
+
+def repetition(event: EventRecord, stored: EventRecord, place: str) -> Outcome:
+    """The answer to a command whose event id is stored."""
+    return Repeated(event.id, place) if same(event, stored) else refusal(stored)
+
+
+def refusal(known: EventRecord) -> Rejected:
+    """The answer to a command with the id of another one."""
+    return Rejected(f"the command's id was used for another, {known.type}", "")
+
+
+def same(event: EventRecord, known: EventRecord) -> bool:
+    """Whether both come of one command. Payloads of two schema versions can't be compared."""
+    if event.type != known.type:
+        return False
+    return event.schema_version != known.schema_version or event.data == known.data
+
+
+def rejection(command: Pending) -> Rejected:
+    marked = command.marked.type
+    allowed = ", ".join(sorted(kind or "no event" for kind in command.allowed or ()))
+    reason = f"{command.event.type} may follow {allowed or 'nothing'}"
+    return Rejected(f"{reason}, not {marked or 'no event'}", marked)
