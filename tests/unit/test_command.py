@@ -1,5 +1,6 @@
 """The command role: answers in the order of the commands, and none before the chunk is decided."""
 
+import asyncio
 import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -7,7 +8,7 @@ from datetime import UTC, datetime
 import pytest
 
 from domains.orders import orders
-from protocols.command import Commands
+from protocols.command import AT_ONCE, Commands
 from protocols.outcomes import Accepted, Outcome, Rejected, Repeated, Unavailable
 from protocols.pending import Answer, Intent
 from stores import errors
@@ -150,6 +151,25 @@ async def test_what_was_decided_stays_so_when_the_chunk_comes_again_in_parts() -
     assert decider.asked == [["a", "b", "c"], ["c"]]
     outcomes = [answer["outcome"] for answer in await role.said()]
     assert outcomes == ["rejected", "accepted", "accepted"]
+
+
+async def test_while_a_long_chunk_is_read_others_get_their_turn() -> None:
+    count = 5 * AT_ONCE
+    role = Role(Scripted({f"{n}": ACCEPTED for n in range(count)}))
+    await role.role.open()
+    turns = 0
+
+    async def other() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    beside = asyncio.create_task(other())
+    await role.role.chunk([record(n, f"{n}") for n in range(count)], count)
+    beside.cancel()
+    assert turns >= 5
+    assert await role.committed() == count
 
 
 async def test_each_record_that_is_no_command_becomes_a_dead_letter_that_says_why() -> None:
