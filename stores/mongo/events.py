@@ -40,15 +40,21 @@ class MongoEvents:
     async def write(self, writes: Sequence[Write]) -> None:
         if not writes:
             return
+        events = [write for write in writes if not isinstance(write, Place)]
+        if len(events) < len(writes):
+            return await self._write_mixed(writes)
+        documents = [placed(event) for event in events]
+        await self._registry.note({document["partition"] for document in documents})
+        with operation(self._events, events):
+            await self._events.insert_many(documents, ordered=True)
+
+    async def _write_mixed(self, writes: Sequence[Write]) -> None:
         events = [write.event if isinstance(write, Place) else write for write in writes]
         documents = [_document(write) for write in writes]
         await self._registry.note({document["partition"] for document in documents})
+        requests = [*map(_request, writes, documents)]
         with operation(self._events, events):
-            if any(isinstance(write, Place) for write in writes):
-                requests = [*map(_request, writes, documents)]
-                await self._events.bulk_write(requests, ordered=True)
-            else:
-                await self._events.insert_many(documents, ordered=True)
+            await self._events.bulk_write(requests, ordered=True)
 
     async def put(self, events: Sequence[EventRecord], partition: int) -> None:
         if events:
