@@ -38,11 +38,13 @@ class MongoEvents:
             await prepare(self._events, OF_EVENTS)
 
     async def write(self, writes: Sequence[Write]) -> None:
-        if not writes:
-            return
         events = [write for write in writes if not isinstance(write, Place)]
         if len(events) < len(writes):
-            return await self._write_mixed(writes)
+            await self._write_mixed(writes)
+        elif events:
+            await self._insert(events)
+
+    async def _insert(self, events: Sequence[EventRecord]) -> None:
         documents = [placed(event) for event in events]
         await self._registry.note({document["partition"] for document in documents})
         with operation(self._events, events):
