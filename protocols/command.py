@@ -9,8 +9,6 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
-from msgspec.structs import asdict
-
 from domains.declaration import Domain
 from protocols.intents import intent_of_decoded
 from protocols.outcomes import Accepted, Outcome, Rejected, Repeated, Unavailable
@@ -128,5 +126,5 @@ class Commands:
             raise errors.Unavailable(failures[0].reason)
 
     def _reply(self, command: EventRecord, outcome: Outcome) -> Outgoing:
-        value = reply(command, NAMES[type(outcome)], asdict(outcome))
+        value = reply(command, NAMES[type(outcome)], vars(outcome))
         return Outgoing(self._replies, command.aggregate_id.encode(), value, self._partition)

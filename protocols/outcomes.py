@@ -1,30 +1,34 @@
 """What became of a command: values, not exceptions."""
 
-from msgspec import Struct
+from dataclasses import dataclass
 
 
-class Accepted(Struct, frozen=True):
+@dataclass(frozen=True)
+class Accepted:
     """The stream has the event. `place` is its topic and partition."""
 
     event_id: str
     place: str
 
 
-class Rejected(Struct, frozen=True):
+@dataclass(frozen=True)
+class Rejected:
     """The rule forbids the command after the aggregate's latest event, `marked` ("": none)."""
 
     reason: str
     marked: str
 
 
-class Repeated(Struct, frozen=True):
+@dataclass(frozen=True)
+class Repeated:
     """The command was accepted before: the first answer again."""
 
     event_id: str
     place: str
 
 
-class Unavailable(Struct, frozen=True):
+@dataclass(frozen=True)
+class Unavailable:
     """Nothing is known to be done; repeat the command with the same id."""
 
     reason: str
