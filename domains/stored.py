@@ -26,31 +26,36 @@ def reader(domain: Domain[Any]) -> Read:
     """
     if domain.sized or len(domain.events) < 2:
         return decode_stored
-    newest = {kind.__name__: domain.newest(kind.__name__) for kind in domain.events}
-    decode = msgspec.json.Decoder(reduce(or_, map(_class_for, domain.events))).decode
+    classes = [_class_for(kind, domain.newest(kind.__name__)) for kind in domain.events]
+    decode = msgspec.json.Decoder(reduce(or_, classes)).decode
 
     def read(value: bytes | None) -> EventRecord:
         try:
             event: EventRecord = decode(value or b"")
         except Exception:  # a payload's own code may raise anything: the long way tells it
             return decode_stored(value)
-        return event if event.schema_version == newest[event.type] else decode_stored(value)
+        return event
 
     return read
 
 
-def _class_for(kind: type[Event]) -> Any:
-    name = kind.__name__
-    shared = [f for f in msgspec.structs.fields(EventRecord) if f.name not in ("type", "data")]
-    fields = [(f.name, f.type, msgspec.field(default=f.default)) for f in shared]
+def _class_for(kind: type[Event], newest: int) -> Any:
+    """Of events of this type in its newest schema, which on the wire may be absent if it is 1."""
+    types = {"data": kind, "schema_version": Literal[newest]}
+    defaults = {"schema_version": 1 if newest == 1 else msgspec.NODEFAULT}
+    fields: list[tuple[str, Any, Any]] = [
+        (f.name, types.get(f.name, f.type), msgspec.field(default=defaults.get(f.name, f.default)))
+        for f in msgspec.structs.fields(EventRecord)
+        if f.name != "type"
+    ]
     return msgspec.defstruct(
-        name,
-        [("specversion", Literal["1.0"]), ("data", kind), *fields],
+        kind.__name__,
+        [("specversion", Literal["1.0"]), *fields],
         kw_only=True,
         frozen=True,
         forbid_unknown_fields=True,
         rename=WIRE_NAMES,
         tag_field="type",
-        tag=name,
-        namespace={"type": name},
+        tag=kind.__name__,
+        namespace={"type": kind.__name__},
     )

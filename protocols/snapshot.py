@@ -34,6 +34,9 @@ SWEEP_PAUSE = timedelta(minutes=1)
 
 logger = logging.getLogger(__name__)
 
+Read = tuple[int, EventRecord]
+"""An event with its offset."""
+
 
 # What it takes
 
@@ -80,7 +83,7 @@ class Snapshots:
 
     async def chunk(self, records: Sequence[LogRecord], next_offset: int) -> Report:
         report, letters, events = self._read(records)
-        lives = await self._warm([event for _, event in events], letters)
+        lives = await self._warm(events, letters)
         now = self._clock.now()
         for offset, event in events:
             live = lives[event.aggregate_id]
@@ -104,12 +107,10 @@ class Snapshots:
     async def close(self) -> None:
         await self._writer.close()
 
-    def _read(
-        self, records: Sequence[LogRecord]
-    ) -> tuple[Report, list[Outgoing], list[tuple[int, EventRecord]]]:
+    def _read(self, records: Sequence[LogRecord]) -> tuple[Report, list[Outgoing], list[Read]]:
         report = Report()
         letters: list[Outgoing] = []
-        events: list[tuple[int, EventRecord]] = []
+        events: list[Read] = []
         for record in records:
             try:
                 events.append((record.offset, self._event(record.value)))
@@ -119,12 +120,12 @@ class Snapshots:
                 report.dead_letters += 1
         return report, letters, events
 
-    async def _warm(self, events: Sequence[EventRecord], out: list[Outgoing]) -> dict[str, Live]:
+    async def _warm(self, events: Sequence[Read], out: list[Outgoing]) -> dict[str, Live]:
         """The lives of these events' aggregates, each as of just before its first event here.
 
         A snapshot that is at or past the first event was saved by another; the topic gets it again.
         """
-        first = {event.aggregate_id: event.version for event in reversed(events)}
+        first = {event.aggregate_id: event.version for _, event in reversed(events)}
         lives = self._lives.found(first)
         if missing := [key for key in first if key not in lives]:
             for key, live in (await load(self._domain, self._stores, missing)).items():
