@@ -8,6 +8,8 @@ from typing import Any, NamedTuple, TypeVar
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.records_to_delete import RecordsToDelete
+from aiokafka.errors import NodeNotReadyError
+from tenacity import retry, retry_if_exception_type, wait_random
 
 PATIENCE = 180.0
 T = TypeVar("T")
@@ -109,6 +111,9 @@ class KafkaByHand:
         return run(consume())
 
     def _administered(self, act: Callable[[Any], Coroutine[Any, Any, T]]) -> T:
+        """A broker that has just started may not be in its own metadata yet: asked again."""
+
+        @retry(retry=retry_if_exception_type(NodeNotReadyError), wait=wait_random(0.1, 0.3))
         async def administer() -> T:
             admin = AIOKafkaAdminClient(bootstrap_servers=self.address)
             await admin.start()
