@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from domains.declaration import Domain, Event, Route, State
 from snapshot_rules import every
-from topics.codec import CONTENT_TYPE, encode
+from topics.codec import HEADERS, encode
 from topics.event import EventRecord, Position
 from topics.names import Topics
 from topics.partitioner import partition_of
@@ -22,7 +22,6 @@ from workers.settings import Settings
 Cents = Annotated[int, Meta(ge=1, le=2**53)]
 Text = Annotated[str, Meta(min_length=1, max_length=200)]
 
-HEADERS = (("content-type", CONTENT_TYPE),)
 SLICE = 10_000
 CHUNK = 2_000
 EVERY = 100

@@ -15,18 +15,15 @@ from protocols.role import Poison, Report
 from protocols.start import take_over
 from stores.contracts import NO_HEAD, Clock, EventStore, Head, Parked, PartitionWriter
 from stores.errors import Duplicate, Misconfigured, Unavailable
-from topics.codec import CONTENT_TYPE, decode, encode
+from topics.codec import HEADERS, decode, encode
 from topics.dead_letters import UNREADABLE, dead_letter
 from topics.errors import Unreadable
 from topics.event import EventRecord
 from topics.names import Topics
-from topics.record import LogRecord, Outgoing
+from topics.record import LogRecord, Outgoing, new_tuple
 
 ROLE = "append"
 EXPLANATIONS = 10
-HEADERS = (("content-type", CONTENT_TYPE),)
-_new = tuple.__new__
-"""Makes a named tuple of all its fields, without a call of Python for each."""
 
 
 # What it takes
@@ -117,7 +114,7 @@ class Append:
         items: list[Item] = []
         for record in records:
             try:
-                items.append(_new(Item, (record, self._event(record), self._epoch)))
+                items.append(new_tuple(Item, (record, self._event(record), self._epoch)))
             except Unreadable as error:
                 letters.append(self._letter(record, UNREADABLE, str(error)))
                 report.dead_letters += 1
@@ -256,7 +253,9 @@ class Append:
 
     def _emission(self, event: EventRecord) -> Outgoing:
         key = event.aggregate_id.encode()
-        return _new(Outgoing, (self._stored, key, encode(event), self._partition, HEADERS, None))
+        return new_tuple(
+            Outgoing, (self._stored, key, encode(event), self._partition, HEADERS, None)
+        )
 
     def _letter(self, record: LogRecord, kind: str, reason: str) -> Outgoing:
         return dead_letter(self._domain.name, ROLE, record, kind, reason)

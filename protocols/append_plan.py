@@ -10,9 +10,8 @@ from protocols.role import Report
 from stores.contracts import Head, Place, Write
 from topics.dead_letters import SUPERSEDED, UNREADABLE
 from topics.event import EventRecord, Position
-from topics.record import LogRecord, Outgoing
+from topics.record import LogRecord, Outgoing, new_tuple
 
-_new = tuple.__new__
 Letter = Callable[[LogRecord, str, str], Outgoing]
 Heads = Mapping[str, Head]
 Waiting = Mapping[str, list[EventRecord]]
@@ -84,7 +83,7 @@ class Plain:
                 self.suspect = True
                 return
             version += 1
-            self.heads[key] = _new(Head, (version, event.id, version, event.type))
+            self.heads[key] = new_tuple(Head, (version, event.id, version, event.type))
             position = f"{epoch}-{record.partition}-{record.offset}"
             self.writes.append(replace(event, version=version, position=position))
 
@@ -125,7 +124,7 @@ class Plan:
             self.outcomes.append(Outcome())
             known = found.get(item.event.id) or self._inserted.get(item.event.id)
             if known is None:
-                self._add_new(item)
+                self._addnew_tuple(item)
             else:
                 self._add_known(item, known)
 
@@ -158,7 +157,7 @@ class Plan:
         if known.position and known.version > self._head(known.aggregate_id).version:
             self.heads[known.aggregate_id] = head_of(known)
 
-    def _add_new(self, item: Item) -> None:
+    def _addnew_tuple(self, item: Item) -> None:
         event, outcome = item.event, self.outcomes[-1]
         head = self._head(event.aggregate_id)
         if event.prev is not None and event.prev != head.event_id:

@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from protocols.outcomes import Accepted, Unavailable
-from protocols.pending import HEADERS, Answer, Intent, Place, place_of, repetition
+from protocols.pending import Answer, Destination, Intent, destination_of, repetition
 from stores import errors
 from stores.contracts import EventStore, LogWriter
+from topics.codec import HEADERS
 from topics.event import EventRecord
 from topics.record import Outgoing
 
@@ -33,14 +34,14 @@ class Direct:
                 answer(index, Unavailable(str(error)))
             return
         for index, (event, _, _) in enumerate(intents):
-            place, stored = self._place(event).name, found.get(event.id)
+            place, stored = self._destination(event).name, found.get(event.id)
             repeated = stored and repetition(event, stored, place)
             answer(index, repeated or Accepted(event.id, place))
 
     def _record(self, intent: Intent) -> Outgoing:
-        topic, partition, _ = self._place(intent.event)
+        topic, partition, _ = self._destination(intent.event)
         key = intent.event.aggregate_id.encode()
         return Outgoing(topic, key, intent.value, partition, HEADERS)
 
-    def _place(self, event: EventRecord) -> Place:
-        return place_of(event, self._partitions)
+    def _destination(self, event: EventRecord) -> Destination:
+        return destination_of(event, self._partitions)

@@ -20,7 +20,7 @@ from protocols.pending import (
     Intent,
     Pending,
     Produced,
-    place_of,
+    destination_of,
     rejection,
     repetition,
 )
@@ -106,8 +106,8 @@ class Marking:
         for index, intent in enumerate(intents):
             event = intent.event
             last = lasts.get(event.aggregate_id)
-            place = last.place if last else place_of(event, self._partitions)
-            command = lasts[event.aggregate_id] = Pending(index, intent, place, answer)
+            to = last.to if last else destination_of(event, self._partitions)
+            command = lasts[event.aggregate_id] = Pending(index, intent, to, answer)
             if last:
                 last.behind = command
             else:
@@ -137,11 +137,11 @@ class Marking:
         """Those that wait for nothing, and whose basis is there or may be read."""
         free = [p for p in turn if not (p.awaiting or p.decided)]
         trusted = self._trusted([p for p in free if not p.basis], life)
-        return [p for p in free if p.basis or p.place.partition in trusted]
+        return [p for p in free if p.basis or p.to.partition in trusted]
 
     def _trusted(self, commands: Sequence[Pending], life: Life) -> set[int]:
         """The partitions of these commands for which the store may be asked."""
-        partitions = {p.place.partition for p in commands}
+        partitions = {p.to.partition for p in commands}
         return {partition for partition in partitions if self._guard.holds(partition, life)}
 
     async def _unknown(self, ready: Sequence[Pending]) -> Sequence[Pending]:
@@ -153,7 +153,7 @@ class Marking:
             return ready
         for command in ready:
             if stored := found.get(command.event.id):
-                command.answer(repetition(command.event, stored, command.place.name))
+                command.answer(repetition(command.event, stored, command.to.name))
         return [p for p in ready if not p.decided]
 
     async def _mark(self, ready: Sequence[Pending], life: Life) -> None:
@@ -166,12 +166,12 @@ class Marking:
             if marked.verdict is REJECTED:
                 command.answer(rejection(command))
             elif marked.verdict is DONE:
-                command.answer(Repeated(command.event.id, command.place.name))
+                command.answer(Repeated(command.event.id, command.to.name))
 
     async def _rebase(self, missing: Sequence[Pending], life: Life) -> None:
         """Read what the marker is to be made of, and then look the own id up again."""
         trusted = self._trusted(missing, life)
-        missing = [p for p in missing if p.place.partition in trusted]
+        missing = [p for p in missing if p.to.partition in trusted]
         if not missing:
             return
         heads = await self._store.heads([p.aggregate_id for p in missing])
@@ -179,7 +179,7 @@ class Marking:
         self.tally.lookups += len(missing)
         for command in missing:
             if stored := found.get(command.event.id):
-                command.answer(repetition(command.event, stored, command.place.name))
+                command.answer(repetition(command.event, stored, command.to.name))
                 continue
             head = heads.get(command.aggregate_id)
             command.basis = Basis(head.type, head.event_id) if head else NOTHING

@@ -8,19 +8,16 @@ import msgspec
 
 from protocols.outcomes import Accepted, Outcome, Rejected, Repeated
 from stores.contracts import Basis, Life, Mark, Marked, Note, Verdict
-from topics.codec import CONTENT_TYPE, decode
+from topics.codec import HEADERS, decode
 from topics.event import EventRecord, Position
 from topics.names import Topics
 from topics.partitioner import partition_of
-from topics.record import Outgoing
+from topics.record import Outgoing, new_tuple
 
-HEADERS = (("content-type", CONTENT_TYPE),)
 MINE, STALE = Verdict.MINE, Verdict.STALE
 UNMARKED = Marked(Verdict.AGAIN)
 
 _write = msgspec.json.Encoder().encode
-_new = tuple.__new__
-"""Makes a named tuple of all its fields, without a call of Python for each."""
 
 Answer = Callable[[int, Outcome], None]
 
@@ -44,7 +41,7 @@ class Produced(NamedTuple):
     outcome: Outcome | None
 
 
-class Place(NamedTuple):
+class Destination(NamedTuple):
     """Where an event goes; `name` has both, for answers."""
 
     topic: str
@@ -56,12 +53,12 @@ class Pending:
     """One command that is not decided yet, and the next of the same aggregate, `behind` it."""
 
     __slots__ = (
-        *("index", "event", "allowed", "value", "aggregate_id", "place", "behind"),
+        *("index", "event", "allowed", "value", "aggregate_id", "to", "behind"),
         *("decided", "basis", "based_in", "marked", "awaiting", "_answer"),
     )
 
-    def __init__(self, index: int, intent: Intent, place: Place, answer: Answer) -> None:
-        self.index, self.place, self._answer = index, place, answer
+    def __init__(self, index: int, intent: Intent, to: Destination, answer: Answer) -> None:
+        self.index, self.to, self._answer = index, to, answer
         self.event, self.allowed, self.value = intent
         self.aggregate_id = self.event.aggregate_id
         self.behind: Pending | None = None
@@ -82,29 +79,29 @@ class Pending:
     def mark(self, life: Life) -> Mark:
         event, seen, basis = self.event, self.based_in or life, self.basis
         noted = self.aggregate_id, event.id, event.type, self.value, self.allowed, seen, basis
-        return _new(Mark, noted)
+        return new_tuple(Mark, noted)
 
     def record(self) -> Outgoing:
         """The note as a record of the log."""
         value = b'%b,"prev":%b}' % (self.marked.value[:-1], _write(self.marked.prev))
-        topic, partition, _ = self.place
+        topic, partition, _ = self.to
         key = self.aggregate_id.encode()
-        return _new(Outgoing, (topic, key, value, partition, HEADERS, None))
+        return new_tuple(Outgoing, (topic, key, value, partition, HEADERS, None))
 
     def produced(self, life: Life, at: Position) -> None:
         """The log has the note."""
-        note = _new(Note, (self.aggregate_id, self.marked.event_id, self.marked.prev))
-        self.awaiting = _new(Produced, (note, life, at, promise(self)))
+        note = new_tuple(Note, (self.aggregate_id, self.marked.event_id, self.marked.prev))
+        self.awaiting = new_tuple(Produced, (note, life, at, promise(self)))
 
 
-def place_of(event: EventRecord, partitions: int) -> Place:
-    return _place(event.domain, partition_of(event.aggregate_id, partitions))
+def destination_of(event: EventRecord, partitions: int) -> Destination:
+    return _destination(event.domain, partition_of(event.aggregate_id, partitions))
 
 
 @lru_cache(maxsize=1024)
-def _place(domain: str, partition: int) -> Place:
+def _destination(domain: str, partition: int) -> Destination:
     topic = Topics.of(domain).events
-    return Place(topic, partition, f"{topic}/{partition}")
+    return Destination(topic, partition, f"{topic}/{partition}")
 
 
 # What it is told
@@ -119,7 +116,7 @@ def promise(command: Pending) -> Outcome | None:
         noted = decode(command.marked.value)
         if not same(command.event, noted):
             return refusal(noted)
-    return Accepted(command.event.id, command.place.name)
+    return Accepted(command.event.id, command.to.name)
 
 
 def repetition(event: EventRecord, stored: EventRecord, place: str) -> Outcome:

@@ -14,15 +14,13 @@ from domains.declaration import Domain, any_event
 from protocols.role import Poison, Report
 from protocols.start import take_over
 from stores.contracts import Parked, PartitionWriter
-from topics.codec import CONTENT_TYPE, decode_stored, encode
+from topics.codec import HEAD, HEADERS, decode_stored, encode
 from topics.dead_letters import UNREADABLE, dead_letter
 from topics.errors import Unreadable
 from topics.event import EventRecord
 from topics.record import LogRecord, Outgoing
 
 ROLE = "relay"
-HEADERS = (("content-type", CONTENT_TYPE),)
-HEAD = b'{"specversion":"1.0",'
 ANOTHER = ""
 """Stands for any type that no route names."""
 

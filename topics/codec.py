@@ -22,7 +22,8 @@ from topics.event import MAX_EVENT_BYTES, EventRecord, milliseconds
 
 T = TypeVar("T")
 
-CONTENT_TYPE = b"application/cloudevents+json"
+HEADERS = (("content-type", b"application/cloudevents+json"),)
+"""Of a record whose value is an event."""
 MAX_DEPTH = 60
 PLACING_BYTES = 128
 """What the version and the position add to an event's bytes, at most."""
@@ -35,7 +36,8 @@ _NAMED = re.compile(r"(?P<why>required|unknown) field `(?P<field>[^`]*)`")
 _WHY = {"required": "is missing", "unknown": "is not a known field"}
 _NUL = b"\\u0000"
 
-_HEAD = b'{"specversion":"1.0",'
+HEAD = b'{"specversion":"1.0",'
+"""How each event begins that `encode` writes."""
 _BACKSLASH = ord("\\")  # looked for in bytes as a number: bytes would take five times as long
 _ESCAPE = b"\\u"
 _ATTRIBUTES = frozenset({"specversion", *EventRecord.__struct_encode_fields__})
@@ -81,7 +83,7 @@ def decode_stored(value: bytes | None) -> EventRecord:
 
 def _as_written_here(value: bytes) -> EventRecord | None:
     """At a fraction of the cost; None for what needs another look."""
-    if not value.startswith(_HEAD) or (_BACKSLASH in value and _ESCAPE in value):
+    if not value.startswith(HEAD) or (_BACKSLASH in value and _ESCAPE in value):
         return None
     try:
         return _read(value)

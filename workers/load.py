@@ -11,7 +11,7 @@ from uuid import UUID
 from domains.declaration import Domain
 from stores.contracts import Clock, EventStore, LogReader, LogWriter
 from stores.errors import Unavailable
-from topics.codec import CONTENT_TYPE
+from topics.codec import HEADERS
 from topics.errors import EventfleetError
 from topics.event import Position
 from topics.names import Topics
@@ -24,8 +24,6 @@ BATCH_BYTES = 4_194_304
 PROBLEMS_KEPT = 20
 PAGE = 500
 POLL_SECONDS = 0.2
-
-_HEADERS = (("content-type", CONTENT_TYPE),)
 
 
 class TakesCommandsOnly(EventfleetError):
@@ -167,7 +165,7 @@ def _batches(events: Iterable[Ready | Problem], report: LoadReport) -> Iterator[
 
 async def _produce(batch: list[Ready], topic: str, writer: LogWriter, report: LoadReport) -> None:
     records = [
-        Outgoing(topic, ready.event.aggregate_id.encode(), ready.value, headers=_HEADERS)
+        Outgoing(topic, ready.event.aggregate_id.encode(), ready.value, headers=HEADERS)
         for ready in batch
     ]
     positions = await writer.produce(records) if records else []

@@ -21,7 +21,7 @@ from stores.kafka.transactional import TransactionalWriter
 from stores.redis import RedisMarkers
 from stores.system import NothingParked, SystemClock
 from stores.terms import Terms
-from topics.codec import CONTENT_TYPE, encode
+from topics.codec import HEADERS, encode
 from topics.event import EventRecord
 from topics.names import Topics, group
 from topics.record import LogRecord, Outgoing
@@ -29,7 +29,6 @@ from workers import connect
 from workers.sample import sample
 from workers.settings import Settings
 
-HEADERS = (("content-type", CONTENT_TYPE),)
 SLICE = 5_000
 DAY = 86_400.0
 

@@ -11,11 +11,11 @@ from stores.errors import Misconfigured
 from stores.redis.scripts import CONFIRM, LIFE, MARK, WITHDRAW, Script
 from stores.redis.session import Call, Command, Sessions
 from stores.terms import Terms
+from topics.record import new_tuple
 
 POLICY = "noeviction"
 VERDICTS = {verdict.value.encode(): verdict for verdict in Verdict}
 OK, REJECTED = Verdict.OK, Verdict.REJECTED
-_new = tuple.__new__
 NOTED = (Verdict.MINE, Verdict.STALE)
 _POLICY = re.compile(rb"^maxmemory_policy:(\S+)", re.MULTILINE)
 
@@ -96,7 +96,7 @@ def _marked(mark: Mark, reply: Sequence[Any]) -> Marked:
     if verdict is OK:
         _, prev, tentative = reply
         noted = OK, mark.event_id, prev.decode(), mark.value, tentative == b"1", ""
-        return _new(Marked, noted)
+        return new_tuple(Marked, noted)
     if verdict is REJECTED:
         return Marked(REJECTED, type=reply[1].decode())
     if verdict not in NOTED:

@@ -20,7 +20,7 @@ from stores.kafka.reader import Reader
 from stores.kafka.transactional import TransactionalWriter
 from stores.memory.events import MemoryEvents
 from stores.system import NothingParked, SystemClock
-from topics.codec import CONTENT_TYPE
+from topics.codec import HEADERS
 from topics.declaration import declare
 from topics.names import Topics
 from workers.files import open_log
@@ -146,9 +146,7 @@ async def test_records_have_the_case_as_key_and_their_content_type(
         for partition, limit in (await fleet.reader.bounds(topic)).items()
         async for record in fleet.reader.read(topic, partition, 0, limit.end)
     ]
-    assert [(r.key, r.headers) for r in found] == [
-        ("c-é".encode(), (("content-type", CONTENT_TYPE),))
-    ]
+    assert [(r.key, r.headers) for r in found] == [("c-é".encode(), HEADERS)]
 
 
 async def test_the_waiting_ends_where_append_does_not_run(fleet: Fleet, tmp_path: Path) -> None:
