@@ -9,7 +9,8 @@ from uuid import UUID
 from msgspec import Meta
 from msgspec.structs import replace
 
-from domains.declaration import Domain, Event, Route, State
+from domains.declaration import Domain, Route
+from domains.payloads import Event, State
 from snapshot_rules import every
 from topics.codec import HEADERS, encode
 from topics.event import EventRecord, Position

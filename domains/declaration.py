@@ -14,72 +14,16 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
+from domains.commands import START, Decide, Declared, Emits, Rejection, command_name
+from domains.payloads import Command, Data, Event, Recorded, State
 from snapshot_rules import Rule
 from topics.codec import convert, refusal
 from topics.errors import EventfleetError, Unreadable
 from topics.event import DomainName, EventRecord
 from topics.names import TOPIC_NAME, Topics
 
-Data = dict[str, Any]
 Upcaster = Callable[[Data], Data]
-S = TypeVar("S", bound="State")
-
-
-# Frozen at run time for every subclass, without each having to say so to a type checker.
-_FROZEN: dict[str, Any] = {"frozen": True}
-
-
-class Event(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, **_FROZEN):
-    """Base of a payload type; the class's name is the event type. Fields may carry constraints."""
-
-
-class State(msgspec.Struct, kw_only=True, **_FROZEN):
-    """Base of an aggregate's state; every field needs a default, for the state before any event."""
-
-
-class Command(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, **_FROZEN):
-    """Base of a command's payload; the class's name is the command's name."""
-
-
-START = ""
-"""Stands for an aggregate without any event in the `after` of a command."""
-
-
-@dataclass(frozen=True)
-class Emits:
-    """`command` becomes one event, `event`, of the same fields.
-
-    It is accepted when the aggregate's latest event is one of `after` (START: it has none); without
-    `after` always. A name instead of classes serves schema-free domains: the command's name is the
-    event's type.
-    """
-
-    command: type[Command] | str
-    event: type[Event] | str
-    after: frozenset[type[Event] | str] | None = None
-
-    @cached_property
-    def name(self) -> str:
-        return _name(self.command)
-
-    @cached_property
-    def type(self) -> str:
-        return _name(self.event)
-
-    @cached_property
-    def allowed(self) -> frozenset[str] | None:
-        return None if self.after is None else frozenset(_name(kind) for kind in self.after)
-
-
-class Recorded(msgspec.Struct, frozen=True):
-    """The payload of any event in a schema-free domain."""
-
-    type: str
-    data: Data
-
-
-def _name(kind: type | str) -> str:
-    return kind if isinstance(kind, str) else kind.__name__
+S = TypeVar("S", bound=State)
 
 
 class DeclarationError(EventfleetError):
@@ -115,6 +59,9 @@ class Domain(Generic[S]):
     `upcasters[E]` lifts payloads of E one schema version each: the first from 1 to 2, and so on;
     the newest schema version of E is therefore one more than their number. Change `state_version`
     whenever `state` or `evolve` change their meaning: snapshots of another one are rebuilt.
+
+    With `decide` the domain is synchronous: those of its `commands` that are bare classes are
+    decided by it on the latest state; the others are accepted as they are.
     """
 
     name: str
@@ -125,7 +72,8 @@ class Domain(Generic[S]):
     snapshot: Rule | None = None
     routes: Sequence[Route] = ()
     state_version: int = 1
-    commands: Sequence[Emits] = ()
+    commands: Sequence[Declared] = ()
+    decide: Decide | None = None
     _known: dict[str, tuple[type[Event], int]] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -137,7 +85,8 @@ class Domain(Generic[S]):
         self._known.update(
             (kind.__name__, (kind, 1 + len(self.upcasters.get(kind, ())))) for kind in self.events
         )
-        for problem in (self._doubled(), self._strangers(), self._misrouted()):
+        checks = (self._undecided, self._doubled, self._strangers, self._misrouted)
+        for problem in (check() for check in checks):
             if problem:
                 raise DeclarationError(f"domain {self.name}: {problem}")
 
@@ -229,21 +178,30 @@ class Domain(Generic[S]):
         }
 
     @cached_property
-    def _rules(self) -> dict[str, Emits]:
-        return {rule.name: rule for rule in self.commands}
+    def _rules(self) -> dict[str, Declared]:
+        return {command_name(declared): declared for declared in self.commands}
+
+    @cached_property
+    def _emitting(self) -> list[Emits]:
+        return [declared for declared in self.commands if isinstance(declared, Emits)]
+
+    @property
+    def synchronous(self) -> bool:
+        """Whether commands are decided on the latest state, and their events put in the store."""
+        return self.decide is not None
 
     @cached_property
     def marked(self) -> bool:
         """Whether a command of this domain has a rule: then all its events come from commands."""
-        return any(rule.after is not None for rule in self.commands)
+        return any(rule.after is not None for rule in self._emitting)
 
-    def rule(self, command: str) -> Emits:
-        """What a command becomes. Unreadable for one that is not declared."""
+    def rule(self, command: str) -> Declared:
+        """What a command becomes, or its class where `decide` says it. Unreadable: undeclared."""
         if rule := self._rules.get(command):
             return rule
         if self.schema_free and not self.marked:
             return Emits(command, command)
-        known = ", ".join(sorted(rule.name for rule in self.commands)) or "none"
+        known = ", ".join(sorted(self._rules)) or "none"
         raise Unreadable("type", f"{command!r} is not a command of {self.name}; known: {known}")
 
     def event_data(self, rule: Emits, data: Data) -> Data:
@@ -254,10 +212,34 @@ class Domain(Generic[S]):
         plain: Data = msgspec.to_builtins(command)
         return plain
 
+    def decided(self, state: S, command: Command) -> list[Event] | Rejection:
+        """What `decide` answers; what it raises passes through, as does an answer that is none."""
+        if self.decide is None:
+            raise TypeError(f"{self.name} has no decide")
+        answer = self.decide(state, command)
+        if isinstance(answer, Rejection):
+            return answer
+        events = [answer] if isinstance(answer, Event) else [*answer]
+        strangers = {type(e).__name__ for e in events if type(e) not in self.events}
+        if strangers or not events:
+            what = ", ".join(sorted(strangers)) or "no event"
+            raise TypeError(f"decide answered {type(command).__name__} with {what}")
+        return events
+
+    def _undecided(self) -> str:
+        decided = sorted(c.__name__ for c in self.commands if not isinstance(c, Emits))
+        if self.decide is None:
+            return f"needs decide for: {', '.join(decided)}" if decided else ""
+        if self.schema_free:
+            return "decide needs declared events"
+        if self.marked:
+            return "a command has `after` and the domain has decide: a domain has one of both"
+        return "" if decided else "decide has no command to decide"
+
     def _doubled(self) -> str:
         names = {
             "events": Counter(kind.__name__ for kind in self.events),
-            "commands": Counter(rule.name for rule in self.commands),
+            "commands": Counter(command_name(declared) for declared in self.commands),
         }
         for what, counts in names.items():
             if doubled := sorted(name for name, times in counts.items() if times > 1):
@@ -269,8 +251,8 @@ class Domain(Generic[S]):
         if not self.schema_free:
             named += [kind for route in self.routes for kind in route.types]
             named += self.snapshot.types if self.snapshot else ()
-            named += [rule.event for rule in self.commands]
-            named += [kind for rule in self.commands for kind in rule.after or () if kind != START]
+            named += [rule.event for rule in self._emitting]
+            named += [kind for rule in self._emitting for kind in rule.after or () if kind != START]
         known = {*self.events, *self._known}
         strangers = {t if isinstance(t, str) else t.__name__ for t in named if t not in known}
         return f"not among its events: {', '.join(sorted(strangers))}" if strangers else ""

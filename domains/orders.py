@@ -5,7 +5,9 @@ from typing import Annotated, Any
 from msgspec import Meta
 from msgspec.structs import replace
 
-from domains.declaration import START, Command, Domain, Emits, Event, Route, State
+from domains.commands import START, Emits
+from domains.declaration import Domain, Route
+from domains.payloads import Command, Event, State
 from snapshot_rules import after, every, on
 
 Cents = Annotated[int, Meta(ge=0, le=2**53)]

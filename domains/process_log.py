@@ -10,7 +10,9 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from domains.declaration import Domain, Emits, Recorded, Route, State
+from domains.commands import Emits
+from domains.declaration import Domain, Route
+from domains.payloads import Recorded, State
 from snapshot_rules import every
 
 Rules = Mapping[str, Collection[str]]

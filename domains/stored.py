@@ -11,7 +11,8 @@ from typing import Any, Literal
 
 import msgspec
 
-from domains.declaration import Domain, Event
+from domains.declaration import Domain
+from domains.payloads import Event
 from topics.codec import decode_stored
 from topics.event import WIRE_NAMES, EventRecord
 

@@ -14,17 +14,9 @@ The module's dotted name goes into the setting of domains; `replay(account.fold,
 is what the fleet makes of stored events.
 """
 
-from domains.declaration import (
-    START,
-    Command,
-    DeclarationError,
-    Domain,
-    Emits,
-    Event,
-    Recorded,
-    Route,
-    State,
-)
+from domains.commands import START, Emits, Rejection
+from domains.declaration import DeclarationError, Domain, Route
+from domains.payloads import Command, Event, Recorded, State
 from snapshot_rules import Rule, Since, after, every, on, replay, size
 from topics.errors import EventfleetError, Unreadable
 from topics.event import EventRecord
@@ -39,6 +31,7 @@ __all__ = [
     "EventRecord",
     "EventfleetError",
     "Recorded",
+    "Rejection",
     "Route",
     "Rule",
     "Since",

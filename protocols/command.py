@@ -10,9 +10,9 @@ from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 from domains.declaration import Domain
-from protocols.intents import intent_of_decoded
-from protocols.outcomes import Accepted, Outcome, Rejected, Repeated, Unavailable
-from protocols.pending import Answer, Intent
+from protocols.outcomes import NAMES, Outcome, Unavailable, told
+from protocols.pending import Answer
+from protocols.requests import Asked, asked_of_decoded
 from protocols.role import Poison, Report
 from protocols.start import take_over
 from stores import errors
@@ -27,14 +27,13 @@ from topics.reply import reply
 
 ROLE = "command"
 AT_ONCE = 250
-Asked = tuple[EventRecord, Intent]
-NAMES = {Accepted: "accepted", Rejected: "rejected", Repeated: "repeated"}
+Sent = tuple[EventRecord, Asked]
 
 
 class Decider(Protocol):
-    """Marking, or Direct."""
+    """Marking or Direct, of Intents; in a synchronous domain the Manager, of Requests."""
 
-    async def decide(self, intents: Sequence[Intent], deadline: datetime, answer: Answer) -> None:
+    async def decide(self, asked: Sequence[Any], deadline: datetime, answer: Answer) -> None:
         """Answer each by its index."""
 
 
@@ -80,30 +79,30 @@ class Commands:
     async def close(self) -> None:
         await self._writer.close()
 
-    async def _read(self, records: Sequence[LogRecord]) -> tuple[list[Outgoing], dict[int, Asked]]:
+    async def _read(self, records: Sequence[LogRecord]) -> tuple[list[Outgoing], dict[int, Sent]]:
         """The dead letters, and what is asked, by offset. Other partitions get their turn."""
         letters: list[Outgoing] = []
-        asked: dict[int, Asked] = {}
+        asked: dict[int, Sent] = {}
         for number, record in enumerate(records, 1):
             if number % AT_ONCE == 0:
                 await self._clock.sleep(0)
             try:
                 command = decode(record.value)
-                asked[record.offset] = command, self._intent(command, record.offset)
+                asked[record.offset] = command, self._asked(command, record.offset)
             except Unreadable as error:
                 name = self._domain.name
                 letters.append(dead_letter(name, ROLE, record, UNREADABLE, str(error)))
         return letters, asked
 
-    def _intent(self, command: EventRecord, offset: int) -> Intent:
+    def _asked(self, command: EventRecord, offset: int) -> Asked:
         try:
-            return intent_of_decoded(self._domain, command)
+            return asked_of_decoded(self._domain, command)
         except Unreadable:
             raise
         except Exception as error:
             raise Poison(ROLE, self._domain.name, command, offset, error) from error
 
-    async def _decide(self, asked: Mapping[int, Asked]) -> None:
+    async def _decide(self, asked: Mapping[int, Sent]) -> None:
         """Decide what is not decided yet. Unavailable, the error, when a server stays away.
 
         What was decided stays so when the chunk comes again: a command that was rejected must not
@@ -120,11 +119,11 @@ class Commands:
 
         if offsets:
             deadline = self._clock.now() + self._patience
-            intents = [asked[offset][1] for offset in offsets]
-            await self._decider.decide(intents, deadline, answer)
+            commands = [asked[offset][1] for offset in offsets]
+            await self._decider.decide(commands, deadline, answer)
         if failures:
             raise errors.Unavailable(failures[0].reason)
 
     def _reply(self, command: EventRecord, outcome: Outcome) -> Outgoing:
-        value = reply(command, NAMES[type(outcome)], vars(outcome))
+        value = reply(command, NAMES[type(outcome)], told(outcome))
         return Outgoing(self._replies, command.aggregate_id.encode(), value, self._partition)

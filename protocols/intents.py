@@ -7,6 +7,7 @@ from uuid import UUID
 
 from msgspec.structs import replace
 
+from domains.commands import Emits
 from domains.declaration import Domain
 from protocols.pending import Intent
 from topics.codec import decode, encode
@@ -43,6 +44,8 @@ def intent_of_decoded(domain: Domain[Any], command: EventRecord) -> Intent:
     if command.domain != domain.name:
         raise Unreadable("source", f"is {command.domain!r}, not {domain.name!r}")
     rule = domain.rule(command.type)
+    if not isinstance(rule, Emits):
+        raise TypeError(f"{domain.name} is synchronous: {rule.__name__} is no intent")
     event = replace(
         command,
         id=event_id(domain.name, command.aggregate_id, command.id),

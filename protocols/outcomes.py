@@ -1,22 +1,42 @@
 """What became of a command: values, not exceptions."""
 
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
 class Accepted:
-    """The stream has the event. `place` is its topic and partition."""
+    """The event is safe; `place` is the topic and partition that it is in, or will be in.
+
+    In a synchronous domain `version` is the aggregate's after all events of the command, whose
+    first is `event_id`; `published` is false when the stream did not take them yet (the sweep of
+    the append role brings them there). In an asynchronous one `version` is 0: append gives it.
+    """
 
     event_id: str
     place: str
+    version: int = 0
+    published: bool = True
 
 
 @dataclass(frozen=True)
 class Rejected:
-    """The rule forbids the command after the aggregate's latest event, `marked` ("": none)."""
+    """A rule forbids the command. In an asynchronous domain `marked` is the type of the latest
+    event ("": none)."""
 
     reason: str
-    marked: str
+    marked: str = ""
+
+
+class IdReused(Rejected):
+    """The command's id belongs to another command, of another name or payload."""
+
+
+@dataclass(frozen=True)
+class Conflict:
+    """Others changed the aggregate each time that the command was decided; nothing is done."""
+
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -25,6 +45,7 @@ class Repeated:
 
     event_id: str
     place: str
+    version: int = 0
 
 
 @dataclass(frozen=True)
@@ -34,4 +55,20 @@ class Unavailable:
     reason: str
 
 
-Outcome = Accepted | Rejected | Repeated | Unavailable
+Outcome = Accepted | Rejected | Conflict | Repeated | Unavailable
+
+NAMES: dict[type[Outcome], str] = {
+    Accepted: "accepted",
+    Rejected: "rejected",
+    IdReused: "rejected",
+    Conflict: "conflict",
+    Repeated: "repeated",
+    Unavailable: "unavailable",
+}
+"""As answers on the wire have them."""
+
+
+def told(outcome: Outcome) -> dict[str, Any]:
+    """What an answer on the wire says of it; of a version only where the domain gives one."""
+    unsaid = () if getattr(outcome, "version", 0) else ("version", "published")
+    return {name: value for name, value in vars(outcome).items() if name not in unsaid}

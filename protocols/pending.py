@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from protocols.outcomes import Accepted, Outcome, Rejected, Repeated
+from protocols.outcomes import Accepted, IdReused, Outcome, Rejected, Repeated
 from stores.contracts import Basis, Life, Mark, Marked, Note, Verdict
 from topics.codec import HEADERS, decode
 from topics.event import EventRecord, Position
@@ -126,7 +126,7 @@ def repetition(event: EventRecord, stored: EventRecord, place: str) -> Outcome:
 
 def refusal(known: EventRecord) -> Rejected:
     """The answer to a command with the id of another one."""
-    return Rejected(f"the command's id was used for another, {known.type}", "")
+    return IdReused(f"the command's id was used for another, {known.type}")
 
 
 def same(event: EventRecord, known: EventRecord) -> bool:

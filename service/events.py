@@ -8,9 +8,8 @@ from typing import Any, Self
 
 from domains.declaration import Domain
 from protocols.command import Decider
-from protocols.intents import intent_of_decoded
 from protocols.outcomes import Outcome, Unavailable
-from protocols.pending import Intent
+from protocols.requests import Asked, asked_of_decoded
 from stores.contracts import Clock, Ids
 from topics.codec import decode, encode
 from topics.errors import Unreadable
@@ -28,14 +27,14 @@ CLOSED = Unavailable("the service is closed")
 class Call:
     """One command on its way, and where its caller waits."""
 
-    intent: Intent
+    asked: Asked
     deadline: datetime
     outcome: asyncio.Future[Outcome]
     waiting: bool = False
 
     @property
     def aggregate_id(self) -> str:
-        return self.intent.event.aggregate_id
+        return self.asked.event.aggregate_id
 
     def answer(self, outcome: Outcome) -> None:
         if not self.outcome.done():
@@ -118,13 +117,13 @@ class EventService:
             actor=actor,
             traceparent=traceparent,
         )
-        intent = intent_of_decoded(self._domain, _as_travelled(envelope))
+        asked = asked_of_decoded(self._domain, _as_travelled(envelope))
         # A tenth of the time is left for the answer, which knows why there was no decision.
         deadline = now + timedelta(seconds=timeout * 0.9)
-        return await self._decided(intent, deadline, timeout)
+        return await self._decided(asked, deadline, timeout)
 
-    async def _decided(self, intent: Intent, deadline: datetime, timeout: float) -> Outcome:
-        call = Call(intent, deadline, asyncio.get_running_loop().create_future())
+    async def _decided(self, asked: Asked, deadline: datetime, timeout: float) -> Outcome:
+        call = Call(asked, deadline, asyncio.get_running_loop().create_future())
         try:
             async with asyncio.timeout(timeout), self._room:
                 self._enqueue(call)
@@ -195,9 +194,9 @@ class EventService:
             calls[index].answer(outcome)
             self._leave(calls[index])
 
-        intents = [call.intent for call in calls]
+        asked = [call.asked for call in calls]
         try:
-            await self._decider.decide(intents, max(call.deadline for call in calls), answer)
+            await self._decider.decide(asked, max(call.deadline for call in calls), answer)
         except Exception as error:
             for call in calls:
                 call.fail(error)

@@ -4,7 +4,8 @@ from collections.abc import AsyncIterator, Collection
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from domains.declaration import Data, Domain, State
+from domains.declaration import Domain
+from domains.payloads import Data, State
 from protocols.live import Live, ReplayFailed, frozen, load, thawed
 from stores.contracts import Clock, Opened, Snapshot
 from topics.event import EventRecord

@@ -55,7 +55,8 @@ class EventRecord(
 
     `version` is 0 until the event has one (1..n in its aggregate); `position` is None until append
     placed it. `prev` is the id of the event before it as the marker saw it: the empty string on an
-    aggregate's first, None on events made without a marker. Times are UTC, whole milliseconds.
+    aggregate's first, None on events made without a marker. `fingerprint` is that of the command
+    which made the event, in a synchronous domain. Times are UTC, whole milliseconds.
     """
 
     id: Identifier
@@ -73,6 +74,7 @@ class EventRecord(
     actor: str | None = None
     traceparent: str | None = None
     reply_to: str | None = None
+    fingerprint: str | None = None
 
 
 def milliseconds(moment: datetime) -> datetime:

@@ -11,7 +11,7 @@ from protocols.command import Decider
 from protocols.direct import Direct
 from protocols.guard import LagGuard
 from protocols.marking import Marking
-from protocols.pending import Answer, Intent
+from protocols.pending import Answer
 from service.beating import beating
 from service.events import EventService
 from stores.contracts import Clock, EventStore
@@ -36,9 +36,9 @@ class Bounded:
         self._decider, self._clock = decider, clock
         self._longest = timedelta(seconds=seconds)
 
-    async def decide(self, intents: Sequence[Intent], deadline: datetime, answer: Answer) -> None:
+    async def decide(self, asked: Sequence[Any], deadline: datetime, answer: Answer) -> None:
         longest = self._clock.now() + self._longest
-        await self._decider.decide(intents, min(deadline, longest), answer)
+        await self._decider.decide(asked, min(deadline, longest), answer)
 
 
 @asynccontextmanager

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import msgspec
 
-from domains.declaration import START
+from domains.commands import START
 from topics.errors import EventfleetError
 from topics.event import Identifier
 from workers.files import Problem, Row

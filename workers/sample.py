@@ -8,8 +8,8 @@ from uuid import UUID, uuid5
 
 import msgspec
 
-from domains.declaration import Command
 from domains.orders import Cancel, Deliver, Pack, Pay, Place, Return, Ship, orders
+from domains.payloads import Command
 from topics.codec import encode
 from topics.event import EventRecord, milliseconds
 from workers.files.records import Ready

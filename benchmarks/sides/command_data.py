@@ -11,7 +11,8 @@ import redis.asyncio
 from msgspec.structs import replace
 
 from benchmarks.sides.task import Task
-from domains.declaration import START, Domain
+from domains.commands import START
+from domains.declaration import Domain
 from domains.orders import Order, orders
 from protocols.append import Append
 from protocols.intents import intent_of

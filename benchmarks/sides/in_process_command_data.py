@@ -13,7 +13,9 @@ from msgspec.structs import replace
 
 from benchmarks.data import Account, Amount, Cents, Deposited, Text, ledger, made
 from benchmarks.sides.task import Clock, Result, Task
-from domains.declaration import START, Command, Domain, Emits
+from domains.commands import START, Emits
+from domains.declaration import Domain
+from domains.payloads import Command
 from topics.event import EventRecord
 
 ACCOUNTS = 5_000

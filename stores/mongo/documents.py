@@ -9,7 +9,10 @@ from topics.event import EventRecord, Position
 Document = dict[str, Any]
 
 ALWAYS = ("aggregate_id", "version", "type", "time", "schema_version", "data")
-OPTIONAL = ("prev", "correlation_id", "causation_id", "actor", "traceparent", "reply_to")
+OPTIONAL = (
+    *("prev", "correlation_id", "causation_id", "actor", "traceparent", "reply_to"),
+    "fingerprint",
+)
 _optional = attrgetter(*OPTIONAL)
 _ABSENT = (None,) * len(OPTIONAL)
 

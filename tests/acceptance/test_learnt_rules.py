@@ -10,7 +10,7 @@ from random import Random
 import pytest
 from click.testing import CliRunner
 
-from domains.declaration import START
+from domains.commands import START
 from tests.acceptance.commanding import Commanded, written
 from tests.acceptance.fleet import ROOT
 from workers.cli import main

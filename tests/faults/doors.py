@@ -1,6 +1,8 @@
 """A domain whose rules forbid most commands, and under which a door can be used for ever."""
 
-from domains.declaration import START, Command, Domain, Emits, Event, State
+from domains.commands import START, Emits
+from domains.declaration import Domain
+from domains.payloads import Command, Event, State
 
 
 class Opened(Event):

@@ -9,7 +9,7 @@ from typing import Self
 
 from msgspec.structs import replace
 
-from domains.declaration import START
+from domains.commands import START
 from domains.orders import orders
 from protocols.intents import intent_of
 from stores.errors import Unavailable

@@ -1,6 +1,8 @@
 """A domain of commands whose rules leave much to forbid, and the table to judge it by."""
 
-from domains.declaration import START, Domain, Emits, Event, State
+from domains.commands import START, Emits
+from domains.declaration import Domain
+from domains.payloads import Event, State
 
 # Events
 

@@ -2,7 +2,8 @@
 
 from msgspec.structs import replace
 
-from domains.declaration import Domain, Event, Route, State
+from domains.declaration import Domain, Route
+from domains.payloads import Event, State
 from snapshot_rules import every
 from topics.event import EventRecord
 

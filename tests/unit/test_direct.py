@@ -6,10 +6,12 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from domains.declaration import Domain, Emits, State
+from domains.commands import Emits
+from domains.declaration import Domain
+from domains.payloads import State
 from protocols.direct import Direct
 from protocols.intents import event_id, intent_of
-from protocols.outcomes import Accepted, Outcome, Rejected, Repeated, Unavailable
+from protocols.outcomes import Accepted, IdReused, Outcome, Repeated, Unavailable
 from protocols.pending import Intent
 from stores.memory.events import MemoryEvents
 from stores.memory.log import MemoryLog, MemoryProducer
@@ -72,7 +74,7 @@ async def test_a_stored_command_is_repeated_and_another_with_its_id_refused() ->
         Accepted(id_of("2"), PLACE),
     ]
     assert await desk.decide(say("1", word="bye")) == [
-        Rejected("the command's id was used for another, Said", "")
+        IdReused("the command's id was used for another, Said")
     ]
     assert [event.id for event in desk.produced()] == [id_of("2")]
 

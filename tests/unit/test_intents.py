@@ -7,8 +7,10 @@ from uuid import uuid5
 import pytest
 from msgspec.structs import replace
 
-from domains.declaration import Domain, Emits, State
+from domains.commands import Emits
+from domains.declaration import Domain
 from domains.orders import orders
+from domains.payloads import State
 from protocols.intents import EVENT_IDS, event_id, intent_of
 from topics.codec import decode, encode
 from topics.errors import Unreadable

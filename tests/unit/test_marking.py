@@ -6,7 +6,7 @@ import pytest
 from msgspec.structs import replace
 
 from protocols.intents import event_id
-from protocols.outcomes import Accepted, Rejected, Repeated, Unavailable
+from protocols.outcomes import Accepted, IdReused, Rejected, Repeated, Unavailable
 from protocols.pending import Intent
 from tests.simulation.commands import items
 from tests.unit.desk import TERMS, Desk
@@ -96,11 +96,11 @@ async def test_a_repeat_gets_the_first_answer_from_the_markers_and_from_the_stor
 async def test_an_id_that_is_stored_for_another_command_is_refused_by_name(desk: Desk) -> None:
     await desk.send("Place", "one")
     await desk.append()
-    assert await desk.send("Pay", "one") == Rejected(
-        "the command's id was used for another, Placed", ""
+    assert await desk.send("Pay", "one") == IdReused(
+        "the command's id was used for another, Placed"
     )
     outcome = await desk.send("Place", "one", customer="bob", total=1, currency="EUR")
-    assert outcome == Rejected("the command's id was used for another, Placed", "")
+    assert outcome == IdReused("the command's id was used for another, Placed")
     assert desk.types() == ["Placed"]
 
 
@@ -110,7 +110,7 @@ async def test_an_id_that_is_noted_for_another_command_is_refused_and_the_note_f
     desk.producer.before["produce"] = 1
     assert await desk.send("Place", "one") == Unavailable("produce failed")
     outcome = await desk.send("Place", "one", customer="bob", total=1, currency="EUR")
-    assert outcome == Rejected("the command's id was used for another, Placed", "")
+    assert outcome == IdReused("the command's id was used for another, Placed")
     assert [event.data["customer"] for event in desk.produced()] == ["ann"]
     assert desk.redis.data.markers["orders", "a"].note is None
 

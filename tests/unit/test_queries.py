@@ -7,7 +7,8 @@ from typing import Any
 import orjson
 import pytest
 
-from domains.declaration import Domain, Event
+from domains.declaration import Domain
+from domains.payloads import Event
 from service.queries import Querier
 from snapshot_rules import every
 from stores.contracts import Opened, Snapshot

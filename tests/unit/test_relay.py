@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from domains.declaration import Domain, Event, Route
+from domains.declaration import Domain, Route
+from domains.payloads import Event
 from protocols.relay import Relay
 from protocols.role import Poison
 from stores.system import NothingParked

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from domains.declaration import START
+from domains.commands import START
 from domains.process_log import process_log, ruled
 from stores.memory.log import MemoryLog, MemoryProducer, MemoryReader
 from topics.codec import decode

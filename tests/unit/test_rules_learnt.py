@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from domains.declaration import START
+from domains.commands import START
 from domains.process_log import process_log, ruled
 from topics.errors import Unreadable
 from workers.cli import main

@@ -8,7 +8,8 @@ from typing import Any
 import orjson
 import pytest
 
-from domains.declaration import Domain, Event
+from domains.declaration import Domain
+from domains.payloads import Event
 from protocols import snapshot
 from protocols.role import Poison
 from protocols.snapshot import Snapshots

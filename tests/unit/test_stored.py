@@ -7,7 +7,8 @@ import pytest
 from msgspec import Meta
 from msgspec.structs import asdict, replace
 
-from domains.declaration import Domain, Event, State
+from domains.declaration import Domain
+from domains.payloads import Event, State
 from domains.stored import reader
 from snapshot_rules import size
 from topics.codec import decode_stored, encode

@@ -10,7 +10,7 @@ from workers.cli.output import as_json, print_json, printable
 if TYPE_CHECKING:
     from protocols.outcomes import Outcome
 
-STATUS = {"accepted": 0, "repeated": 0, "rejected": 3, "unavailable": 1}
+STATUS = {"accepted": 0, "repeated": 0, "rejected": 3, "conflict": 4, "unavailable": 1}
 
 
 @click.command()
@@ -26,18 +26,20 @@ def send(
     """Send one command to an aggregate and print its outcome.
 
     JSON is the command's payload, an object. Status 0 when it was accepted, now or before; 3 when
-    it was rejected; 1 when it is not known to be done: send it again with the same id.
+    it was rejected; 4 when others changed the aggregate at each try; 1 when it is not known to be
+    done: send it again with the same id.
     """
+    from protocols.outcomes import NAMES, told
     from stores.system import Uuid7Ids
 
     identity = command_id or Uuid7Ids().new()
     outcome = asyncio.run(_send(name, aggregate_id, command, _parsed(payload), identity))
-    kind = type(outcome).__name__.lower()
-    told = {field: getattr(outcome, field) for field in outcome.__dataclass_fields__}
+    kind = NAMES[type(outcome)]
+    answer = told(outcome)
     if json:
-        print_json({"outcome": kind, "command_id": identity, **told})
+        print_json({"outcome": kind, "command_id": identity, **answer})
     else:
-        _print(kind, identity, told)
+        _print(kind, identity, answer)
     raise click.exceptions.Exit(STATUS[kind])
 
 
@@ -64,12 +66,12 @@ async def _send(
         return await service.send(aggregate_id, command, data, command_id=command_id)
 
 
-def _print(kind: str, command_id: str, told: dict[str, str]) -> None:
+def _print(kind: str, command_id: str, answer: dict[str, Any]) -> None:
     match kind:
         case "accepted" | "repeated":
-            click.echo(f"{kind}: event {told['event_id']} in {told['place']}")
-        case "rejected":
-            click.echo(f"rejected: {printable(told['reason'])}")
+            click.echo(f"{kind}: event {answer['event_id']} in {answer['place']}")
+        case "rejected" | "conflict":
+            click.echo(f"{kind}: {printable(answer['reason'])}")
         case _:
-            click.echo(f"unavailable: {printable(told['reason'])}", err=True)
+            click.echo(f"unavailable: {printable(answer['reason'])}", err=True)
             click.echo(f"to repeat it: --command-id {printable(command_id)}", err=True)

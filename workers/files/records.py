@@ -8,8 +8,10 @@ from uuid import UUID
 import msgspec
 import orjson
 
-from domains.declaration import Command, Data, Domain, Event
-from protocols.intents import intent_of
+from domains.commands import command_class, command_name
+from domains.declaration import Domain
+from domains.payloads import Command, Data, Event
+from protocols.requests import asked_of
 from topics.codec import decode, encode, refusal
 from topics.errors import Unreadable
 from topics.event import EventRecord
@@ -136,15 +138,15 @@ class _Events(_Builder):
 class _Commands(_Builder):
     def __init__(self, domain: Domain[Any]) -> None:
         super().__init__(domain)
-        payloads = {rule.name: rule.command for rule in domain.commands}
-        self.kinds = {name: kind for name, kind in payloads.items() if not isinstance(kind, str)}
+        payloads = {command_name(each): command_class(each) for each in domain.commands}
+        self.kinds = {name: kind for name, kind in payloads.items() if kind}
 
     def schema_version(self, activity: str) -> int:
         self._domain.rule(activity)
         return 1
 
     def check(self, made: EventRecord) -> None:
-        intent_of(self._domain, made)
+        asked_of(self._domain, made)
 
 
 def _from_text(cells: Data, kind: type[Event] | type[Command]) -> Data:

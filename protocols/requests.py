@@ -1,0 +1,110 @@
+"""What a command asks for: an Intent in an asynchronous domain, a Request in a synchronous one."""
+
+from hashlib import sha256
+from typing import Any, NamedTuple
+
+import msgspec
+from msgspec.structs import replace
+
+from domains.commands import Emits
+from domains.declaration import Domain
+from domains.payloads import Command, Event
+from protocols.intents import event_id, intent_of_decoded
+from protocols.pending import Intent
+from topics.codec import convert, decode, encode
+from topics.errors import Unreadable
+from topics.event import MAX_EVENT_BYTES, EventRecord
+
+FINGERPRINT = 16
+"""Hexadecimal digits: two commands with one id are a mistake, not an attack."""
+
+
+class Request(NamedTuple):
+    """A command of a synchronous domain.
+
+    `event` is what all its events have in common, with the id of the first; without a `payload`
+    to decide on it is the command's only event, but for its version.
+    """
+
+    event: EventRecord
+    command_id: str
+    payload: Command | None
+
+
+Asked = Intent | Request
+
+
+def asked_of(domain: Domain[Any], command: EventRecord) -> Asked:
+    """As `asked_of_decoded`, of a command whose envelope nobody has checked."""
+    return asked_of_decoded(domain, decode(encode(command)))
+
+
+def asked_of_decoded(domain: Domain[Any], command: EventRecord) -> Asked:
+    """What a command, in its envelope, asks for. Unreadable names the field."""
+    if domain.synchronous:
+        return request_of(domain, command)
+    return intent_of_decoded(domain, command)
+
+
+def request_of(domain: Domain[Any], command: EventRecord) -> Request:
+    """What is asked of a synchronous domain."""
+    if command.domain != domain.name:
+        raise Unreadable("source", f"is {command.domain!r}, not {domain.name!r}")
+    rule = domain.rule(command.type)
+    event = replace(
+        command,
+        id=event_id(domain.name, command.aggregate_id, command.id),
+        schema_version=1,
+        version=0,
+        position=None,
+        prev=None,
+        correlation_id=command.correlation_id or command.id,
+        causation_id=command.causation_id or command.id,
+        fingerprint=fingerprint(command),
+    )
+    if not isinstance(rule, Emits):
+        return Request(event, command.id, convert(command.data, rule, at="data"))
+    data, newest = domain.event_data(rule, command.data), domain.newest(rule.type)
+    event = checked(domain, replace(event, type=rule.type, data=data, schema_version=newest))
+    return Request(event, command.id, None)
+
+
+def fingerprint(command: EventRecord) -> str:
+    """Of a command's name and payload, whatever the order of its keys."""
+    asked = msgspec.json.encode([command.type, command.data], order="deterministic")
+    return sha256(asked).hexdigest()[:FINGERPRINT]
+
+
+def events_of(
+    domain: Domain[Any], request: Request, payloads: list[Event], version: int
+) -> list[EventRecord]:
+    """The events that a command became, after `version`. Unreadable for one that none can store."""
+    return [
+        _nth(domain, request, index, payload, version + 1 + index)
+        for index, payload in enumerate(payloads)
+    ]
+
+
+def _nth(
+    domain: Domain[Any], request: Request, index: int, payload: Event, version: int
+) -> EventRecord:
+    kind = type(payload).__name__
+    event = replace(
+        request.event,
+        id=event_id(domain.name, request.event.aggregate_id, request.command_id, index),
+        type=kind,
+        data=msgspec.to_builtins(payload),
+        schema_version=domain.newest(kind),
+        version=version,
+    )
+    return checked(domain, event)
+
+
+def checked(domain: Domain[Any], event: EventRecord) -> EventRecord:
+    """The event as each later stage will read it: constraints, size and what stores can keep."""
+    value = encode(event)
+    if len(value) > MAX_EVENT_BYTES:
+        raise Unreadable("data", f"has {len(value)} bytes as an event, more than {MAX_EVENT_BYTES}")
+    event = decode(value)
+    domain.check(event)
+    return event
