@@ -124,7 +124,7 @@ class Plan:
             self.outcomes.append(Outcome())
             known = found.get(item.event.id) or self._inserted.get(item.event.id)
             if known is None:
-                self._addnew_tuple(item)
+                self._add_new(item)
             else:
                 self._add_known(item, known)
 
@@ -157,7 +157,7 @@ class Plan:
         if known.position and known.version > self._head(known.aggregate_id).version:
             self.heads[known.aggregate_id] = head_of(known)
 
-    def _addnew_tuple(self, item: Item) -> None:
+    def _add_new(self, item: Item) -> None:
         event, outcome = item.event, self.outcomes[-1]
         head = self._head(event.aggregate_id)
         if event.prev is not None and event.prev != head.event_id:
