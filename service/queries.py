@@ -2,13 +2,18 @@
 
 from collections.abc import AsyncIterator, Collection
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from datetime import datetime
+from typing import Any, Generic, TypeVar
+
+import msgspec
+from jsonpatch import JsonPatch
 
 from domains.declaration import Domain
 from domains.payloads import Data, State
 from protocols.live import Live, ReplayFailed, frozen, load, thawed
-from stores.contracts import Clock, Opened, Snapshot
-from topics.event import EventRecord
+from stores.contracts import NO_HEAD, Clock, Opened, Snapshot
+from topics.errors import Unreadable
+from topics.event import EventRecord, milliseconds
 
 S = TypeVar("S", bound=State)
 
@@ -21,6 +26,38 @@ class StateAt(Generic[S]):
     version: int
     state: S
     data: Data
+
+
+@dataclass(frozen=True)
+class Difference:
+    """What turns the state at version `first` into that at `second`.
+
+    `patch` is a JSON Patch (RFC 6902) of `add`, `remove` and `replace` only.
+    """
+
+    aggregate_id: str
+    first: int
+    second: int
+    patch: list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Missing:
+    """What a reader lacks that has an aggregate's events up to version `after`.
+
+    `latest` is the stored version, 0 without any event. `events` are the next ones, in order, up to
+    the limit that was asked for.
+    """
+
+    aggregate_id: str
+    after: int
+    latest: int
+    events: list[EventRecord]
+
+    @property
+    def ahead(self) -> bool:
+        """Whether the reader claims a version that is not stored: it has read something else."""
+        return self.after > self.latest
 
 
 class Querier(Generic[S]):
@@ -69,6 +106,41 @@ class Querier(Generic[S]):
         await self._replay(live, version)
         return self._answer(live) if live.version == version else None
 
+    async def at_time(self, aggregate_id: str, moment: datetime) -> StateAt[S] | None:
+        """The state at the highest version whose event is not later; None when all are later.
+
+        Unreadable for a moment without a time zone.
+        """
+        if moment.tzinfo is None:
+            raise Unreadable("time", "has no time zone")
+        until = milliseconds(moment)
+        version = await self._stores.events.version_at(aggregate_id, until)
+        return await self.at(aggregate_id, version)
+
+    async def difference(self, aggregate_id: str, first: int, second: int) -> Difference | None:
+        """From the state at one version to that at another, later or earlier; 0 is the beginning.
+
+        None when there are not that many events.
+        """
+        before = await self._plain_at(aggregate_id, first)
+        after = await self._plain_at(aggregate_id, second)
+        if before is None or after is None:
+            return None
+        return Difference(aggregate_id, first, second, patch_between(before, after))
+
+    async def missing(self, aggregate_id: str, after: int, limit: int | None = None) -> Missing:
+        """The events above a version that a reader has, and the latest version."""
+        heads = await self._stores.events.heads([aggregate_id])
+        latest = heads.get(aggregate_id, NO_HEAD).version
+        found = self._stores.events.read(aggregate_id, after, latest, limit)
+        return Missing(aggregate_id, after, latest, [self._lift(event) async for event in found])
+
+    async def _plain_at(self, aggregate_id: str, version: int) -> Data | None:
+        if not version:
+            return self._domain.freeze(self._domain.state())
+        found = await self.at(aggregate_id, version)
+        return found.data if found else None
+
     def _lift(self, event: EventRecord) -> EventRecord:
         try:
             return self._domain.lift(event)
@@ -85,3 +157,9 @@ class Querier(Generic[S]):
             return None
         data = self._domain.freeze(live.state)
         return StateAt(live.aggregate_id, live.version, live.state, data)
+
+
+def patch_between(before: Data, after: Data) -> list[dict[str, Any]]:
+    """A JSON Patch. What is equal elsewhere by chance is not said to have moved."""
+    first, second = (msgspec.json.decode(msgspec.json.encode(state)) for state in (before, after))
+    return list(JsonPatch.from_diff(first, second, optimization=False))

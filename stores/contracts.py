@@ -93,6 +93,12 @@ class EventStore(Protocol):
     ) -> AsyncIterator[EventRecord]:
         """Events with after < version <= upto, in version order, streamed."""
 
+    async def version_at(self, aggregate_id: str, moment: datetime) -> int:
+        """The highest version whose time is not later than the moment; 0 where there is none.
+
+        Times need not rise with the versions. One query, from the newest version down.
+        """
+
     async def feed(self, cursor: str, limit: int) -> Page:
         """Placed events of the whole domain from a cursor on ("" is the beginning): EventRecords.
 

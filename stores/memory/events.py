@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Sequence
+from datetime import datetime
 
 from msgspec.structs import replace
 
@@ -92,6 +93,11 @@ class MemoryEvents:
         ]
         for event in found[:limit]:
             yield event
+
+    async def version_at(self, aggregate_id: str, moment: datetime) -> int:
+        await self._checkpoint()
+        stream = self._streams.get(aggregate_id, {})
+        return max((version for version, e in stream.items() if e.time <= moment), default=0)
 
     async def feed(self, cursor: str, limit: int) -> Page:
         await self._checkpoint()

@@ -3,6 +3,7 @@
 import asyncio
 from collections import defaultdict
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 from pymongo import InsertOne, UpdateOne
@@ -17,9 +18,10 @@ from stores.mongo.indexes import OF_EVENTS, prepare
 from stores.mongo.queries import operation, split
 from stores.mongo.registry import Registry
 from stores.mongo.transactions import insert_all
-from topics.event import EventRecord, Position
+from topics.event import EventRecord, Position, milliseconds
 
 BY_VERSION = [("aggregate_id", 1), ("version", 1)]
+BY_VERSION_DOWN = [("aggregate_id", -1), ("version", -1)]
 NEWEST_FIRST = {"aggregate_id": -1, "version": -1}
 READ_BATCH = 500
 
@@ -119,6 +121,13 @@ class MongoEvents:
         with translated(client.full_name(self._events)):
             async for document in found.limit(limit or 0):
                 yield event_of(self._domain, document)
+
+    async def version_at(self, aggregate_id: str, moment: datetime) -> int:
+        wanted = {"aggregate_id": aggregate_id, "time": {"$lte": milliseconds(moment)}}
+        found = self._events.find(wanted, {"_id": 0, "version": 1})
+        with operation(self._events):
+            newest = await found.sort(BY_VERSION_DOWN).limit(1).to_list(1)
+        return newest[0]["version"] if newest else 0
 
     async def feed(self, cursor: str, limit: int) -> Page:
         return await self._feed.page(cursor, limit)

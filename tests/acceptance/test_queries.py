@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from jsonpatch import JsonPatch
 
 from tests.acceptance.fleet import Fleet
 
@@ -160,6 +161,43 @@ def test_event_storage_answers_with_the_events_after_the_snapshot(restored: Flee
 def test_service_replays_events(fleet: Fleet, version: int) -> None:
     found = latest(fleet, "--version", str(version))
     assert found == {"aggregate_id": CASE, "version": version, "state": state(version)}
+
+
+# Time travel
+
+
+@pytest.mark.parametrize(
+    ("at", "version"),
+    [
+        ("2024-03-01T10:00:00Z", 1),
+        ("2024-03-06T09:59:59.999Z", 5),
+        ("2024-03-06T19:00:00+09:00", 6),
+        ("2030-01-01T00:00:00Z", 7),
+    ],
+)
+def test_the_state_at_a_time_has_the_events_until_then(fleet: Fleet, at: str, version: int) -> None:
+    found = latest(fleet, "--at", at)
+    assert found == {"aggregate_id": CASE, "version": version, "state": state(version)}
+
+
+def test_there_is_no_state_before_the_first_event(fleet: Fleet) -> None:
+    fleet.run("state", "process_log", CASE, "--at", "2024-03-01T09:59:59Z", status=1)
+    fleet.run("state", "process_log", CASE, "--at", "yesterday", status=1)
+
+
+def test_the_difference_between_two_versions_leads_from_one_state_to_the_other(
+    fleet: Fleet,
+) -> None:
+    for versions, (first, second) in {
+        ("2", "6"): (2, 6),
+        ("6", "2"): (6, 2),
+        ("5",): (5, 7),
+    }.items():
+        (found,) = fleet.answer("diff", "process_log", CASE, *versions)
+        assert (found["first"], found["second"]) == (first, second)
+        assert JsonPatch(found["patch"]).apply(state(first)) == state(second)
+    fleet.run("diff", "process_log", CASE, "2", "8", status=1)
+    fleet.run("diff", "process_log", "case-0", "0", status=1)
 
 
 # When snapshots are saved

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from datetime import timedelta, timezone
 from typing import Any
 
 import pytest
@@ -350,6 +351,32 @@ async def test_a_read_can_be_left(store: EventStore) -> None:
         assert found.version == 1
         break
     assert await store.count() == 5
+
+
+# version_at
+
+
+async def test_the_version_at_a_moment_is_the_highest_that_is_not_later(store: EventStore) -> None:
+    """Also where times go back and forth: here the fourth event is older than the third."""
+    seconds = [0, 10, 30, 20, 40]
+    moments = [TIME + timedelta(seconds=after) for after in seconds]
+    await store.write([event("a1", v, at(v), time=t) for v, t in enumerate(moments, start=1)])
+    await store.write([event("a2", 1, at(9), time=TIME - timedelta(days=1))])
+    await store.put([event("a1", 6, time=TIME + timedelta(seconds=50))], 0)
+
+    async def version(after: float) -> int:
+        return await store.version_at("a1", TIME + timedelta(seconds=after))
+
+    asked = [-0.001, 0, 0.0009, 9.999, 10, 19.999, 20, 30, 39.999, 40, 50, 10**9]
+    assert [await version(after) for after in asked] == [0, 1, 1, 1, 2, 2, 4, 4, 4, 5, 6, 6]
+    assert await store.version_at("absent", TIME) == 0
+
+
+async def test_a_moment_of_any_zone_is_the_same_moment(store: EventStore) -> None:
+    await store.write([event("a1", 1, at(0))])
+    seoul = timezone(timedelta(hours=9))
+    assert await store.version_at("a1", TIME.astimezone(seoul)) == 1
+    assert await store.version_at("a1", (TIME - timedelta(seconds=1)).astimezone(seoul)) == 0
 
 
 # count, epoch

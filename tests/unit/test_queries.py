@@ -6,15 +6,19 @@ from typing import Any
 
 import orjson
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from jsonpatch import JsonPatch
 
 from domains.declaration import Domain
 from domains.payloads import Event
-from service.queries import Querier
+from service.queries import Querier, patch_between
 from snapshot_rules import every
 from stores.contracts import Opened, Snapshot
 from stores.memory.events import MemoryEvents
 from tests.simulation.tally import Counted, Tally, evolve
 from tests.simulation.twins import START, Twins
+from topics.errors import Unreadable
 from topics.event import EventRecord
 
 
@@ -162,6 +166,90 @@ async def test_there_is_no_state_at_a_version_without_an_event(
     querier: Querier[Tally], version: int
 ) -> None:
     assert await querier.at("a", version) is None
+
+
+@pytest.mark.parametrize(
+    ("minute", "version"), [(-1, None), (0, 1), (1, 2), (2, 2), (3, 4), (4, 4), (5, 5), (99, 5)]
+)
+async def test_the_state_at_a_time_is_that_of_the_highest_version_not_later(
+    minute: int, version: int | None
+) -> None:
+    twins = Twins(NOTES)
+    for n, minutes in zip("12345", [0, 1, 4, 3, 5], strict=True):
+        moment = START + timedelta(minutes=minutes)
+        await twins.store(n, schema_version=2, time=moment)
+    querier = Querier(twins.domain, twins.stores, twins.clock)
+    found = await querier.at_time("a", START + timedelta(minutes=minute))
+    assert (found and found.version) == version
+    assert found is None or found == await querier.at("a", found.version)
+
+
+async def test_a_time_without_a_zone_is_refused(querier: Querier[Tally]) -> None:
+    with pytest.raises(Unreadable, match="time: has no time zone"):
+        await querier.at_time("a", START.replace(tzinfo=None))
+
+
+async def test_the_difference_is_a_patch_from_one_version_to_another(
+    querier: Querier[Tally],
+) -> None:
+    forth = await querier.difference("a", 3, 5)
+    added = [("add", "/trail/3", "4"), ("add", "/trail/4", "5")]
+    assert forth is not None
+    assert [(step["op"], step["path"], step["value"]) for step in forth.patch] == added
+    for first, second in [(0, 5), (5, 0), (5, 2), (2, 2)]:
+        found = await querier.difference("a", first, second)
+        assert found is not None
+        trail = ["1!", "2", "3", "4", "5"]
+        states = [{"trail": trail[:version]} for version in range(6)]
+        assert JsonPatch(found.patch).apply(states[first]) == states[second]
+        assert (found.patch == []) == (first == second)
+
+
+@pytest.mark.parametrize("versions", [(1, 6), (6, 1), (-1, 2), (7, 8)])
+async def test_there_is_no_difference_to_a_version_that_is_not_there(
+    querier: Querier[Tally], versions: tuple[int, int]
+) -> None:
+    assert await querier.difference("a", *versions) is None
+
+
+plain = st.recursive(
+    st.none() | st.booleans() | st.integers(-2, 2) | st.sampled_from(["", "a", "/~"]),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from("ab/~"), inner),
+)
+
+
+@given(before=plain, after=plain)
+@pytest.mark.parametrize("same", [False, True])
+def test_a_patch_of_any_states_leads_from_the_first_to_the_second(
+    same: bool, before: Any, after: Any
+) -> None:
+    first, second = {"state": before}, {"state": before if same else after}
+    patch = patch_between(first, second)
+    assert orjson.dumps(JsonPatch(patch).apply(first), option=orjson.OPT_SORT_KEYS) == orjson.dumps(
+        second, option=orjson.OPT_SORT_KEYS
+    )
+    assert {step["op"] for step in patch} <= {"add", "remove", "replace"}
+
+
+async def test_what_a_reader_lacks_are_the_events_after_its_version(
+    querier: Querier[Tally],
+) -> None:
+    found = await querier.missing("a", 3)
+    assert (found.latest, [event.version for event in found.events]) == (5, [4, 5])
+    assert not found.ahead
+    first = await querier.missing("a", 0, limit=1)
+    assert (first.latest, [event.data for event in first.events]) == (
+        5,
+        [{"n": "1!", "loud": True}],
+    )
+    nothing = await querier.missing("a", 5)
+    assert (nothing.latest, nothing.events, nothing.ahead) == (5, [], False)
+
+
+async def test_a_reader_that_claims_more_than_is_stored_is_told(querier: Querier[Tally]) -> None:
+    for aggregate_id, latest in (("a", 5), ("nobody", 0)):
+        found = await querier.missing(aggregate_id, 6)
+        assert (found.latest, found.events, found.ahead) == (latest, [], True)
 
 
 async def test_nothing_is_known_of_an_aggregate_without_events(

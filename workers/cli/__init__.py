@@ -38,6 +38,7 @@ for command in (
     audit.audit,
     learn.learn_rules,
     load.load,
+    queries.diff,
     queries.events,
     queries.snapshot,
     queries.state,

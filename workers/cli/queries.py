@@ -1,8 +1,9 @@
-"""`eventfleet events`, `snapshot` and `state`: what is stored of one aggregate."""
+"""`eventfleet events`, `snapshot`, `state` and `diff`: what is stored of one aggregate."""
 
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -11,7 +12,7 @@ from topics.errors import EventfleetError
 from workers.cli.output import as_json, indented, print_json, printable
 
 if TYPE_CHECKING:
-    from service.queries import Querier
+    from service.queries import Difference, Querier
     from topics.event import EventRecord
 
 DOMAIN = click.argument("name", metavar="DOMAIN")
@@ -74,24 +75,63 @@ def snapshot(name: str, aggregate_id: str, json: bool) -> None:
 @DOMAIN
 @AGGREGATE
 @click.option("--version", type=click.IntRange(1), help="As of this version, not the latest.")
+@click.option("--at", metavar="TIME", help="As of this time (RFC 3339), not the latest.")
 @as_json
-def state(name: str, aggregate_id: str, version: int | None, json: bool) -> None:
-    """Print the latest state of an aggregate (and save it as a snapshot), or an earlier one."""
+def state(name: str, aggregate_id: str, version: int | None, at: str | None, json: bool) -> None:
+    """Print the latest state of an aggregate (and save it as a snapshot), or an earlier one.
+
+    At a time it is that of the highest version whose event is not later.
+    """
+    if version and at:
+        raise click.UsageError("--version and --at: only one of them")
+    moment = _moment(at) if at else None
 
     async def run() -> None:
         async with _querier(name) as querier:
-            if version is None:
-                found = await querier.latest(aggregate_id)
-            else:
+            if moment:
+                found = await querier.at_time(aggregate_id, moment)
+            elif version:
                 found = await querier.at(aggregate_id, version)
+            else:
+                found = await querier.latest(aggregate_id)
             if found is None:
                 await _must_exist(querier, name, aggregate_id)
-                raise NothingFound(f"{name} {aggregate_id!r} has no version {version} yet")
+                what = f"event at {at} or before" if at else f"version {version} yet"
+                raise NothingFound(f"{name} {aggregate_id!r} has no {what}")
             if json:
                 about = {"aggregate_id": aggregate_id, "version": found.version}
                 print_json(about | {"state": found.data})
             else:
                 _print_state(name, aggregate_id, found.version, found.data)
+
+    asyncio.run(run())
+
+
+@click.command()
+@DOMAIN
+@AGGREGATE
+@click.argument("first", type=click.IntRange(0))
+@click.argument("second", type=click.IntRange(0), required=False)
+@as_json
+def diff(name: str, aggregate_id: str, first: int, second: int | None, json: bool) -> None:
+    """Print what turns the state at version FIRST into that at SECOND (without it: the latest).
+
+    Version 0 is the state before any event. With --json a JSON Patch (RFC 6902).
+    """
+
+    async def run() -> None:
+        async with _querier(name) as querier:
+            latest = (await querier.missing(aggregate_id, 0, limit=0)).latest
+            found = await querier.difference(
+                aggregate_id, first, latest if second is None else second
+            )
+            if not (latest and found):
+                await _must_exist(querier, name, aggregate_id)
+                raise NothingFound(f"{name} {aggregate_id!r} has only {latest} versions")
+            if json:
+                print_json(found)
+            else:
+                _print_difference(name, found)
 
     asyncio.run(run())
 
@@ -115,6 +155,14 @@ async def _must_exist(querier: "Querier[Any]", name: str, aggregate_id: str) -> 
     raise NothingFound(f"{name} has no aggregate {aggregate_id!r}")
 
 
+def _moment(text: str) -> datetime:
+    from topics.codec import convert
+    from topics.event import Instant
+
+    moment: datetime = convert(text, Instant, "--at")
+    return moment
+
+
 def _print_cloud_event(event: "EventRecord") -> None:
     from topics.codec import encode
 
@@ -135,3 +183,13 @@ def _print_state(
     about = [name, printable(aggregate_id), f"version {version}"]
     click.echo("  ".join([*about, more] if more else about))
     click.echo(indented(state))
+
+
+def _print_difference(name: str, difference: "Difference") -> None:
+    import orjson
+
+    versions = f"version {difference.first} to {difference.second}"
+    click.echo("  ".join([name, printable(difference.aggregate_id), versions]))
+    for step in difference.patch:
+        value = orjson.dumps(step["value"]).decode() if "value" in step else ""
+        click.echo(f"{step['op']:<8} {printable(step['path'])}  {value}".rstrip())
