@@ -13,6 +13,7 @@ from protocols.append_plan import Heads, Item, Plain, Plan, distinct_of
 from protocols.recent import Recent
 from protocols.role import Poison, Report
 from protocols.start import take_over
+from protocols.sweep import Sweep
 from stores.contracts import NO_HEAD, Clock, EventStore, Head, Parked, PartitionWriter
 from stores.errors import Duplicate, Misconfigured, Unavailable
 from topics.codec import HEADERS, decode, encode
@@ -32,8 +33,9 @@ EXPLANATIONS = 10
 class Append:
     """The append role of one partition of one domain.
 
-    `puts`: whether synchronous puts happen in this domain. `marked`: whether it has after-rules,
-    so that every record must say which event it follows (`prev`).
+    `puts`: whether synchronous puts happen in this domain; `sweep` brings those back that nobody
+    published. `marked`: whether it has after-rules, so that every record must say which event it
+    follows (`prev`).
     """
 
     def __init__(
@@ -47,11 +49,12 @@ class Append:
         *,
         cached: int,
         puts: bool = False,
+        sweep: Sweep | None = None,
         marked: bool = False,
     ) -> None:
         self._domain, self._partition, self._store = domain, partition, store
         self._writer, self._parked, self._clock = writer, parked, clock
-        self._puts, self._marked = puts, marked
+        self._puts, self._sweep, self._marked = puts, sweep, marked
         self._heads: Recent[Head] = Recent(cached)
         self._stored = Topics.of(domain.name).stored
         self._epoch = 0
@@ -99,7 +102,7 @@ class Append:
         return report
 
     async def tick(self) -> Report:
-        return Report()
+        return await self._sweep.tick() if self._sweep else Report()
 
     async def close(self) -> None:
         await self._writer.close()

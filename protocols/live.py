@@ -1,7 +1,7 @@
 """Live states: an aggregate's state with what has happened since its last snapshot."""
 
 from collections.abc import Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -59,6 +59,10 @@ class Live:
         self.types.add(event.type)
         if domain.sized:
             self.size += len(orjson.dumps(event.data))
+
+    def copy(self) -> "Live":
+        """One to fold into that leaves this one as it is."""
+        return replace(self, types={*self.types})
 
     def since(self, now: datetime) -> Since:
         return Since(

@@ -20,6 +20,10 @@ class Recent(Generic[V]):
             self._values.move_to_end(key)
         return value
 
+    def take(self, key: str) -> V | None:
+        """The value, which is no longer kept."""
+        return self._values.pop(key, None)
+
     def found(self, keys: Iterable[str]) -> dict[str, V]:
         """The values that there are of these keys."""
         values, used = self._values, self._values.move_to_end

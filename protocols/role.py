@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from typing import Protocol
 
-from protocols.outcomes import Accepted, Outcome, Rejected, Repeated
+from protocols.outcomes import Accepted, Conflict, Outcome, Rejected, Repeated
 from topics.errors import EventfleetError
 from topics.event import EventRecord
 from topics.record import LogRecord
@@ -25,8 +25,10 @@ class Report:
     emitted: int = 0
     snapshots: int = 0
     too_large: int = 0
+    nudged: int = 0
     accepted: int = 0
     rejected: int = 0
+    conflicts: int = 0
     reasons: Counter[str] = field(default_factory=Counter)
 
     def count(self, outcome: Outcome) -> None:
@@ -39,6 +41,8 @@ class Report:
                 self.reasons[reason] += 1
             case Repeated():
                 self.repeated += 1
+            case Conflict():
+                self.conflicts += 1
 
     def __iadd__(self, other: "Report") -> "Report":
         for each in fields(self):

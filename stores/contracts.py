@@ -29,6 +29,14 @@ class Head(NamedTuple):
 NO_HEAD = Head(0, "", 0, "")
 
 
+class Since(NamedTuple):
+    """`events` by version; `known`: the one that was asked for, when it is stored. Where `events`
+    are as many as were allowed it may be above them."""
+
+    events: list[EventRecord]
+    known: EventRecord | None
+
+
 @dataclass(frozen=True)
 class Place:
     """Give an event that is stored without a position its position, unless it has one by now."""
@@ -70,6 +78,12 @@ class EventStore(Protocol):
 
     async def find(self, event_ids: Collection[str]) -> dict[str, EventRecord]:
         """The stored events among these ids; one query. Reads what a majority has."""
+
+    async def since(self, aggregate_id: str, after: int, event_id: str, limit: int) -> Since:
+        """What happened to an aggregate above a version, and the event of an id; one query.
+
+        At most `limit` events. Reads what a majority has.
+        """
 
     async def heads(self, aggregate_ids: Collection[str]) -> dict[str, Head]:
         """The heads of those aggregates that have events; one query for all."""

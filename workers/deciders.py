@@ -13,8 +13,12 @@ from protocols.guard import LagGuard
 from protocols.marking import Marking
 from protocols.pending import Answer
 from service.beating import beating
+from service.commander import Commander
 from service.events import EventService
-from stores.contracts import Clock, EventStore
+from service.manager import Manager
+from service.saving import Saving
+from service.states import States
+from stores.contracts import Clock, LogWriter, Opened
 from stores.kafka.producer import Producer
 from stores.system import SystemClock, Uuid7Ids
 from workers import connect
@@ -43,7 +47,7 @@ class Bounded:
 
 @asynccontextmanager
 async def decider(
-    settings: Settings, domain: Domain[Any], store: EventStore, metrics: Metrics | None = None
+    settings: Settings, domain: Domain[Any], opened: Opened, metrics: Metrics | None = None
 ) -> AsyncIterator[Decider]:
     """For any number of tasks at once. Without rules no Redis is needed."""
     async with AsyncExitStack() as stack:
@@ -51,8 +55,12 @@ async def decider(
         quick = min(connection.timeout, patience(settings))
         writer = Producer(replace(connection, timeout=quick))
         stack.push_async_callback(writer.close)
+        if domain.synchronous:
+            manager = _manager(settings, domain, opened, writer)
+            yield Bounded(await stack.enter_async_context(manager.at_work()), clock, LONGEST)
+            return
         if not domain.marked:
-            yield Direct(store, writer, partitions=settings.partitions)
+            yield Direct(opened.events, writer, partitions=settings.partitions)
             return
         markers = await stack.enter_async_context(connect.markers(settings, domain.name))
         reader = await stack.enter_async_context(connect.log_reader(settings))
@@ -64,10 +72,20 @@ async def decider(
             expiry=settings.marker_expiry,
         )
         await stack.enter_async_context(beating(guard))
-        marking = Marking(store, markers, writer, guard, clock, partitions=settings.partitions)
+        marking = Marking(
+            opened.events, markers, writer, guard, clock, partitions=settings.partitions
+        )
         if metrics:
             metrics.tallies.of[domain.name] = marking.tally
         yield Bounded(marking, clock, patience(settings))
+
+
+def _manager(settings: Settings, domain: Domain[Any], opened: Opened, writer: LogWriter) -> Manager:
+    clock = SystemClock()
+    saving = Saving(domain, opened.snapshots, clock, limit=settings.snapshot_bytes)
+    commander = Commander(opened.events, writer, clock, partitions=settings.partitions)
+    states = States(domain, opened, settings.cached_aggregates)
+    return Manager(domain, opened, states, commander, saving, clock)
 
 
 @asynccontextmanager
@@ -81,9 +99,8 @@ async def event_service(settings: Settings, domain: Domain[Any]) -> AsyncIterato
         connect.stores(settings, {domain.name: domain}) as stores,
     ):
         await connect.must_exist(reader, connect.topics_of(settings, domain))
-        store = stores[domain.name].events
         async with (
-            decider(settings, domain, store) as way,
+            decider(settings, domain, stores[domain.name]) as way,
             EventService(domain, way, SystemClock(), Uuid7Ids()) as service,
         ):
             yield service

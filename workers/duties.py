@@ -10,7 +10,8 @@ from protocols.command import Commands, Decider
 from protocols.relay import Relay
 from protocols.role import Role
 from protocols.snapshot import Snapshots
-from stores.contracts import Opened, PartitionWriter
+from protocols.sweep import Sweep
+from stores.contracts import LogWriter, Opened, PartitionWriter
 from stores.kafka.connection import Connection
 from stores.kafka.producer import PlainWriter
 from stores.kafka.transactional import TransactionalWriter
@@ -29,7 +30,7 @@ class Duties:
     """Makes the duties of one process.
 
     `transactional`: whether the broker has transactions. `deciders`: for the role command, by
-    domain.
+    domain. `writer`: for what sweeps bring back.
     """
 
     def __init__(
@@ -38,10 +39,11 @@ class Duties:
         connection: Connection,
         transactional: bool,
         deciders: Mapping[str, Decider],
+        writer: LogWriter,
     ) -> None:
         self.connection = connection
         self._settings = settings
-        self._deciders = deciders
+        self._deciders, self._plain = deciders, writer
         self._transactional = transactional
 
     def duty(self, role: RoleName, domain: Domain[Any], opened: Opened) -> Duty:
@@ -78,6 +80,8 @@ class Duties:
                         parked,
                         clock,
                         cached=cached,
+                        puts=domain.synchronous,
+                        sweep=self._sweep(domain, partition, opened),
                         marked=domain.marked,
                     )
                 case "command":
@@ -98,6 +102,11 @@ class Duties:
                     return Relay(domain, partition, writer, parked)
 
         return make
+
+    def _sweep(self, domain: Domain[Any], partition: int, opened: Opened) -> Sweep | None:
+        if not domain.synchronous:
+            return None
+        return Sweep(domain.name, partition, opened.events, self._plain, SystemClock())
 
     def _writer(
         self, role: RoleName, domain: Domain[Any], partition: int, ack: Ack

@@ -21,6 +21,8 @@ COUNTED = {
     "snapshots": "Snapshots saved",
     "too_large": "Snapshots not saved because the state is too large",
     "accepted": "Commands accepted",
+    "conflicts": "Commands given up because others changed the aggregate each time",
+    "nudged": "Aggregates whose events were put and not placed, produced again",
 }
 
 

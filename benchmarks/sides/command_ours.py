@@ -6,6 +6,7 @@ from benchmarks.sides.command_data import settings_of, shop
 from benchmarks.sides.duty import Counted, Tally
 from benchmarks.sides.task import Result, Task, run, task, told
 from protocols.role import Role
+from stores.kafka.producer import Producer
 from workers import connect
 from workers.app import Duty
 from workers.deciders import decider
@@ -20,9 +21,10 @@ async def main(task: Task) -> None:
     tally = Tally(task.records)
     async with (
         connect.stores(settings, {domain.name: domain}) as stores,
-        decider(settings, domain, stores[domain.name].events, metrics) as way,
+        decider(settings, domain, stores[domain.name], metrics) as way,
     ):
-        duties = Duties(settings, connect.connection(settings), True, {domain.name: way})
+        connection = connect.connection(settings)
+        duties = Duties(settings, connection, True, {domain.name: way}, Producer(connection))
         duty = duties.duty("command", domain, stores[domain.name])
 
         def make(partition: int, ack: Ack) -> Role:

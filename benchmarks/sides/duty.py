@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from benchmarks import data
 from benchmarks.sides.task import Clock, Result, Task, told
 from protocols.role import Report, Role
+from stores.kafka.producer import Producer
 from topics.record import LogRecord
 from workers import connect
 from workers.app import Duty
@@ -66,7 +67,8 @@ async def work(name: RoleName, task: Task) -> None:
     settings, domain = settings_of(task), data.ledger(task.domain)
     tally = Tally(task.records)
     async with connect.stores(settings, {domain.name: domain}) as stores:
-        duties = Duties(settings, connect.connection(settings), True, {})
+        connection = connect.connection(settings)
+        duties = Duties(settings, connection, True, {}, Producer(connection))
         duty = duties.duty(name, domain, stores[domain.name])
 
         def make(partition: int, ack: Ack) -> Role:

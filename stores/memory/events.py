@@ -6,7 +6,7 @@ from datetime import datetime
 
 from msgspec.structs import replace
 
-from stores.contracts import Head, Page, Place, Write
+from stores.contracts import Head, Page, Place, Since, Write
 from stores.cursors import Point, from_cursor, to_cursor
 from stores.errors import Duplicate
 from stores.memory.checkpoint import Checkpoint, go_on
@@ -57,6 +57,12 @@ class MemoryEvents:
     async def find(self, event_ids: Collection[str]) -> dict[str, EventRecord]:
         await self._checkpoint()
         return {key: self._by_id[key] for key in event_ids if key in self._by_id}
+
+    async def since(self, aggregate_id: str, after: int, event_id: str, limit: int) -> Since:
+        await self._checkpoint()
+        stream = self._streams.get(aggregate_id, {})
+        events = [event for version, event in sorted(stream.items()) if version > after]
+        return Since(events[:limit], self._by_id.get(event_id))
 
     async def heads(self, aggregate_ids: Collection[str]) -> dict[str, Head]:
         await self._checkpoint()

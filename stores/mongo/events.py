@@ -8,7 +8,7 @@ from typing import Any
 
 from pymongo import InsertOne, UpdateOne
 
-from stores.contracts import Head, Page, Place, Write
+from stores.contracts import Head, Page, Place, Since, Write
 from stores.cursors import from_cursor, to_cursor
 from stores.mongo import client
 from stores.mongo.documents import Document, event_of, place, placed, unplaced
@@ -70,6 +70,14 @@ class MongoEvents:
             parts = [self._events.find({"_id": {"$in": ids}}) for ids in split(event_ids)]
             found = await asyncio.gather(*map(self._all, parts))
         return {event.id: event for some in found for event in some}
+
+    async def since(self, aggregate_id: str, after: int, event_id: str, limit: int) -> Since:
+        above = {"aggregate_id": aggregate_id, "version": {"$gt": after}}
+        found = self._events.find({"$or": [{"_id": event_id}, above]}).sort(BY_VERSION)
+        with operation(self._events):
+            events = await self._all(found.limit(limit + 1))
+        known = next((event for event in events if event.id == event_id), None)
+        return Since([event for event in events if event.version > after][:limit], known)
 
     async def heads(self, aggregate_ids: Collection[str]) -> dict[str, Head]:
         with operation(self._events):

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from stores.contracts import NO_HEAD, EventStore, Head, Place, Write
+from stores.contracts import NO_HEAD, EventStore, Head, Place, Since, Write
 from stores.errors import Duplicate, Unavailable
 from tests.contract.conftest import OpenStores
 from tests.contract.samples import (
@@ -212,6 +212,30 @@ async def test_find_takes_many_ids(store: EventStore) -> None:
     await store.write(stream("a1", 250))
     found = await store.find([f"a1-{v}" for v in range(1, 400)])
     assert sorted(e.version for e in found.values()) == list(range(1, 251))
+
+
+# since
+
+
+async def test_since_answers_what_is_above_a_version_and_the_event_of_an_id(
+    store: EventStore,
+) -> None:
+    await store.write([*stream("a1", 3), *stream("a2", 2, start=10)])
+    await store.put([event("a1", 4), event("a1", 5)], 0)
+    above = [event("a1", 3, at(2)), event("a1", 4), event("a1", 5)]
+    assert await store.since("a1", 2, "absent", 10) == Since(above, None)
+    assert await store.since("a1", 2, "a1-1", 10) == Since(above, event("a1", 1, at(0)))
+    assert await store.since("a1", 2, "a1-4", 10) == Since(above, event("a1", 4))
+    assert await store.since("a1", 2, "a2-2", 10) == Since(above, event("a2", 2, at(11)))
+    assert await store.since("a1", 5, "a1-5", 10) == Since([], event("a1", 5))
+    assert await store.since("absent", 0, "absent", 10) == Since([], None)
+
+
+async def test_since_answers_no_more_than_it_may(store: EventStore) -> None:
+    await store.write(stream("a1", 5))
+    found = await store.since("a1", 1, "a1-1", 2)
+    assert found == Since([event("a1", 2, at(1)), event("a1", 3, at(2))], event("a1", 1, at(0)))
+    assert (await store.since("a1", 1, "absent", 2)).events == found.events
 
 
 # heads

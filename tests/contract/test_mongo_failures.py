@@ -85,6 +85,7 @@ OPERATIONS: dict[str, Callable[[Opened], Awaitable[Any]]] = {
     "put one": lambda s: s.events.put([event("s2", 1)], 0),
     "put several": lambda s: s.events.put([event("s3", 1), event("s3", 2)], 0),
     "find": lambda s: s.events.find(["a1-1"]),
+    "since": lambda s: s.events.since("a1", 0, "a1-1", 9),
     "heads": lambda s: s.events.heads(["a1"]),
     "unplaced": lambda s: s.events.unplaced(["s1"]),
     "placed_at": lambda s: s.events.placed_at([at(0)]),

@@ -1,11 +1,11 @@
 """Who takes part: owners of partitions, services, synchronous writers, a sweep, queries."""
 
-from itertools import groupby
 from typing import Any
 
 from msgspec.structs import replace
 
 from protocols.role import Role
+from protocols.sweep import Sweep
 from stores.contracts import NO_HEAD, LogWriter
 from stores.errors import Duplicate, Fenced, Unavailable
 from tests.simulation.checker import Violation, event_of, expected, trail
@@ -162,13 +162,15 @@ async def _put(world: World, aggregate_id: str) -> list[EventRecord]:
 
 
 async def sweep(world: World, partition: int) -> None:
-    """Produces the highest unplaced event of each aggregate again."""
-    try:
-        waiting = await world.stores.events.sweep(partition, 100)
-    except Unavailable:
-        return
-    for _, events in groupby(waiting, key=lambda event: event.aggregate_id):
-        await produce(world, to_events(world, list(events)[-1]))
+    """What the owner of a partition does between chunks, long enough to see an event twice."""
+    writer = world.shaky(world.producer())
+    sweep = Sweep(tally.name, partition, world.stores.events, writer, world.clock)
+    for _ in range(2):
+        try:
+            await sweep.tick()
+        except Unavailable:
+            return
+        world.clock.advance(2_000)
 
 
 # Where append is not part of it

@@ -58,11 +58,11 @@ async def _work(
         metrics, deciders = Metrics(), {}
         if "command" in roles:
             for name, domain in domains.items():
-                opening = decider(settings, domain, stores[name].events, metrics)
+                opening = decider(settings, domain, stores[name], metrics)
                 deciders[name] = await stack.enter_async_context(opening)
-        duties = Duties(
-            settings, connect.connection(settings), await admin.transactional(), deciders
-        )
+        writer = await stack.enter_async_context(connect.log_writer(settings))
+        connection, transactional = connect.connection(settings), await admin.transactional()
+        duties = Duties(settings, connection, transactional, deciders, writer)
         if "relay" in roles:
             async with connect.log_reader(settings) as reader:
                 routes = [s for d in domains.values() for s in connect.routes_of(settings, d)]

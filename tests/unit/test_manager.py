@@ -1,0 +1,291 @@
+"""Manager: what becomes of the commands of a synchronous domain, over the twins."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from protocols.intents import event_id
+from protocols.outcomes import (
+    Accepted,
+    Conflict,
+    IdReused,
+    Rejected,
+    Repeated,
+    Unavailable,
+)
+from service.manager import DecideFailed
+from stores.contracts import Snapshot
+from tests.unit.till import NOW, Desk, ask
+from topics.errors import Unreadable
+
+PLACE = "till.events/0"
+
+
+@pytest.fixture
+async def desk() -> AsyncIterator[Desk]:
+    async with Desk().open() as desk:
+        yield desk
+
+
+def id_of(command: str, index: int = 0) -> str:
+    return event_id("till", "a", command, index)
+
+
+# Decided on the latest state
+
+
+async def test_an_accepted_commands_event_is_stored_and_the_stream_has_it(desk: Desk) -> None:
+    assert await desk.send("PutIn", "1", cents=5) == Accepted(id_of("1"), PLACE, 1, True)
+    (event,) = await desk.stored()
+    assert (event.type, event.data, event.version, event.position) == ("Put", {"cents": 5}, 1, None)
+    assert (event.causation_id, event.correlation_id) == ("1", "1")
+    assert desk.produced() == [event]
+
+
+async def test_a_command_is_decided_on_what_another_service_has_stored(desk: Desk) -> None:
+    await desk.send("PutIn", cents=5)
+    async with Desk(kept=desk).open() as other:
+        assert isinstance(await other.send("TakeOut", cents=4), Accepted)
+    assert await desk.send("TakeOut", cents=4) == Rejected("there are 0")
+    assert [event.version for event in await desk.stored()] == [1, 2, 3]
+
+
+async def test_events_of_one_command_are_stored_together_and_the_last_is_produced(
+    desk: Desk,
+) -> None:
+    await desk.send("PutIn", cents=9)
+    assert await desk.send("TakeOut", "2", cents=5) == Accepted(id_of("2"), PLACE, 3, True)
+    events = await desk.stored()
+    assert [(e.type, e.id) for e in events[1:]] == [
+        ("Taken", id_of("2")),
+        ("Charged", id_of("2", 1)),
+    ]
+    assert desk.produced() == [events[0], events[2]]
+
+
+async def test_a_rejected_command_leaves_nothing_but_the_snapshot(desk: Desk) -> None:
+    await desk.send("PutIn", cents=5)
+    assert await desk.send("TakeOut", cents=5) == Rejected("there are 5")
+    assert len(await desk.stored()) == len(desk.produced()) == 1
+    assert await desk.saved(1) == {"cents": 5}
+
+
+async def test_commands_of_one_aggregate_are_decided_in_their_order(desk: Desk) -> None:
+    names = {"TakeOut": 1, "PutIn": 2}
+    order = ["TakeOut", "PutIn", "TakeOut", "PutIn"]
+    outcomes = await desk.decide(*(ask(name, cents=names[name]) for name in order))
+    assert [type(outcome) for outcome in outcomes] == [Rejected, Accepted, Accepted, Accepted]
+
+
+async def test_a_state_is_built_from_a_snapshot_and_the_events_after_it(desk: Desk) -> None:
+    for _ in range(3):
+        await desk.send("PutIn", cents=1)
+    await desk.shots.save([Snapshot("a", 3, {"cents": 100}, 1, NOW)])
+    async with Desk(kept=desk).open() as other:
+        assert isinstance(await other.send("TakeOut", cents=50), Accepted)
+        assert ("read", "a") not in other.store.calls
+
+
+async def test_a_long_history_is_folded_whole(desk: Desk, monkeypatch: Any) -> None:
+    monkeypatch.setattr("service.states.AT_ONCE", 3)
+    for number in range(8):
+        await desk.send("PutIn", f"c{number}", cents=1)
+    async with Desk(kept=desk).open() as other:
+        await other.shots.latest(["a"], 1)
+        other.shots._of.clear()
+        assert await other.send("TakeOut", cents=8) == Rejected("there are 8")
+        assert await other.send("PutIn", "c6", cents=1) == Repeated(id_of("c6"), PLACE, 7)
+
+
+# What it costs
+
+
+async def test_a_command_on_a_state_in_memory_costs_one_read_one_write_and_one_produce(
+    desk: Desk,
+) -> None:
+    await desk.send("PutIn", cents=5)
+    for calls in (desk.store.calls, desk.snapshots.calls, desk.producer.calls):
+        calls.clear()
+    assert isinstance(await desk.send("PutIn", cents=5), Accepted)
+    assert [name for name, _ in desk.store.calls] == ["since", "put"]
+    assert [name for name, _ in desk.producer.calls] == ["produce"]
+    assert {name for name, _ in desk.snapshots.calls} <= {"save"}
+
+
+async def test_at_most_one_save_of_an_aggregate_is_under_way_and_the_newest_state_wins() -> None:
+    desk = Desk()
+    begun, release = asyncio.Event(), asyncio.Event()
+    under_way, saves = 0, []
+    save = desk.shots.save
+
+    async def slow(shots: list[Snapshot]) -> None:
+        nonlocal under_way
+        under_way += 1
+        assert under_way == 1
+        saves.extend(shot.version for shot in shots)
+        begun.set()
+        await release.wait()
+        await save(shots)
+        under_way -= 1
+
+    desk.shots.save = slow  # type: ignore[method-assign,assignment]
+    async with desk.open():
+        await desk.send("PutIn", cents=1)
+        await begun.wait()
+        for _ in range(5):
+            assert isinstance(await desk.send("PutIn", cents=1), Accepted)
+        release.set()
+        await desk.saved(6)
+    assert saves == [1, 6]
+
+
+async def test_a_snapshot_that_cant_be_saved_does_not_hold_up_an_answer(desk: Desk) -> None:
+    desk.snapshots.before["save"] = 1
+    assert isinstance(await desk.send("PutIn", cents=1), Accepted)
+    assert isinstance(await desk.send("PutIn", cents=1), Accepted)
+    assert await desk.saved(2) == {"cents": 2}
+
+
+# Without a validator
+
+
+async def test_without_a_validator_only_the_head_is_read(desk: Desk) -> None:
+    assert await desk.send("Note", "1", text="a") == Accepted(id_of("1"), PLACE, 1, True)
+    assert {name for name, _ in desk.store.calls} == {"find", "heads", "put"}
+    assert desk.snapshots.calls == []
+    assert await desk.send("Note", "1", text="a") == Repeated(id_of("1"), PLACE, 1)
+
+
+async def test_without_a_validator_a_conflict_takes_the_next_number(desk: Desk) -> None:
+    async with Desk(kept=desk).open() as other:
+        both = await asyncio.gather(
+            *(each.send("Note", text=str(n)) for each in (desk, other) for n in range(8))
+        )
+    assert all(isinstance(outcome, Accepted) for outcome in both)
+    assert [event.version for event in await desk.stored()] == list(range(1, 17))
+
+
+async def test_without_a_validator_a_state_that_cant_be_folded_is_no_hindrance(desk: Desk) -> None:
+    await desk.send("PutIn", cents=1)
+    assert isinstance(await desk.send("Note", text="unfoldable"), Accepted)
+    assert isinstance(await desk.send("Note", text="next"), Accepted)
+    outcome = await desk.send("PutIn", cents=1)
+    assert isinstance(outcome, Unavailable)
+    assert "version 2, Noted: ValueError: no fold" in outcome.reason
+
+
+# Repeats
+
+
+async def test_a_repeated_command_has_its_first_answer_though_it_would_be_rejected_now(
+    desk: Desk,
+) -> None:
+    await desk.send("PutIn", cents=3)
+    first = await desk.send("TakeOut", "t", cents=2)
+    assert isinstance(first, Accepted)
+    async with Desk(kept=desk).open() as other:
+        for each in (desk, other):
+            await each.send("PutIn", cents=1)
+            again = await each.send("TakeOut", "t", cents=2)
+            assert again == Repeated(first.event_id, first.place, first.version)
+    assert len(await desk.stored()) == 5
+
+
+@pytest.mark.parametrize("other", [("PutIn", {"cents": 2}), ("Note", {"text": "a"})])
+async def test_an_id_that_belongs_to_another_command_is_refused_by_name(
+    desk: Desk, other: tuple[str, dict[str, Any]]
+) -> None:
+    await desk.send("PutIn", "1", cents=1)
+    name, data = other
+    expected = IdReused("the command's id was used for another, which made Put")
+    assert await desk.send(name, "1", **data) == expected
+    assert len(await desk.stored()) == 1
+
+
+# When something fails
+
+
+async def test_who_always_loses_is_told_of_the_conflict(desk: Desk) -> None:
+    await desk.send("PutIn", cents=100)
+    put = desk.events.put
+
+    async def beaten(events: Any, partition: int) -> None:
+        async with Desk(kept=desk).open() as other:
+            other.store.put = put  # type: ignore[attr-defined]
+            await other.send("Note", text="first")
+        await put(events, partition)
+
+    desk.store.put = beaten  # type: ignore[attr-defined]
+    outcome = await desk.send("PutIn", cents=1)
+    assert isinstance(outcome, Conflict)
+    assert {event.type for event in (await desk.stored())[1:]} == {"Noted"}
+    assert desk.manager.tally.conflicts == 9
+
+
+@pytest.mark.parametrize("method", ["since", "put"])
+async def test_a_store_that_is_away_means_unavailable_and_the_repeat_is_taken(
+    desk: Desk, method: str
+) -> None:
+    await desk.send("PutIn", cents=1)
+    desk.store.before[method] = 1
+    assert await desk.send("PutIn", "1", cents=1) == Unavailable(f"{method} failed")
+    assert await desk.send("PutIn", "1", cents=1) == Accepted(id_of("1"), PLACE, 2, True)
+
+
+async def test_a_put_whose_fate_is_unknown_is_found_by_the_repeat(desk: Desk) -> None:
+    await desk.send("PutIn", cents=1)
+    desk.store.after["put"] = 1
+    assert await desk.send("PutIn", "1", cents=1) == Unavailable("put failed")
+    assert await desk.send("PutIn", "1", cents=1) == Repeated(id_of("1"), PLACE, 2)
+    assert [event.version for event in await desk.stored()] == [1, 2]
+
+
+async def test_a_stream_that_is_down_after_the_put_leaves_the_command_accepted(desk: Desk) -> None:
+    desk.producer.before["produce"] = 1
+    assert await desk.send("PutIn", "1", cents=1) == Accepted(id_of("1"), PLACE, 1, False)
+    assert desk.produced() == []
+    assert desk.manager.tally.unpublished == 1
+    assert isinstance(await desk.send("PutIn", cents=1), Accepted)
+    assert [event.version for event in desk.produced()] == [2]
+
+
+async def test_after_the_deadline_nothing_is_begun(desk: Desk) -> None:
+    (outcome,) = await desk.decide(ask("PutIn", cents=1), seconds=0)
+    assert outcome == Unavailable("the deadline has passed")
+    assert desk.store.calls == []
+
+
+@pytest.mark.parametrize("how", ["raises", "nothing", "unfoldable"])
+async def test_a_decide_that_fails_is_raised_after_the_others_are_answered(
+    desk: Desk, how: str
+) -> None:
+    outcomes: dict[int, Any] = {}
+    requests = [ask("Break", aggregate="b", how=how), ask("PutIn", cents=1)]
+    deadline = desk.clock.now().replace(year=2100)
+    with pytest.raises(DecideFailed, match="till 'b', Break"):
+        await desk.manager.decide(requests, deadline, outcomes.__setitem__)
+    assert isinstance(outcomes[1], Accepted)
+    assert await desk.stored("b") == []
+
+
+# What is asked
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "field"),
+    [
+        ("PutIn", {"cents": "1"}, "data.cents"),
+        ("PutIn", {}, "data.cents"),
+        ("PutIn", {"cents": 1, "more": 1}, "data.more"),
+        ("Note", {"text": 1}, "data.text"),
+        ("Absent", {}, "type"),
+    ],
+)
+def test_what_does_not_fit_is_refused_with_the_fields_name(
+    name: str, data: dict[str, Any], field: str
+) -> None:
+    with pytest.raises(Unreadable) as refused:
+        ask(name, **data)
+    assert refused.value.field == field

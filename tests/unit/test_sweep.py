@@ -1,0 +1,61 @@
+"""Sweep: what is produced again of the events that were put and never placed."""
+
+from datetime import UTC, datetime, timedelta
+
+from protocols.role import Report
+from protocols.sweep import Sweep
+from stores.contracts import Place
+from stores.memory.events import MemoryEvents
+from stores.memory.log import MemoryLog, MemoryProducer
+from tests.contract.samples import DOMAIN, at, event
+from topics.codec import decode
+from topics.declaration import declare
+
+
+class Clock:
+    time = datetime(2025, 1, 1, tzinfo=UTC)
+
+    def now(self) -> datetime:
+        return self.time
+
+    async def sleep(self, seconds: float) -> None:
+        raise AssertionError("a sweep does not wait")
+
+
+class Desk:
+    def __init__(self) -> None:
+        self.log, self.events, self.clock = MemoryLog(), MemoryEvents(2, domain=DOMAIN), Clock()
+        for spec in declare(DOMAIN, 2, 1, -1):
+            self.log.create(spec)
+        self.sweep = Sweep(DOMAIN, 1, self.events, MemoryProducer(self.log), self.clock)
+
+    async def after(self, seconds: float) -> Report:
+        self.clock.time += timedelta(seconds=seconds)
+        return await self.sweep.tick()
+
+    def produced(self) -> list[str]:
+        entries = self.log.entries(f"{DOMAIN}.events", 1)
+        return [decode(entry.record.value).id for entry in entries if entry.record]
+
+
+async def test_what_two_sweeps_running_have_seen_is_produced_the_highest_version_only() -> None:
+    desk = Desk()
+    await desk.events.put([event("s1", 1), event("s1", 2)], 1)
+    await desk.events.put([event("s2", 1)], 0)
+    assert await desk.after(0) == Report()
+    await desk.events.put([event("s3", 1)], 1)
+    assert await desk.after(1) == Report()
+    assert await desk.after(1) == Report(nudged=1)
+    assert desk.produced() == ["s1-2"]
+    assert await desk.after(2) == Report(nudged=2)
+    assert desk.produced() == ["s1-2", "s1-2", "s3-1"]
+
+
+async def test_what_was_placed_in_between_is_left_alone() -> None:
+    desk = Desk()
+    await desk.events.put([event("s1", 1)], 1)
+    await desk.after(2)
+    await desk.events.write([Place(event("s1", 1), at(0, 1))])
+    await desk.after(2)
+    await desk.after(2)
+    assert desk.produced() == []
