@@ -137,7 +137,11 @@ def same(event: EventRecord, known: EventRecord) -> bool:
 
 
 def rejection(command: Pending) -> Rejected:
-    marked = command.marked.type
-    allowed = ", ".join(sorted(kind or "no event" for kind in command.allowed or ()))
-    reason = f"{command.event.type} may follow {allowed or 'nothing'}"
+    return forbidden(command.event.type, command.allowed, command.marked.type)
+
+
+def forbidden(event_type: str, allowed: frozenset[str] | None, marked: str) -> Rejected:
+    """The answer where an event of this type may not follow one of the type `marked`."""
+    may_follow = ", ".join(sorted(kind or "no event" for kind in allowed or ()))
+    reason = f"{event_type} may follow {may_follow or 'nothing'}"
     return Rejected(f"{reason}, not {marked or 'no event'}", marked)
