@@ -169,8 +169,8 @@ def decide(account: Portfolio, command: Command) -> Event | Rejection:
 
 
 def unaffordable(account: Portfolio, bought: Bought) -> Rejection | None:
-    after = with_bought(account.held(bought.symbol), bought)
-    return short_of_cash(account, paid(bought)) or too_much(max(after.quantity, after.cost))
+    then = with_bought(account.held(bought.symbol), bought)
+    return short_of_cash(account, paid(bought)) or too_much(max(then.quantity, then.cost))
 
 
 def unsaleable(account: Portfolio, sold: Sold) -> Rejection | None:
