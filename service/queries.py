@@ -11,7 +11,7 @@ from jsonpatch import JsonPatch
 from domains.declaration import Domain
 from domains.payloads import Data, State
 from protocols.live import Live, ReplayFailed, frozen, load, thawed
-from stores.contracts import NO_HEAD, Clock, Opened, Snapshot
+from stores.contracts import NO_HEAD, Clock, Opened, Page, Snapshot
 from topics.errors import Unreadable
 from topics.event import EventRecord, milliseconds
 
@@ -83,6 +83,12 @@ class Querier(Generic[S]):
         found = self._stores.events.read(aggregate_id, after, None, limit, types)
         async for event in found:
             yield self._lift(event)
+
+    async def feed(self, cursor: str, limit: int) -> Page:
+        """Events of the whole domain from a cursor on ("": the beginning), in their newest schema.
+        WrongCursor for one that no feed gave."""
+        page = await self._stores.events.feed(cursor, limit)
+        return Page([self._lift(event) for event in page.items], page.cursor)
 
     async def snapshot(self, aggregate_id: str) -> Snapshot | None:
         """The newest snapshot of the domain's present state version."""

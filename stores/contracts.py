@@ -117,7 +117,7 @@ class EventStore(Protocol):
         """Placed events of the whole domain from a cursor on ("" is the beginning): EventRecords.
 
         In position and version order within each partition; nothing that is placed later is missed
-        by going on from the cursor. Misconfigured for a cursor that this store did not give.
+        by going on from the cursor. WrongCursor for a cursor that this store did not give.
         """
 
     async def aggregates(self, cursor: str, limit: int, partition: int | None = None) -> Page:

@@ -15,6 +15,10 @@ class Misconfigured(StoreError):
     """A server, index, topic or epoch is not what the protocols need: an operator must act."""
 
 
+class WrongCursor(Misconfigured):
+    """A cursor that the listing did not give."""
+
+
 class Duplicate(StoreError):
     """A unique key is taken. Nothing from the write at `index` on was done.
 

@@ -163,6 +163,20 @@ class Settings(BaseSettings):
         default=6066, description="Port of a worker's own page; 0: any free one"
     )
 
+    http_host: Text = Field(default="127.0.0.1", description="Address of the HTTP service")
+    http_port: Annotated[int, Field(ge=0, le=65535)] = Field(
+        default=8080, description="Port of the HTTP service; 0: any free one"
+    )
+    http_requests: PositiveInt = Field(default=256, description="Requests served at once")
+    http_timeout: PositiveSeconds = Field(default=10.0, description="Seconds for one request")
+    token_key_file: PresentFile = Field(
+        default="",
+        description="What signs the HTTP service's tokens: PEM public key, JWK, JWK set, or a "
+        "secret of 32 bytes or more; without it there are no tokens, and only loopback is served",
+    )
+    token_issuer: str = Field(default="", description="Issuer that tokens must have, if any")
+    token_audience: str = Field(default="", description="Audience that tokens must have, if any")
+
     @model_validator(mode="after")
     def _fit_together(self) -> Self:
         problems = []

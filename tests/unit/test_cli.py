@@ -112,7 +112,8 @@ def test_version() -> None:
 def test_help_loads_none_of_the_heavy_libraries() -> None:
     code = (
         "import sys; from workers.cli import main; main(['--help'], standalone_mode=False); "
-        "print([m for m in ('faust', 'aiokafka', 'motor', 'pymongo', 'pydantic', 'rich', 'aiohttp')"
+        "print([m for m in ('faust', 'aiokafka', 'motor', 'pymongo', 'pydantic', 'rich', 'aiohttp',"
+        " 'starlette', 'uvicorn', 'joserfc')"
         " if m in sys.modules])"
     )
     done = subprocess.run(

@@ -5,7 +5,7 @@ from typing import Any
 import click
 
 from topics.errors import EventfleetError
-from workers.cli import audit, learn, load, queries, send, settings, topics, up, worker
+from workers.cli import audit, learn, load, queries, send, serve, settings, topics, up, worker
 from workers.cli.output import Failure
 
 INTERRUPTED = 130
@@ -43,6 +43,7 @@ for command in (
     queries.snapshot,
     queries.state,
     send.send,
+    serve.serve,
     settings.settings,
     topics.topics,
     up.run,

@@ -1,0 +1,111 @@
+"""The ASGI application: routes made of the operations, with access, limits and metrics around."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from time import perf_counter
+from typing import Any
+from urllib.parse import quote
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service.http import commands, listings, queries
+from service.http.access import ANYONE, EVERYTHING, Grant, Tokens
+from service.http.asked import parameters, part
+from service.http.call import Call, Operation
+from service.http.metrics import HttpMetrics
+from service.http.problems import BUSY, HANDLERS, Refused, response
+from service.http.served import Limits, ServedDomains
+
+OPERATIONS = [*commands.OPERATIONS, *queries.OPERATIONS, *listings.OPERATIONS]
+UNBOUNDED = ("/live", "/ready", "/metrics")
+TEXT = "text/plain; version=0.0.4; charset=utf-8"
+
+Endpoint = Callable[[Request], Awaitable[Response]]
+
+
+def application(
+    domains: ServedDomains, tokens: Tokens | None = None, limits: Limits | None = None
+) -> ASGIApp:
+    """An application to serve, or to mount in another; without `tokens` anyone may do all."""
+    return Application(domains, tokens, limits or Limits())
+
+
+class Application:
+    """The routes with limits and metrics around them."""
+
+    def __init__(self, domains: ServedDomains, tokens: Tokens | None, limits: Limits) -> None:
+        self._domains, self._tokens, self._limits = domains, tokens, limits
+        self._in_hand = 0
+        self._metrics = HttpMetrics(lambda: self._in_hand)
+        routes = [Route(o.path, self._endpoint(o), methods=[o.method]) for o in OPERATIONS]
+        own = [
+            Route("/live", _ok),
+            Route("/ready", _ok),
+            Route("/metrics", self._page),
+        ]
+        self._routes = Starlette(routes=[*own, *routes], exception_handlers=HANDLERS)
+        self._routes.router.redirect_slashes = False
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return await self._routes(scope, receive, send)
+        scope = dict(scope, path=_raw_path(scope))
+        started, status = perf_counter(), 500
+
+        async def watched(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            await self._bounded(scope, receive, watched)
+        finally:
+            route = getattr(scope.get("route"), "path", "none")
+            self._metrics.answered(route, scope["method"], status, perf_counter() - started)
+
+    async def _bounded(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["path"].endswith(UNBOUNDED):
+            return await self._routes(scope, receive, send)
+        if self._in_hand >= self._limits.requests:
+            return await response(Refused(BUSY))(scope, receive, send)
+        self._in_hand += 1
+        try:
+            await self._routes(scope, receive, send)
+        finally:
+            self._in_hand -= 1
+
+    def _endpoint(self, operation: Operation) -> Endpoint:
+        async def answer(request: Request) -> Response:
+            grant = self._grant(request)
+            if operation.right in ("read", "write"):
+                grant.need(part(request, "domain"), operation.right)
+            asked = parameters(request, operation.parameters)
+            call = Call(request, self._domains, grant, self._limits, asked)
+            async with asyncio.timeout(self._limits.seconds):
+                return await operation.handle(call)
+
+        return answer
+
+    def _grant(self, request: Request) -> Grant:
+        if self._tokens is None:
+            return ANYONE
+        return self._tokens.grant(request.headers.get("authorization", ""))
+
+    async def _page(self, request: Request) -> Response:
+        self._grant(request).need(EVERYTHING, "read")
+        return Response(self._metrics.page(), media_type=TEXT)
+
+
+async def _ok(request: Request) -> Response:
+    return PlainTextResponse("ok\n")
+
+
+def _raw_path(scope: Scope) -> str:
+    """The path before its decoding, so that an encoded slash divides nothing."""
+    raw: Any = scope.get("raw_path")
+    return raw.decode("ascii", "replace") if raw else quote(scope["path"])

@@ -1,0 +1,126 @@
+"""What a request asks: its parts, checked, with errors that name them."""
+
+import re
+from collections import defaultdict
+from typing import Annotated, Any, TypeVar
+from urllib.parse import parse_qsl, unquote
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
+from starlette.requests import Request
+
+from service.http.problems import NOT_JSON, TOO_LARGE, Refused, invalid
+from service.http.wire import JSON, Version
+from topics.codec import parse, refusal
+from topics.event import MAX_ID, Identifier
+
+Q = TypeVar("Q", bound="Parameters")
+
+Limit = Annotated[int, Meta(ge=1, le=1_000)]
+After = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+Cursor = Annotated[str, Meta(max_length=20_000)]
+
+_PRINTABLE = re.compile(r"[\x20-\x7e]+")
+_TRACEPARENT = re.compile(
+    r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(-.{0,200})?"
+)
+
+
+class Parameters(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """Base of what may stand behind the `?`."""
+
+
+class EventsAsked(Parameters):
+    after: After = 0
+    limit: Limit | UnsetType = UNSET
+    types: list[Identifier] = []
+
+
+class StateAsked(Parameters):
+    version: Version | UnsetType = UNSET
+
+
+class MissingAsked(Parameters):
+    after: After
+    limit: Limit = 100
+
+
+class PageAsked(Parameters, rename={"start": "from"}):
+    start: Cursor = ""
+    limit: Limit = 100
+
+
+LISTS: dict[type[Parameters], set[str]] = {EventsAsked: {"types"}}
+
+
+def parameters(request: Request, kind: type[Q]) -> Q:
+    """What stands behind the `?`. Refused names a parameter that is unknown, doubled or wrong."""
+    given: dict[str, list[str]] = defaultdict(list)
+    for name, value in parse_qsl(request.url.query, keep_blank_values=True):
+        given[name].append(value)
+    lists = LISTS.get(kind, ())
+    plain = {name: values if name in lists else values[0] for name, values in given.items()}
+    for name, values in given.items():
+        if len(values) > 1 and name not in lists:
+            raise invalid(name, "is given twice")
+    try:
+        return msgspec.convert(plain, kind, strict=False)
+    except msgspec.ValidationError as error:
+        wrong = refusal(error)
+        raise invalid(wrong.field, wrong.reason) from None
+
+
+def part(request: Request, name: str) -> str:
+    """A part of the path, decoded: it may hold any character, a slash as %2F."""
+    try:
+        text = unquote(request.path_params[name], errors="strict")
+    except UnicodeDecodeError:
+        raise invalid(name, "is not UTF-8") from None
+    if len(text) > MAX_ID:
+        raise invalid(name, f"has {len(text)} characters, the limit is {MAX_ID}")
+    if "\0" in text:
+        raise invalid(name, "has a NUL")
+    return text
+
+
+def header(request: Request, name: str) -> str | None:
+    """A header of 1 to 255 printable ASCII characters; quotes around it do not count."""
+    text = request.headers.get(name)
+    if text is None:
+        return None
+    text = text[1:-1] if len(text) > 1 and text[0] == text[-1] == '"' else text
+    if not _PRINTABLE.fullmatch(text) or len(text) > MAX_ID:
+        raise invalid(name, f"is not 1 to {MAX_ID} printable ASCII characters")
+    return text
+
+
+def traceparent(request: Request) -> str | None:
+    """That of W3C Trace Context; one that is none counts as absent."""
+    text = request.headers.get("traceparent", "")
+    return text if _TRACEPARENT.fullmatch(text) else None
+
+
+async def payload(request: Request, limit: int) -> dict[str, Any]:
+    """The JSON object in the body. Refused where it is none or has more than `limit` bytes."""
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != JSON:
+        raise Refused(NOT_JSON, f"its Content-Type is {kind or 'absent'}, not {JSON}")
+    data = parse(await _body(request, limit))
+    if not isinstance(data, dict):
+        raise invalid("body", "is not a JSON object")
+    return data
+
+
+async def _body(request: Request, limit: int) -> bytes:
+    told = request.headers.get("content-length", "")
+    size, parts = int(told) if told.isdecimal() else 0, list[bytes]()
+    if size <= limit:
+        size = 0
+        async for piece in request.stream():
+            size += len(piece)
+            if size > limit:
+                break
+            parts.append(piece)
+    if size > limit:
+        raise Refused(TOO_LARGE, f"the limit is {limit} bytes")
+    return b"".join(parts)

@@ -1,0 +1,67 @@
+"""Queries across aggregates: the domains, the aggregates of one, and its feed."""
+
+from starlette.responses import Response
+
+from domains.commands import command_name
+from service.http.asked import PageAsked, Parameters
+from service.http.call import Call, Operation, json
+from service.http.problems import NO_DOMAIN, invalid
+from service.http.served import Served
+from service.http.wire import Aggregates, DomainInfo, Domains, Feed
+from stores.errors import WrongCursor
+
+
+async def domains(call: Call) -> Response:
+    """The domains that the caller may read."""
+    may = [served for name, served in call.all.items() if call.grant.allows(name, "read")]
+    return json(Domains(domains=[_info(served) for served in may]))
+
+
+def _info(served: Served) -> DomainInfo:
+    domain = served.domain
+    return DomainInfo(
+        name=domain.name,
+        mode="synchronous" if domain.synchronous else "asynchronous",
+        schema_free=domain.schema_free,
+        commands=[command_name(declared) for declared in domain.commands],
+        events=[kind.__name__ for kind in domain.events],
+    )
+
+
+async def aggregates(call: Call) -> Response:
+    """The ids of a domain's aggregates, in their order."""
+    asked: PageAsked = call.asked
+    try:
+        page = await call.served.events.aggregates(asked.start, asked.limit)
+    except WrongCursor as error:
+        raise invalid("from", str(error)) from None
+    full = len(page.items) == asked.limit
+    return json(Aggregates(aggregates=page.items, next=page.cursor if full else None))
+
+
+async def feed(call: Call) -> Response:
+    """All events of a domain, in their newest schema."""
+    asked: PageAsked = call.asked
+    try:
+        page = await call.served.queries.feed(asked.start, asked.limit)
+    except WrongCursor as error:
+        raise invalid("from", str(error)) from None
+    return json(Feed(events=page.items, next=page.cursor))
+
+
+OPERATIONS = [
+    Operation("domains", "GET", "/domains", "token", domains, Parameters, {200: Domains}, ()),
+    Operation(
+        "aggregates",
+        "GET",
+        "/domains/{domain}/aggregates",
+        "read",
+        aggregates,
+        PageAsked,
+        {200: Aggregates},
+        (NO_DOMAIN,),
+    ),
+    Operation(
+        "feed", "GET", "/domains/{domain}/feed", "read", feed, PageAsked, {200: Feed}, (NO_DOMAIN,)
+    ),
+]

@@ -1,0 +1,42 @@
+"""`eventfleet serve`: the HTTP service."""
+
+import logging
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from workers.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+
+@click.command()
+@click.argument("names", metavar="[DOMAIN]...", nargs=-1)
+def serve(names: tuple[str, ...]) -> None:
+    """Serve commands and queries of the domains over HTTP until SIGTERM or Ctrl-C.
+
+    Needs running servers, and topics; it then finishes the requests in hand. /openapi.json
+    describes what it takes; /metrics, /live and /ready are for operators.
+    """
+    from workers.loop import run
+    from workers.settings import load
+
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s")
+    logger.setLevel(logging.INFO)
+    run(_serve(load(), names))
+
+
+async def _serve(settings: "Settings", names: tuple[str, ...]) -> None:
+    from workers import connect
+    from workers.fleet import stop_signals
+    from workers.serve import address, bound, http_application, serve
+
+    domains = connect.chosen(settings, names)
+    async with (
+        bound(settings) as listener,
+        http_application(settings, domains) as app,
+        stop_signals() as stop,
+    ):
+        logger.info("serving %s at %s", ", ".join(domains), address(listener))
+        await serve(app, listener, settings, stop)

@@ -1,0 +1,118 @@
+"""The HTTP service as a process: opened on the servers, served until it is to end."""
+
+import asyncio
+import logging
+import socket
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from ipaddress import ip_address
+from typing import Any
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from domains.declaration import Domain
+from service.http import Limits, Served, Tokens, application, read_key
+from service.queries import Querier
+from stores.system import SystemClock
+from topics.errors import EventfleetError
+from workers import connect
+from workers.deciders import event_service
+from workers.settings import Settings, variable
+
+BACKLOG = 1_024
+KEEP_ALIVE = 60
+MORE = 2.0
+
+
+class NotServed(EventfleetError):
+    """The service can't be opened at its address, or must not be."""
+
+
+@asynccontextmanager
+async def http_application(
+    settings: Settings, domains: Mapping[str, Domain[Any]]
+) -> AsyncIterator[ASGIApp]:
+    """The ASGI application of these domains, on the servers that the settings name.
+
+    Unreachable where one of them does not answer; Misconfigured where the topics are not there.
+    """
+    tokens = _tokens(settings)
+    async with connect.stores(settings, domains) as stores, AsyncExitStack() as stack:
+        served = {}
+        for name, domain in domains.items():
+            opened = stores[name]
+            await opened.events.prepare()
+            await opened.snapshots.prepare()
+            commands = await stack.enter_async_context(event_service(settings, domain))
+            queries = Querier(domain, opened, SystemClock(), limit=settings.snapshot_bytes)
+            served[name] = Served(domain, commands, queries, opened.events)
+        limits = Limits(requests=settings.http_requests, seconds=settings.http_timeout)
+        yield application(served, tokens, limits)
+
+
+def _tokens(settings: Settings) -> Tokens | None:
+    if not settings.token_key_file:
+        return None
+    key = read_key(settings.token_key_file)
+    return Tokens(key, settings.token_issuer, settings.token_audience)
+
+
+@asynccontextmanager
+async def bound(settings: Settings) -> AsyncIterator[socket.socket]:
+    """The service's socket, taken but not listening yet. NotServed where it can't be had, or others could reach it freely."""
+    host, port = settings.http_host, settings.http_port
+    if not settings.token_key_file and not is_loopback(host):
+        needed = variable("token_key_file")
+        raise NotServed(f"{variable('http_host')}={host} can be reached by others: set {needed}")
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((host, port))
+        except OSError as error:
+            hint = f"another port is chosen by {variable('http_port')}, any free one by 0"
+            reason = f"the service can't be opened at {host}:{port} ({error.strerror}); {hint}"
+            raise NotServed(reason) from error
+        yield listener
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches the address."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def address(listener: socket.socket) -> str:
+    """The URL of a bound socket."""
+    host, port = listener.getsockname()[:2]
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
+
+
+async def serve(
+    app: ASGIApp, listener: socket.socket, settings: Settings, stop: asyncio.Event
+) -> None:
+    """Serve until `stop` is set; then take no more, and finish what is in hand."""
+    logging.getLogger("uvicorn").setLevel(logging.ERROR)
+    config = uvicorn.Config(
+        app,
+        http="httptools",
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        backlog=BACKLOG,
+        server_header=False,
+        timeout_keep_alive=KEEP_ALIVE,
+        timeout_graceful_shutdown=int(settings.http_timeout + MORE),
+    )
+    server = uvicorn.Server(config)
+    # `serve` itself would take the signals, and end the process by them.
+    serving = asyncio.create_task(server._serve([listener]))
+    stopping = asyncio.create_task(stop.wait())
+    await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    server.should_exit = True
+    stopping.cancel()
+    await serving
