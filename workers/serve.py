@@ -60,7 +60,10 @@ def _tokens(settings: Settings) -> Tokens | None:
 
 @asynccontextmanager
 async def bound(settings: Settings) -> AsyncIterator[socket.socket]:
-    """The service's socket, taken but not listening yet. NotServed where it can't be had, or others could reach it freely."""
+    """The service's socket, taken but not listening yet.
+
+    NotServed where it can't be had, or others could reach it without a token.
+    """
     host, port = settings.http_host, settings.http_port
     if not settings.token_key_file and not is_loopback(host):
         needed = variable("token_key_file")

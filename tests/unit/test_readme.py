@@ -45,7 +45,7 @@ def test_the_domain_works(shown: dict[str, Any]) -> None:
 
 def test_each_command_that_is_listed_exists() -> None:
     listed = re.findall(r"^eventfleet ([\w-]+)(?: (create))?", README, re.MULTILINE)
-    assert len(listed) == 12
+    assert len(listed) == 13
     for name, below in listed:
         found = CliRunner().invoke(main, [name, *filter(None, [below]), "--help"])
         assert found.exit_code == 0, name
