@@ -74,7 +74,7 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True)
 
     domains: Annotated[str, AfterValidator(_names)] = Field(
-        default="domains.orders,domains.process_log",
+        default="domains.orders,domains.bank,domains.trading,domains.process_log",
         description="Dotted names of the modules that declare the domains, comma-separated",
     )
     rules: PresentFile = Field(

@@ -6,7 +6,20 @@ import sys
 from pathlib import Path
 
 from tests.acceptance.commanding import Commanded
-from tests.acceptance.fleet import LIMIT, ROOT
+from tests.acceptance.fleet import LIMIT, ROOT, Fleet
+
+
+def run_example(fleet: Fleet, *arguments: str) -> str:
+    done = subprocess.run(
+        [sys.executable, ROOT / "examples" / arguments[0], *arguments[1:]],
+        env=fleet.environment | {"PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])},
+        cwd=fleet.folder,
+        capture_output=True,
+        text=True,
+        timeout=LIMIT,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
 
 
 def test_a_program_of_ones_own_sends_commands(
@@ -14,13 +27,26 @@ def test_a_program_of_ones_own_sends_commands(
 ) -> None:
     with Commanded((kafka, mongo_url, redis_url), tmp_path, "domains.orders") as fleet:
         fleet.start("append")
-        done = subprocess.run(
-            [sys.executable, ROOT / "examples" / "send_commands.py"],
-            env=fleet.environment | {"PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])},
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            timeout=LIMIT,
-        )
-        assert done.stdout.splitlines()[-2:] == ["Accepted: 200", "Rejected: 100"], done.stderr
-        assert done.returncode == 0
+        said = run_example(fleet, "send_commands.py").splitlines()
+        assert said[-2:] == ["Accepted: 200", "Rejected: 100"]
+
+
+def test_an_auditor_reads_what_an_account_has_traded(
+    kafka: str, mongo_url: str, redis_url: str, tmp_path: Path
+) -> None:
+    with Commanded((kafka, mongo_url, redis_url), tmp_path, "domains.trading") as fleet:
+        fleet.start("append snapshot")
+        for command, data in (
+            ("DepositCash", '{"amount": 100000}'),
+            ("Buy", '{"symbol": "ACME", "quantity": 10, "price": 4200, "fee": 99}'),
+            ("MarkPrice", '{"symbol": "ACME", "price": 4400}'),
+            ("Sell", '{"symbol": "ACME", "quantity": 4, "price": 4500, "fee": 99}'),
+        ):
+            fleet.run("send", "trading", "mine", command, data)
+        assert run_example(fleet, "audit_trading.py", "mine").splitlines() == [
+            "mine: 4 events",
+            "ACME: bought 10 for 42,000, sold 4 for 18,000, profit 1,200",
+            "cash in 100,000, out 0, fees 198",
+            "profit after fees 1,002, cash 75,802, value 102,802",
+            "the kept state agrees with the events",
+        ]

@@ -78,7 +78,8 @@ def test_a_wrong_setting_ends_every_command_with_status_2(command: tuple[str, ..
 def test_an_unknown_domain_is_answered_with_the_known_ones(command: tuple[str, ...]) -> None:
     done = run(*command)
     assert done.exit_code == 1
-    assert done.stderr == "eventfleet: no domain 'orderz'; there are orders, process_log\n"
+    known = "bank, orders, process_log, trading"
+    assert done.stderr == f"eventfleet: no domain 'orderz'; there are {known}\n"
 
 
 def test_a_module_that_is_absent_is_named() -> None:

@@ -6,10 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from domains.bank import bank
 from domains.declaration import DeclarationError
 from domains.orders import orders
 from domains.process_log import process_log
 from domains.registry import find_domains
+from domains.trading import trading
+from workers.settings import Settings, split
 
 DOMAIN = """
 from eventfleet import Domain, Event, State
@@ -48,8 +51,13 @@ def problem(*modules: str) -> str:
 
 
 def test_the_domains_that_come_with_the_fleet_are_found() -> None:
-    found = find_domains(["domains.orders", "domains.process_log"])
-    assert found == {"orders": orders, "process_log": process_log}
+    found = find_domains(split(Settings().domains))
+    assert found == {
+        "orders": orders,
+        "bank": bank,
+        "trading": trading,
+        "process_log": process_log,
+    }
 
 
 def test_a_teams_own_module_is_found_beside_them(write: WriteModule) -> None:

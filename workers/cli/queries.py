@@ -138,15 +138,13 @@ def diff(name: str, aggregate_id: str, first: int, second: int | None, json: boo
 
 @asynccontextmanager
 async def _querier(name: str) -> "AsyncIterator[Querier[Any]]":
-    from service.queries import Querier
-    from stores.system import SystemClock
     from workers import connect
+    from workers.queries import querier
     from workers.settings import load
 
     settings = load()
-    chosen = connect.chosen(settings, [name])
-    async with connect.stores(settings, chosen) as opened:
-        yield Querier(chosen[name], opened[name], SystemClock(), limit=settings.snapshot_bytes)
+    async with querier(settings, connect.chosen(settings, [name])[name]) as opened:
+        yield opened
 
 
 async def _must_exist(querier: "Querier[Any]", name: str, aggregate_id: str) -> None:

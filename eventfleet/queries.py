@@ -1,0 +1,11 @@
+"""What a program imports to read events, snapshots and states.
+
+async with querier(load_settings(), orders) as queries:
+    found = await queries.latest("order-1")
+"""
+
+from service.queries import Querier, StateAt
+from workers.queries import querier
+from workers.settings import load as load_settings
+
+__all__ = ["Querier", "StateAt", "load_settings", "querier"]

@@ -1,0 +1,43 @@
+"""What was traded in an account, what it gained, and whether the kept state agrees with that.
+
+    eventfleet send trading mine DepositCash '{"amount": 100000}'
+    eventfleet send trading mine Buy '{"symbol": "ACME", "quantity": 10, "price": 4200, "fee": 99}'
+    eventfleet send trading mine Sell '{"symbol": "ACME", "quantity": 4, "price": 4500, "fee": 99}'
+    python examples/audit_trading.py mine
+
+Needs a running fleet; the settings in the environment lead to its store, as for `eventfleet`.
+"""
+
+import asyncio
+import sys
+
+from domains.trading import Portfolio, trading
+from domains.trading_report import Report, report
+from eventfleet import Event
+from eventfleet.queries import load_settings, querier
+
+
+async def main(account_id: str) -> None:
+    async with querier(load_settings(), trading) as queries:
+        kept = await queries.latest(account_id)
+        if kept is None:
+            sys.exit(f"there is no account {account_id!r}")
+        stored = queries.events(account_id, limit=kept.version)
+        payloads = [trading.payload(event) async for event in stored]
+    events = [payload for payload in payloads if isinstance(payload, Event)]
+    print(f"{account_id}: {len(events)} events")
+    show(report(events), kept.state)
+
+
+def show(told: Report, kept: Portfolio) -> None:
+    for symbol, each in sorted(told.dealings.items()):
+        print(f"{symbol}: bought {each.bought} for {each.spent:,}, sold {each.sold}", end=" ")
+        print(f"for {each.proceeds:,}, profit {each.profit:,}")
+    print(f"cash in {told.cash_in:,}, out {told.cash_out:,}, fees {told.fees:,}")
+    print(f"profit after fees {told.profit:,}, cash {told.account.cash:,}, value {told.value:,}")
+    differences = told.differences(kept)
+    print("\n".join(differences) or "the kept state agrees with the events")
+
+
+if __name__ == "__main__":
+    asyncio.run(main(sys.argv[1]))
