@@ -5,9 +5,10 @@ own time. Sequences are small enough for memory unless a method says that it is 
 """
 
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
-from enum import Enum
+from enum import Enum, StrEnum
 from typing import Any, NamedTuple, Protocol
 
 from topics.declaration import TopicSpec
@@ -342,6 +343,50 @@ class Markers(Protocol):
 
     async def close(self) -> None:
         """Let go. Never raises."""
+
+
+# Notices
+
+
+class Stage(StrEnum):
+    """How far an accepted event has come. The last two are apart: neither comes before the other.
+
+    Appended: readable from the store. Snapshotted: folded by the snapshot role, whether or not a
+    snapshot was due. Relayed: relay's commit is past it, whether or not a route matched.
+    """
+
+    ACCEPTED = "accepted"
+    APPENDED = "appended"
+    SNAPSHOTTED = "snapshotted"
+    RELAYED = "relayed"
+
+
+class Notice(NamedTuple):
+    """An event has come to a stage."""
+
+    event_id: str
+    stage: Stage
+
+
+class Notices(Protocol):
+    """Word of events to those who wait for them, by channel. Nothing is kept: who does not listen
+    at that moment, or can't keep up, misses it."""
+
+    async def publish(self, told: Mapping[str, Sequence[Notice]]) -> None:
+        """Tell each channel its notices, in order; in all, so many as are small enough for memory.
+
+        After Unavailable some may have been told.
+        """
+
+    def subscribe(self, channel: str) -> AbstractAsyncContextManager[AsyncIterator[Notice]]:
+        """What is published on the channel from the block's beginning on.
+
+        The stream ends with Unavailable when something may have been missed, also where a server
+        has just fallen silent; subscribe again then.
+        """
+
+    async def close(self) -> None:
+        """Let go of what publishes. Never raises."""
 
 
 # Parked aggregates

@@ -1,5 +1,6 @@
-"""Markers on Redis."""
+"""Markers and notices on Redis."""
 
 from stores.redis.markers import RedisMarkers
+from stores.redis.notices import RedisNotices
 
-__all__ = ["RedisMarkers"]
+__all__ = ["RedisMarkers", "RedisNotices"]

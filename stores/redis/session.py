@@ -108,10 +108,11 @@ class Session:
             await self._connection.send_packed_command(batch)
         replies: list[Any] = []
         while len(replies) < count:
-            replies += await self._arrived()
+            replies += await self.arrived()
         return replies
 
-    async def _arrived(self) -> list[Any]:
+    async def arrived(self) -> list[Any]:
+        """What the server has said since it was last read, once there is something."""
         data = await self._stream.read(READ_BYTES)
         if not data:
             raise SessionEnded("the connection was lost")

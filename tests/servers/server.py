@@ -81,6 +81,11 @@ class Server:
             self._process = None
         atexit.unregister(self.kill)
 
+    def signal(self, number: int) -> None:
+        """Send its process a signal."""
+        assert self._process
+        self._process.send_signal(number)
+
     def stop(self) -> None:
         """Let it end in order; kill it when it takes too long."""
         if self._process is not None:
