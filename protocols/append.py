@@ -6,15 +6,17 @@ another writer is explained by reading again, and the rest of the chunk is plann
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 from domains.declaration import Domain
 from protocols.append_plan import Heads, Item, Plain, Plan, distinct_of
+from protocols.notices import SILENT, Herald
 from protocols.recent import Recent
 from protocols.role import Poison, Report
 from protocols.start import take_over
 from protocols.sweep import Sweep
-from stores.contracts import NO_HEAD, Clock, EventStore, Head, Parked, PartitionWriter
+from stores.contracts import NO_HEAD, Clock, EventStore, Head, Parked, PartitionWriter, Stage
 from stores.errors import Duplicate, Misconfigured, Unavailable
 from topics.codec import HEADERS, decode, encode
 from topics.dead_letters import UNREADABLE, dead_letter
@@ -48,6 +50,7 @@ class Append:
         clock: Clock,
         *,
         cached: int,
+        herald: Herald = SILENT,
         puts: bool = False,
         sweep: Sweep | None = None,
         marked: bool = False,
@@ -55,6 +58,7 @@ class Append:
         self._domain, self._partition, self._store = domain, partition, store
         self._writer, self._parked, self._clock = writer, parked, clock
         self._puts, self._sweep, self._marked = puts, sweep, marked
+        self._herald = herald
         self._heads: Recent[Head] = Recent(cached)
         self._stored = Topics.of(domain.name).stored
         self._epoch = 0
@@ -88,7 +92,9 @@ class Append:
     # What it does to one chunk
 
     async def chunk(self, records: Sequence[LogRecord], next_offset: int) -> Report:
-        report, letters, items = self._read(records)
+        report, letters, read = self._read(records)
+        items = distinct_of(read)
+        report.repeated = len(read) - len(items)
         if self._fresh:
             await self._check_epoch(items)
         emits = await self._store_all(items, letters, report)
@@ -99,6 +105,8 @@ class Append:
         await self._writer.commit(out + letters, next_offset)
         self._heads.trim()
         self._fresh = False
+        if awaited := [item.event for item in read if item.event.reply_to]:
+            await self._tell(awaited, emits)
         return report
 
     async def tick(self) -> Report:
@@ -108,10 +116,7 @@ class Append:
         await self._writer.close()
 
     def _read(self, records: Sequence[LogRecord]) -> tuple[Report, list[Outgoing], list[Item]]:
-        """The readable records, without those that repeat one before them in every respect.
-
-        The same event with another `prev` stays: the first may be superseded, and this one not.
-        """
+        """The readable records."""
         report = Report()
         letters: list[Outgoing] = []
         items: list[Item] = []
@@ -121,9 +126,7 @@ class Append:
             except Unreadable as error:
                 letters.append(self._letter(record, UNREADABLE, str(error)))
                 report.dead_letters += 1
-        distinct = distinct_of(items)
-        report.repeated = len(items) - len(distinct)
-        return report, letters, distinct
+        return report, letters, items
 
     def _event(self, record: LogRecord) -> EventRecord:
         event = decode(record.value)
@@ -259,6 +262,14 @@ class Append:
         return new_tuple(
             Outgoing, (self._stored, key, encode(event), self._partition, HEADERS, None)
         )
+
+    async def _tell(self, awaited: Sequence[EventRecord], emits: Sequence[EventRecord]) -> None:
+        """Those that are stored: just now, or before, of which these are repeats."""
+        stored = {event.id for event in emits}
+        if others := {event.id for event in awaited} - stored:
+            with suppress(Unavailable):
+                stored.update(await self._store.find(others))
+        self._herald.tell(Stage.APPENDED, [event for event in awaited if event.id in stored])
 
     def _letter(self, record: LogRecord, kind: str, reason: str) -> Outgoing:
         return dead_letter(self._domain.name, ROLE, record, kind, reason)

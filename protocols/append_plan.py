@@ -30,7 +30,10 @@ class Item(NamedTuple):
 
 
 def distinct_of(items: list[Item]) -> list[Item]:
-    """Those that do not repeat one before them in event id, aggregate id and `prev`."""
+    """Those that do not repeat one before them in event id, aggregate id and `prev`.
+
+    The same event with another `prev` stays: the first may be superseded, and this one not.
+    """
     if len({item.event.id for item in items}) == len(items):
         return items
     distinct: dict[tuple[str, str, str | None], Item] = {}

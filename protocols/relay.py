@@ -11,9 +11,10 @@ from typing import Any, NamedTuple
 import msgspec
 
 from domains.declaration import Domain, any_event
+from protocols.notices import SILENT, Herald
 from protocols.role import Poison, Report
 from protocols.start import take_over
-from stores.contracts import Parked, PartitionWriter
+from stores.contracts import Parked, PartitionWriter, Stage
 from topics.codec import HEAD, HEADERS, decode_stored, encode
 from topics.dead_letters import UNREADABLE, dead_letter
 from topics.errors import Unreadable
@@ -83,11 +84,17 @@ class Relay:
     """The relay role of one partition of one domain."""
 
     def __init__(
-        self, domain: Domain[Any], partition: int, writer: PartitionWriter, parked: Parked
+        self,
+        domain: Domain[Any],
+        partition: int,
+        writer: PartitionWriter,
+        parked: Parked,
+        *,
+        herald: Herald = SILENT,
     ) -> None:
         self._domain, self._partition = domain, partition
         self._writer, self._parked = writer, parked
-        self._ways = Ways(domain)
+        self._ways, self._herald = Ways(domain), herald
 
     async def open(self) -> int:
         """Take the partition over."""
@@ -98,8 +105,11 @@ class Relay:
     async def chunk(self, records: Sequence[LogRecord], next_offset: int) -> Report:
         report = Report()
         out: list[Outgoing] = []
+        awaited: list[EventRecord] = []
         for record in records:
             event = envelope(record.value)
+            if event and event.reply_to:
+                awaited.append(event)
             way = self._ways.of(event.type) if event else None
             if event and way and way.newest == event.schema_version:
                 for to in way.topics:
@@ -109,6 +119,8 @@ class Relay:
                 out += self._closely(record, report)
         report.emitted = len(out) - report.dead_letters
         await self._writer.commit(out, next_offset)
+        if awaited:
+            self._herald.tell(Stage.RELAYED, awaited)
         return report
 
     async def tick(self) -> Report:

@@ -78,15 +78,19 @@ def fingerprint(command: EventRecord) -> str:
 def events_of(
     domain: Domain[Any], request: Request, payloads: list[Event], version: int
 ) -> list[EventRecord]:
-    """The events that a command became, after `version`. Unreadable for one that none can store."""
+    """The events that a command became, after `version`. Unreadable for one that none can store.
+
+    Who waits for them waits for the last one, which alone says so.
+    """
+    last = len(payloads) - 1
     return [
-        _nth(domain, request, index, payload, version + 1 + index)
+        _nth(domain, request, index, payload, version + 1 + index, index == last)
         for index, payload in enumerate(payloads)
     ]
 
 
 def _nth(
-    domain: Domain[Any], request: Request, index: int, payload: Event, version: int
+    domain: Domain[Any], request: Request, index: int, payload: Event, version: int, last: bool
 ) -> EventRecord:
     kind = type(payload).__name__
     event = replace(
@@ -96,6 +100,7 @@ def _nth(
         data=msgspec.to_builtins(payload),
         schema_version=domain.newest(kind),
         version=version,
+        reply_to=request.event.reply_to if last else None,
     )
     return checked(domain, event)
 

@@ -16,10 +16,11 @@ import orjson
 from domains.declaration import Domain
 from domains.stored import reader
 from protocols.live import Live, ReplayFailed, frozen, load
+from protocols.notices import SILENT, Herald
 from protocols.recent import Recent
 from protocols.role import Poison, Report
 from protocols.start import take_over
-from stores.contracts import Clock, Opened, Parked, PartitionWriter, Snapshot
+from stores.contracts import Clock, Opened, Parked, PartitionWriter, Snapshot, Stage
 from stores.errors import Unavailable
 from topics.dead_letters import UNREADABLE, dead_letter
 from topics.errors import Unreadable
@@ -58,10 +59,11 @@ class Snapshots:
         *,
         cached: int,
         limit: int,
+        herald: Herald = SILENT,
     ) -> None:
         self._domain, self._partition, self._stores = domain, partition, stores
         self._writer, self._parked, self._clock = writer, parked, clock
-        self._limit = limit
+        self._limit, self._herald = limit, herald
         self._lives: Recent[Live] = Recent(cached)
         self._topic = Topics.of(domain.name).snapshots
         self._event = reader(domain)
@@ -92,6 +94,8 @@ class Snapshots:
             else:
                 await self._fold(live, event, offset, now, report)
         await self._save(lives, letters, next_offset, report)
+        if awaited := [event for _, event in events if event.reply_to]:
+            self._herald.tell(Stage.SNAPSHOTTED, awaited)
         return report
 
     async def tick(self) -> Report:

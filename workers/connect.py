@@ -13,14 +13,14 @@ from typing import Any, TypeVar
 from domains.declaration import Domain
 from domains.process_log import process_log, ruled
 from domains.registry import find_domains
-from stores.contracts import LogAdmin, LogReader, LogWriter, Markers, StoresOf
+from stores.contracts import LogAdmin, LogReader, LogWriter, Markers, Notices, StoresOf
 from stores.errors import Misconfigured, Unavailable
 from stores.kafka.admin import Admin
 from stores.kafka.connection import Connection
 from stores.kafka.producer import Producer
 from stores.kafka.reader import Reader
 from stores.mongo import open_stores
-from stores.redis import RedisMarkers
+from stores.redis import RedisMarkers, RedisNotices
 from stores.terms import Terms
 from topics.declaration import TopicSpec, declare
 from topics.errors import EventfleetError
@@ -30,6 +30,7 @@ from workers.settings import Settings, split, variable
 HOUR_MS = 3_600_000
 START_SECONDS = 10.0
 ANSWER_SECONDS = 6.0
+NOTICE_SECONDS = 1.0
 MAKE_TOPICS = "`eventfleet topics create` makes absent topics"
 _HOSTS = re.compile(r"^.*?//(?:.*@)?([^/?]*).*$", re.DOTALL)
 C = TypeVar("C", Admin, Reader, Producer)
@@ -172,7 +173,7 @@ async def _find_mongo(settings: Settings) -> None:
         await _answers(opened["orders"].events.epoch(), "MongoDB", where, "mongo_url")
 
 
-# The markers
+# Redis: markers and notices
 
 
 @asynccontextmanager
@@ -189,6 +190,11 @@ async def markers(settings: Settings, domain: str) -> AsyncIterator[Markers]:
 def _markers(settings: Settings, domain: str, timeout: float) -> Markers:
     terms = Terms(settings.marker_expiry, settings.marker_lease, settings.id_memory)
     return RedisMarkers(settings.redis_url, domain, terms, timeout=timeout)
+
+
+def notices(settings: Settings) -> Notices:
+    """Connects at the first call only: who tells nobody and waits for nothing needs no Redis."""
+    return RedisNotices(settings.redis_url, timeout=min(settings.redis_timeout, NOTICE_SECONDS))
 
 
 async def _find_redis(settings: Settings) -> None:

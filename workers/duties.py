@@ -7,6 +7,7 @@ from typing import Any, Literal
 from domains.declaration import Domain
 from protocols.append import Append
 from protocols.command import Commands, Decider
+from protocols.notices import SILENT, Herald
 from protocols.relay import Relay
 from protocols.role import Role
 from protocols.snapshot import Snapshots
@@ -30,7 +31,7 @@ class Duties:
     """Makes the duties of one process.
 
     `transactional`: whether the broker has transactions. `deciders`: for the role command, by
-    domain. `writer`: for what sweeps bring back.
+    domain. `writer`: for what sweeps bring back. `herald`: for those who wait for events.
     """
 
     def __init__(
@@ -40,9 +41,10 @@ class Duties:
         transactional: bool,
         deciders: Mapping[str, Decider],
         writer: LogWriter,
+        herald: Herald = SILENT,
     ) -> None:
         self.connection = connection
-        self._settings = settings
+        self._settings, self._herald = settings, herald
         self._deciders, self._plain = deciders, writer
         self._transactional = transactional
 
@@ -80,6 +82,7 @@ class Duties:
                         parked,
                         clock,
                         cached=cached,
+                        herald=self._herald,
                         puts=domain.synchronous,
                         sweep=self._sweep(domain, partition, opened),
                         marked=domain.marked,
@@ -96,10 +99,18 @@ class Duties:
                     )
                 case "snapshot":
                     return Snapshots(
-                        domain, partition, opened, writer, parked, clock, cached=cached, limit=limit
+                        domain,
+                        partition,
+                        opened,
+                        writer,
+                        parked,
+                        clock,
+                        cached=cached,
+                        limit=limit,
+                        herald=self._herald,
                     )
                 case "relay":
-                    return Relay(domain, partition, writer, parked)
+                    return Relay(domain, partition, writer, parked, herald=self._herald)
 
         return make
 

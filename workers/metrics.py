@@ -57,6 +57,8 @@ class Metrics:
         self._registry = CollectorRegistry()
         self.counted = {name: self._counter(name, text) for name, text in COUNTED.items()}
         self.rejected = self._counter("rejected", "Commands rejected", (*WHERE, "reason"))
+        self.notices = self._counter("notices", "Notices told to those who wait for events", ())
+        self.notices_lost = self._counter("notices_lost", "Notices that could not be told", ())
         self.tallies = Tallies()
         self._registry.register(self.tallies)
         self.rebalances = self._counter("rebalances", "Times partitions were assigned")

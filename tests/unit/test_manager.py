@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from protocols.intents import event_id
 from protocols.outcomes import (
@@ -63,6 +64,13 @@ async def test_events_of_one_command_are_stored_together_and_the_last_is_produce
         ("Charged", id_of("2", 1)),
     ]
     assert desk.produced() == [events[0], events[2]]
+
+
+async def test_who_waits_for_a_command_waits_for_its_last_event(desk: Desk) -> None:
+    await desk.send("PutIn", cents=9)
+    asked = ask("TakeOut", cents=5)
+    await desk.decide(asked._replace(event=replace(asked.event, reply_to="notices:me/1")))
+    assert [e.reply_to for e in await desk.stored()] == [None, None, "notices:me/1"]
 
 
 async def test_a_rejected_command_leaves_nothing_but_the_snapshot(desk: Desk) -> None:

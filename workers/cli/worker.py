@@ -44,6 +44,7 @@ async def _work(
     from workers import connect
     from workers.deciders import decider
     from workers.duties import Duties
+    from workers.herald import Herald
     from workers.metrics import Metrics
 
     async with (
@@ -62,7 +63,9 @@ async def _work(
                 deciders[name] = await stack.enter_async_context(opening)
         writer = await stack.enter_async_context(connect.log_writer(settings))
         connection, transactional = connect.connection(settings), await admin.transactional()
-        duties = Duties(settings, connection, transactional, deciders, writer)
+        herald = Herald(connect.notices(settings), metrics.notices, metrics.notices_lost)
+        await stack.enter_async_context(herald.at_work())
+        duties = Duties(settings, connection, transactional, deciders, writer, herald)
         if "relay" in roles:
             async with connect.log_reader(settings) as reader:
                 routes = [s for d in domains.values() for s in connect.routes_of(settings, d)]
