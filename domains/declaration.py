@@ -192,8 +192,13 @@ class Domain(Generic[S]):
 
     @cached_property
     def marked(self) -> bool:
-        """Whether a command of this domain has a rule: then all its events come from commands."""
+        """Whether a command of this domain has a rule, on the marker."""
         return any(rule.after is not None for rule in self._emitting)
+
+    @property
+    def commands_only(self) -> bool:
+        """Whether its events come from commands alone, for these are judged."""
+        return self.marked or self.synchronous
 
     def rule(self, command: str) -> Declared:
         """What a command becomes, or its class where `decide` says it. Unreadable: undeclared."""

@@ -22,23 +22,24 @@ from workers.files.rows import Problem, Row
 BATCH_RECORDS = 500
 BATCH_BYTES = 4_194_304
 PROBLEMS_KEPT = 20
+REASONS_KEPT = 1000
 PAGE = 500
 POLL_SECONDS = 0.2
 
 
 class TakesCommandsOnly(EventfleetError):
-    """The events of a domain with rules are made by its commands."""
+    """The events of a domain that judges its commands are made by these."""
 
     def __init__(self, domain: str) -> None:
         super().__init__(
-            f"{domain} has rules that say which event may follow which: only commands can be "
-            "loaded, by `eventfleet load FILE --via commands`"
+            f"{domain} judges its commands, and its events come from these alone: load them by "
+            "`eventfleet load FILE --via commands`"
         )
 
 
 def must_take_events(domain: Domain[Any]) -> None:
-    """TakesCommandsOnly for one with rules."""
-    if domain.marked:
+    """TakesCommandsOnly for one that judges its commands."""
+    if domain.commands_only:
         raise TakesCommandsOnly(domain.name)
 
 
@@ -86,7 +87,8 @@ class LoadReport:
     Pending: produced, but append had not come to it when the waiting ended.
 
     Of commands, accepted, rejected and repeated are what they were answered; `reasons` counts the
-    rejections. Refused is what became a dead letter, and pending what has no answer yet.
+    rejections, by REASONS_KEPT reasons at most. Refused is what became a dead letter, and pending
+    what has no answer yet.
     """
 
     offered: int = 0
@@ -101,6 +103,12 @@ class LoadReport:
 
     def __post_init__(self) -> None:
         self.placements = Placements()
+
+    def reject(self, reason: str) -> None:
+        """One more; of reasons that are all different, as those with amounts, the first count."""
+        self.rejected += 1
+        if reason in self.reasons or len(self.reasons) < REASONS_KEPT:
+            self.reasons[reason] = self.reasons.get(reason, 0) + 1
 
     def refuse(self, problem: str) -> None:
         self.refused += 1
@@ -129,7 +137,7 @@ async def load(
 
     What the report then calls pending is in the log. Unavailable when the log gave no
     acknowledgement: load again, since what is stored already is not stored twice.
-    TakesCommandsOnly when events are loaded into a domain with rules.
+    TakesCommandsOnly when events are loaded into a domain that judges its commands.
     """
     if not commands:
         must_take_events(domain)

@@ -64,8 +64,7 @@ def _count(report: LoadReport, reply: Reply) -> None:
         case "repeated":
             report.repeated += 1
         case "rejected":
-            report.rejected += 1
-            report.reasons[reply.reason] = report.reasons.get(reply.reason, 0) + 1
+            report.reject(reply.reason)
         case other:
             report.refuse(f"command {reply.command_id}: answered {other!r}")
 

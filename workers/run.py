@@ -143,7 +143,7 @@ class Watch:
 async def run_log(settings: Settings, domain: Domain[Any], rows: Rows, show: Show) -> Outcome:
     """Load the rows into a running fleet and follow them to the end.
 
-    Into a domain with rules as commands, into another as events.
+    Into a domain that judges its commands as commands, into another as events.
     """
     async with (
         connect.log_reader(settings) as reader,
@@ -151,7 +151,7 @@ async def run_log(settings: Settings, domain: Domain[Any], rows: Rows, show: Sho
         connect.log_admin(settings) as admin,
         connect.stores(settings, {domain.name: domain}) as stores,
     ):
-        opened, commands = stores[domain.name], domain.marked
+        opened, commands = stores[domain.name], domain.commands_only
         watch = Watch(reader, settings.group_prefix, domain.name, commands)
         await watch.start()
         answers, started = await replies.ends(reader, domain.name), time.monotonic()

@@ -6,16 +6,19 @@ from typing import Any
 
 import pytest
 
+from domains.bank import bank
 from domains.commands import START
+from domains.declaration import Domain
 from domains.process_log import process_log, ruled
 from stores.memory.log import MemoryLog, MemoryProducer, MemoryReader
 from topics.codec import decode
 from topics.declaration import declare
 from topics.record import LogRecord, Outgoing
 from workers import replies
+from workers.cli.load import rejections
 from workers.files import Row
 from workers.files.rows import Origin
-from workers.load import Following, LoadReport, TakesCommandsOnly, load
+from workers.load import REASONS_KEPT, Following, LoadReport, TakesCommandsOnly, load
 
 PARTITIONS = 3
 GROUP = "g.command"
@@ -161,7 +164,22 @@ async def test_a_row_that_is_no_command_is_refused_before_it_is_sent() -> None:
     assert len(await fleet.commands()) == 1
 
 
-async def test_events_are_not_loaded_into_a_domain_with_rules() -> None:
+@pytest.mark.parametrize("domain", [DOMAIN, bank], ids=["rules", "decide"])
+async def test_events_are_not_loaded_into_a_domain_that_judges_commands(
+    domain: Domain[Any],
+) -> None:
     fleet = Fleet()
     with pytest.raises(TakesCommandsOnly, match="--via commands"):
-        await load([], DOMAIN, MemoryProducer(fleet.log))
+        await load([], domain, MemoryProducer(fleet.log))
+
+
+def test_reasons_that_are_all_different_do_not_fill_the_memory() -> None:
+    report = LoadReport()
+    for number in range(3 * REASONS_KEPT):
+        report.reject(f"{number} is too much")
+        report.reject("0 is too much")
+    assert report.rejected == 6 * REASONS_KEPT
+    assert len(report.reasons) == REASONS_KEPT
+    rows = dict(rejections(report))
+    assert rows["  0 is too much"] == 3 * REASONS_KEPT + 1
+    assert sum(rows.values()) == 2 * report.rejected

@@ -167,7 +167,7 @@ def rejections(report: "LoadReport") -> list[tuple[str, int]]:
         return []
     reasons = sorted(report.reasons.items(), key=lambda reason: (-reason[1], reason[0]))
     told = [(f"  {printable(reason)}", count) for reason, count in reasons[:REASONS_SHOWN]]
-    rest = sum(count for _, count in reasons[REASONS_SHOWN:])
+    rest = report.rejected - sum(count for _, count in reasons[:REASONS_SHOWN])
     return [
         ("rejected", report.rejected),
         *told,

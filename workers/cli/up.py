@@ -186,7 +186,7 @@ def _tell(fleet: "Fleet") -> None:
     click.echo(f"what the workers write: {fleet.workers.log}")
     click.echo("to load more, in another terminal:")
     name, domain = [*fleet.domains.items()][-1]
-    via = ["--via commands"] if domain.marked else []
+    via = ["--via commands"] if domain.commands_only else []
     click.echo("  " + " ".join([*variables, command, "load FILE --domain", name, *via]))
     click.echo("Ctrl-C ends it")
 
