@@ -4,13 +4,18 @@ import asyncio
 from collections import OrderedDict, deque
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Self
+from functools import partial
+from typing import Any, Self, TypedDict, Unpack, overload
+
+from msgspec.structs import replace
 
 from domains.declaration import Domain
 from protocols.command import Decider
+from protocols.intents import event_id
 from protocols.outcomes import Outcome, Unavailable
 from protocols.requests import Asked, asked_of_decoded
-from stores.contracts import Clock, Ids
+from service.waiting import Following, Waited
+from stores.contracts import Clock, Ids, Stage
 from topics.codec import decode, encode
 from topics.errors import Unreadable
 from topics.event import EventRecord
@@ -21,6 +26,22 @@ WAITING = 10_000
 SLOW = 0.5
 TIMEOUT = 10.0
 CLOSED = Unavailable("the service is closed")
+
+
+class Envelope(TypedDict, total=False):
+    """What a command may say about itself, for its event to carry."""
+
+    correlation_id: str | None
+    causation_id: str | None
+    actor: str | None
+    traceparent: str | None
+
+
+class About(Envelope, total=False):
+    """And how it is sent: `timeout` in seconds, 10 unless it says another."""
+
+    command_id: str | None
+    timeout: float
 
 
 @dataclass(eq=False)
@@ -61,8 +82,17 @@ class EventService:
     were sent. A flight that takes longer than SLOW seconds lets others start.
     """
 
-    def __init__(self, domain: Domain[Any], decider: Decider, clock: Clock, ids: Ids) -> None:
+    def __init__(
+        self,
+        domain: Domain[Any],
+        decider: Decider,
+        clock: Clock,
+        ids: Ids,
+        following: Following | None = None,
+    ) -> None:
+        """Without `following` nobody can wait for a stage."""
         self._domain, self._decider, self._clock, self._ids = domain, decider, clock, ids
+        self._following = following
         self._waiting: dict[str, deque[Call]] = {}
         self._ready: OrderedDict[str, None] = OrderedDict()  # aggregates without a flying command
         self._flying: dict[str, Call] = {}
@@ -86,41 +116,83 @@ class EventService:
             flight.cancel()
         await asyncio.gather(*flights, return_exceptions=True)
 
+    @overload
     async def send(
         self,
         aggregate_id: str,
         command: str,
         data: dict[str, Any],
         *,
-        command_id: str | None = None,
-        correlation_id: str | None = None,
-        causation_id: str | None = None,
-        actor: str | None = None,
-        traceparent: str | None = None,
+        wait: None = None,
+        patience: float = TIMEOUT,
+        **about: Unpack[About],
+    ) -> Outcome: ...
+
+    @overload
+    async def send(
+        self,
+        aggregate_id: str,
+        command: str,
+        data: dict[str, Any],
+        *,
+        wait: Stage,
+        patience: float = TIMEOUT,
+        **about: Unpack[About],
+    ) -> Waited: ...
+
+    async def send(
+        self,
+        aggregate_id: str,
+        command: str,
+        data: dict[str, Any],
+        *,
+        wait: Stage | None = None,
+        patience: float = TIMEOUT,
         timeout: float = TIMEOUT,
-    ) -> Outcome:
+        command_id: str | None = None,
+        **about: Unpack[Envelope],
+    ) -> Outcome | Waited:
         """Decide one command; Unavailable after `timeout` seconds at the latest.
 
         A command with the same `command_id` is the same command: where it was accepted before, it
         is Repeated. Without one it gets a new one. Unreadable names the field that can't be taken.
+
+        With `wait` the answer is a Waited: the outcome, and the stage that was reached within
+        `patience` seconds of the call.
         """
+        ends = asyncio.get_running_loop().time() + patience
+        identity = self._ids.new() if command_id is None else command_id
         now = self._clock.now()
         envelope = EventRecord(
-            id=self._ids.new() if command_id is None else command_id,
+            id=identity,
             type=command,
             domain=self._domain.name,
             aggregate_id=aggregate_id,
             time=now,
             data=data,
-            correlation_id=correlation_id,
-            causation_id=causation_id,
-            actor=actor,
-            traceparent=traceparent,
+            **about,
         )
-        asked = asked_of_decoded(self._domain, _as_travelled(envelope))
+        asked, first = self._asked(_as_travelled(envelope), wait)
         # A tenth of the time is left for the answer, which knows why there was no decision.
         deadline = now + timedelta(seconds=timeout * 0.9)
-        return await self._decided(asked, deadline, timeout)
+        if wait is None:
+            return await self._decided(asked, deadline, timeout)
+        decided = partial(self._decided, asked, deadline, timeout)
+        return await self._follows.follow(first, wait, ends, decided)
+
+    def _asked(self, envelope: EventRecord, wait: Stage | None) -> tuple[Asked, str]:
+        """What is asked, for its last event to say who waits; and the id of its first event."""
+        if wait is None:
+            return asked_of_decoded(self._domain, envelope), ""
+        first = event_id(self._domain.name, envelope.aggregate_id, envelope.id)
+        awaited = replace(envelope, reply_to=self._follows.reply_to(first, wait))
+        return asked_of_decoded(self._domain, awaited), first
+
+    @property
+    def _follows(self) -> Following:
+        if self._following is None:
+            raise TypeError("this EventService was made without notices: it can't wait")
+        return self._following
 
     async def _decided(self, asked: Asked, deadline: datetime, timeout: float) -> Outcome:
         call = Call(asked, deadline, asyncio.get_running_loop().create_future())

@@ -1,7 +1,7 @@
 """The way in for a domain's commands: over markers where it has rules, else straight ahead."""
 
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -18,6 +18,7 @@ from service.events import EventService
 from service.manager import Manager
 from service.saving import Saving
 from service.states import States
+from service.waiting import Following, Waiting
 from stores.contracts import Clock, LogWriter, Opened
 from stores.kafka.producer import Producer
 from stores.system import SystemClock, Uuid7Ids
@@ -95,12 +96,28 @@ async def event_service(settings: Settings, domain: Domain[Any]) -> AsyncIterato
     Unreachable where one of them does not answer; Misconfigured where the topics are not there.
     """
     async with (
-        connect.log_reader(settings) as reader,
         connect.stores(settings, {domain.name: domain}) as stores,
+        waiting_room(settings) as waiting,
+        event_service_over(settings, domain, stores[domain.name], waiting) as service,
     ):
+        yield service
+
+
+@asynccontextmanager
+async def event_service_over(
+    settings: Settings, domain: Domain[Any], opened: Opened, waiting: Waiting
+) -> AsyncIterator[EventService]:
+    """As `event_service`, over stores that are open already; any number may share the waiting."""
+    async with connect.log_reader(settings) as reader:
         await connect.must_exist(reader, connect.topics_of(settings, domain))
-        async with (
-            decider(settings, domain, stores[domain.name]) as way,
-            EventService(domain, way, SystemClock(), Uuid7Ids()) as service,
-        ):
-            yield service
+    following = Following(domain.synchronous, opened.events, waiting)
+    async with (
+        decider(settings, domain, opened) as way,
+        EventService(domain, way, SystemClock(), Uuid7Ids(), following) as service,
+    ):
+        yield service
+
+
+def waiting_room(settings: Settings) -> AbstractAsyncContextManager[Waiting]:
+    """For all in this process that wait for events; connects at the first wait only."""
+    return Waiting(connect.notices(settings)).at_work()
