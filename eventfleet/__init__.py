@@ -11,7 +11,8 @@
     account = Domain("account", state=Account, evolve=evolve, events=[Deposited])
 
 The module's dotted name goes into the setting of domains; `replay(account.fold, Account(), events)`
-is what the fleet makes of stored events.
+is what the fleet makes of stored events. `eventfleet.testing` tests a domain without servers,
+`eventfleet.commands` and `eventfleet.queries` are for programs beside a running fleet.
 """
 
 from domains.commands import START, Emits, Rejection

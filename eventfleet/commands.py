@@ -5,7 +5,7 @@ async with event_service(load_settings(), orders) as service:
     waited = await service.send("order-1", "Ship", {}, wait=Stage.APPENDED, patience=5)
 """
 
-from protocols.outcomes import Accepted, Outcome, Rejected, Repeated, Unavailable
+from protocols.outcomes import Accepted, Conflict, Outcome, Rejected, Repeated, Unavailable
 from service.events import EventService
 from service.waiting import Waited
 from stores.contracts import Stage
@@ -14,6 +14,7 @@ from workers.settings import load as load_settings
 
 __all__ = [
     "Accepted",
+    "Conflict",
     "EventService",
     "Outcome",
     "Rejected",

@@ -1,4 +1,4 @@
-"""What the README shows is true."""
+"""What the README and the guides show is true."""
 
 import re
 from datetime import UTC, datetime
@@ -8,16 +8,24 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+from domains.bank import Opened, Withdraw, Withdrawn, bank
+from eventfleet.testing import given
 from topics.event import EventRecord
 from workers.cli import main
 
-README = (Path(__file__).parents[2] / "README.md").read_text()
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
+TESTING = (ROOT / "docs" / "guides" / "test-a-domain.md").read_text()
+
+
+def blocks(text: str) -> list[str]:
+    return re.findall(r"```python\n(.*?)```", text, re.DOTALL)
 
 
 @pytest.fixture
 def shown() -> dict[str, Any]:
     """The names of the README's domain file."""
-    [block] = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    block, _ = blocks(README)
     assert len([line for line in block.splitlines() if line.strip()]) <= 33
     names: dict[str, Any] = {"__name__": "shown"}
     exec(block, names)
@@ -41,6 +49,28 @@ def test_the_domain_works(shown: dict[str, Any]) -> None:
         domain.check(event)
         state = domain.fold(state, event)
     assert state == shown["Parcel"](grams=5, depots=("x",), delivered=True)
+
+
+def test_the_domains_test_passes() -> None:
+    _, block = blocks(README)
+    exec(block, {"__name__": "shown"})
+
+
+@pytest.mark.parametrize("block", blocks(TESTING))
+def test_the_guides_tests_pass(block: str) -> None:
+    names: dict[str, Any] = {"__name__": "shown"}
+    exec(block, names)
+    tests = [test for name, test in names.items() if name.startswith("test_")]
+    assert tests
+    for test in tests:
+        test()
+
+
+def test_the_guide_shows_what_a_failure_says() -> None:
+    story = given(bank, Opened(owner="ann", currency="EUR", overdraft_limit=50))
+    with pytest.raises(AssertionError) as caught:
+        story.when(Withdraw(amount=20, fee=1)).then(Withdrawn(amount=20))
+    assert f"```\n{caught.value}\n```" in TESTING
 
 
 def test_each_command_that_is_listed_exists() -> None:
