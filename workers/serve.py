@@ -12,12 +12,12 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from domains.declaration import Domain
-from service.http import Limits, Served, Tokens, application, read_key
+from service.http import Access, Application, Limits, Local, Served, Tokens, read_key
 from service.queries import Querier
 from stores.system import SystemClock
 from topics.errors import EventfleetError
 from workers import connect
-from workers.deciders import event_service
+from workers.deciders import event_service_over, waiting_room
 from workers.settings import Settings, variable
 
 BACKLOG = 1_024
@@ -31,29 +31,36 @@ class NotServed(EventfleetError):
 
 @asynccontextmanager
 async def http_application(
-    settings: Settings, domains: Mapping[str, Domain[Any]]
-) -> AsyncIterator[ASGIApp]:
+    settings: Settings, domains: Mapping[str, Domain[Any]], access: Access | None = None
+) -> AsyncIterator[Application]:
     """The ASGI application of these domains, on the servers that the settings name.
+
+    Who may do what is said by `access`, and without it by the settings.
 
     Unreachable where one of them does not answer; Misconfigured where the topics are not there.
     """
-    tokens = _tokens(settings)
-    async with connect.stores(settings, domains) as stores, AsyncExitStack() as stack:
+    access = access or _access(settings)
+    async with (
+        connect.stores(settings, domains) as stores,
+        waiting_room(settings) as waiting,
+        AsyncExitStack() as stack,
+    ):
         served = {}
         for name, domain in domains.items():
             opened = stores[name]
             await opened.events.prepare()
             await opened.snapshots.prepare()
-            commands = await stack.enter_async_context(event_service(settings, domain))
+            opening = event_service_over(settings, domain, opened, waiting)
+            commands = await stack.enter_async_context(opening)
             queries = Querier(domain, opened, SystemClock(), limit=settings.snapshot_bytes)
             served[name] = Served(domain, commands, queries, opened.events)
         limits = Limits(requests=settings.http_requests, seconds=settings.http_timeout)
-        yield application(served, tokens, limits)
+        yield Application(served, access, limits)
 
 
-def _tokens(settings: Settings) -> Tokens | None:
+def _access(settings: Settings) -> Access:
     if not settings.token_key_file:
-        return None
+        return Local()
     key = read_key(settings.token_key_file)
     return Tokens(key, settings.token_issuer, settings.token_audience)
 

@@ -4,14 +4,16 @@ import warnings
 from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
+from urllib.parse import urlsplit
 
 import msgspec
 from joserfc import jwt
 from joserfc.errors import JoseError
-from joserfc.jwk import Key, KeySet, import_key
+from joserfc.jwk import Key, KeySet, OctKey, import_key
+from starlette.requests import Request
 
-from service.http.problems import SCOPE, TOKEN, Refused
+from service.http.problems import HOST, SCOPE, TOKEN, Refused
 from topics.errors import EventfleetError
 
 ALGORITHMS = {
@@ -24,6 +26,7 @@ SECRET_BYTES = 32
 LEEWAY = 30
 REMEMBERED = 1_000
 EVERYTHING = "*"
+OWN_NAMES = ("localhost", "127.0.0.1", "::1")
 
 
 class KeyRefused(EventfleetError):
@@ -50,11 +53,42 @@ class Grant:
 
 
 ANYONE = Grant(None, frozenset({f"{EVERYTHING}:read", f"{EVERYTHING}:write"}))
-"""Where no token is asked for."""
+
+
+class Access(Protocol):
+    """Who may do what. An application with users of its own brings its own."""
+
+    secured: bool
+    """Whether callers send bearer tokens."""
+
+    def grant(self, request: Request) -> Grant:
+        """What the caller may do. Refused where that can't be told."""
+
+
+class Local:
+    """Anyone on this machine. A web page that is open here has another Host, whatever name it
+    gave this address."""
+
+    secured = False
+
+    def grant(self, request: Request) -> Grant:
+        host = request.headers.get("host", "")
+        if _name(host) not in OWN_NAMES:
+            raise Refused(HOST, f"{host!r} is none of {', '.join(OWN_NAMES)}")
+        return ANYONE
+
+
+def _name(host: str) -> str | None:
+    try:
+        return urlsplit(f"//{host}").hostname
+    except ValueError:
+        return None
 
 
 class Tokens:
     """Checks tokens: signature, `exp`, `nbf`, and where they are given issuer and audience."""
+
+    secured = True
 
     def __init__(self, key: Key | KeySet, issuer: str = "", audience: str = "") -> None:
         self._key = key
@@ -66,8 +100,9 @@ class Tokens:
         self._claims = jwt.JWTClaimsRegistry(leeway=LEEWAY, **wanted)
         self._verified: OrderedDict[str, dict[str, Any]] = OrderedDict()
 
-    def grant(self, authorization: str) -> Grant:
-        """What the header allows. Refused where it has no token that is valid now."""
+    def grant(self, request: Request) -> Grant:
+        """What its token allows. Refused where there is none that is valid now."""
+        authorization = request.headers.get("authorization", "")
         scheme, _, token = authorization.partition(" ")
         if scheme.lower() != "bearer" or not token.strip():
             raise Refused(TOKEN, "there is no header `Authorization: Bearer TOKEN`")
@@ -106,7 +141,10 @@ def _key_in(raw: bytes) -> Key | KeySet:
         return KeySet.import_key_set(told) if "keys" in told else import_key(told)
     if raw.startswith(b"-----BEGIN"):
         with warnings.catch_warnings(action="ignore"):
-            return import_key(raw)
+            key = import_key(raw)
+        if isinstance(key, OctKey):  # what looks like PEM and is none must not be a secret
+            raise ValueError("it is no PEM that can be read")
+        return key
     if len(raw) < SECRET_BYTES:
         raise ValueError(f"a secret needs {SECRET_BYTES} bytes, this one has {len(raw)}")
     return import_key(raw, "oct")

@@ -8,46 +8,38 @@ from urllib.parse import quote
 
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
-from service.http import commands, listings, queries
-from service.http.access import ANYONE, EVERYTHING, Grant, Tokens
+from service.http import commands, listings, own, queries
+from service.http.access import ANYONE, EVERYTHING, Access
 from service.http.asked import parameters, part
 from service.http.call import Call, Operation
 from service.http.metrics import HttpMetrics
+from service.http.openapi import describe
 from service.http.problems import BUSY, HANDLERS, Refused, response
+from service.http.schemas import Json
 from service.http.served import Limits, ServedDomains
 
 OPERATIONS = [*commands.OPERATIONS, *queries.OPERATIONS, *listings.OPERATIONS]
 UNBOUNDED = ("/live", "/ready", "/metrics")
-TEXT = "text/plain; version=0.0.4; charset=utf-8"
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 
-def application(
-    domains: ServedDomains, tokens: Tokens | None = None, limits: Limits | None = None
-) -> ASGIApp:
-    """An application to serve, or to mount in another; without `tokens` anyone may do all."""
-    return Application(domains, tokens, limits or Limits())
-
-
 class Application:
-    """The routes with limits and metrics around them."""
+    """An ASGI application to serve, or to mount in another: its path is then left out."""
 
-    def __init__(self, domains: ServedDomains, tokens: Tokens | None, limits: Limits) -> None:
-        self._domains, self._tokens, self._limits = domains, tokens, limits
+    def __init__(
+        self, domains: ServedDomains, access: Access, limits: Limits | None = None
+    ) -> None:
+        self._domains, self._access, self._limits = domains, access, limits or Limits()
         self._in_hand = 0
         self._metrics = HttpMetrics(lambda: self._in_hand)
-        routes = [Route(o.path, self._endpoint(o), methods=[o.method]) for o in OPERATIONS]
-        own = [
-            Route("/live", _ok),
-            Route("/ready", _ok),
-            Route("/metrics", self._page),
-        ]
-        self._routes = Starlette(routes=[*own, *routes], exception_handlers=HANDLERS)
+        self._operations = [*own.operations(self._metrics, self._description), *OPERATIONS]
+        routes = [Route(o.path, self._endpoint(o), methods=[o.method]) for o in self._operations]
+        self._routes = Starlette(routes=routes, exception_handlers=HANDLERS)
         self._routes.router.redirect_slashes = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -81,9 +73,11 @@ class Application:
 
     def _endpoint(self, operation: Operation) -> Endpoint:
         async def answer(request: Request) -> Response:
-            grant = self._grant(request)
+            grant = self._access.grant(request) if operation.right else ANYONE
             if operation.right in ("read", "write"):
                 grant.need(part(request, "domain"), operation.right)
+            elif operation.right == "everything":
+                grant.need(EVERYTHING, "read")
             asked = parameters(request, operation.parameters)
             call = Call(request, self._domains, grant, self._limits, asked)
             async with asyncio.timeout(self._limits.seconds):
@@ -91,18 +85,8 @@ class Application:
 
         return answer
 
-    def _grant(self, request: Request) -> Grant:
-        if self._tokens is None:
-            return ANYONE
-        return self._tokens.grant(request.headers.get("authorization", ""))
-
-    async def _page(self, request: Request) -> Response:
-        self._grant(request).need(EVERYTHING, "read")
-        return Response(self._metrics.page(), media_type=TEXT)
-
-
-async def _ok(request: Request) -> Response:
-    return PlainTextResponse("ok\n")
+    def _description(self, root: str) -> Json:
+        return describe(self._operations, self._domains, self._access.secured, root)
 
 
 def _raw_path(scope: Scope) -> str:

@@ -12,7 +12,7 @@ from starlette.requests import Request
 from service.http.problems import NOT_JSON, TOO_LARGE, Refused, invalid
 from service.http.wire import JSON, Version
 from topics.codec import parse, refusal
-from topics.event import MAX_ID, Identifier
+from topics.event import MAX_ID, Identifier, Instant
 
 Q = TypeVar("Q", bound="Parameters")
 
@@ -38,6 +38,12 @@ class EventsAsked(Parameters):
 
 class StateAsked(Parameters):
     version: Version | UnsetType = UNSET
+    at: Instant | UnsetType = UNSET
+
+
+class DifferenceAsked(Parameters):
+    first: After
+    second: After
 
 
 class MissingAsked(Parameters):

@@ -47,13 +47,14 @@ class Call:
 
 
 Handle = Callable[[Call], Awaitable[Response]]
-Right = Literal["read", "write", "token", ""]
+Right = Literal["read", "write", "everything", "token", ""]
 
 
 class Operation(NamedTuple):
-    """One operation of the service: its routes, its parameters and answers are made of it.
+    """One operation of the service: its route and its description are made of it.
 
-    `right` is the scope that it needs in the domain of its path; "token": any valid one; "": none.
+    `right` is the scope that it needs in the domain of its path; "everything": to read all of
+    them; "token": any valid token; "": none. An answer of type str is plain text.
     """
 
     name: str
@@ -61,9 +62,10 @@ class Operation(NamedTuple):
     path: str
     right: Right
     handle: Handle
-    parameters: type[Parameters]
     answers: Mapping[int, Any]
-    problems: tuple[Kind, ...]
+    parameters: type[Parameters] = Parameters
+    problems: tuple[Kind, ...] = ()
+    headers: tuple[str, ...] = ()
 
 
 def json(body: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:

@@ -14,10 +14,11 @@ from protocols.outcomes import (
     Unavailable,
     told,
 )
-from service.http.asked import Parameters, header, part, payload, traceparent
+from service.http.asked import header, part, payload, traceparent
 from service.http.call import Call, Operation, json
 from service.http.problems import (
     CONFLICT,
+    DECIDE,
     ID_REUSED,
     NO_COMMAND,
     NO_DOMAIN,
@@ -33,7 +34,9 @@ from stores.system import Uuid7Ids
 from topics.errors import Unreadable
 
 KEY = "Idempotency-Key"
-FIELDS = {"subject": "id", "id": KEY, "data": "body"}
+CORRELATION = "X-Correlation-ID"
+CAUSATION = "X-Causation-ID"
+FIELDS = {"subject": "id", "id": KEY, "data": "body", "value": "body"}
 
 _ids = Uuid7Ids()
 
@@ -57,8 +60,8 @@ async def send(call: Call) -> Response:
             command,
             await payload(request, call.limits.body_bytes),
             command_id=command_id,
-            correlation_id=header(request, "X-Correlation-ID"),
-            causation_id=header(request, "X-Causation-ID"),
+            correlation_id=header(request, CORRELATION),
+            causation_id=header(request, CAUSATION),
             actor=call.grant.actor,
             traceparent=traceparent(request),
             timeout=call.limits.seconds * 0.9,
@@ -100,13 +103,22 @@ def _sent(outcome: Accepted | Repeated, command_id: str, done: int) -> Response:
 
 OPERATIONS = [
     Operation(
-        "send",
-        "POST",
-        "/domains/{domain}/{id}/commands/{command}",
-        "write",
-        send,
-        Parameters,
-        {200: Sent, 202: Sent},
-        (NO_DOMAIN, NO_COMMAND, REJECTED, CONFLICT, TOO_LARGE, NOT_JSON, ID_REUSED),
+        name="send",
+        method="POST",
+        path="/domains/{domain}/{id}/commands/{command}",
+        right="write",
+        handle=send,
+        answers={200: Sent, 202: Sent},
+        problems=(
+            NO_DOMAIN,
+            NO_COMMAND,
+            REJECTED,
+            CONFLICT,
+            TOO_LARGE,
+            NOT_JSON,
+            ID_REUSED,
+            DECIDE,
+        ),
+        headers=(KEY, CORRELATION, CAUSATION),
     )
 ]

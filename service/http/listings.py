@@ -3,9 +3,9 @@
 from starlette.responses import Response
 
 from domains.commands import command_name
-from service.http.asked import PageAsked, Parameters
+from service.http.asked import PageAsked
 from service.http.call import Call, Operation, json
-from service.http.problems import NO_DOMAIN, invalid
+from service.http.problems import NO_DOMAIN, REPLAY, invalid
 from service.http.served import Served
 from service.http.wire import Aggregates, DomainInfo, Domains, Feed
 from stores.errors import WrongCursor
@@ -50,18 +50,32 @@ async def feed(call: Call) -> Response:
 
 
 OPERATIONS = [
-    Operation("domains", "GET", "/domains", "token", domains, Parameters, {200: Domains}, ()),
     Operation(
-        "aggregates",
-        "GET",
-        "/domains/{domain}/aggregates",
-        "read",
-        aggregates,
-        PageAsked,
-        {200: Aggregates},
-        (NO_DOMAIN,),
+        name="domains",
+        method="GET",
+        path="/domains",
+        right="token",
+        handle=domains,
+        answers={200: Domains},
     ),
     Operation(
-        "feed", "GET", "/domains/{domain}/feed", "read", feed, PageAsked, {200: Feed}, (NO_DOMAIN,)
+        name="aggregates",
+        method="GET",
+        path="/domains/{domain}/aggregates",
+        right="read",
+        handle=aggregates,
+        parameters=PageAsked,
+        answers={200: Aggregates},
+        problems=(NO_DOMAIN,),
+    ),
+    Operation(
+        name="feed",
+        method="GET",
+        path="/domains/{domain}/feed",
+        right="read",
+        handle=feed,
+        parameters=PageAsked,
+        answers={200: Feed},
+        problems=(NO_DOMAIN, REPLAY),
     ),
 ]

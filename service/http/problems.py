@@ -10,8 +10,9 @@ from starlette.responses import Response
 
 from protocols.live import ReplayFailed
 from service.http.wire import PROBLEM, Problem
+from service.manager import DecideFailed
 from stores.errors import Misconfigured, Unavailable
-from topics.errors import EventfleetError, Unreadable
+from topics.errors import EventfleetError
 
 PREFIX = "urn:problem-type:eventfleet:"
 AGAIN = {"Retry-After": "1"}
@@ -50,6 +51,7 @@ ID_REUSED = Kind("id-reused", 422, "The command's id belongs to another command"
 BUSY = Kind("busy", 429, "Too many requests at once", AGAIN)
 BROKEN = Kind("broken", 500, "The service has a fault")
 REPLAY = Kind("replay-failed", 500, "An event can't be replayed")
+DECIDE = Kind("decide-failed", 500, "The domain could not decide the command")
 UNAVAILABLE = Kind("unavailable", 503, "A server did not answer in time", AGAIN)
 
 
@@ -78,10 +80,6 @@ def response(error: Refused) -> Response:
     return Response(msgspec.json.encode(problem), kind.status, error.headers, PROBLEM)
 
 
-def _unreadable(error: Unreadable) -> Refused:
-    return invalid(error.field, error.reason)
-
-
 def _http(error: HTTPException) -> Refused:
     kind = {404: NO_PATH, 405: METHOD}.get(error.status_code, INVALID)
     return Refused(kind, headers=error.headers)
@@ -91,10 +89,10 @@ MEANINGS: dict[type[Exception], Callable[[Any], Refused]] = {
     Refused: lambda error: error,
     HTTPException: _http,
     ClientDisconnect: lambda error: invalid("body", "has no end"),
-    Unreadable: _unreadable,
     Unavailable: lambda error: Refused(UNAVAILABLE, str(error)),
     TimeoutError: lambda error: Refused(UNAVAILABLE, "not answered in time"),
     ReplayFailed: lambda error: Refused(REPLAY, str(error)),
+    DecideFailed: lambda error: Refused(DECIDE, str(error)),
     Misconfigured: lambda error: Refused(BROKEN, str(error)),
     Exception: lambda error: Refused(BROKEN),
 }

@@ -1,14 +1,27 @@
 """Queries of one aggregate: its events, its newest snapshot, its state, what a client lacks."""
 
+from datetime import datetime
+
 from msgspec import UNSET
 from starlette.responses import Response
 
-from service.http.asked import EventsAsked, MissingAsked, Parameters, StateAsked
-from service.http.call import Call, Operation, json
+from service.http.asked import DifferenceAsked, EventsAsked, MissingAsked, Parameters, StateAsked
+from service.http.call import Call, Handle, Operation, json
 from service.http.lines import Lines
-from service.http.problems import NO_AGGREGATE, NO_DOMAIN, NO_SNAPSHOT, NO_VERSION, Refused, invalid
-from service.http.wire import LINES, Events, Missing, SnapshotBody, StateBody
+from service.http.problems import (
+    NO_AGGREGATE,
+    NO_DOMAIN,
+    NO_SNAPSHOT,
+    NO_VERSION,
+    REPLAY,
+    Kind,
+    Refused,
+    invalid,
+)
+from service.http.wire import LINES, Body, DifferenceBody, Events, Missing, SnapshotBody, StateBody
 from topics.codec import encode
+from topics.errors import Unreadable
+from topics.event import milliseconds
 
 ONE_PAGE = 100
 
@@ -59,8 +72,13 @@ async def state(call: Call) -> Response:
     """
     asked: StateAsked = call.asked
     queries = call.served.queries
+    if asked.version is not UNSET and asked.at is not UNSET:
+        raise invalid("at", "can't be asked for together with version")
+    moment = _moment(asked.at) if asked.at is not UNSET else None
     if asked.version is not UNSET:
         found = await queries.at(call.aggregate_id, asked.version)
+    elif moment:
+        found = await queries.at_time(call.aggregate_id, moment)
     else:
         found = await queries.latest(call.aggregate_id)
     if found is None:
@@ -69,53 +87,59 @@ async def state(call: Call) -> Response:
     return json(StateBody(aggregate_id=found.aggregate_id, version=found.version, state=found.data))
 
 
+def _moment(asked: datetime) -> datetime:
+    try:
+        return milliseconds(asked)
+    except Unreadable as error:
+        raise invalid("at", error.reason) from None
+
+
+async def difference(call: Call) -> Response:
+    """What turns the state at version `first` into that at `second`, as a JSON Patch (RFC 6902);
+    0 is the state before any event."""
+    asked: DifferenceAsked = call.asked
+    queries = call.served.queries
+    await call.must_exist()
+    found = await queries.difference(call.aggregate_id, asked.first, asked.second)
+    if found is None:
+        raise Refused(NO_VERSION)
+    return json(found)
+
+
 async def missing(call: Call) -> Response:
-    """What a client lacks that knows the events up to `after`."""
+    """What a client lacks that has the events up to version `after`."""
     asked: MissingAsked = call.asked
-    heads = await call.served.events.heads([call.aggregate_id])
-    if not heads:
+    found = await call.served.queries.missing(call.aggregate_id, asked.after, asked.limit)
+    if not found.latest:
         raise Refused(NO_AGGREGATE)
-    latest = heads[call.aggregate_id].version
-    if asked.after > latest:
-        raise invalid("after", f"is {asked.after}, the latest version is {latest}")
-    page = await _page(call, asked.after, asked.limit)
-    return json(Missing(events=page.events, latest=latest, next=page.next))
+    last = found.events[-1].version if found.events else found.latest
+    more = last if last < found.latest else None
+    body = Missing(events=found.events, latest=found.latest, ahead=found.ahead, next=more)
+    return json(body)
 
 
-AGGREGATE = "/domains/{domain}/{id}/"
-COMMON = (NO_DOMAIN, NO_AGGREGATE)
+COMMON = (NO_DOMAIN, NO_AGGREGATE, REPLAY)
+
+
+def _of_aggregate(
+    handle: Handle, answer: type[Body], kind: type[Parameters] = Parameters, *more: Kind
+) -> Operation:
+    return Operation(
+        name=handle.__name__,
+        method="GET",
+        path="/domains/{domain}/{id}/" + handle.__name__,
+        right="read",
+        handle=handle,
+        parameters=kind,
+        answers={200: answer},
+        problems=(*COMMON, *more),
+    )
+
+
 OPERATIONS = [
-    Operation(
-        "events", "GET", AGGREGATE + "events", "read", events, EventsAsked, {200: Events}, COMMON
-    ),
-    Operation(
-        "snapshot",
-        "GET",
-        AGGREGATE + "snapshot",
-        "read",
-        snapshot,
-        Parameters,
-        {200: SnapshotBody},
-        (*COMMON, NO_SNAPSHOT),
-    ),
-    Operation(
-        "state",
-        "GET",
-        AGGREGATE + "state",
-        "read",
-        state,
-        StateAsked,
-        {200: StateBody},
-        (*COMMON, NO_VERSION),
-    ),
-    Operation(
-        "missing",
-        "GET",
-        AGGREGATE + "missing",
-        "read",
-        missing,
-        MissingAsked,
-        {200: Missing},
-        COMMON,
-    ),
+    _of_aggregate(events, Events, EventsAsked),
+    _of_aggregate(snapshot, SnapshotBody, Parameters, NO_SNAPSHOT),
+    _of_aggregate(state, StateBody, StateAsked, NO_VERSION),
+    _of_aggregate(difference, DifferenceBody, DifferenceAsked, NO_VERSION),
+    _of_aggregate(missing, Missing, MissingAsked),
 ]

@@ -55,11 +55,13 @@ class Aggregates(Body):
 
 
 class Missing(Body):
-    """What a client that knows the events up to a version lacks, and the latest version. `next`:
-    what to give as `after` for those that follow; null at the end."""
+    """The events that a client lacks, and the latest version. `ahead`: the client claims a version
+    that is not stored, so it has read something else. `next`: what to give as `after` for those
+    that follow; null at the end."""
 
     events: list[EventRecord]
     latest: Version
+    ahead: bool
     next: int | None
 
 
@@ -104,3 +106,12 @@ class SnapshotBody(StateBody):
 
     state_version: int
     taken_at: datetime
+
+
+class DifferenceBody(Body):
+    """What turns the state at version `first` into that at `second`: a JSON Patch (RFC 6902)."""
+
+    aggregate_id: str
+    first: int
+    second: int
+    patch: list[dict[str, Any]]

@@ -1,0 +1,244 @@
+"""Who may do what over HTTP: tokens, their scopes, and without them this machine alone."""
+
+import hmac
+import json
+import time
+from base64 import urlsafe_b64encode
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from joserfc.jwk import ECKey, OctKey, OKPKey, RSAKey
+from starlette.requests import Request
+
+from service.http import ANYONE, Grant, KeyRefused, Refused, Tokens, read_key
+from service.http.access import REMEMBERED
+from tests.unit.web import PLACE, SECRET, Web, problem, token, web
+
+READS = [
+    "/domains",
+    "/domains/orders/aggregates",
+    "/domains/orders/feed",
+    "/domains/orders/o-1/events",
+    "/domains/orders/o-1/snapshot",
+    "/domains/orders/o-1/state",
+    "/domains/orders/o-1/difference?first=0&second=1",
+    "/domains/orders/o-1/missing?after=0",
+    "/metrics",
+    "/openapi.json",
+]
+
+
+@pytest.fixture
+async def shop() -> AsyncIterator[Web]:
+    async with web(access=Tokens(SECRET)) as found:
+        yield found
+
+
+def bearer(**claims: Any) -> dict[str, str]:
+    return {"authorization": f"Bearer {token(**claims)}"}
+
+
+async def test_every_way_to_read_is_tested_here(shop: Web) -> None:
+    document = (await shop.client.get("/openapi.json", headers=bearer())).json()
+    reads = {path for path, told in document["paths"].items() if "get" in told}
+    tested = {path.partition("?")[0].replace("o-1", "{id}") for path in READS}
+    assert reads == tested | {"/live", "/ready"}
+
+
+@pytest.mark.parametrize("path", READS)
+@pytest.mark.parametrize("scope", [None, "", "orders:write", "others:read", "orders", "read"])
+async def test_without_the_scope_nothing_is_readable(
+    shop: Web, path: str, scope: str | None
+) -> None:
+    await shop.send(authorization=bearer(scope="orders:write")["authorization"])
+    found = await shop.client.get(path, headers=bearer(scope=scope))
+    if path == "/domains":
+        assert found.json() == {"domains": []}
+    elif path != "/openapi.json":
+        assert problem(found) == (403, "scope-missing")
+        wanted = "*:read" if path == "/metrics" else "orders:read"
+        assert f'scope="{wanted}"' in found.headers["www-authenticate"]
+
+
+@pytest.mark.parametrize("path", READS)
+@pytest.mark.parametrize(
+    "authorization", ["", "Bearer", "Bearer ", "Basic YTpi", "Bearer nonsense", "Bearer a.b.c"]
+)
+async def test_without_a_token_nothing_is_readable(
+    shop: Web, path: str, authorization: str
+) -> None:
+    found = await shop.client.get(path, headers={"authorization": authorization})
+    assert problem(found) == (401, "token-refused")
+    assert found.headers["www-authenticate"].startswith("Bearer")
+
+
+@pytest.mark.parametrize("scope", ["orders:read", "*:read", "others:read orders:read"])
+async def test_who_may_read_reads_and_does_not_write(shop: Web, scope: str) -> None:
+    found = await shop.client.get("/domains", headers=bearer(scope=scope))
+    assert [each["name"] for each in found.json()["domains"]] == ["orders"]
+    assert problem(await shop.send(**bearer(scope=scope))) == (403, "scope-missing")
+    assert shop.storing.asked == []
+
+
+@pytest.mark.parametrize("scope", ["orders:write", "*:write"])
+async def test_who_may_write_writes_in_the_name_of_the_token(shop: Web, scope: str) -> None:
+    assert (await shop.send(**bearer(scope=scope, sub="ann"))).status_code == 202
+    (asked,) = shop.storing.asked
+    assert asked.event.actor == "ann"
+
+
+async def test_what_operators_ask_needs_no_token(shop: Web) -> None:
+    for path in ("/live", "/ready"):
+        assert (await shop.client.get(path)).status_code == 200
+
+
+async def test_a_command_without_a_token_is_not_looked_at(shop: Web) -> None:
+    assert problem(await shop.send("o/commands/Bribe", {})) == (401, "token-refused")
+    assert problem(await shop.client.post("/domains/nowhere/o/commands/X", json={})) == (
+        401,
+        "token-refused",
+    )
+
+
+# Which tokens are valid
+
+
+def signed_with(secret: bytes) -> str:
+    """As someone would who takes a public key for a secret."""
+    head = urlsafe_b64encode(b'{"alg":"HS256"}').rstrip(b"=")
+    told = head + b"." + urlsafe_b64encode(b'{"exp":4000000000}').rstrip(b"=")
+    mark = urlsafe_b64encode(hmac.digest(secret, told, "sha256")).rstrip(b"=")
+    return (told + b"." + mark).decode()
+
+
+def refused(tokens: Tokens, value: str) -> str:
+    with pytest.raises(Refused) as caught:
+        tokens.grant(request(value))
+    assert caught.value.kind.status == 401
+    return caught.value.detail
+
+
+def request(value: str) -> Request:
+    return Request({"type": "http", "headers": [(b"authorization", f"bearer {value}".encode())]})
+
+
+def test_the_forgery_of_these_tests_is_one() -> None:
+    assert Tokens(SECRET).grant(request(signed_with(SECRET.raw_value)))
+
+
+def test_a_token_needs_an_end_and_its_time() -> None:
+    tokens, now = Tokens(SECRET), int(time.time())
+    assert tokens.grant(request(token(exp=now + 100))).actor == "ann"
+    assert "expired" in refused(tokens, token(exp=now - 100))
+    assert "exp" in refused(tokens, token(exp=None))
+    assert "exp" in refused(tokens, token(exp="tomorrow"))
+    assert refused(tokens, token(nbf=now + 100))
+
+
+def test_a_token_that_was_seen_expires_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = int(time.time())
+    tokens, value = Tokens(SECRET), token(exp=now + 100)
+    tokens.grant(request(value))
+    monkeypatch.setattr(tokens._claims, "_now", now + 200)
+    assert "expired" in refused(tokens, value)
+
+
+def test_of_tokens_seen_a_bounded_number_is_remembered() -> None:
+    tokens = Tokens(SECRET)
+    for number in range(REMEMBERED + 10):
+        tokens.grant(request(token(sub=str(number))))
+    assert len(tokens._verified) == REMEMBERED
+
+
+def test_issuer_and_audience_count_where_they_are_given() -> None:
+    tokens = Tokens(SECRET, "https://issuer", "eventfleet")
+    good = {"iss": "https://issuer", "aud": ["other", "eventfleet"]}
+    assert tokens.grant(request(token(**good)))
+    for wrong in ({"iss": "https://other"}, {"aud": "other"}, {"iss": None}, {"aud": None}):
+        assert refused(tokens, token(**(good | wrong)))
+
+
+def test_a_token_signed_by_another_key_or_not_at_all_is_refused() -> None:
+    tokens = Tokens(SECRET)
+    assert refused(tokens, token(OctKey.import_key("another secret of more than 32 bytes")))
+    head, claims, _ = token().split(".")
+    assert refused(tokens, f"{head}.{claims}.")
+    assert refused(tokens, f"eyJhbGciOiJub25lIn0.{claims}.")
+
+
+@pytest.mark.parametrize(
+    ("key", "algorithm"),
+    [
+        (RSAKey.generate_key(2048), "RS256"),
+        (ECKey.generate_key("P-256"), "ES256"),
+        (OKPKey.generate_key("Ed25519"), "Ed25519"),
+    ],
+    ids=["RSA", "EC", "OKP"],
+)
+def test_a_public_key_checks_what_its_private_key_signed(
+    key: Any, algorithm: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "key"
+    public = key.as_dict(private=False)
+    for raw in (
+        key.as_pem(private=False),
+        json.dumps(public).encode(),
+        json.dumps({"keys": [public]}).encode(),
+    ):
+        path.write_bytes(raw)
+        tokens = Tokens(read_key(str(path)))
+        assert tokens.grant(request(token(key, algorithm, scope="*:read"))).allows("x", "read")
+        assert refused(tokens, token())
+        assert refused(tokens, signed_with(key.as_pem(private=False))), "it is no secret"
+        assert refused(tokens, signed_with(raw)), "it is no secret"
+
+
+@pytest.mark.parametrize(
+    "raw", [b"", b"short", b"{", b"[]", b'{"kty": "RSA"}', b"-----BEGIN PUBLIC KEY-----\nx"]
+)
+def test_a_file_without_a_key_is_refused(raw: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "key"
+    path.write_bytes(raw)
+    with pytest.raises(KeyRefused, match="holds no key"):
+        read_key(str(path))
+
+
+def test_a_secret_in_a_file_may_end_with_a_line_break(tmp_path: Path) -> None:
+    path = tmp_path / "key"
+    path.write_bytes(b"a secret of more than 32 characters\n")
+    assert Tokens(read_key(str(path))).grant(request(token()))
+
+
+# Without tokens
+
+
+@pytest.mark.parametrize("host", ["localhost", "localhost:8080", "127.0.0.1:1", "[::1]:8080"])
+async def test_without_tokens_this_machine_is_answered(host: str) -> None:
+    async with web() as shop:
+        assert (await shop.client.get("/domains", headers={"host": host})).status_code == 200
+
+
+@pytest.mark.parametrize("host", ["evil.example", "evil.example:8080", "10.0.0.1", ""])
+async def test_without_tokens_a_page_under_another_name_is_not(host: str) -> None:
+    async with web() as shop:
+        found = await shop.client.post(
+            "/domains/orders/o/commands/Place", json=PLACE, headers={"host": host}
+        )
+        assert problem(found) == (421, "host-refused")
+        assert shop.storing.asked == []
+
+
+async def test_an_application_may_say_itself_who_may_do_what() -> None:
+    class Users:
+        secured = False
+
+        def grant(self, request: Request) -> Grant:
+            user = request.headers.get("x-user")
+            return ANYONE if user == "root" else Grant(user, frozenset({"orders:read"}))
+
+    async with web(access=Users()) as shop:
+        assert problem(await shop.send(X_User="ann")) == (403, "scope-missing")
+        assert (await shop.send(X_User="root")).status_code == 202
+        assert (await shop.get("o-1/state", **{"x-user": "ann"})).status_code == 200

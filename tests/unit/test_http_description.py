@@ -1,0 +1,162 @@
+"""The OpenAPI document says what the service takes and answers."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from decimal import Decimal
+from typing import Any
+
+import jsonschema_rs
+import pytest
+
+from domains.commands import Rejection
+from domains.declaration import Domain
+from domains.orders import Pay, Place, Placed, orders
+from domains.payloads import State
+from domains.process_log import process_log, ruled
+from service.http import Tokens
+from tests.unit.web import PLACE, SECRET, token, web
+
+
+async def document(domain: Domain[Any] = orders, **named: Any) -> Any:
+    async with web(domain, **named) as shop:
+        headers = {"authorization": f"Bearer {token()}"}
+        return (await shop.client.get("/openapi.json", headers=headers)).json()
+
+
+def refs(value: Any) -> Iterator[str]:
+    if isinstance(value, dict):
+        if "$ref" in value:
+            yield value["$ref"]
+        for inner in value.values():
+            yield from refs(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from refs(inner)
+
+
+def schema(document: Any, *path: str) -> Any:
+    """One that can be asked, with all that it refers to."""
+    found = document["paths"]
+    for step in path:
+        found = found[step]
+    return {**found, "components": document["components"]}
+
+
+SEND = "/domains/orders/{id}/commands/Place", "post", "requestBody", "content"
+JSON = "application/json", "schema"
+
+
+async def test_all_that_is_referred_to_is_there() -> None:
+    told = await document()
+    assert told["openapi"] == "3.1.0"
+    names = {f"#/components/schemas/{name}" for name in told["components"]["schemas"]}
+    assert {*refs(told)} <= names
+
+
+async def test_each_operation_has_a_name_of_its_own() -> None:
+    told = await document()
+    names = [each["operationId"] for path in told["paths"].values() for each in path.values()]
+    assert len(names) == len({*names})
+    assert "send-orders-Place" in names
+
+
+async def test_a_commands_body_has_the_type_of_its_declaration() -> None:
+    told = await document()
+    body = jsonschema_rs.validator_for(schema(told, *SEND, *JSON))
+    assert body.is_valid(PLACE)
+    for wrong in ({"total": 0}, {"currency": "euro"}, {"tip": 1}, {"total": 2**70}):
+        assert not body.is_valid(PLACE | wrong)
+
+
+@pytest.mark.parametrize(
+    "path", ["events", "snapshot", "state", "missing?after=0", "difference?first=0&second=2"]
+)
+async def test_what_is_answered_is_as_described(path: str) -> None:
+    async with web() as shop:
+        await shop.send()
+        await shop.send("o-1/commands/Pay", {"amount": 1})
+        await shop.told("o-1/state")
+        found, told = await shop.told(f"o-1/{path}"), await document()
+        name = path.partition("?")[0]
+        where = f"/domains/orders/{{id}}/{name}", "get", "responses", "200", "content"
+        answer = jsonschema_rs.validator_for(schema(told, *where, *JSON))
+        answer.validate(found)
+        if name == "events":
+            found["events"][0]["data"]["total"] = 0
+            assert not answer.is_valid(found)
+        elif "state" in found:
+            found["state"]["total"] = "much"
+            assert not answer.is_valid(found)
+
+
+async def test_a_problem_is_as_described() -> None:
+    async with web() as shop:
+        found, told = await shop.send("o/commands/Place", {}), await document()
+        where = SEND[0], "post", "responses", "422", "content", found.headers["content-type"]
+        jsonschema_rs.validator_for(schema(told, *where, "schema")).validate(found.json())
+        assert "invalid" in told["paths"][SEND[0]]["post"]["responses"]["422"]["description"]
+
+
+async def test_a_synchronous_command_is_answered_with_200_and_an_asynchronous_with_202() -> None:
+    synchronous = replace(orders, commands=[Pay], decide=lambda state, command: Rejection("no"))
+    for domain, statuses in ((orders, {"200", "202"}), (synchronous, {"200"})):
+        told = await document(domain)
+        answers = told["paths"]["/domains/orders/{id}/commands/Pay"]["post"]["responses"]
+        assert {status for status in answers if status.startswith("2")} == statuses
+
+
+async def test_a_schema_free_domain_takes_any_object() -> None:
+    told = await document(process_log)
+    assert "/domains/process_log/{id}/commands/{command}" in told["paths"]
+    with_rules = await document(ruled(process_log, {"check it": [""]}))
+    assert "/domains/process_log/{id}/commands/check%20it" in with_rules["paths"]
+    assert "/domains/process_log/{id}/commands/{command}" not in with_rules["paths"]
+
+
+async def test_a_type_without_a_schema_may_be_anything() -> None:
+    class Odd:
+        pass
+
+    class Holder(State):
+        odd: Odd = Odd()
+        price: Decimal = Decimal(0)
+
+    told = await document(Domain("odd", state=Holder, evolve=lambda s, e: s, events=[Placed]))
+    assert told["components"]["schemas"]["odd.Holder"] == {"type": "object"}
+
+
+async def test_types_of_one_name_do_not_hide_each_other() -> None:
+    class Events(State):
+        pages: int = 0
+
+    domain = replace(orders, state=Events)
+    told = await document(domain)
+    found = told["components"]["schemas"]
+    assert found["orders.Events"]["properties"].keys() == {"pages"}
+    assert "events" in found["Events.orders"]["properties"]
+
+
+async def test_with_tokens_the_document_says_so() -> None:
+    open_to_all, told = await document(), await document(access=Tokens(SECRET))
+    assert "securitySchemes" in told["components"]
+    operation = told["paths"][SEND[0]]["post"]
+    assert operation["security"] == [{"bearer": []}]
+    assert {"401", "403"} <= operation["responses"].keys()
+    assert "securitySchemes" not in open_to_all["components"]
+    assert "security" not in open_to_all["paths"][SEND[0]]["post"]
+
+
+async def test_parameters_are_described() -> None:
+    told = await document()
+    events = told["paths"]["/domains/orders/{id}/events"]["get"]["parameters"]
+    named = {each["name"]: each for each in events}
+    assert named.keys() == {"id", "after", "limit", "types"}
+    assert named["limit"]["schema"]["maximum"] == 1_000
+    assert not named["after"]["required"]
+    feed = told["paths"]["/domains/orders/feed"]["get"]["parameters"]
+    assert {each["name"] for each in feed} == {"from", "limit"}
+    missing = told["paths"]["/domains/orders/{id}/missing"]["get"]["parameters"]
+    assert [each["required"] for each in missing if each["name"] == "after"] == [True]
+    headers = {each["name"] for each in told["paths"][SEND[0]]["post"]["parameters"]}
+    assert "Idempotency-Key" in headers
+    assert Place.__name__ in told["paths"][SEND[0]]["post"]["operationId"]
