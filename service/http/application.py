@@ -79,8 +79,8 @@ class Application:
             elif operation.right == "everything":
                 grant.need(EVERYTHING, "read")
             asked = parameters(request, operation.parameters)
-            call = Call(request, self._domains, grant, self._limits, asked)
-            async with asyncio.timeout(self._limits.seconds):
+            async with asyncio.timeout(self._limits.seconds) as bound:
+                call = Call(request, self._domains, grant, self._limits, asked, bound)
                 return await operation.handle(call)
 
         return answer

@@ -11,7 +11,9 @@ from starlette.requests import Request
 
 from service.http.problems import NOT_JSON, TOO_LARGE, Refused, invalid
 from service.http.wire import JSON, Version
+from stores.contracts import Stage
 from topics.codec import parse, refusal
+from topics.errors import Unreadable
 from topics.event import MAX_ID, Identifier, Instant
 
 Q = TypeVar("Q", bound="Parameters")
@@ -21,6 +23,7 @@ After = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 Cursor = Annotated[str, Meta(max_length=20_000)]
 
 _PRINTABLE = re.compile(r"[\x20-\x7e]+")
+_WAIT = re.compile(r'wait\s*=\s*"?(\d{1,9})"?', re.IGNORECASE)
 _TRACEPARENT = re.compile(
     r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(-.{0,200})?"
 )
@@ -28,6 +31,10 @@ _TRACEPARENT = re.compile(
 
 class Parameters(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """Base of what may stand behind the `?`."""
+
+
+class SendAsked(Parameters):
+    wait: Stage | UnsetType = UNSET
 
 
 class EventsAsked(Parameters):
@@ -106,12 +113,24 @@ def traceparent(request: Request) -> str | None:
     return text if _TRACEPARENT.fullmatch(text) else None
 
 
+def patience(request: Request) -> int | None:
+    """The seconds of `Prefer: wait=N` (RFC 7240); what is none counts as absent."""
+    for preference in ",".join(request.headers.getlist("prefer")).split(","):
+        if found := _WAIT.fullmatch(preference.partition(";")[0].strip()):
+            return int(found[1])
+    return None
+
+
 async def payload(request: Request, limit: int) -> dict[str, Any]:
     """The JSON object in the body. Refused where it is none or has more than `limit` bytes."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != JSON:
         raise Refused(NOT_JSON, f"its Content-Type is {kind or 'absent'}, not {JSON}")
-    data = parse(await _body(request, limit))
+    try:
+        data = parse(await _body(request, limit))
+    except Unreadable as error:
+        field = "body" if error.field == "value" else error.field
+        raise invalid(field, error.reason) from None
     if not isinstance(data, dict):
         raise invalid("body", "is not a JSON object")
     return data

@@ -1,5 +1,6 @@
 """One request to one operation, as its handler sees it."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, TypeVar
@@ -26,6 +27,12 @@ class Call:
     grant: Grant
     limits: Limits
     asked: Any
+    bound: asyncio.Timeout
+
+    def take(self, seconds: float) -> None:
+        """More time for the answer."""
+        end = self.bound.when()
+        self.bound.reschedule(end and end + seconds)
 
     @property
     def served(self) -> Served:

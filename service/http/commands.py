@@ -1,9 +1,11 @@
 """Commands: POST /domains/{domain}/{id}/commands/{command}."""
 
-from typing import assert_never
+from typing import Any, assert_never
 
+from msgspec import UNSET
 from starlette.responses import Response
 
+from domains.declaration import Domain
 from protocols.outcomes import (
     Accepted,
     Conflict,
@@ -14,7 +16,8 @@ from protocols.outcomes import (
     Unavailable,
     told,
 )
-from service.http.asked import header, part, payload, traceparent
+from service.events import About
+from service.http.asked import SendAsked, header, part, patience, payload, traceparent
 from service.http.call import Call, Operation, json
 from service.http.problems import (
     CONFLICT,
@@ -26,10 +29,12 @@ from service.http.problems import (
     REJECTED,
     TOO_LARGE,
     UNAVAILABLE,
+    Kind,
     Refused,
     invalid,
 )
 from service.http.wire import Sent
+from stores.contracts import Stage
 from stores.system import Uuid7Ids
 from topics.errors import Unreadable
 
@@ -45,30 +50,52 @@ async def send(call: Call) -> Response:
     """Send one command to an aggregate.
 
     The header Idempotency-Key is the command's id: the same one is the same command. Without it
-    the command gets an id of its own.
+    the command gets an id of its own. With `wait` the answer comes when the event has come to that
+    stage, or after the seconds of `Prefer: wait=N`, and says how far it has come.
     """
-    request, served = call.request, call.served
-    command = part(request, "command")
-    try:
-        served.domain.rule(command)
-    except Unreadable as error:
-        raise Refused(NO_COMMAND, error.reason) from None
+    request, served, asked = call.request, call.served, call.asked
+    command = _known(part(request, "command"), served.domain)
     command_id = header(request, KEY) or _ids.new()
+    data = await payload(request, call.limits.body_bytes)
+    about = About(
+        command_id=command_id,
+        correlation_id=header(request, CORRELATION),
+        causation_id=header(request, CAUSATION),
+        actor=call.grant.actor,
+        traceparent=traceparent(request),
+        timeout=call.limits.seconds * 0.9,
+    )
+    answer = _Answer(command_id, 200 if served.domain.synchronous else 202)
     try:
-        outcome = await served.commands.send(
-            call.aggregate_id,
-            command,
-            await payload(request, call.limits.body_bytes),
-            command_id=command_id,
-            correlation_id=header(request, CORRELATION),
-            causation_id=header(request, CAUSATION),
-            actor=call.grant.actor,
-            traceparent=traceparent(request),
-            timeout=call.limits.seconds * 0.9,
+        if asked.wait is UNSET:
+            return answer.to(await served.commands.send(call.aggregate_id, command, data, **about))
+        seconds = _patience(call, answer)
+        waited = await served.commands.send(
+            call.aggregate_id, command, data, wait=asked.wait, patience=seconds, **about
         )
+        return answer.to(waited.outcome, waited.stage)
     except Unreadable as error:
         raise invalid(_field(error.field), error.reason) from None
-    return _answer(outcome, command_id, 200 if served.domain.synchronous else 202)
+
+
+def _known(command: str, domain: Domain[Any]) -> str:
+    try:
+        domain.rule(command)
+    except Unreadable as error:
+        raise Refused(NO_COMMAND, error.reason) from None
+    return command
+
+
+def _patience(call: Call, answer: "_Answer") -> float:
+    """How long to wait: what is preferred, within the limit, or else as long as for an answer."""
+    preferred = patience(call.request)
+    if preferred is None:
+        seconds = call.limits.seconds
+    else:
+        seconds = min(preferred, call.limits.patience)
+        answer.headers["Preference-Applied"] = f"wait={seconds}"
+    call.take(seconds)
+    return seconds
 
 
 def _field(name: str) -> str:
@@ -76,29 +103,40 @@ def _field(name: str) -> str:
     return FIELDS.get(name, name.removeprefix("data."))
 
 
-def _answer(outcome: Outcome, command_id: str, done: int) -> Response:
-    match outcome:
-        case Accepted() | Repeated():
-            return _sent(outcome, command_id, done)
-        case IdReused():
-            raise Refused(ID_REUSED, outcome.reason, field=KEY, reason=outcome.reason)
-        case Rejected():
-            raise Refused(REJECTED, outcome.reason, reason=outcome.reason, command_id=command_id)
-        case Conflict():
-            raise Refused(CONFLICT, outcome.reason, reason=outcome.reason, command_id=command_id)
-        case Unavailable():
-            raise Refused(UNAVAILABLE, outcome.reason, command_id=command_id)
-    assert_never(outcome)
+class _Answer:
+    """Answers for one command; `done` is the status of one that is accepted."""
 
+    def __init__(self, command_id: str, done: int) -> None:
+        self._command_id, self._done = command_id, done
+        self.headers: dict[str, str] = {}
 
-def _sent(outcome: Accepted | Repeated, command_id: str, done: int) -> Response:
-    repeated = isinstance(outcome, Repeated)
-    body = Sent(
-        outcome="repeated" if repeated else "accepted",
-        command_id=command_id,
-        **told(outcome),
-    )
-    return json(body, 200 if repeated else done)
+    def to(self, outcome: Outcome, stage: Stage | None = None) -> Response:
+        match outcome:
+            case Accepted():
+                return self._sent(outcome, self._done, stage)
+            case Repeated():
+                return self._sent(outcome, 200, stage)
+            case IdReused():
+                raise Refused(ID_REUSED, outcome.reason, field=KEY, reason=outcome.reason)
+            case Rejected():
+                raise self._refused(REJECTED, outcome.reason)
+            case Conflict():
+                raise self._refused(CONFLICT, outcome.reason)
+            case Unavailable():
+                raise self._refused(UNAVAILABLE, outcome.reason)
+        assert_never(outcome)
+
+    def _refused(self, kind: Kind, reason: str) -> Refused:
+        return Refused(kind, reason, reason=reason, command_id=self._command_id)
+
+    def _sent(self, outcome: Accepted | Repeated, status: int, stage: Stage | None) -> Response:
+        body = Sent(
+            outcome="repeated" if isinstance(outcome, Repeated) else "accepted",
+            command_id=self._command_id,
+            stage=stage or UNSET,
+            **told(outcome),
+        )
+        return json(body, status, self.headers)
 
 
 OPERATIONS = [
@@ -119,6 +157,7 @@ OPERATIONS = [
             ID_REUSED,
             DECIDE,
         ),
+        parameters=SendAsked,
         headers=(KEY, CORRELATION, CAUSATION),
     )
 ]

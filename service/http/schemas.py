@@ -74,8 +74,9 @@ def _event(domain: Domain[Any], schemas: Schemas) -> Json:
 
 
 def of_parameters(kind: type[Parameters]) -> Iterable[Json]:
-    """Parameters behind the `?`."""
-    schema = msgspec.json.schema_components([kind])[1][kind.__name__]
+    """Parameters behind the `?`; types with names of their own are those of the bodies."""
+    _, found = msgspec.json.schema_components([kind], ref_template=AT + "{name}")
+    schema = found[kind.__name__]
     for name, told in schema["properties"].items():
         required = name in schema["required"]
         yield {"name": name, "in": "query", "required": required, "schema": _tidy(told)}

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
+from stores.contracts import Stage
 from topics.event import EventRecord
 
 JSON = "application/json"
@@ -22,7 +23,8 @@ class Body(msgspec.Struct, kw_only=True):
 class Sent(Body):
     """What became of a command: its event is safe. In a synchronous domain `version` is the
     aggregate's after all events of the command, of which `event_id` is the first; `published` is
-    false when the stream does not have them yet."""
+    false when the stream does not have them yet. `stage`: how far the event has come, where a stage
+    was waited for."""
 
     outcome: Literal["accepted", "repeated"]
     command_id: str
@@ -30,6 +32,7 @@ class Sent(Body):
     place: str
     version: Version | UnsetType = UNSET
     published: bool | UnsetType = UNSET
+    stage: Stage | UnsetType = UNSET
 
 
 class Events(Body):

@@ -115,6 +115,52 @@ async def test_a_command_without_an_answer_in_time_is_503() -> None:
         assert problem(await shop.send()) == (503, "unavailable")
 
 
+# Waiting for a stage
+
+
+async def test_who_waits_is_told_how_far_the_event_has_come(shop: Web) -> None:
+    found = await shop.send("o-1/commands/Place?wait=appended", Prefer="wait=0")
+    assert found.status_code == 202
+    assert found.json()["stage"] == "appended"
+    assert found.headers["preference-applied"] == "wait=0"
+    again = await shop.send("o-2/commands/Place?wait=accepted")
+    assert again.json()["stage"] == "accepted"
+    assert "preference-applied" not in again.headers
+
+
+async def test_when_the_time_is_up_the_answer_is_the_outcome_and_the_last_stage(shop: Web) -> None:
+    found = await shop.send("o-1/commands/Place?wait=relayed", Prefer="respond-async, wait=0")
+    assert found.status_code == 202
+    assert found.json()["outcome"] == "accepted"
+    assert found.json()["stage"] == "appended"
+
+
+async def test_waiting_is_bounded_but_may_take_longer_than_an_answer() -> None:
+    limits = Limits(seconds=0.2, patience=1)
+    async with web(limits=limits) as shop:
+        found = await shop.send("o-1/commands/Place?wait=relayed", Prefer="wait=900")
+        assert found.status_code == 202
+        assert found.headers["preference-applied"] == "wait=1"
+
+
+async def test_a_preference_that_is_none_counts_as_absent() -> None:
+    async with web(limits=Limits(seconds=0.5)) as shop:
+        found = await shop.send("o-1/commands/Place?wait=appended", Prefer="wait=soon, x")
+        assert found.status_code == 202
+        assert "preference-applied" not in found.headers
+
+
+async def test_a_stage_that_is_none_is_named(shop: Web) -> None:
+    found = await shop.send("o-1/commands/Place?wait=eaten")
+    assert problem(found) == (422, "invalid")
+    assert found.json()["field"] == "wait"
+
+
+async def test_a_rejected_command_has_no_stage(shop: Web) -> None:
+    shop.storing.outcome = Rejected("too late", "Cancelled")
+    assert problem(await shop.send("o-1/commands/Place?wait=appended")) == (409, "rejected")
+
+
 # What is taken
 
 

@@ -17,6 +17,8 @@ from protocols.pending import Answer
 from service.events import EventService
 from service.http import Access, Application, Limits, Local, Served
 from service.queries import Querier
+from service.waiting import Following, Waiting
+from stores.memory.notices import MemoryNotices
 from stores.system import SystemClock, Uuid7Ids
 from tests.simulation.twins import START, Twins
 
@@ -80,7 +82,16 @@ async def web(
     twins = Twins(domain)
     storing = Storing(twins)
     queries = Querier(domain, twins.stores, twins.clock)
-    async with EventService(domain, storing, SystemClock(), Uuid7Ids()) as service:
+    async with (
+        Waiting(MemoryNotices()).at_work() as waiting,
+        EventService(
+            domain,
+            storing,
+            SystemClock(),
+            Uuid7Ids(),
+            Following(domain.synchronous, twins.events, waiting),
+        ) as service,
+    ):
         served = {domain.name: Served(domain, service, queries, twins.events)}
         found = Web(twins, storing, Application(served, access or Local(), limits))
         async with found.client:
