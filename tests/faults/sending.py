@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from protocols.outcomes import Outcome, Unavailable
+from protocols.outcomes import NAMES, Conflict, Outcome, Unavailable
 from service.events import EventService
 from stores.kafka.producer import Producer
 from topics.event import Position
@@ -67,6 +67,8 @@ class Answered(msgspec.Struct, frozen=True):
     place: str = ""
     marked: str = ""
     reason: str = ""
+    version: int = 0
+    published: bool = True
 
 
 class Noted(msgspec.Struct, frozen=True):
@@ -112,14 +114,15 @@ def dying(point: str, nth: int, said: Written) -> type[Producer]:
 
 
 async def send_all(service: EventService, asked: Iterator[Asked], plan: Plan, out: Written) -> None:
-    """One caller: an Unavailable command is repeated by its id until it is decided."""
+    """One caller: a command that is Unavailable, or lost to others, is repeated by its id until it
+    is decided."""
     for each in asked:
         for _ in range(TRIES):
             outcome = await service.send(
                 each.aggregate_id, each.command, each.data, command_id=each.command_id
             )
             out.add(_answered(each, outcome))
-            if not isinstance(outcome, Unavailable):
+            if not isinstance(outcome, Unavailable | Conflict):
                 break
             await asyncio.sleep(random.uniform(0.05, 0.2))
         await asyncio.sleep(plan.pause)
@@ -132,7 +135,7 @@ def _answered(asked: Asked, outcome: Outcome) -> Answered:
         "command_id": asked.command_id,
         "aggregate_id": asked.aggregate_id,
         "command": asked.command,
-        "outcome": type(outcome).__name__.lower(),
+        "outcome": NAMES[type(outcome)],
     }
     return msgspec.convert(told, Answered)
 

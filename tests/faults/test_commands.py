@@ -1,23 +1,18 @@
 """Commands through markers that expire, are flushed, or are left half done by a killed service."""
 
-import os
 import random
-import subprocess
-import sys
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from itertools import count, islice
 from pathlib import Path
 
-import msgspec
 import pytest
 
-from tests.acceptance.commanding import Commanded
-from tests.acceptance.fleet import LIMIT, ROOT
 from tests.acceptance.kafka_by_hand import wait_for
-from tests.faults.sending import POINTS, Answered, Asked, Plan
-from tests.faults.verdicts import DOORS, Verdicts, answers_in, judge, last_word
+from tests.faults.sending import POINTS, Asked
+from tests.faults.services import Served
+from tests.faults.verdicts import DOORS, Verdicts, judge, last_word
 
 Servers = tuple[str, str, str]
 
@@ -25,55 +20,17 @@ EXPIRY = 5
 counted = pytest.mark.faults
 
 
-class Doors(Commanded):
-    """Doors, whose events are appended; services that are processes of their own."""
+class Doors(Served):
+    """Doors, whose events are appended."""
 
     def __init__(self, servers: Servers, folder: Path) -> None:
         settings = {"MARKER_EXPIRY": str(EXPIRY), "MARKER_LEASE": "1", "ID_MEMORY": str(EXPIRY)}
         super().__init__(servers, folder, "tests.faults.doors", **settings)
-        self.environment["PYTHONPATH"] = str(ROOT)
-        self.asked: dict[str, Asked] = {}
-        self.outcomes: list[Path] = []
-
-    def service(self, asked: Iterable[Asked], width: int, **plan: str | float) -> "Service":
-        number = len(self.outcomes)
-        commands = self.folder / f"commands-{number}"
-        asked = list(asked)
-        commands.write_bytes(b"\n".join(msgspec.json.encode(each) for each in asked))
-        outcomes = self.folder / f"outcomes-{number}"
-        self.outcomes.append(outcomes)
-        whole = {"domain": self.domain, "commands": str(commands), "outcomes": str(outcomes)}
-        return Service(self, msgspec.convert({**whole, "width": width, **plan}, Plan))
-
-    def answers(self) -> list[Answered]:  # type: ignore[override]
-        """What all services have written down."""
-        return answers_in(*self.outcomes)
 
     def judged(self, asked: Iterable[Asked], *, nothing_lost: bool = True) -> Verdicts:
         verdicts = judge(self, asked, self.answers(), DOORS, nothing_lost=nothing_lost)
         assert min(verdicts.accepted, verdicts.rejected) > verdicts.commands / 20
         return verdicts
-
-
-class Service:
-    """A process of `tests.faults.sending`."""
-
-    def __init__(self, fleet: Doors, plan: Plan) -> None:
-        self.outcomes = Path(plan.outcomes)
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "tests.faults.sending", msgspec.json.encode(plan).decode()],
-            env=os.environ | fleet.environment,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-
-    def ended(self) -> int:
-        _, said = self.process.communicate(timeout=LIMIT)
-        assert self.process.returncode in (0, -9), said
-        return self.process.returncode
-
-    def alive(self) -> bool:
-        return self.process.poll() is None
 
 
 @pytest.fixture
@@ -162,7 +119,7 @@ def test_services_killed_between_note_produce_and_confirm(fleet: Doors, kills: i
     asked: dict[str, Asked] = {}
     counts: Counter[str] = Counter()
     while counts.total() < kills:
-        open_ones = undecided(asked, fleet)
+        open_ones = fleet.undecided(asked)
         new = taking(fresh, 100)
         asked |= {each.command_id: each for each in new}
         point = POINTS[counts.total() % len(POINTS)]
@@ -172,18 +129,12 @@ def test_services_killed_between_note_produce_and_confirm(fleet: Doors, kills: i
         standing = [fleet.marker(door).get("pend") == event for door, event in noted.items()]
         counts[point] += any(standing)
         assert survivor.alive()
-    assert fleet.service(undecided(asked, fleet), width=20).ended() == 0
+    assert fleet.service(fleet.undecided(asked), width=20).ended() == 0
     stop.touch()
     assert survivor.ended() == 0
     theirs = [a for a in fleet.answers() if a.command_id not in asked]
     asked |= {a.command_id: Asked(a.command_id, a.aggregate_id, a.command) for a in theirs}
     print(f"\nkilled {dict(counts)}: {fleet.judged(asked.values())}")
-
-
-def undecided(asked: dict[str, Asked], fleet: Doors) -> list[Asked]:
-    """In the order in which they were asked."""
-    decided = {a.command_id for a in fleet.answers() if a.outcome != "unavailable"}
-    return [each for name, each in asked.items() if name not in decided]
 
 
 @pytest.mark.parametrize("wins", [10, pytest.param(100, marks=counted)])

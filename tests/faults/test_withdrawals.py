@@ -1,0 +1,200 @@
+"""Synchronous commands of many services on few accounts, while services and servers are killed."""
+
+import random
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.acceptance.kafka_by_hand import wait_for
+from tests.conftest import running
+from tests.faults.accounts import Bank, check
+from tests.faults.sending import Asked
+from tests.faults.services import Servers
+from tests.faults.tending import Tended
+from tests.faults.verdicts import last_word
+from tests.servers.kafka import Kafka
+from tests.servers.mongodb import MongoDB
+
+counted = pytest.mark.faults
+PATIENCE = 15.0
+
+
+@pytest.fixture
+def servers(kafka: str, mongo_url: str, redis_url: str) -> Servers:
+    return kafka, mongo_url, redis_url
+
+
+class Crowd:
+    """Services in numbered places, each with withdrawals of its own to send."""
+
+    def __init__(self, fleet: Bank, places: int, withdrawals: int, width: int) -> None:
+        self.fleet, self.width = fleet, width
+        each = withdrawals // places
+        self.asked = {n: fleet.withdrawals(f"w{n}", each, seed=n) for n in range(places)}
+        self.services = {n: fleet.service(self.asked[n].values(), width) for n in self.asked}
+
+    def all_asked(self) -> list[Asked]:
+        return [each for asked in self.asked.values() for each in asked.values()]
+
+    def again(self, place: int) -> None:
+        """What is not decided yet, by the same ids, and a little of what is."""
+        asked = self.asked[place]
+        left = self.fleet.undecided(asked)
+        known = [each for each in list(asked.values())[:20] if each not in left]
+        self.services[place] = self.fleet.service([*known, *left], self.width)
+
+    def end(self) -> None:
+        """Wait until all is decided."""
+        for place in self.services:
+            for _ in range(10):
+                assert self.services[place].ended() == 0
+                if not self.fleet.undecided(self.asked[place]):
+                    break
+                self.again(place)
+        assert not self.fleet.undecided({each.command_id: each for each in self.all_asked()})
+
+
+@pytest.mark.parametrize(
+    ("places", "withdrawals", "kills"), [(2, 400, 2), pytest.param(8, 20_000, 40, marks=counted)]
+)
+def test_concurrent_withdrawals_of_services_that_are_killed(
+    servers: Servers, tmp_path: Path, places: int, withdrawals: int, kills: int
+) -> None:
+    chance = random.Random(11)
+    with Bank(servers, tmp_path, accounts=50) as fleet:
+        fleet.start("append", "append snapshot")
+        fleet.begin(withdrawals * 1_50 // 50)
+        crowd, before = Crowd(fleet, places, withdrawals, width=20), len(fleet.answers())
+        for kill in range(kills):
+            due = before + withdrawals * (kill + chance.random()) / (kills + 1)
+            wait_for(lambda d=due: len(fleet.answers()) >= d, "withdrawals to be answered")
+            place = chance.choice([n for n in crowd.services if crowd.services[n].alive()])
+            crowd.services[place].kill()
+            crowd.again(place)
+        crowd.end()
+        print(f"\n{places} services, {kills} kills: {check(fleet, crowd.all_asked())}")
+
+
+@pytest.mark.parametrize("kills", [2, pytest.param(20, marks=counted)])
+def test_a_service_killed_between_put_and_produce(
+    servers: Servers, tmp_path: Path, kills: int
+) -> None:
+    """Every second time no worker owns the partition until the service is dead."""
+    chance = random.Random(12)
+    with Bank(servers, tmp_path, accounts=10) as fleet:
+        tended = Tended(fleet, "append-1", "snapshot-1")
+        fleet.begin(1_000_00)
+        asked: dict[str, Asked] = {}
+        waits: list[float] = []
+        for kill in range(kills):
+            if kill % 2:
+                fleet.settle("append", "snapshot")
+                tended.workers["append-1"].kill()
+            asked |= fleet.withdrawals(f"k{kill}", 30, seed=kill)
+            doomed = fleet.service(
+                fleet.undecided(asked), 3, point="noted", nth=chance.randint(1, 5)
+            )
+            assert doomed.ended() == -9
+            put = list(last_word(doomed.outcomes).noted.values())
+            if kill % 2:
+                tended.start("append-1")
+                tended.steady()
+            began = time.monotonic()
+            wait_for(lambda ids=put: placed(fleet, ids), "the sweep to publish what was put")
+            waits.append(time.monotonic() - began)
+        assert fleet.service(fleet.undecided(asked), 10).ended() == 0
+        numbers = check(fleet, asked.values(), limited=False)
+        worst = max(waits)
+        when = f"published at most {worst:.1f} s later"
+        print(f"\nkilled {kills} times after a put, {when}: {numbers}")
+        assert worst < PATIENCE
+
+
+def placed(fleet: Bank, ids: list[str]) -> bool:
+    """Whether all of these events have their place in the log."""
+    found = list(fleet.events.find({"_id": {"$in": ids}}))
+    return len(found) == len(ids) and all("offset" in event for event in found)
+
+
+# Servers that are stopped in the middle of requests
+
+
+@pytest.fixture
+def own_kafka() -> Iterator[Kafka]:
+    with running(Kafka) as server:
+        assert isinstance(server, Kafka)
+        yield server
+
+
+@pytest.fixture
+def own_mongo() -> Iterator[MongoDB]:
+    with running(MongoDB) as server:
+        assert isinstance(server, MongoDB)
+        yield server
+
+
+def survived(
+    fleet: Bank, harm: Callable[[], None], times: int, withdrawals: int
+) -> tuple[int, str]:
+    """Harm a server while services send; how often somebody was told that it is away."""
+    tended = Tended(fleet, "append-1", "snapshot-1")
+    fleet.begin(withdrawals * 1_50 // 50)
+    crowd, before = Crowd(fleet, 2, withdrawals, width=10), len(fleet.answers())
+    for turn in range(times):
+        due = before + withdrawals * (turn + 1) / (times + 2)
+        wait_for(lambda d=due: len(fleet.answers()) >= d, "withdrawals to be answered")
+        harm()
+        tended.steady()
+    crowd.end()
+    tended.steady()
+    return sum(a.outcome == "unavailable" or not a.published for a in fleet.answers()), check(
+        fleet, crowd.all_asked()
+    )
+
+
+@pytest.mark.parametrize(
+    ("times", "withdrawals"), [(1, 400), pytest.param(5, 5_000, marks=counted)]
+)
+def test_a_store_that_is_killed_in_the_middle_of_requests(
+    kafka: str,
+    own_mongo: MongoDB,
+    redis_url: str,
+    tmp_path: Path,
+    times: int,
+    withdrawals: int,
+) -> None:
+    def harm() -> None:
+        own_mongo.kill()
+        time.sleep(3)
+        own_mongo.start()
+
+    servers = kafka, own_mongo.url, redis_url
+    with Bank(servers, tmp_path, accounts=50, MONGO_TIMEOUT="2") as fleet:
+        told, numbers = survived(fleet, harm, times, withdrawals)
+        print(f"\nstore killed {times} times, told {told}: {numbers}")
+        assert told
+
+
+@pytest.mark.parametrize(
+    ("times", "withdrawals"), [(1, 400), pytest.param(5, 5_000, marks=counted)]
+)
+def test_a_stream_that_is_killed_in_the_middle_of_requests(
+    own_kafka: Kafka,
+    mongo_url: str,
+    redis_url: str,
+    tmp_path: Path,
+    times: int,
+    withdrawals: int,
+) -> None:
+    def harm() -> None:
+        own_kafka.kill()
+        time.sleep(3)
+        own_kafka.start()
+
+    servers = own_kafka.address, mongo_url, redis_url
+    with Bank(servers, tmp_path, accounts=50, KAFKA_TIMEOUT="3") as fleet:
+        told, numbers = survived(fleet, harm, times, withdrawals)
+        print(f"\nstream killed {times} times, told {told}: {numbers}")
+        assert told
