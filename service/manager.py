@@ -200,7 +200,8 @@ class Manager:
     # A command that was accepted before
 
     async def _repetition(self, request: Request, known: EventRecord) -> Outcome:
-        if known.fingerprint != request.event.fingerprint:
+        # Without one the event is of a time when the domain was asynchronous.
+        if known.fingerprint not in (None, request.event.fingerprint):
             return IdReused(f"the command's id was used for another, which made {known.type}")
         version = await self._last_of(request, known)
         return Repeated(known.id, self._commander.destination(known).name, version)

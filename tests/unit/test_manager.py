@@ -212,6 +212,12 @@ async def test_an_id_that_belongs_to_another_command_is_refused_by_name(
     assert len(await desk.stored()) == 1
 
 
+async def test_a_command_of_the_domains_asynchronous_time_is_repeated(desk: Desk) -> None:
+    event = replace(ask("PutIn", "1", cents=1).event, type="Put", data={"cents": 1}, version=1)
+    await desk.events.put([replace(event, fingerprint=None)], 0)
+    assert await desk.send("PutIn", "1", cents=1) == Repeated(id_of("1"), PLACE, 1)
+
+
 # When something fails
 
 
