@@ -15,7 +15,7 @@ is what the fleet makes of stored events. `eventfleet.testing` tests a domain wi
 `eventfleet.commands` and `eventfleet.queries` are for programs beside a running fleet.
 """
 
-from domains.commands import START, Emits, Rejection
+from domains.commands import START, Declared, Emits, Rejection
 from domains.declaration import DeclarationError, Domain, Route
 from domains.payloads import Command, Event, Recorded, State
 from snapshot_rules import Rule, Since, after, every, on, replay, size
@@ -26,6 +26,7 @@ __all__ = [
     "START",
     "Command",
     "DeclarationError",
+    "Declared",
     "Domain",
     "Emits",
     "Event",
