@@ -3,7 +3,7 @@
 import asyncio
 import sys
 from collections.abc import AsyncIterator, Coroutine, Iterable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -14,6 +14,7 @@ from stores.errors import Misconfigured
 from topics.declaration import TopicSpec
 from workers import connect
 from workers.embedded import Kept, ProgramFailed, free_port, keep, started
+from workers.serve import is_taken, url_of
 from workers.settings import Settings, variable
 
 ROLES = ("append", "command", "snapshot", "relay")
@@ -31,15 +32,21 @@ class Fleet:
     domains: dict[str, Domain[Any]]
     variables: dict[str, str]
     workers: Kept
+    service: Kept
     servers: list[Kept]
 
     @property
     def page(self) -> str:
         return f"http://{self.settings.host}:{self.settings.port}"
 
+    @property
+    def url(self) -> str:
+        """Of the HTTP service."""
+        return url_of(self.settings.http_host, self.settings.http_port)
+
     async def failure(self) -> ProgramFailed:
         """Wait until one of the programs ends by itself."""
-        programs = [self.workers, *self.servers]
+        programs = [self.workers, self.service, *self.servers]
         ends = [asyncio.create_task(program.ended()) for program in programs]
         try:
             await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
@@ -76,16 +83,33 @@ async def running(asked: Settings, names: Iterable[str]) -> AsyncIterator[Fleet]
         embedded = settings.kafka_brokers != asked.kafka_brokers
         await _topics(settings, domains.values(), with_routes=embedded)
         variables = _changed(asked, settings)
-        if "port" not in settings.model_fields_set:
-            settings = settings.model_copy(update={"port": free_port()})
+        settings = settings.model_copy(update=_ports(settings))
         only = [f"--domain={name}" for name in domains]
-        async with keep(
-            "the workers",
-            lambda folder: [sys.executable, "-m", "workers.cli", "worker", *ROLES, *only],
-            environment=_changed(asked, settings),
-            grace=GRACE,
-        ) as workers:
-            yield Fleet(settings, domains, variables, workers, servers)
+        environment = _changed(asked, settings)
+        environment[variable("http_port")] = str(settings.http_port)
+        async with (
+            _kept("the workers", ["worker", *ROLES, *only], environment) as workers,
+            _kept("the HTTP service", ["serve", *domains], environment) as service,
+        ):
+            yield Fleet(settings, domains, variables, workers, service, servers)
+
+
+def _kept(
+    name: str, arguments: list[str], environment: dict[str, str]
+) -> AbstractAsyncContextManager[Kept]:
+    command = [sys.executable, "-m", "workers.cli", *arguments]
+    return keep(name, lambda folder: command, environment, GRACE)
+
+
+def _ports(settings: Settings) -> dict[str, int]:
+    """Free ones, where no others are named; of the service the usual one, if it is free."""
+    ports = {}
+    if "port" not in settings.model_fields_set:
+        ports["port"] = free_port()
+    chosen = "http_port" in settings.model_fields_set
+    if not settings.http_port or (not chosen and is_taken(settings)):
+        ports["http_port"] = free_port()
+    return ports
 
 
 def _changed(asked: Settings, settings: Settings) -> dict[str, str]:
@@ -105,13 +129,14 @@ async def _topics(settings: Settings, domains: Iterable[Domain[Any]], with_route
 
 
 async def ready(fleet: Fleet) -> None:
-    """Wait until the workers say that they are. ProgramFailed when they don't in time."""
+    """Wait until workers and service say that they are. ProgramFailed when they don't in time."""
     deadline = asyncio.get_running_loop().time() + READY
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=2)) as session:
-        while not await _says_ready(session, f"{fleet.page}/ready"):
-            if asyncio.get_running_loop().time() > deadline:
-                raise fleet.workers.failed(f"were not ready within {READY:.0f} seconds")
-            await asyncio.sleep(0.2)
+        for program, url in ((fleet.workers, fleet.page), (fleet.service, fleet.url)):
+            while not await _says_ready(session, f"{url}/ready"):
+                if asyncio.get_running_loop().time() > deadline:
+                    raise program.failed(f"not ready within {READY:.0f} seconds")
+                await asyncio.sleep(0.2)
 
 
 async def _says_ready(session: aiohttp.ClientSession, url: str) -> bool:

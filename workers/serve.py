@@ -75,15 +75,13 @@ async def bound(settings: Settings) -> AsyncIterator[socket.socket]:
     if not settings.token_key_file and not is_loopback(host):
         needed = variable("token_key_file")
         raise NotServed(f"{variable('http_host')}={host} can be reached by others: set {needed}")
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family) as listener:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            listener.bind((host, port))
-        except OSError as error:
-            hint = f"another port is chosen by {variable('http_port')}, any free one by 0"
-            reason = f"the service can't be opened at {host}:{port} ({error.strerror}); {hint}"
-            raise NotServed(reason) from error
+    try:
+        listener = _bind(settings)
+    except OSError as error:
+        hint = f"another port is chosen by {variable('http_port')}, any free one by 0"
+        reason = f"the service can't be opened at {host}:{port} ({error.strerror}); {hint}"
+        raise NotServed(reason) from error
+    with listener:
         yield listener
 
 
@@ -95,9 +93,35 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
+def is_taken(settings: Settings) -> bool:
+    """Whether another program listens at the service's address."""
+    try:
+        _bind(settings).close()
+    except OSError:
+        return True
+    return False
+
+
+def _bind(settings: Settings) -> socket.socket:
+    host = settings.http_host
+    taken = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    try:
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        taken.bind((host, settings.http_port))
+    except OSError:
+        taken.close()
+        raise
+    return taken
+
+
 def address(listener: socket.socket) -> str:
     """The URL of a bound socket."""
     host, port = listener.getsockname()[:2]
+    return url_of(host, port)
+
+
+def url_of(host: str, port: int) -> str:
+    """As clients write it."""
     return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
 

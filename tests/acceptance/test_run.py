@@ -4,12 +4,14 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.request import urlopen
 
 import pytest
 
@@ -38,7 +40,7 @@ class Newcomer:
         self.temp = folder / "temp"
         self.temp.mkdir()
         inherited = {k: v for k, v in os.environ.items() if not k.startswith("EVENTFLEET_")}
-        for name in ("LOG", "DOMAIN", "ONCE", "SUMMARY"):
+        for name in ("LOG", "DOMAIN", "ONCE", "SUMMARY", "PORT"):
             inherited.pop(name, None)
         self.environment = {**inherited, "TMPDIR": str(self.temp)}
 
@@ -196,6 +198,34 @@ def test_rows_that_are_no_events_are_counted_as_dead_letters(
     assert (summary["commands"], summary["accepted"], summary["dead_letters"]) == (6, 4, 2)
     assert "line 6" in done.stdout
     assert "line 7" in done.stdout
+
+
+@pytest.mark.parametrize("asked", [True, False], ids=["with PORT", "without"])
+def test_the_fleet_is_served_over_http_at_the_printed_address(
+    newcomer: Newcomer, asked: bool
+) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+    with newcomer.started("up", "orders", **({"PORT": str(port)} if asked else {})) as (_, said):
+        printed = re.search(r"http://127\.0\.0\.1:(\d+)/domains", said)
+        assert printed, said
+        assert int(printed[1]) == port or not asked
+        with urlopen(printed[0], timeout=60) as answer:
+            (told,) = json.load(answer)["domains"]
+        assert told["name"] == "orders"
+
+
+def test_a_port_that_is_taken_is_told(newcomer: Newcomer) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        done = newcomer.run("up", "orders", PORT=str(taken.getsockname()[1]))
+    assert done.returncode == 1
+    assert "the HTTP service ended with status 1" in done.stderr
+    assert "another port is chosen by EVENTFLEET_HTTP_PORT" in done.stderr
+    assert "Traceback" not in done.stderr
+    newcomer.nothing_is_left()
 
 
 @pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])

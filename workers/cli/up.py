@@ -21,20 +21,32 @@ if TYPE_CHECKING:
     from workers.load import LoadReport
     from workers.local import Fleet
     from workers.run import Outcome, Show, Stage
+    from workers.settings import Settings
 
 VIOLATIONS_SHOWN = 20
 
 
+PORT = click.option(
+    "--port",
+    envvar="PORT",
+    type=click.IntRange(1, 65535),
+    help="Of the HTTP service: 8080 if it is free, else any.",
+)
+
+
 @click.command()
 @click.argument("names", metavar="[DOMAIN]...", nargs=-1)
-def up(names: tuple[str, ...]) -> None:
-    """Run all roles of the domains, and the servers that the settings don't name, until Ctrl-C."""
+@PORT
+def up(names: tuple[str, ...], port: int | None) -> None:
+    """Run all roles of the domains, the HTTP service, and the servers that the settings don't name.
+
+    Until Ctrl-C.
+    """
 
     async def work() -> None:
         from workers.local import ready, running
-        from workers.settings import load
 
-        async with running(load(), names) as fleet:
+        async with running(_settings(port), names) as fleet:
             await fleet.during(ready(fleet))
             _tell(fleet)
             await _stay(fleet)
@@ -47,24 +59,38 @@ def up(names: tuple[str, ...]) -> None:
 @click.option("--domain", envvar="DOMAIN", metavar="NAME", help="The domain to load it into.")
 @click.option("--once", envvar="ONCE", is_flag=True, help="End after the table.")
 @click.option("--summary", envvar="SUMMARY", metavar="FILE", help="Write the counts as JSON.")
-def run(log: str | None, domain: str | None, once: bool, summary: str | None) -> None:
+@PORT
+def run(
+    log: str | None, domain: str | None, once: bool, summary: str | None, port: int | None
+) -> None:
     """Run a whole fleet, load a log into it, follow it to the end and audit.
 
-    The options can come from the environment: LOG, DOMAIN, ONCE, SUMMARY. With ONCE the status is
-    0 only if the audit is clean.
+    The options can come from the environment: LOG, DOMAIN, ONCE, SUMMARY, PORT. With ONCE the
+    status is 0 only if the audit is clean.
     """
-    clean = _until_signal(_run(log or None, domain or None, once, summary or None))
+    clean = _until_signal(_run(_settings(port), log or None, domain or None, once, summary or None))
     if not clean:
         raise click.exceptions.Exit(1)
 
 
-async def _run(log: str | None, name: str | None, once: bool, summary: str | None) -> bool:
+def _settings(port: int | None) -> "Settings":
+    """With this port for the HTTP service, where one is asked for."""
+    from workers.settings import Settings, load
+
+    settings = load()
+    if port is None:
+        return settings
+    given = settings.model_dump(include=settings.model_fields_set)
+    return Settings(**(given | {"http_port": port}))
+
+
+async def _run(
+    settings: "Settings", log: str | None, name: str | None, once: bool, summary: str | None
+) -> bool:
     from workers import connect
     from workers.local import ready, running
     from workers.run import run_log
-    from workers.settings import load
 
-    settings = load()
     if summary:
         _check_writable(summary)
     name = name or ("process_log" if log else "orders")
@@ -183,6 +209,7 @@ def _tell(fleet: "Fleet") -> None:
     command = os.path.relpath(Path(sysconfig.get_path("scripts"), "eventfleet"))
     variables = [f"{name}={shlex.quote(value)}" for name, value in fleet.variables.items()]
     click.echo(f"\nthe fleet is up: {', '.join(fleet.domains)}; its page {fleet.page}/metrics")
+    click.echo(f"over HTTP: {fleet.url}/domains; all of it: {fleet.url}/openapi.json")
     click.echo(f"what the workers write: {fleet.workers.log}")
     click.echo("to load more, in another terminal:")
     name, domain = [*fleet.domains.items()][-1]
