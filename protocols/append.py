@@ -105,7 +105,7 @@ class Append:
         await self._writer.commit(out + letters, next_offset)
         self._heads.trim()
         self._fresh = False
-        if awaited := [item.event for item in read if item.event.reply_to]:
+        if awaited := [event for _, event, _ in read if event.reply_to]:
             await self._tell(awaited, emits)
         return report
 
