@@ -4,10 +4,11 @@ import asyncio
 import subprocess
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from itertools import count
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 import aiohttp
 import pytest
@@ -19,6 +20,12 @@ from tests.acceptance.kafka_by_hand import wait_for
 CALLERS = 40
 SECONDS = 60
 _numbers = count(1)
+
+
+def ready(url: str) -> bool:
+    with suppress(OSError), urlopen(f"{url}/ready", timeout=10) as answer:
+        return bool(answer.status == 200)
+    return False
 
 
 class Service:
@@ -37,10 +44,12 @@ class Service:
             )
 
     def address(self) -> str:
+        """Empty until it is ready."""
         said = self._log.read_text(errors="replace")
         assert self.process.poll() is None, said
         _, _, rest = said.partition(" at http://")
-        return f"http://{rest.split()[0]}" if "\n" in rest else ""
+        url = f"http://{rest.split()[0]}" if "\n" in rest else ""
+        return url if url and ready(url) else ""
 
     def end(self) -> int:
         self.process.terminate()
