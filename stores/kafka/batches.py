@@ -3,11 +3,12 @@
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 from stores.errors import Misconfigured
 from topics.partitioner import murmur2, partition_of
-from topics.record import Outgoing
+from topics.record import Headers, Outgoing
 
 
 @dataclass
@@ -63,11 +64,15 @@ async def _drive(producer: Any, lane: Lane) -> None:
 
 def _fill(batch: Any, records: Sequence[Outgoing], start: int) -> int:
     """Put in as many as fit, the first whatever its size; how many."""
-    for index in range(start, len(records)):
-        _, key, value, _, headers, timestamp = records[index]
-        done = batch.append(timestamp=timestamp, key=key, value=value, headers=list(headers))
-        if done is None:
-            return index - start
+    append = batch.append
+    known: Headers = ()
+    listed: list[tuple[str, bytes]] = []
+    for count, record in enumerate(islice(records, start, None)):
+        _, key, value, _, headers, timestamp = record
+        if headers is not known:
+            known, listed = headers, list(headers)
+        if append(timestamp=timestamp, key=key, value=value, headers=listed) is None:
+            return count
     return len(records) - start
 
 
