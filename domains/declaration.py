@@ -134,7 +134,10 @@ class Domain(Generic[S]):
             return given
         known = self._known.get(event.type)
         if known and known[1] == event.schema_version:
-            return convert(given, known[0], "data")
+            try:
+                return msgspec.convert(given, known[0])
+            except msgspec.ValidationError as error:
+                raise refusal(error, "data") from None
         data = self.lift(event).data
         if self.schema_free:
             return Recorded(event.type, data)

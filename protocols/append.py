@@ -100,7 +100,7 @@ class Append:
         emits = await self._store_all(items, letters, report)
         if self._puts:
             emits = await self._store.placed_at([item.position for item in items])
-        out = [self._emission(event) for event in emits]
+        out = self._emissions(emits)
         report.emitted = len(out)
         await self._writer.commit(out + letters, next_offset)
         self._heads.trim()
@@ -257,11 +257,15 @@ class Append:
 
     # What follows, and what does not
 
-    def _emission(self, event: EventRecord) -> Outgoing:
-        key = event.aggregate_id.encode()
-        return new_tuple(
-            Outgoing, (self._stored, key, encode(event), self._partition, HEADERS, None)
-        )
+    def _emissions(self, events: Sequence[EventRecord]) -> list[Outgoing]:
+        stored, partition = self._stored, self._partition
+        return [
+            new_tuple(
+                Outgoing,
+                (stored, event.aggregate_id.encode(), encode(event), partition, HEADERS, None),
+            )
+            for event in events
+        ]
 
     async def _tell(self, awaited: Sequence[EventRecord], emits: Sequence[EventRecord]) -> None:
         """Those that are stored: just now, or before, of which these are repeats."""

@@ -67,7 +67,7 @@ class Outcome:
 
 
 class Plain:
-    """The writes for a row of new items, each right after the latest event of its aggregate.
+    """The writes for new items of one partition, each right after its aggregate's latest event.
 
     Ends at the first `suspect`, if there is one: a synchronous put, or what may be a repeat or
     superseded. A repeat must not place the versions that wait below its aggregate's head either:
@@ -78,7 +78,8 @@ class Plain:
         self.heads = dict(heads)
         self.writes: list[EventRecord] = []
         self.suspect = False
-        for record, event, epoch in items:
+        before = f"{items[0].epoch}-{items[0].record.partition}-"
+        for record, event, _ in items:
             key = event.aggregate_id
             version, latest, placed, _ = self.heads[key]
             astray = event.prev is not None and event.prev != latest
@@ -87,7 +88,7 @@ class Plain:
                 return
             version += 1
             self.heads[key] = new_tuple(Head, (version, event.id, version, event.type))
-            position = f"{epoch}-{record.partition}-{record.offset}"
+            position = f"{before}{record.offset}"
             self.writes.append(replace(event, version=version, position=position))
 
     @property

@@ -10,6 +10,7 @@ else is Unreadable, with the field and the reason.
 """
 
 import re
+from collections.abc import Callable
 from datetime import UTC
 from typing import Any, TypeVar
 
@@ -41,13 +42,10 @@ HEAD = b'{"specversion":"1.0",'
 _BACKSLASH = ord("\\")  # looked for in bytes as a number: bytes would take five times as long
 _ESCAPE = b"\\u"
 _ATTRIBUTES = frozenset({"specversion", *EventRecord.__struct_encode_fields__})
-_write = msgspec.json.Encoder().encode
 _read = msgspec.json.Decoder(EventRecord).decode
 
-
-def encode(event: EventRecord) -> bytes:
-    """The event as one CloudEvents JSON object. TypeError for data that JSON can't write."""
-    return _write(event)
+encode: Callable[[EventRecord], bytes] = msgspec.json.Encoder().encode
+"""The event as one CloudEvents JSON object. TypeError for data that JSON can't write."""
 
 
 def decode(value: bytes | None) -> EventRecord:
@@ -58,7 +56,7 @@ def decode(value: bytes | None) -> EventRecord:
     """
     if value is not None and len(value) <= SMALL and (event := _as_written_here(value)):
         time = event.time
-        if _fits(event.data, 2) and time.tzinfo is UTC and not time.microsecond % 1000:
+        if time.tzinfo is UTC and not time.microsecond % 1000 and _fits(event.data, 2):
             return event
     return _decode_slowly(value)
 
@@ -151,7 +149,10 @@ def _fits(value: dict[str, Any] | list[Any], level: int) -> bool:
         kind = type(inner)
         if kind is str:
             continue
-        if kind is int or kind is float:
+        if kind is int:
+            if not -(2**63) <= inner < 2**63:
+                return False
+        elif kind is float:
             if _beyond_int64(inner):
                 return False
         elif (kind is dict or kind is list) and (level == MAX_DEPTH or not _fits(inner, level + 1)):
