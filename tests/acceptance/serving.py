@@ -1,0 +1,73 @@
+"""A process of `eventfleet serve`, and clients of it."""
+
+import subprocess
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from tests.acceptance.fleet import COMMAND, LIMIT
+from tests.acceptance.kafka_by_hand import wait_for
+from workers.settings import PREFIX
+
+
+class Service:
+    """Its log is shown when it is waited for in vain."""
+
+    def __init__(self, environment: Mapping[str, str], folder: Path, *names: str) -> None:
+        self.log = folder / "service.log"
+        with self.log.open("wb") as output:
+            self.process = subprocess.Popen(
+                [*COMMAND, "serve", *names],
+                env={f"{PREFIX}HTTP_PORT": "0", **environment},
+                cwd=folder,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+            )
+
+    def said(self) -> str:
+        return self.log.read_text(errors="replace")
+
+    @property
+    def url(self) -> str:
+        _, _, rest = self.said().partition(" at http")
+        return f"http{rest.split()[0]}" if "\n" in rest else ""
+
+    def ready(self) -> bool:
+        status = self.process.poll()
+        assert status is None, f"it ended with {status}:\n{self.said()}"
+        try:
+            return bool(self.url) and httpx.get(f"{self.url}/ready").status_code == 200
+        except httpx.TransportError:
+            return False
+
+    def client(self, token: str = "") -> httpx.Client:
+        headers = {"authorization": f"Bearer {token}"} if token else {}
+        return httpx.Client(base_url=self.url, headers=headers, timeout=LIMIT)
+
+    def stop(self) -> int:
+        """Its status after SIGTERM."""
+        self.process.terminate()
+        return self.process.wait(LIMIT)
+
+
+@contextmanager
+def serving(environment: Mapping[str, str], folder: Path, *names: str) -> Iterator[Service]:
+    service = Service(environment, folder, *names)
+    try:
+        wait_for(service.ready, "the service to be ready")
+        yield service
+    finally:
+        service.process.kill()
+        service.process.wait(LIMIT)
+
+
+def sent(client: httpx.Client, path: str, body: Any, **headers: str) -> httpx.Response:
+    """A command, to `domain/id/command`."""
+    domain, aggregate_id, command = path.split("/")
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    url = f"/domains/{domain}/{aggregate_id}/commands/{command}"
+    return client.post(url, json=body, headers=named)

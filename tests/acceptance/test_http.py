@@ -1,0 +1,275 @@
+"""Commands and queries over HTTP, arrow by arrow: the real process, real servers."""
+
+import json
+import socket
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.acceptance.commanding import Commanded
+from tests.acceptance.fleet import COMMAND, LIMIT
+from tests.acceptance.kafka_by_hand import wait_for
+from tests.acceptance.serving import Service, sent, serving
+from tests.acceptance.test_queries import CASE, TYPES, snapshots, state
+from tests.unit.web import token
+
+DOMAINS = "domains.process_log,domains.orders,domains.bank"
+PLACE = {"customer": "ann", "total": 1999, "currency": "EUR"}
+AT = f"/domains/process_log/{CASE}"
+
+
+@pytest.fixture(scope="module")
+def fleet(
+    kafka: str, mongo_url: str, redis_url: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Commanded]:
+    folder, servers = tmp_path_factory.mktemp("fleet"), (kafka, mongo_url, redis_url)
+    settings = {"DOMAINS": DOMAINS, "TOKEN_KEY_FILE": str(folder / "key")}
+    (folder / "key").write_text("a secret of more than 32 characters\n")
+    with Commanded(servers, folder, "domains.process_log", **settings) as fleet:
+        fleet.start("append snapshot relay")
+        yield fleet
+
+
+@pytest.fixture(scope="module")
+def service(fleet: Commanded) -> Iterator[Service]:
+    with serving(fleet.environment, fleet.folder) as service:
+        yield service
+
+
+@pytest.fixture(scope="module")
+def client(service: Service) -> Iterator[httpx.Client]:
+    with service.client(token(scope="*:read *:write")) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def case(fleet: Commanded, client: httpx.Client) -> Commanded:
+    """Seven events of a case, its snapshot at the fifth."""
+    for number, name in enumerate(TYPES, 1):
+        wait = "?wait=snapshotted" if number in (5, 7) else ""
+        found = sent(client, f"process_log/{CASE}/{name}{wait}", {"by": f"person {number}"})
+        assert found.status_code == 202, found.text
+        assert not wait or found.json()["stage"] == "snapshotted"
+    assert [each["version"] for each in snapshots(fleet, CASE)] == [5]
+    return fleet
+
+
+@pytest.fixture
+def restored(case: Commanded) -> Iterator[Commanded]:
+    """The case, with its snapshots put back afterwards."""
+    before = list(case.snapshots.find())
+    yield case
+    case.snapshots.delete_many({})
+    case.snapshots.insert_many(before)
+
+
+def told(client: httpx.Client, path: str) -> Any:
+    found = client.get(path)
+    assert found.status_code == 200, found.text
+    return found.json()
+
+
+# Get events
+
+
+def test_provider_gets_events_from_service(case: Commanded, client: httpx.Client) -> None:
+    found = told(client, f"{AT}/events")["events"]
+    assert [event["version"] for event in found] == [1, 2, 3, 4, 5, 6, 7]
+    assert [event["type"] for event in found] == TYPES
+    assert [event["data"] for event in found] == [{"by": f"person {n}"} for n in range(1, 8)]
+    some = told(client, f"{AT}/events?after=1&limit=2&types=check&types=file")
+    assert [event["version"] for event in some["events"]] == [2, 3]
+    assert some["next"] == 3
+    lines = client.get(f"{AT}/events", headers={"accept": "application/x-ndjson"}).text
+    assert [json.loads(line) for line in lines.splitlines()] == found
+
+
+def test_service_queries_event_storage(case: Commanded, client: httpx.Client) -> None:
+    """What is in the storage is the answer: an event put away there is not told."""
+    last = case.events.find_one_and_delete({"aggregate_id": CASE, "version": 7})
+    assert last
+    try:
+        assert [event["type"] for event in told(client, f"{AT}/events")["events"]] == TYPES[:6]
+    finally:
+        case.events.insert_one(last)
+
+
+def test_event_storage_answers_with_events(case: Commanded, client: httpx.Client) -> None:
+    stored = case.events.find({"aggregate_id": CASE}).sort("version", 1)
+    found = told(client, f"{AT}/events")["events"]
+    assert [event["id"] for event in found] == [event["_id"] for event in stored]
+
+
+# Get snapshot
+
+
+def test_provider_gets_snapshot_from_service(case: Commanded, client: httpx.Client) -> None:
+    found = told(client, f"{AT}/snapshot")
+    assert (found["aggregate_id"], found["version"], found["state"]) == (CASE, 5, state(5))
+
+
+def test_service_queries_snapshot_storage(restored: Commanded, client: httpx.Client) -> None:
+    """The snapshot is read, not made: without one the answer is that there is none."""
+    restored.snapshots.delete_many({"aggregate_id": CASE})
+    assert client.get(f"{AT}/snapshot").status_code == 404
+    assert snapshots(restored, CASE) == []
+
+
+def test_snapshot_storage_answers_with_snapshot(restored: Commanded, client: httpx.Client) -> None:
+    mark = {"$set": {"state.last": "as the storage has it"}}
+    restored.snapshots.update_one({"aggregate_id": CASE}, mark)
+    found = told(client, f"{AT}/snapshot")
+    assert found["state"] == state(5) | {"last": "as the storage has it"}
+
+
+# Get latest state
+
+
+def test_provider_gets_latest_state_from_service(restored: Commanded, client: httpx.Client) -> None:
+    found = told(client, f"{AT}/state")
+    assert found == {"aggregate_id": CASE, "version": 7, "state": state(7)}
+
+
+def test_service_queries_snapshot_storage_for_the_latest_state(
+    restored: Commanded, client: httpx.Client
+) -> None:
+    """With the first events put away, only the snapshot tells of them."""
+    gone = {"aggregate_id": CASE, "version": {"$lte": 5}}
+    removed = list(restored.events.find(gone))
+    restored.events.delete_many(gone)
+    try:
+        assert told(client, f"{AT}/state")["state"] == state(7)
+    finally:
+        restored.events.insert_many(removed)
+
+
+def test_snapshot_storage_answers_with_the_snapshot_to_replay_from(
+    restored: Commanded, client: httpx.Client
+) -> None:
+    restored.snapshots.update_one({"aggregate_id": CASE}, {"$set": {"state.events": 105}})
+    assert told(client, f"{AT}/state")["state"] == state(7) | {"events": 107}
+
+
+def test_service_gets_events_after_snapshot(restored: Commanded, client: httpx.Client) -> None:
+    with restored.profiled():
+        told(client, f"{AT}/state")
+    asked = [query["filter"] for query in restored.queries("events") if "filter" in query]
+    assert asked == [{"aggregate_id": CASE, "version": {"$gt": 5}}]
+
+
+def test_event_storage_answers_with_the_events_after_the_snapshot(
+    restored: Commanded, client: httpx.Client
+) -> None:
+    mark = {"$set": {"data.by": "as the storage has it"}}
+    restored.events.update_one({"aggregate_id": CASE, "version": 7}, mark)
+    try:
+        found = told(client, f"{AT}/state")
+        assert found["state"]["attributes"] == {"by": "as the storage has it"}
+    finally:
+        back = {"$set": {"data.by": "person 7"}}
+        restored.events.update_one({"aggregate_id": CASE, "version": 7}, back)
+
+
+def test_service_replays_events(case: Commanded, client: httpx.Client) -> None:
+    for version in (1, 4, 5, 6, 7):
+        found = told(client, f"{AT}/state?version={version}")
+        assert found == {"aggregate_id": CASE, "version": version, "state": state(version)}
+    moment = told(client, f"{AT}/events?after=5&limit=1")["events"][0]["time"]
+    assert told(client, f"{AT}/state?at={moment}")["version"] >= 6
+
+
+# Commands
+
+
+def test_a_command_is_accepted_once_and_told_again(client: httpx.Client) -> None:
+    first = sent(client, "orders/o-1/Place?wait=appended", PLACE, Idempotency_Key="c")
+    assert (first.status_code, first.json()["stage"]) == (202, "appended")
+    again = sent(client, "orders/o-1/Place", PLACE, Idempotency_Key="c")
+    assert (again.status_code, again.json()["outcome"]) == (200, "repeated")
+    assert again.json()["event_id"] == first.json()["event_id"]
+    (event,) = told(client, "/domains/orders/o-1/events")["events"]
+    assert (event["id"], event["actor"]) == (first.json()["event_id"], "ann")
+    other = sent(client, "orders/o-1/Place", PLACE | {"total": 1}, Idempotency_Key="c")
+    assert (other.status_code, other.json()["type"].rpartition(":")[2]) == (422, "id-reused")
+    forbidden = sent(client, "orders/o-1/Ship", {"carrier": "us"})
+    assert (forbidden.status_code, forbidden.json()["type"].rpartition(":")[2]) == (409, "rejected")
+
+
+def test_a_synchronous_command_is_readable_at_once(client: httpx.Client) -> None:
+    opened = sent(client, "bank/a-1/Open", {"owner": "ann", "currency": "EUR"})
+    assert opened.status_code == 200, opened.text
+    for version in range(2, 12):
+        done = sent(client, "bank/a-1/Deposit", {"amount": 5})
+        assert (done.status_code, done.json()["version"]) == (200, version)
+        assert told(client, "/domains/bank/a-1/state")["version"] == version
+    poor = sent(client, "bank/a-1/Withdraw", {"amount": 10**9})
+    assert (poor.status_code, poor.json()["type"].rpartition(":")[2]) == (409, "rejected")
+
+
+def test_who_waits_reads_what_was_written(client: httpx.Client) -> None:
+    for number in range(50):
+        found = sent(client, f"orders/w-{number}/Place?wait=appended", PLACE)
+        assert found.json()["stage"] == "appended"
+        assert told(client, f"/domains/orders/w-{number}/state")["version"] == 1
+
+
+# The process
+
+
+def test_without_a_token_nothing_is_readable(service: Service, case: Commanded) -> None:
+    with service.client() as anyone:
+        for path in ("/domains", f"{AT}/events", f"{AT}/state", "/metrics", "/openapi.json"):
+            assert anyone.get(path).status_code == 401, path
+        assert sent(anyone, "orders/o-9/Place", PLACE).status_code == 401
+        assert anyone.get("/live").status_code == 200
+
+
+def test_without_a_key_it_is_served_to_this_machine_alone(fleet: Commanded) -> None:
+    open_to_all = {"EVENTFLEET_HTTP_HOST": "0.0.0.0", "EVENTFLEET_TOKEN_KEY_FILE": ""}
+    done = subprocess.run(
+        [*COMMAND, "serve"],
+        env=fleet.environment | open_to_all,
+        cwd=fleet.folder,
+        capture_output=True,
+        text=True,
+        timeout=LIMIT,
+    )
+    assert done.returncode == 1
+    assert "EVENTFLEET_HTTP_HOST=0.0.0.0" in done.stderr
+    assert "set EVENTFLEET_TOKEN_KEY_FILE" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_sigterm_finishes_what_is_in_hand(fleet: Commanded, tmp_path: Path) -> None:
+    """A request whose body is still on its way."""
+    body, allowed = json.dumps(PLACE).encode(), token(scope="*:write *:read")
+    head = (
+        "POST /domains/orders/last/commands/Place HTTP/1.1\r\nHost: here\r\n"
+        f"Authorization: Bearer {allowed}\r\nContent-Type: application/json\r\n"
+        f"Content-Length: {len(body)}\r\n\r\n"
+    ).encode()
+    with serving(fleet.environment, tmp_path, "orders") as service:
+        address = httpx.URL(service.url)
+        with socket.create_connection((address.host, address.port), LIMIT) as connection:
+            connection.sendall(head + body[:5])
+            with service.client(allowed) as client:
+                in_hand = "eventfleet_http_requests_in_hand 1.0"
+                wait_for(lambda: in_hand in client.get("/metrics").text, "the request")
+            service.process.terminate()
+            wait_for(lambda: not listens(address), "the service to take no more")
+            connection.sendall(body[5:])
+            assert connection.recv(4096).startswith(b"HTTP/1.1 202 ")
+        assert service.process.wait(LIMIT) == 0
+    assert "Traceback" not in service.said()
+
+
+def listens(address: httpx.URL) -> bool:
+    try:
+        socket.create_connection((address.host, address.port), LIMIT).close()
+    except ConnectionError:
+        return False
+    return True
