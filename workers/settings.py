@@ -55,6 +55,12 @@ def _redis_url(value: str) -> str:
     return value
 
 
+def _service_url(value: str) -> str:
+    if value and not re.match(r"https?://[^/?]", value):
+        raise ValueError("is not http://host:port or https://host")
+    return value
+
+
 def _retention(value: int) -> int:
     if value < 1 and value != -1:
         raise ValueError("is neither -1 nor at least 1")
@@ -169,6 +175,14 @@ class Settings(BaseSettings):
     )
     http_requests: PositiveInt = Field(default=256, description="Requests served at once")
     http_timeout: PositiveSeconds = Field(default=10.0, description="Seconds for one request")
+    service_url: Annotated[str, AfterValidator(_service_url)] = Field(
+        default="",
+        description="Of a running HTTP service: send, events, snapshot, state and diff ask it, and "
+        "no server themselves",
+    )
+    service_token: str = Field(
+        default="", description="Bearer token for it", repr=False, json_schema_extra=SECRET
+    )
     token_key_file: PresentFile = Field(
         default="",
         description="What signs the HTTP service's tokens: PEM public key, JWK, JWK set, or a "

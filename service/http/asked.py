@@ -20,7 +20,12 @@ Q = TypeVar("Q", bound="Parameters")
 
 Limit = Annotated[int, Meta(ge=1, le=1_000)]
 After = Annotated[int, Meta(ge=0, le=2**63 - 1)]
-Cursor = Annotated[str, Meta(max_length=20_000)]
+Cursor = Annotated[str, Meta(max_length=40_000, pattern=r"^[A-Za-z0-9_-]*\Z")]
+
+EXACT = 2**53
+PREFER, TRACEPARENT = "Prefer", "traceparent"
+LENIENT = (PREFER, TRACEPARENT)
+"""Headers that count as absent where they are not well-formed, as their standards want it."""
 
 _PRINTABLE = re.compile(r"[\x20-\x7e]+")
 _WAIT = re.compile(r'wait\s*=\s*"?(\d{1,9})"?', re.IGNORECASE)
@@ -109,13 +114,13 @@ def header(request: Request, name: str) -> str | None:
 
 def traceparent(request: Request) -> str | None:
     """That of W3C Trace Context; one that is none counts as absent."""
-    text = request.headers.get("traceparent", "")
+    text = request.headers.get(TRACEPARENT, "")
     return text if _TRACEPARENT.fullmatch(text) else None
 
 
 def patience(request: Request) -> int | None:
     """The seconds of `Prefer: wait=N` (RFC 7240); what is none counts as absent."""
-    for preference in ",".join(request.headers.getlist("prefer")).split(","):
+    for preference in ",".join(request.headers.getlist(PREFER)).split(","):
         if found := _WAIT.fullmatch(preference.partition(";")[0].strip()):
             return int(found[1])
     return None
@@ -134,6 +139,17 @@ async def payload(request: Request, limit: int) -> dict[str, Any]:
     if not isinstance(data, dict):
         raise invalid("body", "is not a JSON object")
     return data
+
+
+def whole(value: Any) -> Any:
+    """As JSON Schema has it, 5.0 is an integer: made one where nothing is lost by that."""
+    if isinstance(value, float) and value.is_integer() and abs(value) <= EXACT:
+        return int(value)
+    if isinstance(value, dict):
+        return {name: whole(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [whole(inner) for inner in value]
+    return value
 
 
 async def _body(request: Request, limit: int) -> bytes:

@@ -5,6 +5,7 @@ from typing import Any, assert_never
 from msgspec import UNSET
 from starlette.responses import Response
 
+from domains.commands import command_class
 from domains.declaration import Domain
 from protocols.outcomes import (
     Accepted,
@@ -17,7 +18,17 @@ from protocols.outcomes import (
     told,
 )
 from service.events import About
-from service.http.asked import SendAsked, header, part, patience, payload, traceparent
+from service.http.asked import (
+    PREFER,
+    TRACEPARENT,
+    SendAsked,
+    header,
+    part,
+    patience,
+    payload,
+    traceparent,
+    whole,
+)
 from service.http.call import Call, Operation, json
 from service.http.problems import (
     CONFLICT,
@@ -54,9 +65,10 @@ async def send(call: Call) -> Response:
     stage, or after the seconds of `Prefer: wait=N`, and says how far it has come.
     """
     request, served, asked = call.request, call.served, call.asked
-    command = _known(part(request, "command"), served.domain)
+    command, typed = _known(part(request, "command"), served.domain)
     command_id = header(request, KEY) or _ids.new()
     data = await payload(request, call.limits.body_bytes)
+    data = whole(data) if typed else data
     about = About(
         command_id=command_id,
         correlation_id=header(request, CORRELATION),
@@ -78,12 +90,13 @@ async def send(call: Call) -> Response:
         raise invalid(_field(error.field), error.reason) from None
 
 
-def _known(command: str, domain: Domain[Any]) -> str:
+def _known(command: str, domain: Domain[Any]) -> tuple[str, bool]:
+    """The command, and whether its payload has a type."""
     try:
-        domain.rule(command)
+        rule = domain.rule(command)
     except Unreadable as error:
         raise Refused(NO_COMMAND, error.reason) from None
-    return command
+    return command, command_class(rule) is not None
 
 
 def _patience(call: Call, answer: "_Answer") -> float:
@@ -158,6 +171,6 @@ OPERATIONS = [
             DECIDE,
         ),
         parameters=SendAsked,
-        headers=(KEY, CORRELATION, CAUSATION),
+        headers=(KEY, PREFER, CORRELATION, CAUSATION, TRACEPARENT),
     )
 ]

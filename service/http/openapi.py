@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 from domains.commands import command_class, command_name
 from domains.declaration import Domain
+from service.http.asked import LENIENT
 from service.http.call import Operation
 from service.http.problems import BUSY, INVALID, SCOPE, TOKEN, UNAVAILABLE, Kind
 from service.http.schemas import Json, Schemas, of_bodies, of_domain, of_parameters
@@ -127,5 +128,6 @@ def _parameters(operation: Operation, path: str) -> Iterable[Json]:
         if f"{{{name}}}" in path:
             yield {"name": name, "in": "path", "required": True, "schema": ID}
     for name in operation.headers:
-        yield {"name": name, "in": "header", "schema": HEADER}
+        schema = {"type": "string"} if name in LENIENT else HEADER
+        yield {"name": name, "in": "header", "schema": schema}
     yield from of_parameters(operation.parameters)

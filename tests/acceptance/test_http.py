@@ -1,21 +1,25 @@
 """Commands and queries over HTTP, arrow by arrow: the real process, real servers."""
 
 import json
+import os
 import socket
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from click.testing import CliRunner
 
 from tests.acceptance.commanding import Commanded
-from tests.acceptance.fleet import COMMAND, LIMIT
+from tests.acceptance.fleet import COMMAND, LIMIT, ROOT
 from tests.acceptance.kafka_by_hand import wait_for
 from tests.acceptance.serving import Service, sent, serving
 from tests.acceptance.test_queries import CASE, TYPES, snapshots, state
 from tests.unit.web import token
+from workers.cli import main
 
 DOMAINS = "domains.process_log,domains.orders,domains.bank"
 PLACE = {"customer": "ann", "total": 1999, "currency": "EUR"}
@@ -215,6 +219,80 @@ def test_who_waits_reads_what_was_written(client: httpx.Client) -> None:
         found = sent(client, f"orders/w-{number}/Place?wait=appended", PLACE)
         assert found.json()["stage"] == "appended"
         assert told(client, f"/domains/orders/w-{number}/state")["version"] == 1
+
+
+# The command line over it
+
+
+def test_the_command_line_asks_the_service_and_no_server(
+    case: Commanded, service: Service, tmp_path: Path
+) -> None:
+    environment = case.environment | {
+        "EVENTFLEET_SERVICE_URL": service.url,
+        "EVENTFLEET_SERVICE_TOKEN": token(scope="*:read *:write"),
+        "EVENTFLEET_MONGO_URL": "mongodb://127.0.0.1:1",
+        "EVENTFLEET_KAFKA_BROKERS": "127.0.0.1:1",
+        "EVENTFLEET_REDIS_URL": "redis://127.0.0.1:1",
+        "EVENTFLEET_DOMAINS": "no.such.module",
+    }
+
+    def run(*arguments: str, status: int = 0) -> list[Any]:
+        done = CliRunner(env=environment).invoke(main, [*arguments, "--json"])
+        assert done.exit_code == status, done.output
+        return [json.loads(line) for line in done.stdout.splitlines()]
+
+    of_case, odd = ("process_log", CASE), ("orders", "../a/b?c")
+    assert [event["type"] for event in run("events", *of_case)] == TYPES
+    some = run("events", *of_case, "--after", "1", "--limit", "2", "--type", "check")
+    assert [event["version"] for event in some] == [2, 3]
+    assert run("snapshot", *of_case)[0]["version"] >= 5
+    assert run("state", *of_case)[0]["state"] == state(7)
+    assert run("state", *of_case, "--version", "2")[0]["state"] == state(2)
+    assert run("state", *of_case, "--at", "2999-01-01T00:00:00Z")[0]["version"] == 7
+    assert run("diff", *of_case, "0", "2")[0]["second"] == 2
+    body = json.dumps(PLACE)
+    (done,) = run("send", *odd, "Place", body, "--wait", "appended", "--command-id", "c")
+    assert (done["outcome"], done["stage"]) == ("accepted", "appended")
+    (again,) = run("send", *odd, "Place", body, "--command-id", "c")
+    assert again["outcome"] == "repeated"
+    assert run("send", *odd, "Ship", '{"carrier": "us"}', status=3)[0]["outcome"] == "rejected"
+    assert run("state", *odd)[0]["state"]["status"] == "placed"
+    run("state", "orders", "nobody", status=1)
+    run("send", "orders", "o", "Bribe", status=1)
+    environment["EVENTFLEET_SERVICE_TOKEN"] = ""
+    run("state", *odd, status=1)
+
+
+# In an application of one's own
+
+
+def test_the_example_serves_its_own_users(case: Commanded, tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port = str(taken.getsockname()[1])
+    paths = {"PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path]), "PORT": port}
+    with subprocess.Popen(
+        [sys.executable, ROOT / "examples" / "own_application.py"],
+        env=case.environment | paths,
+        cwd=tmp_path,
+    ) as process:
+        try:
+            with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=LIMIT) as client:
+                wait_for(lambda: answers(client), "the application")
+                assert client.get("/events/domains").status_code == 401
+                client.headers["x-user"] = "ann"
+                found = client.post("/events/domains/orders/own%2F1/commands/Place", json=PLACE)
+                assert found.status_code == 202
+                assert client.get("/events/domains/bank/a/state").status_code == 403
+        finally:
+            process.terminate()
+
+
+def answers(client: httpx.Client) -> bool:
+    try:
+        return client.get("/").text == "our shop\n"
+    except httpx.TransportError:
+        return False
 
 
 # The process

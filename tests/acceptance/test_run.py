@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -20,6 +21,8 @@ from workers.sample import sample
 
 ROOT = Path(__file__).parents[2]
 RECEIPT = ROOT.parent / "shared" / "data" / "receipt.csv.gz"
+GUIDE = (ROOT / "docs" / "guides" / "http.md").read_text()
+[SHOWN] = re.findall(r"```sh\n(.*?)```", GUIDE, re.DOTALL)
 KEYS = {
     *("domain", "commands", "accepted", "rejected", "repeated", "stored", "aggregates"),
     *("snapshots", "relayed", "dead_letters", "violations", "seconds"),
@@ -214,6 +217,12 @@ def test_the_fleet_is_served_over_http_at_the_printed_address(
         with urlopen(printed[0], timeout=60) as answer:
             (told,) = json.load(answer)["domains"]
         assert told["name"] == "orders"
+        if asked and shutil.which("curl"):
+            lines = SHOWN.replace("http://127.0.0.1:8080", printed[0].removesuffix("/domains"))
+            done = subprocess.run(["sh", "-ec", lines], capture_output=True, text=True, timeout=60)
+            assert '"stage":"appended"' in done.stdout, done.stdout + done.stderr
+            assert '"status":"placed"' in done.stdout
+            assert done.stdout.count('"type":"Placed"') == 1
 
 
 def test_a_port_that_is_taken_is_told(newcomer: Newcomer) -> None:

@@ -14,6 +14,7 @@ from workers.cli.output import as_json, indented, print_json, printable
 if TYPE_CHECKING:
     from service.queries import Difference, Querier
     from topics.event import EventRecord
+    from workers.remote import Remote
 
 DOMAIN = click.argument("name", metavar="DOMAIN")
 AGGREGATE = click.argument("aggregate_id", metavar="ID")
@@ -137,17 +138,22 @@ def diff(name: str, aggregate_id: str, first: int, second: int | None, json: boo
 
 
 @asynccontextmanager
-async def _querier(name: str) -> "AsyncIterator[Querier[Any]]":
+async def _querier(name: str) -> "AsyncIterator[Querier[Any] | Remote]":
     from workers import connect
     from workers.queries import querier
+    from workers.remote import remote
     from workers.settings import load
 
     settings = load()
+    if settings.service_url:
+        async with remote(settings, name) as asked:
+            yield asked
+        return
     async with querier(settings, connect.chosen(settings, [name])[name]) as opened:
         yield opened
 
 
-async def _must_exist(querier: "Querier[Any]", name: str, aggregate_id: str) -> None:
+async def _must_exist(querier: "Querier[Any] | Remote", name: str, aggregate_id: str) -> None:
     async for _ in querier.events(aggregate_id, limit=1):
         return
     raise NothingFound(f"{name} has no aggregate {aggregate_id!r}")

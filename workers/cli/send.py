@@ -92,9 +92,15 @@ async def _send(
 ) -> "Waited":
     from workers import connect
     from workers.deciders import event_service
+    from workers.remote import remote
     from workers.settings import load
 
     settings = load()
+    if settings.service_url:
+        async with remote(settings, name) as asked:
+            return await asked.send(
+                aggregate_id, command, data, command_id=command_id, wait=wait, patience=patience
+            )
     domain = connect.chosen(settings, [name])[name]
     async with event_service(settings, domain) as service:
         return await service.send(

@@ -1,0 +1,29 @@
+"""What a program imports to serve commands and queries over HTTP inside its own application.
+
+async with http_application(load_settings(), domains) as app:
+    own.mount("/events", app)
+
+`examples/own_application.py` shows one. Without `access` the settings say who may do what.
+"""
+
+from service.http import ANYONE, Access, Application, Grant, Limits, Local, Refused, Tokens
+from service.http.problems import SCOPE, TOKEN
+from workers.connect import chosen as chosen_domains
+from workers.serve import http_application
+from workers.settings import load as load_settings
+
+__all__ = [
+    "ANYONE",
+    "SCOPE",
+    "TOKEN",
+    "Access",
+    "Application",
+    "Grant",
+    "Limits",
+    "Local",
+    "Refused",
+    "Tokens",
+    "chosen_domains",
+    "http_application",
+    "load_settings",
+]

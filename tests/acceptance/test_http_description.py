@@ -1,0 +1,45 @@
+"""The service does what its OpenAPI document says, whatever is sent to it."""
+
+import subprocess
+import sysconfig
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.acceptance.commanding import Commanded
+from tests.acceptance.serving import Service, sent, serving
+
+LIMIT = 600
+PLACE = {"customer": "ann", "total": 1999, "currency": "EUR"}
+CHECKS = [
+    *("not_a_server_error", "status_code_conformance", "content_type_conformance"),
+    *("response_headers_conformance", "response_schema_conformance", "unsupported_method"),
+    "negative_data_rejection",
+]
+
+
+@pytest.fixture
+def service(kafka: str, mongo_url: str, redis_url: str, tmp_path: Path) -> Iterator[Service]:
+    servers, settings = (kafka, mongo_url, redis_url), {"DOMAINS": "domains.orders,domains.bank"}
+    with Commanded(servers, tmp_path, "domains.orders", **settings) as fleet:
+        fleet.start("append snapshot relay")
+        with serving(fleet.environment, fleet.folder) as service, service.client() as client:
+            assert sent(client, "orders/o-1/Place?wait=appended", PLACE).status_code == 202
+            yield service
+
+
+def test_no_answer_is_other_than_described(service: Service, tmp_path: Path) -> None:
+    schemathesis = Path(sysconfig.get_path("scripts"), "schemathesis")
+    done = subprocess.run(
+        [
+            *(str(schemathesis), "run", f"{service.url}/openapi.json"),
+            *("--checks", ",".join(CHECKS), "--max-examples", "5", "--seed", "1"),
+            *("--phases", "examples,coverage,fuzzing", "--no-color"),
+        ],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=LIMIT,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr + service.said()[-5000:]
