@@ -96,6 +96,11 @@ class Fleet(Commanded):
         names = ("append", "snapshot", "relay")
         self.roles = dict(zip(names, self.start(*names), strict=True))
 
+    def told(self, role: str, at_least: float) -> None:
+        """The role has told so many notices, or does so now."""
+        worker = self.roles[role]
+        wait_for(lambda: worker.metric("notices_total") >= at_least, f"notices of {role}")
+
     @asynccontextmanager
     async def desk(self) -> AsyncIterator[Desk]:
         domains = connect.chosen(self.settings, [self.domain])
@@ -151,6 +156,7 @@ async def read(desk: Desk, slip: str) -> list[str]:
 
 
 async def test_a_query_after_appended_sees_the_event_each_time(fleet: Fleet) -> None:
+    before = fleet.roles["append"].metric("notices_total")
     async with fleet.desk() as desk:
 
         async def caller(name: str) -> None:
@@ -163,6 +169,7 @@ async def test_a_query_after_appended_sees_the_event_each_time(fleet: Fleet) -> 
                 assert len(seen) == number
 
         await asyncio.gather(*(caller(f"many-{n}") for n in range(20)))
+    await asyncio.to_thread(fleet.told, "append", before + 500)
 
 
 async def test_after_snapshotted_a_snapshot_that_was_due_is_there(fleet: Fleet, slip: str) -> None:
@@ -196,7 +203,7 @@ async def test_a_repeat_is_readable_at_once(fleet: Fleet, slip: str) -> None:
 
 async def test_a_repeat_that_append_drops_is_told_too(fleet: Fleet, slip: str) -> None:
     """Two services accept one command before either's event is stored."""
-    append = fleet.roles["append"].process
+    append, before = fleet.roles["append"].process, fleet.roles["append"].metric("notices_total")
     async with fleet.desk() as desk, fleet.desk() as other:
         append.send_signal(signal.SIGSTOP)
         try:
@@ -211,6 +218,7 @@ async def test_a_repeat_that_append_drops_is_told_too(fleet: Fleet, slip: str) -
         found = await asyncio.gather(*waits)
         assert [(type(w.outcome), w.stage) for w in found] == [(Accepted, Stage.APPENDED)] * 2
         assert len(await read(desk, slip)) == 1
+    await asyncio.to_thread(fleet.told, "append", before + 2)
 
 
 async def test_when_time_is_up_the_outcome_comes_with_the_last_stage(
