@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from functools import lru_cache
 from time import perf_counter
 from typing import Any
 from urllib.parse import quote
@@ -23,6 +24,7 @@ from service.http.schemas import Json
 from service.http.served import Limits, ServedDomains
 
 OPERATIONS = [*commands.OPERATIONS, *queries.OPERATIONS, *listings.OPERATIONS]
+ROOTS = 8
 UNBOUNDED = ("/live", "/ready", "/metrics")
 
 Endpoint = Callable[[Request], Awaitable[Response]]
@@ -37,7 +39,8 @@ class Application:
         self._domains, self._access, self._limits = domains, access, limits or Limits()
         self._in_hand = 0
         self._metrics = HttpMetrics(lambda: self._in_hand)
-        self._operations = [*own.operations(self._metrics, self._description), *OPERATIONS]
+        description = lru_cache(maxsize=ROOTS)(self._description)
+        self._operations = [*own.operations(self._metrics, description), *OPERATIONS]
         routes = [Route(o.path, self._endpoint(o), methods=[o.method]) for o in self._operations]
         self._routes = Starlette(routes=routes, exception_handlers=HANDLERS)
         self._routes.router.redirect_slashes = False

@@ -13,7 +13,8 @@ PIECE = 65_536
 
 class Lines(Response):
     """Lines as they are read. Each piece has `seconds` to be read and taken; one that has not
-    ends the connection, so that a client sees that the stream is not whole."""
+    ends the connection, so that a client sees that the stream is not whole. For a client that has
+    gone nothing more is read."""
 
     media_type = LINES
 
@@ -30,9 +31,15 @@ class Lines(Response):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         start = {"type": "http.response.start", "status": 200, "headers": self.raw_headers}
         await send(start)
-        async for piece in self._pieces():
-            async with asyncio.timeout(self._seconds):
-                await send({"type": "http.response.body", "body": piece, "more_body": True})
+        gone = asyncio.create_task(_gone(receive))
+        try:
+            async for piece in self._pieces():
+                if gone.done():
+                    return
+                async with asyncio.timeout(self._seconds):
+                    await send({"type": "http.response.body", "body": piece, "more_body": True})
+        finally:
+            gone.cancel()
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _pieces(self) -> AsyncIterator[bytes]:
@@ -47,3 +54,9 @@ class Lines(Response):
                 line = await anext(self._lines, b"")
         if piece:
             yield bytes(piece)
+
+
+async def _gone(receive: Receive) -> None:
+    """Until the client has ended the connection."""
+    while (await receive())["type"] != "http.disconnect":
+        pass

@@ -1,5 +1,6 @@
 """Queries over HTTP: what is answered, page by page, and how what is not there is told."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Any
@@ -117,6 +118,43 @@ async def test_a_store_that_is_away_is_503(
         assert found.json()["detail"] == "MongoDB is away"
 
 
+SCOPE = {
+    "type": "http",
+    "method": "GET",
+    "path": "/domains/orders/o-1/events",
+    "query_string": b"",
+    "headers": [(b"host", b"localhost"), (b"accept", b"application/x-ndjson")],
+}
+
+
+class Endless(MemoryEvents):
+    """Has always one event more."""
+
+    async def read(self, *args: Any, **named: Any) -> AsyncIterator[EventRecord]:
+        events = [event async for event in super().read(*args, **named)]
+        while True:
+            await asyncio.sleep(0)
+            yield events[0]
+
+
+async def test_a_client_that_has_gone_is_read_nothing_more(shop: Web) -> None:
+    shop.twins.events.__class__ = Endless
+    reads = asyncio.Event()
+
+    async def send(message: Any) -> None:
+        if message["type"] == "http.response.body":
+            assert message["more_body"]
+            reads.set()
+
+    async def receive() -> Any:
+        await reads.wait()
+        return {"type": "http.disconnect"}
+
+    async with asyncio.timeout(60):
+        await shop.app(SCOPE, receive, send)
+    assert reads.is_set()
+
+
 async def test_a_stream_that_breaks_off_has_no_proper_end(shop: Web) -> None:
     shop.twins.events.__class__ = Breaking
     shop.twins.events.good = 1  # type: ignore[attr-defined]
@@ -125,15 +163,8 @@ async def test_a_stream_that_breaks_off_has_no_proper_end(shop: Web) -> None:
     async def send(message: Any) -> None:
         sent.append(message)
 
-    scope = {
-        "type": "http",
-        "method": "GET",
-        "path": "/domains/orders/o-1/events",
-        "query_string": b"",
-        "headers": [(b"host", b"localhost"), (b"accept", b"application/x-ndjson")],
-    }
     with pytest.raises(RuntimeError):
-        await shop.app(scope, lambda: None, send)  # type: ignore[arg-type, return-value]
+        await shop.app(SCOPE, asyncio.Event().wait, send)  # type: ignore[arg-type]
     assert not any(m["type"] == "http.response.body" and not m["more_body"] for m in sent)
 
 
