@@ -40,7 +40,7 @@ class Application:
         self._in_hand = 0
         self._metrics = HttpMetrics(lambda: self._in_hand)
         description = lru_cache(maxsize=ROOTS)(self._description)
-        self._operations = [*own.operations(self._metrics, description), *OPERATIONS]
+        self._operations = [*OPERATIONS, *own.operations(self._metrics, description)]
         routes = [Route(o.path, self._endpoint(o), methods=[o.method]) for o in self._operations]
         self._routes = Starlette(routes=routes, exception_handlers=HANDLERS)
         self._routes.router.redirect_slashes = False

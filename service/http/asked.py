@@ -74,7 +74,8 @@ LISTS: dict[type[Parameters], set[str]] = {EventsAsked: {"types"}}
 def parameters(request: Request, kind: type[Q]) -> Q:
     """What stands behind the `?`. Refused names a parameter that is unknown, doubled or wrong."""
     given: dict[str, list[str]] = defaultdict(list)
-    for name, value in parse_qsl(request.url.query, keep_blank_values=True):
+    query = request.scope["query_string"].decode("latin-1")
+    for name, value in parse_qsl(query, keep_blank_values=True) if query else ():
         given[name].append(value)
     lists = LISTS.get(kind, ())
     plain = {name: values if name in lists else values[0] for name, values in given.items()}

@@ -109,14 +109,20 @@ class _Domain:
 
     def _problems(self, kinds: Sequence[Kind]) -> Json:
         ordered = sorted({(kind.status, kind.type, kind.title) for kind in kinds})
+        headers = {str(kind.status): _headers(kind) for kind in kinds if kind.headers}
         content = {PROBLEM: {"schema": self._refs[Problem]}}
         return {
             str(status): {
                 "description": "; ".join(f"`{name}`: {title}" for _, name, title in group),
                 "content": content,
+                **headers.get(str(status), {}),
             }
             for status, group in groupby(ordered, key=lambda kind: kind[0])
         }
+
+
+def _headers(kind: Kind) -> Json:
+    return {"headers": {name: {"schema": {"type": "string"}} for name in kind.headers}}
 
 
 def _body(schema: Json) -> Json:

@@ -54,6 +54,7 @@ def test_settings_as_json_masks_secrets() -> None:
         ("snapshot", "orders", "1"),
         ("state", "orders", "1"),
         ("topics", "create"),
+        ("serve",),
     ],
 )
 def test_a_wrong_setting_ends_every_command_with_status_2(command: tuple[str, ...]) -> None:
@@ -73,6 +74,7 @@ def test_a_wrong_setting_ends_every_command_with_status_2(command: tuple[str, ..
         ("snapshot", "orderz", "1"),
         ("state", "orderz", "1"),
         ("topics", "create", "orderz"),
+        ("serve", "orderz"),
     ],
 )
 def test_an_unknown_domain_is_answered_with_the_known_ones(command: tuple[str, ...]) -> None:
@@ -121,3 +123,25 @@ def test_help_loads_none_of_the_heavy_libraries() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
     )
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "shop.example"])
+def test_the_service_is_not_open_to_others_without_a_key(host: str) -> None:
+    done = run("serve", "orders", HTTP_HOST=host)
+    assert done.exit_code == 1
+    assert done.stderr == (
+        f"eventfleet: EVENTFLEET_HTTP_HOST={host} can be reached by others: "
+        "set EVENTFLEET_TOKEN_KEY_FILE\n"
+    )
+
+
+def test_a_service_that_does_not_answer_is_told() -> None:
+    done = run("state", "orders", "1", SERVICE_URL="http://127.0.0.1:1")
+    assert done.exit_code == 1
+    assert done.stderr.startswith("eventfleet: the service did not answer as it should: ")
+
+
+def test_the_token_for_a_service_is_masked() -> None:
+    done = run("settings", "--json", SERVICE_URL="http://h:1", SERVICE_TOKEN="hunter2")
+    assert "hunter2" not in done.output
+    assert "http://h:1" in done.output

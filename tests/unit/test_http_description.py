@@ -94,7 +94,9 @@ async def test_a_problem_is_as_described() -> None:
         found, told = await shop.send("o/commands/Place", {}), await document()
         where = SEND[0], "post", "responses", "422", "content", found.headers["content-type"]
         jsonschema_rs.validator_for(schema(told, *where, "schema")).validate(found.json())
-        assert "invalid" in told["paths"][SEND[0]]["post"]["responses"]["422"]["description"]
+        busy = told["paths"][SEND[0]]["post"]["responses"]["429"]
+    assert busy["headers"].keys() == {"Retry-After"}
+    assert "invalid" in told["paths"][SEND[0]]["post"]["responses"]["422"]["description"]
 
 
 async def test_a_synchronous_command_is_answered_with_200_and_an_asynchronous_with_202() -> None:
