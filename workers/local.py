@@ -14,7 +14,7 @@ from stores.errors import Misconfigured
 from topics.declaration import TopicSpec
 from workers import connect
 from workers.embedded import Kept, ProgramFailed, free_port, keep, started
-from workers.serve import is_taken, url_of
+from workers.serve import SERVING
 from workers.settings import Settings, variable
 
 ROLES = ("append", "command", "snapshot", "relay")
@@ -41,8 +41,13 @@ class Fleet:
 
     @property
     def url(self) -> str:
-        """Of the HTTP service."""
-        return url_of(self.settings.http_host, self.settings.http_port)
+        """Of the HTTP service; empty until it says so."""
+        told = SERVING.search(self.service.log.read_text(errors="replace"))
+        return told[1] if told else ""
+
+    def page_of(self, program: Kept) -> str:
+        """Where it says that it is ready."""
+        return f"{self.url if program is self.service else self.page}/ready"
 
     async def failure(self) -> ProgramFailed:
         """Wait until one of the programs ends by itself."""
@@ -83,13 +88,17 @@ async def running(asked: Settings, names: Iterable[str]) -> AsyncIterator[Fleet]
         embedded = settings.kafka_brokers != asked.kafka_brokers
         await _topics(settings, domains.values(), with_routes=embedded)
         variables = _changed(asked, settings)
-        settings = settings.model_copy(update=_ports(settings))
+        if "port" not in settings.model_fields_set:
+            settings = settings.model_copy(update={"port": free_port()})
         only = [f"--domain={name}" for name in domains]
         environment = _changed(asked, settings)
         environment[variable("http_port")] = str(settings.http_port)
+        serve = ["serve", *domains]
+        if "http_port" not in settings.model_fields_set:
+            serve.append("--or-any")
         async with (
             _kept("the workers", ["worker", *ROLES, *only], environment) as workers,
-            _kept("the HTTP service", ["serve", *domains], environment) as service,
+            _kept("the HTTP service", serve, environment) as service,
         ):
             yield Fleet(settings, domains, variables, workers, service, servers)
 
@@ -99,17 +108,6 @@ def _kept(
 ) -> AbstractAsyncContextManager[Kept]:
     command = [sys.executable, "-m", "workers.cli", *arguments]
     return keep(name, lambda folder: command, environment, GRACE)
-
-
-def _ports(settings: Settings) -> dict[str, int]:
-    """Free ones, where no others are named; of the service the usual one, if it is free."""
-    ports = {}
-    if "port" not in settings.model_fields_set:
-        ports["port"] = free_port()
-    chosen = "http_port" in settings.model_fields_set
-    if not settings.http_port or (not chosen and is_taken(settings)):
-        ports["http_port"] = free_port()
-    return ports
 
 
 def _changed(asked: Settings, settings: Settings) -> dict[str, str]:
@@ -132,8 +130,8 @@ async def ready(fleet: Fleet) -> None:
     """Wait until workers and service say that they are. ProgramFailed when they don't in time."""
     deadline = asyncio.get_running_loop().time() + READY
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=2)) as session:
-        for program, url in ((fleet.workers, fleet.page), (fleet.service, fleet.url)):
-            while not await _says_ready(session, f"{url}/ready"):
+        for program in (fleet.workers, fleet.service):
+            while not await _says_ready(session, fleet.page_of(program)):
                 if asyncio.get_running_loop().time() > deadline:
                     raise program.failed(f"not ready within {READY:.0f} seconds")
                 await asyncio.sleep(0.2)

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import re
 import socket
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -23,6 +24,8 @@ from workers.settings import Settings, variable
 BACKLOG = 1_024
 KEEP_ALIVE = 60
 MORE = 2.0
+SERVING = re.compile(r"^\S+ \S+ INFO serving .* at (http://\S+)\n", re.MULTILINE)
+"""What the process logs when it is about to serve."""
 
 
 class NotServed(EventfleetError):
@@ -66,8 +69,8 @@ def _access(settings: Settings) -> Access:
 
 
 @asynccontextmanager
-async def bound(settings: Settings) -> AsyncIterator[socket.socket]:
-    """The service's socket, taken but not listening yet.
+async def bound(settings: Settings, or_any: bool = False) -> AsyncIterator[socket.socket]:
+    """The service's socket, at which callers wait already; with `or_any` at any port if need be.
 
     NotServed where it can't be had, or others could reach it without a token.
     """
@@ -76,7 +79,7 @@ async def bound(settings: Settings) -> AsyncIterator[socket.socket]:
         needed = variable("token_key_file")
         raise NotServed(f"{variable('http_host')}={host} can be reached by others: set {needed}")
     try:
-        listener = _bind(settings)
+        listener = _bind(host, port, or_any)
     except OSError as error:
         hint = f"another port is chosen by {variable('http_port')}, any free one by 0"
         reason = f"the service can't be opened at {host}:{port} ({error.strerror}); {hint}"
@@ -93,23 +96,16 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def is_taken(settings: Settings) -> bool:
-    """Whether another program listens at the service's address."""
-    try:
-        _bind(settings).close()
-    except OSError:
-        return True
-    return False
-
-
-def _bind(settings: Settings) -> socket.socket:
-    host = settings.http_host
+def _bind(host: str, port: int, or_any: bool) -> socket.socket:
     taken = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
     try:
         taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        taken.bind((host, settings.http_port))
+        taken.bind((host, port))
+        taken.listen(BACKLOG)  # of two that are only bound, both might think to have the port
     except OSError:
         taken.close()
+        if or_any and port:
+            return _bind(host, 0, False)
         raise
     return taken
 
@@ -117,11 +113,6 @@ def _bind(settings: Settings) -> socket.socket:
 def address(listener: socket.socket) -> str:
     """The URL of a bound socket."""
     host, port = listener.getsockname()[:2]
-    return url_of(host, port)
-
-
-def url_of(host: str, port: int) -> str:
-    """As clients write it."""
     return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
 

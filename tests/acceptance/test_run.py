@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.request import urlopen
 
@@ -235,6 +235,21 @@ def test_a_port_that_is_taken_is_told(newcomer: Newcomer) -> None:
     assert "another port is chosen by EVENTFLEET_HTTP_PORT" in done.stderr
     assert "Traceback" not in done.stderr
     newcomer.nothing_is_left()
+
+
+def test_two_fleets_are_served_at_different_ports(newcomer: Newcomer) -> None:
+    addresses = []
+    with newcomer.started("up", "orders") as (_, said), socket.socket() as usual:
+        addresses += re.findall(r"http://\S+/domains", said)
+        with suppress(OSError):
+            usual.bind(("127.0.0.1", 8080))
+            usual.listen()
+        with newcomer.started("up", "orders") as (_, said):
+            addresses += re.findall(r"http://\S+/domains", said)
+            assert len({*addresses}) == 2
+            for address in addresses:
+                with urlopen(address, timeout=60) as answer:
+                    assert answer.status == 200
 
 
 @pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])

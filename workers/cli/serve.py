@@ -13,7 +13,8 @@ logger = logging.getLogger(__name__)
 
 @click.command()
 @click.argument("names", metavar="[DOMAIN]...", nargs=-1)
-def serve(names: tuple[str, ...]) -> None:
+@click.option("--or-any", is_flag=True, help="Where the port is taken, take any free one.")
+def serve(names: tuple[str, ...], or_any: bool) -> None:
     """Serve commands and queries of the domains over HTTP until SIGTERM or Ctrl-C.
 
     Needs running servers, and topics; it then finishes the requests in hand. /openapi.json
@@ -24,17 +25,17 @@ def serve(names: tuple[str, ...]) -> None:
 
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s")
     logger.setLevel(logging.INFO)
-    run(_serve(load(), names))
+    run(_serve(load(), names, or_any))
 
 
-async def _serve(settings: "Settings", names: tuple[str, ...]) -> None:
+async def _serve(settings: "Settings", names: tuple[str, ...], or_any: bool) -> None:
     from workers import connect
     from workers.fleet import stop_signals
     from workers.serve import address, bound, http_application, serve
 
     domains = connect.chosen(settings, names)
     async with (
-        bound(settings) as listener,
+        bound(settings, or_any) as listener,
         http_application(settings, domains) as app,
         stop_signals() as stop,
     ):
