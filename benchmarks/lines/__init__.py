@@ -4,6 +4,7 @@ from benchmarks.lines import (
     append,
     command,
     fold,
+    http_command,
     in_process_command,
     latest_state,
     pass_through,
@@ -19,6 +20,8 @@ ALL = [
     relay.LINE,
     command.LINE,
     in_process_command.LINE,
+    http_command.ASYNCHRONOUS,
+    http_command.SYNCHRONOUS,
     fold.LINE,
     latest_state.LINE,
 ]

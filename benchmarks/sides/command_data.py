@@ -165,7 +165,8 @@ async def _append(
         NothingParked(),
         SystemClock(),
         cached=settings.cached_aggregates,
-        marked=True,
+        puts=domain.synchronous,
+        marked=domain.marked,
     )
     records: list[LogRecord] = []
     async for one in reader.read(topic, partition, await role.open(), end):

@@ -142,6 +142,13 @@ class Shop:
     async def decide(self, partition: int, records: list[Any]) -> Rows:
         domain = self._domain
         commands = [Command(record.key, decode(record.value), domain) for record in records]
+        await self.settle(partition, commands)
+        out = rows()
+        out[self._replies, partition] = [(c.key, encode(c.answer)) for c in commands]
+        return out
+
+    async def settle(self, partition: int, commands: list[Command]) -> None:
+        """Each then has its answer."""
         waiting: dict[str, deque[Command]] = {}
         for command in commands:
             waiting.setdefault(command.subject, deque()).append(command)
@@ -151,9 +158,6 @@ class Shop:
                 if line[0].answer:
                     line.popleft()
             waiting = {subject: line for subject, line in waiting.items() if line}
-        out = rows()
-        out[self._replies, partition] = [(c.key, encode(c.answer)) for c in commands]
-        return out
 
     async def _round(self, partition: int, turn: list[Command]) -> None:
         await self.guard.see()
