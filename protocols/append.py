@@ -35,9 +35,9 @@ EXPLANATIONS = 10
 class Append:
     """The append role of one partition of one domain.
 
-    `puts`: whether synchronous puts happen in this domain; `sweep` brings those back that nobody
-    published. `marked`: whether it has after-rules, so that every record must say which event it
-    follows (`prev`).
+    `puts`: whether synchronous puts happen in this domain, `puts_only`: and nothing else; `sweep`
+    brings those back that nobody published. `marked`: whether it has after-rules, so that every
+    record must say which event it follows (`prev`).
     """
 
     def __init__(
@@ -52,12 +52,14 @@ class Append:
         cached: int,
         herald: Herald = SILENT,
         puts: bool = False,
+        puts_only: bool = False,
         sweep: Sweep | None = None,
         marked: bool = False,
     ) -> None:
         self._domain, self._partition, self._store = domain, partition, store
         self._writer, self._parked, self._clock = writer, parked, clock
-        self._puts, self._sweep, self._marked = puts, sweep, marked
+        self._puts, self._puts_only = puts, puts_only
+        self._sweep, self._marked = sweep, marked
         self._herald = herald
         self._heads: Recent[Head] = Recent(cached)
         self._stored = Topics.of(domain.name).stored
@@ -165,13 +167,13 @@ class Append:
         """
         heads = await self._heads_of(items)
         plain = Plain(items, heads)
-        if plain.suspect:
+        if plain.suspect or self._puts_only:
             unknown = [i.event.id for i in items if i.event.id not in found]
             found |= await self._store.find(unknown)
         elif not found and not self._puts:
             return plain
         waiting = await self._unplaced(items, heads, found)
-        return Plan(items, heads, found, waiting, self._letter)
+        return Plan(items, heads, found, waiting, self._letter, puts_only=self._puts_only)
 
     async def _heads_of(self, items: Sequence[Item]) -> Heads:
         """The heads of the aggregates at hand; those that were not in memory are from now on."""

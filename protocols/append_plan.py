@@ -12,6 +12,7 @@ from topics.dead_letters import SUPERSEDED, UNREADABLE
 from topics.event import EventRecord, Position
 from topics.record import LogRecord, Outgoing, new_tuple
 
+UNPUT = "id: is that of no stored event; events of this domain are put by commands"
 Letter = Callable[[LogRecord, str, str], Outgoing]
 Heads = Mapping[str, Head]
 Waiting = Mapping[str, list[EventRecord]]
@@ -107,7 +108,7 @@ class Plan:
 
     `heads`: those of the aggregates at hand. `found`: those stored already, of the items looked
     up. `waiting`: the unplaced events of these aggregates, lowest version first; the plan takes
-    from these lists.
+    from these lists. `puts_only`: others are refused.
     """
 
     def __init__(
@@ -117,6 +118,8 @@ class Plan:
         found: Mapping[str, EventRecord],
         waiting: Waiting,
         letter: Letter,
+        *,
+        puts_only: bool = False,
     ) -> None:
         self.writes: list[Write] = []
         self.items: list[int] = []  # for each write, the index of the item it is done for
@@ -124,6 +127,7 @@ class Plan:
         self.heads: dict[str, Head] = {}
         self._inserted: dict[str, EventRecord] = {}
         self._known_heads, self._waiting, self._letter = heads, waiting, letter
+        self._puts_only = puts_only
         for item in items:
             self.outcomes.append(Outcome())
             known = found.get(item.event.id) or self._inserted.get(item.event.id)
@@ -163,6 +167,10 @@ class Plan:
 
     def _add_new(self, item: Item) -> None:
         event, outcome = item.event, self.outcomes[-1]
+        if self._puts_only:
+            outcome.letters.append(self._letter(item.record, UNREADABLE, UNPUT))
+            outcome.dead_letters += 1
+            return
         head = self._head(event.aggregate_id)
         if event.prev is not None and event.prev != head.event_id:
             reason = f"prev: is {event.prev!r}, the latest event is {head.event_id!r}"

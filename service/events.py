@@ -21,11 +21,12 @@ from topics.errors import Unreadable
 from topics.event import EventRecord
 
 BATCH = 500
-FLIGHTS = 4
+FLIGHTS = 2
 WAITING = 10_000
 SLOW = 0.5
 TIMEOUT = 10.0
 CLOSED = Unavailable("the service is closed")
+_TOO_LATE = "not decided within {:g} s"
 
 
 class Envelope(TypedDict, total=False):
@@ -195,14 +196,22 @@ class EventService:
         return self._following
 
     async def _decided(self, asked: Asked, deadline: datetime, timeout: float) -> Outcome:
-        call = Call(asked, deadline, asyncio.get_running_loop().create_future())
+        loop = asyncio.get_running_loop()
+        call = Call(asked, deadline, loop.create_future())
+        late = loop.call_later(timeout, call.answer, Unavailable(_TOO_LATE.format(timeout)))
         try:
-            async with asyncio.timeout(timeout), self._room:
-                self._enqueue(call)
-                return await call.outcome
+            if self._room.locked():
+                await asyncio.wait_for(self._room.acquire(), timeout)
+            else:
+                await self._room.acquire()
         except TimeoutError:
-            return Unavailable(f"not decided within {timeout:g} s")
+            return Unavailable(_TOO_LATE.format(timeout))
+        try:
+            self._enqueue(call)
+            return await call.outcome
         finally:
+            self._room.release()
+            late.cancel()
             self._withdraw(call)
 
     # Waiting

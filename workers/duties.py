@@ -84,6 +84,7 @@ class Duties:
                         cached=cached,
                         herald=self._herald,
                         puts=domain.synchronous,
+                        puts_only=domain.synchronous,
                         sweep=self._sweep(domain, partition, opened),
                         marked=domain.marked,
                     )

@@ -166,6 +166,7 @@ async def _append(
         SystemClock(),
         cached=settings.cached_aggregates,
         puts=domain.synchronous,
+        puts_only=domain.synchronous,
         marked=domain.marked,
     )
     records: list[LogRecord] = []

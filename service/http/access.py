@@ -3,6 +3,7 @@
 import warnings
 from collections import OrderedDict
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import urlsplit
@@ -13,6 +14,7 @@ from joserfc.errors import JoseError
 from joserfc.jwk import Key, KeySet, OctKey, import_key
 from starlette.requests import Request
 
+from service.http.asked import raw_header
 from service.http.problems import HOST, SCOPE, TOKEN, Refused
 from topics.errors import EventfleetError
 
@@ -72,12 +74,13 @@ class Local:
     secured = False
 
     def grant(self, request: Request) -> Grant:
-        host = request.headers.get("host", "")
+        host = raw_header(request, "host") or ""
         if _name(host) not in OWN_NAMES:
             raise Refused(HOST, f"{host!r} is none of {', '.join(OWN_NAMES)}")
         return ANYONE
 
 
+@lru_cache(maxsize=64)
 def _name(host: str) -> str | None:
     try:
         return urlsplit(f"//{host}").hostname
@@ -102,7 +105,7 @@ class Tokens:
 
     def grant(self, request: Request) -> Grant:
         """What its token allows. Refused where there is none that is valid now."""
-        authorization = request.headers.get("authorization", "")
+        authorization = raw_header(request, "authorization") or ""
         scheme, _, token = authorization.partition(" ")
         if scheme.lower() != "bearer" or not token.strip():
             raise Refused(TOKEN, "there is no header `Authorization: Bearer TOKEN`")

@@ -27,7 +27,7 @@ OPERATIONS = [*commands.OPERATIONS, *queries.OPERATIONS, *listings.OPERATIONS]
 ROOTS = 8
 UNBOUNDED = ("/live", "/ready", "/metrics")
 
-Endpoint = Callable[[Request], Awaitable[Response]]
+Answer = Callable[[Request], Awaitable[Response]]
 
 
 class Application:
@@ -74,7 +74,7 @@ class Application:
         finally:
             self._in_hand -= 1
 
-    def _endpoint(self, operation: Operation) -> Endpoint:
+    def _endpoint(self, operation: Operation) -> "Endpoint":
         async def answer(request: Request) -> Response:
             grant = self._access.grant(request) if operation.right else ANYONE
             if operation.right in ("read", "write"):
@@ -86,10 +86,21 @@ class Application:
                 call = Call(request, self._domains, grant, self._limits, asked, bound)
                 return await operation.handle(call)
 
-        return answer
+        return Endpoint(answer)
 
     def _description(self, root: str) -> Json:
         return describe(self._operations, self._domains, self._access.secured, root)
+
+
+class Endpoint:
+    """An ASGI application that answers each request; what is raised passes through."""
+
+    def __init__(self, answer: Answer) -> None:
+        self._answer = answer
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        response = await self._answer(Request(scope, receive, send))
+        await response(scope, receive, send)
 
 
 def _raw_path(scope: Scope) -> str:

@@ -2,6 +2,7 @@
 
 import re
 from collections import defaultdict
+from functools import lru_cache
 from typing import Annotated, Any, TypeVar
 from urllib.parse import parse_qsl, unquote
 
@@ -102,9 +103,24 @@ def part(request: Request, name: str) -> str:
     return text
 
 
+def raw_header(request: Request, name: str) -> str | None:
+    """The first header of this name, as it came."""
+    wanted = _on_the_wire(name)
+    for key, value in request.scope["headers"]:
+        if key == wanted:
+            text: str = value.decode("latin-1")
+            return text
+    return None
+
+
+@lru_cache(maxsize=64)
+def _on_the_wire(name: str) -> bytes:
+    return name.lower().encode("latin-1")
+
+
 def header(request: Request, name: str) -> str | None:
     """A header of 1 to 255 printable ASCII characters; quotes around it do not count."""
-    text = request.headers.get(name)
+    text = raw_header(request, name)
     if text is None:
         return None
     text = text[1:-1] if len(text) > 1 and text[0] == text[-1] == '"' else text
@@ -115,8 +131,8 @@ def header(request: Request, name: str) -> str | None:
 
 def traceparent(request: Request) -> str | None:
     """That of W3C Trace Context; one that is none counts as absent."""
-    text = request.headers.get(TRACEPARENT, "")
-    return text if _TRACEPARENT.fullmatch(text) else None
+    text = raw_header(request, TRACEPARENT)
+    return text if text and _TRACEPARENT.fullmatch(text) else None
 
 
 def patience(request: Request) -> int | None:
@@ -129,7 +145,7 @@ def patience(request: Request) -> int | None:
 
 async def payload(request: Request, limit: int) -> dict[str, Any]:
     """The JSON object in the body. Refused where it is none or has more than `limit` bytes."""
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    kind = (raw_header(request, "content-type") or "").partition(";")[0].strip().lower()
     if kind != JSON:
         raise Refused(NOT_JSON, f"its Content-Type is {kind or 'absent'}, not {JSON}")
     try:
@@ -154,8 +170,8 @@ def whole(value: Any) -> Any:
 
 
 async def _body(request: Request, limit: int) -> bytes:
-    told = request.headers.get("content-length", "")
-    size, parts = int(told) if told.isdecimal() else 0, list[bytes]()
+    length = raw_header(request, "content-length") or ""
+    size, parts = int(length) if length.isdecimal() else 0, list[bytes]()
     if size <= limit:
         size = 0
         async for piece in request.stream():

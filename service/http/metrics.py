@@ -1,11 +1,15 @@
 """What the service measures of its requests, for Prometheus."""
 
 from collections.abc import Callable
+from functools import cache
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 WHERE = ("route", "method")
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+OTHER = "other"
+"""Anybody may make methods up."""
 
 
 class HttpMetrics:
@@ -26,6 +30,8 @@ class HttpMetrics:
             buckets=SECONDS,
             registry=self._registry,
         )
+        self._counter = cache(self._requests.labels)
+        self._timer = cache(self._seconds.labels)
         gauge = Gauge(
             "eventfleet_http_requests_in_hand", "Requests under way", registry=self._registry
         )
@@ -33,8 +39,9 @@ class HttpMetrics:
 
     def answered(self, route: str, method: str, status: int, seconds: float) -> None:
         """A request was answered, or its connection ended."""
-        self._requests.labels(route, method, status).inc()
-        self._seconds.labels(route, method).observe(seconds)
+        method = method if method in METHODS else OTHER
+        self._counter(route, method, status).inc()
+        self._timer(route, method).observe(seconds)
 
     def page(self) -> bytes:
         """All values in Prometheus' text format."""

@@ -110,6 +110,7 @@ class World:
                 *(tally, partition, self.stores.events, writer, NothingParked(), self.clock),
                 cached=cached,
                 puts=self.scenario.puts,
+                puts_only=self.scenario.puts and not self.scenario.asyncs,
                 marked=self.scenario.marked,
             )
         if name == "snapshot":

@@ -17,6 +17,7 @@ from stores.system import NothingParked
 from tests.simulation.tally import Counted, Tally, evolve, tally
 from tests.simulation.twins import START, Twins, take
 from topics.codec import encode
+from topics.dead_letters import REASON
 from topics.event import EventRecord, Position
 from topics.record import LogRecord
 
@@ -267,6 +268,17 @@ async def test_a_loaded_event_comes_after_what_was_put_before_it(twins: Twins) -
     await put(twins, 1)
     await take(append, await sent(twins, twins.event("1")))
     assert stored(twins) == [("a", "s1", 1), ("a", "1", 2)]
+
+
+async def test_where_events_are_put_others_are_dead_letters(twins: Twins) -> None:
+    append = await opened(twins, puts=True, puts_only=True)
+    (first,) = await put(twins, 1)
+    forged = twins.event("forged", version=2)
+    report = await take(append, await sent(twins, twins.event("1"), first, forged, first))
+    assert stored(twins) == [("a", "s1", 1)]
+    assert (report.stored, report.dead_letters, report.repeated) == (1, 2, 1)
+    reason = "id: is that of no stored event; events of this domain are put by commands"
+    assert [letter[REASON] for letter in letters(twins)] == [reason, reason]
 
 
 async def test_a_dead_owner_s_lower_versions_are_emitted_too(twins: Twins) -> None:
