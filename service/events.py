@@ -21,7 +21,7 @@ from topics.errors import Unreadable
 from topics.event import EventRecord
 
 BATCH = 500
-FLIGHTS = 2
+FLIGHTS = 4
 WAITING = 10_000
 SLOW = 0.5
 TIMEOUT = 10.0

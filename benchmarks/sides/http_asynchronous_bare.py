@@ -21,7 +21,7 @@ from benchmarks.sides.http_data import measured
 from benchmarks.sides.loop import collection
 from benchmarks.sides.task import Task, run, task, told
 
-FLIGHTS = 2
+FLIGHTS = 4
 STATUSES = {"accepted": 202, "repeated": 200, "rejected": 409}
 
 
