@@ -1,16 +1,20 @@
 """Commander: puts the events of a synchronous command, and lets the stream know."""
 
+import asyncio
 from collections.abc import Sequence
 from datetime import datetime
 
 from protocols.pending import Destination, destination_of
-from service.outbox import Outbox
+from service.together import Together
 from stores.contracts import Clock, EventStore, LogWriter
+from stores.errors import Duplicate, Unavailable
 from topics.codec import HEADERS, encode
-from topics.event import EventRecord
+from topics.event import EventRecord, Position
 from topics.record import Outgoing
 
 LEAST = 0.05
+
+Put = tuple[EventRecord, int]
 
 
 class Commander:
@@ -20,7 +24,8 @@ class Commander:
         self, store: EventStore, writer: LogWriter, clock: Clock, *, partitions: int
     ) -> None:
         self._store, self._clock, self._partitions = store, clock, partitions
-        self._outbox = Outbox(writer)
+        self._puts: Together[Put, Duplicate | None] = Together(lambda puts: store.put_each(puts))
+        self._outbox: Together[Outgoing, Position] = Together(lambda some: writer.produce(some))
 
     def destination(self, event: EventRecord) -> Destination:
         """Where its nudge goes."""
@@ -28,7 +33,11 @@ class Commander:
 
     async def put(self, events: Sequence[EventRecord]) -> None:
         """All or none. Duplicate when a version, or the command's first event, is there already."""
-        await self._store.put(events, self.destination(events[0]).partition)
+        partition = self.destination(events[0]).partition
+        if len(events) > 1:
+            await self._store.put(events, partition)
+        elif clash := await self._puts.ask((events[0], partition)):
+            raise clash
 
     async def publish(self, event: EventRecord, deadline: datetime) -> bool:
         """Produce a stored event, so that append places it and those below it; whether it went."""
@@ -36,7 +45,13 @@ class Commander:
         key = event.aggregate_id.encode()
         record = Outgoing(topic, key, encode(event), partition, HEADERS)
         left = (deadline - self._clock.now()).total_seconds()
-        return await self._outbox.send(record, max(left, LEAST))
+        try:
+            await asyncio.wait_for(self._outbox.ask(record), max(left, LEAST))
+        except (Unavailable, TimeoutError):
+            return False
+        return True
 
     async def close(self) -> None:
+        """What is not acknowledged yet is given up."""
+        await self._puts.close()
         await self._outbox.close()

@@ -82,6 +82,7 @@ class Manager:
             try:
                 yield self
             finally:
+                await self._states.close()
                 await self._commander.close()
 
     # What it does to some commands

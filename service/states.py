@@ -1,11 +1,13 @@
 """Latest states, as synchronous commands are decided on them."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from domains.declaration import Domain
 from protocols.live import Live, load
 from protocols.recent import Recent
-from stores.contracts import Opened
+from service.together import Together
+from stores.contracts import Look, Opened, Since
 from topics.event import EventRecord
 
 AT_ONCE = 500
@@ -26,35 +28,49 @@ class States:
 
     def __init__(self, domain: Domain[Any], stores: Opened, cached: int) -> None:
         self._domain, self._stores = domain, stores
+        self._looks = Together(self._look)
         self._kept: Recent[Live] = Recent(cached)
 
     def __contains__(self, aggregate_id: str) -> bool:
         return aggregate_id in self._kept
 
     async def take(self, aggregate_id: str, event_id: str) -> Latest:
-        """From memory or the newest snapshot, and the events after it: in one query, if these are
-        few. ReplayFailed names the event that could not be folded."""
+        """From memory or the newest snapshot, and the events after it: in one query, with those of
+        others, if these are few. ReplayFailed names the event that could not be folded."""
         live = self._kept.take(aggregate_id)
         if live is None:
             live = (await load(self._domain, self._stores, [aggregate_id]))[aggregate_id]
-        events, known = await self._stores.events.since(
-            aggregate_id, live.version, event_id, AT_ONCE
-        )
-        for event in events:
+        look = Look(aggregate_id, live.version, event_id)
+        seen = await (self._looks.ask(look) if live.version else self._alone(look))
+        if seen is None:
+            return Latest(live, await self._all(live, event_id))
+        for event in seen.events:
             live.fold(self._domain, event)
-        if len(events) == AT_ONCE:
-            known = await self._rest(live, event_id) or known
-        return Latest(live, known)
+        return Latest(live, seen.known)
 
     def keep(self, live: Live) -> None:
         """Put it (back) into memory."""
         self._kept.put(live.aggregate_id, live)
         self._kept.trim()
 
-    async def _rest(self, live: Live, event_id: str) -> EventRecord | None:
-        known = None
+    async def close(self) -> None:
+        """What is not read yet is given up."""
+        await self._looks.close()
+
+    async def _look(self, looks: Sequence[Look]) -> Sequence[Since | None]:
+        """For all together; each alone, where that is too much at once."""
+        seen = await self._stores.events.since(looks, AT_ONCE)
+        return seen or [await self._alone(look) for look in looks]
+
+    async def _alone(self, look: Look) -> Since | None:
+        """None for a history that is too long to be read in one go."""
+        seen = await self._stores.events.since([look], AT_ONCE)
+        return seen[0] if seen else None
+
+    async def _all(self, live: Live, event_id: str) -> EventRecord | None:
+        """Folded as it is read; the event that was asked for, if stored."""
+        known = (await self._stores.events.find([event_id])).get(event_id)
         async for event in self._stores.events.read(live.aggregate_id, live.version):
             live.fold(self._domain, event)
-            if event.id == event_id:
-                known = event
+            known = event if event.id == event_id else known
         return known

@@ -11,6 +11,7 @@ from datetime import datetime
 from enum import Enum, StrEnum
 from typing import Any, NamedTuple, Protocol
 
+from stores.errors import Duplicate
 from topics.declaration import TopicSpec
 from topics.event import EventRecord, Position
 from topics.record import LogRecord, Outgoing
@@ -30,9 +31,16 @@ class Head(NamedTuple):
 NO_HEAD = Head(0, "", 0, "")
 
 
+class Look(NamedTuple):
+    """At what happened to an aggregate above a version, and whether an event is stored."""
+
+    aggregate_id: str
+    after: int
+    event_id: str
+
+
 class Since(NamedTuple):
-    """`events` by version; `known`: the one that was asked for, when it is stored. Where `events`
-    are as many as were allowed it may be above them."""
+    """`events` by version; `known`: the one that was asked for, when it is stored."""
 
     events: list[EventRecord]
     known: EventRecord | None
@@ -80,11 +88,13 @@ class EventStore(Protocol):
     async def find(self, event_ids: Collection[str]) -> dict[str, EventRecord]:
         """The stored events among these ids; one query. Reads what a majority has."""
 
-    async def since(self, aggregate_id: str, after: int, event_id: str, limit: int) -> Since:
-        """What happened to an aggregate above a version, and the event of an id; one query.
+    async def put_each(self, events: Sequence[tuple[EventRecord, int]]) -> list[Duplicate | None]:
+        """As `put`, of one event of each of several aggregates with its partition: one write, in
+        which each is stored by itself. For each, what was taken (`index` 0), or None."""
 
-        At most `limit` events. Reads what a majority has.
-        """
+    async def since(self, looks: Sequence[Look], limit: int) -> list[Since] | None:
+        """What there is to see for each look, in one query; None when that would be more than
+        `limit` events. Reads what a majority has."""
 
     async def heads(self, aggregate_ids: Collection[str]) -> dict[str, Head]:
         """The heads of those aggregates that have events; one query for all."""

@@ -6,7 +6,7 @@ from datetime import datetime
 
 from msgspec.structs import replace
 
-from stores.contracts import Head, Page, Place, Since, Write
+from stores.contracts import Head, Look, Page, Place, Since, Write
 from stores.cursors import Point, from_cursor, to_cursor
 from stores.errors import Duplicate
 from stores.memory.checkpoint import Checkpoint, go_on
@@ -58,11 +58,25 @@ class MemoryEvents:
         await self._checkpoint()
         return {key: self._by_id[key] for key in event_ids if key in self._by_id}
 
-    async def since(self, aggregate_id: str, after: int, event_id: str, limit: int) -> Since:
+    async def put_each(self, events: Sequence[tuple[EventRecord, int]]) -> list[Duplicate | None]:
+        ends: list[Duplicate | None] = []
+        for event, partition in events:
+            try:
+                await self.put([event], partition)
+                ends.append(None)
+            except Duplicate as clash:
+                ends.append(clash)
+        return ends
+
+    async def since(self, looks: Sequence[Look], limit: int) -> list[Since] | None:
         await self._checkpoint()
-        stream = self._streams.get(aggregate_id, {})
-        events = [event for version, event in sorted(stream.items()) if version > after]
-        return Since(events[:limit], self._by_id.get(event_id))
+        seen = [self._since(look) for look in looks]
+        return seen if sum(len(each.events) for each in seen) <= limit else None
+
+    def _since(self, look: Look) -> Since:
+        stream = self._streams.get(look.aggregate_id, {})
+        events = [event for version, event in sorted(stream.items()) if version > look.after]
+        return Since(events, self._by_id.get(look.event_id))
 
     async def heads(self, aggregate_ids: Collection[str]) -> dict[str, Head]:
         await self._checkpoint()

@@ -48,7 +48,7 @@ def translated(where: str, events: Sequence[EventRecord] = ()) -> Iterator[None]
     except DuplicateKeyError as error:
         if not events:
             raise Unavailable(f"{where}: another did the same at the same time") from None
-        raise _duplicate(0, error.details or {}, events) from None
+        raise duplicate(0, error.details or {}, events) from None
     except PyMongoError as error:
         raise _of(where, error) from None
     except (BSONError, OverflowError) as error:
@@ -73,11 +73,11 @@ def _of_bulk(where: str, details: Mapping[str, Any], events: Sequence[EventRecor
     failures = [*details.get("writeErrors", ()), *details.get("writeConcernErrors", ())]
     first = failures[0]
     if first.get("code") == DUPLICATE_KEY:
-        return _duplicate(first["index"], first, events)
+        return duplicate(first["index"], first, events)
     return _of(where, OperationFailure(first.get("errmsg", "bulk write failed"), first.get("code")))
 
 
-def _duplicate(index: int, error: Mapping[str, Any], events: Sequence[EventRecord]) -> Duplicate:
+def duplicate(index: int, error: Mapping[str, Any], events: Sequence[EventRecord]) -> Duplicate:
     event, key = events[index], next(iter(error["keyPattern"]))
     return Duplicate(index, f"{event.domain}/{event.aggregate_id}", event.version, CONDITIONS[key])
 

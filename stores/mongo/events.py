@@ -8,16 +8,17 @@ from typing import Any
 
 from pymongo import InsertOne, UpdateOne
 
-from stores.contracts import Head, Page, Place, Since, Write
+from stores.contracts import Head, Look, Page, Place, Since, Write
 from stores.cursors import from_cursor, to_cursor
+from stores.errors import Duplicate
 from stores.mongo import client
 from stores.mongo.documents import Document, event_of, place, placed, unplaced
-from stores.mongo.errors import translated
+from stores.mongo.errors import duplicate, translated
 from stores.mongo.feed import Feed
 from stores.mongo.indexes import OF_EVENTS, prepare
 from stores.mongo.queries import operation, split
 from stores.mongo.registry import Registry
-from stores.mongo.transactions import insert_all
+from stores.mongo.transactions import insert_all, insert_each
 from topics.event import EventRecord, Position, milliseconds
 
 BY_VERSION = [("aggregate_id", 1), ("version", 1)]
@@ -71,13 +72,23 @@ class MongoEvents:
             found = await asyncio.gather(*map(self._all, parts))
         return {event.id: event for some in found for event in some}
 
-    async def since(self, aggregate_id: str, after: int, event_id: str, limit: int) -> Since:
-        above = {"aggregate_id": aggregate_id, "version": {"$gt": after}}
-        found = self._events.find({"$or": [{"_id": event_id}, above]}).sort(BY_VERSION)
+    async def put_each(self, events: Sequence[tuple[EventRecord, int]]) -> list[Duplicate | None]:
+        documents = [unplaced(event, partition) for event, partition in events]
         with operation(self._events):
-            events = await self._all(found.limit(limit + 1))
-        known = next((event for event in events if event.id == event_id), None)
-        return Since([event for event in events if event.version > after][:limit], known)
+            clashes = await insert_each(self._events, documents)
+        return [
+            duplicate(0, clashes[index], [event]) if index in clashes else None
+            for index, (event, _) in enumerate(events)
+        ]
+
+    async def since(self, looks: Sequence[Look], limit: int) -> list[Since] | None:
+        ids = list({look.event_id for look in looks})
+        above = [{"aggregate_id": a, "version": {"$gt": after}} for a, after, _ in looks]
+        found = self._events.find({"$or": [{"_id": {"$in": ids}}, *above]}).sort(BY_VERSION)
+        with operation(self._events):
+            events = await self._all(found.limit(limit + len(ids) + 1))
+        seen = seen_in(events, looks)
+        return seen if sum(len(each.events) for each in seen) <= limit else None
 
     async def heads(self, aggregate_ids: Collection[str]) -> dict[str, Head]:
         with operation(self._events):
@@ -210,6 +221,18 @@ def _request(write: Write, document: Document) -> InsertOne[Document] | UpdateOn
         {"_id": write.event.id, "offset": {"$exists": False}},
         {"$set": document, "$unset": {"unplaced": ""}},
     )
+
+
+def seen_in(events: Sequence[EventRecord], looks: Sequence[Look]) -> list[Since]:
+    """What of these events each look was for."""
+    by_id = {event.id: event for event in events}
+    streams: defaultdict[str, list[EventRecord]] = defaultdict(list)
+    for event in events:
+        streams[event.aggregate_id].append(event)
+    return [
+        Since([e for e in streams[aggregate_id] if e.version > after], by_id.get(event_id))
+        for aggregate_id, after, event_id in looks
+    ]
 
 
 def _head(newest: Mapping[str, Any]) -> Head:

@@ -1,12 +1,13 @@
-"""Inserting several documents, all or none."""
+"""Inserting several documents: all or none, or each by itself."""
 
 from collections.abc import Sequence
 from typing import Any
 
-from pymongo.errors import PyMongoError
+from pymongo.errors import BulkWriteError, PyMongoError
 from tenacity import retry, retry_if_exception, stop_after_attempt, wait_random_exponential
 
 from stores.mongo.client import Collection
+from stores.mongo.errors import DUPLICATE_KEY
 
 ATTEMPTS = 5
 
@@ -35,3 +36,19 @@ async def insert_all(collection: Collection, documents: Sequence[dict[str, Any]]
         ),
     ):
         await collection.insert_many(documents, session=session)
+
+
+async def insert_each(
+    collection: Collection, documents: Sequence[dict[str, Any]]
+) -> dict[int, dict[str, Any]]:
+    """Insert each by itself, in one write; by index, the errors of those whose key is taken."""
+    try:
+        await collection.insert_many(documents, ordered=False)
+    except BulkWriteError as error:
+        details = error.details or {}
+        clashes = {each["index"]: each for each in details["writeErrors"]}
+        others = any(each.get("code") != DUPLICATE_KEY for each in clashes.values())
+        if others or details.get("writeConcernErrors"):
+            raise
+        return clashes
+    return {}

@@ -361,15 +361,15 @@ async def test_numbers_that_are_taken_each_time_are_a_conflict_for_provider(
 ) -> None:
     """Between the read and the put of each try another puts an event."""
     await deposit(service, purse)
-    put = MongoEvents.put
+    put_each = MongoEvents.put_each
 
-    async def beaten(store: MongoEvents, events: Sequence[EventRecord], partition: int) -> None:
-        version = events[0].version
-        other = replace(events[0], id=f"other-{version}", type="Noted", data={"text": ""})
-        await put(store, [other], partition)
-        await put(store, events, partition)
+    async def beaten(store: MongoEvents, events: Sequence[tuple[EventRecord, int]]) -> Any:
+        ((event, partition),) = events
+        other = replace(event, id=f"other-{event.version}", type="Noted", data={"text": ""})
+        await put_each(store, [(other, partition)])
+        return await put_each(store, events)
 
-    monkeypatch.setattr(MongoEvents, "put", beaten)
+    monkeypatch.setattr(MongoEvents, "put_each", beaten)
     outcome = await deposit(service, purse, command_id="c")
     monkeypatch.undo()
     assert isinstance(outcome, Conflict)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from stores.contracts import NO_HEAD, EventStore, Head, Place, Since, Write
+from stores.contracts import NO_HEAD, EventStore, Head, Look, Place, Since, Write
 from stores.errors import Duplicate, Unavailable
 from tests.contract.conftest import OpenStores
 from tests.contract.samples import (
@@ -223,19 +223,55 @@ async def test_since_answers_what_is_above_a_version_and_the_event_of_an_id(
     await store.write([*stream("a1", 3), *stream("a2", 2, start=10)])
     await store.put([event("a1", 4), event("a1", 5)], 0)
     above = [event("a1", 3, at(2)), event("a1", 4), event("a1", 5)]
-    assert await store.since("a1", 2, "absent", 10) == Since(above, None)
-    assert await store.since("a1", 2, "a1-1", 10) == Since(above, event("a1", 1, at(0)))
-    assert await store.since("a1", 2, "a1-4", 10) == Since(above, event("a1", 4))
-    assert await store.since("a1", 2, "a2-2", 10) == Since(above, event("a2", 2, at(11)))
-    assert await store.since("a1", 5, "a1-5", 10) == Since([], event("a1", 5))
-    assert await store.since("absent", 0, "absent", 10) == Since([], None)
+    seen = {
+        Look("a1", 2, "absent"): Since(above, None),
+        Look("a1", 2, "a1-1"): Since(above, event("a1", 1, at(0))),
+        Look("a1", 2, "a1-4"): Since(above, event("a1", 4)),
+        Look("a1", 2, "a2-2"): Since(above, event("a2", 2, at(11))),
+        Look("a1", 5, "a1-5"): Since([], event("a1", 5)),
+        Look("a2", 1, "a2-1"): Since([event("a2", 2, at(11))], event("a2", 1, at(10))),
+        Look("absent", 0, "absent"): Since([], None),
+    }
+    for look, expected in seen.items():
+        assert await store.since([look], 10) == [expected]
+    assert await store.since(list(seen), 50) == list(seen.values())
 
 
 async def test_since_answers_no_more_than_it_may(store: EventStore) -> None:
-    await store.write(stream("a1", 5))
-    found = await store.since("a1", 1, "a1-1", 2)
-    assert found == Since([event("a1", 2, at(1)), event("a1", 3, at(2))], event("a1", 1, at(0)))
-    assert (await store.since("a1", 1, "absent", 2)).events == found.events
+    await store.write([*stream("a1", 5), *stream("a2", 2, start=10)])
+    looks = [Look("a1", 1, "a1-1"), Look("a2", 0, "a1-2")]
+    assert await store.since(looks, 5) is None
+    seen = await store.since(looks, 6)
+    assert seen
+    assert [len(each.events) for each in seen] == [4, 2]
+    assert [each.known and each.known.id for each in seen] == ["a1-1", "a1-2"]
+
+
+# put_each
+
+
+async def test_of_events_that_are_put_each_those_are_stored_whose_keys_are_free(
+    store: EventStore,
+) -> None:
+    await store.put([event("s1", 1)], 0)
+    await store.put([event("s2", 1)], 0)
+    ends = await store.put_each(
+        [
+            (event("s1", 2), 0),
+            (event("s2", 1, id="other"), 1),
+            (event("s3", 1, id="s1-1"), 1),
+            (event("s4", 1), 1),
+        ]
+    )
+    found = [end and (end.condition, end.stream, end.version) for end in ends]
+    assert found == [
+        None,
+        ("version", "orders/s2", 1),
+        ("event id", "orders/s3", 1),
+        None,
+    ]
+    assert await ids(store.read("s1")) == ["s1-1", "s1-2"]
+    assert [e.id for e in await store.sweep(1, 10)] == ["s4-1"]
 
 
 # heads

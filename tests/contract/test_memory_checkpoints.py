@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from stores.contracts import Place, Snapshot
+from stores.contracts import Look, Place, Snapshot
 from stores.memory.events import MemoryEvents
 from stores.memory.snapshots import MemorySnapshots
 from tests.contract.samples import TIME, at, event, ids, stream
@@ -67,7 +67,7 @@ async def test_a_save_may_end_between_snapshots_and_unanswered(steps: int) -> No
 READS: dict[str, Callable[[MemoryEvents], Awaitable[Any]]] = {
     "prepare": lambda s: s.prepare(),
     "find": lambda s: s.find(["a1-1"]),
-    "since": lambda s: s.since("a1", 0, "a1-1", 9),
+    "since": lambda s: s.since([Look("a1", 0, "a1-1")], 9),
     "heads": lambda s: s.heads(["a1"]),
     "unplaced": lambda s: s.unplaced(["a1"]),
     "placed_at": lambda s: s.placed_at([at(0)]),

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from pymongo import MongoClient
 
-from stores.contracts import Opened, Place, Snapshot
+from stores.contracts import Look, Opened, Place, Snapshot
 from stores.errors import Misconfigured, StoreError, Unavailable
 from stores.mongo import open_stores
 from stores.mongo.errors import Refused
@@ -84,8 +84,9 @@ OPERATIONS: dict[str, Callable[[Opened], Awaitable[Any]]] = {
     "place": lambda s: s.events.write([Place(event("s1", 1), at(91))]),
     "put one": lambda s: s.events.put([event("s2", 1)], 0),
     "put several": lambda s: s.events.put([event("s3", 1), event("s3", 2)], 0),
+    "put each": lambda s: s.events.put_each([(event("s4", 1), 0), (event("s5", 1), 0)]),
     "find": lambda s: s.events.find(["a1-1"]),
-    "since": lambda s: s.events.since("a1", 0, "a1-1", 9),
+    "since": lambda s: s.events.since([Look("a1", 0, "a1-1")], 9),
     "heads": lambda s: s.events.heads(["a1"]),
     "unplaced": lambda s: s.events.unplaced(["s1"]),
     "placed_at": lambda s: s.events.placed_at([at(0)]),

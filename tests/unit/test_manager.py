@@ -117,7 +117,7 @@ async def test_a_command_on_a_state_in_memory_costs_one_read_one_write_and_one_p
     for calls in (desk.store.calls, desk.snapshots.calls, desk.producer.calls):
         calls.clear()
     assert isinstance(await desk.send("PutIn", cents=5), Accepted)
-    assert [name for name, _ in desk.store.calls] == ["since", "put"]
+    assert [name for name, _ in desk.store.calls] == ["since", "put_each"]
     assert [name for name, _ in desk.producer.calls] == ["produce"]
     assert {name for name, _ in desk.snapshots.calls} <= {"save"}
 
@@ -161,7 +161,7 @@ async def test_a_snapshot_that_cant_be_saved_does_not_hold_up_an_answer(desk: De
 
 async def test_without_a_validator_only_the_head_is_read(desk: Desk) -> None:
     assert await desk.send("Note", "1", text="a") == Accepted(id_of("1"), PLACE, 1, True)
-    assert {name for name, _ in desk.store.calls} == {"find", "heads", "put"}
+    assert {name for name, _ in desk.store.calls} == {"find", "heads", "put_each"}
     assert desk.snapshots.calls == []
     assert await desk.send("Note", "1", text="a") == Repeated(id_of("1"), PLACE, 1)
 
@@ -223,22 +223,21 @@ async def test_a_command_of_the_domains_asynchronous_time_is_repeated(desk: Desk
 
 async def test_who_always_loses_is_told_of_the_conflict(desk: Desk) -> None:
     await desk.send("PutIn", cents=100)
-    put = desk.events.put
+    put_each = desk.events.put_each
 
-    async def beaten(events: Any, partition: int) -> None:
+    async def beaten(events: Any) -> Any:
         async with Desk(kept=desk).open() as other:
-            other.store.put = put  # type: ignore[attr-defined]
             await other.send("Note", text="first")
-        await put(events, partition)
+        return await put_each(events)
 
-    desk.store.put = beaten  # type: ignore[attr-defined]
+    desk.store.put_each = beaten  # type: ignore[attr-defined]
     outcome = await desk.send("PutIn", cents=1)
     assert isinstance(outcome, Conflict)
     assert {event.type for event in (await desk.stored())[1:]} == {"Noted"}
     assert desk.manager.tally.conflicts == 9
 
 
-@pytest.mark.parametrize("method", ["since", "put"])
+@pytest.mark.parametrize("method", ["since", "put_each"])
 async def test_a_store_that_is_away_means_unavailable_and_the_repeat_is_taken(
     desk: Desk, method: str
 ) -> None:
@@ -250,8 +249,8 @@ async def test_a_store_that_is_away_means_unavailable_and_the_repeat_is_taken(
 
 async def test_a_put_whose_fate_is_unknown_is_found_by_the_repeat(desk: Desk) -> None:
     await desk.send("PutIn", cents=1)
-    desk.store.after["put"] = 1
-    assert await desk.send("PutIn", "1", cents=1) == Unavailable("put failed")
+    desk.store.after["put_each"] = 1
+    assert await desk.send("PutIn", "1", cents=1) == Unavailable("put_each failed")
     assert await desk.send("PutIn", "1", cents=1) == Repeated(id_of("1"), PLACE, 2)
     assert [event.version for event in await desk.stored()] == [1, 2]
 
