@@ -46,9 +46,9 @@ async def insert_each(
         await collection.insert_many(documents, ordered=False)
     except BulkWriteError as error:
         details = error.details or {}
-        clashes = {each["index"]: each for each in details["writeErrors"]}
-        others = any(each.get("code") != DUPLICATE_KEY for each in clashes.values())
+        errors = details["writeErrors"]
+        others = [each for each in errors if each.get("code") != DUPLICATE_KEY]
         if others or details.get("writeConcernErrors"):
-            raise
-        return clashes
+            raise BulkWriteError({**details, "writeErrors": others}) from None
+        return {each["index"]: each for each in errors}
     return {}

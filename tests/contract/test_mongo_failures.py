@@ -201,6 +201,18 @@ async def test_a_transaction_that_gives_way_is_done_again(server: MongoDB, store
     assert await ids(stores.events.read("s3")) == ["s3-1", "s3-2"]
 
 
+async def test_of_events_put_each_nothing_is_known_where_the_write_is_not_durable(
+    server: MongoDB, stores: Opened, hasty: Opened
+) -> None:
+    """Also of one whose key is taken: it may be its own first try that took it."""
+    unsure = {"code": 64, "errmsg": "waiting for replication timed out"}
+    with failing(server, ["insert"], writeConcernError=unsure):
+        await refused(
+            hasty.events.put_each([(event("s1", 1), 0), (event("s6", 1), 0)]), Unavailable
+        )
+    assert await ids(stores.events.read("s6")) == ["s6-1"]
+
+
 async def test_a_failure_in_the_midst_of_a_read_is_unavailable(
     server: MongoDB, stores: Opened, hasty: Opened
 ) -> None:
