@@ -18,12 +18,12 @@ from service.events import EventService
 from service.manager import Manager
 from service.saving import Saving
 from service.states import States
+from service.tallies import Tallies
 from service.waiting import Following, Waiting
 from stores.contracts import Clock, LogWriter, Opened
 from stores.kafka.producer import Producer
 from stores.system import SystemClock, Uuid7Ids
 from workers import connect
-from workers.metrics import Metrics
 from workers.settings import Settings
 
 LONGEST = 10.0
@@ -48,16 +48,17 @@ class Bounded:
 
 @asynccontextmanager
 async def decider(
-    settings: Settings, domain: Domain[Any], opened: Opened, metrics: Metrics | None = None
+    settings: Settings, domain: Domain[Any], opened: Opened, tallies: Tallies | None = None
 ) -> AsyncIterator[Decider]:
     """For any number of tasks at once. Without rules no Redis is needed."""
+    tallies = tallies or Tallies()
     async with AsyncExitStack() as stack:
         connection, clock = connect.connection(settings), SystemClock()
         quick = min(connection.timeout, patience(settings))
         writer = Producer(replace(connection, timeout=quick))
         stack.push_async_callback(writer.close)
         if domain.synchronous:
-            manager = _manager(settings, domain, opened, writer)
+            manager = _manager(settings, domain, opened, writer, tallies)
             yield Bounded(await stack.enter_async_context(manager.at_work()), clock, LONGEST)
             return
         if not domain.marked:
@@ -76,17 +77,24 @@ async def decider(
         marking = Marking(
             opened.events, markers, writer, guard, clock, partitions=settings.partitions
         )
-        if metrics:
-            metrics.tallies.of[domain.name] = marking.tally
+        tallies.of[domain.name] = marking.tally
         yield Bounded(marking, clock, patience(settings))
 
 
-def _manager(settings: Settings, domain: Domain[Any], opened: Opened, writer: LogWriter) -> Manager:
+def _manager(
+    settings: Settings,
+    domain: Domain[Any],
+    opened: Opened,
+    writer: LogWriter,
+    tallies: Tallies,
+) -> Manager:
     clock = SystemClock()
     saving = Saving(domain, opened.snapshots, clock, limit=settings.snapshot_bytes)
     commander = Commander(opened.events, writer, clock, partitions=settings.partitions)
     states = States(domain, opened, settings.cached_aggregates)
-    return Manager(domain, opened, states, commander, saving, clock)
+    manager = Manager(domain, opened, states, commander, saving, clock)
+    tallies.managers[domain.name] = manager.tally, saving
+    return manager
 
 
 @asynccontextmanager
@@ -105,14 +113,18 @@ async def event_service(settings: Settings, domain: Domain[Any]) -> AsyncIterato
 
 @asynccontextmanager
 async def event_service_over(
-    settings: Settings, domain: Domain[Any], opened: Opened, waiting: Waiting
+    settings: Settings,
+    domain: Domain[Any],
+    opened: Opened,
+    waiting: Waiting,
+    tallies: Tallies | None = None,
 ) -> AsyncIterator[EventService]:
     """As `event_service`, over stores that are open already; any number may share the waiting."""
     async with connect.log_reader(settings) as reader:
         await connect.must_exist(reader, connect.topics_of(settings, domain))
     following = Following(domain.synchronous, opened.events, waiting)
     async with (
-        decider(settings, domain, opened) as way,
+        decider(settings, domain, opened, tallies) as way,
         EventService(domain, way, SystemClock(), Uuid7Ids(), following) as service,
     ):
         yield service

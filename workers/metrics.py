@@ -1,17 +1,17 @@
 """What a process measures of its work, for Prometheus."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from prometheus_client.core import CounterMetricFamily, Metric, SummaryMetricFamily
-from prometheus_client.registry import Collector
 
-from protocols.marking import Tally
 from protocols.role import Report
+from service.tallies import Tallies
 
 WHERE = ("domain", "role")
 EACH = ("domain", "role", "partition")
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+REASONS = 100
+OTHER = "other"
 COUNTED = {
     "stored": "Events stored",
     "repeated": "Repeats of events dropped, and of commands answered",
@@ -24,30 +24,6 @@ COUNTED = {
     "conflicts": "Commands given up because others changed the aggregate each time",
     "nudged": "Aggregates whose events were put and not placed, produced again",
 }
-
-
-class Tallies(Collector):
-    """What markings have done, by domain, asked at each reading."""
-
-    def __init__(self) -> None:
-        self.of: dict[str, Tally] = {}
-
-    def collect(self) -> Iterator[Metric]:
-        where = ["domain"]
-        rounds = SummaryMetricFamily(
-            "eventfleet_marker_round_seconds", "Rounds of commands over markers", labels=where
-        )
-        lookups = CounterMetricFamily(
-            "eventfleet_marker_lookups", "Ids looked up in the store for markers", labels=where
-        )
-        finished = CounterMetricFamily(
-            "eventfleet_stale_notes_finished", "Events of others brought to their end", labels=where
-        )
-        for domain, tally in self.of.items():
-            rounds.add_metric([domain], tally.rounds, tally.seconds)
-            lookups.add_metric([domain], tally.lookups)
-            finished.add_metric([domain], tally.finished)
-        yield from (rounds, lookups, finished)
 
 
 class Metrics:
@@ -99,6 +75,7 @@ class Meter:
         self.total = Report()
         self._metrics = metrics
         self._where = (domain, role)
+        self._reasons: set[str] = set()
         counters = (metrics.rebalances, metrics.fenced, metrics.retries)
         for counter in (*metrics.counted.values(), *counters):
             counter.labels(*self._where)
@@ -130,7 +107,13 @@ class Meter:
             if amount := getattr(report, name):
                 counter.labels(*self._where).inc(amount)
         for reason, amount in report.reasons.items():
-            self._metrics.rejected.labels(*self._where, reason).inc(amount)
+            self._metrics.rejected.labels(*self._where, self._named(reason)).inc(amount)
+
+    def _named(self, reason: str) -> str:
+        """The reason, or OTHER: a rule may put amounts into its reasons, without end."""
+        if reason not in self._reasons and len(self._reasons) < REASONS:
+            self._reasons.add(reason)
+        return reason if reason in self._reasons else OTHER
 
     def fenced(self) -> None:
         """A partition was taken over."""

@@ -15,6 +15,7 @@ from starlette.types import ASGIApp
 from domains.declaration import Domain
 from service.http import Access, Application, Limits, Local, Served, Tokens, read_key
 from service.queries import Querier
+from service.tallies import Tallies
 from stores.system import SystemClock
 from topics.errors import EventfleetError
 from workers import connect
@@ -48,17 +49,17 @@ async def http_application(
         waiting_room(settings) as waiting,
         AsyncExitStack() as stack,
     ):
-        served = {}
+        served, tallies = {}, Tallies()
         for name, domain in domains.items():
             opened = stores[name]
             await opened.events.prepare()
             await opened.snapshots.prepare()
-            opening = event_service_over(settings, domain, opened, waiting)
+            opening = event_service_over(settings, domain, opened, waiting, tallies)
             commands = await stack.enter_async_context(opening)
             queries = Querier(domain, opened, SystemClock(), limit=settings.snapshot_bytes)
             served[name] = Served(domain, commands, queries, opened.events)
         limits = Limits(requests=settings.http_requests, seconds=settings.http_timeout)
-        yield Application(served, access, limits)
+        yield Application(served, access, limits, tallies)
 
 
 def _access(settings: Settings) -> Access:

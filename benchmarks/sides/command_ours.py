@@ -21,7 +21,7 @@ async def main(task: Task) -> None:
     tally = Tally(task.records)
     async with (
         connect.stores(settings, {domain.name: domain}) as stores,
-        decider(settings, domain, stores[domain.name], metrics) as way,
+        decider(settings, domain, stores[domain.name], metrics.tallies) as way,
     ):
         connection = connect.connection(settings)
         duties = Duties(settings, connection, True, {domain.name: way}, Producer(connection))

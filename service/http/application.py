@@ -22,6 +22,7 @@ from service.http.openapi import describe
 from service.http.problems import BUSY, HANDLERS, Refused, response
 from service.http.schemas import Json
 from service.http.served import Limits, ServedDomains
+from service.tallies import Tallies
 
 OPERATIONS = [*commands.OPERATIONS, *queries.OPERATIONS, *listings.OPERATIONS]
 ROOTS = 8
@@ -34,11 +35,16 @@ class Application:
     """An ASGI application to serve, or to mount in another: its path is then left out."""
 
     def __init__(
-        self, domains: ServedDomains, access: Access, limits: Limits | None = None
+        self,
+        domains: ServedDomains,
+        access: Access,
+        limits: Limits | None = None,
+        tallies: Tallies | None = None,
     ) -> None:
+        """`tallies`: of the deciders, for the page of metrics."""
         self._domains, self._access, self._limits = domains, access, limits or Limits()
         self._in_hand = 0
-        self._metrics = HttpMetrics(lambda: self._in_hand)
+        self._metrics = HttpMetrics(lambda: self._in_hand, tallies or Tallies())
         description = lru_cache(maxsize=ROOTS)(self._description)
         self._operations = [*OPERATIONS, *own.operations(self._metrics, description)]
         routes = [Route(o.path, self._endpoint(o), methods=[o.method]) for o in self._operations]

@@ -5,6 +5,8 @@ from functools import cache
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
+from service.tallies import Tallies
+
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 WHERE = ("route", "method")
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
@@ -15,8 +17,9 @@ OTHER = "other"
 class HttpMetrics:
     """By route, method and status, in a registry of their own."""
 
-    def __init__(self, in_hand: Callable[[], int]) -> None:
+    def __init__(self, in_hand: Callable[[], int], tallies: Tallies) -> None:
         self._registry = CollectorRegistry()
+        self._registry.register(tallies)
         self._requests = Counter(
             "eventfleet_http_requests",
             "Requests answered",

@@ -3,7 +3,8 @@
 from protocols.marking import Tally
 from protocols.outcomes import Accepted, Rejected
 from protocols.role import Report
-from workers.metrics import COUNTED, Metrics
+from tests.unit.till import Desk
+from workers.metrics import COUNTED, REASONS, Metrics
 
 WHERE = 'domain="orders",role="append"'
 
@@ -77,6 +78,30 @@ def test_rejections_are_shown_by_reason() -> None:
         shown = f"eventfleet_rejected_total{{{where.format(reason)}}} 2.0"
         assert shown in lines(metrics)
     assert 'eventfleet_accepted_total{domain="orders",role="command"} 2.0' in lines(metrics)
+
+
+def test_of_reasons_without_end_so_many_are_named() -> None:
+    metrics, report = Metrics(), Report()
+    for cents in range(2 * REASONS):
+        report.count(Rejected(f"there are {cents}"))
+    metrics.of("bank", "command").add(report)
+    shown = [line for line in lines(metrics) if line.startswith("eventfleet_rejected_total")]
+    assert len(shown) == REASONS + 1
+    where = 'domain="bank",reason="other",role="command"'
+    assert f"eventfleet_rejected_total{{{where}}} {REASONS}.0" in shown
+
+
+async def test_what_a_manager_has_done_is_asked_at_each_reading() -> None:
+    metrics = Metrics()
+    async with Desk().open() as desk:
+        metrics.tallies.managers["till"] = desk.manager.tally, desk.saving
+        desk.producer.before["produce"] = 1
+        await desk.send("PutIn", cents=1)
+        await desk.saved(1)
+        assert 'eventfleet_unpublished_total{domain="till"} 1.0' in lines(metrics)
+        assert 'eventfleet_decided_again_total{domain="till"} 0.0' in lines(metrics)
+        assert 'eventfleet_states_saved_total{domain="till"} 1.0' in lines(metrics)
+        assert 'eventfleet_states_dropped_total{domain="till"} 0.0' in lines(metrics)
 
 
 def test_what_a_marking_has_done_is_asked_at_each_reading() -> None:

@@ -132,7 +132,7 @@ class Desk:
     @asynccontextmanager
     async def open(self) -> AsyncIterator["Desk"]:
         stores = Opened(self.store, self.snapshots)
-        saving = Saving(till, self.snapshots, self.clock, limit=1000)
+        self.saving = saving = Saving(till, self.snapshots, self.clock, limit=1000)
         commander = Commander(self.store, self.producer, self.clock, partitions=1)
         states = States(till, stores, self._cached)
         manager = Manager(till, stores, states, commander, saving, self.clock)

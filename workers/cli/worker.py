@@ -59,7 +59,7 @@ async def _work(
         metrics, deciders = Metrics(), {}
         if "command" in roles:
             for name, domain in domains.items():
-                opening = decider(settings, domain, stores[name], metrics)
+                opening = decider(settings, domain, stores[name], metrics.tallies)
                 deciders[name] = await stack.enter_async_context(opening)
         writer = await stack.enter_async_context(connect.log_writer(settings))
         connection, transactional = connect.connection(settings), await admin.transactional()
