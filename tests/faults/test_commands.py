@@ -29,7 +29,7 @@ class Doors(Served):
 
     def judged(self, asked: Iterable[Asked], *, nothing_lost: bool = True) -> Verdicts:
         verdicts = judge(self, asked, self.answers(), DOORS, nothing_lost=nothing_lost)
-        assert min(verdicts.accepted, verdicts.rejected) > verdicts.commands / 20
+        assert min(verdicts.accepted, verdicts.rejected) > verdicts.commands / 50
         return verdicts
 
 
