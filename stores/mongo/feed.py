@@ -46,16 +46,23 @@ class Feed:
         """The next events of a partition, fewer than there are at a gap; none only at its end."""
         for epoch in range(point.epoch, newest + 1):
             start = point if epoch == point.epoch else Point(point.partition, epoch, -1, 0)
-            events: list[EventRecord] = []
-            for beyond, last in _ranges(start, limit):
-                at = {"epoch": epoch, "partition": start.partition} | beyond
-                found = self._events.find(at).sort(IN_ORDER).limit(limit - len(events))
-                events += [event_of(self._domain, one) for one in await found.to_list(None)]
-                if len(events) == limit or (events and last):
-                    break
-            if events:
-                return events
+            if seen := await self._read(start, epoch, limit):
+                # While one range was read, events may have been placed in those before it: but
+                # all that lies below an event which was seen is there by now.
+                end = Point.of(seen[-1])
+                again = await self._read(start, epoch, limit)
+                return [event for event in again if Point.of(event) <= end]
         return []
+
+    async def _read(self, start: Point, epoch: int, limit: int) -> list[EventRecord]:
+        events: list[EventRecord] = []
+        for beyond, last in _ranges(start, limit):
+            at = {"epoch": epoch, "partition": start.partition} | beyond
+            found = self._events.find(at).sort(IN_ORDER).limit(limit - len(events))
+            events += [event_of(self._domain, one) for one in await found.to_list(None)]
+            if len(events) == limit or (events and last):
+                break
+        return events
 
 
 def _ranges(start: Point, limit: int) -> Iterator[tuple[Document, bool]]:
