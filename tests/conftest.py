@@ -7,15 +7,18 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import TypeVar
 
 import pytest
 
 from tests.servers.embedded import EmbeddedBroker
 from tests.servers.install import Absent
 from tests.servers.kafka import Kafka
-from tests.servers.mongodb import MongoDB
+from tests.servers.mongodb import MongoDB, Refusing
 from tests.servers.redis import Redis
 from tests.servers.server import Server
+
+S = TypeVar("S", bound=Server)
 
 
 def pytest_configure() -> None:
@@ -27,7 +30,7 @@ def _leave(number: int, frame: FrameType | None) -> None:
 
 
 @contextmanager
-def running(server: Callable[[], Server]) -> Iterator[Server]:
+def running(server: Callable[[], S]) -> Iterator[S]:
     """A started server; where it can't be had the test fails in CI, and elsewhere skips."""
     try:
         made = server()
@@ -60,7 +63,6 @@ def mongo_url() -> Iterator[str]:
         yield url
         return
     with running(MongoDB) as server:
-        assert isinstance(server, MongoDB)
         yield server.url
 
 
@@ -68,8 +70,21 @@ def mongo_url() -> Iterator[str]:
 def redis_url() -> Iterator[str]:
     """A Redis of the test run's own."""
     with running(Redis) as server:
-        assert isinstance(server, Redis)
         yield server.url
+
+
+@pytest.fixture
+def own_kafka() -> Iterator[Kafka]:
+    """For a test that harms it."""
+    with running(Kafka) as server:
+        yield server
+
+
+@pytest.fixture
+def own_mongo() -> Iterator[Refusing]:
+    """For a test that harms it."""
+    with running(Refusing) as server:
+        yield server
 
 
 @pytest.fixture

@@ -235,7 +235,6 @@ async def test_what_can_never_be_stored_is_refused(stores: Opened) -> None:
 
 async def test_what_was_acknowledged_survives_a_kill(prefix: str) -> None:
     with running(MongoDB) as server:
-        assert isinstance(server, MongoDB)
         async with (
             opened(server.url, prefix, PATIENT) as stores,
             opened(server.url, prefix) as hasty,
@@ -278,7 +277,6 @@ async def test_credentials_come_in_the_url(prefix: str) -> None:
             return *super().command(), *self.options
 
     with running(Locked) as server:
-        assert isinstance(server, Locked)
         with MongoClient[dict[str, Any]](server.url) as client:
             client.admin.command("createUser", "fleet", pwd="s3cret", roles=["root"])
         server.stop()

@@ -1,46 +1,23 @@
 """Servers that are killed (-9) and started again under load, or that refuse to write."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
-import pymongo
 import pytest
 
 from tests.acceptance.fleet import Fleet
 from tests.acceptance.kafka_by_hand import wait_for
-from tests.conftest import running
 from tests.faults.load import Load
 from tests.faults.tending import Orders, Tended
 from tests.faults.truth import check
 from tests.servers.kafka import Kafka
-from tests.servers.mongodb import MongoDB
+from tests.servers.mongodb import Refusing
 
 PLACES = ("append-1", "append-2", "snapshot-1", "relay-1")
 RATE, ORDERS = 80, 15_000
 
 pytestmark = pytest.mark.faults
-
-
-class Refusing(MongoDB):
-    """Takes orders to fail."""
-
-    def command(self) -> Sequence[str | Path]:
-        return (*super().command(), "--enable-test-commands")
-
-
-@pytest.fixture
-def own_kafka() -> Iterator[Kafka]:
-    with running(Kafka) as server:
-        assert isinstance(server, Kafka)
-        yield server
-
-
-@pytest.fixture
-def own_mongo() -> Iterator[Refusing]:
-    with running(Refusing) as server:
-        assert isinstance(server, Refusing)
-        yield server
 
 
 def survived(fleet: Fleet, what: str, harm: Callable[[Tended], None], times: int) -> None:
@@ -106,13 +83,9 @@ def test_writes_that_are_refused(
 ) -> None:
     def harm(tended: Tended) -> None:
         before = tended.metric("retries_total")
-        data = {"failCommands": ["insert", "update", "bulkWrite"], **more}
-        client.admin.command("configureFailPoint", "failCommand", mode="alwaysOn", data=data)
-        wait_for(lambda: tended.metric("retries_total") > before, "a write that failed for good")
-        client.admin.command("configureFailPoint", "failCommand", mode="off")
+        failed = "a write that failed for good"
+        with own_mongo.failing("insert", "update", "bulkWrite", **more):
+            wait_for(lambda: tended.metric("retries_total") > before, failed)
 
-    with (
-        pymongo.MongoClient(own_mongo.url) as client,
-        Orders(kafka, own_mongo.url, tmp_path) as fleet,
-    ):
+    with Orders(kafka, own_mongo.url, tmp_path) as fleet:
         survived(fleet, f"times that writes were refused ({fault})", harm, times=4)

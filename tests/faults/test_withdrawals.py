@@ -2,13 +2,12 @@
 
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.acceptance.kafka_by_hand import wait_for
-from tests.conftest import running
 from tests.faults.accounts import Bank, check
 from tests.faults.sending import Asked
 from tests.faults.services import Servers
@@ -119,20 +118,6 @@ def placed(fleet: Bank, ids: list[str]) -> bool:
 
 
 # Servers that are stopped in the middle of requests
-
-
-@pytest.fixture
-def own_kafka() -> Iterator[Kafka]:
-    with running(Kafka) as server:
-        assert isinstance(server, Kafka)
-        yield server
-
-
-@pytest.fixture
-def own_mongo() -> Iterator[MongoDB]:
-    with running(MongoDB) as server:
-        assert isinstance(server, MongoDB)
-        yield server
 
 
 def survived(

@@ -1,7 +1,11 @@
 """secantusd-rs, a server that speaks MongoDB's protocol."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+
+import pymongo
 
 from tests.servers.install import SECANTUSD, Absent
 from tests.servers.server import Server
@@ -24,3 +28,23 @@ class MongoDB(Server):
     def command(self) -> Sequence[str | Path]:
         place = ("--host", "127.0.0.1", "--port", str(self.port), "--storage-path", "data")
         return (SECANTUSD, *place, "--cache-size", "256M", "--sync-on-commit")
+
+
+class Refusing(MongoDB):
+    """Takes orders to fail."""
+
+    def command(self) -> Sequence[str | Path]:
+        return (*super().command(), "--enable-test-commands")
+
+    @contextmanager
+    def failing(self, *commands: str, times: int | None = None, **how: Any) -> Iterator[None]:
+        """It fails these commands of ours."""
+        mode: Any = {"times": times} if times else "alwaysOn"
+        data = {"failCommands": list(commands), "appName": "eventfleet", **how}
+        with pymongo.MongoClient[dict[str, Any]](self.url) as client:
+            order = {"configureFailPoint": "failCommand"}
+            client.admin.command({**order, "mode": mode, "data": data})
+            try:
+                yield
+            finally:
+                client.admin.command({**order, "mode": "off"})

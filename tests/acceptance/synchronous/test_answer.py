@@ -1,0 +1,86 @@
+"""What Provider asks and is answered, and what the stream gets."""
+
+import signal
+
+import pytest
+
+from protocols.intents import event_id
+from protocols.outcomes import (
+    Accepted,
+    IdReused,
+    Repeated,
+)
+from service.events import EventService
+from tests.acceptance.synchronous.purses import Purses, deposit, kept, opened, stored, withdraw
+from topics.errors import Unreadable
+
+# Provider ->> EventService: request event
+
+
+async def test_provider_requests_event(service: EventService, fleet: Purses, purse: str) -> None:
+    outcome = await deposit(service, purse, command_id="c-1")
+    assert isinstance(outcome, Accepted)
+    assert (outcome.event_id, outcome.version) == (event_id("purses", purse, "c-1"), 1)
+    with pytest.raises(Unreadable, match=r"data\.cents"):
+        await service.send(purse, "Deposit", {"cents": "ten"})
+    with pytest.raises(Unreadable, match="type: 'Burn' is not a command"):
+        await service.send(purse, "Burn", {})
+    assert len(kept(fleet, purse)) == 1
+
+
+# Manager ->> MessageStream: produce event
+
+
+async def test_manager_produces_event_to_the_stream(
+    service: EventService, fleet: Purses, purse: str
+) -> None:
+    await deposit(service, purse, 10)
+    await withdraw(service, purse, 3, fee=1)
+    events = await stored(fleet, purse, 3)
+    assert [(event["version"], event["type"]) for event in events] == [
+        (1, "Deposited"),
+        (2, "Withdrawn"),
+        (3, "Charged"),
+    ]
+    assert all(event["offset"] >= 0 for event in kept(fleet, purse))
+
+
+async def test_a_stream_that_is_down_leaves_the_event_to_the_sweep(
+    service: EventService, fleet: Purses, purse: str
+) -> None:
+    await deposit(service, purse, 10)
+    fleet.stream.signal(signal.SIGSTOP)
+    try:
+        outcome = await withdraw(service, purse, 3, timeout=3)
+    finally:
+        fleet.stream.signal(signal.SIGCONT)
+    assert isinstance(outcome, Accepted)
+    assert (outcome.version, outcome.published) == (2, False)
+    events = await stored(fleet, purse, 2)
+    assert [event["version"] for event in events] == [1, 2]
+
+
+# EventService ->> Provider: success
+
+
+async def test_event_service_answers_provider(
+    service: EventService, fleet: Purses, purse: str
+) -> None:
+    await deposit(service, purse, 10)
+    first = await withdraw(service, purse, 10, command_id="w")
+    assert isinstance(first, Accepted)
+    assert first.published
+    repeated = Repeated(first.event_id, first.place, 2)
+    assert await withdraw(service, purse, 10, command_id="w") == repeated
+    async with opened(fleet) as other:
+        assert await withdraw(other, purse, 10, command_id="w") == repeated
+        reused = await withdraw(other, purse, 9, command_id="w")
+    assert reused == IdReused("the command's id was used for another, which made Withdrawn")
+    assert len(await stored(fleet, purse, 2)) == 2
+
+
+# All of it
+
+
+def test_all_is_as_it_should_be(fleet: Purses) -> None:
+    assert fleet.audited() == ([], 0, 0)
