@@ -147,15 +147,20 @@ async def _find_kafka(settings: Settings) -> None:
 
 
 @asynccontextmanager
-async def stores(settings: Settings, domains: Mapping[str, Domain[Any]]) -> AsyncIterator[StoresOf]:
-    """The stores of these domains, by name; their indexes are neither made nor verified."""
+async def stores(
+    settings: Settings, domains: Mapping[str, Domain[Any]], *, long_reads: bool = False
+) -> AsyncIterator[StoresOf]:
+    """The stores of these domains, by name; their indexes are neither made nor verified.
+
+    Those for long reads let others in the event loop go on meanwhile.
+    """
     await _find_mongo(settings)
-    async with _stores(settings, domains, settings.mongo_timeout) as opened:
+    async with _stores(settings, domains, settings.mongo_timeout, long_reads) as opened:
         yield opened
 
 
 def _stores(
-    settings: Settings, domains: Iterable[str], timeout: float
+    settings: Settings, domains: Iterable[str], timeout: float, long_reads: bool = False
 ) -> AbstractAsyncContextManager[StoresOf]:
     return open_stores(
         settings.mongo_url,
@@ -163,6 +168,7 @@ def _stores(
         domains,
         timeout=timeout,
         snapshots_kept=settings.snapshots_kept,
+        threads=long_reads,
     )
 
 

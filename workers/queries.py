@@ -17,6 +17,6 @@ S = TypeVar("S", bound=State)
 @asynccontextmanager
 async def querier(settings: Settings, domain: Domain[S]) -> AsyncIterator[Querier[S]]:
     """Unreachable where the store does not answer."""
-    async with connect.stores(settings, {domain.name: domain}) as stores:
+    async with connect.stores(settings, {domain.name: domain}, long_reads=True) as stores:
         opened, limit = stores[domain.name], settings.snapshot_bytes
         yield Querier(domain, opened, SystemClock(), limit=limit)

@@ -46,6 +46,7 @@ async def http_application(
     access = access or _access(settings)
     async with (
         connect.stores(settings, domains) as stores,
+        connect.stores(settings, domains, long_reads=True) as reading,
         waiting_room(settings) as waiting,
         AsyncExitStack() as stack,
     ):
@@ -56,8 +57,8 @@ async def http_application(
             await opened.snapshots.prepare()
             opening = event_service_over(settings, domain, opened, waiting, tallies)
             commands = await stack.enter_async_context(opening)
-            queries = Querier(domain, opened, SystemClock(), limit=settings.snapshot_bytes)
-            served[name] = Served(domain, commands, queries, opened.events)
+            queries = Querier(domain, reading[name], SystemClock(), limit=settings.snapshot_bytes)
+            served[name] = Served(domain, commands, queries, reading[name].events)
         limits = Limits(requests=settings.http_requests, seconds=settings.http_timeout)
         yield Application(served, access, limits, tallies)
 

@@ -13,13 +13,20 @@ __all__ = ["MongoEvents", "MongoSnapshots", "open_stores"]
 
 @asynccontextmanager
 async def open_stores(
-    url: str, database: str, domains: Iterable[str], *, timeout: float, snapshots_kept: int
+    url: str,
+    database: str,
+    domains: Iterable[str],
+    *,
+    timeout: float,
+    snapshots_kept: int,
+    threads: bool = False,
 ) -> AsyncIterator[StoresOf]:
     """The stores of these domains, over one client. `timeout` in seconds bounds each operation.
 
-    Nothing connects before the first call. Misconfigured when the URL can't be used.
+    `threads` are for long reads, which would hold up others in the event loop. Nothing connects
+    before the first call. Misconfigured when the URL can't be used.
     """
-    with connected(url, timeout) as client:
+    async with connected(url, timeout, threads=threads) as client:
         shared = collection(client, database, "domains")
         yield {
             domain: Opened(

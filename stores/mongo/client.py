@@ -1,23 +1,30 @@
-"""The driver's client: the only import of motor. The URL brings addresses, credentials and TLS."""
+"""The drivers' clients: the only import of them. The URL brings addresses, credentials and TLS.
+
+PyMongo's own asynchronous client works in the event loop; Motor, with the same operations, has
+threads for it. Some answer an operation at once where the others are awaited: `had` takes both.
+"""
 
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC
+from inspect import isawaitable
 from typing import Any, TypeAlias
 
+import pymongo
 from bson.codec_options import CodecOptions, TypeDecoder, TypeRegistry
 from bson.dbref import DBRef
 from bson.int64 import Int64
-from motor.motor_asyncio import AsyncIOMotorClient, AsyncIOMotorCollection
-from pymongo import ReadPreference, WriteConcern
+from motor.motor_asyncio import AsyncIOMotorClient
+from pymongo import AsyncMongoClient, ReadPreference, WriteConcern
+from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.read_concern import ReadConcern
 
 from stores.errors import Misconfigured
 from stores.mongo.errors import translated
 
-Client: TypeAlias = AsyncIOMotorClient[dict[str, Any]]
-Collection: TypeAlias = AsyncIOMotorCollection[dict[str, Any]]
+Client: TypeAlias = AsyncMongoClient[dict[str, Any]]
+Collection: TypeAlias = AsyncCollection[dict[str, Any]]
 
 
 class PlainInt(TypeDecoder):
@@ -43,12 +50,16 @@ CODEC: CodecOptions[dict[str, Any]] = CodecOptions(
 )
 
 
-@contextmanager
-def connected(url: str, timeout: float) -> Iterator[Client]:
-    """A client that connects at its first call. `timeout` in seconds bounds each operation."""
+@asynccontextmanager
+async def connected(url: str, timeout: float, *, threads: bool = False) -> AsyncIterator[Client]:
+    """A client that connects at its first call. `timeout` in seconds bounds each operation.
+
+    With `threads` it works, and reads what comes, beside the event loop: dearer for each call.
+    """
     millis = int(timeout * 1000)
+    kind: Any = AsyncIOMotorClient if threads else AsyncMongoClient
     with translated("MongoDB"), _refusing_the_url():
-        client: Client = AsyncIOMotorClient(
+        client: Client = kind(
             url,
             appname="eventfleet",
             timeoutMS=millis,
@@ -58,7 +69,13 @@ def connected(url: str, timeout: float) -> Iterator[Client]:
     try:
         yield client
     finally:
-        client.close()
+        with pymongo.timeout(timeout):
+            await had(client.close())
+
+
+async def had(answer: Any) -> Any:
+    """What an operation answers, whether or not it is to be awaited."""
+    return await answer if isawaitable(answer) else answer
 
 
 @contextmanager
@@ -85,9 +102,11 @@ def collection(client: Client, database: str, name: str) -> Collection:
 
 def full_name(collection: Collection) -> str:
     """Database and collection, as errors name them."""
-    return str(collection.delegate.full_name)
+    return str(collection.full_name)
 
 
 def timeout(collection: Collection) -> float:
     """What the client was given, in seconds."""
-    return float(collection.delegate.database.client.options.timeout)
+    seconds = collection.database.client.options.timeout
+    assert seconds
+    return seconds

@@ -188,7 +188,8 @@ class MongoEvents:
             {"$sort": NEWEST_FIRST},
             {"$group": {"_id": "$aggregate_id", "event_id": {"$first": "$_id"}, **newest}},
         ]
-        return {found["_id"]: _head(found) async for found in self._events.aggregate(pipeline)}
+        found = await client.had(self._events.aggregate(pipeline))
+        return {each["_id"]: _head(each) async for each in found}
 
     async def _placed(self, unplaced: Mapping[str, Head]) -> dict[str, Head]:
         """The heads with what is placed below them; they may have been placed by now."""

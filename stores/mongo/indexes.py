@@ -8,7 +8,7 @@ from bson.son import SON
 from pymongo.errors import OperationFailure
 
 from stores.errors import Misconfigured
-from stores.mongo.client import Collection, full_name
+from stores.mongo.client import Collection, full_name, had
 
 IN_THE_WAY = {85: "another index has these keys", 86: "another index has this name"}
 DUPLICATE_KEY = 11000
@@ -67,7 +67,8 @@ async def prepare(collection: Collection, indexes: Sequence[Index]) -> None:
 
 
 async def _reported(collection: Collection) -> dict[str, Mapping[str, Any]]:
-    return {index["name"]: SON(index).to_dict() async for index in collection.list_indexes()}
+    found = await had(collection.list_indexes())
+    return {index["name"]: SON(index).to_dict() async for index in found}
 
 
 async def _make(collection: Collection, index: Index) -> None:

@@ -1,7 +1,7 @@
 """What is known of a domain as a whole: its epoch, and the partitions that events lie in."""
 
 from collections.abc import Collection as Items
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from pymongo import ReturnDocument
 
@@ -31,7 +31,7 @@ class Registry:
 
     async def raise_epoch(self) -> int:
         with operation(self._domains):
-            raised = await self._domains.find_one_and_update(
+            raised: Any = await self._domains.find_one_and_update(
                 self._key,
                 {"$inc": {"epoch": 1}},
                 upsert=True,

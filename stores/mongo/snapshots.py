@@ -47,7 +47,7 @@ class MongoSnapshots:
                     {"$sort": NEWEST_FIRST},
                     {"$group": {"_id": "$aggregate_id", "newest": {"$first": "$$ROOT"}}},
                 ]
-                async for group in self._snapshots.aggregate(pipeline):
+                async for group in await client.had(self._snapshots.aggregate(pipeline)):
                     found[group["_id"]] = _snapshot(group["newest"])
         return found
 
@@ -64,7 +64,8 @@ class MongoSnapshots:
     async def count(self) -> int:
         pipeline: list[Document] = [{"$group": {"_id": "$aggregate_id"}}, {"$count": "aggregates"}]
         with operation(self._snapshots):
-            counted = await self._snapshots.aggregate(pipeline).to_list(1)
+            found = await client.had(self._snapshots.aggregate(pipeline))
+            counted = await found.to_list(1)
         return counted[0]["aggregates"] if counted else 0
 
     async def _insert_absent(self, documents: list[Document]) -> None:

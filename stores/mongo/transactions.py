@@ -6,7 +6,7 @@ from typing import Any
 from pymongo.errors import BulkWriteError, PyMongoError
 from tenacity import retry, retry_if_exception, stop_after_attempt, wait_random_exponential
 
-from stores.mongo.client import Collection
+from stores.mongo.client import Collection, had
 from stores.mongo.errors import DUPLICATE_KEY
 
 ATTEMPTS = 5
@@ -29,13 +29,12 @@ async def insert_all(collection: Collection, documents: Sequence[dict[str, Any]]
         await collection.insert_one(documents[0])
         return
     client = collection.database.client
-    async with (
-        await client.start_session() as session,
-        session.start_transaction(
+    async with await had(client.start_session()) as session:
+        transaction = session.start_transaction(
             write_concern=collection.write_concern, read_concern=collection.read_concern
-        ),
-    ):
-        await collection.insert_many(documents, session=session)
+        )
+        async with await had(transaction):
+            await collection.insert_many(documents, session=session)
 
 
 async def insert_each(

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pymongo import MongoClient
@@ -18,7 +19,7 @@ from tests.contract.samples import DOMAIN, KEPT, PARTITIONS
 from tests.servers.install import Absent
 from tests.servers.server import Server
 
-IMPLEMENTATIONS = ("memory", "mongodb", "embedded")
+IMPLEMENTATIONS = ("memory", "mongodb", "threads", "embedded")
 OpenStores = Callable[[], AbstractAsyncContextManager[Opened]]
 
 
@@ -55,12 +56,13 @@ def opening(request: pytest.FixtureRequest, prefix: str) -> Iterator[OpenStores]
 
         yield opened
         return
-    fixture = "mongo_url" if request.param == "mongodb" else "embedded_mongo_url"
-    url = request.getfixturevalue(fixture)
+    embedded, threads = request.param == "embedded", request.param == "threads"
+    url = request.getfixturevalue("embedded_mongo_url" if embedded else "mongo_url")
+    more: Any = {"timeout": 30, "snapshots_kept": KEPT, "threads": threads}
 
     @asynccontextmanager
     async def connected() -> AsyncIterator[Opened]:
-        async with open_stores(url, prefix, [DOMAIN], timeout=30, snapshots_kept=KEPT) as stores:
+        async with open_stores(url, prefix, [DOMAIN], **more) as stores:
             yield stores[DOMAIN]
 
     yield connected

@@ -49,7 +49,7 @@ async def _audit(
     async with (
         connect.log_reader(settings) as reader,
         connect.log_admin(settings) as admin,
-        connect.stores(settings, domains) as stores,
+        connect.stores(settings, domains, long_reads=True) as stores,
     ):
         exactly_once = await admin.transactional()
         for name, domain in domains.items():
