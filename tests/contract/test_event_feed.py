@@ -1,14 +1,16 @@
 """The event store's paged listings, the whole domain by position and its aggregates."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from itertools import combinations_with_replacement
 from typing import Any
 
 import pytest
 
-from stores.contracts import EventStore, Page, Place
+from stores.contracts import EventStore, Page, Place, Write
 from stores.cursors import to_cursor
 from stores.errors import Misconfigured
+from stores.mongo import MongoEvents
 from tests.contract.conftest import OpenStores
 from tests.contract.samples import DOMAIN, PARTITIONS, at, belonging, event, stream
 from topics.event import EventRecord, Position
@@ -147,6 +149,77 @@ async def test_nothing_is_missed_while_events_are_placed(
     assert by_partition(events) == {
         p: [f"a{p}-{v}" for v in range(1, count + 1)] for p in range(PARTITIONS)
     }
+
+
+class Reads:
+    """A collection; just before its n-th read goes out, the events due at n are placed."""
+
+    def __init__(self, events: Any, store: EventStore, due: Sequence[tuple[int, Write]]) -> None:
+        self._events, self._store, self._due = events, store, [*due]
+        self._count = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._events, name)
+
+    def find(self, *what: Any) -> "Found":
+        return Found(self, self._events.find(*what))
+
+    async def next(self) -> None:
+        self._count += 1
+        while self._due and self._due[0][0] <= self._count:
+            await self.place()
+
+    async def place(self) -> bool:
+        """The next one; whether there was any left."""
+        if self._due:
+            await self._store.write([self._due.pop(0)[1]])
+            return True
+        return False
+
+
+class Found:
+    """What a read finds, which goes out when it is listed."""
+
+    def __init__(self, reads: Reads, found: Any) -> None:
+        self._reads, self._found = reads, found
+
+    def __getattr__(self, name: str) -> Callable[..., "Found"]:
+        return lambda *how: Found(self._reads, getattr(self._found, name)(*how))
+
+    async def to_list(self, length: int | None) -> list[Any]:
+        await self._reads.next()
+        return list(await self._found.to_list(length))
+
+
+@pytest.mark.parametrize("opening", ["mongodb", "embedded"], indirect=True)
+async def test_nothing_is_missed_that_is_placed_between_the_reads_of_one_page(
+    store: EventStore, opening: OpenStores, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two events at the point that the feed has come to, one close behind it, one far behind it:
+    in this order, before any of a page's reads."""
+    assert isinstance(store, MongoEvents)
+    cursor = ""
+    async with opening() as other:
+        for turn, moments in enumerate(combinations_with_replacement(range(1, 6), 4)):
+            start, name = turn * 1_000, f"s{turn}"
+            await store.put([event(name, version) for version in (1, 2, 3)], 0)
+            await store.write([Place(event(name, 1), at(start))])
+            _, cursor = await everything(store.feed, 10, cursor)
+            late = [
+                Place(event(name, 2), at(start)),
+                Place(event(name, 3), at(start)),
+                event(name, 4, at(start + 1)),
+                event(name, 5, at(start + 500)),
+            ]
+            with monkeypatch.context() as patch:
+                due = [*zip(moments, late, strict=True)]
+                reads = Reads(store._feed._events, other.events, due)
+                patch.setattr(store._feed, "_events", reads)
+                events, cursor = await everything(store.feed, 10, cursor)
+                while await reads.place():
+                    pass
+            rest, cursor = await everything(store.feed, 10, cursor)
+            assert [found.version for found in [*events, *rest]] == [2, 3, 4, 5], moments
 
 
 # aggregates
