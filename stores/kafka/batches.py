@@ -2,64 +2,134 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 
 from stores.errors import Misconfigured
 from topics.partitioner import murmur2, partition_of
 from topics.record import Headers, Outgoing
 
 
-@dataclass
-class Lane:
-    """The records of one partition, their places among all that were given, and their offsets."""
+class Part(NamedTuple):
+    """What of some records goes to one partition, and their places among all."""
 
-    topic: str
     partition: int
-    records: list[Outgoing] = field(default_factory=list)
-    indexes: list[int] = field(default_factory=list)
-    offsets: list[int] = field(default_factory=list)
+    records: list[Outgoing]
+    indexes: list[int]
 
 
-async def send(producer: Any, records: Sequence[Outgoing]) -> list[Lane]:
-    """Write all and await every acknowledgement; partitions go side by side.
+class Sent(NamedTuple):
+    """Where a part has gone: its records' places among all, and their offsets."""
 
-    Ends only when nothing is under way any more; then raises the first error, if there was one.
-    """
-    partitions = {t: await producer.partitions_for(t) for t in {r.topic for r in records}}
-    lanes = _lanes(records, partitions)
-    ends = await asyncio.gather(*(_drive(producer, lane) for lane in lanes), return_exceptions=True)
-    for end in ends:
-        if end is not None:
-            raise end
-    return lanes
+    partition: int
+    indexes: list[int]
+    offsets: Sequence[int]
 
 
-def _lanes(records: Sequence[Outgoing], partitions: Mapping[str, set[int]]) -> list[Lane]:
-    lanes: dict[tuple[str, int], Lane] = {}
+class Lanes:
+    """The ways into partitions by one producer, for any number of senders at once."""
+
+    def __init__(self, producer: Any) -> None:
+        self._producer = producer
+        self._lanes: dict[tuple[str, int], Lane] = {}
+
+    async def send(self, records: Sequence[Outgoing]) -> list[Sent]:
+        """Write all and await every acknowledgement; partitions go side by side.
+
+        Ends only when nothing of it is under way any more; then raises the first error, if there
+        was one. After an error, or when it was cancelled, the producer is to be dropped.
+        """
+        topics = {record.topic for record in records}
+        parts = _parts(records, {t: await self._producer.partitions_for(t) for t in topics})
+        puts = [self._lane(to).put(part.records) for to, part in parts.items()]
+        ends = await asyncio.gather(*puts, return_exceptions=True)
+        sent: list[Sent] = []
+        for part, end in zip(parts.values(), ends, strict=True):
+            if isinstance(end, BaseException):
+                raise end
+            sent.append(Sent(part.partition, part.indexes, end))
+        return sent
+
+    def _lane(self, to: tuple[str, int]) -> "Lane":
+        lane = self._lanes.get(to)
+        if lane is None:
+            lane = self._lanes[to] = Lane(self._producer, *to)
+        return lane
+
+
+class Load(NamedTuple):
+    """Some records on their way; their offsets when all are acknowledged."""
+
+    records: list[Outgoing]
+    offsets: "asyncio.Future[Sequence[int]]"
+
+
+class Lane:
+    """The way into one partition. What comes while a batch is out goes with the next."""
+
+    def __init__(self, producer: Any, topic: str, partition: int) -> None:
+        self._producer, self._topic, self._partition = producer, topic, partition
+        self._waiting: list[Load] = []
+        self._driving: asyncio.Task[None] | None = None
+
+    def put(self, records: list[Outgoing]) -> "asyncio.Future[Sequence[int]]":
+        """Their offsets."""
+        load = Load(records, asyncio.get_running_loop().create_future())
+        self._waiting.append(load)
+        if self._driving is None:
+            self._driving = asyncio.create_task(self._drive())
+        return load.offsets
+
+    async def _drive(self) -> None:
+        """Until nothing waits, or something fails: then all that is here."""
+        loads: list[Load] = []
+        try:
+            while self._waiting:
+                loads = [load for load in self._waiting if not load.offsets.done()]
+                self._waiting = []
+                await self._write(loads)
+        except Exception as error:
+            for load in (*loads, *self._waiting):
+                if not load.offsets.done():
+                    load.offsets.set_exception(error)
+            self._waiting = []
+        finally:
+            self._driving = None
+
+    async def _write(self, loads: list[Load]) -> None:
+        offsets: list[int] = []
+        records = [record for load in loads for record in load.records]
+        while len(offsets) < len(records):
+            batch = self._producer.create_batch()
+            count = _fill(batch, records, len(offsets))
+            sending = self._producer.send_batch(batch, self._topic, partition=self._partition)
+            first = (await (await sending)).offset
+            offsets.extend(range(first, first + count))
+        start = 0
+        for load in loads:
+            end = start + len(load.records)
+            if not load.offsets.done():
+                load.offsets.set_result(offsets[start:end])
+            start = end
+
+
+def _parts(
+    records: Sequence[Outgoing], partitions: Mapping[str, set[int]]
+) -> dict[tuple[str, int], Part]:
+    parts: dict[tuple[str, int], Part] = {}
     for index, record in enumerate(records):
         topic, partition = record.topic, record.partition
         if partition is None:
             partition = _by_hash(record.key or b"", len(partitions[topic]))
-        lane = lanes.get((topic, partition))
-        if lane is None:
+        part = parts.get((topic, partition))
+        if part is None:
             if partition not in partitions[topic]:
                 found = f"has {len(partitions[topic])} partitions, none of number {partition}"
                 raise Misconfigured(f"topic {topic} {found}")
-            lane = lanes[topic, partition] = Lane(topic, partition)
-        lane.records.append(record)
-        lane.indexes.append(index)
-    return [*lanes.values()]
-
-
-async def _drive(producer: Any, lane: Lane) -> None:
-    while (done := len(lane.offsets)) < len(lane.records):
-        batch = producer.create_batch()
-        count = _fill(batch, lane.records, done)
-        sending = await producer.send_batch(batch, lane.topic, partition=lane.partition)
-        first = (await sending).offset
-        lane.offsets.extend(range(first, first + count))
+            part = parts[topic, partition] = Part(partition, [], [])
+        part.records.append(record)
+        part.indexes.append(index)
+    return parts
 
 
 def _fill(batch: Any, records: Sequence[Outgoing], start: int) -> int:

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-from stores.kafka.batches import Lane, send
+from stores.kafka.batches import Lanes, Sent
 from stores.kafka.connection import Connection
 from stores.kafka.failures import answering, drop
 from stores.kafka.offsets import committed
@@ -13,18 +13,22 @@ from topics.record import Outgoing
 
 
 class Producer:
-    """LogWriter. Starts at the first use; after an error the next use starts afresh."""
+    """LogWriter. Starts at the first use; after an error the next use starts afresh.
+
+    What is produced at the same time travels together: a broker gets one request after the other.
+    """
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._producer: Any = None
+        self._lanes = Lanes(None)
         self._starting = asyncio.Lock()
 
     async def produce(self, records: Sequence[Outgoing]) -> list[Position]:
         positions: list[Any] = [None] * len(records)
-        for lane in await self._write(records):
-            for index, offset in zip(lane.indexes, lane.offsets, strict=True):
-                positions[index] = Position(0, lane.partition, offset)
+        for partition, indexes, offsets in await self._write(records):
+            for index, offset in zip(indexes, offsets, strict=True):
+                positions[index] = Position(0, partition, offset)
         return positions
 
     async def committed(self, group: str, topic: str, partition: int) -> int | None:
@@ -43,12 +47,12 @@ class Producer:
         if producer is not None:
             await drop(producer)
 
-    async def _write(self, records: Sequence[Outgoing]) -> list[Lane]:
+    async def _write(self, records: Sequence[Outgoing]) -> list[Sent]:
         topics = ", ".join(sorted({record.topic for record in records}))
         try:
             async with answering(f"producing to {topics}", self._connection.timeout):
                 await self._start()
-                return await send(self._producer, records)
+                return await self._lanes.send(records)
         except BaseException:
             await self.close()
             raise
@@ -57,6 +61,7 @@ class Producer:
         async with self._starting:
             if self._producer is None:
                 self._producer = self._connection.producer()
+                self._lanes = Lanes(self._producer)
                 await self._producer.start()
 
 

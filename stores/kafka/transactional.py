@@ -7,7 +7,7 @@ from typing import Any
 from aiokafka import TopicPartition
 from aiokafka.errors import ProducerFenced
 
-from stores.kafka.batches import send
+from stores.kafka.batches import Lanes
 from stores.kafka.connection import Connection
 from stores.kafka.failures import WRONG_STATE, answering, drop, why_stopped
 from stores.kafka.offsets import committed
@@ -76,7 +76,7 @@ class TransactionalWriter:
             await producer.begin_transaction()
             source = TopicPartition(self._topic, self._partition)
             await _both(
-                send(producer, records),
+                Lanes(producer).send(records),
                 producer.send_offsets_to_transaction({source: offset}, self._group),
             )
             await producer.commit_transaction()

@@ -1,6 +1,5 @@
 """The event store on MongoDB."""
 
-import asyncio
 from collections import defaultdict
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from datetime import datetime
@@ -16,7 +15,7 @@ from stores.mongo.documents import Document, event_of, place, placed, unplaced
 from stores.mongo.errors import duplicate, translated
 from stores.mongo.feed import Feed
 from stores.mongo.indexes import OF_EVENTS, prepare
-from stores.mongo.queries import operation, split
+from stores.mongo.queries import operation, split, together
 from stores.mongo.registry import Registry
 from stores.mongo.transactions import insert_all, insert_each
 from topics.event import EventRecord, Position, milliseconds
@@ -68,8 +67,8 @@ class MongoEvents:
 
     async def find(self, event_ids: Collection[str]) -> dict[str, EventRecord]:
         with operation(self._events):
-            parts = [self._events.find({"_id": {"$in": ids}}) for ids in split(event_ids)]
-            found = await asyncio.gather(*map(self._all, parts))
+            queries = [self._events.find({"_id": {"$in": ids}}) for ids in split(event_ids)]
+            found = await together([self._all(query) for query in queries])
         return {event.id: event for some in found for event in some}
 
     async def put_each(self, events: Sequence[tuple[EventRecord, int]]) -> list[Duplicate | None]:
@@ -92,7 +91,7 @@ class MongoEvents:
 
     async def heads(self, aggregate_ids: Collection[str]) -> dict[str, Head]:
         with operation(self._events):
-            parts = await asyncio.gather(*map(self._heads, split(aggregate_ids)))
+            parts = await together([self._heads(ids) for ids in split(aggregate_ids)])
             heads = {aggregate_id: head for part in parts for aggregate_id, head in part.items()}
             above = [aggregate_id for aggregate_id, head in heads.items() if not head.placed]
             return heads | await self._placed({key: heads[key] for key in above})

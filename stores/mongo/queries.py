@@ -1,9 +1,10 @@
 """What surrounds an operation: its time bound, its errors translated, long id lists split."""
 
+import asyncio
 from collections.abc import Collection as Items
-from collections.abc import Iterator, Sequence
+from collections.abc import Coroutine, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pymongo
 
@@ -29,3 +30,8 @@ def split(items: Items[T]) -> Iterator[list[T]]:
     distinct = list(dict.fromkeys(items))
     for start in range(0, len(distinct), IN_ONE_QUERY):
         yield distinct[start : start + IN_ONE_QUERY]
+
+
+async def together(parts: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
+    """All side by side; a single one without a task of its own."""
+    return [await parts[0]] if len(parts) == 1 else await asyncio.gather(*parts)

@@ -14,7 +14,7 @@ from aiokafka.partitioner import DefaultPartitioner
 from stores.contracts import Bounds, LogAdmin, LogReader, LogWriter, PartitionWriter
 from stores.errors import Fenced, Misconfigured, Unavailable
 from stores.kafka.admin import Admin
-from stores.kafka.batches import send
+from stores.kafka.batches import Lanes
 from stores.kafka.connection import Connection
 from stores.kafka.producer import PlainWriter, Producer
 from stores.kafka.reader import Reader
@@ -109,7 +109,7 @@ def kafka_log(connection: Connection, prefix: str, transactions: bool) -> Log:
 
     async def leave_open(owner: TransactionalWriter, records: Sequence[Outgoing]) -> None:
         await owner._producer.begin_transaction()
-        await send(owner._producer, records)
+        await Lanes(owner._producer).send(records)
 
     return Log(
         Admin(connection),
