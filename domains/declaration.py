@@ -151,7 +151,8 @@ class Domain(Generic[S]):
 
     def fold(self, state: S, event: EventRecord) -> S:
         """The state after one event; what evolve or an upcaster raises passes through."""
-        after = self.evolve(state, self.payload(event))
+        data: Any = event.data
+        after = self.evolve(state, data if isinstance(data, Event) else self.payload(event))
         if not isinstance(after, self.state):
             name = type(after).__name__
             raise TypeError(f"evolve returned {name} for {event.type}, not {self.state.__name__}")

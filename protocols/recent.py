@@ -1,23 +1,27 @@
 """A bounded cache that keeps what was used last."""
 
-from collections import OrderedDict
 from collections.abc import Iterable, Mapping
+from itertools import islice
 from typing import Generic, TypeVar
 
 V = TypeVar("V")
 
 
 class Recent(Generic[V]):
-    """Values by aggregate id; `trim` drops those used longest ago, beyond `capacity`."""
+    """Values by aggregate id; `trim` drops those used longest ago, beyond `capacity`.
+
+    The longest unused stand first. A plain dict does in C, for all keys of a chunk at once, what
+    an OrderedDict does for each.
+    """
 
     def __init__(self, capacity: int) -> None:
         self._capacity = capacity
-        self._values: OrderedDict[str, V] = OrderedDict()
+        self._values: dict[str, V] = {}
 
     def get(self, key: str) -> V | None:
-        value = self._values.get(key)
+        value = self._values.pop(key, None)
         if value is not None:
-            self._values.move_to_end(key)
+            self._values[key] = value
         return value
 
     def take(self, key: str) -> V | None:
@@ -26,15 +30,14 @@ class Recent(Generic[V]):
 
     def found(self, keys: Iterable[str]) -> dict[str, V]:
         """The values that there are of these keys."""
-        values, used = self._values, self._values.move_to_end
-        found = {key: values[key] for key in keys if key in values}
-        for key in found:
-            used(key)
+        values, take = self._values, self._values.pop
+        found = {key: take(key) for key in keys if key in values}
+        values.update(found)
         return found
 
     def put(self, key: str, value: V) -> None:
+        self._values.pop(key, None)
         self._values[key] = value
-        self._values.move_to_end(key)
 
     def put_all(self, values: Mapping[str, V]) -> None:
         """Those that are there already are not thereby used."""
@@ -49,8 +52,8 @@ class Recent(Generic[V]):
 
     def trim(self) -> list[V]:
         """Drop what is too much, and answer it."""
-        over = len(self._values) - self._capacity
-        return [self._values.popitem(last=False)[1] for _ in range(over)]
+        over = max(0, len(self._values) - self._capacity)
+        return [self._values.pop(key) for key in [*islice(self._values, over)]]
 
     def __len__(self) -> int:
         return len(self._values)

@@ -86,13 +86,16 @@ class Snapshots:
     async def chunk(self, records: Sequence[LogRecord], next_offset: int) -> Report:
         report, letters, events = self._read(records)
         lives = await self._warm(events, letters)
-        now = self._clock.now()
+        domain, now = self._domain, self._clock.now()
         for offset, event in events:
             live = lives[event.aggregate_id]
-            if event.version == live.version + 1:
-                self._advance(live, event, offset, now)
-            else:
-                await self._fold(live, event, offset, now, report)
+            if event.version != live.version + 1 and not await self._follows(live, event):
+                report.repeated += 1
+                continue
+            try:
+                live.fold(domain, event, now)
+            except ReplayFailed as error:
+                raise Poison(ROLE, domain.name, event, offset, error.cause) from error.cause
         await self._save(lives, letters, next_offset, report)
         if awaited := [event for _, event in events if event.reply_to]:
             self._herald.tell(Stage.SNAPSHOTTED, awaited)
@@ -139,31 +142,24 @@ class Snapshots:
                 lives[key] = live
         return lives
 
-    async def _fold(
-        self, live: Live, event: EventRecord, offset: int, now: datetime, report: Report
-    ) -> None:
-        """One that is not the next version: a repeat, or the first after a gap."""
+    async def _follows(self, live: Live, event: EventRecord) -> bool:
+        """Whether the event is next, once a gap before it is read; else it is a repeat."""
         if event.version <= live.version:
-            report.repeated += 1
-            return
+            return False
         await self._catch_up(live, event.version - 1)
-        self._advance(live, event, offset, now)
+        return True
 
     async def _catch_up(self, live: Live, upto: int) -> None:
         if live.version < upto:
             async for event in self._stores.events.read(live.aggregate_id, live.version, upto):
-                self._advance(live, event, None, None)
+                try:
+                    live.fold(self._domain, event)
+                except ReplayFailed as error:
+                    name = self._domain.name
+                    raise Poison(ROLE, name, event, None, error.cause) from error.cause
         if live.version < upto:
             missing = f"{self._domain.name} {live.aggregate_id!r} version {live.version + 1}"
             raise Unavailable(f"{missing} is not in the event store yet")
-
-    def _advance(
-        self, live: Live, event: EventRecord, offset: int | None, now: datetime | None
-    ) -> None:
-        try:
-            live.fold(self._domain, event, now)
-        except ReplayFailed as error:
-            raise Poison(ROLE, self._domain.name, event, offset, error.cause) from error.cause
 
     # The snapshots that are due
 

@@ -121,13 +121,13 @@ class FoldsOverGaps(Snapshots):
 class FoldsRepeats(Snapshots):
     """Without: a repeat is skipped."""
 
-    async def _fold(self, live: Any, event: EventRecord, *more: Any) -> None:
+    async def _follows(self, live: Any, event: EventRecord) -> bool:
         version = live.version
-        if event.version <= version:
-            self._advance(live, replace(event, version=version + 1), *more[:2])
-            live.version = version
-        else:
-            await super()._fold(live, event, *more)
+        if event.version > version:
+            return await super()._follows(live, event)
+        live.fold(self._domain, replace(event, version=version + 1), self._clock.now())
+        live.version = version
+        return False
 
 
 class KeepsLoadedToItself(Snapshots):
