@@ -23,7 +23,7 @@ from topics.event import EventRecord
 BATCH = 500
 FLIGHTS = 4
 WAITING = 10_000
-SLOW = 0.5
+YOUNG, SLOW = 0.02, 0.5
 TIMEOUT = 10.0
 CLOSED = Unavailable("the service is closed")
 _TOO_LATE = "not decided within {:g} s"
@@ -72,15 +72,18 @@ class Flight:
     """Commands that are decided together, one of each aggregate."""
 
     calls: list[Call]
+    young: bool = True
     slow: bool = False
 
 
 class EventService:
     """Used as `async with`, in one event loop; any number of tasks may send at once.
 
-    What is sent at the same time travels together: up to BATCH commands a flight, FLIGHTS flights
-    in the air, WAITING commands in all. An aggregate's commands go one after the other, as they
-    were sent. A flight that takes longer than SLOW seconds lets others start.
+    What is sent while a flight is on its way travels together in the next: few large flights cost
+    less than many small ones. Up to BATCH commands a flight, FLIGHTS flights in the air, WAITING
+    commands in all. Another flight starts beside one that is on its way for YOUNG seconds, or where
+    it would be full; one that takes longer than SLOW seconds does not count. An aggregate's
+    commands go one after the other, as they were sent.
     """
 
     def __init__(
@@ -249,10 +252,13 @@ class EventService:
             task = asyncio.create_task(self._fly(flight))
             self._flights[task] = flight
             task.add_done_callback(self._landed)
+            asyncio.get_running_loop().call_later(YOUNG, self._aged, flight)
             asyncio.get_running_loop().call_later(SLOW, self._overdue, flight)
 
     def _runway_free(self) -> bool:
-        return sum(not flight.slow for flight in self._flights.values()) < FLIGHTS
+        flying = [flight for flight in self._flights.values() if not flight.slow]
+        full = len(self._ready) >= BATCH
+        return len(flying) < FLIGHTS and (full or not any(flight.young for flight in flying))
 
     def _boarded(self) -> list[Call]:
         """The first command of each aggregate that is ready."""
@@ -298,6 +304,10 @@ class EventService:
 
     def _landed(self, task: "asyncio.Task[None]") -> None:
         del self._flights[task]
+        self._start_soon()
+
+    def _aged(self, flight: Flight) -> None:
+        flight.young = False
         self._start_soon()
 
     def _overdue(self, flight: Flight) -> None:

@@ -81,6 +81,33 @@ async def test_what_is_sent_at_the_same_time_travels_together() -> None:
     assert [len(flight) for flight in decider.flights] == [100]
 
 
+async def test_what_is_sent_while_a_flight_is_young_travels_in_the_next(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(events, "YOUNG", 60)
+    decider = Scripted(lambda intent: intent.event.aggregate_id == "first")
+    async with service(decider) as sent_to:
+        first = asyncio.create_task(pay(sent_to, "first"))
+        await until(lambda: decider.flights)
+        later = [asyncio.create_task(pay(sent_to, f"order-{n}")) for n in range(3)]
+        await asyncio.sleep(0.05)
+        assert decider.flights == [["first"]]
+        decider.release.set()
+        await asyncio.gather(first, *later)
+    assert decider.flights == [["first"], ["order-0", "order-1", "order-2"]]
+
+
+async def test_a_flight_starts_beside_one_that_is_no_longer_young() -> None:
+    decider = Scripted(lambda intent: intent.event.aggregate_id == "first")
+    async with service(decider) as sent_to:
+        first = asyncio.create_task(pay(sent_to, "first"))
+        await until(lambda: decider.flights)
+        assert isinstance(await pay(sent_to, "second"), Accepted)
+        assert not first.done()
+        decider.release.set()
+        await first
+
+
 async def test_a_flight_and_the_flights_in_the_air_are_bounded() -> None:
     decider = Scripted()
     async with service(decider) as sent_to:
