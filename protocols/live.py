@@ -1,7 +1,7 @@
 """Live states: an aggregate's state with what has happened since its last snapshot."""
 
 from collections.abc import Collection
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -62,7 +62,15 @@ class Live:
 
     def copy(self) -> "Live":
         """One to fold into that leaves this one as it is."""
-        return replace(self, types={*self.types})
+        return Live(
+            self.aggregate_id,
+            self.state,
+            self.version,
+            self.snapshot_version,
+            self.time,
+            {*self.types},
+            self.size,
+        )
 
     def since(self, now: datetime) -> Since:
         return Since(

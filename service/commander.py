@@ -46,7 +46,8 @@ class Commander:
         record = Outgoing(topic, key, encode(event), partition, HEADERS)
         left = (deadline - self._clock.now()).total_seconds()
         try:
-            await asyncio.wait_for(self._outbox.ask(record), max(left, LEAST))
+            async with asyncio.timeout(max(left, LEAST)):
+                await self._outbox.ask(record)
         except (Unavailable, TimeoutError):
             return False
         return True

@@ -72,7 +72,7 @@ class Flight:
     """Commands that are decided together, one of each aggregate."""
 
     calls: list[Call]
-    young: bool = True
+    young: bool
     slow: bool = False
 
 
@@ -82,8 +82,9 @@ class EventService:
     What is sent while a flight is on its way travels together in the next: few large flights cost
     less than many small ones. Up to BATCH commands a flight, FLIGHTS flights in the air, WAITING
     commands in all. Another flight starts beside one that is on its way for YOUNG seconds, or where
-    it would be full; one that takes longer than SLOW seconds does not count. An aggregate's
-    commands go one after the other, as they were sent.
+    it would be full; at once in a synchronous domain, whose commands share what they can by
+    themselves. One that takes longer than SLOW seconds does not count. An aggregate's commands go
+    one after the other, as they were sent.
     """
 
     def __init__(
@@ -248,7 +249,7 @@ class EventService:
     def _start(self) -> None:
         self._start_is_due = False
         while self._open and self._runway_free() and (calls := self._boarded()):
-            flight = Flight(calls)
+            flight = Flight(calls, young=not self._domain.synchronous)
             task = asyncio.create_task(self._fly(flight))
             self._flights[task] = flight
             task.add_done_callback(self._landed)

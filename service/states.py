@@ -29,6 +29,7 @@ class States:
     def __init__(self, domain: Domain[Any], stores: Opened, cached: int) -> None:
         self._domain, self._stores = domain, stores
         self._looks = Together(self._look)
+        self._loads = Together(self._load)
         self._kept: Recent[Live] = Recent(cached)
 
     def __contains__(self, aggregate_id: str) -> bool:
@@ -39,9 +40,8 @@ class States:
         others, if these are few. ReplayFailed names the event that could not be folded."""
         live = self._kept.take(aggregate_id)
         if live is None:
-            live = (await load(self._domain, self._stores, [aggregate_id]))[aggregate_id]
-        look = Look(aggregate_id, live.version, event_id)
-        seen = await (self._looks.ask(look) if live.version else self._alone(look))
+            live = await self._loads.ask(aggregate_id)
+        seen = await self._looks.ask(Look(aggregate_id, live.version, event_id))
         if seen is None:
             return Latest(live, await self._all(live, event_id))
         for event in seen.events:
@@ -55,7 +55,13 @@ class States:
 
     async def close(self) -> None:
         """What is not read yet is given up."""
+        await self._loads.close()
         await self._looks.close()
+
+    async def _load(self, aggregate_ids: Sequence[str]) -> Sequence[Live]:
+        """One for each that asks: an aggregate may be asked for twice."""
+        found = await load(self._domain, self._stores, {*aggregate_ids})
+        return [found[aggregate_id].copy() for aggregate_id in aggregate_ids]
 
     async def _look(self, looks: Sequence[Look]) -> Sequence[Since | None]:
         """For all together; each alone, where that is too much at once."""

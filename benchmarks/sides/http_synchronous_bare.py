@@ -1,16 +1,17 @@
 """A bare handler of the same stack: commands decided on the state in memory. One read that brings
-it up to date, one insert, one produce, and a snapshot behind the answer; nothing is ours but the
-bank.
+it up to date, one insert, one produce, and a snapshot behind the answer, each shared by those that
+wait for one at the same time; nothing is ours but the bank.
 """
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
 from aiokafka import AIOKafkaProducer
 from pymongo import AsyncMongoClient, DeleteOne
-from pymongo.errors import BulkWriteError, DuplicateKeyError
+from pymongo.errors import BulkWriteError
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
@@ -22,7 +23,7 @@ from benchmarks.sides.loop import HEADERS, Collection, collection
 from benchmarks.sides.task import Task, run, task, told
 from domains.bank import Account, bank
 
-AT_ONCE, PAUSE, KEPT, BATCH = 500, 0.1, 3, 100
+AT_ONCE, PAUSE, KEPT, BATCH, TRIPS = 500, 0.1, 3, 100, 2
 EVENTS: dict[str, Any] = {kind.__name__: kind for kind in bank.events}
 DECODERS = {
     kind.__name__: msgspec.json.Decoder(kind) for kind in bank.commands if isinstance(kind, type)
@@ -30,31 +31,52 @@ DECODERS = {
 encode = msgspec.json.Encoder().encode
 
 
+class Shared:
+    """Does together what waits, TRIPS at a time."""
+
+    def __init__(self, work: Callable[[list[Any]], Awaitable[list[Any]]]) -> None:
+        self._work = work
+        self._waiting: list[tuple[Any, asyncio.Future[Any]]] = []
+        self._trips: set[asyncio.Task[None]] = set()
+
+    async def __call__(self, item: Any) -> Any:
+        answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._waiting.append((item, answer))
+        if len(self._waiting) == 1:
+            asyncio.get_running_loop().call_soon(self._start)
+        return await answer
+
+    def _start(self) -> None:
+        if self._waiting and len(self._trips) < TRIPS:
+            going, self._waiting = self._waiting, []
+            trip = asyncio.create_task(self._go(going))
+            self._trips.add(trip)
+            trip.add_done_callback(self._came)
+
+    def _came(self, trip: "asyncio.Task[None]") -> None:
+        self._trips.discard(trip)
+        trip.result()
+        self._start()
+
+    async def _go(self, going: list[tuple[Any, "asyncio.Future[Any]"]]) -> None:
+        answers = await self._work([item for item, _ in going])
+        for (_, waiter), answer in zip(going, answers, strict=True):
+            waiter.set_result(answer)
+
+
 class Stream:
     """Produces together what waits."""
 
     def __init__(self, producer: Any, topic: str) -> None:
         self._producer, self._topic = producer, topic
-        self._waiting: list[tuple[bytes, bytes, asyncio.Future[None]]] = []
-        self._task: asyncio.Task[None] | None = None
+        self.send = Shared(self._produce)
 
-    async def send(self, key: bytes, value: bytes) -> None:
-        sent: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append((key, value, sent))
-        if self._task is None:
-            self._task = asyncio.create_task(self._drain())
-        await sent
-
-    async def _drain(self) -> None:
-        while self._waiting:
-            flying, self._waiting = self._waiting, []
-            batch = self._producer.create_batch()
-            for key, value, _ in flying:
-                batch.append(timestamp=None, key=key, value=value, headers=HEADERS)
-            await (await self._producer.send_batch(batch, self._topic, partition=0))
-            for _, _, sent in flying:
-                sent.set_result(None)
-        self._task = None
+    async def _produce(self, rows: list[Any]) -> list[Any]:
+        batch = self._producer.create_batch()
+        for key, value in rows:
+            batch.append(timestamp=None, key=key, value=value, headers=HEADERS)
+        await (await self._producer.send_batch(batch, self._topic, partition=0))
+        return rows
 
 
 class Bank:
@@ -66,19 +88,14 @@ class Bank:
         self._snapshots: Collection = collection(task, client, "snapshots")
         self._states: dict[str, tuple[int, Account]] = {}
         self._changed: dict[str, tuple[int, Account]] = {}
+        self._since, self._insert = Shared(self._read), Shared(self._write)
 
     async def decide(self, account: str, name: str, key: str, body: bytes) -> tuple[int, Any]:
         command = DECODERS[name].decode(body)
         first = event_id(self._domain, account, key)
         while True:
             version, state = await self._latest(account)
-            wanted = [{"_id": first}, {"aggregate_id": account, "version": {"$gt": version}}]
-            found = self._events.find({"$or": wanted})
-            for document in (
-                await found.sort([("aggregate_id", 1), ("version", 1)])
-                .limit(AT_ONCE + 1)
-                .to_list(None)
-            ):
+            for document in await self._since((first, account, version)):
                 if document["_id"] == first:
                     return 200, {"outcome": "repeated", "event_id": first}
                 event = msgspec.convert(document["data"], EVENTS[document["type"]])
@@ -88,9 +105,7 @@ class Bank:
                 return 409, {"outcome": "rejected", "reason": made.reason}
             (event,) = made
             version, state = version + 1, bank.evolve(state, event)
-            try:
-                await self._put(account, key, first, version, event)
-            except DuplicateKeyError:
+            if not await self._put(account, key, first, version, event):
                 continue
             self._states[account] = self._changed[account] = version, state
             return 200, {"outcome": "accepted", "event_id": first, "version": version}
@@ -104,7 +119,8 @@ class Bank:
             return 0, Account()
         return found["version"], msgspec.convert(found["state"], Account)
 
-    async def _put(self, account: str, key: str, first: str, version: int, event: Any) -> None:
+    async def _put(self, account: str, key: str, first: str, version: int, event: Any) -> bool:
+        """False where the version is taken."""
         now = datetime.now(UTC)
         now = now.replace(microsecond=now.microsecond // 1000 * 1000)
         data, kind = msgspec.to_builtins(event), type(event).__name__
@@ -113,13 +129,40 @@ class Bank:
             **{"time": now, "schema_version": 1, "data": data},
             **{"correlation_id": key, "causation_id": key, "partition": 0, "unplaced": 0},
         }
-        await self._events.insert_one(document)
+        if not await self._insert(document):
+            return False
         wire = {
             **{"specversion": "1.0", "id": first, "type": kind, "source": self._domain},
             **{"subject": account, "time": now, "data": data, "version": version},
             **{"correlationid": key, "causationid": key},
         }
-        await self._stream.send(account.encode(), encode(wire))
+        await self._stream.send((account.encode(), encode(wire)))
+        return True
+
+    async def _read(self, looks: list[Any]) -> list[Any]:
+        """For each first event's id, account and version: that event, or those after it."""
+        wanted: list[Any] = [{"_id": {"$in": [first for first, _, _ in looks]}}]
+        wanted += [{"aggregate_id": a, "version": {"$gt": version}} for _, a, version in looks]
+        found = self._events.find({"$or": wanted}).sort([("aggregate_id", 1), ("version", 1)])
+        documents = await found.limit(AT_ONCE + len(looks) + 1).to_list(None)
+        by_account: dict[str, list[Any]] = {}
+        for document in documents:
+            by_account.setdefault(document["aggregate_id"], []).append(document)
+        return [
+            [d for d in by_account.get(a, ()) if d["version"] > version or d["_id"] == first]
+            for first, a, version in looks
+        ]
+
+    async def _write(self, documents: list[Any]) -> list[Any]:
+        """Whether each is in."""
+        taken: set[int] = set()
+        try:
+            await self._events.insert_many(documents, ordered=False)
+        except BulkWriteError as error:
+            if any(each["code"] != 11000 for each in error.details["writeErrors"]):
+                raise
+            taken = {each["index"] for each in error.details["writeErrors"]}
+        return [index not in taken for index in range(len(documents))]
 
     async def save(self) -> None:
         """What has changed, in bulks, and no more than KEPT of each."""
