@@ -24,6 +24,9 @@ After = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 Cursor = Annotated[str, Meta(max_length=40_000, pattern=r"^[A-Za-z0-9_-]*\Z")]
 
 EXACT = 2**53
+HEADERS = "eventfleet.headers"
+"""In a request's scope: the first header of each name."""
+
 PREFER, TRACEPARENT = "Prefer", "traceparent"
 LENIENT = (PREFER, TRACEPARENT)
 """Headers that count as absent where they are not well-formed, as their standards want it."""
@@ -105,12 +108,12 @@ def part(request: Request, name: str) -> str:
 
 def raw_header(request: Request, name: str) -> str | None:
     """The first header of this name, as it came."""
-    wanted = _on_the_wire(name)
-    for key, value in request.scope["headers"]:
-        if key == wanted:
-            text: str = value.decode("latin-1")
-            return text
-    return None
+    scope = request.scope
+    headers = scope.get(HEADERS)
+    if headers is None:
+        headers = scope[HEADERS] = dict(reversed([*scope["headers"]]))
+    value: bytes | None = headers.get(_on_the_wire(name))
+    return None if value is None else value.decode("latin-1")
 
 
 @lru_cache(maxsize=64)
