@@ -3,7 +3,6 @@
 What waits while a flight is on its way goes with the next. Nothing is ours but the shop.
 """
 
-import asyncio
 from datetime import UTC, datetime
 from typing import Any
 
@@ -19,45 +18,14 @@ from benchmarks.sides.command_loop import Command, Shop, Wire, encode
 from benchmarks.sides.command_scripts import Pipes
 from benchmarks.sides.http_data import measured
 from benchmarks.sides.loop import collection
+from benchmarks.sides.shared import Shared
 from benchmarks.sides.task import Task, run, task, told
 
 FLIGHTS = 4
 STATUSES = {"accepted": 202, "repeated": 200, "rejected": 409}
 
 
-class Desk:
-    """Takes commands together, as many as wait."""
-
-    def __init__(self, shop: Shop) -> None:
-        self._shop = shop
-        self._waiting: list[tuple[Command, asyncio.Future[None]]] = []
-        self._flights: set[asyncio.Task[None]] = set()
-
-    async def settle(self, command: Command) -> None:
-        settled: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append((command, settled))
-        if len(self._waiting) == 1:
-            asyncio.get_running_loop().call_soon(self._start)
-        await settled
-
-    def _start(self) -> None:
-        if self._waiting and len(self._flights) < FLIGHTS:
-            flying, self._waiting = self._waiting, []
-            flight = asyncio.create_task(self._fly(flying))
-            self._flights.add(flight)
-            flight.add_done_callback(self._landed)
-
-    def _landed(self, flight: "asyncio.Task[None]") -> None:
-        self._flights.discard(flight)
-        self._start()
-
-    async def _fly(self, flying: list[tuple[Command, asyncio.Future[None]]]) -> None:
-        await self._shop.settle(0, [command for command, _ in flying])
-        for _, settled in flying:
-            settled.set_result(None)
-
-
-def handler(task: Task, desk: Desk) -> Any:
+def handler(task: Task, settle: Shared) -> Any:
     async def handle(request: Request) -> Response:
         subject, name = request.path_params["id"], request.path_params["command"]
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
@@ -68,7 +36,7 @@ def handler(task: Task, desk: Desk) -> Any:
             command = Command(subject.encode(), wire, task.domain)
         except msgspec.DecodeError as error:
             return Response(str(error), 422)
-        await desk.settle(command)
+        await settle(command)
         assert command.answer
         status = STATUSES[command.answer["outcome"]]
         return Response(encode(command.answer), status, media_type="application/json")
@@ -82,8 +50,13 @@ async def main(task: Task) -> None:
     await producer.start()
     client: AsyncMongoClient[dict[str, Any]] = AsyncMongoClient(task.mongo_url)
     shop = Shop(task, collection(task, client, "events"), pipes, producer)
+
+    async def settled(commands: list[Command]) -> list[Command]:
+        await shop.settle(0, commands)
+        return commands
+
     path = f"/domains/{task.domain}/{{id}}/commands/{{command}}"
-    app = Starlette(routes=[Route(path, handler(task, Desk(shop)), methods=["POST"])])
+    app = Starlette(routes=[Route(path, handler(task, Shared(settled, FLIGHTS)), methods=["POST"])])
     async with shop.guard:
         result = await measured(task, app, {})
     await producer.stop()

@@ -4,7 +4,6 @@ wait for one at the same time; nothing is ours but the bank.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -20,6 +19,7 @@ from starlette.routing import Route
 from benchmarks.sides.command_loop import event_id
 from benchmarks.sides.http_data import measured
 from benchmarks.sides.loop import HEADERS, Collection, collection
+from benchmarks.sides.shared import Shared
 from benchmarks.sides.task import Task, run, task, told
 from domains.bank import Account, bank
 
@@ -31,45 +31,12 @@ DECODERS = {
 encode = msgspec.json.Encoder().encode
 
 
-class Shared:
-    """Does together what waits, TRIPS at a time."""
-
-    def __init__(self, work: Callable[[list[Any]], Awaitable[list[Any]]]) -> None:
-        self._work = work
-        self._waiting: list[tuple[Any, asyncio.Future[Any]]] = []
-        self._trips: set[asyncio.Task[None]] = set()
-
-    async def __call__(self, item: Any) -> Any:
-        answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        self._waiting.append((item, answer))
-        if len(self._waiting) == 1:
-            asyncio.get_running_loop().call_soon(self._start)
-        return await answer
-
-    def _start(self) -> None:
-        if self._waiting and len(self._trips) < TRIPS:
-            going, self._waiting = self._waiting, []
-            trip = asyncio.create_task(self._go(going))
-            self._trips.add(trip)
-            trip.add_done_callback(self._came)
-
-    def _came(self, trip: "asyncio.Task[None]") -> None:
-        self._trips.discard(trip)
-        trip.result()
-        self._start()
-
-    async def _go(self, going: list[tuple[Any, "asyncio.Future[Any]"]]) -> None:
-        answers = await self._work([item for item, _ in going])
-        for (_, waiter), answer in zip(going, answers, strict=True):
-            waiter.set_result(answer)
-
-
 class Stream:
     """Produces together what waits."""
 
     def __init__(self, producer: Any, topic: str) -> None:
         self._producer, self._topic = producer, topic
-        self.send = Shared(self._produce)
+        self.send = Shared(self._produce, TRIPS)
 
     async def _produce(self, rows: list[Any]) -> list[Any]:
         batch = self._producer.create_batch()
@@ -88,7 +55,7 @@ class Bank:
         self._snapshots: Collection = collection(task, client, "snapshots")
         self._states: dict[str, tuple[int, Account]] = {}
         self._changed: dict[str, tuple[int, Account]] = {}
-        self._since, self._insert = Shared(self._read), Shared(self._write)
+        self._since, self._insert = Shared(self._read, TRIPS), Shared(self._write, TRIPS)
 
     async def decide(self, account: str, name: str, key: str, body: bytes) -> tuple[int, Any]:
         command = DECODERS[name].decode(body)
