@@ -1,11 +1,12 @@
 """What became of a command: values, not exceptions."""
 
-from dataclasses import dataclass
 from typing import Any
 
+import msgspec
+from msgspec.structs import asdict
 
-@dataclass(frozen=True)
-class Accepted:
+
+class Accepted(msgspec.Struct, frozen=True):
     """The event is safe; `place` is the topic and partition that it is in, or will be in.
 
     In a synchronous domain `version` is the aggregate's after all events of the command, whose
@@ -19,8 +20,7 @@ class Accepted:
     published: bool = True
 
 
-@dataclass(frozen=True)
-class Rejected:
+class Rejected(msgspec.Struct, frozen=True):
     """A rule forbids the command. In an asynchronous domain `marked` is the type of the latest
     event ("": none)."""
 
@@ -28,19 +28,17 @@ class Rejected:
     marked: str = ""
 
 
-class IdReused(Rejected):
+class IdReused(Rejected, frozen=True):
     """The command's id belongs to another command, of another name or payload."""
 
 
-@dataclass(frozen=True)
-class Conflict:
+class Conflict(msgspec.Struct, frozen=True):
     """Others changed the aggregate each time that the command was decided; nothing is done."""
 
     reason: str
 
 
-@dataclass(frozen=True)
-class Repeated:
+class Repeated(msgspec.Struct, frozen=True):
     """The command was accepted before: the first answer again."""
 
     event_id: str
@@ -48,8 +46,7 @@ class Repeated:
     version: int = 0
 
 
-@dataclass(frozen=True)
-class Unavailable:
+class Unavailable(msgspec.Struct, frozen=True):
     """Nothing is known to be done; repeat the command with the same id."""
 
     reason: str
@@ -70,5 +67,8 @@ NAMES: dict[type[Outcome], str] = {
 
 def told(outcome: Outcome) -> dict[str, Any]:
     """What an answer on the wire says of it; of a version only where the domain gives one."""
-    unsaid = () if getattr(outcome, "version", 0) else ("version", "published")
-    return {name: value for name, value in vars(outcome).items() if name not in unsaid}
+    what = asdict(outcome)
+    if not what.get("version", True):
+        del what["version"]
+        what.pop("published", None)
+    return what

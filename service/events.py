@@ -1,10 +1,12 @@
 """EventService: takes the commands of one domain and answers each with its outcome."""
 
 import asyncio
-from collections import OrderedDict, deque
+from collections import deque
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from enum import Enum, auto
 from functools import partial
+from itertools import chain
 from typing import Any, Self, TypedDict, Unpack, overload
 
 from msgspec.structs import replace
@@ -45,18 +47,30 @@ class About(Envelope, total=False):
     timeout: float
 
 
-@dataclass(eq=False)
+class Place(Enum):
+    """Where a command is: outside there is no limit, in the line of its aggregate, in a flight
+    or past it."""
+
+    OUTSIDE = auto()
+    LINE = auto()
+    FLIGHT = auto()
+    LANDED = auto()
+
+
 class Call:
     """One command on its way, and where its caller waits."""
 
-    asked: Asked
-    deadline: datetime
-    outcome: asyncio.Future[Outcome]
-    waiting: bool = False
+    __slots__ = ("aggregate_id", "asked", "deadline", "outcome", "place")
 
-    @property
-    def aggregate_id(self) -> str:
-        return self.asked.event.aggregate_id
+    def __init__(
+        self, asked: Asked, deadline: datetime, outcome: "asyncio.Future[Outcome]"
+    ) -> None:
+        self.asked, self.deadline, self.outcome = asked, deadline, outcome
+        self.aggregate_id = asked.event.aggregate_id
+        self.place = Place.OUTSIDE
+
+    def late(self, seconds: float) -> None:
+        self.answer(Unavailable(_TOO_LATE.format(seconds)))
 
     def answer(self, outcome: Outcome) -> None:
         if not self.outcome.done():
@@ -98,11 +112,11 @@ class EventService:
         """Without `following` nobody can wait for a stage."""
         self._domain, self._decider, self._clock, self._ids = domain, decider, clock, ids
         self._following = following
-        self._waiting: dict[str, deque[Call]] = {}
-        self._ready: OrderedDict[str, None] = OrderedDict()  # aggregates without a flying command
-        self._flying: dict[str, Call] = {}
+        self._outside: deque[Call] = deque()  # where there is no room inside
+        self._inside = 0
+        self._lines: dict[str, deque[Call]] = {}  # of an aggregate: what waits, beside what flies
+        self._ready: deque[str] = deque()  # aggregates of which something waits and nothing flies
         self._flights: dict[asyncio.Task[None], Flight] = {}
-        self._room = asyncio.Semaphore(WAITING)
         self._start_is_due = False
         self._open = False
 
@@ -113,9 +127,8 @@ class EventService:
     async def __aexit__(self, *_: object) -> None:
         """What is not decided yet is answered Unavailable."""
         self._open = False
-        for calls in self._waiting.values():
-            for call in calls:
-                call.answer(CLOSED)
+        for call in chain(self._outside, *self._lines.values()):
+            call.answer(CLOSED)
         flights = list(self._flights)
         for flight in flights:
             flight.cancel()
@@ -202,41 +215,43 @@ class EventService:
     async def _decided(self, asked: Asked, deadline: datetime, timeout: float) -> Outcome:
         loop = asyncio.get_running_loop()
         call = Call(asked, deadline, loop.create_future())
-        late = loop.call_later(timeout, call.answer, Unavailable(_TOO_LATE.format(timeout)))
+        late = loop.call_later(timeout, call.late, timeout)
         try:
-            if self._room.locked():
-                await asyncio.wait_for(self._room.acquire(), timeout)
+            if not self._open:
+                return CLOSED
+            if self._inside < WAITING:
+                self._enter(call)
             else:
-                await self._room.acquire()
-        except TimeoutError:
-            return Unavailable(_TOO_LATE.format(timeout))
-        try:
-            self._enqueue(call)
+                self._outside.append(call)
             return await call.outcome
         finally:
-            self._room.release()
             late.cancel()
-            self._withdraw(call)
+            self._leave(call)
 
     # Waiting
 
-    def _enqueue(self, call: Call) -> None:
-        if not self._open:
-            return call.answer(CLOSED)
-        call.waiting = True
-        self._waiting.setdefault(call.aggregate_id, deque()).append(call)
-        return self._next_of(call.aggregate_id)
-
-    def _withdraw(self, call: Call) -> None:
-        """Nobody waits for its answer any more; one that flies already flies on."""
-        if call.waiting:
-            self._waiting[call.aggregate_id].remove(call)
-
-    def _next_of(self, aggregate_id: str) -> None:
-        """An aggregate with one command waiting and none flying is ready."""
-        if aggregate_id not in self._flying:
-            self._ready[aggregate_id] = None
+    def _enter(self, call: Call) -> None:
+        call.place = Place.LINE
+        self._inside += 1
+        line = self._lines.get(call.aggregate_id)
+        if line is None:
+            self._lines[call.aggregate_id] = deque((call,))
+            self._ready.append(call.aggregate_id)
             self._start_soon()
+        else:
+            line.append(call)
+
+    def _leave(self, call: Call) -> None:
+        """Nobody waits for its answer any more; one that flies already flies on."""
+        if call.place is Place.OUTSIDE:
+            return
+        if call.place is Place.LINE:
+            self._lines[call.aggregate_id].remove(call)
+        self._inside -= 1
+        while self._outside and self._inside < WAITING:
+            another = self._outside.popleft()
+            if not another.outcome.done():
+                self._enter(another)
 
     def _start_soon(self) -> None:
         """At the end of this turn of the loop, with all that it has brought."""
@@ -252,7 +267,7 @@ class EventService:
             flight = Flight(calls, young=not self._domain.synchronous)
             task = asyncio.create_task(self._fly(flight))
             self._flights[task] = flight
-            task.add_done_callback(self._landed)
+            task.add_done_callback(self._ended)
             asyncio.get_running_loop().call_later(YOUNG, self._aged, flight)
             asyncio.get_running_loop().call_later(SLOW, self._overdue, flight)
 
@@ -265,14 +280,13 @@ class EventService:
         """The first command of each aggregate that is ready."""
         boarded: list[Call] = []
         while self._ready and len(boarded) < BATCH:
-            aggregate_id, _ = self._ready.popitem(last=False)
-            calls = self._waiting[aggregate_id]
-            if calls:
-                call = self._flying[aggregate_id] = calls.popleft()
-                call.waiting = False
+            aggregate_id = self._ready.popleft()
+            if line := self._lines[aggregate_id]:
+                call = line.popleft()
+                call.place = Place.FLIGHT
                 boarded.append(call)
             else:
-                del self._waiting[aggregate_id]
+                del self._lines[aggregate_id]
         return boarded
 
     async def _fly(self, flight: Flight) -> None:
@@ -280,7 +294,7 @@ class EventService:
 
         def answer(index: int, outcome: Outcome) -> None:
             calls[index].answer(outcome)
-            self._leave(calls[index])
+            self._land(calls[index])
 
         asked = [call.asked for call in calls]
         try:
@@ -291,19 +305,19 @@ class EventService:
         finally:
             for call in calls:
                 call.answer(CLOSED)
-                self._leave(call)
+                self._land(call)
 
-    def _leave(self, call: Call) -> None:
+    def _land(self, call: Call) -> None:
         """Once only: the aggregate's next command may fly."""
-        aggregate_id = call.aggregate_id
-        if self._flying.get(aggregate_id) is call:
-            del self._flying[aggregate_id]
-            if self._waiting.get(aggregate_id):
-                self._next_of(aggregate_id)
+        if call.place is Place.FLIGHT:
+            call.place = Place.LANDED
+            if self._lines[call.aggregate_id]:
+                self._ready.append(call.aggregate_id)
+                self._start_soon()
             else:
-                self._waiting.pop(aggregate_id, None)
+                del self._lines[call.aggregate_id]
 
-    def _landed(self, task: "asyncio.Task[None]") -> None:
+    def _ended(self, task: "asyncio.Task[None]") -> None:
         del self._flights[task]
         self._start_soon()
 

@@ -8,7 +8,7 @@ from urllib.parse import parse_qsl, unquote
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 
 from service.http.problems import NOT_JSON, TOO_LARGE, Refused, invalid
 from service.http.wire import JSON, Version
@@ -77,17 +77,25 @@ LISTS: dict[type[Parameters], set[str]] = {EventsAsked: {"types"}}
 
 def parameters(request: Request, kind: type[Q]) -> Q:
     """What stands behind the `?`. Refused names a parameter that is unknown, doubled or wrong."""
+    query: bytes = request.scope["query_string"]
+    return _read(query.decode("latin-1"), kind) if query else _converted({}, kind)
+
+
+def _read(query: str, kind: type[Q]) -> Q:
     given: dict[str, list[str]] = defaultdict(list)
-    query = request.scope["query_string"].decode("latin-1")
-    for name, value in parse_qsl(query, keep_blank_values=True) if query else ():
+    for name, value in parse_qsl(query, keep_blank_values=True):
         given[name].append(value)
     lists = LISTS.get(kind, ())
     plain = {name: values if name in lists else values[0] for name, values in given.items()}
     for name, values in given.items():
         if len(values) > 1 and name not in lists:
             raise invalid(name, "is given twice")
+    return _converted(plain, kind)
+
+
+def _converted(given: dict[str, Any], kind: type[Q]) -> Q:
     try:
-        return msgspec.convert(plain, kind, strict=False)
+        return msgspec.convert(given, kind, strict=False)
     except msgspec.ValidationError as error:
         wrong = refusal(error)
         raise invalid(wrong.field, wrong.reason) from None
@@ -95,8 +103,9 @@ def parameters(request: Request, kind: type[Q]) -> Q:
 
 def part(request: Request, name: str) -> str:
     """A part of the path, decoded: it may hold any character, a slash as %2F."""
+    text: str = request.scope["path_params"][name]
     try:
-        text = unquote(request.path_params[name], errors="strict")
+        text = unquote(text, errors="strict") if "%" in text else text
     except UnicodeDecodeError:
         raise invalid(name, "is not UTF-8") from None
     if len(text) > MAX_ID:
@@ -174,14 +183,19 @@ def whole(value: Any) -> Any:
 
 async def _body(request: Request, limit: int) -> bytes:
     length = raw_header(request, "content-length") or ""
-    size, parts = int(length) if length.isdecimal() else 0, list[bytes]()
-    if size <= limit:
-        size = 0
-        async for piece in request.stream():
-            size += len(piece)
-            if size > limit:
-                break
-            parts.append(piece)
+    _within(limit, int(length) if length.isdecimal() else 0)
+    parts, size, more = list[bytes](), 0, True
+    while more:
+        message = await request.receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        piece, more = message.get("body", b""), message.get("more_body", False)
+        parts.append(piece)
+        size += len(piece)
+        _within(limit, size)
+    return b"".join(parts)
+
+
+def _within(limit: int, size: int) -> None:
     if size > limit:
         raise Refused(TOO_LARGE, f"the limit is {limit} bytes")
-    return b"".join(parts)

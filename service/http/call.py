@@ -1,8 +1,6 @@
 """One request to one operation, as its handler sees it."""
 
-import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, TypeVar
 
 import msgspec
@@ -11,15 +9,18 @@ from starlette.responses import Response
 
 from service.http.access import Grant
 from service.http.asked import Parameters, part
+from service.http.bound import Bound
 from service.http.problems import NO_AGGREGATE, NO_DOMAIN, Kind, Refused
 from service.http.served import Limits, Served, ServedDomains
 from service.http.wire import JSON
 
 P = TypeVar("P", bound=Parameters)
 
+_IS_JSON = (b"content-type", JSON.encode())
+_encode = msgspec.json.Encoder().encode
 
-@dataclass(frozen=True)
-class Call:
+
+class Call(NamedTuple):
     """A request whose caller may make it."""
 
     request: Request
@@ -27,12 +28,7 @@ class Call:
     grant: Grant
     limits: Limits
     asked: Any
-    bound: asyncio.Timeout
-
-    def take(self, seconds: float) -> None:
-        """More time for the answer."""
-        end = self.bound.when()
-        self.bound.reschedule(end and end + seconds)
+    bound: Bound
 
     @property
     def served(self) -> Served:
@@ -75,6 +71,18 @@ class Operation(NamedTuple):
     headers: tuple[str, ...] = ()
 
 
+class Json(Response):
+    """An answer with a JSON body, mostly without headers of its own."""
+
+    media_type = JSON
+
+    def init_headers(self, headers: Mapping[str, str] | None = None) -> None:
+        if headers:
+            super().init_headers(headers)
+        else:
+            self.raw_headers = [(b"content-length", b"%d" % len(self.body)), _IS_JSON]
+
+
 def json(body: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
     """An answer with a JSON body."""
-    return Response(msgspec.json.encode(body), status, headers, JSON)
+    return Json(_encode(body), status, headers)

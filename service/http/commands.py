@@ -107,7 +107,7 @@ def _patience(call: Call, answer: "_Answer") -> float:
     else:
         seconds = min(preferred, call.limits.patience)
         answer.headers["Preference-Applied"] = f"wait={seconds}"
-    call.take(seconds)
+    call.bound.take(seconds)
     return seconds
 
 

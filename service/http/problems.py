@@ -1,11 +1,11 @@
 """Errors as problems (RFC 9457): the one place where an error becomes a status."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import msgspec
 from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
 from protocols.live import ReplayFailed
@@ -97,14 +97,7 @@ MEANINGS: dict[type[Exception], Callable[[Any], Refused]] = {
     Exception: lambda error: Refused(BROKEN),
 }
 
-Handler = Callable[[Request, Exception], Awaitable[Response]]
 
-
-def _handler(meaning: Callable[[Any], Refused]) -> Handler:
-    async def handle(request: Request, error: Exception) -> Response:
-        return response(meaning(error))
-
-    return handle
-
-
-HANDLERS: dict[Any, Handler] = {kind: _handler(meaning) for kind, meaning in MEANINGS.items()}
+def meaning(error: Exception) -> Refused:
+    """What an error is for the caller."""
+    return next(MEANINGS[kind] for kind in type(error).__mro__ if kind in MEANINGS)(error)

@@ -163,7 +163,7 @@ async def test_a_stream_that_breaks_off_has_no_proper_end(shop: Web) -> None:
     async def send(message: Any) -> None:
         sent.append(message)
 
-    with pytest.raises(RuntimeError):
+    with pytest.raises(Unavailable):
         await shop.app(SCOPE, asyncio.Event().wait, send)  # type: ignore[arg-type]
     assert not any(m["type"] == "http.response.body" and not m["more_body"] for m in sent)
 
