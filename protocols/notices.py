@@ -4,23 +4,29 @@ from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 from stores.contracts import Notice, Stage
-from topics.event import EventRecord
 
 PREFIX = "notices:"
 """Begins the `reply_to` of an event that somebody waits for; others are none of ours."""
 
 
+class Awaited(Protocol):
+    """An event, or what is needed of one."""
+
+    @property
+    def reply_to(self) -> str | None: ...
+
+
 class Herald(Protocol):
     """Where roles tell, after their commit, how far awaited events have come."""
 
-    def tell(self, stage: Stage, events: Sequence[EventRecord]) -> None:
+    def tell(self, stage: Stage, events: Sequence[Awaited]) -> None:
         """Let those who wait for these events know. Neither waits nor raises."""
 
 
 class Silent:
     """Tells nobody."""
 
-    def tell(self, stage: Stage, events: Sequence[EventRecord]) -> None:
+    def tell(self, stage: Stage, events: Sequence[Awaited]) -> None:
         pass
 
 
@@ -36,7 +42,7 @@ def reply_to(channel: str, event_id: str) -> str:
     return f"{channel}/{event_id}"
 
 
-def notices_of(stage: Stage, events: Iterable[EventRecord]) -> dict[str, list[Notice]]:
+def notices_of(stage: Stage, events: Iterable[Awaited]) -> dict[str, list[Notice]]:
     """By channel. An event that nobody waits for gives none."""
     told: dict[str, list[Notice]] = {}
     for event in events:

@@ -18,8 +18,8 @@ from stores.contracts import Parked, PartitionWriter, Stage
 from topics.codec import HEAD, HEADERS, decode_stored, encode
 from topics.dead_letters import UNREADABLE, dead_letter
 from topics.errors import Unreadable
-from topics.event import EventRecord
-from topics.record import LogRecord, Outgoing
+from topics.event import WIRE_NAMES, EventRecord, Instant
+from topics.record import LogRecord, Outgoing, new_tuple
 
 ROLE = "relay"
 ANOTHER = ""
@@ -33,10 +33,23 @@ class Unread(msgspec.Struct, frozen=True):
     """A payload of which nothing is read but that it is a JSON object."""
 
 
-class Envelope(EventRecord, frozen=True, kw_only=True):
-    """An event with its payload unread."""
+class Envelope(
+    msgspec.Struct,
+    frozen=True,
+    kw_only=True,
+    gc=False,
+    rename=WIRE_NAMES,
+    tag_field="specversion",
+    tag="1.0",
+):
+    """What passing an event on takes, its payload unread."""
 
-    data: Unread  # type: ignore[assignment]
+    id: str
+    type: str
+    time: Instant
+    data: Unread
+    schema_version: int = 1
+    reply_to: str | None = None
 
 
 _read = msgspec.json.Decoder(Envelope).decode
@@ -105,18 +118,22 @@ class Relay:
     async def chunk(self, records: Sequence[LogRecord], next_offset: int) -> Report:
         report = Report()
         out: list[Outgoing] = []
-        awaited: list[EventRecord] = []
+        awaited: list[Envelope] = []
+        way_of = self._ways.of
         for record in records:
             event = envelope(record.value)
-            if event and event.reply_to:
-                awaited.append(event)
-            way = self._ways.of(event.type) if event else None
-            if event and way and way.newest == event.schema_version:
-                for to in way.topics:
-                    key = event.aggregate_id.encode()
-                    out.append(Outgoing(to, key, record.value, None, HEADERS))
-            else:
+            if event is None:
                 out += self._closely(record, report)
+                continue
+            way = way_of(event.type)
+            if way is None or way.newest != event.schema_version:
+                out += self._closely(record, report)
+            else:
+                for to in way.topics:
+                    outgoing = to, record.key, record.value, None, HEADERS, None
+                    out.append(new_tuple(Outgoing, outgoing))
+            if event.reply_to is not None:
+                awaited.append(event)
         report.emitted = len(out) - report.dead_letters
         await self._writer.commit(out, next_offset)
         if awaited:

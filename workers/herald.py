@@ -8,10 +8,9 @@ from contextlib import asynccontextmanager
 
 from prometheus_client import Counter
 
-from protocols.notices import notices_of
+from protocols.notices import Awaited, notices_of
 from stores.contracts import Notice, Notices, Stage
 from stores.errors import StoreError
-from topics.event import EventRecord
 
 ROOM = 10_000
 PAUSE = 1.0
@@ -45,7 +44,7 @@ class Herald:
                 await asyncio.wait({self._task}, timeout=LEAVE_SECONDS)
             await self._notices.close()
 
-    def tell(self, stage: Stage, events: Sequence[EventRecord]) -> None:
+    def tell(self, stage: Stage, events: Sequence[Awaited]) -> None:
         """As of protocols.notices.Herald; within an event loop."""
         for channel, notices in notices_of(stage, events).items():
             room = max(0, ROOM - self._count)

@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 from faust import Schema
@@ -9,6 +10,7 @@ from faust import Schema
 from topics.record import LogRecord
 
 UNDER_WAY = 2
+VALUE = attrgetter("value")
 
 
 class Chunk(NamedTuple):
@@ -82,11 +84,11 @@ class ChunkSchema(Schema):  # type: ignore[misc]
 
 
 def _pieces(records: Sequence[LogRecord], most_bytes: int) -> Iterator[Sequence[LogRecord]]:
-    """Runs of records of up to so many bytes each, of one record at least."""
-    sizes = [len(record.key or b"") + len(record.value or b"") for record in records]
+    """Runs of records whose values have up to so many bytes each, of one record at least."""
     first = size = 0
-    if sum(sizes) > most_bytes:
-        for index, more in enumerate(sizes):
+    if sum(map(len, filter(None, map(VALUE, records)))) > most_bytes:
+        for index, record in enumerate(records):
+            more = len(record.value or b"")
             if size + more > most_bytes and index > first:
                 yield records[first:index]
                 first, size = index, 0
