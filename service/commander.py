@@ -1,10 +1,10 @@
 """Commander: puts the events of a synchronous command, and lets the stream know."""
 
-import asyncio
 from collections.abc import Sequence
 from datetime import datetime
 
 from protocols.pending import Destination, destination_of
+from service.bound import Bound
 from service.together import Together
 from stores.contracts import Clock, EventStore, LogWriter
 from stores.errors import Duplicate, Unavailable
@@ -46,7 +46,7 @@ class Commander:
         record = Outgoing(topic, key, encode(event), partition, HEADERS)
         left = (deadline - self._clock.now()).total_seconds()
         try:
-            async with asyncio.timeout(max(left, LEAST)):
+            with Bound(max(left, LEAST)):
                 await self._outbox.ask(record)
         except (Unavailable, TimeoutError):
             return False

@@ -23,6 +23,7 @@ from protocols.outcomes import Accepted, Conflict, IdReused, Outcome, Rejected, 
 from protocols.outcomes import Unavailable as NotKnown
 from protocols.pending import Answer
 from protocols.requests import Request, events_of
+from service.bound import Bound
 from service.commander import Commander
 from service.saving import Saving
 from service.states import States
@@ -113,7 +114,7 @@ class Manager:
         if left <= 0:
             return TOO_LATE
         try:
-            async with asyncio.timeout(left):
+            with Bound(left):
                 stored = await self._stored(request)
         except TimeoutError:
             return TOO_LATE

@@ -9,10 +9,10 @@ from starlette.requests import Request
 from starlette.routing import Route, Router
 from starlette.types import Message, Receive, Scope, Send
 
+from service.bound import Bound
 from service.http import commands, listings, own, queries
 from service.http.access import ANYONE, EVERYTHING, Access, Grant
 from service.http.asked import parameters, part
-from service.http.bound import Bound
 from service.http.call import Call, Operation
 from service.http.metrics import HttpMetrics
 from service.http.openapi import describe

@@ -7,9 +7,9 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
+from service.bound import Bound
 from service.http.access import Grant
 from service.http.asked import Parameters, part
-from service.http.bound import Bound
 from service.http.problems import NO_AGGREGATE, NO_DOMAIN, Kind, Refused
 from service.http.served import Limits, Served, ServedDomains
 from service.http.wire import JSON

@@ -1,4 +1,4 @@
-"""The time that the answer to a request may take."""
+"""The time that a task may take for something."""
 
 import asyncio
 from types import TracebackType
@@ -8,7 +8,7 @@ from typing import Self
 class Bound:
     """Ends what its task does after some seconds by TimeoutError.
 
-    As asyncio.timeout, at a quarter of its cost, which every request pays.
+    As asyncio.timeout, at a quarter of its cost, which each request and command pays.
     """
 
     __slots__ = ("_before", "_ends", "_loop", "_over", "_task", "_timer")
