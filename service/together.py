@@ -9,25 +9,31 @@ from stores.errors import Unavailable
 
 MOST = 100
 AT_ONCE = 2
+YOUNG = 0.02
 
 T = TypeVar("T")
 R = TypeVar("R")
 
 
 class Together(Generic[T, R]):
-    """Does `work` on up to MOST items in one go, AT_ONCE of them at a time: what comes in between
-    goes with the next. Work under way goes on when a caller stops waiting for it."""
+    """Does `work` on up to MOST items in one go: what comes meanwhile goes with the next, for one
+    large piece of work costs less than two small ones. A second goes beside one that is under way
+    for YOUNG seconds, or where it has MOST items; there are never more than AT_ONCE.
+
+    Work under way goes on when a caller stops waiting for it.
+    """
 
     def __init__(self, work: Callable[[list[T]], Awaitable[Sequence[R]]]) -> None:
         self._work = work
         self._waiting: deque[tuple[T, asyncio.Future[R]]] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._young: asyncio.Task[None] | None = None
 
     async def ask(self, item: T) -> R:
         """The answer for one item; what the work raises is raised for each of its items."""
         answer: asyncio.Future[R] = asyncio.get_running_loop().create_future()
         self._waiting.append((item, answer))
-        if len(self._waiting) == 1:
+        if len(self._waiting) in (1, MOST):
             asyncio.get_running_loop().call_soon(self._start)
         return await answer
 
@@ -41,11 +47,20 @@ class Together(Generic[T, R]):
             await asyncio.wait(self._tasks, timeout=1)
 
     def _start(self) -> None:
-        if self._waiting and len(self._tasks) < AT_ONCE:
+        full = len(self._waiting) >= MOST
+        free = len(self._tasks) < AT_ONCE and (full or self._young not in self._tasks)
+        if self._waiting and free:
             batch = [self._waiting.popleft() for _ in range(min(MOST, len(self._waiting)))]
             task = asyncio.create_task(self._do([each for each in batch if not each[1].done()]))
             self._tasks.add(task)
+            self._young = task
+            asyncio.get_running_loop().call_later(YOUNG, self._aged, task)
             task.add_done_callback(self._done)
+
+    def _aged(self, task: "asyncio.Task[None]") -> None:
+        if self._young is task:
+            self._young = None
+            self._start()
 
     def _done(self, task: "asyncio.Task[None]") -> None:
         self._tasks.discard(task)

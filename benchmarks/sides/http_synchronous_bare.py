@@ -23,7 +23,7 @@ from benchmarks.sides.shared import Shared
 from benchmarks.sides.task import Task, run, task, told
 from domains.bank import Account, bank
 
-AT_ONCE, PAUSE, KEPT, BATCH, TRIPS = 500, 0.1, 3, 100, 2
+AT_ONCE, PAUSE, KEPT, BATCH, TRIPS = 500, 0.1, 3, 100, 1
 EVENTS: dict[str, Any] = {kind.__name__: kind for kind in bank.events}
 DECODERS = {
     kind.__name__: msgspec.json.Decoder(kind) for kind in bank.commands if isinstance(kind, type)

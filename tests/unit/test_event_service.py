@@ -172,6 +172,31 @@ async def test_a_command_that_is_not_decided_in_time_is_unavailable() -> None:
     assert decider.flights == [["order-1"]], "nobody waited for the second any more"
 
 
+async def test_more_than_there_is_room_for_waits_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(events, "WAITING", 3)
+    decider = Scripted(lambda intent: not decider.release.is_set())
+    async with service(decider) as sent_to:
+        calls = [asyncio.create_task(pay(sent_to, f"order-{n}")) for n in range(6)]
+        await until(lambda: decider.flights)
+        calls[3].cancel()
+        late = await pay(sent_to, "order-7", timeout=0.01)
+        assert late == Unavailable("not decided within 0.01 s")
+        assert decider.flights == [["order-0", "order-1", "order-2"]]
+        decider.release.set()
+        outcomes = await asyncio.gather(*calls[:3], *calls[4:])
+    assert all(isinstance(outcome, Accepted) for outcome in outcomes)
+    assert sorted(sum(decider.flights, [])) == [f"order-{n}" for n in (0, 1, 2, 4, 5)]
+
+
+async def test_who_waits_outside_is_answered_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(events, "WAITING", 1)
+    decider = Scripted(lambda intent: True)
+    async with service(decider) as sent_to:
+        calls = [asyncio.create_task(pay(sent_to, f"order-{n}")) for n in range(3)]
+        await until(lambda: decider.flights)
+    assert await asyncio.gather(*calls) == [Unavailable("the service is closed")] * 3
+
+
 async def test_a_caller_that_goes_away_hinders_nobody() -> None:
     decider = Scripted(lambda intent: intent.event.causation_id == "1")
     async with service(decider) as sent_to:
