@@ -18,6 +18,7 @@ from stores.memory.notices import MemoryNotices
 from stores.system import NothingParked
 from tests.simulation.tally import tally
 from tests.simulation.twins import Twins, take
+from tests.unit.until import until
 from topics.event import EventRecord
 from topics.record import LogRecord
 from workers import herald as heralds
@@ -195,14 +196,6 @@ class Counts:
     def value(self, name: str) -> float:
         [sample, *_] = next(iter(getattr(self, name).collect())).samples
         return float(sample.value)
-
-
-async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(20):
-        while True:
-            if condition():
-                return
-            await asyncio.sleep(0.001)
 
 
 async def test_what_roles_tell_reaches_who_listens(twins: Twins) -> None:

@@ -1,7 +1,7 @@
 """Owners: which chunks reach the role, and what its errors lead to."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, fields
 
 import pytest
@@ -9,6 +9,7 @@ from aiokafka import ConsumerRecord
 
 from protocols.role import Report, Role
 from stores.errors import Fenced, Misconfigured, Unavailable
+from tests.unit.until import until
 from topics.record import LogRecord
 from workers.metrics import Meter, Metrics
 from workers.owners import Ack, Owners, Patience
@@ -124,14 +125,6 @@ class Bench:
         records = [LogRecord("t", 0, offset, None, b"") for offset in range(first, end)]
         begin = first if start is None else start
         self.owners.take(Chunk(0, records, begin, end, self.feed.sessions[session]))
-
-
-async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(BOUND):
-        while True:
-            if condition():
-                return
-            await asyncio.sleep(0.002)
 
 
 @pytest.fixture

@@ -1,13 +1,14 @@
 """What many ask for at once, done together: few large pieces of work, and none held up for long."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import pytest
 
 from service import together
 from service.together import Together
 from stores.errors import Unavailable
+from tests.unit.until import until
 
 
 class Work:
@@ -24,12 +25,6 @@ class Work:
         if self.error:
             raise self.error
         return [2 * item for item in items]
-
-
-async def until(what: Callable[[], object]) -> None:
-    async with asyncio.timeout(20):
-        while not what():
-            await asyncio.sleep(0.001)
 
 
 async def test_what_comes_while_a_young_piece_is_under_way_goes_with_the_next(
