@@ -92,15 +92,18 @@ def events_of(
 def _nth(
     domain: Domain[Any], request: Request, index: int, payload: Event, version: int, last: bool
 ) -> EventRecord:
-    kind = type(payload).__name__
+    kind, first = type(payload).__name__, request.event
+    own_id = first.id
+    if index:
+        own_id = event_id(domain.name, first.aggregate_id, request.command_id, index)
     event = replace(
-        request.event,
-        id=event_id(domain.name, request.event.aggregate_id, request.command_id, index),
+        first,
+        id=own_id,
         type=kind,
         data=msgspec.to_builtins(payload),
         schema_version=domain.newest(kind),
         version=version,
-        reply_to=request.event.reply_to if last else None,
+        reply_to=first.reply_to if last else None,
     )
     return checked(domain, event)
 
