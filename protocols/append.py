@@ -122,10 +122,9 @@ class Append:
         report = Report()
         letters: list[Outgoing] = []
         items: list[Item] = []
-        epoch, event_of = self._epoch, self._event
         for record in records:
             try:
-                items.append(new_tuple(Item, (record, event_of(record), epoch)))
+                items.append(new_tuple(Item, (record, self._event(record), self._epoch)))
             except Unreadable as error:
                 letters.append(self._letter(record, UNREADABLE, str(error)))
                 report.dead_letters += 1

@@ -1,7 +1,7 @@
 """One request to one operation, as its handler sees it."""
 
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 from starlette.requests import Request
@@ -13,8 +13,6 @@ from service.http.asked import Parameters, part
 from service.http.problems import NO_AGGREGATE, NO_DOMAIN, Kind, Refused
 from service.http.served import Limits, Served, ServedDomains
 from service.http.wire import JSON
-
-P = TypeVar("P", bound=Parameters)
 
 _IS_JSON = (b"content-type", JSON.encode())
 _encode = msgspec.json.Encoder().encode

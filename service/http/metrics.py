@@ -24,8 +24,8 @@ OTHER = "other"
 """Anybody may make methods up."""
 
 
-class Timer:
-    """How many requests of one route and method took how long."""
+class Histogram:
+    """How many requests of one route and method took how many seconds, and all of them together."""
 
     def __init__(self) -> None:
         self.seconds = 0.0
@@ -46,7 +46,7 @@ class HttpMetrics(Collector):
     def __init__(self, in_hand: Callable[[], int], tallies: Tallies) -> None:
         self._in_hand = in_hand
         self._answered: Counter[tuple[str, str, int]] = Counter()
-        self._timers: dict[tuple[str, str], Timer] = {}
+        self._histograms: dict[tuple[str, str], Histogram] = {}
         self._registry = CollectorRegistry()
         self._registry.register(tallies)
         self._registry.register(self)
@@ -55,10 +55,10 @@ class HttpMetrics(Collector):
         """A request was answered, or its connection ended."""
         method = method if method in METHODS else OTHER
         self._answered[route, method, status] += 1
-        timer = self._timers.get((route, method))
-        if timer is None:
-            timer = self._timers[route, method] = Timer()
-        timer.observe(seconds)
+        histogram = self._histograms.get((route, method))
+        if histogram is None:
+            histogram = self._histograms[route, method] = Histogram()
+        histogram.observe(seconds)
 
     def page(self) -> bytes:
         """All values in Prometheus' text format."""
@@ -75,8 +75,8 @@ class HttpMetrics(Collector):
             "Seconds from a request to the end of its answer",
             labels=WHERE,
         )
-        for where, timer in self._timers.items():
-            seconds.add_metric(where, timer.buckets(), timer.seconds)
+        for where, histogram in self._histograms.items():
+            seconds.add_metric(where, histogram.buckets(), histogram.seconds)
         in_hand = GaugeMetricFamily("eventfleet_http_requests_in_hand", "Requests under way")
         in_hand.add_metric((), self._in_hand())
         yield from (requests, seconds, in_hand)

@@ -60,12 +60,7 @@ class Connection:
 
     def producer(self, **options: Any) -> Any:
         """A producer whose records are acknowledged by all replicas in sync."""
-        return AIOKafkaProducer(
-            **self.options(),
-            acks="all",
-            max_batch_size=BATCH_BYTES,
-            **options,
-        )
+        return AIOKafkaProducer(**self.options(), acks="all", max_batch_size=BATCH_BYTES, **options)
 
     def consumer(self, committed: bool = True) -> Any:
         """A consumer outside any group."""

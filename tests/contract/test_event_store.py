@@ -53,9 +53,11 @@ async def test_every_field_comes_back(store: EventStore) -> None:
         "actor": "somebody",
         "traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
         "reply_to": "orders.replies",
+        "fingerprint": "0123456789abcdef",
     }
     wide = Position(0, 3, 2**40)
     first = event("a1", 1, wide, **full)
+    assert None not in [getattr(first, name) for name in first.__struct_fields__]
     second = event("a1", 2, at(2**40 + 1, 3), prev="")
     third = event("a1", 3, at(2**40 + 2, 3))
     await store.write([first, second, third])
