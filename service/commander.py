@@ -1,20 +1,21 @@
-"""Commander: puts the events of a synchronous command, and lets the stream know."""
+"""Commander: puts the events of synchronous commands, and lets the stream know."""
 
+import asyncio
 from collections.abc import Sequence
 from datetime import datetime
 
 from protocols.pending import Destination, destination_of
 from service.bound import Bound
-from service.together import Together
 from stores.contracts import Clock, EventStore, LogWriter
 from stores.errors import Duplicate, Unavailable
 from topics.codec import HEADERS, encode
-from topics.event import EventRecord, Position
+from topics.event import EventRecord
 from topics.record import Outgoing
 
 LEAST = 0.05
+TRANSACTIONS = 64
 
-Put = tuple[EventRecord, int]
+Refusal = Duplicate | Unavailable
 
 
 class Commander:
@@ -23,36 +24,53 @@ class Commander:
     def __init__(
         self, store: EventStore, writer: LogWriter, clock: Clock, *, partitions: int
     ) -> None:
-        self._store, self._clock, self._partitions = store, clock, partitions
-        self._puts: Together[Put, Duplicate | None] = Together(lambda puts: store.put_each(puts))
-        self._outbox: Together[Outgoing, Position] = Together(lambda some: writer.produce(some))
+        self._store, self._writer = store, writer
+        self._clock, self._partitions = clock, partitions
+        self._room = asyncio.Semaphore(TRANSACTIONS)
 
     def destination(self, event: EventRecord) -> Destination:
         """Where its nudge goes."""
         return destination_of(event, self._partitions)
 
-    async def put(self, events: Sequence[EventRecord]) -> None:
-        """All or none. Duplicate when a version, or the command's first event, is there already."""
-        partition = self.destination(events[0]).partition
-        if len(events) > 1:
-            await self._store.put(events, partition)
-        elif clash := await self._puts.ask((events[0], partition)):
-            raise clash
+    async def put(self, commands: Sequence[Sequence[EventRecord]]) -> list[Refusal | None]:
+        """The events of each, all of them or none: None, or Duplicate when a version, or the
+        command's first event, is there already. Unavailable when that is not known."""
+        single = [events[0] for events in commands if len(events) == 1]
+        several = [events for events in commands if len(events) > 1]
+        if not several:
+            return await self._put_each(single)
+        in_transactions = asyncio.gather(*(self._put_several(events) for events in several))
+        ends = await asyncio.gather(self._put_each(single), in_transactions)
+        of_single, of_several = map(iter, ends)
+        return [next(of_single if len(events) == 1 else of_several) for events in commands]
 
-    async def publish(self, event: EventRecord, deadline: datetime) -> bool:
-        """Produce a stored event, so that append places it and those below it; whether it went."""
-        topic, partition, _ = self.destination(event)
-        key = event.aggregate_id.encode()
-        record = Outgoing(topic, key, encode(event), partition, HEADERS)
+    async def publish(self, events: Sequence[EventRecord], deadline: datetime) -> bool:
+        """Produce stored events, so that append places each and those below it; whether they
+        went."""
+        records = [self._record(event) for event in events]
         left = (deadline - self._clock.now()).total_seconds()
         try:
             with Bound(max(left, LEAST)):
-                await self._outbox.ask(record)
+                await self._writer.produce(records)
         except (Unavailable, TimeoutError):
             return False
         return True
 
-    async def close(self) -> None:
-        """What is not acknowledged yet is given up."""
-        await self._puts.close()
-        await self._outbox.close()
+    async def _put_each(self, events: Sequence[EventRecord]) -> list[Refusal | None]:
+        try:
+            puts = [(event, self.destination(event).partition) for event in events]
+            return [*(await self._store.put_each(puts))] if puts else []
+        except Unavailable as error:
+            return [error] * len(events)
+
+    async def _put_several(self, events: Sequence[EventRecord]) -> Refusal | None:
+        try:
+            async with self._room:
+                await self._store.put(events, self.destination(events[0]).partition)
+        except (Duplicate, Unavailable) as error:
+            return error
+        return None
+
+    def _record(self, event: EventRecord) -> Outgoing:
+        topic, partition, _ = self.destination(event)
+        return Outgoing(topic, event.aggregate_id.encode(), encode(event), partition, HEADERS)

@@ -264,7 +264,7 @@ class EventService:
     def _start(self) -> None:
         self._start_is_due = False
         while self._open and self._runway_free() and (calls := self._boarded()):
-            flight = Flight(calls, young=not self._domain.synchronous)
+            flight = Flight(calls, young=True)
             task = asyncio.create_task(self._fly(flight))
             self._flights[task] = flight
             task.add_done_callback(self._ended)

@@ -1,13 +1,15 @@
 """Manager: decides the commands of a synchronous domain, each on the latest state.
 
-Takes requests; reads the state and whether the command is known already, in one query; decides;
-puts the events, whose number the store dispenses by its unique index; lets the stream know; saves
-the state as a snapshot behind the answer. A number that another has taken means: decide again.
+Takes requests; reads their states and whether the commands are known already, in one query;
+decides; puts the events, whose numbers the store dispenses by its unique index; lets the stream
+know; saves the states as snapshots behind the answers. A number that another has taken means:
+decide again.
 """
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections import defaultdict
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -18,7 +20,7 @@ from msgspec.structs import replace
 from domains.commands import Rejection
 from domains.declaration import Domain
 from protocols.intents import event_id
-from protocols.live import Live, ReplayFailed
+from protocols.live import ReplayFailed
 from protocols.outcomes import Accepted, Conflict, IdReused, Outcome, Rejected, Repeated
 from protocols.outcomes import Unavailable as NotKnown
 from protocols.pending import Answer
@@ -26,25 +28,19 @@ from protocols.requests import Request, events_of
 from service.bound import Bound
 from service.commander import Commander
 from service.saving import Saving
-from service.states import States
+from service.states import Latest, States, Wanted
+from service.turns import DecideFailed, Turn, rounds
 from stores.contracts import NO_HEAD, Clock, Opened
 from stores.errors import Duplicate, Unavailable
-from topics.errors import EventfleetError
 from topics.event import EventRecord
 
 ATTEMPTS = 10
 PAUSE = 0.01
-AT_ONCE = 64
+AT_ONCE = 100
 TOO_LATE = NotKnown("the deadline has passed")
 
-
-class DecideFailed(EventfleetError):
-    """The domain's own code raised, or answered with what is no event of it."""
-
-    def __init__(self, domain: str, request: Request, cause: Exception) -> None:
-        command = f"{type(request.payload).__name__} {request.command_id}"
-        where = f"{domain} {request.event.aggregate_id!r}, {command}"
-        super().__init__(f"{where}: {type(cause).__name__}: {cause}")
+Part = Coroutine[Any, Any, None]
+Way = Callable[[Sequence[Turn]], Part]
 
 
 @dataclass
@@ -73,140 +69,173 @@ class Manager:
         self._domain, self._events = domain, stores.events
         self._states, self._commander, self._saving = states, commander, saving
         self._clock, self._chance = clock, chance
-        self._room = asyncio.Semaphore(AT_ONCE)
         self.tally = Tally()
 
     @asynccontextmanager
     async def at_work(self) -> AsyncIterator["Manager"]:
         """For the length of the block; snapshots are saved beside it."""
         async with self._saving.at_work():
-            try:
-                yield self
-            finally:
-                await self._states.close()
-                await self._commander.close()
+            yield self
 
     # What it does to some commands
 
     async def decide(self, asked: Sequence[Request], deadline: datetime, answer: Answer) -> None:
         """Answer each by its index. DecideFailed, after all others are answered, for the first
-        whose decide raised."""
-        lines: dict[str, list[tuple[int, Request]]] = {}
-        for index, request in enumerate(asked):
-            lines.setdefault(request.event.aggregate_id, []).append((index, request))
-        ends = await asyncio.gather(
-            *(self._in_line(line, deadline, answer) for line in lines.values()),
-            return_exceptions=True,
-        )
-        for error in ends:
-            if error:
-                raise error
+        whose decide raised; nothing of its aggregate is decided after it."""
+        failed: dict[str, DecideFailed] = {}
+        for turns in rounds(asked, answer):
+            going = [turn for turn in turns if turn.aggregate_id not in failed]
+            groups = [going[at : at + AT_ONCE] for at in range(0, len(going), AT_ONCE)]
+            await _side_by_side([self._decide(group, deadline) for group in groups])
+            failed |= {turn.aggregate_id: turn.failure for turn in going if turn.failure}
+        for failure in failed.values():
+            raise failure
 
-    async def _in_line(
-        self, line: Sequence[tuple[int, Request]], deadline: datetime, answer: Answer
-    ) -> None:
-        for index, request in line:
-            async with self._room:
-                answer(index, await self._outcome(request, deadline))
+    async def _decide(self, turns: Sequence[Turn], deadline: datetime, attempt: int = 1) -> None:
+        """All together; then those that were beaten, and alone each that is too large."""
+        await self._try(turns, deadline)
+        going = [turn for turn in turns if not turn.ended]
+        parts = [self._decide([turn], deadline) for turn in going if turn.large]
+        if beaten := [turn for turn in going if turn.beaten]:
+            parts.append(self._decide_again(beaten, deadline, attempt))
+        await _side_by_side(parts)
 
-    async def _outcome(self, request: Request, deadline: datetime) -> Outcome:
+    async def _decide_again(self, turns: list[Turn], deadline: datetime, attempt: int) -> None:
+        if attempt == ATTEMPTS:
+            for turn in turns:
+                turn.end(Conflict(self._lost(turn)))
+            return
+        self.tally.conflicts += len(turns)
+        await self._clock.sleep(PAUSE * attempt * (0.5 + self._chance()))
+        await self._decide(turns, deadline, attempt + 1)
+
+    def _lost(self, turn: Turn) -> str:
+        where = f"{self._domain.name} {turn.aggregate_id!r}"
+        return f"others changed {where} each of {ATTEMPTS} times that this was decided"
+
+    async def _try(self, turns: Sequence[Turn], deadline: datetime) -> None:
+        for turn in turns:
+            turn.begin()
         left = (deadline - self._clock.now()).total_seconds()
-        if left <= 0:
-            return TOO_LATE
         try:
+            if left <= 0:
+                raise TimeoutError
             with Bound(left):
-                stored = await self._stored(request)
+                await self._store(turns)
         except TimeoutError:
-            return TOO_LATE
-        except (Unavailable, ReplayFailed) as error:
-            return NotKnown(str(error))
-        if not isinstance(stored, list):
-            return stored
-        published = await self._commander.publish(stored[-1], deadline)
-        self.tally.unpublished += not published
-        place = self._commander.destination(stored[0]).name
-        return Accepted(stored[0].id, place, stored[-1].version, published)
+            _end([turn for turn in turns if not turn.stored], TOO_LATE)
+        if stored := [turn for turn in turns if turn.stored]:
+            await self._publish(stored, deadline)
 
-    async def _stored(self, request: Request) -> list[EventRecord] | Outcome:
-        """The events that the store has taken, or why it has none of them."""
-        for attempt in range(ATTEMPTS):
-            if attempt:
-                self.tally.conflicts += 1
-                await self._clock.sleep(PAUSE * attempt * (0.5 + self._chance()))
-            try:
-                return await self._tried(request)
-            except Duplicate:
-                continue
-        where = f"{self._domain.name} {request.event.aggregate_id!r}"
-        return Conflict(f"others changed {where} each of {ATTEMPTS} times that this was decided")
-
-    async def _tried(self, request: Request) -> list[EventRecord] | Outcome:
-        aggregate_id, first = request.event.aggregate_id, request.event.id
-        if request.payload is None and aggregate_id not in self._states:
-            return await self._after_head(request)
+    async def _store(self, turns: Sequence[Turn]) -> None:
+        """After it each is stored, beaten or too large, or has its end."""
+        await self._look(turns)
+        found = [turn for turn in turns if turn.found]
         try:
-            live, known = await self._states.take(aggregate_id, first)
-        except ReplayFailed:
-            if request.payload is None:
-                return await self._after_head(request)
-            raise
-        if known:
-            self._states.keep(live)
-            return await self._repetition(request, known)
-        return await self._on(live, request)
-
-    # With a state, and without
-
-    async def _on(self, live: Live, request: Request) -> list[EventRecord] | Outcome:
-        try:
-            decided = self._decided(live, request)
-            if isinstance(decided, Rejection):
-                return Rejected(decided.reason)
-            events, ahead = decided
-            await self._commander.put(events)
-            live = ahead
-            return events
+            made = [turn for turn in found if not turn.known and self._decided(turn)]
+            repeated = [turn for turn in found if turn.known]
+            await _side_by_side([self._put(made), *map(self._repeat, repeated)])
         finally:
-            self._saving.soon(live)
-            self._states.keep(live)
+            for turn in found:
+                if live := turn.ahead if turn.stored else turn.live:
+                    self._saving.soon(live)
+                    self._states.keep(live)
 
-    def _decided(self, live: Live, request: Request) -> tuple[list[EventRecord], Live] | Rejection:
-        """The events to put, and the state after them."""
-        if request.payload is None:
-            return [replace(request.event, version=live.version + 1)], live
+    async def _publish(self, turns: Sequence[Turn], deadline: datetime) -> None:
+        published = await self._commander.publish([turn.events[-1] for turn in turns], deadline)
+        if not published:
+            self.tally.unpublished += len(turns)
+        for turn in turns:
+            first, last = turn.events[0], turn.events[-1]
+            place = self._commander.destination(first).name
+            turn.end(Accepted(first.id, place, last.version, published))
+
+    # Look, decide, put
+
+    async def _look(self, turns: Sequence[Turn]) -> None:
+        """A command without a validator needs no state: the next number is all."""
+        ways: defaultdict[Way, list[Turn]] = defaultdict(list)
+        for turn in turns:
+            needed = turn.request.payload is not None or turn.aggregate_id in self._states
+            ways[self._take if needed else self._read_heads].append(turn)
+        await _side_by_side([way(some) for way, some in ways.items()])
+
+    async def _take(self, turns: Sequence[Turn]) -> None:
+        try:
+            wanted = [Wanted(turn.aggregate_id, turn.event.id) for turn in turns]
+            taken = await self._states.take(wanted)
+        except Unavailable as error:
+            _end(turns, NotKnown(str(error)))
+            return
+        unfolded = []
+        for turn, latest in zip(turns, taken, strict=True):
+            if isinstance(latest, Latest):
+                turn.found, turn.version = True, latest.live.version
+                turn.live, turn.known = latest
+            elif latest is None:
+                turn.large = True
+            elif isinstance(latest, ReplayFailed) and turn.request.payload is None:
+                unfolded.append(turn)
+            else:
+                turn.end(NotKnown(str(latest)))
+        if unfolded:
+            await self._read_heads(unfolded)
+
+    async def _read_heads(self, turns: Sequence[Turn]) -> None:
+        try:
+            found, heads = await asyncio.gather(
+                self._events.find([turn.event.id for turn in turns]),
+                self._events.heads([turn.aggregate_id for turn in turns]),
+            )
+        except Unavailable as error:
+            _end(turns, NotKnown(str(error)))
+            return
+        for turn in turns:
+            turn.found, turn.version = True, heads.get(turn.aggregate_id, NO_HEAD).version
+            turn.known = found.get(turn.event.id)
+
+    def _decided(self, turn: Turn) -> bool:
+        """Whether there are events to put."""
+        request, live, version = turn.request, turn.live, turn.version
+        if request.payload is None or live is None:
+            turn.events, turn.ahead = [replace(turn.event, version=version + 1)], live
+            return True
         try:
             answer = self._domain.decided(live.state, request.payload)
             if isinstance(answer, Rejection):
-                return answer
-            events = events_of(self._domain, request, answer, live.version)
-            ahead = live.copy()
+                turn.end(Rejected(answer.reason))
+                return False
+            events, ahead = events_of(self._domain, request, answer, version), live.copy()
             for event in events:
                 ahead.fold(self._domain, event)
         except Exception as error:
-            raise DecideFailed(self._domain.name, request, error) from error
-        return events, ahead
+            turn.fail(DecideFailed(self._domain.name, request, error))
+            return False
+        turn.events, turn.ahead = events, ahead
+        return True
 
-    async def _after_head(self, request: Request) -> list[EventRecord] | Outcome:
-        """A command without a validator needs no state: the next number is all."""
-        event = request.event
-        found, heads = await asyncio.gather(
-            self._events.find([event.id]), self._events.heads([event.aggregate_id])
-        )
-        if known := found.get(event.id):
-            return await self._repetition(request, known)
-        head = heads.get(event.aggregate_id, NO_HEAD)
-        events = [replace(event, version=head.version + 1)]
-        await self._commander.put(events)
-        return events
+    async def _put(self, turns: Sequence[Turn]) -> None:
+        refusals = await self._commander.put([turn.events for turn in turns])
+        for turn, refusal in zip(turns, refusals, strict=True):
+            turn.stored, turn.beaten = refusal is None, isinstance(refusal, Duplicate)
+            if isinstance(refusal, Unavailable):
+                turn.end(NotKnown(str(refusal)))
 
-    # A command that was accepted before
+    # Commands that were accepted before
 
-    async def _repetition(self, request: Request, known: EventRecord) -> Outcome:
+    async def _repeat(self, turn: Turn) -> None:
+        first = turn.known
+        assert first
         # Without one the event is of a time when the domain was asynchronous.
-        if known.fingerprint not in (None, request.event.fingerprint):
-            return IdReused(f"the command's id was used for another, which made {known.type}")
-        version = await self._last_of(request, known)
-        return Repeated(known.id, self._commander.destination(known).name, version)
+        if first.fingerprint not in (None, turn.event.fingerprint):
+            turn.end(IdReused(f"the command's id was used for another, which made {first.type}"))
+            return
+        try:
+            version = await self._last_of(turn.request, first)
+        except Unavailable as error:
+            turn.end(NotKnown(str(error)))
+            return
+        turn.end(Repeated(first.id, self._commander.destination(first).name, version))
 
     async def _last_of(self, request: Request, first: EventRecord) -> int:
         """The version of the last event that the command made."""
@@ -217,3 +246,18 @@ class Manager:
                 break
             version = event.version
         return version
+
+
+def _end(turns: Sequence[Turn], outcome: Outcome) -> None:
+    for turn in turns:
+        turn.end(outcome)
+
+
+async def _side_by_side(parts: Sequence[Part]) -> None:
+    """All of them to their ends, a single one without a task; then the first error."""
+    if len(parts) == 1:
+        await parts[0]
+        return
+    for end in await asyncio.gather(*parts, return_exceptions=True):
+        if end:
+            raise end

@@ -4,13 +4,20 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from domains.declaration import Domain
-from protocols.live import Live, load
+from protocols.live import Live, ReplayFailed, load
 from protocols.recent import Recent
-from service.together import Together
 from stores.contracts import Look, Opened, Since
+from stores.errors import Unavailable
 from topics.event import EventRecord
 
 AT_ONCE = 500
+
+
+class Wanted(NamedTuple):
+    """The latest state of an aggregate, and whether an event of it is stored."""
+
+    aggregate_id: str
+    event_id: str
 
 
 class Latest(NamedTuple):
@@ -18,6 +25,9 @@ class Latest(NamedTuple):
 
     live: Live
     known: EventRecord | None
+
+
+Taken = Latest | ReplayFailed | Unavailable | None
 
 
 class States:
@@ -28,40 +38,40 @@ class States:
 
     def __init__(self, domain: Domain[Any], stores: Opened, cached: int) -> None:
         self._domain, self._stores = domain, stores
-        self._looks = Together(self._look)
-        self._loads = Together(self._load)
         self._kept: Recent[Live] = Recent(cached)
 
     def __contains__(self, aggregate_id: str) -> bool:
         return aggregate_id in self._kept
 
-    async def take(self, aggregate_id: str, event_id: str) -> Latest:
-        """From memory or the newest snapshot, and the events after it: in one query, with those of
-        others, if these are few. ReplayFailed names the event that could not be folded."""
-        live = self._kept.take(aggregate_id)
-        if live is None:
-            live = await self._loads.ask(aggregate_id)
-        seen = await self._looks.ask(Look(aggregate_id, live.version, event_id))
-        if seen is None:
-            return Latest(live, await self._all(live, event_id))
-        for event in seen.events:
-            live.fold(self._domain, event)
-        return Latest(live, seen.known)
+    async def take(self, wanted: Sequence[Wanted]) -> list[Taken]:
+        """The states of different aggregates, from memory or the newest snapshots, and the events
+        after them: in one query, if these are few.
+
+        ReplayFailed or Unavailable for one whose events can't be folded; None for one that has too
+        many to be read with others: who wants it alone gets it.
+        """
+        lives = await self._bases([aggregate_id for aggregate_id, _ in wanted])
+        seen = await self._look(
+            [
+                Look(live.aggregate_id, live.version, event_id)
+                for live, (_, event_id) in zip(lives, wanted, strict=True)
+            ]
+        )
+        if len(wanted) == 1 and seen[0] is None:
+            return [await self._whole(lives[0], wanted[0].event_id)]
+        return [*map(self._caught_up, lives, seen)]
 
     def keep(self, live: Live) -> None:
         """Put it (back) into memory."""
         self._kept.put(live.aggregate_id, live)
         self._kept.trim()
 
-    async def close(self) -> None:
-        """What is not read yet is given up."""
-        await self._loads.close()
-        await self._looks.close()
-
-    async def _load(self, aggregate_ids: Sequence[str]) -> Sequence[Live]:
-        """One for each that asks: an aggregate may be asked for twice."""
-        found = await load(self._domain, self._stores, {*aggregate_ids})
-        return [found[aggregate_id].copy() for aggregate_id in aggregate_ids]
+    async def _bases(self, aggregate_ids: Sequence[str]) -> list[Live]:
+        """The states that their newest events are missing from."""
+        kept = [self._kept.take(aggregate_id) for aggregate_id in aggregate_ids]
+        missing = [i for i, live in zip(aggregate_ids, kept, strict=True) if live is None]
+        loaded = await load(self._domain, self._stores, missing) if missing else {}
+        return [live or loaded[i] for i, live in zip(aggregate_ids, kept, strict=True)]
 
     async def _look(self, looks: Sequence[Look]) -> Sequence[Since | None]:
         """For all together; each alone, where that is too much at once."""
@@ -73,10 +83,24 @@ class States:
         seen = await self._stores.events.since([look], AT_ONCE)
         return seen[0] if seen else None
 
-    async def _all(self, live: Live, event_id: str) -> EventRecord | None:
-        """Folded as it is read; the event that was asked for, if stored."""
-        known = (await self._stores.events.find([event_id])).get(event_id)
-        async for event in self._stores.events.read(live.aggregate_id, live.version):
-            live.fold(self._domain, event)
-            known = event if event.id == event_id else known
-        return known
+    def _caught_up(self, live: Live, seen: Since | None) -> Taken:
+        if seen is None:
+            self.keep(live)
+            return None
+        try:
+            for event in seen.events:
+                live.fold(self._domain, event)
+        except (ReplayFailed, Unavailable) as error:
+            return error
+        return Latest(live, seen.known)
+
+    async def _whole(self, live: Live, event_id: str) -> Taken:
+        """Folded as it is read."""
+        try:
+            known = (await self._stores.events.find([event_id])).get(event_id)
+            async for event in self._stores.events.read(live.aggregate_id, live.version):
+                live.fold(self._domain, event)
+                known = event if event.id == event_id else known
+        except (ReplayFailed, Unavailable) as error:
+            return error
+        return Latest(live, known)

@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from protocols.live import ReplayFailed
 from service.http.wire import PROBLEM, Problem
-from service.manager import DecideFailed
+from service.turns import DecideFailed
 from stores.errors import Misconfigured, Unavailable
 from topics.errors import EventfleetError
 

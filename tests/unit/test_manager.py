@@ -16,9 +16,10 @@ from protocols.outcomes import (
     Repeated,
     Unavailable,
 )
-from service.manager import DecideFailed
+from service.turns import DecideFailed
 from stores.contracts import Snapshot
 from tests.unit.till import NOW, Desk, ask
+from tests.unit.until import until
 from topics.errors import Unreadable
 
 PLACE = "till.events/0"
@@ -152,6 +153,7 @@ async def test_at_most_one_save_of_an_aggregate_is_under_way_and_the_newest_stat
 async def test_a_snapshot_that_cant_be_saved_does_not_hold_up_an_answer(desk: Desk) -> None:
     desk.snapshots.before["save"] = 1
     assert isinstance(await desk.send("PutIn", cents=1), Accepted)
+    await until(lambda: desk.saving.dropped)
     assert isinstance(await desk.send("PutIn", cents=1), Accepted)
     assert await desk.saved(2) == {"cents": 2}
 
