@@ -86,7 +86,7 @@ class Flight:
     """Commands that are decided together, one of each aggregate."""
 
     calls: list[Call]
-    young: bool
+    young: bool = True
     slow: bool = False
 
 
@@ -96,9 +96,8 @@ class EventService:
     What is sent while a flight is on its way travels together in the next: few large flights cost
     less than many small ones. Up to BATCH commands a flight, FLIGHTS flights in the air, WAITING
     commands in all. Another flight starts beside one that is on its way for YOUNG seconds, or where
-    it would be full; at once in a synchronous domain, whose commands share what they can by
-    themselves. One that takes longer than SLOW seconds does not count. An aggregate's commands go
-    one after the other, as they were sent.
+    it would be full. One that takes longer than SLOW seconds does not count. An aggregate's
+    commands go one after the other, as they were sent.
     """
 
     def __init__(
@@ -264,7 +263,7 @@ class EventService:
     def _start(self) -> None:
         self._start_is_due = False
         while self._open and self._runway_free() and (calls := self._boarded()):
-            flight = Flight(calls, young=True)
+            flight = Flight(calls)
             task = asyncio.create_task(self._fly(flight))
             self._flights[task] = flight
             task.add_done_callback(self._ended)

@@ -158,6 +158,68 @@ async def test_a_snapshot_that_cant_be_saved_does_not_hold_up_an_answer(desk: De
     assert await desk.saved(2) == {"cents": 2}
 
 
+# Several at once
+
+
+async def test_commands_of_many_aggregates_share_one_read_one_write_and_one_produce(
+    desk: Desk,
+) -> None:
+    outcomes = await desk.decide(*(ask("PutIn", aggregate=f"a{n}", cents=1) for n in range(50)))
+    assert {type(outcome) for outcome in outcomes} == {Accepted}
+    assert [name for name, _ in desk.store.calls] == ["since", "put_each"]
+    assert [name for name, _ in desk.producer.calls] == ["produce"]
+
+
+async def test_one_that_is_beaten_holds_up_none_of_the_others(desk: Desk) -> None:
+    await desk.send("PutIn", aggregate="beaten", cents=1)
+    async with Desk(kept=desk).open() as other:
+        put_each = desk.events.put_each
+        answered: list[int] = []
+
+        async def late(events: Any) -> Any:
+            if not answered:
+                await other.send("PutIn", aggregate="beaten", cents=1)
+            return await put_each(events)
+
+        desk.store.put_each = late  # type: ignore[attr-defined]
+        requests = [ask("PutIn", aggregate=name, cents=1) for name in ("beaten", "a", "b")]
+        deadline = desk.clock.now().replace(year=2100)
+        await desk.manager.decide(requests, deadline, lambda index, _: answered.append(index))
+    assert answered == [1, 2, 0]
+    assert [event.version for event in await desk.stored("beaten")] == [1, 2, 3]
+
+
+async def test_what_fails_for_one_fails_for_no_other(desk: Desk) -> None:
+    await desk.send("Note", aggregate="broken", text="unfoldable")
+    await desk.send("PutIn", aggregate="rich", cents=9)
+    desk.store.before["put"] = 1
+    outcomes = await desk.decide(
+        ask("PutIn", aggregate="broken", cents=1),
+        ask("TakeOut", aggregate="rich", cents=5),
+        ask("TakeOut", aggregate="poor", cents=5),
+        ask("PutIn", aggregate="a", cents=5),
+        ask("Note", aggregate="b", text="a"),
+    )
+    kinds = [Unavailable, Unavailable, Rejected, Accepted, Accepted]
+    assert [type(outcome) for outcome in outcomes] == kinds
+
+
+async def test_a_long_history_is_read_apart_from_the_others(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.states.AT_ONCE", 3)
+    for _ in range(8):
+        await desk.send("PutIn", aggregate="long", cents=1)
+    async with Desk(kept=desk).open() as other:
+        other.shots._of.clear()
+        answered: list[int] = []
+        requests = [ask("PutIn", aggregate=name, cents=1) for name in ("long", "short")]
+        deadline = desk.clock.now().replace(year=2100)
+        await other.manager.decide(requests, deadline, lambda index, _: answered.append(index))
+        assert answered == [1, 0]
+    assert len(await desk.stored("long")) == 9
+
+
 # Without a validator
 
 
@@ -283,6 +345,16 @@ async def test_a_decide_that_fails_is_raised_after_the_others_are_answered(
         await desk.manager.decide(requests, deadline, outcomes.__setitem__)
     assert isinstance(outcomes[1], Accepted)
     assert await desk.stored("b") == []
+
+
+async def test_nothing_of_its_aggregate_is_decided_after_a_decide_that_failed(desk: Desk) -> None:
+    outcomes: dict[int, Any] = {}
+    requests = [ask("PutIn", cents=1), ask("Break", how="raises"), ask("PutIn", cents=1)]
+    deadline = desk.clock.now().replace(year=2100)
+    with pytest.raises(DecideFailed):
+        await desk.manager.decide(requests, deadline, outcomes.__setitem__)
+    assert [*outcomes] == [0]
+    assert len(await desk.stored()) == 1
 
 
 # What is asked
