@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from protocols.pending import Destination, destination_of
-from service.bound import Bound
 from stores.contracts import Clock, EventStore, LogWriter
 from stores.errors import Duplicate, Unavailable
 from topics.codec import HEADERS, encode
@@ -27,6 +26,7 @@ class Commander:
         self._store, self._writer = store, writer
         self._clock, self._partitions = clock, partitions
         self._room = asyncio.Semaphore(TRANSACTIONS)
+        self._produces: set[asyncio.Task[bool]] = set()
 
     def destination(self, event: EventRecord) -> Destination:
         """Where its nudge goes."""
@@ -45,14 +45,27 @@ class Commander:
         return [next(of_single if len(events) == 1 else of_several) for events in commands]
 
     async def publish(self, events: Sequence[EventRecord], deadline: datetime) -> bool:
-        """Produce stored events, so that append places each and those below it; whether they
-        went."""
-        records = [self._record(event) for event in events]
+        """Produce stored events, so that append places each and those below it; whether that is
+        done by the deadline."""
         left = (deadline - self._clock.now()).total_seconds()
+        task = asyncio.create_task(self._produce([self._record(event) for event in events]))
+        self._produces.add(task)
+        task.add_done_callback(self._produces.discard)
+        done, _ = await asyncio.wait({task}, timeout=max(left, LEAST))
+        return bool(done) and task.result()
+
+    async def close(self) -> None:
+        """What is not acknowledged yet is given up."""
+        for task in self._produces:
+            task.cancel()
+        if self._produces:
+            await asyncio.wait(self._produces, timeout=1)
+
+    async def _produce(self, records: list[Outgoing]) -> bool:
+        """Goes on when nobody waits for it any more: a producer that is interrupted is dropped."""
         try:
-            with Bound(max(left, LEAST)):
-                await self._writer.produce(records)
-        except (Unavailable, TimeoutError):
+            await self._writer.produce(records)
+        except Unavailable:
             return False
         return True
 

@@ -75,7 +75,10 @@ class Manager:
     async def at_work(self) -> AsyncIterator["Manager"]:
         """For the length of the block; snapshots are saved beside it."""
         async with self._saving.at_work():
-            yield self
+            try:
+                yield self
+            finally:
+                await self._commander.close()
 
     # What it does to some commands
 

@@ -328,6 +328,20 @@ async def test_a_stream_that_is_down_after_the_put_leaves_the_command_accepted(d
     assert [event.version for event in desk.produced()] == [2]
 
 
+async def test_what_the_stream_takes_after_the_deadline_is_not_broken_off(desk: Desk) -> None:
+    release, produce = asyncio.Event(), desk.producer.produce  # type: ignore[attr-defined]
+
+    async def late(records: Any) -> Any:
+        await release.wait()
+        return await produce(records)
+
+    desk.producer.produce = late  # type: ignore[attr-defined]
+    (outcome,) = await desk.decide(ask("PutIn", "1", cents=1), seconds=0.1)
+    assert outcome == Accepted(id_of("1"), PLACE, 1, False)
+    release.set()
+    await until(desk.produced)
+
+
 async def test_after_the_deadline_nothing_is_begun(desk: Desk) -> None:
     (outcome,) = await desk.decide(ask("PutIn", cents=1), seconds=0)
     assert outcome == Unavailable("the deadline has passed")
