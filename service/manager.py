@@ -200,9 +200,10 @@ class Manager:
     def _decided(self, turn: Turn) -> bool:
         """Whether there are events to put."""
         request, live, version = turn.request, turn.live, turn.version
-        if request.payload is None or live is None:
+        if request.payload is None:
             turn.events, turn.ahead = [replace(turn.event, version=version + 1)], live
             return True
+        assert live
         try:
             answer = self._domain.decided(live.state, request.payload)
             if isinstance(answer, Rejection):
