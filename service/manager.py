@@ -95,10 +95,13 @@ class Manager:
             raise failure
 
     async def _decide(self, turns: Sequence[Turn], deadline: datetime, attempt: int = 1) -> None:
-        """All together; then those that were beaten, and alone each that is too large."""
+        """All together; then those that are stored are published, while those that were beaten
+        are decided again, and alone each that is too large."""
         await self._try(turns, deadline)
         going = [turn for turn in turns if not turn.ended]
         parts = [self._decide([turn], deadline) for turn in going if turn.large]
+        if stored := [turn for turn in going if turn.stored]:
+            parts.append(self._publish(stored, deadline))
         if beaten := [turn for turn in going if turn.beaten]:
             parts.append(self._decide_again(beaten, deadline, attempt))
         await _side_by_side(parts)
@@ -117,6 +120,7 @@ class Manager:
         return f"others changed {where} each of {ATTEMPTS} times that this was decided"
 
     async def _try(self, turns: Sequence[Turn], deadline: datetime) -> None:
+        """After it each is stored, beaten or too large, or has its end."""
         for turn in turns:
             turn.begin()
         left = (deadline - self._clock.now()).total_seconds()
@@ -127,11 +131,8 @@ class Manager:
                 await self._store(turns)
         except TimeoutError:
             _end([turn for turn in turns if not turn.stored], TOO_LATE)
-        if stored := [turn for turn in turns if turn.stored]:
-            await self._publish(stored, deadline)
 
     async def _store(self, turns: Sequence[Turn]) -> None:
-        """After it each is stored, beaten or too large, or has its end."""
         await self._look(turns)
         found = [turn for turn in turns if turn.found]
         try:

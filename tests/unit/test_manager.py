@@ -189,6 +189,33 @@ async def test_one_that_is_beaten_holds_up_none_of_the_others(desk: Desk) -> Non
     assert [event.version for event in await desk.stored("beaten")] == [1, 2, 3]
 
 
+async def test_one_that_is_beaten_does_not_wait_for_what_the_stream_takes_of_the_others(
+    desk: Desk,
+) -> None:
+    await desk.send("PutIn", aggregate="beaten", cents=1)
+    async with Desk(kept=desk).open() as other:
+        put_each, produce = desk.events.put_each, desk.producer.produce  # type: ignore[attr-defined]
+        tries: list[int] = []
+
+        async def late(events: Any) -> Any:
+            tries.append(len(events))
+            if len(tries) == 1:
+                await other.send("PutIn", aggregate="beaten", cents=1)
+            return await put_each(events)
+
+        async def after_the_second_put(records: Any) -> Any:
+            await until(lambda: len(tries) == 2)
+            return await produce(records)
+
+        desk.store.put_each = late  # type: ignore[attr-defined]
+        desk.producer.produce = after_the_second_put  # type: ignore[attr-defined]
+        outcomes = await desk.decide(
+            *(ask("PutIn", aggregate=name, cents=1) for name in ("beaten", "a", "b"))
+        )
+    assert {type(outcome) for outcome in outcomes} == {Accepted}
+    assert tries == [3, 1]
+
+
 async def test_what_fails_for_one_fails_for_no_other(desk: Desk) -> None:
     await desk.send("Note", aggregate="broken", text="unfoldable")
     await desk.send("PutIn", aggregate="rich", cents=9)
@@ -213,6 +240,14 @@ async def test_a_long_history_is_read_apart_from_the_others(
     async with Desk(kept=desk).open() as other:
         other.shots._of.clear()
         answered: list[int] = []
+        read = other.store.read
+
+        async def after_the_short_one(*args: Any) -> AsyncIterator[Any]:
+            await until(lambda: answered)
+            async for event in read(*args):
+                yield event
+
+        other.store.read = after_the_short_one  # type: ignore[method-assign]
         requests = [ask("PutIn", aggregate=name, cents=1) for name in ("long", "short")]
         deadline = desk.clock.now().replace(year=2100)
         await other.manager.decide(requests, deadline, lambda index, _: answered.append(index))
