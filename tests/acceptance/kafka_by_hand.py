@@ -8,10 +8,11 @@ from typing import Any, NamedTuple, TypeVar
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.records_to_delete import RecordsToDelete
-from aiokafka.errors import NodeNotReadyError
-from tenacity import retry, retry_if_exception_type, wait_random
+from aiokafka.errors import KafkaError, NodeNotReadyError
+from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_random
 
 PATIENCE = 180.0
+BACK = 60.0
 T = TypeVar("T")
 
 
@@ -99,6 +100,14 @@ class KafkaByHand:
         self._administered(lambda admin: admin.delete_records(doomed))
 
     def _consumed(self, act: Callable[[Any], Coroutine[Any, Any, T]], **options: Any) -> T:
+        """A broker that was stopped may drop the first connections: tried again."""
+
+        @retry(
+            retry=retry_if_exception_type(KafkaError),
+            wait=wait_random(0.1, 0.3),
+            stop=stop_after_delay(BACK),
+            reraise=True,
+        )
         async def consume() -> T:
             async with AIOKafkaConsumer(
                 bootstrap_servers=self.address,

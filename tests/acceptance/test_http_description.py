@@ -11,6 +11,9 @@ from tests.acceptance.commanding import Commanded
 from tests.acceptance.serving import Service, sent, serving
 
 LIMIT = 600
+PATIENCE = "30"
+"""Seconds for an answer: more than the service takes for one that waits for a stage in vain."""
+
 PLACE = {"customer": "ann", "total": 1999, "currency": "EUR"}
 CHECKS = [
     *("not_a_server_error", "status_code_conformance", "content_type_conformance"),
@@ -36,6 +39,7 @@ def test_no_answer_is_other_than_described(service: Service, tmp_path: Path) -> 
             *(str(schemathesis), "run", f"{service.url}/openapi.json"),
             *("--checks", ",".join(CHECKS), "--max-examples", "5", "--seed", "1"),
             *("--phases", "examples,coverage,fuzzing", "--no-color"),
+            *("--request-timeout", PATIENCE),
         ],
         cwd=tmp_path,
         capture_output=True,
