@@ -74,8 +74,9 @@ class EventStore(Protocol):
     async def write(self, writes: Sequence[Write]) -> None:
         """Do the writes in order, durably (majority, journal), up to the first that clashes.
 
-        Duplicate carries the index of the clashing write; those before it are done. A Place of an
-        event that has a position already does nothing and is no error.
+        Duplicate carries the index of the clashing write; those before it are done. It may clash
+        with itself, where the answer to a first try was lost. A Place of an event that has a
+        position already does nothing and is no error.
         """
 
     async def put(self, events: Sequence[EventRecord], partition: int) -> None:

@@ -20,7 +20,8 @@ class WrongCursor(Misconfigured):
 
 
 class Duplicate(StoreError):
-    """A unique key is taken. Nothing from the write at `index` on was done.
+    """A unique key is taken. From the write at `index` on nothing was done, unless by a first try
+    whose answer was lost: then it is the write itself that holds the key.
 
     `condition` is the key: `event id`, `version` or `position`.
     """

@@ -17,7 +17,7 @@ from stores.mongo.feed import Feed
 from stores.mongo.indexes import OF_EVENTS, prepare
 from stores.mongo.queries import operation, split, together
 from stores.mongo.registry import Registry
-from stores.mongo.transactions import insert_all, insert_each
+from stores.mongo.transactions import insert_all, insert_each, insert_in_order
 from topics.event import EventRecord, Position, milliseconds
 
 BY_VERSION = [("aggregate_id", 1), ("version", 1)]
@@ -50,7 +50,7 @@ class MongoEvents:
         documents = [placed(event) for event in events]
         await self._registry.note({document["partition"] for document in documents})
         with operation(self._events, events):
-            await self._events.insert_many(documents, ordered=True)
+            await insert_in_order(self._events, documents)
 
     async def _write_mixed(self, writes: Sequence[Write]) -> None:
         events = [write.event if isinstance(write, Place) else write for write in writes]

@@ -1,9 +1,9 @@
-"""Inserting several documents: all or none, or each by itself."""
+"""Inserting several documents: in order, all or none, or each by itself."""
 
 from collections.abc import Sequence
 from typing import Any
 
-from pymongo.errors import BulkWriteError, PyMongoError
+from pymongo.errors import AutoReconnect, BulkWriteError, DocumentTooLarge, PyMongoError
 from tenacity import retry, retry_if_exception, stop_after_attempt, wait_random_exponential
 
 from stores.mongo.client import Collection, had
@@ -35,6 +35,33 @@ async def insert_all(collection: Collection, documents: Sequence[dict[str, Any]]
         )
         async with await had(transaction):
             await collection.insert_many(documents, session=session)
+
+
+async def insert_in_order(collection: Collection, documents: Sequence[dict[str, Any]]) -> None:
+    """Insert up to the first that is refused.
+
+    By the bare command, as the driver's `insert_many` looks at each document again in Python. What
+    is too large for one command, or met a lost connection, goes that way: it divides, and repeats
+    by itself. A document that came through at the first try then clashes with itself.
+    """
+    try:
+        await _insert(collection, documents)
+    except (AutoReconnect, DocumentTooLarge):
+        await collection.insert_many(documents, ordered=True)
+
+
+async def _insert(collection: Collection, documents: Sequence[dict[str, Any]]) -> None:
+    command = {
+        "insert": collection.name,
+        "ordered": True,
+        "writeConcern": collection.write_concern.document,
+        "documents": documents,
+    }
+    answer = await collection.database.command(command)
+    errors, unsure = answer.get("writeErrors", []), answer.get("writeConcernError")
+    if errors or unsure:
+        concern = [unsure] if unsure else []
+        raise BulkWriteError({"writeErrors": errors, "writeConcernErrors": concern})
 
 
 async def insert_each(

@@ -10,7 +10,7 @@ import pytest
 from pymongo import MongoClient
 
 from stores.contracts import Look, Opened, Place, Snapshot
-from stores.errors import Misconfigured, StoreError, Unavailable
+from stores.errors import Duplicate, Misconfigured, StoreError, Unavailable
 from stores.mongo import open_stores
 from stores.mongo.errors import Refused
 from tests.conftest import running
@@ -164,6 +164,25 @@ async def test_a_connection_lost_again_and_again_is_unavailable(
     with failing(server, ["insert"], closeConnection=True):
         await refused(operation(hasty), Unavailable)
     await operation(stores)
+
+
+@pytest.mark.parametrize("how", [{"closeConnection": True}, {"errorCode": 10107}], ids=str)
+async def test_a_write_that_fails_once_while_another_primary_is_elected_is_done(
+    server: MongoDB, stores: Opened, how: dict[str, Any]
+) -> None:
+    with failing(server, ["insert"], mode={"times": 1}, **how):
+        await stores.events.write(stream("b1", 3, start=10))
+    assert await ids(stores.events.read("b1")) == ["b1-1", "b1-2", "b1-3"]
+
+
+async def test_a_write_larger_than_a_command_may_be_is_done_in_order(stores: Opened) -> None:
+    large = [event("b1", v, at(v, 1), data={"text": "x" * 900_000}) for v in range(1, 21)]
+    taken, after = event("a1", 1, at(90), id="again"), event("b2", 1, at(91))
+    with pytest.raises(Duplicate) as caught:
+        await stores.events.write([*large, taken, after])
+    assert (caught.value.index, caught.value.condition) == (20, "version")
+    assert await ids(stores.events.read("b1")) == [f"b1-{v}" for v in range(1, 21)]
+    assert await ids(stores.events.read("b2")) == []
 
 
 @pytest.mark.parametrize("operation", WRITES.values(), ids=WRITES)

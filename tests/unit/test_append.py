@@ -336,6 +336,23 @@ async def test_versions_have_no_gap_after_a_refused_write(twins: Twins) -> None:
     assert stored(twins) == [("a", "0", 1), ("a", "1", 2)]
 
 
+class Repeating(MemoryEvents):
+    """Does a write again whose first answer was lost."""
+
+    async def write(self, writes: Any) -> None:
+        await super().write(writes)
+        await super().write(writes)
+
+
+async def test_a_write_that_clashes_with_itself_is_done_and_emitted_once(twins: Twins) -> None:
+    twins.events = Repeating()
+    append = await opened(twins)
+    await take(append, await sent(twins, twins.event("1"), twins.event("2", "b")))
+    await take(append, await sent(twins, twins.event("3")))
+    assert stored(twins) == [("a", "1", 1), ("b", "2", 1), ("a", "3", 2)]
+    assert await twins.events.count() == 3
+
+
 class Clashing(MemoryEvents):
     """Reports a clash that nothing which can be read explains."""
 
