@@ -130,14 +130,14 @@ class Domain(Generic[S]):
     def payload(self, event: EventRecord) -> Event | Recorded:
         """What evolve gets: the lifted payload, validated. Unreadable names the field."""
         given: Any = event.data
-        if isinstance(given, Event):
-            return given
         known = self._known.get(event.type)
-        if known and known[1] == event.schema_version:
+        if type(given) is dict and known and known[1] == event.schema_version:
             try:
                 return msgspec.convert(given, known[0])
             except msgspec.ValidationError as error:
                 raise refusal(error, "data") from None
+        if isinstance(given, Event):
+            return given
         data = self.lift(event).data
         if self.schema_free:
             return Recorded(event.type, data)

@@ -23,7 +23,7 @@ from topics.dead_letters import UNREADABLE, dead_letter
 from topics.errors import Unreadable
 from topics.event import EventRecord
 from topics.names import Topics
-from topics.record import LogRecord, Outgoing, new_tuple
+from topics.record import LogRecord, Outgoing
 
 ROLE = "append"
 EXPLANATIONS = 10
@@ -107,7 +107,7 @@ class Append:
         await self._writer.commit(out + letters, next_offset)
         self._heads.trim()
         self._fresh = False
-        if awaited := [event for _, event, _ in read if event.reply_to]:
+        if awaited := [item.event for item in read if item.event.reply_to]:
             await self._tell(awaited, emits)
         return report
 
@@ -124,7 +124,7 @@ class Append:
         items: list[Item] = []
         for record in records:
             try:
-                items.append(new_tuple(Item, (record, self._event(record), self._epoch)))
+                items.append(Item(record, self._event(record), self._epoch))
             except Unreadable as error:
                 letters.append(self._letter(record, UNREADABLE, str(error)))
                 report.dead_letters += 1
@@ -262,10 +262,7 @@ class Append:
     def _emissions(self, events: Sequence[EventRecord]) -> list[Outgoing]:
         stored, partition = self._stored, self._partition
         return [
-            new_tuple(
-                Outgoing,
-                (stored, event.aggregate_id.encode(), encode(event), partition, HEADERS, None),
-            )
+            Outgoing(stored, event.aggregate_id.encode(), encode(event), partition, HEADERS)
             for event in events
         ]
 

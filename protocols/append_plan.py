@@ -2,15 +2,15 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
+from msgspec import Struct
 from msgspec.structs import replace
 
 from protocols.role import Report
 from stores.contracts import Head, Place, Write
 from topics.dead_letters import SUPERSEDED, UNREADABLE
 from topics.event import EventRecord, Position
-from topics.record import LogRecord, Outgoing, new_tuple
+from topics.record import LogRecord, Outgoing
 
 UNPUT = "id: is that of no stored event; events of this domain are put by commands"
 Letter = Callable[[LogRecord, str, str], Outgoing]
@@ -18,7 +18,7 @@ Heads = Mapping[str, Head]
 Waiting = Mapping[str, list[EventRecord]]
 
 
-class Item(NamedTuple):
+class Item(Struct, frozen=True, gc=False):
     """One readable record of a chunk."""
 
     record: LogRecord
@@ -76,21 +76,27 @@ class Plain:
     """
 
     def __init__(self, items: Sequence[Item], heads: Heads) -> None:
-        self.heads = dict(heads)
         self.writes: list[EventRecord] = []
         self.suspect = False
-        before = f"{items[0].epoch}-{items[0].record.partition}-"
-        for record, event, _ in items:
-            key = event.aggregate_id
-            version, latest, placed, _ = self.heads[key]
+        last: dict[str, EventRecord] = {}
+        source = f"{items[0].epoch}-{items[0].record.partition}-"
+        for item in items:
+            event = item.event
+            before = last.get(event.aggregate_id)
+            if before is None:
+                head = heads[event.aggregate_id]
+                version, latest, waiting = head.version, head.event_id, head.placed < head.version
+            else:
+                version, latest, waiting = before.version, before.id, False
             astray = event.prev is not None and event.prev != latest
-            if astray or event.version or placed < version:
+            if astray or event.version or waiting:
                 self.suspect = True
-                return
-            version += 1
-            self.heads[key] = new_tuple(Head, (version, event.id, version, event.type))
-            position = f"{before}{record.offset}"
-            self.writes.append(replace(event, version=version, position=position))
+                break
+            position = f"{source}{item.record.offset}"
+            placed = replace(event, version=version + 1, position=position)
+            last[placed.aggregate_id] = placed
+            self.writes.append(placed)
+        self.heads = {key: head_of(event) for key, event in last.items()}
 
     @property
     def items(self) -> range:

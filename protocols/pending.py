@@ -86,7 +86,7 @@ class Pending:
         value = b'%b,"prev":%b}' % (self.marked.value[:-1], _write(self.marked.prev))
         topic, partition, _ = self.to
         key = self.aggregate_id.encode()
-        return new_tuple(Outgoing, (topic, key, value, partition, HEADERS, None))
+        return Outgoing(topic, key, value, partition, HEADERS)
 
     def produced(self, life: Life, at: Position) -> None:
         """The log has the note."""

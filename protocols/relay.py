@@ -19,7 +19,7 @@ from topics.codec import HEAD, HEADERS, decode_stored, encode
 from topics.dead_letters import UNREADABLE, dead_letter
 from topics.errors import Unreadable
 from topics.event import WIRE_NAMES, EventRecord, Instant
-from topics.record import LogRecord, Outgoing, new_tuple
+from topics.record import LogRecord, Outgoing
 
 ROLE = "relay"
 ANOTHER = ""
@@ -130,8 +130,7 @@ class Relay:
                 out += self._closely(record, report)
             else:
                 for to in way.topics:
-                    outgoing = to, record.key, record.value, None, HEADERS, None
-                    out.append(new_tuple(Outgoing, outgoing))
+                    out.append(Outgoing(to, record.key, record.value, None, HEADERS))
             if event.reply_to is not None:
                 awaited.append(event)
         report.emitted = len(out) - report.dead_letters

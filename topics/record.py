@@ -2,6 +2,8 @@
 
 from typing import NamedTuple
 
+from msgspec import Struct
+
 Headers = tuple[tuple[str, bytes], ...]
 
 new_tuple = tuple.__new__
@@ -20,7 +22,7 @@ class LogRecord(NamedTuple):
     timestamp: int = 0
 
 
-class Outgoing(NamedTuple):
+class Outgoing(Struct, frozen=True, gc=False):
     """One record to be written. Without a partition the key's hash chooses it."""
 
     topic: str

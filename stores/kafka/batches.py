@@ -138,10 +138,10 @@ def _fill(batch: Any, records: Sequence[Outgoing], start: int) -> int:
     known: Headers = ()
     listed: list[tuple[str, bytes]] = []
     for count, record in enumerate(islice(records, start, None)):
-        _, key, value, _, headers, timestamp = record
-        if headers is not known:
-            known, listed = headers, list(headers)
-        if append(timestamp=timestamp, key=key, value=value, headers=listed) is None:
+        if record.headers is not known:
+            known, listed = record.headers, list(record.headers)
+        at, key, value = record.timestamp, record.key, record.value
+        if append(timestamp=at, key=key, value=value, headers=listed) is None:
             return count
     return len(records) - start
 

@@ -53,7 +53,7 @@ class InsertsSuperseded(Plan):
     """Without: an event that does not follow the latest one is never inserted."""
 
     def _add_new(self, item: Item) -> None:
-        super()._add_new(item._replace(event=replace(item.event, prev=None)))
+        super()._add_new(replace(item, event=replace(item.event, prev=None)))
 
 
 class EmitsItsOwnOnly(Plan):
