@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from domains.fields import alike
 from domains.payloads import Command, Event
 
 START = ""
@@ -35,6 +36,13 @@ class Emits:
     @cached_property
     def allowed(self) -> frozenset[str] | None:
         return None if self.after is None else frozenset(name_of(kind) for kind in self.after)
+
+    @cached_property
+    def alike(self) -> bool:
+        """Whether what fits the command fits the event."""
+        if isinstance(self.command, str) or isinstance(self.event, str):
+            return False
+        return alike(self.command, self.event)
 
 
 @dataclass(frozen=True)

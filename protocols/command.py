@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 from domains.declaration import Domain
+from protocols.asking import Forms
 from protocols.outcomes import NAMES, Outcome, Unavailable, told
 from protocols.pending import Answer
 from protocols.requests import Asked, asked_of_decoded
@@ -20,14 +21,13 @@ from stores.contracts import Clock, Parked, PartitionWriter
 from topics.codec import decode
 from topics.dead_letters import UNREADABLE, dead_letter
 from topics.errors import Unreadable
-from topics.event import EventRecord
 from topics.names import Topics
 from topics.record import LogRecord, Outgoing
-from topics.reply import reply
+from topics.reply import Asking, reply
 
 ROLE = "command"
 AT_ONCE = 250
-Sent = tuple[EventRecord, Asked]
+Sent = tuple[Asking, Asked]
 
 
 class Decider(Protocol):
@@ -55,6 +55,7 @@ class Commands:
         self._writer, self._parked, self._clock = writer, parked, clock
         self._patience = patience
         self._decided: dict[int, Outcome] = {}  # by offset, of a chunk that is not done with
+        self._forms = Forms(domain)
         self._replies = Topics.of(domain.name).replies
 
     async def open(self) -> int:
@@ -87,20 +88,20 @@ class Commands:
             if number % AT_ONCE == 0:
                 await self._clock.sleep(0)
             try:
-                command = decode(record.value)
-                asked[record.offset] = command, self._asked(command, record.offset)
+                asked[record.offset] = self._forms.intent(record.value) or self._asked(record)
             except Unreadable as error:
                 name = self._domain.name
                 letters.append(dead_letter(name, ROLE, record, UNREADABLE, str(error)))
         return letters, asked
 
-    def _asked(self, command: EventRecord, offset: int) -> Asked:
+    def _asked(self, record: LogRecord) -> Sent:
+        command = decode(record.value)
         try:
-            return asked_of_decoded(self._domain, command)
+            return command, asked_of_decoded(self._domain, command)
         except Unreadable:
             raise
         except Exception as error:
-            raise Poison(ROLE, self._domain.name, command, offset, error) from error
+            raise Poison(ROLE, self._domain.name, command, record.offset, error) from error
 
     async def _decide(self, asked: Mapping[int, Sent]) -> None:
         """Decide what is not decided yet. Unavailable, the error, when a server stays away.
@@ -124,6 +125,7 @@ class Commands:
         if failures:
             raise errors.Unavailable(failures[0].reason)
 
-    def _reply(self, command: EventRecord, outcome: Outcome) -> Outgoing:
+    def _reply(self, command: Asking, outcome: Outcome) -> Outgoing:
         value = reply(command, NAMES[type(outcome)], told(outcome))
-        return Outgoing(self._replies, command.aggregate_id.encode(), value, self._partition)
+        key = command.aggregate_id.encode()
+        return Outgoing(self._replies, key, value, self._partition)

@@ -25,9 +25,8 @@ _VARIANT = {digit: "89ab"[int(digit, 16) % 4] for digit in "0123456789abcdef"}
 def event_id(domain: str, aggregate_id: str, command_id: str, index: int = 0) -> str:
     """The id of a command's event: the same command is the same event (UUIDv5)."""
     name = f"{domain}\0{aggregate_id}\0{command_id}\0{index}"
-    hexed = sha1(_SPACE + name.encode(), usedforsecurity=False).hexdigest()
-    last = f"{_VARIANT[hexed[16]]}{hexed[17:20]}-{hexed[20:32]}"
-    return f"{hexed[:8]}-{hexed[8:12]}-5{hexed[13:16]}-{last}"
+    h = sha1(_SPACE + name.encode(), usedforsecurity=False).hexdigest()
+    return f"{h[:8]}-{h[8:12]}-5{h[13:16]}-{_VARIANT[h[16]]}{h[17:20]}-{h[20:32]}"
 
 
 def intent_of(domain: Domain[Any], command: EventRecord) -> Intent:
@@ -59,15 +58,21 @@ def intent_of_decoded(domain: Domain[Any], command: EventRecord) -> Intent:
         causation_id=command.causation_id or command.id,
     )
     value = encode(event)
-    if len(value) + LONGEST_PREV > MAX_EVENT_BYTES:
+    if too_large(value):
         raise Unreadable("value", f"has {len(value)} bytes, with its prev more than the limit")
-    if event.data != command.data or not _fits(rule.type):
+    if event.data != command.data or not fits(rule.type):
         event = decode(value)
-    domain.check(event)
+    if not rule.alike:
+        domain.check(event)
     return Intent(event, rule.allowed, value)
 
 
+def too_large(value: bytes) -> bool:
+    """Whether an event's bytes could be too many, once they have its `prev`."""
+    return len(value) + LONGEST_PREV > MAX_EVENT_BYTES
+
+
 @lru_cache(maxsize=1024)
-def _fits(name: str) -> bool:
+def fits(name: str) -> bool:
     """Whether an event's type, as it is declared, would be read."""
     return len(name) <= MAX_ID and "\0" not in name

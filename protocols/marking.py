@@ -203,7 +203,8 @@ class Marking:
             self.tally.finished += command.marked.verdict is STALE
         firm = [command for command in noted if not command.marked.tentative]
         if firm:
-            cleared = await self._markers.confirm([note for note, _ in notes_of(firm)], life)
+            notes = [command.awaiting.note for command in firm if command.awaiting]
+            cleared = await self._markers.confirm(notes, life)
             for command, clear in zip(firm, cleared, strict=True):
                 if clear:
                     self._finish(command)

@@ -67,8 +67,6 @@ NAMES: dict[type[Outcome], str] = {
 
 def told(outcome: Outcome) -> dict[str, Any]:
     """What an answer on the wire says of it; of a version only where the domain gives one."""
-    what = asdict(outcome)
-    if not what.get("version", True):
-        del what["version"]
-        what.pop("published", None)
-    return what
+    if isinstance(outcome, Accepted | Repeated) and not outcome.version:
+        return {"event_id": outcome.event_id, "place": outcome.place}
+    return asdict(outcome)

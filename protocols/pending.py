@@ -23,8 +23,8 @@ Answer = Callable[[int, Outcome], None]
 
 
 class Intent(NamedTuple):
-    """The event that a command becomes (without `prev`), the types that it may follow, and the
-    event's bytes."""
+    """The event that a command becomes (without `prev`; its payload plain, or of the command's
+    class), the types that it may follow, and the event's bytes."""
 
     event: EventRecord
     allowed: frozenset[str] | None
@@ -133,7 +133,9 @@ def same(event: EventRecord, known: EventRecord) -> bool:
     """Whether both come of one command. Payloads of two schema versions can't be compared."""
     if event.type != known.type:
         return False
-    return event.schema_version != known.schema_version or event.data == known.data
+    if event.schema_version != known.schema_version:
+        return True
+    return bool(msgspec.to_builtins(event.data) == known.data)
 
 
 def rejection(command: Pending) -> Rejected:

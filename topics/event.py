@@ -87,3 +87,8 @@ def milliseconds(moment: datetime) -> datetime:
     except OverflowError:
         raise Unreadable("time", "is outside the years 1 to 9999 in UTC") from None
     return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
+
+
+def in_milliseconds(moment: datetime) -> bool:
+    """Whether `milliseconds` would change nothing."""
+    return moment.tzinfo is UTC and not moment.microsecond % 1000

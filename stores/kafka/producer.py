@@ -9,7 +9,7 @@ from stores.kafka.connection import Connection
 from stores.kafka.failures import answering, drop
 from stores.kafka.offsets import committed
 from topics.event import Position
-from topics.record import Outgoing
+from topics.record import Outgoing, new_tuple
 
 
 class Producer:
@@ -28,7 +28,7 @@ class Producer:
         positions: list[Any] = [None] * len(records)
         for partition, indexes, offsets in await self._write(records):
             for index, offset in zip(indexes, offsets, strict=True):
-                positions[index] = Position(0, partition, offset)
+                positions[index] = new_tuple(Position, (0, partition, offset))
         return positions
 
     async def committed(self, group: str, topic: str, partition: int) -> int | None:

@@ -1,15 +1,15 @@
 """Markers on Redis."""
 
 import re
-from collections.abc import Sequence
-from functools import lru_cache
+from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache, partial
 from secrets import token_hex
 from typing import Any
 
 from stores.contracts import Life, Mark, Marked, Note, Verdict
 from stores.errors import Misconfigured
-from stores.redis.scripts import CONFIRM, LIFE, MARK, WITHDRAW, Script
-from stores.redis.session import Call, Command, Sessions
+from stores.redis.scripts import CONFIRM, EACH, LIFE, MARK, WITHDRAW, Script
+from stores.redis.session import Sessions
 from stores.terms import Terms
 from topics.record import new_tuple
 
@@ -17,6 +17,7 @@ POLICY = "noeviction"
 VERDICTS = {verdict.value.encode(): verdict for verdict in Verdict}
 OK, REJECTED = Verdict.OK, Verdict.REJECTED
 NOTED = (Verdict.MINE, Verdict.STALE)
+KEYS = (b"life", EACH, EACH)
 _POLICY = re.compile(rb"^maxmemory_policy:(\S+)", re.MULTILINE)
 
 
@@ -35,7 +36,7 @@ class RedisMarkers:
         self._confirm = Script(CONFIRM, expiry=_ms(expiry), memory=_ms(memory))
         self._sessions = Sessions(url, timeout, (LIFE, self._mark, self._confirm, WITHDRAW))
         self._what = f"markers of {domain}"
-        self._marker, self._done = f"marker:{domain}:", f"done:{domain}:"
+        self._marker, self._done = f"marker:{domain}:".encode(), f"done:{domain}:".encode()
 
     async def prepare(self) -> None:
         async with self._sessions.session("Redis' settings") as session:
@@ -47,48 +48,65 @@ class RedisMarkers:
 
     async def life(self) -> Life:
         async with self._sessions.session("Redis' life") as session:
-            ((name, began, now),) = await session.run(LIFE, [(("life",), (token_hex(8),))])
+            ((name, began, now),) = await session.run(LIFE, _look, 1)
         return Life(name.decode(), float(began), float(now))
 
     async def mark(self, marks: Sequence[Mark]) -> list[Marked]:
-        calls = self._calls(marks)
+        calls = partial(self._marks, marks)
         async with self._sessions.session(self._what) as session:
-            replies = await session.run(self._mark, calls)
+            replies = await session.run(self._mark, calls, len(marks))
         return [_marked(mark, reply) for mark, reply in zip(marks, replies, strict=True)]
 
     async def confirm(self, notes: Sequence[Note], life: Life) -> list[bool]:
-        calls = self._calls_of(notes, life)
-        async with self._sessions.session(self._what) as session:
-            return [bool(reply) for reply in await session.run(self._confirm, calls)]
+        return [bool(reply) for reply in await self._settle(self._confirm, notes, life)]
 
     async def withdraw(self, notes: Sequence[Note], life: Life) -> None:
-        calls = self._calls_of(notes, life)
-        async with self._sessions.session(self._what) as session:
-            await session.run(WITHDRAW, calls)
+        await self._settle(WITHDRAW, notes, life)
 
     async def close(self) -> None:
         await self._sessions.close()
 
-    def _keys(self, aggregate_id: str, event_id: str) -> Command:
-        return ("life", self._marker + aggregate_id, self._done + event_id)
+    async def _settle(self, script: Script, notes: Sequence[Note], life: Life) -> list[Any]:
+        calls = partial(self._notes, script, notes, life)
+        async with self._sessions.session(self._what) as session:
+            return await session.run(script, calls, len(notes))
 
-    def _calls(self, marks: Sequence[Mark]) -> list[Call]:
-        """Keys and arguments, in the order in which the script takes them after the run id."""
-        keys = self._keys
-        return [
-            (
-                keys(aggregate_id, event_id),
-                (life.id, _stamp(life.now), event_id, kind, value, _rule(allowed), *(basis or ())),
-            )
-            for aggregate_id, event_id, kind, value, allowed, life, basis in marks
-        ]
+    def _marks(self, marks: Sequence[Mark], run: bytes) -> Iterator[bytes]:
+        """Keys and arguments, in the order in which the script takes them."""
+        for aggregate_id, event_id, kind, value, allowed, life, basis in marks:
+            marker, name = self._marker + aggregate_id.encode(), event_id.encode()
+            done = self._done + name
+            each = len(marker), marker, len(done), done, len(name), name, len(value), value
+            form = _form_of_marks(self._mark, run, life, kind, allowed, basis is not None)
+            if basis is None:
+                yield form % each
+            else:
+                after, last = basis.type.encode(), basis.event_id.encode()
+                yield form % (*each, len(after), after, len(last), last)
 
-    def _calls_of(self, notes: Sequence[Note], life: Life) -> list[Call]:
-        keys, name = self._keys, life.id
-        return [
-            (keys(aggregate_id, event_id), (name, event_id, prev))
-            for aggregate_id, event_id, prev in notes
-        ]
+    def _notes(
+        self, script: Script, notes: Sequence[Note], life: Life, run: bytes
+    ) -> Iterator[bytes]:
+        form = script.form(KEYS, (run, life.id.encode(), EACH, EACH))
+        for aggregate_id, event_id, prev in notes:
+            marker, name = self._marker + aggregate_id.encode(), event_id.encode()
+            done, before = self._done + name, prev.encode()
+            each = len(marker), marker, len(done), done, len(name), name, len(before), before
+            yield form % each
+
+
+@lru_cache(maxsize=256)
+def _form_of_marks(
+    script: Script, run: bytes, life: Life, kind: str, allowed: frozenset[str] | None, based: bool
+) -> bytes:
+    rule = "" if allowed is None else "\0".join(("", *sorted(allowed), ""))
+    seen = repr(life.now)  # as Lua's tonumber reads it back without loss
+    fixed = (text.encode() for text in (life.id, seen, kind, rule))
+    return script.form(KEYS, (run, *fixed, *(EACH,) * (4 if based else 2)))
+
+
+def _look(run: bytes) -> Iterable[bytes]:
+    return [LIFE.form((b"life",), (run, token_hex(8).encode())) % ()]
 
 
 def _marked(mark: Mark, reply: Sequence[Any]) -> Marked:
@@ -103,17 +121,6 @@ def _marked(mark: Mark, reply: Sequence[Any]) -> Marked:
         return Marked(verdict)
     _, event_id, prev, tentative, value = reply
     return Marked(verdict, event_id.decode(), prev.decode(), value, tentative == b"1")
-
-
-@lru_cache(maxsize=64)
-def _stamp(seconds: float) -> str:
-    """As Lua's tonumber reads it back without loss."""
-    return repr(seconds)
-
-
-@lru_cache(maxsize=1024)
-def _rule(allowed: frozenset[str] | None) -> str:
-    return "" if allowed is None else "\0".join(("", *sorted(allowed), ""))
 
 
 def _ms(seconds: float) -> int:

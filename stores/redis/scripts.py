@@ -7,7 +7,12 @@ while a note stands `pend` (event id), `prev`, `value` (the event's bytes), `not
 decimals: Lua writes numbers with fewer.
 """
 
+from collections.abc import Sequence
 from hashlib import sha1
+
+EACH = None
+"""In a form: what each call brings, to be filled in as its length and itself."""
+_WORD = b"$%d\r\n%b\r\n"
 
 
 class Script:
@@ -17,6 +22,15 @@ class Script:
         named = (f"local {name} = {number!r}" for name, number in constants.items())
         self.text = "\n".join((*named, text))
         self.sha = sha1(self.text.encode()).hexdigest()
+
+    def form(self, keys: Sequence[bytes | None], arguments: Sequence[bytes | None]) -> bytes:
+        """A call on the wire, for `%`: what many calls have in common is packed once."""
+        words = b"EVALSHA", self.sha.encode(), b"%d" % len(keys), *keys, *arguments
+        return b"*%d\r\n%b" % (len(words), b"".join(map(_packed, words)))
+
+
+def _packed(word: bytes | None) -> bytes:
+    return _WORD if word is EACH else (_WORD % (len(word), word)).replace(b"%", b"%%")
 
 
 LIFE = Script("""
@@ -37,7 +51,7 @@ MARK = """
 -- Constants: expiry and lease in seconds, memory in milliseconds.
 -- KEYS: life, marker, done. ARGV: `allowed` has a NUL before each type, which has none itself, and
 -- one at the end; it is empty where there is no rule. The last two are there with a basis only.
-local run, life, seen, id, kind, value, allowed, basis_type, basis_id = unpack(ARGV)
+local run, life, seen, kind, allowed, id, value, basis_type, basis_id = unpack(ARGV)
 local t = redis.call('TIME')
 local stamp = t[1] .. '.' .. string.format('%06d', tonumber(t[2]))
 local now = tonumber(stamp)

@@ -2,7 +2,7 @@
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
 from itertools import islice
 from typing import Any
@@ -30,14 +30,14 @@ FIXED: dict[str, Any] = {
 }
 
 Command = tuple[str | bytes | int, ...]
-Call = tuple[Command, Command]
-"""The keys and the arguments of a script."""
+Calls = Callable[[bytes], Iterable[bytes]]
+"""From the server's run id to the calls of a script, packed."""
 _pack: Any = pack_command
 _RUN_ID = re.compile(rb"^run_id:(\w+)", re.MULTILINE)
 
 
 class Session:
-    """One connection to one server process, whose run id every script gets as its first argument.
+    """One connection to one server process, whose run id the calls of scripts bring along.
 
     The driver connects again by itself where a connection is lost, to whatever process answers by
     then. Here the second greeting is refused, so that a run id is never told to another process.
@@ -70,17 +70,17 @@ class Session:
             raise Misconfigured("the server does not tell its run id")
         self._run = found[1]
 
-    async def run(self, script: Script, calls: Sequence[Call]) -> list[Any]:
-        """The replies of one script to each call; one pipeline."""
-        replies = await self._exchange(self._packed(script, calls), len(calls))
+    async def run(self, script: Script, calls: Calls, count: int) -> list[Any]:
+        """The replies of one script to so many calls; one pipeline."""
+        replies = await self._exchange(calls(self._run), count)
         unknown = next((i for i, r in enumerate(replies) if isinstance(r, UnknownScript)), None)
         if unknown is None:
             return _checked(replies)
         # Somebody has flushed the scripts. What was run since, another client having loaded them,
         # may run again: each script recognises what it has done.
         await self.call([("SCRIPT", "LOAD", script.text)])
-        again = self._packed(script, calls[unknown:])
-        return _checked(replies[:unknown] + await self._exchange(again, len(calls) - unknown))
+        again = islice(calls(self._run), unknown, None)
+        return _checked(replies[:unknown] + await self._exchange(again, count - unknown))
 
     async def call(self, commands: Sequence[Command]) -> list[Any]:
         """The replies; the first error among them is raised when all are read."""
@@ -97,13 +97,9 @@ class Session:
         with suppress(Exception):
             await self._connection.disconnect(nowait=True)
 
-    def _packed(self, script: Script, calls: Sequence[Call]) -> Iterator[bytes]:
-        name, run = script.sha, self._run
-        for keys, arguments in calls:
-            yield _pack(("EVALSHA", name, len(keys), *keys, run, *arguments))
-
-    async def _exchange(self, packed: Iterator[bytes], count: int) -> list[Any]:
+    async def _exchange(self, packed: Iterable[bytes], count: int) -> list[Any]:
         """The replies, errors among them: the server works while the rest is packed."""
+        packed = iter(packed)
         while batch := b"".join(islice(packed, PIPED)):
             await self._connection.send_packed_command(batch)
         replies: list[Any] = []

@@ -667,7 +667,18 @@ async def test_bytes_come_back_as_they_were(desk: Desk, value: bytes) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["Bezahlt-große-Straße", "주문", "🧾", "a:b:c", "{a}", "line\nbreak", "N" * 3000, " ", "*"],
+    [
+        "Bezahlt-große-Straße",
+        "주문",
+        "🧾",
+        "a:b:c",
+        "{a}",
+        "line\nbreak",
+        "N" * 3000,
+        " ",
+        "*",
+        "%d %b%%",
+    ],
 )
 async def test_any_name_will_do(desk: Desk, name: str) -> None:
     client = desk.client()

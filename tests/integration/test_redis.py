@@ -214,7 +214,7 @@ async def test_a_session_never_goes_on_with_another_process(redis: Redis) -> Non
     redis.restart(redis.dump())
     for _ in range(3):
         with pytest.raises(Exception, match=r"(?i)connection"):
-            await session.run(LIFE, [(("life",), ("x",))])
+            await session.run(LIFE, lambda run: [LIFE.form([b"life"], [run, b"x"]) % ()], 1)
         assert not await session.stands()
     assert redis.say("EXISTS life") == ":0"
     await session.end()

@@ -1,0 +1,162 @@
+"""Commands read in one step: they become what the long way makes of them, or go that way."""
+
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec import Meta
+from msgspec.structs import replace
+
+from domains.commands import Emits
+from domains.declaration import Domain
+from domains.orders import orders
+from domains.payloads import Command, Event, State
+from protocols.asking import Forms
+from protocols.intents import intent_of
+from topics.codec import encode
+from topics.event import EventRecord
+
+TIME = datetime(2025, 1, 1, 12, 30, 0, 7000, tzinfo=UTC)
+FORMS = Forms(orders)
+PAY = EventRecord(
+    id="c", type="Pay", domain="orders", aggregate_id="a", time=TIME, data={"amount": 5}
+)
+
+texts = st.none() | st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=30)
+payloads = st.sampled_from(
+    [
+        ("Place", {"customer": "ann", "total": 2**53, "currency": "EUR"}),
+        ("Pay", {"amount": 5}),
+        ("Cancel", {}),
+        ("Cancel", {"reason": 'a "quoted" one, 주문'}),
+        ("Deliver", {}),
+    ]
+)
+
+
+@given(payloads, texts, texts, texts, texts, texts)
+def test_a_command_becomes_what_the_long_way_makes_of_it(
+    payload: tuple[str, dict[str, Any]],
+    correlation: str | None,
+    causation: str | None,
+    actor: str | None,
+    trace: str | None,
+    reply_to: str | None,
+) -> None:
+    name, data = payload
+    command = replace(
+        PAY,
+        type=name,
+        data=data,
+        correlation_id=correlation,
+        causation_id=causation,
+        actor=actor,
+        traceparent=trace,
+        reply_to=reply_to,
+    )
+    read = FORMS.intent(encode(command))
+    assert read
+    envelope, intent = read
+    plain = replace(intent.event, data=msgspec.to_builtins(intent.event.data))
+    assert intent._replace(event=plain) == intent_of(orders, command)
+    assert (envelope.id, envelope.type, envelope.aggregate_id) == ("c", name, "a")
+    assert (envelope.reply_to, envelope.correlation_id) == (reply_to, correlation)
+
+
+VALUE = encode(PAY)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        None,
+        b"",
+        VALUE[:-1],
+        VALUE.replace(b'{"amount":5}', b'{"amount":0}'),
+        VALUE.replace(b'{"amount":5}', b'{"amount":5.0}'),
+        VALUE.replace(b'{"amount":5}', b'{"amount":5,"note":1}'),
+        VALUE.replace(b'{"amount":5}', b"[5]"),
+        VALUE.replace(b'"subject":"a"', b'"subject":""'),
+        VALUE.replace(b'"subject":"a"', b'"subject":"\\u0000"'),
+        VALUE.replace(b'"subject":"a"', b'"subject":"\xff"'),
+        VALUE.replace(b'"id":"c"', b'"id":"%b"' % (b"c" * 256)),
+        VALUE.replace(b"Pay", b"Bribe"),
+        VALUE.replace(b"orders", b"others"),
+        VALUE.replace(b".007", b".0071"),
+        VALUE.replace(b"Z", b"+01:00"),
+        VALUE.replace(b'"subject":"a"', b'"subject":"a","color":"red"'),
+        VALUE.replace(b'"1.0"', b'"0.3"'),
+        VALUE.replace(b'"a"', b'"a","actor":"%b"' % (b"x" * 300_000)),
+    ],
+)
+def test_what_is_unusual_or_at_fault_goes_the_long_way(value: bytes | None) -> None:
+    assert FORMS.intent(VALUE)
+    assert value != VALUE
+    assert FORMS.intent(value) is None
+
+
+class Put(Command):
+    amount: Annotated[int, Meta(ge=0, le=9)]
+
+
+class Putted(Event):
+    amount: Annotated[int, Meta(ge=0, le=9)]
+
+
+class Stricter(Event):
+    amount: Annotated[int, Meta(ge=0, le=8)]
+
+
+class Checked(Event):
+    amount: Annotated[int, Meta(ge=0, le=9)]
+
+    def __post_init__(self) -> None:
+        raise ValueError("never")
+
+
+class Boundless(Command):
+    amount: int
+
+
+class BoundlessPut(Event):
+    amount: int
+
+
+class Open(Command):
+    more: dict[str, Any]
+
+
+class Opened(Event):
+    more: dict[str, Any]
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        Emits(Put, Stricter),
+        Emits(Put, Checked),
+        Emits(Boundless, BoundlessPut),
+        Emits(Open, Opened),
+    ],
+)
+def test_a_payload_that_may_not_fit_its_event_or_a_store_goes_the_long_way(rule: Emits) -> None:
+    assert not isinstance(rule.event, str)
+    domain = Domain(
+        "orders", state=State, evolve=lambda s, e: s, events=[rule.event], commands=[rule]
+    )
+    data: dict[str, Any] = {"more": {}} if rule.name == "Open" else {"amount": 9}
+    command = encode(replace(PAY, type=rule.name, data=data))
+    assert Forms(domain).intent(command) is None
+
+
+def test_a_synchronous_domains_commands_go_the_long_way() -> None:
+    """Also those of one rule: they become requests."""
+    rule, decided = Emits(Put, Putted), Boundless
+    named: dict[str, Any] = {"state": State, "evolve": lambda s, e: s, "events": [Putted]}
+    command = encode(replace(PAY, type="Put"))
+    assert Forms(Domain("orders", commands=[rule], **named)).intent(command)
+    synchronous = Domain("orders", commands=[rule, decided], decide=lambda s, c: [], **named)
+    assert Forms(synchronous).intent(command) is None
