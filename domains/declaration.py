@@ -7,7 +7,7 @@ does not fit is Unreadable; what a team's own functions raise passes through.
 
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Generic, TypeVar
@@ -99,6 +99,11 @@ class Domain(Generic[S]):
         """Whether its snapshot rule looks at the size of payloads."""
         return self.snapshot is not None and self.snapshot.sized
 
+    @cached_property
+    def typed(self) -> bool:
+        """Whether its snapshot rule looks at the types of events."""
+        return self.snapshot is not None and self.snapshot.typed
+
     def newest(self, event_type: str) -> int:
         """The newest schema version of an event type. Unreadable when the type is not declared."""
         return 1 if self.schema_free else self._declared(event_type)[1]
@@ -151,12 +156,18 @@ class Domain(Generic[S]):
 
     def fold(self, state: S, event: EventRecord) -> S:
         """The state after one event; what evolve or an upcaster raises passes through."""
-        data: Any = event.data
-        after = self.evolve(state, data if isinstance(data, Event) else self.payload(event))
-        if not isinstance(after, self.state):
-            name = type(after).__name__
-            raise TypeError(f"evolve returned {name} for {event.type}, not {self.state.__name__}")
-        return after
+        return self.fold_all(state, (event,))
+
+    def fold_all(self, state: S, events: Iterable[EventRecord]) -> S:
+        """The state after these, one after another; the last one taken is the one that raised."""
+        evolve, kind = self.evolve, self.state
+        for event in events:
+            data: Any = event.data
+            state = evolve(state, self.payload(event) if isinstance(data, dict) else data)
+            if not isinstance(state, kind):
+                name = type(state).__name__
+                raise TypeError(f"evolve returned {name} for {event.type}, not {kind.__name__}")
+        return state
 
     def freeze(self, state: S) -> Data:
         """The state as plain JSON values, for a snapshot."""

@@ -1,8 +1,9 @@
 """Live states: an aggregate's state with what has happened since its last snapshot."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from operator import length_hint
 from typing import Any
 
 import orjson
@@ -23,7 +24,7 @@ class ReplayFailed(EventfleetError):
     def __init__(self, domain: str, event: EventRecord, cause: Exception) -> None:
         where = f"{domain} {event.aggregate_id!r} version {event.version}, {event.type}"
         super().__init__(f"{where}: {type(cause).__name__}: {cause}")
-        self.cause = cause
+        self.event, self.cause = event, cause
 
 
 @dataclass(slots=True)
@@ -47,18 +48,45 @@ class Live:
         ReplayFailed for what evolve or an upcaster raises; Unavailable when an event is missing
         before this one. Either leaves all as it was.
         """
-        if event.version != self.version + 1:
+        if not self.follow(domain, (event,), now):
             missing = f"{domain.name} {self.aggregate_id!r} version {self.version + 1}"
             raise Unavailable(f"{missing} is missing: version {event.version} follows")
+
+    def follow(
+        self, domain: Domain[Any], events: Sequence[EventRecord], now: datetime | None = None
+    ) -> int:
+        """Fold as many of these as follow on from here without a gap or a repeat; their number.
+
+        ReplayFailed leaves all as it was.
+        """
+        following = self._following(events)
+        taken = iter(following)
         try:
-            self.state = domain.fold(self.state, event)
+            self.state = domain.fold_all(self.state, taken)
         except Exception as error:
-            raise ReplayFailed(domain.name, event, error) from error
-        self.version = event.version
-        self.time = self.time or now or event.time
-        self.types.add(event.type)
+            failed = following[-1 - length_hint(taken)]
+            raise ReplayFailed(domain.name, failed, error) from error
+        if following:
+            self.version += len(following)
+            self.time = self.time or now or following[0].time
+            self._count(domain, following)
+        return len(following)
+
+    def _following(self, events: Sequence[EventRecord]) -> Sequence[EventRecord]:
+        """Those before the first that is not next."""
+        version = self.version
+        for event in events:
+            version += 1
+            if event.version != version:
+                return events[: version - self.version - 1]
+        return events
+
+    def _count(self, domain: Domain[Any], events: Sequence[EventRecord]) -> None:
+        """What the domain's snapshot rule asks for, and no more: it costs something an event."""
+        if domain.typed:
+            self.types.update([event.type for event in events])
         if domain.sized:
-            self.size += len(orjson.dumps(event.data))
+            self.size += sum(len(orjson.dumps(event.data)) for event in events)
 
     def copy(self) -> "Live":
         """One to fold into that leaves this one as it is."""

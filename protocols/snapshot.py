@@ -7,6 +7,8 @@ gap, or an aggregate not in memory, is read from the stores.
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import islice
 from typing import Any
@@ -35,11 +37,15 @@ SWEEP_PAUSE = timedelta(minutes=1)
 
 logger = logging.getLogger(__name__)
 
-Read = tuple[int, EventRecord]
-"""An event with its offset."""
 
+@dataclass(slots=True)
+class Taken:
+    """What a chunk's records are: letters for those that can't be read, events by aggregate."""
 
-# What it takes
+    report: Report = field(default_factory=Report)
+    letters: list[Outgoing] = field(default_factory=list)
+    events: dict[str, list[EventRecord]] = field(default_factory=dict)
+    awaited: list[EventRecord] = field(default_factory=list)
 
 
 class Snapshots:
@@ -84,21 +90,16 @@ class Snapshots:
     # What it does to one chunk
 
     async def chunk(self, records: Sequence[LogRecord], next_offset: int) -> Report:
-        report, letters, events = self._read(records)
-        lives = await self._warm(events, letters)
-        domain, now = self._domain, self._clock.now()
-        for offset, event in events:
-            live = lives[event.aggregate_id]
-            if event.version != live.version + 1 and not await self._follows(live, event):
-                report.repeated += 1
-                continue
-            try:
-                live.fold(domain, event, now)
-            except ReplayFailed as error:
-                raise Poison(ROLE, domain.name, event, offset, error.cause) from error.cause
-        await self._save(lives, letters, next_offset, report)
-        if awaited := [event for _, event in events if event.reply_to]:
-            self._herald.tell(Stage.SNAPSHOTTED, awaited)
+        taken = self._read(records)
+        report = taken.report
+        lives = await self._warm(taken)
+        try:
+            await self._fold(lives, taken)
+        except ReplayFailed as error:
+            raise self._poison(error, self._offset(records, error.event)) from error.cause
+        await self._save(lives, taken.letters, next_offset, report)
+        if taken.awaited:
+            self._herald.tell(Stage.SNAPSHOTTED, taken.awaited)
         return report
 
     async def tick(self) -> Report:
@@ -114,40 +115,54 @@ class Snapshots:
     async def close(self) -> None:
         await self._writer.close()
 
-    def _read(self, records: Sequence[LogRecord]) -> tuple[Report, list[Outgoing], list[Read]]:
-        report = Report()
-        letters: list[Outgoing] = []
-        events: list[Read] = []
+    def _read(self, records: Sequence[LogRecord]) -> Taken:
+        taken, read = Taken(), self._event
+        events, awaited = taken.events, taken.awaited
         for record in records:
             try:
-                events.append((record.offset, self._event(record.value)))
+                event = read(record.value)
             except Unreadable as error:
                 reason = str(error)
-                letters.append(dead_letter(self._domain.name, ROLE, record, UNREADABLE, reason))
-                report.dead_letters += 1
-        return report, letters, events
+                letter = dead_letter(self._domain.name, ROLE, record, UNREADABLE, reason)
+                taken.letters.append(letter)
+                taken.report.dead_letters += 1
+                continue
+            if (of_one := events.get(event.aggregate_id)) is None:
+                events[event.aggregate_id] = [event]
+            else:
+                of_one.append(event)
+            if event.reply_to:
+                awaited.append(event)
+        return taken
 
-    async def _warm(self, events: Sequence[Read], out: list[Outgoing]) -> dict[str, Live]:
+    async def _warm(self, taken: Taken) -> dict[str, Live]:
         """The lives of these events' aggregates, each as of just before its first event here.
 
         A snapshot that is at or past the first event was saved by another; the topic gets it again.
         """
-        first = {event.aggregate_id: event.version for _, event in reversed(events)}
-        lives = self._lives.found(first)
-        if missing := [key for key in first if key not in lives]:
+        events = taken.events
+        lives = self._lives.found(events)
+        if missing := [key for key in events if key not in lives]:
             for key, live in (await load(self._domain, self._stores, missing)).items():
-                if live.version >= first[key] and (shot := self._shot(live, live.time)):
-                    out.append(self._record(shot))
-                await self._catch_up(live, first[key] - 1)
+                first = events[key][0].version
+                if live.version >= first and (shot := self._shot(live, live.time)):
+                    taken.letters.append(self._record(shot))
+                await self._catch_up(live, first - 1)
                 lives[key] = live
         return lives
 
-    async def _follows(self, live: Live, event: EventRecord) -> bool:
-        """Whether the event is next, once a gap before it is read; else it is a repeat."""
-        if event.version <= live.version:
-            return False
-        await self._catch_up(live, event.version - 1)
-        return True
+    async def _fold(self, lives: Mapping[str, Live], taken: Taken) -> None:
+        """Each event that is next, once a gap before it is read; the others are repeats."""
+        domain, now = self._domain, self._clock.now()
+        for key, events in taken.events.items():
+            live = lives[key]
+            left = events[live.follow(domain, events, now) :]
+            while left:
+                ahead = [event for event in left if event.version > live.version]
+                taken.report.repeated += len(left) - len(ahead)
+                if ahead:
+                    await self._catch_up(live, ahead[0].version - 1)
+                left = ahead[live.follow(domain, ahead, now) :]
 
     async def _catch_up(self, live: Live, upto: int) -> None:
         if live.version < upto:
@@ -155,11 +170,21 @@ class Snapshots:
                 try:
                     live.fold(self._domain, event)
                 except ReplayFailed as error:
-                    name = self._domain.name
-                    raise Poison(ROLE, name, event, None, error.cause) from error.cause
+                    raise self._poison(error, None) from error.cause
         if live.version < upto:
             missing = f"{self._domain.name} {live.aggregate_id!r} version {live.version + 1}"
             raise Unavailable(f"{missing} is not in the event store yet")
+
+    def _poison(self, error: ReplayFailed, offset: int | None) -> Poison:
+        return Poison(ROLE, self._domain.name, error.event, offset, error.cause)
+
+    def _offset(self, records: Sequence[LogRecord], event: EventRecord) -> int | None:
+        """Of the record that is this event."""
+        for record in records:
+            with suppress(Unreadable):
+                if self._event(record.value) == event:
+                    return record.offset
+        return None
 
     # The snapshots that are due
 

@@ -28,6 +28,8 @@ class Rule:
     timed = False
     #: Whether it looks at `size`, which costs something for each event.
     sized = True
+    #: Whether it looks at `types`, likewise.
+    typed = True
     #: The event types that it names.
     types: frozenset[str] = frozenset()
     #: The fewest events since the last snapshot with which it can be due: with less, nobody asks.
@@ -56,6 +58,7 @@ class every(Rule):
     events: int
 
     sized = False
+    typed = False
 
     def __post_init__(self) -> None:
         if self.events < 1:
@@ -93,6 +96,8 @@ class size(Rule):
 
     bytes: int
 
+    typed = False
+
     def __post_init__(self) -> None:
         if self.bytes < 1:
             raise ValueError(f"size: {self.bytes} bytes, at least 1 is needed")
@@ -109,6 +114,7 @@ class After(Rule):
 
     timed = True
     sized = False
+    typed = False
 
     def holds(self, since: Since) -> bool:
         return since.now - since.time >= self.age
@@ -136,6 +142,10 @@ class Pair(Rule):
     @property
     def sized(self) -> bool:  # type: ignore[override]
         return self.left.sized or self.right.sized
+
+    @property
+    def typed(self) -> bool:  # type: ignore[override]
+        return self.left.typed or self.right.typed
 
     @property
     def types(self) -> frozenset[str]:  # type: ignore[override]
@@ -173,6 +183,10 @@ class Not(Rule):
     @property
     def sized(self) -> bool:  # type: ignore[override]
         return self.rule.sized
+
+    @property
+    def typed(self) -> bool:  # type: ignore[override]
+        return self.rule.typed
 
     @property
     def types(self) -> frozenset[str]:  # type: ignore[override]

@@ -146,6 +146,21 @@ def test_a_combination_is_timed_if_any_part_is(a: Rule, b: Rule) -> None:
     assert (~a).timed == a.timed
 
 
+@given(rules, happenings(), st.sets(st.sampled_from(TYPES)))
+def test_only_a_typed_rule_looks_at_types(rule: Rule, since: Since, types: set[str]) -> None:
+    assert rule.typed or rule.due(replace(since, types=frozenset(types))) == rule.due(since)
+
+
+@given(rules, happenings(), st.integers(0, 1000))
+def test_only_a_sized_rule_looks_at_the_size(rule: Rule, since: Since, size: int) -> None:
+    assert rule.sized or rule.due(replace(since, size=size)) == rule.due(since)
+
+
+def test_a_rule_that_says_nothing_is_told_types_and_size() -> None:
+    assert Rule().typed
+    assert Rule().sized
+
+
 def test_only_after_is_timed_by_itself() -> None:
     assert after(minutes=1).timed
     assert not any(rule.timed for rule in (every(1), on("A"), size(1)))

@@ -193,6 +193,19 @@ async def test_repeats_are_not_folded() -> None:
     assert in_topic(twins)[-1]["state"] == {"trail": ["1", "2", "3", "4"]}
 
 
+async def test_repeats_and_gaps_among_the_events_of_a_chunk() -> None:
+    twins = Twins(a_domain(every(5)))
+    role = await opened(twins)
+    one, two = await append(twins, "1", "2")
+    await twins.store("3")
+    four, five = await append(twins, "4", "5")
+    other = await append(twins, "6", "7", key="b")
+    report = await take(role, [one, other[0], two, one, four, two, five, *other, four])
+    assert report.repeated == 4
+    assert in_topic(twins)[-1]["state"] == {"trail": ["1", "2", "3", "4", "5"]}
+    assert versions(twins) == [("a", 5)]
+
+
 @pytest.mark.parametrize("restart", [True, False])
 async def test_a_gap_is_read_from_the_stores(restart: bool) -> None:
     twins = Twins(a_domain(every(3)))
@@ -309,4 +322,19 @@ async def test_what_raises_stops_the_role(named: dict[str, Any], schema: int) ->
     where = f"tally 'a' version 1 at offset {records[0].offset}: ZeroDivisionError: by nought"
     with pytest.raises(Poison, match=f"^snapshot can't go on: {where}$"):
         await take(role, records)
+    assert (await kept(twins), twins.offset("snapshot")) == ({}, None)
+
+
+async def test_what_raises_among_others_is_named_and_nothing_of_its_chunk_is_kept() -> None:
+    def particular(tally: Tally, event: Any) -> Tally:
+        return failing() if event.n == "3" else evolve(tally, event)
+
+    twins = Twins(a_domain(every(1), evolve=particular))
+    role = await opened(twins)
+    await append(twins, "6", "7", key="b")
+    await twins.put(twins.topics.stored, ("a", b"[]"))
+    records = await append(twins, "1", "2", "3", "4")
+    where = f"tally 'a' version 3 at offset {records[2].offset}: ZeroDivisionError: by nought"
+    with pytest.raises(Poison, match=f"^snapshot can't go on: {where}$"):
+        await take(role, twins.records(twins.topics.stored))
     assert (await kept(twins), twins.offset("snapshot")) == ({}, None)
