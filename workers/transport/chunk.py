@@ -17,8 +17,7 @@ class Chunk(NamedTuple):
     """Records of one partition, in offset order, as they were fetched in one session.
 
     A session lasts from one seek of the partition to the next. `start` is the `next_offset` of the
-    chunk before it in the session, or the offset sought. The records are the client's own: they
-    have every attribute of a LogRecord, though they are no tuples.
+    chunk before it in the session, or the offset sought.
     """
 
     partition: int

@@ -17,6 +17,7 @@ from mode.threads import WorkerThread
 from stores.kafka.connection import Connection
 from stores.kafka.failures import answering
 from workers.transport.chunk import Chunk, Lane
+from workers.transport.fetched import read_as_ours
 
 LARGE_CHUNK = 5_000
 LARGE_FETCH = 4_194_304
@@ -73,6 +74,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
     async def on_start(self) -> None:
         async with self._answering():
             await super().on_start()
+        read_as_ours(self._ensure_consumer())
 
     def on_crash(self, msg: str, *fmt: Any, **kwargs: Any) -> None:
         """Say nothing: who runs the app reports what ended it."""
