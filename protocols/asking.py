@@ -105,7 +105,7 @@ def _asked(command: Envelope, form: Form) -> tuple[Envelope, Intent] | None:
     value = encode(event)
     if too_large(value):
         return None
-    return command, new_tuple(Intent, (event, form.allowed, value))
+    return command, new_tuple(Intent, (event, form.allowed, value, False))
 
 
 _read = msgspec.json.Decoder(Envelope).decode

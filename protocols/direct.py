@@ -1,6 +1,7 @@
 """Direct: commands of a domain without rules become events at once.
 
-Takes commands as events to be; looks their ids up in the store in one query, and produces the rest.
+Takes commands as events to be; looks the ids that are not new up in the store, in one query, and
+produces the rest.
 Repeats that the store does not know yet are dropped by append.
 """
 
@@ -25,7 +26,8 @@ class Direct:
     async def decide(self, intents: Sequence[Intent], deadline: datetime, answer: Answer) -> None:
         """Answer each by its index; all are tried once."""
         try:
-            found = await self._store.find([intent.event.id for intent in intents])
+            looked = [intent.event.id for intent in intents if not intent.new]
+            found = await self._store.find(looked) if looked else {}
             fresh = [i for i, intent in enumerate(intents) if intent.event.id not in found]
             if fresh:
                 await self._writer.produce([self._record(intents[i]) for i in fresh])
@@ -33,7 +35,7 @@ class Direct:
             for index in range(len(intents)):
                 answer(index, Unavailable(str(error)))
             return
-        for index, (event, _, _) in enumerate(intents):
+        for index, (event, *_) in enumerate(intents):
             place, stored = self._destination(event).name, found.get(event.id)
             repeated = stored and repetition(event, stored, place)
             answer(index, repeated or Accepted(event.id, place))

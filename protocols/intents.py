@@ -29,12 +29,12 @@ def event_id(domain: str, aggregate_id: str, command_id: str, index: int = 0) ->
     return f"{h[:8]}-{h[8:12]}-5{h[13:16]}-{_VARIANT[h[16]]}{h[17:20]}-{h[20:32]}"
 
 
-def intent_of(domain: Domain[Any], command: EventRecord) -> Intent:
+def intent_of(domain: Domain[Any], command: EventRecord, new: bool = False) -> Intent:
     """As `intent_of_decoded`, of a command whose envelope nobody has checked."""
-    return intent_of_decoded(domain, decode(encode(command)))
+    return intent_of_decoded(domain, decode(encode(command)), new)
 
 
-def intent_of_decoded(domain: Domain[Any], command: EventRecord) -> Intent:
+def intent_of_decoded(domain: Domain[Any], command: EventRecord, new: bool = False) -> Intent:
     """What a command, in its envelope, asks for. Unreadable names the field.
 
     `id` is the command's, `type` its name, `data` its payload. The event's causation is the
@@ -64,7 +64,7 @@ def intent_of_decoded(domain: Domain[Any], command: EventRecord) -> Intent:
         event = decode(value)
     if not rule.alike:
         domain.check(event)
-    return Intent(event, rule.allowed, value)
+    return Intent(event, rule.allowed, value, new)
 
 
 def too_large(value: bytes) -> bool:

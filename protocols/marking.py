@@ -1,7 +1,8 @@
 """Marking: decides commands on the marker, the latest event's type of each aggregate.
 
-Takes commands as events to be. One round looks their ids up in the store, marks them, produces
-what was noted and confirms it, each step once for all; one command of an aggregate a round. What a
+Takes commands as events to be. One round looks their ids up in the store, unless they are new,
+marks them, produces what was noted and confirms it, each step once for all; one command of an
+aggregate a round. What a
 round leaves undecided (a note of another, a marker to be made anew, a note whose fate only append
 knows) goes on in the next, until the deadline. A produce that fails leaves its note standing:
 whoever comes next finishes it.
@@ -146,7 +147,7 @@ class Marking:
 
     async def _unknown(self, ready: Sequence[Pending]) -> Sequence[Pending]:
         """Those that the store does not have yet; the others are repeats."""
-        looked = [p.event.id for p in ready if not p.basis]
+        looked = [p.event.id for p in ready if not (p.basis or p.new)]
         found = await self._store.find(looked) if looked else {}
         self.tally.lookups += len(looked)
         if not found:

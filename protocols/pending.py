@@ -24,11 +24,13 @@ Answer = Callable[[int, Outcome], None]
 
 class Intent(NamedTuple):
     """The event that a command becomes (without `prev`; its payload plain, or of the command's
-    class), the types that it may follow, and the event's bytes."""
+    class), the types that it may follow, the event's bytes, and whether the command's id was made
+    for it: then nobody can have sent it before."""
 
     event: EventRecord
     allowed: frozenset[str] | None
     value: bytes
+    new: bool = False
 
 
 class Produced(NamedTuple):
@@ -53,13 +55,13 @@ class Pending:
     """One command that is not decided yet, and the next of the same aggregate, `behind` it."""
 
     __slots__ = (
-        *("index", "event", "allowed", "value", "aggregate_id", "to", "behind"),
+        *("index", "event", "allowed", "value", "new", "aggregate_id", "to", "behind"),
         *("decided", "basis", "based_in", "marked", "awaiting", "_answer"),
     )
 
     def __init__(self, index: int, intent: Intent, to: Destination, answer: Answer) -> None:
         self.index, self.to, self._answer = index, to, answer
-        self.event, self.allowed, self.value = intent
+        self.event, self.allowed, self.value, self.new = intent
         self.aggregate_id = self.event.aggregate_id
         self.behind: Pending | None = None
         self.marked = UNMARKED
@@ -77,6 +79,8 @@ class Pending:
         self._answer(self.index, outcome)
 
     def mark(self, life: Life) -> Mark:
+        """What marks it. From then on others may finish it, so its id is to be looked up."""
+        self.new = False
         event, seen, basis = self.event, self.based_in or life, self.basis
         noted = self.aggregate_id, event.id, event.type, self.value, self.allowed, seen, basis
         return new_tuple(Mark, noted)

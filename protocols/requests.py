@@ -39,11 +39,12 @@ def asked_of(domain: Domain[Any], command: EventRecord) -> Asked:
     return asked_of_decoded(domain, decode(encode(command)))
 
 
-def asked_of_decoded(domain: Domain[Any], command: EventRecord) -> Asked:
-    """What a command, in its envelope, asks for. Unreadable names the field."""
+def asked_of_decoded(domain: Domain[Any], command: EventRecord, new: bool = False) -> Asked:
+    """What a command, in its envelope, asks for; `new` where its id was made for it. Unreadable
+    names the field."""
     if domain.synchronous:
         return request_of(domain, command)
-    return intent_of_decoded(domain, command)
+    return intent_of_decoded(domain, command, new)
 
 
 def request_of(domain: Domain[Any], command: EventRecord) -> Request:

@@ -172,7 +172,8 @@ class EventService:
         """Decide one command; Unavailable after `timeout` seconds at the latest.
 
         A command with the same `command_id` is the same command: where it was accepted before, it
-        is Repeated. Without one it gets a new one. Unreadable names the field that can't be taken.
+        is Repeated. Without one it gets a new one, which spares the look whether it is there.
+        Unreadable names the field that can't be taken.
 
         With `wait` the answer is a Waited: the outcome, and the stage that was reached within
         `patience` seconds of the call.
@@ -189,7 +190,7 @@ class EventService:
             data=data,
             **about,
         )
-        asked, first = self._asked(_as_travelled(envelope), wait)
+        asked, first = self._asked(_as_travelled(envelope), wait, new=command_id is None)
         # A tenth of the time is left for the answer, which knows why there was no decision.
         deadline = now + timedelta(seconds=timeout * 0.9)
         if wait is None:
@@ -197,13 +198,13 @@ class EventService:
         decided = partial(self._decided, asked, deadline, timeout)
         return await self._follows.follow(first, wait, ends, decided)
 
-    def _asked(self, envelope: EventRecord, wait: Stage | None) -> tuple[Asked, str]:
+    def _asked(self, envelope: EventRecord, wait: Stage | None, new: bool) -> tuple[Asked, str]:
         """What is asked, for its last event to say who waits; and the id of its first event."""
         if wait is None:
-            return asked_of_decoded(self._domain, envelope), ""
+            return asked_of_decoded(self._domain, envelope, new), ""
         first = event_id(self._domain.name, envelope.aggregate_id, envelope.id)
         awaited = replace(envelope, reply_to=self._follows.reply_to(first, wait))
-        return asked_of_decoded(self._domain, awaited), first
+        return asked_of_decoded(self._domain, awaited, new), first
 
     @property
     def _follows(self) -> Following:

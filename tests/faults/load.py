@@ -97,7 +97,7 @@ def history(orders_placed: int) -> Iterator[Ready]:
     """The events that the sample's commands lead to, each with the one before it: `prev`."""
     latest: dict[str, EventRecord] = {}
     for ready in sample(orders_placed):
-        event, allowed, _ = intent_of(orders, ready.event)
+        event, allowed, *_ = intent_of(orders, ready.event)
         before = latest.get(event.aggregate_id)
         if allowed is None or (before.type if before else START) in allowed:
             event = replace(event, prev=before.id if before else "")

@@ -36,9 +36,12 @@ PATIENCE = 6000
 
 
 class Command(NamedTuple):
+    """One that is `new` gets its id as it is sent: nobody repeats it before its first answer."""
+
     id: str
     name: str
     aggregate_id: str
+    new: bool = False
 
 
 class Client:
@@ -114,10 +117,12 @@ class Schedule:
         return [self._command() for _ in range(many)]
 
     def _command(self) -> Command:
-        if self.sent and self.scheduler.chance(self.scenario.echoes):
-            return self.random.choice(list(self.sent.values()))
+        known = [command for command in self.sent.values() if not command.new]
+        if known and self.scheduler.chance(self.scenario.echoes):
+            return self.random.choice(known)
         name = self.random.choice(self.scenario.names)
-        command = Command(f"c{next(self.serial)}", name, self.random.choice(self.world.aggregates))
+        aggregate_id, new = self.random.choice(self.world.aggregates), self.scheduler.chance(0.3)
+        command = Command(f"c{next(self.serial)}", name, aggregate_id, new)
         self.sent[command.id] = command
         return command
 
@@ -130,7 +135,8 @@ class Schedule:
             time=self.world.clock.now(),
             data={},
         )
-        return intent_of(items, record)
+        intent = intent_of(items, record)
+        return intent._replace(new=command.new and intent.event.id not in self.requests)
 
     # Calls
 

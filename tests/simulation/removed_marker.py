@@ -7,7 +7,7 @@ from typing import Any
 
 from protocols.guard import LagGuard
 from protocols.marking import Marking
-from protocols.pending import Pending
+from protocols.pending import Answer, Intent, Pending
 from stores.contracts import Life, Mark, Marked, Note
 from stores.memory.markers import Data, Marker, MemoryRedis
 from stores.terms import Terms
@@ -78,6 +78,20 @@ class IsAlwaysSure(MemoryRedis):
 
     def _born(self, mark: Mark, terms: Terms, now: float) -> Marker:
         return replace(super()._born(mark, terms, now), tentative=False)
+
+
+class LeavesNewOnesUnlooked(Marking):
+    """Without: the id of a new command is looked up from its first mark on."""
+
+    _new: frozenset[str] = frozenset()
+
+    async def decide(self, intents: Sequence[Intent], deadline: datetime, answer: Answer) -> None:
+        self._new |= {intent.event.id for intent in intents if intent.new}
+        await super().decide(intents, deadline, answer)
+
+    async def _unknown(self, ready: Sequence[Pending]) -> Sequence[Pending]:
+        unknown = await super()._unknown([p for p in ready if p.event.id not in self._new])
+        return [*unknown, *(p for p in ready if p.event.id in self._new)]
 
 
 class ProducesLate(Marking):

@@ -60,6 +60,11 @@ RULES = {
         "Redis is flushed",
         {"accepted but not stored"},
     ),
+    "a new id is looked up once it was marked": (
+        Parts(marking=removed_marker.LeavesNewOnesUnlooked),
+        "Redis is flushed",
+        FALSE | ORDER | {"forbidden in the store"},
+    ),
     "nothing is produced past the deadline": (
         Parts(marking=removed_marker.ProducesLate),
         "who notes stands still, and Redis is flushed",

@@ -129,6 +129,10 @@ class Desk:
 
     # Commands
 
+    def new_intent(self, name: str, id: str = "") -> Intent:
+        """Of a command whose id was made for it."""
+        return self.intent(name, id)._replace(new=True)
+
     def intent(self, name: str, id: str = "", aggregate_id: str = "a", **data: Any) -> Intent:
         command = EventRecord(
             id=id or f"{name}-{aggregate_id}",

@@ -66,6 +66,15 @@ async def test_commands_become_events_in_their_order_in_one_produce() -> None:
     assert len(desk.producer.calls) == 1
 
 
+async def test_the_id_of_a_new_command_is_not_looked_up() -> None:
+    desk = Desk()
+    new = say("1")._replace(new=True)
+    assert await desk.decide(new) == [Accepted(id_of("1"), PLACE)]
+    assert desk.store.asked("find") == []
+    assert len(await desk.decide(new, say("2"))) == 2
+    assert desk.store.asked("find") == [[id_of("2")]]
+
+
 async def test_a_stored_command_is_repeated_and_another_with_its_id_refused() -> None:
     desk = Desk()
     await desk.store_one(say("1", word="hello"))

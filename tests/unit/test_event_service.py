@@ -35,12 +35,14 @@ class Scripted:
         self.holds = holds
         self.release = asyncio.Event()
         self.flights: list[list[str]] = []
+        self.new: list[str] = []
         self.flying = 0
         self.most = 0
         self.error: Exception | None = None
 
     async def decide(self, intents: Sequence[Intent], deadline: datetime, answer: Answer) -> None:
         self.flights.append([intent.event.aggregate_id for intent in intents])
+        self.new += [intent.event.aggregate_id for intent in intents if intent.new]
         self.flying += 1
         self.most = max(self.most, self.flying)
         await asyncio.sleep(0)
@@ -62,6 +64,17 @@ def service(decider: Any, domain: Any = orders) -> EventService:
 
 async def pay(to: EventService, order: str, **more: Any) -> Outcome:
     return await to.send(order, "Pay", {"amount": 1}, **more)
+
+
+# Their ids
+
+
+async def test_a_command_without_an_id_of_its_own_is_known_as_new() -> None:
+    decider = Scripted()
+    async with service(decider) as sent_to:
+        await pay(sent_to, "named", command_id="pay-1")
+        await pay(sent_to, "nameless")
+    assert decider.new == ["nameless"]
 
 
 # What travels together

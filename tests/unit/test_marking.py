@@ -124,6 +124,20 @@ async def test_a_repeat_is_known_by_an_older_schema_of_its_event_too(desk: Desk)
     assert await desk.decide([intent]) == [Repeated(intent.event.id, EVENTS)]
 
 
+async def test_the_id_of_a_new_command_is_looked_up_from_its_first_mark_on(desk: Desk) -> None:
+    assert isinstance(await desk.send("Place"), Accepted)
+    looked = desk.store.asked("find")
+    (paid,) = await desk.decide([desk.new_intent("Pay")])
+    assert isinstance(paid, Accepted)
+    assert desk.store.asked("find") == looked
+    pack = desk.new_intent("Pack")
+    desk.markers.after["mark"] = 1
+    (packed,) = await desk.decide([pack])
+    assert isinstance(packed, Accepted)
+    assert desk.store.asked("find") == [*looked, [pack.event.id]]
+    assert desk.types() == ["Placed", "Paid", "Packed"]
+
+
 # Notes
 
 
