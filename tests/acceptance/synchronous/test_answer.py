@@ -51,7 +51,7 @@ async def test_a_stream_that_is_down_leaves_the_event_to_the_sweep(
     await deposit(service, purse, 10)
     fleet.stream.signal(signal.SIGSTOP)
     try:
-        outcome = await withdraw(service, purse, 3, timeout=3)
+        outcome = await withdraw(service, purse, 3, timeout=5)
     finally:
         fleet.stream.signal(signal.SIGCONT)
     assert isinstance(outcome, Accepted)
