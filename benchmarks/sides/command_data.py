@@ -76,7 +76,7 @@ def story(name: str, count: int) -> Story:
     events: list[EventRecord] = []
     outcomes: Counter[str] = Counter()
     for index, command in enumerate(all_):
-        event, allowed, _ = intent_of(domain, command)
+        event, allowed, *_ = intent_of(domain, command)
         before = latest.get(event.aggregate_id)
         outcome = "accepted"
         if event.id in known:
