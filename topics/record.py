@@ -1,7 +1,5 @@
 """Records of a log: as read, and as written."""
 
-from typing import NamedTuple
-
 from msgspec import Struct
 
 Headers = tuple[tuple[str, bytes], ...]
@@ -10,7 +8,7 @@ new_tuple = tuple.__new__
 """Makes a named tuple of its fields in order, where a Python call for each costs too much."""
 
 
-class LogRecord(NamedTuple):
+class LogRecord(Struct, frozen=True, gc=False):
     """One record as read from a partition. `timestamp` is in milliseconds since 1970."""
 
     topic: str

@@ -2,10 +2,9 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 
 import pytest
-from aiokafka import ConsumerRecord
 
 from protocols.role import Report, Role
 from stores.errors import Fenced, Misconfigured, Unavailable
@@ -360,10 +359,6 @@ def test_a_lane_cuts_by_bytes_and_keeps_single_records_whole() -> None:
             line.finish(chunk.next_offset)
     assert [[r.value for r in c.records] for c in chunks] == [[b"12", b"34"], [b"567890"], [b"1"]]
     assert [(c.start, c.next_offset) for c in chunks] == [(0, 2), (2, 3), (3, 9)]
-
-
-def test_the_clients_records_have_all_that_a_log_record_has() -> None:
-    assert set(LogRecord._fields) <= {field.name for field in fields(ConsumerRecord)}
 
 
 def test_only_the_oldest_chunk_under_way_can_be_acked() -> None:

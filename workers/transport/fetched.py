@@ -12,7 +12,7 @@ from typing import Any
 from aiokafka.consumer.fetcher import FetchResult, PartitionRecords
 from aiokafka.structs import TopicPartition
 
-from topics.record import LogRecord, new_tuple
+from topics.record import LogRecord
 
 
 class Records(PartitionRecords):  # type: ignore[misc]
@@ -24,10 +24,8 @@ class Records(PartitionRecords):  # type: ignore[misc]
 
     def _consumer_record(self, tp: TopicPartition, record: Any) -> LogRecord:
         (topic, partition), headers = tp, tuple(record.headers)
-        return new_tuple(
-            LogRecord,
-            (topic, partition, record.offset, record.key, record.value, headers, record.timestamp),
-        )
+        offset, key, value = record.offset, record.key, record.value
+        return LogRecord(topic, partition, offset, key, value, headers, record.timestamp)
 
 
 class Results(OrderedDict[TopicPartition, Any]):
