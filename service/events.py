@@ -25,7 +25,7 @@ from topics.event import EventRecord
 BATCH = 500
 FLIGHTS = 4
 WAITING = 10_000
-YOUNG, SLOW = 0.02, 0.5
+SOONEST, LATEST, SLOW = 0.002, 0.02, 0.5
 TIMEOUT = 10.0
 CLOSED = Unavailable("the service is closed")
 _TOO_LATE = "not decided within {:g} s"
@@ -95,9 +95,10 @@ class EventService:
 
     What is sent while a flight is on its way travels together in the next: few large flights cost
     less than many small ones. Up to BATCH commands a flight, FLIGHTS flights in the air, WAITING
-    commands in all. Another flight starts beside one that is on its way for YOUNG seconds, or where
-    it would be full. One that takes longer than SLOW seconds does not count. An aggregate's
-    commands go one after the other, as they were sent.
+    commands in all. Another flight starts beside one that is on its way for half the time that the
+    last one took, between SOONEST and LATEST seconds, or where it would be full. One that takes
+    longer than SLOW seconds does not count. An aggregate's commands go one after the other, as they
+    were sent.
     """
 
     def __init__(
@@ -116,6 +117,7 @@ class EventService:
         self._lines: dict[str, deque[Call]] = {}  # of an aggregate: what waits, beside what flies
         self._ready: deque[str] = deque()  # aggregates of which something waits and nothing flies
         self._flights: dict[asyncio.Task[None], Flight] = {}
+        self._spacing = LATEST
         self._start_is_due = False
         self._open = False
 
@@ -268,7 +270,7 @@ class EventService:
             task = asyncio.create_task(self._fly(flight))
             self._flights[task] = flight
             task.add_done_callback(self._ended)
-            asyncio.get_running_loop().call_later(YOUNG, self._aged, flight)
+            asyncio.get_running_loop().call_later(self._spacing, self._aged, flight)
             asyncio.get_running_loop().call_later(SLOW, self._overdue, flight)
 
     def _runway_free(self) -> bool:
@@ -296,7 +298,8 @@ class EventService:
             calls[index].answer(outcome)
             self._land(calls[index])
 
-        asked = [call.asked for call in calls]
+        asked, loop = [call.asked for call in calls], asyncio.get_running_loop()
+        began = loop.time()
         try:
             await self._decider.decide(asked, max(call.deadline for call in calls), answer)
         except Exception as error:
@@ -306,6 +309,7 @@ class EventService:
             for call in calls:
                 call.answer(CLOSED)
                 self._land(call)
+            self._spacing = min(max((loop.time() - began) / 2, SOONEST), LATEST)
 
     def _land(self, call: Call) -> None:
         """Once only: the aggregate's next command may fly."""

@@ -90,7 +90,7 @@ async def test_what_is_sent_at_the_same_time_travels_together() -> None:
 async def test_what_is_sent_while_a_flight_is_young_travels_in_the_next(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(events, "YOUNG", 60)
+    monkeypatch.setattr(events, "LATEST", 60)
     decider = Scripted(lambda intent: intent.event.aggregate_id == "first")
     async with service(decider) as sent_to:
         first = asyncio.create_task(pay(sent_to, "first"))
