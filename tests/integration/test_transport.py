@@ -115,16 +115,19 @@ async def test_each_record_is_copied_once_in_chunks_of_bounded_length(
     kafka = settings.kafka_brokers
     await produce(kafka, source, 2_000)
     lengths: list[int] = []
+    kinds: set[type] = set()
 
     class Lengths(Mood):
         async def see(self, records: Sequence[LogRecord]) -> None:
             lengths.append(len(records))
+            kinds.update(map(type, records))
 
     async with running(settings, source, copying(settings, source, Lengths())) as app:
         await until(lambda: app.meter.total.emitted == 2_000)
         await produce(kafka, source, 40, start=2_000)
         await until(lambda: app.meter.total.emitted == 2_040)
     assert max(lengths) == settings.chunk_records
+    assert kinds == {LogRecord}
     await assert_copied_once(kafka, source)
     assert await committed(settings, source) == 2_040
 
