@@ -121,20 +121,25 @@ class FoldsOverGaps(Snapshots):
 class FoldsRepeats(Snapshots):
     """Without: a repeat is skipped."""
 
-    async def _follows(self, live: Any, event: EventRecord) -> bool:
-        version = live.version
-        if event.version > version:
-            return await super()._follows(live, event)
-        live.fold(self._domain, replace(event, version=version + 1), self._clock.now())
-        live.version = version
-        return False
+    async def _fold(self, lives: Any, taken: Any) -> None:
+        for key, events in taken.events.items():
+            live, version = lives[key], lives[key].version
+            for event in events:
+                if event.version <= version:
+                    again = replace(event, version=version + 1)
+                    live.fold(self._domain, again, self._clock.now())
+                    live.version = version
+        await super()._fold(lives, taken)
 
 
 class KeepsLoadedToItself(Snapshots):
     """Without: a loaded snapshot at or past the record goes to the topic again."""
 
-    async def _warm(self, events: Any, out: Any) -> Any:
-        return await super()._warm(events, [])
+    async def _warm(self, taken: Any) -> Any:
+        letters = [*taken.letters]
+        lives = await super()._warm(taken)
+        taken.letters[:] = letters
+        return lives
 
 
 class ProducesUnfenced(MemoryTransactionalWriter):
