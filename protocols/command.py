@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 from domains.declaration import Domain
-from protocols.asking import Forms
+from protocols.forms import Forms
 from protocols.outcomes import NAMES, Outcome, Unavailable, told
 from protocols.pending import Answer
 from protocols.requests import Asked, asked_of_decoded

@@ -2,10 +2,9 @@
 
 Takes commands as events to be. One round looks their ids up in the store, unless they are new,
 marks them, produces what was noted and confirms it, each step once for all; one command of an
-aggregate a round. What a
-round leaves undecided (a note of another, a marker to be made anew, a note whose fate only append
-knows) goes on in the next, until the deadline. A produce that fails leaves its note standing:
-whoever comes next finishes it.
+aggregate a round. What a round leaves undecided (a note of another, a marker to be made anew, a
+note whose fate only append knows) goes on in the next, until the deadline. A produce that fails
+leaves its note standing: whoever comes next finishes it.
 """
 
 import random

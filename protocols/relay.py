@@ -18,7 +18,7 @@ from stores.contracts import Parked, PartitionWriter, Stage
 from topics.codec import HEAD, HEADERS, decode_stored, encode
 from topics.dead_letters import UNREADABLE, dead_letter
 from topics.errors import Unreadable
-from topics.event import WIRE_NAMES, EventRecord, Instant
+from topics.event import CloudEvent, EventRecord, Instant
 from topics.record import LogRecord, Outgoing
 
 ROLE = "relay"
@@ -33,15 +33,7 @@ class Unread(msgspec.Struct, frozen=True):
     """A payload of which nothing is read but that it is a JSON object."""
 
 
-class Envelope(
-    msgspec.Struct,
-    frozen=True,
-    kw_only=True,
-    gc=False,
-    rename=WIRE_NAMES,
-    tag_field="specversion",
-    tag="1.0",
-):
+class Envelope(CloudEvent, frozen=True, kw_only=True, gc=False):
     """What passing an event on takes, its payload unread."""
 
     id: str

@@ -298,10 +298,10 @@ class EventService:
             calls[index].answer(outcome)
             self._land(calls[index])
 
-        asked, loop = [call.asked for call in calls], asyncio.get_running_loop()
-        began = loop.time()
+        loop = asyncio.get_running_loop()
+        began, deadline = loop.time(), max(call.deadline for call in calls)
         try:
-            await self._decider.decide(asked, max(call.deadline for call in calls), answer)
+            await self._decider.decide([call.asked for call in calls], deadline, answer)
         except Exception as error:
             for call in calls:
                 call.fail(error)

@@ -11,7 +11,6 @@ else is Unreadable, with the field and the reason.
 
 import re
 from collections.abc import Callable
-from datetime import UTC
 from typing import Any, TypeVar
 
 import msgspec
@@ -19,7 +18,7 @@ import orjson
 from msgspec.structs import replace
 
 from topics.errors import Unreadable
-from topics.event import MAX_EVENT_BYTES, EventRecord, milliseconds
+from topics.event import MAX_EVENT_BYTES, EventRecord, in_milliseconds, milliseconds
 
 T = TypeVar("T")
 
@@ -54,9 +53,9 @@ def decode(value: bytes | None) -> EventRecord:
     The limit on bytes is that of the event as `encode` writes it, before it has a version and a
     position: what is accepted once is readable at every later stage.
     """
-    if value is not None and len(value) <= SMALL and (event := as_written_here(value, _read)):
-        time = event.time
-        if time.tzinfo is UTC and not time.microsecond % 1000 and _fits(event.data, 2):
+    if value is not None and len(value) <= SMALL:
+        event = as_written_here(value, _read)
+        if event and in_milliseconds(event.time) and _fits(event.data, 2):
             return event
     return _decode_slowly(value)
 
@@ -68,10 +67,9 @@ def _decode_slowly(value: bytes | None) -> EventRecord:
     event = _as_written_anywhere(value)
     if len(value) > SMALL:
         _limit(len(encode(replace(event, version=0, position=None))), MAX_EVENT_BYTES)
-    time = event.time
-    if time.microsecond % 1000 or time.utcoffset():
-        return replace(event, time=milliseconds(time))
-    return event
+    if in_milliseconds(event.time):
+        return event
+    return replace(event, time=milliseconds(event.time))
 
 
 def decode_stored(value: bytes | None) -> EventRecord:

@@ -41,15 +41,14 @@ class Position(NamedTuple):
         return cls(int(epoch), int(partition), int(offset))
 
 
+class CloudEvent(
+    msgspec.Struct, frozen=True, rename=WIRE_NAMES, tag_field="specversion", tag="1.0"
+):
+    """What is spelt on the wire as CloudEvents 1.0 says."""
+
+
 class EventRecord(
-    msgspec.Struct,
-    frozen=True,
-    kw_only=True,
-    omit_defaults=True,
-    forbid_unknown_fields=True,
-    rename=WIRE_NAMES,
-    tag_field="specversion",
-    tag="1.0",
+    CloudEvent, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True
 ):
     """One event of one aggregate.
 

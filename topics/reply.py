@@ -43,6 +43,14 @@ _write = msgspec.json.Encoder().encode
 
 def reply(command: Asking, outcome: str, details: dict[str, Any]) -> bytes:
     """A JSON object: the command's id, name and aggregate, the outcome's name and details."""
-    about = command.id, command.type, command.aggregate_id
-    answer = Reply(*about, outcome, command.reply_to, command.correlation_id, **details)
-    return _write(answer)
+    return _write(
+        Reply(
+            command.id,
+            command.type,
+            command.aggregate_id,
+            outcome,
+            command.reply_to,
+            command.correlation_id,
+            **details,
+        )
+    )

@@ -13,7 +13,6 @@ from topics.record import Headers, Outgoing
 class Part(NamedTuple):
     """What of some records goes to one partition, and their places among all."""
 
-    partition: int
     records: list[Outgoing]
     indexes: list[int]
 
@@ -44,10 +43,10 @@ class Lanes:
         puts = [self._lane(to).put(part.records) for to, part in parts.items()]
         ends = await asyncio.gather(*puts, return_exceptions=True)
         sent: list[Sent] = []
-        for part, end in zip(parts.values(), ends, strict=True):
+        for ((_, partition), part), end in zip(parts.items(), ends, strict=True):
             if isinstance(end, BaseException):
                 raise end
-            sent.append(Sent(part.partition, part.indexes, end))
+            sent.append(Sent(partition, part.indexes, end))
         return sent
 
     def _lane(self, to: tuple[str, int]) -> "Lane":
@@ -126,7 +125,7 @@ def _parts(
             if partition not in partitions[topic]:
                 found = f"has {len(partitions[topic])} partitions, none of number {partition}"
                 raise Misconfigured(f"topic {topic} {found}")
-            part = parts[topic, partition] = Part(partition, [], [])
+            part = parts[topic, partition] = Part([], [])
         part.records.append(record)
         part.indexes.append(index)
     return parts

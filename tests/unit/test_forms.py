@@ -14,7 +14,7 @@ from domains.commands import Emits
 from domains.declaration import Domain
 from domains.orders import orders
 from domains.payloads import Command, Event, State
-from protocols.asking import Forms
+from protocols.forms import Forms
 from protocols.intents import intent_of
 from topics.codec import encode
 from topics.event import EventRecord

@@ -14,20 +14,11 @@ from domains.fields import storable
 from protocols.intents import event_id, fits, too_large
 from protocols.pending import Intent
 from topics.codec import SMALL, as_written_here, encode
-from topics.event import WIRE_NAMES, EventRecord, Identifier, Instant, in_milliseconds
+from topics.event import CloudEvent, EventRecord, Identifier, Instant, in_milliseconds
 from topics.record import new_tuple
 
 
-class Envelope(
-    msgspec.Struct,
-    frozen=True,
-    kw_only=True,
-    gc=False,
-    forbid_unknown_fields=True,
-    rename=WIRE_NAMES,
-    tag_field="specversion",
-    tag="1.0",
-):
+class Envelope(CloudEvent, frozen=True, kw_only=True, gc=False, forbid_unknown_fields=True):
     """A command, its payload unread; one with further attributes goes the long way."""
 
     id: Identifier
