@@ -12,7 +12,7 @@ from tests.faults.accounts import Bank, check
 from tests.faults.sending import Asked
 from tests.faults.services import Servers
 from tests.faults.tending import Tended
-from tests.faults.verdicts import last_word
+from tests.faults.verdicts import answers_in, last_word
 from tests.servers.kafka import Kafka
 from tests.servers.mongodb import MongoDB
 
@@ -32,10 +32,19 @@ class Crowd:
         self.fleet, self.width = fleet, width
         each = withdrawals // places
         self.asked = {n: fleet.withdrawals(f"w{n}", each, seed=n) for n in range(places)}
+        self._before, self._number = len(fleet.answers()), each * places
         self.services = {n: fleet.service(self.asked[n].values(), width) for n in self.asked}
 
     def all_asked(self) -> list[Asked]:
         return [each for asked in self.asked.values() for each in asked.values()]
+
+    def answered(self, part: float) -> None:
+        """Wait until this part of all is answered, and each service has answered something."""
+        due = self._before + self._number * part
+        wait_for(lambda: len(self.fleet.answers()) >= due and self._begun(), "withdrawals")
+
+    def _begun(self) -> bool:
+        return all(answers_in(service.outcomes) for service in self.services.values())
 
     def again(self, place: int) -> None:
         """What is not decided yet, by the same ids, and a little of what is."""
@@ -65,10 +74,9 @@ def test_concurrent_withdrawals_of_services_that_are_killed(
     with Bank(servers, tmp_path, accounts=50) as fleet:
         fleet.start("append", "append snapshot")
         fleet.begin(withdrawals * 1_50 // 50)
-        crowd, before = Crowd(fleet, places, withdrawals, width=20), len(fleet.answers())
+        crowd = Crowd(fleet, places, withdrawals, width=20)
         for kill in range(kills):
-            due = before + withdrawals * (kill + chance.random()) / (kills + 1)
-            wait_for(lambda d=due: len(fleet.answers()) >= d, "withdrawals to be answered")
+            crowd.answered((kill + chance.random()) / (kills + 1))
             place = chance.choice([n for n in crowd.services if crowd.services[n].alive()])
             crowd.services[place].kill()
             crowd.again(place)
@@ -126,10 +134,9 @@ def survived(
     """Harm a server while services send; how often somebody was told that it is away."""
     tended = Tended(fleet, "append-1", "snapshot-1")
     fleet.begin(withdrawals * 1_50 // 50)
-    crowd, before = Crowd(fleet, 2, withdrawals, width=10), len(fleet.answers())
+    crowd = Crowd(fleet, 2, withdrawals, width=10)
     for turn in range(times):
-        due = before + withdrawals * (turn + 1) / (times + 2)
-        wait_for(lambda d=due: len(fleet.answers()) >= d, "withdrawals to be answered")
+        crowd.answered((turn + 1) / (times + 2))
         harm()
         tended.steady()
     crowd.end()
