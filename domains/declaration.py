@@ -15,6 +15,7 @@ from typing import Any, Generic, TypeVar
 import msgspec
 
 from domains.commands import START, Decide, Declared, Emits, Rejection, command_name
+from domains.fields import storable
 from domains.payloads import Command, Data, Event, Recorded, State
 from snapshot_rules import Rule
 from topics.codec import convert, refusal
@@ -154,6 +155,10 @@ class Domain(Generic[S]):
             raise Unreadable("source", f"is {event.domain!r}, not {self.name!r}")
         self.payload(event)
 
+    def storable(self, event: EventRecord) -> bool:
+        """Whether each payload that fits this event's schema is one that every store can keep."""
+        return (event.type, event.schema_version) in self._storable
+
     def fold(self, state: S, event: EventRecord) -> S:
         """The state after one event; what evolve or an upcaster raises passes through."""
         return self.fold_all(state, (event,))
@@ -191,6 +196,11 @@ class Domain(Generic[S]):
             name: [route for route in self.routes if not route.types or name in route.names]
             for name in {name for route in self.routes for name in route.names}
         }
+
+    @cached_property
+    def _storable(self) -> frozenset[tuple[str, int]]:
+        known = self._known.items()
+        return frozenset((name, newest) for name, (kind, newest) in known if storable(kind))
 
     @cached_property
     def _rules(self) -> dict[str, Declared]:

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from domains.commands import Emits
 from domains.declaration import Domain
 from domains.payloads import Command, Event
-from protocols.intents import event_id, intent_of_decoded
+from protocols.intents import event_id, fits, intent_of_decoded
 from protocols.pending import Intent
 from topics.codec import convert, decode, encode
 from topics.errors import Unreadable
@@ -114,6 +114,7 @@ def checked(domain: Domain[Any], event: EventRecord) -> EventRecord:
     value = encode(event)
     if len(value) > MAX_EVENT_BYTES:
         raise Unreadable("data", f"has {len(value)} bytes as an event, more than {MAX_EVENT_BYTES}")
-    event = decode(value)
+    if not (domain.storable(event) and fits(event.type)):
+        event = decode(value)
     domain.check(event)
     return event

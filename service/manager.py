@@ -140,10 +140,10 @@ class Manager:
             repeated = [turn for turn in found if turn.known]
             await _side_by_side([self._put(made), *map(self._repeat, repeated)])
         finally:
-            for turn in found:
-                if live := turn.ahead if turn.stored else turn.live:
-                    self._saving.soon(live)
-                    self._states.keep(live)
+            latest = [turn.ahead if turn.stored else turn.live for turn in found]
+            lives = [live for live in latest if live]
+            self._saving.soon(lives)
+            self._states.keep(lives)
 
     async def _publish(self, turns: Sequence[Turn], deadline: datetime) -> None:
         published = await self._commander.publish([turn.events[-1] for turn in turns], deadline)

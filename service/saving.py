@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
@@ -34,16 +34,19 @@ class Saving:
         self._some, self._leaving = asyncio.Event(), asyncio.Event()
         self.saved = self.dropped = 0
 
-    def soon(self, live: Live) -> None:
-        """Save this state as it is now, unless it is saved already."""
-        if live.version <= live.snapshot_version:
-            return
-        if len(self._waiting) >= WAITING and live.aggregate_id not in self._waiting:
-            self.dropped += 1
-            return
-        self._waiting[live.aggregate_id] = live.copy()
-        live.rested(self._clock.now())
-        self._some.set()
+    def soon(self, lives: Iterable[Live]) -> None:
+        """Save these states as they are now, but for those that are saved already."""
+        now = self._clock.now()
+        for live in lives:
+            if live.version <= live.snapshot_version:
+                continue
+            if len(self._waiting) >= WAITING and live.aggregate_id not in self._waiting:
+                self.dropped += 1
+                continue
+            self._waiting[live.aggregate_id] = live.copy()
+            live.rested(now)
+        if self._waiting:
+            self._some.set()
 
     @asynccontextmanager
     async def at_work(self) -> AsyncIterator[None]:

@@ -1,6 +1,6 @@
 """Latest states, as synchronous commands are decided on them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from domains.declaration import Domain
@@ -61,9 +61,10 @@ class States:
             return [await self._whole(lives[0], wanted[0].event_id)]
         return [*map(self._caught_up, lives, seen)]
 
-    def keep(self, live: Live) -> None:
-        """Put it (back) into memory."""
-        self._kept.put(live.aggregate_id, live)
+    def keep(self, lives: Iterable[Live]) -> None:
+        """Put them (back) into memory."""
+        for live in lives:
+            self._kept.put(live.aggregate_id, live)
         self._kept.trim()
 
     async def _bases(self, aggregate_ids: Sequence[str]) -> list[Live]:
@@ -85,7 +86,7 @@ class States:
 
     def _caught_up(self, live: Live, seen: Since | None) -> Taken:
         if seen is None:
-            self.keep(live)
+            self.keep((live,))
             return None
         try:
             for event in seen.events:

@@ -1,6 +1,5 @@
 """The commands of one call to a Manager, each on its way to its outcome."""
 
-from collections import Counter
 from collections.abc import Sequence
 
 from protocols.live import Live
@@ -66,11 +65,11 @@ class Turn:
 def rounds(asked: Sequence[Request], answer: Answer) -> list[list[Turn]]:
     """The first commands of all aggregates, then the second ones, and so on."""
     found: list[list[Turn]] = []
-    before: Counter[str] = Counter()
+    before: dict[str, int] = {}
     for index, request in enumerate(asked):
         turn = Turn(index, request, answer)
-        depth = before[turn.aggregate_id]
-        before[turn.aggregate_id] += 1
+        depth = before.get(turn.aggregate_id, 0)
+        before[turn.aggregate_id] = depth + 1
         if depth == len(found):
             found.append([])
         found[depth].append(turn)

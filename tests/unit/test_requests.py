@@ -1,0 +1,78 @@
+"""The events of synchronous commands, as each later stage will read them."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+import pytest
+
+from domains.bank import Deposited, Opened, bank
+from domains.declaration import Domain
+from domains.payloads import Event, State
+from protocols.requests import checked
+from topics.codec import decode, encode
+from topics.errors import Unreadable
+from topics.event import EventRecord
+
+LONG = "a" * 1_000_000
+
+
+class Counted(Event):
+    of: dict[str, int]
+
+
+class Measured(Event):
+    value: float | int
+
+
+counts: Domain[State] = Domain(
+    "counts", state=State, evolve=lambda state, event: state, events=[Counted, Measured]
+)
+
+
+def made(domain: Domain[Any], payload: Event) -> EventRecord:
+    return EventRecord(
+        id="e-1",
+        type=type(payload).__name__,
+        domain=domain.name,
+        aggregate_id="a",
+        time=datetime(2025, 1, 1, tzinfo=UTC),
+        data=msgspec.to_builtins(payload),
+        version=1,
+    )
+
+
+@pytest.mark.parametrize(
+    ("domain", "payload", "alone"),
+    [
+        (bank, Opened(owner="a\0n\u00e9", currency="EUR"), True),
+        (bank, Deposited(amount=2**63 - 1), True),
+        (counts, Counted(of={"a": 1}), False),
+        (counts, Measured(value=0.5), False),
+    ],
+)
+def test_an_event_that_fits_is_what_is_read_of_it(
+    domain: Domain[Any], payload: Event, alone: bool
+) -> None:
+    event = made(domain, payload)
+    assert domain.storable(event) is alone
+    assert checked(domain, event) == decode(encode(event))
+
+
+@pytest.mark.parametrize(
+    ("domain", "payload", "field"),
+    [
+        (bank, Deposited(amount=0), "data.amount"),
+        (bank, Deposited(amount=2**63), "data.amount"),
+        (bank, Opened(owner=LONG, currency="EUR"), "data"),
+        (counts, Counted(of={"a\0b": 1}), "data.of"),
+        (counts, Counted(of={"a": 2**63}), "data.of.a"),
+        (counts, Measured(value=2**64), "data.value"),
+    ],
+)
+def test_one_that_cant_be_stored_is_refused_with_the_fields_name(
+    domain: Domain[Any], payload: Event, field: str
+) -> None:
+    with pytest.raises(Unreadable) as refused:
+        checked(domain, made(domain, payload))
+    assert refused.value.field == field
