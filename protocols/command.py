@@ -88,7 +88,7 @@ class Commands:
             if number % AT_ONCE == 0:
                 await self._clock.sleep(0)
             try:
-                asked[record.offset] = self._forms.intent(record.value) or self._asked(record)
+                asked[record.offset] = self._forms.read(record.value) or self._asked(record)
             except Unreadable as error:
                 name = self._domain.name
                 letters.append(dead_letter(name, ROLE, record, UNREADABLE, str(error)))

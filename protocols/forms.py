@@ -8,11 +8,13 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from domains.commands import Emits, command_class
+from domains.commands import Declared, Emits, command_class, command_name
 from domains.declaration import Domain
 from domains.fields import storable
+from domains.payloads import Command
 from protocols.intents import event_id, fits, too_large
 from protocols.pending import Intent
+from protocols.requests import Asked, Request, fingerprint
 from topics.codec import SMALL, as_written_here, encode
 from topics.event import CloudEvent, EventRecord, Identifier, Instant, in_milliseconds
 from topics.record import new_tuple
@@ -34,7 +36,7 @@ class Envelope(CloudEvent, frozen=True, kw_only=True, gc=False, forbid_unknown_f
     reply_to: str | None = None
 
 
-class Form(NamedTuple):
+class IntentForm(NamedTuple):
     """What the commands of one name become, and how their payload is read."""
 
     type: str
@@ -42,61 +44,85 @@ class Form(NamedTuple):
     allowed: frozenset[str] | None
     read: Callable[[msgspec.Raw], Any]
 
+    def asked(self, command: Envelope, new: bool) -> Intent | None:
+        event = EventRecord(
+            id=event_id(command.domain, command.aggregate_id, command.id),
+            type=self.type,
+            domain=command.domain,
+            aggregate_id=command.aggregate_id,
+            time=command.time,
+            data=self.read(command.data),
+            schema_version=self.schema_version,
+            correlation_id=command.correlation_id or command.id,
+            causation_id=command.causation_id or command.id,
+            actor=command.actor,
+            traceparent=command.traceparent,
+            reply_to=command.reply_to,
+        )
+        value = encode(event)
+        if too_large(value):
+            return None
+        return new_tuple(Intent, (event, self.allowed, value, new))
+
+
+class RequestForm(NamedTuple):
+    """How the payload is read of the commands of one name, in a synchronous domain."""
+
+    read: Callable[[msgspec.Raw], Command]
+
+    def asked(self, command: Envelope, new: bool) -> Request:
+        payload = self.read(command.data)
+        event = EventRecord(
+            id=event_id(command.domain, command.aggregate_id, command.id),
+            type=command.type,
+            domain=command.domain,
+            aggregate_id=command.aggregate_id,
+            time=command.time,
+            data={},
+            correlation_id=command.correlation_id or command.id,
+            causation_id=command.causation_id or command.id,
+            actor=command.actor,
+            traceparent=command.traceparent,
+            reply_to=command.reply_to,
+            fingerprint=fingerprint(command.type, payload),
+        )
+        return new_tuple(Request, (event, command.id, payload))
+
 
 class Forms:
-    """Of those commands of a domain whose payload, once read, needs no further look.
-
-    There are none in a synchronous domain, where commands become requests.
-    """
+    """Of those commands of a domain whose payload, once read, needs no further look."""
 
     def __init__(self, domain: Domain[Any]) -> None:
         self._domain = domain.name
-        commands = () if domain.synchronous else domain.commands
-        rules = [rule for rule in commands if isinstance(rule, Emits)]
-        self._of = {rule.name: form for rule in rules if (form := _form(domain, rule))}
+        forms = ((command_name(rule), _form(domain, rule)) for rule in domain.commands)
+        self._of = {name: form for name, form in forms if form}
 
-    def intent(self, value: bytes | None) -> tuple[Envelope, Intent] | None:
-        """None for what needs a closer look."""
+    def read(self, value: bytes | None, new: bool = False) -> tuple[Envelope, Asked] | None:
+        """The command and what it asks for, `new` where its id was made for it; None for what
+        needs a closer look."""
         if value is None or len(value) > SMALL:
             return None
         command = as_written_here(value, _read)
         if command is None or command.domain != self._domain or not in_milliseconds(command.time):
             return None
         form = self._of.get(command.type)
-        return form and _asked(command, form)
+        try:
+            asked = form and form.asked(command, new)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return None
+        return (command, asked) if asked else None
 
 
-def _form(domain: Domain[Any], rule: Emits) -> Form | None:
+def _form(domain: Domain[Any], rule: Declared) -> IntentForm | RequestForm | None:
     kind = command_class(rule)
-    if kind is None or not (rule.alike and storable(kind) and fits(rule.type)):
+    if kind is None or not storable(kind):
         return None
     read = msgspec.json.Decoder(kind).decode
-    return Form(rule.type, domain.newest(rule.type), rule.allowed, read)
-
-
-def _asked(command: Envelope, form: Form) -> tuple[Envelope, Intent] | None:
-    try:
-        data = form.read(command.data)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    if not isinstance(rule, Emits):
+        return RequestForm(read)
+    if domain.synchronous or not (rule.alike and fits(rule.type)):
         return None
-    event = EventRecord(
-        id=event_id(command.domain, command.aggregate_id, command.id),
-        type=form.type,
-        domain=command.domain,
-        aggregate_id=command.aggregate_id,
-        time=command.time,
-        data=data,
-        schema_version=form.schema_version,
-        correlation_id=command.correlation_id or command.id,
-        causation_id=command.causation_id or command.id,
-        actor=command.actor,
-        traceparent=command.traceparent,
-        reply_to=command.reply_to,
-    )
-    value = encode(event)
-    if too_large(value):
-        return None
-    return command, new_tuple(Intent, (event, form.allowed, value, False))
+    return IntentForm(rule.type, domain.newest(rule.type), rule.allowed, read)
 
 
 _read = msgspec.json.Decoder(Envelope).decode

@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from domains.commands import Emits
 from domains.declaration import Domain
-from domains.payloads import Command, Event
+from domains.payloads import Command, Data, Event
 from protocols.intents import event_id, fits, intent_of_decoded
 from protocols.pending import Intent
 from topics.codec import convert, decode, encode
@@ -52,27 +52,33 @@ def request_of(domain: Domain[Any], command: EventRecord) -> Request:
     if command.domain != domain.name:
         raise Unreadable("source", f"is {command.domain!r}, not {domain.name!r}")
     rule = domain.rule(command.type)
-    event = replace(
+    if not isinstance(rule, Emits):
+        payload = convert(command.data, rule, at="data")
+        return Request(_shared(command, payload), command.id, payload)
+    event, data = _shared(command, command.data), domain.event_data(rule, command.data)
+    event = replace(event, type=rule.type, data=data, schema_version=domain.newest(rule.type))
+    return Request(checked(domain, event), command.id, None)
+
+
+def _shared(command: EventRecord, payload: Command | Data) -> EventRecord:
+    """What a command's events have in common, with the id of the first."""
+    return replace(
         command,
-        id=event_id(domain.name, command.aggregate_id, command.id),
+        id=event_id(command.domain, command.aggregate_id, command.id),
+        data={},
         schema_version=1,
         version=0,
         position=None,
         prev=None,
         correlation_id=command.correlation_id or command.id,
         causation_id=command.causation_id or command.id,
-        fingerprint=fingerprint(command),
+        fingerprint=fingerprint(command.type, payload),
     )
-    if not isinstance(rule, Emits):
-        return Request(event, command.id, convert(command.data, rule, at="data"))
-    data, newest = domain.event_data(rule, command.data), domain.newest(rule.type)
-    event = checked(domain, replace(event, type=rule.type, data=data, schema_version=newest))
-    return Request(event, command.id, None)
 
 
-def fingerprint(command: EventRecord) -> str:
+def fingerprint(command: str, payload: Command | Data) -> str:
     """Of a command's name and payload, whatever the order of its keys."""
-    asked = msgspec.json.encode([command.type, command.data], order="deterministic")
+    asked = msgspec.json.encode([command, payload], order="sorted")
     return sha256(asked).hexdigest()[:FINGERPRINT]
 
 

@@ -13,6 +13,7 @@ from msgspec.structs import replace
 
 from domains.declaration import Domain
 from protocols.command import Decider
+from protocols.forms import Forms
 from protocols.intents import event_id
 from protocols.outcomes import Outcome, Unavailable
 from protocols.requests import Asked, asked_of_decoded
@@ -111,6 +112,7 @@ class EventService:
     ) -> None:
         """Without `following` nobody can wait for a stage."""
         self._domain, self._decider, self._clock, self._ids = domain, decider, clock, ids
+        self._forms = Forms(domain)
         self._following = following
         self._outside: deque[Call] = deque()  # where there is no room inside
         self._inside = 0
@@ -192,7 +194,7 @@ class EventService:
             data=data,
             **about,
         )
-        asked, first = self._asked(_as_travelled(envelope), wait, new=command_id is None)
+        asked, first = self._asked(envelope, wait, new=command_id is None)
         # A tenth of the time is left for the answer, which knows why there was no decision.
         deadline = now + timedelta(seconds=timeout * 0.9)
         if wait is None:
@@ -202,11 +204,14 @@ class EventService:
 
     def _asked(self, envelope: EventRecord, wait: Stage | None, new: bool) -> tuple[Asked, str]:
         """What is asked, for its last event to say who waits; and the id of its first event."""
-        if wait is None:
-            return asked_of_decoded(self._domain, envelope, new), ""
-        first = event_id(self._domain.name, envelope.aggregate_id, envelope.id)
-        awaited = replace(envelope, reply_to=self._follows.reply_to(first, wait))
-        return asked_of_decoded(self._domain, awaited, new), first
+        first = ""
+        if wait is not None:
+            first = event_id(self._domain.name, envelope.aggregate_id, envelope.id)
+            envelope = replace(envelope, reply_to=self._follows.reply_to(first, wait))
+        value = _as_travelled(envelope)
+        if read := self._forms.read(value, new):
+            return read[1], first
+        return asked_of_decoded(self._domain, decode(value), new), first
 
     @property
     def _follows(self) -> Following:
@@ -334,10 +339,9 @@ class EventService:
         self._start_soon()
 
 
-def _as_travelled(command: EventRecord) -> EventRecord:
-    """The command as a topic would hand it over: plain JSON, every field checked."""
+def _as_travelled(command: EventRecord) -> bytes:
+    """The command as a topic would hand it over."""
     try:
-        value = encode(command)
+        return encode(command)
     except TypeError as error:
         raise Unreadable("data", f"can't be written as JSON: {error}") from None
-    return decode(value)

@@ -10,12 +10,15 @@ from hypothesis import strategies as st
 from msgspec import Meta
 from msgspec.structs import replace
 
+from domains.bank import bank
 from domains.commands import Emits
 from domains.declaration import Domain
 from domains.orders import orders
 from domains.payloads import Command, Event, State
 from protocols.forms import Forms
 from protocols.intents import intent_of
+from protocols.pending import Intent
+from protocols.requests import asked_of
 from topics.codec import encode
 from topics.event import EventRecord
 
@@ -37,33 +40,54 @@ payloads = st.sampled_from(
 )
 
 
-@given(payloads, texts, texts, texts, texts, texts)
+envelopes = st.fixed_dictionaries(
+    {
+        "correlation_id": texts,
+        "causation_id": texts,
+        "actor": texts,
+        "traceparent": texts,
+        "reply_to": texts,
+    }
+)
+
+
+@given(payloads, envelopes, st.booleans())
 def test_a_command_becomes_what_the_long_way_makes_of_it(
-    payload: tuple[str, dict[str, Any]],
-    correlation: str | None,
-    causation: str | None,
-    actor: str | None,
-    trace: str | None,
-    reply_to: str | None,
+    payload: tuple[str, dict[str, Any]], about: dict[str, str | None], new: bool
 ) -> None:
-    name, data = payload
-    command = replace(
-        PAY,
-        type=name,
-        data=data,
-        correlation_id=correlation,
-        causation_id=causation,
-        actor=actor,
-        traceparent=trace,
-        reply_to=reply_to,
-    )
-    read = FORMS.intent(encode(command))
+    command = replace(PAY, type=payload[0], data=payload[1], **about)
+    read = FORMS.read(encode(command), new)
     assert read
     envelope, intent = read
+    assert isinstance(intent, Intent)
     plain = replace(intent.event, data=msgspec.to_builtins(intent.event.data))
-    assert intent._replace(event=plain) == intent_of(orders, command)
-    assert (envelope.id, envelope.type, envelope.aggregate_id) == ("c", name, "a")
-    assert (envelope.reply_to, envelope.correlation_id) == (reply_to, correlation)
+    assert intent._replace(event=plain) == intent_of(orders, command, new)
+    assert (envelope.id, envelope.type, envelope.aggregate_id) == ("c", payload[0], "a")
+    assert (envelope.reply_to, envelope.correlation_id) == (
+        about["reply_to"],
+        about["correlation_id"],
+    )
+
+
+@given(
+    st.sampled_from(
+        [
+            ("Open", {"owner": "ann", "currency": "EUR"}),
+            ("Open", {"overdraft_limit": 5, "owner": "ann", "currency": "EUR"}),
+            ("Deposit", {"amount": 2**63 - 1}),
+            ("Freeze", {}),
+            ("Freeze", {"reason": 'a "quoted" one, \uc8fc\ubb38'}),
+        ]
+    ),
+    envelopes,
+)
+def test_so_does_one_of_a_synchronous_domain(
+    payload: tuple[str, dict[str, Any]], about: dict[str, str | None]
+) -> None:
+    command = replace(PAY, domain="bank", type=payload[0], data=payload[1], **about)
+    read = Forms(bank).read(encode(command))
+    assert read
+    assert read[1] == asked_of(bank, command)
 
 
 VALUE = encode(PAY)
@@ -93,9 +117,9 @@ VALUE = encode(PAY)
     ],
 )
 def test_what_is_unusual_or_at_fault_goes_the_long_way(value: bytes | None) -> None:
-    assert FORMS.intent(VALUE)
+    assert FORMS.read(VALUE)
     assert value != VALUE
-    assert FORMS.intent(value) is None
+    assert FORMS.read(value) is None
 
 
 class Put(Command):
@@ -149,14 +173,13 @@ def test_a_payload_that_may_not_fit_its_event_or_a_store_goes_the_long_way(rule:
     )
     data: dict[str, Any] = {"more": {}} if rule.name == "Open" else {"amount": 9}
     command = encode(replace(PAY, type=rule.name, data=data))
-    assert Forms(domain).intent(command) is None
+    assert Forms(domain).read(command) is None
 
 
-def test_a_synchronous_domains_commands_go_the_long_way() -> None:
-    """Also those of one rule: they become requests."""
+def test_a_synchronous_domains_commands_without_a_validator_go_the_long_way() -> None:
     rule, decided = Emits(Put, Putted), Boundless
     named: dict[str, Any] = {"state": State, "evolve": lambda s, e: s, "events": [Putted]}
     command = encode(replace(PAY, type="Put"))
-    assert Forms(Domain("orders", commands=[rule], **named)).intent(command)
+    assert Forms(Domain("orders", commands=[rule], **named)).read(command)
     synchronous = Domain("orders", commands=[rule, decided], decide=lambda s, c: [], **named)
-    assert Forms(synchronous).intent(command) is None
+    assert Forms(synchronous).read(command) is None

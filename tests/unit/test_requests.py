@@ -5,11 +5,12 @@ from typing import Any
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from domains.bank import Deposited, Opened, bank
 from domains.declaration import Domain
 from domains.payloads import Event, State
-from protocols.requests import checked
+from protocols.requests import asked_of, checked
 from topics.codec import decode, encode
 from topics.errors import Unreadable
 from topics.event import EventRecord
@@ -76,3 +77,16 @@ def test_one_that_cant_be_stored_is_refused_with_the_fields_name(
     with pytest.raises(Unreadable) as refused:
         checked(domain, made(domain, payload))
     assert refused.value.field == field
+
+
+def test_a_fingerprint_is_that_of_what_is_asked_however_it_is_spelt() -> None:
+    spelt: list[dict[str, Any]] = [
+        {"owner": "ann", "currency": "EUR"},
+        {"currency": "EUR", "owner": "ann"},
+        {"currency": "EUR", "overdraft_limit": 0, "owner": "ann"},
+    ]
+    command = replace(made(bank, Deposited(amount=1)), type="Open", version=0)
+    asked = [asked_of(bank, replace(command, data=data)) for data in spelt]
+    asked.append(asked_of(bank, replace(command, data={**spelt[0], "owner": "bob"})))
+    same, *others = [each.event.fingerprint for each in asked]
+    assert [other == same for other in others] == [True, True, False]

@@ -9,6 +9,7 @@ from typing import Any
 import httpx
 from joserfc import jwt
 from joserfc.jwk import Key, OctKey
+from msgspec import to_builtins
 
 from domains.declaration import Domain
 from domains.orders import orders
@@ -44,7 +45,7 @@ class Storing:
             event = each.event
             if not self.outcome:
                 self.twins.clock.time += timedelta(minutes=1)
-                named = {"type": event.type, "data": event.data}
+                named = {"type": event.type, "data": to_builtins(event.data)}
                 newest = self.twins.domain.newest(event.type)
                 await self.twins.store(event.id, event.aggregate_id, schema_version=newest, **named)
             answer(index, self.outcome or Accepted(event.id, f"{event.domain}.events/0"))
