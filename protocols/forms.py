@@ -1,4 +1,4 @@
-"""Commands read in one step, where reading one is checking the event that it becomes.
+"""Commands read in one step, where a payload that fits its class needs no further look.
 
 Of other commands, and of those at fault, the long way says what they become, or the reason.
 """
