@@ -20,7 +20,7 @@ from domains.payloads import Command, Data, Event, Recorded, State
 from snapshot_rules import Rule
 from topics.codec import convert, refusal
 from topics.errors import EventfleetError, Unreadable
-from topics.event import DomainName, EventRecord
+from topics.event import DomainName, EventRecord, Happened
 from topics.names import TOPIC_NAME, Topics
 
 Upcaster = Callable[[Data], Data]
@@ -163,12 +163,12 @@ class Domain(Generic[S]):
         """The state after one event; what evolve or an upcaster raises passes through."""
         return self.fold_all(state, (event,))
 
-    def fold_all(self, state: S, events: Iterable[EventRecord]) -> S:
+    def fold_all(self, state: S, events: Iterable[Happened]) -> S:
         """The state after these, one after another; the last one taken is the one that raised."""
         evolve, kind = self.evolve, self.state
         for event in events:
-            data: Any = event.data
-            state = evolve(state, self.payload(event) if isinstance(data, dict) else data)
+            payload = self.payload(event) if isinstance(event, EventRecord) else event.data
+            state = evolve(state, payload)
             if not isinstance(state, kind):
                 name = type(state).__name__
                 raise TypeError(f"evolve returned {name} for {event.type}, not {kind.__name__}")

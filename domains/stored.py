@@ -1,7 +1,7 @@
 """Stored events read in one step, each with its payload as evolve gets it.
 
-For each event type there is a class with EventRecord's fields, of which `data` is the payload's
-own type. The decoder chooses among them by `type`.
+For each event type there is a class with those of EventRecord's fields that folding takes, of which
+`data` is the payload's own type. The decoder chooses among them by `type`.
 """
 
 from collections.abc import Callable
@@ -14,13 +14,17 @@ import msgspec
 from domains.declaration import Domain
 from domains.payloads import Event
 from topics.codec import decode_stored
-from topics.event import WIRE_NAMES, EventRecord
+from topics.event import WIRE_NAMES, EventRecord, Happened
 
-Read = Callable[[bytes | None], EventRecord]
+Read = Callable[[bytes | None], Happened]
+
+TAKEN = {"id", "aggregate_id", "time", "data", "schema_version", "version", "reply_to"}
+"""What else append has written is skipped unread: fewer fields are made and unmade sooner."""
 
 
 def reader(domain: Domain[Any]) -> Read:
-    """As `decode_stored`, but for `data` where an event of a declared type is in its newest schema.
+    """As `decode_stored`, but for `data` where an event of a declared type is in its newest schema;
+    and of such an event no attributes but those of Happened.
 
     Domains without types, or that look at the size of payloads, get `decode_stored` itself; so do
     those of one type, for a decoder that has no choice does not miss an absent `type`.
@@ -30,9 +34,9 @@ def reader(domain: Domain[Any]) -> Read:
     classes = [_class_for(kind, domain.newest(kind.__name__)) for kind in domain.events]
     decode = msgspec.json.Decoder(reduce(or_, classes)).decode
 
-    def read(value: bytes | None) -> EventRecord:
+    def read(value: bytes | None) -> Happened:
         try:
-            event: EventRecord = decode(value or b"")
+            event: Happened = decode(value or b"")
         except Exception:  # a payload's own code may raise anything: the long way tells it
             return decode_stored(value)
         return event
@@ -47,14 +51,14 @@ def _class_for(kind: type[Event], newest: int) -> Any:
     fields: list[tuple[str, Any, Any]] = [
         (f.name, types.get(f.name, f.type), msgspec.field(default=defaults.get(f.name, f.default)))
         for f in msgspec.structs.fields(EventRecord)
-        if f.name != "type"
+        if f.name in TAKEN
     ]
     return msgspec.defstruct(
         kind.__name__,
         [("specversion", Literal["1.0"]), *fields],
         kw_only=True,
         frozen=True,
-        forbid_unknown_fields=True,
+        gc=False,
         rename=WIRE_NAMES,
         tag_field="type",
         tag=kind.__name__,

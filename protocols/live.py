@@ -15,13 +15,13 @@ from stores.contracts import Snapshot
 from stores.errors import Unavailable
 from topics.codec import parse
 from topics.errors import EventfleetError, Unreadable
-from topics.event import EventRecord
+from topics.event import Happened
 
 
 class ReplayFailed(EventfleetError):
     """An event whose evolve or upcaster raised."""
 
-    def __init__(self, domain: str, event: EventRecord, cause: Exception) -> None:
+    def __init__(self, domain: str, event: Happened, cause: Exception) -> None:
         where = f"{domain} {event.aggregate_id!r} version {event.version}, {event.type}"
         super().__init__(f"{where}: {type(cause).__name__}: {cause}")
         self.event, self.cause = event, cause
@@ -42,7 +42,7 @@ class Live:
     types: set[str] = field(default_factory=set)
     size: int = 0
 
-    def fold(self, domain: Domain[Any], event: EventRecord, now: datetime | None = None) -> None:
+    def fold(self, domain: Domain[Any], event: Happened, now: datetime | None = None) -> None:
         """Fold the next event, which has just come in (`now`) or lay in the store.
 
         ReplayFailed for what evolve or an upcaster raises; Unavailable when an event is missing
@@ -53,7 +53,7 @@ class Live:
             raise Unavailable(f"{missing} is missing: version {event.version} follows")
 
     def follow(
-        self, domain: Domain[Any], events: Sequence[EventRecord], now: datetime | None = None
+        self, domain: Domain[Any], events: Sequence[Happened], now: datetime | None = None
     ) -> int:
         """Fold as many of these as follow on from here without a gap or a repeat; their number.
 
@@ -72,7 +72,7 @@ class Live:
             self._count(domain, following)
         return len(following)
 
-    def _following(self, events: Sequence[EventRecord]) -> Sequence[EventRecord]:
+    def _following(self, events: Sequence[Happened]) -> Sequence[Happened]:
         """Those before the first that is not next."""
         version = self.version
         for event in events:
@@ -81,7 +81,7 @@ class Live:
                 return events[: version - self.version - 1]
         return events
 
-    def _count(self, domain: Domain[Any], events: Sequence[EventRecord]) -> None:
+    def _count(self, domain: Domain[Any], events: Sequence[Happened]) -> None:
         """What the domain's snapshot rule asks for, and no more: it costs something an event."""
         if domain.typed:
             self.types.update([event.type for event in events])

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from protocols.outcomes import Accepted, Conflict, Outcome, Rejected, Repeated
 from topics.errors import EventfleetError
-from topics.event import EventRecord
+from topics.event import Happened
 from topics.record import LogRecord
 
 
@@ -54,10 +54,11 @@ class Poison(EventfleetError):
     """An event whose evolve, upcaster or route raised: the role stops, the offset stays."""
 
     def __init__(
-        self, role: str, domain: str, event: EventRecord, offset: int | None, cause: Exception
+        self, role: str, domain: str, event: Happened, at: int | str | None, cause: Exception
     ) -> None:
-        at = f"position {event.position}" if offset is None else f"offset {offset}"
-        where = f"{domain} {event.aggregate_id!r} version {event.version} at {at}"
+        """`at`: the record's offset, or where the store has the event its position."""
+        place = f"{'offset' if isinstance(at, int) else 'position'} {at}"
+        where = f"{domain} {event.aggregate_id!r} version {event.version} at {place}"
         super().__init__(f"{role} can't go on: {where}: {type(cause).__name__}: {cause}")
 
 

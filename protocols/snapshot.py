@@ -26,7 +26,7 @@ from stores.contracts import Clock, Opened, Parked, PartitionWriter, Snapshot, S
 from stores.errors import Unavailable
 from topics.dead_letters import UNREADABLE, dead_letter
 from topics.errors import Unreadable
-from topics.event import EventRecord
+from topics.event import Happened
 from topics.names import Topics
 from topics.record import LogRecord, Outgoing
 
@@ -44,8 +44,8 @@ class Taken:
 
     report: Report = field(default_factory=Report)
     letters: list[Outgoing] = field(default_factory=list)
-    events: dict[str, list[EventRecord]] = field(default_factory=dict)
-    awaited: list[EventRecord] = field(default_factory=list)
+    events: dict[str, list[Happened]] = field(default_factory=dict)
+    awaited: list[Happened] = field(default_factory=list)
 
 
 class Snapshots:
@@ -170,15 +170,15 @@ class Snapshots:
                 try:
                     live.fold(self._domain, event)
                 except ReplayFailed as error:
-                    raise self._poison(error, None) from error.cause
+                    raise self._poison(error, event.position) from error.cause
         if live.version < upto:
             missing = f"{self._domain.name} {live.aggregate_id!r} version {live.version + 1}"
             raise Unavailable(f"{missing} is not in the event store yet")
 
-    def _poison(self, error: ReplayFailed, offset: int | None) -> Poison:
-        return Poison(ROLE, self._domain.name, error.event, offset, error.cause)
+    def _poison(self, error: ReplayFailed, at: int | str | None) -> Poison:
+        return Poison(ROLE, self._domain.name, error.event, at, error.cause)
 
-    def _offset(self, records: Sequence[LogRecord], event: EventRecord) -> int | None:
+    def _offset(self, records: Sequence[LogRecord], event: Happened) -> int | None:
         """Of the record that is this event."""
         for record in records:
             with suppress(Unreadable):

@@ -1,7 +1,7 @@
 """The event as it travels and as it is stored: a CloudEvents 1.0 envelope around a payload."""
 
 from datetime import UTC, datetime
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, NamedTuple, Protocol
 
 import msgspec
 from msgspec import Meta
@@ -74,6 +74,25 @@ class EventRecord(
     traceparent: str | None = None
     reply_to: str | None = None
     fingerprint: str | None = None
+
+
+class Happened(Protocol):
+    """An event, or as much of it as folding takes; the payload may be read as its own type."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def type(self) -> str: ...
+    @property
+    def aggregate_id(self) -> str: ...
+    @property
+    def time(self) -> datetime: ...
+    @property
+    def version(self) -> int: ...
+    @property
+    def data(self) -> Any: ...
+    @property
+    def reply_to(self) -> str | None: ...
 
 
 def milliseconds(moment: datetime) -> datetime:
