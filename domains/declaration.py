@@ -157,7 +157,7 @@ class Domain(Generic[S]):
 
     def storable(self, event: EventRecord) -> bool:
         """Whether each payload that fits this event's schema is one that every store can keep."""
-        return (event.type, event.schema_version) in self._storable
+        return self._storable.get(event.type) == event.schema_version
 
     def fold(self, state: S, event: EventRecord) -> S:
         """The state after one event; what evolve or an upcaster raises passes through."""
@@ -198,9 +198,9 @@ class Domain(Generic[S]):
         }
 
     @cached_property
-    def _storable(self) -> frozenset[tuple[str, int]]:
-        known = self._known.items()
-        return frozenset((name, newest) for name, (kind, newest) in known if storable(kind))
+    def _storable(self) -> dict[str, int]:
+        """The newest schema version of each such type."""
+        return {name: newest for name, (kind, newest) in self._known.items() if storable(kind)}
 
     @cached_property
     def _rules(self) -> dict[str, Declared]:

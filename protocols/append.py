@@ -131,7 +131,7 @@ class Append:
         return report, letters, items
 
     def _event(self, record: LogRecord) -> EventRecord:
-        event = decode(record.value)
+        event = decode(record.value, self._domain.storable)
         if record.key != event.aggregate_id.encode():
             raise Unreadable("key", f"is {record.key!r}, not the subject {event.aggregate_id!r}")
         if self._marked and event.prev is None:

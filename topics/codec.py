@@ -47,15 +47,21 @@ encode: Callable[[EventRecord], bytes] = msgspec.json.Encoder().encode
 """The event as one CloudEvents JSON object. TypeError for data that JSON can't write."""
 
 
-def decode(value: bytes | None) -> EventRecord:
+def _never(event: EventRecord) -> bool:
+    return False
+
+
+def decode(value: bytes | None, storable: Callable[[EventRecord], bool] = _never) -> EventRecord:
     """The event in a record's value. Unreadable names the field and the reason.
 
     The limit on bytes is that of the event as `encode` writes it, before it has a version and a
-    position: what is accepted once is readable at every later stage.
+    position: what is accepted once is readable at every later stage. `storable` says of an event
+    whether each payload that fits its schema is one that stores can keep; whoever says so has still
+    to check that it fits.
     """
     if value is not None and len(value) <= SMALL:
         event = as_written_here(value, _read)
-        if event and in_milliseconds(event.time) and _fits(event.data, 2):
+        if event and in_milliseconds(event.time) and (storable(event) or _fits(event.data, 2)):
             return event
     return _decode_slowly(value)
 
