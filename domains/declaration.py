@@ -199,7 +199,7 @@ class Domain(Generic[S]):
 
     @cached_property
     def _storable(self) -> dict[str, int]:
-        """The newest schema version of each such type."""
+        """The newest schema version of each event type whose class says so, by name."""
         return {name: newest for name, (kind, newest) in self._known.items() if storable(kind)}
 
     @cached_property

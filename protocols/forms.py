@@ -45,20 +45,7 @@ class IntentForm(NamedTuple):
     read: Callable[[msgspec.Raw], Any]
 
     def asked(self, command: Envelope, new: bool) -> Intent | None:
-        event = EventRecord(
-            id=event_id(command.domain, command.aggregate_id, command.id),
-            type=self.type,
-            domain=command.domain,
-            aggregate_id=command.aggregate_id,
-            time=command.time,
-            data=self.read(command.data),
-            schema_version=self.schema_version,
-            correlation_id=command.correlation_id or command.id,
-            causation_id=command.causation_id or command.id,
-            actor=command.actor,
-            traceparent=command.traceparent,
-            reply_to=command.reply_to,
-        )
+        event = _event(command, self.type, self.read(command.data), self.schema_version)
         value = encode(event)
         if too_large(value):
             return None
@@ -72,21 +59,29 @@ class RequestForm(NamedTuple):
 
     def asked(self, command: Envelope, new: bool) -> Request:
         payload = self.read(command.data)
-        event = EventRecord(
-            id=event_id(command.domain, command.aggregate_id, command.id),
-            type=command.type,
-            domain=command.domain,
-            aggregate_id=command.aggregate_id,
-            time=command.time,
-            data={},
-            correlation_id=command.correlation_id or command.id,
-            causation_id=command.causation_id or command.id,
-            actor=command.actor,
-            traceparent=command.traceparent,
-            reply_to=command.reply_to,
-            fingerprint=fingerprint(command.type, payload),
-        )
+        event = _event(command, command.type, {}, 1, fingerprint(command.type, payload))
         return new_tuple(Request, (event, command.id, payload))
+
+
+def _event(
+    command: Envelope, kind: str, data: Any, schema_version: int, asked: str | None = None
+) -> EventRecord:
+    """What a command's event has of it; `asked`: the command's fingerprint."""
+    return EventRecord(
+        id=event_id(command.domain, command.aggregate_id, command.id),
+        type=kind,
+        domain=command.domain,
+        aggregate_id=command.aggregate_id,
+        time=command.time,
+        data=data,
+        schema_version=schema_version,
+        correlation_id=command.correlation_id or command.id,
+        causation_id=command.causation_id or command.id,
+        actor=command.actor,
+        traceparent=command.traceparent,
+        reply_to=command.reply_to,
+        fingerprint=asked,
+    )
 
 
 class Forms:
