@@ -7,7 +7,7 @@ does not fit is Unreadable; what a team's own functions raise passes through.
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Generic, TypeVar
@@ -159,20 +159,14 @@ class Domain(Generic[S]):
         """Whether each payload that fits this event's schema is one that every store can keep."""
         return self._storable.get(event.type) == event.schema_version
 
-    def fold(self, state: S, event: EventRecord) -> S:
+    def fold(self, state: S, event: Happened) -> S:
         """The state after one event; what evolve or an upcaster raises passes through."""
-        return self.fold_all(state, (event,))
-
-    def fold_all(self, state: S, events: Iterable[Happened]) -> S:
-        """The state after these, one after another; the last one taken is the one that raised."""
-        evolve, kind = self.evolve, self.state
-        for event in events:
-            payload = self.payload(event) if isinstance(event, EventRecord) else event.data
-            state = evolve(state, payload)
-            if not isinstance(state, kind):
-                name = type(state).__name__
-                raise TypeError(f"evolve returned {name} for {event.type}, not {kind.__name__}")
-        return state
+        payload = self.payload(event) if isinstance(event, EventRecord) else event.data
+        after = self.evolve(state, payload)
+        if not isinstance(after, self.state):
+            expected = f"{type(after).__name__} for {event.type}, not {self.state.__name__}"
+            raise TypeError(f"evolve returned {expected}")
+        return after
 
     def freeze(self, state: S) -> Data:
         """The state as plain JSON values, for a snapshot."""

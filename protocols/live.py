@@ -1,9 +1,8 @@
 """Live states: an aggregate's state with what has happened since its last snapshot."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from datetime import datetime
-from operator import length_hint
 from typing import Any
 
 import orjson
@@ -48,45 +47,27 @@ class Live:
         ReplayFailed for what evolve or an upcaster raises; Unavailable when an event is missing
         before this one. Either leaves all as it was.
         """
-        if not self.follow(domain, (event,), now):
+        if not self.follow(domain, event, now):
             missing = f"{domain.name} {self.aggregate_id!r} version {self.version + 1}"
             raise Unavailable(f"{missing} is missing: version {event.version} follows")
 
-    def follow(
-        self, domain: Domain[Any], events: Sequence[Happened], now: datetime | None = None
-    ) -> int:
-        """Fold as many of these as follow on from here without a gap or a repeat; their number.
-
-        ReplayFailed leaves all as it was.
-        """
-        following = self._following(events)
-        taken = iter(following)
+    def follow(self, domain: Domain[Any], event: Happened, now: datetime | None = None) -> bool:
+        """Fold the event if it is the next one; whether it was. ReplayFailed as above."""
+        version = self.version + 1
+        if event.version != version:
+            return False
         try:
-            self.state = domain.fold_all(self.state, taken)
+            self.state = domain.fold(self.state, event)
         except Exception as error:
-            failed = following[-1 - length_hint(taken)]
-            raise ReplayFailed(domain.name, failed, error) from error
-        if following:
-            self.version += len(following)
-            self.time = self.time or now or following[0].time
-            self._count(domain, following)
-        return len(following)
-
-    def _following(self, events: Sequence[Happened]) -> Sequence[Happened]:
-        """Those before the first that is not next."""
-        version = self.version
-        for event in events:
-            version += 1
-            if event.version != version:
-                return events[: version - self.version - 1]
-        return events
-
-    def _count(self, domain: Domain[Any], events: Sequence[Happened]) -> None:
-        """What the domain's snapshot rule asks for, and no more: it costs something an event."""
+            raise ReplayFailed(domain.name, event, error) from error
+        self.version = version
+        if self.time is None:
+            self.time = now or event.time
         if domain.typed:
-            self.types.update([event.type for event in events])
+            self.types.add(event.type)
         if domain.sized:
-            self.size += sum(len(orjson.dumps(event.data)) for event in events)
+            self.size += len(orjson.dumps(event.data))
+        return True
 
     def copy(self) -> "Live":
         """One to fold into that leaves this one as it is."""

@@ -17,6 +17,8 @@ class Recent(Generic[V]):
     def __init__(self, capacity: int) -> None:
         self._capacity = capacity
         self._values: dict[str, V] = {}
+        self.peek = self._values.get
+        """The value, or None; it is not thereby used."""
 
     def get(self, key: str) -> V | None:
         value = self._values.pop(key, None)

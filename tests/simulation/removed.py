@@ -122,7 +122,7 @@ class FoldsRepeats(Snapshots):
     """Without: a repeat is skipped."""
 
     async def _fold(self, lives: Any, taken: Any) -> None:
-        for key, events in taken.events.items():
+        for key, events in taken.left.items():
             live, version = lives[key], lives[key].version
             for event in events:
                 if event.version <= version:

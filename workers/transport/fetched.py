@@ -12,11 +12,14 @@ from typing import Any
 from aiokafka.consumer.fetcher import FetchResult, PartitionRecords
 from aiokafka.structs import TopicPartition
 
-from topics.record import LogRecord
+from topics.record import Headers, LogRecord
 
 
 class Records(PartitionRecords):  # type: ignore[misc]
     """The records of one answer for one partition."""
+
+    headers: Headers = ()
+    """Those of the record before: most have the same, and one tuple is kept for all of them."""
 
     def __iter__(self) -> Iterator[LogRecord]:
         records: Iterator[LogRecord] = self._records_iterator
@@ -24,6 +27,10 @@ class Records(PartitionRecords):  # type: ignore[misc]
 
     def _consumer_record(self, tp: TopicPartition, record: Any) -> LogRecord:
         (topic, partition), headers = tp, tuple(record.headers)
+        if headers == self.headers:
+            headers = self.headers
+        else:
+            self.headers = headers
         offset, key, value = record.offset, record.key, record.value
         return LogRecord(topic, partition, offset, key, value, headers, record.timestamp)
 
