@@ -1,6 +1,7 @@
 """What the snapshot role does to one chunk, and as time passes."""
 
 import logging
+from collections.abc import Collection
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -15,7 +16,7 @@ from protocols.role import Poison
 from protocols.snapshot import Snapshots
 from service.queries import Querier
 from snapshot_rules import Rule, after, every, on, size
-from stores.contracts import Opened
+from stores.contracts import Opened, Snapshot
 from stores.errors import Unavailable
 from stores.memory.snapshots import MemorySnapshots
 from stores.system import NothingParked
@@ -118,6 +119,25 @@ async def test_without_a_rule_the_offset_moves_and_nothing_is_kept() -> None:
     role = await opened(twins)
     await take(role, await append(twins, *"12345"))
     assert (await kept(twins), twins.offset("snapshot")) == ({}, 5)
+
+
+async def test_what_is_folded_in_memory_stays_there_longest() -> None:
+    twins = Twins(a_domain(None))
+    role = await opened(twins, cached=2)
+    for n, key in enumerate("abac"):
+        await take(role, await append(twins, str(n), key=key))
+    looked_up: list[str] = []
+    latest = twins.stores.snapshots.latest
+
+    async def noted(keys: Collection[str], state_version: int) -> dict[str, Snapshot]:
+        looked_up.extend(keys)
+        return await latest(keys, state_version)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(twins.stores.snapshots, "latest", noted)
+        for n, key in enumerate("acb", 4):
+            await take(role, await append(twins, str(n), key=key))
+    assert looked_up == ["b"]
 
 
 # Time
