@@ -4,9 +4,9 @@ import asyncio
 from collections import defaultdict
 from typing import Any
 
-from aiokafka import TopicPartition
 from aiokafka import errors as kafka
 from aiokafka.protocol.fetch import FetchRequest
+from aiokafka.protocol.metadata import MetadataRequest
 from aiokafka.protocol.offset import OffsetRequest, OffsetResetStrategy
 
 from stores.contracts import Bounds
@@ -24,14 +24,25 @@ async def bounds(client: Any, topic: str) -> dict[int, Bounds]:
     return await retried(lambda: _of_all(client, topic))
 
 
+async def leaders(client: Any, topic: str) -> dict[int, int]:
+    """The leader of each partition; empty for an unknown topic, which asking does not make.
+
+    The client's own call asks for all topics, and reads the answer for as long as there are many.
+    """
+    request = MetadataRequest([topic], allow_auto_topic_creation=False)
+    ((code, _, _, partitions),) = (await client.send(client.get_random_node(), request)).topics
+    if code == kafka.UnknownTopicOrPartitionError.errno:
+        return {}
+    check(code)
+    found = {partition: leader for _, partition, leader, *_ in partitions}
+    if min(found.values()) < 0:
+        raise kafka.LeaderNotAvailableError
+    return dict(sorted(found.items()))
+
+
 async def _of_all(client: Any, topic: str) -> dict[int, Bounds]:
-    """Asks for all topics' metadata: asking for one topic might create it."""
-    cluster = await client.fetch_all_metadata()
     led: dict[int, list[int]] = defaultdict(list)
-    for partition in sorted(cluster.partitions_for_topic(topic) or ()):
-        leader = cluster.leader_for_partition(TopicPartition(topic, partition))
-        if leader is None or leader < 0:
-            raise kafka.LeaderNotAvailableError
+    for partition, leader in (await leaders(client, topic)).items():
         led[leader].append(partition)
     asked = [_of_leader(client, node, topic, partitions) for node, partitions in led.items()]
     found = [pair for pairs in await asyncio.gather(*asked) for pair in pairs.items()]

@@ -8,9 +8,9 @@ from aiokafka import TopicPartition
 
 from stores.contracts import Bounds
 from stores.kafka import offsets
-from stores.kafka.bounds import bounds
+from stores.kafka.bounds import bounds, leaders
 from stores.kafka.connection import Connection
-from stores.kafka.failures import answering, shut
+from stores.kafka.failures import answering, retried, shut
 from stores.kafka.transactional import TRANSACTION_SECONDS
 from topics.record import LogRecord
 
@@ -62,8 +62,8 @@ class Reader:
     async def committed(self, group: str, topic: str) -> dict[int, int]:
         async with answering(f"offsets of {group}", self._connection.timeout):
             await self._start()
-            partitions = await self._partitions(topic)
-            return await offsets.committed(self._client, group, topic, partitions)
+            partitions = await retried(lambda: leaders(self._client, topic))
+            return await offsets.committed(self._client, group, topic, [*partitions])
 
     async def close(self) -> None:
         client, self._client = self._client, None
@@ -80,11 +80,6 @@ class Reader:
                     await shut(client.close)
                     raise
                 self._client = client
-
-    async def _partitions(self, topic: str) -> list[int]:
-        """Asks for all topics: asking for one might create it."""
-        cluster = await self._client.fetch_all_metadata()
-        return sorted(cluster.partitions_for_topic(topic) or ())
 
 
 async def _next(consumer: Any, part: TopicPartition) -> tuple[list[Any], int]:
