@@ -35,7 +35,7 @@ async def leaders(client: Any, topic: str) -> dict[int, int]:
         return {}
     check(code)
     found = {partition: leader for _, partition, leader, *_ in partitions}
-    if min(found.values()) < 0:
+    if any(leader < 0 for leader in found.values()):
         raise kafka.LeaderNotAvailableError
     return dict(sorted(found.items()))
 
