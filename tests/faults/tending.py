@@ -12,7 +12,7 @@ from tests.acceptance.kafka_by_hand import wait_for
 from tests.faults.sight import HalfDone, half_done, page, partitions
 from tests.faults.truth import ROUTED
 
-LOOKS = 100
+LOOKS = 400
 PARTITIONS = 4
 TAKEN_FROM = {**SOURCES, "command": "commands"}
 
