@@ -9,16 +9,16 @@ from uuid import UUID
 from msgspec import Meta
 from msgspec.structs import replace
 
-from domains.declaration import Domain, Route
-from domains.payloads import Event, State
-from snapshot_rules import every
-from topics.codec import HEADERS, encode
-from topics.event import EventRecord, Position
-from topics.names import Topics
-from topics.partitioner import partition_of
-from topics.record import Outgoing
-from workers import connect
-from workers.settings import Settings
+from eventfleet.domains.declaration import Domain, Route
+from eventfleet.domains.payloads import Event, State
+from eventfleet.snapshot_rules import every
+from eventfleet.topics.codec import HEADERS, encode
+from eventfleet.topics.event import EventRecord, Position
+from eventfleet.topics.names import Topics
+from eventfleet.topics.partitioner import partition_of
+from eventfleet.topics.record import Outgoing
+from eventfleet.workers import connect
+from eventfleet.workers.settings import Settings
 
 Cents = Annotated[int, Meta(ge=1, le=2**53)]
 Text = Annotated[str, Meta(min_length=1, max_length=200)]

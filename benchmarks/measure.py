@@ -11,7 +11,7 @@ import msgspec
 
 from benchmarks.line import Goal, Line, Servers
 from benchmarks.sides.task import Result, Task
-from topics.errors import EventfleetError
+from eventfleet.topics.errors import EventfleetError
 
 LIMIT = 300.0
 UNITS = {"cpu": "CPU us/event", "p50": "s (p50)", "p99": "s (p99)"}

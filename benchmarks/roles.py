@@ -5,11 +5,11 @@ from uuid import uuid4
 from benchmarks import data
 from benchmarks.line import Servers, short
 from benchmarks.sides.task import Task
-from service.audit import Auditor
-from topics.names import group
-from workers import connect
-from workers.duties import RoleName, source_of
-from workers.settings import Settings
+from eventfleet.service.audit import Auditor
+from eventfleet.topics.names import group
+from eventfleet.workers import connect
+from eventfleet.workers.duties import RoleName, source_of
+from eventfleet.workers.settings import Settings
 
 DATABASE = "eventfleet_bench"
 PARTITIONS = 4

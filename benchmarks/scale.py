@@ -20,9 +20,9 @@ from rich.table import Table
 from benchmarks import data
 from benchmarks.line import Servers
 from benchmarks.servers import servers
+from eventfleet.workers.settings import PREFIX, Settings
 from tests.acceptance.fleet import ROOT, SOURCES, Fleet, Worker
 from tests.acceptance.kafka_by_hand import wait_for
-from workers.settings import PREFIX, Settings
 
 PARTITIONS = 8
 WORKERS = (1, 2, 4)

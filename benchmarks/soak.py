@@ -22,17 +22,17 @@ from rich.table import Table
 
 from benchmarks.line import Servers
 from benchmarks.servers import servers
-from domains.orders import orders
-from stores.kafka.connection import Connection
-from stores.kafka.producer import Producer
+from eventfleet.domains.orders import orders
+from eventfleet.stores.kafka.connection import Connection
+from eventfleet.stores.kafka.producer import Producer
+from eventfleet.topics.codec import encode
+from eventfleet.topics.event import EventRecord
+from eventfleet.topics.names import Topics
+from eventfleet.topics.record import Outgoing
+from eventfleet.workers.sample import sample
 from tests.acceptance.commanding import Commanded
 from tests.acceptance.fleet import Worker
 from tests.acceptance.kafka_by_hand import wait_for
-from topics.codec import encode
-from topics.event import EventRecord
-from topics.names import Topics
-from topics.record import Outgoing
-from workers.sample import sample
 
 ROLES = ("command", "append", "snapshot", "relay")
 CACHED = 500
@@ -90,7 +90,7 @@ def _soaked(places: Servers, folder: Path, minutes: int, rate: int) -> bool:
     with Commanded(
         (places.kafka, places.mongo_url, places.redis_url),
         folder,
-        "domains.orders",
+        "eventfleet.domains.orders",
         CACHED_AGGREGATES=str(CACHED),
     ) as fleet:
         memories = [Memory(worker) for worker in fleet.start(*ROLES)]

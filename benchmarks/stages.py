@@ -9,11 +9,11 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.data import Amount, ledger, made
-from protocols.append_plan import Item, Plain
-from stores.contracts import NO_HEAD
-from stores.mongo.documents import placed
-from topics.codec import decode, encode
-from topics.record import LogRecord, Outgoing
+from eventfleet.protocols.append_plan import Item, Plain
+from eventfleet.stores.contracts import NO_HEAD
+from eventfleet.stores.mongo.documents import placed
+from eventfleet.topics.codec import decode, encode
+from eventfleet.topics.record import LogRecord, Outgoing
 
 CHUNK = 2_000
 REPEATS = 15

@@ -15,12 +15,12 @@ is what the fleet makes of stored events. `eventfleet.testing` tests a domain wi
 `eventfleet.commands` and `eventfleet.queries` are for programs beside a running fleet.
 """
 
-from domains.commands import START, Declared, Emits, Rejection
-from domains.declaration import DeclarationError, Domain, Route
-from domains.payloads import Command, Event, Recorded, State
-from snapshot_rules import Rule, Since, after, every, on, replay, size
-from topics.errors import EventfleetError, Unreadable
-from topics.event import EventRecord
+from eventfleet.domains.commands import START, Declared, Emits, Rejection
+from eventfleet.domains.declaration import DeclarationError, Domain, Route
+from eventfleet.domains.payloads import Command, Event, Recorded, State
+from eventfleet.snapshot_rules import Rule, Since, after, every, on, replay, size
+from eventfleet.topics.errors import EventfleetError, Unreadable
+from eventfleet.topics.event import EventRecord
 
 __all__ = [
     "START",

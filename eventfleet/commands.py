@@ -5,12 +5,19 @@ async with event_service(load_settings(), orders) as service:
     waited = await service.send("order-1", "Ship", {}, wait=Stage.APPENDED, patience=5)
 """
 
-from protocols.outcomes import Accepted, Conflict, Outcome, Rejected, Repeated, Unavailable
-from service.events import EventService
-from service.waiting import Waited
-from stores.contracts import Stage
-from workers.deciders import event_service
-from workers.settings import load as load_settings
+from eventfleet.protocols.outcomes import (
+    Accepted,
+    Conflict,
+    Outcome,
+    Rejected,
+    Repeated,
+    Unavailable,
+)
+from eventfleet.service.events import EventService
+from eventfleet.service.waiting import Waited
+from eventfleet.stores.contracts import Stage
+from eventfleet.workers.deciders import event_service
+from eventfleet.workers.settings import load as load_settings
 
 __all__ = [
     "Accepted",

@@ -6,11 +6,20 @@ async with http_application(load_settings(), domains) as app:
 `examples/own_application.py` shows one. Without `access` the settings say who may do what.
 """
 
-from service.http import ANYONE, Access, Application, Grant, Limits, Local, Refused, Tokens
-from service.http.problems import SCOPE, TOKEN
-from workers.connect import chosen as chosen_domains
-from workers.serve import http_application
-from workers.settings import load as load_settings
+from eventfleet.service.http import (
+    ANYONE,
+    Access,
+    Application,
+    Grant,
+    Limits,
+    Local,
+    Refused,
+    Tokens,
+)
+from eventfleet.service.http.problems import SCOPE, TOKEN
+from eventfleet.workers.connect import chosen as chosen_domains
+from eventfleet.workers.serve import http_application
+from eventfleet.workers.settings import load as load_settings
 
 __all__ = [
     "ANYONE",

@@ -16,15 +16,15 @@ from typing import Any, Generic, NamedTuple, NoReturn, TypeVar
 
 import msgspec
 
-from domains.commands import START, Rejection
-from domains.declaration import Domain
-from domains.payloads import Command, Data, Event, Recorded, State
-from protocols.live import Live, frozen
-from protocols.outcomes import Rejected
-from protocols.pending import Intent, forbidden
-from protocols.requests import asked_of, checked, events_of
-from topics.errors import Unreadable
-from topics.event import MAX_EVENT_BYTES, EventRecord
+from eventfleet.domains.commands import START, Rejection
+from eventfleet.domains.declaration import Domain
+from eventfleet.domains.payloads import Command, Data, Event, Recorded, State
+from eventfleet.protocols.live import Live, frozen
+from eventfleet.protocols.outcomes import Rejected
+from eventfleet.protocols.pending import Intent, forbidden
+from eventfleet.protocols.requests import asked_of, checked, events_of
+from eventfleet.topics.errors import Unreadable
+from eventfleet.topics.event import MAX_EVENT_BYTES, EventRecord
 
 S = TypeVar("S", bound=State)
 AGGREGATE = "aggregate-1"

@@ -11,9 +11,9 @@ Needs a running fleet; the settings in the environment lead to its store, as for
 import asyncio
 import sys
 
-from domains.trading import Portfolio, trading
-from domains.trading_report import Report, report
 from eventfleet import Event
+from eventfleet.domains.trading import Portfolio, trading
+from eventfleet.domains.trading_report import Report, report
 from eventfleet.queries import load_settings, querier
 
 

@@ -7,8 +7,8 @@ import asyncio
 from collections import Counter
 from uuid import uuid4
 
-from domains.orders import orders
 from eventfleet.commands import EventService, Outcome, Unavailable, event_service, load_settings
+from eventfleet.domains.orders import orders
 
 PLACE = {"customer": "ann", "total": 1999, "currency": "EUR"}
 

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from topics.event import EventRecord
+from eventfleet.topics.event import EventRecord
 
 # What each command makes of an order after which event.
 TABLE = {

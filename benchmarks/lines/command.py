@@ -9,9 +9,9 @@ import orjson
 from benchmarks.line import Goal, Line, Servers, short
 from benchmarks.sides.command_data import audit, begin, settings_of, shop, story
 from benchmarks.sides.task import Task
-from topics.codec import encode
-from topics.names import Topics, group
-from workers import connect
+from eventfleet.topics.codec import encode
+from eventfleet.topics.names import Topics, group
+from eventfleet.workers import connect
 
 PARTITIONS = 4
 CHUNK = 2_000

@@ -4,11 +4,11 @@ import uuid
 
 from benchmarks.line import Goal, Line, Servers, short
 from benchmarks.sides.task import Task
-from stores.kafka.admin import Admin
-from stores.kafka.connection import Connection
-from stores.kafka.producer import Producer
-from topics.declaration import TopicSpec
-from topics.record import Outgoing
+from eventfleet.stores.kafka.admin import Admin
+from eventfleet.stores.kafka.connection import Connection
+from eventfleet.stores.kafka.producer import Producer
+from eventfleet.topics.declaration import TopicSpec
+from eventfleet.topics.record import Outgoing
 
 PARTITIONS = 8
 CHUNK = 2_000

@@ -11,24 +11,24 @@ import redis.asyncio
 from msgspec.structs import replace
 
 from benchmarks.sides.task import Task
-from domains.commands import START
-from domains.declaration import Domain
-from domains.orders import Order, orders
-from protocols.append import Append
-from protocols.intents import intent_of
-from service.audit import Auditor
-from stores.contracts import LogReader, StoresOf
-from stores.kafka.transactional import TransactionalWriter
-from stores.redis import RedisMarkers
-from stores.system import NothingParked, SystemClock
-from stores.terms import Terms
-from topics.codec import HEADERS, encode
-from topics.event import EventRecord
-from topics.names import Topics, group
-from topics.record import LogRecord, Outgoing
-from workers import connect
-from workers.sample import sample
-from workers.settings import Settings
+from eventfleet.domains.commands import START
+from eventfleet.domains.declaration import Domain
+from eventfleet.domains.orders import Order, orders
+from eventfleet.protocols.append import Append
+from eventfleet.protocols.intents import intent_of
+from eventfleet.service.audit import Auditor
+from eventfleet.stores.contracts import LogReader, StoresOf
+from eventfleet.stores.kafka.transactional import TransactionalWriter
+from eventfleet.stores.redis import RedisMarkers
+from eventfleet.stores.system import NothingParked, SystemClock
+from eventfleet.stores.terms import Terms
+from eventfleet.topics.codec import HEADERS, encode
+from eventfleet.topics.event import EventRecord
+from eventfleet.topics.names import Topics, group
+from eventfleet.topics.record import LogRecord, Outgoing
+from eventfleet.workers import connect
+from eventfleet.workers.sample import sample
+from eventfleet.workers.settings import Settings
 
 SLICE = 5_000
 DAY = 86_400.0

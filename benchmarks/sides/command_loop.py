@@ -18,7 +18,7 @@ from benchmarks.sides.command_guard import Guard
 from benchmarks.sides.command_scripts import CONFIRM, MARK, Pipes
 from benchmarks.sides.loop import HEADERS, Collection, Handle, Loop, Rows, collection, rows, split
 from benchmarks.sides.task import Task, run, task
-from domains.orders import commands as shop_commands
+from eventfleet.domains.orders import commands as shop_commands
 
 IDS = UUID("6f1c7c52-4f3e-5d0c-9a57-2f6f0f2f7a11").bytes
 NEWEST = {"aggregate_id": -1, "version": -1}

@@ -5,15 +5,15 @@ import asyncio
 from benchmarks.sides.command_data import settings_of, shop
 from benchmarks.sides.duty import Counted, Tally
 from benchmarks.sides.task import Result, Task, run, task, told
-from protocols.role import Role
-from stores.kafka.producer import Producer
-from workers import connect
-from workers.app import Duty
-from workers.deciders import decider
-from workers.duties import Duties
-from workers.fleet import role_app, run_apps
-from workers.metrics import Metrics
-from workers.owners import Ack
+from eventfleet.protocols.role import Role
+from eventfleet.stores.kafka.producer import Producer
+from eventfleet.workers import connect
+from eventfleet.workers.app import Duty
+from eventfleet.workers.deciders import decider
+from eventfleet.workers.duties import Duties
+from eventfleet.workers.fleet import role_app, run_apps
+from eventfleet.workers.metrics import Metrics
+from eventfleet.workers.owners import Ack
 
 
 async def main(task: Task) -> None:

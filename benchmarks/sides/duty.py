@@ -5,16 +5,16 @@ from collections.abc import Sequence
 
 from benchmarks import data
 from benchmarks.sides.task import Clock, Result, Task, told
-from protocols.role import Report, Role
-from stores.kafka.producer import Producer
-from topics.record import LogRecord
-from workers import connect
-from workers.app import Duty
-from workers.duties import Duties, RoleName, source_of
-from workers.fleet import role_app, run_apps
-from workers.metrics import Metrics
-from workers.owners import Ack
-from workers.settings import Settings
+from eventfleet.protocols.role import Report, Role
+from eventfleet.stores.kafka.producer import Producer
+from eventfleet.topics.record import LogRecord
+from eventfleet.workers import connect
+from eventfleet.workers.app import Duty
+from eventfleet.workers.duties import Duties, RoleName, source_of
+from eventfleet.workers.fleet import role_app, run_apps
+from eventfleet.workers.metrics import Metrics
+from eventfleet.workers.owners import Ack
+from eventfleet.workers.settings import Settings
 
 
 class Tally:

@@ -4,10 +4,10 @@ from typing import NamedTuple
 
 from benchmarks.data import Amount, made
 from benchmarks.sides.task import Task
-from topics.codec import encode
-from topics.event import EventRecord
-from topics.names import Topics
-from topics.record import LogRecord
+from eventfleet.topics.codec import encode
+from eventfleet.topics.event import EventRecord
+from eventfleet.topics.names import Topics
+from eventfleet.topics.record import LogRecord
 
 
 class Folded(NamedTuple):

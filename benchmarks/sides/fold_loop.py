@@ -7,7 +7,7 @@ import msgspec
 from benchmarks.data import EVENTS, Account, evolve
 from benchmarks.sides.fold_data import records
 from benchmarks.sides.task import Clock, Result, Task, run, task, told
-from topics.record import LogRecord
+from eventfleet.topics.record import LogRecord
 
 
 class Wire(msgspec.Struct):

@@ -5,14 +5,14 @@ from dataclasses import replace
 from benchmarks.data import ledger
 from benchmarks.sides.fold_data import records
 from benchmarks.sides.task import Clock, Result, Task, run, task, told
-from protocols.snapshot import Snapshots
-from snapshot_rules import every
-from stores.contracts import Opened
-from stores.memory.events import MemoryEvents
-from stores.memory.log import MemoryLog, MemoryTransactionalWriter
-from stores.memory.snapshots import MemorySnapshots
-from stores.system import NothingParked, SystemClock
-from topics.names import Topics
+from eventfleet.protocols.snapshot import Snapshots
+from eventfleet.snapshot_rules import every
+from eventfleet.stores.contracts import Opened
+from eventfleet.stores.memory.events import MemoryEvents
+from eventfleet.stores.memory.log import MemoryLog, MemoryTransactionalWriter
+from eventfleet.stores.memory.snapshots import MemorySnapshots
+from eventfleet.stores.system import NothingParked, SystemClock
+from eventfleet.topics.names import Topics
 
 
 async def main(task: Task) -> None:

@@ -21,7 +21,7 @@ from benchmarks.sides.http_data import measured
 from benchmarks.sides.loop import HEADERS, Collection, collection
 from benchmarks.sides.shared import Shared
 from benchmarks.sides.task import Task, run, task, told
-from domains.bank import Account, bank
+from eventfleet.domains.bank import Account, bank
 
 AT_ONCE, PAUSE, KEPT, BATCH, TRIPS = 500, 0.1, 3, 100, 1
 EVENTS: dict[str, Any] = {kind.__name__: kind for kind in bank.events}

@@ -13,10 +13,10 @@ from msgspec.structs import replace
 
 from benchmarks.data import Account, Amount, Cents, Deposited, Text, ledger, made
 from benchmarks.sides.task import Clock, Result, Task
-from domains.commands import START, Emits
-from domains.declaration import Domain
-from domains.payloads import Command
-from topics.event import EventRecord
+from eventfleet.domains.commands import START, Emits
+from eventfleet.domains.declaration import Domain
+from eventfleet.domains.payloads import Command
+from eventfleet.topics.event import EventRecord
 
 ACCOUNTS = 5_000
 EAGER = 500

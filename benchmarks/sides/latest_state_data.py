@@ -3,7 +3,7 @@
 from msgspec.structs import replace
 
 from benchmarks.data import Amount, made
-from topics.event import EventRecord, Position
+from eventfleet.topics.event import EventRecord, Position
 
 SIZES = (10, 1_000, 100_000)
 APPENDED = 20

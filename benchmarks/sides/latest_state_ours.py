@@ -15,11 +15,11 @@ from benchmarks.data import Account, ledger
 from benchmarks.sides.command_data import settings_of
 from benchmarks.sides.latest_state_data import APPENDED, account, history
 from benchmarks.sides.task import Result, Task, run, task, told
-from service.queries import Querier, StateAt
-from stores.contracts import Opened
-from stores.system import SystemClock
-from topics.event import EventRecord
-from workers import connect
+from eventfleet.service.queries import Querier, StateAt
+from eventfleet.stores.contracts import Opened
+from eventfleet.stores.system import SystemClock
+from eventfleet.topics.event import EventRecord
+from eventfleet.workers import connect
 
 
 class Reads(monitoring.CommandListener):

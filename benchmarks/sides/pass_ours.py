@@ -4,18 +4,18 @@ import asyncio
 from collections.abc import Sequence
 
 from benchmarks.sides.task import LOOP, Clock, Result, Task, run, task, told
-from protocols.role import Report, Role
-from stores.contracts import PartitionWriter
-from stores.kafka.producer import PlainWriter
-from topics.names import group
-from topics.record import LogRecord
-from workers import connect
-from workers.app import Duty, RoleApp
-from workers.fleet import role_app, run_apps
-from workers.metrics import Metrics
-from workers.owners import Ack
-from workers.settings import Settings
-from workers.transport.thread import FETCH
+from eventfleet.protocols.role import Report, Role
+from eventfleet.stores.contracts import PartitionWriter
+from eventfleet.stores.kafka.producer import PlainWriter
+from eventfleet.topics.names import group
+from eventfleet.topics.record import LogRecord
+from eventfleet.workers import connect
+from eventfleet.workers.app import Duty, RoleApp
+from eventfleet.workers.fleet import role_app, run_apps
+from eventfleet.workers.metrics import Metrics
+from eventfleet.workers.owners import Ack
+from eventfleet.workers.settings import Settings
+from eventfleet.workers.transport.thread import FETCH
 
 ROLE = "pass"
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import redis
 
+from eventfleet.workers.settings import PREFIX, Settings
 from tests.acceptance.fleet import Fleet
-from workers.settings import PREFIX, Settings
 
 _databases = count(1)
 

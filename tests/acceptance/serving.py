@@ -8,9 +8,9 @@ from typing import Any
 
 import httpx
 
+from eventfleet.workers.settings import PREFIX
 from tests.acceptance.fleet import COMMAND, LIMIT
 from tests.acceptance.kafka_by_hand import wait_for
-from workers.settings import PREFIX
 
 
 class Service:

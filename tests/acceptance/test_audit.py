@@ -32,7 +32,7 @@ def rows() -> str:
 def fleet(kafka: str, mongo_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     """A fleet that has done its work and has ended."""
     folder = tmp_path_factory.mktemp("fleet")
-    with Fleet(kafka, mongo_url, folder, "domains.process_log", partitions=2) as fleet:
+    with Fleet(kafka, mongo_url, folder, "eventfleet.domains.process_log", partitions=2) as fleet:
         (worker,) = fleet.start("append snapshot relay")
         fleet.load(rows())
         fleet.settle()

@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from protocols.intents import event_id
-from protocols.outcomes import Accepted, Rejected, Repeated, Unavailable
-from service.events import EventService
+from eventfleet.protocols.intents import event_id
+from eventfleet.protocols.outcomes import Accepted, Rejected, Repeated, Unavailable
+from eventfleet.service.events import EventService
+from eventfleet.topics.errors import Unreadable
+from eventfleet.workers.connect import chosen
+from eventfleet.workers.deciders import event_service
 from tests.acceptance.commanding import Commanded
-from topics.errors import Unreadable
-from workers.connect import chosen
-from workers.deciders import event_service
 
 MODULE = """
 from eventfleet import START, Command, Domain, Emits, Event, State

@@ -19,7 +19,7 @@ ROUTE = "process_log.activities"
 def fleet(kafka: str, mongo_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     """An append, a snapshot and a relay worker at work; snapshots are due every five events."""
     folder = tmp_path_factory.mktemp("fleet")
-    with Fleet(kafka, mongo_url, folder, "domains.process_log", partitions=2) as fleet:
+    with Fleet(kafka, mongo_url, folder, "eventfleet.domains.process_log", partitions=2) as fleet:
         fleet.start("append", "snapshot", "relay")
         yield fleet
 

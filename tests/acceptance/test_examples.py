@@ -25,7 +25,7 @@ def run_example(fleet: Fleet, *arguments: str) -> str:
 def test_a_program_of_ones_own_sends_commands(
     kafka: str, mongo_url: str, redis_url: str, tmp_path: Path
 ) -> None:
-    with Commanded((kafka, mongo_url, redis_url), tmp_path, "domains.orders") as fleet:
+    with Commanded((kafka, mongo_url, redis_url), tmp_path, "eventfleet.domains.orders") as fleet:
         fleet.start("append")
         said = run_example(fleet, "send_commands.py").splitlines()
         assert said[-2:] == ["Accepted: 200", "Rejected: 100"]
@@ -34,7 +34,7 @@ def test_a_program_of_ones_own_sends_commands(
 def test_an_auditor_reads_what_an_account_has_traded(
     kafka: str, mongo_url: str, redis_url: str, tmp_path: Path
 ) -> None:
-    with Commanded((kafka, mongo_url, redis_url), tmp_path, "domains.trading") as fleet:
+    with Commanded((kafka, mongo_url, redis_url), tmp_path, "eventfleet.domains.trading") as fleet:
         fleet.start("append snapshot")
         for command, data in (
             ("DepositCash", '{"amount": 100000}'),

@@ -13,15 +13,15 @@ import httpx
 import pytest
 from click.testing import CliRunner
 
+from eventfleet.workers.cli import main
 from tests.acceptance.commanding import Commanded
 from tests.acceptance.fleet import COMMAND, LIMIT, ROOT
 from tests.acceptance.kafka_by_hand import wait_for
 from tests.acceptance.serving import Service, sent, serving
 from tests.acceptance.test_queries import CASE, TYPES, snapshots, state
 from tests.unit.web import token
-from workers.cli import main
 
-DOMAINS = "domains.process_log,domains.orders,domains.bank"
+DOMAINS = "eventfleet.domains.process_log,eventfleet.domains.orders,eventfleet.domains.bank"
 PLACE = {"customer": "ann", "total": 1999, "currency": "EUR"}
 AT = f"/domains/process_log/{CASE}"
 
@@ -33,7 +33,7 @@ def fleet(
     folder, servers = tmp_path_factory.mktemp("fleet"), (kafka, mongo_url, redis_url)
     settings = {"DOMAINS": DOMAINS, "TOKEN_KEY_FILE": str(folder / "key")}
     (folder / "key").write_text("a secret of more than 32 characters\n")
-    with Commanded(servers, folder, "domains.process_log", **settings) as fleet:
+    with Commanded(servers, folder, "eventfleet.domains.process_log", **settings) as fleet:
         fleet.start("append snapshot relay")
         yield fleet
 

@@ -24,8 +24,11 @@ CHECKS = [
 
 @pytest.fixture
 def service(kafka: str, mongo_url: str, redis_url: str, tmp_path: Path) -> Iterator[Service]:
-    servers, settings = (kafka, mongo_url, redis_url), {"DOMAINS": "domains.orders,domains.bank"}
-    with Commanded(servers, tmp_path, "domains.orders", **settings) as fleet:
+    servers, settings = (
+        (kafka, mongo_url, redis_url),
+        {"DOMAINS": "eventfleet.domains.orders,eventfleet.domains.bank"},
+    )
+    with Commanded(servers, tmp_path, "eventfleet.domains.orders", **settings) as fleet:
         fleet.start("append snapshot relay")
         with serving(fleet.environment, fleet.folder) as service, service.client() as client:
             assert sent(client, "orders/o-1/Place?wait=appended", PLACE).status_code == 202

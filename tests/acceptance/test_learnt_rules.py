@@ -10,10 +10,10 @@ from random import Random
 import pytest
 from click.testing import CliRunner
 
-from domains.commands import START
+from eventfleet.domains.commands import START
+from eventfleet.workers.cli import main
 from tests.acceptance.commanding import Commanded, written
 from tests.acceptance.fleet import ROOT
-from workers.cli import main
 
 RECEIPT = ROOT.parent / "shared" / "data" / "receipt.csv.gz"
 CASE, ACTIVITY = "case:concept:name", "concept:name"
@@ -42,7 +42,7 @@ def fleet(servers: Servers, tmp_path: Path) -> Iterator[Commanded]:
     """For process_log, with the rules that the log teaches."""
     rules = str(tmp_path / "rules.json")
     assert CliRunner().invoke(main, ["learn-rules", str(RECEIPT), "-o", rules]).exit_code == 0
-    with Commanded(servers, tmp_path, "domains.process_log", RULES=rules) as fleet:
+    with Commanded(servers, tmp_path, "eventfleet.domains.process_log", RULES=rules) as fleet:
         fleet.start("append command", "append command snapshot relay")
         yield fleet
 

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from domains.process_log import process_log
-from service.queries import Querier
-from stores.mongo import open_stores
-from stores.system import SystemClock
+from eventfleet.domains.process_log import process_log
+from eventfleet.service.queries import Querier
+from eventfleet.stores.mongo import open_stores
+from eventfleet.stores.system import SystemClock
 from tests.acceptance.fleet import ROOT, Fleet, Worker
 
 RECEIPT = ROOT.parent / "shared" / "data" / "receipt.csv.gz"
@@ -38,7 +38,7 @@ def loaded(
     kafka: str, mongo_url: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Loaded]:
     folder = tmp_path_factory.mktemp("fleet")
-    with Fleet(kafka, mongo_url, folder, "domains.process_log") as fleet:
+    with Fleet(kafka, mongo_url, folder, "eventfleet.domains.process_log") as fleet:
         workers = fleet.start("append", "append", "snapshot", "relay")
         report = fleet.json("load", str(RECEIPT), "--domain", "process_log")
         fleet.settle()

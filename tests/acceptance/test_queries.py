@@ -34,7 +34,7 @@ def state(upto: int) -> dict[str, Any]:
 def fleet(kafka: str, mongo_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     """Seven events of a case, its snapshot at the fifth; then the workers have ended."""
     folder = tmp_path_factory.mktemp("fleet")
-    with Fleet(kafka, mongo_url, folder, "domains.process_log", partitions=2) as fleet:
+    with Fleet(kafka, mongo_url, folder, "eventfleet.domains.process_log", partitions=2) as fleet:
         (worker,) = fleet.start("append snapshot relay")
         for some in (rows(1, 2, 3, 4, 5), rows(6, 7), rows(1, 2, case="case-2")):
             fleet.load(some)

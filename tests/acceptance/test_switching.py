@@ -6,10 +6,10 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
-from domains.declaration import Domain
-from protocols.outcomes import Accepted, Outcome, Rejected, Repeated
+from eventfleet.domains.declaration import Domain
+from eventfleet.protocols.outcomes import Accepted, Outcome, Rejected, Repeated
+from eventfleet.workers.deciders import event_service
 from tests.acceptance.commanding import Commanded
-from workers.deciders import event_service
 
 DECLARED = """
 from msgspec.structs import replace

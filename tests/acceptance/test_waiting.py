@@ -12,24 +12,24 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from protocols.outcomes import Accepted, Rejected, Repeated
-from service.events import EventService
-from service.queries import Querier
-from service.waiting import Waited
-from stores.contracts import Stage
-from stores.system import SystemClock
+from eventfleet.protocols.outcomes import Accepted, Rejected, Repeated
+from eventfleet.service.events import EventService
+from eventfleet.service.queries import Querier
+from eventfleet.service.waiting import Waited
+from eventfleet.stores.contracts import Stage
+from eventfleet.stores.system import SystemClock
+from eventfleet.workers import connect
+from eventfleet.workers.deciders import event_service_over, waiting_room
 from tests.acceptance.commanding import Commanded
 from tests.acceptance.fleet import Worker
 from tests.acceptance.kafka_by_hand import wait_for
 from tests.conftest import running
 from tests.servers.redis import Redis
-from workers import connect
-from workers.deciders import event_service_over, waiting_room
 
 MODULE = """
-from domains.commands import Emits
-from domains.declaration import Domain, Route
-from domains.payloads import Command, Event, State
+from eventfleet.domains.commands import Emits
+from eventfleet.domains.declaration import Domain, Route
+from eventfleet.domains.payloads import Command, Event, State
 from snapshot_rules import every
 
 
@@ -303,7 +303,7 @@ def bank(
     kafka: str, mongo_url: str, server: Redis, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Fleet]:
     with Fleet(
-        (kafka, mongo_url), tmp_path_factory.mktemp("bank"), "domains.bank", server
+        (kafka, mongo_url), tmp_path_factory.mktemp("bank"), "eventfleet.domains.bank", server
     ) as fleet:
         fleet.start_all()
         yield fleet

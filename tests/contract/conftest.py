@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from pymongo import MongoClient
 
-from stores.contracts import EventStore, Opened, SnapshotStore
-from stores.memory.events import MemoryEvents
-from stores.memory.snapshots import MemorySnapshots
-from stores.mongo import open_stores
+from eventfleet.stores.contracts import EventStore, Opened, SnapshotStore
+from eventfleet.stores.memory.events import MemoryEvents
+from eventfleet.stores.memory.snapshots import MemorySnapshots
+from eventfleet.stores.mongo import open_stores
 from tests.conftest import running
 from tests.contract.samples import DOMAIN, KEPT, PARTITIONS
 from tests.servers.install import Absent

@@ -4,8 +4,8 @@ from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Any
 
-from topics.event import EventRecord, Position
-from topics.partitioner import partition_of
+from eventfleet.topics.event import EventRecord, Position
+from eventfleet.topics.partitioner import partition_of
 
 DOMAIN = "orders"
 PARTITIONS = 4

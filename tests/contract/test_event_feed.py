@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from stores.contracts import EventStore, Page, Place, Write
-from stores.cursors import to_cursor
-from stores.errors import Misconfigured
-from stores.mongo import MongoEvents
+from eventfleet.stores.contracts import EventStore, Page, Place, Write
+from eventfleet.stores.cursors import to_cursor
+from eventfleet.stores.errors import Misconfigured
+from eventfleet.stores.mongo import MongoEvents
+from eventfleet.topics.event import EventRecord, Position
 from tests.contract.conftest import OpenStores
 from tests.contract.samples import DOMAIN, PARTITIONS, at, belonging, event, stream
-from topics.event import EventRecord, Position
 
 Listing = Callable[[str, int], Awaitable[Page]]
 

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from stores.contracts import NO_HEAD, EventStore, Head, Look, Place, Since, Write
-from stores.errors import Duplicate, Unavailable
+from eventfleet.stores.contracts import NO_HEAD, EventStore, Head, Look, Place, Since, Write
+from eventfleet.stores.errors import Duplicate, Unavailable
+from eventfleet.topics.event import EventRecord, Position
 from tests.contract.conftest import OpenStores
 from tests.contract.samples import (
     DOMAIN,
@@ -19,7 +20,6 @@ from tests.contract.samples import (
     ids,
     stream,
 )
-from topics.event import EventRecord, Position
 
 KIND = event().type
 

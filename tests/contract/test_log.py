@@ -11,15 +11,15 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import RecordsToDelete
 from aiokafka.partitioner import DefaultPartitioner
 
-from stores.contracts import Bounds, LogAdmin, LogReader, LogWriter, PartitionWriter
-from stores.errors import Fenced, Misconfigured, Unavailable
-from stores.kafka.admin import Admin
-from stores.kafka.batches import Lanes
-from stores.kafka.connection import Connection
-from stores.kafka.producer import PlainWriter, Producer
-from stores.kafka.reader import Reader
-from stores.kafka.transactional import TransactionalWriter
-from stores.memory.log import (
+from eventfleet.stores.contracts import Bounds, LogAdmin, LogReader, LogWriter, PartitionWriter
+from eventfleet.stores.errors import Fenced, Misconfigured, Unavailable
+from eventfleet.stores.kafka.admin import Admin
+from eventfleet.stores.kafka.batches import Lanes
+from eventfleet.stores.kafka.connection import Connection
+from eventfleet.stores.kafka.producer import PlainWriter, Producer
+from eventfleet.stores.kafka.reader import Reader
+from eventfleet.stores.kafka.transactional import TransactionalWriter
+from eventfleet.stores.memory.log import (
     MemoryAdmin,
     MemoryLog,
     MemoryPlainWriter,
@@ -27,11 +27,11 @@ from stores.memory.log import (
     MemoryReader,
     MemoryTransactionalWriter,
 )
+from eventfleet.topics.declaration import TopicSpec, declare
+from eventfleet.topics.names import Topics
+from eventfleet.topics.record import LogRecord, Outgoing
 from tests.servers.kafka import Kafka
 from tests.servers.server import free_port
-from topics.declaration import TopicSpec, declare
-from topics.names import Topics
-from topics.record import LogRecord, Outgoing
 
 PARTITIONS = 3
 TIMEOUT = 5.0

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from stores.contracts import Basis, Life, Mark, Marked, Markers, Note, Verdict
-from stores.errors import Unavailable
-from stores.memory.markers import MemoryMarkers, MemoryRedis
-from stores.redis import RedisMarkers
-from stores.terms import Terms
+from eventfleet.stores.contracts import Basis, Life, Mark, Marked, Markers, Note, Verdict
+from eventfleet.stores.errors import Unavailable
+from eventfleet.stores.memory.markers import MemoryMarkers, MemoryRedis
+from eventfleet.stores.redis import RedisMarkers
+from eventfleet.stores.terms import Terms
 from tests.conftest import running
 from tests.servers.redis import Redis
 

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from stores.contracts import Look, Place, Snapshot
-from stores.memory.events import MemoryEvents
-from stores.memory.snapshots import MemorySnapshots
+from eventfleet.stores.contracts import Look, Place, Snapshot
+from eventfleet.stores.memory.events import MemoryEvents
+from eventfleet.stores.memory.snapshots import MemorySnapshots
 from tests.contract.samples import TIME, at, event, ids, stream
 
 

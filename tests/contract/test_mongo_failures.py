@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from pymongo import MongoClient
 
-from stores.contracts import Look, Opened, Place, Snapshot
-from stores.errors import Duplicate, Misconfigured, StoreError, Unavailable
-from stores.mongo import open_stores
-from stores.mongo.errors import Refused
+from eventfleet.stores.contracts import Look, Opened, Place, Snapshot
+from eventfleet.stores.errors import Duplicate, Misconfigured, StoreError, Unavailable
+from eventfleet.stores.mongo import open_stores
+from eventfleet.stores.mongo.errors import Refused
 from tests.conftest import running
 from tests.contract.samples import DOMAIN, KEPT, TIME, at, event, ids, stream
 from tests.servers.mongodb import MongoDB

@@ -8,9 +8,9 @@ import pytest
 from pymongo import MongoClient
 from pymongo.database import Database
 
-from stores.contracts import Opened
-from stores.errors import Misconfigured
-from stores.mongo import open_stores
+from eventfleet.stores.contracts import Opened
+from eventfleet.stores.errors import Misconfigured
+from eventfleet.stores.mongo import open_stores
 from tests.contract.samples import DOMAIN, KEPT, at, event
 
 PLACED = {"epoch": {"$gte": 0}}

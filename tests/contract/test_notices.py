@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from stores.contracts import Notice, Notices, Stage
-from stores.errors import Misconfigured, Unavailable
-from stores.memory.notices import MemoryNotices
-from stores.redis import RedisNotices
+from eventfleet.stores.contracts import Notice, Notices, Stage
+from eventfleet.stores.errors import Misconfigured, Unavailable
+from eventfleet.stores.memory.notices import MemoryNotices
+from eventfleet.stores.redis import RedisNotices
 from tests.conftest import running
 from tests.servers.redis import Redis
 

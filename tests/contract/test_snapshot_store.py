@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from stores.contracts import Snapshot, SnapshotStore
+from eventfleet.stores.contracts import Snapshot, SnapshotStore
 from tests.contract.conftest import OpenStores
 from tests.contract.samples import KEPT, PAYLOADS, TIME
 

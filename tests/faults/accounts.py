@@ -6,7 +6,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from protocols.intents import event_id
+from eventfleet.protocols.intents import event_id
 from tests.acceptance.kafka_by_hand import wait_for
 from tests.faults.sending import Answered, Asked
 from tests.faults.services import Served, Servers
@@ -20,7 +20,7 @@ class Bank(Served):
     """Accounts, each with an overdraft limit and some money to begin with."""
 
     def __init__(self, servers: Servers, folder: Path, accounts: int, **settings: str) -> None:
-        super().__init__(servers, folder, "domains.bank", **settings)
+        super().__init__(servers, folder, "eventfleet.domains.bank", **settings)
         self.accounts = [f"account-{number}" for number in range(accounts)]
 
     def begin(self, cents: int) -> None:

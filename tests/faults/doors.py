@@ -1,8 +1,8 @@
 """A domain whose rules forbid most commands, and under which a door can be used for ever."""
 
-from domains.commands import START, Emits
-from domains.declaration import Domain
-from domains.payloads import Command, Event, State
+from eventfleet.domains.commands import START, Emits
+from eventfleet.domains.declaration import Domain
+from eventfleet.domains.payloads import Command, Event, State
 
 
 class Opened(Event):

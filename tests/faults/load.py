@@ -9,17 +9,17 @@ from typing import Self
 
 from msgspec.structs import replace
 
-from domains.commands import START
-from domains.orders import orders
-from protocols.intents import intent_of
-from stores.errors import Unavailable
-from stores.kafka.connection import Connection
-from stores.kafka.producer import Producer
-from topics.codec import encode
-from topics.event import EventRecord
-from topics.record import Outgoing
-from workers.files.records import Ready
-from workers.sample import sample
+from eventfleet.domains.commands import START
+from eventfleet.domains.orders import orders
+from eventfleet.protocols.intents import intent_of
+from eventfleet.stores.errors import Unavailable
+from eventfleet.stores.kafka.connection import Connection
+from eventfleet.stores.kafka.producer import Producer
+from eventfleet.topics.codec import encode
+from eventfleet.topics.event import EventRecord
+from eventfleet.topics.record import Outgoing
+from eventfleet.workers.files.records import Ready
+from eventfleet.workers.sample import sample
 
 BATCH = 10
 PATIENCE = 90.0

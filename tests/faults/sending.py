@@ -14,12 +14,12 @@ from typing import Any
 
 import msgspec
 
-from protocols.outcomes import NAMES, Conflict, Outcome, Unavailable
-from service.events import EventService
-from stores.kafka.producer import Producer
-from topics.event import Position
-from topics.record import Outgoing
-from workers import connect, deciders, settings
+from eventfleet.protocols.outcomes import NAMES, Conflict, Outcome, Unavailable
+from eventfleet.service.events import EventService
+from eventfleet.stores.kafka.producer import Producer
+from eventfleet.topics.event import Position
+from eventfleet.topics.record import Outgoing
+from eventfleet.workers import connect, deciders, settings
 
 TRIES = 60
 POINTS = ("noted", "producing", "produced")

@@ -21,7 +21,7 @@ class Orders(Fleet):
     """A fleet for the orders, and what their routes go to."""
 
     def __init__(self, kafka: str, mongo_url: str, folder: Path) -> None:
-        super().__init__(kafka, mongo_url, folder, "domains.orders")
+        super().__init__(kafka, mongo_url, folder, "eventfleet.domains.orders")
 
     def _remove(self) -> None:
         super()._remove()

@@ -104,7 +104,7 @@ def shop(
 ) -> Iterator[Commanded]:
     (folder := tmp_path / "shop").mkdir()
     servers = own_kafka.address, own_mongo.url, own_redis.url
-    with Commanded(servers, folder, "domains.orders", **SETTINGS) as fleet:
+    with Commanded(servers, folder, "eventfleet.domains.orders", **SETTINGS) as fleet:
         yield fleet
 
 

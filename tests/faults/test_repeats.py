@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
+from eventfleet.workers.sample import sample
 from tests.acceptance.commanding import Commanded
 from tests.acceptance.fleet import ROOT
 from tests.acceptance.kafka_by_hand import Written, wait_for
 from tests.faults.sending import Asked
 from tests.faults.tending import Tended, freeze, thaw
 from tests.faults.verdicts import ORDERS, judge, replies
-from workers.sample import sample
 
 MEMORY = 60
 PLACES = ("append-1", "append-2", "command-1", "command-2")
@@ -30,7 +30,7 @@ class Shop(Commanded):
 
     def __init__(self, servers: tuple[str, str, str], folder: Path) -> None:
         terms = {"MARKER_EXPIRY": str(MEMORY), "ID_MEMORY": str(MEMORY), "MARKER_LEASE": "1"}
-        super().__init__(servers, folder, "domains.orders", **terms)
+        super().__init__(servers, folder, "eventfleet.domains.orders", **terms)
         self.environment["PYTHONPATH"] = str(ROOT)
 
     def answered(self) -> int:

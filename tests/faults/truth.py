@@ -9,9 +9,9 @@ from typing import Any
 
 from aiokafka import TopicPartition
 
+from eventfleet.topics.event import EventRecord
 from tests.acceptance.fleet import SOURCES, Fleet
 from tests.acceptance.kafka_by_hand import wait_for
-from topics.event import EventRecord
 
 ENDS = {"Delivered", "Cancelled", "Returned"}
 ROUTED = {"shipping.requests": {"Packed"}, "finance.ledger": {"Paid", "Returned"}}

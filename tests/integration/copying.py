@@ -7,21 +7,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from protocols.role import Report, Role
-from stores.contracts import PartitionWriter
-from stores.errors import Unavailable
-from stores.kafka.connection import Connection
-from stores.kafka.producer import PlainWriter
-from stores.kafka.transactional import TransactionalWriter
-from topics.errors import EventfleetError
-from topics.names import group
-from topics.record import LogRecord, Outgoing
-from workers.app import Duty
-from workers.fleet import role_app, run_apps, stop_signals
-from workers.metrics import Metrics
-from workers.owners import Ack, RoleFactory
-from workers.page import Page
-from workers.settings import Settings
+from eventfleet.protocols.role import Report, Role
+from eventfleet.stores.contracts import PartitionWriter
+from eventfleet.stores.errors import Unavailable
+from eventfleet.stores.kafka.connection import Connection
+from eventfleet.stores.kafka.producer import PlainWriter
+from eventfleet.stores.kafka.transactional import TransactionalWriter
+from eventfleet.topics.errors import EventfleetError
+from eventfleet.topics.names import group
+from eventfleet.topics.record import LogRecord, Outgoing
+from eventfleet.workers.app import Duty
+from eventfleet.workers.fleet import role_app, run_apps, stop_signals
+from eventfleet.workers.metrics import Metrics
+from eventfleet.workers.owners import Ack, RoleFactory
+from eventfleet.workers.page import Page
+from eventfleet.workers.settings import Settings
 
 ROLE = "copy"
 

@@ -15,16 +15,16 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from motor.motor_asyncio import AsyncIOMotorClient
 
-from workers.connect import markers
-from workers.embedded import NoEmbedded, ProgramFailed, keep, servers, started
-from workers.settings import Settings
+from eventfleet.workers.connect import markers
+from eventfleet.workers.embedded import NoEmbedded, ProgramFailed, keep, servers, started
+from eventfleet.workers.settings import Settings
 
 PATIENCE = 30.0
 
 USER = """
 import asyncio, sys
-from workers.embedded import started
-from workers.settings import Settings
+from eventfleet.workers.embedded import started
+from eventfleet.workers.settings import Settings
 
 async def main():
     async with started(Settings()) as (settings, kept):

@@ -10,21 +10,21 @@ from typing import Any
 
 import pytest
 
-from domains.declaration import Domain
-from domains.process_log import process_log
-from protocols.append import Append
-from stores.kafka.admin import Admin
-from stores.kafka.connection import Connection
-from stores.kafka.producer import Producer
-from stores.kafka.reader import Reader
-from stores.kafka.transactional import TransactionalWriter
-from stores.memory.events import MemoryEvents
-from stores.system import NothingParked, SystemClock
-from topics.codec import HEADERS
-from topics.declaration import declare
-from topics.names import Topics
-from workers.files import open_log
-from workers.load import Appending, Following, LoadReport, load, settle
+from eventfleet.domains.declaration import Domain
+from eventfleet.domains.process_log import process_log
+from eventfleet.protocols.append import Append
+from eventfleet.stores.kafka.admin import Admin
+from eventfleet.stores.kafka.connection import Connection
+from eventfleet.stores.kafka.producer import Producer
+from eventfleet.stores.kafka.reader import Reader
+from eventfleet.stores.kafka.transactional import TransactionalWriter
+from eventfleet.stores.memory.events import MemoryEvents
+from eventfleet.stores.system import NothingParked, SystemClock
+from eventfleet.topics.codec import HEADERS
+from eventfleet.topics.declaration import declare
+from eventfleet.topics.names import Topics
+from eventfleet.workers.files import open_log
+from eventfleet.workers.load import Appending, Following, LoadReport, load, settle
 
 PARTITIONS = 4
 RECEIPT = Path(__file__).parents[3] / "shared" / "data" / "receipt.csv.gz"

@@ -11,18 +11,18 @@ from pathlib import Path
 
 import pytest
 
-from stores.contracts import Basis, Life, Mark, Marked, Note, Verdict
-from stores.errors import Misconfigured, Unavailable
-from stores.redis import RedisMarkers
-from stores.redis.scripts import LIFE
-from stores.redis.session import SESSIONS, Session
-from stores.terms import Terms
+from eventfleet.stores.contracts import Basis, Life, Mark, Marked, Note, Verdict
+from eventfleet.stores.errors import Misconfigured, Unavailable
+from eventfleet.stores.redis import RedisMarkers
+from eventfleet.stores.redis.scripts import LIFE
+from eventfleet.stores.redis.session import SESSIONS, Session
+from eventfleet.stores.terms import Terms
+from eventfleet.workers import connect
+from eventfleet.workers.connect import Unreachable
+from eventfleet.workers.settings import Settings
 from tests.conftest import running
 from tests.servers.redis import Redis
 from tests.servers.server import free_port
-from workers import connect
-from workers.connect import Unreachable
-from workers.settings import Settings
 
 TERMS = Terms(expiry=600, lease=600, memory=600)
 TIMEOUT = 10.0

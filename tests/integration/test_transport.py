@@ -9,23 +9,23 @@ import aiohttp
 import pytest
 from aiokafka import AIOKafkaProducer, TopicPartition
 
-from protocols.role import Report
-from stores.contracts import Bounds
-from stores.kafka.admin import Admin
-from stores.kafka.connection import Connection
-from stores.kafka.producer import Producer
-from stores.kafka.reader import Reader
-from stores.kafka.transactional import TransactionalWriter
+from eventfleet.protocols.role import Report
+from eventfleet.stores.contracts import Bounds
+from eventfleet.stores.kafka.admin import Admin
+from eventfleet.stores.kafka.connection import Connection
+from eventfleet.stores.kafka.producer import Producer
+from eventfleet.stores.kafka.reader import Reader
+from eventfleet.stores.kafka.transactional import TransactionalWriter
+from eventfleet.topics.declaration import TopicSpec
+from eventfleet.topics.names import group
+from eventfleet.topics.record import LogRecord, Outgoing
+from eventfleet.workers.app import Duty, RoleApp, RoleFailed
+from eventfleet.workers.fleet import role_app, run_apps
+from eventfleet.workers.metrics import Metrics
+from eventfleet.workers.owners import Ack, Patience, RoleFactory
+from eventfleet.workers.page import Page
+from eventfleet.workers.settings import Settings
 from tests.integration.copying import ROLE, Mood, copying
-from topics.declaration import TopicSpec
-from topics.names import group
-from topics.record import LogRecord, Outgoing
-from workers.app import Duty, RoleApp, RoleFailed
-from workers.fleet import role_app, run_apps
-from workers.metrics import Metrics
-from workers.owners import Ack, Patience, RoleFactory
-from workers.page import Page
-from workers.settings import Settings
 
 PARTITIONS = 4
 BOUND = 60

@@ -15,9 +15,16 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from protocols.role import Role
-from stores.errors import Unavailable
-from stores.kafka.connection import Connection
+from eventfleet.protocols.role import Role
+from eventfleet.stores.errors import Unavailable
+from eventfleet.stores.kafka.connection import Connection
+from eventfleet.workers.app import Duty
+from eventfleet.workers.fleet import role_app, run_apps
+from eventfleet.workers.metrics import Metrics
+from eventfleet.workers.owners import Ack
+from eventfleet.workers.page import Page, PageNotOpened
+from eventfleet.workers.settings import PREFIX, Settings
+from eventfleet.workers.transport.thread import Daemon
 from tests.integration.test_transport import (
     assert_copied_once,
     committed,
@@ -27,13 +34,6 @@ from tests.integration.test_transport import (
     source,
     until,
 )
-from workers.app import Duty
-from workers.fleet import role_app, run_apps
-from workers.metrics import Metrics
-from workers.owners import Ack
-from workers.page import Page, PageNotOpened
-from workers.settings import PREFIX, Settings
-from workers.transport.thread import Daemon
 
 __all__ = ["settings", "source"]
 

@@ -4,17 +4,17 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from protocols.role import Role
-from protocols.sweep import Sweep
-from stores.contracts import NO_HEAD, LogWriter
-from stores.errors import Duplicate, Fenced, Unavailable
+from eventfleet.protocols.role import Role
+from eventfleet.protocols.sweep import Sweep
+from eventfleet.stores.contracts import NO_HEAD, LogWriter
+from eventfleet.stores.errors import Duplicate, Fenced, Unavailable
+from eventfleet.topics.codec import encode
+from eventfleet.topics.event import EventRecord, Position
+from eventfleet.topics.record import Outgoing
 from tests.simulation.checker import Violation, event_of, expected, trail
 from tests.simulation.scheduler import checkpoint
 from tests.simulation.tally import tally
 from tests.simulation.world import SOURCES, TOPICS, World
-from topics.codec import encode
-from topics.event import EventRecord, Position
-from topics.record import Outgoing
 
 HEADERS = (("content-type", b"application/cloudevents+json"),)
 

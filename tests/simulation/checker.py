@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 import msgspec
 import orjson
 
-from topics.event import EventRecord, Position
-from topics.record import LogRecord
+from eventfleet.topics.event import EventRecord, Position
+from eventfleet.topics.record import LogRecord
 
 
 class Violation(Exception):

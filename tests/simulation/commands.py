@@ -1,8 +1,8 @@
 """A domain of commands whose rules leave much to forbid, and the table to judge it by."""
 
-from domains.commands import START, Emits
-from domains.declaration import Domain
-from domains.payloads import Event, State
+from eventfleet.domains.commands import START, Emits
+from eventfleet.domains.declaration import Domain
+from eventfleet.domains.payloads import Event, State
 
 # Events
 

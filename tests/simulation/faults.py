@@ -4,8 +4,8 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from inspect import isasyncgenfunction, iscoroutinefunction
 from typing import Any
 
-from stores.contracts import Write
-from stores.errors import StoreError, Unavailable
+from eventfleet.stores.contracts import Write
+from eventfleet.stores.errors import StoreError, Unavailable
 from tests.simulation.scheduler import Scheduler
 
 

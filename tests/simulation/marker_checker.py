@@ -4,11 +4,11 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from protocols.outcomes import Accepted, Outcome, Rejected, Repeated, Unavailable
+from eventfleet.protocols.outcomes import Accepted, Outcome, Rejected, Repeated, Unavailable
+from eventfleet.topics.event import EventRecord
+from eventfleet.topics.record import LogRecord
 from tests.simulation.checker import History, Violation, event_of
 from tests.simulation.commands import MAY_FOLLOW
-from topics.event import EventRecord
-from topics.record import LogRecord
 
 
 @dataclass

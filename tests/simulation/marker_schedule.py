@@ -6,9 +6,10 @@ from datetime import timedelta
 from itertools import count
 from typing import NamedTuple
 
-from protocols.intents import intent_of
-from protocols.outcomes import Accepted, Outcome
-from protocols.pending import Intent
+from eventfleet.protocols.intents import intent_of
+from eventfleet.protocols.outcomes import Accepted, Outcome
+from eventfleet.protocols.pending import Intent
+from eventfleet.topics.event import EventRecord
 from tests.simulation.checker import Violation
 from tests.simulation.commands import items
 from tests.simulation.marker_checker import (
@@ -29,7 +30,6 @@ from tests.simulation.marker_world import (
     Service,
 )
 from tests.simulation.scheduler import Task
-from topics.event import EventRecord
 
 BUSY = 400
 PATIENCE = 6000

@@ -7,27 +7,27 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from protocols.append import Append
-from protocols.append_plan import Plan
-from protocols.guard import LagGuard
-from protocols.marking import Marking
-from stores.errors import Unavailable
-from stores.memory.events import MemoryEvents
-from stores.memory.log import MemoryLog, MemoryReader, MemoryTransactionalWriter
-from stores.memory.markers import Data, MemoryMarkers, MemoryRedis
-from stores.system import NothingParked
-from stores.terms import Terms
+from eventfleet.protocols.append import Append
+from eventfleet.protocols.append_plan import Plan
+from eventfleet.protocols.guard import LagGuard
+from eventfleet.protocols.marking import Marking
+from eventfleet.stores.errors import Unavailable
+from eventfleet.stores.memory.events import MemoryEvents
+from eventfleet.stores.memory.log import MemoryLog, MemoryReader, MemoryTransactionalWriter
+from eventfleet.stores.memory.markers import Data, MemoryMarkers, MemoryRedis
+from eventfleet.stores.system import NothingParked
+from eventfleet.stores.terms import Terms
+from eventfleet.topics.codec import encode
+from eventfleet.topics.declaration import TopicSpec
+from eventfleet.topics.event import EventRecord, Position
+from eventfleet.topics.names import Topics, group
+from eventfleet.topics.partitioner import partition_of
+from eventfleet.topics.record import LogRecord, Outgoing
 from tests.simulation.checker import History
 from tests.simulation.commands import items
 from tests.simulation.faults import Faults, Shaky
 from tests.simulation.scheduler import Scheduler, checkpoint, drive
 from tests.simulation.world import FakeClock
-from topics.codec import encode
-from topics.declaration import TopicSpec
-from topics.event import EventRecord, Position
-from topics.names import Topics, group
-from topics.partitioner import partition_of
-from topics.record import LogRecord, Outgoing
 
 TOPICS = Topics.of(items.name)
 PREFIX = "sim"

@@ -5,15 +5,15 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from protocols.append import Append
-from protocols.append_plan import Item, Plan, head_of
-from protocols.snapshot import Snapshots
-from stores.contracts import Place, Snapshot
-from stores.memory.log import MemoryTransactionalWriter
-from stores.memory.snapshots import MemorySnapshots
+from eventfleet.protocols.append import Append
+from eventfleet.protocols.append_plan import Item, Plan, head_of
+from eventfleet.protocols.snapshot import Snapshots
+from eventfleet.stores.contracts import Place, Snapshot
+from eventfleet.stores.memory.log import MemoryTransactionalWriter
+from eventfleet.stores.memory.snapshots import MemorySnapshots
+from eventfleet.topics.event import EventRecord
+from eventfleet.topics.record import LogRecord, Outgoing
 from tests.simulation.world import TOPICS
-from topics.event import EventRecord
-from topics.record import LogRecord, Outgoing
 
 # Append
 

@@ -5,12 +5,12 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from protocols.guard import LagGuard
-from protocols.marking import Marking
-from protocols.pending import Answer, Intent, Pending
-from stores.contracts import Life, Mark, Marked, Note
-from stores.memory.markers import Data, Marker, MemoryRedis
-from stores.terms import Terms
+from eventfleet.protocols.guard import LagGuard
+from eventfleet.protocols.marking import Marking
+from eventfleet.protocols.pending import Answer, Intent, Pending
+from eventfleet.stores.contracts import Life, Mark, Marked, Note
+from eventfleet.stores.memory.markers import Data, Marker, MemoryRedis
+from eventfleet.stores.terms import Terms
 
 
 class KeepsNobodyWaiting(MemoryRedis):

@@ -2,10 +2,10 @@
 
 from msgspec.structs import replace
 
-from domains.declaration import Domain, Route
-from domains.payloads import Event, State
-from snapshot_rules import every
-from topics.event import EventRecord
+from eventfleet.domains.declaration import Domain, Route
+from eventfleet.domains.payloads import Event, State
+from eventfleet.snapshot_rules import every
+from eventfleet.topics.event import EventRecord
 
 # Events
 

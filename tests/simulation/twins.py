@@ -3,17 +3,17 @@
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from domains.declaration import Domain
-from protocols.role import Report, Role
-from stores.contracts import Opened
-from stores.memory.events import MemoryEvents
-from stores.memory.log import MemoryLog, MemoryProducer, MemoryTransactionalWriter
-from stores.memory.snapshots import MemorySnapshots
-from topics.codec import decode, encode
-from topics.declaration import TopicSpec
-from topics.event import EventRecord
-from topics.names import Topics
-from topics.record import LogRecord, Outgoing
+from eventfleet.domains.declaration import Domain
+from eventfleet.protocols.role import Report, Role
+from eventfleet.stores.contracts import Opened
+from eventfleet.stores.memory.events import MemoryEvents
+from eventfleet.stores.memory.log import MemoryLog, MemoryProducer, MemoryTransactionalWriter
+from eventfleet.stores.memory.snapshots import MemorySnapshots
+from eventfleet.topics.codec import decode, encode
+from eventfleet.topics.declaration import TopicSpec
+from eventfleet.topics.event import EventRecord
+from eventfleet.topics.names import Topics
+from eventfleet.topics.record import LogRecord, Outgoing
 
 START = datetime(2025, 1, 1, tzinfo=UTC)
 

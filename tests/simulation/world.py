@@ -5,25 +5,25 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from protocols.append import Append
-from protocols.append_plan import Plan
-from protocols.relay import Relay
-from protocols.role import Role
-from protocols.snapshot import Snapshots
-from service.queries import Querier
-from stores.contracts import Opened, PartitionWriter
-from stores.memory.events import MemoryEvents
-from stores.memory.log import MemoryLog, MemoryProducer, MemoryTransactionalWriter
-from stores.memory.snapshots import MemorySnapshots
-from stores.system import NothingParked
+from eventfleet.protocols.append import Append
+from eventfleet.protocols.append_plan import Plan
+from eventfleet.protocols.relay import Relay
+from eventfleet.protocols.role import Role
+from eventfleet.protocols.snapshot import Snapshots
+from eventfleet.service.queries import Querier
+from eventfleet.stores.contracts import Opened, PartitionWriter
+from eventfleet.stores.memory.events import MemoryEvents
+from eventfleet.stores.memory.log import MemoryLog, MemoryProducer, MemoryTransactionalWriter
+from eventfleet.stores.memory.snapshots import MemorySnapshots
+from eventfleet.stores.system import NothingParked
+from eventfleet.topics.declaration import TopicSpec
+from eventfleet.topics.names import Topics, group
+from eventfleet.topics.partitioner import partition_of
+from eventfleet.topics.record import LogRecord
 from tests.simulation.checker import History, Kept, kept_in
 from tests.simulation.faults import Faults, Shaky, ShakyEvents
 from tests.simulation.scheduler import Scheduler, checkpoint, drive
 from tests.simulation.tally import ALL, LOUD, tally
-from topics.declaration import TopicSpec
-from topics.names import Topics, group
-from topics.partitioner import partition_of
-from topics.record import LogRecord
 
 TOPICS = Topics.of(tally.name)
 SOURCES = {"append": TOPICS.events, "snapshot": TOPICS.stored, "relay": TOPICS.stored}

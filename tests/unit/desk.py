@@ -4,22 +4,22 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
-from domains.declaration import Domain
-from domains.orders import orders
-from protocols.append import Append
-from protocols.guard import LagGuard
-from protocols.intents import intent_of
-from protocols.marking import Marking
-from protocols.outcomes import Outcome
-from protocols.pending import Intent
-from stores.errors import Unavailable
-from stores.memory.log import MemoryProducer, MemoryReader, MemoryTransactionalWriter
-from stores.memory.markers import MemoryMarkers, MemoryRedis
-from stores.system import NothingParked
-from stores.terms import Terms
+from eventfleet.domains.declaration import Domain
+from eventfleet.domains.orders import orders
+from eventfleet.protocols.append import Append
+from eventfleet.protocols.guard import LagGuard
+from eventfleet.protocols.intents import intent_of
+from eventfleet.protocols.marking import Marking
+from eventfleet.protocols.outcomes import Outcome
+from eventfleet.protocols.pending import Intent
+from eventfleet.stores.errors import Unavailable
+from eventfleet.stores.memory.log import MemoryProducer, MemoryReader, MemoryTransactionalWriter
+from eventfleet.stores.memory.markers import MemoryMarkers, MemoryRedis
+from eventfleet.stores.system import NothingParked
+from eventfleet.stores.terms import Terms
+from eventfleet.topics.event import EventRecord
+from eventfleet.topics.names import group
 from tests.simulation.twins import Twins
-from topics.event import EventRecord
-from topics.names import group
 
 PREFIX = "unit"
 TERMS = Terms(expiry=600.0, lease=2.0, memory=600.0)

@@ -7,19 +7,19 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from domains.declaration import Domain
-from protocols.append import Append
-from protocols.role import Poison
-from stores.contracts import Place
-from stores.errors import Duplicate, Misconfigured, Unavailable
-from stores.memory.events import MemoryEvents
-from stores.system import NothingParked
+from eventfleet.domains.declaration import Domain
+from eventfleet.protocols.append import Append
+from eventfleet.protocols.role import Poison
+from eventfleet.stores.contracts import Place
+from eventfleet.stores.errors import Duplicate, Misconfigured, Unavailable
+from eventfleet.stores.memory.events import MemoryEvents
+from eventfleet.stores.system import NothingParked
+from eventfleet.topics.codec import encode
+from eventfleet.topics.dead_letters import REASON
+from eventfleet.topics.event import EventRecord, Position
+from eventfleet.topics.record import LogRecord
 from tests.simulation.tally import Counted, Tally, evolve, tally
 from tests.simulation.twins import START, Twins, take
-from topics.codec import encode
-from topics.dead_letters import REASON
-from topics.event import EventRecord, Position
-from topics.record import LogRecord
 
 
 @pytest.fixture

@@ -7,7 +7,8 @@ from hypothesis import given as drawn
 from hypothesis import strategies as st
 from msgspec import to_builtins
 
-from domains.bank import (
+from eventfleet import Command, Event, Rejection, replay
+from eventfleet.domains.bank import (
     LARGE,
     MOST,
     Account,
@@ -30,10 +31,9 @@ from domains.bank import (
     bank,
     evolve,
 )
-from eventfleet import Command, Event, Rejection, replay
+from eventfleet.protocols.outcomes import Rejected
+from eventfleet.protocols.relay import downstream
 from eventfleet.testing import given
-from protocols.outcomes import Rejected
-from protocols.relay import downstream
 from tests.unit.test_orders import record
 
 OPENED = Opened(owner="ann", currency="EUR", overdraft_limit=50)

@@ -7,9 +7,9 @@ from typing import cast
 
 import pytest
 
-from protocols.guard import LagGuard
-from service import beating
-from stores.errors import Unavailable
+from eventfleet.protocols.guard import LagGuard
+from eventfleet.service import beating
+from eventfleet.stores.errors import Unavailable
 
 
 class Guard:

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from topics.codec import MAX_DEPTH, PLACING_BYTES, decode, encode, parse
-from topics.errors import Unreadable
-from topics.event import MAX_EVENT_BYTES, MAX_ID, EventRecord, Position, milliseconds
+from eventfleet.topics.codec import MAX_DEPTH, PLACING_BYTES, decode, encode, parse
+from eventfleet.topics.errors import Unreadable
+from eventfleet.topics.event import MAX_EVENT_BYTES, MAX_ID, EventRecord, Position, milliseconds
 
 INT64 = 2**63
 

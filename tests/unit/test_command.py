@@ -7,18 +7,18 @@ from datetime import UTC, datetime
 
 import pytest
 
-from domains.orders import orders
-from protocols.command import AT_ONCE, Commands
-from protocols.outcomes import Accepted, Outcome, Rejected, Repeated, Unavailable
-from protocols.pending import Answer, Intent
-from stores import errors
-from stores.memory.log import MemoryLog, MemoryReader, MemoryTransactionalWriter
-from stores.system import NothingParked, SystemClock
+from eventfleet.domains.orders import orders
+from eventfleet.protocols.command import AT_ONCE, Commands
+from eventfleet.protocols.outcomes import Accepted, Outcome, Rejected, Repeated, Unavailable
+from eventfleet.protocols.pending import Answer, Intent
+from eventfleet.stores import errors
+from eventfleet.stores.memory.log import MemoryLog, MemoryReader, MemoryTransactionalWriter
+from eventfleet.stores.system import NothingParked, SystemClock
+from eventfleet.topics.codec import encode
+from eventfleet.topics.declaration import declare
+from eventfleet.topics.event import EventRecord
+from eventfleet.topics.record import LogRecord
 from tests.unit.desk import BODIES, Desk
-from topics.codec import encode
-from topics.declaration import declare
-from topics.event import EventRecord
-from topics.record import LogRecord
 
 GROUP = "g.command"
 TOPIC = "orders.commands"

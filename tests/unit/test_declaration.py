@@ -27,7 +27,7 @@ from eventfleet import (
     every,
     on,
 )
-from topics.codec import decode, encode
+from eventfleet.topics.codec import decode, encode
 
 
 class Opened(Event):

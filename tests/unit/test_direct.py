@@ -6,19 +6,19 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from domains.commands import Emits
-from domains.declaration import Domain
-from domains.payloads import State
-from protocols.direct import Direct
-from protocols.intents import event_id, intent_of
-from protocols.outcomes import Accepted, IdReused, Outcome, Repeated, Unavailable
-from protocols.pending import Intent
-from stores.memory.events import MemoryEvents
-from stores.memory.log import MemoryLog, MemoryProducer
+from eventfleet.domains.commands import Emits
+from eventfleet.domains.declaration import Domain
+from eventfleet.domains.payloads import State
+from eventfleet.protocols.direct import Direct
+from eventfleet.protocols.intents import event_id, intent_of
+from eventfleet.protocols.outcomes import Accepted, IdReused, Outcome, Repeated, Unavailable
+from eventfleet.protocols.pending import Intent
+from eventfleet.stores.memory.events import MemoryEvents
+from eventfleet.stores.memory.log import MemoryLog, MemoryProducer
+from eventfleet.topics.codec import decode
+from eventfleet.topics.declaration import declare
+from eventfleet.topics.event import EventRecord
 from tests.unit.desk import Failing
-from topics.codec import decode
-from topics.declaration import declare
-from topics.event import EventRecord
 
 NOW = datetime(2025, 1, 1, tzinfo=UTC)
 FREE = Domain("free", state=State, evolve=lambda s, e: s, commands=[Emits("Say", "Said")])

@@ -8,22 +8,22 @@ from typing import Any
 
 import pytest
 
-from domains.orders import orders
-from domains.process_log import process_log
-from protocols.direct import Direct
-from protocols.intents import event_id
-from protocols.outcomes import Accepted, Outcome, Repeated, Unavailable
-from protocols.pending import Answer, Intent
-from service import events
-from service.events import EventService
-from stores.memory.events import MemoryEvents
-from stores.memory.log import MemoryLog, MemoryProducer, MemoryReader
-from stores.system import SystemClock, Uuid7Ids
+from eventfleet.domains.orders import orders
+from eventfleet.domains.process_log import process_log
+from eventfleet.protocols.direct import Direct
+from eventfleet.protocols.intents import event_id
+from eventfleet.protocols.outcomes import Accepted, Outcome, Repeated, Unavailable
+from eventfleet.protocols.pending import Answer, Intent
+from eventfleet.service import events
+from eventfleet.service.events import EventService
+from eventfleet.stores.memory.events import MemoryEvents
+from eventfleet.stores.memory.log import MemoryLog, MemoryProducer, MemoryReader
+from eventfleet.stores.system import SystemClock, Uuid7Ids
+from eventfleet.topics.codec import decode
+from eventfleet.topics.declaration import declare
+from eventfleet.topics.errors import Unreadable
+from eventfleet.topics.event import EventRecord
 from tests.unit.until import until
-from topics.codec import decode
-from topics.declaration import declare
-from topics.errors import Unreadable
-from topics.event import EventRecord
 
 PLACE = {"customer": "ann", "total": 1999, "currency": "EUR"}
 

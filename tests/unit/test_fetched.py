@@ -7,8 +7,8 @@ from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from aiokafka.record.memory_records import MemoryRecords
 from aiokafka.structs import TopicPartition
 
-from topics.record import LogRecord
-from workers.transport.fetched import Results
+from eventfleet.topics.record import LogRecord
+from eventfleet.workers.transport.fetched import Results
 
 TP = TopicPartition("tally.stored", 3)
 HEADERS = [("content-type", b"text/plain")]

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from eventfleet.workers.files import Columns
 from tests.unit.test_files_csv import read, refusal, write
-from workers.files import Columns
 
 GOOD: dict[str, Any] = {
     "case:concept:name": "c-1",

@@ -7,14 +7,14 @@ from uuid import UUID, uuid5
 
 import pytest
 
-from domains.orders import orders
-from domains.process_log import process_log
+from eventfleet.domains.orders import orders
+from eventfleet.domains.process_log import process_log
+from eventfleet.topics.codec import decode
+from eventfleet.topics.event import EventRecord
+from eventfleet.workers.files import Columns, Problem, open_log
+from eventfleet.workers.files.records import to_events
+from eventfleet.workers.files.rows import Origin, Row
 from tests.unit.test_files_csv import write
-from topics.codec import decode
-from topics.event import EventRecord
-from workers.files import Columns, Problem, open_log
-from workers.files.records import to_events
-from workers.files.rows import Origin, Row
 
 DATA = Path(__file__).parent / "data"
 LINE = Origin("a.jsonl", "line")

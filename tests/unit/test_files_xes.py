@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from eventfleet.workers.files import Row, open_log
 from tests.unit.test_files_csv import read, refusal, write
-from workers.files import Row, open_log
 
 SAMPLE = Path(__file__).parent / "data" / "permits.xes"
 

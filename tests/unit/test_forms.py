@@ -10,17 +10,17 @@ from hypothesis import strategies as st
 from msgspec import Meta
 from msgspec.structs import replace
 
-from domains.bank import bank
-from domains.commands import Emits
-from domains.declaration import Domain
-from domains.orders import orders
-from domains.payloads import Command, Event, State
-from protocols.forms import Forms
-from protocols.intents import intent_of
-from protocols.pending import Intent
-from protocols.requests import asked_of
-from topics.codec import encode
-from topics.event import EventRecord
+from eventfleet.domains.bank import bank
+from eventfleet.domains.commands import Emits
+from eventfleet.domains.declaration import Domain
+from eventfleet.domains.orders import orders
+from eventfleet.domains.payloads import Command, Event, State
+from eventfleet.protocols.forms import Forms
+from eventfleet.protocols.intents import intent_of
+from eventfleet.protocols.pending import Intent
+from eventfleet.protocols.requests import asked_of
+from eventfleet.topics.codec import encode
+from eventfleet.topics.event import EventRecord
 
 TIME = datetime(2025, 1, 1, 12, 30, 0, 7000, tzinfo=UTC)
 FORMS = Forms(orders)

@@ -9,12 +9,19 @@ from uuid import UUID
 
 import pytest
 
-from domains.commands import Rejection
-from domains.orders import Pay, orders
-from domains.process_log import process_log
-from protocols.intents import event_id
-from protocols.outcomes import Accepted, Conflict, IdReused, Rejected, Repeated, Unavailable
-from service.http import Limits
+from eventfleet.domains.commands import Rejection
+from eventfleet.domains.orders import Pay, orders
+from eventfleet.domains.process_log import process_log
+from eventfleet.protocols.intents import event_id
+from eventfleet.protocols.outcomes import (
+    Accepted,
+    Conflict,
+    IdReused,
+    Rejected,
+    Repeated,
+    Unavailable,
+)
+from eventfleet.service.http import Limits
 from tests.unit.web import PLACE, Web, problem, web
 
 SYNCHRONOUS = replace(orders, commands=[Pay], decide=lambda state, command: Rejection("no"))

@@ -10,13 +10,13 @@ import pytest
 from starlette.applications import Starlette
 from starlette.routing import Mount
 
-from domains.declaration import Domain
-from domains.orders import Order, Placed
-from service.http import Application
-from stores.errors import Unavailable
-from stores.memory.events import MemoryEvents
+from eventfleet.domains.declaration import Domain
+from eventfleet.domains.orders import Order, Placed
+from eventfleet.service.http import Application
+from eventfleet.stores.errors import Unavailable
+from eventfleet.stores.memory.events import MemoryEvents
+from eventfleet.topics.event import EventRecord
 from tests.unit.web import PLACE, START, Web, problem, web
-from topics.event import EventRecord
 
 PAY, PACK = {"amount": 1999}, {"parcels": 2}
 STATE = {

@@ -7,14 +7,14 @@ from uuid import uuid5
 import pytest
 from msgspec.structs import replace
 
-from domains.commands import Emits
-from domains.declaration import Domain
-from domains.orders import orders
-from domains.payloads import State
-from protocols.intents import EVENT_IDS, event_id, intent_of
-from topics.codec import decode, encode
-from topics.errors import Unreadable
-from topics.event import MAX_EVENT_BYTES, MAX_ID, EventRecord
+from eventfleet.domains.commands import Emits
+from eventfleet.domains.declaration import Domain
+from eventfleet.domains.orders import orders
+from eventfleet.domains.payloads import State
+from eventfleet.protocols.intents import EVENT_IDS, event_id, intent_of
+from eventfleet.topics.codec import decode, encode
+from eventfleet.topics.errors import Unreadable
+from eventfleet.topics.event import MAX_EVENT_BYTES, MAX_ID, EventRecord
 
 NOW = datetime(2025, 1, 1, tzinfo=UTC)
 FREE = Domain("free", state=State, evolve=lambda s, e: s, commands=[Emits("Say", "Said")])

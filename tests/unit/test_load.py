@@ -6,19 +6,24 @@ from typing import Any
 
 import pytest
 
-from domains.process_log import process_log
-from protocols.append import Append
-from stores.errors import Unavailable
-from stores.memory.events import MemoryEvents
-from stores.memory.log import MemoryLog, MemoryProducer, MemoryReader, MemoryTransactionalWriter
-from stores.system import NothingParked
-from topics.declaration import declare
-from topics.event import Position
-from topics.record import Outgoing
-from workers.files import Problem, Row
-from workers.files.records import to_events
-from workers.files.rows import Origin
-from workers.load import (
+from eventfleet.domains.process_log import process_log
+from eventfleet.protocols.append import Append
+from eventfleet.stores.errors import Unavailable
+from eventfleet.stores.memory.events import MemoryEvents
+from eventfleet.stores.memory.log import (
+    MemoryLog,
+    MemoryProducer,
+    MemoryReader,
+    MemoryTransactionalWriter,
+)
+from eventfleet.stores.system import NothingParked
+from eventfleet.topics.declaration import declare
+from eventfleet.topics.event import Position
+from eventfleet.topics.record import Outgoing
+from eventfleet.workers.files import Problem, Row
+from eventfleet.workers.files.records import to_events
+from eventfleet.workers.files.rows import Origin
+from eventfleet.workers.load import (
     PAGE,
     PROBLEMS_KEPT,
     Appending,
@@ -27,8 +32,8 @@ from workers.load import (
     Placement,
     Placements,
 )
-from workers.load import load as load_rows
-from workers.load import settle as settle_report
+from eventfleet.workers.load import load as load_rows
+from eventfleet.workers.load import settle as settle_report
 
 PARTITIONS = 3
 GROUP = "g.append"

@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from protocols.intents import event_id
-from protocols.outcomes import Accepted, IdReused, Rejected, Repeated, Unavailable
-from protocols.pending import Intent
+from eventfleet.protocols.intents import event_id
+from eventfleet.protocols.outcomes import Accepted, IdReused, Rejected, Repeated, Unavailable
+from eventfleet.protocols.pending import Intent
 from tests.simulation.commands import items
 from tests.unit.desk import TERMS, Desk
 

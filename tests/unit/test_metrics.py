@@ -1,10 +1,10 @@
 """What a process shows of its work."""
 
-from protocols.marking import Tally
-from protocols.outcomes import Accepted, Rejected
-from protocols.role import Report
+from eventfleet.protocols.marking import Tally
+from eventfleet.protocols.outcomes import Accepted, Rejected
+from eventfleet.protocols.role import Report
+from eventfleet.workers.metrics import COUNTED, REASONS, Metrics
 from tests.unit.till import Desk
-from workers.metrics import COUNTED, REASONS, Metrics
 
 WHERE = 'domain="orders",role="append"'
 

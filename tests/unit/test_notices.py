@@ -7,22 +7,22 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry, Counter
 
-from protocols.append import Append
-from protocols.notices import notices_of, reply_to
-from protocols.relay import Relay
-from protocols.role import Role
-from protocols.snapshot import Snapshots
-from stores.contracts import Notice, Stage
-from stores.errors import Fenced, Unavailable
-from stores.memory.notices import MemoryNotices
-from stores.system import NothingParked
+from eventfleet.protocols.append import Append
+from eventfleet.protocols.notices import notices_of, reply_to
+from eventfleet.protocols.relay import Relay
+from eventfleet.protocols.role import Role
+from eventfleet.protocols.snapshot import Snapshots
+from eventfleet.stores.contracts import Notice, Stage
+from eventfleet.stores.errors import Fenced, Unavailable
+from eventfleet.stores.memory.notices import MemoryNotices
+from eventfleet.stores.system import NothingParked
+from eventfleet.topics.event import EventRecord
+from eventfleet.topics.record import LogRecord
+from eventfleet.workers import herald as heralds
+from eventfleet.workers.herald import Herald
 from tests.simulation.tally import tally
 from tests.simulation.twins import Twins, take
 from tests.unit.until import until
-from topics.event import EventRecord
-from topics.record import LogRecord
-from workers import herald as heralds
-from workers.herald import Herald
 
 HERE = "notices:here"
 

@@ -7,7 +7,8 @@ import pytest
 from msgspec.inspect import StructType
 from msgspec.inspect import type_info as inspected
 
-from domains.orders import (
+from eventfleet import Command, Event, EventRecord, Since, Unreadable, replay
+from eventfleet.domains.orders import (
     Cancelled,
     Delivered,
     Order,
@@ -19,7 +20,6 @@ from domains.orders import (
     evolve,
     orders,
 )
-from eventfleet import Command, Event, EventRecord, Since, Unreadable, replay
 from tests.shop import TABLE
 
 PLACED = Placed(customer="ann", total=1999, currency="EUR")

@@ -6,13 +6,13 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from protocols.role import Report, Role
-from stores.errors import Fenced, Misconfigured, Unavailable
+from eventfleet.protocols.role import Report, Role
+from eventfleet.stores.errors import Fenced, Misconfigured, Unavailable
+from eventfleet.topics.record import LogRecord
+from eventfleet.workers.metrics import Meter, Metrics
+from eventfleet.workers.owners import Ack, Owners, Patience
+from eventfleet.workers.transport.chunk import Chunk, Lane
 from tests.unit.until import until
-from topics.record import LogRecord
-from workers.metrics import Meter, Metrics
-from workers.owners import Ack, Owners, Patience
-from workers.transport.chunk import Chunk, Lane
 
 PATIENT = Patience(unavailable=20, in_hand=5, tick=0.01, longest_pause=0.01)
 BOUND = 10

@@ -6,7 +6,7 @@ from aiokafka.partitioner import murmur2 as signed_murmur2
 from hypothesis import given
 from hypothesis import strategies as st
 
-from topics.partitioner import murmur2, partition_of
+from eventfleet.topics.partitioner import murmur2, partition_of
 
 keys = st.text(st.characters(exclude_categories=["Cs"]), max_size=300)
 

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from domains.process_log import Case, process_log
 from eventfleet import EventRecord, Since, replay
+from eventfleet.domains.process_log import Case, process_log
 
 REAL_LOG = Path(__file__).parents[3] / "shared" / "data" / "receipt.csv.gz"
 

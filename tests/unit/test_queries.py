@@ -10,16 +10,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jsonpatch import JsonPatch
 
-from domains.declaration import Domain
-from domains.payloads import Event
-from service.queries import Querier, patch_between
-from snapshot_rules import every
-from stores.contracts import Opened, Snapshot
-from stores.memory.events import MemoryEvents
+from eventfleet.domains.declaration import Domain
+from eventfleet.domains.payloads import Event
+from eventfleet.service.queries import Querier, patch_between
+from eventfleet.snapshot_rules import every
+from eventfleet.stores.contracts import Opened, Snapshot
+from eventfleet.stores.memory.events import MemoryEvents
+from eventfleet.topics.errors import Unreadable
+from eventfleet.topics.event import EventRecord
 from tests.simulation.tally import Counted, Tally, evolve
 from tests.simulation.twins import START, Twins
-from topics.errors import Unreadable
-from topics.event import EventRecord
 
 
 class Closed(Event):

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from domains.bank import bank
-from domains.declaration import DeclarationError
-from domains.orders import orders
-from domains.process_log import process_log
-from domains.registry import find_domains
-from domains.trading import trading
-from workers.settings import Settings, split
+from eventfleet.domains.bank import bank
+from eventfleet.domains.declaration import DeclarationError
+from eventfleet.domains.orders import orders
+from eventfleet.domains.process_log import process_log
+from eventfleet.domains.registry import find_domains
+from eventfleet.domains.trading import trading
+from eventfleet.workers.settings import Settings, split
 
 DOMAIN = """
 from eventfleet import Domain, Event, State
@@ -62,7 +62,7 @@ def test_the_domains_that_come_with_the_fleet_are_found() -> None:
 
 def test_a_teams_own_module_is_found_beside_them(write: WriteModule) -> None:
     write("bank", DOMAIN.format(variable="anything", name="bank"))
-    found = find_domains(["domains.orders", "team.bank"])
+    found = find_domains(["eventfleet.domains.orders", "team.bank"])
     assert list(found) == ["orders", "bank"]
     assert found["bank"].newest("Opened") == 1
 
@@ -76,17 +76,17 @@ def test_a_module_may_declare_several(write: WriteModule) -> None:
 
 
 def test_a_domain_that_another_module_imports_is_still_one(write: WriteModule) -> None:
-    write("uses", "from domains.orders import orders\nsame = orders\n")
-    assert find_domains(["domains.orders", "team.uses"]) == {"orders": orders}
+    write("uses", "from eventfleet.domains.orders import orders\nsame = orders\n")
+    assert find_domains(["eventfleet.domains.orders", "team.uses"]) == {"orders": orders}
 
 
 def test_a_module_named_twice_is_read_once() -> None:
-    assert find_domains(["domains.orders"] * 2) == {"orders": orders}
+    assert find_domains(["eventfleet.domains.orders"] * 2) == {"orders": orders}
 
 
 def test_a_missing_module_is_named() -> None:
     reason = "can't be imported: ModuleNotFoundError: No module named 'nobodys'"
-    assert problem("domains.orders", "nobodys.bank") == f"nobodys.bank: {reason}"
+    assert problem("eventfleet.domains.orders", "nobodys.bank") == f"nobodys.bank: {reason}"
 
 
 @pytest.mark.parametrize(

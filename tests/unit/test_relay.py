@@ -4,14 +4,14 @@ from typing import Any
 
 import pytest
 
-from domains.declaration import Domain, Route
-from domains.payloads import Event
-from protocols.relay import Relay
-from protocols.role import Poison
-from stores.system import NothingParked
+from eventfleet.domains.declaration import Domain, Route
+from eventfleet.domains.payloads import Event
+from eventfleet.protocols.relay import Relay
+from eventfleet.protocols.role import Poison
+from eventfleet.stores.system import NothingParked
+from eventfleet.topics.event import EventRecord
 from tests.simulation.tally import Counted, Tally, evolve
 from tests.simulation.twins import Twins, take
-from topics.event import EventRecord
 
 
 class Closed(Event):

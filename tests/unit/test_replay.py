@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from snapshot_rules import replay
+from eventfleet.snapshot_rules import replay
 
 NOTHING: tuple[int, ...] = ()
 

@@ -6,19 +6,19 @@ from typing import Any
 
 import pytest
 
-from domains.bank import bank
-from domains.commands import START
-from domains.declaration import Domain
-from domains.process_log import process_log, ruled
-from stores.memory.log import MemoryLog, MemoryProducer, MemoryReader
-from topics.codec import decode
-from topics.declaration import declare
-from topics.record import LogRecord, Outgoing
-from workers import replies
-from workers.cli.load import rejections
-from workers.files import Row
-from workers.files.rows import Origin
-from workers.load import REASONS_KEPT, Following, LoadReport, TakesCommandsOnly, load
+from eventfleet.domains.bank import bank
+from eventfleet.domains.commands import START
+from eventfleet.domains.declaration import Domain
+from eventfleet.domains.process_log import process_log, ruled
+from eventfleet.stores.memory.log import MemoryLog, MemoryProducer, MemoryReader
+from eventfleet.topics.codec import decode
+from eventfleet.topics.declaration import declare
+from eventfleet.topics.record import LogRecord, Outgoing
+from eventfleet.workers import replies
+from eventfleet.workers.cli.load import rejections
+from eventfleet.workers.files import Row
+from eventfleet.workers.files.rows import Origin
+from eventfleet.workers.load import REASONS_KEPT, Following, LoadReport, TakesCommandsOnly, load
 
 PARTITIONS = 3
 GROUP = "g.command"

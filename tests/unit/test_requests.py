@@ -7,13 +7,13 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
-from domains.bank import Deposited, Opened, bank
-from domains.declaration import Domain
-from domains.payloads import Event, State
-from protocols.requests import asked_of, checked
-from topics.codec import decode, encode
-from topics.errors import Unreadable
-from topics.event import EventRecord
+from eventfleet.domains.bank import Deposited, Opened, bank
+from eventfleet.domains.declaration import Domain
+from eventfleet.domains.payloads import Event, State
+from eventfleet.protocols.requests import asked_of, checked
+from eventfleet.topics.codec import decode, encode
+from eventfleet.topics.errors import Unreadable
+from eventfleet.topics.event import EventRecord
 
 LONG = "a" * 1_000_000
 

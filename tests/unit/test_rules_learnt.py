@@ -8,15 +8,15 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from domains.commands import START
-from domains.process_log import process_log, ruled
-from topics.errors import Unreadable
-from workers.cli import main
-from workers.connect import chosen
-from workers.files import Problem, Row
-from workers.files.rows import Origin
-from workers.rules import PROBLEMS_KEPT, UnusableRules, learn, read, text
-from workers.settings import Settings
+from eventfleet.domains.commands import START
+from eventfleet.domains.process_log import process_log, ruled
+from eventfleet.topics.errors import Unreadable
+from eventfleet.workers.cli import main
+from eventfleet.workers.connect import chosen
+from eventfleet.workers.files import Problem, Row
+from eventfleet.workers.files.rows import Origin
+from eventfleet.workers.rules import PROBLEMS_KEPT, UnusableRules, learn, read, text
+from eventfleet.workers.settings import Settings
 
 ORIGIN = Origin("a.jsonl", "line")
 BAD = Problem(ORIGIN, 3, "time", "is missing")

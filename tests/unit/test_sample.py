@@ -3,12 +3,12 @@
 from collections import Counter, defaultdict
 from itertools import pairwise
 
-from domains.orders import orders
-from protocols.intents import intent_of
+from eventfleet.domains.orders import orders
+from eventfleet.protocols.intents import intent_of
+from eventfleet.topics.codec import decode
+from eventfleet.topics.event import EventRecord
+from eventfleet.workers.sample import ORDERS, sample
 from tests.shop import TABLE, judge
-from topics.codec import decode
-from topics.event import EventRecord
-from workers.sample import ORDERS, sample
 
 
 def commands_of_all() -> list[EventRecord]:

@@ -9,20 +9,20 @@ from typing import Any
 import orjson
 import pytest
 
-from domains.declaration import Domain
-from domains.payloads import Event
-from protocols import snapshot
-from protocols.role import Poison
-from protocols.snapshot import Snapshots
-from service.queries import Querier
-from snapshot_rules import Rule, after, every, on, size
-from stores.contracts import Opened, Snapshot
-from stores.errors import Unavailable
-from stores.memory.snapshots import MemorySnapshots
-from stores.system import NothingParked
+from eventfleet.domains.declaration import Domain
+from eventfleet.domains.payloads import Event
+from eventfleet.protocols import snapshot
+from eventfleet.protocols.role import Poison
+from eventfleet.protocols.snapshot import Snapshots
+from eventfleet.service.queries import Querier
+from eventfleet.snapshot_rules import Rule, after, every, on, size
+from eventfleet.stores.contracts import Opened, Snapshot
+from eventfleet.stores.errors import Unavailable
+from eventfleet.stores.memory.snapshots import MemorySnapshots
+from eventfleet.stores.system import NothingParked
+from eventfleet.topics.record import LogRecord
 from tests.simulation.tally import Counted, Tally, evolve
 from tests.simulation.twins import Twins, take
-from topics.record import LogRecord
 
 
 class Closed(Event):

@@ -7,13 +7,13 @@ import pytest
 from msgspec import Meta
 from msgspec.structs import replace
 
-from domains.declaration import Domain
-from domains.payloads import Event, State
-from domains.stored import reader
-from snapshot_rules import size
-from topics.codec import decode_stored, encode
-from topics.errors import Unreadable
-from topics.event import EventRecord
+from eventfleet.domains.declaration import Domain
+from eventfleet.domains.payloads import Event, State
+from eventfleet.domains.stored import reader
+from eventfleet.snapshot_rules import size
+from eventfleet.topics.codec import decode_stored, encode
+from eventfleet.topics.errors import Unreadable
+from eventfleet.topics.event import EventRecord
 
 
 class Opened(Event):

@@ -2,14 +2,14 @@
 
 from datetime import UTC, datetime, timedelta
 
-from protocols.role import Report
-from protocols.sweep import Sweep
-from stores.contracts import Place
-from stores.memory.events import MemoryEvents
-from stores.memory.log import MemoryLog, MemoryProducer
+from eventfleet.protocols.role import Report
+from eventfleet.protocols.sweep import Sweep
+from eventfleet.stores.contracts import Place
+from eventfleet.stores.memory.events import MemoryEvents
+from eventfleet.stores.memory.log import MemoryLog, MemoryProducer
+from eventfleet.topics.codec import decode
+from eventfleet.topics.declaration import declare
 from tests.contract.samples import DOMAIN, at, event
-from topics.codec import decode
-from topics.declaration import declare
 
 
 class Clock:

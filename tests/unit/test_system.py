@@ -8,9 +8,9 @@ from uuid import RFC_4122, UUID
 
 import pytest
 
-from stores import system
-from stores.system import NothingParked, SystemClock, Uuid7Ids
-from topics.event import milliseconds
+from eventfleet.stores import system
+from eventfleet.stores.system import NothingParked, SystemClock, Uuid7Ids
+from eventfleet.topics.event import milliseconds
 
 
 def test_now_is_utc_in_whole_milliseconds() -> None:

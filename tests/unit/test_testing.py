@@ -8,9 +8,6 @@ import pytest
 from msgspec import Meta
 from msgspec.structs import replace
 
-from domains.orders import Cancel, Pay, Placed, Ship, orders
-from domains.orders import Paid as OrderPaid
-from domains.process_log import process_log, ruled
 from eventfleet import (
     START,
     Command,
@@ -23,8 +20,11 @@ from eventfleet import (
     State,
     Unreadable,
 )
+from eventfleet.domains.orders import Cancel, Pay, Placed, Ship, orders
+from eventfleet.domains.orders import Paid as OrderPaid
+from eventfleet.domains.process_log import process_log, ruled
+from eventfleet.protocols.outcomes import Rejected
 from eventfleet.testing import Stored, given
-from protocols.outcomes import Rejected
 from tests.unit.desk import Desk
 
 Cents = Annotated[int, Meta(ge=1)]

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from topics.dead_letters import (
+from eventfleet.topics.dead_letters import (
     KIND,
     MAX_REASON,
     REASON,
@@ -17,10 +17,10 @@ from topics.dead_letters import (
     UNREADABLE,
     dead_letter,
 )
-from topics.declaration import EVENT_TOPIC_BYTES, WIDE_TOPIC_BYTES, TopicSpec, declare
-from topics.event import MAX_EVENT_BYTES, DomainName
-from topics.names import TOPIC_NAME, Topics, group
-from topics.record import LogRecord
+from eventfleet.topics.declaration import EVENT_TOPIC_BYTES, WIDE_TOPIC_BYTES, TopicSpec, declare
+from eventfleet.topics.event import MAX_EVENT_BYTES, DomainName
+from eventfleet.topics.names import TOPIC_NAME, Topics, group
+from eventfleet.topics.record import LogRecord
 
 KINDS = ["commands", "replies", "events", "stored", "snapshots", "dead-letters"]
 

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given as drawn
 from hypothesis import strategies as st
 
-from domains.trading import (
+from eventfleet import Command, Event, Recorded, replay
+from eventfleet.domains.trading import (
     MOST,
     Bought,
     Buy,
@@ -24,8 +25,7 @@ from domains.trading import (
     evolve,
     trading,
 )
-from domains.trading_report import Dealings, report
-from eventfleet import Command, Event, Recorded, replay
+from eventfleet.domains.trading_report import Dealings, report
 from eventfleet.testing import given
 
 CASH = CashDeposited(amount=1000)

@@ -7,22 +7,22 @@ from typing import Any
 
 import pytest
 
-from domains.orders import orders
-from protocols.intents import event_id
-from protocols.notices import notices_of
-from protocols.outcomes import Accepted, Outcome, Rejected, Repeated, Unavailable
-from protocols.pending import Answer
-from protocols.requests import Asked
-from service import waiting as rooms
-from service.events import EventService
-from service.waiting import Following, Waited, Waiting
-from stores import errors
-from stores.contracts import Notice, Stage
-from stores.memory.events import MemoryEvents
-from stores.memory.notices import MemoryNotices
-from stores.system import SystemClock, Uuid7Ids
+from eventfleet.domains.orders import orders
+from eventfleet.protocols.intents import event_id
+from eventfleet.protocols.notices import notices_of
+from eventfleet.protocols.outcomes import Accepted, Outcome, Rejected, Repeated, Unavailable
+from eventfleet.protocols.pending import Answer
+from eventfleet.protocols.requests import Asked
+from eventfleet.service import waiting as rooms
+from eventfleet.service.events import EventService
+from eventfleet.service.waiting import Following, Waited, Waiting
+from eventfleet.stores import errors
+from eventfleet.stores.contracts import Notice, Stage
+from eventfleet.stores.memory.events import MemoryEvents
+from eventfleet.stores.memory.notices import MemoryNotices
+from eventfleet.stores.system import SystemClock, Uuid7Ids
+from eventfleet.topics.event import EventRecord
 from tests.unit.till import till
-from topics.event import EventRecord
 
 PAY = {"amount": 1}
 STORED, FOLDED, RELAYED = Stage.APPENDED, Stage.SNAPSHOTTED, Stage.RELAYED

@@ -9,24 +9,24 @@ from typing import Annotated, Any
 from msgspec import Meta
 from msgspec.structs import replace
 
-from domains.commands import Decision, Emits, Rejection
-from domains.declaration import Domain
-from domains.payloads import Command, Event, State
-from protocols.outcomes import Outcome
-from protocols.requests import Request, asked_of
-from service.commander import Commander
-from service.manager import Manager
-from service.saving import Saving
-from service.states import States
-from stores.contracts import Opened
-from stores.memory.events import MemoryEvents
-from stores.memory.log import MemoryLog, MemoryProducer
-from stores.memory.snapshots import MemorySnapshots
-from stores.system import SystemClock
+from eventfleet.domains.commands import Decision, Emits, Rejection
+from eventfleet.domains.declaration import Domain
+from eventfleet.domains.payloads import Command, Event, State
+from eventfleet.protocols.outcomes import Outcome
+from eventfleet.protocols.requests import Request, asked_of
+from eventfleet.service.commander import Commander
+from eventfleet.service.manager import Manager
+from eventfleet.service.saving import Saving
+from eventfleet.service.states import States
+from eventfleet.stores.contracts import Opened
+from eventfleet.stores.memory.events import MemoryEvents
+from eventfleet.stores.memory.log import MemoryLog, MemoryProducer
+from eventfleet.stores.memory.snapshots import MemorySnapshots
+from eventfleet.stores.system import SystemClock
+from eventfleet.topics.codec import decode
+from eventfleet.topics.declaration import declare
+from eventfleet.topics.event import EventRecord
 from tests.unit.desk import Failing
-from topics.codec import decode
-from topics.declaration import declare
-from topics.event import EventRecord
 
 NOW = datetime(2025, 1, 1, tzinfo=UTC)
 FEE = 1

@@ -11,16 +11,16 @@ from joserfc import jwt
 from joserfc.jwk import Key, OctKey
 from msgspec import to_builtins
 
-from domains.declaration import Domain
-from domains.orders import orders
-from protocols.outcomes import Accepted, Outcome
-from protocols.pending import Answer
-from service.events import EventService
-from service.http import Access, Application, Limits, Local, Served
-from service.queries import Querier
-from service.waiting import Following, Waiting
-from stores.memory.notices import MemoryNotices
-from stores.system import SystemClock, Uuid7Ids
+from eventfleet.domains.declaration import Domain
+from eventfleet.domains.orders import orders
+from eventfleet.protocols.outcomes import Accepted, Outcome
+from eventfleet.protocols.pending import Answer
+from eventfleet.service.events import EventService
+from eventfleet.service.http import Access, Application, Limits, Local, Served
+from eventfleet.service.queries import Querier
+from eventfleet.service.waiting import Following, Waiting
+from eventfleet.stores.memory.notices import MemoryNotices
+from eventfleet.stores.system import SystemClock, Uuid7Ids
 from tests.simulation.twins import START, Twins
 
 PLACE = {"customer": "ann", "total": 1999, "currency": "EUR"}

@@ -6,13 +6,13 @@ from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
 
-from protocols.outcomes import Outcome
-from service.events import EventService
+from eventfleet.protocols.outcomes import Outcome
+from eventfleet.service.events import EventService
+from eventfleet.workers.connect import chosen
+from eventfleet.workers.deciders import event_service
 from tests.acceptance.commanding import Commanded
 from tests.servers.kafka import Kafka
 from tests.servers.mongodb import Refusing
-from workers.connect import chosen
-from workers.deciders import event_service
 
 MODULE = """
 from msgspec.structs import replace

@@ -4,15 +4,11 @@ import signal
 
 import pytest
 
-from protocols.intents import event_id
-from protocols.outcomes import (
-    Accepted,
-    IdReused,
-    Repeated,
-)
-from service.events import EventService
+from eventfleet.protocols.intents import event_id
+from eventfleet.protocols.outcomes import Accepted, IdReused, Repeated
+from eventfleet.service.events import EventService
+from eventfleet.topics.errors import Unreadable
 from tests.acceptance.synchronous.purses import Purses, deposit, kept, opened, stored, withdraw
-from topics.errors import Unreadable
 
 # Provider ->> EventService: request event
 

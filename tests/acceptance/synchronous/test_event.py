@@ -7,18 +7,12 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from protocols.intents import event_id
-from protocols.outcomes import (
-    Accepted,
-    Conflict,
-    Rejected,
-    Repeated,
-    Unavailable,
-)
-from service.events import EventService
-from stores.mongo.events import MongoEvents
+from eventfleet.protocols.intents import event_id
+from eventfleet.protocols.outcomes import Accepted, Conflict, Rejected, Repeated, Unavailable
+from eventfleet.service.events import EventService
+from eventfleet.stores.mongo.events import MongoEvents
+from eventfleet.topics.event import EventRecord
 from tests.acceptance.synchronous.purses import Purses, deposit, kept, opened, withdraw
-from topics.event import EventRecord
 
 # Commander ->> Manager: event no or error
 

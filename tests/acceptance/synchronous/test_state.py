@@ -7,14 +7,10 @@ from typing import Any
 
 import pytest
 
-from protocols.outcomes import (
-    Accepted,
-    Rejected,
-    Unavailable,
-)
-from service.events import EventService
-from stores.contracts import Snapshot
-from stores.mongo.snapshots import MongoSnapshots
+from eventfleet.protocols.outcomes import Accepted, Rejected, Unavailable
+from eventfleet.service.events import EventService
+from eventfleet.stores.contracts import Snapshot
+from eventfleet.stores.mongo.snapshots import MongoSnapshots
 from tests.acceptance.synchronous.purses import (
     Purses,
     about,

@@ -1,0 +1,159 @@
+"""Orders of a shop: from the placing of an order to its delivery, or its end before that."""
+
+from typing import Annotated, Any
+
+from msgspec import Meta
+from msgspec.structs import replace
+
+from eventfleet.domains.commands import START, Emits
+from eventfleet.domains.declaration import Domain, Route
+from eventfleet.domains.payloads import Command, Event, State
+from eventfleet.snapshot_rules import after, every, on
+
+Cents = Annotated[int, Meta(ge=0, le=2**53)]
+PositiveCents = Annotated[int, Meta(ge=1, le=2**53)]
+Name = Annotated[str, Meta(min_length=1, max_length=200)]
+Currency = Annotated[str, Meta(pattern=r"^[A-Z]{3}\Z")]
+Parcels = Annotated[int, Meta(ge=1, le=10_000)]
+Reason = Annotated[str, Meta(max_length=500)]
+
+
+# Events (and upcasters)
+
+
+class Placed(Event):
+    customer: Name
+    total: PositiveCents
+    currency: Currency
+
+
+class Paid(Event):
+    amount: PositiveCents
+
+
+class Packed(Event):
+    parcels: Parcels
+
+
+class Shipped(Event):
+    carrier: Name
+
+
+class Delivered(Event):
+    pass
+
+
+class Cancelled(Event):
+    reason: Reason = ""
+
+
+class Returned(Event):
+    refund: Cents
+
+
+def placed_with_currency(data: dict[str, Any]) -> dict[str, Any]:
+    """Schema 1 knew euros only."""
+    return {"currency": "EUR", **data}
+
+
+# State and evolve
+
+
+class Order(State):
+    status: str = "new"
+    customer: str = ""
+    total: int = 0
+    currency: str = ""
+    paid: int = 0
+    refunded: int = 0
+    parcels: int = 0
+    carrier: str = ""
+
+
+def evolve(order: Order, event: Event) -> Order:
+    match event:
+        case Placed(customer=customer, total=total, currency=currency):
+            return replace(
+                order, status="placed", customer=customer, total=total, currency=currency
+            )
+        case Paid(amount=amount):
+            return replace(order, status="paid", paid=order.paid + amount)
+        case Packed(parcels=parcels):
+            return replace(order, status="packed", parcels=parcels)
+        case Shipped(carrier=carrier):
+            return replace(order, status="shipped", carrier=carrier)
+        case Delivered():
+            return replace(order, status="delivered")
+        case Cancelled():
+            return replace(order, status="cancelled")
+        case Returned(refund=refund):
+            return replace(order, status="returned", refunded=order.refunded + refund)
+    raise TypeError(f"no rule for {type(event).__name__}")
+
+
+# Commands
+
+
+class Place(Command):
+    customer: Name
+    total: PositiveCents
+    currency: Currency
+
+
+class Pay(Command):
+    amount: PositiveCents
+
+
+class Pack(Command):
+    parcels: Parcels
+
+
+class Ship(Command):
+    carrier: Name
+
+
+class Deliver(Command):
+    pass
+
+
+class Cancel(Command):
+    reason: Reason = ""
+
+
+class Return(Command):
+    refund: Cents
+
+
+commands = [
+    Emits(Place, Placed, after=frozenset({START})),
+    Emits(Pay, Paid, after=frozenset({Placed})),
+    Emits(Pack, Packed, after=frozenset({Paid})),
+    Emits(Ship, Shipped, after=frozenset({Packed})),
+    Emits(Deliver, Delivered, after=frozenset({Shipped})),
+    Emits(Cancel, Cancelled, after=frozenset({Placed, Paid})),
+    Emits(Return, Returned, after=frozenset({Delivered})),
+]
+
+# Snapshot rule
+
+snapshot = every(5) | after(minutes=10) | on(Delivered, Cancelled, Returned)
+
+# Routes
+
+routes = [
+    Route("shipping.requests", types=frozenset({Packed})),
+    Route("finance.ledger", types=frozenset({Paid, Returned})),
+]
+
+# The Domain
+
+orders = Domain(
+    "orders",
+    state=Order,
+    evolve=evolve,
+    events=[Placed, Paid, Packed, Shipped, Delivered, Cancelled, Returned],
+    upcasters={Placed: [placed_with_currency]},
+    commands=commands,
+    snapshot=snapshot,
+    routes=routes,
+)

@@ -1,0 +1,218 @@
+"""A trading account: cash, and what is held of each security. What it comes to: trading_report."""
+
+from typing import Annotated
+
+from msgspec import Meta
+from msgspec.structs import replace
+
+from eventfleet.domains.commands import Declared, Emits, Rejection
+from eventfleet.domains.declaration import Domain, Route
+from eventfleet.domains.payloads import Command, Event, State
+from eventfleet.snapshot_rules import after, every
+
+MOST = 2**63 - 1
+
+Cents = Annotated[int, Meta(ge=0, le=MOST)]
+PositiveCents = Annotated[int, Meta(ge=1, le=MOST)]
+Quantity = Annotated[int, Meta(ge=1, le=MOST)]
+Symbol = Annotated[str, Meta(pattern=r"^[A-Z][A-Z0-9.]{0,11}\Z")]
+
+
+# Events (and upcasters)
+
+
+class CashDeposited(Event):
+    amount: PositiveCents
+
+
+class CashWithdrawn(Event):
+    amount: PositiveCents
+
+
+class Trade(Event):
+    """`price` is that of one; `fee` comes on top."""
+
+    symbol: Symbol
+    quantity: Quantity
+    price: PositiveCents
+    fee: Cents = 0
+
+
+class Bought(Trade):
+    pass
+
+
+class Sold(Trade):
+    pass
+
+
+class PriceMarked(Event):
+    """What one was worth, such as at the close of a day."""
+
+    symbol: Symbol
+    price: PositiveCents
+
+
+# State and evolve
+
+
+class Position(State):
+    """`cost`: what was paid for those held, without fees, at their average price. `price`: as last
+    marked or traded."""
+
+    quantity: int = 0
+    cost: int = 0
+    price: int = 0
+
+
+class Portfolio(State):
+    cash: int = 0
+    positions: dict[str, Position] = {}  # noqa: RUF012 (msgspec copies it)
+
+    def held(self, symbol: str) -> Position:
+        return self.positions.get(symbol, Position())
+
+    def holding(self, symbol: str, position: Position) -> "Portfolio":
+        """With this position; without it, where nothing is left of it."""
+        positions = {**self.positions, symbol: position}
+        if position.quantity <= 0:
+            del positions[symbol]
+        return replace(self, positions=positions)
+
+
+def evolve(account: Portfolio, event: Event) -> Portfolio:
+    match event:
+        case CashDeposited(amount=amount):
+            return replace(account, cash=account.cash + amount)
+        case CashWithdrawn(amount=amount):
+            return replace(account, cash=account.cash - amount)
+        case Bought(symbol=symbol):
+            account = replace(account, cash=account.cash - paid(event))
+            return account.holding(symbol, with_bought(account.held(symbol), event))
+        case Sold(symbol=symbol):
+            account = replace(account, cash=account.cash + received(event))
+            return account.holding(symbol, without_sold(account.held(symbol), event))
+        case PriceMarked(symbol=symbol, price=price):
+            return account.holding(symbol, replace(account.held(symbol), price=price))
+    raise TypeError(f"no rule for {type(event).__name__}")
+
+
+def paid(bought: Bought) -> int:
+    return bought.quantity * bought.price + bought.fee
+
+
+def received(sold: Sold) -> int:
+    """Below zero where the fee is more than the proceeds."""
+    return sold.quantity * sold.price - sold.fee
+
+
+def with_bought(held: Position, bought: Bought) -> Position:
+    cost = held.cost + bought.quantity * bought.price
+    return Position(quantity=held.quantity + bought.quantity, cost=cost, price=bought.price)
+
+
+def without_sold(held: Position, sold: Sold) -> Position:
+    left = held.quantity - sold.quantity
+    cost = held.cost - cost_of(held, sold.quantity)
+    return Position(quantity=left, cost=cost, price=sold.price)
+
+
+def cost_of(held: Position, quantity: int) -> int:
+    """What so many of those held have cost: their share, all of it when all are meant."""
+    return held.cost * quantity // held.quantity if quantity < held.quantity else held.cost
+
+
+# Commands
+
+
+class DepositCash(Command):
+    amount: PositiveCents
+
+
+class WithdrawCash(Command):
+    amount: PositiveCents
+
+
+class Order(Command):
+    symbol: Symbol
+    quantity: Quantity
+    price: PositiveCents
+    fee: Cents = 0
+
+
+class Buy(Order):
+    pass
+
+
+class Sell(Order):
+    pass
+
+
+class MarkPrice(Command):
+    symbol: Symbol
+    price: PositiveCents
+
+
+def decide(account: Portfolio, command: Command) -> Event | Rejection:
+    match command:
+        case DepositCash(amount=amount):
+            return too_much(account.cash + amount) or CashDeposited(amount=amount)
+        case WithdrawCash(amount=amount):
+            return short_of_cash(account, amount) or CashWithdrawn(amount=amount)
+        case Buy(symbol=symbol, quantity=quantity, price=price, fee=fee):
+            bought = Bought(symbol=symbol, quantity=quantity, price=price, fee=fee)
+            return unaffordable(account, bought) or bought
+        case Sell(symbol=symbol, quantity=quantity, price=price, fee=fee):
+            sold = Sold(symbol=symbol, quantity=quantity, price=price, fee=fee)
+            return unsaleable(account, sold) or sold
+    raise TypeError(f"no rule for {type(command).__name__}")
+
+
+def unaffordable(account: Portfolio, bought: Bought) -> Rejection | None:
+    then = with_bought(account.held(bought.symbol), bought)
+    return short_of_cash(account, paid(bought)) or too_much(max(then.quantity, then.cost))
+
+
+def unsaleable(account: Portfolio, sold: Sold) -> Rejection | None:
+    held = account.held(sold.symbol).quantity
+    if sold.quantity > held:
+        return Rejection(f"{sold.quantity} {sold.symbol} can't be sold, {held} are held")
+    return short_of_cash(account, -received(sold)) or too_much(account.cash + received(sold))
+
+
+def short_of_cash(account: Portfolio, amount: int) -> Rejection | None:
+    if amount > account.cash:
+        return Rejection(f"{amount} is more than the cash of {account.cash}")
+    return None
+
+
+def too_much(number: int) -> Rejection | None:
+    """An account counts within 64 bits."""
+    return Rejection(f"{number} is more than an account can hold") if number > MOST else None
+
+
+# A price is what the market says, whatever the account holds: nothing is to be decided.
+commands: list[Declared] = [DepositCash, WithdrawCash, Buy, Sell, Emits(MarkPrice, PriceMarked)]
+
+# Snapshot rule
+
+snapshot = every(50) | after(hours=1)
+
+# Routes
+
+routes = [Route("trading.trades", types=frozenset({Bought, Sold}))]
+
+# Views: none
+
+# The Domain
+
+trading = Domain(
+    "trading",
+    state=Portfolio,
+    evolve=evolve,
+    events=[CashDeposited, CashWithdrawn, Bought, Sold, PriceMarked],
+    commands=commands,
+    decide=decide,
+    snapshot=snapshot,
+    routes=routes,
+)

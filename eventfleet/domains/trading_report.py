@@ -1,0 +1,91 @@
+"""What a trading account's events come to, for an auditor, and whether its state agrees."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from eventfleet.domains.payloads import Event
+from eventfleet.domains.trading import (
+    Bought,
+    CashDeposited,
+    CashWithdrawn,
+    Portfolio,
+    Sold,
+    cost_of,
+    evolve,
+)
+
+
+@dataclass
+class Dealings:
+    """In one security: quantities, and amounts in cents without fees. `profit`: what sales brought
+    above the average cost of what was sold."""
+
+    bought: int = 0
+    spent: int = 0
+    sold: int = 0
+    proceeds: int = 0
+    profit: int = 0
+
+
+@dataclass
+class Report:
+    """Amounts in cents. `account`: the state after all events."""
+
+    account: Portfolio = field(default_factory=Portfolio)
+    cash_in: int = 0
+    cash_out: int = 0
+    fees: int = 0
+    dealings: dict[str, Dealings] = field(default_factory=dict)
+
+    @property
+    def profit(self) -> int:
+        """Realised, after all fees."""
+        return sum(each.profit for each in self.dealings.values()) - self.fees
+
+    @property
+    def value(self) -> int:
+        """Of cash and positions, at their latest prices."""
+        positions = self.account.positions.values()
+        return self.account.cash + sum(each.quantity * each.price for each in positions)
+
+    def differences(self, account: Portfolio | None = None) -> list[str]:
+        """Where a state, such as the one that the fleet keeps, is not what the events come to."""
+        account = self.account if account is None else account
+        traded = sum(each.proceeds - each.spent for each in self.dealings.values())
+        lines = [
+            ("cash", self.cash_in - self.cash_out - self.fees + traded, account.cash),
+        ]
+        for symbol in sorted({*self.dealings, *account.positions}):
+            each, held = self.dealings.get(symbol, Dealings()), account.held(symbol)
+            cost = each.spent - each.proceeds + each.profit
+            lines.append((f"{symbol} held", each.bought - each.sold, held.quantity))
+            lines.append((f"cost of {symbol}", cost, held.cost))
+        return [f"{what}: {has}, by the events {due}" for what, due, has in lines if due != has]
+
+
+def report(events: Iterable[Event]) -> Report:
+    """Of all events of an account, in their order."""
+    made = Report()
+    for event in events:
+        _count(made, event)
+        made.account = evolve(made.account, event)
+    return made
+
+
+def _count(made: Report, event: Event) -> None:
+    match event:
+        case CashDeposited(amount=amount):
+            made.cash_in += amount
+        case CashWithdrawn(amount=amount):
+            made.cash_out += amount
+        case Bought(symbol=symbol, quantity=quantity, price=price, fee=fee):
+            each = made.dealings.setdefault(symbol, Dealings())
+            each.bought += quantity
+            each.spent += quantity * price
+            made.fees += fee
+        case Sold(symbol=symbol, quantity=quantity, price=price, fee=fee):
+            each = made.dealings.setdefault(symbol, Dealings())
+            each.sold += quantity
+            each.proceeds += quantity * price
+            each.profit += quantity * price - cost_of(made.account.held(symbol), quantity)
+            made.fees += fee

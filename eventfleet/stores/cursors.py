@@ -1,0 +1,49 @@
+"""Opaque cursors of paged listings: where to go on, bound to the listing that gave it."""
+
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from typing import Annotated, Any, NamedTuple, TypeVar
+
+import msgspec
+
+from eventfleet.stores.errors import WrongCursor
+from eventfleet.topics.event import EventRecord, Position
+
+T = TypeVar("T")
+
+Count = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+Offset = Annotated[int, msgspec.Meta(ge=-1, le=2**63 - 1)]
+
+
+class Point(NamedTuple):
+    """How far a feed has come in one partition: everything up to here has been read."""
+
+    partition: Count
+    epoch: Count
+    offset: Offset
+    version: Count
+
+    @classmethod
+    def start(cls, partition: int) -> "Point":
+        return cls(partition, 0, -1, 0)
+
+    @classmethod
+    def of(cls, event: EventRecord) -> "Point":
+        """The point of a placed event."""
+        epoch, partition, offset = Position.parse(event.position or "")
+        return cls(partition, epoch, offset, event.version)
+
+
+def to_cursor(listing: str, value: Any) -> str:
+    return urlsafe_b64encode(msgspec.json.encode((listing, value))).decode().rstrip("=")
+
+
+def from_cursor(listing: str, cursor: str, kind: type[T]) -> T:
+    """What `to_cursor` was given. WrongCursor for a cursor of something else."""
+    try:
+        packed = urlsafe_b64decode(cursor.encode() + b"=" * (-len(cursor) % 4))
+        name, value = msgspec.json.decode(packed, type=tuple[str, msgspec.Raw])
+        if name == listing:
+            return msgspec.json.decode(value, type=kind)
+    except (ValueError, msgspec.DecodeError):
+        pass
+    raise WrongCursor(f"{cursor!r} is not a cursor of {listing}")

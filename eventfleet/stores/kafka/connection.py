@@ -1,0 +1,86 @@
+"""How to reach the brokers, and the clients made for it."""
+
+import ssl
+from dataclasses import dataclass
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.client import AIOKafkaClient
+from aiokafka.helpers import create_ssl_context
+
+from eventfleet.stores.errors import Misconfigured
+
+BATCH_BYTES = 950_000
+# A new client's first question always finds it without metadata, and waits this long.
+BACKOFF_MS = 20
+FETCH_BYTES = 4_194_304
+
+
+@dataclass(frozen=True)
+class Connection:
+    """Brokers, security (Kafka's protocol names), SASL, PEM files, and seconds for one call.
+
+    A single request may take half of a call's time, so that a lost one can be repeated.
+    """
+
+    bootstrap: str
+    security: str = "PLAINTEXT"
+    mechanism: str = "PLAIN"
+    username: str = ""
+    password: str = ""
+    ca_file: str = ""
+    cert_file: str = ""
+    key_file: str = ""
+    timeout: float = 10.0
+
+    def __repr__(self) -> str:
+        return f"Connection({self.bootstrap!r}, {self.security})"
+
+    def options(self) -> dict[str, Any]:
+        """What every aiokafka client is made with. Misconfigured for unusable PEM files."""
+        options: dict[str, Any] = {
+            "bootstrap_servers": self.bootstrap,
+            "request_timeout_ms": max(1, int(self.timeout * 500)),
+            "security_protocol": self.security,
+        }
+        if self.security.startswith("SASL"):
+            options["sasl_mechanism"] = self.mechanism
+            options["sasl_plain_username"] = self.username
+            options["sasl_plain_password"] = self.password
+        if self.security.endswith("SSL"):
+            options["ssl_context"] = self._tls()
+        return options
+
+    def client(self) -> Any:
+        return AIOKafkaClient(**self.options())
+
+    def admin(self) -> Any:
+        return AIOKafkaAdminClient(**self.options())
+
+    def producer(self, **options: Any) -> Any:
+        """A producer whose records are acknowledged by all replicas in sync."""
+        return AIOKafkaProducer(**self.options(), acks="all", max_batch_size=BATCH_BYTES, **options)
+
+    def consumer(self, committed: bool = True) -> Any:
+        """A consumer outside any group."""
+        return AIOKafkaConsumer(
+            **self.options(),
+            enable_auto_commit=False,
+            auto_offset_reset="none",
+            isolation_level="read_committed" if committed else "read_uncommitted",
+            max_partition_fetch_bytes=FETCH_BYTES,
+            retry_backoff_ms=BACKOFF_MS,
+        )
+
+    def _tls(self) -> ssl.SSLContext:
+        try:
+            context: ssl.SSLContext = create_ssl_context(
+                cafile=self.ca_file or None,
+                certfile=self.cert_file or None,
+                keyfile=self.key_file or None,
+            )
+        except (OSError, ValueError) as error:
+            names = ", ".join(filter(None, [self.ca_file, self.cert_file, self.key_file]))
+            raise Misconfigured(f"Kafka's TLS files ({names}) can't be used: {error}") from error
+        return context

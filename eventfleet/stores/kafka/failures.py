@@ -1,0 +1,127 @@
+"""Where aiokafka's errors become those of the stores."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from itertools import chain
+from typing import Any, TypeVar
+
+from aiokafka import errors as kafka
+from tenacity import AsyncRetrying, retry_if_exception, wait_random_exponential
+
+from eventfleet.stores.errors import Fenced, Misconfigured, Unavailable
+
+T = TypeVar("T")
+SHUT_SECONDS = 2.0
+OPERATOR = (
+    kafka.UnknownTopicOrPartitionError,
+    kafka.InvalidTopicError,
+    kafka.TopicAuthorizationFailedError,
+    kafka.GroupAuthorizationFailedError,
+    kafka.ClusterAuthorizationFailedError,
+    kafka.TransactionalIdAuthorizationFailed,
+    kafka.SaslAuthenticationFailed,
+    kafka.AuthenticationFailedError,
+    kafka.AuthenticationMethodNotSupported,
+    kafka.UnsupportedSaslMechanismError,
+    kafka.MessageSizeTooLargeError,
+    kafka.RecordListTooLargeError,
+    kafka.RecordTooLargeError,
+    kafka.IncompatibleBrokerVersion,
+    kafka.UnsupportedVersionError,
+    kafka.InvalidReplicationFactorError,
+    kafka.InvalidPartitionsError,
+    kafka.InvalidConfigurationError,
+    kafka.InvalidTransactionTimeout,
+    kafka.PolicyViolationError,
+)
+
+
+@asynccontextmanager
+async def answering(what: str, seconds: float) -> AsyncIterator[None]:
+    """Bounds what is done inside and translates what the driver raises; `what` begins messages."""
+    try:
+        async with asyncio.timeout(seconds):
+            yield
+    except TimeoutError as error:
+        raise Unavailable(f"{what}: Kafka has not done it within {seconds:g} s") from error
+    except kafka.ProducerFenced as error:
+        raise Fenced(f"{what}: another owner has taken over") from error
+    except OPERATOR as error:
+        raise Misconfigured(f"{what}: {_reason(error)}") from error
+    except (kafka.KafkaError, kafka.ConsumerStoppedError, OSError) as error:
+        raise Unavailable(f"{what}: {_reason(error)}") from error
+
+
+def check(code: int) -> None:
+    """Raise the driver's error of an answer's error code, if it is one."""
+    if code:
+        raise kafka.for_code(code)()
+
+
+async def retried(request: Callable[[], Awaitable[T]]) -> T:
+    """The request's answer, asked again while a moment may help; the caller bounds the time."""
+    asking = AsyncRetrying(
+        retry=retry_if_exception(_passes), wait=wait_random_exponential(0.05, max=0.5)
+    )
+    async for attempt in asking:
+        with attempt:
+            answer = await request()
+    return answer
+
+
+def _passes(error: BaseException) -> bool:
+    return isinstance(error, kafka.KafkaError) and bool(error.retriable)
+
+
+def why_stopped(producer: Any) -> BaseException:
+    """What ended a transaction of which the producer only says that it is in the wrong state.
+
+    Fencing is the answer where nothing else is known: an owner that wrongly gives up is
+    reassigned, one that wrongly goes on would fence its successor.
+    """
+    end = producer._txn_manager.wait_for_transaction_end()
+    known: BaseException | None = end.exception() if end is not None and end.done() else None
+    return known or kafka.ProducerFenced()
+
+
+WRONG_STATE = (AssertionError, kafka.IllegalOperation)
+
+
+async def drop(producer: Any) -> None:
+    """End a producer at once; what it has not sent is never sent. Never raises.
+
+    `stop` alone waits, without a bound, until the brokers have everything.
+    """
+    producer.client.send = _refuse
+    producer._message_accumulator.fail_all(kafka.ProducerClosed())
+    await shut(producer.stop)
+    _heed(producer)
+    await shut(producer.client.close)
+
+
+def _heed(producer: Any) -> None:
+    """Look at the errors that nobody awaits, which asyncio would report as forgotten."""
+    batches = chain.from_iterable(producer._message_accumulator._batches.values())
+    futures = [batch._drain_waiter for batch in batches]
+    if producer._txn_manager is not None:
+        futures.append(producer._txn_manager.wait_for_transaction_end())
+    for future in futures:
+        if future is not None and future.done() and not future.cancelled():
+            future.exception()
+
+
+async def shut(end: Callable[[], Awaitable[Any]]) -> None:
+    """Close a client, within a bound. Never raises."""
+    with suppress(Exception):
+        async with asyncio.timeout(SHUT_SECONDS):
+            await end()
+
+
+async def _refuse(*_: Any, **__: Any) -> None:
+    raise kafka.ProducerClosed
+
+
+def _reason(error: BaseException) -> str:
+    text = str(error)
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -1,0 +1,95 @@
+"""Plain producing, and the owner of a partition on a broker without transactions."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+from eventfleet.stores.kafka.batches import Lanes, Sent
+from eventfleet.stores.kafka.connection import Connection
+from eventfleet.stores.kafka.failures import answering, drop
+from eventfleet.stores.kafka.offsets import committed
+from eventfleet.topics.event import Position
+from eventfleet.topics.record import Outgoing, new_tuple
+
+
+class Producer:
+    """LogWriter. Starts at the first use; after an error the next use starts afresh.
+
+    What is produced at the same time travels together: a broker gets one request after the other.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._producer: Any = None
+        self._lanes = Lanes(None)
+        self._starting = asyncio.Lock()
+
+    async def produce(self, records: Sequence[Outgoing]) -> list[Position]:
+        positions: list[Any] = [None] * len(records)
+        for partition, indexes, offsets in await self._write(records):
+            for index, offset in zip(indexes, offsets, strict=True):
+                positions[index] = new_tuple(Position, (0, partition, offset))
+        return positions
+
+    async def committed(self, group: str, topic: str, partition: int) -> int | None:
+        """What the group has committed, by the same connection."""
+        try:
+            async with answering(f"offset of {group}", self._connection.timeout):
+                await self._start()
+                client = self._producer.client
+                return (await committed(client, group, topic, [partition])).get(partition)
+        except BaseException:
+            await self.close()
+            raise
+
+    async def close(self) -> None:
+        producer, self._producer = self._producer, None
+        if producer is not None:
+            await drop(producer)
+
+    async def _write(self, records: Sequence[Outgoing]) -> list[Sent]:
+        topics = ", ".join(sorted({record.topic for record in records}))
+        try:
+            async with answering(f"producing to {topics}", self._connection.timeout):
+                await self._start()
+                return await self._lanes.send(records)
+        except BaseException:
+            await self.close()
+            raise
+
+    async def _start(self) -> None:
+        async with self._starting:
+            if self._producer is None:
+                self._producer = self._connection.producer()
+                self._lanes = Lanes(self._producer)
+                await self._producer.start()
+
+
+class PlainWriter:
+    """PartitionWriter without transactions: at least once, and nobody is fenced.
+
+    `ack(next_offset)` moves the group's offset; it is awaited after all acknowledgements.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        group: str,
+        source: tuple[str, int],
+        ack: Callable[[int], Awaitable[None]],
+    ) -> None:
+        self._producer = Producer(connection)
+        self._group = group
+        self._topic, self._partition = source
+        self._ack = ack
+
+    async def open(self) -> int | None:
+        return await self._producer.committed(self._group, self._topic, self._partition)
+
+    async def commit(self, records: Sequence[Outgoing], next_offset: int) -> None:
+        if records:
+            await self._producer.produce(records)
+        await self._ack(next_offset)
+
+    async def close(self) -> None:
+        await self._producer.close()

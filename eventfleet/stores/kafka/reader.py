@@ -1,0 +1,104 @@
+"""Reading topics outside consumer groups."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+from aiokafka import TopicPartition
+
+from eventfleet.stores.contracts import Bounds
+from eventfleet.stores.kafka import offsets
+from eventfleet.stores.kafka.bounds import bounds, leaders
+from eventfleet.stores.kafka.connection import Connection
+from eventfleet.stores.kafka.failures import answering, retried, shut
+from eventfleet.stores.kafka.transactional import TRANSACTION_SECONDS
+from eventfleet.topics.record import LogRecord
+
+POLL_MS = 20
+
+
+class Reader:
+    """LogReader of committed records."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._client: Any = None
+        self._starting = asyncio.Lock()
+
+    async def bounds(self, topic: str) -> dict[int, Bounds]:
+        """The end counts records of open transactions in."""
+        async with answering(f"bounds of {topic}", self._connection.timeout):
+            await self._start()
+            return await bounds(self._client, topic)
+
+    async def read(
+        self, topic: str, partition: int, start: int, end: int
+    ) -> AsyncIterator[LogRecord]:
+        """Waits for open transactions below `end`; Unavailable when nothing moves any more.
+
+        Records that are no longer kept, or not yet written when it begins, are not in it.
+        """
+        oldest, last = (await self.bounds(topic)).get(partition, Bounds(0, 0))
+        start, end = max(start, oldest), min(end, last)
+        if start >= end:
+            return
+        part = TopicPartition(topic, partition)
+        what = f"reading {topic}/{partition}"
+        consumer = self._connection.consumer()
+        try:
+            async with answering(what, self._connection.timeout):
+                await consumer.start()
+                consumer.assign([part])
+                consumer.seek(part, start)
+            while start < end:
+                async with answering(what, self._connection.timeout + TRANSACTION_SECONDS):
+                    batch, start = await _next(consumer, part)
+                for record in batch:
+                    if record.offset < end:
+                        yield _record(record)
+        finally:
+            await shut(consumer.stop)
+
+    async def committed(self, group: str, topic: str) -> dict[int, int]:
+        async with answering(f"offsets of {group}", self._connection.timeout):
+            await self._start()
+            partitions = await retried(lambda: leaders(self._client, topic))
+            return await offsets.committed(self._client, group, topic, [*partitions])
+
+    async def close(self) -> None:
+        client, self._client = self._client, None
+        if client is not None:
+            await shut(client.close)
+
+    async def _start(self) -> None:
+        async with self._starting:
+            if self._client is None:
+                client = self._connection.client()
+                try:
+                    await client.bootstrap()
+                except BaseException:
+                    await shut(client.close)
+                    raise
+                self._client = client
+
+
+async def _next(consumer: Any, part: TopicPartition) -> tuple[list[Any], int]:
+    """The next records, and the position after them, which may be after control records."""
+    start = await consumer.position(part)
+    while True:
+        fetched = await consumer.getmany(part, timeout_ms=POLL_MS)
+        position = await consumer.position(part)
+        if position > start:
+            return fetched.get(part, []), position
+
+
+def _record(record: Any) -> LogRecord:
+    return LogRecord(
+        record.topic,
+        record.partition,
+        record.offset,
+        record.key,
+        record.value,
+        tuple(record.headers),
+        record.timestamp,
+    )

@@ -1,0 +1,213 @@
+"""The event store in memory."""
+
+from collections import defaultdict
+from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Sequence
+from datetime import datetime
+
+from msgspec.structs import replace
+
+from eventfleet.stores.contracts import Head, Look, Page, Place, Since, Write
+from eventfleet.stores.cursors import Point, from_cursor, to_cursor
+from eventfleet.stores.errors import Duplicate
+from eventfleet.stores.memory.checkpoint import Checkpoint, go_on
+from eventfleet.topics.event import EventRecord, Position
+from eventfleet.topics.partitioner import partition_of
+
+Stream = dict[int, EventRecord]  # by version
+
+
+class MemoryEvents:
+    """`partitions` tells where aggregates belong, as the domain's topics do."""
+
+    def __init__(
+        self, partitions: int = 1, checkpoint: Checkpoint = go_on, domain: str = ""
+    ) -> None:
+        self._partitions, self._checkpoint, self._domain = partitions, checkpoint, domain
+        self._by_id: dict[str, EventRecord] = {}
+        self._streams: defaultdict[str, Stream] = defaultdict(dict)
+        self._placed: dict[tuple[str, int], EventRecord] = {}  # by position and version
+        self._waiting: dict[str, int] = {}  # the partition of each unplaced event
+        self._epoch = 0
+
+    async def prepare(self) -> None:
+        await self._checkpoint()
+
+    async def write(self, writes: Sequence[Write]) -> None:
+        for index, write in enumerate(writes):
+            await self._checkpoint()
+            if isinstance(write, Place):
+                self._place(index, write.event, str(write.position))
+            else:
+                self._insert(index, write)
+        await self._checkpoint()
+
+    async def put(self, events: Sequence[EventRecord], partition: int) -> None:
+        await self._checkpoint()
+        for index, event in enumerate(events):
+            self._refuse_taken(index, event)
+            if event.id in {other.id for other in events[:index]}:
+                raise _duplicate(index, event, "event id")
+            if event.version in {other.version for other in events[:index]}:
+                raise _duplicate(index, event, "version")
+        for event in events:
+            self._keep(event)
+            self._waiting[event.id] = partition
+        await self._checkpoint()
+
+    async def find(self, event_ids: Collection[str]) -> dict[str, EventRecord]:
+        await self._checkpoint()
+        return {key: self._by_id[key] for key in event_ids if key in self._by_id}
+
+    async def put_each(self, events: Sequence[tuple[EventRecord, int]]) -> list[Duplicate | None]:
+        ends: list[Duplicate | None] = []
+        for event, partition in events:
+            try:
+                await self.put([event], partition)
+                ends.append(None)
+            except Duplicate as clash:
+                ends.append(clash)
+        return ends
+
+    async def since(self, looks: Sequence[Look], limit: int) -> list[Since] | None:
+        await self._checkpoint()
+        seen = [self._since(look) for look in looks]
+        return seen if sum(len(each.events) for each in seen) <= limit else None
+
+    def _since(self, look: Look) -> Since:
+        stream = self._streams.get(look.aggregate_id, {})
+        events = [event for version, event in sorted(stream.items()) if version > look.after]
+        return Since(events, self._by_id.get(look.event_id))
+
+    async def heads(self, aggregate_ids: Collection[str]) -> dict[str, Head]:
+        await self._checkpoint()
+        return {key: _head(self._streams[key]) for key in aggregate_ids if key in self._streams}
+
+    async def unplaced(self, aggregate_ids: Collection[str]) -> list[EventRecord]:
+        await self._checkpoint()
+        return [e for e in self._unplaced() if e.aggregate_id in aggregate_ids]
+
+    async def placed_at(self, positions: Collection[Position]) -> list[EventRecord]:
+        await self._checkpoint()
+        wanted = {str(position) for position in positions}
+        return [e for e in self._in_order() if e.position in wanted]
+
+    async def sweep(self, partition: int, limit: int) -> list[EventRecord]:
+        await self._checkpoint()
+        return [e for e in self._unplaced() if self._waiting[e.id] == partition][:limit]
+
+    async def read(
+        self,
+        aggregate_id: str,
+        after: int = 0,
+        upto: int | None = None,
+        limit: int | None = None,
+        types: Collection[str] | None = None,
+    ) -> AsyncIterator[EventRecord]:
+        await self._checkpoint()
+        found = [
+            event
+            for version, event in sorted(self._streams.get(aggregate_id, {}).items())
+            if version > after
+            and (upto is None or version <= upto)
+            and (types is None or event.type in types)
+        ]
+        for event in found[:limit]:
+            yield event
+
+    async def version_at(self, aggregate_id: str, moment: datetime) -> int:
+        await self._checkpoint()
+        stream = self._streams.get(aggregate_id, {})
+        return max((version for version, e in stream.items() if e.time <= moment), default=0)
+
+    async def feed(self, cursor: str, limit: int) -> Page:
+        await self._checkpoint()
+        listing = f"{self._domain}.feed"
+        read = from_cursor(listing, cursor, list[Point]) if cursor else []
+        points = {point.partition: point for point in read}
+        beyond = (e for e in self._in_order() if _after(Point.of(e), points))
+        items = [event for event, _ in zip(beyond, range(limit), strict=False)]
+        points |= {(point := Point.of(event)).partition: point for event in items}
+        return Page(items, to_cursor(listing, list(points.values())))
+
+    async def aggregates(self, cursor: str, limit: int, partition: int | None = None) -> Page:
+        await self._checkpoint()
+        listing = f"{self._domain}.aggregates"
+        last = from_cursor(listing, cursor, str) if cursor else ""
+        ids = sorted(
+            key
+            for key in self._streams
+            if key > last and partition in (None, partition_of(key, self._partitions))
+        )[:limit]
+        return Page(list(ids), to_cursor(listing, ids[-1]) if ids else cursor)
+
+    async def count(self) -> int:
+        await self._checkpoint()
+        return len(self._by_id)
+
+    async def epoch(self) -> int:
+        await self._checkpoint()
+        return self._epoch
+
+    async def raise_epoch(self) -> int:
+        await self._checkpoint()
+        self._epoch += 1
+        return self._epoch
+
+    async def placed_in(self, partition: int, epoch: int) -> bool:
+        await self._checkpoint()
+        points = (Point.of(event) for event in self._placed.values())
+        return any((at.partition, at.epoch) == (partition, epoch) for at in points)
+
+    def _insert(self, index: int, event: EventRecord) -> None:
+        self._refuse_taken(index, event)
+        self._occupy(index, event)
+        self._keep(event)
+
+    def _place(self, index: int, event: EventRecord, position: str) -> None:
+        if event.id in self._waiting:
+            placed = replace(self._by_id[event.id], position=position)
+            self._occupy(index, placed)
+            self._keep(placed)
+            del self._waiting[event.id]
+
+    def _refuse_taken(self, index: int, event: EventRecord) -> None:
+        if event.id in self._by_id:
+            raise _duplicate(index, event, "event id")
+        if event.version in self._streams.get(event.aggregate_id, {}):
+            raise _duplicate(index, event, "version")
+
+    def _occupy(self, index: int, event: EventRecord) -> None:
+        place = event.position or "", event.version
+        if place in self._placed:
+            raise _duplicate(index, event, "position")
+        self._placed[place] = event
+
+    def _keep(self, event: EventRecord) -> None:
+        self._by_id[event.id] = event
+        self._streams[event.aggregate_id][event.version] = event
+
+    def _unplaced(self) -> Iterator[EventRecord]:
+        """By aggregate and version."""
+        waiting = (self._by_id[key] for key in self._waiting)
+        return iter(sorted(waiting, key=lambda event: (event.aggregate_id, event.version)))
+
+    def _in_order(self) -> Iterable[EventRecord]:
+        """The placed events, by epoch, partition, offset and version."""
+        return sorted(
+            self._placed.values(),
+            key=lambda event: (Position.parse(event.position or ""), event.version),
+        )
+
+
+def _duplicate(index: int, event: EventRecord, condition: str) -> Duplicate:
+    return Duplicate(index, f"{event.domain}/{event.aggregate_id}", event.version, condition)
+
+
+def _after(at: Point, points: dict[int, Point]) -> bool:
+    return at > points.get(at.partition, Point.start(at.partition))
+
+
+def _head(stream: Stream) -> Head:
+    last = stream[max(stream)]
+    placed = max((version for version, event in stream.items() if event.position), default=0)
+    return Head(last.version, last.id, placed, last.type)

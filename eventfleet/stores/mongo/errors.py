@@ -1,0 +1,90 @@
+"""The driver's errors as ours: the one place that knows the former."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from bson.errors import BSONError
+from pymongo.errors import (
+    BulkWriteError,
+    ConfigurationError,
+    ConnectionFailure,
+    DuplicateKeyError,
+    OperationFailure,
+    PyMongoError,
+)
+
+from eventfleet.stores.errors import Duplicate, Misconfigured, StoreError, Unavailable
+from eventfleet.topics.event import EventRecord
+
+DUPLICATE_KEY = 11000
+CONDITIONS = {"_id": "event id", "aggregate_id": "version", "epoch": "position"}
+
+# What passes when a primary is elected again, a lock is let go, or a disk has room.
+PASSING = frozenset(
+    {6, 7, 24, 46, 50, 63, 64, 89, 91, 100, 112, 134, 150, 189, 202, 225, 234, 246, 251, 262, 290}
+    | {9001, 10107, 11600, 11601, 11602, 13388, 13435, 13436, 14031}
+)
+PASSING_LABELS = (
+    "RetryableWriteError",
+    "TransientTransactionError",
+    "UnknownTransactionCommitResult",
+)
+# Who we are, what we may, and what the server can't do: wrong until an operator changes it.
+OPERATORS = frozenset({11, 13, 18, 20, 26, 59, 72, 85, 86, 115, 263})
+
+
+class Refused(StoreError):
+    """The server or the driver refuses the operation, and would again."""
+
+
+@contextmanager
+def translated(where: str, events: Sequence[EventRecord] = ()) -> Iterator[None]:
+    """Raise our errors instead of the driver's; `events` are those of a write, in order."""
+    try:
+        yield
+    except BulkWriteError as error:
+        raise _of_bulk(where, error.details, events) from None
+    except DuplicateKeyError as error:
+        if not events:
+            raise Unavailable(f"{where}: another did the same at the same time") from None
+        raise duplicate(0, error.details or {}, events) from None
+    except PyMongoError as error:
+        raise _of(where, error) from None
+    except (BSONError, OverflowError) as error:
+        raise Refused(f"{where}: {error}") from None
+
+
+def _of(where: str, error: PyMongoError) -> StoreError:
+    message = f"{where}: {_reason(error)}"
+    if isinstance(error, OperationFailure) and error.code in OPERATORS:
+        return Misconfigured(message)
+    if isinstance(error, ConfigurationError):
+        return Misconfigured(message)
+    passing = isinstance(error, OperationFailure) and error.code in PASSING
+    labelled = any(map(error.has_error_label, PASSING_LABELS))
+    if passing or labelled or error.timeout or isinstance(error, ConnectionFailure):
+        return Unavailable(message)
+    return Refused(message)
+
+
+def _of_bulk(where: str, details: Mapping[str, Any], events: Sequence[EventRecord]) -> StoreError:
+    """A bulk fails by its first refused write, or by its write concern."""
+    failures = [*details.get("writeErrors", ()), *details.get("writeConcernErrors", ())]
+    first = failures[0]
+    if first.get("code") == DUPLICATE_KEY:
+        return duplicate(first["index"], first, events)
+    return _of(where, OperationFailure(first.get("errmsg", "bulk write failed"), first.get("code")))
+
+
+def duplicate(index: int, error: Mapping[str, Any], events: Sequence[EventRecord]) -> Duplicate:
+    event, key = events[index], next(iter(error["keyPattern"]))
+    return Duplicate(index, f"{event.domain}/{event.aggregate_id}", event.version, CONDITIONS[key])
+
+
+def _reason(error: PyMongoError) -> str:
+    """The driver's message without its description of the topology and the raw reply."""
+    text = str(error)
+    for tail in (", full error:", ", Timeout:", " (configured timeouts:"):
+        text = text.partition(tail)[0]
+    return text

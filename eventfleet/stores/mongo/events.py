@@ -1,0 +1,240 @@
+"""The event store on MongoDB."""
+
+from collections import defaultdict
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from pymongo import InsertOne, UpdateOne
+
+from eventfleet.stores.contracts import Head, Look, Page, Place, Since, Write
+from eventfleet.stores.cursors import from_cursor, to_cursor
+from eventfleet.stores.errors import Duplicate
+from eventfleet.stores.mongo import client
+from eventfleet.stores.mongo.documents import Document, event_of, place, placed, unplaced
+from eventfleet.stores.mongo.errors import duplicate, translated
+from eventfleet.stores.mongo.feed import Feed
+from eventfleet.stores.mongo.indexes import OF_EVENTS, prepare
+from eventfleet.stores.mongo.queries import operation, split, together
+from eventfleet.stores.mongo.registry import Registry
+from eventfleet.stores.mongo.transactions import insert_all, insert_each, insert_in_order
+from eventfleet.topics.event import EventRecord, Position, milliseconds
+
+BY_VERSION = [("aggregate_id", 1), ("version", 1)]
+BY_VERSION_DOWN = [("aggregate_id", -1), ("version", -1)]
+NEWEST_FIRST = {"aggregate_id": -1, "version": -1}
+READ_BATCH = 500
+
+
+class MongoEvents:
+    """Events in one collection; what is known of the whole domain in its registry."""
+
+    def __init__(self, domain: str, events: client.Collection, domains: client.Collection) -> None:
+        self._domain = domain
+        self._events = events
+        self._registry = Registry(domain, domains)
+        self._feed = Feed(domain, events, self._registry)
+
+    async def prepare(self) -> None:
+        with operation(self._events):
+            await prepare(self._events, OF_EVENTS)
+
+    async def write(self, writes: Sequence[Write]) -> None:
+        events = [write for write in writes if not isinstance(write, Place)]
+        if len(events) < len(writes):
+            await self._write_mixed(writes)
+        elif events:
+            await self._insert(events)
+
+    async def _insert(self, events: Sequence[EventRecord]) -> None:
+        documents = [placed(event) for event in events]
+        await self._registry.note({document["partition"] for document in documents})
+        with operation(self._events, events):
+            await insert_in_order(self._events, documents)
+
+    async def _write_mixed(self, writes: Sequence[Write]) -> None:
+        events = [write.event if isinstance(write, Place) else write for write in writes]
+        documents = [_document(write) for write in writes]
+        await self._registry.note({document["partition"] for document in documents})
+        requests = [*map(_request, writes, documents)]
+        with operation(self._events, events):
+            await self._events.bulk_write(requests, ordered=True)
+
+    async def put(self, events: Sequence[EventRecord], partition: int) -> None:
+        if events:
+            with operation(self._events, events):
+                await insert_all(self._events, [unplaced(event, partition) for event in events])
+
+    async def find(self, event_ids: Collection[str]) -> dict[str, EventRecord]:
+        with operation(self._events):
+            queries = [self._events.find({"_id": {"$in": ids}}) for ids in split(event_ids)]
+            found = await together([self._all(query) for query in queries])
+        return {event.id: event for some in found for event in some}
+
+    async def put_each(self, events: Sequence[tuple[EventRecord, int]]) -> list[Duplicate | None]:
+        documents = [unplaced(event, partition) for event, partition in events]
+        with operation(self._events):
+            clashes = await insert_each(self._events, documents)
+        return [
+            duplicate(0, clashes[index], [event]) if index in clashes else None
+            for index, (event, _) in enumerate(events)
+        ]
+
+    async def since(self, looks: Sequence[Look], limit: int) -> list[Since] | None:
+        ids = list({look.event_id for look in looks})
+        above = [{"aggregate_id": a, "version": {"$gt": after}} for a, after, _ in looks]
+        found = self._events.find({"$or": [{"_id": {"$in": ids}}, *above]}).sort(BY_VERSION)
+        with operation(self._events):
+            events = await self._all(found.limit(limit + len(ids) + 1))
+        seen = seen_in(events, looks)
+        return seen if sum(len(each.events) for each in seen) <= limit else None
+
+    async def heads(self, aggregate_ids: Collection[str]) -> dict[str, Head]:
+        with operation(self._events):
+            parts = await together([self._heads(ids) for ids in split(aggregate_ids)])
+            heads = {aggregate_id: head for part in parts for aggregate_id, head in part.items()}
+            above = [aggregate_id for aggregate_id, head in heads.items() if not head.placed]
+            return heads | await self._placed({key: heads[key] for key in above})
+
+    async def unplaced(self, aggregate_ids: Collection[str]) -> list[EventRecord]:
+        with operation(self._events):
+            return await self._unplaced(aggregate_ids)
+
+    async def placed_at(self, positions: Collection[Position]) -> list[EventRecord]:
+        offsets: defaultdict[tuple[int, int], set[int]] = defaultdict(set)
+        for epoch, partition, offset in positions:
+            offsets[epoch, partition].add(offset)
+        with operation(self._events):
+            return [
+                event
+                for (epoch, partition), wanted in sorted(offsets.items())
+                for some in split(sorted(wanted))
+                for event in await self._all(
+                    self._events.find(
+                        {"epoch": epoch, "partition": partition, "offset": {"$in": some}}
+                    ).sort([("offset", 1), ("version", 1)])
+                )
+            ]
+
+    async def sweep(self, partition: int, limit: int) -> list[EventRecord]:
+        with operation(self._events):
+            found = self._events.find({"unplaced": partition})
+            return await self._all(found.sort(BY_VERSION).limit(limit))
+
+    async def read(
+        self,
+        aggregate_id: str,
+        after: int = 0,
+        upto: int | None = None,
+        limit: int | None = None,
+        types: Collection[str] | None = None,
+    ) -> AsyncIterator[EventRecord]:
+        if limit == 0:
+            return
+        versions = {"$gt": after} | ({} if upto is None else {"$lte": upto})
+        wanted: Document = {"aggregate_id": aggregate_id, "version": versions}
+        if types is not None:
+            wanted["type"] = {"$in": list(types)}
+        found = self._events.find(wanted, batch_size=READ_BATCH).sort(BY_VERSION)
+        with translated(client.full_name(self._events)):
+            async for document in found.limit(limit or 0):
+                yield event_of(self._domain, document)
+
+    async def version_at(self, aggregate_id: str, moment: datetime) -> int:
+        wanted = {"aggregate_id": aggregate_id, "time": {"$lte": milliseconds(moment)}}
+        found = self._events.find(wanted, {"_id": 0, "version": 1})
+        with operation(self._events):
+            newest = await found.sort(BY_VERSION_DOWN).limit(1).to_list(1)
+        return newest[0]["version"] if newest else 0
+
+    async def feed(self, cursor: str, limit: int) -> Page:
+        return await self._feed.page(cursor, limit)
+
+    async def aggregates(self, cursor: str, limit: int, partition: int | None = None) -> Page:
+        listing = f"{self._domain}.aggregates"
+        last = from_cursor(listing, cursor, str) if cursor else ""
+        wanted: Document = {"version": 1, "aggregate_id": {"$gt": last}}
+        if partition is not None:
+            wanted["partition"] = partition
+        found = self._events.find(wanted, {"_id": 0, "aggregate_id": 1})
+        with operation(self._events):
+            page = await found.sort("aggregate_id", 1).limit(limit).to_list(limit)
+        ids = [document["aggregate_id"] for document in page]
+        return Page(ids, to_cursor(listing, ids[-1]) if ids else cursor)
+
+    async def count(self) -> int:
+        with operation(self._events):
+            counted: int = await self._events.count_documents({}, hint="_id_")
+        return counted
+
+    async def epoch(self) -> int:
+        return (await self._registry.extent()).epoch
+
+    async def raise_epoch(self) -> int:
+        return await self._registry.raise_epoch()
+
+    async def placed_in(self, partition: int, epoch: int) -> bool:
+        at = {"epoch": epoch, "partition": partition, "offset": {"$gte": 0}}
+        with operation(self._events):
+            found = await self._events.find_one(at, {"_id": 1})
+        return found is not None
+
+    async def _heads(self, aggregate_ids: list[str]) -> dict[str, Head]:
+        """`placed` is 0 where the head itself is unplaced."""
+        newest = {name: {"$first": f"${name}"} for name in ("version", "offset", "type")}
+        pipeline: list[Document] = [
+            {"$match": {"aggregate_id": {"$in": aggregate_ids}}},
+            {"$sort": NEWEST_FIRST},
+            {"$group": {"_id": "$aggregate_id", "event_id": {"$first": "$_id"}, **newest}},
+        ]
+        found = await client.had(self._events.aggregate(pipeline))
+        return {each["_id"]: _head(each) async for each in found}
+
+    async def _placed(self, unplaced: Mapping[str, Head]) -> dict[str, Head]:
+        """The heads with what is placed below them; they may have been placed by now."""
+        lowest = {e.aggregate_id: e.version for e in reversed(await self._unplaced(unplaced))}
+        return {
+            key: head._replace(placed=min(lowest.get(key, head.version + 1) - 1, head.version))
+            for key, head in unplaced.items()
+        }
+
+    async def _unplaced(self, aggregate_ids: Collection[str]) -> list[EventRecord]:
+        found = []
+        for ids in split(sorted(aggregate_ids)):
+            wanted = {"unplaced": {"$gte": 0}, "aggregate_id": {"$in": ids}}
+            found += await self._all(self._events.find(wanted).sort(BY_VERSION))
+        return found
+
+    async def _all(self, query: Any) -> list[EventRecord]:
+        return [event_of(self._domain, document) for document in await query.to_list(None)]
+
+
+def _document(write: Write) -> Document:
+    """What is inserted or set."""
+    return place(write.position) if isinstance(write, Place) else placed(write)
+
+
+def _request(write: Write, document: Document) -> InsertOne[Document] | UpdateOne:
+    if not isinstance(write, Place):
+        return InsertOne(document)
+    return UpdateOne(
+        {"_id": write.event.id, "offset": {"$exists": False}},
+        {"$set": document, "$unset": {"unplaced": ""}},
+    )
+
+
+def seen_in(events: Sequence[EventRecord], looks: Sequence[Look]) -> list[Since]:
+    """What of these events each look was for."""
+    by_id = {event.id: event for event in events}
+    streams: defaultdict[str, list[EventRecord]] = defaultdict(list)
+    for event in events:
+        streams[event.aggregate_id].append(event)
+    return [
+        Since([e for e in streams[aggregate_id] if e.version > after], by_id.get(event_id))
+        for aggregate_id, after, event_id in looks
+    ]
+
+
+def _head(newest: Mapping[str, Any]) -> Head:
+    placed = 0 if newest.get("offset") is None else newest["version"]
+    return Head(newest["version"], newest["event_id"], placed, newest["type"])

@@ -1,0 +1,112 @@
+"""The snapshot store on MongoDB."""
+
+from collections import defaultdict
+from collections.abc import Collection, Sequence
+
+from pymongo import DeleteOne
+from pymongo.errors import BulkWriteError
+
+from eventfleet.stores.contracts import Snapshot
+from eventfleet.stores.mongo import client
+from eventfleet.stores.mongo.documents import Document
+from eventfleet.stores.mongo.errors import DUPLICATE_KEY
+from eventfleet.stores.mongo.indexes import OF_SNAPSHOTS, SNAPSHOTS, prepare
+from eventfleet.stores.mongo.queries import operation, split
+
+FIELDS = ("aggregate_id", "version", "state", "state_version", "taken_at")
+KEYS = ("aggregate_id", "state_version", "version")
+NEWEST_FIRST = dict.fromkeys(SNAPSHOTS.keys, -1)
+
+
+class MongoSnapshots:
+    """Snapshots in one collection: one document per aggregate, state version and version."""
+
+    def __init__(self, snapshots: client.Collection, keep: int) -> None:
+        self._snapshots = snapshots
+        self._keep = keep
+
+    async def prepare(self) -> None:
+        with operation(self._snapshots):
+            await prepare(self._snapshots, OF_SNAPSHOTS)
+
+    async def save(self, snapshots: Sequence[Snapshot]) -> None:
+        if not snapshots:
+            return
+        with operation(self._snapshots):
+            await self._insert_absent([_document(snapshot) for snapshot in snapshots])
+            await self._prune({snapshot.aggregate_id for snapshot in snapshots})
+
+    async def latest(
+        self, aggregate_ids: Collection[str], state_version: int
+    ) -> dict[str, Snapshot]:
+        found: dict[str, Snapshot] = {}
+        with operation(self._snapshots):
+            for ids in split(aggregate_ids):
+                pipeline: list[Document] = [
+                    {"$match": {"aggregate_id": {"$in": ids}, "state_version": state_version}},
+                    {"$sort": NEWEST_FIRST},
+                    {"$group": {"_id": "$aggregate_id", "newest": {"$first": "$$ROOT"}}},
+                ]
+                async for group in await client.had(self._snapshots.aggregate(pipeline)):
+                    found[group["_id"]] = _snapshot(group["newest"])
+        return found
+
+    async def at(self, aggregate_id: str, version: int, state_version: int) -> Snapshot | None:
+        wanted = {
+            "aggregate_id": aggregate_id,
+            "state_version": state_version,
+            "version": {"$lte": version},
+        }
+        with operation(self._snapshots):
+            document = await self._snapshots.find_one(wanted, sort=list(NEWEST_FIRST.items()))
+        return _snapshot(document) if document else None
+
+    async def count(self) -> int:
+        pipeline: list[Document] = [{"$group": {"_id": "$aggregate_id"}}, {"$count": "aggregates"}]
+        with operation(self._snapshots):
+            found = await client.had(self._snapshots.aggregate(pipeline))
+            counted = await found.to_list(1)
+        return counted[0]["aggregates"] if counted else 0
+
+    async def _insert_absent(self, documents: list[Document]) -> None:
+        """An insert takes any keys in a state; an update would not take those with `$` or `.`."""
+        try:
+            await self._snapshots.insert_many(documents, ordered=False)
+        except BulkWriteError as error:
+            failures = [*error.details["writeErrors"], *error.details["writeConcernErrors"]]
+            if any(failure["code"] != DUPLICATE_KEY for failure in failures):
+                raise
+
+    async def _prune(self, aggregate_ids: Collection[str]) -> None:
+        """Keep the highest versions, whatever their state version; the query reads the index."""
+        kept: defaultdict[str, list[Document]] = defaultdict(list)
+        keys = {"_id": 0} | dict.fromkeys(KEYS, 1)
+        for ids in split(aggregate_ids):
+            wanted = {"aggregate_id": {"$in": ids}}
+            found = self._snapshots.find(wanted, keys)
+            for document in await found.to_list(None):
+                kept[document["aggregate_id"]].append(document)
+        excess = [
+            DeleteOne({"_id": _id(document)})
+            for documents in kept.values()
+            for document in sorted(documents, key=_age)[: -self._keep]
+        ]
+        if excess:
+            await self._snapshots.bulk_write(excess, ordered=False)
+
+
+def _age(document: Document) -> tuple[int, int]:
+    return document["version"], document["state_version"]
+
+
+def _id(document: Document) -> str:
+    return "{aggregate_id}/{state_version}/{version}".format_map(document)
+
+
+def _document(snapshot: Snapshot) -> Document:
+    document = {field: getattr(snapshot, field) for field in FIELDS}
+    return {"_id": _id(document)} | document
+
+
+def _snapshot(document: Document) -> Snapshot:
+    return Snapshot(**{field: document[field] for field in FIELDS})

@@ -1,0 +1,80 @@
+"""Inserting several documents: in order, all or none, or each by itself."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from pymongo.errors import AutoReconnect, BulkWriteError, DocumentTooLarge, PyMongoError
+from tenacity import retry, retry_if_exception, stop_after_attempt, wait_random_exponential
+
+from eventfleet.stores.mongo.client import Collection, had
+from eventfleet.stores.mongo.errors import DUPLICATE_KEY
+
+ATTEMPTS = 5
+
+
+def _aborted(error: BaseException) -> bool:
+    """The server gave the transaction up, in favour of another one: none of it was done."""
+    return isinstance(error, PyMongoError) and error.has_error_label("TransientTransactionError")
+
+
+@retry(
+    retry=retry_if_exception(_aborted),
+    stop=stop_after_attempt(ATTEMPTS),
+    wait=wait_random_exponential(multiplier=0.02, max=0.5),
+    reraise=True,
+)
+async def insert_all(collection: Collection, documents: Sequence[dict[str, Any]]) -> None:
+    """Insert in order, in one transaction where there are several."""
+    if len(documents) == 1:
+        await collection.insert_one(documents[0])
+        return
+    client = collection.database.client
+    async with await had(client.start_session()) as session:
+        transaction = session.start_transaction(
+            write_concern=collection.write_concern, read_concern=collection.read_concern
+        )
+        async with await had(transaction):
+            await collection.insert_many(documents, session=session)
+
+
+async def insert_in_order(collection: Collection, documents: Sequence[dict[str, Any]]) -> None:
+    """Insert up to the first that is refused.
+
+    By the bare command, as the driver's `insert_many` looks at each document again in Python. What
+    is too large for one command, or met a lost connection, goes that way: it divides, and repeats
+    by itself. A document that came through at the first try then clashes with itself.
+    """
+    try:
+        await _insert(collection, documents)
+    except (AutoReconnect, DocumentTooLarge):
+        await collection.insert_many(documents, ordered=True)
+
+
+async def _insert(collection: Collection, documents: Sequence[dict[str, Any]]) -> None:
+    command = {
+        "insert": collection.name,
+        "ordered": True,
+        "writeConcern": collection.write_concern.document,
+        "documents": documents,
+    }
+    answer = await collection.database.command(command)
+    errors, unsure = answer.get("writeErrors", []), answer.get("writeConcernError")
+    if errors or unsure:
+        concern = [unsure] if unsure else []
+        raise BulkWriteError({"writeErrors": errors, "writeConcernErrors": concern})
+
+
+async def insert_each(
+    collection: Collection, documents: Sequence[dict[str, Any]]
+) -> dict[int, dict[str, Any]]:
+    """Insert each by itself, in one write; by index, the errors of those whose key is taken."""
+    try:
+        await collection.insert_many(documents, ordered=False)
+    except BulkWriteError as error:
+        details = error.details or {}
+        errors = details["writeErrors"]
+        others = [each for each in errors if each.get("code") != DUPLICATE_KEY]
+        if others or details.get("writeConcernErrors"):
+            raise BulkWriteError({**details, "writeErrors": others}) from None
+        return {each["index"]: each for each in errors}
+    return {}

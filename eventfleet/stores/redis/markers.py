@@ -1,0 +1,127 @@
+"""Markers on Redis."""
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache, partial
+from secrets import token_hex
+from typing import Any
+
+from eventfleet.stores.contracts import Life, Mark, Marked, Note, Verdict
+from eventfleet.stores.errors import Misconfigured
+from eventfleet.stores.redis.scripts import CONFIRM, EACH, LIFE, MARK, WITHDRAW, Script
+from eventfleet.stores.redis.session import Sessions
+from eventfleet.stores.terms import Terms
+from eventfleet.topics.record import new_tuple
+
+POLICY = "noeviction"
+VERDICTS = {verdict.value.encode(): verdict for verdict in Verdict}
+OK, REJECTED = Verdict.OK, Verdict.REJECTED
+NOTED = (Verdict.MINE, Verdict.STALE)
+KEYS = (b"life", EACH, EACH)
+_POLICY = re.compile(rb"^maxmemory_policy:(\S+)", re.MULTILINE)
+
+
+class RedisMarkers:
+    """Markers of one domain. Keys are in scripts.py.
+
+    For one Redis server, or one with replicas of which one may be promoted; not for Redis Cluster,
+    where the keys of one call would be on several servers. The URL brings address, credentials,
+    database and TLS. `timeout` in seconds bounds each call. Nothing connects before the first call.
+    Misconfigured when the URL can't be used.
+    """
+
+    def __init__(self, url: str, domain: str, terms: Terms, *, timeout: float) -> None:
+        expiry, lease, memory = terms
+        self._mark = Script(MARK, expiry=expiry, lease=lease, memory=_ms(memory))
+        self._confirm = Script(CONFIRM, expiry=_ms(expiry), memory=_ms(memory))
+        self._sessions = Sessions(url, timeout, (LIFE, self._mark, self._confirm, WITHDRAW))
+        self._what = f"markers of {domain}"
+        self._marker, self._done = f"marker:{domain}:".encode(), f"done:{domain}:".encode()
+
+    async def prepare(self) -> None:
+        async with self._sessions.session("Redis' settings") as session:
+            (info,) = await session.call([("INFO", "memory")])
+        found = _POLICY.search(info)
+        policy = found[1].decode() if found else "unknown"
+        if policy != POLICY:
+            raise Misconfigured(f"Redis' maxmemory-policy is {policy}: markers need {POLICY}")
+
+    async def life(self) -> Life:
+        async with self._sessions.session("Redis' life") as session:
+            ((name, began, now),) = await session.run(LIFE, _look, 1)
+        return Life(name.decode(), float(began), float(now))
+
+    async def mark(self, marks: Sequence[Mark]) -> list[Marked]:
+        calls = partial(self._marks, marks)
+        async with self._sessions.session(self._what) as session:
+            replies = await session.run(self._mark, calls, len(marks))
+        return [_marked(mark, reply) for mark, reply in zip(marks, replies, strict=True)]
+
+    async def confirm(self, notes: Sequence[Note], life: Life) -> list[bool]:
+        return [bool(reply) for reply in await self._settle(self._confirm, notes, life)]
+
+    async def withdraw(self, notes: Sequence[Note], life: Life) -> None:
+        await self._settle(WITHDRAW, notes, life)
+
+    async def close(self) -> None:
+        await self._sessions.close()
+
+    async def _settle(self, script: Script, notes: Sequence[Note], life: Life) -> list[Any]:
+        calls = partial(self._notes, script, notes, life)
+        async with self._sessions.session(self._what) as session:
+            return await session.run(script, calls, len(notes))
+
+    def _marks(self, marks: Sequence[Mark], run: bytes) -> Iterator[bytes]:
+        """Keys and arguments, in the order in which the script takes them."""
+        for aggregate_id, event_id, kind, value, allowed, life, basis in marks:
+            marker, name = self._marker + aggregate_id.encode(), event_id.encode()
+            done = self._done + name
+            each = len(marker), marker, len(done), done, len(name), name, len(value), value
+            form = _form_of_marks(self._mark, run, life, kind, allowed, basis is not None)
+            if basis is None:
+                yield form % each
+            else:
+                after, last = basis.type.encode(), basis.event_id.encode()
+                yield form % (*each, len(after), after, len(last), last)
+
+    def _notes(
+        self, script: Script, notes: Sequence[Note], life: Life, run: bytes
+    ) -> Iterator[bytes]:
+        form = script.form(KEYS, (run, life.id.encode(), EACH, EACH))
+        for aggregate_id, event_id, prev in notes:
+            marker, name = self._marker + aggregate_id.encode(), event_id.encode()
+            done, before = self._done + name, prev.encode()
+            each = len(marker), marker, len(done), done, len(name), name, len(before), before
+            yield form % each
+
+
+@lru_cache(maxsize=256)
+def _form_of_marks(
+    script: Script, run: bytes, life: Life, kind: str, allowed: frozenset[str] | None, based: bool
+) -> bytes:
+    rule = "" if allowed is None else "\0".join(("", *sorted(allowed), ""))
+    seen = repr(life.now)  # as Lua's tonumber reads it back without loss
+    fixed = (text.encode() for text in (life.id, seen, kind, rule))
+    return script.form(KEYS, (run, *fixed, *(EACH,) * (4 if based else 2)))
+
+
+def _look(run: bytes) -> Iterable[bytes]:
+    return [LIFE.form((b"life",), (run, token_hex(8).encode())) % ()]
+
+
+def _marked(mark: Mark, reply: Sequence[Any]) -> Marked:
+    verdict = VERDICTS[reply[0]]
+    if verdict is OK:
+        _, prev, tentative = reply
+        noted = OK, mark.event_id, prev.decode(), mark.value, tentative == b"1", ""
+        return new_tuple(Marked, noted)
+    if verdict is REJECTED:
+        return Marked(REJECTED, type=reply[1].decode())
+    if verdict not in NOTED:
+        return Marked(verdict)
+    _, event_id, prev, tentative, value = reply
+    return Marked(verdict, event_id.decode(), prev.decode(), value, tentative == b"1")
+
+
+def _ms(seconds: float) -> int:
+    return int(seconds * 1000)

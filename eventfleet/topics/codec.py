@@ -1,0 +1,187 @@
+"""Events to bytes and back: CloudEvents 1.0 in structured JSON mode.
+
+    {"specversion": "1.0", "id": "018f...", "type": "Placed", "source": "orders",
+     "subject": "order-1", "time": "2024-05-06T07:08:09.123000Z",
+     "data": {"customer": "ann", "total": 1999}, "schemaversion": 2,
+     "version": 1, "position": "0-3-41"}
+
+`source` is the domain, `subject` the aggregate id. What is read here every store can keep; all
+else is Unreadable, with the field and the reason.
+"""
+
+import re
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import msgspec
+import orjson
+from msgspec.structs import replace
+
+from eventfleet.topics.errors import Unreadable
+from eventfleet.topics.event import MAX_EVENT_BYTES, EventRecord, in_milliseconds, milliseconds
+
+T = TypeVar("T")
+
+HEADERS = (("content-type", b"application/cloudevents+json"),)
+"""Of a record whose value is an event."""
+MAX_DEPTH = 60
+PLACING_BYTES = 128
+"""What the version and the position add to an event's bytes, at most."""
+SMALL = MAX_EVENT_BYTES // 4
+"""Within the limit, however it is spelt: `encode` writes no number in over 4 times its bytes."""
+INT64 = range(-(2**63), 2**63)
+
+_AT = re.compile(r"^(?P<reason>.*?)(?: - at `(?:key in )?\$\.?(?P<field>[^`]*)`)?$", re.DOTALL)
+_NAMED = re.compile(r"(?P<why>required|unknown) field `(?P<field>[^`]*)`")
+_WHY = {"required": "is missing", "unknown": "is not a known field"}
+_NUL = b"\\u0000"
+
+HEAD = b'{"specversion":"1.0",'
+"""How each event begins that `encode` writes."""
+_BACKSLASH = ord("\\")  # looked for in bytes as a number: bytes would take five times as long
+_ESCAPE = b"\\u"
+_ATTRIBUTES = frozenset({"specversion", *EventRecord.__struct_encode_fields__})
+_read = msgspec.json.Decoder(EventRecord).decode
+
+encode: Callable[[EventRecord], bytes] = msgspec.json.Encoder().encode
+"""The event as one CloudEvents JSON object. TypeError for data that JSON can't write."""
+
+
+def _never(event: EventRecord) -> bool:
+    return False
+
+
+def decode(value: bytes | None, storable: Callable[[EventRecord], bool] = _never) -> EventRecord:
+    """The event in a record's value. Unreadable names the field and the reason.
+
+    The limit on bytes is that of the event as `encode` writes it, before it has a version and a
+    position: what is accepted once is readable at every later stage. `storable` says of an event
+    whether each payload that fits its schema is one that stores can keep; whoever says so has still
+    to check that it fits.
+    """
+    if value is not None and len(value) <= SMALL:
+        event = as_written_here(value, _read)
+        if event and in_milliseconds(event.time) and (storable(event) or _fits(event.data, 2)):
+            return event
+    return _decode_slowly(value)
+
+
+def _decode_slowly(value: bytes | None) -> EventRecord:
+    if value is None:
+        raise Unreadable("value", "is absent")
+    _limit(len(value), MAX_EVENT_BYTES + PLACING_BYTES)
+    event = _as_written_anywhere(value)
+    if len(value) > SMALL:
+        _limit(len(encode(replace(event, version=0, position=None))), MAX_EVENT_BYTES)
+    if in_milliseconds(event.time):
+        return event
+    return replace(event, time=milliseconds(event.time))
+
+
+def decode_stored(value: bytes | None) -> EventRecord:
+    """As `decode`, of what append has written: that has passed all checks."""
+    return (value and as_written_here(value, _read)) or decode(value)
+
+
+def as_written_here(value: bytes, read: Callable[[bytes], T]) -> T | None:
+    """What `read` makes of what is spelt as `encode` does; None for what needs another look."""
+    if not value.startswith(HEAD) or (_BACKSLASH in value and _ESCAPE in value):
+        return None
+    try:
+        return read(value)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+
+
+def _as_written_anywhere(value: bytes) -> EventRecord:
+    wire = parse(value)
+    if not isinstance(wire, dict):
+        raise Unreadable("value", "is not a JSON object")
+    if wire.get("specversion") != "1.0":
+        raise Unreadable("specversion", f"is {wire.get('specversion')!r}, only '1.0' is read")
+    event = convert({name: wire[name] for name in _ATTRIBUTES & wire.keys()}, EventRecord)
+    if _NUL in value:
+        _check_identifiers(event)
+    return event
+
+
+def parse(value: bytes) -> Any:
+    """JSON that every store can keep: integers within int64, no NUL in a key, depth bounded."""
+    try:
+        parsed = orjson.loads(value)
+    except orjson.JSONDecodeError as error:
+        raise Unreadable("value", f"is not JSON: {error}") from None
+    if _NUL in value or not _fits([parsed], 0):
+        _check(parsed, "", 0)
+    return parsed
+
+
+def convert(value: Any, kind: type[T], at: str = "") -> T:
+    """`value` validated as `kind`; `at` is put before the field's name in an error."""
+    try:
+        return msgspec.convert(value, kind)
+    except msgspec.ValidationError as error:
+        raise refusal(error, at) from None
+
+
+def refusal(error: msgspec.ValidationError, at: str = "") -> Unreadable:
+    """msgspec's message taken apart into field and reason, with the names of the wire."""
+    match = _AT.match(str(error))
+    reason, field = (match["reason"], match["field"] or "") if match else (str(error), "")
+    named = _NAMED.search(reason)
+    if named:
+        field, reason = ".".join(filter(None, [field, named["field"]])), _WHY[named["why"]]
+    return Unreadable(".".join(filter(None, [at, field])) or "value", reason)
+
+
+def _limit(size: int, limit: int) -> None:
+    if size > limit:
+        raise Unreadable("value", f"has {size} bytes, the limit is {limit}")
+
+
+def _check_identifiers(event: EventRecord) -> None:
+    """An event's type may become a key of its state, and a key can't hold a NUL."""
+    names = {"id": event.id, "type": event.type, "subject": event.aggregate_id}
+    for name, text in names.items():
+        if "\0" in text:
+            raise Unreadable(name, "has a NUL")
+
+
+def _fits(value: dict[str, Any] | list[Any], level: int) -> bool:
+    """Whether `_check` would find nothing, but for keys; this runs for every record."""
+    for inner in value.values() if isinstance(value, dict) else value:
+        kind = type(inner)
+        if kind is str:
+            continue
+        if kind is int:
+            if not -(2**63) <= inner < 2**63:
+                return False
+        elif kind is float:
+            if _beyond_int64(inner):
+                return False
+        elif (kind is dict or kind is list) and (level == MAX_DEPTH or not _fits(inner, level + 1)):
+            return False
+    return True
+
+
+def _check(value: Any, at: str, level: int) -> None:
+    """Unreadable names the first field that no store can keep."""
+    if level == MAX_DEPTH and isinstance(value, dict | list):
+        raise Unreadable(at or "value", f"is nested deeper than {MAX_DEPTH} levels")
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            if "\0" in key:
+                raise Unreadable(at or "value", f"has a NUL in the key {key!r}")
+            _check(inner, f"{at}.{key}" if at else key, level + 1)
+    elif isinstance(value, list):
+        for index, inner in enumerate(value):
+            _check(inner, f"{at}[{index}]", level + 1)
+    elif isinstance(value, int | float) and _beyond_int64(value):
+        raise Unreadable(at or "value", f"{value} is beyond a 64-bit integer")
+
+
+def _beyond_int64(number: int | float) -> bool:
+    """Of an integer too long for it, JSON's parser makes a float."""
+    if isinstance(number, float):
+        return not -(2.0**63) < number < 2.0**63
+    return number not in INT64

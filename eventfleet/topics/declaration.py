@@ -1,0 +1,42 @@
+"""How the topics of a domain must be set up to lose nothing."""
+
+from dataclasses import dataclass, field
+
+from eventfleet.topics.names import Topics
+
+EVENT_TOPIC_BYTES = 1_048_576
+WIDE_TOPIC_BYTES = 2_097_152
+
+
+@dataclass(frozen=True)
+class TopicSpec:
+    """One topic: `config` holds Kafka's own setting names."""
+
+    name: str
+    partitions: int
+    replication: int
+    config: dict[str, str] = field(default_factory=dict)
+
+
+def declare(domain: str, partitions: int, replication: int, retention_ms: int) -> list[TopicSpec]:
+    """The six topics of a domain. `retention_ms` of -1 keeps records for ever.
+
+    Every topic has the same number of partitions. With three or more replicas two must have a
+    record before it is acknowledged; unclean leader election is always off.
+    """
+    topics = Topics.of(domain)
+    safe = {
+        "min.insync.replicas": "2" if replication >= 3 else "1",
+        "unclean.leader.election.enable": "false",
+    }
+    wide = {"max.message.bytes": str(WIDE_TOPIC_BYTES)}
+    log = safe | {"cleanup.policy": "delete", "retention.ms": str(retention_ms)}
+    configs = {
+        topics.commands: log,
+        topics.replies: log,
+        topics.events: log | {"max.message.bytes": str(EVENT_TOPIC_BYTES)},
+        topics.stored: log | wide,
+        topics.snapshots: safe | wide | {"cleanup.policy": "compact"},
+        topics.dead_letters: log | wide,
+    }
+    return [TopicSpec(name, partitions, replication, config) for name, config in configs.items()]

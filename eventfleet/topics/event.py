@@ -1,0 +1,112 @@
+"""The event as it travels and as it is stored: a CloudEvents 1.0 envelope around a payload."""
+
+from datetime import UTC, datetime
+from typing import Annotated, Any, NamedTuple, Protocol
+
+import msgspec
+from msgspec import Meta
+
+from eventfleet.topics.errors import Unreadable
+
+MAX_ID = 255
+MAX_EVENT_BYTES = 950_000
+
+DomainName = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_-]{0,99}\Z")]
+Identifier = Annotated[str, Meta(min_length=1, max_length=MAX_ID)]
+Instant = Annotated[datetime, Meta(tz=True)]
+
+WIRE_NAMES = {
+    "domain": "source",
+    "aggregate_id": "subject",
+    "schema_version": "schemaversion",
+    "correlation_id": "correlationid",
+    "causation_id": "causationid",
+    "reply_to": "replyto",
+}
+
+
+class Position(NamedTuple):
+    """Where an event was placed in `<domain>.events`; with the version, the partition's order."""
+
+    epoch: int
+    partition: int
+    offset: int
+
+    def __str__(self) -> str:
+        return f"{self.epoch}-{self.partition}-{self.offset}"
+
+    @classmethod
+    def parse(cls, text: str) -> "Position":
+        epoch, partition, offset = text.split("-")
+        return cls(int(epoch), int(partition), int(offset))
+
+
+class CloudEvent(
+    msgspec.Struct, frozen=True, rename=WIRE_NAMES, tag_field="specversion", tag="1.0"
+):
+    """What is spelt on the wire as CloudEvents 1.0 says."""
+
+
+class EventRecord(
+    CloudEvent, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True
+):
+    """One event of one aggregate.
+
+    `version` is 0 until the event has one (1..n in its aggregate); `position` is None until append
+    placed it. `prev` is the id of the event before it as the marker saw it: the empty string on an
+    aggregate's first, None on events made without a marker. `fingerprint` is that of the command
+    which made the event, in a synchronous domain. Times are UTC, whole milliseconds.
+    """
+
+    id: Identifier
+    type: Identifier
+    domain: str
+    aggregate_id: Identifier
+    time: Instant
+    data: dict[str, Any]
+    schema_version: Annotated[int, Meta(ge=1, le=2**31 - 1)] = 1
+    version: Annotated[int, Meta(ge=0, le=2**63 - 1)] = 0
+    position: str | None = None
+    prev: str | None = None
+    correlation_id: str | None = None
+    causation_id: str | None = None
+    actor: str | None = None
+    traceparent: str | None = None
+    reply_to: str | None = None
+    fingerprint: str | None = None
+
+
+class Happened(Protocol):
+    """An event, or as much of it as folding takes; the payload may be read as its own type."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def type(self) -> str: ...
+    @property
+    def aggregate_id(self) -> str: ...
+    @property
+    def time(self) -> datetime: ...
+    @property
+    def version(self) -> int: ...
+    @property
+    def data(self) -> Any: ...
+    @property
+    def reply_to(self) -> str | None: ...
+
+
+def milliseconds(moment: datetime) -> datetime:
+    """The moment in UTC, cut to whole milliseconds: what BSON keeps.
+
+    Unreadable when UTC has it outside the years 1 to 9999.
+    """
+    try:
+        moment = moment.astimezone(UTC)
+    except OverflowError:
+        raise Unreadable("time", "is outside the years 1 to 9999 in UTC") from None
+    return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
+
+
+def in_milliseconds(moment: datetime) -> bool:
+    """Whether `milliseconds` would change nothing."""
+    return moment.tzinfo is UTC and not moment.microsecond % 1000

@@ -1,0 +1,3 @@
+from eventfleet.workers.cli import main
+
+main(prog_name="eventfleet")

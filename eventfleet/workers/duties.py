@@ -1,0 +1,139 @@
+"""Roles wired to what they stand on: stores, the partition's writer, clock, limits."""
+
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any, Literal
+
+from eventfleet.domains.declaration import Domain
+from eventfleet.protocols.append import Append
+from eventfleet.protocols.command import Commands, Decider
+from eventfleet.protocols.notices import SILENT, Herald
+from eventfleet.protocols.relay import Relay
+from eventfleet.protocols.role import Role
+from eventfleet.protocols.snapshot import Snapshots
+from eventfleet.protocols.sweep import Sweep
+from eventfleet.stores.contracts import LogWriter, Opened, PartitionWriter
+from eventfleet.stores.kafka.connection import Connection
+from eventfleet.stores.kafka.producer import PlainWriter
+from eventfleet.stores.kafka.transactional import TransactionalWriter
+from eventfleet.stores.system import NothingParked, SystemClock
+from eventfleet.topics.names import Topics, group
+from eventfleet.workers.app import Duty
+from eventfleet.workers.deciders import patience
+from eventfleet.workers.owners import Ack, RoleFactory
+from eventfleet.workers.settings import Settings
+
+RoleName = Literal["append", "command", "snapshot", "relay"]
+ROLES: tuple[RoleName, ...] = ("append", "command", "snapshot", "relay")
+
+
+class Duties:
+    """Makes the duties of one process.
+
+    `transactional`: whether the broker has transactions. `deciders`: for the role command, by
+    domain. `writer`: for what sweeps bring back. `herald`: for those who wait for events.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        connection: Connection,
+        transactional: bool,
+        deciders: Mapping[str, Decider],
+        writer: LogWriter,
+        herald: Herald = SILENT,
+    ) -> None:
+        self.connection = connection
+        self._settings, self._herald = settings, herald
+        self._deciders, self._plain = deciders, writer
+        self._transactional = transactional
+
+    def duty(self, role: RoleName, domain: Domain[Any], opened: Opened) -> Duty:
+        return Duty(domain.name, role, self._factory(role, domain, opened))
+
+    def guarantee(self, role: RoleName, domain: Domain[Any]) -> str:
+        """One line: how often its records reach their topics."""
+        topics = Topics.of(domain.name)
+        routes = sorted({route.to for route in domain.routes})
+        to = {
+            "append": [topics.stored],
+            "command": [topics.replies],
+            "snapshot": [topics.snapshots],
+            "relay": routes,
+        }[role]
+        where = f"{role} of {domain.name} to {', '.join(to) or 'no topic'}"
+        if self._transactional:
+            return f"{where}: exactly once, by transactions, for readers of committed records"
+        return f"{where}: at least once (no transactions here); drop repeats by event id"
+
+    def _factory(self, role: RoleName, domain: Domain[Any], opened: Opened) -> RoleFactory:
+        parked, clock = NothingParked(), SystemClock()
+        cached, limit = self._settings.cached_aggregates, self._settings.snapshot_bytes
+
+        def make(partition: int, ack: Ack) -> Role:
+            writer = self._writer(role, domain, partition, ack)
+            match role:
+                case "append":
+                    return Append(
+                        domain,
+                        partition,
+                        opened.events,
+                        writer,
+                        parked,
+                        clock,
+                        cached=cached,
+                        herald=self._herald,
+                        puts=domain.synchronous,
+                        puts_only=domain.synchronous,
+                        sweep=self._sweep(domain, partition, opened),
+                        marked=domain.marked,
+                    )
+                case "command":
+                    return Commands(
+                        domain,
+                        partition,
+                        self._deciders[domain.name],
+                        writer,
+                        parked,
+                        clock,
+                        patience=timedelta(seconds=patience(self._settings)),
+                    )
+                case "snapshot":
+                    return Snapshots(
+                        domain,
+                        partition,
+                        opened,
+                        writer,
+                        parked,
+                        clock,
+                        cached=cached,
+                        limit=limit,
+                        herald=self._herald,
+                    )
+                case "relay":
+                    return Relay(domain, partition, writer, parked, herald=self._herald)
+
+        return make
+
+    def _sweep(self, domain: Domain[Any], partition: int, opened: Opened) -> Sweep | None:
+        if not domain.synchronous:
+            return None
+        return Sweep(domain.name, partition, opened.events, self._plain, SystemClock())
+
+    def _writer(
+        self, role: RoleName, domain: Domain[Any], partition: int, ack: Ack
+    ) -> PartitionWriter:
+        source, name = (
+            source_of(role, domain),
+            group(self._settings.group_prefix, domain.name, role),
+        )
+        if self._transactional:
+            return TransactionalWriter(self.connection, name, source, partition)
+        return PlainWriter(self.connection, name, (source, partition), ack)
+
+
+def source_of(role: RoleName, domain: Domain[Any]) -> str:
+    """The topic that a role consumes."""
+    topics = Topics.of(domain.name)
+    sources = {"append": topics.events, "command": topics.commands}
+    return sources.get(role, topics.stored)

@@ -1,0 +1,46 @@
+"""Times as process logs write them."""
+
+import re
+from datetime import UTC, datetime
+
+from eventfleet.topics.event import milliseconds
+
+# Year first with slashes or dots, a space before the offset, `UTC` or `GMT` as the offset.
+_VARIANT = re.compile(
+    r"(\d{4})([/.-])(\d\d)\2(\d\d)(?:[T ]([\d:.,]+))? ?(UTC|GMT|Z|[+-]\d\d(?::?\d\d)?)?", re.ASCII
+)
+
+
+def parse_time(value: object) -> datetime:
+    """The moment, in UTC, cut to whole milliseconds. A time without an offset is taken as UTC.
+
+    Reads ISO 8601 (with `T` or a space; a date alone is its midnight), the same with `/` or `.` in
+    the date, and `UTC` or `GMT` as offset. Day-first and month-first dates are refused, since
+    nothing tells them apart. ValueError says what is wrong.
+    """
+    if value is None or value == "":
+        raise ValueError("is missing" if value is None else "is empty")
+    if not isinstance(value, str):
+        raise ValueError(f"{_short(value)} is not a time written as text")
+    try:
+        moment = _read(value.strip())
+        return milliseconds(moment if moment.tzinfo else moment.replace(tzinfo=UTC))
+    except (ValueError, OverflowError):
+        raise ValueError(f"{_short(value)} is not a time") from None
+
+
+def _read(text: str) -> datetime:
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError:
+        match = _VARIANT.fullmatch(text)
+        if match is None:
+            raise
+    year, _, month, day, clock, offset = match.groups()
+    zone = "+00:00" if offset in ("UTC", "GMT") else offset or ""
+    return datetime.fromisoformat(f"{year}-{month}-{day}T{clock or '00:00'}{zone}")
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -1,0 +1,15 @@
+"""A transport of Faust's that hands chunks to streams (`eventfleet://host:port`)."""
+
+from faust.transport.drivers import aiokafka as driver
+
+from eventfleet.workers.transport.chunk import Chunk, ChunkSchema
+from eventfleet.workers.transport.consumer import Consumer
+from eventfleet.workers.transport.thread import Source
+
+__all__ = ["Chunk", "ChunkSchema", "Consumer", "Source", "Transport"]
+
+
+class Transport(driver.Transport):  # type: ignore[misc]
+    """Faust's aiokafka transport with our consumer; its app needs `source`, `owners`, `meter`."""
+
+    Consumer = Consumer

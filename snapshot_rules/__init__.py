@@ -1,6 +1,0 @@
-"""When to snapshot, and how to replay. Pure: takes state, evolve and events as arguments."""
-
-from snapshot_rules.replay import replay
-from snapshot_rules.rules import Rule, Since, after, every, on, size
-
-__all__ = ["Rule", "Since", "after", "every", "on", "replay", "size"]
