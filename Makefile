@@ -7,7 +7,7 @@ BENCH := .venv-bench
 .PHONY: run test check faults bench scale soak lock clean
 
 run: $(VENV)/run.stamp
-	@$(BIN)/python -m eventfleet.workers.cli run
+	@$(BIN)/python -m eventfleet.cli run
 
 test: $(VENV)/dev.stamp
 	@$(BIN)/python -m tests.servers.install

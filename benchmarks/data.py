@@ -9,16 +9,16 @@ from uuid import UUID
 from msgspec import Meta
 from msgspec.structs import replace
 
-from eventfleet.domains.declaration import Domain, Route
-from eventfleet.domains.payloads import Event, State
+from eventfleet.model.domain import Domain, Route
+from eventfleet.model.payloads import Event, State
+from eventfleet.runtime import connections
+from eventfleet.runtime.settings import Settings
 from eventfleet.snapshot_rules import every
 from eventfleet.topics.codec import HEADERS, encode
 from eventfleet.topics.event import EventRecord, Position
 from eventfleet.topics.names import Topics
 from eventfleet.topics.partitioner import partition_of
 from eventfleet.topics.record import Outgoing
-from eventfleet.workers import connect
-from eventfleet.workers.settings import Settings
 
 Cents = Annotated[int, Meta(ge=1, le=2**53)]
 Text = Annotated[str, Meta(min_length=1, max_length=200)]
@@ -156,9 +156,9 @@ def _event(name: str, aggregate_id: str, number: int, random: Random) -> EventRe
 async def make_topics(settings: Settings, name: str) -> None:
     """All topics of the domain, and its route's."""
     domain = ledger(name)
-    async with connect.log_admin(settings) as admin:
+    async with connections.log_admin(settings) as admin:
         await admin.create(
-            [*connect.topics_of(settings, domain), *connect.routes_of(settings, domain)]
+            [*connections.topics_of(settings, domain), *connections.routes_of(settings, domain)]
         )
 
 
@@ -179,7 +179,7 @@ async def _produce(settings: Settings, topic: str, events: Placed) -> int:
         for partition, some in enumerate(events)
         for event in some
     ]
-    async with connect.log_writer(settings) as writer:
+    async with connections.log_writer(settings) as writer:
         for start in range(0, len(records), SLICE):
             await writer.produce(records[start : start + SLICE])
     return sum(len(record.value or b"") for record in records)
@@ -187,14 +187,14 @@ async def _produce(settings: Settings, topic: str, events: Placed) -> int:
 
 async def make_stores(settings: Settings, name: str) -> None:
     """The collections of the domain, with their indexes."""
-    async with connect.stores(settings, {name: ledger(name)}) as stores:
+    async with connections.stores(settings, {name: ledger(name)}) as stores:
         await stores[name].events.prepare()
         await stores[name].snapshots.prepare()
 
 
 async def store(settings: Settings, name: str, placed: Placed) -> None:
     """Into the event store, as append does."""
-    async with connect.stores(settings, {name: ledger(name)}) as stores:
+    async with connections.stores(settings, {name: ledger(name)}) as stores:
         events = stores[name].events
 
         async def fill(some: list[EventRecord]) -> None:

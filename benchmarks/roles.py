@@ -5,11 +5,11 @@ from uuid import uuid4
 from benchmarks import data
 from benchmarks.line import Servers, short
 from benchmarks.sides.task import Task
-from eventfleet.service.audit import Auditor
+from eventfleet.audit import Auditor
+from eventfleet.runtime import connections
+from eventfleet.runtime.settings import Settings
 from eventfleet.topics.names import group
-from eventfleet.workers import connect
 from eventfleet.workers.duties import RoleName, source_of
-from eventfleet.workers.settings import Settings
 
 DATABASE = "eventfleet_bench"
 PARTITIONS = 4
@@ -64,8 +64,8 @@ async def check(servers: Servers, task: Task, role: RoleName) -> None:
     """Wrong unless all is stored, passed on and committed, and the audit is clean."""
     settings, domain = settings_of(servers), data.ledger(task.domain)
     async with (
-        connect.log_reader(settings) as reader,
-        connect.stores(settings, {domain.name: domain}) as stores,
+        connections.log_reader(settings) as reader,
+        connections.stores(settings, {domain.name: domain}) as stores,
     ):
         committed = sum((await reader.committed(task.group, task.topic)).values())
         auditor = Auditor(

@@ -20,7 +20,7 @@ from rich.table import Table
 from benchmarks import data
 from benchmarks.line import Servers
 from benchmarks.servers import servers
-from eventfleet.workers.settings import PREFIX, Settings
+from eventfleet.runtime.settings import PREFIX, Settings
 from tests.acceptance.fleet import ROOT, SOURCES, Fleet, Worker
 from tests.acceptance.kafka_by_hand import wait_for
 

@@ -22,6 +22,7 @@ from rich.table import Table
 
 from benchmarks.line import Servers
 from benchmarks.servers import servers
+from eventfleet.cli.sample_orders import sample
 from eventfleet.domains.orders import orders
 from eventfleet.stores.kafka.connection import Connection
 from eventfleet.stores.kafka.producer import Producer
@@ -29,7 +30,6 @@ from eventfleet.topics.codec import encode
 from eventfleet.topics.event import EventRecord
 from eventfleet.topics.names import Topics
 from eventfleet.topics.record import Outgoing
-from eventfleet.workers.sample import sample
 from tests.acceptance.commanding import Commanded
 from tests.acceptance.fleet import Worker
 from tests.acceptance.kafka_by_hand import wait_for

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.data import Amount, ledger, made
-from eventfleet.protocols.append_plan import Item, Plain
+from eventfleet.roles.append_plan import Item, Plain
 from eventfleet.stores.contracts import NO_HEAD
 from eventfleet.stores.mongo.documents import placed
 from eventfleet.topics.codec import decode, encode

@@ -15,9 +15,9 @@ is what the fleet makes of stored events. `eventfleet.testing` tests a domain wi
 `eventfleet.commands` and `eventfleet.queries` are for programs beside a running fleet.
 """
 
-from eventfleet.domains.commands import START, Declared, Emits, Rejection
-from eventfleet.domains.declaration import DeclarationError, Domain, Route
-from eventfleet.domains.payloads import Command, Event, Recorded, State
+from eventfleet.model.command_rules import START, Declared, Emits, Rejection
+from eventfleet.model.domain import DeclarationError, Domain, Route
+from eventfleet.model.payloads import Command, Event, Recorded, State
 from eventfleet.snapshot_rules import Rule, Since, after, every, on, replay, size
 from eventfleet.topics.errors import EventfleetError, Unreadable
 from eventfleet.topics.event import EventRecord

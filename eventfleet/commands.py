@@ -5,7 +5,7 @@ async with event_service(load_settings(), orders) as service:
     waited = await service.send("order-1", "Ship", {}, wait=Stage.APPENDED, patience=5)
 """
 
-from eventfleet.protocols.outcomes import (
+from eventfleet.deciders.outcomes import (
     Accepted,
     Conflict,
     Outcome,
@@ -13,11 +13,11 @@ from eventfleet.protocols.outcomes import (
     Repeated,
     Unavailable,
 )
-from eventfleet.service.events import EventService
-from eventfleet.service.waiting import Waited
+from eventfleet.runtime.event_services import event_service
+from eventfleet.runtime.settings import load as load_settings
+from eventfleet.service.event_service import EventService
+from eventfleet.service.stage_waiter import Waited
 from eventfleet.stores.contracts import Stage
-from eventfleet.workers.deciders import event_service
-from eventfleet.workers.settings import load as load_settings
 
 __all__ = [
     "Accepted",

@@ -6,20 +6,11 @@ async with http_application(load_settings(), domains) as app:
 `examples/own_application.py` shows one. Without `access` the settings say who may do what.
 """
 
-from eventfleet.service.http import (
-    ANYONE,
-    Access,
-    Application,
-    Grant,
-    Limits,
-    Local,
-    Refused,
-    Tokens,
-)
-from eventfleet.service.http.problems import SCOPE, TOKEN
-from eventfleet.workers.connect import chosen as chosen_domains
-from eventfleet.workers.serve import http_application
-from eventfleet.workers.settings import load as load_settings
+from eventfleet.runtime.connections import chosen as chosen_domains
+from eventfleet.runtime.http_server import http_application
+from eventfleet.runtime.settings import load as load_settings
+from eventfleet.web import ANYONE, Access, Application, Grant, Limits, Local, Refused, Tokens
+from eventfleet.web.problems import SCOPE, TOKEN
 
 __all__ = [
     "ANYONE",

@@ -4,8 +4,8 @@ async with querier(load_settings(), orders) as queries:
     found = await queries.latest("order-1")
 """
 
-from eventfleet.service.queries import Querier, StateAt
-from eventfleet.workers.queries import querier
-from eventfleet.workers.settings import load as load_settings
+from eventfleet.runtime.queriers import querier
+from eventfleet.runtime.settings import load as load_settings
+from eventfleet.states.querier import Querier, StateAt
 
 __all__ = ["Querier", "StateAt", "load_settings", "querier"]

@@ -16,13 +16,13 @@ from typing import Any, Generic, NamedTuple, NoReturn, TypeVar
 
 import msgspec
 
-from eventfleet.domains.commands import START, Rejection
-from eventfleet.domains.declaration import Domain
-from eventfleet.domains.payloads import Command, Data, Event, Recorded, State
-from eventfleet.protocols.live import Live, frozen
-from eventfleet.protocols.outcomes import Rejected
-from eventfleet.protocols.pending import Intent, forbidden
-from eventfleet.protocols.requests import asked_of, checked, events_of
+from eventfleet.deciders.command_parser import asked_of, checked, events_of
+from eventfleet.deciders.outcomes import Rejected
+from eventfleet.deciders.pending_command import Intent, forbidden
+from eventfleet.model.command_rules import START, Rejection
+from eventfleet.model.domain import Domain
+from eventfleet.model.payloads import Command, Data, Event, Recorded, State
+from eventfleet.states.live_state import Live, frozen
 from eventfleet.topics.errors import Unreadable
 from eventfleet.topics.event import MAX_EVENT_BYTES, EventRecord
 

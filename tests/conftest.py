@@ -29,6 +29,17 @@ def _leave(number: int, frame: FrameType | None) -> None:
     sys.exit(128 + number)
 
 
+ROOM_LINKS = ("topics", "snapshot_rules", "workers")
+FORMER_ROOMS = ("domains", "protocols", "service", "stores")
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """A room imported past the package, by its link or its former name, has classes of its own."""
+    if found := sorted({*ROOM_LINKS, *FORMER_ROOMS} & {*sys.modules}):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+        print(f"\nimported beside the package: {', '.join(found)}", file=sys.stderr)
+
+
 @contextmanager
 def running(server: Callable[[], S]) -> Iterator[S]:
     """A started server; where it can't be had the test fails in CI, and elsewhere skips."""

@@ -9,9 +9,9 @@ import orjson
 from benchmarks.line import Goal, Line, Servers, short
 from benchmarks.sides.command_data import audit, begin, settings_of, shop, story
 from benchmarks.sides.task import Task
+from eventfleet.runtime import connections
 from eventfleet.topics.codec import encode
 from eventfleet.topics.names import Topics, group
-from eventfleet.workers import connect
 
 PARTITIONS = 4
 CHUNK = 2_000
@@ -61,7 +61,7 @@ async def verify(servers: Servers, task: Task) -> None:
 async def _answers(task: Task) -> Counter[str]:
     found: Counter[str] = Counter()
     topic = Topics.of(task.domain).replies
-    async with connect.log_reader(settings_of(task)) as reader:
+    async with connections.log_reader(settings_of(task)) as reader:
         for partition, bounds in (await reader.bounds(topic)).items():
             async for record in reader.read(topic, partition, bounds.oldest, bounds.end):
                 found[orjson.loads(record.value or b"")["outcome"]] += 1

@@ -7,8 +7,8 @@ from benchmarks.sides.task import Task
 from eventfleet.stores.kafka.admin import Admin
 from eventfleet.stores.kafka.connection import Connection
 from eventfleet.stores.kafka.producer import Producer
-from eventfleet.topics.declaration import TopicSpec
 from eventfleet.topics.record import Outgoing
+from eventfleet.topics.topic_specs import TopicSpec
 
 PARTITIONS = 8
 CHUNK = 2_000

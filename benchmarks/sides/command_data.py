@@ -11,24 +11,24 @@ import redis.asyncio
 from msgspec.structs import replace
 
 from benchmarks.sides.task import Task
-from eventfleet.domains.commands import START
-from eventfleet.domains.declaration import Domain
+from eventfleet.audit import Auditor
+from eventfleet.cli.sample_orders import sample
+from eventfleet.deciders.proposed_events import intent_of
 from eventfleet.domains.orders import Order, orders
-from eventfleet.protocols.append import Append
-from eventfleet.protocols.intents import intent_of
-from eventfleet.service.audit import Auditor
+from eventfleet.model.command_rules import START
+from eventfleet.model.domain import Domain
+from eventfleet.roles.append import Append
+from eventfleet.runtime import connections
+from eventfleet.runtime.settings import Settings
+from eventfleet.stores.clock import NothingParked, SystemClock
 from eventfleet.stores.contracts import LogReader, StoresOf
-from eventfleet.stores.kafka.transactional import TransactionalWriter
+from eventfleet.stores.kafka.transactional_writer import TransactionalWriter
+from eventfleet.stores.marker_timeouts import Terms
 from eventfleet.stores.redis import RedisMarkers
-from eventfleet.stores.system import NothingParked, SystemClock
-from eventfleet.stores.terms import Terms
 from eventfleet.topics.codec import HEADERS, encode
 from eventfleet.topics.event import EventRecord
 from eventfleet.topics.names import Topics, group
 from eventfleet.topics.record import LogRecord, Outgoing
-from eventfleet.workers import connect
-from eventfleet.workers.sample import sample
-from eventfleet.workers.settings import Settings
 
 SLICE = 5_000
 DAY = 86_400.0
@@ -104,13 +104,13 @@ async def begin(
 ) -> None:
     """Topics, indexes, what has happened so far, and a Redis that has been up for a day."""
     settings, topics = settings_of(task), Topics.of(task.domain)
-    async with connect.log_admin(settings) as admin:
-        await admin.create(connect.topics_of(settings, domain))
-    async with connect.log_writer(settings) as writer:
+    async with connections.log_admin(settings) as admin:
+        await admin.create(connections.topics_of(settings, domain))
+    async with connections.log_writer(settings) as writer:
         for topic, some in ((topics.events, events), (topics.commands, commands)):
             for part in parts([record(topic, event) for event in some]):
                 await writer.produce(part)
-    async with connect.stores(settings, {domain.name: domain}) as stores:
+    async with connections.stores(settings, {domain.name: domain}) as stores:
         await stores[domain.name].events.prepare()
         await stores[domain.name].snapshots.prepare()
         await append_all(settings, domain, stores)
@@ -142,7 +142,7 @@ async def grow_old(settings: Settings) -> None:
 
 async def append_all(settings: Settings, domain: Domain[Any], stores: StoresOf) -> None:
     """Append everything that is in the log."""
-    async with connect.log_reader(settings) as reader:
+    async with connections.log_reader(settings) as reader:
         topic = Topics.of(domain.name).events
         for partition, bounds in (await reader.bounds(topic)).items():
             await _append(settings, domain, stores, reader, (topic, partition, bounds.end))
@@ -161,7 +161,7 @@ async def _append(
         domain,
         partition,
         stores[domain.name].events,
-        TransactionalWriter(connect.connection(settings), name, topic, partition),
+        TransactionalWriter(connections.connection(settings), name, topic, partition),
         NothingParked(),
         SystemClock(),
         cached=settings.cached_aggregates,
@@ -183,8 +183,8 @@ async def _append(
 async def audit(settings: Settings, domain: Domain[Any]) -> int:
     """Append what is left; how many events are stored then. RuntimeError on any violation."""
     async with (
-        connect.stores(settings, {domain.name: domain}) as stores,
-        connect.log_reader(settings) as reader,
+        connections.stores(settings, {domain.name: domain}) as stores,
+        connections.log_reader(settings) as reader,
     ):
         await append_all(settings, domain, stores)
         report = await Auditor(

@@ -5,13 +5,13 @@ import asyncio
 from benchmarks.sides.command_data import settings_of, shop
 from benchmarks.sides.duty import Counted, Tally
 from benchmarks.sides.task import Result, Task, run, task, told
-from eventfleet.protocols.role import Role
+from eventfleet.roles.role import Role
+from eventfleet.runtime import connections
+from eventfleet.runtime.event_services import decider
 from eventfleet.stores.kafka.producer import Producer
-from eventfleet.workers import connect
 from eventfleet.workers.app import Duty
-from eventfleet.workers.deciders import decider
+from eventfleet.workers.app_runner import role_app, run_apps
 from eventfleet.workers.duties import Duties
-from eventfleet.workers.fleet import role_app, run_apps
 from eventfleet.workers.metrics import Metrics
 from eventfleet.workers.owners import Ack
 
@@ -20,10 +20,10 @@ async def main(task: Task) -> None:
     settings, domain, metrics = settings_of(task), shop(task.domain), Metrics()
     tally = Tally(task.records)
     async with (
-        connect.stores(settings, {domain.name: domain}) as stores,
+        connections.stores(settings, {domain.name: domain}) as stores,
         decider(settings, domain, stores[domain.name], metrics.tallies) as way,
     ):
-        connection = connect.connection(settings)
+        connection = connections.connection(settings)
         duties = Duties(settings, connection, True, {domain.name: way}, Producer(connection))
         duty = duties.duty("command", domain, stores[domain.name])
 

@@ -5,16 +5,16 @@ from collections.abc import Sequence
 
 from benchmarks import data
 from benchmarks.sides.task import Clock, Result, Task, told
-from eventfleet.protocols.role import Report, Role
+from eventfleet.roles.role import Report, Role
+from eventfleet.runtime import connections
+from eventfleet.runtime.settings import Settings
 from eventfleet.stores.kafka.producer import Producer
 from eventfleet.topics.record import LogRecord
-from eventfleet.workers import connect
 from eventfleet.workers.app import Duty
+from eventfleet.workers.app_runner import role_app, run_apps
 from eventfleet.workers.duties import Duties, RoleName, source_of
-from eventfleet.workers.fleet import role_app, run_apps
 from eventfleet.workers.metrics import Metrics
 from eventfleet.workers.owners import Ack
-from eventfleet.workers.settings import Settings
 
 
 class Tally:
@@ -66,8 +66,8 @@ async def work(name: RoleName, task: Task) -> None:
     """Run the role over the task's topic, and tell."""
     settings, domain = settings_of(task), data.ledger(task.domain)
     tally = Tally(task.records)
-    async with connect.stores(settings, {domain.name: domain}) as stores:
-        connection = connect.connection(settings)
+    async with connections.stores(settings, {domain.name: domain}) as stores:
+        connection = connections.connection(settings)
         duties = Duties(settings, connection, True, {}, Producer(connection))
         duty = duties.duty(name, domain, stores[domain.name])
 

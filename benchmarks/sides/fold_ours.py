@@ -5,13 +5,13 @@ from dataclasses import replace
 from benchmarks.data import ledger
 from benchmarks.sides.fold_data import records
 from benchmarks.sides.task import Clock, Result, Task, run, task, told
-from eventfleet.protocols.snapshot import Snapshots
+from eventfleet.roles.snapshot import Snapshots
 from eventfleet.snapshot_rules import every
+from eventfleet.stores.clock import NothingParked, SystemClock
 from eventfleet.stores.contracts import Opened
 from eventfleet.stores.memory.events import MemoryEvents
 from eventfleet.stores.memory.log import MemoryLog, MemoryTransactionalWriter
 from eventfleet.stores.memory.snapshots import MemorySnapshots
-from eventfleet.stores.system import NothingParked, SystemClock
 from eventfleet.topics.names import Topics
 
 

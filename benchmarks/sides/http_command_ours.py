@@ -3,7 +3,7 @@
 from benchmarks.sides.command_data import settings_of
 from benchmarks.sides.http_data import domain_of, measured
 from benchmarks.sides.task import Task, run, task, told
-from eventfleet.workers.serve import http_application
+from eventfleet.runtime.http_server import http_application
 
 
 async def main(task: Task) -> None:

@@ -16,7 +16,7 @@ from starlette.types import ASGIApp
 from benchmarks.sides.command_data import shop
 from benchmarks.sides.task import LOOP, Clock, Result, Task
 from eventfleet.domains.bank import bank
-from eventfleet.domains.declaration import Domain
+from eventfleet.model.domain import Domain
 
 CONNECTIONS = 64
 ACCOUNTS = 5_000

@@ -13,9 +13,9 @@ from msgspec.structs import replace
 
 from benchmarks.data import Account, Amount, Cents, Deposited, Text, ledger, made
 from benchmarks.sides.task import Clock, Result, Task
-from eventfleet.domains.commands import START, Emits
-from eventfleet.domains.declaration import Domain
-from eventfleet.domains.payloads import Command
+from eventfleet.model.command_rules import START, Emits
+from eventfleet.model.domain import Domain
+from eventfleet.model.payloads import Command
 from eventfleet.topics.event import EventRecord
 
 ACCOUNTS = 5_000

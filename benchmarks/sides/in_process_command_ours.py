@@ -5,8 +5,8 @@ from typing import Any
 from benchmarks.sides.command_data import settings_of
 from benchmarks.sides.in_process_command_data import bank, measured
 from benchmarks.sides.task import LOOP, Task, run, task, told
-from eventfleet.protocols.outcomes import Accepted
-from eventfleet.workers.deciders import event_service
+from eventfleet.deciders.outcomes import Accepted
+from eventfleet.runtime.event_services import event_service
 
 SETTINGS = {"acks": "all", "marker": "two EVALSHA in pipelines", "event loop": LOOP}
 

@@ -15,11 +15,11 @@ from benchmarks.data import Account, ledger
 from benchmarks.sides.command_data import settings_of
 from benchmarks.sides.latest_state_data import APPENDED, account, history
 from benchmarks.sides.task import Result, Task, run, task, told
-from eventfleet.service.queries import Querier, StateAt
+from eventfleet.runtime import connections
+from eventfleet.states.querier import Querier, StateAt
+from eventfleet.stores.clock import SystemClock
 from eventfleet.stores.contracts import Opened
-from eventfleet.stores.system import SystemClock
 from eventfleet.topics.event import EventRecord
-from eventfleet.workers import connect
 
 
 class Reads(monitoring.CommandListener):
@@ -99,7 +99,7 @@ class Asking:
 async def main(task: Task) -> None:
     settings, reads = settings_of(task), Reads()
     monitoring.register(reads)
-    async with connect.stores(settings, {task.domain: ledger(task.domain)}) as stores:
+    async with connections.stores(settings, {task.domain: ledger(task.domain)}) as stores:
         asking = Asking(task, stores[task.domain], reads)
         await asking.one()
         asking.forget()

@@ -4,18 +4,18 @@ import asyncio
 from collections.abc import Sequence
 
 from benchmarks.sides.task import LOOP, Clock, Result, Task, run, task, told
-from eventfleet.protocols.role import Report, Role
+from eventfleet.roles.role import Report, Role
+from eventfleet.runtime import connections
+from eventfleet.runtime.settings import Settings
 from eventfleet.stores.contracts import PartitionWriter
 from eventfleet.stores.kafka.producer import PlainWriter
 from eventfleet.topics.names import group
 from eventfleet.topics.record import LogRecord
-from eventfleet.workers import connect
 from eventfleet.workers.app import Duty, RoleApp
-from eventfleet.workers.fleet import role_app, run_apps
+from eventfleet.workers.app_runner import role_app, run_apps
 from eventfleet.workers.metrics import Metrics
 from eventfleet.workers.owners import Ack
-from eventfleet.workers.settings import Settings
-from eventfleet.workers.transport.thread import FETCH
+from eventfleet.workers.transport.consumer_thread import FETCH
 
 ROLE = "pass"
 
@@ -62,7 +62,7 @@ class Pass:
 
 async def main(task: Task) -> None:
     settings = Settings(kafka_brokers=task.kafka, group_prefix=task.group, chunk_records=task.chunk)
-    connection, tally = connect.connection(settings), Tally(task.records)
+    connection, tally = connections.connection(settings), Tally(task.records)
     name = group(task.group, task.domain, ROLE)
 
     def make(partition: int, ack: Ack) -> Role:

@@ -1,1 +1,1 @@
-"""What a team declares, and the domains we ship. Pure: no I/O, no client library."""
+"""The sample domains, one file each."""

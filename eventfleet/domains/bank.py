@@ -5,9 +5,9 @@ from typing import Annotated
 from msgspec import Meta
 from msgspec.structs import replace
 
-from eventfleet.domains.commands import Rejection
-from eventfleet.domains.declaration import Domain, Route
-from eventfleet.domains.payloads import Command, Event, State
+from eventfleet.model.command_rules import Rejection
+from eventfleet.model.domain import Domain, Route
+from eventfleet.model.payloads import Command, Event, State
 from eventfleet.snapshot_rules import every, on
 from eventfleet.topics.event import EventRecord
 

@@ -5,9 +5,9 @@ from typing import Annotated, Any
 from msgspec import Meta
 from msgspec.structs import replace
 
-from eventfleet.domains.commands import START, Emits
-from eventfleet.domains.declaration import Domain, Route
-from eventfleet.domains.payloads import Command, Event, State
+from eventfleet.model.command_rules import START, Emits
+from eventfleet.model.domain import Domain, Route
+from eventfleet.model.payloads import Command, Event, State
 from eventfleet.snapshot_rules import after, every, on
 
 Cents = Annotated[int, Meta(ge=0, le=2**53)]

@@ -10,9 +10,9 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from eventfleet.domains.commands import Emits
-from eventfleet.domains.declaration import Domain, Route
-from eventfleet.domains.payloads import Recorded, State
+from eventfleet.model.command_rules import Emits
+from eventfleet.model.domain import Domain, Route
+from eventfleet.model.payloads import Recorded, State
 from eventfleet.snapshot_rules import every
 
 Rules = Mapping[str, Collection[str]]

@@ -5,9 +5,9 @@ from typing import Annotated
 from msgspec import Meta
 from msgspec.structs import replace
 
-from eventfleet.domains.commands import Declared, Emits, Rejection
-from eventfleet.domains.declaration import Domain, Route
-from eventfleet.domains.payloads import Command, Event, State
+from eventfleet.model.command_rules import Declared, Emits, Rejection
+from eventfleet.model.domain import Domain, Route
+from eventfleet.model.payloads import Command, Event, State
 from eventfleet.snapshot_rules import after, every
 
 MOST = 2**63 - 1

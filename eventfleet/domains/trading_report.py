@@ -3,7 +3,6 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from eventfleet.domains.payloads import Event
 from eventfleet.domains.trading import (
     Bought,
     CashDeposited,
@@ -13,6 +12,7 @@ from eventfleet.domains.trading import (
     cost_of,
     evolve,
 )
+from eventfleet.model.payloads import Event
 
 
 @dataclass

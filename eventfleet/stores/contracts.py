@@ -12,9 +12,9 @@ from enum import Enum, StrEnum
 from typing import Any, NamedTuple, Protocol
 
 from eventfleet.stores.errors import Duplicate
-from eventfleet.topics.declaration import TopicSpec
 from eventfleet.topics.event import EventRecord, Position
 from eventfleet.topics.record import LogRecord, Outgoing
+from eventfleet.topics.topic_specs import TopicSpec
 
 # Event store
 

@@ -4,24 +4,24 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any, Literal
 
-from eventfleet.domains.declaration import Domain
-from eventfleet.protocols.append import Append
-from eventfleet.protocols.command import Commands, Decider
-from eventfleet.protocols.notices import SILENT, Herald
-from eventfleet.protocols.relay import Relay
-from eventfleet.protocols.role import Role
-from eventfleet.protocols.snapshot import Snapshots
-from eventfleet.protocols.sweep import Sweep
+from eventfleet.model.domain import Domain
+from eventfleet.roles.append import Append
+from eventfleet.roles.command import Commands, Decider
+from eventfleet.roles.notices import SILENT, Herald
+from eventfleet.roles.relay import Relay
+from eventfleet.roles.role import Role
+from eventfleet.roles.snapshot import Snapshots
+from eventfleet.roles.sweep import Sweep
+from eventfleet.runtime.event_services import patience
+from eventfleet.runtime.settings import Settings
+from eventfleet.stores.clock import NothingParked, SystemClock
 from eventfleet.stores.contracts import LogWriter, Opened, PartitionWriter
 from eventfleet.stores.kafka.connection import Connection
 from eventfleet.stores.kafka.producer import PlainWriter
-from eventfleet.stores.kafka.transactional import TransactionalWriter
-from eventfleet.stores.system import NothingParked, SystemClock
+from eventfleet.stores.kafka.transactional_writer import TransactionalWriter
 from eventfleet.topics.names import Topics, group
 from eventfleet.workers.app import Duty
-from eventfleet.workers.deciders import patience
 from eventfleet.workers.owners import Ack, RoleFactory
-from eventfleet.workers.settings import Settings
 
 RoleName = Literal["append", "command", "snapshot", "relay"]
 ROLES: tuple[RoleName, ...] = ("append", "command", "snapshot", "relay")

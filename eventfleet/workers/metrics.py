@@ -4,8 +4,8 @@ from collections.abc import Callable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-from eventfleet.protocols.role import Report
-from eventfleet.service.tallies import Tallies
+from eventfleet.roles.role import Report
+from eventfleet.service.decider_metrics import Tallies
 
 WHERE = ("domain", "role")
 EACH = ("domain", "role", "partition")

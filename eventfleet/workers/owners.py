@@ -17,7 +17,7 @@ from tenacity import (
     wait_random_exponential,
 )
 
-from eventfleet.protocols.role import Report, Role
+from eventfleet.roles.role import Report, Role
 from eventfleet.stores.errors import Fenced, Unavailable
 from eventfleet.workers.metrics import Meter
 from eventfleet.workers.transport.chunk import UNDER_WAY, Chunk

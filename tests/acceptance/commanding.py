@@ -9,7 +9,7 @@ from typing import Any
 
 import redis
 
-from eventfleet.workers.settings import PREFIX, Settings
+from eventfleet.runtime.settings import PREFIX, Settings
 from tests.acceptance.fleet import Fleet
 
 _databases = count(1)

@@ -20,11 +20,11 @@ from aiokafka import TopicPartition
 from click.testing import CliRunner, Result
 from prometheus_client.parser import text_string_to_metric_families
 
-from eventfleet.workers.cli import main
+from eventfleet.cli import main
 from tests.acceptance.kafka_by_hand import KafkaByHand, wait_for
 
 ROOT = Path(__file__).parents[2]
-COMMAND = [sys.executable, "-m", "eventfleet.workers.cli"]
+COMMAND = [sys.executable, "-m", "eventfleet.cli"]
 LIMIT = 120.0
 SOURCES = {"append": "events", "snapshot": "stored", "relay": "stored"}
 PAGE = "metrics, liveness and readiness: "

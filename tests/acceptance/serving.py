@@ -8,7 +8,7 @@ from typing import Any
 
 import httpx
 
-from eventfleet.workers.settings import PREFIX
+from eventfleet.runtime.settings import PREFIX
 from tests.acceptance.fleet import COMMAND, LIMIT
 from tests.acceptance.kafka_by_hand import wait_for
 

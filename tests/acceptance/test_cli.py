@@ -19,9 +19,9 @@ from typing import Any
 import pymongo
 import pytest
 
+from eventfleet.runtime.settings import PREFIX
 from eventfleet.stores.kafka.connection import Connection
 from eventfleet.stores.kafka.reader import Reader
-from eventfleet.workers.settings import PREFIX
 
 COMMAND = Path(sysconfig.get_path("scripts"), "eventfleet")
 MODULE = """

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from eventfleet.protocols.intents import event_id
-from eventfleet.protocols.outcomes import Accepted, Rejected, Repeated, Unavailable
-from eventfleet.service.events import EventService
+from eventfleet.deciders.outcomes import Accepted, Rejected, Repeated, Unavailable
+from eventfleet.deciders.proposed_events import event_id
+from eventfleet.runtime.connections import chosen
+from eventfleet.runtime.event_services import event_service
+from eventfleet.service.event_service import EventService
 from eventfleet.topics.errors import Unreadable
-from eventfleet.workers.connect import chosen
-from eventfleet.workers.deciders import event_service
 from tests.acceptance.commanding import Commanded
 
 MODULE = """

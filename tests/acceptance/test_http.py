@@ -13,7 +13,7 @@ import httpx
 import pytest
 from click.testing import CliRunner
 
-from eventfleet.workers.cli import main
+from eventfleet.cli import main
 from tests.acceptance.commanding import Commanded
 from tests.acceptance.fleet import COMMAND, LIMIT, ROOT
 from tests.acceptance.kafka_by_hand import wait_for

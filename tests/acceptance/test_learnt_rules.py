@@ -10,8 +10,8 @@ from random import Random
 import pytest
 from click.testing import CliRunner
 
-from eventfleet.domains.commands import START
-from eventfleet.workers.cli import main
+from eventfleet.cli import main
+from eventfleet.model.command_rules import START
 from tests.acceptance.commanding import Commanded, written
 from tests.acceptance.fleet import ROOT
 

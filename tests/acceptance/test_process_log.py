@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from eventfleet.domains.process_log import process_log
-from eventfleet.service.queries import Querier
+from eventfleet.states.querier import Querier
+from eventfleet.stores.clock import SystemClock
 from eventfleet.stores.mongo import open_stores
-from eventfleet.stores.system import SystemClock
 from tests.acceptance.fleet import ROOT, Fleet, Worker
 
 RECEIPT = ROOT.parent / "shared" / "data" / "receipt.csv.gz"

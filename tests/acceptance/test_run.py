@@ -16,7 +16,7 @@ from urllib.request import urlopen
 
 import pytest
 
-from eventfleet.workers.sample import sample
+from eventfleet.cli.sample_orders import sample
 from tests.shop import judge
 
 ROOT = Path(__file__).parents[2]
@@ -49,7 +49,7 @@ class Newcomer:
 
     def run(self, *command: str, **variables: str) -> "subprocess.CompletedProcess[str]":
         return subprocess.run(
-            [sys.executable, "-m", "eventfleet.workers.cli", *command],
+            [sys.executable, "-m", "eventfleet.cli", *command],
             env=self.environment | variables,
             cwd=ROOT,
             capture_output=True,
@@ -61,7 +61,7 @@ class Newcomer:
     def started(self, *command: str, **variables: str) -> "Iterator[tuple[Process, str]]":
         """A process that stays, and what it said until it was up."""
         with subprocess.Popen(
-            [sys.executable, "-m", "eventfleet.workers.cli", *command],
+            [sys.executable, "-m", "eventfleet.cli", *command],
             env=self.environment | variables,
             cwd=ROOT,
             stdout=subprocess.PIPE,

@@ -6,9 +6,9 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
-from eventfleet.domains.declaration import Domain
-from eventfleet.protocols.outcomes import Accepted, Outcome, Rejected, Repeated
-from eventfleet.workers.deciders import event_service
+from eventfleet.deciders.outcomes import Accepted, Outcome, Rejected, Repeated
+from eventfleet.model.domain import Domain
+from eventfleet.runtime.event_services import event_service
 from tests.acceptance.commanding import Commanded
 
 DECLARED = """

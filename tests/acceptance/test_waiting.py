@@ -12,14 +12,14 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from eventfleet.protocols.outcomes import Accepted, Rejected, Repeated
-from eventfleet.service.events import EventService
-from eventfleet.service.queries import Querier
-from eventfleet.service.waiting import Waited
+from eventfleet.deciders.outcomes import Accepted, Rejected, Repeated
+from eventfleet.runtime import connections
+from eventfleet.runtime.event_services import event_service_over, waiting_room
+from eventfleet.service.event_service import EventService
+from eventfleet.service.stage_waiter import Waited
+from eventfleet.states.querier import Querier
+from eventfleet.stores.clock import SystemClock
 from eventfleet.stores.contracts import Stage
-from eventfleet.stores.system import SystemClock
-from eventfleet.workers import connect
-from eventfleet.workers.deciders import event_service_over, waiting_room
 from tests.acceptance.commanding import Commanded
 from tests.acceptance.fleet import Worker
 from tests.acceptance.kafka_by_hand import wait_for
@@ -27,9 +27,9 @@ from tests.conftest import running
 from tests.servers.redis import Redis
 
 MODULE = """
-from eventfleet.domains.commands import Emits
-from eventfleet.domains.declaration import Domain, Route
-from eventfleet.domains.payloads import Command, Event, State
+from eventfleet.model.command_rules import Emits
+from eventfleet.model.domain import Domain, Route
+from eventfleet.model.payloads import Command, Event, State
 from snapshot_rules import every
 
 
@@ -103,11 +103,11 @@ class Fleet(Commanded):
 
     @asynccontextmanager
     async def desk(self) -> AsyncIterator[Desk]:
-        domains = connect.chosen(self.settings, [self.domain])
+        domains = connections.chosen(self.settings, [self.domain])
         domain = domains[self.domain]
         async with (
-            connect.stores(self.settings, domains) as theirs,
-            connect.stores(self.settings, domains) as mine,
+            connections.stores(self.settings, domains) as theirs,
+            connections.stores(self.settings, domains) as mine,
             waiting_room(self.settings) as waiting,
             event_service_over(self.settings, domain, theirs[domain.name], waiting) as service,
         ):

@@ -14,11 +14,11 @@ from aiokafka.partitioner import DefaultPartitioner
 from eventfleet.stores.contracts import Bounds, LogAdmin, LogReader, LogWriter, PartitionWriter
 from eventfleet.stores.errors import Fenced, Misconfigured, Unavailable
 from eventfleet.stores.kafka.admin import Admin
-from eventfleet.stores.kafka.batches import Lanes
+from eventfleet.stores.kafka.batching_producer import Lanes
 from eventfleet.stores.kafka.connection import Connection
 from eventfleet.stores.kafka.producer import PlainWriter, Producer
 from eventfleet.stores.kafka.reader import Reader
-from eventfleet.stores.kafka.transactional import TransactionalWriter
+from eventfleet.stores.kafka.transactional_writer import TransactionalWriter
 from eventfleet.stores.memory.log import (
     MemoryAdmin,
     MemoryLog,
@@ -27,9 +27,9 @@ from eventfleet.stores.memory.log import (
     MemoryReader,
     MemoryTransactionalWriter,
 )
-from eventfleet.topics.declaration import TopicSpec, declare
 from eventfleet.topics.names import Topics
 from eventfleet.topics.record import LogRecord, Outgoing
+from eventfleet.topics.topic_specs import TopicSpec, declare
 from tests.servers.kafka import Kafka
 from tests.servers.server import free_port
 

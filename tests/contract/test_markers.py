@@ -10,9 +10,9 @@ import pytest
 
 from eventfleet.stores.contracts import Basis, Life, Mark, Marked, Markers, Note, Verdict
 from eventfleet.stores.errors import Unavailable
+from eventfleet.stores.marker_timeouts import Terms
 from eventfleet.stores.memory.markers import MemoryMarkers, MemoryRedis
 from eventfleet.stores.redis import RedisMarkers
-from eventfleet.stores.terms import Terms
 from tests.conftest import running
 from tests.servers.redis import Redis
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from eventfleet.protocols.intents import event_id
+from eventfleet.deciders.proposed_events import event_id
 from tests.acceptance.kafka_by_hand import wait_for
 from tests.faults.sending import Answered, Asked
 from tests.faults.services import Served, Servers

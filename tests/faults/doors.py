@@ -1,8 +1,8 @@
 """A domain whose rules forbid most commands, and under which a door can be used for ever."""
 
-from eventfleet.domains.commands import START, Emits
-from eventfleet.domains.declaration import Domain
-from eventfleet.domains.payloads import Command, Event, State
+from eventfleet.model.command_rules import START, Emits
+from eventfleet.model.domain import Domain
+from eventfleet.model.payloads import Command, Event, State
 
 
 class Opened(Event):

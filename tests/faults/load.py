@@ -9,17 +9,17 @@ from typing import Self
 
 from msgspec.structs import replace
 
-from eventfleet.domains.commands import START
+from eventfleet.cli.sample_orders import sample
+from eventfleet.deciders.proposed_events import intent_of
 from eventfleet.domains.orders import orders
-from eventfleet.protocols.intents import intent_of
+from eventfleet.log_files.records import Ready
+from eventfleet.model.command_rules import START
 from eventfleet.stores.errors import Unavailable
 from eventfleet.stores.kafka.connection import Connection
 from eventfleet.stores.kafka.producer import Producer
 from eventfleet.topics.codec import encode
 from eventfleet.topics.event import EventRecord
 from eventfleet.topics.record import Outgoing
-from eventfleet.workers.files.records import Ready
-from eventfleet.workers.sample import sample
 
 BATCH = 10
 PATIENCE = 90.0

@@ -14,12 +14,12 @@ from typing import Any
 
 import msgspec
 
-from eventfleet.protocols.outcomes import NAMES, Conflict, Outcome, Unavailable
-from eventfleet.service.events import EventService
+from eventfleet.deciders.outcomes import NAMES, Conflict, Outcome, Unavailable
+from eventfleet.runtime import connections, event_services, settings
+from eventfleet.service.event_service import EventService
 from eventfleet.stores.kafka.producer import Producer
 from eventfleet.topics.event import Position
 from eventfleet.topics.record import Outgoing
-from eventfleet.workers import connect, deciders, settings
 
 TRIES = 60
 POINTS = ("noted", "producing", "produced")
@@ -143,11 +143,11 @@ def _answered(asked: Asked, outcome: Outcome) -> Answered:
 async def main(plan: Plan) -> None:
     out = Written(Path(plan.outcomes))
     if plan.point:
-        deciders.Producer = dying(plan.point, plan.nth, out)  # type: ignore[misc]
+        event_services.Producer = dying(plan.point, plan.nth, out)  # type: ignore[misc]
     asked = plan.asked()
     mine = settings.load()
-    domain = connect.chosen(mine, [plan.domain])[plan.domain]
-    async with deciders.event_service(mine, domain) as service:
+    domain = connections.chosen(mine, [plan.domain])[plan.domain]
+    async with event_services.event_service(mine, domain) as service:
         await asyncio.gather(*(send_all(service, asked, plan, out) for _ in range(plan.width)))
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from eventfleet.workers.sample import sample
+from eventfleet.cli.sample_orders import sample
 from tests.acceptance.commanding import Commanded
 from tests.acceptance.fleet import ROOT
 from tests.acceptance.kafka_by_hand import Written, wait_for

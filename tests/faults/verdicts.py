@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 
-from eventfleet.protocols.intents import event_id
+from eventfleet.deciders.proposed_events import event_id
 from tests.acceptance.commanding import Commanded
 from tests.faults.sending import Answered, Asked, Noted
 

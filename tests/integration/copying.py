@@ -7,21 +7,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from eventfleet.protocols.role import Report, Role
+from eventfleet.roles.role import Report, Role
+from eventfleet.runtime.settings import Settings
 from eventfleet.stores.contracts import PartitionWriter
 from eventfleet.stores.errors import Unavailable
 from eventfleet.stores.kafka.connection import Connection
 from eventfleet.stores.kafka.producer import PlainWriter
-from eventfleet.stores.kafka.transactional import TransactionalWriter
+from eventfleet.stores.kafka.transactional_writer import TransactionalWriter
 from eventfleet.topics.errors import EventfleetError
 from eventfleet.topics.names import group
 from eventfleet.topics.record import LogRecord, Outgoing
 from eventfleet.workers.app import Duty
-from eventfleet.workers.fleet import role_app, run_apps, stop_signals
+from eventfleet.workers.app_runner import role_app, run_apps, stop_signals
+from eventfleet.workers.health_server import Page
 from eventfleet.workers.metrics import Metrics
 from eventfleet.workers.owners import Ack, RoleFactory
-from eventfleet.workers.page import Page
-from eventfleet.workers.settings import Settings
 
 ROLE = "copy"
 

@@ -15,16 +15,16 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from motor.motor_asyncio import AsyncIOMotorClient
 
-from eventfleet.workers.connect import markers
-from eventfleet.workers.embedded import NoEmbedded, ProgramFailed, keep, servers, started
-from eventfleet.workers.settings import Settings
+from eventfleet.embedded_servers import NoEmbedded, ProgramFailed, keep, servers, started
+from eventfleet.runtime.connections import markers
+from eventfleet.runtime.settings import Settings
 
 PATIENCE = 30.0
 
 USER = """
 import asyncio, sys
-from eventfleet.workers.embedded import started
-from eventfleet.workers.settings import Settings
+from eventfleet.embedded_servers import started
+from eventfleet.runtime.settings import Settings
 
 async def main():
     async with started(Settings()) as (settings, kept):

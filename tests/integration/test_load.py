@@ -10,21 +10,21 @@ from typing import Any
 
 import pytest
 
-from eventfleet.domains.declaration import Domain
 from eventfleet.domains.process_log import process_log
-from eventfleet.protocols.append import Append
+from eventfleet.log_files import open_log
+from eventfleet.log_files.loader import Appending, Following, LoadReport, load, settle
+from eventfleet.model.domain import Domain
+from eventfleet.roles.append import Append
+from eventfleet.stores.clock import NothingParked, SystemClock
 from eventfleet.stores.kafka.admin import Admin
 from eventfleet.stores.kafka.connection import Connection
 from eventfleet.stores.kafka.producer import Producer
 from eventfleet.stores.kafka.reader import Reader
-from eventfleet.stores.kafka.transactional import TransactionalWriter
+from eventfleet.stores.kafka.transactional_writer import TransactionalWriter
 from eventfleet.stores.memory.events import MemoryEvents
-from eventfleet.stores.system import NothingParked, SystemClock
 from eventfleet.topics.codec import HEADERS
-from eventfleet.topics.declaration import declare
 from eventfleet.topics.names import Topics
-from eventfleet.workers.files import open_log
-from eventfleet.workers.load import Appending, Following, LoadReport, load, settle
+from eventfleet.topics.topic_specs import declare
 
 PARTITIONS = 4
 RECEIPT = Path(__file__).parents[3] / "shared" / "data" / "receipt.csv.gz"

@@ -11,15 +11,15 @@ from pathlib import Path
 
 import pytest
 
+from eventfleet.runtime import connections
+from eventfleet.runtime.connections import Unreachable
+from eventfleet.runtime.settings import Settings
 from eventfleet.stores.contracts import Basis, Life, Mark, Marked, Note, Verdict
 from eventfleet.stores.errors import Misconfigured, Unavailable
+from eventfleet.stores.marker_timeouts import Terms
 from eventfleet.stores.redis import RedisMarkers
 from eventfleet.stores.redis.scripts import LIFE
 from eventfleet.stores.redis.session import SESSIONS, Session
-from eventfleet.stores.terms import Terms
-from eventfleet.workers import connect
-from eventfleet.workers.connect import Unreachable
-from eventfleet.workers.settings import Settings
 from tests.conftest import running
 from tests.servers.redis import Redis
 from tests.servers.server import free_port
@@ -199,7 +199,7 @@ async def test_an_absent_server_is_named_with_what_to_do() -> None:
     address = f"127.0.0.1:{free_port()}"
     settings = Settings(redis_url=f"redis://:hunter2@{address}/0")
     with pytest.raises(Unreachable) as raised:
-        async with connect.markers(settings, "t"):
+        async with connections.markers(settings, "t"):
             pass
     message = str(raised.value)
     assert message.startswith(f"Redis does not answer at {address} (")

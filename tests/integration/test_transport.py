@@ -9,22 +9,22 @@ import aiohttp
 import pytest
 from aiokafka import AIOKafkaProducer, TopicPartition
 
-from eventfleet.protocols.role import Report
+from eventfleet.roles.role import Report
+from eventfleet.runtime.settings import Settings
 from eventfleet.stores.contracts import Bounds
 from eventfleet.stores.kafka.admin import Admin
 from eventfleet.stores.kafka.connection import Connection
 from eventfleet.stores.kafka.producer import Producer
 from eventfleet.stores.kafka.reader import Reader
-from eventfleet.stores.kafka.transactional import TransactionalWriter
-from eventfleet.topics.declaration import TopicSpec
+from eventfleet.stores.kafka.transactional_writer import TransactionalWriter
 from eventfleet.topics.names import group
 from eventfleet.topics.record import LogRecord, Outgoing
+from eventfleet.topics.topic_specs import TopicSpec
 from eventfleet.workers.app import Duty, RoleApp, RoleFailed
-from eventfleet.workers.fleet import role_app, run_apps
+from eventfleet.workers.app_runner import role_app, run_apps
+from eventfleet.workers.health_server import Page
 from eventfleet.workers.metrics import Metrics
 from eventfleet.workers.owners import Ack, Patience, RoleFactory
-from eventfleet.workers.page import Page
-from eventfleet.workers.settings import Settings
 from tests.integration.copying import ROLE, Mood, copying
 
 PARTITIONS = 4

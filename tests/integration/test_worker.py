@@ -15,16 +15,16 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from eventfleet.protocols.role import Role
+from eventfleet.roles.role import Role
+from eventfleet.runtime.settings import PREFIX, Settings
 from eventfleet.stores.errors import Unavailable
 from eventfleet.stores.kafka.connection import Connection
 from eventfleet.workers.app import Duty
-from eventfleet.workers.fleet import role_app, run_apps
+from eventfleet.workers.app_runner import role_app, run_apps
+from eventfleet.workers.health_server import Page, PageNotOpened
 from eventfleet.workers.metrics import Metrics
 from eventfleet.workers.owners import Ack
-from eventfleet.workers.page import Page, PageNotOpened
-from eventfleet.workers.settings import PREFIX, Settings
-from eventfleet.workers.transport.thread import Daemon
+from eventfleet.workers.transport.consumer_thread import Daemon
 from tests.integration.test_transport import (
     assert_copied_once,
     committed,

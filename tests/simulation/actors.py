@@ -4,8 +4,8 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from eventfleet.protocols.role import Role
-from eventfleet.protocols.sweep import Sweep
+from eventfleet.roles.role import Role
+from eventfleet.roles.sweep import Sweep
 from eventfleet.stores.contracts import NO_HEAD, LogWriter
 from eventfleet.stores.errors import Duplicate, Fenced, Unavailable
 from eventfleet.topics.codec import encode

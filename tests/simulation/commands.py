@@ -1,8 +1,8 @@
 """A domain of commands whose rules leave much to forbid, and the table to judge it by."""
 
-from eventfleet.domains.commands import START, Emits
-from eventfleet.domains.declaration import Domain
-from eventfleet.domains.payloads import Event, State
+from eventfleet.model.command_rules import START, Emits
+from eventfleet.model.domain import Domain
+from eventfleet.model.payloads import Event, State
 
 # Events
 

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from eventfleet.protocols.outcomes import Accepted, Outcome, Rejected, Repeated, Unavailable
+from eventfleet.deciders.outcomes import Accepted, Outcome, Rejected, Repeated, Unavailable
 from eventfleet.topics.event import EventRecord
 from eventfleet.topics.record import LogRecord
 from tests.simulation.checker import History, Violation, event_of

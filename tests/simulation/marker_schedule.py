@@ -6,9 +6,9 @@ from datetime import timedelta
 from itertools import count
 from typing import NamedTuple
 
-from eventfleet.protocols.intents import intent_of
-from eventfleet.protocols.outcomes import Accepted, Outcome
-from eventfleet.protocols.pending import Intent
+from eventfleet.deciders.outcomes import Accepted, Outcome
+from eventfleet.deciders.pending_command import Intent
+from eventfleet.deciders.proposed_events import intent_of
 from eventfleet.topics.event import EventRecord
 from tests.simulation.checker import Violation
 from tests.simulation.commands import items

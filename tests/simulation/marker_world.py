@@ -7,22 +7,22 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from eventfleet.protocols.append import Append
-from eventfleet.protocols.append_plan import Plan
-from eventfleet.protocols.guard import LagGuard
-from eventfleet.protocols.marking import Marking
+from eventfleet.deciders.lag_guard import LagGuard
+from eventfleet.deciders.marker_decider import Marking
+from eventfleet.roles.append import Append
+from eventfleet.roles.append_plan import Plan
+from eventfleet.stores.clock import NothingParked
 from eventfleet.stores.errors import Unavailable
+from eventfleet.stores.marker_timeouts import Terms
 from eventfleet.stores.memory.events import MemoryEvents
 from eventfleet.stores.memory.log import MemoryLog, MemoryReader, MemoryTransactionalWriter
 from eventfleet.stores.memory.markers import Data, MemoryMarkers, MemoryRedis
-from eventfleet.stores.system import NothingParked
-from eventfleet.stores.terms import Terms
 from eventfleet.topics.codec import encode
-from eventfleet.topics.declaration import TopicSpec
 from eventfleet.topics.event import EventRecord, Position
 from eventfleet.topics.names import Topics, group
 from eventfleet.topics.partitioner import partition_of
 from eventfleet.topics.record import LogRecord, Outgoing
+from eventfleet.topics.topic_specs import TopicSpec
 from tests.simulation.checker import History
 from tests.simulation.commands import items
 from tests.simulation.faults import Faults, Shaky

@@ -5,9 +5,9 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from eventfleet.protocols.append import Append
-from eventfleet.protocols.append_plan import Item, Plan, head_of
-from eventfleet.protocols.snapshot import Snapshots
+from eventfleet.roles.append import Append
+from eventfleet.roles.append_plan import Item, Plan, head_of
+from eventfleet.roles.snapshot import Snapshots
 from eventfleet.stores.contracts import Place, Snapshot
 from eventfleet.stores.memory.log import MemoryTransactionalWriter
 from eventfleet.stores.memory.snapshots import MemorySnapshots

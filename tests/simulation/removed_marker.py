@@ -5,12 +5,12 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from eventfleet.protocols.guard import LagGuard
-from eventfleet.protocols.marking import Marking
-from eventfleet.protocols.pending import Answer, Intent, Pending
+from eventfleet.deciders.lag_guard import LagGuard
+from eventfleet.deciders.marker_decider import Marking
+from eventfleet.deciders.pending_command import Answer, Intent, Pending
 from eventfleet.stores.contracts import Life, Mark, Marked, Note
+from eventfleet.stores.marker_timeouts import Terms
 from eventfleet.stores.memory.markers import Data, Marker, MemoryRedis
-from eventfleet.stores.terms import Terms
 
 
 class KeepsNobodyWaiting(MemoryRedis):

@@ -2,8 +2,8 @@
 
 from msgspec.structs import replace
 
-from eventfleet.domains.declaration import Domain, Route
-from eventfleet.domains.payloads import Event, State
+from eventfleet.model.domain import Domain, Route
+from eventfleet.model.payloads import Event, State
 from eventfleet.snapshot_rules import every
 from eventfleet.topics.event import EventRecord
 

@@ -76,7 +76,7 @@ RULES = {
 @pytest.mark.parametrize("rule", RULES)
 def test_without_the_rule_a_promise_breaks(rule: str, monkeypatch: pytest.MonkeyPatch) -> None:
     parts, name, kinds = RULES[rule]
-    monkeypatch.setattr("eventfleet.protocols.append.Plan", parts.plan)
+    monkeypatch.setattr("eventfleet.roles.append.Plan", parts.plan)
     scenario: Scenario = replace(SCENARIOS[name][1], parts=parts)
     first = next(violations(scenario, SEEDS), None)
     assert first is not None, f"nothing broke in {len(SEEDS)} schedules"

@@ -100,7 +100,7 @@ CASES = [
 def test_without_the_rule_an_invariant_breaks(
     scenario: Scenario, kinds: set[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("eventfleet.protocols.append.Plan", scenario.parts.plan)
+    monkeypatch.setattr("eventfleet.roles.append.Plan", scenario.parts.plan)
     first = next(violations(scenario, SEEDS), None)
     assert first is not None, f"nothing broke in {len(SEEDS)} schedules"
     assert first.kind in kinds, first

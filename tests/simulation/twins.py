@@ -3,17 +3,17 @@
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from eventfleet.domains.declaration import Domain
-from eventfleet.protocols.role import Report, Role
+from eventfleet.model.domain import Domain
+from eventfleet.roles.role import Report, Role
 from eventfleet.stores.contracts import Opened
 from eventfleet.stores.memory.events import MemoryEvents
 from eventfleet.stores.memory.log import MemoryLog, MemoryProducer, MemoryTransactionalWriter
 from eventfleet.stores.memory.snapshots import MemorySnapshots
 from eventfleet.topics.codec import decode, encode
-from eventfleet.topics.declaration import TopicSpec
 from eventfleet.topics.event import EventRecord
 from eventfleet.topics.names import Topics
 from eventfleet.topics.record import LogRecord, Outgoing
+from eventfleet.topics.topic_specs import TopicSpec
 
 START = datetime(2025, 1, 1, tzinfo=UTC)
 

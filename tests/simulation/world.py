@@ -5,21 +5,21 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from eventfleet.protocols.append import Append
-from eventfleet.protocols.append_plan import Plan
-from eventfleet.protocols.relay import Relay
-from eventfleet.protocols.role import Role
-from eventfleet.protocols.snapshot import Snapshots
-from eventfleet.service.queries import Querier
+from eventfleet.roles.append import Append
+from eventfleet.roles.append_plan import Plan
+from eventfleet.roles.relay import Relay
+from eventfleet.roles.role import Role
+from eventfleet.roles.snapshot import Snapshots
+from eventfleet.states.querier import Querier
+from eventfleet.stores.clock import NothingParked
 from eventfleet.stores.contracts import Opened, PartitionWriter
 from eventfleet.stores.memory.events import MemoryEvents
 from eventfleet.stores.memory.log import MemoryLog, MemoryProducer, MemoryTransactionalWriter
 from eventfleet.stores.memory.snapshots import MemorySnapshots
-from eventfleet.stores.system import NothingParked
-from eventfleet.topics.declaration import TopicSpec
 from eventfleet.topics.names import Topics, group
 from eventfleet.topics.partitioner import partition_of
 from eventfleet.topics.record import LogRecord
+from eventfleet.topics.topic_specs import TopicSpec
 from tests.simulation.checker import History, Kept, kept_in
 from tests.simulation.faults import Faults, Shaky, ShakyEvents
 from tests.simulation.scheduler import Scheduler, checkpoint, drive

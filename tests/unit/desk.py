@@ -4,19 +4,19 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
-from eventfleet.domains.declaration import Domain
+from eventfleet.deciders.lag_guard import LagGuard
+from eventfleet.deciders.marker_decider import Marking
+from eventfleet.deciders.outcomes import Outcome
+from eventfleet.deciders.pending_command import Intent
+from eventfleet.deciders.proposed_events import intent_of
 from eventfleet.domains.orders import orders
-from eventfleet.protocols.append import Append
-from eventfleet.protocols.guard import LagGuard
-from eventfleet.protocols.intents import intent_of
-from eventfleet.protocols.marking import Marking
-from eventfleet.protocols.outcomes import Outcome
-from eventfleet.protocols.pending import Intent
+from eventfleet.model.domain import Domain
+from eventfleet.roles.append import Append
+from eventfleet.stores.clock import NothingParked
 from eventfleet.stores.errors import Unavailable
+from eventfleet.stores.marker_timeouts import Terms
 from eventfleet.stores.memory.log import MemoryProducer, MemoryReader, MemoryTransactionalWriter
 from eventfleet.stores.memory.markers import MemoryMarkers, MemoryRedis
-from eventfleet.stores.system import NothingParked
-from eventfleet.stores.terms import Terms
 from eventfleet.topics.event import EventRecord
 from eventfleet.topics.names import group
 from tests.simulation.twins import Twins

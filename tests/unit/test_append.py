@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from eventfleet.domains.declaration import Domain
-from eventfleet.protocols.append import Append
-from eventfleet.protocols.role import Poison
+from eventfleet.model.domain import Domain
+from eventfleet.roles.append import Append
+from eventfleet.roles.role import Poison
+from eventfleet.stores.clock import NothingParked
 from eventfleet.stores.contracts import Place
 from eventfleet.stores.errors import Duplicate, Misconfigured, Unavailable
 from eventfleet.stores.memory.events import MemoryEvents
-from eventfleet.stores.system import NothingParked
 from eventfleet.topics.codec import encode
 from eventfleet.topics.dead_letters import REASON
 from eventfleet.topics.event import EventRecord, Position

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from msgspec import to_builtins
 
 from eventfleet import Command, Event, Rejection, replay
+from eventfleet.deciders.outcomes import Rejected
 from eventfleet.domains.bank import (
     LARGE,
     MOST,
@@ -31,8 +32,7 @@ from eventfleet.domains.bank import (
     bank,
     evolve,
 )
-from eventfleet.protocols.outcomes import Rejected
-from eventfleet.protocols.relay import downstream
+from eventfleet.roles.relay import downstream
 from eventfleet.testing import given
 from tests.unit.test_orders import record
 

@@ -7,8 +7,8 @@ from typing import cast
 
 import pytest
 
-from eventfleet.protocols.guard import LagGuard
-from eventfleet.service import beating
+from eventfleet.deciders.lag_guard import LagGuard
+from eventfleet.service import lag_guard_task
 from eventfleet.stores.errors import Unavailable
 
 
@@ -34,7 +34,7 @@ async def until_beaten(guard: Guard, times: int) -> None:
 
 
 def beaten(guard: Guard) -> AbstractAsyncContextManager[None]:
-    return beating.beating(cast(LagGuard, guard))
+    return lag_guard_task.beating(cast(LagGuard, guard))
 
 
 async def test_it_beats_at_once_and_again_for_the_length_of_the_block() -> None:
@@ -42,12 +42,12 @@ async def test_it_beats_at_once_and_again_for_the_length_of_the_block() -> None:
     async with beaten(guard):
         await until_beaten(guard, 3)
     beats = guard.beats
-    await asyncio.sleep(2 * beating.LOOK_SECONDS)
+    await asyncio.sleep(2 * lag_guard_task.LOOK_SECONDS)
     assert guard.beats == beats
 
 
 async def test_it_beats_sooner_when_somebody_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(beating, "LOOKS", 10**9)
+    monkeypatch.setattr(lag_guard_task, "LOOKS", 10**9)
     guard = Guard()
     async with beaten(guard):
         await until_beaten(guard, 1)

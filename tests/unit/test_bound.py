@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from eventfleet.service.bound import Bound
+from eventfleet.deciders.timeout import Bound
 
 
 async def test_what_takes_longer_ends_in_a_timeout_error() -> None:

@@ -8,8 +8,8 @@ import sys
 import pytest
 from click.testing import CliRunner, Result
 
-from eventfleet.workers.cli import main
-from eventfleet.workers.settings import PREFIX
+from eventfleet.cli import main
+from eventfleet.runtime.settings import PREFIX
 
 
 @pytest.fixture(autouse=True)
@@ -114,7 +114,8 @@ def test_version() -> None:
 
 def test_help_loads_none_of_the_heavy_libraries() -> None:
     code = (
-        "import sys; from eventfleet.workers.cli import main; main(['--help'], standalone_mode=False); "
+        "import sys; from eventfleet.cli import main; "
+        "main(['--help'], standalone_mode=False); "
         "print([m for m in ('faust', 'aiokafka', 'motor', 'pymongo', 'pydantic', 'rich', 'aiohttp',"
         " 'starlette', 'uvicorn', 'joserfc')"
         " if m in sys.modules])"

@@ -7,17 +7,17 @@ from datetime import UTC, datetime
 
 import pytest
 
+from eventfleet.deciders.outcomes import Accepted, Outcome, Rejected, Repeated, Unavailable
+from eventfleet.deciders.pending_command import Answer, Intent
 from eventfleet.domains.orders import orders
-from eventfleet.protocols.command import AT_ONCE, Commands
-from eventfleet.protocols.outcomes import Accepted, Outcome, Rejected, Repeated, Unavailable
-from eventfleet.protocols.pending import Answer, Intent
+from eventfleet.roles.command import AT_ONCE, Commands
 from eventfleet.stores import errors
+from eventfleet.stores.clock import NothingParked, SystemClock
 from eventfleet.stores.memory.log import MemoryLog, MemoryReader, MemoryTransactionalWriter
-from eventfleet.stores.system import NothingParked, SystemClock
 from eventfleet.topics.codec import encode
-from eventfleet.topics.declaration import declare
 from eventfleet.topics.event import EventRecord
 from eventfleet.topics.record import LogRecord
+from eventfleet.topics.topic_specs import declare
 from tests.unit.desk import BODIES, Desk
 
 GROUP = "g.command"

@@ -6,18 +6,18 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from eventfleet.domains.commands import Emits
-from eventfleet.domains.declaration import Domain
-from eventfleet.domains.payloads import State
-from eventfleet.protocols.direct import Direct
-from eventfleet.protocols.intents import event_id, intent_of
-from eventfleet.protocols.outcomes import Accepted, IdReused, Outcome, Repeated, Unavailable
-from eventfleet.protocols.pending import Intent
+from eventfleet.deciders.direct_decider import Direct
+from eventfleet.deciders.outcomes import Accepted, IdReused, Outcome, Repeated, Unavailable
+from eventfleet.deciders.pending_command import Intent
+from eventfleet.deciders.proposed_events import event_id, intent_of
+from eventfleet.model.command_rules import Emits
+from eventfleet.model.domain import Domain
+from eventfleet.model.payloads import State
 from eventfleet.stores.memory.events import MemoryEvents
 from eventfleet.stores.memory.log import MemoryLog, MemoryProducer
 from eventfleet.topics.codec import decode
-from eventfleet.topics.declaration import declare
 from eventfleet.topics.event import EventRecord
+from eventfleet.topics.topic_specs import declare
 from tests.unit.desk import Failing
 
 NOW = datetime(2025, 1, 1, tzinfo=UTC)

@@ -8,21 +8,21 @@ from typing import Any
 
 import pytest
 
+from eventfleet.deciders.direct_decider import Direct
+from eventfleet.deciders.outcomes import Accepted, Outcome, Repeated, Unavailable
+from eventfleet.deciders.pending_command import Answer, Intent
+from eventfleet.deciders.proposed_events import event_id
 from eventfleet.domains.orders import orders
 from eventfleet.domains.process_log import process_log
-from eventfleet.protocols.direct import Direct
-from eventfleet.protocols.intents import event_id
-from eventfleet.protocols.outcomes import Accepted, Outcome, Repeated, Unavailable
-from eventfleet.protocols.pending import Answer, Intent
-from eventfleet.service import events
-from eventfleet.service.events import EventService
+from eventfleet.service import event_service
+from eventfleet.service.event_service import EventService
+from eventfleet.stores.clock import SystemClock, Uuid7Ids
 from eventfleet.stores.memory.events import MemoryEvents
 from eventfleet.stores.memory.log import MemoryLog, MemoryProducer, MemoryReader
-from eventfleet.stores.system import SystemClock, Uuid7Ids
 from eventfleet.topics.codec import decode
-from eventfleet.topics.declaration import declare
 from eventfleet.topics.errors import Unreadable
 from eventfleet.topics.event import EventRecord
+from eventfleet.topics.topic_specs import declare
 from tests.unit.until import until
 
 PLACE = {"customer": "ann", "total": 1999, "currency": "EUR"}
@@ -90,7 +90,7 @@ async def test_what_is_sent_at_the_same_time_travels_together() -> None:
 async def test_what_is_sent_while_a_flight_is_young_travels_in_the_next(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(events, "LATEST", 60)
+    monkeypatch.setattr(event_service, "LATEST", 60)
     decider = Scripted(lambda intent: intent.event.aggregate_id == "first")
     async with service(decider) as sent_to:
         first = asyncio.create_task(pay(sent_to, "first"))
@@ -119,8 +119,8 @@ async def test_a_flight_and_the_flights_in_the_air_are_bounded() -> None:
     async with service(decider) as sent_to:
         await asyncio.gather(*(pay(sent_to, f"order-{n}") for n in range(5000)))
     assert sum(map(len, decider.flights)) == 5000
-    assert max(map(len, decider.flights)) == events.BATCH
-    assert decider.most == events.FLIGHTS
+    assert max(map(len, decider.flights)) == event_service.BATCH
+    assert decider.most == event_service.FLIGHTS
 
 
 async def test_an_aggregate_has_one_command_in_the_air_and_keeps_its_order() -> None:
@@ -152,10 +152,10 @@ async def test_an_answer_does_not_wait_for_the_others_of_its_flight() -> None:
 async def test_flights_that_are_held_up_do_not_ground_the_others(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(events, "SLOW", 0.01)
+    monkeypatch.setattr(event_service, "SLOW", 0.01)
     decider = Scripted(lambda intent: intent.event.aggregate_id.startswith("slow"))
     async with service(decider) as sent_to:
-        for number in range(events.FLIGHTS):
+        for number in range(event_service.FLIGHTS):
             held = asyncio.create_task(pay(sent_to, f"slow-{number}"))
             await until(lambda n=number: len(decider.flights) == n + 1)
         assert isinstance(await pay(sent_to, "fast"), Accepted)
@@ -179,7 +179,7 @@ async def test_a_command_that_is_not_decided_in_time_is_unavailable() -> None:
 
 
 async def test_more_than_there_is_room_for_waits_outside(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(events, "WAITING", 3)
+    monkeypatch.setattr(event_service, "WAITING", 3)
     decider = Scripted(lambda intent: not decider.release.is_set())
     async with service(decider) as sent_to:
         calls = [asyncio.create_task(pay(sent_to, f"order-{n}")) for n in range(6)]
@@ -196,7 +196,7 @@ async def test_more_than_there_is_room_for_waits_outside(monkeypatch: pytest.Mon
 
 
 async def test_who_waits_outside_is_answered_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(events, "WAITING", 1)
+    monkeypatch.setattr(event_service, "WAITING", 1)
     decider = Scripted(lambda intent: True)
     async with service(decider) as sent_to:
         calls = [asyncio.create_task(pay(sent_to, f"order-{n}")) for n in range(3)]

@@ -8,7 +8,7 @@ from aiokafka.record.memory_records import MemoryRecords
 from aiokafka.structs import TopicPartition
 
 from eventfleet.topics.record import LogRecord
-from eventfleet.workers.transport.fetched import Results
+from eventfleet.workers.transport.fetched_records import Results
 
 TP = TopicPartition("tally.stored", 3)
 HEADERS = [("content-type", b"text/plain")]

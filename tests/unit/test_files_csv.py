@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from eventfleet.workers.files import Columns, Problem, Row, UnusableFile, open_log
+from eventfleet.log_files import Columns, Problem, Row, UnusableFile, open_log
 
 HEADER = "case:concept:name,concept:name,time:timestamp,note\n"
 TIME = "2011-10-11 13:45:40+02:00"

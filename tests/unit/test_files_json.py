@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from eventfleet.workers.files import Columns
+from eventfleet.log_files import Columns
 from tests.unit.test_files_csv import read, refusal, write
 
 GOOD: dict[str, Any] = {

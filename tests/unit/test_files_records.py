@@ -9,11 +9,11 @@ import pytest
 
 from eventfleet.domains.orders import orders
 from eventfleet.domains.process_log import process_log
+from eventfleet.log_files import Columns, Problem, open_log
+from eventfleet.log_files.records import to_events
+from eventfleet.log_files.rows import Origin, Row
 from eventfleet.topics.codec import decode
 from eventfleet.topics.event import EventRecord
-from eventfleet.workers.files import Columns, Problem, open_log
-from eventfleet.workers.files.records import to_events
-from eventfleet.workers.files.rows import Origin, Row
 from tests.unit.test_files_csv import write
 
 DATA = Path(__file__).parent / "data"

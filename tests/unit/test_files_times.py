@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from eventfleet.workers.files.times import parse_time
+from eventfleet.log_files.times import parse_time
 
 MOMENT = datetime(2011, 10, 11, 11, 45, 40, 276000, tzinfo=UTC)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from eventfleet.workers.files import Row, open_log
+from eventfleet.log_files import Row, open_log
 from tests.unit.test_files_csv import read, refusal, write
 
 SAMPLE = Path(__file__).parent / "data" / "permits.xes"

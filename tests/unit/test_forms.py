@@ -10,15 +10,15 @@ from hypothesis import strategies as st
 from msgspec import Meta
 from msgspec.structs import replace
 
+from eventfleet.deciders.command_parser import asked_of
+from eventfleet.deciders.fast_command_decoder import Forms
+from eventfleet.deciders.pending_command import Intent
+from eventfleet.deciders.proposed_events import intent_of
 from eventfleet.domains.bank import bank
-from eventfleet.domains.commands import Emits
-from eventfleet.domains.declaration import Domain
 from eventfleet.domains.orders import orders
-from eventfleet.domains.payloads import Command, Event, State
-from eventfleet.protocols.forms import Forms
-from eventfleet.protocols.intents import intent_of
-from eventfleet.protocols.pending import Intent
-from eventfleet.protocols.requests import asked_of
+from eventfleet.model.command_rules import Emits
+from eventfleet.model.domain import Domain
+from eventfleet.model.payloads import Command, Event, State
 from eventfleet.topics.codec import encode
 from eventfleet.topics.event import EventRecord
 

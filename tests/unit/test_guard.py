@@ -1,12 +1,12 @@
 """How far append has surely come, as the lag guard tells it."""
 
-from eventfleet.protocols.guard import LagGuard
+from eventfleet.deciders.lag_guard import LagGuard
 from eventfleet.stores.contracts import Life
+from eventfleet.stores.marker_timeouts import Terms
 from eventfleet.stores.memory.log import MemoryLog, MemoryReader
 from eventfleet.stores.memory.markers import MemoryMarkers, MemoryRedis
-from eventfleet.stores.terms import Terms
-from eventfleet.topics.declaration import declare
 from eventfleet.topics.record import Outgoing
+from eventfleet.topics.topic_specs import declare
 
 EXPIRY = 100.0
 SOURCE = "p.orders.append", "orders.events"

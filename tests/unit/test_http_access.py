@@ -12,8 +12,8 @@ import pytest
 from joserfc.jwk import ECKey, OctKey, OKPKey, RSAKey
 from starlette.requests import Request
 
-from eventfleet.service.http import ANYONE, Grant, KeyRefused, Refused, Tokens, read_key
-from eventfleet.service.http.access import REMEMBERED
+from eventfleet.web import ANYONE, Grant, KeyRefused, Refused, Tokens, read_key
+from eventfleet.web.access import REMEMBERED
 from tests.unit.web import PLACE, SECRET, Web, problem, token, web
 
 READS = [

@@ -9,11 +9,7 @@ from uuid import UUID
 
 import pytest
 
-from eventfleet.domains.commands import Rejection
-from eventfleet.domains.orders import Pay, orders
-from eventfleet.domains.process_log import process_log
-from eventfleet.protocols.intents import event_id
-from eventfleet.protocols.outcomes import (
+from eventfleet.deciders.outcomes import (
     Accepted,
     Conflict,
     IdReused,
@@ -21,7 +17,11 @@ from eventfleet.protocols.outcomes import (
     Repeated,
     Unavailable,
 )
-from eventfleet.service.http import Limits
+from eventfleet.deciders.proposed_events import event_id
+from eventfleet.domains.orders import Pay, orders
+from eventfleet.domains.process_log import process_log
+from eventfleet.model.command_rules import Rejection
+from eventfleet.web import Limits
 from tests.unit.web import PLACE, Web, problem, web
 
 SYNCHRONOUS = replace(orders, commands=[Pay], decide=lambda state, command: Rejection("no"))

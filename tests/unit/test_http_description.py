@@ -8,12 +8,12 @@ from typing import Any
 import jsonschema_rs
 import pytest
 
-from eventfleet.domains.commands import Rejection
-from eventfleet.domains.declaration import Domain
 from eventfleet.domains.orders import Pay, Place, Placed, orders
-from eventfleet.domains.payloads import State
 from eventfleet.domains.process_log import process_log, ruled
-from eventfleet.service.http import Tokens
+from eventfleet.model.command_rules import Rejection
+from eventfleet.model.domain import Domain
+from eventfleet.model.payloads import State
+from eventfleet.web import Tokens
 from tests.unit.web import PLACE, SECRET, token, web
 
 

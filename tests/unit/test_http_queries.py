@@ -10,12 +10,12 @@ import pytest
 from starlette.applications import Starlette
 from starlette.routing import Mount
 
-from eventfleet.domains.declaration import Domain
 from eventfleet.domains.orders import Order, Placed
-from eventfleet.service.http import Application
+from eventfleet.model.domain import Domain
 from eventfleet.stores.errors import Unavailable
 from eventfleet.stores.memory.events import MemoryEvents
 from eventfleet.topics.event import EventRecord
+from eventfleet.web import Application
 from tests.unit.web import PLACE, START, Web, problem, web
 
 PAY, PACK = {"amount": 1999}, {"parcels": 2}

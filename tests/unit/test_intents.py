@@ -7,11 +7,11 @@ from uuid import uuid5
 import pytest
 from msgspec.structs import replace
 
-from eventfleet.domains.commands import Emits
-from eventfleet.domains.declaration import Domain
+from eventfleet.deciders.proposed_events import EVENT_IDS, event_id, intent_of
 from eventfleet.domains.orders import orders
-from eventfleet.domains.payloads import State
-from eventfleet.protocols.intents import EVENT_IDS, event_id, intent_of
+from eventfleet.model.command_rules import Emits
+from eventfleet.model.domain import Domain
+from eventfleet.model.payloads import State
 from eventfleet.topics.codec import decode, encode
 from eventfleet.topics.errors import Unreadable
 from eventfleet.topics.event import MAX_EVENT_BYTES, MAX_ID, EventRecord

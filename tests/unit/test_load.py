@@ -7,23 +7,8 @@ from typing import Any
 import pytest
 
 from eventfleet.domains.process_log import process_log
-from eventfleet.protocols.append import Append
-from eventfleet.stores.errors import Unavailable
-from eventfleet.stores.memory.events import MemoryEvents
-from eventfleet.stores.memory.log import (
-    MemoryLog,
-    MemoryProducer,
-    MemoryReader,
-    MemoryTransactionalWriter,
-)
-from eventfleet.stores.system import NothingParked
-from eventfleet.topics.declaration import declare
-from eventfleet.topics.event import Position
-from eventfleet.topics.record import Outgoing
-from eventfleet.workers.files import Problem, Row
-from eventfleet.workers.files.records import to_events
-from eventfleet.workers.files.rows import Origin
-from eventfleet.workers.load import (
+from eventfleet.log_files import Problem, Row
+from eventfleet.log_files.loader import (
     PAGE,
     PROBLEMS_KEPT,
     Appending,
@@ -32,8 +17,23 @@ from eventfleet.workers.load import (
     Placement,
     Placements,
 )
-from eventfleet.workers.load import load as load_rows
-from eventfleet.workers.load import settle as settle_report
+from eventfleet.log_files.loader import load as load_rows
+from eventfleet.log_files.loader import settle as settle_report
+from eventfleet.log_files.records import to_events
+from eventfleet.log_files.rows import Origin
+from eventfleet.roles.append import Append
+from eventfleet.stores.clock import NothingParked
+from eventfleet.stores.errors import Unavailable
+from eventfleet.stores.memory.events import MemoryEvents
+from eventfleet.stores.memory.log import (
+    MemoryLog,
+    MemoryProducer,
+    MemoryReader,
+    MemoryTransactionalWriter,
+)
+from eventfleet.topics.event import Position
+from eventfleet.topics.record import Outgoing
+from eventfleet.topics.topic_specs import declare
 
 PARTITIONS = 3
 GROUP = "g.append"

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from eventfleet.protocols.intents import event_id
-from eventfleet.protocols.outcomes import (
+from eventfleet.deciders.command_attempts import DecideFailed
+from eventfleet.deciders.outcomes import (
     Accepted,
     Conflict,
     IdReused,
@@ -16,7 +16,7 @@ from eventfleet.protocols.outcomes import (
     Repeated,
     Unavailable,
 )
-from eventfleet.service.turns import DecideFailed
+from eventfleet.deciders.proposed_events import event_id
 from eventfleet.stores.contracts import Snapshot
 from eventfleet.topics.errors import Unreadable
 from tests.unit.till import NOW, Desk, ask
@@ -98,7 +98,7 @@ async def test_a_state_is_built_from_a_snapshot_and_the_events_after_it(desk: De
 
 
 async def test_a_long_history_is_folded_whole(desk: Desk, monkeypatch: Any) -> None:
-    monkeypatch.setattr("eventfleet.service.states.AT_ONCE", 3)
+    monkeypatch.setattr("eventfleet.states.state_cache.AT_ONCE", 3)
     for number in range(8):
         await desk.send("PutIn", f"c{number}", cents=1)
     async with Desk(kept=desk).open() as other:
@@ -234,7 +234,7 @@ async def test_what_fails_for_one_fails_for_no_other(desk: Desk) -> None:
 async def test_a_long_history_is_read_apart_from_the_others(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("eventfleet.service.states.AT_ONCE", 3)
+    monkeypatch.setattr("eventfleet.states.state_cache.AT_ONCE", 3)
     for _ in range(8):
         await desk.send("PutIn", aggregate="long", cents=1)
     async with Desk(kept=desk).open() as other:

@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from eventfleet.protocols.intents import event_id
-from eventfleet.protocols.outcomes import Accepted, IdReused, Rejected, Repeated, Unavailable
-from eventfleet.protocols.pending import Intent
+from eventfleet.deciders.outcomes import Accepted, IdReused, Rejected, Repeated, Unavailable
+from eventfleet.deciders.pending_command import Intent
+from eventfleet.deciders.proposed_events import event_id
 from tests.simulation.commands import items
 from tests.unit.desk import TERMS, Desk
 

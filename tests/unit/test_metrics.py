@@ -1,8 +1,8 @@
 """What a process shows of its work."""
 
-from eventfleet.protocols.marking import Tally
-from eventfleet.protocols.outcomes import Accepted, Rejected
-from eventfleet.protocols.role import Report
+from eventfleet.deciders.marker_decider import Tally
+from eventfleet.deciders.outcomes import Accepted, Rejected
+from eventfleet.roles.role import Report
 from eventfleet.workers.metrics import COUNTED, REASONS, Metrics
 from tests.unit.till import Desk
 

@@ -7,19 +7,19 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry, Counter
 
-from eventfleet.protocols.append import Append
-from eventfleet.protocols.notices import notices_of, reply_to
-from eventfleet.protocols.relay import Relay
-from eventfleet.protocols.role import Role
-from eventfleet.protocols.snapshot import Snapshots
+from eventfleet.roles.append import Append
+from eventfleet.roles.notices import notices_of, reply_to
+from eventfleet.roles.relay import Relay
+from eventfleet.roles.role import Role
+from eventfleet.roles.snapshot import Snapshots
+from eventfleet.stores.clock import NothingParked
 from eventfleet.stores.contracts import Notice, Stage
 from eventfleet.stores.errors import Fenced, Unavailable
 from eventfleet.stores.memory.notices import MemoryNotices
-from eventfleet.stores.system import NothingParked
 from eventfleet.topics.event import EventRecord
 from eventfleet.topics.record import LogRecord
-from eventfleet.workers import herald as heralds
-from eventfleet.workers.herald import Herald
+from eventfleet.workers import stage_notifier as heralds
+from eventfleet.workers.stage_notifier import Herald
 from tests.simulation.tally import tally
 from tests.simulation.twins import Twins, take
 from tests.unit.until import until

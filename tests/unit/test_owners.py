@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from eventfleet.protocols.role import Report, Role
+from eventfleet.roles.role import Report, Role
 from eventfleet.stores.errors import Fenced, Misconfigured, Unavailable
 from eventfleet.topics.record import LogRecord
 from eventfleet.workers.metrics import Meter, Metrics

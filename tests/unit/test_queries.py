@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jsonpatch import JsonPatch
 
-from eventfleet.domains.declaration import Domain
-from eventfleet.domains.payloads import Event
-from eventfleet.service.queries import Querier, patch_between
+from eventfleet.model.domain import Domain
+from eventfleet.model.payloads import Event
 from eventfleet.snapshot_rules import every
+from eventfleet.states.querier import Querier, patch_between
 from eventfleet.stores.contracts import Opened, Snapshot
 from eventfleet.stores.memory.events import MemoryEvents
 from eventfleet.topics.errors import Unreadable

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+from eventfleet.cli import main
 from eventfleet.domains.bank import Opened, Withdraw, Withdrawn, bank
 from eventfleet.testing import given
 from eventfleet.topics.event import EventRecord
-from eventfleet.workers.cli import main
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()

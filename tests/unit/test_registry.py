@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 from eventfleet.domains.bank import bank
-from eventfleet.domains.declaration import DeclarationError
 from eventfleet.domains.orders import orders
 from eventfleet.domains.process_log import process_log
-from eventfleet.domains.registry import find_domains
 from eventfleet.domains.trading import trading
-from eventfleet.workers.settings import Settings, split
+from eventfleet.model.domain import DeclarationError
+from eventfleet.model.registry import find_domains
+from eventfleet.runtime.settings import Settings, split
 
 DOMAIN = """
 from eventfleet import Domain, Event, State

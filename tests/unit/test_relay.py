@@ -4,11 +4,11 @@ from typing import Any
 
 import pytest
 
-from eventfleet.domains.declaration import Domain, Route
-from eventfleet.domains.payloads import Event
-from eventfleet.protocols.relay import Relay
-from eventfleet.protocols.role import Poison
-from eventfleet.stores.system import NothingParked
+from eventfleet.model.domain import Domain, Route
+from eventfleet.model.payloads import Event
+from eventfleet.roles.relay import Relay
+from eventfleet.roles.role import Poison
+from eventfleet.stores.clock import NothingParked
 from eventfleet.topics.event import EventRecord
 from tests.simulation.tally import Counted, Tally, evolve
 from tests.simulation.twins import Twins, take

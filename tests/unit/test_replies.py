@@ -6,19 +6,18 @@ from typing import Any
 
 import pytest
 
+from eventfleet.cli.load import rejections
 from eventfleet.domains.bank import bank
-from eventfleet.domains.commands import START
-from eventfleet.domains.declaration import Domain
 from eventfleet.domains.process_log import process_log, ruled
+from eventfleet.log_files import Row, replies
+from eventfleet.log_files.loader import REASONS_KEPT, Following, LoadReport, TakesCommandsOnly, load
+from eventfleet.log_files.rows import Origin
+from eventfleet.model.command_rules import START
+from eventfleet.model.domain import Domain
 from eventfleet.stores.memory.log import MemoryLog, MemoryProducer, MemoryReader
 from eventfleet.topics.codec import decode
-from eventfleet.topics.declaration import declare
 from eventfleet.topics.record import LogRecord, Outgoing
-from eventfleet.workers import replies
-from eventfleet.workers.cli.load import rejections
-from eventfleet.workers.files import Row
-from eventfleet.workers.files.rows import Origin
-from eventfleet.workers.load import REASONS_KEPT, Following, LoadReport, TakesCommandsOnly, load
+from eventfleet.topics.topic_specs import declare
 
 PARTITIONS = 3
 GROUP = "g.command"

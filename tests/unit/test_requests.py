@@ -7,10 +7,10 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
+from eventfleet.deciders.command_parser import asked_of, checked
 from eventfleet.domains.bank import Deposited, Opened, bank
-from eventfleet.domains.declaration import Domain
-from eventfleet.domains.payloads import Event, State
-from eventfleet.protocols.requests import asked_of, checked
+from eventfleet.model.domain import Domain
+from eventfleet.model.payloads import Event, State
 from eventfleet.topics.codec import decode, encode
 from eventfleet.topics.errors import Unreadable
 from eventfleet.topics.event import EventRecord

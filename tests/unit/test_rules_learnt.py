@@ -8,15 +8,15 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from eventfleet.domains.commands import START
+from eventfleet.cli import main
 from eventfleet.domains.process_log import process_log, ruled
+from eventfleet.log_files import Problem, Row
+from eventfleet.log_files.directly_follows import PROBLEMS_KEPT, UnusableRules, learn, read, text
+from eventfleet.log_files.rows import Origin
+from eventfleet.model.command_rules import START
+from eventfleet.runtime.connections import chosen
+from eventfleet.runtime.settings import Settings
 from eventfleet.topics.errors import Unreadable
-from eventfleet.workers.cli import main
-from eventfleet.workers.connect import chosen
-from eventfleet.workers.files import Problem, Row
-from eventfleet.workers.files.rows import Origin
-from eventfleet.workers.rules import PROBLEMS_KEPT, UnusableRules, learn, read, text
-from eventfleet.workers.settings import Settings
 
 ORIGIN = Origin("a.jsonl", "line")
 BAD = Problem(ORIGIN, 3, "time", "is missing")

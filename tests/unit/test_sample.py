@@ -3,11 +3,11 @@
 from collections import Counter, defaultdict
 from itertools import pairwise
 
+from eventfleet.cli.sample_orders import ORDERS, sample
+from eventfleet.deciders.proposed_events import intent_of
 from eventfleet.domains.orders import orders
-from eventfleet.protocols.intents import intent_of
 from eventfleet.topics.codec import decode
 from eventfleet.topics.event import EventRecord
-from eventfleet.workers.sample import ORDERS, sample
 from tests.shop import TABLE, judge
 
 

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from eventfleet.workers.settings import PREFIX, Settings, SettingsError, describe, load
+from eventfleet.runtime.settings import PREFIX, Settings, SettingsError, describe, load
 
 
 @pytest.fixture(autouse=True)

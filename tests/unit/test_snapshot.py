@@ -9,17 +9,17 @@ from typing import Any
 import orjson
 import pytest
 
-from eventfleet.domains.declaration import Domain
-from eventfleet.domains.payloads import Event
-from eventfleet.protocols import snapshot
-from eventfleet.protocols.role import Poison
-from eventfleet.protocols.snapshot import Snapshots
-from eventfleet.service.queries import Querier
+from eventfleet.model.domain import Domain
+from eventfleet.model.payloads import Event
+from eventfleet.roles import snapshot
+from eventfleet.roles.role import Poison
+from eventfleet.roles.snapshot import Snapshots
 from eventfleet.snapshot_rules import Rule, after, every, on, size
+from eventfleet.states.querier import Querier
+from eventfleet.stores.clock import NothingParked
 from eventfleet.stores.contracts import Opened, Snapshot
 from eventfleet.stores.errors import Unavailable
 from eventfleet.stores.memory.snapshots import MemorySnapshots
-from eventfleet.stores.system import NothingParked
 from eventfleet.topics.record import LogRecord
 from tests.simulation.tally import Counted, Tally, evolve
 from tests.simulation.twins import Twins, take

@@ -7,9 +7,9 @@ import pytest
 from msgspec import Meta
 from msgspec.structs import replace
 
-from eventfleet.domains.declaration import Domain
-from eventfleet.domains.payloads import Event, State
-from eventfleet.domains.stored import reader
+from eventfleet.model.domain import Domain
+from eventfleet.model.payloads import Event, State
+from eventfleet.model.typed_decoder import reader
 from eventfleet.snapshot_rules import size
 from eventfleet.topics.codec import decode_stored, encode
 from eventfleet.topics.errors import Unreadable

@@ -2,13 +2,13 @@
 
 from datetime import UTC, datetime, timedelta
 
-from eventfleet.protocols.role import Report
-from eventfleet.protocols.sweep import Sweep
+from eventfleet.roles.role import Report
+from eventfleet.roles.sweep import Sweep
 from eventfleet.stores.contracts import Place
 from eventfleet.stores.memory.events import MemoryEvents
 from eventfleet.stores.memory.log import MemoryLog, MemoryProducer
 from eventfleet.topics.codec import decode
-from eventfleet.topics.declaration import declare
+from eventfleet.topics.topic_specs import declare
 from tests.contract.samples import DOMAIN, at, event
 
 

@@ -8,8 +8,8 @@ from uuid import RFC_4122, UUID
 
 import pytest
 
-from eventfleet.stores import system
-from eventfleet.stores.system import NothingParked, SystemClock, Uuid7Ids
+from eventfleet.stores import clock
+from eventfleet.stores.clock import NothingParked, SystemClock, Uuid7Ids
 from eventfleet.topics.event import milliseconds
 
 
@@ -59,8 +59,8 @@ def test_later_ids_sort_after_earlier_ones() -> None:
 def test_they_do_so_within_one_millisecond_and_when_the_clock_goes_back(
     step: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    clock = FakeTime(1_700_000_000_000_000_000, step)
-    monkeypatch.setattr(system, "time", clock)
+    fake = FakeTime(1_700_000_000_000_000_000, step)
+    monkeypatch.setattr(clock, "time", fake)
     ids = Uuid7Ids()
     made = [ids.new() for _ in range(100_000)]
     assert all(before < after for before, after in pairwise(made))
@@ -70,7 +70,7 @@ def test_they_do_so_within_one_millisecond_and_when_the_clock_goes_back(
 def test_ids_of_several_processes_differ_also_in_one_millisecond(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(system, "time", FakeTime(1_700_000_000_000_000_000, 0))
+    monkeypatch.setattr(clock, "time", FakeTime(1_700_000_000_000_000_000, 0))
     makers = [Uuid7Ids() for _ in range(100)]
     made = {maker.new() for maker in makers for _ in range(500)}
     assert len(made) == 50_000

@@ -20,10 +20,10 @@ from eventfleet import (
     State,
     Unreadable,
 )
+from eventfleet.deciders.outcomes import Rejected
 from eventfleet.domains.orders import Cancel, Pay, Placed, Ship, orders
 from eventfleet.domains.orders import Paid as OrderPaid
 from eventfleet.domains.process_log import process_log, ruled
-from eventfleet.protocols.outcomes import Rejected
 from eventfleet.testing import Stored, given
 from tests.unit.desk import Desk
 

@@ -17,10 +17,10 @@ from eventfleet.topics.dead_letters import (
     UNREADABLE,
     dead_letter,
 )
-from eventfleet.topics.declaration import EVENT_TOPIC_BYTES, WIDE_TOPIC_BYTES, TopicSpec, declare
 from eventfleet.topics.event import MAX_EVENT_BYTES, DomainName
 from eventfleet.topics.names import TOPIC_NAME, Topics, group
 from eventfleet.topics.record import LogRecord
+from eventfleet.topics.topic_specs import EVENT_TOPIC_BYTES, WIDE_TOPIC_BYTES, TopicSpec, declare
 
 KINDS = ["commands", "replies", "events", "stored", "snapshots", "dead-letters"]
 

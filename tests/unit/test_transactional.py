@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from aiokafka.errors import IllegalOperation, KafkaTimeoutError, ProducerFenced
 
-from eventfleet.stores.kafka.transactional import _both
+from eventfleet.stores.kafka.transactional_writer import _both
 
 FENCED, CAUSE, STATE = ProducerFenced(), KafkaTimeoutError(), IllegalOperation()
 

@@ -7,20 +7,20 @@ from typing import Any
 
 import pytest
 
+from eventfleet.deciders.command_parser import Asked
+from eventfleet.deciders.outcomes import Accepted, Outcome, Rejected, Repeated, Unavailable
+from eventfleet.deciders.pending_command import Answer
+from eventfleet.deciders.proposed_events import event_id
 from eventfleet.domains.orders import orders
-from eventfleet.protocols.intents import event_id
-from eventfleet.protocols.notices import notices_of
-from eventfleet.protocols.outcomes import Accepted, Outcome, Rejected, Repeated, Unavailable
-from eventfleet.protocols.pending import Answer
-from eventfleet.protocols.requests import Asked
-from eventfleet.service import waiting as rooms
-from eventfleet.service.events import EventService
-from eventfleet.service.waiting import Following, Waited, Waiting
+from eventfleet.roles.notices import notices_of
+from eventfleet.service import stage_waiter as rooms
+from eventfleet.service.event_service import EventService
+from eventfleet.service.stage_waiter import Following, Waited, Waiting
 from eventfleet.stores import errors
+from eventfleet.stores.clock import SystemClock, Uuid7Ids
 from eventfleet.stores.contracts import Notice, Stage
 from eventfleet.stores.memory.events import MemoryEvents
 from eventfleet.stores.memory.notices import MemoryNotices
-from eventfleet.stores.system import SystemClock, Uuid7Ids
 from eventfleet.topics.event import EventRecord
 from tests.unit.till import till
 

@@ -9,23 +9,23 @@ from typing import Annotated, Any
 from msgspec import Meta
 from msgspec.structs import replace
 
-from eventfleet.domains.commands import Decision, Emits, Rejection
-from eventfleet.domains.declaration import Domain
-from eventfleet.domains.payloads import Command, Event, State
-from eventfleet.protocols.outcomes import Outcome
-from eventfleet.protocols.requests import Request, asked_of
-from eventfleet.service.commander import Commander
-from eventfleet.service.manager import Manager
-from eventfleet.service.saving import Saving
-from eventfleet.service.states import States
+from eventfleet.deciders.command_parser import Request, asked_of
+from eventfleet.deciders.commander import Commander
+from eventfleet.deciders.manager import Manager
+from eventfleet.deciders.outcomes import Outcome
+from eventfleet.model.command_rules import Decision, Emits, Rejection
+from eventfleet.model.domain import Domain
+from eventfleet.model.payloads import Command, Event, State
+from eventfleet.states.snapshot_saver import Saving
+from eventfleet.states.state_cache import States
+from eventfleet.stores.clock import SystemClock
 from eventfleet.stores.contracts import Opened
 from eventfleet.stores.memory.events import MemoryEvents
 from eventfleet.stores.memory.log import MemoryLog, MemoryProducer
 from eventfleet.stores.memory.snapshots import MemorySnapshots
-from eventfleet.stores.system import SystemClock
 from eventfleet.topics.codec import decode
-from eventfleet.topics.declaration import declare
 from eventfleet.topics.event import EventRecord
+from eventfleet.topics.topic_specs import declare
 from tests.unit.desk import Failing
 
 NOW = datetime(2025, 1, 1, tzinfo=UTC)

@@ -11,16 +11,16 @@ from joserfc import jwt
 from joserfc.jwk import Key, OctKey
 from msgspec import to_builtins
 
-from eventfleet.domains.declaration import Domain
+from eventfleet.deciders.outcomes import Accepted, Outcome
+from eventfleet.deciders.pending_command import Answer
 from eventfleet.domains.orders import orders
-from eventfleet.protocols.outcomes import Accepted, Outcome
-from eventfleet.protocols.pending import Answer
-from eventfleet.service.events import EventService
-from eventfleet.service.http import Access, Application, Limits, Local, Served
-from eventfleet.service.queries import Querier
-from eventfleet.service.waiting import Following, Waiting
+from eventfleet.model.domain import Domain
+from eventfleet.service.event_service import EventService
+from eventfleet.service.stage_waiter import Following, Waiting
+from eventfleet.states.querier import Querier
+from eventfleet.stores.clock import SystemClock, Uuid7Ids
 from eventfleet.stores.memory.notices import MemoryNotices
-from eventfleet.stores.system import SystemClock, Uuid7Ids
+from eventfleet.web import Access, Application, Limits, Local, Served
 from tests.simulation.twins import START, Twins
 
 PLACE = {"customer": "ann", "total": 1999, "currency": "EUR"}

@@ -11,10 +11,10 @@ from aiokafka.errors import TopicAlreadyExistsError, UnknownError
 from aiokafka.protocol.admin import ApiVersionRequest
 from aiokafka.protocol.transaction import AddPartitionsToTxnRequest, InitProducerIdRequest
 
-from eventfleet.stores.differences import absent, differences
 from eventfleet.stores.kafka.connection import Connection
-from eventfleet.stores.kafka.failures import answering, check, retried, shut
-from eventfleet.topics.declaration import TopicSpec
+from eventfleet.stores.kafka.errors import answering, check, retried, shut
+from eventfleet.stores.topic_diff import absent, differences
+from eventfleet.topics.topic_specs import TopicSpec
 
 TRANSACTIONS = {InitProducerIdRequest.API_KEY, AddPartitionsToTxnRequest.API_KEY}
 

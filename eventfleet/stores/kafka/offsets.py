@@ -5,7 +5,7 @@ from typing import Any
 from aiokafka.client import ConnectionGroup, CoordinationType
 from aiokafka.protocol.commit import OffsetFetchRequest
 
-from eventfleet.stores.kafka.failures import check, retried
+from eventfleet.stores.kafka.errors import check, retried
 
 
 async def committed(client: Any, group: str, topic: str, partitions: list[int]) -> dict[int, int]:

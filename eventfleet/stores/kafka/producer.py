@@ -4,9 +4,9 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-from eventfleet.stores.kafka.batches import Lanes, Sent
+from eventfleet.stores.kafka.batching_producer import Lanes, Sent
 from eventfleet.stores.kafka.connection import Connection
-from eventfleet.stores.kafka.failures import answering, drop
+from eventfleet.stores.kafka.errors import answering, drop
 from eventfleet.stores.kafka.offsets import committed
 from eventfleet.topics.event import Position
 from eventfleet.topics.record import Outgoing, new_tuple

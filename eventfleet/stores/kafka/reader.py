@@ -8,10 +8,10 @@ from aiokafka import TopicPartition
 
 from eventfleet.stores.contracts import Bounds
 from eventfleet.stores.kafka import offsets
-from eventfleet.stores.kafka.bounds import bounds, leaders
 from eventfleet.stores.kafka.connection import Connection
-from eventfleet.stores.kafka.failures import answering, retried, shut
-from eventfleet.stores.kafka.transactional import TRANSACTION_SECONDS
+from eventfleet.stores.kafka.errors import answering, retried, shut
+from eventfleet.stores.kafka.transactional_writer import TRANSACTION_SECONDS
+from eventfleet.stores.kafka.watermarks import bounds, leaders
 from eventfleet.topics.record import LogRecord
 
 POLL_MS = 20

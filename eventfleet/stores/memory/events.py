@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from eventfleet.stores.contracts import Head, Look, Page, Place, Since, Write
 from eventfleet.stores.cursors import Point, from_cursor, to_cursor
 from eventfleet.stores.errors import Duplicate
-from eventfleet.stores.memory.checkpoint import Checkpoint, go_on
+from eventfleet.stores.memory.yield_point import Checkpoint, go_on
 from eventfleet.topics.event import EventRecord, Position
 from eventfleet.topics.partitioner import partition_of
 

@@ -4,13 +4,13 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 
 from eventfleet.stores.contracts import Bounds
-from eventfleet.stores.differences import absent, differences
 from eventfleet.stores.errors import Fenced, Misconfigured, Unavailable
-from eventfleet.stores.memory.checkpoint import Checkpoint, go_on
-from eventfleet.topics.declaration import TopicSpec
+from eventfleet.stores.memory.yield_point import Checkpoint, go_on
+from eventfleet.stores.topic_diff import absent, differences
 from eventfleet.topics.event import Position
 from eventfleet.topics.partitioner import partition_of
 from eventfleet.topics.record import LogRecord, Outgoing
+from eventfleet.topics.topic_specs import TopicSpec
 
 Source = tuple[str, str, int]
 """Group, topic, partition: what has one owner at a time."""

@@ -7,8 +7,8 @@ from itertools import count
 from typing import NamedTuple
 
 from eventfleet.stores.contracts import Life, Mark, Marked, Note, Verdict
-from eventfleet.stores.memory.checkpoint import Checkpoint, go_on
-from eventfleet.stores.terms import Terms
+from eventfleet.stores.marker_timeouts import Terms
+from eventfleet.stores.memory.yield_point import Checkpoint, go_on
 
 TICK = 1e-6
 FOREVER = float("inf")

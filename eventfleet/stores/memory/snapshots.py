@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Collection, Sequence
 
 from eventfleet.stores.contracts import Snapshot
-from eventfleet.stores.memory.checkpoint import Checkpoint, go_on
+from eventfleet.stores.memory.yield_point import Checkpoint, go_on
 
 Kept = dict[tuple[int, int], Snapshot]  # by state version and version
 

@@ -12,11 +12,11 @@ from eventfleet.stores.cursors import from_cursor, to_cursor
 from eventfleet.stores.errors import Duplicate
 from eventfleet.stores.mongo import client
 from eventfleet.stores.mongo.documents import Document, event_of, place, placed, unplaced
+from eventfleet.stores.mongo.domain_metadata import Registry
 from eventfleet.stores.mongo.errors import duplicate, translated
 from eventfleet.stores.mongo.feed import Feed
 from eventfleet.stores.mongo.indexes import OF_EVENTS, prepare
-from eventfleet.stores.mongo.queries import operation, split, together
-from eventfleet.stores.mongo.registry import Registry
+from eventfleet.stores.mongo.operation import operation, split, together
 from eventfleet.stores.mongo.transactions import insert_all, insert_each, insert_in_order
 from eventfleet.topics.event import EventRecord, Position, milliseconds
 

@@ -11,8 +11,8 @@ from eventfleet.stores.contracts import Page
 from eventfleet.stores.cursors import Point, from_cursor, to_cursor
 from eventfleet.stores.mongo.client import Collection
 from eventfleet.stores.mongo.documents import Document, event_of
-from eventfleet.stores.mongo.queries import operation
-from eventfleet.stores.mongo.registry import Registry
+from eventfleet.stores.mongo.domain_metadata import Registry
+from eventfleet.stores.mongo.operation import operation
 from eventfleet.topics.event import EventRecord
 
 IN_ORDER = [("offset", 1), ("version", 1)]

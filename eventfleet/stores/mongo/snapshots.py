@@ -11,7 +11,7 @@ from eventfleet.stores.mongo import client
 from eventfleet.stores.mongo.documents import Document
 from eventfleet.stores.mongo.errors import DUPLICATE_KEY
 from eventfleet.stores.mongo.indexes import OF_SNAPSHOTS, SNAPSHOTS, prepare
-from eventfleet.stores.mongo.queries import operation, split
+from eventfleet.stores.mongo.operation import operation, split
 
 FIELDS = ("aggregate_id", "version", "state", "state_version", "taken_at")
 KEYS = ("aggregate_id", "state_version", "version")

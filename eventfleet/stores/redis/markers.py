@@ -8,9 +8,9 @@ from typing import Any
 
 from eventfleet.stores.contracts import Life, Mark, Marked, Note, Verdict
 from eventfleet.stores.errors import Misconfigured
+from eventfleet.stores.marker_timeouts import Terms
 from eventfleet.stores.redis.scripts import CONFIRM, EACH, LIFE, MARK, WITHDRAW, Script
 from eventfleet.stores.redis.session import Sessions
-from eventfleet.stores.terms import Terms
 from eventfleet.topics.record import new_tuple
 
 POLICY = "noeviction"

@@ -4,7 +4,7 @@ from faust.transport.drivers import aiokafka as driver
 
 from eventfleet.workers.transport.chunk import Chunk, ChunkSchema
 from eventfleet.workers.transport.consumer import Consumer
-from eventfleet.workers.transport.thread import Source
+from eventfleet.workers.transport.consumer_thread import Source
 
 __all__ = ["Chunk", "ChunkSchema", "Consumer", "Source", "Transport"]
 

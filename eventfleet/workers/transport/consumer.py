@@ -7,7 +7,7 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage
 
 from eventfleet.workers.transport.chunk import Chunk, Lane
-from eventfleet.workers.transport.thread import ConsumerThread
+from eventfleet.workers.transport.consumer_thread import ConsumerThread
 
 
 class Consumer(driver.Consumer):  # type: ignore[misc]

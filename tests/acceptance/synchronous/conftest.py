@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 import pytest_asyncio
 
-from eventfleet.service.events import EventService
+from eventfleet.service.event_service import EventService
 from tests.acceptance.synchronous.purses import Purses, opened
 from tests.conftest import running
 from tests.servers.kafka import Kafka

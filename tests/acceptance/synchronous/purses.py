@@ -6,10 +6,10 @@ from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
 
-from eventfleet.protocols.outcomes import Outcome
-from eventfleet.service.events import EventService
-from eventfleet.workers.connect import chosen
-from eventfleet.workers.deciders import event_service
+from eventfleet.deciders.outcomes import Outcome
+from eventfleet.runtime.connections import chosen
+from eventfleet.runtime.event_services import event_service
+from eventfleet.service.event_service import EventService
 from tests.acceptance.commanding import Commanded
 from tests.servers.kafka import Kafka
 from tests.servers.mongodb import Refusing

@@ -4,9 +4,9 @@ import signal
 
 import pytest
 
-from eventfleet.protocols.intents import event_id
-from eventfleet.protocols.outcomes import Accepted, IdReused, Repeated
-from eventfleet.service.events import EventService
+from eventfleet.deciders.outcomes import Accepted, IdReused, Repeated
+from eventfleet.deciders.proposed_events import event_id
+from eventfleet.service.event_service import EventService
 from eventfleet.topics.errors import Unreadable
 from tests.acceptance.synchronous.purses import Purses, deposit, kept, opened, stored, withdraw
 

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from eventfleet.protocols.intents import event_id
-from eventfleet.protocols.outcomes import Accepted, Conflict, Rejected, Repeated, Unavailable
-from eventfleet.service.events import EventService
+from eventfleet.deciders.outcomes import Accepted, Conflict, Rejected, Repeated, Unavailable
+from eventfleet.deciders.proposed_events import event_id
+from eventfleet.service.event_service import EventService
 from eventfleet.stores.mongo.events import MongoEvents
 from eventfleet.topics.event import EventRecord
 from tests.acceptance.synchronous.purses import Purses, deposit, kept, opened, withdraw

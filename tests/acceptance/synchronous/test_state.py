@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from eventfleet.protocols.outcomes import Accepted, Rejected, Unavailable
-from eventfleet.service.events import EventService
+from eventfleet.deciders.outcomes import Accepted, Rejected, Unavailable
+from eventfleet.service.event_service import EventService
 from eventfleet.stores.contracts import Snapshot
 from eventfleet.stores.mongo.snapshots import MongoSnapshots
 from tests.acceptance.synchronous.purses import (

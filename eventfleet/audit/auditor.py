@@ -1,0 +1,281 @@
+"""Checks invariants 1 to 4 on a domain, partition by partition; also while a fleet works.
+
+What a role has not committed yet is not judged: the committed offsets are read first. Of the logs
+only what they still keep is judged.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from eventfleet.audit.checks import (
+    check_copies,
+    check_log,
+    check_snapshots,
+    check_versions,
+    differs,
+)
+from eventfleet.audit.logs import Copies, Letters, read_copies, read_events, read_letters
+from eventfleet.audit.report import AuditReport
+from eventfleet.model.domain import Domain
+from eventfleet.roles.relay import downstream
+from eventfleet.stores.contracts import Bounds, LogReader, Opened, Snapshot
+from eventfleet.topics.event import EventRecord, Position
+from eventfleet.topics.names import Topics, group
+from eventfleet.topics.partitioner import partition_of
+
+PAGE = 500
+AT_ONCE = 4
+EMPTY = Bounds(0, 0)
+
+
+@dataclass
+class Partition:
+    """What the logs say of one partition. `passed`: the ids in `.stored` that relay has passed."""
+
+    number: int
+    settled: Bounds
+    copies: Copies
+    logged: dict[int, str] = field(default_factory=dict)
+    passed: set[str] = field(default_factory=set)
+    published: dict[str, Snapshot] = field(default_factory=dict)
+
+
+class Auditor:
+    """The audit of one domain. `exactly_once`: whether the broker has transactions."""
+
+    def __init__(
+        self,
+        domain: Domain[Any],
+        stores: Opened,
+        reader: LogReader,
+        *,
+        group_prefix: str,
+        exactly_once: bool,
+    ) -> None:
+        self._domain, self._stores, self._reader = domain, stores, reader
+        self._prefix, self._exactly_once = group_prefix, exactly_once
+        self._topics = Topics.of(domain.name)
+        self._report = AuditReport(domain.name)
+        self._bounds: dict[str, dict[int, Bounds]] = {}
+        self._routes: dict[str, Copies] = {}
+        self._slots = asyncio.Semaphore(AT_ONCE)
+        self._epoch = 0
+        self._seen = 0
+
+    async def run(self) -> AuditReport:
+        topics, events = self._topics, self._stores.events
+        stored = await events.count()
+        self._epoch = await events.epoch()
+        appended = await self._committed("append", topics.events)
+        relayed = await self._committed("relay", topics.stored)
+        routes = sorted({route.to for route in self._domain.routes})
+        for topic in (*topics[2:], *routes):
+            await self._measure(topic)
+        letters = await self._letters()
+        await self._all(self._read_route(topic) for topic in routes)
+        parts = []
+        for number, bounds in self._bounds[topics.events].items():
+            settled = Bounds(bounds.oldest, min(appended.get(number, 0), bounds.end))
+            parts.append(self._audit(number, settled, relayed.get(number, 0), letters))
+        await self._all(parts)
+        if self._seen < stored:
+            await self._check_unlisted()
+        self._report.violations.sort()
+        self._report.stored = await events.count()
+        self._report.snapshots = await self._stores.snapshots.count()
+        return self._report
+
+    async def _all(self, parts: Iterable[Awaitable[None]]) -> None:
+        """All of them, some at once."""
+
+        async def bounded(part: Awaitable[None]) -> None:
+            async with self._slots:
+                await part
+
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                for part in parts:
+                    tasks.create_task(bounded(part))
+        except BaseExceptionGroup as group:
+            raise group.exceptions[0] from None
+
+    async def _committed(self, role: str, topic: str) -> dict[int, int]:
+        return await self._reader.committed(group(self._prefix, self._domain.name, role), topic)
+
+    async def _measure(self, topic: str) -> None:
+        self._bounds[topic] = bounds = await self._reader.bounds(topic)
+        self._report.oldest[topic] = {p: limit.oldest for p, limit in sorted(bounds.items())}
+
+    async def _letters(self) -> Letters:
+        topics, report = self._topics, self._report
+        bounds = self._bounds[topics.dead_letters]
+        letters = await read_letters(self._reader, topics.dead_letters, bounds, topics.events)
+        report.dead_letters, report.superseded = letters.count()
+        return letters
+
+    async def _read_route(self, topic: str) -> None:
+        bounds = self._bounds[topic]
+        copies = await read_copies(self._reader, self._domain.name, topic, bounds)
+        self._routes[topic] = copies
+        self._report.relayed += len(copies.ids)
+        self._check_order(copies)
+
+    def _check_order(self, copies: Copies) -> None:
+        for event in copies.disorder:
+            fault = f"version {event.version} is out of order in {copies.topic}"
+            self._report.fault(4, event.aggregate_id, fault)
+
+    # One partition: the logs first, then every aggregate of the store
+
+    async def _audit(self, number: int, settled: Bounds, relayed: int, letters: Letters) -> None:
+        copies = Copies(self._topics.stored, self._bounds[self._topics.stored])
+        part = Partition(number, settled, copies)
+        await self._read_log(part, letters)
+        await self._read_stored(part, relayed)
+        await self._read_snapshots(part)
+        cursor, full = "", True
+        while full:
+            page = await self._stores.events.aggregates(cursor, PAGE, number)
+            cursor, full = page.cursor, len(page.items) == PAGE
+            found = await self._stores.snapshots.latest(page.items, self._domain.state_version)
+            for aggregate_id in page.items:
+                await self._check_aggregate(aggregate_id, part, found.get(aggregate_id))
+
+    async def _read_log(self, part: Partition, letters: Letters) -> None:
+        """Every settled record became an event of the store, or a dead letter."""
+        topic, page = self._topics.events, dict[int, EventRecord]()
+        async for record, event in read_events(self._reader, topic, part.number, part.settled):
+            if event is None:
+                if not letters.excuse(record):
+                    key = (record.key or b"").decode(errors="replace")
+                    fault = f"offset {record.offset} is no event, nor a dead letter"
+                    self._report.fault(1, key, fault)
+                continue
+            part.logged[record.offset] = event.id
+            if not letters.excuse(record):
+                page[record.offset] = event
+            if len(page) == PAGE:
+                await self._check_logged(part, page)
+                page.clear()
+        await self._check_logged(part, page)
+
+    async def _check_logged(self, part: Partition, page: Mapping[int, EventRecord]) -> None:
+        stored = await self._find(page.values())
+        for offset, event in page.items():
+            there = stored.get(event.id)
+            if there is None:
+                fault = f"event {event.id} of offset {offset} is not stored"
+                self._report.fault(1, event.aggregate_id, fault)
+                continue
+            here = there.position == str(Position(self._epoch, part.number, offset))
+            if here and differs(event, there):
+                fault = f"version {there.version} is stored otherwise than offset {offset} has it"
+                self._report.fault(1, event.aggregate_id, fault)
+
+    async def _read_stored(self, part: Partition, relayed: int) -> None:
+        """Every event in `.stored` is one of the store, with the same version and content."""
+        topic, page = part.copies.topic, list[EventRecord]()
+        bounds = part.copies.bounds.get(part.number, EMPTY)
+        async for record, event in read_events(self._reader, topic, part.number, bounds):
+            if event is None or event.position is None:
+                key = (record.key or b"").decode(errors="replace")
+                self._report.fault(4, key, f"offset {record.offset} of {topic} is no stored event")
+                continue
+            part.copies.add(event, part.number)
+            if record.offset < relayed:
+                part.passed.add(event.id)
+            page.append(event)
+            if len(page) == PAGE:
+                await self._check_stored(page, topic)
+                page.clear()
+        await self._check_stored(page, topic)
+        self._check_order(part.copies)
+
+    async def _check_stored(self, page: Sequence[EventRecord], topic: str) -> None:
+        stored = await self._find(page)
+        for event in page:
+            there = stored.get(event.id)
+            name = f"version {event.version} (event {event.id}) in {topic}"
+            if there is None:
+                self._report.fault(4, event.aggregate_id, f"{name} is not stored")
+            elif there != event:
+                self._report.fault(4, event.aggregate_id, f"{name} is stored otherwise")
+
+    async def _find(self, events: Iterable[EventRecord]) -> dict[str, EventRecord]:
+        ids = [event.id for event in events]
+        return await self._stores.events.find(ids) if ids else {}
+
+    async def _read_snapshots(self, part: Partition) -> None:
+        """The newest record of each aggregate in the compacted topic."""
+        topic = self._topics.snapshots
+        bounds = self._bounds[topic].get(part.number, EMPTY)
+        if bounds.oldest >= bounds.end:
+            return
+        async for record in self._reader.read(topic, part.number, *bounds):
+            key = (record.key or b"").decode(errors="replace")
+            part.published.pop(key, None)
+            try:
+                part.published[key] = msgspec.json.decode(record.value or b"", type=Snapshot)
+            except msgspec.DecodeError as error:
+                fault = f"offset {record.offset} of {topic} is no snapshot: {error}"
+                self._report.fault(3, key, fault)
+
+    # One aggregate
+
+    async def _check_aggregate(
+        self, aggregate_id: str, part: Partition, snapshot: Snapshot | None
+    ) -> None:
+        events = [event async for event in self._stores.events.read(aggregate_id)]
+        self._report.aggregates += 1
+        self._seen += len(events)
+        told = self._report.faults
+        told(2, aggregate_id, check_versions(events))
+        told(1, aggregate_id, check_log(events, part.logged, part.settled, self._epoch))
+        for event in events:
+            told(4, aggregate_id, self._missed(event, part))
+        named = await self._snapshots(aggregate_id, snapshot)
+        published = part.published.get(aggregate_id)
+        if published and published.state_version == self._domain.state_version:
+            named.append((f"the record in {self._topics.snapshots}", published))
+        told(3, aggregate_id, check_snapshots(self._domain, events, named))
+
+    def _missed(self, event: EventRecord, part: Partition) -> Iterable[str]:
+        """Faults of one event's copies, where a committed offset is past it."""
+        if event.position is None:
+            return
+        appended = Position.parse(event.position).offset < part.settled.end
+        if appended and part.copies.judges(event, part.number):
+            yield from check_copies(event, part.copies, self._exactly_once)
+        if event.id in part.passed:
+            for record in downstream(self._domain, event):
+                route = self._routes[record.topic]
+                target = partition_of(event.aggregate_id, len(route.bounds) or 1)
+                if route.judges(event, target):
+                    yield from check_copies(event, route, self._exactly_once)
+
+    async def _snapshots(
+        self, aggregate_id: str, newest: Snapshot | None
+    ) -> list[tuple[str, Snapshot]]:
+        """Those of the store, from the newest down."""
+        found, snapshot = list[tuple[str, Snapshot]](), newest
+        version = self._domain.state_version
+        while snapshot is not None:
+            found.append(("the snapshot", snapshot))
+            snapshot = await self._stores.snapshots.at(aggregate_id, snapshot.version - 1, version)
+        return found
+
+    async def _check_unlisted(self) -> None:
+        """Some events were in no aggregate's listing: those whose first version is not there."""
+        checked, cursor, full = set[str](), "", True
+        while full:
+            page = await self._stores.events.feed(cursor, PAGE)
+            cursor, full = page.cursor, len(page.items) == PAGE
+            for aggregate_id in {event.aggregate_id for event in page.items} - checked:
+                checked.add(aggregate_id)
+                events = [event async for event in self._stores.events.read(aggregate_id, limit=1)]
+                if events and events[0].version > 1:
+                    self._report.faults(2, aggregate_id, check_versions(events))

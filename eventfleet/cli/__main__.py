@@ -1,0 +1,3 @@
+from eventfleet.cli import main
+
+main(prog_name="eventfleet")

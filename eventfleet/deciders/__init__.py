@@ -1,0 +1,1 @@
+"""Deciders: turn commands into events, by the marker or by the latest state."""

@@ -1,0 +1,24 @@
+"""The errors that eventfleet raises on purpose; EventfleetError is the root of all."""
+
+from eventfleet.deciders.command_attempts import DecideFailed
+from eventfleet.model.domain import DeclarationError
+from eventfleet.runtime.connections import UnknownDomain, Unreachable
+from eventfleet.runtime.settings import SettingsError
+from eventfleet.states.live_state import ReplayFailed
+from eventfleet.stores.errors import Misconfigured, StoreError, Unavailable, WrongCursor
+from eventfleet.topics.errors import EventfleetError, Unreadable
+
+__all__ = [
+    "DecideFailed",
+    "DeclarationError",
+    "EventfleetError",
+    "Misconfigured",
+    "ReplayFailed",
+    "SettingsError",
+    "StoreError",
+    "Unavailable",
+    "UnknownDomain",
+    "Unreachable",
+    "Unreadable",
+    "WrongCursor",
+]

@@ -1,0 +1,130 @@
+"""Rows of a CSV file: a header, commas, quotes that may hold line ends."""
+
+import csv
+from collections import Counter, deque
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from eventfleet.log_files.byte_source import MAX_LINE, Line, Source
+from eventfleet.log_files.rows import Columns, Origin, Problem, Row, to_row
+
+_STRANGERS = {b"{": "JSON", b"[": "JSON", b"<": "XML"}
+_OPEN_QUOTE = "a quote is not closed"
+
+
+class _Record(NamedTuple):
+    number: int
+    fields: list[str]
+
+
+def csv_rows(source: Source, columns: Columns) -> Iterator[Row | Problem]:
+    """Every row, as text, empty cells left out. UnusableFile when the header won't do."""
+    stranger = _STRANGERS.get(source.begins()[:1])
+    if stranger:
+        raise source.refused(f"is named .csv, but looks like {stranger}")
+    origin = Origin(source.name, "line", textual=True)
+    records = _records(_Lines(source.lines(origin), origin))
+    header = next(records, None)
+    if header is None:
+        raise source.refused("is empty")
+    if isinstance(header, Problem):
+        raise source.refused(f"the header can't be read: {header.reason}")
+    _check(header.fields, source, columns)
+    return _rows(records, header.fields, origin, columns)
+
+
+def _check(header: list[str], source: Source, columns: Columns) -> None:
+    missing = [f"{name!r} (name another with {option})" for name, option in columns.missing(header)]
+    if missing:
+        found = ", ".join(header)
+        raise source.refused(f"has no column {', '.join(missing)}; its columns are: {found}")
+    twice = [repr(name) for name, times in Counter(header).items() if times > 1]
+    if twice:
+        raise source.refused(f"has more than one column {', '.join(twice)}")
+
+
+def _rows(
+    records: Iterator[_Record | Problem], header: list[str], origin: Origin, columns: Columns
+) -> Iterator[Row | Problem]:
+    width = len(header)
+    for record in records:
+        if isinstance(record, Problem):
+            yield record
+        elif len(record.fields) == width:
+            cells = zip(header, record.fields, strict=True)
+            values = {name: cell for name, cell in cells if cell}
+            yield to_row(origin, record.number, values, columns)
+        else:
+            reason = f"has {len(record.fields)} fields, the header has {width}"
+            yield Problem(origin, record.number, "", reason)
+
+
+def _records(lines: "_Lines") -> Iterator[_Record | Problem]:
+    """The records, blank lines left out. A line that spoils a record is given up alone."""
+    parser = csv.reader(lines, strict=True)
+    while True:
+        lines.begin()
+        try:
+            fields = next(parser)
+        except StopIteration:
+            return
+        except _Spoilt as error:
+            yield error.problem
+        except csv.Error as error:
+            yield lines.give_up(str(error))
+        else:
+            if fields:
+                yield _Record(lines.taken[0].number, fields)
+
+
+class _Spoilt(Exception):
+    def __init__(self, problem: Problem) -> None:
+        self.problem = problem
+
+
+class _Lines:
+    """What the CSV parser reads; `taken` are the lines that it has for the record at hand."""
+
+    def __init__(self, lines: Iterator[Line | Problem], origin: Origin) -> None:
+        self._fresh = lines
+        self._origin = origin
+        self._again: deque[Line | Problem] = deque()
+        self.taken: list[Line] = []
+        self._size = 0
+
+    def begin(self) -> None:
+        """A new record starts."""
+        self.taken.clear()
+        self._size = 0
+
+    def __iter__(self) -> "_Lines":
+        return self
+
+    def __next__(self) -> str:
+        line = self._again.popleft() if self._again else next(self._fresh)
+        if isinstance(line, Problem):
+            raise self._spoilt(line)
+        try:
+            text = line.raw.decode()
+        except UnicodeDecodeError as error:
+            reason = f"is not UTF-8: byte {error.start + 1} is {line.raw[error.start]:#04x}"
+            raise self._spoilt(Problem(self._origin, line.number, "", reason)) from None
+        self.taken.append(line)
+        self._size += len(line.raw)
+        if self._size > MAX_LINE:
+            raise csv.Error(_OPEN_QUOTE)
+        return text
+
+    def _spoilt(self, problem: Problem) -> Exception:
+        if not self.taken:
+            return _Spoilt(problem)
+        self._again.appendleft(problem)
+        return csv.Error(_OPEN_QUOTE)
+
+    def give_up(self, reason: str) -> Problem:
+        """The problem of the record's first line; the lines after it are to be read again."""
+        first, *others = self.taken
+        self._again.extendleft(reversed(others))
+        if reason == "unexpected end of data":
+            reason = _OPEN_QUOTE
+        return Problem(self._origin, first.number, "", f"is not CSV: {reason}")

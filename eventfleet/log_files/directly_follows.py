@@ -1,0 +1,80 @@
+"""Rules of a process log: read from a file, or learnt from a log."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+
+from eventfleet.log_files import Problem, Row
+from eventfleet.model.command_rules import START
+from eventfleet.topics.errors import EventfleetError
+from eventfleet.topics.event import Identifier
+
+Rules = dict[str, list[str]]
+"""For each activity those that may come directly before it, START for none."""
+
+PROBLEMS_KEPT = 20
+
+
+class UnusableRules(EventfleetError):
+    """A file of rules that can't be used: which, and why."""
+
+
+@dataclass
+class Learnt:
+    """What a log shows: every direct succession in it is allowed, no other.
+
+    `problems` holds the first reasons why rows were left out. The memory is that of the latest
+    activity of each case.
+    """
+
+    rules: Rules = field(default_factory=dict)
+    rows: int = 0
+    left_out: int = 0
+    problems: list[str] = field(default_factory=list)
+
+
+def learn(rows: Iterable[Row | Problem]) -> Learnt:
+    """Learn from rows, those of each case in the order in which they happened."""
+    learnt, latest = Learnt(), dict[str, str]()
+    found: dict[str, set[str]] = {}
+    for row in rows:
+        learnt.rows += 1
+        if isinstance(row, Problem):
+            learnt.left_out += 1
+            if len(learnt.problems) < PROBLEMS_KEPT:
+                learnt.problems.append(str(row))
+            continue
+        found.setdefault(row.activity, set()).add(latest.get(row.case, START))
+        latest[row.case] = row.activity
+    learnt.rules = {activity: sorted(found[activity]) for activity in sorted(found)}
+    return learnt
+
+
+def read(path: str) -> Rules:
+    """The rules in a file: a JSON object of lists, `""` standing for no activity yet.
+
+    UnusableRules names what is wrong with it.
+    """
+    try:
+        rules = msgspec.json.decode(Path(path).read_bytes(), type=dict[Identifier, list[str]])
+    except OSError as error:
+        raise UnusableRules(f"{path}: can't be read: {error.strerror}") from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise UnusableRules(f"{path}: {error}") from None
+    if not rules:
+        raise UnusableRules(f"{path}: has no activity")
+    unknown = {name for before in rules.values() for name in before} - {START, *rules}
+    if unknown:
+        raise UnusableRules(f"{path}: {min(unknown)!r} precedes others, but has no rule itself")
+    return rules
+
+
+def text(rules: Rules) -> bytes:
+    """The rules as a file has them, one activity a line."""
+    lines = [
+        f"  {msgspec.json.encode(activity).decode()}: {msgspec.json.encode(before).decode()}"
+        for activity, before in rules.items()
+    ]
+    return ("{\n" + ",\n".join(lines) + "\n}\n").encode()

@@ -1,0 +1,41 @@
+"""Rows of a JSON lines file: one object a line."""
+
+from collections.abc import Iterator
+
+from eventfleet.log_files.byte_source import Line, Source
+from eventfleet.log_files.rows import Columns, Origin, Problem, Row, to_row
+from eventfleet.topics.codec import parse
+from eventfleet.topics.errors import Unreadable
+
+_STRANGERS = {b"[": "a JSON array", b"<": "XML"}
+
+
+def json_rows(source: Source, columns: Columns) -> Iterator[Row | Problem]:
+    """Every object's values as they are. UnusableFile when the file begins with anything else."""
+    start = source.begins()
+    if not start.startswith(b"{"):
+        stranger = _STRANGERS.get(start[:1], "something else")
+        raise source.refused(f"is named as JSON lines (one object a line), but is {stranger}")
+    origin = Origin(source.name, "line")
+    return _rows(source.lines(origin), origin, columns)
+
+
+def _rows(
+    lines: Iterator[Line | Problem], origin: Origin, columns: Columns
+) -> Iterator[Row | Problem]:
+    for line in lines:
+        if isinstance(line, Problem):
+            yield line
+        elif not line.raw.isspace():
+            yield _row(line, origin, columns)
+
+
+def _row(line: Line, origin: Origin, columns: Columns) -> Row | Problem:
+    try:
+        values = parse(line.raw)
+    except Unreadable as error:
+        field = "" if error.field == "value" else error.field
+        return Problem(origin, line.number, field, error.reason)
+    if not isinstance(values, dict):
+        return Problem(origin, line.number, "", "is not a JSON object")
+    return to_row(origin, line.number, values, columns)

@@ -1,0 +1,60 @@
+"""Opening a log file by its name's ending."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+
+from eventfleet.log_files.byte_source import Source
+from eventfleet.log_files.csv_rows import csv_rows
+from eventfleet.log_files.json_rows import json_rows
+from eventfleet.log_files.rows import Columns, Problem, Row, UnusableFile
+from eventfleet.log_files.xes_rows import xes_rows
+
+READERS = {".csv": csv_rows, ".jsonl": json_rows, ".ndjson": json_rows, ".xes": xes_rows}
+
+
+class LogFile:
+    """An open log: iterate over it once; a context manager. `size` and `done` are bytes on disk."""
+
+    def __init__(self, source: Source, rows: Iterator[Row | Problem]) -> None:
+        self._source = source
+        self._rows = rows
+
+    @property
+    def size(self) -> int:
+        return self._source.size
+
+    @property
+    def done(self) -> int:
+        return self._source.done
+
+    def __iter__(self) -> Iterator[Row | Problem]:
+        return self._rows
+
+    def __enter__(self) -> "LogFile":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._source.close()
+
+
+def open_log(path: Path | str, columns: Columns | None = None) -> LogFile:
+    """The rows of a file in its order, and a Problem in place of each that can't be used.
+
+    Columns are the process-mining names where none are given. UnusableFile when nothing can be
+    loaded: no such file, an unknown ending, empty, not what its name says, a column missing.
+    """
+    path = Path(path)
+    zipped = path.suffix == ".gz"
+    ending = path.with_suffix("").suffix if zipped else path.suffix
+    reader = READERS.get(ending.lower())
+    if reader is None:
+        known = ", ".join(READERS)
+        raise UnusableFile(f"{path}: a log ends in one of {known}, each also with .gz")
+    source = Source(path, zipped)
+    return LogFile(source, reader(source, columns or Columns()))

@@ -1,0 +1,86 @@
+"""What the commands of a load were answered, read from `<domain>.replies`."""
+
+from collections import Counter
+from collections.abc import Mapping
+
+import msgspec
+
+from eventfleet.log_files.loader import Following, LoadReport, Placement, Progress, follow, silent
+from eventfleet.stores.contracts import LogReader
+from eventfleet.topics.names import Topics
+
+
+class Reply(msgspec.Struct):
+    """What matters here of an answer."""
+
+    command_id: str
+    outcome: str
+    reason: str = ""
+
+
+async def ends(reader: LogReader, domain: str) -> dict[int, int]:
+    """Where the answers to commands produced from now on will begin, by partition."""
+    bounds = await reader.bounds(Topics.of(domain).replies)
+    return {partition: limit.end for partition, limit in bounds.items()}
+
+
+async def settle(
+    report: LoadReport,
+    domain: str,
+    following: Following,
+    starts: Mapping[int, int],
+    progress: Progress = silent,
+) -> None:
+    """Wait until the command role has passed the load, then count its answers from `starts` on.
+
+    Once for each report. Takes memory for the ids of one partition's commands at a time.
+    """
+    topics = Topics.of(domain)
+
+    async def sort_out(committed: Mapping[int, int]) -> None:
+        bounds = await following.reader.bounds(topics.replies)
+        for partition in sorted(report.placements.ends):
+            waiting = Counter(at.event_id for at in _placed(report, partition))
+            start, end = starts.get(partition, 0), bounds[partition].end
+            async for record in following.reader.read(topics.replies, partition, start, end):
+                reply = msgspec.json.decode(record.value or b"", type=Reply)
+                if waiting[reply.command_id]:
+                    waiting[reply.command_id] -= 1
+                    _count(report, reply)
+            _unanswered(report, partition, +waiting, committed.get(partition, 0), topics)
+
+    await follow(report, topics.commands, following, sort_out, progress)
+
+
+def _placed(report: LoadReport, partition: int) -> list[Placement]:
+    pages = report.placements.pages()
+    return [at for page in pages for at in page if at.partition == partition]
+
+
+def _count(report: LoadReport, reply: Reply) -> None:
+    match reply.outcome:
+        case "accepted":
+            report.accepted += 1
+        case "repeated":
+            report.repeated += 1
+        case "rejected":
+            report.reject(reply.reason)
+        case other:
+            report.refuse(f"command {reply.command_id}: answered {other!r}")
+
+
+def _unanswered(
+    report: LoadReport, partition: int, waiting: Counter[str], passed: int, topics: Topics
+) -> None:
+    """Those that the role has passed became dead letters; the others it has not come to."""
+    if not waiting:
+        return
+    for command_id, _, offset in _placed(report, partition):
+        if not waiting[command_id]:
+            continue
+        waiting[command_id] -= 1
+        if offset < passed:
+            where = f"{topics.commands}, partition {partition}, offset {offset}"
+            report.refuse(f"{where}: no answer, see {topics.dead_letters}")
+        else:
+            report.pending += 1

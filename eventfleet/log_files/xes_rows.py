@@ -1,0 +1,212 @@
+"""Rows of an XES log: events within traces, each with typed attributes."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+from xml.parsers import expat
+
+from eventfleet.log_files.byte_source import BREAKS, BUFFER, MAX_LINE, Source
+from eventfleet.log_files.rows import Columns, Origin, Problem, Row, to_row
+from eventfleet.topics.codec import INT64
+
+_KINDS = frozenset({"string", "date", "int", "float", "boolean", "id", "list", "container"})
+_SCOPES = {("", "log"), ("log", "trace"), ("log", "event"), ("trace", "event")}
+_BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
+
+
+def xes_rows(source: Source, columns: Columns) -> Iterator[Row | Problem]:
+    """Every event: its own attributes, and its trace's with `case:` before their names.
+
+    Values keep their types; dates stay text. An attribute with attributes of its own becomes
+    {"value", "children"}; a container becomes an object, a list a list of [name, value].
+    UnusableFile when the file doesn't begin as an XES log.
+    """
+    if not source.begins().startswith(b"<"):
+        raise source.refused("is named .xes, but is not XML")
+    events = _Events(source, columns)
+    while not events.within_log:
+        if not events.advance():
+            raise source.refused(f"is named .xes, but {events.broken}")
+    return _rows(events)
+
+
+def _rows(events: "_Events") -> Iterator[Row | Problem]:
+    yield from events.drain()
+    while events.advance():
+        yield from events.drain()
+    yield from events.drain()
+
+
+class _NotRead(Exception):
+    """The file holds what is not read."""
+
+
+@dataclass
+class _Attribute:
+    """An attribute whose end is still to come."""
+
+    kind: str
+    key: str
+    text: str | None
+    children: list[tuple[str, Any]] = field(default_factory=list)
+
+    def value(self) -> Any:
+        if self.kind == "list":
+            return [[key, value] for key, value in self.children]
+        if self.kind == "container":
+            return dict(self.children)
+        if self.text is None:
+            raise ValueError("has no value")
+        value = _typed(self.kind, self.text)
+        return {"value": value, "children": dict(self.children)} if self.children else value
+
+
+def _typed(kind: str, text: str) -> Any:
+    try:
+        if kind == "int":
+            return _int64(text)
+        if kind == "float":
+            return _finite(text)
+        if kind == "boolean":
+            return _BOOLEANS[text.strip()]
+    except (ValueError, KeyError):
+        raise ValueError(f"{text[:60]!r} is not of type {kind}") from None
+    return text
+
+
+def _int64(text: str) -> int:
+    number = int(text)
+    if number not in INT64:
+        raise ValueError
+    return number
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError
+    return number
+
+
+class _Holder:
+    """The attributes of the trace or event at hand, and the first that is no good."""
+
+    def __init__(self, prefix: str) -> None:
+        self.prefix = prefix
+        self.values: dict[str, Any] = {}
+        self.fault: tuple[str, str] | None = None
+
+    def add(self, attribute: _Attribute) -> None:
+        key = self.prefix + attribute.key
+        try:
+            if key in self.values:
+                raise ValueError("occurs twice")
+            self.values[key] = attribute.value()
+        except ValueError as error:
+            self.fault = self.fault or (key, str(error))
+
+
+class _Events:
+    """The push parser: bytes in, rows out."""
+
+    def __init__(self, source: Source, columns: Columns) -> None:
+        self.within_log = False
+        self.broken = ""
+        self._source, self._columns = source, columns
+        self._origin = Origin(source.name, "event")
+        self._found: list[Row | Problem] = []
+        self._count = 0
+        self._fed = self._mark = 0
+        self._scopes = [""]
+        self._open: list[_Attribute] = []
+        self._trace, self._event = _Holder("case:"), _Holder("")
+        self._parser = expat.ParserCreate()
+        self._parser.StartElementHandler = self._start
+        self._parser.EndElementHandler = self._end
+        self._parser.StartDoctypeDeclHandler = self._doctype
+
+    def drain(self) -> Iterator[Row | Problem]:
+        """What was found since the last call."""
+        found, self._found = self._found, []
+        return iter(found)
+
+    def advance(self) -> bool:
+        """Parse some more; False at the end, or where the file breaks off."""
+        try:
+            data = self._source.bytes.read1(BUFFER)
+            self._fed += len(data)
+            self._parser.Parse(data, not data)
+            if self._fed - self._mark > MAX_LINE:
+                raise _NotRead(f"has more than {MAX_LINE} bytes without an event's begin or end")
+            return bool(data)
+        except BREAKS as error:
+            self._break(f"the file breaks off: {self._source.broken(error)}")
+        except expat.ExpatError as error:
+            self._break(f"is not well-formed XML: {error}")
+        except _NotRead as error:
+            self._break(str(error))
+        return False
+
+    def _break(self, reason: str) -> None:
+        self.broken = reason
+        self._found.append(Problem(self._origin, self._count + 1, "", reason))
+
+    def _doctype(self, *_: object) -> None:
+        raise _NotRead("declares a document type (DTD), which is not read")
+
+    def _start(self, name: str, attributes: dict[str, str]) -> None:
+        tag = name.rpartition(":")[2]
+        scope = self._scope(tag)
+        self._scopes.append(scope)
+        if scope == "attribute":
+            key, text = attributes.get("key", ""), attributes.get("value")
+            self._open.append(_Attribute(tag, key, text))
+        elif scope == "event":
+            self._mark = self._parser.CurrentByteIndex
+            self._event = _Holder("")
+            self._count += 1
+        elif scope == "log":
+            self.within_log = True
+
+    def _scope(self, tag: str) -> str:
+        parent = self._scopes[-1]
+        if (parent, tag) in _SCOPES:
+            return tag
+        if tag in _KINDS and parent in ("trace", "event", "attribute", "values"):
+            return "attribute"
+        if parent == "":
+            raise _NotRead(f"its root element is <{tag}>, not <log>")
+        return "values" if (parent, tag) == ("attribute", "values") else "other"
+
+    def _end(self, _: str) -> None:
+        scope = self._scopes.pop()
+        if scope == "attribute":
+            self._close(self._open.pop())
+        elif scope == "event":
+            self._mark = self._parser.CurrentByteIndex
+            self._found.append(self._row())
+        elif scope == "trace":
+            self._trace = _Holder("case:")
+
+    def _close(self, attribute: _Attribute) -> None:
+        if self._scopes[-1] in ("attribute", "values"):
+            self._nest(attribute)
+        elif self._scopes[-1] == "event":
+            self._event.add(attribute)
+        else:
+            self._trace.add(attribute)
+
+    def _nest(self, attribute: _Attribute) -> None:
+        holder = self._event if "event" in self._scopes else self._trace
+        try:
+            self._open[-1].children.append((attribute.key, attribute.value()))
+        except ValueError as error:
+            holder.fault = holder.fault or (f"{holder.prefix}{attribute.key}", str(error))
+
+    def _row(self) -> Row | Problem:
+        fault = self._event.fault or self._trace.fault
+        if fault:
+            return Problem(self._origin, self._count, *fault)
+        values = self._trace.values | self._event.values
+        return to_row(self._origin, self._count, values, self._columns)

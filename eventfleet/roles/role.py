@@ -1,0 +1,86 @@
+"""What every role is to the worker that runs it, and the faults that stop one."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
+from typing import Protocol
+
+from eventfleet.deciders.outcomes import Accepted, Conflict, Outcome, Rejected, Repeated
+from eventfleet.topics.errors import EventfleetError
+from eventfleet.topics.event import Happened
+from eventfleet.topics.record import LogRecord
+
+
+@dataclass
+class Report:
+    """What one chunk came to, in events (or records, or commands); reports can be added.
+
+    `reasons` counts the rejected commands.
+    """
+
+    stored: int = 0
+    repeated: int = 0
+    dead_letters: int = 0
+    superseded: int = 0
+    emitted: int = 0
+    snapshots: int = 0
+    too_large: int = 0
+    nudged: int = 0
+    accepted: int = 0
+    rejected: int = 0
+    conflicts: int = 0
+    reasons: Counter[str] = field(default_factory=Counter)
+
+    def count(self, outcome: Outcome) -> None:
+        """Count a command's outcome."""
+        match outcome:
+            case Accepted():
+                self.accepted += 1
+            case Rejected(reason):
+                self.rejected += 1
+                self.reasons[reason] += 1
+            case Repeated():
+                self.repeated += 1
+            case Conflict():
+                self.conflicts += 1
+
+    def __iadd__(self, other: "Report") -> "Report":
+        for each in fields(self):
+            setattr(self, each.name, getattr(self, each.name) + getattr(other, each.name))
+        return self
+
+
+class Poison(EventfleetError):
+    """An event whose evolve, upcaster or route raised: the role stops, the offset stays."""
+
+    def __init__(
+        self, role: str, domain: str, event: Happened, at: int | str | None, cause: Exception
+    ) -> None:
+        """`at`: the record's offset, or where the store has the event its position."""
+        place = f"{'offset' if isinstance(at, int) else 'position'} {at}"
+        where = f"{domain} {event.aggregate_id!r} version {event.version} at {place}"
+        super().__init__(f"{role} can't go on: {where}: {type(cause).__name__}: {cause}")
+
+
+class Role(Protocol):
+    """One role over one source partition of one domain; its calls never overlap.
+
+    Fenced means: give the partition up until it is
+    reassigned, or is still assigned a session later. Unavailable: `open` again, from
+    there. Any other error, `Poison` and `Misconfigured` among them, stops the process.
+    """
+
+    async def open(self) -> int:
+        """Become the partition's owner; the offset to read from."""
+
+    async def chunk(self, records: Sequence[LogRecord], next_offset: int) -> Report:
+        """Make everything that follows of these records durable, and then move the offset.
+
+        `next_offset` is the offset after the last record (control records may lie before it).
+        """
+
+    async def tick(self) -> Report:
+        """What is due without a record; called between chunks, about once a second."""
+
+    async def close(self) -> None:
+        """Let the partition go. Never raises."""

@@ -1,0 +1,1 @@
+"""What every process starts from: settings, connections, and the services made from them."""

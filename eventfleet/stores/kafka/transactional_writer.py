@@ -1,0 +1,96 @@
+"""The owner of a partition on a broker with transactions."""
+
+import asyncio
+from collections.abc import Awaitable, Sequence
+from typing import Any
+
+from aiokafka import TopicPartition
+from aiokafka.errors import ProducerFenced
+
+from eventfleet.stores.kafka.batching_producer import Lanes
+from eventfleet.stores.kafka.connection import Connection
+from eventfleet.stores.kafka.errors import WRONG_STATE, answering, drop, why_stopped
+from eventfleet.stores.kafka.offsets import committed
+from eventfleet.topics.record import Outgoing
+
+TRANSACTION_SECONDS = 10.0
+COMMIT_SECONDS = 8.0
+"""Less than the transaction's own timeout, which would look like another owner's fence."""
+
+
+class TransactionalWriter:
+    """PartitionWriter whose transactional id names group, topic and partition."""
+
+    def __init__(self, connection: Connection, group: str, topic: str, partition: int) -> None:
+        self._connection = connection
+        self._group = group
+        self._topic = topic
+        self._partition = partition
+        self._producer: Any = None
+
+    @property
+    def transactional_id(self) -> str:
+        return f"{self._group}-{self._topic}-{self._partition}"
+
+    async def open(self) -> int | None:
+        await self.close()
+        what = f"taking over {self._topic}/{self._partition} for {self._group}"
+        async with answering(what, self._connection.timeout):
+            producer = self._connection.producer(
+                transactional_id=self.transactional_id,
+                transaction_timeout_ms=int(TRANSACTION_SECONDS * 1000),
+            )
+            try:
+                await producer.start()
+                offsets = await committed(
+                    producer.client, self._group, self._topic, [self._partition]
+                )
+            except BaseException:
+                await drop(producer)
+                raise
+        self._producer = producer
+        return offsets.get(self._partition)
+
+    async def commit(self, records: Sequence[Outgoing], next_offset: int) -> None:
+        """RuntimeError unless `open` has succeeded since the last error."""
+        producer, self._producer = self._producer, None
+        if producer is None:
+            raise RuntimeError(f"{self.transactional_id} is not open")
+        what = f"committing {next_offset} of {self._topic}/{self._partition} for {self._group}"
+        try:
+            async with answering(what, min(self._connection.timeout, COMMIT_SECONDS)):
+                await self._transact(producer, records, next_offset)
+        except BaseException:
+            await drop(producer)
+            raise
+        self._producer = producer
+
+    async def close(self) -> None:
+        producer, self._producer = self._producer, None
+        if producer is not None:
+            await drop(producer)
+
+    async def _transact(self, producer: Any, records: Sequence[Outgoing], offset: int) -> None:
+        """The offset goes beside the records: only the commit at the end makes either count."""
+        try:
+            await producer.begin_transaction()
+            source = TopicPartition(self._topic, self._partition)
+            await _both(
+                Lanes(producer).send(records),
+                producer.send_offsets_to_transaction({source: offset}, self._group),
+            )
+            await producer.commit_transaction()
+        except WRONG_STATE as error:
+            raise why_stopped(producer) from error
+
+
+async def _both(*work: Awaitable[Any]) -> None:
+    """Await all, whatever fails; then raise what says most: a fence, else a cause, else a state."""
+    ends = await asyncio.gather(*work, return_exceptions=True)
+    errors = [end for end in ends if isinstance(end, BaseException)]
+    if errors:
+        raise min(errors, key=_rank)
+
+
+def _rank(error: BaseException) -> int:
+    return 0 if isinstance(error, ProducerFenced) else 2 if isinstance(error, WRONG_STATE) else 1

@@ -1,3 +1,0 @@
-from eventfleet.workers.cli import main
-
-main(prog_name="eventfleet")
