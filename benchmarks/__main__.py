@@ -9,11 +9,11 @@ import click
 import msgspec
 from rich.console import Console
 
-from benchmarks import lines, picture, table
-from benchmarks.line import Line, Servers, short
+from benchmarks import chart, scenarios, table
+from benchmarks.contenders.task import Result
 from benchmarks.measure import Row, Runs, SideFailed, measure, value
+from benchmarks.scenario import Line, Servers, short
 from benchmarks.servers import servers
-from benchmarks.sides.task import Result
 
 REPEATS = 5
 SHORT_REPEATS = 3
@@ -58,7 +58,7 @@ def main(asked: str, told: Path | None, drawn: Path) -> None:
             _write(told, [row for runs in finished for row in runs.rows()])
     if finished:
         table.show_goals(console, [row for runs in finished for row in runs.rows()])
-        picture.draw(finished, drawn)
+        chart.draw(finished, drawn)
         narrator.print(f"drawn in {drawn}")
     raise SystemExit(failed)
 
@@ -66,12 +66,12 @@ def main(asked: str, told: Path | None, drawn: Path) -> None:
 def _chosen(asked: str) -> list[Line]:
     """The lines of these names, in their own order."""
     if not asked:
-        return lines.SHORT if short() else lines.ALL
+        return scenarios.SHORT if short() else scenarios.ALL
     names = {_plain(name) for name in asked.split(",")}
-    known = [_plain(line.name) for line in lines.ALL]
+    known = [_plain(line.name) for line in scenarios.ALL]
     if strange := sorted(names.difference(known)):
         raise click.BadParameter(f"no line {', '.join(strange)}; there are {', '.join(known)}")
-    return [line for line in lines.ALL if _plain(line.name) in names]
+    return [line for line in scenarios.ALL if _plain(line.name) in names]
 
 
 def _plain(name: str) -> str:

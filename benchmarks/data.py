@@ -18,7 +18,7 @@ from eventfleet.topics.codec import HEADERS, encode
 from eventfleet.topics.event import EventRecord, Position
 from eventfleet.topics.names import Topics
 from eventfleet.topics.partitioner import partition_of
-from eventfleet.topics.record import Outgoing
+from eventfleet.topics.record import ProducerRecord
 
 Cents = Annotated[int, Meta(ge=1, le=2**53)]
 Text = Annotated[str, Meta(min_length=1, max_length=200)]
@@ -175,7 +175,7 @@ async def produce_stored(settings: Settings, name: str, placed: Placed) -> int:
 
 async def _produce(settings: Settings, topic: str, events: Placed) -> int:
     records = [
-        Outgoing(topic, event.aggregate_id.encode(), encode(event), partition, HEADERS)
+        ProducerRecord(topic, event.aggregate_id.encode(), encode(event), partition, HEADERS)
         for partition, some in enumerate(events)
         for event in some
     ]

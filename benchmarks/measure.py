@@ -9,8 +9,8 @@ from statistics import median
 
 import msgspec
 
-from benchmarks.line import Goal, Line, Servers
-from benchmarks.sides.task import Result, Task
+from benchmarks.contenders.task import Result, Task
+from benchmarks.scenario import Goal, Line, Servers
 from eventfleet.topics.errors import EventfleetError
 
 LIMIT = 300.0
@@ -140,7 +140,7 @@ async def _verify(line: Line, servers: Servers, task: Task) -> None:
 
 async def run(side: str, module: str, task: Task) -> Result:
     """One run, in a process of its own."""
-    return await ask(side, [sys.executable, "-m", f"benchmarks.sides.{module}"], task)
+    return await ask(side, [sys.executable, "-m", f"benchmarks.contenders.{module}"], task)
 
 
 async def ask(side: str, command: Sequence[str], task: Task, limit: float = LIMIT) -> Result:

@@ -3,8 +3,8 @@
 from uuid import uuid4
 
 from benchmarks import data
-from benchmarks.line import Servers, short
-from benchmarks.sides.task import Task
+from benchmarks.contenders.task import Task
+from benchmarks.scenario import Servers, short
 from eventfleet.audit import Auditor
 from eventfleet.runtime import connections
 from eventfleet.runtime.settings import Settings

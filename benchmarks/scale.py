@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import data
-from benchmarks.line import Servers
+from benchmarks.scenario import Servers
 from benchmarks.servers import servers
 from eventfleet.runtime.settings import PREFIX, Settings
 from tests.acceptance.fleet import ROOT, SOURCES, Fleet, Worker

@@ -6,7 +6,7 @@ from contextlib import ExitStack, contextmanager
 
 from click import ClickException
 
-from benchmarks.line import Servers
+from benchmarks.scenario import Servers
 from tests.servers.install import Absent
 from tests.servers.kafka import Kafka
 from tests.servers.mongodb import MongoDB

@@ -20,7 +20,7 @@ from msgspec.structs import replace
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.line import Servers
+from benchmarks.scenario import Servers
 from benchmarks.servers import servers
 from eventfleet.cli.sample_orders import sample
 from eventfleet.domains.orders import orders
@@ -29,8 +29,8 @@ from eventfleet.stores.kafka.producer import Producer
 from eventfleet.topics.codec import encode
 from eventfleet.topics.event import EventRecord
 from eventfleet.topics.names import Topics
-from eventfleet.topics.record import Outgoing
-from tests.acceptance.commanding import Commanded
+from eventfleet.topics.record import ProducerRecord
+from tests.acceptance.command_fleet import Commanded
 from tests.acceptance.fleet import Worker
 from tests.acceptance.kafka_by_hand import wait_for
 
@@ -113,7 +113,7 @@ async def _loaded(kafka: str, memories: Sequence[Memory], minutes: int, rate: in
         while (passed := time.monotonic() - began) < minutes * 60:
             batch = list(islice(source, max(1, int(rate * passed) - load.sent)))
             await producer.produce(
-                [Outgoing(topic, c.aggregate_id.encode(), encode(c)) for c in batch]
+                [ProducerRecord(topic, c.aggregate_id.encode(), encode(c)) for c in batch]
             )
             load.sent += len(batch)
             load.orders.update(command.aggregate_id for command in batch)

@@ -9,11 +9,11 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.data import Amount, ledger, made
-from eventfleet.roles.append_plan import Item, Plain
+from eventfleet.roles.append_plan import FastPlan, Item
 from eventfleet.stores.contracts import NO_HEAD
 from eventfleet.stores.mongo.documents import placed
 from eventfleet.topics.codec import decode, encode
-from eventfleet.topics.record import LogRecord, Outgoing
+from eventfleet.topics.record import LogRecord, ProducerRecord
 
 CHUNK = 2_000
 REPEATS = 15
@@ -28,16 +28,16 @@ def stages() -> dict[str, Callable[[], object]]:
     events = [decode(record.value) for record in records]
     items = [Item(r, e, 0) for r, e in zip(records, events, strict=True)]
     heads = {event.aggregate_id: NO_HEAD for event in events}
-    written = Plain(items, heads).writes
+    written = FastPlan(items, heads).writes
     documents = [placed(event) for event in written]
     return {
         "decode": lambda: [decode(value) for value in values],
         "payload against its schema": lambda: [domain.check(event) for event in events],
-        "version and position": lambda: Plain(items, heads).writes,
+        "version and position": lambda: FastPlan(items, heads).writes,
         "document": lambda: [placed(event) for event in written],
         "BSON": lambda: [bson.encode(document) for document in documents],
         "encode": lambda: [
-            Outgoing("ledger.stored", event.aggregate_id.encode(), encode(event), 0)
+            ProducerRecord("ledger.stored", event.aggregate_id.encode(), encode(event), 0)
             for event in written
         ],
     }

@@ -15,30 +15,30 @@ is what the fleet makes of stored events. `eventfleet.testing` tests a domain wi
 `eventfleet.commands` and `eventfleet.queries` are for programs beside a running fleet.
 """
 
-from eventfleet.model.command_rules import START, Declared, Emits, Rejection
+from eventfleet.model.command_rules import START, CommandRule, Emits, Rejection
 from eventfleet.model.domain import DeclarationError, Domain, Route
-from eventfleet.model.payloads import Command, Event, Recorded, State
-from eventfleet.snapshot_rules import Rule, Since, after, every, on, replay, size
-from eventfleet.topics.errors import EventfleetError, Unreadable
+from eventfleet.model.payloads import Command, Event, SchemalessPayload, State
+from eventfleet.snapshot_rules import Rule, SinceSnapshot, after, every, on, replay, size
+from eventfleet.topics.errors import EventfleetError, InvalidRecord
 from eventfleet.topics.event import EventRecord
 
 __all__ = [
     "START",
     "Command",
+    "CommandRule",
     "DeclarationError",
-    "Declared",
     "Domain",
     "Emits",
     "Event",
     "EventRecord",
     "EventfleetError",
-    "Recorded",
+    "InvalidRecord",
     "Rejection",
     "Route",
     "Rule",
-    "Since",
+    "SchemalessPayload",
+    "SinceSnapshot",
     "State",
-    "Unreadable",
     "after",
     "every",
     "on",

@@ -16,7 +16,7 @@ from eventfleet.deciders.outcomes import (
 from eventfleet.runtime.event_services import event_service
 from eventfleet.runtime.settings import load as load_settings
 from eventfleet.service.event_service import EventService
-from eventfleet.service.stage_waiter import Waited
+from eventfleet.service.stage_waiter import WaitResult
 from eventfleet.stores.contracts import Stage
 
 __all__ = [
@@ -28,7 +28,7 @@ __all__ = [
     "Repeated",
     "Stage",
     "Unavailable",
-    "Waited",
+    "WaitResult",
     "event_service",
     "load_settings",
 ]

@@ -5,20 +5,20 @@ from eventfleet.model.domain import DeclarationError
 from eventfleet.runtime.connections import UnknownDomain, Unreachable
 from eventfleet.runtime.settings import SettingsError
 from eventfleet.states.live_state import ReplayFailed
-from eventfleet.stores.errors import Misconfigured, StoreError, Unavailable, WrongCursor
-from eventfleet.topics.errors import EventfleetError, Unreadable
+from eventfleet.stores.errors import InvalidCursor, Misconfigured, ServerUnavailable, StoreError
+from eventfleet.topics.errors import EventfleetError, InvalidRecord
 
 __all__ = [
     "DecideFailed",
     "DeclarationError",
     "EventfleetError",
+    "InvalidCursor",
+    "InvalidRecord",
     "Misconfigured",
     "ReplayFailed",
+    "ServerUnavailable",
     "SettingsError",
     "StoreError",
-    "Unavailable",
     "UnknownDomain",
     "Unreachable",
-    "Unreadable",
-    "WrongCursor",
 ]

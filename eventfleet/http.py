@@ -9,7 +9,16 @@ async with http_application(load_settings(), domains) as app:
 from eventfleet.runtime.connections import chosen as chosen_domains
 from eventfleet.runtime.http_server import http_application
 from eventfleet.runtime.settings import load as load_settings
-from eventfleet.web import ANYONE, Access, Application, Grant, Limits, Local, Refused, Tokens
+from eventfleet.web import (
+    ANYONE,
+    Access,
+    Application,
+    Grant,
+    Limits,
+    LocalAccess,
+    RequestRefused,
+    TokenAccess,
+)
 from eventfleet.web.problems import SCOPE, TOKEN
 
 __all__ = [
@@ -20,9 +29,9 @@ __all__ = [
     "Application",
     "Grant",
     "Limits",
-    "Local",
-    "Refused",
-    "Tokens",
+    "LocalAccess",
+    "RequestRefused",
+    "TokenAccess",
     "chosen_domains",
     "http_application",
     "load_settings",

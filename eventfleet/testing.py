@@ -16,14 +16,14 @@ from typing import Any, Generic, NamedTuple, NoReturn, TypeVar
 
 import msgspec
 
-from eventfleet.deciders.command_parser import asked_of, checked, events_of
+from eventfleet.deciders.command_parser import make_events, parse_command, validate_event
 from eventfleet.deciders.outcomes import Rejected
-from eventfleet.deciders.pending_command import Intent, forbidden
+from eventfleet.deciders.pending_command import ProposedEvent, forbidden
 from eventfleet.model.command_rules import START, Rejection
 from eventfleet.model.domain import Domain
-from eventfleet.model.payloads import Command, Data, Event, Recorded, State
-from eventfleet.states.live_state import Live, frozen
-from eventfleet.topics.errors import Unreadable
+from eventfleet.model.payloads import Command, Data, Event, SchemalessPayload, State
+from eventfleet.states.live_state import LiveState, take_snapshot
+from eventfleet.topics.errors import InvalidRecord
 from eventfleet.topics.event import MAX_EVENT_BYTES, EventRecord
 
 S = TypeVar("S", bound=State)
@@ -40,7 +40,7 @@ class Stored(NamedTuple):
     schema_version: int = 1
 
 
-Happened = Event | Recorded | Stored | EventRecord
+Happened = Event | SchemalessPayload | Stored | EventRecord
 
 
 def given(domain: Domain[S], *events: Happened) -> "Given[S]":
@@ -53,7 +53,7 @@ def given(domain: Domain[S], *events: Happened) -> "Given[S]":
         aggregate.story.append(f"given  {event!r}")
         try:
             record = _stored(domain, event, version)
-        except Unreadable as error:
+        except InvalidRecord as error:
             aggregate._fail(NO_EVENT, [], [str(error)])
         aggregate._happened([record])
     return aggregate
@@ -67,8 +67,8 @@ class Given(Generic[S]):
         self._events: list[EventRecord] = []
         self.story: list[str] = []
 
-    def when(self, command: Command | Recorded) -> "When[S]":
-        """A command is sent; `Recorded(name, data)` in a schema-free domain."""
+    def when(self, command: Command | SchemalessPayload) -> "When[S]":
+        """A command is sent; `SchemalessPayload(name, data)` in a schema-free domain."""
         __tracebackhide__ = True
         return When(self, command)
 
@@ -84,21 +84,21 @@ class Given(Generic[S]):
         __tracebackhide__ = True
         for event in events:
             try:
-                self._events.append(checked(self._domain, event))
-            except Unreadable as error:
+                self._events.append(validate_event(self._domain, event))
+            except InvalidRecord as error:
                 self._fail(NO_EVENT, [], [str(error)])
-            before, kept = self._state, self._domain.freeze(self._state)
+            before, kept = self._state, self._domain.dump_state(self._state)
             self._state = self._domain.fold(before, self._events[-1])
             self._unchanged(before, kept, "evolve")
-        live = Live(AGGREGATE, self._state, len(self._events))
-        snapshot = frozen(self._domain, live, NOW, MAX_EVENT_BYTES)
-        thawed = self._domain.thaw(snapshot.state) if snapshot else None
+        live = LiveState(AGGREGATE, self._state, len(self._events))
+        snapshot = take_snapshot(self._domain, live, NOW, MAX_EVENT_BYTES)
+        thawed = self._domain.load_state(snapshot.state) if snapshot else None
         if thawed != self._state:
             self._fail("a snapshot does not keep the state", [repr(self._state)], [repr(thawed)])
 
     def _unchanged(self, state: S, kept: Data, by: str) -> None:
         __tracebackhide__ = True
-        if (now := self._domain.freeze(state)) != kept:
+        if (now := self._domain.dump_state(state)) != kept:
             self._fail(f"{by} changes the state that it is given", [repr(kept)], [repr(now)])
 
     def _fail(self, what: str, expected: list[str], found: list[str]) -> NoReturn:
@@ -110,19 +110,19 @@ class Given(Generic[S]):
 class When(Given[S]):
     """The aggregate after a command; `outcome` is what became of it."""
 
-    def __init__(self, before: Given[S], command: Command | Recorded) -> None:
+    def __init__(self, before: Given[S], command: Command | SchemalessPayload) -> None:
         __tracebackhide__ = True
         super().__init__(before._domain, before._state)
         self._events, self.story = [*before._events], [*before.story, f"when   {command!r}"]
         decided = self._decided(command)
-        self.outcome: list[Event | Recorded] | Rejected | Unreadable
+        self.outcome: list[Event | SchemalessPayload] | Rejected | InvalidRecord
         if isinstance(decided, list):
             self._happened(decided)
             self.outcome = [self._domain.payload(event) for event in decided]
         else:
             self.outcome = decided
 
-    def then(self, *events: Event | Recorded) -> "When[S]":
+    def then(self, *events: Event | SchemalessPayload) -> "When[S]":
         """It became these events, and no other."""
         __tracebackhide__ = True
         return self._must(self.outcome == [*events], [f"then   {event!r}" for event in events])
@@ -136,7 +136,7 @@ class When(Given[S]):
     def unreadable(self, part: str = "") -> "When[S]":
         """It was no command of the domain; what is said of it, field and reason, has this part."""
         __tracebackhide__ = True
-        told = str(self.outcome) if isinstance(self.outcome, Unreadable) else None
+        told = str(self.outcome) if isinstance(self.outcome, InvalidRecord) else None
         return self._must(told is not None and part in told, [f"unreadable: {part}"])
 
     def _must(self, holds: bool, expected: list[str]) -> "When[S]":
@@ -153,23 +153,25 @@ class When(Given[S]):
         self.story += found
         return self
 
-    def _decided(self, command: Command | Recorded) -> list[EventRecord] | Rejected | Unreadable:
+    def _decided(
+        self, command: Command | SchemalessPayload
+    ) -> list[EventRecord] | Rejected | InvalidRecord:
         domain, version = self._domain, len(self._events)
         try:
-            asked = asked_of(domain, _record(domain, *_named(command), version=version + 1))
-        except Unreadable as error:
+            asked = parse_command(domain, _record(domain, *_named(command), version=version + 1))
+        except InvalidRecord as error:
             return error
-        if isinstance(asked, Intent):
+        if isinstance(asked, ProposedEvent):
             latest = self._events[-1].type if self._events else START
             if asked.allowed is not None and latest not in asked.allowed:
                 return forbidden(asked.event.type, asked.allowed, latest)
         elif asked.payload is not None:
-            kept = domain.freeze(self._state)
-            answer = domain.decided(self._state, asked.payload)
+            kept = domain.dump_state(self._state)
+            answer = domain.decide_events(self._state, asked.payload)
             self._unchanged(self._state, kept, "decide")
             if isinstance(answer, Rejection):
                 return Rejected(answer.reason)
-            return events_of(domain, asked, answer, version)
+            return make_events(domain, asked, answer, version)
         return [asked.event]
 
 
@@ -180,11 +182,11 @@ def _stored(domain: Domain[Any], event: Happened, version: int) -> EventRecord:
         kind = event.type if isinstance(event.type, str) else event.type.__name__
         return _record(domain, kind, event.data, version, event.schema_version)
     name, data = _named(event)
-    return _record(domain, name, data, version, domain.newest(name))
+    return _record(domain, name, data, version, domain.latest_schema_version(name))
 
 
-def _named(payload: Event | Command | Recorded) -> tuple[str, Data]:
-    if isinstance(payload, Recorded):
+def _named(payload: Event | Command | SchemalessPayload) -> tuple[str, Data]:
+    if isinstance(payload, SchemalessPayload):
         return payload.type, payload.data
     return type(payload).__name__, msgspec.to_builtins(payload)
 

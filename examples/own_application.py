@@ -17,7 +17,7 @@ from starlette.routing import Route
 from eventfleet.http import (
     TOKEN,
     Grant,
-    Refused,
+    RequestRefused,
     chosen_domains,
     http_application,
     load_settings,
@@ -34,7 +34,7 @@ class Users:
     def grant(self, request: Request) -> Grant:
         user = request.headers.get("x-user", "")
         if user not in USERS:
-            raise Refused(TOKEN, "who are you?")
+            raise RequestRefused(TOKEN, "who are you?")
         return USERS[user]
 
 

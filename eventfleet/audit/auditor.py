@@ -22,14 +22,14 @@ from eventfleet.audit.logs import Copies, Letters, read_copies, read_events, rea
 from eventfleet.audit.report import AuditReport
 from eventfleet.model.domain import Domain
 from eventfleet.roles.relay import downstream
-from eventfleet.stores.contracts import Bounds, LogReader, Opened, Snapshot
+from eventfleet.stores.contracts import DomainStores, LogReader, Snapshot, Watermarks
 from eventfleet.topics.event import EventRecord, Position
 from eventfleet.topics.names import Topics, group
 from eventfleet.topics.partitioner import partition_of
 
 PAGE = 500
 AT_ONCE = 4
-EMPTY = Bounds(0, 0)
+EMPTY = Watermarks(0, 0)
 
 
 @dataclass
@@ -37,7 +37,7 @@ class Partition:
     """What the logs say of one partition. `passed`: the ids in `.stored` that relay has passed."""
 
     number: int
-    settled: Bounds
+    settled: Watermarks
     copies: Copies
     logged: dict[int, str] = field(default_factory=dict)
     passed: set[str] = field(default_factory=set)
@@ -50,7 +50,7 @@ class Auditor:
     def __init__(
         self,
         domain: Domain[Any],
-        stores: Opened,
+        stores: DomainStores,
         reader: LogReader,
         *,
         group_prefix: str,
@@ -60,7 +60,7 @@ class Auditor:
         self._prefix, self._exactly_once = group_prefix, exactly_once
         self._topics = Topics.of(domain.name)
         self._report = AuditReport(domain.name)
-        self._bounds: dict[str, dict[int, Bounds]] = {}
+        self._bounds: dict[str, dict[int, Watermarks]] = {}
         self._routes: dict[str, Copies] = {}
         self._slots = asyncio.Semaphore(AT_ONCE)
         self._epoch = 0
@@ -79,7 +79,7 @@ class Auditor:
         await self._all(self._read_route(topic) for topic in routes)
         parts = []
         for number, bounds in self._bounds[topics.events].items():
-            settled = Bounds(bounds.oldest, min(appended.get(number, 0), bounds.end))
+            settled = Watermarks(bounds.oldest, min(appended.get(number, 0), bounds.end))
             parts.append(self._audit(number, settled, relayed.get(number, 0), letters))
         await self._all(parts)
         if self._seen < stored:
@@ -107,7 +107,7 @@ class Auditor:
         return await self._reader.committed(group(self._prefix, self._domain.name, role), topic)
 
     async def _measure(self, topic: str) -> None:
-        self._bounds[topic] = bounds = await self._reader.bounds(topic)
+        self._bounds[topic] = bounds = await self._reader.watermarks(topic)
         self._report.oldest[topic] = {p: limit.oldest for p, limit in sorted(bounds.items())}
 
     async def _letters(self) -> Letters:
@@ -131,7 +131,9 @@ class Auditor:
 
     # One partition: the logs first, then every aggregate of the store
 
-    async def _audit(self, number: int, settled: Bounds, relayed: int, letters: Letters) -> None:
+    async def _audit(
+        self, number: int, settled: Watermarks, relayed: int, letters: Letters
+    ) -> None:
         copies = Copies(self._topics.stored, self._bounds[self._topics.stored])
         part = Partition(number, settled, copies)
         await self._read_log(part, letters)

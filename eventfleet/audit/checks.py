@@ -8,7 +8,7 @@ import orjson
 
 from eventfleet.audit.logs import Copies
 from eventfleet.model.domain import Domain
-from eventfleet.stores.contracts import Bounds, Snapshot
+from eventfleet.stores.contracts import Snapshot, Watermarks
 from eventfleet.topics.event import EventRecord, Position
 
 
@@ -28,7 +28,7 @@ def check_versions(events: Sequence[EventRecord]) -> Iterator[str]:
 
 
 def check_log(
-    events: Sequence[EventRecord], logged: Mapping[int, str], settled: Bounds, epoch: int
+    events: Sequence[EventRecord], logged: Mapping[int, str], settled: Watermarks, epoch: int
 ) -> Iterator[str]:
     """Invariant 1: each is what the log has at its offset, or was placed along with that."""
     above: EventRecord | None = None
@@ -77,7 +77,7 @@ def check_snapshots(
             return
         if snapshot.version > (events[-1].version if events else 0):
             yield f"{name} is past the last of {len(events)} events"
-        elif _plain(domain.freeze(state)) != _plain(snapshot.state):
+        elif _plain(domain.dump_state(state)) != _plain(snapshot.state):
             yield f"{name} is not the fold of its events"
 
 

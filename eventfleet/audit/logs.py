@@ -5,10 +5,10 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from eventfleet.stores.contracts import Bounds, LogReader
+from eventfleet.stores.contracts import LogReader, Watermarks
 from eventfleet.topics.codec import decode
 from eventfleet.topics.dead_letters import KIND, SOURCE, SUPERSEDED
-from eventfleet.topics.errors import Unreadable
+from eventfleet.topics.errors import InvalidRecord
 from eventfleet.topics.event import EventRecord, Position
 from eventfleet.topics.record import LogRecord
 
@@ -27,7 +27,7 @@ class Copies:
     """How often each event of a domain is in one topic, and which are out of version order."""
 
     topic: str
-    bounds: Mapping[int, Bounds]
+    bounds: Mapping[int, Watermarks]
     ids: Counter[str] = field(default_factory=Counter)
     disorder: list[EventRecord] = field(default_factory=list)
     _versions: dict[str, int] = field(default_factory=dict)
@@ -47,7 +47,7 @@ class Copies:
 
         What is kept begins, for each source partition, with the first event that is there.
         """
-        if not self.bounds.get(partition, Bounds(0, 0)).oldest:
+        if not self.bounds.get(partition, Watermarks(0, 0)).oldest:
             return True
         place = place_of(event)
         floor = self._floors.get((partition, place[0].partition))
@@ -57,7 +57,7 @@ class Copies:
 class Letters:
     """The dead letters of a domain: which records of its logs they stand for."""
 
-    def __init__(self, bounds: Mapping[int, Bounds]) -> None:
+    def __init__(self, bounds: Mapping[int, Watermarks]) -> None:
         self.kinds: dict[str, str] = {}
         self._floors = {p: NONE_KEPT for p, limit in bounds.items() if limit.oldest}
 
@@ -90,7 +90,7 @@ class Read(NamedTuple):
 
 
 async def read_events(
-    reader: LogReader, topic: str, partition: int, bounds: Bounds
+    reader: LogReader, topic: str, partition: int, bounds: Watermarks
 ) -> AsyncIterator[Read]:
     """Each committed record of a partition within bounds."""
     if bounds.oldest >= bounds.end:
@@ -98,12 +98,12 @@ async def read_events(
     async for record in reader.read(topic, partition, bounds.oldest, bounds.end):
         try:
             yield Read(record, decode(record.value))
-        except Unreadable:
+        except InvalidRecord:
             yield Read(record, None)
 
 
 async def read_copies(
-    reader: LogReader, domain: str, topic: str, bounds: Mapping[int, Bounds]
+    reader: LogReader, domain: str, topic: str, bounds: Mapping[int, Watermarks]
 ) -> Copies:
     """The events of a domain in a topic that may hold anything else, too."""
     copies = Copies(topic, bounds)
@@ -115,7 +115,7 @@ async def read_copies(
 
 
 async def read_letters(
-    reader: LogReader, topic: str, bounds: Mapping[int, Bounds], source_topic: str
+    reader: LogReader, topic: str, bounds: Mapping[int, Watermarks], source_topic: str
 ) -> Letters:
     """The dead letters of a domain, and for which records of `source_topic` they are complete."""
     letters = Letters(bounds)

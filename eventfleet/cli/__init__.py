@@ -11,7 +11,7 @@ from eventfleet.topics.errors import EventfleetError
 INTERRUPTED = 130
 
 
-class Fleet(click.Group):
+class CommandGroup(click.Group):
     """Every fault raised on purpose ends as lines on standard error and a status, no traceback."""
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -23,7 +23,7 @@ class Fleet(click.Group):
             ctx.exit(INTERRUPTED)
 
 
-@click.group(cls=Fleet, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=CommandGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(
     package_name="eventfleet", prog_name="eventfleet", message="%(prog)s %(version)s"
 )

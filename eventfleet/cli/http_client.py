@@ -20,13 +20,13 @@ from eventfleet.deciders.outcomes import (
     Unavailable,
 )
 from eventfleet.runtime.settings import Settings
-from eventfleet.service.stage_waiter import Waited
-from eventfleet.states.querier import Difference, StateAt
-from eventfleet.states.querier import Missing as Lacking
+from eventfleet.service.stage_waiter import WaitResult
+from eventfleet.states.querier import MissingEvents as Lacking
+from eventfleet.states.querier import StateAt, StateDiff
 from eventfleet.stores.contracts import Snapshot, Stage
 from eventfleet.topics.errors import EventfleetError
 from eventfleet.topics.event import EventRecord
-from eventfleet.web.bodies import PROBLEM, Events, Missing, Problem, Sent, StateBody
+from eventfleet.web.bodies import PROBLEM, EventsBody, MissingBody, ProblemBody, SentBody, StateBody
 from eventfleet.web.problems import (
     CONFLICT,
     ID_REUSED,
@@ -56,15 +56,15 @@ class ServiceFailed(EventfleetError):
     """The service did not do what it was asked; its own words, or those of the network."""
 
 
-class Refusal(ServiceFailed):
+class ServiceRefused(ServiceFailed):
     """A problem that the service told."""
 
-    def __init__(self, problem: Problem) -> None:
+    def __init__(self, problem: ProblemBody) -> None:
         super().__init__(f"the service says: {problem.title}: {problem.detail}".rstrip(": "))
         self.problem = problem
 
 
-class Remote:
+class HttpClient:
     """As EventService and Querier, for what the command line asks of them."""
 
     def __init__(self, session: aiohttp.ClientSession, url: str, domain: str) -> None:
@@ -79,7 +79,7 @@ class Remote:
         command_id: str,
         wait: Stage,
         patience: float,
-    ) -> Waited:
+    ) -> WaitResult:
         seconds = min(max(round(patience), 1), PATIENCE)
         headers = {"Idempotency-Key": command_id, "Prefer": f"wait={seconds}", **JSON}
         asking = self._session.post(
@@ -89,13 +89,13 @@ class Remote:
             timeout=aiohttp.ClientTimeout(total=ANSWER_SECONDS + seconds),
         )
         try:
-            sent = await _read(asking, Sent)
-        except Refusal as refusal:
+            sent = await _read(asking, SentBody)
+        except ServiceRefused as refusal:
             problem = refusal.problem
             if problem.type not in OUTCOMES:
                 raise
-            return Waited(OUTCOMES[problem.type](problem.reason or problem.detail), None)
-        return Waited(_outcome(sent), sent.stage or None)
+            return WaitResult(OUTCOMES[problem.type](problem.reason or problem.detail), None)
+        return WaitResult(_outcome(sent), sent.stage or None)
 
     async def events(
         self,
@@ -108,7 +108,7 @@ class Remote:
         while True:
             page = PAGE if left is None else min(left, PAGE)
             asked = {"after": following, "limit": page, "types": list(types or ())}
-            found = await self._found(Events, aggregate_id, "events", **asked)
+            found = await self._found(EventsBody, aggregate_id, "events", **asked)
             for event in found.events if found else []:
                 yield event
             if left is not None:
@@ -129,13 +129,13 @@ class Remote:
     async def at_time(self, aggregate_id: str, moment: datetime) -> StateAt[Any] | None:
         return await self._state(aggregate_id, at=moment.isoformat())
 
-    async def difference(self, aggregate_id: str, first: int, second: int) -> Difference | None:
+    async def difference(self, aggregate_id: str, first: int, second: int) -> StateDiff | None:
         asked = {"first": first, "second": second}
-        return await self._found(Difference, aggregate_id, "difference", **asked)
+        return await self._found(StateDiff, aggregate_id, "difference", **asked)
 
     async def missing(self, aggregate_id: str, after: int, limit: int = PAGE) -> Lacking:
         asked = {"after": after, "limit": max(limit, 1)}
-        found = await self._found(Missing, aggregate_id, "missing", **asked)
+        found = await self._found(MissingBody, aggregate_id, "missing", **asked)
         latest, events = (found.latest, found.events) if found else (0, [])
         return Lacking(aggregate_id, after, latest, events[:limit])
 
@@ -148,7 +148,7 @@ class Remote:
     async def _found(self, kind: type[T], *parts: str, **asked: Any) -> T | None:
         try:
             return await _read(self._session.get(self._url(*parts, **asked)), kind)
-        except Refusal as refusal:
+        except ServiceRefused as refusal:
             if refusal.problem.type in ABSENT:
                 return None
             raise
@@ -160,13 +160,13 @@ class Remote:
 
 
 @asynccontextmanager
-async def remote(settings: Settings, domain: str) -> AsyncIterator[Remote]:
+async def http_client(settings: Settings, domain: str) -> AsyncIterator[HttpClient]:
     """The domain at the service that the settings name."""
     token = settings.service_token
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     timeout = aiohttp.ClientTimeout(total=ANSWER_SECONDS)
     async with aiohttp.ClientSession(headers=headers, timeout=timeout) as session:
-        yield Remote(session, settings.service_url, domain)
+        yield HttpClient(session, settings.service_url, domain)
 
 
 async def _read(asking: AbstractAsyncContextManager[aiohttp.ClientResponse], kind: type[T]) -> T:
@@ -174,7 +174,7 @@ async def _read(asking: AbstractAsyncContextManager[aiohttp.ClientResponse], kin
         async with asking as answer:
             body = await answer.read()
             if answer.content_type == PROBLEM:
-                raise Refusal(msgspec.json.decode(body, type=Problem))
+                raise ServiceRefused(msgspec.json.decode(body, type=ProblemBody))
             answer.raise_for_status()
             return msgspec.json.decode(body, type=kind)
     except (aiohttp.ClientError, TimeoutError, msgspec.DecodeError) as error:
@@ -182,7 +182,7 @@ async def _read(asking: AbstractAsyncContextManager[aiohttp.ClientResponse], kin
         raise ServiceFailed(f"the service did not answer as it should: {reason}") from error
 
 
-def _outcome(sent: Sent) -> Outcome:
+def _outcome(sent: SentBody) -> Outcome:
     version = sent.version or 0
     if sent.outcome == "repeated":
         return Repeated(sent.event_id, sent.place, version)

@@ -66,7 +66,13 @@ async def _load(
     commands: bool,
 ) -> "LoadReport":
     from eventfleet.log_files import replies
-    from eventfleet.log_files.loader import Appending, Following, load, must_take_events, settle
+    from eventfleet.log_files.loader import (
+        AppendProgress,
+        GroupProgress,
+        load,
+        must_take_events,
+        settle,
+    )
     from eventfleet.runtime import connections
     from eventfleet.stores.clock import SystemClock
     from eventfleet.topics.names import group
@@ -83,11 +89,11 @@ async def _load(
         report = await load(rows, domain, writer, progress, commands=commands)
         role = "command" if commands else "append"
         name = group(settings.group_prefix, domain.name, role)
-        following = Following(reader, name, SystemClock())
+        following = GroupProgress(reader, name, SystemClock())
         if commands:
             await replies.settle(report, domain.name, following, answers, progress)
         else:
-            appending = Appending(stores[domain.name].events, following)
+            appending = AppendProgress(stores[domain.name].events, following)
             await settle(report, domain, appending, progress)
         return report
 

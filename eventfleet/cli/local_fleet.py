@@ -9,7 +9,13 @@ from typing import Any, TypeVar
 
 import aiohttp
 
-from eventfleet.embedded_servers import Kept, ProgramFailed, free_port, keep, started
+from eventfleet.embedded_servers import (
+    ManagedProcess,
+    ProgramFailed,
+    free_port,
+    start_process,
+    started,
+)
 from eventfleet.model.domain import Domain
 from eventfleet.runtime import connections
 from eventfleet.runtime.http_server import SERVING
@@ -25,15 +31,15 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Fleet:
+class LocalFleet:
     """A running fleet. `variables`: what another process needs in its environment to use it."""
 
     settings: Settings
     domains: dict[str, Domain[Any]]
     variables: dict[str, str]
-    workers: Kept
-    service: Kept
-    servers: list[Kept]
+    workers: ManagedProcess
+    service: ManagedProcess
+    servers: list[ManagedProcess]
 
     @property
     def page(self) -> str:
@@ -45,7 +51,7 @@ class Fleet:
         told = SERVING.search(self.service.log.read_text(errors="replace"))
         return told[1] if told else ""
 
-    def page_of(self, program: Kept) -> str:
+    def page_of(self, program: ManagedProcess) -> str:
         """Where it says that it is ready."""
         return f"{self.url if program is self.service else self.page}/ready"
 
@@ -78,7 +84,7 @@ class Fleet:
 
 
 @asynccontextmanager
-async def running(asked: Settings, names: Iterable[str]) -> AsyncIterator[Fleet]:
+async def running(asked: Settings, names: Iterable[str]) -> AsyncIterator[LocalFleet]:
     """Start what the settings don't name, make the topics, run all roles of these domains.
 
     All domains, when none is named.
@@ -100,14 +106,14 @@ async def running(asked: Settings, names: Iterable[str]) -> AsyncIterator[Fleet]
             _kept("the workers", ["worker", *ROLES, *only], environment) as workers,
             _kept("the HTTP service", serve, environment) as service,
         ):
-            yield Fleet(settings, domains, variables, workers, service, servers)
+            yield LocalFleet(settings, domains, variables, workers, service, servers)
 
 
 def _kept(
     name: str, arguments: list[str], environment: dict[str, str]
-) -> AbstractAsyncContextManager[Kept]:
+) -> AbstractAsyncContextManager[ManagedProcess]:
     command = [sys.executable, "-m", "eventfleet.cli", *arguments]
-    return keep(name, lambda folder: command, environment, GRACE)
+    return start_process(name, lambda folder: command, environment, GRACE)
 
 
 def _changed(asked: Settings, settings: Settings) -> dict[str, str]:
@@ -126,7 +132,7 @@ async def _topics(settings: Settings, domains: Iterable[Domain[Any]], with_route
         raise Misconfigured("\n".join(differences))
 
 
-async def ready(fleet: Fleet) -> None:
+async def ready(fleet: LocalFleet) -> None:
     """Wait until workers and service say that they are. ProgramFailed when they don't in time."""
     deadline = asyncio.get_running_loop().time() + READY
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=2)) as session:

@@ -7,29 +7,29 @@ from dataclasses import dataclass
 from typing import Any
 
 from eventfleet.audit import Auditor, AuditReport
-from eventfleet.log_files import Problem, Row, replies
-from eventfleet.log_files.loader import Appending, Following, LoadReport, load, settle
-from eventfleet.log_files.records import Ready
+from eventfleet.log_files import Row, RowProblem, replies
+from eventfleet.log_files.loader import AppendProgress, GroupProgress, LoadReport, load, settle
+from eventfleet.log_files.records import ReadyRecord
 from eventfleet.model.domain import Domain
 from eventfleet.runtime import connections
 from eventfleet.runtime.settings import Settings
 from eventfleet.stores.clock import SystemClock
-from eventfleet.stores.contracts import Bounds, LogReader
+from eventfleet.stores.contracts import LogReader, Watermarks
 from eventfleet.topics.errors import EventfleetError
 from eventfleet.topics.names import Topics, group
 
 PATIENCE = 60.0
 LOOK = 0.25
 
-Rows = Iterable[Row | Ready | Problem]
+Rows = Iterable[Row | ReadyRecord | RowProblem]
 
 
-class StandsStill(EventfleetError):
+class NoProgress(EventfleetError):
     """A role has made no progress for too long."""
 
 
 @dataclass
-class Stage:
+class RoleProgress:
     """One role's way through its topic since the start, in offsets and seconds."""
 
     role: str
@@ -43,13 +43,13 @@ class Stage:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class RunResult:
     """What became of one log. `seconds`: from the first row until the last role was through."""
 
     load: LoadReport
     refused_rows: int
     audit: AuditReport
-    stages: list[Stage]
+    stages: list[RoleProgress]
     seconds: float
     read_seconds: float
 
@@ -79,10 +79,10 @@ class Outcome:
         }
 
 
-Show = Callable[[LoadReport, list[Stage]], None]
+Show = Callable[[LoadReport, list[RoleProgress]], None]
 
 
-class Watch:
+class ProgressWatch:
     """Looks at how far the roles have come with a domain; `commands`: whether it gets commands."""
 
     def __init__(self, reader: LogReader, prefix: str, domain: str, commands: bool) -> None:
@@ -92,7 +92,8 @@ class Watch:
         if commands:
             sources = {"command": topics.commands, **sources}
         self.stages = [
-            Stage(role, topic, group(prefix, domain, role)) for role, topic in sources.items()
+            RoleProgress(role, topic, group(prefix, domain, role))
+            for role, topic in sources.items()
         ]
         self._started = time.monotonic()
         self._moved = self._started
@@ -100,7 +101,7 @@ class Watch:
     async def start(self) -> None:
         """What is there already does not count."""
         for stage in self.stages:
-            bounds = await self._reader.bounds(stage.topic)
+            bounds = await self._reader.watermarks(stage.topic)
             stage.before = sum(limit.end for limit in bounds.values())
         self._started = self._moved = time.monotonic()
 
@@ -114,12 +115,12 @@ class Watch:
         behind = [stage for stage in self.stages if not stage.through]
         if behind and time.monotonic() - self._moved > PATIENCE:
             where = ", ".join(f"{s.role} at {s.done:,} of {s.total:,} in {s.topic}" for s in behind)
-            raise StandsStill(f"nothing has moved for {PATIENCE:.0f} seconds: {where}")
+            raise NoProgress(f"nothing has moved for {PATIENCE:.0f} seconds: {where}")
         return not behind
 
-    async def _look_at(self, stage: Stage) -> bool:
+    async def _look_at(self, stage: RoleProgress) -> bool:
         committed = await self._reader.committed(stage.group, stage.topic)
-        bounds = await self._reader.bounds(stage.topic)
+        bounds = await self._reader.watermarks(stage.topic)
         done = sum(committed.values()) - stage.before
         stage.total = sum(limit.end for limit in bounds.values()) - stage.before
         if done > stage.done:
@@ -129,7 +130,7 @@ class Watch:
         return await self._nothing_left(stage.topic, committed, bounds)
 
     async def _nothing_left(
-        self, topic: str, committed: dict[int, int], bounds: dict[int, Bounds]
+        self, topic: str, committed: dict[int, int], bounds: dict[int, Watermarks]
     ) -> bool:
         """Whether no record lies between the offsets and the ends: a transaction's mark is none."""
         for partition, limit in bounds.items():
@@ -140,7 +141,7 @@ class Watch:
         return True
 
 
-async def run_log(settings: Settings, domain: Domain[Any], rows: Rows, show: Show) -> Outcome:
+async def run_log(settings: Settings, domain: Domain[Any], rows: Rows, show: Show) -> RunResult:
     """Load the rows into a running fleet and follow them to the end.
 
     Into a domain that judges its commands as commands, into another as events.
@@ -152,7 +153,7 @@ async def run_log(settings: Settings, domain: Domain[Any], rows: Rows, show: Sho
         connections.stores(settings, {domain.name: domain}) as stores,
     ):
         opened, commands = stores[domain.name], domain.commands_only
-        watch = Watch(reader, settings.group_prefix, domain.name, commands)
+        watch = ProgressWatch(reader, settings.group_prefix, domain.name, commands)
         await watch.start()
         answers, started = await replies.ends(reader, domain.name), time.monotonic()
 
@@ -165,11 +166,11 @@ async def run_log(settings: Settings, domain: Domain[Any], rows: Rows, show: Sho
             show(report, watch.stages)
             await asyncio.sleep(LOOK)
         seconds = time.monotonic() - started
-        following = Following(reader, watch.stages[0].group, SystemClock())
+        following = GroupProgress(reader, watch.stages[0].group, SystemClock())
         if commands:
             await replies.settle(report, domain.name, following, answers)
         else:
-            await settle(report, domain, Appending(opened.events, following))
+            await settle(report, domain, AppendProgress(opened.events, following))
         show(report, watch.stages)
         auditor = Auditor(
             domain,
@@ -179,4 +180,4 @@ async def run_log(settings: Settings, domain: Domain[Any], rows: Rows, show: Sho
             exactly_once=await admin.transactional(),
         )
         audit = await auditor.run()
-        return Outcome(report, refused_rows, audit, watch.stages, seconds, read_seconds)
+        return RunResult(report, refused_rows, audit, watch.stages, seconds, read_seconds)

@@ -12,8 +12,8 @@ from eventfleet.cli.output import as_json, indented, print_json, printable
 from eventfleet.topics.errors import EventfleetError
 
 if TYPE_CHECKING:
-    from eventfleet.cli.http_client import Remote
-    from eventfleet.states.querier import Difference, Querier
+    from eventfleet.cli.http_client import HttpClient
+    from eventfleet.states.querier import Querier, StateDiff
     from eventfleet.topics.event import EventRecord
 
 DOMAIN = click.argument("name", metavar="DOMAIN")
@@ -138,22 +138,22 @@ def diff(name: str, aggregate_id: str, first: int, second: int | None, json: boo
 
 
 @asynccontextmanager
-async def _querier(name: str) -> "AsyncIterator[Querier[Any] | Remote]":
-    from eventfleet.cli.http_client import remote
+async def _querier(name: str) -> "AsyncIterator[Querier[Any] | HttpClient]":
+    from eventfleet.cli.http_client import http_client
     from eventfleet.runtime import connections
     from eventfleet.runtime.queriers import querier
     from eventfleet.runtime.settings import load
 
     settings = load()
     if settings.service_url:
-        async with remote(settings, name) as asked:
+        async with http_client(settings, name) as asked:
             yield asked
         return
     async with querier(settings, connections.chosen(settings, [name])[name]) as opened:
         yield opened
 
 
-async def _must_exist(querier: "Querier[Any] | Remote", name: str, aggregate_id: str) -> None:
+async def _must_exist(querier: "Querier[Any] | HttpClient", name: str, aggregate_id: str) -> None:
     async for _ in querier.events(aggregate_id, limit=1):
         return
     raise NothingFound(f"{name} has no aggregate {aggregate_id!r}")
@@ -189,7 +189,7 @@ def _print_state(
     click.echo(indented(state))
 
 
-def _print_difference(name: str, difference: "Difference") -> None:
+def _print_difference(name: str, difference: "StateDiff") -> None:
     import orjson
 
     versions = f"version {difference.first} to {difference.second}"

@@ -9,7 +9,7 @@ from uuid import UUID, uuid5
 import msgspec
 
 from eventfleet.domains.orders import Cancel, Deliver, Pack, Pay, Place, Return, Ship, orders
-from eventfleet.log_files.records import Ready
+from eventfleet.log_files.records import ReadyRecord
 from eventfleet.model.payloads import Command
 from eventfleet.topics.codec import encode
 from eventfleet.topics.event import EventRecord, milliseconds
@@ -33,7 +33,7 @@ class Step(NamedTuple):
     command: Command
 
 
-def sample(count: int = ORDERS, seed: int = SEED) -> Iterator[Ready]:
+def sample(count: int = ORDERS, seed: int = SEED) -> Iterator[ReadyRecord]:
     """The commands for `count` orders as they came to the shop: by time, orders interleaved.
 
     Most orders are delivered, some cancelled or returned, and the latest are still under way. Some
@@ -87,7 +87,7 @@ def _commands(random: Random) -> Iterator[tuple[Command, float]]:
         yield Return(refund=random.choice((total, total // 2))), 100
 
 
-def _ready(order: str, name: str, step: Step) -> Ready:
+def _ready(order: str, name: str, step: Step) -> ReadyRecord:
     command = EventRecord(
         id=str(uuid5(_NAMESPACE, name)),
         type=type(step.command).__name__,
@@ -96,4 +96,4 @@ def _ready(order: str, name: str, step: Step) -> Ready:
         time=milliseconds(step.time),
         data=msgspec.to_builtins(step.command),
     )
-    return Ready(command, encode(command))
+    return ReadyRecord(command, encode(command))

@@ -8,7 +8,7 @@ import click
 from eventfleet.cli.output import as_json, print_json, printable
 
 if TYPE_CHECKING:
-    from eventfleet.service.stage_waiter import Waited
+    from eventfleet.service.stage_waiter import WaitResult
     from eventfleet.stores.contracts import Stage
 
 STATUS = {"accepted": 0, "repeated": 0, "rejected": 3, "conflict": 4, "unavailable": 1}
@@ -73,11 +73,11 @@ def send(
 
 def _parsed(payload: str) -> dict[str, Any]:
     from eventfleet.topics.codec import parse
-    from eventfleet.topics.errors import Unreadable
+    from eventfleet.topics.errors import InvalidRecord
 
     data = parse(payload.encode())
     if not isinstance(data, dict):
-        raise Unreadable("data", "is not a JSON object")
+        raise InvalidRecord("data", "is not a JSON object")
     return data
 
 
@@ -89,15 +89,15 @@ async def _send(
     command_id: str,
     wait: "Stage",
     patience: float,
-) -> "Waited":
-    from eventfleet.cli.http_client import remote
+) -> "WaitResult":
+    from eventfleet.cli.http_client import http_client
     from eventfleet.runtime import connections
     from eventfleet.runtime.event_services import event_service
     from eventfleet.runtime.settings import load
 
     settings = load()
     if settings.service_url:
-        async with remote(settings, name) as asked:
+        async with http_client(settings, name) as asked:
             return await asked.send(
                 aggregate_id, command, data, command_id=command_id, wait=wait, patience=patience
             )

@@ -17,8 +17,8 @@ from eventfleet.cli.load import rejections
 from eventfleet.cli.output import console, printable
 
 if TYPE_CHECKING:
-    from eventfleet.cli.local_fleet import Fleet
-    from eventfleet.cli.log_run import Outcome, Show, Stage
+    from eventfleet.cli.local_fleet import LocalFleet
+    from eventfleet.cli.log_run import RoleProgress, RunResult, Show
     from eventfleet.log_files.loader import LoadReport
     from eventfleet.model.domain import Domain
     from eventfleet.runtime.settings import Settings
@@ -138,7 +138,7 @@ def _progress() -> "Iterator[Show]":
         roles = {role: bars.add_task(role, total=None, visible=False) for role in ROLES}
         audit = bars.add_task("audit", total=None, visible=False)
 
-        def show(report: "LoadReport", stages: "list[Stage]") -> None:
+        def show(report: "LoadReport", stages: "list[RoleProgress]") -> None:
             bars.update(read, completed=report.offered)
             for stage in stages:
                 total = stage.total or None
@@ -148,7 +148,7 @@ def _progress() -> "Iterator[Show]":
         yield show
 
 
-def _print(outcome: "Outcome") -> None:
+def _print(outcome: "RunResult") -> None:
     from rich.table import Table
     from rich.text import Text
 
@@ -179,7 +179,7 @@ def _print(outcome: "Outcome") -> None:
     _verdict(outcome)
 
 
-def _verdict(outcome: "Outcome") -> None:
+def _verdict(outcome: "RunResult") -> None:
     violations = outcome.audit.violations
     for found in violations[:VIOLATIONS_SHOWN]:
         where = printable(found.aggregate_id)
@@ -198,13 +198,13 @@ def _check_writable(path: str) -> None:
         raise click.UsageError(f"SUMMARY={path} can't be written: {error.strerror}") from error
 
 
-def _write(path: str, outcome: "Outcome") -> None:
+def _write(path: str, outcome: "RunResult") -> None:
     import orjson
 
     Path(path).write_bytes(orjson.dumps(outcome.summary(), option=orjson.OPT_APPEND_NEWLINE))
 
 
-def _tell(fleet: "Fleet") -> None:
+def _tell(fleet: "LocalFleet") -> None:
     """How to use the fleet from another terminal."""
     command = os.path.relpath(Path(sysconfig.get_path("scripts"), "eventfleet"))
     variables = [f"{name}={shlex.quote(value)}" for name, value in fleet.variables.items()]
@@ -218,7 +218,7 @@ def _tell(fleet: "Fleet") -> None:
     click.echo("Ctrl-C ends it")
 
 
-async def _stay(fleet: "Fleet") -> None:
+async def _stay(fleet: "LocalFleet") -> None:
     """Stay up; a signal is the way to end it, and no fault."""
     try:
         raise await fleet.failure()

@@ -10,7 +10,7 @@ import click
 if TYPE_CHECKING:
     from eventfleet.model.domain import Domain
     from eventfleet.runtime.settings import Settings
-    from eventfleet.stores.contracts import Opened
+    from eventfleet.stores.contracts import DomainStores
     from eventfleet.workers.duties import Duties, RoleName
     from eventfleet.workers.metrics import Metrics
 
@@ -45,7 +45,7 @@ async def _work(
     from eventfleet.runtime.event_services import decider
     from eventfleet.workers.duties import Duties
     from eventfleet.workers.metrics import Metrics
-    from eventfleet.workers.stage_notifier import Herald
+    from eventfleet.workers.stage_notifier import BackgroundNotifier
 
     async with (
         connections.log_admin(settings) as admin,
@@ -63,9 +63,11 @@ async def _work(
                 deciders[name] = await stack.enter_async_context(opening)
         writer = await stack.enter_async_context(connections.log_writer(settings))
         connection, transactional = connections.connection(settings), await admin.transactional()
-        herald = Herald(connections.notices(settings), metrics.notices, metrics.notices_lost)
-        await stack.enter_async_context(herald.at_work())
-        duties = Duties(settings, connection, transactional, deciders, writer, herald)
+        notifier = BackgroundNotifier(
+            connections.notices(settings), metrics.notices, metrics.notices_lost
+        )
+        await stack.enter_async_context(notifier.running())
+        duties = Duties(settings, connection, transactional, deciders, writer, notifier)
         if "relay" in roles:
             async with connections.log_reader(settings) as reader:
                 routes = [s for d in domains.values() for s in connections.routes_of(settings, d)]
@@ -77,19 +79,19 @@ async def _work(
 async def _run(
     settings: "Settings",
     duties: "Duties",
-    parts: "list[tuple[RoleName, Domain[Any], Opened]]",
+    parts: "list[tuple[RoleName, Domain[Any], DomainStores]]",
     metrics: "Metrics",
 ) -> None:
     from eventfleet.workers.app_runner import role_app, run_apps, stop_signals
     from eventfleet.workers.duties import source_of
-    from eventfleet.workers.health_server import Page
+    from eventfleet.workers.health_server import HealthServer
 
     connection = duties.connection
     apps = [
         role_app(settings, connection, duties.duty(*part), source_of(*part[:2]), metrics)
         for part in parts
     ]
-    page = Page(metrics, apps)
+    page = HealthServer(metrics, apps)
     async with page.served(settings.host, settings.port) as url, stop_signals() as stop:
         for role, domain, _ in parts:
             logger.info(duties.guarantee(role, domain))

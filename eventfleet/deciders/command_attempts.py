@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 
-from eventfleet.deciders.command_parser import Request
+from eventfleet.deciders.command_parser import StateCommand
 from eventfleet.deciders.outcomes import Outcome
 from eventfleet.deciders.pending_command import Answer
-from eventfleet.states.live_state import Live
+from eventfleet.states.live_state import LiveState
 from eventfleet.topics.errors import EventfleetError
 from eventfleet.topics.event import EventRecord
 
@@ -13,14 +13,14 @@ from eventfleet.topics.event import EventRecord
 class DecideFailed(EventfleetError):
     """The domain's own code raised, or answered with what is no event of it."""
 
-    def __init__(self, domain: str, request: Request, cause: Exception) -> None:
+    def __init__(self, domain: str, request: StateCommand, cause: Exception) -> None:
         command = f"{type(request.payload).__name__} {request.command_id}"
         where = f"{domain} {request.event.aggregate_id!r}, {command}"
         super().__init__(f"{where}: {type(cause).__name__}: {cause}")
         self.__cause__ = cause
 
 
-class Turn:
+class Attempt:
     """One command, and what its latest try has found and done.
 
     `found`: the `version` of its aggregate, the state as of it (`live`) where one is needed, and
@@ -35,7 +35,7 @@ class Turn:
         *("events", "ahead", "stored", "beaten"),
     )
 
-    def __init__(self, index: int, request: Request, answer: Answer) -> None:
+    def __init__(self, index: int, request: StateCommand, answer: Answer) -> None:
         self.request, self.event = request, request.event
         self.aggregate_id = self.event.aggregate_id
         self._index, self._answer = index, answer
@@ -47,8 +47,8 @@ class Turn:
         """Another try."""
         self.found = self.large = self.stored = self.beaten = False
         self.version = 0
-        self.live: Live | None = None
-        self.ahead: Live | None = None
+        self.live: LiveState | None = None
+        self.ahead: LiveState | None = None
         self.known: EventRecord | None = None
         self.events: list[EventRecord] = []
 
@@ -62,12 +62,12 @@ class Turn:
         self.ended, self.failure = True, failure
 
 
-def rounds(asked: Sequence[Request], answer: Answer) -> list[list[Turn]]:
+def rounds(asked: Sequence[StateCommand], answer: Answer) -> list[list[Attempt]]:
     """The first commands of all aggregates, then the second ones, and so on."""
-    found: list[list[Turn]] = []
+    found: list[list[Attempt]] = []
     before: dict[str, int] = {}
     for index, request in enumerate(asked):
-        turn = Turn(index, request, answer)
+        turn = Attempt(index, request, answer)
         depth = before.get(turn.aggregate_id, 0)
         before[turn.aggregate_id] = depth + 1
         if depth == len(found):

@@ -6,20 +6,20 @@ from typing import Any, NamedTuple
 import msgspec
 from msgspec.structs import replace
 
-from eventfleet.deciders.pending_command import Intent
-from eventfleet.deciders.proposed_events import event_id, fits, intent_of_decoded
+from eventfleet.deciders.pending_command import ProposedEvent
+from eventfleet.deciders.proposed_events import event_id, fits, propose_decoded_event
 from eventfleet.model.command_rules import Emits
 from eventfleet.model.domain import Domain
 from eventfleet.model.payloads import Command, Data, Event
 from eventfleet.topics.codec import convert, decode, encode
-from eventfleet.topics.errors import Unreadable
+from eventfleet.topics.errors import InvalidRecord
 from eventfleet.topics.event import MAX_EVENT_BYTES, EventRecord
 
 FINGERPRINT = 16
 """Hexadecimal digits: two commands with one id are a mistake, not an attack."""
 
 
-class Request(NamedTuple):
+class StateCommand(NamedTuple):
     """A command of a synchronous domain.
 
     `event` is what all its events have in common, with the id of the first; without a `payload`
@@ -31,33 +31,37 @@ class Request(NamedTuple):
     payload: Command | None
 
 
-Asked = Intent | Request
+ParsedCommand = ProposedEvent | StateCommand
 
 
-def asked_of(domain: Domain[Any], command: EventRecord) -> Asked:
-    """As `asked_of_decoded`, of a command whose envelope nobody has checked."""
-    return asked_of_decoded(domain, decode(encode(command)))
+def parse_command(domain: Domain[Any], command: EventRecord) -> ParsedCommand:
+    """As `parse_decoded_command`, of a command whose envelope nobody has checked."""
+    return parse_decoded_command(domain, decode(encode(command)))
 
 
-def asked_of_decoded(domain: Domain[Any], command: EventRecord, new: bool = False) -> Asked:
-    """What a command, in its envelope, asks for; `new` where its id was made for it. Unreadable
+def parse_decoded_command(
+    domain: Domain[Any], command: EventRecord, new: bool = False
+) -> ParsedCommand:
+    """What a command, in its envelope, asks for; `new` where its id was made for it. InvalidRecord
     names the field."""
     if domain.synchronous:
-        return request_of(domain, command)
-    return intent_of_decoded(domain, command, new)
+        return parse_state_command(domain, command)
+    return propose_decoded_event(domain, command, new)
 
 
-def request_of(domain: Domain[Any], command: EventRecord) -> Request:
+def parse_state_command(domain: Domain[Any], command: EventRecord) -> StateCommand:
     """What is asked of a synchronous domain."""
     if command.domain != domain.name:
-        raise Unreadable("source", f"is {command.domain!r}, not {domain.name!r}")
+        raise InvalidRecord("source", f"is {command.domain!r}, not {domain.name!r}")
     rule = domain.rule(command.type)
     if not isinstance(rule, Emits):
         payload = convert(command.data, rule, at="data")
-        return Request(_shared(command, payload), command.id, payload)
+        return StateCommand(_shared(command, payload), command.id, payload)
     event, data = _shared(command, command.data), domain.event_data(rule, command.data)
-    event = replace(event, type=rule.type, data=data, schema_version=domain.newest(rule.type))
-    return Request(checked(domain, event), command.id, None)
+    event = replace(
+        event, type=rule.type, data=data, schema_version=domain.latest_schema_version(rule.type)
+    )
+    return StateCommand(validate_event(domain, event), command.id, None)
 
 
 def _shared(command: EventRecord, payload: Command | Data) -> EventRecord:
@@ -82,10 +86,10 @@ def fingerprint(command: str, payload: Command | Data) -> str:
     return sha256(asked).hexdigest()[:FINGERPRINT]
 
 
-def events_of(
-    domain: Domain[Any], request: Request, payloads: list[Event], version: int
+def make_events(
+    domain: Domain[Any], request: StateCommand, payloads: list[Event], version: int
 ) -> list[EventRecord]:
-    """The events that a command became, after `version`. Unreadable for one that none can store.
+    """The events that a command became, after `version`. InvalidRecord for one that none can store.
 
     Who waits for them waits for the last one, which alone says so.
     """
@@ -97,7 +101,7 @@ def events_of(
 
 
 def _nth(
-    domain: Domain[Any], request: Request, index: int, payload: Event, version: int, last: bool
+    domain: Domain[Any], request: StateCommand, index: int, payload: Event, version: int, last: bool
 ) -> EventRecord:
     kind, first = type(payload).__name__, request.event
     own_id = first.id
@@ -108,18 +112,20 @@ def _nth(
         id=own_id,
         type=kind,
         data=msgspec.to_builtins(payload),
-        schema_version=domain.newest(kind),
+        schema_version=domain.latest_schema_version(kind),
         version=version,
         reply_to=first.reply_to if last else None,
     )
-    return checked(domain, event)
+    return validate_event(domain, event)
 
 
-def checked(domain: Domain[Any], event: EventRecord) -> EventRecord:
+def validate_event(domain: Domain[Any], event: EventRecord) -> EventRecord:
     """The event as each later stage will read it: constraints, size and what stores can keep."""
     value = encode(event)
     if len(value) > MAX_EVENT_BYTES:
-        raise Unreadable("data", f"has {len(value)} bytes as an event, more than {MAX_EVENT_BYTES}")
+        raise InvalidRecord(
+            "data", f"has {len(value)} bytes as an event, more than {MAX_EVENT_BYTES}"
+        )
     if not (domain.storable(event) and fits(event.type)):
         event = decode(value)
     domain.check(event)

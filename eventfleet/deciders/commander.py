@@ -6,15 +6,15 @@ from datetime import datetime
 
 from eventfleet.deciders.pending_command import Destination, destination_of
 from eventfleet.stores.contracts import Clock, EventStore, LogWriter
-from eventfleet.stores.errors import Duplicate, Unavailable
+from eventfleet.stores.errors import Duplicate, ServerUnavailable
 from eventfleet.topics.codec import HEADERS, encode
 from eventfleet.topics.event import EventRecord
-from eventfleet.topics.record import Outgoing
+from eventfleet.topics.record import ProducerRecord
 
 LEAST = 0.05
 TRANSACTIONS = 64
 
-Refusal = Duplicate | Unavailable
+Refusal = Duplicate | ServerUnavailable
 
 
 class Commander:
@@ -61,11 +61,11 @@ class Commander:
         if self._produces:
             await asyncio.wait(self._produces, timeout=1)
 
-    async def _produce(self, records: list[Outgoing]) -> bool:
+    async def _produce(self, records: list[ProducerRecord]) -> bool:
         """Goes on when nobody waits for it any more: a producer that is interrupted is dropped."""
         try:
             await self._writer.produce(records)
-        except Unavailable:
+        except ServerUnavailable:
             return False
         return True
 
@@ -73,17 +73,17 @@ class Commander:
         try:
             puts = [(event, self.destination(event).partition) for event in events]
             return [*(await self._store.put_each(puts))] if puts else []
-        except Unavailable as error:
+        except ServerUnavailable as error:
             return [error] * len(events)
 
     async def _put_several(self, events: Sequence[EventRecord]) -> Refusal | None:
         try:
             async with self._room:
                 await self._store.put(events, self.destination(events[0]).partition)
-        except (Duplicate, Unavailable) as error:
+        except (Duplicate, ServerUnavailable) as error:
             return error
         return None
 
-    def _record(self, event: EventRecord) -> Outgoing:
+    def _record(self, event: EventRecord) -> ProducerRecord:
         topic, partition, _ = self.destination(event)
-        return Outgoing(topic, event.aggregate_id.encode(), encode(event), partition, HEADERS)
+        return ProducerRecord(topic, event.aggregate_id.encode(), encode(event), partition, HEADERS)

@@ -12,7 +12,7 @@ from eventfleet.deciders.outcomes import Accepted, Unavailable
 from eventfleet.deciders.pending_command import (
     Answer,
     Destination,
-    Intent,
+    ProposedEvent,
     destination_of,
     repetition,
 )
@@ -20,16 +20,18 @@ from eventfleet.stores import errors
 from eventfleet.stores.contracts import EventStore, LogWriter
 from eventfleet.topics.codec import HEADERS
 from eventfleet.topics.event import EventRecord
-from eventfleet.topics.record import Outgoing
+from eventfleet.topics.record import ProducerRecord
 
 
-class Direct:
+class DirectDecider:
     """The way in for domains without any after-rule; needs no markers."""
 
     def __init__(self, store: EventStore, writer: LogWriter, *, partitions: int) -> None:
         self._store, self._writer, self._partitions = store, writer, partitions
 
-    async def decide(self, intents: Sequence[Intent], deadline: datetime, answer: Answer) -> None:
+    async def decide(
+        self, intents: Sequence[ProposedEvent], deadline: datetime, answer: Answer
+    ) -> None:
         """Answer each by its index; all are tried once."""
         try:
             looked = [intent.event.id for intent in intents if not intent.new]
@@ -37,7 +39,7 @@ class Direct:
             fresh = [i for i, intent in enumerate(intents) if intent.event.id not in found]
             if fresh:
                 await self._writer.produce([self._record(intents[i]) for i in fresh])
-        except errors.Unavailable as error:
+        except errors.ServerUnavailable as error:
             for index in range(len(intents)):
                 answer(index, Unavailable(str(error)))
             return
@@ -46,10 +48,10 @@ class Direct:
             repeated = stored and repetition(event, stored, place)
             answer(index, repeated or Accepted(event.id, place))
 
-    def _record(self, intent: Intent) -> Outgoing:
+    def _record(self, intent: ProposedEvent) -> ProducerRecord:
         topic, partition, _ = self._destination(intent.event)
         key = intent.event.aggregate_id.encode()
-        return Outgoing(topic, key, intent.value, partition, HEADERS)
+        return ProducerRecord(topic, key, intent.value, partition, HEADERS)
 
     def _destination(self, event: EventRecord) -> Destination:
         return destination_of(event, self._partitions)

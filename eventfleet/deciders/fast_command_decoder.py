@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from eventfleet.deciders.command_parser import Asked, Request, fingerprint
-from eventfleet.deciders.pending_command import Intent
+from eventfleet.deciders.command_parser import ParsedCommand, StateCommand, fingerprint
+from eventfleet.deciders.pending_command import ProposedEvent
 from eventfleet.deciders.proposed_events import event_id, fits, too_large
-from eventfleet.model.command_rules import Declared, Emits, command_class, command_name
+from eventfleet.model.command_rules import CommandRule, Emits, command_class, command_name
 from eventfleet.model.domain import Domain
 from eventfleet.model.payloads import Command
 from eventfleet.model.type_checks import storable
@@ -20,7 +20,7 @@ from eventfleet.topics.event import CloudEvent, EventRecord, Identifier, Instant
 from eventfleet.topics.record import new_tuple
 
 
-class Envelope(CloudEvent, frozen=True, kw_only=True, gc=False, forbid_unknown_fields=True):
+class CommandEnvelope(CloudEvent, frozen=True, kw_only=True, gc=False, forbid_unknown_fields=True):
     """A command, its payload unread; one with further attributes goes the long way."""
 
     id: Identifier
@@ -36,7 +36,7 @@ class Envelope(CloudEvent, frozen=True, kw_only=True, gc=False, forbid_unknown_f
     reply_to: str | None = None
 
 
-class IntentForm(NamedTuple):
+class ProposedEventDecoder(NamedTuple):
     """What the commands of one name become, and how their payload is read."""
 
     type: str
@@ -44,27 +44,27 @@ class IntentForm(NamedTuple):
     allowed: frozenset[str] | None
     read: Callable[[msgspec.Raw], Any]
 
-    def asked(self, command: Envelope, new: bool) -> Intent | None:
+    def asked(self, command: CommandEnvelope, new: bool) -> ProposedEvent | None:
         event = _event(command, self.type, self.read(command.data), self.schema_version)
         value = encode(event)
         if too_large(value):
             return None
-        return new_tuple(Intent, (event, self.allowed, value, new))
+        return new_tuple(ProposedEvent, (event, self.allowed, value, new))
 
 
-class RequestForm(NamedTuple):
+class StateCommandDecoder(NamedTuple):
     """How the payload is read of the commands of one name, in a synchronous domain."""
 
     read: Callable[[msgspec.Raw], Command]
 
-    def asked(self, command: Envelope, new: bool) -> Request:
+    def asked(self, command: CommandEnvelope, new: bool) -> StateCommand:
         payload = self.read(command.data)
         event = _event(command, command.type, {}, 1, fingerprint(command.type, payload))
-        return new_tuple(Request, (event, command.id, payload))
+        return new_tuple(StateCommand, (event, command.id, payload))
 
 
 def _event(
-    command: Envelope, kind: str, data: Any, schema_version: int, asked: str | None = None
+    command: CommandEnvelope, kind: str, data: Any, schema_version: int, asked: str | None = None
 ) -> EventRecord:
     """What a command's event has of it; `asked`: the command's fingerprint."""
     return EventRecord(
@@ -84,7 +84,7 @@ def _event(
     )
 
 
-class Forms:
+class FastCommandDecoder:
     """Of those commands of a domain whose payload, once read, needs no further look."""
 
     def __init__(self, domain: Domain[Any]) -> None:
@@ -92,7 +92,9 @@ class Forms:
         forms = ((command_name(rule), _form(domain, rule)) for rule in domain.commands)
         self._of = {name: form for name, form in forms if form}
 
-    def read(self, value: bytes | None, new: bool = False) -> tuple[Envelope, Asked] | None:
+    def read(
+        self, value: bytes | None, new: bool = False
+    ) -> tuple[CommandEnvelope, ParsedCommand] | None:
         """The command and what it asks for, `new` where its id was made for it; None for what
         needs a closer look."""
         if value is None or len(value) > SMALL:
@@ -108,16 +110,20 @@ class Forms:
         return (command, asked) if asked else None
 
 
-def _form(domain: Domain[Any], rule: Declared) -> IntentForm | RequestForm | None:
+def _form(
+    domain: Domain[Any], rule: CommandRule
+) -> ProposedEventDecoder | StateCommandDecoder | None:
     kind = command_class(rule)
     if kind is None or not storable(kind):
         return None
     read = msgspec.json.Decoder(kind).decode
     if not isinstance(rule, Emits):
-        return RequestForm(read)
+        return StateCommandDecoder(read)
     if domain.synchronous or not (rule.alike and fits(rule.type)):
         return None
-    return IntentForm(rule.type, domain.newest(rule.type), rule.allowed, read)
+    return ProposedEventDecoder(
+        rule.type, domain.latest_schema_version(rule.type), rule.allowed, read
+    )
 
 
-_read = msgspec.json.Decoder(Envelope).decode
+_read = msgspec.json.Decoder(CommandEnvelope).decode

@@ -1,6 +1,6 @@
 """The lag guard: how far append has surely come, in the time of the markers' clock."""
 
-from eventfleet.stores.contracts import Life, LogReader, Markers
+from eventfleet.stores.contracts import Incarnation, LogReader, Markers
 from eventfleet.topics.names import Topics, group
 
 
@@ -20,33 +20,33 @@ class LagGuard:
         self._upto: dict[int, float] = {}
         self._aims: dict[int, tuple[float, int]] = {}  # a time, and where the log ended after it
         self._committed: dict[int, int] = {}
-        self._life: Life | None = None
+        self._incarnation: Incarnation | None = None
         self.awaited = False  # since the last beat, somebody has asked for more than it can tell
 
-    async def life(self) -> Life:
+    async def incarnation(self) -> Incarnation:
         """The life and time last seen."""
-        return self._life or await self.look()
+        return self._incarnation or await self.look()
 
-    async def look(self) -> Life:
+    async def look(self) -> Incarnation:
         """The present life and time, asked for now."""
-        self._life = await self._markers.life()
-        return self._life
+        self._incarnation = await self._markers.incarnation()
+        return self._incarnation
 
     async def beat(self) -> None:
         """Look again: first the time, then the ends, then how far append has committed."""
         self.awaited = False
-        life = await self.look()
-        for partition, limit in (await self._reader.bounds(self._events)).items():
-            self._aims.setdefault(partition, (life.now, limit.end))
+        incarnation = await self.look()
+        for partition, limit in (await self._reader.watermarks(self._events)).items():
+            self._aims.setdefault(partition, (incarnation.now, limit.end))
         self._committed = await self._reader.committed(self._group, self._events)
         for partition, (time, end) in list(self._aims.items()):
             if self._committed.get(partition, 0) >= end:
                 self._upto[partition] = time
                 del self._aims[partition]
 
-    def holds(self, partition: int, life: Life) -> bool:
+    def holds(self, partition: int, incarnation: Incarnation) -> bool:
         """Whether the store may be trusted, seen from a moment of a life."""
-        needed = max(life.began, life.now - self._expiry / 2)
+        needed = max(incarnation.began, incarnation.now - self._expiry / 2)
         return self._told(self._upto.get(partition, float("-inf")) >= needed)
 
     def passed(self, partition: int, offset: int) -> bool:

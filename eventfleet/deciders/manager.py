@@ -17,21 +17,21 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from eventfleet.deciders.command_attempts import DecideFailed, Turn, rounds
-from eventfleet.deciders.command_parser import Request, events_of
+from eventfleet.deciders.command_attempts import Attempt, DecideFailed, rounds
+from eventfleet.deciders.command_parser import StateCommand, make_events
 from eventfleet.deciders.commander import Commander
 from eventfleet.deciders.outcomes import Accepted, Conflict, IdReused, Outcome, Rejected, Repeated
 from eventfleet.deciders.outcomes import Unavailable as NotKnown
 from eventfleet.deciders.pending_command import Answer
 from eventfleet.deciders.proposed_events import event_id
-from eventfleet.deciders.timeout import Bound
+from eventfleet.deciders.timeout import Timeout
 from eventfleet.model.command_rules import Rejection
 from eventfleet.model.domain import Domain
 from eventfleet.states.live_state import ReplayFailed
-from eventfleet.states.snapshot_saver import Saving
+from eventfleet.states.snapshot_saver import SnapshotSaver
 from eventfleet.states.state_cache import Latest, States, Wanted
-from eventfleet.stores.contracts import NO_HEAD, Clock, Opened
-from eventfleet.stores.errors import Duplicate, Unavailable
+from eventfleet.stores.contracts import NO_HEAD, Clock, DomainStores
+from eventfleet.stores.errors import Duplicate, ServerUnavailable
 from eventfleet.topics.event import EventRecord
 
 ATTEMPTS = 10
@@ -40,11 +40,11 @@ AT_ONCE = 100
 TOO_LATE = NotKnown("the deadline has passed")
 
 Part = Coroutine[Any, Any, None]
-Way = Callable[[Sequence[Turn]], Part]
+Way = Callable[[Sequence[Attempt]], Part]
 
 
 @dataclass
-class Tally:
+class ManagerStatistics:
     """What a Manager has done so far: conflicts met, and accepted commands whose events the stream
     did not take."""
 
@@ -58,10 +58,10 @@ class Manager:
     def __init__(
         self,
         domain: Domain[Any],
-        stores: Opened,
+        stores: DomainStores,
         states: States,
         commander: Commander,
-        saving: Saving,
+        saving: SnapshotSaver,
         clock: Clock,
         *,
         chance: Callable[[], float] = random.random,
@@ -69,12 +69,12 @@ class Manager:
         self._domain, self._events = domain, stores.events
         self._states, self._commander, self._saving = states, commander, saving
         self._clock, self._chance = clock, chance
-        self.tally = Tally()
+        self.tally = ManagerStatistics()
 
     @asynccontextmanager
-    async def at_work(self) -> AsyncIterator["Manager"]:
+    async def running(self) -> AsyncIterator["Manager"]:
         """For the length of the block; snapshots are saved beside it."""
-        async with self._saving.at_work():
+        async with self._saving.running():
             try:
                 yield self
             finally:
@@ -82,7 +82,9 @@ class Manager:
 
     # What it does to some commands
 
-    async def decide(self, asked: Sequence[Request], deadline: datetime, answer: Answer) -> None:
+    async def decide(
+        self, asked: Sequence[StateCommand], deadline: datetime, answer: Answer
+    ) -> None:
         """Answer each by its index. DecideFailed, after all others are answered, for the first
         whose decide raised; nothing of its aggregate is decided after it."""
         failed: dict[str, DecideFailed] = {}
@@ -94,7 +96,7 @@ class Manager:
         for failure in failed.values():
             raise failure
 
-    async def _decide(self, turns: Sequence[Turn], deadline: datetime, attempt: int = 1) -> None:
+    async def _decide(self, turns: Sequence[Attempt], deadline: datetime, attempt: int = 1) -> None:
         """All together; then those that are stored are published, while those that were beaten
         are decided again, and alone each that is too large."""
         await self._try(turns, deadline)
@@ -106,7 +108,7 @@ class Manager:
             parts.append(self._decide_again(beaten, deadline, attempt))
         await _side_by_side(parts)
 
-    async def _decide_again(self, turns: list[Turn], deadline: datetime, attempt: int) -> None:
+    async def _decide_again(self, turns: list[Attempt], deadline: datetime, attempt: int) -> None:
         if attempt == ATTEMPTS:
             for turn in turns:
                 turn.end(Conflict(self._lost(turn)))
@@ -115,11 +117,11 @@ class Manager:
         await self._clock.sleep(PAUSE * attempt * (0.5 + self._chance()))
         await self._decide(turns, deadline, attempt + 1)
 
-    def _lost(self, turn: Turn) -> str:
+    def _lost(self, turn: Attempt) -> str:
         where = f"{self._domain.name} {turn.aggregate_id!r}"
         return f"others changed {where} each of {ATTEMPTS} times that this was decided"
 
-    async def _try(self, turns: Sequence[Turn], deadline: datetime) -> None:
+    async def _try(self, turns: Sequence[Attempt], deadline: datetime) -> None:
         """After it each is stored, beaten or too large, or has its end."""
         for turn in turns:
             turn.begin()
@@ -127,12 +129,12 @@ class Manager:
         try:
             if left <= 0:
                 raise TimeoutError
-            with Bound(left):
+            with Timeout(left):
                 await self._store(turns)
         except TimeoutError:
             _end([turn for turn in turns if not turn.stored], TOO_LATE)
 
-    async def _store(self, turns: Sequence[Turn]) -> None:
+    async def _store(self, turns: Sequence[Attempt]) -> None:
         await self._look(turns)
         found = [turn for turn in turns if turn.found]
         try:
@@ -145,7 +147,7 @@ class Manager:
             self._saving.soon(lives)
             self._states.keep(lives)
 
-    async def _publish(self, turns: Sequence[Turn], deadline: datetime) -> None:
+    async def _publish(self, turns: Sequence[Attempt], deadline: datetime) -> None:
         published = await self._commander.publish([turn.events[-1] for turn in turns], deadline)
         if not published:
             self.tally.unpublished += len(turns)
@@ -156,19 +158,19 @@ class Manager:
 
     # Look, decide, put
 
-    async def _look(self, turns: Sequence[Turn]) -> None:
+    async def _look(self, turns: Sequence[Attempt]) -> None:
         """A command without a validator needs no state: the next number is all."""
-        ways: defaultdict[Way, list[Turn]] = defaultdict(list)
+        ways: defaultdict[Way, list[Attempt]] = defaultdict(list)
         for turn in turns:
             needed = turn.request.payload is not None or turn.aggregate_id in self._states
             ways[self._take if needed else self._read_heads].append(turn)
         await _side_by_side([way(some) for way, some in ways.items()])
 
-    async def _take(self, turns: Sequence[Turn]) -> None:
+    async def _take(self, turns: Sequence[Attempt]) -> None:
         try:
             wanted = [Wanted(turn.aggregate_id, turn.event.id) for turn in turns]
             taken = await self._states.take(wanted)
-        except Unavailable as error:
+        except ServerUnavailable as error:
             _end(turns, NotKnown(str(error)))
             return
         unfolded = []
@@ -185,20 +187,20 @@ class Manager:
         if unfolded:
             await self._read_heads(unfolded)
 
-    async def _read_heads(self, turns: Sequence[Turn]) -> None:
+    async def _read_heads(self, turns: Sequence[Attempt]) -> None:
         try:
             found, heads = await asyncio.gather(
                 self._events.find([turn.event.id for turn in turns]),
                 self._events.heads([turn.aggregate_id for turn in turns]),
             )
-        except Unavailable as error:
+        except ServerUnavailable as error:
             _end(turns, NotKnown(str(error)))
             return
         for turn in turns:
             turn.found, turn.version = True, heads.get(turn.aggregate_id, NO_HEAD).version
             turn.known = found.get(turn.event.id)
 
-    def _decided(self, turn: Turn) -> bool:
+    def _decided(self, turn: Attempt) -> bool:
         """Whether there are events to put."""
         request, live, version = turn.request, turn.live, turn.version
         if request.payload is None:
@@ -206,11 +208,11 @@ class Manager:
             return True
         assert live
         try:
-            answer = self._domain.decided(live.state, request.payload)
+            answer = self._domain.decide_events(live.state, request.payload)
             if isinstance(answer, Rejection):
                 turn.end(Rejected(answer.reason))
                 return False
-            events, ahead = events_of(self._domain, request, answer, version), live.copy()
+            events, ahead = make_events(self._domain, request, answer, version), live.copy()
             for event in events:
                 ahead.fold(self._domain, event)
         except Exception as error:
@@ -219,16 +221,16 @@ class Manager:
         turn.events, turn.ahead = events, ahead
         return True
 
-    async def _put(self, turns: Sequence[Turn]) -> None:
+    async def _put(self, turns: Sequence[Attempt]) -> None:
         refusals = await self._commander.put([turn.events for turn in turns])
         for turn, refusal in zip(turns, refusals, strict=True):
             turn.stored, turn.beaten = refusal is None, isinstance(refusal, Duplicate)
-            if isinstance(refusal, Unavailable):
+            if isinstance(refusal, ServerUnavailable):
                 turn.end(NotKnown(str(refusal)))
 
     # Commands that were accepted before
 
-    async def _repeat(self, turn: Turn) -> None:
+    async def _repeat(self, turn: Attempt) -> None:
         first = turn.known
         assert first
         # Without one the event is of a time when the domain was asynchronous.
@@ -237,12 +239,12 @@ class Manager:
             return
         try:
             version = await self._last_of(turn.request, first)
-        except Unavailable as error:
+        except ServerUnavailable as error:
             turn.end(NotKnown(str(error)))
             return
         turn.end(Repeated(first.id, self._commander.destination(first).name, version))
 
-    async def _last_of(self, request: Request, first: EventRecord) -> int:
+    async def _last_of(self, request: StateCommand, first: EventRecord) -> int:
         """The version of the last event that the command made."""
         version, aggregate_id = first.version, first.aggregate_id
         async for event in self._events.read(aggregate_id, version):
@@ -253,7 +255,7 @@ class Manager:
         return version
 
 
-def _end(turns: Sequence[Turn], outcome: Outcome) -> None:
+def _end(turns: Sequence[Attempt], outcome: Outcome) -> None:
     for turn in turns:
         turn.end(outcome)
 

@@ -17,34 +17,34 @@ from eventfleet.deciders.outcomes import Repeated, Unavailable
 from eventfleet.deciders.pending_command import (
     STALE,
     Answer,
-    Intent,
-    Pending,
-    Produced,
+    PendingCommand,
+    ProducedNote,
+    ProposedEvent,
     destination_of,
     rejection,
     repetition,
 )
 from eventfleet.stores import errors
 from eventfleet.stores.contracts import (
-    Basis,
     Clock,
     EventStore,
-    Life,
+    Incarnation,
     LogWriter,
     Markers,
+    MarkStatus,
     Note,
-    Verdict,
+    StoredHead,
 )
 
 PAUSE = 0.05
-NOTED = (Verdict.OK, Verdict.MINE, STALE)
-MISSING, AGAIN = Verdict.MISSING, Verdict.AGAIN
-REJECTED, DONE = Verdict.REJECTED, Verdict.DONE
-NOTHING = Basis("", "")
+NOTED = (MarkStatus.OK, MarkStatus.MINE, STALE)
+MISSING, AGAIN = MarkStatus.MISSING, MarkStatus.AGAIN
+REJECTED, DONE = MarkStatus.REJECTED, MarkStatus.DONE
+NOTHING = StoredHead("", "")
 
 
 @dataclass
-class Tally:
+class MarkerStatistics:
     """What a Marking has done so far: rounds, their seconds in all, ids looked up in the store,
     and stale notes of others that it has produced."""
 
@@ -54,7 +54,7 @@ class Tally:
     finished: int = 0
 
 
-class Marking:
+class MarkerDecider:
     """The marker protocol of one domain, for any number of commands at once.
 
     A deadline's distance and the bound of a produce are together less than the markers' expiry.
@@ -74,11 +74,13 @@ class Marking:
         self._store, self._markers, self._writer = store, markers, writer
         self._guard, self._clock, self._chance = guard, clock, chance
         self._partitions = partitions
-        self.tally = Tally()
+        self.tally = MarkerStatistics()
 
     # What it does to some commands
 
-    async def decide(self, intents: Sequence[Intent], deadline: datetime, answer: Answer) -> None:
+    async def decide(
+        self, intents: Sequence[ProposedEvent], deadline: datetime, answer: Answer
+    ) -> None:
         """Answer each by its index, as soon as it is decided; Unavailable at the deadline."""
         turn = self._firsts(intents, answer)
         reason = "the deadline has passed"
@@ -87,7 +89,7 @@ class Marking:
             try:
                 looked = await self._round(turn, deadline)
                 moved = looked or any(p.decided or p.basis for p in turn)
-            except errors.Unavailable as error:
+            except errors.ServerUnavailable as error:
                 reason, moved = str(error), False
             self.tally.rounds += 1
             self.tally.seconds += (self._clock.now() - began).total_seconds()
@@ -99,52 +101,54 @@ class Marking:
                 command.answer(Unavailable(reason))
             turn = [p for each in turn if (p := each.behind)]
 
-    def _firsts(self, intents: Sequence[Intent], answer: Answer) -> list[Pending]:
+    def _firsts(self, intents: Sequence[ProposedEvent], answer: Answer) -> list[PendingCommand]:
         """The first command of each aggregate, the others in their order behind it."""
-        firsts: list[Pending] = []
-        lasts: dict[str, Pending] = {}
+        firsts: list[PendingCommand] = []
+        lasts: dict[str, PendingCommand] = {}
         for index, intent in enumerate(intents):
             event = intent.event
             last = lasts.get(event.aggregate_id)
             to = last.to if last else destination_of(event, self._partitions)
-            command = lasts[event.aggregate_id] = Pending(index, intent, to, answer)
+            command = lasts[event.aggregate_id] = PendingCommand(index, intent, to, answer)
             if last:
                 last.behind = command
             else:
                 firsts.append(command)
         return firsts
 
-    async def _round(self, turn: Sequence[Pending], deadline: datetime) -> bool:
+    async def _round(self, turn: Sequence[PendingCommand], deadline: datetime) -> bool:
         """Whether it ended with a new look at the time: worth another round at once."""
-        life = await self._guard.life()
+        incarnation = await self._guard.incarnation()
         await self._settle([p for p in turn if p.awaiting])
-        ready = await self._unknown(self._ready(turn, life))
+        ready = await self._unknown(self._ready(turn, incarnation))
         if not ready:
             return False
         based = any(p.basis for p in ready)
-        await self._mark(ready, life)
+        await self._mark(ready, incarnation)
         # A note of a former life must not come into the log when this one has forgotten it.
         if self._clock.now() < deadline:
-            await self._produce([p for p in ready if p.marked.verdict in NOTED], life)
-        await self._rebase([p for p in ready if p.marked.verdict is MISSING], life)
-        again = any(p.marked.verdict is AGAIN for p in ready)
+            await self._produce([p for p in ready if p.marked.status in NOTED], incarnation)
+        await self._rebase([p for p in ready if p.marked.status is MISSING], incarnation)
+        again = any(p.marked.status is AGAIN for p in ready)
         # A marker that was made in this round is younger than what was seen before it.
         if again or based:
             await self._guard.look()
         return again
 
-    def _ready(self, turn: Sequence[Pending], life: Life) -> list[Pending]:
+    def _ready(
+        self, turn: Sequence[PendingCommand], incarnation: Incarnation
+    ) -> list[PendingCommand]:
         """Those that wait for nothing, and whose basis is there or may be read."""
         free = [p for p in turn if not (p.awaiting or p.decided)]
-        trusted = self._trusted([p for p in free if not p.basis], life)
+        trusted = self._trusted([p for p in free if not p.basis], incarnation)
         return [p for p in free if p.basis or p.to.partition in trusted]
 
-    def _trusted(self, commands: Sequence[Pending], life: Life) -> set[int]:
+    def _trusted(self, commands: Sequence[PendingCommand], incarnation: Incarnation) -> set[int]:
         """The partitions of these commands for which the store may be asked."""
         partitions = {p.to.partition for p in commands}
-        return {partition for partition in partitions if self._guard.holds(partition, life)}
+        return {partition for partition in partitions if self._guard.holds(partition, incarnation)}
 
-    async def _unknown(self, ready: Sequence[Pending]) -> Sequence[Pending]:
+    async def _unknown(self, ready: Sequence[PendingCommand]) -> Sequence[PendingCommand]:
         """Those that the store does not have yet; the others are repeats."""
         looked = [p.event.id for p in ready if not (p.basis or p.new)]
         found = await self._store.find(looked) if looked else {}
@@ -156,21 +160,21 @@ class Marking:
                 command.answer(repetition(command.event, stored, command.to.name))
         return [p for p in ready if not p.decided]
 
-    async def _mark(self, ready: Sequence[Pending], life: Life) -> None:
+    async def _mark(self, ready: Sequence[PendingCommand], incarnation: Incarnation) -> None:
         """Mark them, and answer what is decided by that."""
-        marks = await self._markers.mark([p.mark(life) for p in ready])
+        marks = await self._markers.mark([p.mark(incarnation) for p in ready])
         for command, marked in zip(ready, marks, strict=True):
             command.marked = marked
             if command.basis:
                 command.begin()
-            if marked.verdict is REJECTED:
+            if marked.status is REJECTED:
                 command.answer(rejection(command))
-            elif marked.verdict is DONE:
+            elif marked.status is DONE:
                 command.answer(Repeated(command.event.id, command.to.name))
 
-    async def _rebase(self, missing: Sequence[Pending], life: Life) -> None:
+    async def _rebase(self, missing: Sequence[PendingCommand], incarnation: Incarnation) -> None:
         """Read what the marker is to be made of, and then look the own id up again."""
-        trusted = self._trusted(missing, life)
+        trusted = self._trusted(missing, incarnation)
         missing = [p for p in missing if p.to.partition in trusted]
         if not missing:
             return
@@ -182,34 +186,34 @@ class Marking:
                 command.answer(repetition(command.event, stored, command.to.name))
                 continue
             head = heads.get(command.aggregate_id)
-            command.basis = Basis(head.type, head.event_id) if head else NOTHING
-            command.based_in = life
+            command.basis = StoredHead(head.type, head.event_id) if head else NOTHING
+            command.based_in = incarnation
 
     # Out, and confirmed
 
-    async def _produce(self, noted: Sequence[Pending], life: Life) -> None:
+    async def _produce(self, noted: Sequence[PendingCommand], incarnation: Incarnation) -> None:
         """Produce what is noted, and clear the notes. Only append knows of one that is lost."""
         if not noted:
             return
         try:
             positions = await self._writer.produce([command.record() for command in noted])
-        except errors.Unavailable as error:
+        except errors.ServerUnavailable as error:
             for command in noted:
-                if command.marked.verdict is not STALE:
+                if command.marked.status is not STALE:
                     command.answer(Unavailable(str(error)))
             return
         for command, at in zip(noted, positions, strict=True):
-            command.produced(life, at)
-            self.tally.finished += command.marked.verdict is STALE
+            command.produced(incarnation, at)
+            self.tally.finished += command.marked.status is STALE
         firm = [command for command in noted if not command.marked.tentative]
         if firm:
             notes = [command.awaiting.note for command in firm if command.awaiting]
-            cleared = await self._markers.confirm(notes, life)
+            cleared = await self._markers.confirm(notes, incarnation)
             for command, clear in zip(firm, cleared, strict=True):
                 if clear:
                     self._finish(command)
 
-    async def _settle(self, commands: Sequence[Pending]) -> None:
+    async def _settle(self, commands: Sequence[PendingCommand]) -> None:
         """The verdict of append, once it has passed a tentative or lost note: stored or not."""
         passed = [p for p in commands if p.awaiting and self._passed(p.awaiting)]
         if not passed:
@@ -217,19 +221,19 @@ class Marking:
         found = await self._store.find([note.event_id for note, _ in notes_of(passed)])
         stored = [p for p in passed if p.awaiting and p.awaiting.note.event_id in found]
         superseded = [p for p in passed if p not in stored]
-        for life, notes in by_life(superseded):
-            await self._markers.withdraw(notes, life)
-        for life, notes in by_life(stored):
-            await self._markers.confirm(notes, life)
+        for incarnation, notes in by_life(superseded):
+            await self._markers.withdraw(notes, incarnation)
+        for incarnation, notes in by_life(stored):
+            await self._markers.confirm(notes, incarnation)
         for command in superseded:
             command.begin()
         for command in stored:
             self._finish(command)
 
-    def _passed(self, produced: Produced) -> bool:
+    def _passed(self, produced: ProducedNote) -> bool:
         return self._guard.passed(produced.position.partition, produced.position.offset)
 
-    def _finish(self, command: Pending) -> None:
+    def _finish(self, command: PendingCommand) -> None:
         """A note of one's own is an answer; another's that was finished makes room for it."""
         if command.awaiting and command.awaiting.outcome:
             command.answer(command.awaiting.outcome)
@@ -237,14 +241,14 @@ class Marking:
             command.begin()
 
 
-def notes_of(commands: Iterable[Pending]) -> list[tuple[Note, Life]]:
+def notes_of(commands: Iterable[PendingCommand]) -> list[tuple[Note, Incarnation]]:
     """The notes that these commands have produced."""
-    return [(p.awaiting.note, p.awaiting.life) for p in commands if p.awaiting]
+    return [(p.awaiting.note, p.awaiting.incarnation) for p in commands if p.awaiting]
 
 
-def by_life(commands: Iterable[Pending]) -> list[tuple[Life, list[Note]]]:
+def by_life(commands: Iterable[PendingCommand]) -> list[tuple[Incarnation, list[Note]]]:
     """The same, by the life in which they were noted."""
-    grouped: dict[str, tuple[Life, list[Note]]] = {}
-    for note, life in notes_of(commands):
-        grouped.setdefault(life.id, (life, []))[1].append(note)
+    grouped: dict[str, tuple[Incarnation, list[Note]]] = {}
+    for note, incarnation in notes_of(commands):
+        grouped.setdefault(incarnation.id, (incarnation, []))[1].append(note)
     return list(grouped.values())

@@ -7,22 +7,29 @@ from typing import NamedTuple
 import msgspec
 
 from eventfleet.deciders.outcomes import Accepted, IdReused, Outcome, Rejected, Repeated
-from eventfleet.stores.contracts import Basis, Life, Mark, Marked, Note, Verdict
+from eventfleet.stores.contracts import (
+    Incarnation,
+    MarkRequest,
+    MarkResult,
+    MarkStatus,
+    Note,
+    StoredHead,
+)
 from eventfleet.topics.codec import HEADERS, decode
 from eventfleet.topics.event import EventRecord, Position
 from eventfleet.topics.names import Topics
 from eventfleet.topics.partitioner import partition_of
-from eventfleet.topics.record import Outgoing, new_tuple
+from eventfleet.topics.record import ProducerRecord, new_tuple
 
-MINE, STALE = Verdict.MINE, Verdict.STALE
-UNMARKED = Marked(Verdict.AGAIN)
+MINE, STALE = MarkStatus.MINE, MarkStatus.STALE
+UNMARKED = MarkResult(MarkStatus.AGAIN)
 
 _write = msgspec.json.Encoder().encode
 
 Answer = Callable[[int, Outcome], None]
 
 
-class Intent(NamedTuple):
+class ProposedEvent(NamedTuple):
     """The event that a command becomes (without `prev`; its payload plain, or of the command's
     class), the types that it may follow, the event's bytes, and whether the command's id was made
     for it: then nobody can have sent it before."""
@@ -33,12 +40,12 @@ class Intent(NamedTuple):
     new: bool = False
 
 
-class Produced(NamedTuple):
+class ProducedNote(NamedTuple):
     """A note that the stream has: the life it was found in, where its event went, and what its
     command is answered when the event counts (None: the note is another command's)."""
 
     note: Note
-    life: Life
+    incarnation: Incarnation
     position: Position
     outcome: Outcome | None
 
@@ -51,7 +58,7 @@ class Destination(NamedTuple):
     name: str
 
 
-class Pending:
+class PendingCommand:
     """One command that is not decided yet, and the next of the same aggregate, `behind` it."""
 
     __slots__ = (
@@ -59,43 +66,43 @@ class Pending:
         *("decided", "basis", "based_in", "marked", "awaiting", "_answer"),
     )
 
-    def __init__(self, index: int, intent: Intent, to: Destination, answer: Answer) -> None:
+    def __init__(self, index: int, intent: ProposedEvent, to: Destination, answer: Answer) -> None:
         self.index, self.to, self._answer = index, to, answer
         self.event, self.allowed, self.value, self.new = intent
         self.aggregate_id = self.event.aggregate_id
-        self.behind: Pending | None = None
+        self.behind: PendingCommand | None = None
         self.marked = UNMARKED
         self.decided = False
         self.begin()
 
     def begin(self) -> None:
         """From the look at the store on."""
-        self.basis: Basis | None = None
-        self.based_in: Life | None = None
-        self.awaiting: Produced | None = None
+        self.basis: StoredHead | None = None
+        self.based_in: Incarnation | None = None
+        self.awaiting: ProducedNote | None = None
 
     def answer(self, outcome: Outcome) -> None:
         self.decided = True
         self._answer(self.index, outcome)
 
-    def mark(self, life: Life) -> Mark:
+    def mark(self, incarnation: Incarnation) -> MarkRequest:
         """What marks it. From then on others may finish it, so its id is to be looked up."""
         self.new = False
-        event, seen, basis = self.event, self.based_in or life, self.basis
+        event, seen, basis = self.event, self.based_in or incarnation, self.basis
         noted = self.aggregate_id, event.id, event.type, self.value, self.allowed, seen, basis
-        return new_tuple(Mark, noted)
+        return new_tuple(MarkRequest, noted)
 
-    def record(self) -> Outgoing:
+    def record(self) -> ProducerRecord:
         """The note as a record of the log."""
         value = b'%b,"prev":%b}' % (self.marked.value[:-1], _write(self.marked.prev))
         topic, partition, _ = self.to
         key = self.aggregate_id.encode()
-        return Outgoing(topic, key, value, partition, HEADERS)
+        return ProducerRecord(topic, key, value, partition, HEADERS)
 
-    def produced(self, life: Life, at: Position) -> None:
+    def produced(self, incarnation: Incarnation, at: Position) -> None:
         """The log has the note."""
         note = new_tuple(Note, (self.aggregate_id, self.marked.event_id, self.marked.prev))
-        self.awaiting = new_tuple(Produced, (note, life, at, promise(self)))
+        self.awaiting = new_tuple(ProducedNote, (note, incarnation, at, promise(self)))
 
 
 def destination_of(event: EventRecord, partitions: int) -> Destination:
@@ -111,9 +118,9 @@ def _destination(domain: str, partition: int) -> Destination:
 # What it is told
 
 
-def promise(command: Pending) -> Outcome | None:
+def promise(command: PendingCommand) -> Outcome | None:
     """What a command is answered when its note counts; None when the note is another's."""
-    verdict = command.marked.verdict
+    verdict = command.marked.status
     if verdict is STALE:
         return None
     if verdict is MINE:
@@ -142,7 +149,7 @@ def same(event: EventRecord, known: EventRecord) -> bool:
     return bool(msgspec.to_builtins(event.data) == known.data)
 
 
-def rejection(command: Pending) -> Rejected:
+def rejection(command: PendingCommand) -> Rejected:
     return forbidden(command.event.type, command.allowed, command.marked.type)
 
 

@@ -7,11 +7,11 @@ from uuid import UUID
 
 from msgspec.structs import replace
 
-from eventfleet.deciders.pending_command import Intent
+from eventfleet.deciders.pending_command import ProposedEvent
 from eventfleet.model.command_rules import Emits
 from eventfleet.model.domain import Domain
 from eventfleet.topics.codec import decode, encode
-from eventfleet.topics.errors import Unreadable
+from eventfleet.topics.errors import InvalidRecord
 from eventfleet.topics.event import MAX_EVENT_BYTES, MAX_ID, EventRecord
 
 LONGEST_PREV = len(b',"prev":""') + 6 * MAX_ID
@@ -29,19 +29,21 @@ def event_id(domain: str, aggregate_id: str, command_id: str, index: int = 0) ->
     return f"{h[:8]}-{h[8:12]}-5{h[13:16]}-{_VARIANT[h[16]]}{h[17:20]}-{h[20:32]}"
 
 
-def intent_of(domain: Domain[Any], command: EventRecord, new: bool = False) -> Intent:
-    """As `intent_of_decoded`, of a command whose envelope nobody has checked."""
-    return intent_of_decoded(domain, decode(encode(command)), new)
+def propose_event(domain: Domain[Any], command: EventRecord, new: bool = False) -> ProposedEvent:
+    """As `propose_decoded_event`, of a command whose envelope nobody has checked."""
+    return propose_decoded_event(domain, decode(encode(command)), new)
 
 
-def intent_of_decoded(domain: Domain[Any], command: EventRecord, new: bool = False) -> Intent:
-    """What a command, in its envelope, asks for. Unreadable names the field.
+def propose_decoded_event(
+    domain: Domain[Any], command: EventRecord, new: bool = False
+) -> ProposedEvent:
+    """What a command, in its envelope, asks for. InvalidRecord names the field.
 
     `id` is the command's, `type` its name, `data` its payload. The event's causation is the
     command; so is its correlation, unless the command says another.
     """
     if command.domain != domain.name:
-        raise Unreadable("source", f"is {command.domain!r}, not {domain.name!r}")
+        raise InvalidRecord("source", f"is {command.domain!r}, not {domain.name!r}")
     rule = domain.rule(command.type)
     if not isinstance(rule, Emits):
         raise TypeError(f"{domain.name} is synchronous: {rule.__name__} is no intent")
@@ -50,7 +52,7 @@ def intent_of_decoded(domain: Domain[Any], command: EventRecord, new: bool = Fal
         id=event_id(domain.name, command.aggregate_id, command.id),
         type=rule.type,
         data=domain.event_data(rule, command.data),
-        schema_version=domain.newest(rule.type),
+        schema_version=domain.latest_schema_version(rule.type),
         version=0,
         position=None,
         prev=None,
@@ -59,12 +61,12 @@ def intent_of_decoded(domain: Domain[Any], command: EventRecord, new: bool = Fal
     )
     value = encode(event)
     if too_large(value):
-        raise Unreadable("value", f"has {len(value)} bytes, with its prev more than the limit")
+        raise InvalidRecord("value", f"has {len(value)} bytes, with its prev more than the limit")
     if event.data != command.data or not fits(rule.type):
         event = decode(value)
     if not rule.alike:
         domain.check(event)
-    return Intent(event, rule.allowed, value, new)
+    return ProposedEvent(event, rule.allowed, value, new)
 
 
 def too_large(value: bytes) -> bool:

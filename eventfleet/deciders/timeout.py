@@ -5,7 +5,7 @@ from types import TracebackType
 from typing import Self
 
 
-class Bound:
+class Timeout:
     """Ends what its task does after some seconds by TimeoutError.
 
     As asyncio.timeout, at a quarter of its cost, which each request and command pays.

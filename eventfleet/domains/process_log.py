@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from eventfleet.model.command_rules import Emits
 from eventfleet.model.domain import Domain, Route
-from eventfleet.model.payloads import Recorded, State
+from eventfleet.model.payloads import SchemalessPayload, State
 from eventfleet.snapshot_rules import every
 
 Rules = Mapping[str, Collection[str]]
@@ -30,7 +30,7 @@ class Case(State):
     attributes: dict[str, Any] = {}  # noqa: RUF012
 
 
-def evolve(case: Case, event: Recorded) -> Case:
+def evolve(case: Case, event: SchemalessPayload) -> Case:
     times = case.activities.get(event.type, 0) + 1
     return replace(
         case,

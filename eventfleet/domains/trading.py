@@ -5,7 +5,7 @@ from typing import Annotated
 from msgspec import Meta
 from msgspec.structs import replace
 
-from eventfleet.model.command_rules import Declared, Emits, Rejection
+from eventfleet.model.command_rules import CommandRule, Emits, Rejection
 from eventfleet.model.domain import Domain, Route
 from eventfleet.model.payloads import Command, Event, State
 from eventfleet.snapshot_rules import after, every
@@ -192,7 +192,7 @@ def too_much(number: int) -> Rejection | None:
 
 
 # A price is what the market says, whatever the account holds: nothing is to be decided.
-commands: list[Declared] = [DepositCash, WithdrawCash, Buy, Sell, Emits(MarkPrice, PriceMarked)]
+commands: list[CommandRule] = [DepositCash, WithdrawCash, Buy, Sell, Emits(MarkPrice, PriceMarked)]
 
 # Snapshot rule
 

@@ -1,6 +1,13 @@
 """The servers of a laptop: separate programs that end with the process that uses them."""
 
-from eventfleet.embedded_servers.managed_process import Kept, ProgramFailed, keep
-from eventfleet.embedded_servers.servers import NoEmbedded, free_port, started
+from eventfleet.embedded_servers.managed_process import ManagedProcess, ProgramFailed, start_process
+from eventfleet.embedded_servers.servers import EmbeddedServerMissing, free_port, started
 
-__all__ = ["Kept", "NoEmbedded", "ProgramFailed", "free_port", "keep", "started"]
+__all__ = [
+    "EmbeddedServerMissing",
+    "ManagedProcess",
+    "ProgramFailed",
+    "free_port",
+    "start_process",
+    "started",
+]

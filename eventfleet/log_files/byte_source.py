@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from eventfleet.log_files.rows import Origin, Problem, UnusableFile
+from eventfleet.log_files.rows import Origin, RowProblem, UnusableFile
 
 GZIP = b"\x1f\x8b"
 BUFFER = 65_536
@@ -23,7 +23,7 @@ class Line(NamedTuple):
     raw: bytes
 
 
-class Source:
+class ByteSource:
     """One open file. UnusableFile when it can't be opened or is no gzip, against its name."""
 
     def __init__(self, path: Path, zipped: bool) -> None:
@@ -60,7 +60,7 @@ class Source:
             raise self.refused("is binary or not in UTF-8")
         return start.lstrip()
 
-    def lines(self, origin: Origin) -> Iterator[Line | Problem]:
+    def lines(self, origin: Origin) -> Iterator[Line | RowProblem]:
         """The lines; a Problem for one that is too long, and where the file breaks off."""
         number = 0
         try:
@@ -70,9 +70,9 @@ class Source:
                     yield Line(number, raw)
                 else:
                     self._skip_line()
-                    yield Problem(origin, number, "", f"is longer than {MAX_LINE} bytes")
+                    yield RowProblem(origin, number, "", f"is longer than {MAX_LINE} bytes")
         except BREAKS as error:
-            yield Problem(origin, number + 1, "", f"the file breaks off: {self.broken(error)}")
+            yield RowProblem(origin, number + 1, "", f"the file breaks off: {self.broken(error)}")
 
     def broken(self, error: Exception) -> str:
         """Why and where reading ended too early."""

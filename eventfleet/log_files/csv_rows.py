@@ -5,8 +5,8 @@ from collections import Counter, deque
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from eventfleet.log_files.byte_source import MAX_LINE, Line, Source
-from eventfleet.log_files.rows import Columns, Origin, Problem, Row, to_row
+from eventfleet.log_files.byte_source import MAX_LINE, ByteSource, Line
+from eventfleet.log_files.rows import Columns, Origin, Row, RowProblem, to_row
 
 _STRANGERS = {b"{": "JSON", b"[": "JSON", b"<": "XML"}
 _OPEN_QUOTE = "a quote is not closed"
@@ -17,7 +17,7 @@ class _Record(NamedTuple):
     fields: list[str]
 
 
-def csv_rows(source: Source, columns: Columns) -> Iterator[Row | Problem]:
+def csv_rows(source: ByteSource, columns: Columns) -> Iterator[Row | RowProblem]:
     """Every row, as text, empty cells left out. UnusableFile when the header won't do."""
     stranger = _STRANGERS.get(source.begins()[:1])
     if stranger:
@@ -27,13 +27,13 @@ def csv_rows(source: Source, columns: Columns) -> Iterator[Row | Problem]:
     header = next(records, None)
     if header is None:
         raise source.refused("is empty")
-    if isinstance(header, Problem):
+    if isinstance(header, RowProblem):
         raise source.refused(f"the header can't be read: {header.reason}")
     _check(header.fields, source, columns)
     return _rows(records, header.fields, origin, columns)
 
 
-def _check(header: list[str], source: Source, columns: Columns) -> None:
+def _check(header: list[str], source: ByteSource, columns: Columns) -> None:
     missing = [f"{name!r} (name another with {option})" for name, option in columns.missing(header)]
     if missing:
         found = ", ".join(header)
@@ -44,11 +44,11 @@ def _check(header: list[str], source: Source, columns: Columns) -> None:
 
 
 def _rows(
-    records: Iterator[_Record | Problem], header: list[str], origin: Origin, columns: Columns
-) -> Iterator[Row | Problem]:
+    records: Iterator[_Record | RowProblem], header: list[str], origin: Origin, columns: Columns
+) -> Iterator[Row | RowProblem]:
     width = len(header)
     for record in records:
-        if isinstance(record, Problem):
+        if isinstance(record, RowProblem):
             yield record
         elif len(record.fields) == width:
             cells = zip(header, record.fields, strict=True)
@@ -56,10 +56,10 @@ def _rows(
             yield to_row(origin, record.number, values, columns)
         else:
             reason = f"has {len(record.fields)} fields, the header has {width}"
-            yield Problem(origin, record.number, "", reason)
+            yield RowProblem(origin, record.number, "", reason)
 
 
-def _records(lines: "_Lines") -> Iterator[_Record | Problem]:
+def _records(lines: "_Lines") -> Iterator[_Record | RowProblem]:
     """The records, blank lines left out. A line that spoils a record is given up alone."""
     parser = csv.reader(lines, strict=True)
     while True:
@@ -78,17 +78,17 @@ def _records(lines: "_Lines") -> Iterator[_Record | Problem]:
 
 
 class _Spoilt(Exception):
-    def __init__(self, problem: Problem) -> None:
+    def __init__(self, problem: RowProblem) -> None:
         self.problem = problem
 
 
 class _Lines:
     """What the CSV parser reads; `taken` are the lines that it has for the record at hand."""
 
-    def __init__(self, lines: Iterator[Line | Problem], origin: Origin) -> None:
+    def __init__(self, lines: Iterator[Line | RowProblem], origin: Origin) -> None:
         self._fresh = lines
         self._origin = origin
-        self._again: deque[Line | Problem] = deque()
+        self._again: deque[Line | RowProblem] = deque()
         self.taken: list[Line] = []
         self._size = 0
 
@@ -102,29 +102,29 @@ class _Lines:
 
     def __next__(self) -> str:
         line = self._again.popleft() if self._again else next(self._fresh)
-        if isinstance(line, Problem):
+        if isinstance(line, RowProblem):
             raise self._spoilt(line)
         try:
             text = line.raw.decode()
         except UnicodeDecodeError as error:
             reason = f"is not UTF-8: byte {error.start + 1} is {line.raw[error.start]:#04x}"
-            raise self._spoilt(Problem(self._origin, line.number, "", reason)) from None
+            raise self._spoilt(RowProblem(self._origin, line.number, "", reason)) from None
         self.taken.append(line)
         self._size += len(line.raw)
         if self._size > MAX_LINE:
             raise csv.Error(_OPEN_QUOTE)
         return text
 
-    def _spoilt(self, problem: Problem) -> Exception:
+    def _spoilt(self, problem: RowProblem) -> Exception:
         if not self.taken:
             return _Spoilt(problem)
         self._again.appendleft(problem)
         return csv.Error(_OPEN_QUOTE)
 
-    def give_up(self, reason: str) -> Problem:
+    def give_up(self, reason: str) -> RowProblem:
         """The problem of the record's first line; the lines after it are to be read again."""
         first, *others = self.taken
         self._again.extendleft(reversed(others))
         if reason == "unexpected end of data":
             reason = _OPEN_QUOTE
-        return Problem(self._origin, first.number, "", f"is not CSV: {reason}")
+        return RowProblem(self._origin, first.number, "", f"is not CSV: {reason}")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import msgspec
 
-from eventfleet.log_files import Problem, Row
+from eventfleet.log_files import Row, RowProblem
 from eventfleet.model.command_rules import START
 from eventfleet.topics.errors import EventfleetError
 from eventfleet.topics.event import Identifier
@@ -22,7 +22,7 @@ class UnusableRules(EventfleetError):
 
 
 @dataclass
-class Learnt:
+class LearnedRules:
     """What a log shows: every direct succession in it is allowed, no other.
 
     `problems` holds the first reasons why rows were left out. The memory is that of the latest
@@ -35,13 +35,13 @@ class Learnt:
     problems: list[str] = field(default_factory=list)
 
 
-def learn(rows: Iterable[Row | Problem]) -> Learnt:
+def learn(rows: Iterable[Row | RowProblem]) -> LearnedRules:
     """Learn from rows, those of each case in the order in which they happened."""
-    learnt, latest = Learnt(), dict[str, str]()
+    learnt, latest = LearnedRules(), dict[str, str]()
     found: dict[str, set[str]] = {}
     for row in rows:
         learnt.rows += 1
-        if isinstance(row, Problem):
+        if isinstance(row, RowProblem):
             learnt.left_out += 1
             if len(learnt.problems) < PROBLEMS_KEPT:
                 learnt.problems.append(str(row))

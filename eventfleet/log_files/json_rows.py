@@ -2,15 +2,15 @@
 
 from collections.abc import Iterator
 
-from eventfleet.log_files.byte_source import Line, Source
-from eventfleet.log_files.rows import Columns, Origin, Problem, Row, to_row
+from eventfleet.log_files.byte_source import ByteSource, Line
+from eventfleet.log_files.rows import Columns, Origin, Row, RowProblem, to_row
 from eventfleet.topics.codec import parse
-from eventfleet.topics.errors import Unreadable
+from eventfleet.topics.errors import InvalidRecord
 
 _STRANGERS = {b"[": "a JSON array", b"<": "XML"}
 
 
-def json_rows(source: Source, columns: Columns) -> Iterator[Row | Problem]:
+def json_rows(source: ByteSource, columns: Columns) -> Iterator[Row | RowProblem]:
     """Every object's values as they are. UnusableFile when the file begins with anything else."""
     start = source.begins()
     if not start.startswith(b"{"):
@@ -21,21 +21,21 @@ def json_rows(source: Source, columns: Columns) -> Iterator[Row | Problem]:
 
 
 def _rows(
-    lines: Iterator[Line | Problem], origin: Origin, columns: Columns
-) -> Iterator[Row | Problem]:
+    lines: Iterator[Line | RowProblem], origin: Origin, columns: Columns
+) -> Iterator[Row | RowProblem]:
     for line in lines:
-        if isinstance(line, Problem):
+        if isinstance(line, RowProblem):
             yield line
         elif not line.raw.isspace():
             yield _row(line, origin, columns)
 
 
-def _row(line: Line, origin: Origin, columns: Columns) -> Row | Problem:
+def _row(line: Line, origin: Origin, columns: Columns) -> Row | RowProblem:
     try:
         values = parse(line.raw)
-    except Unreadable as error:
+    except InvalidRecord as error:
         field = "" if error.field == "value" else error.field
-        return Problem(origin, line.number, field, error.reason)
+        return RowProblem(origin, line.number, field, error.reason)
     if not isinstance(values, dict):
-        return Problem(origin, line.number, "", "is not a JSON object")
+        return RowProblem(origin, line.number, "", "is not a JSON object")
     return to_row(origin, line.number, values, columns)

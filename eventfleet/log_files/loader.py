@@ -8,16 +8,16 @@ from tempfile import SpooledTemporaryFile
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from eventfleet.log_files.records import Ready, to_commands, to_events
-from eventfleet.log_files.rows import Problem, Row
+from eventfleet.log_files.records import ReadyRecord, to_commands, to_events
+from eventfleet.log_files.rows import Row, RowProblem
 from eventfleet.model.domain import Domain
 from eventfleet.stores.contracts import Clock, EventStore, LogReader, LogWriter
-from eventfleet.stores.errors import Unavailable
+from eventfleet.stores.errors import ServerUnavailable
 from eventfleet.topics.codec import HEADERS
 from eventfleet.topics.errors import EventfleetError
 from eventfleet.topics.event import Position
 from eventfleet.topics.names import Topics
-from eventfleet.topics.record import Outgoing
+from eventfleet.topics.record import ProducerRecord
 
 BATCH_RECORDS = 500
 BATCH_BYTES = 4_194_304
@@ -126,7 +126,7 @@ def silent(report: LoadReport) -> None:
 
 
 async def load(
-    rows: Iterable[Row | Ready | Problem],
+    rows: Iterable[Row | ReadyRecord | RowProblem],
     domain: Domain[Any],
     writer: LogWriter,
     progress: Progress = silent,
@@ -155,12 +155,14 @@ async def load(
     return report
 
 
-def _batches(events: Iterable[Ready | Problem], report: LoadReport) -> Iterator[list[Ready]]:
-    batch: list[Ready] = []
+def _batches(
+    events: Iterable[ReadyRecord | RowProblem], report: LoadReport
+) -> Iterator[list[ReadyRecord]]:
+    batch: list[ReadyRecord] = []
     size = 0
     for event in events:
         report.offered += 1
-        if isinstance(event, Problem):
+        if isinstance(event, RowProblem):
             report.refuse(str(event))
             continue
         batch.append(event)
@@ -171,9 +173,11 @@ def _batches(events: Iterable[Ready | Problem], report: LoadReport) -> Iterator[
     yield batch
 
 
-async def _produce(batch: list[Ready], topic: str, writer: LogWriter, report: LoadReport) -> None:
+async def _produce(
+    batch: list[ReadyRecord], topic: str, writer: LogWriter, report: LoadReport
+) -> None:
     records = [
-        Outgoing(topic, ready.event.aggregate_id.encode(), ready.value, headers=HEADERS)
+        ProducerRecord(topic, ready.event.aggregate_id.encode(), ready.value, headers=HEADERS)
         for ready in batch
     ]
     positions = await writer.produce(records) if records else []
@@ -184,7 +188,7 @@ async def _produce(batch: list[Ready], topic: str, writer: LogWriter, report: Lo
 
 
 @dataclass(frozen=True)
-class Following:
+class GroupProgress:
     """How to see how far a consumer group has come: the log, the group's name.
 
     `patience` is how many seconds its offsets may stand still before the waiting ends.
@@ -197,15 +201,15 @@ class Following:
 
 
 @dataclass(frozen=True)
-class Appending:
+class AppendProgress:
     """How to see what append makes of a load: the domain's store, and append's group."""
 
     store: EventStore
-    following: Following
+    following: GroupProgress
 
 
 async def settle(
-    report: LoadReport, domain: Domain[Any], appending: Appending, progress: Progress = silent
+    report: LoadReport, domain: Domain[Any], appending: AppendProgress, progress: Progress = silent
 ) -> None:
     """Wait until append has passed the load, then tell accepted, repeated and refused apart.
 
@@ -220,7 +224,7 @@ async def settle(
 
 
 async def follow(
-    report: LoadReport, topic: str, following: Following, sort_out: SortOut, progress: Progress
+    report: LoadReport, topic: str, following: GroupProgress, sort_out: SortOut, progress: Progress
 ) -> None:
     """Wait until a group has passed the load, then sort out what it has made of it."""
     started, before = time.monotonic(), report.seconds
@@ -240,7 +244,7 @@ async def follow(
 
 
 async def _passed(
-    ends: Mapping[int, int], topic: str, following: Following, tell: Callable[[int], None]
+    ends: Mapping[int, int], topic: str, following: GroupProgress, tell: Callable[[int], None]
 ) -> Mapping[int, int]:
     """The group's offsets: past all `ends`, or where they have stood still for too long."""
     clock = following.clock
@@ -257,10 +261,10 @@ async def _passed(
         await clock.sleep(POLL_SECONDS)
 
 
-async def _committed(following: Following, topic: str) -> Mapping[int, int] | None:
+async def _committed(following: GroupProgress, topic: str) -> Mapping[int, int] | None:
     try:
         return await following.reader.committed(following.group, topic)
-    except Unavailable:
+    except ServerUnavailable:
         return None
 
 

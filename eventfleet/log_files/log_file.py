@@ -4,10 +4,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 
-from eventfleet.log_files.byte_source import Source
+from eventfleet.log_files.byte_source import ByteSource
 from eventfleet.log_files.csv_rows import csv_rows
 from eventfleet.log_files.json_rows import json_rows
-from eventfleet.log_files.rows import Columns, Problem, Row, UnusableFile
+from eventfleet.log_files.rows import Columns, Row, RowProblem, UnusableFile
 from eventfleet.log_files.xes_rows import xes_rows
 
 READERS = {".csv": csv_rows, ".jsonl": json_rows, ".ndjson": json_rows, ".xes": xes_rows}
@@ -16,7 +16,7 @@ READERS = {".csv": csv_rows, ".jsonl": json_rows, ".ndjson": json_rows, ".xes": 
 class LogFile:
     """An open log: iterate over it once; a context manager. `size` and `done` are bytes on disk."""
 
-    def __init__(self, source: Source, rows: Iterator[Row | Problem]) -> None:
+    def __init__(self, source: ByteSource, rows: Iterator[Row | RowProblem]) -> None:
         self._source = source
         self._rows = rows
 
@@ -28,7 +28,7 @@ class LogFile:
     def done(self) -> int:
         return self._source.done
 
-    def __iter__(self) -> Iterator[Row | Problem]:
+    def __iter__(self) -> Iterator[Row | RowProblem]:
         return self._rows
 
     def __enter__(self) -> "LogFile":
@@ -56,5 +56,5 @@ def open_log(path: Path | str, columns: Columns | None = None) -> LogFile:
     if reader is None:
         known = ", ".join(READERS)
         raise UnusableFile(f"{path}: a log ends in one of {known}, each also with .gz")
-    source = Source(path, zipped)
+    source = ByteSource(path, zipped)
     return LogFile(source, reader(source, columns or Columns()))

@@ -8,13 +8,13 @@ from uuid import UUID
 import msgspec
 import orjson
 
-from eventfleet.deciders.command_parser import asked_of
-from eventfleet.log_files.rows import Problem, Row
+from eventfleet.deciders.command_parser import parse_command
+from eventfleet.log_files.rows import Row, RowProblem
 from eventfleet.model.command_rules import command_class, command_name
 from eventfleet.model.domain import Domain
 from eventfleet.model.payloads import Command, Data, Event
 from eventfleet.topics.codec import decode, encode, refusal
-from eventfleet.topics.errors import Unreadable
+from eventfleet.topics.errors import InvalidRecord
 from eventfleet.topics.event import EventRecord
 
 NAMESPACE = UUID("58574f70-600a-47e6-a56c-addf6c35f552")
@@ -23,7 +23,7 @@ NAMESPACE = UUID("58574f70-600a-47e6-a56c-addf6c35f552")
 Payloads = Mapping[str, type[Event] | type[Command]]
 
 
-class Ready(NamedTuple):
+class ReadyRecord(NamedTuple):
     """An event (or a command, in an event's envelope) that its domain can read, and its bytes."""
 
     event: EventRecord
@@ -31,8 +31,8 @@ class Ready(NamedTuple):
 
 
 def to_events(
-    rows: Iterable[Row | Ready | Problem], domain: Domain[Any]
-) -> Iterator[Ready | Problem]:
+    rows: Iterable[Row | ReadyRecord | RowProblem], domain: Domain[Any]
+) -> Iterator[ReadyRecord | RowProblem]:
     """Every row as an event of the domain, or why it is none; what is no row passes through.
 
     An event's id is a UUIDv5 of the domain, the row's content, and how many rows of the same
@@ -43,8 +43,8 @@ def to_events(
 
 
 def to_commands(
-    rows: Iterable[Row | Ready | Problem], domain: Domain[Any]
-) -> Iterator[Ready | Problem]:
+    rows: Iterable[Row | ReadyRecord | RowProblem], domain: Domain[Any]
+) -> Iterator[ReadyRecord | RowProblem]:
     """Every row as a command of the domain, its activity being the command's name.
 
     A command's id is made as an event's is by `to_events`.
@@ -52,15 +52,17 @@ def to_commands(
     return _made(rows, _Commands(domain))
 
 
-def _made(rows: Iterable[Row | Ready | Problem], builder: "_Builder") -> Iterator[Ready | Problem]:
+def _made(
+    rows: Iterable[Row | ReadyRecord | RowProblem], builder: "_Builder"
+) -> Iterator[ReadyRecord | RowProblem]:
     for row in rows:
         if not isinstance(row, Row):
             yield row
             continue
         try:
             yield builder.build(row)
-        except Unreadable as error:
-            yield Problem(row.origin, row.number, error.field, error.reason)
+        except InvalidRecord as error:
+            yield RowProblem(row.origin, row.number, error.field, error.reason)
 
 
 class _Builder:
@@ -71,14 +73,14 @@ class _Builder:
         self._seen: dict[int, int] = {}
 
     def schema_version(self, activity: str) -> int:
-        """Unreadable for one that the domain does not know."""
+        """InvalidRecord for one that the domain does not know."""
         raise NotImplementedError
 
     def check(self, made: EventRecord) -> None:
-        """Unreadable names the field that the domain does not take."""
+        """InvalidRecord names the field that the domain does not take."""
         raise NotImplementedError
 
-    def build(self, row: Row) -> Ready:
+    def build(self, row: Row) -> ReadyRecord:
         schema_version = self.schema_version(row.activity)
         data = self._data(row)
         try:
@@ -93,9 +95,9 @@ class _Builder:
             )
             value = encode(event)
         except orjson.JSONEncodeError as error:
-            raise Unreadable("data", str(error)) from None
+            raise InvalidRecord("data", str(error)) from None
         self.check(decode(value))
-        return Ready(event, value)
+        return ReadyRecord(event, value)
 
     def _data(self, row: Row) -> Data:
         kind = self.kinds.get(row.activity)
@@ -108,7 +110,9 @@ class _Builder:
             return row.data
         others = ", ".join(row.data.keys() - {"data"})
         if others:
-            raise Unreadable("data", f"is an object, but the row has other columns too: {others}")
+            raise InvalidRecord(
+                "data", f"is an object, but the row has other columns too: {others}"
+            )
         return payload
 
     def _id(self, row: Row, data: Data) -> str:
@@ -129,7 +133,7 @@ class _Events(_Builder):
         self.kinds = {kind.__name__: kind for kind in domain.events}
 
     def schema_version(self, activity: str) -> int:
-        return self._domain.newest(activity)
+        return self._domain.latest_schema_version(activity)
 
     def check(self, made: EventRecord) -> None:
         self._domain.check(made)
@@ -146,7 +150,7 @@ class _Commands(_Builder):
         return 1
 
     def check(self, made: EventRecord) -> None:
-        asked_of(self._domain, made)
+        parse_command(self._domain, made)
 
 
 def _from_text(cells: Data, kind: type[Event] | type[Command]) -> Data:

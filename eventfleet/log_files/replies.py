@@ -5,12 +5,19 @@ from collections.abc import Mapping
 
 import msgspec
 
-from eventfleet.log_files.loader import Following, LoadReport, Placement, Progress, follow, silent
+from eventfleet.log_files.loader import (
+    GroupProgress,
+    LoadReport,
+    Placement,
+    Progress,
+    follow,
+    silent,
+)
 from eventfleet.stores.contracts import LogReader
 from eventfleet.topics.names import Topics
 
 
-class Reply(msgspec.Struct):
+class LoadReply(msgspec.Struct):
     """What matters here of an answer."""
 
     command_id: str
@@ -20,14 +27,14 @@ class Reply(msgspec.Struct):
 
 async def ends(reader: LogReader, domain: str) -> dict[int, int]:
     """Where the answers to commands produced from now on will begin, by partition."""
-    bounds = await reader.bounds(Topics.of(domain).replies)
+    bounds = await reader.watermarks(Topics.of(domain).replies)
     return {partition: limit.end for partition, limit in bounds.items()}
 
 
 async def settle(
     report: LoadReport,
     domain: str,
-    following: Following,
+    following: GroupProgress,
     starts: Mapping[int, int],
     progress: Progress = silent,
 ) -> None:
@@ -38,12 +45,12 @@ async def settle(
     topics = Topics.of(domain)
 
     async def sort_out(committed: Mapping[int, int]) -> None:
-        bounds = await following.reader.bounds(topics.replies)
+        bounds = await following.reader.watermarks(topics.replies)
         for partition in sorted(report.placements.ends):
             waiting = Counter(at.event_id for at in _placed(report, partition))
             start, end = starts.get(partition, 0), bounds[partition].end
             async for record in following.reader.read(topics.replies, partition, start, end):
-                reply = msgspec.json.decode(record.value or b"", type=Reply)
+                reply = msgspec.json.decode(record.value or b"", type=LoadReply)
                 if waiting[reply.command_id]:
                     waiting[reply.command_id] -= 1
                     _count(report, reply)
@@ -57,7 +64,7 @@ def _placed(report: LoadReport, partition: int) -> list[Placement]:
     return [at for page in pages for at in page if at.partition == partition]
 
 
-def _count(report: LoadReport, reply: Reply) -> None:
+def _count(report: LoadReport, reply: LoadReply) -> None:
     match reply.outcome:
         case "accepted":
             report.accepted += 1

@@ -38,7 +38,7 @@ class Row(NamedTuple):
     data: dict[str, Any]
 
 
-class Problem(NamedTuple):
+class RowProblem(NamedTuple):
     """Why a row can't be used. `number` counts lines (CSV, JSON lines) or events (XES) from 1."""
 
     origin: Origin
@@ -80,7 +80,9 @@ class Columns:
         ]
 
 
-def to_row(origin: Origin, number: int, values: dict[str, Any], columns: Columns) -> Row | Problem:
+def to_row(
+    origin: Origin, number: int, values: dict[str, Any], columns: Columns
+) -> Row | RowProblem:
     """The row in `values` (which is used up), or why it is none."""
     activity_column = columns.activity
     if activity_column not in values and columns.otherwise in values:
@@ -93,7 +95,7 @@ def to_row(origin: Origin, number: int, values: dict[str, Any], columns: Columns
         field = columns.time
         time = parse_time(values.pop(field, None))
     except ValueError as error:
-        return Problem(origin, number, field, str(error))
+        return RowProblem(origin, number, field, str(error))
     return Row(origin, number, case, activity, time, values)
 
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from typing import Any
 from xml.parsers import expat
 
-from eventfleet.log_files.byte_source import BREAKS, BUFFER, MAX_LINE, Source
-from eventfleet.log_files.rows import Columns, Origin, Problem, Row, to_row
+from eventfleet.log_files.byte_source import BREAKS, BUFFER, MAX_LINE, ByteSource
+from eventfleet.log_files.rows import Columns, Origin, Row, RowProblem, to_row
 from eventfleet.topics.codec import INT64
 
 _KINDS = frozenset({"string", "date", "int", "float", "boolean", "id", "list", "container"})
@@ -15,7 +15,7 @@ _SCOPES = {("", "log"), ("log", "trace"), ("log", "event"), ("trace", "event")}
 _BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
 
 
-def xes_rows(source: Source, columns: Columns) -> Iterator[Row | Problem]:
+def xes_rows(source: ByteSource, columns: Columns) -> Iterator[Row | RowProblem]:
     """Every event: its own attributes, and its trace's with `case:` before their names.
 
     Values keep their types; dates stay text. An attribute with attributes of its own becomes
@@ -31,7 +31,7 @@ def xes_rows(source: Source, columns: Columns) -> Iterator[Row | Problem]:
     return _rows(events)
 
 
-def _rows(events: "_Events") -> Iterator[Row | Problem]:
+def _rows(events: "_Events") -> Iterator[Row | RowProblem]:
     yield from events.drain()
     while events.advance():
         yield from events.drain()
@@ -110,12 +110,12 @@ class _Holder:
 class _Events:
     """The push parser: bytes in, rows out."""
 
-    def __init__(self, source: Source, columns: Columns) -> None:
+    def __init__(self, source: ByteSource, columns: Columns) -> None:
         self.within_log = False
         self.broken = ""
         self._source, self._columns = source, columns
         self._origin = Origin(source.name, "event")
-        self._found: list[Row | Problem] = []
+        self._found: list[Row | RowProblem] = []
         self._count = 0
         self._fed = self._mark = 0
         self._scopes = [""]
@@ -126,7 +126,7 @@ class _Events:
         self._parser.EndElementHandler = self._end
         self._parser.StartDoctypeDeclHandler = self._doctype
 
-    def drain(self) -> Iterator[Row | Problem]:
+    def drain(self) -> Iterator[Row | RowProblem]:
         """What was found since the last call."""
         found, self._found = self._found, []
         return iter(found)
@@ -150,7 +150,7 @@ class _Events:
 
     def _break(self, reason: str) -> None:
         self.broken = reason
-        self._found.append(Problem(self._origin, self._count + 1, "", reason))
+        self._found.append(RowProblem(self._origin, self._count + 1, "", reason))
 
     def _doctype(self, *_: object) -> None:
         raise _NotRead("declares a document type (DTD), which is not read")
@@ -204,9 +204,9 @@ class _Events:
         except ValueError as error:
             holder.fault = holder.fault or (f"{holder.prefix}{attribute.key}", str(error))
 
-    def _row(self) -> Row | Problem:
+    def _row(self) -> Row | RowProblem:
         fault = self._event.fault or self._trace.fault
         if fault:
-            return Problem(self._origin, self._count, *fault)
+            return RowProblem(self._origin, self._count, *fault)
         values = self._trace.values | self._event.values
         return to_row(self._origin, self._count, values, self._columns)

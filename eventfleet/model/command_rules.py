@@ -56,7 +56,7 @@ Decision = Event | Sequence[Event] | Rejection
 Decide = Callable[[Any, Any], Decision]
 """From the latest state and a command to what follows: one event or more, all or none."""
 
-Declared = Emits | type[Command]
+CommandRule = Emits | type[Command]
 """One command of a domain: a bare class is one that the domain's `decide` decides."""
 
 
@@ -65,12 +65,12 @@ def name_of(kind: type | str) -> str:
     return kind if isinstance(kind, str) else kind.__name__
 
 
-def command_name(declared: Declared) -> str:
+def command_name(declared: CommandRule) -> str:
     """What it is called on the wire."""
     return declared.name if isinstance(declared, Emits) else declared.__name__
 
 
-def command_class(declared: Declared) -> type[Command] | None:
+def command_class(declared: CommandRule) -> type[Command] | None:
     """Of its payload; None in a schema-free domain."""
     kind = declared.command if isinstance(declared, Emits) else declared
     return None if isinstance(kind, str) else kind

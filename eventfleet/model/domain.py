@@ -2,7 +2,7 @@
 
 What can be seen to be wrong is refused when the module is imported. A Domain does no I/O: it
 checks, lifts and folds events, and turns states into plain JSON values and back. A record that
-does not fit is Unreadable; what a team's own functions raise passes through.
+does not fit is InvalidRecord; what a team's own functions raise passes through.
 """
 
 import re
@@ -14,13 +14,20 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
-from eventfleet.model.command_rules import START, Decide, Declared, Emits, Rejection, command_name
-from eventfleet.model.payloads import Command, Data, Event, Recorded, State
+from eventfleet.model.command_rules import (
+    START,
+    CommandRule,
+    Decide,
+    Emits,
+    Rejection,
+    command_name,
+)
+from eventfleet.model.payloads import Command, Data, Event, SchemalessPayload, State
 from eventfleet.model.type_checks import storable
 from eventfleet.snapshot_rules import Rule
 from eventfleet.topics.codec import convert, refusal
-from eventfleet.topics.errors import EventfleetError, Unreadable
-from eventfleet.topics.event import DomainName, EventRecord, Happened
+from eventfleet.topics.errors import EventfleetError, InvalidRecord
+from eventfleet.topics.event import DomainName, EventRecord, FoldableEvent
 from eventfleet.topics.names import TOPIC_NAME, Topics
 
 Upcaster = Callable[[Data], Data]
@@ -55,7 +62,7 @@ class Route:
 
 @dataclass(frozen=True)
 class Domain(Generic[S]):
-    """One domain. Without `events` it is schema-free: evolve gets `Recorded`.
+    """One domain. Without `events` it is schema-free: evolve gets `SchemalessPayload`.
 
     `upcasters[E]` lifts payloads of E one schema version each: the first from 1 to 2, and so on;
     the newest schema version of E is therefore one more than their number. Change `state_version`
@@ -73,7 +80,7 @@ class Domain(Generic[S]):
     snapshot: Rule | None = None
     routes: Sequence[Route] = ()
     state_version: int = 1
-    commands: Sequence[Declared] = ()
+    commands: Sequence[CommandRule] = ()
     decide: Decide | None = None
     _known: dict[str, tuple[type[Event], int]] = field(default_factory=dict, init=False, repr=False)
 
@@ -96,35 +103,35 @@ class Domain(Generic[S]):
         return not self.events
 
     @cached_property
-    def sized(self) -> bool:
+    def needs_size(self) -> bool:
         """Whether its snapshot rule looks at the size of payloads."""
-        return self.snapshot is not None and self.snapshot.sized
+        return self.snapshot is not None and self.snapshot.needs_size
 
     @cached_property
-    def typed(self) -> bool:
+    def needs_types(self) -> bool:
         """Whether its snapshot rule looks at the types of events."""
-        return self.snapshot is not None and self.snapshot.typed
+        return self.snapshot is not None and self.snapshot.needs_types
 
-    def newest(self, event_type: str) -> int:
-        """The newest schema version of an event type. Unreadable when the type is not declared."""
+    def latest_schema_version(self, event_type: str) -> int:
+        """The latest schema version of an event type. InvalidRecord: the type is not declared."""
         return 1 if self.schema_free else self._declared(event_type)[1]
 
     def routes_of(self, event_type: str) -> Sequence[Route]:
         """Those for events of this type."""
         return self._routes_by_type.get(event_type, self._routes_of_all)
 
-    def lift(self, event: EventRecord) -> EventRecord:
+    def upcast(self, event: EventRecord) -> EventRecord:
         """The event with its payload in the newest schema; what an upcaster raises passes through.
 
-        Upcasters get a copy: one that changes what it is given changes nothing else. Unreadable
+        Upcasters get a copy: one that changes what it is given changes nothing else. InvalidRecord
         for an undeclared type or a schema version not known yet.
         """
-        newest = self.newest(event.type)
+        newest = self.latest_schema_version(event.type)
         if event.schema_version == newest:
             return event
         if event.schema_version > newest:
             known = f"the newest known of {event.type} is {newest}"
-            raise Unreadable("schemaversion", f"is {event.schema_version}, {known}")
+            raise InvalidRecord("schemaversion", f"is {event.schema_version}, {known}")
         data: Data = msgspec.to_builtins(event.data)
         for upcast in self.upcasters[self._known[event.type][0]][event.schema_version - 1 :]:
             data = upcast(data)
@@ -133,8 +140,8 @@ class Domain(Generic[S]):
                 raise TypeError(f"an upcaster of {event.type} returned {name}, not a dict")
         return msgspec.structs.replace(event, data=data, schema_version=newest)
 
-    def payload(self, event: EventRecord) -> Event | Recorded:
-        """What evolve gets: the lifted payload, validated. Unreadable names the field."""
+    def payload(self, event: EventRecord) -> Event | SchemalessPayload:
+        """What evolve gets: the lifted payload, validated. InvalidRecord names the field."""
         given: Any = event.data
         known = self._known.get(event.type)
         if type(given) is dict and known and known[1] == event.schema_version:
@@ -144,22 +151,22 @@ class Domain(Generic[S]):
                 raise refusal(error, "data") from None
         if isinstance(given, Event):
             return given
-        data = self.lift(event).data
+        data = self.upcast(event).data
         if self.schema_free:
-            return Recorded(event.type, data)
+            return SchemalessPayload(event.type, data)
         return convert(data, self._known[event.type][0], "data")
 
     def check(self, event: EventRecord) -> None:
-        """Unreadable unless the event belongs here and its payload fits its schema."""
+        """InvalidRecord unless the event belongs here and its payload fits its schema."""
         if event.domain != self.name:
-            raise Unreadable("source", f"is {event.domain!r}, not {self.name!r}")
+            raise InvalidRecord("source", f"is {event.domain!r}, not {self.name!r}")
         self.payload(event)
 
     def storable(self, event: EventRecord) -> bool:
         """Whether each payload that fits this event's schema is one that every store can keep."""
         return self._storable.get(event.type) == event.schema_version
 
-    def fold(self, state: S, event: Happened) -> S:
+    def fold(self, state: S, event: FoldableEvent) -> S:
         """The state after one event; what evolve or an upcaster raises passes through."""
         payload = self.payload(event) if isinstance(event, EventRecord) else event.data
         after = self.evolve(state, payload)
@@ -168,13 +175,13 @@ class Domain(Generic[S]):
             raise TypeError(f"evolve returned {expected}")
         return after
 
-    def freeze(self, state: S) -> Data:
+    def dump_state(self, state: S) -> Data:
         """The state as plain JSON values, for a snapshot."""
         plain: Data = msgspec.to_builtins(state, str_keys=True, order="deterministic")
         return plain
 
-    def thaw(self, state: Data) -> S:
-        """The state back from a snapshot. Unreadable when it no longer fits."""
+    def load_state(self, state: Data) -> S:
+        """The state back from a snapshot. InvalidRecord when it no longer fits."""
         try:
             return msgspec.convert(state, self.state, str_keys=True)
         except msgspec.ValidationError as error:
@@ -197,7 +204,7 @@ class Domain(Generic[S]):
         return {name: newest for name, (kind, newest) in self._known.items() if storable(kind)}
 
     @cached_property
-    def _rules(self) -> dict[str, Declared]:
+    def _rules(self) -> dict[str, CommandRule]:
         return {command_name(declared): declared for declared in self.commands}
 
     @cached_property
@@ -210,33 +217,33 @@ class Domain(Generic[S]):
         return self.decide is not None
 
     @cached_property
-    def marked(self) -> bool:
+    def uses_marker(self) -> bool:
         """Whether a command of this domain has a rule, on the marker."""
         return any(rule.after is not None for rule in self._emitting)
 
     @property
     def commands_only(self) -> bool:
         """Whether its events come from commands alone, for these are judged."""
-        return self.marked or self.synchronous
+        return self.uses_marker or self.synchronous
 
-    def rule(self, command: str) -> Declared:
-        """What a command becomes, or its class where `decide` says it. Unreadable: undeclared."""
+    def rule(self, command: str) -> CommandRule:
+        """The rule of a command: its `Emits`, or its class. InvalidRecord: it is not declared."""
         if rule := self._rules.get(command):
             return rule
-        if self.schema_free and not self.marked:
+        if self.schema_free and not self.uses_marker:
             return Emits(command, command)
         known = ", ".join(sorted(self._rules)) or "none"
-        raise Unreadable("type", f"{command!r} is not a command of {self.name}; known: {known}")
+        raise InvalidRecord("type", f"{command!r} is not a command of {self.name}; known: {known}")
 
     def event_data(self, rule: Emits, data: Data) -> Data:
-        """The payload of the event that a command becomes. Unreadable names the field."""
+        """The payload of the event that a command becomes. InvalidRecord names the field."""
         if isinstance(rule.command, str):
             return data
         command = convert(data, rule.command, at="data")
         plain: Data = msgspec.to_builtins(command)
         return plain
 
-    def decided(self, state: S, command: Command) -> list[Event] | Rejection:
+    def decide_events(self, state: S, command: Command) -> list[Event] | Rejection:
         """What `decide` answers; what it raises passes through, as does an answer that is none."""
         if self.decide is None:
             raise TypeError(f"{self.name} has no decide")
@@ -256,7 +263,7 @@ class Domain(Generic[S]):
             return f"needs decide for: {', '.join(decided)}" if decided else ""
         if self.schema_free:
             return "decide needs declared events"
-        if self.marked:
+        if self.uses_marker:
             return "a command has `after` and the domain has decide: a domain has one of both"
         return "" if decided else "decide has no command to decide"
 
@@ -301,4 +308,4 @@ class Domain(Generic[S]):
             return self._known[event_type]
         except KeyError:
             known = ", ".join(sorted(self._known))
-            raise Unreadable("type", f"{event_type!r} is not one of {known}") from None
+            raise InvalidRecord("type", f"{event_type!r} is not one of {known}") from None

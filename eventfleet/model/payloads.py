@@ -22,7 +22,7 @@ class Command(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, **_FROZE
     """Base of a command's payload; the class's name is the command's name."""
 
 
-class Recorded(msgspec.Struct, frozen=True):
+class SchemalessPayload(msgspec.Struct, frozen=True):
     """The payload of any event in a schema-free domain."""
 
     type: str

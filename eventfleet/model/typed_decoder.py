@@ -14,9 +14,9 @@ import msgspec
 from eventfleet.model.domain import Domain
 from eventfleet.model.payloads import Event
 from eventfleet.topics.codec import decode_stored
-from eventfleet.topics.event import WIRE_NAMES, EventRecord, Happened
+from eventfleet.topics.event import WIRE_NAMES, EventRecord, FoldableEvent
 
-Read = Callable[[bytes | None], Happened]
+Read = Callable[[bytes | None], FoldableEvent]
 
 TAKEN = {"id", "aggregate_id", "time", "data", "schema_version", "version", "reply_to"}
 """What else append has written is skipped unread: fewer fields are made and unmade sooner."""
@@ -24,19 +24,21 @@ TAKEN = {"id", "aggregate_id", "time", "data", "schema_version", "version", "rep
 
 def reader(domain: Domain[Any]) -> Read:
     """As `decode_stored`, but for `data` where an event of a declared type is in its newest schema;
-    and of such an event no attributes but those of Happened.
+    and of such an event no attributes but those of FoldableEvent.
 
     Domains without types, or that look at the size of payloads, get `decode_stored` itself; so do
     those of one type, for a decoder that has no choice does not miss an absent `type`.
     """
-    if domain.sized or len(domain.events) < 2:
+    if domain.needs_size or len(domain.events) < 2:
         return decode_stored
-    classes = [_class_for(kind, domain.newest(kind.__name__)) for kind in domain.events]
+    classes = [
+        _class_for(kind, domain.latest_schema_version(kind.__name__)) for kind in domain.events
+    ]
     decode = msgspec.json.Decoder(reduce(or_, classes)).decode
 
-    def read(value: bytes | None) -> Happened:
+    def read(value: bytes | None) -> FoldableEvent:
         try:
-            event: Happened = decode(value or b"")
+            event: FoldableEvent = decode(value or b"")
         except Exception:  # a payload's own code may raise anything: the long way tells it
             return decode_stored(value)
         return event

@@ -10,28 +10,28 @@ from contextlib import suppress
 from typing import Any
 
 from eventfleet.model.domain import Domain
-from eventfleet.roles.append_plan import Heads, Item, Plain, Plan, distinct_of
-from eventfleet.roles.notices import SILENT, Herald
-from eventfleet.roles.role import Poison, Report
+from eventfleet.roles.append_plan import FastPlan, Heads, Item, Plan, distinct_of
+from eventfleet.roles.notices import NULL_NOTIFIER, StageNotifier
+from eventfleet.roles.role import ChunkReport, PoisonEvent
 from eventfleet.roles.sweep import Sweep
 from eventfleet.roles.takeover import take_over
-from eventfleet.states.lru_cache import Recent
+from eventfleet.states.lru_cache import LruCache
 from eventfleet.stores.contracts import (
     NO_HEAD,
     Clock,
     EventStore,
     Head,
-    Parked,
+    ParkedAggregates,
     PartitionWriter,
     Stage,
 )
-from eventfleet.stores.errors import Duplicate, Misconfigured, Unavailable
+from eventfleet.stores.errors import Duplicate, Misconfigured, ServerUnavailable
 from eventfleet.topics.codec import HEADERS, decode, encode
 from eventfleet.topics.dead_letters import UNREADABLE, dead_letter
-from eventfleet.topics.errors import Unreadable
+from eventfleet.topics.errors import InvalidRecord
 from eventfleet.topics.event import EventRecord
 from eventfleet.topics.names import Topics
-from eventfleet.topics.record import LogRecord, Outgoing
+from eventfleet.topics.record import LogRecord, ProducerRecord
 
 ROLE = "append"
 EXPLANATIONS = 10
@@ -40,7 +40,7 @@ EXPLANATIONS = 10
 # What it takes
 
 
-class Append:
+class AppendRole:
     """The append role of one partition of one domain.
 
     `puts`: whether synchronous puts happen in this domain, `puts_only`: and nothing else; `sweep`
@@ -54,11 +54,11 @@ class Append:
         partition: int,
         store: EventStore,
         writer: PartitionWriter,
-        parked: Parked,
+        parked: ParkedAggregates,
         clock: Clock,
         *,
         cached: int,
-        herald: Herald = SILENT,
+        notifier: StageNotifier = NULL_NOTIFIER,
         puts: bool = False,
         puts_only: bool = False,
         sweep: Sweep | None = None,
@@ -68,8 +68,8 @@ class Append:
         self._writer, self._parked, self._clock = writer, parked, clock
         self._puts, self._puts_only = puts, puts_only
         self._sweep, self._marked = sweep, marked
-        self._herald = herald
-        self._heads: Recent[Head] = Recent(cached)
+        self._notifier = notifier
+        self._heads: LruCache[Head] = LruCache(cached)
         self._stored = Topics.of(domain.name).stored
         self._epoch = 0
         self._fresh = True  # nothing was taken since the last take-over
@@ -101,7 +101,7 @@ class Append:
 
     # What it does to one chunk
 
-    async def chunk(self, records: Sequence[LogRecord], next_offset: int) -> Report:
+    async def chunk(self, records: Sequence[LogRecord], next_offset: int) -> ChunkReport:
         report, letters, read = self._read(records)
         items = distinct_of(read)
         report.repeated = len(read) - len(items)
@@ -119,21 +119,23 @@ class Append:
             await self._tell(awaited, emits)
         return report
 
-    async def tick(self) -> Report:
-        return await self._sweep.tick() if self._sweep else Report()
+    async def tick(self) -> ChunkReport:
+        return await self._sweep.tick() if self._sweep else ChunkReport()
 
     async def close(self) -> None:
         await self._writer.close()
 
-    def _read(self, records: Sequence[LogRecord]) -> tuple[Report, list[Outgoing], list[Item]]:
+    def _read(
+        self, records: Sequence[LogRecord]
+    ) -> tuple[ChunkReport, list[ProducerRecord], list[Item]]:
         """The readable records."""
-        report = Report()
-        letters: list[Outgoing] = []
+        report = ChunkReport()
+        letters: list[ProducerRecord] = []
         items: list[Item] = []
         for record in records:
             try:
                 items.append(Item(record, self._event(record), self._epoch))
-            except Unreadable as error:
+            except InvalidRecord as error:
                 letters.append(self._letter(record, UNREADABLE, str(error)))
                 report.dead_letters += 1
         return report, letters, items
@@ -141,19 +143,19 @@ class Append:
     def _event(self, record: LogRecord) -> EventRecord:
         event = decode(record.value, self._domain.storable)
         if record.key != event.aggregate_id.encode():
-            raise Unreadable("key", f"is {record.key!r}, not the subject {event.aggregate_id!r}")
+            raise InvalidRecord("key", f"is {record.key!r}, not the subject {event.aggregate_id!r}")
         if self._marked and event.prev is None:
-            raise Unreadable("prev", "is missing; events of this domain are made by commands")
+            raise InvalidRecord("prev", "is missing; events of this domain are made by commands")
         try:
             self._domain.check(event)
-        except Unreadable:
+        except InvalidRecord:
             raise
         except Exception as error:
-            raise Poison(ROLE, self._domain.name, event, record.offset, error) from error
+            raise PoisonEvent(ROLE, self._domain.name, event, record.offset, error) from error
         return event
 
     async def _store_all(
-        self, items: Sequence[Item], letters: list[Outgoing], report: Report
+        self, items: Sequence[Item], letters: list[ProducerRecord], report: ChunkReport
     ) -> list[EventRecord]:
         """Write until every item is dealt with; the events to emit, in (offset, version) order."""
         emits: list[EventRecord] = []
@@ -167,14 +169,16 @@ class Append:
                 found = await self._explain(clash, items)
         return emits
 
-    async def _planned(self, items: Sequence[Item], found: dict[str, EventRecord]) -> Plan | Plain:
+    async def _planned(
+        self, items: Sequence[Item], found: dict[str, EventRecord]
+    ) -> Plan | FastPlan:
         """Looks up those stored already, which `found` then has, unless all are plain new events.
 
         It is done for all or for none, and after the heads: another owner may be ahead of us, and
         only what is absent then can be judged by the latest event that is there.
         """
         heads = await self._heads_of(items)
-        plain = Plain(items, heads)
+        plain = FastPlan(items, heads)
         if plain.suspect or self._puts_only:
             unknown = [i.event.id for i in items if i.event.id not in found]
             found |= await self._store.find(unknown)
@@ -213,7 +217,7 @@ class Append:
     # The write, and a clash
 
     async def _write(
-        self, plan: Plan | Plain, items: Sequence[Item]
+        self, plan: Plan | FastPlan, items: Sequence[Item]
     ) -> tuple[int, Duplicate | None]:
         """How many items are done, and what stopped it, if anything did."""
         try:
@@ -227,7 +231,7 @@ class Append:
         self._remember(plan)
         return len(items), None
 
-    def _remember(self, plan: Plan | Plain) -> None:
+    def _remember(self, plan: Plan | FastPlan) -> None:
         self._heads.put_all(plan.heads)
 
     def _forget(self, items: Sequence[Item]) -> None:
@@ -244,7 +248,7 @@ class Append:
             if heads.get(item.event.aggregate_id, NO_HEAD).version >= clash.version:
                 return {}
             await self._clock.sleep(0.02 * 2**attempt)
-        raise Unavailable(f"{clash}, but nothing that was read explains it")
+        raise ServerUnavailable(f"{clash}, but nothing that was read explains it")
 
     async def _check_epoch(self, items: Sequence[Item]) -> None:
         """Misconfigured when other events are placed at these positions.
@@ -267,10 +271,10 @@ class Append:
 
     # What follows, and what does not
 
-    def _emissions(self, events: Sequence[EventRecord]) -> list[Outgoing]:
+    def _emissions(self, events: Sequence[EventRecord]) -> list[ProducerRecord]:
         stored, partition = self._stored, self._partition
         return [
-            Outgoing(stored, event.aggregate_id.encode(), encode(event), partition, HEADERS)
+            ProducerRecord(stored, event.aggregate_id.encode(), encode(event), partition, HEADERS)
             for event in events
         ]
 
@@ -278,9 +282,9 @@ class Append:
         """Those that are stored: just now, or before, of which these are repeats."""
         stored = {event.id for event in emits}
         if others := {event.id for event in awaited} - stored:
-            with suppress(Unavailable):
+            with suppress(ServerUnavailable):
                 stored.update(await self._store.find(others))
-        self._herald.tell(Stage.APPENDED, [event for event in awaited if event.id in stored])
+        self._notifier.notify(Stage.APPENDED, [event for event in awaited if event.id in stored])
 
-    def _letter(self, record: LogRecord, kind: str, reason: str) -> Outgoing:
+    def _letter(self, record: LogRecord, kind: str, reason: str) -> ProducerRecord:
         return dead_letter(self._domain.name, ROLE, record, kind, reason)

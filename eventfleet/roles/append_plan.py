@@ -6,14 +6,14 @@ from dataclasses import dataclass, field
 from msgspec import Struct
 from msgspec.structs import replace
 
-from eventfleet.roles.role import Report
-from eventfleet.stores.contracts import Head, Place, Write
+from eventfleet.roles.role import ChunkReport
+from eventfleet.stores.contracts import AssignPosition, Head, Write
 from eventfleet.topics.dead_letters import SUPERSEDED, UNREADABLE
 from eventfleet.topics.event import EventRecord, Position
-from eventfleet.topics.record import LogRecord, Outgoing
+from eventfleet.topics.record import LogRecord, ProducerRecord
 
 UNPUT = "id: is that of no stored event; events of this domain are put by commands"
-Letter = Callable[[LogRecord, str, str], Outgoing]
+Letter = Callable[[LogRecord, str, str], ProducerRecord]
 Heads = Mapping[str, Head]
 Waiting = Mapping[str, list[EventRecord]]
 
@@ -50,24 +50,24 @@ def head_of(event: EventRecord) -> Head:
 
 
 @dataclass(slots=True)
-class Outcome:
+class ItemResult:
     """What one item comes to once its writes are done; the numbers are those of a Report."""
 
     emits: list[EventRecord] = field(default_factory=list)
-    letters: list[Outgoing] = field(default_factory=list)
+    letters: list[ProducerRecord] = field(default_factory=list)
     stored: int = 0
     repeated: int = 0
     dead_letters: int = 0
     superseded: int = 0
 
-    def count(self, report: Report) -> None:
+    def count(self, report: ChunkReport) -> None:
         report.stored += self.stored
         report.repeated += self.repeated
         report.dead_letters += self.dead_letters
         report.superseded += self.superseded
 
 
-class Plain:
+class FastPlan:
     """The writes for new items of one partition, each right after its aggregate's latest event.
 
     Ends at the first `suspect`, if there is one: a synchronous put, or what may be a repeat or
@@ -103,7 +103,9 @@ class Plain:
         """For each write, the index of the item it is done for."""
         return range(len(self.writes))
 
-    def told(self, done: int, letters: list[Outgoing], report: Report) -> list[EventRecord]:
+    def told(
+        self, done: int, letters: list[ProducerRecord], report: ChunkReport
+    ) -> list[EventRecord]:
         """The events to emit once so many items are done; letters and counts are added."""
         report.stored += done
         return self.writes[:done]
@@ -129,20 +131,22 @@ class Plan:
     ) -> None:
         self.writes: list[Write] = []
         self.items: list[int] = []  # for each write, the index of the item it is done for
-        self.outcomes: list[Outcome] = []
+        self.outcomes: list[ItemResult] = []
         self.heads: dict[str, Head] = {}
         self._inserted: dict[str, EventRecord] = {}
         self._known_heads, self._waiting, self._letter = heads, waiting, letter
         self._puts_only = puts_only
         for item in items:
-            self.outcomes.append(Outcome())
+            self.outcomes.append(ItemResult())
             known = found.get(item.event.id) or self._inserted.get(item.event.id)
             if known is None:
                 self._add_new(item)
             else:
                 self._add_known(item, known)
 
-    def told(self, done: int, letters: list[Outgoing], report: Report) -> list[EventRecord]:
+    def told(
+        self, done: int, letters: list[ProducerRecord], report: ChunkReport
+    ) -> list[EventRecord]:
         """As of Plain."""
         emits: list[EventRecord] = []
         for outcome in self.outcomes[:done]:
@@ -196,7 +200,7 @@ class Plan:
         waiting = self._waiting.get(aggregate_id, [])
         while waiting and waiting[0].version <= version:
             event = waiting.pop(0)
-            self._write(Place(event, item.position))
+            self._write(AssignPosition(event, item.position))
             head = self._head(aggregate_id)
             if event.version >= head.version:
                 self.heads[aggregate_id] = head_of(event)

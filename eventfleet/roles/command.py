@@ -9,25 +9,25 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
-from eventfleet.deciders.command_parser import Asked, asked_of_decoded
-from eventfleet.deciders.fast_command_decoder import Forms
+from eventfleet.deciders.command_parser import ParsedCommand, parse_decoded_command
+from eventfleet.deciders.fast_command_decoder import FastCommandDecoder
 from eventfleet.deciders.outcomes import NAMES, Outcome, Unavailable, told
 from eventfleet.deciders.pending_command import Answer
 from eventfleet.model.domain import Domain
-from eventfleet.roles.role import Poison, Report
+from eventfleet.roles.role import ChunkReport, PoisonEvent
 from eventfleet.roles.takeover import take_over
 from eventfleet.stores import errors
-from eventfleet.stores.contracts import Clock, Parked, PartitionWriter
+from eventfleet.stores.contracts import Clock, ParkedAggregates, PartitionWriter
 from eventfleet.topics.codec import decode
 from eventfleet.topics.dead_letters import UNREADABLE, dead_letter
-from eventfleet.topics.errors import Unreadable
+from eventfleet.topics.errors import InvalidRecord
 from eventfleet.topics.names import Topics
-from eventfleet.topics.record import LogRecord, Outgoing
-from eventfleet.topics.reply import Asking, reply
+from eventfleet.topics.record import LogRecord, ProducerRecord
+from eventfleet.topics.reply import CommandHeader, reply
 
 ROLE = "command"
 AT_ONCE = 250
-Sent = tuple[Asking, Asked]
+Sent = tuple[CommandHeader, ParsedCommand]
 
 
 class Decider(Protocol):
@@ -37,7 +37,7 @@ class Decider(Protocol):
         """Answer each by its index."""
 
 
-class Commands:
+class CommandRole:
     """The command role of one partition of one domain. `patience`: for one round of tries."""
 
     def __init__(
@@ -46,7 +46,7 @@ class Commands:
         partition: int,
         decider: Decider,
         writer: PartitionWriter,
-        parked: Parked,
+        parked: ParkedAggregates,
         clock: Clock,
         *,
         patience: timedelta = timedelta(seconds=10),
@@ -55,16 +55,16 @@ class Commands:
         self._writer, self._parked, self._clock = writer, parked, clock
         self._patience = patience
         self._decided: dict[int, Outcome] = {}  # by offset, of a chunk that is not done with
-        self._forms = Forms(domain)
+        self._forms = FastCommandDecoder(domain)
         self._replies = Topics.of(domain.name).replies
 
     async def open(self) -> int:
         """Take the partition over."""
         return await take_over(self._writer, self._parked, self._partition) or 0
 
-    async def chunk(self, records: Sequence[LogRecord], next_offset: int) -> Report:
+    async def chunk(self, records: Sequence[LogRecord], next_offset: int) -> ChunkReport:
         out, asked = await self._read(records)
-        report = Report(dead_letters=len(out))
+        report = ChunkReport(dead_letters=len(out))
         await self._decide(asked)
         for offset, (command, _) in asked.items():
             outcome = self._decided[offset]
@@ -74,22 +74,24 @@ class Commands:
         self._decided = {o: what for o, what in self._decided.items() if o >= next_offset}
         return report
 
-    async def tick(self) -> Report:
-        return Report()
+    async def tick(self) -> ChunkReport:
+        return ChunkReport()
 
     async def close(self) -> None:
         await self._writer.close()
 
-    async def _read(self, records: Sequence[LogRecord]) -> tuple[list[Outgoing], dict[int, Sent]]:
+    async def _read(
+        self, records: Sequence[LogRecord]
+    ) -> tuple[list[ProducerRecord], dict[int, Sent]]:
         """The dead letters, and what is asked, by offset. Other partitions get their turn."""
-        letters: list[Outgoing] = []
+        letters: list[ProducerRecord] = []
         asked: dict[int, Sent] = {}
         for number, record in enumerate(records, 1):
             if number % AT_ONCE == 0:
                 await self._clock.sleep(0)
             try:
                 asked[record.offset] = self._forms.read(record.value) or self._asked(record)
-            except Unreadable as error:
+            except InvalidRecord as error:
                 name = self._domain.name
                 letters.append(dead_letter(name, ROLE, record, UNREADABLE, str(error)))
         return letters, asked
@@ -97,11 +99,11 @@ class Commands:
     def _asked(self, record: LogRecord) -> Sent:
         command = decode(record.value)
         try:
-            return command, asked_of_decoded(self._domain, command)
-        except Unreadable:
+            return command, parse_decoded_command(self._domain, command)
+        except InvalidRecord:
             raise
         except Exception as error:
-            raise Poison(ROLE, self._domain.name, command, record.offset, error) from error
+            raise PoisonEvent(ROLE, self._domain.name, command, record.offset, error) from error
 
     async def _decide(self, asked: Mapping[int, Sent]) -> None:
         """Decide what is not decided yet. Unavailable, the error, when a server stays away.
@@ -123,9 +125,9 @@ class Commands:
             commands = [asked[offset][1] for offset in offsets]
             await self._decider.decide(commands, deadline, answer)
         if failures:
-            raise errors.Unavailable(failures[0].reason)
+            raise errors.ServerUnavailable(failures[0].reason)
 
-    def _reply(self, command: Asking, outcome: Outcome) -> Outgoing:
+    def _reply(self, command: CommandHeader, outcome: Outcome) -> ProducerRecord:
         value = reply(command, NAMES[type(outcome)], told(outcome))
         key = command.aggregate_id.encode()
-        return Outgoing(self._replies, key, value, self._partition)
+        return ProducerRecord(self._replies, key, value, self._partition)

@@ -9,28 +9,28 @@ PREFIX = "notices:"
 """Begins the `reply_to` of an event that somebody waits for; others are none of ours."""
 
 
-class Awaited(Protocol):
+class AwaitedEvent(Protocol):
     """An event, or what is needed of one."""
 
     @property
     def reply_to(self) -> str | None: ...
 
 
-class Herald(Protocol):
+class StageNotifier(Protocol):
     """Where roles tell, after their commit, how far awaited events have come."""
 
-    def tell(self, stage: Stage, events: Sequence[Awaited]) -> None:
+    def notify(self, stage: Stage, events: Sequence[AwaitedEvent]) -> None:
         """Let those who wait for these events know. Neither waits nor raises."""
 
 
-class Silent:
+class NullNotifier:
     """Tells nobody."""
 
-    def tell(self, stage: Stage, events: Sequence[Awaited]) -> None:
+    def notify(self, stage: Stage, events: Sequence[AwaitedEvent]) -> None:
         pass
 
 
-SILENT = Silent()
+NULL_NOTIFIER = NullNotifier()
 
 
 def reply_to(channel: str, event_id: str) -> str:
@@ -42,7 +42,7 @@ def reply_to(channel: str, event_id: str) -> str:
     return f"{channel}/{event_id}"
 
 
-def notices_of(stage: Stage, events: Iterable[Awaited]) -> dict[str, list[Notice]]:
+def notices_of(stage: Stage, events: Iterable[AwaitedEvent]) -> dict[str, list[Notice]]:
     """By channel. An event that nobody waits for gives none."""
     told: dict[str, list[Notice]] = {}
     for event in events:

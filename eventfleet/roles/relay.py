@@ -11,15 +11,15 @@ from typing import Any, NamedTuple
 import msgspec
 
 from eventfleet.model.domain import Domain, any_event
-from eventfleet.roles.notices import SILENT, Herald
-from eventfleet.roles.role import Poison, Report
+from eventfleet.roles.notices import NULL_NOTIFIER, StageNotifier
+from eventfleet.roles.role import ChunkReport, PoisonEvent
 from eventfleet.roles.takeover import take_over
-from eventfleet.stores.contracts import Parked, PartitionWriter, Stage
+from eventfleet.stores.contracts import ParkedAggregates, PartitionWriter, Stage
 from eventfleet.topics.codec import HEAD, HEADERS, decode_stored, encode
 from eventfleet.topics.dead_letters import UNREADABLE, dead_letter
-from eventfleet.topics.errors import Unreadable
+from eventfleet.topics.errors import InvalidRecord
 from eventfleet.topics.event import CloudEvent, EventRecord, Instant
-from eventfleet.topics.record import LogRecord, Outgoing
+from eventfleet.topics.record import LogRecord, ProducerRecord
 
 ROLE = "relay"
 ANOTHER = ""
@@ -29,32 +29,32 @@ ANOTHER = ""
 # What it takes
 
 
-class Unread(msgspec.Struct, frozen=True):
+class UnparsedPayload(msgspec.Struct, frozen=True):
     """A payload of which nothing is read but that it is a JSON object."""
 
 
-class Envelope(CloudEvent, frozen=True, kw_only=True, gc=False):
+class RelayEnvelope(CloudEvent, frozen=True, kw_only=True, gc=False):
     """What passing an event on takes, its payload unread."""
 
     id: str
     type: str
     time: Instant
-    data: Unread
+    data: UnparsedPayload
     schema_version: int = 1
     reply_to: str | None = None
 
 
-_read = msgspec.json.Decoder(Envelope).decode
+_read = msgspec.json.Decoder(RelayEnvelope).decode
 
 
-class Straight(NamedTuple):
+class UnconditionalRoute(NamedTuple):
     """The topics to which events of one type go, whatever they hold, in the `newest` schema."""
 
     newest: int
     topics: Sequence[str]
 
 
-class Ways:
+class UnconditionalRoutes:
     """What is straight in a domain: types of which no route has a condition."""
 
     def __init__(self, domain: Domain[Any]) -> None:
@@ -63,19 +63,21 @@ class Ways:
         self._of = {name: _way(domain, name) for name in types}
         self._of_others = _way(domain, ANOTHER) if domain.schema_free else None
 
-    def of(self, event_type: str) -> Straight | None:
+    def of(self, event_type: str) -> UnconditionalRoute | None:
         """None for what needs a closer look."""
         return self._of.get(event_type, self._of_others)
 
 
-def _way(domain: Domain[Any], event_type: str) -> Straight | None:
+def _way(domain: Domain[Any], event_type: str) -> UnconditionalRoute | None:
     routes = domain.routes_of(event_type)
     if any(route.when is not any_event for route in routes):
         return None
-    return Straight(domain.newest(event_type), [route.to for route in routes])
+    return UnconditionalRoute(
+        domain.latest_schema_version(event_type), [route.to for route in routes]
+    )
 
 
-def envelope(value: bytes | None) -> Envelope | None:
+def envelope(value: bytes | None) -> RelayEnvelope | None:
     """The envelope of what append wrote; None for what needs a closer look."""
     if not value or not value.startswith(HEAD):
         return None
@@ -85,7 +87,7 @@ def envelope(value: bytes | None) -> Envelope | None:
         return None
 
 
-class Relay:
+class RelayRole:
     """The relay role of one partition of one domain."""
 
     def __init__(
@@ -93,13 +95,13 @@ class Relay:
         domain: Domain[Any],
         partition: int,
         writer: PartitionWriter,
-        parked: Parked,
+        parked: ParkedAggregates,
         *,
-        herald: Herald = SILENT,
+        notifier: StageNotifier = NULL_NOTIFIER,
     ) -> None:
         self._domain, self._partition = domain, partition
         self._writer, self._parked = writer, parked
-        self._ways, self._herald = Ways(domain), herald
+        self._ways, self._notifier = UnconditionalRoutes(domain), notifier
 
     async def open(self) -> int:
         """Take the partition over."""
@@ -107,10 +109,10 @@ class Relay:
 
     # What it does to one chunk
 
-    async def chunk(self, records: Sequence[LogRecord], next_offset: int) -> Report:
-        report = Report()
-        out: list[Outgoing] = []
-        awaited: list[Envelope] = []
+    async def chunk(self, records: Sequence[LogRecord], next_offset: int) -> ChunkReport:
+        report = ChunkReport()
+        out: list[ProducerRecord] = []
+        awaited: list[RelayEnvelope] = []
         way_of = self._ways.of
         for record in records:
             event = envelope(record.value)
@@ -122,46 +124,46 @@ class Relay:
                 out += self._closely(record, report)
             else:
                 for to in way.topics:
-                    out.append(Outgoing(to, record.key, record.value, None, HEADERS))
+                    out.append(ProducerRecord(to, record.key, record.value, None, HEADERS))
             if event.reply_to is not None:
                 awaited.append(event)
         report.emitted = len(out) - report.dead_letters
         await self._writer.commit(out, next_offset)
         if awaited:
-            self._herald.tell(Stage.RELAYED, awaited)
+            self._notifier.notify(Stage.RELAYED, awaited)
         return report
 
-    async def tick(self) -> Report:
-        return Report()
+    async def tick(self) -> ChunkReport:
+        return ChunkReport()
 
     async def close(self) -> None:
         await self._writer.close()
 
-    def _closely(self, record: LogRecord, report: Report) -> list[Outgoing]:
+    def _closely(self, record: LogRecord, report: ChunkReport) -> list[ProducerRecord]:
         """What becomes of a record whose event must be read as a whole, if it can be."""
         try:
             event = decode_stored(record.value)
-        except Unreadable as error:
+        except InvalidRecord as error:
             report.dead_letters += 1
             return [dead_letter(self._domain.name, ROLE, record, UNREADABLE, str(error))]
         try:
             return list(downstream(self._domain, event, record.value))
         except Exception as error:
-            raise Poison(ROLE, self._domain.name, event, record.offset, error) from error
+            raise PoisonEvent(ROLE, self._domain.name, event, record.offset, error) from error
 
 
 def downstream(
     domain: Domain[Any], event: EventRecord, value: bytes | None = None
-) -> Iterator[Outgoing]:
+) -> Iterator[ProducerRecord]:
     """The records that the routes make of a stored event; what a route raises passes through.
 
     `value`: the event as append wrote it, which goes on as it is unless an upcaster lifts it.
     """
     routes = domain.routes_of(event.type)
     if routes:
-        lifted = domain.lift(event)
+        lifted = domain.upcast(event)
         if value is None or lifted is not event:
             value = encode(lifted)
         for route in routes:
             if route.when(lifted):
-                yield Outgoing(route.to, event.aggregate_id.encode(), value, None, HEADERS)
+                yield ProducerRecord(route.to, event.aggregate_id.encode(), value, None, HEADERS)

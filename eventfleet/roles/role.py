@@ -7,12 +7,12 @@ from typing import Protocol
 
 from eventfleet.deciders.outcomes import Accepted, Conflict, Outcome, Rejected, Repeated
 from eventfleet.topics.errors import EventfleetError
-from eventfleet.topics.event import Happened
+from eventfleet.topics.event import FoldableEvent
 from eventfleet.topics.record import LogRecord
 
 
 @dataclass
-class Report:
+class ChunkReport:
     """What one chunk came to, in events (or records, or commands); reports can be added.
 
     `reasons` counts the rejected commands.
@@ -44,17 +44,17 @@ class Report:
             case Conflict():
                 self.conflicts += 1
 
-    def __iadd__(self, other: "Report") -> "Report":
+    def __iadd__(self, other: "ChunkReport") -> "ChunkReport":
         for each in fields(self):
             setattr(self, each.name, getattr(self, each.name) + getattr(other, each.name))
         return self
 
 
-class Poison(EventfleetError):
+class PoisonEvent(EventfleetError):
     """An event whose evolve, upcaster or route raised: the role stops, the offset stays."""
 
     def __init__(
-        self, role: str, domain: str, event: Happened, at: int | str | None, cause: Exception
+        self, role: str, domain: str, event: FoldableEvent, at: int | str | None, cause: Exception
     ) -> None:
         """`at`: the record's offset, or where the store has the event its position."""
         place = f"{'offset' if isinstance(at, int) else 'position'} {at}"
@@ -67,19 +67,19 @@ class Role(Protocol):
 
     Fenced means: give the partition up until it is
     reassigned, or is still assigned a session later. Unavailable: `open` again, from
-    there. Any other error, `Poison` and `Misconfigured` among them, stops the process.
+    there. Any other error, `PoisonEvent` and `Misconfigured` among them, stops the process.
     """
 
     async def open(self) -> int:
         """Become the partition's owner; the offset to read from."""
 
-    async def chunk(self, records: Sequence[LogRecord], next_offset: int) -> Report:
+    async def chunk(self, records: Sequence[LogRecord], next_offset: int) -> ChunkReport:
         """Make everything that follows of these records durable, and then move the offset.
 
         `next_offset` is the offset after the last record (control records may lie before it).
         """
 
-    async def tick(self) -> Report:
+    async def tick(self) -> ChunkReport:
         """What is due without a record; called between chunks, about once a second."""
 
     async def close(self) -> None:

@@ -20,18 +20,25 @@ import orjson
 
 from eventfleet.model.domain import Domain
 from eventfleet.model.typed_decoder import reader
-from eventfleet.roles.notices import SILENT, Herald
-from eventfleet.roles.role import Poison, Report
+from eventfleet.roles.notices import NULL_NOTIFIER, StageNotifier
+from eventfleet.roles.role import ChunkReport, PoisonEvent
 from eventfleet.roles.takeover import take_over
-from eventfleet.states.live_state import Live, ReplayFailed, frozen, load
-from eventfleet.states.lru_cache import Recent
-from eventfleet.stores.contracts import Clock, Opened, Parked, PartitionWriter, Snapshot, Stage
-from eventfleet.stores.errors import Unavailable
+from eventfleet.states.live_state import LiveState, ReplayFailed, load_live_states, take_snapshot
+from eventfleet.states.lru_cache import LruCache
+from eventfleet.stores.contracts import (
+    Clock,
+    DomainStores,
+    ParkedAggregates,
+    PartitionWriter,
+    Snapshot,
+    Stage,
+)
+from eventfleet.stores.errors import ServerUnavailable
 from eventfleet.topics.dead_letters import UNREADABLE, dead_letter
-from eventfleet.topics.errors import Unreadable
-from eventfleet.topics.event import Happened
+from eventfleet.topics.errors import InvalidRecord
+from eventfleet.topics.event import FoldableEvent
 from eventfleet.topics.names import Topics
-from eventfleet.topics.record import LogRecord, Outgoing
+from eventfleet.topics.record import LogRecord, ProducerRecord
 
 ROLE = "snapshot"
 AGED_AT_ONCE = 500
@@ -49,14 +56,14 @@ class Taken:
     are repeats.
     """
 
-    report: Report = field(default_factory=Report)
-    letters: list[Outgoing] = field(default_factory=list)
+    report: ChunkReport = field(default_factory=ChunkReport)
+    letters: list[ProducerRecord] = field(default_factory=list)
     folded: dict[str, None] = field(default_factory=dict)
-    left: dict[str, list[Happened]] = field(default_factory=dict)
-    awaited: list[Happened] = field(default_factory=list)
+    left: dict[str, list[FoldableEvent]] = field(default_factory=dict)
+    awaited: list[FoldableEvent] = field(default_factory=list)
 
 
-class Snapshots:
+class SnapshotRole:
     """The snapshot role of one partition of one domain.
 
     `cached` live states are kept in memory; a state of more than `limit` bytes is not saved.
@@ -66,23 +73,23 @@ class Snapshots:
         self,
         domain: Domain[Any],
         partition: int,
-        stores: Opened,
+        stores: DomainStores,
         writer: PartitionWriter,
-        parked: Parked,
+        parked: ParkedAggregates,
         clock: Clock,
         *,
         cached: int,
         limit: int,
-        herald: Herald = SILENT,
+        notifier: StageNotifier = NULL_NOTIFIER,
     ) -> None:
         self._domain, self._partition, self._stores = domain, partition, stores
         self._writer, self._parked, self._clock = writer, parked, clock
-        self._limit, self._herald = limit, herald
-        self._lives: Recent[Live] = Recent(cached)
+        self._limit, self._notifier = limit, notifier
+        self._lives: LruCache[LiveState] = LruCache(cached)
         self._topic = Topics.of(domain.name).snapshots
         self._event = reader(domain)
         self._next = 0
-        self._timed = domain.snapshot is not None and domain.snapshot.timed
+        self._timed = domain.snapshot is not None and domain.snapshot.needs_clock
         self._changed: dict[str, None] = {}  # if timed: cached lives past their snapshot, in order
         self._cursor = ""
         self._swept_at: datetime | None = None
@@ -97,7 +104,7 @@ class Snapshots:
 
     # What it does to one chunk
 
-    async def chunk(self, records: Sequence[LogRecord], next_offset: int) -> Report:
+    async def chunk(self, records: Sequence[LogRecord], next_offset: int) -> ChunkReport:
         taken = Taken()
         try:
             self._take(records, taken)
@@ -108,12 +115,12 @@ class Snapshots:
         report = taken.report
         await self._save(lives, taken.letters, next_offset, report)
         if taken.awaited:
-            self._herald.tell(Stage.SNAPSHOTTED, taken.awaited)
+            self._notifier.notify(Stage.SNAPSHOTTED, taken.awaited)
         return report
 
-    async def tick(self) -> Report:
+    async def tick(self) -> ChunkReport:
         """Snapshots that only the passing of time makes due: a bounded number a call."""
-        report = Report()
+        report = ChunkReport()
         if self._timed:
             aged = [live for key in self._oldest() if (live := self._lives.get(key))]
             aged += await self._sweep()
@@ -131,7 +138,7 @@ class Snapshots:
         for record in records:
             try:
                 event = read(record.value)
-            except Unreadable as error:
+            except InvalidRecord as error:
                 taken.letters.append(self._letter(record, error))
                 taken.report.dead_letters += 1
                 continue
@@ -144,7 +151,7 @@ class Snapshots:
             else:
                 left.setdefault(key, []).append(event)
 
-    async def _warm(self, taken: Taken) -> dict[str, Live]:
+    async def _warm(self, taken: Taken) -> dict[str, LiveState]:
         """The lives of the chunk's aggregates; those not in memory as of just before what is left.
 
         A snapshot that is at or past the first event was saved by another; the topic gets it again.
@@ -152,7 +159,7 @@ class Snapshots:
         left = taken.left
         lives = self._lives.found(chain(taken.folded, left))
         if missing := [key for key in left if key not in lives]:
-            for key, live in (await load(self._domain, self._stores, missing)).items():
+            for key, live in (await load_live_states(self._domain, self._stores, missing)).items():
                 first = left[key][0].version
                 if live.version >= first and (shot := self._shot(live, live.time)):
                     taken.letters.append(self._record(shot))
@@ -160,7 +167,7 @@ class Snapshots:
                 lives[key] = live
         return lives
 
-    async def _fold(self, lives: Mapping[str, Live], taken: Taken) -> None:
+    async def _fold(self, lives: Mapping[str, LiveState], taken: Taken) -> None:
         """What is left: each event that is ahead, once a gap before it is read."""
         domain, now = self._domain, self._clock.now()
         for key, events in taken.left.items():
@@ -173,7 +180,7 @@ class Snapshots:
                     await self._catch_up(live, event.version - 1)
                     live.fold(domain, event, now)
 
-    async def _catch_up(self, live: Live, upto: int) -> None:
+    async def _catch_up(self, live: LiveState, upto: int) -> None:
         if live.version < upto:
             async for event in self._stores.events.read(live.aggregate_id, live.version, upto):
                 try:
@@ -182,18 +189,18 @@ class Snapshots:
                     raise self._poison(error, event.position) from error.cause
         if live.version < upto:
             missing = f"{self._domain.name} {live.aggregate_id!r} version {live.version + 1}"
-            raise Unavailable(f"{missing} is not in the event store yet")
+            raise ServerUnavailable(f"{missing} is not in the event store yet")
 
-    def _letter(self, record: LogRecord, error: Unreadable) -> Outgoing:
+    def _letter(self, record: LogRecord, error: InvalidRecord) -> ProducerRecord:
         return dead_letter(self._domain.name, ROLE, record, UNREADABLE, str(error))
 
-    def _poison(self, error: ReplayFailed, at: int | str | None) -> Poison:
-        return Poison(ROLE, self._domain.name, error.event, at, error.cause)
+    def _poison(self, error: ReplayFailed, at: int | str | None) -> PoisonEvent:
+        return PoisonEvent(ROLE, self._domain.name, error.event, at, error.cause)
 
-    def _offset(self, records: Sequence[LogRecord], event: Happened) -> int | None:
+    def _offset(self, records: Sequence[LogRecord], event: FoldableEvent) -> int | None:
         """Of the record that is this event."""
         for record in records:
-            with suppress(Unreadable):
+            with suppress(InvalidRecord):
                 if self._event(record.value) == event:
                     return record.offset
         return None
@@ -201,7 +208,11 @@ class Snapshots:
     # The snapshots that are due
 
     async def _save(
-        self, lives: Mapping[str, Live], out: list[Outgoing], next_offset: int, report: Report
+        self,
+        lives: Mapping[str, LiveState],
+        out: list[ProducerRecord],
+        next_offset: int,
+        report: ChunkReport,
     ) -> None:
         """First the store, then the topic with the offset, and only then memory."""
         now = self._clock.now()
@@ -217,19 +228,19 @@ class Snapshots:
         report.too_large += len(due) - len(saved)
         report.emitted += len(saved)
         for live in due:
-            live.rested(now)
+            live.snapshot_taken(now)
         self._keep(lives)
 
-    def _due(self, lives: Iterable[Live], now: datetime) -> list[Live]:
+    def _due(self, lives: Iterable[LiveState], now: datetime) -> list[LiveState]:
         rule = self._domain.snapshot
         if rule is None:
             return []
-        least = rule.least
+        least = rule.min_events
         asked = [live for live in lives if live.version - live.snapshot_version >= least]
-        return [live for live in asked if rule.due(live.since(now))]
+        return [live for live in asked if rule.due(live.since_snapshot(now))]
 
-    def _shot(self, live: Live, taken_at: datetime | None) -> Snapshot | None:
-        shot = frozen(self._domain, live, taken_at or self._clock.now(), self._limit)
+    def _shot(self, live: LiveState, taken_at: datetime | None) -> Snapshot | None:
+        shot = take_snapshot(self._domain, live, taken_at or self._clock.now(), self._limit)
         if shot is None:
             logger.warning(
                 "%s %r version %d: no snapshot is kept of a state with more than %d bytes "
@@ -238,7 +249,7 @@ class Snapshots:
             )
         return shot
 
-    def _record(self, shot: Snapshot) -> Outgoing:
+    def _record(self, shot: Snapshot) -> ProducerRecord:
         value = {
             "aggregate_id": shot.aggregate_id,
             "version": shot.version,
@@ -247,9 +258,9 @@ class Snapshots:
             "taken_at": shot.taken_at,
         }
         encoded = orjson.dumps(value, option=orjson.OPT_UTC_Z)
-        return Outgoing(self._topic, shot.aggregate_id.encode(), encoded, self._partition)
+        return ProducerRecord(self._topic, shot.aggregate_id.encode(), encoded, self._partition)
 
-    def _keep(self, lives: Mapping[str, Live]) -> None:
+    def _keep(self, lives: Mapping[str, LiveState]) -> None:
         self._lives.put_all(lives)
         if self._timed:
             for key, live in lives.items():
@@ -269,7 +280,7 @@ class Snapshots:
             self._changed[key] = self._changed.pop(key)
         return keys
 
-    async def _sweep(self) -> list[Live]:
+    async def _sweep(self) -> list[LiveState]:
         """One page of the partition's aggregates: those past their snapshot and not in memory."""
         now = self._clock.now()
         if not self._cursor:
@@ -283,7 +294,7 @@ class Snapshots:
         if not unseen:
             return []
         heads = await events.heads(unseen)
-        lives = (await load(self._domain, self._stores, unseen)).values()
+        lives = (await load_live_states(self._domain, self._stores, unseen)).values()
         behind = [live for live in lives if heads[live.aggregate_id].version > live.version]
         for live in behind:
             await self._catch_up(live, heads[live.aggregate_id].version)

@@ -7,12 +7,12 @@ others too.
 
 from datetime import timedelta
 
-from eventfleet.roles.role import Report
+from eventfleet.roles.role import ChunkReport
 from eventfleet.stores.contracts import Clock, EventStore, LogWriter
 from eventfleet.topics.codec import HEADERS, encode
 from eventfleet.topics.event import EventRecord
 from eventfleet.topics.names import Topics
-from eventfleet.topics.record import Outgoing
+from eventfleet.topics.record import ProducerRecord
 
 EVERY = timedelta(seconds=2)
 LIMIT = 1_000
@@ -29,10 +29,10 @@ class Sweep:
         self._due = clock.now()
         self._seen: frozenset[str] = frozenset()
 
-    async def tick(self) -> Report:
+    async def tick(self) -> ChunkReport:
         """Sweep when it is time to."""
         if self._clock.now() < self._due:
-            return Report()
+            return ChunkReport()
         self._due = self._clock.now() + EVERY
         waiting = await self._store.sweep(self._partition, LIMIT)
         highest = {event.aggregate_id: event for event in waiting}
@@ -40,8 +40,8 @@ class Sweep:
         self._seen = frozenset(highest)
         if again:
             await self._writer.produce([self._nudge(event) for event in again])
-        return Report(nudged=len(again))
+        return ChunkReport(nudged=len(again))
 
-    def _nudge(self, event: EventRecord) -> Outgoing:
+    def _nudge(self, event: EventRecord) -> ProducerRecord:
         key = event.aggregate_id.encode()
-        return Outgoing(self._events, key, encode(event), self._partition, HEADERS)
+        return ProducerRecord(self._events, key, encode(event), self._partition, HEADERS)

@@ -1,10 +1,12 @@
 """How every role becomes the owner of a partition."""
 
-from eventfleet.stores.contracts import Parked, PartitionWriter
+from eventfleet.stores.contracts import ParkedAggregates, PartitionWriter
 from eventfleet.stores.errors import Misconfigured
 
 
-async def take_over(writer: PartitionWriter, parked: Parked, partition: int) -> int | None:
+async def take_over(
+    writer: PartitionWriter, parked: ParkedAggregates, partition: int
+) -> int | None:
     """Fence, read the committed offset (None: there is none), load the parked set.
 
     The order matters: read before the fence, and the old owner may still commit past it.

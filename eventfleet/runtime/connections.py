@@ -15,13 +15,20 @@ from eventfleet.log_files import directly_follows
 from eventfleet.model.domain import Domain
 from eventfleet.model.registry import find_domains
 from eventfleet.runtime.settings import Settings, split, variable
-from eventfleet.stores.contracts import LogAdmin, LogReader, LogWriter, Markers, Notices, StoresOf
-from eventfleet.stores.errors import Misconfigured, Unavailable
+from eventfleet.stores.contracts import (
+    LogAdmin,
+    LogReader,
+    LogWriter,
+    Markers,
+    Notices,
+    StoresByDomain,
+)
+from eventfleet.stores.errors import Misconfigured, ServerUnavailable
 from eventfleet.stores.kafka.admin import Admin
 from eventfleet.stores.kafka.connection import Connection
 from eventfleet.stores.kafka.producer import Producer
 from eventfleet.stores.kafka.reader import Reader
-from eventfleet.stores.marker_timeouts import Terms
+from eventfleet.stores.marker_timeouts import MarkerTimeouts
 from eventfleet.stores.mongo import open_stores
 from eventfleet.stores.redis import RedisMarkers, RedisNotices
 from eventfleet.topics.errors import EventfleetError
@@ -81,7 +88,7 @@ def routes_of(settings: Settings, domain: Domain[Any]) -> list[TopicSpec]:
 
 async def absent(reader: LogReader, specs: Iterable[TopicSpec]) -> list[TopicSpec]:
     """Those that do not exist."""
-    return [spec for spec in specs if not await reader.bounds(spec.name)]
+    return [spec for spec in specs if not await reader.watermarks(spec.name)]
 
 
 async def must_exist(reader: LogReader, specs: Iterable[TopicSpec]) -> None:
@@ -149,7 +156,7 @@ async def _find_kafka(settings: Settings) -> None:
 @asynccontextmanager
 async def stores(
     settings: Settings, domains: Mapping[str, Domain[Any]], *, long_reads: bool = False
-) -> AsyncIterator[StoresOf]:
+) -> AsyncIterator[StoresByDomain]:
     """The stores of these domains, by name; their indexes are neither made nor verified.
 
     Those for long reads let others in the event loop go on meanwhile.
@@ -161,7 +168,7 @@ async def stores(
 
 def _stores(
     settings: Settings, domains: Iterable[str], timeout: float, long_reads: bool = False
-) -> AbstractAsyncContextManager[StoresOf]:
+) -> AbstractAsyncContextManager[StoresByDomain]:
     return open_stores(
         settings.mongo_url,
         settings.mongo_database,
@@ -194,7 +201,7 @@ async def markers(settings: Settings, domain: str) -> AsyncIterator[Markers]:
 
 
 def _markers(settings: Settings, domain: str, timeout: float) -> Markers:
-    terms = Terms(settings.marker_expiry, settings.marker_lease, settings.id_memory)
+    terms = MarkerTimeouts(settings.marker_expiry, settings.marker_lease, settings.id_memory)
     return RedisMarkers(settings.redis_url, domain, terms, timeout=timeout)
 
 
@@ -236,7 +243,7 @@ async def _answers(asking: Awaitable[Any], server: str, where: str, setting: str
     try:
         async with asyncio.timeout(START_SECONDS):
             await asking
-    except (Unavailable, TimeoutError) as error:
+    except (ServerUnavailable, TimeoutError) as error:
         raise Unreachable(server, where, setting, last.text or str(error)) from error
     finally:
         for logger in loggers:

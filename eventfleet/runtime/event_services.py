@@ -7,23 +7,23 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from eventfleet.deciders.commander import Commander
-from eventfleet.deciders.direct_decider import Direct
+from eventfleet.deciders.direct_decider import DirectDecider
 from eventfleet.deciders.lag_guard import LagGuard
 from eventfleet.deciders.manager import Manager
-from eventfleet.deciders.marker_decider import Marking
+from eventfleet.deciders.marker_decider import MarkerDecider
 from eventfleet.deciders.pending_command import Answer
 from eventfleet.model.domain import Domain
 from eventfleet.roles.command import Decider
 from eventfleet.runtime import connections
 from eventfleet.runtime.settings import Settings
-from eventfleet.service.decider_metrics import Tallies
+from eventfleet.service.decider_metrics import DeciderMetrics
 from eventfleet.service.event_service import EventService
-from eventfleet.service.lag_guard_task import beating
-from eventfleet.service.stage_waiter import Following, Waiting
-from eventfleet.states.snapshot_saver import Saving
+from eventfleet.service.lag_guard_task import running_lag_guard
+from eventfleet.service.stage_waiter import CommandFollower, StageWaiters
+from eventfleet.states.snapshot_saver import SnapshotSaver
 from eventfleet.states.state_cache import States
 from eventfleet.stores.clock import SystemClock, Uuid7Ids
-from eventfleet.stores.contracts import Clock, LogWriter, Opened
+from eventfleet.stores.contracts import Clock, DomainStores, LogWriter
 from eventfleet.stores.kafka.producer import Producer
 
 LONGEST = 10.0
@@ -48,10 +48,13 @@ class Bounded:
 
 @asynccontextmanager
 async def decider(
-    settings: Settings, domain: Domain[Any], opened: Opened, tallies: Tallies | None = None
+    settings: Settings,
+    domain: Domain[Any],
+    opened: DomainStores,
+    tallies: DeciderMetrics | None = None,
 ) -> AsyncIterator[Decider]:
     """For any number of tasks at once. Without rules no Redis is needed."""
-    tallies = tallies or Tallies()
+    tallies = tallies or DeciderMetrics()
     async with AsyncExitStack() as stack:
         connection, clock = connections.connection(settings), SystemClock()
         quick = min(connection.timeout, patience(settings))
@@ -59,10 +62,10 @@ async def decider(
         stack.push_async_callback(writer.close)
         if domain.synchronous:
             manager = _manager(settings, domain, opened, writer, tallies)
-            yield Bounded(await stack.enter_async_context(manager.at_work()), clock, LONGEST)
+            yield Bounded(await stack.enter_async_context(manager.running()), clock, LONGEST)
             return
-        if not domain.marked:
-            yield Direct(opened.events, writer, partitions=settings.partitions)
+        if not domain.uses_marker:
+            yield DirectDecider(opened.events, writer, partitions=settings.partitions)
             return
         markers = await stack.enter_async_context(connections.markers(settings, domain.name))
         reader = await stack.enter_async_context(connections.log_reader(settings))
@@ -73,8 +76,8 @@ async def decider(
             prefix=settings.group_prefix,
             expiry=settings.marker_expiry,
         )
-        await stack.enter_async_context(beating(guard))
-        marking = Marking(
+        await stack.enter_async_context(running_lag_guard(guard))
+        marking = MarkerDecider(
             opened.events, markers, writer, guard, clock, partitions=settings.partitions
         )
         tallies.of[domain.name] = marking.tally
@@ -84,12 +87,12 @@ async def decider(
 def _manager(
     settings: Settings,
     domain: Domain[Any],
-    opened: Opened,
+    opened: DomainStores,
     writer: LogWriter,
-    tallies: Tallies,
+    tallies: DeciderMetrics,
 ) -> Manager:
     clock = SystemClock()
-    saving = Saving(domain, opened.snapshots, clock, limit=settings.snapshot_bytes)
+    saving = SnapshotSaver(domain, opened.snapshots, clock, limit=settings.snapshot_bytes)
     commander = Commander(opened.events, writer, clock, partitions=settings.partitions)
     states = States(domain, opened, settings.cached_aggregates)
     manager = Manager(domain, opened, states, commander, saving, clock)
@@ -115,14 +118,14 @@ async def event_service(settings: Settings, domain: Domain[Any]) -> AsyncIterato
 async def event_service_over(
     settings: Settings,
     domain: Domain[Any],
-    opened: Opened,
-    waiting: Waiting,
-    tallies: Tallies | None = None,
+    opened: DomainStores,
+    waiting: StageWaiters,
+    tallies: DeciderMetrics | None = None,
 ) -> AsyncIterator[EventService]:
     """As `event_service`, over stores that are open already; any number may share the waiting."""
     async with connections.log_reader(settings) as reader:
         await connections.must_exist(reader, connections.topics_of(settings, domain))
-    following = Following(domain.synchronous, opened.events, waiting)
+    following = CommandFollower(domain.synchronous, opened.events, waiting)
     async with (
         decider(settings, domain, opened, tallies) as way,
         EventService(domain, way, SystemClock(), Uuid7Ids(), following) as service,
@@ -130,6 +133,6 @@ async def event_service_over(
         yield service
 
 
-def waiting_room(settings: Settings) -> AbstractAsyncContextManager[Waiting]:
+def waiting_room(settings: Settings) -> AbstractAsyncContextManager[StageWaiters]:
     """For all in this process that wait for events; connects at the first wait only."""
-    return Waiting(connections.notices(settings)).at_work()
+    return StageWaiters(connections.notices(settings)).running()

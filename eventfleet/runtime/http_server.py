@@ -16,11 +16,19 @@ from eventfleet.model.domain import Domain
 from eventfleet.runtime import connections
 from eventfleet.runtime.event_services import event_service_over, waiting_room
 from eventfleet.runtime.settings import Settings, variable
-from eventfleet.service.decider_metrics import Tallies
+from eventfleet.service.decider_metrics import DeciderMetrics
 from eventfleet.states.querier import Querier
 from eventfleet.stores.clock import SystemClock
 from eventfleet.topics.errors import EventfleetError
-from eventfleet.web import Access, Application, Limits, Local, Served, Tokens, read_key
+from eventfleet.web import (
+    Access,
+    Application,
+    DomainServices,
+    Limits,
+    LocalAccess,
+    TokenAccess,
+    read_key,
+)
 
 BACKLOG = 1_024
 KEEP_ALIVE = 60
@@ -50,7 +58,7 @@ async def http_application(
         waiting_room(settings) as waiting,
         AsyncExitStack() as stack,
     ):
-        served, tallies = {}, Tallies()
+        served, tallies = {}, DeciderMetrics()
         for name, domain in domains.items():
             opened = stores[name]
             await opened.events.prepare()
@@ -58,16 +66,16 @@ async def http_application(
             opening = event_service_over(settings, domain, opened, waiting, tallies)
             commands = await stack.enter_async_context(opening)
             queries = Querier(domain, reading[name], SystemClock(), limit=settings.snapshot_bytes)
-            served[name] = Served(domain, commands, queries, reading[name].events)
+            served[name] = DomainServices(domain, commands, queries, reading[name].events)
         limits = Limits(requests=settings.http_requests, seconds=settings.http_timeout)
         yield Application(served, access, limits, tallies)
 
 
 def _access(settings: Settings) -> Access:
     if not settings.token_key_file:
-        return Local()
+        return LocalAccess()
     key = read_key(settings.token_key_file)
-    return Tokens(key, settings.token_issuer, settings.token_audience)
+    return TokenAccess(key, settings.token_issuer, settings.token_audience)
 
 
 @asynccontextmanager

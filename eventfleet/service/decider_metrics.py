@@ -6,17 +6,17 @@ from prometheus_client.core import CounterMetricFamily, Metric, SummaryMetricFam
 from prometheus_client.registry import Collector
 
 from eventfleet.deciders import manager, marker_decider
-from eventfleet.states.snapshot_saver import Saving
+from eventfleet.states.snapshot_saver import SnapshotSaver
 
 WHERE = ["domain"]
 
 
-class Tallies(Collector):
+class DeciderMetrics(Collector):
     """By domain: markings of asynchronous ones, managers of synchronous ones."""
 
     def __init__(self) -> None:
-        self.of: dict[str, marker_decider.Tally] = {}
-        self.managers: dict[str, tuple[manager.Tally, Saving]] = {}
+        self.of: dict[str, marker_decider.MarkerStatistics] = {}
+        self.managers: dict[str, tuple[manager.ManagerStatistics, SnapshotSaver]] = {}
 
     def collect(self) -> Iterator[Metric]:
         yield from self._markings()

@@ -11,16 +11,16 @@ from typing import Any, Self, TypedDict, Unpack, overload
 
 from msgspec.structs import replace
 
-from eventfleet.deciders.command_parser import Asked, asked_of_decoded
-from eventfleet.deciders.fast_command_decoder import Forms
+from eventfleet.deciders.command_parser import ParsedCommand, parse_decoded_command
+from eventfleet.deciders.fast_command_decoder import FastCommandDecoder
 from eventfleet.deciders.outcomes import Outcome, Unavailable
 from eventfleet.deciders.proposed_events import event_id
 from eventfleet.model.domain import Domain
 from eventfleet.roles.command import Decider
-from eventfleet.service.stage_waiter import Following, Waited
-from eventfleet.stores.contracts import Clock, Ids, Stage
+from eventfleet.service.stage_waiter import CommandFollower, WaitResult
+from eventfleet.stores.contracts import Clock, IdGenerator, Stage
 from eventfleet.topics.codec import decode, encode
-from eventfleet.topics.errors import Unreadable
+from eventfleet.topics.errors import InvalidRecord
 from eventfleet.topics.event import EventRecord
 
 BATCH = 500
@@ -32,7 +32,7 @@ CLOSED = Unavailable("the service is closed")
 _TOO_LATE = "not decided within {:g} s"
 
 
-class Envelope(TypedDict, total=False):
+class CommandAttributes(TypedDict, total=False):
     """What a command may say about itself, for its event to carry."""
 
     correlation_id: str | None
@@ -41,14 +41,14 @@ class Envelope(TypedDict, total=False):
     traceparent: str | None
 
 
-class About(Envelope, total=False):
+class SendOptions(CommandAttributes, total=False):
     """And how it is sent: `timeout` in seconds, 10 unless it says another."""
 
     command_id: str | None
     timeout: float
 
 
-class Place(Enum):
+class CallState(Enum):
     """Where a command is: outside there is no limit, in the line of its aggregate, in a flight
     or past it."""
 
@@ -58,17 +58,17 @@ class Place(Enum):
     LANDED = auto()
 
 
-class Call:
+class PendingCall:
     """One command on its way, and where its caller waits."""
 
     __slots__ = ("aggregate_id", "asked", "deadline", "outcome", "place")
 
     def __init__(
-        self, asked: Asked, deadline: datetime, outcome: "asyncio.Future[Outcome]"
+        self, asked: ParsedCommand, deadline: datetime, outcome: "asyncio.Future[Outcome]"
     ) -> None:
         self.asked, self.deadline, self.outcome = asked, deadline, outcome
         self.aggregate_id = asked.event.aggregate_id
-        self.place = Place.OUTSIDE
+        self.place = CallState.OUTSIDE
 
     def late(self, seconds: float) -> None:
         self.answer(Unavailable(_TOO_LATE.format(seconds)))
@@ -83,10 +83,10 @@ class Call:
 
 
 @dataclass(eq=False)
-class Flight:
+class Batch:
     """Commands that are decided together, one of each aggregate."""
 
-    calls: list[Call]
+    calls: list[PendingCall]
     young: bool = True
     slow: bool = False
 
@@ -107,18 +107,20 @@ class EventService:
         domain: Domain[Any],
         decider: Decider,
         clock: Clock,
-        ids: Ids,
-        following: Following | None = None,
+        ids: IdGenerator,
+        following: CommandFollower | None = None,
     ) -> None:
         """Without `following` nobody can wait for a stage."""
         self._domain, self._decider, self._clock, self._ids = domain, decider, clock, ids
-        self._forms = Forms(domain)
+        self._forms = FastCommandDecoder(domain)
         self._following = following
-        self._outside: deque[Call] = deque()  # where there is no room inside
+        self._outside: deque[PendingCall] = deque()  # where there is no room inside
         self._inside = 0
-        self._lines: dict[str, deque[Call]] = {}  # of an aggregate: what waits, beside what flies
+        self._lines: dict[
+            str, deque[PendingCall]
+        ] = {}  # of an aggregate: what waits, beside what flies
         self._ready: deque[str] = deque()  # aggregates of which something waits and nothing flies
-        self._flights: dict[asyncio.Task[None], Flight] = {}
+        self._flights: dict[asyncio.Task[None], Batch] = {}
         self._spacing = LATEST
         self._start_is_due = False
         self._open = False
@@ -146,7 +148,7 @@ class EventService:
         *,
         wait: None = None,
         patience: float = TIMEOUT,
-        **about: Unpack[About],
+        **about: Unpack[SendOptions],
     ) -> Outcome: ...
 
     @overload
@@ -158,8 +160,8 @@ class EventService:
         *,
         wait: Stage,
         patience: float = TIMEOUT,
-        **about: Unpack[About],
-    ) -> Waited: ...
+        **about: Unpack[SendOptions],
+    ) -> WaitResult: ...
 
     async def send(
         self,
@@ -171,15 +173,15 @@ class EventService:
         patience: float = TIMEOUT,
         timeout: float = TIMEOUT,
         command_id: str | None = None,
-        **about: Unpack[Envelope],
-    ) -> Outcome | Waited:
+        **about: Unpack[CommandAttributes],
+    ) -> Outcome | WaitResult:
         """Decide one command; Unavailable after `timeout` seconds at the latest.
 
         A command with the same `command_id` is the same command: where it was accepted before, it
         is Repeated. Without one it gets a new one, which spares the look whether it is there.
-        Unreadable names the field that can't be taken.
+        InvalidRecord names the field that can't be taken.
 
-        With `wait` the answer is a Waited: the outcome, and the stage that was reached within
+        With `wait` the answer is a WaitResult: the outcome, and the stage that was reached within
         `patience` seconds of the call.
         """
         ends = asyncio.get_running_loop().time() + patience
@@ -202,7 +204,9 @@ class EventService:
         decided = partial(self._decided, asked, deadline, timeout)
         return await self._follows.follow(first, wait, ends, decided)
 
-    def _asked(self, envelope: EventRecord, wait: Stage | None, new: bool) -> tuple[Asked, str]:
+    def _asked(
+        self, envelope: EventRecord, wait: Stage | None, new: bool
+    ) -> tuple[ParsedCommand, str]:
         """What is asked, for its last event to say who waits; and the id of its first event."""
         first = ""
         if wait is not None:
@@ -211,17 +215,17 @@ class EventService:
         value = _as_travelled(envelope)
         if read := self._forms.read(value, new):
             return read[1], first
-        return asked_of_decoded(self._domain, decode(value), new), first
+        return parse_decoded_command(self._domain, decode(value), new), first
 
     @property
-    def _follows(self) -> Following:
+    def _follows(self) -> CommandFollower:
         if self._following is None:
             raise TypeError("this EventService was made without notices: it can't wait")
         return self._following
 
-    async def _decided(self, asked: Asked, deadline: datetime, timeout: float) -> Outcome:
+    async def _decided(self, asked: ParsedCommand, deadline: datetime, timeout: float) -> Outcome:
         loop = asyncio.get_running_loop()
-        call = Call(asked, deadline, loop.create_future())
+        call = PendingCall(asked, deadline, loop.create_future())
         late = loop.call_later(timeout, call.late, timeout)
         try:
             if not self._open:
@@ -237,8 +241,8 @@ class EventService:
 
     # Waiting
 
-    def _enter(self, call: Call) -> None:
-        call.place = Place.LINE
+    def _enter(self, call: PendingCall) -> None:
+        call.place = CallState.LINE
         self._inside += 1
         line = self._lines.get(call.aggregate_id)
         if line is None:
@@ -248,11 +252,11 @@ class EventService:
         else:
             line.append(call)
 
-    def _leave(self, call: Call) -> None:
+    def _leave(self, call: PendingCall) -> None:
         """Nobody waits for its answer any more; one that flies already flies on."""
-        if call.place is Place.OUTSIDE:
+        if call.place is CallState.OUTSIDE:
             return
-        if call.place is Place.LINE:
+        if call.place is CallState.LINE:
             self._lines[call.aggregate_id].remove(call)
         self._inside -= 1
         while self._outside and self._inside < WAITING:
@@ -271,7 +275,7 @@ class EventService:
     def _start(self) -> None:
         self._start_is_due = False
         while self._open and self._runway_free() and (calls := self._boarded()):
-            flight = Flight(calls)
+            flight = Batch(calls)
             task = asyncio.create_task(self._fly(flight))
             self._flights[task] = flight
             task.add_done_callback(self._ended)
@@ -283,20 +287,20 @@ class EventService:
         full = len(self._ready) >= BATCH
         return len(flying) < FLIGHTS and (full or not any(flight.young for flight in flying))
 
-    def _boarded(self) -> list[Call]:
+    def _boarded(self) -> list[PendingCall]:
         """The first command of each aggregate that is ready."""
-        boarded: list[Call] = []
+        boarded: list[PendingCall] = []
         while self._ready and len(boarded) < BATCH:
             aggregate_id = self._ready.popleft()
             if line := self._lines[aggregate_id]:
                 call = line.popleft()
-                call.place = Place.FLIGHT
+                call.place = CallState.FLIGHT
                 boarded.append(call)
             else:
                 del self._lines[aggregate_id]
         return boarded
 
-    async def _fly(self, flight: Flight) -> None:
+    async def _fly(self, flight: Batch) -> None:
         calls = flight.calls
 
         def answer(index: int, outcome: Outcome) -> None:
@@ -316,10 +320,10 @@ class EventService:
                 self._land(call)
             self._spacing = min(max((loop.time() - began) / 2, SOONEST), LATEST)
 
-    def _land(self, call: Call) -> None:
+    def _land(self, call: PendingCall) -> None:
         """Once only: the aggregate's next command may fly."""
-        if call.place is Place.FLIGHT:
-            call.place = Place.LANDED
+        if call.place is CallState.FLIGHT:
+            call.place = CallState.LANDED
             if self._lines[call.aggregate_id]:
                 self._ready.append(call.aggregate_id)
                 self._start_soon()
@@ -330,11 +334,11 @@ class EventService:
         del self._flights[task]
         self._start_soon()
 
-    def _aged(self, flight: Flight) -> None:
+    def _aged(self, flight: Batch) -> None:
         flight.young = False
         self._start_soon()
 
-    def _overdue(self, flight: Flight) -> None:
+    def _overdue(self, flight: Batch) -> None:
         flight.slow = True
         self._start_soon()
 
@@ -344,4 +348,4 @@ def _as_travelled(command: EventRecord) -> bytes:
     try:
         return encode(command)
     except TypeError as error:
-        raise Unreadable("data", f"can't be written as JSON: {error}") from None
+        raise InvalidRecord("data", f"can't be written as JSON: {error}") from None

@@ -16,7 +16,7 @@ LEAVE_SECONDS = 1.0
 
 
 @asynccontextmanager
-async def beating(guard: LagGuard) -> AsyncIterator[None]:
+async def running_lag_guard(guard: LagGuard) -> AsyncIterator[None]:
     """Beat at once and then every second, sooner when awaited, for the length of the block."""
     stop = asyncio.Event()
     task = asyncio.create_task(_beat(guard, stop), name="lag guard")

@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Waited:
+class WaitResult:
     """A command's own outcome, and the last stage that its event is known to have reached.
 
     Of the stages only those count that lead to the one waited for: accepted, appended, and itself.
@@ -41,7 +41,7 @@ class Waited:
     stage: Stage | None
 
 
-class Wait:
+class StageWaiter:
     """One caller that waits for one event."""
 
     def __init__(self, wanted: Stage) -> None:
@@ -64,7 +64,7 @@ class Wait:
                 await self._there.wait()
 
 
-class Waiting:
+class StageWaiters:
     """All that wait in one process, for events of any domain; at most AT_ONCE.
 
     Listens on a channel of its own from the first wait on; connects again, with growing pauses,
@@ -74,13 +74,13 @@ class Waiting:
     def __init__(self, notices: Notices) -> None:
         self._notices = notices
         self.channel = f"{PREFIX}{uuid4().hex}"
-        self._waits: dict[str, list[Wait]] = {}
+        self._waits: dict[str, list[StageWaiter]] = {}
         self._count = 0
         self._listening = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
     @asynccontextmanager
-    async def at_work(self) -> AsyncIterator["Waiting"]:
+    async def running(self) -> AsyncIterator["StageWaiters"]:
         try:
             yield self
         finally:
@@ -104,9 +104,9 @@ class Waiting:
                     await self._listening.wait()
 
     @contextmanager
-    def expect(self, event_id: str, wanted: Stage) -> Iterator[Wait]:
+    def expect(self, event_id: str, wanted: Stage) -> Iterator[StageWaiter]:
         """What is told of an event during the block."""
-        wait = Wait(wanted)
+        wait = StageWaiter(wanted)
         self._waits.setdefault(event_id, []).append(wait)
         self._count += 1
         try:
@@ -138,10 +138,10 @@ class Waiting:
             wait.told(notice.stage)
 
 
-class Following:
+class CommandFollower:
     """Follows the commands of one domain to their stages."""
 
-    def __init__(self, synchronous: bool, store: EventStore, waiting: Waiting) -> None:
+    def __init__(self, synchronous: bool, store: EventStore, waiting: StageWaiters) -> None:
         self._synchronous, self._store, self._waiting = synchronous, store, waiting
 
     def reply_to(self, event_id: str, wanted: Stage | None) -> str | None:
@@ -156,7 +156,7 @@ class Following:
         wanted: Stage,
         deadline: float,
         decided: Callable[[], Awaitable[Outcome]],
-    ) -> Waited:
+    ) -> WaitResult:
         """Decide, and wait for the stage until the deadline of the event loop's clock.
 
         `event_id` is that of the command's first event. In the end, and for a repeat at once, the
@@ -164,14 +164,14 @@ class Following:
         """
         if not self._by_notice(wanted):
             outcome = await decided()
-            return Waited(outcome, wanted if _stands(outcome) else None)
+            return WaitResult(outcome, wanted if _stands(outcome) else None)
         if self._waiting.full:
-            return Waited(Unavailable(f"{AT_ONCE} callers wait for notices already"), None)
+            return WaitResult(Unavailable(f"{AT_ONCE} callers wait for notices already"), None)
         await self._waiting.listening(deadline)
         with self._waiting.expect(event_id, wanted) as wait:
             outcome = await decided()
             if not _stands(outcome):
-                return Waited(outcome, None)
+                return WaitResult(outcome, None)
             if self._synchronous or (
                 isinstance(outcome, Repeated) and await self._stored(event_id)
             ):
@@ -179,7 +179,7 @@ class Following:
             await wait.until(deadline)
             if wait.stage is Stage.ACCEPTED and await self._stored(event_id):
                 wait.told(Stage.APPENDED)
-            return Waited(outcome, wait.stage)
+            return WaitResult(outcome, wait.stage)
 
     def _by_notice(self, wanted: Stage | None) -> bool:
         """What a synchronous domain accepts is readable at once."""
@@ -190,7 +190,7 @@ class Following:
         try:
             async with asyncio.timeout(TO_LOOK):
                 return event_id in await self._store.find([event_id])
-        except (errors.Unavailable, TimeoutError):
+        except (errors.ServerUnavailable, TimeoutError):
             return False
 
 

@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 
 
 @dataclass(frozen=True)
-class Since:
+class SinceSnapshot:
     """What happened to one aggregate since its last snapshot (or since its beginning).
 
     `time` is when that snapshot was taken; without one, when the oldest event came in (or, if that
@@ -22,23 +22,26 @@ class Since:
 
 
 class Rule:
-    """A condition on `Since`; combine with `|`, `&` and `~`. Nothing is due without a new event."""
+    """A condition on `SinceSnapshot`; combine with `|`, `&` and `~`.
+
+    No snapshot is due without a new event.
+    """
 
     #: Whether the mere passing of time can make it due.
-    timed = False
+    needs_clock = False
     #: Whether it looks at `size`, which costs something for each event.
-    sized = True
+    needs_size = True
     #: Whether it looks at `types`, likewise.
-    typed = True
+    needs_types = True
     #: The event types that it names.
     types: frozenset[str] = frozenset()
     #: The fewest events since the last snapshot with which it can be due: with less, nobody asks.
-    least = 1
+    min_events = 1
 
-    def due(self, since: Since) -> bool:
+    def due(self, since: SinceSnapshot) -> bool:
         return since.version > since.snapshot_version and self.holds(since)
 
-    def holds(self, since: Since) -> bool:
+    def holds(self, since: SinceSnapshot) -> bool:
         raise NotImplementedError
 
     def __or__(self, other: "Rule") -> "Rule":
@@ -57,18 +60,18 @@ class every(Rule):
 
     events: int
 
-    sized = False
-    typed = False
+    needs_size = False
+    needs_types = False
 
     def __post_init__(self) -> None:
         if self.events < 1:
             raise ValueError(f"every: {self.events} events, at least 1 is needed")
 
     @property
-    def least(self) -> int:  # type: ignore[override]
+    def min_events(self) -> int:  # type: ignore[override]
         return self.events
 
-    def holds(self, since: Since) -> bool:
+    def holds(self, since: SinceSnapshot) -> bool:
         return since.version - since.snapshot_version >= self.events
 
 
@@ -78,7 +81,7 @@ class on(Rule):
 
     types: frozenset[str]
 
-    sized = False
+    needs_size = False
 
     def __init__(self, *types: str | type) -> None:
         names = frozenset(t if isinstance(t, str) else t.__name__ for t in types)
@@ -86,7 +89,7 @@ class on(Rule):
             raise ValueError("on: at least one event type is needed")
         object.__setattr__(self, "types", names)
 
-    def holds(self, since: Since) -> bool:
+    def holds(self, since: SinceSnapshot) -> bool:
         return not self.types.isdisjoint(since.types)
 
 
@@ -96,13 +99,13 @@ class size(Rule):
 
     bytes: int
 
-    typed = False
+    needs_types = False
 
     def __post_init__(self) -> None:
         if self.bytes < 1:
             raise ValueError(f"size: {self.bytes} bytes, at least 1 is needed")
 
-    def holds(self, since: Since) -> bool:
+    def holds(self, since: SinceSnapshot) -> bool:
         return since.size >= self.bytes
 
 
@@ -112,11 +115,11 @@ class After(Rule):
 
     age: timedelta
 
-    timed = True
-    sized = False
-    typed = False
+    needs_clock = True
+    needs_size = False
+    needs_types = False
 
-    def holds(self, since: Since) -> bool:
+    def holds(self, since: SinceSnapshot) -> bool:
         return since.now - since.time >= self.age
 
 
@@ -136,16 +139,16 @@ class Pair(Rule):
     right: Rule
 
     @property
-    def timed(self) -> bool:  # type: ignore[override]
-        return self.left.timed or self.right.timed
+    def needs_clock(self) -> bool:  # type: ignore[override]
+        return self.left.needs_clock or self.right.needs_clock
 
     @property
-    def sized(self) -> bool:  # type: ignore[override]
-        return self.left.sized or self.right.sized
+    def needs_size(self) -> bool:  # type: ignore[override]
+        return self.left.needs_size or self.right.needs_size
 
     @property
-    def typed(self) -> bool:  # type: ignore[override]
-        return self.left.typed or self.right.typed
+    def needs_types(self) -> bool:  # type: ignore[override]
+        return self.left.needs_types or self.right.needs_types
 
     @property
     def types(self) -> frozenset[str]:  # type: ignore[override]
@@ -155,20 +158,20 @@ class Pair(Rule):
 @dataclass(frozen=True)
 class Either(Pair):
     @property
-    def least(self) -> int:  # type: ignore[override]
-        return min(self.left.least, self.right.least)
+    def min_events(self) -> int:  # type: ignore[override]
+        return min(self.left.min_events, self.right.min_events)
 
-    def holds(self, since: Since) -> bool:
+    def holds(self, since: SinceSnapshot) -> bool:
         return self.left.holds(since) or self.right.holds(since)
 
 
 @dataclass(frozen=True)
 class Both(Pair):
     @property
-    def least(self) -> int:  # type: ignore[override]
-        return max(self.left.least, self.right.least)
+    def min_events(self) -> int:  # type: ignore[override]
+        return max(self.left.min_events, self.right.min_events)
 
-    def holds(self, since: Since) -> bool:
+    def holds(self, since: SinceSnapshot) -> bool:
         return self.left.holds(since) and self.right.holds(since)
 
 
@@ -177,20 +180,20 @@ class Not(Rule):
     rule: Rule
 
     @property
-    def timed(self) -> bool:  # type: ignore[override]
-        return self.rule.timed
+    def needs_clock(self) -> bool:  # type: ignore[override]
+        return self.rule.needs_clock
 
     @property
-    def sized(self) -> bool:  # type: ignore[override]
-        return self.rule.sized
+    def needs_size(self) -> bool:  # type: ignore[override]
+        return self.rule.needs_size
 
     @property
-    def typed(self) -> bool:  # type: ignore[override]
-        return self.rule.typed
+    def needs_types(self) -> bool:  # type: ignore[override]
+        return self.rule.needs_types
 
     @property
     def types(self) -> frozenset[str]:  # type: ignore[override]
         return self.rule.types
 
-    def holds(self, since: Since) -> bool:
+    def holds(self, since: SinceSnapshot) -> bool:
         return not self.rule.holds(since)

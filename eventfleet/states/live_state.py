@@ -8,26 +8,26 @@ from typing import Any
 import orjson
 
 from eventfleet.model.domain import Domain
-from eventfleet.snapshot_rules import Since
-from eventfleet.stores.contracts import Opened as Stores
+from eventfleet.snapshot_rules import SinceSnapshot
+from eventfleet.stores.contracts import DomainStores as Stores
 from eventfleet.stores.contracts import Snapshot
-from eventfleet.stores.errors import Unavailable
+from eventfleet.stores.errors import ServerUnavailable
 from eventfleet.topics.codec import parse
-from eventfleet.topics.errors import EventfleetError, Unreadable
-from eventfleet.topics.event import Happened
+from eventfleet.topics.errors import EventfleetError, InvalidRecord
+from eventfleet.topics.event import FoldableEvent
 
 
 class ReplayFailed(EventfleetError):
     """An event whose evolve or upcaster raised."""
 
-    def __init__(self, domain: str, event: Happened, cause: Exception) -> None:
+    def __init__(self, domain: str, event: FoldableEvent, cause: Exception) -> None:
         where = f"{domain} {event.aggregate_id!r} version {event.version}, {event.type}"
         super().__init__(f"{where}: {type(cause).__name__}: {cause}")
         self.event, self.cause = event, cause
 
 
 @dataclass(slots=True)
-class Live:
+class LiveState:
     """A state that events are folded into.
 
     `time` is when its snapshot was taken, or when the first event after it came in; None before.
@@ -41,7 +41,7 @@ class Live:
     types: set[str] = field(default_factory=set)
     size: int = 0
 
-    def fold(self, domain: Domain[Any], event: Happened, now: datetime | None = None) -> None:
+    def fold(self, domain: Domain[Any], event: FoldableEvent, now: datetime | None = None) -> None:
         """Fold the next event, which has just come in (`now`) or lay in the store.
 
         ReplayFailed for what evolve or an upcaster raises; Unavailable when an event is missing
@@ -49,9 +49,11 @@ class Live:
         """
         if not self.follow(domain, event, now):
             missing = f"{domain.name} {self.aggregate_id!r} version {self.version + 1}"
-            raise Unavailable(f"{missing} is missing: version {event.version} follows")
+            raise ServerUnavailable(f"{missing} is missing: version {event.version} follows")
 
-    def follow(self, domain: Domain[Any], event: Happened, now: datetime | None = None) -> bool:
+    def follow(
+        self, domain: Domain[Any], event: FoldableEvent, now: datetime | None = None
+    ) -> bool:
         """Fold the event if it is the next one; whether it was. ReplayFailed as above."""
         version = self.version + 1
         if event.version != version:
@@ -63,15 +65,15 @@ class Live:
         self.version = version
         if self.time is None:
             self.time = now or event.time
-        if domain.typed:
+        if domain.needs_types:
             self.types.add(event.type)
-        if domain.sized:
+        if domain.needs_size:
             self.size += len(orjson.dumps(event.data))
         return True
 
-    def copy(self) -> "Live":
+    def copy(self) -> "LiveState":
         """One to fold into that leaves this one as it is."""
-        return Live(
+        return LiveState(
             self.aggregate_id,
             self.state,
             self.version,
@@ -81,8 +83,8 @@ class Live:
             self.size,
         )
 
-    def since(self, now: datetime) -> Since:
-        return Since(
+    def since_snapshot(self, now: datetime) -> SinceSnapshot:
+        return SinceSnapshot(
             version=self.version,
             snapshot_version=self.snapshot_version,
             time=self.time or now,
@@ -91,46 +93,48 @@ class Live:
             size=self.size,
         )
 
-    def rested(self, now: datetime) -> None:
+    def snapshot_taken(self, now: datetime) -> None:
         """A snapshot was taken (or given up) at this version: what happens since counts anew."""
         self.snapshot_version, self.time = self.version, now
         self.types, self.size = set(), 0
 
 
-async def load(
+async def load_live_states(
     domain: Domain[Any], stores: Stores, aggregate_ids: Collection[str]
-) -> dict[str, Live]:
+) -> dict[str, LiveState]:
     """Lives as of their newest usable snapshots; those without one start at version 0."""
     found = await stores.snapshots.latest(aggregate_ids, domain.state_version)
     return {
-        aggregate_id: thawed(domain, found.get(aggregate_id), aggregate_id)
+        aggregate_id: restore(domain, found.get(aggregate_id), aggregate_id)
         for aggregate_id in aggregate_ids
     }
 
 
-def thawed(domain: Domain[Any], snapshot: Snapshot | None, aggregate_id: str) -> Live:
+def restore(domain: Domain[Any], snapshot: Snapshot | None, aggregate_id: str) -> LiveState:
     """The live state as of a snapshot; from the beginning without one, or if it no longer fits."""
     if snapshot is None:
-        return Live(aggregate_id, domain.state())
+        return LiveState(aggregate_id, domain.state())
     try:
-        state = domain.thaw(snapshot.state)
-    except Unreadable:
-        return Live(aggregate_id, domain.state())
+        state = domain.load_state(snapshot.state)
+    except InvalidRecord:
+        return LiveState(aggregate_id, domain.state())
     version = snapshot.version
-    return Live(aggregate_id, state, version, version, snapshot.taken_at)
+    return LiveState(aggregate_id, state, version, version, snapshot.taken_at)
 
 
-def frozen(domain: Domain[Any], live: Live, now: datetime, limit: int) -> Snapshot | None:
+def take_snapshot(
+    domain: Domain[Any], live: LiveState, now: datetime, limit: int
+) -> Snapshot | None:
     """The snapshot of a live state; None for one that no store can keep.
 
     That is one of more than `limit` bytes as JSON, or with what JSON or `parse` refuses: integers
     beyond 64 bits, a NUL in a key, too many levels.
     """
     try:
-        state = domain.freeze(live.state)
+        state = domain.dump_state(live.state)
         encoded = orjson.dumps(state)
         parse(encoded)
-    except (TypeError, Unreadable):
+    except (TypeError, InvalidRecord):
         return None
     if len(encoded) > limit:
         return None

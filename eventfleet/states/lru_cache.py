@@ -7,7 +7,7 @@ from typing import Generic, TypeVar
 V = TypeVar("V")
 
 
-class Recent(Generic[V]):
+class LruCache(Generic[V]):
     """Values by aggregate id; `trim` drops those used longest ago, beyond `capacity`.
 
     The longest unused stand first. A plain dict does in C, for all keys of a chunk at once, what

@@ -10,9 +10,15 @@ from jsonpatch import JsonPatch
 
 from eventfleet.model.domain import Domain
 from eventfleet.model.payloads import Data, State
-from eventfleet.states.live_state import Live, ReplayFailed, frozen, load, thawed
-from eventfleet.stores.contracts import NO_HEAD, Clock, Opened, Page, Snapshot
-from eventfleet.topics.errors import Unreadable
+from eventfleet.states.live_state import (
+    LiveState,
+    ReplayFailed,
+    load_live_states,
+    restore,
+    take_snapshot,
+)
+from eventfleet.stores.contracts import NO_HEAD, Clock, DomainStores, Page, Snapshot
+from eventfleet.topics.errors import InvalidRecord
 from eventfleet.topics.event import EventRecord, milliseconds
 
 S = TypeVar("S", bound=State)
@@ -29,7 +35,7 @@ class StateAt(Generic[S]):
 
 
 @dataclass(frozen=True)
-class Difference:
+class StateDiff:
     """What turns the state at version `first` into that at `second`.
 
     `patch` is a JSON Patch (RFC 6902) of `add`, `remove` and `replace` only.
@@ -42,7 +48,7 @@ class Difference:
 
 
 @dataclass(frozen=True)
-class Missing:
+class MissingEvents:
     """What a reader lacks that has an aggregate's events up to version `after`.
 
     `latest` is the stored version, 0 without any event. `events` are the next ones, in order, up to
@@ -68,7 +74,7 @@ class Querier(Generic[S]):
     """
 
     def __init__(
-        self, domain: Domain[S], stores: Opened, clock: Clock, *, limit: int = 1_000_000
+        self, domain: Domain[S], stores: DomainStores, clock: Clock, *, limit: int = 1_000_000
     ) -> None:
         self._domain, self._stores, self._clock, self._limit = domain, stores, clock, limit
 
@@ -86,7 +92,7 @@ class Querier(Generic[S]):
 
     async def feed(self, cursor: str, limit: int) -> Page:
         """Events of the whole domain from a cursor on ("": the beginning), in their newest schema.
-        WrongCursor for one that no feed gave."""
+        InvalidCursor for one that no feed gave."""
         page = await self._stores.events.feed(cursor, limit)
         return Page([self._lift(event) for event in page.items], page.cursor)
 
@@ -97,10 +103,10 @@ class Querier(Generic[S]):
 
     async def latest(self, aggregate_id: str) -> StateAt[S] | None:
         """The state after all stored events, saved as a snapshot; None without any event."""
-        live = (await load(self._domain, self._stores, [aggregate_id]))[aggregate_id]
+        live = (await load_live_states(self._domain, self._stores, [aggregate_id]))[aggregate_id]
         await self._replay(live, None)
         if live.version > live.snapshot_version:
-            shot = frozen(self._domain, live, self._clock.now(), self._limit)
+            shot = take_snapshot(self._domain, live, self._clock.now(), self._limit)
             if shot:
                 await self._stores.snapshots.save([shot])
         return self._answer(live)
@@ -108,22 +114,22 @@ class Querier(Generic[S]):
     async def at(self, aggregate_id: str, version: int) -> StateAt[S] | None:
         """The state after `version` events; None when there are not that many."""
         nearest = await self._stores.snapshots.at(aggregate_id, version, self._domain.state_version)
-        live = thawed(self._domain, nearest, aggregate_id)
+        live = restore(self._domain, nearest, aggregate_id)
         await self._replay(live, version)
         return self._answer(live) if live.version == version else None
 
     async def at_time(self, aggregate_id: str, moment: datetime) -> StateAt[S] | None:
         """The state at the highest version whose event is not later; None when all are later.
 
-        Unreadable for a moment without a time zone.
+        InvalidRecord for a moment without a time zone.
         """
         if moment.tzinfo is None:
-            raise Unreadable("time", "has no time zone")
+            raise InvalidRecord("time", "has no time zone")
         until = milliseconds(moment)
         version = await self._stores.events.version_at(aggregate_id, until)
         return await self.at(aggregate_id, version)
 
-    async def difference(self, aggregate_id: str, first: int, second: int) -> Difference | None:
+    async def difference(self, aggregate_id: str, first: int, second: int) -> StateDiff | None:
         """From the state at one version to that at another, later or earlier; 0 is the beginning.
 
         None when there are not that many events.
@@ -132,36 +138,40 @@ class Querier(Generic[S]):
         after = await self._plain_at(aggregate_id, second)
         if before is None or after is None:
             return None
-        return Difference(aggregate_id, first, second, patch_between(before, after))
+        return StateDiff(aggregate_id, first, second, patch_between(before, after))
 
-    async def missing(self, aggregate_id: str, after: int, limit: int | None = None) -> Missing:
+    async def missing(
+        self, aggregate_id: str, after: int, limit: int | None = None
+    ) -> MissingEvents:
         """The events above a version that a reader has, and the latest version."""
         heads = await self._stores.events.heads([aggregate_id])
         latest = heads.get(aggregate_id, NO_HEAD).version
         found = self._stores.events.read(aggregate_id, after, latest, limit)
-        return Missing(aggregate_id, after, latest, [self._lift(event) async for event in found])
+        return MissingEvents(
+            aggregate_id, after, latest, [self._lift(event) async for event in found]
+        )
 
     async def _plain_at(self, aggregate_id: str, version: int) -> Data | None:
         if not version:
-            return self._domain.freeze(self._domain.state())
+            return self._domain.dump_state(self._domain.state())
         found = await self.at(aggregate_id, version)
         return found.data if found else None
 
     def _lift(self, event: EventRecord) -> EventRecord:
         try:
-            return self._domain.lift(event)
+            return self._domain.upcast(event)
         except Exception as error:
             raise ReplayFailed(self._domain.name, event, error) from error
 
-    async def _replay(self, live: Live, upto: int | None) -> None:
+    async def _replay(self, live: LiveState, upto: int | None) -> None:
         if upto is None or live.version < upto:
             async for event in self._stores.events.read(live.aggregate_id, live.version, upto):
                 live.fold(self._domain, event)
 
-    def _answer(self, live: Live) -> StateAt[S] | None:
+    def _answer(self, live: LiveState) -> StateAt[S] | None:
         if not live.version:
             return None
-        data = self._domain.freeze(live.state)
+        data = self._domain.dump_state(live.state)
         return StateAt(live.aggregate_id, live.version, live.state, data)
 
 

@@ -7,9 +7,9 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 from eventfleet.model.domain import Domain
-from eventfleet.states.live_state import Live, frozen
+from eventfleet.states.live_state import LiveState, take_snapshot
 from eventfleet.stores.contracts import Clock, SnapshotStore
-from eventfleet.stores.errors import Unavailable
+from eventfleet.stores.errors import ServerUnavailable
 
 logger = logging.getLogger(__name__)
 
@@ -19,7 +19,7 @@ LEAVE_SECONDS = 2.0
 PAUSE = 0.1
 
 
-class Saving:
+class SnapshotSaver:
     """Saves states, one bulk after the other, so that no aggregate has two saves under way.
 
     Of an aggregate's states that wait, the newest wins; beyond WAITING aggregates none is taken.
@@ -30,11 +30,11 @@ class Saving:
         self, domain: Domain[Any], store: SnapshotStore, clock: Clock, *, limit: int
     ) -> None:
         self._domain, self._store, self._clock, self._limit = domain, store, clock, limit
-        self._waiting: dict[str, Live] = {}
+        self._waiting: dict[str, LiveState] = {}
         self._some, self._leaving = asyncio.Event(), asyncio.Event()
         self.saved = self.dropped = 0
 
-    def soon(self, lives: Iterable[Live]) -> None:
+    def soon(self, lives: Iterable[LiveState]) -> None:
         """Save these states as they are now, but for those that are saved already."""
         now = self._clock.now()
         for live in lives:
@@ -44,12 +44,12 @@ class Saving:
                 self.dropped += 1
                 continue
             self._waiting[live.aggregate_id] = live.copy()
-            live.rested(now)
+            live.snapshot_taken(now)
         if self._waiting:
             self._some.set()
 
     @asynccontextmanager
-    async def at_work(self) -> AsyncIterator[None]:
+    async def running(self) -> AsyncIterator[None]:
         """For the length of the block; what waits at its end gets LEAVE_SECONDS more."""
         task = asyncio.create_task(self._work(), name="saving snapshots")
         try:
@@ -76,14 +76,16 @@ class Saving:
         with suppress(TimeoutError):
             await asyncio.wait_for(self._leaving.wait(), PAUSE)
 
-    async def _save(self, lives: list[Live]) -> None:
+    async def _save(self, lives: list[LiveState]) -> None:
         now = self._clock.now()
-        shots = [shot for live in lives if (shot := frozen(self._domain, live, now, self._limit))]
+        shots = [
+            shot for live in lives if (shot := take_snapshot(self._domain, live, now, self._limit))
+        ]
         self.dropped += len(lives) - len(shots)
         try:
             if shots:
                 await self._store.save(shots)
             self.saved += len(shots)
-        except Unavailable as error:
+        except ServerUnavailable as error:
             self.dropped += len(shots)
             logger.warning("%d snapshots of %s not saved: %s", len(shots), self._domain.name, error)

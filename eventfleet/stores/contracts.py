@@ -1,7 +1,7 @@
 """Every contract of this room, documented here once; implementations add no promises.
 
-Each implementation passes `tests/contract`. All methods may raise `Unavailable`; all bound their
-own time. Sequences are small enough for memory unless a method says that it is paged.
+Each implementation passes `tests/contract`. All methods may raise `ServerUnavailable`; all bound
+their own time. Sequences are small enough for memory unless a method says that it is paged.
 """
 
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, Protocol
 
 from eventfleet.stores.errors import Duplicate
 from eventfleet.topics.event import EventRecord, Position
-from eventfleet.topics.record import LogRecord, Outgoing
+from eventfleet.topics.record import LogRecord, ProducerRecord
 from eventfleet.topics.topic_specs import TopicSpec
 
 # Event store
@@ -31,7 +31,7 @@ class Head(NamedTuple):
 NO_HEAD = Head(0, "", 0, "")
 
 
-class Look(NamedTuple):
+class TailQuery(NamedTuple):
     """At what happened to an aggregate above a version, and whether an event is stored."""
 
     aggregate_id: str
@@ -39,7 +39,7 @@ class Look(NamedTuple):
     event_id: str
 
 
-class Since(NamedTuple):
+class Tail(NamedTuple):
     """`events` by version; `known`: the one that was asked for, when it is stored."""
 
     events: list[EventRecord]
@@ -47,14 +47,14 @@ class Since(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Place:
+class AssignPosition:
     """Give an event that is stored without a position its position, unless it has one by now."""
 
     event: EventRecord
     position: Position
 
 
-Write = EventRecord | Place
+Write = EventRecord | AssignPosition
 """An event that has its version and position is stored as it is."""
 
 
@@ -93,7 +93,7 @@ class EventStore(Protocol):
         """As `put`, of one event of each of several aggregates with its partition: one write, in
         which each is stored by itself. For each, what was taken (`index` 0), or None."""
 
-    async def since(self, looks: Sequence[Look], limit: int) -> list[Since] | None:
+    async def tails(self, looks: Sequence[TailQuery], limit: int) -> list[Tail] | None:
         """What there is to see for each look, in one query; None when that would be more than
         `limit` events. Reads what a majority has."""
 
@@ -129,7 +129,7 @@ class EventStore(Protocol):
         """Placed events of the whole domain from a cursor on ("" is the beginning): EventRecords.
 
         In position and version order within each partition; nothing that is placed later is missed
-        by going on from the cursor. WrongCursor for a cursor that this store did not give.
+        by going on from the cursor. InvalidCursor for a cursor that this store did not give.
         """
 
     async def aggregates(self, cursor: str, limit: int, partition: int | None = None) -> Page:
@@ -199,7 +199,7 @@ class PartitionWriter(Protocol):
         May be called again after any error but Fenced, to go on from what was really committed.
         """
 
-    async def commit(self, records: Sequence[Outgoing], next_offset: int) -> None:
+    async def commit(self, records: Sequence[ProducerRecord], next_offset: int) -> None:
         """Write the records in order and move the group's offset, as one transaction.
 
         Without transactions: all records are acknowledged before the offset moves. Fenced when a
@@ -213,7 +213,7 @@ class PartitionWriter(Protocol):
 class LogWriter(Protocol):
     """Plain producing, outside any transaction."""
 
-    async def produce(self, records: Sequence[Outgoing]) -> list[Position]:
+    async def produce(self, records: Sequence[ProducerRecord]) -> list[Position]:
         """Write, wait for the acknowledgements of all, and answer where each went (epoch 0).
 
         Records of one partition keep their order.
@@ -223,7 +223,7 @@ class LogWriter(Protocol):
         """Let go. Never raises."""
 
 
-class Bounds(NamedTuple):
+class Watermarks(NamedTuple):
     """The oldest kept offset and the one after the last, of one partition."""
 
     oldest: int
@@ -233,7 +233,7 @@ class Bounds(NamedTuple):
 class LogReader(Protocol):
     """Reading outside consumer groups: audits, tests, tools."""
 
-    async def bounds(self, topic: str) -> dict[int, Bounds]:
+    async def watermarks(self, topic: str) -> dict[int, Watermarks]:
         """The bounds of each partition; empty for an unknown topic."""
 
     def read(self, topic: str, partition: int, start: int, end: int) -> AsyncIterator[LogRecord]:
@@ -265,7 +265,7 @@ class LogAdmin(Protocol):
 # Markers
 
 
-class Verdict(Enum):
+class MarkStatus(Enum):
     """What a mark came to."""
 
     OK = "ok"  # noted: produce, then confirm
@@ -278,7 +278,7 @@ class Verdict(Enum):
     AGAIN = "again"  # what was seen is too old: look again
 
 
-class Life(NamedTuple):
+class Incarnation(NamedTuple):
     """A Redis server with its data set; another one after a restart, a flush or a failover.
 
     `began` and `now` are seconds of Redis' own clock; `now` is when this was read.
@@ -289,14 +289,14 @@ class Life(NamedTuple):
     now: float
 
 
-class Basis(NamedTuple):
+class StoredHead(NamedTuple):
     """The latest event of an aggregate as the store has it; both empty when it has none."""
 
     type: str
     event_id: str
 
 
-class Mark(NamedTuple):
+class MarkRequest(NamedTuple):
     """Check and note one event. `allowed` are the types it may follow, the empty string standing
     for none; None allows any. `value` is the event's bytes without `prev`. `life.now` is when the
     look at the store began that says the event is new (and, with a basis, what came before)."""
@@ -306,15 +306,15 @@ class Mark(NamedTuple):
     type: str
     value: bytes
     allowed: frozenset[str] | None
-    life: Life
-    basis: Basis | None = None
+    incarnation: Incarnation
+    basis: StoredHead | None = None
 
 
-class Marked(NamedTuple):
+class MarkResult(NamedTuple):
     """The answer to a mark. With OK, MINE and STALE: the note, to be produced with its `prev`.
     With REJECTED: the marked `type`."""
 
-    verdict: Verdict
+    status: MarkStatus
     event_id: str = ""
     prev: str = ""
     value: bytes = b""
@@ -337,19 +337,19 @@ class Markers(Protocol):
     async def prepare(self) -> None:
         """Misconfigured when the server may evict keys."""
 
-    async def life(self) -> Life:
+    async def incarnation(self) -> Incarnation:
         """The present life and time."""
 
-    async def mark(self, marks: Sequence[Mark]) -> list[Marked]:
+    async def mark(self, marks: Sequence[MarkRequest]) -> list[MarkResult]:
         """Check and note each, in order, each atomically; one pipeline."""
 
-    async def confirm(self, notes: Sequence[Note], life: Life) -> list[bool]:
+    async def confirm(self, notes: Sequence[Note], incarnation: Incarnation) -> list[bool]:
         """Clear those notes that stand exactly so.
 
         True when it was cleared, or its event is known as handled in this life; False: lost.
         """
 
-    async def withdraw(self, notes: Sequence[Note], life: Life) -> None:
+    async def withdraw(self, notes: Sequence[Note], incarnation: Incarnation) -> None:
         """Forget the marker and the event of those notes that stand exactly so."""
 
     async def close(self) -> None:
@@ -386,14 +386,14 @@ class Notices(Protocol):
     async def publish(self, told: Mapping[str, Sequence[Notice]]) -> None:
         """Tell each channel its notices, in order; in all, so many as are small enough for memory.
 
-        After Unavailable some may have been told.
+        After ServerUnavailable some may have been told.
         """
 
     def subscribe(self, channel: str) -> AbstractAsyncContextManager[AsyncIterator[Notice]]:
         """What is published on the channel from the block's beginning on.
 
-        The stream ends with Unavailable when something may have been missed, also where a server
-        has just fallen silent; subscribe again then.
+        The stream ends with ServerUnavailable when something may have been missed, also where a
+        server has just fallen silent; subscribe again then.
         """
 
     async def close(self) -> None:
@@ -403,7 +403,7 @@ class Notices(Protocol):
 # Parked aggregates
 
 
-class Parked(Protocol):
+class ParkedAggregates(Protocol):
     """The aggregates of a partition that one role has parked."""
 
     async def load(self, partition: int) -> frozenset[str]:
@@ -423,18 +423,18 @@ class Clock(Protocol):
         """Wait."""
 
 
-class Ids(Protocol):
+class IdGenerator(Protocol):
     """Where new ids come from."""
 
     def new(self) -> str:
         """A fresh id; later ones sort after earlier ones (UUIDv7)."""
 
 
-class Opened(NamedTuple):
+class DomainStores(NamedTuple):
     """The two stores of a domain."""
 
     events: EventStore
     snapshots: SnapshotStore
 
 
-StoresOf = Mapping[str, Opened]
+StoresByDomain = Mapping[str, DomainStores]

@@ -5,7 +5,7 @@ from typing import Annotated, Any, NamedTuple, TypeVar
 
 import msgspec
 
-from eventfleet.stores.errors import WrongCursor
+from eventfleet.stores.errors import InvalidCursor
 from eventfleet.topics.event import EventRecord, Position
 
 T = TypeVar("T")
@@ -38,7 +38,7 @@ def to_cursor(listing: str, value: Any) -> str:
 
 
 def from_cursor(listing: str, cursor: str, kind: type[T]) -> T:
-    """What `to_cursor` was given. WrongCursor for a cursor of something else."""
+    """What `to_cursor` was given. InvalidCursor for a cursor of something else."""
     try:
         packed = urlsafe_b64decode(cursor.encode() + b"=" * (-len(cursor) % 4))
         name, value = msgspec.json.decode(packed, type=tuple[str, msgspec.Raw])
@@ -46,4 +46,4 @@ def from_cursor(listing: str, cursor: str, kind: type[T]) -> T:
             return msgspec.json.decode(value, type=kind)
     except (ValueError, msgspec.DecodeError):
         pass
-    raise WrongCursor(f"{cursor!r} is not a cursor of {listing}")
+    raise InvalidCursor(f"{cursor!r} is not a cursor of {listing}")

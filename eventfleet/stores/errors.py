@@ -7,7 +7,7 @@ class StoreError(EventfleetError):
     """Root of what the stores and the log raise."""
 
 
-class Unavailable(StoreError):
+class ServerUnavailable(StoreError):
     """The server did not do it, or nothing is known of whether it did: try again."""
 
 
@@ -15,7 +15,7 @@ class Misconfigured(StoreError):
     """A server, index, topic or epoch is not what the protocols need: an operator must act."""
 
 
-class WrongCursor(Misconfigured):
+class InvalidCursor(Misconfigured):
     """A cursor that the listing did not give."""
 
 

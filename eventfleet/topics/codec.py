@@ -6,7 +6,7 @@
      "version": 1, "position": "0-3-41"}
 
 `source` is the domain, `subject` the aggregate id. What is read here every store can keep; all
-else is Unreadable, with the field and the reason.
+else is InvalidRecord, with the field and the reason.
 """
 
 import re
@@ -17,7 +17,7 @@ import msgspec
 import orjson
 from msgspec.structs import replace
 
-from eventfleet.topics.errors import Unreadable
+from eventfleet.topics.errors import InvalidRecord
 from eventfleet.topics.event import MAX_EVENT_BYTES, EventRecord, in_milliseconds, milliseconds
 
 T = TypeVar("T")
@@ -52,7 +52,7 @@ def _never(event: EventRecord) -> bool:
 
 
 def decode(value: bytes | None, storable: Callable[[EventRecord], bool] = _never) -> EventRecord:
-    """The event in a record's value. Unreadable names the field and the reason.
+    """The event in a record's value. InvalidRecord names the field and the reason.
 
     The limit on bytes is that of the event as `encode` writes it, before it has a version and a
     position: what is accepted once is readable at every later stage. `storable` says of an event
@@ -68,7 +68,7 @@ def decode(value: bytes | None, storable: Callable[[EventRecord], bool] = _never
 
 def _decode_slowly(value: bytes | None) -> EventRecord:
     if value is None:
-        raise Unreadable("value", "is absent")
+        raise InvalidRecord("value", "is absent")
     _limit(len(value), MAX_EVENT_BYTES + PLACING_BYTES)
     event = _as_written_anywhere(value)
     if len(value) > SMALL:
@@ -96,9 +96,9 @@ def as_written_here(value: bytes, read: Callable[[bytes], T]) -> T | None:
 def _as_written_anywhere(value: bytes) -> EventRecord:
     wire = parse(value)
     if not isinstance(wire, dict):
-        raise Unreadable("value", "is not a JSON object")
+        raise InvalidRecord("value", "is not a JSON object")
     if wire.get("specversion") != "1.0":
-        raise Unreadable("specversion", f"is {wire.get('specversion')!r}, only '1.0' is read")
+        raise InvalidRecord("specversion", f"is {wire.get('specversion')!r}, only '1.0' is read")
     event = convert({name: wire[name] for name in _ATTRIBUTES & wire.keys()}, EventRecord)
     if _NUL in value:
         _check_identifiers(event)
@@ -110,7 +110,7 @@ def parse(value: bytes) -> Any:
     try:
         parsed = orjson.loads(value)
     except orjson.JSONDecodeError as error:
-        raise Unreadable("value", f"is not JSON: {error}") from None
+        raise InvalidRecord("value", f"is not JSON: {error}") from None
     if _NUL in value or not _fits([parsed], 0):
         _check(parsed, "", 0)
     return parsed
@@ -124,19 +124,19 @@ def convert(value: Any, kind: type[T], at: str = "") -> T:
         raise refusal(error, at) from None
 
 
-def refusal(error: msgspec.ValidationError, at: str = "") -> Unreadable:
+def refusal(error: msgspec.ValidationError, at: str = "") -> InvalidRecord:
     """msgspec's message taken apart into field and reason, with the names of the wire."""
     match = _AT.match(str(error))
     reason, field = (match["reason"], match["field"] or "") if match else (str(error), "")
     named = _NAMED.search(reason)
     if named:
         field, reason = ".".join(filter(None, [field, named["field"]])), _WHY[named["why"]]
-    return Unreadable(".".join(filter(None, [at, field])) or "value", reason)
+    return InvalidRecord(".".join(filter(None, [at, field])) or "value", reason)
 
 
 def _limit(size: int, limit: int) -> None:
     if size > limit:
-        raise Unreadable("value", f"has {size} bytes, the limit is {limit}")
+        raise InvalidRecord("value", f"has {size} bytes, the limit is {limit}")
 
 
 def _check_identifiers(event: EventRecord) -> None:
@@ -144,7 +144,7 @@ def _check_identifiers(event: EventRecord) -> None:
     names = {"id": event.id, "type": event.type, "subject": event.aggregate_id}
     for name, text in names.items():
         if "\0" in text:
-            raise Unreadable(name, "has a NUL")
+            raise InvalidRecord(name, "has a NUL")
 
 
 def _fits(value: dict[str, Any] | list[Any], level: int) -> bool:
@@ -165,19 +165,19 @@ def _fits(value: dict[str, Any] | list[Any], level: int) -> bool:
 
 
 def _check(value: Any, at: str, level: int) -> None:
-    """Unreadable names the first field that no store can keep."""
+    """InvalidRecord names the first field that no store can keep."""
     if level == MAX_DEPTH and isinstance(value, dict | list):
-        raise Unreadable(at or "value", f"is nested deeper than {MAX_DEPTH} levels")
+        raise InvalidRecord(at or "value", f"is nested deeper than {MAX_DEPTH} levels")
     if isinstance(value, dict):
         for key, inner in value.items():
             if "\0" in key:
-                raise Unreadable(at or "value", f"has a NUL in the key {key!r}")
+                raise InvalidRecord(at or "value", f"has a NUL in the key {key!r}")
             _check(inner, f"{at}.{key}" if at else key, level + 1)
     elif isinstance(value, list):
         for index, inner in enumerate(value):
             _check(inner, f"{at}[{index}]", level + 1)
     elif isinstance(value, int | float) and _beyond_int64(value):
-        raise Unreadable(at or "value", f"{value} is beyond a 64-bit integer")
+        raise InvalidRecord(at or "value", f"{value} is beyond a 64-bit integer")
 
 
 def _beyond_int64(number: int | float) -> bool:

@@ -1,7 +1,7 @@
 """Dead letters: the record as it came, and why it could not be used."""
 
 from eventfleet.topics.names import Topics
-from eventfleet.topics.record import LogRecord, Outgoing
+from eventfleet.topics.record import LogRecord, ProducerRecord
 
 REASON = "eventfleet-reason"
 KIND = "eventfleet-kind"
@@ -14,7 +14,9 @@ SUPERSEDED = "superseded"
 MAX_REASON = 1000
 
 
-def dead_letter(domain: str, role: str, record: LogRecord, kind: str, reason: str) -> Outgoing:
+def dead_letter(
+    domain: str, role: str, record: LogRecord, kind: str, reason: str
+) -> ProducerRecord:
     """The record for `<domain>.dead-letters`: key, value and headers kept, coordinates added.
 
     `kind` is `unreadable` (somebody must look at it) or `superseded` (information only: a
@@ -28,6 +30,6 @@ def dead_letter(domain: str, role: str, record: LogRecord, kind: str, reason: st
         (ROLE, role.encode()),
         (SOURCE, f"{record.topic}/{record.partition}/{record.offset}".encode()),
     )
-    return Outgoing(
+    return ProducerRecord(
         Topics.of(domain).dead_letters, record.key, record.value, record.partition, headers
     )

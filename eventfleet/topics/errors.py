@@ -5,7 +5,7 @@ class EventfleetError(Exception):
     """Root of all errors raised on purpose."""
 
 
-class Unreadable(EventfleetError, ValueError):
+class InvalidRecord(EventfleetError, ValueError):
     """A record or payload that can't be accepted: which field, and why."""
 
     def __init__(self, field: str, reason: str) -> None:

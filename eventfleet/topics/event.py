@@ -6,7 +6,7 @@ from typing import Annotated, Any, NamedTuple, Protocol
 import msgspec
 from msgspec import Meta
 
-from eventfleet.topics.errors import Unreadable
+from eventfleet.topics.errors import InvalidRecord
 
 MAX_ID = 255
 MAX_EVENT_BYTES = 950_000
@@ -76,7 +76,7 @@ class EventRecord(
     fingerprint: str | None = None
 
 
-class Happened(Protocol):
+class FoldableEvent(Protocol):
     """An event, or as much of it as folding takes; the payload may be read as its own type."""
 
     @property
@@ -98,12 +98,12 @@ class Happened(Protocol):
 def milliseconds(moment: datetime) -> datetime:
     """The moment in UTC, cut to whole milliseconds: what BSON keeps.
 
-    Unreadable when UTC has it outside the years 1 to 9999.
+    InvalidRecord when UTC has it outside the years 1 to 9999.
     """
     try:
         moment = moment.astimezone(UTC)
     except OverflowError:
-        raise Unreadable("time", "is outside the years 1 to 9999 in UTC") from None
+        raise InvalidRecord("time", "is outside the years 1 to 9999 in UTC") from None
     return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
 
 

@@ -20,7 +20,7 @@ class LogRecord(Struct, frozen=True, gc=False):
     timestamp: int = 0
 
 
-class Outgoing(Struct, frozen=True, gc=False):
+class ProducerRecord(Struct, frozen=True, gc=False):
     """One record to be written. Without a partition the key's hash chooses it."""
 
     topic: str

@@ -6,7 +6,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 
-class Asking(Protocol):
+class CommandHeader(Protocol):
     """A command, or what its answer needs of it."""
 
     @property
@@ -41,7 +41,7 @@ class Reply(msgspec.Struct, gc=False):
 _write = msgspec.json.Encoder().encode
 
 
-def reply(command: Asking, outcome: str, details: dict[str, Any]) -> bytes:
+def reply(command: CommandHeader, outcome: str, details: dict[str, Any]) -> bytes:
     """A JSON object: the command's id, name and aggregate, the outcome's name and details."""
     return _write(
         Reply(

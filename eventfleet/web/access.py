@@ -16,7 +16,7 @@ from starlette.requests import Request
 
 from eventfleet.topics.errors import EventfleetError
 from eventfleet.web.parameters import raw_header
-from eventfleet.web.problems import HOST, SCOPE, TOKEN, Refused
+from eventfleet.web.problems import HOST, SCOPE, TOKEN, RequestRefused
 
 ALGORITHMS = {
     "oct": ["HS256", "HS384", "HS512"],
@@ -51,7 +51,7 @@ class Grant:
         if not self.allows(domain, right):
             scope = f"{domain}:{right}"
             told = {"WWW-Authenticate": f'Bearer error="insufficient_scope", scope="{scope}"'}
-            raise Refused(SCOPE, f"it needs the scope {scope}", told)
+            raise RequestRefused(SCOPE, f"it needs the scope {scope}", told)
 
 
 ANYONE = Grant(None, frozenset({f"{EVERYTHING}:read", f"{EVERYTHING}:write"}))
@@ -67,7 +67,7 @@ class Access(Protocol):
         """What the caller may do. Refused where that can't be told."""
 
 
-class Local:
+class LocalAccess:
     """Anyone on this machine. A web page that is open here has another Host, whatever name it
     gave this address."""
 
@@ -76,7 +76,7 @@ class Local:
     def grant(self, request: Request) -> Grant:
         host = raw_header(request, "host") or ""
         if _name(host) not in OWN_NAMES:
-            raise Refused(HOST, f"{host!r} is none of {', '.join(OWN_NAMES)}")
+            raise RequestRefused(HOST, f"{host!r} is none of {', '.join(OWN_NAMES)}")
         return ANYONE
 
 
@@ -88,7 +88,7 @@ def _name(host: str) -> str | None:
         return None
 
 
-class Tokens:
+class TokenAccess:
     """Checks tokens: signature, `exp`, `nbf`, and where they are given issuer and audience."""
 
     secured = True
@@ -108,13 +108,13 @@ class Tokens:
         authorization = raw_header(request, "authorization") or ""
         scheme, _, token = authorization.partition(" ")
         if scheme.lower() != "bearer" or not token.strip():
-            raise Refused(TOKEN, "there is no header `Authorization: Bearer TOKEN`")
+            raise RequestRefused(TOKEN, "there is no header `Authorization: Bearer TOKEN`")
         try:
             claims = self._signed(token.strip())
             self._claims.validate(claims)
         except (JoseError, ValueError) as error:
             told = {"WWW-Authenticate": 'Bearer error="invalid_token"'}
-            raise Refused(TOKEN, f"the token is refused: {error}", told) from None
+            raise RequestRefused(TOKEN, f"the token is refused: {error}", told) from None
         scopes, actor = claims.get("scope"), claims.get("sub")
         return Grant(actor, frozenset(scopes.split() if isinstance(scopes, str) else ()))
 

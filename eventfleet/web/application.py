@@ -9,16 +9,16 @@ from starlette.requests import Request
 from starlette.routing import Route, Router
 from starlette.types import Message, Receive, Scope, Send
 
-from eventfleet.deciders.timeout import Bound
-from eventfleet.service.decider_metrics import Tallies
+from eventfleet.deciders.timeout import Timeout
+from eventfleet.service.decider_metrics import DeciderMetrics
 from eventfleet.web import commands, listings, probes, queries
 from eventfleet.web.access import ANYONE, EVERYTHING, Access, Grant
-from eventfleet.web.context import Limits, ServedDomains
+from eventfleet.web.context import Limits, ServicesByDomain
 from eventfleet.web.metrics import HttpMetrics
 from eventfleet.web.openapi import describe
-from eventfleet.web.operation import Call, Operation
+from eventfleet.web.operation import Operation, RequestContext
 from eventfleet.web.parameters import parameters, part
-from eventfleet.web.problems import BROKEN, BUSY, Refused, meaning, response
+from eventfleet.web.problems import BROKEN, BUSY, RequestRefused, meaning, response
 from eventfleet.web.schemas import Json
 
 OPERATIONS = [*commands.OPERATIONS, *queries.OPERATIONS, *listings.OPERATIONS]
@@ -31,15 +31,15 @@ class Application:
 
     def __init__(
         self,
-        domains: ServedDomains,
+        domains: ServicesByDomain,
         access: Access,
         limits: Limits | None = None,
-        tallies: Tallies | None = None,
+        tallies: DeciderMetrics | None = None,
     ) -> None:
         """`tallies`: of the deciders, for the page of metrics."""
         self._domains, self._access, self._limits = domains, access, limits or Limits()
         self._in_hand = 0
-        self._metrics = HttpMetrics(lambda: self._in_hand, tallies or Tallies())
+        self._metrics = HttpMetrics(lambda: self._in_hand, tallies or DeciderMetrics())
         description = lru_cache(maxsize=ROOTS)(self._description)
         self._operations = [*OPERATIONS, *probes.operations(self._metrics, description)]
         endpoints = [Endpoint(o, domains, access, self._limits) for o in self._operations]
@@ -76,7 +76,7 @@ class Application:
         if scope["path"].endswith(UNBOUNDED):
             return await self._routes(scope, receive, send)
         if self._in_hand >= self._limits.requests:
-            raise Refused(BUSY)
+            raise RequestRefused(BUSY)
         self._in_hand += 1
         try:
             await self._routes(scope, receive, send)
@@ -91,7 +91,7 @@ class Endpoint:
     """An ASGI application that answers the requests to one operation; what is raised passes."""
 
     def __init__(
-        self, operation: Operation, domains: ServedDomains, access: Access, limits: Limits
+        self, operation: Operation, domains: ServicesByDomain, access: Access, limits: Limits
     ) -> None:
         self.operation = operation
         self._domains, self._access, self._limits = domains, access, limits
@@ -100,8 +100,8 @@ class Endpoint:
         request, operation = Request(scope, receive, send), self.operation
         grant = self._granted(request)
         asked = parameters(request, operation.parameters)
-        with Bound(self._limits.seconds) as bound:
-            call = Call(request, self._domains, grant, self._limits, asked, bound)
+        with Timeout(self._limits.seconds) as bound:
+            call = RequestContext(request, self._domains, grant, self._limits, asked, bound)
             answer = await operation.handle(call)
         await answer(scope, receive, send)
 

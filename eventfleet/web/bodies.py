@@ -20,7 +20,7 @@ class Body(msgspec.Struct, kw_only=True):
     """Base of an answer's body."""
 
 
-class Sent(Body):
+class SentBody(Body):
     """What became of a command: its event is safe. In a synchronous domain `version` is the
     aggregate's after all events of the command, of which `event_id` is the first; `published` is
     false when the stream does not have them yet. `stage`: how far the event has come, where a stage
@@ -35,14 +35,14 @@ class Sent(Body):
     stage: Stage | UnsetType = UNSET
 
 
-class Events(Body):
+class EventsBody(Body):
     """Events by version. `next`: what to give as `after` for those that follow; null at the end."""
 
     events: list[EventRecord]
     next: int | None
 
 
-class Feed(Body):
+class FeedBody(Body):
     """Events of a whole domain, in order within each aggregate. `next`: what to give as `from` for
     those that follow, now or later."""
 
@@ -50,14 +50,14 @@ class Feed(Body):
     next: str
 
 
-class Aggregates(Body):
+class AggregatesBody(Body):
     """Ids in their order. `next`: what to give as `from` for those that follow; null at the end."""
 
     aggregates: list[str]
     next: str | None
 
 
-class Missing(Body):
+class MissingBody(Body):
     """The events that a client lacks, and the latest version. `ahead`: the client claims a version
     that is not stored, so it has read something else. `next`: what to give as `after` for those
     that follow; null at the end."""
@@ -68,7 +68,7 @@ class Missing(Body):
     next: int | None
 
 
-class DomainInfo(Body):
+class DomainBody(Body):
     """What a domain declares. One that is schema-free may take other commands and events."""
 
     name: str
@@ -78,13 +78,13 @@ class DomainInfo(Body):
     events: list[str]
 
 
-class Domains(Body):
+class DomainsBody(Body):
     """The domains that may be read."""
 
-    domains: list[DomainInfo]
+    domains: list[DomainBody]
 
 
-class Problem(Body, omit_defaults=True):
+class ProblemBody(Body, omit_defaults=True):
     """Why a request was not done (RFC 9457). `field` and `reason`: what of the request is wrong."""
 
     type: str
@@ -111,7 +111,7 @@ class SnapshotBody(StateBody):
     taken_at: datetime
 
 
-class DifferenceBody(Body):
+class DiffBody(Body):
     """What turns the state at version `first` into that at `second`: a JSON Patch (RFC 6902)."""
 
     aggregate_id: str

@@ -17,16 +17,16 @@ from eventfleet.deciders.outcomes import (
 )
 from eventfleet.model.command_rules import command_class
 from eventfleet.model.domain import Domain
-from eventfleet.service.event_service import About
+from eventfleet.service.event_service import SendOptions
 from eventfleet.stores.clock import Uuid7Ids
 from eventfleet.stores.contracts import Stage
-from eventfleet.topics.errors import Unreadable
-from eventfleet.web.bodies import Sent
-from eventfleet.web.operation import Call, Operation, json
+from eventfleet.topics.errors import InvalidRecord
+from eventfleet.web.bodies import SentBody
+from eventfleet.web.operation import Operation, RequestContext, json
 from eventfleet.web.parameters import (
     PREFER,
     TRACEPARENT,
-    SendAsked,
+    SendParameters,
     header,
     part,
     patience,
@@ -44,8 +44,8 @@ from eventfleet.web.problems import (
     REJECTED,
     TOO_LARGE,
     UNAVAILABLE,
-    Kind,
-    Refused,
+    ProblemType,
+    RequestRefused,
     invalid,
 )
 
@@ -57,7 +57,7 @@ FIELDS = {"subject": "id", "id": KEY, "data": "body", "value": "body"}
 _ids = Uuid7Ids()
 
 
-async def send(call: Call) -> Response:
+async def send(call: RequestContext) -> Response:
     """Send one command to an aggregate.
 
     The header Idempotency-Key is the command's id: the same one is the same command. Without it
@@ -69,7 +69,7 @@ async def send(call: Call) -> Response:
     command_id = header(request, KEY) or _ids.new()
     data = await payload(request, call.limits.body_bytes)
     data = whole(data) if typed else data
-    about = About(
+    about = SendOptions(
         command_id=command_id,
         correlation_id=header(request, CORRELATION),
         causation_id=header(request, CAUSATION),
@@ -86,7 +86,7 @@ async def send(call: Call) -> Response:
             call.aggregate_id, command, data, wait=asked.wait, patience=seconds, **about
         )
         return answer.to(waited.outcome, waited.stage)
-    except Unreadable as error:
+    except InvalidRecord as error:
         raise invalid(_field(error.field), error.reason) from None
 
 
@@ -94,12 +94,12 @@ def _known(command: str, domain: Domain[Any]) -> tuple[str, bool]:
     """The command, and whether its payload has a type."""
     try:
         rule = domain.rule(command)
-    except Unreadable as error:
-        raise Refused(NO_COMMAND, error.reason) from None
+    except InvalidRecord as error:
+        raise RequestRefused(NO_COMMAND, error.reason) from None
     return command, command_class(rule) is not None
 
 
-def _patience(call: Call, answer: "_Answer") -> float:
+def _patience(call: RequestContext, answer: "_Answer") -> float:
     """How long to wait: what is preferred, within the limit, or else as long as for an answer."""
     preferred = patience(call.request)
     if preferred is None:
@@ -130,7 +130,7 @@ class _Answer:
             case Repeated():
                 return self._sent(outcome, 200, stage)
             case IdReused():
-                raise Refused(ID_REUSED, outcome.reason, field=KEY, reason=outcome.reason)
+                raise RequestRefused(ID_REUSED, outcome.reason, field=KEY, reason=outcome.reason)
             case Rejected():
                 raise self._refused(REJECTED, outcome.reason)
             case Conflict():
@@ -139,11 +139,11 @@ class _Answer:
                 raise self._refused(UNAVAILABLE, outcome.reason)
         assert_never(outcome)
 
-    def _refused(self, kind: Kind, reason: str) -> Refused:
-        return Refused(kind, reason, reason=reason, command_id=self._command_id)
+    def _refused(self, kind: ProblemType, reason: str) -> RequestRefused:
+        return RequestRefused(kind, reason, reason=reason, command_id=self._command_id)
 
     def _sent(self, outcome: Accepted | Repeated, status: int, stage: Stage | None) -> Response:
-        body = Sent(
+        body = SentBody(
             outcome="repeated" if isinstance(outcome, Repeated) else "accepted",
             command_id=self._command_id,
             stage=stage or UNSET,
@@ -159,7 +159,7 @@ OPERATIONS = [
         path="/domains/{domain}/{id}/commands/{command}",
         right="write",
         handle=send,
-        answers={200: Sent, 202: Sent},
+        answers={200: SentBody, 202: SentBody},
         problems=(
             NO_DOMAIN,
             NO_COMMAND,
@@ -170,7 +170,7 @@ OPERATIONS = [
             ID_REUSED,
             DECIDE,
         ),
-        parameters=SendAsked,
+        parameters=SendParameters,
         headers=(KEY, PREFER, CORRELATION, CAUSATION, TRACEPARENT),
     )
 ]

@@ -11,7 +11,7 @@ from eventfleet.stores.contracts import EventStore
 from eventfleet.topics.event import MAX_EVENT_BYTES
 
 
-class Served(NamedTuple):
+class DomainServices(NamedTuple):
     """One domain: how its commands go in and its queries are answered."""
 
     domain: Domain[Any]
@@ -20,7 +20,7 @@ class Served(NamedTuple):
     events: EventStore
 
 
-ServedDomains = Mapping[str, Served]
+ServicesByDomain = Mapping[str, DomainServices]
 
 
 @dataclass(frozen=True)

@@ -3,23 +3,23 @@
 from starlette.responses import Response
 
 from eventfleet.model.command_rules import command_name
-from eventfleet.stores.errors import WrongCursor
-from eventfleet.web.bodies import Aggregates, DomainInfo, Domains, Feed
-from eventfleet.web.context import Served
-from eventfleet.web.operation import Call, Operation, json
-from eventfleet.web.parameters import PageAsked
+from eventfleet.stores.errors import InvalidCursor
+from eventfleet.web.bodies import AggregatesBody, DomainBody, DomainsBody, FeedBody
+from eventfleet.web.context import DomainServices
+from eventfleet.web.operation import Operation, RequestContext, json
+from eventfleet.web.parameters import PageParameters
 from eventfleet.web.problems import NO_DOMAIN, REPLAY, invalid
 
 
-async def domains(call: Call) -> Response:
+async def domains(call: RequestContext) -> Response:
     """The domains that the caller may read."""
     may = [served for name, served in call.all.items() if call.grant.allows(name, "read")]
-    return json(Domains(domains=[_info(served) for served in may]))
+    return json(DomainsBody(domains=[_info(served) for served in may]))
 
 
-def _info(served: Served) -> DomainInfo:
+def _info(served: DomainServices) -> DomainBody:
     domain = served.domain
-    return DomainInfo(
+    return DomainBody(
         name=domain.name,
         mode="synchronous" if domain.synchronous else "asynchronous",
         schema_free=domain.schema_free,
@@ -28,25 +28,25 @@ def _info(served: Served) -> DomainInfo:
     )
 
 
-async def aggregates(call: Call) -> Response:
+async def aggregates(call: RequestContext) -> Response:
     """The ids of a domain's aggregates, in their order."""
-    asked: PageAsked = call.asked
+    asked: PageParameters = call.asked
     try:
         page = await call.served.events.aggregates(asked.start, asked.limit)
-    except WrongCursor as error:
+    except InvalidCursor as error:
         raise invalid("from", str(error)) from None
     full = len(page.items) == asked.limit
-    return json(Aggregates(aggregates=page.items, next=page.cursor if full else None))
+    return json(AggregatesBody(aggregates=page.items, next=page.cursor if full else None))
 
 
-async def feed(call: Call) -> Response:
+async def feed(call: RequestContext) -> Response:
     """All events of a domain, in their newest schema."""
-    asked: PageAsked = call.asked
+    asked: PageParameters = call.asked
     try:
         page = await call.served.queries.feed(asked.start, asked.limit)
-    except WrongCursor as error:
+    except InvalidCursor as error:
         raise invalid("from", str(error)) from None
-    return json(Feed(events=page.items, next=page.cursor))
+    return json(FeedBody(events=page.items, next=page.cursor))
 
 
 OPERATIONS = [
@@ -56,7 +56,7 @@ OPERATIONS = [
         path="/domains",
         right="token",
         handle=domains,
-        answers={200: Domains},
+        answers={200: DomainsBody},
     ),
     Operation(
         name="aggregates",
@@ -64,8 +64,8 @@ OPERATIONS = [
         path="/domains/{domain}/aggregates",
         right="read",
         handle=aggregates,
-        parameters=PageAsked,
-        answers={200: Aggregates},
+        parameters=PageParameters,
+        answers={200: AggregatesBody},
         problems=(NO_DOMAIN,),
     ),
     Operation(
@@ -74,8 +74,8 @@ OPERATIONS = [
         path="/domains/{domain}/feed",
         right="read",
         handle=feed,
-        parameters=PageAsked,
-        answers={200: Feed},
+        parameters=PageParameters,
+        answers={200: FeedBody},
         problems=(NO_DOMAIN, REPLAY),
     ),
 ]

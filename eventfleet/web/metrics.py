@@ -15,7 +15,7 @@ from prometheus_client.core import (
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
-from eventfleet.service.decider_metrics import Tallies
+from eventfleet.service.decider_metrics import DeciderMetrics
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, float("inf"))
 WHERE = ("route", "method")
@@ -43,7 +43,7 @@ class Histogram:
 class HttpMetrics(Collector):
     """By route, method and status, in a registry of their own."""
 
-    def __init__(self, in_hand: Callable[[], int], tallies: Tallies) -> None:
+    def __init__(self, in_hand: Callable[[], int], tallies: DeciderMetrics) -> None:
         self._in_hand = in_hand
         self._answered: Counter[tuple[str, str, int]] = Counter()
         self._histograms: dict[tuple[str, str], Histogram] = {}

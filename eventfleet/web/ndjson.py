@@ -11,7 +11,7 @@ from eventfleet.web.bodies import LINES
 PIECE = 65_536
 
 
-class Lines(Response):
+class NdjsonResponse(Response):
     """Lines as they are read. Each piece has `seconds` to be read and taken; one that has not
     ends the connection, so that a client sees that the stream is not whole. For a client that has
     gone nothing more is read."""

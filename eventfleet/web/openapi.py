@@ -10,11 +10,11 @@ from urllib.parse import quote
 from eventfleet.model.command_rules import command_class, command_name
 from eventfleet.model.domain import Domain
 from eventfleet.topics.event import MAX_ID
-from eventfleet.web.bodies import JSON, LINES, PROBLEM, Events, Problem
-from eventfleet.web.context import ServedDomains
+from eventfleet.web.bodies import JSON, LINES, PROBLEM, EventsBody, ProblemBody
+from eventfleet.web.context import ServicesByDomain
 from eventfleet.web.operation import Operation
 from eventfleet.web.parameters import LENIENT
-from eventfleet.web.problems import BUSY, INVALID, SCOPE, TOKEN, UNAVAILABLE, Kind
+from eventfleet.web.problems import BUSY, INVALID, SCOPE, TOKEN, UNAVAILABLE, ProblemType
 from eventfleet.web.schemas import Json, Schemas, of_bodies, of_domain, of_parameters
 
 ALWAYS = (INVALID, BUSY, UNAVAILABLE)
@@ -27,7 +27,7 @@ PLAIN: dict[Any, tuple[str, Json]] = {
 
 
 def describe(
-    operations: Iterable[Operation], domains: ServedDomains, secured: bool, root: str
+    operations: Iterable[Operation], domains: ServicesByDomain, secured: bool, root: str
 ) -> Json:
     """The document; `root` is the path that the service is mounted at."""
     shared = of_bodies()
@@ -74,7 +74,7 @@ class _Domain:
             at = path.replace("{command}", quote(name, safe=""))
             body = _body(self._refs[kind] if kind else {"type": "object"})
             yield at, self._told(operation, at, secured, name) | body
-        if domain.schema_free and not domain.marked:
+        if domain.schema_free and not domain.uses_marker:
             yield path, self._told(operation, path, secured) | _body({"type": "object"})
 
     def _told(self, operation: Operation, path: str, secured: bool, command: str = "") -> Json:
@@ -103,14 +103,14 @@ class _Domain:
             media, schema = PLAIN[kind]
             return {"description": "As it is", "content": {media: {"schema": schema}}}
         content: Json = {JSON: {"schema": self._refs[kind]}}
-        if kind is Events:
+        if kind is EventsBody:
             content[LINES] = {"schema": {"type": "string"}}
         return {"description": cleandoc(kind.__doc__), "content": content}
 
-    def _problems(self, kinds: Sequence[Kind]) -> Json:
+    def _problems(self, kinds: Sequence[ProblemType]) -> Json:
         ordered = sorted({(kind.status, kind.type, kind.title) for kind in kinds})
         headers = {str(kind.status): _headers(kind) for kind in kinds if kind.headers}
-        content = {PROBLEM: {"schema": self._refs[Problem]}}
+        content = {PROBLEM: {"schema": self._refs[ProblemBody]}}
         return {
             str(status): {
                 "description": "; ".join(f"`{name}`: {title}" for _, name, title in group),
@@ -121,7 +121,7 @@ class _Domain:
         }
 
 
-def _headers(kind: Kind) -> Json:
+def _headers(kind: ProblemType) -> Json:
     return {"headers": {name: {"schema": {"type": "string"}} for name in kind.headers}}
 
 

@@ -7,34 +7,34 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from eventfleet.deciders.timeout import Bound
+from eventfleet.deciders.timeout import Timeout
 from eventfleet.web.access import Grant
 from eventfleet.web.bodies import JSON
-from eventfleet.web.context import Limits, Served, ServedDomains
+from eventfleet.web.context import DomainServices, Limits, ServicesByDomain
 from eventfleet.web.parameters import Parameters, part
-from eventfleet.web.problems import NO_AGGREGATE, NO_DOMAIN, Kind, Refused
+from eventfleet.web.problems import NO_AGGREGATE, NO_DOMAIN, ProblemType, RequestRefused
 
 _IS_JSON = (b"content-type", JSON.encode())
 _encode = msgspec.json.Encoder().encode
 
 
-class Call(NamedTuple):
+class RequestContext(NamedTuple):
     """A request whose caller may make it."""
 
     request: Request
-    all: ServedDomains
+    all: ServicesByDomain
     grant: Grant
     limits: Limits
     asked: Any
-    bound: Bound
+    bound: Timeout
 
     @property
-    def served(self) -> Served:
+    def served(self) -> DomainServices:
         """The domain in the path."""
         name = part(self.request, "domain")
         found = self.all.get(name)
         if found is None:
-            raise Refused(NO_DOMAIN, f"{name!r} is none of {', '.join(sorted(self.all))}")
+            raise RequestRefused(NO_DOMAIN, f"{name!r} is none of {', '.join(sorted(self.all))}")
         return found
 
     @property
@@ -44,10 +44,10 @@ class Call(NamedTuple):
     async def must_exist(self) -> None:
         """Refused where no event of the aggregate is stored."""
         if not await self.served.events.heads([self.aggregate_id]):
-            raise Refused(NO_AGGREGATE, f"{self.aggregate_id!r} has no events")
+            raise RequestRefused(NO_AGGREGATE, f"{self.aggregate_id!r} has no events")
 
 
-Handle = Callable[[Call], Awaitable[Response]]
+Handle = Callable[[RequestContext], Awaitable[Response]]
 Right = Literal["read", "write", "everything", "token", ""]
 
 
@@ -65,7 +65,7 @@ class Operation(NamedTuple):
     handle: Handle
     answers: Mapping[int, Any]
     parameters: type[Parameters] = Parameters
-    problems: tuple[Kind, ...] = ()
+    problems: tuple[ProblemType, ...] = ()
     headers: tuple[str, ...] = ()
 
 

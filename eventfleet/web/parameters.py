@@ -12,10 +12,10 @@ from starlette.requests import ClientDisconnect, Request
 
 from eventfleet.stores.contracts import Stage
 from eventfleet.topics.codec import parse, refusal
-from eventfleet.topics.errors import Unreadable
+from eventfleet.topics.errors import InvalidRecord
 from eventfleet.topics.event import MAX_ID, Identifier, Instant
 from eventfleet.web.bodies import JSON, Version
-from eventfleet.web.problems import NOT_JSON, TOO_LARGE, Refused, invalid
+from eventfleet.web.problems import NOT_JSON, TOO_LARGE, RequestRefused, invalid
 
 Q = TypeVar("Q", bound="Parameters")
 
@@ -42,37 +42,37 @@ class Parameters(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """Base of what may stand behind the `?`."""
 
 
-class SendAsked(Parameters):
+class SendParameters(Parameters):
     wait: Stage | UnsetType = UNSET
 
 
-class EventsAsked(Parameters):
+class EventsParameters(Parameters):
     after: After = 0
     limit: Limit | UnsetType = UNSET
     types: list[Identifier] = []
 
 
-class StateAsked(Parameters):
+class StateParameters(Parameters):
     version: Version | UnsetType = UNSET
     at: Instant | UnsetType = UNSET
 
 
-class DifferenceAsked(Parameters):
+class DiffParameters(Parameters):
     first: After
     second: After
 
 
-class MissingAsked(Parameters):
+class MissingParameters(Parameters):
     after: After
     limit: Limit = 100
 
 
-class PageAsked(Parameters, rename={"start": "from"}):
+class PageParameters(Parameters, rename={"start": "from"}):
     start: Cursor = ""
     limit: Limit = 100
 
 
-LISTS: dict[type[Parameters], set[str]] = {EventsAsked: {"types"}}
+LISTS: dict[type[Parameters], set[str]] = {EventsParameters: {"types"}}
 
 
 def parameters(request: Request, kind: type[Q]) -> Q:
@@ -159,10 +159,10 @@ async def payload(request: Request, limit: int) -> dict[str, Any]:
     """The JSON object in the body. Refused where it is none or has more than `limit` bytes."""
     kind = (raw_header(request, "content-type") or "").partition(";")[0].strip().lower()
     if kind != JSON:
-        raise Refused(NOT_JSON, f"its Content-Type is {kind or 'absent'}, not {JSON}")
+        raise RequestRefused(NOT_JSON, f"its Content-Type is {kind or 'absent'}, not {JSON}")
     try:
         data = parse(await _body(request, limit))
-    except Unreadable as error:
+    except InvalidRecord as error:
         field = "body" if error.field == "value" else error.field
         raise invalid(field, error.reason) from None
     if not isinstance(data, dict):
@@ -198,4 +198,4 @@ async def _body(request: Request, limit: int) -> bytes:
 
 def _within(limit: int, size: int) -> None:
     if size > limit:
-        raise Refused(TOO_LARGE, f"the limit is {limit} bytes")
+        raise RequestRefused(TOO_LARGE, f"the limit is {limit} bytes")

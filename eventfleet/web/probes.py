@@ -5,7 +5,7 @@ from collections.abc import Callable
 from starlette.responses import PlainTextResponse, Response
 
 from eventfleet.web.metrics import HttpMetrics
-from eventfleet.web.operation import Call, Handle, Operation, Right, json
+from eventfleet.web.operation import Handle, Operation, RequestContext, Right, json
 
 PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -13,19 +13,19 @@ PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
 def operations(metrics: HttpMetrics, description: Callable[[str], object]) -> list[Operation]:
     """`description` answers with the OpenAPI document, for a path in front of all others."""
 
-    async def live(call: Call) -> Response:
+    async def live(call: RequestContext) -> Response:
         """Whether the process answers."""
         return PlainTextResponse("ok\n")
 
-    async def ready(call: Call) -> Response:
+    async def ready(call: RequestContext) -> Response:
         """Whether requests are taken: from the start on, for the servers were found by then."""
         return PlainTextResponse("ok\n")
 
-    async def page(call: Call) -> Response:
+    async def page(call: RequestContext) -> Response:
         """Metrics in Prometheus' text format."""
         return Response(metrics.page(), media_type=PROMETHEUS)
 
-    async def openapi(call: Call) -> Response:
+    async def openapi(call: RequestContext) -> Response:
         """The description of the service: OpenAPI 3.1."""
         return json(description(call.request.scope.get("root_path", "")))
 

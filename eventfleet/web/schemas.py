@@ -16,15 +16,21 @@ Json = dict[str, Any]
 
 AT = "#/components/schemas/"
 BODIES = (
-    bodies.Sent,
-    bodies.Domains,
-    bodies.Aggregates,
-    bodies.Problem,
-    bodies.DifferenceBody,
+    bodies.SentBody,
+    bodies.DomainsBody,
+    bodies.AggregatesBody,
+    bodies.ProblemBody,
+    bodies.DiffBody,
     EventRecord,
 )
 """The same in all domains."""
-TYPED = (bodies.Events, bodies.Feed, bodies.Missing, bodies.StateBody, bodies.SnapshotBody)
+TYPED = (
+    bodies.EventsBody,
+    bodies.FeedBody,
+    bodies.MissingBody,
+    bodies.StateBody,
+    bodies.SnapshotBody,
+)
 """Those that hold a domain's own types."""
 INT64 = {"minimum": -(2**63), "maximum": 2**63 - 1}
 

@@ -11,8 +11,8 @@ from faust.tables import TableManager
 
 from eventfleet.topics.errors import EventfleetError
 from eventfleet.workers.metrics import Meter
-from eventfleet.workers.owners import Owners, Patience, RoleFactory
-from eventfleet.workers.transport import ChunkSchema, Source
+from eventfleet.workers.owners import Owners, OwnerTimeouts, RoleFactory
+from eventfleet.workers.transport import ChunkSchema, ConsumerConfig
 
 logger = logging.getLogger(__name__)
 
@@ -25,7 +25,7 @@ class RoleFailed(EventfleetError):
 
 
 @dataclass(frozen=True)
-class Duty:
+class RoleSpec:
     """One role of one domain, and how to make it for each partition of its topic."""
 
     domain: str
@@ -57,7 +57,9 @@ class RoleApp(faust.App):  # type: ignore[misc]
 
     BootStrategy = ConsumerOnly
 
-    def __init__(self, duty: Duty, source: Source, meter: Meter, patience: Patience) -> None:
+    def __init__(
+        self, duty: RoleSpec, source: ConsumerConfig, meter: Meter, patience: OwnerTimeouts
+    ) -> None:
         super().__init__(
             source.group,
             broker="eventfleet://",

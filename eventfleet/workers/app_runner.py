@@ -9,10 +9,10 @@ from contextlib import asynccontextmanager
 from eventfleet.runtime.settings import Settings
 from eventfleet.stores.kafka.connection import Connection
 from eventfleet.topics.names import group
-from eventfleet.workers.app import Duty, RoleApp
+from eventfleet.workers.app import RoleApp, RoleSpec
 from eventfleet.workers.metrics import Metrics
-from eventfleet.workers.owners import Patience
-from eventfleet.workers.transport import Source
+from eventfleet.workers.owners import OwnerTimeouts
+from eventfleet.workers.transport import ConsumerConfig
 
 SILENT = ("faust", "mode", "aiokafka")
 
@@ -20,13 +20,13 @@ SILENT = ("faust", "mode", "aiokafka")
 def role_app(
     settings: Settings,
     connection: Connection,
-    duty: Duty,
+    duty: RoleSpec,
     topic: str,
     metrics: Metrics,
-    patience: Patience | None = None,
+    patience: OwnerTimeouts | None = None,
 ) -> RoleApp:
     """The app of a duty over a topic; to be made within a running event loop."""
-    source = Source(
+    source = ConsumerConfig(
         connection,
         topic,
         group(settings.group_prefix, duty.domain, duty.role),
@@ -34,7 +34,7 @@ def role_app(
         settings.chunk_bytes,
         settings.kafka_session_timeout,
     )
-    patience = patience or Patience(fenced=settings.kafka_session_timeout)
+    patience = patience or OwnerTimeouts(fenced=settings.kafka_session_timeout)
     return RoleApp(duty, source, metrics.of(duty.domain, duty.role), patience)
 
 

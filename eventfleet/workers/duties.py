@@ -5,22 +5,22 @@ from datetime import timedelta
 from typing import Any, Literal
 
 from eventfleet.model.domain import Domain
-from eventfleet.roles.append import Append
-from eventfleet.roles.command import Commands, Decider
-from eventfleet.roles.notices import SILENT, Herald
-from eventfleet.roles.relay import Relay
+from eventfleet.roles.append import AppendRole
+from eventfleet.roles.command import CommandRole, Decider
+from eventfleet.roles.notices import NULL_NOTIFIER, StageNotifier
+from eventfleet.roles.relay import RelayRole
 from eventfleet.roles.role import Role
-from eventfleet.roles.snapshot import Snapshots
+from eventfleet.roles.snapshot import SnapshotRole
 from eventfleet.roles.sweep import Sweep
 from eventfleet.runtime.event_services import patience
 from eventfleet.runtime.settings import Settings
 from eventfleet.stores.clock import NothingParked, SystemClock
-from eventfleet.stores.contracts import LogWriter, Opened, PartitionWriter
+from eventfleet.stores.contracts import DomainStores, LogWriter, PartitionWriter
 from eventfleet.stores.kafka.connection import Connection
 from eventfleet.stores.kafka.producer import PlainWriter
 from eventfleet.stores.kafka.transactional_writer import TransactionalWriter
 from eventfleet.topics.names import Topics, group
-from eventfleet.workers.app import Duty
+from eventfleet.workers.app import RoleSpec
 from eventfleet.workers.owners import Ack, RoleFactory
 
 RoleName = Literal["append", "command", "snapshot", "relay"]
@@ -31,7 +31,7 @@ class Duties:
     """Makes the duties of one process.
 
     `transactional`: whether the broker has transactions. `deciders`: for the role command, by
-    domain. `writer`: for what sweeps bring back. `herald`: for those who wait for events.
+    domain. `writer`: for what sweeps bring back. `notifier`: for those who wait for events.
     """
 
     def __init__(
@@ -41,15 +41,15 @@ class Duties:
         transactional: bool,
         deciders: Mapping[str, Decider],
         writer: LogWriter,
-        herald: Herald = SILENT,
+        notifier: StageNotifier = NULL_NOTIFIER,
     ) -> None:
         self.connection = connection
-        self._settings, self._herald = settings, herald
+        self._settings, self._notifier = settings, notifier
         self._deciders, self._plain = deciders, writer
         self._transactional = transactional
 
-    def duty(self, role: RoleName, domain: Domain[Any], opened: Opened) -> Duty:
-        return Duty(domain.name, role, self._factory(role, domain, opened))
+    def duty(self, role: RoleName, domain: Domain[Any], opened: DomainStores) -> RoleSpec:
+        return RoleSpec(domain.name, role, self._factory(role, domain, opened))
 
     def guarantee(self, role: RoleName, domain: Domain[Any]) -> str:
         """One line: how often its records reach their topics."""
@@ -66,7 +66,7 @@ class Duties:
             return f"{where}: exactly once, by transactions, for readers of committed records"
         return f"{where}: at least once (no transactions here); drop repeats by event id"
 
-    def _factory(self, role: RoleName, domain: Domain[Any], opened: Opened) -> RoleFactory:
+    def _factory(self, role: RoleName, domain: Domain[Any], opened: DomainStores) -> RoleFactory:
         parked, clock = NothingParked(), SystemClock()
         cached, limit = self._settings.cached_aggregates, self._settings.snapshot_bytes
 
@@ -74,7 +74,7 @@ class Duties:
             writer = self._writer(role, domain, partition, ack)
             match role:
                 case "append":
-                    return Append(
+                    return AppendRole(
                         domain,
                         partition,
                         opened.events,
@@ -82,14 +82,14 @@ class Duties:
                         parked,
                         clock,
                         cached=cached,
-                        herald=self._herald,
+                        notifier=self._notifier,
                         puts=domain.synchronous,
                         puts_only=domain.synchronous,
                         sweep=self._sweep(domain, partition, opened),
-                        marked=domain.marked,
+                        marked=domain.uses_marker,
                     )
                 case "command":
-                    return Commands(
+                    return CommandRole(
                         domain,
                         partition,
                         self._deciders[domain.name],
@@ -99,7 +99,7 @@ class Duties:
                         patience=timedelta(seconds=patience(self._settings)),
                     )
                 case "snapshot":
-                    return Snapshots(
+                    return SnapshotRole(
                         domain,
                         partition,
                         opened,
@@ -108,14 +108,14 @@ class Duties:
                         clock,
                         cached=cached,
                         limit=limit,
-                        herald=self._herald,
+                        notifier=self._notifier,
                     )
                 case "relay":
-                    return Relay(domain, partition, writer, parked, herald=self._herald)
+                    return RelayRole(domain, partition, writer, parked, notifier=self._notifier)
 
         return make
 
-    def _sweep(self, domain: Domain[Any], partition: int, opened: Opened) -> Sweep | None:
+    def _sweep(self, domain: Domain[Any], partition: int, opened: DomainStores) -> Sweep | None:
         if not domain.synchronous:
             return None
         return Sweep(domain.name, partition, opened.events, self._plain, SystemClock())

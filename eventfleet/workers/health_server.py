@@ -12,11 +12,11 @@ from eventfleet.workers.metrics import Metrics
 WITHOUT_PROGRESS = 60.0
 
 
-class PageNotOpened(EventfleetError):
+class HealthServerNotStarted(EventfleetError):
     """The page's address can't be had."""
 
 
-class Page:
+class HealthServer:
     """Answers for some apps; `/live` fails after `bound` seconds without progress."""
 
     def __init__(
@@ -37,7 +37,7 @@ class Page:
                 await site.start()
             except OSError as error:
                 hint = "another port is chosen by EVENTFLEET_PORT, any free one by 0"
-                raise PageNotOpened(
+                raise HealthServerNotStarted(
                     f"the worker's page can't be opened at {host}:{port} ({error.strerror}); {hint}"
                 ) from error
             yield f"http://{host}:{runner.addresses[0][1]}"

@@ -4,8 +4,8 @@ from collections.abc import Callable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-from eventfleet.roles.role import Report
-from eventfleet.service.decider_metrics import Tallies
+from eventfleet.roles.role import ChunkReport
+from eventfleet.service.decider_metrics import DeciderMetrics
 
 WHERE = ("domain", "role")
 EACH = ("domain", "role", "partition")
@@ -35,7 +35,7 @@ class Metrics:
         self.rejected = self._counter("rejected", "Commands rejected", (*WHERE, "reason"))
         self.notices = self._counter("notices", "Notices told to those who wait for events", ())
         self.notices_lost = self._counter("notices_lost", "Notices that could not be told", ())
-        self.tallies = Tallies()
+        self.tallies = DeciderMetrics()
         self._registry.register(self.tallies)
         self.rebalances = self._counter("rebalances", "Times partitions were assigned")
         self.fenced = self._counter("fenced", "Partitions taken over by another owner")
@@ -72,7 +72,7 @@ class Meter:
     """Counts the work of one role of one domain; `total` is what its chunks and ticks came to."""
 
     def __init__(self, metrics: Metrics, domain: str, role: str) -> None:
-        self.total = Report()
+        self.total = ChunkReport()
         self._metrics = metrics
         self._where = (domain, role)
         self._reasons: set[str] = set()
@@ -95,12 +95,12 @@ class Meter:
         for gauge in (self._metrics.lag, self._metrics.commit_age):
             gauge.remove(*self._where, partition)
 
-    def chunk(self, seconds: float, report: Report) -> None:
+    def chunk(self, seconds: float, report: ChunkReport) -> None:
         """A chunk was done."""
         self._metrics.seconds.labels(*self._where).observe(seconds)
         self.add(report)
 
-    def add(self, report: Report) -> None:
+    def add(self, report: ChunkReport) -> None:
         """What came of a chunk or a tick."""
         self.total += report
         for name, counter in self._metrics.counted.items():

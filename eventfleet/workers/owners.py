@@ -17,8 +17,8 @@ from tenacity import (
     wait_random_exponential,
 )
 
-from eventfleet.roles.role import Report, Role
-from eventfleet.stores.errors import Fenced, Unavailable
+from eventfleet.roles.role import ChunkReport, Role
+from eventfleet.stores.errors import Fenced, ServerUnavailable
 from eventfleet.workers.metrics import Meter
 from eventfleet.workers.transport.chunk import UNDER_WAY, Chunk
 
@@ -34,7 +34,7 @@ Fail = Callable[[int, Exception], None]
 
 
 @dataclass(frozen=True)
-class Patience:
+class OwnerTimeouts:
     """Times in seconds: for what is unavailable, for a chunk in hand, between ticks, and after a
     fence until the partition, if it is still assigned, is taken over afresh."""
 
@@ -45,7 +45,7 @@ class Patience:
     longest_pause: float = 5.0
 
 
-class Feed(Protocol):
+class ChunkSource(Protocol):
     """Where chunks come from, one session of a partition after another."""
 
     async def start_at(self, partition: int, offset: int, session: int) -> bool:
@@ -68,7 +68,12 @@ class Owner:
     """Runs one partition's role: opens it, gives it chunks and ticks, closes it."""
 
     def __init__(
-        self, partition: int, make: RoleFactory, feed: Feed, meter: Meter, patience: Patience
+        self,
+        partition: int,
+        make: RoleFactory,
+        feed: ChunkSource,
+        meter: Meter,
+        patience: OwnerTimeouts,
     ) -> None:
         self.partition = partition
         self.fenced = False
@@ -158,10 +163,10 @@ class Owner:
         try:
             while not self._closing:
                 await self._turn()
-        except Unavailable as error:
+        except ServerUnavailable as error:
             await self._retrying()(self._turn_after, [error])
 
-    async def _turn_after(self, failures: list[Unavailable]) -> None:
+    async def _turn_after(self, failures: list[ServerUnavailable]) -> None:
         """A turn; the first try is the one that has failed already."""
         if failures:
             raise failures.pop()
@@ -169,7 +174,7 @@ class Owner:
 
     def _retrying(self) -> AsyncRetrying:
         return AsyncRetrying(
-            retry=retry_if_exception_type(Unavailable),
+            retry=retry_if_exception_type(ServerUnavailable),
             wait=wait_random_exponential(multiplier=0.1, max=self._patience.longest_pause),
             stop=stop_after_delay(self._patience.unavailable),
             before_sleep=self._before_retry,
@@ -234,12 +239,14 @@ class Owner:
     async def _chunk(self, chunk: Chunk) -> None:
         self._owing = True
         if chunk.start != self._position:
-            raise Unavailable(f"records {self._position} to {chunk.start} were lost on the way")
+            raise ServerUnavailable(
+                f"records {self._position} to {chunk.start} were lost on the way"
+            )
         records = chunk.records
         if records[0].offset < self._position:
             records = [record for record in records if record.offset >= self._position]
         began = time.monotonic()
-        report = await self._role.chunk(records, chunk.next_offset) if records else Report()
+        report = await self._role.chunk(records, chunk.next_offset) if records else ChunkReport()
         self._position = chunk.next_offset
         self._owing = False
         self.progress = time.monotonic()
@@ -260,7 +267,9 @@ class Owner:
 class Owners:
     """The owners of one app, by partition."""
 
-    def __init__(self, make: RoleFactory, meter: Meter, patience: Patience, fail: Fail) -> None:
+    def __init__(
+        self, make: RoleFactory, meter: Meter, patience: OwnerTimeouts, fail: Fail
+    ) -> None:
         self._make = make
         self._meter = meter
         self._patience = patience
@@ -270,7 +279,7 @@ class Owners:
     def __iter__(self) -> Iterator[Owner]:
         return iter(list(self._owners.values()))
 
-    def assign(self, feed: Feed, partitions: Iterable[int]) -> None:
+    def assign(self, feed: ChunkSource, partitions: Iterable[int]) -> None:
         """Give each partition an owner, where it has none yet."""
         for partition in sorted(set(partitions) - set(self._owners)):
             owner = Owner(partition, self._make, feed, self._meter, self._patience)

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 
 from prometheus_client import Counter
 
-from eventfleet.roles.notices import Awaited, notices_of
+from eventfleet.roles.notices import AwaitedEvent, notices_of
 from eventfleet.stores.contracts import Notice, Notices, Stage
 from eventfleet.stores.errors import StoreError
 
@@ -19,7 +19,7 @@ LEAVE_SECONDS = 1.0
 logger = logging.getLogger(__name__)
 
 
-class Herald:
+class BackgroundNotifier:
     """Best effort: with more than ROOM notices untold, or when they can't be told, they are lost.
 
     What is told meanwhile goes out together. Nothing connects before the first notice.
@@ -33,7 +33,7 @@ class Herald:
         self._well = True
 
     @asynccontextmanager
-    async def at_work(self) -> AsyncIterator["Herald"]:
+    async def running(self) -> AsyncIterator["BackgroundNotifier"]:
         """At the block's end what is untold has LEAVE_SECONDS."""
         try:
             yield self
@@ -44,7 +44,7 @@ class Herald:
                 await asyncio.wait({self._task}, timeout=LEAVE_SECONDS)
             await self._notices.close()
 
-    def tell(self, stage: Stage, events: Sequence[Awaited]) -> None:
+    def notify(self, stage: Stage, events: Sequence[AwaitedEvent]) -> None:
         """As of eventfleet.roles.notices.Herald; within an event loop."""
         for channel, notices in notices_of(stage, events).items():
             room = max(0, ROOM - self._count)
@@ -52,7 +52,7 @@ class Herald:
             self._count += len(notices[:room])
             self._lost.inc(len(notices[room:]))
         if self._count and (self._task is None or self._task.done()):
-            self._task = asyncio.create_task(self._publish(), name="herald")
+            self._task = asyncio.create_task(self._publish(), name="stage notifier")
 
     async def _publish(self) -> None:
         while self._count:

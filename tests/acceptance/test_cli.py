@@ -421,7 +421,7 @@ def test_ctrl_c_ends_a_command_quietly(
 async def records(kafka: str, topic: str) -> int:
     reader = Reader(Connection(kafka))
     try:
-        return sum(limit.end for limit in (await reader.bounds(topic)).values())
+        return sum(limit.end for limit in (await reader.watermarks(topic)).values())
     finally:
         await reader.close()
 

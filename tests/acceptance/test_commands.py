@@ -15,8 +15,8 @@ from eventfleet.deciders.proposed_events import event_id
 from eventfleet.runtime.connections import chosen
 from eventfleet.runtime.event_services import event_service
 from eventfleet.service.event_service import EventService
-from eventfleet.topics.errors import Unreadable
-from tests.acceptance.commanding import Commanded
+from eventfleet.topics.errors import InvalidRecord
+from tests.acceptance.command_fleet import Commanded
 
 MODULE = """
 from eventfleet import START, Command, Domain, Emits, Event, State
@@ -155,7 +155,7 @@ async def test_provider_requests_event(
 async def test_a_request_that_cant_be_read_names_the_field_and_leaves_nothing(
     service: EventService, fleet: Commanded, ticket: str
 ) -> None:
-    with pytest.raises(Unreadable, match=r"data\.title: is missing"):
+    with pytest.raises(InvalidRecord, match=r"data\.title: is missing"):
         await service.send(ticket, "Open", {})
     assert fleet.marker(ticket) == {}
     assert await logged(fleet, ticket) == []

@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.acceptance.commanding import Commanded
+from tests.acceptance.command_fleet import Commanded
 from tests.acceptance.fleet import LIMIT, ROOT, Fleet
 
 

@@ -14,12 +14,12 @@ import pytest
 from click.testing import CliRunner
 
 from eventfleet.cli import main
-from tests.acceptance.commanding import Commanded
+from tests.acceptance.command_fleet import Commanded
 from tests.acceptance.fleet import COMMAND, LIMIT, ROOT
+from tests.acceptance.http_service import Service, sent, serving
 from tests.acceptance.kafka_by_hand import wait_for
-from tests.acceptance.serving import Service, sent, serving
 from tests.acceptance.test_queries import CASE, TYPES, snapshots, state
-from tests.unit.web import token
+from tests.unit.http_fixture import token
 
 DOMAINS = "eventfleet.domains.process_log,eventfleet.domains.orders,eventfleet.domains.bank"
 PLACE = {"customer": "ann", "total": 1999, "currency": "EUR"}

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.commanding import Commanded
-from tests.acceptance.serving import Service, sent, serving
+from tests.acceptance.command_fleet import Commanded
+from tests.acceptance.http_service import Service, sent, serving
 
 LIMIT = 600
 PATIENCE = "30"

@@ -17,7 +17,7 @@ from urllib.request import urlopen
 import pytest
 
 from eventfleet.cli.sample_orders import sample
-from tests.shop import judge
+from tests.order_oracle import judge
 
 ROOT = Path(__file__).parents[2]
 RECEIPT = ROOT.parent / "shared" / "data" / "receipt.csv.gz"

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from pymongo import MongoClient
 
-from eventfleet.stores.contracts import EventStore, Opened, SnapshotStore
+from eventfleet.stores.contracts import DomainStores, EventStore, SnapshotStore
 from eventfleet.stores.memory.events import MemoryEvents
 from eventfleet.stores.memory.snapshots import MemorySnapshots
 from eventfleet.stores.mongo import open_stores
@@ -20,7 +20,7 @@ from tests.servers.install import Absent
 from tests.servers.server import Server
 
 IMPLEMENTATIONS = ("memory", "mongodb", "threads", "embedded")
-OpenStores = Callable[[], AbstractAsyncContextManager[Opened]]
+OpenStores = Callable[[], AbstractAsyncContextManager[DomainStores]]
 
 
 class EmbeddedMongoDB(Server):
@@ -48,10 +48,10 @@ def embedded_mongo_url() -> Iterator[str]:
 def opening(request: pytest.FixtureRequest, prefix: str) -> Iterator[OpenStores]:
     """Opens the stores of one domain; what they hold stays until the test ends."""
     if request.param == "memory":
-        kept = Opened(MemoryEvents(PARTITIONS, domain=DOMAIN), MemorySnapshots(KEPT))
+        kept = DomainStores(MemoryEvents(PARTITIONS, domain=DOMAIN), MemorySnapshots(KEPT))
 
         @asynccontextmanager
-        async def opened() -> AsyncIterator[Opened]:
+        async def opened() -> AsyncIterator[DomainStores]:
             yield kept
 
         yield opened
@@ -61,7 +61,7 @@ def opening(request: pytest.FixtureRequest, prefix: str) -> Iterator[OpenStores]
     more: Any = {"timeout": 30, "snapshots_kept": KEPT, "threads": threads}
 
     @asynccontextmanager
-    async def connected() -> AsyncIterator[Opened]:
+    async def connected() -> AsyncIterator[DomainStores]:
         async with open_stores(url, prefix, [DOMAIN], **more) as stores:
             yield stores[DOMAIN]
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from eventfleet.stores.contracts import EventStore, Page, Place, Write
+from eventfleet.stores.contracts import AssignPosition, EventStore, Page, Write
 from eventfleet.stores.cursors import to_cursor
 from eventfleet.stores.errors import Misconfigured
 from eventfleet.stores.mongo import MongoEvents
@@ -49,7 +49,7 @@ async def test_an_empty_store_feeds_nothing_yet(store: EventStore) -> None:
 @pytest.mark.parametrize("limit", [1, 2, 3, 7, 1000])
 async def test_a_feed_is_in_position_and_version_order(store: EventStore, limit: int) -> None:
     await store.put([event("s1", v) for v in (1, 2, 3)], 1)
-    await store.write([Place(event("s1", v), at(5, 1)) for v in (1, 2, 3)])
+    await store.write([AssignPosition(event("s1", v), at(5, 1)) for v in (1, 2, 3)])
     await store.write([event("a2", 1, at(6, 1)), event("a1", 1, at(1, 0)), event("a1", 2, at(3))])
     await store.write([event("a3", 1, at(2, 0)), event("a3", 2, at(4, 3))])
     events, _ = await everything(store.feed, limit)
@@ -72,7 +72,9 @@ async def test_what_is_placed_later_is_found_from_the_cursor(store: EventStore) 
     events, cursor = await everything(store.feed, 10)
     assert len(events) == 3
     assert (await store.feed(cursor, 10)).items == []
-    await store.write([Place(event("s1", 1), at(8, 2)), Place(event("s1", 2), at(8, 2))])
+    await store.write(
+        [AssignPosition(event("s1", 1), at(8, 2)), AssignPosition(event("s1", 2), at(8, 2))]
+    )
     await store.write([event("a1", 3, at(9)), event("a3", 1, at(0, 1))])
     later, cursor = await everything(store.feed, 10, cursor)
     assert by_partition(later) == {0: ["a1-3"], 1: ["a3-1"], 2: ["s1-1", "s1-2"]}
@@ -81,9 +83,9 @@ async def test_what_is_placed_later_is_found_from_the_cursor(store: EventStore) 
 
 async def test_a_version_placed_later_at_the_same_offset_is_found(store: EventStore) -> None:
     await store.put([event("s1", 1), event("s1", 2)], 0)
-    await store.write([Place(event("s1", 1), at(4))])
+    await store.write([AssignPosition(event("s1", 1), at(4))])
     page = await store.feed("", 10)
-    await store.write([Place(event("s1", 2), at(4))])
+    await store.write([AssignPosition(event("s1", 2), at(4))])
     assert [e.id for e in page.items] == ["s1-1"]
     assert [e.id for e in (await store.feed(page.cursor, 1)).items] == ["s1-2"]
 
@@ -130,8 +132,8 @@ async def test_nothing_is_missed_while_events_are_placed(
                 await other.events.write(
                     [
                         event(name, offset + 1, at(offset, partition)),
-                        Place(event(name, offset + 2), at(offset + 1, partition)),
-                        Place(event(name, offset + 3), at(offset + 1, partition)),
+                        AssignPosition(event(name, offset + 2), at(offset + 1, partition)),
+                        AssignPosition(event(name, offset + 3), at(offset + 1, partition)),
                     ]
                 )
 
@@ -203,11 +205,11 @@ async def test_nothing_is_missed_that_is_placed_between_the_reads_of_one_page(
         for turn, moments in enumerate(combinations_with_replacement(range(1, 6), 4)):
             start, name = turn * 1_000, f"s{turn}"
             await store.put([event(name, version) for version in (1, 2, 3)], 0)
-            await store.write([Place(event(name, 1), at(start))])
+            await store.write([AssignPosition(event(name, 1), at(start))])
             _, cursor = await everything(store.feed, 10, cursor)
             late = [
-                Place(event(name, 2), at(start)),
-                Place(event(name, 3), at(start)),
+                AssignPosition(event(name, 2), at(start)),
+                AssignPosition(event(name, 3), at(start)),
                 event(name, 4, at(start + 1)),
                 event(name, 5, at(start + 500)),
             ]
@@ -230,7 +232,7 @@ async def test_aggregates_come_in_id_order(store: EventStore, limit: int) -> Non
     await store.write([w for n in range(9, 0, -1) for w in stream(f"a{n}", 2, n * 10)])
     await store.put([event("a55", 1), event("a55", 2)], 0)
     await store.put([event("a77", 1)], 0)
-    await store.write([Place(event("a77", 1), at(500))])
+    await store.write([AssignPosition(event("a77", 1), at(500))])
     names = ["a1", "a2", "a3", "a4", "a5", "a55", "a6", "a7", "a77", "a8", "a9"]
     found, cursor = await everything(store.aggregates, limit)
     assert found == names
@@ -252,7 +254,9 @@ async def test_aggregates_of_a_partition(store: EventStore) -> None:
 
     for limit in (1, 2, 100):
         assert (await everything(of_partition, limit))[0] == [*here, put]
-    await store.write([Place(event(put, 1), at(50, 1)), Place(event(put, 2), at(50, 1))])
+    await store.write(
+        [AssignPosition(event(put, 1), at(50, 1)), AssignPosition(event(put, 2), at(50, 1))]
+    )
     assert (await everything(of_partition, 2))[0] == [*here, put]
     assert (await store.aggregates("", 10, partition=3)).items == []
 

@@ -7,8 +7,16 @@ from typing import Any
 
 import pytest
 
-from eventfleet.stores.contracts import NO_HEAD, EventStore, Head, Look, Place, Since, Write
-from eventfleet.stores.errors import Duplicate, Unavailable
+from eventfleet.stores.contracts import (
+    NO_HEAD,
+    AssignPosition,
+    EventStore,
+    Head,
+    Tail,
+    TailQuery,
+    Write,
+)
+from eventfleet.stores.errors import Duplicate, ServerUnavailable
 from eventfleet.topics.event import EventRecord, Position
 from tests.contract.conftest import OpenStores
 from tests.contract.samples import (
@@ -106,11 +114,11 @@ async def test_the_index_counts_all_writes_in_order(store: EventStore) -> None:
     await store.put([event("s1", 1), event("s1", 2)], 0)
     writes: list[Write] = [
         event("a1", 1, at(0)),
-        Place(event("s1", 1), at(1)),
+        AssignPosition(event("s1", 1), at(1)),
         event("a1", 2, at(2)),
-        Place(event("s1", 2), at(1)),
+        AssignPosition(event("s1", 2), at(1)),
         event("a1", 2, at(3), id="again"),
-        Place(event("s1", 1), at(4)),
+        AssignPosition(event("s1", 1), at(4)),
     ]
     with pytest.raises(Duplicate) as caught:
         await store.write(writes)
@@ -127,7 +135,7 @@ async def test_a_write_clashes_with_what_it_wrote_itself(store: EventStore) -> N
 
 async def test_a_place_gives_the_position(store: EventStore) -> None:
     await store.put([event("s1", 1, actor="me", prev="")], 2)
-    await store.write([Place(event("s1", 1), at(7, 2))])
+    await store.write([AssignPosition(event("s1", 1), at(7, 2))])
     placed = event("s1", 1, at(7, 2), actor="me", prev="")
     assert await store.find(["s1-1"]) == {"s1-1": placed}
     assert await store.sweep(2, 10) == []
@@ -136,8 +144,10 @@ async def test_a_place_gives_the_position(store: EventStore) -> None:
 
 async def test_a_second_place_does_nothing(store: EventStore) -> None:
     await store.put([event("s1", 1)], 0)
-    await store.write([Place(event("s1", 1), at(7))])
-    await store.write([Place(event("s1", 1), at(7)), Place(event("s1", 1), at(8))])
+    await store.write([AssignPosition(event("s1", 1), at(7))])
+    await store.write(
+        [AssignPosition(event("s1", 1), at(7)), AssignPosition(event("s1", 1), at(8))]
+    )
     assert (await store.find(["s1-1"]))["s1-1"].position == str(at(7))
     assert await store.placed_at([at(8)]) == []
 
@@ -146,7 +156,7 @@ async def test_a_place_at_a_taken_position_clashes(store: EventStore) -> None:
     await store.write([event("a1", 1, at(7))])
     await store.put([event("s1", 1)], 0)
     with pytest.raises(Duplicate) as caught:
-        await store.write([event("a1", 2, at(8)), Place(event("s1", 1), at(7))])
+        await store.write([event("a1", 2, at(8)), AssignPosition(event("s1", 1), at(7))])
     error = caught.value
     assert (error.index, error.condition) == (1, "position")
     assert (error.stream, error.version) == (f"{DOMAIN}/s1", 1)
@@ -226,24 +236,24 @@ async def test_since_answers_what_is_above_a_version_and_the_event_of_an_id(
     await store.put([event("a1", 4), event("a1", 5)], 0)
     above = [event("a1", 3, at(2)), event("a1", 4), event("a1", 5)]
     seen = {
-        Look("a1", 2, "absent"): Since(above, None),
-        Look("a1", 2, "a1-1"): Since(above, event("a1", 1, at(0))),
-        Look("a1", 2, "a1-4"): Since(above, event("a1", 4)),
-        Look("a1", 2, "a2-2"): Since(above, event("a2", 2, at(11))),
-        Look("a1", 5, "a1-5"): Since([], event("a1", 5)),
-        Look("a2", 1, "a2-1"): Since([event("a2", 2, at(11))], event("a2", 1, at(10))),
-        Look("absent", 0, "absent"): Since([], None),
+        TailQuery("a1", 2, "absent"): Tail(above, None),
+        TailQuery("a1", 2, "a1-1"): Tail(above, event("a1", 1, at(0))),
+        TailQuery("a1", 2, "a1-4"): Tail(above, event("a1", 4)),
+        TailQuery("a1", 2, "a2-2"): Tail(above, event("a2", 2, at(11))),
+        TailQuery("a1", 5, "a1-5"): Tail([], event("a1", 5)),
+        TailQuery("a2", 1, "a2-1"): Tail([event("a2", 2, at(11))], event("a2", 1, at(10))),
+        TailQuery("absent", 0, "absent"): Tail([], None),
     }
     for look, expected in seen.items():
-        assert await store.since([look], 10) == [expected]
-    assert await store.since(list(seen), 50) == list(seen.values())
+        assert await store.tails([look], 10) == [expected]
+    assert await store.tails(list(seen), 50) == list(seen.values())
 
 
 async def test_since_answers_no_more_than_it_may(store: EventStore) -> None:
     await store.write([*stream("a1", 5), *stream("a2", 2, start=10)])
-    looks = [Look("a1", 1, "a1-1"), Look("a2", 0, "a1-2")]
-    assert await store.since(looks, 5) is None
-    seen = await store.since(looks, 6)
+    looks = [TailQuery("a1", 1, "a1-1"), TailQuery("a2", 0, "a1-2")]
+    assert await store.tails(looks, 5) is None
+    seen = await store.tails(looks, 6)
     assert seen
     assert [len(each.events) for each in seen] == [4, 2]
     assert [each.known and each.known.id for each in seen] == ["a1-1", "a1-2"]
@@ -292,8 +302,12 @@ async def test_a_head_tells_the_highest_placed_version(store: EventStore) -> Non
     await store.put([event("s1", v) for v in (1, 2, 3, 4)], 0)
     await store.put([event("s2", v) for v in (1, 2)], 0)
     assert await store.heads(["s1"]) == {"s1": Head(4, "s1-4", 0, KIND)}
-    await store.write([Place(event("s1", 1), at(0)), Place(event("s1", 2), at(0))])
-    await store.write([Place(event("s2", 1), at(1)), Place(event("s2", 2), at(1))])
+    await store.write(
+        [AssignPosition(event("s1", 1), at(0)), AssignPosition(event("s1", 2), at(0))]
+    )
+    await store.write(
+        [AssignPosition(event("s2", 1), at(1)), AssignPosition(event("s2", 2), at(1))]
+    )
     assert await store.heads(["s1", "s2"]) == {
         "s1": Head(4, "s1-4", 2, KIND),
         "s2": Head(2, "s2-2", 2, KIND),
@@ -309,7 +323,7 @@ async def test_a_head_read_while_its_events_are_placed_lags_by_one_at_most(
     async def place() -> None:
         async with opening() as other:
             for version in range(1, last):
-                await other.events.write([Place(event("s1", version), at(version))])
+                await other.events.write([AssignPosition(event("s1", version), at(version))])
                 await other.events.put([event("s1", version + 1)], 0)
 
     async def watch() -> None:
@@ -338,7 +352,7 @@ async def test_unplaced_events_come_by_aggregate_and_version(store: EventStore) 
     await store.put([event("s2", 1), event("s2", 2)], 1)
     await store.put([event("s1", 1), event("s1", 2), event("s1", 3)], 0)
     await store.put([event("s3", 1)], 0)
-    await store.write([*stream("a1", 2), Place(event("s1", 1), at(5))])
+    await store.write([*stream("a1", 2), AssignPosition(event("s1", 1), at(5))])
     found = await store.unplaced(["s2", "s1", "a1", "absent"])
     assert [e.id for e in found] == ["s1-2", "s1-3", "s2-1", "s2-2"]
     assert await store.unplaced([]) == []
@@ -348,7 +362,7 @@ async def test_placed_at_answers_all_events_of_a_position(store: EventStore) -> 
     await store.put([event("s1", v) for v in (1, 2, 3)], 1)
     await store.write(
         [
-            *(Place(event("s1", v), at(12, 1)) for v in (1, 2, 3)),
+            *(AssignPosition(event("s1", v), at(12, 1)) for v in (1, 2, 3)),
             event("a1", 1, at(12, 0)),
             event("a1", 2, at(11, 0)),
             event("a1", 3, at(12, 0, epoch=1)),
@@ -506,7 +520,7 @@ async def test_of_puts_that_overlap_each_is_whole_or_absent(
                 try:
                     await other.events.put(batch, 0)
                     put += 1
-                except (Duplicate, Unavailable):
+                except (Duplicate, ServerUnavailable):
                     await asyncio.sleep(0)
             assert put == 3
 

@@ -11,10 +11,10 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import RecordsToDelete
 from aiokafka.partitioner import DefaultPartitioner
 
-from eventfleet.stores.contracts import Bounds, LogAdmin, LogReader, LogWriter, PartitionWriter
-from eventfleet.stores.errors import Fenced, Misconfigured, Unavailable
+from eventfleet.stores.contracts import LogAdmin, LogReader, LogWriter, PartitionWriter, Watermarks
+from eventfleet.stores.errors import Fenced, Misconfigured, ServerUnavailable
 from eventfleet.stores.kafka.admin import Admin
-from eventfleet.stores.kafka.batching_producer import Lanes
+from eventfleet.stores.kafka.batching_producer import BatchingProducer
 from eventfleet.stores.kafka.connection import Connection
 from eventfleet.stores.kafka.producer import PlainWriter, Producer
 from eventfleet.stores.kafka.reader import Reader
@@ -28,7 +28,7 @@ from eventfleet.stores.memory.log import (
     MemoryTransactionalWriter,
 )
 from eventfleet.topics.names import Topics
-from eventfleet.topics.record import LogRecord, Outgoing
+from eventfleet.topics.record import LogRecord, ProducerRecord
 from eventfleet.topics.topic_specs import TopicSpec, declare
 from tests.servers.kafka import Kafka
 from tests.servers.server import free_port
@@ -45,7 +45,7 @@ class Log:
     reader: LogReader
     producer: LogWriter
     owner: Callable[[str, str, int], PartitionWriter]
-    leave_open: Callable[[Any, Sequence[Outgoing]], Awaitable[None]]
+    leave_open: Callable[[Any, Sequence[ProducerRecord]], Awaitable[None]]
     transactions: bool
     topics: Topics
     group: str
@@ -58,15 +58,15 @@ class Log:
     def source(self) -> PartitionWriter:
         return self.owner(self.group, self.topics.events, 0)
 
-    def out(self, *values: str, partition: int | None = 0) -> list[Outgoing]:
-        return [Outgoing(self.topics.stored, b"k", v.encode(), partition) for v in values]
+    def out(self, *values: str, partition: int | None = 0) -> list[ProducerRecord]:
+        return [ProducerRecord(self.topics.stored, b"k", v.encode(), partition) for v in values]
 
     async def seen(self) -> list[str]:
         """The values that a reader of committed records sees in partition 0 of `.stored`."""
         return [(r.value or b"").decode() for r in await self.read(self.topics.stored, 0)]
 
     async def read(self, topic: str, partition: int) -> list[LogRecord]:
-        end = (await self.reader.bounds(topic))[partition].end
+        end = (await self.reader.watermarks(topic))[partition].end
         return [record async for record in self.reader.read(topic, partition, 0, end)]
 
     async def close(self) -> None:
@@ -81,7 +81,9 @@ def memory(prefix: str, transactions: bool) -> Log:
     log = MemoryLog()
     writer = MemoryTransactionalWriter if transactions else MemoryPlainWriter
 
-    async def leave_open(owner: MemoryTransactionalWriter, records: Sequence[Outgoing]) -> None:
+    async def leave_open(
+        owner: MemoryTransactionalWriter, records: Sequence[ProducerRecord]
+    ) -> None:
         assert owner.generation is not None
         await owner.emit(owner.generation, records)
 
@@ -107,9 +109,9 @@ def kafka_log(connection: Connection, prefix: str, transactions: bool) -> Log:
 
         return PlainWriter(connection, group, (topic, partition), ack)
 
-    async def leave_open(owner: TransactionalWriter, records: Sequence[Outgoing]) -> None:
+    async def leave_open(owner: TransactionalWriter, records: Sequence[ProducerRecord]) -> None:
         await owner._producer.begin_transaction()
-        await Lanes(owner._producer).send(records)
+        await BatchingProducer(owner._producer).send(records)
 
     return Log(
         Admin(connection),
@@ -254,7 +256,7 @@ async def test_records_of_an_open_transaction_are_not_read(transactional: Log) -
     await owner.open()
     await owner.commit(log.out("a"), 1)
     await log.leave_open(owner, log.out("open"))
-    before = (await log.reader.bounds(log.topics.stored))[0].end - 1
+    before = (await log.reader.watermarks(log.topics.stored))[0].end - 1
     reading = log.reader.read(log.topics.stored, 0, 0, before)
     assert [record.value async for record in reading] == [b"a"]
     await owner.open()
@@ -298,7 +300,7 @@ async def test_one_commit_writes_to_many_topics_and_partitions(log: Log) -> None
     owner = log.source()
     await owner.open()
     topics = [log.topics.stored, log.topics.dead_letters, log.topics.snapshots]
-    records = [Outgoing(t, b"k", t.encode(), p) for t in topics for p in range(PARTITIONS)]
+    records = [ProducerRecord(t, b"k", t.encode(), p) for t in topics for p in range(PARTITIONS)]
     await owner.commit(records, 1)
     for record in records:
         assert record.partition is not None
@@ -320,7 +322,9 @@ async def test_many_batches_keep_their_order(log: Log) -> None:
 
 
 async def test_positions_say_where_records_are(log: Log) -> None:
-    records = [Outgoing(log.topics.events, f"k{n % 7}".encode(), b"%d" % n) for n in range(100)]
+    records = [
+        ProducerRecord(log.topics.events, f"k{n % 7}".encode(), b"%d" % n) for n in range(100)
+    ]
     positions = await log.producer.produce(records)
     more = await log.producer.produce(records[:1])
     read = [r for p in range(PARTITIONS) for r in await log.read(log.topics.events, p)]
@@ -335,7 +339,7 @@ async def test_records_of_a_key_keep_their_order(log: Log) -> None:
     for start in range(0, 30, 10):
         await log.producer.produce(
             [
-                Outgoing(log.topics.events, key, b"%d" % n)
+                ProducerRecord(log.topics.events, key, b"%d" % n)
                 for n in range(start, start + 10)
                 for key in keys
             ]
@@ -348,7 +352,9 @@ async def test_records_of_a_key_keep_their_order(log: Log) -> None:
 
 async def test_keys_choose_the_partition_as_kafkas_clients_do(log: Log) -> None:
     keys = [f"aggregate-{n}-é".encode() for n in range(50)]
-    positions = await log.producer.produce([Outgoing(log.topics.events, k, b"") for k in keys])
+    positions = await log.producer.produce(
+        [ProducerRecord(log.topics.events, k, b"") for k in keys]
+    )
     everywhere = list(range(PARTITIONS))
     expected = [DefaultPartitioner()(key, everywhere, everywhere) for key in keys]
     assert [position.partition for position in positions] == expected
@@ -359,10 +365,10 @@ async def test_a_record_comes_back_as_it_went(log: Log) -> None:
     headers = (("h", b"1"), ("h", b"2"), ("ünicode", b"\x00\xff"))
     at = 1_600_000_000_123
     sent = [
-        Outgoing(log.topics.events, b"k", b"v", 2, headers, at),
-        Outgoing(log.topics.events, b"tombstone", None, 2, (), at),
-        Outgoing(log.topics.events, None, b"no key", 2, (), at),
-        Outgoing(log.topics.events, b"\xff\x00", b"", 2, (), at),
+        ProducerRecord(log.topics.events, b"k", b"v", 2, headers, at),
+        ProducerRecord(log.topics.events, b"tombstone", None, 2, (), at),
+        ProducerRecord(log.topics.events, None, b"no key", 2, (), at),
+        ProducerRecord(log.topics.events, b"\xff\x00", b"", 2, (), at),
     ]
     await log.producer.produce(sent)
     read = await log.read(log.topics.events, 2)
@@ -384,12 +390,14 @@ async def test_producing_goes_on_after_an_error(log: Log) -> None:
 
 
 async def test_bounds(log: Log) -> None:
-    assert await log.reader.bounds(log.topics.stored) == dict.fromkeys(range(3), Bounds(0, 0))
+    assert await log.reader.watermarks(log.topics.stored) == dict.fromkeys(
+        range(3), Watermarks(0, 0)
+    )
     await log.producer.produce(log.out("a", "b", "c"))
     await log.producer.produce(log.out("d", "e", partition=2))
-    bounds = await log.reader.bounds(log.topics.stored)
-    assert bounds == {0: Bounds(0, 3), 1: Bounds(0, 0), 2: Bounds(0, 2)}
-    assert await log.reader.bounds(f"{log.topics.stored}.unknown") == {}
+    bounds = await log.reader.watermarks(log.topics.stored)
+    assert bounds == {0: Watermarks(0, 3), 1: Watermarks(0, 0), 2: Watermarks(0, 2)}
+    assert await log.reader.watermarks(f"{log.topics.stored}.unknown") == {}
 
 
 async def test_control_records_are_gaps_in_the_offsets(log: Log) -> None:
@@ -446,7 +454,7 @@ async def test_topics_are_created_once(log: Log, prefix: str) -> None:
     new = TopicSpec(f"{prefix}.new", 2, 1, {"cleanup.policy": "compact"})
     assert await log.admin.create([*declared, new]) == [new.name]
     assert await log.admin.create([*declared, new]) == []
-    assert len(await log.reader.bounds(new.name)) == 2
+    assert len(await log.reader.watermarks(new.name)) == 2
 
 
 async def test_topics_as_declared_have_no_differences(log: Log, prefix: str) -> None:
@@ -500,7 +508,7 @@ async def test_records_that_are_no_longer_kept_are_not_read(kafka: str, prefix: 
     await log.admin.create(declare(prefix, PARTITIONS, 1, -1))
     await log.producer.produce(log.out("a", "b", "c"))
     await forget(connection, TopicPartition(log.topics.stored, 0), 2)
-    assert (await log.reader.bounds(log.topics.stored))[0] == Bounds(2, 3)
+    assert (await log.reader.watermarks(log.topics.stored))[0] == Watermarks(2, 3)
     assert await log.seen() == ["c"]
     await log.close()
 
@@ -525,7 +533,7 @@ async def test_a_record_too_large_for_its_topic_is_misconfigured(kafka: str, pre
 async def test_an_unknown_topic_is_misconfigured(kafka: str, prefix: str) -> None:
     producer = Producer(Connection(kafka, timeout=1))
     with pytest.raises(Misconfigured, match=f"{prefix}.unknown"):
-        await producer.produce([Outgoing(f"{prefix}.unknown", b"k", b"v")])
+        await producer.produce([ProducerRecord(f"{prefix}.unknown", b"k", b"v")])
     await producer.close()
 
 
@@ -536,20 +544,20 @@ async def test_work_goes_on_after_the_broker_was_killed(prefix: str) -> None:
         owner = log.source()
         await until_available(owner.open)
         await owner.commit(log.out("a"), 1)
-        first = [Outgoing(log.topics.events, b"k", b"1", 0)]
+        first = [ProducerRecord(log.topics.events, b"k", b"1", 0)]
         await until_available(lambda: log.producer.produce(first))
         server.kill()
-        with pytest.raises(Unavailable):
+        with pytest.raises(ServerUnavailable):
             await owner.commit(log.out("b"), 2)
-        with pytest.raises(Unavailable):
-            await log.producer.produce([Outgoing(log.topics.events, b"k", b"2", 0)])
-        with pytest.raises(Unavailable):
+        with pytest.raises(ServerUnavailable):
+            await log.producer.produce([ProducerRecord(log.topics.events, b"k", b"2", 0)])
+        with pytest.raises(ServerUnavailable):
             await log.offset()
         await asyncio.to_thread(server.start)
         assert await until_available(owner.open) == 1
         await owner.commit(log.out("b"), 2)
         await until_available(
-            lambda: log.producer.produce([Outgoing(log.topics.events, b"k", b"2", 0)])
+            lambda: log.producer.produce([ProducerRecord(log.topics.events, b"k", b"2", 0)])
         )
         assert await log.seen() == ["a", "b"]
         assert await log.offset() == 2
@@ -563,7 +571,7 @@ async def until_available(call: Callable[[], Awaitable[Any]]) -> Any:
     for _ in range(10):
         try:
             return await call()
-        except Unavailable:
+        except ServerUnavailable:
             await asyncio.sleep(0.5)
     return await call()
 
@@ -591,8 +599,8 @@ async def test_without_a_broker_every_call_is_unavailable_in_bounded_time(deaf: 
     calls: list[Callable[[], Awaitable[Any]]] = [
         TransactionalWriter(connection, "g", "t", 0).open,
         PlainWriter(connection, "g", ("t", 0), lambda _: asyncio.sleep(0)).open,
-        lambda: Producer(connection).produce([Outgoing("t", b"k", b"v")]),
-        lambda: reader.bounds("t"),
+        lambda: Producer(connection).produce([ProducerRecord("t", b"k", b"v")]),
+        lambda: reader.watermarks("t"),
         lambda: anext(aiter(reader.read("t", 0, 0, 1))),
         lambda: reader.committed("g", "t"),
         lambda: admin.create([TopicSpec("t", 1, 1)]),
@@ -601,7 +609,7 @@ async def test_without_a_broker_every_call_is_unavailable_in_bounded_time(deaf: 
     ]
     async with asyncio.timeout(30):
         answers = await asyncio.gather(*(call() for call in calls), return_exceptions=True)
-    assert [type(answer) for answer in answers] == [Unavailable] * len(calls)
+    assert [type(answer) for answer in answers] == [ServerUnavailable] * len(calls)
 
 
 def test_the_password_is_not_shown() -> None:

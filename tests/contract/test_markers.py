@@ -8,9 +8,17 @@ from typing import Any
 
 import pytest
 
-from eventfleet.stores.contracts import Basis, Life, Mark, Marked, Markers, Note, Verdict
-from eventfleet.stores.errors import Unavailable
-from eventfleet.stores.marker_timeouts import Terms
+from eventfleet.stores.contracts import (
+    Incarnation,
+    Markers,
+    MarkRequest,
+    MarkResult,
+    MarkStatus,
+    Note,
+    StoredHead,
+)
+from eventfleet.stores.errors import ServerUnavailable
+from eventfleet.stores.marker_timeouts import MarkerTimeouts
 from eventfleet.stores.memory.markers import MemoryMarkers, MemoryRedis
 from eventfleet.stores.redis import RedisMarkers
 from tests.conftest import running
@@ -18,13 +26,13 @@ from tests.servers.redis import Redis
 
 TIMEOUT = 10.0
 PATIENCE = 300  # looks, of a twentieth of a second each
-LONG = Terms(expiry=86_400, lease=600, memory=86_400)
+LONG = MarkerTimeouts(expiry=86_400, lease=600, memory=86_400)
 SHORT_LEASE = LONG._replace(lease=0.05)
-SHORT_EXPIRY = Terms(expiry=1.0, lease=600, memory=1.0)
+SHORT_EXPIRY = MarkerTimeouts(expiry=1.0, lease=600, memory=1.0)
 SHORT_MARKER = SHORT_EXPIRY._replace(memory=600)
 YOUTH = LONG._replace(expiry=3.0)
-NOTHING = Basis("", "")
-PLACED = Basis("Placed", "e0")
+NOTHING = StoredHead("", "")
+PLACED = StoredHead("Placed", "e0")
 
 
 class Twin(MemoryRedis):
@@ -37,7 +45,7 @@ class Twin(MemoryRedis):
     async def wait(self) -> None:
         self.time += 0.05
 
-    def client(self, domain: str, terms: Terms) -> Markers:
+    def client(self, domain: str, terms: MarkerTimeouts) -> Markers:
         return MemoryMarkers(self, domain, terms)
 
 
@@ -50,7 +58,7 @@ class Real:
     async def wait(self) -> None:
         await asyncio.sleep(0.05)
 
-    def client(self, domain: str, terms: Terms) -> Markers:
+    def client(self, domain: str, terms: MarkerTimeouts) -> Markers:
         return RedisMarkers(self.url, domain, terms, timeout=TIMEOUT)
 
     def flush(self) -> None:
@@ -76,7 +84,7 @@ class Desk:
     def __post_init__(self) -> None:
         self.clients: list[Markers] = []
 
-    def client(self, terms: Terms = LONG, domain: str | None = None) -> Markers:
+    def client(self, terms: MarkerTimeouts = LONG, domain: str | None = None) -> Markers:
         made: Markers = self.server.client(domain or self.domain, terms)
         self.clients.append(made)
         return made
@@ -113,46 +121,46 @@ async def lone(request: pytest.FixtureRequest, prefix: str) -> AsyncIterator[Des
             await client.close()
 
 
-def mark(event_id: str, life: Life, kind: str = "Paid", **named: Any) -> Mark:
+def mark(event_id: str, incarnation: Incarnation, kind: str = "Paid", **named: Any) -> MarkRequest:
     wanted = {"aggregate_id": "a", "value": f"{event_id}!".encode(), "allowed": None}
-    return Mark(event_id=event_id, type=kind, life=life, **(wanted | named))
+    return MarkRequest(event_id=event_id, type=kind, incarnation=incarnation, **(wanted | named))
 
 
-async def decide(client: Markers, event_id: str, kind: str = "Paid", **named: Any) -> Marked:
+async def decide(client: Markers, event_id: str, kind: str = "Paid", **named: Any) -> MarkResult:
     """What a mark by a fresh look comes to; looked again for as long as that is asked for."""
     for _ in range(PATIENCE):
-        (marked,) = await client.mark([mark(event_id, await client.life(), kind, **named)])
-        if marked.verdict is not Verdict.AGAIN:
+        (marked,) = await client.mark([mark(event_id, await client.incarnation(), kind, **named)])
+        if marked.status is not MarkStatus.AGAIN:
             return marked
     raise AssertionError("no look is fresh enough")
 
 
-async def let_in(client: Markers, event_id: str) -> Marked:
+async def let_in(client: Markers, event_id: str) -> MarkResult:
     """Marked when no other's note is in the way."""
     for _ in range(10_000):
         marked = await decide(client, event_id, basis=NOTHING)
-        if marked.verdict is not Verdict.BUSY:
+        if marked.status is not MarkStatus.BUSY:
             return marked
         await asyncio.sleep(0)
     raise AssertionError("the others never end")
 
 
-async def settle(client: Markers, marked: Marked, aggregate_id: str = "a") -> bool:
+async def settle(client: Markers, marked: MarkResult, aggregate_id: str = "a") -> bool:
     note = Note(aggregate_id, marked.event_id, marked.prev)
-    (known,) = await client.confirm([note], await client.life())
+    (known,) = await client.confirm([note], await client.incarnation())
     return known
 
 
-async def handled(client: Markers, event_id: str, kind: str = "Paid", **named: Any) -> Marked:
+async def handled(client: Markers, event_id: str, kind: str = "Paid", **named: Any) -> MarkResult:
     """Marked and confirmed."""
     marked = await decide(client, event_id, kind, **named)
-    assert marked.verdict is Verdict.OK
+    assert marked.status is MarkStatus.OK
     assert await settle(client, marked, named.get("aggregate_id", "a"))
     return marked
 
 
-async def verdict(client: Markers, event_id: str, kind: str = "Paid", **named: Any) -> Verdict:
-    return (await decide(client, event_id, kind, **named)).verdict
+async def verdict(client: Markers, event_id: str, kind: str = "Paid", **named: Any) -> MarkStatus:
+    return (await decide(client, event_id, kind, **named)).status
 
 
 # A look that is too old
@@ -160,30 +168,30 @@ async def verdict(client: Markers, event_id: str, kind: str = "Paid", **named: A
 
 async def test_a_mark_of_another_life_looks_again(desk: Desk) -> None:
     client = desk.client()
-    life = await client.life()
-    (marked,) = await client.mark([mark("e1", life._replace(id="another"), basis=NOTHING)])
-    assert marked == Marked(Verdict.AGAIN)
-    assert await verdict(client, "e1") is Verdict.MISSING
+    incarnation = await client.incarnation()
+    (marked,) = await client.mark([mark("e1", incarnation._replace(id="another"), basis=NOTHING)])
+    assert marked == MarkResult(MarkStatus.AGAIN)
+    assert await verdict(client, "e1") is MarkStatus.MISSING
 
 
 async def test_a_look_older_than_half_the_expiry_looks_again(desk: Desk) -> None:
     client = desk.client()
-    life = await client.life()
-    old = life._replace(now=life.now - LONG.expiry / 2)
+    incarnation = await client.incarnation()
+    old = incarnation._replace(now=incarnation.now - LONG.expiry / 2)
     (marked,) = await client.mark([mark("e1", old, basis=NOTHING)])
-    assert marked == Marked(Verdict.AGAIN)
-    assert await verdict(client, "e1") is Verdict.MISSING
-    nearly = life._replace(now=life.now - LONG.expiry / 2 + TIMEOUT)
+    assert marked == MarkResult(MarkStatus.AGAIN)
+    assert await verdict(client, "e1") is MarkStatus.MISSING
+    nearly = incarnation._replace(now=incarnation.now - LONG.expiry / 2 + TIMEOUT)
     (marked,) = await client.mark([mark("e1", nearly, basis=NOTHING)])
-    assert marked.verdict is Verdict.OK
+    assert marked.status is MarkStatus.OK
 
 
 async def test_a_look_from_before_the_markers_birth_looks_again(desk: Desk) -> None:
     slow, quick = desk.client(), desk.client()
-    seen = await slow.life()
+    seen = await slow.incarnation()
     await handled(quick, "e1", basis=NOTHING)
     (marked,) = await slow.mark([mark("e2", seen, basis=NOTHING)])
-    assert marked == Marked(Verdict.AGAIN)
+    assert marked == MarkResult(MarkStatus.AGAIN)
     assert (await decide(slow, "e2")).prev == "e1"
 
 
@@ -192,33 +200,33 @@ async def test_a_look_from_before_the_markers_birth_looks_again(desk: Desk) -> N
 
 async def test_without_a_marker_a_basis_is_asked_for(desk: Desk) -> None:
     client = desk.client()
-    assert await decide(client, "e1") == Marked(Verdict.MISSING)
-    assert await decide(client, "e1") == Marked(Verdict.MISSING)
+    assert await decide(client, "e1") == MarkResult(MarkStatus.MISSING)
+    assert await decide(client, "e1") == MarkResult(MarkStatus.MISSING)
 
 
 async def test_a_basis_is_what_the_rule_is_judged_by(desk: Desk) -> None:
     client = desk.client()
     marked = await decide(client, "e1", basis=PLACED, allowed=frozenset({"Placed"}))
-    assert marked == Marked(Verdict.OK, "e1", "e0", b"e1!", tentative=True)
+    assert marked == MarkResult(MarkStatus.OK, "e1", "e0", b"e1!", tentative=True)
 
 
 async def test_a_basis_stays_when_the_rule_fails(desk: Desk) -> None:
     client = desk.client()
     ruled = {"allowed": frozenset({"Paid", "Sent"})}
     marked = await decide(client, "e1", basis=PLACED, **ruled)
-    assert marked == Marked(Verdict.REJECTED, type="Placed")
-    assert await decide(client, "e2", **ruled) == Marked(Verdict.REJECTED, type="Placed")
+    assert marked == MarkResult(MarkStatus.REJECTED, type="Placed")
+    assert await decide(client, "e2", **ruled) == MarkResult(MarkStatus.REJECTED, type="Placed")
     assert (await decide(client, "e3")).prev == "e0"
 
 
 async def test_the_first_event_of_an_aggregate_follows_none(desk: Desk) -> None:
     client = desk.client()
     first = frozenset({""})
-    assert await decide(client, "e1", basis=PLACED, allowed=first) == Marked(
-        Verdict.REJECTED, type="Placed"
+    assert await decide(client, "e1", basis=PLACED, allowed=first) == MarkResult(
+        MarkStatus.REJECTED, type="Placed"
     )
     marked = await decide(client, "e1", aggregate_id="b", basis=NOTHING, allowed=first)
-    assert marked == Marked(Verdict.OK, "e1", "", b"e1!", tentative=True)
+    assert marked == MarkResult(MarkStatus.OK, "e1", "", b"e1!", tentative=True)
 
 
 async def test_a_basis_beside_a_marker_is_not_used(desk: Desk) -> None:
@@ -233,28 +241,28 @@ async def test_a_basis_beside_a_marker_is_not_used(desk: Desk) -> None:
 @pytest.mark.parametrize(
     ("allowed", "expected"),
     [
-        (None, Verdict.OK),
-        ({"Paid"}, Verdict.OK),
-        ({"Placed", "Sent", "Paid"}, Verdict.OK),
-        ({"Pai", "Paid ", "paid", ""}, Verdict.REJECTED),
-        (set(), Verdict.REJECTED),
+        (None, MarkStatus.OK),
+        ({"Paid"}, MarkStatus.OK),
+        ({"Placed", "Sent", "Paid"}, MarkStatus.OK),
+        ({"Pai", "Paid ", "paid", ""}, MarkStatus.REJECTED),
+        (set(), MarkStatus.REJECTED),
     ],
 )
 async def test_a_rule_names_the_types_that_may_come_before(
-    desk: Desk, allowed: set[str] | None, expected: Verdict
+    desk: Desk, allowed: set[str] | None, expected: MarkStatus
 ) -> None:
     client = desk.client()
     await handled(client, "e1", "Paid", basis=NOTHING)
     ruled = None if allowed is None else frozenset(allowed)
     marked = await decide(client, "e2", "Sent", allowed=ruled)
-    assert marked.verdict is expected
-    assert marked.type == ("Paid" if expected is Verdict.REJECTED else "")
+    assert marked.status is expected
+    assert marked.type == ("Paid" if expected is MarkStatus.REJECTED else "")
 
 
 async def test_a_rejection_leaves_no_note_and_no_memory(desk: Desk) -> None:
     client = desk.client()
     await handled(client, "e1", "Paid", basis=NOTHING)
-    assert await verdict(client, "e2", allowed=frozenset({"Sent"})) is Verdict.REJECTED
+    assert await verdict(client, "e2", allowed=frozenset({"Sent"})) is MarkStatus.REJECTED
     await handled(client, "e3", "Sent")
     assert (await decide(client, "e2", allowed=frozenset({"Sent"}))).prev == "e3"
 
@@ -272,14 +280,14 @@ async def test_ones_own_note_is_answered_as_it_was_written(desk: Desk) -> None:
     client, after_a_crash = desk.client(), desk.client()
     written = await decide(client, "e1", basis=PLACED)
     again = await decide(after_a_crash, "e1", value=b"other bytes", allowed=frozenset())
-    assert again == written._replace(verdict=Verdict.MINE)
+    assert again == written._replace(verdict=MarkStatus.MINE)
 
 
 async def test_anothers_young_note_is_waited_for(desk: Desk) -> None:
     client = desk.client()
     await decide(client, "e1", basis=NOTHING)
-    assert await decide(client, "e2") == Marked(Verdict.BUSY)
-    assert await decide(client, "e3", allowed=frozenset()) == Marked(Verdict.BUSY)
+    assert await decide(client, "e2") == MarkResult(MarkStatus.BUSY)
+    assert await decide(client, "e3", allowed=frozenset()) == MarkResult(MarkStatus.BUSY)
 
 
 async def test_anothers_old_note_is_finished_by_whoever_comes(desk: Desk) -> None:
@@ -287,11 +295,11 @@ async def test_anothers_old_note_is_finished_by_whoever_comes(desk: Desk) -> Non
     written = await decide(gone, "e1", basis=PLACED)
 
     async def stale() -> bool:
-        return await verdict(helper, "e2") is Verdict.STALE
+        return await verdict(helper, "e2") is MarkStatus.STALE
 
     await desk.until(stale)
     found = await decide(helper, "e2")
-    assert found == written._replace(verdict=Verdict.STALE)
+    assert found == written._replace(verdict=MarkStatus.STALE)
     assert await settle(helper, found)
     assert (await decide(helper, "e2")).prev == "e1"
     assert await settle(gone, written)
@@ -304,7 +312,7 @@ async def test_a_repeat_is_recognised_before_it_is_judged(desk: Desk) -> None:
     client = desk.client()
     await handled(client, "e1", "Paid", basis=NOTHING)
     await handled(client, "e2", "Sent")
-    assert await decide(client, "e1", "Paid", allowed=frozenset()) == Marked(Verdict.DONE)
+    assert await decide(client, "e1", "Paid", allowed=frozenset()) == MarkResult(MarkStatus.DONE)
     assert (await decide(client, "e3", allowed=frozenset({"Sent"}))).prev == "e2"
 
 
@@ -312,8 +320,8 @@ async def test_a_repeat_is_recognised_beside_anothers_note(desk: Desk) -> None:
     client = desk.client()
     await handled(client, "e1", basis=NOTHING)
     await decide(client, "e2")
-    assert await decide(client, "e1") == Marked(Verdict.DONE)
-    assert await verdict(client, "e2") is Verdict.MINE
+    assert await decide(client, "e1") == MarkResult(MarkStatus.DONE)
+    assert await verdict(client, "e2") is MarkStatus.MINE
 
 
 # Confirm
@@ -324,7 +332,7 @@ async def test_a_confirmed_note_makes_room(desk: Desk) -> None:
     marked = await decide(client, "e1", basis=NOTHING)
     assert await settle(client, marked)
     assert await settle(client, marked)
-    assert await verdict(client, "e2") is Verdict.OK
+    assert await verdict(client, "e2") is MarkStatus.OK
 
 
 async def test_a_slow_owners_confirm_leaves_a_later_note(desk: Desk) -> None:
@@ -332,30 +340,30 @@ async def test_a_slow_owners_confirm_leaves_a_later_note(desk: Desk) -> None:
     first = await handled(client, "e1", basis=NOTHING)
     await decide(client, "e2")
     assert await settle(client, first)
-    assert await verdict(client, "e3") is Verdict.BUSY
+    assert await verdict(client, "e3") is MarkStatus.BUSY
 
 
 async def test_a_note_after_another_event_is_not_the_one_confirmed(desk: Desk) -> None:
     client = desk.client()
     marked = await decide(client, "e1", basis=PLACED)
     assert await settle(client, marked._replace(prev="e00"))
-    assert await verdict(client, "e2") is Verdict.BUSY
+    assert await verdict(client, "e2") is MarkStatus.BUSY
 
 
 async def test_an_unknown_event_is_lost(desk: Desk) -> None:
     client = desk.client()
     marked = await decide(client, "e1", basis=PLACED)
     assert not await settle(client, marked._replace(event_id="e2"))
-    assert await verdict(client, "e3") is Verdict.BUSY
+    assert await verdict(client, "e3") is MarkStatus.BUSY
 
 
 async def test_nothing_is_confirmed_by_another_life(desk: Desk) -> None:
     client = desk.client()
     await decide(client, "e1", basis=PLACED)
-    life = (await client.life())._replace(id="another")
-    assert await client.confirm([Note("a", "e1", "e0")], life) == [False]
-    await client.withdraw([Note("a", "e1", "e0")], life)
-    assert await verdict(client, "e2") is Verdict.BUSY
+    incarnation = (await client.incarnation())._replace(id="another")
+    assert await client.confirm([Note("a", "e1", "e0")], incarnation) == [False]
+    await client.withdraw([Note("a", "e1", "e0")], incarnation)
+    assert await verdict(client, "e2") is MarkStatus.BUSY
 
 
 # Withdraw
@@ -364,24 +372,24 @@ async def test_nothing_is_confirmed_by_another_life(desk: Desk) -> None:
 async def test_a_withdrawn_note_is_forgotten_with_its_marker(desk: Desk) -> None:
     client = desk.client()
     await decide(client, "e1", basis=PLACED)
-    await client.withdraw([Note("a", "e1", "e0")], await client.life())
-    assert await verdict(client, "e1") is Verdict.MISSING
-    assert (await decide(client, "e1", basis=Basis("Sent", "e5"))).prev == "e5"
+    await client.withdraw([Note("a", "e1", "e0")], await client.incarnation())
+    assert await verdict(client, "e1") is MarkStatus.MISSING
+    assert (await decide(client, "e1", basis=StoredHead("Sent", "e5"))).prev == "e5"
 
 
 @pytest.mark.parametrize("note", [Note("a", "e1", "e00"), Note("a", "e2", "e0")])
 async def test_only_the_very_note_is_withdrawn(desk: Desk, note: Note) -> None:
     client = desk.client()
     await decide(client, "e1", basis=PLACED)
-    await client.withdraw([note], await client.life())
-    assert await verdict(client, "e1") is Verdict.MINE
+    await client.withdraw([note], await client.incarnation())
+    assert await verdict(client, "e1") is MarkStatus.MINE
 
 
 async def test_what_was_confirmed_is_not_withdrawn(desk: Desk) -> None:
     client = desk.client()
     await handled(client, "e1", basis=PLACED)
-    await client.withdraw([Note("a", "e1", "e0")], await client.life())
-    assert await verdict(client, "e1") is Verdict.DONE
+    await client.withdraw([Note("a", "e1", "e0")], await client.incarnation())
+    assert await verdict(client, "e1") is MarkStatus.DONE
 
 
 # Tentative notes
@@ -405,10 +413,10 @@ async def test_in_an_old_life_no_note_is_tentative(lone: Desk) -> None:
         number += 1
         aggregate = f"a{number}"
         marked = await decide(client, f"e{number}", aggregate_id=aggregate, basis=PLACED)
-        assert marked.verdict is Verdict.OK
+        assert marked.status is MarkStatus.OK
         return not marked.tentative
 
-    await client.life()
+    await client.incarnation()
     assert (await decide(client, "e0", basis=PLACED)).tentative
     await lone.until(settled)
     assert (await decide(client, "e0")).tentative
@@ -424,7 +432,7 @@ async def test_a_marker_without_a_note_expires(desk: Desk) -> None:
 
     async def gone() -> bool:
         verdicts = [await verdict(client, "e2", aggregate_id=a, allowed=frozenset()) for a in "ab"]
-        return verdicts == [Verdict.MISSING] * 2
+        return verdicts == [MarkStatus.MISSING] * 2
 
     await desk.until(gone)
 
@@ -436,10 +444,10 @@ async def test_a_note_keeps_its_marker(desk: Desk) -> None:
 
     async def gone() -> bool:
         later = await verdict(client, "e8", aggregate_id="later", allowed=frozenset())
-        return later is Verdict.MISSING
+        return later is MarkStatus.MISSING
 
     await desk.until(gone)
-    assert await decide(client, "e1") == written._replace(verdict=Verdict.MINE)
+    assert await decide(client, "e1") == written._replace(verdict=MarkStatus.MINE)
     assert await settle(client, written)
 
 
@@ -451,10 +459,10 @@ async def test_a_note_on_a_marker_that_would_expire_keeps_it(desk: Desk) -> None
 
     async def gone() -> bool:
         later = await verdict(client, "e8", aggregate_id="later", allowed=frozenset())
-        return later is Verdict.MISSING
+        return later is MarkStatus.MISSING
 
     await desk.until(gone)
-    assert await decide(client, "e2") == written._replace(verdict=Verdict.MINE)
+    assert await decide(client, "e2") == written._replace(verdict=MarkStatus.MINE)
 
 
 async def test_an_id_is_remembered_beyond_its_marker(desk: Desk) -> None:
@@ -462,10 +470,10 @@ async def test_an_id_is_remembered_beyond_its_marker(desk: Desk) -> None:
     await handled(client, "e1", basis=PLACED)
 
     async def gone() -> bool:
-        return await verdict(client, "e2", allowed=frozenset()) is Verdict.MISSING
+        return await verdict(client, "e2", allowed=frozenset()) is MarkStatus.MISSING
 
     await desk.until(gone)
-    assert await verdict(client, "e1", basis=Basis("Paid", "e1")) is Verdict.DONE
+    assert await verdict(client, "e1", basis=StoredHead("Paid", "e1")) is MarkStatus.DONE
 
 
 async def test_an_id_is_forgotten_in_the_end(desk: Desk) -> None:
@@ -473,7 +481,7 @@ async def test_an_id_is_forgotten_in_the_end(desk: Desk) -> None:
     await handled(client, "e1", basis=PLACED)
 
     async def forgotten() -> bool:
-        return await verdict(client, "e1", basis=PLACED, allowed=frozenset()) is Verdict.REJECTED
+        return await verdict(client, "e1", basis=PLACED, allowed=frozenset()) is MarkStatus.REJECTED
 
     await desk.until(forgotten)
 
@@ -485,11 +493,11 @@ async def test_an_id_is_remembered_anew_from_its_confirmation_on(desk: Desk) -> 
 
     async def forgotten() -> bool:
         named = {"aggregate_id": "later", "basis": PLACED, "allowed": frozenset()}
-        return await verdict(brief, "e1x", **named) is Verdict.REJECTED
+        return await verdict(brief, "e1x", **named) is MarkStatus.REJECTED
 
     await desk.until(forgotten)
     assert await settle(client, written)
-    assert await verdict(client, "e1") is Verdict.DONE
+    assert await verdict(client, "e1") is MarkStatus.DONE
 
 
 # Lives
@@ -497,24 +505,24 @@ async def test_an_id_is_remembered_anew_from_its_confirmation_on(desk: Desk) -> 
 
 async def test_all_clients_see_one_life(desk: Desk) -> None:
     one, other = desk.client(), desk.client(domain=f"{desk.domain}2")
-    lives = [await client.life() for client in (one, other, one)]
-    assert len({life.id for life in lives}) == 1
-    assert len({life.began for life in lives}) == 1
-    times = [lives[0].began, *(life.now for life in lives)]
+    lives = [await client.incarnation() for client in (one, other, one)]
+    assert len({incarnation.id for incarnation in lives}) == 1
+    assert len({incarnation.began for incarnation in lives}) == 1
+    times = [lives[0].began, *(incarnation.now for incarnation in lives)]
     assert times == sorted(times)
 
 
-async def again_or_unavailable(client: Markers, old: Mark) -> bool:
+async def again_or_unavailable(client: Markers, old: MarkRequest) -> bool:
     try:
-        return await client.mark([old]) == [Marked(Verdict.AGAIN)]
-    except Unavailable:
+        return await client.mark([old]) == [MarkResult(MarkStatus.AGAIN)]
+    except ServerUnavailable:
         return True
 
 
-async def lost_or_unavailable(client: Markers, note: Note, life: Life) -> bool:
+async def lost_or_unavailable(client: Markers, note: Note, incarnation: Incarnation) -> bool:
     try:
-        return await client.confirm([note], life) == [False]
-    except Unavailable:
+        return await client.confirm([note], incarnation) == [False]
+    except ServerUnavailable:
         return True
 
 
@@ -522,16 +530,16 @@ async def test_a_flush_begins_another_life(lone: Desk) -> None:
     client = lone.client()
     await handled(client, "e1", basis=PLACED)
     note = await decide(client, "e2")
-    before = await client.life()
+    before = await client.incarnation()
     lone.server.flush()
-    assert await client.mark([mark("e3", before, basis=PLACED)]) == [Marked(Verdict.AGAIN)]
+    assert await client.mark([mark("e3", before, basis=PLACED)]) == [MarkResult(MarkStatus.AGAIN)]
     assert await client.confirm([Note("a", "e2", "e1")], before) == [False]
-    after = await client.life()
+    after = await client.incarnation()
     assert after.id != before.id
     assert before.now < after.began <= after.now
-    assert await client.mark([mark("e3", before, basis=PLACED)]) == [Marked(Verdict.AGAIN)]
+    assert await client.mark([mark("e3", before, basis=PLACED)]) == [MarkResult(MarkStatus.AGAIN)]
     assert not await settle(client, note)
-    assert await verdict(client, "e1") is Verdict.MISSING
+    assert await verdict(client, "e1") is MarkStatus.MISSING
     assert (await decide(client, "e1", basis=PLACED)).tentative
 
 
@@ -541,8 +549,8 @@ async def test_a_restart_begins_another_life(lone: Desk, seen: str, from_dump: b
     client, other = lone.client(), lone.client()
     done = await handled(client, "e1", basis=PLACED)
     noted = await decide(client, "e2")
-    before = await client.life()
-    await other.life()
+    before = await client.incarnation()
+    await other.incarnation()
     dump = lone.server.dump()
     lone.server.restart(dump if from_dump else None)
     if seen == "after a look":
@@ -558,34 +566,34 @@ async def test_a_restart_begins_another_life(lone: Desk, seen: str, from_dump: b
     assert not await settle(client, noted)
     assert not await settle(client, done)
     await client.withdraw([Note("a", "e2", "e1")], after)
-    assert await verdict(client, "e1") is Verdict.MISSING
-    assert await verdict(client, "e3", basis=PLACED, allowed=frozenset()) is Verdict.REJECTED
+    assert await verdict(client, "e1") is MarkStatus.MISSING
+    assert await verdict(client, "e3", basis=PLACED, allowed=frozenset()) is MarkStatus.REJECTED
     marked = await decide(client, "e1")
-    assert marked == Marked(Verdict.OK, "e1", "e0", b"e1!", tentative=True)
+    assert marked == MarkResult(MarkStatus.OK, "e1", "e0", b"e1!", tentative=True)
     assert await settle(client, marked)
 
 
 async def test_each_restart_on_one_dump_is_a_life_of_its_own(lone: Desk) -> None:
     client = lone.client()
-    lives = [await client.life()]
+    lives = [await client.incarnation()]
     await decide(client, "e1", basis=PLACED)
     dump = lone.server.dump()
     for _ in range(2):
         lone.server.restart(dump)
         lives.append(await revived(client))
-        assert await verdict(client, "e1") is Verdict.MISSING
-        assert (await client.life()).id == lives[-1].id
-    assert len({life.id for life in lives}) == 3
-    began = [life.began for life in lives]
+        assert await verdict(client, "e1") is MarkStatus.MISSING
+        assert (await client.incarnation()).id == lives[-1].id
+    assert len({incarnation.id for incarnation in lives}) == 3
+    began = [incarnation.began for incarnation in lives]
     assert began == sorted(set(began))
 
 
-async def revived(client: Markers) -> Life:
+async def revived(client: Markers) -> Incarnation:
     """The life, when the client has noticed that the server is another."""
     for _ in range(PATIENCE):
         try:
-            return await client.life()
-        except Unavailable:
+            return await client.incarnation()
+        except ServerUnavailable:
             await asyncio.sleep(0.05)
     raise AssertionError("the client does not recover")
 
@@ -595,33 +603,42 @@ async def revived(client: Markers) -> Life:
 
 async def test_marks_of_one_call_are_decided_in_order(desk: Desk) -> None:
     client = desk.client()
-    life = await client.life()
-    marks = [mark("e1", life, basis=PLACED), mark("e2", life), mark("e1", life)]
+    incarnation = await client.incarnation()
+    marks = [
+        mark("e1", incarnation, basis=PLACED),
+        mark("e2", incarnation),
+        mark("e1", incarnation),
+    ]
     marked = await client.mark(marks)
-    assert [m.verdict for m in marked] == [Verdict.OK, Verdict.AGAIN, Verdict.AGAIN]
-    life = await client.life()
-    marked = await client.mark([mark("e2", life), mark("e1", life), mark("e2", life)])
-    assert [m.verdict for m in marked] == [Verdict.BUSY, Verdict.MINE, Verdict.BUSY]
+    assert [m.status for m in marked] == [MarkStatus.OK, MarkStatus.AGAIN, MarkStatus.AGAIN]
+    incarnation = await client.incarnation()
+    marked = await client.mark(
+        [mark("e2", incarnation), mark("e1", incarnation), mark("e2", incarnation)]
+    )
+    assert [m.status for m in marked] == [MarkStatus.BUSY, MarkStatus.MINE, MarkStatus.BUSY]
     notes = [Note("a", "e2", "e1"), Note("a", "e1", "e0"), Note("a", "e1", "e0")]
-    assert await client.confirm(notes, life) == [False, True, True]
+    assert await client.confirm(notes, incarnation) == [False, True, True]
 
 
 async def test_no_marks_are_no_call(desk: Desk) -> None:
     client = desk.client()
     assert await client.mark([]) == []
-    assert await client.confirm([], await client.life()) == []
-    await client.withdraw([], await client.life())
+    assert await client.confirm([], await client.incarnation()) == []
+    await client.withdraw([], await client.incarnation())
 
 
 async def test_a_long_call_answers_each_in_its_place(desk: Desk) -> None:
     client, names = desk.client(), [f"a{n}" for n in range(2000)]
-    life = await client.life()
+    incarnation = await client.incarnation()
     marked = await client.mark(
-        [mark(f"{a}.1", life, aggregate_id=a, basis=Basis("Placed", f"{a}.0")) for a in names]
+        [
+            mark(f"{a}.1", incarnation, aggregate_id=a, basis=StoredHead("Placed", f"{a}.0"))
+            for a in names
+        ]
     )
     assert [(m.event_id, m.prev) for m in marked] == [(f"{a}.1", f"{a}.0") for a in names]
     notes = [Note(a, f"{a}.1", f"{a}.0") for a in names]
-    assert await client.confirm(notes, life) == [True] * len(names)
+    assert await client.confirm(notes, incarnation) == [True] * len(names)
 
 
 async def test_of_many_tasks_of_two_clients_one_at_a_time_gets_in(desk: Desk) -> None:
@@ -633,7 +650,7 @@ async def test_of_many_tasks_of_two_clients_one_at_a_time_gets_in(desk: Desk) ->
         for turn in range(5):
             event_id = f"{number}.{turn}"
             marked = await let_in(client, event_id)
-            assert marked.verdict is Verdict.OK
+            assert marked.status is MarkStatus.OK
             followed.append((marked.prev, event_id))
             assert await settle(client, marked)
 
@@ -646,8 +663,8 @@ async def test_of_many_tasks_of_two_clients_one_at_a_time_gets_in(desk: Desk) ->
 async def test_domains_have_markers_of_their_own(desk: Desk) -> None:
     one, other = desk.client(), desk.client(domain=f"{desk.domain}2")
     await handled(one, "e1", basis=PLACED)
-    assert await verdict(other, "e1") is Verdict.MISSING
-    assert (await decide(other, "e1", basis=Basis("Sent", "e9"))).prev == "e9"
+    assert await verdict(other, "e1") is MarkStatus.MISSING
+    assert (await decide(other, "e1", basis=StoredHead("Sent", "e9"))).prev == "e9"
 
 
 # What goes in comes out
@@ -660,7 +677,7 @@ async def test_bytes_come_back_as_they_were(desk: Desk, value: bytes) -> None:
     assert (await decide(client, "e1")).value == value
 
     async def stale() -> bool:
-        return (await decide(client, "e2"))[:4] == (Verdict.STALE, "e1", "e0", value)
+        return (await decide(client, "e2"))[:4] == (MarkStatus.STALE, "e1", "e0", value)
 
     await desk.until(stale)
 
@@ -682,11 +699,11 @@ async def test_bytes_come_back_as_they_were(desk: Desk, value: bytes) -> None:
 )
 async def test_any_name_will_do(desk: Desk, name: str) -> None:
     client = desk.client()
-    named = {"aggregate_id": name, "basis": Basis(name, f"{name}0")}
+    named = {"aggregate_id": name, "basis": StoredHead(name, f"{name}0")}
     first = await decide(client, f"{name}1", name, **named, allowed=frozenset({"no", name}))
-    assert first == Marked(Verdict.OK, f"{name}1", f"{name}0", f"{name}1!".encode(), True)
+    assert first == MarkResult(MarkStatus.OK, f"{name}1", f"{name}0", f"{name}1!".encode(), True)
     assert (await decide(client, f"{name}1", **named)).event_id == f"{name}1"
     assert await settle(client, first, name)
     rejected = await decide(client, f"{name}2", **named, allowed=frozenset({f"{name}."}))
-    assert rejected == Marked(Verdict.REJECTED, type=name)
+    assert rejected == MarkResult(MarkStatus.REJECTED, type=name)
     assert (await decide(client, f"{name}3", **named)).prev == f"{name}1"

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from eventfleet.stores.contracts import Look, Place, Snapshot
+from eventfleet.stores.contracts import AssignPosition, Snapshot, TailQuery
 from eventfleet.stores.memory.events import MemoryEvents
 from eventfleet.stores.memory.snapshots import MemorySnapshots
 from tests.contract.samples import TIME, at, event, ids, stream
@@ -39,7 +39,7 @@ async def test_a_write_may_end_before_each_of_its_parts_and_unanswered(steps: in
     ending = Ending()
     store = MemoryEvents(1, ending)
     await store.put([event("s1", 1)], 0)
-    writes = [event("a1", 1, at(0)), Place(event("s1", 1), at(1)), event("a1", 2, at(2))]
+    writes = [event("a1", 1, at(0)), AssignPosition(event("s1", 1), at(1)), event("a1", 2, at(2))]
     await crashed_at(ending, steps, lambda: store.write(writes))
     done = ["a1-1"][:steps] + ["a1-2"][: max(0, steps - 2)]
     assert await ids(store.read("a1")) == done
@@ -67,7 +67,7 @@ async def test_a_save_may_end_between_snapshots_and_unanswered(steps: int) -> No
 READS: dict[str, Callable[[MemoryEvents], Awaitable[Any]]] = {
     "prepare": lambda s: s.prepare(),
     "find": lambda s: s.find(["a1-1"]),
-    "since": lambda s: s.since([Look("a1", 0, "a1-1")], 9),
+    "since": lambda s: s.since([TailQuery("a1", 0, "a1-1")], 9),
     "heads": lambda s: s.heads(["a1"]),
     "unplaced": lambda s: s.unplaced(["a1"]),
     "placed_at": lambda s: s.placed_at([at(0)]),

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from pymongo import MongoClient
 
-from eventfleet.stores.contracts import Look, Opened, Place, Snapshot
-from eventfleet.stores.errors import Duplicate, Misconfigured, StoreError, Unavailable
+from eventfleet.stores.contracts import AssignPosition, DomainStores, Snapshot, TailQuery
+from eventfleet.stores.errors import Duplicate, Misconfigured, ServerUnavailable, StoreError
 from eventfleet.stores.mongo import open_stores
-from eventfleet.stores.mongo.errors import Refused
+from eventfleet.stores.mongo.errors import OperationRefused
 from tests.conftest import running
 from tests.contract.samples import DOMAIN, KEPT, TIME, at, event, ids, stream
 from tests.servers.mongodb import MongoDB
@@ -38,13 +38,13 @@ def server() -> Iterator[MongoDB]:
 
 
 @asynccontextmanager
-async def opened(url: str, database: str, timeout: float = HASTY) -> AsyncIterator[Opened]:
+async def opened(url: str, database: str, timeout: float = HASTY) -> AsyncIterator[DomainStores]:
     async with open_stores(url, database, [DOMAIN], timeout=timeout, snapshots_kept=KEPT) as stores:
         yield stores[DOMAIN]
 
 
 @pytest.fixture
-async def stores(server: MongoDB, prefix: str) -> AsyncIterator[Opened]:
+async def stores(server: MongoDB, prefix: str) -> AsyncIterator[DomainStores]:
     """With a few events; they wait long for the server."""
     async with opened(server.url, prefix, PATIENT) as stores:
         await stores.events.prepare()
@@ -55,7 +55,7 @@ async def stores(server: MongoDB, prefix: str) -> AsyncIterator[Opened]:
 
 
 @pytest.fixture
-async def hasty(server: MongoDB, prefix: str, stores: Opened) -> AsyncIterator[Opened]:
+async def hasty(server: MongoDB, prefix: str, stores: DomainStores) -> AsyncIterator[DomainStores]:
     """The same stores for one who does not wait long."""
     async with opened(server.url, prefix) as stores:
         yield stores
@@ -74,19 +74,19 @@ def failing(server: MongoDB, commands: list[str], mode: Any = "alwaysOn", **data
             client.admin.command({**point, "mode": "off"})
 
 
-async def drained(stores: Opened) -> list[str]:
+async def drained(stores: DomainStores) -> list[str]:
     return await ids(stores.events.read("a1"))
 
 
-OPERATIONS: dict[str, Callable[[Opened], Awaitable[Any]]] = {
+OPERATIONS: dict[str, Callable[[DomainStores], Awaitable[Any]]] = {
     "prepare": lambda s: s.events.prepare(),
     "insert": lambda s: s.events.write([event("b1", 1, at(90))]),
-    "place": lambda s: s.events.write([Place(event("s1", 1), at(91))]),
+    "place": lambda s: s.events.write([AssignPosition(event("s1", 1), at(91))]),
     "put one": lambda s: s.events.put([event("s2", 1)], 0),
     "put several": lambda s: s.events.put([event("s3", 1), event("s3", 2)], 0),
     "put each": lambda s: s.events.put_each([(event("s4", 1), 0), (event("s5", 1), 0)]),
     "find": lambda s: s.events.find(["a1-1"]),
-    "since": lambda s: s.events.since([Look("a1", 0, "a1-1")], 9),
+    "since": lambda s: s.events.tails([TailQuery("a1", 0, "a1-1")], 9),
     "heads": lambda s: s.events.heads(["a1"]),
     "unplaced": lambda s: s.events.unplaced(["s1"]),
     "placed_at": lambda s: s.events.placed_at([at(0)]),
@@ -127,15 +127,18 @@ async def refused(awaitable: Awaitable[Any], kind: type[StoreError]) -> str:
 
 @pytest.mark.parametrize("operation", OPERATIONS.values(), ids=OPERATIONS)
 async def test_a_server_that_is_no_primary_is_unavailable(
-    server: MongoDB, hasty: Opened, operation: Callable[[Opened], Awaitable[Any]]
+    server: MongoDB, hasty: DomainStores, operation: Callable[[DomainStores], Awaitable[Any]]
 ) -> None:
     with failing(server, COMMANDS, errorCode=10107):
-        await refused(operation(hasty), Unavailable)
+        await refused(operation(hasty), ServerUnavailable)
 
 
 @pytest.mark.parametrize("operation", OPERATIONS.values(), ids=OPERATIONS)
 async def test_a_right_that_is_missing_is_for_the_operator(
-    server: MongoDB, hasty: Opened, prefix: str, operation: Callable[[Opened], Awaitable[Any]]
+    server: MongoDB,
+    hasty: DomainStores,
+    prefix: str,
+    operation: Callable[[DomainStores], Awaitable[Any]],
 ) -> None:
     with failing(server, COMMANDS, errorCode=13):
         assert prefix in await refused(operation(hasty), Misconfigured)
@@ -143,12 +146,12 @@ async def test_a_right_that_is_missing_is_for_the_operator(
 
 @pytest.mark.parametrize("operation", OPERATIONS.values(), ids=OPERATIONS)
 async def test_an_absent_server_is_unavailable_in_time(
-    operation: Callable[[Opened], Awaitable[Any]],
+    operation: Callable[[DomainStores], Awaitable[Any]],
 ) -> None:
     url = f"mongodb://somebody:secret@127.0.0.1:{free_port()}/?directConnection=true"
     async with opened(url, "absent") as stores:
         started = time.monotonic()
-        message = await refused(operation(stores), Unavailable)
+        message = await refused(operation(stores), ServerUnavailable)
     assert time.monotonic() - started < HASTY + SLACK
     assert "127.0.0.1" in message
     assert "secret" not in message
@@ -159,23 +162,26 @@ async def test_an_absent_server_is_unavailable_in_time(
 
 @pytest.mark.parametrize("operation", WRITES.values(), ids=WRITES)
 async def test_a_connection_lost_again_and_again_is_unavailable(
-    server: MongoDB, stores: Opened, hasty: Opened, operation: Callable[[Opened], Awaitable[Any]]
+    server: MongoDB,
+    stores: DomainStores,
+    hasty: DomainStores,
+    operation: Callable[[DomainStores], Awaitable[Any]],
 ) -> None:
     with failing(server, ["insert"], closeConnection=True):
-        await refused(operation(hasty), Unavailable)
+        await refused(operation(hasty), ServerUnavailable)
     await operation(stores)
 
 
 @pytest.mark.parametrize("how", [{"closeConnection": True}, {"errorCode": 10107}], ids=str)
 async def test_a_write_that_fails_once_while_another_primary_is_elected_is_done(
-    server: MongoDB, stores: Opened, how: dict[str, Any]
+    server: MongoDB, stores: DomainStores, how: dict[str, Any]
 ) -> None:
     with failing(server, ["insert"], mode={"times": 1}, **how):
         await stores.events.write(stream("b1", 3, start=10))
     assert await ids(stores.events.read("b1")) == ["b1-1", "b1-2", "b1-3"]
 
 
-async def test_a_write_larger_than_a_command_may_be_is_done_in_order(stores: Opened) -> None:
+async def test_a_write_larger_than_a_command_may_be_is_done_in_order(stores: DomainStores) -> None:
     large = [event("b1", v, at(v, 1), data={"text": "x" * 900_000}) for v in range(1, 21)]
     taken, after = event("a1", 1, at(90), id="again"), event("b2", 1, at(91))
     with pytest.raises(Duplicate) as caught:
@@ -187,33 +193,35 @@ async def test_a_write_larger_than_a_command_may_be_is_done_in_order(stores: Ope
 
 @pytest.mark.parametrize("operation", WRITES.values(), ids=WRITES)
 async def test_a_write_that_no_majority_has_is_unavailable(
-    server: MongoDB, hasty: Opened, operation: Callable[[Opened], Awaitable[Any]]
+    server: MongoDB, hasty: DomainStores, operation: Callable[[DomainStores], Awaitable[Any]]
 ) -> None:
     unsure = {"code": 64, "errmsg": "waiting for replication timed out"}
     with failing(server, ["insert", "commitTransaction"], writeConcernError=unsure):
-        await refused(operation(hasty), Unavailable)
+        await refused(operation(hasty), ServerUnavailable)
 
 
 @pytest.mark.parametrize("operation", WRITES.values(), ids=WRITES)
 async def test_a_server_that_hangs_is_unavailable_in_time(
-    server: MongoDB, hasty: Opened, operation: Callable[[Opened], Awaitable[Any]]
+    server: MongoDB, hasty: DomainStores, operation: Callable[[DomainStores], Awaitable[Any]]
 ) -> None:
     hanging = {"blockConnection": True, "blockTimeMS": int(HASTY * 2000)}
     started = time.monotonic()
     with failing(server, ["insert"], **hanging):
-        await refused(operation(hasty), Unavailable)
+        await refused(operation(hasty), ServerUnavailable)
     assert time.monotonic() - started < HASTY + SLACK
 
 
 async def test_a_put_whose_commit_fails_leaves_all_or_none(
-    server: MongoDB, stores: Opened, hasty: Opened
+    server: MongoDB, stores: DomainStores, hasty: DomainStores
 ) -> None:
     with failing(server, ["commitTransaction"], closeConnection=True):
-        await refused(hasty.events.put([event("s3", 1), event("s3", 2)], 0), Unavailable)
+        await refused(hasty.events.put([event("s3", 1), event("s3", 2)], 0), ServerUnavailable)
     assert await ids(stores.events.read("s3")) in ([], ["s3-1", "s3-2"])
 
 
-async def test_a_transaction_that_gives_way_is_done_again(server: MongoDB, stores: Opened) -> None:
+async def test_a_transaction_that_gives_way_is_done_again(
+    server: MongoDB, stores: DomainStores
+) -> None:
     labels = {"errorCode": 112, "errorLabels": ["TransientTransactionError"]}
     with failing(server, ["insert"], mode={"times": 2}, **labels):
         await stores.events.put([event("s3", 1), event("s3", 2)], 0)
@@ -221,30 +229,30 @@ async def test_a_transaction_that_gives_way_is_done_again(server: MongoDB, store
 
 
 async def test_of_events_put_each_nothing_is_known_where_the_write_is_not_durable(
-    server: MongoDB, stores: Opened, hasty: Opened
+    server: MongoDB, stores: DomainStores, hasty: DomainStores
 ) -> None:
     """Also of one whose key is taken: it may be its own first try that took it."""
     unsure = {"code": 64, "errmsg": "waiting for replication timed out"}
     with failing(server, ["insert"], writeConcernError=unsure):
         await refused(
-            hasty.events.put_each([(event("s1", 1), 0), (event("s6", 1), 0)]), Unavailable
+            hasty.events.put_each([(event("s1", 1), 0), (event("s6", 1), 0)]), ServerUnavailable
         )
     assert await ids(stores.events.read("s6")) == ["s6-1"]
 
 
 async def test_a_failure_in_the_midst_of_a_read_is_unavailable(
-    server: MongoDB, stores: Opened, hasty: Opened
+    server: MongoDB, stores: DomainStores, hasty: DomainStores
 ) -> None:
     await stores.events.write([event("long", v, at(v, 1)) for v in range(1, 1201)])
     with failing(server, ["getMore"], errorCode=10107):
-        await refused(ids(hasty.events.read("long")), Unavailable)
+        await refused(ids(hasty.events.read("long")), ServerUnavailable)
 
 
-async def test_what_can_never_be_stored_is_refused(stores: Opened) -> None:
+async def test_what_can_never_be_stored_is_refused(stores: DomainStores) -> None:
     beyond = event("b1", 1, at(90), data={"n": 2**63})
-    await refused(stores.events.write([beyond]), Refused)
+    await refused(stores.events.write([beyond]), OperationRefused)
     huge = Snapshot("b1", 1, {"text": "x" * 17_000_000}, 1, TIME)
-    await refused(stores.snapshots.save([huge]), Refused)
+    await refused(stores.snapshots.save([huge]), OperationRefused)
     assert await stores.events.count() == 4
     assert await stores.snapshots.count() == 0
 
@@ -263,7 +271,7 @@ async def test_what_was_acknowledged_survives_a_kill(prefix: str) -> None:
             await stores.events.put([event("s1", 1), event("s1", 2)], 0)
             await stores.snapshots.save([Snapshot("a1", 3, {"n": 3}, 1, TIME)])
             server.kill()
-            await refused(hasty.events.count(), Unavailable)
+            await refused(hasty.events.count(), ServerUnavailable)
             server.start()
             assert await stores.events.count() == 5
             assert await ids(stores.events.read("a1")) == ["a1-1", "a1-2", "a1-3"]

@@ -8,7 +8,7 @@ import pytest
 from pymongo import MongoClient
 from pymongo.database import Database
 
-from eventfleet.stores.contracts import Opened
+from eventfleet.stores.contracts import DomainStores
 from eventfleet.stores.errors import Misconfigured
 from eventfleet.stores.mongo import open_stores
 from tests.contract.samples import DOMAIN, KEPT, at, event
@@ -26,7 +26,7 @@ def database(mongo_url: str, prefix: str) -> Iterator[Database[dict[str, Any]]]:
 
 
 @pytest.fixture
-async def stores(mongo_url: str, prefix: str) -> AsyncIterator[Opened]:
+async def stores(mongo_url: str, prefix: str) -> AsyncIterator[DomainStores]:
     async with open_stores(mongo_url, prefix, [DOMAIN], timeout=10, snapshots_kept=KEPT) as opened:
         yield opened[DOMAIN]
 
@@ -41,7 +41,7 @@ def reported(database: Database[dict[str, Any]], kind: str) -> dict[str, dict[st
 
 
 async def test_the_start_makes_the_indexes(
-    stores: Opened, database: Database[dict[str, Any]]
+    stores: DomainStores, database: Database[dict[str, Any]]
 ) -> None:
     await stores.events.prepare()
     await stores.snapshots.prepare()
@@ -73,7 +73,7 @@ async def test_the_start_makes_the_indexes(
 
 
 async def test_an_index_that_was_dropped_is_made_again(
-    stores: Opened, database: Database[dict[str, Any]]
+    stores: DomainStores, database: Database[dict[str, Any]]
 ) -> None:
     await stores.events.prepare()
     before = reported(database, "events")
@@ -121,7 +121,7 @@ WEAKER: dict[str, tuple[str, Keys, dict[str, Any], str]] = {
 
 @pytest.mark.parametrize(("name", "keys", "options", "found"), WEAKER.values(), ids=WEAKER)
 async def test_a_weaker_index_stops_the_start(
-    stores: Opened,
+    stores: DomainStores,
     database: Database[dict[str, Any]],
     name: str,
     keys: Keys,
@@ -139,7 +139,7 @@ async def test_a_weaker_index_stops_the_start(
 
 
 async def test_the_same_index_under_another_name_stops_the_start(
-    stores: Opened, database: Database[dict[str, Any]]
+    stores: DomainStores, database: Database[dict[str, Any]]
 ) -> None:
     database[f"{DOMAIN}.events"].create_index(VERSIONS, name="mine", unique=True)
     with pytest.raises(
@@ -150,7 +150,7 @@ async def test_the_same_index_under_another_name_stops_the_start(
 
 
 async def test_documents_that_break_an_index_stop_the_start(
-    stores: Opened, database: Database[dict[str, Any]]
+    stores: DomainStores, database: Database[dict[str, Any]]
 ) -> None:
     twice = {"aggregate_id": "a1", "version": 1}
     database[f"{DOMAIN}.events"].insert_many([{"_id": "x"} | twice, {"_id": "y"} | twice])
@@ -162,7 +162,7 @@ async def test_documents_that_break_an_index_stop_the_start(
 
 
 async def test_a_weaker_index_of_snapshots_stops_the_start(
-    stores: Opened, database: Database[dict[str, Any]]
+    stores: DomainStores, database: Database[dict[str, Any]]
 ) -> None:
     database[f"{DOMAIN}.snapshots"].create_index([("version", 1)], name="snapshots")
     with pytest.raises(
@@ -171,7 +171,9 @@ async def test_a_weaker_index_of_snapshots_stops_the_start(
         await stores.snapshots.prepare()
 
 
-async def test_the_document_of_an_event(stores: Opened, database: Database[dict[str, Any]]) -> None:
+async def test_the_document_of_an_event(
+    stores: DomainStores, database: Database[dict[str, Any]]
+) -> None:
     await stores.events.prepare()
     await stores.events.write([event("a1", 1, at(5, 3), actor="me", prev="")])
     await stores.events.put([event("s1", 1)], 2)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from eventfleet.stores.contracts import Notice, Notices, Stage
-from eventfleet.stores.errors import Misconfigured, Unavailable
+from eventfleet.stores.errors import Misconfigured, ServerUnavailable
 from eventfleet.stores.memory.notices import MemoryNotices
 from eventfleet.stores.redis import RedisNotices
 from tests.conftest import running
@@ -117,7 +117,7 @@ async def test_many_at_once_all_arrive(server: Any) -> None:
 async def test_a_listener_is_told_that_it_may_have_missed_something(server: Any) -> None:
     async with server.client().subscribe("here") as stream:
         server.go_away()
-        with pytest.raises(Unavailable):
+        with pytest.raises(ServerUnavailable):
             await taken(stream, 1)
 
 
@@ -125,9 +125,9 @@ async def test_without_a_server_nothing_is_told_or_heard_until_it_is_back(server
     async with publishing(server) as out:
         await out.publish({"here": [HERE]})
         server.go_away()
-        with pytest.raises(Unavailable):
+        with pytest.raises(ServerUnavailable):
             await out.publish({"here": [HERE]})
-        with pytest.raises(Unavailable):
+        with pytest.raises(ServerUnavailable):
             async with server.client().subscribe("here"):
                 pass
         server.come_back()
@@ -145,9 +145,9 @@ async def test_a_server_that_has_fallen_silent_is_found_out(real: Real) -> None:
     async with listener.subscribe("here") as stream:
         real.server.signal(signal.SIGSTOP)
         try:
-            with pytest.raises(Unavailable):
+            with pytest.raises(ServerUnavailable):
                 await taken(stream, 1)
-            with pytest.raises(Unavailable):
+            with pytest.raises(ServerUnavailable):
                 await teller.publish({"here": [HERE]})
         finally:
             real.server.signal(signal.SIGCONT)

@@ -8,9 +8,9 @@ from typing import Any
 
 from eventfleet.deciders.proposed_events import event_id
 from tests.acceptance.kafka_by_hand import wait_for
-from tests.faults.sending import Answered, Asked
+from tests.faults.command_oracle import TAKEN
+from tests.faults.command_senders import Answered, Asked
 from tests.faults.services import Served, Servers
-from tests.faults.verdicts import TAKEN
 
 LIMIT = 5_00
 SIGNS = {"Deposited": 1, "Withdrawn": -1, "FeeCharged": -1}

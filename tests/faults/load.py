@@ -10,16 +10,16 @@ from typing import Self
 from msgspec.structs import replace
 
 from eventfleet.cli.sample_orders import sample
-from eventfleet.deciders.proposed_events import intent_of
+from eventfleet.deciders.proposed_events import propose_event
 from eventfleet.domains.orders import orders
-from eventfleet.log_files.records import Ready
+from eventfleet.log_files.records import ReadyRecord
 from eventfleet.model.command_rules import START
-from eventfleet.stores.errors import Unavailable
+from eventfleet.stores.errors import ServerUnavailable
 from eventfleet.stores.kafka.connection import Connection
 from eventfleet.stores.kafka.producer import Producer
 from eventfleet.topics.codec import encode
 from eventfleet.topics.event import EventRecord
-from eventfleet.topics.record import Outgoing
+from eventfleet.topics.record import ProducerRecord
 
 BATCH = 10
 PATIENCE = 90.0
@@ -76,9 +76,9 @@ class Load:
         finally:
             await producer.close()
 
-    async def _acknowledged(self, producer: Producer, batch: Sequence[Ready]) -> None:
+    async def _acknowledged(self, producer: Producer, batch: Sequence[ReadyRecord]) -> None:
         records = [
-            Outgoing("orders.events", ready.event.aggregate_id.encode(), ready.value)
+            ProducerRecord("orders.events", ready.event.aggregate_id.encode(), ready.value)
             for ready in batch
         ]
         deadline = time.monotonic() + PATIENCE
@@ -86,25 +86,25 @@ class Load:
             try:
                 await producer.produce(records)
                 return
-            except Unavailable:
+            except ServerUnavailable:
                 if time.monotonic() > deadline:
                     raise
                 self.repeats += 1
                 await asyncio.sleep(0.5)
 
 
-def history(orders_placed: int) -> Iterator[Ready]:
+def history(orders_placed: int) -> Iterator[ReadyRecord]:
     """The events that the sample's commands lead to, each with the one before it: `prev`."""
     latest: dict[str, EventRecord] = {}
     for ready in sample(orders_placed):
-        event, allowed, *_ = intent_of(orders, ready.event)
+        event, allowed, *_ = propose_event(orders, ready.event)
         before = latest.get(event.aggregate_id)
         if allowed is None or (before.type if before else START) in allowed:
             event = replace(event, prev=before.id if before else "")
             latest[event.aggregate_id] = event
-            yield Ready(event, encode(event))
+            yield ReadyRecord(event, encode(event))
 
 
-def _batches(events: Iterator[Ready]) -> Iterator[list[Ready]]:
+def _batches(events: Iterator[ReadyRecord]) -> Iterator[list[ReadyRecord]]:
     while batch := list(islice(events, BATCH)):
         yield batch

@@ -9,22 +9,27 @@ from pathlib import Path
 
 import msgspec
 
-from tests.acceptance.commanding import Commanded
+from tests.acceptance.command_fleet import Commanded
 from tests.acceptance.fleet import LIMIT, ROOT
-from tests.faults.sending import Answered, Asked, Plan
-from tests.faults.verdicts import answers_in
+from tests.faults.command_oracle import answers_in
+from tests.faults.command_senders import Answered, Asked, Plan
 
 Servers = tuple[str, str, str]
 OPEN = ("unavailable", "conflict")
 
 
 class Service:
-    """A process of `tests.faults.sending`."""
+    """A process of `tests.faults.command_senders`."""
 
     def __init__(self, fleet: Commanded, plan: Plan) -> None:
         self.outcomes = Path(plan.outcomes)
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "tests.faults.sending", msgspec.json.encode(plan).decode()],
+            [
+                sys.executable,
+                "-m",
+                "tests.faults.command_senders",
+                msgspec.json.encode(plan).decode(),
+            ],
             env=os.environ | fleet.environment,
             stderr=subprocess.PIPE,
             text=True,

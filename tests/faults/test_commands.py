@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from tests.acceptance.kafka_by_hand import wait_for
-from tests.faults.sending import POINTS, Asked
+from tests.faults.command_oracle import DOORS, Verdicts, judge, last_word
+from tests.faults.command_senders import POINTS, Asked
 from tests.faults.services import Served
-from tests.faults.verdicts import DOORS, Verdicts, judge, last_word
 
 Servers = tuple[str, str, str]
 
@@ -25,7 +25,7 @@ class Doors(Served):
 
     def __init__(self, servers: Servers, folder: Path) -> None:
         settings = {"MARKER_EXPIRY": str(EXPIRY), "MARKER_LEASE": "1", "ID_MEMORY": str(EXPIRY)}
-        super().__init__(servers, folder, "tests.faults.doors", **settings)
+        super().__init__(servers, folder, "tests.faults.conflicting_domain", **settings)
 
     def judged(self, asked: Iterable[Asked], *, nothing_lost: bool = True) -> Verdicts:
         verdicts = judge(self, asked, self.answers(), DOORS, nothing_lost=nothing_lost)

@@ -9,15 +9,15 @@ from random import Random
 
 import pytest
 
-from tests.acceptance.commanding import Commanded
+from tests.acceptance.command_fleet import Commanded
+from tests.acceptance.http_service import serving
 from tests.acceptance.kafka_by_hand import wait_for
-from tests.acceptance.serving import serving
 from tests.conftest import running
 from tests.faults import accounts
-from tests.faults.posting import LIMIT, Callers
-from tests.faults.sending import Answered, Asked
-from tests.faults.tending import Tended
-from tests.faults.verdicts import ORDERS, judge
+from tests.faults.command_oracle import ORDERS, judge
+from tests.faults.command_senders import Answered, Asked
+from tests.faults.fleet_supervisor import Tended
+from tests.faults.http_senders import LIMIT, Callers
 from tests.servers.kafka import Kafka
 from tests.servers.mongodb import MongoDB
 from tests.servers.redis import Redis

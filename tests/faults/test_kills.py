@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from tests.acceptance.fleet import SOURCES, Fleet
+from tests.faults.fleet_oracle import check
+from tests.faults.fleet_supervisor import Orders, Tended, caught_half_done
 from tests.faults.load import Load
-from tests.faults.tending import Orders, Tended, caught_half_done
-from tests.faults.truth import check
 
 PLACES = ("append-1", "append-2", "snapshot-1", "relay-1")
 RATE = 100

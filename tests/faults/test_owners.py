@@ -11,10 +11,10 @@ from aiokafka import AIOKafkaProducer
 
 from tests.acceptance.fleet import SOURCES, Fleet
 from tests.acceptance.kafka_by_hand import run, wait_for
+from tests.faults.fleet_oracle import check
+from tests.faults.fleet_supervisor import PARTITIONS, Orders, Tended, caught_half_done, thaw
+from tests.faults.half_done_probe import partitions
 from tests.faults.load import Load
-from tests.faults.sight import partitions
-from tests.faults.tending import PARTITIONS, Orders, Tended, caught_half_done, thaw
-from tests.faults.truth import check
 
 PLACES = ("append-1", "append-2", "snapshot-1", "snapshot-2", "relay-1", "relay-2")
 RATE, ORDERS = 80, 15_000

@@ -13,7 +13,7 @@ from urllib.request import urlopen
 import aiohttp
 import pytest
 
-from tests.acceptance.commanding import Commanded
+from tests.acceptance.command_fleet import Commanded
 from tests.acceptance.fleet import COMMAND, LIMIT, ROOT
 from tests.acceptance.kafka_by_hand import wait_for
 
@@ -59,7 +59,7 @@ class Service:
 class Doors(Commanded):
     def __init__(self, servers: tuple[str, str, str], folder: Path) -> None:
         more = {"HTTP_PORT": "0", "HTTP_TIMEOUT": str(SECONDS)}
-        super().__init__(servers, folder, "tests.faults.doors", **more)
+        super().__init__(servers, folder, "tests.faults.conflicting_domain", **more)
         self.environment["PYTHONPATH"] = str(ROOT)
         self.services: list[Service] = []
 

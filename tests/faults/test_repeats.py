@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 
 from eventfleet.cli.sample_orders import sample
-from tests.acceptance.commanding import Commanded
+from tests.acceptance.command_fleet import Commanded
 from tests.acceptance.fleet import ROOT
 from tests.acceptance.kafka_by_hand import Written, wait_for
-from tests.faults.sending import Asked
-from tests.faults.tending import Tended, freeze, thaw
-from tests.faults.verdicts import ORDERS, judge, replies
+from tests.faults.command_oracle import ORDERS, judge, replies
+from tests.faults.command_senders import Asked
+from tests.faults.fleet_supervisor import Tended, freeze, thaw
 
 MEMORY = 60
 PLACES = ("append-1", "append-2", "command-1", "command-2")

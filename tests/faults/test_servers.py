@@ -8,9 +8,9 @@ import pytest
 
 from tests.acceptance.fleet import Fleet
 from tests.acceptance.kafka_by_hand import wait_for
+from tests.faults.fleet_oracle import check
+from tests.faults.fleet_supervisor import Orders, Tended
 from tests.faults.load import Load
-from tests.faults.tending import Orders, Tended
-from tests.faults.truth import check
 from tests.servers.kafka import Kafka
 from tests.servers.mongodb import Refusing
 

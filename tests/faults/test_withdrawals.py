@@ -9,10 +9,10 @@ import pytest
 
 from tests.acceptance.kafka_by_hand import wait_for
 from tests.faults.accounts import Bank, check
-from tests.faults.sending import Asked
+from tests.faults.command_oracle import answers_in, last_word
+from tests.faults.command_senders import Asked
+from tests.faults.fleet_supervisor import Tended
 from tests.faults.services import Servers
-from tests.faults.tending import Tended
-from tests.faults.verdicts import answers_in, last_word
 from tests.servers.kafka import Kafka
 from tests.servers.mongodb import MongoDB
 

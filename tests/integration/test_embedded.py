@@ -15,7 +15,13 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from motor.motor_asyncio import AsyncIOMotorClient
 
-from eventfleet.embedded_servers import NoEmbedded, ProgramFailed, keep, servers, started
+from eventfleet.embedded_servers import (
+    EmbeddedServerMissing,
+    ProgramFailed,
+    servers,
+    start_process,
+    started,
+)
 from eventfleet.runtime.connections import markers
 from eventfleet.runtime.settings import Settings
 
@@ -92,7 +98,7 @@ async def test_all_servers_serve_and_leave_nothing(own_temp: Path) -> None:
         assert await client["t"]["c"].count_documents({}) == 1
         client.close()
         async with markers(settings, "t") as opened:
-            assert await opened.life() < await opened.life()
+            assert await opened.incarnation() < await opened.incarnation()
         assert files_in(own_temp)
     assert not files_in(own_temp)
     assert not processes_in(own_temp)
@@ -169,7 +175,7 @@ async def test_an_absent_part_is_named_with_what_to_do(
         monkeypatch.setattr(servers.shutil, "which", lambda *_, **__: None)
     else:
         monkeypatch.setattr(servers.sysconfig, "get_path", lambda name: "/nowhere")
-    with pytest.raises(NoEmbedded) as raised:
+    with pytest.raises(EmbeddedServerMissing) as raised:
         async with started(Settings()):
             pass
     assert package in str(raised.value)
@@ -183,7 +189,9 @@ async def test_a_failed_start_shows_the_end_of_the_output(
 ) -> None:
     broken = [sys.executable, "-c", "print('no memory left'); raise SystemExit(3)"]
     monkeypatch.setattr(
-        servers, "KAFKA", servers.Part(**(vars(servers.KAFKA) | {"command": lambda *_: broken}))
+        servers,
+        "KAFKA",
+        servers.EmbeddedServer(**(vars(servers.KAFKA) | {"command": lambda *_: broken})),
     )
     with pytest.raises(ProgramFailed, match=r"(?s)status 3.*no memory left"):
         async with started(Settings()):
@@ -194,7 +202,9 @@ async def test_a_failed_start_shows_the_end_of_the_output(
 async def test_a_program_has_its_grace_and_no_more(own_temp: Path) -> None:
     stubborn = "import signal,time; signal.signal(15, lambda *_: print('asked', flush=True)); "
     code = stubborn + "print('ready', flush=True); [time.sleep(0.1) for _ in range(6000)]"
-    async with keep("stubborn", lambda folder: [sys.executable, "-c", code], grace=1.0) as kept:
+    async with start_process(
+        "stubborn", lambda folder: [sys.executable, "-c", code], grace=1.0
+    ) as kept:
         await asyncio.to_thread(wait_for, lambda: "ready" in kept.tail())
         log = os.open(kept.log, os.O_RDONLY)
     assert b"asked" in os.read(log, 1000)

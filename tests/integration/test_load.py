@@ -12,9 +12,9 @@ import pytest
 
 from eventfleet.domains.process_log import process_log
 from eventfleet.log_files import open_log
-from eventfleet.log_files.loader import Appending, Following, LoadReport, load, settle
+from eventfleet.log_files.loader import AppendProgress, GroupProgress, LoadReport, load, settle
 from eventfleet.model.domain import Domain
-from eventfleet.roles.append import Append
+from eventfleet.roles.append import AppendRole
 from eventfleet.stores.clock import NothingParked, SystemClock
 from eventfleet.stores.kafka.admin import Admin
 from eventfleet.stores.kafka.connection import Connection
@@ -49,16 +49,16 @@ class Fleet:
             return await load(log, self.domain, self.writer)
 
     async def settle(self, report: LoadReport, patience: float = 30.0) -> None:
-        following = Following(self.reader, self.group, SystemClock(), patience)
-        appending = Appending(self.store, following)
+        following = GroupProgress(self.reader, self.group, SystemClock(), patience)
+        appending = AppendProgress(self.store, following)
         await settle(report, self.domain, appending)
 
     async def append(self) -> None:
         """All that is in the log, in chunks, until its end as of now."""
         topic = Topics.of(self.domain.name).events
-        for partition, limit in (await self.reader.bounds(topic)).items():
+        for partition, limit in (await self.reader.watermarks(topic)).items():
             owner = TransactionalWriter(self.connection, self.group, topic, partition)
-            role = Append(
+            role = AppendRole(
                 self.domain,
                 partition,
                 self.store,
@@ -143,7 +143,7 @@ async def test_records_have_the_case_as_key_and_their_content_type(
     topic = Topics.of(fleet.domain.name).events
     found = [
         record
-        for partition, limit in (await fleet.reader.bounds(topic)).items()
+        for partition, limit in (await fleet.reader.watermarks(topic)).items()
         async for record in fleet.reader.read(topic, partition, 0, limit.end)
     ]
     assert [(r.key, r.headers) for r in found] == [("c-é".encode(), HEADERS)]

@@ -14,9 +14,16 @@ import pytest
 from eventfleet.runtime import connections
 from eventfleet.runtime.connections import Unreachable
 from eventfleet.runtime.settings import Settings
-from eventfleet.stores.contracts import Basis, Life, Mark, Marked, Note, Verdict
-from eventfleet.stores.errors import Misconfigured, Unavailable
-from eventfleet.stores.marker_timeouts import Terms
+from eventfleet.stores.contracts import (
+    Incarnation,
+    MarkRequest,
+    MarkResult,
+    MarkStatus,
+    Note,
+    StoredHead,
+)
+from eventfleet.stores.errors import Misconfigured, ServerUnavailable
+from eventfleet.stores.marker_timeouts import MarkerTimeouts
 from eventfleet.stores.redis import RedisMarkers
 from eventfleet.stores.redis.scripts import LIFE
 from eventfleet.stores.redis.session import SESSIONS, Session
@@ -24,7 +31,7 @@ from tests.conftest import running
 from tests.servers.redis import Redis
 from tests.servers.server import free_port
 
-TERMS = Terms(expiry=600, lease=600, memory=600)
+TERMS = MarkerTimeouts(expiry=600, lease=600, memory=600)
 TIMEOUT = 10.0
 PATIENCE = 200
 
@@ -46,21 +53,21 @@ async def markers(redis: Redis) -> AsyncIterator[RedisMarkers]:
     await made.close()
 
 
-def mark(event_id: str, life: Life, aggregate_id: str = "a") -> Mark:
-    basis = Basis("Placed", f"{aggregate_id}0")
-    return Mark(aggregate_id, event_id, "Paid", event_id.encode(), None, life, basis)
+def mark(event_id: str, incarnation: Incarnation, aggregate_id: str = "a") -> MarkRequest:
+    basis = StoredHead("Placed", f"{aggregate_id}0")
+    return MarkRequest(aggregate_id, event_id, "Paid", event_id.encode(), None, incarnation, basis)
 
 
-async def noted(markers: RedisMarkers, event_id: str, aggregate_id: str = "a") -> Marked:
-    (marked,) = await markers.mark([mark(event_id, await markers.life(), aggregate_id)])
+async def noted(markers: RedisMarkers, event_id: str, aggregate_id: str = "a") -> MarkResult:
+    (marked,) = await markers.mark([mark(event_id, await markers.incarnation(), aggregate_id)])
     return marked
 
 
-async def recovered(markers: RedisMarkers) -> Life:
+async def recovered(markers: RedisMarkers) -> Incarnation:
     for _ in range(PATIENCE):
         try:
-            return await markers.life()
-        except Unavailable:
+            return await markers.incarnation()
+        except ServerUnavailable:
             await asyncio.sleep(0.05)
     raise AssertionError("the client does not recover")
 
@@ -87,20 +94,20 @@ def test_a_url_that_can_not_be_used_is_refused_at_once(url: str) -> None:
 
 
 async def test_a_full_server_is_unavailable(redis: Redis, markers: RedisMarkers) -> None:
-    life = await markers.life()
+    incarnation = await markers.incarnation()
     redis.say("CONFIG SET maxmemory 1")
-    with pytest.raises(Unavailable, match="maxmemory"):
-        await markers.mark([mark("e1", life)])
+    with pytest.raises(ServerUnavailable, match="maxmemory"):
+        await markers.mark([mark("e1", incarnation)])
     assert redis.say("DBSIZE") == ":1"
     redis.say("CONFIG SET maxmemory 0")
-    assert (await noted(markers, "e1")).verdict is Verdict.OK
+    assert (await noted(markers, "e1")).status is MarkStatus.OK
 
 
 async def test_a_replica_is_unavailable(redis: Redis, markers: RedisMarkers) -> None:
-    life = await markers.life()
+    incarnation = await markers.incarnation()
     redis.say(f"REPLICAOF 127.0.0.1 {free_port()}")
-    with pytest.raises(Unavailable):
-        await markers.mark([mark("e1", life)])
+    with pytest.raises(ServerUnavailable):
+        await markers.mark([mark("e1", incarnation)])
 
 
 async def test_keys_of_another_kind_are_an_operators_matter(
@@ -109,7 +116,7 @@ async def test_keys_of_another_kind_are_an_operators_matter(
     redis.say("SET marker:t:a text")
     with pytest.raises(Misconfigured, match="WRONGTYPE"):
         await noted(markers, "e1")
-    assert (await noted(markers, "b1", "b")).verdict is Verdict.OK
+    assert (await noted(markers, "b1", "b")).status is MarkStatus.OK
 
 
 async def test_only_a_marker_with_a_note_and_the_life_have_no_expiry(
@@ -118,18 +125,18 @@ async def test_only_a_marker_with_a_note_and_the_life_have_no_expiry(
     keys = "life", "marker:t:a", "done:t:e1"
     marked = await noted(markers, "e1")
     assert [int(redis.say(f"PTTL {key}")[1:]) > 0 for key in keys] == [False, False, True]
-    await markers.confirm([Note("a", "e1", marked.prev)], await markers.life())
+    await markers.confirm([Note("a", "e1", marked.prev)], await markers.incarnation())
     assert [int(redis.say(f"PTTL {key}")[1:]) > 0 for key in keys] == [False, True, True]
     assert [redis.say(f"EXISTS {key}") for key in keys] == [":1"] * 3
 
 
 async def test_times_are_compared_to_the_microsecond(redis: Redis, markers: RedisMarkers) -> None:
-    life = await markers.life()
+    incarnation = await markers.incarnation()
     for n in range(50):
-        await markers.mark([mark(f"{n}", life, f"a{n}")])
+        await markers.mark([mark(f"{n}", incarnation, f"a{n}")])
         born = float(redis.say(f"HGET marker:t:a{n} born"))
-        looks = [mark(f"{n}", life._replace(now=born + late), f"a{n}") for late in (0, 1e-6)]
-        assert [m.verdict for m in await markers.mark(looks)] == [Verdict.AGAIN, Verdict.MINE]
+        looks = [mark(f"{n}", incarnation._replace(now=born + late), f"a{n}") for late in (0, 1e-6)]
+        assert [m.status for m in await markers.mark(looks)] == [MarkStatus.AGAIN, MarkStatus.MINE]
 
 
 # How it is reached
@@ -146,7 +153,7 @@ async def test_a_password_is_needed_and_not_told() -> None:
             markers = RedisMarkers(url, "t", TERMS, timeout=TIMEOUT)
             if fits:
                 await markers.prepare()
-                assert (await noted(markers, "e1")).verdict is Verdict.OK
+                assert (await noted(markers, "e1")).status is MarkStatus.OK
             else:
                 with pytest.raises(Misconfigured) as raised:
                     await markers.prepare()
@@ -174,14 +181,14 @@ async def test_tls_is_spoken_and_the_server_is_known_by_its_certificate(certific
     for _ in started(*tls, "--tls-ca-cert-file", ca, "--tls-auth-clients", "no"):
         url = f"rediss://127.0.0.1:{port}/0"
         markers = RedisMarkers(f"{url}?ssl_ca_certs={ca}", "t", TERMS, timeout=TIMEOUT)
-        assert (await noted(markers, "e1")).verdict is Verdict.OK
+        assert (await noted(markers, "e1")).status is MarkStatus.OK
         await markers.close()
         stranger = RedisMarkers(url, "t", TERMS, timeout=TIMEOUT)
-        with pytest.raises(Unavailable, match=r"(?i)certificate"):
-            await stranger.life()
+        with pytest.raises(ServerUnavailable, match=r"(?i)certificate"):
+            await stranger.incarnation()
         plain = RedisMarkers(f"redis://127.0.0.1:{port}/0", "t", TERMS, timeout=TIMEOUT)
-        with pytest.raises(Unavailable):
-            await plain.life()
+        with pytest.raises(ServerUnavailable):
+            await plain.incarnation()
 
 
 # When it goes
@@ -190,8 +197,8 @@ async def test_tls_is_spoken_and_the_server_is_known_by_its_certificate(certific
 async def test_an_absent_server_is_unavailable() -> None:
     url = f"redis://127.0.0.1:{free_port()}/0"
     markers = RedisMarkers(url, "t", TERMS, timeout=TIMEOUT)
-    with pytest.raises(Unavailable):
-        await markers.life()
+    with pytest.raises(ServerUnavailable):
+        await markers.incarnation()
     await markers.close()
 
 
@@ -223,20 +230,20 @@ async def test_a_session_never_goes_on_with_another_process(redis: Redis) -> Non
 async def test_a_client_at_rest_goes_on_with_another_process(
     redis: Redis, markers: RedisMarkers
 ) -> None:
-    before = await markers.life()
+    before = await markers.incarnation()
     await asyncio.to_thread(redis.restart)
-    assert (await markers.life()).id != before.id
+    assert (await markers.incarnation()).id != before.id
 
 
 async def test_a_server_that_hangs_is_unavailable_in_time(redis: Redis) -> None:
     markers = RedisMarkers(redis.url, "t", TERMS, timeout=0.3)
-    life = await markers.life()
+    incarnation = await markers.incarnation()
     with frozen(redis):
         for _ in range(2):
-            with pytest.raises(Unavailable, match=r"within 0\.3 s"):
-                await markers.mark([mark("e1", life)])
+            with pytest.raises(ServerUnavailable, match=r"within 0\.3 s"):
+                await markers.mark([mark("e1", incarnation)])
     await recovered(markers)
-    assert (await noted(markers, "e1")).verdict in (Verdict.OK, Verdict.MINE)
+    assert (await noted(markers, "e1")).status in (MarkStatus.OK, MarkStatus.MINE)
     await markers.close()
 
 
@@ -253,10 +260,10 @@ def frozen(redis: Redis) -> Iterator[None]:
 async def test_after_a_cancelled_call_answers_still_go_with_their_questions(
     redis: Redis, markers: RedisMarkers
 ) -> None:
-    life = await markers.life()
+    incarnation = await markers.incarnation()
     with frozen(redis):
         calls = [
-            asyncio.create_task(markers.mark([mark(f"{n}", life, f"a{n}")]))
+            asyncio.create_task(markers.mark([mark(f"{n}", incarnation, f"a{n}")]))
             for n in range(SESSIONS * 2)
         ]
         await asyncio.sleep(0.1)
@@ -270,41 +277,43 @@ async def test_after_a_cancelled_call_answers_still_go_with_their_questions(
             assert answer[0].event_id == f"{number}"
     for n in range(SESSIONS * 2):
         marked = await noted(markers, f"{n}", f"a{n}")
-        assert marked.verdict in (Verdict.OK, Verdict.MINE)
+        assert marked.status in (MarkStatus.OK, MarkStatus.MINE)
         assert (marked.event_id, marked.prev) == (f"{n}", f"a{n}0")
 
 
 async def test_flushed_scripts_are_loaded_again(redis: Redis, markers: RedisMarkers) -> None:
-    life = await markers.life()
+    incarnation = await markers.incarnation()
     redis.say("SCRIPT FLUSH")
-    marked = await markers.mark([mark(f"e{n}", life, f"a{n}") for n in range(5)])
-    assert [m.verdict for m in marked] == [Verdict.OK] * 5
+    marked = await markers.mark([mark(f"e{n}", incarnation, f"a{n}") for n in range(5)])
+    assert [m.status for m in marked] == [MarkStatus.OK] * 5
     redis.say("SCRIPT FLUSH")
     notes = [Note(f"a{n}", f"e{n}", f"a{n}0") for n in range(5)]
-    assert await markers.confirm(notes, life) == [True] * 5
+    assert await markers.confirm(notes, incarnation) == [True] * 5
 
 
 async def test_a_server_lost_within_a_call_leaves_the_client_fit(
     redis: Redis, markers: RedisMarkers
 ) -> None:
     for _ in range(3):
-        life = await recovered(markers)
+        incarnation = await recovered(markers)
         work = [
-            asyncio.create_task(markers.mark([mark(f"e{n}", life, f"a{n}") for n in range(500)]))
+            asyncio.create_task(
+                markers.mark([mark(f"e{n}", incarnation, f"a{n}") for n in range(500)])
+            )
             for _ in range(SESSIONS * 3)
         ]
         await asyncio.sleep(0)
         await asyncio.to_thread(redis.restart)
         for answer in await asyncio.gather(*work, return_exceptions=True):
-            assert isinstance(answer, list | Unavailable)
+            assert isinstance(answer, list | ServerUnavailable)
     await recovered(markers)
-    assert (await noted(markers, "e1")).verdict is Verdict.OK
+    assert (await noted(markers, "e1")).status is MarkStatus.OK
 
 
 async def test_there_are_no_more_connections_than_sessions(
     redis: Redis, markers: RedisMarkers
 ) -> None:
-    await asyncio.gather(*(markers.life() for _ in range(50)))
+    await asyncio.gather(*(markers.incarnation() for _ in range(50)))
     with socket.create_connection(("127.0.0.1", redis.port), timeout=5) as talk:
         talk.sendall(b"INFO clients\r\n")
         reply = talk.recv(65536).decode()

@@ -9,23 +9,23 @@ import aiohttp
 import pytest
 from aiokafka import AIOKafkaProducer, TopicPartition
 
-from eventfleet.roles.role import Report
+from eventfleet.roles.role import ChunkReport
 from eventfleet.runtime.settings import Settings
-from eventfleet.stores.contracts import Bounds
+from eventfleet.stores.contracts import Watermarks
 from eventfleet.stores.kafka.admin import Admin
 from eventfleet.stores.kafka.connection import Connection
 from eventfleet.stores.kafka.producer import Producer
 from eventfleet.stores.kafka.reader import Reader
 from eventfleet.stores.kafka.transactional_writer import TransactionalWriter
 from eventfleet.topics.names import group
-from eventfleet.topics.record import LogRecord, Outgoing
+from eventfleet.topics.record import LogRecord, ProducerRecord
 from eventfleet.topics.topic_specs import TopicSpec
-from eventfleet.workers.app import Duty, RoleApp, RoleFailed
+from eventfleet.workers.app import RoleApp, RoleFailed, RoleSpec
 from eventfleet.workers.app_runner import role_app, run_apps
-from eventfleet.workers.health_server import Page
+from eventfleet.workers.health_server import HealthServer
 from eventfleet.workers.metrics import Metrics
-from eventfleet.workers.owners import Ack, Patience, RoleFactory
-from tests.integration.copying import ROLE, Mood, copying
+from eventfleet.workers.owners import Ack, OwnerTimeouts, RoleFactory
+from tests.integration.copy_role import ROLE, Mood, copying
 
 PARTITIONS = 4
 BOUND = 60
@@ -52,7 +52,7 @@ async def topics(kafka: str, name: str) -> str:
 async def produce(kafka: str, topic: str, count: int, start: int = 0) -> None:
     writer = Producer(Connection(kafka))
     values = range(start, start + count)
-    await writer.produce([Outgoing(topic, None, b"%d" % n, n % PARTITIONS) for n in values])
+    await writer.produce([ProducerRecord(topic, None, b"%d" % n, n % PARTITIONS) for n in values])
     await writer.close()
 
 
@@ -67,7 +67,7 @@ async def until(condition: Callable[[], bool | Awaitable[bool]]) -> None:
 
 async def read(kafka: str, topic: str) -> list[LogRecord]:
     reader = Reader(Connection(kafka))
-    bounds: dict[int, Bounds] = await reader.bounds(topic)
+    bounds: dict[int, Watermarks] = await reader.watermarks(topic)
     records = [
         record
         for partition, bound in bounds.items()
@@ -94,11 +94,11 @@ async def assert_copied_once(kafka: str, topic: str) -> None:
 
 @asynccontextmanager
 async def running(
-    settings: Settings, source: str, make: RoleFactory, patience: Patience | None = None
+    settings: Settings, source: str, make: RoleFactory, patience: OwnerTimeouts | None = None
 ) -> AsyncIterator[RoleApp]:
     """An app at work; at the end it is stopped, and what ended it before is raised."""
     connection = Connection(settings.kafka_brokers)
-    duty = Duty(source, ROLE, make)
+    duty = RoleSpec(source, ROLE, make)
     app = role_app(settings, connection, duty, source, Metrics(), patience)
     stop = asyncio.Event()
     work = asyncio.create_task(run_apps([app], stop))
@@ -179,7 +179,7 @@ async def test_live_fails_for_a_partition_with_records_and_no_progress(
     async with running(settings, source, copying(settings, source, Blocked())) as app:
 
         async def answer(path: str, bound: float) -> tuple[int, str]:
-            page = Page(Metrics(), [app], bound).served("127.0.0.1", 0)
+            page = HealthServer(Metrics(), [app], bound).served("127.0.0.1", 0)
             async with page as url, aiohttp.request("GET", url + path) as got:
                 return got.status, await got.text()
 
@@ -200,8 +200,8 @@ async def test_one_app_that_fails_ends_the_others_in_order(settings: Settings, s
     await admin.create([TopicSpec(f"{other}.copy", PARTITIONS, 1)])
     await admin.close()
     await produce(kafka, source, 4_000)
-    faulty = Duty(other, ROLE, copying(settings, other, Mood(fatal_at=b"2000")))
-    steady = Duty(source, ROLE, copying(settings, source, Mood(pause=0.01)))
+    faulty = RoleSpec(other, ROLE, copying(settings, other, Mood(fatal_at=b"2000")))
+    steady = RoleSpec(source, ROLE, copying(settings, source, Mood(pause=0.01)))
     apps = [
         role_app(settings, Connection(kafka), duty, duty.domain, Metrics())
         for duty in (faulty, steady)
@@ -228,7 +228,7 @@ async def test_what_stays_unavailable_ends_the_worker(settings: Settings, source
     await produce(settings.kafka_brokers, source, 40)
     make = copying(settings, source, Mood(unavailable_every=1))
     with pytest.raises(RoleFailed, match=r"partition \d: the store is out for a moment"):
-        async with running(settings, source, make, Patience(unavailable=1.0)) as app:
+        async with running(settings, source, make, OwnerTimeouts(unavailable=1.0)) as app:
             await until(lambda: app.failed.is_set())
     assert await committed(settings, source) == 0
 
@@ -364,11 +364,11 @@ async def test_without_transactions_a_role_may_commit_where_it_begins(
             await self._ack(0)
             return 0
 
-        async def chunk(self, records: Sequence[LogRecord], next_offset: int) -> Report:
-            return Report()
+        async def chunk(self, records: Sequence[LogRecord], next_offset: int) -> ChunkReport:
+            return ChunkReport()
 
-        async def tick(self) -> Report:
-            return Report()
+        async def tick(self) -> ChunkReport:
+            return ChunkReport()
 
         async def close(self) -> None:
             pass
@@ -389,11 +389,11 @@ async def test_faust_commits_nothing_that_was_not_acked(settings: Settings, sour
         async def open(self) -> int:
             return 0
 
-        async def chunk(self, records: Sequence[LogRecord], next_offset: int) -> Report:
-            return Report(stored=len(records))
+        async def chunk(self, records: Sequence[LogRecord], next_offset: int) -> ChunkReport:
+            return ChunkReport(stored=len(records))
 
-        async def tick(self) -> Report:
-            return Report()
+        async def tick(self) -> ChunkReport:
+            return ChunkReport()
 
         async def close(self) -> None:
             pass

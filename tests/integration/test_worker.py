@@ -17,14 +17,14 @@ import pytest
 
 from eventfleet.roles.role import Role
 from eventfleet.runtime.settings import PREFIX, Settings
-from eventfleet.stores.errors import Unavailable
+from eventfleet.stores.errors import ServerUnavailable
 from eventfleet.stores.kafka.connection import Connection
-from eventfleet.workers.app import Duty
+from eventfleet.workers.app import RoleSpec
 from eventfleet.workers.app_runner import role_app, run_apps
-from eventfleet.workers.health_server import Page, PageNotOpened
+from eventfleet.workers.health_server import HealthServer, HealthServerNotStarted
 from eventfleet.workers.metrics import Metrics
 from eventfleet.workers.owners import Ack
-from eventfleet.workers.transport.consumer_thread import Daemon
+from eventfleet.workers.transport.consumer_thread import DaemonThread
 from tests.integration.test_transport import (
     assert_copied_once,
     committed,
@@ -37,12 +37,12 @@ from tests.integration.test_transport import (
 
 __all__ = ["settings", "source"]
 
-COMMAND = [sys.executable, "-m", "tests.integration.copying"]
+COMMAND = [sys.executable, "-m", "tests.integration.copy_role"]
 BOUND = 30
 
 
 class Worker:
-    """A process of `tests.integration.copying`."""
+    """A process of `tests.integration.copy_role`."""
 
     def __init__(self, settings: Settings, source: str, told: Path, mood: dict[str, str]) -> None:
         self.told = told
@@ -235,8 +235,8 @@ def taken_port() -> Iterator[int]:
 
 
 async def test_a_taken_port_is_named() -> None:
-    with taken_port() as port, pytest.raises(PageNotOpened, match=f"127.0.0.1:{port}"):
-        async with Page(Metrics(), []).served("127.0.0.1", port):
+    with taken_port() as port, pytest.raises(HealthServerNotStarted, match=f"127.0.0.1:{port}"):
+        async with HealthServer(Metrics(), []).served("127.0.0.1", port):
             pass
 
 
@@ -258,17 +258,17 @@ def _never_made(partition: int, ack: Ack) -> Role:
 async def test_a_thread_that_fails_before_its_start_ends_leaves_no_stray_failure(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def start_and_end(daemon: Daemon) -> None:
+    def start_and_end(daemon: DaemonThread) -> None:
         threading.Thread.start(daemon)
         daemon.join(BOUND)
 
     stray: list[object] = []
-    monkeypatch.setattr(Daemon, "start", start_and_end)
+    monkeypatch.setattr(DaemonThread, "start", start_and_end)
     asyncio.get_running_loop().set_exception_handler(lambda _, told: stray.append(told))
     settings = Settings(kafka_brokers="127.0.0.1:1")
-    duty = Duty("nowhere", "copy", _never_made)
+    duty = RoleSpec("nowhere", "copy", _never_made)
     app = role_app(settings, Connection(settings.kafka_brokers), duty, "nowhere", Metrics())
-    with pytest.raises(Unavailable, match=r"consuming from 127\.0\.0\.1:1: "):
+    with pytest.raises(ServerUnavailable, match=r"consuming from 127\.0\.0\.1:1: "):
         await run_apps([app], asyncio.Event())
     del app
     gc.collect()

@@ -7,13 +7,13 @@ from msgspec.structs import replace
 from eventfleet.roles.role import Role
 from eventfleet.roles.sweep import Sweep
 from eventfleet.stores.contracts import NO_HEAD, LogWriter
-from eventfleet.stores.errors import Duplicate, Fenced, Unavailable
+from eventfleet.stores.errors import Duplicate, Fenced, ServerUnavailable
 from eventfleet.topics.codec import encode
 from eventfleet.topics.event import EventRecord, Position
-from eventfleet.topics.record import Outgoing
+from eventfleet.topics.record import ProducerRecord
 from tests.simulation.checker import Violation, event_of, expected, trail
+from tests.simulation.recording_domain import tally
 from tests.simulation.scheduler import checkpoint
-from tests.simulation.tally import tally
 from tests.simulation.world import SOURCES, TOPICS, World
 
 HEADERS = (("content-type", b"application/cloudevents+json"),)
@@ -32,7 +32,7 @@ async def own(world: World, name: str, partition: int) -> None:
             offset = await _go_on(world, role, SOURCES[name], partition, offset)
         except world.scenario.parts.stubborn:
             await _reclaim(role)
-        except Unavailable:
+        except ServerUnavailable:
             offset = None
             await checkpoint()
         except Fenced:
@@ -45,7 +45,7 @@ async def _reclaim(role: Any) -> None:
         try:
             await role._writer.open()
             return
-        except Unavailable:
+        except ServerUnavailable:
             await checkpoint()
 
 
@@ -81,19 +81,21 @@ def new_event(world: World, prefix: str, aggregate_id: str, version: int = 0) ->
     )
 
 
-def to_events(world: World, event: EventRecord) -> Outgoing:
+def to_events(world: World, event: EventRecord) -> ProducerRecord:
     partition = world.partition(event.aggregate_id)
-    return Outgoing(TOPICS.events, event.aggregate_id.encode(), encode(event), partition, HEADERS)
+    return ProducerRecord(
+        TOPICS.events, event.aggregate_id.encode(), encode(event), partition, HEADERS
+    )
 
 
-async def produce(world: World, record: Outgoing) -> None:
+async def produce(world: World, record: ProducerRecord) -> None:
     """Produced until it is acknowledged: a lost acknowledgement makes a repeat."""
     writer: LogWriter = world.shaky(world.producer())
     while True:
         try:
             await writer.produce([record])
             return
-        except Unavailable:
+        except ServerUnavailable:
             await checkpoint()
 
 
@@ -131,7 +133,9 @@ async def repeater(world: World, times: int) -> None:
         records = world.tail(TOPICS.events, partition)
         if records:
             again = world.random.choice(records)
-            await produce(world, Outgoing(again.topic, again.key, again.value, partition, HEADERS))
+            await produce(
+                world, ProducerRecord(again.topic, again.key, again.value, partition, HEADERS)
+            )
 
 
 async def synchronous(world: World, commands: int) -> None:
@@ -140,7 +144,7 @@ async def synchronous(world: World, commands: int) -> None:
         aggregate_id = world.random.choice(world.aggregates)
         try:
             events = await _put(world, aggregate_id)
-        except Unavailable:
+        except ServerUnavailable:
             continue
         if world.scheduler.chance(0.15):
             return
@@ -168,7 +172,7 @@ async def sweep(world: World, partition: int) -> None:
     for _ in range(2):
         try:
             await sweep.tick()
-        except Unavailable:
+        except ServerUnavailable:
             return
         world.clock.advance(2_000)
 
@@ -195,7 +199,9 @@ async def feeder(world: World, events: int) -> None:
             event = waiting.pop(0)
             partition = world.partition(event.aggregate_id)
             key = event.aggregate_id.encode()
-            await writer.produce([Outgoing(TOPICS.stored, key, encode(event), partition, HEADERS)])
+            await writer.produce(
+                [ProducerRecord(TOPICS.stored, key, encode(event), partition, HEADERS)]
+            )
 
 
 async def stutterer(world: World, times: int) -> None:
@@ -207,7 +213,7 @@ async def stutterer(world: World, times: int) -> None:
         records = world.tail(TOPICS.stored, partition)
         if records:
             again = world.random.choice(records)
-            out = Outgoing(again.topic, again.key, again.value, partition, again.headers)
+            out = ProducerRecord(again.topic, again.key, again.value, partition, again.headers)
             await world.producer().produce([out])
 
 
@@ -219,7 +225,7 @@ async def asker(world: World, queries: int) -> None:
         aggregate_id = world.random.choice(world.aggregates)
         try:
             answer = await world.querier.latest(aggregate_id)
-        except Unavailable:
+        except ServerUnavailable:
             continue
         if answer:
             fold = trail(world.stored()[aggregate_id])[: answer.version]

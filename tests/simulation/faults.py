@@ -5,7 +5,7 @@ from inspect import isasyncgenfunction, iscoroutinefunction
 from typing import Any
 
 from eventfleet.stores.contracts import Write
-from eventfleet.stores.errors import StoreError, Unavailable
+from eventfleet.stores.errors import ServerUnavailable, StoreError
 from tests.simulation.scheduler import Scheduler
 
 
@@ -18,7 +18,7 @@ class Faults:
     def strike(self, what: str, how: str) -> None:
         if self.scheduler.chance(self.rate):
             self.scheduler.note(what, how)
-            raise Unavailable(f"{what}: {how}")
+            raise ServerUnavailable(f"{what}: {how}")
 
     async def call(
         self, what: str, about: object, work: Callable[[], Coroutine[Any, Any, Any]]
@@ -74,5 +74,5 @@ class ShakyEvents(Shaky):
             done = self.faults.scheduler.random.randrange(len(writes))
             await self.inner.write(writes[:done])
             self.faults.scheduler.note("write", f"only {done}: {writes[:done]}")
-            raise Unavailable(f"write: {done} of {len(writes)} done")
+            raise ServerUnavailable(f"write: {done} of {len(writes)} done")
         await self.faults.call("write", writes, lambda: self.inner.write(writes))

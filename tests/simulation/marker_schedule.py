@@ -7,8 +7,8 @@ from itertools import count
 from typing import NamedTuple
 
 from eventfleet.deciders.outcomes import Accepted, Outcome
-from eventfleet.deciders.pending_command import Intent
-from eventfleet.deciders.proposed_events import intent_of
+from eventfleet.deciders.pending_command import ProposedEvent
+from eventfleet.deciders.proposed_events import propose_event
 from eventfleet.topics.event import EventRecord
 from tests.simulation.checker import Violation
 from tests.simulation.commands import items
@@ -96,7 +96,7 @@ class Schedule:
                 intent = self._intent(Command(f"first-{aggregate_id}", "Open", aggregate_id))
                 world.put(intent.event)
         if self.scheduler.chance(0.75):
-            world.redis.life()
+            world.redis.incarnation()
             world.clock.advance(int(TERMS.expiry * 1000) + 1)
         for partition in range(world.partitions):
             self.scheduler.start(f"append {partition}", world.append(partition), "append")
@@ -126,7 +126,7 @@ class Schedule:
         self.sent[command.id] = command
         return command
 
-    def _intent(self, command: Command) -> Intent:
+    def _intent(self, command: Command) -> ProposedEvent:
         record = EventRecord(
             id=command.id,
             type=command.name,
@@ -135,7 +135,7 @@ class Schedule:
             time=self.world.clock.now(),
             data={},
         )
-        intent = intent_of(items, record)
+        intent = propose_event(items, record)
         return intent._replace(new=command.new and intent.event.id not in self.requests)
 
     # Calls
@@ -227,7 +227,7 @@ class Schedule:
         self._lose("is flushed, and time goes on")
         self._stall(*[t for t in self.scheduler.tasks if t.name == self.scheduler._running])
         self.world.redis.flush()
-        self.world.redis.life()
+        self.world.redis.incarnation()
         self.world.clock.advance(int(TERMS.expiry * 1000) + 1)
 
     def _pause(self) -> None:

@@ -8,12 +8,12 @@ from typing import Any
 from msgspec.structs import replace
 
 from eventfleet.deciders.lag_guard import LagGuard
-from eventfleet.deciders.marker_decider import Marking
-from eventfleet.roles.append import Append
+from eventfleet.deciders.marker_decider import MarkerDecider
+from eventfleet.roles.append import AppendRole
 from eventfleet.roles.append_plan import Plan
 from eventfleet.stores.clock import NothingParked
-from eventfleet.stores.errors import Unavailable
-from eventfleet.stores.marker_timeouts import Terms
+from eventfleet.stores.errors import ServerUnavailable
+from eventfleet.stores.marker_timeouts import MarkerTimeouts
 from eventfleet.stores.memory.events import MemoryEvents
 from eventfleet.stores.memory.log import MemoryLog, MemoryReader, MemoryTransactionalWriter
 from eventfleet.stores.memory.markers import Data, MemoryMarkers, MemoryRedis
@@ -21,7 +21,7 @@ from eventfleet.topics.codec import encode
 from eventfleet.topics.event import EventRecord, Position
 from eventfleet.topics.names import Topics, group
 from eventfleet.topics.partitioner import partition_of
-from eventfleet.topics.record import LogRecord, Outgoing
+from eventfleet.topics.record import LogRecord, ProducerRecord
 from eventfleet.topics.topic_specs import TopicSpec
 from tests.simulation.checker import History
 from tests.simulation.commands import items
@@ -31,7 +31,7 @@ from tests.simulation.world import FakeClock
 
 TOPICS = Topics.of(items.name)
 PREFIX = "sim"
-TERMS = Terms(expiry=20.0, lease=0.4, memory=20.0)
+TERMS = MarkerTimeouts(expiry=20.0, lease=0.4, memory=20.0)
 DEADLINE = 8.0
 PRODUCE = 8.0
 """Seconds until a produce gives up, and until then its records may come into the log."""
@@ -41,7 +41,7 @@ PRODUCE = 8.0
 class Parts:
     """What the protocol is made of; a test takes a rule out by putting another part in."""
 
-    marking: type[Marking] = Marking
+    marking: type[MarkerDecider] = MarkerDecider
     guard: type[LagGuard] = LagGuard
     redis: type[MemoryRedis] = MemoryRedis
     plan: type[Plan] = Plan
@@ -80,7 +80,7 @@ class Network:
     def __init__(self, world: "MarkerWorld") -> None:
         self._world = world
 
-    async def produce(self, records: Sequence[Outgoing]) -> list[Position]:
+    async def produce(self, records: Sequence[ProducerRecord]) -> list[Position]:
         world, positions = self._world, []
         until = world.clock.now() + timedelta(seconds=PRODUCE)
         arrived: list[Position] = []
@@ -97,7 +97,7 @@ class Network:
         while len(arrived) < len(records):
             await checkpoint()
             if world.clock.now() >= until:
-                raise Unavailable("the log has not acknowledged it in time")
+                raise ServerUnavailable("the log has not acknowledged it in time")
         positions += arrived
         return positions
 
@@ -139,7 +139,7 @@ class Service:
         while True:
             try:
                 await self.guard.beat()
-            except Unavailable:
+            except ServerUnavailable:
                 await checkpoint()
             for _ in range(self.world.random.randint(0, 8)):
                 await checkpoint()
@@ -168,10 +168,10 @@ class MarkerWorld:
         """The owner of a partition."""
         source = group(PREFIX, items.name, "append"), TOPICS.events, partition
         writer = MemoryTransactionalWriter(self.log, *source, checkpoint)
-        role = Append(
+        role = AppendRole(
             *(items, partition, self.events, writer, NothingParked(), self.clock),
             cached=self.random.randint(1, 3),
-            marked=items.marked,
+            marked=items.uses_marker,
         )
         offset = await role.open()
         while True:
@@ -187,10 +187,10 @@ class MarkerWorld:
         """An aggregate's first event, as if it were there since long."""
         key, value = event.aggregate_id.encode(), encode(replace(event, prev=""))
         partition = partition_of(event.aggregate_id, self.partitions)
-        at = self.log.append(Outgoing(TOPICS.events, key, value, partition))
+        at = self.log.append(ProducerRecord(TOPICS.events, key, value, partition))
         placed = replace(event, prev="", version=1, position=str(at))
         drive(self.events.write([placed]))
-        self.log.append(Outgoing(TOPICS.stored, key, encode(placed), partition))
+        self.log.append(ProducerRecord(TOPICS.stored, key, encode(placed), partition))
         self.log.offsets[group(PREFIX, items.name, "append"), TOPICS.events, partition] = (
             at.offset + 1
         )

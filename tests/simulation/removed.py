@@ -5,14 +5,14 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from eventfleet.roles.append import Append
+from eventfleet.roles.append import AppendRole
 from eventfleet.roles.append_plan import Item, Plan, head_of
-from eventfleet.roles.snapshot import Snapshots
-from eventfleet.stores.contracts import Place, Snapshot
+from eventfleet.roles.snapshot import SnapshotRole
+from eventfleet.stores.contracts import AssignPosition, Snapshot
 from eventfleet.stores.memory.log import MemoryTransactionalWriter
 from eventfleet.stores.memory.snapshots import MemorySnapshots
 from eventfleet.topics.event import EventRecord
-from eventfleet.topics.record import LogRecord, Outgoing
+from eventfleet.topics.record import LogRecord, ProducerRecord
 from tests.simulation.world import TOPICS
 
 # Append
@@ -26,11 +26,11 @@ class PlacesItsOwnOnly(Plan):
         own = [event for event in waiting if event.id == item.event.id]
         waiting[:] = [event for event in waiting if event.id != item.event.id]
         for event in own:
-            self._write(Place(event, item.position))
+            self._write(AssignPosition(event, item.position))
             self.heads[event.aggregate_id] = head_of(event)
 
 
-class MovesItsCacheEarly(Append):
+class MovesItsCacheEarly(AppendRole):
     """Without: the head cache moves only after the write's acknowledgement."""
 
     async def _write(self, plan: Any, items: Any) -> Any:
@@ -41,7 +41,7 @@ class MovesItsCacheEarly(Append):
         """What the plan said stays."""
 
 
-class KnowsNoRepeats(Append):
+class KnowsNoRepeats(AppendRole):
     """Without: a repeat is recognised by its event id. Here each offset is another event."""
 
     def _event(self, record: LogRecord) -> EventRecord:
@@ -70,7 +70,7 @@ class EmitsItsOwnOnly(Plan):
 class EmitsThenMoves(MemoryTransactionalWriter):
     """Without: offsets and emitted records in one transaction."""
 
-    async def emit(self, generation: int, records: Sequence[Outgoing]) -> None:
+    async def emit(self, generation: int, records: Sequence[ProducerRecord]) -> None:
         await super().emit(generation, records)
         self.log.end(self._transaction, commit=True)
 
@@ -84,7 +84,7 @@ class EmitsThenMoves(MemoryTransactionalWriter):
 class MovesThenEmits(MemoryTransactionalWriter):
     """The same, the other way round."""
 
-    async def commit(self, records: Sequence[Outgoing], next_offset: int) -> None:
+    async def commit(self, records: Sequence[ProducerRecord], next_offset: int) -> None:
         await super().commit([], next_offset)
         await super().commit(records, next_offset)
 
@@ -111,14 +111,14 @@ class LastWrittenWins(MemorySnapshots):
             self._of[shot.aggregate_id] = {(shot.state_version, shot.version): shot}
 
 
-class FoldsOverGaps(Snapshots):
+class FoldsOverGaps(SnapshotRole):
     """Without: a gap is read from the stores."""
 
     async def _catch_up(self, live: Any, upto: int) -> None:
         live.version = max(live.version, upto)
 
 
-class FoldsRepeats(Snapshots):
+class FoldsRepeats(SnapshotRole):
     """Without: a repeat is skipped."""
 
     async def _fold(self, lives: Any, taken: Any) -> None:
@@ -132,7 +132,7 @@ class FoldsRepeats(Snapshots):
         await super()._fold(lives, taken)
 
 
-class KeepsLoadedToItself(Snapshots):
+class KeepsLoadedToItself(SnapshotRole):
     """Without: a loaded snapshot at or past the record goes to the topic again."""
 
     async def _warm(self, taken: Any) -> Any:
@@ -145,7 +145,7 @@ class KeepsLoadedToItself(Snapshots):
 class ProducesUnfenced(MemoryTransactionalWriter):
     """Without: the compacted topic is written through the fenced producer only."""
 
-    async def emit(self, generation: int, records: Sequence[Outgoing]) -> None:
+    async def emit(self, generation: int, records: Sequence[ProducerRecord]) -> None:
         for record in records:
             if record.topic == TOPICS.snapshots:
                 await self.checkpoint()

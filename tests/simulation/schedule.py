@@ -19,8 +19,8 @@ from tests.simulation.checker import (
     check_versions,
     expected,
 )
+from tests.simulation.recording_domain import ALL, EVERY, LOUD
 from tests.simulation.scheduler import Task
-from tests.simulation.tally import ALL, EVERY, LOUD
 from tests.simulation.world import SOURCES, TOPICS, Scenario, World
 
 BUSY = 500

@@ -2,7 +2,7 @@
 
 import pytest
 
-from eventfleet.stores.errors import Fenced, Unavailable
+from eventfleet.stores.errors import Fenced, ServerUnavailable
 from tests.simulation import removed
 from tests.simulation.schedule import violations
 from tests.simulation.world import Parts, Scenario
@@ -58,8 +58,8 @@ RULES = {
         (snapshots(Parts(stubborn=(Fenced,))), {"topic went back"}),
     ],
     "after a failed commit the offset is read again": [
-        (loaded(Parts(stubborn=(Unavailable,))), {"emitted twice"}),
-        (relay(Parts(stubborn=(Unavailable,))), {"relayed twice"}),
+        (loaded(Parts(stubborn=(ServerUnavailable,))), {"emitted twice"}),
+        (relay(Parts(stubborn=(ServerUnavailable,))), {"relayed twice"}),
     ],
     "a repeat is recognised by its event id": [
         (loaded(Parts(append=removed.KnowsNoRepeats)), {"stored twice"}),

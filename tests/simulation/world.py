@@ -5,14 +5,14 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from eventfleet.roles.append import Append
+from eventfleet.roles.append import AppendRole
 from eventfleet.roles.append_plan import Plan
-from eventfleet.roles.relay import Relay
+from eventfleet.roles.relay import RelayRole
 from eventfleet.roles.role import Role
-from eventfleet.roles.snapshot import Snapshots
+from eventfleet.roles.snapshot import SnapshotRole
 from eventfleet.states.querier import Querier
 from eventfleet.stores.clock import NothingParked
-from eventfleet.stores.contracts import Opened, PartitionWriter
+from eventfleet.stores.contracts import DomainStores, PartitionWriter
 from eventfleet.stores.memory.events import MemoryEvents
 from eventfleet.stores.memory.log import MemoryLog, MemoryProducer, MemoryTransactionalWriter
 from eventfleet.stores.memory.snapshots import MemorySnapshots
@@ -22,8 +22,8 @@ from eventfleet.topics.record import LogRecord
 from eventfleet.topics.topic_specs import TopicSpec
 from tests.simulation.checker import History, Kept, kept_in
 from tests.simulation.faults import Faults, Shaky, ShakyEvents
+from tests.simulation.recording_domain import ALL, LOUD, tally
 from tests.simulation.scheduler import Scheduler, checkpoint, drive
-from tests.simulation.tally import ALL, LOUD, tally
 
 TOPICS = Topics.of(tally.name)
 SOURCES = {"append": TOPICS.events, "snapshot": TOPICS.stored, "relay": TOPICS.stored}
@@ -50,10 +50,10 @@ class FakeClock:
 class Parts:
     """What the roles are made of; a test takes a rule out by putting another part in."""
 
-    append: type[Append] = Append
+    append: type[AppendRole] = AppendRole
     plan: type[Plan] = Plan
-    snapshots: type[Snapshots] = Snapshots
-    relay: type[Relay] = Relay
+    snapshots: type[SnapshotRole] = SnapshotRole
+    relay: type[RelayRole] = RelayRole
     writer: type[MemoryTransactionalWriter] = MemoryTransactionalWriter
     snapshot_store: Callable[..., Any] = MemorySnapshots
     stubborn: tuple[type[Exception], ...] = ()  # after these an owner goes on from memory
@@ -89,7 +89,9 @@ class World:
         self.events = MemoryEvents(self.partitions, checkpoint)
         self.snapshots = scenario.parts.snapshot_store(2, checkpoint)
         self.faults = Faults(self.scheduler, self.random.choice([0.0, 0.01, 0.04]))
-        self.stores = Opened(ShakyEvents(self.events, self.faults), self.shaky(self.snapshots))
+        self.stores = DomainStores(
+            ShakyEvents(self.events, self.faults), self.shaky(self.snapshots)
+        )
         self.querier = Querier(tally, self.stores, self.clock)
         self.put_ids: set[str] = set()
         self.serial = 0

@@ -8,18 +8,18 @@ import pytest
 from msgspec.structs import replace
 
 from eventfleet.model.domain import Domain
-from eventfleet.roles.append import Append
-from eventfleet.roles.role import Poison
+from eventfleet.roles.append import AppendRole
+from eventfleet.roles.role import PoisonEvent
 from eventfleet.stores.clock import NothingParked
-from eventfleet.stores.contracts import Place
-from eventfleet.stores.errors import Duplicate, Misconfigured, Unavailable
+from eventfleet.stores.contracts import AssignPosition
+from eventfleet.stores.errors import Duplicate, Misconfigured, ServerUnavailable
 from eventfleet.stores.memory.events import MemoryEvents
 from eventfleet.topics.codec import encode
 from eventfleet.topics.dead_letters import REASON
 from eventfleet.topics.event import EventRecord, Position
 from eventfleet.topics.record import LogRecord
-from tests.simulation.tally import Counted, Tally, evolve, tally
-from tests.simulation.twins import START, Twins, take
+from tests.simulation.in_memory_servers import START, Twins, take
+from tests.simulation.recording_domain import Counted, Tally, evolve, tally
 
 
 @pytest.fixture
@@ -27,14 +27,14 @@ def twins() -> Twins:
     return Twins(tally)
 
 
-def an_append(twins: Twins, **named: Any) -> Append:
-    return Append(
+def an_append(twins: Twins, **named: Any) -> AppendRole:
+    return AppendRole(
         *(twins.domain, 0, twins.events, twins.writer("append"), NothingParked(), twins.clock),
         **({"cached": 100} | named),
     )
 
 
-async def opened(twins: Twins, **named: Any) -> Append:
+async def opened(twins: Twins, **named: Any) -> AppendRole:
     append = an_append(twins, **named)
     await append.open()
     return append
@@ -284,7 +284,9 @@ async def test_where_events_are_put_others_are_dead_letters(twins: Twins) -> Non
 async def test_a_dead_owner_s_lower_versions_are_emitted_too(twins: Twins) -> None:
     append = await opened(twins, puts=True)
     first, second = await put(twins, 1, 2)
-    await twins.events.write([Place(first, Position(0, 0, 0)), Place(second, Position(0, 0, 0))])
+    await twins.events.write(
+        [AssignPosition(first, Position(0, 0, 0)), AssignPosition(second, Position(0, 0, 0))]
+    )
     report = await take(append, await sent(twins, second))
     assert stored(twins) == [("a", "s1", 1), ("a", "s2", 2)]
     assert (report.stored, report.emitted) == (0, 2)
@@ -300,7 +302,7 @@ async def test_a_repeat_does_not_place_what_was_put_after_it(twins: Twins) -> No
     assert placed == {"1": "0-0-0", "2": "0-0-1", "s3": "0-0-2", "4": "0-0-2"}
 
 
-async def opened_at(twins: Twins, offset: int, **named: Any) -> Append:
+async def opened_at(twins: Twins, offset: int, **named: Any) -> AppendRole:
     """As one that succeeds an owner which has committed."""
     writer = twins.writer("append")
     twins.log.offsets[writer.source] = offset
@@ -318,7 +320,7 @@ class Refusing(MemoryEvents):
     async def write(self, writes: Any) -> None:
         if self.refusals:
             self.refusals -= 1
-            raise Unavailable("refused")
+            raise ServerUnavailable("refused")
         await super().write(writes)
 
 
@@ -328,7 +330,7 @@ async def test_versions_have_no_gap_after_a_refused_write(twins: Twins) -> None:
     await take(append, await sent(twins, twins.event("0")))
     store.refusals = 1
     records = await sent(twins, twins.event("1"))
-    with pytest.raises(Unavailable):
+    with pytest.raises(ServerUnavailable):
         await take(append, records)
     assert (stored(twins), twins.offset("append")) == ([("a", "0", 1)], 1)
     assert await append.open() == 1
@@ -363,7 +365,7 @@ class Clashing(MemoryEvents):
 async def test_a_clash_that_nothing_explains_ends(twins: Twins) -> None:
     twins.events = Clashing()
     append = await opened(twins)
-    with pytest.raises(Unavailable, match="nothing that was read explains it"):
+    with pytest.raises(ServerUnavailable, match="nothing that was read explains it"):
         await take(append, await sent(twins, twins.event("1")))
     assert timedelta() < twins.clock.now() - START < timedelta(minutes=1)
 
@@ -373,7 +375,7 @@ class Occupied(MemoryEvents):
 
     async def write(self, writes: Any) -> None:
         for index, write in enumerate(writes):
-            at = write.position if isinstance(write, Place) else None
+            at = write.position if isinstance(write, AssignPosition) else None
             if at and [e for e in await self.placed_at([at]) if e.version == write.event.version]:
                 raise Duplicate(index, "a", write.event.version, "position")
         await super().write(writes)
@@ -442,6 +444,8 @@ async def test_an_upcaster_that_raises_stops_append(twins: Twins) -> None:
     twins = Twins(poisoned)
     append = await opened(twins)
     records = await sent(twins, twins.event("0", schema_version=2), twins.event("1", "b"))
-    with pytest.raises(Poison, match=r"append .* tally 'b' version 0 at offset 1: KeyError: 'n'"):
+    with pytest.raises(
+        PoisonEvent, match=r"append .* tally 'b' version 0 at offset 1: KeyError: 'n'"
+    ):
         await take(append, records)
     assert (await twins.events.count(), stored(twins), twins.offset("append")) == (0, [], 0)

@@ -160,7 +160,7 @@ def test_an_answer_is_all_of_its_events_or_a_reason(
 @drawn(st.lists(EVENTS, max_size=20))
 def test_every_event_has_its_place_in_every_state(events: list[Event]) -> None:
     account = replay(evolve, Account(), events)
-    assert bank.thaw(bank.freeze(account)) == account
+    assert bank.load_state(bank.dump_state(account)) == account
 
 
 def test_events_and_commands_without_a_rule_are_faults() -> None:
@@ -172,10 +172,10 @@ def test_events_and_commands_without_a_rule_are_faults() -> None:
 
 
 def test_every_command_of_the_domain_is_decided() -> None:
-    answers = [bank.decided(Account(), command) for command in (OPEN, Close())]
+    answers = [bank.decide_events(Account(), command) for command in (OPEN, Close())]
     assert answers == [[OPENED], Rejection("the account is unopened")]
     assert bank.synchronous
-    assert not bank.marked
+    assert not bank.uses_marker
 
 
 # Where its events go

@@ -6,10 +6,10 @@ import sys
 import msgspec
 import pytest
 
-from benchmarks import line, measure
-from benchmarks.line import Goal, Line, Servers
+from benchmarks import measure, scenario
+from benchmarks.contenders.task import Clock, Result, Task
 from benchmarks.measure import Row, Runs, SideFailed, spread, turns, value
-from benchmarks.sides.task import Clock, Result, Task
+from benchmarks.scenario import Goal, Line, Servers
 
 OURS, PEER = "ours", "the peer"
 SERVERS = Servers("kafka:1", "mongodb://m", "redis://r")
@@ -127,7 +127,7 @@ def test_only_the_first_start_of_a_clock_counts() -> None:
 @pytest.mark.parametrize(("variable", "is_short"), [("1", True), ("", False), ("0", False)])
 def test_short(variable: str, is_short: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SHORT", variable)
-    assert line.short() is is_short
+    assert scenario.short() is is_short
 
 
 # Sides as processes
@@ -140,7 +140,7 @@ async def ask(code: str, task: Task = TASK, limit: float = 60.0) -> Result:
 
 
 TELLS = """
-from benchmarks.sides.task import Result, task, told
+from benchmarks.contenders.task import Result, task, told
 told(Result(task().records, 1.0, 1.0, {check}, {{"chunk": task().chunk}}))
 """
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from eventfleet.topics.codec import MAX_DEPTH, PLACING_BYTES, decode, encode, parse
-from eventfleet.topics.errors import Unreadable
+from eventfleet.topics.errors import InvalidRecord
 from eventfleet.topics.event import MAX_EVENT_BYTES, MAX_ID, EventRecord, Position, milliseconds
 
 INT64 = 2**63
@@ -35,11 +35,11 @@ def on_wire(**changes: Any) -> bytes:
 
 def refused(value: bytes | None) -> tuple[str, str]:
     """Field and reason: the same whatever the spelling."""
-    with pytest.raises(Unreadable) as caught:
+    with pytest.raises(InvalidRecord) as caught:
         decode(value)
     assert str(caught.value) == f"{caught.value.field}: {caught.value.reason}"
     if value is not None and len(value) < MAX_EVENT_BYTES:
-        with pytest.raises(Unreadable) as spelt:
+        with pytest.raises(InvalidRecord) as spelt:
             decode(b" " + value)
         assert spelt.value.field == caught.value.field
     return caught.value.field, caught.value.reason
@@ -262,7 +262,7 @@ def test_a_refusal_names_one_of_the_changed_attributes(changes: dict[str, Any]) 
     fields = []
     try:
         decode(on_wire(**changes))
-    except Unreadable as error:
+    except InvalidRecord as error:
         fields = [error.field.partition(".")[0]]
     assert {*fields} <= {*changes, "value"}
 
@@ -326,9 +326,9 @@ def nested(levels: int, innermost: str) -> bytes:
 def test_what_is_nested_too_deep_is_refused() -> None:
     parse(nested(MAX_DEPTH, "1"))
     for levels in (MAX_DEPTH + 1, 500, 5000):
-        with pytest.raises(Unreadable) as caught:
+        with pytest.raises(InvalidRecord) as caught:
             parse(nested(levels, "1"))
-    with pytest.raises(Unreadable) as caught:
+    with pytest.raises(InvalidRecord) as caught:
         parse(nested(MAX_DEPTH + 1, "1"))
     assert caught.value.reason == f"is nested deeper than {MAX_DEPTH} levels"
     assert caught.value.field.startswith("k[0].k[0]")
@@ -362,7 +362,7 @@ BEYOND = [
 def test_a_number_beyond_int64_is_refused_wherever_it_is(
     place: str, field: str, number: str
 ) -> None:
-    with pytest.raises(Unreadable) as caught:
+    with pytest.raises(InvalidRecord) as caught:
         parse((place % number).encode())
     assert caught.value.field == field
     assert caught.value.reason.endswith("is beyond a 64-bit integer")
@@ -371,7 +371,7 @@ def test_a_number_beyond_int64_is_refused_wherever_it_is(
 @pytest.mark.parametrize(("place", "field"), PLACES)
 def test_a_number_beyond_a_double_is_refused_wherever_it_is(place: str, field: str) -> None:
     for number in ("1e400", "-1e400", "1" + "0" * 400):
-        with pytest.raises(Unreadable) as caught:
+        with pytest.raises(InvalidRecord) as caught:
             parse((place % number).encode())
         assert caught.value.reason.startswith("is not JSON: number")
 
@@ -399,7 +399,7 @@ def test_a_number_within_int64_is_kept(place: str, field: str, number: str) -> N
     ],
 )
 def test_a_nul_in_a_key_is_refused(value: bytes, field: str) -> None:
-    with pytest.raises(Unreadable) as caught:
+    with pytest.raises(InvalidRecord) as caught:
         parse(value)
     assert caught.value.field == field
     assert caught.value.reason.startswith("has a NUL in the key")

@@ -8,9 +8,9 @@ from datetime import UTC, datetime
 import pytest
 
 from eventfleet.deciders.outcomes import Accepted, Outcome, Rejected, Repeated, Unavailable
-from eventfleet.deciders.pending_command import Answer, Intent
+from eventfleet.deciders.pending_command import Answer, ProposedEvent
 from eventfleet.domains.orders import orders
-from eventfleet.roles.command import AT_ONCE, Commands
+from eventfleet.roles.command import AT_ONCE, CommandRole
 from eventfleet.stores import errors
 from eventfleet.stores.clock import NothingParked, SystemClock
 from eventfleet.stores.memory.log import MemoryLog, MemoryReader, MemoryTransactionalWriter
@@ -18,7 +18,7 @@ from eventfleet.topics.codec import encode
 from eventfleet.topics.event import EventRecord
 from eventfleet.topics.record import LogRecord
 from eventfleet.topics.topic_specs import declare
-from tests.unit.desk import BODIES, Desk
+from tests.unit.marker_fixture import BODIES, Desk
 
 GROUP = "g.command"
 TOPIC = "orders.commands"
@@ -31,7 +31,9 @@ class Scripted:
         self.scripts = list(scripts)
         self.asked: list[list[str]] = []
 
-    async def decide(self, intents: Sequence[Intent], deadline: datetime, answer: Answer) -> None:
+    async def decide(
+        self, intents: Sequence[ProposedEvent], deadline: datetime, answer: Answer
+    ) -> None:
         script, names = self.scripts.pop(0), [str(i.event.causation_id) for i in intents]
         self.asked.append(names)
         for index, name in reversed(list(enumerate(names))):
@@ -47,7 +49,7 @@ class Role:
             self.log.create(spec)
         self.reader = MemoryReader(self.log)
         writer = MemoryTransactionalWriter(self.log, GROUP, TOPIC, 0)
-        self.role = Commands(orders, 0, decider, writer, NothingParked(), SystemClock())
+        self.role = CommandRole(orders, 0, decider, writer, NothingParked(), SystemClock())
 
     async def said(self, kind: str = "replies") -> list[dict[str, object]]:
         topic = f"orders.{kind}"
@@ -117,7 +119,7 @@ async def test_nothing_is_answered_before_all_is_and_what_was_decided_stays_so()
     records = [record(0, "a"), record(1, "b"), record(2, "c")]
     for _ in range(2):
         await role.role.open()
-        with pytest.raises(errors.Unavailable, match="away"):
+        with pytest.raises(errors.ServerUnavailable, match="away"):
             await role.role.chunk(records, 3)
         assert await role.said() == []
         assert await role.committed() == 0
@@ -143,7 +145,7 @@ async def test_what_was_decided_stays_so_when_the_chunk_comes_again_in_parts() -
     role = Role(decider)
     records = [record(0, "a"), record(1, "b"), record(2, "c")]
     await role.role.open()
-    with pytest.raises(errors.Unavailable):
+    with pytest.raises(errors.ServerUnavailable):
         await role.role.chunk(records, 3)
     await role.role.open()
     await role.role.chunk(records[:1], 1)
@@ -209,7 +211,7 @@ class Shop:
         twins = self.desk.twins
         writer = MemoryTransactionalWriter(self.log, GROUP, TOPIC, 0)
         decider = self.desk.service()
-        self.role = Commands(orders, 0, decider, writer, NothingParked(), twins.clock)
+        self.role = CommandRole(orders, 0, decider, writer, NothingParked(), twins.clock)
 
     async def put(self, *names: str) -> None:
         for name in names:
@@ -256,7 +258,7 @@ async def test_while_a_server_is_away_nothing_is_answered_and_then_all_is(
     await shop.put("Place1", "Pay2")
     getattr(shop.desk, server).before[method] = 10**6
     for _ in range(2):
-        with pytest.raises(errors.Unavailable, match=f"{method} failed"):
+        with pytest.raises(errors.ServerUnavailable, match=f"{method} failed"):
             await shop.take()
         assert shop.outcomes() == []
         assert await shop.role.open() == 0

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from eventfleet.deciders.direct_decider import Direct
+from eventfleet.deciders.direct_decider import DirectDecider
 from eventfleet.deciders.outcomes import Accepted, Outcome, Repeated, Unavailable
-from eventfleet.deciders.pending_command import Answer, Intent
+from eventfleet.deciders.pending_command import Answer, ProposedEvent
 from eventfleet.deciders.proposed_events import event_id
 from eventfleet.domains.orders import orders
 from eventfleet.domains.process_log import process_log
@@ -20,10 +20,10 @@ from eventfleet.stores.clock import SystemClock, Uuid7Ids
 from eventfleet.stores.memory.events import MemoryEvents
 from eventfleet.stores.memory.log import MemoryLog, MemoryProducer, MemoryReader
 from eventfleet.topics.codec import decode
-from eventfleet.topics.errors import Unreadable
+from eventfleet.topics.errors import InvalidRecord
 from eventfleet.topics.event import EventRecord
 from eventfleet.topics.topic_specs import declare
-from tests.unit.until import until
+from tests.unit.eventually import until
 
 PLACE = {"customer": "ann", "total": 1999, "currency": "EUR"}
 
@@ -31,7 +31,7 @@ PLACE = {"customer": "ann", "total": 1999, "currency": "EUR"}
 class Scripted:
     """A decider that remembers its flights, and holds those that `holds` says."""
 
-    def __init__(self, holds: Callable[[Intent], bool] = lambda intent: False) -> None:
+    def __init__(self, holds: Callable[[ProposedEvent], bool] = lambda intent: False) -> None:
         self.holds = holds
         self.release = asyncio.Event()
         self.flights: list[list[str]] = []
@@ -40,7 +40,9 @@ class Scripted:
         self.most = 0
         self.error: Exception | None = None
 
-    async def decide(self, intents: Sequence[Intent], deadline: datetime, answer: Answer) -> None:
+    async def decide(
+        self, intents: Sequence[ProposedEvent], deadline: datetime, answer: Answer
+    ) -> None:
         self.flights.append([intent.event.aggregate_id for intent in intents])
         self.new += [intent.event.aggregate_id for intent in intents if intent.new]
         self.flying += 1
@@ -281,7 +283,7 @@ async def test_bad_input_names_its_field(
 ) -> None:
     decider = Scripted()
     async with service(decider) as sent_to:
-        with pytest.raises(Unreadable) as caught:
+        with pytest.raises(InvalidRecord) as caught:
             await sent_to.send(aggregate_id, command, data, **more)
     assert caught.value.field == field
     assert decider.flights == []
@@ -295,7 +297,7 @@ async def direct() -> AsyncIterator[tuple[EventService, MemoryLog, MemoryEvents]
     log, store = MemoryLog(), MemoryEvents(3)
     for spec in declare("process_log", 3, 1, -1):
         log.create(spec)
-    decider = Direct(store, MemoryProducer(log), partitions=3)
+    decider = DirectDecider(store, MemoryProducer(log), partitions=3)
     async with service(decider, process_log) as sent_to:
         yield sent_to, log, store
 

@@ -12,9 +12,9 @@ import pytest
 from joserfc.jwk import ECKey, OctKey, OKPKey, RSAKey
 from starlette.requests import Request
 
-from eventfleet.web import ANYONE, Grant, KeyRefused, Refused, Tokens, read_key
+from eventfleet.web import ANYONE, Grant, KeyRefused, RequestRefused, TokenAccess, read_key
 from eventfleet.web.access import REMEMBERED
-from tests.unit.web import PLACE, SECRET, Web, problem, token, web
+from tests.unit.http_fixture import PLACE, SECRET, Web, problem, token, web
 
 READS = [
     "/domains",
@@ -32,7 +32,7 @@ READS = [
 
 @pytest.fixture
 async def shop() -> AsyncIterator[Web]:
-    async with web(access=Tokens(SECRET)) as found:
+    async with web(access=TokenAccess(SECRET)) as found:
         yield found
 
 
@@ -113,8 +113,8 @@ def signed_with(secret: bytes) -> str:
     return (told + b"." + mark).decode()
 
 
-def refused(tokens: Tokens, value: str) -> str:
-    with pytest.raises(Refused) as caught:
+def refused(tokens: TokenAccess, value: str) -> str:
+    with pytest.raises(RequestRefused) as caught:
         tokens.grant(request(value))
     assert caught.value.kind.status == 401
     return caught.value.detail
@@ -125,11 +125,11 @@ def request(value: str) -> Request:
 
 
 def test_the_forgery_of_these_tests_is_one() -> None:
-    assert Tokens(SECRET).grant(request(signed_with(SECRET.raw_value)))
+    assert TokenAccess(SECRET).grant(request(signed_with(SECRET.raw_value)))
 
 
 def test_a_token_needs_an_end_and_its_time() -> None:
-    tokens, now = Tokens(SECRET), int(time.time())
+    tokens, now = TokenAccess(SECRET), int(time.time())
     assert tokens.grant(request(token(exp=now + 100))).actor == "ann"
     assert "expired" in refused(tokens, token(exp=now - 100))
     assert "exp" in refused(tokens, token(exp=None))
@@ -139,21 +139,21 @@ def test_a_token_needs_an_end_and_its_time() -> None:
 
 def test_a_token_that_was_seen_expires_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     now = int(time.time())
-    tokens, value = Tokens(SECRET), token(exp=now + 100)
+    tokens, value = TokenAccess(SECRET), token(exp=now + 100)
     tokens.grant(request(value))
     monkeypatch.setattr(tokens._claims, "_now", now + 200)
     assert "expired" in refused(tokens, value)
 
 
 def test_of_tokens_seen_a_bounded_number_is_remembered() -> None:
-    tokens = Tokens(SECRET)
+    tokens = TokenAccess(SECRET)
     for number in range(REMEMBERED + 10):
         tokens.grant(request(token(sub=str(number))))
     assert len(tokens._verified) == REMEMBERED
 
 
 def test_issuer_and_audience_count_where_they_are_given() -> None:
-    tokens = Tokens(SECRET, "https://issuer", "eventfleet")
+    tokens = TokenAccess(SECRET, "https://issuer", "eventfleet")
     good = {"iss": "https://issuer", "aud": ["other", "eventfleet"]}
     assert tokens.grant(request(token(**good)))
     for wrong in ({"iss": "https://other"}, {"aud": "other"}, {"iss": None}, {"aud": None}):
@@ -161,7 +161,7 @@ def test_issuer_and_audience_count_where_they_are_given() -> None:
 
 
 def test_a_token_signed_by_another_key_or_not_at_all_is_refused() -> None:
-    tokens = Tokens(SECRET)
+    tokens = TokenAccess(SECRET)
     assert refused(tokens, token(OctKey.import_key("another secret of more than 32 bytes")))
     head, claims, _ = token().split(".")
     assert refused(tokens, f"{head}.{claims}.")
@@ -188,7 +188,7 @@ def test_a_public_key_checks_what_its_private_key_signed(
         json.dumps({"keys": [public]}).encode(),
     ):
         path.write_bytes(raw)
-        tokens = Tokens(read_key(str(path)))
+        tokens = TokenAccess(read_key(str(path)))
         assert tokens.grant(request(token(key, algorithm, scope="*:read"))).allows("x", "read")
         assert refused(tokens, token())
         assert refused(tokens, signed_with(key.as_pem(private=False))), "it is no secret"
@@ -208,7 +208,7 @@ def test_a_file_without_a_key_is_refused(raw: bytes, tmp_path: Path) -> None:
 def test_a_secret_in_a_file_may_end_with_a_line_break(tmp_path: Path) -> None:
     path = tmp_path / "key"
     path.write_bytes(b"a secret of more than 32 characters\n")
-    assert Tokens(read_key(str(path))).grant(request(token()))
+    assert TokenAccess(read_key(str(path))).grant(request(token()))
 
 
 # Without tokens

@@ -22,7 +22,7 @@ from eventfleet.domains.orders import Pay, orders
 from eventfleet.domains.process_log import process_log
 from eventfleet.model.command_rules import Rejection
 from eventfleet.web import Limits
-from tests.unit.web import PLACE, Web, problem, web
+from tests.unit.http_fixture import PLACE, Web, problem, web
 
 SYNCHRONOUS = replace(orders, commands=[Pay], decide=lambda state, command: Rejection("no"))
 

@@ -13,8 +13,8 @@ from eventfleet.domains.process_log import process_log, ruled
 from eventfleet.model.command_rules import Rejection
 from eventfleet.model.domain import Domain
 from eventfleet.model.payloads import State
-from eventfleet.web import Tokens
-from tests.unit.web import PLACE, SECRET, token, web
+from eventfleet.web import TokenAccess
+from tests.unit.http_fixture import PLACE, SECRET, token, web
 
 
 async def document(domain: Domain[Any] = orders, **named: Any) -> Any:
@@ -135,11 +135,11 @@ async def test_types_of_one_name_do_not_hide_each_other() -> None:
     told = await document(domain)
     found = told["components"]["schemas"]
     assert found["orders.Events"]["properties"].keys() == {"pages"}
-    assert "events" in found["Events.orders"]["properties"]
+    assert "events" in found["EventsBody.orders"]["properties"]
 
 
 async def test_with_tokens_the_document_says_so() -> None:
-    open_to_all, told = await document(), await document(access=Tokens(SECRET))
+    open_to_all, told = await document(), await document(access=TokenAccess(SECRET))
     assert "securitySchemes" in told["components"]
     operation = told["paths"][SEND[0]]["post"]
     assert operation["security"] == [{"bearer": []}]

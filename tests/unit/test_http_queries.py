@@ -12,11 +12,11 @@ from starlette.routing import Mount
 
 from eventfleet.domains.orders import Order, Placed
 from eventfleet.model.domain import Domain
-from eventfleet.stores.errors import Unavailable
+from eventfleet.stores.errors import ServerUnavailable
 from eventfleet.stores.memory.events import MemoryEvents
 from eventfleet.topics.event import EventRecord
 from eventfleet.web import Application
-from tests.unit.web import PLACE, START, Web, problem, web
+from tests.unit.http_fixture import PLACE, START, Web, problem, web
 
 PAY, PACK = {"amount": 1999}, {"parcels": 2}
 STATE = {
@@ -102,7 +102,7 @@ class Breaking(MemoryEvents):
         count = 0
         async for event in super().read(*args, **named):
             if count == self.good:
-                raise Unavailable("MongoDB is away")
+                raise ServerUnavailable("MongoDB is away")
             yield event
             count += 1
 
@@ -163,7 +163,7 @@ async def test_a_stream_that_breaks_off_has_no_proper_end(shop: Web) -> None:
     async def send(message: Any) -> None:
         sent.append(message)
 
-    with pytest.raises(Unavailable):
+    with pytest.raises(ServerUnavailable):
         await shop.app(SCOPE, asyncio.Event().wait, send)  # type: ignore[arg-type]
     assert not any(m["type"] == "http.response.body" and not m["more_body"] for m in sent)
 

@@ -18,9 +18,9 @@ from eventfleet.deciders.outcomes import (
 )
 from eventfleet.deciders.proposed_events import event_id
 from eventfleet.stores.contracts import Snapshot
-from eventfleet.topics.errors import Unreadable
-from tests.unit.till import NOW, Desk, ask
-from tests.unit.until import until
+from eventfleet.topics.errors import InvalidRecord
+from tests.unit.eventually import until
+from tests.unit.sync_domain import NOW, Desk, ask
 
 PLACE = "till.events/0"
 
@@ -118,7 +118,7 @@ async def test_a_command_on_a_state_in_memory_costs_one_read_one_write_and_one_p
     for calls in (desk.store.calls, desk.snapshots.calls, desk.producer.calls):
         calls.clear()
     assert isinstance(await desk.send("PutIn", cents=5), Accepted)
-    assert [name for name, _ in desk.store.calls] == ["since", "put_each"]
+    assert [name for name, _ in desk.store.calls] == ["tails", "put_each"]
     assert [name for name, _ in desk.producer.calls] == ["produce"]
     assert {name for name, _ in desk.snapshots.calls} <= {"save"}
 
@@ -166,7 +166,7 @@ async def test_commands_of_many_aggregates_share_one_read_one_write_and_one_prod
 ) -> None:
     outcomes = await desk.decide(*(ask("PutIn", aggregate=f"a{n}", cents=1) for n in range(50)))
     assert {type(outcome) for outcome in outcomes} == {Accepted}
-    assert [name for name, _ in desk.store.calls] == ["since", "put_each"]
+    assert [name for name, _ in desk.store.calls] == ["tails", "put_each"]
     assert [name for name, _ in desk.producer.calls] == ["produce"]
 
 
@@ -336,7 +336,7 @@ async def test_who_always_loses_is_told_of_the_conflict(desk: Desk) -> None:
     assert desk.manager.tally.conflicts == 9
 
 
-@pytest.mark.parametrize("method", ["since", "put_each"])
+@pytest.mark.parametrize("method", ["tails", "put_each"])
 async def test_a_store_that_is_away_means_unavailable_and_the_repeat_is_taken(
     desk: Desk, method: str
 ) -> None:
@@ -422,6 +422,6 @@ async def test_nothing_of_its_aggregate_is_decided_after_a_decide_that_failed(de
 def test_what_does_not_fit_is_refused_with_the_fields_name(
     name: str, data: dict[str, Any], field: str
 ) -> None:
-    with pytest.raises(Unreadable) as refused:
+    with pytest.raises(InvalidRecord) as refused:
         ask(name, **data)
     assert refused.value.field == field

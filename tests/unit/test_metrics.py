@@ -1,10 +1,10 @@
 """What a process shows of its work."""
 
-from eventfleet.deciders.marker_decider import Tally
+from eventfleet.deciders.marker_decider import MarkerStatistics
 from eventfleet.deciders.outcomes import Accepted, Rejected
-from eventfleet.roles.role import Report
+from eventfleet.roles.role import ChunkReport
 from eventfleet.workers.metrics import COUNTED, REASONS, Metrics
-from tests.unit.till import Desk
+from tests.unit.sync_domain import Desk
 
 WHERE = 'domain="orders",role="append"'
 
@@ -15,7 +15,7 @@ def lines(metrics: Metrics) -> list[str]:
 
 def test_every_count_of_a_report_is_shown_by_domain_and_role() -> None:
     metrics = Metrics()
-    report = Report(*range(1, len(COUNTED) + 1))
+    report = ChunkReport(*range(1, len(COUNTED) + 1))
     metrics.of("orders", "append").add(report)
     metrics.of("orders", "append").chunk(0.2, report)
     for name in COUNTED:
@@ -33,10 +33,10 @@ def test_counts_begin_at_zero() -> None:
 def test_the_total_is_kept_for_each_role() -> None:
     metrics = Metrics()
     append, relay = metrics.of("orders", "append"), metrics.of("orders", "relay")
-    append.add(Report(stored=2))
-    append.chunk(0.1, Report(stored=3, repeated=1))
-    assert append.total == Report(stored=5, repeated=1)
-    assert relay.total == Report()
+    append.add(ChunkReport(stored=2))
+    append.chunk(0.1, ChunkReport(stored=3, repeated=1))
+    assert append.total == ChunkReport(stored=5, repeated=1)
+    assert relay.total == ChunkReport()
 
 
 def test_lag_and_age_are_asked_at_each_reading_until_forgotten() -> None:
@@ -68,7 +68,7 @@ def test_rebalances_fences_and_retries_are_counted() -> None:
 
 
 def test_rejections_are_shown_by_reason() -> None:
-    metrics, report = Metrics(), Report()
+    metrics, report = Metrics(), ChunkReport()
     for outcome in (Rejected("too late", "Shipped"), Rejected("too soon", ""), Accepted("e", "p")):
         report.count(outcome)
     report += report
@@ -81,7 +81,7 @@ def test_rejections_are_shown_by_reason() -> None:
 
 
 def test_of_reasons_without_end_so_many_are_named() -> None:
-    metrics, report = Metrics(), Report()
+    metrics, report = Metrics(), ChunkReport()
     for cents in range(2 * REASONS):
         report.count(Rejected(f"there are {cents}"))
     metrics.of("bank", "command").add(report)
@@ -105,7 +105,7 @@ async def test_what_a_manager_has_done_is_asked_at_each_reading() -> None:
 
 
 def test_what_a_marking_has_done_is_asked_at_each_reading() -> None:
-    metrics, tally = Metrics(), Tally()
+    metrics, tally = Metrics(), MarkerStatistics()
     metrics.tallies.of["orders"] = tally
     assert 'eventfleet_marker_lookups_total{domain="orders"} 0.0' in lines(metrics)
     tally.rounds, tally.seconds, tally.lookups, tally.finished = 4, 0.5, 9, 1

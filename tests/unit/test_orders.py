@@ -7,7 +7,7 @@ import pytest
 from msgspec.inspect import StructType
 from msgspec.inspect import type_info as inspected
 
-from eventfleet import Command, Event, EventRecord, Since, Unreadable, replay
+from eventfleet import Command, Event, EventRecord, InvalidRecord, SinceSnapshot, replay
 from eventfleet.domains.orders import (
     Cancelled,
     Delivered,
@@ -20,7 +20,7 @@ from eventfleet.domains.orders import (
     evolve,
     orders,
 )
-from tests.shop import TABLE
+from tests.order_oracle import TABLE
 
 PLACED = Placed(customer="ann", total=1999, currency="EUR")
 AS_PLACED: dict[str, Any] = {"customer": "ann", "total": 1999, "currency": "EUR"}
@@ -88,7 +88,7 @@ def record(kind: str, data: dict[str, Any], schema_version: int = 1) -> EventRec
 @pytest.mark.parametrize(("given", "then"), LIVES)
 def test_an_order_is_what_has_happened_to_it(given: list[Event], then: Order) -> None:
     assert replay(evolve, Order(), given) == then
-    assert orders.thaw(orders.freeze(then)) == then
+    assert orders.load_state(orders.dump_state(then)) == then
 
 
 def test_every_event_of_the_domain_has_a_place_in_a_life() -> None:
@@ -124,8 +124,8 @@ def test_an_event_without_a_rule_is_a_fault() -> None:
 def test_a_payload_out_of_its_bounds_is_unreadable(
     kind: str, data: dict[str, Any], field: str
 ) -> None:
-    with pytest.raises(Unreadable) as caught:
-        orders.check(record(kind, data, orders.newest(kind)))
+    with pytest.raises(InvalidRecord) as caught:
+        orders.check(record(kind, data, orders.latest_schema_version(kind)))
     assert caught.value.field == field
 
 
@@ -138,7 +138,7 @@ def test_orders_placed_before_there_were_currencies_are_in_euros() -> None:
 
 def test_the_new_schema_needs_a_currency() -> None:
     new = record("Placed", {"customer": "ann", "total": 1999}, schema_version=2)
-    with pytest.raises(Unreadable, match=r"data\.currency: is missing"):
+    with pytest.raises(InvalidRecord, match=r"data\.currency: is missing"):
         orders.payload(new)
 
 
@@ -165,7 +165,7 @@ def test_an_order_is_snapshotted_when_it_ends_or_has_changed_five_times_or_is_ol
     def due(events: int, kind: str, minute: int) -> bool:
         time = datetime(2024, 1, 1, 0, minute, tzinfo=UTC)
         assert orders.snapshot
-        return orders.snapshot.due(Since(events, 0, time, now, frozenset({kind}), 10))
+        return orders.snapshot.due(SinceSnapshot(events, 0, time, now, frozenset({kind}), 10))
 
     assert not due(4, "Shipped", 1)
     assert due(5, "Shipped", 1)

@@ -6,15 +6,15 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from eventfleet.roles.role import Report, Role
-from eventfleet.stores.errors import Fenced, Misconfigured, Unavailable
+from eventfleet.roles.role import ChunkReport, Role
+from eventfleet.stores.errors import Fenced, Misconfigured, ServerUnavailable
 from eventfleet.topics.record import LogRecord
 from eventfleet.workers.metrics import Meter, Metrics
-from eventfleet.workers.owners import Ack, Owners, Patience
-from eventfleet.workers.transport.chunk import Chunk, Lane
-from tests.unit.until import until
+from eventfleet.workers.owners import Ack, Owners, OwnerTimeouts
+from eventfleet.workers.transport.chunk import Chunk, PartitionBuffer
+from tests.unit.eventually import until
 
-PATIENT = Patience(unavailable=20, in_hand=5, tick=0.01, longest_pause=0.01)
+PATIENT = OwnerTimeouts(unavailable=20, in_hand=5, tick=0.01, longest_pause=0.01)
 BOUND = 10
 
 
@@ -64,7 +64,7 @@ class Scripted:
         self.calls.append("open")
         return self.start
 
-    async def chunk(self, records: list[LogRecord], next_offset: int) -> Report:
+    async def chunk(self, records: list[LogRecord], next_offset: int) -> ChunkReport:
         self.inside += 1
         assert self.inside == 1
         try:
@@ -76,14 +76,14 @@ class Scripted:
             self.seen += [record.offset for record in records]
             self.start = next_offset
             await self.ack(next_offset)
-            return Report(stored=len(records))
+            return ChunkReport(stored=len(records))
         finally:
             self.inside -= 1
 
-    async def tick(self) -> Report:
+    async def tick(self) -> ChunkReport:
         assert self.inside == 0
         self.calls.append("tick")
-        return Report()
+        return ChunkReport()
 
     async def close(self) -> None:
         self.calls.append("close")
@@ -93,7 +93,7 @@ class Scripted:
 class Bench:
     """Owners of partition 0, with a scripted role and a feed that remembers."""
 
-    patience: Patience = PATIENT
+    patience: OwnerTimeouts = PATIENT
     errors: list[Exception | None] = field(default_factory=list)
     start: int = 0
     feed: Told = field(default_factory=Told)
@@ -140,7 +140,7 @@ async def test_chunks_reach_the_role_in_order_and_are_acked_and_finished(bench: 
     await until(lambda: bench.feed.ends == [3, 5])
     assert bench.role.seen == [0, 1, 2, 3, 4]
     assert bench.feed.acks == [3, 5]
-    assert bench.meter.total == Report(stored=5)
+    assert bench.meter.total == ChunkReport(stored=5)
 
 
 async def test_records_below_the_next_offset_are_dropped(bench: Bench) -> None:
@@ -153,7 +153,7 @@ async def test_records_below_the_next_offset_are_dropped(bench: Bench) -> None:
 
 
 async def test_a_chunk_of_another_session_is_never_processed(bench: Bench) -> None:
-    bench.errors = [Unavailable("out")]
+    bench.errors = [ServerUnavailable("out")]
     await bench.opened()
     bench.give(0, 2)
     await until(lambda: len(bench.feed.sessions) == 2 and bench.owners.all_open([0]))
@@ -195,7 +195,7 @@ async def test_a_fenced_owner_closes_its_role_and_takes_no_more(bench: Bench) ->
 
 
 async def test_a_fenced_owner_takes_over_afresh_what_stays_assigned() -> None:
-    bench = Bench(Patience(tick=0.01, fenced=0.02))
+    bench = Bench(OwnerTimeouts(tick=0.01, fenced=0.02))
     bench.errors = [Fenced("taken by one that had not heard of its end")]
     await bench.opened()
     bench.give(0, 2)
@@ -213,7 +213,7 @@ async def test_a_fenced_owner_takes_over_afresh_what_stays_assigned() -> None:
 
 
 async def test_a_fenced_owner_that_is_closed_does_not_come_back() -> None:
-    bench = Bench(Patience(fenced=0.01))
+    bench = Bench(OwnerTimeouts(fenced=0.01))
     bench.errors = [Fenced("taken")]
     await bench.opened()
     (owner,) = bench.owners
@@ -227,8 +227,8 @@ async def test_a_fenced_owner_that_is_closed_does_not_come_back() -> None:
 
 
 async def test_what_stays_unavailable_fails_with_its_last_error() -> None:
-    bench = Bench(Patience(unavailable=0.1, tick=0.01, longest_pause=0.01))
-    bench.errors = [Unavailable(f"out {turn}") for turn in range(10_000)]
+    bench = Bench(OwnerTimeouts(unavailable=0.1, tick=0.01, longest_pause=0.01))
+    bench.errors = [ServerUnavailable(f"out {turn}") for turn in range(10_000)]
     bench.owners.assign(bench.feed, [0])
     while not bench.failures:
         if bench.feed.sessions:
@@ -237,7 +237,7 @@ async def test_what_stays_unavailable_fails_with_its_last_error() -> None:
     await bench.owners.release()
     ((partition, error),) = bench.failures
     assert partition == 0
-    assert isinstance(error, Unavailable)
+    assert isinstance(error, ServerUnavailable)
     assert bench.role.seen == []
     assert bench.role.calls[-1] == "close"
 
@@ -270,7 +270,7 @@ async def test_release_lets_the_chunk_in_hand_be_finished(bench: Bench) -> None:
 
 
 async def test_release_does_not_wait_for_ever() -> None:
-    bench = Bench(Patience(in_hand=0.05))
+    bench = Bench(OwnerTimeouts(in_hand=0.05))
     await bench.opened()
     bench.role.hold = asyncio.Event()
     bench.give(0, 2)
@@ -328,8 +328,8 @@ async def test_waiting_without_records_is_no_stall(bench: Bench) -> None:
     assert owner.progress == last
 
 
-def lane(*lengths: int) -> Lane:
-    made = Lane(0, 10, 1)
+def lane(*lengths: int) -> PartitionBuffer:
+    made = PartitionBuffer(0, 10, 1)
     for length in lengths:
         records = [LogRecord("t", 0, made.fetched + n, None, b"x") for n in range(length)]
         made.fetch(records, made.fetched + length, 1_000)
@@ -348,7 +348,7 @@ def test_a_lane_hands_out_two_chunks_at_a_time() -> None:
 
 
 def test_a_lane_cuts_by_bytes_and_keeps_single_records_whole() -> None:
-    line = Lane(0, 0, 1)
+    line = PartitionBuffer(0, 0, 1)
     values = [b"12", b"34", b"567890", b"1"]
     records = [LogRecord("t", 0, n, None, value) for n, value in enumerate(values)]
     line.fetch(records, 9, 4)

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eventfleet import EventRecord, Since, replay
+from eventfleet import EventRecord, SinceSnapshot, replay
 from eventfleet.domains.process_log import Case, process_log
 
 REAL_LOG = Path(__file__).parents[3] / "shared" / "data" / "receipt.csv.gz"
@@ -50,7 +50,7 @@ def counted(rows: list[Row]) -> dict[str, Any]:
 
 
 def folded(rows: list[Row]) -> dict[str, Any]:
-    return process_log.freeze(replay(process_log.fold, Case(), records(rows)))
+    return process_log.dump_state(replay(process_log.fold, Case(), records(rows)))
 
 
 @given(
@@ -71,7 +71,7 @@ def test_folding_leaves_the_states_and_events_before_as_they_were(rows: list[Row
     for event in records(rows):
         states.append(process_log.fold(states[-1], event))
     for length, state in enumerate(states):
-        assert process_log.freeze(state) == counted(rows[:length])
+        assert process_log.dump_state(state) == counted(rows[:length])
 
 
 def test_each_event_is_routed_and_each_fifth_is_a_reason_for_a_snapshot() -> None:
@@ -81,7 +81,7 @@ def test_each_event_is_routed_and_each_fifth_is_a_reason_for_a_snapshot() -> Non
     now = datetime(2024, 1, 1, tzinfo=UTC)
     for version in range(1, 12):
         assert process_log.snapshot
-        since = Since(version, 5, now, now, frozenset(), 0)
+        since = SinceSnapshot(version, 5, now, now, frozenset(), 0)
         assert process_log.snapshot.due(since) == (version >= 10)
 
 

@@ -64,7 +64,7 @@ def test_a_teams_own_module_is_found_beside_them(write: WriteModule) -> None:
     write("bank", DOMAIN.format(variable="anything", name="bank"))
     found = find_domains(["eventfleet.domains.orders", "team.bank"])
     assert list(found) == ["orders", "bank"]
-    assert found["bank"].newest("Opened") == 1
+    assert found["bank"].latest_schema_version("Opened") == 1
 
 
 def test_a_module_may_declare_several(write: WriteModule) -> None:

@@ -6,12 +6,12 @@ import pytest
 
 from eventfleet.model.domain import Domain, Route
 from eventfleet.model.payloads import Event
-from eventfleet.roles.relay import Relay
-from eventfleet.roles.role import Poison
+from eventfleet.roles.relay import RelayRole
+from eventfleet.roles.role import PoisonEvent
 from eventfleet.stores.clock import NothingParked
 from eventfleet.topics.event import EventRecord
-from tests.simulation.tally import Counted, Tally, evolve
-from tests.simulation.twins import Twins, take
+from tests.simulation.in_memory_servers import Twins, take
+from tests.simulation.recording_domain import Counted, Tally, evolve
 
 
 class Closed(Event):
@@ -32,8 +32,8 @@ def a_domain(*routes: Route, **named: Any) -> Domain[Tally]:
     return Domain("tally", routes=routes, **(wanted | named))
 
 
-async def opened(twins: Twins) -> Relay:
-    relay = Relay(twins.domain, 0, twins.writer("relay"), NothingParked())
+async def opened(twins: Twins) -> RelayRole:
+    relay = RelayRole(twins.domain, 0, twins.writer("relay"), NothingParked())
     await relay.open()
     return relay
 
@@ -141,7 +141,7 @@ async def test_an_event_that_is_not_declared_stops_the_role(named: dict[str, Any
     twins = Twins(a_domain(Route("all")))
     relay = await opened(twins)
     records = await twins.append("1", **named)
-    with pytest.raises(Poison):
+    with pytest.raises(PoisonEvent):
         await take(relay, records)
 
 
@@ -162,6 +162,8 @@ async def test_what_raises_stops_the_role(domain: Domain[Tally]) -> None:
     relay = await opened(twins)
     await twins.emit(twins.topics.stored)
     records = await twins.append("1")
-    with pytest.raises(Poison, match=r"^relay can't go on: tally 'a' version 1 at offset 0: Look"):
+    with pytest.raises(
+        PoisonEvent, match=r"^relay can't go on: tally 'a' version 1 at offset 0: Look"
+    ):
         await take(relay, records)
     assert (twins.seen("all"), twins.offset("relay")) == ([], None)

@@ -10,13 +10,19 @@ from eventfleet.cli.load import rejections
 from eventfleet.domains.bank import bank
 from eventfleet.domains.process_log import process_log, ruled
 from eventfleet.log_files import Row, replies
-from eventfleet.log_files.loader import REASONS_KEPT, Following, LoadReport, TakesCommandsOnly, load
+from eventfleet.log_files.loader import (
+    REASONS_KEPT,
+    GroupProgress,
+    LoadReport,
+    TakesCommandsOnly,
+    load,
+)
 from eventfleet.log_files.rows import Origin
 from eventfleet.model.command_rules import START
 from eventfleet.model.domain import Domain
 from eventfleet.stores.memory.log import MemoryLog, MemoryProducer, MemoryReader
 from eventfleet.topics.codec import decode
-from eventfleet.topics.record import LogRecord, Outgoing
+from eventfleet.topics.record import LogRecord, ProducerRecord
 from eventfleet.topics.topic_specs import declare
 
 PARTITIONS = 3
@@ -69,7 +75,7 @@ class Fleet:
     def answer(self, record: LogRecord, outcome: str, **more: str) -> None:
         answer = {"command_id": decode(record.value).id, "outcome": outcome, **more}
         self.log.append(
-            Outgoing(
+            ProducerRecord(
                 "process_log.replies", record.key, json.dumps(answer).encode(), record.partition
             )
         )
@@ -79,7 +85,7 @@ class Fleet:
 
     async def settle(self, loaded: tuple[LoadReport, dict[int, int]]) -> dict[str, int]:
         report, starts = loaded
-        following = Following(self.reader, GROUP, Clock(), patience=5.0)
+        following = GroupProgress(self.reader, GROUP, Clock(), patience=5.0)
         await replies.settle(report, "process_log", following, starts)
         names = ("offered", "accepted", "rejected", "repeated", "refused", "pending")
         counts = {name: getattr(report, name) for name in names}
@@ -132,7 +138,7 @@ async def test_answers_to_others_and_to_earlier_loads_do_not_count() -> None:
     assert len(commands) == 2 * before
     for record in commands:
         stranger = json.dumps({"command_id": "another", "outcome": "rejected"}).encode()
-        fleet.log.append(Outgoing("process_log.replies", b"x", stranger, record.partition))
+        fleet.log.append(ProducerRecord("process_log.replies", b"x", stranger, record.partition))
         if record.offset >= loaded[0].placements.ends[record.partition] / 2:
             fleet.answer(record, "repeated")
         fleet.passed(record)

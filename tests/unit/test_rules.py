@@ -9,18 +9,18 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from eventfleet import Event, Rule, Since, after, every, on, size
+from eventfleet import Event, Rule, SinceSnapshot, after, every, on, size
 
 NOW = datetime(2024, 1, 1, tzinfo=UTC)
 TYPES = ["Opened", "Deposited", "Closed"]
 
-Model = Callable[[Since], bool]
+Model = Callable[[SinceSnapshot], bool]
 
 
 @st.composite
-def happenings(draw: st.DrawFn) -> Since:
+def happenings(draw: st.DrawFn) -> SinceSnapshot:
     snapshot = draw(st.integers(0, 20))
-    return Since(
+    return SinceSnapshot(
         version=snapshot + draw(st.integers(0, 12)),
         snapshot_version=snapshot,
         time=NOW - timedelta(seconds=draw(st.integers(0, 100))),
@@ -76,8 +76,8 @@ rules = modelled.map(lambda pair: pair[0])
 
 
 @given(rules, happenings())
-def test_a_rule_is_never_due_with_less_than_its_least(rule: Rule, since: Since) -> None:
-    assert not rule.due(since) or since.version - since.snapshot_version >= rule.least
+def test_a_rule_is_never_due_with_less_than_its_least(rule: Rule, since: SinceSnapshot) -> None:
+    assert not rule.due(since) or since.version - since.snapshot_version >= rule.min_events
 
 
 @pytest.mark.parametrize(
@@ -92,39 +92,43 @@ def test_a_rule_is_never_due_with_less_than_its_least(rule: Rule, since: Since) 
     ],
 )
 def test_the_least_number_of_events(rule: Rule, least: int) -> None:
-    assert rule.least == least
+    assert rule.min_events == least
 
 
 @given(modelled, happenings())
-def test_a_rule_holds_when_its_words_are_true(pair: tuple[Rule, Model], since: Since) -> None:
+def test_a_rule_holds_when_its_words_are_true(
+    pair: tuple[Rule, Model], since: SinceSnapshot
+) -> None:
     rule, model = pair
     assert rule.holds(since) == model(since)
 
 
 @given(modelled, happenings())
 def test_it_is_due_when_it_holds_and_there_is_a_new_event(
-    pair: tuple[Rule, Model], since: Since
+    pair: tuple[Rule, Model], since: SinceSnapshot
 ) -> None:
     rule, model = pair
     assert rule.due(since) == (since.version > since.snapshot_version and model(since))
 
 
 @given(rules, happenings())
-def test_nothing_is_due_without_a_new_event(rule: Rule, since: Since) -> None:
+def test_nothing_is_due_without_a_new_event(rule: Rule, since: SinceSnapshot) -> None:
     idle = replace(since, version=since.snapshot_version)
     assert not rule.due(idle)
     assert not (~rule).due(idle)
 
 
 @given(rules, rules, happenings())
-def test_de_morgan(a: Rule, b: Rule, since: Since) -> None:
+def test_de_morgan(a: Rule, b: Rule, since: SinceSnapshot) -> None:
     assert (~(a | b)).due(since) == (~a & ~b).due(since)
     assert (~(a & b)).due(since) == (~a | ~b).due(since)
     assert (~~a).due(since) == a.due(since)
 
 
 @given(rules, rules, rules, happenings())
-def test_and_binds_before_or_and_distributes(a: Rule, b: Rule, c: Rule, since: Since) -> None:
+def test_and_binds_before_or_and_distributes(
+    a: Rule, b: Rule, c: Rule, since: SinceSnapshot
+) -> None:
     assert (a | b & c).due(since) == ((a | b) & (a | c)).due(since)
 
 
@@ -132,38 +136,40 @@ def test_and_binds_before_or_and_distributes(a: Rule, b: Rule, c: Rule, since: S
 
 
 @given(rules, happenings(), st.integers(0, 200))
-@example(after(seconds=100) & every(1), Since(1, 0, NOW, NOW, frozenset(), 0), 100)
+@example(after(seconds=100) & every(1), SinceSnapshot(1, 0, NOW, NOW, frozenset(), 0), 100)
 def test_only_a_timed_rule_becomes_due_as_time_passes(
-    rule: Rule, since: Since, seconds: int
+    rule: Rule, since: SinceSnapshot, seconds: int
 ) -> None:
     later = replace(since, now=since.now + timedelta(seconds=seconds))
-    assert rule.timed or rule.due(later) == rule.due(since)
+    assert rule.needs_clock or rule.due(later) == rule.due(since)
 
 
 @given(rules, rules)
 def test_a_combination_is_timed_if_any_part_is(a: Rule, b: Rule) -> None:
-    assert (a | b).timed == (a & b).timed == (a.timed or b.timed)
-    assert (~a).timed == a.timed
+    assert (a | b).needs_clock == (a & b).needs_clock == (a.needs_clock or b.needs_clock)
+    assert (~a).needs_clock == a.needs_clock
 
 
 @given(rules, happenings(), st.sets(st.sampled_from(TYPES)))
-def test_only_a_typed_rule_looks_at_types(rule: Rule, since: Since, types: set[str]) -> None:
-    assert rule.typed or rule.due(replace(since, types=frozenset(types))) == rule.due(since)
+def test_only_a_typed_rule_looks_at_types(
+    rule: Rule, since: SinceSnapshot, types: set[str]
+) -> None:
+    assert rule.needs_types or rule.due(replace(since, types=frozenset(types))) == rule.due(since)
 
 
 @given(rules, happenings(), st.integers(0, 1000))
-def test_only_a_sized_rule_looks_at_the_size(rule: Rule, since: Since, size: int) -> None:
-    assert rule.sized or rule.due(replace(since, size=size)) == rule.due(since)
+def test_only_a_sized_rule_looks_at_the_size(rule: Rule, since: SinceSnapshot, size: int) -> None:
+    assert rule.needs_size or rule.due(replace(since, size=size)) == rule.due(since)
 
 
 def test_a_rule_that_says_nothing_is_told_types_and_size() -> None:
-    assert Rule().typed
-    assert Rule().sized
+    assert Rule().needs_types
+    assert Rule().needs_size
 
 
 def test_only_after_is_timed_by_itself() -> None:
-    assert after(minutes=1).timed
-    assert not any(rule.timed for rule in (every(1), on("A"), size(1)))
+    assert after(minutes=1).needs_clock
+    assert not any(rule.needs_clock for rule in (every(1), on("A"), size(1)))
 
 
 @pytest.mark.parametrize(
@@ -177,7 +183,7 @@ def test_only_after_is_timed_by_itself() -> None:
     ],
 )
 def test_after_is_due_from_its_very_moment_on(rule: Rule, seconds: float) -> None:
-    since = Since(1, 0, NOW, NOW + timedelta(seconds=seconds), frozenset(), 0)
+    since = SinceSnapshot(1, 0, NOW, NOW + timedelta(seconds=seconds), frozenset(), 0)
     assert rule.due(since)
     assert not rule.due(replace(since, now=since.now - timedelta(milliseconds=1)))
 

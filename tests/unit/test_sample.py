@@ -4,11 +4,11 @@ from collections import Counter, defaultdict
 from itertools import pairwise
 
 from eventfleet.cli.sample_orders import ORDERS, sample
-from eventfleet.deciders.proposed_events import intent_of
+from eventfleet.deciders.proposed_events import propose_event
 from eventfleet.domains.orders import orders
 from eventfleet.topics.codec import decode
 from eventfleet.topics.event import EventRecord
-from tests.shop import TABLE, judge
+from tests.order_oracle import TABLE, judge
 
 
 def commands_of_all() -> list[EventRecord]:
@@ -25,7 +25,7 @@ def test_the_domain_can_read_every_command_as_it_is_on_the_wire() -> None:
     for ready in sample():
         command = decode(ready.value)
         assert command == ready.event
-        intent_of(orders, command)
+        propose_event(orders, command)
 
 
 def test_some_thousand_orders() -> None:

@@ -12,17 +12,17 @@ import pytest
 from eventfleet.model.domain import Domain
 from eventfleet.model.payloads import Event
 from eventfleet.roles import snapshot
-from eventfleet.roles.role import Poison
-from eventfleet.roles.snapshot import Snapshots
+from eventfleet.roles.role import PoisonEvent
+from eventfleet.roles.snapshot import SnapshotRole
 from eventfleet.snapshot_rules import Rule, after, every, on, size
 from eventfleet.states.querier import Querier
 from eventfleet.stores.clock import NothingParked
-from eventfleet.stores.contracts import Opened, Snapshot
-from eventfleet.stores.errors import Unavailable
+from eventfleet.stores.contracts import DomainStores, Snapshot
+from eventfleet.stores.errors import ServerUnavailable
 from eventfleet.stores.memory.snapshots import MemorySnapshots
 from eventfleet.topics.record import LogRecord
-from tests.simulation.tally import Counted, Tally, evolve
-from tests.simulation.twins import Twins, take
+from tests.simulation.in_memory_servers import Twins, take
+from tests.simulation.recording_domain import Counted, Tally, evolve
 
 
 class Closed(Event):
@@ -34,15 +34,15 @@ def a_domain(rule: Rule | None, **named: Any) -> Domain[Tally]:
     return Domain("tally", snapshot=rule, **(wanted | named))
 
 
-def a_role(twins: Twins, cached: int = 100, limit: int = 10_000) -> Snapshots:
-    return Snapshots(
+def a_role(twins: Twins, cached: int = 100, limit: int = 10_000) -> SnapshotRole:
+    return SnapshotRole(
         *(twins.domain, 0, twins.stores, twins.writer("snapshot"), NothingParked(), twins.clock),
         cached=cached,
         limit=limit,
     )
 
 
-async def opened(twins: Twins, **named: Any) -> Snapshots:
+async def opened(twins: Twins, **named: Any) -> SnapshotRole:
     role = a_role(twins, **named)
     await role.open()
     return role
@@ -194,7 +194,7 @@ async def test_a_tick_without_anything_due_commits_nothing() -> None:
     assert twins.offset("snapshot") is None
 
 
-async def ticks(role: Snapshots, twins: Twins, minutes: int) -> None:
+async def ticks(role: SnapshotRole, twins: Twins, minutes: int) -> None:
     for _ in range(minutes):
         twins.clock.time += timedelta(minutes=1)
         await role.tick()
@@ -242,23 +242,25 @@ async def test_a_version_that_the_store_does_not_have_yet() -> None:
     twins = Twins(a_domain(every(3)))
     role = await opened(twins)
     await twins.emit(twins.topics.stored, twins.event("2", version=2, position="0-0-1"))
-    with pytest.raises(Unavailable, match="tally 'a' version 1 is not in the event store yet"):
+    with pytest.raises(
+        ServerUnavailable, match="tally 'a' version 1 is not in the event store yet"
+    ):
         await take(role, twins.records(twins.topics.stored))
     assert twins.offset("snapshot") is None
 
 
 class Down(MemorySnapshots):
     async def save(self, snapshots: Any) -> None:
-        raise Unavailable("down")
+        raise ServerUnavailable("down")
 
 
 async def test_a_chunk_is_done_again_after_a_refused_save() -> None:
     twins = Twins(a_domain(every(2)))
     role = await opened(twins)
-    stores, twins.stores = twins.stores, Opened(twins.events, Down())
+    stores, twins.stores = twins.stores, DomainStores(twins.events, Down())
     role = await opened(twins)
     records = await append(twins, "1", "2")
-    with pytest.raises(Unavailable):
+    with pytest.raises(ServerUnavailable):
         await take(role, records)
     assert (versions(twins), twins.offset("snapshot")) == ([], None)
     twins.stores = stores
@@ -340,7 +342,7 @@ async def test_what_raises_stops_the_role(named: dict[str, Any], schema: int) ->
     await append(twins, "0", key="b") if schema == 2 else None
     records = await twins.append("1", schema_version=schema)
     where = f"tally 'a' version 1 at offset {records[0].offset}: ZeroDivisionError: by nought"
-    with pytest.raises(Poison, match=f"^snapshot can't go on: {where}$"):
+    with pytest.raises(PoisonEvent, match=f"^snapshot can't go on: {where}$"):
         await take(role, records)
     assert (await kept(twins), twins.offset("snapshot")) == ({}, None)
 
@@ -355,6 +357,6 @@ async def test_what_raises_among_others_is_named_and_nothing_of_its_chunk_is_kep
     await twins.put(twins.topics.stored, ("a", b"[]"))
     records = await append(twins, "1", "2", "3", "4")
     where = f"tally 'a' version 3 at offset {records[2].offset}: ZeroDivisionError: by nought"
-    with pytest.raises(Poison, match=f"^snapshot can't go on: {where}$"):
+    with pytest.raises(PoisonEvent, match=f"^snapshot can't go on: {where}$"):
         await take(role, twins.records(twins.topics.stored))
     assert (await kept(twins), twins.offset("snapshot")) == ({}, None)

@@ -2,9 +2,9 @@
 
 from datetime import UTC, datetime, timedelta
 
-from eventfleet.roles.role import Report
+from eventfleet.roles.role import ChunkReport
 from eventfleet.roles.sweep import Sweep
-from eventfleet.stores.contracts import Place
+from eventfleet.stores.contracts import AssignPosition
 from eventfleet.stores.memory.events import MemoryEvents
 from eventfleet.stores.memory.log import MemoryLog, MemoryProducer
 from eventfleet.topics.codec import decode
@@ -29,7 +29,7 @@ class Desk:
             self.log.create(spec)
         self.sweep = Sweep(DOMAIN, 1, self.events, MemoryProducer(self.log), self.clock)
 
-    async def after(self, seconds: float) -> Report:
+    async def after(self, seconds: float) -> ChunkReport:
         self.clock.time += timedelta(seconds=seconds)
         return await self.sweep.tick()
 
@@ -42,12 +42,12 @@ async def test_what_two_sweeps_running_have_seen_is_produced_the_highest_version
     desk = Desk()
     await desk.events.put([event("s1", 1), event("s1", 2)], 1)
     await desk.events.put([event("s2", 1)], 0)
-    assert await desk.after(0) == Report()
+    assert await desk.after(0) == ChunkReport()
     await desk.events.put([event("s3", 1)], 1)
-    assert await desk.after(1) == Report()
-    assert await desk.after(1) == Report(nudged=1)
+    assert await desk.after(1) == ChunkReport()
+    assert await desk.after(1) == ChunkReport(nudged=1)
     assert desk.produced() == ["s1-2"]
-    assert await desk.after(2) == Report(nudged=2)
+    assert await desk.after(2) == ChunkReport(nudged=2)
     assert desk.produced() == ["s1-2", "s1-2", "s3-1"]
 
 
@@ -55,7 +55,7 @@ async def test_what_was_placed_in_between_is_left_alone() -> None:
     desk = Desk()
     await desk.events.put([event("s1", 1)], 1)
     await desk.after(2)
-    await desk.events.write([Place(event("s1", 1), at(0, 1))])
+    await desk.events.write([AssignPosition(event("s1", 1), at(0, 1))])
     await desk.after(2)
     await desk.after(2)
     assert desk.produced() == []

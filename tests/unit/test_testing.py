@@ -15,17 +15,17 @@ from eventfleet import (
     Emits,
     Event,
     EventRecord,
-    Recorded,
+    InvalidRecord,
     Rejection,
+    SchemalessPayload,
     State,
-    Unreadable,
 )
 from eventfleet.deciders.outcomes import Rejected
 from eventfleet.domains.orders import Cancel, Pay, Placed, Ship, orders
 from eventfleet.domains.orders import Paid as OrderPaid
 from eventfleet.domains.process_log import process_log, ruled
 from eventfleet.testing import Stored, given
-from tests.unit.desk import Desk
+from tests.unit.marker_fixture import Desk
 
 Cents = Annotated[int, Meta(ge=1)]
 
@@ -170,11 +170,15 @@ async def test_a_rule_after_the_latest_event_rejects_with_the_words_of_the_fleet
 
 
 def test_commands_of_a_schema_free_domain_are_named() -> None:
-    given(process_log).when(Recorded("open", {"x": 1})).then(Recorded("open", {"x": 1}))
+    given(process_log).when(SchemalessPayload("open", {"x": 1})).then(
+        SchemalessPayload("open", {"x": 1})
+    )
     domain = ruled(process_log, {"open": [START], "close": ["open"]})
-    opened = given(domain, Recorded("open", {}))
-    opened.when(Recorded("close", {})).then(Recorded("close", {})).state(last="close")
-    opened.when(Recorded("open", {})).rejected("open may follow no event, not open")
+    opened = given(domain, SchemalessPayload("open", {}))
+    opened.when(SchemalessPayload("close", {})).then(SchemalessPayload("close", {})).state(
+        last="close"
+    )
+    opened.when(SchemalessPayload("open", {})).rejected("open may follow no event, not open")
 
 
 def test_a_command_that_the_door_refuses_is_unreadable_and_not_rejected() -> None:
@@ -239,7 +243,7 @@ def test_what_no_store_of_the_domain_can_hold_is_not_given(event: Any, reason: s
 
 def test_an_event_that_decide_makes_passes_the_door_as_well() -> None:
     broken = declare(decide=lambda state, command: Spent(cents=0))
-    with pytest.raises(Unreadable, match=r"data\.cents: Expected `int` >= 1"):
+    with pytest.raises(InvalidRecord, match=r"data\.cents: Expected `int` >= 1"):
         given(broken).when(Fill(cents=1))
 
 

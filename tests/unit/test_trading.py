@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given as drawn
 from hypothesis import strategies as st
 
-from eventfleet import Command, Event, Recorded, replay
+from eventfleet import Command, Event, SchemalessPayload, replay
 from eventfleet.domains.trading import (
     MOST,
     Bought,
@@ -157,7 +157,7 @@ EVENTS = st.one_of(
 def became(commands: Sequence[Command]) -> tuple[list[Event], Portfolio]:
     """What follows from a deposit and these; nothing is ever below zero or beyond 64 bits."""
     story: Any = given(trading, CASH)
-    events: list[Event | Recorded] = [CASH]
+    events: list[Event | SchemalessPayload] = [CASH]
     for command in commands:
         story = story.when(command)
         events += story.outcome if isinstance(story.outcome, list) else []
@@ -182,7 +182,7 @@ def test_no_commands_sell_what_is_not_held_or_spend_what_is_not_there(
 @drawn(st.lists(EVENTS, max_size=20))
 def test_every_event_has_its_place_in_every_state(events: list[Event]) -> None:
     account = replay(evolve, Portfolio(), events)
-    assert trading.thaw(trading.freeze(account)) == account
+    assert trading.load_state(trading.dump_state(account)) == account
 
 
 def test_an_event_without_a_rule_is_a_fault() -> None:

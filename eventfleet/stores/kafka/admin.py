@@ -12,7 +12,7 @@ from aiokafka.protocol.admin import ApiVersionRequest
 from aiokafka.protocol.transaction import AddPartitionsToTxnRequest, InitProducerIdRequest
 
 from eventfleet.stores.kafka.connection import Connection
-from eventfleet.stores.kafka.errors import answering, check, retried, shut
+from eventfleet.stores.kafka.errors import check, retried, shut, translated
 from eventfleet.stores.topic_diff import absent, differences
 from eventfleet.topics.topic_specs import TopicSpec
 
@@ -65,7 +65,7 @@ class Admin:
 
     @asynccontextmanager
     async def _admin(self, what: str) -> AsyncIterator[Any]:
-        async with answering(what, self._connection.timeout):
+        async with translated(what, self._connection.timeout):
             admin = self._connection.admin()
             try:
                 await admin.start()

@@ -7,17 +7,17 @@ from typing import Any, NamedTuple
 
 from eventfleet.stores.errors import Misconfigured
 from eventfleet.topics.partitioner import murmur2, partition_of
-from eventfleet.topics.record import Headers, Outgoing
+from eventfleet.topics.record import Headers, ProducerRecord
 
 
-class Part(NamedTuple):
+class PartitionShare(NamedTuple):
     """What of some records goes to one partition, and their places among all."""
 
-    records: list[Outgoing]
+    records: list[ProducerRecord]
     indexes: list[int]
 
 
-class Sent(NamedTuple):
+class AckedShare(NamedTuple):
     """Where a part has gone: its records' places among all, and their offsets."""
 
     partition: int
@@ -25,14 +25,14 @@ class Sent(NamedTuple):
     offsets: Sequence[int]
 
 
-class Lanes:
+class BatchingProducer:
     """The ways into partitions by one producer, for any number of senders at once."""
 
     def __init__(self, producer: Any) -> None:
         self._producer = producer
-        self._lanes: dict[tuple[str, int], Lane] = {}
+        self._lanes: dict[tuple[str, int], PartitionQueue] = {}
 
-    async def send(self, records: Sequence[Outgoing]) -> list[Sent]:
+    async def send(self, records: Sequence[ProducerRecord]) -> list[AckedShare]:
         """Write all and await every acknowledgement; partitions go side by side.
 
         Ends only when nothing of it is under way any more; then raises the first error, if there
@@ -42,38 +42,38 @@ class Lanes:
         parts = _parts(records, {t: await self._producer.partitions_for(t) for t in topics})
         puts = [self._lane(to).put(part.records) for to, part in parts.items()]
         ends = await asyncio.gather(*puts, return_exceptions=True)
-        sent: list[Sent] = []
+        sent: list[AckedShare] = []
         for ((_, partition), part), end in zip(parts.items(), ends, strict=True):
             if isinstance(end, BaseException):
                 raise end
-            sent.append(Sent(partition, part.indexes, end))
+            sent.append(AckedShare(partition, part.indexes, end))
         return sent
 
-    def _lane(self, to: tuple[str, int]) -> "Lane":
+    def _lane(self, to: tuple[str, int]) -> "PartitionQueue":
         lane = self._lanes.get(to)
         if lane is None:
-            lane = self._lanes[to] = Lane(self._producer, *to)
+            lane = self._lanes[to] = PartitionQueue(self._producer, *to)
         return lane
 
 
-class Load(NamedTuple):
+class PendingSend(NamedTuple):
     """Some records on their way; their offsets when all are acknowledged."""
 
-    records: list[Outgoing]
+    records: list[ProducerRecord]
     offsets: "asyncio.Future[Sequence[int]]"
 
 
-class Lane:
+class PartitionQueue:
     """The way into one partition. What comes while a batch is out goes with the next."""
 
     def __init__(self, producer: Any, topic: str, partition: int) -> None:
         self._producer, self._topic, self._partition = producer, topic, partition
-        self._waiting: list[Load] = []
+        self._waiting: list[PendingSend] = []
         self._driving: asyncio.Task[None] | None = None
 
-    def put(self, records: list[Outgoing]) -> "asyncio.Future[Sequence[int]]":
+    def put(self, records: list[ProducerRecord]) -> "asyncio.Future[Sequence[int]]":
         """Their offsets."""
-        load = Load(records, asyncio.get_running_loop().create_future())
+        load = PendingSend(records, asyncio.get_running_loop().create_future())
         self._waiting.append(load)
         if self._driving is None:
             self._driving = asyncio.create_task(self._drive())
@@ -81,7 +81,7 @@ class Lane:
 
     async def _drive(self) -> None:
         """Until nothing waits, or something fails: then all that is here."""
-        loads: list[Load] = []
+        loads: list[PendingSend] = []
         try:
             while self._waiting:
                 loads = [load for load in self._waiting if not load.offsets.done()]
@@ -95,7 +95,7 @@ class Lane:
         finally:
             self._driving = None
 
-    async def _write(self, loads: list[Load]) -> None:
+    async def _write(self, loads: list[PendingSend]) -> None:
         offsets: list[int] = []
         records = [record for load in loads for record in load.records]
         while len(offsets) < len(records):
@@ -113,9 +113,9 @@ class Lane:
 
 
 def _parts(
-    records: Sequence[Outgoing], partitions: Mapping[str, set[int]]
-) -> dict[tuple[str, int], Part]:
-    parts: dict[tuple[str, int], Part] = {}
+    records: Sequence[ProducerRecord], partitions: Mapping[str, set[int]]
+) -> dict[tuple[str, int], PartitionShare]:
+    parts: dict[tuple[str, int], PartitionShare] = {}
     for index, record in enumerate(records):
         topic, partition = record.topic, record.partition
         if partition is None:
@@ -125,13 +125,13 @@ def _parts(
             if partition not in partitions[topic]:
                 found = f"has {len(partitions[topic])} partitions, none of number {partition}"
                 raise Misconfigured(f"topic {topic} {found}")
-            part = parts[topic, partition] = Part([], [])
+            part = parts[topic, partition] = PartitionShare([], [])
         part.records.append(record)
         part.indexes.append(index)
     return parts
 
 
-def _fill(batch: Any, records: Sequence[Outgoing], start: int) -> int:
+def _fill(batch: Any, records: Sequence[ProducerRecord], start: int) -> int:
     """Put in as many as fit, the first whatever its size; how many."""
     append = batch.append
     known: Headers = ()

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from aiokafka import errors as kafka
 from tenacity import AsyncRetrying, retry_if_exception, wait_random_exponential
 
-from eventfleet.stores.errors import Fenced, Misconfigured, Unavailable
+from eventfleet.stores.errors import Fenced, Misconfigured, ServerUnavailable
 
 T = TypeVar("T")
 SHUT_SECONDS = 2.0
@@ -38,19 +38,19 @@ OPERATOR = (
 
 
 @asynccontextmanager
-async def answering(what: str, seconds: float) -> AsyncIterator[None]:
+async def translated(what: str, seconds: float) -> AsyncIterator[None]:
     """Bounds what is done inside and translates what the driver raises; `what` begins messages."""
     try:
         async with asyncio.timeout(seconds):
             yield
     except TimeoutError as error:
-        raise Unavailable(f"{what}: Kafka has not done it within {seconds:g} s") from error
+        raise ServerUnavailable(f"{what}: Kafka has not done it within {seconds:g} s") from error
     except kafka.ProducerFenced as error:
         raise Fenced(f"{what}: another owner has taken over") from error
     except OPERATOR as error:
         raise Misconfigured(f"{what}: {_reason(error)}") from error
     except (kafka.KafkaError, kafka.ConsumerStoppedError, OSError) as error:
-        raise Unavailable(f"{what}: {_reason(error)}") from error
+        raise ServerUnavailable(f"{what}: {_reason(error)}") from error
 
 
 def check(code: int) -> None:

@@ -4,12 +4,12 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-from eventfleet.stores.kafka.batching_producer import Lanes, Sent
+from eventfleet.stores.kafka.batching_producer import AckedShare, BatchingProducer
 from eventfleet.stores.kafka.connection import Connection
-from eventfleet.stores.kafka.errors import answering, drop
+from eventfleet.stores.kafka.errors import drop, translated
 from eventfleet.stores.kafka.offsets import committed
 from eventfleet.topics.event import Position
-from eventfleet.topics.record import Outgoing, new_tuple
+from eventfleet.topics.record import ProducerRecord, new_tuple
 
 
 class Producer:
@@ -21,10 +21,10 @@ class Producer:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._producer: Any = None
-        self._lanes = Lanes(None)
+        self._lanes = BatchingProducer(None)
         self._starting = asyncio.Lock()
 
-    async def produce(self, records: Sequence[Outgoing]) -> list[Position]:
+    async def produce(self, records: Sequence[ProducerRecord]) -> list[Position]:
         positions: list[Any] = [None] * len(records)
         for partition, indexes, offsets in await self._write(records):
             for index, offset in zip(indexes, offsets, strict=True):
@@ -34,7 +34,7 @@ class Producer:
     async def committed(self, group: str, topic: str, partition: int) -> int | None:
         """What the group has committed, by the same connection."""
         try:
-            async with answering(f"offset of {group}", self._connection.timeout):
+            async with translated(f"offset of {group}", self._connection.timeout):
                 await self._start()
                 client = self._producer.client
                 return (await committed(client, group, topic, [partition])).get(partition)
@@ -47,10 +47,10 @@ class Producer:
         if producer is not None:
             await drop(producer)
 
-    async def _write(self, records: Sequence[Outgoing]) -> list[Sent]:
+    async def _write(self, records: Sequence[ProducerRecord]) -> list[AckedShare]:
         topics = ", ".join(sorted({record.topic for record in records}))
         try:
-            async with answering(f"producing to {topics}", self._connection.timeout):
+            async with translated(f"producing to {topics}", self._connection.timeout):
                 await self._start()
                 return await self._lanes.send(records)
         except BaseException:
@@ -61,7 +61,7 @@ class Producer:
         async with self._starting:
             if self._producer is None:
                 self._producer = self._connection.producer()
-                self._lanes = Lanes(self._producer)
+                self._lanes = BatchingProducer(self._producer)
                 await self._producer.start()
 
 
@@ -86,7 +86,7 @@ class PlainWriter:
     async def open(self) -> int | None:
         return await self._producer.committed(self._group, self._topic, self._partition)
 
-    async def commit(self, records: Sequence[Outgoing], next_offset: int) -> None:
+    async def commit(self, records: Sequence[ProducerRecord], next_offset: int) -> None:
         if records:
             await self._producer.produce(records)
         await self._ack(next_offset)

@@ -6,12 +6,12 @@ from typing import Any
 
 from aiokafka import TopicPartition
 
-from eventfleet.stores.contracts import Bounds
+from eventfleet.stores.contracts import Watermarks
 from eventfleet.stores.kafka import offsets
 from eventfleet.stores.kafka.connection import Connection
-from eventfleet.stores.kafka.errors import answering, retried, shut
+from eventfleet.stores.kafka.errors import retried, shut, translated
 from eventfleet.stores.kafka.transactional_writer import TRANSACTION_SECONDS
-from eventfleet.stores.kafka.watermarks import bounds, leaders
+from eventfleet.stores.kafka.watermarks import leaders, watermarks
 from eventfleet.topics.record import LogRecord
 
 POLL_MS = 20
@@ -25,20 +25,20 @@ class Reader:
         self._client: Any = None
         self._starting = asyncio.Lock()
 
-    async def bounds(self, topic: str) -> dict[int, Bounds]:
+    async def watermarks(self, topic: str) -> dict[int, Watermarks]:
         """The end counts records of open transactions in."""
-        async with answering(f"bounds of {topic}", self._connection.timeout):
+        async with translated(f"bounds of {topic}", self._connection.timeout):
             await self._start()
-            return await bounds(self._client, topic)
+            return await watermarks(self._client, topic)
 
     async def read(
         self, topic: str, partition: int, start: int, end: int
     ) -> AsyncIterator[LogRecord]:
-        """Waits for open transactions below `end`; Unavailable when nothing moves any more.
+        """Waits for open transactions below `end`; ServerUnavailable when nothing moves any more.
 
         Records that are no longer kept, or not yet written when it begins, are not in it.
         """
-        oldest, last = (await self.bounds(topic)).get(partition, Bounds(0, 0))
+        oldest, last = (await self.watermarks(topic)).get(partition, Watermarks(0, 0))
         start, end = max(start, oldest), min(end, last)
         if start >= end:
             return
@@ -46,12 +46,12 @@ class Reader:
         what = f"reading {topic}/{partition}"
         consumer = self._connection.consumer()
         try:
-            async with answering(what, self._connection.timeout):
+            async with translated(what, self._connection.timeout):
                 await consumer.start()
                 consumer.assign([part])
                 consumer.seek(part, start)
             while start < end:
-                async with answering(what, self._connection.timeout + TRANSACTION_SECONDS):
+                async with translated(what, self._connection.timeout + TRANSACTION_SECONDS):
                     batch, start = await _next(consumer, part)
                 for record in batch:
                     if record.offset < end:
@@ -60,7 +60,7 @@ class Reader:
             await shut(consumer.stop)
 
     async def committed(self, group: str, topic: str) -> dict[int, int]:
-        async with answering(f"offsets of {group}", self._connection.timeout):
+        async with translated(f"offsets of {group}", self._connection.timeout):
             await self._start()
             partitions = await retried(lambda: leaders(self._client, topic))
             return await offsets.committed(self._client, group, topic, [*partitions])

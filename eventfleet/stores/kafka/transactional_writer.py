@@ -7,11 +7,11 @@ from typing import Any
 from aiokafka import TopicPartition
 from aiokafka.errors import ProducerFenced
 
-from eventfleet.stores.kafka.batching_producer import Lanes
+from eventfleet.stores.kafka.batching_producer import BatchingProducer
 from eventfleet.stores.kafka.connection import Connection
-from eventfleet.stores.kafka.errors import WRONG_STATE, answering, drop, why_stopped
+from eventfleet.stores.kafka.errors import WRONG_STATE, drop, translated, why_stopped
 from eventfleet.stores.kafka.offsets import committed
-from eventfleet.topics.record import Outgoing
+from eventfleet.topics.record import ProducerRecord
 
 TRANSACTION_SECONDS = 10.0
 COMMIT_SECONDS = 8.0
@@ -35,7 +35,7 @@ class TransactionalWriter:
     async def open(self) -> int | None:
         await self.close()
         what = f"taking over {self._topic}/{self._partition} for {self._group}"
-        async with answering(what, self._connection.timeout):
+        async with translated(what, self._connection.timeout):
             producer = self._connection.producer(
                 transactional_id=self.transactional_id,
                 transaction_timeout_ms=int(TRANSACTION_SECONDS * 1000),
@@ -51,14 +51,14 @@ class TransactionalWriter:
         self._producer = producer
         return offsets.get(self._partition)
 
-    async def commit(self, records: Sequence[Outgoing], next_offset: int) -> None:
+    async def commit(self, records: Sequence[ProducerRecord], next_offset: int) -> None:
         """RuntimeError unless `open` has succeeded since the last error."""
         producer, self._producer = self._producer, None
         if producer is None:
             raise RuntimeError(f"{self.transactional_id} is not open")
         what = f"committing {next_offset} of {self._topic}/{self._partition} for {self._group}"
         try:
-            async with answering(what, min(self._connection.timeout, COMMIT_SECONDS)):
+            async with translated(what, min(self._connection.timeout, COMMIT_SECONDS)):
                 await self._transact(producer, records, next_offset)
         except BaseException:
             await drop(producer)
@@ -70,13 +70,15 @@ class TransactionalWriter:
         if producer is not None:
             await drop(producer)
 
-    async def _transact(self, producer: Any, records: Sequence[Outgoing], offset: int) -> None:
+    async def _transact(
+        self, producer: Any, records: Sequence[ProducerRecord], offset: int
+    ) -> None:
         """The offset goes beside the records: only the commit at the end makes either count."""
         try:
             await producer.begin_transaction()
             source = TopicPartition(self._topic, self._partition)
             await _both(
-                Lanes(producer).send(records),
+                BatchingProducer(producer).send(records),
                 producer.send_offsets_to_transaction({source: offset}, self._group),
             )
             await producer.commit_transaction()

@@ -9,7 +9,7 @@ from aiokafka.protocol.fetch import FetchRequest
 from aiokafka.protocol.metadata import MetadataRequest
 from aiokafka.protocol.offset import OffsetRequest, OffsetResetStrategy
 
-from eventfleet.stores.contracts import Bounds
+from eventfleet.stores.contracts import Watermarks
 from eventfleet.stores.kafka.errors import check, retried
 
 ANY_REPLICA = -1
@@ -19,7 +19,7 @@ WAIT_MS = 20
 """Apache Kafka answers at once; the embedded broker leaves out what it has not found by then."""
 
 
-async def bounds(client: Any, topic: str) -> dict[int, Bounds]:
+async def watermarks(client: Any, topic: str) -> dict[int, Watermarks]:
     """The bounds of each partition (empty for an unknown topic); the caller bounds the time."""
     return await retried(lambda: _of_all(client, topic))
 
@@ -40,7 +40,7 @@ async def leaders(client: Any, topic: str) -> dict[int, int]:
     return dict(sorted(found.items()))
 
 
-async def _of_all(client: Any, topic: str) -> dict[int, Bounds]:
+async def _of_all(client: Any, topic: str) -> dict[int, Watermarks]:
     led: dict[int, list[int]] = defaultdict(list)
     for partition, leader in (await leaders(client, topic)).items():
         led[leader].append(partition)
@@ -51,7 +51,7 @@ async def _of_all(client: Any, topic: str) -> dict[int, Bounds]:
 
 async def _of_leader(
     client: Any, node: int, topic: str, partitions: list[int]
-) -> dict[int, Bounds]:
+) -> dict[int, Watermarks]:
     """Ends come from fetches near them: asked for the end, the embedded broker is too low."""
     oldest = await _listed(client, node, topic, partitions, OffsetResetStrategy.EARLIEST)
     listed = await _listed(client, node, topic, partitions, OffsetResetStrategy.LATEST)
@@ -64,7 +64,7 @@ async def _of_leader(
             ends[partition] = end
     if len(ends) < len(partitions):
         raise kafka.RequestTimedOutError
-    return {partition: Bounds(oldest[partition], ends[partition]) for partition in partitions}
+    return {partition: Watermarks(oldest[partition], ends[partition]) for partition in partitions}
 
 
 async def _listed(

@@ -6,7 +6,7 @@ from datetime import datetime
 
 from msgspec.structs import replace
 
-from eventfleet.stores.contracts import Head, Look, Page, Place, Since, Write
+from eventfleet.stores.contracts import AssignPosition, Head, Page, Tail, TailQuery, Write
 from eventfleet.stores.cursors import Point, from_cursor, to_cursor
 from eventfleet.stores.errors import Duplicate
 from eventfleet.stores.memory.yield_point import Checkpoint, go_on
@@ -35,7 +35,7 @@ class MemoryEvents:
     async def write(self, writes: Sequence[Write]) -> None:
         for index, write in enumerate(writes):
             await self._checkpoint()
-            if isinstance(write, Place):
+            if isinstance(write, AssignPosition):
                 self._place(index, write.event, str(write.position))
             else:
                 self._insert(index, write)
@@ -68,15 +68,15 @@ class MemoryEvents:
                 ends.append(clash)
         return ends
 
-    async def since(self, looks: Sequence[Look], limit: int) -> list[Since] | None:
+    async def tails(self, looks: Sequence[TailQuery], limit: int) -> list[Tail] | None:
         await self._checkpoint()
         seen = [self._since(look) for look in looks]
         return seen if sum(len(each.events) for each in seen) <= limit else None
 
-    def _since(self, look: Look) -> Since:
+    def _since(self, look: TailQuery) -> Tail:
         stream = self._streams.get(look.aggregate_id, {})
         events = [event for version, event in sorted(stream.items()) if version > look.after]
-        return Since(events, self._by_id.get(look.event_id))
+        return Tail(events, self._by_id.get(look.event_id))
 
     async def heads(self, aggregate_ids: Collection[str]) -> dict[str, Head]:
         await self._checkpoint()

@@ -3,13 +3,13 @@
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 
-from eventfleet.stores.contracts import Bounds
-from eventfleet.stores.errors import Fenced, Misconfigured, Unavailable
+from eventfleet.stores.contracts import Watermarks
+from eventfleet.stores.errors import Fenced, Misconfigured, ServerUnavailable
 from eventfleet.stores.memory.yield_point import Checkpoint, go_on
 from eventfleet.stores.topic_diff import absent, differences
 from eventfleet.topics.event import Position
 from eventfleet.topics.partitioner import partition_of
-from eventfleet.topics.record import LogRecord, Outgoing
+from eventfleet.topics.record import LogRecord, ProducerRecord
 from eventfleet.topics.topic_specs import TopicSpec
 
 Source = tuple[str, str, int]
@@ -60,7 +60,7 @@ class MemoryLog:
             raise Misconfigured(f"topic {topic} {found}")
         return partitions[partition]
 
-    def append(self, outgoing: Outgoing, transaction: Transaction | None = None) -> Position:
+    def append(self, outgoing: ProducerRecord, transaction: Transaction | None = None) -> Position:
         """Write one record, visible at once or with its transaction."""
         partition = outgoing.partition
         if partition is None:
@@ -136,7 +136,7 @@ class MemoryTransactionalWriter:
         self.generation = generation
         return self.log.offsets.get(self.source)
 
-    async def commit(self, records: Sequence[Outgoing], next_offset: int) -> None:
+    async def commit(self, records: Sequence[ProducerRecord], next_offset: int) -> None:
         """RuntimeError unless `open` has succeeded since the last error."""
         generation, self.generation = self.generation, None
         if generation is None:
@@ -145,7 +145,7 @@ class MemoryTransactionalWriter:
         await self.move(generation, next_offset)
         self.generation = generation
 
-    async def emit(self, generation: int, records: Sequence[Outgoing]) -> None:
+    async def emit(self, generation: int, records: Sequence[ProducerRecord]) -> None:
         await self.checkpoint()
         self.log.demand(self.source, generation)
         self._transaction = self.log.begin(self.source, generation)
@@ -168,7 +168,7 @@ class MemoryTransactionalWriter:
 class MemoryPlainWriter(MemoryTransactionalWriter):
     """PartitionWriter of a log without transactions: nobody is fenced, the offset moves last."""
 
-    async def emit(self, generation: int, records: Sequence[Outgoing]) -> None:
+    async def emit(self, generation: int, records: Sequence[ProducerRecord]) -> None:
         for record in records:
             await self.checkpoint()
             self.log.append(record)
@@ -185,7 +185,7 @@ class MemoryProducer:
     def __init__(self, log: MemoryLog, checkpoint: Checkpoint = go_on) -> None:
         self._log, self._checkpoint = log, checkpoint
 
-    async def produce(self, records: Sequence[Outgoing]) -> list[Position]:
+    async def produce(self, records: Sequence[ProducerRecord]) -> list[Position]:
         positions = []
         for record in records:
             await self._checkpoint()
@@ -198,22 +198,22 @@ class MemoryProducer:
 
 
 class MemoryReader:
-    """LogReader; an open transaction below the end of a read is Unavailable at once."""
+    """LogReader; an open transaction below the end of a read is ServerUnavailable at once."""
 
     def __init__(self, log: MemoryLog, checkpoint: Checkpoint = go_on) -> None:
         self._log, self._checkpoint = log, checkpoint
 
-    async def bounds(self, topic: str) -> dict[int, Bounds]:
+    async def watermarks(self, topic: str) -> dict[int, Watermarks]:
         await self._checkpoint()
         spec = self._log.specs.get(topic)
         partitions = range(spec.partitions if spec else 0)
-        return {p: Bounds(0, len(self._log.entries(topic, p))) for p in partitions}
+        return {p: Watermarks(0, len(self._log.entries(topic, p))) for p in partitions}
 
     async def read(
         self, topic: str, partition: int, start: int, end: int
     ) -> AsyncIterator[LogRecord]:
         await self._checkpoint()
-        if partition not in await self.bounds(topic):
+        if partition not in await self.watermarks(topic):
             return
         entries = self._log.entries(topic, partition)
         end, stable = min(end, len(entries)), self._log.stable(topic, partition)
@@ -222,7 +222,9 @@ class MemoryReader:
                 await self._checkpoint()
                 yield entry.record
         if stable < end:
-            raise Unavailable(f"reading {topic}/{partition}: a transaction is open at {stable}")
+            raise ServerUnavailable(
+                f"reading {topic}/{partition}: a transaction is open at {stable}"
+            )
 
     async def committed(self, group: str, topic: str) -> dict[int, int]:
         await self._checkpoint()

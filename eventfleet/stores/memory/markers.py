@@ -6,8 +6,8 @@ from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import NamedTuple
 
-from eventfleet.stores.contracts import Life, Mark, Marked, Note, Verdict
-from eventfleet.stores.marker_timeouts import Terms
+from eventfleet.stores.contracts import Incarnation, MarkRequest, MarkResult, MarkStatus, Note
+from eventfleet.stores.marker_timeouts import MarkerTimeouts
 from eventfleet.stores.memory.yield_point import Checkpoint, go_on
 
 TICK = 1e-6
@@ -29,7 +29,7 @@ class Marker:
 
     type: str
     last: str
-    life: str
+    incarnation: str
     born: float
     tentative: bool
     until: float
@@ -71,88 +71,101 @@ class MemoryRedis:
 
     # What a client asks of it
 
-    def life(self) -> Life:
+    def incarnation(self) -> Incarnation:
         now = self._time()
         if not self.data.sentinel or self.data.sentinel[1] != self._run:
             self.data.sentinel = f"{self._run}:{next(self._ids)}", self._run, now
         name, _, began = self.data.sentinel
-        return Life(name, began, now)
+        return Incarnation(name, began, now)
 
-    def present(self, life: Life) -> bool:
+    def present(self, incarnation: Incarnation) -> bool:
         """Whether this life is that of the server and its data."""
         sentinel = self.data.sentinel
-        return sentinel is not None and sentinel[:2] == (life.id, self._run)
+        return sentinel is not None and sentinel[:2] == (incarnation.id, self._run)
 
-    def mark(self, domain: str, mark: Mark, terms: Terms) -> Marked:
+    def mark(self, domain: str, mark: MarkRequest, terms: MarkerTimeouts) -> MarkResult:
         now, key = self._time(), (domain, mark.aggregate_id)
-        if not self.present(mark.life) or now - mark.life.now > terms.expiry / 2:
-            return Marked(Verdict.AGAIN)
-        marker = self._marker(key, mark.life, now)
-        if marker and mark.life.now <= marker.born:
-            return Marked(Verdict.AGAIN)
+        if not self.present(mark.incarnation) or now - mark.incarnation.now > terms.expiry / 2:
+            return MarkResult(MarkStatus.AGAIN)
+        marker = self._marker(key, mark.incarnation, now)
+        if marker and mark.incarnation.now <= marker.born:
+            return MarkResult(MarkStatus.AGAIN)
         if not marker:
             if not mark.basis:
-                return Marked(Verdict.MISSING)
+                return MarkResult(MarkStatus.MISSING)
             marker = self.data.markers[key] = self._born(mark, terms, now)
         return self._decide(key, marker, mark, terms, now)
 
-    def confirm(self, domain: str, note: Note, life: Life, terms: Terms) -> bool:
+    def confirm(
+        self, domain: str, note: Note, incarnation: Incarnation, terms: MarkerTimeouts
+    ) -> bool:
         now = self._time()
-        marker = self._mine(domain, note, life, now)
+        marker = self._mine(domain, note, incarnation, now)
         if not marker:
-            return self._done(domain, note.event_id, life, now)
+            return self._done(domain, note.event_id, incarnation, now)
         until = now + terms.expiry
         key = domain, note.aggregate_id
         self.data.markers[key] = replace(marker, note=None, tentative=False, until=until)
-        self.data.done[domain, note.event_id] = life.id, now + terms.memory
+        self.data.done[domain, note.event_id] = incarnation.id, now + terms.memory
         return True
 
-    def withdraw(self, domain: str, note: Note, life: Life) -> None:
-        if self._mine(domain, note, life, self._time()):
+    def withdraw(self, domain: str, note: Note, incarnation: Incarnation) -> None:
+        if self._mine(domain, note, incarnation, self._time()):
             del self.data.markers[domain, note.aggregate_id]
             self.data.done.pop((domain, note.event_id), None)
 
-    def _born(self, mark: Mark, terms: Terms, now: float) -> Marker:
+    def _born(self, mark: MarkRequest, terms: MarkerTimeouts, now: float) -> Marker:
         assert mark.basis
         assert self.data.sentinel
-        life, _, began = self.data.sentinel
+        incarnation, _, began = self.data.sentinel
         young = now - began < terms.expiry
-        return Marker(*mark.basis, life, born=now, tentative=young, until=now + terms.expiry)
+        return Marker(*mark.basis, incarnation, born=now, tentative=young, until=now + terms.expiry)
 
     def _decide(
-        self, key: tuple[str, str], marker: Marker, mark: Mark, terms: Terms, now: float
-    ) -> Marked:
+        self,
+        key: tuple[str, str],
+        marker: Marker,
+        mark: MarkRequest,
+        terms: MarkerTimeouts,
+        now: float,
+    ) -> MarkResult:
         note = marker.note
         if note and note.event_id == mark.event_id:
-            return Marked(Verdict.MINE, *note[:3], marker.tentative)
-        if self._done(key[0], mark.event_id, mark.life, now):
-            return Marked(Verdict.DONE)
+            return MarkResult(MarkStatus.MINE, *note[:3], marker.tentative)
+        if self._done(key[0], mark.event_id, mark.incarnation, now):
+            return MarkResult(MarkStatus.DONE)
         if note and now - note.at < terms.lease:
-            return Marked(Verdict.BUSY)
+            return MarkResult(MarkStatus.BUSY)
         if note:
-            return Marked(Verdict.STALE, *note[:3], marker.tentative)
+            return MarkResult(MarkStatus.STALE, *note[:3], marker.tentative)
         if mark.allowed is not None and marker.type not in mark.allowed:
-            return Marked(Verdict.REJECTED, type=marker.type)
+            return MarkResult(MarkStatus.REJECTED, type=marker.type)
         note = Noted(mark.event_id, marker.last, mark.value, now)
         self.data.markers[key] = replace(
             marker, type=mark.type, last=mark.event_id, note=note, until=FOREVER
         )
-        self.data.done[key[0], mark.event_id] = mark.life.id, now + terms.memory
-        return Marked(Verdict.OK, *note[:3], marker.tentative)
+        self.data.done[key[0], mark.event_id] = mark.incarnation.id, now + terms.memory
+        return MarkResult(MarkStatus.OK, *note[:3], marker.tentative)
 
-    def _marker(self, key: tuple[str, str], life: Life, now: float) -> Marker | None:
+    def _marker(self, key: tuple[str, str], incarnation: Incarnation, now: float) -> Marker | None:
         marker = self.data.markers.get(key)
-        return marker if marker and marker.life == life.id and marker.until > now else None
+        return (
+            marker
+            if marker and marker.incarnation == incarnation.id and marker.until > now
+            else None
+        )
 
-    def _mine(self, domain: str, note: Note, life: Life, now: float) -> Marker | None:
+    def _mine(self, domain: str, note: Note, incarnation: Incarnation, now: float) -> Marker | None:
         """The marker, when this note stands in this life, exactly so."""
-        marker = self.present(life) and self._marker((domain, note.aggregate_id), life, now)
+        marker = self.present(incarnation) and self._marker(
+            (domain, note.aggregate_id), incarnation, now
+        )
         exactly = marker and marker.note and marker.note[:2] == (note.event_id, note.prev)
         return marker if marker and exactly else None
 
-    def _done(self, domain: str, event_id: str, life: Life, now: float) -> bool:
+    def _done(self, domain: str, event_id: str, incarnation: Incarnation, now: float) -> bool:
         name, until = self.data.done.get((domain, event_id), ("", 0.0))
-        return self.present(life) and name == life.id and until > now
+        return self.present(incarnation) and name == incarnation.id and until > now
 
     def _time(self) -> float:
         self._last = max(self._now(), self._last + TICK)
@@ -163,7 +176,11 @@ class MemoryMarkers:
     """Markers of one domain."""
 
     def __init__(
-        self, server: MemoryRedis, domain: str, terms: Terms, checkpoint: Checkpoint = go_on
+        self,
+        server: MemoryRedis,
+        domain: str,
+        terms: MarkerTimeouts,
+        checkpoint: Checkpoint = go_on,
     ) -> None:
         self._server, self._domain, self._terms = server, domain, terms
         self._checkpoint = checkpoint
@@ -171,11 +188,11 @@ class MemoryMarkers:
     async def prepare(self) -> None:
         await self._checkpoint()
 
-    async def life(self) -> Life:
+    async def incarnation(self) -> Incarnation:
         await self._checkpoint()
-        return self._server.life()
+        return self._server.incarnation()
 
-    async def mark(self, marks: Sequence[Mark]) -> list[Marked]:
+    async def mark(self, marks: Sequence[MarkRequest]) -> list[MarkResult]:
         marked = []
         for mark in marks:
             await self._checkpoint()
@@ -183,18 +200,18 @@ class MemoryMarkers:
         await self._checkpoint()
         return marked
 
-    async def confirm(self, notes: Sequence[Note], life: Life) -> list[bool]:
+    async def confirm(self, notes: Sequence[Note], incarnation: Incarnation) -> list[bool]:
         cleared = []
         for note in notes:
             await self._checkpoint()
-            cleared.append(self._server.confirm(self._domain, note, life, self._terms))
+            cleared.append(self._server.confirm(self._domain, note, incarnation, self._terms))
         await self._checkpoint()
         return cleared
 
-    async def withdraw(self, notes: Sequence[Note], life: Life) -> None:
+    async def withdraw(self, notes: Sequence[Note], incarnation: Incarnation) -> None:
         for note in notes:
             await self._checkpoint()
-            self._server.withdraw(self._domain, note, life)
+            self._server.withdraw(self._domain, note, incarnation)
         await self._checkpoint()
 
     async def close(self) -> None:

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 
 from eventfleet.stores.contracts import Notice
-from eventfleet.stores.errors import Unavailable
+from eventfleet.stores.errors import ServerUnavailable
 
 ROOM = 100_000
 Listener = asyncio.Queue[Notice | None]
@@ -53,7 +53,7 @@ class MemoryNotices:
 
     def _must_answer(self) -> None:
         if self._away:
-            raise Unavailable("notices: the server is away")
+            raise ServerUnavailable("notices: the server is away")
 
 
 def _put(listener: Listener, notice: Notice) -> None:
@@ -72,4 +72,4 @@ def _end(listener: Listener) -> None:
 async def _stream(listener: Listener) -> AsyncIterator[Notice]:
     while (notice := await listener.get()) is not None:
         yield notice
-    raise Unavailable("notices: the connection was lost")
+    raise ServerUnavailable("notices: the connection was lost")

@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 
-from eventfleet.stores.contracts import Opened, StoresOf
+from eventfleet.stores.contracts import DomainStores, StoresByDomain
 from eventfleet.stores.mongo.client import collection, connected
 from eventfleet.stores.mongo.events import MongoEvents
 from eventfleet.stores.mongo.snapshots import MongoSnapshots
@@ -20,7 +20,7 @@ async def open_stores(
     timeout: float,
     snapshots_kept: int,
     threads: bool = False,
-) -> AsyncIterator[StoresOf]:
+) -> AsyncIterator[StoresByDomain]:
     """The stores of these domains, over one client. `timeout` in seconds bounds each operation.
 
     `threads` are for long reads, which would hold up others in the event loop. Nothing connects
@@ -29,7 +29,7 @@ async def open_stores(
     async with connected(url, timeout, threads=threads) as client:
         shared = collection(client, database, "domains")
         yield {
-            domain: Opened(
+            domain: DomainStores(
                 MongoEvents(domain, collection(client, database, f"{domain}.events"), shared),
                 MongoSnapshots(collection(client, database, f"{domain}.snapshots"), snapshots_kept),
             )

@@ -14,7 +14,7 @@ from pymongo.errors import (
     PyMongoError,
 )
 
-from eventfleet.stores.errors import Duplicate, Misconfigured, StoreError, Unavailable
+from eventfleet.stores.errors import Duplicate, Misconfigured, ServerUnavailable, StoreError
 from eventfleet.topics.event import EventRecord
 
 DUPLICATE_KEY = 11000
@@ -34,7 +34,7 @@ PASSING_LABELS = (
 OPERATORS = frozenset({11, 13, 18, 20, 26, 59, 72, 85, 86, 115, 263})
 
 
-class Refused(StoreError):
+class OperationRefused(StoreError):
     """The server or the driver refuses the operation, and would again."""
 
 
@@ -47,12 +47,12 @@ def translated(where: str, events: Sequence[EventRecord] = ()) -> Iterator[None]
         raise _of_bulk(where, error.details, events) from None
     except DuplicateKeyError as error:
         if not events:
-            raise Unavailable(f"{where}: another did the same at the same time") from None
+            raise ServerUnavailable(f"{where}: another did the same at the same time") from None
         raise duplicate(0, error.details or {}, events) from None
     except PyMongoError as error:
         raise _of(where, error) from None
     except (BSONError, OverflowError) as error:
-        raise Refused(f"{where}: {error}") from None
+        raise OperationRefused(f"{where}: {error}") from None
 
 
 def _of(where: str, error: PyMongoError) -> StoreError:
@@ -64,8 +64,8 @@ def _of(where: str, error: PyMongoError) -> StoreError:
     passing = isinstance(error, OperationFailure) and error.code in PASSING
     labelled = any(map(error.has_error_label, PASSING_LABELS))
     if passing or labelled or error.timeout or isinstance(error, ConnectionFailure):
-        return Unavailable(message)
-    return Refused(message)
+        return ServerUnavailable(message)
+    return OperationRefused(message)
 
 
 def _of_bulk(where: str, details: Mapping[str, Any], events: Sequence[EventRecord]) -> StoreError:

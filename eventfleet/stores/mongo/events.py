@@ -7,14 +7,14 @@ from typing import Any
 
 from pymongo import InsertOne, UpdateOne
 
-from eventfleet.stores.contracts import Head, Look, Page, Place, Since, Write
+from eventfleet.stores.contracts import AssignPosition, Head, Page, Tail, TailQuery, Write
 from eventfleet.stores.cursors import from_cursor, to_cursor
 from eventfleet.stores.errors import Duplicate
 from eventfleet.stores.mongo import client
 from eventfleet.stores.mongo.documents import Document, event_of, place, placed, unplaced
 from eventfleet.stores.mongo.domain_metadata import Registry
 from eventfleet.stores.mongo.errors import duplicate, translated
-from eventfleet.stores.mongo.feed import Feed
+from eventfleet.stores.mongo.feed import DomainFeed
 from eventfleet.stores.mongo.indexes import OF_EVENTS, prepare
 from eventfleet.stores.mongo.operation import operation, split, together
 from eventfleet.stores.mongo.transactions import insert_all, insert_each, insert_in_order
@@ -33,14 +33,14 @@ class MongoEvents:
         self._domain = domain
         self._events = events
         self._registry = Registry(domain, domains)
-        self._feed = Feed(domain, events, self._registry)
+        self._feed = DomainFeed(domain, events, self._registry)
 
     async def prepare(self) -> None:
         with operation(self._events):
             await prepare(self._events, OF_EVENTS)
 
     async def write(self, writes: Sequence[Write]) -> None:
-        events = [write for write in writes if not isinstance(write, Place)]
+        events = [write for write in writes if not isinstance(write, AssignPosition)]
         if len(events) < len(writes):
             await self._write_mixed(writes)
         elif events:
@@ -53,7 +53,7 @@ class MongoEvents:
             await insert_in_order(self._events, documents)
 
     async def _write_mixed(self, writes: Sequence[Write]) -> None:
-        events = [write.event if isinstance(write, Place) else write for write in writes]
+        events = [write.event if isinstance(write, AssignPosition) else write for write in writes]
         documents = [_document(write) for write in writes]
         await self._registry.note({document["partition"] for document in documents})
         requests = [*map(_request, writes, documents)]
@@ -80,7 +80,7 @@ class MongoEvents:
             for index, (event, _) in enumerate(events)
         ]
 
-    async def since(self, looks: Sequence[Look], limit: int) -> list[Since] | None:
+    async def tails(self, looks: Sequence[TailQuery], limit: int) -> list[Tail] | None:
         ids = list({look.event_id for look in looks})
         above = [{"aggregate_id": a, "version": {"$gt": after}} for a, after, _ in looks]
         found = self._events.find({"$or": [{"_id": {"$in": ids}}, *above]}).sort(BY_VERSION)
@@ -211,11 +211,11 @@ class MongoEvents:
 
 def _document(write: Write) -> Document:
     """What is inserted or set."""
-    return place(write.position) if isinstance(write, Place) else placed(write)
+    return place(write.position) if isinstance(write, AssignPosition) else placed(write)
 
 
 def _request(write: Write, document: Document) -> InsertOne[Document] | UpdateOne:
-    if not isinstance(write, Place):
+    if not isinstance(write, AssignPosition):
         return InsertOne(document)
     return UpdateOne(
         {"_id": write.event.id, "offset": {"$exists": False}},
@@ -223,14 +223,14 @@ def _request(write: Write, document: Document) -> InsertOne[Document] | UpdateOn
     )
 
 
-def seen_in(events: Sequence[EventRecord], looks: Sequence[Look]) -> list[Since]:
+def seen_in(events: Sequence[EventRecord], looks: Sequence[TailQuery]) -> list[Tail]:
     """What of these events each look was for."""
     by_id = {event.id: event for event in events}
     streams: defaultdict[str, list[EventRecord]] = defaultdict(list)
     for event in events:
         streams[event.aggregate_id].append(event)
     return [
-        Since([e for e in streams[aggregate_id] if e.version > after], by_id.get(event_id))
+        Tail([e for e in streams[aggregate_id] if e.version > after], by_id.get(event_id))
         for aggregate_id, after, event_id in looks
     ]
 

@@ -18,7 +18,7 @@ from eventfleet.topics.event import EventRecord
 IN_ORDER = [("offset", 1), ("version", 1)]
 
 
-class Feed:
+class DomainFeed:
     """Pages of one domain's placed events."""
 
     def __init__(self, domain: str, events: Collection, registry: Registry) -> None:

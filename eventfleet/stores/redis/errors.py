@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 from redis import exceptions as redis
 
-from eventfleet.stores.errors import Misconfigured, StoreError, Unavailable
+from eventfleet.stores.errors import Misconfigured, ServerUnavailable, StoreError
 
 Garbled = redis.InvalidResponse
 Refused = redis.ResponseError
@@ -35,7 +35,7 @@ def translated(where: str, seconds: float) -> Iterator[None]:
     try:
         yield
     except TimeoutError:
-        raise Unavailable(f"{where}: Redis has not done it within {seconds:g} s") from None
+        raise ServerUnavailable(f"{where}: Redis has not done it within {seconds:g} s") from None
     except (redis.RedisError, OSError) as error:
         raise _of(where, error) from None
 
@@ -44,4 +44,4 @@ def _of(where: str, error: Exception) -> StoreError:
     message = f"{where}: {error or type(error).__name__}"
     passing = isinstance(error, PASSING) or str(error).startswith(PASSING_WORDS)
     refused = isinstance(error, (redis.ResponseError, *OPERATORS))
-    return Misconfigured(message) if refused and not passing else Unavailable(message)
+    return Misconfigured(message) if refused and not passing else ServerUnavailable(message)

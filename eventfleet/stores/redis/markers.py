@@ -6,17 +6,17 @@ from functools import lru_cache, partial
 from secrets import token_hex
 from typing import Any
 
-from eventfleet.stores.contracts import Life, Mark, Marked, Note, Verdict
+from eventfleet.stores.contracts import Incarnation, MarkRequest, MarkResult, MarkStatus, Note
 from eventfleet.stores.errors import Misconfigured
-from eventfleet.stores.marker_timeouts import Terms
+from eventfleet.stores.marker_timeouts import MarkerTimeouts
 from eventfleet.stores.redis.scripts import CONFIRM, EACH, LIFE, MARK, WITHDRAW, Script
 from eventfleet.stores.redis.session import Sessions
 from eventfleet.topics.record import new_tuple
 
 POLICY = "noeviction"
-VERDICTS = {verdict.value.encode(): verdict for verdict in Verdict}
-OK, REJECTED = Verdict.OK, Verdict.REJECTED
-NOTED = (Verdict.MINE, Verdict.STALE)
+VERDICTS = {verdict.value.encode(): verdict for verdict in MarkStatus}
+OK, REJECTED = MarkStatus.OK, MarkStatus.REJECTED
+NOTED = (MarkStatus.MINE, MarkStatus.STALE)
 KEYS = (b"life", EACH, EACH)
 _POLICY = re.compile(rb"^maxmemory_policy:(\S+)", re.MULTILINE)
 
@@ -30,7 +30,7 @@ class RedisMarkers:
     Misconfigured when the URL can't be used.
     """
 
-    def __init__(self, url: str, domain: str, terms: Terms, *, timeout: float) -> None:
+    def __init__(self, url: str, domain: str, terms: MarkerTimeouts, *, timeout: float) -> None:
         expiry, lease, memory = terms
         self._mark = Script(MARK, expiry=expiry, lease=lease, memory=_ms(memory))
         self._confirm = Script(CONFIRM, expiry=_ms(expiry), memory=_ms(memory))
@@ -46,38 +46,40 @@ class RedisMarkers:
         if policy != POLICY:
             raise Misconfigured(f"Redis' maxmemory-policy is {policy}: markers need {POLICY}")
 
-    async def life(self) -> Life:
+    async def incarnation(self) -> Incarnation:
         async with self._sessions.session("Redis' life") as session:
             ((name, began, now),) = await session.run(LIFE, _look, 1)
-        return Life(name.decode(), float(began), float(now))
+        return Incarnation(name.decode(), float(began), float(now))
 
-    async def mark(self, marks: Sequence[Mark]) -> list[Marked]:
+    async def mark(self, marks: Sequence[MarkRequest]) -> list[MarkResult]:
         calls = partial(self._marks, marks)
         async with self._sessions.session(self._what) as session:
             replies = await session.run(self._mark, calls, len(marks))
         return [_marked(mark, reply) for mark, reply in zip(marks, replies, strict=True)]
 
-    async def confirm(self, notes: Sequence[Note], life: Life) -> list[bool]:
-        return [bool(reply) for reply in await self._settle(self._confirm, notes, life)]
+    async def confirm(self, notes: Sequence[Note], incarnation: Incarnation) -> list[bool]:
+        return [bool(reply) for reply in await self._settle(self._confirm, notes, incarnation)]
 
-    async def withdraw(self, notes: Sequence[Note], life: Life) -> None:
-        await self._settle(WITHDRAW, notes, life)
+    async def withdraw(self, notes: Sequence[Note], incarnation: Incarnation) -> None:
+        await self._settle(WITHDRAW, notes, incarnation)
 
     async def close(self) -> None:
         await self._sessions.close()
 
-    async def _settle(self, script: Script, notes: Sequence[Note], life: Life) -> list[Any]:
-        calls = partial(self._notes, script, notes, life)
+    async def _settle(
+        self, script: Script, notes: Sequence[Note], incarnation: Incarnation
+    ) -> list[Any]:
+        calls = partial(self._notes, script, notes, incarnation)
         async with self._sessions.session(self._what) as session:
             return await session.run(script, calls, len(notes))
 
-    def _marks(self, marks: Sequence[Mark], run: bytes) -> Iterator[bytes]:
+    def _marks(self, marks: Sequence[MarkRequest], run: bytes) -> Iterator[bytes]:
         """Keys and arguments, in the order in which the script takes them."""
-        for aggregate_id, event_id, kind, value, allowed, life, basis in marks:
+        for aggregate_id, event_id, kind, value, allowed, incarnation, basis in marks:
             marker, name = self._marker + aggregate_id.encode(), event_id.encode()
             done = self._done + name
             each = len(marker), marker, len(done), done, len(name), name, len(value), value
-            form = _form_of_marks(self._mark, run, life, kind, allowed, basis is not None)
+            form = _form_of_marks(self._mark, run, incarnation, kind, allowed, basis is not None)
             if basis is None:
                 yield form % each
             else:
@@ -85,9 +87,9 @@ class RedisMarkers:
                 yield form % (*each, len(after), after, len(last), last)
 
     def _notes(
-        self, script: Script, notes: Sequence[Note], life: Life, run: bytes
+        self, script: Script, notes: Sequence[Note], incarnation: Incarnation, run: bytes
     ) -> Iterator[bytes]:
-        form = script.form(KEYS, (run, life.id.encode(), EACH, EACH))
+        form = script.form(KEYS, (run, incarnation.id.encode(), EACH, EACH))
         for aggregate_id, event_id, prev in notes:
             marker, name = self._marker + aggregate_id.encode(), event_id.encode()
             done, before = self._done + name, prev.encode()
@@ -97,11 +99,16 @@ class RedisMarkers:
 
 @lru_cache(maxsize=256)
 def _form_of_marks(
-    script: Script, run: bytes, life: Life, kind: str, allowed: frozenset[str] | None, based: bool
+    script: Script,
+    run: bytes,
+    incarnation: Incarnation,
+    kind: str,
+    allowed: frozenset[str] | None,
+    based: bool,
 ) -> bytes:
     rule = "" if allowed is None else "\0".join(("", *sorted(allowed), ""))
-    seen = repr(life.now)  # as Lua's tonumber reads it back without loss
-    fixed = (text.encode() for text in (life.id, seen, kind, rule))
+    seen = repr(incarnation.now)  # as Lua's tonumber reads it back without loss
+    fixed = (text.encode() for text in (incarnation.id, seen, kind, rule))
     return script.form(KEYS, (run, *fixed, *(EACH,) * (4 if based else 2)))
 
 
@@ -109,18 +116,18 @@ def _look(run: bytes) -> Iterable[bytes]:
     return [LIFE.form((b"life",), (run, token_hex(8).encode())) % ()]
 
 
-def _marked(mark: Mark, reply: Sequence[Any]) -> Marked:
+def _marked(mark: MarkRequest, reply: Sequence[Any]) -> MarkResult:
     verdict = VERDICTS[reply[0]]
     if verdict is OK:
         _, prev, tentative = reply
         noted = OK, mark.event_id, prev.decode(), mark.value, tentative == b"1", ""
-        return new_tuple(Marked, noted)
+        return new_tuple(MarkResult, noted)
     if verdict is REJECTED:
-        return Marked(REJECTED, type=reply[1].decode())
+        return MarkResult(REJECTED, type=reply[1].decode())
     if verdict not in NOTED:
-        return Marked(verdict)
+        return MarkResult(verdict)
     _, event_id, prev, tentative, value = reply
-    return Marked(verdict, event_id.decode(), prev.decode(), value, tentative == b"1")
+    return MarkResult(verdict, event_id.decode(), prev.decode(), value, tentative == b"1")
 
 
 def _ms(seconds: float) -> int:

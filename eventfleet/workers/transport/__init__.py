@@ -4,9 +4,9 @@ from faust.transport.drivers import aiokafka as driver
 
 from eventfleet.workers.transport.chunk import Chunk, ChunkSchema
 from eventfleet.workers.transport.consumer import Consumer
-from eventfleet.workers.transport.consumer_thread import Source
+from eventfleet.workers.transport.consumer_thread import ConsumerConfig
 
-__all__ = ["Chunk", "ChunkSchema", "Consumer", "Source", "Transport"]
+__all__ = ["Chunk", "ChunkSchema", "Consumer", "ConsumerConfig", "Transport"]
 
 
 class Transport(driver.Transport):  # type: ignore[misc]

@@ -27,7 +27,7 @@ class Chunk(NamedTuple):
     session: int
 
 
-class Lane:
+class PartitionBuffer:
     """One session of one partition: what was fetched, is under way, and is finished."""
 
     def __init__(self, partition: int, offset: int, session: int) -> None:

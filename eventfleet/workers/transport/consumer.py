@@ -6,7 +6,7 @@ from typing import Any
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage
 
-from eventfleet.workers.transport.chunk import Chunk, Lane
+from eventfleet.workers.transport.chunk import Chunk, PartitionBuffer
 from eventfleet.workers.transport.consumer_thread import ConsumerThread
 
 
@@ -19,7 +19,7 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        self.lanes: dict[TP, Lane] = {}
+        self.lanes: dict[TP, PartitionBuffer] = {}
         self.acks: dict[TP, int] = {}
         self.joined = False
 

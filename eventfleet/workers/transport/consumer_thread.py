@@ -15,8 +15,8 @@ from faust.types import TP
 from mode.threads import WorkerThread
 
 from eventfleet.stores.kafka.connection import Connection
-from eventfleet.stores.kafka.errors import answering
-from eventfleet.workers.transport.chunk import Chunk, Lane
+from eventfleet.stores.kafka.errors import translated
+from eventfleet.workers.transport.chunk import Chunk, PartitionBuffer
 from eventfleet.workers.transport.fetched_records import read_as_ours
 
 LARGE_CHUNK = 5_000
@@ -27,7 +27,7 @@ LONG_POLL_MS = 100
 
 
 @dataclass(frozen=True)
-class Source:
+class ConsumerConfig:
     """What one app consumes, and how; times in seconds."""
 
     connection: Connection
@@ -48,7 +48,7 @@ class Source:
         return self.rebalance_timeout + self.connection.timeout
 
 
-class Daemon(WorkerThread):  # type: ignore[misc]
+class DaemonThread(WorkerThread):  # type: ignore[misc]
     """A thread that does not keep a failed process alive."""
 
     def __init__(self, service: Any, **options: Any) -> None:
@@ -64,11 +64,11 @@ class Daemon(WorkerThread):  # type: ignore[misc]
 class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
     """Faust's consumer thread, fetching chunks."""
 
-    Worker = Daemon
+    Worker = DaemonThread
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.source: Source = self.app.source
+        self.source: ConsumerConfig = self.app.source
         self._room = asyncio.Event()
 
     async def on_start(self) -> None:
@@ -115,7 +115,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
             self._ensure_consumer().seek(TopicPartition(*tp), offset)
         except IllegalStateError:
             return False
-        self.consumer.lanes[tp] = Lane(tp.partition, offset, session)
+        self.consumer.lanes[tp] = PartitionBuffer(tp.partition, offset, session)
         self._room.set()
         return True
 
@@ -135,7 +135,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
 
     def _answering(self, more: float = 0.0) -> AbstractAsyncContextManager[None]:
         connection = self.source.connection
-        return answering(f"consuming from {connection.bootstrap}", connection.timeout + more)
+        return translated(f"consuming from {connection.bootstrap}", connection.timeout + more)
 
     async def _chunks(self, timeout: float) -> list[Chunk]:
         self._room.clear()
@@ -174,7 +174,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
             if lane and position is not None:
                 lane.fetch(records, position, self.source.chunk_bytes)
 
-    def _lanes(self) -> list[tuple[TP, Lane]]:
+    def _lanes(self) -> list[tuple[TP, PartitionBuffer]]:
         return list(self.consumer.lanes.items())
 
     async def _commit(self, offsets: Mapping[TP, int]) -> bool:
@@ -218,5 +218,5 @@ def _taken(running: asyncio.Future[Any]) -> None:
         running.exception()
 
 
-def _handed_out(lanes: Iterable[Lane]) -> list[Chunk]:
+def _handed_out(lanes: Iterable[PartitionBuffer]) -> list[Chunk]:
     return [chunk for lane in lanes for chunk in lane.hand_out()]

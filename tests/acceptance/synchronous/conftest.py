@@ -7,7 +7,7 @@ import pytest
 import pytest_asyncio
 
 from eventfleet.service.event_service import EventService
-from tests.acceptance.synchronous.purses import Purses, opened
+from tests.acceptance.synchronous.account_fleet import Purses, opened
 from tests.conftest import running
 from tests.servers.kafka import Kafka
 from tests.servers.mongodb import Refusing

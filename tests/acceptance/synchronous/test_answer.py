@@ -7,8 +7,15 @@ import pytest
 from eventfleet.deciders.outcomes import Accepted, IdReused, Repeated
 from eventfleet.deciders.proposed_events import event_id
 from eventfleet.service.event_service import EventService
-from eventfleet.topics.errors import Unreadable
-from tests.acceptance.synchronous.purses import Purses, deposit, kept, opened, stored, withdraw
+from eventfleet.topics.errors import InvalidRecord
+from tests.acceptance.synchronous.account_fleet import (
+    Purses,
+    deposit,
+    kept,
+    opened,
+    stored,
+    withdraw,
+)
 
 # Provider ->> EventService: request event
 
@@ -17,9 +24,9 @@ async def test_provider_requests_event(service: EventService, fleet: Purses, pur
     outcome = await deposit(service, purse, command_id="c-1")
     assert isinstance(outcome, Accepted)
     assert (outcome.event_id, outcome.version) == (event_id("purses", purse, "c-1"), 1)
-    with pytest.raises(Unreadable, match=r"data\.cents"):
+    with pytest.raises(InvalidRecord, match=r"data\.cents"):
         await service.send(purse, "Deposit", {"cents": "ten"})
-    with pytest.raises(Unreadable, match="type: 'Burn' is not a command"):
+    with pytest.raises(InvalidRecord, match="type: 'Burn' is not a command"):
         await service.send(purse, "Burn", {})
     assert len(kept(fleet, purse)) == 1
 

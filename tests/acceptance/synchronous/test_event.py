@@ -12,7 +12,7 @@ from eventfleet.deciders.proposed_events import event_id
 from eventfleet.service.event_service import EventService
 from eventfleet.stores.mongo.events import MongoEvents
 from eventfleet.topics.event import EventRecord
-from tests.acceptance.synchronous.purses import Purses, deposit, kept, opened, withdraw
+from tests.acceptance.synchronous.account_fleet import Purses, deposit, kept, opened, withdraw
 
 # Commander ->> Manager: event no or error
 

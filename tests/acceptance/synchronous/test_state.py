@@ -11,7 +11,7 @@ from eventfleet.deciders.outcomes import Accepted, Rejected, Unavailable
 from eventfleet.service.event_service import EventService
 from eventfleet.stores.contracts import Snapshot
 from eventfleet.stores.mongo.snapshots import MongoSnapshots
-from tests.acceptance.synchronous.purses import (
+from tests.acceptance.synchronous.account_fleet import (
     Purses,
     about,
     deposit,

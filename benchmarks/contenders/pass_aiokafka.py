@@ -1,0 +1,51 @@
+"""Pass-through by aiokafka alone: getmany, sum, commit while the next chunk comes in."""
+
+import asyncio
+
+from aiokafka import AIOKafkaConsumer
+
+from benchmarks.contenders.task import LOOP, Clock, Result, Task, run, task, told
+
+FETCH = 1_048_576
+ISOLATION = "read_committed"
+
+
+async def main(task: Task) -> None:
+    clock, events, check = Clock(), 0, 0
+    consumer = AIOKafkaConsumer(
+        task.topic,
+        bootstrap_servers=task.kafka,
+        group_id=task.group,
+        enable_auto_commit=False,
+        auto_offset_reset="earliest",
+        isolation_level=ISOLATION,
+        max_partition_fetch_bytes=FETCH,
+        fetch_max_wait_ms=100,
+    )
+    async with consumer:
+        committing = asyncio.create_task(asyncio.sleep(0))
+        while events < task.records:
+            fetched = await consumer.getmany(timeout_ms=1000, max_records=task.chunk)
+            if not fetched:
+                continue
+            clock.start()
+            for records in fetched.values():
+                events += len(records)
+                check += sum([len(record.value) for record in records])
+            ends = {tp: records[-1].offset + 1 for tp, records in fetched.items()}
+            await committing
+            committing = asyncio.create_task(consumer.commit(ends))
+        await committing
+        clock.stop()
+    settings = {
+        "chunk": task.chunk,
+        "fetch bytes": FETCH,
+        "isolation": ISOLATION,
+        "commit": "each chunk",
+        "event loop": LOOP,
+    }
+    told(Result(events, clock.seconds, clock.cpu, check, settings))
+
+
+if __name__ == "__main__":
+    run(main(task()))

@@ -1,0 +1,7 @@
+"""Our snapshot."""
+
+from benchmarks.contenders.our_roles import work
+from benchmarks.contenders.task import run, task
+
+if __name__ == "__main__":
+    run(work("snapshot", task()))

@@ -1,0 +1,121 @@
+"""A worker process whose role copies its topic: each record once, to the same partition."""
+
+import asyncio
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from eventfleet.roles.role import ChunkReport, Role
+from eventfleet.runtime.settings import Settings
+from eventfleet.stores.contracts import PartitionWriter
+from eventfleet.stores.errors import ServerUnavailable
+from eventfleet.stores.kafka.connection import Connection
+from eventfleet.stores.kafka.producer import PlainWriter
+from eventfleet.stores.kafka.transactional_writer import TransactionalWriter
+from eventfleet.topics.errors import EventfleetError
+from eventfleet.topics.names import group
+from eventfleet.topics.record import LogRecord, ProducerRecord
+from eventfleet.workers.app import RoleSpec
+from eventfleet.workers.app_runner import role_app, run_apps, stop_signals
+from eventfleet.workers.health_server import HealthServer
+from eventfleet.workers.metrics import Metrics
+from eventfleet.workers.owners import Ack, RoleFactory
+
+ROLE = "copy"
+
+
+@dataclass
+class Copy:
+    """Copies; `mood` sees every chunk first, and may raise or wait."""
+
+    writer: PartitionWriter
+    target: str
+    mood: "Mood"
+    chunks: list[tuple[int, int]] = field(default_factory=list)
+
+    async def open(self) -> int:
+        return await self.writer.open() or 0
+
+    async def chunk(self, records: Sequence[LogRecord], next_offset: int) -> ChunkReport:
+        await self.mood.see(records)
+        copies = [
+            ProducerRecord(self.target, r.key, r.value, r.partition, (("at", b"%d" % r.offset),))
+            for r in records
+        ]
+        await self.writer.commit(copies, next_offset)
+        self.chunks.append((records[0].offset, next_offset))
+        return ChunkReport(emitted=len(copies))
+
+    async def tick(self) -> ChunkReport:
+        return ChunkReport()
+
+    async def close(self) -> None:
+        await self.writer.close()
+
+
+@dataclass
+class Mood:
+    """When to fail: every n-th chunk as unavailable, or at a record's value for good."""
+
+    pause: float = 0.0
+    unavailable_every: int = 0
+    fatal_at: bytes = b""
+    crash_at: bytes = b""
+    seen: int = 0
+
+    async def see(self, records: Sequence[LogRecord]) -> None:
+        self.seen += 1
+        await asyncio.sleep(self.pause)
+        if self.unavailable_every and self.seen % self.unavailable_every == 0:
+            raise ServerUnavailable("the store is out for a moment")
+        values = {record.value for record in records}
+        if self.fatal_at and self.fatal_at in values:
+            raise EventfleetError("this record can't be used")
+        if self.crash_at and self.crash_at in values:
+            raise ZeroDivisionError("a bug")
+
+
+def copying(settings: Settings, source: str, mood: Mood, transactional: bool = True) -> RoleFactory:
+    """Makes Copy roles to `<source>.copy`."""
+    connection = Connection(settings.kafka_brokers)
+    name = group(settings.group_prefix, source, ROLE)
+
+    def make(partition: int, ack: Ack) -> Role:
+        writer: PartitionWriter = (
+            TransactionalWriter(connection, name, source, partition)
+            if transactional
+            else PlainWriter(connection, name, (source, partition), ack)
+        )
+        return Copy(writer, f"{source}.copy", mood)
+
+    return make
+
+
+async def work(settings: Settings, source: str, mood: Mood, told: Path) -> None:
+    """Run until a signal; the page's URL is written to `told`."""
+    metrics = Metrics()
+    duty = RoleSpec(source, ROLE, copying(settings, source, mood))
+    apps = [role_app(settings, Connection(settings.kafka_brokers), duty, source, metrics)]
+    async with stop_signals() as stop, HealthServer(metrics, apps).served("127.0.0.1", 0) as url:
+        told.with_suffix(".new").write_text(url)
+        told.with_suffix(".new").rename(told)
+        await run_apps(apps, stop)
+
+
+def main() -> None:
+    source, told, fatal_at, crash_at = sys.argv[1:]
+    mood = Mood(
+        pause=float(os.environ.get("PAUSE", "0")),
+        fatal_at=fatal_at.encode(),
+        crash_at=crash_at.encode(),
+    )
+    try:
+        asyncio.run(work(Settings(), source, mood, Path(told)))
+    except EventfleetError as error:
+        sys.exit(f"eventfleet: {error}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,90 @@
+"""The servers of one domain with one partition, in memory and without a scheduler."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from eventfleet.model.domain import Domain
+from eventfleet.roles.role import ChunkReport, Role
+from eventfleet.stores.contracts import DomainStores
+from eventfleet.stores.memory.events import MemoryEvents
+from eventfleet.stores.memory.log import MemoryLog, MemoryProducer, MemoryTransactionalWriter
+from eventfleet.stores.memory.snapshots import MemorySnapshots
+from eventfleet.topics.codec import decode, encode
+from eventfleet.topics.event import EventRecord
+from eventfleet.topics.names import Topics
+from eventfleet.topics.record import LogRecord, ProducerRecord
+from eventfleet.topics.topic_specs import TopicSpec
+
+START = datetime(2025, 1, 1, tzinfo=UTC)
+
+
+class HandClock:
+    def __init__(self) -> None:
+        self.time = START
+
+    def now(self) -> datetime:
+        return self.time
+
+    async def sleep(self, seconds: float) -> None:
+        self.time += timedelta(seconds=seconds)
+
+
+class Twins:
+    def __init__(self, domain: Domain[Any]) -> None:
+        self.domain, self.topics = domain, Topics.of(domain.name)
+        self.log, self.clock = MemoryLog(), HandClock()
+        self.events, self.snapshots = MemoryEvents(), MemorySnapshots()
+        self.stores = DomainStores(self.events, self.snapshots)
+        for topic in {*self.topics, *(route.to for route in domain.routes)}:
+            self.log.create(TopicSpec(topic, 1, 1))
+
+    def writer(self, role: str) -> MemoryTransactionalWriter:
+        source = self.topics.events if role == "append" else self.topics.stored
+        return MemoryTransactionalWriter(self.log, role, source, 0)
+
+    def event(self, n: str, aggregate_id: str = "a", **named: Any) -> EventRecord:
+        wanted: dict[str, Any] = {"type": "Counted", "data": {"n": n}, "time": self.clock.now()}
+        wanted["domain"] = self.domain.name
+        return EventRecord(id=n, aggregate_id=aggregate_id, **(wanted | named))
+
+    async def store(self, n: str, aggregate_id: str = "a", **named: Any) -> EventRecord:
+        """The aggregate's next event, in the store as append leaves it."""
+        version = len(await self.history(aggregate_id)) + 1
+        position = f"0-0-{await self.events.count()}"
+        event = self.event(n, aggregate_id, version=version, position=position, **named)
+        await self.events.write([event])
+        return event
+
+    async def append(self, n: str, aggregate_id: str = "a", **named: Any) -> list[LogRecord]:
+        """The aggregate's next event, stored and emitted: its record."""
+        await self.emit(self.topics.stored, await self.store(n, aggregate_id, **named))
+        return self.records(self.topics.stored)[-1:]
+
+    async def emit(self, topic: str, *events: EventRecord) -> None:
+        await self.put(topic, *((event.aggregate_id, encode(event)) for event in events))
+
+    async def put(self, topic: str, *records: tuple[str, bytes]) -> None:
+        out = [ProducerRecord(topic, key.encode(), value, 0) for key, value in records]
+        await MemoryProducer(self.log).produce(out)
+
+    def records(self, topic: str) -> list[LogRecord]:
+        """The committed records."""
+        found = (
+            e for e in self.log.entries(topic, 0) if not (e.transaction and e.transaction.aborted)
+        )
+        return [entry.record for entry in found if entry.record]
+
+    def seen(self, topic: str) -> list[EventRecord]:
+        return [decode(record.value) for record in self.records(topic)]
+
+    def offset(self, role: str) -> int | None:
+        writer = self.writer(role)
+        return self.log.offsets.get(writer.source)
+
+    async def history(self, aggregate_id: str = "a") -> list[EventRecord]:
+        return [event async for event in self.events.read(aggregate_id)]
+
+
+async def take(role: Role, records: list[LogRecord]) -> ChunkReport:
+    """All records as one chunk."""
+    return await role.chunk(records, records[-1].offset + 1)

@@ -1,0 +1,118 @@
+"""The HTTP service over twins: commands are stored at once, and answered as a test wants."""
+
+import warnings
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from datetime import datetime, timedelta
+from typing import Any
+
+import httpx
+from joserfc import jwt
+from joserfc.jwk import Key, OctKey
+from msgspec import to_builtins
+
+from eventfleet.deciders.outcomes import Accepted, Outcome
+from eventfleet.deciders.pending_command import Answer
+from eventfleet.domains.orders import orders
+from eventfleet.model.domain import Domain
+from eventfleet.service.event_service import EventService
+from eventfleet.service.stage_waiter import CommandFollower, StageWaiters
+from eventfleet.states.querier import Querier
+from eventfleet.stores.clock import SystemClock, Uuid7Ids
+from eventfleet.stores.memory.notices import MemoryNotices
+from eventfleet.web import Access, Application, DomainServices, Limits, LocalAccess
+from tests.simulation.in_memory_servers import START, Twins
+
+PLACE = {"customer": "ann", "total": 1999, "currency": "EUR"}
+SECRET = OctKey.import_key("a secret of more than 32 characters")
+PROBLEM = "application/problem+json"
+
+
+class Storing:
+    """Stores each event a minute after the one before, or answers what it is told to."""
+
+    def __init__(self, twins: Twins) -> None:
+        self.twins = twins
+        self.outcome: Outcome | None = None
+        self.error: Exception | None = None
+        self.asked: list[Any] = []
+
+    async def decide(self, asked: Sequence[Any], deadline: datetime, answer: Answer) -> None:
+        for index, each in enumerate(asked):
+            self.asked.append(each)
+            if self.error:
+                raise self.error
+            event = each.event
+            if not self.outcome:
+                self.twins.clock.time += timedelta(minutes=1)
+                named = {"type": event.type, "data": to_builtins(event.data)}
+                newest = self.twins.domain.latest_schema_version(event.type)
+                await self.twins.store(event.id, event.aggregate_id, schema_version=newest, **named)
+            answer(index, self.outcome or Accepted(event.id, f"{event.domain}.events/0"))
+
+
+class Web:
+    """One domain behind the application, and a client of it."""
+
+    def __init__(self, twins: Twins, storing: Storing, app: Application) -> None:
+        self.twins, self.storing, self.app = twins, storing, app
+        transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
+        self.client = httpx.AsyncClient(transport=transport, base_url="http://localhost")
+
+    async def send(
+        self, path: str = "o-1/commands/Place", body: Any = PLACE, **headers: str
+    ) -> httpx.Response:
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        url = f"/domains/{self.twins.domain.name}/{path}"
+        return await self.client.post(url, json=body, headers=named)
+
+    async def get(self, path: str, **headers: str) -> httpx.Response:
+        """Of the domain."""
+        return await self.client.get(f"/domains/{self.twins.domain.name}/{path}", headers=headers)
+
+    async def told(self, path: str) -> Any:
+        found = await self.get(path)
+        assert found.status_code == 200, found.text
+        return found.json()
+
+
+@asynccontextmanager
+async def web(
+    domain: Domain[Any] = orders, access: Access | None = None, limits: Limits | None = None
+) -> AsyncIterator[Web]:
+    twins = Twins(domain)
+    storing = Storing(twins)
+    queries = Querier(domain, twins.stores, twins.clock)
+    async with (
+        StageWaiters(MemoryNotices()).running() as waiting,
+        EventService(
+            domain,
+            storing,
+            SystemClock(),
+            Uuid7Ids(),
+            CommandFollower(domain.synchronous, twins.events, waiting),
+        ) as service,
+    ):
+        served = {domain.name: DomainServices(domain, service, queries, twins.events)}
+        found = Web(twins, storing, Application(served, access or LocalAccess(), limits))
+        async with found.client:
+            yield found
+
+
+def problem(found: httpx.Response) -> tuple[int, str]:
+    """The status and the last word of the type."""
+    assert found.headers["content-type"] == PROBLEM, found.text
+    body = found.json()
+    assert body["status"] == found.status_code
+    assert body["title"]
+    return found.status_code, body["type"].rpartition(":")[2]
+
+
+def token(key: Key = SECRET, algorithm: str = "HS256", **claims: Any) -> str:
+    """Valid for a while, unless the claims say otherwise."""
+    known = {"exp": 4_000_000_000, "sub": "ann"} | claims
+    with warnings.catch_warnings(action="ignore"):
+        return jwt.encode({"alg": algorithm}, known, key, algorithms=[algorithm])
+
+
+__all__ = ["PLACE", "SECRET", "START", "Storing", "Web", "problem", "token", "web"]

@@ -1,0 +1,208 @@
+"""Rows and problems of CSV files."""
+
+import gzip
+import zlib
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from eventfleet.log_files import Columns, Row, RowProblem, UnusableFile, open_log
+
+HEADER = "case:concept:name,concept:name,time:timestamp,note\n"
+TIME = "2011-10-11 13:45:40+02:00"
+
+
+def row(case: str, note: str = "x") -> str:
+    return f"{case},Check,{TIME},{note}\n"
+
+
+def write(path: Path, text: str | bytes) -> Path:
+    path.write_bytes(text.encode() if isinstance(text, str) else text)
+    return path
+
+
+def read(path: Path, columns: Columns | None = None) -> tuple[list[Row], list[str]]:
+    """The rows, and the problems without the folder's name."""
+    with open_log(path, columns) as log:
+        items = list(log)
+    problems = [str(item) for item in items if isinstance(item, RowProblem)]
+    folder = f"{path.parent}/"
+    return [item for item in items if isinstance(item, Row)], [
+        text.removeprefix(folder) for text in problems
+    ]
+
+
+def refusal(path: Path) -> str:
+    with pytest.raises(UnusableFile) as caught:
+        open_log(path)
+    return str(caught.value).removeprefix(f"{path.parent}/")
+
+
+def test_a_row_has_its_case_activity_and_time_and_the_other_columns_as_text(tmp_path: Path) -> None:
+    text = "note,empty,concept:name,time:timestamp,case:concept:name\n7,,Check," + TIME + ",c-1\n"
+    rows, problems = read(write(tmp_path / "a.csv", text))
+    assert problems == []
+    [only] = rows
+    assert (only.case, only.activity, only.data) == ("c-1", "Check", {"note": "7"})
+    assert only.time == datetime(2011, 10, 11, 11, 45, 40, tzinfo=UTC)
+
+
+def test_columns_can_be_named(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.csv", "id,what,when\n1,Check,2011-10-11\n")
+    rows, _ = read(path, Columns(case="id", activity="what", time="when"))
+    assert [(r.case, r.activity, r.data) for r in rows] == [("1", "Check", {})]
+
+
+def test_byte_order_mark_windows_line_ends_quoted_newlines_and_blank_lines(tmp_path: Path) -> None:
+    text = HEADER + row("c-1", '"two\nlines, ""quoted"""') + "\n" + row("c-2")
+    rows, problems = read(write(tmp_path / "a.csv", "\ufeff" + text.replace("\n", "\r\n")))
+    assert problems == []
+    assert [(r.case, r.data["note"], r.number) for r in rows] == [
+        ("c-1", 'two\r\nlines, "quoted"', 2),
+        ("c-2", "x", 5),
+    ]
+
+
+def test_each_bad_row_is_named_and_the_good_ones_are_read(tmp_path: Path) -> None:
+    lines = [
+        row("c-1"),
+        f"c-2,Check,{TIME}\n",
+        row(""),
+        row("   "),
+        "c-5,Check,2011-99-01,x\n",
+        "c-6,Check,,x\n",
+        f"c-7,,{TIME},x\n",
+        row("c" * 256),
+        row("c-9"),
+    ]
+    rows, problems = read(write(tmp_path / "a.csv", HEADER + "".join(lines)))
+    assert [r.case for r in rows] == ["c-1", "c-9"]
+    assert problems == [
+        "a.csv, line 3: has 3 fields, the header has 4",
+        "a.csv, line 4: case:concept:name: is missing",
+        "a.csv, line 5: case:concept:name: is empty",
+        "a.csv, line 6: time:timestamp: '2011-99-01' is not a time",
+        "a.csv, line 7: time:timestamp: is missing",
+        "a.csv, line 8: concept:name: is missing",
+        "a.csv, line 9: case:concept:name: has 256 characters, the limit is 255",
+    ]
+
+
+def test_a_quote_that_is_never_closed_costs_its_own_line_alone(tmp_path: Path) -> None:
+    good = [row(f"c-{i}") for i in range(5000)]
+    text = HEADER + "".join(good[:10]) + row("bad", '"open') + "".join(good[10:])
+    rows, problems = read(write(tmp_path / "a.csv", text))
+    assert [r.case for r in rows] == [f"c-{i}" for i in range(5000)]
+    assert len(problems) == 1
+    assert problems[0].startswith("a.csv, line 12: is not CSV: ")
+
+
+def test_bytes_that_are_not_utf_8_cost_their_own_line_alone(tmp_path: Path) -> None:
+    raw = (HEADER + row("c-1")).encode() + b"c-2,Ch\xffck,,\n" + row("c-3").encode()
+    rows, problems = read(write(tmp_path / "a.csv", raw))
+    assert [r.case for r in rows] == ["c-1", "c-3"]
+    assert problems == ["a.csv, line 3: is not UTF-8: byte 7 is 0xff"]
+
+
+def test_an_endless_line_is_passed_over_without_being_held(tmp_path: Path) -> None:
+    raw = HEADER + row("c-1") + "z" * 9_000_000 + "\n" + row("c-3")
+    rows, problems = read(write(tmp_path / "a.csv", raw))
+    assert [(r.case, r.number) for r in rows] == [("c-1", 2), ("c-3", 4)]
+    assert problems == ["a.csv, line 3: is longer than 4194304 bytes"]
+
+
+def test_a_truncated_gzip_gives_every_row_before_the_break(tmp_path: Path) -> None:
+    text = HEADER + "".join(row(f"c-{i}", str(i * 7919 % 10007)) for i in range(20_000))
+    whole = gzip.compress(text.encode())
+    cut = whole[: len(whole) // 2]
+    path = write(tmp_path / "a.csv.gz", cut)
+    there = zlib.decompressobj(wbits=31).decompress(cut).count(b"\n")
+    rows, problems = read(path)
+    assert [r.case for r in rows] == [f"c-{i}" for i in range(there - 1)]
+    assert problems == [
+        f"a.csv.gz, line {there + 1}: the file breaks off: "
+        f"its gzip data is truncated at byte {len(cut)}"
+    ]
+
+
+def test_a_damaged_gzip_gives_the_rows_before_the_damage(tmp_path: Path) -> None:
+    text = HEADER + "".join(row(f"c-{i}", str(i * 7919 % 10007)) for i in range(20_000))
+    raw = bytearray(gzip.compress(text.encode()))
+    middle = len(raw) // 2
+    raw[middle : middle + 64] = b"\xff" * 64
+    rows, problems = read(write(tmp_path / "a.csv.gz", bytes(raw)))
+    assert len(rows) > 1000
+    assert [r.case for r in rows[:1000]] == [f"c-{i}" for i in range(1000)]
+    assert "the file breaks off: its gzip data is damaged near byte" in problems[-1]
+
+
+def test_a_missing_column_is_an_error_of_the_whole_file(tmp_path: Path) -> None:
+    assert refusal(write(tmp_path / "a.csv", "case,concept:name,when\n")) == (
+        "a.csv: has no column 'case:concept:name' (name another with --case), "
+        "'time:timestamp' (name another with --time); its columns are: case, concept:name, when"
+    )
+
+
+def test_two_columns_of_one_name_are_refused(tmp_path: Path) -> None:
+    text = HEADER.replace("\n", ",note\n")
+    assert refusal(write(tmp_path / "a.csv", text)) == "a.csv: has more than one column 'note'"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.csv", b"", "a.csv: is empty"),
+        ("a.csv", b"\n \n", "a.csv: is empty"),
+        ("a.csv.gz", b"", "a.csv.gz: is empty"),
+        ("a.csv.gz", gzip.compress(b"", mtime=0), "a.csv.gz: is empty"),
+        ("a.csv.gz", HEADER.encode(), "a.csv.gz: is named .gz, but is not gzip-compressed"),
+        (
+            "a.csv.gz",
+            gzip.compress(HEADER.encode(), mtime=0)[:12],
+            "a.csv.gz: the header can't be read: the file breaks off: "
+            "its gzip data is truncated at byte 12",
+        ),
+        (
+            "a.csv",
+            gzip.compress(HEADER.encode(), mtime=0),
+            "a.csv: is gzip-compressed: its name must end in .gz",
+        ),
+        ("a.csv", b"\x7fELF\x00\x01", "a.csv: is binary or not in UTF-8"),
+        ("a.csv", HEADER.encode("utf-16"), "a.csv: is binary or not in UTF-8"),
+        ("a.csv", b'\n{"a": 1}\n', "a.csv: is named .csv, but looks like JSON"),
+        ("a.csv", b"<log/>", "a.csv: is named .csv, but looks like XML"),
+        (
+            "a.txt",
+            b"x",
+            "a.txt: a log ends in one of .csv, .jsonl, .ndjson, .xes, each also with .gz",
+        ),
+        (
+            "a.gz",
+            b"x",
+            "a.gz: a log ends in one of .csv, .jsonl, .ndjson, .xes, each also with .gz",
+        ),
+    ],
+)
+def test_a_file_that_is_not_what_its_name_says(
+    tmp_path: Path, name: str, content: bytes, message: str
+) -> None:
+    assert refusal(write(tmp_path / name, content)) == message
+
+
+def test_a_file_that_is_not_there_or_is_a_folder(tmp_path: Path) -> None:
+    assert refusal(tmp_path / "none.csv") == "none.csv: there is no such file"
+    (tmp_path / "folder.csv").mkdir()
+    assert refusal(tmp_path / "folder.csv") == "folder.csv: can't be opened: Is a directory"
+
+
+def test_size_and_done_tell_how_far_the_reading_is(tmp_path: Path) -> None:
+    text = HEADER + "".join(row(f"c-{i}", str(i * 7919)) for i in range(50_000))
+    with open_log(write(tmp_path / "a.csv.gz", gzip.compress(text.encode()))) as log:
+        rows = iter(log)
+        next(rows)
+        early = log.done
+        for _ in rows:
+            pass
+        assert 0 < early < log.size // 10
+        assert log.done == log.size

@@ -1,0 +1,104 @@
+"""Commands of a domain without rules."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+from eventfleet.deciders.direct_decider import DirectDecider
+from eventfleet.deciders.outcomes import Accepted, IdReused, Outcome, Repeated, Unavailable
+from eventfleet.deciders.pending_command import ProposedEvent
+from eventfleet.deciders.proposed_events import event_id, propose_event
+from eventfleet.model.command_rules import Emits
+from eventfleet.model.domain import Domain
+from eventfleet.model.payloads import State
+from eventfleet.stores.memory.events import MemoryEvents
+from eventfleet.stores.memory.log import MemoryLog, MemoryProducer
+from eventfleet.topics.codec import decode
+from eventfleet.topics.event import EventRecord
+from eventfleet.topics.topic_specs import declare
+from tests.unit.marker_fixture import Failing
+
+NOW = datetime(2025, 1, 1, tzinfo=UTC)
+FREE = Domain("free", state=State, evolve=lambda s, e: s, commands=[Emits("Say", "Said")])
+PLACE = "free.events/0"
+
+
+class Desk:
+    def __init__(self) -> None:
+        self.log = MemoryLog()
+        for spec in declare("free", 1, 1, -1):
+            self.log.create(spec)
+        self.events = MemoryEvents()
+        self.store, self.producer = Failing(self.events), Failing(MemoryProducer(self.log))
+        self.direct = DirectDecider(self.store, self.producer, partitions=1)
+
+    async def decide(self, *intents: ProposedEvent) -> list[Outcome]:
+        outcomes: dict[int, Outcome] = {}
+        await self.direct.decide(intents, NOW, outcomes.__setitem__)
+        return [outcomes[index] for index in range(len(intents))]
+
+    def produced(self) -> list[EventRecord]:
+        return [decode(e.record.value) for e in self.log.entries("free.events", 0) if e.record]
+
+    async def store_one(self, intent: ProposedEvent) -> None:
+        await self.events.write([replace(intent.event, version=1, position="0-0-0")])
+
+
+def say(id: str, **data: Any) -> ProposedEvent:
+    command = EventRecord(id=id, type="Say", domain="free", aggregate_id="a", time=NOW, data=data)
+    return propose_event(FREE, command)
+
+
+def id_of(command: str) -> str:
+    return event_id("free", "a", command)
+
+
+async def test_commands_become_events_in_their_order_in_one_produce() -> None:
+    desk = Desk()
+    outcomes = await desk.decide(say("1"), say("2"))
+    assert outcomes == [Accepted(id_of("1"), PLACE), Accepted(id_of("2"), PLACE)]
+    assert [(e.id, e.type, e.prev) for e in desk.produced()] == [
+        (id_of("1"), "Said", None),
+        (id_of("2"), "Said", None),
+    ]
+    assert len(desk.producer.calls) == 1
+
+
+async def test_the_id_of_a_new_command_is_not_looked_up() -> None:
+    desk = Desk()
+    new = say("1")._replace(new=True)
+    assert await desk.decide(new) == [Accepted(id_of("1"), PLACE)]
+    assert desk.store.asked("find") == []
+    assert len(await desk.decide(new, say("2"))) == 2
+    assert desk.store.asked("find") == [[id_of("2")]]
+
+
+async def test_a_stored_command_is_repeated_and_another_with_its_id_refused() -> None:
+    desk = Desk()
+    await desk.store_one(say("1", word="hello"))
+    assert await desk.decide(say("1", word="hello"), say("2")) == [
+        Repeated(id_of("1"), PLACE),
+        Accepted(id_of("2"), PLACE),
+    ]
+    assert await desk.decide(say("1", word="bye")) == [
+        IdReused("the command's id was used for another, Said")
+    ]
+    assert [event.id for event in desk.produced()] == [id_of("2")]
+
+
+async def test_repeats_alone_produce_nothing() -> None:
+    desk = Desk()
+    await desk.store_one(say("1"))
+    assert await desk.decide(say("1")) == [Repeated(id_of("1"), PLACE)]
+    assert desk.producer.calls == []
+
+
+@pytest.mark.parametrize("server", ["store", "producer"])
+async def test_when_a_server_is_away_nothing_is_known_of_any(server: str) -> None:
+    desk = Desk()
+    method = {"store": "find", "producer": "produce"}[server]
+    getattr(desk, server).before[method] = 1
+    assert await desk.decide(say("1"), say("2")) == [Unavailable(f"{method} failed")] * 2
+    assert await desk.decide(say("1")) == [Accepted(id_of("1"), PLACE)]

@@ -1,0 +1,185 @@
+"""Commands read in one step: they become what the long way makes of them, or go that way."""
+
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec import Meta
+from msgspec.structs import replace
+
+from eventfleet.deciders.command_parser import parse_command
+from eventfleet.deciders.fast_command_decoder import FastCommandDecoder
+from eventfleet.deciders.pending_command import ProposedEvent
+from eventfleet.deciders.proposed_events import propose_event
+from eventfleet.domains.bank import bank
+from eventfleet.domains.orders import orders
+from eventfleet.model.command_rules import Emits
+from eventfleet.model.domain import Domain
+from eventfleet.model.payloads import Command, Event, State
+from eventfleet.topics.codec import encode
+from eventfleet.topics.event import EventRecord
+
+TIME = datetime(2025, 1, 1, 12, 30, 0, 7000, tzinfo=UTC)
+FORMS = FastCommandDecoder(orders)
+PAY = EventRecord(
+    id="c", type="Pay", domain="orders", aggregate_id="a", time=TIME, data={"amount": 5}
+)
+
+texts = st.none() | st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=30)
+payloads = st.sampled_from(
+    [
+        ("Place", {"customer": "ann", "total": 2**53, "currency": "EUR"}),
+        ("Pay", {"amount": 5}),
+        ("Cancel", {}),
+        ("Cancel", {"reason": 'a "quoted" one, 주문'}),
+        ("Deliver", {}),
+    ]
+)
+
+
+envelopes = st.fixed_dictionaries(
+    {
+        "correlation_id": texts,
+        "causation_id": texts,
+        "actor": texts,
+        "traceparent": texts,
+        "reply_to": texts,
+    }
+)
+
+
+@given(payloads, envelopes, st.booleans())
+def test_a_command_becomes_what_the_long_way_makes_of_it(
+    payload: tuple[str, dict[str, Any]], about: dict[str, str | None], new: bool
+) -> None:
+    command = replace(PAY, type=payload[0], data=payload[1], **about)
+    read = FORMS.read(encode(command), new)
+    assert read
+    envelope, intent = read
+    assert isinstance(intent, ProposedEvent)
+    plain = replace(intent.event, data=msgspec.to_builtins(intent.event.data))
+    assert intent._replace(event=plain) == propose_event(orders, command, new)
+    assert (envelope.id, envelope.type, envelope.aggregate_id) == ("c", payload[0], "a")
+    assert (envelope.reply_to, envelope.correlation_id) == (
+        about["reply_to"],
+        about["correlation_id"],
+    )
+
+
+@given(
+    st.sampled_from(
+        [
+            ("Open", {"owner": "ann", "currency": "EUR"}),
+            ("Open", {"overdraft_limit": 5, "owner": "ann", "currency": "EUR"}),
+            ("Deposit", {"amount": 2**63 - 1}),
+            ("Freeze", {}),
+            ("Freeze", {"reason": 'a "quoted" one, \uc8fc\ubb38'}),
+        ]
+    ),
+    envelopes,
+)
+def test_so_does_one_of_a_synchronous_domain(
+    payload: tuple[str, dict[str, Any]], about: dict[str, str | None]
+) -> None:
+    command = replace(PAY, domain="bank", type=payload[0], data=payload[1], **about)
+    read = FastCommandDecoder(bank).read(encode(command))
+    assert read
+    assert read[1] == parse_command(bank, command)
+
+
+VALUE = encode(PAY)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        None,
+        b"",
+        VALUE[:-1],
+        VALUE.replace(b'{"amount":5}', b'{"amount":0}'),
+        VALUE.replace(b'{"amount":5}', b'{"amount":5.0}'),
+        VALUE.replace(b'{"amount":5}', b'{"amount":5,"note":1}'),
+        VALUE.replace(b'{"amount":5}', b"[5]"),
+        VALUE.replace(b'"subject":"a"', b'"subject":""'),
+        VALUE.replace(b'"subject":"a"', b'"subject":"\\u0000"'),
+        VALUE.replace(b'"subject":"a"', b'"subject":"\xff"'),
+        VALUE.replace(b'"id":"c"', b'"id":"%b"' % (b"c" * 256)),
+        VALUE.replace(b"Pay", b"Bribe"),
+        VALUE.replace(b"orders", b"others"),
+        VALUE.replace(b".007", b".0071"),
+        VALUE.replace(b"Z", b"+01:00"),
+        VALUE.replace(b'"subject":"a"', b'"subject":"a","color":"red"'),
+        VALUE.replace(b'"1.0"', b'"0.3"'),
+        VALUE.replace(b'"a"', b'"a","actor":"%b"' % (b"x" * 300_000)),
+    ],
+)
+def test_what_is_unusual_or_at_fault_goes_the_long_way(value: bytes | None) -> None:
+    assert FORMS.read(VALUE)
+    assert value != VALUE
+    assert FORMS.read(value) is None
+
+
+class Put(Command):
+    amount: Annotated[int, Meta(ge=0, le=9)]
+
+
+class Putted(Event):
+    amount: Annotated[int, Meta(ge=0, le=9)]
+
+
+class Stricter(Event):
+    amount: Annotated[int, Meta(ge=0, le=8)]
+
+
+class Checked(Event):
+    amount: Annotated[int, Meta(ge=0, le=9)]
+
+    def __post_init__(self) -> None:
+        raise ValueError("never")
+
+
+class Boundless(Command):
+    amount: int
+
+
+class BoundlessPut(Event):
+    amount: int
+
+
+class Open(Command):
+    more: dict[str, Any]
+
+
+class Opened(Event):
+    more: dict[str, Any]
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        Emits(Put, Stricter),
+        Emits(Put, Checked),
+        Emits(Boundless, BoundlessPut),
+        Emits(Open, Opened),
+    ],
+)
+def test_a_payload_that_may_not_fit_its_event_or_a_store_goes_the_long_way(rule: Emits) -> None:
+    assert not isinstance(rule.event, str)
+    domain = Domain(
+        "orders", state=State, evolve=lambda s, e: s, events=[rule.event], commands=[rule]
+    )
+    data: dict[str, Any] = {"more": {}} if rule.name == "Open" else {"amount": 9}
+    command = encode(replace(PAY, type=rule.name, data=data))
+    assert FastCommandDecoder(domain).read(command) is None
+
+
+def test_a_synchronous_domains_commands_without_a_validator_go_the_long_way() -> None:
+    rule, decided = Emits(Put, Putted), Boundless
+    named: dict[str, Any] = {"state": State, "evolve": lambda s, e: s, "events": [Putted]}
+    command = encode(replace(PAY, type="Put"))
+    assert FastCommandDecoder(Domain("orders", commands=[rule], **named)).read(command)
+    synchronous = Domain("orders", commands=[rule, decided], decide=lambda s, c: [], **named)
+    assert FastCommandDecoder(synchronous).read(command) is None

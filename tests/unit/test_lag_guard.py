@@ -1,0 +1,126 @@
+"""How far append has surely come, as the lag guard tells it."""
+
+from eventfleet.deciders.lag_guard import LagGuard
+from eventfleet.stores.contracts import Incarnation
+from eventfleet.stores.marker_timeouts import MarkerTimeouts
+from eventfleet.stores.memory.log import MemoryLog, MemoryReader
+from eventfleet.stores.memory.markers import MemoryMarkers, MemoryRedis
+from eventfleet.topics.record import ProducerRecord
+from eventfleet.topics.topic_specs import declare
+
+EXPIRY = 100.0
+SOURCE = "p.orders.append", "orders.events"
+
+
+class Servers:
+    """A log of two partitions, a Redis, and a guard that looks at them."""
+
+    def __init__(self) -> None:
+        self.time = 1000.0
+        self.log = MemoryLog()
+        for spec in declare("orders", 2, 1, -1):
+            self.log.create(spec)
+        self.redis = MemoryRedis(lambda: self.time)
+        terms = MarkerTimeouts(EXPIRY, 1.0, EXPIRY)
+        markers = MemoryMarkers(self.redis, "orders", terms)
+        self.guard = LagGuard("orders", markers, MemoryReader(self.log), prefix="p", expiry=EXPIRY)
+
+    def produce(self, partition: int = 0) -> None:
+        self.log.append(ProducerRecord("orders.events", b"k", b"v", partition))
+
+    def append(self, offset: int, partition: int = 0) -> None:
+        self.log.offsets[*SOURCE, partition] = offset
+
+    async def beat(self, seconds: float = 1.0) -> Incarnation:
+        self.time += seconds
+        await self.guard.beat()
+        return await self.guard.incarnation()
+
+
+async def test_before_the_first_beat_nothing_holds() -> None:
+    servers = Servers()
+    assert not servers.guard.holds(0, await servers.guard.incarnation())
+    assert not servers.guard.passed(0, 0)
+
+
+async def test_a_partition_without_records_holds_before_append_has_an_offset() -> None:
+    servers = Servers()
+    incarnation = await servers.beat()
+    assert servers.guard.holds(0, incarnation)
+    assert servers.guard.holds(1, incarnation)
+    assert not servers.guard.holds(2, incarnation)
+
+
+async def test_it_holds_once_append_has_come_to_where_the_log_ended() -> None:
+    servers = Servers()
+    servers.produce()
+    servers.produce()
+    servers.append(1)
+    incarnation = await servers.beat()
+    assert not servers.guard.holds(0, incarnation)
+    assert servers.guard.holds(1, incarnation)
+    servers.append(2)
+    assert servers.guard.holds(0, await servers.beat())
+
+
+async def test_what_comes_meanwhile_does_not_put_it_off() -> None:
+    servers = Servers()
+    servers.produce()
+    incarnation = await servers.beat()
+    servers.produce()
+    servers.append(1)
+    await servers.beat()
+    assert servers.guard.holds(0, incarnation)
+
+
+async def test_it_holds_for_half_an_expiry_while_append_stands_still() -> None:
+    servers = Servers()
+    await servers.beat()
+    servers.produce()
+    assert servers.guard.holds(0, await servers.beat(EXPIRY / 2))
+    assert not servers.guard.holds(0, await servers.beat(EXPIRY / 4))
+
+
+async def test_what_was_appended_in_a_former_life_says_nothing_of_this_one() -> None:
+    servers = Servers()
+    await servers.beat()
+    servers.produce()
+    servers.redis.flush()
+    assert not servers.guard.holds(0, await servers.beat())
+    servers.append(1)
+    await servers.beat()
+    assert servers.guard.holds(0, await servers.beat())
+
+
+async def test_an_offset_is_passed_when_append_has_committed_one_past_it() -> None:
+    servers = Servers()
+    servers.append(3)
+    await servers.beat()
+    assert servers.guard.passed(0, 2)
+    assert not servers.guard.passed(0, 3)
+    assert not servers.guard.passed(1, 0)
+
+
+async def test_a_look_renews_life_and_time_and_nothing_else() -> None:
+    servers = Servers()
+    before = await servers.beat()
+    servers.time += 5
+    assert await servers.guard.incarnation() == before
+    after = await servers.guard.look()
+    assert (after.id, after.began) == (before.id, before.began)
+    assert after.now == servers.time
+    assert await servers.guard.incarnation() == after
+
+
+async def test_it_is_awaited_from_what_it_could_not_tell_until_the_next_beat() -> None:
+    servers = Servers()
+    servers.produce()
+    incarnation = await servers.beat()
+    assert servers.guard.holds(1, incarnation)
+    assert not servers.guard.awaited
+    assert not servers.guard.holds(0, incarnation)
+    assert servers.guard.awaited
+    await servers.beat()
+    assert not servers.guard.awaited
+    assert not servers.guard.passed(0, 0)
+    assert servers.guard.awaited

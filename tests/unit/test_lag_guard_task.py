@@ -1,0 +1,108 @@
+"""The heartbeat of a lag guard: by itself, sooner when awaited, and through faults."""
+
+import asyncio
+import logging
+from contextlib import AbstractAsyncContextManager
+from typing import cast
+
+import pytest
+
+from eventfleet.deciders.lag_guard import LagGuard
+from eventfleet.service import lag_guard_task
+from eventfleet.stores.errors import ServerUnavailable
+
+
+class Guard:
+    """Counts its beats; the first ones may fail."""
+
+    def __init__(self, failures: int = 0) -> None:
+        self.beats, self.failures, self.awaited = 0, failures, False
+
+    async def beat(self) -> None:
+        self.beats += 1
+        self.awaited = False
+        if self.beats <= self.failures:
+            raise ServerUnavailable("away")
+
+
+async def until_beaten(guard: Guard, times: int) -> None:
+    async with asyncio.timeout(20):
+        while True:
+            if guard.beats >= times:
+                return
+            await asyncio.sleep(0.01)
+
+
+def beaten(guard: Guard) -> AbstractAsyncContextManager[None]:
+    return lag_guard_task.running_lag_guard(cast(LagGuard, guard))
+
+
+async def test_it_beats_at_once_and_again_for_the_length_of_the_block() -> None:
+    guard = Guard()
+    async with beaten(guard):
+        await until_beaten(guard, 3)
+    beats = guard.beats
+    await asyncio.sleep(2 * lag_guard_task.LOOK_SECONDS)
+    assert guard.beats == beats
+
+
+async def test_it_beats_sooner_when_somebody_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lag_guard_task, "LOOKS", 10**9)
+    guard = Guard()
+    async with beaten(guard):
+        await until_beaten(guard, 1)
+        guard.awaited = True
+        await until_beaten(guard, 2)
+
+
+async def test_faults_are_told_once_and_do_not_end_it(caplog: pytest.LogCaptureFixture) -> None:
+    guard = Guard(failures=2)
+    with caplog.at_level(logging.WARNING):
+        async with beaten(guard):
+            guard.awaited = True
+            await until_beaten(guard, 3)
+    assert [record.getMessage() for record in caplog.records] == [
+        "the lag guard can't see how far append is: away"
+    ]
+
+
+class Slow(Guard):
+    """Its first beat takes a while."""
+
+    finished = 0
+
+    async def beat(self) -> None:
+        await super().beat()
+        await asyncio.sleep(0.2)
+        self.finished += 1
+
+
+async def test_a_beat_under_way_is_let_finish() -> None:
+    guard = Slow()
+    async with beaten(guard):
+        await until_beaten(guard, 1)
+    assert (guard.beats, guard.finished) == (1, 1)
+
+
+class Deaf(Guard):
+    """Its first beat answers a cancellation as a server that is away would."""
+
+    async def beat(self) -> None:
+        await super().beat()
+        if self.beats == 1:
+            try:
+                await asyncio.sleep(60)
+            except asyncio.CancelledError:
+                raise ServerUnavailable("cancelled") from None
+
+
+async def test_it_ends_also_when_a_beat_loses_the_cancellation() -> None:
+    async def whole() -> None:
+        guard = Deaf()
+        async with beaten(guard):
+            await until_beaten(guard, 1)
+
+    done, hanging = await asyncio.wait({asyncio.create_task(whole())}, timeout=10)
+    for task in hanging:
+        task.cancel()
+    assert done

@@ -1,0 +1,172 @@
+"""From rows to events: ids, payloads, and what a domain refuses."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid5
+
+import pytest
+
+from eventfleet.domains.orders import orders
+from eventfleet.domains.process_log import process_log
+from eventfleet.log_files import Columns, RowProblem, open_log
+from eventfleet.log_files.records import to_events
+from eventfleet.log_files.rows import Origin, Row
+from eventfleet.topics.codec import decode
+from eventfleet.topics.event import EventRecord
+from tests.unit.test_csv_rows import write
+
+DATA = Path(__file__).parent / "data"
+LINE = Origin("a.jsonl", "line")
+CELLS = Origin("a.csv", "line", textual=True)
+TIME = datetime(2024, 3, 1, 9, tzinfo=UTC)
+PLACED = {"customer": "Ada", "total": 1250, "currency": "EUR"}
+
+
+def row(activity: str, data: dict[str, Any], origin: Origin = LINE, number: int = 1) -> Row:
+    return Row(origin, number, "order-1", activity, TIME, data)
+
+
+def events(rows: list[Row], domain: Any = orders) -> list[EventRecord]:
+    made = list(to_events(rows, domain))
+    assert not [str(item) for item in made if isinstance(item, RowProblem)]
+    return [item.event for item in made if not isinstance(item, RowProblem)]
+
+
+def problem(item: Row, domain: Any = orders) -> str:
+    [made] = to_events([item], domain)
+    assert isinstance(made, RowProblem)
+    return str(made)
+
+
+def test_a_schema_free_domain_takes_the_activity_as_type_and_the_columns_as_they_are() -> None:
+    [event] = events([row("Any thing", {"n": 1, "org:resource": "R1"})], process_log)
+    assert (event.domain, event.type, event.aggregate_id) == ("process_log", "Any thing", "order-1")
+    assert (event.time, event.data) == (TIME, {"n": 1, "org:resource": "R1"})
+    assert (event.version, event.position, event.prev) == (0, None, None)
+
+
+def test_the_bytes_are_the_event_as_the_log_has_it() -> None:
+    [made] = to_events([row("Placed", PLACED)], orders)
+    assert not isinstance(made, RowProblem)
+    assert decode(made.value) == made.event
+
+
+def test_a_typed_payload_is_the_data_object_or_else_the_other_columns() -> None:
+    columns = Columns.of(orders)
+    with open_log(DATA / "orders.jsonl", columns) as log:
+        made = events([item for item in log if isinstance(item, Row)])
+    assert [(e.aggregate_id, e.type, e.data) for e in made] == [
+        ("order-1", "Placed", PLACED),
+        ("order-2", "Placed", {"customer": "Grace", "total": 900, "currency": "USD"}),
+        ("order-1", "Paid", {"amount": 1250}),
+        ("order-1", "Delivered", {}),
+    ]
+    assert [e.schema_version for e in made] == [2, 2, 1, 1]
+
+
+def test_cells_of_a_typed_payload_get_the_types_of_its_schema(tmp_path: Path) -> None:
+    text = (
+        "case:concept:name,type,time:timestamp,customer,total,currency,reason\n"
+        "7,Placed,2024-03-01,42,1250,EUR,\n"
+        "7,Cancelled,2024-03-02,,,,\n"
+    )
+    with open_log(write(tmp_path / "a.csv", text), Columns.of(orders)) as log:
+        made = events([item for item in log if isinstance(item, Row)])
+    assert [e.data for e in made] == [{"customer": "42", "total": 1250, "currency": "EUR"}, {}]
+
+
+@pytest.mark.parametrize(
+    ("item", "message"),
+    [
+        (
+            row("Lost", {}),
+            "a.jsonl, line 1: type: 'Lost' is not one of "
+            "Cancelled, Delivered, Packed, Paid, Placed, Returned, Shipped",
+        ),
+        (row("Paid", {}), "a.jsonl, line 1: data.amount: is missing"),
+        (row("Paid", {"amount": "5"}), "a.jsonl, line 1: data.amount: Expected `int`, got `str`"),
+        (row("Paid", {"amount": 0}), "a.jsonl, line 1: data.amount: Expected `int` >= 1"),
+        (
+            row("Paid", {"amount": 5, "tip": 1}),
+            "a.jsonl, line 1: data.tip: is not a known field",
+        ),
+        (
+            row("Paid", {"data": {"amount": 5}, "tip": 1}),
+            "a.jsonl, line 1: data: is an object, but the row has other columns too: tip",
+        ),
+        (row("Paid", {"amount": "five"}, CELLS), "a.csv, line 1: data.amount: Expected `int`"),
+        (
+            row("Paid", {"amount": "9223372036854775808"}, CELLS),
+            "a.csv, line 1: data.amount: Expected `int` <= 9007199254740992",
+        ),
+    ],
+)
+def test_what_an_events_schema_refuses_is_named_with_field_and_reason(
+    item: Row, message: str
+) -> None:
+    assert problem(item).startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ({"n": 2**63}, "data.n: "),
+        ({"n": 2**64}, "data: "),
+        ({"text": "x" * 1_000_000}, "value: has 1000"),
+    ],
+)
+def test_what_append_would_refuse_is_refused_here(data: dict[str, Any], message: str) -> None:
+    assert problem(row("Any", data), process_log).startswith(f"a.jsonl, line 1: {message}")
+
+
+def test_nesting_that_append_would_refuse_is_refused_here() -> None:
+    deep: Any = 0
+    for _ in range(300):
+        deep = [deep]
+    assert problem(row("Any", {"deep": deep}), process_log).startswith("a.jsonl, line 1: data")
+
+
+def test_a_second_load_makes_the_same_ids_and_true_duplicates_differ() -> None:
+    rows = [row("Any", {"n": 1}), row("Any", {"n": 2}), row("Any", {"n": 1}), row("Any", {"n": 1})]
+    ids = [event.id for event in events(rows, process_log)]
+    assert len(set(ids)) == 4
+    assert ids == [event.id for event in events(rows, process_log)]
+    assert {UUID(each).version for each in ids} == {5}
+
+
+def test_ids_depend_on_content_and_not_on_the_order_of_columns_or_rows() -> None:
+    one, other = row("Any", {"a": 1, "b": 2}), row("Any", {"b": 2, "a": 1}, number=9)
+    assert events([one], process_log)[0].id == events([other], process_log)[0].id
+    assert (
+        events([row("Any", {})], process_log)[0].id != events([row("Other", {})], process_log)[0].id
+    )
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        row("Paid", {"amount": 2}),
+        row("Returned", {"refund": 1}),
+        row("Paid", {"amount": 1})._replace(case="order-2"),
+        row("Paid", {"amount": 1})._replace(time=TIME.replace(second=1)),
+    ],
+)
+def test_any_difference_of_content_makes_another_id(other: Row) -> None:
+    one, two = events([row("Paid", {"amount": 1}), other])
+    assert one.id != two.id
+
+
+def test_ids_of_domains_differ() -> None:
+    one = events([row("Paid", {"amount": 1})])
+    two = events([row("Paid", {"amount": 1})], process_log)
+    assert one[0].id != two[0].id
+
+
+def test_an_id_is_the_standards_uuid5_of_the_content_and_its_ordinal() -> None:
+    twice = [row("Paid", {"b": "é", "a": 1}), row("Paid", {"b": "é", "a": 1})]
+    content = '["process_log","order-1","Paid","2024-03-01T09:00:00+00:00",{"a":1,"b":"é"}]'
+    namespace = UUID("58574f70-600a-47e6-a56c-addf6c35f552")
+    assert [event.id for event in events(twice, process_log)] == [
+        str(uuid5(namespace, f"{content}{ordinal}")) for ordinal in (0, 1)
+    ]

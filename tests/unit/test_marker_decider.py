@@ -1,0 +1,388 @@
+"""What becomes of commands on the marker, case by case."""
+
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+from eventfleet.deciders.outcomes import Accepted, IdReused, Rejected, Repeated, Unavailable
+from eventfleet.deciders.pending_command import ProposedEvent
+from eventfleet.deciders.proposed_events import event_id
+from tests.simulation.commands import items
+from tests.unit.marker_fixture import TERMS, Desk
+
+EVENTS = "orders.events/0"
+
+
+def event_of(name: str, aggregate_id: str = "a") -> str:
+    return event_id("orders", aggregate_id, f"{name}-{aggregate_id}")
+
+
+@pytest.fixture
+async def desk() -> Desk:
+    desk = Desk()
+    await desk.grow_old()
+    return desk
+
+
+# The rule
+
+
+async def test_an_accepted_commands_event_is_in_the_log_and_says_which_it_follows(
+    desk: Desk,
+) -> None:
+    assert await desk.send("Place") == Accepted(event_of("Place"), EVENTS)
+    assert await desk.send("Pay") == Accepted(event_of("Pay"), EVENTS)
+    placed, paid = desk.produced()
+    assert (placed.id, placed.prev) == (event_of("Place"), "")
+    assert (paid.id, paid.type, paid.prev) == (event_of("Pay"), "Paid", placed.id)
+    assert (paid.data, paid.causation_id) == ({"amount": 1999}, "Pay-a")
+    record = desk.twins.records("orders.events")[1]
+    assert (record.key, record.partition) == (b"a", 0)
+    assert dict(record.headers) == {"content-type": b"application/cloudevents+json"}
+
+
+async def test_a_forbidden_command_is_rejected_with_the_rule_and_leaves_nothing(
+    desk: Desk,
+) -> None:
+    await desk.send("Place")
+    outcome = await desk.send("Pack")
+    assert outcome == Rejected("Packed may follow Paid, not Placed", "Placed")
+    assert await desk.send("Place", "again") == Rejected(
+        "Placed may follow no event, not Placed", "Placed"
+    )
+    assert desk.types() == ["Placed"]
+
+
+async def test_a_rejected_command_is_judged_anew(desk: Desk) -> None:
+    assert await desk.send("Pay") == Rejected("Paid may follow Placed, not no event", "")
+    await desk.send("Place")
+    assert isinstance(await desk.send("Pay"), Accepted)
+
+
+async def test_a_command_without_a_rule_passes_and_moves_the_marker() -> None:
+    desk = Desk(items)
+    await desk.grow_old()
+    for name in ("Note", "Open", "Lend", "Return"):
+        await desk.send(name)
+    assert desk.types() == ["Noted", "Lent", "Returned"]
+    assert isinstance(await desk.send("Note", "other"), Accepted)
+    assert await desk.send("Return", "late") == Rejected(
+        "Returned may follow Lent, not Noted", "Noted"
+    )
+
+
+# Repeats
+
+
+async def test_a_repeat_gets_the_first_answer_from_the_markers_and_from_the_store(
+    desk: Desk,
+) -> None:
+    first = await desk.send("Place")
+    assert isinstance(first, Accepted)
+    desk.appends = False
+    await desk.send("Pay")
+    again = Repeated(first.event_id, first.place)
+    assert await desk.send("Place") == again
+    await desk.append()
+    assert await desk.twins.events.count() == 2
+    desk.redis.flush()
+    await desk.guard.beat()
+    desk.appends = True
+    assert await desk.send("Place") == again
+    assert desk.types() == ["Placed", "Paid"]
+
+
+async def test_an_id_that_is_stored_for_another_command_is_refused_by_name(desk: Desk) -> None:
+    await desk.send("Place", "one")
+    await desk.append()
+    assert await desk.send("Pay", "one") == IdReused(
+        "the command's id was used for another, Placed"
+    )
+    outcome = await desk.send("Place", "one", customer="bob", total=1, currency="EUR")
+    assert outcome == IdReused("the command's id was used for another, Placed")
+    assert desk.types() == ["Placed"]
+
+
+async def test_an_id_that_is_noted_for_another_command_is_refused_and_the_note_finished(
+    desk: Desk,
+) -> None:
+    desk.producer.before["produce"] = 1
+    assert await desk.send("Place", "one") == Unavailable("produce failed")
+    outcome = await desk.send("Place", "one", customer="bob", total=1, currency="EUR")
+    assert outcome == IdReused("the command's id was used for another, Placed")
+    assert [event.data["customer"] for event in desk.produced()] == ["ann"]
+    assert desk.redis.data.markers["orders", "a"].note is None
+
+
+async def test_a_repeat_is_known_by_an_older_schema_of_its_event_too(desk: Desk) -> None:
+    intent = desk.intent("Place")
+    old = {"customer": "ann", "total": 1999}
+    event = replace(intent.event, data=old, schema_version=1, prev="")
+    await desk.twins.emit("orders.events", event)
+    await desk.append()
+    assert await desk.decide([intent]) == [Repeated(intent.event.id, EVENTS)]
+
+
+async def test_the_id_of_a_new_command_is_looked_up_from_its_first_mark_on(desk: Desk) -> None:
+    assert isinstance(await desk.send("Place"), Accepted)
+    looked = desk.store.asked("find")
+    (paid,) = await desk.decide([desk.new_intent("Pay")])
+    assert isinstance(paid, Accepted)
+    assert desk.store.asked("find") == looked
+    pack = desk.new_intent("Pack")
+    desk.markers.after["mark"] = 1
+    (packed,) = await desk.decide([pack])
+    assert isinstance(packed, Accepted)
+    assert desk.store.asked("find") == [*looked, [pack.event.id]]
+    assert desk.types() == ["Placed", "Paid", "Packed"]
+
+
+# Notes
+
+
+async def test_a_failed_produce_leaves_the_note_and_the_repeat_finishes_it(desk: Desk) -> None:
+    desk.producer.before["produce"] = 1
+    assert await desk.send("Place") == Unavailable("produce failed")
+    assert desk.produced() == []
+    assert await desk.send("Place") == Accepted(event_of("Place"), EVENTS)
+    assert desk.types() == ["Placed"]
+
+
+async def test_a_lost_acknowledgement_makes_a_repeat_that_append_drops(desk: Desk) -> None:
+    desk.producer.after["produce"] = 1
+    assert isinstance(await desk.send("Place"), Unavailable)
+    assert isinstance(await desk.send("Place"), Accepted)
+    await desk.append()
+    assert desk.types() == ["Placed", "Placed"]
+    assert [event.id for event in await desk.twins.history()] == [event_of("Place")]
+
+
+async def test_anothers_fresh_note_is_waited_for_and_a_stale_one_is_finished(desk: Desk) -> None:
+    await desk.send("Place")
+    desk.producer.before["produce"] = 1
+    await desk.send("Pay")
+    began = desk.twins.clock.now()
+    assert isinstance(await desk.send("Cancel"), Accepted)
+    assert (desk.twins.clock.now() - began).total_seconds() >= TERMS.lease
+    placed, paid, cancelled = desk.produced()
+    assert [placed.type, paid.type, cancelled.type] == ["Placed", "Paid", "Cancelled"]
+    assert (paid.prev, cancelled.prev) == (placed.id, paid.id)
+    assert await desk.send("Pay") == Repeated(event_of("Pay"), EVENTS)
+
+
+async def test_a_stale_note_is_finished_also_when_the_own_command_is_then_rejected(
+    desk: Desk,
+) -> None:
+    desk.producer.before["produce"] = 1
+    await desk.send("Place")
+    assert isinstance(await desk.send("Place", "rival"), Rejected)
+    assert desk.types() == ["Placed"]
+
+
+async def test_when_a_note_of_another_cant_be_finished_the_wait_goes_on(desk: Desk) -> None:
+    desk.producer.before["produce"] = 3
+    await desk.send("Place")
+    assert isinstance(await desk.send("Pay"), Accepted)
+    assert desk.types() == ["Placed", "Paid"]
+
+
+async def test_a_mark_whose_answer_is_lost_is_found_again(desk: Desk) -> None:
+    desk.markers.after["mark"] = 1
+    assert isinstance(await desk.send("Place"), Accepted)
+    assert desk.types() == ["Placed"]
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+async def test_a_confirmation_that_fails_is_made_good_by_the_store(desk: Desk, when: str) -> None:
+    getattr(desk.markers, when)["confirm"] = 1
+    assert isinstance(await desk.send("Place"), Accepted)
+    assert desk.redis.data.markers["orders", "a"].note is None
+    assert [event.id for event in await desk.twins.history()] == [event_of("Place")]
+
+
+# Markers made anew
+
+
+async def test_an_expired_marker_is_made_from_the_store(desk: Desk) -> None:
+    await desk.send("Place")
+    await desk.pass_time(TERMS.expiry + 1)
+    assert await desk.send("Pack") == Rejected("Packed may follow Paid, not Placed", "Placed")
+    assert isinstance(await desk.send("Pay"), Accepted)
+    assert desk.produced()[1].prev == event_of("Place")
+
+
+async def test_no_marker_is_made_while_append_is_behind(desk: Desk) -> None:
+    await desk.send("Place")
+    desk.appends = False
+    await desk.pass_time(TERMS.expiry + 1)
+    outcomes = await desk.decide([desk.intent("Pay")], seconds=5)
+    assert outcomes == [Unavailable("the deadline has passed")]
+    desk.appends = True
+    assert isinstance(await desk.send("Pay"), Accepted)
+
+
+async def test_a_flush_that_nobody_has_told_of_is_noticed(desk: Desk) -> None:
+    await desk.send("Place")
+    await desk.append()
+    desk.redis.flush()
+    assert isinstance(await desk.send("Pay"), Accepted)
+    assert await desk.send("Place") == Repeated(event_of("Place"), EVENTS)
+
+
+# A young life: append has the last word
+
+
+async def test_after_a_flush_nothing_is_accepted_before_it_is_stored(desk: Desk) -> None:
+    await desk.send("Place")
+    await desk.append()
+    desk.redis.flush()
+    await desk.pass_time(1)
+    await desk.pass_time(1)
+    desk.appends = False
+    assert await desk.decide([desk.intent("Pay")], 5) == [Unavailable("the deadline has passed")]
+    assert desk.types() == ["Placed", "Paid"]
+    desk.appends = True
+    assert await desk.send("Pay") == Accepted(event_of("Pay"), EVENTS)
+    assert [event.type for event in await desk.twins.history()] == ["Placed", "Paid"]
+
+
+async def superseded(desk: Desk, rival: ProposedEvent) -> None:
+    """A rival that was noted before the flush comes into the log before the next event does."""
+    await desk.send("Place")
+    await desk.append()
+    desk.redis.flush()
+    await desk.pass_time(1)
+    await desk.pass_time(1)
+    produce, late = desk.producer._inner.produce, [rival]
+
+    async def produce_after(records: Any) -> Any:
+        while late:
+            event = replace(late.pop().event, prev=event_of("Place"))
+            await desk.twins.emit("orders.events", event)
+        return await produce(records)
+
+    desk.producer._inner.produce = produce_after
+
+
+async def test_a_superseded_event_is_decided_again_and_rejected_if_it_must_be(desk: Desk) -> None:
+    await superseded(desk, desk.intent("Cancel"))
+    assert await desk.send("Pay") == Rejected("Paid may follow Placed, not Cancelled", "Cancelled")
+    assert [event.type for event in await desk.twins.history()] == ["Placed", "Cancelled"]
+
+
+async def test_a_superseded_event_is_decided_again_and_follows_the_other(desk: Desk) -> None:
+    await superseded(desk, desk.intent("Pay"))
+    assert isinstance(await desk.send("Cancel"), Accepted)
+    history = await desk.twins.history()
+    assert [event.type for event in history] == ["Placed", "Paid", "Cancelled"]
+    assert history[2].prev == history[1].id
+
+
+# Many at once
+
+
+async def test_commands_of_one_aggregate_go_one_after_the_other(desk: Desk) -> None:
+    names = ["Place", "Pack", "Pay", "Pack"]
+    intents = [desk.intent(name, f"{i}") for i, name in enumerate(names)]
+    outcomes = await desk.decide(intents)
+    assert [type(outcome) for outcome in outcomes] == [Accepted, Rejected, Accepted, Accepted]
+    assert desk.types() == ["Placed", "Paid", "Packed"]
+
+
+async def test_a_round_has_one_command_of_each_aggregate_and_one_call_of_each_kind(
+    desk: Desk,
+) -> None:
+    for aggregate_id in "abc":
+        await desk.send("Place", aggregate_id=aggregate_id)
+    await desk.pass_time(1)
+    desk.markers.calls.clear()
+    desk.producer.calls.clear()
+    intents = [desk.intent(name, aggregate_id=a) for a in "abc" for name in ("Pay", "Pack")]
+    assert all(isinstance(outcome, Accepted) for outcome in await desk.decide(intents))
+    marks = desk.markers.asked("mark")
+    assert [[m.aggregate_id for m in sorted(ms)] for ms in marks] == [["a", "b", "c"]] * 2
+    assert [len(notes) for notes in desk.markers.asked("confirm")] == [3, 3]
+    assert [len(records) for records in desk.producer.asked("produce")] == [3, 3]
+
+
+async def test_the_same_command_twice_in_one_call_is_accepted_once(desk: Desk) -> None:
+    intent = desk.intent("Place")
+    outcomes = await desk.decide([intent, intent])
+    assert outcomes == [Accepted(intent.event.id, EVENTS), Repeated(intent.event.id, EVENTS)]
+    assert desk.types() == ["Placed"]
+
+
+async def test_a_stuck_aggregate_holds_no_other_up(desk: Desk) -> None:
+    desk.producer.before["produce"] = 1
+    await desk.send("Place")
+    intents = [desk.intent("Cancel"), desk.intent("Place", aggregate_id="b")]
+    outcomes = await desk.decide(intents, seconds=TERMS.lease / 2)
+    assert outcomes[0] == Unavailable("the deadline has passed")
+    assert isinstance(outcomes[1], Accepted)
+
+
+# Deadlines
+
+
+async def test_past_the_deadline_nothing_is_even_asked(desk: Desk) -> None:
+    desk.markers.calls.clear()
+    assert await desk.decide([desk.intent("Place")], 0) == [Unavailable("the deadline has passed")]
+    assert desk.markers.calls == []
+
+
+async def test_a_server_that_stays_away_is_named_at_the_deadline(desk: Desk) -> None:
+    desk.markers.before["mark"] = 10**6
+    assert await desk.decide([desk.intent("Place")]) == [Unavailable("mark failed")]
+    assert desk.produced() == []
+
+
+async def test_what_was_noted_when_the_deadline_passed_is_not_produced(desk: Desk) -> None:
+    await desk.send("Place")
+    await desk.pass_time(1)
+    mark = desk.markers._inner.mark
+
+    async def slow(marks: Any) -> Any:
+        marked = await mark(marks)
+        await desk.pass_time(11)
+        return marked
+
+    desk.markers._inner.mark = slow
+    assert await desk.send("Pay") == Unavailable("the deadline has passed")
+    assert desk.types() == ["Placed"]
+    desk.markers._inner.mark = mark
+    assert await desk.send("Pay") == Accepted(event_of("Pay"), EVENTS)
+    assert desk.types() == ["Placed", "Paid"]
+
+
+# A look at the store that others have overtaken
+
+
+async def test_a_look_older_than_the_marker_does_not_count() -> None:
+    """A record of a former life comes into the log, and others go on from it, after the look."""
+    desk = Desk(items)
+    await desk.grow_old()
+    await desk.send("Open")
+    await desk.append()
+    desk.redis.flush()
+    await desk.pass_time(1)
+    await desk.pass_time(1)
+    first, mark = desk.marking, desk.markers._inner.mark
+    late = replace(desk.intent("Note").event, prev=desk.intent("Open").event.id)
+
+    async def overtaken(marks: Any) -> Any:
+        desk.markers._inner.mark = mark
+        await desk.twins.emit("items.events", late)
+        await desk.append()
+        desk.service()
+        await desk.pass_time(1)
+        assert isinstance(await desk.send("Lend"), Accepted)
+        desk.marking = first
+        return await mark(marks)
+
+    desk.markers._inner.mark = overtaken
+    assert await desk.send("Note") == Repeated(late.id, "items.events/0")
+    assert isinstance(await desk.send("Return"), Accepted)
+    await desk.append()
+    history = [event.type for event in await desk.twins.history()]
+    assert history == ["Opened", "Noted", "Lent", "Returned"]

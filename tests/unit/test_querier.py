@@ -1,0 +1,279 @@
+"""Events, snapshots and states of an aggregate."""
+
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from jsonpatch import JsonPatch
+
+from eventfleet.model.domain import Domain
+from eventfleet.model.payloads import Event
+from eventfleet.snapshot_rules import every
+from eventfleet.states.querier import Querier, patch_between
+from eventfleet.stores.contracts import DomainStores, Snapshot
+from eventfleet.stores.memory.events import MemoryEvents
+from eventfleet.topics.errors import InvalidRecord
+from eventfleet.topics.event import EventRecord
+from tests.simulation.in_memory_servers import START, Twins
+from tests.simulation.recording_domain import Counted, Tally, evolve
+
+
+class Closed(Event):
+    n: str
+
+
+def lifted(data: dict[str, Any]) -> dict[str, Any]:
+    return {"n": data["n"] + "!", "loud": True}
+
+
+NOTES: Domain[Tally] = Domain(
+    "tally",
+    state=Tally,
+    evolve=evolve,
+    events=[Counted, Closed],
+    upcasters={Counted: [lifted]},
+    snapshot=every(5),
+)
+
+
+class Counting(MemoryEvents):
+    """Counts the events that were read."""
+
+    read_events = 0
+
+    async def read(self, *args: Any, **named: Any) -> AsyncIterator[EventRecord]:
+        async for event in super().read(*args, **named):
+            self.read_events += 1
+            yield event
+
+
+@pytest.fixture
+async def twins() -> Twins:
+    """Five events of `a`: the first of an old schema version."""
+    twins = Twins(NOTES)
+    twins.events = events = Counting()
+    twins.stores = DomainStores(events, twins.snapshots)
+    await twins.store("1")
+    for n in "234":
+        await twins.store(n, schema_version=2)
+    await twins.store("5", type="Closed")
+    events.read_events = 0
+    return twins
+
+
+@pytest.fixture
+def querier(twins: Twins) -> Querier[Tally]:
+    return Querier(twins.domain, twins.stores, twins.clock)
+
+
+async def test_events_in_order_and_in_their_newest_schema(querier: Querier[Tally]) -> None:
+    events = [event async for event in querier.events("a")]
+    assert [event.version for event in events] == [1, 2, 3, 4, 5]
+    assert (events[0].schema_version, events[0].data) == (2, {"n": "1!", "loud": True})
+    assert events[1].data == {"n": "2"}
+
+
+@pytest.mark.parametrize(
+    ("asked", "ids"),
+    [
+        ({"after": 3}, ["4", "5"]),
+        ({"limit": 2}, ["1", "2"]),
+        ({"after": 1, "limit": 1}, ["2"]),
+        ({"types": {"Closed"}}, ["5"]),
+        ({"types": {"Counted"}, "after": 2, "limit": 5}, ["3", "4"]),
+        ({"after": 5}, []),
+    ],
+)
+async def test_events_that_were_asked_for(
+    querier: Querier[Tally], asked: dict[str, Any], ids: list[str]
+) -> None:
+    assert [event.id async for event in querier.events("a", **asked)] == ids
+
+
+async def test_the_latest_state_is_saved_as_a_snapshot(
+    twins: Twins, querier: Querier[Tally]
+) -> None:
+    assert await querier.snapshot("a") is None
+    latest = await querier.latest("a")
+    assert latest is not None
+    assert (latest.version, latest.state.trail) == (5, ("1!", "2", "3", "4", "5"))
+    assert orjson.dumps(latest.data) == b'{"trail":["1!","2","3","4","5"]}'
+    assert await querier.snapshot("a") == Snapshot("a", 5, latest.data, 1, START)
+    assert twins.records(twins.topics.snapshots) == []
+
+
+async def test_the_latest_state_reads_the_snapshot_and_the_events_after_it(
+    twins: Twins, querier: Querier[Tally]
+) -> None:
+    store = twins.events
+    assert isinstance(store, Counting)
+    await querier.latest("a")
+    assert store.read_events == 5
+    await querier.latest("a")
+    assert store.read_events == 5
+    await twins.store("6", schema_version=2)
+    store.read_events = 0
+    latest = await querier.latest("a")
+    assert (store.read_events, latest and latest.version) == (1, 6)
+
+
+async def test_the_same_latest_state_is_saved_once(twins: Twins, querier: Querier[Tally]) -> None:
+    await querier.latest("a")
+    twins.clock.time += timedelta(hours=1)
+    await querier.latest("a")
+    shot = await querier.snapshot("a")
+    assert shot is not None
+    assert shot.taken_at == START
+
+
+async def test_a_state_too_large_is_answered_and_not_saved(twins: Twins) -> None:
+    querier = Querier(twins.domain, twins.stores, twins.clock, limit=10)
+    latest = await querier.latest("a")
+    assert latest is not None
+    assert latest.version == 5
+    assert await twins.snapshots.count() == 0
+
+
+@pytest.mark.parametrize("version", [1, 2, 3, 4, 5])
+async def test_the_state_at_a_version_comes_from_the_nearest_snapshot(
+    twins: Twins, querier: Querier[Tally], version: int
+) -> None:
+    store = twins.events
+    assert isinstance(store, Counting)
+    for at in (2, 4):
+        state = {"trail": [f"snapshot {at}"]}
+        await twins.snapshots.save([Snapshot("a", at, state, 1, START)])
+    found = await querier.at("a", version)
+    trails = {
+        1: ("1!",),
+        2: ("snapshot 2",),
+        3: ("snapshot 2", "3"),
+        4: ("snapshot 4",),
+        5: ("snapshot 4", "5"),
+    }
+    assert found is not None
+    assert (found.version, found.state.trail) == (version, trails[version])
+    assert store.read_events == version % 2
+    assert await querier.snapshot("a") == Snapshot("a", 4, {"trail": ["snapshot 4"]}, 1, START)
+
+
+@pytest.mark.parametrize("version", [-1, 0, 6])
+async def test_there_is_no_state_at_a_version_without_an_event(
+    querier: Querier[Tally], version: int
+) -> None:
+    assert await querier.at("a", version) is None
+
+
+@pytest.mark.parametrize(
+    ("minute", "version"), [(-1, None), (0, 1), (1, 2), (2, 2), (3, 4), (4, 4), (5, 5), (99, 5)]
+)
+async def test_the_state_at_a_time_is_that_of_the_highest_version_not_later(
+    minute: int, version: int | None
+) -> None:
+    twins = Twins(NOTES)
+    for n, minutes in zip("12345", [0, 1, 4, 3, 5], strict=True):
+        moment = START + timedelta(minutes=minutes)
+        await twins.store(n, schema_version=2, time=moment)
+    querier = Querier(twins.domain, twins.stores, twins.clock)
+    found = await querier.at_time("a", START + timedelta(minutes=minute))
+    assert (found and found.version) == version
+    assert found is None or found == await querier.at("a", found.version)
+
+
+async def test_a_time_without_a_zone_is_refused(querier: Querier[Tally]) -> None:
+    with pytest.raises(InvalidRecord, match="time: has no time zone"):
+        await querier.at_time("a", START.replace(tzinfo=None))
+
+
+async def test_the_difference_is_a_patch_from_one_version_to_another(
+    querier: Querier[Tally],
+) -> None:
+    forth = await querier.difference("a", 3, 5)
+    added = [("add", "/trail/3", "4"), ("add", "/trail/4", "5")]
+    assert forth is not None
+    assert [(step["op"], step["path"], step["value"]) for step in forth.patch] == added
+    for first, second in [(0, 5), (5, 0), (5, 2), (2, 2)]:
+        found = await querier.difference("a", first, second)
+        assert found is not None
+        trail = ["1!", "2", "3", "4", "5"]
+        states = [{"trail": trail[:version]} for version in range(6)]
+        assert JsonPatch(found.patch).apply(states[first]) == states[second]
+        assert (found.patch == []) == (first == second)
+
+
+@pytest.mark.parametrize("versions", [(1, 6), (6, 1), (-1, 2), (7, 8)])
+async def test_there_is_no_difference_to_a_version_that_is_not_there(
+    querier: Querier[Tally], versions: tuple[int, int]
+) -> None:
+    assert await querier.difference("a", *versions) is None
+
+
+plain = st.recursive(
+    st.none() | st.booleans() | st.integers(-2, 2) | st.sampled_from(["", "a", "/~"]),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from("ab/~"), inner),
+)
+
+
+@given(before=plain, after=plain)
+@pytest.mark.parametrize("same", [False, True])
+def test_a_patch_of_any_states_leads_from_the_first_to_the_second(
+    same: bool, before: Any, after: Any
+) -> None:
+    first, second = {"state": before}, {"state": before if same else after}
+    patch = patch_between(first, second)
+    assert orjson.dumps(JsonPatch(patch).apply(first), option=orjson.OPT_SORT_KEYS) == orjson.dumps(
+        second, option=orjson.OPT_SORT_KEYS
+    )
+    assert {step["op"] for step in patch} <= {"add", "remove", "replace"}
+
+
+async def test_what_a_reader_lacks_are_the_events_after_its_version(
+    querier: Querier[Tally],
+) -> None:
+    found = await querier.missing("a", 3)
+    assert (found.latest, [event.version for event in found.events]) == (5, [4, 5])
+    assert not found.ahead
+    first = await querier.missing("a", 0, limit=1)
+    assert (first.latest, [event.data for event in first.events]) == (
+        5,
+        [{"n": "1!", "loud": True}],
+    )
+    nothing = await querier.missing("a", 5)
+    assert (nothing.latest, nothing.events, nothing.ahead) == (5, [], False)
+
+
+async def test_a_reader_that_claims_more_than_is_stored_is_told(querier: Querier[Tally]) -> None:
+    for aggregate_id, latest in (("a", 5), ("nobody", 0)):
+        found = await querier.missing(aggregate_id, 6)
+        assert (found.latest, found.events, found.ahead) == (latest, [], True)
+
+
+async def test_nothing_is_known_of_an_aggregate_without_events(
+    twins: Twins, querier: Querier[Tally]
+) -> None:
+    assert [event async for event in querier.events("b")] == []
+    assert await querier.snapshot("b") is None
+    assert await querier.latest("b") is None
+    assert await querier.at("b", 1) is None
+    assert await twins.snapshots.count() == 0
+
+
+@pytest.mark.parametrize(
+    "useless",
+    [
+        Snapshot("a", 5, {"trail": ["another state version"]}, 2, START),
+        Snapshot("a", 5, {"trail": 7}, 1, START),
+    ],
+    ids=["state version", "shape"],
+)
+async def test_a_snapshot_that_does_not_fit_is_not_used(
+    twins: Twins, querier: Querier[Tally], useless: Snapshot
+) -> None:
+    await twins.snapshots.save([useless])
+    for found in (await querier.latest("a"), await querier.at("a", 5)):
+        assert found is not None
+        assert found.state.trail == ("1!", "2", "3", "4", "5")

@@ -1,0 +1,277 @@
+"""Waiting for a stage: what callers get, over the twins."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from datetime import datetime
+from typing import Any
+
+import pytest
+
+from eventfleet.deciders.command_parser import ParsedCommand
+from eventfleet.deciders.outcomes import Accepted, Outcome, Rejected, Repeated, Unavailable
+from eventfleet.deciders.pending_command import Answer
+from eventfleet.deciders.proposed_events import event_id
+from eventfleet.domains.orders import orders
+from eventfleet.roles.notices import notices_of
+from eventfleet.service import stage_waiter as rooms
+from eventfleet.service.event_service import EventService
+from eventfleet.service.stage_waiter import CommandFollower, StageWaiters, WaitResult
+from eventfleet.stores import errors
+from eventfleet.stores.clock import SystemClock, Uuid7Ids
+from eventfleet.stores.contracts import Notice, Stage
+from eventfleet.stores.memory.events import MemoryEvents
+from eventfleet.stores.memory.notices import MemoryNotices
+from eventfleet.topics.event import EventRecord
+from tests.unit.sync_domain import till
+
+PAY = {"amount": 1}
+STORED, FOLDED, RELAYED = Stage.APPENDED, Stage.SNAPSHOTTED, Stage.RELAYED
+
+
+class Scripted:
+    """A decider that answers as `outcome` says, and lets a test look on."""
+
+    def __init__(self) -> None:
+        self.seen: list[EventRecord] = []
+        self.outcome: Callable[[EventRecord], Outcome] = lambda e: Accepted(e.id, "there")
+        self.before: Callable[[EventRecord], Any] = lambda e: None
+
+    async def decide(
+        self, asked: Sequence[ParsedCommand], deadline: datetime, answer: Answer
+    ) -> None:
+        for index, each in enumerate(asked):
+            self.seen.append(each.event)
+            if told := self.before(each.event):
+                await told
+            answer(index, self.outcome(each.event))
+
+
+class Room:
+    """An EventService on twins; `tell` is what workers do."""
+
+    def __init__(self, domain: Any = orders) -> None:
+        self.domain, self.decider, self.store = domain, Scripted(), MemoryEvents()
+        self.notices = MemoryNotices()
+        self.waiting = StageWaiters(self.notices)
+
+    async def opened(self) -> AsyncIterator["Room"]:
+        async with self.waiting.running():
+            following = CommandFollower(self.domain.synchronous, self.store, self.waiting)
+            clock, ids = SystemClock(), Uuid7Ids()
+            made = EventService(self.domain, self.decider, clock, ids, following)
+            async with made as self.service:
+                yield self
+
+    def wait(self, stage: Stage, **more: Any) -> "asyncio.Task[WaitResult]":
+        more = {"patience": 20.0} | more
+        return asyncio.create_task(self.service.send("a", "Pay", PAY, wait=stage, **more))
+
+    async def tell(self, event: EventRecord, *stages: Stage) -> None:
+        for stage in stages:
+            await self.notices.publish(notices_of(stage, [event]))
+
+    async def decided(self, count: int = 1) -> EventRecord:
+        """The event of the latest command."""
+        async with asyncio.timeout(20):
+            while True:
+                if len(self.decider.seen) >= count:
+                    return self.decider.seen[-1]
+                await asyncio.sleep(0.001)
+
+
+@pytest.fixture
+async def room() -> AsyncIterator[Room]:
+    async for room in Room().opened():
+        yield room
+
+
+@pytest.mark.parametrize("stage", [STORED, FOLDED, RELAYED])
+async def test_the_answer_comes_with_the_notice(room: Room, stage: Stage) -> None:
+    waited = room.wait(stage, command_id="c")
+    event = await room.decided()
+    await room.tell(event, stage)
+    id = event_id("orders", "a", "c")
+    assert await waited == WaitResult(Accepted(id, "there"), stage)
+
+
+async def test_a_notice_that_is_faster_than_the_answer_counts(room: Room) -> None:
+    room.decider.before = lambda event: room.tell(event, STORED)
+    assert (await room.wait(STORED)).stage is STORED
+
+
+@pytest.mark.parametrize(
+    ("wanted", "told", "reached"),
+    [
+        (STORED, (), Stage.ACCEPTED),
+        (STORED, (RELAYED,), STORED),
+        (FOLDED, (), Stage.ACCEPTED),
+        (FOLDED, (STORED,), STORED),
+        (FOLDED, (STORED, RELAYED), STORED),
+        (RELAYED, (FOLDED,), STORED),
+        (RELAYED, (FOLDED, RELAYED), RELAYED),
+    ],
+)
+async def test_in_the_end_the_last_stage_on_the_way_is_told(
+    room: Room, wanted: Stage, told: tuple[Stage, ...], reached: Stage
+) -> None:
+    room.decider.before = lambda event: room.tell(event, *told)
+    waited = await room.wait(wanted, patience=0.1)
+    assert isinstance(waited.outcome, Accepted)
+    assert waited.stage is reached
+
+
+async def test_in_the_end_the_store_has_a_word(room: Room) -> None:
+    waited = room.wait(FOLDED, patience=0.1)
+    await room.store.put([await room.decided()], 0)
+    assert (await waited).stage is STORED
+
+
+async def test_a_repeat_that_is_stored_is_readable_at_once(room: Room) -> None:
+    room.decider.outcome = lambda event: Repeated(event.id, "there")
+    sending = room.wait(STORED, command_id="c", patience=0.1)
+    event = await room.decided()
+    assert (await sending).stage is Stage.ACCEPTED
+    await room.store.put([event], 0)
+    async with asyncio.timeout(20):
+        assert (await room.wait(STORED, command_id="c", patience=3600)).stage is STORED
+
+
+async def test_all_who_wait_for_an_event_are_told(room: Room) -> None:
+    waits = [room.wait(stage, command_id="c") for stage in (STORED, FOLDED, STORED)]
+    event = await room.decided(3)
+    await room.tell(event, STORED, FOLDED)
+    assert [w.stage for w in await asyncio.gather(*waits)] == [STORED, FOLDED, STORED]
+
+
+@pytest.mark.parametrize(
+    "outcome", [Rejected("no"), Unavailable("away")], ids=["rejected", "unavailable"]
+)
+async def test_what_is_not_accepted_is_answered_at_once(room: Room, outcome: Outcome) -> None:
+    room.decider.outcome = lambda event: outcome
+    async with asyncio.timeout(20):
+        assert await room.wait(STORED, patience=3600) == WaitResult(outcome, None)
+
+
+async def test_who_does_not_wait_leaves_no_trace(room: Room) -> None:
+    outcome = await room.service.send("a", "Pay", PAY)
+    assert isinstance(outcome, Accepted)
+    waited = await room.wait(Stage.ACCEPTED)
+    assert (type(waited.outcome), waited.stage) == (Accepted, Stage.ACCEPTED)
+    assert [event.reply_to for event in room.decider.seen] == [None, None]
+    assert room.waiting._task is None, "nothing is subscribed to"
+
+
+async def test_the_channel_is_listened_to_before_a_command_is_sent(room: Room) -> None:
+    listening = []
+    room.decider.before = lambda event: listening.append(room.waiting._listening.is_set())
+    await room.wait(STORED, patience=0.01)
+    assert listening == [True]
+
+
+async def test_only_one_channel_is_used_by_a_service(room: Room) -> None:
+    waits = [room.wait(STORED, patience=0.05) for _ in range(3)]
+    await asyncio.gather(*waits)
+    channels = {(event.reply_to or "").rpartition("/")[0] for event in room.decider.seen}
+    assert channels == {room.waiting.channel}
+    tokens = [(event.reply_to or "").rpartition("/")[2] for event in room.decider.seen]
+    assert tokens == [event.id for event in room.decider.seen]
+
+
+async def test_without_a_server_the_outcome_comes_with_what_is_known(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rooms, "TO_SUBSCRIBE", 0.01)
+    room.notices.go_away()
+    waited = await room.wait(STORED, patience=0.1)
+    assert isinstance(waited.outcome, Accepted)
+    assert waited.stage is Stage.ACCEPTED
+
+
+async def test_a_lost_connection_is_made_anew(room: Room) -> None:
+    await room.wait(STORED, patience=0.01)
+    room.notices.go_away()
+    lost = room.wait(STORED, patience=0.1)
+    await room.decided(2)
+    room.notices.come_back()
+    assert (await lost).stage is Stage.ACCEPTED
+    waited = room.wait(RELAYED)
+    await room.tell(await room.decided(3), RELAYED)
+    assert (await waited).stage is RELAYED
+
+
+async def test_callers_that_wait_are_bounded(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rooms, "AT_ONCE", 2)
+    waits = [room.wait(STORED) for _ in range(2)]
+    await room.decided(2)
+    waited = await room.wait(STORED)
+    assert isinstance(waited.outcome, Unavailable)
+    assert waited.stage is None
+    assert len(room.decider.seen) == 2, "it was not sent"
+    for event in room.decider.seen:
+        await room.tell(event, STORED)
+    await asyncio.gather(*waits)
+    assert room.waiting._waits == {}
+
+
+async def test_a_caller_that_goes_away_is_forgotten(room: Room) -> None:
+    wait = room.wait(STORED)
+    await room.decided()
+    wait.cancel()
+    await asyncio.wait({wait})
+    assert room.waiting._waits == {}
+
+
+async def test_a_store_that_does_not_answer_holds_up_nobody(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def away(ids: Any) -> Any:
+        raise errors.ServerUnavailable("away")
+
+    async def hangs(ids: Any) -> Any:
+        await asyncio.sleep(3600)
+
+    monkeypatch.setattr(rooms, "TO_LOOK", 0.01)
+    for find in (away, hangs):
+        monkeypatch.setattr(room.store, "find", find)
+        assert (await room.wait(STORED, patience=0.01)).stage is Stage.ACCEPTED
+
+
+async def test_notices_of_others_are_passed_over(room: Room) -> None:
+    waited = room.wait(STORED, patience=0.1)
+    await room.decided()
+    await room.notices.publish({room.waiting.channel: [Notice("another", STORED)]})
+    assert (await waited).stage is Stage.ACCEPTED
+
+
+async def test_a_service_without_notices_says_so() -> None:
+    async with EventService(orders, Scripted(), SystemClock(), Uuid7Ids()) as service:
+        with pytest.raises(TypeError, match="without notices"):
+            await service.send("a", "Pay", PAY, wait=STORED)
+
+
+# Synchronous domains
+
+
+@pytest.fixture
+async def till_room() -> AsyncIterator[Room]:
+    async for room in Room(till).opened():
+        yield room
+
+
+async def test_what_a_synchronous_domain_accepts_is_readable_at_once(till_room: Room) -> None:
+    send = till_room.service.send
+    for outcome in (Accepted("e", "there", 1), Repeated("e", "there", 1)):
+        till_room.decider.outcome = lambda event, outcome=outcome: outcome
+        waited = await send("a", "PutIn", {"cents": 1}, wait=STORED, patience=3600)
+        assert waited == WaitResult(outcome, STORED)
+    assert [event.reply_to for event in till_room.decider.seen] == [None, None]
+    assert till_room.waiting._task is None
+
+
+async def test_further_stages_of_a_synchronous_domain_come_by_notice(till_room: Room) -> None:
+    send = till_room.service.send
+    till_room.decider.before = lambda event: till_room.tell(event, STORED, FOLDED)
+    waited = await send("a", "PutIn", {"cents": 1}, wait=FOLDED, patience=3600)
+    assert waited.stage is FOLDED
+    waited = await send("a", "PutIn", {"cents": 1}, wait=RELAYED, patience=0.01)
+    assert waited.stage is STORED
