@@ -30,7 +30,7 @@ MODULE = """
 from eventfleet.model.command_rules import Emits
 from eventfleet.model.domain import Domain, Route
 from eventfleet.model.payloads import Command, Event, State
-from snapshot_rules import every
+from eventfleet.snapshot_rules import every
 
 
 class Written(Event):

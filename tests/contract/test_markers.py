@@ -280,7 +280,7 @@ async def test_ones_own_note_is_answered_as_it_was_written(desk: Desk) -> None:
     client, after_a_crash = desk.client(), desk.client()
     written = await decide(client, "e1", basis=PLACED)
     again = await decide(after_a_crash, "e1", value=b"other bytes", allowed=frozenset())
-    assert again == written._replace(verdict=MarkStatus.MINE)
+    assert again == written._replace(status=MarkStatus.MINE)
 
 
 async def test_anothers_young_note_is_waited_for(desk: Desk) -> None:
@@ -299,7 +299,7 @@ async def test_anothers_old_note_is_finished_by_whoever_comes(desk: Desk) -> Non
 
     await desk.until(stale)
     found = await decide(helper, "e2")
-    assert found == written._replace(verdict=MarkStatus.STALE)
+    assert found == written._replace(status=MarkStatus.STALE)
     assert await settle(helper, found)
     assert (await decide(helper, "e2")).prev == "e1"
     assert await settle(gone, written)
@@ -447,7 +447,7 @@ async def test_a_note_keeps_its_marker(desk: Desk) -> None:
         return later is MarkStatus.MISSING
 
     await desk.until(gone)
-    assert await decide(client, "e1") == written._replace(verdict=MarkStatus.MINE)
+    assert await decide(client, "e1") == written._replace(status=MarkStatus.MINE)
     assert await settle(client, written)
 
 
@@ -462,7 +462,7 @@ async def test_a_note_on_a_marker_that_would_expire_keeps_it(desk: Desk) -> None
         return later is MarkStatus.MISSING
 
     await desk.until(gone)
-    assert await decide(client, "e2") == written._replace(verdict=MarkStatus.MINE)
+    assert await decide(client, "e2") == written._replace(status=MarkStatus.MINE)
 
 
 async def test_an_id_is_remembered_beyond_its_marker(desk: Desk) -> None:

@@ -67,7 +67,7 @@ async def test_a_save_may_end_between_snapshots_and_unanswered(steps: int) -> No
 READS: dict[str, Callable[[MemoryEvents], Awaitable[Any]]] = {
     "prepare": lambda s: s.prepare(),
     "find": lambda s: s.find(["a1-1"]),
-    "since": lambda s: s.since([TailQuery("a1", 0, "a1-1")], 9),
+    "tails": lambda s: s.tails([TailQuery("a1", 0, "a1-1")], 9),
     "heads": lambda s: s.heads(["a1"]),
     "unplaced": lambda s: s.unplaced(["a1"]),
     "placed_at": lambda s: s.placed_at([at(0)]),

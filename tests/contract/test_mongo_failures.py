@@ -86,7 +86,7 @@ OPERATIONS: dict[str, Callable[[DomainStores], Awaitable[Any]]] = {
     "put several": lambda s: s.events.put([event("s3", 1), event("s3", 2)], 0),
     "put each": lambda s: s.events.put_each([(event("s4", 1), 0), (event("s5", 1), 0)]),
     "find": lambda s: s.events.find(["a1-1"]),
-    "since": lambda s: s.events.tails([TailQuery("a1", 0, "a1-1")], 9),
+    "tails": lambda s: s.events.tails([TailQuery("a1", 0, "a1-1")], 9),
     "heads": lambda s: s.events.heads(["a1"]),
     "unplaced": lambda s: s.events.unplaced(["s1"]),
     "placed_at": lambda s: s.events.placed_at([at(0)]),
