@@ -1,38 +1,39 @@
-"""What a program imports to serve commands and queries over HTTP inside its own application.
+"""Serving commands and queries over HTTP inside an application of your own.
 
 async with http_application(load_settings(), domains) as app:
     own.mount("/events", app)
 
-`examples/own_application.py` shows one. Without `access` the settings say who may do what.
+Without an `Access` of your own, the settings decide who may do what.
+`examples/own_application.py` is a complete application.
 """
 
 from eventfleet.runtime.connections import chosen as chosen_domains
 from eventfleet.runtime.http_server import http_application
 from eventfleet.runtime.settings import load as load_settings
 from eventfleet.web import (
-    ANYONE,
+    UNRESTRICTED,
     Access,
     Application,
     Grant,
-    Limits,
     LocalAccess,
     RequestRefused,
     TokenAccess,
+    load_key,
 )
-from eventfleet.web.problems import SCOPE, TOKEN
+from eventfleet.web.problems import SCOPE_MISSING, TOKEN_REFUSED
 
 __all__ = [
-    "ANYONE",
-    "SCOPE",
-    "TOKEN",
+    "SCOPE_MISSING",
+    "TOKEN_REFUSED",
+    "UNRESTRICTED",
     "Access",
     "Application",
     "Grant",
-    "Limits",
     "LocalAccess",
     "RequestRefused",
     "TokenAccess",
     "chosen_domains",
     "http_application",
+    "load_key",
     "load_settings",
 ]

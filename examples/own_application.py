@@ -1,6 +1,6 @@
-"""Commands and queries over HTTP inside an application of one's own, for its own users.
+"""Serves commands and queries over HTTP inside an application, for the application's own users.
 
-Needs a running fleet; the settings in the environment lead to its servers, as for `eventfleet`.
+Needs a running fleet; the settings in the environment name its servers, as for `eventfleet`.
 Then `curl -H 'X-User: ann' localhost:8000/events/domains`.
 """
 
@@ -15,7 +15,7 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
 from eventfleet.http import (
-    TOKEN,
+    TOKEN_REFUSED,
     Grant,
     RequestRefused,
     chosen_domains,
@@ -27,14 +27,14 @@ USERS = {"ann": Grant("ann", frozenset({"orders:read", "orders:write"}))}
 
 
 class Users:
-    """Who may do what: here by a header, in earnest by the application's own session."""
+    """Finds the user by a header; a real application would use its own session."""
 
     secured = False
 
     def grant(self, request: Request) -> Grant:
         user = request.headers.get("x-user", "")
         if user not in USERS:
-            raise RequestRefused(TOKEN, "who are you?")
+            raise RequestRefused(TOKEN_REFUSED, "the header X-User names no user")
         return USERS[user]
 
 

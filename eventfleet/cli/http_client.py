@@ -26,15 +26,22 @@ from eventfleet.states.querier import StateAt, StateDiff
 from eventfleet.stores.contracts import Snapshot, Stage
 from eventfleet.topics.errors import EventfleetError
 from eventfleet.topics.event import EventRecord
-from eventfleet.web.bodies import PROBLEM, EventsBody, MissingBody, ProblemBody, SentBody, StateBody
+from eventfleet.web.bodies import (
+    PROBLEM_JSON,
+    AggregateState,
+    CommandResult,
+    EventPage,
+    MissingEventsPage,
+    ProblemDetails,
+)
 from eventfleet.web.problems import (
     CONFLICT,
     ID_REUSED,
-    NO_AGGREGATE,
     NO_SNAPSHOT,
-    NO_VERSION,
     REJECTED,
     UNAVAILABLE,
+    UNKNOWN_AGGREGATE,
+    UNKNOWN_VERSION,
 )
 
 T = TypeVar("T")
@@ -43,7 +50,7 @@ PAGE = 1_000
 ANSWER_SECONDS = 30.0
 PATIENCE = 60
 JSON = {"Content-Type": "application/json"}
-ABSENT = {NO_AGGREGATE.type, NO_SNAPSHOT.type, NO_VERSION.type}
+ABSENT = {UNKNOWN_AGGREGATE.type, NO_SNAPSHOT.type, UNKNOWN_VERSION.type}
 OUTCOMES = {
     REJECTED.type: Rejected,
     CONFLICT.type: Conflict,
@@ -59,7 +66,7 @@ class ServiceFailed(EventfleetError):
 class ServiceRefused(ServiceFailed):
     """A problem that the service told."""
 
-    def __init__(self, problem: ProblemBody) -> None:
+    def __init__(self, problem: ProblemDetails) -> None:
         super().__init__(f"the service says: {problem.title}: {problem.detail}".rstrip(": "))
         self.problem = problem
 
@@ -89,7 +96,7 @@ class HttpClient:
             timeout=aiohttp.ClientTimeout(total=ANSWER_SECONDS + seconds),
         )
         try:
-            sent = await _read(asking, SentBody)
+            sent = await _read(asking, CommandResult)
         except ServiceRefused as refusal:
             problem = refusal.problem
             if problem.type not in OUTCOMES:
@@ -108,7 +115,7 @@ class HttpClient:
         while True:
             page = PAGE if left is None else min(left, PAGE)
             asked = {"after": following, "limit": page, "types": list(types or ())}
-            found = await self._found(EventsBody, aggregate_id, "events", **asked)
+            found = await self._found(EventPage, aggregate_id, "events", **asked)
             for event in found.events if found else []:
                 yield event
             if left is not None:
@@ -131,16 +138,16 @@ class HttpClient:
 
     async def difference(self, aggregate_id: str, first: int, second: int) -> StateDiff | None:
         asked = {"first": first, "second": second}
-        return await self._found(StateDiff, aggregate_id, "difference", **asked)
+        return await self._found(StateDiff, aggregate_id, "diff", **asked)
 
     async def missing(self, aggregate_id: str, after: int, limit: int = PAGE) -> Lacking:
         asked = {"after": after, "limit": max(limit, 1)}
-        found = await self._found(MissingBody, aggregate_id, "missing", **asked)
+        found = await self._found(MissingEventsPage, aggregate_id, "missing", **asked)
         latest, events = (found.latest, found.events) if found else (0, [])
         return Lacking(aggregate_id, after, latest, events[:limit])
 
     async def _state(self, aggregate_id: str, **asked: Any) -> StateAt[Any] | None:
-        found = await self._found(StateBody, aggregate_id, "state", **asked)
+        found = await self._found(AggregateState, aggregate_id, "state", **asked)
         if found is None:
             return None
         return StateAt(found.aggregate_id, found.version, found.state, found.state)
@@ -173,8 +180,8 @@ async def _read(asking: AbstractAsyncContextManager[aiohttp.ClientResponse], kin
     try:
         async with asking as answer:
             body = await answer.read()
-            if answer.content_type == PROBLEM:
-                raise ServiceRefused(msgspec.json.decode(body, type=ProblemBody))
+            if answer.content_type == PROBLEM_JSON:
+                raise ServiceRefused(msgspec.json.decode(body, type=ProblemDetails))
             answer.raise_for_status()
             return msgspec.json.decode(body, type=kind)
     except (aiohttp.ClientError, TimeoutError, msgspec.DecodeError) as error:
@@ -182,7 +189,7 @@ async def _read(asking: AbstractAsyncContextManager[aiohttp.ClientResponse], kin
         raise ServiceFailed(f"the service did not answer as it should: {reason}") from error
 
 
-def _outcome(sent: SentBody) -> Outcome:
+def _outcome(sent: CommandResult) -> Outcome:
     version = sent.version or 0
     if sent.outcome == "repeated":
         return Repeated(sent.event_id, sent.place, version)

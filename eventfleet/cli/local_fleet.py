@@ -18,7 +18,7 @@ from eventfleet.embedded_servers import (
 )
 from eventfleet.model.domain import Domain
 from eventfleet.runtime import connections
-from eventfleet.runtime.http_server import SERVING
+from eventfleet.runtime.http_server import SERVING_LOG_LINE
 from eventfleet.runtime.settings import Settings, variable
 from eventfleet.stores.errors import Misconfigured
 from eventfleet.topics.topic_specs import TopicSpec
@@ -48,7 +48,7 @@ class LocalFleet:
     @property
     def url(self) -> str:
         """Of the HTTP service; empty until it says so."""
-        told = SERVING.search(self.service.log.read_text(errors="replace"))
+        told = SERVING_LOG_LINE.search(self.service.log.read_text(errors="replace"))
         return told[1] if told else ""
 
     def page_of(self, program: ManagedProcess) -> str:

@@ -1,4 +1,4 @@
-"""The HTTP service as a process: opened on the servers, served until it is to end."""
+"""The HTTP service as a process: connects to the servers, and serves until it is stopped."""
 
 import asyncio
 import logging
@@ -27,29 +27,30 @@ from eventfleet.web import (
     Limits,
     LocalAccess,
     TokenAccess,
-    read_key,
+    load_key,
 )
 
-BACKLOG = 1_024
-KEEP_ALIVE = 60
-MORE = 2.0
-SERVING = re.compile(r"^\S+ \S+ INFO serving .* at (http://\S+)\n", re.MULTILINE)
-"""What the process logs when it is about to serve."""
+BACKLOG_CONNECTIONS = 1_024
+KEEP_ALIVE_SECONDS = 60
+SHUTDOWN_MARGIN_SECONDS = 2.0
+"""Added to a request's timeout at shutdown, for sending the response."""
+
+SERVING_LOG_LINE = re.compile(r"^\S+ \S+ INFO serving .* at (http://\S+)\n", re.MULTILINE)
+"""The line that the process logs when it begins to serve, with its URL."""
 
 
-class NotServed(EventfleetError):
-    """The service can't be opened at its address, or must not be."""
+class ListenFailed(EventfleetError):
+    """The service cannot or must not listen at its address."""
 
 
 @asynccontextmanager
 async def http_application(
     settings: Settings, domains: Mapping[str, Domain[Any]], access: Access | None = None
 ) -> AsyncIterator[Application]:
-    """The ASGI application of these domains, on the servers that the settings name.
+    """Opens the ASGI application of these domains on the servers of the settings.
 
-    Who may do what is said by `access`, and without it by the settings.
-
-    Unreachable where one of them does not answer; Misconfigured where the topics are not there.
+    Without `access`, the settings decide who may do what. Unreachable: a server does not answer;
+    Misconfigured: topics are missing.
     """
     access = access or _access(settings)
     async with (
@@ -58,70 +59,77 @@ async def http_application(
         waiting_room(settings) as waiting,
         AsyncExitStack() as stack,
     ):
-        served, tallies = {}, DeciderMetrics()
+        services, metrics = {}, DeciderMetrics()
         for name, domain in domains.items():
             opened = stores[name]
             await opened.events.prepare()
             await opened.snapshots.prepare()
-            opening = event_service_over(settings, domain, opened, waiting, tallies)
+            opening = event_service_over(settings, domain, opened, waiting, metrics)
             commands = await stack.enter_async_context(opening)
             queries = Querier(domain, reading[name], SystemClock(), limit=settings.snapshot_bytes)
-            served[name] = DomainServices(domain, commands, queries, reading[name].events)
-        limits = Limits(requests=settings.http_requests, seconds=settings.http_timeout)
-        yield Application(served, access, limits, tallies)
+            services[name] = DomainServices(domain, commands, queries, reading[name].events)
+        limits = Limits(
+            concurrent_requests=settings.http_requests, timeout_seconds=settings.http_timeout
+        )
+        yield Application(services, access, limits, metrics)
 
 
 def _access(settings: Settings) -> Access:
     if not settings.token_key_file:
         return LocalAccess()
-    key = read_key(settings.token_key_file)
+    key = load_key(settings.token_key_file)
     return TokenAccess(key, settings.token_issuer, settings.token_audience)
 
 
 @asynccontextmanager
-async def bound(settings: Settings, or_any: bool = False) -> AsyncIterator[socket.socket]:
-    """The service's socket, at which callers wait already; with `or_any` at any port if need be.
+async def listening_socket(
+    settings: Settings, or_any: bool = False
+) -> AsyncIterator[socket.socket]:
+    """Opens the service's socket; callers can connect at once and wait.
 
-    NotServed where it can't be had, or others could reach it without a token.
+    With `or_any` any free port is used if the configured one is taken. ListenFailed: the address
+    is not available, or other machines could reach it without a token.
     """
     host, port = settings.http_host, settings.http_port
     if not settings.token_key_file and not is_loopback(host):
         needed = variable("token_key_file")
-        raise NotServed(f"{variable('http_host')}={host} can be reached by others: set {needed}")
+        reason = f"{variable('http_host')}={host} is reachable from other machines: set {needed}"
+        raise ListenFailed(reason)
     try:
-        listener = _bind(host, port, or_any)
+        listener = _bind_socket(host, port, or_any)
     except OSError as error:
-        hint = f"another port is chosen by {variable('http_port')}, any free one by 0"
-        reason = f"the service can't be opened at {host}:{port} ({error.strerror}); {hint}"
-        raise NotServed(reason) from error
+        hint = f"set {variable('http_port')} to another port, or to 0 for any free one"
+        reason = f"cannot listen at {host}:{port} ({error.strerror}); {hint}"
+        raise ListenFailed(reason) from error
     with listener:
         yield listener
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches the address."""
+    """Checks whether only this machine can reach the address."""
     try:
         return ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
 
 
-def _bind(host: str, port: int, or_any: bool) -> socket.socket:
-    taken = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+def _bind_socket(host: str, port: int, or_any: bool) -> socket.socket:
+    opened = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
     try:
-        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        taken.bind((host, port))
-        taken.listen(BACKLOG)  # of two that are only bound, both might think to have the port
+        opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        opened.bind((host, port))
+        # Two processes may bind the same port; only one of them can listen.
+        opened.listen(BACKLOG_CONNECTIONS)
     except OSError:
-        taken.close()
+        opened.close()
         if or_any and port:
-            return _bind(host, 0, False)
+            return _bind_socket(host, 0, False)
         raise
-    return taken
+    return opened
 
 
-def address(listener: socket.socket) -> str:
-    """The URL of a bound socket."""
+def socket_url(listener: socket.socket) -> str:
+    """Returns the URL of a bound socket."""
     host, port = listener.getsockname()[:2]
     return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
@@ -129,7 +137,7 @@ def address(listener: socket.socket) -> str:
 async def serve(
     app: ASGIApp, listener: socket.socket, settings: Settings, stop: asyncio.Event
 ) -> None:
-    """Serve until `stop` is set; then take no more, and finish what is in hand."""
+    """Serves until `stop` is set, then refuses new connections and finishes active requests."""
     logging.getLogger("uvicorn").setLevel(logging.ERROR)
     config = uvicorn.Config(
         app,
@@ -138,13 +146,13 @@ async def serve(
         lifespan="off",
         log_config=None,
         access_log=False,
-        backlog=BACKLOG,
+        backlog=BACKLOG_CONNECTIONS,
         server_header=False,
-        timeout_keep_alive=KEEP_ALIVE,
-        timeout_graceful_shutdown=int(settings.http_timeout + MORE),
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=int(settings.http_timeout + SHUTDOWN_MARGIN_SECONDS),
     )
     server = uvicorn.Server(config)
-    # `serve` itself would take the signals, and end the process by them.
+    # Its public `serve` would install signal handlers of its own and end the process by them.
     serving = asyncio.create_task(server._serve([listener]))
     stopping = asyncio.create_task(stop.wait())
     await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)

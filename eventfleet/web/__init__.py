@@ -1,28 +1,28 @@
 """The HTTP service: an ASGI application over the commands and queries of some domains."""
 
 from eventfleet.web.access import (
-    ANYONE,
+    UNRESTRICTED,
     Access,
     Grant,
-    KeyRefused,
+    InvalidKeyFile,
     LocalAccess,
     TokenAccess,
-    read_key,
+    load_key,
 )
 from eventfleet.web.application import Application
 from eventfleet.web.context import DomainServices, Limits
 from eventfleet.web.problems import RequestRefused
 
 __all__ = [
-    "ANYONE",
+    "UNRESTRICTED",
     "Access",
     "Application",
     "DomainServices",
     "Grant",
-    "KeyRefused",
+    "InvalidKeyFile",
     "Limits",
     "LocalAccess",
     "RequestRefused",
     "TokenAccess",
-    "read_key",
+    "load_key",
 ]

@@ -1,30 +1,29 @@
-"""The bodies of answers."""
+"""The bodies of responses. The names of these classes are the schemas' names for clients."""
 
-from datetime import datetime
 from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from eventfleet.stores.contracts import Stage
-from eventfleet.topics.event import EventRecord
+from eventfleet.topics.event import EventRecord, Instant
 
 JSON = "application/json"
-LINES = "application/x-ndjson"
-PROBLEM = "application/problem+json"
+NDJSON = "application/x-ndjson"
+PROBLEM_JSON = "application/problem+json"
 
 Version = Annotated[int, Meta(ge=1, le=2**63 - 1)]
 
 
-class Body(msgspec.Struct, kw_only=True):
-    """Base of an answer's body."""
+class ResponseBody(msgspec.Struct, kw_only=True):
+    """Base of a response's body."""
 
 
-class SentBody(Body):
-    """What became of a command: its event is safe. In a synchronous domain `version` is the
-    aggregate's after all events of the command, of which `event_id` is the first; `published` is
-    false when the stream does not have them yet. `stage`: how far the event has come, where a stage
-    was waited for."""
+class CommandResult(ResponseBody):
+    """The outcome of a command whose event is safe. In a synchronous domain, `version` is the
+    aggregate's version after all events of the command, `event_id` is the first of them, and
+    `published` is false while the stream does not have them yet. `stage` is the last stage that the
+    event has reached, if the request waited for one."""
 
     outcome: Literal["accepted", "repeated"]
     command_id: str
@@ -35,32 +34,34 @@ class SentBody(Body):
     stage: Stage | UnsetType = UNSET
 
 
-class EventsBody(Body):
-    """Events by version. `next`: what to give as `after` for those that follow; null at the end."""
+class EventPage(ResponseBody):
+    """Events of an aggregate in version order. `next` is the value of `after` for the next page;
+    null on the last one."""
 
     events: list[EventRecord]
     next: int | None
 
 
-class FeedBody(Body):
-    """Events of a whole domain, in order within each aggregate. `next`: what to give as `from` for
-    those that follow, now or later."""
+class FeedPage(ResponseBody):
+    """Events of a whole domain, in version order within each aggregate. `next` is the value of
+    `from` for the events that follow, now or later."""
 
     events: list[EventRecord]
     next: str
 
 
-class AggregatesBody(Body):
-    """Ids in their order. `next`: what to give as `from` for those that follow; null at the end."""
+class AggregatePage(ResponseBody):
+    """Sorted ids of a domain's aggregates. `next` is the value of `from` for the next page; null
+    on the last one."""
 
     aggregates: list[str]
     next: str | None
 
 
-class MissingBody(Body):
-    """The events that a client lacks, and the latest version. `ahead`: the client claims a version
-    that is not stored, so it has read something else. `next`: what to give as `after` for those
-    that follow; null at the end."""
+class MissingEventsPage(ResponseBody):
+    """The events that a client lacks, and the latest version. `ahead` is true if the client claims
+    a version that is not stored, so it has read something else. `next` is the value of `after` for
+    the next page; null on the last one."""
 
     events: list[EventRecord]
     latest: Version
@@ -68,8 +69,8 @@ class MissingBody(Body):
     next: int | None
 
 
-class DomainBody(Body):
-    """What a domain declares. One that is schema-free may take other commands and events."""
+class DomainInfo(ResponseBody):
+    """The declaration of a domain. A schema-free one may take other commands and events too."""
 
     name: str
     mode: Literal["asynchronous", "synchronous"]
@@ -78,14 +79,15 @@ class DomainBody(Body):
     events: list[str]
 
 
-class DomainsBody(Body):
-    """The domains that may be read."""
+class DomainList(ResponseBody):
+    """The domains that the caller may read."""
 
-    domains: list[DomainBody]
+    domains: list[DomainInfo]
 
 
-class ProblemBody(Body, omit_defaults=True):
-    """Why a request was not done (RFC 9457). `field` and `reason`: what of the request is wrong."""
+class ProblemDetails(ResponseBody, omit_defaults=True):
+    """The reason why a request was not carried out (RFC 9457). `field` names the invalid part of
+    the request, `reason` says what is wrong with it."""
 
     type: str
     title: str
@@ -96,7 +98,7 @@ class ProblemBody(Body, omit_defaults=True):
     command_id: str = ""
 
 
-class StateBody(Body):
+class AggregateState(ResponseBody):
     """The state of an aggregate after `version` events."""
 
     aggregate_id: str
@@ -104,15 +106,15 @@ class StateBody(Body):
     state: dict[str, Any]
 
 
-class SnapshotBody(StateBody):
-    """The newest snapshot of an aggregate; `taken_at` is when it was saved."""
+class AggregateSnapshot(AggregateState):
+    """The newest snapshot of an aggregate, saved at `taken_at`."""
 
     state_version: int
-    taken_at: datetime
+    taken_at: Instant
 
 
-class DiffBody(Body):
-    """What turns the state at version `first` into that at `second`: a JSON Patch (RFC 6902)."""
+class AggregateDiff(ResponseBody):
+    """A JSON Patch (RFC 6902) from the state at version `first` to the state at `second`."""
 
     aggregate_id: str
     first: int

@@ -21,135 +21,146 @@ from eventfleet.service.event_service import SendOptions
 from eventfleet.stores.clock import Uuid7Ids
 from eventfleet.stores.contracts import Stage
 from eventfleet.topics.errors import InvalidRecord
-from eventfleet.web.bodies import SentBody
-from eventfleet.web.operation import Operation, RequestContext, json
-from eventfleet.web.parameters import (
-    PREFER,
-    TRACEPARENT,
-    SendParameters,
-    header,
-    part,
-    patience,
-    payload,
-    traceparent,
-    whole,
-)
+from eventfleet.web.bodies import CommandResult
+from eventfleet.web.context import RequestContext
+from eventfleet.web.operation import Operation
+from eventfleet.web.parameters import SendParameters
 from eventfleet.web.problems import (
     CONFLICT,
-    DECIDE,
+    DECIDE_FAILED,
     ID_REUSED,
-    NO_COMMAND,
-    NO_DOMAIN,
     NOT_JSON,
     REJECTED,
     TOO_LARGE,
     UNAVAILABLE,
+    UNKNOWN_COMMAND,
+    UNKNOWN_DOMAIN,
     ProblemType,
     RequestRefused,
     invalid,
 )
+from eventfleet.web.requests import (
+    PREFER,
+    TRACEPARENT,
+    floats_to_integers,
+    header,
+    json_object,
+    path_part,
+    preferred_wait_seconds,
+    traceparent,
+)
+from eventfleet.web.responses import json_response
 
-KEY = "Idempotency-Key"
-CORRELATION = "X-Correlation-ID"
-CAUSATION = "X-Causation-ID"
-FIELDS = {"subject": "id", "id": KEY, "data": "body", "value": "body"}
+IDEMPOTENCY_KEY = "Idempotency-Key"
+CORRELATION_ID = "X-Correlation-ID"
+CAUSATION_ID = "X-Causation-ID"
+REQUEST_PARTS = {"subject": "id", "id": IDEMPOTENCY_KEY, "data": "body", "value": "body"}
+"""By a record's field: the part of the request that it comes from."""
+
+DECIDE_SHARE = 0.9
+"""The share of a request's time for the decision, so that its own timeout comes first."""
 
 _ids = Uuid7Ids()
 
 
-async def send(call: RequestContext) -> Response:
-    """Send one command to an aggregate.
+async def send(context: RequestContext) -> Response:
+    """Sends one command to an aggregate.
 
-    The header Idempotency-Key is the command's id: the same one is the same command. Without it
-    the command gets an id of its own. With `wait` the answer comes when the event has come to that
-    stage, or after the seconds of `Prefer: wait=N`, and says how far it has come.
+    The header Idempotency-Key is the command's id: a request with the same key is the same command
+    and takes effect once. Without the header the service generates an id. With `wait` the response
+    comes when the event has reached that stage, or after the seconds of `Prefer: wait=N`, and
+    reports the stage that was reached.
     """
-    request, served, asked = call.request, call.served, call.asked
-    command, typed = _known(part(request, "command"), served.domain)
-    command_id = header(request, KEY) or _ids.new()
-    data = await payload(request, call.limits.body_bytes)
-    data = whole(data) if typed else data
-    about = SendOptions(
+    request, services, stage = context.request, context.services, context.parameters.wait
+    command, typed = _find_command(path_part(request, "command"), services.domain)
+    command_id = header(request, IDEMPOTENCY_KEY) or _ids.new()
+    data = await json_object(request, context.limits.body_bytes)
+    data = floats_to_integers(data) if typed else data
+    options = SendOptions(
         command_id=command_id,
-        correlation_id=header(request, CORRELATION),
-        causation_id=header(request, CAUSATION),
-        actor=call.grant.actor,
+        correlation_id=header(request, CORRELATION_ID),
+        causation_id=header(request, CAUSATION_ID),
+        actor=context.grant.actor,
         traceparent=traceparent(request),
-        timeout=call.limits.seconds * 0.9,
+        timeout=context.limits.timeout_seconds * DECIDE_SHARE,
     )
-    answer = _Answer(command_id, 200 if served.domain.synchronous else 202)
+    responder = _Responder(command_id, 200 if services.domain.synchronous else 202)
+    commands, aggregate_id = services.commands, context.aggregate_id
     try:
-        if asked.wait is UNSET:
-            return answer.to(await served.commands.send(call.aggregate_id, command, data, **about))
-        seconds = _patience(call, answer)
-        waited = await served.commands.send(
-            call.aggregate_id, command, data, wait=asked.wait, patience=seconds, **about
+        if stage is UNSET:
+            return responder.respond(await commands.send(aggregate_id, command, data, **options))
+        seconds = _wait_seconds(context, responder)
+        waited = await commands.send(
+            aggregate_id, command, data, wait=stage, patience=seconds, **options
         )
-        return answer.to(waited.outcome, waited.stage)
+        return responder.respond(waited.outcome, waited.stage)
     except InvalidRecord as error:
-        raise invalid(_field(error.field), error.reason) from None
+        raise invalid(_request_part(error.field), error.reason) from None
 
 
-def _known(command: str, domain: Domain[Any]) -> tuple[str, bool]:
-    """The command, and whether its payload has a type."""
+def _find_command(command: str, domain: Domain[Any]) -> tuple[str, bool]:
+    """Returns the command's name, and whether its payload has a type."""
     try:
         rule = domain.rule(command)
     except InvalidRecord as error:
-        raise RequestRefused(NO_COMMAND, error.reason) from None
+        raise RequestRefused(UNKNOWN_COMMAND, error.reason) from None
     return command, command_class(rule) is not None
 
 
-def _patience(call: RequestContext, answer: "_Answer") -> float:
-    """How long to wait: what is preferred, within the limit, or else as long as for an answer."""
-    preferred = patience(call.request)
+def _wait_seconds(context: RequestContext, responder: "_Responder") -> float:
+    """Returns the preferred seconds within the limit, by default as long as for a response.
+
+    The request's own timeout is extended by them.
+    """
+    preferred = preferred_wait_seconds(context.request)
     if preferred is None:
-        seconds = call.limits.seconds
+        seconds = context.limits.timeout_seconds
     else:
-        seconds = min(preferred, call.limits.patience)
-        answer.headers["Preference-Applied"] = f"wait={seconds}"
-    call.bound.take(seconds)
+        seconds = min(preferred, context.limits.wait_seconds)
+        responder.headers["Preference-Applied"] = f"wait={seconds}"
+    context.timeout.take(seconds)
     return seconds
 
 
-def _field(name: str) -> str:
-    """As the request has it: the body is the payload."""
-    return FIELDS.get(name, name.removeprefix("data."))
+def _request_part(field: str) -> str:
+    return REQUEST_PARTS.get(field, field.removeprefix("data."))
 
 
-class _Answer:
-    """Answers for one command; `done` is the status of one that is accepted."""
+class _Responder:
+    """Turns the outcome of one command into a response or an error."""
 
-    def __init__(self, command_id: str, done: int) -> None:
-        self._command_id, self._done = command_id, done
+    def __init__(self, command_id: str, accepted_status: int) -> None:
+        self._command_id, self._accepted_status = command_id, accepted_status
         self.headers: dict[str, str] = {}
 
-    def to(self, outcome: Outcome, stage: Stage | None = None) -> Response:
+    def respond(self, outcome: Outcome, stage: Stage | None = None) -> Response:
         match outcome:
             case Accepted():
-                return self._sent(outcome, self._done, stage)
+                return self._result(outcome, self._accepted_status, stage)
             case Repeated():
-                return self._sent(outcome, 200, stage)
+                return self._result(outcome, 200, stage)
             case IdReused():
-                raise RequestRefused(ID_REUSED, outcome.reason, field=KEY, reason=outcome.reason)
+                reason = outcome.reason
+                raise RequestRefused(ID_REUSED, reason, field=IDEMPOTENCY_KEY, reason=reason)
             case Rejected():
-                raise self._refused(REJECTED, outcome.reason)
+                raise self._refusal(REJECTED, outcome.reason)
             case Conflict():
-                raise self._refused(CONFLICT, outcome.reason)
+                raise self._refusal(CONFLICT, outcome.reason)
             case Unavailable():
-                raise self._refused(UNAVAILABLE, outcome.reason)
+                raise self._refusal(UNAVAILABLE, outcome.reason)
         assert_never(outcome)
 
-    def _refused(self, kind: ProblemType, reason: str) -> RequestRefused:
-        return RequestRefused(kind, reason, reason=reason, command_id=self._command_id)
+    def _refusal(self, problem_type: ProblemType, reason: str) -> RequestRefused:
+        return RequestRefused(problem_type, reason, reason=reason, command_id=self._command_id)
 
-    def _sent(self, outcome: Accepted | Repeated, status: int, stage: Stage | None) -> Response:
-        body = SentBody(
+    def _result(self, outcome: Accepted | Repeated, status: int, stage: Stage | None) -> Response:
+        body = CommandResult(
             outcome="repeated" if isinstance(outcome, Repeated) else "accepted",
             command_id=self._command_id,
             stage=stage or UNSET,
             **told(outcome),
         )
-        return json(body, status, self.headers)
+        return json_response(body, status, self.headers)
 
 
 OPERATIONS = [
@@ -158,19 +169,19 @@ OPERATIONS = [
         method="POST",
         path="/domains/{domain}/{id}/commands/{command}",
         right="write",
-        handle=send,
-        answers={200: SentBody, 202: SentBody},
+        handler=send,
+        responses={200: CommandResult, 202: CommandResult},
         problems=(
-            NO_DOMAIN,
-            NO_COMMAND,
+            UNKNOWN_DOMAIN,
+            UNKNOWN_COMMAND,
             REJECTED,
             CONFLICT,
             TOO_LARGE,
             NOT_JSON,
             ID_REUSED,
-            DECIDE,
+            DECIDE_FAILED,
         ),
         parameters=SendParameters,
-        headers=(KEY, PREFER, CORRELATION, CAUSATION, TRACEPARENT),
+        headers=(IDEMPOTENCY_KEY, PREFER, CORRELATION_ID, CAUSATION_ID, TRACEPARENT),
     )
 ]

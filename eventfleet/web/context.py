@@ -1,18 +1,24 @@
-"""What the application serves, and how much of it at once."""
+"""The domains that the application serves, its limits, and the context of one request."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from starlette.requests import Request
+
+from eventfleet.deciders.timeout import Timeout
 from eventfleet.model.domain import Domain
 from eventfleet.service.event_service import EventService
 from eventfleet.states.querier import Querier
 from eventfleet.stores.contracts import EventStore
 from eventfleet.topics.event import MAX_EVENT_BYTES
+from eventfleet.web.access import Grant
+from eventfleet.web.problems import UNKNOWN_AGGREGATE, UNKNOWN_DOMAIN, RequestRefused
+from eventfleet.web.requests import path_part
 
 
 class DomainServices(NamedTuple):
-    """One domain: how its commands go in and its queries are answered."""
+    """One served domain: takes its commands and answers its queries."""
 
     domain: Domain[Any]
     commands: EventService
@@ -25,10 +31,46 @@ ServicesByDomain = Mapping[str, DomainServices]
 
 @dataclass(frozen=True)
 class Limits:
-    """`requests` at once, of at most `body_bytes`, each answered within `seconds`; of a stream
-    each line. Who waits for a stage may do so for `patience` seconds more."""
+    """Limits on requests; `/live`, `/ready` and `/metrics` have none on their number."""
 
-    requests: int = 256
+    concurrent_requests: int = 256
+    """Requests at a time; more are refused with status 429."""
+
     body_bytes: int = MAX_EVENT_BYTES
-    seconds: float = 10.0
-    patience: int = 60
+    """Bytes of a request body; a larger one is refused with status 413."""
+
+    timeout_seconds: float = 10.0
+    """Seconds for a response, or for each line and chunk of a stream; then the status is 503."""
+
+    wait_seconds: int = 60
+    """Seconds that a command may wait for a stage, in addition to `timeout_seconds`."""
+
+
+class RequestContext(NamedTuple):
+    """One authorized request to one operation, with its parsed query parameters."""
+
+    request: Request
+    domains: ServicesByDomain
+    grant: Grant
+    limits: Limits
+    parameters: Any
+    timeout: Timeout
+
+    @property
+    def services(self) -> DomainServices:
+        """The services of the domain in the path. RequestRefused: there is no such domain."""
+        name = path_part(self.request, "domain")
+        found = self.domains.get(name)
+        if found is None:
+            known = ", ".join(sorted(self.domains))
+            raise RequestRefused(UNKNOWN_DOMAIN, f"no domain {name!r}; there are: {known}")
+        return found
+
+    @property
+    def aggregate_id(self) -> str:
+        return path_part(self.request, "id")
+
+    async def require_aggregate(self) -> None:
+        """Raises RequestRefused if no event of the aggregate is stored."""
+        if not await self.services.events.heads([self.aggregate_id]):
+            raise RequestRefused(UNKNOWN_AGGREGATE, f"{self.aggregate_id!r} has no events")

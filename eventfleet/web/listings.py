@@ -1,52 +1,55 @@
-"""Queries across aggregates: the domains, the aggregates of one, and its feed."""
+"""Queries across aggregates: the domains, the aggregates of a domain, and its feed."""
 
 from starlette.responses import Response
 
 from eventfleet.model.command_rules import command_name
 from eventfleet.stores.errors import InvalidCursor
-from eventfleet.web.bodies import AggregatesBody, DomainBody, DomainsBody, FeedBody
-from eventfleet.web.context import DomainServices
-from eventfleet.web.operation import Operation, RequestContext, json
+from eventfleet.web.bodies import AggregatePage, DomainInfo, DomainList, FeedPage
+from eventfleet.web.context import DomainServices, RequestContext
+from eventfleet.web.operation import Operation
 from eventfleet.web.parameters import PageParameters
-from eventfleet.web.problems import NO_DOMAIN, REPLAY, invalid
+from eventfleet.web.problems import REPLAY_FAILED, UNKNOWN_DOMAIN, invalid
+from eventfleet.web.responses import json_response
 
 
-async def domains(call: RequestContext) -> Response:
-    """The domains that the caller may read."""
-    may = [served for name, served in call.all.items() if call.grant.allows(name, "read")]
-    return json(DomainsBody(domains=[_info(served) for served in may]))
+async def domains(context: RequestContext) -> Response:
+    """Lists the domains that the caller may read."""
+    readable = [
+        each for name, each in context.domains.items() if context.grant.allows(name, "read")
+    ]
+    return json_response(DomainList(domains=[_info(services) for services in readable]))
 
 
-def _info(served: DomainServices) -> DomainBody:
-    domain = served.domain
-    return DomainBody(
+def _info(services: DomainServices) -> DomainInfo:
+    domain = services.domain
+    return DomainInfo(
         name=domain.name,
         mode="synchronous" if domain.synchronous else "asynchronous",
         schema_free=domain.schema_free,
-        commands=[command_name(declared) for declared in domain.commands],
+        commands=[command_name(rule) for rule in domain.commands],
         events=[kind.__name__ for kind in domain.events],
     )
 
 
-async def aggregates(call: RequestContext) -> Response:
-    """The ids of a domain's aggregates, in their order."""
-    asked: PageParameters = call.asked
+async def aggregates(context: RequestContext) -> Response:
+    """Lists the ids of a domain's aggregates, sorted, page by page."""
+    parameters: PageParameters = context.parameters
     try:
-        page = await call.served.events.aggregates(asked.start, asked.limit)
+        page = await context.services.events.aggregates(parameters.start, parameters.limit)
     except InvalidCursor as error:
         raise invalid("from", str(error)) from None
-    full = len(page.items) == asked.limit
-    return json(AggregatesBody(aggregates=page.items, next=page.cursor if full else None))
+    full = len(page.items) == parameters.limit
+    return json_response(AggregatePage(aggregates=page.items, next=page.cursor if full else None))
 
 
-async def feed(call: RequestContext) -> Response:
-    """All events of a domain, in their newest schema."""
-    asked: PageParameters = call.asked
+async def feed(context: RequestContext) -> Response:
+    """Returns all events of a domain in their latest schema, page by page."""
+    parameters: PageParameters = context.parameters
     try:
-        page = await call.served.queries.feed(asked.start, asked.limit)
+        page = await context.services.queries.feed(parameters.start, parameters.limit)
     except InvalidCursor as error:
         raise invalid("from", str(error)) from None
-    return json(FeedBody(events=page.items, next=page.cursor))
+    return json_response(FeedPage(events=page.items, next=page.cursor))
 
 
 OPERATIONS = [
@@ -55,27 +58,27 @@ OPERATIONS = [
         method="GET",
         path="/domains",
         right="token",
-        handle=domains,
-        answers={200: DomainsBody},
+        handler=domains,
+        responses={200: DomainList},
     ),
     Operation(
         name="aggregates",
         method="GET",
         path="/domains/{domain}/aggregates",
         right="read",
-        handle=aggregates,
+        handler=aggregates,
         parameters=PageParameters,
-        answers={200: AggregatesBody},
-        problems=(NO_DOMAIN,),
+        responses={200: AggregatePage},
+        problems=(UNKNOWN_DOMAIN,),
     ),
     Operation(
         name="feed",
         method="GET",
         path="/domains/{domain}/feed",
         right="read",
-        handle=feed,
+        handler=feed,
         parameters=PageParameters,
-        answers={200: FeedBody},
-        problems=(NO_DOMAIN, REPLAY),
+        responses={200: FeedPage},
+        problems=(UNKNOWN_DOMAIN, REPLAY_FAILED),
     ),
 ]

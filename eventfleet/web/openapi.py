@@ -1,4 +1,4 @@
-"""The OpenAPI 3.1 description of the service, from the domains' declarations."""
+"""The OpenAPI 3.1 document of the service, made from the operations and the domains."""
 
 from collections.abc import Iterable, Sequence
 from importlib.metadata import version
@@ -10,107 +10,123 @@ from urllib.parse import quote
 from eventfleet.model.command_rules import command_class, command_name
 from eventfleet.model.domain import Domain
 from eventfleet.topics.event import MAX_ID
-from eventfleet.web.bodies import JSON, LINES, PROBLEM, EventsBody, ProblemBody
+from eventfleet.web.bodies import JSON, NDJSON, PROBLEM_JSON, EventPage, ProblemDetails
 from eventfleet.web.context import ServicesByDomain
 from eventfleet.web.operation import Operation
-from eventfleet.web.parameters import LENIENT
-from eventfleet.web.problems import BUSY, INVALID, SCOPE, TOKEN, UNAVAILABLE, ProblemType
-from eventfleet.web.schemas import Json, Schemas, of_bodies, of_domain, of_parameters
+from eventfleet.web.problems import (
+    BUSY,
+    INVALID,
+    SCOPE_MISSING,
+    TOKEN_REFUSED,
+    UNAVAILABLE,
+    ProblemType,
+)
+from eventfleet.web.requests import LENIENT_HEADERS
+from eventfleet.web.schemas import (
+    Json,
+    Schemas,
+    add_domain,
+    parameter_schemas,
+    shared_schemas,
+)
 
-ALWAYS = (INVALID, BUSY, UNAVAILABLE)
+COMMON_PROBLEMS = (INVALID, BUSY, UNAVAILABLE)
 ID: Json = {"type": "string", "minLength": 1, "maxLength": MAX_ID, "pattern": r"^[^\x00]+$"}
 HEADER: Json = {"type": "string", "minLength": 1, "maxLength": MAX_ID, "pattern": "^[ -~]+$"}
-PLAIN: dict[Any, tuple[str, Json]] = {
-    str: ("text/plain", {"type": "string"}),
-    dict: (JSON, {"type": "object"}),
+UNTYPED_RESPONSES: dict[Any, tuple[str, str, Json]] = {
+    str: ("Plain text", "text/plain", {"type": "string"}),
+    dict: ("An OpenAPI 3.1 document", JSON, {"type": "object"}),
 }
 
 
 def describe(
-    operations: Iterable[Operation], domains: ServicesByDomain, secured: bool, root: str
+    operations: Iterable[Operation], domains: ServicesByDomain, secured: bool, root_path: str
 ) -> Json:
-    """The document; `root` is the path that the service is mounted at."""
-    shared = of_bodies()
-    described = [_Domain(served.domain, shared) for served in domains.values()]
+    """Builds the document; `root_path` is the path that the service is mounted at."""
+    shared = shared_schemas()
+    service = _Operations(None, shared, secured)
+    by_domain = [
+        _Operations(each.domain, add_domain(shared, each.domain), secured)
+        for each in domains.values()
+    ]
     paths: Json = {}
     for operation in operations:
-        for each in described if "{domain}" in operation.path else [_Domain(None, shared)]:
-            for path, told in each.paths(operation, secured):
-                paths.setdefault(path, {})[operation.method.lower()] = told
-    schemas = shared.components
-    for each in described:
-        schemas |= each.schemas.components
+        for each in by_domain if "{domain}" in operation.path else [service]:
+            for path, described in each.describe(operation):
+                paths.setdefault(path, {})[operation.method.lower()] = described
     bearer = {"bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}}
     return {
         "openapi": "3.1.0",
         "info": {
             "title": "eventfleet",
             "version": version("eventfleet"),
-            "description": "Commands in; events, snapshots and states out.",
+            "description": "Takes commands; returns events, snapshots and states.",
         },
-        "servers": [{"url": root or "/"}],
+        "servers": [{"url": root_path or "/"}],
         "paths": paths,
-        "components": {"schemas": schemas} | ({"securitySchemes": bearer} if secured else {}),
+        "components": {"schemas": shared.components}
+        | ({"securitySchemes": bearer} if secured else {}),
     }
 
 
-class _Domain:
-    """The operations in one domain, or those that are in none."""
+class _Operations:
+    """Describes the operations of one domain, or those of the service itself."""
 
-    def __init__(self, domain: Domain[Any] | None, shared: Schemas) -> None:
-        self._domain = domain
-        self.schemas = of_domain(domain) if domain else Schemas()
-        self._refs = shared.refs | self.schemas.refs
+    def __init__(self, domain: Domain[Any] | None, schemas: Schemas, secured: bool) -> None:
+        self._domain, self._refs, self._secured = domain, schemas.refs, secured
 
-    def paths(self, operation: Operation, secured: bool) -> Iterable[tuple[str, Json]]:
-        """With what each does; the path of a command once for each that is declared."""
+    def describe(self, operation: Operation) -> Iterable[tuple[str, Json]]:
+        """Yields paths and their descriptions: sending has one path per declared command."""
         domain = self._domain
         path = operation.path.replace("{domain}", domain.name if domain else "")
         if domain is None or operation.name != "send":
-            yield path, self._told(operation, path, secured)
+            yield path, self._describe_at(path, operation)
             return
-        for declared in domain.commands:
-            name, kind = command_name(declared), command_class(declared)
-            at = path.replace("{command}", quote(name, safe=""))
-            body = _body(self._refs[kind] if kind else {"type": "object"})
-            yield at, self._told(operation, at, secured, name) | body
+        for rule in domain.commands:
+            name, kind = command_name(rule), command_class(rule)
+            command_path = path.replace("{command}", quote(name, safe=""))
+            body = _request_body(self._refs[kind] if kind else {"type": "object"})
+            yield command_path, self._describe_at(command_path, operation, name) | body
         if domain.schema_free and not domain.uses_marker:
-            yield path, self._told(operation, path, secured) | _body({"type": "object"})
+            yield path, self._describe_at(path, operation) | _request_body({"type": "object"})
 
-    def _told(self, operation: Operation, path: str, secured: bool, command: str = "") -> Json:
+    def _describe_at(self, path: str, operation: Operation, command: str = "") -> Json:
         domain = self._domain.name if self._domain else ""
-        summary, _, more = cleandoc(operation.handle.__doc__ or "").partition("\n\n")
-        access = (TOKEN, SCOPE) if secured and operation.right else ()
-        told: Json = {
+        summary, _, more = cleandoc(operation.handler.__doc__ or "").partition("\n\n")
+        access = (TOKEN_REFUSED, SCOPE_MISSING) if self._secured and operation.right else ()
+        described: Json = {
             "operationId": "-".join(filter(None, [operation.name, domain, command])),
             "summary": " ".join(summary.split()),
             "tags": [domain or "service"],
             "parameters": list(_parameters(operation, path)),
-            "responses": self._answers(operation)
-            | self._problems([*operation.problems, *ALWAYS, *access]),
+            "responses": self._responses(operation)
+            | self._problems([*operation.problems, *COMMON_PROBLEMS, *access]),
         }
-        told |= {"description": " ".join(more.split())} if more else {}
-        return told | ({"security": [{"bearer": []}]} if access else {})
+        described |= {"description": " ".join(more.split())} if more else {}
+        described |= {"deprecated": True} if operation.deprecated else {}
+        return described | ({"security": [{"bearer": []}]} if access else {})
 
-    def _answers(self, operation: Operation) -> Json:
-        told = {str(status): self._answer(kind) for status, kind in operation.answers.items()}
+    def _responses(self, operation: Operation) -> Json:
+        described = {
+            str(status): self._response(kind) for status, kind in operation.responses.items()
+        }
         if self._domain and self._domain.synchronous:
-            told.pop("202", None)
-        return told
+            described.pop("202", None)
+        return described
 
-    def _answer(self, kind: Any) -> Json:
-        if kind in PLAIN:
-            media, schema = PLAIN[kind]
-            return {"description": "As it is", "content": {media: {"schema": schema}}}
+    def _response(self, kind: Any) -> Json:
+        if kind in UNTYPED_RESPONSES:
+            description, media_type, schema = UNTYPED_RESPONSES[kind]
+            return {"description": description, "content": {media_type: {"schema": schema}}}
         content: Json = {JSON: {"schema": self._refs[kind]}}
-        if kind is EventsBody:
-            content[LINES] = {"schema": {"type": "string"}}
-        return {"description": cleandoc(kind.__doc__), "content": content}
+        if kind is EventPage:
+            content[NDJSON] = {"schema": {"type": "string"}}
+        return {"description": " ".join(kind.__doc__.split()), "content": content}
 
     def _problems(self, kinds: Sequence[ProblemType]) -> Json:
         ordered = sorted({(kind.status, kind.type, kind.title) for kind in kinds})
         headers = {str(kind.status): _headers(kind) for kind in kinds if kind.headers}
-        content = {PROBLEM: {"schema": self._refs[ProblemBody]}}
+        content = {PROBLEM_JSON: {"schema": self._refs[ProblemDetails]}}
         return {
             str(status): {
                 "description": "; ".join(f"`{name}`: {title}" for _, name, title in group),
@@ -125,7 +141,7 @@ def _headers(kind: ProblemType) -> Json:
     return {"headers": {name: {"schema": {"type": "string"}} for name in kind.headers}}
 
 
-def _body(schema: Json) -> Json:
+def _request_body(schema: Json) -> Json:
     return {"requestBody": {"required": True, "content": {JSON: {"schema": schema}}}}
 
 
@@ -134,6 +150,6 @@ def _parameters(operation: Operation, path: str) -> Iterable[Json]:
         if f"{{{name}}}" in path:
             yield {"name": name, "in": "path", "required": True, "schema": ID}
     for name in operation.headers:
-        schema = {"type": "string"} if name in LENIENT else HEADER
+        schema = {"type": "string"} if name in LENIENT_HEADERS else HEADER
         yield {"name": name, "in": "header", "schema": schema}
-    yield from of_parameters(operation.parameters)
+    yield from parameter_schemas(operation.parameters)

@@ -1,41 +1,43 @@
-"""What the service says of itself: its description, its metrics, that it is there."""
+"""Operations on the service itself: probes, metrics and the OpenAPI document."""
 
 from collections.abc import Callable
 
 from starlette.responses import PlainTextResponse, Response
 
+from eventfleet.web.context import RequestContext
 from eventfleet.web.metrics import HttpMetrics
-from eventfleet.web.operation import Handle, Operation, RequestContext, Right, json
+from eventfleet.web.operation import Handler, Operation, Right
+from eventfleet.web.responses import json_response
 
-PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
+PROMETHEUS_TEXT = "text/plain; version=0.0.4; charset=utf-8"
 
 
-def operations(metrics: HttpMetrics, description: Callable[[str], object]) -> list[Operation]:
-    """`description` answers with the OpenAPI document, for a path in front of all others."""
+def operations(metrics: HttpMetrics, openapi_document: Callable[[str], object]) -> list[Operation]:
+    """Declares the operations. `openapi_document` takes the path that the service is mounted at."""
 
-    async def live(call: RequestContext) -> Response:
-        """Whether the process answers."""
+    async def live(context: RequestContext) -> Response:
+        """Answers while the process is alive."""
         return PlainTextResponse("ok\n")
 
-    async def ready(call: RequestContext) -> Response:
-        """Whether requests are taken: from the start on, for the servers were found by then."""
+    async def ready(context: RequestContext) -> Response:
+        """Answers when the service takes requests: from its start, after it reached its servers."""
         return PlainTextResponse("ok\n")
 
-    async def page(call: RequestContext) -> Response:
-        """Metrics in Prometheus' text format."""
-        return Response(metrics.page(), media_type=PROMETHEUS)
+    async def prometheus(context: RequestContext) -> Response:
+        """Returns the metrics in Prometheus' text format."""
+        return Response(metrics.render(), media_type=PROMETHEUS_TEXT)
 
-    async def openapi(call: RequestContext) -> Response:
-        """The description of the service: OpenAPI 3.1."""
-        return json(description(call.request.scope.get("root_path", "")))
+    async def openapi(context: RequestContext) -> Response:
+        """Returns this OpenAPI document."""
+        return json_response(openapi_document(context.request.scope.get("root_path", "")))
 
     return [
-        _own("live", "", live),
-        _own("ready", "", ready),
-        _own("metrics", "everything", page),
+        _plain_text("live", "", live),
+        _plain_text("ready", "", ready),
+        _plain_text("metrics", "read-all", prometheus),
         Operation("openapi", "GET", "/openapi.json", "token", openapi, {200: dict}),
     ]
 
 
-def _own(name: str, right: Right, handle: Handle) -> Operation:
-    return Operation(name, "GET", f"/{name}", right, handle, {200: str})
+def _plain_text(name: str, right: Right, handler: Handler) -> Operation:
+    return Operation(name, "GET", f"/{name}", right, handler, {200: str})

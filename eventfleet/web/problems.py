@@ -1,4 +1,4 @@
-"""Errors as problems (RFC 9457): the one place where an error becomes a status."""
+"""Problem details (RFC 9457): the one place where an error becomes a status and a title."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -12,15 +12,15 @@ from eventfleet.deciders.command_attempts import DecideFailed
 from eventfleet.states.live_state import ReplayFailed
 from eventfleet.stores.errors import Misconfigured, ServerUnavailable
 from eventfleet.topics.errors import EventfleetError
-from eventfleet.web.bodies import PROBLEM, ProblemBody
+from eventfleet.web.bodies import PROBLEM_JSON, ProblemDetails
 
-PREFIX = "urn:problem-type:eventfleet:"
-AGAIN = {"Retry-After": "1"}
-BEARER = {"WWW-Authenticate": "Bearer"}
+TYPE_PREFIX = "urn:problem-type:eventfleet:"
+RETRY_AFTER = {"Retry-After": "1"}
+BEARER_CHALLENGE = {"WWW-Authenticate": "Bearer"}
 
 
 class ProblemType(NamedTuple):
-    """A type of problem, its status, its title, and headers that go with it."""
+    """A type of problem: the end of its URI, status, title, and headers of its responses."""
 
     name: str
     status: int
@@ -29,79 +29,88 @@ class ProblemType(NamedTuple):
 
     @property
     def type(self) -> str:
-        return PREFIX + self.name
+        return TYPE_PREFIX + self.name
 
 
-NO_PATH = ProblemType("no-such-path", 404, "There is nothing at this path")
-NO_DOMAIN = ProblemType("unknown-domain", 404, "There is no such domain")
-NO_COMMAND = ProblemType("unknown-command", 404, "The domain has no such command")
-NO_AGGREGATE = ProblemType("unknown-aggregate", 404, "No event of this aggregate is stored")
+NO_SUCH_PATH = ProblemType("no-such-path", 404, "The path does not exist")
+UNKNOWN_DOMAIN = ProblemType("unknown-domain", 404, "The domain does not exist")
+UNKNOWN_COMMAND = ProblemType("unknown-command", 404, "The domain has no such command")
+UNKNOWN_AGGREGATE = ProblemType("unknown-aggregate", 404, "The aggregate has no events")
 NO_SNAPSHOT = ProblemType("no-snapshot", 404, "The aggregate has no snapshot yet")
-NO_VERSION = ProblemType("unknown-version", 404, "The aggregate has no state there")
-METHOD = ProblemType("method-not-allowed", 405, "The path does not take this method")
-TOKEN = ProblemType("token-refused", 401, "A valid bearer token is needed", BEARER)
-SCOPE = ProblemType("scope-missing", 403, "The token does not allow this")
-REJECTED = ProblemType("rejected", 409, "A rule of the domain forbids the command")
-CONFLICT = ProblemType("conflict", 409, "Others changed the aggregate at each try")
-TOO_LARGE = ProblemType("too-large", 413, "The body is too large")
-NOT_JSON = ProblemType("not-json", 415, "The body must be JSON, and say so")
-HOST = ProblemType("host-refused", 421, "Without tokens only this machine's own names are answered")
-INVALID = ProblemType("invalid", 422, "Something in the request can't be taken")
-ID_REUSED = ProblemType("id-reused", 422, "The command's id belongs to another command")
-BUSY = ProblemType("busy", 429, "Too many requests at once", AGAIN)
-BROKEN = ProblemType("broken", 500, "The service has a fault")
-REPLAY = ProblemType("replay-failed", 500, "An event can't be replayed")
-DECIDE = ProblemType("decide-failed", 500, "The domain could not decide the command")
-UNAVAILABLE = ProblemType("unavailable", 503, "A server did not answer in time", AGAIN)
+UNKNOWN_VERSION = ProblemType(
+    "unknown-version", 404, "The aggregate has no state at this version or time"
+)
+METHOD_NOT_ALLOWED = ProblemType("method-not-allowed", 405, "The path does not support this method")
+TOKEN_REFUSED = ProblemType(
+    "token-refused", 401, "A valid bearer token is required", BEARER_CHALLENGE
+)
+SCOPE_MISSING = ProblemType("scope-missing", 403, "The token lacks the required scope")
+REJECTED = ProblemType("rejected", 409, "A rule of the domain rejects the command")
+CONFLICT = ProblemType("conflict", 409, "Concurrent changes won every retry")
+TOO_LARGE = ProblemType("too-large", 413, "The request body is too large")
+NOT_JSON = ProblemType("not-json", 415, "The Content-Type must be application/json")
+HOST_REFUSED = ProblemType(
+    "host-refused", 421, "Without tokens only requests to a loopback host name are answered"
+)
+INVALID = ProblemType("invalid", 422, "The request is invalid")
+ID_REUSED = ProblemType("id-reused", 422, "The command id belongs to another command")
+BUSY = ProblemType("busy", 429, "Too many concurrent requests", RETRY_AFTER)
+BROKEN = ProblemType("broken", 500, "Internal error")
+REPLAY_FAILED = ProblemType("replay-failed", 500, "An event cannot be replayed")
+DECIDE_FAILED = ProblemType("decide-failed", 500, "The domain failed to decide the command")
+UNAVAILABLE = ProblemType("unavailable", 503, "A server did not answer in time", RETRY_AFTER)
 
 
 class RequestRefused(EventfleetError):
-    """A request that is not done: what kind of problem, and what is to be said of it."""
+    """A request is not carried out; the response is a problem of this type.
+
+    `members` are further members of the problem, such as `field` and `reason`.
+    """
 
     def __init__(
         self,
-        kind: ProblemType,
+        problem_type: ProblemType,
         detail: str = "",
         headers: Mapping[str, str] | None = None,
-        **more: str,
+        **members: str,
     ) -> None:
-        super().__init__(detail or kind.title)
-        self.kind, self.detail, self.more = kind, detail, more
-        self.headers = {**kind.headers, **(headers or {})}
+        super().__init__(detail or problem_type.title)
+        self.problem_type, self.detail, self.members = problem_type, detail, members
+        self.headers = {**problem_type.headers, **(headers or {})}
 
 
 def invalid(field: str, reason: str) -> RequestRefused:
-    """What is wrong with one part of a request."""
+    """Returns the error for one invalid part of a request."""
     return RequestRefused(INVALID, f"{field}: {reason}", field=field, reason=reason)
 
 
-def response(error: RequestRefused) -> Response:
-    """The problem that an error is."""
-    kind = error.kind
-    problem = ProblemBody(
-        type=kind.type, title=kind.title, status=kind.status, detail=error.detail, **error.more
+def problem_response(error: RequestRefused) -> Response:
+    """Builds the response of a refused request."""
+    kind = error.problem_type
+    problem = ProblemDetails(
+        type=kind.type, title=kind.title, status=kind.status, detail=error.detail, **error.members
     )
-    return Response(msgspec.json.encode(problem), kind.status, error.headers, PROBLEM)
+    return Response(msgspec.json.encode(problem), kind.status, error.headers, PROBLEM_JSON)
 
 
-def _http(error: HTTPException) -> RequestRefused:
-    kind = {404: NO_PATH, 405: METHOD}.get(error.status_code, INVALID)
+def _from_http(error: HTTPException) -> RequestRefused:
+    kind = {404: NO_SUCH_PATH, 405: METHOD_NOT_ALLOWED}.get(error.status_code, INVALID)
     return RequestRefused(kind, headers=error.headers)
 
 
-MEANINGS: dict[type[Exception], Callable[[Any], RequestRefused]] = {
+CONVERSIONS: dict[type[Exception], Callable[[Any], RequestRefused]] = {
     RequestRefused: lambda error: error,
-    HTTPException: _http,
-    ClientDisconnect: lambda error: invalid("body", "has no end"),
+    HTTPException: _from_http,
+    ClientDisconnect: lambda error: invalid("body", "is incomplete"),
     ServerUnavailable: lambda error: RequestRefused(UNAVAILABLE, str(error)),
-    TimeoutError: lambda error: RequestRefused(UNAVAILABLE, "not answered in time"),
-    ReplayFailed: lambda error: RequestRefused(REPLAY, str(error)),
-    DecideFailed: lambda error: RequestRefused(DECIDE, str(error)),
+    TimeoutError: lambda error: RequestRefused(UNAVAILABLE, "no answer within the time limit"),
+    ReplayFailed: lambda error: RequestRefused(REPLAY_FAILED, str(error)),
+    DecideFailed: lambda error: RequestRefused(DECIDE_FAILED, str(error)),
     Misconfigured: lambda error: RequestRefused(BROKEN, str(error)),
     Exception: lambda error: RequestRefused(BROKEN),
 }
 
 
-def meaning(error: Exception) -> RequestRefused:
-    """What an error is for the caller."""
-    return next(MEANINGS[kind] for kind in type(error).__mro__ if kind in MEANINGS)(error)
+def to_refusal(error: Exception) -> RequestRefused:
+    """Converts any error to one that has a response; details of unforeseen ones stay inside."""
+    return next(CONVERSIONS[kind] for kind in type(error).__mro__ if kind in CONVERSIONS)(error)

@@ -1,4 +1,4 @@
-"""Queries of one aggregate: its events, its newest snapshot, its state, what a client lacks."""
+"""Queries of one aggregate: its events, newest snapshot, state, and a client's missing events."""
 
 from datetime import datetime
 
@@ -9,153 +9,182 @@ from eventfleet.topics.codec import encode
 from eventfleet.topics.errors import InvalidRecord
 from eventfleet.topics.event import milliseconds
 from eventfleet.web.bodies import (
-    LINES,
-    Body,
-    DiffBody,
-    EventsBody,
-    MissingBody,
-    SnapshotBody,
-    StateBody,
+    NDJSON,
+    AggregateDiff,
+    AggregateSnapshot,
+    AggregateState,
+    EventPage,
+    MissingEventsPage,
+    ResponseBody,
 )
-from eventfleet.web.ndjson import NdjsonResponse
-from eventfleet.web.operation import Handle, Operation, RequestContext, json
+from eventfleet.web.context import RequestContext
+from eventfleet.web.operation import Handler, Operation
 from eventfleet.web.parameters import (
     DiffParameters,
     EventsParameters,
     MissingParameters,
-    Parameters,
+    QueryParameters,
     StateParameters,
 )
 from eventfleet.web.problems import (
-    NO_AGGREGATE,
-    NO_DOMAIN,
     NO_SNAPSHOT,
-    NO_VERSION,
-    REPLAY,
+    REPLAY_FAILED,
+    UNKNOWN_AGGREGATE,
+    UNKNOWN_DOMAIN,
+    UNKNOWN_VERSION,
     ProblemType,
     RequestRefused,
     invalid,
 )
+from eventfleet.web.responses import NdjsonResponse, json_response
 
-ONE_PAGE = 100
+DEFAULT_PAGE_EVENTS = 100
 
 
-async def events(call: RequestContext) -> Response:
-    """The events of an aggregate by version, in their newest schema.
+async def events(context: RequestContext) -> Response:
+    """Returns the events of an aggregate in version order and in their latest schema.
 
-    Asked for application/x-ndjson they are streamed, one a line, all of them without `limit`.
+    With `Accept: application/x-ndjson` they are streamed, one per line; all of them unless `limit`
+    is given.
     """
-    asked: EventsParameters = call.asked
-    types = asked.types or None
-    if LINES in call.request.headers.get("accept", ""):
-        limit = None if asked.limit is UNSET else asked.limit
-        found = call.served.queries.events(call.aggregate_id, asked.after, limit, types)
-        lines = NdjsonResponse((encode(event) async for event in found), call.limits.seconds)
-        if not await lines.begin():
-            await call.must_exist()
-        return lines
-    limit = ONE_PAGE if asked.limit is UNSET else asked.limit
-    page = await _page(call, asked.after, limit, types)
-    return json(page)
+    parameters: EventsParameters = context.parameters
+    limit = None if parameters.limit is UNSET else parameters.limit
+    if NDJSON in context.request.headers.get("accept", ""):
+        return await _event_stream(context, parameters, limit)
+    return json_response(await _event_page(context, parameters, limit or DEFAULT_PAGE_EVENTS))
 
 
-async def _page(
-    call: RequestContext, after: int, limit: int, types: list[str] | None = None
-) -> EventsBody:
-    """One more than was asked for tells whether any follow."""
-    found = call.served.queries.events(call.aggregate_id, after, limit + 1, types)
+async def _event_stream(
+    context: RequestContext, parameters: EventsParameters, limit: int | None
+) -> Response:
+    found = context.services.queries.events(
+        context.aggregate_id, parameters.after, limit, parameters.types or None
+    )
+    lines = (encode(event) async for event in found)
+    stream = NdjsonResponse(lines, context.limits.timeout_seconds)
+    if not await stream.read_first_line():
+        await context.require_aggregate()
+    return stream
+
+
+async def _event_page(
+    context: RequestContext, parameters: EventsParameters, limit: int
+) -> EventPage:
+    """Reads one event more than the page has, to learn whether another page follows."""
+    found = context.services.queries.events(
+        context.aggregate_id, parameters.after, limit + 1, parameters.types or None
+    )
     events = [event async for event in found]
     if not events:
-        await call.must_exist()
+        await context.require_aggregate()
     more, events = len(events) > limit, events[:limit]
-    return EventsBody(events=events, next=events[-1].version if more else None)
+    return EventPage(events=events, next=events[-1].version if more else None)
 
 
-async def snapshot(call: RequestContext) -> Response:
-    """The newest snapshot of an aggregate, as it was saved."""
-    found = await call.served.queries.snapshot(call.aggregate_id)
+async def snapshot(context: RequestContext) -> Response:
+    """Returns the newest snapshot of an aggregate, as it was saved."""
+    found = await context.services.queries.snapshot(context.aggregate_id)
     if found is None:
-        await call.must_exist()
+        await context.require_aggregate()
         raise RequestRefused(NO_SNAPSHOT)
-    return json(found)
+    return json_response(found)
 
 
-async def state(call: RequestContext) -> Response:
-    """The latest state of an aggregate, or the one at a version or at a time.
+async def state(context: RequestContext) -> Response:
+    """Returns the latest state of an aggregate, or its state at a version or a time.
 
-    The latest is saved as a snapshot. At a time: after the highest version whose event's time is
-    not later.
+    The latest state is saved as a snapshot. The state at a time is the one after the highest
+    version whose event is not later.
     """
-    asked: StateParameters = call.asked
-    queries = call.served.queries
-    if asked.version is not UNSET and asked.at is not UNSET:
-        raise invalid("at", "can't be asked for together with version")
-    moment = _moment(asked.at) if asked.at is not UNSET else None
-    if asked.version is not UNSET:
-        found = await queries.at(call.aggregate_id, asked.version)
+    parameters: StateParameters = context.parameters
+    queries = context.services.queries
+    if parameters.version is not UNSET and parameters.at is not UNSET:
+        raise invalid("at", "cannot be combined with version")
+    moment = _to_milliseconds(parameters.at) if parameters.at is not UNSET else None
+    if parameters.version is not UNSET:
+        found = await queries.at(context.aggregate_id, parameters.version)
     elif moment:
-        found = await queries.at_time(call.aggregate_id, moment)
+        found = await queries.at_time(context.aggregate_id, moment)
     else:
-        found = await queries.latest(call.aggregate_id)
+        found = await queries.latest(context.aggregate_id)
     if found is None:
-        await call.must_exist()
-        raise RequestRefused(NO_VERSION)
-    return json(StateBody(aggregate_id=found.aggregate_id, version=found.version, state=found.data))
+        await context.require_aggregate()
+        raise RequestRefused(UNKNOWN_VERSION)
+    return json_response(
+        AggregateState(aggregate_id=found.aggregate_id, version=found.version, state=found.data)
+    )
 
 
-def _moment(asked: datetime) -> datetime:
+def _to_milliseconds(moment: datetime) -> datetime:
     try:
-        return milliseconds(asked)
+        return milliseconds(moment)
     except InvalidRecord as error:
         raise invalid("at", error.reason) from None
 
 
-async def difference(call: RequestContext) -> Response:
-    """What turns the state at version `first` into that at `second`, as a JSON Patch (RFC 6902);
-    0 is the state before any event."""
-    asked: DiffParameters = call.asked
-    queries = call.served.queries
-    await call.must_exist()
-    found = await queries.difference(call.aggregate_id, asked.first, asked.second)
+async def diff(context: RequestContext) -> Response:
+    """Returns the JSON Patch (RFC 6902) from the state at version `first` to that at `second`.
+
+    Version 0 is the state before any event.
+    """
+    parameters: DiffParameters = context.parameters
+    queries = context.services.queries
+    await context.require_aggregate()
+    found = await queries.difference(context.aggregate_id, parameters.first, parameters.second)
     if found is None:
-        raise RequestRefused(NO_VERSION)
-    return json(found)
+        raise RequestRefused(UNKNOWN_VERSION)
+    return json_response(found)
 
 
-async def missing(call: RequestContext) -> Response:
-    """What a client lacks that has the events up to version `after`."""
-    asked: MissingParameters = call.asked
-    found = await call.served.queries.missing(call.aggregate_id, asked.after, asked.limit)
+async def missing(context: RequestContext) -> Response:
+    """Returns the events that a client lacks that has those up to version `after`."""
+    parameters: MissingParameters = context.parameters
+    queries = context.services.queries
+    found = await queries.missing(context.aggregate_id, parameters.after, parameters.limit)
     if not found.latest:
-        raise RequestRefused(NO_AGGREGATE)
+        raise RequestRefused(UNKNOWN_AGGREGATE)
     last = found.events[-1].version if found.events else found.latest
-    more = last if last < found.latest else None
-    body = MissingBody(events=found.events, latest=found.latest, ahead=found.ahead, next=more)
-    return json(body)
+    body = MissingEventsPage(
+        events=found.events,
+        latest=found.latest,
+        ahead=found.ahead,
+        next=last if last < found.latest else None,
+    )
+    return json_response(body)
 
 
-COMMON = (NO_DOMAIN, NO_AGGREGATE, REPLAY)
+COMMON_PROBLEMS = (UNKNOWN_DOMAIN, UNKNOWN_AGGREGATE, REPLAY_FAILED)
 
 
 def _of_aggregate(
-    handle: Handle, answer: type[Body], kind: type[Parameters] = Parameters, *more: ProblemType
+    handler: Handler,
+    body: type[ResponseBody],
+    parameters: type[QueryParameters] = QueryParameters,
+    *problems: ProblemType,
 ) -> Operation:
     return Operation(
-        name=handle.__name__,
+        name=handler.__name__,
         method="GET",
-        path="/domains/{domain}/{id}/" + handle.__name__,
+        path="/domains/{domain}/{id}/" + handler.__name__,
         right="read",
-        handle=handle,
-        parameters=kind,
-        answers={200: answer},
-        problems=(*COMMON, *more),
+        handler=handler,
+        parameters=parameters,
+        responses={200: body},
+        problems=(*COMMON_PROBLEMS, *problems),
     )
 
 
+DIFF = _of_aggregate(diff, AggregateDiff, DiffParameters, UNKNOWN_VERSION)
+DIFFERENCE = DIFF._replace(
+    name="difference", path="/domains/{domain}/{id}/difference", deprecated=True
+)
+"""The former name of `diff`, for one release."""
+
 OPERATIONS = [
-    _of_aggregate(events, EventsBody, EventsParameters),
-    _of_aggregate(snapshot, SnapshotBody, Parameters, NO_SNAPSHOT),
-    _of_aggregate(state, StateBody, StateParameters, NO_VERSION),
-    _of_aggregate(difference, DiffBody, DiffParameters, NO_VERSION),
-    _of_aggregate(missing, MissingBody, MissingParameters),
+    _of_aggregate(events, EventPage, EventsParameters),
+    _of_aggregate(snapshot, AggregateSnapshot, QueryParameters, NO_SNAPSHOT),
+    _of_aggregate(state, AggregateState, StateParameters, UNKNOWN_VERSION),
+    DIFF,
+    DIFFERENCE,
+    _of_aggregate(missing, MissingEventsPage, MissingParameters),
 ]

@@ -1,7 +1,14 @@
-"""JSON Schemas (2020-12) of bodies, payloads and states, by what msgspec says of their types."""
+"""JSON Schemas (2020-12) of bodies, payloads and states, from msgspec's descriptions of the types.
 
-from collections.abc import Iterable, Sequence
+A schema has the name of its Python class; in front of a domain's own types stands the domain's
+name: `CommandResult`, `BankDeposit`. Its title is the same, since client generators name classes
+after one or the other.
+"""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain, count
 from typing import Any
 
 import msgspec
@@ -10,105 +17,148 @@ from eventfleet.model.command_rules import command_class
 from eventfleet.model.domain import Domain
 from eventfleet.topics.event import EventRecord
 from eventfleet.web import bodies
-from eventfleet.web.parameters import Parameters
+from eventfleet.web.parameters import QueryParameters
 
 Json = dict[str, Any]
 
-AT = "#/components/schemas/"
-BODIES = (
-    bodies.SentBody,
-    bodies.DomainsBody,
-    bodies.AggregatesBody,
-    bodies.ProblemBody,
-    bodies.DiffBody,
-    EventRecord,
+REF_PREFIX = "#/components/schemas/"
+SHARED_BODIES = (
+    bodies.CommandResult,
+    bodies.DomainList,
+    bodies.AggregatePage,
+    bodies.ProblemDetails,
+    bodies.AggregateDiff,
 )
 """The same in all domains."""
-TYPED = (
-    bodies.EventsBody,
-    bodies.FeedBody,
-    bodies.MissingBody,
-    bodies.StateBody,
-    bodies.SnapshotBody,
+DOMAIN_BODIES = (
+    bodies.EventPage,
+    bodies.FeedPage,
+    bodies.MissingEventsPage,
+    bodies.AggregateState,
+    bodies.AggregateSnapshot,
+    EventRecord,
 )
-"""Those that hold a domain's own types."""
+"""Bodies that contain a domain's own types."""
 INT64 = {"minimum": -(2**63), "maximum": 2**63 - 1}
 
 
 @dataclass
 class Schemas:
-    """Schemas by name, and where the schema of each type is."""
+    """The schemas of a document by name, and references to them by type."""
 
     components: Json = field(default_factory=dict)
     refs: dict[Any, Json] = field(default_factory=dict)
 
-    def add(self, kinds: Sequence[Any], template: str = "{name}") -> None:
-        """Add types, under names made by the template.
+    def add(self, types: Sequence[Any], prefix: str = "") -> None:
+        """Adds types, and the types in them, under names with this prefix.
 
-        One that has no schema, such as a state with a type of its own in it, may be anything.
+        If msgspec cannot describe one of them, such as a state with foreign types, each may be any
+        object.
         """
         try:
-            refs, found = msgspec.json.schema_components(kinds, ref_template=AT + template)
+            refs, found = msgspec.json.schema_components(types, ref_template="{name}")
         except (TypeError, KeyError, ValueError):
-            refs, found = _unknown(kinds, template)
-        self.refs |= dict(zip(kinds, refs, strict=True))
-        named = {template.format(name=name): _tidy(schema) for name, schema in found.items()}
-        self.components |= named
+            refs = tuple({"$ref": kind.__name__} for kind in types)
+            found = {kind.__name__: {"type": "object"} for kind in types}
+        names: dict[str, str] = {}
+        for name in found:
+            names[name] = self.unused_name(prefix + name, names.values())
+        self.refs |= dict(zip(types, _tidy(list(refs), names), strict=True))
+        for name, schema in found.items():
+            self.put(names[name], _tidy(schema, names))
+
+    def put(self, name: str, schema: Json) -> None:
+        """Adds a schema, or replaces it."""
+        self.components[name] = schema | {"title": name}
+
+    def resolve(self, kind: Any) -> tuple[str, Json]:
+        """Returns the name and the schema of a type."""
+        name = self.refs[kind]["$ref"].removeprefix(REF_PREFIX)
+        return name, self.components[name]
+
+    def unused_name(self, name: str, others: Iterable[str] = ()) -> str:
+        """Returns the name, with a number if another one differs from it in case or dots only."""
+        used = {_letters(each) for each in chain(self.components, others)}
+        candidates = chain([name], (f"{name}{number}" for number in count(2)))
+        return next(each for each in candidates if _letters(each) not in used)
 
 
-def of_bodies() -> Schemas:
-    """What all domains share."""
+def shared_schemas() -> Schemas:
+    """Describes the bodies that all domains share."""
     schemas = Schemas()
-    schemas.add(BODIES)
+    schemas.add(SHARED_BODIES)
     return schemas
 
 
-def of_domain(domain: Domain[Any]) -> Schemas:
-    """A domain's commands, events and state, and the bodies that hold them."""
-    schemas, name = Schemas(), domain.name
-    commands = [kind for declared in domain.commands if (kind := command_class(declared))]
-    schemas.add([*commands, *domain.events, domain.state], f"{name}.{{name}}")
-    schemas.add(TYPED, f"{{name}}.{name}")
-    schemas.components[f"{EventRecord.__name__}.{name}"] = _event(domain, schemas)
-    for holder in (bodies.StateBody, bodies.SnapshotBody):
-        body = schemas.components[f"{holder.__name__}.{name}"]
-        body["properties"]["state"] = schemas.refs[domain.state]
+def add_domain(shared: Schemas, domain: Domain[Any]) -> Schemas:
+    """Describes a domain's commands, events and state, and the bodies that contain them.
+
+    They are added to the shared components; the references are the domain's own.
+    """
+    schemas, prefix = Schemas(shared.components, dict(shared.refs)), pascal_case(domain.name)
+    commands = [kind for rule in domain.commands if (kind := command_class(rule))]
+    schemas.add([*commands, *domain.events, domain.state], prefix)
+    schemas.add(DOMAIN_BODIES, prefix)
+    _type_event_record(schemas, domain)
+    for body in (bodies.AggregateState, bodies.AggregateSnapshot):
+        _, schema = schemas.resolve(body)
+        schema["properties"]["state"] = schemas.refs[domain.state]
     return schemas
 
 
-def _event(domain: Domain[Any], schemas: Schemas) -> Json:
-    """The envelope, with the payload that each type has."""
-    payloads = [
-        {"properties": {"type": {"const": kind.__name__}, "data": schemas.refs[kind]}}
-        for kind in domain.events
-    ]
-    envelope = {"$ref": AT + EventRecord.__name__}
-    return {"allOf": [envelope, *([{"oneOf": payloads}] if payloads else [])]}
+def _type_event_record(schemas: Schemas, domain: Domain[Any]) -> None:
+    """Replaces the event record by one record per event type, with its payload."""
+    name, record = schemas.resolve(EventRecord)
+    refs: dict[str, str] = {}
+    for kind in domain.events:
+        typed = {"type": {"const": kind.__name__}, "data": schemas.refs[kind]}
+        payload_name, _ = schemas.resolve(kind)
+        typed_name = schemas.unused_name(f"{payload_name}Record")
+        schemas.put(typed_name, record | {"properties": record["properties"] | typed})
+        refs[kind.__name__] = REF_PREFIX + typed_name
+    if refs:
+        discriminator = {"propertyName": "type", "mapping": refs}
+        one_of = [{"$ref": ref} for ref in refs.values()]
+        description = f"An event of the domain {domain.name}."
+        schemas.put(
+            name, {"description": description, "oneOf": one_of, "discriminator": discriminator}
+        )
 
 
-def of_parameters(kind: type[Parameters]) -> Iterable[Json]:
-    """Parameters behind the `?`; types with names of their own are those of the bodies."""
-    _, found = msgspec.json.schema_components([kind], ref_template=AT + "{name}")
+def parameter_schemas(kind: type[QueryParameters]) -> Iterable[Json]:
+    """Describes query parameters; the names of their types are those of the shared bodies."""
+    _, found = msgspec.json.schema_components([kind], ref_template="{name}")
     schema = found[kind.__name__]
-    for name, told in schema["properties"].items():
+    for name, described in schema["properties"].items():
         required = name in schema["required"]
-        yield {"name": name, "in": "query", "required": required, "schema": _tidy(told)}
+        yield {"name": name, "in": "query", "required": required, "schema": _tidy(described, {})}
 
 
-def _unknown(kinds: Sequence[Any], template: str) -> tuple[tuple[Json, ...], Json]:
-    refs = tuple({"$ref": AT + template.format(name=kind.__name__)} for kind in kinds)
-    return refs, {kind.__name__: {"type": "object"} for kind in kinds}
+def pascal_case(name: str) -> str:
+    """Converts a domain's name: process_log becomes ProcessLog."""
+    return "".join(part[:1].upper() + part[1:] for part in re.split("[_-]+", name))
 
 
-def _tidy(schema: Any) -> Any:
-    """What msgspec leaves unsaid: integers are 64-bit, and `\\Z` of Python is `$` elsewhere."""
+def _letters(name: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", name.lower())
+
+
+def _tidy(schema: Any, names: Mapping[str, str]) -> Any:
+    """Adds what msgspec omits: integers are 64-bit, and Python's `\\Z` is `$` elsewhere."""
     if isinstance(schema, list):
-        return [_tidy(each) for each in schema]
+        return [_tidy(each, names) for each in schema]
     if not isinstance(schema, dict):
         return schema
-    told = {name: _tidy(value) for name, value in schema.items()}
-    if told.get("type") == "integer":
-        told = {"format": "int64"} | INT64 | told
-    if isinstance(pattern := told.get("pattern"), str) and pattern.endswith(r"\Z"):
-        told["pattern"] = pattern.removesuffix(r"\Z") + "$"
-    return told
+    tidied = {name: _tidy(value, names) for name, value in schema.items()}
+    if isinstance(ref := tidied.get("$ref"), str):
+        tidied["$ref"] = REF_PREFIX + names.get(ref, ref)
+    if tidied.get("type") == "integer":
+        tidied = {"format": "int64"} | INT64 | tidied
+    if isinstance(pattern := tidied.get("pattern"), str) and pattern.endswith(r"\Z"):
+        tidied["pattern"] = pattern.removesuffix(r"\Z") + "$"
+    if isinstance(text := tidied.get("description"), str):
+        tidied["description"] = " ".join(text.split())
+    if isinstance(values := tidied.get("enum"), list) and len(values) == 1:
+        del tidied["enum"]
+        tidied["const"] = values[0]
+    return tidied

@@ -232,7 +232,7 @@ def test_a_port_that_is_taken_is_told(newcomer: Newcomer) -> None:
         done = newcomer.run("up", "orders", PORT=str(taken.getsockname()[1]))
     assert done.returncode == 1
     assert "the HTTP service ended with status 1" in done.stderr
-    assert "another port is chosen by EVENTFLEET_HTTP_PORT" in done.stderr
+    assert "set EVENTFLEET_HTTP_PORT to another port" in done.stderr
     assert "Traceback" not in done.stderr
     newcomer.nothing_is_left()
 

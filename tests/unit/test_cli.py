@@ -131,7 +131,7 @@ def test_the_service_is_not_open_to_others_without_a_key(host: str) -> None:
     done = run("serve", "orders", HTTP_HOST=host)
     assert done.exit_code == 1
     assert done.stderr == (
-        f"eventfleet: EVENTFLEET_HTTP_HOST={host} can be reached by others: "
+        f"eventfleet: EVENTFLEET_HTTP_HOST={host} is reachable from other machines: "
         "set EVENTFLEET_TOKEN_KEY_FILE\n"
     )
 

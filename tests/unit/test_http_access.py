@@ -12,8 +12,15 @@ import pytest
 from joserfc.jwk import ECKey, OctKey, OKPKey, RSAKey
 from starlette.requests import Request
 
-from eventfleet.web import ANYONE, Grant, KeyRefused, RequestRefused, TokenAccess, read_key
-from eventfleet.web.access import REMEMBERED
+from eventfleet.web import (
+    UNRESTRICTED,
+    Grant,
+    InvalidKeyFile,
+    RequestRefused,
+    TokenAccess,
+    load_key,
+)
+from eventfleet.web.access import MAX_CACHED_TOKENS
 from tests.unit.http_fixture import PLACE, SECRET, Web, problem, token, web
 
 READS = [
@@ -23,6 +30,7 @@ READS = [
     "/domains/orders/o-1/events",
     "/domains/orders/o-1/snapshot",
     "/domains/orders/o-1/state",
+    "/domains/orders/o-1/diff?first=0&second=1",
     "/domains/orders/o-1/difference?first=0&second=1",
     "/domains/orders/o-1/missing?after=0",
     "/metrics",
@@ -116,7 +124,7 @@ def signed_with(secret: bytes) -> str:
 def refused(tokens: TokenAccess, value: str) -> str:
     with pytest.raises(RequestRefused) as caught:
         tokens.grant(request(value))
-    assert caught.value.kind.status == 401
+    assert caught.value.problem_type.status == 401
     return caught.value.detail
 
 
@@ -147,9 +155,9 @@ def test_a_token_that_was_seen_expires_all_the_same(monkeypatch: pytest.MonkeyPa
 
 def test_of_tokens_seen_a_bounded_number_is_remembered() -> None:
     tokens = TokenAccess(SECRET)
-    for number in range(REMEMBERED + 10):
+    for number in range(MAX_CACHED_TOKENS + 10):
         tokens.grant(request(token(sub=str(number))))
-    assert len(tokens._verified) == REMEMBERED
+    assert len(tokens._verified) == MAX_CACHED_TOKENS
 
 
 def test_issuer_and_audience_count_where_they_are_given() -> None:
@@ -188,7 +196,7 @@ def test_a_public_key_checks_what_its_private_key_signed(
         json.dumps({"keys": [public]}).encode(),
     ):
         path.write_bytes(raw)
-        tokens = TokenAccess(read_key(str(path)))
+        tokens = TokenAccess(load_key(str(path)))
         assert tokens.grant(request(token(key, algorithm, scope="*:read"))).allows("x", "read")
         assert refused(tokens, token())
         assert refused(tokens, signed_with(key.as_pem(private=False))), "it is no secret"
@@ -201,14 +209,14 @@ def test_a_public_key_checks_what_its_private_key_signed(
 def test_a_file_without_a_key_is_refused(raw: bytes, tmp_path: Path) -> None:
     path = tmp_path / "key"
     path.write_bytes(raw)
-    with pytest.raises(KeyRefused, match="holds no key"):
-        read_key(str(path))
+    with pytest.raises(InvalidKeyFile, match="contains no valid key"):
+        load_key(str(path))
 
 
 def test_a_secret_in_a_file_may_end_with_a_line_break(tmp_path: Path) -> None:
     path = tmp_path / "key"
     path.write_bytes(b"a secret of more than 32 characters\n")
-    assert TokenAccess(read_key(str(path))).grant(request(token()))
+    assert TokenAccess(load_key(str(path))).grant(request(token()))
 
 
 # Without tokens
@@ -236,7 +244,7 @@ async def test_an_application_may_say_itself_who_may_do_what() -> None:
 
         def grant(self, request: Request) -> Grant:
             user = request.headers.get("x-user")
-            return ANYONE if user == "root" else Grant(user, frozenset({"orders:read"}))
+            return UNRESTRICTED if user == "root" else Grant(user, frozenset({"orders:read"}))
 
     async with web(access=Users()) as shop:
         assert problem(await shop.send(X_User="ann")) == (403, "scope-missing")

@@ -116,7 +116,7 @@ async def test_a_fault_of_the_service_is_500_and_tells_no_secrets(shop: Web) -> 
 
 
 async def test_a_command_without_an_answer_in_time_is_503() -> None:
-    async with web(limits=Limits(seconds=0.05)) as shop:
+    async with web(limits=Limits(timeout_seconds=0.05)) as shop:
         never = asyncio.Event()
         shop.storing.decide = lambda *_: never.wait()  # type: ignore[assignment, method-assign]
         assert problem(await shop.send()) == (503, "unavailable")
@@ -143,7 +143,7 @@ async def test_when_the_time_is_up_the_answer_is_the_outcome_and_the_last_stage(
 
 
 async def test_waiting_is_bounded_but_may_take_longer_than_an_answer() -> None:
-    limits = Limits(seconds=0.2, patience=1)
+    limits = Limits(timeout_seconds=0.2, wait_seconds=1)
     async with web(limits=limits) as shop:
         found = await shop.send("o-1/commands/Place?wait=relayed", Prefer="wait=900")
         assert found.status_code == 202
@@ -151,7 +151,7 @@ async def test_waiting_is_bounded_but_may_take_longer_than_an_answer() -> None:
 
 
 async def test_a_preference_that_is_none_counts_as_absent() -> None:
-    async with web(limits=Limits(seconds=0.5)) as shop:
+    async with web(limits=Limits(timeout_seconds=0.5)) as shop:
         found = await shop.send("o-1/commands/Place?wait=appended", Prefer="wait=soon, x")
         assert found.status_code == 202
         assert "preference-applied" not in found.headers
@@ -282,7 +282,7 @@ async def test_a_body_beyond_the_limit_is_413(told: bool) -> None:
 
 
 async def test_beyond_so_many_at_once_it_is_429_but_the_process_is_alive() -> None:
-    async with web(limits=Limits(requests=2)) as shop:
+    async with web(limits=Limits(concurrent_requests=2)) as shop:
         release, arrived = asyncio.Event(), asyncio.Semaphore(0)
         decide = shop.storing.decide
 

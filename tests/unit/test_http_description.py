@@ -1,19 +1,25 @@
 """The OpenAPI document says what the service takes and answers."""
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
 import jsonschema_rs
 import pytest
+from msgspec import defstruct
 
-from eventfleet.domains.orders import Pay, Place, Placed, orders
+from eventfleet.domains.bank import bank
+from eventfleet.domains.orders import Order, Pay, Place, Placed, orders
 from eventfleet.domains.process_log import process_log, ruled
+from eventfleet.domains.trading import trading
 from eventfleet.model.command_rules import Rejection
 from eventfleet.model.domain import Domain
-from eventfleet.model.payloads import State
-from eventfleet.web import TokenAccess
+from eventfleet.model.payloads import Event, State
+from eventfleet.web import DomainServices, TokenAccess
+from eventfleet.web.application import OPERATIONS
+from eventfleet.web.openapi import describe
 from tests.unit.http_fixture import PLACE, SECRET, token, web
 
 
@@ -21,6 +27,15 @@ async def document(domain: Domain[Any] = orders, **named: Any) -> Any:
     async with web(domain, **named) as shop:
         headers = {"authorization": f"Bearer {token()}"}
         return (await shop.client.get("/openapi.json", headers=headers)).json()
+
+
+def document_of(domains: Sequence[Domain[Any]]) -> Any:
+    services = {each.name: DomainServices(each, None, None, None) for each in domains}  # type: ignore[arg-type]
+    return describe(OPERATIONS, services, False, "")
+
+
+def schemas_of(document: Any) -> Any:
+    return document["components"]["schemas"]
 
 
 def refs(value: Any) -> Iterator[str]:
@@ -69,7 +84,7 @@ async def test_a_commands_body_has_the_type_of_its_declaration() -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["events", "snapshot", "state", "missing?after=0", "difference?first=0&second=2"]
+    "path", ["events", "snapshot", "state", "missing?after=0", "diff?first=0&second=2"]
 )
 async def test_what_is_answered_is_as_described(path: str) -> None:
     async with web() as shop:
@@ -124,18 +139,38 @@ async def test_a_type_without_a_schema_may_be_anything() -> None:
         price: Decimal = Decimal(0)
 
     told = await document(Domain("odd", state=Holder, evolve=lambda s, e: s, events=[Placed]))
-    assert told["components"]["schemas"]["odd.Holder"] == {"type": "object"}
+    schema = told["components"]["schemas"]["OddHolder"]
+    assert schema == {"type": "object", "title": "OddHolder"}
 
 
 async def test_types_of_one_name_do_not_hide_each_other() -> None:
-    class Events(State):
+    class EventPage(State):
         pages: int = 0
 
-    domain = replace(orders, state=Events)
-    told = await document(domain)
-    found = told["components"]["schemas"]
-    assert found["orders.Events"]["properties"].keys() == {"pages"}
-    assert "events" in found["EventsBody.orders"]["properties"]
+    found = schemas_of(await document(replace(orders, state=EventPage)))
+    assert found["OrdersEventPage"]["properties"].keys() == {"pages"}
+    assert "events" in found["OrdersEventPage2"]["properties"]
+    assert refs(found["OrdersAggregateState"])
+
+
+def test_names_and_titles_are_unique_across_domains_without_case_and_dots() -> None:
+    """`order` with `LineAdded` and `order_line` with `Added` would both be `OrderLineAdded`."""
+    line_added, added = (defstruct(name, [], bases=(Event,)) for name in ("LineAdded", "Added"))
+    evolve = orders.evolve
+    domains = [
+        *(bank, orders, trading, process_log),
+        Domain("order", state=Order, evolve=evolve, events=[line_added]),
+        Domain("order-line", state=Order, evolve=evolve, events=[added]),
+    ]
+    told = document_of(domains)
+    found = schemas_of(told)
+    assert {"BankDeposit", "OrdersOrder", "OrderOrder"} <= found.keys()
+    assert {"OrderLineAdded", "OrderLineAdded2"} <= found.keys()
+    assert [schema["title"] for schema in found.values()] == [*found]
+    assert len({re.sub("[^a-z0-9]", "", name.lower()) for name in found}) == len(found)
+    (page,) = refs(found["OrderLineEventPage"])
+    data = found[page.rpartition("/")[2]]["oneOf"]
+    assert data == [{"$ref": "#/components/schemas/OrderLineAdded2Record"}]
 
 
 async def test_with_tokens_the_document_says_so() -> None:
@@ -146,6 +181,12 @@ async def test_with_tokens_the_document_says_so() -> None:
     assert {"401", "403"} <= operation["responses"].keys()
     assert "securitySchemes" not in open_to_all["components"]
     assert "security" not in open_to_all["paths"][SEND[0]]["post"]
+
+
+async def test_the_former_name_of_diff_is_deprecated() -> None:
+    paths = (await document())["paths"]
+    assert paths["/domains/orders/{id}/difference"]["get"]["deprecated"]
+    assert "deprecated" not in paths["/domains/orders/{id}/diff"]["get"]
 
 
 async def test_parameters_are_described() -> None:

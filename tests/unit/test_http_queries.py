@@ -198,11 +198,12 @@ async def test_a_state_is_the_latest_or_that_at_a_version_or_time(
     assert body == {"aggregate_id": "o-1", "version": version, "state": state}
 
 
-async def test_a_difference_is_a_json_patch(shop: Web) -> None:
-    body = await shop.told("o-1/difference?first=2&second=3")
+async def test_a_diff_is_a_json_patch(shop: Web) -> None:
+    body = await shop.told("o-1/diff?first=2&second=3")
     patch = {(step["op"], step["path"]): step["value"] for step in body["patch"]}
     assert patch == {("replace", "/status"): "packed", ("replace", "/parcels"): 2}
     assert (body["aggregate_id"], body["first"], body["second"]) == ("o-1", 2, 3)
+    assert await shop.told("o-1/difference?first=2&second=3") == body, "the former name"
 
 
 @pytest.mark.parametrize(
@@ -232,11 +233,11 @@ async def test_a_client_learns_what_it_lacks(
         ("nobody/snapshot", "unknown-aggregate"),
         ("nobody/state", "unknown-aggregate"),
         ("nobody/state?version=1", "unknown-aggregate"),
-        ("nobody/difference?first=0&second=1", "unknown-aggregate"),
+        ("nobody/diff?first=0&second=1", "unknown-aggregate"),
         ("nobody/missing?after=0", "unknown-aggregate"),
         ("o-1/state?version=4", "unknown-version"),
         ("o-1/state?at=2024-12-31T00:00:00Z", "unknown-version"),
-        ("o-1/difference?first=0&second=4", "unknown-version"),
+        ("o-1/diff?first=0&second=4", "unknown-version"),
         ("o-1", "no-such-path"),
         ("o-1/events/", "no-such-path"),
         ("/events", "no-such-path"),
@@ -278,7 +279,7 @@ async def test_an_unknown_domain_is_404_and_the_known_are_named(shop: Web, path:
         ("o-1/state?at=0001-01-01T00:00:00%2B23:59", "at"),
         ("o-1/state?at=2025-01-01T00:00:00Z&version=1", "at"),
         ("o-1/missing", "after"),
-        ("o-1/difference?first=1", "second"),
+        ("o-1/diff?first=1", "second"),
         ("feed?from=nonsense", "from"),
         ("feed?from=%F0%9F", "from"),
         ("feed?limit=0", "limit"),
