@@ -48,6 +48,11 @@ class Schemas:
 
     components: Json = field(default_factory=dict)
     refs: dict[Any, Json] = field(default_factory=dict)
+    _used: set[str] = field(default_factory=set)
+
+    def of_domain(self) -> "Schemas":
+        """Returns the same schemas with references of their own."""
+        return Schemas(self.components, dict(self.refs), self._used)
 
     def add(self, types: Sequence[Any], prefix: str = "") -> None:
         """Adds types, and the types in them, under names with this prefix.
@@ -60,15 +65,13 @@ class Schemas:
         except (TypeError, KeyError, ValueError):
             refs = tuple({"$ref": kind.__name__} for kind in types)
             found = {kind.__name__: {"type": "object"} for kind in types}
-        names: dict[str, str] = {}
-        for name in found:
-            names[name] = self.unused_name(prefix + name, names.values())
+        names = {name: self.reserve(prefix + name) for name in found}
         self.refs |= dict(zip(types, _tidy(list(refs), names), strict=True))
         for name, schema in found.items():
             self.put(names[name], _tidy(schema, names))
 
     def put(self, name: str, schema: Json) -> None:
-        """Adds a schema, or replaces it."""
+        """Sets the schema of a name."""
         self.components[name] = schema | {"title": name}
 
     def resolve(self, kind: Any) -> tuple[str, Json]:
@@ -76,11 +79,15 @@ class Schemas:
         name = self.refs[kind]["$ref"].removeprefix(REF_PREFIX)
         return name, self.components[name]
 
-    def unused_name(self, name: str, others: Iterable[str] = ()) -> str:
-        """Returns the name, with a number if another one differs from it in case or dots only."""
-        used = {_letters(each) for each in chain(self.components, others)}
+    def reserve(self, name: str) -> str:
+        """Returns the name, with a number if a reserved one has the same letters and digits.
+
+        Client generators drop other characters and case.
+        """
         candidates = chain([name], (f"{name}{number}" for number in count(2)))
-        return next(each for each in candidates if _letters(each) not in used)
+        unused = next(each for each in candidates if _letters(each) not in self._used)
+        self._used.add(_letters(unused))
+        return unused
 
 
 def shared_schemas() -> Schemas:
@@ -95,7 +102,7 @@ def add_domain(shared: Schemas, domain: Domain[Any]) -> Schemas:
 
     They are added to the shared components; the references are the domain's own.
     """
-    schemas, prefix = Schemas(shared.components, dict(shared.refs)), pascal_case(domain.name)
+    schemas, prefix = shared.of_domain(), pascal_case(domain.name)
     commands = [kind for rule in domain.commands if (kind := command_class(rule))]
     schemas.add([*commands, *domain.events, domain.state], prefix)
     schemas.add(DOMAIN_BODIES, prefix)
@@ -111,18 +118,21 @@ def _type_event_record(schemas: Schemas, domain: Domain[Any]) -> None:
     name, record = schemas.resolve(EventRecord)
     refs: dict[str, str] = {}
     for kind in domain.events:
+        typed_name = schemas.reserve(f"{schemas.resolve(kind)[0]}Record")
         typed = {"type": {"const": kind.__name__}, "data": schemas.refs[kind]}
-        payload_name, _ = schemas.resolve(kind)
-        typed_name = schemas.unused_name(f"{payload_name}Record")
-        schemas.put(typed_name, record | {"properties": record["properties"] | typed})
+        described = {
+            "description": f"An event of type {kind.__name__}: its envelope and payload.",
+            "properties": record["properties"] | typed,
+        }
+        schemas.put(typed_name, record | described)
         refs[kind.__name__] = REF_PREFIX + typed_name
     if refs:
-        discriminator = {"propertyName": "type", "mapping": refs}
-        one_of = [{"$ref": ref} for ref in refs.values()]
-        description = f"An event of the domain {domain.name}."
-        schemas.put(
-            name, {"description": description, "oneOf": one_of, "discriminator": discriminator}
-        )
+        union = {
+            "description": f"An event of the domain {domain.name}.",
+            "oneOf": [{"$ref": ref} for ref in refs.values()],
+            "discriminator": {"propertyName": "type", "mapping": refs},
+        }
+        schemas.put(name, union)
 
 
 def parameter_schemas(kind: type[QueryParameters]) -> Iterable[Json]:

@@ -14,7 +14,7 @@ from tests.acceptance.kafka_by_hand import wait_for
 
 
 class Service:
-    """Its log is shown when it is waited for in vain."""
+    """A process of the service; its log is shown if it does not become ready."""
 
     def __init__(self, environment: Mapping[str, str], folder: Path, *names: str) -> None:
         self.log = folder / "service.log"
@@ -38,7 +38,7 @@ class Service:
 
     def ready(self) -> bool:
         status = self.process.poll()
-        assert status is None, f"it ended with {status}:\n{self.said()}"
+        assert status is None, f"the service ended with status {status}:\n{self.said()}"
         try:
             return bool(self.url) and httpx.get(f"{self.url}/ready").status_code == 200
         except httpx.TransportError:
@@ -49,7 +49,7 @@ class Service:
         return httpx.Client(base_url=self.url, headers=headers, timeout=LIMIT)
 
     def stop(self) -> int:
-        """Its status after SIGTERM."""
+        """Sends SIGTERM and returns the exit status."""
         self.process.terminate()
         return self.process.wait(LIMIT)
 
@@ -66,7 +66,7 @@ def serving(environment: Mapping[str, str], folder: Path, *names: str) -> Iterat
 
 
 def sent(client: httpx.Client, path: str, body: Any, **headers: str) -> httpx.Response:
-    """A command, to `domain/id/command`."""
+    """Sends a command to `domain/id/command`."""
     domain, aggregate_id, command = path.split("/")
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     url = f"/domains/{domain}/{aggregate_id}/commands/{command}"

@@ -71,7 +71,7 @@ def restored(case: Commanded) -> Iterator[Commanded]:
     case.snapshots.insert_many(before)
 
 
-def told(client: httpx.Client, path: str) -> Any:
+def get_json(client: httpx.Client, path: str) -> Any:
     found = client.get(path)
     assert found.status_code == 200, found.text
     return found.json()
@@ -81,11 +81,11 @@ def told(client: httpx.Client, path: str) -> Any:
 
 
 def test_provider_gets_events_from_service(case: Commanded, client: httpx.Client) -> None:
-    found = told(client, f"{AT}/events")["events"]
+    found = get_json(client, f"{AT}/events")["events"]
     assert [event["version"] for event in found] == [1, 2, 3, 4, 5, 6, 7]
     assert [event["type"] for event in found] == TYPES
     assert [event["data"] for event in found] == [{"by": f"person {n}"} for n in range(1, 8)]
-    some = told(client, f"{AT}/events?after=1&limit=2&types=check&types=file")
+    some = get_json(client, f"{AT}/events?after=1&limit=2&types=check&types=file")
     assert [event["version"] for event in some["events"]] == [2, 3]
     assert some["next"] == 3
     lines = client.get(f"{AT}/events", headers={"accept": "application/x-ndjson"}).text
@@ -97,14 +97,14 @@ def test_service_queries_event_storage(case: Commanded, client: httpx.Client) ->
     last = case.events.find_one_and_delete({"aggregate_id": CASE, "version": 7})
     assert last
     try:
-        assert [event["type"] for event in told(client, f"{AT}/events")["events"]] == TYPES[:6]
+        assert [event["type"] for event in get_json(client, f"{AT}/events")["events"]] == TYPES[:6]
     finally:
         case.events.insert_one(last)
 
 
 def test_event_storage_answers_with_events(case: Commanded, client: httpx.Client) -> None:
     stored = case.events.find({"aggregate_id": CASE}).sort("version", 1)
-    found = told(client, f"{AT}/events")["events"]
+    found = get_json(client, f"{AT}/events")["events"]
     assert [event["id"] for event in found] == [event["_id"] for event in stored]
 
 
@@ -112,7 +112,7 @@ def test_event_storage_answers_with_events(case: Commanded, client: httpx.Client
 
 
 def test_provider_gets_snapshot_from_service(case: Commanded, client: httpx.Client) -> None:
-    found = told(client, f"{AT}/snapshot")
+    found = get_json(client, f"{AT}/snapshot")
     assert (found["aggregate_id"], found["version"], found["state"]) == (CASE, 5, state(5))
 
 
@@ -126,7 +126,7 @@ def test_service_queries_snapshot_storage(restored: Commanded, client: httpx.Cli
 def test_snapshot_storage_answers_with_snapshot(restored: Commanded, client: httpx.Client) -> None:
     mark = {"$set": {"state.last": "as the storage has it"}}
     restored.snapshots.update_one({"aggregate_id": CASE}, mark)
-    found = told(client, f"{AT}/snapshot")
+    found = get_json(client, f"{AT}/snapshot")
     assert found["state"] == state(5) | {"last": "as the storage has it"}
 
 
@@ -134,7 +134,7 @@ def test_snapshot_storage_answers_with_snapshot(restored: Commanded, client: htt
 
 
 def test_provider_gets_latest_state_from_service(restored: Commanded, client: httpx.Client) -> None:
-    found = told(client, f"{AT}/state")
+    found = get_json(client, f"{AT}/state")
     assert found == {"aggregate_id": CASE, "version": 7, "state": state(7)}
 
 
@@ -146,7 +146,7 @@ def test_service_queries_snapshot_storage_for_the_latest_state(
     removed = list(restored.events.find(gone))
     restored.events.delete_many(gone)
     try:
-        assert told(client, f"{AT}/state")["state"] == state(7)
+        assert get_json(client, f"{AT}/state")["state"] == state(7)
     finally:
         restored.events.insert_many(removed)
 
@@ -155,12 +155,12 @@ def test_snapshot_storage_answers_with_the_snapshot_to_replay_from(
     restored: Commanded, client: httpx.Client
 ) -> None:
     restored.snapshots.update_one({"aggregate_id": CASE}, {"$set": {"state.events": 105}})
-    assert told(client, f"{AT}/state")["state"] == state(7) | {"events": 107}
+    assert get_json(client, f"{AT}/state")["state"] == state(7) | {"events": 107}
 
 
 def test_service_gets_events_after_snapshot(restored: Commanded, client: httpx.Client) -> None:
     with restored.profiled():
-        told(client, f"{AT}/state")
+        get_json(client, f"{AT}/state")
     asked = [query["filter"] for query in restored.queries("events") if "filter" in query]
     assert asked == [{"aggregate_id": CASE, "version": {"$gt": 5}}]
 
@@ -171,7 +171,7 @@ def test_event_storage_answers_with_the_events_after_the_snapshot(
     mark = {"$set": {"data.by": "as the storage has it"}}
     restored.events.update_one({"aggregate_id": CASE, "version": 7}, mark)
     try:
-        found = told(client, f"{AT}/state")
+        found = get_json(client, f"{AT}/state")
         assert found["state"]["attributes"] == {"by": "as the storage has it"}
     finally:
         back = {"$set": {"data.by": "person 7"}}
@@ -180,10 +180,10 @@ def test_event_storage_answers_with_the_events_after_the_snapshot(
 
 def test_service_replays_events(case: Commanded, client: httpx.Client) -> None:
     for version in (1, 4, 5, 6, 7):
-        found = told(client, f"{AT}/state?version={version}")
+        found = get_json(client, f"{AT}/state?version={version}")
         assert found == {"aggregate_id": CASE, "version": version, "state": state(version)}
-    moment = told(client, f"{AT}/events?after=5&limit=1")["events"][0]["time"]
-    assert told(client, f"{AT}/state?at={moment}")["version"] >= 6
+    moment = get_json(client, f"{AT}/events?after=5&limit=1")["events"][0]["time"]
+    assert get_json(client, f"{AT}/state?at={moment}")["version"] >= 6
 
 
 # Commands
@@ -195,7 +195,7 @@ def test_a_command_is_accepted_once_and_told_again(client: httpx.Client) -> None
     again = sent(client, "orders/o-1/Place", PLACE, Idempotency_Key="c")
     assert (again.status_code, again.json()["outcome"]) == (200, "repeated")
     assert again.json()["event_id"] == first.json()["event_id"]
-    (event,) = told(client, "/domains/orders/o-1/events")["events"]
+    (event,) = get_json(client, "/domains/orders/o-1/events")["events"]
     assert (event["id"], event["actor"]) == (first.json()["event_id"], "ann")
     other = sent(client, "orders/o-1/Place", PLACE | {"total": 1}, Idempotency_Key="c")
     assert (other.status_code, other.json()["type"].rpartition(":")[2]) == (422, "id-reused")
@@ -209,7 +209,7 @@ def test_a_synchronous_command_is_readable_at_once(client: httpx.Client) -> None
     for version in range(2, 12):
         done = sent(client, "bank/a-1/Deposit", {"amount": 5})
         assert (done.status_code, done.json()["version"]) == (200, version)
-        assert told(client, "/domains/bank/a-1/state")["version"] == version
+        assert get_json(client, "/domains/bank/a-1/state")["version"] == version
     poor = sent(client, "bank/a-1/Withdraw", {"amount": 10**9})
     assert (poor.status_code, poor.json()["type"].rpartition(":")[2]) == (409, "rejected")
 
@@ -218,7 +218,7 @@ def test_who_waits_reads_what_was_written(client: httpx.Client) -> None:
     for number in range(50):
         found = sent(client, f"orders/w-{number}/Place?wait=appended", PLACE)
         assert found.json()["stage"] == "appended"
-        assert told(client, f"/domains/orders/w-{number}/state")["version"] == 1
+        assert get_json(client, f"/domains/orders/w-{number}/state")["version"] == 1
 
 
 # The command line over it

@@ -1,4 +1,4 @@
-"""The HTTP service over twins: commands are stored at once, and answered as a test wants."""
+"""The HTTP service over in-memory servers; its decider stores events at once."""
 
 import warnings
 from collections.abc import AsyncIterator, Sequence
@@ -28,8 +28,8 @@ SECRET = OctKey.import_key("a secret of more than 32 characters")
 PROBLEM = "application/problem+json"
 
 
-class Storing:
-    """Stores each event a minute after the one before, or answers what it is told to."""
+class StoringDecider:
+    """Stores each event a minute after the one before, or answers with `outcome` or `error`."""
 
     def __init__(self, twins: Twins) -> None:
         self.twins = twins
@@ -52,9 +52,9 @@ class Storing:
 
 
 class Web:
-    """One domain behind the application, and a client of it."""
+    """An application that serves one domain, and a client of it."""
 
-    def __init__(self, twins: Twins, storing: Storing, app: Application) -> None:
+    def __init__(self, twins: Twins, storing: StoringDecider, app: Application) -> None:
         self.twins, self.storing, self.app = twins, storing, app
         transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
         self.client = httpx.AsyncClient(transport=transport, base_url="http://localhost")
@@ -67,10 +67,10 @@ class Web:
         return await self.client.post(url, json=body, headers=named)
 
     async def get(self, path: str, **headers: str) -> httpx.Response:
-        """Of the domain."""
+        """Gets a path of the domain."""
         return await self.client.get(f"/domains/{self.twins.domain.name}/{path}", headers=headers)
 
-    async def told(self, path: str) -> Any:
+    async def get_json(self, path: str) -> Any:
         found = await self.get(path)
         assert found.status_code == 200, found.text
         return found.json()
@@ -81,7 +81,7 @@ async def web(
     domain: Domain[Any] = orders, access: Access | None = None, limits: Limits | None = None
 ) -> AsyncIterator[Web]:
     twins = Twins(domain)
-    storing = Storing(twins)
+    storing = StoringDecider(twins)
     queries = Querier(domain, twins.stores, twins.clock)
     async with (
         StageWaiters(MemoryNotices()).running() as waiting,
@@ -100,7 +100,7 @@ async def web(
 
 
 def problem(found: httpx.Response) -> tuple[int, str]:
-    """The status and the last word of the type."""
+    """Returns the status of a problem and the last part of its type."""
     assert found.headers["content-type"] == PROBLEM, found.text
     body = found.json()
     assert body["status"] == found.status_code
@@ -109,10 +109,10 @@ def problem(found: httpx.Response) -> tuple[int, str]:
 
 
 def token(key: Key = SECRET, algorithm: str = "HS256", **claims: Any) -> str:
-    """Valid for a while, unless the claims say otherwise."""
+    """Signs a token that is valid for a long time, unless the claims differ."""
     known = {"exp": 4_000_000_000, "sub": "ann"} | claims
     with warnings.catch_warnings(action="ignore"):
         return jwt.encode({"alg": algorithm}, known, key, algorithms=[algorithm])
 
 
-__all__ = ["PLACE", "SECRET", "START", "Storing", "Web", "problem", "token", "web"]
+__all__ = ["PLACE", "SECRET", "START", "StoringDecider", "Web", "problem", "token", "web"]

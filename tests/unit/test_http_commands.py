@@ -186,7 +186,7 @@ async def test_where_a_command_comes_from_is_kept_in_its_event(shop: Web) -> Non
 async def test_an_id_may_hold_any_characters(shop: Web, id: str) -> None:
     path = quote(id, safe="")
     assert (await shop.send(f"{path}/commands/Place")).status_code == 202
-    assert (await shop.told(f"{path}/state"))["aggregate_id"] == id
+    assert (await shop.get_json(f"{path}/state"))["aggregate_id"] == id
 
 
 async def test_an_integer_may_be_written_with_an_empty_fraction(shop: Web) -> None:

@@ -90,8 +90,8 @@ async def test_what_is_answered_is_as_described(path: str) -> None:
     async with web() as shop:
         await shop.send()
         await shop.send("o-1/commands/Pay", {"amount": 1})
-        await shop.told("o-1/state")
-        found, told = await shop.told(f"o-1/{path}"), await document()
+        await shop.get_json("o-1/state")
+        found, told = await shop.get_json(f"o-1/{path}"), await document()
         name = path.partition("?")[0]
         where = f"/domains/orders/{{id}}/{name}", "get", "responses", "200", "content"
         answer = jsonschema_rs.validator_for(schema(told, *where, *JSON))

@@ -52,7 +52,7 @@ def types(body: Any) -> list[str]:
 
 
 async def test_events_are_cloud_events_in_version_order(shop: Web) -> None:
-    body = await shop.told("o-1/events")
+    body = await shop.get_json("o-1/events")
     assert types(body) == ["Placed", "Paid", "Packed"]
     assert body["next"] is None
     stored = await shop.twins.history("o-1")
@@ -76,7 +76,7 @@ async def test_events_are_cloud_events_in_version_order(shop: Web) -> None:
 async def test_events_that_were_asked_for(
     shop: Web, asked: str, versions: list[int], following: int | None
 ) -> None:
-    body = await shop.told(f"o-1/events?{asked}")
+    body = await shop.get_json(f"o-1/events?{asked}")
     assert [event["version"] for event in body["events"]] == versions
     assert body["next"] == following
 
@@ -173,8 +173,8 @@ async def test_a_stream_that_breaks_off_has_no_proper_end(shop: Web) -> None:
 
 async def test_a_snapshot_is_answered_as_it_was_saved(shop: Web) -> None:
     assert problem(await shop.get("o-1/snapshot")) == (404, "no-snapshot")
-    await shop.told("o-1/state")
-    body = await shop.told("o-1/snapshot")
+    await shop.get_json("o-1/state")
+    body = await shop.get_json("o-1/snapshot")
     taken = body.pop("taken_at")
     assert taken == (START + timedelta(minutes=4)).isoformat().replace("+00:00", "Z")
     assert body == {"aggregate_id": "o-1", "version": 3, "state": PACKED, "state_version": 1}
@@ -194,16 +194,16 @@ async def test_a_snapshot_is_answered_as_it_was_saved(shop: Web) -> None:
 async def test_a_state_is_the_latest_or_that_at_a_version_or_time(
     shop: Web, asked: str, version: int, state: Any
 ) -> None:
-    body = await shop.told(f"o-1/state{asked}")
+    body = await shop.get_json(f"o-1/state{asked}")
     assert body == {"aggregate_id": "o-1", "version": version, "state": state}
 
 
 async def test_a_diff_is_a_json_patch(shop: Web) -> None:
-    body = await shop.told("o-1/diff?first=2&second=3")
+    body = await shop.get_json("o-1/diff?first=2&second=3")
     patch = {(step["op"], step["path"]): step["value"] for step in body["patch"]}
     assert patch == {("replace", "/status"): "packed", ("replace", "/parcels"): 2}
     assert (body["aggregate_id"], body["first"], body["second"]) == ("o-1", 2, 3)
-    assert await shop.told("o-1/difference?first=2&second=3") == body, "the former name"
+    assert await shop.get_json("o-1/difference?first=2&second=3") == body, "the former name"
 
 
 @pytest.mark.parametrize(
@@ -218,7 +218,7 @@ async def test_a_diff_is_a_json_patch(shop: Web) -> None:
 async def test_a_client_learns_what_it_lacks(
     shop: Web, asked: str, versions: list[int], ahead: bool, following: int | None
 ) -> None:
-    body = await shop.told(f"o-1/missing?{asked}")
+    body = await shop.get_json(f"o-1/missing?{asked}")
     assert [event["version"] for event in body["events"]] == versions
     assert (body["latest"], body["ahead"], body["next"]) == (3, ahead, following)
 
@@ -321,27 +321,27 @@ async def test_the_domains_tell_what_they_declare(shop: Web) -> None:
 
 async def test_aggregates_come_page_by_page(shop: Web) -> None:
     await shop.send("o-3/commands/Place")
-    first = await shop.told("aggregates?limit=2")
+    first = await shop.get_json("aggregates?limit=2")
     assert first["aggregates"] == ["o-1", "o-2"]
-    second = await shop.told(f"aggregates?limit=2&from={first['next']}")
+    second = await shop.get_json(f"aggregates?limit=2&from={first['next']}")
     assert second == {"aggregates": ["o-3"], "next": None}
 
 
 async def test_the_feed_goes_on_from_where_it_came_to(shop: Web) -> None:
-    first = await shop.told("feed?limit=3")
+    first = await shop.get_json("feed?limit=3")
     assert types(first) == ["Placed", "Paid", "Packed"]
-    second = await shop.told(f"feed?from={first['next']}")
+    second = await shop.get_json(f"feed?from={first['next']}")
     assert [event["subject"] for event in second["events"]] == ["o-2"]
-    assert (await shop.told(f"feed?from={second['next']}"))["events"] == []
+    assert (await shop.get_json(f"feed?from={second['next']}"))["events"] == []
     await shop.send("o-2/commands/Cancel", {})
-    assert types(await shop.told(f"feed?from={second['next']}")) == ["Cancelled"]
+    assert types(await shop.get_json(f"feed?from={second['next']}")) == ["Cancelled"]
 
 
 async def test_events_are_told_in_their_newest_schema(shop: Web) -> None:
     old = {"customer": "bob", "total": 1}
     await shop.twins.store("old", "o-9", type="Placed", data=old, schema_version=1)
     for path in ("o-9/events", "feed?limit=1000", "o-9/missing?after=0"):
-        event = (await shop.told(path))["events"][-1]
+        event = (await shop.get_json(path))["events"][-1]
         assert (event["schemaversion"], event["data"]) == (2, old | {"currency": "EUR"})
 
 
