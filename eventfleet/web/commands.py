@@ -71,12 +71,49 @@ async def send(context: RequestContext) -> Response:
     comes when the event has reached that stage, or after the seconds of `Prefer: wait=N`, and
     reports the stage that was reached.
     """
-    request, services, stage = context.request, context.services, context.parameters.wait
-    command, typed = _find_command(path_part(request, "command"), services.domain)
+    request, services = context.request, context.services
+    command = path_part(request, "command")
+    typed = _has_typed_payload(command, services.domain)
     command_id = header(request, IDEMPOTENCY_KEY) or _ids.new()
     data = await json_object(request, context.limits.body_bytes)
     data = floats_to_integers(data) if typed else data
-    options = SendOptions(
+    options = _send_options(context, command_id)
+    responder = _Responder(command_id, 200 if services.domain.synchronous else 202)
+    try:
+        return await _send(context, command, data, options, responder)
+    except InvalidRecord as error:
+        raise invalid(_request_part(error.field), error.reason) from None
+
+
+async def _send(
+    context: RequestContext,
+    command: str,
+    data: dict[str, Any],
+    options: SendOptions,
+    responder: "_Responder",
+) -> Response:
+    commands, aggregate_id = context.services.commands, context.aggregate_id
+    stage = context.parameters.wait
+    if stage is UNSET:
+        return responder.respond(await commands.send(aggregate_id, command, data, **options))
+    seconds = _wait_seconds(context, responder)
+    waited = await commands.send(
+        aggregate_id, command, data, wait=stage, patience=seconds, **options
+    )
+    return responder.respond(waited.outcome, waited.stage)
+
+
+def _has_typed_payload(command: str, domain: Domain[Any]) -> bool:
+    """Checks the command's declaration. RequestRefused: the domain has no such command."""
+    try:
+        return command_class(domain.rule(command)) is not None
+    except InvalidRecord as error:
+        raise RequestRefused(UNKNOWN_COMMAND, error.reason) from None
+
+
+def _send_options(context: RequestContext, command_id: str) -> SendOptions:
+    request = context.request
+    return SendOptions(
         command_id=command_id,
         correlation_id=header(request, CORRELATION_ID),
         causation_id=header(request, CAUSATION_ID),
@@ -84,27 +121,6 @@ async def send(context: RequestContext) -> Response:
         traceparent=traceparent(request),
         timeout=context.limits.timeout_seconds * DECIDE_SHARE,
     )
-    responder = _Responder(command_id, 200 if services.domain.synchronous else 202)
-    commands, aggregate_id = services.commands, context.aggregate_id
-    try:
-        if stage is UNSET:
-            return responder.respond(await commands.send(aggregate_id, command, data, **options))
-        seconds = _wait_seconds(context, responder)
-        waited = await commands.send(
-            aggregate_id, command, data, wait=stage, patience=seconds, **options
-        )
-        return responder.respond(waited.outcome, waited.stage)
-    except InvalidRecord as error:
-        raise invalid(_request_part(error.field), error.reason) from None
-
-
-def _find_command(command: str, domain: Domain[Any]) -> tuple[str, bool]:
-    """Returns the command's name, and whether its payload has a type."""
-    try:
-        rule = domain.rule(command)
-    except InvalidRecord as error:
-        raise RequestRefused(UNKNOWN_COMMAND, error.reason) from None
-    return command, command_class(rule) is not None
 
 
 def _wait_seconds(context: RequestContext, responder: "_Responder") -> float:

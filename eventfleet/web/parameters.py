@@ -16,9 +16,12 @@ from eventfleet.web.problems import invalid
 
 P = TypeVar("P", bound="QueryParameters")
 
-Limit = Annotated[int, Meta(ge=1, le=1_000)]
+MAX_PAGE_ITEMS, DEFAULT_PAGE_ITEMS = 1_000, 100
+MAX_CURSOR_CHARACTERS = 40_000
+
+Limit = Annotated[int, Meta(ge=1, le=MAX_PAGE_ITEMS)]
 After = Annotated[int, Meta(ge=0, le=2**63 - 1)]
-Cursor = Annotated[str, Meta(max_length=40_000, pattern=r"^[A-Za-z0-9_-]*\Z")]
+Cursor = Annotated[str, Meta(max_length=MAX_CURSOR_CHARACTERS, pattern=r"^[A-Za-z0-9_-]*\Z")]
 
 
 class QueryParameters(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -47,12 +50,12 @@ class DiffParameters(QueryParameters):
 
 class MissingParameters(QueryParameters):
     after: After
-    limit: Limit = 100
+    limit: Limit = DEFAULT_PAGE_ITEMS
 
 
 class PageParameters(QueryParameters, rename={"start": "from"}):
     start: Cursor = ""
-    limit: Limit = 100
+    limit: Limit = DEFAULT_PAGE_ITEMS
 
 
 LIST_PARAMETERS: dict[type[QueryParameters], set[str]] = {EventsParameters: {"types"}}

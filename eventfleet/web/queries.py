@@ -20,6 +20,7 @@ from eventfleet.web.bodies import (
 from eventfleet.web.context import RequestContext
 from eventfleet.web.operation import Handler, Operation
 from eventfleet.web.parameters import (
+    DEFAULT_PAGE_ITEMS,
     DiffParameters,
     EventsParameters,
     MissingParameters,
@@ -38,8 +39,6 @@ from eventfleet.web.problems import (
 )
 from eventfleet.web.responses import NdjsonResponse, json_response
 
-DEFAULT_PAGE_EVENTS = 100
-
 
 async def events(context: RequestContext) -> Response:
     """Returns the events of an aggregate in version order and in their latest schema.
@@ -51,7 +50,7 @@ async def events(context: RequestContext) -> Response:
     limit = None if parameters.limit is UNSET else parameters.limit
     if NDJSON in context.request.headers.get("accept", ""):
         return await _event_stream(context, parameters, limit)
-    return json_response(await _event_page(context, parameters, limit or DEFAULT_PAGE_EVENTS))
+    return json_response(await _event_page(context, parameters, limit or DEFAULT_PAGE_ITEMS))
 
 
 async def _event_stream(
