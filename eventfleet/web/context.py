@@ -63,7 +63,9 @@ class RequestContext(NamedTuple):
         found = self.domains.get(name)
         if found is None:
             known = ", ".join(sorted(self.domains))
-            raise RequestRefused(UNKNOWN_DOMAIN, f"no domain {name!r}; there are: {known}")
+            raise RequestRefused(
+                UNKNOWN_DOMAIN, f"{name!r} is not a domain; known domains: {known}"
+            )
         return found
 
     @property

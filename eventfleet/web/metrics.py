@@ -51,7 +51,7 @@ class Histogram:
         self.counts[bisect_left(BUCKET_SECONDS, seconds)] += 1
 
     def buckets(self) -> list[tuple[str, float]]:
-        """Returns cumulative counts by upper bound, as Prometheus wants them."""
+        """Returns cumulative counts by upper bound, as Prometheus expects them."""
         return [*zip(map(floatToGoString, BUCKET_SECONDS), accumulate(self.counts), strict=True)]
 
 
