@@ -36,19 +36,19 @@ FIRST_EVENT_TIME = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 class Deposited(Event):
-    size: Cents
+    amount: Cents
     reference: Text
     channel: Text
 
 
 class Withdrawn(Event):
-    size: Cents
+    amount: Cents
     reference: Text
     channel: Text
 
 
 class Charged(Event):
-    size: Cents
+    amount: Cents
     reference: Text
 
 
@@ -68,15 +68,15 @@ class Account(State):
 
 def evolve(account: Account, event: Event) -> Account:
     match event:
-        case Deposited(size=size, channel=channel):
-            balance, deposits = account.balance + size, account.deposits + 1
+        case Deposited(amount=amount, channel=channel):
+            balance, deposits = account.balance + amount, account.deposits + 1
             return replace(account, balance=balance, deposits=deposits, channel=channel)
-        case Withdrawn(size=size, channel=channel):
-            balance, withdrawals = account.balance - size, account.withdrawals + 1
+        case Withdrawn(amount=amount, channel=channel):
+            balance, withdrawals = account.balance - amount, account.withdrawals + 1
             return replace(account, balance=balance, withdrawals=withdrawals, channel=channel)
-        case Charged(size=size):
-            charges = account.charges + size
-            return replace(account, balance=account.balance - size, charges=charges)
+        case Charged(amount=amount):
+            charges = account.charges + amount
+            return replace(account, balance=account.balance - amount, charges=charges)
     raise TypeError(f"no rule for {type(event).__name__}")
 
 

@@ -49,7 +49,7 @@ class LagGuard:
             await self._refresh()
 
     async def read_incarnation(self) -> None:
-        """Read Redis' incarnation and time; a read of the store older than the marker is useless."""
+        """Read Redis' incarnation and time; an older read of the store is useless."""
         ((self.incarnation, self.now),) = await self._redis.run(
             INCARNATION_SCRIPT, [("life", self._redis.run_id)]
         )
