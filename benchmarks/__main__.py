@@ -1,8 +1,6 @@
 """`python -m benchmarks` runs all scenarios or those named."""
 
 import asyncio
-import signal
-import sys
 from pathlib import Path
 
 import click
@@ -51,7 +49,6 @@ def main(names: str, json_file: Path | None, chart_file: Path) -> None:
     scenarios with fewer records and repeats. KAFKA, MONGO_URL and REDIS_URL name servers to use;
     the others are started. The exit status is 1 when a contender failed.
     """
-    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     console, progress = Console(), Console(stderr=True, highlight=False)
     if not console.is_terminal:
         console.width = FILE_WIDTH_COLUMNS

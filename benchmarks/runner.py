@@ -97,7 +97,7 @@ async def run_program(
 
 def _read_result(contender: str, task: Task, out: bytes, err: bytes) -> Result:
     try:
-        result = Result.parse(out)
+        result = Result.decode(out)
     except msgspec.MsgspecError as error:
         output = (out + err).decode(errors="replace")
         raise ContenderFailed(f"{contender} printed no result ({error}):\n{output}") from None

@@ -185,6 +185,9 @@ def _measure_role(fleet: Fleet, role: str, workers: int, records: int) -> RoleRu
     first, cpu, start = committed(), _cpu_seconds(started), time.monotonic()
     wait_for(is_done, f"{role} to commit {records} records")
     run = RoleRun(max(0, records - first), time.monotonic() - start, _cpu_seconds(started) - cpu)
+    click.echo(
+        f"{role}, {workers} workers: {run.seconds:.1f} s for {run.records:,} records", err=True
+    )
     for worker in started:
         worker.stop()
     return run

@@ -1,6 +1,8 @@
 """Provides the servers of a run: those that the environment names; it starts the others."""
 
 import os
+import signal
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
@@ -19,8 +21,9 @@ def provide_servers() -> Iterator[Servers]:
     """Yield the addresses of running servers.
 
     KAFKA (host:port), MONGO_URL and REDIS_URL name servers to use; those not named are started and
-    stopped. ClickException when one cannot be started.
+    stopped, after SIGTERM too. ClickException when one cannot be started.
     """
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     named = {name: os.environ.get(name, "") for name in ("KAFKA", "MONGO_URL", "REDIS_URL")}
     with ExitStack() as stack:
         try:

@@ -58,12 +58,12 @@ class Result(msgspec.Struct, frozen=True):
     settings: dict[str, Any]
     measures: dict[str, float] = {}
 
-    def line(self) -> bytes:
+    def encode(self) -> bytes:
         fields = msgspec.structs.asdict(self)
         return msgspec.json.encode(fields | fields.pop("measures"))
 
     @classmethod
-    def parse(cls, line: bytes) -> "Result":
+    def decode(cls, line: bytes) -> "Result":
         """Decode a line; ValidationError when it is not a result."""
         fields = msgspec.json.decode(line, type=dict[str, Any])
         extra = {name: fields.pop(name) for name in set(fields) - set(cls.__struct_fields__)}
@@ -96,7 +96,7 @@ def read_task() -> Task:
 
 def write_result(result: Result) -> None:
     """Write the result to stdout."""
-    sys.stdout.buffer.write(result.line() + b"\n")
+    sys.stdout.buffer.write(result.encode() + b"\n")
     sys.stdout.flush()
 
 

@@ -47,14 +47,14 @@ def test_figures_of_a_result() -> None:
 
 def test_a_result_survives_the_wire_with_its_measures_beside_the_other_keys() -> None:
     reported = Result(1, 2.0, 3.0, 4, {"chunk": 5, "loop": "asyncio"}, {"p50": 0.1, "p99": 0.2})
-    assert msgspec.json.decode(reported.line())["p99"] == 0.2
-    assert Result.parse(reported.line()) == reported
+    assert msgspec.json.decode(reported.encode())["p99"] == 0.2
+    assert Result.decode(reported.encode()) == reported
 
 
 @pytest.mark.parametrize("line", [b"", b"{}", b"[1]", b'{"events":"one"}'])
 def test_what_is_no_result_is_refused(line: bytes) -> None:
     with pytest.raises(msgspec.MsgspecError):
-        Result.parse(line)
+        Result.decode(line)
 
 
 def test_the_ratio_is_the_median_of_the_repeats_ratios_not_the_ratio_of_medians() -> None:
