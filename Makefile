@@ -18,17 +18,17 @@ faults: $(VENV)/dev.stamp
 	@SCHEDULES=20000 $(BIN)/python -m pytest tests/simulation/test_schedules.py tests/simulation/test_marker.py
 	@$(BIN)/python -m pytest -s -m faults tests/faults
 
-# SHORT=1, LINES=append,relay, JSON=file, PICTURE=file; KAFKA, MONGO_URL, REDIS_URL: servers to use.
+# SHORT=1, SCENARIOS=append,relay, JSON=file, CHART=file; KAFKA, MONGO_URL, REDIS_URL: servers to use.
 bench: $(BENCH)/stamp
 	@$(BENCH)/bin/python -m tests.servers.install
 	@$(BENCH)/bin/python -m benchmarks
 
-# EVENTS=100000; 1, 2 and 4 workers of a role over eight partitions.
+# EVENTS=100000, ROLES=append,snapshot,relay,command; 1, 2 and 4 workers over eight partitions.
 scale: $(BENCH)/stamp
 	@$(BENCH)/bin/python -m tests.servers.install
 	@$(BENCH)/bin/python -m benchmarks.scale
 
-# MINUTES=30 (at least 6), RATE=200 (commands a second); the same servers.
+# MINUTES=30 (at least 6), RATE=200 (commands a second); the same servers as above.
 soak: $(BENCH)/stamp
 	@$(BENCH)/bin/python -m tests.servers.install
 	@$(BENCH)/bin/python -m benchmarks.soak
@@ -53,7 +53,7 @@ $(VENV)/dev.stamp: $(VENV)/run.stamp requirements-dev.lock
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
 	@touch $@
 
-# Of its own, because the peers of the benchmarks ask for other versions of some libraries.
+# A separate environment: the benchmarks' peers require other versions of some libraries.
 $(BENCH)/stamp: requirements-bench.lock pyproject.toml
 	@test -x $(BENCH)/bin/python || $(PYTHON) -m venv $(BENCH)
 	@echo "installing from requirements-bench.lock"

@@ -1,1 +1,1 @@
-"""Ours beside its peers, on the same servers and data, in one run: `python -m benchmarks`."""
+"""Measures ours beside its peers, on the same servers and data, by `python -m benchmarks`."""

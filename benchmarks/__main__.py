@@ -1,8 +1,6 @@
-"""`python -m benchmarks`: all lines, or those asked for, on servers of its own or those named."""
+"""`python -m benchmarks` runs all scenarios or those named."""
 
 import asyncio
-import signal
-import sys
 from pathlib import Path
 
 import click
@@ -11,88 +9,91 @@ from rich.console import Console
 
 from benchmarks import chart, scenarios, table
 from benchmarks.contenders.task import Result
-from benchmarks.measure import Row, Runs, SideFailed, measure, value
-from benchmarks.scenario import Line, Servers, short
-from benchmarks.servers import servers
+from benchmarks.environment import read_variable
+from benchmarks.results import Comparison, ScenarioResults, measure_value
+from benchmarks.runner import ContenderFailed, run_scenario
+from benchmarks.scenario import Scenario, Servers, is_short
+from benchmarks.servers import provide_servers
 
 REPEATS = 5
 SHORT_REPEATS = 3
-FILE_WIDTH = 120
+FILE_WIDTH_COLUMNS = 120
+CHART_FILE = "bench.png"
+
+FilePath = click.Path(dir_okay=False, path_type=Path)
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--lines", "asked", envvar="LINES", default="", help="Which, comma-separated.")
-@click.option("--json", "told", envvar="JSON", type=click.Path(dir_okay=False, path_type=Path))
 @click.option(
-    "--picture",
-    "drawn",
-    envvar="PICTURE",
-    default="bench.png",
-    show_default=True,
-    type=click.Path(dir_okay=False, path_type=Path),
+    "--scenarios",
+    "names",
+    default=lambda: read_variable("SCENARIOS", "LINES"),
+    show_default="all, or four with SHORT=1",
+    help="Names of scenarios, separated by commas.",
 )
-def main(asked: str, told: Path | None, drawn: Path) -> None:
+@click.option(
+    "--json", "json_file", envvar="JSON", type=FilePath, help="Write the comparisons to this file."
+)
+@click.option(
+    "--chart",
+    "chart_file",
+    default=lambda: read_variable("CHART", "PICTURE") or CHART_FILE,
+    show_default=CHART_FILE,
+    type=FilePath,
+    help="Draw the throughputs into this file.",
+)
+def main(names: str, json_file: Path | None, chart_file: Path) -> None:
     """Measure ours beside its peers, by turns, on the same servers and data.
 
-    Every option is an environment variable too: LINES, JSON, PICTURE. SHORT=1 measures four lines
-    with fewer records and repeats. KAFKA, MONGO_URL and REDIS_URL name servers to use; those not
-    named are started. The status is 1 when a side failed.
+    Every option is an environment variable too: SCENARIOS, JSON, CHART. SHORT=1 runs four
+    scenarios with fewer records and repeats. KAFKA, MONGO_URL and REDIS_URL name servers to use;
+    the others are started. The exit status is 1 when a contender failed.
     """
-    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
-    console, narrator = Console(), Console(stderr=True, highlight=False)
+    console, progress = Console(), Console(stderr=True, highlight=False)
     if not console.is_terminal:
-        console.width = FILE_WIDTH
-    finished: list[Runs] = []
+        console.width = FILE_WIDTH_COLUMNS
+    finished: list[ScenarioResults] = []
     failed = False
-    chosen = _chosen(asked)
-    with servers() as places:
-        for line in chosen:
+    selected = scenarios.select(names)
+    with provide_servers() as servers:
+        for scenario in selected:
             try:
-                runs = asyncio.run(_measured(line, places, narrator))
-            except SideFailed as error:
-                narrator.print(f"{line.name}: {error}", markup=False, soft_wrap=True)
+                results = asyncio.run(_run(scenario, servers, progress))
+            except ContenderFailed as error:
+                progress.print(f"{scenario.name}: {error}", markup=False, soft_wrap=True)
                 failed = True
                 continue
-            finished.append(runs)
-            table.show(console, runs)
-            _write(told, [row for runs in finished for row in runs.rows()])
+            finished.append(results)
+            table.show_results(console, results)
+            _write_json(json_file, _comparisons(finished))
     if finished:
-        table.show_goals(console, [row for runs in finished for row in runs.rows()])
-        chart.draw(finished, drawn)
-        narrator.print(f"drawn in {drawn}")
+        table.show_goals(console, _comparisons(finished))
+        chart.draw(finished, chart_file)
+        progress.print(f"chart written to {chart_file}")
     raise SystemExit(failed)
 
 
-def _chosen(asked: str) -> list[Line]:
-    """The lines of these names, in their own order."""
-    if not asked:
-        return scenarios.SHORT if short() else scenarios.ALL
-    names = {_plain(name) for name in asked.split(",")}
-    known = [_plain(line.name) for line in scenarios.ALL]
-    if strange := sorted(names.difference(known)):
-        raise click.BadParameter(f"no line {', '.join(strange)}; there are {', '.join(known)}")
-    return [line for line in scenarios.ALL if _plain(line.name) in names]
+async def _run(scenario: Scenario, servers: Servers, progress: Console) -> ScenarioResults:
+    repeats = SHORT_REPEATS if is_short() else REPEATS
+
+    def print_result(contender: str, repeat: int, result: Result) -> None:
+        rate, cpu = measure_value(result, "throughput"), measure_value(result, "cpu")
+        figures = f"{rate:>9,.0f} {scenario.unit}  {cpu:>7.2f} us CPU each"
+        progress.print(
+            f"{scenario.name}  {repeat + 1}/{repeats}  {contender:<28}{figures}", soft_wrap=True
+        )
+
+    return await run_scenario(scenario, servers, repeats, print_result)
 
 
-def _plain(name: str) -> str:
-    return name.strip().replace("_", "-").replace(" ", "-")
+def _comparisons(finished: list[ScenarioResults]) -> list[Comparison]:
+    return [comparison for results in finished for comparison in results.comparisons()]
 
 
-async def _measured(line: Line, places: Servers, narrator: Console) -> Runs:
-    repeats = SHORT_REPEATS if short() else REPEATS
-
-    def tell(side: str, repeat: int, result: Result) -> None:
-        rate, cpu = value(result, "throughput"), value(result, "cpu")
-        figures = f"{rate:>9,.0f} {line.unit}  {cpu:>7.2f} us CPU each"
-        narrator.print(f"{line.name}  {repeat + 1}/{repeats}  {side:<28}{figures}", soft_wrap=True)
-
-    return await measure(line, places, repeats, tell)
-
-
-def _write(target: Path | None, rows: list[Row]) -> None:
-    """One JSON object a line, whole after each line measured."""
+def _write_json(target: Path | None, comparisons: list[Comparison]) -> None:
+    """Write one JSON object a line; the file is complete after each scenario."""
     if target is not None:
-        target.write_bytes(b"".join(msgspec.json.encode(row) + b"\n" for row in rows))
+        target.write_bytes(b"".join(msgspec.json.encode(each) + b"\n" for each in comparisons))
 
 
 if __name__ == "__main__":

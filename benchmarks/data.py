@@ -1,4 +1,4 @@
-"""The benchmarks' domain, a ledger of accounts, and how its events get to where a line begins."""
+"""The benchmarks' domain, a ledger of accounts, and the setup of its topics and stores."""
 
 import asyncio
 from datetime import UTC, datetime, timedelta
@@ -23,13 +23,13 @@ from eventfleet.topics.record import ProducerRecord
 Cents = Annotated[int, Meta(ge=1, le=2**53)]
 Text = Annotated[str, Meta(min_length=1, max_length=200)]
 
-SLICE = 10_000
-CHUNK = 2_000
-EVERY = 100
-Placed = list[list[EventRecord]]
-"""Events by partition."""
+PRODUCE_BATCH_RECORDS = 10_000
+CHUNK_RECORDS = 2_000
+SNAPSHOT_INTERVAL_EVENTS = 100
+EventsByPartition = list[list[EventRecord]]
+"""Lists of events by partition, with their versions and positions."""
 
-BEGINNING = datetime(2026, 1, 1, tzinfo=UTC)
+FIRST_EVENT_TIME = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 # Events
@@ -83,122 +83,124 @@ def evolve(account: Account, event: Event) -> Account:
 # Snapshot rule, routes, the domain
 
 
-def route_of(name: str) -> str:
-    """Where the withdrawals go, a third of the events."""
+def withdrawals_topic(name: str) -> str:
+    """Return the topic of the withdrawals, a third of the events."""
     return f"{name}.withdrawals"
 
 
-def ledger(name: str) -> Domain[Account]:
-    """The domain by this name."""
+def declare_ledger(name: str) -> Domain[Account]:
+    """Declare the ledger domain by this name."""
     return Domain(
         name,
         state=Account,
         evolve=evolve,
         events=EVENTS,
-        snapshot=every(EVERY),
-        routes=[Route(route_of(name), types=frozenset({Withdrawn}))],
+        snapshot=every(SNAPSHOT_INTERVAL_EVENTS),
+        routes=[Route(withdrawals_topic(name), types=frozenset({Withdrawn}))],
     )
 
 
 # The events of one run
 
 
-class Amount(NamedTuple):
-    """How many events, of how many aggregates, over how many partitions."""
+class DatasetSize(NamedTuple):
+    """The numbers of events, aggregates and partitions."""
 
     events: int
     aggregates: int
     partitions: int
 
 
-def made(name: str, amount: Amount) -> list[list[EventRecord]]:
-    """The events of each partition as the store has them; the same ones but for the name.
+def make_events(name: str, size: DatasetSize) -> list[list[EventRecord]]:
+    """Return the events of each partition as stored; at each call the same but for the name.
 
-    Every aggregate has one at least; what is left goes to 15 in 100 of them, evenly.
+    Every aggregate has at least one event; the rest is spread evenly over 15 % of them.
     """
     random = Random(5)
-    busy = max(1, amount.aggregates * 15 // 100)
-    more = amount.events - amount.aggregates
-    order = [*range(amount.aggregates), *(number % busy for number in range(more))]
+    busy = max(1, size.aggregates * 15 // 100)
+    remaining = size.events - size.aggregates
+    order = [*range(size.aggregates), *(number % busy for number in range(remaining))]
     random.shuffle(order)
-    versions = [0] * amount.aggregates
-    placed: list[list[EventRecord]] = [[] for _ in range(amount.partitions)]
+    versions = [0] * size.aggregates
+    placed_events: list[list[EventRecord]] = [[] for _ in range(size.partitions)]
     for number, aggregate in enumerate(order):
         versions[aggregate] += 1
         aggregate_id = f"account-{aggregate:06}"
-        partition = partition_of(aggregate_id, amount.partitions)
-        position = Position(0, partition, len(placed[partition]))
-        event = _event(name, aggregate_id, number, random)
-        placed[partition].append(
+        partition = partition_of(aggregate_id, size.partitions)
+        position = Position(0, partition, len(placed_events[partition]))
+        event = _make_event(name, aggregate_id, number, random)
+        placed_events[partition].append(
             replace(event, version=versions[aggregate], position=str(position))
         )
-    return placed
+    return placed_events
 
 
-def _event(name: str, aggregate_id: str, number: int, random: Random) -> EventRecord:
-    kind = EVENTS[random.randrange(3)]
+def _make_event(name: str, aggregate_id: str, number: int, random: Random) -> EventRecord:
+    event_type = EVENTS[random.randrange(3)]
     data = {"amount": random.randrange(1, 1_000_000), "reference": f"invoice {number:08}, May 2026"}
-    if kind is not Charged:
+    if event_type is not Charged:
         data["channel"] = random.choice(("branch", "card", "transfer"))
     return EventRecord(
         id=str(UUID(int=random.getrandbits(128), version=4)),
-        type=kind.__name__,
+        type=event_type.__name__,
         domain=name,
         aggregate_id=aggregate_id,
-        time=BEGINNING + timedelta(milliseconds=number),
+        time=FIRST_EVENT_TIME + timedelta(milliseconds=number),
         data=data,
     )
 
 
-# Where a line begins
+# Setup of a run
 
 
-async def make_topics(settings: Settings, name: str) -> None:
-    """All topics of the domain, and its route's."""
-    domain = ledger(name)
+async def create_topics(settings: Settings, name: str) -> None:
+    """Create all topics of the domain and of its route."""
+    domain = declare_ledger(name)
     async with connections.log_admin(settings) as admin:
         await admin.create(
             [*connections.topics_of(settings, domain), *connections.routes_of(settings, domain)]
         )
 
 
-async def produce_events(settings: Settings, name: str, placed: Placed) -> int:
-    """To `<name>.events`, as who sends them does; the sum of their lengths."""
-    bare = [[replace(e, version=0, position=None) for e in events] for events in placed]
-    return await _produce(settings, Topics.of(name).events, bare)
+async def produce_events(settings: Settings, name: str, placed_events: EventsByPartition) -> int:
+    """Produce to `<name>.events`, as a sender does; return the sum of the values' lengths."""
+    unplaced = [[replace(e, version=0, position=None) for e in events] for events in placed_events]
+    return await _produce(settings, Topics.of(name).events, unplaced)
 
 
-async def produce_stored(settings: Settings, name: str, placed: Placed) -> int:
-    """To `<name>.stored`, as append does; the sum of their lengths."""
-    return await _produce(settings, Topics.of(name).stored, placed)
+async def produce_stored_events(
+    settings: Settings, name: str, placed_events: EventsByPartition
+) -> int:
+    """Produce to `<name>.stored`, as append does; return the sum of the values' lengths."""
+    return await _produce(settings, Topics.of(name).stored, placed_events)
 
 
-async def _produce(settings: Settings, topic: str, events: Placed) -> int:
+async def _produce(settings: Settings, topic: str, events: EventsByPartition) -> int:
     records = [
         ProducerRecord(topic, event.aggregate_id.encode(), encode(event), partition, HEADERS)
-        for partition, some in enumerate(events)
-        for event in some
+        for partition, partition_events in enumerate(events)
+        for event in partition_events
     ]
     async with connections.log_writer(settings) as writer:
-        for start in range(0, len(records), SLICE):
-            await writer.produce(records[start : start + SLICE])
+        for start in range(0, len(records), PRODUCE_BATCH_RECORDS):
+            await writer.produce(records[start : start + PRODUCE_BATCH_RECORDS])
     return sum(len(record.value or b"") for record in records)
 
 
-async def make_stores(settings: Settings, name: str) -> None:
-    """The collections of the domain, with their indexes."""
-    async with connections.stores(settings, {name: ledger(name)}) as stores:
+async def create_collections(settings: Settings, name: str) -> None:
+    """Create the collections of the domain, with their indexes."""
+    async with connections.stores(settings, {name: declare_ledger(name)}) as stores:
         await stores[name].events.prepare()
         await stores[name].snapshots.prepare()
 
 
-async def store(settings: Settings, name: str, placed: Placed) -> None:
-    """Into the event store, as append does."""
-    async with connections.stores(settings, {name: ledger(name)}) as stores:
+async def store_events(settings: Settings, name: str, placed_events: EventsByPartition) -> None:
+    """Write into the event store, as append does."""
+    async with connections.stores(settings, {name: declare_ledger(name)}) as stores:
         events = stores[name].events
 
-        async def fill(some: list[EventRecord]) -> None:
-            for start in range(0, len(some), CHUNK):
-                await events.write(some[start : start + CHUNK])
+        async def fill(partition_events: list[EventRecord]) -> None:
+            for start in range(0, len(partition_events), CHUNK_RECORDS):
+                await events.write(partition_events[start : start + CHUNK_RECORDS])
 
-        await asyncio.gather(*(fill(some) for some in placed))
+        await asyncio.gather(*(fill(partition_events) for partition_events in placed_events))

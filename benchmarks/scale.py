@@ -1,7 +1,7 @@
-"""`python -m benchmarks.scale`: one role in 1, 2 and 4 workers over eight partitions.
+"""`python -m benchmarks.scale` measures each role in 1, 2 and 4 workers over eight partitions.
 
-What they stored is audited. Processor time is that of all workers of the role, from when all of
-them work until everything is committed.
+No other role runs beside the measured one. Its figures count from when all of its workers are
+ready until the last commit. Afterwards the stored data is audited.
 """
 
 import asyncio
@@ -18,95 +18,187 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import data
+from benchmarks.contenders.command_data import age_redis, sample_commands, split_batches, to_record
 from benchmarks.scenario import Servers
-from benchmarks.servers import servers
+from benchmarks.servers import provide_servers
+from eventfleet.runtime import connections
 from eventfleet.runtime.settings import PREFIX, Settings
-from tests.acceptance.fleet import ROOT, SOURCES, Fleet, Worker
+from tests.acceptance.command_fleet import Commanded
+from tests.acceptance.fleet import ROOT, Fleet, Worker
 from tests.acceptance.kafka_by_hand import wait_for
 
 PARTITIONS = 8
-WORKERS = (1, 2, 4)
-ROLES = ("append", "relay")
-MODULE = "from benchmarks.data import ledger\naccounts = ledger('accounts')\n"
-TICKS = os.sysconf("SC_CLK_TCK")
+WORKER_COUNTS = (1, 2, 4)
+EVENTS_PER_AGGREGATE = 20
+COMMANDS_PER_ORDER = 4
+"""About as many as the sample has."""
+TOPIC_KINDS = {"command": "commands", "append": "events", "snapshot": "stored", "relay": "stored"}
+"""The topic that each role consumes."""
+LEDGER_MODULE = (
+    "from benchmarks.data import declare_ledger\naccounts = declare_ledger('accounts')\n"
+)
+CLOCK_TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 
 
-class Took(NamedTuple):
-    """Events from when all workers were ready, seconds until the last commit, and the processor
-    seconds of all workers in that time."""
+class RoleRun(NamedTuple):
+    """The records processed after all workers were ready, the seconds until the last commit, and
+    the CPU seconds of all workers in that time."""
 
-    events: int
+    records: int
     seconds: float
-    cpu: float
+    cpu_seconds: float
+
+    def figures(self) -> tuple[str, str]:
+        """Format records a second and CPU microseconds a record; "-" when no record was left."""
+        if not self.records:
+            return "-", "-"
+        cost = self.cpu_seconds / self.records * 1e6
+        return f"{self.records / self.seconds:,.0f}", f"{cost:.1f}"
+
+
+class RoleRuns(NamedTuple):
+    """The runs by role, and the result of the audit."""
+
+    by_role: dict[str, RoleRun]
+    clean: bool
+
+
+def parse_roles(_: click.Context, __: click.Parameter, names: str) -> list[str]:
+    """Return the named roles; BadParameter for an unknown one."""
+    roles = [name.strip() for name in names.split(",")]
+    if unknown := sorted(set(roles).difference(TOPIC_KINDS)):
+        raise click.BadParameter(
+            f"no role is named {', '.join(unknown)}; the roles are {', '.join(TOPIC_KINDS)}"
+        )
+    return roles
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--events", envvar="EVENTS", default=100_000, show_default=True)
-def main(events: int) -> None:
-    """Measure append and relay; status 1 when an audit is not clean."""
-    table = Table("role", "workers", "events/s", "CPU us an event", "audit")
+@click.option(
+    "--events",
+    envvar="EVENTS",
+    default=100_000,
+    show_default=True,
+    type=click.IntRange(EVENTS_PER_AGGREGATE),
+    help="Number of events, and about the number of commands.",
+)
+@click.option(
+    "--roles",
+    envvar="ROLES",
+    default="append,snapshot,relay,command",
+    show_default=True,
+    callback=parse_roles,
+    help="Names of roles, separated by commas.",
+)
+def main(events: int, roles: list[str]) -> None:
+    """Measure the roles; the exit status is 1 when an audit is not clean.
+
+    EVENTS and ROLES are environment variables too. KAFKA, MONGO_URL and REDIS_URL name servers to
+    use; the others are started.
+    """
+    table = Table("role", "workers", "records/s", "CPU us a record", "audit")
     clean = True
-    with servers() as places:
-        for workers in WORKERS:
-            with TemporaryDirectory(prefix="eventfleet-scale-") as folder:
-                took, whole = _measured(places, Path(folder), events, workers)
-            clean = clean and whole
-            for role in ROLES:
-                passed, seconds, cpu = took[role]
-                speed, cost = passed / seconds, cpu / passed * 1e6
-                verdict = "clean" if whole else "NOT CLEAN"
-                table.add_row(role, str(workers), f"{speed:,.0f}", f"{cost:.1f}", verdict)
+    with provide_servers() as servers:
+        for workers in WORKER_COUNTS:
+            for runs in _measure(servers, roles, events, workers):
+                clean = clean and runs.clean
+                audit = "clean" if runs.clean else "NOT CLEAN"
+                for role, run in runs.by_role.items():
+                    if role in roles:
+                        table.add_row(role, str(workers), *run.figures(), audit)
     Console(highlight=False).print(table)
     raise SystemExit(not clean)
 
 
-def _measured(
-    places: Servers, folder: Path, events: int, workers: int
-) -> tuple[dict[str, Took], bool]:
-    (folder / "accounts.py").write_text(MODULE)
+def _measure(servers: Servers, roles: list[str], events: int, workers: int) -> list[RoleRuns]:
+    """Measure the roles on fleets of their own: command on orders, the others on a ledger."""
+    measured = []
+    if set(roles) - {"command"}:
+        with TemporaryDirectory(prefix="eventfleet-scale-") as folder:
+            measured.append(_measure_event_roles(servers, Path(folder), events, workers))
+    if "command" in roles:
+        with TemporaryDirectory(prefix="eventfleet-scale-") as folder:
+            measured.append(_measure_command_role(servers, Path(folder), events, workers))
+    return measured
+
+
+def _measure_event_roles(servers: Servers, folder: Path, events: int, workers: int) -> RoleRuns:
+    """Measure append, then snapshot and relay on what append has stored."""
+    (folder / "accounts.py").write_text(LEDGER_MODULE)
     os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), str(folder)])
     sys.path.insert(0, str(folder))
-    with Fleet(places.kafka, places.mongo_url, folder, "accounts", PARTITIONS) as fleet:
-        asyncio.run(data.produce_events(_settings(fleet), "accounts", _placed(events)))
-        took = {role: _through(fleet, role, workers, events) for role in ROLES}
+    size = data.DatasetSize(events, events // EVENTS_PER_AGGREGATE, PARTITIONS)
+    with Fleet(servers.kafka, servers.mongo_url, folder, "accounts", PARTITIONS) as fleet:
+        placed_events = data.make_events("accounts", size)
+        asyncio.run(data.produce_events(_read_settings(fleet), "accounts", placed_events))
+        runs = {
+            role: _measure_role(fleet, role, workers, events)
+            for role in ("append", "snapshot", "relay")
+        }
         _, report = fleet.audit()
-        return took, bool(report["clean"]) and report["stored"] == events
+    return RoleRuns(runs, bool(report["clean"]) and report["stored"] == events)
 
 
-def _placed(events: int) -> data.Placed:
-    return data.made("accounts", data.Amount(events, events // 20, PARTITIONS))
+def _measure_command_role(servers: Servers, folder: Path, events: int, workers: int) -> RoleRuns:
+    """Measure command on the sample's orders, then append its events for the audit."""
+    with Commanded(
+        (servers.kafka, servers.mongo_url, servers.redis_url),
+        folder,
+        "eventfleet.domains.orders",
+        PARTITIONS=str(PARTITIONS),
+    ) as fleet:
+        commands = asyncio.run(_produce_commands(fleet, events // COMMANDS_PER_ORDER))
+        run = _measure_role(fleet, "command", workers, commands)
+        fleet.start("append")
+        fleet.settle("append")
+        _, report = fleet.audit()
+    return RoleRuns({"command": run}, bool(report["clean"]) and not report["dead_letters"])
 
 
-def _settings(fleet: Fleet) -> Settings:
+async def _produce_commands(fleet: Commanded, orders: int) -> int:
+    """Produce the commands of so many orders and return their number."""
+    settings = fleet.settings
+    await age_redis(settings)
+    records = [to_record(fleet.topic("commands"), each) for each in sample_commands(orders)]
+    async with connections.log_writer(settings) as writer:
+        for batch in split_batches(records):
+            await writer.produce(batch)
+    return len(records)
+
+
+def _read_settings(fleet: Fleet) -> Settings:
     named = {name.removeprefix(PREFIX).lower(): v for name, v in fleet.environment.items()}
     return Settings(**{k: v for k, v in named.items() if k in Settings.model_fields})  # type: ignore[arg-type]
 
 
-def _through(fleet: Fleet, role: str, workers: int, events: int) -> Took:
-    """Start them, and wait from when all work until their group has passed everything."""
-    group, topic = fleet.group(role), fleet.topic(SOURCES[role])
+def _measure_role(fleet: Fleet, role: str, workers: int, records: int) -> RoleRun:
+    """Start the workers, and wait until their group has committed all records."""
+    group, topic = fleet.group(role), fleet.topic(TOPIC_KINDS[role])
 
-    def far() -> int:
+    def committed() -> int:
         return sum(fleet.kafka.offsets(group, topic).values())
 
-    def passed() -> bool:
-        return far() >= events and not fleet.kafka.waiting(group, topic)
+    def is_done() -> bool:
+        return committed() >= records and not fleet.kafka.waiting(group, topic)
 
-    team = fleet.start(*[role] * workers)
-    ahead, before, began = far(), _cpu(team), time.monotonic()
-    wait_for(passed, f"{role} to pass {events} events")
-    took = Took(events - ahead, time.monotonic() - began, _cpu(team) - before)
-    for worker in team:
+    started = fleet.start(*[role] * workers)
+    first, cpu, start = committed(), _cpu_seconds(started), time.monotonic()
+    wait_for(is_done, f"{role} to commit {records} records")
+    run = RoleRun(max(0, records - first), time.monotonic() - start, _cpu_seconds(started) - cpu)
+    click.echo(
+        f"{role}, {workers} workers: {run.seconds:.1f} s for {run.records:,} records", err=True
+    )
+    for worker in started:
         worker.stop()
-    return took
+    return run
 
 
-def _cpu(workers: Sequence[Worker]) -> float:
-    """Processor seconds, user and system, so far."""
+def _cpu_seconds(workers: Sequence[Worker]) -> float:
+    """Return the processes' CPU seconds so far, user and system."""
     fields = [
         Path(f"/proc/{w.process.pid}/stat").read_text().rpartition(")")[2].split() for w in workers
     ]
-    return sum(int(each[11]) + int(each[12]) for each in fields) / TICKS
+    return sum(int(each[11]) + int(each[12]) for each in fields) / CLOCK_TICKS_PER_SECOND
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A line of the benchmark: what is measured, by which sides, and what ours must reach."""
+"""A benchmark scenario: what is measured, its contenders, and the goals for ours."""
 
 import os
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -9,7 +9,7 @@ from benchmarks.contenders.task import Task
 
 
 class Servers(NamedTuple):
-    """Where the servers are."""
+    """The addresses of the servers."""
 
     kafka: str
     mongo_url: str
@@ -18,10 +18,10 @@ class Servers(NamedTuple):
 
 @dataclass(frozen=True)
 class Goal:
-    """What the ratio of ours to `against` must be, or, with an empty `against`, our own figure.
+    """A goal for the ratio of ours to `against`, or, with an empty `against`, for our own figure.
 
-    `measure`: throughput (events a second), cpu (microseconds an event), or a name among the
-    measures that both sides tell.
+    `measure`: throughput (events a second), cpu (microseconds an event), or one of the measures
+    that both contenders report. Without a limit, the comparison is only shown.
     """
 
     against: str
@@ -30,11 +30,10 @@ class Goal:
     at_most: float | None = None
 
     @property
-    def limited(self) -> bool:
-        """Whether it asks for anything, or only for the comparison to be shown."""
+    def has_limit(self) -> bool:
         return self.at_least is not None or self.at_most is not None
 
-    def met(self, value: float) -> bool:
+    def is_met(self, value: float) -> bool:
         enough = self.at_least is None or value >= self.at_least
         return enough and (self.at_most is None or value <= self.at_most)
 
@@ -45,30 +44,31 @@ class Goal:
 
 
 Prepare = Callable[[Servers, str, int], Awaitable[Task]]
-"""Makes the data of one run, given the side's label and the number of the repeat, from 0. Where
-`more` has a `check`, the side must come to the same."""
+"""Makes the data of one run, given the contender's label and the number of the repeat, from 0.
+Where `extra` has `value_bytes`, the contender must have read as many."""
 
 Verify = Callable[[Servers, Task], Awaitable[None]]
-"""Raises when what a run of ours stored is not right."""
+"""Raises when the data that our contender stored is wrong."""
 
 
 @dataclass(frozen=True)
-class Line:
-    """`unit` is that of throughput, such as events/s; `sides` are modules by label, ours first."""
+class Scenario:
+    """A scenario; `unit` is that of throughput, such as events/s, and `contenders` are modules by
+    label, ours first."""
 
     name: str
     unit: str
     prepare: Prepare
-    sides: Mapping[str, str]
+    contenders: Mapping[str, str]
     goals: Sequence[Goal]
     verify: Verify | None = None
 
     @property
     def ours(self) -> str:
-        """The label of our side."""
-        return next(iter(self.sides))
+        """The label of our contender."""
+        return next(iter(self.contenders))
 
 
-def short() -> bool:
-    """Whether the short run is asked for, so that a line takes fewer records."""
+def is_short() -> bool:
+    """Return True for a short run (SHORT=1), in which scenarios take fewer records."""
     return os.environ.get("SHORT") == "1"

@@ -1,6 +1,8 @@
-"""The servers of a run: started here, or those that the environment names."""
+"""Provides the servers of a run: those that the environment names; it starts the others."""
 
 import os
+import signal
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
@@ -15,11 +17,13 @@ from tests.servers.server import StartFailed
 
 
 @contextmanager
-def servers() -> Iterator[Servers]:
-    """KAFKA (host:port), MONGO_URL and REDIS_URL name real ones; those not named are started.
+def provide_servers() -> Iterator[Servers]:
+    """Yield the addresses of running servers.
 
-    ClickException when one can't be had.
+    KAFKA (host:port), MONGO_URL and REDIS_URL name servers to use; those not named are started and
+    stopped, after SIGTERM too. ClickException when one cannot be started.
     """
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     named = {name: os.environ.get(name, "") for name in ("KAFKA", "MONGO_URL", "REDIS_URL")}
     with ExitStack() as stack:
         try:

@@ -1,4 +1,4 @@
-"""`python -m benchmarks.stages`: what each stage of append takes for an event, no servers."""
+"""`python -m benchmarks.stages` measures the CPU of each stage of append, without servers."""
 
 import timeit
 from collections.abc import Callable
@@ -8,37 +8,37 @@ from msgspec.structs import replace
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.data import Amount, ledger, made
+from benchmarks.data import DatasetSize, declare_ledger, make_events
 from eventfleet.roles.append_plan import FastPlan, Item
 from eventfleet.stores.contracts import NO_HEAD
 from eventfleet.stores.mongo.documents import placed
 from eventfleet.topics.codec import decode, encode
 from eventfleet.topics.record import LogRecord, ProducerRecord
 
-CHUNK = 2_000
+CHUNK_RECORDS = 2_000
 REPEATS = 15
 
 
-def stages() -> dict[str, Callable[[], object]]:
-    """What is done to a chunk, stage by stage."""
-    domain = ledger("ledger")
-    [stored] = made("ledger", Amount(CHUNK, 300, 1))
+def build_stages() -> dict[str, Callable[[], object]]:
+    """Return a function for each stage, which processes a chunk."""
+    domain = declare_ledger("ledger")
+    [stored] = make_events("ledger", DatasetSize(CHUNK_RECORDS, 300, 1))
     values = [encode(replace(event, version=0, position=None)) for event in stored]
     records = [LogRecord("ledger.events", 0, i, b"key", value) for i, value in enumerate(values)]
     events = [decode(record.value) for record in records]
     items = [Item(r, e, 0) for r, e in zip(records, events, strict=True)]
     heads = {event.aggregate_id: NO_HEAD for event in events}
-    written = FastPlan(items, heads).writes
-    documents = [placed(event) for event in written]
+    placed_events = FastPlan(items, heads).writes
+    documents = [placed(event) for event in placed_events]
     return {
         "decode": lambda: [decode(value) for value in values],
         "payload against its schema": lambda: [domain.check(event) for event in events],
         "version and position": lambda: FastPlan(items, heads).writes,
-        "document": lambda: [placed(event) for event in written],
+        "document": lambda: [placed(event) for event in placed_events],
         "BSON": lambda: [bson.encode(document) for document in documents],
         "encode": lambda: [
             ProducerRecord("ledger.stored", event.aggregate_id.encode(), encode(event), 0)
-            for event in written
+            for event in placed_events
         ],
     }
 
@@ -46,8 +46,8 @@ def stages() -> dict[str, Callable[[], object]]:
 def main() -> None:
     table = Table("stage", "us an event")
     total = 0.0
-    for name, stage in stages().items():
-        best = min(timeit.repeat(stage, number=1, repeat=REPEATS)) / CHUNK * 1e6
+    for name, stage in build_stages().items():
+        best = min(timeit.repeat(stage, number=1, repeat=REPEATS)) / CHUNK_RECORDS * 1e6
         total += best
         table.add_row(name, f"{best:.2f}")
     table.add_row("together", f"{total:.2f}")

@@ -1,4 +1,4 @@
-"""The table on the screen: each side's figures and settings, then the goals."""
+"""Prints tables: each contender's figures and settings, then the goals."""
 
 from statistics import median
 
@@ -6,70 +6,76 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.measure import Row, Runs, spread, unit
+from benchmarks.results import Comparison, ScenarioResults, measure_unit, spread
 
 
-def show(console: Console, runs: Runs) -> None:
-    """One line's sides, a row for each measure that all of them have."""
-    repeats = len(runs.results[runs.line.ours])
-    table = Table(
-        title=f"{runs.line.name}, {repeats} repeats", box=box.SIMPLE, title_justify="left"
-    )
-    for name in ("side", "what"):
+def show_results(console: Console, results: ScenarioResults) -> None:
+    """Print a row for each contender and each measure that all of them report."""
+    scenario = results.scenario
+    repeats = len(results.results[scenario.ours])
+    table = Table(title=f"{scenario.name}, {repeats} repeats", box=box.SIMPLE, title_justify="left")
+    for name in ("contender", "measure"):
         table.add_column(name, overflow="fold")
     for name in ("median", "spread", "ours is"):
         table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("settings of its own", overflow="fold", style="dim")
-    common = _common(runs)
-    for side in runs.line.sides:
-        first, *further = (_cells(runs, side, measure) for measure in _measures(runs))
-        table.add_row(side, *first, _listed(dict(settings(runs, side).items() - common.items())))
+    table.add_column("its own settings", overflow="fold", style="dim")
+    shared = _shared_settings(results)
+    for contender in scenario.contenders:
+        first, *further = (
+            _format_measure(results, contender, measure) for measure in _shared_measures(results)
+        )
+        own = dict(_settings(results, contender).items() - shared.items())
+        table.add_row(contender, *first, _format_settings(own))
         for cells in further:
             table.add_row("", *cells)
-    table.caption = f"settings of all sides: {_listed(common)}"
+    table.caption = f"settings of all contenders: {_format_settings(shared)}"
     table.caption_justify = "left"
     console.print(table)
 
 
-def show_goals(console: Console, rows: list[Row]) -> None:
-    """What ours had to reach, and whether it did."""
+def show_goals(console: Console, comparisons: list[Comparison]) -> None:
+    """Print each goal, the figure reached, and whether it meets the goal."""
     table = Table(title="goals", box=box.SIMPLE, title_justify="left")
-    for name in ("line", "what", "against", "goal", "reached", "met"):
+    for name in ("scenario", "measure", "against", "goal", "reached", "met"):
         table.add_column(name, overflow="fold")
-    for row in rows:
-        if row.goal is not None:
-            reached = figure(row.median) if row.ratio is None else f"{row.ratio:.2f} x"
-            met = "[green]yes[/]" if row.met else "[bold red]no[/]"
-            table.add_row(row.name, row.unit, row.against or "", row.goal, reached, met)
+    for each in comparisons:
+        if each.goal is not None:
+            reached = format_number(each.median) if each.ratio is None else f"{each.ratio:.2f} x"
+            met = "[green]yes[/]" if each.met else "[bold red]no[/]"
+            table.add_row(each.name, each.unit, each.against or "", each.goal, reached, met)
     console.print(table)
 
 
-def settings(runs: Runs, side: str) -> dict[str, str]:
-    """What matters to speed, as the side told it."""
-    told = runs.results[side][-1].settings
-    return {name: str(setting) for name, setting in told.items()}
-
-
-def figure(value: float) -> str:
-    """Large ones whole, small ones with what matters."""
+def format_number(value: float) -> str:
+    """Format large numbers as whole ones, others with three significant digits."""
     return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
 
 
-def _measures(runs: Runs) -> list[str]:
-    told = [result.measures for results in runs.results.values() for result in results]
-    return ["throughput", "cpu", *(name for name in told[0] if all(name in each for each in told))]
+def _shared_measures(results: ScenarioResults) -> list[str]:
+    reported = [result.measures for runs in results.results.values() for result in runs]
+    shared = [name for name in reported[0] if all(name in measures for measures in reported)]
+    return ["throughput", "cpu", *shared]
 
 
-def _cells(runs: Runs, side: str, measure: str) -> tuple[str, str, str, str]:
-    values = runs.values(side, measure)
-    ratio = "" if side == runs.line.ours else f"{runs.ratio(side, measure):.2f} x"
-    return unit(runs.line, measure), figure(median(values)), f"{spread(values):.0%}", ratio
+def _format_measure(
+    results: ScenarioResults, contender: str, measure: str
+) -> tuple[str, str, str, str]:
+    scenario, values = results.scenario, results.values(contender, measure)
+    ratio = "" if contender == scenario.ours else f"{results.ratio(contender, measure):.2f} x"
+    unit = measure_unit(scenario, measure)
+    return unit, format_number(median(values)), f"{spread(values):.0%}", ratio
 
 
-def _common(runs: Runs) -> dict[str, str]:
-    told = [settings(runs, side) for side in runs.line.sides]
-    return {n: s for n, s in told[0].items() if all(each.get(n) == s for each in told)}
+def _settings(results: ScenarioResults, contender: str) -> dict[str, str]:
+    """Return the settings that matter to speed, as the contender reports them."""
+    reported = results.results[contender][-1].settings
+    return {name: str(setting) for name, setting in reported.items()}
 
 
-def _listed(settings: dict[str, str]) -> str:
+def _shared_settings(results: ScenarioResults) -> dict[str, str]:
+    first, *others = (_settings(results, each) for each in results.scenario.contenders)
+    return {n: s for n, s in first.items() if all(other.get(n) == s for other in others)}
+
+
+def _format_settings(settings: dict[str, str]) -> str:
     return ", ".join(f"{name} {setting}" for name, setting in sorted(settings.items()))

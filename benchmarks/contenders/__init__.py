@@ -1,1 +1,1 @@
-"""The sides: small programs, each a process of its own; `task` says how one is called."""
+"""Contenders: small programs, each run in a process of its own; see `task` for the protocol."""

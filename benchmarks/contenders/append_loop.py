@@ -1,4 +1,4 @@
-"""Append by hand: heads, one ordered insert, `.stored` and the offset in one transaction."""
+"""Hand-written append: heads, one ordered insert, `.stored` and the offset in one transaction."""
 
 from datetime import datetime
 from typing import Any
@@ -6,14 +6,22 @@ from typing import Any
 import msgspec
 from pymongo import AsyncMongoClient
 
-from benchmarks.contenders.loop import Collection, Handle, Loop, Rows, collection, rows, split
-from benchmarks.contenders.task import Task, run, task
+from benchmarks.contenders.loop import (
+    ChunkHandler,
+    Collection,
+    HandWrittenLoop,
+    OutputRecords,
+    new_output,
+    open_collection,
+    split_for_queries,
+)
+from benchmarks.contenders.task import Task, read_task, run
 
-CACHED = 100_000
+MAX_CACHED_AGGREGATES = 100_000
 
 
-class Wire(msgspec.Struct, omit_defaults=True):
-    """An event on its way."""
+class EventEnvelope(msgspec.Struct, omit_defaults=True):
+    """An event as JSON in a topic."""
 
     specversion: str
     id: str
@@ -27,59 +35,59 @@ class Wire(msgspec.Struct, omit_defaults=True):
     position: str | None = None
 
 
-decode = msgspec.json.Decoder(Wire).decode
+decode = msgspec.json.Decoder(EventEnvelope).decode
 encode = msgspec.json.Encoder().encode
 
 
-class Append:
-    """One partition. `heads`: the latest version of each aggregate."""
+class AppendHandler:
+    """Handles one partition; `heads` holds the latest version of each aggregate."""
 
     def __init__(self, task: Task, partition: int, events: Collection) -> None:
         self.partition, self.events = partition, events
         self.target = (f"{task.domain}.stored", partition)
         self.heads: dict[str, int] = {}
-        self.fresh = True
+        self.is_first_chunk = True
 
-    async def __call__(self, records: list[Any]) -> Rows:
-        wires = [decode(record.value) for record in records]
-        await self.load({wire.subject for wire in wires} - self.heads.keys())
-        if self.fresh:
-            await self.check(records)
-            self.fresh = False
+    async def __call__(self, records: list[Any]) -> OutputRecords:
+        envelopes = [decode(record.value) for record in records]
+        await self.load_heads({envelope.subject for envelope in envelopes} - self.heads.keys())
+        if self.is_first_chunk:
+            await self.check_positions(records)
+            self.is_first_chunk = False
         heads: dict[str, int] = {}
-        documents, out = [], rows()
-        for record, wire in zip(records, wires, strict=True):
-            subject = wire.subject
-            wire.version = heads[subject] = (heads.get(subject) or self.heads[subject]) + 1
-            wire.position = f"0-{self.partition}-{record.offset}"
-            documents.append(self.document(wire, record.offset))
-            out[self.target].append((record.key, encode(wire)))
+        documents, output = [], new_output()
+        for record, envelope in zip(records, envelopes, strict=True):
+            subject = envelope.subject
+            envelope.version = heads[subject] = (heads.get(subject) or self.heads[subject]) + 1
+            envelope.position = f"0-{self.partition}-{record.offset}"
+            documents.append(self.make_document(envelope, record.offset))
+            output[self.target].append((record.key, encode(envelope)))
         await self.events.insert_many(documents, ordered=True)
         self.heads |= heads
-        for _ in range(len(self.heads) - CACHED):
+        for _ in range(len(self.heads) - MAX_CACHED_AGGREGATES):
             del self.heads[next(iter(self.heads))]
-        return out
+        return output
 
-    def document(self, wire: Wire, offset: int) -> dict[str, Any]:
+    def make_document(self, envelope: EventEnvelope, offset: int) -> dict[str, Any]:
         return {
-            "_id": wire.id,
-            "aggregate_id": wire.subject,
-            "version": wire.version,
-            "type": wire.type,
-            "time": wire.time,
-            "schema_version": wire.schemaversion,
-            "data": wire.data,
+            "_id": envelope.id,
+            "aggregate_id": envelope.subject,
+            "version": envelope.version,
+            "type": envelope.type,
+            "time": envelope.time,
+            "schema_version": envelope.schemaversion,
+            "data": envelope.data,
             "epoch": 0,
             "partition": self.partition,
             "offset": offset,
         }
 
-    async def load(self, subjects: set[str]) -> None:
-        """The heads of these, in queries of some each."""
+    async def load_heads(self, subjects: set[str]) -> None:
+        """Load the heads of these aggregates, some of them in each query."""
         self.heads |= dict.fromkeys(subjects, 0)
-        for some in split(list(subjects)):
+        for part in split_for_queries(list(subjects)):
             pipeline: list[dict[str, Any]] = [
-                {"$match": {"aggregate_id": {"$in": some}}},
+                {"$match": {"aggregate_id": {"$in": part}}},
                 {"$sort": {"aggregate_id": -1, "version": -1}},
                 {
                     "$group": {
@@ -93,10 +101,10 @@ class Append:
             async for found in await self.events.aggregate(pipeline):
                 self.heads[found["_id"]] = found["version"]
 
-    async def check(self, records: list[Any]) -> None:
-        """After a take-over: nothing else lies at these positions."""
-        for some in split([record.offset for record in records]):
-            wanted = {"epoch": 0, "partition": self.partition, "offset": {"$in": some}}
+    async def check_positions(self, records: list[Any]) -> None:
+        """Verify after a take-over that no other events have these positions."""
+        for part in split_for_queries([record.offset for record in records]):
+            wanted = {"epoch": 0, "partition": self.partition, "offset": {"$in": part}}
             found = self.events.find(wanted).sort([("offset", 1), ("version", 1)])
             if await found.to_list(None):
                 raise RuntimeError("the positions are taken")
@@ -104,15 +112,15 @@ class Append:
 
 async def main(task: Task) -> None:
     async with AsyncMongoClient[dict[str, Any]](task.mongo_url, timeoutMS=10_000) as client:
-        events = collection(task, client, "events")
+        events = open_collection(task, client, "events")
 
-        def handler(partition: int) -> Handle:
-            return Append(task, partition, events)
+        def handler(partition: int) -> ChunkHandler:
+            return AppendHandler(task, partition, events)
 
-        loop = Loop(task, handler)
+        loop = HandWrittenLoop(task, handler)
         await loop.run()
-    loop.tell(**{"write concern": "majority, journal"})
+    loop.write_result(**{"write concern": "majority, journal"})
 
 
 if __name__ == "__main__":
-    run(main(task()))
+    run(main(read_task()))

@@ -1,4 +1,4 @@
-"""The shop whose commands are decided: our orders by another name, and where a run begins."""
+"""Data of the command scenarios: the orders domain by another name, its events and commands."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -30,26 +30,26 @@ from eventfleet.topics.event import EventRecord
 from eventfleet.topics.names import Topics, group
 from eventfleet.topics.record import LogRecord, ProducerRecord
 
-SLICE = 5_000
-DAY = 86_400.0
+BATCH_RECORDS = 5_000
+DAY_SECONDS = 86_400.0
 
 
 @dataclass(frozen=True)
-class Story:
-    """What has become events before a run, and the commands that are left for it."""
+class CommandDataset:
+    """Events stored before a run, and the commands and expected outcomes of the run."""
 
     events: Sequence[EventRecord]
     commands: Sequence[EventRecord]
     outcomes: Counter[str]
 
 
-def shop(name: str) -> Domain[Order]:
-    """Orders by this name, with nothing to do but to be decided and appended."""
+def declare_shop(name: str) -> Domain[Order]:
+    """Declare the orders domain by this name, without snapshots and routes."""
     return with_changes(orders, name=name, snapshot=None, routes=())
 
 
-def settings_of(task: Task) -> Settings:
-    """The settings of a task, and else those of production."""
+def make_settings(task: Task) -> Settings:
+    """Return the task's settings; the others are those of production."""
     return Settings(
         kafka_brokers=task.kafka,
         mongo_url=task.mongo_url,
@@ -61,87 +61,87 @@ def settings_of(task: Task) -> Settings:
 
 
 @lru_cache(maxsize=2)
-def commands(count: int) -> list[EventRecord]:
-    """What customers ask of so many orders, in the order in which it came."""
+def sample_commands(count: int) -> list[EventRecord]:
+    """Return the commands of `count` orders in the order of their arrival."""
     return [ready.event for ready in sample(count)]
 
 
-def story(name: str, count: int) -> Story:
-    """The first fifth of the commands as the events they became, and what the rest come to."""
-    domain = shop(name)
-    all_ = [replace(command, domain=name) for command in commands(count)]
-    begun = len(all_) // 5
-    known: set[str] = set()
+def make_dataset(name: str, count: int) -> CommandDataset:
+    """Return the first fifth of the commands as events, and the expected outcomes of the rest."""
+    domain = declare_shop(name)
+    all_commands = [replace(command, domain=name) for command in sample_commands(count)]
+    prior_count = len(all_commands) // 5
+    event_ids: set[str] = set()
     latest: dict[str, EventRecord] = {}
     events: list[EventRecord] = []
     outcomes: Counter[str] = Counter()
-    for index, command in enumerate(all_):
+    for index, command in enumerate(all_commands):
         event, allowed, *_ = propose_event(domain, command)
         before = latest.get(event.aggregate_id)
         outcome = "accepted"
-        if event.id in known:
+        if event.id in event_ids:
             outcome = "repeated"
         elif allowed is not None and (before.type if before else START) not in allowed:
             outcome = "rejected"
         else:
             latest[event.aggregate_id] = event
-            known.add(event.id)
-            if index < begun:
+            event_ids.add(event.id)
+            if index < prior_count:
                 events.append(replace(event, prev=before.id if before else ""))
-        if index >= begun:
+        if index >= prior_count:
             outcomes[outcome] += 1
-    return Story(events, all_[begun:], outcomes)
+    return CommandDataset(events, all_commands[prior_count:], outcomes)
 
 
-# Where a run begins
+# Setup of a run
 
 
-async def begin(
+async def set_up_domain(
     task: Task,
     domain: Domain[Any],
     events: Sequence[EventRecord],
     commands: Sequence[EventRecord],
 ) -> None:
-    """Topics, indexes, what has happened so far, and a Redis that has been up for a day."""
-    settings, topics = settings_of(task), Topics.of(task.domain)
+    """Create topics and indexes, append prior events, and make Redis look a day old."""
+    settings, topics = make_settings(task), Topics.of(task.domain)
     async with connections.log_admin(settings) as admin:
         await admin.create(connections.topics_of(settings, domain))
     async with connections.log_writer(settings) as writer:
-        for topic, some in ((topics.events, events), (topics.commands, commands)):
-            for part in parts([record(topic, event) for event in some]):
-                await writer.produce(part)
+        for topic, topic_events in ((topics.events, events), (topics.commands, commands)):
+            for batch in split_batches([to_record(topic, event) for event in topic_events]):
+                await writer.produce(batch)
     async with connections.stores(settings, {domain.name: domain}) as stores:
         await stores[domain.name].events.prepare()
         await stores[domain.name].snapshots.prepare()
         await append_all(settings, domain, stores)
-    await grow_old(settings)
+    await age_redis(settings)
 
 
-def record(topic: str, event: EventRecord) -> ProducerRecord:
+def to_record(topic: str, event: EventRecord) -> ProducerRecord:
     return ProducerRecord(topic, event.aggregate_id.encode(), encode(event), None, HEADERS)
 
 
-def parts(records: Sequence[ProducerRecord]) -> Iterator[Sequence[ProducerRecord]]:
-    for start in range(0, len(records), SLICE):
-        yield records[start : start + SLICE]
+def split_batches(records: Sequence[ProducerRecord]) -> Iterator[Sequence[ProducerRecord]]:
+    for start in range(0, len(records), BATCH_RECORDS):
+        yield records[start : start + BATCH_RECORDS]
 
 
-async def grow_old(settings: Settings) -> None:
-    """Redis' present life began a day ago, so that nothing in it is tentative."""
+async def age_redis(settings: Settings) -> None:
+    """Date Redis' present incarnation a day back, so that no marker is tentative."""
     terms = MarkerTimeouts(settings.marker_expiry, settings.marker_lease, settings.id_memory)
     markers = RedisMarkers(settings.redis_url, "any", terms, timeout=settings.redis_timeout)
     life = await markers.incarnation()
     await markers.close()
     client = redis.asyncio.from_url(settings.redis_url, socket_timeout=settings.redis_timeout)
     async with client:
-        await client.hset("life", "began", f"{life.now - DAY:.6f}")
+        await client.hset("life", "began", f"{life.now - DAY_SECONDS:.6f}")
 
 
-# What append makes of it
+# Append and audit
 
 
 async def append_all(settings: Settings, domain: Domain[Any], stores: StoresByDomain) -> None:
-    """Append everything that is in the log."""
+    """Append all events of the log."""
     async with connections.log_reader(settings) as reader:
         topic = Topics.of(domain.name).events
         for partition, bounds in (await reader.watermarks(topic)).items():
@@ -170,18 +170,18 @@ async def _append(
         marked=domain.uses_marker,
     )
     records: list[LogRecord] = []
-    async for one in reader.read(topic, partition, await role.open(), end):
-        records.append(one)
-        if len(records) == SLICE:
-            await role.chunk(records, one.offset + 1)
+    async for record in reader.read(topic, partition, await role.open(), end):
+        records.append(record)
+        if len(records) == BATCH_RECORDS:
+            await role.chunk(records, record.offset + 1)
             records = []
     if records:
         await role.chunk(records, end)
     await role.close()
 
 
-async def audit(settings: Settings, domain: Domain[Any]) -> int:
-    """Append what is left; how many events are stored then. RuntimeError on any violation."""
+async def append_and_audit(settings: Settings, domain: Domain[Any]) -> int:
+    """Append the remaining events and return how many are stored. RuntimeError on any violation."""
     async with (
         connections.stores(settings, {domain.name: domain}) as stores,
         connections.log_reader(settings) as reader,

@@ -1,7 +1,8 @@
-"""Command by hand: check and note in Redis, produce, clear, answer; nothing of ours but the shop.
+"""Hand-written command role: mark in Redis, produce, confirm, reply; only the domain is ours.
 
-A chunk goes in rounds, one command of each aggregate a round. Every read and write of our role is
-made; what only contention needs (another's note) is not written out: it would end the run.
+A chunk is settled in rounds, one command of each aggregate a round. It makes every read and
+write of our role; the handling of contention (another's pending mark) is left out: it would end the
+run.
 """
 
 import asyncio
@@ -14,28 +15,28 @@ import msgspec
 from aiokafka import AIOKafkaProducer
 from pymongo import AsyncMongoClient
 
-from benchmarks.contenders.command_guard import Guard
-from benchmarks.contenders.command_scripts import CONFIRM, MARK, Pipes
+from benchmarks.contenders.command_guard import LagGuard
+from benchmarks.contenders.command_scripts import CONFIRM_SCRIPT, MARK_SCRIPT, RedisPool
 from benchmarks.contenders.loop import (
     HEADERS,
+    ChunkHandler,
     Collection,
-    Handle,
-    Loop,
-    Rows,
-    collection,
-    rows,
-    split,
+    HandWrittenLoop,
+    OutputRecords,
+    new_output,
+    open_collection,
+    split_for_queries,
 )
-from benchmarks.contenders.task import Task, run, task
+from benchmarks.contenders.task import Task, read_task, run
 from eventfleet.domains.orders import commands as shop_commands
 
-IDS = UUID("6f1c7c52-4f3e-5d0c-9a57-2f6f0f2f7a11").bytes
-NEWEST = {"aggregate_id": -1, "version": -1}
-EXPIRY, LEASE, MEMORY = 3600, 5, 3_600_000
+ID_NAMESPACE = UUID("6f1c7c52-4f3e-5d0c-9a57-2f6f0f2f7a11").bytes
+NEWEST_FIRST = {"aggregate_id": -1, "version": -1}
+EXPIRY_SECONDS, LEASE_SECONDS, ID_MEMORY_MS = 3600, 5, 3_600_000
 
 
-class Wire(msgspec.Struct):
-    """A command on its way, its payload unread."""
+class CommandEnvelope(msgspec.Struct):
+    """A command as JSON in a topic, its payload undecoded."""
 
     specversion: str
     id: str
@@ -52,8 +53,8 @@ class Wire(msgspec.Struct):
     replyto: str | None = None
 
 
-class Made(msgspec.Struct, omit_defaults=True):
-    """The event that a command becomes, in the same envelope; `prev` comes later."""
+class EventEnvelope(msgspec.Struct, omit_defaults=True):
+    """The event that a command becomes, in the same envelope; `prev` is added later."""
 
     id: str
     type: str
@@ -71,7 +72,7 @@ class Made(msgspec.Struct, omit_defaults=True):
 
 
 class Rule(NamedTuple):
-    """What a command becomes, how it is read, and after which types it may come."""
+    """A command's event type, decoder, and the types of events that it may follow."""
 
     event: str
     schema: int
@@ -79,38 +80,38 @@ class Rule(NamedTuple):
     allowed: tuple[str, ...]
 
 
-class Basis(NamedTuple):
+class Head(NamedTuple):
     """The latest event of an aggregate."""
 
     type: str
     event_id: str
 
 
-class Command:
-    """One command of a chunk."""
+class PendingCommand:
+    """A command of a chunk and its reply, once it has one."""
 
-    def __init__(self, key: bytes, wire: Wire, domain: str) -> None:
-        self.key, self.wire, self.rule = key, wire, RULES[wire.type]
-        self.subject = wire.subject
-        self.id = event_id(domain, wire.subject, wire.id)
-        self.basis: Basis | None = None
-        self.answer: dict[str, Any] | None = None
-        made = Made(
+    def __init__(self, key: bytes, envelope: CommandEnvelope, domain: str) -> None:
+        self.key, self.envelope, self.rule = key, envelope, RULES[envelope.type]
+        self.subject = envelope.subject
+        self.id = event_id(domain, envelope.subject, envelope.id)
+        self.head: Head | None = None
+        self.reply: dict[str, Any] | None = None
+        event = EventEnvelope(
             self.id,
             self.rule.event,
             domain,
-            wire.subject,
-            wire.time,
-            self.rule.decoder.decode(wire.data),
-            wire.correlationid or wire.id,
-            wire.causationid or wire.id,
+            envelope.subject,
+            envelope.time,
+            self.rule.decoder.decode(envelope.data),
+            envelope.correlationid or envelope.id,
+            envelope.causationid or envelope.id,
             self.rule.schema,
-            wire.actor,
-            wire.traceparent,
-            wire.replyto,
+            envelope.actor,
+            envelope.traceparent,
+            envelope.replyto,
             "1.0",
         )
-        self.value = encode(made)
+        self.value = encode(event)
 
 
 RULES = {
@@ -122,136 +123,164 @@ RULES = {
     )
     for rule in shop_commands
 }
-decode = msgspec.json.Decoder(Wire).decode
+decode = msgspec.json.Decoder(CommandEnvelope).decode
 encode = msgspec.json.Encoder().encode
 
 
 def event_id(domain: str, aggregate_id: str, command_id: str) -> str:
-    """UUIDv5, by hand."""
-    digest = sha1(IDS + f"{domain}\0{aggregate_id}\0{command_id}\x000".encode()).digest()
+    """Return the UUIDv5 of a command's event."""
+    digest = sha1(ID_NAMESPACE + f"{domain}\0{aggregate_id}\0{command_id}\x000".encode()).digest()
     number = int.from_bytes(digest[:16], "big")
     number = number & ~(0xF000 << 64) | 5 << 76
-    h = f"{number & ~(0xC000 << 48) | 0x8000 << 48:032x}"
-    return f"{h[:8]}-{h[8:12]}-{h[12:16]}-{h[16:20]}-{h[20:]}"
+    text = f"{number & ~(0xC000 << 48) | 0x8000 << 48:032x}"
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
 
-class Shop:
+class CommandDecider:
     """Decides chunks of any partition."""
 
-    def __init__(self, task: Task, events: Collection, pipes: Pipes, producer: Any) -> None:
-        self._domain, self._events, self._pipes, self._producer = (
+    def __init__(self, task: Task, events: Collection, redis: RedisPool, producer: Any) -> None:
+        self._domain, self._events, self._redis, self._producer = (
             task.domain,
             events,
-            pipes,
+            redis,
             producer,
         )
-        self.guard = Guard(task, pipes)
+        self.guard = LagGuard(task, redis)
         self._topic, self._replies = f"{task.domain}.events", f"{task.domain}.replies"
 
-    async def decide(self, partition: int, records: list[Any]) -> Rows:
+    async def decide_chunk(self, partition: int, records: list[Any]) -> OutputRecords:
         domain = self._domain
-        commands = [Command(record.key, decode(record.value), domain) for record in records]
+        commands = [PendingCommand(record.key, decode(record.value), domain) for record in records]
         await self.settle(partition, commands)
-        out = rows()
-        out[self._replies, partition] = [(c.key, encode(c.answer)) for c in commands]
-        return out
+        output = new_output()
+        output[self._replies, partition] = [(c.key, encode(c.reply)) for c in commands]
+        return output
 
-    async def settle(self, partition: int, commands: list[Command]) -> None:
-        """Each then has its answer."""
-        waiting: dict[str, deque[Command]] = {}
+    async def settle(self, partition: int, commands: list[PendingCommand]) -> None:
+        """Decide commands until each has a reply."""
+        queues: dict[str, deque[PendingCommand]] = {}
         for command in commands:
-            waiting.setdefault(command.subject, deque()).append(command)
-        while waiting:
-            await self._round(partition, [line[0] for line in waiting.values()])
-            for line in waiting.values():
-                if line[0].answer:
-                    line.popleft()
-            waiting = {subject: line for subject, line in waiting.items() if line}
+            queues.setdefault(command.subject, deque()).append(command)
+        while queues:
+            await self._settle_round(partition, [queue[0] for queue in queues.values()])
+            for queue in queues.values():
+                if queue[0].reply:
+                    queue.popleft()
+            queues = {subject: queue for subject, queue in queues.items() if queue}
 
-    async def _round(self, partition: int, turn: list[Command]) -> None:
-        await self.guard.see()
+    async def _settle_round(self, partition: int, batch: list[PendingCommand]) -> None:
+        await self.guard.read_incarnation()
         self.guard.check(partition)
-        looked = [command for command in turn if command.basis is None]
-        found = await self._find([command.id for command in looked])
-        for command in looked:
+        unchecked = [command for command in batch if command.head is None]
+        found = await self._find_events([command.id for command in unchecked])
+        for command in unchecked:
             if command.id in found:
-                self._answer(command, partition, "repeated")
-        turn = [command for command in turn if not command.answer]
-        marks = await self._pipes.run(MARK, [self._mark(command) for command in turn])
-        noted, missing = [], []
-        for command, mark in zip(turn, marks, strict=True):
+                self._set_reply(command, partition, "repeated")
+        batch = [command for command in batch if not command.reply]
+        marks = await self._redis.run(MARK_SCRIPT, [self._mark_call(command) for command in batch])
+        marked, missing = [], []
+        for command, mark in zip(batch, marks, strict=True):
             match mark[0]:
                 case b"ok":
-                    noted.append((command, mark[1]))
+                    marked.append((command, mark[1]))
                 case b"missing":
                     missing.append(command)
                 case b"again":
-                    command.basis = None
+                    command.head = None
                 case b"rejected":
                     self._reject(command, mark[1].decode())
                 case b"done":
-                    self._answer(command, partition, "repeated")
+                    self._set_reply(command, partition, "repeated")
                 case other:
                     raise RuntimeError(f"{command.id}: {other!r}")
-        await asyncio.gather(self._produce(partition, noted), self._base(partition, missing))
-
-    def _mark(self, command: Command) -> tuple[Any, ...]:
-        basis = command.basis or ("", "")
-        return (
-            *self._keys(command),
-            *(self._pipes.run_id, self.guard.incarnation, self.guard.now, EXPIRY, LEASE, MEMORY),
-            *(command.id, command.rule.event, command.value),
-            *(int(command.basis is not None), *basis, *command.rule.allowed),
+        await asyncio.gather(
+            self._produce_and_confirm(partition, marked),
+            self._load_heads(partition, missing),
         )
 
-    def _keys(self, command: Command) -> tuple[str, str, str]:
+    def _mark_call(self, command: PendingCommand) -> tuple[Any, ...]:
+        head = command.head or ("", "")
+        return (
+            *self._redis_keys(command),
+            *(
+                self._redis.run_id,
+                self.guard.incarnation,
+                self.guard.now,
+                EXPIRY_SECONDS,
+                LEASE_SECONDS,
+                ID_MEMORY_MS,
+            ),
+            *(command.id, command.rule.event, command.value),
+            *(int(command.head is not None), *head, *command.rule.allowed),
+        )
+
+    def _redis_keys(self, command: PendingCommand) -> tuple[str, str, str]:
         domain = self._domain
         return "life", f"marker:{domain}:{command.subject}", f"done:{domain}:{command.id}"
 
-    async def _find(self, ids: list[str]) -> dict[str, Any]:
-        finds = [self._events.find({"_id": {"$in": some}}).to_list(None) for some in split(ids)]
-        return {event["_id"]: event for some in await asyncio.gather(*finds) for event in some}
+    async def _find_events(self, ids: list[str]) -> dict[str, Any]:
+        finds = [
+            self._events.find({"_id": {"$in": part}}).to_list(None)
+            for part in split_for_queries(ids)
+        ]
+        return {event["_id"]: event for part in await asyncio.gather(*finds) for event in part}
 
-    async def _base(self, partition: int, missing: list[Command]) -> None:
-        """The latest event of each, as the store has it; then the own ids again."""
+    async def _load_heads(self, partition: int, missing: list[PendingCommand]) -> None:
+        """Load the latest event of each aggregate, then look up the commands' own ids again."""
         if not missing:
             return
         self.guard.check(partition)
-        parts = split([command.subject for command in missing])
-        heads = [head for some in await asyncio.gather(*map(self._heads, parts)) for head in some]
-        latest = await self._find([head["event_id"] for head in heads])
-        found = await self._find([command.id for command in missing])
-        bases = {
-            head["_id"]: Basis(latest[head["event_id"]]["type"], head["event_id"]) for head in heads
+        id_parts = split_for_queries([command.subject for command in missing])
+        heads = [
+            head
+            for part in await asyncio.gather(*map(self._query_heads, id_parts))
+            for head in part
+        ]
+        latest = await self._find_events([head["event_id"] for head in heads])
+        found = await self._find_events([command.id for command in missing])
+        stored_heads = {
+            head["_id"]: Head(latest[head["event_id"]]["type"], head["event_id"]) for head in heads
         }
         for command in missing:
             if command.id in found:
-                self._answer(command, partition, "repeated")
-            command.basis = bases.get(command.subject, Basis("", ""))
+                self._set_reply(command, partition, "repeated")
+            command.head = stored_heads.get(command.subject, Head("", ""))
 
-    async def _heads(self, subjects: list[str]) -> list[dict[str, Any]]:
+    async def _query_heads(self, subjects: list[str]) -> list[dict[str, Any]]:
         newest = {"event_id": {"$first": "$_id"}, "version": {"$first": "$version"}}
         pipeline: list[dict[str, Any]] = [
             {"$match": {"aggregate_id": {"$in": subjects}}},
-            {"$sort": NEWEST},
+            {"$sort": NEWEST_FIRST},
             {"$group": {"_id": "$aggregate_id", **newest, "offset": {"$first": "$offset"}}},
         ]
         return await (await self._events.aggregate(pipeline)).to_list(None)
 
-    async def _produce(self, partition: int, noted: list[tuple[Command, bytes]]) -> None:
-        if not noted:
+    async def _produce_and_confirm(
+        self, partition: int, marked: list[tuple[PendingCommand, bytes]]
+    ) -> None:
+        if not marked:
             return
-        values = [(c.key, c.value[:-1] + b',"prev":"' + prev + b'"}') for c, prev in noted]
+        values = [(c.key, c.value[:-1] + b',"prev":"' + prev + b'"}') for c, prev in marked]
         await self._send(partition, values)
-        life, run_id = self.guard.incarnation, self._pipes.run_id
-        notes = [
-            (*self._keys(c), run_id, life, c.id, prev, EXPIRY * 1000, MEMORY) for c, prev in noted
+        incarnation, run_id = self.guard.incarnation, self._redis.run_id
+        calls = [
+            (
+                *self._redis_keys(c),
+                run_id,
+                incarnation,
+                c.id,
+                prev,
+                EXPIRY_SECONDS * 1000,
+                ID_MEMORY_MS,
+            )
+            for c, prev in marked
         ]
-        cleared = await self._pipes.run(CONFIRM, notes)
-        for (command, _), clear in zip(noted, cleared, strict=True):
-            if not clear:
-                raise RuntimeError(f"{command.id}: its note is lost")
-            self._answer(command, partition, "accepted")
+        confirmed = await self._redis.run(CONFIRM_SCRIPT, calls)
+        for (command, _), is_confirmed in zip(marked, confirmed, strict=True):
+            if not is_confirmed:
+                raise RuntimeError(f"{command.id}: its mark is lost")
+            self._set_reply(command, partition, "accepted")
 
     async def _send(self, partition: int, values: list[tuple[bytes, bytes]]) -> None:
         sent, batch = [], self._producer.create_batch()
@@ -265,49 +294,49 @@ class Shop:
         sent.append(await self._producer.send_batch(batch, self._topic, partition=partition))
         await asyncio.gather(*sent)
 
-    def _answer(self, command: Command, partition: int, outcome: str) -> None:
-        place = f"{self._topic}/{partition}"
-        command.answer = told(command, outcome) | {"event_id": command.id, "place": place}
+    def _set_reply(self, command: PendingCommand, partition: int, outcome: str) -> None:
+        position = f"{self._topic}/{partition}"
+        command.reply = make_reply(command, outcome) | {"event_id": command.id, "place": position}
 
-    def _reject(self, command: Command, marked: str) -> None:
+    def _reject(self, command: PendingCommand, marked: str) -> None:
         allowed = ", ".join(sorted(kind or "no event" for kind in command.rule.allowed))
         reason = f"{command.rule.event} may follow {allowed}, not {marked or 'no event'}"
-        command.answer = told(command, "rejected") | {"reason": reason, "marked": marked}
+        command.reply = make_reply(command, "rejected") | {"reason": reason, "marked": marked}
 
 
-def told(command: Command, outcome: str) -> dict[str, Any]:
-    wire = command.wire
+def make_reply(command: PendingCommand, outcome: str) -> dict[str, Any]:
+    envelope = command.envelope
     return {
-        "command_id": wire.id,
-        "command": wire.type,
-        "aggregate_id": wire.subject,
+        "command_id": envelope.id,
+        "command": envelope.type,
+        "aggregate_id": envelope.subject,
         "outcome": outcome,
-        "reply_to": wire.replyto,
-        "correlation_id": wire.correlationid,
+        "reply_to": envelope.replyto,
+        "correlation_id": envelope.correlationid,
     }
 
 
 async def main(task: Task) -> None:
-    pipes = await Pipes.opened(task.redis_url, task.partitions)
+    redis = await RedisPool.open(task.redis_url, task.partitions)
     producer = AIOKafkaProducer(bootstrap_servers=task.kafka, acks="all", max_batch_size=950_000)
     await producer.start()
     client: AsyncMongoClient[dict[str, Any]] = AsyncMongoClient(task.mongo_url)
-    shop = Shop(task, collection(task, client, "events"), pipes, producer)
+    decider = CommandDecider(task, open_collection(task, client, "events"), redis, producer)
 
-    def handler(partition: int) -> Handle:
-        async def handle(records: list[Any]) -> Rows:
-            return await shop.decide(partition, records)
+    def handler(partition: int) -> ChunkHandler:
+        async def handle(records: list[Any]) -> OutputRecords:
+            return await decider.decide_chunk(partition, records)
 
         return handle
 
-    loop = Loop(task, handler)
-    async with shop.guard:
+    loop = HandWrittenLoop(task, handler)
+    async with decider.guard:
         await loop.run()
     await producer.stop()
-    pipes.close()
+    redis.close()
     await client.close()
-    loop.tell(marker="EVALSHA in pipelines", **{"read concern": "majority"})
+    loop.write_result(marker="EVALSHA in pipelines", **{"read concern": "majority"})
 
 
 if __name__ == "__main__":
-    run(main(task()))
+    run(main(read_task()))

@@ -1,10 +1,10 @@
-"""Our command role: the duty that `eventfleet worker command` runs."""
+"""Our command role, as `eventfleet worker command` runs it."""
 
 import asyncio
 
-from benchmarks.contenders.command_data import settings_of, shop
-from benchmarks.contenders.our_roles import Counted, Tally
-from benchmarks.contenders.task import Result, Task, run, task, told
+from benchmarks.contenders.command_data import declare_shop, make_settings
+from benchmarks.contenders.our_roles import CountedRole, RunCounter
+from benchmarks.contenders.task import Result, Task, read_task, run, write_result
 from eventfleet.roles.role import Role
 from eventfleet.runtime import connections
 from eventfleet.runtime.event_services import decider
@@ -17,24 +17,26 @@ from eventfleet.workers.owners import Ack
 
 
 async def main(task: Task) -> None:
-    settings, domain, metrics = settings_of(task), shop(task.domain), Metrics()
-    tally = Tally(task.records)
+    settings, domain, metrics = make_settings(task), declare_shop(task.domain), Metrics()
+    counter = RunCounter(task.records)
     async with (
         connections.stores(settings, {domain.name: domain}) as stores,
-        decider(settings, domain, stores[domain.name], metrics.tallies) as way,
+        decider(settings, domain, stores[domain.name], metrics.tallies) as order_decider,
     ):
         connection = connections.connection(settings)
-        duties = Duties(settings, connection, True, {domain.name: way}, Producer(connection))
+        duties = Duties(
+            settings, connection, True, {domain.name: order_decider}, Producer(connection)
+        )
         duty = duties.duty("command", domain, stores[domain.name])
 
         def make(partition: int, ack: Ack) -> Role:
-            return Counted(duty.make(partition, ack), tally)
+            return CountedRole(duty.make(partition, ack), counter)
 
         counted = RoleSpec(duty.domain, duty.role, make)
         app = role_app(settings, duties.connection, counted, task.topic, metrics)
-        await run_apps([app], tally.stop)
-    clock = tally.clock
-    settings_told = {
+        await run_apps([app], counter.stop)
+    clock = counter.clock
+    reported_settings = {
         "chunk": str(settings.chunk_records),
         "fetch": "1 MiB",
         "acks": "all; replies transactional",
@@ -44,8 +46,10 @@ async def main(task: Task) -> None:
         "read concern": "majority",
         "marker": "EVALSHA in pipelines",
     }
-    told(Result(task.records, clock.seconds, clock.cpu, tally.check, settings_told))
+    write_result(
+        Result(task.records, clock.seconds, clock.cpu, counter.value_bytes, reported_settings)
+    )
 
 
 if __name__ == "__main__":
-    run(main(task()))
+    run(main(read_task()))

@@ -10,7 +10,7 @@ import hiredis
 
 READ_BYTES = 262_144
 
-LIFE = """
+INCARNATION_SCRIPT = """
 local t = redis.call('TIME')
 local now = t[1] .. '.' .. string.format('%06d', tonumber(t[2]))
 local life = redis.call('HMGET', KEYS[1], 'id', 'run')
@@ -19,8 +19,8 @@ return {life[1], now}
 """
 
 # KEYS: life, marker, done. ARGV: run, life, seen, expiry, lease, memory, id, type, value,
-# whether there is a basis, its type, its id, the allowed types.
-MARK = """
+# 1 if a head is given, its type, its id, the allowed types.
+MARK_SCRIPT = """
 local t = redis.call('TIME')
 local stamp = t[1] .. '.' .. string.format('%06d', tonumber(t[2]))
 local now, seen, expiry = tonumber(stamp), tonumber(ARGV[3]), tonumber(ARGV[4])
@@ -59,7 +59,7 @@ return {'rejected', kind}
 """
 
 # KEYS: life, marker, done. ARGV: run, life, id, prev, expiry and memory in ms.
-CONFIRM = """
+CONFIRM_SCRIPT = """
 local here = redis.call('HMGET', KEYS[1], 'id', 'run')
 if here[1] ~= ARGV[2] or here[2] ~= ARGV[1] then return 0 end
 local m = redis.call('HMGET', KEYS[2], 'life', 'pend', 'prev')
@@ -73,35 +73,35 @@ redis.call('SET', KEYS[3], ARGV[2], 'PX', ARGV[6])
 return 1
 """
 
-# KEYS: the latest type. ARGV: the type. Of the loop that keeps nothing for a crash.
-CHECK = """
+# KEYS: the latest type. ARGV: the type. Used by the loop that does not survive a crash.
+CHECK_SCRIPT = """
 local latest = redis.call('GET', KEYS[1])
 if latest and latest ~= ARGV[1] then return 0 end
 redis.call('SET', KEYS[1], ARGV[1], 'PX', 3600000)
 return 1
 """
 
-KEYS = {LIFE: 1, MARK: 3, CONFIRM: 3, CHECK: 1}
-SHAS = {script: sha1(script.encode()).hexdigest() for script in KEYS}
+KEY_COUNTS = {INCARNATION_SCRIPT: 1, MARK_SCRIPT: 3, CONFIRM_SCRIPT: 3, CHECK_SCRIPT: 1}
+SHAS = {script: sha1(script.encode()).hexdigest() for script in KEY_COUNTS}
 
 
-class Pipe:
-    """One connection: pipelines packed and parsed by hiredis, with nothing in between."""
+class RedisConnection:
+    """A connection whose pipelines are packed and parsed by hiredis alone."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader, self._writer, self._parser = reader, writer, hiredis.Reader()
 
     @classmethod
-    async def opened(cls, url: str) -> Self:
+    async def open(cls, url: str) -> Self:
         parts = urlsplit(url)
         tls = {"ssl": True} if parts.scheme == "rediss" else {}
-        pipe = cls(*await asyncio.open_connection(parts.hostname, parts.port or 6379, **tls))
+        connection = cls(*await asyncio.open_connection(parts.hostname, parts.port or 6379, **tls))
         if parts.password:
             names = [unquote(parts.username)] if parts.username else []
-            await pipe.exchange([("AUTH", *names, unquote(parts.password))])
-        await pipe.exchange([("SELECT", parts.path.strip("/") or "0")])
-        await pipe.exchange([("SCRIPT", "LOAD", script) for script in KEYS])
-        return pipe
+            await connection.exchange([("AUTH", *names, unquote(parts.password))])
+        await connection.exchange([("SELECT", parts.path.strip("/") or "0")])
+        await connection.exchange([("SCRIPT", "LOAD", script) for script in KEY_COUNTS])
+        return connection
 
     async def exchange(self, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
         self._writer.write(b"".join([hiredis.pack_command(command) for command in commands]))
@@ -118,32 +118,32 @@ class Pipe:
         self._writer.close()
 
 
-class Pipes:
-    """A few connections; each call is one pipeline on one of them."""
+class RedisPool:
+    """A pool of connections; each call is one pipeline on one of them."""
 
-    def __init__(self, idle: list[Pipe], run_id: str) -> None:
-        self._idle, self._free = idle, asyncio.Semaphore(len(idle))
+    def __init__(self, idle: list[RedisConnection], run_id: str) -> None:
+        self._idle, self._available = idle, asyncio.Semaphore(len(idle))
         self.run_id = run_id
 
     @classmethod
-    async def opened(cls, url: str, count: int) -> Self:
-        pipes = [await Pipe.opened(url) for _ in range(count)]
-        (info,) = await pipes[0].exchange([("INFO", "server")])
+    async def open(cls, url: str, count: int) -> Self:
+        connections = [await RedisConnection.open(url) for _ in range(count)]
+        (info,) = await connections[0].exchange([("INFO", "server")])
         lines = (line.split(":", 1) for line in info.decode().splitlines() if ":" in line)
-        return cls(pipes, dict(lines)["run_id"])
+        return cls(connections, dict(lines)["run_id"])
 
     async def run(self, script: str, calls: Sequence[tuple[Any, ...]]) -> list[Any]:
-        """The replies to each call's keys and arguments."""
+        """Return the script's reply to each call (keys and arguments)."""
         if not calls:
             return []
-        head = "EVALSHA", SHAS[script], KEYS[script]
-        async with self._free:
-            pipe = self._idle.pop()
+        head = "EVALSHA", SHAS[script], KEY_COUNTS[script]
+        async with self._available:
+            connection = self._idle.pop()
             try:
-                return await pipe.exchange([(*head, *call) for call in calls])
+                return await connection.exchange([(*head, *call) for call in calls])
             finally:
-                self._idle.append(pipe)
+                self._idle.append(connection)
 
     def close(self) -> None:
-        for pipe in self._idle:
-            pipe.close()
+        for connection in self._idle:
+            connection.close()

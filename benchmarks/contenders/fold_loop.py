@@ -1,17 +1,17 @@
-"""Fold by hand: msgspec straight into typed payloads, the same evolve, a dict of states."""
+"""Hand-written fold: msgspec straight into typed payloads, the same evolve, a dict of states."""
 
 from datetime import datetime
 
 import msgspec
 
-from benchmarks.contenders.fold_data import records
-from benchmarks.contenders.task import Clock, Result, Task, run, task, told
+from benchmarks.contenders.fold_data import make_records
+from benchmarks.contenders.task import Clock, Result, Task, read_task, run, write_result
 from benchmarks.data import EVENTS, Account, evolve
 from eventfleet.topics.record import LogRecord
 
 
-class Wire(msgspec.Struct):
-    """An event on its way, its payload unread."""
+class EventEnvelope(msgspec.Struct):
+    """An event as JSON in a topic, its payload undecoded."""
 
     id: str
     type: str
@@ -22,35 +22,40 @@ class Wire(msgspec.Struct):
     data: msgspec.Raw
 
 
-decode = msgspec.json.Decoder(Wire).decode
-payload_of = {kind.__name__: msgspec.json.Decoder(kind).decode for kind in EVENTS}
+decode = msgspec.json.Decoder(EventEnvelope).decode
+payload_decoders = {
+    event_type.__name__: msgspec.json.Decoder(event_type).decode for event_type in EVENTS
+}
 
-Lives = dict[str, tuple[int, Account]]
+LiveStates = dict[str, tuple[int, Account]]
 
 
-def fold(lives: Lives, chunk: list[LogRecord]) -> int:
-    """Fold a chunk; the sum of its values' lengths."""
+def fold(live_states: LiveStates, chunk: list[LogRecord]) -> int:
+    """Fold a chunk and return the sum of its values' lengths."""
     for record in chunk:
-        wire = decode(record.value or b"")
-        version, account = lives.get(wire.subject) or (0, Account())
-        if wire.version != version + 1:
-            raise RuntimeError(f"{wire.subject}: version {wire.version} after {version}")
-        lives[wire.subject] = wire.version, evolve(account, payload_of[wire.type](wire.data))
+        envelope = decode(record.value or b"")
+        version, account = live_states.get(envelope.subject) or (0, Account())
+        if envelope.version != version + 1:
+            raise RuntimeError(f"{envelope.subject}: version {envelope.version} after {version}")
+        live_states[envelope.subject] = (
+            envelope.version,
+            evolve(account, payload_decoders[envelope.type](envelope.data)),
+        )
     return sum(len(record.value or b"") for record in chunk)
 
 
 async def main(task: Task) -> None:
-    clock, folded = Clock(), records(task)
-    lives: Lives = {}
-    fold(lives, folded.warm)
-    check = 0
+    clock, records = Clock(), make_records(task)
+    live_states: LiveStates = {}
+    fold(live_states, records.warm_up)
+    value_bytes = 0
     clock.start()
-    for start in range(0, len(folded.rest), task.chunk):
-        check += fold(lives, folded.rest[start : start + task.chunk])
+    for start in range(0, len(records.rest), task.chunk):
+        value_bytes += fold(live_states, records.rest[start : start + task.chunk])
     clock.stop()
     settings = {"chunk": str(task.chunk), "decode": "msgspec"}
-    told(Result(len(folded.rest), clock.seconds, clock.cpu, check, settings))
+    write_result(Result(len(records.rest), clock.seconds, clock.cpu, value_bytes, settings))
 
 
 if __name__ == "__main__":
-    run(main(task()))
+    run(main(read_task()))

@@ -1,10 +1,10 @@
-"""Our fold: the snapshot role, chunk by chunk, over servers in memory; no snapshot falls due."""
+"""Our fold: the snapshot role, chunk by chunk, over in-memory stores; no snapshot falls due."""
 
 from dataclasses import replace
 
-from benchmarks.contenders.fold_data import records
-from benchmarks.contenders.task import Clock, Result, Task, run, task, told
-from benchmarks.data import ledger
+from benchmarks.contenders.fold_data import make_records
+from benchmarks.contenders.task import Clock, Result, Task, read_task, run, write_result
+from benchmarks.data import declare_ledger
 from eventfleet.roles.snapshot import SnapshotRole
 from eventfleet.snapshot_rules import every
 from eventfleet.stores.clock import NothingParked, SystemClock
@@ -16,29 +16,29 @@ from eventfleet.topics.names import Topics
 
 
 async def main(task: Task) -> None:
-    clock, folded = Clock(), records(task)
+    clock, records = Clock(), make_records(task)
     role = SnapshotRole(
-        replace(ledger(task.domain), snapshot=every(2 * task.records)),
+        replace(declare_ledger(task.domain), snapshot=every(2 * task.records)),
         0,
         DomainStores(MemoryEvents(), MemorySnapshots()),
         MemoryTransactionalWriter(MemoryLog(), task.group, Topics.of(task.domain).stored, 0),
         NothingParked(),
         SystemClock(),
-        cached=task.more["aggregates"],
+        cached=task.extra["aggregates"],
         limit=1_000_000,
     )
     await role.open()
-    await role.chunk(folded.warm, len(folded.warm))
-    check = 0
+    await role.chunk(records.warm_up, len(records.warm_up))
+    value_bytes = 0
     clock.start()
-    for start in range(0, len(folded.rest), task.chunk):
-        chunk = folded.rest[start : start + task.chunk]
-        check += sum(len(record.value or b"") for record in chunk)
+    for start in range(0, len(records.rest), task.chunk):
+        chunk = records.rest[start : start + task.chunk]
+        value_bytes += sum(len(record.value or b"") for record in chunk)
         await role.chunk(chunk, chunk[-1].offset + 1)
     clock.stop()
     settings = {"chunk": str(task.chunk), "decode": "orjson, then msgspec: every check"}
-    told(Result(len(folded.rest), clock.seconds, clock.cpu, check, settings))
+    write_result(Result(len(records.rest), clock.seconds, clock.cpu, value_bytes, settings))
 
 
 if __name__ == "__main__":
-    run(main(task()))
+    run(main(read_task()))

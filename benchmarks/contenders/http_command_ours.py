@@ -1,16 +1,16 @@
 """Commands over our HTTP service."""
 
-from benchmarks.contenders.command_data import settings_of
-from benchmarks.contenders.http_data import domain_of, measured
-from benchmarks.contenders.task import Task, run, task, told
+from benchmarks.contenders.command_data import make_settings
+from benchmarks.contenders.http_data import declare_domain, serve_and_measure
+from benchmarks.contenders.task import Task, read_task, run, write_result
 from eventfleet.runtime.http_server import http_application
 
 
 async def main(task: Task) -> None:
-    async with http_application(settings_of(task), {task.domain: domain_of(task)}) as app:
-        result = await measured(task, app, {})
-    told(result)
+    async with http_application(make_settings(task), {task.domain: declare_domain(task)}) as app:
+        result = await serve_and_measure(task, app, {})
+    write_result(result)
 
 
 if __name__ == "__main__":
-    run(main(task()))
+    run(main(read_task()))

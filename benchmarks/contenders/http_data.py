@@ -1,5 +1,5 @@
-"""Commands over HTTP: what is asked, and how a side's server is measured while a client of its own
-process asks it on several connections."""
+"""Data of the HTTP scenarios: requests, and how a contender's server is measured while a client in
+a process of its own sends them on several connections."""
 
 import asyncio
 import socket
@@ -13,63 +13,66 @@ import msgspec
 import uvicorn
 from starlette.types import ASGIApp
 
-from benchmarks.contenders.command_data import shop
-from benchmarks.contenders.task import LOOP, Clock, Result, Task
+from benchmarks.contenders.command_data import declare_shop
+from benchmarks.contenders.task import EVENT_LOOP, Clock, Result, Task
 from eventfleet.domains.bank import bank
 from eventfleet.model.domain import Domain
 
 CONNECTIONS = 64
 ACCOUNTS = 5_000
-STACK = {"stack": "Starlette, msgspec, uvicorn (httptools)", "event loop": LOOP, "acks": "all"}
+STACK = {
+    "stack": "Starlette, msgspec, uvicorn (httptools)",
+    "event loop": EVENT_LOOP,
+    "acks": "all",
+}
 
 
-class Asked(msgspec.Struct, frozen=True):
-    """One command: of which aggregate, its name, its payload."""
+class CommandRequest(msgspec.Struct, frozen=True):
+    """A request: the aggregate, the command's name, and its payload."""
 
     aggregate_id: str
     command: str
     data: dict[str, Any]
 
 
-class Done(msgspec.Struct, frozen=True):
-    """What a client saw. Latencies in seconds; statuses by number."""
+class ClientResult(msgspec.Struct, frozen=True):
+    """A client's counts of statuses, by status, and latencies in seconds."""
 
     statuses: dict[int, int]
     p50: float
     p99: float
 
 
-def domain_of(task: Task) -> Domain[Any]:
-    """The shop, or where the task says synchronous the bank; nothing is to be done but to decide
-    and append."""
-    if task.more["synchronous"]:
+def declare_domain(task: Task) -> Domain[Any]:
+    """Declare the bank for a synchronous task, else the shop, without snapshots and routes."""
+    if task.extra["synchronous"]:
         return with_changes(bank, name=task.domain, snapshot=None, routes=())
-    return shop(task.domain)
+    return declare_shop(task.domain)
 
 
-def warming(task: Task) -> Iterator[Asked]:
-    """What each aggregate must have seen before: unmeasured."""
-    if task.more["synchronous"]:
-        terms = {"owner": "ann", "currency": "EUR"}
-        yield from (Asked(f"account-{n}", "Open", terms) for n in range(ACCOUNTS))
+def warm_up_requests(task: Task) -> Iterator[CommandRequest]:
+    """Yield the first command of each aggregate, sent before the measurement."""
+    if task.extra["synchronous"]:
+        data = {"owner": "ann", "currency": "EUR"}
+        yield from (CommandRequest(f"account-{n}", "Open", data) for n in range(ACCOUNTS))
     else:
         order = {"customer": "ann", "total": 1999, "currency": "EUR"}
-        yield from (Asked(f"order-{n}", "Place", order) for n in range(task.records))
+        yield from (CommandRequest(f"order-{n}", "Place", order) for n in range(task.records))
 
 
-def measured_commands(task: Task) -> Iterator[Asked]:
-    """Payments of orders, or deposits into accounts."""
+def measured_requests(task: Task) -> Iterator[CommandRequest]:
+    """Yield payments of orders, or deposits into accounts."""
     random = Random(7)
     for number in range(task.records):
-        if task.more["synchronous"]:
+        if task.extra["synchronous"]:
             account = f"account-{random.randrange(ACCOUNTS)}"
-            yield Asked(account, "Deposit", {"amount": random.randint(1, 100_000)})
+            yield CommandRequest(account, "Deposit", {"amount": random.randint(1, 100_000)})
         else:
-            yield Asked(f"order-{number}", "Pay", {"amount": 1999})
+            yield CommandRequest(f"order-{number}", "Pay", {"amount": 1999})
 
 
-async def measured(task: Task, app: ASGIApp, settings: dict[str, str]) -> Result:
-    """Serve the application while the client asks it all; the clock is this process's own."""
+async def serve_and_measure(task: Task, app: ASGIApp, settings: dict[str, str]) -> Result:
+    """Serve the application while the client sends all requests; the CPU is this process's own."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         config = uvicorn.Config(
@@ -77,18 +80,18 @@ async def measured(task: Task, app: ASGIApp, settings: dict[str, str]) -> Result
         )
         server = uvicorn.Server(config)
         serving = asyncio.create_task(server._serve([listener]))
-        clock, done = await _asked(task, listener.getsockname()[1])
+        clock, client_result = await _run_client(task, listener.getsockname()[1])
         server.should_exit = True
         await serving
-    wanted = 200 if task.more["synchronous"] else 202
-    if done.statuses != {wanted: task.records}:
-        raise RuntimeError(f"answered {done.statuses}")
-    measures = {"p50": done.p50, "p99": done.p99}
-    shown = {**STACK, "connections": str(CONNECTIONS), **settings}
-    return Result(task.records, clock.seconds, clock.cpu, 0, shown, measures)
+    expected_status = 200 if task.extra["synchronous"] else 202
+    if client_result.statuses != {expected_status: task.records}:
+        raise RuntimeError(f"answered {client_result.statuses}")
+    measures = {"p50": client_result.p50, "p99": client_result.p99}
+    all_settings = {**STACK, "connections": str(CONNECTIONS), **settings}
+    return Result(task.records, clock.seconds, clock.cpu, 0, all_settings, measures)
 
 
-async def _asked(task: Task, port: int) -> tuple[Clock, Done]:
+async def _run_client(task: Task, port: int) -> tuple[Clock, ClientResult]:
     clock = Clock()
     client = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "benchmarks.contenders.http_client"),
@@ -102,7 +105,7 @@ async def _asked(task: Task, port: int) -> tuple[Clock, Done]:
     await asyncio.sleep(2)
     clock.start()
     client.stdin.write(b"go\n")
-    told = await client.stdout.readline()
+    output = await client.stdout.readline()
     clock.stop()
     await client.wait()
-    return clock, msgspec.json.decode(told, type=Done)
+    return clock, msgspec.json.decode(output, type=ClientResult)

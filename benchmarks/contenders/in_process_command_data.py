@@ -1,4 +1,4 @@
-"""Deposits into accounts, one after another at a fixed rate, and how long each takes."""
+"""Deposits into accounts at a fixed rate, and their latencies."""
 
 import asyncio
 import time
@@ -12,18 +12,26 @@ from typing import Any
 from msgspec.structs import replace
 
 from benchmarks.contenders.task import Clock, Result, Task
-from benchmarks.data import Account, Amount, Cents, Deposited, Text, ledger, made
+from benchmarks.data import (
+    Account,
+    Cents,
+    DatasetSize,
+    Deposited,
+    Text,
+    declare_ledger,
+    make_events,
+)
 from eventfleet.model.command_rules import START, Emits
 from eventfleet.model.domain import Domain
 from eventfleet.model.payloads import Command
 from eventfleet.topics.event import EventRecord
 
 ACCOUNTS = 5_000
-EAGER = 500
-"""Senders that send again at once, where the peak is sought."""
+EAGER_SENDERS = 500
+"""Concurrent senders in the search for the peak rate, each of which sends without a pause."""
 
-Send = Callable[[str, dict[str, Any]], Awaitable[None]]
-"""Deposits into an account, and raises unless it was accepted."""
+SendDeposit = Callable[[str, dict[str, Any]], Awaitable[None]]
+"""Sends a deposit into an account; raises unless it is accepted."""
 
 
 class Deposit(Command):
@@ -32,22 +40,22 @@ class Deposit(Command):
     channel: Text
 
 
-def bank(name: str) -> Domain[Account]:
-    """A ledger by this name whose deposits are commands, with a rule."""
+def declare_bank(name: str) -> Domain[Account]:
+    """Declare a ledger by this name whose deposits are commands with a rule."""
     rule = Emits(Deposit, Deposited, after=frozenset({START, Deposited}))
-    return with_changes(ledger(name), commands=[rule], snapshot=None, routes=())
+    return with_changes(declare_ledger(name), commands=[rule], snapshot=None, routes=())
 
 
-def first_deposits(name: str) -> list[EventRecord]:
-    """The first event of each account, as a command would have made it."""
-    (events,) = made(name, Amount(ACCOUNTS, ACCOUNTS, 1))
+def make_first_deposits(name: str) -> list[EventRecord]:
+    """Return the first event of each account, as a command would have made it."""
+    (events,) = make_events(name, DatasetSize(ACCOUNTS, ACCOUNTS, 1))
     data = {"amount": 1, "reference": "opening", "channel": "branch"}
     kind = Deposited.__name__
     return [replace(e, type=kind, data=data, version=0, position=None, prev="") for e in events]
 
 
 def deposits(start: int = 0) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Accounts and payloads, in the same order at every call; the sum of their lengths is known."""
+    """Yield accounts and payloads, in the same order at every call."""
     random = Random(7)
     for number in count(start):
         account = f"account-{random.randrange(ACCOUNTS):06}"
@@ -55,58 +63,60 @@ def deposits(start: int = 0) -> Iterator[tuple[str, dict[str, Any]]]:
         yield account, {"amount": amount, "reference": f"slip {number:08}", "channel": "card"}
 
 
-async def warm(send: Send) -> None:
-    """One deposit into each account; then the pause in which servers and guards have a look."""
-    for start in range(0, ACCOUNTS, EAGER):
-        accounts = [f"account-{number:06}" for number in range(start, start + EAGER)]
+async def warm_up(send: SendDeposit) -> None:
+    """Send one deposit into each account, then pause, so that lag guards refresh."""
+    for start in range(0, ACCOUNTS, EAGER_SENDERS):
+        accounts = [f"account-{number:06}" for number in range(start, start + EAGER_SENDERS)]
         data = {"amount": 1, "reference": "warming up", "channel": "card"}
         await asyncio.gather(*(send(account, data) for account in accounts))
     await asyncio.sleep(2)
 
 
-async def measured(task: Task, send: Send, settings: dict[str, Any]) -> Result:
-    """At `rate` a second, or, where that is 0, as fast as EAGER senders can."""
-    await warm(send)
+async def measure_sends(task: Task, send: SendDeposit, settings: dict[str, Any]) -> Result:
+    """Send at `rate` a second, or, when it is 0, as fast as EAGER_SENDERS can."""
+    await warm_up(send)
     clock = Clock()
-    rate = task.more["rate"]
+    rate = task.extra["rate"]
     clock.start()
-    times = await (_paced(task.records, rate, send) if rate else _eager(task.records, send))
+    times = await (
+        _send_paced(task.records, rate, send) if rate else _send_eagerly(task.records, send)
+    )
     clock.stop()
-    cuts = quantiles(times, n=100)
-    measures = {"p50": cuts[49], "p99": cuts[98]}
-    shown = settings | {"rate": f"{rate:,.0f}/s"}
-    return Result(task.records, clock.seconds, clock.cpu, 0, shown, measures)
+    percentiles = quantiles(times, n=100)
+    measures = {"p50": percentiles[49], "p99": percentiles[98]}
+    all_settings = settings | {"rate": f"{rate:,.0f}/s"}
+    return Result(task.records, clock.seconds, clock.cpu, 0, all_settings, measures)
 
 
-async def _paced(records: int, rate: float, send: Send) -> list[float]:
-    """Seconds from the moment when each was due, whenever it was sent."""
+async def _send_paced(records: int, rate: float, send: SendDeposit) -> list[float]:
+    """Return latencies in seconds, each from when the command was due, not when it was sent."""
     times: list[float] = []
 
-    async def one(due: float, account: str, data: dict[str, Any]) -> None:
+    async def send_timed(due: float, account: str, data: dict[str, Any]) -> None:
         await send(account, data)
         times.append(time.perf_counter() - due)
 
-    began, source = time.perf_counter(), deposits()
+    started, source = time.perf_counter(), deposits()
     async with asyncio.TaskGroup() as tasks:
         for number in range(records):
-            due = began + number / rate
-            if (early := due - time.perf_counter()) > 0:
-                await asyncio.sleep(early)
-            tasks.create_task(one(due, *next(source)))
+            due = started + number / rate
+            if (wait_seconds := due - time.perf_counter()) > 0:
+                await asyncio.sleep(wait_seconds)
+            tasks.create_task(send_timed(due, *next(source)))
     return times
 
 
-async def _eager(records: int, send: Send) -> list[float]:
+async def _send_eagerly(records: int, send: SendDeposit) -> list[float]:
     times: list[float] = []
     source = iter(list(zip(range(records), deposits(), strict=False)))
 
     async def sender() -> None:
         for _, (account, data) in source:
-            began = time.perf_counter()
+            started = time.perf_counter()
             await send(account, data)
-            times.append(time.perf_counter() - began)
+            times.append(time.perf_counter() - started)
 
     async with asyncio.TaskGroup() as tasks:
-        for _ in range(EAGER):
+        for _ in range(EAGER_SENDERS):
             tasks.create_task(sender())
     return times

@@ -1,27 +1,27 @@
-"""Commands by our EventService, in the process that sends them."""
+"""Commands through our EventService, in the process that sends them."""
 
 from typing import Any
 
-from benchmarks.contenders.command_data import settings_of
-from benchmarks.contenders.in_process_command_data import bank, measured
-from benchmarks.contenders.task import LOOP, Task, run, task, told
+from benchmarks.contenders.command_data import make_settings
+from benchmarks.contenders.in_process_command_data import declare_bank, measure_sends
+from benchmarks.contenders.task import EVENT_LOOP, Task, read_task, run, write_result
 from eventfleet.deciders.outcomes import Accepted
 from eventfleet.runtime.event_services import event_service
 
-SETTINGS = {"acks": "all", "marker": "two EVALSHA in pipelines", "event loop": LOOP}
+SETTINGS = {"acks": "all", "marker": "two EVALSHA in pipelines", "event loop": EVENT_LOOP}
 
 
 async def main(task: Task) -> None:
-    async with event_service(settings_of(task), bank(task.domain)) as service:
+    async with event_service(make_settings(task), declare_bank(task.domain)) as service:
 
         async def send(account: str, data: dict[str, Any]) -> None:
             outcome = await service.send(account, "Deposit", data)
             if not isinstance(outcome, Accepted):
                 raise RuntimeError(f"deposit into {account}: {outcome}")
 
-        result = await measured(task, send, SETTINGS)
-    told(result)
+        result = await measure_sends(task, send, SETTINGS)
+    write_result(result)
 
 
 if __name__ == "__main__":
-    run(main(task()))
+    run(main(read_task()))

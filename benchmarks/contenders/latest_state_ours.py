@@ -1,6 +1,6 @@
-"""Latest states by our Querier: 20 events are appended, the state is asked for, and so on.
+"""Latest states through our Querier: append 20 events, query the state, repeat.
 
-Seconds and CPU are those of the queries alone; documents are counted by what the server sends.
+Seconds and CPU are those of the queries alone; documents are counted in the server's replies.
 """
 
 import time
@@ -11,10 +11,10 @@ from typing import Any
 
 from pymongo import monitoring
 
-from benchmarks.contenders.command_data import settings_of
-from benchmarks.contenders.latest_state_data import APPENDED, account, history
-from benchmarks.contenders.task import Result, Task, run, task, told
-from benchmarks.data import Account, ledger
+from benchmarks.contenders.command_data import make_settings
+from benchmarks.contenders.latest_state_data import APPENDED_EVENTS, account_id, make_history
+from benchmarks.contenders.task import Result, Task, read_task, run, write_result
+from benchmarks.data import Account, declare_ledger
 from eventfleet.runtime import connections
 from eventfleet.states.querier import Querier, StateAt
 from eventfleet.stores.clock import SystemClock
@@ -22,71 +22,71 @@ from eventfleet.stores.contracts import DomainStores
 from eventfleet.topics.event import EventRecord
 
 
-class Reads(monitoring.CommandListener):
-    """Documents that came of each collection; those of which only keys were asked for, apart."""
+class ReadCounter(monitoring.CommandListener):
+    """Counts the documents read from each collection; projected reads (keys only) count apart."""
 
     def __init__(self) -> None:
-        self.now: Counter[str] = Counter()
+        self.current: Counter[str] = Counter()
         self.most: Counter[str] = Counter()
-        self._keys: set[int] = set()
+        self._key_requests: set[int] = set()
 
-    def query_begins(self) -> None:
-        self.now.clear()
+    def start_query(self) -> None:
+        self.current.clear()
 
-    def query_ends(self) -> None:
-        self.most |= self.now
+    def end_query(self) -> None:
+        self.most |= self.current
 
     def started(self, event: monitoring.CommandStartedEvent) -> None:
         if "projection" in event.command:
-            self._keys.add(event.request_id)
+            self._key_requests.add(event.request_id)
 
     def succeeded(self, event: monitoring.CommandSucceededEvent) -> None:
         cursor: dict[str, Any] = event.reply.get("cursor", {})
-        kind = str(cursor.get("ns", "")).rpartition(".")[2]
-        kind = f"{kind}_keys" if event.request_id in self._keys else kind
+        collection = str(cursor.get("ns", "")).rpartition(".")[2]
+        collection = f"{collection}_keys" if event.request_id in self._key_requests else collection
         documents = [*cursor.get("firstBatch", ()), *cursor.get("nextBatch", ())]
         if documents:
-            self.now[f"{kind}_read"] += len(documents)
+            self.current[f"{collection}_read"] += len(documents)
 
     def failed(self, event: monitoring.CommandFailedEvent) -> None:
-        """Reads nothing."""
+        """Ignore a failed command: it reads no documents."""
 
 
-class Asking:
-    """One account, its events, and how long each query took."""
+class QueriedAccount:
+    """An account, its events, and the latencies of its queries."""
 
-    def __init__(self, task: Task, opened: DomainStores, reads: Reads) -> None:
-        self._size, self._reads, self._opened = task.more["size"], reads, opened
-        self._account = account(self._size)
-        self._domain = ledger(task.domain)
-        self._events = history(task.domain, self._size)
-        self._querier = Querier(self._domain, opened, SystemClock())
+    def __init__(self, task: Task, stores: DomainStores, counter: ReadCounter) -> None:
+        self._size, self._counter, self._stores = task.extra["size"], counter, stores
+        self._account = account_id(self._size)
+        self._domain = declare_ledger(task.domain)
+        self._events = make_history(task.domain, self._size)
+        self._querier = Querier(self._domain, stores, SystemClock())
         self._version = self._size
         self.seconds: list[float] = []
         self.cpu = 0.0
 
-    async def one(self) -> None:
-        """Append, and ask."""
-        upto = self._version + APPENDED
-        fresh = self._events[self._version : upto]
-        await self._opened.events.write(fresh)
-        self._version = upto
-        self._reads.query_begins()
-        began, used = time.perf_counter(), time.process_time()
+    async def append_and_query(self) -> None:
+        """Append events and query the state."""
+        version = self._version + APPENDED_EVENTS
+        new_events = self._events[self._version : version]
+        await self._stores.events.write(new_events)
+        self._version = version
+        self._counter.start_query()
+        started, cpu_started = time.perf_counter(), time.process_time()
         found = await self._querier.latest(self._account)
-        self.seconds.append(time.perf_counter() - began)
-        self.cpu += time.process_time() - used
-        self._reads.query_ends()
-        if found is None or found.version != upto:
-            raise RuntimeError(f"the latest state is not that of version {upto}: {found}")
+        self.seconds.append(time.perf_counter() - started)
+        self.cpu += time.process_time() - cpu_started
+        self._counter.end_query()
+        if found is None or found.version != version:
+            raise RuntimeError(f"the latest state is not that of version {version}: {found}")
 
-    def forget(self) -> None:
-        """What was so far was only to get warm."""
+    def reset(self) -> None:
+        """Discard the measurements of the warm-up."""
         self.seconds, self.cpu = [], 0.0
-        self._reads.most.clear()
+        self._counter.most.clear()
 
     async def check(self) -> None:
-        """RuntimeError unless the state is the fold of all events."""
+        """Raise RuntimeError unless the state is the fold of all events."""
         found: StateAt[Account] | None = await self._querier.latest(self._account)
 
         def fold(state: Account, event: EventRecord) -> Account:
@@ -97,21 +97,21 @@ class Asking:
 
 
 async def main(task: Task) -> None:
-    settings, reads = settings_of(task), Reads()
-    monitoring.register(reads)
-    async with connections.stores(settings, {task.domain: ledger(task.domain)}) as stores:
-        asking = Asking(task, stores[task.domain], reads)
-        await asking.one()
-        asking.forget()
+    settings, counter = make_settings(task), ReadCounter()
+    monitoring.register(counter)
+    async with connections.stores(settings, {task.domain: declare_ledger(task.domain)}) as stores:
+        account = QueriedAccount(task, stores[task.domain], counter)
+        await account.append_and_query()
+        account.reset()
         for _ in range(task.records):
-            await asking.one()
-        most = {name: float(count) for name, count in reads.most.items()}
-        await asking.check()
-    times = asking.seconds
+            await account.append_and_query()
+        most = {name: float(count) for name, count in counter.most.items()}
+        await account.check()
+    times = account.seconds
     measures = {"p50": median(times), "p99": quantiles(times, n=100)[98]} | most
-    shown = {"appended before each query": str(APPENDED), "snapshots kept": "3"}
-    told(Result(len(times), sum(times), asking.cpu, 0, shown, measures))
+    reported_settings = {"appended before each query": str(APPENDED_EVENTS), "snapshots kept": "3"}
+    write_result(Result(len(times), sum(times), account.cpu, 0, reported_settings, measures))
 
 
 if __name__ == "__main__":
-    run(main(task()))
+    run(main(read_task()))

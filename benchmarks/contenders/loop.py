@@ -1,6 +1,6 @@
-"""What the hand-written loops have in common: chunks fetched ahead, one transaction for each.
+"""The hand-written loops' shared part: chunks fetched ahead, one transaction for each.
 
-Nothing here or in the loops is ours but the user's own functions.
+The loops use nothing of ours but the user's own functions.
 """
 
 import asyncio
@@ -14,25 +14,25 @@ from pymongo import AsyncMongoClient, ReadPreference, WriteConcern
 from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.read_concern import ReadConcern
 
-from benchmarks.contenders.task import Clock, Result, Task, told
+from benchmarks.contenders.task import Clock, Result, Task, write_result
 
-Rows: TypeAlias = dict[tuple[str, int], list[tuple[bytes, bytes]]]
+OutputRecords: TypeAlias = dict[tuple[str, int], list[tuple[bytes, bytes]]]
 """Keys and values to write, by topic and partition."""
 
 Collection: TypeAlias = AsyncCollection[dict[str, Any]]
 
 HEADERS = [("content-type", b"application/cloudevents+json")]
-IN_ONE_QUERY = 100
+MAX_QUERY_IDS = 100
 
 
-class Stage:
-    """One partition: its records, fetched one chunk ahead, and its transactional producer."""
+class PartitionConsumer:
+    """Fetches a partition's records one chunk ahead, and commits by a transactional producer."""
 
     def __init__(self, task: Task, consumer: Any, partition: int) -> None:
         self.task, self.partition = task, partition
         self._consumer = consumer
         self._source = TopicPartition(task.topic, partition)
-        self._ahead: asyncio.Task[list[Any]] | None = None
+        self._next_fetch: asyncio.Task[list[Any]] | None = None
         self._producer = AIOKafkaProducer(
             bootstrap_servers=task.kafka,
             transactional_id=f"{task.group}-{task.topic}-{partition}",
@@ -42,37 +42,37 @@ class Stage:
         )
 
     async def open(self) -> None:
-        """Fence, then go on from what is committed."""
+        """Fence other owners, then continue from the committed offset."""
         await self._producer.start()
         offset = await self._consumer.committed(self._source)
         self._consumer.seek(self._source, offset or 0)
 
     async def close(self) -> None:
-        if self._ahead:
-            self._ahead.cancel()
+        if self._next_fetch:
+            self._next_fetch.cancel()
         await self._producer.stop()
 
     async def chunk(self) -> list[Any]:
-        """The next records; the fetch of those after them begins."""
-        records = await (self._ahead or self._fetch())
-        self._ahead = asyncio.create_task(self._fetch())
+        """Return the next records, and begin to fetch those after them."""
+        records = await (self._next_fetch or self._fetch())
+        self._next_fetch = asyncio.create_task(self._fetch())
         return records
 
     async def _fetch(self) -> list[Any]:
         while True:
-            got = await self._consumer.getmany(
+            fetched = await self._consumer.getmany(
                 self._source, timeout_ms=1000, max_records=self.task.chunk
             )
-            if got:
-                return list(got[self._source])
+            if fetched:
+                return list(fetched[self._source])
 
-    async def commit(self, rows: Rows, next_offset: int) -> None:
-        """Write the rows and the offset in one transaction."""
+    async def commit(self, output: OutputRecords, next_offset: int) -> None:
+        """Write the records and the offset in one transaction."""
         await self._producer.begin_transaction()
         sent = [
             acknowledged
-            for (topic, partition), some in rows.items()
-            for acknowledged in await self._send(topic, partition, some)
+            for (topic, partition), records in output.items()
+            for acknowledged in await self._send(topic, partition, records)
         ]
         offsets = {self._source: next_offset}
         sent.append(self._producer.send_offsets_to_transaction(offsets, self.task.group))
@@ -80,11 +80,11 @@ class Stage:
         await self._producer.commit_transaction()
 
     async def _send(
-        self, topic: str, partition: int, rows: list[tuple[bytes, bytes]]
+        self, topic: str, partition: int, output: list[tuple[bytes, bytes]]
     ) -> list[Awaitable[Any]]:
         sent = []
         batch = self._producer.create_batch()
-        for key, value in rows:
+        for key, value in output:
             if batch.append(timestamp=None, key=key, value=value, headers=HEADERS) is None:
                 sent.append(await self._producer.send_batch(batch, topic, partition=partition))
                 batch = self._producer.create_batch()
@@ -93,19 +93,19 @@ class Stage:
         return sent
 
 
-Handle = Callable[[list[Any]], Awaitable[Rows]]
-"""Does what is to be done for a chunk before its transaction; the rows to write."""
+ChunkHandler = Callable[[list[Any]], Awaitable[OutputRecords]]
+"""Handles a chunk before its transaction and returns the records to write."""
 
 
-class Loop:
-    """All partitions side by side; within one, a chunk is handled while the last is committed."""
+class HandWrittenLoop:
+    """Runs all partitions concurrently; each handles a chunk while the one before is committed."""
 
-    def __init__(self, task: Task, handler: Callable[[int], Handle]) -> None:
+    def __init__(self, task: Task, handler: Callable[[int], ChunkHandler]) -> None:
         self.task, self.handler = task, handler
         self.clock = Clock()
-        self.check = 0
-        self._left = task.records
-        self._through = asyncio.Event()
+        self.value_bytes = 0
+        self._remaining = task.records
+        self._finished = asyncio.Event()
         self._consumer = AIOKafkaConsumer(
             task.topic,
             bootstrap_servers=task.kafka,
@@ -118,50 +118,56 @@ class Loop:
         )
 
     async def run(self) -> None:
-        """Until every record is through."""
+        """Run until every record is committed."""
         await self._consumer.start()
-        stages = [Stage(self.task, self._consumer, p) for p in range(self.task.partitions)]
-        work = [asyncio.create_task(self._follow(stage)) for stage in stages]
-        through = asyncio.create_task(self._through.wait())
-        done, _ = await asyncio.wait([through, *work], return_when=asyncio.FIRST_COMPLETED)
-        for task in (through, *work):
+        consumers = [
+            PartitionConsumer(self.task, self._consumer, p) for p in range(self.task.partitions)
+        ]
+        followers = [
+            asyncio.create_task(self._follow_partition(consumer)) for consumer in consumers
+        ]
+        finished = asyncio.create_task(self._finished.wait())
+        done, _ = await asyncio.wait([finished, *followers], return_when=asyncio.FIRST_COMPLETED)
+        for task in (finished, *followers):
             task.cancel()
-        await asyncio.gather(*work, return_exceptions=True)
-        for stage in stages:
-            await stage.close()
+        await asyncio.gather(*followers, return_exceptions=True)
+        for consumer in consumers:
+            await consumer.close()
         await self._consumer.stop()
         for task in done:
             task.result()
-        if self._left:
+        if self._remaining:
             raise RuntimeError("a commit has failed")
 
-    async def _follow(self, stage: Stage) -> None:
-        await stage.open()
-        handle = self.handler(stage.partition)
-        before: asyncio.Task[None] | None = None
+    async def _follow_partition(self, consumer: PartitionConsumer) -> None:
+        await consumer.open()
+        handle = self.handler(consumer.partition)
+        previous_commit: asyncio.Task[None] | None = None
         while True:
-            records = await stage.chunk()
+            records = await consumer.chunk()
             self.clock.start()
-            self.check += sum(len(record.value) for record in records)
-            rows = await handle(records)
-            if before:
-                await before
-            before = asyncio.create_task(self._commit(stage, rows, records))
+            self.value_bytes += sum(len(record.value) for record in records)
+            output = await handle(records)
+            if previous_commit:
+                await previous_commit
+            previous_commit = asyncio.create_task(self._commit(consumer, output, records))
 
-    async def _commit(self, stage: Stage, rows: Rows, records: list[Any]) -> None:
+    async def _commit(
+        self, consumer: PartitionConsumer, output: OutputRecords, records: list[Any]
+    ) -> None:
         try:
-            await stage.commit(rows, records[-1].offset + 1)
+            await consumer.commit(output, records[-1].offset + 1)
         except BaseException:
-            self._through.set()
+            self._finished.set()
             raise
-        self._left -= len(records)
-        if self._left == 0:
+        self._remaining -= len(records)
+        if self._remaining == 0:
             self.clock.stop()
-            self._through.set()
+            self._finished.set()
 
-    def tell(self, **settings: str) -> None:
+    def write_result(self, **settings: str) -> None:
         task, clock = self.task, self.clock
-        common = {
+        shared = {
             "chunk": str(task.chunk),
             "fetch": "1 MiB" if task.chunk <= 5000 else "4 MiB",
             "acks": "all, transactional",
@@ -169,15 +175,17 @@ class Loop:
             "compression": "none",
             "event loop": type(asyncio.get_running_loop()).__module__.split(".")[0],
         }
-        told(Result(task.records, clock.seconds, clock.cpu, self.check, common | settings))
+        write_result(
+            Result(task.records, clock.seconds, clock.cpu, self.value_bytes, shared | settings)
+        )
 
 
-def rows() -> Rows:
+def new_output() -> OutputRecords:
     return defaultdict(list)
 
 
-def collection(task: Task, client: AsyncMongoClient[dict[str, Any]], kind: str) -> Collection:
-    """A collection of the domain, written with majority and journal."""
+def open_collection(task: Task, client: AsyncMongoClient[dict[str, Any]], kind: str) -> Collection:
+    """Open a collection of the domain, written with majority and journal."""
     return client[task.database].get_collection(
         f"{task.domain}.{kind}",
         codec_options=CodecOptions(tz_aware=True),
@@ -187,6 +195,6 @@ def collection(task: Task, client: AsyncMongoClient[dict[str, Any]], kind: str) 
     )
 
 
-def split(items: list[Any]) -> list[list[Any]]:
-    """Parts of a long list, for one query each."""
-    return [items[i : i + IN_ONE_QUERY] for i in range(0, len(items), IN_ONE_QUERY)]
+def split_for_queries(items: list[Any]) -> list[list[Any]]:
+    """Split a long list into parts, one for each query."""
+    return [items[i : i + MAX_QUERY_IDS] for i in range(0, len(items), MAX_QUERY_IDS)]

@@ -1,10 +1,10 @@
-"""Our roles: the duty that `eventfleet worker ROLE` runs, in this process, until all is through."""
+"""Our roles, as `eventfleet worker ROLE` runs them, in this process, until all is committed."""
 
 import asyncio
 from collections.abc import Sequence
 
 from benchmarks import data
-from benchmarks.contenders.task import Clock, Result, Task, told
+from benchmarks.contenders.task import Clock, Result, Task, write_result
 from eventfleet.roles.role import ChunkReport, Role
 from eventfleet.runtime import connections
 from eventfleet.runtime.settings import Settings
@@ -17,42 +17,42 @@ from eventfleet.workers.metrics import Metrics
 from eventfleet.workers.owners import Ack
 
 
-class Tally:
-    """What the roles of all partitions have done; `stop` is set when it is everything."""
+class RunCounter:
+    """Counts the records of all partitions; sets `stop` when all are committed."""
 
     def __init__(self, records: int) -> None:
         self.clock = Clock()
         self.stop = asyncio.Event()
-        self.check = 0
-        self._left = records
+        self.value_bytes = 0
+        self._remaining = records
 
-    def taken(self, records: Sequence[LogRecord]) -> None:
+    def count_taken(self, records: Sequence[LogRecord]) -> None:
         self.clock.start()
-        self.check += sum(len(record.value or b"") for record in records)
+        self.value_bytes += sum(len(record.value or b"") for record in records)
 
-    def done(self, records: Sequence[LogRecord]) -> None:
-        self._left -= len(records)
-        if self._left == 0:
+    def count_done(self, records: Sequence[LogRecord]) -> None:
+        self._remaining -= len(records)
+        if self._remaining == 0:
             self.clock.stop()
             self.stop.set()
 
 
-class Counted:
-    """A role whose chunks are counted."""
+class CountedRole:
+    """Wraps a role and counts its chunks."""
 
-    def __init__(self, role: Role, tally: Tally) -> None:
-        self._role, self._tally = role, tally
+    def __init__(self, role: Role, counter: RunCounter) -> None:
+        self._role, self._counter = role, counter
         self.open, self.tick, self.close = role.open, role.tick, role.close
 
     async def chunk(self, records: Sequence[LogRecord], next_offset: int) -> ChunkReport:
-        self._tally.taken(records)
+        self._counter.count_taken(records)
         report = await self._role.chunk(records, next_offset)
-        self._tally.done(records)
+        self._counter.count_done(records)
         return report
 
 
-def settings_of(task: Task) -> Settings:
-    """Our settings, where the task asks for others than the default."""
+def make_settings(task: Task) -> Settings:
+    """Return the task's settings; the others have their defaults."""
     return Settings(
         kafka_brokers=task.kafka,
         mongo_url=task.mongo_url,
@@ -62,27 +62,35 @@ def settings_of(task: Task) -> Settings:
     )
 
 
-async def work(name: RoleName, task: Task) -> None:
-    """Run the role over the task's topic, and tell."""
-    settings, domain = settings_of(task), data.ledger(task.domain)
-    tally = Tally(task.records)
+async def run_role(name: RoleName, task: Task) -> None:
+    """Run the role over the task's topic and write the result."""
+    settings, domain = make_settings(task), data.declare_ledger(task.domain)
+    counter = RunCounter(task.records)
     async with connections.stores(settings, {domain.name: domain}) as stores:
         connection = connections.connection(settings)
         duties = Duties(settings, connection, True, {}, Producer(connection))
         duty = duties.duty(name, domain, stores[domain.name])
 
         def make(partition: int, ack: Ack) -> Role:
-            return Counted(duty.make(partition, ack), tally)
+            return CountedRole(duty.make(partition, ack), counter)
 
         counted = RoleSpec(duty.domain, duty.role, make)
         topic = source_of(name, domain)
         app = role_app(settings, duties.connection, counted, topic, Metrics())
-        await run_apps([app], tally.stop)
-    clock = tally.clock
-    told(Result(task.records, clock.seconds, clock.cpu, tally.check, _settings(name, settings)))
+        await run_apps([app], counter.stop)
+    clock = counter.clock
+    write_result(
+        Result(
+            task.records,
+            clock.seconds,
+            clock.cpu,
+            counter.value_bytes,
+            _describe_settings(name, settings),
+        )
+    )
 
 
-def _settings(name: RoleName, settings: Settings) -> dict[str, str]:
+def _describe_settings(name: RoleName, settings: Settings) -> dict[str, str]:
     return {
         "chunk": str(settings.chunk_records),
         "fetch": "1 MiB" if settings.chunk_records <= 5000 else "4 MiB",

@@ -4,14 +4,14 @@ import asyncio
 
 from aiokafka import AIOKafkaConsumer
 
-from benchmarks.contenders.task import LOOP, Clock, Result, Task, run, task, told
+from benchmarks.contenders.task import EVENT_LOOP, Clock, Result, Task, read_task, run, write_result
 
-FETCH = 1_048_576
+FETCH_BYTES = 1_048_576
 ISOLATION = "read_committed"
 
 
 async def main(task: Task) -> None:
-    clock, events, check = Clock(), 0, 0
+    clock, events, value_bytes = Clock(), 0, 0
     consumer = AIOKafkaConsumer(
         task.topic,
         bootstrap_servers=task.kafka,
@@ -19,7 +19,7 @@ async def main(task: Task) -> None:
         enable_auto_commit=False,
         auto_offset_reset="earliest",
         isolation_level=ISOLATION,
-        max_partition_fetch_bytes=FETCH,
+        max_partition_fetch_bytes=FETCH_BYTES,
         fetch_max_wait_ms=100,
     )
     async with consumer:
@@ -31,7 +31,7 @@ async def main(task: Task) -> None:
             clock.start()
             for records in fetched.values():
                 events += len(records)
-                check += sum([len(record.value) for record in records])
+                value_bytes += sum([len(record.value) for record in records])
             ends = {tp: records[-1].offset + 1 for tp, records in fetched.items()}
             await committing
             committing = asyncio.create_task(consumer.commit(ends))
@@ -39,13 +39,13 @@ async def main(task: Task) -> None:
         clock.stop()
     settings = {
         "chunk": task.chunk,
-        "fetch bytes": FETCH,
+        "fetch bytes": FETCH_BYTES,
         "isolation": ISOLATION,
         "commit": "each chunk",
-        "event loop": LOOP,
+        "event loop": EVENT_LOOP,
     }
-    told(Result(events, clock.seconds, clock.cpu, check, settings))
+    write_result(Result(events, clock.seconds, clock.cpu, value_bytes, settings))
 
 
 if __name__ == "__main__":
-    run(main(task()))
+    run(main(read_task()))

@@ -7,19 +7,19 @@ from faststream import AckPolicy
 from faststream.kafka import KafkaBroker
 from faststream.kafka.annotations import KafkaMessage
 
-from benchmarks.contenders.task import LOOP, Clock, Result, Task, run, task, told
+from benchmarks.contenders.task import EVENT_LOOP, Clock, Result, Task, read_task, run, write_result
 
-FETCH = 1_048_576
+FETCH_BYTES = 1_048_576
 
 
 async def raw(message: KafkaMessage) -> Any:
-    """The list of values as they are, not decoded."""
+    """Return the list of values undecoded."""
     return message.body
 
 
 async def main(task: Task) -> None:
     clock, done = Clock(), asyncio.Event()
-    events = check = 0
+    events = value_bytes = 0
     broker = KafkaBroker(task.kafka, logger=None)
 
     @broker.subscriber(
@@ -29,17 +29,17 @@ async def main(task: Task) -> None:
         group_id=task.group,
         auto_offset_reset="earliest",
         isolation_level="read_committed",
-        max_partition_fetch_bytes=FETCH,
+        max_partition_fetch_bytes=FETCH_BYTES,
         fetch_max_wait_ms=100,
         ack_policy=AckPolicy.MANUAL,
         decoder=raw,
     )
     async def count(message: KafkaMessage) -> None:
-        nonlocal events, check
+        nonlocal events, value_bytes
         clock.start()
         values: Any = message.body
         events += len(values)
-        check += sum([len(value) for value in values])
+        value_bytes += sum([len(value) for value in values])
         await message.ack()
         if events == task.records:
             clock.stop()
@@ -50,13 +50,13 @@ async def main(task: Task) -> None:
         await done.wait()
     settings = {
         "chunk": task.chunk,
-        "fetch bytes": FETCH,
+        "fetch bytes": FETCH_BYTES,
         "isolation": "read_committed",
         "commit": "each chunk",
-        "event loop": LOOP,
+        "event loop": EVENT_LOOP,
     }
-    told(Result(events, clock.seconds, clock.cpu, check, settings))
+    write_result(Result(events, clock.seconds, clock.cpu, value_bytes, settings))
 
 
 if __name__ == "__main__":
-    run(main(task()))
+    run(main(read_task()))

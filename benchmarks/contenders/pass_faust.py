@@ -7,13 +7,13 @@ from collections.abc import AsyncIterator
 
 import faust
 
-from benchmarks.contenders.task import LOOP, Clock, Result, Task, run, task, told
+from benchmarks.contenders.task import EVENT_LOOP, Clock, Result, Task, read_task, run, write_result
 
 
 async def main(task: Task) -> None:
     logging.disable(logging.CRITICAL)
     clock, done = Clock(), asyncio.Event()
-    events = check = 0
+    events = value_bytes = 0
     with tempfile.TemporaryDirectory() as folder:
         app = faust.App(
             task.group,
@@ -28,11 +28,11 @@ async def main(task: Task) -> None:
         )
 
         async def count(values: AsyncIterator[bytes]) -> None:
-            nonlocal events, check
+            nonlocal events, value_bytes
             async for value in values:
                 clock.start()
                 events += 1
-                check += len(value)
+                value_bytes += len(value)
                 if events == task.records:
                     done.set()
 
@@ -49,11 +49,11 @@ async def main(task: Task) -> None:
             "fetch bytes": app.conf.consumer_max_fetch_size,
             "isolation": "read_uncommitted",
             "commit": f"each {app.conf.broker_commit_interval:g} s",
-            "event loop": LOOP,
+            "event loop": EVENT_LOOP,
         }
         await app.stop()
-    told(Result(events, clock.seconds, clock.cpu, check, settings))
+    write_result(Result(events, clock.seconds, clock.cpu, value_bytes, settings))
 
 
 if __name__ == "__main__":
-    run(main(task()))
+    run(main(read_task()))

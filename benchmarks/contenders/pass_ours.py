@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 
-from benchmarks.contenders.task import LOOP, Clock, Result, Task, run, task, told
+from benchmarks.contenders.task import EVENT_LOOP, Clock, Result, Task, read_task, run, write_result
 from eventfleet.roles.role import ChunkReport, Role
 from eventfleet.runtime import connections
 from eventfleet.runtime.settings import Settings
@@ -20,12 +20,12 @@ from eventfleet.workers.transport.consumer_thread import FETCH
 ROLE = "pass"
 
 
-class Tally:
-    """What all partitions together have seen; `done` when it is all and all is acked."""
+class PassCounter:
+    """Counts the records of all partitions; sets `done` when all are acked."""
 
     def __init__(self, expected: int) -> None:
         self.clock = Clock()
-        self.events = self.check = self.acked = 0
+        self.events = self.value_bytes = self.acked = 0
         self.done = asyncio.Event()
         self._expected = expected
 
@@ -35,22 +35,22 @@ class Tally:
             self.done.set()
 
 
-class Pass:
-    """The role of one partition."""
+class PassRole:
+    """Passes over the records of one partition."""
 
-    def __init__(self, tally: Tally, writer: PartitionWriter) -> None:
-        self._tally, self._writer = tally, writer
+    def __init__(self, counter: PassCounter, writer: PartitionWriter) -> None:
+        self._counter, self._writer = counter, writer
 
     async def open(self) -> int:
         return await self._writer.open() or 0
 
     async def chunk(self, records: Sequence[LogRecord], next_offset: int) -> ChunkReport:
-        tally = self._tally
-        tally.clock.start()
-        tally.events += len(records)
-        tally.check += sum([len(record.value or b"") for record in records])
+        counter = self._counter
+        counter.clock.start()
+        counter.events += len(records)
+        counter.value_bytes += sum([len(record.value or b"") for record in records])
         await self._writer.commit([], next_offset)
-        tally.ack(len(records))
+        counter.ack(len(records))
         return ChunkReport()
 
     async def tick(self) -> ChunkReport:
@@ -62,43 +62,51 @@ class Pass:
 
 async def main(task: Task) -> None:
     settings = Settings(kafka_brokers=task.kafka, group_prefix=task.group, chunk_records=task.chunk)
-    connection, tally = connections.connection(settings), Tally(task.records)
+    connection, counter = connections.connection(settings), PassCounter(task.records)
     name = group(task.group, task.domain, ROLE)
 
     def make(partition: int, ack: Ack) -> Role:
         writer = PlainWriter(connection, name, (task.topic, partition), ack)
-        return Pass(tally, writer)
+        return PassRole(counter, writer)
 
     app = role_app(settings, connection, RoleSpec(task.domain, ROLE, make), task.topic, Metrics())
     stop = asyncio.Event()
-    running = asyncio.create_task(run_apps([app], stop))
-    waiting = asyncio.create_task(tally.done.wait())
-    await asyncio.wait({running, waiting}, return_when=asyncio.FIRST_COMPLETED)
-    if not running.done():
-        await _committed(app, task.records)
-        tally.clock.stop()
+    app_task = asyncio.create_task(run_apps([app], stop))
+    done_task = asyncio.create_task(counter.done.wait())
+    await asyncio.wait({app_task, done_task}, return_when=asyncio.FIRST_COMPLETED)
+    if not app_task.done():
+        await _wait_for_commit(app, task.records)
+        counter.clock.stop()
     stop.set()
-    await running
-    clock = tally.clock
-    told(Result(tally.events, clock.seconds, clock.cpu, tally.check, _settings(settings)))
+    await app_task
+    clock = counter.clock
+    write_result(
+        Result(
+            counter.events,
+            clock.seconds,
+            clock.cpu,
+            counter.value_bytes,
+            _describe_settings(settings),
+        )
+    )
 
 
-async def _committed(app: RoleApp, expected: int) -> None:
+async def _wait_for_commit(app: RoleApp, expected: int) -> None:
     consumer = app.consumer
     while sum(filter(None, consumer._committed_offset.values())) < expected:
         await consumer.commit()
         await asyncio.sleep(0)
 
 
-def _settings(settings: Settings) -> dict[str, object]:
+def _describe_settings(settings: Settings) -> dict[str, object]:
     return {
         "chunk": settings.chunk_records,
         "fetch bytes": FETCH,
         "isolation": "read_committed",
         "commit": "each chunk",
-        "event loop": LOOP,
+        "event loop": EVENT_LOOP,
     }
 
 
 if __name__ == "__main__":
-    run(main(task()))
+    run(main(read_task()))

@@ -7,7 +7,7 @@ from quixstreams import Application
 from quixstreams.checkpointing import Checkpoint
 from quixstreams.processing import context
 
-from benchmarks.contenders.task import Clock, Result, Task, task, told
+from benchmarks.contenders.task import Clock, Result, Task, read_task, write_result
 
 CONSUMER = {
     "isolation.level": "read_committed",
@@ -19,7 +19,7 @@ CONSUMER = {
 
 def main(task: Task) -> None:
     clock = Clock()
-    events = check = 0
+    events = value_bytes = 0
 
     class Timed(Checkpoint):
         def commit(self, *args: Any, **options: Any) -> None:
@@ -40,10 +40,10 @@ def main(task: Task) -> None:
         )
 
         def count(value: bytes) -> None:
-            nonlocal events, check
+            nonlocal events, value_bytes
             clock.start()
             events += 1
-            check += len(value)
+            value_bytes += len(value)
             if events == task.records:
                 app.stop()
 
@@ -57,8 +57,8 @@ def main(task: Task) -> None:
         "commit": "each chunk",
         "event loop": "none: librdkafka's threads",
     }
-    told(Result(events, clock.seconds, clock.cpu, check, settings))
+    write_result(Result(events, clock.seconds, clock.cpu, value_bytes, settings))
 
 
 if __name__ == "__main__":
-    main(task())
+    main(read_task())

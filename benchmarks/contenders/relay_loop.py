@@ -1,4 +1,4 @@
-"""Relay by hand: withdrawals go on as they are, with the offset in one transaction."""
+"""Hand-written relay: withdrawals go on as they are, with the offset in one transaction."""
 
 from datetime import datetime
 from functools import lru_cache
@@ -7,12 +7,12 @@ from typing import Any
 import msgspec
 from aiokafka.partitioner import murmur2
 
-from benchmarks.contenders.loop import Handle, Loop, Rows, rows
-from benchmarks.contenders.task import Task, run, task
+from benchmarks.contenders.loop import ChunkHandler, HandWrittenLoop, OutputRecords, new_output
+from benchmarks.contenders.task import Task, read_task, run
 
 
-class Wire(msgspec.Struct):
-    """An event on its way."""
+class EventEnvelope(msgspec.Struct):
+    """An event as JSON in a topic."""
 
     specversion: str
     id: str
@@ -26,7 +26,7 @@ class Wire(msgspec.Struct):
     schemaversion: int = 1
 
 
-decode = msgspec.json.Decoder(Wire).decode
+decode = msgspec.json.Decoder(EventEnvelope).decode
 
 
 @lru_cache(maxsize=65_536)
@@ -37,21 +37,21 @@ def partition_of(key: bytes, partitions: int) -> int:
 async def main(task: Task) -> None:
     target = f"{task.domain}.withdrawals"
 
-    async def relay(records: list[Any]) -> Rows:
-        out = rows()
+    async def relay_chunk(records: list[Any]) -> OutputRecords:
+        output = new_output()
         for record in records:
             if decode(record.value).type == "Withdrawn":
-                where = target, partition_of(record.key, task.partitions)
-                out[where].append((record.key, record.value))
-        return out
+                destination = target, partition_of(record.key, task.partitions)
+                output[destination].append((record.key, record.value))
+        return output
 
-    def handler(partition: int) -> Handle:
-        return relay
+    def handler(partition: int) -> ChunkHandler:
+        return relay_chunk
 
-    loop = Loop(task, handler)
+    loop = HandWrittenLoop(task, handler)
     await loop.run()
-    loop.tell()
+    loop.write_result()
 
 
 if __name__ == "__main__":
-    run(main(task()))
+    run(main(read_task()))

@@ -1,7 +1,7 @@
-"""Our relay."""
+"""Our relay role."""
 
-from benchmarks.contenders.our_roles import work
-from benchmarks.contenders.task import run, task
+from benchmarks.contenders.our_roles import run_role
+from benchmarks.contenders.task import read_task, run
 
 if __name__ == "__main__":
-    run(work("relay", task()))
+    run(run_role("relay", read_task()))

@@ -1,7 +1,7 @@
-"""Our snapshot."""
+"""Our snapshot role."""
 
-from benchmarks.contenders.our_roles import work
-from benchmarks.contenders.task import run, task
+from benchmarks.contenders.our_roles import run_role
+from benchmarks.contenders.task import read_task, run
 
 if __name__ == "__main__":
-    run(work("snapshot", task()))
+    run(run_role("snapshot", read_task()))

@@ -1,4 +1,4 @@
-"""What a side is told and what it tells: a task as JSON in its argument, a result on its stdout.
+"""A contender's protocol: a task as JSON in its argument, a result as JSON on its stdout.
 
 async def main(task: Task) -> None:
     clock = Clock()
@@ -6,10 +6,10 @@ async def main(task: Task) -> None:
     clock.start()
     ...  # until the last offset is committed
     clock.stop()
-    told(Result(events, clock.seconds, clock.cpu, check, settings))
+    write_result(Result(events, clock.seconds, clock.cpu, value_bytes, settings))
 
 if __name__ == "__main__":
-    run(main(task()))
+    run(main(read_task()))
 """
 
 import asyncio
@@ -22,12 +22,12 @@ from typing import Any
 import msgspec
 import uvloop
 
-COLLECTIONS = (50_000, 20, 20)
-LOOP = "uvloop"
+GC_THRESHOLDS = (50_000, 20, 20)
+EVENT_LOOP = "uvloop"
 
 
 class Task(msgspec.Struct, frozen=True):
-    """One run of one side. `records` are to be read from `topic`; `chunk` is the most at once."""
+    """One run of a contender: read `records` from `topic`, at most `chunk` at a time."""
 
     kafka: str
     mongo_url: str
@@ -39,70 +39,71 @@ class Task(msgspec.Struct, frozen=True):
     records: int
     chunk: int
     database: str
-    more: dict[str, Any] = {}
+    extra: dict[str, Any] = {}
 
 
 class Result(msgspec.Struct, frozen=True):
-    """What one run came to.
+    """The result of one run.
 
     `seconds` and `cpu` (of the whole process) from the first chunk in hand until the last offset
-    is committed; `check`: the sum of the lengths of all values read; `settings`: what matters to
-    speed; `measures`: further figures by name, such as p50 and p99 in seconds. On the wire these
-    stand beside the other keys.
+    is committed; `value_bytes`: the sum of the lengths of all values read; `settings`: those that
+    matter to speed; `measures`: further figures by name, such as p50 and p99 in seconds. On the
+    wire these stand beside the other keys.
     """
 
     events: int
     seconds: float
     cpu: float
-    check: int
+    value_bytes: int
     settings: dict[str, Any]
     measures: dict[str, float] = {}
 
-    def line(self) -> bytes:
+    def encode(self) -> bytes:
         fields = msgspec.structs.asdict(self)
         return msgspec.json.encode(fields | fields.pop("measures"))
 
     @classmethod
-    def parse(cls, line: bytes) -> "Result":
-        """ValidationError when it is no result."""
+    def decode(cls, line: bytes) -> "Result":
+        """Decode a line; ValidationError when it is not a result."""
         fields = msgspec.json.decode(line, type=dict[str, Any])
-        more = {name: fields.pop(name) for name in set(fields) - set(cls.__struct_fields__)}
-        return msgspec.convert(fields | {"measures": more}, cls)
+        extra = {name: fields.pop(name) for name in set(fields) - set(cls.__struct_fields__)}
+        return msgspec.convert(fields | {"measures": extra}, cls)
 
 
 class Clock:
-    """Elapsed and CPU seconds from the first `start` on; later ones do nothing."""
+    """Measures elapsed and CPU seconds from the first `start`; further calls of it do nothing."""
 
     def __init__(self) -> None:
         self.seconds = 0.0
         self.cpu = 0.0
-        self._began: tuple[float, float] | None = None
+        self._started: tuple[float, float] | None = None
 
     def start(self) -> None:
-        if self._began is None:
-            self._began = (time.perf_counter(), time.process_time())
+        if self._started is None:
+            self._started = (time.perf_counter(), time.process_time())
 
     def stop(self) -> None:
-        if self._began is None:
+        if self._started is None:
             raise RuntimeError("the clock was never started")
-        self.seconds = time.perf_counter() - self._began[0]
-        self.cpu = time.process_time() - self._began[1]
+        self.seconds = time.perf_counter() - self._started[0]
+        self.cpu = time.process_time() - self._started[1]
 
 
-def task() -> Task:
-    """What this process is told to do."""
+def read_task() -> Task:
+    """Read the task from this process's argument."""
     return msgspec.json.decode(sys.argv[1], type=Task)
 
 
-def told(result: Result) -> None:
-    """Tell what it came to."""
-    sys.stdout.buffer.write(result.line() + b"\n")
+def write_result(result: Result) -> None:
+    """Write the result to stdout."""
+    sys.stdout.buffer.write(result.encode() + b"\n")
     sys.stdout.flush()
 
 
 def run(main: Coroutine[Any, Any, None]) -> None:
-    """Run a side as the workers in production are: on LOOP, threads too, and seldom collecting."""
+    """Run a contender as workers run in production: on uvloop, also in threads, and with rare
+    garbage collections."""
     asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
-    gc.dump_state()
-    gc.set_threshold(*COLLECTIONS)
+    gc.freeze()
+    gc.set_threshold(*GC_THRESHOLDS)
     asyncio.run(main)

@@ -1,5 +1,8 @@
-"""The lines, in the order in which they are run and shown."""
+"""All scenarios, in the order in which they run."""
 
+from click import BadParameter
+
+from benchmarks.scenario import Scenario, is_short
 from benchmarks.scenarios import (
     append,
     command,
@@ -12,16 +15,36 @@ from benchmarks.scenarios import (
     snapshot,
 )
 
-SHORT = [pass_through.LINE, append.LINE, relay.LINE, command.LINE]
+SHORT = [pass_through.SCENARIO, append.SCENARIO, relay.SCENARIO, command.SCENARIO]
 ALL = [
-    pass_through.LINE,
-    append.LINE,
-    snapshot.LINE,
-    relay.LINE,
-    command.LINE,
-    in_process_command.LINE,
+    pass_through.SCENARIO,
+    append.SCENARIO,
+    snapshot.SCENARIO,
+    relay.SCENARIO,
+    command.SCENARIO,
+    in_process_command.SCENARIO,
     http_command.ASYNCHRONOUS,
     http_command.SYNCHRONOUS,
-    fold.LINE,
-    latest_state.LINE,
+    fold.SCENARIO,
+    latest_state.SCENARIO,
 ]
+
+
+def select(names: str) -> list[Scenario]:
+    """Return the scenarios with these names, separated by commas, in the order of `ALL`.
+
+    Without names: `SHORT` or `ALL`. BadParameter for an unknown name.
+    """
+    if not names:
+        return SHORT if is_short() else ALL
+    wanted = {_normalize(name) for name in names.split(",")}
+    known = [_normalize(scenario.name) for scenario in ALL]
+    if unknown := sorted(wanted.difference(known)):
+        raise BadParameter(
+            f"no scenario is named {', '.join(unknown)}; the names are {', '.join(known)}"
+        )
+    return [scenario for scenario in ALL if _normalize(scenario.name) in wanted]
+
+
+def _normalize(name: str) -> str:
+    return name.strip().replace("_", "-").replace(" ", "-")

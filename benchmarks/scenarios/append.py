@@ -1,24 +1,24 @@
-"""Append: events of `<domain>.events` into the store and on to `<domain>.stored`."""
+"""Scenario append: events of `<domain>.events` into the store and on to `<domain>.stored`."""
 
 from msgspec.structs import replace
 
-from benchmarks import data, roles
+from benchmarks import data, role_setup
 from benchmarks.contenders.task import Task
-from benchmarks.scenario import Goal, Line, Servers
+from benchmarks.scenario import Goal, Scenario, Servers
 
 
-async def prepare(servers: Servers, side: str, repeat: int) -> Task:
-    task, placed = await roles.begin(servers, "append", roles.amount())
-    settings = roles.settings_of(servers)
-    check = await data.produce_events(settings, task.domain, placed)
-    return replace(task, more={"check": check})
+async def prepare(servers: Servers, contender: str, repeat: int) -> Task:
+    task, placed_events = await role_setup.set_up_role(servers, "append", role_setup.dataset_size())
+    settings = role_setup.make_settings(servers)
+    check = await data.produce_events(settings, task.domain, placed_events)
+    return replace(task, extra={"value_bytes": check})
 
 
 async def verify(servers: Servers, task: Task) -> None:
-    await roles.check(servers, task, "append")
+    await role_setup.verify_role(servers, task, "append")
 
 
-LINE = Line(
+SCENARIO = Scenario(
     "append",
     "events/s",
     prepare,

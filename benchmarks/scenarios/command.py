@@ -1,4 +1,4 @@
-"""Command: orders' commands, decided on the marker and answered."""
+"""Scenario command: orders' commands, decided on the marker and replied to."""
 
 import uuid
 from collections import Counter
@@ -6,25 +6,31 @@ from itertools import count
 
 import orjson
 
-from benchmarks.contenders.command_data import audit, begin, settings_of, shop, story
+from benchmarks.contenders.command_data import (
+    append_and_audit,
+    declare_shop,
+    make_dataset,
+    make_settings,
+    set_up_domain,
+)
 from benchmarks.contenders.task import Task
-from benchmarks.scenario import Goal, Line, Servers, short
+from benchmarks.scenario import Goal, Scenario, Servers, is_short
 from eventfleet.runtime import connections
 from eventfleet.topics.codec import encode
 from eventfleet.topics.names import Topics, group
 
 PARTITIONS = 4
-CHUNK = 2_000
-ORDERS = 5_000 if short() else 10_000
-LOOP = "hand-written loop"
+CHUNK_RECORDS = 2_000
+ORDERS = 5_000 if is_short() else 10_000
+HAND_WRITTEN = "hand-written loop"
 
-_runs = count(1)
+_run_numbers = count(1)
 
 
-async def prepare(servers: Servers, side: str, repeat: int) -> Task:
-    """A fifth of the orders' commands are events already; the rest wait."""
-    name = f"shop{uuid.uuid4().hex[:8]}-{next(_runs):03}"
-    told = story(name, ORDERS)
+async def prepare(servers: Servers, contender: str, repeat: int) -> Task:
+    """Append a fifth of the commands as events, and produce the rest."""
+    name = f"shop{uuid.uuid4().hex[:8]}-{next(_run_numbers):03}"
+    dataset = make_dataset(name, ORDERS)
     task = Task(
         servers.kafka,
         servers.mongo_url,
@@ -33,46 +39,46 @@ async def prepare(servers: Servers, side: str, repeat: int) -> Task:
         topic=Topics.of(name).commands,
         group=group("eventfleet", name, "command"),
         partitions=PARTITIONS,
-        records=len(told.commands),
-        chunk=CHUNK,
+        records=len(dataset.commands),
+        chunk=CHUNK_RECORDS,
         database=name,
-        more={
-            "check": sum(len(encode(command)) for command in told.commands),
-            "events": len(told.events),
-            "outcomes": dict(told.outcomes),
+        extra={
+            "value_bytes": sum(len(encode(command)) for command in dataset.commands),
+            "events": len(dataset.events),
+            "outcomes": dict(dataset.outcomes),
         },
     )
-    await begin(task, shop(name), told.events, told.commands)
+    await set_up_domain(task, declare_shop(name), dataset.events, dataset.commands)
     return task
 
 
 async def verify(servers: Servers, task: Task) -> None:
-    """Each command has the answer it must have, and append makes of the events what it must."""
-    settings = settings_of(task)
-    answers = await _answers(task)
-    if answers != Counter(task.more["outcomes"]):
-        raise RuntimeError(f"answered {answers}, it had to be {task.more['outcomes']}")
-    stored = await audit(settings, shop(task.domain))
-    expected = task.more["events"] + answers["accepted"]
+    """Raise RuntimeError unless replies and stored events are as expected."""
+    settings = make_settings(task)
+    replies = await _count_replies(task)
+    if replies != Counter(task.extra["outcomes"]):
+        raise RuntimeError(f"answered {replies}, expected {task.extra['outcomes']}")
+    stored = await append_and_audit(settings, declare_shop(task.domain))
+    expected = task.extra["events"] + replies["accepted"]
     if stored != expected:
-        raise RuntimeError(f"{stored} events are stored, it had to be {expected}")
+        raise RuntimeError(f"{stored} events are stored, expected {expected}")
 
 
-async def _answers(task: Task) -> Counter[str]:
-    found: Counter[str] = Counter()
+async def _count_replies(task: Task) -> Counter[str]:
+    outcomes: Counter[str] = Counter()
     topic = Topics.of(task.domain).replies
-    async with connections.log_reader(settings_of(task)) as reader:
+    async with connections.log_reader(make_settings(task)) as reader:
         for partition, bounds in (await reader.watermarks(topic)).items():
             async for record in reader.read(topic, partition, bounds.oldest, bounds.end):
-                found[orjson.loads(record.value or b"")["outcome"]] += 1
-    return found
+                outcomes[orjson.loads(record.value or b"")["outcome"]] += 1
+    return outcomes
 
 
-LINE = Line(
+SCENARIO = Scenario(
     name="command",
     unit="commands/s",
     prepare=prepare,
-    sides={"eventfleet": "command_ours", LOOP: "command_loop"},
-    goals=[Goal(LOOP, at_least=0.8), Goal(LOOP, "cpu", at_most=1.3)],
+    contenders={"eventfleet": "command_ours", HAND_WRITTEN: "command_loop"},
+    goals=[Goal(HAND_WRITTEN, at_least=0.8), Goal(HAND_WRITTEN, "cpu", at_most=1.3)],
     verify=verify,
 )

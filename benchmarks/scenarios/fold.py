@@ -1,16 +1,16 @@
-"""Fold: stored events into states that are in memory already, without any server."""
+"""Scenario fold: stored events folded into states in memory, without servers."""
 
 from benchmarks.contenders.task import Task
-from benchmarks.scenario import Goal, Line, Servers
+from benchmarks.scenario import Goal, Scenario, Servers
 
 EVENTS = 200_000
 AGGREGATES = 10_000
-CHUNK = 2_000
-LOOP = "bare decode and fold"
+CHUNK_RECORDS = 2_000
+BARE = "bare decode and fold"
 
 
-async def prepare(servers: Servers, side: str, repeat: int) -> Task:
-    """The sides make the same records for themselves; nothing is asked of a server."""
+async def prepare(servers: Servers, contender: str, repeat: int) -> Task:
+    """Return the task alone: the contenders make the same records themselves."""
     return Task(
         servers.kafka,
         servers.mongo_url,
@@ -20,16 +20,16 @@ async def prepare(servers: Servers, side: str, repeat: int) -> Task:
         group="fold",
         partitions=1,
         records=EVENTS,
-        chunk=CHUNK,
+        chunk=CHUNK_RECORDS,
         database="",
-        more={"aggregates": AGGREGATES},
+        extra={"aggregates": AGGREGATES},
     )
 
 
-LINE = Line(
+SCENARIO = Scenario(
     name="fold",
     unit="events/s",
     prepare=prepare,
-    sides={"eventfleet": "fold_ours", LOOP: "fold_loop"},
-    goals=[Goal("", at_least=100_000), Goal(LOOP)],
+    contenders={"eventfleet": "fold_ours", BARE: "fold_loop"},
+    goals=[Goal("", at_least=100_000), Goal(BARE)],
 )

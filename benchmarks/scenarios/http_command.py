@@ -1,18 +1,18 @@
-"""HTTP command, of an asynchronous and of a synchronous domain: requests that are answered."""
+"""Scenarios http asynchronous and http synchronous: requests to command endpoints."""
 
 from uuid import uuid4
 
-from benchmarks.contenders.command_data import audit, begin, settings_of
-from benchmarks.contenders.http_data import ACCOUNTS, domain_of
+from benchmarks.contenders.command_data import append_and_audit, make_settings, set_up_domain
+from benchmarks.contenders.http_data import ACCOUNTS, declare_domain
 from benchmarks.contenders.task import Task
-from benchmarks.scenario import Goal, Line, Prepare, Servers, Verify, short
+from benchmarks.scenario import Goal, Prepare, Scenario, Servers, Verify, is_short
 
-REQUESTS = 4_000 if short() else 10_000
+REQUESTS = 4_000 if is_short() else 10_000
 BARE = "bare handler"
 
 
-def _prepare(synchronous: bool) -> Prepare:
-    async def prepare(servers: Servers, side: str, repeat: int) -> Task:
+def _make_prepare(synchronous: bool) -> Prepare:
+    async def prepare(servers: Servers, contender: str, repeat: int) -> Task:
         name = f"web-{uuid4().hex[:8]}"
         task = Task(
             servers.kafka,
@@ -25,35 +25,35 @@ def _prepare(synchronous: bool) -> Prepare:
             records=REQUESTS,
             chunk=2_000,
             database=name,
-            more={"synchronous": synchronous},
+            extra={"synchronous": synchronous},
         )
-        await begin(task, domain_of(task), [], [])
+        await set_up_domain(task, declare_domain(task), [], [])
         return task
 
     return prepare
 
 
-def _verify(synchronous: bool) -> Verify:
+def _make_verify(synchronous: bool) -> Verify:
     async def verify(servers: Servers, task: Task) -> None:
-        """All that was accepted is stored, and append makes of it what it must."""
-        stored = await audit(settings_of(task), domain_of(task))
+        """Raise RuntimeError unless all accepted commands are stored and the audit is clean."""
+        stored = await append_and_audit(make_settings(task), declare_domain(task))
         expected = task.records + (ACCOUNTS if synchronous else task.records)
         if stored != expected:
-            raise RuntimeError(f"{stored} events are stored, it had to be {expected}")
+            raise RuntimeError(f"{stored} events are stored, expected {expected}")
 
     return verify
 
 
-def _line(name: str, bare: str, synchronous: bool) -> Line:
-    return Line(
+def _make_scenario(name: str, bare: str, synchronous: bool) -> Scenario:
+    return Scenario(
         name=name,
         unit="requests/s",
-        prepare=_prepare(synchronous),
-        sides={"eventfleet": "http_command_ours", BARE: bare},
+        prepare=_make_prepare(synchronous),
+        contenders={"eventfleet": "http_command_ours", BARE: bare},
         goals=[Goal(BARE, at_least=0.7), Goal("", "p50"), Goal("", "p99")],
-        verify=_verify(synchronous),
+        verify=_make_verify(synchronous),
     )
 
 
-ASYNCHRONOUS = _line("http asynchronous", "http_asynchronous_bare", synchronous=False)
-SYNCHRONOUS = _line("http synchronous", "http_synchronous_bare", synchronous=True)
+ASYNCHRONOUS = _make_scenario("http asynchronous", "http_asynchronous_bare", synchronous=False)
+SYNCHRONOUS = _make_scenario("http synchronous", "http_synchronous_bare", synchronous=True)

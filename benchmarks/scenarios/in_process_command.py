@@ -1,34 +1,46 @@
-"""In-process command: the latency of EventService.send, at half of the rate that it can do."""
+"""Scenario in-process command: the latency of EventService.send, at half of its peak rate."""
 
 from uuid import uuid4
 
-from benchmarks.contenders.command_data import audit, begin, settings_of
-from benchmarks.contenders.in_process_command_data import ACCOUNTS, bank, first_deposits
+from benchmarks.contenders.command_data import append_and_audit, make_settings, set_up_domain
+from benchmarks.contenders.in_process_command_data import (
+    ACCOUNTS,
+    declare_bank,
+    make_first_deposits,
+)
 from benchmarks.contenders.task import Task
-from benchmarks.measure import run, value
-from benchmarks.roles import DATABASE
-from benchmarks.scenario import Goal, Line, Servers
+from benchmarks.results import measure_value
+from benchmarks.role_setup import DATABASE
+from benchmarks.runner import run_contender
+from benchmarks.scenario import Goal, Scenario, Servers
 
 PARTITIONS = 4
-SECONDS = 6
+RUN_SECONDS = 6
 EAGER_COMMANDS = 10_000
-LOOP = "bare EVALSHA and send"
+BARE = "bare EVALSHA and send"
 
-_rates: dict[Servers, float] = {}
-
-
-async def prepare(servers: Servers, side: str, repeat: int) -> Task:
-    """Accounts that have been deposited into; the rate is the same for both sides."""
-    rate = _rates[servers] = _rates.get(servers) or await _half_of_peak(servers)
-    return await _task(servers, rate, int(rate * SECONDS))
+_rates_by_servers: dict[Servers, float] = {}
 
 
-async def _half_of_peak(servers: Servers) -> float:
-    task = await _task(servers, 0, EAGER_COMMANDS)
-    return value(await run("the peak", LINE.sides[LINE.ours], task), "throughput") / 2
+async def prepare(servers: Servers, contender: str, repeat: int) -> Task:
+    """Create accounts with a first deposit; the rate is the same for both contenders."""
+    rate = _rates_by_servers[servers] = _rates_by_servers.get(
+        servers
+    ) or await _find_half_peak_rate(servers)
+    return await _make_task(servers, rate, int(rate * RUN_SECONDS))
 
 
-async def _task(servers: Servers, rate: float, records: int) -> Task:
+async def _find_half_peak_rate(servers: Servers) -> float:
+    task = await _make_task(servers, 0, EAGER_COMMANDS)
+    return (
+        measure_value(
+            await run_contender("the peak", SCENARIO.contenders[SCENARIO.ours], task), "throughput"
+        )
+        / 2
+    )
+
+
+async def _make_task(servers: Servers, rate: float, records: int) -> Task:
     name = f"bank-{uuid4().hex[:8]}"
     task = Task(
         servers.kafka,
@@ -41,25 +53,25 @@ async def _task(servers: Servers, rate: float, records: int) -> Task:
         records=records,
         chunk=2_000,
         database=DATABASE,
-        more={"rate": rate},
+        extra={"rate": rate},
     )
-    await begin(task, bank(name), first_deposits(name), [])
+    await set_up_domain(task, declare_bank(name), make_first_deposits(name), [])
     return task
 
 
 async def verify(servers: Servers, task: Task) -> None:
-    """All that was accepted is stored: the first deposits, those to get warm, and the others."""
-    stored = await audit(settings_of(task), bank(task.domain))
+    """Raise RuntimeError unless all deposits are stored: first, warm-up and measured ones."""
+    stored = await append_and_audit(make_settings(task), declare_bank(task.domain))
     expected = 2 * ACCOUNTS + task.records
     if stored != expected:
-        raise RuntimeError(f"{stored} events are stored, it had to be {expected}")
+        raise RuntimeError(f"{stored} events are stored, expected {expected}")
 
 
-LINE = Line(
+SCENARIO = Scenario(
     name="in-process command",
     unit="commands/s",
     prepare=prepare,
-    sides={"eventfleet": "in_process_command_ours", LOOP: "in_process_command_loop"},
-    goals=[Goal(LOOP, "p99", at_most=3)],
+    contenders={"eventfleet": "in_process_command_ours", BARE: "in_process_command_loop"},
+    goals=[Goal(BARE, "p99", at_most=3)],
     verify=verify,
 )

@@ -1,22 +1,27 @@
-"""Latest state: of accounts with few and many events, each grown by 20 before it is asked for."""
+"""Scenario latest state: accounts with few and many events, each grown by 20 before a query."""
 
 from uuid import uuid4
 
 from benchmarks import data
-from benchmarks.contenders.latest_state_data import APPENDED, QUERIES, SIZES, history
+from benchmarks.contenders.latest_state_data import (
+    ACCOUNT_SIZES_EVENTS,
+    APPENDED_EVENTS,
+    QUERIES,
+    make_history,
+)
 from benchmarks.contenders.task import Task
-from benchmarks.roles import DATABASE, settings_of
-from benchmarks.scenario import Goal, Line, Servers
+from benchmarks.role_setup import DATABASE, make_settings
+from benchmarks.scenario import Goal, Scenario, Servers
 
-LABELS = {f"{size:,} events": size for size in reversed(SIZES)}
+LABELS = {f"{size:,} events": size for size in reversed(ACCOUNT_SIZES_EVENTS)}
 
-_domains: dict[tuple[str, int], str] = {}
+_domain_names: dict[tuple[str, int], str] = {}
 
 
-async def prepare(servers: Servers, side: str, repeat: int) -> Task:
-    """The sides of a repeat share a store, where each has an account of its own."""
-    at = servers.mongo_url, repeat
-    name = _domains[at] = _domains.get(at) or await _filled(servers)
+async def prepare(servers: Servers, contender: str, repeat: int) -> Task:
+    """Return a task; the contenders of a repeat share a store, each with an account of its own."""
+    key = servers.mongo_url, repeat
+    name = _domain_names[key] = _domain_names.get(key) or await _fill_store(servers)
     return Task(
         servers.kafka,
         servers.mongo_url,
@@ -24,29 +29,31 @@ async def prepare(servers: Servers, side: str, repeat: int) -> Task:
         domain=name,
         topic="",
         group="",
-        partitions=len(SIZES),
+        partitions=len(ACCOUNT_SIZES_EVENTS),
         records=QUERIES,
-        chunk=APPENDED,
+        chunk=APPENDED_EVENTS,
         database=DATABASE,
-        more={"size": LABELS[side]},
+        extra={"size": LABELS[contender]},
     )
 
 
-async def _filled(servers: Servers) -> str:
-    name, settings = f"latest-{uuid4().hex[:8]}", settings_of(servers)
-    await data.make_stores(settings, name)
-    await data.store(settings, name, [history(name, size)[:size] for size in SIZES])
+async def _fill_store(servers: Servers) -> str:
+    name, settings = f"latest-{uuid4().hex[:8]}", make_settings(servers)
+    await data.create_collections(settings, name)
+    await data.store_events(
+        settings, name, [make_history(name, size)[:size] for size in ACCOUNT_SIZES_EVENTS]
+    )
     return name
 
 
-LINE = Line(
+SCENARIO = Scenario(
     name="latest state",
     unit="queries/s",
     prepare=prepare,
-    sides=dict.fromkeys(LABELS, "latest_state_ours"),
+    contenders=dict.fromkeys(LABELS, "latest_state_ours"),
     goals=[
         Goal("10 events", "p50", at_most=1.5),
-        Goal("", "events_read", at_most=APPENDED),
+        Goal("", "events_read", at_most=APPENDED_EVENTS),
         Goal("", "snapshots_read", at_most=1),
     ],
 )

@@ -1,27 +1,27 @@
-"""Relay: a third of `<domain>.stored` on to a route's topic."""
+"""Scenario relay: a third of `<domain>.stored` relayed to a route's topic."""
 
 from msgspec.structs import replace
 
-from benchmarks import data, roles
+from benchmarks import data, role_setup
 from benchmarks.contenders.task import Task
-from benchmarks.scenario import Goal, Line, Servers
+from benchmarks.scenario import Goal, Scenario, Servers
 
 
-async def prepare(servers: Servers, side: str, repeat: int) -> Task:
-    task, placed = await roles.begin(servers, "relay", roles.amount())
-    settings = roles.settings_of(servers)
-    check = await data.produce_stored(settings, task.domain, placed)
-    if side == LINE.ours:  # for the audit: relay itself has no store
-        await data.store(settings, task.domain, placed)
-    routed = sum(event.type == "Withdrawn" for events in placed for event in events)
-    return replace(task, more={"check": check, "relayed": routed})
+async def prepare(servers: Servers, contender: str, repeat: int) -> Task:
+    task, placed_events = await role_setup.set_up_role(servers, "relay", role_setup.dataset_size())
+    settings = role_setup.make_settings(servers)
+    check = await data.produce_stored_events(settings, task.domain, placed_events)
+    if contender == SCENARIO.ours:  # for the audit: relay itself has no store
+        await data.store_events(settings, task.domain, placed_events)
+    routed = sum(event.type == "Withdrawn" for events in placed_events for event in events)
+    return replace(task, extra={"value_bytes": check, "relayed": routed})
 
 
 async def verify(servers: Servers, task: Task) -> None:
-    await roles.check(servers, task, "relay")
+    await role_setup.verify_role(servers, task, "relay")
 
 
-LINE = Line(
+SCENARIO = Scenario(
     "relay",
     "events/s",
     prepare,

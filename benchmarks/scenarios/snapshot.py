@@ -1,29 +1,29 @@
-"""Snapshot: `<domain>.stored` folded into live states, of which every 100th version is saved."""
+"""Scenario snapshot: `<domain>.stored` folded into live states, every 100th version saved."""
 
 from collections import Counter
 
 from msgspec.structs import replace
 
-from benchmarks import data, roles
+from benchmarks import data, role_setup
 from benchmarks.contenders.task import Task
-from benchmarks.scenario import Goal, Line, Servers
+from benchmarks.scenario import Goal, Scenario, Servers
 
 
-async def prepare(servers: Servers, side: str, repeat: int) -> Task:
-    task, placed = await roles.begin(servers, "snapshot", roles.FULL)
-    settings = roles.settings_of(servers)
-    check = await data.produce_stored(settings, task.domain, placed)
-    await data.store(settings, task.domain, placed)
-    versions = Counter(event.aggregate_id for events in placed for event in events)
-    due = sum(version >= data.EVERY for version in versions.values())
-    return replace(task, more={"check": check, "snapshots": due})
+async def prepare(servers: Servers, contender: str, repeat: int) -> Task:
+    task, placed_events = await role_setup.set_up_role(servers, "snapshot", role_setup.FULL_SIZE)
+    settings = role_setup.make_settings(servers)
+    check = await data.produce_stored_events(settings, task.domain, placed_events)
+    await data.store_events(settings, task.domain, placed_events)
+    versions = Counter(event.aggregate_id for events in placed_events for event in events)
+    due = sum(version >= data.SNAPSHOT_INTERVAL_EVENTS for version in versions.values())
+    return replace(task, extra={"value_bytes": check, "snapshots": due})
 
 
 async def verify(servers: Servers, task: Task) -> None:
-    await roles.check(servers, task, "snapshot")
+    await role_setup.verify_role(servers, task, "snapshot")
 
 
-LINE = Line(
+SCENARIO = Scenario(
     "snapshot",
     "events/s",
     prepare,

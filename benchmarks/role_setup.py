@@ -1,0 +1,89 @@
+"""The role scenarios' shared part: a domain of its own for each run, and the audit."""
+
+from uuid import uuid4
+
+from benchmarks import data
+from benchmarks.contenders.task import Task
+from benchmarks.scenario import Servers, is_short
+from eventfleet.audit import Auditor
+from eventfleet.runtime import connections
+from eventfleet.runtime.settings import Settings
+from eventfleet.topics.names import group
+from eventfleet.workers.duties import RoleName, source_of
+
+DATABASE = "eventfleet_bench"
+PARTITIONS = 4
+CHUNK_RECORDS = data.CHUNK_RECORDS
+TIMEOUT_SECONDS = 60.0
+FULL_SIZE = data.DatasetSize(200_000, 10_000, PARTITIONS)
+
+
+class VerificationFailed(Exception):
+    """Raised when a run stored wrong data."""
+
+
+def make_settings(servers: Servers) -> Settings:
+    """Return the settings of the setup and the audit of a run."""
+    return Settings(
+        kafka_brokers=servers.kafka,
+        mongo_url=servers.mongo_url,
+        mongo_database=DATABASE,
+        partitions=PARTITIONS,
+        mongo_timeout=TIMEOUT_SECONDS,
+        kafka_timeout=TIMEOUT_SECONDS,
+    )
+
+
+def dataset_size() -> data.DatasetSize:
+    """Return the data's size; in a full run 1,500 of 10,000 aggregates exceed 100 events."""
+    return data.DatasetSize(60_000, 3000, PARTITIONS) if is_short() else FULL_SIZE
+
+
+async def set_up_role(
+    servers: Servers, role: RoleName, size: data.DatasetSize
+) -> tuple[Task, data.EventsByPartition]:
+    """Create a new domain's topics and collections; return its task and events."""
+    name = f"{role}-{uuid4().hex[:8]}"
+    settings, placed_events = make_settings(servers), data.make_events(name, size)
+    await data.create_topics(settings, name)
+    await data.create_collections(settings, name)
+    task = Task(
+        kafka=servers.kafka,
+        mongo_url=servers.mongo_url,
+        redis_url=servers.redis_url,
+        domain=name,
+        topic=source_of(role, data.declare_ledger(name)),
+        group=group(settings.group_prefix, name, role),
+        partitions=PARTITIONS,
+        records=size.events,
+        chunk=CHUNK_RECORDS,
+        database=DATABASE,
+    )
+    return task, placed_events
+
+
+async def verify_role(servers: Servers, task: Task, role: RoleName) -> None:
+    """Raise VerificationFailed unless all is stored, relayed and committed and the audit clean."""
+    settings, domain = make_settings(servers), data.declare_ledger(task.domain)
+    async with (
+        connections.log_reader(settings) as reader,
+        connections.stores(settings, {domain.name: domain}) as stores,
+    ):
+        committed = sum((await reader.committed(task.group, task.topic)).values())
+        auditor = Auditor(
+            domain,
+            stores[domain.name],
+            reader,
+            group_prefix=settings.group_prefix,
+            exactly_once=True,
+        )
+        report = await auditor.run()
+    if not report.clean:
+        raise VerificationFailed(
+            f"{role}: {len(report.violations)} violations: {report.violations[0]}"
+        )
+    counts = {"committed": committed, "stored": report.stored, "relayed": report.relayed}
+    counts["snapshots"] = report.snapshots
+    for name, expected in {"committed": task.records, "stored": task.records, **task.extra}.items():
+        if counts.get(name, expected) != expected:
+            raise VerificationFailed(f"{role}: {counts[name]} {name}, not {expected}")
