@@ -8,7 +8,7 @@ from benchmarks.scenario import Servers, short
 from eventfleet.audit import Auditor
 from eventfleet.runtime import connections
 from eventfleet.runtime.settings import Settings
-from eventfleet.topics.names import group
+from eventfleet.topics.names import consumer_group
 from eventfleet.workers.duties import RoleName, source_of
 
 DATABASE = "eventfleet_bench"
@@ -51,7 +51,7 @@ async def begin(servers: Servers, role: RoleName, events: data.Amount) -> tuple[
         redis_url=servers.redis_url,
         domain=name,
         topic=source_of(role, data.ledger(name)),
-        group=group(settings.group_prefix, name, role),
+        group=consumer_group(settings.group_prefix, name, role),
         partitions=PARTITIONS,
         records=events.events,
         chunk=CHUNK,

@@ -32,7 +32,7 @@ NOW = datetime(2026, 1, 1, tzinfo=UTC)
 NO_EVENT = "is no event of the domain"
 
 
-class Stored(NamedTuple):
+class StoredEvent(NamedTuple):
     """An event as the store may have it, in an older schema."""
 
     type: type[Event] | str
@@ -40,10 +40,10 @@ class Stored(NamedTuple):
     schema_version: int = 1
 
 
-Happened = Event | SchemalessPayload | Stored | EventRecord
+GivenEvent = Event | SchemalessPayload | StoredEvent | EventRecord
 
 
-def given(domain: Domain[S], *events: Happened) -> "Given[S]":
+def given(domain: Domain[S], *events: GivenEvent) -> "Given[S]":
     """An aggregate after these events, the oldest first. AssertionError for one that is none."""
     __tracebackhide__ = True
     aggregate = Given(domain, domain.state())
@@ -133,7 +133,7 @@ class When(Given[S]):
         reason = self.outcome.reason if isinstance(self.outcome, Rejected) else None
         return self._must(reason is not None and part in reason, [f"rejected: {part}"])
 
-    def unreadable(self, part: str = "") -> "When[S]":
+    def invalid(self, part: str = "") -> "When[S]":
         """It was no command of the domain; what is said of it, field and reason, has this part."""
         __tracebackhide__ = True
         told = str(self.outcome) if isinstance(self.outcome, InvalidRecord) else None
@@ -175,10 +175,10 @@ class When(Given[S]):
         return [asked.event]
 
 
-def _stored(domain: Domain[Any], event: Happened, version: int) -> EventRecord:
+def _stored(domain: Domain[Any], event: GivenEvent, version: int) -> EventRecord:
     if isinstance(event, EventRecord):
         return event
-    if isinstance(event, Stored):
+    if isinstance(event, StoredEvent):
         kind = event.type if isinstance(event.type, str) else event.type.__name__
         return _record(domain, kind, event.data, version, event.schema_version)
     name, data = _named(event)

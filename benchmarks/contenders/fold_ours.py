@@ -7,7 +7,7 @@ from benchmarks.contenders.task import Clock, Result, Task, run, task, told
 from benchmarks.data import ledger
 from eventfleet.roles.snapshot import SnapshotRole
 from eventfleet.snapshot_rules import every
-from eventfleet.stores.clock import NothingParked, SystemClock
+from eventfleet.stores.clock import NoParkedAggregates, SystemClock
 from eventfleet.stores.contracts import DomainStores
 from eventfleet.stores.memory.events import MemoryEvents
 from eventfleet.stores.memory.log import MemoryLog, MemoryTransactionalWriter
@@ -22,7 +22,7 @@ async def main(task: Task) -> None:
         0,
         DomainStores(MemoryEvents(), MemorySnapshots()),
         MemoryTransactionalWriter(MemoryLog(), task.group, Topics.of(task.domain).stored, 0),
-        NothingParked(),
+        NoParkedAggregates(),
         SystemClock(),
         cached=task.more["aggregates"],
         limit=1_000_000,

@@ -11,7 +11,7 @@ from benchmarks.contenders.task import Task
 from benchmarks.scenario import Goal, Line, Servers, short
 from eventfleet.runtime import connections
 from eventfleet.topics.codec import encode
-from eventfleet.topics.names import Topics, group
+from eventfleet.topics.names import Topics, consumer_group
 
 PARTITIONS = 4
 CHUNK = 2_000
@@ -31,7 +31,7 @@ async def prepare(servers: Servers, side: str, repeat: int) -> Task:
         servers.redis_url,
         domain=name,
         topic=Topics.of(name).commands,
-        group=group("eventfleet", name, "command"),
+        group=consumer_group("eventfleet", name, "command"),
         partitions=PARTITIONS,
         records=len(told.commands),
         chunk=CHUNK,

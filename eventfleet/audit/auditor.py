@@ -18,27 +18,33 @@ from eventfleet.audit.checks import (
     check_versions,
     differs,
 )
-from eventfleet.audit.logs import Copies, Letters, read_copies, read_events, read_letters
+from eventfleet.audit.logs import (
+    DeadLetters,
+    TopicCopies,
+    read_copies,
+    read_dead_letters,
+    read_events,
+)
 from eventfleet.audit.report import AuditReport
 from eventfleet.model.domain import Domain
 from eventfleet.roles.relay import downstream
 from eventfleet.stores.contracts import DomainStores, LogReader, Snapshot, Watermarks
 from eventfleet.topics.event import EventRecord, Position
-from eventfleet.topics.names import Topics, group
+from eventfleet.topics.names import Topics, consumer_group
 from eventfleet.topics.partitioner import partition_of
 
-PAGE = 500
-AT_ONCE = 4
-EMPTY = Watermarks(0, 0)
+PAGE_SIZE = 500
+MAX_CONCURRENT_READS = 4
+NO_RECORDS = Watermarks(0, 0)
 
 
 @dataclass
-class Partition:
+class PartitionLogs:
     """What the logs say of one partition. `passed`: the ids in `.stored` that relay has passed."""
 
     number: int
     settled: Watermarks
-    copies: Copies
+    copies: TopicCopies
     logged: dict[int, str] = field(default_factory=dict)
     passed: set[str] = field(default_factory=set)
     published: dict[str, Snapshot] = field(default_factory=dict)
@@ -61,8 +67,8 @@ class Auditor:
         self._topics = Topics.of(domain.name)
         self._report = AuditReport(domain.name)
         self._bounds: dict[str, dict[int, Watermarks]] = {}
-        self._routes: dict[str, Copies] = {}
-        self._slots = asyncio.Semaphore(AT_ONCE)
+        self._routes: dict[str, TopicCopies] = {}
+        self._slots = asyncio.Semaphore(MAX_CONCURRENT_READS)
         self._epoch = 0
         self._seen = 0
 
@@ -100,20 +106,22 @@ class Auditor:
             async with asyncio.TaskGroup() as tasks:
                 for part in parts:
                     tasks.create_task(bounded(part))
-        except BaseExceptionGroup as group:
-            raise group.exceptions[0] from None
+        except BaseExceptionGroup as errors:
+            raise errors.exceptions[0] from None
 
     async def _committed(self, role: str, topic: str) -> dict[int, int]:
-        return await self._reader.committed(group(self._prefix, self._domain.name, role), topic)
+        return await self._reader.committed(
+            consumer_group(self._prefix, self._domain.name, role), topic
+        )
 
     async def _measure(self, topic: str) -> None:
         self._bounds[topic] = bounds = await self._reader.watermarks(topic)
         self._report.oldest[topic] = {p: limit.oldest for p, limit in sorted(bounds.items())}
 
-    async def _letters(self) -> Letters:
+    async def _letters(self) -> DeadLetters:
         topics, report = self._topics, self._report
         bounds = self._bounds[topics.dead_letters]
-        letters = await read_letters(self._reader, topics.dead_letters, bounds, topics.events)
+        letters = await read_dead_letters(self._reader, topics.dead_letters, bounds, topics.events)
         report.dead_letters, report.superseded = letters.count()
         return letters
 
@@ -124,7 +132,7 @@ class Auditor:
         self._report.relayed += len(copies.ids)
         self._check_order(copies)
 
-    def _check_order(self, copies: Copies) -> None:
+    def _check_order(self, copies: TopicCopies) -> None:
         for event in copies.disorder:
             fault = f"version {event.version} is out of order in {copies.topic}"
             self._report.fault(4, event.aggregate_id, fault)
@@ -132,22 +140,22 @@ class Auditor:
     # One partition: the logs first, then every aggregate of the store
 
     async def _audit(
-        self, number: int, settled: Watermarks, relayed: int, letters: Letters
+        self, number: int, settled: Watermarks, relayed: int, letters: DeadLetters
     ) -> None:
-        copies = Copies(self._topics.stored, self._bounds[self._topics.stored])
-        part = Partition(number, settled, copies)
+        copies = TopicCopies(self._topics.stored, self._bounds[self._topics.stored])
+        part = PartitionLogs(number, settled, copies)
         await self._read_log(part, letters)
         await self._read_stored(part, relayed)
         await self._read_snapshots(part)
         cursor, full = "", True
         while full:
-            page = await self._stores.events.aggregates(cursor, PAGE, number)
-            cursor, full = page.cursor, len(page.items) == PAGE
+            page = await self._stores.events.aggregates(cursor, PAGE_SIZE, number)
+            cursor, full = page.cursor, len(page.items) == PAGE_SIZE
             found = await self._stores.snapshots.latest(page.items, self._domain.state_version)
             for aggregate_id in page.items:
                 await self._check_aggregate(aggregate_id, part, found.get(aggregate_id))
 
-    async def _read_log(self, part: Partition, letters: Letters) -> None:
+    async def _read_log(self, part: PartitionLogs, letters: DeadLetters) -> None:
         """Every settled record became an event of the store, or a dead letter."""
         topic, page = self._topics.events, dict[int, EventRecord]()
         async for record, event in read_events(self._reader, topic, part.number, part.settled):
@@ -160,12 +168,12 @@ class Auditor:
             part.logged[record.offset] = event.id
             if not letters.excuse(record):
                 page[record.offset] = event
-            if len(page) == PAGE:
+            if len(page) == PAGE_SIZE:
                 await self._check_logged(part, page)
                 page.clear()
         await self._check_logged(part, page)
 
-    async def _check_logged(self, part: Partition, page: Mapping[int, EventRecord]) -> None:
+    async def _check_logged(self, part: PartitionLogs, page: Mapping[int, EventRecord]) -> None:
         stored = await self._find(page.values())
         for offset, event in page.items():
             there = stored.get(event.id)
@@ -178,10 +186,10 @@ class Auditor:
                 fault = f"version {there.version} is stored otherwise than offset {offset} has it"
                 self._report.fault(1, event.aggregate_id, fault)
 
-    async def _read_stored(self, part: Partition, relayed: int) -> None:
+    async def _read_stored(self, part: PartitionLogs, relayed: int) -> None:
         """Every event in `.stored` is one of the store, with the same version and content."""
         topic, page = part.copies.topic, list[EventRecord]()
-        bounds = part.copies.bounds.get(part.number, EMPTY)
+        bounds = part.copies.bounds.get(part.number, NO_RECORDS)
         async for record, event in read_events(self._reader, topic, part.number, bounds):
             if event is None or event.position is None:
                 key = (record.key or b"").decode(errors="replace")
@@ -191,7 +199,7 @@ class Auditor:
             if record.offset < relayed:
                 part.passed.add(event.id)
             page.append(event)
-            if len(page) == PAGE:
+            if len(page) == PAGE_SIZE:
                 await self._check_stored(page, topic)
                 page.clear()
         await self._check_stored(page, topic)
@@ -211,10 +219,10 @@ class Auditor:
         ids = [event.id for event in events]
         return await self._stores.events.find(ids) if ids else {}
 
-    async def _read_snapshots(self, part: Partition) -> None:
+    async def _read_snapshots(self, part: PartitionLogs) -> None:
         """The newest record of each aggregate in the compacted topic."""
         topic = self._topics.snapshots
-        bounds = self._bounds[topic].get(part.number, EMPTY)
+        bounds = self._bounds[topic].get(part.number, NO_RECORDS)
         if bounds.oldest >= bounds.end:
             return
         async for record in self._reader.read(topic, part.number, *bounds):
@@ -229,7 +237,7 @@ class Auditor:
     # One aggregate
 
     async def _check_aggregate(
-        self, aggregate_id: str, part: Partition, snapshot: Snapshot | None
+        self, aggregate_id: str, part: PartitionLogs, snapshot: Snapshot | None
     ) -> None:
         events = [event async for event in self._stores.events.read(aggregate_id)]
         self._report.aggregates += 1
@@ -245,7 +253,7 @@ class Auditor:
             named.append((f"the record in {self._topics.snapshots}", published))
         told(3, aggregate_id, check_snapshots(self._domain, events, named))
 
-    def _missed(self, event: EventRecord, part: Partition) -> Iterable[str]:
+    def _missed(self, event: EventRecord, part: PartitionLogs) -> Iterable[str]:
         """Faults of one event's copies, where a committed offset is past it."""
         if event.position is None:
             return
@@ -274,8 +282,8 @@ class Auditor:
         """Some events were in no aggregate's listing: those whose first version is not there."""
         checked, cursor, full = set[str](), "", True
         while full:
-            page = await self._stores.events.feed(cursor, PAGE)
-            cursor, full = page.cursor, len(page.items) == PAGE
+            page = await self._stores.events.feed(cursor, PAGE_SIZE)
+            cursor, full = page.cursor, len(page.items) == PAGE_SIZE
             for aggregate_id in {event.aggregate_id for event in page.items} - checked:
                 checked.add(aggregate_id)
                 events = [event async for event in self._stores.events.read(aggregate_id, limit=1)]

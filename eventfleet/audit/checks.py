@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 import orjson
 
-from eventfleet.audit.logs import Copies
+from eventfleet.audit.logs import TopicCopies
 from eventfleet.model.domain import Domain
 from eventfleet.stores.contracts import Snapshot, Watermarks
 from eventfleet.topics.event import EventRecord, Position
@@ -45,7 +45,7 @@ def check_log(
             yield f"{_named(event)} is not in the log: offset {at.offset} holds {found}"
 
 
-def check_copies(event: EventRecord, copies: Copies, once: bool) -> Iterator[str]:
+def check_copies(event: EventRecord, copies: TopicCopies, once: bool) -> Iterator[str]:
     """Invariant 4: it is there, and where the broker has transactions once."""
     count = copies.ids[event.id]
     if count == 0:

@@ -23,7 +23,7 @@ def place_of(event: EventRecord) -> Place:
 
 
 @dataclass
-class Copies:
+class TopicCopies:
     """How often each event of a domain is in one topic, and which are out of version order."""
 
     topic: str
@@ -54,7 +54,7 @@ class Copies:
         return floor is not None and place >= floor
 
 
-class Letters:
+class DeadLetters:
     """The dead letters of a domain: which records of its logs they stand for."""
 
     def __init__(self, bounds: Mapping[int, Watermarks]) -> None:
@@ -82,7 +82,7 @@ class Letters:
         return len(self.kinds) - superseded, superseded
 
 
-class Read(NamedTuple):
+class DecodedRecord(NamedTuple):
     """A committed record, with its event where it is one."""
 
     record: LogRecord
@@ -91,22 +91,22 @@ class Read(NamedTuple):
 
 async def read_events(
     reader: LogReader, topic: str, partition: int, bounds: Watermarks
-) -> AsyncIterator[Read]:
+) -> AsyncIterator[DecodedRecord]:
     """Each committed record of a partition within bounds."""
     if bounds.oldest >= bounds.end:
         return
     async for record in reader.read(topic, partition, bounds.oldest, bounds.end):
         try:
-            yield Read(record, decode(record.value))
+            yield DecodedRecord(record, decode(record.value))
         except InvalidRecord:
-            yield Read(record, None)
+            yield DecodedRecord(record, None)
 
 
 async def read_copies(
     reader: LogReader, domain: str, topic: str, bounds: Mapping[int, Watermarks]
-) -> Copies:
+) -> TopicCopies:
     """The events of a domain in a topic that may hold anything else, too."""
-    copies = Copies(topic, bounds)
+    copies = TopicCopies(topic, bounds)
     for partition, limit in bounds.items():
         async for _, event in read_events(reader, topic, partition, limit):
             if event and event.domain == domain and event.position:
@@ -114,11 +114,11 @@ async def read_copies(
     return copies
 
 
-async def read_letters(
+async def read_dead_letters(
     reader: LogReader, topic: str, bounds: Mapping[int, Watermarks], source_topic: str
-) -> Letters:
+) -> DeadLetters:
     """The dead letters of a domain, and for which records of `source_topic` they are complete."""
-    letters = Letters(bounds)
+    letters = DeadLetters(bounds)
     for partition, limit in bounds.items():
         if limit.oldest < limit.end:
             async for record in reader.read(topic, partition, limit.oldest, limit.end):

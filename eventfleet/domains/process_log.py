@@ -44,7 +44,7 @@ def evolve(case: Case, event: SchemalessPayload) -> Case:
 # Commands
 
 
-def ruled(domain: Domain[Any], rules: Rules) -> Domain[Any]:
+def with_rules(domain: Domain[Any], rules: Rules) -> Domain[Any]:
     """The schema-free domain with a command for each activity of the rules."""
     commands = [
         Emits(activity, activity, after=frozenset(before)) for activity, before in rules.items()

@@ -6,7 +6,7 @@ from functools import cached_property
 from typing import Any
 
 from eventfleet.model.payloads import Command, Event
-from eventfleet.model.type_checks import alike
+from eventfleet.model.type_checks import has_same_schema
 
 START = ""
 """Stands for an aggregate without any event in the `after` of a command."""
@@ -38,11 +38,11 @@ class Emits:
         return None if self.after is None else frozenset(name_of(kind) for kind in self.after)
 
     @cached_property
-    def alike(self) -> bool:
+    def same_schema(self) -> bool:
         """Whether what fits the command fits the event."""
         if isinstance(self.command, str) or isinstance(self.event, str):
             return False
-        return alike(self.command, self.event)
+        return has_same_schema(self.command, self.event)
 
 
 @dataclass(frozen=True)

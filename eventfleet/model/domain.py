@@ -23,9 +23,9 @@ from eventfleet.model.command_rules import (
     command_name,
 )
 from eventfleet.model.payloads import Command, Data, Event, SchemalessPayload, State
-from eventfleet.model.type_checks import storable
+from eventfleet.model.type_checks import is_storable
 from eventfleet.snapshot_rules import Rule
-from eventfleet.topics.codec import convert, refusal
+from eventfleet.topics.codec import convert, to_invalid_record
 from eventfleet.topics.errors import EventfleetError, InvalidRecord
 from eventfleet.topics.event import DomainName, EventRecord, FoldableEvent
 from eventfleet.topics.names import TOPIC_NAME, Topics
@@ -116,7 +116,7 @@ class Domain(Generic[S]):
         """The latest schema version of an event type. InvalidRecord: the type is not declared."""
         return 1 if self.schema_free else self._declared(event_type)[1]
 
-    def routes_of(self, event_type: str) -> Sequence[Route]:
+    def routes_for(self, event_type: str) -> Sequence[Route]:
         """Those for events of this type."""
         return self._routes_by_type.get(event_type, self._routes_of_all)
 
@@ -148,7 +148,7 @@ class Domain(Generic[S]):
             try:
                 return msgspec.convert(given, known[0])
             except msgspec.ValidationError as error:
-                raise refusal(error, "data") from None
+                raise to_invalid_record(error, "data") from None
         if isinstance(given, Event):
             return given
         data = self.upcast(event).data
@@ -162,7 +162,7 @@ class Domain(Generic[S]):
             raise InvalidRecord("source", f"is {event.domain!r}, not {self.name!r}")
         self.payload(event)
 
-    def storable(self, event: EventRecord) -> bool:
+    def always_storable(self, event: EventRecord) -> bool:
         """Whether each payload that fits this event's schema is one that every store can keep."""
         return self._storable.get(event.type) == event.schema_version
 
@@ -185,7 +185,7 @@ class Domain(Generic[S]):
         try:
             return msgspec.convert(state, self.state, str_keys=True)
         except msgspec.ValidationError as error:
-            raise refusal(error, "state") from None
+            raise to_invalid_record(error, "state") from None
 
     @cached_property
     def _routes_of_all(self) -> Sequence[Route]:
@@ -201,7 +201,7 @@ class Domain(Generic[S]):
     @cached_property
     def _storable(self) -> dict[str, int]:
         """The newest schema version of each event type whose class says so, by name."""
-        return {name: newest for name, (kind, newest) in self._known.items() if storable(kind)}
+        return {name: newest for name, (kind, newest) in self._known.items() if is_storable(kind)}
 
     @cached_property
     def _rules(self) -> dict[str, CommandRule]:

@@ -3,10 +3,10 @@
 import msgspec
 from msgspec import inspect
 
-LEAST, MOST = -(2**63), 2**63 - 1
+INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
 
 
-def alike(one: type[msgspec.Struct], other: type[msgspec.Struct]) -> bool:
+def has_same_schema(one: type[msgspec.Struct], other: type[msgspec.Struct]) -> bool:
     """Whether what fits the first, written as JSON, fits the second and reads the same there."""
     shape, expected = _shape(one), _shape(other)
     layout = (shape.tag_field, shape.tag, shape.array_like)
@@ -14,7 +14,7 @@ def alike(one: type[msgspec.Struct], other: type[msgspec.Struct]) -> bool:
     return same and shape.fields == expected.fields and not _checks_more(other)
 
 
-def storable(payload: type[msgspec.Struct]) -> bool:
+def is_storable(payload: type[msgspec.Struct]) -> bool:
     """Whether every store can keep all that fits this class: texts, and numbers with bounds."""
     shape = _shape(payload)
     fits = all(_storable(field.type) for field in shape.fields)
@@ -26,7 +26,7 @@ def _storable(kind: inspect.Type) -> bool:
         case inspect.StrType() | inspect.BoolType() | inspect.NoneType():
             return True
         case inspect.IntType(ge=int(least), le=int(most)):
-            return least >= LEAST and most <= MOST
+            return least >= INT64_MIN and most <= INT64_MAX
         case inspect.UnionType(types=types):
             return all(map(_storable, types))
     return False

@@ -16,13 +16,13 @@ from eventfleet.model.payloads import Event
 from eventfleet.topics.codec import decode_stored
 from eventfleet.topics.event import WIRE_NAMES, EventRecord, FoldableEvent
 
-Read = Callable[[bytes | None], FoldableEvent]
+DecodeEvent = Callable[[bytes | None], FoldableEvent]
 
-TAKEN = {"id", "aggregate_id", "time", "data", "schema_version", "version", "reply_to"}
+FOLD_FIELDS = {"id", "aggregate_id", "time", "data", "schema_version", "version", "reply_to"}
 """What else append has written is skipped unread: fewer fields are made and unmade sooner."""
 
 
-def reader(domain: Domain[Any]) -> Read:
+def make_typed_decoder(domain: Domain[Any]) -> DecodeEvent:
     """As `decode_stored`, but for `data` where an event of a declared type is in its newest schema;
     and of such an event no attributes but those of FoldableEvent.
 
@@ -53,7 +53,7 @@ def _class_for(kind: type[Event], newest: int) -> Any:
     fields: list[tuple[str, Any, Any]] = [
         (f.name, types.get(f.name, f.type), msgspec.field(default=defaults.get(f.name, f.default)))
         for f in msgspec.structs.fields(EventRecord)
-        if f.name in TAKEN
+        if f.name in FOLD_FIELDS
     ]
     return msgspec.defstruct(
         kind.__name__,

@@ -16,7 +16,7 @@ class SystemClock:
         await asyncio.sleep(seconds)
 
 
-class Uuid7Ids:
+class Uuid7Generator:
     """RFC 9562 UUIDv7; ids of the same millisecond are told apart, and ordered, by a counter."""
 
     def __init__(self) -> None:
@@ -31,6 +31,6 @@ class Uuid7Ids:
         return str(UUID(int=stamp << 80 | 7 << 76 | counter << 64 | 2 << 62 | tail))
 
 
-class NothingParked:
+class NoParkedAggregates:
     async def load(self, partition: int) -> frozenset[str]:
         return frozenset()

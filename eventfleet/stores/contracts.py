@@ -144,7 +144,7 @@ class EventStore(Protocol):
     async def raise_epoch(self) -> int:
         """Raise the epoch, after `<domain>.events` was made anew, and answer the new one."""
 
-    async def placed_in(self, partition: int, epoch: int) -> bool:
+    async def has_placed(self, partition: int, epoch: int) -> bool:
         """Whether any event is placed from this partition in this epoch."""
 
 

@@ -14,7 +14,7 @@ Count = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 Offset = Annotated[int, msgspec.Meta(ge=-1, le=2**63 - 1)]
 
 
-class Point(NamedTuple):
+class FeedPoint(NamedTuple):
     """How far a feed has come in one partition: everything up to here has been read."""
 
     partition: Count
@@ -23,22 +23,22 @@ class Point(NamedTuple):
     version: Count
 
     @classmethod
-    def start(cls, partition: int) -> "Point":
+    def start(cls, partition: int) -> "FeedPoint":
         return cls(partition, 0, -1, 0)
 
     @classmethod
-    def of(cls, event: EventRecord) -> "Point":
+    def of(cls, event: EventRecord) -> "FeedPoint":
         """The point of a placed event."""
         epoch, partition, offset = Position.parse(event.position or "")
         return cls(partition, epoch, offset, event.version)
 
 
-def to_cursor(listing: str, value: Any) -> str:
+def encode_cursor(listing: str, value: Any) -> str:
     return urlsafe_b64encode(msgspec.json.encode((listing, value))).decode().rstrip("=")
 
 
-def from_cursor(listing: str, cursor: str, kind: type[T]) -> T:
-    """What `to_cursor` was given. InvalidCursor for a cursor of something else."""
+def decode_cursor(listing: str, cursor: str, kind: type[T]) -> T:
+    """What `encode_cursor` was given. InvalidCursor for a cursor of something else."""
     try:
         packed = urlsafe_b64decode(cursor.encode() + b"=" * (-len(cursor) % 4))
         name, value = msgspec.json.decode(packed, type=tuple[str, msgspec.Raw])

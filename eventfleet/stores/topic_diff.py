@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from eventfleet.topics.topic_specs import TopicSpec
 
 
-def differences(
+def describe_differences(
     spec: TopicSpec, partitions: int, replication: int, config: Mapping[str, str]
 ) -> list[str]:
     """One sentence each, naming topic, setting, the wanted and the found value."""
@@ -21,5 +21,5 @@ def differences(
     ]
 
 
-def absent(spec: TopicSpec) -> str:
+def describe_missing(spec: TopicSpec) -> str:
     return f"topic {spec.name} does not exist"

@@ -18,16 +18,21 @@ import orjson
 from msgspec.structs import replace
 
 from eventfleet.topics.errors import InvalidRecord
-from eventfleet.topics.event import MAX_EVENT_BYTES, EventRecord, in_milliseconds, milliseconds
+from eventfleet.topics.event import (
+    MAX_EVENT_BYTES,
+    EventRecord,
+    is_in_milliseconds,
+    truncate_to_milliseconds,
+)
 
 T = TypeVar("T")
 
-HEADERS = (("content-type", b"application/cloudevents+json"),)
+EVENT_HEADERS = (("content-type", b"application/cloudevents+json"),)
 """Of a record whose value is an event."""
 MAX_DEPTH = 60
-PLACING_BYTES = 128
+POSITION_BYTES = 128
 """What the version and the position add to an event's bytes, at most."""
-SMALL = MAX_EVENT_BYTES // 4
+SMALL_EVENT_BYTES = MAX_EVENT_BYTES // 4
 """Within the limit, however it is spelt: `encode` writes no number in over 4 times its bytes."""
 INT64 = range(-(2**63), 2**63)
 
@@ -36,7 +41,7 @@ _NAMED = re.compile(r"(?P<why>required|unknown) field `(?P<field>[^`]*)`")
 _WHY = {"required": "is missing", "unknown": "is not a known field"}
 _NUL = b"\\u0000"
 
-HEAD = b'{"specversion":"1.0",'
+CANONICAL_PREFIX = b'{"specversion":"1.0",'
 """How each event begins that `encode` writes."""
 _BACKSLASH = ord("\\")  # looked for in bytes as a number: bytes would take five times as long
 _ESCAPE = b"\\u"
@@ -59,9 +64,9 @@ def decode(value: bytes | None, storable: Callable[[EventRecord], bool] = _never
     whether each payload that fits its schema is one that stores can keep; whoever says so has still
     to check that it fits.
     """
-    if value is not None and len(value) <= SMALL:
-        event = as_written_here(value, _read)
-        if event and in_milliseconds(event.time) and (storable(event) or _fits(event.data, 2)):
+    if value is not None and len(value) <= SMALL_EVENT_BYTES:
+        event = decode_canonical(value, _read)
+        if event and is_in_milliseconds(event.time) and (storable(event) or _fits(event.data, 2)):
             return event
     return _decode_slowly(value)
 
@@ -69,23 +74,23 @@ def decode(value: bytes | None, storable: Callable[[EventRecord], bool] = _never
 def _decode_slowly(value: bytes | None) -> EventRecord:
     if value is None:
         raise InvalidRecord("value", "is absent")
-    _limit(len(value), MAX_EVENT_BYTES + PLACING_BYTES)
+    _limit(len(value), MAX_EVENT_BYTES + POSITION_BYTES)
     event = _as_written_anywhere(value)
-    if len(value) > SMALL:
+    if len(value) > SMALL_EVENT_BYTES:
         _limit(len(encode(replace(event, version=0, position=None))), MAX_EVENT_BYTES)
-    if in_milliseconds(event.time):
+    if is_in_milliseconds(event.time):
         return event
-    return replace(event, time=milliseconds(event.time))
+    return replace(event, time=truncate_to_milliseconds(event.time))
 
 
 def decode_stored(value: bytes | None) -> EventRecord:
     """As `decode`, of what append has written: that has passed all checks."""
-    return (value and as_written_here(value, _read)) or decode(value)
+    return (value and decode_canonical(value, _read)) or decode(value)
 
 
-def as_written_here(value: bytes, read: Callable[[bytes], T]) -> T | None:
+def decode_canonical(value: bytes, read: Callable[[bytes], T]) -> T | None:
     """What `read` makes of what is spelt as `encode` does; None for what needs another look."""
-    if not value.startswith(HEAD) or (_BACKSLASH in value and _ESCAPE in value):
+    if not value.startswith(CANONICAL_PREFIX) or (_BACKSLASH in value and _ESCAPE in value):
         return None
     try:
         return read(value)
@@ -121,10 +126,10 @@ def convert(value: Any, kind: type[T], at: str = "") -> T:
     try:
         return msgspec.convert(value, kind)
     except msgspec.ValidationError as error:
-        raise refusal(error, at) from None
+        raise to_invalid_record(error, at) from None
 
 
-def refusal(error: msgspec.ValidationError, at: str = "") -> InvalidRecord:
+def to_invalid_record(error: msgspec.ValidationError, at: str = "") -> InvalidRecord:
     """msgspec's message taken apart into field and reason, with the names of the wire."""
     match = _AT.match(str(error))
     reason, field = (match["reason"], match["field"] or "") if match else (str(error), "")

@@ -11,10 +11,10 @@ SOURCE = "eventfleet-source"
 UNREADABLE = "unreadable"
 SUPERSEDED = "superseded"
 
-MAX_REASON = 1000
+MAX_REASON_CHARS = 1000
 
 
-def dead_letter(
+def make_dead_letter(
     domain: str, role: str, record: LogRecord, kind: str, reason: str
 ) -> ProducerRecord:
     """The record for `<domain>.dead-letters`: key, value and headers kept, coordinates added.
@@ -26,7 +26,7 @@ def dead_letter(
     headers = (
         *record.headers,
         (KIND, kind.encode()),
-        (REASON, reason[:MAX_REASON].encode(errors="replace")),
+        (REASON, reason[:MAX_REASON_CHARS].encode(errors="replace")),
         (ROLE, role.encode()),
         (SOURCE, f"{record.topic}/{record.partition}/{record.offset}".encode()),
     )

@@ -8,11 +8,11 @@ from msgspec import Meta
 
 from eventfleet.topics.errors import InvalidRecord
 
-MAX_ID = 255
+MAX_ID_CHARS = 255
 MAX_EVENT_BYTES = 950_000
 
 DomainName = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_-]{0,99}\Z")]
-Identifier = Annotated[str, Meta(min_length=1, max_length=MAX_ID)]
+Identifier = Annotated[str, Meta(min_length=1, max_length=MAX_ID_CHARS)]
 Instant = Annotated[datetime, Meta(tz=True)]
 
 WIRE_NAMES = {
@@ -95,7 +95,7 @@ class FoldableEvent(Protocol):
     def reply_to(self) -> str | None: ...
 
 
-def milliseconds(moment: datetime) -> datetime:
+def truncate_to_milliseconds(moment: datetime) -> datetime:
     """The moment in UTC, cut to whole milliseconds: what BSON keeps.
 
     InvalidRecord when UTC has it outside the years 1 to 9999.
@@ -107,6 +107,6 @@ def milliseconds(moment: datetime) -> datetime:
     return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
 
 
-def in_milliseconds(moment: datetime) -> bool:
-    """Whether `milliseconds` would change nothing."""
+def is_in_milliseconds(moment: datetime) -> bool:
+    """Whether `truncate_to_milliseconds` would change nothing."""
     return moment.tzinfo is UTC and not moment.microsecond % 1000

@@ -23,6 +23,6 @@ class Topics(NamedTuple):
         return cls(*(f"{domain}.{kind}" for kind in kinds))
 
 
-def group(prefix: str, domain: str, role: str) -> str:
+def consumer_group(prefix: str, domain: str, role: str) -> str:
     """The consumer group of one role of one domain."""
     return f"{prefix}.{domain}.{role}"

@@ -4,7 +4,7 @@ from msgspec import Struct
 
 Headers = tuple[tuple[str, bytes], ...]
 
-new_tuple = tuple.__new__
+make_tuple = tuple.__new__
 """Makes a named tuple of its fields in order, where a Python call for each costs too much."""
 
 

@@ -41,7 +41,7 @@ class Reply(msgspec.Struct, gc=False):
 _write = msgspec.json.Encoder().encode
 
 
-def reply(command: CommandHeader, outcome: str, details: dict[str, Any]) -> bytes:
+def encode_reply(command: CommandHeader, outcome: str, details: dict[str, Any]) -> bytes:
     """A JSON object: the command's id, name and aggregate, the outcome's name and details."""
     return _write(
         Reply(

@@ -18,7 +18,9 @@ class TopicSpec:
     config: dict[str, str] = field(default_factory=dict)
 
 
-def declare(domain: str, partitions: int, replication: int, retention_ms: int) -> list[TopicSpec]:
+def declare_topics(
+    domain: str, partitions: int, replication: int, retention_ms: int
+) -> list[TopicSpec]:
     """The six topics of a domain. `retention_ms` of -1 keeps records for ever.
 
     Every topic has the same number of partitions. With three or more replicas two must have a

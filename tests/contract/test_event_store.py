@@ -472,13 +472,13 @@ async def test_the_epoch_is_zero_until_raised(store: EventStore, opening: OpenSt
         assert await other.events.epoch() == 2
 
 
-async def test_placed_in_tells_partition_and_epoch(store: EventStore) -> None:
+async def test_has_placed_tells_partition_and_epoch(store: EventStore) -> None:
     await store.put([event("s1", 1)], 3)
     await store.write([event("a1", 1, at(0, 1, epoch=1))])
-    assert await store.placed_in(1, 1)
-    assert not await store.placed_in(1, 0)
-    assert not await store.placed_in(0, 1)
-    assert not await store.placed_in(3, 0)
+    assert await store.has_placed(1, 1)
+    assert not await store.has_placed(1, 0)
+    assert not await store.has_placed(0, 1)
+    assert not await store.has_placed(3, 0)
 
 
 # Several writers

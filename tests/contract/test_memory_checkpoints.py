@@ -78,7 +78,7 @@ READS: dict[str, Callable[[MemoryEvents], Awaitable[Any]]] = {
     "count": lambda s: s.count(),
     "epoch": lambda s: s.epoch(),
     "raise_epoch": lambda s: s.raise_epoch(),
-    "placed_in": lambda s: s.placed_in(0, 0),
+    "has_placed": lambda s: s.has_placed(0, 0),
 }
 
 

@@ -97,7 +97,7 @@ OPERATIONS: dict[str, Callable[[DomainStores], Awaitable[Any]]] = {
     "count": lambda s: s.events.count(),
     "epoch": lambda s: s.events.epoch(),
     "raise_epoch": lambda s: s.events.raise_epoch(),
-    "placed_in": lambda s: s.events.placed_in(0, 0),
+    "has_placed": lambda s: s.events.has_placed(0, 0),
     "prepare snapshots": lambda s: s.snapshots.prepare(),
     "save": lambda s: s.snapshots.save([Snapshot("a1", 1, {}, 1, TIME)]),
     "latest": lambda s: s.snapshots.latest(["a1"], 1),

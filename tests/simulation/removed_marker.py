@@ -10,7 +10,7 @@ from eventfleet.deciders.marker_decider import MarkerDecider
 from eventfleet.deciders.pending_command import Answer, PendingCommand, ProposedEvent
 from eventfleet.stores.contracts import Incarnation, MarkRequest, MarkResult, Note
 from eventfleet.stores.marker_timeouts import MarkerTimeouts
-from eventfleet.stores.memory.markers import Data, Marker, MemoryRedis
+from eventfleet.stores.memory.markers import Marker, MemoryRedis, RedisData
 
 
 class KeepsNobodyWaiting(MemoryRedis):
@@ -74,7 +74,7 @@ class ForgetsIds(MemoryRedis):
 class LivesOn(MemoryRedis):
     """Without: another run of the server is another life."""
 
-    def restart(self, dump: Data | None = None) -> None:
+    def restart(self, dump: RedisData | None = None) -> None:
         super().restart(dump)
         self._run -= 1
 

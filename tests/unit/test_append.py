@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from eventfleet.model.domain import Domain
 from eventfleet.roles.append import AppendRole
 from eventfleet.roles.role import PoisonEvent
-from eventfleet.stores.clock import NothingParked
+from eventfleet.stores.clock import NoParkedAggregates
 from eventfleet.stores.contracts import AssignPosition
 from eventfleet.stores.errors import Duplicate, Misconfigured, ServerUnavailable
 from eventfleet.stores.memory.events import MemoryEvents
@@ -29,7 +29,7 @@ def twins() -> Twins:
 
 def an_append(twins: Twins, **named: Any) -> AppendRole:
     return AppendRole(
-        *(twins.domain, 0, twins.events, twins.writer("append"), NothingParked(), twins.clock),
+        *(twins.domain, 0, twins.events, twins.writer("append"), NoParkedAggregates(), twins.clock),
         **({"cached": 100} | named),
     )
 

@@ -109,7 +109,7 @@ def test_what_an_account_forbids_is_rejected_with_what_is_there(
     ],
 )
 def test_a_command_out_of_its_bounds_is_no_command(command: Command, field: str) -> None:
-    given(bank).when(command).unreadable(field)
+    given(bank).when(command).invalid(field)
 
 
 # What can never be

@@ -12,7 +12,7 @@ from eventfleet.roles.notices import notices_of, reply_to
 from eventfleet.roles.relay import RelayRole
 from eventfleet.roles.role import Role
 from eventfleet.roles.snapshot import SnapshotRole
-from eventfleet.stores.clock import NothingParked
+from eventfleet.stores.clock import NoParkedAggregates
 from eventfleet.stores.contracts import Notice, Stage
 from eventfleet.stores.errors import Fenced, ServerUnavailable
 from eventfleet.stores.memory.notices import MemoryNotices
@@ -56,7 +56,7 @@ async def sent(twins: Twins, *events: EventRecord) -> list[LogRecord]:
 
 async def an_append(twins: Twins, told: Told, **named: Any) -> AppendRole:
     role = AppendRole(
-        *(twins.domain, 0, twins.events, twins.writer("append"), NothingParked(), twins.clock),
+        *(twins.domain, 0, twins.events, twins.writer("append"), NoParkedAggregates(), twins.clock),
         **({"cached": 100, "notifier": told} | named),
     )
     await role.open()
@@ -66,9 +66,9 @@ async def an_append(twins: Twins, told: Told, **named: Any) -> AppendRole:
 def behind_append(name: str, twins: Twins, told: Told) -> Role:
     writer = twins.writer(name)
     if name == "relay":
-        return RelayRole(twins.domain, 0, writer, NothingParked(), notifier=told)
+        return RelayRole(twins.domain, 0, writer, NoParkedAggregates(), notifier=told)
     return SnapshotRole(
-        *(twins.domain, 0, twins.stores, writer, NothingParked(), twins.clock),
+        *(twins.domain, 0, twins.stores, writer, NoParkedAggregates(), twins.clock),
         cached=100,
         limit=10_000,
         notifier=told,

@@ -17,7 +17,7 @@ from eventfleet.service import stage_waiter as rooms
 from eventfleet.service.event_service import EventService
 from eventfleet.service.stage_waiter import CommandFollower, StageWaiters, WaitResult
 from eventfleet.stores import errors
-from eventfleet.stores.clock import SystemClock, Uuid7Ids
+from eventfleet.stores.clock import SystemClock, Uuid7Generator
 from eventfleet.stores.contracts import Notice, Stage
 from eventfleet.stores.memory.events import MemoryEvents
 from eventfleet.stores.memory.notices import MemoryNotices
@@ -57,7 +57,7 @@ class Room:
     async def opened(self) -> AsyncIterator["Room"]:
         async with self.waiting.running():
             following = CommandFollower(self.domain.synchronous, self.store, self.waiting)
-            clock, ids = SystemClock(), Uuid7Ids()
+            clock, ids = SystemClock(), Uuid7Generator()
             made = EventService(self.domain, self.decider, clock, ids, following)
             async with made as self.service:
                 yield self
@@ -244,7 +244,7 @@ async def test_notices_of_others_are_passed_over(room: Room) -> None:
 
 
 async def test_a_service_without_notices_says_so() -> None:
-    async with EventService(orders, Scripted(), SystemClock(), Uuid7Ids()) as service:
+    async with EventService(orders, Scripted(), SystemClock(), Uuid7Generator()) as service:
         with pytest.raises(TypeError, match="without notices"):
             await service.send("a", "Pay", PAY, wait=STORED)
 

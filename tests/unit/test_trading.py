@@ -110,7 +110,7 @@ def test_what_is_not_there_is_rejected_with_what_is(
     ],
 )
 def test_a_command_out_of_its_bounds_is_no_command(command: Command, field: str) -> None:
-    given(trading, CASH).when(command).unreadable(field)
+    given(trading, CASH).when(command).invalid(field)
 
 
 # The state

@@ -12,8 +12,8 @@ from aiokafka.protocol.admin import ApiVersionRequest
 from aiokafka.protocol.transaction import AddPartitionsToTxnRequest, InitProducerIdRequest
 
 from eventfleet.stores.kafka.connection import Connection
-from eventfleet.stores.kafka.errors import check, retried, shut, translated
-from eventfleet.stores.topic_diff import absent, differences
+from eventfleet.stores.kafka.errors import check, close_quietly, retry_request, translate_errors
+from eventfleet.stores.topic_diff import describe_differences, describe_missing
 from eventfleet.topics.topic_specs import TopicSpec
 
 TRANSACTIONS = {InitProducerIdRequest.API_KEY, AddPartitionsToTxnRequest.API_KEY}
@@ -46,7 +46,9 @@ class Admin:
         found: list[str] = []
         for spec in specs:
             topic = topics.get(spec.name)
-            found += _compare(spec, topic, configs[spec.name]) if topic else [absent(spec)]
+            found += (
+                _compare(spec, topic, configs[spec.name]) if topic else [describe_missing(spec)]
+            )
         return found
 
     async def transactional(self) -> bool:
@@ -58,20 +60,20 @@ class Admin:
             answer = await admin._send_request(ApiVersionRequest())
             check(answer.error_code)
             listed = {key for key, *_ in answer.api_versions}
-            return listed >= TRANSACTIONS and await retried(lambda: _numbers(admin))
+            return listed >= TRANSACTIONS and await retry_request(lambda: _numbers(admin))
 
     async def close(self) -> None:
         """There is nothing to let go."""
 
     @asynccontextmanager
     async def _admin(self, what: str) -> AsyncIterator[Any]:
-        async with translated(what, self._connection.timeout):
+        async with translate_errors(what, self._connection.timeout):
             admin = self._connection.admin()
             try:
                 await admin.start()
                 yield admin
             finally:
-                await shut(admin.close)
+                await close_quietly(admin.close)
 
 
 def _new(spec: TopicSpec) -> Any:
@@ -112,4 +114,4 @@ async def _configs(admin: Any, specs: Sequence[TopicSpec]) -> dict[str, dict[str
 def _compare(spec: TopicSpec, topic: dict[str, Any], config: dict[str, str]) -> list[str]:
     partitions = topic["partitions"]
     replication = min(len(partition["replicas"]) for partition in partitions)
-    return differences(spec, len(partitions), replication, config)
+    return describe_differences(spec, len(partitions), replication, config)

@@ -11,10 +11,10 @@ from aiokafka.helpers import create_ssl_context
 
 from eventfleet.stores.errors import Misconfigured
 
-BATCH_BYTES = 950_000
+MAX_BATCH_BYTES = 950_000
 # A new client's first question always finds it without metadata, and waits this long.
-BACKOFF_MS = 20
-FETCH_BYTES = 4_194_304
+RETRY_BACKOFF_MS = 20
+MAX_FETCH_BYTES = 4_194_304
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,9 @@ class Connection:
 
     def producer(self, **options: Any) -> Any:
         """A producer whose records are acknowledged by all replicas in sync."""
-        return AIOKafkaProducer(**self.options(), acks="all", max_batch_size=BATCH_BYTES, **options)
+        return AIOKafkaProducer(
+            **self.options(), acks="all", max_batch_size=MAX_BATCH_BYTES, **options
+        )
 
     def consumer(self, committed: bool = True) -> Any:
         """A consumer outside any group."""
@@ -69,8 +71,8 @@ class Connection:
             enable_auto_commit=False,
             auto_offset_reset="none",
             isolation_level="read_committed" if committed else "read_uncommitted",
-            max_partition_fetch_bytes=FETCH_BYTES,
-            retry_backoff_ms=BACKOFF_MS,
+            max_partition_fetch_bytes=MAX_FETCH_BYTES,
+            retry_backoff_ms=RETRY_BACKOFF_MS,
         )
 
     def _tls(self) -> ssl.SSLContext:

@@ -12,8 +12,8 @@ from tenacity import AsyncRetrying, retry_if_exception, wait_random_exponential
 from eventfleet.stores.errors import Fenced, Misconfigured, ServerUnavailable
 
 T = TypeVar("T")
-SHUT_SECONDS = 2.0
-OPERATOR = (
+CLOSE_TIMEOUT_SECONDS = 2.0
+OPERATOR_ERRORS = (
     kafka.UnknownTopicOrPartitionError,
     kafka.InvalidTopicError,
     kafka.TopicAuthorizationFailedError,
@@ -38,7 +38,7 @@ OPERATOR = (
 
 
 @asynccontextmanager
-async def translated(what: str, seconds: float) -> AsyncIterator[None]:
+async def translate_errors(what: str, seconds: float) -> AsyncIterator[None]:
     """Bounds what is done inside and translates what the driver raises; `what` begins messages."""
     try:
         async with asyncio.timeout(seconds):
@@ -47,7 +47,7 @@ async def translated(what: str, seconds: float) -> AsyncIterator[None]:
         raise ServerUnavailable(f"{what}: Kafka has not done it within {seconds:g} s") from error
     except kafka.ProducerFenced as error:
         raise Fenced(f"{what}: another owner has taken over") from error
-    except OPERATOR as error:
+    except OPERATOR_ERRORS as error:
         raise Misconfigured(f"{what}: {_reason(error)}") from error
     except (kafka.KafkaError, kafka.ConsumerStoppedError, OSError) as error:
         raise ServerUnavailable(f"{what}: {_reason(error)}") from error
@@ -59,7 +59,7 @@ def check(code: int) -> None:
         raise kafka.for_code(code)()
 
 
-async def retried(request: Callable[[], Awaitable[T]]) -> T:
+async def retry_request(request: Callable[[], Awaitable[T]]) -> T:
     """The request's answer, asked again while a moment may help; the caller bounds the time."""
     asking = AsyncRetrying(
         retry=retry_if_exception(_passes), wait=wait_random_exponential(0.05, max=0.5)
@@ -74,7 +74,7 @@ def _passes(error: BaseException) -> bool:
     return isinstance(error, kafka.KafkaError) and bool(error.retriable)
 
 
-def why_stopped(producer: Any) -> BaseException:
+def transaction_error(producer: Any) -> BaseException:
     """What ended a transaction of which the producer only says that it is in the wrong state.
 
     Fencing is the answer where nothing else is known: an owner that wrongly gives up is
@@ -85,19 +85,19 @@ def why_stopped(producer: Any) -> BaseException:
     return known or kafka.ProducerFenced()
 
 
-WRONG_STATE = (AssertionError, kafka.IllegalOperation)
+WRONG_STATE_ERRORS = (AssertionError, kafka.IllegalOperation)
 
 
-async def drop(producer: Any) -> None:
+async def abort_producer(producer: Any) -> None:
     """End a producer at once; what it has not sent is never sent. Never raises.
 
     `stop` alone waits, without a bound, until the brokers have everything.
     """
     producer.client.send = _refuse
     producer._message_accumulator.fail_all(kafka.ProducerClosed())
-    await shut(producer.stop)
+    await close_quietly(producer.stop)
     _heed(producer)
-    await shut(producer.client.close)
+    await close_quietly(producer.client.close)
 
 
 def _heed(producer: Any) -> None:
@@ -111,10 +111,10 @@ def _heed(producer: Any) -> None:
             future.exception()
 
 
-async def shut(end: Callable[[], Awaitable[Any]]) -> None:
+async def close_quietly(end: Callable[[], Awaitable[Any]]) -> None:
     """Close a client, within a bound. Never raises."""
     with suppress(Exception):
-        async with asyncio.timeout(SHUT_SECONDS):
+        async with asyncio.timeout(CLOSE_TIMEOUT_SECONDS):
             await end()
 
 

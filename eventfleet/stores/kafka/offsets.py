@@ -5,7 +5,7 @@ from typing import Any
 from aiokafka.client import ConnectionGroup, CoordinationType
 from aiokafka.protocol.commit import OffsetFetchRequest
 
-from eventfleet.stores.kafka.errors import check, retried
+from eventfleet.stores.kafka.errors import check, retry_request
 
 
 async def committed(client: Any, group: str, topic: str, partitions: list[int]) -> dict[int, int]:
@@ -13,7 +13,7 @@ async def committed(client: Any, group: str, topic: str, partitions: list[int]) 
 
     The driver's own calls take a coordinator that is still loading for a group without offsets.
     """
-    return await retried(lambda: _fetch(client, group, topic, partitions))
+    return await retry_request(lambda: _fetch(client, group, topic, partitions))
 
 
 async def _fetch(client: Any, group: str, topic: str, partitions: list[int]) -> dict[int, int]:

@@ -6,10 +6,10 @@ from typing import Any
 
 from eventfleet.stores.kafka.batching_producer import AckedShare, BatchingProducer
 from eventfleet.stores.kafka.connection import Connection
-from eventfleet.stores.kafka.errors import drop, translated
+from eventfleet.stores.kafka.errors import abort_producer, translate_errors
 from eventfleet.stores.kafka.offsets import committed
 from eventfleet.topics.event import Position
-from eventfleet.topics.record import ProducerRecord, new_tuple
+from eventfleet.topics.record import ProducerRecord, make_tuple
 
 
 class Producer:
@@ -28,13 +28,13 @@ class Producer:
         positions: list[Any] = [None] * len(records)
         for partition, indexes, offsets in await self._write(records):
             for index, offset in zip(indexes, offsets, strict=True):
-                positions[index] = new_tuple(Position, (0, partition, offset))
+                positions[index] = make_tuple(Position, (0, partition, offset))
         return positions
 
     async def committed(self, group: str, topic: str, partition: int) -> int | None:
         """What the group has committed, by the same connection."""
         try:
-            async with translated(f"offset of {group}", self._connection.timeout):
+            async with translate_errors(f"offset of {group}", self._connection.timeout):
                 await self._start()
                 client = self._producer.client
                 return (await committed(client, group, topic, [partition])).get(partition)
@@ -45,12 +45,12 @@ class Producer:
     async def close(self) -> None:
         producer, self._producer = self._producer, None
         if producer is not None:
-            await drop(producer)
+            await abort_producer(producer)
 
     async def _write(self, records: Sequence[ProducerRecord]) -> list[AckedShare]:
         topics = ", ".join(sorted({record.topic for record in records}))
         try:
-            async with translated(f"producing to {topics}", self._connection.timeout):
+            async with translate_errors(f"producing to {topics}", self._connection.timeout):
                 await self._start()
                 return await self._lanes.send(records)
         except BaseException:

@@ -10,7 +10,7 @@ from aiokafka.protocol.metadata import MetadataRequest
 from aiokafka.protocol.offset import OffsetRequest, OffsetResetStrategy
 
 from eventfleet.stores.contracts import Watermarks
-from eventfleet.stores.kafka.errors import check, retried
+from eventfleet.stores.kafka.errors import check, retry_request
 
 ANY_REPLICA = -1
 UNCOMMITTED = 0
@@ -21,10 +21,10 @@ WAIT_MS = 20
 
 async def watermarks(client: Any, topic: str) -> dict[int, Watermarks]:
     """The bounds of each partition (empty for an unknown topic); the caller bounds the time."""
-    return await retried(lambda: _of_all(client, topic))
+    return await retry_request(lambda: _of_all(client, topic))
 
 
-async def leaders(client: Any, topic: str) -> dict[int, int]:
+async def fetch_leaders(client: Any, topic: str) -> dict[int, int]:
     """The leader of each partition; empty for an unknown topic, which asking does not make.
 
     The client's own call asks for all topics, and reads the answer for as long as there are many.
@@ -42,7 +42,7 @@ async def leaders(client: Any, topic: str) -> dict[int, int]:
 
 async def _of_all(client: Any, topic: str) -> dict[int, Watermarks]:
     led: dict[int, list[int]] = defaultdict(list)
-    for partition, leader in (await leaders(client, topic)).items():
+    for partition, leader in (await fetch_leaders(client, topic)).items():
         led[leader].append(partition)
     asked = [_of_leader(client, node, topic, partitions) for node, partitions in led.items()]
     found = [pair for pairs in await asyncio.gather(*asked) for pair in pairs.items()]

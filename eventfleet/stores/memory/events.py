@@ -7,9 +7,9 @@ from datetime import datetime
 from msgspec.structs import replace
 
 from eventfleet.stores.contracts import AssignPosition, Head, Page, Tail, TailQuery, Write
-from eventfleet.stores.cursors import Point, from_cursor, to_cursor
+from eventfleet.stores.cursors import FeedPoint, decode_cursor, encode_cursor
 from eventfleet.stores.errors import Duplicate
-from eventfleet.stores.memory.yield_point import Checkpoint, go_on
+from eventfleet.stores.memory.yield_point import YieldPoint, no_yield
 from eventfleet.topics.event import EventRecord, Position
 from eventfleet.topics.partitioner import partition_of
 
@@ -20,7 +20,7 @@ class MemoryEvents:
     """`partitions` tells where aggregates belong, as the domain's topics do."""
 
     def __init__(
-        self, partitions: int = 1, checkpoint: Checkpoint = go_on, domain: str = ""
+        self, partitions: int = 1, checkpoint: YieldPoint = no_yield, domain: str = ""
     ) -> None:
         self._partitions, self._checkpoint, self._domain = partitions, checkpoint, domain
         self._by_id: dict[str, EventRecord] = {}
@@ -122,23 +122,23 @@ class MemoryEvents:
     async def feed(self, cursor: str, limit: int) -> Page:
         await self._checkpoint()
         listing = f"{self._domain}.feed"
-        read = from_cursor(listing, cursor, list[Point]) if cursor else []
+        read = decode_cursor(listing, cursor, list[FeedPoint]) if cursor else []
         points = {point.partition: point for point in read}
-        beyond = (e for e in self._in_order() if _after(Point.of(e), points))
+        beyond = (e for e in self._in_order() if _after(FeedPoint.of(e), points))
         items = [event for event, _ in zip(beyond, range(limit), strict=False)]
-        points |= {(point := Point.of(event)).partition: point for event in items}
-        return Page(items, to_cursor(listing, list(points.values())))
+        points |= {(point := FeedPoint.of(event)).partition: point for event in items}
+        return Page(items, encode_cursor(listing, list(points.values())))
 
     async def aggregates(self, cursor: str, limit: int, partition: int | None = None) -> Page:
         await self._checkpoint()
         listing = f"{self._domain}.aggregates"
-        last = from_cursor(listing, cursor, str) if cursor else ""
+        last = decode_cursor(listing, cursor, str) if cursor else ""
         ids = sorted(
             key
             for key in self._streams
             if key > last and partition in (None, partition_of(key, self._partitions))
         )[:limit]
-        return Page(list(ids), to_cursor(listing, ids[-1]) if ids else cursor)
+        return Page(list(ids), encode_cursor(listing, ids[-1]) if ids else cursor)
 
     async def count(self) -> int:
         await self._checkpoint()
@@ -153,9 +153,9 @@ class MemoryEvents:
         self._epoch += 1
         return self._epoch
 
-    async def placed_in(self, partition: int, epoch: int) -> bool:
+    async def has_placed(self, partition: int, epoch: int) -> bool:
         await self._checkpoint()
-        points = (Point.of(event) for event in self._placed.values())
+        points = (FeedPoint.of(event) for event in self._placed.values())
         return any((at.partition, at.epoch) == (partition, epoch) for at in points)
 
     def _insert(self, index: int, event: EventRecord) -> None:
@@ -203,8 +203,8 @@ def _duplicate(index: int, event: EventRecord, condition: str) -> Duplicate:
     return Duplicate(index, f"{event.domain}/{event.aggregate_id}", event.version, condition)
 
 
-def _after(at: Point, points: dict[int, Point]) -> bool:
-    return at > points.get(at.partition, Point.start(at.partition))
+def _after(at: FeedPoint, points: dict[int, FeedPoint]) -> bool:
+    return at > points.get(at.partition, FeedPoint.start(at.partition))
 
 
 def _head(stream: Stream) -> Head:

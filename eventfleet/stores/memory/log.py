@@ -5,14 +5,14 @@ from dataclasses import dataclass, field
 
 from eventfleet.stores.contracts import Watermarks
 from eventfleet.stores.errors import Fenced, Misconfigured, ServerUnavailable
-from eventfleet.stores.memory.yield_point import Checkpoint, go_on
-from eventfleet.stores.topic_diff import absent, differences
+from eventfleet.stores.memory.yield_point import YieldPoint, no_yield
+from eventfleet.stores.topic_diff import describe_differences, describe_missing
 from eventfleet.topics.event import Position
 from eventfleet.topics.partitioner import partition_of
 from eventfleet.topics.record import LogRecord, ProducerRecord
 from eventfleet.topics.topic_specs import TopicSpec
 
-Source = tuple[str, str, int]
+SourcePartition = tuple[str, str, int]
 """Group, topic, partition: what has one owner at a time."""
 
 
@@ -20,7 +20,7 @@ Source = tuple[str, str, int]
 class Transaction:
     """Records and an offset that count all together, or not at all."""
 
-    owner: Source
+    owner: SourcePartition
     generation: int
     partitions: set[tuple[str, int]] = field(default_factory=set)
     offset: int | None = None
@@ -29,7 +29,7 @@ class Transaction:
 
 
 @dataclass
-class Entry:
+class LogEntry:
     """One offset of a partition; without a record it is a transaction's control record."""
 
     record: LogRecord | None
@@ -41,10 +41,10 @@ class MemoryLog:
 
     def __init__(self) -> None:
         self.specs: dict[str, TopicSpec] = {}
-        self.offsets: dict[Source, int] = {}
-        self._partitions: dict[str, list[list[Entry]]] = {}
-        self._generations: dict[Source, int] = {}
-        self._open: dict[Source, Transaction] = {}
+        self.offsets: dict[SourcePartition, int] = {}
+        self._partitions: dict[str, list[list[LogEntry]]] = {}
+        self._generations: dict[SourcePartition, int] = {}
+        self._open: dict[SourcePartition, Transaction] = {}
 
     def create(self, spec: TopicSpec) -> bool:
         if spec.name in self.specs:
@@ -53,7 +53,7 @@ class MemoryLog:
         self._partitions[spec.name] = [[] for _ in range(spec.partitions)]
         return True
 
-    def entries(self, topic: str, partition: int) -> list[Entry]:
+    def entries(self, topic: str, partition: int) -> list[LogEntry]:
         partitions = self._topic(topic)
         if partition not in range(len(partitions)):
             found = f"has {len(partitions)} partitions, none of number {partition}"
@@ -76,25 +76,25 @@ class MemoryLog:
             outgoing.headers,
             outgoing.timestamp or 0,
         )
-        entries.append(Entry(record, transaction))
+        entries.append(LogEntry(record, transaction))
         if transaction is not None:
             transaction.partitions.add(at)
         return Position(0, partition, record.offset)
 
-    def fence(self, owner: Source) -> int:
+    def fence(self, owner: SourcePartition) -> int:
         """Abort what the earlier owner has open, and answer the new owner's generation."""
         if owner in self._open:
             self.end(self._open[owner], commit=False)
         self._generations[owner] = self._generations.get(owner, 0) + 1
         return self._generations[owner]
 
-    def demand(self, owner: Source, generation: int) -> None:
+    def demand(self, owner: SourcePartition, generation: int) -> None:
         """Fenced unless this generation is the newest."""
         if self._generations.get(owner) != generation:
             group, topic, partition = owner
             raise Fenced(f"{topic}/{partition} for {group}: another owner has taken over")
 
-    def begin(self, owner: Source, generation: int) -> Transaction:
+    def begin(self, owner: SourcePartition, generation: int) -> Transaction:
         self._open[owner] = transaction = Transaction(owner, generation)
         return transaction
 
@@ -103,7 +103,7 @@ class MemoryLog:
         transaction.open, transaction.aborted = False, not commit
         del self._open[transaction.owner]
         for topic, partition in sorted(transaction.partitions):
-            self.entries(topic, partition).append(Entry(None, None))
+            self.entries(topic, partition).append(LogEntry(None, None))
         if commit and transaction.offset is not None:
             self.offsets[transaction.owner] = transaction.offset
 
@@ -113,7 +113,7 @@ class MemoryLog:
         pending = (i for i, e in enumerate(entries) if e.transaction and e.transaction.open)
         return next(pending, len(entries))
 
-    def _topic(self, topic: str) -> list[list[Entry]]:
+    def _topic(self, topic: str) -> list[list[LogEntry]]:
         if topic not in self._partitions:
             raise Misconfigured(f"topic {topic} does not exist")
         return self._partitions[topic]
@@ -123,10 +123,15 @@ class MemoryTransactionalWriter:
     """PartitionWriter; what `emit` writes shows, and `move` counts, when `move` has ended."""
 
     def __init__(
-        self, log: MemoryLog, group: str, topic: str, partition: int, checkpoint: Checkpoint = go_on
+        self,
+        log: MemoryLog,
+        group: str,
+        topic: str,
+        partition: int,
+        checkpoint: YieldPoint = no_yield,
     ) -> None:
         self.log, self.checkpoint = log, checkpoint
-        self.source: Source = group, topic, partition
+        self.source: SourcePartition = group, topic, partition
         self.generation: int | None = None
 
     async def open(self) -> int | None:
@@ -182,7 +187,7 @@ class MemoryPlainWriter(MemoryTransactionalWriter):
 class MemoryProducer:
     """LogWriter."""
 
-    def __init__(self, log: MemoryLog, checkpoint: Checkpoint = go_on) -> None:
+    def __init__(self, log: MemoryLog, checkpoint: YieldPoint = no_yield) -> None:
         self._log, self._checkpoint = log, checkpoint
 
     async def produce(self, records: Sequence[ProducerRecord]) -> list[Position]:
@@ -200,7 +205,7 @@ class MemoryProducer:
 class MemoryReader:
     """LogReader; an open transaction below the end of a read is ServerUnavailable at once."""
 
-    def __init__(self, log: MemoryLog, checkpoint: Checkpoint = go_on) -> None:
+    def __init__(self, log: MemoryLog, checkpoint: YieldPoint = no_yield) -> None:
         self._log, self._checkpoint = log, checkpoint
 
     async def watermarks(self, topic: str) -> dict[int, Watermarks]:
@@ -249,9 +254,11 @@ class MemoryAdmin:
         for spec in specs:
             topic = self._log.specs.get(spec.name)
             if topic is None:
-                found.append(absent(spec))
+                found.append(describe_missing(spec))
             else:
-                found += differences(spec, topic.partitions, topic.replication, topic.config)
+                found += describe_differences(
+                    spec, topic.partitions, topic.replication, topic.config
+                )
         return found
 
     async def transactional(self) -> bool:

@@ -8,13 +8,13 @@ from typing import NamedTuple
 
 from eventfleet.stores.contracts import Incarnation, MarkRequest, MarkResult, MarkStatus, Note
 from eventfleet.stores.marker_timeouts import MarkerTimeouts
-from eventfleet.stores.memory.yield_point import Checkpoint, go_on
+from eventfleet.stores.memory.yield_point import YieldPoint, no_yield
 
-TICK = 1e-6
+TICK_SECONDS = 1e-6
 FOREVER = float("inf")
 
 
-class Noted(NamedTuple):
+class PendingNote(NamedTuple):
     """An event on its way."""
 
     event_id: str
@@ -33,11 +33,11 @@ class Marker:
     born: float
     tentative: bool
     until: float
-    note: Noted | None = None
+    note: PendingNote | None = None
 
 
 @dataclass
-class Data:
+class RedisData:
     """All that a dump holds. The sentinel is the life's id, the server's run, and the beginning."""
 
     sentinel: tuple[str, int, float] | None = None
@@ -54,20 +54,20 @@ class MemoryRedis:
     def __init__(self, now: Callable[[], float]) -> None:
         self._now, self._last = now, float("-inf")
         self._ids, self._run = count(1), 1
-        self.data = Data()
+        self.data = RedisData()
 
     # What happens to a server
 
     def flush(self) -> None:
-        self.data = Data()
+        self.data = RedisData()
 
-    def dump(self) -> Data:
+    def dump(self) -> RedisData:
         return deepcopy(self.data)
 
-    def restart(self, dump: Data | None = None) -> None:
+    def restart(self, dump: RedisData | None = None) -> None:
         """Another run, on an old dump or empty."""
         self._run += 1
-        self.data = deepcopy(dump) if dump else Data()
+        self.data = deepcopy(dump) if dump else RedisData()
 
     # What a client asks of it
 
@@ -140,7 +140,7 @@ class MemoryRedis:
             return MarkResult(MarkStatus.STALE, *note[:3], marker.tentative)
         if mark.allowed is not None and marker.type not in mark.allowed:
             return MarkResult(MarkStatus.REJECTED, type=marker.type)
-        note = Noted(mark.event_id, marker.last, mark.value, now)
+        note = PendingNote(mark.event_id, marker.last, mark.value, now)
         self.data.markers[key] = replace(
             marker, type=mark.type, last=mark.event_id, note=note, until=FOREVER
         )
@@ -168,7 +168,7 @@ class MemoryRedis:
         return self.present(incarnation) and name == incarnation.id and until > now
 
     def _time(self) -> float:
-        self._last = max(self._now(), self._last + TICK)
+        self._last = max(self._now(), self._last + TICK_SECONDS)
         return self._last
 
 
@@ -180,7 +180,7 @@ class MemoryMarkers:
         server: MemoryRedis,
         domain: str,
         terms: MarkerTimeouts,
-        checkpoint: Checkpoint = go_on,
+        checkpoint: YieldPoint = no_yield,
     ) -> None:
         self._server, self._domain, self._terms = server, domain, terms
         self._checkpoint = checkpoint

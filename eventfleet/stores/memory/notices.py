@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from eventfleet.stores.contracts import Notice
 from eventfleet.stores.errors import ServerUnavailable
 
-ROOM = 100_000
+MAX_UNREAD_NOTICES = 100_000
 Listener = asyncio.Queue[Notice | None]
 
 
@@ -29,7 +29,7 @@ class MemoryNotices:
     @asynccontextmanager
     async def subscribe(self, channel: str) -> AsyncIterator[AsyncIterator[Notice]]:
         self._must_answer()
-        listener: Listener = asyncio.Queue(ROOM)
+        listener: Listener = asyncio.Queue(MAX_UNREAD_NOTICES)
         self._listeners[channel].add(listener)
         try:
             yield _stream(listener)

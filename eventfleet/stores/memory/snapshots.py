@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Collection, Sequence
 
 from eventfleet.stores.contracts import Snapshot
-from eventfleet.stores.memory.yield_point import Checkpoint, go_on
+from eventfleet.stores.memory.yield_point import YieldPoint, no_yield
 
 Kept = dict[tuple[int, int], Snapshot]  # by state version and version
 
@@ -12,7 +12,7 @@ Kept = dict[tuple[int, int], Snapshot]  # by state version and version
 class MemorySnapshots:
     """Keeps the last `kept` snapshots of each aggregate."""
 
-    def __init__(self, kept: int = 3, checkpoint: Checkpoint = go_on) -> None:
+    def __init__(self, kept: int = 3, checkpoint: YieldPoint = no_yield) -> None:
         self._kept, self._checkpoint = kept, checkpoint
         self._of: defaultdict[str, Kept] = defaultdict(dict)
 

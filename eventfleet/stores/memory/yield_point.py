@@ -2,8 +2,8 @@
 
 from collections.abc import Awaitable, Callable
 
-Checkpoint = Callable[[], Awaitable[None]]
+YieldPoint = Callable[[], Awaitable[None]]
 
 
-async def go_on() -> None:
+async def no_yield() -> None:
     """The checkpoint that does nothing."""

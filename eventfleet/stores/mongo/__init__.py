@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 
 from eventfleet.stores.contracts import DomainStores, StoresByDomain
-from eventfleet.stores.mongo.client import collection, connected
+from eventfleet.stores.mongo.client import collection, connect
 from eventfleet.stores.mongo.events import MongoEvents
 from eventfleet.stores.mongo.snapshots import MongoSnapshots
 
@@ -26,7 +26,7 @@ async def open_stores(
     `threads` are for long reads, which would hold up others in the event loop. Nothing connects
     before the first call. Misconfigured when the URL can't be used.
     """
-    async with connected(url, timeout, threads=threads) as client:
+    async with connect(url, timeout, threads=threads) as client:
         shared = collection(client, database, "domains")
         yield {
             domain: DomainStores(

@@ -1,7 +1,7 @@
 """The drivers' clients: the only import of them. The URL brings addresses, credentials and TLS.
 
 PyMongo's own asynchronous client works in the event loop; Motor, with the same operations, has
-threads for it. Some answer an operation at once where the others are awaited: `had` takes both.
+threads for it. Some answer an operation at once where the others are awaited: `maybe_await` takes both.
 """
 
 import warnings
@@ -21,13 +21,13 @@ from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.read_concern import ReadConcern
 
 from eventfleet.stores.errors import Misconfigured
-from eventfleet.stores.mongo.errors import translated
+from eventfleet.stores.mongo.errors import translate_errors
 
 Client: TypeAlias = AsyncMongoClient[dict[str, Any]]
 Collection: TypeAlias = AsyncCollection[dict[str, Any]]
 
 
-class PlainInt(TypeDecoder):
+class Int64Decoder(TypeDecoder):
     """64-bit integers come back as int, not as the driver's subclass of it."""
 
     bson_type = Int64
@@ -36,7 +36,7 @@ class PlainInt(TypeDecoder):
         return int(value)
 
 
-class PlainObject(TypeDecoder):
+class DBRefDecoder(TypeDecoder):
     """An object with a key `$ref` comes back as it was stored, not as a database reference."""
 
     bson_type = DBRef
@@ -46,19 +46,19 @@ class PlainObject(TypeDecoder):
 
 
 CODEC: CodecOptions[dict[str, Any]] = CodecOptions(
-    tz_aware=True, tzinfo=UTC, type_registry=TypeRegistry([PlainInt(), PlainObject()])
+    tz_aware=True, tzinfo=UTC, type_registry=TypeRegistry([Int64Decoder(), DBRefDecoder()])
 )
 
 
 @asynccontextmanager
-async def connected(url: str, timeout: float, *, threads: bool = False) -> AsyncIterator[Client]:
+async def connect(url: str, timeout: float, *, threads: bool = False) -> AsyncIterator[Client]:
     """A client that connects at its first call. `timeout` in seconds bounds each operation.
 
     With `threads` it works, and reads what comes, beside the event loop: dearer for each call.
     """
     millis = int(timeout * 1000)
     kind: Any = AsyncIOMotorClient if threads else AsyncMongoClient
-    with translated("MongoDB"), _refusing_the_url():
+    with translate_errors("MongoDB"), _refusing_the_url():
         client: Client = kind(
             url,
             appname="eventfleet",
@@ -70,10 +70,10 @@ async def connected(url: str, timeout: float, *, threads: bool = False) -> Async
         yield client
     finally:
         with pymongo.timeout(timeout):
-            await had(client.close())
+            await maybe_await(client.close())
 
 
-async def had(answer: Any) -> Any:
+async def maybe_await(answer: Any) -> Any:
     """What an operation answers, whether or not it is to be awaited."""
     return await answer if isawaitable(answer) else answer
 

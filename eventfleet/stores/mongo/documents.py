@@ -7,8 +7,8 @@ from eventfleet.topics.event import EventRecord, Position
 
 Document = dict[str, Any]
 
-ALWAYS = ("aggregate_id", "version", "type", "time", "schema_version", "data")
-OPTIONAL = (
+REQUIRED_FIELDS = ("aggregate_id", "version", "type", "time", "schema_version", "data")
+OPTIONAL_FIELDS = (
     *("prev", "correlation_id", "causation_id", "actor", "traceparent", "reply_to"),
     "fingerprint",
 )
@@ -28,15 +28,15 @@ def unplaced(event: EventRecord, partition: int) -> Document:
     return _document(event) | {"partition": partition, "unplaced": partition}
 
 
-def place(position: Position) -> Document:
+def position_fields(position: Position) -> Document:
     """The fields that a position is."""
     return position._asdict()
 
 
-def event_of(domain: str, document: Document) -> EventRecord:
+def to_event(domain: str, document: Document) -> EventRecord:
     """The event in a document."""
-    fields = {name: document[name] for name in ALWAYS}
-    fields.update((name, document[name]) for name in OPTIONAL if name in document)
+    fields = {name: document[name] for name in REQUIRED_FIELDS}
+    fields.update((name, document[name]) for name in OPTIONAL_FIELDS if name in document)
     if "offset" in document:
         fields["position"] = f"{document['epoch']}-{document['partition']}-{document['offset']}"
     return EventRecord(id=document["_id"], domain=domain, **fields)

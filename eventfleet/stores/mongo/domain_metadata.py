@@ -9,14 +9,14 @@ from eventfleet.stores.mongo.client import Collection
 from eventfleet.stores.mongo.operation import operation
 
 
-class Extent(NamedTuple):
+class DomainExtent(NamedTuple):
     """The newest epoch, and every partition in which an event was ever placed."""
 
     epoch: int
     partitions: list[int]
 
 
-class Registry:
+class DomainMetadata:
     """One domain's document in a small collection that all domains share."""
 
     def __init__(self, domain: str, domains: Collection) -> None:
@@ -24,10 +24,10 @@ class Registry:
         self._domains = domains
         self._noted: set[int] = set()
 
-    async def extent(self) -> Extent:
+    async def extent(self) -> DomainExtent:
         with operation(self._domains):
             found = await self._domains.find_one(self._key) or {}
-        return Extent(found.get("epoch", 0), sorted(found.get("partitions", ())))
+        return DomainExtent(found.get("epoch", 0), sorted(found.get("partitions", ())))
 
     async def raise_epoch(self) -> int:
         with operation(self._domains):

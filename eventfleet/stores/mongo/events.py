@@ -8,17 +8,17 @@ from typing import Any
 from pymongo import InsertOne, UpdateOne
 
 from eventfleet.stores.contracts import AssignPosition, Head, Page, Tail, TailQuery, Write
-from eventfleet.stores.cursors import from_cursor, to_cursor
+from eventfleet.stores.cursors import decode_cursor, encode_cursor
 from eventfleet.stores.errors import Duplicate
 from eventfleet.stores.mongo import client
-from eventfleet.stores.mongo.documents import Document, event_of, place, placed, unplaced
-from eventfleet.stores.mongo.domain_metadata import Registry
-from eventfleet.stores.mongo.errors import duplicate, translated
+from eventfleet.stores.mongo.documents import Document, placed, position_fields, to_event, unplaced
+from eventfleet.stores.mongo.domain_metadata import DomainMetadata
+from eventfleet.stores.mongo.errors import to_duplicate, translate_errors
 from eventfleet.stores.mongo.feed import DomainFeed
-from eventfleet.stores.mongo.indexes import OF_EVENTS, prepare
+from eventfleet.stores.mongo.indexes import EVENT_INDEXES, prepare
 from eventfleet.stores.mongo.operation import operation, split, together
 from eventfleet.stores.mongo.transactions import insert_all, insert_each, insert_in_order
-from eventfleet.topics.event import EventRecord, Position, milliseconds
+from eventfleet.topics.event import EventRecord, Position, truncate_to_milliseconds
 
 BY_VERSION = [("aggregate_id", 1), ("version", 1)]
 BY_VERSION_DOWN = [("aggregate_id", -1), ("version", -1)]
@@ -32,12 +32,12 @@ class MongoEvents:
     def __init__(self, domain: str, events: client.Collection, domains: client.Collection) -> None:
         self._domain = domain
         self._events = events
-        self._registry = Registry(domain, domains)
+        self._registry = DomainMetadata(domain, domains)
         self._feed = DomainFeed(domain, events, self._registry)
 
     async def prepare(self) -> None:
         with operation(self._events):
-            await prepare(self._events, OF_EVENTS)
+            await prepare(self._events, EVENT_INDEXES)
 
     async def write(self, writes: Sequence[Write]) -> None:
         events = [write for write in writes if not isinstance(write, AssignPosition)]
@@ -76,7 +76,7 @@ class MongoEvents:
         with operation(self._events):
             clashes = await insert_each(self._events, documents)
         return [
-            duplicate(0, clashes[index], [event]) if index in clashes else None
+            to_duplicate(0, clashes[index], [event]) if index in clashes else None
             for index, (event, _) in enumerate(events)
         ]
 
@@ -136,12 +136,12 @@ class MongoEvents:
         if types is not None:
             wanted["type"] = {"$in": list(types)}
         found = self._events.find(wanted, batch_size=READ_BATCH).sort(BY_VERSION)
-        with translated(client.full_name(self._events)):
+        with translate_errors(client.full_name(self._events)):
             async for document in found.limit(limit or 0):
-                yield event_of(self._domain, document)
+                yield to_event(self._domain, document)
 
     async def version_at(self, aggregate_id: str, moment: datetime) -> int:
-        wanted = {"aggregate_id": aggregate_id, "time": {"$lte": milliseconds(moment)}}
+        wanted = {"aggregate_id": aggregate_id, "time": {"$lte": truncate_to_milliseconds(moment)}}
         found = self._events.find(wanted, {"_id": 0, "version": 1})
         with operation(self._events):
             newest = await found.sort(BY_VERSION_DOWN).limit(1).to_list(1)
@@ -152,7 +152,7 @@ class MongoEvents:
 
     async def aggregates(self, cursor: str, limit: int, partition: int | None = None) -> Page:
         listing = f"{self._domain}.aggregates"
-        last = from_cursor(listing, cursor, str) if cursor else ""
+        last = decode_cursor(listing, cursor, str) if cursor else ""
         wanted: Document = {"version": 1, "aggregate_id": {"$gt": last}}
         if partition is not None:
             wanted["partition"] = partition
@@ -160,7 +160,7 @@ class MongoEvents:
         with operation(self._events):
             page = await found.sort("aggregate_id", 1).limit(limit).to_list(limit)
         ids = [document["aggregate_id"] for document in page]
-        return Page(ids, to_cursor(listing, ids[-1]) if ids else cursor)
+        return Page(ids, encode_cursor(listing, ids[-1]) if ids else cursor)
 
     async def count(self) -> int:
         with operation(self._events):
@@ -173,7 +173,7 @@ class MongoEvents:
     async def raise_epoch(self) -> int:
         return await self._registry.raise_epoch()
 
-    async def placed_in(self, partition: int, epoch: int) -> bool:
+    async def has_placed(self, partition: int, epoch: int) -> bool:
         at = {"epoch": epoch, "partition": partition, "offset": {"$gte": 0}}
         with operation(self._events):
             found = await self._events.find_one(at, {"_id": 1})
@@ -187,7 +187,7 @@ class MongoEvents:
             {"$sort": NEWEST_FIRST},
             {"$group": {"_id": "$aggregate_id", "event_id": {"$first": "$_id"}, **newest}},
         ]
-        found = await client.had(self._events.aggregate(pipeline))
+        found = await client.maybe_await(self._events.aggregate(pipeline))
         return {each["_id"]: _head(each) async for each in found}
 
     async def _placed(self, unplaced: Mapping[str, Head]) -> dict[str, Head]:
@@ -206,12 +206,12 @@ class MongoEvents:
         return found
 
     async def _all(self, query: Any) -> list[EventRecord]:
-        return [event_of(self._domain, document) for document in await query.to_list(None)]
+        return [to_event(self._domain, document) for document in await query.to_list(None)]
 
 
 def _document(write: Write) -> Document:
     """What is inserted or set."""
-    return place(write.position) if isinstance(write, AssignPosition) else placed(write)
+    return position_fields(write.position) if isinstance(write, AssignPosition) else placed(write)
 
 
 def _request(write: Write, document: Document) -> InsertOne[Document] | UpdateOne:

@@ -8,11 +8,11 @@ from bson.son import SON
 from pymongo.errors import OperationFailure
 
 from eventfleet.stores.errors import Misconfigured
-from eventfleet.stores.mongo.client import Collection, full_name, had
+from eventfleet.stores.mongo.client import Collection, full_name, maybe_await
 
-IN_THE_WAY = {85: "another index has these keys", 86: "another index has this name"}
+INDEX_CONFLICTS = {85: "another index has these keys", 86: "another index has this name"}
 DUPLICATE_KEY = 11000
-NO_OPTION = {"v", "ns", "name", "key", "background"}
+NOT_OPTIONS = {"v", "ns", "name", "key", "background"}
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Index:
         return f"({', '.join(self.keys)}){options}"
 
     def differs(self, reported: Mapping[str, Any]) -> bool:
-        options = {name: reported[name] for name in reported.keys() - NO_OPTION}
+        options = {name: reported[name] for name in reported.keys() - NOT_OPTIONS}
         same_keys = list(reported["key"].items()) == [(key, 1) for key in self.keys]
         return not same_keys or options != self.options
 
@@ -49,10 +49,10 @@ POSITIONS = Index(
 UNPLACED = Index("unplaced", ("unplaced", "aggregate_id", "version"), _where(unplaced={"$gte": 0}))
 AGGREGATES = Index("aggregates", ("version", "aggregate_id"), _where(version=1))
 PARTITIONS = Index("partitions", ("version", "partition", "aggregate_id"), _where(version=1))
-OF_EVENTS = (VERSIONS, POSITIONS, UNPLACED, AGGREGATES, PARTITIONS)
+EVENT_INDEXES = (VERSIONS, POSITIONS, UNPLACED, AGGREGATES, PARTITIONS)
 
 SNAPSHOTS = Index("snapshots", ("aggregate_id", "state_version", "version"))
-OF_SNAPSHOTS = (SNAPSHOTS,)
+SNAPSHOT_INDEXES = (SNAPSHOTS,)
 
 
 async def prepare(collection: Collection, indexes: Sequence[Index]) -> None:
@@ -67,7 +67,7 @@ async def prepare(collection: Collection, indexes: Sequence[Index]) -> None:
 
 
 async def _reported(collection: Collection) -> dict[str, Mapping[str, Any]]:
-    found = await had(collection.list_indexes())
+    found = await maybe_await(collection.list_indexes())
     return {index["name"]: SON(index).to_dict() async for index in found}
 
 
@@ -80,8 +80,8 @@ async def _make(collection: Collection, index: Index) -> None:
             raise _unfit(
                 full_name(collection), index, "documents that are there break it"
             ) from None
-        if error.code in IN_THE_WAY:
-            raise _unfit(full_name(collection), index, IN_THE_WAY[error.code]) from None
+        if error.code in INDEX_CONFLICTS:
+            raise _unfit(full_name(collection), index, INDEX_CONFLICTS[error.code]) from None
         raise
 
 
@@ -93,7 +93,7 @@ def _verify(where: str, index: Index, reported: Mapping[str, Any] | None) -> Non
 
 
 def _described(reported: Mapping[str, Any]) -> str:
-    options = {name: reported[name] for name in sorted(reported.keys() - NO_OPTION)}
+    options = {name: reported[name] for name in sorted(reported.keys() - NOT_OPTIONS)}
     return str(Index(reported["name"], list(reported["key"]), options))
 
 

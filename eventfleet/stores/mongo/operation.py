@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import pymongo
 
 from eventfleet.stores.mongo.client import Collection, full_name, timeout
-from eventfleet.stores.mongo.errors import translated
+from eventfleet.stores.mongo.errors import translate_errors
 from eventfleet.topics.event import EventRecord
 
 T = TypeVar("T")
@@ -21,7 +21,7 @@ IN_ONE_QUERY = 100
 @contextmanager
 def operation(collection: Collection, events: Sequence[EventRecord] = ()) -> Iterator[None]:
     """Everything inside shares the client's timeout; `events` are those of a write, in order."""
-    with translated(full_name(collection), events), pymongo.timeout(timeout(collection)):
+    with translate_errors(full_name(collection), events), pymongo.timeout(timeout(collection)):
         yield
 
 

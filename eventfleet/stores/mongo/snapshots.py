@@ -10,7 +10,7 @@ from eventfleet.stores.contracts import Snapshot
 from eventfleet.stores.mongo import client
 from eventfleet.stores.mongo.documents import Document
 from eventfleet.stores.mongo.errors import DUPLICATE_KEY
-from eventfleet.stores.mongo.indexes import OF_SNAPSHOTS, SNAPSHOTS, prepare
+from eventfleet.stores.mongo.indexes import SNAPSHOT_INDEXES, SNAPSHOTS, prepare
 from eventfleet.stores.mongo.operation import operation, split
 
 FIELDS = ("aggregate_id", "version", "state", "state_version", "taken_at")
@@ -27,7 +27,7 @@ class MongoSnapshots:
 
     async def prepare(self) -> None:
         with operation(self._snapshots):
-            await prepare(self._snapshots, OF_SNAPSHOTS)
+            await prepare(self._snapshots, SNAPSHOT_INDEXES)
 
     async def save(self, snapshots: Sequence[Snapshot]) -> None:
         if not snapshots:
@@ -47,7 +47,7 @@ class MongoSnapshots:
                     {"$sort": NEWEST_FIRST},
                     {"$group": {"_id": "$aggregate_id", "newest": {"$first": "$$ROOT"}}},
                 ]
-                async for group in await client.had(self._snapshots.aggregate(pipeline)):
+                async for group in await client.maybe_await(self._snapshots.aggregate(pipeline)):
                     found[group["_id"]] = _snapshot(group["newest"])
         return found
 
@@ -64,7 +64,7 @@ class MongoSnapshots:
     async def count(self) -> int:
         pipeline: list[Document] = [{"$group": {"_id": "$aggregate_id"}}, {"$count": "aggregates"}]
         with operation(self._snapshots):
-            found = await client.had(self._snapshots.aggregate(pipeline))
+            found = await client.maybe_await(self._snapshots.aggregate(pipeline))
             counted = await found.to_list(1)
         return counted[0]["aggregates"] if counted else 0
 

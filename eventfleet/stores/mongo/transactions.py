@@ -6,7 +6,7 @@ from typing import Any
 from pymongo.errors import AutoReconnect, BulkWriteError, DocumentTooLarge, PyMongoError
 from tenacity import retry, retry_if_exception, stop_after_attempt, wait_random_exponential
 
-from eventfleet.stores.mongo.client import Collection, had
+from eventfleet.stores.mongo.client import Collection, maybe_await
 from eventfleet.stores.mongo.errors import DUPLICATE_KEY
 
 ATTEMPTS = 5
@@ -29,11 +29,11 @@ async def insert_all(collection: Collection, documents: Sequence[dict[str, Any]]
         await collection.insert_one(documents[0])
         return
     client = collection.database.client
-    async with await had(client.start_session()) as session:
+    async with await maybe_await(client.start_session()) as session:
         transaction = session.start_transaction(
             write_concern=collection.write_concern, read_concern=collection.read_concern
         )
-        async with await had(transaction):
+        async with await maybe_await(transaction):
             await collection.insert_many(documents, session=session)
 
 

@@ -7,12 +7,12 @@ from redis import exceptions as redis
 
 from eventfleet.stores.errors import Misconfigured, ServerUnavailable, StoreError
 
-Garbled = redis.InvalidResponse
-Refused = redis.ResponseError
+InvalidResponse = redis.InvalidResponse
+ResponseError = redis.ResponseError
 UnknownScript = redis.NoScriptError
 
 # What passes when the data set is loaded, a replica is promoted, or memory or a disk has room.
-PASSING = (
+TRANSIENT_ERRORS = (
     redis.BusyLoadingError,
     redis.ReadOnlyError,
     redis.OutOfMemoryError,
@@ -20,9 +20,9 @@ PASSING = (
     redis.TryAgainError,
     redis.NoScriptError,
 )
-PASSING_WORDS = ("BUSY", "MISCONF", "NOREPLICAS", "LOADING", "UNBLOCKED")
+TRANSIENT_PREFIXES = ("BUSY", "MISCONF", "NOREPLICAS", "LOADING", "UNBLOCKED")
 # Who we are and what we may: wrong until an operator changes it.
-OPERATORS = (redis.AuthenticationError, redis.AuthorizationError, redis.DataError)
+OPERATOR_ERRORS = (redis.AuthenticationError, redis.AuthorizationError, redis.DataError)
 
 
 class SessionEnded(redis.ConnectionError):
@@ -30,7 +30,7 @@ class SessionEnded(redis.ConnectionError):
 
 
 @contextmanager
-def translated(where: str, seconds: float) -> Iterator[None]:
+def translate_errors(where: str, seconds: float) -> Iterator[None]:
     """Raise our errors instead of the driver's; `where` and `seconds` are for the message."""
     try:
         yield
@@ -42,6 +42,6 @@ def translated(where: str, seconds: float) -> Iterator[None]:
 
 def _of(where: str, error: Exception) -> StoreError:
     message = f"{where}: {error or type(error).__name__}"
-    passing = isinstance(error, PASSING) or str(error).startswith(PASSING_WORDS)
-    refused = isinstance(error, (redis.ResponseError, *OPERATORS))
+    passing = isinstance(error, TRANSIENT_ERRORS) or str(error).startswith(TRANSIENT_PREFIXES)
+    refused = isinstance(error, (redis.ResponseError, *OPERATOR_ERRORS))
     return Misconfigured(message) if refused and not passing else ServerUnavailable(message)

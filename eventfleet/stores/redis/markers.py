@@ -9,15 +9,22 @@ from typing import Any
 from eventfleet.stores.contracts import Incarnation, MarkRequest, MarkResult, MarkStatus, Note
 from eventfleet.stores.errors import Misconfigured
 from eventfleet.stores.marker_timeouts import MarkerTimeouts
-from eventfleet.stores.redis.scripts import CONFIRM, EACH, LIFE, MARK, WITHDRAW, Script
-from eventfleet.stores.redis.session import Sessions
-from eventfleet.topics.record import new_tuple
+from eventfleet.stores.redis.scripts import (
+    CONFIRM,
+    INCARNATION,
+    MARK,
+    PLACEHOLDER,
+    WITHDRAW,
+    Script,
+)
+from eventfleet.stores.redis.session import SessionPool
+from eventfleet.topics.record import make_tuple
 
-POLICY = "noeviction"
-VERDICTS = {verdict.value.encode(): verdict for verdict in MarkStatus}
+REQUIRED_POLICY = "noeviction"
+STATUSES = {verdict.value.encode(): verdict for verdict in MarkStatus}
 OK, REJECTED = MarkStatus.OK, MarkStatus.REJECTED
 NOTED = (MarkStatus.MINE, MarkStatus.STALE)
-KEYS = (b"life", EACH, EACH)
+KEYS = (b"life", PLACEHOLDER, PLACEHOLDER)
 _POLICY = re.compile(rb"^maxmemory_policy:(\S+)", re.MULTILINE)
 
 
@@ -34,7 +41,9 @@ class RedisMarkers:
         expiry, lease, memory = terms
         self._mark = Script(MARK, expiry=expiry, lease=lease, memory=_ms(memory))
         self._confirm = Script(CONFIRM, expiry=_ms(expiry), memory=_ms(memory))
-        self._sessions = Sessions(url, timeout, (LIFE, self._mark, self._confirm, WITHDRAW))
+        self._sessions = SessionPool(
+            url, timeout, (INCARNATION, self._mark, self._confirm, WITHDRAW)
+        )
         self._what = f"markers of {domain}"
         self._marker, self._done = f"marker:{domain}:".encode(), f"done:{domain}:".encode()
 
@@ -43,12 +52,14 @@ class RedisMarkers:
             (info,) = await session.call([("INFO", "memory")])
         found = _POLICY.search(info)
         policy = found[1].decode() if found else "unknown"
-        if policy != POLICY:
-            raise Misconfigured(f"Redis' maxmemory-policy is {policy}: markers need {POLICY}")
+        if policy != REQUIRED_POLICY:
+            raise Misconfigured(
+                f"Redis' maxmemory-policy is {policy}: markers need {REQUIRED_POLICY}"
+            )
 
     async def incarnation(self) -> Incarnation:
         async with self._sessions.session("Redis' life") as session:
-            ((name, began, now),) = await session.run(LIFE, _look, 1)
+            ((name, began, now),) = await session.run(INCARNATION, _look, 1)
         return Incarnation(name.decode(), float(began), float(now))
 
     async def mark(self, marks: Sequence[MarkRequest]) -> list[MarkResult]:
@@ -89,7 +100,7 @@ class RedisMarkers:
     def _notes(
         self, script: Script, notes: Sequence[Note], incarnation: Incarnation, run: bytes
     ) -> Iterator[bytes]:
-        form = script.form(KEYS, (run, incarnation.id.encode(), EACH, EACH))
+        form = script.form(KEYS, (run, incarnation.id.encode(), PLACEHOLDER, PLACEHOLDER))
         for aggregate_id, event_id, prev in notes:
             marker, name = self._marker + aggregate_id.encode(), event_id.encode()
             done, before = self._done + name, prev.encode()
@@ -109,19 +120,19 @@ def _form_of_marks(
     rule = "" if allowed is None else "\0".join(("", *sorted(allowed), ""))
     seen = repr(incarnation.now)  # as Lua's tonumber reads it back without loss
     fixed = (text.encode() for text in (incarnation.id, seen, kind, rule))
-    return script.form(KEYS, (run, *fixed, *(EACH,) * (4 if based else 2)))
+    return script.form(KEYS, (run, *fixed, *(PLACEHOLDER,) * (4 if based else 2)))
 
 
 def _look(run: bytes) -> Iterable[bytes]:
-    return [LIFE.form((b"life",), (run, token_hex(8).encode())) % ()]
+    return [INCARNATION.form((b"life",), (run, token_hex(8).encode())) % ()]
 
 
 def _marked(mark: MarkRequest, reply: Sequence[Any]) -> MarkResult:
-    verdict = VERDICTS[reply[0]]
+    verdict = STATUSES[reply[0]]
     if verdict is OK:
         _, prev, tentative = reply
         noted = OK, mark.event_id, prev.decode(), mark.value, tentative == b"1", ""
-        return new_tuple(MarkResult, noted)
+        return make_tuple(MarkResult, noted)
     if verdict is REJECTED:
         return MarkResult(REJECTED, type=reply[1].decode())
     if verdict not in NOTED:

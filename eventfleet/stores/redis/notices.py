@@ -8,11 +8,11 @@ from typing import Any
 import msgspec
 
 from eventfleet.stores.contracts import Notice
-from eventfleet.stores.redis.errors import translated
-from eventfleet.stores.redis.session import Command, Session, Sessions
+from eventfleet.stores.redis.errors import translate_errors
+from eventfleet.stores.redis.session import RedisCommand, Session, SessionPool
 
-IN_ONE_MESSAGE = 1000
-QUIET = 5.0
+MAX_MESSAGE_NOTICES = 1000
+QUIET_SECONDS = 5.0
 """Seconds without a word after which the server is asked whether it is still there."""
 
 _write = msgspec.json.Encoder().encode
@@ -25,8 +25,8 @@ class RedisNotices:
     Misconfigured when the URL can't be used.
     """
 
-    def __init__(self, url: str, *, timeout: float, quiet: float = QUIET) -> None:
-        self._sessions = Sessions(url, timeout, ())
+    def __init__(self, url: str, *, timeout: float, quiet: float = QUIET_SECONDS) -> None:
+        self._sessions = SessionPool(url, timeout, ())
         self._url, self._timeout, self._quiet = url, timeout, quiet
 
     async def publish(self, told: Mapping[str, Sequence[Notice]]) -> None:
@@ -40,7 +40,7 @@ class RedisNotices:
         what = f"notices on {channel}"
         session = Session(self._url)
         try:
-            with translated(what, self._timeout):
+            with translate_errors(what, self._timeout):
                 async with asyncio.timeout(self._timeout):
                     await session.begin()
                     _, *early = await session.call([("SUBSCRIBE", channel)])
@@ -55,7 +55,7 @@ class RedisNotices:
         while True:
             for notice in _notices(said):
                 yield notice
-            with translated(what, self._timeout):
+            with translate_errors(what, self._timeout):
                 said = await self._said(session)
 
     async def _said(self, session: Session) -> list[Any]:
@@ -67,10 +67,10 @@ class RedisNotices:
                 return await session.call([("PING",)])
 
 
-def _calls(told: Mapping[str, Sequence[Notice]]) -> Iterator[Command]:
+def _calls(told: Mapping[str, Sequence[Notice]]) -> Iterator[RedisCommand]:
     for channel, notices in told.items():
-        for start in range(0, len(notices), IN_ONE_MESSAGE):
-            yield "PUBLISH", channel, _write(notices[start : start + IN_ONE_MESSAGE])
+        for start in range(0, len(notices), MAX_MESSAGE_NOTICES):
+            yield "PUBLISH", channel, _write(notices[start : start + MAX_MESSAGE_NOTICES])
 
 
 def _notices(said: list[Any]) -> Iterator[Notice]:

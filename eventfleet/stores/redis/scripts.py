@@ -10,7 +10,7 @@ decimals: Lua writes numbers with fewer.
 from collections.abc import Sequence
 from hashlib import sha1
 
-EACH = None
+PLACEHOLDER = None
 """In a form: what each call brings, to be filled in as its length and itself."""
 _WORD = b"$%d\r\n%b\r\n"
 
@@ -30,10 +30,10 @@ class Script:
 
 
 def _packed(word: bytes | None) -> bytes:
-    return _WORD if word is EACH else (_WORD % (len(word), word)).replace(b"%", b"%%")
+    return _WORD if word is PLACEHOLDER else (_WORD % (len(word), word)).replace(b"%", b"%%")
 
 
-LIFE = Script("""
+INCARNATION = Script("""
 -- KEYS: life. ARGV: run id of this server, a random value. Answers id, began, now.
 local t = redis.call('TIME')
 local now = t[1] .. '.' .. string.format('%06d', tonumber(t[2]))

@@ -11,14 +11,20 @@ from hiredis import Reader, pack_command
 from redis.asyncio.connection import Connection, parse_url
 
 from eventfleet.stores.errors import Misconfigured
-from eventfleet.stores.redis.errors import Garbled, Refused, SessionEnded, UnknownScript, translated
+from eventfleet.stores.redis.errors import (
+    InvalidResponse,
+    ResponseError,
+    SessionEnded,
+    UnknownScript,
+    translate_errors,
+)
 from eventfleet.stores.redis.scripts import Script
 
-SESSIONS = 4
-PIPED = 500
+MAX_SESSIONS = 4
+MAX_PIPELINED_COMMANDS = 500
 READ_BYTES = 262_144
-UNFINISHED = object()
-FIXED: dict[str, Any] = {
+INCOMPLETE = object()
+DRIVER_OPTIONS: dict[str, Any] = {
     "protocol": 2,
     "decode_responses": False,
     "client_name": "eventfleet",
@@ -29,8 +35,8 @@ FIXED: dict[str, Any] = {
     "socket_connect_timeout": None,
 }
 
-Command = tuple[str | bytes | int, ...]
-Calls = Callable[[bytes], Iterable[bytes]]
+RedisCommand = tuple[str | bytes | int, ...]
+PackCalls = Callable[[bytes], Iterable[bytes]]
 """From the server's run id to the calls of a script, packed."""
 _pack: Any = pack_command
 _RUN_ID = re.compile(rb"^run_id:(\w+)", re.MULTILINE)
@@ -45,7 +51,7 @@ class Session:
     """
 
     def __init__(self, url: str, scripts: Sequence[Script] = ()) -> None:
-        options = {**parse_url(url), **FIXED}
+        options = {**parse_url(url), **DRIVER_OPTIONS}
         made_by: Any = options.pop("connection_class", Connection)
         self._connection = made_by(**options, redis_connect_func=self._greet)
         self._scripts = scripts
@@ -59,18 +65,18 @@ class Session:
         await self._connection.connect()
         self._stream = self._connection._reader
         self._parser = Reader(
-            protocolError=Garbled,
+            protocolError=InvalidResponse,
             replyError=self._connection._parser.parse_error,
-            notEnoughData=UNFINISHED,
+            notEnoughData=INCOMPLETE,
         )
-        loads: list[Command] = [("SCRIPT", "LOAD", script.text) for script in self._scripts]
+        loads: list[RedisCommand] = [("SCRIPT", "LOAD", script.text) for script in self._scripts]
         info, *_ = await self.call([("INFO", "server"), *loads])
         found = _RUN_ID.search(info)
         if not found:
             raise Misconfigured("the server does not tell its run id")
         self._run = found[1]
 
-    async def run(self, script: Script, calls: Calls, count: int) -> list[Any]:
+    async def run(self, script: Script, calls: PackCalls, count: int) -> list[Any]:
         """The replies of one script to so many calls; one pipeline."""
         replies = await self._exchange(calls(self._run), count)
         unknown = next((i for i, r in enumerate(replies) if isinstance(r, UnknownScript)), None)
@@ -82,7 +88,7 @@ class Session:
         again = islice(calls(self._run), unknown, None)
         return _checked(replies[:unknown] + await self._exchange(again, count - unknown))
 
-    async def call(self, commands: Sequence[Command]) -> list[Any]:
+    async def call(self, commands: Sequence[RedisCommand]) -> list[Any]:
         """The replies; the first error among them is raised when all are read."""
         return _checked(await self._exchange(map(_pack, commands), len(commands)))
 
@@ -100,7 +106,7 @@ class Session:
     async def _exchange(self, packed: Iterable[bytes], count: int) -> list[Any]:
         """The replies, errors among them: the server works while the rest is packed."""
         packed = iter(packed)
-        while batch := b"".join(islice(packed, PIPED)):
+        while batch := b"".join(islice(packed, MAX_PIPELINED_COMMANDS)):
             await self._connection.send_packed_command(batch)
         replies: list[Any] = []
         while len(replies) < count:
@@ -113,7 +119,7 @@ class Session:
         if not data:
             raise SessionEnded("the connection was lost")
         self._parser.feed(data)
-        return list(iter(self._parser.gets, UNFINISHED))
+        return list(iter(self._parser.gets, INCOMPLETE))
 
     async def _greet(self, connection: Any) -> None:
         if self._greeted:
@@ -129,22 +135,22 @@ def _checked(replies: list[Any]) -> list[Any]:
     return replies
 
 
-class Sessions:
+class SessionPool:
     """A few sessions for many tasks. After an error or a cancellation all are made anew."""
 
     def __init__(self, url: str, timeout: float, scripts: Sequence[Script]) -> None:
         try:
             Session(url)
-        except (TypeError, ValueError, Refused) as error:
+        except (TypeError, ValueError, ResponseError) as error:
             raise Misconfigured(f"Redis' URL can't be used: {error}") from None
         self._url, self._timeout, self._scripts = url, timeout, scripts
-        self._free = asyncio.Semaphore(SESSIONS)
+        self._free = asyncio.Semaphore(MAX_SESSIONS)
         self._idle: list[Session] = []
 
     @asynccontextmanager
     async def session(self, what: str) -> AsyncIterator[Session]:
         """A session for one exchange, all bounded by the timeout; `what` begins messages."""
-        with translated(what, self._timeout):
+        with translate_errors(what, self._timeout):
             async with asyncio.timeout(self._timeout), self._free:
                 session = await self._take()
                 try:
