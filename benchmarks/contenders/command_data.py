@@ -20,10 +20,11 @@ from eventfleet.model.domain import Domain
 from eventfleet.roles.append import AppendRole
 from eventfleet.runtime import connections
 from eventfleet.runtime.settings import Settings
-from eventfleet.stores.clock import NoParkedAggregates, SystemClock
+from eventfleet.stores.clock import SystemClock
 from eventfleet.stores.contracts import LogReader, StoresByDomain
 from eventfleet.stores.kafka.transactional_writer import TransactionalWriter
 from eventfleet.stores.marker_timeouts import MarkerTimeouts
+from eventfleet.stores.parked import NoParkedAggregates
 from eventfleet.stores.redis import RedisMarkers
 from eventfleet.topics.codec import EVENT_HEADERS, encode
 from eventfleet.topics.event import EventRecord

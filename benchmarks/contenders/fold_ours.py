@@ -7,11 +7,12 @@ from benchmarks.contenders.task import Clock, Result, Task, run, task, told
 from benchmarks.data import ledger
 from eventfleet.roles.snapshot import SnapshotRole
 from eventfleet.snapshot_rules import every
-from eventfleet.stores.clock import NoParkedAggregates, SystemClock
+from eventfleet.stores.clock import SystemClock
 from eventfleet.stores.contracts import DomainStores
 from eventfleet.stores.memory.events import MemoryEvents
 from eventfleet.stores.memory.log import MemoryLog, MemoryTransactionalWriter
 from eventfleet.stores.memory.snapshots import MemorySnapshots
+from eventfleet.stores.parked import NoParkedAggregates
 from eventfleet.topics.names import Topics
 
 

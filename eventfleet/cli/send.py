@@ -54,8 +54,8 @@ def send(
     same id.
     """
     from eventfleet.deciders.outcomes import NAMES, told
-    from eventfleet.stores.clock import Uuid7Generator
     from eventfleet.stores.contracts import Stage
+    from eventfleet.stores.ids import Uuid7Generator
 
     identity, wanted = command_id or Uuid7Generator().new(), Stage(wait)
     sending = _send(name, aggregate_id, command, _parsed(payload), identity, wanted, patience)

@@ -1,4 +1,4 @@
-"""Opaque cursors of paged listings: where to go on, bound to the listing that gave it."""
+"""Opaque cursors of paged listings: where the next page begins, and the listing they belong to."""
 
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from typing import Annotated, Any, NamedTuple, TypeVar
@@ -15,7 +15,7 @@ Offset = Annotated[int, msgspec.Meta(ge=-1, le=2**63 - 1)]
 
 
 class FeedPoint(NamedTuple):
-    """How far a feed has come in one partition: everything up to here has been read."""
+    """The point to which a feed has read one partition: everything up to here has been read."""
 
     partition: Count
     epoch: Count
@@ -24,21 +24,23 @@ class FeedPoint(NamedTuple):
 
     @classmethod
     def start(cls, partition: int) -> "FeedPoint":
+        """Return the point before a partition's first event."""
         return cls(partition, 0, -1, 0)
 
     @classmethod
     def of(cls, event: EventRecord) -> "FeedPoint":
-        """The point of a placed event."""
+        """Return the point of a placed event."""
         epoch, partition, offset = Position.parse(event.position or "")
         return cls(partition, epoch, offset, event.version)
 
 
 def encode_cursor(listing: str, value: Any) -> str:
+    """Encode a value that JSON can hold, and its listing's name, as a cursor."""
     return urlsafe_b64encode(msgspec.json.encode((listing, value))).decode().rstrip("=")
 
 
 def decode_cursor(listing: str, cursor: str, kind: type[T]) -> T:
-    """What `encode_cursor` was given. InvalidCursor for a cursor of something else."""
+    """Decode a cursor to its value. InvalidCursor: the cursor is not one of this listing."""
     try:
         packed = urlsafe_b64decode(cursor.encode() + b"=" * (-len(cursor) % 4))
         name, value = msgspec.json.decode(packed, type=tuple[str, msgspec.Raw])

@@ -18,8 +18,8 @@ from eventfleet.deciders.outcomes import (
 from eventfleet.model.command_rules import command_class
 from eventfleet.model.domain import Domain
 from eventfleet.service.event_service import SendOptions
-from eventfleet.stores.clock import Uuid7Generator
 from eventfleet.stores.contracts import Stage
+from eventfleet.stores.ids import Uuid7Generator
 from eventfleet.topics.errors import InvalidRecord
 from eventfleet.web.bodies import CommandResult
 from eventfleet.web.context import RequestContext

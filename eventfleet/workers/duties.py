@@ -14,11 +14,12 @@ from eventfleet.roles.snapshot import SnapshotRole
 from eventfleet.roles.sweep import Sweep
 from eventfleet.runtime.event_services import patience
 from eventfleet.runtime.settings import Settings
-from eventfleet.stores.clock import NoParkedAggregates, SystemClock
+from eventfleet.stores.clock import SystemClock
 from eventfleet.stores.contracts import DomainStores, LogWriter, PartitionWriter
 from eventfleet.stores.kafka.connection import Connection
 from eventfleet.stores.kafka.producer import PlainWriter
 from eventfleet.stores.kafka.transactional_writer import TransactionalWriter
+from eventfleet.stores.parked import NoParkedAggregates
 from eventfleet.topics.names import Topics, consumer_group
 from eventfleet.workers.app import RoleSpec
 from eventfleet.workers.owners import Ack, RoleFactory

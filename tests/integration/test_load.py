@@ -15,13 +15,14 @@ from eventfleet.log_files import open_log
 from eventfleet.log_files.loader import AppendProgress, GroupProgress, LoadReport, load, settle
 from eventfleet.model.domain import Domain
 from eventfleet.roles.append import AppendRole
-from eventfleet.stores.clock import NoParkedAggregates, SystemClock
+from eventfleet.stores.clock import SystemClock
 from eventfleet.stores.kafka.admin import Admin
 from eventfleet.stores.kafka.connection import Connection
 from eventfleet.stores.kafka.producer import Producer
 from eventfleet.stores.kafka.reader import Reader
 from eventfleet.stores.kafka.transactional_writer import TransactionalWriter
 from eventfleet.stores.memory.events import MemoryEvents
+from eventfleet.stores.parked import NoParkedAggregates
 from eventfleet.topics.codec import EVENT_HEADERS
 from eventfleet.topics.names import Topics
 from eventfleet.topics.topic_specs import declare_topics

@@ -216,17 +216,17 @@ async def test_an_absent_server_is_named_with_what_to_do() -> None:
 
 async def test_a_session_never_goes_on_with_another_process(redis: Redis) -> None:
     session = Session(redis.url)
-    await session.begin()
-    assert await session.stands()
+    await session.connect()
+    assert await session.is_usable()
     redis.restart(redis.dump())
     for _ in range(3):
         with pytest.raises(Exception, match=r"(?i)connection"):
-            await session.run(
-                INCARNATION, lambda run: [INCARNATION.form([b"life"], [run, b"x"]) % ()], 1
+            await session.run_script(
+                INCARNATION, lambda run: [INCARNATION.template([b"life"], [run, b"x"]) % ()], 1
             )
-        assert not await session.stands()
+        assert not await session.is_usable()
     assert redis.say("EXISTS life") == ":0"
-    await session.end()
+    await session.disconnect()
 
 
 async def test_a_client_at_rest_goes_on_with_another_process(

@@ -11,12 +11,12 @@ from eventfleet.deciders.lag_guard import LagGuard
 from eventfleet.deciders.marker_decider import MarkerDecider
 from eventfleet.roles.append import AppendRole
 from eventfleet.roles.append_plan import Plan
-from eventfleet.stores.clock import NoParkedAggregates
 from eventfleet.stores.errors import ServerUnavailable
 from eventfleet.stores.marker_timeouts import MarkerTimeouts
 from eventfleet.stores.memory.events import MemoryEvents
 from eventfleet.stores.memory.log import MemoryLog, MemoryReader, MemoryTransactionalWriter
 from eventfleet.stores.memory.markers import MemoryMarkers, MemoryRedis, RedisData
+from eventfleet.stores.parked import NoParkedAggregates
 from eventfleet.topics.codec import encode
 from eventfleet.topics.event import EventRecord, Position
 from eventfleet.topics.names import Topics, consumer_group
@@ -209,7 +209,9 @@ class MarkerWorld:
     # What is there, seen at once and without a step
 
     def records(self, topic: str, partition: int) -> list[LogRecord]:
-        entries = self.log.entries(topic, partition)[: self.log.stable(topic, partition)]
+        entries = self.log.entries(topic, partition)[
+            : self.log.last_stable_offset(topic, partition)
+        ]
         aborted = (entry.transaction and entry.transaction.aborted for entry in entries)
         return [e.record for e, gone in zip(entries, aborted, strict=True) if e.record and not gone]
 

@@ -11,11 +11,11 @@ from eventfleet.roles.relay import RelayRole
 from eventfleet.roles.role import Role
 from eventfleet.roles.snapshot import SnapshotRole
 from eventfleet.states.querier import Querier
-from eventfleet.stores.clock import NoParkedAggregates
 from eventfleet.stores.contracts import DomainStores, PartitionWriter
 from eventfleet.stores.memory.events import MemoryEvents
 from eventfleet.stores.memory.log import MemoryLog, MemoryProducer, MemoryTransactionalWriter
 from eventfleet.stores.memory.snapshots import MemorySnapshots
+from eventfleet.stores.parked import NoParkedAggregates
 from eventfleet.topics.names import Topics, consumer_group
 from eventfleet.topics.partitioner import partition_of
 from eventfleet.topics.record import LogRecord
@@ -147,7 +147,7 @@ class World:
         """The records from an offset on."""
         entries = self.log.entries(topic, partition)[start:]
         if committed:
-            stable = self.log.stable(topic, partition)
+            stable = self.log.last_stable_offset(topic, partition)
             entries = [
                 entry
                 for entry in entries[: max(0, stable - start)]

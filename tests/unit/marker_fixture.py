@@ -12,11 +12,11 @@ from eventfleet.deciders.proposed_events import propose_event
 from eventfleet.domains.orders import orders
 from eventfleet.model.domain import Domain
 from eventfleet.roles.append import AppendRole
-from eventfleet.stores.clock import NoParkedAggregates
 from eventfleet.stores.errors import ServerUnavailable
 from eventfleet.stores.marker_timeouts import MarkerTimeouts
 from eventfleet.stores.memory.log import MemoryProducer, MemoryReader, MemoryTransactionalWriter
 from eventfleet.stores.memory.markers import MemoryMarkers, MemoryRedis
+from eventfleet.stores.parked import NoParkedAggregates
 from eventfleet.topics.event import EventRecord
 from eventfleet.topics.names import consumer_group
 from tests.simulation.in_memory_servers import Twins

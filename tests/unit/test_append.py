@@ -10,10 +10,10 @@ from msgspec.structs import replace
 from eventfleet.model.domain import Domain
 from eventfleet.roles.append import AppendRole
 from eventfleet.roles.role import PoisonEvent
-from eventfleet.stores.clock import NoParkedAggregates
 from eventfleet.stores.contracts import AssignPosition
 from eventfleet.stores.errors import Duplicate, Misconfigured, ServerUnavailable
 from eventfleet.stores.memory.events import MemoryEvents
+from eventfleet.stores.parked import NoParkedAggregates
 from eventfleet.topics.codec import encode
 from eventfleet.topics.dead_letters import REASON
 from eventfleet.topics.event import EventRecord, Position

@@ -8,8 +8,10 @@ from uuid import RFC_4122, UUID
 
 import pytest
 
-from eventfleet.stores import clock
-from eventfleet.stores.clock import NoParkedAggregates, SystemClock, Uuid7Generator
+from eventfleet.stores import ids as ids_module
+from eventfleet.stores.clock import SystemClock
+from eventfleet.stores.ids import Uuid7Generator
+from eventfleet.stores.parked import NoParkedAggregates
 from eventfleet.topics.event import truncate_to_milliseconds
 
 
@@ -60,7 +62,7 @@ def test_they_do_so_within_one_millisecond_and_when_the_clock_goes_back(
     step: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fake = FakeTime(1_700_000_000_000_000_000, step)
-    monkeypatch.setattr(clock, "time", fake)
+    monkeypatch.setattr(ids_module, "time", fake)
     ids = Uuid7Generator()
     made = [ids.new() for _ in range(100_000)]
     assert all(before < after for before, after in pairwise(made))
@@ -70,7 +72,7 @@ def test_they_do_so_within_one_millisecond_and_when_the_clock_goes_back(
 def test_ids_of_several_processes_differ_also_in_one_millisecond(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(clock, "time", FakeTime(1_700_000_000_000_000_000, 0))
+    monkeypatch.setattr(ids_module, "time", FakeTime(1_700_000_000_000_000_000, 0))
     makers = [Uuid7Generator() for _ in range(100)]
     made = {maker.new() for maker in makers for _ in range(500)}
     assert len(made) == 50_000

@@ -12,8 +12,9 @@ from eventfleet.deciders.pending_command import Answer, ProposedEvent
 from eventfleet.domains.orders import orders
 from eventfleet.roles.command import AT_ONCE, CommandRole
 from eventfleet.stores import errors
-from eventfleet.stores.clock import NoParkedAggregates, SystemClock
+from eventfleet.stores.clock import SystemClock
 from eventfleet.stores.memory.log import MemoryLog, MemoryReader, MemoryTransactionalWriter
+from eventfleet.stores.parked import NoParkedAggregates
 from eventfleet.topics.codec import encode
 from eventfleet.topics.event import EventRecord
 from eventfleet.topics.record import LogRecord

@@ -16,7 +16,8 @@ from eventfleet.domains.orders import orders
 from eventfleet.domains.process_log import process_log
 from eventfleet.service import event_service
 from eventfleet.service.event_service import EventService
-from eventfleet.stores.clock import SystemClock, Uuid7Generator
+from eventfleet.stores.clock import SystemClock
+from eventfleet.stores.ids import Uuid7Generator
 from eventfleet.stores.memory.events import MemoryEvents
 from eventfleet.stores.memory.log import MemoryLog, MemoryProducer, MemoryReader
 from eventfleet.topics.codec import decode

@@ -22,7 +22,6 @@ from eventfleet.log_files.loader import settle as settle_report
 from eventfleet.log_files.records import to_events
 from eventfleet.log_files.rows import Origin
 from eventfleet.roles.append import AppendRole
-from eventfleet.stores.clock import NoParkedAggregates
 from eventfleet.stores.errors import ServerUnavailable
 from eventfleet.stores.memory.events import MemoryEvents
 from eventfleet.stores.memory.log import (
@@ -31,6 +30,7 @@ from eventfleet.stores.memory.log import (
     MemoryReader,
     MemoryTransactionalWriter,
 )
+from eventfleet.stores.parked import NoParkedAggregates
 from eventfleet.topics.event import Position
 from eventfleet.topics.record import ProducerRecord
 from eventfleet.topics.topic_specs import declare_topics

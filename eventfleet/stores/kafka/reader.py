@@ -1,4 +1,4 @@
-"""Reading topics outside consumer groups."""
+"""Reads topics outside consumer groups."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -7,18 +7,18 @@ from typing import Any
 from aiokafka import TopicPartition
 
 from eventfleet.stores.contracts import Watermarks
-from eventfleet.stores.kafka import offsets
 from eventfleet.stores.kafka.connection import Connection
 from eventfleet.stores.kafka.errors import close_quietly, retry_request, translate_errors
+from eventfleet.stores.kafka.offsets import fetch_committed
 from eventfleet.stores.kafka.transactional_writer import TRANSACTION_TIMEOUT_SECONDS
-from eventfleet.stores.kafka.watermarks import fetch_leaders, watermarks
+from eventfleet.stores.kafka.watermarks import fetch_leaders, fetch_watermarks
 from eventfleet.topics.record import LogRecord
 
 POLL_TIMEOUT_MS = 20
 
 
 class Reader:
-    """LogReader of committed records."""
+    """LogReader on Kafka."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -26,17 +26,18 @@ class Reader:
         self._starting = asyncio.Lock()
 
     async def watermarks(self, topic: str) -> dict[int, Watermarks]:
-        """The end counts records of open transactions in."""
-        async with translate_errors(f"bounds of {topic}", self._connection.timeout):
+        """Return the watermarks; an end is behind the records of open transactions."""
+        async with translate_errors(f"reading the watermarks of {topic}", self._connection.timeout):
             await self._start()
-            return await watermarks(self._client, topic)
+            return await fetch_watermarks(self._client, topic)
 
     async def read(
         self, topic: str, partition: int, start: int, end: int
     ) -> AsyncIterator[LogRecord]:
-        """Waits for open transactions below `end`; ServerUnavailable when nothing moves any more.
+        """Stream the records, waiting for open transactions below `end`.
 
-        Records that are no longer kept, or not yet written when it begins, are not in it.
+        Records that are no longer kept, or not yet written when it begins, are left out.
+        ServerUnavailable: nothing moves any more.
         """
         oldest, last = (await self.watermarks(topic)).get(partition, Watermarks(0, 0))
         start, end = max(start, oldest), min(end, last)
@@ -62,10 +63,10 @@ class Reader:
             await close_quietly(consumer.stop)
 
     async def committed(self, group: str, topic: str) -> dict[int, int]:
-        async with translate_errors(f"offsets of {group}", self._connection.timeout):
+        async with translate_errors(f"reading the offsets of {group}", self._connection.timeout):
             await self._start()
             partitions = await retry_request(lambda: fetch_leaders(self._client, topic))
-            return await offsets.committed(self._client, group, topic, [*partitions])
+            return await fetch_committed(self._client, group, topic, [*partitions])
 
     async def close(self) -> None:
         client, self._client = self._client, None
@@ -85,7 +86,7 @@ class Reader:
 
 
 async def _next(consumer: Any, part: TopicPartition) -> tuple[list[Any], int]:
-    """The next records, and the position after them, which may be after control records."""
+    """Return the next records, and the position after them and any control records."""
     start = await consumer.position(part)
     while True:
         fetched = await consumer.getmany(part, timeout_ms=POLL_TIMEOUT_MS)

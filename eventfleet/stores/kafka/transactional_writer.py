@@ -15,12 +15,12 @@ from eventfleet.stores.kafka.errors import (
     transaction_error,
     translate_errors,
 )
-from eventfleet.stores.kafka.offsets import committed
+from eventfleet.stores.kafka.offsets import fetch_committed
 from eventfleet.topics.record import ProducerRecord
 
 TRANSACTION_TIMEOUT_SECONDS = 10.0
 COMMIT_TIMEOUT_SECONDS = 8.0
-"""Less than the transaction's own timeout, which would look like another owner's fence."""
+"""Shorter than the transaction's own timeout, which would look like a fence by another owner."""
 
 
 class TransactionalWriter:
@@ -47,7 +47,7 @@ class TransactionalWriter:
             )
             try:
                 await producer.start()
-                offsets = await committed(
+                offsets = await fetch_committed(
                     producer.client, self._group, self._topic, [self._partition]
                 )
             except BaseException:
@@ -80,11 +80,11 @@ class TransactionalWriter:
     async def _transact(
         self, producer: Any, records: Sequence[ProducerRecord], offset: int
     ) -> None:
-        """The offset goes beside the records: only the commit at the end makes either count."""
+        """Send the offset along with the records; only the commit makes either visible."""
         try:
             await producer.begin_transaction()
             source = TopicPartition(self._topic, self._partition)
-            await _both(
+            await _gather(
                 BatchingProducer(producer).send(records),
                 producer.send_offsets_to_transaction({source: offset}, self._group),
             )
@@ -93,15 +93,16 @@ class TransactionalWriter:
             raise transaction_error(producer) from error
 
 
-async def _both(*work: Awaitable[Any]) -> None:
-    """Await all, whatever fails; then raise what says most: a fence, else a cause, else a state."""
-    ends = await asyncio.gather(*work, return_exceptions=True)
-    errors = [end for end in ends if isinstance(end, BaseException)]
+async def _gather(*work: Awaitable[Any]) -> None:
+    """Await all, whatever fails; then raise the most telling error: see `_rank`."""
+    results = await asyncio.gather(*work, return_exceptions=True)
+    errors = [result for result in results if isinstance(result, BaseException)]
     if errors:
         raise min(errors, key=_rank)
 
 
 def _rank(error: BaseException) -> int:
+    """Rank a fence first, then a cause, then a wrong state, which is only a consequence."""
     return (
         0
         if isinstance(error, ProducerFenced)

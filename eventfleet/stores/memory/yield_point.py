@@ -1,4 +1,7 @@
-"""Where a twin lets others run: a scheduler may interleave, or end its caller, there."""
+"""Points where an in-memory implementation lets others run.
+
+A scheduler may interleave other calls there, or end the caller.
+"""
 
 from collections.abc import Awaitable, Callable
 
@@ -6,4 +9,4 @@ YieldPoint = Callable[[], Awaitable[None]]
 
 
 async def no_yield() -> None:
-    """The checkpoint that does nothing."""
+    """Yield point that lets nobody run."""

@@ -1,7 +1,7 @@
-"""Reading a whole domain by position, a few ranges of the index per partition.
+"""Reads a whole domain by position, in a few ranges of the index per partition.
 
 A partition's events are placed in the order of position and version, so whatever is placed later
-lies behind the point that a reader has come to.
+lies behind the point that a reader has reached.
 """
 
 from collections import deque
@@ -21,16 +21,16 @@ IN_ORDER = [("offset", 1), ("version", 1)]
 class DomainFeed:
     """Pages of one domain's placed events."""
 
-    def __init__(self, domain: str, events: Collection, registry: DomainMetadata) -> None:
+    def __init__(self, domain: str, events: Collection, metadata: DomainMetadata) -> None:
         self._domain = domain
         self._listing = f"{domain}.feed"
         self._events = events
-        self._registry = registry
+        self._metadata = metadata
 
     async def page(self, cursor: str, limit: int) -> Page:
-        """Partitions that a full page left out come first in the next one."""
+        """Read a page; partitions for which it has no room come first in the next page."""
         points = decode_cursor(self._listing, cursor, list[FeedPoint]) if cursor else []
-        epoch, partitions = await self._registry.extent()
+        epoch, partitions = await self._metadata.extent()
         known = {point.partition for point in points}
         waiting = deque([*points, *(FeedPoint.start(p) for p in partitions if p not in known)])
         served, events = list[FeedPoint](), list[EventRecord]()
@@ -43,12 +43,12 @@ class DomainFeed:
         return Page(events, encode_cursor(self._listing, [*waiting, *served]))
 
     async def _after(self, point: FeedPoint, newest: int, limit: int) -> list[EventRecord]:
-        """The next events of a partition, fewer than there are at a gap; none only at its end."""
+        """Read a partition's next events: perhaps only those up to a gap; none only at its end."""
         for epoch in range(point.epoch, newest + 1):
             start = point if epoch == point.epoch else FeedPoint(point.partition, epoch, -1, 0)
             if seen := await self._read(start, epoch, limit):
-                # While one range was read, events may have been placed in those before it: but
-                # all that lies below an event which was seen is there by now.
+                # While one range was read, events may have been placed in the ranges before it; but
+                # by now all events below one that was read are placed.
                 end = FeedPoint.of(seen[-1])
                 again = await self._read(start, epoch, limit)
                 return [event for event in again if FeedPoint.of(event) <= end]
@@ -59,17 +59,18 @@ class DomainFeed:
         for beyond, last in _ranges(start, limit):
             at = {"epoch": epoch, "partition": start.partition} | beyond
             found = self._events.find(at).sort(IN_ORDER).limit(limit - len(events))
-            events += [to_event(self._domain, one) for one in await found.to_list(None)]
+            events += [to_event(self._domain, document) for document in await found.to_list(None)]
             if len(events) == limit or (events and last):
                 break
         return events
 
 
 def _ranges(start: FeedPoint, limit: int) -> Iterator[tuple[Document, bool]]:
-    """What lies behind a point, and whether that is enough where it holds anything.
+    """Yield the ranges behind a point, in order, and whether an event in a range ends the read.
 
-    Bounded first: some servers read a range whole, whatever the limit. Its end is left out: some
-    lose what is equal to an upper bound that is not the index's last key.
+    A bounded range comes before the open one: some servers read a range whole, whatever the limit.
+    Its end is excluded: some servers lose documents that are equal to an upper bound on a key which
+    is not the index's last.
     """
     end = start.offset + 1 + limit
     yield {"offset": start.offset, "version": {"$gt": start.version}}, False
