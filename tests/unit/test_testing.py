@@ -181,7 +181,7 @@ def test_commands_of_a_schema_free_domain_are_named() -> None:
     opened.when(SchemalessPayload("open", {})).rejected("open may follow no event, not open")
 
 
-def test_a_command_that_the_door_refuses_is_unreadable_and_not_rejected() -> None:
+def test_a_command_that_is_not_valid_is_invalid_and_not_rejected() -> None:
     given(purse).when(Fill(cents=0)).invalid("data.cents: Expected `int` >= 1")
     given(purse).when(Cancel()).invalid("'Cancel' is not a command of purse")
     assert failure(lambda: given(purse).when(Fill(cents=0)).rejected())
@@ -237,7 +237,7 @@ def test_what_does_not_hold_fails(check: Callable[[Any], object], found: str) ->
 )
 def test_what_no_store_of_the_domain_can_hold_is_not_given(event: Any, reason: str) -> None:
     lines = failure(lambda: given(purse, event))
-    assert lines[-2] == "is no event of the domain (- expected, + found)"
+    assert lines[-2] == "is not an event of the domain (- expected, + found)"
     assert lines[-1].startswith(f"+ {reason}")
 
 
@@ -272,9 +272,9 @@ def test_a_function_that_changes_the_state_in_place_is_found() -> None:
         purse.names.append("x")
         return Emptied()
 
-    assert "evolve changes the state that it is given (- expected, + found)" in failure(
+    assert "evolve modifies the state that it is given (- expected, + found)" in failure(
         lambda: given(declare(evolve=careless), Emptied())
     )
-    assert "decide changes the state that it is given (- expected, + found)" in failure(
+    assert "decide modifies the state that it is given (- expected, + found)" in failure(
         lambda: given(declare(decide=meddling)).when(Fill(cents=1))
     )
