@@ -1,7 +1,7 @@
 """The errors that eventfleet raises on purpose; EventfleetError is the root of all."""
 
 from eventfleet.deciders.command_attempts import DecideFailed
-from eventfleet.model.domain import DeclarationError
+from eventfleet.model.errors import DeclarationError
 from eventfleet.runtime.connections import UnknownDomain, Unreachable
 from eventfleet.runtime.settings import SettingsError
 from eventfleet.states.live_state import ReplayFailed

@@ -54,10 +54,10 @@ def send(
     same id.
     """
     from eventfleet.deciders.outcomes import NAMES, told
-    from eventfleet.stores.clock import Uuid7Ids
     from eventfleet.stores.contracts import Stage
+    from eventfleet.stores.ids import Uuid7Generator
 
-    identity, wanted = command_id or Uuid7Ids().new(), Stage(wait)
+    identity, wanted = command_id or Uuid7Generator().new(), Stage(wait)
     sending = _send(name, aggregate_id, command, _parsed(payload), identity, wanted, patience)
     waited = asyncio.run(sending)
     kind, answer = NAMES[type(waited.outcome)], told(waited.outcome)

@@ -126,7 +126,7 @@ def validate_event(domain: Domain[Any], event: EventRecord) -> EventRecord:
         raise InvalidRecord(
             "data", f"has {len(value)} bytes as an event, more than {MAX_EVENT_BYTES}"
         )
-    if not (domain.storable(event) and fits(event.type)):
+    if not (domain.always_storable(event) and fits(event.type)):
         event = decode(value)
     domain.check(event)
     return event

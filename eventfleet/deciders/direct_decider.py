@@ -18,7 +18,7 @@ from eventfleet.deciders.pending_command import (
 )
 from eventfleet.stores import errors
 from eventfleet.stores.contracts import EventStore, LogWriter
-from eventfleet.topics.codec import HEADERS
+from eventfleet.topics.codec import EVENT_HEADERS
 from eventfleet.topics.event import EventRecord
 from eventfleet.topics.record import ProducerRecord
 
@@ -51,7 +51,7 @@ class DirectDecider:
     def _record(self, intent: ProposedEvent) -> ProducerRecord:
         topic, partition, _ = self._destination(intent.event)
         key = intent.event.aggregate_id.encode()
-        return ProducerRecord(topic, key, intent.value, partition, HEADERS)
+        return ProducerRecord(topic, key, intent.value, partition, EVENT_HEADERS)
 
     def _destination(self, event: EventRecord) -> Destination:
         return destination_of(event, self._partitions)

@@ -14,10 +14,10 @@ from eventfleet.deciders.proposed_events import event_id, fits, too_large
 from eventfleet.model.command_rules import CommandRule, Emits, command_class, command_name
 from eventfleet.model.domain import Domain
 from eventfleet.model.payloads import Command
-from eventfleet.model.type_checks import storable
-from eventfleet.topics.codec import SMALL, as_written_here, encode
-from eventfleet.topics.event import CloudEvent, EventRecord, Identifier, Instant, in_milliseconds
-from eventfleet.topics.record import new_tuple
+from eventfleet.model.type_checks import is_storable
+from eventfleet.topics.codec import SMALL_EVENT_BYTES, decode_canonical, encode
+from eventfleet.topics.event import CloudEvent, EventRecord, Identifier, Instant, is_in_milliseconds
+from eventfleet.topics.record import make_tuple
 
 
 class CommandEnvelope(CloudEvent, frozen=True, kw_only=True, gc=False, forbid_unknown_fields=True):
@@ -49,7 +49,7 @@ class ProposedEventDecoder(NamedTuple):
         value = encode(event)
         if too_large(value):
             return None
-        return new_tuple(ProposedEvent, (event, self.allowed, value, new))
+        return make_tuple(ProposedEvent, (event, self.allowed, value, new))
 
 
 class StateCommandDecoder(NamedTuple):
@@ -60,7 +60,7 @@ class StateCommandDecoder(NamedTuple):
     def asked(self, command: CommandEnvelope, new: bool) -> StateCommand:
         payload = self.read(command.data)
         event = _event(command, command.type, {}, 1, fingerprint(command.type, payload))
-        return new_tuple(StateCommand, (event, command.id, payload))
+        return make_tuple(StateCommand, (event, command.id, payload))
 
 
 def _event(
@@ -97,10 +97,14 @@ class FastCommandDecoder:
     ) -> tuple[CommandEnvelope, ParsedCommand] | None:
         """The command and what it asks for, `new` where its id was made for it; None for what
         needs a closer look."""
-        if value is None or len(value) > SMALL:
+        if value is None or len(value) > SMALL_EVENT_BYTES:
             return None
-        command = as_written_here(value, _read)
-        if command is None or command.domain != self._domain or not in_milliseconds(command.time):
+        command = decode_canonical(value, _read)
+        if (
+            command is None
+            or command.domain != self._domain
+            or not is_in_milliseconds(command.time)
+        ):
             return None
         form = self._of.get(command.type)
         try:
@@ -114,12 +118,12 @@ def _form(
     domain: Domain[Any], rule: CommandRule
 ) -> ProposedEventDecoder | StateCommandDecoder | None:
     kind = command_class(rule)
-    if kind is None or not storable(kind):
+    if kind is None or not is_storable(kind):
         return None
     read = msgspec.json.Decoder(kind).decode
     if not isinstance(rule, Emits):
         return StateCommandDecoder(read)
-    if domain.synchronous or not (rule.alike and fits(rule.type)):
+    if domain.synchronous or not (rule.same_schema and fits(rule.type)):
         return None
     return ProposedEventDecoder(
         rule.type, domain.latest_schema_version(rule.type), rule.allowed, read

@@ -1,7 +1,7 @@
 """The lag guard: how far append has surely come, in the time of the markers' clock."""
 
 from eventfleet.stores.contracts import Incarnation, LogReader, Markers
-from eventfleet.topics.names import Topics, group
+from eventfleet.topics.names import Topics, consumer_group
 
 
 class LagGuard:
@@ -16,7 +16,7 @@ class LagGuard:
     ) -> None:
         self._markers, self._reader, self._expiry = markers, reader, expiry
         self._events = Topics.of(domain).events
-        self._group = group(prefix, domain, "append")
+        self._group = consumer_group(prefix, domain, "append")
         self._upto: dict[int, float] = {}
         self._aims: dict[int, tuple[float, int]] = {}  # a time, and where the log ended after it
         self._committed: dict[int, int] = {}

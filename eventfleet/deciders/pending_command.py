@@ -15,11 +15,11 @@ from eventfleet.stores.contracts import (
     Note,
     StoredHead,
 )
-from eventfleet.topics.codec import HEADERS, decode
+from eventfleet.topics.codec import EVENT_HEADERS, decode
 from eventfleet.topics.event import EventRecord, Position
 from eventfleet.topics.names import Topics
 from eventfleet.topics.partitioner import partition_of
-from eventfleet.topics.record import ProducerRecord, new_tuple
+from eventfleet.topics.record import ProducerRecord, make_tuple
 
 MINE, STALE = MarkStatus.MINE, MarkStatus.STALE
 UNMARKED = MarkResult(MarkStatus.AGAIN)
@@ -90,19 +90,19 @@ class PendingCommand:
         self.new = False
         event, seen, basis = self.event, self.based_in or incarnation, self.basis
         noted = self.aggregate_id, event.id, event.type, self.value, self.allowed, seen, basis
-        return new_tuple(MarkRequest, noted)
+        return make_tuple(MarkRequest, noted)
 
     def record(self) -> ProducerRecord:
         """The note as a record of the log."""
         value = b'%b,"prev":%b}' % (self.marked.value[:-1], _write(self.marked.prev))
         topic, partition, _ = self.to
         key = self.aggregate_id.encode()
-        return ProducerRecord(topic, key, value, partition, HEADERS)
+        return ProducerRecord(topic, key, value, partition, EVENT_HEADERS)
 
     def produced(self, incarnation: Incarnation, at: Position) -> None:
         """The log has the note."""
-        note = new_tuple(Note, (self.aggregate_id, self.marked.event_id, self.marked.prev))
-        self.awaiting = new_tuple(ProducedNote, (note, incarnation, at, promise(self)))
+        note = make_tuple(Note, (self.aggregate_id, self.marked.event_id, self.marked.prev))
+        self.awaiting = make_tuple(ProducedNote, (note, incarnation, at, promise(self)))
 
 
 def destination_of(event: EventRecord, partitions: int) -> Destination:

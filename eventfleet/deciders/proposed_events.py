@@ -12,9 +12,9 @@ from eventfleet.model.command_rules import Emits
 from eventfleet.model.domain import Domain
 from eventfleet.topics.codec import decode, encode
 from eventfleet.topics.errors import InvalidRecord
-from eventfleet.topics.event import MAX_EVENT_BYTES, MAX_ID, EventRecord
+from eventfleet.topics.event import MAX_EVENT_BYTES, MAX_ID_CHARS, EventRecord
 
-LONGEST_PREV = len(b',"prev":""') + 6 * MAX_ID
+LONGEST_PREV = len(b',"prev":""') + 6 * MAX_ID_CHARS
 """Bytes on the wire, each character escaped; the marker says only later which event is before."""
 
 EVENT_IDS = UUID("6f1c7c52-4f3e-5d0c-9a57-2f6f0f2f7a11")
@@ -64,7 +64,7 @@ def propose_decoded_event(
         raise InvalidRecord("value", f"has {len(value)} bytes, with its prev more than the limit")
     if event.data != command.data or not fits(rule.type):
         event = decode(value)
-    if not rule.alike:
+    if not rule.same_schema:
         domain.check(event)
     return ProposedEvent(event, rule.allowed, value, new)
 
@@ -77,4 +77,4 @@ def too_large(value: bytes) -> bool:
 @lru_cache(maxsize=1024)
 def fits(name: str) -> bool:
     """Whether an event's type, as it is declared, would be read."""
-    return len(name) <= MAX_ID and "\0" not in name
+    return len(name) <= MAX_ID_CHARS and "\0" not in name

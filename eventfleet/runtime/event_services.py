@@ -22,8 +22,9 @@ from eventfleet.service.lag_guard_task import running_lag_guard
 from eventfleet.service.stage_waiter import CommandFollower, StageWaiters
 from eventfleet.states.snapshot_saver import SnapshotSaver
 from eventfleet.states.state_cache import States
-from eventfleet.stores.clock import SystemClock, Uuid7Ids
+from eventfleet.stores.clock import SystemClock
 from eventfleet.stores.contracts import Clock, DomainStores, LogWriter
+from eventfleet.stores.ids import Uuid7Generator
 from eventfleet.stores.kafka.producer import Producer
 
 LONGEST = 10.0
@@ -128,7 +129,7 @@ async def event_service_over(
     following = CommandFollower(domain.synchronous, opened.events, waiting)
     async with (
         decider(settings, domain, opened, tallies) as way,
-        EventService(domain, way, SystemClock(), Uuid7Ids(), following) as service,
+        EventService(domain, way, SystemClock(), Uuid7Generator(), following) as service,
     ):
         yield service
 

@@ -171,7 +171,7 @@ FAULTS: dict[str, tuple[Fault, int, str]] = {
     "an event doubled": (doubled(4), 1, "is not in the log"),
     "the last event doubled": (doubled(EVENTS), 1, "is not in the log"),
     "two versions swapped": (swapped("version"), 2, "before the version below it"),
-    "two payloads swapped": (swapped("type", "time", "data"), 1, "is stored otherwise"),
+    "two payloads swapped": (swapped("type", "time", "data"), 1, "differs from"),
     "a snapshot altered": (snapshot_altered, 3, "is not the fold of its events"),
     "a snapshot too new": (snapshot_too_new, 3, "is past the last of 7 events"),
     "a published snapshot altered": (

@@ -25,8 +25,8 @@ from eventfleet.stores.contracts import (
 from eventfleet.stores.errors import Misconfigured, ServerUnavailable
 from eventfleet.stores.marker_timeouts import MarkerTimeouts
 from eventfleet.stores.redis import RedisMarkers
-from eventfleet.stores.redis.scripts import LIFE
-from eventfleet.stores.redis.session import SESSIONS, Session
+from eventfleet.stores.redis.scripts import INCARNATION
+from eventfleet.stores.redis.session import MAX_SESSIONS, Session
 from tests.conftest import running
 from tests.servers.redis import Redis
 from tests.servers.server import free_port
@@ -216,15 +216,17 @@ async def test_an_absent_server_is_named_with_what_to_do() -> None:
 
 async def test_a_session_never_goes_on_with_another_process(redis: Redis) -> None:
     session = Session(redis.url)
-    await session.begin()
-    assert await session.stands()
+    await session.connect()
+    assert await session.is_usable()
     redis.restart(redis.dump())
     for _ in range(3):
         with pytest.raises(Exception, match=r"(?i)connection"):
-            await session.run(LIFE, lambda run: [LIFE.form([b"life"], [run, b"x"]) % ()], 1)
-        assert not await session.stands()
+            await session.run_script(
+                INCARNATION, lambda run: [INCARNATION.template([b"life"], [run, b"x"]) % ()], 1
+            )
+        assert not await session.is_usable()
     assert redis.say("EXISTS life") == ":0"
-    await session.end()
+    await session.disconnect()
 
 
 async def test_a_client_at_rest_goes_on_with_another_process(
@@ -264,18 +266,18 @@ async def test_after_a_cancelled_call_answers_still_go_with_their_questions(
     with frozen(redis):
         calls = [
             asyncio.create_task(markers.mark([mark(f"{n}", incarnation, f"a{n}")]))
-            for n in range(SESSIONS * 2)
+            for n in range(MAX_SESSIONS * 2)
         ]
         await asyncio.sleep(0.1)
         for call in calls[::2]:
             call.cancel()
         await asyncio.wait(calls[::2])
     done = await asyncio.gather(*calls, return_exceptions=True)
-    assert [type(answer) for answer in done[::2]] == [asyncio.CancelledError] * SESSIONS
+    assert [type(answer) for answer in done[::2]] == [asyncio.CancelledError] * MAX_SESSIONS
     for number, answer in enumerate(done):
         if isinstance(answer, list):
             assert answer[0].event_id == f"{number}"
-    for n in range(SESSIONS * 2):
+    for n in range(MAX_SESSIONS * 2):
         marked = await noted(markers, f"{n}", f"a{n}")
         assert marked.status in (MarkStatus.OK, MarkStatus.MINE)
         assert (marked.event_id, marked.prev) == (f"{n}", f"a{n}0")
@@ -300,7 +302,7 @@ async def test_a_server_lost_within_a_call_leaves_the_client_fit(
             asyncio.create_task(
                 markers.mark([mark(f"e{n}", incarnation, f"a{n}") for n in range(500)])
             )
-            for _ in range(SESSIONS * 3)
+            for _ in range(MAX_SESSIONS * 3)
         ]
         await asyncio.sleep(0)
         await asyncio.to_thread(redis.restart)
@@ -318,4 +320,4 @@ async def test_there_are_no_more_connections_than_sessions(
         talk.sendall(b"INFO clients\r\n")
         reply = talk.recv(65536).decode()
     (count,) = [line for line in reply.splitlines() if line.startswith("connected_clients:")]
-    assert int(count.partition(":")[2]) <= SESSIONS + 1
+    assert int(count.partition(":")[2]) <= MAX_SESSIONS + 1

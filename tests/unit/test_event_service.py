@@ -16,13 +16,14 @@ from eventfleet.domains.orders import orders
 from eventfleet.domains.process_log import process_log
 from eventfleet.service import event_service
 from eventfleet.service.event_service import EventService
-from eventfleet.stores.clock import SystemClock, Uuid7Ids
+from eventfleet.stores.clock import SystemClock
+from eventfleet.stores.ids import Uuid7Generator
 from eventfleet.stores.memory.events import MemoryEvents
 from eventfleet.stores.memory.log import MemoryLog, MemoryProducer, MemoryReader
 from eventfleet.topics.codec import decode
 from eventfleet.topics.errors import InvalidRecord
 from eventfleet.topics.event import EventRecord
-from eventfleet.topics.topic_specs import declare
+from eventfleet.topics.topic_specs import declare_topics
 from tests.unit.eventually import until
 
 PLACE = {"customer": "ann", "total": 1999, "currency": "EUR"}
@@ -61,7 +62,7 @@ class Scripted:
 
 
 def service(decider: Any, domain: Any = orders) -> EventService:
-    return EventService(domain, decider, SystemClock(), Uuid7Ids())
+    return EventService(domain, decider, SystemClock(), Uuid7Generator())
 
 
 async def pay(to: EventService, order: str, **more: Any) -> Outcome:
@@ -295,7 +296,7 @@ async def test_bad_input_names_its_field(
 @asynccontextmanager
 async def direct() -> AsyncIterator[tuple[EventService, MemoryLog, MemoryEvents]]:
     log, store = MemoryLog(), MemoryEvents(3)
-    for spec in declare("process_log", 3, 1, -1):
+    for spec in declare_topics("process_log", 3, 1, -1):
         log.create(spec)
     decider = DirectDecider(store, MemoryProducer(log), partitions=3)
     async with service(decider, process_log) as sent_to:

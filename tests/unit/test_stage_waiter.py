@@ -17,8 +17,9 @@ from eventfleet.service import stage_waiter as rooms
 from eventfleet.service.event_service import EventService
 from eventfleet.service.stage_waiter import CommandFollower, StageWaiters, WaitResult
 from eventfleet.stores import errors
-from eventfleet.stores.clock import SystemClock, Uuid7Ids
+from eventfleet.stores.clock import SystemClock
 from eventfleet.stores.contracts import Notice, Stage
+from eventfleet.stores.ids import Uuid7Generator
 from eventfleet.stores.memory.events import MemoryEvents
 from eventfleet.stores.memory.notices import MemoryNotices
 from eventfleet.topics.event import EventRecord
@@ -57,7 +58,7 @@ class Room:
     async def opened(self) -> AsyncIterator["Room"]:
         async with self.waiting.running():
             following = CommandFollower(self.domain.synchronous, self.store, self.waiting)
-            clock, ids = SystemClock(), Uuid7Ids()
+            clock, ids = SystemClock(), Uuid7Generator()
             made = EventService(self.domain, self.decider, clock, ids, following)
             async with made as self.service:
                 yield self
@@ -181,7 +182,7 @@ async def test_without_a_server_the_outcome_comes_with_what_is_known(
     room: Room, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(rooms, "TO_SUBSCRIBE", 0.01)
-    room.notices.go_away()
+    room.notices.stop()
     waited = await room.wait(STORED, patience=0.1)
     assert isinstance(waited.outcome, Accepted)
     assert waited.stage is Stage.ACCEPTED
@@ -189,10 +190,10 @@ async def test_without_a_server_the_outcome_comes_with_what_is_known(
 
 async def test_a_lost_connection_is_made_anew(room: Room) -> None:
     await room.wait(STORED, patience=0.01)
-    room.notices.go_away()
+    room.notices.stop()
     lost = room.wait(STORED, patience=0.1)
     await room.decided(2)
-    room.notices.come_back()
+    room.notices.start()
     assert (await lost).stage is Stage.ACCEPTED
     waited = room.wait(RELAYED)
     await room.tell(await room.decided(3), RELAYED)
@@ -244,7 +245,7 @@ async def test_notices_of_others_are_passed_over(room: Room) -> None:
 
 
 async def test_a_service_without_notices_says_so() -> None:
-    async with EventService(orders, Scripted(), SystemClock(), Uuid7Ids()) as service:
+    async with EventService(orders, Scripted(), SystemClock(), Uuid7Generator()) as service:
         with pytest.raises(TypeError, match="without notices"):
             await service.send("a", "Pay", PAY, wait=STORED)
 
