@@ -11,6 +11,7 @@ from typing import TypeVar
 
 import pytest
 
+from tests.module_guard import ModuleGuard
 from tests.servers.embedded import EmbeddedBroker
 from tests.servers.install import Absent
 from tests.servers.kafka import Kafka
@@ -21,23 +22,13 @@ from tests.servers.server import Server
 S = TypeVar("S", bound=Server)
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(ModuleGuard())
     signal.signal(signal.SIGTERM, _leave)
 
 
 def _leave(number: int, frame: FrameType | None) -> None:
     sys.exit(128 + number)
-
-
-ROOM_LINKS = ("topics", "snapshot_rules", "workers")
-FORMER_ROOMS = ("domains", "protocols", "service", "stores")
-
-
-def pytest_sessionfinish(session: pytest.Session) -> None:
-    """A room imported past the package, by its link or its former name, has classes of its own."""
-    if found := sorted({*ROOM_LINKS, *FORMER_ROOMS} & {*sys.modules}):
-        session.exitstatus = pytest.ExitCode.TESTS_FAILED
-        print(f"\nimported beside the package: {', '.join(found)}", file=sys.stderr)
 
 
 @contextmanager
