@@ -62,7 +62,7 @@ def test_a_session_that_imported_another_module_passes(tmp_path: Path) -> None:
 
 def ruff(*options: str, text: str = "") -> str:
     program = Path(sysconfig.get_path("scripts"), "ruff")
-    command = [program, "check", "--no-cache", *options]
+    command = [str(program), "check", "--no-cache", *options]
     done = subprocess.run(command, cwd=ROOT, input=text, capture_output=True, text=True, timeout=60)
     return done.stdout
 
