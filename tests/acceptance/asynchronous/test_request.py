@@ -1,4 +1,4 @@
-"""The request of an event, arrow by arrow, on real servers: each test is named by its arrow."""
+"""The request of an event: what Provider, EventService, EventMarker and MessageStream exchange."""
 
 import asyncio
 import json
