@@ -1,4 +1,4 @@
-"""Servers of the whole test run, and names of a test's own."""
+"""Servers for the whole test run, and a unique name for each test."""
 
 import os
 import signal
@@ -33,7 +33,7 @@ def _leave(number: int, frame: FrameType | None) -> None:
 
 @contextmanager
 def running(server: Callable[[], S]) -> Iterator[S]:
-    """A started server; where it can't be had the test fails in CI, and elsewhere skips."""
+    """A started server; where it is not installed the test fails in CI, and skips elsewhere."""
     try:
         made = server()
     except Absent as reason:
@@ -77,19 +77,19 @@ def redis_url() -> Iterator[str]:
 
 @pytest.fixture
 def own_kafka() -> Iterator[Kafka]:
-    """For a test that harms it."""
+    """A Kafka of the test's own, which it may stop."""
     with running(Kafka) as server:
         yield server
 
 
 @pytest.fixture
 def own_mongo() -> Iterator[Refusing]:
-    """For a test that harms it."""
+    """A MongoDB of the test's own, which it may stop or let fail."""
     with running(Refusing) as server:
         yield server
 
 
 @pytest.fixture
 def prefix() -> str:
-    """Fit for a domain, a database, a group or the start of a topic; no other test has it."""
+    """A unique name, fit for a domain, a database, a group or the start of a topic's name."""
     return f"t{uuid.uuid4().hex[:12]}"

@@ -91,7 +91,7 @@ from eventfleet.testing import given
 
 
 async def scan(parcel: str, place: str) -> str:
-    """What a program beside a running fleet does: a command, then the state."""
+    """A program beside a running fleet: it sends a command, then reads the state."""
     settings = eventfleet.commands.load_settings()
     async with eventfleet.commands.event_service(settings, parcels) as service:
         outcome = await service.send(parcel, "Scan", {"place": place})
@@ -105,7 +105,7 @@ async def scan(parcel: str, place: str) -> str:
 
 @asynccontextmanager
 async def application() -> AsyncIterator[eventfleet.http.Application]:
-    """What a program does that serves the domain inside an application of its own."""
+    """A program that serves the domain inside an application of its own."""
     settings = eventfleet.http.load_settings()
     async with eventfleet.http.http_application(settings, {"parcels": parcels}) as found:
         yield found

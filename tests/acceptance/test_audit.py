@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.acceptance.fleet import Fleet
-from tests.acceptance.kafka_by_hand import Written
+from tests.acceptance.kafka_by_hand import NewRecord
 
 HEADER = "case:concept:name,concept:name,time:timestamp\n"
 CASES, EVENTS, LATE = 8, 7, 400
@@ -246,7 +246,7 @@ def written(count: int) -> list[Any]:
             "time": moment,
             "data": {"number": number},
         }
-        found.append(Written("process_log.events", case.encode(), json.dumps(event).encode()))
+        found.append(NewRecord("process_log.events", case.encode(), json.dumps(event).encode()))
     return found
 
 
@@ -274,7 +274,7 @@ def test_what_is_not_committed_yet_is_not_judged(fleet: Fleet) -> None:
 def test_what_became_a_dead_letter_is_no_violation(fleet: Fleet) -> None:
     """Also when the log is kept for longer than the dead letters."""
     before = fleet.events.count_documents({})
-    fleet.kafka.produce([Written(fleet.topic("events"), b"case-9", b"no event")])
+    fleet.kafka.produce([NewRecord(fleet.topic("events"), b"case-9", b"no event")])
     fleet.start("append")
     fleet.settle("append")
     _, report = fleet.audit()

@@ -18,7 +18,7 @@ from zipfile import ZipFile
 
 import pytest
 
-from tests.acceptance.fleet import LIMIT, ROOT
+from tests.acceptance.fleet import ROOT, TIMEOUT_SECONDS
 from tests.acceptance.team_project import write_project
 
 PIP = (sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet")
@@ -35,9 +35,14 @@ READY_SECONDS = 120.0
 
 
 def run(*command: str | Path, folder: Path, status: int = 0) -> str:
-    """What a program prints; it must end with this status."""
+    """The output of a program; it must end with this status."""
     done = subprocess.run(
-        command, cwd=folder, env=environment(), capture_output=True, text=True, timeout=LIMIT
+        command,
+        cwd=folder,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_SECONDS,
     )
     assert done.returncode == status, done.stdout + done.stderr
     return done.stdout
@@ -112,7 +117,7 @@ def test_a_teams_packages_and_ours_are_imported_in_one_process(
 
 
 def mypy(scripts: Path, folder: Path, *files: Path, status: int = 0) -> str:
-    """What mypy prints about the files; its cache stays for the next run."""
+    """The output of mypy for the files; its cache stays for the next run."""
     options = ("--strict", "--no-error-summary", "--python-executable", scripts / "python")
     return run(sys.executable, "-m", "mypy", *options, *files, folder=folder, status=status)
 
@@ -147,7 +152,7 @@ def fleet(scripts: Path, project: Path) -> Iterator[str]:
         try:
             yield address(process, log)
             process.send_signal(signal.SIGINT)
-            assert process.wait(LIMIT) == 0, log.read_text()
+            assert process.wait(TIMEOUT_SECONDS) == 0, log.read_text()
         finally:
             process.kill()
 
@@ -164,7 +169,7 @@ def address(process: "subprocess.Popen[bytes]", log: Path) -> str:
 def answer(url: str, body: Any = None) -> Any:
     data = None if body is None else json.dumps(body).encode()
     request = Request(url, data, {"content-type": "application/json"})
-    with urlopen(request, timeout=LIMIT) as found:
+    with urlopen(request, timeout=TIMEOUT_SECONDS) as found:
         return json.load(found)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.acceptance.fleet import Fleet
-from tests.acceptance.kafka_by_hand import Written, wait_for
+from tests.acceptance.kafka_by_hand import NewRecord, wait_for
 
 AGE = timedelta(seconds=2)
 MODULE = f"""
@@ -68,7 +68,7 @@ def measure(fleet: Fleet, meter: str, *values: int) -> datetime:
         }
         for value in values
     ]
-    records = [Written("meters.events", meter.encode(), json.dumps(e).encode()) for e in events]
+    records = [NewRecord("meters.events", meter.encode(), json.dumps(e).encode()) for e in events]
     fleet.kafka.produce(records)
     return now
 

@@ -53,7 +53,7 @@ def test_each_stored_some_and_both_stored_all(loaded: Loaded) -> None:
 
 def test_each_case_has_its_events_once_in_order(loaded: Loaded) -> None:
     found: dict[str, list[Any]] = defaultdict(list)
-    for event in loaded.fleet.passed("stored"):
+    for event in loaded.fleet.topic_events("stored"):
         found[event["subject"]].append((event["version"], event["type"]))
     steps = [(version, f"step {version}") for version in range(1, STEPS + 1)]
     assert found == {f"case-{case}": steps for case in range(CASES)}

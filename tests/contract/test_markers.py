@@ -63,7 +63,7 @@ class Real:
 
     def flush(self) -> None:
         assert self.own
-        assert self.own.say("FLUSHALL") == "+OK"
+        assert self.own.execute("FLUSHALL") == "+OK"
 
     def dump(self) -> bytes:
         assert self.own

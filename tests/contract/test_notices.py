@@ -165,7 +165,7 @@ async def test_a_long_silence_is_no_fault_where_the_server_answers(real: Real) -
 async def test_what_is_no_notice_is_passed_over(real: Real) -> None:
     async with publishing(real) as out, real.client().subscribe("here") as stream:
         for garbage in ("{}", "[[1,2]]", '[["e","eaten"]]', "nothing"):
-            real.server.say(f"PUBLISH here {garbage!r}")
+            real.server.execute(f"PUBLISH here {garbage!r}")
         await out.publish({"here": [HERE]})
         assert await taken(stream, 1) == [HERE]
 

@@ -95,17 +95,17 @@ def test_a_url_that_can_not_be_used_is_refused_at_once(url: str) -> None:
 
 async def test_a_full_server_is_unavailable(redis: Redis, markers: RedisMarkers) -> None:
     incarnation = await markers.incarnation()
-    redis.say("CONFIG SET maxmemory 1")
+    redis.execute("CONFIG SET maxmemory 1")
     with pytest.raises(ServerUnavailable, match="maxmemory"):
         await markers.mark([mark("e1", incarnation)])
-    assert redis.say("DBSIZE") == ":1"
-    redis.say("CONFIG SET maxmemory 0")
+    assert redis.execute("DBSIZE") == ":1"
+    redis.execute("CONFIG SET maxmemory 0")
     assert (await noted(markers, "e1")).status is MarkStatus.OK
 
 
 async def test_a_replica_is_unavailable(redis: Redis, markers: RedisMarkers) -> None:
     incarnation = await markers.incarnation()
-    redis.say(f"REPLICAOF 127.0.0.1 {free_port()}")
+    redis.execute(f"REPLICAOF 127.0.0.1 {free_port()}")
     with pytest.raises(ServerUnavailable):
         await markers.mark([mark("e1", incarnation)])
 
@@ -113,7 +113,7 @@ async def test_a_replica_is_unavailable(redis: Redis, markers: RedisMarkers) -> 
 async def test_keys_of_another_kind_are_an_operators_matter(
     redis: Redis, markers: RedisMarkers
 ) -> None:
-    redis.say("SET marker:t:a text")
+    redis.execute("SET marker:t:a text")
     with pytest.raises(Misconfigured, match="WRONGTYPE"):
         await noted(markers, "e1")
     assert (await noted(markers, "b1", "b")).status is MarkStatus.OK
@@ -124,17 +124,17 @@ async def test_only_a_marker_with_a_note_and_the_life_have_no_expiry(
 ) -> None:
     keys = "life", "marker:t:a", "done:t:e1"
     marked = await noted(markers, "e1")
-    assert [int(redis.say(f"PTTL {key}")[1:]) > 0 for key in keys] == [False, False, True]
+    assert [int(redis.execute(f"PTTL {key}")[1:]) > 0 for key in keys] == [False, False, True]
     await markers.confirm([Note("a", "e1", marked.prev)], await markers.incarnation())
-    assert [int(redis.say(f"PTTL {key}")[1:]) > 0 for key in keys] == [False, True, True]
-    assert [redis.say(f"EXISTS {key}") for key in keys] == [":1"] * 3
+    assert [int(redis.execute(f"PTTL {key}")[1:]) > 0 for key in keys] == [False, True, True]
+    assert [redis.execute(f"EXISTS {key}") for key in keys] == [":1"] * 3
 
 
 async def test_times_are_compared_to_the_microsecond(redis: Redis, markers: RedisMarkers) -> None:
     incarnation = await markers.incarnation()
     for n in range(50):
         await markers.mark([mark(f"{n}", incarnation, f"a{n}")])
-        born = float(redis.say(f"HGET marker:t:a{n} born"))
+        born = float(redis.execute(f"HGET marker:t:a{n} born"))
         looks = [mark(f"{n}", incarnation._replace(now=born + late), f"a{n}") for late in (0, 1e-6)]
         assert [m.status for m in await markers.mark(looks)] == [MarkStatus.AGAIN, MarkStatus.MINE]
 
@@ -225,7 +225,7 @@ async def test_a_session_never_goes_on_with_another_process(redis: Redis) -> Non
                 INCARNATION, lambda run: [INCARNATION.template([b"life"], [run, b"x"]) % ()], 1
             )
         assert not await session.is_usable()
-    assert redis.say("EXISTS life") == ":0"
+    assert redis.execute("EXISTS life") == ":0"
     await session.disconnect()
 
 
@@ -285,10 +285,10 @@ async def test_after_a_cancelled_call_answers_still_go_with_their_questions(
 
 async def test_flushed_scripts_are_loaded_again(redis: Redis, markers: RedisMarkers) -> None:
     incarnation = await markers.incarnation()
-    redis.say("SCRIPT FLUSH")
+    redis.execute("SCRIPT FLUSH")
     marked = await markers.mark([mark(f"e{n}", incarnation, f"a{n}") for n in range(5)])
     assert [m.status for m in marked] == [MarkStatus.OK] * 5
-    redis.say("SCRIPT FLUSH")
+    redis.execute("SCRIPT FLUSH")
     notes = [Note(f"a{n}", f"e{n}", f"a{n}0") for n in range(5)]
     assert await markers.confirm(notes, incarnation) == [True] * 5
 

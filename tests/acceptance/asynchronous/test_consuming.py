@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from tests.acceptance.fleet import Fleet, Worker
-from tests.acceptance.kafka_by_hand import Written, wait_for
+from tests.acceptance.kafka_by_hand import NewRecord, wait_for
 
 ROUTE = "process_log.activities"
 
@@ -34,11 +34,11 @@ def case() -> str:
     return f"case-{uuid.uuid4().hex[:8]}"
 
 
-def written(case: str, *types: str) -> list[Written]:
+def written(case: str, *types: str) -> list[NewRecord]:
     """Events of a case as any program could write them to `.events`."""
     moment = datetime(2024, 4, 1, 10, tzinfo=UTC).isoformat()
     return [
-        Written(
+        NewRecord(
             "process_log.events",
             case.encode(),
             json.dumps(
@@ -57,11 +57,11 @@ def written(case: str, *types: str) -> list[Written]:
     ]
 
 
-def ids(records: list[Written]) -> list[str]:
+def ids(records: list[NewRecord]) -> list[str]:
     return [json.loads(record.value)["id"] for record in records]
 
 
-def consume(fleet: Fleet, records: list[Written]) -> list[Written]:
+def consume(fleet: Fleet, records: list[NewRecord]) -> list[NewRecord]:
     """Write them to the stream, and wait until every role has passed them."""
     fleet.kafka.produce(records)
     fleet.settle()
@@ -192,7 +192,7 @@ def test_worker_gets_snapshot_then_events_after_it(fleet: Fleet, case: str) -> N
 
 
 def test_snapshot_storage_answers_with_the_snapshot(fleet: Fleet, case: str) -> None:
-    """What the snapshot says is believed: the worker goes on from it."""
+    """The worker goes on from the stored state, also where that was altered by hand."""
     consume(fleet, written(case, "a", "b", "c", "d", "e"))
     restarted(fleet, "snapshot")
     mark = {"$set": {"state.attributes.by": "nobody", "state.events": 105}}
