@@ -25,7 +25,7 @@ class Doors(ServedFleet):
 
     def __init__(self, servers: Servers, folder: Path) -> None:
         settings = {"MARKER_EXPIRY": str(EXPIRY), "MARKER_LEASE": "1", "ID_MEMORY": str(EXPIRY)}
-        super().__init__(servers, folder, "tests.faults.conflicting_domain", **settings)
+        super().__init__(servers, folder, "tests.faults.doors", **settings)
 
     def judged(
         self, sent_commands: Iterable[SentCommand], *, nothing_lost: bool = True

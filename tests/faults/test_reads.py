@@ -59,7 +59,7 @@ class Service:
 class Doors(CommandFleet):
     def __init__(self, servers: tuple[str, str, str], folder: Path) -> None:
         more = {"HTTP_PORT": "0", "HTTP_TIMEOUT": str(SECONDS)}
-        super().__init__(servers, folder, "tests.faults.conflicting_domain", **more)
+        super().__init__(servers, folder, "tests.faults.doors", **more)
         self.environment["PYTHONPATH"] = str(ROOT)
         self.services: list[Service] = []
 
