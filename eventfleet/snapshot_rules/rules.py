@@ -116,7 +116,7 @@ class size(Rule):
 
 
 @dataclass(frozen=True)
-class After(Rule):
+class Age(Rule):
     """Due once the last snapshot is this old; without a snapshot, the oldest event."""
 
     age: timedelta
@@ -137,7 +137,7 @@ def after(*, days: float = 0, hours: float = 0, minutes: float = 0, seconds: flo
     age = timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds)
     if age <= timedelta():
         raise ValueError(f"after: the age must be above zero and is {age}")
-    return After(age)
+    return Age(age)
 
 
 @dataclass(frozen=True)
