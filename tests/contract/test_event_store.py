@@ -256,7 +256,7 @@ async def test_since_answers_no_more_than_it_may(store: EventStore) -> None:
     seen = await store.tails(looks, 6)
     assert seen
     assert [len(each.events) for each in seen] == [4, 2]
-    assert [each.known and each.known.id for each in seen] == ["a1-1", "a1-2"]
+    assert [each.found and each.found.id for each in seen] == ["a1-1", "a1-2"]
 
 
 # put_each
