@@ -39,7 +39,7 @@ class Rule:
     needs_types = True
     #: The event types that the rule names; they must be events of the domain.
     types: frozenset[str] = frozenset()
-    #: The fewest events since the last snapshot that can satisfy it; with fewer, it is not asked.
+    #: The fewest events since the last snapshot that can satisfy it; fewer are not checked.
     min_events = 1
 
     def due(self, since: SinceSnapshot) -> bool:
