@@ -39,7 +39,7 @@ class Rule:
     needs_types = True
     #: The event types that the rule names; they must be events of the domain.
     types: frozenset[str] = frozenset()
-    #: The fewest events since the last snapshot that can satisfy it; with fewer, it is not asked.
+    #: The fewest events since the last snapshot that can satisfy it; fewer are not checked.
     min_events = 1
 
     def due(self, since: SinceSnapshot) -> bool:
@@ -116,7 +116,7 @@ class size(Rule):
 
 
 @dataclass(frozen=True)
-class After(Rule):
+class Age(Rule):
     """Due once the last snapshot is this old; without a snapshot, the oldest event."""
 
     age: timedelta
@@ -137,7 +137,7 @@ def after(*, days: float = 0, hours: float = 0, minutes: float = 0, seconds: flo
     age = timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds)
     if age <= timedelta():
         raise ValueError(f"after: the age must be above zero and is {age}")
-    return After(age)
+    return Age(age)
 
 
 @dataclass(frozen=True)

@@ -61,7 +61,7 @@ Write = EventRecord | AssignPosition
 
 
 class Page(NamedTuple):
-    """One page of a listing: its items, and the opaque cursor of the next page.
+    """A page of a listing: its items, and the opaque cursor of the next page.
 
     The cursor is valid also when `items` is empty: the listing may grow.
     """
@@ -307,7 +307,7 @@ class MarkStatus(Enum):
 
 
 class Incarnation(NamedTuple):
-    """One run of a Redis server with its data set; a restart, flush or failover begins another.
+    """A run of a Redis server with its data set; a restart, flush or failover begins another.
 
     `began` and `now` are seconds of Redis' own clock; `now` is when this was read.
     """

@@ -79,8 +79,9 @@ def declare(
     upcasters: Mapping[type[Event], Sequence[Any]] = {Deposited: [cents_from_euros, with_note]},
     snapshot: Rule | None = None,
     routes: Sequence[Route] = (),
+    **more: Any,
 ) -> Domain[Any]:
-    return Domain(name, state, evolve, events, upcasters, snapshot, routes)
+    return Domain(name, state, evolve, events, upcasters, snapshot, routes, **more)
 
 
 def record(kind: str, data: dict[str, Any], schema_version: int = 1, **more: Any) -> EventRecord:

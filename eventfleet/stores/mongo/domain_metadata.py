@@ -17,7 +17,7 @@ class DomainExtent(NamedTuple):
 
 
 class DomainMetadata:
-    """One domain's document in a small collection that all domains share."""
+    """Reads and writes a domain's document in a small collection that all domains share."""
 
     def __init__(self, domain: str, domains: Collection) -> None:
         self._key = {"_id": domain}
