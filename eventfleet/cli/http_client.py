@@ -136,7 +136,7 @@ class HttpClient:
     async def at_time(self, aggregate_id: str, moment: datetime) -> StateAt[Any] | None:
         return await self._state(aggregate_id, at=moment.isoformat())
 
-    async def difference(self, aggregate_id: str, first: int, second: int) -> StateDiff | None:
+    async def diff(self, aggregate_id: str, first: int, second: int) -> StateDiff | None:
         asked = {"first": first, "second": second}
         return await self._found(StateDiff, aggregate_id, "diff", **asked)
 

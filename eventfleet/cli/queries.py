@@ -123,9 +123,7 @@ def diff(name: str, aggregate_id: str, first: int, second: int | None, json: boo
     async def run() -> None:
         async with _querier(name) as querier:
             latest = (await querier.missing(aggregate_id, 0, limit=0)).latest
-            found = await querier.difference(
-                aggregate_id, first, latest if second is None else second
-            )
+            found = await querier.diff(aggregate_id, first, latest if second is None else second)
             if not (latest and found):
                 await _must_exist(querier, name, aggregate_id)
                 raise NothingFound(f"{name} {aggregate_id!r} has only {latest} versions")

@@ -1,6 +1,9 @@
-"""The commands of one call to a Manager, each on its way to its outcome."""
+"""Attempt: one command of a call to the Manager, on its way to its outcome."""
 
 from collections.abc import Sequence
+from typing import Final
+
+from msgspec import Struct
 
 from eventfleet.deciders.command_parser import StateCommand
 from eventfleet.deciders.outcomes import Outcome
@@ -11,66 +14,98 @@ from eventfleet.topics.event import EventRecord
 
 
 class DecideFailed(EventfleetError):
-    """The domain's own code raised, or answered with what is no event of it."""
+    """The domain's decide raised, or returned something that is not an event of the domain."""
 
-    def __init__(self, domain: str, request: StateCommand, cause: Exception) -> None:
-        command = f"{type(request.payload).__name__} {request.command_id}"
-        where = f"{domain} {request.event.aggregate_id!r}, {command}"
+    def __init__(self, domain: str, command: StateCommand, cause: Exception) -> None:
+        name = f"{type(command.payload).__name__} {command.command_id}"
+        where = f"{domain} {command.event.aggregate_id!r}, {name}"
         super().__init__(f"{where}: {type(cause).__name__}: {cause}")
         self.__cause__ = cause
 
 
-class Attempt:
-    """One command, and what its latest try has found and done.
+# How far an attempt is. Structs: a frozen dataclass takes several times as long to make.
 
-    `found`: the `version` of its aggregate, the state as of it (`live`) where one is needed, and
-    the command's first event if that is there already (`known`); `large`: there is too much to be
-    read with others. `events`: what it makes, and the state after them (`ahead`); `stored`, or
-    `beaten` by another who took their numbers.
+
+class Begun(Struct, frozen=True):
+    """Nothing is known yet."""
+
+
+class Found(Struct, frozen=True):
+    """The store was read: the command's first event if it is stored, otherwise None, and the number
+    that the next event of the aggregate is to have."""
+
+    event: EventRecord | None
+    next_version: int
+
+
+class Stored(Struct, frozen=True):
+    """The events are put, and not yet published."""
+
+    events: list[EventRecord]
+
+
+class Beaten(Struct, frozen=True):
+    """Another writer has put an event with one of these numbers."""
+
+
+class TooLarge(Struct, frozen=True):
+    """The aggregate has too many events to be read with those of others."""
+
+
+class Ended(Struct, frozen=True):
+    """The command has its outcome."""
+
+
+class Failed(Struct, frozen=True):
+    """The domain's own code failed: the command has no outcome."""
+
+    error: DecideFailed
+
+
+Progress = Begun | Found | Stored | Beaten | TooLarge | Ended | Failed
+
+BEGUN: Final = Begun()
+BEATEN: Final = Beaten()
+TOO_LARGE: Final = TooLarge()
+ENDED: Final = Ended()
+
+
+class Attempt:
+    """One command and the progress of its latest attempt.
+
+    `live` is the latest state of its aggregate, taken from the Querier until it is given back; None
+    where no state is needed.
     """
 
-    __slots__ = (
-        *("request", "event", "aggregate_id", "ended", "failure", "_index", "_answer"),
-        *("found", "large", "version", "live", "known"),
-        *("events", "ahead", "stored", "beaten"),
-    )
+    __slots__ = ("_answer", "_index", "aggregate_id", "command", "event", "live", "progress")
 
-    def __init__(self, index: int, request: StateCommand, answer: Answer) -> None:
-        self.request, self.event = request, request.event
+    def __init__(self, index: int, command: StateCommand, answer: Answer) -> None:
+        self.command, self.event = command, command.event
         self.aggregate_id = self.event.aggregate_id
         self._index, self._answer = index, answer
-        self.ended = False
-        self.failure: DecideFailed | None = None
         self.begin()
 
     def begin(self) -> None:
-        """Another try."""
-        self.found = self.large = self.stored = self.beaten = False
-        self.version = 0
+        """Start over."""
+        self.progress: Progress = BEGUN
         self.live: LiveState | None = None
-        self.ahead: LiveState | None = None
-        self.known: EventRecord | None = None
-        self.events: list[EventRecord] = []
 
     def end(self, outcome: Outcome) -> None:
-        """Once only."""
-        if not self.ended:
-            self.ended = True
+        """Answer the command, unless it has its end already."""
+        if not isinstance(self.progress, Ended | Failed):
+            self.progress = ENDED
             self._answer(self._index, outcome)
 
-    def fail(self, failure: DecideFailed) -> None:
-        self.ended, self.failure = True, failure
 
-
-def rounds(asked: Sequence[StateCommand], answer: Answer) -> list[list[Attempt]]:
+def build_rounds(commands: Sequence[StateCommand], answer: Answer) -> list[list[Attempt]]:
     """The first commands of all aggregates, then the second ones, and so on."""
-    found: list[list[Attempt]] = []
-    before: dict[str, int] = {}
-    for index, request in enumerate(asked):
-        turn = Attempt(index, request, answer)
-        depth = before.get(turn.aggregate_id, 0)
-        before[turn.aggregate_id] = depth + 1
-        if depth == len(found):
-            found.append([])
-        found[depth].append(turn)
-    return found
+    rounds: list[list[Attempt]] = []
+    counts: dict[str, int] = {}
+    for index, command in enumerate(commands):
+        attempt = Attempt(index, command, answer)
+        count = counts.get(attempt.aggregate_id, 0)
+        counts[attempt.aggregate_id] = count + 1
+        if count == len(rounds):
+            rounds.append([])
+        rounds[count].append(attempt)
+    return rounds

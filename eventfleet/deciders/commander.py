@@ -1,91 +1,81 @@
-"""Commander: puts the events of synchronous commands, and lets the stream know."""
+"""Commander: dispenses event numbers, puts events and saves snapshots for the Manager."""
 
 import asyncio
-from collections.abc import Sequence
-from datetime import datetime
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
 
-from eventfleet.deciders.pending_command import Destination, destination_of
-from eventfleet.stores.contracts import Clock, EventStore, LogWriter
+from eventfleet.states.live_state import LiveState
+from eventfleet.states.snapshot_saver import SnapshotSaver
+from eventfleet.stores.contracts import NO_HEAD, EventStore
 from eventfleet.stores.errors import Duplicate, ServerUnavailable
-from eventfleet.topics.codec import EVENT_HEADERS, encode
 from eventfleet.topics.event import EventRecord
-from eventfleet.topics.record import ProducerRecord
+from eventfleet.topics.partitioner import partition_of
 
-LEAST = 0.05
-TRANSACTIONS = 64
+MAX_TRANSACTIONS = 64
 
-Refusal = Duplicate | ServerUnavailable
+PutError = Duplicate | ServerUnavailable
 
 
 class Commander:
-    """Event numbers are dispensed by the store: the put of a version that is taken is refused."""
+    """The writes of one synchronous domain.
 
-    def __init__(
-        self, store: EventStore, writer: LogWriter, clock: Clock, *, partitions: int
-    ) -> None:
-        self._store, self._writer = store, writer
-        self._clock, self._partitions = clock, partitions
-        self._room = asyncio.Semaphore(TRANSACTIONS)
-        self._produces: set[asyncio.Task[bool]] = set()
+    Nobody holds an event number that is dispensed: whoever puts it first has it, by the store's
+    unique index, and every other put of it is refused.
+    """
 
-    def destination(self, event: EventRecord) -> Destination:
-        """Where its nudge goes."""
-        return destination_of(event, self._partitions)
+    def __init__(self, store: EventStore, saver: SnapshotSaver, *, partitions: int) -> None:
+        self._store, self._saver, self._partitions = store, saver, partitions
+        self._transactions = asyncio.Semaphore(MAX_TRANSACTIONS)
 
-    async def put(self, commands: Sequence[Sequence[EventRecord]]) -> list[Refusal | None]:
-        """The events of each, all of them or none: None, or Duplicate when a version, or the
-        command's first event, is there already. Unavailable when that is not known."""
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Save snapshots for the length of the block."""
+        async with self._saver.running():
+            yield
+
+    def dispense(self, latest: LiveState) -> int:
+        """The event number after an aggregate's latest state."""
+        return latest.version + 1
+
+    async def dispense_all(self, aggregate_ids: Sequence[str]) -> list[int]:
+        """The next event number of each aggregate, without its state; one query.
+        ServerUnavailable."""
+        heads = await self._store.heads(aggregate_ids)
+        return [heads.get(each, NO_HEAD).version + 1 for each in aggregate_ids]
+
+    async def put(self, commands: Sequence[Sequence[EventRecord]]) -> list[PutError | None]:
+        """Put the events of each command, all of them or none.
+
+        For each: None, or Duplicate when an event number or the command's first event is stored
+        already, or ServerUnavailable when it is unknown whether they are stored.
+        """
         single = [events[0] for events in commands if len(events) == 1]
         several = [events for events in commands if len(events) > 1]
         if not several:
             return await self._put_each(single)
         in_transactions = asyncio.gather(*(self._put_several(events) for events in several))
-        ends = await asyncio.gather(self._put_each(single), in_transactions)
-        of_single, of_several = map(iter, ends)
+        results = await asyncio.gather(self._put_each(single), in_transactions)
+        of_single, of_several = map(iter, results)
         return [next(of_single if len(events) == 1 else of_several) for events in commands]
 
-    async def publish(self, events: Sequence[EventRecord], deadline: datetime) -> bool:
-        """Produce stored events, so that append places each and those below it; whether that is
-        done by the deadline."""
-        left = (deadline - self._clock.now()).total_seconds()
-        task = asyncio.create_task(self._produce([self._record(event) for event in events]))
-        self._produces.add(task)
-        task.add_done_callback(self._produces.discard)
-        done, _ = await asyncio.wait({task}, timeout=max(left, LEAST))
-        return bool(done) and task.result()
+    def update_states(self, states: Iterable[LiveState]) -> None:
+        """Save latest states as snapshots, behind the answers to their commands."""
+        self._saver.save_later(states)
 
-    async def close(self) -> None:
-        """What is not acknowledged yet is given up."""
-        for task in self._produces:
-            task.cancel()
-        if self._produces:
-            await asyncio.wait(self._produces, timeout=1)
-
-    async def _produce(self, records: list[ProducerRecord]) -> bool:
-        """Goes on when nobody waits for it any more: a producer that is interrupted is dropped."""
+    async def _put_each(self, events: Sequence[EventRecord]) -> list[PutError | None]:
         try:
-            await self._writer.produce(records)
-        except ServerUnavailable:
-            return False
-        return True
-
-    async def _put_each(self, events: Sequence[EventRecord]) -> list[Refusal | None]:
-        try:
-            puts = [(event, self.destination(event).partition) for event in events]
+            puts = [(event, self._partition(event)) for event in events]
             return [*(await self._store.put_each(puts))] if puts else []
         except ServerUnavailable as error:
             return [error] * len(events)
 
-    async def _put_several(self, events: Sequence[EventRecord]) -> Refusal | None:
+    async def _put_several(self, events: Sequence[EventRecord]) -> PutError | None:
         try:
-            async with self._room:
-                await self._store.put(events, self.destination(events[0]).partition)
+            async with self._transactions:
+                await self._store.put(events, self._partition(events[0]))
         except (Duplicate, ServerUnavailable) as error:
             return error
         return None
 
-    def _record(self, event: EventRecord) -> ProducerRecord:
-        topic, partition, _ = self.destination(event)
-        return ProducerRecord(
-            topic, event.aggregate_id.encode(), encode(event), partition, EVENT_HEADERS
-        )
+    def _partition(self, event: EventRecord) -> int:
+        return partition_of(event.aggregate_id, self._partitions)

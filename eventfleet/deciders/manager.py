@@ -1,270 +1,328 @@
 """Manager: decides the commands of a synchronous domain, each on the latest state.
 
-Takes requests; reads their states and whether the commands are known already, in one query;
-decides; puts the events, whose numbers the store dispenses by its unique index; lets the stream
-know; saves the states as snapshots behind the answers. A number that another has taken means:
-decide again.
+The Querier reads the latest states, and whether the commands are known already, in one query. The
+Manager validates: the domain decides on the state. The Commander dispenses the event numbers, puts
+the events, and saves the states as snapshots behind the answers. The Manager produces the events to
+the message stream. A command whose number another writer has taken is decided again.
 """
 
 import asyncio
 import random
-from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from msgspec.structs import replace
 
-from eventfleet.deciders.command_attempts import Attempt, DecideFailed, rounds
+from eventfleet.deciders.command_attempts import (
+    BEATEN,
+    TOO_LARGE,
+    Attempt,
+    Beaten,
+    DecideFailed,
+    Failed,
+    Found,
+    Stored,
+    TooLarge,
+    build_rounds,
+)
 from eventfleet.deciders.command_parser import StateCommand, make_events
 from eventfleet.deciders.commander import Commander
-from eventfleet.deciders.outcomes import Accepted, Conflict, IdReused, Outcome, Rejected, Repeated
-from eventfleet.deciders.outcomes import Unavailable as NotKnown
+from eventfleet.deciders.event_publisher import EventPublisher
+from eventfleet.deciders.outcomes import (
+    Accepted,
+    Conflict,
+    IdReused,
+    Outcome,
+    Rejected,
+    Repeated,
+    Unavailable,
+)
 from eventfleet.deciders.pending_command import Answer
 from eventfleet.deciders.proposed_events import event_id
 from eventfleet.deciders.timeout import Timeout
 from eventfleet.model.command_rules import Rejection
 from eventfleet.model.domain import Domain
-from eventfleet.states.live_state import ReplayFailed
-from eventfleet.states.snapshot_saver import SnapshotSaver
-from eventfleet.states.state_cache import Latest, States, Wanted
-from eventfleet.stores.contracts import NO_HEAD, Clock, DomainStores
+from eventfleet.states.latest_states import LatestState, LatestStateQuery
+from eventfleet.states.live_state import LiveState, ReplayFailed
+from eventfleet.states.querier import Querier
+from eventfleet.stores.contracts import Clock
 from eventfleet.stores.errors import Duplicate, ServerUnavailable
 from eventfleet.topics.event import EventRecord
 
-ATTEMPTS = 10
-PAUSE = 0.01
-AT_ONCE = 100
-TOO_LATE = NotKnown("the deadline has passed")
+MAX_ATTEMPTS = 10
+RETRY_PAUSE_SECONDS = 0.01
+MAX_BATCH_COMMANDS = 100
+DEADLINE_PASSED = Unavailable("the deadline has passed")
 
 Part = Coroutine[Any, Any, None]
-Way = Callable[[Sequence[Attempt]], Part]
 
 
 @dataclass
 class ManagerStatistics:
-    """What a Manager has done so far: conflicts met, and accepted commands whose events the stream
-    did not take."""
+    """Counts of a Manager: concurrent-write conflicts, and accepted commands whose events the
+    stream did not take in time."""
 
     conflicts: int = 0
     unpublished: int = 0
 
 
+class NewEvents(NamedTuple):
+    """The events that a command makes, and the state after them where a state was needed."""
+
+    events: list[EventRecord]
+    live: LiveState | None
+
+
 class Manager:
-    """For any number of commands at once; those of one aggregate go one after the other."""
+    """Decides any number of commands at once; those of one aggregate one after the other."""
 
     def __init__(
         self,
         domain: Domain[Any],
-        stores: DomainStores,
-        states: States,
+        querier: Querier[Any],
         commander: Commander,
-        saving: SnapshotSaver,
+        publisher: EventPublisher,
         clock: Clock,
         *,
-        chance: Callable[[], float] = random.random,
+        jitter: Callable[[], float] = random.random,
     ) -> None:
-        self._domain, self._events = domain, stores.events
-        self._states, self._commander, self._saving = states, commander, saving
-        self._clock, self._chance = clock, chance
-        self.tally = ManagerStatistics()
+        self._domain, self._clock, self._jitter = domain, clock, jitter
+        self._querier, self._commander, self._publisher = querier, commander, publisher
+        self.statistics = ManagerStatistics()
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator["Manager"]:
-        """For the length of the block; snapshots are saved beside it."""
-        async with self._saving.running():
+        """The Manager decides for the length of the block."""
+        async with self._commander.running():
             try:
                 yield self
             finally:
-                await self._commander.close()
+                await self._publisher.close()
 
-    # What it does to some commands
+    # A call: many commands, each attempted until it ends
 
     async def decide(
-        self, asked: Sequence[StateCommand], deadline: datetime, answer: Answer
+        self, commands: Sequence[StateCommand], deadline: datetime, answer: Answer
     ) -> None:
         """Answer each by its index. DecideFailed, after all others are answered, for the first
         whose decide raised; nothing of its aggregate is decided after it."""
         failed: dict[str, DecideFailed] = {}
-        for turns in rounds(asked, answer):
-            going = [turn for turn in turns if turn.aggregate_id not in failed]
-            groups = [going[at : at + AT_ONCE] for at in range(0, len(going), AT_ONCE)]
-            await _side_by_side([self._decide(group, deadline) for group in groups])
-            failed |= {turn.aggregate_id: turn.failure for turn in going if turn.failure}
-        for failure in failed.values():
-            raise failure
+        for attempts in build_rounds(commands, answer):
+            going = [attempt for attempt in attempts if attempt.aggregate_id not in failed]
+            batches = [
+                going[start : start + MAX_BATCH_COMMANDS]
+                for start in range(0, len(going), MAX_BATCH_COMMANDS)
+            ]
+            await _run_all([self._decide(batch, deadline) for batch in batches])
+            for attempt in going:
+                if isinstance(attempt.progress, Failed):
+                    failed[attempt.aggregate_id] = attempt.progress.error
+        for error in failed.values():
+            raise error
 
-    async def _decide(self, turns: Sequence[Attempt], deadline: datetime, attempt: int = 1) -> None:
-        """All together; then those that are stored are published, while those that were beaten
-        are decided again, and alone each that is too large."""
-        await self._try(turns, deadline)
-        going = [turn for turn in turns if not turn.ended]
-        parts = [self._decide([turn], deadline) for turn in going if turn.large]
-        if stored := [turn for turn in going if turn.stored]:
+    async def _decide(
+        self, attempts: Sequence[Attempt], deadline: datetime, number: int = 1
+    ) -> None:
+        """Attempt all together; then publish the stored ones, while those that were beaten are
+        decided again, and each that is too large is decided alone."""
+        await self._attempt(attempts, deadline)
+        stored: list[tuple[Attempt, list[EventRecord]]] = []
+        beaten: list[Attempt] = []
+        parts: list[Part] = []
+        for attempt in attempts:
+            match attempt.progress:
+                case Stored(events=events):
+                    stored.append((attempt, events))
+                case Beaten():
+                    beaten.append(attempt)
+                case TooLarge():
+                    parts.append(self._decide([attempt], deadline))
+        if stored:
             parts.append(self._publish(stored, deadline))
-        if beaten := [turn for turn in going if turn.beaten]:
-            parts.append(self._decide_again(beaten, deadline, attempt))
-        await _side_by_side(parts)
+        if beaten:
+            parts.append(self._decide_again(beaten, deadline, number))
+        await _run_all(parts)
 
-    async def _decide_again(self, turns: list[Attempt], deadline: datetime, attempt: int) -> None:
-        if attempt == ATTEMPTS:
-            for turn in turns:
-                turn.end(Conflict(self._lost(turn)))
+    async def _decide_again(
+        self, attempts: Sequence[Attempt], deadline: datetime, number: int
+    ) -> None:
+        if number == MAX_ATTEMPTS:
+            for attempt in attempts:
+                where = f"{self._domain.name} {attempt.aggregate_id!r}"
+                gave_up = f"gave up after {MAX_ATTEMPTS} concurrent-write conflicts"
+                attempt.end(Conflict(f"{where}: {gave_up}"))
             return
-        self.tally.conflicts += len(turns)
-        await self._clock.sleep(PAUSE * attempt * (0.5 + self._chance()))
-        await self._decide(turns, deadline, attempt + 1)
+        self.statistics.conflicts += len(attempts)
+        await self._clock.sleep(RETRY_PAUSE_SECONDS * number * (0.5 + self._jitter()))
+        await self._decide(attempts, deadline, number + 1)
 
-    def _lost(self, turn: Attempt) -> str:
-        where = f"{self._domain.name} {turn.aggregate_id!r}"
-        return f"others changed {where} each of {ATTEMPTS} times that this was decided"
-
-    async def _try(self, turns: Sequence[Attempt], deadline: datetime) -> None:
+    async def _attempt(self, attempts: Sequence[Attempt], deadline: datetime) -> None:
         """After it each is stored, beaten or too large, or has its end."""
-        for turn in turns:
-            turn.begin()
+        for attempt in attempts:
+            attempt.begin()
         left = (deadline - self._clock.now()).total_seconds()
         try:
             if left <= 0:
                 raise TimeoutError
             with Timeout(left):
-                await self._store(turns)
+                await self._validate_and_put(attempts)
         except TimeoutError:
-            _end([turn for turn in turns if not turn.stored], TOO_LATE)
+            pending = [each for each in attempts if not isinstance(each.progress, Stored)]
+            _end_all(pending, DEADLINE_PASSED)
 
-    async def _store(self, turns: Sequence[Attempt]) -> None:
-        await self._look(turns)
-        found = [turn for turn in turns if turn.found]
+    async def _validate_and_put(self, attempts: Sequence[Attempt]) -> None:
+        """Give the states back in the end, whatever became of the commands."""
         try:
-            made = [turn for turn in found if not turn.known and self._decided(turn)]
-            repeated = [turn for turn in found if turn.known]
-            await _side_by_side([self._put(made), *map(self._repeat, repeated)])
+            await self._find(attempts)
+            made, repeated = [], []
+            for attempt in attempts:
+                match attempt.progress:
+                    case Found(event=None, next_version=version):
+                        if events := self._validate(attempt, version):
+                            made.append((attempt, events))
+                    case Found(event=EventRecord() as first):
+                        repeated.append((attempt, first))
+            parts = [self._repeat(attempt, first) for attempt, first in repeated]
+            await _run_all([self._put(made), *parts])
         finally:
-            latest = [turn.ahead if turn.stored else turn.live for turn in found]
-            lives = [live for live in latest if live]
-            self._saving.soon(lives)
-            self._states.keep(lives)
+            states = [attempt.live for attempt in attempts if attempt.live]
+            self._commander.update_states(states)
+            self._querier.keep(states)
 
-    async def _publish(self, turns: Sequence[Attempt], deadline: datetime) -> None:
-        published = await self._commander.publish([turn.events[-1] for turn in turns], deadline)
-        if not published:
-            self.tally.unpublished += len(turns)
-        for turn in turns:
-            first, last = turn.events[0], turn.events[-1]
-            place = self._commander.destination(first).name
-            turn.end(Accepted(first.id, place, last.version, published))
+    # Get the validator, and the latest state for it
 
-    # Look, decide, put
+    async def _find(self, attempts: Sequence[Attempt]) -> None:
+        """A command without a validator needs no state, only the next event number. For a cached
+        state the Querier answers both in one query."""
+        on_state: list[Attempt] = []
+        on_number: list[Attempt] = []
+        for attempt in attempts:
+            with_state = _has_validator(attempt) or self._querier.is_cached(attempt.aggregate_id)
+            (on_state if with_state else on_number).append(attempt)
+        parts = [self._find_states(on_state)] if on_state else []
+        await _run_all([*parts, self._find_numbers(on_number)] if on_number else parts)
 
-    async def _look(self, turns: Sequence[Attempt]) -> None:
-        """A command without a validator needs no state: the next number is all."""
-        ways: defaultdict[Way, list[Attempt]] = defaultdict(list)
-        for turn in turns:
-            needed = turn.request.payload is not None or turn.aggregate_id in self._states
-            ways[self._take if needed else self._read_heads].append(turn)
-        await _side_by_side([way(some) for way, some in ways.items()])
-
-    async def _take(self, turns: Sequence[Attempt]) -> None:
+    async def _find_states(self, attempts: Sequence[Attempt]) -> None:
+        queries = [LatestStateQuery(each.aggregate_id, each.event.id) for each in attempts]
         try:
-            wanted = [Wanted(turn.aggregate_id, turn.event.id) for turn in turns]
-            taken = await self._states.take(wanted)
+            results = await self._querier.latest_states(queries)
         except ServerUnavailable as error:
-            _end(turns, NotKnown(str(error)))
+            _end_all(attempts, Unavailable(str(error)))
             return
-        unfolded = []
-        for turn, latest in zip(turns, taken, strict=True):
-            if isinstance(latest, Latest):
-                turn.found, turn.version = True, latest.live.version
-                turn.live, turn.known = latest
-            elif latest is None:
-                turn.large = True
-            elif isinstance(latest, ReplayFailed) and turn.request.payload is None:
-                unfolded.append(turn)
-            else:
-                turn.end(NotKnown(str(latest)))
-        if unfolded:
-            await self._read_heads(unfolded)
+        unfoldable = []
+        for attempt, result in zip(attempts, results, strict=True):
+            match result:
+                case LatestState(live, event):
+                    attempt.live = live
+                    attempt.progress = Found(event, self._commander.dispense(live))
+                case None:
+                    attempt.progress = TOO_LARGE
+                case ReplayFailed() if not _has_validator(attempt):
+                    unfoldable.append(attempt)
+                case ReplayFailed() | ServerUnavailable():
+                    attempt.end(Unavailable(str(result)))
+        if unfoldable:
+            await self._find_numbers(unfoldable)
 
-    async def _read_heads(self, turns: Sequence[Attempt]) -> None:
+    async def _find_numbers(self, attempts: Sequence[Attempt]) -> None:
         try:
-            found, heads = await asyncio.gather(
-                self._events.find([turn.event.id for turn in turns]),
-                self._events.heads([turn.aggregate_id for turn in turns]),
+            stored, versions = await asyncio.gather(
+                self._querier.find_stored([attempt.event.id for attempt in attempts]),
+                self._commander.dispense_all([attempt.aggregate_id for attempt in attempts]),
             )
         except ServerUnavailable as error:
-            _end(turns, NotKnown(str(error)))
+            _end_all(attempts, Unavailable(str(error)))
             return
-        for turn in turns:
-            turn.found, turn.version = True, heads.get(turn.aggregate_id, NO_HEAD).version
-            turn.known = found.get(turn.event.id)
+        for attempt, version in zip(attempts, versions, strict=True):
+            attempt.progress = Found(stored.get(attempt.event.id), version)
 
-    def _decided(self, turn: Attempt) -> bool:
-        """Whether there are events to put."""
-        request, live, version = turn.request, turn.live, turn.version
-        if request.payload is None:
-            turn.events, turn.ahead = [replace(turn.event, version=version + 1)], live
-            return True
+    # Validate, make events, put and produce them
+
+    def _validate(self, attempt: Attempt, version: int) -> NewEvents | None:
+        """The events from `version` on of a command that passes; None ends it."""
+        command, live = attempt.command, attempt.live
+        if command.payload is None:
+            return NewEvents([replace(attempt.event, version=version)], live)
         assert live
         try:
-            answer = self._domain.decide_events(live.state, request.payload)
+            answer = self._domain.decide_events(live.state, command.payload)
             if isinstance(answer, Rejection):
-                turn.end(Rejected(answer.reason))
-                return False
-            events, ahead = make_events(self._domain, request, answer, version), live.copy()
+                attempt.end(Rejected(answer.reason))
+                return None
+            events, after = make_events(self._domain, command, answer, version - 1), live.copy()
             for event in events:
-                ahead.fold(self._domain, event)
+                after.fold(self._domain, event)
         except Exception as error:
-            turn.fail(DecideFailed(self._domain.name, request, error))
-            return False
-        turn.events, turn.ahead = events, ahead
-        return True
+            attempt.progress = Failed(DecideFailed(self._domain.name, command, error))
+            return None
+        return NewEvents(events, after)
 
-    async def _put(self, turns: Sequence[Attempt]) -> None:
-        refusals = await self._commander.put([turn.events for turn in turns])
-        for turn, refusal in zip(turns, refusals, strict=True):
-            turn.stored, turn.beaten = refusal is None, isinstance(refusal, Duplicate)
-            if isinstance(refusal, ServerUnavailable):
-                turn.end(NotKnown(str(refusal)))
+    async def _put(self, attempts: Sequence[tuple[Attempt, NewEvents]]) -> None:
+        errors = await self._commander.put([made.events for _, made in attempts])
+        for (attempt, made), error in zip(attempts, errors, strict=True):
+            match error:
+                case None:
+                    attempt.progress, attempt.live = Stored(made.events), made.live
+                case Duplicate():
+                    attempt.progress = BEATEN
+                case ServerUnavailable():
+                    attempt.end(Unavailable(str(error)))
+
+    async def _publish(
+        self, stored: Sequence[tuple[Attempt, list[EventRecord]]], deadline: datetime
+    ) -> None:
+        last_events = [events[-1] for _, events in stored]
+        published = await self._publisher.publish(last_events, deadline)
+        if not published:
+            self.statistics.unpublished += len(stored)
+        for attempt, events in stored:
+            place = self._publisher.destination(events[0]).name
+            attempt.end(Accepted(events[0].id, place, events[-1].version, published))
 
     # Commands that were accepted before
 
-    async def _repeat(self, turn: Attempt) -> None:
-        first = turn.known
-        assert first
-        # Without one the event is of a time when the domain was asynchronous.
-        if first.fingerprint not in (None, turn.event.fingerprint):
-            turn.end(IdReused(f"the command's id was used for another, which made {first.type}"))
+    async def _repeat(self, attempt: Attempt, first: EventRecord) -> None:
+        """Answer with the first answer. An event without a fingerprint was stored when the domain
+        was asynchronous."""
+        if first.fingerprint not in (None, attempt.event.fingerprint):
+            reason = f"the command's id was used for another, which made {first.type}"
+            attempt.end(IdReused(reason))
             return
         try:
-            version = await self._last_of(turn.request, first)
+            version = await self._last_version(attempt.command, first)
         except ServerUnavailable as error:
-            turn.end(NotKnown(str(error)))
+            attempt.end(Unavailable(str(error)))
             return
-        turn.end(Repeated(first.id, self._commander.destination(first).name, version))
+        attempt.end(Repeated(first.id, self._publisher.destination(first).name, version))
 
-    async def _last_of(self, request: StateCommand, first: EventRecord) -> int:
+    async def _last_version(self, command: StateCommand, first: EventRecord) -> int:
         """The version of the last event that the command made."""
         version, aggregate_id = first.version, first.aggregate_id
-        async for event in self._events.read(aggregate_id, version):
+        async for event in self._querier.read_stored(aggregate_id, version):
             index = event.version - first.version
-            if event.id != event_id(self._domain.name, aggregate_id, request.command_id, index):
+            if event.id != event_id(self._domain.name, aggregate_id, command.command_id, index):
                 break
             version = event.version
         return version
 
 
-def _end(turns: Sequence[Attempt], outcome: Outcome) -> None:
-    for turn in turns:
-        turn.end(outcome)
+def _has_validator(attempt: Attempt) -> bool:
+    return attempt.command.payload is not None
 
 
-async def _side_by_side(parts: Sequence[Part]) -> None:
-    """All of them to their ends, a single one without a task; then the first error."""
+def _end_all(attempts: Sequence[Attempt], outcome: Outcome) -> None:
+    for attempt in attempts:
+        attempt.end(outcome)
+
+
+async def _run_all(parts: Sequence[Part]) -> None:
+    """Run all to their ends, a single one without a task; then raise the first error."""
     if len(parts) == 1:
         await parts[0]
         return
-    for end in await asyncio.gather(*parts, return_exceptions=True):
-        if end:
-            raise end
+    for result in await asyncio.gather(*parts, return_exceptions=True):
+        if result:
+            raise result

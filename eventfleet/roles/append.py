@@ -190,7 +190,7 @@ class AppendRole:
     async def _heads_of(self, items: Sequence[Item]) -> Heads:
         """The heads of the aggregates at hand; those that were not in memory are from now on."""
         touched = {item.event.aggregate_id for item in items}
-        heads = self._heads.found(touched)
+        heads = self._heads.get_all(touched)
         if misses := touched - heads.keys():
             loaded = dict.fromkeys(misses, NO_HEAD) | await self._store.heads(misses)
             self._heads.put_all(loaded)

@@ -146,7 +146,7 @@ class SnapshotRole:
                 taken.awaited.append(event)
             key = event.aggregate_id
             live = known(key)
-            if live is not None and live.follow(domain, event, now):
+            if live is not None and live.fold_if_next(domain, event, now):
                 folded[key] = None
             else:
                 left.setdefault(key, []).append(event)
@@ -157,7 +157,7 @@ class SnapshotRole:
         A snapshot that is at or past the first event was saved by another; the topic gets it again.
         """
         left = taken.left
-        lives = self._lives.found(chain(taken.folded, left))
+        lives = self._lives.get_all(chain(taken.folded, left))
         if missing := [key for key in left if key not in lives]:
             for key, live in (await load_live_states(self._domain, self._stores, missing)).items():
                 first = left[key][0].version
@@ -176,7 +176,7 @@ class SnapshotRole:
                 if event.version <= live.version:
                     taken.report.repeated += 1
                     continue
-                if not live.follow(domain, event, now):
+                if not live.fold_if_next(domain, event, now):
                     await self._catch_up(live, event.version - 1)
                     live.fold(domain, event, now)
 
@@ -228,7 +228,7 @@ class SnapshotRole:
         report.too_large += len(due) - len(saved)
         report.emitted += len(saved)
         for live in due:
-            live.snapshot_taken(now)
+            live.record_snapshot(now)
         self._keep(lives)
 
     def _due(self, lives: Iterable[LiveState], now: datetime) -> list[LiveState]:

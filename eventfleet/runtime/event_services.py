@@ -8,6 +8,7 @@ from typing import Any
 
 from eventfleet.deciders.commander import Commander
 from eventfleet.deciders.direct_decider import DirectDecider
+from eventfleet.deciders.event_publisher import EventPublisher
 from eventfleet.deciders.lag_guard import LagGuard
 from eventfleet.deciders.manager import Manager
 from eventfleet.deciders.marker_decider import MarkerDecider
@@ -20,8 +21,10 @@ from eventfleet.service.decider_metrics import DeciderMetrics
 from eventfleet.service.event_service import EventService
 from eventfleet.service.lag_guard_task import running_lag_guard
 from eventfleet.service.stage_waiter import CommandFollower, StageWaiters
+from eventfleet.states.live_state import LiveState
+from eventfleet.states.lru_cache import LruCache
+from eventfleet.states.querier import Querier
 from eventfleet.states.snapshot_saver import SnapshotSaver
-from eventfleet.states.state_cache import States
 from eventfleet.stores.clock import SystemClock
 from eventfleet.stores.contracts import Clock, DomainStores, LogWriter
 from eventfleet.stores.ids import Uuid7Generator
@@ -53,8 +56,12 @@ async def decider(
     domain: Domain[Any],
     opened: DomainStores,
     tallies: DeciderMetrics | None = None,
+    cache: LruCache[LiveState] | None = None,
 ) -> AsyncIterator[Decider]:
-    """For any number of tasks at once. Without rules no Redis is needed."""
+    """For any number of tasks at once. Without rules no Redis is needed.
+
+    The latest states of a synchronous domain are kept in `cache`, without one in their own cache.
+    """
     tallies = tallies or DeciderMetrics()
     async with AsyncExitStack() as stack:
         connection, clock = connections.connection(settings), SystemClock()
@@ -62,7 +69,7 @@ async def decider(
         writer = Producer(replace(connection, timeout=quick))
         stack.push_async_callback(writer.close)
         if domain.synchronous:
-            manager = _manager(settings, domain, opened, writer, tallies)
+            manager = _manager(settings, domain, opened, writer, tallies, cache)
             yield Bounded(await stack.enter_async_context(manager.running()), clock, LONGEST)
             return
         if not domain.uses_marker:
@@ -91,13 +98,17 @@ def _manager(
     opened: DomainStores,
     writer: LogWriter,
     tallies: DeciderMetrics,
+    cache: LruCache[LiveState] | None,
 ) -> Manager:
-    clock = SystemClock()
-    saving = SnapshotSaver(domain, opened.snapshots, clock, limit=settings.snapshot_bytes)
-    commander = Commander(opened.events, writer, clock, partitions=settings.partitions)
-    states = States(domain, opened, settings.cached_aggregates)
-    manager = Manager(domain, opened, states, commander, saving, clock)
-    tallies.managers[domain.name] = manager.tally, saving
+    clock, limit = SystemClock(), settings.snapshot_bytes
+    if cache is None:
+        cache = LruCache(settings.cached_aggregates)
+    querier = Querier(domain, opened, clock, limit=limit, cache=cache)
+    saver = SnapshotSaver(domain, opened.snapshots, clock, limit=limit)
+    commander = Commander(opened.events, saver, partitions=settings.partitions)
+    publisher = EventPublisher(writer, clock, partitions=settings.partitions)
+    manager = Manager(domain, querier, commander, publisher, clock)
+    tallies.managers[domain.name] = manager.statistics, saver
     return manager
 
 
@@ -122,13 +133,17 @@ async def event_service_over(
     opened: DomainStores,
     waiting: StageWaiters,
     tallies: DeciderMetrics | None = None,
+    cache: LruCache[LiveState] | None = None,
 ) -> AsyncIterator[EventService]:
-    """As `event_service`, over stores that are open already; any number may share the waiting."""
+    """As `event_service`, over stores that are open already; any number may share the waiting.
+
+    The domain's Querier may share the `cache` of latest states.
+    """
     async with connections.log_reader(settings) as reader:
         await connections.must_exist(reader, connections.topics_of(settings, domain))
     following = CommandFollower(domain.synchronous, opened.events, waiting)
     async with (
-        decider(settings, domain, opened, tallies) as way,
+        decider(settings, domain, opened, tallies, cache) as way,
         EventService(domain, way, SystemClock(), Uuid7Generator(), following) as service,
     ):
         yield service

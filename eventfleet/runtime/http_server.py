@@ -17,6 +17,8 @@ from eventfleet.runtime import connections
 from eventfleet.runtime.event_services import event_service_over, waiting_room
 from eventfleet.runtime.settings import Settings, variable
 from eventfleet.service.decider_metrics import DeciderMetrics
+from eventfleet.states.live_state import LiveState
+from eventfleet.states.lru_cache import LruCache
 from eventfleet.states.querier import Querier
 from eventfleet.stores.clock import SystemClock
 from eventfleet.topics.errors import EventfleetError
@@ -64,9 +66,12 @@ async def http_application(
             opened = stores[name]
             await opened.events.prepare()
             await opened.snapshots.prepare()
-            opening = event_service_over(settings, domain, opened, waiting, metrics)
+            cache: LruCache[LiveState] = LruCache(settings.cached_aggregates)
+            opening = event_service_over(settings, domain, opened, waiting, metrics, cache)
             commands = await stack.enter_async_context(opening)
-            queries = Querier(domain, reading[name], SystemClock(), limit=settings.snapshot_bytes)
+            queries = Querier(
+                domain, reading[name], SystemClock(), limit=settings.snapshot_bytes, cache=cache
+            )
             services[name] = DomainServices(domain, commands, queries, reading[name].events)
         limits = Limits(
             concurrent_requests=settings.http_requests, timeout_seconds=settings.http_timeout

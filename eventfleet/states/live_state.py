@@ -1,4 +1,4 @@
-"""Live states: an aggregate's state with what has happened since its last snapshot."""
+"""LiveState: an aggregate's state that events are folded into, and its snapshots."""
 
 from collections.abc import Collection
 from dataclasses import dataclass, field
@@ -9,8 +9,7 @@ import orjson
 
 from eventfleet.model.domain import Domain
 from eventfleet.snapshot_rules import SinceSnapshot
-from eventfleet.stores.contracts import DomainStores as Stores
-from eventfleet.stores.contracts import Snapshot
+from eventfleet.stores.contracts import DomainStores, Snapshot
 from eventfleet.stores.errors import ServerUnavailable
 from eventfleet.topics.codec import parse
 from eventfleet.topics.errors import EventfleetError, InvalidRecord
@@ -18,7 +17,7 @@ from eventfleet.topics.event import FoldableEvent
 
 
 class ReplayFailed(EventfleetError):
-    """An event whose evolve or upcaster raised."""
+    """The domain's evolve or upcaster raised for `event`; `cause` is what it raised."""
 
     def __init__(self, domain: str, event: FoldableEvent, cause: Exception) -> None:
         where = f"{domain} {event.aggregate_id!r} version {event.version}, {event.type}"
@@ -28,9 +27,9 @@ class ReplayFailed(EventfleetError):
 
 @dataclass(slots=True)
 class LiveState:
-    """A state that events are folded into.
+    """An aggregate's state, and what has happened since its last snapshot.
 
-    `time` is when its snapshot was taken, or when the first event after it came in; None before.
+    `time` is when the snapshot was taken, or when the first event after it came in; None before.
     """
 
     aggregate_id: str
@@ -42,19 +41,19 @@ class LiveState:
     size: int = 0
 
     def fold(self, domain: Domain[Any], event: FoldableEvent, now: datetime | None = None) -> None:
-        """Fold the next event, which has just come in (`now`) or lay in the store.
+        """Fold the next event, which has just come in (`now`) or was read from the store.
 
-        ReplayFailed for what evolve or an upcaster raises; Unavailable when an event is missing
-        before this one. Either leaves all as it was.
+        ReplayFailed for what evolve or an upcaster raises; ServerUnavailable when an event is
+        missing before this one. Either leaves the state as it was.
         """
-        if not self.follow(domain, event, now):
+        if not self.fold_if_next(domain, event, now):
             missing = f"{domain.name} {self.aggregate_id!r} version {self.version + 1}"
             raise ServerUnavailable(f"{missing} is missing: version {event.version} follows")
 
-    def follow(
+    def fold_if_next(
         self, domain: Domain[Any], event: FoldableEvent, now: datetime | None = None
     ) -> bool:
-        """Fold the event if it is the next one; whether it was. ReplayFailed as above."""
+        """Fold the event if it is the next one; return whether it is. ReplayFailed as `fold`."""
         version = self.version + 1
         if event.version != version:
             return False
@@ -72,7 +71,7 @@ class LiveState:
         return True
 
     def copy(self) -> "LiveState":
-        """One to fold into that leaves this one as it is."""
+        """A state to fold into while this one stays as it is."""
         return LiveState(
             self.aggregate_id,
             self.state,
@@ -84,6 +83,7 @@ class LiveState:
         )
 
     def since_snapshot(self, now: datetime) -> SinceSnapshot:
+        """What snapshot rules see."""
         return SinceSnapshot(
             version=self.version,
             snapshot_version=self.snapshot_version,
@@ -93,25 +93,25 @@ class LiveState:
             size=self.size,
         )
 
-    def snapshot_taken(self, now: datetime) -> None:
-        """A snapshot was taken (or given up) at this version: what happens since counts anew."""
+    def record_snapshot(self, now: datetime) -> None:
+        """Count anew from this version on, of which a snapshot was taken (or given up)."""
         self.snapshot_version, self.time = self.version, now
         self.types, self.size = set(), 0
 
 
 async def load_live_states(
-    domain: Domain[Any], stores: Stores, aggregate_ids: Collection[str]
+    domain: Domain[Any], stores: DomainStores, aggregate_ids: Collection[str]
 ) -> dict[str, LiveState]:
-    """Lives as of their newest usable snapshots; those without one start at version 0."""
-    found = await stores.snapshots.latest(aggregate_ids, domain.state_version)
+    """The states of aggregates as of their newest usable snapshots; version 0 without one."""
+    snapshots = await stores.snapshots.latest(aggregate_ids, domain.state_version)
     return {
-        aggregate_id: restore(domain, found.get(aggregate_id), aggregate_id)
+        aggregate_id: restore(domain, snapshots.get(aggregate_id), aggregate_id)
         for aggregate_id in aggregate_ids
     }
 
 
 def restore(domain: Domain[Any], snapshot: Snapshot | None, aggregate_id: str) -> LiveState:
-    """The live state as of a snapshot; from the beginning without one, or if it no longer fits."""
+    """The state as of a snapshot; version 0 without one, or when it no longer fits the domain."""
     if snapshot is None:
         return LiveState(aggregate_id, domain.state())
     try:
@@ -125,9 +125,9 @@ def restore(domain: Domain[Any], snapshot: Snapshot | None, aggregate_id: str) -
 def take_snapshot(
     domain: Domain[Any], live: LiveState, now: datetime, limit: int
 ) -> Snapshot | None:
-    """The snapshot of a live state; None for one that no store can keep.
+    """The snapshot of a state; None for a state that no store can keep.
 
-    That is one of more than `limit` bytes as JSON, or with what JSON or `parse` refuses: integers
+    No store keeps more than `limit` bytes as JSON, nor what JSON or `parse` refuses: integers
     beyond 64 bits, a NUL in a key, too many levels.
     """
     try:

@@ -1,4 +1,4 @@
-"""A bounded cache that keeps what was used last."""
+"""LruCache: a bounded cache that keeps what was used last."""
 
 from collections.abc import Iterable, Mapping
 from itertools import islice
@@ -10,28 +10,29 @@ V = TypeVar("V")
 class LruCache(Generic[V]):
     """Values by aggregate id; `trim` drops those used longest ago, beyond `capacity`.
 
-    The longest unused stand first. A plain dict does in C, for all keys of a chunk at once, what
-    an OrderedDict does for each.
+    The longest unused values come first. A plain dict does in C, for all keys of a chunk at once,
+    what an OrderedDict does key by key.
     """
 
     def __init__(self, capacity: int) -> None:
         self._capacity = capacity
         self._values: dict[str, V] = {}
         self.peek = self._values.get
-        """The value, or None; it is not thereby used."""
+        """The value, or None; this does not count as a use."""
 
     def get(self, key: str) -> V | None:
+        """The value, or None."""
         value = self._values.pop(key, None)
         if value is not None:
             self._values[key] = value
         return value
 
     def take(self, key: str) -> V | None:
-        """The value, which is no longer kept."""
+        """Remove the value and return it; None without one."""
         return self._values.pop(key, None)
 
-    def found(self, keys: Iterable[str]) -> dict[str, V]:
-        """The values that there are of these keys."""
+    def get_all(self, keys: Iterable[str]) -> dict[str, V]:
+        """The cached values among these keys."""
         values, take = self._values, self._values.pop
         found = {key: take(key) for key in keys if key in values}
         values.update(found)
@@ -42,7 +43,7 @@ class LruCache(Generic[V]):
         self._values[key] = value
 
     def put_all(self, values: Mapping[str, V]) -> None:
-        """Those that are there already are not thereby used."""
+        """Put many at once. This does not count as a use of those that are cached already."""
         self._values.update(values)
 
     def drop(self, keys: Iterable[str]) -> None:
@@ -53,7 +54,7 @@ class LruCache(Generic[V]):
         self._values.clear()
 
     def trim(self) -> list[V]:
-        """Drop what is too much, and answer it."""
+        """Drop what is beyond the capacity, and return it."""
         over = max(0, len(self._values) - self._capacity)
         return [self._values.pop(key) for key in [*islice(self._values, over)]]
 

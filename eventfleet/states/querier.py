@@ -1,6 +1,6 @@
-"""Events, snapshots and states of one domain's aggregates."""
+"""Querier: answers with the events, snapshots and states of one domain's aggregates."""
 
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Generic, TypeVar
@@ -10,13 +10,10 @@ from jsonpatch import JsonPatch
 
 from eventfleet.model.domain import Domain
 from eventfleet.model.payloads import Data, State
-from eventfleet.states.live_state import (
-    LiveState,
-    ReplayFailed,
-    load_live_states,
-    restore,
-    take_snapshot,
-)
+from eventfleet.states.latest_states import LatestStateQuery, LatestStateResult, LatestStates
+from eventfleet.states.live_state import LiveState, ReplayFailed, restore
+from eventfleet.states.lru_cache import LruCache
+from eventfleet.states.snapshot_saver import SnapshotSaver
 from eventfleet.stores.contracts import NO_HEAD, Clock, DomainStores, Page, Snapshot
 from eventfleet.topics.errors import InvalidRecord
 from eventfleet.topics.event import EventRecord, truncate_to_milliseconds
@@ -36,7 +33,7 @@ class StateAt(Generic[S]):
 
 @dataclass(frozen=True)
 class StateDiff:
-    """What turns the state at version `first` into that at `second`.
+    """The difference from the state at version `first` to the state at version `second`.
 
     `patch` is a JSON Patch (RFC 6902) of `add`, `remove` and `replace` only.
     """
@@ -49,10 +46,10 @@ class StateDiff:
 
 @dataclass(frozen=True)
 class MissingEvents:
-    """What a reader lacks that has an aggregate's events up to version `after`.
+    """The stored events that a reader lacks who has an aggregate's events up to version `after`.
 
     `latest` is the stored version, 0 without any event. `events` are the next ones, in order, up to
-    the limit that was asked for.
+    the query's limit.
     """
 
     aggregate_id: str
@@ -62,21 +59,33 @@ class MissingEvents:
 
     @property
     def ahead(self) -> bool:
-        """Whether the reader claims a version that is not stored: it has read something else."""
+        """The reader claims a version that is not stored: it has read something else."""
         return self.after > self.latest
 
 
 class Querier(Generic[S]):
-    """Queries of one domain. States are built from the nearest snapshot and the events after it.
-    ReplayFailed names the event whose evolve or upcaster raised.
+    """The queries of one domain, of the Manager and of others alike.
 
-    A latest state of at most `limit` bytes as JSON is saved as a snapshot on the way.
+    A state is built from the nearest snapshot (the latest state also from the `cache`) and the
+    events after it. ReplayFailed names the event whose evolve or upcaster raised. A latest state of
+    at most `limit` bytes as JSON is saved as a snapshot before it is answered.
     """
 
     def __init__(
-        self, domain: Domain[S], stores: DomainStores, clock: Clock, *, limit: int = 1_000_000
+        self,
+        domain: Domain[S],
+        stores: DomainStores,
+        clock: Clock,
+        *,
+        limit: int = 1_000_000,
+        cache: LruCache[LiveState] | None = None,
     ) -> None:
-        self._domain, self._stores, self._clock, self._limit = domain, stores, clock, limit
+        """Queriers of one domain in one event loop may share a cache; without one none is used."""
+        self._domain, self._stores = domain, stores
+        self._latest_states = LatestStates(domain, stores, LruCache(0) if cache is None else cache)
+        self._saver = SnapshotSaver(domain, stores.snapshots, clock, limit=limit)
+
+    # Queries of users
 
     async def events(
         self,
@@ -85,16 +94,17 @@ class Querier(Generic[S]):
         limit: int | None = None,
         types: Collection[str] | None = None,
     ) -> AsyncIterator[EventRecord]:
-        """Events with a version above `after`, in version order, in their newest schema."""
+        """Events with a version above `after`, in version order, in their newest schema; with
+        `types` only events of these."""
         found = self._stores.events.read(aggregate_id, after, None, limit, types)
         async for event in found:
-            yield self._lift(event)
+            yield self._upcast(event)
 
     async def feed(self, cursor: str, limit: int) -> Page:
         """Events of the whole domain from a cursor on ("": the beginning), in their newest schema.
         InvalidCursor for one that no feed gave."""
         page = await self._stores.events.feed(cursor, limit)
-        return Page([self._lift(event) for event in page.items], page.cursor)
+        return Page([self._upcast(event) for event in page.items], page.cursor)
 
     async def snapshot(self, aggregate_id: str) -> Snapshot | None:
         """The newest snapshot of the domain's present state version."""
@@ -103,19 +113,17 @@ class Querier(Generic[S]):
 
     async def latest(self, aggregate_id: str) -> StateAt[S] | None:
         """The state after all stored events, saved as a snapshot; None without any event."""
-        live = (await load_live_states(self._domain, self._stores, [aggregate_id]))[aggregate_id]
-        await self._replay(live, None)
-        if live.version > live.snapshot_version:
-            shot = take_snapshot(self._domain, live, self._clock.now(), self._limit)
-            if shot:
-                await self._stores.snapshots.save([shot])
+        live = await self._latest_states.build(aggregate_id)
+        await self._saver.save([live])
         return self._answer(live)
 
     async def at(self, aggregate_id: str, version: int) -> StateAt[S] | None:
         """The state after `version` events; None when there are not that many."""
         nearest = await self._stores.snapshots.at(aggregate_id, version, self._domain.state_version)
         live = restore(self._domain, nearest, aggregate_id)
-        await self._replay(live, version)
+        if live.version < version:
+            async for event in self._stores.events.read(aggregate_id, live.version, version):
+                live.fold(self._domain, event)
         return self._answer(live) if live.version == version else None
 
     async def at_time(self, aggregate_id: str, moment: datetime) -> StateAt[S] | None:
@@ -129,16 +137,14 @@ class Querier(Generic[S]):
         version = await self._stores.events.version_at(aggregate_id, until)
         return await self.at(aggregate_id, version)
 
-    async def difference(self, aggregate_id: str, first: int, second: int) -> StateDiff | None:
-        """From the state at one version to that at another, later or earlier; 0 is the beginning.
-
-        None when there are not that many events.
-        """
-        before = await self._plain_at(aggregate_id, first)
-        after = await self._plain_at(aggregate_id, second)
+    async def diff(self, aggregate_id: str, first: int, second: int) -> StateDiff | None:
+        """The diff from the state at one version to the state at another, later or earlier; 0 is
+        the version before any event. None when there are not that many events."""
+        before = await self._data_at(aggregate_id, first)
+        after = await self._data_at(aggregate_id, second)
         if before is None or after is None:
             return None
-        return StateDiff(aggregate_id, first, second, patch_between(before, after))
+        return StateDiff(aggregate_id, first, second, diff_states(before, after))
 
     async def missing(
         self, aggregate_id: str, after: int, limit: int | None = None
@@ -147,26 +153,42 @@ class Querier(Generic[S]):
         heads = await self._stores.events.heads([aggregate_id])
         latest = heads.get(aggregate_id, NO_HEAD).version
         found = self._stores.events.read(aggregate_id, after, latest, limit)
-        return MissingEvents(
-            aggregate_id, after, latest, [self._lift(event) async for event in found]
-        )
+        events = [self._upcast(event) async for event in found]
+        return MissingEvents(aggregate_id, after, latest, events)
 
-    async def _plain_at(self, aggregate_id: str, version: int) -> Data | None:
+    # Queries of the Manager
+
+    async def latest_states(self, queries: Sequence[LatestStateQuery]) -> list[LatestStateResult]:
+        """The latest states of different aggregates, and whether an event of each is stored; as
+        `LatestStates.build_all`. `keep` gives the states back."""
+        return await self._latest_states.build_all(queries)
+
+    def keep(self, states: Iterable[LiveState]) -> None:
+        """Put states (back) into the cache."""
+        self._latest_states.keep(states)
+
+    def is_cached(self, aggregate_id: str) -> bool:
+        return self._latest_states.is_cached(aggregate_id)
+
+    async def find_stored(self, event_ids: Collection[str]) -> dict[str, EventRecord]:
+        """The stored events among these ids, as they are stored."""
+        return await self._stores.events.find(event_ids)
+
+    def read_stored(self, aggregate_id: str, after: int) -> AsyncIterator[EventRecord]:
+        """The events above a version, as they are stored."""
+        return self._stores.events.read(aggregate_id, after)
+
+    async def _data_at(self, aggregate_id: str, version: int) -> Data | None:
         if not version:
             return self._domain.dump_state(self._domain.state())
         found = await self.at(aggregate_id, version)
         return found.data if found else None
 
-    def _lift(self, event: EventRecord) -> EventRecord:
+    def _upcast(self, event: EventRecord) -> EventRecord:
         try:
             return self._domain.upcast(event)
         except Exception as error:
             raise ReplayFailed(self._domain.name, event, error) from error
-
-    async def _replay(self, live: LiveState, upto: int | None) -> None:
-        if upto is None or live.version < upto:
-            async for event in self._stores.events.read(live.aggregate_id, live.version, upto):
-                live.fold(self._domain, event)
 
     def _answer(self, live: LiveState) -> StateAt[S] | None:
         if not live.version:
@@ -175,7 +197,7 @@ class Querier(Generic[S]):
         return StateAt(live.aggregate_id, live.version, live.state, data)
 
 
-def patch_between(before: Data, after: Data) -> list[dict[str, Any]]:
-    """A JSON Patch. What is equal elsewhere by chance is not said to have moved."""
+def diff_states(before: Data, after: Data) -> list[dict[str, Any]]:
+    """A JSON Patch without `move` and `copy`: values are often equal by chance."""
     first, second = (msgspec.json.decode(msgspec.json.encode(state)) for state in (before, after))
     return list(JsonPatch.from_diff(first, second, optimization=False))

@@ -1,4 +1,4 @@
-"""Snapshots saved behind the answers to commands and queries."""
+"""SnapshotSaver: makes snapshots of states and saves them, at once or behind an answer."""
 
 import asyncio
 import logging
@@ -13,79 +13,89 @@ from eventfleet.stores.errors import ServerUnavailable
 
 logger = logging.getLogger(__name__)
 
-BATCH = 100
-WAITING = 10_000
-LEAVE_SECONDS = 2.0
-PAUSE = 0.1
+MAX_BATCH_SNAPSHOTS = 100
+MAX_PENDING_STATES = 10_000
+DRAIN_SECONDS = 2.0
+PAUSE_SECONDS = 0.1
 
 
 class SnapshotSaver:
-    """Saves states, one bulk after the other, so that no aggregate has two saves under way.
+    """Saves the states of one domain's aggregates as snapshots.
 
-    Of an aggregate's states that wait, the newest wins; beyond WAITING aggregates none is taken.
-    A state that can't be saved is dropped: another will come.
+    Behind the answers it saves one bulk after the other, so that no aggregate has two saves under
+    way. It keeps only the newest pending state per aggregate, of up to MAX_PENDING_STATES
+    aggregates. A state that can't be saved is dropped: another will come. `saved` and `dropped`
+    count what was to be saved behind the answers.
     """
 
     def __init__(
         self, domain: Domain[Any], store: SnapshotStore, clock: Clock, *, limit: int
     ) -> None:
+        """A state of more than `limit` bytes as JSON is not saved."""
         self._domain, self._store, self._clock, self._limit = domain, store, clock, limit
-        self._waiting: dict[str, LiveState] = {}
-        self._some, self._leaving = asyncio.Event(), asyncio.Event()
+        self._pending: dict[str, LiveState] = {}
+        self._wake, self._closing = asyncio.Event(), asyncio.Event()
         self.saved = self.dropped = 0
 
-    def soon(self, lives: Iterable[LiveState]) -> None:
-        """Save these states as they are now, but for those that are saved already."""
+    async def save(self, states: Iterable[LiveState]) -> int:
+        """Save those that are newer than their snapshots, in one bulk. Returns how many were; a
+        state that no store can keep was not."""
         now = self._clock.now()
-        for live in lives:
+        newer = [live for live in states if live.version > live.snapshot_version]
+        taken = [take_snapshot(self._domain, live, now, self._limit) for live in newer]
+        if snapshots := [snapshot for snapshot in taken if snapshot]:
+            await self._store.save(snapshots)
+        return len(snapshots)
+
+    def save_later(self, states: Iterable[LiveState]) -> None:
+        """Save these states as they are now, except those that are saved already."""
+        now = self._clock.now()
+        for live in states:
             if live.version <= live.snapshot_version:
                 continue
-            if len(self._waiting) >= WAITING and live.aggregate_id not in self._waiting:
+            if len(self._pending) >= MAX_PENDING_STATES and live.aggregate_id not in self._pending:
                 self.dropped += 1
                 continue
-            self._waiting[live.aggregate_id] = live.copy()
-            live.snapshot_taken(now)
-        if self._waiting:
-            self._some.set()
+            self._pending[live.aggregate_id] = live.copy()
+            live.record_snapshot(now)
+        if self._pending:
+            self._wake.set()
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """For the length of the block; what waits at its end gets LEAVE_SECONDS more."""
-        task = asyncio.create_task(self._work(), name="saving snapshots")
+        """Save behind the answers for the length of the block; what is pending at its end gets
+        DRAIN_SECONDS more."""
+        task = asyncio.create_task(self._run(), name="snapshot saver")
         try:
             yield
         finally:
-            self._leaving.set()
-            self._some.set()
-            await asyncio.wait({task}, timeout=LEAVE_SECONDS)
+            self._closing.set()
+            self._wake.set()
+            await asyncio.wait({task}, timeout=DRAIN_SECONDS)
             task.cancel()
-            await asyncio.wait({task}, timeout=LEAVE_SECONDS)
+            await asyncio.wait({task}, timeout=DRAIN_SECONDS)
 
-    async def _work(self) -> None:
-        while self._waiting or not self._leaving.is_set():
-            if not self._leaving.is_set():
-                await self._some.wait()
-            ids = list(self._waiting)[:BATCH]
-            await self._save([self._waiting.pop(each) for each in ids])
-            if not self._waiting:
-                self._some.clear()
+    async def _run(self) -> None:
+        while self._pending or not self._closing.is_set():
+            if not self._closing.is_set():
+                await self._wake.wait()
+            batch = list(self._pending)[:MAX_BATCH_SNAPSHOTS]
+            await self._save_batch([self._pending.pop(each) for each in batch])
+            if not self._pending:
+                self._wake.clear()
                 await self._pause()
 
     async def _pause(self) -> None:
-        """So that of an aggregate that changes all the time not each state is saved."""
+        """Not every state is saved of an aggregate that changes all the time."""
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._leaving.wait(), PAUSE)
+            await asyncio.wait_for(self._closing.wait(), PAUSE_SECONDS)
 
-    async def _save(self, lives: list[LiveState]) -> None:
-        now = self._clock.now()
-        shots = [
-            shot for live in lives if (shot := take_snapshot(self._domain, live, now, self._limit))
-        ]
-        self.dropped += len(lives) - len(shots)
+    async def _save_batch(self, states: list[LiveState]) -> None:
+        saved = 0
         try:
-            if shots:
-                await self._store.save(shots)
-            self.saved += len(shots)
+            saved = await self.save(states)
         except ServerUnavailable as error:
-            self.dropped += len(shots)
-            logger.warning("%d snapshots of %s not saved: %s", len(shots), self._domain.name, error)
+            name = self._domain.name
+            logger.warning("%s: %d snapshots were not saved: %s", name, len(states), error)
+        self.saved += saved
+        self.dropped += len(states) - saved

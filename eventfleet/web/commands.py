@@ -134,7 +134,7 @@ def _wait_seconds(context: RequestContext, responder: "_Responder") -> float:
     else:
         seconds = min(preferred, context.limits.wait_seconds)
         responder.headers["Preference-Applied"] = f"wait={seconds}"
-    context.timeout.take(seconds)
+    context.timeout.extend(seconds)
     return seconds
 
 

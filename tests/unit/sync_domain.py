@@ -1,4 +1,4 @@
-"""A synchronous domain for tests, and its Manager over the twins."""
+"""A synchronous domain for tests, and its Manager over the in-memory servers."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -11,13 +11,15 @@ from msgspec.structs import replace
 
 from eventfleet.deciders.command_parser import StateCommand, parse_command
 from eventfleet.deciders.commander import Commander
+from eventfleet.deciders.event_publisher import EventPublisher
 from eventfleet.deciders.manager import Manager
 from eventfleet.deciders.outcomes import Outcome
 from eventfleet.model.command_rules import Decision, Emits, Rejection
 from eventfleet.model.domain import Domain
 from eventfleet.model.payloads import Command, Event, State
+from eventfleet.states.lru_cache import LruCache
+from eventfleet.states.querier import Querier
 from eventfleet.states.snapshot_saver import SnapshotSaver
-from eventfleet.states.state_cache import States
 from eventfleet.stores.clock import SystemClock
 from eventfleet.stores.contracts import DomainStores
 from eventfleet.stores.memory.events import MemoryEvents
@@ -132,10 +134,11 @@ class Desk:
     @asynccontextmanager
     async def open(self) -> AsyncIterator["Desk"]:
         stores = DomainStores(self.store, self.snapshots)
-        self.saving = saving = SnapshotSaver(till, self.snapshots, self.clock, limit=1000)
-        commander = Commander(self.store, self.producer, self.clock, partitions=1)
-        states = States(till, stores, self._cached)
-        manager = Manager(till, stores, states, commander, saving, self.clock)
+        self.querier = Querier(till, stores, self.clock, cache=LruCache(self._cached))
+        self.saver = SnapshotSaver(till, self.snapshots, self.clock, limit=1000)
+        self.commander = Commander(self.store, self.saver, partitions=1)
+        publisher = EventPublisher(self.producer, self.clock, partitions=1)
+        manager = Manager(till, self.querier, self.commander, publisher, self.clock)
         async with manager.running():
             self.manager = manager
             yield self

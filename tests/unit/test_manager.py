@@ -1,4 +1,4 @@
-"""Manager: what becomes of the commands of a synchronous domain, over the twins."""
+"""Manager: what becomes of the commands of a synchronous domain, over the in-memory servers."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -98,7 +98,7 @@ async def test_a_state_is_built_from_a_snapshot_and_the_events_after_it(desk: De
 
 
 async def test_a_long_history_is_folded_whole(desk: Desk, monkeypatch: Any) -> None:
-    monkeypatch.setattr("eventfleet.states.state_cache.AT_ONCE", 3)
+    monkeypatch.setattr("eventfleet.states.latest_states.MAX_BATCH_EVENTS", 3)
     for number in range(8):
         await desk.send("PutIn", f"c{number}", cents=1)
     async with Desk(kept=desk).open() as other:
@@ -153,7 +153,7 @@ async def test_at_most_one_save_of_an_aggregate_is_under_way_and_the_newest_stat
 async def test_a_snapshot_that_cant_be_saved_does_not_hold_up_an_answer(desk: Desk) -> None:
     desk.snapshots.before["save"] = 1
     assert isinstance(await desk.send("PutIn", cents=1), Accepted)
-    await until(lambda: desk.saving.dropped)
+    await until(lambda: desk.saver.dropped)
     assert isinstance(await desk.send("PutIn", cents=1), Accepted)
     assert await desk.saved(2) == {"cents": 2}
 
@@ -234,7 +234,7 @@ async def test_what_fails_for_one_fails_for_no_other(desk: Desk) -> None:
 async def test_a_long_history_is_read_apart_from_the_others(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("eventfleet.states.state_cache.AT_ONCE", 3)
+    monkeypatch.setattr("eventfleet.states.latest_states.MAX_BATCH_EVENTS", 3)
     for _ in range(8):
         await desk.send("PutIn", aggregate="long", cents=1)
     async with Desk(kept=desk).open() as other:
@@ -333,7 +333,7 @@ async def test_who_always_loses_is_told_of_the_conflict(desk: Desk) -> None:
     outcome = await desk.send("PutIn", cents=1)
     assert isinstance(outcome, Conflict)
     assert {event.type for event in (await desk.stored())[1:]} == {"Noted"}
-    assert desk.manager.tally.conflicts == 9
+    assert desk.manager.statistics.conflicts == 9
 
 
 @pytest.mark.parametrize("method", ["tails", "put_each"])
@@ -358,7 +358,7 @@ async def test_a_stream_that_is_down_after_the_put_leaves_the_command_accepted(d
     desk.producer.before["produce"] = 1
     assert await desk.send("PutIn", "1", cents=1) == Accepted(id_of("1"), PLACE, 1, False)
     assert desk.produced() == []
-    assert desk.manager.tally.unpublished == 1
+    assert desk.manager.statistics.unpublished == 1
     assert isinstance(await desk.send("PutIn", cents=1), Accepted)
     assert [event.version for event in desk.produced()] == [2]
 

@@ -94,7 +94,7 @@ def test_of_reasons_without_end_so_many_are_named() -> None:
 async def test_what_a_manager_has_done_is_asked_at_each_reading() -> None:
     metrics = Metrics()
     async with Desk().open() as desk:
-        metrics.tallies.managers["till"] = desk.manager.tally, desk.saving
+        metrics.tallies.managers["till"] = desk.manager.statistics, desk.saver
         desk.producer.before["produce"] = 1
         await desk.send("PutIn", cents=1)
         await desk.saved(1)

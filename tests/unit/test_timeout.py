@@ -24,7 +24,7 @@ async def test_what_is_done_in_time_is_left_alone() -> None:
 
 async def test_more_time_can_be_given() -> None:
     with Timeout(0.01) as bound:
-        bound.take(60)
+        bound.extend(60)
         await asyncio.sleep(0.03)
 
 

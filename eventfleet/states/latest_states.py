@@ -1,0 +1,138 @@
+"""LatestStates: builds the latest states of aggregates, which the Querier answers with."""
+
+from collections.abc import Iterable, Sequence
+from copy import deepcopy
+from typing import Any, NamedTuple
+
+from eventfleet.model.domain import Domain
+from eventfleet.states.live_state import LiveState, ReplayFailed, load_live_states
+from eventfleet.states.lru_cache import LruCache
+from eventfleet.stores.contracts import DomainStores, Tail, TailQuery
+from eventfleet.stores.errors import ServerUnavailable
+from eventfleet.topics.event import EventRecord
+
+MAX_BATCH_EVENTS = 500
+
+
+class LatestStateQuery(NamedTuple):
+    """Query: the latest state of an aggregate, and whether the event `event_id` is stored."""
+
+    aggregate_id: str
+    event_id: str
+
+
+class LatestState(NamedTuple):
+    """Answer: a state with all stored events folded in, and the queried event if it is stored."""
+
+    live: LiveState
+    event: EventRecord | None
+
+
+LatestStateResult = LatestState | ReplayFailed | ServerUnavailable | None
+"""ReplayFailed or ServerUnavailable when the events can't be folded; None when there are too many
+to be read with those of other aggregates."""
+
+
+class LatestStates:
+    """The latest states of one domain's aggregates.
+
+    A state starts from the cache or the newest snapshot, without either from the beginning; the
+    stored events after that are folded in. The store is read each time, so a cached state is never
+    taken for the latest one.
+    """
+
+    def __init__(
+        self, domain: Domain[Any], stores: DomainStores, cache: LruCache[LiveState]
+    ) -> None:
+        self._domain, self._stores, self._cache = domain, stores, cache
+
+    def is_cached(self, aggregate_id: str) -> bool:
+        return aggregate_id in self._cache
+
+    async def build_all(self, queries: Sequence[LatestStateQuery]) -> list[LatestStateResult]:
+        """Build the states of different aggregates: their events are read in one query if these
+        are at most MAX_BATCH_EVENTS, otherwise aggregate by aggregate.
+
+        The cached states are taken out; `keep` returns them. A query that comes meanwhile builds
+        another. A single query is answered however many events there are.
+        """
+        cached = {aggregate_id: self._cache.take(aggregate_id) for aggregate_id, _ in queries}
+        bases = await self._bases(cached)
+        tails = await self._tails(
+            [TailQuery(each, bases[each].version, event_id) for each, event_id in queries]
+        )
+        if len(queries) == 1 and tails[0] is None:
+            ((aggregate_id, event_id),) = queries
+            return [await self._stream(bases[aggregate_id], event_id)]
+        return [
+            self._fold(bases[aggregate_id], tail)
+            for (aggregate_id, _), tail in zip(queries, tails, strict=True)
+        ]
+
+    async def build(self, aggregate_id: str) -> LiveState:
+        """Build one state, which shares nothing with the cache: no later fold, and nothing that the
+        caller does with it, changes the other. ReplayFailed or ServerUnavailable when its events
+        can't be folded."""
+        cached = self._cache.get(aggregate_id)
+        bases = await self._bases({aggregate_id: cached and cached.copy()})
+        result = await self._stream(bases[aggregate_id])
+        if not isinstance(result, LatestState):
+            raise result
+        if not cached:
+            return result.live
+        self._refresh(result.live)
+        return deepcopy(result.live)
+
+    def _refresh(self, live: LiveState) -> None:
+        """Replace the cached state by a newer one; a state that is taken out stays out."""
+        cached = self._cache.peek(live.aggregate_id)
+        if cached and cached.version < live.version:
+            self._cache.put(live.aggregate_id, live)
+
+    def keep(self, states: Iterable[LiveState]) -> None:
+        """Put states (back) into the cache."""
+        for live in states:
+            self._cache.put(live.aggregate_id, live)
+        self._cache.trim()
+
+    async def _bases(self, cached: dict[str, LiveState | None]) -> dict[str, LiveState]:
+        """The states that the newest events are to be folded into."""
+        bases = {aggregate_id: live for aggregate_id, live in cached.items() if live}
+        if missing := [aggregate_id for aggregate_id in cached if aggregate_id not in bases]:
+            bases |= await load_live_states(self._domain, self._stores, missing)
+        return bases
+
+    async def _tails(self, queries: Sequence[TailQuery]) -> Sequence[Tail | None]:
+        """One query for all; one for each, where that is too much."""
+        tails = await self._stores.events.tails(queries, MAX_BATCH_EVENTS)
+        return tails or [await self._tail(query) for query in queries]
+
+    async def _tail(self, query: TailQuery) -> Tail | None:
+        """None for a history that is too long to be read in one go."""
+        tails = await self._stores.events.tails([query], MAX_BATCH_EVENTS)
+        return tails[0] if tails else None
+
+    def _fold(self, live: LiveState, tail: Tail | None) -> LatestStateResult:
+        if tail is None:
+            self.keep((live,))
+            return None
+        try:
+            for event in tail.events:
+                live.fold(self._domain, event)
+        except (ReplayFailed, ServerUnavailable) as error:
+            return error
+        return LatestState(live, tail.known)
+
+    async def _stream(
+        self, live: LiveState, event_id: str = ""
+    ) -> LatestState | ReplayFailed | ServerUnavailable:
+        """Fold the events as they are read, however many there are."""
+        events = self._stores.events
+        try:
+            found = (await events.find([event_id])).get(event_id) if event_id else None
+            async for event in events.read(live.aggregate_id, live.version):
+                live.fold(self._domain, event)
+                found = event if event.id == event_id else found
+        except (ReplayFailed, ServerUnavailable) as error:
+            return error
+        return LatestState(live, found)
