@@ -31,20 +31,13 @@ from eventfleet.deciders.command_attempts import (
 from eventfleet.deciders.command_parser import StateCommand, make_events
 from eventfleet.deciders.commander import Commander
 from eventfleet.deciders.event_publisher import EventPublisher
-from eventfleet.deciders.outcomes import (
-    Accepted,
-    Conflict,
-    IdReused,
-    Outcome,
-    Rejected,
-    Repeated,
-    Unavailable,
-)
+from eventfleet.deciders.outcomes import Accepted, Conflict, Outcome, Rejected, Unavailable
 from eventfleet.deciders.pending_command import Answer
-from eventfleet.deciders.proposed_events import event_id
+from eventfleet.deciders.repeated_commands import repeat_answer
 from eventfleet.deciders.timeout import Timeout
 from eventfleet.model.command_rules import Rejection
 from eventfleet.model.domain import Domain
+from eventfleet.model.payloads import Event
 from eventfleet.states.latest_states import LatestState, LatestStateQuery
 from eventfleet.states.live_state import LiveState, ReplayFailed
 from eventfleet.states.querier import Querier
@@ -181,12 +174,12 @@ class Manager:
             for attempt in attempts:
                 match attempt.progress:
                     case Found(event=None, next_version=version):
-                        if events := self._validate(attempt, version):
+                        if events := self._decide_events(attempt, version):
                             made.append((attempt, events))
                     case Found(event=EventRecord() as first):
                         repeated.append((attempt, first))
             parts = [self._repeat(attempt, first) for attempt, first in repeated]
-            await _run_all([self._put(made), *parts])
+            await _run_all([self._put(made), *parts] if made else parts)
         finally:
             states = [attempt.live for attempt in attempts if attempt.live]
             self._commander.update_states(states)
@@ -241,23 +234,33 @@ class Manager:
 
     # Validate, make events, put and produce them
 
-    def _validate(self, attempt: Attempt, version: int) -> NewEvents | None:
-        """The events from `version` on of a command that passes; None ends it."""
-        command, live = attempt.command, attempt.live
-        if command.payload is None:
-            return NewEvents([replace(attempt.event, version=version)], live)
-        assert live
+    def _decide_events(self, attempt: Attempt, version: int) -> NewEvents | None:
+        """The events from `version` on of a command that passes; None ends the attempt."""
+        if not _has_validator(attempt):
+            return NewEvents([replace(attempt.event, version=version)], attempt.live)
         try:
-            answer = self._domain.decide_events(live.state, command.payload)
-            if isinstance(answer, Rejection):
-                attempt.end(Rejected(answer.reason))
-                return None
-            events, after = make_events(self._domain, command, answer, version - 1), live.copy()
-            for event in events:
-                after.fold(self._domain, event)
+            payloads = self._validate(attempt)
+            return self._make_events(attempt, payloads, version) if payloads else None
         except Exception as error:
-            attempt.progress = Failed(DecideFailed(self._domain.name, command, error))
+            attempt.progress = Failed(DecideFailed(self._domain.name, attempt.command, error))
             return None
+
+    def _validate(self, attempt: Attempt) -> list[Event] | None:
+        payload = attempt.command.payload
+        assert attempt.live
+        assert payload is not None
+        answer = self._domain.decide_events(attempt.live.state, payload)
+        if isinstance(answer, Rejection):
+            attempt.end(Rejected(answer.reason))
+            return None
+        return answer
+
+    def _make_events(self, attempt: Attempt, payloads: list[Event], version: int) -> NewEvents:
+        assert attempt.live
+        after = attempt.live.copy()
+        events = make_events(self._domain, attempt.command, payloads, version - 1)
+        for event in events:
+            after.fold(self._domain, event)
         return NewEvents(events, after)
 
     async def _put(self, attempts: Sequence[tuple[Attempt, NewEvents]]) -> None:
@@ -282,31 +285,9 @@ class Manager:
             place = self._publisher.destination(events[0]).name
             attempt.end(Accepted(events[0].id, place, events[-1].version, published))
 
-    # Commands that were accepted before
-
     async def _repeat(self, attempt: Attempt, first: EventRecord) -> None:
-        """Answer with the first answer. An event without a fingerprint was stored when the domain
-        was asynchronous."""
-        if first.fingerprint not in (None, attempt.event.fingerprint):
-            reason = f"the command's id was used for another, which made {first.type}"
-            attempt.end(IdReused(reason))
-            return
-        try:
-            version = await self._last_version(attempt.command, first)
-        except ServerUnavailable as error:
-            attempt.end(Unavailable(str(error)))
-            return
-        attempt.end(Repeated(first.id, self._publisher.destination(first).name, version))
-
-    async def _last_version(self, command: StateCommand, first: EventRecord) -> int:
-        """The version of the last event that the command made."""
-        version, aggregate_id = first.version, first.aggregate_id
-        async for event in self._querier.read_stored(aggregate_id, version):
-            index = event.version - first.version
-            if event.id != event_id(self._domain.name, aggregate_id, command.command_id, index):
-                break
-            version = event.version
-        return version
+        place = self._publisher.destination(first).name
+        attempt.end(await repeat_answer(self._querier, attempt.command, first, place))
 
 
 def _has_validator(attempt: Attempt) -> bool:

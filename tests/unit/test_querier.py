@@ -11,8 +11,11 @@ from hypothesis import strategies as st
 from jsonpatch import JsonPatch
 
 from eventfleet.model.domain import Domain
-from eventfleet.model.payloads import Event
+from eventfleet.model.payloads import Event, State
 from eventfleet.snapshot_rules import every
+from eventfleet.states.latest_states import LatestState, LatestStateQuery
+from eventfleet.states.live_state import LiveState
+from eventfleet.states.lru_cache import LruCache
 from eventfleet.states.querier import Querier, diff_states
 from eventfleet.stores.contracts import DomainStores, Snapshot
 from eventfleet.stores.memory.events import MemoryEvents
@@ -24,6 +27,14 @@ from tests.simulation.recording_domain import Counted, Tally, evolve
 
 class Closed(Event):
     n: str
+
+
+class Trail(State):
+    trail: list[str] = []  # noqa: RUF012 (msgspec copies it)
+
+
+def extend(trail: Trail, event: Counted) -> Trail:
+    return Trail(trail=[*trail.trail, event.n])
 
 
 def lifted(data: dict[str, Any]) -> dict[str, Any]:
@@ -84,6 +95,8 @@ async def test_events_in_order_and_in_their_newest_schema(querier: Querier[Tally
         ({"limit": 2}, ["1", "2"]),
         ({"after": 1, "limit": 1}, ["2"]),
         ({"types": {"Closed"}}, ["5"]),
+        ({"types": ["Closed"]}, ["5"]),
+        ({"types": ("Closed", "Counted")}, ["1", "2", "3", "4", "5"]),
         ({"types": {"Counted"}, "after": 2, "limit": 5}, ["3", "4"]),
         ({"after": 5}, []),
     ],
@@ -128,6 +141,82 @@ async def test_the_same_latest_state_is_saved_once(twins: Twins, querier: Querie
     shot = await querier.snapshot("a")
     assert shot is not None
     assert shot.taken_at == START
+
+
+# The latest state on a cached one
+
+
+@pytest.fixture
+async def cached(twins: Twins) -> Querier[Tally]:
+    """A Querier that has the state of all five events in its cache, and no snapshot."""
+    cached: Querier[Tally] = Querier(twins.domain, twins.stores, twins.clock, cache=LruCache(1))
+    await keep_latest(cached)
+    return cached
+
+
+async def keep_latest(querier: Querier[Tally]) -> LiveState:
+    """As the Manager does: take the state out, and give it back."""
+    (result,) = await querier.latest_states([LatestStateQuery("a", "1")])
+    assert isinstance(result, LatestState)
+    querier.keep([result.live])
+    return result.live
+
+
+async def test_the_latest_state_has_the_events_after_the_cached_state(
+    twins: Twins, cached: Querier[Tally]
+) -> None:
+    store = twins.events
+    assert isinstance(store, Counting)
+    await twins.store("6", schema_version=2)
+    store.read_events = 0
+    latest = await cached.latest("a")
+    assert latest is not None
+    assert (latest.version, latest.state.trail) == (6, ("1!", "2", "3", "4", "5", "6"))
+    assert store.read_events == 1
+    again = await cached.latest("a")
+    assert again is not None
+    assert (again.version, store.read_events) == (6, 1)
+
+
+async def test_a_queried_state_is_not_the_managers(twins: Twins, cached: Querier[Tally]) -> None:
+    before = await cached.latest("a")
+    await twins.store("6", schema_version=2)
+    live = await keep_latest(cached)
+    assert before is not None
+    assert (before.version, len(before.state.trail), live.version) == (5, 5, 6)
+    assert before.data == {"trail": ("1!", "2", "3", "4", "5")}
+
+
+async def test_a_query_hands_out_a_copy_of_what_is_cached(twins: Twins) -> None:
+    domain = Domain("tally", state=Trail, evolve=extend, events=[Counted])
+    querier: Querier[Trail] = Querier(domain, twins.stores, twins.clock, cache=LruCache(1))
+    await twins.store("b-1", "b")
+    (found,) = await querier.latest_states([LatestStateQuery("b", "")])
+    assert isinstance(found, LatestState)
+    querier.keep([found.live])
+    latest = await querier.latest("b")
+    assert latest is not None
+    latest.state.trail.append("the caller's")
+    again = await querier.latest("b")
+    assert again is not None
+    assert again.state.trail == ["b-1"]
+
+
+async def test_a_query_builds_its_own_state_while_the_manager_has_the_cached_one(
+    twins: Twins, cached: Querier[Tally]
+) -> None:
+    (taken,) = await cached.latest_states([LatestStateQuery("a", "1")])
+    assert isinstance(taken, LatestState)
+    assert not cached.is_cached("a")
+    latest = await cached.latest("a")
+    assert latest is not None
+    assert latest.version == 5
+    assert not cached.is_cached("a")
+
+
+async def test_a_query_does_not_fill_the_cache(cached: Querier[Tally]) -> None:
+    assert await cached.latest("b") is None
+    assert (cached.is_cached("a"), cached.is_cached("b")) == (True, False)
 
 
 async def test_a_state_too_large_is_answered_and_not_saved(twins: Twins) -> None:
