@@ -12,8 +12,9 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any
 
+from msgspec import Struct
 from msgspec.structs import replace
 
 from eventfleet.deciders.command_attempts import (
@@ -62,7 +63,7 @@ class ManagerStatistics:
     unpublished: int = 0
 
 
-class NewEvents(NamedTuple):
+class NewEvents(Struct):
     """The events that a command makes, and the state after them where a state was needed."""
 
     events: list[EventRecord]

@@ -1,6 +1,8 @@
-"""What Provider asks and is answered, and what the stream gets."""
+"""Provider's requests and their answers, and what the stream gets."""
 
+import asyncio
 import signal
+from collections.abc import Iterator
 
 import pytest
 
@@ -34,7 +36,32 @@ async def test_provider_requests_event(service: EventService, fleet: Purses, pur
 # Manager ->> MessageStream: produce event
 
 
+@pytest.fixture
+def no_sweep(fleet: Purses) -> Iterator[None]:
+    """Without the append role nobody but Managers produces to the stream."""
+    for worker in fleet.workers:
+        worker.stop()
+    yield
+    fleet.start("append")
+
+
+@pytest.mark.usefixtures("no_sweep")
 async def test_manager_produces_event_to_the_stream(
+    service: EventService, fleet: Purses, purse: str
+) -> None:
+    """The last event of each command."""
+    for outcome in (await deposit(service, purse, 10), await withdraw(service, purse, 3, fee=1)):
+        assert isinstance(outcome, Accepted)
+        assert outcome.published
+    produced = await asyncio.to_thread(fleet.passed, "events")
+    assert [
+        (event["id"], event["version"], event["type"])
+        for event in produced
+        if event["subject"] == purse
+    ] == [(event["_id"], event["version"], event["type"]) for event in kept(fleet, purse)[::2]]
+
+
+async def test_all_events_of_a_command_are_placed_and_passed_on(
     service: EventService, fleet: Purses, purse: str
 ) -> None:
     await deposit(service, purse, 10)
