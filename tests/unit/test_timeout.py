@@ -1,4 +1,4 @@
-"""The bound on an answer's time: a TimeoutError at its end, and nobody else's cancelling."""
+"""Timeout: it ends a block with TimeoutError, and leaves the cancelling by others alone."""
 
 import asyncio
 
