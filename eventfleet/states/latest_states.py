@@ -121,7 +121,7 @@ class LatestStates:
                 live.fold(self._domain, event)
         except (ReplayFailed, ServerUnavailable) as error:
             return error
-        return LatestState(live, tail.known)
+        return LatestState(live, tail.found)
 
     async def _stream(
         self, live: LiveState, event_id: str = ""

@@ -21,15 +21,16 @@ from eventfleet.states.live_state import LiveState, ReplayFailed
 from eventfleet.states.lru_cache import LruCache
 from eventfleet.states.querier import Querier
 from eventfleet.states.snapshot_saver import SnapshotSaver
-from eventfleet.stores.clock import SystemClock, Uuid7Ids
+from eventfleet.stores.clock import SystemClock
 from eventfleet.stores.contracts import DomainStores, Snapshot, TailQuery
 from eventfleet.stores.errors import Duplicate, ServerUnavailable
+from eventfleet.stores.ids import Uuid7Generator
 from eventfleet.stores.memory.events import MemoryEvents
 from eventfleet.stores.memory.log import MemoryLog, MemoryProducer
 from eventfleet.stores.memory.snapshots import MemorySnapshots
 from eventfleet.topics.codec import decode
 from eventfleet.topics.event import EventRecord
-from eventfleet.topics.topic_specs import declare
+from eventfleet.topics.topic_specs import declare_topics
 from tests.unit.eventually import until
 from tests.unit.sync_domain import NOW, Till, till
 
@@ -62,7 +63,7 @@ class Components:
         self.trace: list[tuple[str, Any]] = []
         self.log, self.events = MemoryLog(), MemoryEvents(domain="till")
         self.snapshots = MemorySnapshots()
-        for spec in declare("till", 1, 1, -1):
+        for spec in declare_topics("till", 1, 1, -1):
             self.log.create(spec)
         self.event_storage = self._traced("EventStorage", self.events)
         self.snapshot_storage = self._traced("SnapshotStorage", self.snapshots)
@@ -81,7 +82,7 @@ class Components:
         traced = self._traced("Manager", self.manager)
         async with (
             self.manager.running(),
-            EventService(till, traced, CLOCK, Uuid7Ids()) as self.service,
+            EventService(till, traced, CLOCK, Uuid7Generator()) as self.service,
         ):
             self.trace.clear()
             yield self
