@@ -9,7 +9,7 @@ from eventfleet.audit import Auditor
 from eventfleet.runtime import connections
 from eventfleet.runtime.settings import Settings
 from eventfleet.topics.names import consumer_group
-from eventfleet.workers.duties import RoleName, source_of
+from eventfleet.workers.agents import agent_class
 
 DATABASE = "eventfleet_bench"
 PARTITIONS = 4
@@ -40,7 +40,7 @@ def dataset_size() -> data.DatasetSize:
 
 
 async def set_up_role(
-    servers: Servers, role: RoleName, size: data.DatasetSize
+    servers: Servers, role: str, size: data.DatasetSize
 ) -> tuple[Task, data.EventsByPartition]:
     """Create a new domain's topics and collections; return its task and events."""
     name = f"{role}-{uuid4().hex[:8]}"
@@ -52,7 +52,7 @@ async def set_up_role(
         mongo_url=servers.mongo_url,
         redis_url=servers.redis_url,
         domain=name,
-        topic=source_of(role, data.declare_ledger(name)),
+        topic=agent_class(role).source_of(data.declare_ledger(name)),
         group=consumer_group(settings.group_prefix, name, role),
         partitions=PARTITIONS,
         records=size.events,
@@ -62,7 +62,7 @@ async def set_up_role(
     return task, placed_events
 
 
-async def verify_role(servers: Servers, task: Task, role: RoleName) -> None:
+async def verify_role(servers: Servers, task: Task, role: str) -> None:
     """Raise VerificationFailed unless all is stored, relayed and committed and the audit clean."""
     settings, domain = make_settings(servers), data.declare_ledger(task.domain)
     async with (

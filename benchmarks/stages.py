@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.data import DatasetSize, declare_ledger, make_events
-from eventfleet.roles.append_plan import FastPlan, Item
+from eventfleet.roles.append_plan import AppendItem, FastPlan
 from eventfleet.stores.contracts import NO_HEAD
 from eventfleet.stores.mongo.documents import placed_document
 from eventfleet.topics.codec import decode, encode
@@ -26,7 +26,7 @@ def build_stages() -> dict[str, Callable[[], object]]:
     values = [encode(replace(event, version=0, position=None)) for event in stored]
     records = [LogRecord("ledger.events", 0, i, b"key", value) for i, value in enumerate(values)]
     events = [decode(record.value) for record in records]
-    items = [Item(r, e, 0) for r, e in zip(records, events, strict=True)]
+    items = [AppendItem(r, e, 0) for r, e in zip(records, events, strict=True)]
     heads = {event.aggregate_id: NO_HEAD for event in events}
     placed_events = FastPlan(items, heads).writes
     documents = [placed_document(event) for event in placed_events]

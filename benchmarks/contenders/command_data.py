@@ -166,18 +166,15 @@ async def _append(
         NoParkedAggregates(),
         SystemClock(),
         cached=settings.cached_aggregates,
-        puts=domain.synchronous,
-        puts_only=domain.synchronous,
-        marked=domain.uses_marker,
     )
     records: list[LogRecord] = []
     async for record in reader.read(topic, partition, await role.open(), end):
         records.append(record)
         if len(records) == BATCH_RECORDS:
-            await role.chunk(records, record.offset + 1)
+            await role.process(records, record.offset + 1)
             records = []
     if records:
-        await role.chunk(records, end)
+        await role.process(records, end)
     await role.close()
 
 

@@ -3,17 +3,15 @@
 import asyncio
 
 from benchmarks.contenders.command_data import declare_shop, make_settings
-from benchmarks.contenders.our_roles import CountedRole, RunCounter
+from benchmarks.contenders.our_roles import RunCounter, counting_agent
 from benchmarks.contenders.task import Result, Task, read_task, run, write_result
-from eventfleet.roles.role import Role
 from eventfleet.runtime import connections
 from eventfleet.runtime.event_services import decider
 from eventfleet.stores.kafka.producer import Producer
-from eventfleet.workers.app import RoleSpec
+from eventfleet.workers.agent import WorkerContext
 from eventfleet.workers.app_runner import role_app, run_apps
-from eventfleet.workers.duties import Duties
+from eventfleet.workers.command_agent import CommandAgent
 from eventfleet.workers.metrics import Metrics
-from eventfleet.workers.owners import Ack
 
 
 async def main(task: Task) -> None:
@@ -21,20 +19,14 @@ async def main(task: Task) -> None:
     counter = RunCounter(task.records)
     async with (
         connections.stores(settings, {domain.name: domain}) as stores,
-        decider(settings, domain, stores[domain.name], metrics.tallies) as order_decider,
+        decider(settings, domain, stores[domain.name]) as order_decider,
     ):
         connection = connections.connection(settings)
-        duties = Duties(
-            settings, connection, True, {domain.name: order_decider}, Producer(connection)
-        )
-        duty = duties.duty("command", domain, stores[domain.name])
-
-        def make(partition: int, ack: Ack) -> Role:
-            return CountedRole(duty.make(partition, ack), counter)
-
-        counted = RoleSpec(duty.domain, duty.role, make)
-        app = role_app(settings, duties.connection, counted, task.topic, metrics)
-        await run_apps([app], counter.stop)
+        deciders = {domain.name: order_decider}
+        context = WorkerContext(settings, connection, True, Producer(connection), deciders)
+        agent_type = counting_agent(CommandAgent, counter)
+        agent = agent_type(domain, stores[domain.name], context)
+        await run_apps([role_app(settings, connection, agent, metrics)], counter.stop)
     clock = counter.clock
     reported_settings = {
         "chunk": str(settings.chunk_records),

@@ -29,13 +29,13 @@ async def main(task: Task) -> None:
         limit=1_000_000,
     )
     await role.open()
-    await role.chunk(records.warm_up, len(records.warm_up))
+    await role.process(records.warm_up, len(records.warm_up))
     value_bytes = 0
     clock.start()
     for start in range(0, len(records.rest), task.chunk):
         chunk = records.rest[start : start + task.chunk]
         value_bytes += sum(len(record.value or b"") for record in chunk)
-        await role.chunk(chunk, chunk[-1].offset + 1)
+        await role.process(chunk, chunk[-1].offset + 1)
     clock.stop()
     settings = {"chunk": str(task.chunk), "decode": "orjson, then msgspec: every check"}
     write_result(Result(len(records.rest), clock.seconds, clock.cpu, value_bytes, settings))

@@ -10,11 +10,11 @@ from eventfleet.runtime import connections
 from eventfleet.runtime.settings import Settings
 from eventfleet.stores.kafka.producer import Producer
 from eventfleet.topics.record import LogRecord
-from eventfleet.workers.app import RoleSpec
+from eventfleet.workers.agent import DomainAgent, WorkerContext
+from eventfleet.workers.agents import agent_class
 from eventfleet.workers.app_runner import role_app, run_apps
-from eventfleet.workers.duties import Duties, RoleName, source_of
 from eventfleet.workers.metrics import Metrics
-from eventfleet.workers.owners import Ack
+from eventfleet.workers.owner import Ack
 
 
 class RunCounter:
@@ -44,11 +44,21 @@ class CountedRole:
         self._role, self._counter = role, counter
         self.open, self.tick, self.close = role.open, role.tick, role.close
 
-    async def chunk(self, records: Sequence[LogRecord], next_offset: int) -> ChunkReport:
+    async def process(self, records: Sequence[LogRecord], next_offset: int) -> ChunkReport:
         self._counter.count_taken(records)
-        report = await self._role.chunk(records, next_offset)
+        report = await self._role.process(records, next_offset)
         self._counter.count_done(records)
         return report
+
+
+def counting_agent(agent: type[DomainAgent], counter: RunCounter) -> type[DomainAgent]:
+    """Return the same agent class with counted roles."""
+
+    class CountingAgent(agent):  # type: ignore[misc, valid-type]
+        def make_role(self, partition: int, ack: Ack) -> Role:
+            return CountedRole(super().make_role(partition, ack), counter)
+
+    return CountingAgent
 
 
 def make_settings(task: Task) -> Settings:
@@ -62,22 +72,16 @@ def make_settings(task: Task) -> Settings:
     )
 
 
-async def run_role(name: RoleName, task: Task) -> None:
+async def run_role(name: str, task: Task) -> None:
     """Run the role over the task's topic and write the result."""
     settings, domain = make_settings(task), data.declare_ledger(task.domain)
     counter = RunCounter(task.records)
     async with connections.stores(settings, {domain.name: domain}) as stores:
         connection = connections.connection(settings)
-        duties = Duties(settings, connection, True, {}, Producer(connection))
-        duty = duties.duty(name, domain, stores[domain.name])
-
-        def make(partition: int, ack: Ack) -> Role:
-            return CountedRole(duty.make(partition, ack), counter)
-
-        counted = RoleSpec(duty.domain, duty.role, make)
-        topic = source_of(name, domain)
-        app = role_app(settings, duties.connection, counted, topic, Metrics())
-        await run_apps([app], counter.stop)
+        context = WorkerContext(settings, connection, True, Producer(connection))
+        agent_type = counting_agent(agent_class(name), counter)
+        agent = agent_type(domain, stores[domain.name], context)
+        await run_apps([role_app(settings, connection, agent, Metrics())], counter.stop)
     clock = counter.clock
     write_result(
         Result(
@@ -90,7 +94,7 @@ async def run_role(name: RoleName, task: Task) -> None:
     )
 
 
-def _describe_settings(name: RoleName, settings: Settings) -> dict[str, str]:
+def _describe_settings(name: str, settings: Settings) -> dict[str, str]:
     return {
         "chunk": str(settings.chunk_records),
         "fetch": "1 MiB" if settings.chunk_records <= 5000 else "4 MiB",

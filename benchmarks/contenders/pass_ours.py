@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from typing import Any
 
 from benchmarks.contenders.task import EVENT_LOOP, Clock, Result, Task, read_task, run, write_result
 from eventfleet.roles.role import ChunkReport, Role
@@ -11,11 +12,14 @@ from eventfleet.stores.contracts import PartitionWriter
 from eventfleet.stores.kafka.producer import PlainWriter
 from eventfleet.topics.names import consumer_group
 from eventfleet.topics.record import LogRecord
-from eventfleet.workers.app import RoleApp, RoleSpec
+from eventfleet.workers.agent import Agent, FaustApp
+from eventfleet.workers.app import RoleApp
 from eventfleet.workers.app_runner import role_app, run_apps
 from eventfleet.workers.metrics import Metrics
-from eventfleet.workers.owners import Ack
-from eventfleet.workers.transport.consumer_thread import FETCH
+from eventfleet.workers.owner import Ack, RoleFactory
+from eventfleet.workers.owners import Owners
+from eventfleet.workers.transport.chunk import ChunkSchema
+from eventfleet.workers.transport.consumer_thread import FETCH_BYTES
 
 ROLE = "pass"
 
@@ -44,7 +48,7 @@ class PassRole:
     async def open(self) -> int:
         return await self._writer.open() or 0
 
-    async def chunk(self, records: Sequence[LogRecord], next_offset: int) -> ChunkReport:
+    async def process(self, records: Sequence[LogRecord], next_offset: int) -> ChunkReport:
         counter = self._counter
         counter.clock.start()
         counter.events += len(records)
@@ -60,6 +64,25 @@ class PassRole:
         await self._writer.close()
 
 
+class PassAgent(Agent):
+    """Consumes the task's topic."""
+
+    role = ROLE
+
+    def __init__(self, task: Task, make: RoleFactory) -> None:
+        super().__init__(task.domain, task.topic, task.group)
+        self._make = make
+
+    def attach(self, app: FaustApp, owners: Owners) -> None:
+        @app.agent(app.topic(self.source, schema=ChunkSchema()), name=self.group)
+        async def pass_through(stream: Any) -> None:
+            async for event in stream.noack().events():
+                owners.dispatch(event.value)
+
+    def make_role(self, partition: int, ack: Ack) -> Role:
+        return self._make(partition, ack)
+
+
 async def main(task: Task) -> None:
     settings = Settings(kafka_brokers=task.kafka, group_prefix=task.group, chunk_records=task.chunk)
     connection, counter = connections.connection(settings), PassCounter(task.records)
@@ -69,7 +92,7 @@ async def main(task: Task) -> None:
         writer = PlainWriter(connection, name, (task.topic, partition), ack)
         return PassRole(counter, writer)
 
-    app = role_app(settings, connection, RoleSpec(task.domain, ROLE, make), task.topic, Metrics())
+    app = role_app(settings, connection, PassAgent(task, make), Metrics())
     stop = asyncio.Event()
     app_task = asyncio.create_task(run_apps([app], stop))
     done_task = asyncio.create_task(counter.done.wait())
@@ -101,7 +124,7 @@ async def _wait_for_commit(app: RoleApp, expected: int) -> None:
 def _describe_settings(settings: Settings) -> dict[str, object]:
     return {
         "chunk": settings.chunk_records,
-        "fetch bytes": FETCH,
+        "fetch bytes": FETCH_BYTES,
         "isolation": "read_committed",
         "commit": "each chunk",
         "event loop": EVENT_LOOP,

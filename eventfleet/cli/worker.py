@@ -1,33 +1,35 @@
-"""`eventfleet worker`: some roles of some domains in one process."""
+"""`eventfleet worker`: runs roles of domains in one process."""
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from eventfleet.workers.agents import ROLES, agent_class
+
 if TYPE_CHECKING:
     from eventfleet.model.domain import Domain
+    from eventfleet.roles.command import Decider
     from eventfleet.runtime.settings import Settings
-    from eventfleet.stores.contracts import DomainStores
-    from eventfleet.workers.duties import Duties, RoleName
+    from eventfleet.stores.contracts import LogAdmin, StoresByDomain
+    from eventfleet.workers.agent import DomainAgent, WorkerContext
     from eventfleet.workers.metrics import Metrics
 
 logger = logging.getLogger(__name__)
 
-ROLE = click.Choice(["append", "command", "snapshot", "relay"])
 
-
-@click.command()
-@click.argument("roles", metavar="ROLE...", type=ROLE, nargs=-1, required=True)
-@click.option("--domain", "names", multiple=True, help="Only this domain; may be repeated.")
-def worker(roles: "tuple[RoleName, ...]", names: tuple[str, ...]) -> None:
-    """Run roles (append, command, snapshot, relay) until SIGTERM or Ctrl-C.
+@click.command(
+    help=f"""Run roles ({", ".join(ROLES)}) until SIGTERM or Ctrl-C.
 
     Each then finishes its chunk, commits and leaves its group. /metrics, /live and /ready are
     served on one port for the whole process (EVENTFLEET_HOST, EVENTFLEET_PORT).
     """
+)
+@click.argument("roles", metavar="ROLE...", type=click.Choice(ROLES), nargs=-1, required=True)
+@click.option("--domain", "names", multiple=True, help="Only this domain; may be repeated.")
+def worker(roles: tuple[str, ...], names: tuple[str, ...]) -> None:
     from eventfleet.runtime import connections
     from eventfleet.runtime.event_loop import run
     from eventfleet.runtime.settings import load
@@ -39,61 +41,105 @@ def worker(roles: "tuple[RoleName, ...]", names: tuple[str, ...]) -> None:
 
 
 async def _work(
-    settings: "Settings", domains: "Mapping[str, Domain[Any]]", roles: "Iterable[RoleName]"
+    settings: "Settings", domains: "Mapping[str, Domain[Any]]", roles: Sequence[str]
 ) -> None:
     from eventfleet.runtime import connections
-    from eventfleet.runtime.event_services import decider
-    from eventfleet.workers.duties import Duties
     from eventfleet.workers.metrics import Metrics
-    from eventfleet.workers.stage_notifier import BackgroundNotifier
 
     async with (
         connections.log_admin(settings) as admin,
         connections.stores(settings, domains) as stores,
         AsyncExitStack() as stack,
     ):
-        await connections.check_topics(settings, domains.values(), admin)
-        for opened in stores.values():
-            await opened.events.prepare()
-            await opened.snapshots.prepare()
-        metrics, deciders = Metrics(), {}
+        await _check(settings, domains, roles, admin, stores)
+        metrics = Metrics()
+        deciders: dict[str, Decider] = {}
         if "command" in roles:
-            for name, domain in domains.items():
-                opening = decider(settings, domain, stores[name], metrics.tallies)
-                deciders[name] = await stack.enter_async_context(opening)
-        writer = await stack.enter_async_context(connections.log_writer(settings))
-        connection, transactional = connections.connection(settings), await admin.transactional()
-        notifier = BackgroundNotifier(
-            connections.notices(settings), metrics.notices, metrics.notices_lost
-        )
-        await stack.enter_async_context(notifier.running())
-        duties = Duties(settings, connection, transactional, deciders, writer, notifier)
-        if "relay" in roles:
-            async with connections.log_reader(settings) as reader:
-                routes = [s for d in domains.values() for s in connections.routes_of(settings, d)]
-                await connections.must_exist(reader, routes)
-        parts = [(r, d, stores[d.name]) for d in domains.values() for r in roles]
-        await _run(settings, duties, parts, metrics)
+            deciders = await _open_deciders(settings, domains, stores, metrics, stack)
+        context = await _open_context(settings, admin, deciders, metrics, stack)
+        agents = [
+            agent_class(role)(domain, stores[domain.name], context)
+            for domain in domains.values()
+            for role in roles
+        ]
+        await _run(settings, context, agents, metrics)
+
+
+async def _check(
+    settings: "Settings",
+    domains: "Mapping[str, Domain[Any]]",
+    roles: Sequence[str],
+    admin: "LogAdmin",
+    stores: "StoresByDomain",
+) -> None:
+    """Misconfigured for topics and indexes that are absent or not as declared."""
+    from eventfleet.runtime import connections
+
+    await connections.check_topics(settings, domains.values(), admin)
+    for opened in stores.values():
+        await opened.events.prepare()
+        await opened.snapshots.prepare()
+    if "relay" in roles:
+        async with connections.log_reader(settings) as reader:
+            routes = [s for d in domains.values() for s in connections.routes_of(settings, d)]
+            await connections.must_exist(reader, routes)
+
+
+async def _open_deciders(
+    settings: "Settings",
+    domains: "Mapping[str, Domain[Any]]",
+    stores: "StoresByDomain",
+    metrics: "Metrics",
+    stack: AsyncExitStack,
+) -> "dict[str, Decider]":
+    from eventfleet.runtime.event_services import decider
+    from eventfleet.service.decider_metrics import DeciderMetrics
+
+    tallies = DeciderMetrics()
+    metrics.register(tallies)
+    return {
+        name: await stack.enter_async_context(decider(settings, domain, stores[name], tallies))
+        for name, domain in domains.items()
+    }
+
+
+async def _open_context(
+    settings: "Settings",
+    admin: "LogAdmin",
+    deciders: "Mapping[str, Decider]",
+    metrics: "Metrics",
+    stack: AsyncExitStack,
+) -> "WorkerContext":
+    from eventfleet.runtime import connections
+    from eventfleet.workers.agent import WorkerContext
+    from eventfleet.workers.stage_notifier import BackgroundNotifier
+
+    notifier = BackgroundNotifier(
+        connections.notices(settings), metrics.notices, metrics.notices_lost
+    )
+    return WorkerContext(
+        settings,
+        connections.connection(settings),
+        await admin.transactional(),
+        await stack.enter_async_context(connections.log_writer(settings)),
+        deciders,
+        await stack.enter_async_context(notifier.running()),
+    )
 
 
 async def _run(
     settings: "Settings",
-    duties: "Duties",
-    parts: "list[tuple[RoleName, Domain[Any], DomainStores]]",
+    context: "WorkerContext",
+    agents: "Sequence[DomainAgent]",
     metrics: "Metrics",
 ) -> None:
     from eventfleet.workers.app_runner import role_app, run_apps, stop_signals
-    from eventfleet.workers.duties import source_of
     from eventfleet.workers.health_server import HealthServer
 
-    connection = duties.connection
-    apps = [
-        role_app(settings, connection, duties.duty(*part), source_of(*part[:2]), metrics)
-        for part in parts
-    ]
-    page = HealthServer(metrics, apps)
-    async with page.served(settings.host, settings.port) as url, stop_signals() as stop:
-        for role, domain, _ in parts:
-            logger.info(duties.guarantee(role, domain))
+    apps = [role_app(settings, context.connection, agent, metrics) for agent in agents]
+    health = HealthServer(metrics, apps)
+    async with health.served(settings.host, settings.port) as url, stop_signals() as stop:
+        for agent in agents:
+            logger.info(agent.guarantee)
         logger.info("metrics, liveness and readiness: %s", url)
         await run_apps(apps, stop)

@@ -1,1 +1,1 @@
-"""What each role does with one chunk: plain coroutines over the contracts, without a clock."""
+"""The four roles: each processes chunks of records, in plain coroutines over the contracts."""

@@ -1,8 +1,8 @@
 """Append: the one sequencer of a partition of `<domain>.events`.
 
 Takes a chunk of records; gives each event its version and position in one ordered write; then
-emits what was placed to `<domain>.stored` and moves the offset, in one transaction. A clash with
-another writer is explained by reading again, and the rest of the chunk is planned anew.
+emits the placed events to `<domain>.stored` and moves the offset, in one transaction. After a clash
+with another writer it reads again, and plans the rest of the chunk anew.
 """
 
 from collections.abc import Sequence
@@ -10,7 +10,15 @@ from contextlib import suppress
 from typing import Any
 
 from eventfleet.model.domain import Domain
-from eventfleet.roles.append_plan import FastPlan, Heads, Item, Plan, distinct_of
+from eventfleet.roles.append_plan import (
+    AppendItem,
+    AppendResult,
+    FastPlan,
+    Heads,
+    Plan,
+    Unplaced,
+    distinct,
+)
 from eventfleet.roles.notices import NULL_NOTIFIER, StageNotifier
 from eventfleet.roles.role import ChunkReport, PoisonEvent
 from eventfleet.roles.sweep import Sweep
@@ -34,7 +42,8 @@ from eventfleet.topics.names import Topics
 from eventfleet.topics.record import LogRecord, ProducerRecord
 
 ROLE = "append"
-EXPLANATIONS = 10
+MAX_CLASH_READS = 10
+FIRST_CLASH_PAUSE_SECONDS = 0.02
 
 
 # What it takes
@@ -43,9 +52,7 @@ EXPLANATIONS = 10
 class AppendRole:
     """The append role of one partition of one domain.
 
-    `puts`: whether synchronous puts happen in this domain, `puts_only`: and nothing else; `sweep`
-    brings those back that nobody published. `marked`: whether it has after-rules, so that every
-    record must say which event it follows (`prev`).
+    `cached` heads are kept in memory. `sweep` publishes a synchronous domain's unplaced events.
     """
 
     def __init__(
@@ -59,20 +66,16 @@ class AppendRole:
         *,
         cached: int,
         notifier: StageNotifier = NULL_NOTIFIER,
-        puts: bool = False,
-        puts_only: bool = False,
         sweep: Sweep | None = None,
-        marked: bool = False,
     ) -> None:
         self._domain, self._partition, self._store = domain, partition, store
         self._writer, self._parked, self._clock = writer, parked, clock
-        self._puts, self._puts_only = puts, puts_only
-        self._sweep, self._marked = sweep, marked
-        self._notifier = notifier
+        self._notifier, self._sweep = notifier, sweep
+        self._synchronous, self._uses_marker = domain.synchronous, domain.uses_marker
         self._heads: LruCache[Head] = LruCache(cached)
         self._stored = Topics.of(domain.name).stored
         self._epoch = 0
-        self._fresh = True  # nothing was taken since the last take-over
+        self._first_chunk = True  # since the take-over
 
     async def open(self) -> int:
         """Take the partition over. Misconfigured when the offsets do not fit the store.
@@ -81,70 +84,32 @@ class AppendRole:
         take-over, there is an offset after it, also when the last owner died in its first chunk.
         """
         self._heads.clear()
-        self._fresh = True
+        self._first_chunk = True
         self._epoch = await self._store.epoch()
         placed = await self._store.has_placed(self._partition, self._epoch)
         offset = await take_over(self._writer, self._parked, self._partition)
         if offset is None:
             if placed:
-                raise self._without_offset()
+                raise self._offset_missing()
             await self._writer.commit([], 0)
         return offset or 0
 
-    def _without_offset(self) -> Misconfigured:
-        return Misconfigured(
-            f"{self._domain.name}: events of partition {self._partition} are stored in epoch "
-            f"{self._epoch}, but the consumer group has no offset: was the group or the topic "
-            "made anew? Restore the offset, or if the topic is new raise the epoch: "
-            f"eventfleet topics raise-epoch {self._domain.name}"
-        )
-
-    # What it does to one chunk
-
-    async def chunk(self, records: Sequence[LogRecord], next_offset: int) -> ChunkReport:
-        report, letters, read = self._read(records)
-        items = distinct_of(read)
-        report.repeated = len(read) - len(items)
-        if self._fresh:
-            await self._check_epoch(items)
-        emits = await self._store_all(items, letters, report)
-        if self._puts:
-            emits = await self._store.placed_at([item.position for item in items])
-        out = self._emissions(emits)
-        report.emitted = len(out)
-        await self._writer.commit(out + letters, next_offset)
-        self._heads.trim()
-        self._fresh = False
-        if awaited := [item.event for item in read if item.event.reply_to]:
-            await self._tell(awaited, emits)
-        return report
-
-    async def tick(self) -> ChunkReport:
-        return await self._sweep.tick() if self._sweep else ChunkReport()
-
-    async def close(self) -> None:
-        await self._writer.close()
-
-    def _read(
-        self, records: Sequence[LogRecord]
-    ) -> tuple[ChunkReport, list[ProducerRecord], list[Item]]:
-        """The readable records."""
-        report = ChunkReport()
-        letters: list[ProducerRecord] = []
-        items: list[Item] = []
+    def _read(self, records: Sequence[LogRecord]) -> tuple[list[AppendItem], list[ProducerRecord]]:
+        """The items of the readable records, and dead letters for the others."""
+        items: list[AppendItem] = []
+        dead_letters: list[ProducerRecord] = []
         for record in records:
             try:
-                items.append(Item(record, self._event(record), self._epoch))
+                items.append(AppendItem(record, self._event(record), self._epoch))
             except InvalidRecord as error:
-                letters.append(self._letter(record, UNREADABLE, str(error)))
-                report.dead_letters += 1
-        return report, letters, items
+                dead_letters.append(self._dead_letter(record, UNREADABLE, str(error)))
+        return items, dead_letters
 
     def _event(self, record: LogRecord) -> EventRecord:
         event = decode(record.value, self._domain.always_storable)
         if record.key != event.aggregate_id.encode():
             raise InvalidRecord("key", f"is {record.key!r}, not the subject {event.aggregate_id!r}")
-        if self._marked and event.prev is None:
+        if self._uses_marker and event.prev is None:
             raise InvalidRecord("prev", "is missing; events of this domain are made by commands")
         try:
             self._domain.check(event)
@@ -154,72 +119,98 @@ class AppendRole:
             raise PoisonEvent(ROLE, self._domain.name, event, record.offset, error) from error
         return event
 
-    async def _store_all(
-        self, items: Sequence[Item], letters: list[ProducerRecord], report: ChunkReport
-    ) -> list[EventRecord]:
-        """Write until every item is dealt with; the events to emit, in (offset, version) order."""
-        emits: list[EventRecord] = []
+    # What it does to one chunk
+
+    async def process(self, records: Sequence[LogRecord], next_offset: int) -> ChunkReport:
+        read, dead_letters = self._read(records)
+        items = distinct(read)
+        report = ChunkReport(repeated=len(read) - len(items), dead_letters=len(dead_letters))
+        if self._first_chunk:
+            await self._check_epoch(items)
+        result = AppendResult([], dead_letters, report)
+        await self._store_all(items, result)
+        if self._synchronous:
+            result.emits = await self._store.placed_at([item.position for item in items])
+        emitted = self._encode(result.emits)
+        report.emitted = len(emitted)
+        await self._writer.commit(emitted + result.dead_letters, next_offset)
+        self._heads.trim()
+        self._first_chunk = False
+        if awaited := [item.event for item in read if item.event.reply_to]:
+            await self._notify(awaited, result.emits)
+        return report
+
+    async def tick(self) -> ChunkReport:
+        return await self._sweep.tick() if self._sweep else ChunkReport()
+
+    async def close(self) -> None:
+        await self._writer.close()
+
+    async def _store_all(self, items: Sequence[AppendItem], result: AppendResult) -> None:
+        """Write until every item is done; the events to emit come in (offset, version) order."""
         found: dict[str, EventRecord] = {}
         while items:
-            plan = await self._planned(items, found)
+            plan = await self._plan(items, found)
             done, clash = await self._write(plan, items)
-            emits += plan.told(done, letters, report)
+            plan.apply(done, result)
             items = items[done:]
             if clash:
                 found = await self._explain(clash, items)
-        return emits
 
-    async def _planned(
-        self, items: Sequence[Item], found: dict[str, EventRecord]
+    async def _plan(
+        self, items: Sequence[AppendItem], found: dict[str, EventRecord]
     ) -> Plan | FastPlan:
-        """Looks up those stored already, which `found` then has, unless all are plain new events.
+        """Plan the writes; `found` gets the stored events, unless all items are surely new.
 
-        It is done for all or for none, and after the heads: another owner may be ahead of us, and
-        only what is absent then can be judged by the latest event that is there.
+        The look-up is for all items or none, and comes after the heads: another owner may be ahead
+        of us, and only an event absent then can be judged by the aggregate's latest one.
         """
         heads = await self._heads_of(items)
-        plain = FastPlan(items, heads)
-        if plain.suspect or self._puts_only:
-            unknown = [i.event.id for i in items if i.event.id not in found]
-            found |= await self._store.find(unknown)
-        elif not found and not self._puts:
-            return plain
-        waiting = await self._unplaced(items, heads, found)
-        return Plan(items, heads, found, waiting, self._letter, puts_only=self._puts_only)
+        if self._synchronous:
+            found |= await self._find(items, found)
+            unplaced = await self._unplaced(items, heads, found)
+            return Plan(items, heads, found, unplaced, self._dead_letter, stored_only=True)
+        fast = FastPlan(items, heads)
+        if fast.suspect:
+            found |= await self._find(items, found)
+        elif not found:
+            return fast
+        return Plan(items, heads, found, {}, self._dead_letter)
 
-    async def _heads_of(self, items: Sequence[Item]) -> Heads:
-        """The heads of the aggregates at hand; those that were not in memory are from now on."""
-        touched = {item.event.aggregate_id for item in items}
-        heads = self._heads.get_all(touched)
-        if misses := touched - heads.keys():
+    async def _find(
+        self, items: Sequence[AppendItem], found: dict[str, EventRecord]
+    ) -> dict[str, EventRecord]:
+        return await self._store.find([i.event.id for i in items if i.event.id not in found])
+
+    async def _heads_of(self, items: Sequence[AppendItem]) -> Heads:
+        """The heads of the items' aggregates; those not cached are loaded into the cache."""
+        aggregate_ids = {item.event.aggregate_id for item in items}
+        heads = self._heads.get_all(aggregate_ids)
+        if misses := aggregate_ids - heads.keys():
             loaded = dict.fromkeys(misses, NO_HEAD) | await self._store.heads(misses)
             self._heads.put_all(loaded)
             heads |= loaded
         return heads
 
     async def _unplaced(
-        self, items: Sequence[Item], heads: Heads, found: dict[str, EventRecord]
-    ) -> dict[str, list[EventRecord]]:
-        """The unplaced events of the aggregates at hand, lowest version first."""
-        if not self._puts:
-            return {}
+        self, items: Sequence[AppendItem], heads: Heads, found: dict[str, EventRecord]
+    ) -> Unplaced:
+        """The unplaced events of the items' aggregates, lowest version first."""
         suspects = {event.aggregate_id for event in found.values() if event.position is None}
         for item in items:
             head = heads[item.event.aggregate_id]
             if head.placed < head.version:
                 suspects.add(item.event.aggregate_id)
-        waiting: dict[str, list[EventRecord]] = {}
+        unplaced: dict[str, list[EventRecord]] = {}
         if suspects:
             for event in await self._store.unplaced(suspects):
-                waiting.setdefault(event.aggregate_id, []).append(event)
-        return waiting
-
-    # The write, and a clash
+                unplaced.setdefault(event.aggregate_id, []).append(event)
+        return unplaced
 
     async def _write(
-        self, plan: Plan | FastPlan, items: Sequence[Item]
+        self, plan: Plan | FastPlan, items: Sequence[AppendItem]
     ) -> tuple[int, Duplicate | None]:
-        """How many items are done, and what stopped it, if anything did."""
+        """Do the plan's writes. Returns how many items are done, and the clash that ended it."""
         try:
             await self._store.write(plan.writes)
         except Duplicate as clash:
@@ -234,44 +225,10 @@ class AppendRole:
     def _remember(self, plan: Plan | FastPlan) -> None:
         self._heads.put_all(plan.heads)
 
-    def _forget(self, items: Sequence[Item]) -> None:
+    def _forget(self, items: Sequence[AppendItem]) -> None:
         self._heads.drop(item.event.aggregate_id for item in items)
 
-    async def _explain(self, clash: Duplicate, items: Sequence[Item]) -> dict[str, EventRecord]:
-        """Read again until something explains the clash; the remaining items that are stored."""
-        item = items[0]
-        for attempt in range(EXPLANATIONS):
-            await self._check_epoch([item])
-            if await self._store.find([item.event.id]):
-                return await self._store.find([item.event.id for item in items])
-            heads = await self._store.heads([item.event.aggregate_id])
-            if heads.get(item.event.aggregate_id, NO_HEAD).version >= clash.version:
-                return {}
-            await self._clock.sleep(0.02 * 2**attempt)
-        raise ServerUnavailable(f"{clash}, but nothing that was read explains it")
-
-    async def _check_epoch(self, items: Sequence[Item]) -> None:
-        """Misconfigured when other events are placed at these positions.
-
-        Beside a record's own event only lower versions, put before it, can be.
-        """
-        at = {str(item.position): item for item in items}
-        for holder in await self._store.placed_at([item.position for item in items]):
-            item = at[holder.position or ""]
-            below = self._puts and holder.aggregate_id == item.event.aggregate_id
-            if holder.id != item.event.id and not below:
-                raise self._wrong_epoch(item, holder)
-
-    def _wrong_epoch(self, item: Item, holder: EventRecord) -> Misconfigured:
-        return Misconfigured(
-            f"{self._domain.name}: position {item.position} of event {item.event.id} is held by "
-            f"event {holder.id}: {self._domain.name}.events was made anew; "
-            f"raise the epoch: eventfleet topics raise-epoch {self._domain.name}"
-        )
-
-    # What follows, and what does not
-
-    def _emissions(self, events: Sequence[EventRecord]) -> list[ProducerRecord]:
+    def _encode(self, events: Sequence[EventRecord]) -> list[ProducerRecord]:
         stored, partition = self._stored, self._partition
         return [
             ProducerRecord(
@@ -280,13 +237,57 @@ class AppendRole:
             for event in events
         ]
 
-    async def _tell(self, awaited: Sequence[EventRecord], emits: Sequence[EventRecord]) -> None:
-        """Those that are stored: just now, or before, of which these are repeats."""
+    async def _notify(self, awaited: Sequence[EventRecord], emits: Sequence[EventRecord]) -> None:
+        """Notify of the awaited events that are stored: just now, or before, if it is a repeat."""
         stored = {event.id for event in emits}
         if others := {event.id for event in awaited} - stored:
             with suppress(ServerUnavailable):
                 stored.update(await self._store.find(others))
         self._notifier.notify(Stage.APPENDED, [event for event in awaited if event.id in stored])
 
-    def _letter(self, record: LogRecord, kind: str, reason: str) -> ProducerRecord:
+    # What it does when that fails
+
+    async def _explain(
+        self, clash: Duplicate, items: Sequence[AppendItem]
+    ) -> dict[str, EventRecord]:
+        """Read until something explains the clash; returns the stored events of these items."""
+        item = items[0]
+        for attempt in range(MAX_CLASH_READS):
+            await self._check_epoch([item])
+            if await self._store.find([item.event.id]):
+                return await self._store.find([item.event.id for item in items])
+            heads = await self._store.heads([item.event.aggregate_id])
+            if heads.get(item.event.aggregate_id, NO_HEAD).version >= clash.version:
+                return {}
+            await self._clock.sleep(FIRST_CLASH_PAUSE_SECONDS * 2**attempt)
+        raise ServerUnavailable(f"{clash}, but nothing that was read explains it")
+
+    async def _check_epoch(self, items: Sequence[AppendItem]) -> None:
+        """Misconfigured when other events are placed at these positions.
+
+        Only lower versions of the same aggregate, put before it, may share an event's position.
+        """
+        by_position = {str(item.position): item for item in items}
+        for holder in await self._store.placed_at([item.position for item in items]):
+            item = by_position[holder.position or ""]
+            placed_along = self._synchronous and holder.aggregate_id == item.event.aggregate_id
+            if holder.id != item.event.id and not placed_along:
+                raise self._position_taken(item, holder)
+
+    def _position_taken(self, item: AppendItem, holder: EventRecord) -> Misconfigured:
+        return Misconfigured(
+            f"{self._domain.name}: position {item.position} of event {item.event.id} is held by "
+            f"event {holder.id}: {self._domain.name}.events was made anew; "
+            f"raise the epoch: eventfleet topics raise-epoch {self._domain.name}"
+        )
+
+    def _offset_missing(self) -> Misconfigured:
+        return Misconfigured(
+            f"{self._domain.name}: events of partition {self._partition} are stored in epoch "
+            f"{self._epoch}, but the consumer group has no offset: was the group or the topic "
+            "made anew? Restore the offset, or if the topic is new raise the epoch: "
+            f"eventfleet topics raise-epoch {self._domain.name}"
+        )
+
+    def _dead_letter(self, record: LogRecord, kind: str, reason: str) -> ProducerRecord:
         return make_dead_letter(self._domain.name, ROLE, record, kind, reason)

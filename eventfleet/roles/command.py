@@ -1,6 +1,6 @@
 """Command: decides the commands of a partition and answers each.
 
-Takes a chunk of `<domain>.commands`; those that can be read are decided on the marker, again and
+Takes a chunk of `<domain>.commands`; the domain's decider decides its readable commands, again and
 again while a server does not answer; the answers go to `<domain>.replies`, together with the
 offset, only when all of the chunk is decided.
 """
@@ -11,7 +11,16 @@ from typing import Any, Protocol
 
 from eventfleet.deciders.command_parser import ParsedCommand, parse_decoded_command
 from eventfleet.deciders.fast_command_decoder import FastCommandDecoder
-from eventfleet.deciders.outcomes import NAMES, Outcome, Unavailable, told
+from eventfleet.deciders.outcomes import (
+    NAMES,
+    Accepted,
+    Conflict,
+    Outcome,
+    Rejected,
+    Repeated,
+    Unavailable,
+    told,
+)
 from eventfleet.deciders.pending_command import Answer
 from eventfleet.model.domain import Domain
 from eventfleet.roles.role import ChunkReport, PoisonEvent
@@ -26,8 +35,9 @@ from eventfleet.topics.record import LogRecord, ProducerRecord
 from eventfleet.topics.reply import CommandHeader, encode_reply
 
 ROLE = "command"
-AT_ONCE = 250
-Sent = tuple[CommandHeader, ParsedCommand]
+YIELD_EVERY_RECORDS = 250
+
+ReadCommand = tuple[CommandHeader, ParsedCommand]
 
 
 class Decider(Protocol):
@@ -37,8 +47,14 @@ class Decider(Protocol):
         """Answer each by its index."""
 
 
+# What it takes
+
+
 class CommandRole:
-    """The command role of one partition of one domain. `patience`: for one round of tries."""
+    """The command role of one partition of one domain.
+
+    `decide_timeout` bounds one round of tries; the chunk is tried again after it.
+    """
 
     def __init__(
         self,
@@ -49,54 +65,40 @@ class CommandRole:
         parked: ParkedAggregates,
         clock: Clock,
         *,
-        patience: timedelta = timedelta(seconds=10),
+        decide_timeout: timedelta = timedelta(seconds=10),
     ) -> None:
         self._domain, self._partition, self._decider = domain, partition, decider
         self._writer, self._parked, self._clock = writer, parked, clock
-        self._patience = patience
-        self._decided: dict[int, Outcome] = {}  # by offset, of a chunk that is not done with
-        self._forms = FastCommandDecoder(domain)
+        self._decide_timeout = decide_timeout
+        self._decided: dict[int, Outcome] = {}  # by offset, of a chunk that is not committed yet
+        self._decoder = FastCommandDecoder(domain)
         self._replies = Topics.of(domain.name).replies
 
     async def open(self) -> int:
         """Take the partition over."""
         return await take_over(self._writer, self._parked, self._partition) or 0
 
-    async def chunk(self, records: Sequence[LogRecord], next_offset: int) -> ChunkReport:
-        out, asked = await self._read(records)
-        report = ChunkReport(dead_letters=len(out))
-        await self._decide(asked)
-        for offset, (command, _) in asked.items():
-            outcome = self._decided[offset]
-            out.append(self._reply(command, outcome))
-            report.count(outcome)
-        await self._writer.commit(out, next_offset)
-        self._decided = {o: what for o, what in self._decided.items() if o >= next_offset}
-        return report
-
-    async def tick(self) -> ChunkReport:
-        return ChunkReport()
-
-    async def close(self) -> None:
-        await self._writer.close()
-
     async def _read(
         self, records: Sequence[LogRecord]
-    ) -> tuple[list[ProducerRecord], dict[int, Sent]]:
-        """The dead letters, and what is asked, by offset. Other partitions get their turn."""
-        letters: list[ProducerRecord] = []
-        asked: dict[int, Sent] = {}
+    ) -> tuple[dict[int, ReadCommand], list[ProducerRecord]]:
+        """The readable commands by offset, and dead letters for the other records.
+
+        A long chunk is read in parts: other partitions get their turn in between.
+        """
+        commands: dict[int, ReadCommand] = {}
+        dead_letters: list[ProducerRecord] = []
         for number, record in enumerate(records, 1):
-            if number % AT_ONCE == 0:
+            if number % YIELD_EVERY_RECORDS == 0:
                 await self._clock.sleep(0)
             try:
-                asked[record.offset] = self._forms.read(record.value) or self._asked(record)
+                command = self._decoder.read(record.value) or self._parse(record)
+                commands[record.offset] = command
             except InvalidRecord as error:
                 name = self._domain.name
-                letters.append(make_dead_letter(name, ROLE, record, UNREADABLE, str(error)))
-        return letters, asked
+                dead_letters.append(make_dead_letter(name, ROLE, record, UNREADABLE, str(error)))
+        return commands, dead_letters
 
-    def _asked(self, record: LogRecord) -> Sent:
+    def _parse(self, record: LogRecord) -> ReadCommand:
         command = decode(record.value)
         try:
             return command, parse_decoded_command(self._domain, command)
@@ -105,13 +107,40 @@ class CommandRole:
         except Exception as error:
             raise PoisonEvent(ROLE, self._domain.name, command, record.offset, error) from error
 
-    async def _decide(self, asked: Mapping[int, Sent]) -> None:
-        """Decide what is not decided yet. Unavailable, the error, when a server stays away.
+    # What it does to one chunk
 
-        What was decided stays so when the chunk comes again: a command that was rejected must not
-        be judged by what came after it.
+    async def process(self, records: Sequence[LogRecord], next_offset: int) -> ChunkReport:
+        commands, out = await self._read(records)
+        report = ChunkReport(dead_letters=len(out))
+        await self._decide(commands)
+        for offset, (command, _) in commands.items():
+            outcome = self._decided[offset]
+            out.append(self._reply(command, outcome))
+            count_outcome(outcome, report)
+        await self._writer.commit(out, next_offset)
+        self._decided = {o: outcome for o, outcome in self._decided.items() if o >= next_offset}
+        return report
+
+    async def tick(self) -> ChunkReport:
+        return ChunkReport()
+
+    async def close(self) -> None:
+        await self._writer.close()
+
+    def _reply(self, command: CommandHeader, outcome: Outcome) -> ProducerRecord:
+        value = encode_reply(command, NAMES[type(outcome)], told(outcome))
+        key = command.aggregate_id.encode()
+        return ProducerRecord(self._replies, key, value, self._partition)
+
+    # What it does when that fails
+
+    async def _decide(self, commands: Mapping[int, ReadCommand]) -> None:
+        """Decide the undecided commands. ServerUnavailable when one got no answer in time.
+
+        An outcome is kept until its chunk is committed: when the chunk comes again, a command that
+        was rejected must not be judged by the events that came after it.
         """
-        offsets = [offset for offset in asked if offset not in self._decided]
+        offsets = [offset for offset in commands if offset not in self._decided]
         failures: list[Unavailable] = []
 
         def answer(index: int, outcome: Outcome) -> None:
@@ -121,13 +150,21 @@ class CommandRole:
                 self._decided[offsets[index]] = outcome
 
         if offsets:
-            deadline = self._clock.now() + self._patience
-            commands = [asked[offset][1] for offset in offsets]
-            await self._decider.decide(commands, deadline, answer)
+            deadline = self._clock.now() + self._decide_timeout
+            await self._decider.decide([commands[o][1] for o in offsets], deadline, answer)
         if failures:
             raise errors.ServerUnavailable(failures[0].reason)
 
-    def _reply(self, command: CommandHeader, outcome: Outcome) -> ProducerRecord:
-        value = encode_reply(command, NAMES[type(outcome)], told(outcome))
-        key = command.aggregate_id.encode()
-        return ProducerRecord(self._replies, key, value, self._partition)
+
+def count_outcome(outcome: Outcome, report: ChunkReport) -> None:
+    """Count the outcome of a command in the chunk's report."""
+    match outcome:
+        case Accepted():
+            report.accepted += 1
+        case Rejected(reason):
+            report.rejected += 1
+            report.reasons[reason] += 1
+        case Repeated():
+            report.repeated += 1
+        case Conflict():
+            report.conflicts += 1

@@ -1,8 +1,8 @@
 """Relay: feeds stored events on to the topics that a domain's routes name.
 
-Takes a chunk of `<domain>.stored`; maps each event, lifted to its newest schema, by the routes;
-writes what follows and moves the offset in one transaction, also when nothing is routed. An event
-whose routes ask for nothing but its type goes on with its payload unread.
+Takes a chunk of `<domain>.stored`; maps each event, upcast to its latest schema, by the routes;
+writes the resulting records and moves the offset in one transaction, also when nothing is routed.
+An event whose routes have no condition is passed on with its payload unparsed.
 """
 
 from collections.abc import Iterator, Sequence
@@ -22,19 +22,19 @@ from eventfleet.topics.event import CloudEvent, EventRecord, Instant
 from eventfleet.topics.record import LogRecord, ProducerRecord
 
 ROLE = "relay"
-ANOTHER = ""
-"""Stands for any type that no route names."""
+UNROUTED_TYPE = ""
+"""Stands for the types that no route names."""
 
 
 # What it takes
 
 
 class UnparsedPayload(msgspec.Struct, frozen=True):
-    """A payload of which nothing is read but that it is a JSON object."""
+    """A payload that is checked to be a JSON object, and not read."""
 
 
 class RelayEnvelope(CloudEvent, frozen=True, kw_only=True, gc=False):
-    """What passing an event on takes, its payload unread."""
+    """The part of a stored event that passing it on needs, its payload unparsed."""
 
     id: str
     type: str
@@ -44,47 +44,46 @@ class RelayEnvelope(CloudEvent, frozen=True, kw_only=True, gc=False):
     reply_to: str | None = None
 
 
-_read = msgspec.json.Decoder(RelayEnvelope).decode
+_decode = msgspec.json.Decoder(RelayEnvelope).decode
+
+
+def read_envelope(value: bytes | None) -> RelayEnvelope | None:
+    """The envelope of a record as append writes it; None for any other, which needs `_route`."""
+    if not value or not value.startswith(CANONICAL_PREFIX):
+        return None
+    try:
+        return _decode(value.decode())
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
 
 
 class UnconditionalRoute(NamedTuple):
-    """The topics to which events of one type go, whatever they hold, in the `newest` schema."""
+    """The topics of all events of one type, whatever their payload, in the latest schema."""
 
-    newest: int
+    schema_version: int
     topics: Sequence[str]
 
 
 class UnconditionalRoutes:
-    """What is straight in a domain: types of which no route has a condition."""
+    """The event types of a domain of which no route has a condition, with their topics."""
 
     def __init__(self, domain: Domain[Any]) -> None:
         routed = {name for route in domain.routes for name in route.names}
         types = routed if domain.schema_free else {kind.__name__ for kind in domain.events}
-        self._of = {name: _way(domain, name) for name in types}
-        self._of_others = _way(domain, ANOTHER) if domain.schema_free else None
+        self._routes = {name: _unconditional_route(domain, name) for name in types}
+        self._others = _unconditional_route(domain, UNROUTED_TYPE) if domain.schema_free else None
 
     def of(self, event_type: str) -> UnconditionalRoute | None:
-        """None for what needs a closer look."""
-        return self._of.get(event_type, self._of_others)
+        """The route of a type; None where the whole event must be read."""
+        return self._routes.get(event_type, self._others)
 
 
-def _way(domain: Domain[Any], event_type: str) -> UnconditionalRoute | None:
+def _unconditional_route(domain: Domain[Any], event_type: str) -> UnconditionalRoute | None:
     routes = domain.routes_for(event_type)
     if any(route.when is not any_event for route in routes):
         return None
-    return UnconditionalRoute(
-        domain.latest_schema_version(event_type), [route.to for route in routes]
-    )
-
-
-def envelope(value: bytes | None) -> RelayEnvelope | None:
-    """The envelope of what append wrote; None for what needs a closer look."""
-    if not value or not value.startswith(CANONICAL_PREFIX):
-        return None
-    try:
-        return _read(value.decode())
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return None
+    latest = domain.latest_schema_version(event_type)
+    return UnconditionalRoute(latest, [route.to for route in routes])
 
 
 class RelayRole:
@@ -101,7 +100,7 @@ class RelayRole:
     ) -> None:
         self._domain, self._partition = domain, partition
         self._writer, self._parked = writer, parked
-        self._ways, self._notifier = UnconditionalRoutes(domain), notifier
+        self._routes, self._notifier = UnconditionalRoutes(domain), notifier
 
     async def open(self) -> int:
         """Take the partition over."""
@@ -109,22 +108,23 @@ class RelayRole:
 
     # What it does to one chunk
 
-    async def chunk(self, records: Sequence[LogRecord], next_offset: int) -> ChunkReport:
+    async def process(self, records: Sequence[LogRecord], next_offset: int) -> ChunkReport:
         report = ChunkReport()
         out: list[ProducerRecord] = []
         awaited: list[RelayEnvelope] = []
-        way_of = self._ways.of
+        route_of = self._routes.of
+        # Locals, and no call for an event of an unconditional route: this loop runs for each event.
         for record in records:
-            event = envelope(record.value)
+            event = read_envelope(record.value)
             if event is None:
-                out += self._closely(record, report)
+                out += self._route(record, report)
                 continue
-            way = way_of(event.type)
-            if way is None or way.newest != event.schema_version:
-                out += self._closely(record, report)
+            route = route_of(event.type)
+            if route is None or route.schema_version != event.schema_version:
+                out += self._route(record, report)
             else:
-                for to in way.topics:
-                    out.append(ProducerRecord(to, record.key, record.value, None, EVENT_HEADERS))
+                for topic in route.topics:
+                    out.append(ProducerRecord(topic, record.key, record.value, None, EVENT_HEADERS))
             if event.reply_to is not None:
                 awaited.append(event)
         report.emitted = len(out) - report.dead_letters
@@ -139,8 +139,10 @@ class RelayRole:
     async def close(self) -> None:
         await self._writer.close()
 
-    def _closely(self, record: LogRecord, report: ChunkReport) -> list[ProducerRecord]:
-        """What becomes of a record whose event must be read as a whole, if it can be."""
+    # What it does when that fails: the whole event is read
+
+    def _route(self, record: LogRecord, report: ChunkReport) -> list[ProducerRecord]:
+        """The records for one event, read as a whole; a dead letter if it is unreadable."""
         try:
             event = decode_stored(record.value)
         except InvalidRecord as error:
@@ -155,17 +157,17 @@ class RelayRole:
 def downstream(
     domain: Domain[Any], event: EventRecord, value: bytes | None = None
 ) -> Iterator[ProducerRecord]:
-    """The records that the routes make of a stored event; what a route raises passes through.
+    """The records that the routes make of a stored event; an error of a route passes through.
 
-    `value`: the event as append wrote it, which goes on as it is unless an upcaster lifts it.
+    `value` is the event as append wrote it; it is passed on as it is, unless an upcaster applies.
     """
     routes = domain.routes_for(event.type)
     if routes:
-        lifted = domain.upcast(event)
-        if value is None or lifted is not event:
-            value = encode(lifted)
+        upcast = domain.upcast(event)
+        if value is None or upcast is not event:
+            value = encode(upcast)
         for route in routes:
-            if route.when(lifted):
+            if route.when(upcast):
                 yield ProducerRecord(
                     route.to, event.aggregate_id.encode(), value, None, EVENT_HEADERS
                 )

@@ -1,11 +1,10 @@
-"""What every role is to the worker that runs it, and the faults that stop one."""
+"""The contract between a role and the worker that runs it, and the faults that stop a role."""
 
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from typing import Protocol
 
-from eventfleet.deciders.outcomes import Accepted, Conflict, Outcome, Rejected, Repeated
 from eventfleet.topics.errors import EventfleetError
 from eventfleet.topics.event import FoldableEvent
 from eventfleet.topics.record import LogRecord
@@ -13,9 +12,9 @@ from eventfleet.topics.record import LogRecord
 
 @dataclass
 class ChunkReport:
-    """What one chunk came to, in events (or records, or commands); reports can be added.
+    """The counts of one chunk, in events (or records, or commands); reports can be added.
 
-    `reasons` counts the rejected commands.
+    `reasons` counts the rejected commands by reason.
     """
 
     stored: int = 0
@@ -31,19 +30,6 @@ class ChunkReport:
     conflicts: int = 0
     reasons: Counter[str] = field(default_factory=Counter)
 
-    def count(self, outcome: Outcome) -> None:
-        """Count a command's outcome."""
-        match outcome:
-            case Accepted():
-                self.accepted += 1
-            case Rejected(reason):
-                self.rejected += 1
-                self.reasons[reason] += 1
-            case Repeated():
-                self.repeated += 1
-            case Conflict():
-                self.conflicts += 1
-
     def __iadd__(self, other: "ChunkReport") -> "ChunkReport":
         for each in fields(self):
             setattr(self, each.name, getattr(self, each.name) + getattr(other, each.name))
@@ -51,12 +37,12 @@ class ChunkReport:
 
 
 class PoisonEvent(EventfleetError):
-    """An event whose evolve, upcaster or route raised: the role stops, the offset stays."""
+    """A domain's evolve, upcaster, rule or route raised: the role stops, the offset stays."""
 
     def __init__(
         self, role: str, domain: str, event: FoldableEvent, at: int | str | None, cause: Exception
     ) -> None:
-        """`at`: the record's offset, or where the store has the event its position."""
+        """`at`: the offset of the event's record, or the position of the event in the store."""
         place = f"{'offset' if isinstance(at, int) else 'position'} {at}"
         where = f"{domain} {event.aggregate_id!r} version {event.version} at {place}"
         super().__init__(f"{role} can't go on: {where}: {type(cause).__name__}: {cause}")
@@ -65,22 +51,22 @@ class PoisonEvent(EventfleetError):
 class Role(Protocol):
     """One role over one source partition of one domain; its calls never overlap.
 
-    Fenced means: give the partition up until it is
-    reassigned, or is still assigned a session later. Unavailable: `open` again, from
-    there. Any other error, `PoisonEvent` and `Misconfigured` among them, stops the process.
+    After Fenced the worker gives the partition up until it is reassigned, or is still assigned a
+    session later. After ServerUnavailable it calls `open` again and goes on from there. Any other
+    error, PoisonEvent and Misconfigured among them, stops the process.
     """
 
     async def open(self) -> int:
-        """Become the partition's owner; the offset to read from."""
+        """Become the partition's owner, and return the offset to read from."""
 
-    async def chunk(self, records: Sequence[LogRecord], next_offset: int) -> ChunkReport:
-        """Make everything that follows of these records durable, and then move the offset.
+    async def process(self, records: Sequence[LogRecord], next_offset: int) -> ChunkReport:
+        """Process some records: make all that follows of them durable, and then move the offset.
 
         `next_offset` is the offset after the last record (control records may lie before it).
         """
 
     async def tick(self) -> ChunkReport:
-        """What is due without a record; called between chunks, about once a second."""
+        """Do what is due without a record; called between chunks, about once a second."""
 
     async def close(self) -> None:
         """Let the partition go. Never raises."""

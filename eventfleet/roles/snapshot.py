@@ -41,23 +41,26 @@ from eventfleet.topics.names import Topics
 from eventfleet.topics.record import LogRecord, ProducerRecord
 
 ROLE = "snapshot"
-AGED_AT_ONCE = 500
-SWEEP_PAGE = 100
-SWEEP_PAUSE = timedelta(minutes=1)
+MAX_AGED_STATES = 500
+SWEEP_PAGE_AGGREGATES = 100
+SWEEP_INTERVAL = timedelta(minutes=1)
 
 logger = logging.getLogger(__name__)
 
 
-@dataclass(slots=True)
-class Taken:
-    """What a chunk's records are: letters for those that can't be read, events folded in memory.
+# What it takes
 
-    `folded` are the aggregates of these; `left`, by aggregate, the events that take the stores, or
-    are repeats.
+
+@dataclass(slots=True)
+class ReadChunk:
+    """The records of a chunk, read: dead letters, events folded already, events left to fold.
+
+    `folded`: the aggregates of events folded into cached states. `left`: by aggregate, the events
+    that need the stores, or are repeats.
     """
 
     report: ChunkReport = field(default_factory=ChunkReport)
-    letters: list[ProducerRecord] = field(default_factory=list)
+    out: list[ProducerRecord] = field(default_factory=list)
     folded: dict[str, None] = field(default_factory=dict)
     left: dict[str, list[FoldableEvent]] = field(default_factory=dict)
     awaited: list[FoldableEvent] = field(default_factory=list)
@@ -85,217 +88,229 @@ class SnapshotRole:
         self._domain, self._partition, self._stores = domain, partition, stores
         self._writer, self._parked, self._clock = writer, parked, clock
         self._limit, self._notifier = limit, notifier
-        self._lives: LruCache[LiveState] = LruCache(cached)
+        self._states: LruCache[LiveState] = LruCache(cached)
         self._topic = Topics.of(domain.name).snapshots
-        self._event = make_typed_decoder(domain)
-        self._next = 0
+        self._decode = make_typed_decoder(domain)
+        self._next_offset = 0
         self._timed = domain.snapshot is not None and domain.snapshot.needs_clock
-        self._changed: dict[str, None] = {}  # if timed: cached lives past their snapshot, in order
-        self._cursor = ""
+        # If timed: the cached states past their snapshot, those looked at longest ago first.
+        self._changed: dict[str, None] = {}
+        self._sweep_cursor = ""
         self._swept_at: datetime | None = None
 
     async def open(self) -> int:
         """Take the partition over."""
-        self._lives.clear()
+        self._states.clear()
         self._changed.clear()
-        self._cursor, self._swept_at = "", None
-        self._next = await take_over(self._writer, self._parked, self._partition) or 0
-        return self._next
+        self._sweep_cursor, self._swept_at = "", None
+        self._next_offset = await take_over(self._writer, self._parked, self._partition) or 0
+        return self._next_offset
+
+    def _read(self, records: Sequence[LogRecord], read: ReadChunk) -> None:
+        """Read the records, and fold each event that comes next after a cached state."""
+        # Locals spare this loop, which runs for each event, the look-ups of attributes.
+        decode, cached, domain, now = (
+            self._decode,
+            self._states.peek,
+            self._domain,
+            self._clock.now(),
+        )
+        folded, left = read.folded, read.left
+        for record in records:
+            try:
+                event = decode(record.value)
+            except InvalidRecord as error:
+                read.out.append(self._dead_letter(record, error))
+                read.report.dead_letters += 1
+                continue
+            if event.reply_to:
+                read.awaited.append(event)
+            key = event.aggregate_id
+            state = cached(key)
+            if state is not None and state.fold_if_next(domain, event, now):
+                folded[key] = None
+            else:
+                left.setdefault(key, []).append(event)
 
     # What it does to one chunk
 
-    async def chunk(self, records: Sequence[LogRecord], next_offset: int) -> ChunkReport:
-        taken = Taken()
+    async def process(self, records: Sequence[LogRecord], next_offset: int) -> ChunkReport:
+        read = ReadChunk()
         try:
-            self._take(records, taken)
-            lives = await self._warm(taken)
-            await self._fold(lives, taken)
+            self._read(records, read)
+            states = await self._load(read)
+            await self._fold(states, read)
         except ReplayFailed as error:
-            raise self._poison(error, self._offset(records, error.event)) from error.cause
-        report = taken.report
-        await self._save(lives, taken.letters, next_offset, report)
-        if taken.awaited:
-            self._notifier.notify(Stage.SNAPSHOTTED, taken.awaited)
-        return report
+            raise self._poison(error, self._offset_of(error.event, records)) from error.cause
+        await self._save(states, read.out, next_offset, read.report)
+        if read.awaited:
+            self._notifier.notify(Stage.SNAPSHOTTED, read.awaited)
+        return read.report
 
     async def tick(self) -> ChunkReport:
-        """Snapshots that only the passing of time makes due: a bounded number a call."""
+        """Save snapshots that only the passing of time makes due: a bounded number in each call."""
         report = ChunkReport()
         if self._timed:
-            aged = [live for key in self._oldest() if (live := self._lives.get(key))]
+            aged = [state for key in self._longest_unseen() if (state := self._states.get(key))]
             aged += await self._sweep()
-            lives = {live.aggregate_id: live for live in aged}
-            await self._save(lives, [], self._next, report)
+            states = {state.aggregate_id: state for state in aged}
+            await self._save(states, [], self._next_offset, report)
         return report
 
     async def close(self) -> None:
         await self._writer.close()
 
-    def _take(self, records: Sequence[LogRecord], taken: Taken) -> None:
-        """Fold what follows on from a life in memory."""
-        read, known, domain, now = self._event, self._lives.peek, self._domain, self._clock.now()
-        folded, left = taken.folded, taken.left
-        for record in records:
-            try:
-                event = read(record.value)
-            except InvalidRecord as error:
-                taken.letters.append(self._letter(record, error))
-                taken.report.dead_letters += 1
-                continue
-            if event.reply_to:
-                taken.awaited.append(event)
-            key = event.aggregate_id
-            live = known(key)
-            if live is not None and live.fold_if_next(domain, event, now):
-                folded[key] = None
-            else:
-                left.setdefault(key, []).append(event)
+    async def _load(self, read: ReadChunk) -> dict[str, LiveState]:
+        """The states of the chunk's aggregates; those not cached, up to their first event left.
 
-    async def _warm(self, taken: Taken) -> dict[str, LiveState]:
-        """The lives of the chunk's aggregates; those not in memory as of just before what is left.
-
-        A snapshot that is at or past the first event was saved by another; the topic gets it again.
+        A snapshot that is at or past that event was saved by another owner, which may have died
+        before it wrote the snapshot to the topic: the topic gets it again.
         """
-        left = taken.left
-        lives = self._lives.get_all(chain(taken.folded, left))
-        if missing := [key for key in left if key not in lives]:
-            for key, live in (await load_live_states(self._domain, self._stores, missing)).items():
+        left = read.left
+        states = self._states.get_all(chain(read.folded, left))
+        if missing := [key for key in left if key not in states]:
+            loaded = await load_live_states(self._domain, self._stores, missing)
+            for key, state in loaded.items():
                 first = left[key][0].version
-                if live.version >= first and (shot := self._shot(live, live.time)):
-                    taken.letters.append(self._record(shot))
-                await self._catch_up(live, first - 1)
-                lives[key] = live
-        return lives
+                if state.version >= first and (snapshot := self._snapshot(state, state.time)):
+                    read.out.append(self._record(snapshot))
+                await self._catch_up(state, first - 1)
+                states[key] = state
+        return states
 
-    async def _fold(self, lives: Mapping[str, LiveState], taken: Taken) -> None:
-        """What is left: each event that is ahead, once a gap before it is read."""
+    async def _fold(self, states: Mapping[str, LiveState], read: ReadChunk) -> None:
+        """Fold the events left; a repeat is skipped, a gap before an event is read first."""
         domain, now = self._domain, self._clock.now()
-        for key, events in taken.left.items():
-            live = lives[key]
+        for key, events in read.left.items():
+            state = states[key]
             for event in events:
-                if event.version <= live.version:
-                    taken.report.repeated += 1
+                if event.version <= state.version:
+                    read.report.repeated += 1
                     continue
-                if not live.fold_if_next(domain, event, now):
-                    await self._catch_up(live, event.version - 1)
-                    live.fold(domain, event, now)
+                if not state.fold_if_next(domain, event, now):
+                    await self._catch_up(state, event.version - 1)
+                    state.fold(domain, event, now)
 
-    async def _catch_up(self, live: LiveState, upto: int) -> None:
-        if live.version < upto:
-            async for event in self._stores.events.read(live.aggregate_id, live.version, upto):
+    async def _catch_up(self, state: LiveState, upto: int) -> None:
+        """Fold stored events up to a version. ServerUnavailable when one is not stored yet."""
+        if state.version < upto:
+            async for event in self._stores.events.read(state.aggregate_id, state.version, upto):
                 try:
-                    live.fold(self._domain, event)
+                    state.fold(self._domain, event)
                 except ReplayFailed as error:
                     raise self._poison(error, event.position) from error.cause
-        if live.version < upto:
-            missing = f"{self._domain.name} {live.aggregate_id!r} version {live.version + 1}"
+        if state.version < upto:
+            missing = f"{self._domain.name} {state.aggregate_id!r} version {state.version + 1}"
             raise ServerUnavailable(f"{missing} is not in the event store yet")
-
-    def _letter(self, record: LogRecord, error: InvalidRecord) -> ProducerRecord:
-        return make_dead_letter(self._domain.name, ROLE, record, UNREADABLE, str(error))
-
-    def _poison(self, error: ReplayFailed, at: int | str | None) -> PoisonEvent:
-        return PoisonEvent(ROLE, self._domain.name, error.event, at, error.cause)
-
-    def _offset(self, records: Sequence[LogRecord], event: FoldableEvent) -> int | None:
-        """Of the record that is this event."""
-        for record in records:
-            with suppress(InvalidRecord):
-                if self._event(record.value) == event:
-                    return record.offset
-        return None
 
     # The snapshots that are due
 
     async def _save(
         self,
-        lives: Mapping[str, LiveState],
+        states: Mapping[str, LiveState],
         out: list[ProducerRecord],
         next_offset: int,
         report: ChunkReport,
     ) -> None:
-        """First the store, then the topic with the offset, and only then memory."""
+        """Save first to the store, then to the topic with the offset, and only then in memory."""
         now = self._clock.now()
-        due = self._due(lives.values(), now)
-        saved = [shot for live in due if (shot := self._shot(live, now))]
-        if saved:
-            await self._stores.snapshots.save(saved)
-            out = out + [self._record(shot) for shot in saved]
-        if out or next_offset != self._next:
+        due = self._due(states.values(), now)
+        snapshots = [snapshot for state in due if (snapshot := self._snapshot(state, now))]
+        if snapshots:
+            await self._stores.snapshots.save(snapshots)
+            out = out + [self._record(snapshot) for snapshot in snapshots]
+        if out or next_offset != self._next_offset:
             await self._writer.commit(out, next_offset)
-        self._next = next_offset
-        report.snapshots += len(saved)
-        report.too_large += len(due) - len(saved)
-        report.emitted += len(saved)
-        for live in due:
-            live.record_snapshot(now)
-        self._keep(lives)
+        self._next_offset = next_offset
+        report.snapshots += len(snapshots)
+        report.too_large += len(due) - len(snapshots)
+        report.emitted += len(snapshots)
+        for state in due:
+            state.record_snapshot(now)
+        self._keep(states)
 
-    def _due(self, lives: Iterable[LiveState], now: datetime) -> list[LiveState]:
+    def _due(self, states: Iterable[LiveState], now: datetime) -> list[LiveState]:
         rule = self._domain.snapshot
         if rule is None:
             return []
+        # `min_events` alone drops most states, before a SinceSnapshot is built for the others.
         least = rule.min_events
-        asked = [live for live in lives if live.version - live.snapshot_version >= least]
-        return [live for live in asked if rule.due(live.since_snapshot(now))]
+        candidates = [s for s in states if s.version - s.snapshot_version >= least]
+        return [state for state in candidates if rule.due(state.since_snapshot(now))]
 
-    def _shot(self, live: LiveState, taken_at: datetime | None) -> Snapshot | None:
-        shot = take_snapshot(self._domain, live, taken_at or self._clock.now(), self._limit)
-        if shot is None:
+    def _snapshot(self, state: LiveState, taken_at: datetime | None) -> Snapshot | None:
+        snapshot = take_snapshot(self._domain, state, taken_at or self._clock.now(), self._limit)
+        if snapshot is None:
             logger.warning(
                 "%s %r version %d: no snapshot is kept of a state with more than %d bytes "
                 "or with values that JSON or the store can't hold",
-                *(self._domain.name, live.aggregate_id, live.version, self._limit),
+                *(self._domain.name, state.aggregate_id, state.version, self._limit),
             )
-        return shot
+        return snapshot
 
-    def _record(self, shot: Snapshot) -> ProducerRecord:
+    def _record(self, snapshot: Snapshot) -> ProducerRecord:
         value = {
-            "aggregate_id": shot.aggregate_id,
-            "version": shot.version,
-            "state": shot.state,
-            "state_version": shot.state_version,
-            "taken_at": shot.taken_at,
+            "aggregate_id": snapshot.aggregate_id,
+            "version": snapshot.version,
+            "state": snapshot.state,
+            "state_version": snapshot.state_version,
+            "taken_at": snapshot.taken_at,
         }
         encoded = orjson.dumps(value, option=orjson.OPT_UTC_Z)
-        return ProducerRecord(self._topic, shot.aggregate_id.encode(), encoded, self._partition)
+        return ProducerRecord(self._topic, snapshot.aggregate_id.encode(), encoded, self._partition)
 
-    def _keep(self, lives: Mapping[str, LiveState]) -> None:
-        self._lives.put_all(lives)
+    def _keep(self, states: Mapping[str, LiveState]) -> None:
+        """Put the states into the cache; drop those used longest ago, beyond its capacity."""
+        self._states.put_all(states)
         if self._timed:
-            for key, live in lives.items():
-                if live.version > live.snapshot_version:
+            for key, state in states.items():
+                if state.version > state.snapshot_version:
                     self._changed.setdefault(key)
                 else:
                     self._changed.pop(key, None)
-        for live in self._lives.trim():
-            self._changed.pop(live.aggregate_id, None)
+        for state in self._states.trim():
+            self._changed.pop(state.aggregate_id, None)
 
     # Aggregates that nobody writes to any more
 
-    def _oldest(self) -> list[str]:
-        """Some of the changed lives, longest unseen first; they go to the end of the line."""
-        keys = list(islice(self._changed, AGED_AT_ONCE))
+    def _longest_unseen(self) -> list[str]:
+        """The next changed states to look at, longest unseen first; they go to the queue's end."""
+        keys = list(islice(self._changed, MAX_AGED_STATES))
         for key in keys:
             self._changed[key] = self._changed.pop(key)
         return keys
 
     async def _sweep(self) -> list[LiveState]:
-        """One page of the partition's aggregates: those past their snapshot and not in memory."""
+        """The states past their snapshot and not cached, of one page of the aggregates."""
         now = self._clock.now()
-        if not self._cursor:
-            if self._swept_at and now - self._swept_at < SWEEP_PAUSE:
+        if not self._sweep_cursor:
+            if self._swept_at and now - self._swept_at < SWEEP_INTERVAL:
                 return []
             self._swept_at = now
         events = self._stores.events
-        page = await events.aggregates(self._cursor, SWEEP_PAGE, self._partition)
-        self._cursor = page.cursor if len(page.items) == SWEEP_PAGE else ""
-        unseen = [key for key in page.items if key not in self._lives]
-        if not unseen:
+        page = await events.aggregates(self._sweep_cursor, SWEEP_PAGE_AGGREGATES, self._partition)
+        self._sweep_cursor = page.cursor if len(page.items) == SWEEP_PAGE_AGGREGATES else ""
+        uncached = [key for key in page.items if key not in self._states]
+        if not uncached:
             return []
-        heads = await events.heads(unseen)
-        lives = (await load_live_states(self._domain, self._stores, unseen)).values()
-        behind = [live for live in lives if heads[live.aggregate_id].version > live.version]
-        for live in behind:
-            await self._catch_up(live, heads[live.aggregate_id].version)
+        heads = await events.heads(uncached)
+        states = (await load_live_states(self._domain, self._stores, uncached)).values()
+        behind = [s for s in states if heads[s.aggregate_id].version > s.version]
+        for state in behind:
+            await self._catch_up(state, heads[state.aggregate_id].version)
         return behind
+
+    # What it does when that fails
+
+    def _dead_letter(self, record: LogRecord, error: InvalidRecord) -> ProducerRecord:
+        return make_dead_letter(self._domain.name, ROLE, record, UNREADABLE, str(error))
+
+    def _poison(self, error: ReplayFailed, at: int | str | None) -> PoisonEvent:
+        return PoisonEvent(ROLE, self._domain.name, error.event, at, error.cause)
+
+    def _offset_of(self, event: FoldableEvent, records: Sequence[LogRecord]) -> int | None:
+        for record in records:
+            with suppress(InvalidRecord):
+                if self._decode(record.value) == event:
+                    return record.offset
+        return None

@@ -1,8 +1,8 @@
-"""Sweep: events that were put and never placed are brought to the stream again.
+"""Sweep: publishes again the events that were put and never placed.
 
-Who put them died, or the stream was down. Takes the unplaced events of a partition; of each
-aggregate that was among them twice running the highest version is produced, which places the
-others too.
+Their process died before it published them, or the log was down. A sweep takes the unplaced events
+of a partition; of each aggregate that was among them in two sweeps running, the highest version is
+produced: placing it places the others too.
 """
 
 from datetime import timedelta
@@ -14,8 +14,8 @@ from eventfleet.topics.event import EventRecord
 from eventfleet.topics.names import Topics
 from eventfleet.topics.record import ProducerRecord
 
-EVERY = timedelta(seconds=2)
-LIMIT = 1_000
+SWEEP_INTERVAL = timedelta(seconds=2)
+MAX_SWEEP_EVENTS = 1_000
 
 
 class Sweep:
@@ -30,17 +30,17 @@ class Sweep:
         self._seen: frozenset[str] = frozenset()
 
     async def tick(self) -> ChunkReport:
-        """Sweep when it is time to."""
+        """Sweep if a sweep is due."""
         if self._clock.now() < self._due:
             return ChunkReport()
-        self._due = self._clock.now() + EVERY
-        waiting = await self._store.sweep(self._partition, LIMIT)
-        highest = {event.aggregate_id: event for event in waiting}
-        again = [event for key, event in highest.items() if key in self._seen]
+        self._due = self._clock.now() + SWEEP_INTERVAL
+        unplaced = await self._store.sweep(self._partition, MAX_SWEEP_EVENTS)
+        highest = {event.aggregate_id: event for event in unplaced}
+        stuck = [event for key, event in highest.items() if key in self._seen]
         self._seen = frozenset(highest)
-        if again:
-            await self._writer.produce([self._nudge(event) for event in again])
-        return ChunkReport(nudged=len(again))
+        if stuck:
+            await self._writer.produce([self._nudge(event) for event in stuck])
+        return ChunkReport(nudged=len(stuck))
 
     def _nudge(self, event: EventRecord) -> ProducerRecord:
         key = event.aggregate_id.encode()

@@ -1,4 +1,4 @@
-"""How every role becomes the owner of a partition."""
+"""The take-over of a partition, the same for every role."""
 
 from eventfleet.stores.contracts import ParkedAggregates, PartitionWriter
 from eventfleet.stores.errors import Misconfigured
@@ -7,15 +7,16 @@ from eventfleet.stores.errors import Misconfigured
 async def take_over(
     writer: PartitionWriter, parked: ParkedAggregates, partition: int
 ) -> int | None:
-    """Fence, read the committed offset (None: there is none), load the parked set.
+    """Fence earlier owners; return the committed offset (None: there is none).
 
-    The order matters: read before the fence, and the old owner may still commit past it.
+    The order matters: were the offset read before the fence, the old owner could still commit past
+    it. Misconfigured when aggregates of the partition are parked.
     """
     offset = await writer.open()
-    held = await parked.load(partition)
-    if held:
+    aggregates = await parked.load(partition)
+    if aggregates:
         raise Misconfigured(
-            f"partition {partition}: {len(held)} aggregates are parked, among them "
-            f"{min(held)!r}; this version can't work beside parked aggregates"
+            f"partition {partition}: {len(aggregates)} aggregates are parked, among them "
+            f"{min(aggregates)!r}; this version does not support parked aggregates"
         )
     return offset

@@ -1,43 +1,31 @@
-"""The Faust app of one role of one domain."""
+"""The Faust app of one agent: one role of one domain, as a member of its consumer group."""
 
 import asyncio
 import logging
-from dataclasses import dataclass
-from typing import Any
 
 import faust
 from faust.app.base import BootStrategy
 from faust.tables import TableManager
 
 from eventfleet.topics.errors import EventfleetError
+from eventfleet.workers.agent import Agent
 from eventfleet.workers.metrics import Meter
-from eventfleet.workers.owners import Owners, OwnerTimeouts, RoleFactory
-from eventfleet.workers.transport import ChunkSchema, ConsumerConfig
+from eventfleet.workers.owner import OwnerTimeouts
+from eventfleet.workers.owners import Owners
+from eventfleet.workers.transport import ConsumerConfig
 
 logger = logging.getLogger(__name__)
 
-STOP_SECONDS = 20.0
-COMMIT_INTERVAL = 0.2
+STOP_TIMEOUT_SECONDS = 20.0
+COMMIT_INTERVAL_SECONDS = 0.2
 
 
 class RoleFailed(EventfleetError):
-    """What stopped a role, and where."""
-
-
-@dataclass(frozen=True)
-class RoleSpec:
-    """One role of one domain, and how to make it for each partition of its topic."""
-
-    domain: str
-    role: str
-    make: RoleFactory
-
-    def __str__(self) -> str:
-        return f"{self.role} of {self.domain}"
+    """The error that stopped a role, with the role, the domain and the partition."""
 
 
 class PromptTables(TableManager):  # type: ignore[misc]
-    """There are no tables, so no second is spent waiting for their declaration."""
+    """Starts at once: there are no tables, so there is no declaration to wait a second for."""
 
     async def on_start(self) -> None:
         await self._update_channels()
@@ -45,7 +33,7 @@ class PromptTables(TableManager):  # type: ignore[misc]
 
 
 class ConsumerOnly(BootStrategy):  # type: ignore[misc]
-    """What is produced is produced by the roles; Faust has no web, sensors or producer here."""
+    """Starts the consumer alone: roles produce by themselves, and web and sensors are our own."""
 
     enable_kafka_producer = False
     enable_web = False
@@ -53,19 +41,19 @@ class ConsumerOnly(BootStrategy):  # type: ignore[misc]
 
 
 class RoleApp(faust.App):  # type: ignore[misc]
-    """Passes the chunks of one topic to the owners of its partitions."""
+    """Runs an agent, and the owners of the partitions that are assigned to it."""
 
     BootStrategy = ConsumerOnly
 
     def __init__(
-        self, duty: RoleSpec, source: ConsumerConfig, meter: Meter, patience: OwnerTimeouts
+        self, agent: Agent, config: ConsumerConfig, meter: Meter, timeouts: OwnerTimeouts
     ) -> None:
         super().__init__(
-            source.group,
+            config.group,
             broker="eventfleet://",
-            broker_session_timeout=source.session_timeout,
-            broker_request_timeout=source.request_timeout,
-            broker_commit_interval=COMMIT_INTERVAL,
+            broker_session_timeout=config.session_timeout,
+            broker_request_timeout=config.request_timeout,
+            broker_commit_interval=COMMIT_INTERVAL_SECONDS,
             TableManager=PromptTables,
             stream_recovery_delay=0.0,
             stream_wait_empty=False,
@@ -74,67 +62,63 @@ class RoleApp(faust.App):  # type: ignore[misc]
             topic_allow_declare=False,
             web_enabled=False,
         )
-        self.duty = duty
-        self.source = source
+        self.title = str(agent)
+        self.consumer_config = config
         self.meter = meter
-        self.owners = Owners(duty.make, meter, patience, self._fail)
-        self._failure: Exception | None = None
+        self.owners = Owners(agent.make_role, meter, timeouts, self._fail)
         self.failed = asyncio.Event()
-        topic = self.topic(source.topic, schema=ChunkSchema())
-        self.agent(topic, name=source.group)(self._pass_on)
+        self._failure: Exception | None = None
+        agent.attach(self, self.owners)
 
     async def work(self, stop: asyncio.Event) -> None:
-        """Run until `stop` is set; RoleFailed, or whatever else ends it, is raised."""
+        """Run until `stop` is set. RoleFailed, or whatever else ends the app earlier, is raised."""
         starting = asyncio.create_task(self.start())
         waits = [self.failed.wait(), self.wait_until_stopped(), stop.wait()]
         ends = {asyncio.create_task(wait) for wait in waits}
         await asyncio.wait({starting, *ends}, return_when=asyncio.FIRST_COMPLETED)
         if not starting.done() or starting.exception() is None:
             await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
-        ended = not stop.is_set()
-        await self._leave(starting)
+        ended_early = not stop.is_set()
+        await self._leave_group(starting)
         for task in ends:
             task.cancel()
-        at_start = starting.exception() if starting.done() else None
+        start_error = starting.exception() if starting.done() else None
         if self._failure:
             raise self._failure
-        if ended:
-            raise at_start or self.crash_reason or RoleFailed(f"{self.duty} ended by itself")
+        if ended_early:
+            raise start_error or self.crash_reason or RoleFailed(f"{self.title} ended by itself")
 
     @property
-    def ready(self) -> bool:
-        """Whether it is a member of its group and has opened each of its partitions."""
+    def is_ready(self) -> bool:
+        """Whether the app is a member of its group and each of its partitions is open."""
         joined = self._consumer is not None and self._consumer.joined
         return joined and self.owners.all_open(self._consumer.partitions())
 
-    def troubles(self, bound: float) -> list[str]:
-        """Why it should be started anew: partitions without progress for `bound` seconds."""
+    def problems(self, bound: float) -> list[str]:
+        """The reasons to restart the process: each partition without progress for `bound` seconds,
+        and a consumer that has ended."""
         found = [
-            f"{self.duty}, partition {owner.partition}: no progress for {bound:g} s"
+            f"{self.title}, partition {owner.partition}: no progress for {bound:g} s"
             for owner in self.owners
-            if owner.stalled(bound)
+            if owner.is_stalled(bound)
         ]
-        if self.started and self._consumer is not None and not self._consumer.alive:
-            found.append(f"{self.duty}: its consumer has ended")
+        if self.started and self._consumer is not None and not self._consumer.is_alive:
+            found.append(f"{self.title}: its consumer has ended")
         return found
 
-    async def _leave(self, starting: asyncio.Task[None]) -> None:
+    async def _leave_group(self, starting: asyncio.Task[None]) -> None:
         """Finish the chunks in hand, commit, leave the group."""
         try:
-            async with asyncio.timeout(STOP_SECONDS):
+            async with asyncio.timeout(STOP_TIMEOUT_SECONDS):
                 if self._consumer is not None:
                     await self._consumer.retire()
                 await self.stop()
                 await asyncio.wait({starting})
         except TimeoutError:
-            logger.warning("%s has not stopped within %g s", self.duty, STOP_SECONDS)
-
-    async def _pass_on(self, stream: Any) -> None:
-        async for event in stream.noack().events():
-            self.owners.take(event.value)
+            logger.warning("%s has not stopped within %g s", self.title, STOP_TIMEOUT_SECONDS)
 
     def _fail(self, partition: int, error: Exception) -> None:
-        where = f"{self.duty}, partition {partition}"
+        where = f"{self.title}, partition {partition}"
         if isinstance(error, EventfleetError):
             failure: Exception = RoleFailed(f"{where}: {error}")
             failure.__cause__ = error
@@ -145,4 +129,4 @@ class RoleApp(faust.App):  # type: ignore[misc]
         self.failed.set()
 
     def _create_directories(self) -> None:
-        """Nothing is kept on disk."""
+        """Make none: nothing is kept on disk."""

@@ -1,4 +1,4 @@
-"""Several apps in one process: started, watched and stopped together."""
+"""Runs several apps in one process: started, watched and stopped together."""
 
 import asyncio
 import logging
@@ -8,48 +8,47 @@ from contextlib import asynccontextmanager
 
 from eventfleet.runtime.settings import Settings
 from eventfleet.stores.kafka.connection import Connection
-from eventfleet.topics.names import consumer_group
-from eventfleet.workers.app import RoleApp, RoleSpec
+from eventfleet.workers.agent import Agent
+from eventfleet.workers.app import RoleApp
 from eventfleet.workers.metrics import Metrics
-from eventfleet.workers.owners import OwnerTimeouts
+from eventfleet.workers.owner import OwnerTimeouts
 from eventfleet.workers.transport import ConsumerConfig
 
-SILENT = ("faust", "mode", "aiokafka")
+SILENT_LOGGERS = ("faust", "mode", "aiokafka")
 
 
 def role_app(
     settings: Settings,
     connection: Connection,
-    duty: RoleSpec,
-    topic: str,
+    agent: Agent,
     metrics: Metrics,
-    patience: OwnerTimeouts | None = None,
+    timeouts: OwnerTimeouts | None = None,
 ) -> RoleApp:
-    """The app of a duty over a topic; to be made within a running event loop."""
-    source = ConsumerConfig(
+    """Make the app of an agent. To be called within a running event loop."""
+    config = ConsumerConfig(
         connection,
-        topic,
-        consumer_group(settings.group_prefix, duty.domain, duty.role),
+        agent.source,
+        agent.group,
         settings.chunk_records,
         settings.chunk_bytes,
         settings.kafka_session_timeout,
     )
-    patience = patience or OwnerTimeouts(fenced=settings.kafka_session_timeout)
-    return RoleApp(duty, source, metrics.of(duty.domain, duty.role), patience)
+    timeouts = timeouts or OwnerTimeouts(fenced=settings.kafka_session_timeout)
+    return RoleApp(agent, config, metrics.of(agent.domain_name, agent.role), timeouts)
 
 
 async def run_apps(apps: Sequence[RoleApp], stop: asyncio.Event) -> None:
     """Run all until `stop` is set; each then finishes its chunks in hand, commits and leaves.
 
-    One that fails sets `stop`; the first one's error is raised. To be stopped, not cancelled.
+    An app that fails sets `stop`; the first one's error is raised. To be stopped, not cancelled.
     """
-    for name in SILENT:
+    for name in SILENT_LOGGERS:
         logging.getLogger(name).setLevel(logging.CRITICAL + 1)
-    work = [asyncio.create_task(_work(app, stop)) for app in apps]
-    ends = await asyncio.gather(*work, return_exceptions=True)
-    for end in ends:
-        if end is not None:
-            raise end
+    tasks = [asyncio.create_task(_work(app, stop)) for app in apps]
+    errors = await asyncio.gather(*tasks, return_exceptions=True)
+    for error in errors:
+        if error is not None:
+            raise error
 
 
 async def _work(app: RoleApp, stop: asyncio.Event) -> None:

@@ -1,4 +1,4 @@
-"""The page of a process: /metrics, /live and /ready."""
+"""The HTTP server of a worker process: /metrics, /live and /ready."""
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -9,18 +9,21 @@ from eventfleet.topics.errors import EventfleetError
 from eventfleet.workers.app import RoleApp
 from eventfleet.workers.metrics import Metrics
 
-WITHOUT_PROGRESS = 60.0
+MAX_STALL_SECONDS = 60.0
 
 
 class HealthServerNotStarted(EventfleetError):
-    """The page's address can't be had."""
+    """The address of the health server is taken or not allowed."""
 
 
 class HealthServer:
-    """Answers for some apps; `/live` fails after `bound` seconds without progress."""
+    """Serves the metrics, liveness and readiness of some apps.
+
+    `/live` fails when a partition with waiting records makes no progress for `bound` seconds.
+    """
 
     def __init__(
-        self, metrics: Metrics, apps: Sequence[RoleApp], bound: float = WITHOUT_PROGRESS
+        self, metrics: Metrics, apps: Sequence[RoleApp], bound: float = MAX_STALL_SECONDS
     ) -> None:
         self._metrics = metrics
         self._apps = apps
@@ -28,7 +31,7 @@ class HealthServer:
 
     @asynccontextmanager
     async def served(self, host: str, port: int) -> AsyncIterator[str]:
-        """The page's URL, while it is served. PageNotOpened when the address is taken."""
+        """Serve within the block; its value is the URL. HealthServerNotStarted: no such address."""
         runner = web.AppRunner(self._routes(), access_log=None)
         await runner.setup()
         try:
@@ -36,9 +39,9 @@ class HealthServer:
             try:
                 await site.start()
             except OSError as error:
-                hint = "another port is chosen by EVENTFLEET_PORT, any free one by 0"
                 raise HealthServerNotStarted(
-                    f"the worker's page can't be opened at {host}:{port} ({error.strerror}); {hint}"
+                    f"the health server can't listen on {host}:{port} ({error.strerror}); "
+                    "set EVENTFLEET_PORT to another port, or to 0 for any free one"
                 ) from error
             yield f"http://{host}:{runner.addresses[0][1]}"
         finally:
@@ -53,16 +56,16 @@ class HealthServer:
 
     async def _read_metrics(self, request: web.Request) -> web.Response:
         headers = {"Content-Type": "text/plain; version=0.0.4; charset=utf-8"}
-        return web.Response(body=self._metrics.page(), headers=headers)
+        return web.Response(body=self._metrics.render(), headers=headers)
 
     async def _live(self, request: web.Request) -> web.Response:
-        return _answer([trouble for app in self._apps for trouble in app.troubles(self._bound)])
+        return _answer([problem for app in self._apps for problem in app.problems(self._bound)])
 
     async def _ready(self, request: web.Request) -> web.Response:
-        return _answer([f"{app.duty}: not ready" for app in self._apps if not app.ready])
+        return _answer([f"{app.title}: not ready" for app in self._apps if not app.is_ready])
 
 
-def _answer(troubles: list[str]) -> web.Response:
-    if troubles:
-        return web.Response(status=503, text="\n".join(troubles) + "\n")
+def _answer(problems: list[str]) -> web.Response:
+    if problems:
+        return web.Response(status=503, text="\n".join(problems) + "\n")
     return web.Response(text="ok\n")

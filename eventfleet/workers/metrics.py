@@ -1,17 +1,17 @@
-"""What a process measures of its work, for Prometheus."""
+"""The Prometheus metrics of a worker process."""
 
 from collections.abc import Callable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.registry import Collector
 
 from eventfleet.roles.role import ChunkReport
-from eventfleet.service.decider_metrics import DeciderMetrics
 
-WHERE = ("domain", "role")
-EACH = ("domain", "role", "partition")
-SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
-REASONS = 100
-OTHER = "other"
+ROLE_LABELS = ("domain", "role")
+PARTITION_LABELS = ("domain", "role", "partition")
+CHUNK_SECONDS_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+MAX_REASONS = 100
+OTHER_REASON = "other"
 COUNTED = {
     "stored": "Events stored",
     "repeated": "Repeats of events dropped, and of commands answered",
@@ -27,41 +27,43 @@ COUNTED = {
 
 
 class Metrics:
-    """The instruments of one process, in a registry of their own."""
+    """The metrics of one process, in a registry of their own."""
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
         self.counted = {name: self._counter(name, text) for name, text in COUNTED.items()}
-        self.rejected = self._counter("rejected", "Commands rejected", (*WHERE, "reason"))
-        self.notices = self._counter("notices", "Notices told to those who wait for events", ())
-        self.notices_lost = self._counter("notices_lost", "Notices that could not be told", ())
-        self.tallies = DeciderMetrics()
-        self._registry.register(self.tallies)
+        self.rejected = self._counter("rejected", "Commands rejected", (*ROLE_LABELS, "reason"))
+        self.notices = self._counter("notices", "Stage notices published", ())
+        self.notices_lost = self._counter("notices_lost", "Stage notices not published", ())
         self.rebalances = self._counter("rebalances", "Times partitions were assigned")
         self.fenced = self._counter("fenced", "Partitions taken over by another owner")
         self.retries = self._counter("retries", "Partitions opened again after a fault")
-        self.assigned = self._gauge("assigned_partitions", "Partitions assigned", WHERE)
-        self.lag = self._gauge("lag", "Offsets of the source that wait", EACH)
+        self.assigned = self._gauge("assigned_partitions", "Partitions assigned", ROLE_LABELS)
+        self.lag = self._gauge("lag", "Offsets of the source that wait", PARTITION_LABELS)
         self.commit_age = self._gauge(
-            "last_commit_age_seconds", "Since a chunk was done or there was none", EACH
+            "last_commit_age_seconds", "Since a chunk was done or there was none", PARTITION_LABELS
         )
         self.seconds = Histogram(
             "eventfleet_chunk_seconds",
             "Seconds for one chunk",
-            WHERE,
-            buckets=SECONDS,
+            ROLE_LABELS,
+            buckets=CHUNK_SECONDS_BUCKETS,
             registry=self._registry,
         )
 
+    def register(self, collector: Collector) -> None:
+        """Add the metrics of another part of the process."""
+        self._registry.register(collector)
+
     def of(self, domain: str, role: str) -> "Meter":
-        """The instruments as one role of one domain uses them."""
+        """The metrics of one role of one domain."""
         return Meter(self, domain, role)
 
-    def page(self) -> bytes:
-        """All values in Prometheus' text format."""
+    def render(self) -> bytes:
+        """Render all values in Prometheus' text format."""
         return generate_latest(self._registry)
 
-    def _counter(self, name: str, text: str, labels: tuple[str, ...] = WHERE) -> Counter:
+    def _counter(self, name: str, text: str, labels: tuple[str, ...] = ROLE_LABELS) -> Counter:
         return Counter(f"eventfleet_{name}", text, labels, registry=self._registry)
 
     def _gauge(self, name: str, text: str, labels: tuple[str, ...]) -> Gauge:
@@ -69,56 +71,56 @@ class Metrics:
 
 
 class Meter:
-    """Counts the work of one role of one domain; `total` is what its chunks and ticks came to."""
+    """Counts the work of one role of one domain; `total` sums its chunks and ticks."""
 
     def __init__(self, metrics: Metrics, domain: str, role: str) -> None:
         self.total = ChunkReport()
         self._metrics = metrics
-        self._where = (domain, role)
+        self._labels = (domain, role)
         self._reasons: set[str] = set()
         counters = (metrics.rebalances, metrics.fenced, metrics.retries)
         for counter in (*metrics.counted.values(), *counters):
-            counter.labels(*self._where)
+            counter.labels(*self._labels)
 
     def assigned(self, partitions: int) -> None:
-        """A rebalance gave us so many."""
-        self._metrics.rebalances.labels(*self._where).inc()
-        self._metrics.assigned.labels(*self._where).set(partitions)
+        """Count a rebalance, which has assigned so many partitions."""
+        self._metrics.rebalances.labels(*self._labels).inc()
+        self._metrics.assigned.labels(*self._labels).set(partitions)
 
     def watch(self, partition: int, lag: Callable[[], float], age: Callable[[], float]) -> None:
-        """Ask these of a partition at each reading, until `forget`."""
-        self._metrics.lag.labels(*self._where, partition).set_function(lag)
-        self._metrics.commit_age.labels(*self._where, partition).set_function(age)
+        """Read a partition's lag and age at each rendering, until `forget`."""
+        self._metrics.lag.labels(*self._labels, partition).set_function(lag)
+        self._metrics.commit_age.labels(*self._labels, partition).set_function(age)
 
     def forget(self, partition: int) -> None:
-        """The partition is no longer ours."""
+        """Drop the gauges of a partition that is no longer ours."""
         for gauge in (self._metrics.lag, self._metrics.commit_age):
-            gauge.remove(*self._where, partition)
+            gauge.remove(*self._labels, partition)
 
-    def chunk(self, seconds: float, report: ChunkReport) -> None:
-        """A chunk was done."""
-        self._metrics.seconds.labels(*self._where).observe(seconds)
+    def add_chunk(self, seconds: float, report: ChunkReport) -> None:
+        """Count a chunk that was done."""
+        self._metrics.seconds.labels(*self._labels).observe(seconds)
         self.add(report)
 
     def add(self, report: ChunkReport) -> None:
-        """What came of a chunk or a tick."""
+        """Add the report of a chunk or a tick."""
         self.total += report
         for name, counter in self._metrics.counted.items():
             if amount := getattr(report, name):
-                counter.labels(*self._where).inc(amount)
+                counter.labels(*self._labels).inc(amount)
         for reason, amount in report.reasons.items():
-            self._metrics.rejected.labels(*self._where, self._named(reason)).inc(amount)
+            self._metrics.rejected.labels(*self._labels, self._reason_label(reason)).inc(amount)
 
-    def _named(self, reason: str) -> str:
-        """The reason, or OTHER: a rule may put amounts into its reasons, without end."""
-        if reason not in self._reasons and len(self._reasons) < REASONS:
+    def _reason_label(self, reason: str) -> str:
+        """The reason, or OTHER_REASON: rules may put amounts in reasons, which have no end."""
+        if reason not in self._reasons and len(self._reasons) < MAX_REASONS:
             self._reasons.add(reason)
-        return reason if reason in self._reasons else OTHER
+        return reason if reason in self._reasons else OTHER_REASON
 
     def fenced(self) -> None:
-        """A partition was taken over."""
-        self._metrics.fenced.labels(*self._where).inc()
+        """Count a partition that another owner has taken over."""
+        self._metrics.fenced.labels(*self._labels).inc()
 
     def retried(self) -> None:
-        """A partition will be opened again."""
-        self._metrics.retries.labels(*self._where).inc()
+        """Count a partition that is opened again after a fault."""
+        self._metrics.retries.labels(*self._labels).inc()

@@ -276,9 +276,7 @@ def test_a_relay_without_its_routes_topics_names_them(shell: Shell, topics: list
 def test_a_worker_says_what_it_guarantees_and_where_its_page_is(
     worker: Started, names: list[str]
 ) -> None:
-    assert f"relay of {names[0]} to {names[0]}.money: exactly once, by transactions" in (
-        worker.output()
-    )
+    assert f"relay of {names[0]} to {names[0]}.money: delivery is exactly once" in (worker.output())
     assert "metrics, liveness and readiness: http://127.0.0.1:" in worker.output()
 
 
@@ -443,7 +441,10 @@ def test_without_transactions_a_worker_says_at_least_once(
     assert there.run("topics", "create", names[2]).returncode == 0
     with there.started("worker", "append", "--domain", names[2]) as started:
         wait_for(started.ready)
-        assert f"append of {names[2]} to {names[2]}.stored: at least once" in started.output()
+        assert (
+            f"append of {names[2]} to {names[2]}.stored: delivery is at least once"
+            in started.output()
+        )
         assert started.end(signal.SIGTERM) == 0
 
 

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from eventfleet.roles.role import ChunkReport, Role
 from eventfleet.runtime.settings import Settings
@@ -17,11 +18,13 @@ from eventfleet.stores.kafka.transactional_writer import TransactionalWriter
 from eventfleet.topics.errors import EventfleetError
 from eventfleet.topics.names import consumer_group
 from eventfleet.topics.record import LogRecord, ProducerRecord
-from eventfleet.workers.app import RoleSpec
+from eventfleet.workers.agent import Agent, FaustApp
 from eventfleet.workers.app_runner import role_app, run_apps, stop_signals
 from eventfleet.workers.health_server import HealthServer
 from eventfleet.workers.metrics import Metrics
-from eventfleet.workers.owners import Ack, RoleFactory
+from eventfleet.workers.owner import Ack, RoleFactory
+from eventfleet.workers.owners import Owners
+from eventfleet.workers.transport import ChunkSchema
 
 ROLE = "copy"
 
@@ -38,7 +41,7 @@ class Copy:
     async def open(self) -> int:
         return await self.writer.open() or 0
 
-    async def chunk(self, records: Sequence[LogRecord], next_offset: int) -> ChunkReport:
+    async def process(self, records: Sequence[LogRecord], next_offset: int) -> ChunkReport:
         await self.mood.see(records)
         copies = [
             ProducerRecord(self.target, r.key, r.value, r.partition, (("at", b"%d" % r.offset),))
@@ -53,6 +56,25 @@ class Copy:
 
     async def close(self) -> None:
         await self.writer.close()
+
+
+class CopyAgent(Agent):
+    """An agent over any topic, whose roles `make` makes."""
+
+    role = ROLE
+
+    def __init__(self, settings: Settings, source: str, make: RoleFactory) -> None:
+        super().__init__(source, source, settings.group_prefix)
+        self._make = make
+
+    def attach(self, app: FaustApp, owners: Owners) -> None:
+        @app.agent(app.topic(self.source, schema=ChunkSchema()), name=self.group)
+        async def copy(stream: Any) -> None:
+            async for event in stream.noack().events():
+                owners.dispatch(event.value)
+
+    def make_role(self, partition: int, ack: Ack) -> Role:
+        return self._make(partition, ack)
 
 
 @dataclass
@@ -93,26 +115,26 @@ def copying(settings: Settings, source: str, mood: Mood, transactional: bool = T
     return make
 
 
-async def work(settings: Settings, source: str, mood: Mood, told: Path) -> None:
-    """Run until a signal; the page's URL is written to `told`."""
+async def work(settings: Settings, source: str, mood: Mood, url_file: Path) -> None:
+    """Run until a signal; the page's URL is written to `url_file`."""
     metrics = Metrics()
-    duty = RoleSpec(source, ROLE, copying(settings, source, mood))
-    apps = [role_app(settings, Connection(settings.kafka_brokers), duty, source, metrics)]
+    agent = CopyAgent(settings, source, copying(settings, source, mood))
+    apps = [role_app(settings, Connection(settings.kafka_brokers), agent, metrics)]
     async with stop_signals() as stop, HealthServer(metrics, apps).served("127.0.0.1", 0) as url:
-        told.with_suffix(".new").write_text(url)
-        told.with_suffix(".new").rename(told)
+        url_file.with_suffix(".new").write_text(url)
+        url_file.with_suffix(".new").rename(url_file)
         await run_apps(apps, stop)
 
 
 def main() -> None:
-    source, told, fatal_at, crash_at = sys.argv[1:]
+    source, url_file, fatal_at, crash_at = sys.argv[1:]
     mood = Mood(
         pause=float(os.environ.get("PAUSE", "0")),
         fatal_at=fatal_at.encode(),
         crash_at=crash_at.encode(),
     )
     try:
-        asyncio.run(work(Settings(), source, mood, Path(told)))
+        asyncio.run(work(Settings(), source, mood, Path(url_file)))
     except EventfleetError as error:
         sys.exit(f"eventfleet: {error}")
 

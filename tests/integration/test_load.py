@@ -72,7 +72,7 @@ class Fleet:
             records = [r async for r in self.reader.read(topic, partition, start, limit.end)]
             for first in range(0, len(records), 1000):
                 chunk = records[first : first + 1000]
-                await role.chunk(chunk, chunk[-1].offset + 1)
+                await role.process(chunk, chunk[-1].offset + 1)
             await role.close()
 
 

@@ -20,12 +20,12 @@ from eventfleet.stores.kafka.transactional_writer import TransactionalWriter
 from eventfleet.topics.names import consumer_group
 from eventfleet.topics.record import LogRecord, ProducerRecord
 from eventfleet.topics.topic_specs import TopicSpec
-from eventfleet.workers.app import RoleApp, RoleFailed, RoleSpec
+from eventfleet.workers.app import RoleApp, RoleFailed
 from eventfleet.workers.app_runner import role_app, run_apps
 from eventfleet.workers.health_server import HealthServer
 from eventfleet.workers.metrics import Metrics
-from eventfleet.workers.owners import Ack, OwnerTimeouts, RoleFactory
-from tests.integration.copy_role import ROLE, Mood, copying
+from eventfleet.workers.owner import Ack, OwnerState, OwnerTimeouts, RoleFactory
+from tests.integration.copy_role import ROLE, CopyAgent, Mood, copying
 
 PARTITIONS = 4
 BOUND = 60
@@ -94,12 +94,12 @@ async def assert_copied_once(kafka: str, topic: str) -> None:
 
 @asynccontextmanager
 async def running(
-    settings: Settings, source: str, make: RoleFactory, patience: OwnerTimeouts | None = None
+    settings: Settings, source: str, make: RoleFactory, timeouts: OwnerTimeouts | None = None
 ) -> AsyncIterator[RoleApp]:
     """An app at work; at the end it is stopped, and what ended it before is raised."""
     connection = Connection(settings.kafka_brokers)
-    duty = RoleSpec(source, ROLE, make)
-    app = role_app(settings, connection, duty, source, Metrics(), patience)
+    agent = CopyAgent(settings, source, make)
+    app = role_app(settings, connection, agent, Metrics(), timeouts)
     stop = asyncio.Event()
     work = asyncio.create_task(run_apps([app], stop))
     try:
@@ -107,6 +107,10 @@ async def running(
     finally:
         stop.set()
         await work
+
+
+def fenced(app: RoleApp) -> list[int]:
+    return [owner.partition for owner in app.owners if owner.state is OwnerState.FENCED]
 
 
 async def test_each_record_is_copied_once_in_chunks_of_bounded_length(
@@ -185,13 +189,13 @@ async def test_live_fails_for_a_partition_with_records_and_no_progress(
 
         assert await answer("/ready", 60) == (503, f"{ROLE} of {source}: not ready\n")
         await until(lambda: app.meter.total.emitted == 30)
-        await until(lambda: len(app.troubles(0.5)) > 0)
-        trouble = f"{ROLE} of {source}, partition 1: no progress for 0.5 s\n"
-        assert await answer("/live", 0.5) == (503, trouble)
+        await until(lambda: len(app.problems(0.5)) > 0)
+        problem = f"{ROLE} of {source}, partition 1: no progress for 0.5 s\n"
+        assert await answer("/live", 0.5) == (503, problem)
         assert await answer("/live", 60) == (200, "ok\n")
         assert await answer("/ready", 60) == (200, "ok\n")
         let_go.set()
-        await until(lambda: app.troubles(0.5) == [])
+        await until(lambda: app.problems(0.5) == [])
 
 
 async def test_one_app_that_fails_ends_the_others_in_order(settings: Settings, source: str) -> None:
@@ -200,12 +204,9 @@ async def test_one_app_that_fails_ends_the_others_in_order(settings: Settings, s
     await admin.create([TopicSpec(f"{other}.copy", PARTITIONS, 1)])
     await admin.close()
     await produce(kafka, source, 4_000)
-    faulty = RoleSpec(other, ROLE, copying(settings, other, Mood(fatal_at=b"2000")))
-    steady = RoleSpec(source, ROLE, copying(settings, source, Mood(pause=0.01)))
-    apps = [
-        role_app(settings, Connection(kafka), duty, duty.domain, Metrics())
-        for duty in (faulty, steady)
-    ]
+    faulty = CopyAgent(settings, other, copying(settings, other, Mood(fatal_at=b"2000")))
+    steady = CopyAgent(settings, source, copying(settings, source, Mood(pause=0.01)))
+    apps = [role_app(settings, Connection(kafka), agent, Metrics()) for agent in (faulty, steady)]
     with pytest.raises(RoleFailed, match=f"{ROLE} of {other}, partition 0: this record can't"):
         await run_apps(apps, asyncio.Event())
     done = await committed(settings, source)
@@ -275,7 +276,7 @@ async def test_the_lag_of_a_partition_without_a_position_is_none_and_no_error(
 ) -> None:
     """As between an assignment and the first seek."""
     async with running(settings, source, copying(settings, source, Mood())) as app:
-        await until(lambda: app.ready)
+        await until(lambda: app.is_ready)
         client = app.consumer._thread._consumer
         assigned = client._subscription.subscription.assignment
         with monkeypatch.context() as patch:
@@ -317,16 +318,16 @@ async def test_a_fenced_owner_gives_its_partition_up_until_it_is_assigned_again(
         return await committed(settings, source) == 44
 
     async with running(settings, source, make) as app:
-        await until(lambda: app.ready)
+        await until(lambda: app.is_ready)
         other = TransactionalWriter(Connection(kafka), name, source, 0)
         await other.open()
         await produce(kafka, source, 40)
-        await until(lambda: [o.partition for o in app.owners if o.fenced] == [0])
+        await until(lambda: fenced(app) == [0])
         await until(lambda: app.meter.total.emitted == 30)
         await other.close()
         async with running(settings, source, make):
-            await until(lambda: not any(owner.fenced for owner in app.owners))
-        await until(lambda: app.ready)
+            await until(lambda: not fenced(app))
+        await until(lambda: app.is_ready)
         await produce(kafka, source, 4, start=40)
         await until(ends)
     await assert_copied_once(kafka, source)
@@ -346,7 +347,7 @@ async def test_without_transactions_faust_commits_what_was_acked(
         await until(lambda: not any(app.consumer.lag(p) for p in range(PARTITIONS)))
     assert await committed(settings, source) == 2_000
     async with running(settings, source, make) as app:
-        await until(lambda: app.ready)
+        await until(lambda: app.is_ready)
         await produce(address, source, 4, start=2_000)
         await until(lambda: app.meter.total.emitted == 4)
     await assert_copied_once(address, source)
@@ -364,7 +365,7 @@ async def test_without_transactions_a_role_may_commit_where_it_begins(
             await self._ack(0)
             return 0
 
-        async def chunk(self, records: Sequence[LogRecord], next_offset: int) -> ChunkReport:
+        async def process(self, records: Sequence[LogRecord], next_offset: int) -> ChunkReport:
             return ChunkReport()
 
         async def tick(self) -> ChunkReport:
@@ -377,9 +378,9 @@ async def test_without_transactions_a_role_may_commit_where_it_begins(
     settings = Settings(kafka_brokers=address, kafka_session_timeout=6)
     source = await topics(address, prefix)
     async with running(settings, source, lambda partition, ack: Beginning(ack)) as app:
-        await until(lambda: app.ready)
+        await until(lambda: app.is_ready)
     reader = Reader(Connection(address))
-    found = await reader.committed(app.source.group, source)
+    found = await reader.committed(app.consumer_config.group, source)
     await reader.close()
     assert found == dict.fromkeys(range(PARTITIONS), 0)
 
@@ -389,7 +390,7 @@ async def test_faust_commits_nothing_that_was_not_acked(settings: Settings, sour
         async def open(self) -> int:
             return 0
 
-        async def chunk(self, records: Sequence[LogRecord], next_offset: int) -> ChunkReport:
+        async def process(self, records: Sequence[LogRecord], next_offset: int) -> ChunkReport:
             return ChunkReport(stored=len(records))
 
         async def tick(self) -> ChunkReport:

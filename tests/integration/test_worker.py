@@ -19,12 +19,12 @@ from eventfleet.roles.role import Role
 from eventfleet.runtime.settings import PREFIX, Settings
 from eventfleet.stores.errors import ServerUnavailable
 from eventfleet.stores.kafka.connection import Connection
-from eventfleet.workers.app import RoleSpec
 from eventfleet.workers.app_runner import role_app, run_apps
 from eventfleet.workers.health_server import HealthServer, HealthServerNotStarted
 from eventfleet.workers.metrics import Metrics
-from eventfleet.workers.owners import Ack
+from eventfleet.workers.owner import Ack
 from eventfleet.workers.transport.consumer_thread import DaemonThread
+from tests.integration.copy_role import CopyAgent
 from tests.integration.test_transport import (
     assert_copied_once,
     committed,
@@ -44,13 +44,15 @@ BOUND = 30
 class Worker:
     """A process of `tests.integration.copy_role`."""
 
-    def __init__(self, settings: Settings, source: str, told: Path, mood: dict[str, str]) -> None:
-        self.told = told
+    def __init__(
+        self, settings: Settings, source: str, url_file: Path, mood: dict[str, str]
+    ) -> None:
+        self.url_file = url_file
         mine = {"KAFKA_BROKERS": settings.kafka_brokers, "CHUNK_RECORDS": "100"}
         mine |= {"KAFKA_SESSION_TIMEOUT": "6"}
         environment = {PREFIX + name: value for name, value in mine.items()}
         self.process = subprocess.Popen(
-            [*COMMAND, source, str(told), mood.get("fatal_at", ""), mood.get("crash_at", "")],
+            [*COMMAND, source, str(url_file), mood.get("fatal_at", ""), mood.get("crash_at", "")],
             env=os.environ | environment | {"PAUSE": mood.get("pause", "0")},
             stderr=subprocess.PIPE,
             text=True,
@@ -58,8 +60,8 @@ class Worker:
 
     async def page(self, path: str) -> tuple[int, str]:
         """The status and text of its page."""
-        await until(self.told.exists)
-        async with aiohttp.request("GET", self.told.read_text() + path) as answer:
+        await until(self.url_file.exists)
+        async with aiohttp.request("GET", self.url_file.read_text() + path) as answer:
             return answer.status, await answer.text()
 
     async def ready(self) -> bool:
@@ -82,7 +84,7 @@ Start = Callable[..., Worker]
 
 @pytest.fixture
 def start(settings: Settings, source: str, tmp_path: Path) -> Iterator[Start]:
-    """Starts workers on the topic; those left at the end are killed."""
+    """Starts workers on the topic; those left at the end are killed, and their errors printed."""
     workers: list[Worker] = []
 
     def started(**mood: str) -> Worker:
@@ -92,7 +94,7 @@ def start(settings: Settings, source: str, tmp_path: Path) -> Iterator[Start]:
     yield started
     for worker in workers:
         worker.process.kill()
-        worker.process.communicate()
+        print(worker.process.communicate()[1])
 
 
 async def test_a_killed_worker_is_followed_without_loss_or_repeat(
@@ -264,10 +266,10 @@ async def test_a_thread_that_fails_before_its_start_ends_leaves_no_stray_failure
 
     stray: list[object] = []
     monkeypatch.setattr(DaemonThread, "start", start_and_end)
-    asyncio.get_running_loop().set_exception_handler(lambda _, told: stray.append(told))
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: stray.append(context))
     settings = Settings(kafka_brokers="127.0.0.1:1")
-    duty = RoleSpec("nowhere", "copy", _never_made)
-    app = role_app(settings, Connection(settings.kafka_brokers), duty, "nowhere", Metrics())
+    agent = CopyAgent(settings, "nowhere", _never_made)
+    app = role_app(settings, Connection(settings.kafka_brokers), agent, Metrics())
     with pytest.raises(ServerUnavailable, match=r"consuming from 127\.0\.0\.1:1: "):
         await run_apps([app], asyncio.Event())
     del app

@@ -59,7 +59,7 @@ async def _go_on(world: World, role: Role, topic: str, partition: int, offset: i
         return offset
     last = records[-1].offset + 1
     world.scheduler.note("takes", f"{offset} to {last}")
-    await role.chunk(records, last)
+    await role.process(records, last)
     return last
 
 

@@ -87,4 +87,4 @@ class Twins:
 
 async def take(role: Role, records: list[LogRecord]) -> ChunkReport:
     """All records as one chunk."""
-    return await role.chunk(records, records[-1].offset + 1)
+    return await role.process(records, records[-1].offset + 1)

@@ -171,7 +171,6 @@ class MarkerWorld:
         role = AppendRole(
             *(items, partition, self.events, writer, NoParkedAggregates(), self.clock),
             cached=self.random.randint(1, 3),
-            marked=items.uses_marker,
         )
         offset = await role.open()
         while True:
@@ -180,7 +179,7 @@ class MarkerWorld:
             if records:
                 offset = records[-1].offset + 1
                 self.scheduler.note("takes up to", offset)
-                await role.chunk(records, offset)
+                await role.process(records, offset)
                 self.scheduler.note("has committed", offset)
 
     def put(self, event: EventRecord) -> None:

@@ -1,9 +1,12 @@
 """The smallest domain whose state tells exactly which events were folded, in which order."""
 
+from dataclasses import replace as with_changes
+
 from msgspec.structs import replace
 
+from eventfleet.model.command_rules import START, Emits
 from eventfleet.model.domain import Domain, Route
-from eventfleet.model.payloads import Event, State
+from eventfleet.model.payloads import Command, Event, State
 from eventfleet.snapshot_rules import every
 from eventfleet.topics.event import EventRecord
 
@@ -24,6 +27,17 @@ class Tally(State):
 
 def evolve(tally: Tally, event: Counted) -> Tally:
     return replace(tally, trail=(*tally.trail, event.n))
+
+
+# Commands
+
+
+class Count(Command):
+    n: str
+
+
+def decide(tally: Tally, command: Count) -> Counted:
+    return Counted(n=command.n)
 
 
 # Snapshot rule
@@ -49,3 +63,10 @@ tally = Domain(
     snapshot=every(EVERY),
     routes=[Route(ALL), Route(LOUD, when=is_loud)],
 )
+
+# The same domain with commands: decided on the marker, or on the latest state
+
+marker_tally = with_changes(
+    tally, commands=[Emits(Count, Counted, after=frozenset({START, Counted}))]
+)
+sync_tally = with_changes(tally, commands=[Count], decide=decide)

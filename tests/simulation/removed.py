@@ -6,7 +6,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from eventfleet.roles.append import AppendRole
-from eventfleet.roles.append_plan import Item, Plan, head_of
+from eventfleet.roles.append_plan import AppendItem, Plan, head_of
 from eventfleet.roles.snapshot import SnapshotRole
 from eventfleet.stores.contracts import AssignPosition, Snapshot
 from eventfleet.stores.memory.log import MemoryTransactionalWriter
@@ -21,10 +21,10 @@ from tests.simulation.world import TOPICS
 class PlacesItsOwnOnly(Plan):
     """Without: one record places all unplaced lower versions first."""
 
-    def _place_upto(self, item: Item, version: int) -> None:
-        waiting = self._waiting.get(item.event.aggregate_id, [])
-        own = [event for event in waiting if event.id == item.event.id]
-        waiting[:] = [event for event in waiting if event.id != item.event.id]
+    def _place_upto(self, item: AppendItem, version: int) -> None:
+        unplaced = self._unplaced.get(item.event.aggregate_id, [])
+        own = [event for event in unplaced if event.id == item.event.id]
+        unplaced[:] = [event for event in unplaced if event.id != item.event.id]
         for event in own:
             self._write(AssignPosition(event, item.position))
             self.heads[event.aggregate_id] = head_of(event)
@@ -52,16 +52,16 @@ class KnowsNoRepeats(AppendRole):
 class InsertsSuperseded(Plan):
     """Without: an event that does not follow the latest one is never inserted."""
 
-    def _add_new(self, item: Item) -> None:
+    def _add_new(self, item: AppendItem) -> None:
         super()._add_new(replace(item, event=replace(item.event, prev=None)))
 
 
 class EmitsItsOwnOnly(Plan):
     """Without: what a dead owner has stored at these offsets is emitted by its successor."""
 
-    def _add_known(self, item: Item, known: EventRecord) -> None:
+    def _add_known(self, item: AppendItem, known: EventRecord) -> None:
         super()._add_known(item, known)
-        self.outcomes[-1].emits.clear()
+        self.results[-1].emits.clear()
 
 
 # Transactions
@@ -114,32 +114,32 @@ class LastWrittenWins(MemorySnapshots):
 class FoldsOverGaps(SnapshotRole):
     """Without: a gap is read from the stores."""
 
-    async def _catch_up(self, live: Any, upto: int) -> None:
-        live.version = max(live.version, upto)
+    async def _catch_up(self, state: Any, upto: int) -> None:
+        state.version = max(state.version, upto)
 
 
 class FoldsRepeats(SnapshotRole):
     """Without: a repeat is skipped."""
 
-    async def _fold(self, lives: Any, taken: Any) -> None:
-        for key, events in taken.left.items():
-            live, version = lives[key], lives[key].version
+    async def _fold(self, states: Any, read: Any) -> None:
+        for key, events in read.left.items():
+            state, version = states[key], states[key].version
             for event in events:
                 if event.version <= version:
                     again = replace(event, version=version + 1)
-                    live.fold(self._domain, again, self._clock.now())
-                    live.version = version
-        await super()._fold(lives, taken)
+                    state.fold(self._domain, again, self._clock.now())
+                    state.version = version
+        await super()._fold(states, read)
 
 
 class KeepsLoadedToItself(SnapshotRole):
     """Without: a loaded snapshot at or past the record goes to the topic again."""
 
-    async def _warm(self, taken: Any) -> Any:
-        letters = [*taken.letters]
-        lives = await super()._warm(taken)
-        taken.letters[:] = letters
-        return lives
+    async def _load(self, read: Any) -> Any:
+        before = [*read.out]
+        states = await super()._load(read)
+        read.out[:] = before
+        return states
 
 
 class ProducesUnfenced(MemoryTransactionalWriter):

@@ -69,12 +69,12 @@ class Schedule:
             if scenario.repeats:
                 self._maker("stutterer", actors.stutterer(world, some(0, 3)))
         else:
-            if scenario.asyncs:
-                self._maker("service", actors.service(world, events // 2))
-                self._maker("service", actors.service(world, events - events // 2))
             if scenario.puts:
                 for _ in range(some(1, 3)):
                     self._maker("synchronous", actors.synchronous(world, some(1, 3)))
+            else:
+                self._maker("service", actors.service(world, events // 2))
+                self._maker("service", actors.service(world, events - events // 2))
             if scenario.repeats:
                 self._maker("repeater", actors.repeater(world, some(0, 3)))
         if scenario.queries:

@@ -20,7 +20,7 @@ def following(parts: Parts) -> Scenario:
 
 
 def put(parts: Parts) -> Scenario:
-    return Scenario(("append",), puts=True, asyncs=False, parts=parts)
+    return Scenario(("append",), puts=True, parts=parts)
 
 
 def snapshots(parts: Parts, queries: int = 0) -> Scenario:

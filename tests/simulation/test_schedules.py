@@ -10,8 +10,7 @@ ALL_ROLES = ("append", "snapshot", "relay")
 SCENARIOS = {
     "append, loaded events": (400, Scenario(("append",))),
     "append, events that follow one another": (400, Scenario(("append",), marked=True)),
-    "append, synchronous puts": (300, Scenario(("append",), puts=True, asyncs=False)),
-    "append, synchronous puts and loaded events": (200, Scenario(("append",), puts=True)),
+    "append, synchronous puts": (500, Scenario(("append",), puts=True)),
     "snapshot": (150, Scenario(("snapshot",), fed=True)),
     "snapshot, with queries": (150, Scenario(("snapshot",), fed=True, queries=3)),
     "relay": (100, Scenario(("relay",), fed=True, repeats=False)),

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from eventfleet.model.domain import Domain
 from eventfleet.roles.append import AppendRole
 from eventfleet.roles.append_plan import Plan
 from eventfleet.roles.relay import RelayRole
@@ -22,7 +23,7 @@ from eventfleet.topics.record import LogRecord
 from eventfleet.topics.topic_specs import TopicSpec
 from tests.simulation.checker import History, Kept, kept_in
 from tests.simulation.faults import Faults, Shaky, ShakyEvents
-from tests.simulation.recording_domain import ALL, LOUD, tally
+from tests.simulation.recording_domain import ALL, LOUD, Tally, marker_tally, sync_tally, tally
 from tests.simulation.scheduler import Scheduler, checkpoint, drive
 
 TOPICS = Topics.of(tally.name)
@@ -68,7 +69,6 @@ class Scenario:
     events: int = 8
     marked: bool = False
     puts: bool = False
-    asyncs: bool = True
     queries: int = 0
     fed: bool = False  # events are stored and emitted by the test, not by append
     repeats: bool = True
@@ -101,6 +101,12 @@ class World:
 
     # Roles
 
+    @property
+    def domain(self) -> Domain[Tally]:
+        if self.scenario.puts:
+            return sync_tally
+        return marker_tally if self.scenario.marked else tally
+
     def slots(self) -> list[tuple[str, int]]:
         return [(role, p) for role in self.scenario.roles for p in range(self.partitions)]
 
@@ -109,11 +115,15 @@ class World:
         writer = self.writer(name, partition)
         if name == "append":
             return parts.append(
-                *(tally, partition, self.stores.events, writer, NoParkedAggregates(), self.clock),
+                *(
+                    self.domain,
+                    partition,
+                    self.stores.events,
+                    writer,
+                    NoParkedAggregates(),
+                    self.clock,
+                ),
                 cached=cached,
-                puts=self.scenario.puts,
-                puts_only=self.scenario.puts and not self.scenario.asyncs,
-                marked=self.scenario.marked,
             )
         if name == "snapshot":
             return parts.snapshots(

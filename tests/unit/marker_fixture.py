@@ -126,13 +126,12 @@ class Desk:
                     self.twins.clock,
                 ),
                 cached=10,
-                marked=True,
             )
             await self._append.open()
         records = self.twins.records(self.twins.topics.events)[self._offset :]
         if records:
             self._offset += len(records)
-            await self._append.chunk(records, self._offset)
+            await self._append.process(records, self._offset)
 
     # Commands
 

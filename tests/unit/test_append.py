@@ -19,7 +19,14 @@ from eventfleet.topics.dead_letters import REASON
 from eventfleet.topics.event import EventRecord, Position
 from eventfleet.topics.record import LogRecord
 from tests.simulation.in_memory_servers import START, Twins, take
-from tests.simulation.recording_domain import Counted, Tally, evolve, tally
+from tests.simulation.recording_domain import (
+    Counted,
+    Tally,
+    evolve,
+    marker_tally,
+    sync_tally,
+    tally,
+)
 
 
 @pytest.fixture
@@ -27,15 +34,18 @@ def twins() -> Twins:
     return Twins(tally)
 
 
-def an_append(twins: Twins, **named: Any) -> AppendRole:
+def an_append(twins: Twins, domain: Domain[Tally] | None = None, cached: int = 100) -> AppendRole:
     return AppendRole(
-        *(twins.domain, 0, twins.events, twins.writer("append"), NoParkedAggregates(), twins.clock),
-        **({"cached": 100} | named),
+        *(domain or twins.domain, 0, twins.events, twins.writer("append")),
+        *(NoParkedAggregates(), twins.clock),
+        cached=cached,
     )
 
 
-async def opened(twins: Twins, **named: Any) -> AppendRole:
-    append = an_append(twins, **named)
+async def opened(
+    twins: Twins, domain: Domain[Tally] | None = None, cached: int = 100
+) -> AppendRole:
+    append = an_append(twins, domain, cached)
     await append.open()
     return append
 
@@ -138,7 +148,7 @@ async def test_an_id_that_another_aggregate_has(twins: Twins, chunks: int) -> No
 
 
 async def test_an_event_without_prev_where_events_are_made_by_commands(twins: Twins) -> None:
-    append = await opened(twins, marked=True)
+    append = await opened(twins, marker_tally)
     await take(append, await sent(twins, twins.event("1"), twins.event("2", prev="")))
     assert stored(twins) == [("a", "2", 1)]
     assert letters(twins)[0]["eventfleet-reason"].startswith("prev: is missing")
@@ -149,7 +159,7 @@ async def test_an_event_without_prev_where_events_are_made_by_commands(twins: Tw
 
 @pytest.mark.parametrize("named", [{}, {"prev": ""}])
 async def test_a_repeat_within_a_chunk_is_dropped(twins: Twins, named: dict[str, str]) -> None:
-    append = await opened(twins, marked=bool(named))
+    append = await opened(twins, marker_tally if named else tally)
     event = twins.event("1", **named)
     report = await take(append, await sent(twins, event, event, event))
     assert stored(twins) == [("a", "1", 1)]
@@ -179,7 +189,7 @@ async def test_what_a_dead_owner_stored_at_these_offsets_is_emitted(twins: Twins
 
 
 async def test_an_event_that_does_not_follow_the_latest_is_superseded(twins: Twins) -> None:
-    append = await opened(twins, marked=True)
+    append = await opened(twins, marker_tally)
     first, second = twins.event("1", prev=""), twins.event("2", prev="1")
     late = twins.event("x", prev="1")
     report = await take(append, await sent(twins, first, second, late))
@@ -191,7 +201,7 @@ async def test_an_event_that_does_not_follow_the_latest_is_superseded(twins: Twi
 
 
 async def test_a_repeat_whose_prev_is_past_is_no_superseded_event(twins: Twins) -> None:
-    append = await opened(twins, marked=True)
+    append = await opened(twins, marker_tally)
     events = [twins.event("1", prev=""), twins.event("2", prev="1")]
     await take(append, await sent(twins, *events))
     report = await take(append, await sent(twins, *events))
@@ -199,14 +209,14 @@ async def test_a_repeat_whose_prev_is_past_is_no_superseded_event(twins: Twins) 
 
 
 async def test_an_event_decided_again_follows_the_latest_one(twins: Twins) -> None:
-    append = await opened(twins, marked=True)
+    append = await opened(twins, marker_tally)
     again = [twins.event("2", prev=prev) for prev in ("", "1")]
     await take(append, await sent(twins, twins.event("1", prev=""), *again))
     assert stored(twins) == [("a", "1", 1), ("a", "2", 2)]
 
 
 async def test_what_another_owner_has_stored_is_what_the_next_event_follows(twins: Twins) -> None:
-    append = await opened(twins, marked=True)
+    append = await opened(twins, marker_tally)
     await take(append, await sent(twins, twins.event("1", prev="")))
     others = [twins.event("2", prev="1"), twins.event("3", prev="2")]
     placed = [
@@ -240,7 +250,7 @@ async def test_nothing_is_superseded_by_what_another_owner_stored_meanwhile(twin
         replace(second, version=2, position="0-0-2"),
         replace(third, version=3, position="0-0-3"),
     ]
-    append = await opened_at(twins, 0, marked=True)
+    append = await opened_at(twins, 0, marker_tally)
     await take(append, await sent(twins, first, early, second, third))
     assert stored(twins) == [("a", "1", 1), ("a", "2", 2), ("a", "3", 3)]
     assert letters(twins) == []
@@ -256,22 +266,15 @@ async def put(twins: Twins, *versions: int) -> list[EventRecord]:
 
 
 async def test_one_record_places_all_lower_versions_first(twins: Twins) -> None:
-    append = await opened(twins, puts=True)
+    append = await opened(twins, sync_tally)
     first, second = await put(twins, 1, 2)
     await take(append, await sent(twins, second, first))
     assert stored(twins) == [("a", "s1", 1), ("a", "s2", 2)]
     assert {event.position for event in await twins.history()} == {"0-0-0"}
 
 
-async def test_a_loaded_event_comes_after_what_was_put_before_it(twins: Twins) -> None:
-    append = await opened(twins, puts=True)
-    await put(twins, 1)
-    await take(append, await sent(twins, twins.event("1")))
-    assert stored(twins) == [("a", "s1", 1), ("a", "1", 2)]
-
-
 async def test_where_events_are_put_others_are_dead_letters(twins: Twins) -> None:
-    append = await opened(twins, puts=True, puts_only=True)
+    append = await opened(twins, sync_tally)
     (first,) = await put(twins, 1)
     forged = twins.event("forged", version=2)
     report = await take(append, await sent(twins, twins.event("1"), first, forged, first))
@@ -282,7 +285,7 @@ async def test_where_events_are_put_others_are_dead_letters(twins: Twins) -> Non
 
 
 async def test_a_dead_owner_s_lower_versions_are_emitted_too(twins: Twins) -> None:
-    append = await opened(twins, puts=True)
+    append = await opened(twins, sync_tally)
     first, second = await put(twins, 1, 2)
     await twins.events.write(
         [AssignPosition(first, Position(0, 0, 0)), AssignPosition(second, Position(0, 0, 0))]
@@ -295,18 +298,18 @@ async def test_a_dead_owner_s_lower_versions_are_emitted_too(twins: Twins) -> No
 async def test_a_repeat_does_not_place_what_was_put_after_it(twins: Twins) -> None:
     await twins.events.write([twins.event("1", version=1, position="0-0-0")])
     await twins.events.write([twins.event("2", version=2, position="0-0-1")])
-    await put(twins, 3)
-    append = await opened_at(twins, 0, puts=True)
-    await take(append, await sent(twins, twins.event("1"), twins.event("2"), twins.event("4")))
+    third, fourth = await put(twins, 3, 4)
+    append = await opened_at(twins, 0, sync_tally)
+    await take(append, await sent(twins, twins.event("1"), twins.event("2"), fourth))
     placed = {event.id: event.position for event in await twins.history()}
-    assert placed == {"1": "0-0-0", "2": "0-0-1", "s3": "0-0-2", "4": "0-0-2"}
+    assert placed == {"1": "0-0-0", "2": "0-0-1", third.id: "0-0-2", fourth.id: "0-0-2"}
 
 
-async def opened_at(twins: Twins, offset: int, **named: Any) -> AppendRole:
-    """As one that succeeds an owner which has committed."""
+async def opened_at(twins: Twins, offset: int, domain: Domain[Tally] | None = None) -> AppendRole:
+    """The successor of an owner that has committed this offset."""
     writer = twins.writer("append")
     twins.log.offsets[writer.source] = offset
-    return await opened(twins, **named)
+    return await opened(twins, domain)
 
 
 # Faults
@@ -384,9 +387,11 @@ class Occupied(MemoryEvents):
 @pytest.mark.parametrize("fresh", [True, False])
 async def test_placing_where_another_event_is(twins: Twins, fresh: bool) -> None:
     twins.events = Occupied()
-    append = await opened(twins, puts=True)
+    append = await opened(twins, sync_tally)
     if not fresh:
-        await take(append, await sent(twins, twins.event("0", "z")))
+        other = twins.event("0", "z", version=1)
+        await twins.events.put([other], 0)
+        await take(append, await sent(twins, other))
     held = f"0-0-{int(not fresh)}"
     await twins.events.write([twins.event("old", "b", version=1, position=held)])
     with pytest.raises(Misconfigured, match=f"position {held} of event s1 is held by event old"):

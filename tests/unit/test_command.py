@@ -10,7 +10,7 @@ import pytest
 from eventfleet.deciders.outcomes import Accepted, Outcome, Rejected, Repeated, Unavailable
 from eventfleet.deciders.pending_command import Answer, ProposedEvent
 from eventfleet.domains.orders import orders
-from eventfleet.roles.command import AT_ONCE, CommandRole
+from eventfleet.roles.command import YIELD_EVERY_RECORDS, CommandRole
 from eventfleet.stores import errors
 from eventfleet.stores.clock import SystemClock
 from eventfleet.stores.memory.log import MemoryLog, MemoryReader, MemoryTransactionalWriter
@@ -83,7 +83,7 @@ async def test_each_command_is_answered_in_order_with_what_became_of_it() -> Non
     role = Role(Scripted({"a": ACCEPTED, "b": REJECTED, "c": REPEATED}))
     await role.role.open()
     records = [record(0, "a"), record(1, "b"), record(2, "c"), record(3, "d", kind="Bribe")]
-    report = await role.role.chunk(records, 4)
+    report = await role.role.process(records, 4)
     about = {"command": "Pay", "aggregate_id": "order-1", "reply_to": "me", "correlation_id": "k"}
     assert await role.said() == [
         {
@@ -121,11 +121,11 @@ async def test_nothing_is_answered_before_all_is_and_what_was_decided_stays_so()
     for _ in range(2):
         await role.role.open()
         with pytest.raises(errors.ServerUnavailable, match="away"):
-            await role.role.chunk(records, 3)
+            await role.role.process(records, 3)
         assert await role.said() == []
         assert await role.committed() == 0
     assert await role.role.open() == 0
-    report = await role.role.chunk(records, 3)
+    report = await role.role.process(records, 3)
     assert decider.asked == [["a", "b", "c"], ["c"], ["c"]]
     outcomes = [answer["outcome"] for answer in await role.said()]
     assert outcomes == ["rejected", "accepted", "accepted"]
@@ -136,8 +136,8 @@ async def test_the_next_chunk_is_decided_anew() -> None:
     decider = Scripted({"a": ACCEPTED}, {"a": REPEATED})
     role = Role(decider)
     await role.role.open()
-    await role.role.chunk([record(0, "a")], 1)
-    await role.role.chunk([record(1, "a")], 2)
+    await role.role.process([record(0, "a")], 1)
+    await role.role.process([record(1, "a")], 2)
     assert [answer["outcome"] for answer in await role.said()] == ["accepted", "repeated"]
 
 
@@ -147,17 +147,17 @@ async def test_what_was_decided_stays_so_when_the_chunk_comes_again_in_parts() -
     records = [record(0, "a"), record(1, "b"), record(2, "c")]
     await role.role.open()
     with pytest.raises(errors.ServerUnavailable):
-        await role.role.chunk(records, 3)
+        await role.role.process(records, 3)
     await role.role.open()
-    await role.role.chunk(records[:1], 1)
-    await role.role.chunk(records[1:], 3)
+    await role.role.process(records[:1], 1)
+    await role.role.process(records[1:], 3)
     assert decider.asked == [["a", "b", "c"], ["c"]]
     outcomes = [answer["outcome"] for answer in await role.said()]
     assert outcomes == ["rejected", "accepted", "accepted"]
 
 
 async def test_while_a_long_chunk_is_read_others_get_their_turn() -> None:
-    count = 5 * AT_ONCE
+    count = 5 * YIELD_EVERY_RECORDS
     role = Role(Scripted({f"{n}": ACCEPTED for n in range(count)}))
     await role.role.open()
     turns = 0
@@ -169,7 +169,7 @@ async def test_while_a_long_chunk_is_read_others_get_their_turn() -> None:
             await asyncio.sleep(0)
 
     beside = asyncio.create_task(other())
-    await role.role.chunk([record(n, f"{n}") for n in range(count)], count)
+    await role.role.process([record(n, f"{n}") for n in range(count)], count)
     beside.cancel()
     assert turns >= 5
     assert await role.committed() == count
@@ -186,7 +186,7 @@ async def test_each_record_that_is_no_command_becomes_a_dead_letter_that_says_wh
         "'Bribe' is not a command": record(0, "x", "Bribe").value,
     }
     records = [LogRecord(TOPIC, 0, i, b"k", value) for i, value in enumerate(strangers.values())]
-    report = await role.role.chunk([*records, record(9, "ok")], 10)
+    report = await role.role.process([*records, record(9, "ok")], 10)
     letters = [r async for r in role.reader.read("orders.dead-letters", 0, 0, 99)]
     for letter, (reason, value) in zip(letters, strangers.items(), strict=True):
         headers = dict(letter.headers)
@@ -227,7 +227,7 @@ class Shop:
     async def take(self) -> None:
         offset = await self.role.open()
         records = self.desk.twins.records(TOPIC)[offset:]
-        await self.role.chunk(records, offset + len(records))
+        await self.role.process(records, offset + len(records))
 
     def outcomes(self) -> list[tuple[str, str]]:
         replies = self.desk.twins.records("orders.replies")

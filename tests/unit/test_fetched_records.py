@@ -8,7 +8,7 @@ from aiokafka.record.memory_records import MemoryRecords
 from aiokafka.structs import TopicPartition
 
 from eventfleet.topics.record import LogRecord
-from eventfleet.workers.transport.fetched_records import Results
+from eventfleet.workers.transport.fetched_records import FetchResults
 
 TP = TopicPartition("tally.stored", 3)
 HEADERS = [("content-type", b"text/plain")]
@@ -53,7 +53,7 @@ def result(batches: bytes, aborted: list[tuple[int, int]], assignment: Any) -> F
 
 
 def test_records_are_ours_in_pieces_of_bounded_length_and_the_position_moves_with_them() -> None:
-    results, assignment = Results(), Assignment()
+    results, assignment = FetchResults(), Assignment()
     results[TP] = result(batch(0, 3, 7) + batch(3, 2, 7), [], assignment)
     first = results[TP].getall(2)
     assert first == [
@@ -68,13 +68,13 @@ def test_records_are_ours_in_pieces_of_bounded_length_and_the_position_moves_wit
 
 
 def test_records_of_aborted_transactions_are_passed_over() -> None:
-    results, assignment = Results(), Assignment()
+    results, assignment = FetchResults(), Assignment()
     results[TP] = result(batch(0, 2, 7) + batch(2, 2, 8), [(7, 0)], assignment)
     assert [record.offset for record in results[TP].getall(10)] == [2, 3]
     assert assignment.position == 4
 
 
 def test_errors_stay_the_clients() -> None:
-    results, error = Results(), FetchError(error=ValueError("no"), backoff=0.1)
+    results, error = FetchResults(), FetchError(error=ValueError("no"), backoff=0.1)
     results[TP] = error
     assert results[TP] is error

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from eventfleet.domains.process_log import process_log
+from eventfleet.domains.process_log import process_log, with_rules
 from eventfleet.log_files import Row, RowProblem
 from eventfleet.log_files.loader import (
     PAGE,
@@ -21,6 +21,7 @@ from eventfleet.log_files.loader import load as load_rows
 from eventfleet.log_files.loader import settle as settle_report
 from eventfleet.log_files.records import to_events
 from eventfleet.log_files.rows import Origin
+from eventfleet.model.command_rules import START
 from eventfleet.roles.append import AppendRole
 from eventfleet.stores.errors import ServerUnavailable
 from eventfleet.stores.memory.events import MemoryEvents
@@ -101,20 +102,20 @@ class Fleet:
                 r async for r in self.reader.read(TOPIC, partition, start, start + self.size)
             ]
             if records:
-                await append.chunk(records, records[-1].offset + 1)
+                await append.process(records, records[-1].offset + 1)
 
     def _append(self, partition: int, marked: bool) -> AppendRole:
         writer = MemoryTransactionalWriter(self.log, GROUP, TOPIC, partition)
         clock = Clock(nothing)
+        domain = with_rules(process_log, {"Check": {START}}) if marked else process_log
         return AppendRole(
-            process_log,
+            domain,
             partition,
             self.store,
             writer,
             NoParkedAggregates(),
             clock,
             cached=1000,
-            marked=marked,
         )
 
 

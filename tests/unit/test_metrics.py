@@ -2,22 +2,24 @@
 
 from eventfleet.deciders.marker_decider import MarkerStatistics
 from eventfleet.deciders.outcomes import Accepted, Rejected
+from eventfleet.roles.command import count_outcome
 from eventfleet.roles.role import ChunkReport
-from eventfleet.workers.metrics import COUNTED, REASONS, Metrics
+from eventfleet.service.decider_metrics import DeciderMetrics
+from eventfleet.workers.metrics import COUNTED, MAX_REASONS, Metrics
 from tests.unit.sync_domain import Desk
 
 WHERE = 'domain="orders",role="append"'
 
 
 def lines(metrics: Metrics) -> list[str]:
-    return metrics.page().decode().splitlines()
+    return metrics.render().decode().splitlines()
 
 
 def test_every_count_of_a_report_is_shown_by_domain_and_role() -> None:
     metrics = Metrics()
     report = ChunkReport(*range(1, len(COUNTED) + 1))
     metrics.of("orders", "append").add(report)
-    metrics.of("orders", "append").chunk(0.2, report)
+    metrics.of("orders", "append").add_chunk(0.2, report)
     for name in COUNTED:
         assert f"eventfleet_{name}_total{{{WHERE}}} {2.0 * getattr(report, name)}" in lines(metrics)
     assert f"eventfleet_chunk_seconds_count{{{WHERE}}} 1.0" in lines(metrics)
@@ -34,7 +36,7 @@ def test_the_total_is_kept_for_each_role() -> None:
     metrics = Metrics()
     append, relay = metrics.of("orders", "append"), metrics.of("orders", "relay")
     append.add(ChunkReport(stored=2))
-    append.chunk(0.1, ChunkReport(stored=3, repeated=1))
+    append.add_chunk(0.1, ChunkReport(stored=3, repeated=1))
     assert append.total == ChunkReport(stored=5, repeated=1)
     assert relay.total == ChunkReport()
 
@@ -70,7 +72,7 @@ def test_rebalances_fences_and_retries_are_counted() -> None:
 def test_rejections_are_shown_by_reason() -> None:
     metrics, report = Metrics(), ChunkReport()
     for outcome in (Rejected("too late", "Shipped"), Rejected("too soon", ""), Accepted("e", "p")):
-        report.count(outcome)
+        count_outcome(outcome, report)
     report += report
     metrics.of("orders", "command").add(report)
     where = 'domain="orders",reason="{}",role="command"'
@@ -82,19 +84,20 @@ def test_rejections_are_shown_by_reason() -> None:
 
 def test_of_reasons_without_end_so_many_are_named() -> None:
     metrics, report = Metrics(), ChunkReport()
-    for cents in range(2 * REASONS):
-        report.count(Rejected(f"there are {cents}"))
+    for cents in range(2 * MAX_REASONS):
+        count_outcome(Rejected(f"there are {cents}"), report)
     metrics.of("bank", "command").add(report)
     shown = [line for line in lines(metrics) if line.startswith("eventfleet_rejected_total")]
-    assert len(shown) == REASONS + 1
+    assert len(shown) == MAX_REASONS + 1
     where = 'domain="bank",reason="other",role="command"'
-    assert f"eventfleet_rejected_total{{{where}}} {REASONS}.0" in shown
+    assert f"eventfleet_rejected_total{{{where}}} {MAX_REASONS}.0" in shown
 
 
 async def test_what_a_manager_has_done_is_asked_at_each_reading() -> None:
-    metrics = Metrics()
+    metrics, tallies = Metrics(), DeciderMetrics()
+    metrics.register(tallies)
     async with Desk().open() as desk:
-        metrics.tallies.managers["till"] = desk.manager.statistics, desk.saver
+        tallies.managers["till"] = desk.manager.statistics, desk.saver
         desk.producer.before["produce"] = 1
         await desk.send("PutIn", cents=1)
         await desk.saved(1)
@@ -105,8 +108,9 @@ async def test_what_a_manager_has_done_is_asked_at_each_reading() -> None:
 
 
 def test_what_a_marking_has_done_is_asked_at_each_reading() -> None:
-    metrics, tally = Metrics(), MarkerStatistics()
-    metrics.tallies.of["orders"] = tally
+    metrics, tallies, tally = Metrics(), DeciderMetrics(), MarkerStatistics()
+    metrics.register(tallies)
+    tallies.of["orders"] = tally
     assert 'eventfleet_marker_lookups_total{domain="orders"} 0.0' in lines(metrics)
     tally.rounds, tally.seconds, tally.lookups, tally.finished = 4, 0.5, 9, 1
     for shown in (

@@ -10,7 +10,8 @@ from eventfleet.roles.role import ChunkReport, Role
 from eventfleet.stores.errors import Fenced, Misconfigured, ServerUnavailable
 from eventfleet.topics.record import LogRecord
 from eventfleet.workers.metrics import Meter, Metrics
-from eventfleet.workers.owners import Ack, Owners, OwnerTimeouts
+from eventfleet.workers.owner import Ack, OwnerState, OwnerTimeouts
+from eventfleet.workers.owners import Owners
 from eventfleet.workers.transport.chunk import Chunk, PartitionBuffer
 from tests.unit.eventually import until
 
@@ -19,8 +20,8 @@ BOUND = 10
 
 
 @dataclass
-class Told:
-    """A feed that remembers what it was told."""
+class RecordingSource:
+    """A ChunkSource that records its calls."""
 
     sessions: list[int] = field(default_factory=list)
     sought: list[int] = field(default_factory=list)
@@ -30,18 +31,18 @@ class Told:
     waiting: int = 0
     ours: bool = True
 
-    async def start_at(self, partition: int, offset: int, session: int) -> bool:
+    async def start_session(self, partition: int, offset: int, session: int) -> bool:
         self.sought.append(offset)
         self.sessions.append(session)
         return self.ours
 
-    def leave(self, partition: int) -> None:
+    def end_session(self, partition: int) -> None:
         self.left.append(partition)
 
-    def finished(self, partition: int, next_offset: int) -> None:
+    def finish(self, partition: int, next_offset: int) -> None:
         self.ends.append(next_offset)
 
-    async def acked(self, partition: int, next_offset: int) -> None:
+    async def ack(self, partition: int, next_offset: int) -> None:
         self.acks.append(next_offset)
 
     def lag(self, partition: int) -> int:
@@ -64,7 +65,7 @@ class Scripted:
         self.calls.append("open")
         return self.start
 
-    async def chunk(self, records: list[LogRecord], next_offset: int) -> ChunkReport:
+    async def process(self, records: list[LogRecord], next_offset: int) -> ChunkReport:
         self.inside += 1
         assert self.inside == 1
         try:
@@ -91,18 +92,18 @@ class Scripted:
 
 @dataclass
 class Bench:
-    """Owners of partition 0, with a scripted role and a feed that remembers."""
+    """Owners of partition 0, with a scripted role and a recording source."""
 
-    patience: OwnerTimeouts = PATIENT
+    timeouts: OwnerTimeouts = PATIENT
     errors: list[Exception | None] = field(default_factory=list)
     start: int = 0
-    feed: Told = field(default_factory=Told)
+    source: RecordingSource = field(default_factory=RecordingSource)
     failures: list[tuple[int, Exception]] = field(default_factory=list)
     meter: Meter = field(default_factory=lambda: Metrics().of("orders", "append"))
     roles: list[Scripted] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.owners = Owners(self._make, self.meter, self.patience, self._fail)
+        self.owners = Owners(self._make, self.meter, self.timeouts, self._fail)
 
     def _fail(self, partition: int, error: Exception) -> None:
         self.failures.append((partition, error))
@@ -116,14 +117,14 @@ class Bench:
         return self.roles[-1]
 
     async def opened(self, times: int = 1) -> None:
-        self.owners.assign(self.feed, [0])
-        await until(lambda: len(self.feed.sessions) == times and self.owners.all_open([0]))
+        self.owners.assign(self.source, [0])
+        await until(lambda: len(self.source.sessions) == times and self.owners.all_open([0]))
 
     def give(self, first: int, end: int, start: int | None = None, session: int = -1) -> None:
         """Records first..end-1, in the newest session unless another is named."""
         records = [LogRecord("t", 0, offset, None, b"") for offset in range(first, end)]
         begin = first if start is None else start
-        self.owners.take(Chunk(0, records, begin, end, self.feed.sessions[session]))
+        self.owners.dispatch(Chunk(0, records, begin, end, self.source.sessions[session]))
 
 
 @pytest.fixture
@@ -137,18 +138,18 @@ async def test_chunks_reach_the_role_in_order_and_are_acked_and_finished(bench: 
     await bench.opened()
     bench.give(0, 3)
     bench.give(3, 5)
-    await until(lambda: bench.feed.ends == [3, 5])
+    await until(lambda: bench.source.ends == [3, 5])
     assert bench.role.seen == [0, 1, 2, 3, 4]
-    assert bench.feed.acks == [3, 5]
+    assert bench.source.acks == [3, 5]
     assert bench.meter.total == ChunkReport(stored=5)
 
 
 async def test_records_below_the_next_offset_are_dropped(bench: Bench) -> None:
     bench.start = 2
     await bench.opened()
-    assert bench.feed.sought == [2]
+    assert bench.source.sought == [2]
     bench.give(0, 4, start=2)
-    await until(lambda: bench.feed.ends == [4])
+    await until(lambda: bench.source.ends == [4])
     assert bench.role.seen == [2, 3]
 
 
@@ -156,10 +157,10 @@ async def test_a_chunk_of_another_session_is_never_processed(bench: Bench) -> No
     bench.errors = [ServerUnavailable("out")]
     await bench.opened()
     bench.give(0, 2)
-    await until(lambda: len(bench.feed.sessions) == 2 and bench.owners.all_open([0]))
+    await until(lambda: len(bench.source.sessions) == 2 and bench.owners.all_open([0]))
     bench.give(0, 2, session=0)
     bench.give(0, 3, session=1)
-    await until(lambda: bench.feed.ends)
+    await until(lambda: bench.source.ends)
     assert bench.role.seen == [0, 1, 2]
     assert bench.role.calls.count("open") == 2
 
@@ -168,16 +169,16 @@ async def test_a_lost_chunk_is_noticed_and_read_again(bench: Bench) -> None:
     await bench.opened()
     bench.give(0, 2)
     bench.give(4, 6)
-    await until(lambda: bench.feed.sought == [0, 2])
+    await until(lambda: bench.source.sought == [0, 2])
     bench.give(2, 6)
-    await until(lambda: bench.feed.ends == [2, 6])
+    await until(lambda: bench.source.ends == [2, 6])
     assert bench.role.seen == [0, 1, 2, 3, 4, 5]
 
 
 async def test_offsets_may_have_gaps(bench: Bench) -> None:
     await bench.opened()
     bench.give(5, 7, start=0)
-    await until(lambda: bench.feed.ends == [7])
+    await until(lambda: bench.source.ends == [7])
     assert bench.role.seen == [5, 6]
 
 
@@ -187,8 +188,8 @@ async def test_a_fenced_owner_closes_its_role_and_takes_no_more(bench: Bench) ->
     bench.give(0, 2)
     await until(lambda: "close" in bench.role.calls)
     bench.give(0, 2)
-    assert [owner.fenced for owner in bench.owners] == [True]
-    assert bench.feed.left == [0]
+    assert [owner.state for owner in bench.owners] == [OwnerState.FENCED]
+    assert bench.source.left == [0]
     assert bench.failures == []
     assert bench.role.seen == []
     assert not bench.owners.all_open([0])
@@ -206,7 +207,7 @@ async def test_a_fenced_owner_takes_over_afresh_what_stays_assigned() -> None:
     assert second.calls[0] == "open"
     bench.give(0, 2, session=0)
     bench.give(0, 3)
-    await until(lambda: bench.feed.ends == [3])
+    await until(lambda: bench.source.ends == [3])
     assert second.seen == [0, 1, 2]
     assert bench.failures == []
     await bench.owners.release()
@@ -218,20 +219,20 @@ async def test_a_fenced_owner_that_is_closed_does_not_come_back() -> None:
     await bench.opened()
     (owner,) = bench.owners
     bench.give(0, 2)
-    await until(lambda: owner.fenced)
+    await until(lambda: owner.state is OwnerState.FENCED)
     await bench.owners.release()
-    opened = len(bench.feed.sessions)
+    opened = len(bench.source.sessions)
     await asyncio.sleep(0.05)
-    assert len(bench.feed.sessions) == opened
+    assert len(bench.source.sessions) == opened
     assert bench.role.calls[-1] == "close"
 
 
 async def test_what_stays_unavailable_fails_with_its_last_error() -> None:
     bench = Bench(OwnerTimeouts(unavailable=0.1, tick=0.01, longest_pause=0.01))
     bench.errors = [ServerUnavailable(f"out {turn}") for turn in range(10_000)]
-    bench.owners.assign(bench.feed, [0])
+    bench.owners.assign(bench.source, [0])
     while not bench.failures:
-        if bench.feed.sessions:
+        if bench.source.sessions:
             bench.give(0, 1)
         await asyncio.sleep(0.005)
     await bench.owners.release()
@@ -249,7 +250,7 @@ async def test_any_other_error_fails_at_once(bench: Bench, error: Exception) -> 
     bench.give(0, 2)
     await until(lambda: bench.failures)
     assert bench.failures == [(0, error)]
-    assert bench.feed.ends == []
+    assert bench.source.ends == []
     assert bench.role.calls.count("open") == 1
 
 
@@ -264,7 +265,7 @@ async def test_release_lets_the_chunk_in_hand_be_finished(bench: Bench) -> None:
     bench.role.hold.set()
     await releasing
     assert bench.role.seen == [0, 1]
-    assert bench.feed.acks == [2]
+    assert bench.source.acks == [2]
     assert bench.role.calls[-1] == "close"
     assert list(bench.owners) == []
 
@@ -281,8 +282,8 @@ async def test_release_does_not_wait_for_ever() -> None:
 
 
 async def test_a_partition_that_is_not_ours_any_more_is_left_alone(bench: Bench) -> None:
-    bench.feed.ours = False
-    bench.owners.assign(bench.feed, [0])
+    bench.source.ours = False
+    bench.owners.assign(bench.source, [0])
     await until(lambda: bench.roles and "close" in bench.role.calls)
     assert bench.failures == []
     assert bench.role.calls == ["open", "close"]
@@ -292,14 +293,14 @@ async def test_ticks_come_between_chunks_and_without_them(bench: Bench) -> None:
     await bench.opened()
     await until(lambda: bench.role.calls.count("tick") > 2)
     bench.give(0, 2)
-    await until(lambda: bench.feed.ends == [2])
+    await until(lambda: bench.source.ends == [2])
     ticks = bench.role.calls.count("tick")
     await until(lambda: bench.role.calls.count("tick") > ticks)
 
 
 async def test_assigning_again_keeps_the_owner(bench: Bench) -> None:
     await bench.opened()
-    bench.owners.assign(bench.feed, [0])
+    bench.owners.assign(bench.source, [0])
     assert len(bench.roles) == 1
 
 
@@ -310,10 +311,10 @@ async def test_stalled_means_records_wait_and_nothing_was_finished(bench: Bench)
     await until(lambda: bench.role.inside)
     (owner,) = bench.owners
     await until(lambda: owner.age() > 0.02)
-    assert not owner.stalled(0.02)
-    bench.feed.waiting = 2
-    assert owner.stalled(0.02)
-    assert not owner.stalled(60)
+    assert not owner.is_stalled(0.02)
+    bench.source.waiting = 2
+    assert owner.is_stalled(0.02)
+    assert not owner.is_stalled(60)
     bench.role.hold.set()
 
 
@@ -322,50 +323,50 @@ async def test_waiting_without_records_is_no_stall(bench: Bench) -> None:
     (owner,) = bench.owners
     began = owner.progress
     await until(lambda: owner.progress > began)
-    bench.feed.waiting = 1
+    bench.source.waiting = 1
     last = owner.progress
     await until(lambda: owner.age() > 0.05)
     assert owner.progress == last
 
 
-def lane(*lengths: int) -> PartitionBuffer:
+def buffer_of(*lengths: int) -> PartitionBuffer:
     made = PartitionBuffer(0, 10, 1)
     for length in lengths:
         records = [LogRecord("t", 0, made.fetched + n, None, b"x") for n in range(length)]
-        made.fetch(records, made.fetched + length, 1_000)
+        made.add(records, made.fetched + length, 1_000)
     return made
 
 
-def test_a_lane_hands_out_two_chunks_at_a_time() -> None:
-    line = lane(3, 4, 2)
-    assert [(c.start, c.next_offset) for c in line.hand_out()] == [(10, 13), (13, 17)]
-    assert not line.has_room
-    line.finish(13)
-    assert [(c.start, c.next_offset) for c in line.hand_out()] == [(17, 19)]
-    line.finish(19)
-    assert line.idle
-    assert line.finished == 19
+def test_a_buffer_hands_out_two_chunks_at_a_time() -> None:
+    buffer = buffer_of(3, 4, 2)
+    assert [(c.start, c.next_offset) for c in buffer.hand_out()] == [(10, 13), (13, 17)]
+    assert not buffer.has_room
+    buffer.finish(13)
+    assert [(c.start, c.next_offset) for c in buffer.hand_out()] == [(17, 19)]
+    buffer.finish(19)
+    assert buffer.is_idle
+    assert buffer.finished == 19
 
 
-def test_a_lane_cuts_by_bytes_and_keeps_single_records_whole() -> None:
-    line = PartitionBuffer(0, 0, 1)
+def test_a_buffer_cuts_by_bytes_and_keeps_single_records_whole() -> None:
+    buffer = PartitionBuffer(0, 0, 1)
     values = [b"12", b"34", b"567890", b"1"]
     records = [LogRecord("t", 0, n, None, value) for n, value in enumerate(values)]
-    line.fetch(records, 9, 4)
+    buffer.add(records, 9, 4)
     chunks = []
-    while not line.idle:
-        for chunk in line.hand_out():
+    while not buffer.is_idle:
+        for chunk in buffer.hand_out():
             chunks.append(chunk)
-            line.finish(chunk.next_offset)
+            buffer.finish(chunk.next_offset)
     assert [[r.value for r in c.records] for c in chunks] == [[b"12", b"34"], [b"567890"], [b"1"]]
     assert [(c.start, c.next_offset) for c in chunks] == [(0, 2), (2, 3), (3, 9)]
 
 
 def test_only_the_oldest_chunk_under_way_can_be_acked() -> None:
-    line = lane(3, 4)
-    assert line.acked(13) is None
-    list(line.hand_out())
-    assert line.acked(12) is None
-    assert line.acked(13) == 13
-    line.finish(13)
-    assert line.acked(17) == 17
+    buffer = buffer_of(3, 4)
+    assert buffer.committable(13) is None
+    list(buffer.hand_out())
+    assert buffer.committable(12) is None
+    assert buffer.committable(13) == 13
+    buffer.finish(13)
+    assert buffer.committable(17) == 17

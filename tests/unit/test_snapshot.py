@@ -178,7 +178,7 @@ async def test_time_counts_from_the_last_snapshot() -> None:
 async def test_a_restart_finds_silent_aggregates_page_by_page(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(snapshot, "SWEEP_PAGE", 2)
+    monkeypatch.setattr(snapshot, "SWEEP_PAGE_AGGREGATES", 2)
     twins = Twins(a_domain(after(minutes=10)))
     keys = "abcde"
     role = await opened(twins)

@@ -1,4 +1,4 @@
-"""Roles tell those who wait for events; the notifier brings it to them."""
+"""Roles notify those who wait for events; the background notifier publishes the notices."""
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry, Counter
 
+from eventfleet.model.domain import Domain
 from eventfleet.roles.append import AppendRole
 from eventfleet.roles.notices import notices_of, reply_to
 from eventfleet.roles.relay import RelayRole
@@ -18,17 +19,17 @@ from eventfleet.stores.memory.notices import MemoryNotices
 from eventfleet.stores.parked import NoParkedAggregates
 from eventfleet.topics.event import EventRecord
 from eventfleet.topics.record import LogRecord
-from eventfleet.workers import stage_notifier as heralds
+from eventfleet.workers import stage_notifier
 from eventfleet.workers.stage_notifier import BackgroundNotifier
 from tests.simulation.in_memory_servers import Twins, take
-from tests.simulation.recording_domain import tally
+from tests.simulation.recording_domain import Tally, marker_tally, tally
 from tests.unit.eventually import until
 
 HERE = "notices:here"
 
 
-class Told:
-    """A notifier that remembers; `watch` looks at each telling."""
+class RecordingNotifier:
+    """A notifier that records its calls, and what `watch` returns at each."""
 
     def __init__(self, watch: Callable[[], Any] = lambda: None) -> None:
         self.events: list[tuple[Stage, list[str]]] = []
@@ -54,24 +55,27 @@ async def sent(twins: Twins, *events: EventRecord) -> list[LogRecord]:
     return twins.records(twins.topics.events)[-len(events) :]
 
 
-async def an_append(twins: Twins, told: Told, **named: Any) -> AppendRole:
+async def an_append(
+    twins: Twins, notifier: RecordingNotifier, domain: Domain[Tally] = tally
+) -> AppendRole:
     role = AppendRole(
-        *(twins.domain, 0, twins.events, twins.writer("append"), NoParkedAggregates(), twins.clock),
-        **({"cached": 100, "notifier": told} | named),
+        *(domain, 0, twins.events, twins.writer("append"), NoParkedAggregates(), twins.clock),
+        cached=100,
+        notifier=notifier,
     )
     await role.open()
     return role
 
 
-def behind_append(name: str, twins: Twins, told: Told) -> Role:
+def behind_append(name: str, twins: Twins, notifier: RecordingNotifier) -> Role:
     writer = twins.writer(name)
     if name == "relay":
-        return RelayRole(twins.domain, 0, writer, NoParkedAggregates(), notifier=told)
+        return RelayRole(twins.domain, 0, writer, NoParkedAggregates(), notifier=notifier)
     return SnapshotRole(
         *(twins.domain, 0, twins.stores, writer, NoParkedAggregates(), twins.clock),
         cached=100,
         limit=10_000,
-        notifier=told,
+        notifier=notifier,
     )
 
 
@@ -79,39 +83,39 @@ def behind_append(name: str, twins: Twins, told: Told) -> Role:
 
 
 async def test_append_tells_of_what_is_stored_and_its_offset_moved(twins: Twins) -> None:
-    told = Told(lambda: twins.offset("append"))
-    append = await an_append(twins, told)
+    notifier = RecordingNotifier(lambda: twins.offset("append"))
+    append = await an_append(twins, notifier)
     events = [awaited(twins, "1"), twins.event("2"), awaited(twins, "3")]
     await take(append, await sent(twins, *events))
-    assert told.events == [(Stage.APPENDED, ["1", "3"])]
-    assert told.seen == [3]
+    assert notifier.events == [(Stage.APPENDED, ["1", "3"])]
+    assert notifier.seen == [3]
 
 
 async def test_append_tells_who_waits_for_a_repeat(twins: Twins) -> None:
-    told = Told()
-    append = await an_append(twins, told)
+    notifier = RecordingNotifier()
+    append = await an_append(twins, notifier)
     await take(append, await sent(twins, twins.event("1")))
     again = [awaited(twins, "1"), awaited(twins, "2"), awaited(twins, "2")]
     await take(append, await sent(twins, *again))
-    assert told.events == [(Stage.APPENDED, ["1", "2", "2"])]
+    assert notifier.events == [(Stage.APPENDED, ["1", "2", "2"])]
 
 
 async def test_append_does_not_tell_of_what_is_not_stored(twins: Twins) -> None:
-    told = Told()
-    append = await an_append(twins, told, marked=True)
+    notifier = RecordingNotifier()
+    append = await an_append(twins, notifier, marker_tally)
     first = awaited(twins, "1", prev="")
     superseded, unread = awaited(twins, "2", prev="9"), awaited(twins, "3")
     await take(append, await sent(twins, first, superseded, unread))
-    assert told.events == [(Stage.APPENDED, ["1"])]
+    assert notifier.events == [(Stage.APPENDED, ["1"])]
 
 
 async def test_a_chunk_is_done_though_who_waits_cant_be_told(twins: Twins) -> None:
-    told = Told()
-    append = await an_append(twins, told)
+    notifier = RecordingNotifier()
+    append = await an_append(twins, notifier)
     find, calls = twins.events.find, 0
 
     async def once(event_ids: Any) -> dict[str, EventRecord]:
-        """The plan is told, and who waits can't be."""
+        """Find for the plan, and fail for those who wait."""
         nonlocal calls
         calls += 1
         if calls > 1:
@@ -123,7 +127,7 @@ async def test_a_chunk_is_done_though_who_waits_cant_be_told(twins: Twins) -> No
     again = [awaited(twins, "1", prev=""), awaited(twins, "2", prev="1")]
     await take(append, await sent(twins, *again))
     assert calls == 2
-    assert told.events == [(Stage.APPENDED, ["2"])]
+    assert notifier.events == [(Stage.APPENDED, ["2"])]
     assert twins.offset("append") == 3
 
 
@@ -133,27 +137,27 @@ async def test_a_chunk_is_done_though_who_waits_cant_be_told(twins: Twins) -> No
 async def test_the_roles_behind_tell_once_their_offset_has_moved(
     twins: Twins, name: str, stage: Stage
 ) -> None:
-    told = Told(lambda: twins.offset(name))
-    role = behind_append(name, twins, told)
+    notifier = RecordingNotifier(lambda: twins.offset(name))
+    role = behind_append(name, twins, notifier)
     await role.open()
     for n in ("1", "2", "3"):
         await twins.append(n, reply_to=None if n == "2" else reply_to(HERE, n))
     await twins.put(twins.topics.stored, ("a", b"no event"))
     await take(role, twins.records(twins.topics.stored))
-    assert told.events == [(stage, ["1", "3"])]
-    assert told.seen == [4]
+    assert notifier.events == [(stage, ["1", "3"])]
+    assert notifier.seen == [4]
 
 
 @pytest.mark.parametrize("name", ["snapshot", "relay"])
 async def test_nobody_is_told_of_a_chunk_whose_commit_failed(twins: Twins, name: str) -> None:
-    told = Told()
-    role = behind_append(name, twins, told)
+    notifier = RecordingNotifier()
+    role = behind_append(name, twins, notifier)
     await role.open()
     await twins.append("1", reply_to=reply_to(HERE, "1"))
     await twins.writer(name).open()
     with pytest.raises(Fenced):
         await take(role, twins.records(twins.topics.stored))
-    assert told.events == []
+    assert notifier.events == []
 
 
 def test_the_answers_address_of_others_is_none_of_ours(twins: Twins) -> None:
@@ -170,7 +174,7 @@ def test_the_answers_address_of_others_is_none_of_ours(twins: Twins) -> None:
     }
 
 
-# The herald
+# The background notifier
 
 
 class Slow(MemoryNotices):
@@ -227,7 +231,7 @@ async def test_what_is_told_meanwhile_goes_out_together(twins: Twins) -> None:
 async def test_what_waits_to_be_told_is_bounded(
     twins: Twins, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(heralds, "ROOM", 5)
+    monkeypatch.setattr(stage_notifier, "MAX_PENDING_NOTICES", 5)
     slow, counts = Slow(), Counts()
     async with BackgroundNotifier(slow, counts.told, counts.lost).running() as notifier:
         notifier.notify(Stage.APPENDED, [awaited(twins, "0")])
@@ -241,7 +245,7 @@ async def test_what_waits_to_be_told_is_bounded(
 async def test_notices_that_cant_be_told_are_counted_and_the_next_go_out(
     twins: Twins, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(heralds, "PAUSE", 0.001)
+    monkeypatch.setattr(stage_notifier, "RETRY_PAUSE_SECONDS", 0.001)
     notices, counts = MemoryNotices(), Counts()
     notices.stop()
     async with BackgroundNotifier(notices, counts.told, counts.lost).running() as notifier:
@@ -251,13 +255,13 @@ async def test_notices_that_cant_be_told_are_counted_and_the_next_go_out(
         notices.start()
         notifier.notify(Stage.APPENDED, [awaited(twins, "3")])
         await until(lambda: counts.value("told") == 1)
-    assert len([r for r in caplog.records if "not told" in r.message]) == 1
+    assert len([r for r in caplog.records if "not published" in r.message]) == 1
 
 
 async def test_a_server_that_hangs_does_not_hold_up_the_end(
     twins: Twins, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(heralds, "LEAVE_SECONDS", 0.01)
+    monkeypatch.setattr(stage_notifier, "CLOSE_TIMEOUT_SECONDS", 0.01)
     slow, counts = Slow(), Counts()
     async with (
         asyncio.timeout(20),

@@ -1,4 +1,4 @@
-"""A transport of Faust's that hands chunks to streams (`eventfleet://host:port`)."""
+"""A Faust transport that yields one message for each chunk (`eventfleet://host:port`)."""
 
 from faust.transport.drivers import aiokafka as driver
 
@@ -10,6 +10,6 @@ __all__ = ["Chunk", "ChunkSchema", "Consumer", "ConsumerConfig", "Transport"]
 
 
 class Transport(driver.Transport):  # type: ignore[misc]
-    """Faust's aiokafka transport with our consumer; its app needs `source`, `owners`, `meter`."""
+    """Faust's aiokafka transport with our consumer; its app is a RoleApp."""
 
     Consumer = Consumer

@@ -1,4 +1,4 @@
-"""Chunks, and the record of those of one partition that are under way."""
+"""Chunks of records, and the buffer between fetching and processing them."""
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -9,12 +9,12 @@ from faust import Schema
 
 from eventfleet.topics.record import LogRecord
 
-UNDER_WAY = 2
-VALUE = attrgetter("value")
+MAX_CHUNKS_IN_FLIGHT = 2
+_value = attrgetter("value")
 
 
 class Chunk(NamedTuple):
-    """Records of one partition, in offset order, as they were fetched in one session.
+    """A run of one partition's records, in offset order, fetched in one session.
 
     A session lasts from one seek of the partition to the next. `start` is the `next_offset` of the
     chunk before it in the session, or the offset sought.
@@ -28,7 +28,10 @@ class Chunk(NamedTuple):
 
 
 class PartitionBuffer:
-    """One session of one partition: what was fetched, is under way, and is finished."""
+    """The chunks of one session of one partition: fetched, in flight, finished.
+
+    `fetched` and `finished` are the ends (offsets) of the last chunk fetched and of the last done.
+    """
 
     def __init__(self, partition: int, offset: int, session: int) -> None:
         self.partition = partition
@@ -36,44 +39,46 @@ class PartitionBuffer:
         self.fetched = offset
         self.finished = offset
         self._waiting: deque[Chunk] = deque()
-        self._under_way: deque[int] = deque()
+        self._in_flight: deque[int] = deque()
 
     @property
     def has_room(self) -> bool:
-        return len(self._under_way) < UNDER_WAY
+        """Whether another chunk may be handed out."""
+        return len(self._in_flight) < MAX_CHUNKS_IN_FLIGHT
 
     @property
-    def idle(self) -> bool:
-        return not self._under_way and not self._waiting
+    def is_idle(self) -> bool:
+        """Whether every fetched chunk is done."""
+        return not self._in_flight and not self._waiting
 
-    def fetch(self, records: Sequence[LogRecord], position: int, most_bytes: int) -> None:
-        """Keep what was fetched, cut into chunks; `position` is where the next fetch begins."""
-        pieces = list(_pieces(records, most_bytes))
+    def add(self, records: Sequence[LogRecord], position: int, max_bytes: int) -> None:
+        """Cut fetched records into chunks; `position` is the offset of the next fetch."""
+        pieces = list(_split(records, max_bytes))
         for index, piece in enumerate(pieces):
             end = position if index == len(pieces) - 1 else piece[-1].offset + 1
             self._waiting.append(Chunk(self.partition, piece, self.fetched, end, self.session))
             self.fetched = end
 
     def hand_out(self) -> Iterator[Chunk]:
-        """The chunks that there is room for."""
+        """Hand out the chunks that there is room for."""
         while self._waiting and self.has_room:
             chunk = self._waiting.popleft()
-            self._under_way.append(chunk.next_offset)
+            self._in_flight.append(chunk.next_offset)
             yield chunk
 
     def finish(self, next_offset: int) -> None:
-        """Everything before this offset is done with: there is room for more."""
-        while self._under_way and self._under_way[0] <= next_offset:
-            self.finished = self._under_way.popleft()
+        """Free the room of the chunks that end at or before this offset: they are done."""
+        while self._in_flight and self._in_flight[0] <= next_offset:
+            self.finished = self._in_flight.popleft()
 
-    def acked(self, next_offset: int) -> int | None:
-        """How far this ack lets commit: the end of the oldest chunk under way, or nothing."""
-        head = self._under_way[0] if self._under_way else None
+    def committable(self, next_offset: int) -> int | None:
+        """The offset that an ack lets us commit: the end of the oldest chunk in flight."""
+        head = self._in_flight[0] if self._in_flight else None
         return head if head is not None and head <= next_offset else None
 
 
 class ChunkSchema(Schema):  # type: ignore[misc]
-    """Hands the chunk through as it is."""
+    """Passes a chunk on as it is: there is nothing to decode."""
 
     def compile(self, app: Any, **options: Any) -> Callable[..., Any]:
         async def decode(message: Any, *, propagate: bool = False) -> Any:
@@ -82,14 +87,14 @@ class ChunkSchema(Schema):  # type: ignore[misc]
         return decode
 
 
-def _pieces(records: Sequence[LogRecord], most_bytes: int) -> Iterator[Sequence[LogRecord]]:
-    """Runs of records whose values have up to so many bytes each, of one record at least."""
+def _split(records: Sequence[LogRecord], max_bytes: int) -> Iterator[Sequence[LogRecord]]:
+    """Split records into runs of at least one record, whose values have at most `max_bytes`."""
     first = size = 0
-    if sum(map(len, filter(None, map(VALUE, records)))) > most_bytes:
+    if sum(map(len, filter(None, map(_value, records)))) > max_bytes:
         for index, record in enumerate(records):
-            more = len(record.value or b"")
-            if size + more > most_bytes and index > first:
+            value_size = len(record.value or b"")
+            if size + value_size > max_bytes and index > first:
                 yield records[first:index]
                 first, size = index, 0
-            size += more
+            size += value_size
     yield records[first:] if first else records

@@ -1,4 +1,4 @@
-"""Faust's consumer, yielding one message for a chunk of records instead of one for each."""
+"""Faust's consumer, with one message for each chunk of records instead of each record."""
 
 from collections.abc import AsyncIterator, Iterator, Mapping
 from typing import Any
@@ -11,81 +11,81 @@ from eventfleet.workers.transport.consumer_thread import ConsumerThread
 
 
 class Consumer(driver.Consumer):  # type: ignore[misc]
-    """Yields chunks of those partitions that `app.owners` has opened.
+    """Yields the chunks of the partitions that `app.owners` has opened; their ChunkSource.
 
-    Only the session of a chunk says whether it is still wanted: whatever drops one on its way, a
-    new session follows. Offsets are committed as far as `acked` was called, and never else.
+    A chunk is delivered if its session is the present one. Wherever a chunk may have been dropped,
+    a new session begins. Offsets are committed as far as `ack` was called, and no further.
     """
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        self.lanes: dict[TP, PartitionBuffer] = {}
+        self.buffers: dict[TP, PartitionBuffer] = {}
         self.acks: dict[TP, int] = {}
         self.joined = False
 
     def _new_consumer_thread(self) -> ConsumerThread:
         return ConsumerThread(self, loop=self.loop, beacon=self.beacon)
 
-    # What owners ask
+    # The ChunkSource of the owners
 
-    async def start_at(self, partition: int, offset: int, session: int) -> bool:
-        """Begin a session of the partition here; False when it is not ours any more."""
-        return bool(await self._thread.start_at(self._tp(partition), offset, session))
+    async def start_session(self, partition: int, offset: int, session: int) -> bool:
+        """Seek to this offset and begin a session. False: the partition is not assigned to us."""
+        return bool(await self._thread.start_session(self._tp(partition), offset, session))
 
-    def leave(self, partition: int) -> None:
-        """End the partition's session: nothing more of it is fetched."""
-        self.lanes.pop(self._tp(partition), None)
+    def end_session(self, partition: int) -> None:
+        """End the partition's session: no more of its records are fetched."""
+        self.buffers.pop(self._tp(partition), None)
 
-    def finished(self, partition: int, next_offset: int) -> None:
-        """A chunk is done with, be it committed elsewhere or acked here."""
-        if lane := self.lanes.get(self._tp(partition)):
-            lane.finish(next_offset)
-            self._thread.room()
+    def finish(self, partition: int, next_offset: int) -> None:
+        """Free the room of a chunk that was committed by its role, or acked here."""
+        if buffer := self.buffers.get(self._tp(partition)):
+            buffer.finish(next_offset)
+            self._thread.notify_room()
 
-    async def acked(self, partition: int, next_offset: int) -> None:
-        """Commit the chunk in hand, or at the next turn of Faust's own commits.
+    async def ack(self, partition: int, next_offset: int) -> None:
+        """Commit the chunk in hand; if that fails, Faust's next periodic commit includes it.
 
-        Before a session there is no chunk: a role that is being opened may commit where it begins.
+        Before a session there is no chunk: a role that is being opened may commit its first offset.
         """
         tp = self._tp(partition)
-        lane = self.lanes.get(tp)
-        end = lane.acked(next_offset) if lane else next_offset
+        buffer = self.buffers.get(tp)
+        end = buffer.committable(next_offset) if buffer else next_offset
         if end is not None:
             self.acks[tp] = end
             await self.commit()
 
     def lag(self, partition: int) -> int:
-        """How many offsets wait; 0 while that is not known."""
+        """The number of offsets that wait; 0 while it is unknown."""
         tp = self._tp(partition)
-        end, lane = self._thread.end(tp), self.lanes.get(tp)
-        done = lane.finished if lane and not lane.idle else self._thread.position(tp)
+        end, buffer = self._thread.end(tp), self.buffers.get(tp)
+        done = buffer.finished if buffer and not buffer.is_idle else self._thread.position(tp)
         return max(0, end - done) if end is not None and done is not None else 0
 
-    # What the app asks
+    # For the app
 
     @property
-    def alive(self) -> bool:
-        """Whether the thread that talks to Kafka runs."""
+    def is_alive(self) -> bool:
+        """Whether the consumer thread runs."""
         thread = self._thread._thread
         return thread is not None and thread.is_alive()
 
     def partitions(self) -> set[int]:
-        """Those assigned to us."""
+        """The partitions assigned to us."""
         return {tp.partition for tp in self.assignment()}
 
     async def retire(self) -> None:
-        """Let the chunks in hand be finished, commit what was acked, take no more."""
+        """Finish the chunks in hand, commit the acked offsets, deliver no more."""
         self.joined = False
         await self.app.owners.release()
         await self.maybe_wait_for_commit_to_finish()
         await self.commit()
-        self.lanes.clear()
+        self.buffers.clear()
         self.acks.clear()
 
     def _tp(self, partition: int) -> TP:
-        return TP(self.app.source.topic, partition)
+        return TP(self.app.consumer_config.topic, partition)
 
-    # What Faust asks
+    # Faust's hooks
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
         await self.retire()
@@ -97,7 +97,7 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         await super().on_partitions_assigned(assigned, generation_id)
 
     async def perform_seek(self) -> None:
-        """Where to begin is known to the roles alone: each owner seeks when its role is open."""
+        """Assign owners instead: only an open role knows its offset, and its owner seeks then."""
         if self.joined:
             self.app.owners.assign(self, self.partitions())
 
@@ -106,8 +106,8 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
             if not self.flow_active:
                 await self.wait(self.can_resume_flow)
             tp = self._tp(chunk.partition)
-            lane = self.lanes.get(tp)
-            if lane and lane.session == chunk.session:
+            buffer = self.buffers.get(tp)
+            if buffer and buffer.session == chunk.session:
                 self._read_offset[tp] = chunk.records[-1].offset - 1
                 yield tp, self._message(tp, chunk)
 
@@ -138,4 +138,4 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         return committed is None or offset > committed
 
     async def verify_all_partitions_active(self) -> None:
-        """Liveness is told by the owners' progress."""
+        """Check nothing: liveness is the owners' progress."""

@@ -1,4 +1,4 @@
-"""The thread that talks to Kafka: fetching, seeking, committing."""
+"""The thread of the Kafka client: fetching, seeking, committing."""
 
 import asyncio
 from collections.abc import Iterable, Mapping
@@ -17,18 +17,18 @@ from mode.threads import WorkerThread
 from eventfleet.stores.kafka.connection import Connection
 from eventfleet.stores.kafka.errors import translate_errors
 from eventfleet.workers.transport.chunk import Chunk, PartitionBuffer
-from eventfleet.workers.transport.fetched_records import read_as_ours
+from eventfleet.workers.transport.fetched_records import fetch_log_records
 
-LARGE_CHUNK = 5_000
-LARGE_FETCH = 4_194_304
-FETCH = 1_048_576
-HEARTBEAT = 0.5
+LARGE_CHUNK_RECORDS = 5_000
+LARGE_FETCH_BYTES = 4_194_304
+FETCH_BYTES = 1_048_576
+HEARTBEAT_SECONDS = 0.5
 LONG_POLL_MS = 100
 
 
 @dataclass(frozen=True)
 class ConsumerConfig:
-    """What one app consumes, and how; times in seconds."""
+    """The topic and group of one app's consumer, and its limits; times in seconds."""
 
     connection: Connection
     topic: str
@@ -39,121 +39,127 @@ class ConsumerConfig:
 
     @property
     def rebalance_timeout(self) -> float:
-        """How long the members of a group wait for each other's last chunks."""
+        """The time that the members of a group wait for each other's last chunks."""
         return 3 * self.session_timeout
 
     @property
     def request_timeout(self) -> float:
-        """Longer than any answer may take: joining waits for the other members."""
+        """Longer than any request may take: joining waits for the other members."""
         return self.rebalance_timeout + self.connection.timeout
 
 
 class DaemonThread(WorkerThread):  # type: ignore[misc]
-    """A thread that does not keep a failed process alive."""
+    """A worker thread that does not keep a failed process alive."""
 
     def __init__(self, service: Any, **options: Any) -> None:
         super().__init__(service, **options)
         self.daemon = True
 
     def run(self) -> None:
-        """What ends the thread is told to the app, which reports it."""
+        """Run without a traceback at the end: the app reports the error that ended the thread."""
         with suppress(Exception):
             super().run()
 
 
 class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
-    """Faust's consumer thread, fetching chunks."""
+    """Faust's consumer thread; fetches records into the partitions' buffers."""
 
     Worker = DaemonThread
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.source: ConsumerConfig = self.app.source
+        self.config: ConsumerConfig = self.app.consumer_config
         self._room = asyncio.Event()
 
     async def on_start(self) -> None:
-        async with self._answering():
+        async with self._translating():
             await super().on_start()
-        read_as_ours(self._ensure_consumer())
+        fetch_log_records(self._ensure_consumer())
 
     def on_crash(self, msg: str, *fmt: Any, **kwargs: Any) -> None:
-        """Say nothing: who runs the app reports what ended it."""
+        """Log nothing: the runner of the app reports the error."""
 
     async def crash(self, exc: BaseException) -> None:
-        """A thread that fails before `start` waits for it leaves a reason that no one takes."""
+        """Retrieve the error of a thread that failed before `start` waited for it.
+
+        Otherwise asyncio would log an exception that was never retrieved.
+        """
         if (running := self._thread_running) is not None:
-            self.parent_loop.call_soon_threadsafe(running.add_done_callback, _taken)
+            self.parent_loop.call_soon_threadsafe(running.add_done_callback, _retrieve)
         await super().crash(exc)
 
     def _create_worker_consumer(self, transport: Any) -> aiokafka.AIOKafkaConsumer:
-        source = self.source
-        large = source.chunk_records > LARGE_CHUNK
-        options = source.connection.options()
-        options["request_timeout_ms"] = int(source.request_timeout * 1000)
+        config = self.config
+        large = config.chunk_records > LARGE_CHUNK_RECORDS
+        options = config.connection.options()
+        options["request_timeout_ms"] = int(config.request_timeout * 1000)
         return aiokafka.AIOKafkaConsumer(
-            client_id=source.group,
-            group_id=source.group,
+            client_id=config.group,
+            group_id=config.group,
             partition_assignment_strategy=[RoundRobinPartitionAssignor],
             enable_auto_commit=False,
             auto_offset_reset="earliest",
             isolation_level="read_committed",
-            max_partition_fetch_bytes=LARGE_FETCH if large else FETCH,
+            max_partition_fetch_bytes=LARGE_FETCH_BYTES if large else FETCH_BYTES,
             fetch_max_wait_ms=LONG_POLL_MS,
             max_poll_interval_ms=int(self.app.conf.broker_max_poll_interval * 1000),
-            session_timeout_ms=int(source.session_timeout * 1000),
-            rebalance_timeout_ms=int(source.rebalance_timeout * 1000),
-            heartbeat_interval_ms=int(min(HEARTBEAT, source.session_timeout / 3) * 1000),
+            session_timeout_ms=int(config.session_timeout * 1000),
+            rebalance_timeout_ms=int(config.rebalance_timeout * 1000),
+            heartbeat_interval_ms=int(min(HEARTBEAT_SECONDS, config.session_timeout / 3) * 1000),
             **options,
         )
 
-    async def start_at(self, tp: TP, offset: int, session: int) -> bool:
-        """Seek; what is fetched from now on is of this session. False: not assigned any more."""
-        return bool(await self.call_thread(self._start_at, tp, offset, session))
+    async def start_session(self, tp: TP, offset: int, session: int) -> bool:
+        """Seek; records fetched from now on are of this session. False: not assigned any more."""
+        return bool(await self.call_thread(self._start_session, tp, offset, session))
 
-    async def _start_at(self, tp: TP, offset: int, session: int) -> bool:
+    async def _start_session(self, tp: TP, offset: int, session: int) -> bool:
         try:
             self._ensure_consumer().seek(TopicPartition(*tp), offset)
         except IllegalStateError:
             return False
-        self.consumer.lanes[tp] = PartitionBuffer(tp.partition, offset, session)
+        self.consumer.buffers[tp] = PartitionBuffer(tp.partition, offset, session)
         self._room.set()
         return True
 
-    def room(self) -> None:
-        """Tell the thread that a partition has room again."""
+    def notify_room(self) -> None:
+        """Wake the thread: a partition has room for another chunk."""
         with suppress(RuntimeError):
             self.thread_loop.call_soon_threadsafe(self._room.set)
 
     async def chunks(self, timeout: float) -> list[Chunk]:
-        """What has come in of the partitions that have room; empty after `timeout` seconds."""
-        chunks: list[Chunk] = await self.call_thread(self._translated, timeout)
+        """The next chunks of the partitions that have room; empty after `timeout` seconds."""
+        chunks: list[Chunk] = await self.call_thread(self._chunks, timeout)
         return chunks
 
-    async def _translated(self, timeout: float) -> list[Chunk]:
-        async with self._answering(timeout):
-            return await self._chunks(timeout)
-
-    def _answering(self, more: float = 0.0) -> AbstractAsyncContextManager[None]:
-        connection = self.source.connection
-        return translate_errors(f"consuming from {connection.bootstrap}", connection.timeout + more)
-
     async def _chunks(self, timeout: float) -> list[Chunk]:
+        async with self._translating(timeout):
+            return await self._next_chunks(timeout)
+
+    def _translating(self, extra_seconds: float = 0.0) -> AbstractAsyncContextManager[None]:
+        connection = self.config.connection
+        return translate_errors(
+            f"consuming from {connection.bootstrap}", connection.timeout + extra_seconds
+        )
+
+    async def _next_chunks(self, timeout: float) -> list[Chunk]:
+        """Chunks buffered already, else those the client has fetched, else wait for more."""
         self._room.clear()
-        wanted = {TopicPartition(*tp): lane for tp, lane in self._lanes() if lane.has_room}
-        if waiting := _handed_out(wanted.values()):
-            return waiting
+        wanted = {TopicPartition(*tp): buf for tp, buf in self._buffers() if buf.has_room}
+        if buffered := _hand_out(wanted.values()):
+            return buffered
         for tp in wanted:
-            await self._take([tp], 0)
-        if not (chunks := _handed_out(wanted.values())):
+            await self._fetch([tp], 0)
+        if not (chunks := _hand_out(wanted.values())):
             await self._wait([*wanted], timeout)
-            chunks = _handed_out(lane for _, lane in self._lanes())
+            chunks = _hand_out(buffer for _, buffer in self._buffers())
         return chunks
 
     async def _wait(self, wanted: list[TopicPartition], timeout: float) -> None:
-        """Until something came in, another partition has room, or the time is up."""
+        """Wait until records came in, another partition has room, or the time is up."""
         waits: set[asyncio.Task[Any]] = {asyncio.create_task(self._room.wait())}
         if wanted:
-            waits.add(asyncio.create_task(self._take(wanted, timeout)))
+            waits.add(asyncio.create_task(self._fetch(wanted, timeout)))
         done, pending = await asyncio.wait(
             waits, timeout=timeout, return_when=asyncio.FIRST_COMPLETED
         )
@@ -163,36 +169,36 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         for task in done:
             task.result()
 
-    async def _take(self, tps: list[TopicPartition], timeout: float) -> None:
-        """Fetch into the lanes, with no await between the client's hand and ours."""
+    async def _fetch(self, tps: list[TopicPartition], timeout: float) -> None:
+        """Fetch into the buffers, with no await between the client's state and ours."""
         consumer = self._ensure_consumer()
         fetched = await consumer.getmany(
-            *tps, timeout_ms=int(timeout * 1000), max_records=self.source.chunk_records
+            *tps, timeout_ms=int(timeout * 1000), max_records=self.config.chunk_records
         )
         for tp, records in fetched.items():
-            lane, position = self.consumer.lanes.get(TP(*tp)), self.position(tp)
-            if lane and position is not None:
-                lane.fetch(records, position, self.source.chunk_bytes)
+            buffer, position = self.consumer.buffers.get(TP(*tp)), self.position(tp)
+            if buffer and position is not None:
+                buffer.add(records, position, self.config.chunk_bytes)
 
-    def _lanes(self) -> list[tuple[TP, PartitionBuffer]]:
-        return list(self.consumer.lanes.items())
+    def _buffers(self) -> list[tuple[TP, PartitionBuffer]]:
+        return list(self.consumer.buffers.items())
 
     async def _commit(self, offsets: Mapping[TP, int]) -> bool:
-        """Faust's own crashes the app; here what was not committed is tried again later."""
+        """Commit; False when that failed, to be tried again. Faust's own would crash the app."""
         wanted = {TopicPartition(*tp): OffsetAndMetadata(at, "") for tp, at in offsets.items()}
         try:
             await asyncio.wait_for(
-                self._ensure_consumer().commit(wanted), self.source.connection.timeout
+                self._ensure_consumer().commit(wanted), self.config.connection.timeout
             )
         except (KafkaError, IllegalStateError, TimeoutError) as error:
-            self.log.warning("commit of %s failed: %r", self.source.group, error)
+            self.log.warning("commit of %s failed: %r", self.config.group, error)
             return False
         return True
 
     def end(self, tp: TP) -> int | None:
         """The offset after the last committed record, as far as the client knows.
 
-        Of a partition that was just revoked it knows nothing, and asserts that one does not ask.
+        None for a partition that was just revoked, on which the client fails an assertion.
         """
         consumer, partition = self._consumer, TopicPartition(*tp)
         with suppress(IllegalStateError, AttributeError, AssertionError):
@@ -202,9 +208,9 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         return None
 
     def position(self, tp: TP) -> int | None:
-        """Where the next fetch begins: past records without a value for us, too.
+        """The offset of the next fetch, past control records and aborted ones, too.
 
-        Of a partition that was just assigned the client does not know it yet, and asserts as above.
+        None for a partition that was just assigned: the client does not know it yet.
         """
         with suppress(IllegalStateError, AttributeError, AssertionError):
             assignment = self._consumer._subscription.subscription.assignment
@@ -213,10 +219,10 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         return None
 
 
-def _taken(running: asyncio.Future[Any]) -> None:
+def _retrieve(running: asyncio.Future[Any]) -> None:
     if not running.cancelled():
         running.exception()
 
 
-def _handed_out(lanes: Iterable[PartitionBuffer]) -> list[Chunk]:
-    return [chunk for lane in lanes for chunk in lane.hand_out()]
+def _hand_out(buffers: Iterable[PartitionBuffer]) -> list[Chunk]:
+    return [chunk for buffer in buffers for chunk in buffer.hand_out()]

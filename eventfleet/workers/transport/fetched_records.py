@@ -1,8 +1,8 @@
-"""What the client has fetched, read as our records.
+"""The client's fetched records, read as LogRecords.
 
-Of each record the client makes an object with eleven fields, through two iterators: half of what
-fetching takes. Which records there are (those of no aborted transaction, none before the position)
-the client says here, too.
+The client makes an object with eleven fields of each record, through two iterators, which takes
+half of the time of fetching. It still chooses the records: none of an aborted transaction, none
+before the position.
 """
 
 from collections import OrderedDict
@@ -15,11 +15,11 @@ from aiokafka.structs import TopicPartition
 from eventfleet.topics.record import Headers, LogRecord
 
 
-class Records(PartitionRecords):  # type: ignore[misc]
-    """The records of one answer for one partition."""
+class FetchedRecords(PartitionRecords):  # type: ignore[misc]
+    """The records of one fetch response for one partition."""
 
     headers: Headers = ()
-    """Those of the record before: most have the same, and one tuple is kept for all of them."""
+    """The headers of the record before: most records have the same, and share one tuple."""
 
     def __iter__(self) -> Iterator[LogRecord]:
         records: Iterator[LogRecord] = self._records_iterator
@@ -35,15 +35,15 @@ class Records(PartitionRecords):  # type: ignore[misc]
         return LogRecord(topic, partition, offset, key, value, headers, record.timestamp)
 
 
-class Results(OrderedDict[TopicPartition, Any]):
-    """The client's own store of answers and errors; Records take the place of its own."""
+class FetchResults(OrderedDict[TopicPartition, Any]):
+    """The client's store of fetch results and errors; FetchedRecords replace its own class."""
 
     def __setitem__(self, tp: TopicPartition, result: Any) -> None:
         if type(result) is FetchResult:
-            result._partition_records.__class__ = Records
+            result._partition_records.__class__ = FetchedRecords
         super().__setitem__(tp, result)
 
 
-def read_as_ours(consumer: Any) -> None:
-    """Have a consumer that was just started give LogRecords."""
-    consumer._fetcher._records = Results()
+def fetch_log_records(consumer: Any) -> None:
+    """Make a consumer that was just started yield LogRecords."""
+    consumer._fetcher._records = FetchResults()

@@ -1,0 +1,119 @@
+"""What every agent has in common: its topic, its consumer group, a role for each partition."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+from eventfleet.model.domain import Domain
+from eventfleet.roles.notices import NULL_NOTIFIER, StageNotifier
+from eventfleet.roles.role import Role
+from eventfleet.runtime.settings import Settings
+from eventfleet.stores.clock import SystemClock
+from eventfleet.stores.contracts import (
+    Clock,
+    DomainStores,
+    LogWriter,
+    ParkedAggregates,
+    PartitionWriter,
+)
+from eventfleet.stores.kafka.connection import Connection
+from eventfleet.stores.kafka.producer import PlainWriter
+from eventfleet.stores.kafka.transactional_writer import TransactionalWriter
+from eventfleet.stores.parked import NoParkedAggregates
+from eventfleet.topics.names import consumer_group
+from eventfleet.workers.owner import Ack
+from eventfleet.workers.owners import Owners
+from eventfleet.workers.transport.chunk import ChunkSchema
+
+if TYPE_CHECKING:
+    from eventfleet.roles.command import Decider
+
+
+AgentFunction = Callable[[Any], Coroutine[Any, Any, None]]
+"""Consumes a Faust stream, whose events are chunks."""
+
+
+class FaustApp(Protocol):
+    """The part of a Faust app that agents use."""
+
+    def topic(self, name: str, *, schema: ChunkSchema) -> Any:
+        """Describe a topic."""
+
+    def agent(self, channel: Any, *, name: str) -> Callable[[AgentFunction], Any]:
+        """Decorate the agent function of a topic."""
+
+
+class Agent(ABC):
+    """A Faust agent: one role of one domain, over one topic, as one consumer group."""
+
+    role: ClassVar[str]
+
+    def __init__(self, domain_name: str, source: str, group_prefix: str) -> None:
+        self.domain_name, self.source = domain_name, source
+        self.group = consumer_group(group_prefix, domain_name, self.role)
+
+    def __str__(self) -> str:
+        return f"{self.role} of {self.domain_name}"
+
+    @abstractmethod
+    def attach(self, app: FaustApp, owners: Owners) -> None:
+        """Add the agent to a Faust app; each chunk goes to the owner of its partition."""
+
+    @abstractmethod
+    def make_role(self, partition: int, ack: Ack) -> Role:
+        """Make the role of one partition. `ack` is for a writer without transactions."""
+
+
+@dataclass(frozen=True)
+class WorkerContext:
+    """The resources that the agents of one process share.
+
+    `transactional`: whether the broker has transactions. `deciders`, by domain name, are for the
+    command agent; `writer` publishes again what sweeps find.
+    """
+
+    settings: Settings
+    connection: Connection
+    transactional: bool
+    writer: LogWriter
+    deciders: "Mapping[str, Decider]" = field(default_factory=dict)
+    notifier: StageNotifier = NULL_NOTIFIER
+    parked: ParkedAggregates = field(default_factory=NoParkedAggregates)
+    clock: Clock = field(default_factory=SystemClock)
+
+
+class DomainAgent(Agent):
+    """An agent of the fleet, over one of its domain's own topics."""
+
+    def __init__(self, domain: Domain[Any], stores: DomainStores, context: WorkerContext) -> None:
+        super().__init__(domain.name, self.source_of(domain), context.settings.group_prefix)
+        self.domain, self.stores, self.context = domain, stores, context
+
+    @classmethod
+    @abstractmethod
+    def source_of(cls, domain: Domain[Any]) -> str:
+        """The topic that the agent consumes."""
+
+    @classmethod
+    @abstractmethod
+    def targets_of(cls, domain: Domain[Any]) -> Sequence[str]:
+        """The topics that the agent writes to, apart from dead letters."""
+
+    @property
+    def guarantee(self) -> str:
+        """One line for the log: how often a record is delivered to the agent's targets."""
+        where = f"{self} to {', '.join(self.targets_of(self.domain)) or 'no topic'}"
+        if self.context.transactional:
+            return f"{where}: delivery is exactly once for readers of committed records"
+        return (
+            f"{where}: delivery is at least once, since the broker has no transactions; "
+            "consumers must drop repeats by event id"
+        )
+
+    def make_writer(self, partition: int, ack: Ack) -> PartitionWriter:
+        """Make the writer that moves the offset together with the records that a role writes."""
+        connection = self.context.connection
+        if self.context.transactional:
+            return TransactionalWriter(connection, self.group, self.source, partition)
+        return PlainWriter(connection, self.group, (self.source, partition), ack)

@@ -1,0 +1,50 @@
+"""The append agent: from `<domain>.events` to the event store and `<domain>.stored`."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from eventfleet.model.domain import Domain
+from eventfleet.roles.append import AppendRole
+from eventfleet.roles.sweep import Sweep
+from eventfleet.topics.names import Topics
+from eventfleet.workers.agent import DomainAgent, FaustApp
+from eventfleet.workers.owner import Ack
+from eventfleet.workers.owners import Owners
+from eventfleet.workers.transport.chunk import ChunkSchema
+
+
+class AppendAgent(DomainAgent):
+    """Consumes `<domain>.events` as the group `<prefix>.<domain>.append`."""
+
+    role = "append"
+
+    @classmethod
+    def source_of(cls, domain: Domain[Any]) -> str:
+        return Topics.of(domain.name).events
+
+    @classmethod
+    def targets_of(cls, domain: Domain[Any]) -> Sequence[str]:
+        return [Topics.of(domain.name).stored]
+
+    def attach(self, app: FaustApp, owners: Owners) -> None:
+        @app.agent(app.topic(self.source, schema=ChunkSchema()), name=self.group)
+        async def append(stream: Any) -> None:
+            async for event in stream.noack().events():
+                owners.dispatch(event.value)
+
+    def make_role(self, partition: int, ack: Ack) -> AppendRole:
+        return AppendRole(
+            self.domain,
+            partition,
+            self.stores.events,
+            self.make_writer(partition, ack),
+            self.context.parked,
+            self.context.clock,
+            cached=self.context.settings.cached_aggregates,
+            notifier=self.context.notifier,
+            sweep=self._sweep(partition) if self.domain.synchronous else None,
+        )
+
+    def _sweep(self, partition: int) -> Sweep:
+        store, writer, clock = self.stores.events, self.context.writer, self.context.clock
+        return Sweep(self.domain.name, partition, store, writer, clock)

@@ -1,0 +1,45 @@
+"""The command agent: from `<domain>.commands` to `<domain>.replies`, and events by its decider."""
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any
+
+from eventfleet.model.domain import Domain
+from eventfleet.roles.command import CommandRole
+from eventfleet.runtime.event_services import patience
+from eventfleet.topics.names import Topics
+from eventfleet.workers.agent import DomainAgent, FaustApp
+from eventfleet.workers.owner import Ack
+from eventfleet.workers.owners import Owners
+from eventfleet.workers.transport.chunk import ChunkSchema
+
+
+class CommandAgent(DomainAgent):
+    """Consumes `<domain>.commands` as the group `<prefix>.<domain>.command`."""
+
+    role = "command"
+
+    @classmethod
+    def source_of(cls, domain: Domain[Any]) -> str:
+        return Topics.of(domain.name).commands
+
+    @classmethod
+    def targets_of(cls, domain: Domain[Any]) -> Sequence[str]:
+        return [Topics.of(domain.name).replies]
+
+    def attach(self, app: FaustApp, owners: Owners) -> None:
+        @app.agent(app.topic(self.source, schema=ChunkSchema()), name=self.group)
+        async def command(stream: Any) -> None:
+            async for event in stream.noack().events():
+                owners.dispatch(event.value)
+
+    def make_role(self, partition: int, ack: Ack) -> CommandRole:
+        return CommandRole(
+            self.domain,
+            partition,
+            self.context.deciders[self.domain.name],
+            self.make_writer(partition, ack),
+            self.context.parked,
+            self.context.clock,
+            decide_timeout=timedelta(seconds=patience(self.context.settings)),
+        )

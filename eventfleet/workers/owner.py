@@ -1,0 +1,288 @@
+"""The owner of one assigned partition: runs a role over the partition's chunks."""
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from enum import Enum
+from itertools import count
+from typing import Protocol
+
+from tenacity import (
+    AsyncRetrying,
+    RetryCallState,
+    retry_if_exception_type,
+    stop_after_delay,
+    wait_random_exponential,
+)
+
+from eventfleet.roles.role import ChunkReport, Role
+from eventfleet.stores.errors import Fenced, ServerUnavailable
+from eventfleet.workers.metrics import Meter
+from eventfleet.workers.transport.chunk import MAX_CHUNKS_IN_FLIGHT, Chunk
+
+logger = logging.getLogger(__name__)
+_session_numbers = count(1)
+
+FIRST_RETRY_PAUSE_SECONDS = 0.1
+
+Ack = Callable[[int], Awaitable[None]]
+RoleFactory = Callable[[int, Ack], Role]
+"""Makes the role of a partition. The ack is for roles whose offsets Faust commits: it takes the
+`next_offset` of the chunk in hand; roles that commit by themselves never call it."""
+
+Fail = Callable[[int, Exception], None]
+"""Reports the error that ended the owner of a partition."""
+
+
+@dataclass(frozen=True)
+class OwnerTimeouts:
+    """The bounds of an owner's waits, in seconds.
+
+    `unavailable`: how long a server may stay away before the owner fails. `in_hand`: what a close
+    allows the chunk in hand. `tick`: between two ticks. `fenced`: from a fence until the partition,
+    if it is still assigned, is taken over again. `longest_pause`: between two retries.
+    """
+
+    unavailable: float = 60.0
+    in_hand: float = 10.0
+    tick: float = 1.0
+    fenced: float = 10.0
+    longest_pause: float = 5.0
+
+
+class ChunkSource(Protocol):
+    """Delivers the chunks of each partition, in one session after another."""
+
+    async def start_session(self, partition: int, offset: int, session: int) -> bool:
+        """Deliver from this offset on. False: the partition is not assigned to us any more."""
+
+    def end_session(self, partition: int) -> None:
+        """Deliver no more chunks of the partition's session."""
+
+    def finish(self, partition: int, next_offset: int) -> None:
+        """Free the room of the chunk that ends here: it is done."""
+
+    async def ack(self, partition: int, next_offset: int) -> None:
+        """Commit the chunk in hand; before a session, commit this offset as it is."""
+
+    def lag(self, partition: int) -> int:
+        """The number of offsets that wait."""
+
+
+class OwnerState(Enum):
+    """The state of a partition's role. Chunks and ticks are for an OPEN role only."""
+
+    CLOSED = "closed"
+    OPENING = "opening"
+    OPEN = "open"
+    FENCED = "fenced"
+
+
+class Owner:
+    """Runs one partition's role: opens it, gives it chunks and ticks, closes it."""
+
+    def __init__(
+        self,
+        partition: int,
+        make_role: RoleFactory,
+        source: ChunkSource,
+        meter: Meter,
+        timeouts: OwnerTimeouts,
+    ) -> None:
+        self.partition = partition
+        self.state = OwnerState.CLOSED
+        self.progress = time.monotonic()
+        self._source, self._meter, self._timeouts = source, meter, timeouts
+        self._make_role = make_role
+        self._role = make_role(partition, self._ack)
+        self._queue: asyncio.Queue[Chunk] = asyncio.Queue(MAX_CHUNKS_IN_FLIGHT)
+        self._session: int | None = None
+        self._position = 0
+        self._last_tick = time.monotonic()
+        self._chunk_unfinished = False  # a chunk was begun and has failed, or is in hand
+        self._busy = False
+        self._closing = False
+        self._task: asyncio.Task[None] | None = None
+
+    # For Owners and the app
+
+    def start(self, fail: Fail) -> None:
+        self._meter.watch(self.partition, self._lag, self.age)
+        self._task = asyncio.create_task(self._run(fail), name=f"owner of {self.partition}")
+
+    def enqueue(self, chunk: Chunk) -> None:
+        """Put a chunk in the queue, unless its session is over."""
+        if chunk.session == self._session:
+            self._queue.put_nowait(chunk)
+
+    async def close(self) -> None:
+        """Let the chunk in hand be finished, within bounds, and close the role."""
+        self._closing = True
+        if self._task is None:
+            return
+        if self._busy:
+            await asyncio.wait({self._task}, timeout=self._timeouts.in_hand)
+        self._task.cancel()
+        await asyncio.wait({self._task}, timeout=self._timeouts.in_hand)
+        self._meter.forget(self.partition)
+
+    def is_stalled(self, bound: float) -> bool:
+        """Whether records wait and no chunk was finished for longer than `bound` seconds."""
+        return self.age() > bound and self._lag() > 0
+
+    def age(self) -> float:
+        """Seconds since a chunk was finished or none waited."""
+        return time.monotonic() - self.progress
+
+    def _lag(self) -> int:
+        return self._source.lag(self.partition)
+
+    # The task: turns, until the owner is closed, is fenced or fails
+
+    async def _run(self, fail: Fail) -> None:
+        try:
+            while not self._closing:
+                try:
+                    await self._run_turns()
+                except Fenced as error:
+                    await self._give_up(error)
+                    await self._wait_until_reassigned()
+        except Exception as error:
+            fail(self.partition, error)
+        finally:
+            self._end_session(OwnerState.CLOSED)
+            await self._uninterrupted(self._role.close())
+
+    async def _run_turns(self) -> None:
+        """Run turn after turn; one that finds a server unavailable is tried again.
+
+        Only turns after a failure go through tenacity, whose bookkeeping every chunk would pay for.
+        """
+        try:
+            while not self._closing:
+                await self._turn()
+        except ServerUnavailable as error:
+            self._prepare_retry()
+            logger.warning("partition %s will be opened again: %s", self.partition, error)
+            pause = min(FIRST_RETRY_PAUSE_SECONDS, self._timeouts.longest_pause)
+            await asyncio.sleep(random.uniform(0, pause))
+            await self._retrying()(self._turn_until_the_chunk_is_finished)
+
+    async def _turn(self) -> None:
+        """Open the role if need be; then process one chunk or do one tick."""
+        if self.state is not OwnerState.OPEN:
+            await self._uninterrupted(self._open())
+        if self._closing:
+            return
+        if chunk := await self._next_chunk():
+            await self._uninterrupted(self._process(chunk))
+        else:
+            await self._uninterrupted(self._tick())
+
+    async def _turn_until_the_chunk_is_finished(self) -> None:
+        """Run turns until the chunk that failed is through: a tick alone proves nothing."""
+        await self._turn()
+        while self._chunk_unfinished and not self._closing:
+            await self._turn()
+
+    async def _uninterrupted(self, work: Awaitable[None]) -> None:
+        """Do work that a close waits for."""
+        self._busy = True
+        try:
+            await work
+        finally:
+            self._busy = False
+
+    # One turn
+
+    async def _open(self) -> None:
+        self.state = OwnerState.OPENING
+        self._position = await self._role.open()
+        self._session = next(_session_numbers)
+        self._queue = asyncio.Queue(MAX_CHUNKS_IN_FLIGHT)
+        if await self._source.start_session(self.partition, self._position, self._session):
+            self.state = OwnerState.OPEN
+        else:
+            self._closing = True
+
+    def _end_session(self, state: OwnerState) -> None:
+        self.state = state
+        self._session = None
+        self._source.end_session(self.partition)
+
+    async def _next_chunk(self) -> Chunk | None:
+        """The next chunk; None when a tick is due first."""
+        left = self._last_tick + self._timeouts.tick - time.monotonic()
+        if left <= 0:
+            return None
+        try:
+            async with asyncio.timeout(left):
+                return await self._queue.get()
+        except TimeoutError:
+            return None
+
+    async def _process(self, chunk: Chunk) -> None:
+        self._chunk_unfinished = True
+        if chunk.start != self._position:
+            raise ServerUnavailable(
+                f"the records from offset {self._position} to {chunk.start} were not delivered"
+            )
+        records = chunk.records
+        if records[0].offset < self._position:
+            records = [record for record in records if record.offset >= self._position]
+        began = time.monotonic()
+        report = await self._role.process(records, chunk.next_offset) if records else ChunkReport()
+        self._position = chunk.next_offset
+        self._chunk_unfinished = False
+        self.progress = time.monotonic()
+        self._source.finish(self.partition, chunk.next_offset)
+        self._meter.add_chunk(self.progress - began, report)
+
+    async def _tick(self) -> None:
+        self._last_tick = time.monotonic()
+        self._meter.add(await self._role.tick())
+        if self._lag() == 0:
+            self.progress = time.monotonic()
+
+    async def _ack(self, next_offset: int) -> None:
+        if self.state in (OwnerState.OPENING, OwnerState.OPEN):
+            await self._source.ack(self.partition, next_offset)
+
+    # When a turn fails
+
+    def _retrying(self) -> AsyncRetrying:
+        return AsyncRetrying(
+            retry=retry_if_exception_type(ServerUnavailable),
+            wait=wait_random_exponential(
+                multiplier=2 * FIRST_RETRY_PAUSE_SECONDS, max=self._timeouts.longest_pause
+            ),
+            stop=stop_after_delay(self._timeouts.unavailable),
+            before_sleep=self._prepare_retry,
+            reraise=True,
+        )
+
+    def _prepare_retry(self, state: RetryCallState | None = None) -> None:
+        self._end_session(OwnerState.CLOSED)
+        self._meter.retried()
+
+    async def _give_up(self, error: Fenced) -> None:
+        self._meter.fenced()
+        logger.warning("partition %s is given up: %s", self.partition, error)
+        self._end_session(OwnerState.FENCED)
+        await self._uninterrupted(self._role.close())
+
+    async def _wait_until_reassigned(self) -> None:
+        """Wait; unless the owner is closed meanwhile, a new role takes the partition over.
+
+        A close means that the partition has a new owner. An old owner that had not heard of its
+        end may have fenced its successor. It hears of it within a session; the jitter keeps two
+        owners from fencing each other by turns.
+        """
+        await asyncio.sleep(self._timeouts.fenced * random.uniform(1, 2))
+        logger.warning("partition %s is still assigned: it is taken over again", self.partition)
+        self._role = self._make_role(self.partition, self._ack)
+        self._chunk_unfinished = False
+        self.state = OwnerState.CLOSED

@@ -1,0 +1,41 @@
+"""The relay agent: from `<domain>.stored` to the topics that the domain's routes name."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from eventfleet.model.domain import Domain
+from eventfleet.roles.relay import RelayRole
+from eventfleet.topics.names import Topics
+from eventfleet.workers.agent import DomainAgent, FaustApp
+from eventfleet.workers.owner import Ack
+from eventfleet.workers.owners import Owners
+from eventfleet.workers.transport.chunk import ChunkSchema
+
+
+class RelayAgent(DomainAgent):
+    """Consumes `<domain>.stored` as the group `<prefix>.<domain>.relay`."""
+
+    role = "relay"
+
+    @classmethod
+    def source_of(cls, domain: Domain[Any]) -> str:
+        return Topics.of(domain.name).stored
+
+    @classmethod
+    def targets_of(cls, domain: Domain[Any]) -> Sequence[str]:
+        return sorted({route.to for route in domain.routes})
+
+    def attach(self, app: FaustApp, owners: Owners) -> None:
+        @app.agent(app.topic(self.source, schema=ChunkSchema()), name=self.group)
+        async def relay(stream: Any) -> None:
+            async for event in stream.noack().events():
+                owners.dispatch(event.value)
+
+    def make_role(self, partition: int, ack: Ack) -> RelayRole:
+        return RelayRole(
+            self.domain,
+            partition,
+            self.make_writer(partition, ack),
+            self.context.parked,
+            notifier=self.context.notifier,
+        )

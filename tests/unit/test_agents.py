@@ -1,0 +1,68 @@
+"""The table of agents, and what each agent of the fleet consumes, writes and makes."""
+
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from eventfleet.domains.orders import orders
+from eventfleet.roles.append import AppendRole
+from eventfleet.roles.command import CommandRole
+from eventfleet.roles.relay import RelayRole
+from eventfleet.roles.snapshot import SnapshotRole
+from eventfleet.runtime.settings import Settings
+from eventfleet.stores.contracts import DomainStores
+from eventfleet.stores.kafka.connection import Connection
+from eventfleet.stores.memory.events import MemoryEvents
+from eventfleet.stores.memory.log import MemoryLog, MemoryProducer
+from eventfleet.stores.memory.snapshots import MemorySnapshots
+from eventfleet.workers.agent import DomainAgent, WorkerContext
+from eventfleet.workers.agents import ROLES, agent_class
+from tests.unit.sync_domain import till
+
+SOURCES = {"append": "events", "command": "commands", "snapshot": "stored", "relay": "stored"}
+CLASSES: dict[str, type] = {
+    "append": AppendRole,
+    "command": CommandRole,
+    "snapshot": SnapshotRole,
+    "relay": RelayRole,
+}
+
+
+def agent_of(role: str, domain: Any = orders, transactional: bool = True) -> DomainAgent:
+    deciders: dict[str, Any] = {domain.name: object()}
+    settings, connection = Settings(group_prefix="unit"), Connection("nowhere:1")
+    writer = MemoryProducer(MemoryLog())
+    context = WorkerContext(settings, connection, transactional, writer, deciders)
+    return agent_class(role)(domain, DomainStores(MemoryEvents(), MemorySnapshots()), context)
+
+
+async def never(next_offset: int) -> None:
+    pytest.fail("nothing is to be acked")
+
+
+@pytest.mark.parametrize("role", ROLES)
+async def test_an_agent_has_its_topic_its_group_and_its_role(role: str) -> None:
+    agent = agent_of(role)
+    assert (agent.role, agent.source) == (role, f"orders.{SOURCES[role]}")
+    assert (str(agent), agent.group) == (f"{role} of orders", f"unit.orders.{role}")
+    assert type(agent.make_role(0, never)) is CLASSES[role]
+
+
+async def test_append_sweeps_in_a_synchronous_domain_only() -> None:
+    for domain, sweeps in ((till, True), (orders, False)):
+        append: Any = agent_of("append", domain).make_role(0, never)
+        assert (append._sweep is not None) is sweeps
+
+
+def test_an_agent_states_its_guarantee() -> None:
+    exactly_once = agent_of("append").guarantee
+    assert exactly_once.startswith("append of orders to orders.stored: delivery is exactly once")
+    at_least_once = agent_of("relay", till, transactional=False).guarantee
+    assert at_least_once.startswith("relay of till to no topic: delivery is at least once")
+
+
+def test_the_table_of_agents_imports_no_faust() -> None:
+    code = "import eventfleet.cli, sys; sys.exit('faust' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
