@@ -16,9 +16,11 @@ from typing import Any, Generic, NamedTuple, NoReturn, TypeVar
 
 import msgspec
 
-from eventfleet.deciders.command_parser import make_events, parse_command, validate_event
+from eventfleet.deciders.command_parser import parse_command
 from eventfleet.deciders.outcomes import Rejected
-from eventfleet.deciders.pending_command import ProposedEvent, forbidden
+from eventfleet.deciders.pending_command import rejection
+from eventfleet.deciders.proposed_event import ProposedEvent
+from eventfleet.deciders.state_command import make_events, validate_event
 from eventfleet.model.command_rules import START, Rejection
 from eventfleet.model.domain import Domain
 from eventfleet.model.payloads import Command, Data, Event, SchemalessPayload, State
@@ -164,7 +166,7 @@ class When(Given[S]):
         if isinstance(asked, ProposedEvent):
             latest = self._events[-1].type if self._events else START
             if asked.allowed is not None and latest not in asked.allowed:
-                return forbidden(asked.event.type, asked.allowed, latest)
+                return rejection(asked.event.type, asked.allowed, latest)
         elif asked.payload is not None:
             kept = domain.dump_state(self._state)
             answer = domain.decide_events(self._state, asked.payload)

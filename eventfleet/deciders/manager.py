@@ -18,12 +18,12 @@ from typing import Any
 from msgspec.structs import replace
 
 from eventfleet.deciders.command_attempts import Attempt, DecideFailed, rounds
-from eventfleet.deciders.command_parser import StateCommand, make_events
 from eventfleet.deciders.commander import Commander
+from eventfleet.deciders.decider import Answer
+from eventfleet.deciders.event_id import event_id
 from eventfleet.deciders.outcomes import Accepted, Conflict, IdReused, Outcome, Rejected, Repeated
 from eventfleet.deciders.outcomes import Unavailable as NotKnown
-from eventfleet.deciders.pending_command import Answer
-from eventfleet.deciders.proposed_events import event_id
+from eventfleet.deciders.state_command import StateCommand, make_events
 from eventfleet.deciders.timeout import Timeout
 from eventfleet.model.command_rules import Rejection
 from eventfleet.model.domain import Domain

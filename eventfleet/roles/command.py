@@ -6,13 +6,13 @@ offset, only when all of the chunk is decided.
 """
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
-from typing import Any, Protocol
+from datetime import timedelta
+from typing import Any
 
 from eventfleet.deciders.command_parser import ParsedCommand, parse_decoded_command
+from eventfleet.deciders.decider import Decider
 from eventfleet.deciders.fast_command_decoder import FastCommandDecoder
-from eventfleet.deciders.outcomes import NAMES, Outcome, Unavailable, told
-from eventfleet.deciders.pending_command import Answer
+from eventfleet.deciders.outcomes import OUTCOME_NAMES, Outcome, Unavailable, outcome_fields
 from eventfleet.model.domain import Domain
 from eventfleet.roles.role import ChunkReport, PoisonEvent
 from eventfleet.roles.takeover import take_over
@@ -28,13 +28,6 @@ from eventfleet.topics.reply import CommandHeader, reply
 ROLE = "command"
 AT_ONCE = 250
 Sent = tuple[CommandHeader, ParsedCommand]
-
-
-class Decider(Protocol):
-    """Marking or Direct, of Intents; in a synchronous domain the Manager, of Requests."""
-
-    async def decide(self, asked: Sequence[Any], deadline: datetime, answer: Answer) -> None:
-        """Answer each by its index."""
 
 
 class CommandRole:
@@ -128,6 +121,6 @@ class CommandRole:
             raise errors.ServerUnavailable(failures[0].reason)
 
     def _reply(self, command: CommandHeader, outcome: Outcome) -> ProducerRecord:
-        value = reply(command, NAMES[type(outcome)], told(outcome))
+        value = reply(command, OUTCOME_NAMES[type(outcome)], outcome_fields(outcome))
         key = command.aggregate_id.encode()
         return ProducerRecord(self._replies, key, value, self._partition)

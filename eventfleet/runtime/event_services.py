@@ -7,13 +7,12 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from eventfleet.deciders.commander import Commander
+from eventfleet.deciders.decider import Answer, Decider
 from eventfleet.deciders.direct_decider import DirectDecider
 from eventfleet.deciders.lag_guard import LagGuard
 from eventfleet.deciders.manager import Manager
 from eventfleet.deciders.marker_decider import MarkerDecider
-from eventfleet.deciders.pending_command import Answer
 from eventfleet.model.domain import Domain
-from eventfleet.roles.command import Decider
 from eventfleet.runtime import connections
 from eventfleet.runtime.settings import Settings
 from eventfleet.service.decider_metrics import DeciderMetrics
@@ -80,7 +79,7 @@ async def decider(
         marking = MarkerDecider(
             opened.events, markers, writer, guard, clock, partitions=settings.partitions
         )
-        tallies.of[domain.name] = marking.tally
+        tallies.of[domain.name] = marking.statistics
         yield Bounded(marking, clock, patience(settings))
 
 

@@ -12,11 +12,11 @@ from typing import Any, Self, TypedDict, Unpack, overload
 from msgspec.structs import replace
 
 from eventfleet.deciders.command_parser import ParsedCommand, parse_decoded_command
+from eventfleet.deciders.decider import Decider
+from eventfleet.deciders.event_id import event_id
 from eventfleet.deciders.fast_command_decoder import FastCommandDecoder
 from eventfleet.deciders.outcomes import Outcome, Unavailable
-from eventfleet.deciders.proposed_events import event_id
 from eventfleet.model.domain import Domain
-from eventfleet.roles.command import Decider
 from eventfleet.service.stage_waiter import CommandFollower, WaitResult
 from eventfleet.stores.contracts import Clock, IdGenerator, Stage
 from eventfleet.topics.codec import decode, encode

@@ -4,9 +4,10 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any, Literal
 
+from eventfleet.deciders.decider import Decider
 from eventfleet.model.domain import Domain
 from eventfleet.roles.append import AppendRole
-from eventfleet.roles.command import CommandRole, Decider
+from eventfleet.roles.command import CommandRole
 from eventfleet.roles.notices import NULL_NOTIFIER, StageNotifier
 from eventfleet.roles.relay import RelayRole
 from eventfleet.roles.role import Role

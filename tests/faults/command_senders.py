@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from eventfleet.deciders.outcomes import NAMES, Conflict, Outcome, Unavailable
+from eventfleet.deciders.outcomes import OUTCOME_NAMES, Conflict, Outcome, Unavailable
 from eventfleet.runtime import connections, event_services, settings
 from eventfleet.service.event_service import EventService
 from eventfleet.stores.kafka.producer import Producer
@@ -135,7 +135,7 @@ def _answered(asked: Asked, outcome: Outcome) -> Answered:
         "command_id": asked.command_id,
         "aggregate_id": asked.aggregate_id,
         "command": asked.command,
-        "outcome": NAMES[type(outcome)],
+        "outcome": OUTCOME_NAMES[type(outcome)],
     }
     return msgspec.convert(told, Answered)
 

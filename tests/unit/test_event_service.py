@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
+from eventfleet.deciders.decider import Answer
 from eventfleet.deciders.direct_decider import DirectDecider
+from eventfleet.deciders.event_id import event_id
 from eventfleet.deciders.outcomes import Accepted, Outcome, Repeated, Unavailable
-from eventfleet.deciders.pending_command import Answer, ProposedEvent
-from eventfleet.deciders.proposed_events import event_id
+from eventfleet.deciders.proposed_event import ProposedEvent
 from eventfleet.domains.orders import orders
 from eventfleet.domains.process_log import process_log
 from eventfleet.service import event_service
@@ -31,7 +32,7 @@ PLACE = {"customer": "ann", "total": 1999, "currency": "EUR"}
 class Scripted:
     """A decider that remembers its flights, and holds those that `holds` says."""
 
-    def __init__(self, holds: Callable[[ProposedEvent], bool] = lambda intent: False) -> None:
+    def __init__(self, holds: Callable[[ProposedEvent], bool] = lambda proposed: False) -> None:
         self.holds = holds
         self.release = asyncio.Event()
         self.flights: list[list[str]] = []
@@ -41,22 +42,22 @@ class Scripted:
         self.error: Exception | None = None
 
     async def decide(
-        self, intents: Sequence[ProposedEvent], deadline: datetime, answer: Answer
+        self, commands: Sequence[ProposedEvent], deadline: datetime, answer: Answer
     ) -> None:
-        self.flights.append([intent.event.aggregate_id for intent in intents])
-        self.new += [intent.event.aggregate_id for intent in intents if intent.new]
+        self.flights.append([proposed.event.aggregate_id for proposed in commands])
+        self.new += [proposed.event.aggregate_id for proposed in commands if proposed.new]
         self.flying += 1
         self.most = max(self.most, self.flying)
         await asyncio.sleep(0)
         if self.error:
             raise self.error
-        held = [index for index, intent in enumerate(intents) if self.holds(intent)]
-        for index in set(range(len(intents))) - set(held):
-            answer(index, Accepted(intents[index].event.id, "there"))
+        held = [index for index, proposed in enumerate(commands) if self.holds(proposed)]
+        for index in set(range(len(commands))) - set(held):
+            answer(index, Accepted(commands[index].event.id, "there"))
         if held:
             await self.release.wait()
         for index in held:
-            answer(index, Accepted(intents[index].event.id, "there"))
+            answer(index, Accepted(commands[index].event.id, "there"))
         self.flying -= 1
 
 
@@ -93,7 +94,7 @@ async def test_what_is_sent_while_a_flight_is_young_travels_in_the_next(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(event_service, "LATEST", 60)
-    decider = Scripted(lambda intent: intent.event.aggregate_id == "first")
+    decider = Scripted(lambda proposed: proposed.event.aggregate_id == "first")
     async with service(decider) as sent_to:
         first = asyncio.create_task(pay(sent_to, "first"))
         await until(lambda: decider.flights)
@@ -106,7 +107,7 @@ async def test_what_is_sent_while_a_flight_is_young_travels_in_the_next(
 
 
 async def test_a_flight_starts_beside_one_that_is_no_longer_young() -> None:
-    decider = Scripted(lambda intent: intent.event.aggregate_id == "first")
+    decider = Scripted(lambda proposed: proposed.event.aggregate_id == "first")
     async with service(decider) as sent_to:
         first = asyncio.create_task(pay(sent_to, "first"))
         await until(lambda: decider.flights)
@@ -140,7 +141,7 @@ async def test_an_aggregate_has_one_command_in_the_air_and_keeps_its_order() -> 
 
 
 async def test_an_answer_does_not_wait_for_the_others_of_its_flight() -> None:
-    decider = Scripted(lambda intent: intent.event.aggregate_id == "slow")
+    decider = Scripted(lambda proposed: proposed.event.aggregate_id == "slow")
     async with service(decider) as sent_to:
         slow = asyncio.create_task(pay(sent_to, "slow"))
         assert isinstance(await pay(sent_to, "fast"), Accepted)
@@ -155,7 +156,7 @@ async def test_flights_that_are_held_up_do_not_ground_the_others(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(event_service, "SLOW", 0.01)
-    decider = Scripted(lambda intent: intent.event.aggregate_id.startswith("slow"))
+    decider = Scripted(lambda proposed: proposed.event.aggregate_id.startswith("slow"))
     async with service(decider) as sent_to:
         for number in range(event_service.FLIGHTS):
             held = asyncio.create_task(pay(sent_to, f"slow-{number}"))
@@ -169,7 +170,7 @@ async def test_flights_that_are_held_up_do_not_ground_the_others(
 
 
 async def test_a_command_that_is_not_decided_in_time_is_unavailable() -> None:
-    decider = Scripted(lambda intent: True)
+    decider = Scripted(lambda proposed: True)
     async with service(decider) as sent_to:
         first = asyncio.create_task(pay(sent_to, "order-1"))
         await until(lambda: decider.flights)
@@ -182,7 +183,7 @@ async def test_a_command_that_is_not_decided_in_time_is_unavailable() -> None:
 
 async def test_more_than_there_is_room_for_waits_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(event_service, "WAITING", 3)
-    decider = Scripted(lambda intent: not decider.release.is_set())
+    decider = Scripted(lambda proposed: not decider.release.is_set())
     async with service(decider) as sent_to:
         calls = [asyncio.create_task(pay(sent_to, f"order-{n}")) for n in range(6)]
         await until(lambda: decider.flights)
@@ -199,7 +200,7 @@ async def test_more_than_there_is_room_for_waits_outside(monkeypatch: pytest.Mon
 
 async def test_who_waits_outside_is_answered_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(event_service, "WAITING", 1)
-    decider = Scripted(lambda intent: True)
+    decider = Scripted(lambda proposed: True)
     async with service(decider) as sent_to:
         calls = [asyncio.create_task(pay(sent_to, f"order-{n}")) for n in range(3)]
         await until(lambda: decider.flights)
@@ -207,7 +208,7 @@ async def test_who_waits_outside_is_answered_at_the_end(monkeypatch: pytest.Monk
 
 
 async def test_a_caller_that_goes_away_hinders_nobody() -> None:
-    decider = Scripted(lambda intent: intent.event.causation_id == "1")
+    decider = Scripted(lambda proposed: proposed.event.causation_id == "1")
     async with service(decider) as sent_to:
         calls = [asyncio.create_task(pay(sent_to, "order-1", command_id=str(n))) for n in (1, 2, 3)]
         await until(lambda: decider.flights)
@@ -232,7 +233,7 @@ async def test_a_fault_of_the_decider_reaches_the_callers_and_the_next_go_on() -
 
 
 async def test_leaving_answers_what_is_waiting_and_what_flies() -> None:
-    decider = Scripted(lambda intent: True)
+    decider = Scripted(lambda proposed: True)
     async with service(decider) as sent_to:
         calls = [asyncio.create_task(pay(sent_to, "order-1")) for _ in range(3)]
         await until(lambda: decider.flights)
@@ -243,7 +244,7 @@ async def test_leaving_answers_what_is_waiting_and_what_flies() -> None:
 
 async def test_a_command_gets_an_id_and_its_event_says_where_it_comes_from() -> None:
     seen: list[EventRecord] = []
-    decider = Scripted(lambda intent: bool(seen.append(intent.event)))
+    decider = Scripted(lambda proposed: bool(seen.append(proposed.event)))
     async with service(decider) as sent_to:
         await pay(sent_to, "o", command_id="c-1", correlation_id="k", actor="ann", traceparent="t")
         await pay(sent_to, "o")

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from eventfleet.deciders.command_parser import ParsedCommand
+from eventfleet.deciders.decider import Answer
+from eventfleet.deciders.event_id import event_id
 from eventfleet.deciders.outcomes import Accepted, Outcome, Rejected, Repeated, Unavailable
-from eventfleet.deciders.pending_command import Answer
-from eventfleet.deciders.proposed_events import event_id
 from eventfleet.domains.orders import orders
 from eventfleet.roles.notices import notices_of
 from eventfleet.service import stage_waiter as rooms

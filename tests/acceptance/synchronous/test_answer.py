@@ -4,8 +4,8 @@ import signal
 
 import pytest
 
+from eventfleet.deciders.event_id import event_id
 from eventfleet.deciders.outcomes import Accepted, IdReused, Repeated
-from eventfleet.deciders.proposed_events import event_id
 from eventfleet.service.event_service import EventService
 from eventfleet.topics.errors import InvalidRecord
 from tests.acceptance.synchronous.account_fleet import (
