@@ -88,6 +88,7 @@ async def web(
         EventService(
             domain,
             storing,
+            queries,
             SystemClock(),
             Uuid7Ids(),
             CommandFollower(domain.synchronous, twins.events, waiting),
