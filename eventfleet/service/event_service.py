@@ -213,7 +213,12 @@ class EventService(Generic[S]):
         limit: int | None = None,
         types: Collection[str] | None = None,
     ) -> AsyncIterator[EventRecord]:
-        """Events with a version above `after`, in version order, in their newest schema."""
+        """Events with a version above `after`, in version order, in their newest schema.
+
+        `types` is any collection of event types but a str, whose characters would be the types.
+        """
+        if isinstance(types, str):
+            raise TypeError(f"types is the str {types!r}: give a collection, such as [{types!r}]")
         return self.queries.events(aggregate_id, after, limit, types)
 
     async def feed(self, cursor: str, limit: int) -> Page:

@@ -3,18 +3,21 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from eventfleet.deciders.decider import Answer
 from eventfleet.deciders.direct_decider import DirectDecider
 from eventfleet.deciders.event_id import event_id
 from eventfleet.deciders.outcomes import Accepted, Outcome, Repeated, Unavailable
 from eventfleet.deciders.proposed_event import ProposedEvent
-from eventfleet.domains.orders import orders
+from eventfleet.domains.bank import Withdraw, bank
+from eventfleet.domains.orders import Pay, Place, orders
 from eventfleet.domains.process_log import process_log
+from eventfleet.model.payloads import Command
 from eventfleet.service import command_batcher
 from eventfleet.service.event_service import EventService
 from eventfleet.states.querier import Querier
@@ -29,6 +32,7 @@ from eventfleet.topics.event import EventRecord
 from eventfleet.topics.topic_specs import declare
 from tests.unit.eventually import until
 
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
 PLACE = {"customer": "ann", "total": 1999, "currency": "EUR"}
 
 
@@ -48,7 +52,9 @@ class Scripted:
         self, commands: Sequence[ProposedEvent], deadline: datetime, answer: Answer
     ) -> None:
         self.batches.append([proposed.event.aggregate_id for proposed in commands])
-        self.new += [proposed.event.aggregate_id for proposed in commands if proposed.new]
+        self.new += [
+            proposed.event.aggregate_id for proposed in commands if getattr(proposed, "new", False)
+        ]
         self.running += 1
         self.most = max(self.most, self.running)
         await asyncio.sleep(0)
@@ -295,6 +301,134 @@ async def test_bad_input_names_its_field(
             await sent_to.send(aggregate_id, command, data, **more)
     assert caught.value.field == field
     assert decider.batches == []
+
+
+# Typed commands
+
+
+class Bribe(Command):
+    amount: int = 1
+
+
+def impostor() -> Command:
+    """Of another class than the domain's Pay."""
+    return type("Pay", (Command,), {"__annotations__": {"amount": int}})(amount=1)
+
+
+async def test_a_typed_command_becomes_the_same_event_as_its_name_and_data() -> None:
+    seen: list[ProposedEvent] = []
+    decider = Scripted(lambda proposed: bool(seen.append(proposed)))
+    async with service(decider) as sent_to:
+        await sent_to.send("o", Pay(amount=7), command_id="c")
+        await sent_to.send("o", "Pay", {"amount": 7}, command_id="c")
+    first, second = (replace(proposed.event, time=NOW) for proposed in seen)
+    assert first == second
+    assert first.type == "Paid"
+    assert decode(seen[0].value).data == {"amount": 7}
+
+
+@pytest.mark.parametrize(
+    ("command", "field"),
+    [
+        (Pay(amount=0), "data.amount"),
+        (Pay(amount="5"), "data.amount"),  # type: ignore[arg-type]
+        (Pay(amount=2**63), "data.amount"),
+        (Pay(amount=object()), "data"),  # type: ignore[arg-type]
+        (Place(customer="ann", total=1, currency="euro"), "data.currency"),
+        (Bribe(), "type"),
+        (impostor(), "type"),
+        (Withdraw(amount=1), "type"),
+    ],
+)
+async def test_a_typed_command_is_validated_as_data_is(command: Command, field: str) -> None:
+    decider = Scripted()
+    async with service(decider) as sent_to:
+        with pytest.raises(InvalidRecord) as caught:
+            await sent_to.send("o", command)
+    assert caught.value.field == field
+    assert decider.batches == []
+
+
+async def test_a_typed_command_of_a_synchronous_domain_keeps_its_payload() -> None:
+    seen: list[Any] = []
+    decider = Scripted(lambda command: bool(seen.append(command.payload)))
+    async with service(decider, bank) as sent_to:
+        await sent_to.send("a", Withdraw(amount=3))
+        with pytest.raises(InvalidRecord):
+            await sent_to.send("a", Withdraw(amount=-3))
+    assert seen == [Withdraw(amount=3)]
+
+
+async def test_a_typed_command_takes_no_data_beside_it() -> None:
+    async with service(Scripted()) as sent_to:
+        with pytest.raises(TypeError, match="with a name only"):
+            await sent_to.send("o", Pay(amount=1), {"amount": 1})  # type: ignore[call-overload]
+
+
+async def test_a_domain_without_command_classes_takes_no_typed_command() -> None:
+    async with service(Scripted(), process_log) as sent_to:
+        with pytest.raises(InvalidRecord, match="Bribe is not a command class of process_log"):
+            await sent_to.send("case-1", Bribe())
+
+
+# Queries
+
+
+@asynccontextmanager
+async def asked() -> AsyncIterator[EventService[Any]]:
+    """Over an order with two events."""
+    store = MemoryEvents()
+    data = {"Placed": PLACE, "Paid": {"amount": 1999}}
+    for version, kind in enumerate(data, 1):
+        event = EventRecord(
+            id=f"e-{version}",
+            type=kind,
+            domain="orders",
+            aggregate_id="o",
+            time=NOW + timedelta(hours=version),
+            data=data[kind],
+            schema_version=orders.latest_schema_version(kind),
+            version=version,
+            position=f"0-0-{version}",
+        )
+        await store.write([event])
+    async with service(Scripted(), events=store) as asked_of:
+        yield asked_of
+
+
+async def test_it_answers_the_queries_of_its_domain() -> None:
+    async with asked() as service:
+        assert [event.type async for event in service.events("o")] == ["Placed", "Paid"]
+        assert (await service.feed("", 1)).items[0].type == "Placed"
+        assert await service.snapshot("o") is None
+        latest = await service.latest("o")
+        assert latest
+        assert (latest.version, latest.state.status) == (2, "paid")
+        snapshot = await service.snapshot("o")
+        assert snapshot
+        assert snapshot.version == 2
+        placed, then = await service.at("o", 1), await service.at_time("o", NOW.replace(hour=1))
+        assert placed == then
+        assert placed
+        assert placed.state.status == "placed"
+        diff = await service.diff("o", 1, 2)
+        assert diff
+        assert {"op": "replace", "path": "/status", "value": "paid"} in diff.patch
+        missing = await service.missing("o", 1)
+        assert (missing.latest, [event.type for event in missing.events]) == (2, ["Paid"])
+
+
+@pytest.mark.parametrize("collection", [list, set, tuple, frozenset])
+async def test_types_are_any_collection(collection: Callable[[list[str]], Any]) -> None:
+    async with asked() as service:
+        found = service.events("o", types=collection(["Paid"]))
+        assert [event.type async for event in found] == ["Paid"]
+
+
+async def test_types_as_a_str_are_refused() -> None:
+    async with asked() as service:
+        with pytest.raises(TypeError, match="types is the str 'Paid'"):
+            service.events("o", types="Paid")
 
 
 # Domains without rules
