@@ -14,7 +14,7 @@ from eventfleet.model.payloads import Event, State
 from eventfleet.runtime import connections
 from eventfleet.runtime.settings import Settings
 from eventfleet.snapshot_rules import every
-from eventfleet.topics.codec import HEADERS, encode
+from eventfleet.topics.codec import EVENT_HEADERS, encode
 from eventfleet.topics.event import EventRecord, Position
 from eventfleet.topics.names import Topics
 from eventfleet.topics.partitioner import partition_of
@@ -177,7 +177,7 @@ async def produce_stored_events(
 
 async def _produce(settings: Settings, topic: str, events: EventsByPartition) -> int:
     records = [
-        ProducerRecord(topic, event.aggregate_id.encode(), encode(event), partition, HEADERS)
+        ProducerRecord(topic, event.aggregate_id.encode(), encode(event), partition, EVENT_HEADERS)
         for partition, partition_events in enumerate(events)
         for event in partition_events
     ]

@@ -8,7 +8,7 @@ from benchmarks.scenario import Servers, is_short
 from eventfleet.audit import Auditor
 from eventfleet.runtime import connections
 from eventfleet.runtime.settings import Settings
-from eventfleet.topics.names import group
+from eventfleet.topics.names import consumer_group
 from eventfleet.workers.duties import RoleName, source_of
 
 DATABASE = "eventfleet_bench"
@@ -53,7 +53,7 @@ async def set_up_role(
         redis_url=servers.redis_url,
         domain=name,
         topic=source_of(role, data.declare_ledger(name)),
-        group=group(settings.group_prefix, name, role),
+        group=consumer_group(settings.group_prefix, name, role),
         partitions=PARTITIONS,
         records=size.events,
         chunk=CHUNK_RECORDS,

@@ -23,7 +23,7 @@ from benchmarks.scenario import Servers
 from benchmarks.servers import provide_servers
 from eventfleet.runtime import connections
 from eventfleet.runtime.settings import PREFIX, Settings
-from tests.acceptance.command_fleet import Commanded
+from tests.acceptance.command_fleet import CommandFleet
 from tests.acceptance.fleet import ROOT, Fleet, Worker
 from tests.acceptance.kafka_by_hand import wait_for
 
@@ -141,7 +141,7 @@ def _measure_event_roles(servers: Servers, folder: Path, events: int, workers: i
 
 def _measure_command_role(servers: Servers, folder: Path, events: int, workers: int) -> RoleRuns:
     """Measure command on the sample's orders, then append its events for the audit."""
-    with Commanded(
+    with CommandFleet(
         (servers.kafka, servers.mongo_url, servers.redis_url),
         folder,
         "eventfleet.domains.orders",
@@ -155,7 +155,7 @@ def _measure_command_role(servers: Servers, folder: Path, events: int, workers: 
     return RoleRuns({"command": run}, bool(report["clean"]) and not report["dead_letters"])
 
 
-async def _produce_commands(fleet: Commanded, orders: int) -> int:
+async def _produce_commands(fleet: CommandFleet, orders: int) -> int:
     """Produce the commands of so many orders and return their number."""
     settings = fleet.settings
     await age_redis(settings)

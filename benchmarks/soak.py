@@ -30,7 +30,7 @@ from eventfleet.topics.codec import encode
 from eventfleet.topics.event import EventRecord
 from eventfleet.topics.names import Topics
 from eventfleet.topics.record import ProducerRecord
-from tests.acceptance.command_fleet import Commanded
+from tests.acceptance.command_fleet import CommandFleet
 from tests.acceptance.fleet import Worker
 from tests.acceptance.kafka_by_hand import wait_for
 
@@ -55,7 +55,7 @@ class WorkerMemory:
     def sample(self, seconds: float) -> None:
         """Take a sample. RuntimeError when the worker has ended."""
         if (status := self.worker.process.poll()) is not None:
-            raise RuntimeError(f"{self.worker.roles} ended with {status}:\n{self.worker.said()}")
+            raise RuntimeError(f"{self.worker.roles} ended with {status}:\n{self.worker.output()}")
         pages = int(Path(f"/proc/{self.worker.process.pid}/statm").read_text().split()[1])
         self.samples.append((seconds, pages * PAGE_BYTES))
 
@@ -88,7 +88,7 @@ def main(minutes: int, rate: int) -> None:
 
 def _soak(servers: Servers, folder: Path, minutes: int, rate: int) -> bool:
     console = Console(highlight=False)
-    with Commanded(
+    with CommandFleet(
         (servers.kafka, servers.mongo_url, servers.redis_url),
         folder,
         "eventfleet.domains.orders",
@@ -146,14 +146,14 @@ def _generate_commands() -> Iterator[EventRecord]:
             yield replace(command, aggregate_id=f"{command.aggregate_id}-of-{seed}")
 
 
-def _wait_until_processed(fleet: Commanded) -> None:
+def _wait_until_processed(fleet: CommandFleet) -> None:
     """Wait until every role has processed its topic; as long as it takes, while it advances."""
     for role, kind in (("command", "commands"), ("append", "events"), ("snapshot", "stored")):
         _wait_for_role(fleet, role, kind)
     _wait_for_role(fleet, "relay", "stored")
 
 
-def _wait_for_role(fleet: Commanded, role: str, kind: str) -> None:
+def _wait_for_role(fleet: CommandFleet, role: str, kind: str) -> None:
     group, topic = fleet.group(role), fleet.topic(kind)
     while fleet.kafka.waiting(group, topic):
         at = fleet.kafka.offsets(group, topic)

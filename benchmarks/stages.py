@@ -11,7 +11,7 @@ from rich.table import Table
 from benchmarks.data import DatasetSize, declare_ledger, make_events
 from eventfleet.roles.append_plan import FastPlan, Item
 from eventfleet.stores.contracts import NO_HEAD
-from eventfleet.stores.mongo.documents import placed
+from eventfleet.stores.mongo.documents import placed_document
 from eventfleet.topics.codec import decode, encode
 from eventfleet.topics.record import LogRecord, ProducerRecord
 
@@ -29,12 +29,12 @@ def build_stages() -> dict[str, Callable[[], object]]:
     items = [Item(r, e, 0) for r, e in zip(records, events, strict=True)]
     heads = {event.aggregate_id: NO_HEAD for event in events}
     placed_events = FastPlan(items, heads).writes
-    documents = [placed(event) for event in placed_events]
+    documents = [placed_document(event) for event in placed_events]
     return {
         "decode": lambda: [decode(value) for value in values],
         "payload against its schema": lambda: [domain.check(event) for event in events],
         "version and position": lambda: FastPlan(items, heads).writes,
-        "document": lambda: [placed(event) for event in placed_events],
+        "document": lambda: [placed_document(event) for event in placed_events],
         "BSON": lambda: [bson.encode(document) for document in documents],
         "encode": lambda: [
             ProducerRecord("ledger.stored", event.aggregate_id.encode(), encode(event), 0)

@@ -16,7 +16,8 @@ is what the fleet makes of stored events. `eventfleet.testing` tests a domain wi
 """
 
 from eventfleet.model.command_rules import START, CommandRule, Emits, Rejection
-from eventfleet.model.domain import DeclarationError, Domain, Route
+from eventfleet.model.domain import Domain, Route
+from eventfleet.model.errors import DeclarationError
 from eventfleet.model.payloads import Command, Event, SchemalessPayload, State
 from eventfleet.snapshot_rules import Rule, SinceSnapshot, after, every, on, replay, size
 from eventfleet.topics.errors import EventfleetError, InvalidRecord

@@ -15,7 +15,7 @@ from eventfleet.deciders.command_attempts import DecideFailed
 from eventfleet.log_files.directly_follows import UnusableRules
 from eventfleet.log_files.loader import TakesCommandsOnly
 from eventfleet.log_files.rows import UnusableFile
-from eventfleet.model.domain import DeclarationError
+from eventfleet.model.errors import DeclarationError
 from eventfleet.runtime.errors import UnknownDomain, Unreachable
 from eventfleet.runtime.settings import SettingsError
 from eventfleet.states.live_state import ReplayFailed

@@ -1,11 +1,11 @@
-"""What a team tests a domain with: given events, when a command, then events or a rejection.
+"""Tests a domain without servers: given events, when a command, then events or a rejection.
 
     opened = Opened(owner="ann", currency="EUR")
     given(bank, opened, Deposited(amount=5)).when(Withdraw(amount=3)).then(Withdrawn(amount=3))
     given(bank, opened).when(Withdraw(amount=3)).rejected("more than the balance of 0")
 
-No server takes part. Commands and events pass the checks that the fleet makes, and each state must
-come back from a snapshot as it was, and stay as it is. What a domain's own functions raise passes
+Commands and events pass the same checks as in the fleet. Each state must survive a snapshot
+unchanged, and `evolve` and `decide` must not modify it. Errors of a domain's own functions pass
 through.
 """
 
@@ -31,22 +31,25 @@ from eventfleet.topics.event import MAX_EVENT_BYTES, EventRecord
 S = TypeVar("S", bound=State)
 AGGREGATE = "aggregate-1"
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
-NO_EVENT = "is no event of the domain"
+NOT_AN_EVENT = "is not an event of the domain"
 
 
-class Stored(NamedTuple):
-    """An event as the store may have it, in an older schema."""
+class StoredEvent(NamedTuple):
+    """An event as it was stored, such as in an older schema."""
 
     type: type[Event] | str
     data: Data
     schema_version: int = 1
 
 
-Happened = Event | SchemalessPayload | Stored | EventRecord
+GivenEvent = Event | SchemalessPayload | StoredEvent | EventRecord
 
 
-def given(domain: Domain[S], *events: Happened) -> "Given[S]":
-    """An aggregate after these events, the oldest first. AssertionError for one that is none."""
+def given(domain: Domain[S], *events: GivenEvent) -> "Given[S]":
+    """Return an aggregate after these events, the oldest first.
+
+    AssertionError: one of them is not an event of the domain.
+    """
     __tracebackhide__ = True
     aggregate = Given(domain, domain.state())
     if not events:
@@ -56,8 +59,8 @@ def given(domain: Domain[S], *events: Happened) -> "Given[S]":
         try:
             record = _stored(domain, event, version)
         except InvalidRecord as error:
-            aggregate._fail(NO_EVENT, [], [str(error)])
-        aggregate._happened([record])
+            aggregate._fail(NOT_AN_EVENT, [], [str(error)])
+        aggregate._apply([record])
     return aggregate
 
 
@@ -70,38 +73,38 @@ class Given(Generic[S]):
         self.story: list[str] = []
 
     def when(self, command: Command | SchemalessPayload) -> "When[S]":
-        """A command is sent; `SchemalessPayload(name, data)` in a schema-free domain."""
+        """Send a command; in a schema-free domain, `SchemalessPayload(name, data)`."""
         __tracebackhide__ = True
         return When(self, command)
 
     def state(self, **fields: Any) -> S:
-        """The state. AssertionError where one of these fields has another value."""
+        """Return the state. AssertionError: one of these fields has another value."""
         __tracebackhide__ = True
         found = {name: getattr(self._state, name) for name in fields}
         if found != fields:
             self._fail("state", *([f"{k}={v!r}" for k, v in d.items()] for d in (fields, found)))
         return self._state
 
-    def _happened(self, events: Sequence[EventRecord]) -> None:
+    def _apply(self, events: Sequence[EventRecord]) -> None:
         __tracebackhide__ = True
         for event in events:
             try:
                 self._events.append(validate_event(self._domain, event))
             except InvalidRecord as error:
-                self._fail(NO_EVENT, [], [str(error)])
-            before, kept = self._state, self._domain.dump_state(self._state)
+                self._fail(NOT_AN_EVENT, [], [str(error)])
+            before, dumped = self._state, self._domain.dump_state(self._state)
             self._state = self._domain.fold(before, self._events[-1])
-            self._unchanged(before, kept, "evolve")
+            self._check_unchanged(before, dumped, "evolve")
         live = LiveState(AGGREGATE, self._state, len(self._events))
         snapshot = take_snapshot(self._domain, live, NOW, MAX_EVENT_BYTES)
-        thawed = self._domain.load_state(snapshot.state) if snapshot else None
-        if thawed != self._state:
-            self._fail("a snapshot does not keep the state", [repr(self._state)], [repr(thawed)])
+        loaded = self._domain.load_state(snapshot.state) if snapshot else None
+        if loaded != self._state:
+            self._fail("a snapshot does not keep the state", [repr(self._state)], [repr(loaded)])
 
-    def _unchanged(self, state: S, kept: Data, by: str) -> None:
+    def _check_unchanged(self, state: S, dumped: Data, by: str) -> None:
         __tracebackhide__ = True
-        if (now := self._domain.dump_state(state)) != kept:
-            self._fail(f"{by} changes the state that it is given", [repr(kept)], [repr(now)])
+        if (now := self._domain.dump_state(state)) != dumped:
+            self._fail(f"{by} modifies the state that it is given", [repr(dumped)], [repr(now)])
 
     def _fail(self, what: str, expected: list[str], found: list[str]) -> NoReturn:
         __tracebackhide__ = True
@@ -110,38 +113,38 @@ class Given(Generic[S]):
 
 
 class When(Given[S]):
-    """The aggregate after a command; `outcome` is what became of it."""
+    """An aggregate after a command; `outcome` is the command's."""
 
     def __init__(self, before: Given[S], command: Command | SchemalessPayload) -> None:
         __tracebackhide__ = True
         super().__init__(before._domain, before._state)
         self._events, self.story = [*before._events], [*before.story, f"when   {command!r}"]
-        decided = self._decided(command)
+        decided = self._decide(command)
         self.outcome: list[Event | SchemalessPayload] | Rejected | InvalidRecord
         if isinstance(decided, list):
-            self._happened(decided)
+            self._apply(decided)
             self.outcome = [self._domain.payload(event) for event in decided]
         else:
             self.outcome = decided
 
     def then(self, *events: Event | SchemalessPayload) -> "When[S]":
-        """It became these events, and no other."""
+        """Assert that the command became these events, and no other."""
         __tracebackhide__ = True
-        return self._must(self.outcome == [*events], [f"then   {event!r}" for event in events])
+        return self._check(self.outcome == [*events], [f"then   {event!r}" for event in events])
 
     def rejected(self, part: str = "") -> "When[S]":
-        """It was rejected; the reason has this part."""
+        """Assert that the command was rejected, for a reason that contains `part`."""
         __tracebackhide__ = True
         reason = self.outcome.reason if isinstance(self.outcome, Rejected) else None
-        return self._must(reason is not None and part in reason, [f"rejected: {part}"])
+        return self._check(reason is not None and part in reason, [f"rejected: {part}"])
 
-    def unreadable(self, part: str = "") -> "When[S]":
-        """It was no command of the domain; what is said of it, field and reason, has this part."""
+    def invalid(self, part: str = "") -> "When[S]":
+        """Assert that the command is not valid; the error, `field: reason`, contains `part`."""
         __tracebackhide__ = True
-        told = str(self.outcome) if isinstance(self.outcome, InvalidRecord) else None
-        return self._must(told is not None and part in told, [f"unreadable: {part}"])
+        error = str(self.outcome) if isinstance(self.outcome, InvalidRecord) else None
+        return self._check(error is not None and part in error, [f"invalid: {part}"])
 
-    def _must(self, holds: bool, expected: list[str]) -> "When[S]":
+    def _check(self, holds: bool, expected: list[str]) -> "When[S]":
         __tracebackhide__ = True
         match self.outcome:
             case list(events):
@@ -149,38 +152,38 @@ class When(Given[S]):
             case Rejected(reason=reason):
                 found = [f"rejected: {reason}"]
             case error:
-                found = [f"unreadable: {error}"]
+                found = [f"invalid: {error}"]
         if not holds:
             self._fail("outcome", expected, found)
         self.story += found
         return self
 
-    def _decided(
+    def _decide(
         self, command: Command | SchemalessPayload
     ) -> list[EventRecord] | Rejected | InvalidRecord:
         domain, version = self._domain, len(self._events)
         try:
-            asked = parse_command(domain, _record(domain, *_named(command), version=version + 1))
+            parsed = parse_command(domain, _record(domain, *_named(command), version=version + 1))
         except InvalidRecord as error:
             return error
-        if isinstance(asked, ProposedEvent):
+        if isinstance(parsed, ProposedEvent):
             latest = self._events[-1].type if self._events else START
-            if asked.allowed is not None and latest not in asked.allowed:
-                return rejection(asked.event.type, asked.allowed, latest)
-        elif asked.payload is not None:
-            kept = domain.dump_state(self._state)
-            answer = domain.decide_events(self._state, asked.payload)
-            self._unchanged(self._state, kept, "decide")
-            if isinstance(answer, Rejection):
-                return Rejected(answer.reason)
-            return make_events(domain, asked, answer, version)
-        return [asked.event]
+            if parsed.allowed is not None and latest not in parsed.allowed:
+                return rejection(parsed.event.type, parsed.allowed, latest)
+        elif parsed.payload is not None:
+            dumped = domain.dump_state(self._state)
+            decision = domain.decide_events(self._state, parsed.payload)
+            self._check_unchanged(self._state, dumped, "decide")
+            if isinstance(decision, Rejection):
+                return Rejected(decision.reason)
+            return make_events(domain, parsed, decision, version)
+        return [parsed.event]
 
 
-def _stored(domain: Domain[Any], event: Happened, version: int) -> EventRecord:
+def _stored(domain: Domain[Any], event: GivenEvent, version: int) -> EventRecord:
     if isinstance(event, EventRecord):
         return event
-    if isinstance(event, Stored):
+    if isinstance(event, StoredEvent):
         kind = event.type if isinstance(event.type, str) else event.type.__name__
         return _record(domain, kind, event.data, version, event.schema_version)
     name, data = _named(event)

@@ -1,4 +1,4 @@
-"""Servers of the whole test run, and names of a test's own."""
+"""Servers for the whole test run, and a unique name for each test."""
 
 import os
 import signal
@@ -11,6 +11,7 @@ from typing import TypeVar
 
 import pytest
 
+from tests.module_guard import ModuleGuard
 from tests.servers.embedded import EmbeddedBroker
 from tests.servers.install import Absent
 from tests.servers.kafka import Kafka
@@ -21,7 +22,8 @@ from tests.servers.server import Server
 S = TypeVar("S", bound=Server)
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(ModuleGuard())
     signal.signal(signal.SIGTERM, _leave)
 
 
@@ -29,20 +31,9 @@ def _leave(number: int, frame: FrameType | None) -> None:
     sys.exit(128 + number)
 
 
-ROOM_LINKS = ("topics", "snapshot_rules", "workers")
-FORMER_ROOMS = ("domains", "protocols", "service", "stores")
-
-
-def pytest_sessionfinish(session: pytest.Session) -> None:
-    """A room imported past the package, by its link or its former name, has classes of its own."""
-    if found := sorted({*ROOM_LINKS, *FORMER_ROOMS} & {*sys.modules}):
-        session.exitstatus = pytest.ExitCode.TESTS_FAILED
-        print(f"\nimported beside the package: {', '.join(found)}", file=sys.stderr)
-
-
 @contextmanager
 def running(server: Callable[[], S]) -> Iterator[S]:
-    """A started server; where it can't be had the test fails in CI, and elsewhere skips."""
+    """A started server; where it is not installed the test fails in CI, and skips elsewhere."""
     try:
         made = server()
     except Absent as reason:
@@ -86,19 +77,19 @@ def redis_url() -> Iterator[str]:
 
 @pytest.fixture
 def own_kafka() -> Iterator[Kafka]:
-    """For a test that harms it."""
+    """A Kafka of the test's own, which it may stop."""
     with running(Kafka) as server:
         yield server
 
 
 @pytest.fixture
 def own_mongo() -> Iterator[Refusing]:
-    """For a test that harms it."""
+    """A MongoDB of the test's own, which it may stop or let fail."""
     with running(Refusing) as server:
         yield server
 
 
 @pytest.fixture
 def prefix() -> str:
-    """Fit for a domain, a database, a group or the start of a topic; no other test has it."""
+    """A unique name, fit for a domain, a database, a group or the start of a topic's name."""
     return f"t{uuid.uuid4().hex[:12]}"

@@ -20,14 +20,15 @@ from eventfleet.model.domain import Domain
 from eventfleet.roles.append import AppendRole
 from eventfleet.runtime import connections
 from eventfleet.runtime.settings import Settings
-from eventfleet.stores.clock import NothingParked, SystemClock
+from eventfleet.stores.clock import SystemClock
 from eventfleet.stores.contracts import LogReader, StoresByDomain
 from eventfleet.stores.kafka.transactional_writer import TransactionalWriter
 from eventfleet.stores.marker_timeouts import MarkerTimeouts
+from eventfleet.stores.parked import NoParkedAggregates
 from eventfleet.stores.redis import RedisMarkers
-from eventfleet.topics.codec import HEADERS, encode
+from eventfleet.topics.codec import EVENT_HEADERS, encode
 from eventfleet.topics.event import EventRecord
-from eventfleet.topics.names import Topics, group
+from eventfleet.topics.names import Topics, consumer_group
 from eventfleet.topics.record import LogRecord, ProducerRecord
 
 BATCH_RECORDS = 5_000
@@ -118,7 +119,7 @@ async def set_up_domain(
 
 
 def to_record(topic: str, event: EventRecord) -> ProducerRecord:
-    return ProducerRecord(topic, event.aggregate_id.encode(), encode(event), None, HEADERS)
+    return ProducerRecord(topic, event.aggregate_id.encode(), encode(event), None, EVENT_HEADERS)
 
 
 def split_batches(records: Sequence[ProducerRecord]) -> Iterator[Sequence[ProducerRecord]]:
@@ -156,13 +157,13 @@ async def _append(
     until: tuple[str, int, int],
 ) -> None:
     topic, partition, end = until
-    name = group(settings.group_prefix, domain.name, "append")
+    name = consumer_group(settings.group_prefix, domain.name, "append")
     role = AppendRole(
         domain,
         partition,
         stores[domain.name].events,
         TransactionalWriter(connections.connection(settings), name, topic, partition),
-        NothingParked(),
+        NoParkedAggregates(),
         SystemClock(),
         cached=settings.cached_aggregates,
         puts=domain.synchronous,

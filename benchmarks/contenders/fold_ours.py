@@ -7,11 +7,12 @@ from benchmarks.contenders.task import Clock, Result, Task, read_task, run, writ
 from benchmarks.data import declare_ledger
 from eventfleet.roles.snapshot import SnapshotRole
 from eventfleet.snapshot_rules import every
-from eventfleet.stores.clock import NothingParked, SystemClock
+from eventfleet.stores.clock import SystemClock
 from eventfleet.stores.contracts import DomainStores
 from eventfleet.stores.memory.events import MemoryEvents
 from eventfleet.stores.memory.log import MemoryLog, MemoryTransactionalWriter
 from eventfleet.stores.memory.snapshots import MemorySnapshots
+from eventfleet.stores.parked import NoParkedAggregates
 from eventfleet.topics.names import Topics
 
 
@@ -22,7 +23,7 @@ async def main(task: Task) -> None:
         0,
         DomainStores(MemoryEvents(), MemorySnapshots()),
         MemoryTransactionalWriter(MemoryLog(), task.group, Topics.of(task.domain).stored, 0),
-        NothingParked(),
+        NoParkedAggregates(),
         SystemClock(),
         cached=task.extra["aggregates"],
         limit=1_000_000,

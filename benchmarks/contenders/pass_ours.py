@@ -9,7 +9,7 @@ from eventfleet.runtime import connections
 from eventfleet.runtime.settings import Settings
 from eventfleet.stores.contracts import PartitionWriter
 from eventfleet.stores.kafka.producer import PlainWriter
-from eventfleet.topics.names import group
+from eventfleet.topics.names import consumer_group
 from eventfleet.topics.record import LogRecord
 from eventfleet.workers.app import RoleApp, RoleSpec
 from eventfleet.workers.app_runner import role_app, run_apps
@@ -63,7 +63,7 @@ class PassRole:
 async def main(task: Task) -> None:
     settings = Settings(kafka_brokers=task.kafka, group_prefix=task.group, chunk_records=task.chunk)
     connection, counter = connections.connection(settings), PassCounter(task.records)
-    name = group(task.group, task.domain, ROLE)
+    name = consumer_group(task.group, task.domain, ROLE)
 
     def make(partition: int, ack: Ack) -> Role:
         writer = PlainWriter(connection, name, (task.topic, partition), ack)

@@ -17,7 +17,7 @@ from benchmarks.contenders.task import Task
 from benchmarks.scenario import Goal, Scenario, Servers, is_short
 from eventfleet.runtime import connections
 from eventfleet.topics.codec import encode
-from eventfleet.topics.names import Topics, group
+from eventfleet.topics.names import Topics, consumer_group
 
 PARTITIONS = 4
 CHUNK_RECORDS = 2_000
@@ -37,7 +37,7 @@ async def prepare(servers: Servers, contender: str, repeat: int) -> Task:
         servers.redis_url,
         domain=name,
         topic=Topics.of(name).commands,
-        group=group("eventfleet", name, "command"),
+        group=consumer_group("eventfleet", name, "command"),
         partitions=PARTITIONS,
         records=len(dataset.commands),
         chunk=CHUNK_RECORDS,

@@ -1,4 +1,4 @@
-"""The audit: do the invariants hold of what is stored and of what has left?"""
+"""The audit verifies that stored and published events satisfy the invariants."""
 
 from eventfleet.audit.auditor import Auditor
 from eventfleet.audit.report import AuditReport, Violation

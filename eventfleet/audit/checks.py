@@ -1,4 +1,4 @@
-"""What can be wrong with one aggregate: pure functions, each yields faults of one invariant."""
+"""Checks of one aggregate: pure functions, each of which yields the faults of one invariant."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -6,14 +6,14 @@ from typing import Any
 import msgspec
 import orjson
 
-from eventfleet.audit.logs import Copies
+from eventfleet.audit.logs import TopicCopies
 from eventfleet.model.domain import Domain
 from eventfleet.stores.contracts import Snapshot, Watermarks
 from eventfleet.topics.event import EventRecord, Position
 
 
 def check_versions(events: Sequence[EventRecord]) -> Iterator[str]:
-    """Invariant 2: 1..n without gaps, in the order of the log. Up to the first gap."""
+    """Check invariant 2 up to the first gap: versions are 1..n, in the order of the log."""
     last: Position | None = None
     for expected, event in enumerate(events, 1):
         if event.version != expected:
@@ -23,55 +23,58 @@ def check_versions(events: Sequence[EventRecord]) -> Iterator[str]:
             continue
         position = Position.parse(event.position)
         if last and (position.epoch, position.offset) < (last.epoch, last.offset):
-            yield f"version {event.version} is at {position}, before the version below it"
+            yield f"version {event.version} is at position {position}, before the version below it"
         last = position
 
 
 def check_log(
     events: Sequence[EventRecord], logged: Mapping[int, str], settled: Watermarks, epoch: int
 ) -> Iterator[str]:
-    """Invariant 1: each is what the log has at its offset, or was placed along with that."""
-    above: EventRecord | None = None
+    """Check invariant 1: the log has each event at its offset, or one that was placed with it."""
+    logged_above: EventRecord | None = None
     for event in reversed(events):
         if event.position is None:
             continue
-        at = Position.parse(event.position)
-        if at.epoch != epoch or not settled.oldest <= at.offset < settled.end:
+        position = Position.parse(event.position)
+        if position.epoch != epoch or not settled.oldest <= position.offset < settled.end:
             continue
-        if event.id == logged.get(at.offset):
-            above = event
-        elif above is None or above.position != event.position:
-            found = logged.get(at.offset, "no event")
-            yield f"{_named(event)} is not in the log: offset {at.offset} holds {found}"
+        if event.id == logged.get(position.offset):
+            logged_above = event
+        elif logged_above is None or logged_above.position != event.position:
+            found = logged.get(position.offset, "no event")
+            yield f"{_describe(event)} is not in the log: offset {position.offset} holds {found}"
 
 
-def check_copies(event: EventRecord, copies: Copies, once: bool) -> Iterator[str]:
-    """Invariant 4: it is there, and where the broker has transactions once."""
+def check_copies(event: EventRecord, copies: TopicCopies, exactly_once: bool) -> Iterator[str]:
+    """Check invariant 4: the topic has the event, and with transactions has it exactly once."""
     count = copies.ids[event.id]
     if count == 0:
-        yield f"{_named(event)} is missing from {copies.topic}"
-    elif count > 1 and once:
-        yield f"{_named(event)} is {count} times in {copies.topic}"
+        yield f"{_describe(event)} is missing from {copies.topic}"
+    elif count > 1 and exactly_once:
+        yield f"{_describe(event)} is {count} times in {copies.topic}"
 
 
-def differs(found: EventRecord, stored: EventRecord) -> bool:
-    """Whether what a log holds is another event than the stored one; its place left aside."""
-    bare = [msgspec.structs.replace(e, version=0, position=None) for e in (found, stored)]
+def differs(logged: EventRecord, stored: EventRecord) -> bool:
+    """Return whether two records of an event differ, apart from version and position."""
+    bare = [msgspec.structs.replace(e, version=0, position=None) for e in (logged, stored)]
     return bare[0] != bare[1]
 
 
 def check_snapshots(
-    domain: Domain[Any], events: Sequence[EventRecord], named: Iterable[tuple[str, Snapshot]]
+    domain: Domain[Any], events: Sequence[EventRecord], snapshots: Iterable[tuple[str, Snapshot]]
 ) -> Iterator[str]:
-    """Invariant 3: each equals the fold of the events up to its version."""
-    done = 0
+    """Check invariant 3: each snapshot equals the fold of the events up to its version.
+
+    `snapshots` are pairs of the name that faults use, and the snapshot.
+    """
+    folded = 0
     state = domain.state()
-    for where, snapshot in sorted(named, key=lambda each: each[1].version):
+    for where, snapshot in sorted(snapshots, key=lambda pair: pair[1].version):
         name = f"{where} of version {snapshot.version}"
         try:
-            while done < len(events) and events[done].version <= snapshot.version:
-                state = domain.fold(state, events[done])
-                done += 1
+            while folded < len(events) and events[folded].version <= snapshot.version:
+                state = domain.fold(state, events[folded])
+                folded += 1
         except Exception as error:
             yield f"{name} can't be checked: {type(error).__name__}: {error}"
             return
@@ -85,5 +88,5 @@ def _plain(state: Any) -> bytes:
     return orjson.dumps(state, option=orjson.OPT_SORT_KEYS)
 
 
-def _named(event: EventRecord) -> str:
+def _describe(event: EventRecord) -> str:
     return f"version {event.version} (event {event.id})"

@@ -1,4 +1,4 @@
-"""What the logs of a domain hold, as far as an audit must know it."""
+"""The contents of a domain's topics, as far as an audit needs them."""
 
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping
@@ -12,115 +12,119 @@ from eventfleet.topics.errors import InvalidRecord
 from eventfleet.topics.event import EventRecord, Position
 from eventfleet.topics.record import LogRecord
 
-NONE_KEPT = 2**63
+NO_FLOOR_YET = 2**63
+"""Above every offset."""
 
-Place = tuple[Position, int]
+OrderKey = tuple[Position, int]
 
 
-def place_of(event: EventRecord) -> Place:
-    """Position and version: an event's place in the order of its partition."""
+def order_key(event: EventRecord) -> OrderKey:
+    """Return position and version, the place of an event in its partition's order."""
     return Position.parse(event.position or "0-0-0"), event.version
 
 
 @dataclass
-class Copies:
-    """How often each event of a domain is in one topic, and which are out of version order."""
+class TopicCopies:
+    """The copies of a domain's events in one topic: their numbers, and those out of order."""
 
     topic: str
-    bounds: Mapping[int, Watermarks]
+    watermarks: Mapping[int, Watermarks]
     ids: Counter[str] = field(default_factory=Counter)
-    disorder: list[EventRecord] = field(default_factory=list)
+    out_of_order: list[EventRecord] = field(default_factory=list)
     _versions: dict[str, int] = field(default_factory=dict)
-    _floors: dict[tuple[int, int], Place] = field(default_factory=dict)
+    _floors: dict[tuple[int, int], OrderKey] = field(default_factory=dict)
 
     def add(self, event: EventRecord, partition: int) -> None:
-        place = place_of(event)
-        self._floors.setdefault((partition, place[0].partition), place)
+        """Count a copy in one of the topic's partitions; copies come in the order of the log."""
+        key = order_key(event)
+        self._floors.setdefault((partition, key[0].partition), key)
         self.ids[event.id] += 1
         if self.ids[event.id] == 1:
             if event.version <= self._versions.get(event.aggregate_id, 0):
-                self.disorder.append(event)
+                self.out_of_order.append(event)
             self._versions[event.aggregate_id] = event.version
 
-    def judges(self, event: EventRecord, partition: int) -> bool:
-        """Whether an event of this partition must be there: what came before may be gone.
+    def must_have(self, event: EventRecord, partition: int) -> bool:
+        """Return whether a partition must still have a copy of an event that belongs there.
 
-        What is kept begins, for each source partition, with the first event that is there.
+        A partition that no longer keeps its oldest records must have, of each source partition, the
+        events from the first copy on.
         """
-        if not self.bounds.get(partition, Watermarks(0, 0)).oldest:
+        if not self.watermarks.get(partition, Watermarks(0, 0)).oldest:
             return True
-        place = place_of(event)
-        floor = self._floors.get((partition, place[0].partition))
-        return floor is not None and place >= floor
+        key = order_key(event)
+        floor = self._floors.get((partition, key[0].partition))
+        return floor is not None and key >= floor
 
 
-class Letters:
-    """The dead letters of a domain: which records of its logs they stand for."""
+class DeadLetters:
+    """The dead letters of a domain, and the records that they stand for."""
 
-    def __init__(self, bounds: Mapping[int, Watermarks]) -> None:
+    def __init__(self, watermarks: Mapping[int, Watermarks]) -> None:
         self.kinds: dict[str, str] = {}
-        self._floors = {p: NONE_KEPT for p, limit in bounds.items() if limit.oldest}
+        self._floors = {p: NO_FLOOR_YET for p, marks in watermarks.items() if marks.oldest}
 
     def add(self, record: LogRecord, source_topic: str) -> None:
+        """Add a dead letter; dead letters come in the order of the log."""
         headers = dict(record.headers)
         source = headers.get(SOURCE, b"").decode(errors="replace")
         self.kinds[source] = headers.get(KIND, b"").decode(errors="replace")
         topic, _, offset = source.rpartition(f"/{record.partition}/")
         floor = self._floors.get(record.partition)
-        if floor == NONE_KEPT and topic == source_topic and offset.isdecimal():
+        if floor == NO_FLOOR_YET and topic == source_topic and offset.isdecimal():
             self._floors[record.partition] = int(offset)
 
-    def excuse(self, record: LogRecord) -> bool:
-        """Whether there is one for the record, or may have been before the oldest kept."""
+    def covers(self, record: LogRecord) -> bool:
+        """Return whether the record has a dead letter, or may have had one that is kept no more."""
         if record.offset < self._floors.get(record.partition, 0):
             return True
         return f"{record.topic}/{record.partition}/{record.offset}" in self.kinds
 
     def count(self) -> tuple[int, int]:
-        """How many records nobody could use, and how many were superseded."""
+        """Count the unreadable and the superseded records."""
         superseded = sum(kind == SUPERSEDED for kind in self.kinds.values())
         return len(self.kinds) - superseded, superseded
 
 
-class Read(NamedTuple):
-    """A committed record, with its event where it is one."""
+class DecodedRecord(NamedTuple):
+    """A committed record, and its event (None: it is not an event)."""
 
     record: LogRecord
     event: EventRecord | None
 
 
 async def read_events(
-    reader: LogReader, topic: str, partition: int, bounds: Watermarks
-) -> AsyncIterator[Read]:
-    """Each committed record of a partition within bounds."""
-    if bounds.oldest >= bounds.end:
+    reader: LogReader, topic: str, partition: int, marks: Watermarks
+) -> AsyncIterator[DecodedRecord]:
+    """Stream a partition's committed records between the watermarks."""
+    if marks.oldest >= marks.end:
         return
-    async for record in reader.read(topic, partition, bounds.oldest, bounds.end):
+    async for record in reader.read(topic, partition, marks.oldest, marks.end):
         try:
-            yield Read(record, decode(record.value))
+            yield DecodedRecord(record, decode(record.value))
         except InvalidRecord:
-            yield Read(record, None)
+            yield DecodedRecord(record, None)
 
 
 async def read_copies(
-    reader: LogReader, domain: str, topic: str, bounds: Mapping[int, Watermarks]
-) -> Copies:
-    """The events of a domain in a topic that may hold anything else, too."""
-    copies = Copies(topic, bounds)
-    for partition, limit in bounds.items():
-        async for _, event in read_events(reader, topic, partition, limit):
+    reader: LogReader, domain: str, topic: str, watermarks: Mapping[int, Watermarks]
+) -> TopicCopies:
+    """Count the copies of a domain's events in a topic, which may have any other records, too."""
+    copies = TopicCopies(topic, watermarks)
+    for partition, marks in watermarks.items():
+        async for _, event in read_events(reader, topic, partition, marks):
             if event and event.domain == domain and event.position:
                 copies.add(event, partition)
     return copies
 
 
-async def read_letters(
-    reader: LogReader, topic: str, bounds: Mapping[int, Watermarks], source_topic: str
-) -> Letters:
-    """The dead letters of a domain, and for which records of `source_topic` they are complete."""
-    letters = Letters(bounds)
-    for partition, limit in bounds.items():
-        if limit.oldest < limit.end:
-            async for record in reader.read(topic, partition, limit.oldest, limit.end):
-                letters.add(record, source_topic)
-    return letters
+async def read_dead_letters(
+    reader: LogReader, topic: str, watermarks: Mapping[int, Watermarks], source_topic: str
+) -> DeadLetters:
+    """Read a domain's dead letters, and how far back they are complete for `source_topic`."""
+    dead_letters = DeadLetters(watermarks)
+    for partition, marks in watermarks.items():
+        if marks.oldest < marks.end:
+            async for record in reader.read(topic, partition, marks.oldest, marks.end):
+                dead_letters.add(record, source_topic)
+    return dead_letters

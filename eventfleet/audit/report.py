@@ -1,4 +1,4 @@
-"""What an audit found."""
+"""The report of an audit."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 
 class Violation(NamedTuple):
-    """One broken invariant (1 to 4, see docs/architecture.md) of one aggregate."""
+    """An invariant (1 to 4, see docs/architecture.md) that an aggregate violates, and how."""
 
     invariant: int
     aggregate_id: str
@@ -15,7 +15,7 @@ class Violation(NamedTuple):
 
 @dataclass
 class AuditReport:
-    """Counts and violations of one domain. `oldest`: the first offset read of each partition."""
+    """Counts and violations of one domain. `oldest`: each partition's oldest offset, by topic."""
 
     domain: str
     stored: int = 0
@@ -27,13 +27,16 @@ class AuditReport:
     violations: list[Violation] = field(default_factory=list)
     oldest: dict[str, dict[int, int]] = field(default_factory=dict)
 
-    def fault(self, invariant: int, aggregate_id: str, fault: str) -> None:
+    def add(self, invariant: int, aggregate_id: str, fault: str) -> None:
+        """Add a violation."""
         self.violations.append(Violation(invariant, aggregate_id, fault))
 
-    def faults(self, invariant: int, aggregate_id: str, faults: Iterable[str]) -> None:
+    def add_all(self, invariant: int, aggregate_id: str, faults: Iterable[str]) -> None:
+        """Add a violation for each fault."""
         for fault in faults:
-            self.fault(invariant, aggregate_id, fault)
+            self.add(invariant, aggregate_id, fault)
 
     @property
     def clean(self) -> bool:
+        """True when there is no violation."""
         return not self.violations

@@ -1,4 +1,4 @@
-"""`eventfleet audit`: do the invariants hold of what is stored and of what has left?"""
+"""`eventfleet audit`: verify that stored and published events satisfy the invariants."""
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
@@ -19,9 +19,10 @@ if TYPE_CHECKING:
 @click.argument("names", metavar="[DOMAIN]...", nargs=-1)
 @as_json
 def audit(names: tuple[str, ...], json: bool) -> None:
-    """Check that what is stored, snapshotted and passed on agrees, and print what does not.
+    """Verify that stored events, snapshots and published events agree.
 
-    All domains, when none is named; with --json one report a line. Status 1 on any violation.
+    Audits the DOMAINs, or all, and prints every violation of an invariant; with --json, one report
+    a line. The exit status is 1 if there is any violation.
     """
     from eventfleet.runtime import connections
     from eventfleet.runtime.settings import load
@@ -74,8 +75,8 @@ def _print_json(report: "AuditReport") -> None:
 
 def _print(report: "AuditReport") -> None:
     counts = ("stored", "aggregates", "snapshots", "relayed", "dead_letters", "superseded")
-    told = [f"{getattr(report, name):,} {name.replace('_', ' ')}" for name in counts]
-    click.echo(f"{report.domain}: {', '.join(told)}")
+    figures = [f"{getattr(report, name):,} {name.replace('_', ' ')}" for name in counts]
+    click.echo(f"{report.domain}: {', '.join(figures)}")
     for topic, offsets in report.oldest.items():
         oldest = ", ".join(f"{partition}: {offset}" for partition, offset in offsets.items())
         click.echo(f"  {topic} read from the oldest offset kept ({oldest or 'no such topic'})")

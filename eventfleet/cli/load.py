@@ -75,7 +75,7 @@ async def _load(
     )
     from eventfleet.runtime import connections
     from eventfleet.stores.clock import SystemClock
-    from eventfleet.topics.names import group
+    from eventfleet.topics.names import consumer_group
 
     if not commands:
         must_take_events(domain)
@@ -88,7 +88,7 @@ async def _load(
         answers = await replies.ends(reader, domain.name)
         report = await load(rows, domain, writer, progress, commands=commands)
         role = "command" if commands else "append"
-        name = group(settings.group_prefix, domain.name, role)
+        name = consumer_group(settings.group_prefix, domain.name, role)
         following = GroupProgress(reader, name, SystemClock())
         if commands:
             await replies.settle(report, domain.name, following, answers, progress)

@@ -16,7 +16,7 @@ from eventfleet.runtime.settings import Settings
 from eventfleet.stores.clock import SystemClock
 from eventfleet.stores.contracts import LogReader, Watermarks
 from eventfleet.topics.errors import EventfleetError
-from eventfleet.topics.names import Topics, group
+from eventfleet.topics.names import Topics, consumer_group
 
 PATIENCE = 60.0
 LOOK = 0.25
@@ -92,7 +92,7 @@ class ProgressWatch:
         if commands:
             sources = {"command": topics.commands, **sources}
         self.stages = [
-            RoleProgress(role, topic, group(prefix, domain, role))
+            RoleProgress(role, topic, consumer_group(prefix, domain, role))
             for role, topic in sources.items()
         ]
         self._started = time.monotonic()

@@ -12,7 +12,7 @@ from eventfleet.domains.orders import Cancel, Deliver, Pack, Pay, Place, Return,
 from eventfleet.log_files.records import ReadyRecord
 from eventfleet.model.payloads import Command
 from eventfleet.topics.codec import encode
-from eventfleet.topics.event import EventRecord, milliseconds
+from eventfleet.topics.event import EventRecord, truncate_to_milliseconds
 
 ORDERS = 2000
 SEED = 1
@@ -93,7 +93,7 @@ def _ready(order: str, name: str, step: Step) -> ReadyRecord:
         type=type(step.command).__name__,
         domain=orders.name,
         aggregate_id=order,
-        time=milliseconds(step.time),
+        time=truncate_to_milliseconds(step.time),
         data=msgspec.to_builtins(step.command),
     )
     return ReadyRecord(command, encode(command))

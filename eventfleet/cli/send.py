@@ -54,10 +54,10 @@ def send(
     same id.
     """
     from eventfleet.deciders.outcomes import OUTCOME_NAMES, outcome_fields
-    from eventfleet.stores.clock import Uuid7Ids
     from eventfleet.stores.contracts import Stage
+    from eventfleet.stores.ids import Uuid7Generator
 
-    identity, wanted = command_id or Uuid7Ids().new(), Stage(wait)
+    identity, wanted = command_id or Uuid7Generator().new(), Stage(wait)
     sending = _send(name, aggregate_id, command, _parsed(payload), identity, wanted, patience)
     waited = asyncio.run(sending)
     kind, answer = OUTCOME_NAMES[type(waited.outcome)], outcome_fields(waited.outcome)

@@ -7,7 +7,7 @@ from datetime import datetime
 from eventfleet.deciders.pending_command import Destination, destination_of
 from eventfleet.stores.contracts import Clock, EventStore, LogWriter
 from eventfleet.stores.errors import Duplicate, ServerUnavailable
-from eventfleet.topics.codec import HEADERS, encode
+from eventfleet.topics.codec import EVENT_HEADERS, encode
 from eventfleet.topics.event import EventRecord
 from eventfleet.topics.record import ProducerRecord
 
@@ -86,4 +86,6 @@ class Commander:
 
     def _record(self, event: EventRecord) -> ProducerRecord:
         topic, partition, _ = self.destination(event)
-        return ProducerRecord(topic, event.aggregate_id.encode(), encode(event), partition, HEADERS)
+        return ProducerRecord(
+            topic, event.aggregate_id.encode(), encode(event), partition, EVENT_HEADERS
+        )

@@ -14,7 +14,7 @@ from eventfleet.deciders.pending_command import Destination, destination_of, rep
 from eventfleet.deciders.proposed_event import ProposedEvent
 from eventfleet.stores import errors
 from eventfleet.stores.contracts import EventStore, LogWriter
-from eventfleet.topics.codec import HEADERS
+from eventfleet.topics.codec import EVENT_HEADERS
 from eventfleet.topics.event import EventRecord
 from eventfleet.topics.record import ProducerRecord
 
@@ -47,7 +47,7 @@ class DirectDecider:
     def _record(self, proposed: ProposedEvent) -> ProducerRecord:
         topic, partition, _ = self._destination(proposed.event)
         key = proposed.event.aggregate_id.encode()
-        return ProducerRecord(topic, key, proposed.value, partition, HEADERS)
+        return ProducerRecord(topic, key, proposed.value, partition, EVENT_HEADERS)
 
     def _destination(self, event: EventRecord) -> Destination:
         return destination_of(event, self._partitions)

@@ -16,10 +16,10 @@ from eventfleet.deciders.state_command import StateCommand, fingerprint
 from eventfleet.model.command_rules import CommandRule, Emits, command_class, command_name
 from eventfleet.model.domain import Domain
 from eventfleet.model.payloads import Command
-from eventfleet.model.type_checks import storable
-from eventfleet.topics.codec import SMALL, as_written_here, encode
-from eventfleet.topics.event import CloudEvent, EventRecord, Identifier, Instant, in_milliseconds
-from eventfleet.topics.record import new_tuple
+from eventfleet.model.type_checks import is_storable
+from eventfleet.topics.codec import SMALL_EVENT_BYTES, decode_canonical, encode
+from eventfleet.topics.event import CloudEvent, EventRecord, Identifier, Instant, is_in_milliseconds
+from eventfleet.topics.record import make_tuple
 
 
 class CommandEnvelope(CloudEvent, frozen=True, kw_only=True, gc=False, forbid_unknown_fields=True):
@@ -51,7 +51,7 @@ class ProposedEventDecoder(NamedTuple):
         value = encode(event)
         if is_too_large(value):
             return None
-        return new_tuple(ProposedEvent, (event, self.allowed, value, new))
+        return make_tuple(ProposedEvent, (event, self.allowed, value, new))
 
 
 class StateCommandDecoder(NamedTuple):
@@ -62,7 +62,7 @@ class StateCommandDecoder(NamedTuple):
     def parse(self, command: CommandEnvelope, new: bool) -> StateCommand:
         payload = self.decode(command.data)
         event = _event(command, command.type, {}, 1, fingerprint(command.type, payload))
-        return new_tuple(StateCommand, (event, command.id, payload))
+        return make_tuple(StateCommand, (event, command.id, payload))
 
 
 def _event(
@@ -104,10 +104,14 @@ class FastCommandDecoder:
 
         `new`: the command's id was made for it, so that nobody can have sent it before.
         """
-        if value is None or len(value) > SMALL:
+        if value is None or len(value) > SMALL_EVENT_BYTES:
             return None
-        command = as_written_here(value, _read_envelope)
-        if command is None or command.domain != self._domain or not in_milliseconds(command.time):
+        command = decode_canonical(value, _read_envelope)
+        if (
+            command is None
+            or command.domain != self._domain
+            or not is_in_milliseconds(command.time)
+        ):
             return None
         decoder = self._decoders.get(command.type)
         try:
@@ -121,12 +125,12 @@ def _decoder(
     domain: Domain[Any], rule: CommandRule
 ) -> ProposedEventDecoder | StateCommandDecoder | None:
     kind = command_class(rule)
-    if kind is None or not storable(kind):
+    if kind is None or not is_storable(kind):
         return None
     decode = msgspec.json.Decoder(kind).decode
     if not isinstance(rule, Emits):
         return StateCommandDecoder(decode)
-    if domain.synchronous or not (rule.alike and is_readable_type(rule.type)):
+    if domain.synchronous or not (rule.same_schema and is_readable_type(rule.type)):
         return None
     return ProposedEventDecoder(
         rule.type, domain.latest_schema_version(rule.type), rule.allowed, decode

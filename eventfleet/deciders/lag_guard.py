@@ -1,7 +1,7 @@
 """LagGuard: how far append has surely come, in the time of the markers' clock."""
 
 from eventfleet.stores.contracts import Incarnation, LogReader, Markers
-from eventfleet.topics.names import Topics, group
+from eventfleet.topics.names import Topics, consumer_group
 
 
 class LagGuard:
@@ -17,7 +17,7 @@ class LagGuard:
         """`expiry`: that of the markers, in seconds; `prefix`: of the consumer groups."""
         self._markers, self._reader, self._expiry = markers, reader, expiry
         self._events = Topics.of(domain).events
-        self._group = group(prefix, domain, "append")
+        self._group = consumer_group(prefix, domain, "append")
         self._appended_until: dict[int, float] = {}
         self._targets: dict[int, tuple[float, int]] = {}  # a time, and the log's end after it
         self._committed: dict[int, int] = {}

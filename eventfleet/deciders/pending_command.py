@@ -16,11 +16,11 @@ from eventfleet.stores.contracts import (
     Note,
     StoredHead,
 )
-from eventfleet.topics.codec import HEADERS, decode
+from eventfleet.topics.codec import EVENT_HEADERS, decode
 from eventfleet.topics.event import EventRecord, Position
 from eventfleet.topics.names import Topics
 from eventfleet.topics.partitioner import partition_of
-from eventfleet.topics.record import ProducerRecord, new_tuple
+from eventfleet.topics.record import ProducerRecord, make_tuple
 
 MINE, STALE = MarkStatus.MINE, MarkStatus.STALE
 UNMARKED = MarkResult(MarkStatus.AGAIN)
@@ -87,20 +87,20 @@ class PendingCommand:
         self.new = False
         event, seen, basis = self.event, self.basis_incarnation or incarnation, self.basis
         fields = self.aggregate_id, event.id, event.type, self.value, self.allowed, seen, basis
-        return new_tuple(MarkRequest, fields)
+        return make_tuple(MarkRequest, fields)
 
     def record(self) -> ProducerRecord:
         """The note as a record of the log."""
         value = b'%b,"prev":%b}' % (self.marked.value[:-1], _encode(self.marked.prev))
         topic, partition, _ = self.destination
         key = self.aggregate_id.encode()
-        return ProducerRecord(topic, key, value, partition, HEADERS)
+        return ProducerRecord(topic, key, value, partition, EVENT_HEADERS)
 
     def await_confirmation(self, incarnation: Incarnation, position: Position) -> None:
         """Keep the note, which the log has at a position now, until it is confirmed."""
-        note = new_tuple(Note, (self.aggregate_id, self.marked.event_id, self.marked.prev))
+        note = make_tuple(Note, (self.aggregate_id, self.marked.event_id, self.marked.prev))
         fields = note, incarnation, position, confirmed_outcome(self)
-        self.unconfirmed = new_tuple(ProducedNote, fields)
+        self.unconfirmed = make_tuple(ProducedNote, fields)
 
 
 def destination_of(event: EventRecord, partitions: int) -> Destination:

@@ -10,9 +10,9 @@ from eventfleet.model.command_rules import Emits
 from eventfleet.model.domain import Domain
 from eventfleet.topics.codec import decode, encode
 from eventfleet.topics.errors import InvalidRecord
-from eventfleet.topics.event import MAX_EVENT_BYTES, MAX_ID, EventRecord
+from eventfleet.topics.event import MAX_EVENT_BYTES, MAX_ID_CHARS, EventRecord
 
-MAX_PREV_BYTES = len(b',"prev":""') + 6 * MAX_ID
+MAX_PREV_BYTES = len(b',"prev":""') + 6 * MAX_ID_CHARS
 """On the wire, each character escaped; the marker gives `prev` later."""
 
 
@@ -65,7 +65,7 @@ def propose_decoded_event(
         raise InvalidRecord("value", f"has {len(value)} bytes, with its prev more than the limit")
     if event.data != command.data or not is_readable_type(rule.type):
         event = decode(value)
-    if not rule.alike:
+    if not rule.same_schema:
         domain.check(event)
     return ProposedEvent(event, rule.allowed, value, new)
 
@@ -78,4 +78,4 @@ def is_too_large(value: bytes) -> bool:
 @lru_cache(maxsize=1024)
 def is_readable_type(name: str) -> bool:
     """Whether the codec reads an event of this type back, whatever a domain declares."""
-    return len(name) <= MAX_ID and "\0" not in name
+    return len(name) <= MAX_ID_CHARS and "\0" not in name

@@ -109,7 +109,7 @@ def validate_event(domain: Domain[Any], event: EventRecord) -> EventRecord:
         raise InvalidRecord(
             "data", f"has {len(value)} bytes as an event, more than {MAX_EVENT_BYTES}"
         )
-    if not (domain.storable(event) and is_readable_type(event.type)):
+    if not (domain.always_storable(event) and is_readable_type(event.type)):
         event = decode(value)
     domain.check(event)
     return event

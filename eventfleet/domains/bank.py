@@ -1,4 +1,7 @@
-"""Bank accounts: money in and out within an overdraft limit, from opening to closing."""
+"""Bank accounts: money in and out within an overdraft limit, from opening to closing.
+
+A synchronous domain: its commands are decided on the latest state.
+"""
 
 from typing import Annotated
 
@@ -11,11 +14,11 @@ from eventfleet.model.payloads import Command, Event, State
 from eventfleet.snapshot_rules import every, on
 from eventfleet.topics.event import EventRecord
 
-MOST = 2**63 - 1
-LARGE = 10_000_00
+MAX_CENTS = 2**63 - 1
+LARGE_CENTS = 10_000_00
 
-Cents = Annotated[int, Meta(ge=0, le=MOST)]
-PositiveCents = Annotated[int, Meta(ge=1, le=MOST)]
+Cents = Annotated[int, Meta(ge=0, le=MAX_CENTS)]
+PositiveCents = Annotated[int, Meta(ge=1, le=MAX_CENTS)]
 Name = Annotated[str, Meta(min_length=1, max_length=200)]
 Currency = Annotated[str, Meta(pattern=r"^[A-Z]{3}\Z")]
 Reason = Annotated[str, Meta(max_length=500)]
@@ -110,7 +113,7 @@ class Deposit(Command):
 
 
 class Withdraw(Command):
-    """`fee`: what the withdrawal costs, such as at the machine of another bank."""
+    """`fee`: the price of the withdrawal, such as at another bank's machine."""
 
     amount: PositiveCents
     fee: Cents = 0
@@ -129,10 +132,10 @@ class Unfreeze(Command):
 
 
 class Close(Command):
-    """What is left is paid out."""
+    """Pays out the balance that is left."""
 
 
-# The statuses in which an account takes each command: also a frozen one takes money in.
+# The statuses in which an account accepts each command; a frozen account still accepts deposits.
 STATUSES: dict[type[Command], tuple[str, ...]] = {
     Open: ("unopened",),
     Deposit: ("open", "frozen"),
@@ -151,7 +154,7 @@ def decide(account: Account, command: Command) -> Event | list[Event] | Rejectio
         case Open(owner=owner, currency=currency, overdraft_limit=limit):
             return Opened(owner=owner, currency=currency, overdraft_limit=limit)
         case Deposit(amount=amount):
-            if account.balance + amount > MOST:
+            if account.balance + amount > MAX_CENTS:
                 return Rejection(f"the balance of {account.balance} has no room for {amount}")
             return Deposited(amount=amount)
         case Withdraw(amount=amount, fee=fee):
@@ -172,8 +175,8 @@ def decide(account: Account, command: Command) -> Event | list[Event] | Rejectio
 def withdraw(account: Account, amount: int, fee: int) -> list[Event] | Rejection:
     balance, limit = account.balance, account.overdraft_limit
     if amount + fee > balance + limit:
-        there = f"the balance of {balance} and the overdraft limit of {limit}"
-        return Rejection(f"{amount + fee} is more than {there}")
+        available = f"the balance of {balance} and the overdraft limit of {limit}"
+        return Rejection(f"{amount + fee} is more than {available}")
     withdrawn = Withdrawn(amount=amount)
     return [withdrawn, FeeCharged(amount=fee)] if fee else [withdrawn]
 
@@ -192,15 +195,13 @@ snapshot = every(50) | on(Closed)
 
 
 def large(event: EventRecord) -> bool:
-    return bool(event.data["amount"] >= LARGE)
+    return bool(event.data["amount"] >= LARGE_CENTS)
 
 
 routes = [
-    Route("fraud.withdrawals", types=frozenset({Withdrawn}), when=large),
-    Route("bank.bookings", types=frozenset({Deposited, Withdrawn, FeeCharged, PaidOut})),
+    Route("fraud.withdrawals", types=[Withdrawn], when=large),
+    Route("bank.bookings", types=[Deposited, Withdrawn, FeeCharged, PaidOut]),
 ]
-
-# Views: none
 
 # The Domain
 

@@ -1,4 +1,7 @@
-"""Orders of a shop: from the placing of an order to its delivery, or its end before that."""
+"""Orders of a shop, from placing to delivery, cancellation or return.
+
+An asynchronous domain: its commands are checked against the latest event's type.
+"""
 
 from typing import Annotated, Any
 
@@ -125,13 +128,13 @@ class Return(Command):
 
 
 commands = [
-    Emits(Place, Placed, after=frozenset({START})),
-    Emits(Pay, Paid, after=frozenset({Placed})),
-    Emits(Pack, Packed, after=frozenset({Paid})),
-    Emits(Ship, Shipped, after=frozenset({Packed})),
-    Emits(Deliver, Delivered, after=frozenset({Shipped})),
-    Emits(Cancel, Cancelled, after=frozenset({Placed, Paid})),
-    Emits(Return, Returned, after=frozenset({Delivered})),
+    Emits(Place, Placed, after=[START]),
+    Emits(Pay, Paid, after=[Placed]),
+    Emits(Pack, Packed, after=[Paid]),
+    Emits(Ship, Shipped, after=[Packed]),
+    Emits(Deliver, Delivered, after=[Shipped]),
+    Emits(Cancel, Cancelled, after=[Placed, Paid]),
+    Emits(Return, Returned, after=[Delivered]),
 ]
 
 # Snapshot rule
@@ -141,8 +144,8 @@ snapshot = every(5) | after(minutes=10) | on(Delivered, Cancelled, Returned)
 # Routes
 
 routes = [
-    Route("shipping.requests", types=frozenset({Packed})),
-    Route("finance.ledger", types=frozenset({Paid, Returned})),
+    Route("shipping.requests", types=[Packed]),
+    Route("finance.ledger", types=[Paid, Returned]),
 ]
 
 # The Domain

@@ -1,7 +1,8 @@
-"""Any process log: an event's type is the activity, its payload the other columns of the row.
+"""Process logs of any kind: an event's type is an activity, its payload the row's other columns.
 
-Without rules every event may come at any time. With rules, given or learnt from a log, events come
-from commands: a command's name is the activity, and the rule names those that may precede it.
+Without rules every activity may follow any other. With rules, given or learnt from a log, events
+come only from commands: a command's name is the activity, and its rule names the activities that
+may precede it.
 """
 
 from collections.abc import Collection, Mapping
@@ -16,13 +17,13 @@ from eventfleet.model.payloads import SchemalessPayload, State
 from eventfleet.snapshot_rules import every
 
 Rules = Mapping[str, Collection[str]]
-"""For each activity those that may come directly before it, START for none."""
+"""The activities that may directly precede each activity; START stands for none."""
 
 # State and evolve
 
 
 class Case(State):
-    """What has happened in a case: how often each activity, the latest, and its last columns."""
+    """A case: each activity's count, the last activity, and each column's latest value."""
 
     events: int = 0
     last: str = ""
@@ -44,11 +45,9 @@ def evolve(case: Case, event: SchemalessPayload) -> Case:
 # Commands
 
 
-def ruled(domain: Domain[Any], rules: Rules) -> Domain[Any]:
-    """The schema-free domain with a command for each activity of the rules."""
-    commands = [
-        Emits(activity, activity, after=frozenset(before)) for activity, before in rules.items()
-    ]
+def with_rules(domain: Domain[Any], rules: Rules) -> Domain[Any]:
+    """Return the schema-free domain with a command for each activity of the rules."""
+    commands = [Emits(activity, activity, after=before) for activity, before in rules.items()]
     return with_changes(domain, commands=commands)
 
 

@@ -1,4 +1,7 @@
-"""A trading account: cash, and what is held of each security. What it comes to: trading_report."""
+"""A trading account: cash, and a position in each security; trading_report sums up its events.
+
+A synchronous domain: its commands are decided on the latest state.
+"""
 
 from typing import Annotated
 
@@ -10,11 +13,11 @@ from eventfleet.model.domain import Domain, Route
 from eventfleet.model.payloads import Command, Event, State
 from eventfleet.snapshot_rules import after, every
 
-MOST = 2**63 - 1
+MAX_INT64 = 2**63 - 1
 
-Cents = Annotated[int, Meta(ge=0, le=MOST)]
-PositiveCents = Annotated[int, Meta(ge=1, le=MOST)]
-Quantity = Annotated[int, Meta(ge=1, le=MOST)]
+Cents = Annotated[int, Meta(ge=0, le=MAX_INT64)]
+PositiveCents = Annotated[int, Meta(ge=1, le=MAX_INT64)]
+Quantity = Annotated[int, Meta(ge=1, le=MAX_INT64)]
 Symbol = Annotated[str, Meta(pattern=r"^[A-Z][A-Z0-9.]{0,11}\Z")]
 
 
@@ -30,7 +33,7 @@ class CashWithdrawn(Event):
 
 
 class Trade(Event):
-    """`price` is that of one; `fee` comes on top."""
+    """`price` is for one unit; `fee` comes on top."""
 
     symbol: Symbol
     quantity: Quantity
@@ -47,7 +50,7 @@ class Sold(Trade):
 
 
 class PriceMarked(Event):
-    """What one was worth, such as at the close of a day."""
+    """The price of one unit, such as at the close of a day."""
 
     symbol: Symbol
     price: PositiveCents
@@ -57,8 +60,11 @@ class PriceMarked(Event):
 
 
 class Position(State):
-    """`cost`: what was paid for those held, without fees, at their average price. `price`: as last
-    marked or traded."""
+    """A position in one security.
+
+    `cost`: the price paid for the units held, without fees, at their average. `price`: the last one
+    marked or traded.
+    """
 
     quantity: int = 0
     cost: int = 0
@@ -73,7 +79,7 @@ class Portfolio(State):
         return self.positions.get(symbol, Position())
 
     def holding(self, symbol: str, position: Position) -> "Portfolio":
-        """With this position; without it, where nothing is left of it."""
+        """Return the portfolio with this position, or without it where no unit is left."""
         positions = {**self.positions, symbol: position}
         if position.quantity <= 0:
             del positions[symbol]
@@ -102,7 +108,7 @@ def paid(bought: Bought) -> int:
 
 
 def received(sold: Sold) -> int:
-    """Below zero where the fee is more than the proceeds."""
+    """Return the proceeds after the fee; below zero where the fee is higher."""
     return sold.quantity * sold.price - sold.fee
 
 
@@ -118,7 +124,7 @@ def without_sold(held: Position, sold: Sold) -> Position:
 
 
 def cost_of(held: Position, quantity: int) -> int:
-    """What so many of those held have cost: their share, all of it when all are meant."""
+    """Return the cost of so many of the units held: their share, or all of it for all units."""
     return held.cost * quantity // held.quantity if quantity < held.quantity else held.cost
 
 
@@ -187,11 +193,11 @@ def short_of_cash(account: Portfolio, amount: int) -> Rejection | None:
 
 
 def too_much(number: int) -> Rejection | None:
-    """An account counts within 64 bits."""
-    return Rejection(f"{number} is more than an account can hold") if number > MOST else None
+    """Reject a number beyond 64 bits."""
+    return Rejection(f"{number} is more than an account can hold") if number > MAX_INT64 else None
 
 
-# A price is what the market says, whatever the account holds: nothing is to be decided.
+# The market makes the price, whatever the account holds: there is nothing to decide.
 commands: list[CommandRule] = [DepositCash, WithdrawCash, Buy, Sell, Emits(MarkPrice, PriceMarked)]
 
 # Snapshot rule
@@ -200,9 +206,7 @@ snapshot = every(50) | after(hours=1)
 
 # Routes
 
-routes = [Route("trading.trades", types=frozenset({Bought, Sold}))]
-
-# Views: none
+routes = [Route("trading.trades", types=[Bought, Sold])]
 
 # The Domain
 

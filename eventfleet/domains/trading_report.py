@@ -1,4 +1,4 @@
-"""What a trading account's events come to, for an auditor, and whether its state agrees."""
+"""Sums up a trading account's events for an auditor, and compares its state with the sums."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -17,8 +17,10 @@ from eventfleet.model.payloads import Event
 
 @dataclass
 class Dealings:
-    """In one security: quantities, and amounts in cents without fees. `profit`: what sales brought
-    above the average cost of what was sold."""
+    """The trades in one security: quantities, and amounts in cents without fees.
+
+    `profit`: the proceeds of sales above the average cost of the units sold.
+    """
 
     bought: int = 0
     spent: int = 0
@@ -29,7 +31,7 @@ class Dealings:
 
 @dataclass
 class Report:
-    """Amounts in cents. `account`: the state after all events."""
+    """The sums of an account's events, in cents. `account`: the state after all events."""
 
     account: Portfolio = field(default_factory=Portfolio)
     cash_in: int = 0
@@ -39,17 +41,17 @@ class Report:
 
     @property
     def profit(self) -> int:
-        """Realised, after all fees."""
+        """The realised profit, after all fees."""
         return sum(each.profit for each in self.dealings.values()) - self.fees
 
     @property
     def value(self) -> int:
-        """Of cash and positions, at their latest prices."""
+        """The value of cash and positions, at their latest prices."""
         positions = self.account.positions.values()
         return self.account.cash + sum(each.quantity * each.price for each in positions)
 
     def differences(self, account: Portfolio | None = None) -> list[str]:
-        """Where a state, such as the one that the fleet keeps, is not what the events come to."""
+        """Compare a state, such as the one that the fleet keeps, with the sums; one line each."""
         account = self.account if account is None else account
         traded = sum(each.proceeds - each.spent for each in self.dealings.values())
         lines = [
@@ -64,7 +66,7 @@ class Report:
 
 
 def report(events: Iterable[Event]) -> Report:
-    """Of all events of an account, in their order."""
+    """Sum up all events of an account, in their order."""
     made = Report()
     for event in events:
         _count(made, event)

@@ -13,7 +13,7 @@ from eventfleet.log_files.rows import Row, RowProblem
 from eventfleet.model.domain import Domain
 from eventfleet.stores.contracts import Clock, EventStore, LogReader, LogWriter
 from eventfleet.stores.errors import ServerUnavailable
-from eventfleet.topics.codec import HEADERS
+from eventfleet.topics.codec import EVENT_HEADERS
 from eventfleet.topics.errors import EventfleetError
 from eventfleet.topics.event import Position
 from eventfleet.topics.names import Topics
@@ -177,7 +177,7 @@ async def _produce(
     batch: list[ReadyRecord], topic: str, writer: LogWriter, report: LoadReport
 ) -> None:
     records = [
-        ProducerRecord(topic, ready.event.aggregate_id.encode(), ready.value, headers=HEADERS)
+        ProducerRecord(topic, ready.event.aggregate_id.encode(), ready.value, headers=EVENT_HEADERS)
         for ready in batch
     ]
     positions = await writer.produce(records) if records else []

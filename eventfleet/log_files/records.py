@@ -13,7 +13,7 @@ from eventfleet.log_files.rows import Row, RowProblem
 from eventfleet.model.command_rules import command_class, command_name
 from eventfleet.model.domain import Domain
 from eventfleet.model.payloads import Command, Data, Event
-from eventfleet.topics.codec import decode, encode, refusal
+from eventfleet.topics.codec import decode, encode, to_invalid_record
 from eventfleet.topics.errors import InvalidRecord
 from eventfleet.topics.event import EventRecord
 
@@ -158,5 +158,5 @@ def _from_text(cells: Data, kind: type[Event] | type[Command]) -> Data:
     try:
         payload = msgspec.to_builtins(msgspec.convert(cells, kind, strict=False))
     except msgspec.ValidationError as error:
-        raise refusal(error, "data") from None
+        raise to_invalid_record(error, "data") from None
     return {name: payload[name] for name in cells if name in payload}

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from eventfleet.log_files.times import parse_time
 from eventfleet.model.domain import Domain
 from eventfleet.topics.errors import EventfleetError
-from eventfleet.topics.event import MAX_ID
+from eventfleet.topics.event import MAX_ID_CHARS
 
 CASE = "case:concept:name"
 ACTIVITY = "concept:name"
@@ -108,6 +108,6 @@ def _identifier(value: object) -> str:
         raise ValueError(f"{value!r} is not a text")
     if not value or value.isspace():
         raise ValueError("is empty")
-    if len(value) > MAX_ID:
-        raise ValueError(f"has {len(value)} characters, the limit is {MAX_ID}")
+    if len(value) > MAX_ID_CHARS:
+        raise ValueError(f"has {len(value)} characters, the limit is {MAX_ID_CHARS}")
     return value

@@ -3,7 +3,7 @@
 import re
 from datetime import UTC, datetime
 
-from eventfleet.topics.event import milliseconds
+from eventfleet.topics.event import truncate_to_milliseconds
 
 # Year first with slashes or dots, a space before the offset, `UTC` or `GMT` as the offset.
 _VARIANT = re.compile(
@@ -24,7 +24,7 @@ def parse_time(value: object) -> datetime:
         raise ValueError(f"{_short(value)} is not a time written as text")
     try:
         moment = _read(value.strip())
-        return milliseconds(moment if moment.tzinfo else moment.replace(tzinfo=UTC))
+        return truncate_to_milliseconds(moment if moment.tzinfo else moment.replace(tzinfo=UTC))
     except (ValueError, OverflowError):
         raise ValueError(f"{_short(value)} is not a time") from None
 

@@ -1,1 +1,1 @@
-"""The declaration of a domain: payloads, state, command rules, snapshot rule, routes. Pure."""
+"""Declarations of domains: payloads, state, command rules, snapshot rule, routes. Pure."""

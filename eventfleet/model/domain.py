@@ -1,13 +1,13 @@
-"""The declaration of a domain: events, state, upcasters, snapshot rule, routes.
+"""The declaration of a domain: events, state, upcasters, commands, snapshot rule, routes.
 
-What can be seen to be wrong is refused when the module is imported. A Domain does no I/O: it
-checks, lifts and folds events, and turns states into plain JSON values and back. A record that
-does not fit is InvalidRecord; what a team's own functions raise passes through.
+A wrong declaration raises DeclarationError when its module is imported. A Domain does no I/O: it
+checks, upcasts and folds events, and converts states to plain JSON values and back. InvalidRecord:
+a record does not fit the declaration. Errors of a team's own functions pass through.
 """
 
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Generic, TypeVar
@@ -21,55 +21,65 @@ from eventfleet.model.command_rules import (
     Emits,
     Rejection,
     command_name,
+    event_types,
+    name_of,
 )
+from eventfleet.model.errors import DeclarationError
 from eventfleet.model.payloads import Command, Data, Event, SchemalessPayload, State
-from eventfleet.model.type_checks import storable
+from eventfleet.model.type_checks import is_storable
 from eventfleet.snapshot_rules import Rule
-from eventfleet.topics.codec import convert, refusal
-from eventfleet.topics.errors import EventfleetError, InvalidRecord
+from eventfleet.topics.codec import convert, to_invalid_record
+from eventfleet.topics.errors import InvalidRecord
 from eventfleet.topics.event import DomainName, EventRecord, FoldableEvent
 from eventfleet.topics.names import TOPIC_NAME, Topics
 
 Upcaster = Callable[[Data], Data]
 S = TypeVar("S", bound=State)
 
-
-class DeclarationError(EventfleetError):
-    """A domain is declared wrongly."""
+NAME_RULE = "must begin with a-z and go on with up to 99 of a-z, 0-9, _ and -"
 
 
 def any_event(event: EventRecord) -> bool:
-    """The filter of a route that takes every event."""
+    """Accept every event; the default filter of a route."""
     return True
 
 
 @dataclass(frozen=True)
 class Route:
-    """Events of `types` (all, when empty) for which `when` holds go to the topic `to`.
+    """A route: events of `types` for which `when` holds go to the topic `to`.
 
-    `when` sees the event with its payload lifted to the newest schema. Events keep their key, so
-    they stay in version order per aggregate.
+        Route("finance.ledger", types=[Paid, Returned])
+
+    `types` is any collection of event types; an empty one stands for all. `when` gets the event
+    with its payload upcast to the newest schema. Events keep their key, and so their version order
+    per aggregate. DeclarationError: `types` is not a collection, or is a string.
     """
 
     to: str
-    types: frozenset[type[Event] | str] = frozenset()
+    types: Collection[type[Event] | str] = frozenset()
     when: Callable[[EventRecord], bool] = any_event
+
+    def __post_init__(self) -> None:
+        types = event_types(f"Route({self.to!r}): types", self.types)
+        object.__setattr__(self, "types", types)
 
     @cached_property
     def names(self) -> frozenset[str]:
-        return frozenset(t if isinstance(t, str) else t.__name__ for t in self.types)
+        """The names of the types."""
+        return frozenset(map(name_of, self.types))
 
 
 @dataclass(frozen=True)
 class Domain(Generic[S]):
-    """One domain. Without `events` it is schema-free: evolve gets `SchemalessPayload`.
+    """A domain. Without `events` it is schema-free: `evolve` gets SchemalessPayload.
 
-    `upcasters[E]` lifts payloads of E one schema version each: the first from 1 to 2, and so on;
-    the newest schema version of E is therefore one more than their number. Change `state_version`
-    whenever `state` or `evolve` change their meaning: snapshots of another one are rebuilt.
+    `upcasters[E]` are functions that each raise payloads of E by one schema version: the first from
+    1 to 2, and so on; the newest schema version of E is therefore one more than their number.
+    Change `state_version` whenever `state` or `evolve` change their meaning: snapshots of another
+    state version are rebuilt.
 
-    With `decide` the domain is synchronous: those of its `commands` that are bare classes are
-    decided by it on the latest state; the others are accepted as they are.
+    With `decide` the domain is synchronous: `decide` decides commands that are listed as bare
+    classes, on the latest state; commands listed as Emits are accepted as they are.
     """
 
     name: str
@@ -82,49 +92,58 @@ class Domain(Generic[S]):
     state_version: int = 1
     commands: Sequence[CommandRule] = ()
     decide: Decide | None = None
-    _known: dict[str, tuple[type[Event], int]] = field(default_factory=dict, init=False, repr=False)
+    _event_types: dict[str, tuple[type[Event], int]] = field(
+        default_factory=dict, init=False, repr=False
+    )
 
     def __post_init__(self) -> None:
         try:
             msgspec.convert(self.name, DomainName)
+        except msgspec.ValidationError:
+            raise DeclarationError(f"domain {self.name!r}: the name {NAME_RULE}") from None
+        try:
             self.state()
-        except (msgspec.ValidationError, TypeError) as error:
-            raise DeclarationError(f"domain {self.name!r}: {error}") from None
-        self._known.update(
+        except TypeError as error:
+            raise DeclarationError(
+                f"domain {self.name}: every field of state {self.state.__name__} needs a default:"
+                f" {error}"
+            ) from None
+        self._event_types.update(
             (kind.__name__, (kind, 1 + len(self.upcasters.get(kind, ())))) for kind in self.events
         )
-        checks = (self._undecided, self._doubled, self._strangers, self._misrouted)
+        checks = (self._check_decide, self._check_names, self._check_types, self._check_routes)
         for problem in (check() for check in checks):
             if problem:
                 raise DeclarationError(f"domain {self.name}: {problem}")
 
     @cached_property
     def schema_free(self) -> bool:
+        """True for a domain without declared events."""
         return not self.events
 
     @cached_property
     def needs_size(self) -> bool:
-        """Whether its snapshot rule looks at the size of payloads."""
+        """True when the snapshot rule uses the size of payloads."""
         return self.snapshot is not None and self.snapshot.needs_size
 
     @cached_property
     def needs_types(self) -> bool:
-        """Whether its snapshot rule looks at the types of events."""
+        """True when the snapshot rule uses the types of events."""
         return self.snapshot is not None and self.snapshot.needs_types
 
     def latest_schema_version(self, event_type: str) -> int:
-        """The latest schema version of an event type. InvalidRecord: the type is not declared."""
-        return 1 if self.schema_free else self._declared(event_type)[1]
+        """Return the latest schema version of an event type. InvalidRecord: it is not declared."""
+        return 1 if self.schema_free else self._event_type(event_type)[1]
 
-    def routes_of(self, event_type: str) -> Sequence[Route]:
-        """Those for events of this type."""
-        return self._routes_by_type.get(event_type, self._routes_of_all)
+    def routes_for(self, event_type: str) -> Sequence[Route]:
+        """Return the routes that take events of this type."""
+        return self._routes_by_type.get(event_type, self._routes_of_any_type)
 
     def upcast(self, event: EventRecord) -> EventRecord:
-        """The event with its payload in the newest schema; what an upcaster raises passes through.
+        """Return the event with its payload in the newest schema; upcasters' errors pass through.
 
-        Upcasters get a copy: one that changes what it is given changes nothing else. InvalidRecord
-        for an undeclared type or a schema version not known yet.
+        Upcasters get a copy, which they may change. InvalidRecord: the type is not declared, or the
+        schema version is newer than the newest known.
         """
         newest = self.latest_schema_version(event.type)
         if event.schema_version == newest:
@@ -133,7 +152,7 @@ class Domain(Generic[S]):
             known = f"the newest known of {event.type} is {newest}"
             raise InvalidRecord("schemaversion", f"is {event.schema_version}, {known}")
         data: Data = msgspec.to_builtins(event.data)
-        for upcast in self.upcasters[self._known[event.type][0]][event.schema_version - 1 :]:
+        for upcast in self.upcasters[self._event_types[event.type][0]][event.schema_version - 1 :]:
             data = upcast(data)
             if not isinstance(data, dict):
                 name = type(data).__name__
@@ -141,33 +160,36 @@ class Domain(Generic[S]):
         return msgspec.structs.replace(event, data=data, schema_version=newest)
 
     def payload(self, event: EventRecord) -> Event | SchemalessPayload:
-        """What evolve gets: the lifted payload, validated. InvalidRecord names the field."""
+        """Return the payload that `evolve` gets, upcast and validated.
+
+        InvalidRecord names the field.
+        """
         given: Any = event.data
-        known = self._known.get(event.type)
-        if type(given) is dict and known and known[1] == event.schema_version:
+        declared = self._event_types.get(event.type)
+        if type(given) is dict and declared and declared[1] == event.schema_version:
             try:
-                return msgspec.convert(given, known[0])
+                return msgspec.convert(given, declared[0])
             except msgspec.ValidationError as error:
-                raise refusal(error, "data") from None
+                raise to_invalid_record(error, "data") from None
         if isinstance(given, Event):
             return given
         data = self.upcast(event).data
         if self.schema_free:
             return SchemalessPayload(event.type, data)
-        return convert(data, self._known[event.type][0], "data")
+        return convert(data, self._event_types[event.type][0], "data")
 
     def check(self, event: EventRecord) -> None:
-        """InvalidRecord unless the event belongs here and its payload fits its schema."""
+        """Raise InvalidRecord unless the event is this domain's and its payload fits its schema."""
         if event.domain != self.name:
             raise InvalidRecord("source", f"is {event.domain!r}, not {self.name!r}")
         self.payload(event)
 
-    def storable(self, event: EventRecord) -> bool:
-        """Whether each payload that fits this event's schema is one that every store can keep."""
+    def always_storable(self, event: EventRecord) -> bool:
+        """Return whether stores can keep every payload that is valid for this event's schema."""
         return self._storable.get(event.type) == event.schema_version
 
     def fold(self, state: S, event: FoldableEvent) -> S:
-        """The state after one event; what evolve or an upcaster raises passes through."""
+        """Return the state after one event; errors of `evolve` and upcasters pass through."""
         payload = self.payload(event) if isinstance(event, EventRecord) else event.data
         after = self.evolve(state, payload)
         if not isinstance(after, self.state):
@@ -176,19 +198,19 @@ class Domain(Generic[S]):
         return after
 
     def dump_state(self, state: S) -> Data:
-        """The state as plain JSON values, for a snapshot."""
+        """Convert a state to plain JSON values, for a snapshot."""
         plain: Data = msgspec.to_builtins(state, str_keys=True, order="deterministic")
         return plain
 
     def load_state(self, state: Data) -> S:
-        """The state back from a snapshot. InvalidRecord when it no longer fits."""
+        """Convert a snapshot's plain values back to a state. InvalidRecord: they no longer fit."""
         try:
             return msgspec.convert(state, self.state, str_keys=True)
         except msgspec.ValidationError as error:
-            raise refusal(error, "state") from None
+            raise to_invalid_record(error, "state") from None
 
     @cached_property
-    def _routes_of_all(self) -> Sequence[Route]:
+    def _routes_of_any_type(self) -> Sequence[Route]:
         return [route for route in self.routes if not route.types]
 
     @cached_property
@@ -200,34 +222,36 @@ class Domain(Generic[S]):
 
     @cached_property
     def _storable(self) -> dict[str, int]:
-        """The newest schema version of each event type whose class says so, by name."""
-        return {name: newest for name, (kind, newest) in self._known.items() if storable(kind)}
+        """The newest schema version of each event type whose class is always storable, by name."""
+        return {
+            name: newest for name, (kind, newest) in self._event_types.items() if is_storable(kind)
+        }
 
     @cached_property
     def _rules(self) -> dict[str, CommandRule]:
-        return {command_name(declared): declared for declared in self.commands}
+        return {command_name(rule): rule for rule in self.commands}
 
     @cached_property
-    def _emitting(self) -> list[Emits]:
-        return [declared for declared in self.commands if isinstance(declared, Emits)]
+    def _emits(self) -> list[Emits]:
+        return [rule for rule in self.commands if isinstance(rule, Emits)]
 
     @property
     def synchronous(self) -> bool:
-        """Whether commands are decided on the latest state, and their events put in the store."""
+        """True when commands are decided on the latest state, and their events put in the store."""
         return self.decide is not None
 
     @cached_property
     def uses_marker(self) -> bool:
-        """Whether a command of this domain has a rule, on the marker."""
-        return any(rule.after is not None for rule in self._emitting)
+        """True when a command has `after`, a rule on the marker."""
+        return any(rule.after is not None for rule in self._emits)
 
     @property
     def commands_only(self) -> bool:
-        """Whether its events come from commands alone, for these are judged."""
+        """True for a domain with command rules, which accepts events only through commands."""
         return self.uses_marker or self.synchronous
 
     def rule(self, command: str) -> CommandRule:
-        """The rule of a command: its `Emits`, or its class. InvalidRecord: it is not declared."""
+        """Return a command's rule: its Emits, or its class. InvalidRecord: it is not declared."""
         if rule := self._rules.get(command):
             return rule
         if self.schema_free and not self.uses_marker:
@@ -236,7 +260,7 @@ class Domain(Generic[S]):
         raise InvalidRecord("type", f"{command!r} is not a command of {self.name}; known: {known}")
 
     def event_data(self, rule: Emits, data: Data) -> Data:
-        """The payload of the event that a command becomes. InvalidRecord names the field."""
+        """Return the payload of the event that a command becomes. InvalidRecord names the field."""
         if isinstance(rule.command, str):
             return data
         command = convert(data, rule.command, at="data")
@@ -244,68 +268,79 @@ class Domain(Generic[S]):
         return plain
 
     def decide_events(self, state: S, command: Command) -> list[Event] | Rejection:
-        """What `decide` answers; what it raises passes through, as does an answer that is none."""
+        """Return the result of `decide`, whose errors pass through.
+
+        TypeError: there is no `decide`, or it returned no event, or events not declared.
+        """
         if self.decide is None:
-            raise TypeError(f"{self.name} has no decide")
-        answer = self.decide(state, command)
-        if isinstance(answer, Rejection):
-            return answer
-        events = [answer] if isinstance(answer, Event) else [*answer]
-        strangers = {type(e).__name__ for e in events if type(e) not in self.events}
-        if strangers or not events:
-            what = ", ".join(sorted(strangers)) or "no event"
-            raise TypeError(f"decide answered {type(command).__name__} with {what}")
+            raise TypeError(f"domain {self.name} has no decide")
+        decision = self.decide(state, command)
+        if isinstance(decision, Rejection):
+            return decision
+        events = [decision] if isinstance(decision, Event) else [*decision]
+        undeclared = {type(e).__name__ for e in events if type(e) not in self.events}
+        if undeclared or not events:
+            what = ", ".join(sorted(undeclared)) or "no event"
+            raise TypeError(f"decide returned {what} for {type(command).__name__}")
         return events
 
-    def _undecided(self) -> str:
-        decided = sorted(c.__name__ for c in self.commands if not isinstance(c, Emits))
-        if self.decide is None:
-            return f"needs decide for: {', '.join(decided)}" if decided else ""
-        if self.schema_free:
-            return "decide needs declared events"
-        if self.uses_marker:
-            return "a command has `after` and the domain has decide: a domain has one of both"
-        return "" if decided else "decide has no command to decide"
+    # Checks of the declaration: each returns the first fault, or nothing
 
-    def _doubled(self) -> str:
+    def _check_decide(self) -> str:
+        bare = sorted(rule.__name__ for rule in self.commands if not isinstance(rule, Emits))
+        if self.decide is None:
+            how = "give the domain `decide`, or declare them with Emits"
+            return f"nothing decides the commands {', '.join(bare)}: {how}" if bare else ""
+        if self.schema_free:
+            return "`decide` needs declared events: list them in `events`"
+        if self.uses_marker:
+            names = ", ".join(rule.name for rule in self._emits if rule.after is not None)
+            return f"either `decide` or `after` decides commands, never both; `after` has: {names}"
+        return "" if bare else "`decide` has no command to decide: list their classes in `commands`"
+
+    def _check_names(self) -> str:
         names = {
             "events": Counter(kind.__name__ for kind in self.events),
-            "commands": Counter(command_name(declared) for declared in self.commands),
+            "commands": Counter(map(command_name, self.commands)),
         }
-        for what, counts in names.items():
-            if doubled := sorted(name for name, times in counts.items() if times > 1):
-                return f"two {what} have the same name: {', '.join(doubled)}"
+        for field_name, counts in names.items():
+            if repeated := sorted(name for name, times in counts.items() if times > 1):
+                return f"`{field_name}` has two of the same name: {', '.join(repeated)}"
         return ""
 
-    def _strangers(self) -> str:
-        named: list[type[Event] | str] = [*self.upcasters]
+    def _check_types(self) -> str:
+        """Find types that are named, but not declared; a class must be the declared class."""
+        named: dict[str, list[type[Event] | str]] = {"upcasters": [*self.upcasters]}
         if not self.schema_free:
-            named += [kind for route in self.routes for kind in route.types]
-            named += self.snapshot.types if self.snapshot else ()
-            named += [rule.event for rule in self._emitting]
-            named += [kind for rule in self._emitting for kind in rule.after or () if kind != START]
-        known = {*self.events, *self._known}
-        strangers = {t if isinstance(t, str) else t.__name__ for t in named if t not in known}
-        return f"not among its events: {', '.join(sorted(strangers))}" if strangers else ""
+            named["routes"] = [kind for route in self.routes for kind in route.types]
+            named["snapshot"] = [*self.snapshot.types] if self.snapshot else []
+            named["commands"] = [rule.event for rule in self._emits]
+            for rule in self._emits:
+                named["commands"] += [kind for kind in rule.after or () if kind != START]
+        declared = {*self.events, *self._event_types}
+        for field_name, kinds in named.items():
+            if undeclared := sorted({name_of(kind) for kind in kinds if kind not in declared}):
+                return f"`{field_name}` names what `events` does not have: {', '.join(undeclared)}"
+        return ""
 
-    def _misrouted(self) -> str:
-        """Own topics have one writer each; only commands are anyone's to send."""
+    def _check_routes(self) -> str:
+        """Fleet-owned topics have one writer; anyone may write to `commands`."""
         topics = Topics.of(self.name)
-        own = {*topics} - {topics.commands}
+        owned = {*topics} - {topics.commands}
         targets = [route.to for route in self.routes]
         for to in targets:
             if targets.count(to) > 1:
-                return f"two routes lead to {to}; one with both conditions sends an event once"
+                return f"two routes lead to {to}: join them to one, or it gets events twice"
             if not re.fullmatch(TOPIC_NAME, to):
-                return f"a route leads to {to!r}, which is no name of a topic"
-            if to in own:
-                return f"a route leads to its own topic {to}"
+                return f"a route leads to {to!r}, which is not a valid topic name"
+            if to in owned:
+                return f"a route leads to {to}, which only the fleet itself writes to"
         return ""
 
-    def _declared(self, event_type: str) -> tuple[type[Event], int]:
-        """Its class and its newest schema version."""
+    def _event_type(self, event_type: str) -> tuple[type[Event], int]:
+        """Return the class of an event type and its newest schema version."""
         try:
-            return self._known[event_type]
+            return self._event_types[event_type]
         except KeyError:
-            known = ", ".join(sorted(self._known))
+            known = ", ".join(sorted(self._event_types))
             raise InvalidRecord("type", f"{event_type!r} is not one of {known}") from None

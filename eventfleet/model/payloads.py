@@ -1,4 +1,4 @@
-"""The bases of what a team declares: events, states, commands."""
+"""The base classes of the events, states and commands that a team declares."""
 
 from typing import Any
 
@@ -6,16 +6,16 @@ import msgspec
 
 Data = dict[str, Any]
 
-# Frozen at run time for every subclass, without each having to say so to a type checker.
+# Frozen at run time for every subclass, without each having to declare it for a type checker.
 _FROZEN: dict[str, Any] = {"frozen": True}
 
 
 class Event(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, **_FROZEN):
-    """Base of a payload type; the class's name is the event type. Fields may carry constraints."""
+    """Base of an event's payload; the class's name is the event type. Constraints are allowed."""
 
 
 class State(msgspec.Struct, kw_only=True, **_FROZEN):
-    """Base of an aggregate's state; every field needs a default, for the state before any event."""
+    """Base of an aggregate's state. Every field needs a default: the state before any event."""
 
 
 class Command(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, **_FROZEN):

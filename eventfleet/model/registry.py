@@ -1,26 +1,29 @@
-"""Finding domains by dotted module names, so that a team's own package works unchanged."""
+"""Finds domains by dotted module names, so that a team's own package works unchanged."""
 
 from collections.abc import Iterable
 from importlib import import_module
 from typing import Any
 
-from eventfleet.model.domain import DeclarationError, Domain
+from eventfleet.model.domain import Domain
+from eventfleet.model.errors import DeclarationError
 
 
 def find_domains(modules: Iterable[str]) -> dict[str, Domain[Any]]:
-    """Every Domain in these modules, by name.
+    """Import these modules, and return every Domain in them by name.
 
-    DeclarationError for a module that can't be imported or has none, and for two of one name.
+    DeclarationError: a module can't be imported or declares no Domain, or two domains share a name.
     """
     found: dict[str, Domain[Any]] = {}
     for module in modules:
-        for domain in _declared_in(module):
+        for domain in _import_domains(module):
             if found.setdefault(domain.name, domain) is not domain:
-                raise DeclarationError(f"{module}: a domain {domain.name!r} is declared already")
+                raise DeclarationError(
+                    f"{module}: another module declares a domain {domain.name!r}, too"
+                )
     return found
 
 
-def _declared_in(module: str) -> list[Domain[Any]]:
+def _import_domains(module: str) -> list[Domain[Any]]:
     try:
         names = vars(import_module(module))
     except DeclarationError as error:

@@ -1,7 +1,7 @@
-"""Stored events read in one step, each with its payload as evolve gets it.
+"""Decodes stored events in one step, each with its payload as `evolve` gets it.
 
-For each event type there is a class with those of EventRecord's fields that folding takes, of which
-`data` is the payload's own type. The decoder chooses among them by `type`.
+For each event type there is a class with the fields of EventRecord that folding takes, where `data`
+is of the payload's own type. The decoder chooses among the classes by `type`.
 """
 
 from collections.abc import Callable
@@ -16,18 +16,19 @@ from eventfleet.model.payloads import Event
 from eventfleet.topics.codec import decode_stored
 from eventfleet.topics.event import WIRE_NAMES, EventRecord, FoldableEvent
 
-Read = Callable[[bytes | None], FoldableEvent]
+DecodeEvent = Callable[[bytes | None], FoldableEvent]
 
-TAKEN = {"id", "aggregate_id", "time", "data", "schema_version", "version", "reply_to"}
-"""What else append has written is skipped unread: fewer fields are made and unmade sooner."""
+FOLD_FIELDS = {"id", "aggregate_id", "time", "data", "schema_version", "version", "reply_to"}
+"""The decoder skips all other fields: making and freeing fewer objects is faster."""
 
 
-def reader(domain: Domain[Any]) -> Read:
-    """As `decode_stored`, but for `data` where an event of a declared type is in its newest schema;
-    and of such an event no attributes but those of FoldableEvent.
+def make_typed_decoder(domain: Domain[Any]) -> DecodeEvent:
+    """Make a decoder like `decode_stored` that also decodes payloads to their own types.
 
-    Domains without types, or that look at the size of payloads, get `decode_stored` itself; so do
-    those of one type, for a decoder that has no choice does not miss an absent `type`.
+    It does so for events of a declared type in its newest schema; these have only the attributes of
+    FoldableEvent. A domain without types, or whose snapshot rule uses the size of payloads, gets
+    `decode_stored` itself; so does a domain of one type, since a decoder without a choice would
+    accept a record that has no `type`.
     """
     if domain.needs_size or len(domain.events) < 2:
         return decode_stored
@@ -36,24 +37,24 @@ def reader(domain: Domain[Any]) -> Read:
     ]
     decode = msgspec.json.Decoder(reduce(or_, classes)).decode
 
-    def read(value: bytes | None) -> FoldableEvent:
+    def decode_event(value: bytes | None) -> FoldableEvent:
         try:
             event: FoldableEvent = decode(value or b"")
-        except Exception:  # a payload's own code may raise anything: the long way tells it
+        except Exception:  # a payload's own code may raise anything: decode_stored reports it
             return decode_stored(value)
         return event
 
-    return read
+    return decode_event
 
 
 def _class_for(kind: type[Event], newest: int) -> Any:
-    """Of events of this type in its newest schema, which on the wire may be absent if it is 1."""
+    """Make the class for one type's events in its newest schema, absent on the wire if it is 1."""
     types = {"data": kind, "schema_version": Literal[newest]}
     defaults = {"schema_version": 1 if newest == 1 else msgspec.NODEFAULT}
     fields: list[tuple[str, Any, Any]] = [
         (f.name, types.get(f.name, f.type), msgspec.field(default=defaults.get(f.name, f.default)))
         for f in msgspec.structs.fields(EventRecord)
-        if f.name in TAKEN
+        if f.name in FOLD_FIELDS
     ]
     return msgspec.defstruct(
         kind.__name__,

@@ -26,8 +26,8 @@ from eventfleet.stores.contracts import (
     Stage,
 )
 from eventfleet.stores.errors import Duplicate, Misconfigured, ServerUnavailable
-from eventfleet.topics.codec import HEADERS, decode, encode
-from eventfleet.topics.dead_letters import UNREADABLE, dead_letter
+from eventfleet.topics.codec import EVENT_HEADERS, decode, encode
+from eventfleet.topics.dead_letters import UNREADABLE, make_dead_letter
 from eventfleet.topics.errors import InvalidRecord
 from eventfleet.topics.event import EventRecord
 from eventfleet.topics.names import Topics
@@ -83,7 +83,7 @@ class AppendRole:
         self._heads.clear()
         self._fresh = True
         self._epoch = await self._store.epoch()
-        placed = await self._store.placed_in(self._partition, self._epoch)
+        placed = await self._store.has_placed(self._partition, self._epoch)
         offset = await take_over(self._writer, self._parked, self._partition)
         if offset is None:
             if placed:
@@ -141,7 +141,7 @@ class AppendRole:
         return report, letters, items
 
     def _event(self, record: LogRecord) -> EventRecord:
-        event = decode(record.value, self._domain.storable)
+        event = decode(record.value, self._domain.always_storable)
         if record.key != event.aggregate_id.encode():
             raise InvalidRecord("key", f"is {record.key!r}, not the subject {event.aggregate_id!r}")
         if self._marked and event.prev is None:
@@ -274,7 +274,9 @@ class AppendRole:
     def _emissions(self, events: Sequence[EventRecord]) -> list[ProducerRecord]:
         stored, partition = self._stored, self._partition
         return [
-            ProducerRecord(stored, event.aggregate_id.encode(), encode(event), partition, HEADERS)
+            ProducerRecord(
+                stored, event.aggregate_id.encode(), encode(event), partition, EVENT_HEADERS
+            )
             for event in events
         ]
 
@@ -287,4 +289,4 @@ class AppendRole:
         self._notifier.notify(Stage.APPENDED, [event for event in awaited if event.id in stored])
 
     def _letter(self, record: LogRecord, kind: str, reason: str) -> ProducerRecord:
-        return dead_letter(self._domain.name, ROLE, record, kind, reason)
+        return make_dead_letter(self._domain.name, ROLE, record, kind, reason)

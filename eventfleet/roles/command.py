@@ -19,11 +19,11 @@ from eventfleet.roles.takeover import take_over
 from eventfleet.stores import errors
 from eventfleet.stores.contracts import Clock, ParkedAggregates, PartitionWriter
 from eventfleet.topics.codec import decode
-from eventfleet.topics.dead_letters import UNREADABLE, dead_letter
+from eventfleet.topics.dead_letters import UNREADABLE, make_dead_letter
 from eventfleet.topics.errors import InvalidRecord
 from eventfleet.topics.names import Topics
 from eventfleet.topics.record import LogRecord, ProducerRecord
-from eventfleet.topics.reply import CommandHeader, reply
+from eventfleet.topics.reply import CommandHeader, encode_reply
 
 ROLE = "command"
 AT_ONCE = 250
@@ -86,7 +86,7 @@ class CommandRole:
                 asked[record.offset] = self._forms.read(record.value) or self._asked(record)
             except InvalidRecord as error:
                 name = self._domain.name
-                letters.append(dead_letter(name, ROLE, record, UNREADABLE, str(error)))
+                letters.append(make_dead_letter(name, ROLE, record, UNREADABLE, str(error)))
         return letters, asked
 
     def _asked(self, record: LogRecord) -> Sent:
@@ -121,6 +121,6 @@ class CommandRole:
             raise errors.ServerUnavailable(failures[0].reason)
 
     def _reply(self, command: CommandHeader, outcome: Outcome) -> ProducerRecord:
-        value = reply(command, OUTCOME_NAMES[type(outcome)], outcome_fields(outcome))
+        value = encode_reply(command, OUTCOME_NAMES[type(outcome)], outcome_fields(outcome))
         key = command.aggregate_id.encode()
         return ProducerRecord(self._replies, key, value, self._partition)

@@ -15,8 +15,8 @@ from eventfleet.roles.notices import NULL_NOTIFIER, StageNotifier
 from eventfleet.roles.role import ChunkReport, PoisonEvent
 from eventfleet.roles.takeover import take_over
 from eventfleet.stores.contracts import ParkedAggregates, PartitionWriter, Stage
-from eventfleet.topics.codec import HEAD, HEADERS, decode_stored, encode
-from eventfleet.topics.dead_letters import UNREADABLE, dead_letter
+from eventfleet.topics.codec import CANONICAL_PREFIX, EVENT_HEADERS, decode_stored, encode
+from eventfleet.topics.dead_letters import UNREADABLE, make_dead_letter
 from eventfleet.topics.errors import InvalidRecord
 from eventfleet.topics.event import CloudEvent, EventRecord, Instant
 from eventfleet.topics.record import LogRecord, ProducerRecord
@@ -69,7 +69,7 @@ class UnconditionalRoutes:
 
 
 def _way(domain: Domain[Any], event_type: str) -> UnconditionalRoute | None:
-    routes = domain.routes_of(event_type)
+    routes = domain.routes_for(event_type)
     if any(route.when is not any_event for route in routes):
         return None
     return UnconditionalRoute(
@@ -79,7 +79,7 @@ def _way(domain: Domain[Any], event_type: str) -> UnconditionalRoute | None:
 
 def envelope(value: bytes | None) -> RelayEnvelope | None:
     """The envelope of what append wrote; None for what needs a closer look."""
-    if not value or not value.startswith(HEAD):
+    if not value or not value.startswith(CANONICAL_PREFIX):
         return None
     try:
         return _read(value.decode())
@@ -124,7 +124,7 @@ class RelayRole:
                 out += self._closely(record, report)
             else:
                 for to in way.topics:
-                    out.append(ProducerRecord(to, record.key, record.value, None, HEADERS))
+                    out.append(ProducerRecord(to, record.key, record.value, None, EVENT_HEADERS))
             if event.reply_to is not None:
                 awaited.append(event)
         report.emitted = len(out) - report.dead_letters
@@ -145,7 +145,7 @@ class RelayRole:
             event = decode_stored(record.value)
         except InvalidRecord as error:
             report.dead_letters += 1
-            return [dead_letter(self._domain.name, ROLE, record, UNREADABLE, str(error))]
+            return [make_dead_letter(self._domain.name, ROLE, record, UNREADABLE, str(error))]
         try:
             return list(downstream(self._domain, event, record.value))
         except Exception as error:
@@ -159,11 +159,13 @@ def downstream(
 
     `value`: the event as append wrote it, which goes on as it is unless an upcaster lifts it.
     """
-    routes = domain.routes_of(event.type)
+    routes = domain.routes_for(event.type)
     if routes:
         lifted = domain.upcast(event)
         if value is None or lifted is not event:
             value = encode(lifted)
         for route in routes:
             if route.when(lifted):
-                yield ProducerRecord(route.to, event.aggregate_id.encode(), value, None, HEADERS)
+                yield ProducerRecord(
+                    route.to, event.aggregate_id.encode(), value, None, EVENT_HEADERS
+                )

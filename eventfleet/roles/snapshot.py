@@ -19,7 +19,7 @@ from typing import Any
 import orjson
 
 from eventfleet.model.domain import Domain
-from eventfleet.model.typed_decoder import reader
+from eventfleet.model.typed_decoder import make_typed_decoder
 from eventfleet.roles.notices import NULL_NOTIFIER, StageNotifier
 from eventfleet.roles.role import ChunkReport, PoisonEvent
 from eventfleet.roles.takeover import take_over
@@ -34,7 +34,7 @@ from eventfleet.stores.contracts import (
     Stage,
 )
 from eventfleet.stores.errors import ServerUnavailable
-from eventfleet.topics.dead_letters import UNREADABLE, dead_letter
+from eventfleet.topics.dead_letters import UNREADABLE, make_dead_letter
 from eventfleet.topics.errors import InvalidRecord
 from eventfleet.topics.event import FoldableEvent
 from eventfleet.topics.names import Topics
@@ -87,7 +87,7 @@ class SnapshotRole:
         self._limit, self._notifier = limit, notifier
         self._lives: LruCache[LiveState] = LruCache(cached)
         self._topic = Topics.of(domain.name).snapshots
-        self._event = reader(domain)
+        self._event = make_typed_decoder(domain)
         self._next = 0
         self._timed = domain.snapshot is not None and domain.snapshot.needs_clock
         self._changed: dict[str, None] = {}  # if timed: cached lives past their snapshot, in order
@@ -192,7 +192,7 @@ class SnapshotRole:
             raise ServerUnavailable(f"{missing} is not in the event store yet")
 
     def _letter(self, record: LogRecord, error: InvalidRecord) -> ProducerRecord:
-        return dead_letter(self._domain.name, ROLE, record, UNREADABLE, str(error))
+        return make_dead_letter(self._domain.name, ROLE, record, UNREADABLE, str(error))
 
     def _poison(self, error: ReplayFailed, at: int | str | None) -> PoisonEvent:
         return PoisonEvent(ROLE, self._domain.name, error.event, at, error.cause)

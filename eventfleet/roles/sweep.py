@@ -9,7 +9,7 @@ from datetime import timedelta
 
 from eventfleet.roles.role import ChunkReport
 from eventfleet.stores.contracts import Clock, EventStore, LogWriter
-from eventfleet.topics.codec import HEADERS, encode
+from eventfleet.topics.codec import EVENT_HEADERS, encode
 from eventfleet.topics.event import EventRecord
 from eventfleet.topics.names import Topics
 from eventfleet.topics.record import ProducerRecord
@@ -44,4 +44,4 @@ class Sweep:
 
     def _nudge(self, event: EventRecord) -> ProducerRecord:
         key = event.aggregate_id.encode()
-        return ProducerRecord(self._events, key, encode(event), self._partition, HEADERS)
+        return ProducerRecord(self._events, key, encode(event), self._partition, EVENT_HEADERS)

@@ -10,7 +10,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from eventfleet.domains.process_log import process_log, ruled
+from eventfleet.domains.process_log import process_log, with_rules
 from eventfleet.log_files import directly_follows
 from eventfleet.model.domain import Domain
 from eventfleet.model.registry import find_domains
@@ -32,7 +32,7 @@ from eventfleet.stores.kafka.reader import Reader
 from eventfleet.stores.marker_timeouts import MarkerTimeouts
 from eventfleet.stores.mongo import open_stores
 from eventfleet.stores.redis import RedisMarkers, RedisNotices
-from eventfleet.topics.topic_specs import TopicSpec, declare
+from eventfleet.topics.topic_specs import TopicSpec, declare_topics
 
 HOUR_MS = 3_600_000
 START_SECONDS = 10.0
@@ -53,7 +53,7 @@ def chosen(settings: Settings, names: Iterable[str]) -> dict[str, Domain[Any]]:
         sys.path.append(os.getcwd())
     known = find_domains(split(settings.domains))
     if settings.rules and known.get(process_log.name) is process_log:
-        known[process_log.name] = ruled(process_log, directly_follows.read(settings.rules))
+        known[process_log.name] = with_rules(process_log, directly_follows.read(settings.rules))
     names = list(names)
     unknown = [name for name in names if name not in known]
     if unknown:
@@ -65,7 +65,7 @@ def topics_of(settings: Settings, domain: Domain[Any]) -> list[TopicSpec]:
     """The topics of a domain, as the settings want them."""
     hours = settings.retention_hours
     retention_ms = hours if hours < 0 else hours * HOUR_MS
-    return declare(domain.name, settings.partitions, settings.replication, retention_ms)
+    return declare_topics(domain.name, settings.partitions, settings.replication, retention_ms)
 
 
 def routes_of(settings: Settings, domain: Domain[Any]) -> list[TopicSpec]:

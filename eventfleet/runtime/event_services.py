@@ -23,8 +23,9 @@ from eventfleet.service.stage_waiter import CommandFollower, StageWaiters
 from eventfleet.states.querier import Querier
 from eventfleet.states.snapshot_saver import SnapshotSaver
 from eventfleet.states.state_cache import States
-from eventfleet.stores.clock import SystemClock, Uuid7Ids
+from eventfleet.stores.clock import SystemClock
 from eventfleet.stores.contracts import Clock, DomainStores, LogWriter
+from eventfleet.stores.ids import Uuid7Generator
 from eventfleet.stores.kafka.producer import Producer
 
 MAX_DECIDE_SECONDS = 10.0
@@ -136,7 +137,7 @@ async def event_service_over(
     """As `event_service`, over open stores; any number of services may share the waiters."""
     async with connections.log_reader(settings) as reader:
         await connections.must_exist(reader, connections.topics_of(settings, domain))
-    clock, ids = SystemClock(), Uuid7Ids()
+    clock, ids = SystemClock(), Uuid7Generator()
     follower = CommandFollower(domain.synchronous, opened.events, waiters)
     async with (
         decider(settings, domain, opened, tallies) as deciding,

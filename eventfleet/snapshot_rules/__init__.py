@@ -1,4 +1,4 @@
-"""When to snapshot, and how to replay. Pure: takes state, evolve and events as arguments."""
+"""Snapshot rules and replay. Pure: state, evolve and events are arguments."""
 
 from eventfleet.snapshot_rules.replay import replay
 from eventfleet.snapshot_rules.rules import Rule, SinceSnapshot, after, every, on, size

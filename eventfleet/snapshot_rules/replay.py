@@ -1,4 +1,4 @@
-"""Replay: the state that a sequence of events leads to."""
+"""Replays events to a state."""
 
 from collections.abc import Callable, Iterable
 from functools import reduce
@@ -9,5 +9,5 @@ E = TypeVar("E")
 
 
 def replay(fold: Callable[[S, E], S], state: S, events: Iterable[E]) -> S:
-    """`state` after all of `events`, in their order. What `fold` raises passes through."""
+    """Return `state` after all of `events`, in their order. Errors of `fold` pass through."""
     return reduce(fold, events, state)

@@ -1,4 +1,7 @@
-"""Snapshot rules: what has happened since the last snapshot decides whether a new one is due."""
+"""Snapshot rules: they decide from what happened since the last snapshot if a new one is due.
+
+snapshot = every(100) | after(minutes=10) | on(Closed)
+"""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -6,11 +9,11 @@ from datetime import datetime, timedelta
 
 @dataclass(frozen=True)
 class SinceSnapshot:
-    """What happened to one aggregate since its last snapshot (or since its beginning).
+    """The history of one aggregate since its last snapshot (or since its beginning).
 
-    `time` is when that snapshot was taken; without one, when the oldest event came in (or, if that
-    is not known any more, when it happened). `types` and `size` are of the events since: their
-    types, and their payloads' bytes.
+    `time` is when that snapshot was taken; without a snapshot, when the oldest event came in (or,
+    if that is no longer known, when it happened). `types` are the types of the events since, `size`
+    is the bytes of their payloads.
     """
 
     version: int
@@ -22,26 +25,29 @@ class SinceSnapshot:
 
 
 class Rule:
-    """A condition on `SinceSnapshot`; combine with `|`, `&` and `~`.
+    """A condition for a snapshot; rules combine with `|`, `&` and `~`.
 
-    No snapshot is due without a new event.
+    A rule of your own derives from this class and overrides `holds`. No snapshot is due without a
+    new event.
     """
 
-    #: Whether the mere passing of time can make it due.
+    #: Whether a snapshot can become due by the mere passing of time.
     needs_clock = False
-    #: Whether it looks at `size`, which costs something for each event.
+    #: Whether `holds` uses `size`, which costs something for each event.
     needs_size = True
-    #: Whether it looks at `types`, likewise.
+    #: Whether `holds` uses `types`, likewise.
     needs_types = True
-    #: The event types that it names.
+    #: The event types that the rule names; they must be events of the domain.
     types: frozenset[str] = frozenset()
-    #: The fewest events since the last snapshot with which it can be due: with less, nobody asks.
+    #: The fewest events since the last snapshot that can satisfy it; with fewer, it is not asked.
     min_events = 1
 
     def due(self, since: SinceSnapshot) -> bool:
+        """Return whether a snapshot is due."""
         return since.version > since.snapshot_version and self.holds(since)
 
     def holds(self, since: SinceSnapshot) -> bool:
+        """Return whether the condition holds."""
         raise NotImplementedError
 
     def __or__(self, other: "Rule") -> "Rule":
@@ -56,7 +62,7 @@ class Rule:
 
 @dataclass(frozen=True)
 class every(Rule):
-    """Due after `events` further events."""
+    """`every(100)`: due once there are 100 events since the last snapshot."""
 
     events: int
 
@@ -65,7 +71,7 @@ class every(Rule):
 
     def __post_init__(self) -> None:
         if self.events < 1:
-            raise ValueError(f"every: {self.events} events, at least 1 is needed")
+            raise ValueError(f"every({self.events}): the number of events must be at least 1")
 
     @property
     def min_events(self) -> int:  # type: ignore[override]
@@ -77,7 +83,7 @@ class every(Rule):
 
 @dataclass(frozen=True)
 class on(Rule):
-    """Due after an event of one of these types (names or payload classes)."""
+    """`on(Closed, "Reopened")`: due after an event of one of these types (classes or names)."""
 
     types: frozenset[str]
 
@@ -86,7 +92,7 @@ class on(Rule):
     def __init__(self, *types: str | type) -> None:
         names = frozenset(t if isinstance(t, str) else t.__name__ for t in types)
         if not names:
-            raise ValueError("on: at least one event type is needed")
+            raise ValueError("on(): name at least one event type")
         object.__setattr__(self, "types", names)
 
     def holds(self, since: SinceSnapshot) -> bool:
@@ -95,7 +101,7 @@ class on(Rule):
 
 @dataclass(frozen=True)
 class size(Rule):
-    """Due once the payloads since the last snapshot have this many bytes."""
+    """`size(100_000)`: due once the payloads since the last snapshot have 100,000 bytes in all."""
 
     bytes: int
 
@@ -103,7 +109,7 @@ class size(Rule):
 
     def __post_init__(self) -> None:
         if self.bytes < 1:
-            raise ValueError(f"size: {self.bytes} bytes, at least 1 is needed")
+            raise ValueError(f"size({self.bytes}): the number of bytes must be at least 1")
 
     def holds(self, since: SinceSnapshot) -> bool:
         return since.size >= self.bytes
@@ -111,7 +117,7 @@ class size(Rule):
 
 @dataclass(frozen=True)
 class After(Rule):
-    """Due once the last snapshot, or the oldest event without one, is this old."""
+    """Due once the last snapshot is this old; without a snapshot, the oldest event."""
 
     age: timedelta
 
@@ -124,16 +130,19 @@ class After(Rule):
 
 
 def after(*, days: float = 0, hours: float = 0, minutes: float = 0, seconds: float = 0) -> Rule:
-    """Due once the last snapshot, or the oldest event without one, is this old."""
+    """`after(minutes=10)`: due once the last snapshot is ten minutes old.
+
+    Without a snapshot, once the oldest event is.
+    """
     age = timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds)
     if age <= timedelta():
-        raise ValueError(f"after: {age} is not a time to wait")
+        raise ValueError(f"after: the age must be above zero and is {age}")
     return After(age)
 
 
 @dataclass(frozen=True)
 class Pair(Rule):
-    """Two rules, combined."""
+    """Base of two rules combined."""
 
     left: Rule
     right: Rule
@@ -157,6 +166,8 @@ class Pair(Rule):
 
 @dataclass(frozen=True)
 class Either(Pair):
+    """`a | b`: due when one of two rules holds."""
+
     @property
     def min_events(self) -> int:  # type: ignore[override]
         return min(self.left.min_events, self.right.min_events)
@@ -167,6 +178,8 @@ class Either(Pair):
 
 @dataclass(frozen=True)
 class Both(Pair):
+    """`a & b`: due when both rules hold."""
+
     @property
     def min_events(self) -> int:  # type: ignore[override]
         return max(self.left.min_events, self.right.min_events)
@@ -177,6 +190,8 @@ class Both(Pair):
 
 @dataclass(frozen=True)
 class Not(Rule):
+    """`~a`: due, given a new event, while a rule does not hold."""
+
     rule: Rule
 
     @property

@@ -19,7 +19,7 @@ from eventfleet.states.live_state import (
 )
 from eventfleet.stores.contracts import NO_HEAD, Clock, DomainStores, Page, Snapshot
 from eventfleet.topics.errors import InvalidRecord
-from eventfleet.topics.event import EventRecord, milliseconds
+from eventfleet.topics.event import EventRecord, truncate_to_milliseconds
 
 S = TypeVar("S", bound=State)
 
@@ -125,7 +125,7 @@ class Querier(Generic[S]):
         """
         if moment.tzinfo is None:
             raise InvalidRecord("time", "has no time zone")
-        until = milliseconds(moment)
+        until = truncate_to_milliseconds(moment)
         version = await self._stores.events.version_at(aggregate_id, until)
         return await self.at(aggregate_id, version)
 

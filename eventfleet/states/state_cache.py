@@ -93,7 +93,7 @@ class States:
                 live.fold(self._domain, event)
         except (ReplayFailed, ServerUnavailable) as error:
             return error
-        return Latest(live, seen.known)
+        return Latest(live, seen.found)
 
     async def _whole(self, live: LiveState, event_id: str) -> Taken:
         """Folded as it is read."""

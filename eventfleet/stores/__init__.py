@@ -1,1 +1,1 @@
-"""The contracts of stores, log, clock and ids, and what stands behind them."""
+"""The contracts between the rooms and their servers, and the implementations of them."""

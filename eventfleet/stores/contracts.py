@@ -1,7 +1,8 @@
-"""Every contract of this room, documented here once; implementations add no promises.
+"""The contracts of stores, log, markers, notices, clock and ids, each documented only here.
 
-Each implementation passes `tests/contract`. All methods may raise `ServerUnavailable`; all bound
-their own time. Sequences are small enough for memory unless a method says that it is paged.
+Implementations promise no more than this, and each passes `tests/contract`. Every method may raise
+`ServerUnavailable`, and bounds its own time. Sequences, given and returned, are small enough for
+memory unless a method is documented as paged or streamed.
 """
 
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
@@ -32,7 +33,7 @@ NO_HEAD = Head(0, "", 0, "")
 
 
 class TailQuery(NamedTuple):
-    """At what happened to an aggregate above a version, and whether an event is stored."""
+    """A query for an aggregate's events above version `after`, and for the event `event_id`."""
 
     aggregate_id: str
     after: int
@@ -40,112 +41,136 @@ class TailQuery(NamedTuple):
 
 
 class Tail(NamedTuple):
-    """`events` by version; `known`: the one that was asked for, when it is stored."""
+    """The result of a TailQuery: `events` by version, and `found`, the event with the queried id
+    (None: it is not stored)."""
 
     events: list[EventRecord]
-    known: EventRecord | None
+    found: EventRecord | None
 
 
 @dataclass(frozen=True)
 class AssignPosition:
-    """Give an event that is stored without a position its position, unless it has one by now."""
+    """A write that gives a stored event its position, unless the event has one by now."""
 
     event: EventRecord
     position: Position
 
 
 Write = EventRecord | AssignPosition
-"""An event that has its version and position is stored as it is."""
+"""An EventRecord here has its version and its position, and is stored as it is."""
 
 
 class Page(NamedTuple):
-    """Some items of a longer listing, and the opaque cursor to go on from (also when empty)."""
+    """One page of a listing: its items, and the opaque cursor of the next page.
+
+    The cursor is valid also when `items` is empty: the listing may grow.
+    """
 
     items: list[Any]
     cursor: str
 
 
-class EventStore(Protocol):
-    """The events of one domain, ordered by version within each aggregate."""
-
-    async def prepare(self) -> None:
-        """Make and verify the indexes. Misconfigured names a missing or weaker one."""
-
-    async def write(self, writes: Sequence[Write]) -> None:
-        """Do the writes in order, durably (majority, journal), up to the first that clashes.
-
-        Duplicate carries the index of the clashing write; those before it are done. It may clash
-        with itself, where the answer to a first try was lost. A Place of an event that has a
-        position already does nothing and is no error.
-        """
-
-    async def put(self, events: Sequence[EventRecord], partition: int) -> None:
-        """Store events of one aggregate, with versions, without positions: all or none.
-
-        They count as unplaced in `partition` until a Place. Duplicate when an id or version
-        is taken.
-        """
-
-    async def find(self, event_ids: Collection[str]) -> dict[str, EventRecord]:
-        """The stored events among these ids; one query. Reads what a majority has."""
-
-    async def put_each(self, events: Sequence[tuple[EventRecord, int]]) -> list[Duplicate | None]:
-        """As `put`, of one event of each of several aggregates with its partition: one write, in
-        which each is stored by itself. For each, what was taken (`index` 0), or None."""
-
-    async def tails(self, looks: Sequence[TailQuery], limit: int) -> list[Tail] | None:
-        """What there is to see for each look, in one query; None when that would be more than
-        `limit` events. Reads what a majority has."""
-
-    async def heads(self, aggregate_ids: Collection[str]) -> dict[str, Head]:
-        """The heads of those aggregates that have events; one query for all."""
-
-    async def unplaced(self, aggregate_ids: Collection[str]) -> list[EventRecord]:
-        """The events of these aggregates that have no position, by aggregate and version."""
-
-    async def placed_at(self, positions: Collection[Position]) -> list[EventRecord]:
-        """All events placed at these positions, by position and version."""
-
-    async def sweep(self, partition: int, limit: int) -> list[EventRecord]:
-        """Up to `limit` unplaced events of a partition, by aggregate and version."""
+class EventReader(Protocol):
+    """Reads the events of one domain, ordered by version within each aggregate."""
 
     def read(
         self,
         aggregate_id: str,
         after: int = 0,
-        upto: int | None = None,
+        up_to: int | None = None,
         limit: int | None = None,
         types: Collection[str] | None = None,
     ) -> AsyncIterator[EventRecord]:
-        """Events with after < version <= upto, in version order, streamed."""
+        """Stream the events with after < version <= up_to, in version order."""
+
+    async def find(self, event_ids: Collection[str]) -> dict[str, EventRecord]:
+        """Return the stored events among these ids, by id.
+
+        One query, which reads what a majority of the servers has.
+        """
+
+    async def heads(self, aggregate_ids: Collection[str]) -> dict[str, Head]:
+        """Return the head of each of these aggregates that has events; one query for all."""
+
+    async def tails(self, queries: Sequence[TailQuery], limit: int) -> list[Tail] | None:
+        """Answer each query, in order; None when the tails have more than `limit` events in all.
+
+        One query, which reads what a majority of the servers has.
+        """
 
     async def version_at(self, aggregate_id: str, moment: datetime) -> int:
-        """The highest version whose time is not later than the moment; 0 where there is none.
+        """Return the highest version whose time is not later than the moment; 0 if there is none.
 
         Times need not rise with the versions. One query, from the newest version down.
         """
 
     async def feed(self, cursor: str, limit: int) -> Page:
-        """Placed events of the whole domain from a cursor on ("" is the beginning): EventRecords.
+        """Page through the placed events (EventRecords) of the whole domain; "" is the beginning.
 
-        In position and version order within each partition; nothing that is placed later is missed
-        by going on from the cursor. InvalidCursor for a cursor that this store did not give.
+        Events come in position and version order within each partition. A reader that goes on from
+        the cursor misses no event, however late it is placed. InvalidCursor: the cursor is not one
+        of this feed.
         """
 
     async def aggregates(self, cursor: str, limit: int, partition: int | None = None) -> Page:
-        """Ids of aggregates (of one partition, where given) in id order, paged: strings."""
+        """Page through the ids (strings) of all aggregates, or of those of one partition, in order.
+
+        "" is the beginning. InvalidCursor: the cursor is not one of this listing.
+        """
 
     async def count(self) -> int:
-        """How many events are stored."""
+        """Count the stored events."""
+
+
+class EventSequencer(Protocol):
+    """Stores the events of one domain, and gives each its place in the log's order."""
+
+    async def write(self, writes: Sequence[Write]) -> None:
+        """Do the writes durably (majority, journal) and in order, up to the first that clashes.
+
+        Duplicate carries the index of the clashing write; the writes before it are done. After a
+        first try whose answer was lost, a write may clash with itself. AssignPosition for an event
+        that has a position already does nothing, and is no error.
+        """
+
+    async def put(self, events: Sequence[EventRecord], partition: int) -> None:
+        """Store events of one aggregate, with versions but without positions: all or none.
+
+        They count as unplaced in `partition` until an AssignPosition. Duplicate: an id or a version
+        is taken.
+        """
+
+    async def put_each(self, events: Sequence[tuple[EventRecord, int]]) -> list[Duplicate | None]:
+        """Store one event for each of several aggregates as `put` does, each independently.
+
+        `events` are pairs of event and partition; one write for all. Returns for each event None,
+        or the Duplicate (with `index` 0) that kept it out.
+        """
+
+    async def unplaced(self, aggregate_ids: Collection[str]) -> list[EventRecord]:
+        """Return these aggregates' events that have no position, by aggregate and version."""
+
+    async def placed_at(self, positions: Collection[Position]) -> list[EventRecord]:
+        """Return all events placed at these positions, by position and version."""
+
+    async def sweep(self, partition: int, limit: int) -> list[EventRecord]:
+        """Return up to `limit` unplaced events of a partition, by aggregate and version."""
 
     async def epoch(self) -> int:
-        """The domain's epoch: 0 until raised."""
+        """Return the domain's epoch: 0 until it is raised."""
 
     async def raise_epoch(self) -> int:
-        """Raise the epoch, after `<domain>.events` was made anew, and answer the new one."""
+        """Raise the epoch, and return the new one; due after `<domain>.events` was recreated."""
 
-    async def placed_in(self, partition: int, epoch: int) -> bool:
-        """Whether any event is placed from this partition in this epoch."""
+    async def has_placed(self, partition: int, epoch: int) -> bool:
+        """Return whether any event is placed from this partition in this epoch."""
+
+
+class EventStore(EventReader, EventSequencer, Protocol):
+    """The events of one domain, ordered by version within each aggregate."""
+
+    async def prepare(self) -> None:
+        """Create and verify the indexes. Misconfigured names one that is missing or too weak."""
 
 
 # Snapshot store
@@ -166,120 +191,123 @@ class SnapshotStore(Protocol):
     """The last snapshots of each aggregate of one domain."""
 
     async def prepare(self) -> None:
-        """Make and verify the indexes. Misconfigured names a missing or weaker one."""
+        """Create and verify the indexes. Misconfigured names one that is missing or too weak."""
 
     async def save(self, snapshots: Sequence[Snapshot]) -> None:
-        """Save in one bulk and keep the last K of each aggregate.
+        """Save all in one bulk, and keep the last K snapshots of each aggregate.
 
-        One that exists already (same aggregate, version, state version) stays as it is; an older
-        one than those kept changes nothing that `latest` answers.
+        A snapshot that exists already (same aggregate, version and state version) stays as it is. A
+        snapshot older than those kept does not change what `latest` returns.
         """
 
     async def latest(
         self, aggregate_ids: Collection[str], state_version: int
     ) -> dict[str, Snapshot]:
-        """The newest snapshot of each that has one with this state version; one query for all."""
+        """Return the newest snapshot of this state version of each aggregate that has one.
+
+        One query for all.
+        """
 
     async def at(self, aggregate_id: str, version: int, state_version: int) -> Snapshot | None:
-        """The newest snapshot at or below a version."""
+        """Return the newest snapshot at or below a version."""
 
     async def count(self) -> int:
-        """How many aggregates have a snapshot."""
+        """Count the aggregates that have a snapshot."""
 
 
 # Log
 
 
 class PartitionWriter(Protocol):
-    """The sole right to consume a source partition for a group and write what follows of it."""
+    """The sole right of a group's member to consume a source partition and write what results."""
 
     async def open(self) -> int | None:
-        """Fence every earlier owner, then read the group's committed offset; None if it has none.
+        """Fence every earlier owner, then return the group's committed offset; None if it has none.
 
-        May be called again after any error but Fenced, to go on from what was really committed.
+        After any error but Fenced it may be called again, to continue from what is committed.
         """
 
     async def commit(self, records: Sequence[ProducerRecord], next_offset: int) -> None:
         """Write the records in order and move the group's offset, as one transaction.
 
-        Without transactions: all records are acknowledged before the offset moves. Fenced when a
-        later owner has opened; after any other error nothing is known: open again.
+        Without transactions, all records are acknowledged before the offset moves. Fenced: a later
+        owner has opened. After any other error it is unknown what was committed: open again.
         """
 
     async def close(self) -> None:
-        """Let go, without committing. Never raises."""
+        """Release the partition without committing. Never raises."""
 
 
 class LogWriter(Protocol):
-    """Plain producing, outside any transaction."""
+    """Produces records outside any transaction."""
 
     async def produce(self, records: Sequence[ProducerRecord]) -> list[Position]:
-        """Write, wait for the acknowledgements of all, and answer where each went (epoch 0).
+        """Write, await every acknowledgement, and return each record's position (with epoch 0).
 
         Records of one partition keep their order.
         """
 
     async def close(self) -> None:
-        """Let go. Never raises."""
+        """Release the connections. Never raises."""
 
 
 class Watermarks(NamedTuple):
-    """The oldest kept offset and the one after the last, of one partition."""
+    """The oldest offset that a partition still keeps, and the offset after its last record."""
 
     oldest: int
     end: int
 
 
 class LogReader(Protocol):
-    """Reading outside consumer groups: audits, tests, tools."""
+    """Reads topics outside consumer groups: for audits, tests and tools."""
 
     async def watermarks(self, topic: str) -> dict[int, Watermarks]:
-        """The bounds of each partition; empty for an unknown topic."""
+        """Return the watermarks of each partition; empty for an unknown topic."""
 
     def read(self, topic: str, partition: int, start: int, end: int) -> AsyncIterator[LogRecord]:
-        """The committed records with start <= offset < end."""
+        """Stream the committed records with start <= offset < end."""
 
     async def committed(self, group: str, topic: str) -> dict[int, int]:
-        """The offsets that a group has committed, by partition (absent: none)."""
+        """Return the offsets that a group has committed, by partition (absent: none)."""
 
     async def close(self) -> None:
-        """Let go. Never raises."""
+        """Release the connections. Never raises."""
 
 
 class LogAdmin(Protocol):
-    """Topics: made once, checked at each start."""
+    """Creates topics, and checks their settings."""
 
     async def create(self, specs: Sequence[TopicSpec]) -> list[str]:
-        """Create those that are absent and answer their names."""
+        """Create the topics that do not exist, and return their names."""
 
     async def check(self, specs: Sequence[TopicSpec]) -> list[str]:
-        """What differs from the declaration, one sentence each; empty when all is well."""
+        """Return a sentence for each difference from the declaration; empty when there is none."""
 
     async def transactional(self) -> bool:
-        """Whether the broker has transactions."""
+        """Return whether the broker has transactions."""
 
     async def close(self) -> None:
-        """Let go. Never raises."""
+        """Release the connections. Never raises."""
 
 
 # Markers
 
 
 class MarkStatus(Enum):
-    """What a mark came to."""
+    """The result of a MarkRequest."""
 
-    OK = "ok"  # noted: produce, then confirm
-    MINE = "mine"  # my note stands from an earlier try: produce it, then confirm
-    DONE = "done"  # this event was handled in this life
-    REJECTED = "rejected"  # the rule forbids it after the marked type
-    BUSY = "busy"  # another's note stands, younger than the lease
-    STALE = "stale"  # another's note stands, older than the lease: finish it
-    MISSING = "missing"  # no marker of this life: come again with a basis
-    AGAIN = "again"  # what was seen is too old: look again
+    OK = "ok"  # noted: produce the event, then confirm
+    MINE = "mine"  # noted by an earlier try of this event: produce it, then confirm
+    DONE = "done"  # this event was handled already, in this incarnation
+    REJECTED = "rejected"  # the rule forbids this type after the marked type
+    BUSY = "busy"  # another event is noted, for less than the lease
+    STALE = "stale"  # another event is noted, for longer than the lease: finish it first
+    MISSING = "missing"  # there is no marker of this incarnation: repeat with a basis
+    AGAIN = "again"  # the read of the store behind the request is too old: read again
 
 
 class Incarnation(NamedTuple):
-    """A Redis server with its data set; another one after a restart, a flush or a failover.
+    """One run of a Redis server with its data set; a restart, flush or failover begins another.
 
     `began` and `now` are seconds of Redis' own clock; `now` is when this was read.
     """
@@ -290,16 +318,19 @@ class Incarnation(NamedTuple):
 
 
 class StoredHead(NamedTuple):
-    """The latest event of an aggregate as the store has it; both empty when it has none."""
+    """An aggregate's latest event according to the event store; both empty when it has none."""
 
     type: str
     event_id: str
 
 
 class MarkRequest(NamedTuple):
-    """Check and note one event. `allowed` are the types it may follow, the empty string standing
-    for none; None allows any. `value` is the event's bytes without `prev`. `life.now` is when the
-    look at the store began that says the event is new (and, with a basis, what came before)."""
+    """A request to check one event against its aggregate's marker, and to note it there.
+
+    `allowed`: the types that the event may follow, the empty string standing for no event; None
+    allows any. `value`: the event's bytes without `prev`. `incarnation.now`: a time before the read
+    of the event store that found the event new (and, with a `basis`, found what precedes it).
+    """
 
     aggregate_id: str
     event_id: str
@@ -311,8 +342,11 @@ class MarkRequest(NamedTuple):
 
 
 class MarkResult(NamedTuple):
-    """The answer to a mark. With OK, MINE and STALE: the note, to be produced with its `prev`.
-    With REJECTED: the marked `type`."""
+    """The result of a MarkRequest.
+
+    With OK, MINE and STALE it holds the noted event, to be produced with its `prev`; a `tentative`
+    one is accepted only when append has stored it. With REJECTED, `type` is the marked type.
+    """
 
     status: MarkStatus
     event_id: str = ""
@@ -323,7 +357,7 @@ class MarkResult(NamedTuple):
 
 
 class Note(NamedTuple):
-    """A note that was produced: whose, and after which event."""
+    """A noted event that was produced, with the id of the event before it."""
 
     aggregate_id: str
     event_id: str
@@ -331,36 +365,39 @@ class Note(NamedTuple):
 
 
 class Markers(Protocol):
-    """The marker of each aggregate of one domain: its latest event's type, and the event that is
-    on its way. A marker with a note never expires."""
+    """The marker of each aggregate of one domain: the type of its latest event, and its note.
+
+    The note is the event on its way to the log, written ahead. A marker with a note never expires.
+    """
 
     async def prepare(self) -> None:
-        """Misconfigured when the server may evict keys."""
+        """Check the server. Misconfigured: it may evict keys."""
 
     async def incarnation(self) -> Incarnation:
-        """The present life and time."""
+        """Return the present incarnation and time."""
 
-    async def mark(self, marks: Sequence[MarkRequest]) -> list[MarkResult]:
-        """Check and note each, in order, each atomically; one pipeline."""
+    async def mark(self, requests: Sequence[MarkRequest]) -> list[MarkResult]:
+        """Check and note each event, in order, each atomically; one pipeline."""
 
     async def confirm(self, notes: Sequence[Note], incarnation: Incarnation) -> list[bool]:
-        """Clear those notes that stand exactly so.
+        """Clear each note that stands exactly so.
 
-        True when it was cleared, or its event is known as handled in this life; False: lost.
+        True: it was cleared, or its event is known as handled in this incarnation. False: it is
+        lost.
         """
 
     async def withdraw(self, notes: Sequence[Note], incarnation: Incarnation) -> None:
-        """Forget the marker and the event of those notes that stand exactly so."""
+        """Delete the marker of each note that stands exactly so, and the memory of its event."""
 
     async def close(self) -> None:
-        """Let go. Never raises."""
+        """Release the connections. Never raises."""
 
 
 # Notices
 
 
 class Stage(StrEnum):
-    """How far an accepted event has come. The last two are apart: neither comes before the other.
+    """A stage that an accepted event reaches; of the last two, neither comes before the other.
 
     Appended: readable from the store. Snapshotted: folded by the snapshot role, whether or not a
     snapshot was due. Relayed: relay's commit is past it, whether or not a route matched.
@@ -373,31 +410,33 @@ class Stage(StrEnum):
 
 
 class Notice(NamedTuple):
-    """An event has come to a stage."""
+    """A notice that an event has reached a stage."""
 
     event_id: str
     stage: Stage
 
 
 class Notices(Protocol):
-    """Word of events to those who wait for them, by channel. Nothing is kept: who does not listen
-    at that moment, or can't keep up, misses it."""
+    """Publishes notices to those who wait for events, by channel.
 
-    async def publish(self, told: Mapping[str, Sequence[Notice]]) -> None:
-        """Tell each channel its notices, in order; in all, so many as are small enough for memory.
+    Nothing is kept: a subscriber that is away, or too slow, misses notices.
+    """
 
-        After ServerUnavailable some may have been told.
+    async def publish(self, notices: Mapping[str, Sequence[Notice]]) -> None:
+        """Publish each channel's notices in order; in all, few enough for memory.
+
+        After ServerUnavailable some of them may have been published.
         """
 
     def subscribe(self, channel: str) -> AbstractAsyncContextManager[AsyncIterator[Notice]]:
-        """What is published on the channel from the block's beginning on.
+        """Stream what is published on the channel from the block's beginning on.
 
-        The stream ends with ServerUnavailable when something may have been missed, also where a
-        server has just fallen silent; subscribe again then.
+        The stream ends with ServerUnavailable when it may have missed a notice, also where the
+        server merely fell silent; subscribe again then.
         """
 
     async def close(self) -> None:
-        """Let go of what publishes. Never raises."""
+        """Release the publishing connections. Never raises."""
 
 
 # Parked aggregates
@@ -407,27 +446,27 @@ class ParkedAggregates(Protocol):
     """The aggregates of a partition that one role has parked."""
 
     async def load(self, partition: int) -> frozenset[str]:
-        """Their ids."""
+        """Return their ids."""
 
 
 # Clock and ids
 
 
 class Clock(Protocol):
-    """Wall time, and waiting."""
+    """Wall time and waiting."""
 
     def now(self) -> datetime:
-        """UTC, whole milliseconds."""
+        """Return the time in UTC, in whole milliseconds."""
 
     async def sleep(self, seconds: float) -> None:
         """Wait."""
 
 
 class IdGenerator(Protocol):
-    """Where new ids come from."""
+    """Generates ids."""
 
     def new(self) -> str:
-        """A fresh id; later ones sort after earlier ones (UUIDv7)."""
+        """Return a fresh id; later ids sort after earlier ones (UUIDv7)."""
 
 
 class DomainStores(NamedTuple):

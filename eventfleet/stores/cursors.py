@@ -1,4 +1,4 @@
-"""Opaque cursors of paged listings: where to go on, bound to the listing that gave it."""
+"""Opaque cursors of paged listings: where the next page begins, and the listing they belong to."""
 
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from typing import Annotated, Any, NamedTuple, TypeVar
@@ -14,8 +14,8 @@ Count = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 Offset = Annotated[int, msgspec.Meta(ge=-1, le=2**63 - 1)]
 
 
-class Point(NamedTuple):
-    """How far a feed has come in one partition: everything up to here has been read."""
+class FeedPoint(NamedTuple):
+    """The point to which a feed has read one partition: everything up to here has been read."""
 
     partition: Count
     epoch: Count
@@ -23,22 +23,24 @@ class Point(NamedTuple):
     version: Count
 
     @classmethod
-    def start(cls, partition: int) -> "Point":
+    def start(cls, partition: int) -> "FeedPoint":
+        """Return the point before a partition's first event."""
         return cls(partition, 0, -1, 0)
 
     @classmethod
-    def of(cls, event: EventRecord) -> "Point":
-        """The point of a placed event."""
+    def of(cls, event: EventRecord) -> "FeedPoint":
+        """Return the point of a placed event."""
         epoch, partition, offset = Position.parse(event.position or "")
         return cls(partition, epoch, offset, event.version)
 
 
-def to_cursor(listing: str, value: Any) -> str:
+def encode_cursor(listing: str, value: Any) -> str:
+    """Encode a value that JSON can hold, and its listing's name, as a cursor."""
     return urlsafe_b64encode(msgspec.json.encode((listing, value))).decode().rstrip("=")
 
 
-def from_cursor(listing: str, cursor: str, kind: type[T]) -> T:
-    """What `to_cursor` was given. InvalidCursor for a cursor of something else."""
+def decode_cursor(listing: str, cursor: str, kind: type[T]) -> T:
+    """Decode a cursor to its value. InvalidCursor: the cursor is not one of this listing."""
     try:
         packed = urlsafe_b64decode(cursor.encode() + b"=" * (-len(cursor) % 4))
         name, value = msgspec.json.decode(packed, type=tuple[str, msgspec.Raw])

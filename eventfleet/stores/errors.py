@@ -1,41 +1,41 @@
-"""What a store or log can answer instead of a result; drivers' errors are translated to these."""
+"""The errors of stores and log; drivers' errors are translated to these."""
 
 from eventfleet.topics.errors import EventfleetError
 
 
 class StoreError(EventfleetError):
-    """Root of what the stores and the log raise."""
+    """Root of the errors that the stores and the log raise."""
 
 
 class ServerUnavailable(StoreError):
-    """The server did not do it, or nothing is known of whether it did: try again."""
+    """The server did not do it, or it is unknown whether it did: try again."""
 
 
 class Misconfigured(StoreError):
-    """A server, index, topic or epoch is not what the protocols need: an operator must act."""
+    """A server, index, topic or epoch is not as the protocols need it: an operator must act."""
 
 
 class InvalidCursor(Misconfigured):
-    """A cursor that the listing did not give."""
+    """The cursor is not one of this listing."""
 
 
 class Duplicate(StoreError):
-    """A unique key is taken. From the write at `index` on nothing was done, unless by a first try
-    whose answer was lost: then it is the write itself that holds the key.
+    """A unique key is taken; nothing was done from the write at `index` on.
 
-    `condition` is the key: `event id`, `version` or `position`.
+    After a first try whose answer was lost, the key may be taken by that very write. `key` is
+    `event id`, `version` or `position`; `stream` is the domain and the aggregate's id.
     """
 
-    def __init__(self, index: int, stream: str, version: int, condition: str) -> None:
-        super().__init__(f"{stream} version {version}: {condition} is taken")
+    def __init__(self, index: int, stream: str, version: int, key: str) -> None:
+        super().__init__(f"{stream} version {version}: {key} is taken")
         self.index = index
         self.stream = stream
         self.version = version
-        self.condition = condition
+        self.key = key
 
 
 class Fenced(StoreError):
-    """Another owner has taken the partition; this one must give it up.
+    """Another owner has taken the partition over; this one must give it up.
 
-    It may take it over afresh when it is assigned again, or still is a session later.
+    It may open the partition again when it is assigned again, or is still assigned after a session.
     """

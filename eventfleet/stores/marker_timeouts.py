@@ -1,12 +1,15 @@
-"""How long markers count."""
+"""The timeouts of markers."""
 
 from typing import NamedTuple
 
 
 class MarkerTimeouts(NamedTuple):
-    """Seconds. `expiry`: a marker without a note. `lease`: a note, until others may finish it.
-    `memory`: the id of an event, from its note and again from its confirmation on; never shorter
-    than the expiry."""
+    """Timeouts of markers, in seconds.
+
+    `expiry`: for a marker without a note. `lease`: for a note, until others may finish it.
+    `memory`: for an event's id, from its note and again from its confirmation on; never shorter
+    than the expiry.
+    """
 
     expiry: float
     lease: float

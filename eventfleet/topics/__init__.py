@@ -1,1 +1,1 @@
-"""What travels: events, log records, their codec, topic names and settings. No I/O."""
+"""Events and records on topics, their codec, and the topics' names and settings. No I/O."""

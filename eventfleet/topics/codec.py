@@ -1,12 +1,12 @@
-"""Events to bytes and back: CloudEvents 1.0 in structured JSON mode.
+"""Encodes events as CloudEvents 1.0 in structured JSON mode, and decodes them.
 
     {"specversion": "1.0", "id": "018f...", "type": "Placed", "source": "orders",
      "subject": "order-1", "time": "2024-05-06T07:08:09.123000Z",
      "data": {"customer": "ann", "total": 1999}, "schemaversion": 2,
      "version": 1, "position": "0-3-41"}
 
-`source` is the domain, `subject` the aggregate id. What is read here every store can keep; all
-else is InvalidRecord, with the field and the reason.
+`source` is the domain, `subject` the aggregate id. Every store can keep what is decoded here;
+anything else is InvalidRecord, with the field and the reason.
 """
 
 import re
@@ -18,50 +18,61 @@ import orjson
 from msgspec.structs import replace
 
 from eventfleet.topics.errors import InvalidRecord
-from eventfleet.topics.event import MAX_EVENT_BYTES, EventRecord, in_milliseconds, milliseconds
+from eventfleet.topics.event import (
+    MAX_EVENT_BYTES,
+    EventRecord,
+    is_in_milliseconds,
+    truncate_to_milliseconds,
+)
 
 T = TypeVar("T")
 
-HEADERS = (("content-type", b"application/cloudevents+json"),)
-"""Of a record whose value is an event."""
+EVENT_HEADERS = (("content-type", b"application/cloudevents+json"),)
+"""The headers of a record whose value is an event."""
 MAX_DEPTH = 60
-PLACING_BYTES = 128
-"""What the version and the position add to an event's bytes, at most."""
-SMALL = MAX_EVENT_BYTES // 4
-"""Within the limit, however it is spelt: `encode` writes no number in over 4 times its bytes."""
+POSITION_BYTES = 128
+"""The most that version and position add to an event's bytes."""
+SMALL_EVENT_BYTES = MAX_EVENT_BYTES // 4
+"""Within the limit, however it is spelt: `encode` never writes over 4 times a number's bytes."""
 INT64 = range(-(2**63), 2**63)
 
 _AT = re.compile(r"^(?P<reason>.*?)(?: - at `(?:key in )?\$\.?(?P<field>[^`]*)`)?$", re.DOTALL)
-_NAMED = re.compile(r"(?P<why>required|unknown) field `(?P<field>[^`]*)`")
-_WHY = {"required": "is missing", "unknown": "is not a known field"}
+_NAMED = re.compile(r"(?P<kind>required|unknown) field `(?P<field>[^`]*)`")
+_REASONS = {"required": "is missing", "unknown": "is not a known field"}
 _NUL = b"\\u0000"
 
-HEAD = b'{"specversion":"1.0",'
-"""How each event begins that `encode` writes."""
+CANONICAL_PREFIX = b'{"specversion":"1.0",'
+"""The first bytes of each event that `encode` writes."""
 _BACKSLASH = ord("\\")  # looked for in bytes as a number: bytes would take five times as long
 _ESCAPE = b"\\u"
 _ATTRIBUTES = frozenset({"specversion", *EventRecord.__struct_encode_fields__})
-_read = msgspec.json.Decoder(EventRecord).decode
+_decode_json = msgspec.json.Decoder(EventRecord).decode
 
 encode: Callable[[EventRecord], bytes] = msgspec.json.Encoder().encode
-"""The event as one CloudEvents JSON object. TypeError for data that JSON can't write."""
+"""Encodes an event as one CloudEvents JSON object. TypeError: JSON can't write its data."""
 
 
 def _never(event: EventRecord) -> bool:
     return False
 
 
-def decode(value: bytes | None, storable: Callable[[EventRecord], bool] = _never) -> EventRecord:
-    """The event in a record's value. InvalidRecord names the field and the reason.
+def decode(
+    value: bytes | None, always_storable: Callable[[EventRecord], bool] = _never
+) -> EventRecord:
+    """Decode the event in a record's value. InvalidRecord names the field and the reason.
 
     The limit on bytes is that of the event as `encode` writes it, before it has a version and a
-    position: what is accepted once is readable at every later stage. `storable` says of an event
-    whether each payload that fits its schema is one that stores can keep; whoever says so has still
-    to check that it fits.
+    position: an event that was accepted once is readable at every later stage. `always_storable`
+    returns whether stores can keep every payload that is valid for the event's schema; the caller
+    who passes it must still validate the payload.
     """
-    if value is not None and len(value) <= SMALL:
-        event = as_written_here(value, _read)
-        if event and in_milliseconds(event.time) and (storable(event) or _fits(event.data, 2)):
+    if value is not None and len(value) <= SMALL_EVENT_BYTES:
+        event = decode_canonical(value, _decode_json)
+        if (
+            event
+            and is_in_milliseconds(event.time)
+            and (always_storable(event) or _is_storable(event.data, 2))
+        ):
             return event
     return _decode_slowly(value)
 
@@ -69,23 +80,23 @@ def decode(value: bytes | None, storable: Callable[[EventRecord], bool] = _never
 def _decode_slowly(value: bytes | None) -> EventRecord:
     if value is None:
         raise InvalidRecord("value", "is absent")
-    _limit(len(value), MAX_EVENT_BYTES + PLACING_BYTES)
-    event = _as_written_anywhere(value)
-    if len(value) > SMALL:
-        _limit(len(encode(replace(event, version=0, position=None))), MAX_EVENT_BYTES)
-    if in_milliseconds(event.time):
+    _check_size(len(value), MAX_EVENT_BYTES + POSITION_BYTES)
+    event = _decode_any_spelling(value)
+    if len(value) > SMALL_EVENT_BYTES:
+        _check_size(len(encode(replace(event, version=0, position=None))), MAX_EVENT_BYTES)
+    if is_in_milliseconds(event.time):
         return event
-    return replace(event, time=milliseconds(event.time))
+    return replace(event, time=truncate_to_milliseconds(event.time))
 
 
 def decode_stored(value: bytes | None) -> EventRecord:
-    """As `decode`, of what append has written: that has passed all checks."""
-    return (value and as_written_here(value, _read)) or decode(value)
+    """Decode an event as `decode` does, when append has written it: it has passed all checks."""
+    return (value and decode_canonical(value, _decode_json)) or decode(value)
 
 
-def as_written_here(value: bytes, read: Callable[[bytes], T]) -> T | None:
-    """What `read` makes of what is spelt as `encode` does; None for what needs another look."""
-    if not value.startswith(HEAD) or (_BACKSLASH in value and _ESCAPE in value):
+def decode_canonical(value: bytes, read: Callable[[bytes], T]) -> T | None:
+    """Decode with `read` a value spelt as `encode` spells; None: it needs the slower way."""
+    if not value.startswith(CANONICAL_PREFIX) or (_BACKSLASH in value and _ESCAPE in value):
         return None
     try:
         return read(value)
@@ -93,7 +104,7 @@ def as_written_here(value: bytes, read: Callable[[bytes], T]) -> T | None:
         return None
 
 
-def _as_written_anywhere(value: bytes) -> EventRecord:
+def _decode_any_spelling(value: bytes) -> EventRecord:
     wire = parse(value)
     if not isinstance(wire, dict):
         raise InvalidRecord("value", "is not a JSON object")
@@ -106,49 +117,52 @@ def _as_written_anywhere(value: bytes) -> EventRecord:
 
 
 def parse(value: bytes) -> Any:
-    """JSON that every store can keep: integers within int64, no NUL in a key, depth bounded."""
+    """Parse JSON that every store can keep: integers of 64 bits, no NUL in a key, depth bounded.
+
+    InvalidRecord names the field and the reason.
+    """
     try:
         parsed = orjson.loads(value)
     except orjson.JSONDecodeError as error:
         raise InvalidRecord("value", f"is not JSON: {error}") from None
-    if _NUL in value or not _fits([parsed], 0):
-        _check(parsed, "", 0)
+    if _NUL in value or not _is_storable([parsed], 0):
+        _check_storable(parsed, "", 0)
     return parsed
 
 
 def convert(value: Any, kind: type[T], at: str = "") -> T:
-    """`value` validated as `kind`; `at` is put before the field's name in an error."""
+    """Validate `value` as `kind`; in an error, `at` stands before the field's name."""
     try:
         return msgspec.convert(value, kind)
     except msgspec.ValidationError as error:
-        raise refusal(error, at) from None
+        raise to_invalid_record(error, at) from None
 
 
-def refusal(error: msgspec.ValidationError, at: str = "") -> InvalidRecord:
-    """msgspec's message taken apart into field and reason, with the names of the wire."""
+def to_invalid_record(error: msgspec.ValidationError, at: str = "") -> InvalidRecord:
+    """Take msgspec's message apart into field and reason, with the names of the wire."""
     match = _AT.match(str(error))
     reason, field = (match["reason"], match["field"] or "") if match else (str(error), "")
     named = _NAMED.search(reason)
     if named:
-        field, reason = ".".join(filter(None, [field, named["field"]])), _WHY[named["why"]]
+        field, reason = ".".join(filter(None, [field, named["field"]])), _REASONS[named["kind"]]
     return InvalidRecord(".".join(filter(None, [at, field])) or "value", reason)
 
 
-def _limit(size: int, limit: int) -> None:
+def _check_size(size: int, limit: int) -> None:
     if size > limit:
         raise InvalidRecord("value", f"has {size} bytes, the limit is {limit}")
 
 
 def _check_identifiers(event: EventRecord) -> None:
-    """An event's type may become a key of its state, and a key can't hold a NUL."""
+    """Refuse a NUL: an event's type may become a key of its state, and a key can't hold one."""
     names = {"id": event.id, "type": event.type, "subject": event.aggregate_id}
     for name, text in names.items():
         if "\0" in text:
             raise InvalidRecord(name, "has a NUL")
 
 
-def _fits(value: dict[str, Any] | list[Any], level: int) -> bool:
-    """Whether `_check` would find nothing, but for keys; this runs for every record."""
+def _is_storable(value: dict[str, Any] | list[Any], level: int) -> bool:
+    """Return whether `_check_storable` would pass, keys aside; this runs for every record."""
     for inner in value.values() if isinstance(value, dict) else value:
         kind = type(inner)
         if kind is str:
@@ -159,29 +173,31 @@ def _fits(value: dict[str, Any] | list[Any], level: int) -> bool:
         elif kind is float:
             if _beyond_int64(inner):
                 return False
-        elif (kind is dict or kind is list) and (level == MAX_DEPTH or not _fits(inner, level + 1)):
+        elif (kind is dict or kind is list) and (
+            level == MAX_DEPTH or not _is_storable(inner, level + 1)
+        ):
             return False
     return True
 
 
-def _check(value: Any, at: str, level: int) -> None:
-    """InvalidRecord names the first field that no store can keep."""
+def _check_storable(value: Any, at: str, level: int) -> None:
+    """Raise InvalidRecord for the first field that no store can keep."""
     if level == MAX_DEPTH and isinstance(value, dict | list):
         raise InvalidRecord(at or "value", f"is nested deeper than {MAX_DEPTH} levels")
     if isinstance(value, dict):
         for key, inner in value.items():
             if "\0" in key:
                 raise InvalidRecord(at or "value", f"has a NUL in the key {key!r}")
-            _check(inner, f"{at}.{key}" if at else key, level + 1)
+            _check_storable(inner, f"{at}.{key}" if at else key, level + 1)
     elif isinstance(value, list):
         for index, inner in enumerate(value):
-            _check(inner, f"{at}[{index}]", level + 1)
+            _check_storable(inner, f"{at}[{index}]", level + 1)
     elif isinstance(value, int | float) and _beyond_int64(value):
         raise InvalidRecord(at or "value", f"{value} is beyond a 64-bit integer")
 
 
 def _beyond_int64(number: int | float) -> bool:
-    """Of an integer too long for it, JSON's parser makes a float."""
+    """Compare with int64; JSON's parser makes a float of an integer that is too long for it."""
     if isinstance(number, float):
         return not -(2.0**63) < number < 2.0**63
     return number not in INT64

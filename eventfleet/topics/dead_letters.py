@@ -1,4 +1,4 @@
-"""Dead letters: the record as it came, and why it could not be used."""
+"""Dead letters: records as they came, with the reason why they could not be used."""
 
 from eventfleet.topics.names import Topics
 from eventfleet.topics.record import LogRecord, ProducerRecord
@@ -11,22 +11,22 @@ SOURCE = "eventfleet-source"
 UNREADABLE = "unreadable"
 SUPERSEDED = "superseded"
 
-MAX_REASON = 1000
+MAX_REASON_CHARS = 1000
 
 
-def dead_letter(
+def make_dead_letter(
     domain: str, role: str, record: LogRecord, kind: str, reason: str
 ) -> ProducerRecord:
-    """The record for `<domain>.dead-letters`: key, value and headers kept, coordinates added.
+    """Make the record for `<domain>.dead-letters`: key, value and headers kept, its source added.
 
-    `kind` is `unreadable` (somebody must look at it) or `superseded` (information only: a
-    command's event that nobody was told was accepted). `reason` is cut to MAX_REASON characters:
-    it may quote the record, and a dead letter must fit its topic.
+    `kind` is `unreadable` (somebody must look at it) or `superseded` (for information only: the
+    event of a command whose sender was not answered that it was accepted). `reason` is cut to
+    MAX_REASON_CHARS: it may quote the record, and a dead letter must fit its topic.
     """
     headers = (
         *record.headers,
         (KIND, kind.encode()),
-        (REASON, reason[:MAX_REASON].encode(errors="replace")),
+        (REASON, reason[:MAX_REASON_CHARS].encode(errors="replace")),
         (ROLE, role.encode()),
         (SOURCE, f"{record.topic}/{record.partition}/{record.offset}".encode()),
     )

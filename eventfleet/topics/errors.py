@@ -1,12 +1,12 @@
-"""The root of every error that eventfleet raises, and the errors of reading a record."""
+"""The root of eventfleet's errors, and the error of reading a record."""
 
 
 class EventfleetError(Exception):
-    """Root of all errors raised on purpose."""
+    """Root of all errors that eventfleet raises on purpose."""
 
 
 class InvalidRecord(EventfleetError, ValueError):
-    """A record or payload that can't be accepted: which field, and why."""
+    """A record or payload is invalid: `field` names where, `reason` says why."""
 
     def __init__(self, field: str, reason: str) -> None:
         super().__init__(f"{field}: {reason}")

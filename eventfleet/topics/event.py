@@ -1,4 +1,4 @@
-"""The event as it travels and as it is stored: a CloudEvents 1.0 envelope around a payload."""
+"""Events as they travel and as they are stored: a CloudEvents 1.0 envelope around a payload."""
 
 from datetime import UTC, datetime
 from typing import Annotated, Any, NamedTuple, Protocol
@@ -8,11 +8,11 @@ from msgspec import Meta
 
 from eventfleet.topics.errors import InvalidRecord
 
-MAX_ID = 255
+MAX_ID_CHARS = 255
 MAX_EVENT_BYTES = 950_000
 
 DomainName = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_-]{0,99}\Z")]
-Identifier = Annotated[str, Meta(min_length=1, max_length=MAX_ID)]
+Identifier = Annotated[str, Meta(min_length=1, max_length=MAX_ID_CHARS)]
 Instant = Annotated[datetime, Meta(tz=True)]
 
 WIRE_NAMES = {
@@ -26,7 +26,7 @@ WIRE_NAMES = {
 
 
 class Position(NamedTuple):
-    """Where an event was placed in `<domain>.events`; with the version, the partition's order."""
+    """The place of an event in `<domain>.events`; with its version, its place in the order."""
 
     epoch: int
     partition: int
@@ -37,6 +37,7 @@ class Position(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> "Position":
+        """Parse `epoch-partition-offset`."""
         epoch, partition, offset = text.split("-")
         return cls(int(epoch), int(partition), int(offset))
 
@@ -44,18 +45,18 @@ class Position(NamedTuple):
 class CloudEvent(
     msgspec.Struct, frozen=True, rename=WIRE_NAMES, tag_field="specversion", tag="1.0"
 ):
-    """What is spelt on the wire as CloudEvents 1.0 says."""
+    """Base of structs that are spelt on the wire as CloudEvents 1.0 requires."""
 
 
 class EventRecord(
     CloudEvent, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True
 ):
-    """One event of one aggregate.
+    """An event of an aggregate.
 
     `version` is 0 until the event has one (1..n in its aggregate); `position` is None until append
-    placed it. `prev` is the id of the event before it as the marker saw it: the empty string on an
-    aggregate's first, None on events made without a marker. `fingerprint` is that of the command
-    which made the event, in a synchronous domain. Times are UTC, whole milliseconds.
+    has placed the event. `prev` is the id of the event before it according to the marker: the empty
+    string on an aggregate's first, None on events made without a marker. `fingerprint` is that of
+    the command which made the event, in a synchronous domain. Times are UTC, whole milliseconds.
     """
 
     id: Identifier
@@ -77,7 +78,7 @@ class EventRecord(
 
 
 class FoldableEvent(Protocol):
-    """An event, or as much of it as folding takes; the payload may be read as its own type."""
+    """The attributes of an event that folding takes; `data` may be of the payload's own type."""
 
     @property
     def id(self) -> str: ...
@@ -95,10 +96,10 @@ class FoldableEvent(Protocol):
     def reply_to(self) -> str | None: ...
 
 
-def milliseconds(moment: datetime) -> datetime:
-    """The moment in UTC, cut to whole milliseconds: what BSON keeps.
+def truncate_to_milliseconds(moment: datetime) -> datetime:
+    """Convert a moment to UTC and cut it to whole milliseconds, which BSON keeps.
 
-    InvalidRecord when UTC has it outside the years 1 to 9999.
+    InvalidRecord: in UTC it is outside the years 1 to 9999.
     """
     try:
         moment = moment.astimezone(UTC)
@@ -107,6 +108,6 @@ def milliseconds(moment: datetime) -> datetime:
     return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
 
 
-def in_milliseconds(moment: datetime) -> bool:
-    """Whether `milliseconds` would change nothing."""
+def is_in_milliseconds(moment: datetime) -> bool:
+    """Return whether `truncate_to_milliseconds` would change nothing."""
     return moment.tzinfo is UTC and not moment.microsecond % 1000

@@ -7,7 +7,10 @@ TOPIC_NAME = r"(?!\.{1,2}\Z)[a-zA-Z0-9._-]{1,249}"
 
 
 class Topics(NamedTuple):
-    """The names of one domain's topics."""
+    """The names of one domain's topics.
+
+    Fleet-owned topics have one writer; anyone may write to `commands`.
+    """
 
     commands: str
     replies: str
@@ -19,10 +22,11 @@ class Topics(NamedTuple):
     @classmethod
     @lru_cache(maxsize=1024)
     def of(cls, domain: str) -> "Topics":
+        """Return the names of a domain's topics."""
         kinds = ("commands", "replies", "events", "stored", "snapshots", "dead-letters")
         return cls(*(f"{domain}.{kind}" for kind in kinds))
 
 
-def group(prefix: str, domain: str, role: str) -> str:
-    """The consumer group of one role of one domain."""
+def consumer_group(prefix: str, domain: str, role: str) -> str:
+    """Return the name of the consumer group of one role of one domain."""
     return f"{prefix}.{domain}.{role}"

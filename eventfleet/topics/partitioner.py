@@ -1,4 +1,4 @@
-"""Which partition a key belongs to: Kafka's murmur2, as its Java client computes it."""
+"""Kafka's murmur2 partitioner, as its Java client computes it."""
 
 from functools import lru_cache
 
@@ -8,7 +8,7 @@ _MASK = 0xFFFFFFFF
 
 
 def murmur2(key: bytes) -> int:
-    """MurmurHash2 of the key, 32 bits, seeded as in Kafka's `Utils.murmur2`."""
+    """Return the 32-bit MurmurHash2 of the key, seeded as in Kafka's `Utils.murmur2`."""
     length = len(key)
     h = _SEED ^ length
     whole = length & ~3
@@ -24,5 +24,5 @@ def murmur2(key: bytes) -> int:
 
 @lru_cache(maxsize=16_384)
 def partition_of(aggregate_id: str, partitions: int) -> int:
-    """The partition, 0..partitions-1, that holds an aggregate."""
+    """Return the partition, 0..partitions-1, that holds an aggregate."""
     return (murmur2(aggregate_id.encode()) & 0x7FFFFFFF) % partitions

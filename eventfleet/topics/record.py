@@ -1,15 +1,15 @@
-"""Records of a log: as read, and as written."""
+"""Records of a log, as they are read and as they are written."""
 
 from msgspec import Struct
 
 Headers = tuple[tuple[str, bytes], ...]
 
-new_tuple = tuple.__new__
-"""Makes a named tuple of its fields in order, where a Python call for each costs too much."""
+make_tuple = tuple.__new__
+"""Makes a named tuple from its fields in order, where a Python call for each costs too much."""
 
 
 class LogRecord(Struct, frozen=True, gc=False):
-    """One record as read from a partition. `timestamp` is in milliseconds since 1970."""
+    """A record as read from a partition. `timestamp` is in milliseconds since 1970."""
 
     topic: str
     partition: int
@@ -21,7 +21,7 @@ class LogRecord(Struct, frozen=True, gc=False):
 
 
 class ProducerRecord(Struct, frozen=True, gc=False):
-    """One record to be written. Without a partition the key's hash chooses it."""
+    """A record to be written. Without a partition, the key's hash chooses it."""
 
     topic: str
     key: bytes | None

@@ -1,4 +1,4 @@
-"""The answer to a command, on `<domain>.replies`."""
+"""Replies to commands, on `<domain>.replies`."""
 
 from typing import Any, Protocol
 
@@ -7,7 +7,7 @@ from msgspec import UNSET, UnsetType
 
 
 class CommandHeader(Protocol):
-    """A command, or what its answer needs of it."""
+    """The attributes of a command that its reply needs."""
 
     @property
     def id(self) -> str: ...
@@ -22,7 +22,7 @@ class CommandHeader(Protocol):
 
 
 class Reply(msgspec.Struct, gc=False):
-    """An answer on the wire; an outcome's details are absent where it has none."""
+    """A reply as written; details that an outcome does not have are absent."""
 
     command_id: str
     command: str
@@ -38,12 +38,12 @@ class Reply(msgspec.Struct, gc=False):
     marked: str | UnsetType = UNSET
 
 
-_write = msgspec.json.Encoder().encode
+_encode = msgspec.json.Encoder().encode
 
 
-def reply(command: CommandHeader, outcome: str, details: dict[str, Any]) -> bytes:
-    """A JSON object: the command's id, name and aggregate, the outcome's name and details."""
-    return _write(
+def encode_reply(command: CommandHeader, outcome: str, details: dict[str, Any]) -> bytes:
+    """Encode a reply as JSON: the command's attributes, the outcome's name and its details."""
+    return _encode(
         Reply(
             command.id,
             command.type,

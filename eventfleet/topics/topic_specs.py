@@ -1,4 +1,4 @@
-"""How the topics of a domain must be set up to lose nothing."""
+"""The settings with which a domain's topics lose nothing."""
 
 from dataclasses import dataclass, field
 
@@ -10,7 +10,7 @@ WIDE_TOPIC_BYTES = 2_097_152
 
 @dataclass(frozen=True)
 class TopicSpec:
-    """One topic: `config` holds Kafka's own setting names."""
+    """The declaration of a topic; `config` uses Kafka's own setting names."""
 
     name: str
     partitions: int
@@ -18,10 +18,12 @@ class TopicSpec:
     config: dict[str, str] = field(default_factory=dict)
 
 
-def declare(domain: str, partitions: int, replication: int, retention_ms: int) -> list[TopicSpec]:
-    """The six topics of a domain. `retention_ms` of -1 keeps records for ever.
+def declare_topics(
+    domain: str, partitions: int, replication: int, retention_ms: int
+) -> list[TopicSpec]:
+    """Declare the six topics of a domain, all with the same number of partitions.
 
-    Every topic has the same number of partitions. With three or more replicas two must have a
+    A `retention_ms` of -1 keeps records for ever. With three or more replicas, two must have a
     record before it is acknowledged; unclean leader election is always off.
     """
     topics = Topics.of(domain)

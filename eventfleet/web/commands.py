@@ -18,8 +18,8 @@ from eventfleet.deciders.outcomes import (
 from eventfleet.model.command_rules import command_class
 from eventfleet.model.domain import Domain
 from eventfleet.service.event_service import SendOptions
-from eventfleet.stores.clock import Uuid7Ids
 from eventfleet.stores.contracts import Stage
+from eventfleet.stores.ids import Uuid7Generator
 from eventfleet.topics.errors import InvalidRecord
 from eventfleet.web.bodies import CommandResult
 from eventfleet.web.context import RequestContext
@@ -60,7 +60,7 @@ REQUEST_PARTS = {"subject": "id", "id": IDEMPOTENCY_KEY, "data": "body", "value"
 DECIDE_SHARE = 0.9
 """The share of a request's time for the decision, so that its own timeout comes first."""
 
-_ids = Uuid7Ids()
+_ids = Uuid7Generator()
 
 
 async def send(context: RequestContext) -> Response:

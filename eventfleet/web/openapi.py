@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 from eventfleet.model.command_rules import command_class, command_name
 from eventfleet.model.domain import Domain
-from eventfleet.topics.event import MAX_ID
+from eventfleet.topics.event import MAX_ID_CHARS
 from eventfleet.web.bodies import JSON, NDJSON, PROBLEM_JSON, EventPage, ProblemDetails
 from eventfleet.web.context import ServicesByDomain
 from eventfleet.web.operation import Operation
@@ -31,8 +31,8 @@ from eventfleet.web.schemas import (
 )
 
 COMMON_PROBLEMS = (INVALID, BUSY, UNAVAILABLE)
-ID: Json = {"type": "string", "minLength": 1, "maxLength": MAX_ID, "pattern": r"^[^\x00]+$"}
-HEADER: Json = {"type": "string", "minLength": 1, "maxLength": MAX_ID, "pattern": "^[ -~]+$"}
+ID: Json = {"type": "string", "minLength": 1, "maxLength": MAX_ID_CHARS, "pattern": r"^[^\x00]+$"}
+HEADER: Json = {"type": "string", "minLength": 1, "maxLength": MAX_ID_CHARS, "pattern": "^[ -~]+$"}
 UNTYPED_RESPONSES: dict[Any, tuple[str, str, Json]] = {
     str: ("Plain text", "text/plain", {"type": "string"}),
     dict: ("An OpenAPI 3.1 document", JSON, {"type": "object"}),

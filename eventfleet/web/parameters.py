@@ -9,7 +9,7 @@ from msgspec import UNSET, Meta, UnsetType
 from starlette.requests import Request
 
 from eventfleet.stores.contracts import Stage
-from eventfleet.topics.codec import refusal
+from eventfleet.topics.codec import to_invalid_record
 from eventfleet.topics.event import Identifier, Instant
 from eventfleet.web.bodies import Version
 from eventfleet.web.problems import invalid
@@ -84,5 +84,5 @@ def _convert(values: dict[str, Any], kind: type[P]) -> P:
     try:
         return msgspec.convert(values, kind, strict=False)
     except msgspec.ValidationError as error:
-        wrong = refusal(error)
+        wrong = to_invalid_record(error)
         raise invalid(wrong.field, wrong.reason) from None

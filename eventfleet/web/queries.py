@@ -7,7 +7,7 @@ from starlette.responses import Response
 
 from eventfleet.topics.codec import encode
 from eventfleet.topics.errors import InvalidRecord
-from eventfleet.topics.event import milliseconds
+from eventfleet.topics.event import truncate_to_milliseconds
 from eventfleet.web.bodies import (
     NDJSON,
     AggregateDiff,
@@ -116,7 +116,7 @@ async def state(context: RequestContext) -> Response:
 
 def _to_milliseconds(moment: datetime) -> datetime:
     try:
-        return milliseconds(moment)
+        return truncate_to_milliseconds(moment)
     except InvalidRecord as error:
         raise invalid("at", error.reason) from None
 

@@ -9,7 +9,7 @@ from starlette.requests import ClientDisconnect, Request
 
 from eventfleet.topics.codec import parse
 from eventfleet.topics.errors import InvalidRecord
-from eventfleet.topics.event import MAX_ID
+from eventfleet.topics.event import MAX_ID_CHARS
 from eventfleet.web.bodies import JSON
 from eventfleet.web.problems import NOT_JSON, TOO_LARGE, RequestRefused, invalid
 
@@ -38,8 +38,8 @@ def path_part(request: Request, name: str) -> str:
         text = unquote(text, errors="strict") if "%" in text else text
     except UnicodeDecodeError:
         raise invalid(name, "is not UTF-8") from None
-    if len(text) > MAX_ID:
-        raise invalid(name, f"has {len(text)} characters; the limit is {MAX_ID}")
+    if len(text) > MAX_ID_CHARS:
+        raise invalid(name, f"has {len(text)} characters; the limit is {MAX_ID_CHARS}")
     if "\0" in text:
         raise invalid(name, "contains a NUL character")
     return text
@@ -66,8 +66,8 @@ def header(request: Request, name: str) -> str | None:
     if text is None:
         return None
     text = text[1:-1] if len(text) > 1 and text[0] == text[-1] == '"' else text
-    if not _PRINTABLE.fullmatch(text) or len(text) > MAX_ID:
-        raise invalid(name, f"is not 1 to {MAX_ID} printable ASCII characters")
+    if not _PRINTABLE.fullmatch(text) or len(text) > MAX_ID_CHARS:
+        raise invalid(name, f"is not 1 to {MAX_ID_CHARS} printable ASCII characters")
     return text
 
 

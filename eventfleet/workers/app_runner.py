@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 
 from eventfleet.runtime.settings import Settings
 from eventfleet.stores.kafka.connection import Connection
-from eventfleet.topics.names import group
+from eventfleet.topics.names import consumer_group
 from eventfleet.workers.app import RoleApp, RoleSpec
 from eventfleet.workers.metrics import Metrics
 from eventfleet.workers.owners import OwnerTimeouts
@@ -29,7 +29,7 @@ def role_app(
     source = ConsumerConfig(
         connection,
         topic,
-        group(settings.group_prefix, duty.domain, duty.role),
+        consumer_group(settings.group_prefix, duty.domain, duty.role),
         settings.chunk_records,
         settings.chunk_bytes,
         settings.kafka_session_timeout,

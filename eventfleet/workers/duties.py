@@ -15,12 +15,13 @@ from eventfleet.roles.snapshot import SnapshotRole
 from eventfleet.roles.sweep import Sweep
 from eventfleet.runtime.event_services import patience
 from eventfleet.runtime.settings import Settings
-from eventfleet.stores.clock import NothingParked, SystemClock
+from eventfleet.stores.clock import SystemClock
 from eventfleet.stores.contracts import DomainStores, LogWriter, PartitionWriter
 from eventfleet.stores.kafka.connection import Connection
 from eventfleet.stores.kafka.producer import PlainWriter
 from eventfleet.stores.kafka.transactional_writer import TransactionalWriter
-from eventfleet.topics.names import Topics, group
+from eventfleet.stores.parked import NoParkedAggregates
+from eventfleet.topics.names import Topics, consumer_group
 from eventfleet.workers.app import RoleSpec
 from eventfleet.workers.owners import Ack, RoleFactory
 
@@ -68,7 +69,7 @@ class Duties:
         return f"{where}: at least once (no transactions here); drop repeats by event id"
 
     def _factory(self, role: RoleName, domain: Domain[Any], opened: DomainStores) -> RoleFactory:
-        parked, clock = NothingParked(), SystemClock()
+        parked, clock = NoParkedAggregates(), SystemClock()
         cached, limit = self._settings.cached_aggregates, self._settings.snapshot_bytes
 
         def make(partition: int, ack: Ack) -> Role:
@@ -126,7 +127,7 @@ class Duties:
     ) -> PartitionWriter:
         source, name = (
             source_of(role, domain),
-            group(self._settings.group_prefix, domain.name, role),
+            consumer_group(self._settings.group_prefix, domain.name, role),
         )
         if self._transactional:
             return TransactionalWriter(self.connection, name, source, partition)

@@ -15,8 +15,8 @@ from tests.acceptance.fleet import Fleet
 _databases = count(1)
 
 
-class Commanded(Fleet):
-    """One domain, whose module may lie in the folder; names of `settings` without the prefix."""
+class CommandFleet(Fleet):
+    """A fleet of one domain, whose module may lie in the folder; `settings` without prefix."""
 
     def __init__(
         self, servers: "tuple[str, str, str]", folder: Path, module: str, **settings: str
@@ -39,7 +39,7 @@ class Commanded(Fleet):
 
     @property
     def settings(self) -> Settings:
-        """For the product's code in this process."""
+        """The fleet's settings, for the product's code in this process."""
         values = {k.removeprefix(PREFIX).lower(): v for k, v in self.environment.items()}
         return Settings(**{k: v for k, v in values.items() if k in Settings.model_fields})  # type: ignore[arg-type]
 
@@ -47,29 +47,29 @@ class Commanded(Fleet):
         return f"marker:{self.domain}:{aggregate_id}"
 
     def marker(self, aggregate_id: str) -> dict[str, str]:
-        """What Redis holds of an aggregate."""
+        """The fields of an aggregate's marker in Redis."""
         found: Any = self.redis.hgetall(self.marker_key(aggregate_id))
         return dict(found)
 
     def marker_seconds(self, aggregate_id: str) -> int:
-        """How long Redis will still hold it; -1: for ever, -2: it does not."""
+        """Seconds until the marker expires; -1: never, -2: there is none."""
         found: Any = self.redis.ttl(self.marker_key(aggregate_id))
         return int(found)
 
-    def answers(self) -> list[dict[str, str]]:
+    def replies(self) -> list[dict[str, str]]:
         """All replies, by partition and offset."""
-        return self.passed("replies")
+        return self.topic_events("replies")
 
-    def answers_by_aggregate(self) -> dict[str, list[tuple[str, str]]]:
+    def replies_by_aggregate(self) -> dict[str, list[tuple[str, str]]]:
         """Command and outcome of each reply, in the order of an aggregate's replies."""
         found: dict[str, list[tuple[str, str]]] = defaultdict(list)
-        for answer in self.answers():
-            found[answer["aggregate_id"]].append((answer["command"], answer["outcome"]))
+        for reply in self.replies():
+            found[reply["aggregate_id"]].append((reply["command"], reply["outcome"]))
         return dict(found)
 
 
-def written(path: Path, rows: Iterable[dict[str, str]]) -> str:
-    """A CSV file of these rows."""
+def write_csv(path: Path, rows: Iterable[dict[str, str]]) -> str:
+    """Write a CSV file of these rows; its path."""
     rows = list(rows)
     with path.open("w", newline="", encoding="utf-8") as text:
         writer = csv.DictWriter(text, list(rows[0]))

@@ -25,13 +25,13 @@ from tests.acceptance.kafka_by_hand import KafkaByHand, wait_for
 
 ROOT = Path(__file__).parents[2]
 COMMAND = [sys.executable, "-m", "eventfleet.cli"]
-LIMIT = 120.0
+TIMEOUT_SECONDS = 120.0
 SOURCES = {"append": "events", "snapshot": "stored", "relay": "stored"}
-PAGE = "metrics, liveness and readiness: "
+HEALTH_SERVER_LINE = "metrics, liveness and readiness: "
 
 
 class Worker:
-    """A process of `eventfleet worker`; its log is shown when something is waited for in vain."""
+    """A process of `eventfleet worker`; its log is part of the error when a wait fails."""
 
     def __init__(self, roles: tuple[str, ...], environment: Mapping[str, str], log: Path) -> None:
         self.roles, self.log = roles, log
@@ -45,12 +45,12 @@ class Worker:
                 stderr=subprocess.STDOUT,
             )
 
-    def said(self) -> str:
+    def output(self) -> str:
         return self.log.read_text(errors="replace")
 
-    def page(self, path: str) -> tuple[int, str]:
-        """The status and text of its own page; 0 while there is none."""
-        _, _, rest = self.said().partition(PAGE)
+    def get(self, path: str) -> tuple[int, str]:
+        """Status and text of a page of its health server; status 0 until that is up."""
+        _, _, rest = self.output().partition(HEALTH_SERVER_LINE)
         if "\n" not in rest:
             return 0, ""
         try:
@@ -61,26 +61,26 @@ class Worker:
 
     def ready(self) -> bool:
         status = self.process.poll()
-        assert status is None, f"{self.roles} ended with {status}:\n{self.said()}"
-        return self.page("/ready")[0] == 200
+        assert status is None, f"{self.roles} ended with {status}:\n{self.output()}"
+        return self.get("/ready")[0] == 200
 
     def metric(self, name: str, **labels: str) -> float:
         """The sum of a metric's samples that have these labels."""
         return sum(
             sample.value
-            for family in text_string_to_metric_families(self.page("/metrics")[1])
+            for family in text_string_to_metric_families(self.get("/metrics")[1])
             for sample in family.samples
             if sample.name == f"eventfleet_{name}" and labels.items() <= sample.labels.items()
         )
 
     def stop(self) -> int:
-        """Its status after SIGTERM."""
+        """Its exit status after SIGTERM."""
         self.process.terminate()
-        return self.process.wait(LIMIT)
+        return self.process.wait(TIMEOUT_SECONDS)
 
     def kill(self) -> None:
         self.process.send_signal(signal.SIGKILL)
-        self.process.wait(LIMIT)
+        self.process.wait(TIMEOUT_SECONDS)
 
 
 class Fleet:
@@ -122,7 +122,7 @@ class Fleet:
     def __exit__(self, *_: object) -> None:
         for worker in self.workers:
             worker.process.kill()
-            worker.process.wait(LIMIT)
+            worker.process.wait(TIMEOUT_SECONDS)
         self._remove()
         self._mongo.drop_database(self.prefix)
         self._mongo.close()
@@ -137,41 +137,41 @@ class Fleet:
         return f"{self.prefix}.{self.domain}.{role}"
 
     def run(self, *arguments: str, status: int = 0) -> str:
-        """What a command prints; it must end with this status."""
+        """The output of a command; it must end with this status."""
         done = subprocess.run(
             [*COMMAND, *arguments],
             env=self.environment,
             cwd=self.folder,
             capture_output=True,
             text=True,
-            timeout=LIMIT,
+            timeout=TIMEOUT_SECONDS,
         )
         assert done.returncode == status, done.stdout + done.stderr
         return done.stdout
 
     def json(self, *arguments: str, status: int = 0) -> Any:
-        """The one line of JSON that a command prints."""
+        """The JSON that a command prints."""
         return json.loads(self.run(*arguments, "--json", status=status))
 
     def load(self, text: str, status: int = 0) -> Any:
-        """Load rows of case, activity, time and what further columns a header names."""
+        """Load rows of a CSV text with a header; the report."""
         path = self.folder / f"{uuid.uuid4().hex}.csv"
         path.write_text(text, encoding="utf-8")
         return self.json("load", str(path), "--domain", self.domain, status=status)
 
-    def _here(self, *arguments: str) -> Result:
-        """A command run in this process: its start would take as long as its work."""
+    def _invoke(self, *arguments: str) -> Result:
+        """Run a command in this process: starting one would take as long as its work."""
         return CliRunner(env=self.environment).invoke(main, arguments)
 
-    def answer(self, *arguments: str) -> list[Any]:
+    def json_lines(self, *arguments: str) -> list[Any]:
         """The lines of JSON that a command prints when it runs in this process."""
-        done = self._here(*arguments, "--json")
+        done = self._invoke(*arguments, "--json")
         assert done.exit_code == 0, done.output
         return [json.loads(line) for line in done.stdout.splitlines()]
 
     def audit(self) -> tuple[str, Any]:
-        """What `audit` prints as text and as JSON; with status 1 just when it is not clean."""
-        done = [self._here("audit", *options) for options in ([], ["--json"])]
+        """The output of `audit` as text and as JSON; its status is 1 just if it is not clean."""
+        done = [self._invoke("audit", *options) for options in ([], ["--json"])]
         statuses = [each.exit_code for each in done]
         assert statuses in ([0, 0], [1, 1]), [each.output for each in done]
         report = json.loads(done[1].stdout)
@@ -187,26 +187,26 @@ class Fleet:
             started.append(Worker(tuple(roles.split()), environment, log))
             self.workers.append(started[-1])
         for worker in started:
-            with self._telling():
+            with self._with_logs():
                 wait_for(worker.ready, f"{worker.roles} to be ready")
         return started
 
     def settle(self, *roles: str) -> None:
         """Wait until these roles (all, where none is named) have passed all that is in the log."""
         for role in roles or SOURCES:
-            with self._telling():
-                wait_for(partial(self._has_passed, role), f"{role} to catch up")
+            with self._with_logs():
+                wait_for(partial(self._is_caught_up, role), f"{role} to catch up")
 
-    def _has_passed(self, role: str) -> bool:
+    def _is_caught_up(self, role: str) -> bool:
         return not self.kafka.waiting(self.group(role), self.topic(SOURCES[role]))
 
-    def passed(self, kind: str) -> list[Any]:
+    def topic_events(self, kind: str) -> list[Any]:
         """The events in a topic of the domain, as JSON, in order."""
         return [json.loads(record.value) for record in self.kafka.records(self.topic(kind))]
 
     @contextmanager
     def profiled(self) -> Iterator[None]:
-        """The server notes every operation on the database, until the end."""
+        """The server records every operation on the database for the length of the block."""
         self.database.command({"profile": 2})
         try:
             yield
@@ -214,7 +214,7 @@ class Fleet:
             self.database.command({"profile": 0})
 
     def queries(self, kind: str) -> list[dict[str, Any]]:
-        """The commands that were noted on a collection, in order."""
+        """The recorded commands on a collection, in order."""
         noted = self.database["system.profile"].find({"ns": f"{self.prefix}.{self.topic(kind)}"})
         return [operation["command"] for operation in noted]
 
@@ -222,7 +222,7 @@ class Fleet:
         """Make a topic anew with these records, all of them passed by the roles that read it."""
         partitions = int(self.environment["EVENTFLEET_PARTITIONS"])
         self.kafka.delete([topic])
-        made = self._here("topics", "create")
+        made = self._invoke("topics", "create")
         assert made.exit_code == 0, made.output
         self.kafka.produce(records)
         ends = Counter(record.partition for record in records)
@@ -232,9 +232,9 @@ class Fleet:
                 self.kafka.commit(self.group(role), offsets)
 
     @contextmanager
-    def _telling(self) -> Iterator[None]:
+    def _with_logs(self) -> Iterator[None]:
         try:
             yield
         except AssertionError as error:
-            logs = [f"--- {worker.roles}\n{worker.said()[-3000:]}" for worker in self.workers]
+            logs = [f"--- {worker.roles}\n{worker.output()[-3000:]}" for worker in self.workers]
             raise AssertionError("\n".join([str(error), *logs])) from error

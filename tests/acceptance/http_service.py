@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 
 from eventfleet.runtime.settings import PREFIX
-from tests.acceptance.fleet import COMMAND, LIMIT
+from tests.acceptance.fleet import COMMAND, TIMEOUT_SECONDS
 from tests.acceptance.kafka_by_hand import wait_for
 
 
@@ -46,12 +46,12 @@ class Service:
 
     def client(self, token: str = "") -> httpx.Client:
         headers = {"authorization": f"Bearer {token}"} if token else {}
-        return httpx.Client(base_url=self.url, headers=headers, timeout=LIMIT)
+        return httpx.Client(base_url=self.url, headers=headers, timeout=TIMEOUT_SECONDS)
 
     def stop(self) -> int:
         """Sends SIGTERM and returns the exit status."""
         self.process.terminate()
-        return self.process.wait(LIMIT)
+        return self.process.wait(TIMEOUT_SECONDS)
 
 
 @contextmanager
@@ -62,7 +62,7 @@ def serving(environment: Mapping[str, str], folder: Path, *names: str) -> Iterat
         yield service
     finally:
         service.process.kill()
-        service.process.wait(LIMIT)
+        service.process.wait(TIMEOUT_SECONDS)
 
 
 def sent(client: httpx.Client, path: str, body: Any, **headers: str) -> httpx.Response:

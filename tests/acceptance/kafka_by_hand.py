@@ -1,4 +1,4 @@
-"""Kafka as anyone sees it: a plain client, none of the product's code."""
+"""Kafka through a plain client, without the product's code."""
 
 import asyncio
 import time
@@ -11,12 +11,12 @@ from aiokafka.admin.records_to_delete import RecordsToDelete
 from aiokafka.errors import KafkaError, NodeNotReadyError
 from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_random
 
-PATIENCE = 180.0
-BACK = 60.0
+WAIT_SECONDS = 180.0
+RECONNECT_SECONDS = 60.0
 T = TypeVar("T")
 
 
-class Written(NamedTuple):
+class NewRecord(NamedTuple):
     """A record to write; without a partition its key decides."""
 
     topic: str
@@ -27,8 +27,8 @@ class Written(NamedTuple):
 
 
 def wait_for(condition: Callable[[], T], what: str = "the condition") -> T:
-    """The first true answer."""
-    deadline = time.monotonic() + PATIENCE
+    """Wait until the condition is true; its value."""
+    deadline = time.monotonic() + WAIT_SECONDS
     while not (answer := condition()):
         assert time.monotonic() < deadline, f"waited in vain for {what}"
         time.sleep(0.1)
@@ -43,7 +43,7 @@ class KafkaByHand:
 
     def records(self, *topics: str) -> list[Any]:
         """All committed records of these topics, by partition and offset."""
-        return self._consumed(lambda consumer: _read(consumer, topics, {}))
+        return self._with_consumer(lambda consumer: _read(consumer, topics, {}))
 
     def waiting(self, group: str, topic: str) -> list[Any]:
         """The committed records that a group has not passed."""
@@ -51,11 +51,11 @@ class KafkaByHand:
         async def read(consumer: Any) -> list[Any]:
             return await _read(consumer, [topic], await _offsets(consumer, [topic]))
 
-        return self._consumed(read, group_id=group)
+        return self._with_consumer(read, group_id=group)
 
     def offsets(self, group: str, *topics: str) -> dict[TopicPartition, int]:
-        """What a group has committed."""
-        return self._consumed(lambda consumer: _offsets(consumer, topics), group_id=group)
+        """The committed offsets of a group."""
+        return self._with_consumer(lambda consumer: _offsets(consumer, topics), group_id=group)
 
     def commit(self, group: str, offsets: Mapping[TopicPartition, int]) -> None:
         """Set the offsets of a group that has no members."""
@@ -64,10 +64,10 @@ class KafkaByHand:
             consumer.assign(list(offsets))
             await consumer.commit(dict(offsets))
 
-        self._consumed(commit, group_id=group)
+        self._with_consumer(commit, group_id=group)
 
     def produce(self, records: Iterable[Any]) -> None:
-        """Write records, as they were read, to the ends of their partitions."""
+        """Append records, NewRecord or as read from a topic, to their partitions."""
 
         async def produce() -> None:
             options = {"enable_idempotence": True, "bootstrap_servers": self.address}
@@ -87,25 +87,25 @@ class KafkaByHand:
         run(produce())
 
     def topics(self) -> set[str]:
-        return set(self._administered(lambda admin: admin.list_topics()))
+        return set(self._with_admin(lambda admin: admin.list_topics()))
 
     def delete(self, topics: Iterable[str]) -> None:
         if doomed := sorted(self.topics() & set(topics)):
-            self._administered(lambda admin: admin.delete_topics(doomed))
+            self._with_admin(lambda admin: admin.delete_topics(doomed))
             wait_for(lambda: not self.topics() & set(doomed), "the end of topics")
 
     def truncate(self, topic: str, before: Mapping[int, int]) -> None:
         """Delete the records of each partition before an offset."""
         doomed = {TopicPartition(topic, p): RecordsToDelete(o) for p, o in before.items()}
-        self._administered(lambda admin: admin.delete_records(doomed))
+        self._with_admin(lambda admin: admin.delete_records(doomed))
 
-    def _consumed(self, act: Callable[[Any], Coroutine[Any, Any, T]], **options: Any) -> T:
-        """A broker that was stopped may drop the first connections: tried again."""
+    def _with_consumer(self, act: Callable[[Any], Coroutine[Any, Any, T]], **options: Any) -> T:
+        """Use a new consumer; retried, as a broker that was stopped may drop the first."""
 
         @retry(
             retry=retry_if_exception_type(KafkaError),
             wait=wait_random(0.1, 0.3),
-            stop=stop_after_delay(BACK),
+            stop=stop_after_delay(RECONNECT_SECONDS),
             reraise=True,
         )
         async def consume() -> T:
@@ -119,8 +119,8 @@ class KafkaByHand:
 
         return run(consume())
 
-    def _administered(self, act: Callable[[Any], Coroutine[Any, Any, T]]) -> T:
-        """A broker that has just started may not be in its own metadata yet: asked again."""
+    def _with_admin(self, act: Callable[[Any], Coroutine[Any, Any, T]]) -> T:
+        """Use a new admin client; retried, as a broker that has just started may be unready."""
 
         @retry(retry=retry_if_exception_type(NodeNotReadyError), wait=wait_random(0.1, 0.3))
         async def administer() -> T:
@@ -136,13 +136,13 @@ class KafkaByHand:
 
 def run(work: Coroutine[Any, Any, T]) -> T:
     async def bounded() -> T:
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(WAIT_SECONDS):
             return await work
 
     return asyncio.run(bounded())
 
 
-async def _parts(consumer: Any, topics: Sequence[str]) -> list[TopicPartition]:
+async def _partitions(consumer: Any, topics: Sequence[str]) -> list[TopicPartition]:
     await consumer._client.force_metadata_update()
     found = {topic: consumer.partitions_for_topic(topic) for topic in topics}
     if None in found.values():
@@ -152,7 +152,7 @@ async def _parts(consumer: Any, topics: Sequence[str]) -> list[TopicPartition]:
 
 
 async def _offsets(consumer: Any, topics: Sequence[str]) -> dict[TopicPartition, int]:
-    parts = await _parts(consumer, topics)
+    parts = await _partitions(consumer, topics)
     consumer.assign(parts)
     found = {part: await consumer.committed(part) for part in parts}
     return {part: offset for part, offset in found.items() if offset is not None}
@@ -161,7 +161,7 @@ async def _offsets(consumer: Any, topics: Sequence[str]) -> dict[TopicPartition,
 async def _read(
     consumer: Any, topics: Sequence[str], start: Mapping[TopicPartition, int]
 ) -> list[Any]:
-    parts = await _parts(consumer, topics)
+    parts = await _partitions(consumer, topics)
     consumer.assign(parts)
     oldest = await consumer.beginning_offsets(parts)
     ends = await consumer.end_offsets(parts)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.acceptance.fleet import Fleet
-from tests.acceptance.kafka_by_hand import Written
+from tests.acceptance.kafka_by_hand import NewRecord
 
 HEADER = "case:concept:name,concept:name,time:timestamp\n"
 CASES, EVENTS, LATE = 8, 7, 400
@@ -171,7 +171,7 @@ FAULTS: dict[str, tuple[Fault, int, str]] = {
     "an event doubled": (doubled(4), 1, "is not in the log"),
     "the last event doubled": (doubled(EVENTS), 1, "is not in the log"),
     "two versions swapped": (swapped("version"), 2, "before the version below it"),
-    "two payloads swapped": (swapped("type", "time", "data"), 1, "is stored otherwise"),
+    "two payloads swapped": (swapped("type", "time", "data"), 1, "differs from"),
     "a snapshot altered": (snapshot_altered, 3, "is not the fold of its events"),
     "a snapshot too new": (snapshot_too_new, 3, "is past the last of 7 events"),
     "a published snapshot altered": (
@@ -246,7 +246,7 @@ def written(count: int) -> list[Any]:
             "time": moment,
             "data": {"number": number},
         }
-        found.append(Written("process_log.events", case.encode(), json.dumps(event).encode()))
+        found.append(NewRecord("process_log.events", case.encode(), json.dumps(event).encode()))
     return found
 
 
@@ -274,7 +274,7 @@ def test_what_is_not_committed_yet_is_not_judged(fleet: Fleet) -> None:
 def test_what_became_a_dead_letter_is_no_violation(fleet: Fleet) -> None:
     """Also when the log is kept for longer than the dead letters."""
     before = fleet.events.count_documents({})
-    fleet.kafka.produce([Written(fleet.topic("events"), b"case-9", b"no event")])
+    fleet.kafka.produce([NewRecord(fleet.topic("events"), b"case-9", b"no event")])
     fleet.start("append")
     fleet.settle("append")
     _, report = fleet.audit()

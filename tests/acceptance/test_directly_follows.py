@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 from eventfleet.cli import main
 from eventfleet.model.command_rules import START
-from tests.acceptance.command_fleet import Commanded, written
+from tests.acceptance.command_fleet import CommandFleet, write_csv
 from tests.acceptance.fleet import ROOT
 
 RECEIPT = ROOT.parent / "shared" / "data" / "receipt.csv.gz"
@@ -38,21 +38,21 @@ def rows() -> Rows:
 
 
 @pytest.fixture
-def fleet(servers: Servers, tmp_path: Path) -> Iterator[Commanded]:
+def fleet(servers: Servers, tmp_path: Path) -> Iterator[CommandFleet]:
     """For process_log, with the rules that the log teaches."""
     rules = str(tmp_path / "rules.json")
     assert CliRunner().invoke(main, ["learn-rules", str(RECEIPT), "-o", rules]).exit_code == 0
-    with Commanded(servers, tmp_path, "eventfleet.domains.process_log", RULES=rules) as fleet:
+    with CommandFleet(servers, tmp_path, "eventfleet.domains.process_log", RULES=rules) as fleet:
         fleet.start("append command", "append command snapshot relay")
         yield fleet
 
 
-def load(fleet: Commanded, file: str) -> dict[str, int]:
+def load(fleet: CommandFleet, file: str) -> dict[str, int]:
     report = fleet.json("load", file, "--domain", "process_log", "--via", "commands")
     return {name: report[name] for name in COUNTS}
 
 
-def test_the_log_that_the_rules_were_learnt_from_is_accepted_whole(fleet: Commanded) -> None:
+def test_the_log_that_the_rules_were_learnt_from_is_accepted_whole(fleet: CommandFleet) -> None:
     nothing = dict.fromkeys(COUNTS, 0)
     assert load(fleet, str(RECEIPT)) == nothing | {"offered": 8577, "accepted": 8577}
     fleet.settle()
@@ -65,7 +65,7 @@ def test_the_log_that_the_rules_were_learnt_from_is_accepted_whole(fleet: Comman
     assert min(told) > 0, "both workers took commands"
     assert load(fleet, str(RECEIPT)) == nothing | {"offered": 8577, "repeated": 8577}
     fleet.settle()
-    assert fleet.events.count_documents({}) == len(fleet.passed("stored")) == 8577
+    assert fleet.events.count_documents({}) == len(fleet.topic_events("stored")) == 8577
 
 
 def shuffled(rows: Rows) -> Rows:
@@ -107,14 +107,14 @@ def first_answers(answers: dict[str, list[tuple[str, str]]]) -> dict[str, list[t
 
 
 def test_shuffled_rows_are_judged_as_one_after_the_other_would_be(
-    fleet: Commanded, rows: Rows, tmp_path: Path
+    fleet: CommandFleet, rows: Rows, tmp_path: Path
 ) -> None:
     mixed = shuffled(rows)
     verdicts = judged(mixed, rows)
     counted = Counter(verdict for case in verdicts.values() for _, verdict in case)
     assert min(counted["accepted"], counted["rejected"]) > 100
-    report = load(fleet, written(tmp_path / "mixed.csv", mixed))
-    answers = fleet.answers_by_aggregate()
+    report = load(fleet, write_csv(tmp_path / "mixed.csv", mixed))
+    answers = fleet.replies_by_aggregate()
     assert first_answers(answers) == verdicts
     accepted = {"accepted": report["accepted"] + report["repeated"], "repeated": 0}
     assert report | accepted == dict.fromkeys(COUNTS, 0) | {"offered": 8577} | counted
@@ -133,6 +133,6 @@ def test_shuffled_rows_are_judged_as_one_after_the_other_would_be(
     assert fleet.json("audit", "process_log")["violations"] == []
 
 
-def test_events_cant_be_loaded_past_the_rules(fleet: Commanded) -> None:
+def test_events_cant_be_loaded_past_the_rules(fleet: CommandFleet) -> None:
     said = fleet.run("load", str(RECEIPT), "--domain", "process_log", status=1)
     assert said == ""

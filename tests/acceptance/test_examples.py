@@ -5,8 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.acceptance.command_fleet import Commanded
-from tests.acceptance.fleet import LIMIT, ROOT, Fleet
+from tests.acceptance.command_fleet import CommandFleet
+from tests.acceptance.fleet import ROOT, TIMEOUT_SECONDS, Fleet
 
 
 def run_example(fleet: Fleet, *arguments: str) -> str:
@@ -16,7 +16,7 @@ def run_example(fleet: Fleet, *arguments: str) -> str:
         cwd=fleet.folder,
         capture_output=True,
         text=True,
-        timeout=LIMIT,
+        timeout=TIMEOUT_SECONDS,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
@@ -25,7 +25,9 @@ def run_example(fleet: Fleet, *arguments: str) -> str:
 def test_a_program_of_ones_own_sends_commands(
     kafka: str, mongo_url: str, redis_url: str, tmp_path: Path
 ) -> None:
-    with Commanded((kafka, mongo_url, redis_url), tmp_path, "eventfleet.domains.orders") as fleet:
+    with CommandFleet(
+        (kafka, mongo_url, redis_url), tmp_path, "eventfleet.domains.orders"
+    ) as fleet:
         fleet.start("append")
         said = run_example(fleet, "send_commands.py").splitlines()
         assert said[-2:] == ["Accepted: 200", "Rejected: 100"]
@@ -34,7 +36,9 @@ def test_a_program_of_ones_own_sends_commands(
 def test_an_auditor_reads_what_an_account_has_traded(
     kafka: str, mongo_url: str, redis_url: str, tmp_path: Path
 ) -> None:
-    with Commanded((kafka, mongo_url, redis_url), tmp_path, "eventfleet.domains.trading") as fleet:
+    with CommandFleet(
+        (kafka, mongo_url, redis_url), tmp_path, "eventfleet.domains.trading"
+    ) as fleet:
         fleet.start("append snapshot")
         for command, data in (
             ("DepositCash", '{"amount": 100000}'),

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from tests.acceptance.command_fleet import Commanded
-from tests.acceptance.fleet import LIMIT
+from tests.acceptance.command_fleet import CommandFleet
+from tests.acceptance.fleet import TIMEOUT_SECONDS
 from tests.acceptance.http_service import Service, serving
 from tests.unit.http_fixture import token
 
@@ -31,7 +31,7 @@ def service(
     modules = ",".join(f"eventfleet.domains.{name}" for name in SAMPLES)
     settings = {"DOMAINS": modules, "TOKEN_KEY_FILE": str(folder / "key")}
     (folder / "key").write_text("a secret of more than 32 characters\n")
-    with Commanded(servers, folder, "eventfleet.domains.orders", **settings) as fleet:
+    with CommandFleet(servers, folder, "eventfleet.domains.orders", **settings) as fleet:
         fleet.start("append snapshot relay")
         with serving(fleet.environment, fleet.folder) as service:
             yield service
@@ -50,7 +50,7 @@ def generate(service: Service, folder: Path) -> None:
         env=os.environ | {"PATH": os.pathsep.join([str(scripts), os.environ["PATH"]])},
         capture_output=True,
         text=True,
-        timeout=LIMIT,
+        timeout=TIMEOUT_SECONDS,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "warning" not in (done.stdout + done.stderr).lower()
@@ -70,7 +70,9 @@ def generated(service: Service, tmp_path_factory: pytest.TempPathFactory) -> Ite
 
 @pytest.fixture(scope="module")
 def client(service: Service, generated: Import) -> Iterator[Any]:
-    with generated("client").AuthenticatedClient(service.url, TOKEN, timeout=LIMIT) as client:
+    with generated("client").AuthenticatedClient(
+        service.url, TOKEN, timeout=TIMEOUT_SECONDS
+    ) as client:
         yield client
 
 

@@ -14,8 +14,8 @@ import pytest
 from click.testing import CliRunner
 
 from eventfleet.cli import main
-from tests.acceptance.command_fleet import Commanded
-from tests.acceptance.fleet import COMMAND, LIMIT, ROOT
+from tests.acceptance.command_fleet import CommandFleet
+from tests.acceptance.fleet import COMMAND, ROOT, TIMEOUT_SECONDS
 from tests.acceptance.http_service import Service, sent, serving
 from tests.acceptance.kafka_by_hand import wait_for
 from tests.acceptance.test_queries import CASE, TYPES, snapshots, state
@@ -29,17 +29,17 @@ AT = f"/domains/process_log/{CASE}"
 @pytest.fixture(scope="module")
 def fleet(
     kafka: str, mongo_url: str, redis_url: str, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Commanded]:
+) -> Iterator[CommandFleet]:
     folder, servers = tmp_path_factory.mktemp("fleet"), (kafka, mongo_url, redis_url)
     settings = {"DOMAINS": DOMAINS, "TOKEN_KEY_FILE": str(folder / "key")}
     (folder / "key").write_text("a secret of more than 32 characters\n")
-    with Commanded(servers, folder, "eventfleet.domains.process_log", **settings) as fleet:
+    with CommandFleet(servers, folder, "eventfleet.domains.process_log", **settings) as fleet:
         fleet.start("append snapshot relay")
         yield fleet
 
 
 @pytest.fixture(scope="module")
-def service(fleet: Commanded) -> Iterator[Service]:
+def service(fleet: CommandFleet) -> Iterator[Service]:
     with serving(fleet.environment, fleet.folder) as service:
         yield service
 
@@ -51,7 +51,7 @@ def client(service: Service) -> Iterator[httpx.Client]:
 
 
 @pytest.fixture(scope="module")
-def case(fleet: Commanded, client: httpx.Client) -> Commanded:
+def case(fleet: CommandFleet, client: httpx.Client) -> CommandFleet:
     """Seven events of a case, its snapshot at the fifth."""
     for number, name in enumerate(TYPES, 1):
         wait = "?wait=snapshotted" if number in (5, 7) else ""
@@ -63,7 +63,7 @@ def case(fleet: Commanded, client: httpx.Client) -> Commanded:
 
 
 @pytest.fixture
-def restored(case: Commanded) -> Iterator[Commanded]:
+def restored(case: CommandFleet) -> Iterator[CommandFleet]:
     """The case, with its snapshots put back afterwards."""
     before = list(case.snapshots.find())
     yield case
@@ -80,7 +80,7 @@ def get_json(client: httpx.Client, path: str) -> Any:
 # Get events
 
 
-def test_provider_gets_events_from_service(case: Commanded, client: httpx.Client) -> None:
+def test_provider_gets_events_from_service(case: CommandFleet, client: httpx.Client) -> None:
     found = get_json(client, f"{AT}/events")["events"]
     assert [event["version"] for event in found] == [1, 2, 3, 4, 5, 6, 7]
     assert [event["type"] for event in found] == TYPES
@@ -92,7 +92,7 @@ def test_provider_gets_events_from_service(case: Commanded, client: httpx.Client
     assert [json.loads(line) for line in lines.splitlines()] == found
 
 
-def test_service_queries_event_storage(case: Commanded, client: httpx.Client) -> None:
+def test_service_queries_event_storage(case: CommandFleet, client: httpx.Client) -> None:
     """What is in the storage is the answer: an event put away there is not told."""
     last = case.events.find_one_and_delete({"aggregate_id": CASE, "version": 7})
     assert last
@@ -102,7 +102,7 @@ def test_service_queries_event_storage(case: Commanded, client: httpx.Client) ->
         case.events.insert_one(last)
 
 
-def test_event_storage_answers_with_events(case: Commanded, client: httpx.Client) -> None:
+def test_event_storage_answers_with_events(case: CommandFleet, client: httpx.Client) -> None:
     stored = case.events.find({"aggregate_id": CASE}).sort("version", 1)
     found = get_json(client, f"{AT}/events")["events"]
     assert [event["id"] for event in found] == [event["_id"] for event in stored]
@@ -111,19 +111,21 @@ def test_event_storage_answers_with_events(case: Commanded, client: httpx.Client
 # Get snapshot
 
 
-def test_provider_gets_snapshot_from_service(case: Commanded, client: httpx.Client) -> None:
+def test_provider_gets_snapshot_from_service(case: CommandFleet, client: httpx.Client) -> None:
     found = get_json(client, f"{AT}/snapshot")
     assert (found["aggregate_id"], found["version"], found["state"]) == (CASE, 5, state(5))
 
 
-def test_service_queries_snapshot_storage(restored: Commanded, client: httpx.Client) -> None:
+def test_service_queries_snapshot_storage(restored: CommandFleet, client: httpx.Client) -> None:
     """The snapshot is read, not made: without one the answer is that there is none."""
     restored.snapshots.delete_many({"aggregate_id": CASE})
     assert client.get(f"{AT}/snapshot").status_code == 404
     assert snapshots(restored, CASE) == []
 
 
-def test_snapshot_storage_answers_with_snapshot(restored: Commanded, client: httpx.Client) -> None:
+def test_snapshot_storage_answers_with_snapshot(
+    restored: CommandFleet, client: httpx.Client
+) -> None:
     mark = {"$set": {"state.last": "as the storage has it"}}
     restored.snapshots.update_one({"aggregate_id": CASE}, mark)
     found = get_json(client, f"{AT}/snapshot")
@@ -133,13 +135,15 @@ def test_snapshot_storage_answers_with_snapshot(restored: Commanded, client: htt
 # Get latest state
 
 
-def test_provider_gets_latest_state_from_service(restored: Commanded, client: httpx.Client) -> None:
+def test_provider_gets_latest_state_from_service(
+    restored: CommandFleet, client: httpx.Client
+) -> None:
     found = get_json(client, f"{AT}/state")
     assert found == {"aggregate_id": CASE, "version": 7, "state": state(7)}
 
 
 def test_service_queries_snapshot_storage_for_the_latest_state(
-    restored: Commanded, client: httpx.Client
+    restored: CommandFleet, client: httpx.Client
 ) -> None:
     """With the first events put away, only the snapshot tells of them."""
     gone = {"aggregate_id": CASE, "version": {"$lte": 5}}
@@ -152,13 +156,13 @@ def test_service_queries_snapshot_storage_for_the_latest_state(
 
 
 def test_snapshot_storage_answers_with_the_snapshot_to_replay_from(
-    restored: Commanded, client: httpx.Client
+    restored: CommandFleet, client: httpx.Client
 ) -> None:
     restored.snapshots.update_one({"aggregate_id": CASE}, {"$set": {"state.events": 105}})
     assert get_json(client, f"{AT}/state")["state"] == state(7) | {"events": 107}
 
 
-def test_service_gets_events_after_snapshot(restored: Commanded, client: httpx.Client) -> None:
+def test_service_gets_events_after_snapshot(restored: CommandFleet, client: httpx.Client) -> None:
     with restored.profiled():
         get_json(client, f"{AT}/state")
     asked = [query["filter"] for query in restored.queries("events") if "filter" in query]
@@ -166,7 +170,7 @@ def test_service_gets_events_after_snapshot(restored: Commanded, client: httpx.C
 
 
 def test_event_storage_answers_with_the_events_after_the_snapshot(
-    restored: Commanded, client: httpx.Client
+    restored: CommandFleet, client: httpx.Client
 ) -> None:
     mark = {"$set": {"data.by": "as the storage has it"}}
     restored.events.update_one({"aggregate_id": CASE, "version": 7}, mark)
@@ -178,7 +182,7 @@ def test_event_storage_answers_with_the_events_after_the_snapshot(
         restored.events.update_one({"aggregate_id": CASE, "version": 7}, back)
 
 
-def test_service_replays_events(case: Commanded, client: httpx.Client) -> None:
+def test_service_replays_events(case: CommandFleet, client: httpx.Client) -> None:
     for version in (1, 4, 5, 6, 7):
         found = get_json(client, f"{AT}/state?version={version}")
         assert found == {"aggregate_id": CASE, "version": version, "state": state(version)}
@@ -225,7 +229,7 @@ def test_who_waits_reads_what_was_written(client: httpx.Client) -> None:
 
 
 def test_the_command_line_asks_the_service_and_no_server(
-    case: Commanded, service: Service, tmp_path: Path
+    case: CommandFleet, service: Service, tmp_path: Path
 ) -> None:
     environment = case.environment | {
         "EVENTFLEET_SERVICE_URL": service.url,
@@ -266,7 +270,7 @@ def test_the_command_line_asks_the_service_and_no_server(
 # In an application of one's own
 
 
-def test_the_example_serves_its_own_users(case: Commanded, tmp_path: Path) -> None:
+def test_the_example_serves_its_own_users(case: CommandFleet, tmp_path: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         port = str(taken.getsockname()[1])
@@ -277,7 +281,9 @@ def test_the_example_serves_its_own_users(case: Commanded, tmp_path: Path) -> No
         cwd=tmp_path,
     ) as process:
         try:
-            with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=LIMIT) as client:
+            with httpx.Client(
+                base_url=f"http://127.0.0.1:{port}", timeout=TIMEOUT_SECONDS
+            ) as client:
                 wait_for(lambda: answers(client), "the application")
                 assert client.get("/events/domains").status_code == 401
                 client.headers["x-user"] = "ann"
@@ -298,7 +304,7 @@ def answers(client: httpx.Client) -> bool:
 # The process
 
 
-def test_without_a_token_nothing_is_readable(service: Service, case: Commanded) -> None:
+def test_without_a_token_nothing_is_readable(service: Service, case: CommandFleet) -> None:
     with service.client() as anyone:
         for path in ("/domains", f"{AT}/events", f"{AT}/state", "/metrics", "/openapi.json"):
             assert anyone.get(path).status_code == 401, path
@@ -306,7 +312,7 @@ def test_without_a_token_nothing_is_readable(service: Service, case: Commanded) 
         assert anyone.get("/live").status_code == 200
 
 
-def test_without_a_key_it_is_served_to_this_machine_alone(fleet: Commanded) -> None:
+def test_without_a_key_it_is_served_to_this_machine_alone(fleet: CommandFleet) -> None:
     open_to_all = {"EVENTFLEET_HTTP_HOST": "0.0.0.0", "EVENTFLEET_TOKEN_KEY_FILE": ""}
     done = subprocess.run(
         [*COMMAND, "serve"],
@@ -314,7 +320,7 @@ def test_without_a_key_it_is_served_to_this_machine_alone(fleet: Commanded) -> N
         cwd=fleet.folder,
         capture_output=True,
         text=True,
-        timeout=LIMIT,
+        timeout=TIMEOUT_SECONDS,
     )
     assert done.returncode == 1
     assert "EVENTFLEET_HTTP_HOST=0.0.0.0" in done.stderr
@@ -322,7 +328,7 @@ def test_without_a_key_it_is_served_to_this_machine_alone(fleet: Commanded) -> N
     assert "Traceback" not in done.stderr
 
 
-def test_sigterm_finishes_what_is_in_hand(fleet: Commanded, tmp_path: Path) -> None:
+def test_sigterm_finishes_what_is_in_hand(fleet: CommandFleet, tmp_path: Path) -> None:
     """A request whose body is still on its way."""
     body, allowed = json.dumps(PLACE).encode(), token(scope="*:write *:read")
     head = (
@@ -332,7 +338,7 @@ def test_sigterm_finishes_what_is_in_hand(fleet: Commanded, tmp_path: Path) -> N
     ).encode()
     with serving(fleet.environment, tmp_path, "orders") as service:
         address = httpx.URL(service.url)
-        with socket.create_connection((address.host, address.port), LIMIT) as connection:
+        with socket.create_connection((address.host, address.port), TIMEOUT_SECONDS) as connection:
             connection.sendall(head + body[:5])
             with service.client(allowed) as client:
                 in_hand = "eventfleet_http_requests_in_hand 1.0"
@@ -341,13 +347,13 @@ def test_sigterm_finishes_what_is_in_hand(fleet: Commanded, tmp_path: Path) -> N
             wait_for(lambda: not listens(address), "the service to take no more")
             connection.sendall(body[5:])
             assert connection.recv(4096).startswith(b"HTTP/1.1 202 ")
-        assert service.process.wait(LIMIT) == 0
+        assert service.process.wait(TIMEOUT_SECONDS) == 0
     assert "Traceback" not in service.said()
 
 
 def listens(address: httpx.URL) -> bool:
     try:
-        socket.create_connection((address.host, address.port), LIMIT).close()
+        socket.create_connection((address.host, address.port), TIMEOUT_SECONDS).close()
     except ConnectionError:
         return False
     return True

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.command_fleet import Commanded
+from tests.acceptance.command_fleet import CommandFleet
 from tests.acceptance.http_service import Service, sent, serving
 
 LIMIT = 600
@@ -28,7 +28,7 @@ def service(kafka: str, mongo_url: str, redis_url: str, tmp_path: Path) -> Itera
         (kafka, mongo_url, redis_url),
         {"DOMAINS": "eventfleet.domains.orders,eventfleet.domains.bank"},
     )
-    with Commanded(servers, tmp_path, "eventfleet.domains.orders", **settings) as fleet:
+    with CommandFleet(servers, tmp_path, "eventfleet.domains.orders", **settings) as fleet:
         fleet.start("append snapshot relay")
         with serving(fleet.environment, fleet.folder) as service, service.client() as client:
             assert sent(client, "orders/o-1/Place?wait=appended", PLACE).status_code == 202

@@ -9,7 +9,7 @@ from typing import Any
 from eventfleet.deciders.outcomes import Accepted, Outcome, Rejected, Repeated
 from eventfleet.model.domain import Domain
 from eventfleet.runtime.event_services import event_service
-from tests.acceptance.command_fleet import Commanded
+from tests.acceptance.command_fleet import CommandFleet
 
 DECLARED = """
 from msgspec.structs import replace
@@ -90,7 +90,7 @@ def declare(folder: Path, mode: str) -> Domain[Any]:
     return domain
 
 
-def in_mode(fleet: Commanded, mode: str, work: Callable[[Send], Awaitable[None]]) -> None:
+def in_mode(fleet: CommandFleet, mode: str, work: Callable[[Send], Awaitable[None]]) -> None:
     """Append runs, and a service for the work; both are through and gone at the end."""
     domain = declare(fleet.folder, mode)
 
@@ -136,7 +136,7 @@ def test_a_domain_goes_from_mode_to_mode_and_each_judges_by_all_that_was(
     kafka: str, mongo_url: str, redis_url: str, tmp_path: Path
 ) -> None:
     declare(tmp_path, "by_event")
-    with Commanded((kafka, mongo_url, redis_url), tmp_path, "switched") as fleet:
+    with CommandFleet((kafka, mongo_url, redis_url), tmp_path, "switched") as fleet:
         in_mode(fleet, "by_event", first_by_event)
         in_mode(fleet, "by_state", then_by_state)
         fleet.redis.flushdb()

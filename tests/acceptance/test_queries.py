@@ -58,11 +58,11 @@ def snapshots(fleet: Fleet, case: str) -> list[dict[str, Any]]:
 
 
 def events(fleet: Fleet, *options: str) -> list[Any]:
-    return fleet.answer("events", "process_log", CASE, *options)
+    return fleet.json_lines("events", "process_log", CASE, *options)
 
 
 def latest(fleet: Fleet, *options: str) -> Any:
-    (found,) = fleet.answer("state", "process_log", CASE, *options)
+    (found,) = fleet.json_lines("state", "process_log", CASE, *options)
     return found
 
 
@@ -112,7 +112,7 @@ def test_service_queries_snapshot_storage(restored: Fleet) -> None:
 def test_snapshot_storage_answers_with_snapshot(restored: Fleet) -> None:
     mark = {"$set": {"state.last": "as the storage has it"}}
     restored.snapshots.update_one({"aggregate_id": CASE}, mark)
-    (found,) = restored.answer("snapshot", "process_log", CASE)
+    (found,) = restored.json_lines("snapshot", "process_log", CASE)
     assert found["state"] == state(5) | {"last": "as the storage has it"}
 
 
@@ -193,7 +193,7 @@ def test_the_difference_between_two_versions_leads_from_one_state_to_the_other(
         ("6", "2"): (6, 2),
         ("5",): (5, 7),
     }.items():
-        (found,) = fleet.answer("diff", "process_log", CASE, *versions)
+        (found,) = fleet.json_lines("diff", "process_log", CASE, *versions)
         assert (found["first"], found["second"]) == (first, second)
         assert JsonPatch(found["patch"]).apply(state(first)) == state(second)
     fleet.run("diff", "process_log", CASE, "2", "8", status=1)

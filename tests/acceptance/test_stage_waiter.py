@@ -20,7 +20,7 @@ from eventfleet.service.stage_waiter import WaitResult
 from eventfleet.states.querier import Querier
 from eventfleet.stores.clock import SystemClock
 from eventfleet.stores.contracts import Stage
-from tests.acceptance.command_fleet import Commanded
+from tests.acceptance.command_fleet import CommandFleet
 from tests.acceptance.fleet import Worker
 from tests.acceptance.kafka_by_hand import wait_for
 from tests.conftest import running
@@ -79,7 +79,7 @@ class Desk(NamedTuple):
     querier: Querier[Any]
 
 
-class Fleet(Commanded):
+class Fleet(CommandFleet):
     """With a Redis of its own, and three workers, each of one role."""
 
     def __init__(self, servers: Any, folder: Path, module: str, redis: Redis) -> None:

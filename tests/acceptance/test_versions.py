@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.acceptance.fleet import Fleet
-from tests.acceptance.kafka_by_hand import Written
+from tests.acceptance.kafka_by_hand import NewRecord
 
 MODULE = """
 from msgspec.structs import replace
@@ -85,7 +85,7 @@ def fleet(kafka: str, mongo_url: str, tmp_path_factory: pytest.TempPathFactory) 
         yield fleet
 
 
-def written(index: int) -> Written:
+def written(index: int) -> NewRecord:
     name, schema_version, data = OFFERED[index]
     event = {
         "specversion": "1.0",
@@ -97,7 +97,7 @@ def written(index: int) -> Written:
         "schemaversion": schema_version,
         "data": data,
     }
-    return Written("parcels.events", PARCEL.encode(), json.dumps(event).encode())
+    return NewRecord("parcels.events", PARCEL.encode(), json.dumps(event).encode())
 
 
 def described(events: list[dict[str, Any]]) -> list[tuple[str, int, dict[str, Any]]]:
@@ -110,7 +110,7 @@ def test_the_stored_document_keeps_the_old_payload(fleet: Fleet) -> None:
 
 
 def test_the_stored_record_keeps_the_old_payload(fleet: Fleet) -> None:
-    assert described(fleet.passed("stored")) == OFFERED
+    assert described(fleet.topic_events("stored")) == OFFERED
 
 
 def test_replay_sees_only_the_newest(fleet: Fleet) -> None:
@@ -121,7 +121,7 @@ def test_replay_sees_only_the_newest(fleet: Fleet) -> None:
 
 
 def test_the_snapshot_worker_sees_only_the_newest(fleet: Fleet) -> None:
-    snapshot = fleet.passed("snapshots")[-1]
+    snapshot = fleet.topic_events("snapshots")[-1]
     grams = [data.get("grams", 0) for _, _, data in NEWEST[: snapshot["version"]]]
     assert snapshot["version"] >= 3
     assert snapshot["state"]["grams"] == sum(grams)
@@ -129,7 +129,7 @@ def test_the_snapshot_worker_sees_only_the_newest(fleet: Fleet) -> None:
 
 def test_the_relay_and_its_route_see_only_the_newest(fleet: Fleet) -> None:
     """The route's condition is on a field that the first schema did not have."""
-    assert described(fleet.passed("heavy")) == NEWEST[:2]
+    assert described(fleet.topic_events("heavy")) == NEWEST[:2]
 
 
 def test_the_query_shows_only_the_newest(fleet: Fleet) -> None:

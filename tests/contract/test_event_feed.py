@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from eventfleet.stores.contracts import AssignPosition, EventStore, Page, Write
-from eventfleet.stores.cursors import to_cursor
+from eventfleet.stores.cursors import encode_cursor
 from eventfleet.stores.errors import Misconfigured
 from eventfleet.stores.mongo import MongoEvents
 from eventfleet.topics.event import EventRecord, Position
@@ -273,12 +273,12 @@ async def test_ids_of_any_script_are_listed_once_each(store: EventStore) -> None
 FOREIGN = {
     "no cursor at all": "x",
     "not even ASCII": "é",
-    "another domain's": to_cursor("other.feed", []),
-    "another domain's aggregates": to_cursor("other.aggregates", "a"),
-    "of other things": to_cursor(f"{DOMAIN}.feed", {"a": 1}),
-    "of other aggregates": to_cursor(f"{DOMAIN}.aggregates", 3),
-    "before the start": to_cursor(f"{DOMAIN}.feed", [[0, -1, 0, 0]]),
-    "beyond integers": to_cursor(f"{DOMAIN}.feed", [[0, 0, 2**63, 0]]),
+    "another domain's": encode_cursor("other.feed", []),
+    "another domain's aggregates": encode_cursor("other.aggregates", "a"),
+    "of other things": encode_cursor(f"{DOMAIN}.feed", {"a": 1}),
+    "of other aggregates": encode_cursor(f"{DOMAIN}.aggregates", 3),
+    "before the start": encode_cursor(f"{DOMAIN}.feed", [[0, -1, 0, 0]]),
+    "beyond integers": encode_cursor(f"{DOMAIN}.feed", [[0, 0, 2**63, 0]]),
 }
 
 

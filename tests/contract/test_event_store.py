@@ -102,7 +102,7 @@ async def test_a_write_ends_at_the_first_clash(
     with pytest.raises(Duplicate) as caught:
         await store.write([*before, clashing, event("b1", 3, at(22)), clashing])
     error = caught.value
-    assert (error.index, error.condition) == (2, condition)
+    assert (error.index, error.key) == (2, condition)
     assert error.stream == f"{DOMAIN}/{clashing.aggregate_id}"
     assert error.version == clashing.version
     assert str(error) == f"{error.stream} version {error.version}: {condition} is taken"
@@ -122,14 +122,14 @@ async def test_the_index_counts_all_writes_in_order(store: EventStore) -> None:
     ]
     with pytest.raises(Duplicate) as caught:
         await store.write(writes)
-    assert (caught.value.index, caught.value.condition) == (4, "version")
+    assert (caught.value.index, caught.value.key) == (4, "version")
     assert (await store.heads(["s1"]))["s1"].placed == 2
 
 
 async def test_a_write_clashes_with_what_it_wrote_itself(store: EventStore) -> None:
     with pytest.raises(Duplicate) as caught:
         await store.write([event("a1", 1, at(0)), event("a1", 1, at(1), id="again")])
-    assert (caught.value.index, caught.value.condition) == (1, "version")
+    assert (caught.value.index, caught.value.key) == (1, "version")
     assert await ids(store.read("a1")) == ["a1-1"]
 
 
@@ -158,7 +158,7 @@ async def test_a_place_at_a_taken_position_clashes(store: EventStore) -> None:
     with pytest.raises(Duplicate) as caught:
         await store.write([event("a1", 2, at(8)), AssignPosition(event("s1", 1), at(7))])
     error = caught.value
-    assert (error.index, error.condition) == (1, "position")
+    assert (error.index, error.key) == (1, "position")
     assert (error.stream, error.version) == (f"{DOMAIN}/s1", 1)
     assert (await store.heads(["s1"]))["s1"].placed == 0
 
@@ -179,7 +179,7 @@ async def test_a_put_stores_all_or_none(
     await store.put([event("s1", 1), event("s1", 2)], 1)
     with pytest.raises(Duplicate) as caught:
         await store.put(events, 1)
-    assert (caught.value.index, caught.value.condition) == (2, condition)
+    assert (caught.value.index, caught.value.key) == (2, condition)
     assert (caught.value.stream, caught.value.version) == (f"{DOMAIN}/s1", events[2].version)
     assert await ids(store.read("s1")) == ["s1-1", "s1-2"]
 
@@ -188,13 +188,13 @@ async def test_a_put_of_one_clashes_too(store: EventStore) -> None:
     await store.put([event("s1", 1)], 1)
     with pytest.raises(Duplicate) as caught:
         await store.put([event("s1", 1, id="other")], 1)
-    assert (caught.value.index, caught.value.condition) == (0, "version")
+    assert (caught.value.index, caught.value.key) == (0, "version")
 
 
 async def test_a_put_clashes_with_itself(store: EventStore) -> None:
     with pytest.raises(Duplicate) as caught:
         await store.put([event("s1", 1), event("s1", 1, id="other")], 1)
-    assert (caught.value.index, caught.value.condition) == (1, "version")
+    assert (caught.value.index, caught.value.key) == (1, "version")
     assert await store.count() == 0
 
 
@@ -256,7 +256,7 @@ async def test_since_answers_no_more_than_it_may(store: EventStore) -> None:
     seen = await store.tails(looks, 6)
     assert seen
     assert [len(each.events) for each in seen] == [4, 2]
-    assert [each.known and each.known.id for each in seen] == ["a1-1", "a1-2"]
+    assert [each.found and each.found.id for each in seen] == ["a1-1", "a1-2"]
 
 
 # put_each
@@ -275,7 +275,7 @@ async def test_of_events_that_are_put_each_those_are_stored_whose_keys_are_free(
             (event("s4", 1), 1),
         ]
     )
-    found = [end and (end.condition, end.stream, end.version) for end in ends]
+    found = [end and (end.key, end.stream, end.version) for end in ends]
     assert found == [
         None,
         ("version", "orders/s2", 1),
@@ -396,11 +396,11 @@ async def test_read_takes_a_range(store: EventStore) -> None:
 
     assert await versions() == list(range(1, 10))
     assert await versions(after=3) == [4, 5, 6, 7, 8, 9]
-    assert await versions(upto=2) == [1, 2]
-    assert await versions(after=3, upto=5) == [4, 5]
+    assert await versions(up_to=2) == [1, 2]
+    assert await versions(after=3, up_to=5) == [4, 5]
     assert await versions(after=3, limit=2) == [4, 5]
     assert await versions(after=9) == []
-    assert await versions(upto=0) == []
+    assert await versions(up_to=0) == []
     assert await versions(limit=0) == []
     assert await ids(store.read("absent")) == []
 
@@ -472,13 +472,13 @@ async def test_the_epoch_is_zero_until_raised(store: EventStore, opening: OpenSt
         assert await other.events.epoch() == 2
 
 
-async def test_placed_in_tells_partition_and_epoch(store: EventStore) -> None:
+async def test_has_placed_tells_partition_and_epoch(store: EventStore) -> None:
     await store.put([event("s1", 1)], 3)
     await store.write([event("a1", 1, at(0, 1, epoch=1))])
-    assert await store.placed_in(1, 1)
-    assert not await store.placed_in(1, 0)
-    assert not await store.placed_in(0, 1)
-    assert not await store.placed_in(3, 0)
+    assert await store.has_placed(1, 1)
+    assert not await store.has_placed(1, 0)
+    assert not await store.has_placed(0, 1)
+    assert not await store.has_placed(3, 0)
 
 
 # Several writers
@@ -498,7 +498,7 @@ async def test_one_of_several_writers_gets_a_version(
                     await other.events.write([mine])
                     won += 1
                 except Duplicate as error:
-                    lost.add(error.condition)
+                    lost.add(error.key)
         return won
 
     wins = await asyncio.gather(*map(race, "abcd"))

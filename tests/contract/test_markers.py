@@ -35,7 +35,7 @@ NOTHING = StoredHead("", "")
 PLACED = StoredHead("Placed", "e0")
 
 
-class Twin(MemoryRedis):
+class InMemoryServer(MemoryRedis):
     """A server in memory whose clock stands still but for the tests' waiting."""
 
     def __init__(self) -> None:
@@ -63,7 +63,7 @@ class Real:
 
     def flush(self) -> None:
         assert self.own
-        assert self.own.say("FLUSHALL") == "+OK"
+        assert self.own.execute("FLUSHALL") == "+OK"
 
     def dump(self) -> bytes:
         assert self.own
@@ -100,7 +100,7 @@ class Desk:
 @pytest.fixture(params=["memory", "redis"])
 async def desk(request: pytest.FixtureRequest, prefix: str) -> AsyncIterator[Desk]:
     memory = request.param == "memory"
-    made = Desk(Twin() if memory else Real(request.getfixturevalue("redis_url")), prefix)
+    made = Desk(InMemoryServer() if memory else Real(request.getfixturevalue("redis_url")), prefix)
     yield made
     for client in made.clients:
         await client.close()
@@ -111,7 +111,7 @@ async def lone(request: pytest.FixtureRequest, prefix: str) -> AsyncIterator[Des
     """A desk whose server is the test's own, to be restarted and flushed."""
     with ExitStack() as stack:
         if request.param == "memory":
-            made = Desk(Twin(), prefix)
+            made = Desk(InMemoryServer(), prefix)
         else:
             own = stack.enter_context(running(Redis))
             assert isinstance(own, Redis)

@@ -97,7 +97,7 @@ OPERATIONS: dict[str, Callable[[DomainStores], Awaitable[Any]]] = {
     "count": lambda s: s.events.count(),
     "epoch": lambda s: s.events.epoch(),
     "raise_epoch": lambda s: s.events.raise_epoch(),
-    "placed_in": lambda s: s.events.placed_in(0, 0),
+    "has_placed": lambda s: s.events.has_placed(0, 0),
     "prepare snapshots": lambda s: s.snapshots.prepare(),
     "save": lambda s: s.snapshots.save([Snapshot("a1", 1, {}, 1, TIME)]),
     "latest": lambda s: s.snapshots.latest(["a1"], 1),
@@ -186,7 +186,7 @@ async def test_a_write_larger_than_a_command_may_be_is_done_in_order(stores: Dom
     taken, after = event("a1", 1, at(90), id="again"), event("b2", 1, at(91))
     with pytest.raises(Duplicate) as caught:
         await stores.events.write([*large, taken, after])
-    assert (caught.value.index, caught.value.condition) == (20, "version")
+    assert (caught.value.index, caught.value.key) == (20, "version")
     assert await ids(stores.events.read("b1")) == [f"b1-{v}" for v in range(1, 21)]
     assert await ids(stores.events.read("b2")) == []
 

@@ -134,7 +134,7 @@ async def test_a_weaker_index_stops_the_start(
     with pytest.raises(Misconfigured, match=f"^{re.escape(where)}") as caught:
         await stores.events.prepare()
     assert found in str(caught.value)
-    assert "remove what is in the way" in str(caught.value)
+    assert "drop the conflicting index" in str(caught.value)
     assert reported(database, "events")[name] == before
 
 
@@ -155,7 +155,7 @@ async def test_documents_that_break_an_index_stop_the_start(
     twice = {"aggregate_id": "a1", "version": 1}
     database[f"{DOMAIN}.events"].insert_many([{"_id": "x"} | twice, {"_id": "y"} | twice])
     with pytest.raises(
-        Misconfigured, match=r"'versions' must be .* but documents that are there break it"
+        Misconfigured, match=r"'versions' must be .* but stored documents violate it"
     ):
         await stores.events.prepare()
     assert database[f"{DOMAIN}.events"].count_documents({}) == 2

@@ -29,14 +29,14 @@ class Real:
     def client(self, timeout: float = 5.0, quiet: float = 0.1) -> Notices:
         return RedisNotices(self.server.url, timeout=timeout, quiet=quiet)
 
-    def go_away(self) -> None:
+    def stop(self) -> None:
         self.server.kill()
 
-    def come_back(self) -> None:
+    def start(self) -> None:
         self.server.start()
 
 
-class Twin(MemoryNotices):
+class InMemory(MemoryNotices):
     def client(self) -> Notices:
         return self
 
@@ -44,7 +44,7 @@ class Twin(MemoryNotices):
 @pytest.fixture(params=["memory", "redis"])
 def server(request: pytest.FixtureRequest) -> Iterator[Any]:
     if request.param == "memory":
-        yield Twin()
+        yield InMemory()
         return
     with running(Redis) as started:
         assert isinstance(started, Redis)
@@ -116,7 +116,7 @@ async def test_many_at_once_all_arrive(server: Any) -> None:
 
 async def test_a_listener_is_told_that_it_may_have_missed_something(server: Any) -> None:
     async with server.client().subscribe("here") as stream:
-        server.go_away()
+        server.stop()
         with pytest.raises(ServerUnavailable):
             await taken(stream, 1)
 
@@ -124,13 +124,13 @@ async def test_a_listener_is_told_that_it_may_have_missed_something(server: Any)
 async def test_without_a_server_nothing_is_told_or_heard_until_it_is_back(server: Any) -> None:
     async with publishing(server) as out:
         await out.publish({"here": [HERE]})
-        server.go_away()
+        server.stop()
         with pytest.raises(ServerUnavailable):
             await out.publish({"here": [HERE]})
         with pytest.raises(ServerUnavailable):
             async with server.client().subscribe("here"):
                 pass
-        server.come_back()
+        server.start()
         async with server.client().subscribe("here") as stream:
             await out.publish({"here": [HERE]})
             assert await taken(stream, 1) == [HERE]
@@ -165,7 +165,7 @@ async def test_a_long_silence_is_no_fault_where_the_server_answers(real: Real) -
 async def test_what_is_no_notice_is_passed_over(real: Real) -> None:
     async with publishing(real) as out, real.client().subscribe("here") as stream:
         for garbage in ("{}", "[[1,2]]", '[["e","eaten"]]', "nothing"):
-            real.server.say(f"PUBLISH here {garbage!r}")
+            real.server.execute(f"PUBLISH here {garbage!r}")
         await out.publish({"here": [HERE]})
         assert await taken(stream, 1) == [HERE]
 

@@ -1,4 +1,4 @@
-"""What must be true of commands and their events, whatever happened between them."""
+"""Commands and their events, judged after a run by rules of our own."""
 
 import json
 from collections import defaultdict
@@ -9,22 +9,22 @@ from pathlib import Path
 import msgspec
 
 from eventfleet.deciders.event_id import event_id
-from tests.acceptance.command_fleet import Commanded
-from tests.faults.command_senders import Answered, Asked, Noted
+from tests.acceptance.command_fleet import CommandFleet
+from tests.faults.command_senders import CommandAnswer, LastNote, SentCommand
 
-TAKEN = ("accepted", "repeated")
+TAKEN_OUTCOMES = ("accepted", "repeated")
 
 
 @dataclass(frozen=True)
 class Rules:
-    """A domain's rules once more, by hand: the event of each command, and what each event may
-    follow ("": no event)."""
+    """A domain's rules, written independently: the event of each command, and the types that each
+    event may follow ("": no event)."""
 
     event_of: Mapping[str, str]
     may_follow: Mapping[str, Collection[str]]
 
 
-DOORS = Rules(
+DOOR_RULES = Rules(
     {
         "Open": "Opened",
         "Close": "Closed",
@@ -40,7 +40,7 @@ DOORS = Rules(
         "Knocked": {"Locked"},
     },
 )
-ORDERS = Rules(
+ORDER_RULES = Rules(
     {
         "Place": "Placed",
         "Pay": "Paid",
@@ -63,8 +63,8 @@ ORDERS = Rules(
 
 
 @dataclass
-class Verdicts:
-    """What a run came to. `logged`: records in `.events`; more than stored are repeats."""
+class CommandSummary:
+    """Counts of a run. `logged`: records in `.events`; more than stored are repeats."""
 
     commands: int
     accepted: int
@@ -79,34 +79,34 @@ class Verdicts:
         return ", ".join(f"{name} {number:,}" for name, number in named)
 
 
-def answers_in(*files: Path) -> list[Answered]:
+def read_answers(*files: Path) -> list[CommandAnswer]:
     """The outcomes that services have written down."""
     lines = [line for file in files if file.exists() for line in file.read_bytes().splitlines()]
-    said = [msgspec.json.decode(line) for line in lines]
-    return [msgspec.convert(each, Answered) for each in said if "outcome" in each]
+    decoded = [msgspec.json.decode(line) for line in lines]
+    return [msgspec.convert(each, CommandAnswer) for each in decoded if "outcome" in each]
 
 
-def last_word(file: Path) -> Noted:
-    """What a service that has killed itself had noted; it is written last."""
-    return msgspec.json.decode(file.read_bytes().splitlines()[-1], type=Noted)
+def read_last_note(file: Path) -> LastNote:
+    """The last line of a service that has killed itself."""
+    return msgspec.json.decode(file.read_bytes().splitlines()[-1], type=LastNote)
 
 
 def judge(
-    fleet: Commanded,
-    asked: Iterable[Asked],
-    answers: Sequence[Answered],
+    fleet: CommandFleet,
+    sent_commands: Iterable[SentCommand],
+    answers: Sequence[CommandAnswer],
     rules: Rules,
     *,
     nothing_lost: bool,
-) -> Verdicts:
-    """Every command is decided, and all that is stored and passed on is what was accepted.
+) -> CommandSummary:
+    """Asserts that every command is decided, and that just what was accepted is stored and sent on.
 
-    `nothing_lost`: Redis kept all that it had, so nothing is in the log that append had to drop.
+    `nothing_lost`: Redis kept all its data, so the log has nothing that append had to drop.
     """
     fleet.settle("append")
     events = list(fleet.events.find().sort([("aggregate_id", 1), ("version", 1)]))
     stored = _by_aggregate((e["aggregate_id"], e["_id"]) for e in events)
-    passed = fleet.passed("stored")
+    passed = fleet.topic_events("stored")
     assert _by_aggregate((e["subject"], e["id"]) for e in passed) == stored
     _assert_succession(((e["aggregate_id"], e["type"]) for e in events), rules)
     _assert_succession(((e["subject"], e["type"]) for e in passed), rules)
@@ -114,14 +114,14 @@ def judge(
     _assert_reasons((a for a in answers if a.outcome == "rejected"), types, rules)
 
     taken = _taken(answers)
-    wanted = {each.command_id: each for each in asked}
+    wanted = {each.command_id: each for each in sent_commands}
     decided = {a.command_id for a in answers if a.outcome != "unavailable"}
     assert set(wanted) == decided
     ids = {command: event for command, (event, _) in taken.items()}
     assert ids == {c: event_id(fleet.domain, wanted[c].aggregate_id, c) for c in ids}
     assert sorted(ids.values()) == sorted(e["_id"] for e in events)
 
-    logged = fleet.passed("events")
+    logged = fleet.topic_events("events")
     if nothing_lost:
         in_log = _by_aggregate((e["subject"], e["id"]) for e in logged)
         assert {key: list(dict.fromkeys(found)) for key, found in in_log.items()} == stored
@@ -129,7 +129,7 @@ def judge(
     assert (report["violations"], report["dead_letters"]) == ([], 0)
     if nothing_lost:
         assert report["superseded"] == 0
-    return Verdicts(
+    return CommandSummary(
         len(wanted),
         *(sum(a.outcome == kind for a in answers) for kind in ("accepted", "rejected")),
         *(sum(a.outcome == kind for a in answers) for kind in ("repeated", "unavailable")),
@@ -138,18 +138,18 @@ def judge(
     )
 
 
-def replies(fleet: Commanded) -> list[Answered]:
+def read_replies(fleet: CommandFleet) -> list[CommandAnswer]:
     """The answers on the replies' topic."""
-    names = Answered.__struct_fields__
+    names = CommandAnswer.__struct_fields__
     found = [json.loads(record.value) for record in fleet.kafka.records(fleet.topic("replies"))]
-    return [Answered(**{k: v for k, v in each.items() if k in names}) for each in found]
+    return [CommandAnswer(**{k: v for k, v in each.items() if k in names}) for each in found]
 
 
-def _taken(answers: Iterable[Answered]) -> dict[str, tuple[str, str]]:
+def _taken(answers: Iterable[CommandAnswer]) -> dict[str, tuple[str, str]]:
     """Event id and place of each command that was taken: the same in each of its answers."""
     taken: dict[str, tuple[str, str]] = {}
     for answer in answers:
-        if answer.outcome in TAKEN:
+        if answer.outcome in TAKEN_OUTCOMES:
             first = taken.setdefault(answer.command_id, (answer.event_id, answer.place))
             assert (answer.event_id, answer.place) == first
     return taken
@@ -171,9 +171,9 @@ def _assert_succession(events: Iterable[tuple[str, str]], rules: Rules) -> None:
 
 
 def _assert_reasons(
-    rejected: Iterable[Answered], types: Mapping[str, list[str]], rules: Rules
+    rejected: Iterable[CommandAnswer], types: Mapping[str, list[str]], rules: Rules
 ) -> None:
-    """Each names a type that the aggregate has had, and that forbids the command."""
+    """Each reason names a type of the aggregate's events, one that forbids the command."""
     for answer in rejected:
         event = rules.event_of[answer.command]
         assert answer.marked in ("", *types.get(answer.aggregate_id, ()))

@@ -1,4 +1,4 @@
-"""A service that sends the commands of a file and writes each outcome down.
+"""A process that sends the commands of a file to an EventService and writes down the outcomes.
 
 `python -m tests.faults.command_senders PLAN`, the plan as JSON.
 """
@@ -21,14 +21,14 @@ from eventfleet.stores.kafka.producer import Producer
 from eventfleet.topics.event import Position
 from eventfleet.topics.record import ProducerRecord
 
-TRIES = 60
-POINTS = ("noted", "producing", "produced")
+MAX_TRIES = 60
+KILL_POINTS = ("noted", "producing", "produced")
 
 
-class Plan(msgspec.Struct, frozen=True):
-    """Files of commands and of outcomes; how many callers send at a time, and the seconds that
-    each pauses between commands. The service ends early when the file `until` is there. At a
-    point of its `nth` produce it kills itself (-9), having written down what it had noted."""
+class SenderPlan(msgspec.Struct, frozen=True):
+    """Files of commands and of outcomes; `width` callers send at a time, and each pauses `pause`
+    seconds between commands. The process ends early once the file `until` exists. At a point of
+    its `nth` produce it writes a LastNote and kills itself (-9)."""
 
     domain: str
     commands: str
@@ -42,12 +42,12 @@ class Plan(msgspec.Struct, frozen=True):
     def over(self) -> bool:
         return bool(self.until) and Path(self.until).exists()
 
-    def asked(self) -> "Iterator[Asked]":
+    def read_commands(self) -> "Iterator[SentCommand]":
         lines = Path(self.commands).read_bytes().splitlines()
-        return iter([msgspec.json.decode(line, type=Asked) for line in lines])
+        return iter([msgspec.json.decode(line, type=SentCommand) for line in lines])
 
 
-class Asked(msgspec.Struct, frozen=True):
+class SentCommand(msgspec.Struct, frozen=True):
     """A command to send."""
 
     command_id: str
@@ -56,8 +56,8 @@ class Asked(msgspec.Struct, frozen=True):
     data: dict[str, Any] = {}
 
 
-class Answered(msgspec.Struct, frozen=True):
-    """What a command was answered once. `marked`: of a rejection."""
+class CommandAnswer(msgspec.Struct, frozen=True):
+    """One answer to a command. `marked`: the marked type that a rejection names."""
 
     command_id: str
     aggregate_id: str
@@ -71,15 +71,15 @@ class Answered(msgspec.Struct, frozen=True):
     published: bool = True
 
 
-class Noted(msgspec.Struct, frozen=True):
-    """The last word of a service that kills itself: the event ids that it had noted."""
+class LastNote(msgspec.Struct, frozen=True):
+    """The last line of a process that kills itself: the ids of noted events, by aggregate."""
 
     point: str
     noted: dict[str, str]
 
 
-class Written:
-    """A file of JSON lines. What is written is there, whatever happens to the process."""
+class JsonLinesFile:
+    """A file of JSON lines; a line outlives the process that wrote it."""
 
     def __init__(self, path: Path) -> None:
         self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
@@ -88,7 +88,7 @@ class Written:
         os.write(self._file, msgspec.json.encode(line) + b"\n")
 
 
-def dying(point: str, nth: int, said: Written) -> type[Producer]:
+def self_killing_producer(point: str, nth: int, notes: JsonLinesFile) -> type[Producer]:
     """A producer that kills its process at a point of its nth produce."""
 
     class Dying(Producer):
@@ -106,18 +106,22 @@ def dying(point: str, nth: int, said: Written) -> type[Producer]:
             if point == "produced":
                 await super().produce(records)
             ids = {str(r.key, "utf-8"): msgspec.json.decode(r.value)["id"] for r in records}
-            said.add(Noted(point, ids))
+            notes.add(LastNote(point, ids))
             os.kill(os.getpid(), signal.SIGKILL)
-            raise AssertionError("it lives on")
+            raise AssertionError("the process survived SIGKILL")
 
     return Dying
 
 
-async def send_all(service: EventService, asked: Iterator[Asked], plan: Plan, out: Written) -> None:
-    """One caller: a command that is Unavailable, or lost to others, is repeated by its id until it
-    is decided."""
-    for each in asked:
-        for _ in range(TRIES):
+async def send_all(
+    service: EventService,
+    commands: Iterator[SentCommand],
+    plan: SenderPlan,
+    out: JsonLinesFile,
+) -> None:
+    """Sends as one caller: an Unavailable or Conflict is repeated by its id until it is decided."""
+    for each in commands:
+        for _ in range(MAX_TRIES):
             outcome = await service.send(
                 each.aggregate_id, each.command, each.data, command_id=each.command_id
             )
@@ -130,26 +134,26 @@ async def send_all(service: EventService, asked: Iterator[Asked], plan: Plan, ou
             return
 
 
-def _answered(asked: Asked, outcome: Outcome) -> Answered:
-    told = msgspec.to_builtins(outcome) | {
-        "command_id": asked.command_id,
-        "aggregate_id": asked.aggregate_id,
-        "command": asked.command,
+def _answered(command: SentCommand, outcome: Outcome) -> CommandAnswer:
+    fields = msgspec.to_builtins(outcome) | {
+        "command_id": command.command_id,
+        "aggregate_id": command.aggregate_id,
+        "command": command.command,
         "outcome": OUTCOME_NAMES[type(outcome)],
     }
-    return msgspec.convert(told, Answered)
+    return msgspec.convert(fields, CommandAnswer)
 
 
-async def main(plan: Plan) -> None:
-    out = Written(Path(plan.outcomes))
+async def main(plan: SenderPlan) -> None:
+    out = JsonLinesFile(Path(plan.outcomes))
     if plan.point:
-        event_services.Producer = dying(plan.point, plan.nth, out)  # type: ignore[misc]
-    asked = plan.asked()
+        event_services.Producer = self_killing_producer(plan.point, plan.nth, out)  # type: ignore[misc]
+    commands = plan.read_commands()
     mine = settings.load()
     domain = connections.chosen(mine, [plan.domain])[plan.domain]
     async with event_services.event_service(mine, domain) as service:
-        await asyncio.gather(*(send_all(service, asked, plan, out) for _ in range(plan.width)))
+        await asyncio.gather(*(send_all(service, commands, plan, out) for _ in range(plan.width)))
 
 
 if __name__ == "__main__":
-    asyncio.run(main(msgspec.json.decode(sys.argv[1], type=Plan)))
+    asyncio.run(main(msgspec.json.decode(sys.argv[1], type=SenderPlan)))

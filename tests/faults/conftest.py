@@ -1,6 +1,17 @@
-"""What the helpers assert is explained as in tests."""
+"""Failed assertions of the helpers are explained as those of tests are."""
 
 import pytest
 
-for module in ("load", "sight", "tending", "truth"):
+HELPERS = (
+    "accounts",
+    "command_oracle",
+    "fleet_oracle",
+    "fleet_supervisor",
+    "half_done_probe",
+    "http_senders",
+    "load",
+    "services",
+)
+
+for module in HELPERS:
     pytest.register_assert_rewrite(f"tests.faults.{module}")

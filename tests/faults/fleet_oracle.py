@@ -1,4 +1,4 @@
-"""What must be true of a fleet after any faults, by a plain client and a few lines of its own."""
+"""A fleet's stores and topics, checked after faults by a plain client and rules of our own."""
 
 import json
 from collections import Counter, defaultdict
@@ -20,8 +20,8 @@ Ids = dict[str, list[str]]
 
 
 @dataclass
-class Numbers:
-    """What a run came to. Duplicates are counted over `.stored` and the routes together."""
+class RunSummary:
+    """Counts of a run; duplicates are those in `.stored` and the routes together."""
 
     sent: int
     stored: int
@@ -36,8 +36,8 @@ class Numbers:
         return ", ".join(f"{name.replace('_', ' ')} {n:,}" for name, n in asdict(self).items())
 
 
-def check(fleet: Fleet, sent: Collection[EventRecord]) -> Numbers:
-    """Everything is as without faults, once all roles have passed all that was sent."""
+def check(fleet: Fleet, sent: Collection[EventRecord]) -> RunSummary:
+    """Asserts that all is as without faults, once all roles have passed all that was sent."""
     settle(fleet)
     wanted = _ids((event.aggregate_id, event.id) for event in sent)
     stored = list(fleet.events.find().sort([("aggregate_id", 1), ("version", 1)]))
@@ -45,7 +45,7 @@ def check(fleet: Fleet, sent: Collection[EventRecord]) -> Numbers:
     versions = {key: list(range(1, len(ids) + 1)) for key, ids in wanted.items()}
     assert _versions((event["aggregate_id"], event["version"]) for event in stored) == versions
 
-    passed = fleet.passed("stored")
+    passed = fleet.topic_events("stored")
     duplicates = _duplicates(passed)
     assert _ids((event["subject"], event["id"]) for event in passed) == wanted
     assert _versions((event["subject"], event["version"]) for event in passed) == versions
@@ -75,20 +75,20 @@ def _moved(fleet: Fleet, group: str, source: str, at: Mapping[TopicPartition, in
 
 
 def _due_snapshots(sent: Collection[EventRecord]) -> set[str]:
-    """The orders with five events or an end. (Age may make more due, and says not when.)"""
+    """The orders with five events or an end; age may make more due at any time."""
     ended = {event.aggregate_id for event in sent if event.type in ENDS}
     counted = Counter(event.aggregate_id for event in sent)
     return ended | {key for key, events in counted.items() if events >= 5}
 
 
-def _audited(fleet: Fleet, wanted: list[int], duplicates: int) -> Numbers:
+def _audited(fleet: Fleet, wanted: list[int], duplicates: int) -> RunSummary:
     report = fleet.json("audit", fleet.domain)
     assert (report["violations"], report["clean"]) == ([], True)
     names = ("stored", "aggregates", "relayed", "dead_letters")
     assert [report[name] for name in names] == wanted
     assert duplicates == 0
     assert fleet.kafka.records(fleet.topic("dead-letters")) == []
-    return Numbers(
+    return RunSummary(
         wanted[0],
         report["stored"],
         report["aggregates"],

@@ -1,4 +1,4 @@
-"""A fleet under load that is tended as a cluster would: who has ended is started anew."""
+"""Keeps a fleet's workers running as a cluster would: a worker that has ended is started again."""
 
 import os
 import random
@@ -10,15 +10,15 @@ from pathlib import Path
 from tests.acceptance.fleet import ROOT, SOURCES, Fleet, Worker
 from tests.acceptance.kafka_by_hand import wait_for
 from tests.faults.fleet_oracle import ROUTED
-from tests.faults.half_done_probe import HalfDone, half_done, page, partitions
+from tests.faults.half_done_probe import HalfDone, find_half_done, get, owned_partitions
 
-LOOKS = 400
+MAX_LOOKS = 400
 PARTITIONS = 4
-TAKEN_FROM = {**SOURCES, "command": "commands"}
+ROLE_SOURCES = {**SOURCES, "command": "commands"}
 
 
-class Orders(Fleet):
-    """A fleet for the orders, and what their routes go to."""
+class OrderFleet(Fleet):
+    """A fleet for the orders; it also removes the topics of their routes."""
 
     def __init__(self, kafka: str, mongo_url: str, folder: Path) -> None:
         super().__init__(kafka, mongo_url, folder, "eventfleet.domains.orders")
@@ -28,7 +28,7 @@ class Orders(Fleet):
         self.kafka.delete(ROUTED)
 
 
-class Tended:
+class FleetSupervisor:
     """Workers in named places: `append-1`, `append-2`, `snapshot-1`, `relay-1`."""
 
     def __init__(self, fleet: Fleet, *places: str, chunk_records: int = 200) -> None:
@@ -41,7 +41,7 @@ class Tended:
         }
         for place in places:
             self.start(place)
-        self.steady()
+        self.wait_until_owned()
 
     def start(self, place: str) -> Worker:
         """A new process in a place that is empty, or whose process has ended."""
@@ -52,24 +52,24 @@ class Tended:
         self.workers[place] = worker
         return worker
 
-    def of(self, role: str) -> list[str]:
+    def places_of(self, role: str) -> list[str]:
         return [place for place in self.workers if place.startswith(role)]
 
-    def tend(self) -> None:
-        """Start those anew that have ended."""
+    def restart_ended(self) -> None:
+        """Start the workers again that have ended."""
         for place, worker in list(self.workers.items()):
             if worker.process.poll() is not None:
                 self.restarts += 1
                 self.start(place)
 
-    def steady(self) -> None:
+    def wait_until_owned(self) -> None:
         """Wait until every partition of each role has an owner that has opened it."""
 
         def all_owned() -> bool:
-            self.tend()
-            return all(self._owned(role) for role in TAKEN_FROM if self.of(role))
+            self.restart_ended()
+            return all(self._owned(role) for role in ROLE_SOURCES if self.places_of(role))
 
-        with self.fleet._telling():
+        with self.fleet._with_logs():
             wait_for(all_owned, "an owner of every partition of each role")
 
     def metric(self, name: str) -> float:
@@ -77,25 +77,25 @@ class Tended:
         return sum(worker.metric(name) for worker in self.workers.values())
 
     def _owned(self, role: str) -> bool:
-        workers = [self.workers[place] for place in self.of(role)]
-        if not all(page(worker, "/ready")[0] == 200 for worker in workers):
+        workers = [self.workers[place] for place in self.places_of(role)]
+        if not all(get(worker, "/ready")[0] == 200 for worker in workers):
             return False
-        owned = [partition for worker in workers for partition in partitions(worker)]
+        owned = [partition for worker in workers for partition in owned_partitions(worker)]
         return sorted(owned) == list(range(PARTITIONS))
 
-    def moving(self, roles: Iterable[str] = SOURCES) -> None:
+    def wait_for_progress(self, roles: Iterable[str] = SOURCES) -> None:
         """Wait until every role has committed more than it has now."""
         for role in roles:
             before = self._committed(role)
             wait_for(lambda r=role, b=before: self._committed(r) > b, f"{role} to go on")
 
     def _committed(self, role: str) -> int:
-        source = self.fleet.topic(TAKEN_FROM[role])
+        source = self.fleet.topic(ROLE_SOURCES[role])
         return sum(self.fleet.kafka.offsets(self.fleet.group(role), source).values())
 
 
 def freeze(worker: Worker) -> None:
-    """Stop the process where it is; everything it holds stays as it is."""
+    """Stop the process where it is (SIGSTOP)."""
     worker.process.send_signal(signal.SIGSTOP)
     os.waitid(os.P_PID, worker.process.pid, os.WSTOPPED)
 
@@ -104,18 +104,18 @@ def thaw(worker: Worker) -> None:
     worker.process.send_signal(signal.SIGCONT)
 
 
-def caught_half_done(
+def freeze_half_done(
     fleet: Fleet, worker: Worker, role: str, chance: random.Random
 ) -> tuple[HalfDone, int]:
     """Freeze the worker at random moments, until one is in the middle of a chunk.
 
-    It stays frozen. Also the number of moments looked at.
+    The worker stays frozen. Answers what was half done, and the number of moments tried.
     """
-    for look in range(1, LOOKS + 1):
+    for look in range(1, MAX_LOOKS + 1):
         time.sleep(chance.uniform(0.0, 0.3))
-        owned = partitions(worker)
+        owned = owned_partitions(worker)
         freeze(worker)
-        if found := half_done(fleet, role, owned):
+        if found := find_half_done(fleet, role, owned):
             return found, look
         thaw(worker)
-    raise AssertionError(f"no look of {LOOKS} found {role} in the middle of a chunk")
+    raise AssertionError(f"no look of {MAX_LOOKS} found {role} in the middle of a chunk")

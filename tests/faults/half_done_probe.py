@@ -1,4 +1,4 @@
-"""What a frozen worker had begun and not finished, seen from outside: in Kafka and the store."""
+"""Finds in Kafka and the store what a frozen worker had begun and not finished."""
 
 import time
 from collections.abc import Iterable, Mapping
@@ -12,7 +12,7 @@ from tests.acceptance.fleet import SOURCES, Fleet, Worker
 from tests.acceptance.kafka_by_hand import run
 from tests.faults.fleet_oracle import ROUTED
 
-MARKERS = 0.5
+SECOND_LOOK_SECONDS = 0.5
 TARGETS = {"append": ["orders.stored"], "snapshot": ["orders.snapshots"], "relay": [*ROUTED]}
 
 Offsets = Mapping[TopicPartition, int]
@@ -30,34 +30,34 @@ class HalfDone:
         return self.waiting > 0 and (bool(self.open) or self.uncommitted > 0)
 
 
-def page(worker: Worker, path: str) -> tuple[int, str]:
-    """As the worker's own; 0 also for one that does not answer."""
+def get(worker: Worker, path: str) -> tuple[int, str]:
+    """`Worker.get`, with status 0 for a worker that does not answer."""
     try:
-        return worker.page(path)
+        return worker.get(path)
     except OSError:
         return 0, ""
 
 
-def partitions(worker: Worker) -> frozenset[int]:
-    """Those that the worker says it owns."""
+def owned_partitions(worker: Worker) -> frozenset[int]:
+    """The partitions of the worker, by its metrics."""
     return frozenset(
         int(sample.labels["partition"])
-        for family in text_string_to_metric_families(page(worker, "/metrics")[1])
+        for family in text_string_to_metric_families(get(worker, "/metrics")[1])
         for sample in family.samples
         if sample.name == "eventfleet_lag"
     )
 
 
-def half_done(fleet: Fleet, role: str, owned: Iterable[int]) -> HalfDone:
-    """What the frozen owner of these partitions has begun and not finished.
+def find_half_done(fleet: Fleet, role: str, owned: Iterable[int]) -> HalfDone:
+    """The half-done work of the frozen owner of these partitions.
 
-    An end of a transaction that the broker has accepted takes a moment to show. So what is told
-    was there at two looks.
+    The end of a transaction that the broker has accepted takes a moment to show. Only what was
+    there at two looks counts.
     """
     first = _look(fleet, role, owned)
     if not first:
         return first
-    time.sleep(MARKERS)
+    time.sleep(SECOND_LOOK_SECONDS)
     second = _look(fleet, role, owned)
     return HalfDone(
         min(first.waiting, second.waiting),

@@ -1,4 +1,4 @@
-"""A steady load of orders, and a memory of what went in."""
+"""A steady load of orders that keeps the events it has sent."""
 
 import asyncio
 import threading
@@ -21,8 +21,8 @@ from eventfleet.topics.codec import encode
 from eventfleet.topics.event import EventRecord
 from eventfleet.topics.record import ProducerRecord
 
-BATCH = 10
-PATIENCE = 90.0
+BATCH_EVENTS = 10
+PATIENCE_SECONDS = 90.0
 
 
 class Load:
@@ -46,10 +46,10 @@ class Load:
 
     def __exit__(self, *_: object) -> None:
         self._enough.set()
-        self._thread.join(PATIENCE)
+        self._thread.join(PATIENCE_SECONDS)
 
     def stop(self) -> list[EventRecord]:
-        """What was sent. The load must have lasted until now."""
+        """Stop; the events that were sent. AssertionError if the load has ended by itself."""
         lasted = self._thread.is_alive()
         self.__exit__()
         assert self._failure is None, self._failure
@@ -81,7 +81,7 @@ class Load:
             ProducerRecord("orders.events", ready.event.aggregate_id.encode(), ready.value)
             for ready in batch
         ]
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + PATIENCE_SECONDS
         while True:
             try:
                 await producer.produce(records)
@@ -106,5 +106,5 @@ def history(orders_placed: int) -> Iterator[ReadyRecord]:
 
 
 def _batches(events: Iterator[ReadyRecord]) -> Iterator[list[ReadyRecord]]:
-    while batch := list(islice(events, BATCH)):
+    while batch := list(islice(events, BATCH_EVENTS)):
         yield batch

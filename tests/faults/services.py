@@ -1,4 +1,4 @@
-"""Services that are processes of their own, and what they have written down."""
+"""Processes that send commands, and the outcomes that they have written down."""
 
 import os
 import signal
@@ -9,19 +9,19 @@ from pathlib import Path
 
 import msgspec
 
-from tests.acceptance.command_fleet import Commanded
-from tests.acceptance.fleet import LIMIT, ROOT
-from tests.faults.command_oracle import answers_in
-from tests.faults.command_senders import Answered, Asked, Plan
+from tests.acceptance.command_fleet import CommandFleet
+from tests.acceptance.fleet import ROOT, TIMEOUT_SECONDS
+from tests.faults.command_oracle import read_answers
+from tests.faults.command_senders import CommandAnswer, SenderPlan, SentCommand
 
 Servers = tuple[str, str, str]
-OPEN = ("unavailable", "conflict")
+UNDECIDED = ("unavailable", "conflict")
 
 
-class Service:
+class SenderProcess:
     """A process of `tests.faults.command_senders`."""
 
-    def __init__(self, fleet: Commanded, plan: Plan) -> None:
+    def __init__(self, fleet: CommandFleet, plan: SenderPlan) -> None:
         self.outcomes = Path(plan.outcomes)
         self.process = subprocess.Popen(
             [
@@ -35,20 +35,20 @@ class Service:
             text=True,
         )
 
-    def ended(self) -> int:
-        _, said = self.process.communicate(timeout=LIMIT)
-        assert self.process.returncode in (0, -9), said
+    def wait(self) -> int:
+        _, errors = self.process.communicate(timeout=TIMEOUT_SECONDS)
+        assert self.process.returncode in (0, -9), errors
         return self.process.returncode
 
-    def alive(self) -> bool:
+    def is_alive(self) -> bool:
         return self.process.poll() is None
 
     def kill(self) -> None:
         self.process.send_signal(signal.SIGKILL)
-        self.ended()
+        self.wait()
 
 
-class Served(Commanded):
+class ServedFleet(CommandFleet):
     """A fleet whose commands come from services that are processes of their own."""
 
     def __init__(self, servers: Servers, folder: Path, module: str, **settings: str) -> None:
@@ -56,22 +56,24 @@ class Served(Commanded):
         self.environment["PYTHONPATH"] = str(ROOT)
         self.outcomes: list[Path] = []
 
-    def service(self, asked: Iterable[Asked], width: int, **plan: str | float) -> Service:
-        """Started; it sends these commands, and ends after the last of them."""
+    def service(
+        self, sent_commands: Iterable[SentCommand], width: int, **plan: str | float
+    ) -> SenderProcess:
+        """Start a process that sends these commands and then ends."""
         number = len(self.outcomes)
         commands = self.folder / f"commands-{number}"
-        asked = list(asked)
-        commands.write_bytes(b"\n".join(msgspec.json.encode(each) for each in asked))
+        sent_commands = list(sent_commands)
+        commands.write_bytes(b"\n".join(msgspec.json.encode(each) for each in sent_commands))
         outcomes = self.folder / f"outcomes-{number}"
         self.outcomes.append(outcomes)
         whole = {"domain": self.domain, "commands": str(commands), "outcomes": str(outcomes)}
-        return Service(self, msgspec.convert({**whole, "width": width, **plan}, Plan))
+        return SenderProcess(self, msgspec.convert({**whole, "width": width, **plan}, SenderPlan))
 
-    def answers(self) -> list[Answered]:  # type: ignore[override]
-        """What all services have written down."""
-        return answers_in(*self.outcomes)
+    def answers(self) -> list[CommandAnswer]:
+        """The answers that all processes have written down."""
+        return read_answers(*self.outcomes)
 
-    def undecided(self, asked: Mapping[str, Asked]) -> list[Asked]:
-        """In the order in which they were asked."""
-        decided = {a.command_id for a in self.answers() if a.outcome not in OPEN}
-        return [each for name, each in asked.items() if name not in decided]
+    def undecided(self, sent_commands: Mapping[str, SentCommand]) -> list[SentCommand]:
+        """The commands without a decision, in their order."""
+        decided = {a.command_id for a in self.answers() if a.outcome not in UNDECIDED}
+        return [each for name, each in sent_commands.items() if name not in decided]

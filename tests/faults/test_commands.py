@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from tests.acceptance.kafka_by_hand import wait_for
-from tests.faults.command_oracle import DOORS, Verdicts, judge, last_word
-from tests.faults.command_senders import POINTS, Asked
-from tests.faults.services import Served
+from tests.faults.command_oracle import DOOR_RULES, CommandSummary, judge, read_last_note
+from tests.faults.command_senders import KILL_POINTS, CommandAnswer, SentCommand
+from tests.faults.services import ServedFleet
 
 Servers = tuple[str, str, str]
 
@@ -20,17 +20,19 @@ EXPIRY = 5
 counted = pytest.mark.faults
 
 
-class Doors(Served):
+class Doors(ServedFleet):
     """Doors, whose events are appended."""
 
     def __init__(self, servers: Servers, folder: Path) -> None:
         settings = {"MARKER_EXPIRY": str(EXPIRY), "MARKER_LEASE": "1", "ID_MEMORY": str(EXPIRY)}
-        super().__init__(servers, folder, "tests.faults.conflicting_domain", **settings)
+        super().__init__(servers, folder, "tests.faults.doors", **settings)
 
-    def judged(self, asked: Iterable[Asked], *, nothing_lost: bool = True) -> Verdicts:
-        verdicts = judge(self, asked, self.answers(), DOORS, nothing_lost=nothing_lost)
-        assert min(verdicts.accepted, verdicts.rejected) > verdicts.commands / 50
-        return verdicts
+    def judged(
+        self, sent_commands: Iterable[SentCommand], *, nothing_lost: bool = True
+    ) -> CommandSummary:
+        summary = judge(self, sent_commands, self.answers(), DOOR_RULES, nothing_lost=nothing_lost)
+        assert min(summary.accepted, summary.rejected) > summary.commands / 50
+        return summary
 
 
 @pytest.fixture
@@ -40,43 +42,47 @@ def fleet(kafka: str, mongo_url: str, redis_url: str, tmp_path: Path) -> Iterato
         yield fleet
 
 
-def wishes(name: str, doors: int, seed: int) -> Iterator[Asked]:
+def wishes(name: str, doors: int, seed: int) -> Iterator[SentCommand]:
     """Commands of all kinds in any order, most of them forbidden; a few are sent twice."""
     chance = random.Random(seed)
     for number in count():
-        door, kind = f"door-{chance.randrange(doors)}", chance.choice([*DOORS.event_of])
-        asked = Asked(f"{name}-{number}", door, kind)
-        yield asked
+        door, kind = f"door-{chance.randrange(doors)}", chance.choice([*DOOR_RULES.event_of])
+        command = SentCommand(f"{name}-{number}", door, kind)
+        yield command
         if chance.random() < 0.03:
-            yield asked
+            yield command
 
 
-def taking(what: Iterator[Asked], number: int) -> list[Asked]:
+def command_of(answer: CommandAnswer) -> SentCommand:
+    return SentCommand(answer.command_id, answer.aggregate_id, answer.command)
+
+
+def taking(what: Iterator[SentCommand], number: int) -> list[SentCommand]:
     return list(islice(what, number))
 
 
 @pytest.mark.parametrize("commands", [300, pytest.param(10_000, marks=counted)])
 def test_forbidden_commands_of_two_services(fleet: Doors, commands: int) -> None:
-    asked = [taking(wishes(name, commands // 40, seed=3), commands // 2) for name in "ab"]
-    services = [fleet.service(each, width=40) for each in asked]
-    assert [service.ended() for service in services] == [0, 0]
-    print(f"\nforbidden commands: {fleet.judged(asked[0] + asked[1])}")
+    sent_commands = [taking(wishes(name, commands // 40, seed=3), commands // 2) for name in "ab"]
+    services = [fleet.service(each, width=40) for each in sent_commands]
+    assert [service.wait() for service in services] == [0, 0]
+    print(f"\nforbidden commands: {fleet.judged(sent_commands[0] + sent_commands[1])}")
 
 
 @pytest.mark.parametrize("rounds", [2, pytest.param(8, marks=counted)])
 def test_forbidden_commands_after_markers_have_expired(fleet: Doors, rounds: int) -> None:
     """In each round every door is used, and then left alone until Redis knows nothing of it."""
     sources = [wishes(name, 50, seed=4) for name in "ab"]
-    asked: list[Asked] = []
+    sent_commands: list[SentCommand] = []
     for _ in range(rounds):
         turn = [taking(source, 150) for source in sources]
         services = [fleet.service(each, width=20) for each in turn]
-        assert fleet.redis.keys("marker:*") or services[0].alive()
-        assert [service.ended() for service in services] == [0, 0]
-        asked += turn[0] + turn[1]
+        assert fleet.redis.keys("marker:*") or services[0].is_alive()
+        assert [service.wait() for service in services] == [0, 0]
+        sent_commands += turn[0] + turn[1]
         wait_for(lambda: not fleet.redis.keys("marker:*"), "markers to expire")
         assert not fleet.redis.keys("done:*")
-    print(f"\nmarkers expired {rounds} times: {fleet.judged(asked)}")
+    print(f"\nmarkers expired {rounds} times: {fleet.judged(sent_commands)}")
 
 
 @pytest.mark.parametrize("flushes", [3, pytest.param(50, marks=counted)])
@@ -93,48 +99,48 @@ def test_forbidden_commands_while_redis_is_flushed(fleet: Doors, flushes: int) -
         before = len(fleet.answers())
         wait_for(lambda b=before: len(fleet.answers()) > b + 50, "services to go on")
         time.sleep(chance.uniform(0.0, 0.1))
-        assert all(service.alive() for service in services)
+        assert all(service.is_alive() for service in services)
         standing = any(fleet.redis.hexists(key, "pend") for key in fleet.redis.keys("marker:*"))
         fleet.redis.flushall()
         done += 1
         with_notes += standing
     stop.touch()
-    assert [service.ended() for service in services] == [0, 0]
-    asked = {a.command_id: Asked(a.command_id, a.aggregate_id, a.command) for a in fleet.answers()}
-    verdicts = fleet.judged(asked.values(), nothing_lost=False)
-    print(f"\nflushed {done} times, with notes standing {with_notes}: {verdicts}")
+    assert [service.wait() for service in services] == [0, 0]
+    sent_commands = {answer.command_id: command_of(answer) for answer in fleet.answers()}
+    summary = fleet.judged(sent_commands.values(), nothing_lost=False)
+    print(f"\nflushed {done} times, with notes standing {with_notes}: {summary}")
     assert with_notes
 
 
 @pytest.mark.parametrize("kills", [3, pytest.param(102, marks=counted)])
 def test_services_killed_between_note_produce_and_confirm(fleet: Doors, kills: int) -> None:
-    """A second service sends to the same doors all the time. What a killed one had not answered
-    is asked again, by the same id, of the next."""
+    """A second service sends to the same doors all the time. Commands that a killed service had
+    not answered are sent by the same id through the next."""
     chance = random.Random(6)
     stop = fleet.folder / "stop"
     survivor = fleet.service(
         taking(wishes("s", 20, seed=6), 100_000), width=3, pause=0.05, until=str(stop)
     )
     fresh = wishes("v", 20, seed=7)
-    asked: dict[str, Asked] = {}
+    sent_commands: dict[str, SentCommand] = {}
     counts: Counter[str] = Counter()
     while counts.total() < kills:
-        open_ones = fleet.undecided(asked)
+        open_ones = fleet.undecided(sent_commands)
         new = taking(fresh, 100)
-        asked |= {each.command_id: each for each in new}
-        point = POINTS[counts.total() % len(POINTS)]
+        sent_commands |= {each.command_id: each for each in new}
+        point = KILL_POINTS[counts.total() % len(KILL_POINTS)]
         service = fleet.service(open_ones + new, 5, point=point, nth=chance.randint(1, 5))
-        assert service.ended() == -9
-        noted = last_word(service.outcomes).noted
+        assert service.wait() == -9
+        noted = read_last_note(service.outcomes).noted
         standing = [fleet.marker(door).get("pend") == event for door, event in noted.items()]
         counts[point] += any(standing)
-        assert survivor.alive()
-    assert fleet.service(fleet.undecided(asked), width=20).ended() == 0
+        assert survivor.is_alive()
+    assert fleet.service(fleet.undecided(sent_commands), width=20).wait() == 0
     stop.touch()
-    assert survivor.ended() == 0
-    theirs = [a for a in fleet.answers() if a.command_id not in asked]
-    asked |= {a.command_id: Asked(a.command_id, a.aggregate_id, a.command) for a in theirs}
-    print(f"\nkilled {dict(counts)}: {fleet.judged(asked.values())}")
+    assert survivor.wait() == 0
+    theirs = [a for a in fleet.answers() if a.command_id not in sent_commands]
+    sent_commands |= {answer.command_id: command_of(answer) for answer in theirs}
+    print(f"\nkilled {dict(counts)}: {fleet.judged(sent_commands.values())}")
 
 
 @pytest.mark.parametrize("wins", [10, pytest.param(100, marks=counted)])
@@ -144,7 +150,10 @@ def test_two_services_racing_for_one_door(fleet: Doors, wins: int) -> None:
     chance = random.Random(8)
     services = [
         fleet.service(
-            [Asked(f"{name}-{n}", "door", chance.choice(["Open", "Close"])) for n in range(20_000)],
+            [
+                SentCommand(f"{name}-{n}", "door", chance.choice(["Open", "Close"]))
+                for n in range(20_000)
+            ],
             width=1,
             until=str(stop),
         )
@@ -158,8 +167,8 @@ def test_two_services_racing_for_one_door(fleet: Doors, wins: int) -> None:
         return found
 
     wait_for(lambda: min(won()["a"], won()["b"]) >= wins, f"{wins} wins of each")
-    assert all(service.alive() for service in services)
+    assert all(service.is_alive() for service in services)
     stop.touch()
-    assert [service.ended() for service in services] == [0, 0]
-    asked = [Asked(a.command_id, a.aggregate_id, a.command) for a in fleet.answers()]
-    print(f"\nwins {dict(won())}: {fleet.judged(asked)}")
+    assert [service.wait() for service in services] == [0, 0]
+    sent_commands = [command_of(answer) for answer in fleet.answers()]
+    print(f"\nwins {dict(won())}: {fleet.judged(sent_commands)}")

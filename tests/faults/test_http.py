@@ -9,15 +9,15 @@ from random import Random
 
 import pytest
 
-from tests.acceptance.command_fleet import Commanded
+from tests.acceptance.command_fleet import CommandFleet
 from tests.acceptance.http_service import serving
 from tests.acceptance.kafka_by_hand import wait_for
 from tests.conftest import running
 from tests.faults import accounts
-from tests.faults.command_oracle import ORDERS, judge
-from tests.faults.command_senders import Answered, Asked
-from tests.faults.fleet_supervisor import Tended
-from tests.faults.http_senders import LIMIT, Callers
+from tests.faults.command_oracle import ORDER_RULES, judge
+from tests.faults.command_senders import CommandAnswer, SentCommand
+from tests.faults.fleet_supervisor import FleetSupervisor
+from tests.faults.http_senders import SERVICE_TIMEOUT_SECONDS, HttpSenders
 from tests.servers.kafka import Kafka
 from tests.servers.mongodb import MongoDB
 from tests.servers.redis import Redis
@@ -26,7 +26,7 @@ from tests.servers.server import Server
 pytestmark = pytest.mark.faults
 WIDTH = 4
 SETTINGS = {
-    "HTTP_TIMEOUT": str(LIMIT),
+    "HTTP_TIMEOUT": str(SERVICE_TIMEOUT_SECONDS),
     "KAFKA_TIMEOUT": "2",
     "MONGO_TIMEOUT": "2",
     "REDIS_TIMEOUT": "2",
@@ -38,28 +38,28 @@ DATA = {
 }
 
 
-class Bank(accounts.Bank):
+class HttpBank(accounts.BankFleet):
     """Accounts whose withdrawals come over HTTP."""
 
-    callers: Callers
+    callers: HttpSenders
 
-    def answers(self) -> list[Answered]:  # type: ignore[override]
+    def answers(self) -> list[CommandAnswer]:
         return [*super().answers(), *self.callers.answers]
 
-    def commands(self, caller: int) -> Iterator[Asked]:
+    def commands(self, caller: int) -> Iterator[SentCommand]:
         """Withdrawals from the accounts of all, by and by more than there is."""
         made = (self.withdrawals(f"w{caller}-{n}", 1, seed=100 * n + caller) for n in count())
         return chain.from_iterable(each.values() for each in made)
 
 
-def orders(caller: int) -> Iterator[Asked]:
+def orders(caller: int) -> Iterator[SentCommand]:
     """Commands in any order, on one order after the other: half of them are forbidden."""
     chance = Random(caller)
     for number in count():
         order = f"order-{caller}-{number}"
         for step in range(6):
             kind = chance.choice([*DATA])
-            yield Asked(f"{order}-{step}", order, kind, DATA[kind])
+            yield SentCommand(f"{order}-{step}", order, kind, DATA[kind])
 
 
 @contextmanager
@@ -91,48 +91,52 @@ def own_redis() -> Iterator[Redis]:
 
 
 @pytest.fixture
-def bank(own_kafka: Kafka, own_mongo: MongoDB, own_redis: Redis, tmp_path: Path) -> Iterator[Bank]:
+def bank(
+    own_kafka: Kafka, own_mongo: MongoDB, own_redis: Redis, tmp_path: Path
+) -> Iterator[HttpBank]:
     (folder := tmp_path / "bank").mkdir()
     servers = own_kafka.address, own_mongo.url, own_redis.url
-    with Bank(servers, folder, accounts=10, **SETTINGS) as fleet:
+    with HttpBank(servers, folder, accounts=10, **SETTINGS) as fleet:
         yield fleet
 
 
 @pytest.fixture
 def shop(
     own_kafka: Kafka, own_mongo: MongoDB, own_redis: Redis, tmp_path: Path
-) -> Iterator[Commanded]:
+) -> Iterator[CommandFleet]:
     (folder := tmp_path / "shop").mkdir()
     servers = own_kafka.address, own_mongo.url, own_redis.url
-    with Commanded(servers, folder, "eventfleet.domains.orders", **SETTINGS) as fleet:
+    with CommandFleet(servers, folder, "eventfleet.domains.orders", **SETTINGS) as fleet:
         yield fleet
 
 
-def begun(bank: Bank, shop: Commanded) -> list[Tended]:
+def begun(bank: HttpBank, shop: CommandFleet) -> list[FleetSupervisor]:
     """Accounts with money, and all workers at work."""
-    bank.begin(200_00)
-    return [Tended(bank, "append-1", "snapshot-1"), Tended(shop, "append-1")]
+    bank.open_accounts(200_00)
+    return [FleetSupervisor(bank, "append-1", "snapshot-1"), FleetSupervisor(shop, "append-1")]
 
 
 @contextmanager
-def calling(fleet: Commanded, commands: Callable[[int], Iterator[Asked]]) -> Iterator[Callers]:
+def calling(
+    fleet: CommandFleet, commands: Callable[[int], Iterator[SentCommand]]
+) -> Iterator[HttpSenders]:
     """WIDTH callers of a service of the fleet's own."""
     with serving(fleet.environment, fleet.folder) as service:
-        callers = Callers(service, fleet.domain, map(commands, range(WIDTH)))
+        callers = HttpSenders(service, fleet.domain, map(commands, range(WIDTH)))
         try:
             yield callers
         finally:
-            callers.leave()
+            callers.abandon()
 
 
-def stopped(harm: Harm, server: Server, everyone: Sequence[Callers]) -> None:
+def stopped(harm: Harm, server: Server, everyone: Sequence[HttpSenders]) -> None:
     """Harm the server until somebody is told that it is away."""
     for callers in everyone:
-        callers.going()
-    before = sum(callers.told() for callers in everyone)
+        callers.wait_for_decisions()
+    before = sum(callers.unavailable_count() for callers in everyone)
 
     def told() -> bool:
-        return sum(c.well() and c.told() for c in everyone) > before
+        return sum(c.is_well() and c.unavailable_count() for c in everyone) > before
 
     with harm(server):
         wait_for(told, f"someone to be told that {server.name} is away")
@@ -146,21 +150,24 @@ def test_servers_stopped_in_the_middle_of_requests(
     own_kafka: Kafka,
     own_mongo: MongoDB,
     own_redis: Redis,
-    bank: Bank,
-    shop: Commanded,
+    bank: HttpBank,
+    shop: CommandFleet,
 ) -> None:
     """Every answer is one that the guide names for it, and a repeat is the same command."""
-    tended = begun(bank, shop)
+    supervisor = begun(bank, shop)
     with calling(bank, bank.commands) as of_bank, calling(shop, orders) as of_shop:
         bank.callers, everyone = of_bank, (of_bank, of_shop)
         for harms in ROUNDS:
             for harm, server in zip(harms, (own_mongo, own_kafka, own_redis), strict=True):
                 stopped(harm, server, everyone)
-                for fleet in tended:
-                    fleet.steady()
+                for fleet in supervisor:
+                    fleet.wait_until_owned()
         for callers in everyone:
-            callers.going()
+            callers.wait_for_decisions()
             callers.end()
     print(f"\neach server stopped {len(ROUNDS)} times")
-    print("bank:", accounts.check(bank, of_bank.asked, limited=False))
-    print("orders:", judge(shop, of_shop.asked, of_shop.answers, ORDERS, nothing_lost=True))
+    print("bank:", accounts.check(bank, of_bank.sent_commands, limited=False))
+    print(
+        "orders:",
+        judge(shop, of_shop.sent_commands, of_shop.answers, ORDER_RULES, nothing_lost=True),
+    )

@@ -12,8 +12,14 @@ from aiokafka import AIOKafkaProducer
 from tests.acceptance.fleet import SOURCES, Fleet
 from tests.acceptance.kafka_by_hand import run, wait_for
 from tests.faults.fleet_oracle import check
-from tests.faults.fleet_supervisor import PARTITIONS, Orders, Tended, caught_half_done, thaw
-from tests.faults.half_done_probe import partitions
+from tests.faults.fleet_supervisor import (
+    PARTITIONS,
+    FleetSupervisor,
+    OrderFleet,
+    freeze_half_done,
+    thaw,
+)
+from tests.faults.half_done_probe import owned_partitions
 from tests.faults.load import Load
 
 PLACES = ("append-1", "append-2", "snapshot-1", "snapshot-2", "relay-1", "relay-2")
@@ -24,40 +30,42 @@ pytestmark = pytest.mark.faults
 
 @pytest.fixture
 def fleet(kafka: str, mongo_url: str, tmp_path: Path) -> Iterator[Fleet]:
-    with Orders(kafka, mongo_url, tmp_path) as made:
+    with OrderFleet(kafka, mongo_url, tmp_path) as made:
         yield made
 
 
 @contextmanager
-def loaded(fleet: Fleet, tended: Tended, what: str) -> Iterator[None]:
+def loaded(fleet: Fleet, supervisor: FleetSupervisor, what: str) -> Iterator[None]:
     """Under load, whatever is done inside; then all must be as without, and no worker has ended."""
     with Load(fleet.kafka.address, RATE, ORDERS) as load:
-        tended.moving()
+        supervisor.wait_for_progress()
         yield
-        tended.steady()
-        tended.moving()
+        supervisor.wait_until_owned()
+        supervisor.wait_for_progress()
         sent = load.stop()
     numbers = check(fleet, sent)
-    assert tended.restarts == 0
-    print(f"\n{what}; fenced {tended.metric('fenced_total'):g}\n{numbers}")
+    assert supervisor.restarts == 0
+    print(f"\n{what}; fenced {supervisor.metric('fenced_total'):g}\n{numbers}")
 
 
 @pytest.mark.parametrize("role", SOURCES)
 def test_a_zombie_that_wakes_in_the_middle_of_a_chunk(fleet: Fleet, role: str) -> None:
     """Frozen until its successor works on its partitions, a worker goes on where it was."""
-    tended, chance = Tended(fleet, *PLACES), random.Random(role)
+    supervisor, chance = FleetSupervisor(fleet, *PLACES), random.Random(role)
     wakings = 3
-    with loaded(fleet, tended, f"zombies of {role}: {wakings}"):
+    with loaded(fleet, supervisor, f"zombies of {role}: {wakings}"):
         for _ in range(wakings):
-            zombie, other = (tended.workers[place] for place in chance.sample(tended.of(role), 2))
-            caught_half_done(fleet, zombie, role, chance)
+            zombie, other = (
+                supervisor.workers[place] for place in chance.sample(supervisor.places_of(role), 2)
+            )
+            freeze_half_done(fleet, zombie, role, chance)
             try:
-                wait_for(lambda w=other: len(partitions(w)) == PARTITIONS, "the successor")
+                wait_for(lambda w=other: len(owned_partitions(w)) == PARTITIONS, "the successor")
                 wait_for(lambda w=other: w.ready(), "the successor to have opened all")
-                tended.moving([role])
+                supervisor.wait_for_progress([role])
             finally:
                 thaw(zombie)
-            tended.steady()
+            supervisor.wait_until_owned()
 
 
 def fence(fleet: Fleet, role: str, partition: int) -> None:
@@ -74,46 +82,46 @@ def fence(fleet: Fleet, role: str, partition: int) -> None:
 
 def test_owners_fenced_by_one_that_has_no_right_to(fleet: Fleet) -> None:
     """No rebalance follows such a fence: the owner itself has to take its partition over again."""
-    tended = Tended(fleet, *PLACES)
+    supervisor = FleetSupervisor(fleet, *PLACES)
     fences = 0
-    with loaded(fleet, tended, "fences without a rebalance: 24"):
+    with loaded(fleet, supervisor, "fences without a rebalance: 24"):
         for _ in range(2):
             for role in SOURCES:
                 for partition in range(PARTITIONS):
                     fence(fleet, role, partition)
                     fences += 1
             wait_for(
-                lambda n=fences: tended.metric("fenced_total") >= n, "every owner to be fenced"
+                lambda n=fences: supervisor.metric("fenced_total") >= n, "every owner to be fenced"
             )
-            tended.steady()
+            supervisor.wait_until_owned()
 
 
 def test_a_rolling_restart(fleet: Fleet) -> None:
     """Each worker is asked to end (SIGTERM) and followed by another, one after the other."""
-    tended = Tended(fleet, *PLACES)
-    with loaded(fleet, tended, f"graceful restarts: {2 * len(PLACES)}"):
+    supervisor = FleetSupervisor(fleet, *PLACES)
+    with loaded(fleet, supervisor, f"graceful restarts: {2 * len(PLACES)}"):
         for place in PLACES * 2:
-            worker = tended.workers[place]
-            assert worker.stop() == 0, worker.said()
-            tended.start(place)
-            tended.steady()
+            worker = supervisor.workers[place]
+            assert worker.stop() == 0, worker.output()
+            supervisor.start(place)
+            supervisor.wait_until_owned()
 
 
 def test_workers_that_come_and_go(fleet: Fleet) -> None:
     """A second worker of each role joins and leaves, by SIGTERM and by SIGKILL, again and again."""
-    tended = Tended(fleet, "append-1", "snapshot-1", "relay-1")
+    supervisor = FleetSupervisor(fleet, "append-1", "snapshot-1", "relay-1")
     rounds = 6
-    with loaded(fleet, tended, f"guests of each role: {rounds}, every third killed"):
+    with loaded(fleet, supervisor, f"guests of each role: {rounds}, every third killed"):
         for number in range(rounds):
             guests = [f"{role}-guest" for role in SOURCES]
             for place in guests:
-                tended.start(place)
-            tended.steady()
+                supervisor.start(place)
+            supervisor.wait_until_owned()
             time.sleep(0.3 * number)
             for place in guests:
-                guest = tended.workers.pop(place)
+                guest = supervisor.workers.pop(place)
                 if number % 3 == 2:
                     guest.kill()
                 else:
-                    assert guest.stop() == 0, guest.said()
-            tended.moving()
+                    assert guest.stop() == 0, guest.output()
+            supervisor.wait_for_progress()

@@ -13,8 +13,8 @@ from urllib.request import urlopen
 import aiohttp
 import pytest
 
-from tests.acceptance.command_fleet import Commanded
-from tests.acceptance.fleet import COMMAND, LIMIT, ROOT
+from tests.acceptance.command_fleet import CommandFleet
+from tests.acceptance.fleet import COMMAND, ROOT, TIMEOUT_SECONDS
 from tests.acceptance.kafka_by_hand import wait_for
 
 CALLERS = 40
@@ -31,7 +31,7 @@ def ready(url: str) -> bool:
 class Service:
     """A process of `eventfleet serve`."""
 
-    def __init__(self, fleet: Commanded) -> None:
+    def __init__(self, fleet: CommandFleet) -> None:
         self._log = fleet.folder / f"service-{next(_numbers)}.log"
         with self._log.open("wb") as output:
             self.process = subprocess.Popen(
@@ -53,13 +53,13 @@ class Service:
 
     def end(self) -> int:
         self.process.terminate()
-        return self.process.wait(LIMIT)
+        return self.process.wait(TIMEOUT_SECONDS)
 
 
-class Doors(Commanded):
+class Doors(CommandFleet):
     def __init__(self, servers: tuple[str, str, str], folder: Path) -> None:
         more = {"HTTP_PORT": "0", "HTTP_TIMEOUT": str(SECONDS)}
-        super().__init__(servers, folder, "tests.faults.conflicting_domain", **more)
+        super().__init__(servers, folder, "tests.faults.doors", **more)
         self.environment["PYTHONPATH"] = str(ROOT)
         self.services: list[Service] = []
 
@@ -71,7 +71,7 @@ class Doors(Commanded):
     def __exit__(self, *_: object) -> None:
         for service in self.services:
             service.process.kill()
-            service.process.wait(LIMIT)
+            service.process.wait(TIMEOUT_SECONDS)
         super().__exit__(*_)
 
 
@@ -125,7 +125,7 @@ async def session() -> AsyncIterator[aiohttp.ClientSession]:
 
 
 async def seen(services: list[str], wait: str, commands: int) -> Counter[bool]:
-    """How many of these commands' events were there for a read after the answer."""
+    """The number of these commands whose events a read after the answer finds."""
     async with session() as one:
         callers = [Caller(one, services, wait) for _ in range(CALLERS)]
         await asyncio.gather(*(caller.work(commands // CALLERS) for caller in callers))

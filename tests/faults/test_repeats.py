@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 
 from eventfleet.cli.sample_orders import sample
-from tests.acceptance.command_fleet import Commanded
+from tests.acceptance.command_fleet import CommandFleet
 from tests.acceptance.fleet import ROOT
-from tests.acceptance.kafka_by_hand import Written, wait_for
-from tests.faults.command_oracle import ORDERS, judge, replies
-from tests.faults.command_senders import Asked
-from tests.faults.fleet_supervisor import Tended, freeze, thaw
+from tests.acceptance.kafka_by_hand import NewRecord, wait_for
+from tests.faults.command_oracle import ORDER_RULES, judge, read_replies
+from tests.faults.command_senders import SentCommand
+from tests.faults.fleet_supervisor import FleetSupervisor, freeze, thaw
 
 MEMORY = 60
 PLACES = ("append-1", "append-2", "command-1", "command-2")
@@ -25,7 +25,7 @@ LETTERS = {"rejected": "r", "accepted": "a", "repeated": "d"}
 LAWFUL = re.compile("r*([ad]d*)?")
 
 
-class Shop(Commanded):
+class Shop(CommandFleet):
     """Orders, by commands."""
 
     def __init__(self, servers: tuple[str, str, str], folder: Path) -> None:
@@ -34,7 +34,7 @@ class Shop(Commanded):
         self.environment["PYTHONPATH"] = str(ROOT)
 
     def answered(self) -> int:
-        """How many commands the workers have passed; each has its answer with that."""
+        """The number of commands that the workers have passed, and so answered."""
         return sum(self.kafka.offsets(f"{self.prefix}.orders.command", "orders.commands").values())
 
 
@@ -44,24 +44,26 @@ def fleet(kafka: str, mongo_url: str, redis_url: str, tmp_path: Path) -> Iterato
         yield fleet
 
 
-def commands(number: int) -> list[Written]:
+def commands(number: int) -> list[NewRecord]:
     """The sample's: some are forbidden, some are there twice."""
     ready = islice(sample(number), number)
     return [
-        Written("orders.commands", each.event.aggregate_id.encode(), each.value) for each in ready
+        NewRecord("orders.commands", each.event.aggregate_id.encode(), each.value) for each in ready
     ]
 
 
-def sent(tended: Tended, records: Sequence[Written], kills: int, chance: random.Random) -> int:
+def sent(
+    supervisor: FleetSupervisor, records: Sequence[NewRecord], kills: int, chance: random.Random
+) -> int:
     """Send all; kill workers, spread over the time that it takes. How many while commands waited.
 
     The first is killed just after it has begun: it was frozen while the commands were sent.
     """
-    fleet = tended.fleet
+    fleet = supervisor.fleet
     assert isinstance(fleet, Shop)
     before, hits = fleet.answered(), 0
     end = before + len(records)
-    first = tended.workers["command-1"]
+    first = supervisor.workers["command-1"]
     freeze(first)
     fleet.kafka.produce(records)
     thaw(first)
@@ -70,9 +72,9 @@ def sent(tended: Tended, records: Sequence[Written], kills: int, chance: random.
         due = before + len(records) * (kill - 1 + chance.random()) / kills if kill else before
         wait_for(lambda d=due: fleet.answered() >= d, "commands to be answered")
         place = f"{('command', 'append')[kill % 2]}-{chance.randint(1, 2) if kill else 1}"
-        tended.workers[place].kill()
+        supervisor.workers[place].kill()
         hits += fleet.answered() < end
-        tended.start(place)
+        supervisor.start(place)
     wait_for(lambda: fleet.answered() == end, "all commands to be answered")
     return hits
 
@@ -83,21 +85,21 @@ def sent(tended: Tended, records: Sequence[Written], kills: int, chance: random.
 def test_repeated_commands(fleet: Shop, number: int, kills: int) -> None:
     """Three times, once more after FLUSHALL, and once more when no id is remembered."""
     chance = random.Random(9)
-    tended = Tended(fleet, *PLACES, chunk_records=min(500, number // 20))
+    supervisor = FleetSupervisor(fleet, *PLACES, chunk_records=min(500, number // 20))
     records = commands(number)
-    hits = sum(sent(tended, records, kills, chance) for _ in range(3))
+    hits = sum(sent(supervisor, records, kills, chance) for _ in range(3))
     fleet.redis.flushall()
-    hits += sent(tended, records, kills, chance)
+    hits += sent(supervisor, records, kills, chance)
     fleet.settle("append")
     if kills > 1:
         wait_for(lambda: not fleet.redis.keys("done:*"), "ids to be forgotten")
     else:
         fleet.redis.delete(*(fleet.redis.keys("done:*") or ["none"]))
-    hits += sent(tended, records, kills, chance)
-    assert tended.restarts == 0
+    hits += sent(supervisor, records, kills, chance)
+    assert supervisor.restarts == 0
     assert hits >= 4 * kills
 
-    answers = replies(fleet)
+    answers = read_replies(fleet)
     by_id: dict[str, str] = defaultdict(str)
     for answer in answers:
         by_id[answer.command_id] += LETTERS[answer.outcome]
@@ -107,9 +109,9 @@ def test_repeated_commands(fleet: Shop, number: int, kills: int) -> None:
         name: 5 * n for name, n in times.items()
     }
     assert [found for found in by_id.values() if not LAWFUL.fullmatch(found)] == []
-    asked = [Asked(each["id"], each["subject"], each["type"]) for each in told]
-    verdicts = judge(fleet, asked, answers, ORDERS, nothing_lost=False)
+    sent_commands = [SentCommand(each["id"], each["subject"], each["type"]) for each in told]
+    summary = judge(fleet, sent_commands, answers, ORDER_RULES, nothing_lost=False)
     unseen = sum("a" not in found for found in by_id.values() if "d" in found)
-    print(f"\n{number} commands five times, killed {hits} times while some waited: {verdicts}")
+    print(f"\n{number} commands five times, killed {hits} times while some waited: {summary}")
     print(f"first answers lost with a killed worker, and given again: {unseen}")
-    assert verdicts.stored == sum("d" in found for found in by_id.values())
+    assert summary.stored == sum("d" in found for found in by_id.values())

@@ -9,7 +9,7 @@ import pytest
 from tests.acceptance.fleet import Fleet
 from tests.acceptance.kafka_by_hand import wait_for
 from tests.faults.fleet_oracle import check
-from tests.faults.fleet_supervisor import Orders, Tended
+from tests.faults.fleet_supervisor import FleetSupervisor, OrderFleet
 from tests.faults.load import Load
 from tests.servers.kafka import Kafka
 from tests.servers.mongodb import Refusing
@@ -20,20 +20,20 @@ RATE, ORDERS = 80, 15_000
 pytestmark = pytest.mark.faults
 
 
-def survived(fleet: Fleet, what: str, harm: Callable[[Tended], None], times: int) -> None:
+def survived(fleet: Fleet, what: str, harm: Callable[[FleetSupervisor], None], times: int) -> None:
     """Under load, do this harm so many times; then all must be as without."""
-    tended = Tended(fleet, *PLACES)
+    supervisor = FleetSupervisor(fleet, *PLACES)
     with Load(fleet.kafka.address, RATE, ORDERS) as load:
         for _ in range(times):
-            tended.moving()
-            harm(tended)
-            tended.steady()
-        tended.moving()
+            supervisor.wait_for_progress()
+            harm(supervisor)
+            supervisor.wait_until_owned()
+        supervisor.wait_for_progress()
         sent = load.stop()
     numbers = check(fleet, sent)
     print(
-        f"\n{what}: {times}; partitions opened again: {tended.metric('retries_total'):g}; "
-        f"workers that ended: {tended.restarts}; resent: {load.repeats}\n{numbers}"
+        f"\n{what}: {times}; partitions opened again: {supervisor.metric('retries_total'):g}; "
+        f"workers that ended: {supervisor.restarts}; resent: {load.repeats}\n{numbers}"
     )
 
 
@@ -41,28 +41,28 @@ def test_a_mongodb_that_is_killed(kafka: str, own_mongo: Refusing, tmp_path: Pat
     """Away for a moment, which the driver bridges, and for longer than it waits, by turns."""
     outages = 0
 
-    def harm(tended: Tended) -> None:
+    def harm(supervisor: FleetSupervisor) -> None:
         nonlocal outages
-        before = tended.metric("retries_total")
+        before = supervisor.metric("retries_total")
         own_mongo.kill()
         if outages % 2:
-            wait_for(lambda: tended.metric("retries_total") > before, "a call that failed")
+            wait_for(lambda: supervisor.metric("retries_total") > before, "a call that failed")
         else:
             time.sleep(2)
         own_mongo.start()
         outages += 1
 
-    with Orders(kafka, own_mongo.url, tmp_path) as fleet:
+    with OrderFleet(kafka, own_mongo.url, tmp_path) as fleet:
         survived(fleet, "kills of MongoDB", harm, times=6)
 
 
 def test_a_kafka_that_is_killed(own_kafka: Kafka, mongo_url: str, tmp_path: Path) -> None:
-    def harm(tended: Tended) -> None:
+    def harm(supervisor: FleetSupervisor) -> None:
         own_kafka.kill()
         time.sleep(2)
         own_kafka.start()
 
-    with Orders(own_kafka.address, mongo_url, tmp_path) as fleet:
+    with OrderFleet(own_kafka.address, mongo_url, tmp_path) as fleet:
         survived(fleet, "kills of Kafka", harm, times=3)
 
 
@@ -81,11 +81,11 @@ def test_a_kafka_that_is_killed(own_kafka: Kafka, mongo_url: str, tmp_path: Path
 def test_writes_that_are_refused(
     kafka: str, own_mongo: Refusing, tmp_path: Path, fault: str, more: dict[str, object]
 ) -> None:
-    def harm(tended: Tended) -> None:
-        before = tended.metric("retries_total")
+    def harm(supervisor: FleetSupervisor) -> None:
+        before = supervisor.metric("retries_total")
         failed = "a write that failed for good"
         with own_mongo.failing("insert", "update", "bulkWrite", **more):
-            wait_for(lambda: tended.metric("retries_total") > before, failed)
+            wait_for(lambda: supervisor.metric("retries_total") > before, failed)
 
-    with Orders(kafka, own_mongo.url, tmp_path) as fleet:
+    with OrderFleet(kafka, own_mongo.url, tmp_path) as fleet:
         survived(fleet, f"times that writes were refused ({fault})", harm, times=4)

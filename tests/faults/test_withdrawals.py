@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from tests.acceptance.kafka_by_hand import wait_for
-from tests.faults.accounts import Bank, check
-from tests.faults.command_oracle import answers_in, last_word
-from tests.faults.command_senders import Asked
-from tests.faults.fleet_supervisor import Tended
+from tests.faults.accounts import BankFleet, check
+from tests.faults.command_oracle import read_answers, read_last_note
+from tests.faults.command_senders import SentCommand
+from tests.faults.fleet_supervisor import FleetSupervisor
 from tests.faults.services import Servers
 from tests.servers.kafka import Kafka
 from tests.servers.mongodb import MongoDB
@@ -28,40 +28,46 @@ def servers(kafka: str, mongo_url: str, redis_url: str) -> Servers:
 class Crowd:
     """Services in numbered places, each with withdrawals of its own to send."""
 
-    def __init__(self, fleet: Bank, places: int, withdrawals: int, width: int) -> None:
+    def __init__(self, fleet: BankFleet, places: int, withdrawals: int, width: int) -> None:
         self.fleet, self.width = fleet, width
         each = withdrawals // places
-        self.asked = {n: fleet.withdrawals(f"w{n}", each, seed=n) for n in range(places)}
+        self.sent_commands = {n: fleet.withdrawals(f"w{n}", each, seed=n) for n in range(places)}
         self._before, self._number = len(fleet.answers()), each * places
-        self.services = {n: fleet.service(self.asked[n].values(), width) for n in self.asked}
+        self.services = {
+            n: fleet.service(self.sent_commands[n].values(), width) for n in self.sent_commands
+        }
 
-    def all_asked(self) -> list[Asked]:
-        return [each for asked in self.asked.values() for each in asked.values()]
+    def all_sent_commands(self) -> list[SentCommand]:
+        return [
+            each for sent_commands in self.sent_commands.values() for each in sent_commands.values()
+        ]
 
-    def answered(self, part: float) -> None:
+    def wait_until_answered(self, part: float) -> None:
         """Wait until this part of all is answered, and each service has answered something."""
         due = self._before + self._number * part
         wait_for(lambda: len(self.fleet.answers()) >= due and self._begun(), "withdrawals")
 
     def _begun(self) -> bool:
-        return all(answers_in(service.outcomes) for service in self.services.values())
+        return all(read_answers(service.outcomes) for service in self.services.values())
 
-    def again(self, place: int) -> None:
-        """What is not decided yet, by the same ids, and a little of what is."""
-        asked = self.asked[place]
-        left = self.fleet.undecided(asked)
-        known = [each for each in list(asked.values())[:20] if each not in left]
+    def restart(self, place: int) -> None:
+        """Send by the same ids what is not decided yet, and a few of the others."""
+        sent_commands = self.sent_commands[place]
+        left = self.fleet.undecided(sent_commands)
+        known = [each for each in list(sent_commands.values())[:20] if each not in left]
         self.services[place] = self.fleet.service([*known, *left], self.width)
 
     def end(self) -> None:
         """Wait until all is decided."""
         for place in self.services:
             for _ in range(10):
-                assert self.services[place].ended() == 0
-                if not self.fleet.undecided(self.asked[place]):
+                assert self.services[place].wait() == 0
+                if not self.fleet.undecided(self.sent_commands[place]):
                     break
-                self.again(place)
-        assert not self.fleet.undecided({each.command_id: each for each in self.all_asked()})
+                self.restart(place)
+        assert not self.fleet.undecided(
+            {each.command_id: each for each in self.all_sent_commands()}
+        )
 
 
 @pytest.mark.parametrize(
@@ -71,17 +77,17 @@ def test_concurrent_withdrawals_of_services_that_are_killed(
     servers: Servers, tmp_path: Path, places: int, withdrawals: int, kills: int
 ) -> None:
     chance = random.Random(11)
-    with Bank(servers, tmp_path, accounts=50) as fleet:
+    with BankFleet(servers, tmp_path, accounts=50) as fleet:
         fleet.start("append", "append snapshot")
-        fleet.begin(withdrawals * 1_50 // 50)
+        fleet.open_accounts(withdrawals * 1_50 // 50)
         crowd = Crowd(fleet, places, withdrawals, width=20)
         for kill in range(kills):
-            crowd.answered((kill + chance.random()) / (kills + 1))
-            place = chance.choice([n for n in crowd.services if crowd.services[n].alive()])
+            crowd.wait_until_answered((kill + chance.random()) / (kills + 1))
+            place = chance.choice([n for n in crowd.services if crowd.services[n].is_alive()])
             crowd.services[place].kill()
-            crowd.again(place)
+            crowd.restart(place)
         crowd.end()
-        print(f"\n{places} services, {kills} kills: {check(fleet, crowd.all_asked())}")
+        print(f"\n{places} services, {kills} kills: {check(fleet, crowd.all_sent_commands())}")
 
 
 @pytest.mark.parametrize("kills", [2, pytest.param(20, marks=counted)])
@@ -90,37 +96,37 @@ def test_a_service_killed_between_put_and_produce(
 ) -> None:
     """Every second time no worker owns the partition until the service is dead."""
     chance = random.Random(12)
-    with Bank(servers, tmp_path, accounts=10) as fleet:
-        tended = Tended(fleet, "append-1", "snapshot-1")
-        fleet.begin(1_000_00)
-        asked: dict[str, Asked] = {}
+    with BankFleet(servers, tmp_path, accounts=10) as fleet:
+        supervisor = FleetSupervisor(fleet, "append-1", "snapshot-1")
+        fleet.open_accounts(1_000_00)
+        sent_commands: dict[str, SentCommand] = {}
         waits: list[float] = []
         for kill in range(kills):
             if kill % 2:
                 fleet.settle("append", "snapshot")
-                tended.workers["append-1"].kill()
-            asked |= fleet.withdrawals(f"k{kill}", 30, seed=kill)
+                supervisor.workers["append-1"].kill()
+            sent_commands |= fleet.withdrawals(f"k{kill}", 30, seed=kill)
             doomed = fleet.service(
-                fleet.undecided(asked), 3, point="noted", nth=chance.randint(1, 5)
+                fleet.undecided(sent_commands), 3, point="noted", nth=chance.randint(1, 5)
             )
-            assert doomed.ended() == -9
-            put = list(last_word(doomed.outcomes).noted.values())
+            assert doomed.wait() == -9
+            put = list(read_last_note(doomed.outcomes).noted.values())
             if kill % 2:
-                tended.start("append-1")
-                tended.steady()
+                supervisor.start("append-1")
+                supervisor.wait_until_owned()
             began = time.monotonic()
             wait_for(lambda ids=put: placed(fleet, ids), "the sweep to publish what was put")
             waits.append(time.monotonic() - began)
-        assert fleet.service(fleet.undecided(asked), 10).ended() == 0
-        numbers = check(fleet, asked.values(), limited=False)
+        assert fleet.service(fleet.undecided(sent_commands), 10).wait() == 0
+        numbers = check(fleet, sent_commands.values(), limited=False)
         worst = max(waits)
         when = f"published at most {worst:.1f} s later"
         print(f"\nkilled {kills} times after a put, {when}: {numbers}")
         assert worst < PATIENCE
 
 
-def placed(fleet: Bank, ids: list[str]) -> bool:
-    """Whether all of these events have their place in the log."""
+def placed(fleet: BankFleet, ids: list[str]) -> bool:
+    """True once all of these events have their place in the log."""
     found = list(fleet.events.find({"_id": {"$in": ids}}))
     return len(found) == len(ids) and all("offset" in event for event in found)
 
@@ -129,20 +135,20 @@ def placed(fleet: Bank, ids: list[str]) -> bool:
 
 
 def survived(
-    fleet: Bank, harm: Callable[[], None], times: int, withdrawals: int
+    fleet: BankFleet, harm: Callable[[], None], times: int, withdrawals: int
 ) -> tuple[int, str]:
     """Harm a server while services send; how often somebody was told that it is away."""
-    tended = Tended(fleet, "append-1", "snapshot-1")
-    fleet.begin(withdrawals * 1_50 // 50)
+    supervisor = FleetSupervisor(fleet, "append-1", "snapshot-1")
+    fleet.open_accounts(withdrawals * 1_50 // 50)
     crowd = Crowd(fleet, 2, withdrawals, width=10)
     for turn in range(times):
-        crowd.answered((turn + 1) / (times + 2))
+        crowd.wait_until_answered((turn + 1) / (times + 2))
         harm()
-        tended.steady()
+        supervisor.wait_until_owned()
     crowd.end()
-    tended.steady()
+    supervisor.wait_until_owned()
     return sum(a.outcome == "unavailable" or not a.published for a in fleet.answers()), check(
-        fleet, crowd.all_asked()
+        fleet, crowd.all_sent_commands()
     )
 
 
@@ -163,7 +169,7 @@ def test_a_store_that_is_killed_in_the_middle_of_requests(
         own_mongo.start()
 
     servers = kafka, own_mongo.url, redis_url
-    with Bank(servers, tmp_path, accounts=50, MONGO_TIMEOUT="2") as fleet:
+    with BankFleet(servers, tmp_path, accounts=50, MONGO_TIMEOUT="2") as fleet:
         told, numbers = survived(fleet, harm, times, withdrawals)
         print(f"\nstore killed {times} times, told {told}: {numbers}")
         assert told
@@ -186,7 +192,7 @@ def test_a_stream_that_is_killed_in_the_middle_of_requests(
         own_kafka.start()
 
     servers = own_kafka.address, mongo_url, redis_url
-    with Bank(servers, tmp_path, accounts=50, KAFKA_TIMEOUT="3") as fleet:
+    with BankFleet(servers, tmp_path, accounts=50, KAFKA_TIMEOUT="3") as fleet:
         told, numbers = survived(fleet, harm, times, withdrawals)
         print(f"\nstream killed {times} times, told {told}: {numbers}")
         assert told

@@ -15,7 +15,7 @@ from eventfleet.stores.kafka.connection import Connection
 from eventfleet.stores.kafka.producer import PlainWriter
 from eventfleet.stores.kafka.transactional_writer import TransactionalWriter
 from eventfleet.topics.errors import EventfleetError
-from eventfleet.topics.names import group
+from eventfleet.topics.names import consumer_group
 from eventfleet.topics.record import LogRecord, ProducerRecord
 from eventfleet.workers.app import RoleSpec
 from eventfleet.workers.app_runner import role_app, run_apps, stop_signals
@@ -80,7 +80,7 @@ class Mood:
 def copying(settings: Settings, source: str, mood: Mood, transactional: bool = True) -> RoleFactory:
     """Makes Copy roles to `<source>.copy`."""
     connection = Connection(settings.kafka_brokers)
-    name = group(settings.group_prefix, source, ROLE)
+    name = consumer_group(settings.group_prefix, source, ROLE)
 
     def make(partition: int, ack: Ack) -> Role:
         writer: PartitionWriter = (

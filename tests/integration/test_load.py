@@ -15,16 +15,17 @@ from eventfleet.log_files import open_log
 from eventfleet.log_files.loader import AppendProgress, GroupProgress, LoadReport, load, settle
 from eventfleet.model.domain import Domain
 from eventfleet.roles.append import AppendRole
-from eventfleet.stores.clock import NothingParked, SystemClock
+from eventfleet.stores.clock import SystemClock
 from eventfleet.stores.kafka.admin import Admin
 from eventfleet.stores.kafka.connection import Connection
 from eventfleet.stores.kafka.producer import Producer
 from eventfleet.stores.kafka.reader import Reader
 from eventfleet.stores.kafka.transactional_writer import TransactionalWriter
 from eventfleet.stores.memory.events import MemoryEvents
-from eventfleet.topics.codec import HEADERS
+from eventfleet.stores.parked import NoParkedAggregates
+from eventfleet.topics.codec import EVENT_HEADERS
 from eventfleet.topics.names import Topics
-from eventfleet.topics.topic_specs import declare
+from eventfleet.topics.topic_specs import declare_topics
 
 PARTITIONS = 4
 RECEIPT = Path(__file__).parents[3] / "shared" / "data" / "receipt.csv.gz"
@@ -63,7 +64,7 @@ class Fleet:
                 partition,
                 self.store,
                 owner,
-                NothingParked(),
+                NoParkedAggregates(),
                 SystemClock(),
                 cached=10_000,
             )
@@ -79,7 +80,7 @@ class Fleet:
 async def fleet(kafka: str, prefix: str) -> AsyncIterator[Fleet]:
     connection = Connection(kafka)
     domain = replace(process_log, name=prefix)
-    await Admin(connection).create(declare(prefix, PARTITIONS, 1, -1))
+    await Admin(connection).create(declare_topics(prefix, PARTITIONS, 1, -1))
     writer, reader = Producer(connection), Reader(connection)
     yield Fleet(domain, connection, writer, reader, MemoryEvents(PARTITIONS))
     await writer.close()
@@ -146,7 +147,7 @@ async def test_records_have_the_case_as_key_and_their_content_type(
         for partition, limit in (await fleet.reader.watermarks(topic)).items()
         async for record in fleet.reader.read(topic, partition, 0, limit.end)
     ]
-    assert [(r.key, r.headers) for r in found] == [("c-é".encode(), HEADERS)]
+    assert [(r.key, r.headers) for r in found] == [("c-é".encode(), EVENT_HEADERS)]
 
 
 async def test_the_waiting_ends_where_append_does_not_run(fleet: Fleet, tmp_path: Path) -> None:

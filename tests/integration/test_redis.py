@@ -25,8 +25,8 @@ from eventfleet.stores.contracts import (
 from eventfleet.stores.errors import Misconfigured, ServerUnavailable
 from eventfleet.stores.marker_timeouts import MarkerTimeouts
 from eventfleet.stores.redis import RedisMarkers
-from eventfleet.stores.redis.scripts import LIFE
-from eventfleet.stores.redis.session import SESSIONS, Session
+from eventfleet.stores.redis.scripts import INCARNATION
+from eventfleet.stores.redis.session import MAX_SESSIONS, Session
 from tests.conftest import running
 from tests.servers.redis import Redis
 from tests.servers.server import free_port
@@ -95,17 +95,17 @@ def test_a_url_that_can_not_be_used_is_refused_at_once(url: str) -> None:
 
 async def test_a_full_server_is_unavailable(redis: Redis, markers: RedisMarkers) -> None:
     incarnation = await markers.incarnation()
-    redis.say("CONFIG SET maxmemory 1")
+    redis.execute("CONFIG SET maxmemory 1")
     with pytest.raises(ServerUnavailable, match="maxmemory"):
         await markers.mark([mark("e1", incarnation)])
-    assert redis.say("DBSIZE") == ":1"
-    redis.say("CONFIG SET maxmemory 0")
+    assert redis.execute("DBSIZE") == ":1"
+    redis.execute("CONFIG SET maxmemory 0")
     assert (await noted(markers, "e1")).status is MarkStatus.OK
 
 
 async def test_a_replica_is_unavailable(redis: Redis, markers: RedisMarkers) -> None:
     incarnation = await markers.incarnation()
-    redis.say(f"REPLICAOF 127.0.0.1 {free_port()}")
+    redis.execute(f"REPLICAOF 127.0.0.1 {free_port()}")
     with pytest.raises(ServerUnavailable):
         await markers.mark([mark("e1", incarnation)])
 
@@ -113,7 +113,7 @@ async def test_a_replica_is_unavailable(redis: Redis, markers: RedisMarkers) -> 
 async def test_keys_of_another_kind_are_an_operators_matter(
     redis: Redis, markers: RedisMarkers
 ) -> None:
-    redis.say("SET marker:t:a text")
+    redis.execute("SET marker:t:a text")
     with pytest.raises(Misconfigured, match="WRONGTYPE"):
         await noted(markers, "e1")
     assert (await noted(markers, "b1", "b")).status is MarkStatus.OK
@@ -124,17 +124,17 @@ async def test_only_a_marker_with_a_note_and_the_life_have_no_expiry(
 ) -> None:
     keys = "life", "marker:t:a", "done:t:e1"
     marked = await noted(markers, "e1")
-    assert [int(redis.say(f"PTTL {key}")[1:]) > 0 for key in keys] == [False, False, True]
+    assert [int(redis.execute(f"PTTL {key}")[1:]) > 0 for key in keys] == [False, False, True]
     await markers.confirm([Note("a", "e1", marked.prev)], await markers.incarnation())
-    assert [int(redis.say(f"PTTL {key}")[1:]) > 0 for key in keys] == [False, True, True]
-    assert [redis.say(f"EXISTS {key}") for key in keys] == [":1"] * 3
+    assert [int(redis.execute(f"PTTL {key}")[1:]) > 0 for key in keys] == [False, True, True]
+    assert [redis.execute(f"EXISTS {key}") for key in keys] == [":1"] * 3
 
 
 async def test_times_are_compared_to_the_microsecond(redis: Redis, markers: RedisMarkers) -> None:
     incarnation = await markers.incarnation()
     for n in range(50):
         await markers.mark([mark(f"{n}", incarnation, f"a{n}")])
-        born = float(redis.say(f"HGET marker:t:a{n} born"))
+        born = float(redis.execute(f"HGET marker:t:a{n} born"))
         looks = [mark(f"{n}", incarnation._replace(now=born + late), f"a{n}") for late in (0, 1e-6)]
         assert [m.status for m in await markers.mark(looks)] == [MarkStatus.AGAIN, MarkStatus.MINE]
 
@@ -216,15 +216,17 @@ async def test_an_absent_server_is_named_with_what_to_do() -> None:
 
 async def test_a_session_never_goes_on_with_another_process(redis: Redis) -> None:
     session = Session(redis.url)
-    await session.begin()
-    assert await session.stands()
+    await session.connect()
+    assert await session.is_usable()
     redis.restart(redis.dump())
     for _ in range(3):
         with pytest.raises(Exception, match=r"(?i)connection"):
-            await session.run(LIFE, lambda run: [LIFE.form([b"life"], [run, b"x"]) % ()], 1)
-        assert not await session.stands()
-    assert redis.say("EXISTS life") == ":0"
-    await session.end()
+            await session.run_script(
+                INCARNATION, lambda run: [INCARNATION.template([b"life"], [run, b"x"]) % ()], 1
+            )
+        assert not await session.is_usable()
+    assert redis.execute("EXISTS life") == ":0"
+    await session.disconnect()
 
 
 async def test_a_client_at_rest_goes_on_with_another_process(
@@ -264,18 +266,18 @@ async def test_after_a_cancelled_call_answers_still_go_with_their_questions(
     with frozen(redis):
         calls = [
             asyncio.create_task(markers.mark([mark(f"{n}", incarnation, f"a{n}")]))
-            for n in range(SESSIONS * 2)
+            for n in range(MAX_SESSIONS * 2)
         ]
         await asyncio.sleep(0.1)
         for call in calls[::2]:
             call.cancel()
         await asyncio.wait(calls[::2])
     done = await asyncio.gather(*calls, return_exceptions=True)
-    assert [type(answer) for answer in done[::2]] == [asyncio.CancelledError] * SESSIONS
+    assert [type(answer) for answer in done[::2]] == [asyncio.CancelledError] * MAX_SESSIONS
     for number, answer in enumerate(done):
         if isinstance(answer, list):
             assert answer[0].event_id == f"{number}"
-    for n in range(SESSIONS * 2):
+    for n in range(MAX_SESSIONS * 2):
         marked = await noted(markers, f"{n}", f"a{n}")
         assert marked.status in (MarkStatus.OK, MarkStatus.MINE)
         assert (marked.event_id, marked.prev) == (f"{n}", f"a{n}0")
@@ -283,10 +285,10 @@ async def test_after_a_cancelled_call_answers_still_go_with_their_questions(
 
 async def test_flushed_scripts_are_loaded_again(redis: Redis, markers: RedisMarkers) -> None:
     incarnation = await markers.incarnation()
-    redis.say("SCRIPT FLUSH")
+    redis.execute("SCRIPT FLUSH")
     marked = await markers.mark([mark(f"e{n}", incarnation, f"a{n}") for n in range(5)])
     assert [m.status for m in marked] == [MarkStatus.OK] * 5
-    redis.say("SCRIPT FLUSH")
+    redis.execute("SCRIPT FLUSH")
     notes = [Note(f"a{n}", f"e{n}", f"a{n}0") for n in range(5)]
     assert await markers.confirm(notes, incarnation) == [True] * 5
 
@@ -300,7 +302,7 @@ async def test_a_server_lost_within_a_call_leaves_the_client_fit(
             asyncio.create_task(
                 markers.mark([mark(f"e{n}", incarnation, f"a{n}") for n in range(500)])
             )
-            for _ in range(SESSIONS * 3)
+            for _ in range(MAX_SESSIONS * 3)
         ]
         await asyncio.sleep(0)
         await asyncio.to_thread(redis.restart)
@@ -318,4 +320,4 @@ async def test_there_are_no_more_connections_than_sessions(
         talk.sendall(b"INFO clients\r\n")
         reply = talk.recv(65536).decode()
     (count,) = [line for line in reply.splitlines() if line.startswith("connected_clients:")]
-    assert int(count.partition(":")[2]) <= SESSIONS + 1
+    assert int(count.partition(":")[2]) <= MAX_SESSIONS + 1

@@ -17,7 +17,7 @@ from eventfleet.stores.kafka.connection import Connection
 from eventfleet.stores.kafka.producer import Producer
 from eventfleet.stores.kafka.reader import Reader
 from eventfleet.stores.kafka.transactional_writer import TransactionalWriter
-from eventfleet.topics.names import group
+from eventfleet.topics.names import consumer_group
 from eventfleet.topics.record import LogRecord, ProducerRecord
 from eventfleet.topics.topic_specs import TopicSpec
 from eventfleet.workers.app import RoleApp, RoleFailed, RoleSpec
@@ -79,7 +79,7 @@ async def read(kafka: str, topic: str) -> list[LogRecord]:
 
 async def committed(settings: Settings, topic: str) -> int:
     reader = Reader(Connection(settings.kafka_brokers))
-    offsets = await reader.committed(group(settings.group_prefix, topic, ROLE), topic)
+    offsets = await reader.committed(consumer_group(settings.group_prefix, topic, ROLE), topic)
     await reader.close()
     return sum(offsets.values())
 
@@ -311,7 +311,7 @@ async def test_a_fenced_owner_gives_its_partition_up_until_it_is_assigned_again(
 ) -> None:
     kafka = settings.kafka_brokers
     make = copying(settings, source, Mood())
-    name = group(settings.group_prefix, source, ROLE)
+    name = consumer_group(settings.group_prefix, source, ROLE)
 
     async def ends() -> bool:
         return await committed(settings, source) == 44

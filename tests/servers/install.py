@@ -1,4 +1,4 @@
-"""Gets the servers that tests need, into the user's cache folder, and says what it does."""
+"""Installs the servers that tests need into the user's cache folder, and prints what it does."""
 
 import os
 import shutil
@@ -17,7 +17,7 @@ LIMIT = 1800
 
 
 class Absent(Exception):
-    """A server can't be had here; the reason."""
+    """A server can't be installed or started here; carries the reason."""
 
 
 def say(text: str) -> None:
@@ -41,7 +41,7 @@ def run(*command: str, cwd: Path | None = None) -> None:
 
 
 def need(programs: dict[str, str]) -> None:
-    """See that programs are there; on Debian, as root, install the packages of those absent."""
+    """Make sure that programs are installed; as root on Debian, install the missing packages."""
     absent = [program for program in programs if not shutil.which(program)]
     if not absent:
         return
@@ -93,7 +93,7 @@ def _version(binary: Path) -> str:
 
 
 def main() -> int:
-    """Get all; the status is 1 when one can't be had in CI, else tests that need it skip."""
+    """Install all; status 1 if one is missing in CI. Elsewhere the tests that need it skip."""
     parts: list[Callable[[], None]] = [kafka, secantusd, redis]
     absent = 0
     for part in parts:

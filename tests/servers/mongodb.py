@@ -12,7 +12,7 @@ from tests.servers.server import Server
 
 
 class MongoDB(Server):
-    """What it acknowledged with journal is on the disk, also through a kill."""
+    """Writes acknowledged with journal are on the disk, also after a kill."""
 
     name = "mongodb"
 
@@ -31,14 +31,14 @@ class MongoDB(Server):
 
 
 class Refusing(MongoDB):
-    """Takes orders to fail."""
+    """A MongoDB with fail points."""
 
     def command(self) -> Sequence[str | Path]:
         return (*super().command(), "--enable-test-commands")
 
     @contextmanager
     def failing(self, *commands: str, times: int | None = None, **how: Any) -> Iterator[None]:
-        """It fails these commands of ours."""
+        """These commands of eventfleet's fail for the length of the block."""
         mode: Any = {"times": times} if times else "alwaysOn"
         data = {"failCommands": list(commands), "appName": "eventfleet", **how}
         with pymongo.MongoClient[dict[str, Any]](self.url) as client:

@@ -36,8 +36,8 @@ class Redis(Server):
             *self.options,
         )
 
-    def say(self, command: str) -> str:
-        """The first line of its answer to an inline command, or the string that it announces."""
+    def execute(self, command: str) -> str:
+        """Send an inline command; the answer's first line, or the bulk string that it announces."""
         with socket.create_connection(("127.0.0.1", self.port), timeout=STOP_SECONDS) as talk:
             talk.sendall(f"{command}\r\n".encode())
             answer = talk.makefile()
@@ -45,8 +45,8 @@ class Redis(Server):
             return answer.readline().strip() if line.startswith("$") else line
 
     def dump(self) -> bytes:
-        """Its data as it is now."""
-        assert self.say("SAVE") == "+OK"
+        """A dump of its current data."""
+        assert self.execute("SAVE") == "+OK"
         dump = self._dump.read_bytes()
         self._dump.unlink()
         return dump

@@ -27,7 +27,7 @@ def free_port() -> int:
 
 
 class Server:
-    """One process with its own folder and port; as a context manager it is started and removed."""
+    """A process with its own folder and port; as a context manager it is started and removed."""
 
     name = "server"
 
@@ -46,7 +46,7 @@ class Server:
         raise NotImplementedError
 
     def ready(self) -> bool:
-        """Whether it serves; by default, whether its port accepts."""
+        """True once it serves; by default, once its port accepts."""
         try:
             socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
         except OSError:
@@ -74,7 +74,7 @@ class Server:
             time.sleep(0.05)
 
     def kill(self) -> None:
-        """End it at once, as `kill -9` does."""
+        """End it with SIGKILL."""
         if self._process is not None:
             self._process.kill()
             self._process.wait(STOP_SECONDS)
@@ -87,7 +87,7 @@ class Server:
         self._process.send_signal(number)
 
     def stop(self) -> None:
-        """Let it end in order; kill it when it takes too long."""
+        """End it with SIGTERM, or after STOP_SECONDS with SIGKILL."""
         if self._process is not None:
             self._process.terminate()
             with suppress(subprocess.TimeoutExpired):
@@ -95,7 +95,7 @@ class Server:
         self.kill()
 
     def output(self) -> str:
-        """What it has logged since its last start."""
+        """Its log since its last start."""
         return self.log.read_bytes()[self._logged :].decode(errors="replace")
 
     def __enter__(self) -> Self:

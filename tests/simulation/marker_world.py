@@ -11,15 +11,15 @@ from eventfleet.deciders.lag_guard import LagGuard
 from eventfleet.deciders.marker_decider import MarkerDecider
 from eventfleet.roles.append import AppendRole
 from eventfleet.roles.append_plan import Plan
-from eventfleet.stores.clock import NothingParked
 from eventfleet.stores.errors import ServerUnavailable
 from eventfleet.stores.marker_timeouts import MarkerTimeouts
 from eventfleet.stores.memory.events import MemoryEvents
 from eventfleet.stores.memory.log import MemoryLog, MemoryReader, MemoryTransactionalWriter
-from eventfleet.stores.memory.markers import Data, MemoryMarkers, MemoryRedis
+from eventfleet.stores.memory.markers import MemoryMarkers, MemoryRedis, RedisData
+from eventfleet.stores.parked import NoParkedAggregates
 from eventfleet.topics.codec import encode
 from eventfleet.topics.event import EventRecord, Position
-from eventfleet.topics.names import Topics, group
+from eventfleet.topics.names import Topics, consumer_group
 from eventfleet.topics.partitioner import partition_of
 from eventfleet.topics.record import LogRecord, ProducerRecord
 from eventfleet.topics.topic_specs import TopicSpec
@@ -158,7 +158,7 @@ class MarkerWorld:
             self.log.create(TopicSpec(topic, self.partitions, 1))
         self.events = MemoryEvents(self.partitions, checkpoint)
         self.redis = scenario.parts.redis(lambda: self.clock.now().timestamp())
-        self.dump: Data = self.redis.dump()
+        self.dump: RedisData = self.redis.dump()
         self.faults = Faults(self.scheduler, scenario.faults)
         self.lost = False
 
@@ -166,10 +166,10 @@ class MarkerWorld:
 
     async def append(self, partition: int) -> None:
         """The owner of a partition."""
-        source = group(PREFIX, items.name, "append"), TOPICS.events, partition
+        source = consumer_group(PREFIX, items.name, "append"), TOPICS.events, partition
         writer = MemoryTransactionalWriter(self.log, *source, checkpoint)
         role = AppendRole(
-            *(items, partition, self.events, writer, NothingParked(), self.clock),
+            *(items, partition, self.events, writer, NoParkedAggregates(), self.clock),
             cached=self.random.randint(1, 3),
             marked=items.uses_marker,
         )
@@ -191,14 +191,14 @@ class MarkerWorld:
         placed = replace(event, prev="", version=1, position=str(at))
         drive(self.events.write([placed]))
         self.log.append(ProducerRecord(TOPICS.stored, key, encode(placed), partition))
-        self.log.offsets[group(PREFIX, items.name, "append"), TOPICS.events, partition] = (
+        self.log.offsets[consumer_group(PREFIX, items.name, "append"), TOPICS.events, partition] = (
             at.offset + 1
         )
 
     def caught_up(self) -> bool:
         offsets = self.log.offsets
         return all(
-            offsets.get((group(PREFIX, items.name, "append"), TOPICS.events, p), 0)
+            offsets.get((consumer_group(PREFIX, items.name, "append"), TOPICS.events, p), 0)
             == len(self.log.entries(TOPICS.events, p))
             for p in range(self.partitions)
         )
@@ -209,7 +209,9 @@ class MarkerWorld:
     # What is there, seen at once and without a step
 
     def records(self, topic: str, partition: int) -> list[LogRecord]:
-        entries = self.log.entries(topic, partition)[: self.log.stable(topic, partition)]
+        entries = self.log.entries(topic, partition)[
+            : self.log.last_stable_offset(topic, partition)
+        ]
         aborted = (entry.transaction and entry.transaction.aborted for entry in entries)
         return [e.record for e, gone in zip(entries, aborted, strict=True) if e.record and not gone]
 

@@ -70,15 +70,15 @@ class EmitsItsOwnOnly(Plan):
 class EmitsThenMoves(MemoryTransactionalWriter):
     """Without: offsets and emitted records in one transaction."""
 
-    async def emit(self, generation: int, records: Sequence[ProducerRecord]) -> None:
-        await super().emit(generation, records)
+    async def write(self, generation: int, records: Sequence[ProducerRecord]) -> None:
+        await super().write(generation, records)
         self.log.end(self._transaction, commit=True)
 
     async def move(self, generation: int, next_offset: int) -> None:
-        await self.checkpoint()
-        self.log.demand(self.source, generation)
+        await self.yield_point()
+        self.log.check_generation(self.source, generation)
         self.log.offsets[self.source] = next_offset
-        await self.checkpoint()
+        await self.yield_point()
 
 
 class MovesThenEmits(MemoryTransactionalWriter):
@@ -93,7 +93,7 @@ class ReadsBeforeItFences(MemoryTransactionalWriter):
     """Without: fence first, then read the committed offset, then seek."""
 
     async def open(self) -> int | None:
-        await self.checkpoint()
+        await self.yield_point()
         offset = self.log.offsets.get(self.source)
         await super().open()
         return offset
@@ -107,8 +107,8 @@ class LastWrittenWins(MemorySnapshots):
 
     async def save(self, snapshots: Sequence[Snapshot]) -> None:
         for shot in snapshots:
-            await self._checkpoint()
-            self._of[shot.aggregate_id] = {(shot.state_version, shot.version): shot}
+            await self._yield_point()
+            self._snapshots[shot.aggregate_id] = {(shot.state_version, shot.version): shot}
 
 
 class FoldsOverGaps(SnapshotRole):
@@ -145,10 +145,10 @@ class KeepsLoadedToItself(SnapshotRole):
 class ProducesUnfenced(MemoryTransactionalWriter):
     """Without: the compacted topic is written through the fenced producer only."""
 
-    async def emit(self, generation: int, records: Sequence[ProducerRecord]) -> None:
+    async def write(self, generation: int, records: Sequence[ProducerRecord]) -> None:
         for record in records:
             if record.topic == TOPICS.snapshots:
-                await self.checkpoint()
+                await self.yield_point()
                 self.log.append(record)
         rest = [record for record in records if record.topic != TOPICS.snapshots]
-        await super().emit(generation, rest)
+        await super().write(generation, rest)

@@ -12,42 +12,42 @@ from eventfleet.deciders.pending_command import PendingCommand
 from eventfleet.deciders.proposed_event import ProposedEvent
 from eventfleet.stores.contracts import Incarnation, MarkRequest, MarkResult, Note
 from eventfleet.stores.marker_timeouts import MarkerTimeouts
-from eventfleet.stores.memory.markers import Data, Marker, MemoryRedis
+from eventfleet.stores.memory.markers import Marker, MemoryRedis, RedisData
 
 
 class KeepsNobodyWaiting(MemoryRedis):
     """Without: another's pending note must be finished first."""
 
-    def _decide(
-        self, key: Any, marker: Marker, mark: MarkRequest, terms: MarkerTimeouts, now: float
+    def _check_and_note(
+        self, key: Any, marker: Marker, request: MarkRequest, timeouts: MarkerTimeouts, now: float
     ) -> MarkResult:
-        if marker.note and marker.note.event_id != mark.event_id:
+        if marker.note and marker.note.event_id != request.event_id:
             marker = replace(marker, note=None)
-        return super()._decide(key, marker, mark, terms, now)
+        return super()._check_and_note(key, marker, request, timeouts, now)
 
 
 class ClearsWhateverStands(MemoryRedis):
     """Without: a note is cleared only by who names it exactly."""
 
     def confirm(
-        self, domain: str, note: Note, incarnation: Incarnation, terms: MarkerTimeouts
+        self, domain: str, note: Note, incarnation: Incarnation, timeouts: MarkerTimeouts
     ) -> bool:
         marker = self.data.markers.get((domain, note.aggregate_id))
         if marker and marker.note:
             note = note._replace(event_id=marker.note.event_id, prev=marker.note.prev)
-        return super().confirm(domain, note, incarnation, terms)
+        return super().confirm(domain, note, incarnation, timeouts)
 
 
 class LetsNotesExpire(MemoryRedis):
     """Without: a marker does not expire while a note stands."""
 
-    def _decide(
-        self, key: Any, marker: Marker, mark: MarkRequest, terms: MarkerTimeouts, now: float
+    def _check_and_note(
+        self, key: Any, marker: Marker, request: MarkRequest, timeouts: MarkerTimeouts, now: float
     ) -> MarkResult:
-        marked = super()._decide(key, marker, mark, terms, now)
+        marked = super()._check_and_note(key, marker, request, timeouts, now)
         after = self.data.markers[key]
         if after.note and after != marker:
-            self.data.markers[key] = replace(after, until=now + terms.expiry)
+            self.data.markers[key] = replace(after, expires_at=now + timeouts.expiry)
         return marked
 
 
@@ -61,22 +61,22 @@ class TrustsTheStore(LagGuard):
 class TakesOldLooks(MemoryRedis):
     """Without: what was seen before the marker was born, or long ago, does not count."""
 
-    def mark(self, domain: str, mark: MarkRequest, terms: MarkerTimeouts) -> MarkResult:
-        now = mark.incarnation._replace(now=self._time())
-        return super().mark(domain, mark._replace(incarnation=now), terms)
+    def mark(self, domain: str, request: MarkRequest, timeouts: MarkerTimeouts) -> MarkResult:
+        now = request.incarnation._replace(now=self._time())
+        return super().mark(domain, request._replace(incarnation=now), timeouts)
 
 
 class ForgetsIds(MemoryRedis):
     """Without: the ids of this life's events are remembered."""
 
-    def _done(self, domain: str, event_id: str, incarnation: Incarnation, now: float) -> bool:
+    def _is_done(self, domain: str, event_id: str, incarnation: Incarnation, now: float) -> bool:
         return False
 
 
 class LivesOn(MemoryRedis):
     """Without: another run of the server is another life."""
 
-    def restart(self, dump: Data | None = None) -> None:
+    def restart(self, dump: RedisData | None = None) -> None:
         super().restart(dump)
         self._run -= 1
 
@@ -84,8 +84,8 @@ class LivesOn(MemoryRedis):
 class IsAlwaysSure(MemoryRedis):
     """Without: in a young life append has the last word."""
 
-    def _born(self, mark: MarkRequest, terms: MarkerTimeouts, now: float) -> Marker:
-        return replace(super()._born(mark, terms, now), tentative=False)
+    def _new_marker(self, request: MarkRequest, timeouts: MarkerTimeouts, now: float) -> Marker:
+        return replace(super()._new_marker(request, timeouts, now), tentative=False)
 
 
 class LeavesNewOnesUnlooked(MarkerDecider):

@@ -11,12 +11,12 @@ from eventfleet.roles.relay import RelayRole
 from eventfleet.roles.role import Role
 from eventfleet.roles.snapshot import SnapshotRole
 from eventfleet.states.querier import Querier
-from eventfleet.stores.clock import NothingParked
 from eventfleet.stores.contracts import DomainStores, PartitionWriter
 from eventfleet.stores.memory.events import MemoryEvents
 from eventfleet.stores.memory.log import MemoryLog, MemoryProducer, MemoryTransactionalWriter
 from eventfleet.stores.memory.snapshots import MemorySnapshots
-from eventfleet.topics.names import Topics, group
+from eventfleet.stores.parked import NoParkedAggregates
+from eventfleet.topics.names import Topics, consumer_group
 from eventfleet.topics.partitioner import partition_of
 from eventfleet.topics.record import LogRecord
 from eventfleet.topics.topic_specs import TopicSpec
@@ -109,7 +109,7 @@ class World:
         writer = self.writer(name, partition)
         if name == "append":
             return parts.append(
-                *(tally, partition, self.stores.events, writer, NothingParked(), self.clock),
+                *(tally, partition, self.stores.events, writer, NoParkedAggregates(), self.clock),
                 cached=cached,
                 puts=self.scenario.puts,
                 puts_only=self.scenario.puts and not self.scenario.asyncs,
@@ -117,11 +117,11 @@ class World:
             )
         if name == "snapshot":
             return parts.snapshots(
-                *(tally, partition, self.stores, writer, NothingParked(), self.clock),
+                *(tally, partition, self.stores, writer, NoParkedAggregates(), self.clock),
                 cached=cached,
                 limit=BIG,
             )
-        return parts.relay(tally, partition, writer, NothingParked())
+        return parts.relay(tally, partition, writer, NoParkedAggregates())
 
     def writer(self, role: str, partition: int) -> PartitionWriter:
         source = self.source(role, partition)
@@ -139,7 +139,7 @@ class World:
         return partition_of(aggregate_id, self.partitions)
 
     def source(self, role: str, partition: int) -> tuple[str, str, int]:
-        return group("sim", tally.name, role), SOURCES[role], partition
+        return consumer_group("sim", tally.name, role), SOURCES[role], partition
 
     def tail(
         self, topic: str, partition: int, start: int = 0, committed: bool = True
@@ -147,7 +147,7 @@ class World:
         """The records from an offset on."""
         entries = self.log.entries(topic, partition)[start:]
         if committed:
-            stable = self.log.stable(topic, partition)
+            stable = self.log.last_stable_offset(topic, partition)
             entries = [
                 entry
                 for entry in entries[: max(0, stable - start)]

@@ -18,7 +18,8 @@ from eventfleet.model.domain import Domain
 from eventfleet.service.event_service import EventService
 from eventfleet.service.stage_waiter import CommandFollower, StageWaiters
 from eventfleet.states.querier import Querier
-from eventfleet.stores.clock import SystemClock, Uuid7Ids
+from eventfleet.stores.clock import SystemClock
+from eventfleet.stores.ids import Uuid7Generator
 from eventfleet.stores.memory.notices import MemoryNotices
 from eventfleet.web import Access, Application, DomainServices, Limits, LocalAccess
 from tests.simulation.in_memory_servers import START, Twins
@@ -90,7 +91,7 @@ async def web(
             storing,
             queries,
             SystemClock(),
-            Uuid7Ids(),
+            Uuid7Generator(),
             CommandFollower(domain.synchronous, twins.events, waiting),
         ) as service,
     ):

@@ -11,13 +11,13 @@ from eventfleet.deciders.proposed_event import ProposedEvent, propose_event
 from eventfleet.domains.orders import orders
 from eventfleet.model.domain import Domain
 from eventfleet.roles.append import AppendRole
-from eventfleet.stores.clock import NothingParked
 from eventfleet.stores.errors import ServerUnavailable
 from eventfleet.stores.marker_timeouts import MarkerTimeouts
 from eventfleet.stores.memory.log import MemoryProducer, MemoryReader, MemoryTransactionalWriter
 from eventfleet.stores.memory.markers import MemoryMarkers, MemoryRedis
+from eventfleet.stores.parked import NoParkedAggregates
 from eventfleet.topics.event import EventRecord
-from eventfleet.topics.names import group
+from eventfleet.topics.names import consumer_group
 from tests.simulation.in_memory_servers import Twins
 
 PREFIX = "unit"
@@ -113,10 +113,17 @@ class Desk:
 
     async def append(self) -> None:
         if not self._append:
-            owner = group(PREFIX, self.domain.name, "append"), self.twins.topics.events, 0
+            owner = consumer_group(PREFIX, self.domain.name, "append"), self.twins.topics.events, 0
             writer = MemoryTransactionalWriter(self.twins.log, *owner)
             self._append = AppendRole(
-                *(self.domain, 0, self.twins.events, writer, NothingParked(), self.twins.clock),
+                *(
+                    self.domain,
+                    0,
+                    self.twins.events,
+                    writer,
+                    NoParkedAggregates(),
+                    self.twins.clock,
+                ),
                 cached=10,
                 marked=True,
             )

@@ -26,7 +26,7 @@ from eventfleet.stores.memory.log import MemoryLog, MemoryProducer
 from eventfleet.stores.memory.snapshots import MemorySnapshots
 from eventfleet.topics.codec import decode
 from eventfleet.topics.event import EventRecord
-from eventfleet.topics.topic_specs import declare
+from eventfleet.topics.topic_specs import declare_topics
 from tests.unit.marker_fixture import Failing
 
 NOW = datetime(2025, 1, 1, tzinfo=UTC)
@@ -121,7 +121,7 @@ class Desk:
     def __init__(self, cached: int = 100, kept: "Desk | None" = None) -> None:
         self.log = kept.log if kept else MemoryLog()
         if not kept:
-            for spec in declare("till", 1, 1, -1):
+            for spec in declare_topics("till", 1, 1, -1):
                 self.log.create(spec)
         self.events = kept.events if kept else MemoryEvents(domain="till")
         self.shots = kept.shots if kept else MemorySnapshots(3)

@@ -10,10 +10,10 @@ from msgspec.structs import replace
 from eventfleet.model.domain import Domain
 from eventfleet.roles.append import AppendRole
 from eventfleet.roles.role import PoisonEvent
-from eventfleet.stores.clock import NothingParked
 from eventfleet.stores.contracts import AssignPosition
 from eventfleet.stores.errors import Duplicate, Misconfigured, ServerUnavailable
 from eventfleet.stores.memory.events import MemoryEvents
+from eventfleet.stores.parked import NoParkedAggregates
 from eventfleet.topics.codec import encode
 from eventfleet.topics.dead_letters import REASON
 from eventfleet.topics.event import EventRecord, Position
@@ -29,7 +29,7 @@ def twins() -> Twins:
 
 def an_append(twins: Twins, **named: Any) -> AppendRole:
     return AppendRole(
-        *(twins.domain, 0, twins.events, twins.writer("append"), NothingParked(), twins.clock),
+        *(twins.domain, 0, twins.events, twins.writer("append"), NoParkedAggregates(), twins.clock),
         **({"cached": 100} | named),
     )
 

@@ -8,13 +8,15 @@ from uuid import RFC_4122, UUID
 
 import pytest
 
-from eventfleet.stores import clock
-from eventfleet.stores.clock import NothingParked, SystemClock, Uuid7Ids
-from eventfleet.topics.event import milliseconds
+from eventfleet.stores import ids as ids_module
+from eventfleet.stores.clock import SystemClock
+from eventfleet.stores.ids import Uuid7Generator
+from eventfleet.stores.parked import NoParkedAggregates
+from eventfleet.topics.event import truncate_to_milliseconds
 
 
 def test_now_is_utc_in_whole_milliseconds() -> None:
-    earliest = milliseconds(datetime.now(UTC))
+    earliest = truncate_to_milliseconds(datetime.now(UTC))
     now = SystemClock().now()
     assert earliest <= now <= datetime.now(UTC)
     assert now.utcoffset() == timedelta()
@@ -33,7 +35,7 @@ async def test_others_run_while_one_sleeps() -> None:
 
 
 async def test_nothing_is_parked() -> None:
-    assert await NothingParked().load(0) == frozenset()
+    assert await NoParkedAggregates().load(0) == frozenset()
 
 
 # Ids
@@ -41,7 +43,7 @@ async def test_nothing_is_parked() -> None:
 
 def test_an_id_is_a_uuid_of_version_7_that_begins_with_the_time() -> None:
     earliest = time.time_ns() // 1_000_000
-    made = UUID(Uuid7Ids().new())
+    made = UUID(Uuid7Generator().new())
     latest = time.time_ns() // 1_000_000
     assert made.version == 7
     assert made.variant == RFC_4122
@@ -49,7 +51,7 @@ def test_an_id_is_a_uuid_of_version_7_that_begins_with_the_time() -> None:
 
 
 def test_later_ids_sort_after_earlier_ones() -> None:
-    ids = Uuid7Ids()
+    ids = Uuid7Generator()
     made = [ids.new() for _ in range(100_000)]
     assert all(before < after for before, after in pairwise(made))
     assert all(one[14] == "7" and one[19] in "89ab" for one in made)
@@ -60,8 +62,8 @@ def test_they_do_so_within_one_millisecond_and_when_the_clock_goes_back(
     step: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fake = FakeTime(1_700_000_000_000_000_000, step)
-    monkeypatch.setattr(clock, "time", fake)
-    ids = Uuid7Ids()
+    monkeypatch.setattr(ids_module, "time", fake)
+    ids = Uuid7Generator()
     made = [ids.new() for _ in range(100_000)]
     assert all(before < after for before, after in pairwise(made))
     assert all(one[14] == "7" and one[19] in "89ab" for one in made)
@@ -70,8 +72,8 @@ def test_they_do_so_within_one_millisecond_and_when_the_clock_goes_back(
 def test_ids_of_several_processes_differ_also_in_one_millisecond(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(clock, "time", FakeTime(1_700_000_000_000_000_000, 0))
-    makers = [Uuid7Ids() for _ in range(100)]
+    monkeypatch.setattr(ids_module, "time", FakeTime(1_700_000_000_000_000_000, 0))
+    makers = [Uuid7Generator() for _ in range(100)]
     made = {maker.new() for maker in makers for _ in range(500)}
     assert len(made) == 50_000
 

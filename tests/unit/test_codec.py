@@ -11,9 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from eventfleet.topics.codec import MAX_DEPTH, PLACING_BYTES, decode, encode, parse
+from eventfleet.topics.codec import MAX_DEPTH, POSITION_BYTES, decode, encode, parse
 from eventfleet.topics.errors import InvalidRecord
-from eventfleet.topics.event import MAX_EVENT_BYTES, MAX_ID, EventRecord, Position, milliseconds
+from eventfleet.topics.event import (
+    MAX_EVENT_BYTES,
+    MAX_ID_CHARS,
+    EventRecord,
+    Position,
+    truncate_to_milliseconds,
+)
 
 INT64 = 2**63
 
@@ -72,7 +78,7 @@ events = st.builds(
     type=names,
     domain=text,
     aggregate_id=names,
-    time=moments.map(milliseconds),
+    time=moments.map(truncate_to_milliseconds),
     data=payloads,
     schema_version=st.integers(1, 2**31 - 1),
     version=st.integers(0, INT64 - 1),
@@ -132,10 +138,10 @@ def test_times_are_cut_to_whole_milliseconds_utc(written: str, kept: datetime) -
 
 @given(st.datetimes(datetime(1, 1, 3), datetime(9999, 12, 29), timezones=st.timezones()))
 def test_a_cut_time_is_at_most_a_millisecond_earlier(moment: datetime) -> None:
-    cut = milliseconds(moment)
+    cut = truncate_to_milliseconds(moment)
     assert timedelta() <= moment.astimezone(UTC) - cut < timedelta(milliseconds=1)
     assert cut.microsecond % 1000 == 0
-    assert milliseconds(cut) == cut
+    assert truncate_to_milliseconds(cut) == cut
 
 
 @pytest.mark.parametrize(
@@ -199,12 +205,12 @@ def test_an_attribute_of_a_wrong_type_is_refused(name: str) -> None:
 @pytest.mark.parametrize("name", ["id", "type", "subject"])
 def test_an_identifier_is_neither_empty_nor_too_long_nor_holds_a_nul(name: str) -> None:
     assert refused(on_wire(**{name: ""})) == (name, "Expected `str` of length >= 1")
-    assert refused(on_wire(**{name: "é" * (MAX_ID + 1)})) == (
+    assert refused(on_wire(**{name: "é" * (MAX_ID_CHARS + 1)})) == (
         name,
         "Expected `str` of length <= 255",
     )
     assert refused(on_wire(**{name: "a\0b"})) == (name, "has a NUL")
-    decode(on_wire(**{name: "é" * MAX_ID}))
+    decode(on_wire(**{name: "é" * MAX_ID_CHARS}))
     decode(on_wire(**{name: "a\\u0000b"}))
 
 
@@ -290,7 +296,7 @@ def test_one_byte_more_is_refused() -> None:
 
 
 def test_far_too_many_bytes_are_not_even_parsed() -> None:
-    size = MAX_EVENT_BYTES + PLACING_BYTES + 1
+    size = MAX_EVENT_BYTES + POSITION_BYTES + 1
     assert refused(b"{" * size)[1].startswith(f"has {size} bytes")
 
 

@@ -13,12 +13,13 @@ from eventfleet.deciders.proposed_event import ProposedEvent
 from eventfleet.domains.orders import orders
 from eventfleet.roles.command import AT_ONCE, CommandRole
 from eventfleet.stores import errors
-from eventfleet.stores.clock import NothingParked, SystemClock
+from eventfleet.stores.clock import SystemClock
 from eventfleet.stores.memory.log import MemoryLog, MemoryReader, MemoryTransactionalWriter
+from eventfleet.stores.parked import NoParkedAggregates
 from eventfleet.topics.codec import encode
 from eventfleet.topics.event import EventRecord
 from eventfleet.topics.record import LogRecord
-from eventfleet.topics.topic_specs import declare
+from eventfleet.topics.topic_specs import declare_topics
 from tests.unit.marker_fixture import BODIES, Desk
 
 GROUP = "g.command"
@@ -46,11 +47,11 @@ class Role:
 
     def __init__(self, decider: Scripted) -> None:
         self.log = MemoryLog()
-        for spec in declare("orders", 1, 1, -1):
+        for spec in declare_topics("orders", 1, 1, -1):
             self.log.create(spec)
         self.reader = MemoryReader(self.log)
         writer = MemoryTransactionalWriter(self.log, GROUP, TOPIC, 0)
-        self.role = CommandRole(orders, 0, decider, writer, NothingParked(), SystemClock())
+        self.role = CommandRole(orders, 0, decider, writer, NoParkedAggregates(), SystemClock())
 
     async def said(self, kind: str = "replies") -> list[dict[str, object]]:
         topic = f"orders.{kind}"
@@ -212,7 +213,7 @@ class Shop:
         twins = self.desk.twins
         writer = MemoryTransactionalWriter(self.log, GROUP, TOPIC, 0)
         decider = self.desk.service()
-        self.role = CommandRole(orders, 0, decider, writer, NothingParked(), twins.clock)
+        self.role = CommandRole(orders, 0, decider, writer, NoParkedAggregates(), twins.clock)
 
     async def put(self, *names: str) -> None:
         for name in names:

@@ -17,7 +17,7 @@ from eventfleet.stores.memory.events import MemoryEvents
 from eventfleet.stores.memory.log import MemoryLog, MemoryProducer
 from eventfleet.topics.codec import decode
 from eventfleet.topics.event import EventRecord
-from eventfleet.topics.topic_specs import declare
+from eventfleet.topics.topic_specs import declare_topics
 from tests.unit.marker_fixture import Failing
 
 NOW = datetime(2025, 1, 1, tzinfo=UTC)
@@ -28,7 +28,7 @@ PLACE = "free.events/0"
 class Desk:
     def __init__(self) -> None:
         self.log = MemoryLog()
-        for spec in declare("free", 1, 1, -1):
+        for spec in declare_topics("free", 1, 1, -1):
             self.log.create(spec)
         self.events = MemoryEvents()
         self.store, self.producer = Failing(self.events), Failing(MemoryProducer(self.log))

@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from eventfleet.cli import main
-from eventfleet.domains.process_log import process_log, ruled
+from eventfleet.domains.process_log import process_log, with_rules
 from eventfleet.log_files import Row, RowProblem
 from eventfleet.log_files.directly_follows import PROBLEMS_KEPT, UnusableRules, learn, read, text
 from eventfleet.log_files.rows import Origin
@@ -85,7 +85,7 @@ def test_rules_that_cant_be_used_are_told(tmp_path: Path, content: str, reason: 
 
 
 def test_with_rules_activities_are_commands_and_others_are_unknown() -> None:
-    domain = ruled(process_log, {"open": [START, "close"], "close": ["open"]})
+    domain = with_rules(process_log, {"open": [START, "close"], "close": ["open"]})
     assert domain.uses_marker
     assert not process_log.uses_marker
     rule = domain.rule("open")

@@ -14,8 +14,11 @@ from msgspec import Meta
 from msgspec.structs import replace
 
 from eventfleet import (
+    START,
+    Command,
     DeclarationError,
     Domain,
+    Emits,
     Event,
     EventRecord,
     InvalidRecord,
@@ -121,11 +124,12 @@ def test_a_state_without_defaults_is_refused() -> None:
     class Needy(State):
         owner: str
 
-    assert refused(state=Needy) == "domain 'bank': Missing required argument 'owner'"
+    reason = "domain bank: every field of state Needy needs a default"
+    assert refused(state=Needy) == f"{reason}: Missing required argument 'owner'"
 
 
 def test_two_events_of_a_name_are_refused() -> None:
-    reason = "domain bank: two events have the same name: Opened"
+    reason = "domain bank: `events` has two of the same name: Opened"
     assert refused(events=[Opened, Deposited, OtherOpened]) == reason
     assert refused(events=[Opened, Deposited, Opened]) == reason
 
@@ -141,44 +145,44 @@ class OtherOpened(Event):
 OtherOpened.__name__ = "Opened"
 
 
-STRANGER = "domain bank: not among its events: Stranger"
+def stranger(field: str, names: str = "Stranger") -> str:
+    return f"domain bank: `{field}` names what `events` does not have: {names}"
 
 
 def test_strangers_in_upcasters_are_refused() -> None:
-    assert refused(upcasters={Stranger: [with_note]}) == STRANGER
-    assert refused(events=(), upcasters={Stranger: [with_note]}) == STRANGER
+    assert refused(upcasters={Stranger: [with_note]}) == stranger("upcasters")
+    assert refused(events=(), upcasters={Stranger: [with_note]}) == stranger("upcasters")
 
 
 def test_strangers_in_routes_are_refused() -> None:
     for kind in (Stranger, "Stranger"):
-        assert refused(routes=[Route("a"), Route("b", frozenset({Opened, kind}))]) == STRANGER
+        assert refused(routes=[Route("a"), Route("b", [Opened, kind])]) == stranger("routes")
 
 
 def test_a_payload_class_of_another_domain_is_a_stranger_also_under_a_known_name() -> None:
-    reason = "domain bank: not among its events: Opened"
-    assert refused(routes=[Route("a", frozenset({OtherOpened}))]) == reason
+    assert refused(routes=[Route("a", [OtherOpened])]) == stranger("routes", "Opened")
 
 
 def test_strangers_in_the_snapshot_rule_are_refused() -> None:
-    assert refused(snapshot=every(5) | ~(after(days=1) & on(Closed, "Stranger"))) == STRANGER
+    rule = every(5) | ~(after(days=1) & on(Closed, "Stranger"))
+    assert refused(snapshot=rule) == stranger("snapshot")
 
 
 def test_every_stranger_is_named() -> None:
-    reason = refused(upcasters={Stranger: []}, snapshot=on("A", "B"))
-    assert reason == "domain bank: not among its events: A, B, Stranger"
+    assert refused(snapshot=on("B", "A")) == stranger("snapshot", "A, B")
 
 
 @pytest.mark.parametrize("to", ["", ".", "fraud check", "x" * 250])
 def test_a_route_to_what_is_no_topic_is_refused(to: str) -> None:
     assert refused(routes=[Route(to)]) == (
-        f"domain bank: a route leads to {to!r}, which is no name of a topic"
+        f"domain bank: a route leads to {to!r}, which is not a valid topic name"
     )
 
 
 @pytest.mark.parametrize("kind", ["events", "stored", "snapshots", "replies", "dead-letters"])
 def test_a_route_into_a_topic_that_the_fleet_writes_is_refused(kind: str) -> None:
     assert refused(routes=[Route(f"bank.{kind}")]) == (
-        f"domain bank: a route leads to its own topic bank.{kind}"
+        f"domain bank: a route leads to bank.{kind}, which only the fleet itself writes to"
     )
 
 
@@ -408,7 +412,7 @@ def test_a_state_that_no_longer_fits_is_unreadable(state: Any, field: str, reaso
 
 
 def test_a_route_names_its_types_and_takes_all_without_any() -> None:
-    assert Route("a", frozenset({Opened, "Closed"})).names == {"Opened", "Closed"}
+    assert Route("a", [Opened, "Closed"]).names == {"Opened", "Closed"}
     assert Route("a").names == frozenset()
     assert Route("a").when(record("Closed", {}))
 
@@ -416,6 +420,71 @@ def test_a_route_names_its_types_and_takes_all_without_any() -> None:
 def test_an_event_is_the_same_after_the_wire() -> None:
     event = deposited(5)
     assert bank.payload(decode(encode(event))) == bank.payload(event)
+
+
+COLLECTIONS = [list, tuple, set, frozenset]
+
+
+@pytest.mark.parametrize("collection", COLLECTIONS)
+def test_types_and_after_are_any_collection(collection: Callable[[Any], Any]) -> None:
+    route = Route("a", types=collection([Opened, "Closed"]))
+    rule = Emits("Close", Closed, after=collection([START, Opened, "Deposited"]))
+    assert (route.names, rule.allowed) == ({"Opened", "Closed"}, {"", "Opened", "Deposited"})
+    assert hash(route) == hash(Route("a", types=["Closed", Opened]))
+    assert rule == Emits("Close", Closed, after=["Deposited", Opened, START])
+
+
+def test_empty_types_are_all_and_an_empty_after_is_none() -> None:
+    assert Route("a", types=[]).names == frozenset()
+    assert Emits("Close", Closed, after=[]).allowed == frozenset()
+    assert Emits("Close", Closed).allowed is None
+
+
+@pytest.mark.parametrize(
+    ("types", "fault"),
+    [
+        ("Opened", "must be a collection of event types: write ['Opened']"),
+        (START, "must be a collection of event types: write ['']"),
+        (Opened, "must be a collection of event types: write [Opened]"),
+        ([Opened, 5], "has 5, which is neither a class nor a name"),
+    ],
+)
+def test_types_and_after_that_are_no_collection_of_types_are_refused(
+    types: Any, fault: str
+) -> None:
+    with pytest.raises(DeclarationError) as caught:
+        Route("fraud", types=types)
+    assert str(caught.value) == f"Route('fraud'): types {fault}"
+    with pytest.raises(DeclarationError) as caught:
+        Emits("Close", Closed, after=types)
+    assert str(caught.value) == f"Emits(Close): after {fault}"
+
+
+class Shut(Command):
+    pass
+
+
+CLOSES = Emits("Close", Closed, after=[Opened])
+
+
+@pytest.mark.parametrize(
+    ("changes", "fault"),
+    [
+        ({"commands": [Shut]}, "nothing decides the commands Shut: give the domain `decide`"),
+        ({"decide": lambda state, command: Closed()}, "`decide` has no command to decide"),
+        (
+            {"decide": lambda state, command: Closed(), "commands": [Shut, CLOSES]},
+            "either `decide` or `after` decides commands, never both; `after` has: Close",
+        ),
+        ({"commands": [CLOSES, CLOSES]}, "`commands` has two of the same name: Close"),
+        (
+            {"commands": [Emits("Close", Stranger)]},
+            "`commands` names what `events` does not have: Stranger",
+        ),
+    ],
+)
+def test_command_rules_that_can_not_work_are_refused(changes: dict[str, Any], fault: str) -> None:
+    assert refused(**changes).startswith(f"domain bank: {fault}")
 
 
 def test_two_routes_to_one_topic_are_refused() -> None:

@@ -21,15 +21,16 @@ from eventfleet.model.payloads import Command
 from eventfleet.service import command_batcher
 from eventfleet.service.event_service import EventService
 from eventfleet.states.querier import Querier
-from eventfleet.stores.clock import SystemClock, Uuid7Ids
+from eventfleet.stores.clock import SystemClock
 from eventfleet.stores.contracts import DomainStores
+from eventfleet.stores.ids import Uuid7Generator
 from eventfleet.stores.memory.events import MemoryEvents
 from eventfleet.stores.memory.log import MemoryLog, MemoryProducer, MemoryReader
 from eventfleet.stores.memory.snapshots import MemorySnapshots
 from eventfleet.topics.codec import decode
 from eventfleet.topics.errors import InvalidRecord
 from eventfleet.topics.event import EventRecord
-from eventfleet.topics.topic_specs import declare
+from eventfleet.topics.topic_specs import declare_topics
 from tests.unit.eventually import until
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -75,7 +76,7 @@ def service(
 ) -> EventService[Any]:
     clock = SystemClock()
     queries = Querier(domain, DomainStores(events or MemoryEvents(), MemorySnapshots()), clock)
-    return EventService(domain, decider, queries, clock, Uuid7Ids())
+    return EventService(domain, decider, queries, clock, Uuid7Generator())
 
 
 async def pay(to: EventService[Any], order: str, **more: Any) -> Outcome:
@@ -437,7 +438,7 @@ async def test_types_as_a_str_are_refused() -> None:
 @asynccontextmanager
 async def direct() -> AsyncIterator[tuple[EventService[Any], MemoryLog, MemoryEvents]]:
     log, store = MemoryLog(), MemoryEvents(3)
-    for spec in declare("process_log", 3, 1, -1):
+    for spec in declare_topics("process_log", 3, 1, -1):
         log.create(spec)
     decider = DirectDecider(store, MemoryProducer(log), partitions=3)
     async with service(decider, process_log) as sent_to:

@@ -12,7 +12,7 @@ from msgspec import defstruct
 
 from eventfleet.domains.bank import bank
 from eventfleet.domains.orders import Order, Pay, Place, Placed, orders
-from eventfleet.domains.process_log import process_log, ruled
+from eventfleet.domains.process_log import process_log, with_rules
 from eventfleet.domains.trading import trading
 from eventfleet.model.command_rules import Rejection
 from eventfleet.model.domain import Domain
@@ -125,9 +125,9 @@ async def test_a_synchronous_command_is_answered_with_200_and_an_asynchronous_wi
 async def test_a_schema_free_domain_takes_any_object() -> None:
     told = await document(process_log)
     assert "/domains/process_log/{id}/commands/{command}" in told["paths"]
-    with_rules = await document(ruled(process_log, {"check it": [""]}))
-    assert "/domains/process_log/{id}/commands/check%20it" in with_rules["paths"]
-    assert "/domains/process_log/{id}/commands/{command}" not in with_rules["paths"]
+    ruled = await document(with_rules(process_log, {"check it": [""]}))
+    assert "/domains/process_log/{id}/commands/check%20it" in ruled["paths"]
+    assert "/domains/process_log/{id}/commands/{command}" not in ruled["paths"]
 
 
 async def test_a_type_without_a_schema_may_be_anything() -> None:

@@ -6,7 +6,7 @@ from eventfleet.stores.marker_timeouts import MarkerTimeouts
 from eventfleet.stores.memory.log import MemoryLog, MemoryReader
 from eventfleet.stores.memory.markers import MemoryMarkers, MemoryRedis
 from eventfleet.topics.record import ProducerRecord
-from eventfleet.topics.topic_specs import declare
+from eventfleet.topics.topic_specs import declare_topics
 
 EXPIRY = 100.0
 SOURCE = "p.orders.append", "orders.events"
@@ -18,7 +18,7 @@ class Servers:
     def __init__(self) -> None:
         self.time = 1000.0
         self.log = MemoryLog()
-        for spec in declare("orders", 2, 1, -1):
+        for spec in declare_topics("orders", 2, 1, -1):
             self.log.create(spec)
         self.redis = MemoryRedis(lambda: self.time)
         terms = MarkerTimeouts(EXPIRY, 1.0, EXPIRY)

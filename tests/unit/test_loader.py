@@ -22,7 +22,6 @@ from eventfleet.log_files.loader import settle as settle_report
 from eventfleet.log_files.records import to_events
 from eventfleet.log_files.rows import Origin
 from eventfleet.roles.append import AppendRole
-from eventfleet.stores.clock import NothingParked
 from eventfleet.stores.errors import ServerUnavailable
 from eventfleet.stores.memory.events import MemoryEvents
 from eventfleet.stores.memory.log import (
@@ -31,9 +30,10 @@ from eventfleet.stores.memory.log import (
     MemoryReader,
     MemoryTransactionalWriter,
 )
+from eventfleet.stores.parked import NoParkedAggregates
 from eventfleet.topics.event import Position
 from eventfleet.topics.record import ProducerRecord
-from eventfleet.topics.topic_specs import declare
+from eventfleet.topics.topic_specs import declare_topics
 
 PARTITIONS = 3
 GROUP = "g.append"
@@ -80,7 +80,7 @@ class Fleet:
 
     def __init__(self, size: int = 100, marked: bool = False) -> None:
         self.log, self.store, self.size = MemoryLog(), MemoryEvents(PARTITIONS), size
-        for spec in declare("process_log", PARTITIONS, 1, -1):
+        for spec in declare_topics("process_log", PARTITIONS, 1, -1):
             self.log.create(spec)
         self.producer, self.reader = Producer(self.log), MemoryReader(self.log)
         self.appends = [self._append(partition, marked) for partition in range(PARTITIONS)]
@@ -111,7 +111,7 @@ class Fleet:
             partition,
             self.store,
             writer,
-            NothingParked(),
+            NoParkedAggregates(),
             clock,
             cached=1000,
             marked=marked,

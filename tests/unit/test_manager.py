@@ -103,7 +103,7 @@ async def test_a_long_history_is_folded_whole(desk: Desk, monkeypatch: Any) -> N
         await desk.send("PutIn", f"c{number}", cents=1)
     async with Desk(kept=desk).open() as other:
         await other.shots.latest(["a"], 1)
-        other.shots._of.clear()
+        other.shots._snapshots.clear()
         assert await other.send("TakeOut", cents=8) == Rejected("there are 8")
         assert await other.send("PutIn", "c6", cents=1) == Repeated(id_of("c6"), PLACE, 7)
 
@@ -238,7 +238,7 @@ async def test_a_long_history_is_read_apart_from_the_others(
     for _ in range(8):
         await desk.send("PutIn", aggregate="long", cents=1)
     async with Desk(kept=desk).open() as other:
-        other.shots._of.clear()
+        other.shots._snapshots.clear()
         answered: list[int] = []
         read = other.store.read
 

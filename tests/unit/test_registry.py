@@ -10,7 +10,7 @@ from eventfleet.domains.bank import bank
 from eventfleet.domains.orders import orders
 from eventfleet.domains.process_log import process_log
 from eventfleet.domains.trading import trading
-from eventfleet.model.domain import DeclarationError
+from eventfleet.model.errors import DeclarationError
 from eventfleet.model.registry import find_domains
 from eventfleet.runtime.settings import Settings, split
 
@@ -123,4 +123,6 @@ def test_a_wrong_declaration_is_named_with_its_module(write: WriteModule) -> Non
 def test_two_domains_of_a_name_are_refused(write: WriteModule) -> None:
     write("one", DOMAIN.format(variable="bank", name="bank"))
     write("two", DOMAIN.format(variable="bank", name="bank"))
-    assert problem("team.one", "team.two") == "team.two: a domain 'bank' is declared already"
+    assert (
+        problem("team.one", "team.two") == "team.two: another module declares a domain 'bank', too"
+    )

@@ -8,7 +8,7 @@ from eventfleet.model.domain import Domain, Route
 from eventfleet.model.payloads import Event
 from eventfleet.roles.relay import RelayRole
 from eventfleet.roles.role import PoisonEvent
-from eventfleet.stores.clock import NothingParked
+from eventfleet.stores.parked import NoParkedAggregates
 from eventfleet.topics.event import EventRecord
 from tests.simulation.in_memory_servers import Twins, take
 from tests.simulation.recording_domain import Counted, Tally, evolve
@@ -33,7 +33,7 @@ def a_domain(*routes: Route, **named: Any) -> Domain[Tally]:
 
 
 async def opened(twins: Twins) -> RelayRole:
-    relay = RelayRole(twins.domain, 0, twins.writer("relay"), NothingParked())
+    relay = RelayRole(twins.domain, 0, twins.writer("relay"), NoParkedAggregates())
     await relay.open()
     return relay
 

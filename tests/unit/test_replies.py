@@ -8,7 +8,7 @@ import pytest
 
 from eventfleet.cli.load import rejections
 from eventfleet.domains.bank import bank
-from eventfleet.domains.process_log import process_log, ruled
+from eventfleet.domains.process_log import process_log, with_rules
 from eventfleet.log_files import Row, replies
 from eventfleet.log_files.loader import (
     REASONS_KEPT,
@@ -23,13 +23,13 @@ from eventfleet.model.domain import Domain
 from eventfleet.stores.memory.log import MemoryLog, MemoryProducer, MemoryReader
 from eventfleet.topics.codec import decode
 from eventfleet.topics.record import LogRecord, ProducerRecord
-from eventfleet.topics.topic_specs import declare
+from eventfleet.topics.topic_specs import declare_topics
 
 PARTITIONS = 3
 GROUP = "g.command"
 ORIGIN = Origin("a.jsonl", "line")
 TIME = datetime(2024, 3, 1, tzinfo=UTC)
-DOMAIN = ruled(process_log, {"open": [START], "close": ["open"]})
+DOMAIN = with_rules(process_log, {"open": [START], "close": ["open"]})
 
 
 class Clock:
@@ -50,7 +50,7 @@ class Fleet:
 
     def __init__(self) -> None:
         self.log = MemoryLog()
-        for spec in declare("process_log", PARTITIONS, 1, -1):
+        for spec in declare_topics("process_log", PARTITIONS, 1, -1):
             self.log.create(spec)
         self.reader = MemoryReader(self.log)
 

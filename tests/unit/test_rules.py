@@ -211,13 +211,16 @@ def test_a_combination_names_the_types_of_its_parts(left: set[str], right: set[s
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: every(0), "every: 0 events, at least 1 is needed"),
-        (lambda: every(-1), "every: -1 events, at least 1 is needed"),
-        (lambda: size(0), "size: 0 bytes, at least 1 is needed"),
-        (lambda: on(), "on: at least one event type is needed"),
-        (lambda: after(), "after: 0:00:00 is not a time to wait"),
-        (lambda: after(minutes=1, seconds=-60), "after: 0:00:00 is not a time to wait"),
-        (lambda: after(hours=-1), "after: -1 day, 23:00:00 is not a time to wait"),
+        (lambda: every(0), r"every\(0\): the number of events must be at least 1"),
+        (lambda: every(-1), r"every\(-1\): the number of events must be at least 1"),
+        (lambda: size(0), r"size\(0\): the number of bytes must be at least 1"),
+        (lambda: on(), r"on\(\): name at least one event type"),
+        (lambda: after(), r"after: the age must be .* and is 0:00:00"),
+        (
+            lambda: after(minutes=1, seconds=-60),
+            r"after: the age must be .* and is 0:00:00",
+        ),
+        (lambda: after(hours=-1), r"after: the age must be above zero and is -1 day, 23:00:00"),
     ],
 )
 def test_a_rule_that_makes_no_sense_is_refused(make: Callable[[], Rule], message: str) -> None:

@@ -16,10 +16,10 @@ from eventfleet.roles.role import PoisonEvent
 from eventfleet.roles.snapshot import SnapshotRole
 from eventfleet.snapshot_rules import Rule, after, every, on, size
 from eventfleet.states.querier import Querier
-from eventfleet.stores.clock import NothingParked
 from eventfleet.stores.contracts import DomainStores, Snapshot
 from eventfleet.stores.errors import ServerUnavailable
 from eventfleet.stores.memory.snapshots import MemorySnapshots
+from eventfleet.stores.parked import NoParkedAggregates
 from eventfleet.topics.record import LogRecord
 from tests.simulation.in_memory_servers import Twins, take
 from tests.simulation.recording_domain import Counted, Tally, evolve
@@ -36,7 +36,14 @@ def a_domain(rule: Rule | None, **named: Any) -> Domain[Tally]:
 
 def a_role(twins: Twins, cached: int = 100, limit: int = 10_000) -> SnapshotRole:
     return SnapshotRole(
-        *(twins.domain, 0, twins.stores, twins.writer("snapshot"), NothingParked(), twins.clock),
+        *(
+            twins.domain,
+            0,
+            twins.stores,
+            twins.writer("snapshot"),
+            NoParkedAggregates(),
+            twins.clock,
+        ),
         cached=cached,
         limit=limit,
     )

@@ -12,10 +12,10 @@ from eventfleet.roles.notices import notices_of, reply_to
 from eventfleet.roles.relay import RelayRole
 from eventfleet.roles.role import Role
 from eventfleet.roles.snapshot import SnapshotRole
-from eventfleet.stores.clock import NothingParked
 from eventfleet.stores.contracts import Notice, Stage
 from eventfleet.stores.errors import Fenced, ServerUnavailable
 from eventfleet.stores.memory.notices import MemoryNotices
+from eventfleet.stores.parked import NoParkedAggregates
 from eventfleet.topics.event import EventRecord
 from eventfleet.topics.record import LogRecord
 from eventfleet.workers import stage_notifier as heralds
@@ -56,7 +56,7 @@ async def sent(twins: Twins, *events: EventRecord) -> list[LogRecord]:
 
 async def an_append(twins: Twins, told: Told, **named: Any) -> AppendRole:
     role = AppendRole(
-        *(twins.domain, 0, twins.events, twins.writer("append"), NothingParked(), twins.clock),
+        *(twins.domain, 0, twins.events, twins.writer("append"), NoParkedAggregates(), twins.clock),
         **({"cached": 100, "notifier": told} | named),
     )
     await role.open()
@@ -66,9 +66,9 @@ async def an_append(twins: Twins, told: Told, **named: Any) -> AppendRole:
 def behind_append(name: str, twins: Twins, told: Told) -> Role:
     writer = twins.writer(name)
     if name == "relay":
-        return RelayRole(twins.domain, 0, writer, NothingParked(), notifier=told)
+        return RelayRole(twins.domain, 0, writer, NoParkedAggregates(), notifier=told)
     return SnapshotRole(
-        *(twins.domain, 0, twins.stores, writer, NothingParked(), twins.clock),
+        *(twins.domain, 0, twins.stores, writer, NoParkedAggregates(), twins.clock),
         cached=100,
         limit=10_000,
         notifier=told,
@@ -243,12 +243,12 @@ async def test_notices_that_cant_be_told_are_counted_and_the_next_go_out(
 ) -> None:
     monkeypatch.setattr(heralds, "PAUSE", 0.001)
     notices, counts = MemoryNotices(), Counts()
-    notices.go_away()
+    notices.stop()
     async with BackgroundNotifier(notices, counts.told, counts.lost).running() as notifier:
         for n in (1, 2):
             notifier.notify(Stage.APPENDED, [awaited(twins, str(n))])
             await until(lambda n=n: counts.value("lost") == n)
-        notices.come_back()
+        notices.start()
         notifier.notify(Stage.APPENDED, [awaited(twins, "3")])
         await until(lambda: counts.value("told") == 1)
     assert len([r for r in caplog.records if "not told" in r.message]) == 1

@@ -19,8 +19,9 @@ from eventfleet.service.event_service import EventService
 from eventfleet.service.stage_waiter import CommandFollower, StageWaiters, WaitResult
 from eventfleet.states.querier import Querier
 from eventfleet.stores import errors
-from eventfleet.stores.clock import SystemClock, Uuid7Ids
+from eventfleet.stores.clock import SystemClock
 from eventfleet.stores.contracts import DomainStores, Notice, Stage
+from eventfleet.stores.ids import Uuid7Generator
 from eventfleet.stores.memory.events import MemoryEvents
 from eventfleet.stores.memory.notices import MemoryNotices
 from eventfleet.stores.memory.snapshots import MemorySnapshots
@@ -57,7 +58,7 @@ def event_service(
 ) -> EventService[Any]:
     clock = SystemClock()
     queries = Querier(domain, DomainStores(events, MemorySnapshots()), clock)
-    return EventService(domain, decider, queries, clock, Uuid7Ids(), follower)
+    return EventService(domain, decider, queries, clock, Uuid7Generator(), follower)
 
 
 class Room:
@@ -194,7 +195,7 @@ async def test_without_a_server_the_outcome_comes_with_what_is_known(
     room: Room, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(stage_waiter, "SUBSCRIBE_SECONDS", 0.01)
-    room.notices.go_away()
+    room.notices.stop()
     waited = await room.wait(STORED, patience=0.1)
     assert isinstance(waited.outcome, Accepted)
     assert waited.stage is Stage.ACCEPTED
@@ -202,10 +203,10 @@ async def test_without_a_server_the_outcome_comes_with_what_is_known(
 
 async def test_a_lost_connection_is_made_anew(room: Room) -> None:
     await room.wait(STORED, patience=0.01)
-    room.notices.go_away()
+    room.notices.stop()
     lost = room.wait(STORED, patience=0.1)
     await room.decided(2)
-    room.notices.come_back()
+    room.notices.start()
     assert (await lost).stage is Stage.ACCEPTED
     waited = room.wait(RELAYED)
     await room.tell(await room.decided(3), RELAYED)

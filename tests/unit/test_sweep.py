@@ -8,7 +8,7 @@ from eventfleet.stores.contracts import AssignPosition
 from eventfleet.stores.memory.events import MemoryEvents
 from eventfleet.stores.memory.log import MemoryLog, MemoryProducer
 from eventfleet.topics.codec import decode
-from eventfleet.topics.topic_specs import declare
+from eventfleet.topics.topic_specs import declare_topics
 from tests.contract.samples import DOMAIN, at, event
 
 
@@ -25,7 +25,7 @@ class Clock:
 class Desk:
     def __init__(self) -> None:
         self.log, self.events, self.clock = MemoryLog(), MemoryEvents(2, domain=DOMAIN), Clock()
-        for spec in declare(DOMAIN, 2, 1, -1):
+        for spec in declare_topics(DOMAIN, 2, 1, -1):
             self.log.create(spec)
         self.sweep = Sweep(DOMAIN, 1, self.events, MemoryProducer(self.log), self.clock)
 

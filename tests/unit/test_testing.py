@@ -23,8 +23,8 @@ from eventfleet import (
 from eventfleet.deciders.outcomes import Rejected
 from eventfleet.domains.orders import Cancel, Pay, Placed, Ship, orders
 from eventfleet.domains.orders import Paid as OrderPaid
-from eventfleet.domains.process_log import process_log, ruled
-from eventfleet.testing import Stored, given
+from eventfleet.domains.process_log import process_log, with_rules
+from eventfleet.testing import StoredEvent, given
 from tests.unit.marker_fixture import Desk
 
 Cents = Annotated[int, Meta(ge=1)]
@@ -144,8 +144,8 @@ def test_what_was_given_stays_as_it_was_whatever_comes_after() -> None:
 
 
 def test_events_of_an_older_schema_are_lifted() -> None:
-    given(purse, Stored(Filled, {"euros": 3})).state(cents=300)
-    given(purse, Stored("Filled", {"cents": 3}, schema_version=2)).state(cents=3)
+    given(purse, StoredEvent(Filled, {"euros": 3})).state(cents=300)
+    given(purse, StoredEvent("Filled", {"cents": 3}, schema_version=2)).state(cents=3)
     record = EventRecord(
         id="1",
         type="Filled",
@@ -173,7 +173,7 @@ def test_commands_of_a_schema_free_domain_are_named() -> None:
     given(process_log).when(SchemalessPayload("open", {"x": 1})).then(
         SchemalessPayload("open", {"x": 1})
     )
-    domain = ruled(process_log, {"open": [START], "close": ["open"]})
+    domain = with_rules(process_log, {"open": [START], "close": ["open"]})
     opened = given(domain, SchemalessPayload("open", {}))
     opened.when(SchemalessPayload("close", {})).then(SchemalessPayload("close", {})).state(
         last="close"
@@ -181,11 +181,11 @@ def test_commands_of_a_schema_free_domain_are_named() -> None:
     opened.when(SchemalessPayload("open", {})).rejected("open may follow no event, not open")
 
 
-def test_a_command_that_the_door_refuses_is_unreadable_and_not_rejected() -> None:
-    given(purse).when(Fill(cents=0)).unreadable("data.cents: Expected `int` >= 1")
-    given(purse).when(Cancel()).unreadable("'Cancel' is not a command of purse")
+def test_a_command_that_is_not_valid_is_invalid_and_not_rejected() -> None:
+    given(purse).when(Fill(cents=0)).invalid("data.cents: Expected `int` >= 1")
+    given(purse).when(Cancel()).invalid("'Cancel' is not a command of purse")
     assert failure(lambda: given(purse).when(Fill(cents=0)).rejected())
-    assert failure(lambda: given(purse).when(Spend(cents=1)).unreadable())
+    assert failure(lambda: given(purse).when(Spend(cents=1)).invalid())
 
 
 # What does not
@@ -232,12 +232,12 @@ def test_what_does_not_hold_fails(check: Callable[[Any], object], found: str) ->
     [
         (Filled(cents=0), "data.cents: Expected `int` >= 1"),
         (Placed(customer="ann", total=5, currency="EUR"), "type: 'Placed' is not one of"),
-        (Stored(Filled, {"cents": 1}, 3), "schemaversion: is 3"),
+        (StoredEvent(Filled, {"cents": 1}, 3), "schemaversion: is 3"),
     ],
 )
 def test_what_no_store_of_the_domain_can_hold_is_not_given(event: Any, reason: str) -> None:
     lines = failure(lambda: given(purse, event))
-    assert lines[-2] == "is no event of the domain (- expected, + found)"
+    assert lines[-2] == "is not an event of the domain (- expected, + found)"
     assert lines[-1].startswith(f"+ {reason}")
 
 
@@ -272,9 +272,9 @@ def test_a_function_that_changes_the_state_in_place_is_found() -> None:
         purse.names.append("x")
         return Emptied()
 
-    assert "evolve changes the state that it is given (- expected, + found)" in failure(
+    assert "evolve modifies the state that it is given (- expected, + found)" in failure(
         lambda: given(declare(evolve=careless), Emptied())
     )
-    assert "decide changes the state that it is given (- expected, + found)" in failure(
+    assert "decide modifies the state that it is given (- expected, + found)" in failure(
         lambda: given(declare(decide=meddling)).when(Fill(cents=1))
     )

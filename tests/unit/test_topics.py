@@ -9,25 +9,32 @@ from hypothesis import strategies as st
 
 from eventfleet.topics.dead_letters import (
     KIND,
-    MAX_REASON,
+    MAX_REASON_CHARS,
     REASON,
     ROLE,
     SOURCE,
     SUPERSEDED,
     UNREADABLE,
-    dead_letter,
+    make_dead_letter,
 )
 from eventfleet.topics.event import MAX_EVENT_BYTES, DomainName
-from eventfleet.topics.names import TOPIC_NAME, Topics, group
+from eventfleet.topics.names import TOPIC_NAME, Topics, consumer_group
 from eventfleet.topics.record import LogRecord
-from eventfleet.topics.topic_specs import EVENT_TOPIC_BYTES, WIDE_TOPIC_BYTES, TopicSpec, declare
+from eventfleet.topics.topic_specs import (
+    EVENT_TOPIC_BYTES,
+    WIDE_TOPIC_BYTES,
+    TopicSpec,
+    declare_topics,
+)
 
 KINDS = ["commands", "replies", "events", "stored", "snapshots", "dead-letters"]
 
 
 def declared(**settings: int) -> dict[str, TopicSpec]:
     """The topics of a domain `shop` by kind."""
-    specs = declare("shop", **{"partitions": 4, "replication": 3, "retention_ms": -1} | settings)
+    specs = declare_topics(
+        "shop", **{"partitions": 4, "replication": 3, "retention_ms": -1} | settings
+    )
     return {spec.name.removeprefix("shop."): spec for spec in specs}
 
 
@@ -39,7 +46,7 @@ def test_the_topics_of_a_domain() -> None:
 
 
 def test_a_group_is_named_by_prefix_domain_and_role() -> None:
-    assert group("fleet", "shop", "append") == "fleet.shop.append"
+    assert consumer_group("fleet", "shop", "append") == "fleet.shop.append"
 
 
 @given(st.from_regex(r"[a-z][a-z0-9_-]{0,99}", fullmatch=True))
@@ -88,7 +95,7 @@ def test_what_follows_of_the_greatest_event_has_room() -> None:
     limits = {kind: int(s.config.get("max.message.bytes", 0)) for kind, s in declared().items()}
     assert limits["events"] == EVENT_TOPIC_BYTES > MAX_EVENT_BYTES
     assert limits["stored"] == limits["snapshots"] == limits["dead-letters"] == WIDE_TOPIC_BYTES
-    assert WIDE_TOPIC_BYTES >= EVENT_TOPIC_BYTES + 4 * MAX_REASON
+    assert WIDE_TOPIC_BYTES >= EVENT_TOPIC_BYTES + 4 * MAX_REASON_CHARS
 
 
 # Dead letters
@@ -99,7 +106,7 @@ RECORD = LogRecord(
 
 
 def test_a_dead_letter_keeps_the_record_and_says_where_it_was_and_why() -> None:
-    letter = dead_letter("shop", "append", RECORD, UNREADABLE, "value: is not JSON: äöü")
+    letter = make_dead_letter("shop", "append", RECORD, UNREADABLE, "value: is not JSON: äöü")
     assert letter.topic == "shop.dead-letters"
     assert letter.partition == RECORD.partition
     assert (letter.key, letter.value) == (RECORD.key, RECORD.value)
@@ -113,13 +120,15 @@ def test_a_dead_letter_keeps_the_record_and_says_where_it_was_and_why() -> None:
 
 
 def test_an_absent_key_or_value_stays_absent() -> None:
-    letter = dead_letter("shop", "relay", LogRecord("t", 0, 0, None, None), SUPERSEDED, "prev")
+    letter = make_dead_letter("shop", "relay", LogRecord("t", 0, 0, None, None), SUPERSEDED, "prev")
     assert (letter.key, letter.value) == (None, None)
     assert dict(letter.headers)[KIND] == b"superseded"
 
 
-@given(st.text(min_size=1, max_size=5).map(lambda text: text * MAX_REASON))
+@given(st.text(min_size=1, max_size=5).map(lambda text: text * MAX_REASON_CHARS))
 def test_a_reason_of_any_length_and_text_fits(reason: str) -> None:
-    written = dict(dead_letter("shop", "append", RECORD, UNREADABLE, reason).headers[3:])[REASON]
-    assert len(written) <= 4 * MAX_REASON
-    assert len(written.decode()) == MAX_REASON
+    written = dict(make_dead_letter("shop", "append", RECORD, UNREADABLE, reason).headers[3:])[
+        REASON
+    ]
+    assert len(written) <= 4 * MAX_REASON_CHARS
+    assert len(written.decode()) == MAX_REASON_CHARS

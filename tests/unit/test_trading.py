@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from eventfleet import Command, Event, SchemalessPayload, replay
 from eventfleet.domains.trading import (
-    MOST,
+    MAX_INT64,
     Bought,
     Buy,
     CashDeposited,
@@ -80,16 +80,20 @@ def test_what_an_account_allows_becomes_an_event(
             Sell(symbol="ACME", quantity=1, price=1, fee=697),
             "696 is more than the cash of 695",
         ),
-        (HOLDING, DepositCash(amount=MOST - 694), "is more than an account can hold"),
+        (HOLDING, DepositCash(amount=MAX_INT64 - 694), "is more than an account can hold"),
         (
             HOLDING,
-            Sell(symbol="ACME", quantity=1, price=MOST - 694),
+            Sell(symbol="ACME", quantity=1, price=MAX_INT64 - 694),
             "is more than an account can hold",
         ),
         (
-            [CashDeposited(amount=MOST), Bought(symbol="ACME", quantity=MOST, price=1), CASH],
+            [
+                CashDeposited(amount=MAX_INT64),
+                Bought(symbol="ACME", quantity=MAX_INT64, price=1),
+                CASH,
+            ],
             Buy(symbol="ACME", quantity=1, price=1),
-            f"{MOST + 1} is more than an account can hold",
+            f"{MAX_INT64 + 1} is more than an account can hold",
         ),
     ],
 )
@@ -110,7 +114,7 @@ def test_what_is_not_there_is_rejected_with_what_is(
     ],
 )
 def test_a_command_out_of_its_bounds_is_no_command(command: Command, field: str) -> None:
-    given(trading, CASH).when(command).unreadable(field)
+    given(trading, CASH).when(command).invalid(field)
 
 
 # The state
@@ -134,9 +138,9 @@ def test_a_mark_changes_the_price_of_what_is_held_and_nothing_else() -> None:
 # What can never be
 
 symbols = st.sampled_from(["ACME", "B.1", "C"])
-quantities = st.integers(1, 20) | st.integers(1, MOST)
-prices = st.integers(1, 100) | st.integers(1, MOST)
-fees = st.integers(0, 5) | st.integers(0, MOST)
+quantities = st.integers(1, 20) | st.integers(1, MAX_INT64)
+prices = st.integers(1, 100) | st.integers(1, MAX_INT64)
+fees = st.integers(0, 5) | st.integers(0, MAX_INT64)
 TRADE: dict[str, Any] = {"symbol": symbols, "quantity": quantities, "price": prices, "fee": fees}
 COMMANDS = st.one_of(
     st.builds(DepositCash, amount=prices),
@@ -162,10 +166,10 @@ def became(commands: Sequence[Command]) -> tuple[list[Event], Portfolio]:
         story = story.when(command)
         events += story.outcome if isinstance(story.outcome, list) else []
         account = story.state()
-        assert 0 <= account.cash <= MOST
+        assert 0 <= account.cash <= MAX_INT64
         for position in account.positions.values():
-            assert 1 <= position.quantity <= MOST
-            assert 0 <= position.cost <= MOST
+            assert 1 <= position.quantity <= MAX_INT64
+            assert 0 <= position.cost <= MAX_INT64
     return [event for event in events if isinstance(event, Event)], story.state()
 
 

@@ -1,4 +1,4 @@
-"""Which of two failures of a transaction is told."""
+"""Which of two failures of a transaction is raised."""
 
 import asyncio
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from aiokafka.errors import IllegalOperation, KafkaTimeoutError, ProducerFenced
 
-from eventfleet.stores.kafka.transactional_writer import _both
+from eventfleet.stores.kafka.transactional_writer import _gather
 
 FENCED, CAUSE, STATE = ProducerFenced(), KafkaTimeoutError(), IllegalOperation()
 
@@ -35,11 +35,11 @@ async def test_a_fence_goes_before_a_cause_and_a_cause_before_a_state(
     for work in ((one, other), (other, one)):
         ended: list[Any] = []
         with pytest.raises(type(told)):
-            await _both(*(ends(each, ended) for each in work))
+            await _gather(*(ends(each, ended) for each in work))
         assert ended == [*work]
 
 
 async def test_without_a_failure_nothing_is_raised() -> None:
     ended: list[Any] = []
-    await _both(ends(None, ended), ends(None, ended))
+    await _gather(ends(None, ended), ends(None, ended))
     assert ended == [None, None]

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from eventfleet.model.domain import Domain
 from eventfleet.model.payloads import Event, State
-from eventfleet.model.typed_decoder import reader
+from eventfleet.model.typed_decoder import make_typed_decoder
 from eventfleet.snapshot_rules import size
 from eventfleet.topics.codec import decode_stored, encode
 from eventfleet.topics.errors import InvalidRecord
@@ -66,7 +66,7 @@ KNOWN = [
 
 @pytest.mark.parametrize("event", KNOWN, ids=lambda event: event.type)
 def test_a_payload_is_read_as_its_own_type(event: EventRecord) -> None:
-    read = reader(DOMAIN)(encode(event))
+    read = make_typed_decoder(DOMAIN)(encode(event))
     assert read.data == DOMAIN.payload(event)
     assert isinstance(read.data, Event)
     for name in ("id", "type", "aggregate_id", "time", "version", "reply_to"):
@@ -85,7 +85,7 @@ OTHERS = [
 
 @pytest.mark.parametrize("event", OTHERS, ids=lambda event: event.type)
 def test_what_is_old_unknown_or_does_not_fit_is_read_as_before(event: EventRecord) -> None:
-    assert reader(DOMAIN)(encode(event)) == event
+    assert make_typed_decoder(DOMAIN)(encode(event)) == event
 
 
 WRITTEN = encode(EVENT)
@@ -116,13 +116,13 @@ def test_what_is_unreadable_is_told_as_before(good: bytes, bad: bytes) -> None:
     with pytest.raises(InvalidRecord) as expected:
         decode_stored(value)
     with pytest.raises(InvalidRecord) as found:
-        reader(DOMAIN)(value)
+        make_typed_decoder(DOMAIN)(value)
     assert str(found.value) == str(expected.value)
 
 
 def test_a_record_without_a_value_is_unreadable() -> None:
     with pytest.raises(InvalidRecord, match="value: is absent"):
-        reader(DOMAIN)(None)
+        make_typed_decoder(DOMAIN)(None)
 
 
 @pytest.mark.parametrize(
@@ -135,6 +135,6 @@ def test_a_record_without_a_value_is_unreadable() -> None:
     ids=["size", "one type", "no types"],
 )
 def test_other_domains_get_payloads_as_they_are(domain: Domain[Account]) -> None:
-    assert reader(domain)(WRITTEN) == EVENT
+    assert make_typed_decoder(domain)(WRITTEN) == EVENT
     with pytest.raises(InvalidRecord):
-        reader(domain)(WRITTEN.replace(b'"type":"Opened",', b""))
+        make_typed_decoder(domain)(WRITTEN.replace(b'"type":"Opened",', b""))

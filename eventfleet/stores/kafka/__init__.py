@@ -1,1 +1,1 @@
-"""The log on Apache Kafka, and on brokers that speak its protocol, by aiokafka."""
+"""The log on Apache Kafka, and on other brokers of its protocol, through aiokafka."""

@@ -1,4 +1,4 @@
-"""Topics: created, and compared with their declaration."""
+"""Creates topics, and compares them with their declaration."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
@@ -12,82 +12,90 @@ from aiokafka.protocol.admin import ApiVersionRequest
 from aiokafka.protocol.transaction import AddPartitionsToTxnRequest, InitProducerIdRequest
 
 from eventfleet.stores.kafka.connection import Connection
-from eventfleet.stores.kafka.errors import check, retried, shut, translated
-from eventfleet.stores.topic_diff import absent, differences
+from eventfleet.stores.kafka.errors import (
+    close_quietly,
+    raise_for_code,
+    retry_request,
+    translate_errors,
+)
+from eventfleet.stores.topic_diff import describe_differences, describe_missing
 from eventfleet.topics.topic_specs import TopicSpec
 
-TRANSACTIONS = {InitProducerIdRequest.API_KEY, AddPartitionsToTxnRequest.API_KEY}
+TRANSACTION_APIS = {InitProducerIdRequest.API_KEY, AddPartitionsToTxnRequest.API_KEY}
 
 
 class Admin:
-    """LogAdmin. Each call has its own connection."""
+    """LogAdmin on Kafka. Each call opens a connection of its own."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
     async def create(self, specs: Sequence[TopicSpec]) -> list[str]:
-        """Those created can be written to when it returns."""
+        """Create the missing topics; when it returns, they can be written to."""
         async with self._admin("creating topics") as admin:
-            answer = await admin.create_topics([_new(spec) for spec in specs])
+            response = await admin.create_topics([_new(spec) for spec in specs])
             created = []
-            for topic, code, *_ in answer.topic_errors:
+            for topic, code, *_ in response.topic_errors:
                 if code == TopicAlreadyExistsError.errno:
                     continue
-                check(code)
+                raise_for_code(code)
                 created.append(topic)
-            await _led(admin, created)
+            await _wait_for_leaders(admin, created)
             return created
 
     async def check(self, specs: Sequence[TopicSpec]) -> list[str]:
         async with self._admin("checking topics") as admin:
             topics = {topic["topic"]: topic for topic in await admin.describe_topics()}
-            there = [spec for spec in specs if spec.name in topics]
-            configs = await _configs(admin, there)
-        found: list[str] = []
+            existing = [spec for spec in specs if spec.name in topics]
+            configs = await _configs(admin, existing)
+        sentences: list[str] = []
         for spec in specs:
             topic = topics.get(spec.name)
-            found += _compare(spec, topic, configs[spec.name]) if topic else [absent(spec)]
-        return found
+            sentences += (
+                _compare(spec, topic, configs[spec.name]) if topic else [describe_missing(spec)]
+            )
+        return sentences
 
     async def transactional(self) -> bool:
-        """Whether the broker lists what transactions need, and hands out producer ids.
+        """Return whether the broker lists the APIs of transactions, and gives out producer ids.
 
-        The embedded broker lists it too, but hands out none.
+        The embedded broker lists the APIs too, but gives out no ids.
         """
-        async with self._admin("asking for transactions") as admin:
-            answer = await admin._send_request(ApiVersionRequest())
-            check(answer.error_code)
-            listed = {key for key, *_ in answer.api_versions}
-            return listed >= TRANSACTIONS and await retried(lambda: _numbers(admin))
+        async with self._admin("looking for transactions") as admin:
+            response = await admin._send_request(ApiVersionRequest())
+            raise_for_code(response.error_code)
+            apis = {key for key, *_ in response.api_versions}
+            return apis >= TRANSACTION_APIS and await retry_request(lambda: _has_ids(admin))
 
     async def close(self) -> None:
-        """There is nothing to let go."""
+        """There is nothing to release."""
 
     @asynccontextmanager
     async def _admin(self, what: str) -> AsyncIterator[Any]:
-        async with translated(what, self._connection.timeout):
+        async with translate_errors(what, self._connection.timeout):
             admin = self._connection.admin()
             try:
                 await admin.start()
                 yield admin
             finally:
-                await shut(admin.close)
+                await close_quietly(admin.close)
 
 
 def _new(spec: TopicSpec) -> Any:
     return NewTopic(spec.name, spec.partitions, spec.replication, topic_configs=spec.config)
 
 
-async def _numbers(admin: Any) -> bool:
+async def _has_ids(admin: Any) -> bool:
+    """Return whether the broker gives out producer ids."""
     request = InitProducerIdRequest(transactional_id=None, transaction_timeout_ms=1000)
     code = (await admin._send_request(request)).error_code
     if code == UnknownError.errno:
         return False
-    check(code)
+    raise_for_code(code)
     return True
 
 
-async def _led(admin: Any, topics: Sequence[str]) -> None:
+async def _wait_for_leaders(admin: Any, topics: Sequence[str]) -> None:
     """Wait until every partition has a leader; the caller bounds the time."""
     waiting = set(topics)
     while waiting:
@@ -99,12 +107,12 @@ async def _led(admin: Any, topics: Sequence[str]) -> None:
 
 
 async def _configs(admin: Any, specs: Sequence[TopicSpec]) -> dict[str, dict[str, str]]:
-    """Every setting as it is, by topic; the embedded broker can't be asked for single ones."""
+    """Read all settings of each topic; the embedded broker can't describe single ones."""
     resources = [ConfigResource(ConfigResourceType.TOPIC, spec.name) for spec in specs]
     configs = {}
-    for answer in await admin.describe_configs(resources) if resources else ():
-        for code, _, _, name, entries in answer.resources:
-            check(code)
+    for response in await admin.describe_configs(resources) if resources else ():
+        for code, _, _, name, entries in response.resources:
+            raise_for_code(code)
             configs[name] = {entry[0]: entry[1] for entry in entries}
     return configs
 
@@ -112,4 +120,4 @@ async def _configs(admin: Any, specs: Sequence[TopicSpec]) -> dict[str, dict[str
 def _compare(spec: TopicSpec, topic: dict[str, Any], config: dict[str, str]) -> list[str]:
     partitions = topic["partitions"]
     replication = min(len(partition["replicas"]) for partition in partitions)
-    return differences(spec, len(partitions), replication, config)
+    return describe_differences(spec, len(partitions), replication, config)

@@ -1,4 +1,4 @@
-"""Records to batches, in order, each acknowledged before the next of its partition."""
+"""Batches records by partition, in order; each batch is acknowledged before the next is sent."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -11,14 +11,14 @@ from eventfleet.topics.record import Headers, ProducerRecord
 
 
 class PartitionShare(NamedTuple):
-    """What of some records goes to one partition, and their places among all."""
+    """The share of some records that goes to one partition, with their indexes among all."""
 
     records: list[ProducerRecord]
     indexes: list[int]
 
 
 class AckedShare(NamedTuple):
-    """Where a part has gone: its records' places among all, and their offsets."""
+    """An acknowledged share: its records' indexes among all, and their offsets."""
 
     partition: int
     indexes: list[int]
@@ -26,78 +26,78 @@ class AckedShare(NamedTuple):
 
 
 class BatchingProducer:
-    """The ways into partitions by one producer, for any number of senders at once."""
+    """Sends records through one producer, for any number of callers at once."""
 
     def __init__(self, producer: Any) -> None:
         self._producer = producer
-        self._lanes: dict[tuple[str, int], PartitionQueue] = {}
+        self._queues: dict[tuple[str, int], PartitionQueue] = {}
 
     async def send(self, records: Sequence[ProducerRecord]) -> list[AckedShare]:
-        """Write all and await every acknowledgement; partitions go side by side.
+        """Write all and await every acknowledgement; the partitions go side by side.
 
-        Ends only when nothing of it is under way any more; then raises the first error, if there
-        was one. After an error, or when it was cancelled, the producer is to be dropped.
+        It ends only when none of the records is in flight any more, and then raises the first
+        error, if there was one. After an error or a cancellation the producer must be aborted.
         """
         topics = {record.topic for record in records}
-        parts = _parts(records, {t: await self._producer.partitions_for(t) for t in topics})
-        puts = [self._lane(to).put(part.records) for to, part in parts.items()]
-        ends = await asyncio.gather(*puts, return_exceptions=True)
-        sent: list[AckedShare] = []
-        for ((_, partition), part), end in zip(parts.items(), ends, strict=True):
-            if isinstance(end, BaseException):
-                raise end
-            sent.append(AckedShare(partition, part.indexes, end))
-        return sent
+        shares = _split(records, {t: await self._producer.partitions_for(t) for t in topics})
+        puts = [self._queue(to).put(share.records) for to, share in shares.items()]
+        results = await asyncio.gather(*puts, return_exceptions=True)
+        acked: list[AckedShare] = []
+        for ((_, partition), share), result in zip(shares.items(), results, strict=True):
+            if isinstance(result, BaseException):
+                raise result
+            acked.append(AckedShare(partition, share.indexes, result))
+        return acked
 
-    def _lane(self, to: tuple[str, int]) -> "PartitionQueue":
-        lane = self._lanes.get(to)
-        if lane is None:
-            lane = self._lanes[to] = PartitionQueue(self._producer, *to)
-        return lane
+    def _queue(self, to: tuple[str, int]) -> "PartitionQueue":
+        queue = self._queues.get(to)
+        if queue is None:
+            queue = self._queues[to] = PartitionQueue(self._producer, *to)
+        return queue
 
 
 class PendingSend(NamedTuple):
-    """Some records on their way; their offsets when all are acknowledged."""
+    """Records of one call, and their offsets once all are acknowledged."""
 
     records: list[ProducerRecord]
     offsets: "asyncio.Future[Sequence[int]]"
 
 
 class PartitionQueue:
-    """The way into one partition. What comes while a batch is out goes with the next."""
+    """The records for one partition. Those that arrive while a batch is out go with the next."""
 
     def __init__(self, producer: Any, topic: str, partition: int) -> None:
         self._producer, self._topic, self._partition = producer, topic, partition
         self._waiting: list[PendingSend] = []
-        self._driving: asyncio.Task[None] | None = None
+        self._sender: asyncio.Task[None] | None = None
 
     def put(self, records: list[ProducerRecord]) -> "asyncio.Future[Sequence[int]]":
-        """Their offsets."""
-        load = PendingSend(records, asyncio.get_running_loop().create_future())
-        self._waiting.append(load)
-        if self._driving is None:
-            self._driving = asyncio.create_task(self._drive())
-        return load.offsets
+        """Queue records, and return their offsets as a future."""
+        send = PendingSend(records, asyncio.get_running_loop().create_future())
+        self._waiting.append(send)
+        if self._sender is None:
+            self._sender = asyncio.create_task(self._send_waiting())
+        return send.offsets
 
-    async def _drive(self) -> None:
-        """Until nothing waits, or something fails: then all that is here."""
-        loads: list[PendingSend] = []
+    async def _send_waiting(self) -> None:
+        """Send until nothing waits; an error fails all that is sent or waits."""
+        sends: list[PendingSend] = []
         try:
             while self._waiting:
-                loads = [load for load in self._waiting if not load.offsets.done()]
+                sends = [send for send in self._waiting if not send.offsets.done()]
                 self._waiting = []
-                await self._write(loads)
+                await self._write(sends)
         except Exception as error:
-            for load in (*loads, *self._waiting):
-                if not load.offsets.done():
-                    load.offsets.set_exception(error)
+            for send in (*sends, *self._waiting):
+                if not send.offsets.done():
+                    send.offsets.set_exception(error)
             self._waiting = []
         finally:
-            self._driving = None
+            self._sender = None
 
-    async def _write(self, loads: list[PendingSend]) -> None:
+    async def _write(self, sends: list[PendingSend]) -> None:
         offsets: list[int] = []
-        records = [record for load in loads for record in load.records]
+        records = [record for send in sends for record in send.records]
         while len(offsets) < len(records):
             batch = self._producer.create_batch()
             count = _fill(batch, records, len(offsets))
@@ -105,47 +105,54 @@ class PartitionQueue:
             first = (await (await sending)).offset
             offsets.extend(range(first, first + count))
         start = 0
-        for load in loads:
-            end = start + len(load.records)
-            if not load.offsets.done():
-                load.offsets.set_result(offsets[start:end])
+        for send in sends:
+            end = start + len(send.records)
+            if not send.offsets.done():
+                send.offsets.set_result(offsets[start:end])
             start = end
 
 
-def _parts(
+def _split(
     records: Sequence[ProducerRecord], partitions: Mapping[str, set[int]]
 ) -> dict[tuple[str, int], PartitionShare]:
-    parts: dict[tuple[str, int], PartitionShare] = {}
+    """Split records by topic and partition. Misconfigured: a topic has no such partition."""
+    shares: dict[tuple[str, int], PartitionShare] = {}
     for index, record in enumerate(records):
         topic, partition = record.topic, record.partition
         if partition is None:
-            partition = _by_hash(record.key or b"", len(partitions[topic]))
-        part = parts.get((topic, partition))
-        if part is None:
+            partition = _partition_of(record.key or b"", len(partitions[topic]))
+        share = shares.get((topic, partition))
+        if share is None:
             if partition not in partitions[topic]:
-                found = f"has {len(partitions[topic])} partitions, none of number {partition}"
-                raise Misconfigured(f"topic {topic} {found}")
-            part = parts[topic, partition] = PartitionShare([], [])
-        part.records.append(record)
-        part.indexes.append(index)
-    return parts
+                count = len(partitions[topic])
+                raise Misconfigured(
+                    f"topic {topic} has {count} partitions, no partition {partition}"
+                )
+            share = shares[topic, partition] = PartitionShare([], [])
+        share.records.append(record)
+        share.indexes.append(index)
+    return shares
 
 
 def _fill(batch: Any, records: Sequence[ProducerRecord], start: int) -> int:
-    """Put in as many as fit, the first whatever its size; how many."""
+    """Append records from `start` on until the batch is full, and return how many it took.
+
+    The first record fits whatever its size. Records mostly share their headers, so the list that
+    the driver needs is made only when they change.
+    """
     append = batch.append
-    known: Headers = ()
-    listed: list[tuple[str, bytes]] = []
+    headers: Headers = ()
+    header_list: list[tuple[str, bytes]] = []
     for count, record in enumerate(islice(records, start, None)):
-        if record.headers is not known:
-            known, listed = record.headers, list(record.headers)
+        if record.headers is not headers:
+            headers, header_list = record.headers, list(record.headers)
         at, key, value = record.timestamp, record.key, record.value
-        if append(timestamp=at, key=key, value=value, headers=listed) is None:
+        if append(timestamp=at, key=key, value=value, headers=header_list) is None:
             return count
     return len(records) - start
 
 
-def _by_hash(key: bytes, count: int) -> int:
+def _partition_of(key: bytes, count: int) -> int:
     try:
         return partition_of(key.decode(), count)
     except UnicodeDecodeError:

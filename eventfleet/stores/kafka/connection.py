@@ -1,4 +1,4 @@
-"""How to reach the brokers, and the clients made for it."""
+"""The address and security of the brokers, and the clients that use them."""
 
 import ssl
 from dataclasses import dataclass
@@ -11,17 +11,19 @@ from aiokafka.helpers import create_ssl_context
 
 from eventfleet.stores.errors import Misconfigured
 
-BATCH_BYTES = 950_000
-# A new client's first question always finds it without metadata, and waits this long.
-BACKOFF_MS = 20
-FETCH_BYTES = 4_194_304
+MAX_BATCH_BYTES = 950_000
+# A new client has no metadata for its first request, and always waits this long for it.
+RETRY_BACKOFF_MS = 20
+MAX_FETCH_BYTES = 4_194_304
 
 
 @dataclass(frozen=True)
 class Connection:
-    """Brokers, security (Kafka's protocol names), SASL, PEM files, and seconds for one call.
+    """Settings of the brokers' clients, and the clients made with them.
 
-    A single request may take half of a call's time, so that a lost one can be repeated.
+    `security` is Kafka's name of the protocol, `mechanism` that of SASL; the files are PEM.
+    `timeout` in seconds bounds one call; a single request may take half of it, so that a lost
+    request can be repeated.
     """
 
     bootstrap: str
@@ -38,7 +40,7 @@ class Connection:
         return f"Connection({self.bootstrap!r}, {self.security})"
 
     def options(self) -> dict[str, Any]:
-        """What every aiokafka client is made with. Misconfigured for unusable PEM files."""
+        """Return the options of every aiokafka client. Misconfigured: a PEM file can't be used."""
         options: dict[str, Any] = {
             "bootstrap_servers": self.bootstrap,
             "request_timeout_ms": max(1, int(self.timeout * 500)),
@@ -59,18 +61,20 @@ class Connection:
         return AIOKafkaAdminClient(**self.options())
 
     def producer(self, **options: Any) -> Any:
-        """A producer whose records are acknowledged by all replicas in sync."""
-        return AIOKafkaProducer(**self.options(), acks="all", max_batch_size=BATCH_BYTES, **options)
+        """Make a producer whose records are acknowledged by all replicas in sync."""
+        return AIOKafkaProducer(
+            **self.options(), acks="all", max_batch_size=MAX_BATCH_BYTES, **options
+        )
 
     def consumer(self, committed: bool = True) -> Any:
-        """A consumer outside any group."""
+        """Make a consumer outside any group."""
         return AIOKafkaConsumer(
             **self.options(),
             enable_auto_commit=False,
             auto_offset_reset="none",
             isolation_level="read_committed" if committed else "read_uncommitted",
-            max_partition_fetch_bytes=FETCH_BYTES,
-            retry_backoff_ms=BACKOFF_MS,
+            max_partition_fetch_bytes=MAX_FETCH_BYTES,
+            retry_backoff_ms=RETRY_BACKOFF_MS,
         )
 
     def _tls(self) -> ssl.SSLContext:

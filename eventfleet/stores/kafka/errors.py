@@ -1,4 +1,4 @@
-"""Where aiokafka's errors become those of the stores."""
+"""Translates aiokafka's errors to the stores', and ends clients that failed."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -12,8 +12,9 @@ from tenacity import AsyncRetrying, retry_if_exception, wait_random_exponential
 from eventfleet.stores.errors import Fenced, Misconfigured, ServerUnavailable
 
 T = TypeVar("T")
-SHUT_SECONDS = 2.0
-OPERATOR = (
+CLOSE_TIMEOUT_SECONDS = 2.0
+# These last until an operator acts.
+OPERATOR_ERRORS = (
     kafka.UnknownTopicOrPartitionError,
     kafka.InvalidTopicError,
     kafka.TopicAuthorizationFailedError,
@@ -38,8 +39,8 @@ OPERATOR = (
 
 
 @asynccontextmanager
-async def translated(what: str, seconds: float) -> AsyncIterator[None]:
-    """Bounds what is done inside and translates what the driver raises; `what` begins messages."""
+async def translate_errors(what: str, seconds: float) -> AsyncIterator[None]:
+    """Bound the block by `seconds`, and translate the driver's errors; `what` begins messages."""
     try:
         async with asyncio.timeout(seconds):
             yield
@@ -47,61 +48,61 @@ async def translated(what: str, seconds: float) -> AsyncIterator[None]:
         raise ServerUnavailable(f"{what}: Kafka has not done it within {seconds:g} s") from error
     except kafka.ProducerFenced as error:
         raise Fenced(f"{what}: another owner has taken over") from error
-    except OPERATOR as error:
+    except OPERATOR_ERRORS as error:
         raise Misconfigured(f"{what}: {_reason(error)}") from error
     except (kafka.KafkaError, kafka.ConsumerStoppedError, OSError) as error:
         raise ServerUnavailable(f"{what}: {_reason(error)}") from error
 
 
-def check(code: int) -> None:
-    """Raise the driver's error of an answer's error code, if it is one."""
+def raise_for_code(code: int) -> None:
+    """Raise the driver's error for a response's error code; 0 is none."""
     if code:
         raise kafka.for_code(code)()
 
 
-async def retried(request: Callable[[], Awaitable[T]]) -> T:
-    """The request's answer, asked again while a moment may help; the caller bounds the time."""
-    asking = AsyncRetrying(
-        retry=retry_if_exception(_passes), wait=wait_random_exponential(0.05, max=0.5)
+async def retry_request(request: Callable[[], Awaitable[T]]) -> T:
+    """Return the response, after repeats on retriable errors; the caller bounds the time."""
+    attempts = AsyncRetrying(
+        retry=retry_if_exception(_is_retriable), wait=wait_random_exponential(0.05, max=0.5)
     )
-    async for attempt in asking:
+    async for attempt in attempts:
         with attempt:
-            answer = await request()
-    return answer
+            response = await request()
+    return response
 
 
-def _passes(error: BaseException) -> bool:
+def _is_retriable(error: BaseException) -> bool:
     return isinstance(error, kafka.KafkaError) and bool(error.retriable)
 
 
-def why_stopped(producer: Any) -> BaseException:
-    """What ended a transaction of which the producer only says that it is in the wrong state.
+def transaction_error(producer: Any) -> BaseException:
+    """Return the error behind a producer's mere report that its transaction's state is wrong.
 
-    Fencing is the answer where nothing else is known: an owner that wrongly gives up is
-    reassigned, one that wrongly goes on would fence its successor.
+    A fence where nothing else is known: an owner that wrongly gives up is assigned again, while
+    an owner that wrongly goes on would fence its successor.
     """
     end = producer._txn_manager.wait_for_transaction_end()
-    known: BaseException | None = end.exception() if end is not None and end.done() else None
-    return known or kafka.ProducerFenced()
+    error: BaseException | None = end.exception() if end is not None and end.done() else None
+    return error or kafka.ProducerFenced()
 
 
-WRONG_STATE = (AssertionError, kafka.IllegalOperation)
+WRONG_STATE_ERRORS = (AssertionError, kafka.IllegalOperation)
 
 
-async def drop(producer: Any) -> None:
-    """End a producer at once; what it has not sent is never sent. Never raises.
+async def abort_producer(producer: Any) -> None:
+    """End a producer at once; records that it has not sent are never sent. Never raises.
 
-    `stop` alone waits, without a bound, until the brokers have everything.
+    Its `stop` alone would wait, without a bound, until the brokers have every record.
     """
     producer.client.send = _refuse
     producer._message_accumulator.fail_all(kafka.ProducerClosed())
-    await shut(producer.stop)
-    _heed(producer)
-    await shut(producer.client.close)
+    await close_quietly(producer.stop)
+    _retrieve_exceptions(producer)
+    await close_quietly(producer.client.close)
 
 
-def _heed(producer: Any) -> None:
-    """Look at the errors that nobody awaits, which asyncio would report as forgotten."""
+def _retrieve_exceptions(producer: Any) -> None:
+    """Retrieve the exceptions of futures that nobody awaits, which asyncio would report."""
     batches = chain.from_iterable(producer._message_accumulator._batches.values())
     futures = [batch._drain_waiter for batch in batches]
     if producer._txn_manager is not None:
@@ -111,11 +112,11 @@ def _heed(producer: Any) -> None:
             future.exception()
 
 
-async def shut(end: Callable[[], Awaitable[Any]]) -> None:
-    """Close a client, within a bound. Never raises."""
+async def close_quietly(close: Callable[[], Awaitable[Any]]) -> None:
+    """Close a client, within CLOSE_TIMEOUT_SECONDS. Never raises."""
     with suppress(Exception):
-        async with asyncio.timeout(SHUT_SECONDS):
-            await end()
+        async with asyncio.timeout(CLOSE_TIMEOUT_SECONDS):
+            await close()
 
 
 async def _refuse(*_: Any, **__: Any) -> None:

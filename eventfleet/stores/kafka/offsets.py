@@ -1,30 +1,32 @@
-"""What a consumer group has committed, asked of its coordinator."""
+"""Reads the committed offsets of a consumer group from its coordinator."""
 
 from typing import Any
 
 from aiokafka.client import ConnectionGroup, CoordinationType
 from aiokafka.protocol.commit import OffsetFetchRequest
 
-from eventfleet.stores.kafka.errors import check, retried
+from eventfleet.stores.kafka.errors import raise_for_code, retry_request
 
 
-async def committed(client: Any, group: str, topic: str, partitions: list[int]) -> dict[int, int]:
-    """The offsets by partition (absent: none); the caller bounds the time.
+async def fetch_committed(
+    client: Any, group: str, topic: str, partitions: list[int]
+) -> dict[int, int]:
+    """Return the offsets by partition (absent: none); the caller bounds the time.
 
-    The driver's own calls take a coordinator that is still loading for a group without offsets.
+    The driver's own calls mistake a coordinator that is still loading for a group without offsets.
     """
-    return await retried(lambda: _fetch(client, group, topic, partitions))
+    return await retry_request(lambda: _fetch(client, group, topic, partitions))
 
 
 async def _fetch(client: Any, group: str, topic: str, partitions: list[int]) -> dict[int, int]:
     node = await client.coordinator_lookup(CoordinationType.GROUP, group)
     request = OffsetFetchRequest(group, [(topic, partitions)])
-    answer = await client.send(node, request, group=ConnectionGroup.COORDINATION)
-    check(getattr(answer, "error_code", 0))
-    found = {}
-    for _, entries in answer.topics:
+    response = await client.send(node, request, group=ConnectionGroup.COORDINATION)
+    raise_for_code(getattr(response, "error_code", 0))
+    offsets = {}
+    for _, entries in response.topics:
         for partition, offset, _, code in entries:
-            check(code)
+            raise_for_code(code)
             if offset >= 0:
-                found[partition] = offset
-    return found
+                offsets[partition] = offset
+    return offsets

@@ -1,4 +1,4 @@
-"""Plain producing, and the owner of a partition on a broker without transactions."""
+"""Writers without transactions: a plain producer, and the owner of a partition."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
@@ -6,38 +6,40 @@ from typing import Any
 
 from eventfleet.stores.kafka.batching_producer import AckedShare, BatchingProducer
 from eventfleet.stores.kafka.connection import Connection
-from eventfleet.stores.kafka.errors import drop, translated
-from eventfleet.stores.kafka.offsets import committed
+from eventfleet.stores.kafka.errors import abort_producer, translate_errors
+from eventfleet.stores.kafka.offsets import fetch_committed
 from eventfleet.topics.event import Position
-from eventfleet.topics.record import ProducerRecord, new_tuple
+from eventfleet.topics.record import ProducerRecord, make_tuple
 
 
 class Producer:
-    """LogWriter. Starts at the first use; after an error the next use starts afresh.
+    """LogWriter on Kafka. Connects at its first use; after an error the next use connects again.
 
-    What is produced at the same time travels together: a broker gets one request after the other.
+    Records that are produced at the same time travel together: a broker gets one request after the
+    other.
     """
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._producer: Any = None
-        self._lanes = BatchingProducer(None)
+        self._batching = BatchingProducer(None)
         self._starting = asyncio.Lock()
 
     async def produce(self, records: Sequence[ProducerRecord]) -> list[Position]:
         positions: list[Any] = [None] * len(records)
         for partition, indexes, offsets in await self._write(records):
             for index, offset in zip(indexes, offsets, strict=True):
-                positions[index] = new_tuple(Position, (0, partition, offset))
+                positions[index] = make_tuple(Position, (0, partition, offset))
         return positions
 
     async def committed(self, group: str, topic: str, partition: int) -> int | None:
-        """What the group has committed, by the same connection."""
+        """Return the group's committed offset, by the same connection; None if it has none."""
         try:
-            async with translated(f"offset of {group}", self._connection.timeout):
+            async with translate_errors(f"reading the offset of {group}", self._connection.timeout):
                 await self._start()
                 client = self._producer.client
-                return (await committed(client, group, topic, [partition])).get(partition)
+                offsets = await fetch_committed(client, group, topic, [partition])
+                return offsets.get(partition)
         except BaseException:
             await self.close()
             raise
@@ -45,14 +47,14 @@ class Producer:
     async def close(self) -> None:
         producer, self._producer = self._producer, None
         if producer is not None:
-            await drop(producer)
+            await abort_producer(producer)
 
     async def _write(self, records: Sequence[ProducerRecord]) -> list[AckedShare]:
         topics = ", ".join(sorted({record.topic for record in records}))
         try:
-            async with translated(f"producing to {topics}", self._connection.timeout):
+            async with translate_errors(f"producing to {topics}", self._connection.timeout):
                 await self._start()
-                return await self._lanes.send(records)
+                return await self._batching.send(records)
         except BaseException:
             await self.close()
             raise
@@ -61,12 +63,12 @@ class Producer:
         async with self._starting:
             if self._producer is None:
                 self._producer = self._connection.producer()
-                self._lanes = BatchingProducer(self._producer)
+                self._batching = BatchingProducer(self._producer)
                 await self._producer.start()
 
 
 class PlainWriter:
-    """PartitionWriter without transactions: at least once, and nobody is fenced.
+    """PartitionWriter without transactions: delivery is at least once, and nobody is fenced.
 
     `ack(next_offset)` moves the group's offset; it is awaited after all acknowledgements.
     """

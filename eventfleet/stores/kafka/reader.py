@@ -1,4 +1,4 @@
-"""Reading topics outside consumer groups."""
+"""Reads topics outside consumer groups."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -7,18 +7,18 @@ from typing import Any
 from aiokafka import TopicPartition
 
 from eventfleet.stores.contracts import Watermarks
-from eventfleet.stores.kafka import offsets
 from eventfleet.stores.kafka.connection import Connection
-from eventfleet.stores.kafka.errors import retried, shut, translated
-from eventfleet.stores.kafka.transactional_writer import TRANSACTION_SECONDS
-from eventfleet.stores.kafka.watermarks import leaders, watermarks
+from eventfleet.stores.kafka.errors import close_quietly, retry_request, translate_errors
+from eventfleet.stores.kafka.offsets import fetch_committed
+from eventfleet.stores.kafka.transactional_writer import TRANSACTION_TIMEOUT_SECONDS
+from eventfleet.stores.kafka.watermarks import fetch_leaders, fetch_watermarks
 from eventfleet.topics.record import LogRecord
 
-POLL_MS = 20
+POLL_TIMEOUT_MS = 20
 
 
 class Reader:
-    """LogReader of committed records."""
+    """LogReader on Kafka."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -26,17 +26,18 @@ class Reader:
         self._starting = asyncio.Lock()
 
     async def watermarks(self, topic: str) -> dict[int, Watermarks]:
-        """The end counts records of open transactions in."""
-        async with translated(f"bounds of {topic}", self._connection.timeout):
+        """Return the watermarks; an end is behind the records of open transactions."""
+        async with translate_errors(f"reading the watermarks of {topic}", self._connection.timeout):
             await self._start()
-            return await watermarks(self._client, topic)
+            return await fetch_watermarks(self._client, topic)
 
     async def read(
         self, topic: str, partition: int, start: int, end: int
     ) -> AsyncIterator[LogRecord]:
-        """Waits for open transactions below `end`; ServerUnavailable when nothing moves any more.
+        """Stream the records, waiting for open transactions below `end`.
 
-        Records that are no longer kept, or not yet written when it begins, are not in it.
+        Records that are no longer kept, or not yet written when it begins, are left out.
+        ServerUnavailable: nothing moves any more.
         """
         oldest, last = (await self.watermarks(topic)).get(partition, Watermarks(0, 0))
         start, end = max(start, oldest), min(end, last)
@@ -46,29 +47,31 @@ class Reader:
         what = f"reading {topic}/{partition}"
         consumer = self._connection.consumer()
         try:
-            async with translated(what, self._connection.timeout):
+            async with translate_errors(what, self._connection.timeout):
                 await consumer.start()
                 consumer.assign([part])
                 consumer.seek(part, start)
             while start < end:
-                async with translated(what, self._connection.timeout + TRANSACTION_SECONDS):
+                async with translate_errors(
+                    what, self._connection.timeout + TRANSACTION_TIMEOUT_SECONDS
+                ):
                     batch, start = await _next(consumer, part)
                 for record in batch:
                     if record.offset < end:
                         yield _record(record)
         finally:
-            await shut(consumer.stop)
+            await close_quietly(consumer.stop)
 
     async def committed(self, group: str, topic: str) -> dict[int, int]:
-        async with translated(f"offsets of {group}", self._connection.timeout):
+        async with translate_errors(f"reading the offsets of {group}", self._connection.timeout):
             await self._start()
-            partitions = await retried(lambda: leaders(self._client, topic))
-            return await offsets.committed(self._client, group, topic, [*partitions])
+            partitions = await retry_request(lambda: fetch_leaders(self._client, topic))
+            return await fetch_committed(self._client, group, topic, [*partitions])
 
     async def close(self) -> None:
         client, self._client = self._client, None
         if client is not None:
-            await shut(client.close)
+            await close_quietly(client.close)
 
     async def _start(self) -> None:
         async with self._starting:
@@ -77,16 +80,16 @@ class Reader:
                 try:
                     await client.bootstrap()
                 except BaseException:
-                    await shut(client.close)
+                    await close_quietly(client.close)
                     raise
                 self._client = client
 
 
 async def _next(consumer: Any, part: TopicPartition) -> tuple[list[Any], int]:
-    """The next records, and the position after them, which may be after control records."""
+    """Return the next records, and the position after them and any control records."""
     start = await consumer.position(part)
     while True:
-        fetched = await consumer.getmany(part, timeout_ms=POLL_MS)
+        fetched = await consumer.getmany(part, timeout_ms=POLL_TIMEOUT_MS)
         position = await consumer.position(part)
         if position > start:
             return fetched.get(part, []), position

@@ -9,13 +9,18 @@ from aiokafka.errors import ProducerFenced
 
 from eventfleet.stores.kafka.batching_producer import BatchingProducer
 from eventfleet.stores.kafka.connection import Connection
-from eventfleet.stores.kafka.errors import WRONG_STATE, drop, translated, why_stopped
-from eventfleet.stores.kafka.offsets import committed
+from eventfleet.stores.kafka.errors import (
+    WRONG_STATE_ERRORS,
+    abort_producer,
+    transaction_error,
+    translate_errors,
+)
+from eventfleet.stores.kafka.offsets import fetch_committed
 from eventfleet.topics.record import ProducerRecord
 
-TRANSACTION_SECONDS = 10.0
-COMMIT_SECONDS = 8.0
-"""Less than the transaction's own timeout, which would look like another owner's fence."""
+TRANSACTION_TIMEOUT_SECONDS = 10.0
+COMMIT_TIMEOUT_SECONDS = 8.0
+"""Shorter than the transaction's own timeout, which would look like a fence by another owner."""
 
 
 class TransactionalWriter:
@@ -35,18 +40,18 @@ class TransactionalWriter:
     async def open(self) -> int | None:
         await self.close()
         what = f"taking over {self._topic}/{self._partition} for {self._group}"
-        async with translated(what, self._connection.timeout):
+        async with translate_errors(what, self._connection.timeout):
             producer = self._connection.producer(
                 transactional_id=self.transactional_id,
-                transaction_timeout_ms=int(TRANSACTION_SECONDS * 1000),
+                transaction_timeout_ms=int(TRANSACTION_TIMEOUT_SECONDS * 1000),
             )
             try:
                 await producer.start()
-                offsets = await committed(
+                offsets = await fetch_committed(
                     producer.client, self._group, self._topic, [self._partition]
                 )
             except BaseException:
-                await drop(producer)
+                await abort_producer(producer)
                 raise
         self._producer = producer
         return offsets.get(self._partition)
@@ -58,41 +63,50 @@ class TransactionalWriter:
             raise RuntimeError(f"{self.transactional_id} is not open")
         what = f"committing {next_offset} of {self._topic}/{self._partition} for {self._group}"
         try:
-            async with translated(what, min(self._connection.timeout, COMMIT_SECONDS)):
+            async with translate_errors(
+                what, min(self._connection.timeout, COMMIT_TIMEOUT_SECONDS)
+            ):
                 await self._transact(producer, records, next_offset)
         except BaseException:
-            await drop(producer)
+            await abort_producer(producer)
             raise
         self._producer = producer
 
     async def close(self) -> None:
         producer, self._producer = self._producer, None
         if producer is not None:
-            await drop(producer)
+            await abort_producer(producer)
 
     async def _transact(
         self, producer: Any, records: Sequence[ProducerRecord], offset: int
     ) -> None:
-        """The offset goes beside the records: only the commit at the end makes either count."""
+        """Send the offset along with the records; only the commit makes either visible."""
         try:
             await producer.begin_transaction()
             source = TopicPartition(self._topic, self._partition)
-            await _both(
+            await _gather(
                 BatchingProducer(producer).send(records),
                 producer.send_offsets_to_transaction({source: offset}, self._group),
             )
             await producer.commit_transaction()
-        except WRONG_STATE as error:
-            raise why_stopped(producer) from error
+        except WRONG_STATE_ERRORS as error:
+            raise transaction_error(producer) from error
 
 
-async def _both(*work: Awaitable[Any]) -> None:
-    """Await all, whatever fails; then raise what says most: a fence, else a cause, else a state."""
-    ends = await asyncio.gather(*work, return_exceptions=True)
-    errors = [end for end in ends if isinstance(end, BaseException)]
+async def _gather(*work: Awaitable[Any]) -> None:
+    """Await all, whatever fails; then raise the most telling error: see `_rank`."""
+    results = await asyncio.gather(*work, return_exceptions=True)
+    errors = [result for result in results if isinstance(result, BaseException)]
     if errors:
         raise min(errors, key=_rank)
 
 
 def _rank(error: BaseException) -> int:
-    return 0 if isinstance(error, ProducerFenced) else 2 if isinstance(error, WRONG_STATE) else 1
+    """Rank a fence first, then a cause, then a wrong state, which is only a consequence."""
+    return (
+        0
+        if isinstance(error, ProducerFenced)
+        else 2
+        if isinstance(error, WRONG_STATE_ERRORS)
+        else 1
+    )

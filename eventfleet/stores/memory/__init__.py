@@ -1,1 +1,1 @@
-"""Twins of the servers in memory: for unit tests and simulations, with the same contracts."""
+"""In-memory implementations of every contract, for unit tests and simulations."""

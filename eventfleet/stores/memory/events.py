@@ -1,4 +1,4 @@
-"""The event store in memory."""
+"""The event store, in memory."""
 
 from collections import defaultdict
 from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Sequence
@@ -7,9 +7,9 @@ from datetime import datetime
 from msgspec.structs import replace
 
 from eventfleet.stores.contracts import AssignPosition, Head, Page, Tail, TailQuery, Write
-from eventfleet.stores.cursors import Point, from_cursor, to_cursor
+from eventfleet.stores.cursors import FeedPoint, decode_cursor, encode_cursor
 from eventfleet.stores.errors import Duplicate
-from eventfleet.stores.memory.yield_point import Checkpoint, go_on
+from eventfleet.stores.memory.yield_point import YieldPoint, no_yield
 from eventfleet.topics.event import EventRecord, Position
 from eventfleet.topics.partitioner import partition_of
 
@@ -17,32 +17,32 @@ Stream = dict[int, EventRecord]  # by version
 
 
 class MemoryEvents:
-    """`partitions` tells where aggregates belong, as the domain's topics do."""
+    """EventStore in memory. `partitions`: the number of partitions of the domain's topics."""
 
     def __init__(
-        self, partitions: int = 1, checkpoint: Checkpoint = go_on, domain: str = ""
+        self, partitions: int = 1, yield_point: YieldPoint = no_yield, domain: str = ""
     ) -> None:
-        self._partitions, self._checkpoint, self._domain = partitions, checkpoint, domain
+        self._partitions, self._yield_point, self._domain = partitions, yield_point, domain
         self._by_id: dict[str, EventRecord] = {}
         self._streams: defaultdict[str, Stream] = defaultdict(dict)
         self._placed: dict[tuple[str, int], EventRecord] = {}  # by position and version
-        self._waiting: dict[str, int] = {}  # the partition of each unplaced event
+        self._unplaced_in: dict[str, int] = {}  # the partition of each unplaced event, by id
         self._epoch = 0
 
     async def prepare(self) -> None:
-        await self._checkpoint()
+        await self._yield_point()
 
     async def write(self, writes: Sequence[Write]) -> None:
         for index, write in enumerate(writes):
-            await self._checkpoint()
+            await self._yield_point()
             if isinstance(write, AssignPosition):
                 self._place(index, write.event, str(write.position))
             else:
                 self._insert(index, write)
-        await self._checkpoint()
+        await self._yield_point()
 
     async def put(self, events: Sequence[EventRecord], partition: int) -> None:
-        await self._checkpoint()
+        await self._yield_point()
         for index, event in enumerate(events):
             self._refuse_taken(index, event)
             if event.id in {other.id for other in events[:index]}:
@@ -51,112 +51,112 @@ class MemoryEvents:
                 raise _duplicate(index, event, "version")
         for event in events:
             self._keep(event)
-            self._waiting[event.id] = partition
-        await self._checkpoint()
+            self._unplaced_in[event.id] = partition
+        await self._yield_point()
 
     async def find(self, event_ids: Collection[str]) -> dict[str, EventRecord]:
-        await self._checkpoint()
+        await self._yield_point()
         return {key: self._by_id[key] for key in event_ids if key in self._by_id}
 
     async def put_each(self, events: Sequence[tuple[EventRecord, int]]) -> list[Duplicate | None]:
-        ends: list[Duplicate | None] = []
+        results: list[Duplicate | None] = []
         for event, partition in events:
             try:
                 await self.put([event], partition)
-                ends.append(None)
-            except Duplicate as clash:
-                ends.append(clash)
-        return ends
+                results.append(None)
+            except Duplicate as duplicate:
+                results.append(duplicate)
+        return results
 
-    async def tails(self, looks: Sequence[TailQuery], limit: int) -> list[Tail] | None:
-        await self._checkpoint()
-        seen = [self._since(look) for look in looks]
-        return seen if sum(len(each.events) for each in seen) <= limit else None
+    async def tails(self, queries: Sequence[TailQuery], limit: int) -> list[Tail] | None:
+        await self._yield_point()
+        tails = [self._tail(query) for query in queries]
+        return tails if sum(len(tail.events) for tail in tails) <= limit else None
 
-    def _since(self, look: TailQuery) -> Tail:
-        stream = self._streams.get(look.aggregate_id, {})
-        events = [event for version, event in sorted(stream.items()) if version > look.after]
-        return Tail(events, self._by_id.get(look.event_id))
+    def _tail(self, query: TailQuery) -> Tail:
+        stream = self._streams.get(query.aggregate_id, {})
+        events = [event for version, event in sorted(stream.items()) if version > query.after]
+        return Tail(events, self._by_id.get(query.event_id))
 
     async def heads(self, aggregate_ids: Collection[str]) -> dict[str, Head]:
-        await self._checkpoint()
+        await self._yield_point()
         return {key: _head(self._streams[key]) for key in aggregate_ids if key in self._streams}
 
     async def unplaced(self, aggregate_ids: Collection[str]) -> list[EventRecord]:
-        await self._checkpoint()
+        await self._yield_point()
         return [e for e in self._unplaced() if e.aggregate_id in aggregate_ids]
 
     async def placed_at(self, positions: Collection[Position]) -> list[EventRecord]:
-        await self._checkpoint()
+        await self._yield_point()
         wanted = {str(position) for position in positions}
         return [e for e in self._in_order() if e.position in wanted]
 
     async def sweep(self, partition: int, limit: int) -> list[EventRecord]:
-        await self._checkpoint()
-        return [e for e in self._unplaced() if self._waiting[e.id] == partition][:limit]
+        await self._yield_point()
+        return [e for e in self._unplaced() if self._unplaced_in[e.id] == partition][:limit]
 
     async def read(
         self,
         aggregate_id: str,
         after: int = 0,
-        upto: int | None = None,
+        up_to: int | None = None,
         limit: int | None = None,
         types: Collection[str] | None = None,
     ) -> AsyncIterator[EventRecord]:
-        await self._checkpoint()
+        await self._yield_point()
         found = [
             event
             for version, event in sorted(self._streams.get(aggregate_id, {}).items())
             if version > after
-            and (upto is None or version <= upto)
+            and (up_to is None or version <= up_to)
             and (types is None or event.type in types)
         ]
         for event in found[:limit]:
             yield event
 
     async def version_at(self, aggregate_id: str, moment: datetime) -> int:
-        await self._checkpoint()
+        await self._yield_point()
         stream = self._streams.get(aggregate_id, {})
         return max((version for version, e in stream.items() if e.time <= moment), default=0)
 
     async def feed(self, cursor: str, limit: int) -> Page:
-        await self._checkpoint()
+        await self._yield_point()
         listing = f"{self._domain}.feed"
-        read = from_cursor(listing, cursor, list[Point]) if cursor else []
-        points = {point.partition: point for point in read}
-        beyond = (e for e in self._in_order() if _after(Point.of(e), points))
+        given = decode_cursor(listing, cursor, list[FeedPoint]) if cursor else []
+        points = {point.partition: point for point in given}
+        beyond = (e for e in self._in_order() if _after(FeedPoint.of(e), points))
         items = [event for event, _ in zip(beyond, range(limit), strict=False)]
-        points |= {(point := Point.of(event)).partition: point for event in items}
-        return Page(items, to_cursor(listing, list(points.values())))
+        points |= {(point := FeedPoint.of(event)).partition: point for event in items}
+        return Page(items, encode_cursor(listing, list(points.values())))
 
     async def aggregates(self, cursor: str, limit: int, partition: int | None = None) -> Page:
-        await self._checkpoint()
+        await self._yield_point()
         listing = f"{self._domain}.aggregates"
-        last = from_cursor(listing, cursor, str) if cursor else ""
+        last = decode_cursor(listing, cursor, str) if cursor else ""
         ids = sorted(
             key
             for key in self._streams
             if key > last and partition in (None, partition_of(key, self._partitions))
         )[:limit]
-        return Page(list(ids), to_cursor(listing, ids[-1]) if ids else cursor)
+        return Page(list(ids), encode_cursor(listing, ids[-1]) if ids else cursor)
 
     async def count(self) -> int:
-        await self._checkpoint()
+        await self._yield_point()
         return len(self._by_id)
 
     async def epoch(self) -> int:
-        await self._checkpoint()
+        await self._yield_point()
         return self._epoch
 
     async def raise_epoch(self) -> int:
-        await self._checkpoint()
+        await self._yield_point()
         self._epoch += 1
         return self._epoch
 
-    async def placed_in(self, partition: int, epoch: int) -> bool:
-        await self._checkpoint()
-        points = (Point.of(event) for event in self._placed.values())
-        return any((at.partition, at.epoch) == (partition, epoch) for at in points)
+    async def has_placed(self, partition: int, epoch: int) -> bool:
+        await self._yield_point()
+        points = (FeedPoint.of(event) for event in self._placed.values())
+        return any((point.partition, point.epoch) == (partition, epoch) for point in points)
 
     def _insert(self, index: int, event: EventRecord) -> None:
         self._refuse_taken(index, event)
@@ -164,11 +164,11 @@ class MemoryEvents:
         self._keep(event)
 
     def _place(self, index: int, event: EventRecord, position: str) -> None:
-        if event.id in self._waiting:
+        if event.id in self._unplaced_in:
             placed = replace(self._by_id[event.id], position=position)
             self._occupy(index, placed)
             self._keep(placed)
-            del self._waiting[event.id]
+            del self._unplaced_in[event.id]
 
     def _refuse_taken(self, index: int, event: EventRecord) -> None:
         if event.id in self._by_id:
@@ -187,12 +187,12 @@ class MemoryEvents:
         self._streams[event.aggregate_id][event.version] = event
 
     def _unplaced(self) -> Iterator[EventRecord]:
-        """By aggregate and version."""
-        waiting = (self._by_id[key] for key in self._waiting)
-        return iter(sorted(waiting, key=lambda event: (event.aggregate_id, event.version)))
+        """Yield the unplaced events, by aggregate and version."""
+        events = (self._by_id[key] for key in self._unplaced_in)
+        return iter(sorted(events, key=lambda event: (event.aggregate_id, event.version)))
 
     def _in_order(self) -> Iterable[EventRecord]:
-        """The placed events, by epoch, partition, offset and version."""
+        """Return the placed events, by epoch, partition, offset and version."""
         return sorted(
             self._placed.values(),
             key=lambda event: (Position.parse(event.position or ""), event.version),
@@ -203,8 +203,8 @@ def _duplicate(index: int, event: EventRecord, condition: str) -> Duplicate:
     return Duplicate(index, f"{event.domain}/{event.aggregate_id}", event.version, condition)
 
 
-def _after(at: Point, points: dict[int, Point]) -> bool:
-    return at > points.get(at.partition, Point.start(at.partition))
+def _after(point: FeedPoint, points: dict[int, FeedPoint]) -> bool:
+    return point > points.get(point.partition, FeedPoint.start(point.partition))
 
 
 def _head(stream: Stream) -> Head:

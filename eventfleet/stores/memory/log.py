@@ -1,26 +1,26 @@
-"""The log in memory: partitions, committed offsets, transactions, owners that fence each other."""
+"""The log, in memory: partitions, committed offsets, transactions, owners that fence each other."""
 
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 
 from eventfleet.stores.contracts import Watermarks
 from eventfleet.stores.errors import Fenced, Misconfigured, ServerUnavailable
-from eventfleet.stores.memory.yield_point import Checkpoint, go_on
-from eventfleet.stores.topic_diff import absent, differences
+from eventfleet.stores.memory.yield_point import YieldPoint, no_yield
+from eventfleet.stores.topic_diff import describe_differences, describe_missing
 from eventfleet.topics.event import Position
 from eventfleet.topics.partitioner import partition_of
 from eventfleet.topics.record import LogRecord, ProducerRecord
 from eventfleet.topics.topic_specs import TopicSpec
 
-Source = tuple[str, str, int]
-"""Group, topic, partition: what has one owner at a time."""
+SourcePartition = tuple[str, str, int]
+"""Group, topic, partition: these have one owner at a time."""
 
 
 @dataclass(eq=False)
 class Transaction:
-    """Records and an offset that count all together, or not at all."""
+    """Records and an offset that become visible all together, or not at all."""
 
-    owner: Source
+    owner: SourcePartition
     generation: int
     partitions: set[tuple[str, int]] = field(default_factory=set)
     offset: int | None = None
@@ -29,72 +29,73 @@ class Transaction:
 
 
 @dataclass
-class Entry:
-    """One offset of a partition; without a record it is a transaction's control record."""
+class LogEntry:
+    """The entry at one offset of a partition; without a record, a transaction's control record."""
 
     record: LogRecord | None
     transaction: Transaction | None
 
 
 class MemoryLog:
-    """What all clients of one log share. Each call is one step that nothing can interrupt."""
+    """The log that all its clients share. Each call is one step that nothing can interrupt."""
 
     def __init__(self) -> None:
         self.specs: dict[str, TopicSpec] = {}
-        self.offsets: dict[Source, int] = {}
-        self._partitions: dict[str, list[list[Entry]]] = {}
-        self._generations: dict[Source, int] = {}
-        self._open: dict[Source, Transaction] = {}
+        self.offsets: dict[SourcePartition, int] = {}
+        self._partitions: dict[str, list[list[LogEntry]]] = {}
+        self._generations: dict[SourcePartition, int] = {}
+        self._open: dict[SourcePartition, Transaction] = {}
 
     def create(self, spec: TopicSpec) -> bool:
+        """Create a topic, unless it exists; return whether it was created."""
         if spec.name in self.specs:
             return False
         self.specs[spec.name] = spec
         self._partitions[spec.name] = [[] for _ in range(spec.partitions)]
         return True
 
-    def entries(self, topic: str, partition: int) -> list[Entry]:
+    def entries(self, topic: str, partition: int) -> list[LogEntry]:
         partitions = self._topic(topic)
         if partition not in range(len(partitions)):
-            found = f"has {len(partitions)} partitions, none of number {partition}"
-            raise Misconfigured(f"topic {topic} {found}")
+            count = len(partitions)
+            raise Misconfigured(f"topic {topic} has {count} partitions, no partition {partition}")
         return partitions[partition]
 
-    def append(self, outgoing: ProducerRecord, transaction: Transaction | None = None) -> Position:
+    def append(self, record: ProducerRecord, transaction: Transaction | None = None) -> Position:
         """Write one record, visible at once or with its transaction."""
-        partition = outgoing.partition
+        partition = record.partition
         if partition is None:
-            count = len(self._topic(outgoing.topic))
-            partition = partition_of((outgoing.key or b"").decode(), count)
-        entries = self.entries(outgoing.topic, partition)
-        at = outgoing.topic, partition
-        record = LogRecord(
-            *at,
+            count = len(self._topic(record.topic))
+            partition = partition_of((record.key or b"").decode(), count)
+        entries = self.entries(record.topic, partition)
+        written = LogRecord(
+            record.topic,
+            partition,
             len(entries),
-            outgoing.key,
-            outgoing.value,
-            outgoing.headers,
-            outgoing.timestamp or 0,
+            record.key,
+            record.value,
+            record.headers,
+            record.timestamp or 0,
         )
-        entries.append(Entry(record, transaction))
+        entries.append(LogEntry(written, transaction))
         if transaction is not None:
-            transaction.partitions.add(at)
-        return Position(0, partition, record.offset)
+            transaction.partitions.add((record.topic, partition))
+        return Position(0, partition, written.offset)
 
-    def fence(self, owner: Source) -> int:
-        """Abort what the earlier owner has open, and answer the new owner's generation."""
+    def fence(self, owner: SourcePartition) -> int:
+        """Abort the earlier owner's open transaction, and return the new owner's generation."""
         if owner in self._open:
             self.end(self._open[owner], commit=False)
         self._generations[owner] = self._generations.get(owner, 0) + 1
         return self._generations[owner]
 
-    def demand(self, owner: Source, generation: int) -> None:
-        """Fenced unless this generation is the newest."""
+    def check_generation(self, owner: SourcePartition, generation: int) -> None:
+        """Raise Fenced unless this generation is the newest."""
         if self._generations.get(owner) != generation:
             group, topic, partition = owner
             raise Fenced(f"{topic}/{partition} for {group}: another owner has taken over")
 
-    def begin(self, owner: Source, generation: int) -> Transaction:
+    def begin(self, owner: SourcePartition, generation: int) -> Transaction:
         self._open[owner] = transaction = Transaction(owner, generation)
         return transaction
 
@@ -103,36 +104,41 @@ class MemoryLog:
         transaction.open, transaction.aborted = False, not commit
         del self._open[transaction.owner]
         for topic, partition in sorted(transaction.partitions):
-            self.entries(topic, partition).append(Entry(None, None))
+            self.entries(topic, partition).append(LogEntry(None, None))
         if commit and transaction.offset is not None:
             self.offsets[transaction.owner] = transaction.offset
 
-    def stable(self, topic: str, partition: int) -> int:
-        """The offset of the first record whose transaction is open, or the end."""
+    def last_stable_offset(self, topic: str, partition: int) -> int:
+        """Return the offset of the first record whose transaction is open, or the end."""
         entries = self.entries(topic, partition)
         pending = (i for i, e in enumerate(entries) if e.transaction and e.transaction.open)
         return next(pending, len(entries))
 
-    def _topic(self, topic: str) -> list[list[Entry]]:
+    def _topic(self, topic: str) -> list[list[LogEntry]]:
         if topic not in self._partitions:
             raise Misconfigured(f"topic {topic} does not exist")
         return self._partitions[topic]
 
 
 class MemoryTransactionalWriter:
-    """PartitionWriter; what `emit` writes shows, and `move` counts, when `move` has ended."""
+    """PartitionWriter with transactions: `write` and `move` become visible when `move` ends."""
 
     def __init__(
-        self, log: MemoryLog, group: str, topic: str, partition: int, checkpoint: Checkpoint = go_on
+        self,
+        log: MemoryLog,
+        group: str,
+        topic: str,
+        partition: int,
+        yield_point: YieldPoint = no_yield,
     ) -> None:
-        self.log, self.checkpoint = log, checkpoint
-        self.source: Source = group, topic, partition
+        self.log, self.yield_point = log, yield_point
+        self.source: SourcePartition = group, topic, partition
         self.generation: int | None = None
 
     async def open(self) -> int | None:
-        await self.checkpoint()
+        await self.yield_point()
         generation = self.log.fence(self.source)
-        await self.checkpoint()
+        await self.yield_point()
         self.generation = generation
         return self.log.offsets.get(self.source)
 
@@ -141,70 +147,73 @@ class MemoryTransactionalWriter:
         generation, self.generation = self.generation, None
         if generation is None:
             raise RuntimeError(f"{self.source} is not open")
-        await self.emit(generation, records)
+        await self.write(generation, records)
         await self.move(generation, next_offset)
         self.generation = generation
 
-    async def emit(self, generation: int, records: Sequence[ProducerRecord]) -> None:
-        await self.checkpoint()
-        self.log.demand(self.source, generation)
+    async def write(self, generation: int, records: Sequence[ProducerRecord]) -> None:
+        await self.yield_point()
+        self.log.check_generation(self.source, generation)
         self._transaction = self.log.begin(self.source, generation)
         for record in records:
-            await self.checkpoint()
-            self.log.demand(self.source, generation)
+            await self.yield_point()
+            self.log.check_generation(self.source, generation)
             self.log.append(record, self._transaction)
 
     async def move(self, generation: int, next_offset: int) -> None:
-        await self.checkpoint()
-        self.log.demand(self.source, generation)
+        await self.yield_point()
+        self.log.check_generation(self.source, generation)
         self._transaction.offset = next_offset
         self.log.end(self._transaction, commit=True)
-        await self.checkpoint()
+        await self.yield_point()
 
     async def close(self) -> None:
         self.generation = None
 
 
 class MemoryPlainWriter(MemoryTransactionalWriter):
-    """PartitionWriter of a log without transactions: nobody is fenced, the offset moves last."""
+    """PartitionWriter without transactions: nobody is fenced, and the offset moves last."""
 
-    async def emit(self, generation: int, records: Sequence[ProducerRecord]) -> None:
+    async def write(self, generation: int, records: Sequence[ProducerRecord]) -> None:
         for record in records:
-            await self.checkpoint()
+            await self.yield_point()
             self.log.append(record)
 
     async def move(self, generation: int, next_offset: int) -> None:
-        await self.checkpoint()
+        await self.yield_point()
         self.log.offsets[self.source] = next_offset
-        await self.checkpoint()
+        await self.yield_point()
 
 
 class MemoryProducer:
-    """LogWriter."""
+    """LogWriter, in memory."""
 
-    def __init__(self, log: MemoryLog, checkpoint: Checkpoint = go_on) -> None:
-        self._log, self._checkpoint = log, checkpoint
+    def __init__(self, log: MemoryLog, yield_point: YieldPoint = no_yield) -> None:
+        self._log, self._yield_point = log, yield_point
 
     async def produce(self, records: Sequence[ProducerRecord]) -> list[Position]:
         positions = []
         for record in records:
-            await self._checkpoint()
+            await self._yield_point()
             positions.append(self._log.append(record))
-        await self._checkpoint()
+        await self._yield_point()
         return positions
 
     async def close(self) -> None:
-        """There is nothing to let go."""
+        """There is nothing to release."""
 
 
 class MemoryReader:
-    """LogReader; an open transaction below the end of a read is ServerUnavailable at once."""
+    """LogReader, in memory.
 
-    def __init__(self, log: MemoryLog, checkpoint: Checkpoint = go_on) -> None:
-        self._log, self._checkpoint = log, checkpoint
+    A read that meets an open transaction raises ServerUnavailable at once.
+    """
+
+    def __init__(self, log: MemoryLog, yield_point: YieldPoint = no_yield) -> None:
+        self._log, self._yield_point = log, yield_point
 
     async def watermarks(self, topic: str) -> dict[int, Watermarks]:
-        await self._checkpoint()
+        await self._yield_point()
         spec = self._log.specs.get(topic)
         partitions = range(spec.partitions if spec else 0)
         return {p: Watermarks(0, len(self._log.entries(topic, p))) for p in partitions}
@@ -212,14 +221,14 @@ class MemoryReader:
     async def read(
         self, topic: str, partition: int, start: int, end: int
     ) -> AsyncIterator[LogRecord]:
-        await self._checkpoint()
+        await self._yield_point()
         if partition not in await self.watermarks(topic):
             return
         entries = self._log.entries(topic, partition)
-        end, stable = min(end, len(entries)), self._log.stable(topic, partition)
+        end, stable = min(end, len(entries)), self._log.last_stable_offset(topic, partition)
         for entry in entries[start : min(end, stable)]:
             if entry.record and not (entry.transaction and entry.transaction.aborted):
-                await self._checkpoint()
+                await self._yield_point()
                 yield entry.record
         if stable < end:
             raise ServerUnavailable(
@@ -227,16 +236,16 @@ class MemoryReader:
             )
 
     async def committed(self, group: str, topic: str) -> dict[int, int]:
-        await self._checkpoint()
+        await self._yield_point()
         offsets = self._log.offsets.items()
         return {p: offset for (g, t, p), offset in offsets if (g, t) == (group, topic)}
 
     async def close(self) -> None:
-        """There is nothing to let go."""
+        """There is nothing to release."""
 
 
 class MemoryAdmin:
-    """LogAdmin."""
+    """LogAdmin, in memory."""
 
     def __init__(self, log: MemoryLog, transactional: bool = True) -> None:
         self._log, self._transactional = log, transactional
@@ -245,17 +254,19 @@ class MemoryAdmin:
         return [spec.name for spec in specs if self._log.create(spec)]
 
     async def check(self, specs: Sequence[TopicSpec]) -> list[str]:
-        found: list[str] = []
+        sentences: list[str] = []
         for spec in specs:
             topic = self._log.specs.get(spec.name)
             if topic is None:
-                found.append(absent(spec))
+                sentences.append(describe_missing(spec))
             else:
-                found += differences(spec, topic.partitions, topic.replication, topic.config)
-        return found
+                sentences += describe_differences(
+                    spec, topic.partitions, topic.replication, topic.config
+                )
+        return sentences
 
     async def transactional(self) -> bool:
         return self._transactional
 
     async def close(self) -> None:
-        """There is nothing to let go."""
+        """There is nothing to release."""

@@ -1,4 +1,4 @@
-"""Markers in memory: a server that several clients share, and the client."""
+"""Markers, in memory: a server that several clients share, and the client."""
 
 from collections.abc import Callable, Sequence
 from copy import deepcopy
@@ -8,37 +8,37 @@ from typing import NamedTuple
 
 from eventfleet.stores.contracts import Incarnation, MarkRequest, MarkResult, MarkStatus, Note
 from eventfleet.stores.marker_timeouts import MarkerTimeouts
-from eventfleet.stores.memory.yield_point import Checkpoint, go_on
+from eventfleet.stores.memory.yield_point import YieldPoint, no_yield
 
-TICK = 1e-6
-FOREVER = float("inf")
+TICK_SECONDS = 1e-6
+NEVER = float("inf")
 
 
-class Noted(NamedTuple):
-    """An event on its way."""
+class PendingNote(NamedTuple):
+    """A noted event, and when it was noted."""
 
     event_id: str
     prev: str
     value: bytes
-    at: float
+    noted_at: float
 
 
 @dataclass(frozen=True)
 class Marker:
-    """The latest event of one aggregate. `until`: when it expires."""
+    """The latest event of one aggregate, and the note of the event on its way."""
 
     type: str
-    last: str
+    last_event_id: str
     incarnation: str
-    born: float
+    created_at: float
     tentative: bool
-    until: float
-    note: Noted | None = None
+    expires_at: float
+    note: PendingNote | None = None
 
 
 @dataclass
-class Data:
-    """All that a dump holds. The sentinel is the life's id, the server's run, and the beginning."""
+class RedisData:
+    """The data set of a server. `sentinel`: the incarnation's id, run and beginning."""
 
     sentinel: tuple[str, int, float] | None = None
     markers: dict[tuple[str, str], Marker] = field(default_factory=dict)
@@ -46,30 +46,30 @@ class Data:
 
 
 class MemoryRedis:
-    """What all clients of one server share. `now` is its clock, in seconds.
+    """A server that all its clients share. `now` is its clock, in seconds.
 
-    Each call is one step that nothing can interrupt, a microsecond at least after the one before.
+    Each call is one step that nothing can interrupt, at least a microsecond after the one before.
     """
 
     def __init__(self, now: Callable[[], float]) -> None:
         self._now, self._last = now, float("-inf")
         self._ids, self._run = count(1), 1
-        self.data = Data()
+        self.data = RedisData()
 
-    # What happens to a server
+    # Operation of the server
 
     def flush(self) -> None:
-        self.data = Data()
+        self.data = RedisData()
 
-    def dump(self) -> Data:
+    def dump(self) -> RedisData:
         return deepcopy(self.data)
 
-    def restart(self, dump: Data | None = None) -> None:
-        """Another run, on an old dump or empty."""
+    def restart(self, dump: RedisData | None = None) -> None:
+        """Begin another run, on an old dump or empty."""
         self._run += 1
-        self.data = deepcopy(dump) if dump else Data()
+        self.data = deepcopy(dump) if dump else RedisData()
 
-    # What a client asks of it
+    # Clients' requests
 
     def incarnation(self) -> Incarnation:
         now = self._time()
@@ -78,141 +78,151 @@ class MemoryRedis:
         name, _, began = self.data.sentinel
         return Incarnation(name, began, now)
 
-    def present(self, incarnation: Incarnation) -> bool:
-        """Whether this life is that of the server and its data."""
+    def is_current(self, incarnation: Incarnation) -> bool:
+        """Return whether this is the present incarnation of the server and its data."""
         sentinel = self.data.sentinel
         return sentinel is not None and sentinel[:2] == (incarnation.id, self._run)
 
-    def mark(self, domain: str, mark: MarkRequest, terms: MarkerTimeouts) -> MarkResult:
-        now, key = self._time(), (domain, mark.aggregate_id)
-        if not self.present(mark.incarnation) or now - mark.incarnation.now > terms.expiry / 2:
+    def mark(self, domain: str, request: MarkRequest, timeouts: MarkerTimeouts) -> MarkResult:
+        now, key = self._time(), (domain, request.aggregate_id)
+        if (
+            not self.is_current(request.incarnation)
+            or now - request.incarnation.now > timeouts.expiry / 2
+        ):
             return MarkResult(MarkStatus.AGAIN)
-        marker = self._marker(key, mark.incarnation, now)
-        if marker and mark.incarnation.now <= marker.born:
+        marker = self._marker(key, request.incarnation, now)
+        if marker and request.incarnation.now <= marker.created_at:
             return MarkResult(MarkStatus.AGAIN)
         if not marker:
-            if not mark.basis:
+            if not request.basis:
                 return MarkResult(MarkStatus.MISSING)
-            marker = self.data.markers[key] = self._born(mark, terms, now)
-        return self._decide(key, marker, mark, terms, now)
+            marker = self.data.markers[key] = self._new_marker(request, timeouts, now)
+        return self._check_and_note(key, marker, request, timeouts, now)
 
     def confirm(
-        self, domain: str, note: Note, incarnation: Incarnation, terms: MarkerTimeouts
+        self, domain: str, note: Note, incarnation: Incarnation, timeouts: MarkerTimeouts
     ) -> bool:
         now = self._time()
-        marker = self._mine(domain, note, incarnation, now)
+        marker = self._noted_marker(domain, note, incarnation, now)
         if not marker:
-            return self._done(domain, note.event_id, incarnation, now)
-        until = now + terms.expiry
+            return self._is_done(domain, note.event_id, incarnation, now)
+        expires_at = now + timeouts.expiry
         key = domain, note.aggregate_id
-        self.data.markers[key] = replace(marker, note=None, tentative=False, until=until)
-        self.data.done[domain, note.event_id] = incarnation.id, now + terms.memory
+        self.data.markers[key] = replace(marker, note=None, tentative=False, expires_at=expires_at)
+        self.data.done[domain, note.event_id] = incarnation.id, now + timeouts.memory
         return True
 
     def withdraw(self, domain: str, note: Note, incarnation: Incarnation) -> None:
-        if self._mine(domain, note, incarnation, self._time()):
+        if self._noted_marker(domain, note, incarnation, self._time()):
             del self.data.markers[domain, note.aggregate_id]
             self.data.done.pop((domain, note.event_id), None)
 
-    def _born(self, mark: MarkRequest, terms: MarkerTimeouts, now: float) -> Marker:
-        assert mark.basis
+    def _new_marker(self, request: MarkRequest, timeouts: MarkerTimeouts, now: float) -> Marker:
+        assert request.basis
         assert self.data.sentinel
         incarnation, _, began = self.data.sentinel
-        young = now - began < terms.expiry
-        return Marker(*mark.basis, incarnation, born=now, tentative=young, until=now + terms.expiry)
+        return Marker(
+            *request.basis,
+            incarnation,
+            created_at=now,
+            tentative=now - began < timeouts.expiry,
+            expires_at=now + timeouts.expiry,
+        )
 
-    def _decide(
+    def _check_and_note(
         self,
         key: tuple[str, str],
         marker: Marker,
-        mark: MarkRequest,
-        terms: MarkerTimeouts,
+        request: MarkRequest,
+        timeouts: MarkerTimeouts,
         now: float,
     ) -> MarkResult:
         note = marker.note
-        if note and note.event_id == mark.event_id:
+        if note and note.event_id == request.event_id:
             return MarkResult(MarkStatus.MINE, *note[:3], marker.tentative)
-        if self._done(key[0], mark.event_id, mark.incarnation, now):
+        if self._is_done(key[0], request.event_id, request.incarnation, now):
             return MarkResult(MarkStatus.DONE)
-        if note and now - note.at < terms.lease:
+        if note and now - note.noted_at < timeouts.lease:
             return MarkResult(MarkStatus.BUSY)
         if note:
             return MarkResult(MarkStatus.STALE, *note[:3], marker.tentative)
-        if mark.allowed is not None and marker.type not in mark.allowed:
+        if request.allowed is not None and marker.type not in request.allowed:
             return MarkResult(MarkStatus.REJECTED, type=marker.type)
-        note = Noted(mark.event_id, marker.last, mark.value, now)
+        note = PendingNote(request.event_id, marker.last_event_id, request.value, now)
         self.data.markers[key] = replace(
-            marker, type=mark.type, last=mark.event_id, note=note, until=FOREVER
+            marker, type=request.type, last_event_id=request.event_id, note=note, expires_at=NEVER
         )
-        self.data.done[key[0], mark.event_id] = mark.incarnation.id, now + terms.memory
+        self.data.done[key[0], request.event_id] = request.incarnation.id, now + timeouts.memory
         return MarkResult(MarkStatus.OK, *note[:3], marker.tentative)
 
     def _marker(self, key: tuple[str, str], incarnation: Incarnation, now: float) -> Marker | None:
         marker = self.data.markers.get(key)
         return (
             marker
-            if marker and marker.incarnation == incarnation.id and marker.until > now
+            if marker and marker.incarnation == incarnation.id and marker.expires_at > now
             else None
         )
 
-    def _mine(self, domain: str, note: Note, incarnation: Incarnation, now: float) -> Marker | None:
-        """The marker, when this note stands in this life, exactly so."""
-        marker = self.present(incarnation) and self._marker(
+    def _noted_marker(
+        self, domain: str, note: Note, incarnation: Incarnation, now: float
+    ) -> Marker | None:
+        """Return the marker if this note stands in this incarnation, exactly so."""
+        marker = self.is_current(incarnation) and self._marker(
             (domain, note.aggregate_id), incarnation, now
         )
         exactly = marker and marker.note and marker.note[:2] == (note.event_id, note.prev)
         return marker if marker and exactly else None
 
-    def _done(self, domain: str, event_id: str, incarnation: Incarnation, now: float) -> bool:
-        name, until = self.data.done.get((domain, event_id), ("", 0.0))
-        return self.present(incarnation) and name == incarnation.id and until > now
+    def _is_done(self, domain: str, event_id: str, incarnation: Incarnation, now: float) -> bool:
+        name, expires_at = self.data.done.get((domain, event_id), ("", 0.0))
+        return self.is_current(incarnation) and name == incarnation.id and expires_at > now
 
     def _time(self) -> float:
-        self._last = max(self._now(), self._last + TICK)
+        self._last = max(self._now(), self._last + TICK_SECONDS)
         return self._last
 
 
 class MemoryMarkers:
-    """Markers of one domain."""
+    """Markers of one domain, in memory."""
 
     def __init__(
         self,
         server: MemoryRedis,
         domain: str,
-        terms: MarkerTimeouts,
-        checkpoint: Checkpoint = go_on,
+        timeouts: MarkerTimeouts,
+        yield_point: YieldPoint = no_yield,
     ) -> None:
-        self._server, self._domain, self._terms = server, domain, terms
-        self._checkpoint = checkpoint
+        self._server, self._domain, self._timeouts = server, domain, timeouts
+        self._yield_point = yield_point
 
     async def prepare(self) -> None:
-        await self._checkpoint()
+        await self._yield_point()
 
     async def incarnation(self) -> Incarnation:
-        await self._checkpoint()
+        await self._yield_point()
         return self._server.incarnation()
 
-    async def mark(self, marks: Sequence[MarkRequest]) -> list[MarkResult]:
-        marked = []
-        for mark in marks:
-            await self._checkpoint()
-            marked.append(self._server.mark(self._domain, mark, self._terms))
-        await self._checkpoint()
-        return marked
+    async def mark(self, requests: Sequence[MarkRequest]) -> list[MarkResult]:
+        results = []
+        for request in requests:
+            await self._yield_point()
+            results.append(self._server.mark(self._domain, request, self._timeouts))
+        await self._yield_point()
+        return results
 
     async def confirm(self, notes: Sequence[Note], incarnation: Incarnation) -> list[bool]:
         cleared = []
         for note in notes:
-            await self._checkpoint()
-            cleared.append(self._server.confirm(self._domain, note, incarnation, self._terms))
-        await self._checkpoint()
+            await self._yield_point()
+            cleared.append(self._server.confirm(self._domain, note, incarnation, self._timeouts))
+        await self._yield_point()
         return cleared
 
     async def withdraw(self, notes: Sequence[Note], incarnation: Incarnation) -> None:
         for note in notes:
-            await self._checkpoint()
+            await self._yield_point()
             self._server.withdraw(self._domain, note, incarnation)
-        await self._checkpoint()
+        await self._yield_point()
 
     async def close(self) -> None:
-        """There is nothing to let go."""
+        """There is nothing to release."""

@@ -1,4 +1,4 @@
-"""Notices in memory."""
+"""Notices, in memory."""
 
 import asyncio
 from collections import defaultdict
@@ -8,28 +8,32 @@ from contextlib import asynccontextmanager
 from eventfleet.stores.contracts import Notice
 from eventfleet.stores.errors import ServerUnavailable
 
-ROOM = 100_000
+MAX_UNREAD_NOTICES = 100_000
 Listener = asyncio.Queue[Notice | None]
+"""The unread notices of a subscriber; None ends its stream."""
 
 
 class MemoryNotices:
-    """The server and any number of its clients. A listener with ROOM notices unread is dropped."""
+    """Notices: the server and any number of clients.
+
+    A subscriber with MAX_UNREAD_NOTICES unread notices is dropped.
+    """
 
     def __init__(self) -> None:
         self._listeners: defaultdict[str, set[Listener]] = defaultdict(set)
-        self._away = False
+        self._stopped = False
 
-    async def publish(self, told: Mapping[str, Sequence[Notice]]) -> None:
-        self._must_answer()
-        for channel, notices in told.items():
+    async def publish(self, notices: Mapping[str, Sequence[Notice]]) -> None:
+        self._check_running()
+        for channel, channel_notices in notices.items():
             for listener in self._listeners.get(channel, ()):
-                for notice in notices:
+                for notice in channel_notices:
                     _put(listener, notice)
 
     @asynccontextmanager
     async def subscribe(self, channel: str) -> AsyncIterator[AsyncIterator[Notice]]:
-        self._must_answer()
-        listener: Listener = asyncio.Queue(ROOM)
+        self._check_running()
+        listener: Listener = asyncio.Queue(MAX_UNREAD_NOTICES)
         self._listeners[channel].add(listener)
         try:
             yield _stream(listener)
@@ -41,19 +45,19 @@ class MemoryNotices:
     async def close(self) -> None:
         pass
 
-    def go_away(self) -> None:
-        """As a server that dies: connections are lost, and what they had not read yet."""
-        self._away = True
+    def stop(self) -> None:
+        """Die as a server does: connections are lost, and the notices that they had not read."""
+        self._stopped = True
         for listeners in self._listeners.values():
             for listener in listeners:
                 _end(listener)
 
-    def come_back(self) -> None:
-        self._away = False
+    def start(self) -> None:
+        self._stopped = False
 
-    def _must_answer(self) -> None:
-        if self._away:
-            raise ServerUnavailable("notices: the server is away")
+    def _check_running(self) -> None:
+        if self._stopped:
+            raise ServerUnavailable("notices: the server is stopped")
 
 
 def _put(listener: Listener, notice: Notice) -> None:

@@ -1,9 +1,12 @@
-"""Where a twin lets others run: a scheduler may interleave, or end its caller, there."""
+"""Points where an in-memory implementation lets others run.
+
+A scheduler may interleave other calls there, or end the caller.
+"""
 
 from collections.abc import Awaitable, Callable
 
-Checkpoint = Callable[[], Awaitable[None]]
+YieldPoint = Callable[[], Awaitable[None]]
 
 
-async def go_on() -> None:
-    """The checkpoint that does nothing."""
+async def no_yield() -> None:
+    """Yield point that lets nobody run."""

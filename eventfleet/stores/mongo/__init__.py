@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 
 from eventfleet.stores.contracts import DomainStores, StoresByDomain
-from eventfleet.stores.mongo.client import collection, connected
+from eventfleet.stores.mongo.client import connect, open_collection
 from eventfleet.stores.mongo.events import MongoEvents
 from eventfleet.stores.mongo.snapshots import MongoSnapshots
 
@@ -21,17 +21,21 @@ async def open_stores(
     snapshots_kept: int,
     threads: bool = False,
 ) -> AsyncIterator[StoresByDomain]:
-    """The stores of these domains, over one client. `timeout` in seconds bounds each operation.
+    """Yield the stores of these domains, over one client. `timeout` in seconds bounds each call.
 
-    `threads` are for long reads, which would hold up others in the event loop. Nothing connects
-    before the first call. Misconfigured when the URL can't be used.
+    `threads` are for long reads, which would otherwise hold up the event loop. The client connects
+    at its first call. Misconfigured: the URL can't be used.
     """
-    async with connected(url, timeout, threads=threads) as client:
-        shared = collection(client, database, "domains")
+    async with connect(url, timeout, threads=threads) as client:
+        metadata = open_collection(client, database, "domains")
         yield {
             domain: DomainStores(
-                MongoEvents(domain, collection(client, database, f"{domain}.events"), shared),
-                MongoSnapshots(collection(client, database, f"{domain}.snapshots"), snapshots_kept),
+                MongoEvents(
+                    domain, open_collection(client, database, f"{domain}.events"), metadata
+                ),
+                MongoSnapshots(
+                    open_collection(client, database, f"{domain}.snapshots"), snapshots_kept
+                ),
             )
             for domain in domains
         }

@@ -1,7 +1,7 @@
-"""The drivers' clients: the only import of them. The URL brings addresses, credentials and TLS.
+"""MongoDB clients: the only import of the drivers. The URL brings addresses, credentials and TLS.
 
-PyMongo's own asynchronous client works in the event loop; Motor, with the same operations, has
-threads for it. Some answer an operation at once where the others are awaited: `had` takes both.
+PyMongo's own asynchronous client works in the event loop; Motor, with the same operations, works in
+threads. Some operations are awaited in one driver only: `maybe_await` takes both.
 """
 
 import warnings
@@ -21,14 +21,14 @@ from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.read_concern import ReadConcern
 
 from eventfleet.stores.errors import Misconfigured
-from eventfleet.stores.mongo.errors import translated
+from eventfleet.stores.mongo.errors import translate_errors
 
 Client: TypeAlias = AsyncMongoClient[dict[str, Any]]
 Collection: TypeAlias = AsyncCollection[dict[str, Any]]
 
 
-class PlainInt(TypeDecoder):
-    """64-bit integers come back as int, not as the driver's subclass of it."""
+class Int64Decoder(TypeDecoder):
+    """Decodes 64-bit integers to int, not to the driver's subclass of it."""
 
     bson_type = Int64
 
@@ -36,8 +36,8 @@ class PlainInt(TypeDecoder):
         return int(value)
 
 
-class PlainObject(TypeDecoder):
-    """An object with a key `$ref` comes back as it was stored, not as a database reference."""
+class DBRefDecoder(TypeDecoder):
+    """Decodes an object with a key `$ref` as it was stored, not to a database reference."""
 
     bson_type = DBRef
 
@@ -46,19 +46,20 @@ class PlainObject(TypeDecoder):
 
 
 CODEC: CodecOptions[dict[str, Any]] = CodecOptions(
-    tz_aware=True, tzinfo=UTC, type_registry=TypeRegistry([PlainInt(), PlainObject()])
+    tz_aware=True, tzinfo=UTC, type_registry=TypeRegistry([Int64Decoder(), DBRefDecoder()])
 )
 
 
 @asynccontextmanager
-async def connected(url: str, timeout: float, *, threads: bool = False) -> AsyncIterator[Client]:
-    """A client that connects at its first call. `timeout` in seconds bounds each operation.
+async def connect(url: str, timeout: float, *, threads: bool = False) -> AsyncIterator[Client]:
+    """Yield a client that connects at its first call. `timeout` in seconds bounds each operation.
 
-    With `threads` it works, and reads what comes, beside the event loop: dearer for each call.
+    With `threads` it works, and decodes what it reads, beside the event loop: dearer for each call.
+    Misconfigured: the URL can't be used.
     """
     millis = int(timeout * 1000)
     kind: Any = AsyncIOMotorClient if threads else AsyncMongoClient
-    with translated("MongoDB"), _refusing_the_url():
+    with translate_errors("MongoDB"), _refuse_bad_url():
         client: Client = kind(
             url,
             appname="eventfleet",
@@ -70,16 +71,16 @@ async def connected(url: str, timeout: float, *, threads: bool = False) -> Async
         yield client
     finally:
         with pymongo.timeout(timeout):
-            await had(client.close())
+            await maybe_await(client.close())
 
 
-async def had(answer: Any) -> Any:
-    """What an operation answers, whether or not it is to be awaited."""
-    return await answer if isawaitable(answer) else answer
+async def maybe_await(result: Any) -> Any:
+    """Return the result of an operation, awaited where the driver returns an awaitable."""
+    return await result if isawaitable(result) else result
 
 
 @contextmanager
-def _refusing_the_url() -> Iterator[None]:
+def _refuse_bad_url() -> Iterator[None]:
     """The driver only warns of an option that it can't read, and would go on without it."""
     try:
         with warnings.catch_warnings():
@@ -89,8 +90,8 @@ def _refusing_the_url() -> Iterator[None]:
         raise Misconfigured(f"MongoDB's URL can't be used: {error}") from None
 
 
-def collection(client: Client, database: str, name: str) -> Collection:
-    """A collection read and written as the contracts promise, whatever the URL says."""
+def open_collection(client: Client, database: str, name: str) -> Collection:
+    """Return a collection that is read and written as the contracts promise, whatever the URL."""
     return client[database].get_collection(
         name,
         codec_options=CODEC,
@@ -101,12 +102,12 @@ def collection(client: Client, database: str, name: str) -> Collection:
 
 
 def full_name(collection: Collection) -> str:
-    """Database and collection, as errors name them."""
+    """Return database and collection, as errors name them."""
     return str(collection.full_name)
 
 
-def timeout(collection: Collection) -> float:
-    """What the client was given, in seconds."""
+def timeout_seconds(collection: Collection) -> float:
+    """Return the timeout that the collection's client was made with."""
     seconds = collection.database.client.options.timeout
     assert seconds
     return seconds

@@ -1,4 +1,4 @@
-"""An event as a MongoDB document, and back. The domain is the collection's."""
+"""Encodes events as MongoDB documents, and back. A document's domain is that of its collection."""
 
 from functools import lru_cache
 from typing import Any
@@ -7,51 +7,54 @@ from eventfleet.topics.event import EventRecord, Position
 
 Document = dict[str, Any]
 
-ALWAYS = ("aggregate_id", "version", "type", "time", "schema_version", "data")
-OPTIONAL = (
+REQUIRED_FIELDS = ("aggregate_id", "version", "type", "time", "schema_version", "data")
+OPTIONAL_FIELDS = (
     *("prev", "correlation_id", "causation_id", "actor", "traceparent", "reply_to"),
     "fingerprint",
 )
 
 
-def placed(event: EventRecord) -> Document:
-    """The document of an event that has its position."""
+def placed_document(event: EventRecord) -> Document:
+    """Encode an event that has its position."""
     document = _document(event)
-    before, _, offset = (event.position or "").rpartition("-")
-    document["epoch"], document["partition"] = _source(before)
+    source, _, offset = (event.position or "").rpartition("-")
+    document["epoch"], document["partition"] = _split_source(source)
     document["offset"] = int(offset)
     return document
 
 
-def unplaced(event: EventRecord, partition: int) -> Document:
-    """The document of an event without a position, in the partition that will place it."""
+def unplaced_document(event: EventRecord, partition: int) -> Document:
+    """Encode an event without a position, with the partition that will place it."""
     return _document(event) | {"partition": partition, "unplaced": partition}
 
 
-def place(position: Position) -> Document:
-    """The fields that a position is."""
+def position_fields(position: Position) -> Document:
+    """Return a position as the fields of a document."""
     return position._asdict()
 
 
-def event_of(domain: str, document: Document) -> EventRecord:
-    """The event in a document."""
-    fields = {name: document[name] for name in ALWAYS}
-    fields.update((name, document[name]) for name in OPTIONAL if name in document)
+def to_event(domain: str, document: Document) -> EventRecord:
+    """Decode a document."""
+    fields = {name: document[name] for name in REQUIRED_FIELDS}
+    fields.update((name, document[name]) for name in OPTIONAL_FIELDS if name in document)
     if "offset" in document:
         fields["position"] = f"{document['epoch']}-{document['partition']}-{document['offset']}"
     return EventRecord(id=document["_id"], domain=domain, **fields)
 
 
 @lru_cache(maxsize=1024)
-def _source(before: str) -> tuple[int, int]:
-    """Epoch and partition, of which a store has few, in the first part of a position."""
-    epoch, partition = before.split("-")
+def _split_source(source: str) -> tuple[int, int]:
+    """Parse epoch and partition, the first part of a position: a store has few of them."""
+    epoch, partition = source.split("-")
     return int(epoch), int(partition)
 
 
 def _document(event: EventRecord) -> Document:
-    """Spelt out, as every event stored goes through it: a loop over the optional ones costs more
-    than all the rest."""
+    """Encode what placed and unplaced events have in common.
+
+    Spelt out, as every stored event passes here: a loop over the optional fields costs more than
+    all the rest.
+    """
     document: Document = {
         "_id": event.id,
         "aggregate_id": event.aggregate_id,

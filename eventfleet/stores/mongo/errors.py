@@ -1,4 +1,4 @@
-"""The driver's errors as ours: the one place that knows the former."""
+"""Translates the driver's errors to the stores'; no other module handles the former."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -20,70 +20,76 @@ from eventfleet.topics.event import EventRecord
 DUPLICATE_KEY = 11000
 CONDITIONS = {"_id": "event id", "aggregate_id": "version", "epoch": "position"}
 
-# What passes when a primary is elected again, a lock is let go, or a disk has room.
-PASSING = frozenset(
+# These pass when a primary is elected again, a lock is released, or a disk has room.
+TRANSIENT_CODES = frozenset(
     {6, 7, 24, 46, 50, 63, 64, 89, 91, 100, 112, 134, 150, 189, 202, 225, 234, 246, 251, 262, 290}
     | {9001, 10107, 11600, 11601, 11602, 13388, 13435, 13436, 14031}
 )
-PASSING_LABELS = (
+TRANSIENT_LABELS = (
     "RetryableWriteError",
     "TransientTransactionError",
     "UnknownTransactionCommitResult",
 )
-# Who we are, what we may, and what the server can't do: wrong until an operator changes it.
-OPERATORS = frozenset({11, 13, 18, 20, 26, 59, 72, 85, 86, 115, 263})
+# Credentials, rights, and what the server can't do: these last until an operator acts.
+OPERATOR_CODES = frozenset({11, 13, 18, 20, 26, 59, 72, 85, 86, 115, 263})
 
 
 class OperationRefused(StoreError):
-    """The server or the driver refuses the operation, and would again."""
+    """The server or the driver refuses the operation, and would refuse it again."""
 
 
 @contextmanager
-def translated(where: str, events: Sequence[EventRecord] = ()) -> Iterator[None]:
-    """Raise our errors instead of the driver's; `events` are those of a write, in order."""
+def translate_errors(where: str, events: Sequence[EventRecord] = ()) -> Iterator[None]:
+    """Raise the stores' errors instead of the driver's; `events` are those of a write, in order."""
     try:
         yield
     except BulkWriteError as error:
-        raise _of_bulk(where, error.details, events) from None
+        raise _translate_bulk(where, error.details, events) from None
     except DuplicateKeyError as error:
         if not events:
-            raise ServerUnavailable(f"{where}: another did the same at the same time") from None
-        raise duplicate(0, error.details or {}, events) from None
+            raise ServerUnavailable(
+                f"{where}: another writer did the same at the same time"
+            ) from None
+        raise to_duplicate(0, error.details or {}, events) from None
     except PyMongoError as error:
-        raise _of(where, error) from None
+        raise _translate(where, error) from None
     except (BSONError, OverflowError) as error:
         raise OperationRefused(f"{where}: {error}") from None
 
 
-def _of(where: str, error: PyMongoError) -> StoreError:
+def _translate(where: str, error: PyMongoError) -> StoreError:
     message = f"{where}: {_reason(error)}"
-    if isinstance(error, OperationFailure) and error.code in OPERATORS:
+    if isinstance(error, OperationFailure) and error.code in OPERATOR_CODES:
         return Misconfigured(message)
     if isinstance(error, ConfigurationError):
         return Misconfigured(message)
-    passing = isinstance(error, OperationFailure) and error.code in PASSING
-    labelled = any(map(error.has_error_label, PASSING_LABELS))
-    if passing or labelled or error.timeout or isinstance(error, ConnectionFailure):
+    transient = isinstance(error, OperationFailure) and error.code in TRANSIENT_CODES
+    labelled = any(map(error.has_error_label, TRANSIENT_LABELS))
+    if transient or labelled or error.timeout or isinstance(error, ConnectionFailure):
         return ServerUnavailable(message)
     return OperationRefused(message)
 
 
-def _of_bulk(where: str, details: Mapping[str, Any], events: Sequence[EventRecord]) -> StoreError:
-    """A bulk fails by its first refused write, or by its write concern."""
+def _translate_bulk(
+    where: str, details: Mapping[str, Any], events: Sequence[EventRecord]
+) -> StoreError:
+    """Translate the first refused write of a bulk, or the failure of its write concern."""
     failures = [*details.get("writeErrors", ()), *details.get("writeConcernErrors", ())]
     first = failures[0]
     if first.get("code") == DUPLICATE_KEY:
-        return duplicate(first["index"], first, events)
-    return _of(where, OperationFailure(first.get("errmsg", "bulk write failed"), first.get("code")))
+        return to_duplicate(first["index"], first, events)
+    return _translate(
+        where, OperationFailure(first.get("errmsg", "bulk write failed"), first.get("code"))
+    )
 
 
-def duplicate(index: int, error: Mapping[str, Any], events: Sequence[EventRecord]) -> Duplicate:
+def to_duplicate(index: int, error: Mapping[str, Any], events: Sequence[EventRecord]) -> Duplicate:
     event, key = events[index], next(iter(error["keyPattern"]))
     return Duplicate(index, f"{event.domain}/{event.aggregate_id}", event.version, CONDITIONS[key])
 
 
 def _reason(error: PyMongoError) -> str:
-    """The driver's message without its description of the topology and the raw reply."""
+    """Return the driver's message without its description of the topology and the raw reply."""
     text = str(error)
     for tail in (", full error:", ", Timeout:", " (configured timeouts:"):
         text = text.partition(tail)[0]

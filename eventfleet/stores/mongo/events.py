@@ -8,36 +8,42 @@ from typing import Any
 from pymongo import InsertOne, UpdateOne
 
 from eventfleet.stores.contracts import AssignPosition, Head, Page, Tail, TailQuery, Write
-from eventfleet.stores.cursors import from_cursor, to_cursor
+from eventfleet.stores.cursors import decode_cursor, encode_cursor
 from eventfleet.stores.errors import Duplicate
 from eventfleet.stores.mongo import client
-from eventfleet.stores.mongo.documents import Document, event_of, place, placed, unplaced
-from eventfleet.stores.mongo.domain_metadata import Registry
-from eventfleet.stores.mongo.errors import duplicate, translated
+from eventfleet.stores.mongo.documents import (
+    Document,
+    placed_document,
+    position_fields,
+    to_event,
+    unplaced_document,
+)
+from eventfleet.stores.mongo.domain_metadata import DomainMetadata
+from eventfleet.stores.mongo.errors import to_duplicate, translate_errors
 from eventfleet.stores.mongo.feed import DomainFeed
-from eventfleet.stores.mongo.indexes import OF_EVENTS, prepare
-from eventfleet.stores.mongo.operation import operation, split, together
+from eventfleet.stores.mongo.indexes import EVENT_INDEXES, ensure_indexes
+from eventfleet.stores.mongo.operation import gather_split, operation, split_items
 from eventfleet.stores.mongo.transactions import insert_all, insert_each, insert_in_order
-from eventfleet.topics.event import EventRecord, Position, milliseconds
+from eventfleet.topics.event import EventRecord, Position, truncate_to_milliseconds
 
 BY_VERSION = [("aggregate_id", 1), ("version", 1)]
 BY_VERSION_DOWN = [("aggregate_id", -1), ("version", -1)]
 NEWEST_FIRST = {"aggregate_id": -1, "version": -1}
-READ_BATCH = 500
+READ_BATCH_EVENTS = 500
 
 
 class MongoEvents:
-    """Events in one collection; what is known of the whole domain in its registry."""
+    """EventStore with the events in one collection, and the domain's metadata in another."""
 
     def __init__(self, domain: str, events: client.Collection, domains: client.Collection) -> None:
         self._domain = domain
         self._events = events
-        self._registry = Registry(domain, domains)
-        self._feed = DomainFeed(domain, events, self._registry)
+        self._metadata = DomainMetadata(domain, domains)
+        self._feed = DomainFeed(domain, events, self._metadata)
 
     async def prepare(self) -> None:
         with operation(self._events):
-            await prepare(self._events, OF_EVENTS)
+            await ensure_indexes(self._events, EVENT_INDEXES)
 
     async def write(self, writes: Sequence[Write]) -> None:
         events = [write for write in writes if not isinstance(write, AssignPosition)]
@@ -47,15 +53,15 @@ class MongoEvents:
             await self._insert(events)
 
     async def _insert(self, events: Sequence[EventRecord]) -> None:
-        documents = [placed(event) for event in events]
-        await self._registry.note({document["partition"] for document in documents})
+        documents = [placed_document(event) for event in events]
+        await self._metadata.add_partitions({document["partition"] for document in documents})
         with operation(self._events, events):
             await insert_in_order(self._events, documents)
 
     async def _write_mixed(self, writes: Sequence[Write]) -> None:
         events = [write.event if isinstance(write, AssignPosition) else write for write in writes]
         documents = [_document(write) for write in writes]
-        await self._registry.note({document["partition"] for document in documents})
+        await self._metadata.add_partitions({document["partition"] for document in documents})
         requests = [*map(_request, writes, documents)]
         with operation(self._events, events):
             await self._events.bulk_write(requests, ordered=True)
@@ -63,38 +69,39 @@ class MongoEvents:
     async def put(self, events: Sequence[EventRecord], partition: int) -> None:
         if events:
             with operation(self._events, events):
-                await insert_all(self._events, [unplaced(event, partition) for event in events])
+                await insert_all(
+                    self._events, [unplaced_document(event, partition) for event in events]
+                )
 
     async def find(self, event_ids: Collection[str]) -> dict[str, EventRecord]:
         with operation(self._events):
-            queries = [self._events.find({"_id": {"$in": ids}}) for ids in split(event_ids)]
-            found = await together([self._all(query) for query in queries])
-        return {event.id: event for some in found for event in some}
+            parts = await gather_split(event_ids, self._find)
+        return {event.id: event for part in parts for event in part}
 
     async def put_each(self, events: Sequence[tuple[EventRecord, int]]) -> list[Duplicate | None]:
-        documents = [unplaced(event, partition) for event, partition in events]
+        documents = [unplaced_document(event, partition) for event, partition in events]
         with operation(self._events):
             clashes = await insert_each(self._events, documents)
         return [
-            duplicate(0, clashes[index], [event]) if index in clashes else None
+            to_duplicate(0, clashes[index], [event]) if index in clashes else None
             for index, (event, _) in enumerate(events)
         ]
 
-    async def tails(self, looks: Sequence[TailQuery], limit: int) -> list[Tail] | None:
-        ids = list({look.event_id for look in looks})
-        above = [{"aggregate_id": a, "version": {"$gt": after}} for a, after, _ in looks]
+    async def tails(self, queries: Sequence[TailQuery], limit: int) -> list[Tail] | None:
+        ids = list({query.event_id for query in queries})
+        above = [{"aggregate_id": a, "version": {"$gt": after}} for a, after, _ in queries]
         found = self._events.find({"$or": [{"_id": {"$in": ids}}, *above]}).sort(BY_VERSION)
         with operation(self._events):
             events = await self._all(found.limit(limit + len(ids) + 1))
-        seen = seen_in(events, looks)
-        return seen if sum(len(each.events) for each in seen) <= limit else None
+        tails = _tails(events, queries)
+        return tails if sum(len(tail.events) for tail in tails) <= limit else None
 
     async def heads(self, aggregate_ids: Collection[str]) -> dict[str, Head]:
         with operation(self._events):
-            parts = await together([self._heads(ids) for ids in split(aggregate_ids)])
+            parts = await gather_split(aggregate_ids, self._heads)
             heads = {aggregate_id: head for part in parts for aggregate_id, head in part.items()}
-            above = [aggregate_id for aggregate_id, head in heads.items() if not head.placed]
-            return heads | await self._placed({key: heads[key] for key in above})
+            unplaced = {key: head for key, head in heads.items() if not head.placed}
+            return heads | await self._placed(unplaced)
 
     async def unplaced(self, aggregate_ids: Collection[str]) -> list[EventRecord]:
         with operation(self._events):
@@ -108,10 +115,10 @@ class MongoEvents:
             return [
                 event
                 for (epoch, partition), wanted in sorted(offsets.items())
-                for some in split(sorted(wanted))
+                for part in split_items(sorted(wanted))
                 for event in await self._all(
                     self._events.find(
-                        {"epoch": epoch, "partition": partition, "offset": {"$in": some}}
+                        {"epoch": epoch, "partition": partition, "offset": {"$in": part}}
                     ).sort([("offset", 1), ("version", 1)])
                 )
             ]
@@ -125,23 +132,23 @@ class MongoEvents:
         self,
         aggregate_id: str,
         after: int = 0,
-        upto: int | None = None,
+        up_to: int | None = None,
         limit: int | None = None,
         types: Collection[str] | None = None,
     ) -> AsyncIterator[EventRecord]:
         if limit == 0:
             return
-        versions = {"$gt": after} | ({} if upto is None else {"$lte": upto})
+        versions = {"$gt": after} | ({} if up_to is None else {"$lte": up_to})
         wanted: Document = {"aggregate_id": aggregate_id, "version": versions}
         if types is not None:
             wanted["type"] = {"$in": list(types)}
-        found = self._events.find(wanted, batch_size=READ_BATCH).sort(BY_VERSION)
-        with translated(client.full_name(self._events)):
+        found = self._events.find(wanted, batch_size=READ_BATCH_EVENTS).sort(BY_VERSION)
+        with translate_errors(client.full_name(self._events)):
             async for document in found.limit(limit or 0):
-                yield event_of(self._domain, document)
+                yield to_event(self._domain, document)
 
     async def version_at(self, aggregate_id: str, moment: datetime) -> int:
-        wanted = {"aggregate_id": aggregate_id, "time": {"$lte": milliseconds(moment)}}
+        wanted = {"aggregate_id": aggregate_id, "time": {"$lte": truncate_to_milliseconds(moment)}}
         found = self._events.find(wanted, {"_id": 0, "version": 1})
         with operation(self._events):
             newest = await found.sort(BY_VERSION_DOWN).limit(1).to_list(1)
@@ -152,7 +159,7 @@ class MongoEvents:
 
     async def aggregates(self, cursor: str, limit: int, partition: int | None = None) -> Page:
         listing = f"{self._domain}.aggregates"
-        last = from_cursor(listing, cursor, str) if cursor else ""
+        last = decode_cursor(listing, cursor, str) if cursor else ""
         wanted: Document = {"version": 1, "aggregate_id": {"$gt": last}}
         if partition is not None:
             wanted["partition"] = partition
@@ -160,7 +167,7 @@ class MongoEvents:
         with operation(self._events):
             page = await found.sort("aggregate_id", 1).limit(limit).to_list(limit)
         ids = [document["aggregate_id"] for document in page]
-        return Page(ids, to_cursor(listing, ids[-1]) if ids else cursor)
+        return Page(ids, encode_cursor(listing, ids[-1]) if ids else cursor)
 
     async def count(self) -> int:
         with operation(self._events):
@@ -168,30 +175,33 @@ class MongoEvents:
         return counted
 
     async def epoch(self) -> int:
-        return (await self._registry.extent()).epoch
+        return (await self._metadata.extent()).epoch
 
     async def raise_epoch(self) -> int:
-        return await self._registry.raise_epoch()
+        return await self._metadata.raise_epoch()
 
-    async def placed_in(self, partition: int, epoch: int) -> bool:
+    async def has_placed(self, partition: int, epoch: int) -> bool:
         at = {"epoch": epoch, "partition": partition, "offset": {"$gte": 0}}
         with operation(self._events):
             found = await self._events.find_one(at, {"_id": 1})
         return found is not None
 
+    async def _find(self, event_ids: list[str]) -> list[EventRecord]:
+        return await self._all(self._events.find({"_id": {"$in": event_ids}}))
+
     async def _heads(self, aggregate_ids: list[str]) -> dict[str, Head]:
-        """`placed` is 0 where the head itself is unplaced."""
+        """Query the heads; `placed` is 0 for now where the head itself is unplaced."""
         newest = {name: {"$first": f"${name}"} for name in ("version", "offset", "type")}
         pipeline: list[Document] = [
             {"$match": {"aggregate_id": {"$in": aggregate_ids}}},
             {"$sort": NEWEST_FIRST},
             {"$group": {"_id": "$aggregate_id", "event_id": {"$first": "$_id"}, **newest}},
         ]
-        found = await client.had(self._events.aggregate(pipeline))
+        found = await client.maybe_await(self._events.aggregate(pipeline))
         return {each["_id"]: _head(each) async for each in found}
 
     async def _placed(self, unplaced: Mapping[str, Head]) -> dict[str, Head]:
-        """The heads with what is placed below them; they may have been placed by now."""
+        """Complete unplaced heads with what is placed below them; some may be placed by now."""
         lowest = {e.aggregate_id: e.version for e in reversed(await self._unplaced(unplaced))}
         return {
             key: head._replace(placed=min(lowest.get(key, head.version + 1) - 1, head.version))
@@ -200,18 +210,22 @@ class MongoEvents:
 
     async def _unplaced(self, aggregate_ids: Collection[str]) -> list[EventRecord]:
         found = []
-        for ids in split(sorted(aggregate_ids)):
+        for ids in split_items(sorted(aggregate_ids)):
             wanted = {"unplaced": {"$gte": 0}, "aggregate_id": {"$in": ids}}
             found += await self._all(self._events.find(wanted).sort(BY_VERSION))
         return found
 
     async def _all(self, query: Any) -> list[EventRecord]:
-        return [event_of(self._domain, document) for document in await query.to_list(None)]
+        return [to_event(self._domain, document) for document in await query.to_list(None)]
 
 
 def _document(write: Write) -> Document:
-    """What is inserted or set."""
-    return place(write.position) if isinstance(write, AssignPosition) else placed(write)
+    """Return the document to insert, or the fields to set."""
+    return (
+        position_fields(write.position)
+        if isinstance(write, AssignPosition)
+        else placed_document(write)
+    )
 
 
 def _request(write: Write, document: Document) -> InsertOne[Document] | UpdateOne:
@@ -223,15 +237,15 @@ def _request(write: Write, document: Document) -> InsertOne[Document] | UpdateOn
     )
 
 
-def seen_in(events: Sequence[EventRecord], looks: Sequence[TailQuery]) -> list[Tail]:
-    """What of these events each look was for."""
+def _tails(events: Sequence[EventRecord], queries: Sequence[TailQuery]) -> list[Tail]:
+    """Sort out which of the events each query asked for."""
     by_id = {event.id: event for event in events}
     streams: defaultdict[str, list[EventRecord]] = defaultdict(list)
     for event in events:
         streams[event.aggregate_id].append(event)
     return [
         Tail([e for e in streams[aggregate_id] if e.version > after], by_id.get(event_id))
-        for aggregate_id, after, event_id in looks
+        for aggregate_id, after, event_id in queries
     ]
 
 

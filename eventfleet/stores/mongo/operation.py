@@ -1,37 +1,48 @@
-"""What surrounds an operation: its time bound, its errors translated, long id lists split."""
+"""Runs operations: bounded in time, with errors translated, and long id lists split."""
 
 import asyncio
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from collections.abc import Collection as Items
-from collections.abc import Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import pymongo
 
-from eventfleet.stores.mongo.client import Collection, full_name, timeout
-from eventfleet.stores.mongo.errors import translated
+from eventfleet.stores.mongo.client import Collection, full_name, timeout_seconds
+from eventfleet.stores.mongo.errors import translate_errors
 from eventfleet.topics.event import EventRecord
 
 T = TypeVar("T")
+R = TypeVar("R")
 
-# Servers compare every document found with every value of an `$in`.
-IN_ONE_QUERY = 100
+MAX_QUERY_ITEMS = 100
+"""Servers compare every document that they find with every value of an `$in`."""
 
 
 @contextmanager
 def operation(collection: Collection, events: Sequence[EventRecord] = ()) -> Iterator[None]:
-    """Everything inside shares the client's timeout; `events` are those of a write, in order."""
-    with translated(full_name(collection), events), pymongo.timeout(timeout(collection)):
+    """Bound everything inside by the client's timeout, and translate its errors.
+
+    `events` are those of a write, in order.
+    """
+    seconds = timeout_seconds(collection)
+    with translate_errors(full_name(collection), events), pymongo.timeout(seconds):
         yield
 
 
-def split(items: Items[T]) -> Iterator[list[T]]:
-    """The distinct items, in parts fit for one query each."""
+def split_items(items: Items[T]) -> Iterator[list[T]]:
+    """Split the distinct items into lists short enough for one query each."""
     distinct = list(dict.fromkeys(items))
-    for start in range(0, len(distinct), IN_ONE_QUERY):
-        yield distinct[start : start + IN_ONE_QUERY]
+    for start in range(0, len(distinct), MAX_QUERY_ITEMS):
+        yield distinct[start : start + MAX_QUERY_ITEMS]
 
 
-async def together(parts: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
-    """All side by side; a single one without a task of its own."""
-    return [await parts[0]] if len(parts) == 1 else await asyncio.gather(*parts)
+async def gather_split(
+    items: Items[T], query: Callable[[list[T]], Coroutine[Any, Any, R]]
+) -> list[R]:
+    """Run one query for each part of the items, side by side, and return all results.
+
+    A single part is queried without a task of its own, which would cost more than the split.
+    """
+    queries = [query(part) for part in split_items(items)]
+    return [await queries[0]] if len(queries) == 1 else await asyncio.gather(*queries)

@@ -10,8 +10,8 @@ from eventfleet.stores.contracts import Snapshot
 from eventfleet.stores.mongo import client
 from eventfleet.stores.mongo.documents import Document
 from eventfleet.stores.mongo.errors import DUPLICATE_KEY
-from eventfleet.stores.mongo.indexes import OF_SNAPSHOTS, SNAPSHOTS, prepare
-from eventfleet.stores.mongo.operation import operation, split
+from eventfleet.stores.mongo.indexes import SNAPSHOT_INDEXES, SNAPSHOTS, ensure_indexes
+from eventfleet.stores.mongo.operation import operation, split_items
 
 FIELDS = ("aggregate_id", "version", "state", "state_version", "taken_at")
 KEYS = ("aggregate_id", "state_version", "version")
@@ -19,7 +19,10 @@ NEWEST_FIRST = dict.fromkeys(SNAPSHOTS.keys, -1)
 
 
 class MongoSnapshots:
-    """Snapshots in one collection: one document per aggregate, state version and version."""
+    """SnapshotStore with one document per aggregate, state version and version.
+
+    `keep`: how many snapshots of each aggregate are kept.
+    """
 
     def __init__(self, snapshots: client.Collection, keep: int) -> None:
         self._snapshots = snapshots
@@ -27,13 +30,13 @@ class MongoSnapshots:
 
     async def prepare(self) -> None:
         with operation(self._snapshots):
-            await prepare(self._snapshots, OF_SNAPSHOTS)
+            await ensure_indexes(self._snapshots, SNAPSHOT_INDEXES)
 
     async def save(self, snapshots: Sequence[Snapshot]) -> None:
         if not snapshots:
             return
         with operation(self._snapshots):
-            await self._insert_absent([_document(snapshot) for snapshot in snapshots])
+            await self._insert_missing([_document(snapshot) for snapshot in snapshots])
             await self._prune({snapshot.aggregate_id for snapshot in snapshots})
 
     async def latest(
@@ -41,13 +44,13 @@ class MongoSnapshots:
     ) -> dict[str, Snapshot]:
         found: dict[str, Snapshot] = {}
         with operation(self._snapshots):
-            for ids in split(aggregate_ids):
+            for ids in split_items(aggregate_ids):
                 pipeline: list[Document] = [
                     {"$match": {"aggregate_id": {"$in": ids}, "state_version": state_version}},
                     {"$sort": NEWEST_FIRST},
                     {"$group": {"_id": "$aggregate_id", "newest": {"$first": "$$ROOT"}}},
                 ]
-                async for group in await client.had(self._snapshots.aggregate(pipeline)):
+                async for group in await client.maybe_await(self._snapshots.aggregate(pipeline)):
                     found[group["_id"]] = _snapshot(group["newest"])
         return found
 
@@ -64,12 +67,12 @@ class MongoSnapshots:
     async def count(self) -> int:
         pipeline: list[Document] = [{"$group": {"_id": "$aggregate_id"}}, {"$count": "aggregates"}]
         with operation(self._snapshots):
-            found = await client.had(self._snapshots.aggregate(pipeline))
+            found = await client.maybe_await(self._snapshots.aggregate(pipeline))
             counted = await found.to_list(1)
         return counted[0]["aggregates"] if counted else 0
 
-    async def _insert_absent(self, documents: list[Document]) -> None:
-        """An insert takes any keys in a state; an update would not take those with `$` or `.`."""
+    async def _insert_missing(self, documents: list[Document]) -> None:
+        """Insert, since an update would refuse a state's keys with `$` or `.`; skip what exists."""
         try:
             await self._snapshots.insert_many(documents, ordered=False)
         except BulkWriteError as error:
@@ -78,10 +81,10 @@ class MongoSnapshots:
                 raise
 
     async def _prune(self, aggregate_ids: Collection[str]) -> None:
-        """Keep the highest versions, whatever their state version; the query reads the index."""
+        """Keep the highest versions, whatever their state version; the index covers the query."""
         kept: defaultdict[str, list[Document]] = defaultdict(list)
         keys = {"_id": 0} | dict.fromkeys(KEYS, 1)
-        for ids in split(aggregate_ids):
+        for ids in split_items(aggregate_ids):
             wanted = {"aggregate_id": {"$in": ids}}
             found = self._snapshots.find(wanted, keys)
             for document in await found.to_list(None):

@@ -1,4 +1,4 @@
-"""Inserting several documents: in order, all or none, or each by itself."""
+"""Inserts several documents: in order, all or none, or each independently."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -6,20 +6,20 @@ from typing import Any
 from pymongo.errors import AutoReconnect, BulkWriteError, DocumentTooLarge, PyMongoError
 from tenacity import retry, retry_if_exception, stop_after_attempt, wait_random_exponential
 
-from eventfleet.stores.mongo.client import Collection, had
+from eventfleet.stores.mongo.client import Collection, maybe_await
 from eventfleet.stores.mongo.errors import DUPLICATE_KEY
 
-ATTEMPTS = 5
+MAX_ATTEMPTS = 5
 
 
 def _aborted(error: BaseException) -> bool:
-    """The server gave the transaction up, in favour of another one: none of it was done."""
+    """Return whether the server aborted the transaction, in favour of another, and undid it."""
     return isinstance(error, PyMongoError) and error.has_error_label("TransientTransactionError")
 
 
 @retry(
     retry=retry_if_exception(_aborted),
-    stop=stop_after_attempt(ATTEMPTS),
+    stop=stop_after_attempt(MAX_ATTEMPTS),
     wait=wait_random_exponential(multiplier=0.02, max=0.5),
     reraise=True,
 )
@@ -29,20 +29,21 @@ async def insert_all(collection: Collection, documents: Sequence[dict[str, Any]]
         await collection.insert_one(documents[0])
         return
     client = collection.database.client
-    async with await had(client.start_session()) as session:
+    async with await maybe_await(client.start_session()) as session:
         transaction = session.start_transaction(
             write_concern=collection.write_concern, read_concern=collection.read_concern
         )
-        async with await had(transaction):
+        async with await maybe_await(transaction):
             await collection.insert_many(documents, session=session)
 
 
 async def insert_in_order(collection: Collection, documents: Sequence[dict[str, Any]]) -> None:
-    """Insert up to the first that is refused.
+    """Insert up to the first document that is refused.
 
-    By the bare command, as the driver's `insert_many` looks at each document again in Python. What
-    is too large for one command, or met a lost connection, goes that way: it divides, and repeats
-    by itself. A document that came through at the first try then clashes with itself.
+    By the bare command, since the driver's `insert_many` goes through each document again in
+    Python. Documents too large for one command, or caught by a lost connection, go through
+    `insert_many` after all: it divides, and repeats by itself. A document that the first try
+    inserted then clashes with itself.
     """
     try:
         await _insert(collection, documents)
@@ -57,17 +58,17 @@ async def _insert(collection: Collection, documents: Sequence[dict[str, Any]]) -
         "writeConcern": collection.write_concern.document,
         "documents": documents,
     }
-    answer = await collection.database.command(command)
-    errors, unsure = answer.get("writeErrors", []), answer.get("writeConcernError")
-    if errors or unsure:
-        concern = [unsure] if unsure else []
-        raise BulkWriteError({"writeErrors": errors, "writeConcernErrors": concern})
+    reply = await collection.database.command(command)
+    errors, concern_error = reply.get("writeErrors", []), reply.get("writeConcernError")
+    if errors or concern_error:
+        concern_errors = [concern_error] if concern_error else []
+        raise BulkWriteError({"writeErrors": errors, "writeConcernErrors": concern_errors})
 
 
 async def insert_each(
     collection: Collection, documents: Sequence[dict[str, Any]]
 ) -> dict[int, dict[str, Any]]:
-    """Insert each by itself, in one write; by index, the errors of those whose key is taken."""
+    """Insert each independently, in one write; return by index the errors of taken keys."""
     try:
         await collection.insert_many(documents, ordered=False)
     except BulkWriteError as error:

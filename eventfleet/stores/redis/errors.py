@@ -1,4 +1,4 @@
-"""The driver's errors as ours: the one place that knows the former."""
+"""Translates the driver's errors to the stores'; only sessions handle the former, too."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,12 +7,12 @@ from redis import exceptions as redis
 
 from eventfleet.stores.errors import Misconfigured, ServerUnavailable, StoreError
 
-Garbled = redis.InvalidResponse
-Refused = redis.ResponseError
+InvalidResponse = redis.InvalidResponse
+ResponseError = redis.ResponseError
 UnknownScript = redis.NoScriptError
 
-# What passes when the data set is loaded, a replica is promoted, or memory or a disk has room.
-PASSING = (
+# These pass when the data set is loaded, a replica is promoted, or memory or a disk has room.
+TRANSIENT_ERRORS = (
     redis.BusyLoadingError,
     redis.ReadOnlyError,
     redis.OutOfMemoryError,
@@ -20,28 +20,28 @@ PASSING = (
     redis.TryAgainError,
     redis.NoScriptError,
 )
-PASSING_WORDS = ("BUSY", "MISCONF", "NOREPLICAS", "LOADING", "UNBLOCKED")
-# Who we are and what we may: wrong until an operator changes it.
-OPERATORS = (redis.AuthenticationError, redis.AuthorizationError, redis.DataError)
+TRANSIENT_PREFIXES = ("BUSY", "MISCONF", "NOREPLICAS", "LOADING", "UNBLOCKED")
+# Credentials and rights: these last until an operator acts.
+OPERATOR_ERRORS = (redis.AuthenticationError, redis.AuthorizationError, redis.DataError)
 
 
 class SessionEnded(redis.ConnectionError):
-    """The connection was lost; the driver would have made another in its place."""
+    """The connection was lost; the driver by itself would have made another in its place."""
 
 
 @contextmanager
-def translated(where: str, seconds: float) -> Iterator[None]:
-    """Raise our errors instead of the driver's; `where` and `seconds` are for the message."""
+def translate_errors(where: str, seconds: float) -> Iterator[None]:
+    """Raise the stores' errors instead of the driver's; `where` and `seconds` are for messages."""
     try:
         yield
     except TimeoutError:
         raise ServerUnavailable(f"{where}: Redis has not done it within {seconds:g} s") from None
     except (redis.RedisError, OSError) as error:
-        raise _of(where, error) from None
+        raise _translate(where, error) from None
 
 
-def _of(where: str, error: Exception) -> StoreError:
+def _translate(where: str, error: Exception) -> StoreError:
     message = f"{where}: {error or type(error).__name__}"
-    passing = isinstance(error, PASSING) or str(error).startswith(PASSING_WORDS)
-    refused = isinstance(error, (redis.ResponseError, *OPERATORS))
-    return Misconfigured(message) if refused and not passing else ServerUnavailable(message)
+    transient = isinstance(error, TRANSIENT_ERRORS) or str(error).startswith(TRANSIENT_PREFIXES)
+    refused = isinstance(error, (redis.ResponseError, *OPERATOR_ERRORS))
+    return Misconfigured(message) if refused and not transient else ServerUnavailable(message)

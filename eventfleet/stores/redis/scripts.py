@@ -1,39 +1,39 @@
-"""The Lua scripts. Each is one atomic step, on keys and arguments named in its first lines.
+"""The Lua scripts. Each is one atomic step; its first lines name its keys and arguments.
 
 Keys: `life`, a hash with `id`, `run` (the server's run id) and `began`, without expiry;
 `marker:<domain>:<aggregate id>`, a hash with `type`, `last` (event id), `life`, `born`, `tent`, and
 while a note stands `pend` (event id), `prev`, `value` (the event's bytes), `noted`;
-`done:<domain>:<event id>`, the id of the life that wrote it. Times are strings of seconds with six
-decimals: Lua writes numbers with fewer.
+`done:<domain>:<event id>`, the id of the life that wrote it. A life is what the contracts call an
+incarnation. Times are strings of seconds with six decimals: Lua writes numbers with fewer.
 """
 
 from collections.abc import Sequence
 from hashlib import sha1
 
-EACH = None
-"""In a form: what each call brings, to be filled in as its length and itself."""
+PLACEHOLDER = None
+"""In a template: a word that each call brings, filled in as its length and its bytes."""
 _WORD = b"$%d\r\n%b\r\n"
 
 
 class Script:
-    """A script that begins with its constants, and the name by which the server knows it."""
+    """A script with its constants in front, and the hash by which the server finds it."""
 
     def __init__(self, text: str, **constants: float) -> None:
-        named = (f"local {name} = {number!r}" for name, number in constants.items())
-        self.text = "\n".join((*named, text))
+        declared = (f"local {name} = {number!r}" for name, number in constants.items())
+        self.text = "\n".join((*declared, text))
         self.sha = sha1(self.text.encode()).hexdigest()
 
-    def form(self, keys: Sequence[bytes | None], arguments: Sequence[bytes | None]) -> bytes:
-        """A call on the wire, for `%`: what many calls have in common is packed once."""
+    def template(self, keys: Sequence[bytes | None], arguments: Sequence[bytes | None]) -> bytes:
+        """Pack a call for `%` to complete: what many calls have in common is packed once."""
         words = b"EVALSHA", self.sha.encode(), b"%d" % len(keys), *keys, *arguments
-        return b"*%d\r\n%b" % (len(words), b"".join(map(_packed, words)))
+        return b"*%d\r\n%b" % (len(words), b"".join(map(_pack_word, words)))
 
 
-def _packed(word: bytes | None) -> bytes:
-    return _WORD if word is EACH else (_WORD % (len(word), word)).replace(b"%", b"%%")
+def _pack_word(word: bytes | None) -> bytes:
+    return _WORD if word is PLACEHOLDER else (_WORD % (len(word), word)).replace(b"%", b"%%")
 
 
-LIFE = Script("""
+INCARNATION = Script("""
 -- KEYS: life. ARGV: run id of this server, a random value. Answers id, began, now.
 local t = redis.call('TIME')
 local now = t[1] .. '.' .. string.format('%06d', tonumber(t[2]))

@@ -15,7 +15,7 @@ from faust.types import TP
 from mode.threads import WorkerThread
 
 from eventfleet.stores.kafka.connection import Connection
-from eventfleet.stores.kafka.errors import translated
+from eventfleet.stores.kafka.errors import translate_errors
 from eventfleet.workers.transport.chunk import Chunk, PartitionBuffer
 from eventfleet.workers.transport.fetched_records import read_as_ours
 
@@ -135,7 +135,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
 
     def _answering(self, more: float = 0.0) -> AbstractAsyncContextManager[None]:
         connection = self.source.connection
-        return translated(f"consuming from {connection.bootstrap}", connection.timeout + more)
+        return translate_errors(f"consuming from {connection.bootstrap}", connection.timeout + more)
 
     async def _chunks(self, timeout: float) -> list[Chunk]:
         self._room.clear()

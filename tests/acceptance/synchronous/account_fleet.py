@@ -10,7 +10,7 @@ from eventfleet.deciders.outcomes import Outcome
 from eventfleet.runtime.connections import chosen
 from eventfleet.runtime.event_services import event_service
 from eventfleet.service.event_service import EventService
-from tests.acceptance.command_fleet import Commanded
+from tests.acceptance.command_fleet import CommandFleet
 from tests.servers.kafka import Kafka
 from tests.servers.mongodb import Refusing
 
@@ -85,7 +85,7 @@ purses = Domain(
 """
 
 
-class Purses(Commanded):
+class Purses(CommandFleet):
     """Their fleet, on a stream and a store of its own, for tests to harm."""
 
     def __init__(self, stream: Kafka, store: Refusing, redis_url: str, folder: Path) -> None:
@@ -134,7 +134,7 @@ async def stored(fleet: Purses, purse: str, count: int) -> list[dict[str, Any]]:
     """Its events as `.stored` has them, once there are so many."""
     async with asyncio.timeout(90):
         while True:
-            passed = await asyncio.to_thread(fleet.passed, "stored")
+            passed = await asyncio.to_thread(fleet.topic_events, "stored")
             events = [event for event in passed if event["subject"] == purse]
             if len(events) >= count:
                 return events

@@ -1,4 +1,4 @@
-"""The request of an event, arrow by arrow, on real servers: each test is named by its arrow."""
+"""The request of an event: what Provider, EventService, EventMarker and MessageStream exchange."""
 
 import asyncio
 import json
@@ -16,7 +16,7 @@ from eventfleet.runtime.connections import chosen
 from eventfleet.runtime.event_services import event_service
 from eventfleet.service.event_service import EventService
 from eventfleet.topics.errors import InvalidRecord
-from tests.acceptance.command_fleet import Commanded
+from tests.acceptance.command_fleet import CommandFleet
 
 MODULE = """
 from eventfleet import START, Command, Domain, Emits, Event, State
@@ -81,22 +81,22 @@ OPEN = {"title": "it smokes"}
 @pytest.fixture(scope="module")
 def fleet(
     kafka: str, mongo_url: str, redis_url: str, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Commanded]:
+) -> Iterator[CommandFleet]:
     folder = tmp_path_factory.mktemp("team")
     (folder / "tickets.py").write_text(MODULE)
     sys.path.insert(0, str(folder))
-    with Commanded((kafka, mongo_url, redis_url), folder, "tickets") as fleet:
+    with CommandFleet((kafka, mongo_url, redis_url), folder, "tickets") as fleet:
         fleet.start("append")
         yield fleet
     sys.path.remove(str(folder))
 
 
-def opened(fleet: Commanded) -> AbstractAsyncContextManager[EventService]:
+def opened(fleet: CommandFleet) -> AbstractAsyncContextManager[EventService]:
     return event_service(fleet.settings, chosen(fleet.settings, ["tickets"])["tickets"])
 
 
 @pytest_asyncio.fixture
-async def service(fleet: Commanded) -> AsyncIterator[EventService]:
+async def service(fleet: CommandFleet) -> AsyncIterator[EventService]:
     async with opened(fleet) as service:
         yield service
 
@@ -111,16 +111,16 @@ def of(ticket: str, events: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     return [event for event in events if event["subject"] == ticket]
 
 
-async def logged(fleet: Commanded, ticket: str) -> list[dict[str, Any]]:
+async def logged(fleet: CommandFleet, ticket: str) -> list[dict[str, Any]]:
     """The events of a ticket that the stream has by now, in order."""
-    return of(ticket, await asyncio.to_thread(fleet.passed, "events"))
+    return of(ticket, await asyncio.to_thread(fleet.topic_events, "events"))
 
 
-async def stored(fleet: Commanded, ticket: str, count: int) -> list[dict[str, Any]]:
+async def stored(fleet: CommandFleet, ticket: str, count: int) -> list[dict[str, Any]]:
     """Its events as they have been stored, once there are so many."""
     async with asyncio.timeout(90):
         while True:
-            events = of(ticket, await asyncio.to_thread(fleet.passed, "stored"))
+            events = of(ticket, await asyncio.to_thread(fleet.topic_events, "stored"))
             if len(events) >= count:
                 return events
             await asyncio.sleep(0.1)
@@ -140,7 +140,7 @@ async def accepted(service: EventService, ticket: str, *commands: str) -> list[A
 
 
 async def test_provider_requests_event(
-    service: EventService, fleet: Commanded, ticket: str
+    service: EventService, fleet: CommandFleet, ticket: str
 ) -> None:
     outcome = await service.send(
         ticket, "Open", OPEN, command_id="c", correlation_id="k", actor="ann", traceparent="00-1"
@@ -153,7 +153,7 @@ async def test_provider_requests_event(
 
 
 async def test_a_request_that_cant_be_read_names_the_field_and_leaves_nothing(
-    service: EventService, fleet: Commanded, ticket: str
+    service: EventService, fleet: CommandFleet, ticket: str
 ) -> None:
     with pytest.raises(InvalidRecord, match=r"data\.title: is missing"):
         await service.send(ticket, "Open", {})
@@ -173,7 +173,7 @@ async def test_event_service_gets_validator(service: EventService, ticket: str) 
 
 
 async def test_event_service_gets_marked_event_type_with_expire(
-    service: EventService, fleet: Commanded, ticket: str
+    service: EventService, fleet: CommandFleet, ticket: str
 ) -> None:
     await accepted(service, ticket, "Open")
     assert 0 < fleet.marker_seconds(ticket) <= fleet.settings.marker_expiry
@@ -206,7 +206,7 @@ async def test_event_marker_answers_event_type(service: EventService, ticket: st
 
 
 async def test_event_service_validates(
-    service: EventService, fleet: Commanded, ticket: str
+    service: EventService, fleet: CommandFleet, ticket: str
 ) -> None:
     assert await service.send(ticket, "Close", {}) == Rejected(
         "Closed may follow Assigned, Noted, not no event", ""
@@ -224,7 +224,7 @@ async def test_event_service_validates(
 
 
 async def test_event_service_marks_event_type(
-    service: EventService, fleet: Commanded, ticket: str
+    service: EventService, fleet: CommandFleet, ticket: str
 ) -> None:
     [outcome] = await accepted(service, ticket, "Open")
     marker = fleet.marker(ticket)
@@ -236,7 +236,7 @@ async def test_event_service_marks_event_type(
 
 
 async def test_event_marker_overwrites_marked_event_type(
-    service: EventService, fleet: Commanded, ticket: str
+    service: EventService, fleet: CommandFleet, ticket: str
 ) -> None:
     outcomes = await accepted(service, ticket, "Open", "Assign")
     marker = fleet.marker(ticket)
@@ -250,7 +250,7 @@ async def test_event_marker_overwrites_marked_event_type(
 
 
 async def test_event_marker_says_ok_to_one_of_two(
-    service: EventService, fleet: Commanded, ticket: str
+    service: EventService, fleet: CommandFleet, ticket: str
 ) -> None:
     async with opened(fleet) as other:
         for number in range(20):
@@ -260,7 +260,7 @@ async def test_event_marker_says_ok_to_one_of_two(
             )
             kinds = sorted(type(outcome).__name__ for outcome in outcomes)
             assert kinds == ["Accepted", "Rejected"]
-    subjects = [event["subject"] for event in await asyncio.to_thread(fleet.passed, "events")]
+    subjects = [event["subject"] for event in await asyncio.to_thread(fleet.topic_events, "events")]
     assert [subjects.count(f"{ticket}-{number}") for number in range(20)] == [1] * 20
 
 
@@ -268,7 +268,7 @@ async def test_event_marker_says_ok_to_one_of_two(
 
 
 async def test_event_service_makes_event(
-    service: EventService, fleet: Commanded, ticket: str
+    service: EventService, fleet: CommandFleet, ticket: str
 ) -> None:
     for name, command, data in (("c-1", "Open", OPEN), ("c-2", "Assign", {"to": "ann"})):
         await service.send(ticket, command, data, command_id=name)
@@ -286,7 +286,7 @@ async def test_event_service_makes_event(
 
 
 async def test_event_service_produces_event(
-    service: EventService, fleet: Commanded, ticket: str
+    service: EventService, fleet: CommandFleet, ticket: str
 ) -> None:
     [outcome] = await accepted(service, ticket, "Open")
     records = await asyncio.to_thread(fleet.kafka.records, "tickets.events")
@@ -299,7 +299,7 @@ async def test_event_service_produces_event(
 
 
 async def test_event_service_answers_provider(
-    service: EventService, fleet: Commanded, ticket: str
+    service: EventService, fleet: CommandFleet, ticket: str
 ) -> None:
     first = await service.send(ticket, "Open", OPEN, command_id="c-1")
     assert isinstance(first, Accepted)
@@ -319,7 +319,7 @@ async def test_event_service_answers_provider(
 
 
 async def test_without_an_answer_of_a_server_the_result_is_unavailable(
-    service: EventService, fleet: Commanded, ticket: str
+    service: EventService, fleet: CommandFleet, ticket: str
 ) -> None:
     fleet.redis.execute_command("CLIENT", "PAUSE", 60_000, "WRITE")
     try:
@@ -335,7 +335,7 @@ async def test_without_an_answer_of_a_server_the_result_is_unavailable(
 # On the command line
 
 
-def test_send_prints_the_outcome_and_ends_with_its_status(fleet: Commanded, ticket: str) -> None:
+def test_send_prints_the_outcome_and_ends_with_its_status(fleet: CommandFleet, ticket: str) -> None:
     once = ("send", "tickets", ticket, "Open", '{"title": "it smokes"}', "--command-id", "c-1")
     first = fleet.json(*once)
     assert (first["outcome"], first["command_id"]) == ("accepted", "c-1")

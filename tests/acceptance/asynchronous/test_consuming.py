@@ -1,4 +1,8 @@
-"""The consuming of events, arrow by arrow: real workers, Apache Kafka, MongoDB's protocol."""
+"""The consuming of events: what EventWorker exchanges with the stream and the two storages.
+
+EventWorker is three workers here: append adds events, snapshot keeps snapshots, relay passes events
+on to other topics.
+"""
 
 import json
 import uuid
@@ -10,7 +14,7 @@ from typing import Any
 import pytest
 
 from tests.acceptance.fleet import Fleet, Worker
-from tests.acceptance.kafka_by_hand import Written, wait_for
+from tests.acceptance.kafka_by_hand import NewRecord, wait_for
 
 ROUTE = "process_log.activities"
 
@@ -30,11 +34,11 @@ def case() -> str:
     return f"case-{uuid.uuid4().hex[:8]}"
 
 
-def written(case: str, *types: str) -> list[Written]:
+def written(case: str, *types: str) -> list[NewRecord]:
     """Events of a case as any program could write them to `.events`."""
     moment = datetime(2024, 4, 1, 10, tzinfo=UTC).isoformat()
     return [
-        Written(
+        NewRecord(
             "process_log.events",
             case.encode(),
             json.dumps(
@@ -53,11 +57,11 @@ def written(case: str, *types: str) -> list[Written]:
     ]
 
 
-def ids(records: list[Written]) -> list[str]:
+def ids(records: list[NewRecord]) -> list[str]:
     return [json.loads(record.value)["id"] for record in records]
 
 
-def consume(fleet: Fleet, records: list[Written]) -> list[Written]:
+def consume(fleet: Fleet, records: list[NewRecord]) -> list[NewRecord]:
     """Write them to the stream, and wait until every role has passed them."""
     fleet.kafka.produce(records)
     fleet.settle()
@@ -87,7 +91,7 @@ def restarted(fleet: Fleet, role: str) -> Worker:
     return fleet.start(role)[0]
 
 
-# MessageStream
+# MessageStream ->> MessageStream: storing events
 
 
 def test_message_stream_stores_events(fleet: Fleet, case: str) -> None:
@@ -105,7 +109,7 @@ def test_message_stream_stores_events_while_no_worker_runs(fleet: Fleet, case: s
     assert [event["type"] for event in stored(fleet, case)] == ["a", "b", "c"]
 
 
-# EventWorker, its outer loop
+# EventWorker ->> EventWorker: start; EventWorker ->> MessageStream: consume event
 
 
 def test_worker_starts_and_consumes_events(fleet: Fleet, case: str) -> None:
@@ -117,16 +121,19 @@ def test_worker_starts_and_consumes_events(fleet: Fleet, case: str) -> None:
     assert worker.metric("stored_total") - before == 3
 
 
-def test_worker_continues_with_the_events_that_come_later(fleet: Fleet, case: str) -> None:
-    worker = worker_of(fleet, "append")
-    consume(fleet, written(case, "a"))
-    consume(fleet, written(case, "b"))
-    assert [(e["version"], e["type"]) for e in stored(fleet, case)] == [(1, "a"), (2, "b")]
-    assert worker_of(fleet, "append") is worker
-    assert worker.ready()
+# MessageStream ->> EventWorker: events
 
 
-# Each event
+def test_message_stream_answers_with_events_in_their_order(fleet: Fleet, case: str) -> None:
+    pairs = zip(written(case, "a", "b"), written(f"{case}-2", "c", "d"), strict=True)
+    consume(fleet, [record for pair in pairs for record in pair])
+    for each in (case, f"{case}-2"):
+        records = [r for r in fleet.kafka.records(fleet.topic("events")) if r.key == each.encode()]
+        places = [(event["partition"], event["offset"]) for event in stored(fleet, each)]
+        assert places == [(record.partition, record.offset) for record in records]
+
+
+# EventWorker ->> EventStorage: add event
 
 
 def test_worker_adds_event_to_event_storage(fleet: Fleet, case: str) -> None:
@@ -139,6 +146,9 @@ def test_worker_adds_event_to_event_storage(fleet: Fleet, case: str) -> None:
     assert event["data"] == {"by": "who did a"}
 
 
+# EventStorage ->> EventWorker: ok
+
+
 def test_event_storage_answers_ok_only_once_for_each_event(fleet: Fleet, case: str) -> None:
     records = written(case, "a", "b")
     consume(fleet, records)
@@ -148,6 +158,9 @@ def test_event_storage_answers_ok_only_once_for_each_event(fleet: Fleet, case: s
     assert worker_of(fleet, "append").metric("repeated_total") - before == 2
 
 
+# EventWorker ->> EventWorker: check rule
+
+
 def test_worker_checks_the_snapshot_rule(fleet: Fleet, case: str) -> None:
     consume(fleet, written(case, "a", "b", "c", "d"))
     assert snapshots(fleet, case) == []
@@ -155,7 +168,7 @@ def test_worker_checks_the_snapshot_rule(fleet: Fleet, case: str) -> None:
     assert [each["version"] for each in snapshots(fleet, case)] == [5]
 
 
-# Making a snapshot
+# EventWorker ->> SnapshotStorage: get snapshot
 
 
 def test_worker_gets_snapshot_then_events_after_it(fleet: Fleet, case: str) -> None:
@@ -175,8 +188,11 @@ def test_worker_gets_snapshot_then_events_after_it(fleet: Fleet, case: str) -> N
     assert snapshots(fleet, case)[-1]["state"]["events"] == 10
 
 
+# SnapshotStorage ->> EventWorker: snapshot
+
+
 def test_snapshot_storage_answers_with_the_snapshot(fleet: Fleet, case: str) -> None:
-    """What the snapshot says is believed: the worker goes on from it."""
+    """The worker goes on from the stored state, also where that was altered by hand."""
     consume(fleet, written(case, "a", "b", "c", "d", "e"))
     restarted(fleet, "snapshot")
     mark = {"$set": {"state.attributes.by": "nobody", "state.events": 105}}
@@ -184,6 +200,9 @@ def test_snapshot_storage_answers_with_the_snapshot(fleet: Fleet, case: str) -> 
     consume(fleet, written(case, "f", "g", "h", "i", "j"))
     assert snapshots(fleet, case)[-1]["state"]["events"] == 110
     fleet.snapshots.delete_many({"aggregate_id": case})
+
+
+# EventWorker ->> EventStorage: get events after snapshot; EventStorage ->> EventWorker: events
 
 
 def test_event_storage_answers_with_the_events_after_the_snapshot(fleet: Fleet, case: str) -> None:
@@ -201,6 +220,9 @@ def test_event_storage_answers_with_the_events_after_the_snapshot(fleet: Fleet, 
     assert not [version for version in asked if version["$gt"] < 5]
 
 
+# EventWorker ->> EventWorker: replay events
+
+
 def test_worker_replays_events(fleet: Fleet, case: str) -> None:
     types = ["a", "b", "a", "c", "b"]
     consume(fleet, written(case, *types))
@@ -213,11 +235,17 @@ def test_worker_replays_events(fleet: Fleet, case: str) -> None:
     }
 
 
+# EventWorker ->> SnapshotStorage: update snapshot
+
+
 def test_worker_updates_snapshot(fleet: Fleet, case: str) -> None:
     for _ in range(2):
         consume(fleet, written(case, "a", "b", "c", "d", "e"))
     assert [each["version"] for each in snapshots(fleet, case)] == [5, 10]
     assert [each["version"] for each in of_case(fleet, "snapshots", case)][-1] == 10
+
+
+# SnapshotStorage ->> EventWorker: ok
 
 
 def test_snapshot_storage_answers_ok_before_the_worker_commits(fleet: Fleet, case: str) -> None:
@@ -226,6 +254,9 @@ def test_snapshot_storage_answers_ok_before_the_worker_commits(fleet: Fleet, cas
     published = of_case(fleet, "snapshots", case)
     kept = {each["version"]: each["state"] for each in snapshots(fleet, case)}
     assert {each["version"]: each["state"] for each in published} == kept
+
+
+# par
 
 
 def test_snapshots_are_made_beside_the_storing_of_events(fleet: Fleet, case: str) -> None:
@@ -240,7 +271,7 @@ def test_snapshots_are_made_beside_the_storing_of_events(fleet: Fleet, case: str
     assert [each["version"] for each in snapshots(fleet, case)] == [5]
 
 
-# After each event, and after all
+# EventWorker ->> MessageStream: produce event
 
 
 @pytest.mark.parametrize("kind", ["stored", "activities"])
@@ -250,6 +281,21 @@ def test_worker_produces_event(fleet: Fleet, case: str, kind: str) -> None:
     assert [(event["id"], event["version"]) for event in found] == [
         (event_id, version) for version, event_id in enumerate(ids(records), 1)
     ]
+
+
+# EventWorker ->> EventWorker: continue
+
+
+def test_worker_continues_with_the_events_that_come_later(fleet: Fleet, case: str) -> None:
+    worker = worker_of(fleet, "append")
+    consume(fleet, written(case, "a"))
+    consume(fleet, written(case, "b"))
+    assert [(e["version"], e["type"]) for e in stored(fleet, case)] == [(1, "a"), (2, "b")]
+    assert worker_of(fleet, "append") is worker
+    assert worker.ready()
+
+
+# EventWorker ->> MessageStream: commit events
 
 
 def test_worker_commits_events(fleet: Fleet, case: str) -> None:

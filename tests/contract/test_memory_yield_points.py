@@ -1,4 +1,4 @@
-"""Where a scheduler may end a caller of the stores in memory, and what is done by then."""
+"""A caller of the in-memory stores may end at any yield point: this is done by then."""
 
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -16,7 +16,7 @@ class Crash(BaseException):
 
 
 class Ending:
-    """A checkpoint that lets `steps` pass and ends the caller at the next."""
+    """A yield point that lets `steps` pass and ends the caller at the next."""
 
     def __init__(self) -> None:
         self.steps = 1_000_000
@@ -78,12 +78,12 @@ READS: dict[str, Callable[[MemoryEvents], Awaitable[Any]]] = {
     "count": lambda s: s.count(),
     "epoch": lambda s: s.epoch(),
     "raise_epoch": lambda s: s.raise_epoch(),
-    "placed_in": lambda s: s.placed_in(0, 0),
+    "has_placed": lambda s: s.has_placed(0, 0),
 }
 
 
 @pytest.mark.parametrize("operation", READS.values(), ids=READS)
-async def test_every_operation_starts_with_a_checkpoint(
+async def test_every_operation_starts_with_a_yield_point(
     operation: Callable[[MemoryEvents], Awaitable[Any]],
 ) -> None:
     ending = Ending()
