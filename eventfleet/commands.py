@@ -1,21 +1,33 @@
-"""What a program imports to send commands to a running fleet.
+"""What a program imports to send commands to a running fleet, and to query it.
 
-async with event_service(load_settings(), orders) as service:
-    outcome = await service.send("order-1", "Pay", {"amount": 1999})
-    waited = await service.send("order-1", "Ship", {}, wait=Stage.APPENDED, patience=5)
+    from eventfleet.commands import Accepted, Stage, event_service, load_settings
+    from eventfleet.domains.orders import Pay, Ship, orders
+
+    async with event_service(load_settings(), orders) as service:
+        outcome = await service.send("order-1", Pay(amount=1999))
+        if isinstance(outcome, Accepted):
+            print(outcome.event_id)
+        ship = Ship(carrier="post")
+        waited = await service.send("order-1", ship, wait=Stage.APPENDED, patience=5)
+        order = await service.latest("order-1")
+
+A command is an object of its class, or a name and its data: `send("order-1", "Pay", {"amount":
+1999})`. The settings are read from the environment, as for the command line.
 """
 
 from eventfleet.deciders.outcomes import (
     Accepted,
     Conflict,
+    IdReused,
     Outcome,
     Rejected,
     Repeated,
     Unavailable,
 )
 from eventfleet.runtime.event_services import event_service
+from eventfleet.runtime.settings import Settings
 from eventfleet.runtime.settings import load as load_settings
-from eventfleet.service.event_service import EventService
+from eventfleet.service.event_service import EventService, SendOptions
 from eventfleet.service.stage_waiter import WaitResult
 from eventfleet.stores.contracts import Stage
 
@@ -23,9 +35,12 @@ __all__ = [
     "Accepted",
     "Conflict",
     "EventService",
+    "IdReused",
     "Outcome",
     "Rejected",
     "Repeated",
+    "SendOptions",
+    "Settings",
     "Stage",
     "Unavailable",
     "WaitResult",

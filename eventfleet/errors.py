@@ -1,24 +1,75 @@
-"""The errors that eventfleet raises on purpose; EventfleetError is the root of all."""
+"""The errors that a program may meet; EventfleetError is the root of all.
+
+    try:
+        await service.send("order-1", Pay(amount=0))
+    except InvalidRecord as error:
+        print(error.field, error.reason)  # data.amount Expected `int` >= 1
+
+What becomes of a valid command is no error, but an outcome (see `eventfleet.commands`).
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from eventfleet.deciders.command_attempts import DecideFailed
+from eventfleet.log_files.directly_follows import UnusableRules
+from eventfleet.log_files.loader import TakesCommandsOnly
+from eventfleet.log_files.rows import UnusableFile
 from eventfleet.model.errors import DeclarationError
-from eventfleet.runtime.connections import UnknownDomain, Unreachable
+from eventfleet.runtime.errors import UnknownDomain, Unreachable
 from eventfleet.runtime.settings import SettingsError
 from eventfleet.states.live_state import ReplayFailed
-from eventfleet.stores.errors import InvalidCursor, Misconfigured, ServerUnavailable, StoreError
+from eventfleet.stores.errors import (
+    Duplicate,
+    InvalidCursor,
+    Misconfigured,
+    ServerUnavailable,
+    StoreError,
+)
 from eventfleet.topics.errors import EventfleetError, InvalidRecord
+
+if TYPE_CHECKING:
+    from eventfleet.embedded_servers import EmbeddedServerMissing, ProgramFailed
+    from eventfleet.stores.mongo.errors import OperationRefused
+    from eventfleet.web.access import InvalidKeyFile
+    from eventfleet.web.problems import RequestRefused
 
 __all__ = [
     "DecideFailed",
     "DeclarationError",
+    "Duplicate",
+    "EmbeddedServerMissing",
     "EventfleetError",
     "InvalidCursor",
+    "InvalidKeyFile",
     "InvalidRecord",
     "Misconfigured",
+    "OperationRefused",
+    "ProgramFailed",
     "ReplayFailed",
+    "RequestRefused",
     "ServerUnavailable",
     "SettingsError",
     "StoreError",
+    "TakesCommandsOnly",
     "UnknownDomain",
     "Unreachable",
+    "UnusableFile",
+    "UnusableRules",
 ]
+
+# Their modules import a driver, Starlette or asyncio's subprocesses: imported at first use, so that
+# a program that catches errors needs none of them.
+_IMPORTED_AT_FIRST_USE = {
+    "EmbeddedServerMissing": "eventfleet.embedded_servers",
+    "InvalidKeyFile": "eventfleet.web.access",
+    "OperationRefused": "eventfleet.stores.mongo.errors",
+    "ProgramFailed": "eventfleet.embedded_servers",
+    "RequestRefused": "eventfleet.web.problems",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _IMPORTED_AT_FIRST_USE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_IMPORTED_AT_FIRST_USE[name]), name)

@@ -1,11 +1,32 @@
-"""What a program imports to read events, snapshots and states.
+"""What a program imports to read events, snapshots and states of a running fleet.
 
-async with querier(load_settings(), orders) as queries:
-    found = await queries.latest("order-1")
+    from eventfleet.domains.orders import orders
+    from eventfleet.queries import load_settings, querier
+
+    async with querier(load_settings(), orders) as queries:
+        found = await queries.latest("order-1")
+        async for event in queries.events("order-1", after=2):
+            print(event.version, event.type, event.data)
+
+It needs the store alone. The EventService of `eventfleet.commands` answers the same queries.
 """
 
 from eventfleet.runtime.queriers import querier
+from eventfleet.runtime.settings import Settings
 from eventfleet.runtime.settings import load as load_settings
-from eventfleet.states.querier import Querier, StateAt
+from eventfleet.states.querier import MissingEvents, Querier, StateAt, StateDiff
+from eventfleet.stores.contracts import Page, Snapshot
+from eventfleet.topics.event import EventRecord
 
-__all__ = ["Querier", "StateAt", "load_settings", "querier"]
+__all__ = [
+    "EventRecord",
+    "MissingEvents",
+    "Page",
+    "Querier",
+    "Settings",
+    "Snapshot",
+    "StateAt",
+    "StateDiff",
+    "load_settings",
+    "querier",
+]

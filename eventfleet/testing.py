@@ -16,9 +16,11 @@ from typing import Any, Generic, NamedTuple, NoReturn, TypeVar
 
 import msgspec
 
-from eventfleet.deciders.command_parser import make_events, parse_command, validate_event
+from eventfleet.deciders.command_parser import parse_command
 from eventfleet.deciders.outcomes import Rejected
-from eventfleet.deciders.pending_command import ProposedEvent, forbidden
+from eventfleet.deciders.pending_command import rejection
+from eventfleet.deciders.proposed_event import ProposedEvent
+from eventfleet.deciders.state_command import make_events, validate_event
 from eventfleet.model.command_rules import START, Rejection
 from eventfleet.model.domain import Domain
 from eventfleet.model.payloads import Command, Data, Event, SchemalessPayload, State
@@ -167,7 +169,7 @@ class When(Given[S]):
         if isinstance(parsed, ProposedEvent):
             latest = self._events[-1].type if self._events else START
             if parsed.allowed is not None and latest not in parsed.allowed:
-                return forbidden(parsed.event.type, parsed.allowed, latest)
+                return rejection(parsed.event.type, parsed.allowed, latest)
         elif parsed.payload is not None:
             dumped = domain.dump_state(self._state)
             decision = domain.decide_events(self._state, parsed.payload)

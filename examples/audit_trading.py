@@ -1,4 +1,4 @@
-"""What was traded in an account, what it gained, and whether the kept state agrees with that.
+"""Reports what was traded in an account and what it gained, and checks the kept state by that.
 
     eventfleet send trading mine DepositCash '{"amount": 100000}'
     eventfleet send trading mine Buy '{"symbol": "ACME", "quantity": 10, "price": 4200, "fee": 99}'
@@ -29,13 +29,13 @@ async def main(account_id: str) -> None:
     show(report(events), kept.state)
 
 
-def show(told: Report, kept: Portfolio) -> None:
-    for symbol, each in sorted(told.dealings.items()):
+def show(shown: Report, kept: Portfolio) -> None:
+    for symbol, each in sorted(shown.dealings.items()):
         print(f"{symbol}: bought {each.bought} for {each.spent:,}, sold {each.sold}", end=" ")
         print(f"for {each.proceeds:,}, profit {each.profit:,}")
-    print(f"cash in {told.cash_in:,}, out {told.cash_out:,}, fees {told.fees:,}")
-    print(f"profit after fees {told.profit:,}, cash {told.account.cash:,}, value {told.value:,}")
-    differences = told.differences(kept)
+    print(f"cash in {shown.cash_in:,}, out {shown.cash_out:,}, fees {shown.fees:,}")
+    print(f"profit after fees {shown.profit:,}, cash {shown.account.cash:,}, value {shown.value:,}")
+    differences = shown.differences(kept)
     print("\n".join(differences) or "the kept state agrees with the events")
 
 

@@ -7,28 +7,27 @@ import asyncio
 from collections import Counter
 from uuid import uuid4
 
+from eventfleet import Command
 from eventfleet.commands import EventService, Outcome, Unavailable, event_service, load_settings
-from eventfleet.domains.orders import orders
-
-PLACE = {"customer": "ann", "total": 1999, "currency": "EUR"}
+from eventfleet.domains.orders import Cancel, Order, Pay, Place, orders
 
 
-async def sent(service: EventService, order: str, command: str, data: dict[str, object]) -> Outcome:
-    """Once decided. The same id makes it safe to send a command again when nothing is known."""
+async def send(service: EventService[Order], order_id: str, command: Command) -> Outcome:
+    """Send until the command is decided. The same id makes it safe to send it again."""
     command_id = str(uuid4())
     while True:
-        outcome = await service.send(order, command, data, command_id=command_id)
+        outcome = await service.send(order_id, command, command_id=command_id)
         if not isinstance(outcome, Unavailable):
             return outcome
-        print(f"{command} of {order}: {outcome.reason}; once more")
+        print(f"{command} of {order_id}: {outcome.reason}; sent again")
 
 
-async def one_order(service: EventService) -> list[Outcome]:
-    order = f"order-{uuid4()}"
+async def one_order(service: EventService[Order]) -> list[Outcome]:
+    order_id = f"order-{uuid4()}"
     return [
-        await sent(service, order, "Place", PLACE),
-        await sent(service, order, "Cancel", {"reason": "changed my mind"}),
-        await sent(service, order, "Pay", {"amount": 1999}),  # too late
+        await send(service, order_id, Place(customer="ann", total=1999, currency="EUR")),
+        await send(service, order_id, Cancel(reason="changed my mind")),
+        await send(service, order_id, Pay(amount=1999)),  # rejected: the order is cancelled
     ]
 
 

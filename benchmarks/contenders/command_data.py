@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from benchmarks.contenders.task import Task
 from eventfleet.audit import Auditor
 from eventfleet.cli.sample_orders import sample
-from eventfleet.deciders.proposed_events import propose_event
+from eventfleet.deciders.proposed_event import propose_event
 from eventfleet.domains.orders import Order, orders
 from eventfleet.model.command_rules import START
 from eventfleet.model.domain import Domain

@@ -53,14 +53,14 @@ def send(
     changed the aggregate at each try; 1 when it is not known to be done: send it again with the
     same id.
     """
-    from eventfleet.deciders.outcomes import NAMES, told
+    from eventfleet.deciders.outcomes import OUTCOME_NAMES, outcome_fields
     from eventfleet.stores.contracts import Stage
     from eventfleet.stores.ids import Uuid7Generator
 
     identity, wanted = command_id or Uuid7Generator().new(), Stage(wait)
     sending = _send(name, aggregate_id, command, _parsed(payload), identity, wanted, patience)
     waited = asyncio.run(sending)
-    kind, answer = NAMES[type(waited.outcome)], told(waited.outcome)
+    kind, answer = OUTCOME_NAMES[type(waited.outcome)], outcome_fields(waited.outcome)
     if waited.stage:
         answer["stage"] = waited.stage.value
     if json:

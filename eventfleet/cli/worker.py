@@ -10,8 +10,8 @@ import click
 from eventfleet.workers.agents import ROLES, agent_class
 
 if TYPE_CHECKING:
+    from eventfleet.deciders.decider import Decider
     from eventfleet.model.domain import Domain
-    from eventfleet.roles.command import Decider
     from eventfleet.runtime.settings import Settings
     from eventfleet.stores.contracts import LogAdmin, StoresByDomain
     from eventfleet.workers.agent import DomainAgent, WorkerContext

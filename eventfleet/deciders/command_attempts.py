@@ -5,9 +5,9 @@ from typing import Final
 
 from msgspec import Struct
 
-from eventfleet.deciders.command_parser import StateCommand
+from eventfleet.deciders.decider import Answer
 from eventfleet.deciders.outcomes import Outcome
-from eventfleet.deciders.pending_command import Answer
+from eventfleet.deciders.state_command import StateCommand
 from eventfleet.states.live_state import LiveState
 from eventfleet.topics.errors import EventfleetError
 from eventfleet.topics.event import EventRecord

@@ -1,6 +1,7 @@
-"""Commands read in one step, where a payload that fits its class needs no further look.
+"""FastCommandDecoder: commands decoded and parsed in one step, without an EventRecord between.
 
-Of other commands, and of those at fault, the long way says what they become, or the reason.
+It takes commands whose payload needs no check but that of its class. Any other command, and any
+invalid one, goes through `decode` and `parse_decoded_command`, which give the reason.
 """
 
 from collections.abc import Callable
@@ -8,9 +9,10 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from eventfleet.deciders.command_parser import ParsedCommand, StateCommand, fingerprint
-from eventfleet.deciders.pending_command import ProposedEvent
-from eventfleet.deciders.proposed_events import event_id, fits, too_large
+from eventfleet.deciders.command_parser import ParsedCommand
+from eventfleet.deciders.event_id import event_id
+from eventfleet.deciders.proposed_event import ProposedEvent, is_readable_type, is_too_large
+from eventfleet.deciders.state_command import StateCommand, fingerprint
 from eventfleet.model.command_rules import CommandRule, Emits, command_class, command_name
 from eventfleet.model.domain import Domain
 from eventfleet.model.payloads import Command
@@ -21,7 +23,7 @@ from eventfleet.topics.record import make_tuple
 
 
 class CommandEnvelope(CloudEvent, frozen=True, kw_only=True, gc=False, forbid_unknown_fields=True):
-    """A command, its payload unread; one with further attributes goes the long way."""
+    """A command whose payload is not decoded yet; further attributes are not taken."""
 
     id: Identifier
     type: str
@@ -37,36 +39,39 @@ class CommandEnvelope(CloudEvent, frozen=True, kw_only=True, gc=False, forbid_un
 
 
 class ProposedEventDecoder(NamedTuple):
-    """What the commands of one name become, and how their payload is read."""
+    """Decodes the commands of one name to the event that they become."""
 
     type: str
     schema_version: int
     allowed: frozenset[str] | None
-    read: Callable[[msgspec.Raw], Any]
+    decode: Callable[[msgspec.Raw], Any]
 
-    def asked(self, command: CommandEnvelope, new: bool) -> ProposedEvent | None:
-        event = _event(command, self.type, self.read(command.data), self.schema_version)
+    def parse(self, command: CommandEnvelope, new: bool) -> ProposedEvent | None:
+        event = _event(command, self.type, self.decode(command.data), self.schema_version)
         value = encode(event)
-        if too_large(value):
+        if is_too_large(value):
             return None
         return make_tuple(ProposedEvent, (event, self.allowed, value, new))
 
 
 class StateCommandDecoder(NamedTuple):
-    """How the payload is read of the commands of one name, in a synchronous domain."""
+    """Decodes the commands of one name in a synchronous domain."""
 
-    read: Callable[[msgspec.Raw], Command]
+    decode: Callable[[msgspec.Raw], Command]
 
-    def asked(self, command: CommandEnvelope, new: bool) -> StateCommand:
-        payload = self.read(command.data)
+    def parse(self, command: CommandEnvelope, new: bool) -> StateCommand:
+        payload = self.decode(command.data)
         event = _event(command, command.type, {}, 1, fingerprint(command.type, payload))
         return make_tuple(StateCommand, (event, command.id, payload))
 
 
 def _event(
-    command: CommandEnvelope, kind: str, data: Any, schema_version: int, asked: str | None = None
+    command: CommandEnvelope,
+    kind: str,
+    data: Any,
+    schema_version: int,
+    command_fingerprint: str | None = None,
 ) -> EventRecord:
-    """What a command's event has of it; `asked`: the command's fingerprint."""
     return EventRecord(
         id=event_id(command.domain, command.aggregate_id, command.id),
         type=kind,
@@ -80,54 +85,56 @@ def _event(
         actor=command.actor,
         traceparent=command.traceparent,
         reply_to=command.reply_to,
-        fingerprint=asked,
+        fingerprint=command_fingerprint,
     )
 
 
 class FastCommandDecoder:
-    """Of those commands of a domain whose payload, once read, needs no further look."""
+    """Decodes the commands of one domain; each command's own decoder is made once."""
 
     def __init__(self, domain: Domain[Any]) -> None:
         self._domain = domain.name
-        forms = ((command_name(rule), _form(domain, rule)) for rule in domain.commands)
-        self._of = {name: form for name, form in forms if form}
+        decoders = ((command_name(rule), _decoder(domain, rule)) for rule in domain.commands)
+        self._decoders = {name: decoder for name, decoder in decoders if decoder}
 
     def read(
         self, value: bytes | None, new: bool = False
     ) -> tuple[CommandEnvelope, ParsedCommand] | None:
-        """The command and what it asks for, `new` where its id was made for it; None for what
-        needs a closer look."""
+        """The envelope and the parsed command; None where the full checks are needed.
+
+        `new`: the command's id was made for it, so that nobody can have sent it before.
+        """
         if value is None or len(value) > SMALL_EVENT_BYTES:
             return None
-        command = decode_canonical(value, _read)
+        command = decode_canonical(value, _read_envelope)
         if (
             command is None
             or command.domain != self._domain
             or not is_in_milliseconds(command.time)
         ):
             return None
-        form = self._of.get(command.type)
+        decoder = self._decoders.get(command.type)
         try:
-            asked = form and form.asked(command, new)
+            parsed = decoder and decoder.parse(command, new)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return None
-        return (command, asked) if asked else None
+        return (command, parsed) if parsed else None
 
 
-def _form(
+def _decoder(
     domain: Domain[Any], rule: CommandRule
 ) -> ProposedEventDecoder | StateCommandDecoder | None:
     kind = command_class(rule)
     if kind is None or not is_storable(kind):
         return None
-    read = msgspec.json.Decoder(kind).decode
+    decode = msgspec.json.Decoder(kind).decode
     if not isinstance(rule, Emits):
-        return StateCommandDecoder(read)
-    if domain.synchronous or not (rule.same_schema and fits(rule.type)):
+        return StateCommandDecoder(decode)
+    if domain.synchronous or not (rule.same_schema and is_readable_type(rule.type)):
         return None
     return ProposedEventDecoder(
-        rule.type, domain.latest_schema_version(rule.type), rule.allowed, read
+        rule.type, domain.latest_schema_version(rule.type), rule.allowed, decode
     )
 
 
-_read = msgspec.json.Decoder(CommandEnvelope).decode
+_read_envelope = msgspec.json.Decoder(CommandEnvelope).decode

@@ -29,12 +29,12 @@ from eventfleet.deciders.command_attempts import (
     TooLarge,
     build_rounds,
 )
-from eventfleet.deciders.command_parser import StateCommand, make_events
 from eventfleet.deciders.commander import Commander
+from eventfleet.deciders.decider import Answer
 from eventfleet.deciders.event_publisher import EventPublisher
 from eventfleet.deciders.outcomes import Accepted, Conflict, Outcome, Rejected, Unavailable
-from eventfleet.deciders.pending_command import Answer
 from eventfleet.deciders.repeated_commands import repeat_answer
+from eventfleet.deciders.state_command import StateCommand, make_events
 from eventfleet.deciders.timeout import Timeout
 from eventfleet.model.command_rules import Rejection
 from eventfleet.model.domain import Domain

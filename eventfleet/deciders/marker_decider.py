@@ -1,10 +1,10 @@
-"""Marking: decides commands on the marker, the latest event's type of each aggregate.
+"""MarkerDecider: decides commands on the marker, the latest event's type of each aggregate.
 
-Takes commands as events to be. One round looks their ids up in the store, unless they are new,
-marks them, produces what was noted and confirms it, each step once for all; one command of an
-aggregate a round. What a round leaves undecided (a note of another, a marker to be made anew, a
-note whose fate only append knows) goes on in the next, until the deadline. A produce that fails
-leaves its note standing: whoever comes next finishes it.
+Takes proposed events. One round looks their ids up in the store, unless they are new, marks them,
+produces what was noted and confirms it, each step once for all; one command of an aggregate a
+round. What a round leaves undecided (a note of another, a marker to be made anew, a note whose fate
+only append knows) goes on in the next, until the deadline. A produce that fails leaves its note
+standing: whoever comes next finishes it.
 """
 
 import random
@@ -12,18 +12,18 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from eventfleet.deciders.decider import Answer
 from eventfleet.deciders.lag_guard import LagGuard
 from eventfleet.deciders.outcomes import Repeated, Unavailable
 from eventfleet.deciders.pending_command import (
     STALE,
-    Answer,
     PendingCommand,
     ProducedNote,
-    ProposedEvent,
     destination_of,
     rejection,
-    repetition,
+    repeat_outcome,
 )
+from eventfleet.deciders.proposed_event import ProposedEvent
 from eventfleet.stores import errors
 from eventfleet.stores.contracts import (
     Clock,
@@ -36,7 +36,7 @@ from eventfleet.stores.contracts import (
     StoredHead,
 )
 
-PAUSE = 0.05
+RETRY_PAUSE_SECONDS = 0.05
 NOTED = (MarkStatus.OK, MarkStatus.MINE, STALE)
 MISSING, AGAIN = MarkStatus.MISSING, MarkStatus.AGAIN
 REJECTED, DONE = MarkStatus.REJECTED, MarkStatus.DONE
@@ -45,8 +45,8 @@ NOTHING = StoredHead("", "")
 
 @dataclass
 class MarkerStatistics:
-    """What a Marking has done so far: rounds, their seconds in all, ids looked up in the store,
-    and stale notes of others that it has produced."""
+    """What a MarkerDecider has done so far: rounds and their seconds in all, ids looked up in the
+    store, and stale notes of others that it has produced."""
 
     rounds: int = 0
     seconds: float = 0.0
@@ -74,125 +74,133 @@ class MarkerDecider:
         self._store, self._markers, self._writer = store, markers, writer
         self._guard, self._clock, self._chance = guard, clock, chance
         self._partitions = partitions
-        self.tally = MarkerStatistics()
+        self.statistics = MarkerStatistics()
 
-    # What it does to some commands
+    # Deciding a batch
 
     async def decide(
-        self, intents: Sequence[ProposedEvent], deadline: datetime, answer: Answer
+        self, commands: Sequence[ProposedEvent], deadline: datetime, answer: Answer
     ) -> None:
         """Answer each by its index, as soon as it is decided; Unavailable at the deadline."""
-        turn = self._firsts(intents, answer)
+        pending = self._first_of_each_aggregate(commands, answer)
         reason = "the deadline has passed"
-        while turn and self._clock.now() < deadline:
+        while pending and self._clock.now() < deadline:
             began = self._clock.now()
             try:
-                looked = await self._round(turn, deadline)
-                moved = looked or any(p.decided or p.basis for p in turn)
+                refreshed = await self._round(pending, deadline)
+                moved = refreshed or any(p.decided or p.basis for p in pending)
             except errors.ServerUnavailable as error:
                 reason, moved = str(error), False
-            self.tally.rounds += 1
-            self.tally.seconds += (self._clock.now() - began).total_seconds()
-            turn = [p for each in turn if (p := each.behind if each.decided else each)]
-            if turn and not moved:
-                await self._clock.sleep(PAUSE * (0.5 + self._chance()))
-        while turn:
-            for command in turn:
+            self.statistics.rounds += 1
+            self.statistics.seconds += (self._clock.now() - began).total_seconds()
+            pending = [p for each in pending if (p := each.next if each.decided else each)]
+            if pending and not moved:
+                await self._clock.sleep(RETRY_PAUSE_SECONDS * (0.5 + self._chance()))
+        while pending:
+            for command in pending:
                 command.answer(Unavailable(reason))
-            turn = [p for each in turn if (p := each.behind)]
+            pending = [p for each in pending if (p := each.next)]
 
-    def _firsts(self, intents: Sequence[ProposedEvent], answer: Answer) -> list[PendingCommand]:
-        """The first command of each aggregate, the others in their order behind it."""
+    def _first_of_each_aggregate(
+        self, commands: Sequence[ProposedEvent], answer: Answer
+    ) -> list[PendingCommand]:
+        """The first command of each aggregate, linked to its next ones in their order."""
         firsts: list[PendingCommand] = []
         lasts: dict[str, PendingCommand] = {}
-        for index, intent in enumerate(intents):
-            event = intent.event
+        for index, proposed in enumerate(commands):
+            event = proposed.event
             last = lasts.get(event.aggregate_id)
-            to = last.to if last else destination_of(event, self._partitions)
-            command = lasts[event.aggregate_id] = PendingCommand(index, intent, to, answer)
+            destination = last.destination if last else destination_of(event, self._partitions)
+            command = PendingCommand(index, proposed, destination, answer)
+            lasts[event.aggregate_id] = command
             if last:
-                last.behind = command
+                last.next = command
             else:
                 firsts.append(command)
         return firsts
 
-    async def _round(self, turn: Sequence[PendingCommand], deadline: datetime) -> bool:
-        """Whether it ended with a new look at the time: worth another round at once."""
+    async def _round(self, pending: Sequence[PendingCommand], deadline: datetime) -> bool:
+        """True when the incarnation was refreshed because a mark asked for it: worth another round
+        at once."""
         incarnation = await self._guard.incarnation()
-        await self._settle([p for p in turn if p.awaiting])
-        ready = await self._unknown(self._ready(turn, incarnation))
+        await self._resolve([p for p in pending if p.unconfirmed])
+        ready = await self._unstored(self._ready(pending, incarnation))
         if not ready:
             return False
-        based = any(p.basis for p in ready)
+        had_basis = any(p.basis for p in ready)
         await self._mark(ready, incarnation)
-        # A note of a former life must not come into the log when this one has forgotten it.
+        # A note of a former incarnation must not come into the log when this one has forgotten it.
         if self._clock.now() < deadline:
             await self._produce([p for p in ready if p.marked.status in NOTED], incarnation)
-        await self._rebase([p for p in ready if p.marked.status is MISSING], incarnation)
+        await self._read_basis([p for p in ready if p.marked.status is MISSING], incarnation)
         again = any(p.marked.status is AGAIN for p in ready)
         # A marker that was made in this round is younger than what was seen before it.
-        if again or based:
-            await self._guard.look()
+        if again or had_basis:
+            await self._guard.refresh_incarnation()
         return again
 
     def _ready(
-        self, turn: Sequence[PendingCommand], incarnation: Incarnation
+        self, pending: Sequence[PendingCommand], incarnation: Incarnation
     ) -> list[PendingCommand]:
-        """Those that wait for nothing, and whose basis is there or may be read."""
-        free = [p for p in turn if not (p.awaiting or p.decided)]
-        trusted = self._trusted([p for p in free if not p.basis], incarnation)
-        return [p for p in free if p.basis or p.to.partition in trusted]
+        """Commands that wait for nothing, and whose basis is read or may be."""
+        free = [p for p in pending if not (p.unconfirmed or p.decided)]
+        trusted = self._trusted_partitions([p for p in free if not p.basis], incarnation)
+        return [p for p in free if p.basis or p.destination.partition in trusted]
 
-    def _trusted(self, commands: Sequence[PendingCommand], incarnation: Incarnation) -> set[int]:
-        """The partitions of these commands for which the store may be asked."""
-        partitions = {p.to.partition for p in commands}
-        return {partition for partition in partitions if self._guard.holds(partition, incarnation)}
+    def _trusted_partitions(
+        self, commands: Sequence[PendingCommand], incarnation: Incarnation
+    ) -> set[int]:
+        """The partitions of these commands for which the store is known to be up to date."""
+        partitions = {p.destination.partition for p in commands}
+        return {p for p in partitions if self._guard.is_caught_up(p, incarnation)}
 
-    async def _unknown(self, ready: Sequence[PendingCommand]) -> Sequence[PendingCommand]:
-        """Those that the store does not have yet; the others are repeats."""
-        looked = [p.event.id for p in ready if not (p.basis or p.new)]
-        found = await self._store.find(looked) if looked else {}
-        self.tally.lookups += len(looked)
+    async def _unstored(self, ready: Sequence[PendingCommand]) -> Sequence[PendingCommand]:
+        """Answer the repeats; the others, which the store does not have yet, remain."""
+        ids = [p.event.id for p in ready if not (p.basis or p.new)]
+        found = await self._store.find(ids) if ids else {}
+        self.statistics.lookups += len(ids)
         if not found:
             return ready
         for command in ready:
             if stored := found.get(command.event.id):
-                command.answer(repetition(command.event, stored, command.to.name))
+                command.answer(repeat_outcome(command.event, stored, command.destination.name))
         return [p for p in ready if not p.decided]
 
     async def _mark(self, ready: Sequence[PendingCommand], incarnation: Incarnation) -> None:
         """Mark them, and answer what is decided by that."""
-        marks = await self._markers.mark([p.mark(incarnation) for p in ready])
+        marks = await self._markers.mark([p.mark_request(incarnation) for p in ready])
         for command, marked in zip(ready, marks, strict=True):
             command.marked = marked
             if command.basis:
-                command.begin()
+                command.restart()
             if marked.status is REJECTED:
-                command.answer(rejection(command))
+                command.answer(rejection(command.event.type, command.allowed, marked.type))
             elif marked.status is DONE:
-                command.answer(Repeated(command.event.id, command.to.name))
+                command.answer(Repeated(command.event.id, command.destination.name))
 
-    async def _rebase(self, missing: Sequence[PendingCommand], incarnation: Incarnation) -> None:
-        """Read what the marker is to be made of, and then look the own id up again."""
-        trusted = self._trusted(missing, incarnation)
-        missing = [p for p in missing if p.to.partition in trusted]
+    async def _read_basis(
+        self, missing: Sequence[PendingCommand], incarnation: Incarnation
+    ) -> None:
+        """Read what the marker is to be made of, and then look the command's own id up again."""
+        trusted = self._trusted_partitions(missing, incarnation)
+        missing = [p for p in missing if p.destination.partition in trusted]
         if not missing:
             return
         heads = await self._store.heads([p.aggregate_id for p in missing])
         found = await self._store.find([p.event.id for p in missing])
-        self.tally.lookups += len(missing)
+        self.statistics.lookups += len(missing)
         for command in missing:
             if stored := found.get(command.event.id):
-                command.answer(repetition(command.event, stored, command.to.name))
+                command.answer(repeat_outcome(command.event, stored, command.destination.name))
                 continue
             head = heads.get(command.aggregate_id)
             command.basis = StoredHead(head.type, head.event_id) if head else NOTHING
-            command.based_in = incarnation
+            command.basis_incarnation = incarnation
 
-    # Out, and confirmed
+    # Produce and confirm
 
     async def _produce(self, noted: Sequence[PendingCommand], incarnation: Incarnation) -> None:
-        """Produce what is noted, and clear the notes. Only append knows of one that is lost."""
+        """Produce what is noted, and clear the notes. Only append knows of a note that is lost."""
         if not noted:
             return
         try:
@@ -202,53 +210,55 @@ class MarkerDecider:
                 if command.marked.status is not STALE:
                     command.answer(Unavailable(str(error)))
             return
-        for command, at in zip(noted, positions, strict=True):
-            command.produced(incarnation, at)
-            self.tally.finished += command.marked.status is STALE
+        for command, position in zip(noted, positions, strict=True):
+            command.await_confirmation(incarnation, position)
+            self.statistics.finished += command.marked.status is STALE
         firm = [command for command in noted if not command.marked.tentative]
         if firm:
-            notes = [command.awaiting.note for command in firm if command.awaiting]
+            notes = [command.unconfirmed.note for command in firm if command.unconfirmed]
             cleared = await self._markers.confirm(notes, incarnation)
             for command, clear in zip(firm, cleared, strict=True):
                 if clear:
                     self._finish(command)
 
-    async def _settle(self, commands: Sequence[PendingCommand]) -> None:
-        """The verdict of append, once it has passed a tentative or lost note: stored or not."""
-        passed = [p for p in commands if p.awaiting and self._passed(p.awaiting)]
-        if not passed:
+    async def _resolve(self, commands: Sequence[PendingCommand]) -> None:
+        """Learn from append, once it has passed a tentative or lost note: stored or not."""
+        appended = [p for p in commands if p.unconfirmed and self._is_appended(p.unconfirmed)]
+        if not appended:
             return
-        found = await self._store.find([note.event_id for note, _ in notes_of(passed)])
-        stored = [p for p in passed if p.awaiting and p.awaiting.note.event_id in found]
-        superseded = [p for p in passed if p not in stored]
-        for incarnation, notes in by_life(superseded):
+        found = await self._store.find([note.event_id for note, _ in produced_notes(appended)])
+        stored = [p for p in appended if p.unconfirmed and p.unconfirmed.note.event_id in found]
+        superseded = [p for p in appended if p not in stored]
+        for incarnation, notes in notes_by_incarnation(superseded):
             await self._markers.withdraw(notes, incarnation)
-        for incarnation, notes in by_life(stored):
+        for incarnation, notes in notes_by_incarnation(stored):
             await self._markers.confirm(notes, incarnation)
         for command in superseded:
-            command.begin()
+            command.restart()
         for command in stored:
             self._finish(command)
 
-    def _passed(self, produced: ProducedNote) -> bool:
-        return self._guard.passed(produced.position.partition, produced.position.offset)
+    def _is_appended(self, produced: ProducedNote) -> bool:
+        return self._guard.has_appended(produced.position.partition, produced.position.offset)
 
     def _finish(self, command: PendingCommand) -> None:
-        """A note of one's own is an answer; another's that was finished makes room for it."""
-        if command.awaiting and command.awaiting.outcome:
-            command.answer(command.awaiting.outcome)
+        """Answer, if the note was the command's own; another's makes room for it now."""
+        if command.unconfirmed and command.unconfirmed.outcome:
+            command.answer(command.unconfirmed.outcome)
         else:
-            command.begin()
+            command.restart()
 
 
-def notes_of(commands: Iterable[PendingCommand]) -> list[tuple[Note, Incarnation]]:
+def produced_notes(commands: Iterable[PendingCommand]) -> list[tuple[Note, Incarnation]]:
     """The notes that these commands have produced."""
-    return [(p.awaiting.note, p.awaiting.incarnation) for p in commands if p.awaiting]
+    return [(p.unconfirmed.note, p.unconfirmed.incarnation) for p in commands if p.unconfirmed]
 
 
-def by_life(commands: Iterable[PendingCommand]) -> list[tuple[Incarnation, list[Note]]]:
-    """The same, by the life in which they were noted."""
+def notes_by_incarnation(
+    commands: Iterable[PendingCommand],
+) -> list[tuple[Incarnation, list[Note]]]:
+    """The notes that these commands have produced, by the incarnation that they were found in."""
     grouped: dict[str, tuple[Incarnation, list[Note]]] = {}
-    for note, incarnation in notes_of(commands):
+    for note, incarnation in produced_notes(commands):
         grouped.setdefault(incarnation.id, (incarnation, []))[1].append(note)
     return list(grouped.values())

@@ -1,4 +1,4 @@
-"""What became of a command: values, not exceptions."""
+"""Outcomes: what became of a command. They are values, not exceptions."""
 
 from typing import Any
 
@@ -33,7 +33,7 @@ class IdReused(Rejected, frozen=True):
 
 
 class Conflict(msgspec.Struct, frozen=True):
-    """Others changed the aggregate each time that the command was decided; nothing is done."""
+    """Concurrent changes of the aggregate won every retry; nothing is done."""
 
     reason: str
 
@@ -47,14 +47,14 @@ class Repeated(msgspec.Struct, frozen=True):
 
 
 class Unavailable(msgspec.Struct, frozen=True):
-    """Nothing is known to be done; repeat the command with the same id."""
+    """Nothing is known to be done; send the command again with the same id."""
 
     reason: str
 
 
 Outcome = Accepted | Rejected | Conflict | Repeated | Unavailable
 
-NAMES: dict[type[Outcome], str] = {
+OUTCOME_NAMES: dict[type[Outcome], str] = {
     Accepted: "accepted",
     Rejected: "rejected",
     IdReused: "rejected",
@@ -62,11 +62,11 @@ NAMES: dict[type[Outcome], str] = {
     Repeated: "repeated",
     Unavailable: "unavailable",
 }
-"""As answers on the wire have them."""
+"""The names of outcomes in replies."""
 
 
-def told(outcome: Outcome) -> dict[str, Any]:
-    """What an answer on the wire says of it; of a version only where the domain gives one."""
+def outcome_fields(outcome: Outcome) -> dict[str, Any]:
+    """The fields of an outcome in a reply; no version where the domain gives none."""
     if isinstance(outcome, Accepted | Repeated) and not outcome.version:
         return {"event_id": outcome.event_id, "place": outcome.place}
     return asdict(outcome)

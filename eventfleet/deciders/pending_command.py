@@ -1,12 +1,13 @@
-"""One command on its way through the marker: what it may become, where it goes, what it is told."""
+"""PendingCommand: one command on its way through the marker, and the outcomes that it may get."""
 
-from collections.abc import Callable
 from functools import lru_cache
 from typing import NamedTuple
 
 import msgspec
 
+from eventfleet.deciders.decider import Answer
 from eventfleet.deciders.outcomes import Accepted, IdReused, Outcome, Rejected, Repeated
+from eventfleet.deciders.proposed_event import ProposedEvent
 from eventfleet.stores.contracts import (
     Incarnation,
     MarkRequest,
@@ -24,25 +25,15 @@ from eventfleet.topics.record import ProducerRecord, make_tuple
 MINE, STALE = MarkStatus.MINE, MarkStatus.STALE
 UNMARKED = MarkResult(MarkStatus.AGAIN)
 
-_write = msgspec.json.Encoder().encode
-
-Answer = Callable[[int, Outcome], None]
-
-
-class ProposedEvent(NamedTuple):
-    """The event that a command becomes (without `prev`; its payload plain, or of the command's
-    class), the types that it may follow, the event's bytes, and whether the command's id was made
-    for it: then nobody can have sent it before."""
-
-    event: EventRecord
-    allowed: frozenset[str] | None
-    value: bytes
-    new: bool = False
+_encode = msgspec.json.Encoder().encode
 
 
 class ProducedNote(NamedTuple):
-    """A note that the stream has: the life it was found in, where its event went, and what its
-    command is answered when the event counts (None: the note is another command's)."""
+    """A note whose event was produced, and not confirmed yet.
+
+    `incarnation` is the one in which the note was found, `position` that of its event, `outcome`
+    the command's once the event counts (None: the note is another command's).
+    """
 
     note: Note
     incarnation: Incarnation
@@ -51,7 +42,7 @@ class ProducedNote(NamedTuple):
 
 
 class Destination(NamedTuple):
-    """Where an event goes; `name` has both, for answers."""
+    """The topic and partition of an event; `name` has both, for answers."""
 
     topic: str
     partition: int
@@ -59,50 +50,57 @@ class Destination(NamedTuple):
 
 
 class PendingCommand:
-    """One command that is not decided yet, and the next of the same aggregate, `behind` it."""
+    """One command that is not decided yet.
+
+    `next` is the next command of the same aggregate; `basis` the stored head that a missing marker
+    is to be made of, read in `basis_incarnation`; `unconfirmed` the note that was produced for it.
+    """
 
     __slots__ = (
-        *("index", "event", "allowed", "value", "new", "aggregate_id", "to", "behind"),
-        *("decided", "basis", "based_in", "marked", "awaiting", "_answer"),
+        *("index", "event", "allowed", "value", "new", "aggregate_id", "destination", "next"),
+        *("decided", "basis", "basis_incarnation", "marked", "unconfirmed", "_answer"),
     )
 
-    def __init__(self, index: int, intent: ProposedEvent, to: Destination, answer: Answer) -> None:
-        self.index, self.to, self._answer = index, to, answer
-        self.event, self.allowed, self.value, self.new = intent
+    def __init__(
+        self, index: int, proposed: ProposedEvent, destination: Destination, answer: Answer
+    ) -> None:
+        self.index, self.destination, self._answer = index, destination, answer
+        self.event, self.allowed, self.value, self.new = proposed
         self.aggregate_id = self.event.aggregate_id
-        self.behind: PendingCommand | None = None
+        self.next: PendingCommand | None = None
         self.marked = UNMARKED
         self.decided = False
-        self.begin()
+        self.restart()
 
-    def begin(self) -> None:
-        """From the look at the store on."""
+    def restart(self) -> None:
+        """Go through the marker from the beginning, the look at the store."""
         self.basis: StoredHead | None = None
-        self.based_in: Incarnation | None = None
-        self.awaiting: ProducedNote | None = None
+        self.basis_incarnation: Incarnation | None = None
+        self.unconfirmed: ProducedNote | None = None
 
     def answer(self, outcome: Outcome) -> None:
         self.decided = True
         self._answer(self.index, outcome)
 
-    def mark(self, incarnation: Incarnation) -> MarkRequest:
-        """What marks it. From then on others may finish it, so its id is to be looked up."""
+    def mark_request(self, incarnation: Incarnation) -> MarkRequest:
+        """What marks it. From then on others may finish it, so its id is looked up from now on."""
         self.new = False
-        event, seen, basis = self.event, self.based_in or incarnation, self.basis
-        noted = self.aggregate_id, event.id, event.type, self.value, self.allowed, seen, basis
-        return make_tuple(MarkRequest, noted)
+        event, seen, basis = self.event, self.basis_incarnation or incarnation, self.basis
+        fields = self.aggregate_id, event.id, event.type, self.value, self.allowed, seen, basis
+        return make_tuple(MarkRequest, fields)
 
     def record(self) -> ProducerRecord:
         """The note as a record of the log."""
-        value = b'%b,"prev":%b}' % (self.marked.value[:-1], _write(self.marked.prev))
-        topic, partition, _ = self.to
+        value = b'%b,"prev":%b}' % (self.marked.value[:-1], _encode(self.marked.prev))
+        topic, partition, _ = self.destination
         key = self.aggregate_id.encode()
         return ProducerRecord(topic, key, value, partition, EVENT_HEADERS)
 
-    def produced(self, incarnation: Incarnation, at: Position) -> None:
-        """The log has the note."""
+    def await_confirmation(self, incarnation: Incarnation, position: Position) -> None:
+        """Keep the note, which the log has at a position now, until it is confirmed."""
         note = make_tuple(Note, (self.aggregate_id, self.marked.event_id, self.marked.prev))
-        self.awaiting = make_tuple(ProducedNote, (note, incarnation, at, promise(self)))
+        fields = note, incarnation, position, confirmed_outcome(self)
+        self.unconfirmed = make_tuple(ProducedNote, fields)
 
 
 def destination_of(event: EventRecord, partitions: int) -> Destination:
@@ -115,32 +113,32 @@ def _destination(domain: str, partition: int) -> Destination:
     return Destination(topic, partition, f"{topic}/{partition}")
 
 
-# What it is told
+# Outcomes
 
 
-def promise(command: PendingCommand) -> Outcome | None:
-    """What a command is answered when its note counts; None when the note is another's."""
-    verdict = command.marked.status
-    if verdict is STALE:
+def confirmed_outcome(command: PendingCommand) -> Outcome | None:
+    """The outcome of a command once its note counts; None when the note is another command's."""
+    status = command.marked.status
+    if status is STALE:
         return None
-    if verdict is MINE:
+    if status is MINE:
         noted = decode(command.marked.value)
-        if not same(command.event, noted):
-            return refusal(noted)
-    return Accepted(command.event.id, command.to.name)
+        if not is_same_command(command.event, noted):
+            return id_reused(noted)
+    return Accepted(command.event.id, command.destination.name)
 
 
-def repetition(event: EventRecord, stored: EventRecord, place: str) -> Outcome:
-    """The answer to a command whose event id is stored."""
-    return Repeated(event.id, place) if same(event, stored) else refusal(stored)
+def repeat_outcome(event: EventRecord, stored: EventRecord, place: str) -> Outcome:
+    """The outcome of a command whose event id is stored."""
+    return Repeated(event.id, place) if is_same_command(event, stored) else id_reused(stored)
 
 
-def refusal(known: EventRecord) -> Rejected:
-    """The answer to a command with the id of another one."""
+def id_reused(known: EventRecord) -> IdReused:
+    """The outcome of a command with the id of another one."""
     return IdReused(f"the command's id was used for another, {known.type}")
 
 
-def same(event: EventRecord, known: EventRecord) -> bool:
+def is_same_command(event: EventRecord, known: EventRecord) -> bool:
     """Whether both come of one command. Payloads of two schema versions can't be compared."""
     if event.type != known.type:
         return False
@@ -149,12 +147,8 @@ def same(event: EventRecord, known: EventRecord) -> bool:
     return bool(msgspec.to_builtins(event.data) == known.data)
 
 
-def rejection(command: PendingCommand) -> Rejected:
-    return forbidden(command.event.type, command.allowed, command.marked.type)
-
-
-def forbidden(event_type: str, allowed: frozenset[str] | None, marked: str) -> Rejected:
-    """The answer where an event of this type may not follow one of the type `marked`."""
+def rejection(event_type: str, allowed: frozenset[str] | None, marked: str) -> Rejected:
+    """The outcome where an event of this type may not follow one of the type `marked`."""
     may_follow = ", ".join(sorted(kind or "no event" for kind in allowed or ()))
     reason = f"{event_type} may follow {may_follow or 'nothing'}"
     return Rejected(f"{reason}, not {marked or 'no event'}", marked)

@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from eventfleet.deciders.command_parser import StateCommand
+from eventfleet.deciders.event_id import event_id
 from eventfleet.deciders.outcomes import IdReused, Outcome, Repeated, Unavailable
-from eventfleet.deciders.proposed_events import event_id
+from eventfleet.deciders.state_command import StateCommand
 from eventfleet.states.querier import Querier
 from eventfleet.stores.errors import ServerUnavailable
 from eventfleet.topics.event import EventRecord

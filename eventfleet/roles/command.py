@@ -6,22 +6,22 @@ offset, only when all of the chunk is decided.
 """
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
-from typing import Any, Protocol
+from datetime import timedelta
+from typing import Any
 
 from eventfleet.deciders.command_parser import ParsedCommand, parse_decoded_command
+from eventfleet.deciders.decider import Decider
 from eventfleet.deciders.fast_command_decoder import FastCommandDecoder
 from eventfleet.deciders.outcomes import (
-    NAMES,
+    OUTCOME_NAMES,
     Accepted,
     Conflict,
     Outcome,
     Rejected,
     Repeated,
     Unavailable,
-    told,
+    outcome_fields,
 )
-from eventfleet.deciders.pending_command import Answer
 from eventfleet.model.domain import Domain
 from eventfleet.roles.role import ChunkReport, PoisonEvent
 from eventfleet.roles.takeover import take_over
@@ -38,13 +38,6 @@ ROLE = "command"
 YIELD_EVERY_RECORDS = 250
 
 ReadCommand = tuple[CommandHeader, ParsedCommand]
-
-
-class Decider(Protocol):
-    """Marking or Direct, of Intents; in a synchronous domain the Manager, of Requests."""
-
-    async def decide(self, asked: Sequence[Any], deadline: datetime, answer: Answer) -> None:
-        """Answer each by its index."""
 
 
 # What it takes
@@ -128,7 +121,7 @@ class CommandRole:
         await self._writer.close()
 
     def _reply(self, command: CommandHeader, outcome: Outcome) -> ProducerRecord:
-        value = encode_reply(command, NAMES[type(outcome)], told(outcome))
+        value = encode_reply(command, OUTCOME_NAMES[type(outcome)], outcome_fields(outcome))
         key = command.aggregate_id.encode()
         return ProducerRecord(self._replies, key, value, self._partition)
 

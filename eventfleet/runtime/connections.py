@@ -14,7 +14,8 @@ from eventfleet.domains.process_log import process_log, with_rules
 from eventfleet.log_files import directly_follows
 from eventfleet.model.domain import Domain
 from eventfleet.model.registry import find_domains
-from eventfleet.runtime.settings import Settings, split, variable
+from eventfleet.runtime.errors import UnknownDomain, Unreachable
+from eventfleet.runtime.settings import Settings, split
 from eventfleet.stores.contracts import (
     LogAdmin,
     LogReader,
@@ -31,7 +32,6 @@ from eventfleet.stores.kafka.reader import Reader
 from eventfleet.stores.marker_timeouts import MarkerTimeouts
 from eventfleet.stores.mongo import open_stores
 from eventfleet.stores.redis import RedisMarkers, RedisNotices
-from eventfleet.topics.errors import EventfleetError
 from eventfleet.topics.topic_specs import TopicSpec, declare_topics
 
 HOUR_MS = 3_600_000
@@ -42,18 +42,6 @@ MAKE_TOPICS = "`eventfleet topics create` makes absent topics"
 _HOSTS = re.compile(r"^.*?//(?:.*@)?([^/?]*).*$", re.DOTALL)
 C = TypeVar("C", Admin, Reader, Producer)
 LIBRARIES = ("aiokafka", "kafka", "pymongo", "motor", "faust", "mode")
-
-
-class UnknownDomain(EventfleetError):
-    """No module of the setting `domains` declares it."""
-
-
-class Unreachable(EventfleetError):
-    """A server does not answer at the start."""
-
-    def __init__(self, server: str, where: str, setting: str, reason: str) -> None:
-        hint = f"start it, or name another in {variable(setting)}; `make run` starts embedded ones"
-        super().__init__(f"{server} does not answer at {where} ({reason}): {hint}")
 
 
 # Domains and topics

@@ -1,20 +1,20 @@
-"""The way in for a domain's commands: over markers where it has rules, else straight ahead."""
+"""Opens the EventService of a domain, and its decider, on the servers of the settings."""
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 from eventfleet.deciders.commander import Commander
+from eventfleet.deciders.decider import Answer, Decider
 from eventfleet.deciders.direct_decider import DirectDecider
 from eventfleet.deciders.event_publisher import EventPublisher
 from eventfleet.deciders.lag_guard import LagGuard
 from eventfleet.deciders.manager import Manager
 from eventfleet.deciders.marker_decider import MarkerDecider
-from eventfleet.deciders.pending_command import Answer
 from eventfleet.model.domain import Domain
-from eventfleet.roles.command import Decider
+from eventfleet.model.payloads import State
 from eventfleet.runtime import connections
 from eventfleet.runtime.settings import Settings
 from eventfleet.service.decider_metrics import DeciderMetrics
@@ -30,24 +30,26 @@ from eventfleet.stores.contracts import Clock, DomainStores, LogWriter
 from eventfleet.stores.ids import Uuid7Generator
 from eventfleet.stores.kafka.producer import Producer
 
-LONGEST = 10.0
+MAX_DECIDE_SECONDS = 10.0
+
+S = TypeVar("S", bound=State)
 
 
 def patience(settings: Settings) -> float:
     """Seconds for one try to decide, and for one produce: together well within the expiry."""
-    return min(LONGEST, settings.marker_expiry / 4)
+    return min(MAX_DECIDE_SECONDS, settings.marker_expiry / 4)
 
 
-class Bounded:
+class TimeLimitedDecider:
     """A decider whose deadlines are never further away than some seconds."""
 
     def __init__(self, decider: Decider, clock: Clock, seconds: float) -> None:
         self._decider, self._clock = decider, clock
-        self._longest = timedelta(seconds=seconds)
+        self._limit = timedelta(seconds=seconds)
 
-    async def decide(self, asked: Sequence[Any], deadline: datetime, answer: Answer) -> None:
-        longest = self._clock.now() + self._longest
-        await self._decider.decide(asked, min(deadline, longest), answer)
+    async def decide(self, commands: Sequence[Any], deadline: datetime, answer: Answer) -> None:
+        latest = self._clock.now() + self._limit
+        await self._decider.decide(commands, min(deadline, latest), answer)
 
 
 @asynccontextmanager
@@ -58,9 +60,9 @@ async def decider(
     tallies: DeciderMetrics | None = None,
     cache: LruCache[LiveState] | None = None,
 ) -> AsyncIterator[Decider]:
-    """For any number of tasks at once. Without rules no Redis is needed.
+    """Opens the decider of a domain, for any number of tasks. Without rules it needs no Redis.
 
-    The latest states of a synchronous domain are kept in `cache`, without one in their own cache.
+    The latest states of a synchronous domain are kept in `cache`, or else in a cache of its own.
     """
     tallies = tallies or DeciderMetrics()
     async with AsyncExitStack() as stack:
@@ -70,7 +72,8 @@ async def decider(
         stack.push_async_callback(writer.close)
         if domain.synchronous:
             manager = _manager(settings, domain, opened, writer, tallies, cache)
-            yield Bounded(await stack.enter_async_context(manager.running()), clock, LONGEST)
+            running = await stack.enter_async_context(manager.running())
+            yield TimeLimitedDecider(running, clock, MAX_DECIDE_SECONDS)
             return
         if not domain.uses_marker:
             yield DirectDecider(opened.events, writer, partitions=settings.partitions)
@@ -85,11 +88,11 @@ async def decider(
             expiry=settings.marker_expiry,
         )
         await stack.enter_async_context(running_lag_guard(guard))
-        marking = MarkerDecider(
+        marker_decider = MarkerDecider(
             opened.events, markers, writer, guard, clock, partitions=settings.partitions
         )
-        tallies.of[domain.name] = marking.tally
-        yield Bounded(marking, clock, patience(settings))
+        tallies.markers[domain.name] = marker_decider.statistics
+        yield TimeLimitedDecider(marker_decider, clock, patience(settings))
 
 
 def _manager(
@@ -113,42 +116,51 @@ def _manager(
 
 
 @asynccontextmanager
-async def event_service(settings: Settings, domain: Domain[Any]) -> AsyncIterator[EventService]:
-    """The EventService of a domain, on the servers that the settings name.
+async def event_service(settings: Settings, domain: Domain[S]) -> AsyncIterator[EventService[S]]:
+    """Opens the EventService of a domain on the servers of the settings.
 
-    Unreachable where one of them does not answer; Misconfigured where the topics are not there.
+    Unreachable: a server does not answer; Misconfigured: topics are missing.
     """
+    domains = {domain.name: domain}
     async with (
-        connections.stores(settings, {domain.name: domain}) as stores,
-        waiting_room(settings) as waiting,
-        event_service_over(settings, domain, stores[domain.name], waiting) as service,
+        connections.stores(settings, domains) as stores,
+        connections.stores(settings, domains, long_reads=True) as reading,
+        stage_waiters(settings) as waiters,
     ):
-        yield service
+        limit = settings.snapshot_bytes
+        cache: LruCache[LiveState] = LruCache(settings.cached_aggregates)
+        queries = Querier(domain, reading[domain.name], SystemClock(), limit=limit, cache=cache)
+        async with event_service_over(
+            settings, domain, stores[domain.name], queries, waiters, cache=cache
+        ) as service:
+            yield service
 
 
 @asynccontextmanager
 async def event_service_over(
     settings: Settings,
-    domain: Domain[Any],
+    domain: Domain[S],
     opened: DomainStores,
-    waiting: StageWaiters,
+    queries: Querier[S],
+    waiters: StageWaiters,
     tallies: DeciderMetrics | None = None,
     cache: LruCache[LiveState] | None = None,
-) -> AsyncIterator[EventService]:
-    """As `event_service`, over stores that are open already; any number may share the waiting.
+) -> AsyncIterator[EventService[S]]:
+    """As `event_service`, over open stores; any number of services may share the waiters.
 
-    The domain's Querier may share the `cache` of latest states.
+    `cache` is that of the `queries`, for the decider to share.
     """
     async with connections.log_reader(settings) as reader:
         await connections.must_exist(reader, connections.topics_of(settings, domain))
-    following = CommandFollower(domain.synchronous, opened.events, waiting)
+    clock, ids = SystemClock(), Uuid7Generator()
+    follower = CommandFollower(domain.synchronous, opened.events, waiters)
     async with (
-        decider(settings, domain, opened, tallies, cache) as way,
-        EventService(domain, way, SystemClock(), Uuid7Generator(), following) as service,
+        decider(settings, domain, opened, tallies, cache) as deciding,
+        EventService(domain, deciding, queries, clock, ids, follower) as service,
     ):
         yield service
 
 
-def waiting_room(settings: Settings) -> AbstractAsyncContextManager[StageWaiters]:
-    """For all in this process that wait for events; connects at the first wait only."""
+def stage_waiters(settings: Settings) -> AbstractAsyncContextManager[StageWaiters]:
+    """Opens the StageWaiters of this process; they connect at the first wait."""
     return StageWaiters(connections.notices(settings)).running()

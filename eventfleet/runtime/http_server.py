@@ -14,7 +14,7 @@ from starlette.types import ASGIApp
 
 from eventfleet.model.domain import Domain
 from eventfleet.runtime import connections
-from eventfleet.runtime.event_services import event_service_over, waiting_room
+from eventfleet.runtime.event_services import event_service_over, stage_waiters
 from eventfleet.runtime.settings import Settings, variable
 from eventfleet.service.decider_metrics import DeciderMetrics
 from eventfleet.states.live_state import LiveState
@@ -58,7 +58,7 @@ async def http_application(
     async with (
         connections.stores(settings, domains) as stores,
         connections.stores(settings, domains, long_reads=True) as reading,
-        waiting_room(settings) as waiting,
+        stage_waiters(settings) as waiters,
         AsyncExitStack() as stack,
     ):
         services, metrics = {}, DeciderMetrics()
@@ -67,11 +67,11 @@ async def http_application(
             await opened.events.prepare()
             await opened.snapshots.prepare()
             cache: LruCache[LiveState] = LruCache(settings.cached_aggregates)
-            opening = event_service_over(settings, domain, opened, waiting, metrics, cache)
-            commands = await stack.enter_async_context(opening)
             queries = Querier(
                 domain, reading[name], SystemClock(), limit=settings.snapshot_bytes, cache=cache
             )
+            opening = event_service_over(settings, domain, opened, queries, waiters, metrics, cache)
+            commands = await stack.enter_async_context(opening)
             services[name] = DomainServices(domain, commands, queries, reading[name].events)
         limits = Limits(
             concurrent_requests=settings.http_requests, timeout_seconds=settings.http_timeout

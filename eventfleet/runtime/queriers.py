@@ -1,4 +1,4 @@
-"""The Querier of a domain, on the store that the settings name."""
+"""Opens the Querier of a domain on the store of the settings."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -16,7 +16,7 @@ S = TypeVar("S", bound=State)
 
 @asynccontextmanager
 async def querier(settings: Settings, domain: Domain[S]) -> AsyncIterator[Querier[S]]:
-    """Unreachable where the store does not answer."""
+    """Opens the Querier of a domain. Unreachable: the store does not answer."""
     async with connections.stores(settings, {domain.name: domain}, long_reads=True) as stores:
         opened, limit = stores[domain.name], settings.snapshot_bytes
         yield Querier(domain, opened, SystemClock(), limit=limit)

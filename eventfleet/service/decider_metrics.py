@@ -1,4 +1,4 @@
-"""What the deciders of a process have done, for Prometheus: asked at each reading."""
+"""DeciderMetrics: the counts of the deciders of a process, read by Prometheus."""
 
 from collections.abc import Iterator
 
@@ -8,30 +8,30 @@ from prometheus_client.registry import Collector
 from eventfleet.deciders import manager, marker_decider
 from eventfleet.states.snapshot_saver import SnapshotSaver
 
-WHERE = ["domain"]
+LABELS = ["domain"]
 
 
 class DeciderMetrics(Collector):
-    """By domain: markings of asynchronous ones, managers of synchronous ones."""
+    """The statistics by domain: of marker deciders, and of the managers of synchronous domains."""
 
     def __init__(self) -> None:
-        self.of: dict[str, marker_decider.MarkerStatistics] = {}
+        self.markers: dict[str, marker_decider.MarkerStatistics] = {}
         self.managers: dict[str, tuple[manager.ManagerStatistics, SnapshotSaver]] = {}
 
     def collect(self) -> Iterator[Metric]:
-        yield from self._markings()
+        yield from self._markers()
         yield from self._managers()
 
-    def _markings(self) -> Iterator[Metric]:
+    def _markers(self) -> Iterator[Metric]:
         rounds = SummaryMetricFamily(
-            "eventfleet_marker_round_seconds", "Rounds of commands over markers", labels=WHERE
+            "eventfleet_marker_round_seconds", "Rounds of commands over markers", labels=LABELS
         )
         lookups = _counter("marker_lookups", "Ids looked up in the store for markers")
         finished = _counter("stale_notes_finished", "Events of others brought to their end")
-        for domain, tally in self.of.items():
-            rounds.add_metric([domain], tally.rounds, tally.seconds)
-            lookups.add_metric([domain], tally.lookups)
-            finished.add_metric([domain], tally.finished)
+        for domain, statistics in self.markers.items():
+            rounds.add_metric([domain], statistics.rounds, statistics.seconds)
+            lookups.add_metric([domain], statistics.lookups)
+            finished.add_metric([domain], statistics.finished)
         yield from (rounds, lookups, finished)
 
     def _managers(self) -> Iterator[Metric]:
@@ -39,13 +39,13 @@ class DeciderMetrics(Collector):
         unpublished = _counter("unpublished", "Commands accepted whose events wait for the sweep")
         saved = _counter("states_saved", "States saved as snapshots behind answers")
         dropped = _counter("states_dropped", "States not saved behind answers")
-        for domain, (tally, saving) in self.managers.items():
-            again.add_metric([domain], tally.conflicts)
-            unpublished.add_metric([domain], tally.unpublished)
-            saved.add_metric([domain], saving.saved)
-            dropped.add_metric([domain], saving.dropped)
+        for domain, (statistics, saver) in self.managers.items():
+            again.add_metric([domain], statistics.conflicts)
+            unpublished.add_metric([domain], statistics.unpublished)
+            saved.add_metric([domain], saver.saved)
+            dropped.add_metric([domain], saver.dropped)
         yield from (again, unpublished, saved, dropped)
 
 
 def _counter(name: str, text: str) -> CounterMetricFamily:
-    return CounterMetricFamily(f"eventfleet_{name}", text, labels=WHERE)
+    return CounterMetricFamily(f"eventfleet_{name}", text, labels=LABELS)

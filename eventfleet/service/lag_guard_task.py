@@ -1,4 +1,4 @@
-"""The heartbeat of a lag guard, in the background."""
+"""The lag guard's background task: it keeps the guard up to date."""
 
 import asyncio
 import logging
@@ -11,15 +11,15 @@ from eventfleet.topics.errors import EventfleetError
 logger = logging.getLogger(__name__)
 
 LOOK_SECONDS = 0.1
-LOOKS = 10
+MAX_LOOKS = 10
 LEAVE_SECONDS = 1.0
 
 
 @asynccontextmanager
 async def running_lag_guard(guard: LagGuard) -> AsyncIterator[None]:
-    """Beat at once and then every second, sooner when awaited, for the length of the block."""
+    """Update the guard at once and then every second, sooner when wanted, during the block."""
     stop = asyncio.Event()
-    task = asyncio.create_task(_beat(guard, stop), name="lag guard")
+    task = asyncio.create_task(_keep_updated(guard, stop), name="lag guard")
     try:
         yield
     finally:
@@ -33,22 +33,22 @@ async def running_lag_guard(guard: LagGuard) -> AsyncIterator[None]:
             task.result()
 
 
-async def _beat(guard: LagGuard, stop: asyncio.Event) -> None:
-    """What fails is tried again at the next beat: until then the guard holds nothing new."""
+async def _keep_updated(guard: LagGuard, stop: asyncio.Event) -> None:
+    """An update that fails is tried again a second later: until then nothing new is trusted."""
     well = True
     while not stop.is_set():
         try:
-            await guard.beat()
+            await guard.update()
             well = True
         except EventfleetError as error:
             if well:
-                logger.warning("the lag guard can't see how far append is: %s", error)
+                logger.warning("the lag guard can't read how far append has come: %s", error)
             well = False
         await _pause(guard, stop)
 
 
 async def _pause(guard: LagGuard, stop: asyncio.Event) -> None:
-    for _ in range(LOOKS):
+    for _ in range(MAX_LOOKS):
         await asyncio.sleep(LOOK_SECONDS)
-        if guard.awaited or stop.is_set():
+        if guard.update_wanted or stop.is_set():
             return

@@ -1,9 +1,9 @@
-"""Waiting until an accepted command's event has come to a stage: told by notices, never asked.
+"""StageWaiter: waits until an accepted command's event has come to a stage, by notices alone.
 
-    waited = await service.send("order-1", "Pay", {"amount": 1999}, wait=Stage.APPENDED, patience=5)
+    waited = await service.send("order-1", Pay(amount=1999), wait=Stage.APPENDED, patience=5)
     waited.outcome, waited.stage  # Accepted(...), Stage.APPENDED: a query sees the event
 
-To wait for `snapshotted` or `relayed` means just that one: they come in no order.
+`snapshotted` and `relayed` come in no order: each is waited for by itself.
 """
 
 import asyncio
@@ -19,11 +19,11 @@ from eventfleet.roles.notices import PREFIX, reply_to
 from eventfleet.stores import errors
 from eventfleet.stores.contracts import EventStore, Notice, Notices, Stage
 
-AT_ONCE = 10_000
-FIRST_PAUSE = 0.05
-LONGEST_PAUSE = 5.0
-TO_SUBSCRIBE = 1.0
-TO_LOOK = 1.0
+MAX_WAITERS = 10_000
+MIN_PAUSE_SECONDS = 0.05
+MAX_PAUSE_SECONDS = 5.0
+SUBSCRIBE_SECONDS = 1.0
+LOOKUP_SECONDS = 1.0
 LEAVE_SECONDS = 1.0
 
 logger = logging.getLogger(__name__)
@@ -31,10 +31,10 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class WaitResult:
-    """A command's own outcome, and the last stage that its event is known to have reached.
+    """A command's outcome, and the last stage that its event is known to have reached.
 
-    Of the stages only those count that lead to the one waited for: accepted, appended, and itself.
-    None where the command was not accepted.
+    Only the stages that lead to the wanted one count: accepted, appended, and itself. None where
+    the command was not accepted.
     """
 
     outcome: Outcome
@@ -47,36 +47,36 @@ class StageWaiter:
     def __init__(self, wanted: Stage) -> None:
         self._wanted = wanted
         self.stage = Stage.ACCEPTED
-        self._there = asyncio.Event()
+        self._reached = asyncio.Event()
 
-    def told(self, stage: Stage) -> None:
-        """What is snapshotted or relayed is appended too."""
+    def notify(self, stage: Stage) -> None:
+        """Take note of a stage; an event that is snapshotted or relayed is appended too."""
         if stage is self._wanted or self._wanted is Stage.APPENDED:
             self.stage = self._wanted
-            self._there.set()
+            self._reached.set()
         elif self.stage is Stage.ACCEPTED:
             self.stage = Stage.APPENDED
 
-    async def until(self, deadline: float) -> None:
-        """Until it is there, or the event loop's clock says so."""
+    async def wait(self, deadline: float) -> None:
+        """Wait for the wanted stage, until the deadline of the event loop's clock."""
         with suppress(TimeoutError):
             async with asyncio.timeout_at(deadline):
-                await self._there.wait()
+                await self._reached.wait()
 
 
 class StageWaiters:
-    """All that wait in one process, for events of any domain; at most AT_ONCE.
+    """The StageWaiters of one process, for events of any domain; at most MAX_WAITERS.
 
-    Listens on a channel of its own from the first wait on; connects again, with growing pauses,
-    for as long as the block of `at_work` lasts.
+    Subscribes to a channel of its own at the first wait; subscribes again, with growing pauses,
+    for as long as the block of `running` lasts.
     """
 
     def __init__(self, notices: Notices) -> None:
         self._notices = notices
         self.channel = f"{PREFIX}{uuid4().hex}"
-        self._waits: dict[str, list[StageWaiter]] = {}
+        self._waiters: dict[str, list[StageWaiter]] = {}
         self._count = 0
-        self._listening = asyncio.Event()
+        self._subscribed = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
     @asynccontextmanager
@@ -91,108 +91,110 @@ class StageWaiters:
 
     @property
     def full(self) -> bool:
-        return self._count >= AT_ONCE
+        return self._count >= MAX_WAITERS
 
-    async def listening(self, deadline: float) -> None:
-        """Until nothing is missed any more; within the deadline and TO_SUBSCRIBE seconds."""
+    async def subscribe(self, deadline: float) -> None:
+        """Wait until notices are received, for SUBSCRIBE_SECONDS at most and not past the
+        deadline."""
         if self._task is None:
-            self._task = asyncio.create_task(self._listen(), name="notices")
-        if not self._listening.is_set():
-            soon = asyncio.get_running_loop().time() + TO_SUBSCRIBE
+            self._task = asyncio.create_task(self._receive(), name="notices")
+        if not self._subscribed.is_set():
+            soon = asyncio.get_running_loop().time() + SUBSCRIBE_SECONDS
             with suppress(TimeoutError):
                 async with asyncio.timeout_at(min(deadline, soon)):
-                    await self._listening.wait()
+                    await self._subscribed.wait()
 
     @contextmanager
-    def expect(self, event_id: str, wanted: Stage) -> Iterator[StageWaiter]:
-        """What is told of an event during the block."""
-        wait = StageWaiter(wanted)
-        self._waits.setdefault(event_id, []).append(wait)
+    def waiter(self, event_id: str, wanted: Stage) -> Iterator[StageWaiter]:
+        """A waiter that gets the notices of an event during the block."""
+        waiter = StageWaiter(wanted)
+        self._waiters.setdefault(event_id, []).append(waiter)
         self._count += 1
         try:
-            yield wait
+            yield waiter
         finally:
             self._count -= 1
-            self._waits[event_id].remove(wait)
-            if not self._waits[event_id]:
-                del self._waits[event_id]
+            self._waiters[event_id].remove(waiter)
+            if not self._waiters[event_id]:
+                del self._waiters[event_id]
 
-    async def _listen(self) -> None:
-        pause = FIRST_PAUSE
+    async def _receive(self) -> None:
+        pause = MIN_PAUSE_SECONDS
         while True:
             try:
                 async with self._notices.subscribe(self.channel) as stream:
-                    self._listening.set()
-                    pause = FIRST_PAUSE
+                    self._subscribed.set()
+                    pause = MIN_PAUSE_SECONDS
                     async for notice in stream:
-                        self._told(notice)
+                        self._pass_on(notice)
             except errors.StoreError as error:
                 logger.warning("notices are missed for a while: %s", error)
             finally:
-                self._listening.clear()
+                self._subscribed.clear()
             await asyncio.sleep(pause * random.uniform(0.5, 1))
-            pause = min(2 * pause, LONGEST_PAUSE)
+            pause = min(2 * pause, MAX_PAUSE_SECONDS)
 
-    def _told(self, notice: Notice) -> None:
-        for wait in self._waits.get(notice.event_id, ()):
-            wait.told(notice.stage)
+    def _pass_on(self, notice: Notice) -> None:
+        for waiter in self._waiters.get(notice.event_id, ()):
+            waiter.notify(notice.stage)
 
 
 class CommandFollower:
     """Follows the commands of one domain to their stages."""
 
-    def __init__(self, synchronous: bool, store: EventStore, waiting: StageWaiters) -> None:
-        self._synchronous, self._store, self._waiting = synchronous, store, waiting
+    def __init__(self, synchronous: bool, store: EventStore, waiters: StageWaiters) -> None:
+        self._synchronous, self._store, self._waiters = synchronous, store, waiters
 
-    def reply_to(self, event_id: str, wanted: Stage | None) -> str | None:
-        """What the events of a command carry; nothing where no notice is needed."""
-        if not self._by_notice(wanted):
+    def reply_to(self, event_id: str, wanted: Stage) -> str | None:
+        """The address for notices, which the command's events carry; None where none is needed."""
+        if not self._needs_notice(wanted):
             return None
-        return reply_to(self._waiting.channel, event_id)
+        return reply_to(self._waiters.channel, event_id)
 
     async def follow(
         self,
         event_id: str,
         wanted: Stage,
         deadline: float,
-        decided: Callable[[], Awaitable[Outcome]],
+        decide: Callable[[], Awaitable[Outcome]],
     ) -> WaitResult:
         """Decide, and wait for the stage until the deadline of the event loop's clock.
 
-        `event_id` is that of the command's first event. In the end, and for a repeat at once, the
-        store has a word too.
+        `event_id` is that of the command's first event. The store is looked up for it at the
+        deadline, and for a repeat at once.
         """
-        if not self._by_notice(wanted):
-            outcome = await decided()
-            return WaitResult(outcome, wanted if _stands(outcome) else None)
-        if self._waiting.full:
-            return WaitResult(Unavailable(f"{AT_ONCE} callers wait for notices already"), None)
-        await self._waiting.listening(deadline)
-        with self._waiting.expect(event_id, wanted) as wait:
-            outcome = await decided()
-            if not _stands(outcome):
+        if not self._needs_notice(wanted):
+            outcome = await decide()
+            return WaitResult(outcome, wanted if _is_accepted(outcome) else None)
+        if self._waiters.full:
+            reason = f"{MAX_WAITERS} callers already wait for notices"
+            return WaitResult(Unavailable(reason), None)
+        await self._waiters.subscribe(deadline)
+        with self._waiters.waiter(event_id, wanted) as waiter:
+            outcome = await decide()
+            if not _is_accepted(outcome):
                 return WaitResult(outcome, None)
             if self._synchronous or (
-                isinstance(outcome, Repeated) and await self._stored(event_id)
+                isinstance(outcome, Repeated) and await self._is_stored(event_id)
             ):
-                wait.told(Stage.APPENDED)
-            await wait.until(deadline)
-            if wait.stage is Stage.ACCEPTED and await self._stored(event_id):
-                wait.told(Stage.APPENDED)
-            return WaitResult(outcome, wait.stage)
+                waiter.notify(Stage.APPENDED)
+            await waiter.wait(deadline)
+            if waiter.stage is Stage.ACCEPTED and await self._is_stored(event_id):
+                waiter.notify(Stage.APPENDED)
+            return WaitResult(outcome, waiter.stage)
 
-    def _by_notice(self, wanted: Stage | None) -> bool:
-        """What a synchronous domain accepts is readable at once."""
-        at_once = {None, Stage.ACCEPTED} | ({Stage.APPENDED} if self._synchronous else set())
+    def _needs_notice(self, wanted: Stage) -> bool:
+        """What a synchronous domain accepts is stored, so readable at once."""
+        at_once = (Stage.ACCEPTED, Stage.APPENDED) if self._synchronous else (Stage.ACCEPTED,)
         return wanted not in at_once
 
-    async def _stored(self, event_id: str) -> bool:
+    async def _is_stored(self, event_id: str) -> bool:
         try:
-            async with asyncio.timeout(TO_LOOK):
+            async with asyncio.timeout(LOOKUP_SECONDS):
                 return event_id in await self._store.find([event_id])
         except (errors.ServerUnavailable, TimeoutError):
             return False
 
 
-def _stands(outcome: Outcome) -> bool:
+def _is_accepted(outcome: Outcome) -> bool:
     return isinstance(outcome, Accepted | Repeated)

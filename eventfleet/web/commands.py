@@ -13,7 +13,7 @@ from eventfleet.deciders.outcomes import (
     Rejected,
     Repeated,
     Unavailable,
-    told,
+    outcome_fields,
 )
 from eventfleet.model.command_rules import command_class
 from eventfleet.model.domain import Domain
@@ -174,7 +174,7 @@ class _Responder:
             outcome="repeated" if isinstance(outcome, Repeated) else "accepted",
             command_id=self._command_id,
             stage=stage or UNSET,
-            **told(outcome),
+            **outcome_fields(outcome),
         )
         return json_response(body, status, self.headers)
 

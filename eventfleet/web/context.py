@@ -21,7 +21,7 @@ class DomainServices(NamedTuple):
     """One served domain: takes its commands and answers its queries."""
 
     domain: Domain[Any]
-    commands: EventService
+    commands: EventService[Any]
     queries: Querier[Any]
     events: EventStore
 

@@ -27,7 +27,7 @@ from eventfleet.workers.owners import Owners
 from eventfleet.workers.transport.chunk import ChunkSchema
 
 if TYPE_CHECKING:
-    from eventfleet.roles.command import Decider
+    from eventfleet.deciders.decider import Decider
 
 
 AgentFunction = Callable[[Any], Coroutine[Any, Any, None]]

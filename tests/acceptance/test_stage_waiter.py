@@ -14,7 +14,7 @@ import pytest
 
 from eventfleet.deciders.outcomes import Accepted, Rejected, Repeated
 from eventfleet.runtime import connections
-from eventfleet.runtime.event_services import event_service_over, waiting_room
+from eventfleet.runtime.event_services import event_service_over, stage_waiters
 from eventfleet.service.event_service import EventService
 from eventfleet.service.stage_waiter import WaitResult
 from eventfleet.states.querier import Querier
@@ -75,7 +75,7 @@ _slips = count(1)
 class Desk(NamedTuple):
     """One instance of the service, and a querier with connections of its own."""
 
-    service: EventService
+    service: EventService[Any]
     querier: Querier[Any]
 
 
@@ -108,10 +108,13 @@ class Fleet(CommandFleet):
         async with (
             connections.stores(self.settings, domains) as theirs,
             connections.stores(self.settings, domains) as mine,
-            waiting_room(self.settings) as waiting,
-            event_service_over(self.settings, domain, theirs[domain.name], waiting) as service,
+            stage_waiters(self.settings) as waiters,
         ):
-            yield Desk(service, Querier(domain, mine[domain.name], SystemClock()))
+            querier = Querier(domain, mine[domain.name], SystemClock())
+            opened = theirs[domain.name]
+            opening = event_service_over(self.settings, domain, opened, querier, waiters)
+            async with opening as service:
+                yield Desk(service, querier)
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from eventfleet.deciders.outcomes import NAMES, Conflict, Outcome, Unavailable
+from eventfleet.deciders.outcomes import OUTCOME_NAMES, Conflict, Outcome, Unavailable
 from eventfleet.runtime import connections, event_services, settings
 from eventfleet.service.event_service import EventService
 from eventfleet.stores.kafka.producer import Producer
@@ -139,7 +139,7 @@ def _answered(command: SentCommand, outcome: Outcome) -> CommandAnswer:
         "command_id": command.command_id,
         "aggregate_id": command.aggregate_id,
         "command": command.command,
-        "outcome": NAMES[type(outcome)],
+        "outcome": OUTCOME_NAMES[type(outcome)],
     }
     return msgspec.convert(fields, CommandAnswer)
 

@@ -10,7 +10,7 @@ from typing import Self
 from msgspec.structs import replace
 
 from eventfleet.cli.sample_orders import sample
-from eventfleet.deciders.proposed_events import propose_event
+from eventfleet.deciders.proposed_event import propose_event
 from eventfleet.domains.orders import orders
 from eventfleet.log_files.records import ReadyRecord
 from eventfleet.model.command_rules import START

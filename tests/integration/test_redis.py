@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from eventfleet.runtime import connections
-from eventfleet.runtime.connections import Unreachable
+from eventfleet.runtime.errors import Unreachable
 from eventfleet.runtime.settings import Settings
 from eventfleet.stores.contracts import (
     Incarnation,

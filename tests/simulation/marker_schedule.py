@@ -7,8 +7,7 @@ from itertools import count
 from typing import NamedTuple
 
 from eventfleet.deciders.outcomes import Accepted, Outcome
-from eventfleet.deciders.pending_command import ProposedEvent
-from eventfleet.deciders.proposed_events import propose_event
+from eventfleet.deciders.proposed_event import ProposedEvent, propose_event
 from eventfleet.topics.event import EventRecord
 from tests.simulation.checker import Violation
 from tests.simulation.commands import items
@@ -93,8 +92,8 @@ class Schedule:
         world = self.world
         for aggregate_id in world.aggregates:
             if self.scheduler.chance(0.75):
-                intent = self._intent(Command(f"first-{aggregate_id}", "Open", aggregate_id))
-                world.put(intent.event)
+                proposed = self._proposed(Command(f"first-{aggregate_id}", "Open", aggregate_id))
+                world.put(proposed.event)
         if self.scheduler.chance(0.75):
             world.redis.incarnation()
             world.clock.advance(int(TERMS.expiry * 1000) + 1)
@@ -126,7 +125,7 @@ class Schedule:
         self.sent[command.id] = command
         return command
 
-    def _intent(self, command: Command) -> ProposedEvent:
+    def _proposed(self, command: Command) -> ProposedEvent:
         record = EventRecord(
             id=command.id,
             type=command.name,
@@ -135,8 +134,8 @@ class Schedule:
             time=self.world.clock.now(),
             data={},
         )
-        intent = propose_event(items, record)
-        return intent._replace(new=command.new and intent.event.id not in self.requests)
+        proposed = propose_event(items, record)
+        return proposed._replace(new=command.new and proposed.event.id not in self.requests)
 
     # Calls
 
@@ -147,8 +146,8 @@ class Schedule:
 
     async def _sending(self, client: Client, service: Service) -> None:
         commands = list(client.left)
-        intents = [self._intent(command) for command in commands]
-        asked = [Request(intent.event.id, self.scheduler.steps) for intent in intents]
+        proposals = [self._proposed(command) for command in commands]
+        asked = [Request(proposed.event.id, self.scheduler.steps) for proposed in proposals]
         self.scheduler.note("asks", commands)
         for request in asked:
             self.requests.setdefault(request.event_id, []).append(request)
@@ -161,7 +160,7 @@ class Schedule:
 
         seconds = DEADLINE if self.quiet else self.random.choice([0.2, 1.0, DEADLINE])
         deadline = self.world.clock.now() + timedelta(seconds=seconds)
-        await service.marking.decide(intents, deadline, answer)
+        await service.marking.decide(proposals, deadline, answer)
         if not all(request.outcome for request in asked):
             raise Violation("not answered", commands)
         client.left = [c for c, r in zip(commands, asked, strict=True) if r.unknown]
@@ -287,7 +286,7 @@ class Schedule:
     def _ask(self, command: Command) -> Outcome | None:
         self.clients = [Client([[command]], loyal=True)]
         self._settle()
-        return self.requests[self._intent(command).event.id][-1].outcome
+        return self.requests[self._proposed(command).event.id][-1].outcome
 
     def _verdict(self) -> None:
         world = self.world

@@ -138,7 +138,7 @@ class Service:
     async def beat(self) -> None:
         while True:
             try:
-                await self.guard.beat()
+                await self.guard.update()
             except ServerUnavailable:
                 await checkpoint()
             for _ in range(self.world.random.randint(0, 8)):

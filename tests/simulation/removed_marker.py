@@ -5,9 +5,11 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
+from eventfleet.deciders.decider import Answer
 from eventfleet.deciders.lag_guard import LagGuard
 from eventfleet.deciders.marker_decider import MarkerDecider
-from eventfleet.deciders.pending_command import Answer, PendingCommand, ProposedEvent
+from eventfleet.deciders.pending_command import PendingCommand
+from eventfleet.deciders.proposed_event import ProposedEvent
 from eventfleet.stores.contracts import Incarnation, MarkRequest, MarkResult, Note
 from eventfleet.stores.marker_timeouts import MarkerTimeouts
 from eventfleet.stores.memory.markers import Marker, MemoryRedis, RedisData
@@ -52,7 +54,7 @@ class LetsNotesExpire(MemoryRedis):
 class TrustsTheStore(LagGuard):
     """Without: the store is asked only when append is surely past what matters."""
 
-    def holds(self, partition: int, incarnation: Incarnation) -> bool:
+    def is_caught_up(self, partition: int, incarnation: Incarnation) -> bool:
         return True
 
 
@@ -92,18 +94,18 @@ class LeavesNewOnesUnlooked(MarkerDecider):
     _new: frozenset[str] = frozenset()
 
     async def decide(
-        self, intents: Sequence[ProposedEvent], deadline: datetime, answer: Answer
+        self, commands: Sequence[ProposedEvent], deadline: datetime, answer: Answer
     ) -> None:
-        self._new |= {intent.event.id for intent in intents if intent.new}
-        await super().decide(intents, deadline, answer)
+        self._new |= {proposed.event.id for proposed in commands if proposed.new}
+        await super().decide(commands, deadline, answer)
 
-    async def _unknown(self, ready: Sequence[PendingCommand]) -> Sequence[PendingCommand]:
-        unknown = await super()._unknown([p for p in ready if p.event.id not in self._new])
+    async def _unstored(self, ready: Sequence[PendingCommand]) -> Sequence[PendingCommand]:
+        unknown = await super()._unstored([p for p in ready if p.event.id not in self._new])
         return [*unknown, *(p for p in ready if p.event.id in self._new)]
 
 
 class ProducesLate(MarkerDecider):
     """Without: a note that the deadline has overtaken is not produced."""
 
-    async def _round(self, turn: Sequence[PendingCommand], deadline: datetime) -> bool:
-        return await super()._round(turn, datetime.max.replace(tzinfo=UTC))
+    async def _round(self, pending: Sequence[PendingCommand], deadline: datetime) -> bool:
+        return await super()._round(pending, datetime.max.replace(tzinfo=UTC))

@@ -11,8 +11,8 @@ from joserfc import jwt
 from joserfc.jwk import Key, OctKey
 from msgspec import to_builtins
 
+from eventfleet.deciders.decider import Answer
 from eventfleet.deciders.outcomes import Accepted, Outcome
-from eventfleet.deciders.pending_command import Answer
 from eventfleet.domains.orders import orders
 from eventfleet.model.domain import Domain
 from eventfleet.service.event_service import EventService
@@ -89,6 +89,7 @@ async def web(
         EventService(
             domain,
             storing,
+            queries,
             SystemClock(),
             Uuid7Generator(),
             CommandFollower(domain.synchronous, twins.events, waiting),

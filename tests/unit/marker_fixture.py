@@ -7,8 +7,7 @@ from typing import Any
 from eventfleet.deciders.lag_guard import LagGuard
 from eventfleet.deciders.marker_decider import MarkerDecider
 from eventfleet.deciders.outcomes import Outcome
-from eventfleet.deciders.pending_command import ProposedEvent
-from eventfleet.deciders.proposed_events import propose_event
+from eventfleet.deciders.proposed_event import ProposedEvent, propose_event
 from eventfleet.domains.orders import orders
 from eventfleet.model.domain import Domain
 from eventfleet.roles.append import AppendRole
@@ -105,7 +104,7 @@ class Desk:
         self.twins.clock.time += timedelta(seconds=seconds)
         if self.appends:
             await self.append()
-        await self.guard.beat()
+        await self.guard.update()
 
     async def grow_old(self) -> None:
         """The life of Redis is older than the expiry, and the guard has seen it."""
@@ -135,11 +134,11 @@ class Desk:
 
     # Commands
 
-    def new_intent(self, name: str, id: str = "") -> ProposedEvent:
+    def propose_new(self, name: str, id: str = "") -> ProposedEvent:
         """Of a command whose id was made for it."""
-        return self.intent(name, id)._replace(new=True)
+        return self.propose(name, id)._replace(new=True)
 
-    def intent(
+    def propose(
         self, name: str, id: str = "", aggregate_id: str = "a", **data: Any
     ) -> ProposedEvent:
         command = EventRecord(
@@ -153,11 +152,11 @@ class Desk:
         return propose_event(self.domain, command)
 
     async def send(self, name: str, id: str = "", aggregate_id: str = "a", **data: Any) -> Outcome:
-        (outcome,) = await self.decide([self.intent(name, id, aggregate_id, **data)])
+        (outcome,) = await self.decide([self.propose(name, id, aggregate_id, **data)])
         return outcome
 
     async def decide(
-        self, intents: Sequence[ProposedEvent], seconds: float = 10.0
+        self, commands: Sequence[ProposedEvent], seconds: float = 10.0
     ) -> list[Outcome]:
         """The outcomes in the order of the commands, each answered once."""
         outcomes: dict[int, Outcome] = {}
@@ -167,8 +166,8 @@ class Desk:
             outcomes[index] = outcome
 
         deadline = self.twins.clock.now() + timedelta(seconds=seconds)
-        await self.marking.decide(intents, deadline, answer)
-        return [outcomes[index] for index in range(len(intents))]
+        await self.marking.decide(commands, deadline, answer)
+        return [outcomes[index] for index in range(len(commands))]
 
     # What is there
 

@@ -9,11 +9,12 @@ from typing import Annotated, Any
 from msgspec import Meta
 from msgspec.structs import replace
 
-from eventfleet.deciders.command_parser import StateCommand, parse_command
+from eventfleet.deciders.command_parser import parse_command
 from eventfleet.deciders.commander import Commander
 from eventfleet.deciders.event_publisher import EventPublisher
 from eventfleet.deciders.manager import Manager
 from eventfleet.deciders.outcomes import Outcome
+from eventfleet.deciders.state_command import StateCommand
 from eventfleet.model.command_rules import Decision, Emits, Rejection
 from eventfleet.model.domain import Domain
 from eventfleet.model.payloads import Command, Event, State

@@ -7,8 +7,9 @@ from datetime import UTC, datetime
 
 import pytest
 
+from eventfleet.deciders.decider import Answer
 from eventfleet.deciders.outcomes import Accepted, Outcome, Rejected, Repeated, Unavailable
-from eventfleet.deciders.pending_command import Answer, ProposedEvent
+from eventfleet.deciders.proposed_event import ProposedEvent
 from eventfleet.domains.orders import orders
 from eventfleet.roles.command import YIELD_EVERY_RECORDS, CommandRole
 from eventfleet.stores import errors
@@ -273,7 +274,7 @@ async def test_a_successor_repeats_what_was_not_committed_and_stores_nothing_twi
     shop = Shop()
     await shop.put("Place1", "Pay2")
     offset = await shop.role.open()
-    await shop.desk.decide([shop.desk.intent("Place", "Place1")])
+    await shop.desk.decide([shop.desk.propose("Place", "Place1")])
     shop.restart()
     await shop.take()
     assert offset == 0

@@ -7,7 +7,8 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
-from eventfleet.deciders.command_parser import parse_command, validate_event
+from eventfleet.deciders.command_parser import parse_command
+from eventfleet.deciders.state_command import validate_event
 from eventfleet.domains.bank import Deposited, Opened, bank
 from eventfleet.model.domain import Domain
 from eventfleet.model.payloads import Event, State

@@ -7,9 +7,9 @@ import pytest
 from msgspec.structs import replace
 
 from eventfleet.deciders.direct_decider import DirectDecider
+from eventfleet.deciders.event_id import event_id
 from eventfleet.deciders.outcomes import Accepted, IdReused, Outcome, Repeated, Unavailable
-from eventfleet.deciders.pending_command import ProposedEvent
-from eventfleet.deciders.proposed_events import event_id, propose_event
+from eventfleet.deciders.proposed_event import ProposedEvent, propose_event
 from eventfleet.model.command_rules import Emits
 from eventfleet.model.domain import Domain
 from eventfleet.model.payloads import State
@@ -34,16 +34,16 @@ class Desk:
         self.store, self.producer = Failing(self.events), Failing(MemoryProducer(self.log))
         self.direct = DirectDecider(self.store, self.producer, partitions=1)
 
-    async def decide(self, *intents: ProposedEvent) -> list[Outcome]:
+    async def decide(self, *commands: ProposedEvent) -> list[Outcome]:
         outcomes: dict[int, Outcome] = {}
-        await self.direct.decide(intents, NOW, outcomes.__setitem__)
-        return [outcomes[index] for index in range(len(intents))]
+        await self.direct.decide(commands, NOW, outcomes.__setitem__)
+        return [outcomes[index] for index in range(len(commands))]
 
     def produced(self) -> list[EventRecord]:
         return [decode(e.record.value) for e in self.log.entries("free.events", 0) if e.record]
 
-    async def store_one(self, intent: ProposedEvent) -> None:
-        await self.events.write([replace(intent.event, version=1, position="0-0-0")])
+    async def store_one(self, proposed: ProposedEvent) -> None:
+        await self.events.write([replace(proposed.event, version=1, position="0-0-0")])
 
 
 def say(id: str, **data: Any) -> ProposedEvent:

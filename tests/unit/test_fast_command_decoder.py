@@ -12,8 +12,7 @@ from msgspec.structs import replace
 
 from eventfleet.deciders.command_parser import parse_command
 from eventfleet.deciders.fast_command_decoder import FastCommandDecoder
-from eventfleet.deciders.pending_command import ProposedEvent
-from eventfleet.deciders.proposed_events import propose_event
+from eventfleet.deciders.proposed_event import ProposedEvent, propose_event
 from eventfleet.domains.bank import bank
 from eventfleet.domains.orders import orders
 from eventfleet.model.command_rules import Emits
@@ -58,10 +57,10 @@ def test_a_command_becomes_what_the_long_way_makes_of_it(
     command = replace(PAY, type=payload[0], data=payload[1], **about)
     read = FORMS.read(encode(command), new)
     assert read
-    envelope, intent = read
-    assert isinstance(intent, ProposedEvent)
-    plain = replace(intent.event, data=msgspec.to_builtins(intent.event.data))
-    assert intent._replace(event=plain) == propose_event(orders, command, new)
+    envelope, proposed = read
+    assert isinstance(proposed, ProposedEvent)
+    plain = replace(proposed.event, data=msgspec.to_builtins(proposed.event.data))
+    assert proposed._replace(event=plain) == propose_event(orders, command, new)
     assert (envelope.id, envelope.type, envelope.aggregate_id) == ("c", payload[0], "a")
     assert (envelope.reply_to, envelope.correlation_id) == (
         about["reply_to"],

@@ -9,6 +9,7 @@ from uuid import UUID
 
 import pytest
 
+from eventfleet.deciders.event_id import event_id
 from eventfleet.deciders.outcomes import (
     Accepted,
     Conflict,
@@ -17,7 +18,6 @@ from eventfleet.deciders.outcomes import (
     Repeated,
     Unavailable,
 )
-from eventfleet.deciders.proposed_events import event_id
 from eventfleet.domains.orders import Pay, orders
 from eventfleet.domains.process_log import process_log
 from eventfleet.model.command_rules import Rejection

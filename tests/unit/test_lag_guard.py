@@ -31,24 +31,24 @@ class Servers:
     def append(self, offset: int, partition: int = 0) -> None:
         self.log.offsets[*SOURCE, partition] = offset
 
-    async def beat(self, seconds: float = 1.0) -> Incarnation:
+    async def update(self, seconds: float = 1.0) -> Incarnation:
         self.time += seconds
-        await self.guard.beat()
+        await self.guard.update()
         return await self.guard.incarnation()
 
 
 async def test_before_the_first_beat_nothing_holds() -> None:
     servers = Servers()
-    assert not servers.guard.holds(0, await servers.guard.incarnation())
-    assert not servers.guard.passed(0, 0)
+    assert not servers.guard.is_caught_up(0, await servers.guard.incarnation())
+    assert not servers.guard.has_appended(0, 0)
 
 
 async def test_a_partition_without_records_holds_before_append_has_an_offset() -> None:
     servers = Servers()
-    incarnation = await servers.beat()
-    assert servers.guard.holds(0, incarnation)
-    assert servers.guard.holds(1, incarnation)
-    assert not servers.guard.holds(2, incarnation)
+    incarnation = await servers.update()
+    assert servers.guard.is_caught_up(0, incarnation)
+    assert servers.guard.is_caught_up(1, incarnation)
+    assert not servers.guard.is_caught_up(2, incarnation)
 
 
 async def test_it_holds_once_append_has_come_to_where_the_log_ended() -> None:
@@ -56,57 +56,57 @@ async def test_it_holds_once_append_has_come_to_where_the_log_ended() -> None:
     servers.produce()
     servers.produce()
     servers.append(1)
-    incarnation = await servers.beat()
-    assert not servers.guard.holds(0, incarnation)
-    assert servers.guard.holds(1, incarnation)
+    incarnation = await servers.update()
+    assert not servers.guard.is_caught_up(0, incarnation)
+    assert servers.guard.is_caught_up(1, incarnation)
     servers.append(2)
-    assert servers.guard.holds(0, await servers.beat())
+    assert servers.guard.is_caught_up(0, await servers.update())
 
 
 async def test_what_comes_meanwhile_does_not_put_it_off() -> None:
     servers = Servers()
     servers.produce()
-    incarnation = await servers.beat()
+    incarnation = await servers.update()
     servers.produce()
     servers.append(1)
-    await servers.beat()
-    assert servers.guard.holds(0, incarnation)
+    await servers.update()
+    assert servers.guard.is_caught_up(0, incarnation)
 
 
 async def test_it_holds_for_half_an_expiry_while_append_stands_still() -> None:
     servers = Servers()
-    await servers.beat()
+    await servers.update()
     servers.produce()
-    assert servers.guard.holds(0, await servers.beat(EXPIRY / 2))
-    assert not servers.guard.holds(0, await servers.beat(EXPIRY / 4))
+    assert servers.guard.is_caught_up(0, await servers.update(EXPIRY / 2))
+    assert not servers.guard.is_caught_up(0, await servers.update(EXPIRY / 4))
 
 
 async def test_what_was_appended_in_a_former_life_says_nothing_of_this_one() -> None:
     servers = Servers()
-    await servers.beat()
+    await servers.update()
     servers.produce()
     servers.redis.flush()
-    assert not servers.guard.holds(0, await servers.beat())
+    assert not servers.guard.is_caught_up(0, await servers.update())
     servers.append(1)
-    await servers.beat()
-    assert servers.guard.holds(0, await servers.beat())
+    await servers.update()
+    assert servers.guard.is_caught_up(0, await servers.update())
 
 
 async def test_an_offset_is_passed_when_append_has_committed_one_past_it() -> None:
     servers = Servers()
     servers.append(3)
-    await servers.beat()
-    assert servers.guard.passed(0, 2)
-    assert not servers.guard.passed(0, 3)
-    assert not servers.guard.passed(1, 0)
+    await servers.update()
+    assert servers.guard.has_appended(0, 2)
+    assert not servers.guard.has_appended(0, 3)
+    assert not servers.guard.has_appended(1, 0)
 
 
 async def test_a_look_renews_life_and_time_and_nothing_else() -> None:
     servers = Servers()
-    before = await servers.beat()
+    before = await servers.update()
     servers.time += 5
     assert await servers.guard.incarnation() == before
-    after = await servers.guard.look()
+    after = await servers.guard.refresh_incarnation()
     assert (after.id, after.began) == (before.id, before.began)
     assert after.now == servers.time
     assert await servers.guard.incarnation() == after
@@ -115,12 +115,12 @@ async def test_a_look_renews_life_and_time_and_nothing_else() -> None:
 async def test_it_is_awaited_from_what_it_could_not_tell_until_the_next_beat() -> None:
     servers = Servers()
     servers.produce()
-    incarnation = await servers.beat()
-    assert servers.guard.holds(1, incarnation)
-    assert not servers.guard.awaited
-    assert not servers.guard.holds(0, incarnation)
-    assert servers.guard.awaited
-    await servers.beat()
-    assert not servers.guard.awaited
-    assert not servers.guard.passed(0, 0)
-    assert servers.guard.awaited
+    incarnation = await servers.update()
+    assert servers.guard.is_caught_up(1, incarnation)
+    assert not servers.guard.update_wanted
+    assert not servers.guard.is_caught_up(0, incarnation)
+    assert servers.guard.update_wanted
+    await servers.update()
+    assert not servers.guard.update_wanted
+    assert not servers.guard.has_appended(0, 0)
+    assert servers.guard.update_wanted

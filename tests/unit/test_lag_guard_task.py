@@ -16,19 +16,19 @@ class Guard:
     """Counts its beats; the first ones may fail."""
 
     def __init__(self, failures: int = 0) -> None:
-        self.beats, self.failures, self.awaited = 0, failures, False
+        self.updates, self.failures, self.update_wanted = 0, failures, False
 
-    async def beat(self) -> None:
-        self.beats += 1
-        self.awaited = False
-        if self.beats <= self.failures:
+    async def update(self) -> None:
+        self.updates += 1
+        self.update_wanted = False
+        if self.updates <= self.failures:
             raise ServerUnavailable("away")
 
 
 async def until_beaten(guard: Guard, times: int) -> None:
     async with asyncio.timeout(20):
         while True:
-            if guard.beats >= times:
+            if guard.updates >= times:
                 return
             await asyncio.sleep(0.01)
 
@@ -41,17 +41,17 @@ async def test_it_beats_at_once_and_again_for_the_length_of_the_block() -> None:
     guard = Guard()
     async with beaten(guard):
         await until_beaten(guard, 3)
-    beats = guard.beats
+    updates = guard.updates
     await asyncio.sleep(2 * lag_guard_task.LOOK_SECONDS)
-    assert guard.beats == beats
+    assert guard.updates == updates
 
 
 async def test_it_beats_sooner_when_somebody_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lag_guard_task, "LOOKS", 10**9)
+    monkeypatch.setattr(lag_guard_task, "MAX_LOOKS", 10**9)
     guard = Guard()
     async with beaten(guard):
         await until_beaten(guard, 1)
-        guard.awaited = True
+        guard.update_wanted = True
         await until_beaten(guard, 2)
 
 
@@ -59,10 +59,10 @@ async def test_faults_are_told_once_and_do_not_end_it(caplog: pytest.LogCaptureF
     guard = Guard(failures=2)
     with caplog.at_level(logging.WARNING):
         async with beaten(guard):
-            guard.awaited = True
+            guard.update_wanted = True
             await until_beaten(guard, 3)
     assert [record.getMessage() for record in caplog.records] == [
-        "the lag guard can't see how far append is: away"
+        "the lag guard can't read how far append has come: away"
     ]
 
 
@@ -71,8 +71,8 @@ class Slow(Guard):
 
     finished = 0
 
-    async def beat(self) -> None:
-        await super().beat()
+    async def update(self) -> None:
+        await super().update()
         await asyncio.sleep(0.2)
         self.finished += 1
 
@@ -81,15 +81,15 @@ async def test_a_beat_under_way_is_let_finish() -> None:
     guard = Slow()
     async with beaten(guard):
         await until_beaten(guard, 1)
-    assert (guard.beats, guard.finished) == (1, 1)
+    assert (guard.updates, guard.finished) == (1, 1)
 
 
 class Deaf(Guard):
     """Its first beat answers a cancellation as a server that is away would."""
 
-    async def beat(self) -> None:
-        await super().beat()
-        if self.beats == 1:
+    async def update(self) -> None:
+        await super().update()
+        if self.updates == 1:
             try:
                 await asyncio.sleep(60)
             except asyncio.CancelledError:

@@ -8,6 +8,7 @@ import pytest
 from msgspec.structs import replace
 
 from eventfleet.deciders.command_attempts import DecideFailed
+from eventfleet.deciders.event_id import event_id
 from eventfleet.deciders.outcomes import (
     Accepted,
     Conflict,
@@ -16,7 +17,6 @@ from eventfleet.deciders.outcomes import (
     Repeated,
     Unavailable,
 )
-from eventfleet.deciders.proposed_events import event_id
 from eventfleet.stores.contracts import Snapshot
 from eventfleet.topics.errors import InvalidRecord
 from tests.unit.eventually import until

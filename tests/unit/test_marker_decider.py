@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from eventfleet.deciders.event_id import event_id
 from eventfleet.deciders.outcomes import Accepted, IdReused, Rejected, Repeated, Unavailable
-from eventfleet.deciders.pending_command import ProposedEvent
-from eventfleet.deciders.proposed_events import event_id
+from eventfleet.deciders.proposed_event import ProposedEvent
 from tests.simulation.commands import items
 from tests.unit.marker_fixture import TERMS, Desk
 
@@ -87,7 +87,7 @@ async def test_a_repeat_gets_the_first_answer_from_the_markers_and_from_the_stor
     await desk.append()
     assert await desk.twins.events.count() == 2
     desk.redis.flush()
-    await desk.guard.beat()
+    await desk.guard.update()
     desk.appends = True
     assert await desk.send("Place") == again
     assert desk.types() == ["Placed", "Paid"]
@@ -116,21 +116,21 @@ async def test_an_id_that_is_noted_for_another_command_is_refused_and_the_note_f
 
 
 async def test_a_repeat_is_known_by_an_older_schema_of_its_event_too(desk: Desk) -> None:
-    intent = desk.intent("Place")
+    proposed = desk.propose("Place")
     old = {"customer": "ann", "total": 1999}
-    event = replace(intent.event, data=old, schema_version=1, prev="")
+    event = replace(proposed.event, data=old, schema_version=1, prev="")
     await desk.twins.emit("orders.events", event)
     await desk.append()
-    assert await desk.decide([intent]) == [Repeated(intent.event.id, EVENTS)]
+    assert await desk.decide([proposed]) == [Repeated(proposed.event.id, EVENTS)]
 
 
 async def test_the_id_of_a_new_command_is_looked_up_from_its_first_mark_on(desk: Desk) -> None:
     assert isinstance(await desk.send("Place"), Accepted)
     looked = desk.store.asked("find")
-    (paid,) = await desk.decide([desk.new_intent("Pay")])
+    (paid,) = await desk.decide([desk.propose_new("Pay")])
     assert isinstance(paid, Accepted)
     assert desk.store.asked("find") == looked
-    pack = desk.new_intent("Pack")
+    pack = desk.propose_new("Pack")
     desk.markers.after["mark"] = 1
     (packed,) = await desk.decide([pack])
     assert isinstance(packed, Accepted)
@@ -216,7 +216,7 @@ async def test_no_marker_is_made_while_append_is_behind(desk: Desk) -> None:
     await desk.send("Place")
     desk.appends = False
     await desk.pass_time(TERMS.expiry + 1)
-    outcomes = await desk.decide([desk.intent("Pay")], seconds=5)
+    outcomes = await desk.decide([desk.propose("Pay")], seconds=5)
     assert outcomes == [Unavailable("the deadline has passed")]
     desk.appends = True
     assert isinstance(await desk.send("Pay"), Accepted)
@@ -240,7 +240,7 @@ async def test_after_a_flush_nothing_is_accepted_before_it_is_stored(desk: Desk)
     await desk.pass_time(1)
     await desk.pass_time(1)
     desk.appends = False
-    assert await desk.decide([desk.intent("Pay")], 5) == [Unavailable("the deadline has passed")]
+    assert await desk.decide([desk.propose("Pay")], 5) == [Unavailable("the deadline has passed")]
     assert desk.types() == ["Placed", "Paid"]
     desk.appends = True
     assert await desk.send("Pay") == Accepted(event_of("Pay"), EVENTS)
@@ -266,13 +266,13 @@ async def superseded(desk: Desk, rival: ProposedEvent) -> None:
 
 
 async def test_a_superseded_event_is_decided_again_and_rejected_if_it_must_be(desk: Desk) -> None:
-    await superseded(desk, desk.intent("Cancel"))
+    await superseded(desk, desk.propose("Cancel"))
     assert await desk.send("Pay") == Rejected("Paid may follow Placed, not Cancelled", "Cancelled")
     assert [event.type for event in await desk.twins.history()] == ["Placed", "Cancelled"]
 
 
 async def test_a_superseded_event_is_decided_again_and_follows_the_other(desk: Desk) -> None:
-    await superseded(desk, desk.intent("Pay"))
+    await superseded(desk, desk.propose("Pay"))
     assert isinstance(await desk.send("Cancel"), Accepted)
     history = await desk.twins.history()
     assert [event.type for event in history] == ["Placed", "Paid", "Cancelled"]
@@ -284,8 +284,8 @@ async def test_a_superseded_event_is_decided_again_and_follows_the_other(desk: D
 
 async def test_commands_of_one_aggregate_go_one_after_the_other(desk: Desk) -> None:
     names = ["Place", "Pack", "Pay", "Pack"]
-    intents = [desk.intent(name, f"{i}") for i, name in enumerate(names)]
-    outcomes = await desk.decide(intents)
+    commands = [desk.propose(name, f"{i}") for i, name in enumerate(names)]
+    outcomes = await desk.decide(commands)
     assert [type(outcome) for outcome in outcomes] == [Accepted, Rejected, Accepted, Accepted]
     assert desk.types() == ["Placed", "Paid", "Packed"]
 
@@ -298,8 +298,8 @@ async def test_a_round_has_one_command_of_each_aggregate_and_one_call_of_each_ki
     await desk.pass_time(1)
     desk.markers.calls.clear()
     desk.producer.calls.clear()
-    intents = [desk.intent(name, aggregate_id=a) for a in "abc" for name in ("Pay", "Pack")]
-    assert all(isinstance(outcome, Accepted) for outcome in await desk.decide(intents))
+    commands = [desk.propose(name, aggregate_id=a) for a in "abc" for name in ("Pay", "Pack")]
+    assert all(isinstance(outcome, Accepted) for outcome in await desk.decide(commands))
     marks = desk.markers.asked("mark")
     assert [[m.aggregate_id for m in sorted(ms)] for ms in marks] == [["a", "b", "c"]] * 2
     assert [len(notes) for notes in desk.markers.asked("confirm")] == [3, 3]
@@ -307,17 +307,17 @@ async def test_a_round_has_one_command_of_each_aggregate_and_one_call_of_each_ki
 
 
 async def test_the_same_command_twice_in_one_call_is_accepted_once(desk: Desk) -> None:
-    intent = desk.intent("Place")
-    outcomes = await desk.decide([intent, intent])
-    assert outcomes == [Accepted(intent.event.id, EVENTS), Repeated(intent.event.id, EVENTS)]
+    proposed = desk.propose("Place")
+    outcomes = await desk.decide([proposed, proposed])
+    assert outcomes == [Accepted(proposed.event.id, EVENTS), Repeated(proposed.event.id, EVENTS)]
     assert desk.types() == ["Placed"]
 
 
 async def test_a_stuck_aggregate_holds_no_other_up(desk: Desk) -> None:
     desk.producer.before["produce"] = 1
     await desk.send("Place")
-    intents = [desk.intent("Cancel"), desk.intent("Place", aggregate_id="b")]
-    outcomes = await desk.decide(intents, seconds=TERMS.lease / 2)
+    commands = [desk.propose("Cancel"), desk.propose("Place", aggregate_id="b")]
+    outcomes = await desk.decide(commands, seconds=TERMS.lease / 2)
     assert outcomes[0] == Unavailable("the deadline has passed")
     assert isinstance(outcomes[1], Accepted)
 
@@ -327,13 +327,13 @@ async def test_a_stuck_aggregate_holds_no_other_up(desk: Desk) -> None:
 
 async def test_past_the_deadline_nothing_is_even_asked(desk: Desk) -> None:
     desk.markers.calls.clear()
-    assert await desk.decide([desk.intent("Place")], 0) == [Unavailable("the deadline has passed")]
+    assert await desk.decide([desk.propose("Place")], 0) == [Unavailable("the deadline has passed")]
     assert desk.markers.calls == []
 
 
 async def test_a_server_that_stays_away_is_named_at_the_deadline(desk: Desk) -> None:
     desk.markers.before["mark"] = 10**6
-    assert await desk.decide([desk.intent("Place")]) == [Unavailable("mark failed")]
+    assert await desk.decide([desk.propose("Place")]) == [Unavailable("mark failed")]
     assert desk.produced() == []
 
 
@@ -368,7 +368,7 @@ async def test_a_look_older_than_the_marker_does_not_count() -> None:
     await desk.pass_time(1)
     await desk.pass_time(1)
     first, mark = desk.marking, desk.markers._inner.mark
-    late = replace(desk.intent("Note").event, prev=desk.intent("Open").event.id)
+    late = replace(desk.propose("Note").event, prev=desk.propose("Open").event.id)
 
     async def overtaken(marks: Any) -> Any:
         desk.markers._inner.mark = mark

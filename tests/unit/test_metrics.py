@@ -110,7 +110,7 @@ async def test_what_a_manager_has_done_is_asked_at_each_reading() -> None:
 def test_what_a_marking_has_done_is_asked_at_each_reading() -> None:
     metrics, tallies, tally = Metrics(), DeciderMetrics(), MarkerStatistics()
     metrics.register(tallies)
-    tallies.of["orders"] = tally
+    tallies.markers["orders"] = tally
     assert 'eventfleet_marker_lookups_total{domain="orders"} 0.0' in lines(metrics)
     tally.rounds, tally.seconds, tally.lookups, tally.finished = 4, 0.5, 9, 1
     for shown in (

@@ -4,7 +4,7 @@ from collections import Counter, defaultdict
 from itertools import pairwise
 
 from eventfleet.cli.sample_orders import ORDERS, sample
-from eventfleet.deciders.proposed_events import propose_event
+from eventfleet.deciders.proposed_event import propose_event
 from eventfleet.domains.orders import orders
 from eventfleet.topics.codec import decode
 from eventfleet.topics.event import EventRecord

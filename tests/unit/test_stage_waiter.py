@@ -8,20 +8,23 @@ from typing import Any
 import pytest
 
 from eventfleet.deciders.command_parser import ParsedCommand
+from eventfleet.deciders.decider import Answer, Decider
+from eventfleet.deciders.event_id import event_id
 from eventfleet.deciders.outcomes import Accepted, Outcome, Rejected, Repeated, Unavailable
-from eventfleet.deciders.pending_command import Answer
-from eventfleet.deciders.proposed_events import event_id
 from eventfleet.domains.orders import orders
+from eventfleet.model.domain import Domain
 from eventfleet.roles.notices import notices_of
-from eventfleet.service import stage_waiter as rooms
+from eventfleet.service import stage_waiter
 from eventfleet.service.event_service import EventService
 from eventfleet.service.stage_waiter import CommandFollower, StageWaiters, WaitResult
+from eventfleet.states.querier import Querier
 from eventfleet.stores import errors
 from eventfleet.stores.clock import SystemClock
-from eventfleet.stores.contracts import Notice, Stage
+from eventfleet.stores.contracts import DomainStores, Notice, Stage
 from eventfleet.stores.ids import Uuid7Generator
 from eventfleet.stores.memory.events import MemoryEvents
 from eventfleet.stores.memory.notices import MemoryNotices
+from eventfleet.stores.memory.snapshots import MemorySnapshots
 from eventfleet.topics.event import EventRecord
 from tests.unit.sync_domain import till
 
@@ -47,19 +50,29 @@ class Scripted:
             answer(index, self.outcome(each.event))
 
 
+def event_service(
+    domain: Domain[Any],
+    decider: Decider,
+    events: MemoryEvents,
+    follower: CommandFollower | None = None,
+) -> EventService[Any]:
+    clock = SystemClock()
+    queries = Querier(domain, DomainStores(events, MemorySnapshots()), clock)
+    return EventService(domain, decider, queries, clock, Uuid7Generator(), follower)
+
+
 class Room:
     """An EventService on twins; `tell` is what workers do."""
 
     def __init__(self, domain: Any = orders) -> None:
         self.domain, self.decider, self.store = domain, Scripted(), MemoryEvents()
         self.notices = MemoryNotices()
-        self.waiting = StageWaiters(self.notices)
+        self.waiters = StageWaiters(self.notices)
 
     async def opened(self) -> AsyncIterator["Room"]:
-        async with self.waiting.running():
-            following = CommandFollower(self.domain.synchronous, self.store, self.waiting)
-            clock, ids = SystemClock(), Uuid7Generator()
-            made = EventService(self.domain, self.decider, clock, ids, following)
+        async with self.waiters.running():
+            follower = CommandFollower(self.domain.synchronous, self.store, self.waiters)
+            made = event_service(self.domain, self.decider, self.store, follower)
             async with made as self.service:
                 yield self
 
@@ -159,12 +172,12 @@ async def test_who_does_not_wait_leaves_no_trace(room: Room) -> None:
     waited = await room.wait(Stage.ACCEPTED)
     assert (type(waited.outcome), waited.stage) == (Accepted, Stage.ACCEPTED)
     assert [event.reply_to for event in room.decider.seen] == [None, None]
-    assert room.waiting._task is None, "nothing is subscribed to"
+    assert room.waiters._task is None, "nothing is subscribed to"
 
 
 async def test_the_channel_is_listened_to_before_a_command_is_sent(room: Room) -> None:
     listening = []
-    room.decider.before = lambda event: listening.append(room.waiting._listening.is_set())
+    room.decider.before = lambda event: listening.append(room.waiters._subscribed.is_set())
     await room.wait(STORED, patience=0.01)
     assert listening == [True]
 
@@ -173,7 +186,7 @@ async def test_only_one_channel_is_used_by_a_service(room: Room) -> None:
     waits = [room.wait(STORED, patience=0.05) for _ in range(3)]
     await asyncio.gather(*waits)
     channels = {(event.reply_to or "").rpartition("/")[0] for event in room.decider.seen}
-    assert channels == {room.waiting.channel}
+    assert channels == {room.waiters.channel}
     tokens = [(event.reply_to or "").rpartition("/")[2] for event in room.decider.seen]
     assert tokens == [event.id for event in room.decider.seen]
 
@@ -181,7 +194,7 @@ async def test_only_one_channel_is_used_by_a_service(room: Room) -> None:
 async def test_without_a_server_the_outcome_comes_with_what_is_known(
     room: Room, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rooms, "TO_SUBSCRIBE", 0.01)
+    monkeypatch.setattr(stage_waiter, "SUBSCRIBE_SECONDS", 0.01)
     room.notices.stop()
     waited = await room.wait(STORED, patience=0.1)
     assert isinstance(waited.outcome, Accepted)
@@ -201,7 +214,7 @@ async def test_a_lost_connection_is_made_anew(room: Room) -> None:
 
 
 async def test_callers_that_wait_are_bounded(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rooms, "AT_ONCE", 2)
+    monkeypatch.setattr(stage_waiter, "MAX_WAITERS", 2)
     waits = [room.wait(STORED) for _ in range(2)]
     await room.decided(2)
     waited = await room.wait(STORED)
@@ -211,7 +224,7 @@ async def test_callers_that_wait_are_bounded(room: Room, monkeypatch: pytest.Mon
     for event in room.decider.seen:
         await room.tell(event, STORED)
     await asyncio.gather(*waits)
-    assert room.waiting._waits == {}
+    assert room.waiters._waiters == {}
 
 
 async def test_a_caller_that_goes_away_is_forgotten(room: Room) -> None:
@@ -219,7 +232,7 @@ async def test_a_caller_that_goes_away_is_forgotten(room: Room) -> None:
     await room.decided()
     wait.cancel()
     await asyncio.wait({wait})
-    assert room.waiting._waits == {}
+    assert room.waiters._waiters == {}
 
 
 async def test_a_store_that_does_not_answer_holds_up_nobody(
@@ -231,7 +244,7 @@ async def test_a_store_that_does_not_answer_holds_up_nobody(
     async def hangs(ids: Any) -> Any:
         await asyncio.sleep(3600)
 
-    monkeypatch.setattr(rooms, "TO_LOOK", 0.01)
+    monkeypatch.setattr(stage_waiter, "LOOKUP_SECONDS", 0.01)
     for find in (away, hangs):
         monkeypatch.setattr(room.store, "find", find)
         assert (await room.wait(STORED, patience=0.01)).stage is Stage.ACCEPTED
@@ -240,12 +253,12 @@ async def test_a_store_that_does_not_answer_holds_up_nobody(
 async def test_notices_of_others_are_passed_over(room: Room) -> None:
     waited = room.wait(STORED, patience=0.1)
     await room.decided()
-    await room.notices.publish({room.waiting.channel: [Notice("another", STORED)]})
+    await room.notices.publish({room.waiters.channel: [Notice("another", STORED)]})
     assert (await waited).stage is Stage.ACCEPTED
 
 
 async def test_a_service_without_notices_says_so() -> None:
-    async with EventService(orders, Scripted(), SystemClock(), Uuid7Generator()) as service:
+    async with event_service(orders, Scripted(), MemoryEvents()) as service:
         with pytest.raises(TypeError, match="without notices"):
             await service.send("a", "Pay", PAY, wait=STORED)
 
@@ -266,7 +279,7 @@ async def test_what_a_synchronous_domain_accepts_is_readable_at_once(till_room: 
         waited = await send("a", "PutIn", {"cents": 1}, wait=STORED, patience=3600)
         assert waited == WaitResult(outcome, STORED)
     assert [event.reply_to for event in till_room.decider.seen] == [None, None]
-    assert till_room.waiting._task is None
+    assert till_room.waiters._task is None
 
 
 async def test_further_stages_of_a_synchronous_domain_come_by_notice(till_room: Room) -> None:

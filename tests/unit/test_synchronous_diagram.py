@@ -11,10 +11,10 @@ import pytest
 from msgspec.structs import replace
 
 from eventfleet.deciders.commander import Commander
+from eventfleet.deciders.event_id import event_id
 from eventfleet.deciders.event_publisher import EventPublisher
 from eventfleet.deciders.manager import Manager
 from eventfleet.deciders.outcomes import Accepted, Rejected, Unavailable
-from eventfleet.deciders.proposed_events import event_id
 from eventfleet.service.event_service import EventService
 from eventfleet.states.latest_states import LatestState, LatestStateQuery
 from eventfleet.states.live_state import LiveState, ReplayFailed
@@ -82,7 +82,7 @@ class Components:
         traced = self._traced("Manager", self.manager)
         async with (
             self.manager.running(),
-            EventService(till, traced, CLOCK, Uuid7Generator()) as self.service,
+            EventService(till, traced, self.querier, CLOCK, Uuid7Generator()) as self.service,
         ):
             self.trace.clear()
             yield self

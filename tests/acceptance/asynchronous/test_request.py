@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
+from eventfleet.deciders.event_id import event_id
 from eventfleet.deciders.outcomes import Accepted, Rejected, Repeated, Unavailable
-from eventfleet.deciders.proposed_events import event_id
 from eventfleet.runtime.connections import chosen
 from eventfleet.runtime.event_services import event_service
 from eventfleet.service.event_service import EventService

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from eventfleet.deciders.event_id import event_id
 from eventfleet.deciders.outcomes import Accepted, IdReused, Repeated
-from eventfleet.deciders.proposed_events import event_id
 from eventfleet.service.event_service import EventService
 from eventfleet.topics.errors import InvalidRecord
 from tests.acceptance.synchronous.account_fleet import (
@@ -53,7 +53,7 @@ async def test_manager_produces_event_to_the_stream(
     for outcome in (await deposit(service, purse, 10), await withdraw(service, purse, 3, fee=1)):
         assert isinstance(outcome, Accepted)
         assert outcome.published
-    produced = await asyncio.to_thread(fleet.passed, "events")
+    produced = await asyncio.to_thread(fleet.topic_events, "events")
     assert [
         (event["id"], event["version"], event["type"])
         for event in produced

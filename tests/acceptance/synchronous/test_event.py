@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from eventfleet.deciders.event_id import event_id
 from eventfleet.deciders.outcomes import Accepted, Conflict, Rejected, Repeated, Unavailable
-from eventfleet.deciders.proposed_events import event_id
 from eventfleet.service.event_service import EventService
 from eventfleet.stores.mongo.events import MongoEvents
 from eventfleet.topics.event import EventRecord

@@ -1,0 +1,17 @@
+"""Decider: the contract that every way of deciding commands keeps."""
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import Any, Protocol
+
+from eventfleet.deciders.outcomes import Outcome
+
+Answer = Callable[[int, Outcome], None]
+"""Takes a command's index within its batch, and its outcome."""
+
+
+class Decider(Protocol):
+    """MarkerDecider and DirectDecider take ProposedEvents, the Manager takes StateCommands."""
+
+    async def decide(self, commands: Sequence[Any], deadline: datetime, answer: Answer) -> None:
+        """Answer each command once, by its index, as soon as it is decided."""

@@ -1,0 +1,81 @@
+"""ProposedEvent: the one event that a command of an asynchronous domain may become."""
+
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+from msgspec.structs import replace
+
+from eventfleet.deciders.event_id import event_id
+from eventfleet.model.command_rules import Emits
+from eventfleet.model.domain import Domain
+from eventfleet.topics.codec import decode, encode
+from eventfleet.topics.errors import InvalidRecord
+from eventfleet.topics.event import MAX_EVENT_BYTES, MAX_ID_CHARS, EventRecord
+
+MAX_PREV_BYTES = len(b',"prev":""') + 6 * MAX_ID_CHARS
+"""On the wire, each character escaped; the marker gives `prev` later."""
+
+
+class ProposedEvent(NamedTuple):
+    """The event that a command becomes if it is accepted.
+
+    `event` has no `prev` yet; its payload is plain, or of the command's class. `allowed` are the
+    event types that it may follow (None: any), `value` the event's bytes. `new`: the command's id
+    was made for it, so that nobody can have sent it before.
+    """
+
+    event: EventRecord
+    allowed: frozenset[str] | None
+    value: bytes
+    new: bool = False
+
+
+def propose_event(domain: Domain[Any], command: EventRecord, new: bool = False) -> ProposedEvent:
+    """Propose the event of a command whose envelope is not checked yet."""
+    return propose_decoded_event(domain, decode(encode(command)), new)
+
+
+def propose_decoded_event(
+    domain: Domain[Any], command: EventRecord, new: bool = False
+) -> ProposedEvent:
+    """Propose the event of a command, given in its envelope. InvalidRecord names the field.
+
+    In the envelope `id` is the command's, `type` its name, `data` its payload. The event's
+    causation is the command; so is its correlation, unless the command has another.
+    """
+    if command.domain != domain.name:
+        raise InvalidRecord("source", f"is {command.domain!r}, not {domain.name!r}")
+    rule = domain.rule(command.type)
+    if not isinstance(rule, Emits):
+        raise TypeError(f"{domain.name} is synchronous: {rule.__name__} is decided on the state")
+    event = replace(
+        command,
+        id=event_id(domain.name, command.aggregate_id, command.id),
+        type=rule.type,
+        data=domain.event_data(rule, command.data),
+        schema_version=domain.latest_schema_version(rule.type),
+        version=0,
+        position=None,
+        prev=None,
+        correlation_id=command.correlation_id or command.id,
+        causation_id=command.causation_id or command.id,
+    )
+    value = encode(event)
+    if is_too_large(value):
+        raise InvalidRecord("value", f"has {len(value)} bytes, with its prev more than the limit")
+    if event.data != command.data or not is_readable_type(rule.type):
+        event = decode(value)
+    if not rule.same_schema:
+        domain.check(event)
+    return ProposedEvent(event, rule.allowed, value, new)
+
+
+def is_too_large(value: bytes) -> bool:
+    """Whether an event's bytes could exceed the limit once they have its `prev`."""
+    return len(value) + MAX_PREV_BYTES > MAX_EVENT_BYTES
+
+
+@lru_cache(maxsize=1024)
+def is_readable_type(name: str) -> bool:
+    """Whether the codec reads an event of this type back, whatever a domain declares."""
+    return len(name) <= MAX_ID_CHARS and "\0" not in name

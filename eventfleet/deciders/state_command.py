@@ -1,0 +1,115 @@
+"""StateCommand: a command of a synchronous domain, and the events that it becomes."""
+
+from hashlib import sha256
+from typing import Any, NamedTuple
+
+import msgspec
+from msgspec.structs import replace
+
+from eventfleet.deciders.event_id import event_id
+from eventfleet.deciders.proposed_event import is_readable_type
+from eventfleet.model.command_rules import Emits
+from eventfleet.model.domain import Domain
+from eventfleet.model.payloads import Command, Data, Event
+from eventfleet.topics.codec import convert, decode, encode
+from eventfleet.topics.errors import InvalidRecord
+from eventfleet.topics.event import MAX_EVENT_BYTES, EventRecord
+
+FINGERPRINT_DIGITS = 16
+"""Hexadecimal: two commands with one id are a mistake, not an attack."""
+
+
+class StateCommand(NamedTuple):
+    """A command that is decided on the latest state.
+
+    `event` is what all its events have in common, with the id of the first; without a `payload`
+    to decide on it is the command's only event, but for its version.
+    """
+
+    event: EventRecord
+    command_id: str
+    payload: Command | None
+
+
+def parse_state_command(domain: Domain[Any], command: EventRecord) -> StateCommand:
+    """Parse a command of a synchronous domain from its envelope. InvalidRecord names the field."""
+    if command.domain != domain.name:
+        raise InvalidRecord("source", f"is {command.domain!r}, not {domain.name!r}")
+    rule = domain.rule(command.type)
+    if not isinstance(rule, Emits):
+        payload = convert(command.data, rule, at="data")
+        return StateCommand(_shared(command, payload), command.id, payload)
+    event, data = _shared(command, command.data), domain.event_data(rule, command.data)
+    event = replace(
+        event, type=rule.type, data=data, schema_version=domain.latest_schema_version(rule.type)
+    )
+    return StateCommand(validate_event(domain, event), command.id, None)
+
+
+def _shared(command: EventRecord, payload: Command | Data) -> EventRecord:
+    """What a command's events have in common, with the id of the first."""
+    return replace(
+        command,
+        id=event_id(command.domain, command.aggregate_id, command.id),
+        data={},
+        schema_version=1,
+        version=0,
+        position=None,
+        prev=None,
+        correlation_id=command.correlation_id or command.id,
+        causation_id=command.causation_id or command.id,
+        fingerprint=fingerprint(command.type, payload),
+    )
+
+
+def fingerprint(command: str, payload: Command | Data) -> str:
+    """The hash of a command's name and payload, whatever the order of its keys."""
+    content = msgspec.json.encode([command, payload], order="sorted")
+    return sha256(content).hexdigest()[:FINGERPRINT_DIGITS]
+
+
+def make_events(
+    domain: Domain[Any], command: StateCommand, payloads: list[Event], version: int
+) -> list[EventRecord]:
+    """Make the events that follow `version`. InvalidRecord for one that no store can keep.
+
+    Only the last event carries `reply_to`: a caller who waits for all of them waits for that one.
+    """
+    last = len(payloads) - 1
+    return [
+        _nth_event(domain, command, index, payload, version + 1 + index, index == last)
+        for index, payload in enumerate(payloads)
+    ]
+
+
+def _nth_event(
+    domain: Domain[Any], command: StateCommand, index: int, payload: Event, version: int, last: bool
+) -> EventRecord:
+    kind, first = type(payload).__name__, command.event
+    own_id = first.id
+    if index:
+        own_id = event_id(domain.name, first.aggregate_id, command.command_id, index)
+    event = replace(
+        first,
+        id=own_id,
+        type=kind,
+        data=msgspec.to_builtins(payload),
+        schema_version=domain.latest_schema_version(kind),
+        version=version,
+        reply_to=first.reply_to if last else None,
+    )
+    return validate_event(domain, event)
+
+
+def validate_event(domain: Domain[Any], event: EventRecord) -> EventRecord:
+    """The event as each later stage reads it. InvalidRecord: constraints, size, or a value that no
+    store can keep."""
+    value = encode(event)
+    if len(value) > MAX_EVENT_BYTES:
+        raise InvalidRecord(
+            "data", f"has {len(value)} bytes as an event, more than {MAX_EVENT_BYTES}"
+        )
+    if not (domain.always_storable(event) and is_readable_type(event.type)):
+        event = decode(value)
+    domain.check(event)
+    return event
