@@ -5,7 +5,7 @@ async with querier(load_settings(), orders) as queries:
 """
 
 from eventfleet.runtime.queriers import querier
-from eventfleet.runtime.settings import load as load_settings
+from eventfleet.runtime.settings import load_settings
 from eventfleet.states.querier import Querier, StateAt
 
 __all__ = ["Querier", "StateAt", "load_settings", "querier"]

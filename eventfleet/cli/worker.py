@@ -1,4 +1,4 @@
-"""`eventfleet worker`: some roles of some domains in one process."""
+"""`eventfleet worker`: run roles of domains in one process."""
 
 import logging
 from collections.abc import Iterable, Mapping
@@ -6,6 +6,8 @@ from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from eventfleet.cli.output import log_progress
 
 if TYPE_CHECKING:
     from eventfleet.model.domain import Domain
@@ -19,23 +21,26 @@ logger = logging.getLogger(__name__)
 ROLE = click.Choice(["append", "command", "snapshot", "relay"])
 
 
-@click.command()
+@click.command(short_help="Run roles: append, command, snapshot, relay.")
 @click.argument("roles", metavar="ROLE...", type=ROLE, nargs=-1, required=True)
-@click.option("--domain", "names", multiple=True, help="Only this domain; may be repeated.")
+@click.option(
+    "--domain", "names", multiple=True, help="Run roles of this domain only; may be repeated."
+)
 def worker(roles: "tuple[RoleName, ...]", names: tuple[str, ...]) -> None:
     """Run roles (append, command, snapshot, relay) until SIGTERM or Ctrl-C.
 
-    Each then finishes its chunk, commits and leaves its group. /metrics, /live and /ready are
-    served on one port for the whole process (EVENTFLEET_HOST, EVENTFLEET_PORT).
+    Needs running servers, EVENTFLEET_DOMAINS, and topics (`eventfleet topics create`). When
+    stopped, each role finishes its chunk, commits and leaves its consumer group. /metrics, /live
+    and /ready are served for the whole process at EVENTFLEET_METRICS_HOST and
+    EVENTFLEET_METRICS_PORT.
     """
     from eventfleet.runtime import connections
     from eventfleet.runtime.event_loop import run
-    from eventfleet.runtime.settings import load
+    from eventfleet.runtime.settings import load_settings
 
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s")
-    logger.setLevel(logging.INFO)
-    settings = load()
-    run(_work(settings, connections.chosen(settings, names), sorted(set(roles))))
+    log_progress()
+    settings = load_settings()
+    run(_work(settings, connections.select_domains(settings, names), sorted(set(roles))))
 
 
 async def _work(
@@ -71,7 +76,7 @@ async def _work(
         if "relay" in roles:
             async with connections.log_reader(settings) as reader:
                 routes = [s for d in domains.values() for s in connections.routes_of(settings, d)]
-                await connections.must_exist(reader, routes)
+                await connections.require_topics(reader, routes)
         parts = [(r, d, stores[d.name]) for d in domains.values() for r in roles]
         await _run(settings, duties, parts, metrics)
 
@@ -92,7 +97,10 @@ async def _run(
         for part in parts
     ]
     page = HealthServer(metrics, apps)
-    async with page.served(settings.host, settings.port) as url, stop_signals() as stop:
+    async with (
+        page.served(settings.metrics_host, settings.metrics_port) as url,
+        stop_signals() as stop,
+    ):
         for role, domain, _ in parts:
             logger.info(duties.guarantee(role, domain))
         logger.info("metrics, liveness and readiness: %s", url)

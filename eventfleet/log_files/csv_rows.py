@@ -5,7 +5,7 @@ from collections import Counter, deque
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from eventfleet.log_files.byte_source import MAX_LINE, ByteSource, Line
+from eventfleet.log_files.byte_source import MAX_LINE_BYTES, ByteSource, Line
 from eventfleet.log_files.rows import Columns, Origin, Row, RowProblem, to_row
 
 _STRANGERS = {b"{": "JSON", b"[": "JSON", b"<": "XML"}
@@ -19,16 +19,16 @@ class _Record(NamedTuple):
 
 def csv_rows(source: ByteSource, columns: Columns) -> Iterator[Row | RowProblem]:
     """Every row, as text, empty cells left out. UnusableFile when the header won't do."""
-    stranger = _STRANGERS.get(source.begins()[:1])
+    stranger = _STRANGERS.get(source.peek_start()[:1])
     if stranger:
-        raise source.refused(f"is named .csv, but looks like {stranger}")
+        raise source.unusable(f"is named .csv, but looks like {stranger}")
     origin = Origin(source.name, "line", textual=True)
     records = _records(_Lines(source.lines(origin), origin))
     header = next(records, None)
     if header is None:
-        raise source.refused("is empty")
+        raise source.unusable("is empty")
     if isinstance(header, RowProblem):
-        raise source.refused(f"the header can't be read: {header.reason}")
+        raise source.unusable(f"the header can't be read: {header.reason}")
     _check(header.fields, source, columns)
     return _rows(records, header.fields, origin, columns)
 
@@ -37,10 +37,10 @@ def _check(header: list[str], source: ByteSource, columns: Columns) -> None:
     missing = [f"{name!r} (name another with {option})" for name, option in columns.missing(header)]
     if missing:
         found = ", ".join(header)
-        raise source.refused(f"has no column {', '.join(missing)}; its columns are: {found}")
+        raise source.unusable(f"has no column {', '.join(missing)}; its columns are: {found}")
     twice = [repr(name) for name, times in Counter(header).items() if times > 1]
     if twice:
-        raise source.refused(f"has more than one column {', '.join(twice)}")
+        raise source.unusable(f"has more than one column {', '.join(twice)}")
 
 
 def _rows(
@@ -111,7 +111,7 @@ class _Lines:
             raise self._spoilt(RowProblem(self._origin, line.number, "", reason)) from None
         self.taken.append(line)
         self._size += len(line.raw)
-        if self._size > MAX_LINE:
+        if self._size > MAX_LINE_BYTES:
             raise csv.Error(_OPEN_QUOTE)
         return text
 

@@ -14,7 +14,7 @@ from eventfleet.topics.event import Identifier
 Rules = dict[str, list[str]]
 """For each activity those that may come directly before it, START for none."""
 
-PROBLEMS_KEPT = 20
+MAX_PROBLEMS = 20
 
 
 class UnusableRules(EventfleetError):
@@ -35,7 +35,7 @@ class LearnedRules:
     problems: list[str] = field(default_factory=list)
 
 
-def learn(rows: Iterable[Row | RowProblem]) -> LearnedRules:
+def learn_rules(rows: Iterable[Row | RowProblem]) -> LearnedRules:
     """Learn from rows, those of each case in the order in which they happened."""
     learnt, latest = LearnedRules(), dict[str, str]()
     found: dict[str, set[str]] = {}
@@ -43,7 +43,7 @@ def learn(rows: Iterable[Row | RowProblem]) -> LearnedRules:
         learnt.rows += 1
         if isinstance(row, RowProblem):
             learnt.left_out += 1
-            if len(learnt.problems) < PROBLEMS_KEPT:
+            if len(learnt.problems) < MAX_PROBLEMS:
                 learnt.problems.append(str(row))
             continue
         found.setdefault(row.activity, set()).add(latest.get(row.case, START))
@@ -52,7 +52,7 @@ def learn(rows: Iterable[Row | RowProblem]) -> LearnedRules:
     return learnt
 
 
-def read(path: str) -> Rules:
+def read_rules(path: str) -> Rules:
     """The rules in a file: a JSON object of lists, `""` standing for no activity yet.
 
     UnusableRules names what is wrong with it.
@@ -71,7 +71,7 @@ def read(path: str) -> Rules:
     return rules
 
 
-def text(rules: Rules) -> bytes:
+def format_rules(rules: Rules) -> bytes:
     """The rules as a file has them, one activity a line."""
     lines = [
         f"  {msgspec.json.encode(activity).decode()}: {msgspec.json.encode(before).decode()}"

@@ -12,10 +12,10 @@ _STRANGERS = {b"[": "a JSON array", b"<": "XML"}
 
 def json_rows(source: ByteSource, columns: Columns) -> Iterator[Row | RowProblem]:
     """Every object's values as they are. UnusableFile when the file begins with anything else."""
-    start = source.begins()
+    start = source.peek_start()
     if not start.startswith(b"{"):
         stranger = _STRANGERS.get(start[:1], "something else")
-        raise source.refused(f"is named as JSON lines (one object a line), but is {stranger}")
+        raise source.unusable(f"is named as JSON lines (one object a line), but is {stranger}")
     origin = Origin(source.name, "line")
     return _rows(source.lines(origin), origin, columns)
 

@@ -21,9 +21,9 @@ from eventfleet.topics.record import ProducerRecord
 
 BATCH_RECORDS = 500
 BATCH_BYTES = 4_194_304
-PROBLEMS_KEPT = 20
-REASONS_KEPT = 1000
-PAGE = 500
+MAX_PROBLEMS = 20
+MAX_REASONS = 1000
+PAGE_PLACEMENTS = 500
 POLL_SECONDS = 0.2
 
 
@@ -37,7 +37,7 @@ class TakesCommandsOnly(EventfleetError):
         )
 
 
-def must_take_events(domain: Domain[Any]) -> None:
+def require_event_loading(domain: Domain[Any]) -> None:
     """TakesCommandsOnly for one that judges its commands."""
     if domain.commands_only:
         raise TakesCommandsOnly(domain.name)
@@ -68,7 +68,7 @@ class Placements:
     def pages(self) -> Iterator[list[Placement]]:
         """All of them, in pages, from the first on."""
         self._file.seek(0)
-        while data := self._file.read(PAGE * self._ITEM.size):
+        while data := self._file.read(PAGE_PLACEMENTS * self._ITEM.size):
             yield [
                 Placement(str(UUID(bytes=raw)), partition, offset)
                 for raw, partition, offset in self._ITEM.iter_unpack(data)
@@ -107,21 +107,21 @@ class LoadReport:
     def reject(self, reason: str) -> None:
         """One more; of reasons that are all different, as those with amounts, the first count."""
         self.rejected += 1
-        if reason in self.reasons or len(self.reasons) < REASONS_KEPT:
+        if reason in self.reasons or len(self.reasons) < MAX_REASONS:
             self.reasons[reason] = self.reasons.get(reason, 0) + 1
 
     def refuse(self, problem: str) -> None:
         self.refused += 1
-        if len(self.problems) < PROBLEMS_KEPT:
+        if len(self.problems) < MAX_PROBLEMS:
             self.problems.append(problem)
 
 
-Progress = Callable[[LoadReport], None]
-SortOut = Callable[[Mapping[int, int]], Awaitable[None]]
+ProgressCallback = Callable[[LoadReport], None]
+Classify = Callable[[Mapping[int, int]], Awaitable[None]]
 """Takes a group's committed offsets."""
 
 
-def silent(report: LoadReport) -> None:
+def ignore_progress(report: LoadReport) -> None:
     """No progress shown."""
 
 
@@ -129,7 +129,7 @@ async def load(
     rows: Iterable[Row | ReadyRecord | RowProblem],
     domain: Domain[Any],
     writer: LogWriter,
-    progress: Progress = silent,
+    progress: ProgressCallback = ignore_progress,
     *,
     commands: bool = False,
 ) -> LoadReport:
@@ -140,7 +140,7 @@ async def load(
     TakesCommandsOnly when events are loaded into a domain that judges its commands.
     """
     if not commands:
-        must_take_events(domain)
+        require_event_loading(domain)
     topics, make = Topics.of(domain.name), to_commands if commands else to_events
     topic = topics.commands if commands else topics.events
     report, started = LoadReport(), time.monotonic()
@@ -208,8 +208,11 @@ class AppendProgress:
     following: GroupProgress
 
 
-async def settle(
-    report: LoadReport, domain: Domain[Any], appending: AppendProgress, progress: Progress = silent
+async def await_append(
+    report: LoadReport,
+    domain: Domain[Any],
+    appending: AppendProgress,
+    progress: ProgressCallback = ignore_progress,
 ) -> None:
     """Wait until append has passed the load, then tell accepted, repeated and refused apart.
 
@@ -220,11 +223,17 @@ async def settle(
     async def sort_out(committed: Mapping[int, int]) -> None:
         await _sort_out(report, domain.name, committed, appending.store)
 
-    await follow(report, Topics.of(domain.name).events, appending.following, sort_out, progress)
+    await await_group(
+        report, Topics.of(domain.name).events, appending.following, sort_out, progress
+    )
 
 
-async def follow(
-    report: LoadReport, topic: str, following: GroupProgress, sort_out: SortOut, progress: Progress
+async def await_group(
+    report: LoadReport,
+    topic: str,
+    following: GroupProgress,
+    sort_out: Classify,
+    progress: ProgressCallback,
 ) -> None:
     """Wait until a group has passed the load, then sort out what it has made of it."""
     started, before = time.monotonic(), report.seconds

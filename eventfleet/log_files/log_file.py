@@ -14,7 +14,7 @@ READERS = {".csv": csv_rows, ".jsonl": json_rows, ".ndjson": json_rows, ".xes": 
 
 
 class LogFile:
-    """An open log: iterate over it once; a context manager. `size` and `done` are bytes on disk."""
+    """An open log: a context manager, to be iterated once. `size`, `bytes_read`: bytes on disk."""
 
     def __init__(self, source: ByteSource, rows: Iterator[Row | RowProblem]) -> None:
         self._source = source
@@ -25,8 +25,8 @@ class LogFile:
         return self._source.size
 
     @property
-    def done(self) -> int:
-        return self._source.done
+    def bytes_read(self) -> int:
+        return self._source.bytes_read
 
     def __iter__(self) -> Iterator[Row | RowProblem]:
         return self._rows

@@ -9,9 +9,9 @@ from eventfleet.log_files.loader import (
     GroupProgress,
     LoadReport,
     Placement,
-    Progress,
-    follow,
-    silent,
+    ProgressCallback,
+    await_group,
+    ignore_progress,
 )
 from eventfleet.stores.contracts import LogReader
 from eventfleet.topics.names import Topics
@@ -25,18 +25,18 @@ class LoadReply(msgspec.Struct):
     reason: str = ""
 
 
-async def ends(reader: LogReader, domain: str) -> dict[int, int]:
+async def end_offsets(reader: LogReader, domain: str) -> dict[int, int]:
     """Where the answers to commands produced from now on will begin, by partition."""
     bounds = await reader.watermarks(Topics.of(domain).replies)
     return {partition: limit.end for partition, limit in bounds.items()}
 
 
-async def settle(
+async def await_replies(
     report: LoadReport,
     domain: str,
     following: GroupProgress,
     starts: Mapping[int, int],
-    progress: Progress = silent,
+    progress: ProgressCallback = ignore_progress,
 ) -> None:
     """Wait until the command role has passed the load, then count its answers from `starts` on.
 
@@ -56,7 +56,7 @@ async def settle(
                     _count(report, reply)
             _unanswered(report, partition, +waiting, committed.get(partition, 0), topics)
 
-    await follow(report, topics.commands, following, sort_out, progress)
+    await await_group(report, topics.commands, following, sort_out, progress)
 
 
 def _placed(report: LoadReport, partition: int) -> list[Placement]:

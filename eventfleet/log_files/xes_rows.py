@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from xml.parsers import expat
 
-from eventfleet.log_files.byte_source import BREAKS, BUFFER, MAX_LINE, ByteSource
+from eventfleet.log_files.byte_source import BUFFER_BYTES, MAX_LINE_BYTES, READ_ERRORS, ByteSource
 from eventfleet.log_files.rows import Columns, Origin, Row, RowProblem, to_row
 from eventfleet.topics.codec import INT64
 
@@ -22,12 +22,12 @@ def xes_rows(source: ByteSource, columns: Columns) -> Iterator[Row | RowProblem]
     {"value", "children"}; a container becomes an object, a list a list of [name, value].
     UnusableFile when the file doesn't begin as an XES log.
     """
-    if not source.begins().startswith(b"<"):
-        raise source.refused("is named .xes, but is not XML")
+    if not source.peek_start().startswith(b"<"):
+        raise source.unusable("is named .xes, but is not XML")
     events = _Events(source, columns)
     while not events.within_log:
         if not events.advance():
-            raise source.refused(f"is named .xes, but {events.broken}")
+            raise source.unusable(f"is named .xes, but {events.break_reason}")
     return _rows(events)
 
 
@@ -112,7 +112,7 @@ class _Events:
 
     def __init__(self, source: ByteSource, columns: Columns) -> None:
         self.within_log = False
-        self.broken = ""
+        self.break_reason = ""
         self._source, self._columns = source, columns
         self._origin = Origin(source.name, "event")
         self._found: list[Row | RowProblem] = []
@@ -134,14 +134,16 @@ class _Events:
     def advance(self) -> bool:
         """Parse some more; False at the end, or where the file breaks off."""
         try:
-            data = self._source.bytes.read1(BUFFER)
+            data = self._source.bytes.read1(BUFFER_BYTES)
             self._fed += len(data)
             self._parser.Parse(data, not data)
-            if self._fed - self._mark > MAX_LINE:
-                raise _NotRead(f"has more than {MAX_LINE} bytes without an event's begin or end")
+            if self._fed - self._mark > MAX_LINE_BYTES:
+                raise _NotRead(
+                    f"has more than {MAX_LINE_BYTES} bytes without an event's begin or end"
+                )
             return bool(data)
-        except BREAKS as error:
-            self._break(f"the file breaks off: {self._source.broken(error)}")
+        except READ_ERRORS as error:
+            self._break(f"the file breaks off: {self._source.describe_break(error)}")
         except expat.ExpatError as error:
             self._break(f"is not well-formed XML: {error}")
         except _NotRead as error:
@@ -149,7 +151,7 @@ class _Events:
         return False
 
     def _break(self, reason: str) -> None:
-        self.broken = reason
+        self.break_reason = reason
         self._found.append(RowProblem(self._origin, self._count + 1, "", reason))
 
     def _doctype(self, *_: object) -> None:

@@ -125,7 +125,7 @@ async def event_service_over(
 ) -> AsyncIterator[EventService]:
     """As `event_service`, over stores that are open already; any number may share the waiting."""
     async with connections.log_reader(settings) as reader:
-        await connections.must_exist(reader, connections.topics_of(settings, domain))
+        await connections.require_topics(reader, connections.topics_of(settings, domain))
     following = CommandFollower(domain.synchronous, opened.events, waiting)
     async with (
         decider(settings, domain, opened, tallies) as way,

@@ -129,7 +129,7 @@ class Querier(Generic[S]):
         version = await self._stores.events.version_at(aggregate_id, until)
         return await self.at(aggregate_id, version)
 
-    async def difference(self, aggregate_id: str, first: int, second: int) -> StateDiff | None:
+    async def diff(self, aggregate_id: str, first: int, second: int) -> StateDiff | None:
         """From the state at one version to that at another, later or earlier; 0 is the beginning.
 
         None when there are not that many events.

@@ -129,7 +129,7 @@ async def diff(context: RequestContext) -> Response:
     parameters: DiffParameters = context.parameters
     queries = context.services.queries
     await context.require_aggregate()
-    found = await queries.difference(context.aggregate_id, parameters.first, parameters.second)
+    found = await queries.diff(context.aggregate_id, parameters.first, parameters.second)
     if found is None:
         raise RequestRefused(UNKNOWN_VERSION)
     return json_response(found)

@@ -36,7 +36,7 @@ class HealthServer:
             try:
                 await site.start()
             except OSError as error:
-                hint = "another port is chosen by EVENTFLEET_PORT, any free one by 0"
+                hint = "another port is chosen by EVENTFLEET_METRICS_PORT, any free one by 0"
                 raise HealthServerNotStarted(
                     f"the worker's page can't be opened at {host}:{port} ({error.strerror}); {hint}"
                 ) from error

@@ -181,7 +181,7 @@ def shell(
             "MONGO_DATABASE": names[0],
             "GROUP_PREFIX": names[0],
             "PARTITIONS": "2",
-            "PORT": "0",
+            "METRICS_PORT": "0",
         },
     )
 

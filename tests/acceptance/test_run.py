@@ -16,7 +16,7 @@ from urllib.request import urlopen
 
 import pytest
 
-from eventfleet.cli.sample_orders import sample
+from eventfleet.cli.sample_orders import sample_orders
 from tests.order_oracle import judge
 
 ROOT = Path(__file__).parents[2]
@@ -118,7 +118,7 @@ def wait_for(condition: Callable[[], object]) -> None:
 def test_the_sample_goes_through_and_the_audit_is_clean(newcomer: Newcomer, tmp_path: Path) -> None:
     done = newcomer.run("run", ONCE="1", SUMMARY=str(tmp_path / "s.json"))
     assert done.returncode == 0, done.stdout + done.stderr
-    commands = [ready.event for ready in sample()]
+    commands = [ready.event for ready in sample_orders()]
     judged = judge(commands)
     types = judged.types
     summary = json.loads((tmp_path / "s.json").read_bytes())

@@ -192,12 +192,12 @@ async def test_a_time_without_a_zone_is_refused(querier: Querier[Tally]) -> None
 async def test_the_difference_is_a_patch_from_one_version_to_another(
     querier: Querier[Tally],
 ) -> None:
-    forth = await querier.difference("a", 3, 5)
+    forth = await querier.diff("a", 3, 5)
     added = [("add", "/trail/3", "4"), ("add", "/trail/4", "5")]
     assert forth is not None
     assert [(step["op"], step["path"], step["value"]) for step in forth.patch] == added
     for first, second in [(0, 5), (5, 0), (5, 2), (2, 2)]:
-        found = await querier.difference("a", first, second)
+        found = await querier.diff("a", first, second)
         assert found is not None
         trail = ["1!", "2", "3", "4", "5"]
         states = [{"trail": trail[:version]} for version in range(6)]
@@ -209,7 +209,7 @@ async def test_the_difference_is_a_patch_from_one_version_to_another(
 async def test_there_is_no_difference_to_a_version_that_is_not_there(
     querier: Querier[Tally], versions: tuple[int, int]
 ) -> None:
-    assert await querier.difference("a", *versions) is None
+    assert await querier.diff("a", *versions) is None
 
 
 plain = st.recursive(

@@ -12,7 +12,7 @@ import pytest_asyncio
 
 from eventfleet.deciders.outcomes import Accepted, Rejected, Repeated, Unavailable
 from eventfleet.deciders.proposed_events import event_id
-from eventfleet.runtime.connections import chosen
+from eventfleet.runtime.connections import select_domains
 from eventfleet.runtime.event_services import event_service
 from eventfleet.service.event_service import EventService
 from eventfleet.topics.errors import InvalidRecord
@@ -92,7 +92,7 @@ def fleet(
 
 
 def opened(fleet: CommandFleet) -> AbstractAsyncContextManager[EventService]:
-    return event_service(fleet.settings, chosen(fleet.settings, ["tickets"])["tickets"])
+    return event_service(fleet.settings, select_domains(fleet.settings, ["tickets"])["tickets"])
 
 
 @pytest_asyncio.fixture
