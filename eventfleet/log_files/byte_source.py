@@ -1,4 +1,4 @@
-"""The bytes of a log file: decompressed, in bounded lines, and where they break off."""
+"""Reads the bytes of a log file: decompressed, in lines of bounded length."""
 
 import gzip
 import io
@@ -17,14 +17,14 @@ READ_ERRORS = (EOFError, OSError, zlib.error)
 
 
 class Line(NamedTuple):
-    """A line with its end, and its number from 1."""
+    """A line, line end included, and its number from 1."""
 
     number: int
     raw: bytes
 
 
 class ByteSource:
-    """One open file. UnusableFile when it can't be opened or is no gzip, against its name."""
+    """An open file. UnusableFile when it can't be opened, or its name is wrong about gzip."""
 
     def __init__(self, path: Path, zipped: bool) -> None:
         self.name = str(path)
@@ -44,11 +44,11 @@ class ByteSource:
 
     @property
     def bytes_read(self) -> int:
-        """How many bytes on disk have been read, of `size`."""
+        """The number of bytes read from disk, out of `size`."""
         return self.size if self._disk.closed else self._disk.tell()
 
     def peek_start(self) -> bytes:
-        """The first bytes, without a byte order mark, of which more is still to be read."""
+        """Peek at the first bytes, after skipping a byte order mark and white space."""
         try:
             start = self.bytes.peek(4096)
             if start.startswith(b"\xef\xbb\xbf"):
@@ -63,7 +63,7 @@ class ByteSource:
         return start.lstrip()
 
     def lines(self, origin: Origin) -> Iterator[Line | RowProblem]:
-        """The lines; a Problem for one that is too long, and where the file breaks off."""
+        """Iterate over lines; a RowProblem for a line too long, and where the file breaks off."""
         number = 0
         try:
             while raw := self.bytes.readline(MAX_LINE_BYTES):
@@ -79,7 +79,7 @@ class ByteSource:
             )
 
     def describe_break(self, error: Exception) -> str:
-        """Why and where reading ended too early."""
+        """Describe why and where reading ended too early."""
         if isinstance(error, EOFError):
             return f"its gzip data is truncated at byte {self.bytes_read}"
         if isinstance(error, zlib.error | gzip.BadGzipFile):
@@ -87,7 +87,7 @@ class ByteSource:
         return str(error)
 
     def unusable(self, reason: str) -> UnusableFile:
-        """The error for this file as a whole; the file is closed."""
+        """Close the file; returns the error for the file as a whole."""
         self.close()
         return UnusableFile(f"{self.name}: {reason}")
 
@@ -100,7 +100,7 @@ class ByteSource:
 
 
 def _open(path: Path) -> tuple[io.FileIO, bytes]:
-    """The file at its beginning, and its first two bytes."""
+    """Open the file; returns it with its first two bytes, to be read again."""
     try:
         disk = io.FileIO(path)
         magic = disk.read(2) or b""

@@ -139,8 +139,8 @@ def test_a_damaged_gzip_gives_the_rows_before_the_damage(tmp_path: Path) -> None
 
 def test_a_missing_column_is_an_error_of_the_whole_file(tmp_path: Path) -> None:
     assert refusal(write(tmp_path / "a.csv", "case,concept:name,when\n")) == (
-        "a.csv: has no column 'case:concept:name' (name another with --case), "
-        "'time:timestamp' (name another with --time); its columns are: case, concept:name, when"
+        "a.csv: has no column 'case:concept:name' (name another by --case), "
+        "'time:timestamp' (name another by --time); its columns are: case, concept:name, when"
     )
 
 
@@ -175,12 +175,12 @@ def test_two_columns_of_one_name_are_refused(tmp_path: Path) -> None:
         (
             "a.txt",
             b"x",
-            "a.txt: a log ends in one of .csv, .jsonl, .ndjson, .xes, each also with .gz",
+            "a.txt: a log file ends in one of .csv, .jsonl, .ndjson, .xes, each also with .gz",
         ),
         (
             "a.gz",
             b"x",
-            "a.gz: a log ends in one of .csv, .jsonl, .ndjson, .xes, each also with .gz",
+            "a.gz: a log file ends in one of .csv, .jsonl, .ndjson, .xes, each also with .gz",
         ),
     ],
 )

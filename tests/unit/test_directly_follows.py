@@ -83,7 +83,7 @@ def test_what_is_written_is_read_again(tmp_path: Path) -> None:
         ('{"open": ""}', "array"),
         ('{"open": [1]}', "str"),
         ('{"": [""]}', "length >= 1"),
-        ('{"open": ["", "opened"]}', "'opened' precedes others, but has no rule itself"),
+        ('{"open": ["", "opened"]}', "'opened' precedes other activities, but has no rule itself"),
     ],
 )
 def test_rules_that_cant_be_used_are_told(tmp_path: Path, content: str, reason: str) -> None:

@@ -177,7 +177,8 @@ async def test_what_append_makes_a_dead_letter_counts_as_refused() -> None:
     assert figures(report) == (1, 0, 0, 1, 0)
     [problem] = report.problems
     assert problem.startswith("process_log.events, partition ")
-    assert problem.endswith(", offset 0: append refused it, see process_log.dead-letters")
+    where = "offset 0: append made it a dead letter, see process_log.dead-letters"
+    assert problem.endswith(f", {where}")
 
 
 async def test_the_waiting_ends_when_append_stands_still_and_counts_what_is_pending() -> None:

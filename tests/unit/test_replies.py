@@ -158,7 +158,7 @@ async def test_without_an_answer_a_command_is_refused_if_passed_and_else_pending
     counts = await fleet.settle(loaded)
     assert (counts["accepted"], counts["refused"]) == (3, 6)
     assert counts["pending"] == 24 - 9
-    assert "no answer, see process_log.dead-letters" in loaded[0].problems[0]
+    assert "no reply, see process_log.dead-letters" in loaded[0].problems[0]
 
 
 async def test_a_row_that_is_no_command_is_refused_before_it_is_sent() -> None:

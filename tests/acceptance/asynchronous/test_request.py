@@ -344,5 +344,5 @@ def test_send_prints_the_outcome_and_ends_with_its_status(fleet: CommandFleet, t
         "rejected: Closed may follow Assigned, Noted, not Opened\n"
     )
     assert fleet.json("send", "tickets", ticket, "Close", status=3)["marked"] == "Opened"
-    fleet.run("send", "tickets", ticket, "Assign", '{"to": 7}', status=1)
-    fleet.run("send", "tickets", ticket, "Assign", "[]", status=1)
+    fleet.run("send", "tickets", ticket, "Assign", '{"to": 7}', status=4)
+    fleet.run("send", "tickets", ticket, "Assign", "[]", status=2)
