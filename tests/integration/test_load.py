@@ -55,7 +55,7 @@ class Fleet:
         with open_log(path) as log:
             return await load(log, self.domain, self.writer)
 
-    async def await_append(self, report: LoadReport, patience: float = 30.0) -> None:
+    async def settle(self, report: LoadReport, patience: float = 30.0) -> None:
         following = GroupProgress(self.reader, self.group, SystemClock(), patience)
         appending = AppendProgress(self.store, following)
         await await_append(report, self.domain, appending)
