@@ -4,8 +4,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 BENCH := .venv-bench
 
+# What `make run` runs, unless EVENTFLEET_DOMAINS names domains of your own.
+SAMPLE_DOMAINS := eventfleet.domains.orders,eventfleet.domains.bank,eventfleet.domains.trading,eventfleet.domains.process_log
+
 .PHONY: run test check faults bench scale soak lock clean
 
+run: export EVENTFLEET_DOMAINS ?= $(SAMPLE_DOMAINS)
 run: $(VENV)/run.stamp
 	@$(BIN)/python -m eventfleet.cli run
 

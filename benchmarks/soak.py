@@ -22,7 +22,7 @@ from rich.table import Table
 
 from benchmarks.scenario import Servers
 from benchmarks.servers import provide_servers
-from eventfleet.cli.sample_orders import sample
+from eventfleet.cli.sample_orders import sample_orders
 from eventfleet.domains.orders import orders
 from eventfleet.stores.kafka.connection import Connection
 from eventfleet.stores.kafka.producer import Producer
@@ -142,7 +142,7 @@ async def _sample_memory(memories: Sequence[WorkerMemory], start: float) -> None
 def _generate_commands() -> Iterator[EventRecord]:
     """Yield the sample's commands for one seed after another, each with orders of its own."""
     for seed in count(1):
-        for command, _ in sample(ORDERS_PER_SEED, seed):
+        for command, _ in sample_orders(ORDERS_PER_SEED, seed):
             yield replace(command, aggregate_id=f"{command.aggregate_id}-of-{seed}")
 
 

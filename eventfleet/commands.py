@@ -25,8 +25,7 @@ from eventfleet.deciders.outcomes import (
     Unavailable,
 )
 from eventfleet.runtime.event_services import event_service
-from eventfleet.runtime.settings import Settings
-from eventfleet.runtime.settings import load as load_settings
+from eventfleet.runtime.settings import Settings, load_settings
 from eventfleet.service.event_service import EventService, SendOptions
 from eventfleet.service.stage_waiter import WaitResult
 from eventfleet.stores.contracts import Stage

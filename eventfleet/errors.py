@@ -16,7 +16,7 @@ from eventfleet.log_files.directly_follows import UnusableRules
 from eventfleet.log_files.loader import TakesCommandsOnly
 from eventfleet.log_files.rows import UnusableFile
 from eventfleet.model.errors import DeclarationError
-from eventfleet.runtime.errors import UnknownDomain, Unreachable
+from eventfleet.runtime.errors import NoDomains, UnknownDomain, Unreachable
 from eventfleet.runtime.settings import SettingsError
 from eventfleet.states.live_state import ReplayFailed
 from eventfleet.stores.errors import (
@@ -44,6 +44,7 @@ __all__ = [
     "InvalidKeyFile",
     "InvalidRecord",
     "Misconfigured",
+    "NoDomains",
     "OperationRefused",
     "ProgramFailed",
     "ReplayFailed",

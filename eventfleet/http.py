@@ -7,9 +7,9 @@ Without an `Access` of your own, the settings decide who may do what.
 `examples/own_application.py` is a complete application.
 """
 
-from eventfleet.runtime.connections import chosen as chosen_domains
+from eventfleet.runtime.connections import select_domains as chosen_domains
 from eventfleet.runtime.http_server import http_application
-from eventfleet.runtime.settings import load as load_settings
+from eventfleet.runtime.settings import load_settings
 from eventfleet.web import (
     UNRESTRICTED,
     Access,

@@ -12,8 +12,7 @@ It needs the store alone. The EventService of `eventfleet.commands` answers the 
 """
 
 from eventfleet.runtime.queriers import querier
-from eventfleet.runtime.settings import Settings
-from eventfleet.runtime.settings import load as load_settings
+from eventfleet.runtime.settings import Settings, load_settings
 from eventfleet.states.querier import MissingEvents, Querier, StateAt, StateDiff
 from eventfleet.stores.contracts import Page, Snapshot
 from eventfleet.topics.event import EventRecord

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from benchmarks.contenders.task import Task
 from eventfleet.audit import Auditor
-from eventfleet.cli.sample_orders import sample
+from eventfleet.cli.sample_orders import sample_orders
 from eventfleet.deciders.proposed_event import propose_event
 from eventfleet.domains.orders import Order, orders
 from eventfleet.model.command_rules import START
@@ -64,7 +64,7 @@ def make_settings(task: Task) -> Settings:
 @lru_cache(maxsize=2)
 def sample_commands(count: int) -> list[EventRecord]:
     """Return the commands of `count` orders in the order of their arrival."""
-    return [ready.event for ready in sample(count)]
+    return [ready.event for ready in sample_orders(count)]
 
 
 def make_dataset(name: str, count: int) -> CommandDataset:

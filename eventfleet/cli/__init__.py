@@ -1,41 +1,85 @@
 """The command line `eventfleet`: one file for each group of commands."""
 
+import traceback
 from typing import Any
 
 import click
 
-from eventfleet.cli import audit, learn, load, queries, send, serve, settings, topics, up, worker
-from eventfleet.cli.output import Failure
+from eventfleet.cli import (
+    audit,
+    health,
+    learn,
+    load,
+    queries,
+    send,
+    serve,
+    settings,
+    topics,
+    up,
+    worker,
+)
+from eventfleet.cli.output import Failure, log_debug
 from eventfleet.topics.errors import EventfleetError
 
-INTERRUPTED = 130
+INTERRUPTED_STATUS = 130
+
+
+class MissingPart(EventfleetError):
+    """A part of the installation can't be imported."""
+
+    def __init__(self, error: ImportError) -> None:
+        super().__init__(
+            f"a part of the installation is missing ({error}): install it by "
+            "`pip install eventfleet`, or with the embedded servers by "
+            "`pip install 'eventfleet[embedded]'`"
+        )
 
 
 class CommandGroup(click.Group):
-    """Every fault raised on purpose ends as lines on standard error and a status, no traceback."""
+    """Prints every error raised on purpose as lines on standard error, without a traceback."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
-        except EventfleetError as error:
+        except (EventfleetError, ImportError) as error:
+            if ctx.params.get("verbose"):
+                click.echo("".join(traceback.format_exception(error)), err=True, nl=False)
+            if isinstance(error, ImportError):
+                raise Failure(MissingPart(error)) from error
             raise Failure(error) from error
         except KeyboardInterrupt:
-            ctx.exit(INTERRUPTED)
+            ctx.exit(INTERRUPTED_STATUS)
 
 
-@click.group(cls=CommandGroup, context_settings={"help_option_names": ["-h", "--help"]})
+EPILOG = """\b
+Start here: `eventfleet up` runs everything on this machine.
+Shell completion (bash; zsh_source and fish_source for other shells):
+  eval "$(_EVENTFLEET_COMPLETE=bash_source eventfleet)"
+"""
+
+
+@click.group(
+    cls=CommandGroup, context_settings={"help_option_names": ["-h", "--help"]}, epilog=EPILOG
+)
+@click.option(
+    "-v", "--verbose", is_flag=True, help="Log debug messages, and print tracebacks of errors."
+)
 @click.version_option(
     package_name="eventfleet", prog_name="eventfleet", message="%(prog)s %(version)s"
 )
-def main() -> None:
-    """Turns commands into stored, versioned events, keeps snapshots, and feeds events on.
+def main(verbose: bool) -> None:
+    """Stores commands' events by version, keeps snapshots, and relays events to other topics.
 
-    Settings come from the environment: see `eventfleet settings`.
+    Settings come from environment variables, which `eventfleet settings` lists. EVENTFLEET_DOMAINS
+    names the modules that declare your domains.
     """
+    if verbose:
+        log_debug()
 
 
 for command in (
     audit.audit,
+    health.health,
     learn.learn_rules,
     load.load,
     queries.diff,

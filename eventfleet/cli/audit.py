@@ -15,20 +15,19 @@ if TYPE_CHECKING:
     from eventfleet.runtime.settings import Settings
 
 
-@click.command()
+@click.command(short_help="Verify that events and snapshots satisfy the invariants.")
 @click.argument("names", metavar="[DOMAIN]...", nargs=-1)
 @as_json
 def audit(names: tuple[str, ...], json: bool) -> None:
-    """Verify that stored events, snapshots and published events agree.
+    """Verify that stored and published events satisfy the invariants; print each violation.
 
-    Audits the DOMAINs, or all, and prints every violation of an invariant; with --json, one report
-    a line. The exit status is 1 if there is any violation.
+    Of all domains, or those named; with --json one report per line. Status 1 on any violation.
     """
     from eventfleet.runtime import connections
-    from eventfleet.runtime.settings import load
+    from eventfleet.runtime.settings import load_settings
 
-    settings = load()
-    domains = connections.chosen(settings, names)
+    settings = load_settings()
+    domains = connections.select_domains(settings, names)
 
     async def run() -> bool:
         clean = True
@@ -75,11 +74,13 @@ def _print_json(report: "AuditReport") -> None:
 
 def _print(report: "AuditReport") -> None:
     counts = ("stored", "aggregates", "snapshots", "relayed", "dead_letters", "superseded")
-    figures = [f"{getattr(report, name):,} {name.replace('_', ' ')}" for name in counts]
-    click.echo(f"{report.domain}: {', '.join(figures)}")
+    printed = [f"{getattr(report, name):,} {name.replace('_', ' ')}" for name in counts]
+    click.echo(f"{report.domain}: {', '.join(printed)}")
     for topic, offsets in report.oldest.items():
         oldest = ", ".join(f"{partition}: {offset}" for partition, offset in offsets.items())
-        click.echo(f"  {topic} read from the oldest offset kept ({oldest or 'no such topic'})")
+        click.echo(
+            f"  {topic} read from the oldest offset kept ({oldest or 'the topic does not exist'})"
+        )
     for invariant, aggregate_id, fault in report.violations:
         click.echo(f"  invariant {invariant}, {printable(aggregate_id)}: {printable(fault)}")
     click.echo(f"  {len(report.violations):,} violations" if report.violations else "  clean")

@@ -1,4 +1,4 @@
-"""Commands and queries of one domain by way of a running HTTP service."""
+"""The client of a running HTTP service: commands and queries of one domain."""
 
 from collections.abc import AsyncIterator, Collection
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -21,8 +21,7 @@ from eventfleet.deciders.outcomes import (
 )
 from eventfleet.runtime.settings import Settings
 from eventfleet.service.stage_waiter import WaitResult
-from eventfleet.states.querier import MissingEvents as Lacking
-from eventfleet.states.querier import StateAt, StateDiff
+from eventfleet.states.querier import MissingEvents, StateAt, StateDiff
 from eventfleet.stores.contracts import Snapshot, Stage
 from eventfleet.topics.errors import EventfleetError
 from eventfleet.topics.event import EventRecord
@@ -35,6 +34,8 @@ from eventfleet.web.bodies import (
     ProblemDetails,
 )
 from eventfleet.web.problems import (
+    BROKEN,
+    BUSY,
     CONFLICT,
     ID_REUSED,
     NO_SNAPSHOT,
@@ -46,36 +47,40 @@ from eventfleet.web.problems import (
 
 T = TypeVar("T")
 
-PAGE = 1_000
-ANSWER_SECONDS = 30.0
-PATIENCE = 60
+PAGE_EVENTS = 1_000
+REQUEST_TIMEOUT_SECONDS = 30.0
+MAX_WAIT_SECONDS = 60
 JSON = {"Content-Type": "application/json"}
-ABSENT = {UNKNOWN_AGGREGATE.type, NO_SNAPSHOT.type, UNKNOWN_VERSION.type}
+NOT_FOUND = {UNKNOWN_AGGREGATE.type, NO_SNAPSHOT.type, UNKNOWN_VERSION.type}
 OUTCOMES = {
     REJECTED.type: Rejected,
     CONFLICT.type: Conflict,
     ID_REUSED.type: IdReused,
     UNAVAILABLE.type: Unavailable,
+    BUSY.type: Unavailable,
+    BROKEN.type: Unavailable,
 }
+"""What a problem means for a command; any other says that the request was refused."""
 
 
 class ServiceFailed(EventfleetError):
-    """The service did not do what it was asked; its own words, or those of the network."""
+    """The service did not answer, or not with what was requested."""
 
 
 class ServiceRefused(ServiceFailed):
-    """A problem that the service told."""
+    """The service answered with a problem (RFC 9457)."""
 
     def __init__(self, problem: ProblemDetails) -> None:
-        super().__init__(f"the service says: {problem.title}: {problem.detail}".rstrip(": "))
+        super().__init__(f"the service refused: {problem.title}: {problem.detail}".rstrip(": "))
         self.problem = problem
 
 
 class HttpClient:
-    """As EventService and Querier, for what the command line asks of them."""
+    """Sends commands as EventService does, and answers queries as Querier does."""
 
     def __init__(self, session: aiohttp.ClientSession, url: str, domain: str) -> None:
-        self._session, self._at = session, f"{url.rstrip('/')}/domains/{quote(domain, safe='')}"
+        self._session = session
+        self._base_url = f"{url.rstrip('/')}/domains/{quote(domain, safe='')}"
 
     async def send(
         self,
@@ -87,21 +92,28 @@ class HttpClient:
         wait: Stage,
         patience: float,
     ) -> WaitResult:
-        seconds = min(max(round(patience), 1), PATIENCE)
+        """Send a command; Unavailable where it is not known what the service did with it.
+
+        ServiceRefused where the service refused the request, or the domain's code failed.
+        """
+        seconds = min(max(round(patience), 1), MAX_WAIT_SECONDS)
         headers = {"Idempotency-Key": command_id, "Prefer": f"wait={seconds}", **JSON}
-        asking = self._session.post(
+        request = self._session.post(
             self._url(aggregate_id, "commands", command, wait=wait.value),
             data=msgspec.json.encode(data),
             headers=headers,
-            timeout=aiohttp.ClientTimeout(total=ANSWER_SECONDS + seconds),
+            timeout=aiohttp.ClientTimeout(total=REQUEST_TIMEOUT_SECONDS + seconds),
         )
         try:
-            sent = await _read(asking, CommandResult)
+            sent = await _read(request, CommandResult)
         except ServiceRefused as refusal:
             problem = refusal.problem
             if problem.type not in OUTCOMES:
                 raise
-            return WaitResult(OUTCOMES[problem.type](problem.reason or problem.detail), None)
+            reason = problem.reason or problem.detail or problem.title
+            return WaitResult(OUTCOMES[problem.type](reason), None)
+        except ServiceFailed as failure:
+            return WaitResult(Unavailable(str(failure)), None)
         return WaitResult(_outcome(sent), sent.stage or None)
 
     async def events(
@@ -111,21 +123,21 @@ class HttpClient:
         limit: int | None = None,
         types: Collection[str] | None = None,
     ) -> AsyncIterator[EventRecord]:
-        left, following = limit, after
+        left, last = limit, after
         while True:
-            page = PAGE if left is None else min(left, PAGE)
-            asked = {"after": following, "limit": page, "types": list(types or ())}
-            found = await self._found(EventPage, aggregate_id, "events", **asked)
+            page = PAGE_EVENTS if left is None else min(left, PAGE_EVENTS)
+            query = {"after": last, "limit": page, "types": list(types or ())}
+            found = await self._get(EventPage, aggregate_id, "events", **query)
             for event in found.events if found else []:
                 yield event
             if left is not None:
                 left -= page
             if found is None or found.next is None or left == 0:
                 return
-            following = found.next
+            last = found.next
 
     async def snapshot(self, aggregate_id: str) -> Snapshot | None:
-        return await self._found(Snapshot, aggregate_id, "snapshot")
+        return await self._get(Snapshot, aggregate_id, "snapshot")
 
     async def latest(self, aggregate_id: str) -> StateAt[Any] | None:
         return await self._state(aggregate_id)
@@ -137,48 +149,50 @@ class HttpClient:
         return await self._state(aggregate_id, at=moment.isoformat())
 
     async def diff(self, aggregate_id: str, first: int, second: int) -> StateDiff | None:
-        asked = {"first": first, "second": second}
-        return await self._found(StateDiff, aggregate_id, "diff", **asked)
+        query = {"first": first, "second": second}
+        return await self._get(StateDiff, aggregate_id, "diff", **query)
 
-    async def missing(self, aggregate_id: str, after: int, limit: int = PAGE) -> Lacking:
-        asked = {"after": after, "limit": max(limit, 1)}
-        found = await self._found(MissingEventsPage, aggregate_id, "missing", **asked)
+    async def missing(
+        self, aggregate_id: str, after: int, limit: int | None = None
+    ) -> MissingEvents:
+        query = {"after": after, "limit": PAGE_EVENTS if limit is None else max(limit, 1)}
+        found = await self._get(MissingEventsPage, aggregate_id, "missing", **query)
         latest, events = (found.latest, found.events) if found else (0, [])
-        return Lacking(aggregate_id, after, latest, events[:limit])
+        return MissingEvents(aggregate_id, after, latest, events[:limit])
 
-    async def _state(self, aggregate_id: str, **asked: Any) -> StateAt[Any] | None:
-        found = await self._found(AggregateState, aggregate_id, "state", **asked)
+    async def _state(self, aggregate_id: str, **query: Any) -> StateAt[Any] | None:
+        found = await self._get(AggregateState, aggregate_id, "state", **query)
         if found is None:
             return None
         return StateAt(found.aggregate_id, found.version, found.state, found.state)
 
-    async def _found(self, kind: type[T], *parts: str, **asked: Any) -> T | None:
+    async def _get(self, kind: type[T], *parts: str, **query: Any) -> T | None:
         try:
-            return await _read(self._session.get(self._url(*parts, **asked)), kind)
+            return await _read(self._session.get(self._url(*parts, **query)), kind)
         except ServiceRefused as refusal:
-            if refusal.problem.type in ABSENT:
+            if refusal.problem.type in NOT_FOUND:
                 return None
             raise
 
-    def _url(self, *parts: str, **asked: Any) -> URL:
-        """Encoded here: an id may hold what divides a path."""
-        path = "/".join([self._at, *(quote(part, safe="") for part in parts)])
-        return URL(f"{path}?{urlencode(asked, doseq=True)}", encoded=True)
+    def _url(self, *parts: str, **query: Any) -> URL:
+        """The URL, encoded here: an id may contain slashes."""
+        path = "/".join([self._base_url, *(quote(part, safe="") for part in parts)])
+        return URL(f"{path}?{urlencode(query, doseq=True)}", encoded=True)
 
 
 @asynccontextmanager
 async def http_client(settings: Settings, domain: str) -> AsyncIterator[HttpClient]:
-    """The domain at the service that the settings name."""
+    """Open a client of the service that the settings name, for one domain."""
     token = settings.service_token
     headers = {"Authorization": f"Bearer {token}"} if token else {}
-    timeout = aiohttp.ClientTimeout(total=ANSWER_SECONDS)
+    timeout = aiohttp.ClientTimeout(total=REQUEST_TIMEOUT_SECONDS)
     async with aiohttp.ClientSession(headers=headers, timeout=timeout) as session:
         yield HttpClient(session, settings.service_url, domain)
 
 
-async def _read(asking: AbstractAsyncContextManager[aiohttp.ClientResponse], kind: type[T]) -> T:
+async def _read(request: AbstractAsyncContextManager[aiohttp.ClientResponse], kind: type[T]) -> T:
     try:
-        async with asking as answer:
+        async with request as answer:
             body = await answer.read()
             if answer.content_type == PROBLEM_JSON:
                 raise ServiceRefused(msgspec.json.decode(body, type=ProblemDetails))
@@ -186,7 +200,7 @@ async def _read(asking: AbstractAsyncContextManager[aiohttp.ClientResponse], kin
             return msgspec.json.decode(body, type=kind)
     except (aiohttp.ClientError, TimeoutError, msgspec.DecodeError) as error:
         reason = str(error) or type(error).__name__
-        raise ServiceFailed(f"the service did not answer as it should: {reason}") from error
+        raise ServiceFailed(f"the service did not answer as expected: {reason}") from error
 
 
 def _outcome(sent: CommandResult) -> Outcome:

@@ -1,4 +1,4 @@
-"""`eventfleet learn-rules`: what may follow what, as a log shows it."""
+"""`eventfleet learn-rules`: learn from a log which activities may follow each other."""
 
 from pathlib import Path
 
@@ -8,44 +8,46 @@ from eventfleet.cli.load import ACTIVITY, CASE, TIME
 from eventfleet.cli.output import printable
 
 
-@click.command(name="learn-rules")
+@click.command(
+    name="learn-rules", short_help="Learn which activities may follow each other from a log."
+)
 @click.argument("log", type=click.Path())
-@click.option("-o", "--output", metavar="FILE", help="Where to write; else standard output.")
-@click.option("--case", default=CASE, show_default=True, help="Column of the case.")
-@click.option("--activity", default=ACTIVITY, show_default=True, help="Column of the activity.")
-@click.option("--time", default=TIME, show_default=True, help="Column of the time.")
+@click.option("-o", "--output", metavar="FILE", help="File to write; by default standard output.")
+@click.option("--case", default=CASE, show_default=True, help="Column with the case.")
+@click.option("--activity", default=ACTIVITY, show_default=True, help="Column with the activity.")
+@click.option("--time", default=TIME, show_default=True, help="Column with the time.")
 def learn_rules(log: str, output: str | None, case: str, activity: str, time: str) -> None:
-    """Learn from a log (CSV, JSON lines or XES, each also with .gz) what may follow what.
+    """Learn from a log (CSV, JSON lines or XES, each also with .gz) what may follow each activity.
 
-    Writes the rules as JSON: for each activity those that came directly before it in a case, ""
-    where it was a case's first. EVENTFLEET_RULES names a file of rules for process_log. Status 1
-    when rows were left out.
+    Writes the rules as JSON: for each activity the activities that came directly before it in a
+    case, "" where it came first. EVENTFLEET_RULES names a file of rules for process_log. Status 1
+    if rows were left out.
     """
     from eventfleet.log_files import Columns, directly_follows, open_log
 
     if output:
         _check_writable(output)
     with open_log(log, Columns(case, activity, time)) as rows:
-        learnt = directly_follows.learn(rows)
-    written = directly_follows.text(learnt.rules)
+        learned = directly_follows.learn_rules(rows)
+    written = directly_follows.format_rules(learned.rules)
     if output:
         Path(output).write_bytes(written)
     else:
         click.echo(written, nl=False)
-    kinds = f"{learnt.rows - learnt.left_out:,} rows, {len(learnt.rules):,} activities"
-    successions = sum(map(len, learnt.rules.values()))
-    click.echo(f"learnt from {kinds}: {successions:,} successions", err=True)
-    for problem in learnt.problems:
+    read = f"{learned.rows - learned.left_out:,} rows, {len(learned.rules):,} activities"
+    successions = sum(map(len, learned.rules.values()))
+    click.echo(f"learned from {read}: {successions:,} successions", err=True)
+    for problem in learned.problems:
         click.echo(printable(problem), err=True)
-    more = learnt.left_out - len(learnt.problems)
+    more = learned.left_out - len(learned.problems)
     if more > 0:
         click.echo(f"and {more:,} more left out", err=True)
-    if learnt.left_out:
+    if learned.left_out:
         raise click.exceptions.Exit(1)
 
 
 def _check_writable(path: str) -> None:
-    """Before the work, not after it."""
+    """Fail before the work, not after it."""
     try:
         Path(path).touch()
     except OSError as error:

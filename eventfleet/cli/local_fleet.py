@@ -1,6 +1,7 @@
-"""A whole fleet from one process: servers, topics, and all roles, for as long as a block lasts."""
+"""A whole fleet from one process: servers, topics, all roles and the HTTP service."""
 
 import asyncio
+import logging
 import sys
 from collections.abc import AsyncIterator, Coroutine, Iterable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -14,64 +15,67 @@ from eventfleet.embedded_servers import (
     ProgramFailed,
     free_port,
     start_process,
-    started,
+    start_servers,
 )
 from eventfleet.model.domain import Domain
 from eventfleet.runtime import connections
 from eventfleet.runtime.http_server import SERVING_LOG_LINE
 from eventfleet.runtime.settings import Settings, variable
 from eventfleet.stores.errors import Misconfigured
-from eventfleet.topics.topic_specs import TopicSpec
 
+SAMPLE_DOMAINS = ",".join(
+    f"eventfleet.domains.{name}" for name in ("orders", "bank", "trading", "process_log")
+)
 ROLES = ("append", "command", "snapshot", "relay")
-GRACE = 30.0
-READY = 60.0
+STOP_GRACE_SECONDS = 30.0
+READY_TIMEOUT_SECONDS = 60.0
+POLL_SECONDS = 0.2
+PROBE_TIMEOUT_SECONDS = 2.0
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class LocalFleet:
-    """A running fleet. `variables`: what another process needs in its environment to use it."""
+    """A running fleet."""
 
     settings: Settings
     domains: dict[str, Domain[Any]]
-    variables: dict[str, str]
     workers: ManagedProcess
     service: ManagedProcess
     servers: list[ManagedProcess]
 
     @property
-    def page(self) -> str:
-        return f"http://{self.settings.host}:{self.settings.port}"
+    def metrics_url(self) -> str:
+        return f"http://{self.settings.metrics_host}:{self.settings.metrics_port}"
 
     @property
-    def url(self) -> str:
-        """Of the HTTP service; empty until it says so."""
-        told = SERVING_LOG_LINE.search(self.service.log.read_text(errors="replace"))
-        return told[1] if told else ""
+    def service_url(self) -> str:
+        """URL of the HTTP service; empty until the service has logged it."""
+        logged = SERVING_LOG_LINE.search(self.service.log.read_text(errors="replace"))
+        return logged[1] if logged else ""
 
-    def page_of(self, program: ManagedProcess) -> str:
-        """Where it says that it is ready."""
-        return f"{self.url if program is self.service else self.page}/ready"
+    def ready_url(self, process: ManagedProcess) -> str:
+        """Where the process reports that it is ready."""
+        return f"{self.service_url if process is self.service else self.metrics_url}/ready"
 
-    async def failure(self) -> ProgramFailed:
-        """Wait until one of the programs ends by itself."""
-        programs = [self.workers, self.service, *self.servers]
-        ends = [asyncio.create_task(program.ended()) for program in programs]
+    async def wait_for_failure(self) -> ProgramFailed:
+        """Wait until one of the processes ends by itself."""
+        processes = [self.workers, self.service, *self.servers]
+        waiting = [asyncio.create_task(process.wait()) for process in processes]
         try:
-            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
-            program, status = next(
-                (p, e.result()) for p, e in zip(programs, ends, strict=True) if e.done()
+            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            process, status = next(
+                (p, w.result()) for p, w in zip(processes, waiting, strict=True) if w.done()
             )
         finally:
-            for end in ends:
-                end.cancel()
-        return program.failed(f"ended with status {status}")
+            for task in waiting:
+                task.cancel()
+        return process.failure(f"ended with status {status}")
 
-    async def during(self, work: Coroutine[Any, Any, T]) -> T:
-        """The work's result; ProgramFailed as soon as one of the programs ends by itself."""
-        task, failure = asyncio.create_task(work), asyncio.create_task(self.failure())
+    async def supervise(self, work: Coroutine[Any, Any, T]) -> T:
+        """The work's result; ProgramFailed as soon as one of the processes ends by itself."""
+        task, failure = asyncio.create_task(work), asyncio.create_task(self.wait_for_failure())
         try:
             await asyncio.wait({task, failure}, return_when=asyncio.FIRST_COMPLETED)
             if failure.done():
@@ -84,68 +88,83 @@ class LocalFleet:
 
 
 @asynccontextmanager
-async def running(asked: Settings, names: Iterable[str]) -> AsyncIterator[LocalFleet]:
-    """Start what the settings don't name, make the topics, run all roles of these domains.
+async def start_fleet(given: Settings, names: Iterable[str]) -> AsyncIterator[LocalFleet]:
+    """Start the servers that the settings don't name, create the topics, run all roles.
 
-    All domains, when none is named.
+    Of the domains of these names, or of all that the settings name; of the sample domains where
+    the settings name none.
     """
-    async with started(asked) as (settings, servers):
-        domains = connections.chosen(settings, names)
-        embedded = settings.kafka_brokers != asked.kafka_brokers
-        await _topics(settings, domains.values(), with_routes=embedded)
-        variables = _changed(asked, settings)
-        if "port" not in settings.model_fields_set:
-            settings = settings.model_copy(update={"port": free_port()})
-        only = [f"--domain={name}" for name in domains]
-        environment = _changed(asked, settings)
+    async with start_servers(with_domains(given)) as (settings, servers):
+        domains = connections.select_domains(settings, names)
+        embedded = settings.kafka_brokers != given.kafka_brokers
+        await _create_topics(settings, domains.values(), with_routes=embedded)
+        if "metrics_port" not in settings.model_fields_set:
+            settings = settings.model_copy(update={"metrics_port": free_port()})
+        environment = _changed_variables(given, settings)
         environment[variable("http_port")] = str(settings.http_port)
+        only = [f"--domain={name}" for name in domains]
         serve = ["serve", *domains]
         if "http_port" not in settings.model_fields_set:
             serve.append("--or-any")
         async with (
-            _kept("the workers", ["worker", *ROLES, *only], environment) as workers,
-            _kept("the HTTP service", serve, environment) as service,
+            _start_command("the worker process", ["worker", *ROLES, *only], environment) as workers,
+            _start_command("the HTTP service", serve, environment) as service,
         ):
-            yield LocalFleet(settings, domains, variables, workers, service, servers)
+            yield LocalFleet(settings, domains, workers, service, servers)
 
 
-def _kept(
+def with_domains(settings: Settings) -> Settings:
+    """The settings, with the sample domains where these name none."""
+    return settings.model_copy(update={"domains": settings.domains or SAMPLE_DOMAINS})
+
+
+def _start_command(
     name: str, arguments: list[str], environment: dict[str, str]
 ) -> AbstractAsyncContextManager[ManagedProcess]:
-    command = [sys.executable, "-m", "eventfleet.cli", *arguments]
-    return start_process(name, lambda folder: command, environment, GRACE)
+    verbose = ["--verbose"] if logging.getLogger("eventfleet").isEnabledFor(logging.DEBUG) else []
+    command = [sys.executable, "-m", "eventfleet.cli", *verbose, *arguments]
+    return start_process(name, lambda folder: command, environment, STOP_GRACE_SECONDS)
 
 
-def _changed(asked: Settings, settings: Settings) -> dict[str, str]:
-    return {variable(name): str(value) for name, value in settings if value != getattr(asked, name)}
+def _changed_variables(given: Settings, settings: Settings) -> dict[str, str]:
+    return {variable(name): str(value) for name, value in settings if value != getattr(given, name)}
 
 
-async def _topics(settings: Settings, domains: Iterable[Domain[Any]], with_routes: bool) -> None:
-    """Topics of routes belong to others; where there are no others, they are made too."""
+async def _create_topics(
+    settings: Settings, domains: Iterable[Domain[Any]], with_routes: bool
+) -> None:
+    """Create the domains' topics and check them.
+
+    Topics of routes belong to others; on a broker of our own there are no others to create them.
+    """
+    domains = list(domains)
     specs = [spec for domain in domains for spec in connections.topics_of(settings, domain)]
-    routes = {route.to for domain in domains for route in domain.routes} if with_routes else set()
-    others = [TopicSpec(name, settings.partitions, settings.replication) for name in sorted(routes)]
+    routes = [spec for domain in domains for spec in connections.routes_of(settings, domain)]
+    unique = {spec.name: spec for spec in [*specs, *(routes if with_routes else [])]}
     async with connections.log_admin(settings) as admin:
-        await admin.create([*specs, *others])
+        await admin.create(list(unique.values()))
         differences = await admin.check(specs)
     if differences:
         raise Misconfigured("\n".join(differences))
 
 
-async def ready(fleet: LocalFleet) -> None:
-    """Wait until workers and service say that they are. ProgramFailed when they don't in time."""
-    deadline = asyncio.get_running_loop().time() + READY
-    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=2)) as session:
-        for program in (fleet.workers, fleet.service):
-            while not await _says_ready(session, fleet.page_of(program)):
-                if asyncio.get_running_loop().time() > deadline:
-                    raise program.failed(f"not ready within {READY:.0f} seconds")
-                await asyncio.sleep(0.2)
+async def wait_until_ready(fleet: LocalFleet) -> None:
+    """Wait until workers and service are ready; ProgramFailed where they are not in time."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + READY_TIMEOUT_SECONDS
+    timeout = aiohttp.ClientTimeout(total=PROBE_TIMEOUT_SECONDS)
+    async with aiohttp.ClientSession(timeout=timeout) as session:
+        for process in (fleet.workers, fleet.service):
+            while not await _is_ready(session, fleet.ready_url(process)):
+                if loop.time() > deadline:
+                    reason = f"was not ready within {READY_TIMEOUT_SECONDS:.0f} seconds"
+                    raise process.failure(reason)
+                await asyncio.sleep(POLL_SECONDS)
 
 
-async def _says_ready(session: aiohttp.ClientSession, url: str) -> bool:
+async def _is_ready(session: aiohttp.ClientSession, url: str) -> bool:
     try:
         async with session.get(url) as answer:
             return answer.status == 200
-    except (aiohttp.ClientError, TimeoutError):
+    except (aiohttp.ClientError, TimeoutError, ValueError):
         return False

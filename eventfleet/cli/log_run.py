@@ -1,4 +1,4 @@
-"""What `eventfleet run` does with a log: load it, wait until all of it is through, audit."""
+"""The work of `eventfleet run`: load a log, follow it through all roles, audit."""
 
 import asyncio
 import time
@@ -8,7 +8,13 @@ from typing import Any
 
 from eventfleet.audit import Auditor, AuditReport
 from eventfleet.log_files import Row, RowProblem, replies
-from eventfleet.log_files.loader import AppendProgress, GroupProgress, LoadReport, load, settle
+from eventfleet.log_files.loader import (
+    AppendProgress,
+    GroupProgress,
+    LoadReport,
+    await_append,
+    load,
+)
 from eventfleet.log_files.records import ReadyRecord
 from eventfleet.model.domain import Domain
 from eventfleet.runtime import connections
@@ -18,8 +24,8 @@ from eventfleet.stores.contracts import LogReader, Watermarks
 from eventfleet.topics.errors import EventfleetError
 from eventfleet.topics.names import Topics, consumer_group
 
-PATIENCE = 60.0
-LOOK = 0.25
+NO_PROGRESS_SECONDS = 60.0
+POLL_SECONDS = 0.25
 
 Rows = Iterable[Row | ReadyRecord | RowProblem]
 
@@ -30,26 +36,26 @@ class NoProgress(EventfleetError):
 
 @dataclass
 class RoleProgress:
-    """One role's way through its topic since the start, in offsets and seconds."""
+    """How far a role has come in its topic since the start, in offsets and seconds."""
 
     role: str
     topic: str
     group: str
-    before: int = 0
+    start: int = 0
     done: int = 0
     total: int = 0
     seconds: float = 0.0
-    through: bool = False
+    finished: bool = False
 
 
 @dataclass(frozen=True)
 class RunResult:
-    """What became of one log. `seconds`: from the first row until the last role was through."""
+    """The result of one log. `seconds`: from the first row until the last role has finished."""
 
     load: LoadReport
     refused_rows: int
     audit: AuditReport
-    stages: list[RoleProgress]
+    roles: list[RoleProgress]
     seconds: float
     read_seconds: float
 
@@ -58,11 +64,11 @@ class RunResult:
         return self.audit.clean and not self.load.pending
 
     def rate(self, seconds: float) -> float:
-        """Rows of this log a second."""
+        """Rows of this log per second, over some seconds."""
         return (self.load.offered - self.refused_rows) / seconds if seconds else 0.0
 
     def summary(self) -> dict[str, Any]:
-        """The counts that SUMMARY asks for. Rows that were no event count as dead letters."""
+        """The counts that SUMMARY writes. Rows that are no events count as dead letters."""
         return {
             "domain": self.audit.domain,
             "commands": self.load.offered,
@@ -79,11 +85,11 @@ class RunResult:
         }
 
 
-Show = Callable[[LoadReport, list[RoleProgress]], None]
+ShowProgress = Callable[[LoadReport, list[RoleProgress]], None]
 
 
 class ProgressWatch:
-    """Looks at how far the roles have come with a domain; `commands`: whether it gets commands."""
+    """Watches how far the roles have come with a domain, with the command role if `commands`."""
 
     def __init__(self, reader: LogReader, prefix: str, domain: str, commands: bool) -> None:
         self._reader = reader
@@ -91,48 +97,50 @@ class ProgressWatch:
         sources = {"append": topics.events, "snapshot": topics.stored, "relay": topics.stored}
         if commands:
             sources = {"command": topics.commands, **sources}
-        self.stages = [
+        self.roles = [
             RoleProgress(role, topic, consumer_group(prefix, domain, role))
             for role, topic in sources.items()
         ]
-        self._started = time.monotonic()
-        self._moved = self._started
+        self._began = time.monotonic()
+        self._progressed = self._began
 
     async def start(self) -> None:
-        """What is there already does not count."""
-        for stage in self.stages:
-            bounds = await self._reader.watermarks(stage.topic)
-            stage.before = sum(limit.end for limit in bounds.values())
-        self._started = self._moved = time.monotonic()
+        """Take the present ends of the topics as the start."""
+        for progress in self.roles:
+            bounds = await self._reader.watermarks(progress.topic)
+            progress.start = sum(limit.end for limit in bounds.values())
+        self._began = self._progressed = time.monotonic()
 
-    async def look(self) -> bool:
-        """Whether all stages are through. StandsStill after PATIENCE without progress.
+    async def poll(self) -> bool:
+        """Whether all roles have finished. NoProgress after NO_PROGRESS_SECONDS without progress.
 
-        The order counts: what a role emits is there before its offset moves.
+        The order of the roles counts: a role's output is in the log before its offset moves.
         """
-        for stage in self.stages:
-            stage.through = await self._look_at(stage)
-        behind = [stage for stage in self.stages if not stage.through]
-        if behind and time.monotonic() - self._moved > PATIENCE:
-            where = ", ".join(f"{s.role} at {s.done:,} of {s.total:,} in {s.topic}" for s in behind)
-            raise NoProgress(f"nothing has moved for {PATIENCE:.0f} seconds: {where}")
+        for progress in self.roles:
+            progress.finished = await self._update(progress)
+        behind = [progress for progress in self.roles if not progress.finished]
+        if behind and time.monotonic() - self._progressed > NO_PROGRESS_SECONDS:
+            where = ", ".join(
+                f"{each.role} at {each.done:,} of {each.total:,} in {each.topic}" for each in behind
+            )
+            raise NoProgress(f"nothing has moved for {NO_PROGRESS_SECONDS:.0f} seconds: {where}")
         return not behind
 
-    async def _look_at(self, stage: RoleProgress) -> bool:
-        committed = await self._reader.committed(stage.group, stage.topic)
-        bounds = await self._reader.watermarks(stage.topic)
-        done = sum(committed.values()) - stage.before
-        stage.total = sum(limit.end for limit in bounds.values()) - stage.before
-        if done > stage.done:
-            stage.done, self._moved = done, time.monotonic()
-            stage.seconds = self._moved - self._started
-            return stage.done >= stage.total
-        return await self._nothing_left(stage.topic, committed, bounds)
+    async def _update(self, progress: RoleProgress) -> bool:
+        committed = await self._reader.committed(progress.group, progress.topic)
+        bounds = await self._reader.watermarks(progress.topic)
+        done = sum(committed.values()) - progress.start
+        progress.total = sum(limit.end for limit in bounds.values()) - progress.start
+        if done > progress.done:
+            progress.done, self._progressed = done, time.monotonic()
+            progress.seconds = self._progressed - self._began
+            return progress.done >= progress.total
+        return await self._nothing_is_left(progress.topic, committed, bounds)
 
-    async def _nothing_left(
+    async def _nothing_is_left(
         self, topic: str, committed: dict[int, int], bounds: dict[int, Watermarks]
     ) -> bool:
-        """Whether no record lies between the offsets and the ends: a transaction's mark is none."""
+        """Whether no record lies between the offsets and the ends; transaction markers are none."""
         for partition, limit in bounds.items():
             start = committed.get(partition, limit.oldest)
             if start < limit.end:
@@ -141,10 +149,12 @@ class ProgressWatch:
         return True
 
 
-async def run_log(settings: Settings, domain: Domain[Any], rows: Rows, show: Show) -> RunResult:
+async def run_log(
+    settings: Settings, domain: Domain[Any], rows: Rows, show: ShowProgress
+) -> RunResult:
     """Load the rows into a running fleet and follow them to the end.
 
-    Into a domain that judges its commands as commands, into another as events.
+    They are loaded as commands where the domain has command rules, else as events.
     """
     async with (
         connections.log_reader(settings) as reader,
@@ -155,23 +165,23 @@ async def run_log(settings: Settings, domain: Domain[Any], rows: Rows, show: Sho
         opened, commands = stores[domain.name], domain.commands_only
         watch = ProgressWatch(reader, settings.group_prefix, domain.name, commands)
         await watch.start()
-        answers, started = await replies.ends(reader, domain.name), time.monotonic()
+        reply_starts, started = await replies.end_offsets(reader, domain.name), time.monotonic()
 
-        def progress(report: LoadReport) -> None:
-            show(report, watch.stages)
+        def show_report(report: LoadReport) -> None:
+            show(report, watch.roles)
 
-        report = await load(rows, domain, writer, progress, commands=commands)
+        report = await load(rows, domain, writer, show_report, commands=commands)
         refused_rows, read_seconds = report.refused, report.seconds
-        while not await watch.look():
-            show(report, watch.stages)
-            await asyncio.sleep(LOOK)
+        while not await watch.poll():
+            show_report(report)
+            await asyncio.sleep(POLL_SECONDS)
         seconds = time.monotonic() - started
-        following = GroupProgress(reader, watch.stages[0].group, SystemClock())
+        group_progress = GroupProgress(reader, watch.roles[0].group, SystemClock())
         if commands:
-            await replies.settle(report, domain.name, following, answers)
+            await replies.await_replies(report, domain.name, group_progress, reply_starts)
         else:
-            await settle(report, domain, AppendProgress(opened.events, following))
-        show(report, watch.stages)
+            await await_append(report, domain, AppendProgress(opened.events, group_progress))
+        show_report(report)
         auditor = Auditor(
             domain,
             opened,
@@ -180,4 +190,4 @@ async def run_log(settings: Settings, domain: Domain[Any], rows: Rows, show: Sho
             exactly_once=await admin.transactional(),
         )
         audit = await auditor.run()
-        return RunResult(report, refused_rows, audit, watch.stages, seconds, read_seconds)
+        return RunResult(report, refused_rows, audit, watch.roles, seconds, read_seconds)

@@ -1,5 +1,6 @@
-"""What commands print: JSON for programs, tables and plain lines for people, faults on stderr."""
+"""Output of commands: JSON for programs, tables and lines for people, errors on stderr."""
 
+import logging
 import sys
 from collections.abc import Callable
 from typing import IO, TYPE_CHECKING, Any, TypeVar
@@ -13,18 +14,20 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-WRONG_SETTINGS = 2
-PIPED_WIDTH = 200
+WRONG_SETTINGS_STATUS = 2
+PIPED_WIDTH_CHARACTERS = 200
+LOG_FORMAT = "%(asctime)s %(levelname)s %(message)s"
 
 
 class Failure(click.ClickException):
-    """A fault on standard error: each line of it by itself, under the name of the program."""
+    """An error on standard error: each of its lines after the name of the program."""
 
     def __init__(self, error: EventfleetError) -> None:
-        from eventfleet.runtime.settings import SettingsError
-
         super().__init__(str(error))
-        self.exit_code = WRONG_SETTINGS if isinstance(error, SettingsError) else 1
+        # Not imported: it may be what is missing, and help must stay fast.
+        settings = sys.modules.get("eventfleet.runtime.settings")
+        wrong_settings = settings is not None and isinstance(error, settings.SettingsError)
+        self.exit_code = WRONG_SETTINGS_STATUS if wrong_settings else 1
 
     def show(self, file: IO[Any] | None = None) -> None:
         for line in self.message.splitlines():
@@ -32,32 +35,51 @@ class Failure(click.ClickException):
 
 
 def as_json(command: F) -> F:
-    """The option `--json`."""
+    """Add the option `--json`."""
     return click.option("--json", "json", is_flag=True, help="Print JSON, for programs.")(command)
 
 
 def print_json(value: Any) -> None:
-    """One line of JSON: dataclasses, msgspec's plain values, times as RFC 3339."""
+    """Print one line of JSON; takes dataclasses and plain values, writes times as RFC 3339."""
     import orjson
 
     click.echo(orjson.dumps(value, option=orjson.OPT_UTC_Z))
 
 
 def indented(value: Any) -> str:
-    """JSON for people to read."""
+    """Format as indented JSON."""
     import orjson
 
     return orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_UTC_Z).decode()
 
 
 def printable(text: str) -> str:
-    """The text with control characters escaped: data must not steer a terminal."""
+    """Escape control characters: data must not steer a terminal."""
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def console(stderr: bool = False) -> "Console":
-    """A screen for tables; wide where nobody watches, so that lines stay whole."""
+    """A console for tables; wide where it is no terminal, so that lines stay whole."""
     from rich.console import Console
 
-    watched = (sys.stderr if stderr else sys.stdout).isatty()
-    return Console(stderr=stderr, highlight=False, width=None if watched else PIPED_WIDTH)
+    terminal = (sys.stderr if stderr else sys.stdout).isatty()
+    return Console(
+        stderr=stderr, highlight=False, width=None if terminal else PIPED_WIDTH_CHARACTERS
+    )
+
+
+def log_progress() -> None:
+    """Log on standard error, for a command that runs until it is stopped."""
+    logging.basicConfig(format=LOG_FORMAT)
+    if not _own_logger().isEnabledFor(logging.DEBUG):
+        _own_logger().setLevel(logging.INFO)
+
+
+def log_debug() -> None:
+    """Log debug messages, and the libraries' own from INFO on, on standard error."""
+    logging.basicConfig(format=LOG_FORMAT, level=logging.INFO)
+    _own_logger().setLevel(logging.DEBUG)
+
+
+def _own_logger() -> logging.Logger:
+    return logging.getLogger("eventfleet")

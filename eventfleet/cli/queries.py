@@ -1,10 +1,8 @@
-"""`eventfleet events`, `snapshot`, `state` and `diff`: what is stored of one aggregate."""
+"""`eventfleet events`, `snapshot`, `state` and `diff`: queries of one aggregate."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -12,8 +10,8 @@ from eventfleet.cli.output import as_json, indented, print_json, printable
 from eventfleet.topics.errors import EventfleetError
 
 if TYPE_CHECKING:
-    from eventfleet.cli.http_client import HttpClient
-    from eventfleet.states.querier import Querier, StateDiff
+    from eventfleet.cli.domain_queries import DomainQueries
+    from eventfleet.states.querier import StateDiff
     from eventfleet.topics.event import EventRecord
 
 DOMAIN = click.argument("name", metavar="DOMAIN")
@@ -21,31 +19,50 @@ AGGREGATE = click.argument("aggregate_id", metavar="ID")
 
 
 class NothingFound(EventfleetError):
-    """What was asked for is not stored."""
+    """No such aggregate, version or snapshot is stored."""
 
 
-@click.command()
+@click.command(short_help="Print the events of an aggregate.")
 @DOMAIN
 @AGGREGATE
-@click.option("--after", type=click.IntRange(0), default=0, help="Only versions above this one.")
-@click.option("--limit", type=click.IntRange(1), help="At most so many.")
-@click.option("--type", "types", multiple=True, help="Only events of this type; may be repeated.")
+@click.option(
+    "--after", type=click.IntRange(0), default=0, help="Only events with a version above this."
+)
+@click.option("--limit", type=click.IntRange(1), help="Print at most this many events.")
+@click.option(
+    "--types",
+    multiple=True,
+    metavar="TYPE,...",
+    help="Only events of these types, comma-separated; may be repeated.",
+)
+@click.option("--type", "former_types", multiple=True, hidden=True)
 @as_json
 def events(
-    name: str, aggregate_id: str, after: int, limit: int | None, types: tuple[str, ...], json: bool
+    name: str,
+    aggregate_id: str,
+    after: int,
+    limit: int | None,
+    types: tuple[str, ...],
+    former_types: tuple[str, ...],
+    json: bool,
 ) -> None:
     """Print the events of an aggregate by version; with --json one CloudEvent a line."""
 
+    from eventfleet.cli.domain_queries import domain_queries
+    from eventfleet.runtime.settings import split
+
+    wanted = [*(name for each in types for name in split(each)), *former_types]
+
     async def run() -> None:
-        async with _querier(name) as querier:
+        async with domain_queries(name) as queries:
             show = _print_cloud_event if json else _print_event
-            found = querier.events(aggregate_id, after=after, limit=limit, types=types or None)
+            found = queries.events(aggregate_id, after=after, limit=limit, types=wanted or None)
             count = 0
             async for event in found:
                 show(event)
                 count += 1
             if not count:
-                await _must_exist(querier, name, aggregate_id)
+                await _require_aggregate(queries, name, aggregate_id)
 
     asyncio.run(run())
 
@@ -57,11 +74,13 @@ def events(
 def snapshot(name: str, aggregate_id: str, json: bool) -> None:
     """Print the newest snapshot of an aggregate."""
 
+    from eventfleet.cli.domain_queries import domain_queries
+
     async def run() -> None:
-        async with _querier(name) as querier:
-            found = await querier.snapshot(aggregate_id)
+        async with domain_queries(name) as queries:
+            found = await queries.snapshot(aggregate_id)
             if found is None:
-                await _must_exist(querier, name, aggregate_id)
+                await _require_aggregate(queries, name, aggregate_id)
                 raise NothingFound(f"{name} {aggregate_id!r} has no snapshot yet")
             if json:
                 print_json(found)
@@ -72,31 +91,34 @@ def snapshot(name: str, aggregate_id: str, json: bool) -> None:
     asyncio.run(run())
 
 
-@click.command()
+@click.command(short_help="Print the latest state of an aggregate, or an earlier one.")
 @DOMAIN
 @AGGREGATE
-@click.option("--version", type=click.IntRange(1), help="As of this version, not the latest.")
-@click.option("--at", metavar="TIME", help="As of this time (RFC 3339), not the latest.")
+@click.option("--version", type=click.IntRange(1), help="The state at this version.")
+@click.option("--at", metavar="TIME", help="The state at this time (RFC 3339).")
 @as_json
 def state(name: str, aggregate_id: str, version: int | None, at: str | None, json: bool) -> None:
-    """Print the latest state of an aggregate (and save it as a snapshot), or an earlier one.
+    """Print the latest state of an aggregate, or its state at a version or time.
 
-    At a time it is that of the highest version whose event is not later.
+    The latest state is saved as a snapshot. The state at a time is that of the highest version
+    whose event is not later.
     """
     if version and at:
         raise click.UsageError("--version and --at: only one of them")
     moment = _moment(at) if at else None
 
+    from eventfleet.cli.domain_queries import domain_queries
+
     async def run() -> None:
-        async with _querier(name) as querier:
+        async with domain_queries(name) as queries:
             if moment:
-                found = await querier.at_time(aggregate_id, moment)
+                found = await queries.at_time(aggregate_id, moment)
             elif version:
-                found = await querier.at(aggregate_id, version)
+                found = await queries.at(aggregate_id, version)
             else:
-                found = await querier.latest(aggregate_id)
+                found = await queries.latest(aggregate_id)
             if found is None:
-                await _must_exist(querier, name, aggregate_id)
+                await _require_aggregate(queries, name, aggregate_id)
                 what = f"event at {at} or before" if at else f"version {version} yet"
                 raise NothingFound(f"{name} {aggregate_id!r} has no {what}")
             if json:
@@ -108,51 +130,37 @@ def state(name: str, aggregate_id: str, version: int | None, at: str | None, jso
     asyncio.run(run())
 
 
-@click.command()
+@click.command(short_help="Print the changes between two versions of an aggregate.")
 @DOMAIN
 @AGGREGATE
 @click.argument("first", type=click.IntRange(0))
 @click.argument("second", type=click.IntRange(0), required=False)
 @as_json
 def diff(name: str, aggregate_id: str, first: int, second: int | None, json: bool) -> None:
-    """Print what turns the state at version FIRST into that at SECOND (without it: the latest).
+    """Print the changes from the state at version FIRST to that at SECOND, by default the latest.
 
     Version 0 is the state before any event. With --json a JSON Patch (RFC 6902).
     """
 
+    from eventfleet.cli.domain_queries import domain_queries
+
     async def run() -> None:
-        async with _querier(name) as querier:
-            latest = (await querier.missing(aggregate_id, 0, limit=0)).latest
-            found = await querier.diff(aggregate_id, first, latest if second is None else second)
+        async with domain_queries(name) as queries:
+            latest = (await queries.missing(aggregate_id, 0, limit=0)).latest
+            found = await queries.diff(aggregate_id, first, latest if second is None else second)
             if not (latest and found):
-                await _must_exist(querier, name, aggregate_id)
+                await _require_aggregate(queries, name, aggregate_id)
                 raise NothingFound(f"{name} {aggregate_id!r} has only {latest} versions")
             if json:
                 print_json(found)
             else:
-                _print_difference(name, found)
+                _print_diff(name, found)
 
     asyncio.run(run())
 
 
-@asynccontextmanager
-async def _querier(name: str) -> "AsyncIterator[Querier[Any] | HttpClient]":
-    from eventfleet.cli.http_client import http_client
-    from eventfleet.runtime import connections
-    from eventfleet.runtime.queriers import querier
-    from eventfleet.runtime.settings import load
-
-    settings = load()
-    if settings.service_url:
-        async with http_client(settings, name) as asked:
-            yield asked
-        return
-    async with querier(settings, connections.chosen(settings, [name])[name]) as opened:
-        yield opened
-
-
-async def _must_exist(querier: "Querier[Any] | HttpClient", name: str, aggregate_id: str) -> None:
-    async for _ in querier.events(aggregate_id, limit=1):
+async def _require_aggregate(queries: "DomainQueries", name: str, aggregate_id: str) -> None:
+    async for _ in queries.events(aggregate_id, limit=1):
         return
     raise NothingFound(f"{name} has no aggregate {aggregate_id!r}")
 
@@ -187,11 +195,11 @@ def _print_state(
     click.echo(indented(state))
 
 
-def _print_difference(name: str, difference: "StateDiff") -> None:
+def _print_diff(name: str, diff: "StateDiff") -> None:
     import orjson
 
-    versions = f"version {difference.first} to {difference.second}"
-    click.echo("  ".join([name, printable(difference.aggregate_id), versions]))
-    for step in difference.patch:
+    versions = f"version {diff.first} to {diff.second}"
+    click.echo("  ".join([name, printable(diff.aggregate_id), versions]))
+    for step in diff.patch:
         value = orjson.dumps(step["value"]).decode() if "value" in step else ""
         click.echo(f"{step['op']:<8} {printable(step['path'])}  {value}".rstrip())

@@ -1,4 +1,4 @@
-"""A sample to run on: what some thousand customers ask of a shop, the same for the same seed."""
+"""A sample log: commands of some thousand customers of a shop, the same for the same seed."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -14,7 +14,7 @@ from eventfleet.model.payloads import Command
 from eventfleet.topics.codec import encode
 from eventfleet.topics.event import EventRecord, truncate_to_milliseconds
 
-ORDERS = 2000
+ORDER_COUNT = 2000
 SEED = 1
 OPENING = datetime(2026, 1, 5, 8, tzinfo=UTC)
 CLOSING = OPENING + timedelta(days=28)
@@ -33,24 +33,24 @@ class Step(NamedTuple):
     command: Command
 
 
-def sample(count: int = ORDERS, seed: int = SEED) -> Iterator[ReadyRecord]:
-    """The commands for `count` orders as they came to the shop: by time, orders interleaved.
+def sample_orders(count: int = ORDER_COUNT, seed: int = SEED) -> Iterator[ReadyRecord]:
+    """Generate the commands of `count` orders by time, orders interleaved.
 
     Most orders are delivered, some cancelled or returned, and the latest are still under way. Some
     commands come when they are not allowed (too late, too early, once more), some are sent twice.
     """
-    came = [
+    steps = [
         (step.time, order, index, step)
         for order in range(count)
         for index, step in enumerate(_order(Random(f"{seed}/{order}")))
         if step.time < CLOSING
     ]
-    for _, order, _, step in sorted(came, key=lambda each: each[:3]):
-        yield _ready(f"order-{order:05}", f"{seed}/{order}/{step.number}", step)
+    for _, order, _, step in sorted(steps, key=lambda each: each[:3]):
+        yield _to_record(f"order-{order:05}", f"{seed}/{order}/{step.number}", step)
 
 
 def _order(random: Random) -> Iterator[Step]:
-    """One order's way through the shop."""
+    """The steps of one order."""
     time = OPENING + random.random() * (CLOSING - OPENING)
     for number, (command, hours) in enumerate(_commands(random)):
         time += timedelta(hours=random.uniform(0.1, 2) * hours)
@@ -61,7 +61,7 @@ def _order(random: Random) -> Iterator[Step]:
 
 
 def _commands(random: Random) -> Iterator[tuple[Command, float]]:
-    """What is asked for, and about how many hours after what was before."""
+    """The commands of one order, each with its mean delay in hours after the one before."""
     total = random.randint(500, 50_000)
     customer = f"customer-{random.randint(1, 800):03}"
     yield Place(customer=customer, total=total, currency=random.choice(_CURRENCIES)), 0
@@ -87,7 +87,7 @@ def _commands(random: Random) -> Iterator[tuple[Command, float]]:
         yield Return(refund=random.choice((total, total // 2))), 100
 
 
-def _ready(order: str, name: str, step: Step) -> ReadyRecord:
+def _to_record(order: str, name: str, step: Step) -> ReadyRecord:
     command = EventRecord(
         id=str(uuid5(_NAMESPACE, name)),
         type=type(step.command).__name__,

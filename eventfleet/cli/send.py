@@ -1,6 +1,8 @@
-"""`eventfleet send`: one command, and what became of it."""
+"""`eventfleet send`: send one command and print its outcome."""
 
 import asyncio
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -11,8 +13,17 @@ if TYPE_CHECKING:
     from eventfleet.service.stage_waiter import WaitResult
     from eventfleet.stores.contracts import Stage
 
-STATUS = {"accepted": 0, "repeated": 0, "rejected": 3, "conflict": 4, "unavailable": 1}
-NOT_THERE_YET = 5
+STATUSES = {
+    "accepted": 0,
+    "repeated": 0,
+    "rejected": 3,
+    "conflict": 3,
+    "failed": 4,
+    "late": 5,
+    "unavailable": 6,
+}
+"""Exit status of each outcome; 1 is any other error before the command was sent, 2 wrong usage."""
+
 STAGES = ("accepted", "appended", "snapshotted", "relayed")
 
 
@@ -20,27 +31,39 @@ STAGES = ("accepted", "appended", "snapshotted", "relayed")
 @click.argument("name", metavar="DOMAIN")
 @click.argument("aggregate_id", metavar="ID")
 @click.argument("command")
-@click.argument("payload", metavar="JSON", default="{}")
-@click.option("--command-id", metavar="ID", help="The same id is the same command; else a new one.")
+@click.argument("payload", metavar="[JSON]", required=False)
+@click.option(
+    "-d",
+    "--data",
+    metavar="JSON",
+    help="The payload, in place of the argument: JSON, @FILE, or - for standard input.",
+)
+@click.option(
+    "--command-id",
+    metavar="ID",
+    help="Identifies the command, so that a repeat has no further effect; by default a new id.",
+)
 @click.option(
     "--wait",
     type=click.Choice(STAGES),
     default="accepted",
-    help="Until its event is there: appended means that queries see it.",
+    show_default=True,
+    help="Stage of the event to wait for; from appended on, queries see it.",
 )
 @click.option(
     "--patience",
     type=click.FloatRange(0, min_open=True),
     default=10.0,
     show_default=True,
-    help="Seconds to wait.",
+    help="Seconds to wait for the outcome and the stage; then prints what was reached.",
 )
 @as_json
 def send(
     name: str,
     aggregate_id: str,
     command: str,
-    payload: str,
+    payload: str | None,
+    data: str | None,
     command_id: str | None,
     wait: str,
     patience: float,
@@ -48,37 +71,80 @@ def send(
 ) -> None:
     """Send one command to an aggregate and print its outcome.
 
-    JSON is the command's payload, an object. Status 0 when it was accepted, now or before; 5 when
-    its event has not come as far as --wait says in time; 3 when it was rejected; 4 when others
-    changed the aggregate at each try; 1 when it is not known to be done: send it again with the
-    same id.
+    JSON is the command's payload, an object: the JSON itself, @FILE for a file, or - for standard
+    input; {} by default.
+
+    \b
+    Exit status:
+      0  accepted, now or by an earlier command of the same id
+      1  not sent: a server or setting is missing
+      2  wrong usage
+      3  refused: a rule rejected it, its id belongs to another command, or
+         concurrent changes won every retry
+      4  failed: the request is invalid, or the domain's code raised an error
+      5  accepted, but its event did not reach the --wait stage in time
+      6  unknown: nothing is known to be done; send it again with the same id
     """
-    from eventfleet.deciders.outcomes import OUTCOME_NAMES, outcome_fields
     from eventfleet.stores.contracts import Stage
     from eventfleet.stores.ids import Uuid7Generator
 
+    if payload is not None and data is not None:
+        raise click.UsageError("JSON and --data: only one of them")
+    parsed = _parse(_read(data if payload is None else payload))
     identity, wanted = command_id or Uuid7Generator().new(), Stage(wait)
-    sending = _send(name, aggregate_id, command, _parsed(payload), identity, wanted, patience)
-    waited = asyncio.run(sending)
-    kind, answer = OUTCOME_NAMES[type(waited.outcome)], outcome_fields(waited.outcome)
-    if waited.stage:
-        answer["stage"] = waited.stage.value
+    sending = _send(name, aggregate_id, command, parsed, identity, wanted, patience)
+    kind, answer = _outcome(sending, wanted)
     if json:
-        print_json({"outcome": kind, "command_id": identity, **answer})
+        outcome = "accepted" if kind == "late" else kind
+        print_json({"outcome": outcome, "command_id": identity, **answer})
     else:
-        _print(kind, identity, answer)
-    late = waited.stage not in (None, wanted)
-    raise click.exceptions.Exit(NOT_THERE_YET if late else STATUS[kind])
+        _print(kind, identity, answer, f"not {wait} within {patience:g} s")
+    raise click.exceptions.Exit(STATUSES[kind])
 
 
-def _parsed(payload: str) -> dict[str, Any]:
+def _read(payload: str | None) -> bytes:
+    """The bytes of a payload, of the file that it names, or of standard input."""
+    if payload is None:
+        return b"{}"
+    if payload in ("-", "@-"):
+        return sys.stdin.buffer.read()
+    if not payload.startswith("@"):
+        return payload.encode()
+    try:
+        return Path(payload[1:]).read_bytes()
+    except OSError as error:
+        raise click.UsageError(f"{payload[1:]} can't be read: {error.strerror}") from error
+
+
+def _parse(payload: bytes) -> dict[str, Any]:
     from eventfleet.topics.codec import parse
     from eventfleet.topics.errors import InvalidRecord
 
-    data = parse(payload.encode())
+    try:
+        data = parse(payload)
+    except InvalidRecord as error:
+        raise click.UsageError(f"the payload {error.reason}") from error
     if not isinstance(data, dict):
-        raise InvalidRecord("data", "is not a JSON object")
+        raise click.UsageError("the payload is not a JSON object")
     return data
+
+
+def _outcome(sending: Any, wanted: "Stage") -> tuple[str, dict[str, Any]]:
+    """The outcome by its key in STATUSES, and what is known of it."""
+    from eventfleet.cli.http_client import ServiceRefused
+    from eventfleet.deciders.command_attempts import DecideFailed
+    from eventfleet.deciders.outcomes import OUTCOME_NAMES, outcome_fields
+    from eventfleet.states.live_state import ReplayFailed
+    from eventfleet.topics.errors import InvalidRecord
+
+    try:
+        result = asyncio.run(sending)
+    except (InvalidRecord, DecideFailed, ReplayFailed, ServiceRefused) as error:
+        return "failed", {"reason": str(error)}
+    kind, answer = OUTCOME_NAMES[type(result.outcome)], outcome_fields(result.outcome)
+    if result.stage:
+        answer["stage"] = result.stage.value
+    return "late" if result.stage not in (None, wanted) else kind, answer
 
 
 async def _send(
@@ -93,28 +159,42 @@ async def _send(
     from eventfleet.cli.http_client import http_client
     from eventfleet.runtime import connections
     from eventfleet.runtime.event_services import event_service
-    from eventfleet.runtime.settings import load
+    from eventfleet.runtime.settings import load_settings
 
-    settings = load()
+    settings = load_settings()
     if settings.service_url:
-        async with http_client(settings, name) as asked:
-            return await asked.send(
+        async with http_client(settings, name) as client:
+            return await client.send(
                 aggregate_id, command, data, command_id=command_id, wait=wait, patience=patience
             )
-    domain = connections.chosen(settings, [name])[name]
+    domain = connections.select_domains(settings, [name])[name]
     async with event_service(settings, domain) as service:
         return await service.send(
             aggregate_id, command, data, command_id=command_id, wait=wait, patience=patience
         )
 
 
-def _print(kind: str, command_id: str, answer: dict[str, Any]) -> None:
+def _print(kind: str, command_id: str, answer: dict[str, Any], late: str) -> None:
     match kind:
-        case "accepted" | "repeated":
-            stage = f", {answer['stage']}" if answer["stage"] != "accepted" else ""
-            click.echo(f"{kind}: event {answer['event_id']} in {answer['place']}{stage}")
+        case "accepted" | "repeated" | "late":
+            _print_accepted(kind, answer, late)
         case "rejected" | "conflict":
             click.echo(f"{kind}: {printable(answer['reason'])}")
+        case "failed":
+            click.echo(f"failed: {printable(answer['reason'])}", err=True)
         case _:
             click.echo(f"unavailable: {printable(answer['reason'])}", err=True)
-            click.echo(f"to repeat it: --command-id {printable(command_id)}", err=True)
+            click.echo(
+                "nothing is known to be done; to send it again as the same command: "
+                f"--command-id {printable(command_id)}",
+                err=True,
+            )
+
+
+def _print_accepted(kind: str, answer: dict[str, Any], late: str) -> None:
+    version = f", version {answer['version']}" if answer.get("version") else ""
+    stage = f", {answer['stage']}" if answer["stage"] != "accepted" else ""
+    outcome = "accepted" if kind == "late" else kind
+    click.echo(f"{outcome}: event {answer['event_id']} in {answer['place']}{version}{stage}")
+    if kind == "late":
+        click.echo(late, err=True)

@@ -1,9 +1,11 @@
-"""`eventfleet serve`: the HTTP service."""
+"""`eventfleet serve`: run the HTTP service."""
 
 import logging
 from typing import TYPE_CHECKING
 
 import click
+
+from eventfleet.cli.output import log_progress
 
 if TYPE_CHECKING:
     from eventfleet.runtime.settings import Settings
@@ -11,22 +13,21 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-@click.command()
+@click.command(short_help="Run the HTTP service.")
 @click.argument("names", metavar="[DOMAIN]...", nargs=-1)
-@click.option("--or-any", is_flag=True, help="Use any free port if the configured one is taken.")
+@click.option("--or-any", is_flag=True, help="Use any free port where the port is taken.")
 def serve(names: tuple[str, ...], or_any: bool) -> None:
     """Serve commands and queries of the domains over HTTP until SIGTERM or Ctrl-C.
 
-    Without names, all configured domains are served. The servers must be running, with the topics
-    created. At the end the service finishes the active requests. /openapi.json describes all
-    operations; /metrics, /live and /ready are for operators.
+    Needs running servers, EVENTFLEET_DOMAINS, and topics (`eventfleet topics create`). When
+    stopped, it finishes the requests in hand. /openapi.json describes all operations; /metrics,
+    /live and /ready are for operators.
     """
     from eventfleet.runtime.event_loop import run
-    from eventfleet.runtime.settings import load
+    from eventfleet.runtime.settings import load_settings
 
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s")
-    logger.setLevel(logging.INFO)
-    run(_serve(load(), names, or_any))
+    log_progress()
+    run(_serve(load_settings(), names, or_any))
 
 
 async def _serve(settings: "Settings", names: tuple[str, ...], or_any: bool) -> None:
@@ -34,7 +35,7 @@ async def _serve(settings: "Settings", names: tuple[str, ...], or_any: bool) -> 
     from eventfleet.runtime.http_server import http_application, listening_socket, serve, socket_url
     from eventfleet.workers.app_runner import stop_signals
 
-    domains = connections.chosen(settings, names)
+    domains = connections.select_domains(settings, names)
     async with (
         listening_socket(settings, or_any) as listener,
         http_application(settings, domains) as app,

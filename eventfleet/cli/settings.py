@@ -1,17 +1,17 @@
-"""`eventfleet settings`."""
+"""`eventfleet settings`: show the settings."""
 
 import click
 
 from eventfleet.cli.output import as_json, console, print_json
 
 
-@click.command()
+@click.command(short_help="Show each setting, its value and source.")
 @as_json
 def settings(json: bool) -> None:
-    """Show each setting, its value, and where that comes from."""
-    from eventfleet.runtime.settings import describe, load
+    """Show each setting: its environment variable, value, source and description."""
+    from eventfleet.runtime.settings import describe, load_settings
 
-    rows = describe(load())
+    rows = describe(load_settings())
     if json:
         print_json([row._asdict() for row in rows])
         return

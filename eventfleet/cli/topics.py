@@ -1,4 +1,4 @@
-"""`eventfleet topics create` and `eventfleet topics raise-epoch`."""
+"""`eventfleet topics create` and `eventfleet topics raise-epoch`: manage the topics."""
 
 import asyncio
 from typing import TYPE_CHECKING, Any
@@ -15,23 +15,23 @@ if TYPE_CHECKING:
 
 @click.group()
 def topics() -> None:
-    """Make the topics of the domains, and check them."""
+    """Create and check the topics of the domains."""
 
 
 @topics.command()
 @click.argument("names", metavar="[DOMAIN]...", nargs=-1)
 @as_json
 def create(names: tuple[str, ...], json: bool) -> None:
-    """Create what is absent, then check that the domains' topics are set up to lose nothing.
+    """Create missing topics, then check that the domains' topics are set up to lose nothing.
 
-    All domains, when none is named. Topics that routes write to belong to others: they are created
-    where absent, and not checked. Status 1 when a topic differs from its declaration.
+    Of all domains, or those named. Topics that routes write to belong to others: they are created
+    where missing, and not checked. Status 1 if a topic differs from its declaration.
     """
     from eventfleet.runtime import connections
-    from eventfleet.runtime.settings import load
+    from eventfleet.runtime.settings import load_settings
 
-    settings = load()
-    domains = list(connections.chosen(settings, names).values())
+    settings = load_settings()
+    domains = list(connections.select_domains(settings, names).values())
     specs = [spec for domain in domains for spec in connections.topics_of(settings, domain)]
     routes = [spec for domain in domains for spec in connections.routes_of(settings, domain)]
     created, differences = asyncio.run(_create(settings, specs, routes))
@@ -46,21 +46,20 @@ def create(names: tuple[str, ...], json: bool) -> None:
 @topics.command()
 @click.argument("name", metavar="DOMAIN")
 def raise_epoch(name: str) -> None:
-    """Say that DOMAIN's events topic was made anew, so that its offsets start again.
+    """Raise the epoch of DOMAIN, after its events topic was recreated and offsets start again.
 
-    Positions carry the epoch: without it, new events would claim the positions of stored ones, and
-    append stops. Stop the domain's append workers first.
+    Positions carry the epoch: in the old epoch, new events would claim the positions of stored
+    ones, and the append role stops. Stop the domain's append workers first.
     """
     from eventfleet.runtime import connections
-    from eventfleet.runtime.settings import load
+    from eventfleet.runtime.settings import load_settings
 
-    settings = load()
-    click.echo(
-        f"{name}: epoch {asyncio.run(_raise(settings, connections.chosen(settings, [name])))}"
-    )
+    settings = load_settings()
+    epoch = asyncio.run(_raise_epoch(settings, connections.select_domains(settings, [name])))
+    click.echo(f"{name}: epoch {epoch}")
 
 
-async def _raise(settings: "Settings", domains: "dict[str, Domain[Any]]") -> int:
+async def _raise_epoch(settings: "Settings", domains: "dict[str, Domain[Any]]") -> int:
     from eventfleet.runtime import connections
 
     async with connections.stores(settings, domains) as opened:
@@ -74,8 +73,8 @@ async def _create(
     from eventfleet.runtime import connections
 
     async with connections.log_admin(settings) as admin, connections.log_reader(settings) as reader:
-        absent = await connections.absent(reader, [*specs, *routes])
-        created = await admin.create(absent) if absent else []
+        missing = await connections.find_missing_topics(reader, [*specs, *routes])
+        created = await admin.create(missing) if missing else []
         return created, await admin.check(specs)
 
 

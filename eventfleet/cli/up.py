@@ -1,11 +1,8 @@
 """`eventfleet up` and `eventfleet run`: a whole fleet until Ctrl-C."""
 
 import asyncio
-import os
-import shlex
 import signal
 import sys
-import sysconfig
 from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,116 +15,150 @@ from eventfleet.cli.output import console, printable
 
 if TYPE_CHECKING:
     from eventfleet.cli.local_fleet import LocalFleet
-    from eventfleet.cli.log_run import RoleProgress, RunResult, Show
+    from eventfleet.cli.log_run import RoleProgress, RunResult, ShowProgress
     from eventfleet.log_files.loader import LoadReport
     from eventfleet.model.domain import Domain
     from eventfleet.runtime.settings import Settings
 
-VIOLATIONS_SHOWN = 20
-
+MAX_VIOLATIONS_SHOWN = 20
 
 PORT = click.option(
     "--port",
     envvar="PORT",
     type=click.IntRange(1, 65535),
-    help="Of the HTTP service: 8080 if it is free, else any.",
+    help="Port of the HTTP service; by default 8080, or any free port where that is taken.",
 )
 
 
-@click.command()
+@click.command(short_help="Run a whole fleet on this machine.")
 @click.argument("names", metavar="[DOMAIN]...", nargs=-1)
 @PORT
 def up(names: tuple[str, ...], port: int | None) -> None:
-    """Run all roles of the domains, the HTTP service, and the servers that the settings don't name.
+    """Run all roles, the HTTP service, and embedded servers where the settings name none.
 
-    Until Ctrl-C.
+    Runs until Ctrl-C, and prints how to use the fleet from another terminal. Embedded servers keep
+    nothing between starts. Without EVENTFLEET_DOMAINS the sample domains run; DOMAIN selects some
+    of the domains.
     """
 
     async def work() -> None:
-        from eventfleet.cli.local_fleet import ready, running
+        from eventfleet.cli.hints import print_hints
+        from eventfleet.cli.local_fleet import start_fleet, wait_until_ready
 
-        async with running(_settings(port), names) as fleet:
-            await fleet.during(ready(fleet))
-            _tell(fleet)
+        settings = _settings(port)
+        _announce(settings)
+        async with start_fleet(settings, names) as fleet:
+            await fleet.supervise(wait_until_ready(fleet))
+            print_hints(fleet)
             await _stay(fleet)
 
-    _until_signal(work())
+    _run_until_signal(work())
 
 
-@click.command()
-@click.option("--log", envvar="LOG", metavar="FILE", help="The log to load; else a sample.")
-@click.option("--domain", envvar="DOMAIN", metavar="NAME", help="The domain to load it into.")
-@click.option("--once", envvar="ONCE", is_flag=True, help="End after the table.")
+@click.command(short_help="Run a whole fleet, load a log into it, and audit.")
+@click.option(
+    "--log", envvar="LOG", metavar="FILE", help="Log to load; by default a sample of orders."
+)
+@click.option(
+    "--domain",
+    envvar="DOMAIN",
+    metavar="NAME",
+    help="Domain to load it into; by default process_log, or orders for the sample.",
+)
+@click.option("--once", envvar="ONCE", is_flag=True, help="End after the table of counts.")
 @click.option("--summary", envvar="SUMMARY", metavar="FILE", help="Write the counts as JSON.")
 @PORT
 def run(
     log: str | None, domain: str | None, once: bool, summary: str | None, port: int | None
 ) -> None:
-    """Run a whole fleet, load a log into it, follow it to the end and audit.
+    """Run a fleet as `up` does, load a log into it, follow it through all roles, and audit.
 
-    The options can come from the environment: LOG, DOMAIN, ONCE, SUMMARY, PORT. With ONCE the
-    status is 0 only if the audit is clean.
+    Prints what was read, stored, snapshotted and relayed, then stays up until Ctrl-C. With --once
+    it ends, with status 0 only if the audit is clean. The options can come from the environment:
+    LOG, DOMAIN, ONCE, SUMMARY, PORT.
     """
-    clean = _until_signal(_run(_settings(port), log or None, domain or None, once, summary or None))
-    if not clean:
+    work = _run(_settings(port), log or None, domain or None, once, summary or None)
+    if not _run_until_signal(work):
         raise click.exceptions.Exit(1)
 
 
 def _settings(port: int | None) -> "Settings":
-    """With this port for the HTTP service, where one is asked for."""
-    from eventfleet.runtime.settings import Settings, load
+    """The settings, with this port for the HTTP service where one is given."""
+    from eventfleet.runtime.settings import Settings, load_settings
 
-    settings = load()
+    settings = load_settings()
     if port is None:
         return settings
     given = settings.model_dump(include=settings.model_fields_set)
     return Settings(**(given | {"http_port": port}))
 
 
+def _announce(settings: "Settings") -> None:
+    if not settings.domains:
+        click.echo("EVENTFLEET_DOMAINS is not set: running the sample domains")
+    click.echo("starting the servers and the workers")
+
+
 async def _run(
     settings: "Settings", log: str | None, name: str | None, once: bool, summary: str | None
 ) -> bool:
-    from eventfleet.cli.local_fleet import ready, running
+    from eventfleet.cli.hints import print_hints
+    from eventfleet.cli.local_fleet import start_fleet, wait_until_ready
     from eventfleet.cli.log_run import run_log
-    from eventfleet.runtime import connections
 
     if summary:
         _check_writable(summary)
-    name = name or ("process_log" if log else "orders")
-    domain = connections.chosen(settings, [name])[name]
-    with _rows(log, domain) as rows:
-        click.echo("starting the servers and the workers")
-        async with running(settings, []) as fleet:
-            await fleet.during(ready(fleet))
+    domain = _select_domain(settings, log, name)
+    with _open_rows(log, domain) as rows:
+        _announce(settings)
+        async with start_fleet(settings, []) as fleet:
+            await fleet.supervise(wait_until_ready(fleet))
             with _progress() as show:
                 work = run_log(fleet.settings, domain, rows, show)
-                outcome = await fleet.during(work)
-            _print(outcome)
+                result = await fleet.supervise(work)
+            _print(result)
             if summary:
-                _write(summary, outcome)
+                _write(summary, result)
             if not once:
-                _tell(fleet)
+                print_hints(fleet)
                 await _stay(fleet)
-    return outcome.clean
+    return result.clean
+
+
+def _select_domain(settings: "Settings", log: str | None, name: str | None) -> "Domain[Any]":
+    from eventfleet.cli.local_fleet import with_domains
+    from eventfleet.runtime import connections
+    from eventfleet.runtime.errors import UnknownDomain
+
+    default = "process_log" if log else "orders"
+    known = connections.select_domains(with_domains(settings))
+    if name is None and default not in known:
+        raise click.UsageError(
+            f"EVENTFLEET_DOMAINS does not declare {default}: name a log (--log or LOG) and the "
+            f"domain to load it into (--domain or DOMAIN: {', '.join(known)})"
+        )
+    if name and name not in known:
+        raise UnknownDomain(name, known)
+    return known[name or default]
 
 
 @contextmanager
-def _rows(log: str | None, domain: "Domain[Any]") -> Iterator[Any]:
-    """The rows of the file, or the sample."""
-    from eventfleet.cli.sample_orders import sample
+def _open_rows(log: str | None, domain: "Domain[Any]") -> Iterator[Any]:
+    """Open the rows of the log, or of the sample."""
+    from eventfleet.cli.sample_orders import sample_orders
     from eventfleet.log_files import Columns, open_log
 
     if log is None:
         if domain.name != "orders":
-            raise click.UsageError(f"there is no sample for {domain.name}: name a LOG")
-        yield sample()
+            raise click.UsageError(f"{domain.name} has no sample: name a log (--log or LOG)")
+        yield sample_orders()
         return
     with open_log(log, Columns.of(domain)) as rows:
         yield rows
 
 
 @contextmanager
-def _progress() -> "Iterator[Show]":
+def _progress() -> "Iterator[ShowProgress]":
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
     from eventfleet.cli.local_fleet import ROLES
@@ -138,28 +169,28 @@ def _progress() -> "Iterator[Show]":
         roles = {role: bars.add_task(role, total=None, visible=False) for role in ROLES}
         audit = bars.add_task("audit", total=None, visible=False)
 
-        def show(report: "LoadReport", stages: "list[RoleProgress]") -> None:
+        def show(report: "LoadReport", progress: "list[RoleProgress]") -> None:
             bars.update(read, completed=report.offered)
-            for stage in stages:
-                total = stage.total or None
-                bars.update(roles[stage.role], completed=stage.done, total=total, visible=True)
-            bars.update(audit, visible=all(stage.through for stage in stages))
+            for each in progress:
+                total = each.total or None
+                bars.update(roles[each.role], completed=each.done, total=total, visible=True)
+            bars.update(audit, visible=all(each.finished for each in progress))
 
         yield show
 
 
-def _print(outcome: "RunResult") -> None:
+def _print(result: "RunResult") -> None:
     from rich.table import Table
     from rich.text import Text
 
-    load, audit = outcome.load, outcome.audit
-    table = Table("", "count", "a second", box=None)
+    load, audit = result.load, result.audit
+    table = Table("", "count", "per second", box=None)
     for column in table.columns[1:]:
         column.justify = "right"
-    rates = {stage.role: f"{outcome.rate(stage.seconds):,.0f}" for stage in outcome.stages}
-    counts = outcome.summary()
+    rates = {each.role: f"{result.rate(each.seconds):,.0f}" for each in result.roles}
+    counts = result.summary()
     for name, count, rate in (
-        ("rows read", load.offered, f"{outcome.rate(outcome.read_seconds):,.0f}"),
+        ("rows read", load.offered, f"{result.rate(result.read_seconds):,.0f}"),
         ("stored", audit.stored, rates["append"]),
         ("aggregates", audit.aggregates, ""),
         ("snapshots", audit.snapshots, rates["snapshot"]),
@@ -170,64 +201,50 @@ def _print(outcome: "RunResult") -> None:
     ):
         table.add_row(Text(name), f"{count:,}", rate)
     screen = console()
-    screen.print(f"\n{audit.domain}, {outcome.seconds:.1f} s from the first row to the last role")
+    screen.print(f"\n{audit.domain}: {result.seconds:.1f} s from the first row to the last role")
     screen.print(table)
     for problem in load.problems:
         click.echo(printable(problem))
     if load.refused > len(load.problems):
         click.echo(f"and {load.refused - len(load.problems):,} more refused")
-    _verdict(outcome)
+    _print_verdict(result)
 
 
-def _verdict(outcome: "RunResult") -> None:
-    violations = outcome.audit.violations
-    for found in violations[:VIOLATIONS_SHOWN]:
+def _print_verdict(result: "RunResult") -> None:
+    violations = result.audit.violations
+    for found in violations[:MAX_VIOLATIONS_SHOWN]:
         where = printable(found.aggregate_id)
         click.echo(f"invariant {found.invariant}, {where}: {printable(found.fault)}")
-    if outcome.load.pending:
-        role = outcome.stages[0].role
-        click.echo(f"{role} has not come to {outcome.load.pending:,} rows")
+    if result.load.pending:
+        role = result.roles[0].role
+        click.echo(f"the {role} role has not processed {result.load.pending:,} rows")
     click.echo(f"audit: {len(violations):,} violations" if violations else "audit: clean")
 
 
 def _check_writable(path: str) -> None:
-    """Before the work, not after it."""
+    """Fail before the work, not after it."""
     try:
         Path(path).touch()
     except OSError as error:
-        raise click.UsageError(f"SUMMARY={path} can't be written: {error.strerror}") from error
+        raise click.UsageError(f"--summary {path} can't be written: {error.strerror}") from error
 
 
-def _write(path: str, outcome: "RunResult") -> None:
+def _write(path: str, result: "RunResult") -> None:
     import orjson
 
-    Path(path).write_bytes(orjson.dumps(outcome.summary(), option=orjson.OPT_APPEND_NEWLINE))
-
-
-def _tell(fleet: "LocalFleet") -> None:
-    """How to use the fleet from another terminal."""
-    command = os.path.relpath(Path(sysconfig.get_path("scripts"), "eventfleet"))
-    variables = [f"{name}={shlex.quote(value)}" for name, value in fleet.variables.items()]
-    click.echo(f"\nthe fleet is up: {', '.join(fleet.domains)}; its page {fleet.page}/metrics")
-    click.echo(f"over HTTP: {fleet.url}/domains; all of it: {fleet.url}/openapi.json")
-    click.echo(f"what the workers write: {fleet.workers.log}")
-    click.echo("to load more, in another terminal:")
-    name, domain = [*fleet.domains.items()][-1]
-    via = ["--via commands"] if domain.commands_only else []
-    click.echo("  " + " ".join([*variables, command, "load FILE --domain", name, *via]))
-    click.echo("Ctrl-C ends it")
+    Path(path).write_bytes(orjson.dumps(result.summary(), option=orjson.OPT_APPEND_NEWLINE))
 
 
 async def _stay(fleet: "LocalFleet") -> None:
-    """Stay up; a signal is the way to end it, and no fault."""
+    """Stay up until a signal ends it; ProgramFailed where a process of the fleet ends before."""
     try:
-        raise await fleet.failure()
+        raise await fleet.wait_for_failure()
     except asyncio.CancelledError:
-        click.echo("\nending")
+        click.echo("\nending the fleet")
 
 
-def _until_signal(work: Coroutine[Any, Any, Any]) -> Any:
-    """Run it; SIGTERM and a closed terminal cancel it, as Ctrl-C does."""
+def _run_until_signal(work: Coroutine[Any, Any, Any]) -> Any:
+    """Run the work; SIGTERM and a closed terminal cancel it, as Ctrl-C does."""
 
     from eventfleet.runtime.event_loop import run
 

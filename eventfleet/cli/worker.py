@@ -1,4 +1,4 @@
-"""`eventfleet worker`: runs roles of domains in one process."""
+"""`eventfleet worker`: run roles of domains in one process."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from eventfleet.cli.output import log_progress
 from eventfleet.workers.agents import ROLES, agent_class
 
 if TYPE_CHECKING:
@@ -20,24 +21,26 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-@click.command(
-    help=f"""Run roles ({", ".join(ROLES)}) until SIGTERM or Ctrl-C.
-
-    Each then finishes its chunk, commits and leaves its group. /metrics, /live and /ready are
-    served on one port for the whole process (EVENTFLEET_HOST, EVENTFLEET_PORT).
-    """
-)
+@click.command(short_help=f"Run roles: {', '.join(ROLES)}.")
 @click.argument("roles", metavar="ROLE...", type=click.Choice(ROLES), nargs=-1, required=True)
-@click.option("--domain", "names", multiple=True, help="Only this domain; may be repeated.")
+@click.option(
+    "--domain", "names", multiple=True, help="Run roles of this domain only; may be repeated."
+)
 def worker(roles: tuple[str, ...], names: tuple[str, ...]) -> None:
+    """Run roles (append, command, snapshot, relay) until SIGTERM or Ctrl-C.
+
+    Needs running servers, EVENTFLEET_DOMAINS, and topics (`eventfleet topics create`). When
+    stopped, each role finishes its chunk, commits and leaves its consumer group. /metrics, /live
+    and /ready are served for the whole process at EVENTFLEET_METRICS_HOST and
+    EVENTFLEET_METRICS_PORT.
+    """
     from eventfleet.runtime import connections
     from eventfleet.runtime.event_loop import run
-    from eventfleet.runtime.settings import load
+    from eventfleet.runtime.settings import load_settings
 
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s")
-    logger.setLevel(logging.INFO)
-    settings = load()
-    run(_work(settings, connections.chosen(settings, names), sorted(set(roles))))
+    log_progress()
+    settings = load_settings()
+    run(_work(settings, connections.select_domains(settings, names), sorted(set(roles))))
 
 
 async def _work(
@@ -82,7 +85,7 @@ async def _check(
     if "relay" in roles:
         async with connections.log_reader(settings) as reader:
             routes = [s for d in domains.values() for s in connections.routes_of(settings, d)]
-            await connections.must_exist(reader, routes)
+            await connections.require_topics(reader, routes)
 
 
 async def _open_deciders(
@@ -138,7 +141,10 @@ async def _run(
 
     apps = [role_app(settings, context.connection, agent, metrics) for agent in agents]
     health = HealthServer(metrics, apps)
-    async with health.served(settings.host, settings.port) as url, stop_signals() as stop:
+    async with (
+        health.served(settings.metrics_host, settings.metrics_port) as url,
+        stop_signals() as stop,
+    ):
         for agent in agents:
             logger.info(agent.guarantee)
         logger.info("metrics, liveness and readiness: %s", url)

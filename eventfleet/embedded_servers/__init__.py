@@ -1,7 +1,7 @@
 """The servers of a laptop: separate programs that end with the process that uses them."""
 
 from eventfleet.embedded_servers.managed_process import ManagedProcess, ProgramFailed, start_process
-from eventfleet.embedded_servers.servers import EmbeddedServerMissing, free_port, started
+from eventfleet.embedded_servers.servers import EmbeddedServerMissing, free_port, start_servers
 
 __all__ = [
     "EmbeddedServerMissing",
@@ -9,5 +9,5 @@ __all__ = [
     "ProgramFailed",
     "free_port",
     "start_process",
-    "started",
+    "start_servers",
 ]

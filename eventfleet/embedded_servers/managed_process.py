@@ -1,4 +1,4 @@
-"""Programs beside us that end with us, however we end."""
+"""Programs that run beside this process and end with it, however it ends."""
 
 import asyncio
 import contextlib
@@ -14,13 +14,13 @@ from pathlib import Path
 from eventfleet.embedded_servers import supervisor
 from eventfleet.topics.errors import EventfleetError
 
-TAIL = 20
-LINE = 500
-LEAVE = 10.0
+TAIL_LINES = 20
+MAX_LINE_CHARACTERS = 500
+STOP_MARGIN_SECONDS = 10.0
 
 
 class ProgramFailed(EventfleetError):
-    """A program beside us ended by itself, or was not ready in time."""
+    """A program ended by itself, or was not ready in time."""
 
 
 class ManagedProcess:
@@ -30,7 +30,7 @@ class ManagedProcess:
         self.name = name
         self.folder = folder
         self._process = process
-        self._status = asyncio.create_task(self._wait())
+        self._status = asyncio.create_task(self._read_status())
 
     @property
     def log(self) -> Path:
@@ -40,21 +40,23 @@ class ManagedProcess:
     def running(self) -> bool:
         return not self._status.done()
 
-    async def ended(self) -> int:
-        """Wait until the program ends by itself; its status (below 0: the signal's number)."""
+    async def wait(self) -> int:
+        """Wait until the program ends by itself. The status is below 0 for a signal's number."""
         return await asyncio.shield(self._status)
 
     def tail(self) -> str:
-        """The last lines that it wrote."""
+        """The last lines of the program's output."""
         with contextlib.suppress(OSError), self.log.open(errors="replace") as lines:
-            return "\n".join(f"  {line.rstrip()[:LINE]}" for line in deque(lines, TAIL))
+            return "\n".join(
+                f"  {line.rstrip()[:MAX_LINE_CHARACTERS]}" for line in deque(lines, TAIL_LINES)
+            )
         return ""
 
-    def failed(self, what: str) -> ProgramFailed:
-        """The fault to raise, with what the program wrote last."""
-        return ProgramFailed(
-            "\n".join(filter(None, [f"{self.name} {what}; its output:", self.tail()]))
-        )
+    def failure(self, what: str) -> ProgramFailed:
+        """The error to raise, with the end of the program's output."""
+        tail = self.tail()
+        ending = f"; its output ends with:\n{tail}" if tail else " and wrote nothing"
+        return ProgramFailed(f"{self.name} {what}{ending}")
 
     async def close(self) -> None:
         """End the program and remove its folder."""
@@ -63,7 +65,7 @@ class ManagedProcess:
         await self._process.wait()
         self._status.cancel()
 
-    async def _wait(self) -> int:
+    async def _read_status(self) -> int:
         assert self._process.stdout
         line = await self._process.stdout.readline()
         return int(line) if line else await self._process.wait()
@@ -76,29 +78,29 @@ async def start_process(
     environment: Mapping[str, str] | None = None,
     grace: float = 0.0,
 ) -> AsyncIterator[ManagedProcess]:
-    """Run a program for the length of the block, and not longer, also when this process is killed.
+    """Run a program until the block ends, or this process, even by kill -9.
 
-    `command` gets the folder, which is removed in the end; `environment` is added to our own. The
-    program has `grace` seconds to leave from SIGTERM on.
+    `command` takes the program's temporary folder, which is removed in the end; `environment` is
+    added to this process's own. The program gets SIGTERM, and SIGKILL `grace` seconds later.
     """
     folder = Path(tempfile.mkdtemp(prefix="eventfleet-"))
     try:
         arguments = [str(folder), str(grace), *command(folder)]
-        kept = await _start(name, folder, arguments, {**os.environ, **(environment or {})})
+        process = await _start(name, folder, arguments, {**os.environ, **(environment or {})})
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
     try:
-        yield kept
+        yield process
     finally:
-        await asyncio.shield(asyncio.wait_for(kept.close(), grace + LEAVE))
+        await asyncio.shield(asyncio.wait_for(process.close(), grace + STOP_MARGIN_SECONDS))
 
 
 async def _start(
     name: str, folder: Path, arguments: Sequence[str], environment: Mapping[str, str]
 ) -> ManagedProcess:
     with (folder / "output.log").open("wb") as log:
-        process = await asyncio.create_subprocess_exec(
+        started = await asyncio.create_subprocess_exec(
             *(sys.executable, "-I", supervisor.__file__, *arguments),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
@@ -106,4 +108,4 @@ async def _start(
             env=environment,
             start_new_session=True,
         )
-    return ManagedProcess(name, folder, process)
+    return ManagedProcess(name, folder, started)

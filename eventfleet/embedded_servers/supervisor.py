@@ -1,7 +1,7 @@
-"""Runs a command for as long as standard input stays open: keeper.py FOLDER GRACE COMMAND...
+"""Runs a command while its standard input is open: supervisor.py FOLDER GRACE COMMAND...
 
-Whatever ends the process at the other end of standard input closes it, kill -9 included. Then the
-command gets SIGTERM and, GRACE seconds later, SIGKILL (at once, for a GRACE of 0), and FOLDER is
+Standard input closes when the process at its other end ends, kill -9 included. The command then
+gets SIGTERM and, GRACE seconds later, SIGKILL (at once, for a GRACE of 0), and FOLDER is
 removed. When the command ends by itself its status is written to standard output, and the folder
 stays until standard input is closed. Imports the standard library only.
 """
@@ -19,31 +19,31 @@ from types import FrameType
 def main(folder: str, grace: float, command: list[str]) -> None:
     try:
         for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
-            signal.signal(number, _leave)
-        # Standard error is the folder's log; a group of its own lets all that it starts be ended.
+            signal.signal(number, _exit_on_signal)
+        # Standard error is the folder's log. The process group lets the child's children be killed.
         child = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=2, stderr=2, process_group=0
         )
         try:
-            Thread(target=_tell, args=(child,), daemon=True).start()
+            Thread(target=_report_status, args=(child,), daemon=True).start()
             os.read(0, 1)
         finally:
-            _end(child, grace)
+            _stop(child, grace)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _leave(number: int, frame: FrameType | None) -> None:
+def _exit_on_signal(number: int, frame: FrameType | None) -> None:
     sys.exit(128 + number)
 
 
-def _tell(child: "subprocess.Popen[bytes]") -> None:
+def _report_status(child: "subprocess.Popen[bytes]") -> None:
     status = child.wait()
     with contextlib.suppress(OSError):
         os.write(1, f"{status}\n".encode())
 
 
-def _end(child: "subprocess.Popen[bytes]", grace: float) -> None:
+def _stop(child: "subprocess.Popen[bytes]", grace: float) -> None:
     if grace:
         child.terminate()
         with contextlib.suppress(subprocess.TimeoutExpired):

@@ -1,4 +1,4 @@
-"""Process logs from files: CSV, JSON lines and XES, each also gzip-compressed, streamed."""
+"""Reads process logs from files: CSV, JSON lines and XES, each also gzip-compressed."""
 
 from eventfleet.log_files.log_file import LogFile, open_log
 from eventfleet.log_files.rows import Columns, Row, RowProblem, UnusableFile

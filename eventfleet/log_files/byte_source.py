@@ -1,4 +1,4 @@
-"""The bytes of a log file: decompressed, in bounded lines, and where they break off."""
+"""Reads the bytes of a log file: decompressed, in lines of bounded length."""
 
 import gzip
 import io
@@ -10,80 +10,84 @@ from typing import NamedTuple
 
 from eventfleet.log_files.rows import Origin, RowProblem, UnusableFile
 
-GZIP = b"\x1f\x8b"
-BUFFER = 65_536
-MAX_LINE = 4 * 1024 * 1024
-BREAKS = (EOFError, OSError, zlib.error)
+GZIP_MAGIC = b"\x1f\x8b"
+BUFFER_BYTES = 65_536
+MAX_LINE_BYTES = 4 * 1024 * 1024
+READ_ERRORS = (EOFError, OSError, zlib.error)
 
 
 class Line(NamedTuple):
-    """A line with its end, and its number from 1."""
+    """A line, line end included, and its number from 1."""
 
     number: int
     raw: bytes
 
 
 class ByteSource:
-    """One open file. UnusableFile when it can't be opened or is no gzip, against its name."""
+    """An open file. UnusableFile when it can't be opened, or its name is wrong about gzip."""
 
     def __init__(self, path: Path, zipped: bool) -> None:
         self.name = str(path)
         self._disk, magic = _open(path)
         self.size = os.fstat(self._disk.fileno()).st_size
         if not magic:
-            raise self.refused("is empty")
-        if zipped and magic != GZIP:
-            raise self.refused("is named .gz, but is not gzip-compressed")
-        if not zipped and magic == GZIP:
-            raise self.refused("is gzip-compressed: its name must end in .gz")
+            raise self.unusable("is empty")
+        if zipped and magic != GZIP_MAGIC:
+            raise self.unusable("is named .gz, but is not gzip-compressed")
+        if not zipped and magic == GZIP_MAGIC:
+            raise self.unusable("is gzip-compressed: its name must end in .gz")
         self.bytes: io.BufferedReader | gzip.GzipFile = (
-            gzip.GzipFile(fileobj=self._disk) if zipped else io.BufferedReader(self._disk, BUFFER)
+            gzip.GzipFile(fileobj=self._disk)
+            if zipped
+            else io.BufferedReader(self._disk, BUFFER_BYTES)
         )
 
     @property
-    def done(self) -> int:
-        """How many bytes on disk have been read, of `size`."""
+    def bytes_read(self) -> int:
+        """The number of bytes read from disk, out of `size`."""
         return self.size if self._disk.closed else self._disk.tell()
 
-    def begins(self) -> bytes:
-        """The first bytes, without a byte order mark, of which more is still to be read."""
+    def peek_start(self) -> bytes:
+        """Peek at the first bytes, after skipping a byte order mark and white space."""
         try:
             start = self.bytes.peek(4096)
             if start.startswith(b"\xef\xbb\xbf"):
                 self.bytes.read(3)
                 start = start[3:]
-        except BREAKS as error:
-            raise self.refused(f"can't be read: {self.broken(error)}") from None
+        except READ_ERRORS as error:
+            raise self.unusable(f"can't be read: {self.describe_break(error)}") from None
         if not start.strip():
-            raise self.refused("is empty")
+            raise self.unusable("is empty")
         if b"\0" in start:
-            raise self.refused("is binary or not in UTF-8")
+            raise self.unusable("is binary or not in UTF-8")
         return start.lstrip()
 
     def lines(self, origin: Origin) -> Iterator[Line | RowProblem]:
-        """The lines; a Problem for one that is too long, and where the file breaks off."""
+        """Iterate over lines; a RowProblem for a line too long, and where the file breaks off."""
         number = 0
         try:
-            while raw := self.bytes.readline(MAX_LINE):
+            while raw := self.bytes.readline(MAX_LINE_BYTES):
                 number += 1
-                if len(raw) < MAX_LINE or raw.endswith(b"\n"):
+                if len(raw) < MAX_LINE_BYTES or raw.endswith(b"\n"):
                     yield Line(number, raw)
                 else:
                     self._skip_line()
-                    yield RowProblem(origin, number, "", f"is longer than {MAX_LINE} bytes")
-        except BREAKS as error:
-            yield RowProblem(origin, number + 1, "", f"the file breaks off: {self.broken(error)}")
+                    yield RowProblem(origin, number, "", f"is longer than {MAX_LINE_BYTES} bytes")
+        except READ_ERRORS as error:
+            yield RowProblem(
+                origin, number + 1, "", f"the file breaks off: {self.describe_break(error)}"
+            )
 
-    def broken(self, error: Exception) -> str:
-        """Why and where reading ended too early."""
+    def describe_break(self, error: Exception) -> str:
+        """Describe why and where reading ended too early."""
         if isinstance(error, EOFError):
-            return f"its gzip data is truncated at byte {self.done}"
+            return f"its gzip data is truncated at byte {self.bytes_read}"
         if isinstance(error, zlib.error | gzip.BadGzipFile):
-            return f"its gzip data is damaged near byte {self.done}: {error}"
+            return f"its gzip data is damaged near byte {self.bytes_read}: {error}"
         return str(error)
 
-    def refused(self, reason: str) -> UnusableFile:
-        """The error for this file as a whole; the file is closed."""
+    def unusable(self, reason: str) -> UnusableFile:
+        """Close the file; returns the error for the file as a whole."""
         self.close()
         return UnusableFile(f"{self.name}: {reason}")
 
@@ -91,12 +95,12 @@ class ByteSource:
         self._disk.close()
 
     def _skip_line(self) -> None:
-        while (more := self.bytes.readline(MAX_LINE)) and not more.endswith(b"\n"):
+        while (more := self.bytes.readline(MAX_LINE_BYTES)) and not more.endswith(b"\n"):
             pass
 
 
 def _open(path: Path) -> tuple[io.FileIO, bytes]:
-    """The file at its beginning, and its first two bytes."""
+    """Open the file; returns it with its first two bytes, to be read again."""
     try:
         disk = io.FileIO(path)
         magic = disk.read(2) or b""

@@ -1,14 +1,14 @@
-"""Rows of a CSV file: a header, commas, quotes that may hold line ends."""
+"""Reads rows of a CSV file: a header, commas, quotes that may contain line ends."""
 
 import csv
 from collections import Counter, deque
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from eventfleet.log_files.byte_source import MAX_LINE, ByteSource, Line
+from eventfleet.log_files.byte_source import MAX_LINE_BYTES, ByteSource, Line
 from eventfleet.log_files.rows import Columns, Origin, Row, RowProblem, to_row
 
-_STRANGERS = {b"{": "JSON", b"[": "JSON", b"<": "XML"}
+_OTHER_FORMATS = {b"{": "JSON", b"[": "JSON", b"<": "XML"}
 _OPEN_QUOTE = "a quote is not closed"
 
 
@@ -18,29 +18,29 @@ class _Record(NamedTuple):
 
 
 def csv_rows(source: ByteSource, columns: Columns) -> Iterator[Row | RowProblem]:
-    """Every row, as text, empty cells left out. UnusableFile when the header won't do."""
-    stranger = _STRANGERS.get(source.begins()[:1])
-    if stranger:
-        raise source.refused(f"is named .csv, but looks like {stranger}")
+    """Iterate over the rows, as text, without empty cells. UnusableFile for an unusable header."""
+    other_format = _OTHER_FORMATS.get(source.peek_start()[:1])
+    if other_format:
+        raise source.unusable(f"is named .csv, but looks like {other_format}")
     origin = Origin(source.name, "line", textual=True)
     records = _records(_Lines(source.lines(origin), origin))
     header = next(records, None)
     if header is None:
-        raise source.refused("is empty")
+        raise source.unusable("is empty")
     if isinstance(header, RowProblem):
-        raise source.refused(f"the header can't be read: {header.reason}")
+        raise source.unusable(f"the header can't be read: {header.reason}")
     _check(header.fields, source, columns)
     return _rows(records, header.fields, origin, columns)
 
 
 def _check(header: list[str], source: ByteSource, columns: Columns) -> None:
-    missing = [f"{name!r} (name another with {option})" for name, option in columns.missing(header)]
+    missing = [f"{name!r} (name another by {option})" for name, option in columns.missing(header)]
     if missing:
         found = ", ".join(header)
-        raise source.refused(f"has no column {', '.join(missing)}; its columns are: {found}")
+        raise source.unusable(f"has no column {', '.join(missing)}; its columns are: {found}")
     twice = [repr(name) for name, times in Counter(header).items() if times > 1]
     if twice:
-        raise source.refused(f"has more than one column {', '.join(twice)}")
+        raise source.unusable(f"has more than one column {', '.join(twice)}")
 
 
 def _rows(
@@ -60,7 +60,7 @@ def _rows(
 
 
 def _records(lines: "_Lines") -> Iterator[_Record | RowProblem]:
-    """The records, blank lines left out. A line that spoils a record is given up alone."""
+    """Iterate over records, without blank lines. Of a bad record only the first line is lost."""
     parser = csv.reader(lines, strict=True)
     while True:
         lines.begin()
@@ -68,7 +68,7 @@ def _records(lines: "_Lines") -> Iterator[_Record | RowProblem]:
             fields = next(parser)
         except StopIteration:
             return
-        except _Spoilt as error:
+        except _BadLine as error:
             yield error.problem
         except csv.Error as error:
             yield lines.give_up(str(error))
@@ -77,13 +77,13 @@ def _records(lines: "_Lines") -> Iterator[_Record | RowProblem]:
                 yield _Record(lines.taken[0].number, fields)
 
 
-class _Spoilt(Exception):
+class _BadLine(Exception):
     def __init__(self, problem: RowProblem) -> None:
         self.problem = problem
 
 
 class _Lines:
-    """What the CSV parser reads; `taken` are the lines that it has for the record at hand."""
+    """The lines that the CSV parser reads; `taken` are those of the present record."""
 
     def __init__(self, lines: Iterator[Line | RowProblem], origin: Origin) -> None:
         self._fresh = lines
@@ -93,7 +93,7 @@ class _Lines:
         self._size = 0
 
     def begin(self) -> None:
-        """A new record starts."""
+        """Start a new record."""
         self.taken.clear()
         self._size = 0
 
@@ -103,26 +103,26 @@ class _Lines:
     def __next__(self) -> str:
         line = self._again.popleft() if self._again else next(self._fresh)
         if isinstance(line, RowProblem):
-            raise self._spoilt(line)
+            raise self._bad_line(line)
         try:
             text = line.raw.decode()
         except UnicodeDecodeError as error:
             reason = f"is not UTF-8: byte {error.start + 1} is {line.raw[error.start]:#04x}"
-            raise self._spoilt(RowProblem(self._origin, line.number, "", reason)) from None
+            raise self._bad_line(RowProblem(self._origin, line.number, "", reason)) from None
         self.taken.append(line)
         self._size += len(line.raw)
-        if self._size > MAX_LINE:
+        if self._size > MAX_LINE_BYTES:
             raise csv.Error(_OPEN_QUOTE)
         return text
 
-    def _spoilt(self, problem: RowProblem) -> Exception:
+    def _bad_line(self, problem: RowProblem) -> Exception:
         if not self.taken:
-            return _Spoilt(problem)
+            return _BadLine(problem)
         self._again.appendleft(problem)
         return csv.Error(_OPEN_QUOTE)
 
     def give_up(self, reason: str) -> RowProblem:
-        """The problem of the record's first line; the lines after it are to be read again."""
+        """Give up the record's first line, and read the lines after it again."""
         first, *others = self.taken
         self._again.extendleft(reversed(others))
         if reason == "unexpected end of data":

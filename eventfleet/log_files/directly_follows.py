@@ -1,4 +1,4 @@
-"""Rules of a process log: read from a file, or learnt from a log."""
+"""Rules of which activities follow each other: read from a file, or learned from a log."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -12,21 +12,20 @@ from eventfleet.topics.errors import EventfleetError
 from eventfleet.topics.event import Identifier
 
 Rules = dict[str, list[str]]
-"""For each activity those that may come directly before it, START for none."""
+"""For each activity the activities that may come directly before it; START for none."""
 
-PROBLEMS_KEPT = 20
+MAX_PROBLEMS = 20
 
 
 class UnusableRules(EventfleetError):
-    """A file of rules that can't be used: which, and why."""
+    """A file of rules can't be used: which, and why."""
 
 
 @dataclass
 class LearnedRules:
-    """What a log shows: every direct succession in it is allowed, no other.
+    """Rules learned from a log: every direct succession in it is allowed, no other.
 
-    `problems` holds the first reasons why rows were left out. The memory is that of the latest
-    activity of each case.
+    `problems` holds the first reasons why rows were left out.
     """
 
     rules: Rules = field(default_factory=dict)
@@ -35,27 +34,27 @@ class LearnedRules:
     problems: list[str] = field(default_factory=list)
 
 
-def learn(rows: Iterable[Row | RowProblem]) -> LearnedRules:
-    """Learn from rows, those of each case in the order in which they happened."""
-    learnt, latest = LearnedRules(), dict[str, str]()
+def learn_rules(rows: Iterable[Row | RowProblem]) -> LearnedRules:
+    """Learn rules from rows, each case's in order. Keeps the latest activity of each case."""
+    learned, latest = LearnedRules(), dict[str, str]()
     found: dict[str, set[str]] = {}
     for row in rows:
-        learnt.rows += 1
+        learned.rows += 1
         if isinstance(row, RowProblem):
-            learnt.left_out += 1
-            if len(learnt.problems) < PROBLEMS_KEPT:
-                learnt.problems.append(str(row))
+            learned.left_out += 1
+            if len(learned.problems) < MAX_PROBLEMS:
+                learned.problems.append(str(row))
             continue
         found.setdefault(row.activity, set()).add(latest.get(row.case, START))
         latest[row.case] = row.activity
-    learnt.rules = {activity: sorted(found[activity]) for activity in sorted(found)}
-    return learnt
+    learned.rules = {activity: sorted(found[activity]) for activity in sorted(found)}
+    return learned
 
 
-def read(path: str) -> Rules:
-    """The rules in a file: a JSON object of lists, `""` standing for no activity yet.
+def read_rules(path: str) -> Rules:
+    """Read rules from a file: a JSON object of lists, in which `""` means no activity yet.
 
-    UnusableRules names what is wrong with it.
+    UnusableRules gives the reason.
     """
     try:
         rules = msgspec.json.decode(Path(path).read_bytes(), type=dict[Identifier, list[str]])
@@ -67,12 +66,14 @@ def read(path: str) -> Rules:
         raise UnusableRules(f"{path}: has no activity")
     unknown = {name for before in rules.values() for name in before} - {START, *rules}
     if unknown:
-        raise UnusableRules(f"{path}: {min(unknown)!r} precedes others, but has no rule itself")
+        raise UnusableRules(
+            f"{path}: {min(unknown)!r} precedes other activities, but has no rule itself"
+        )
     return rules
 
 
-def text(rules: Rules) -> bytes:
-    """The rules as a file has them, one activity a line."""
+def format_rules(rules: Rules) -> bytes:
+    """Format rules as JSON, one activity per line."""
     lines = [
         f"  {msgspec.json.encode(activity).decode()}: {msgspec.json.encode(before).decode()}"
         for activity, before in rules.items()

@@ -1,4 +1,4 @@
-"""Rows of a JSON lines file: one object a line."""
+"""Reads rows of a JSON lines file: one object per line."""
 
 from collections.abc import Iterator
 
@@ -7,15 +7,17 @@ from eventfleet.log_files.rows import Columns, Origin, Row, RowProblem, to_row
 from eventfleet.topics.codec import parse
 from eventfleet.topics.errors import InvalidRecord
 
-_STRANGERS = {b"[": "a JSON array", b"<": "XML"}
+_OTHER_FORMATS = {b"[": "a JSON array", b"<": "XML"}
 
 
 def json_rows(source: ByteSource, columns: Columns) -> Iterator[Row | RowProblem]:
-    """Every object's values as they are. UnusableFile when the file begins with anything else."""
-    start = source.begins()
+    """Iterate over the objects, values unchanged. UnusableFile for a file of another format."""
+    start = source.peek_start()
     if not start.startswith(b"{"):
-        stranger = _STRANGERS.get(start[:1], "something else")
-        raise source.refused(f"is named as JSON lines (one object a line), but is {stranger}")
+        other_format = _OTHER_FORMATS.get(start[:1], "something else")
+        raise source.unusable(
+            f"is named as JSON lines (one object per line), but is {other_format}"
+        )
     origin = Origin(source.name, "line")
     return _rows(source.lines(origin), origin, columns)
 

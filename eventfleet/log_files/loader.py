@@ -1,4 +1,4 @@
-"""Loading rows as events or as commands, and what append has made of events."""
+"""Loads rows as events or commands, and counts what the append role made of events."""
 
 import struct
 import time
@@ -21,30 +21,30 @@ from eventfleet.topics.record import ProducerRecord
 
 BATCH_RECORDS = 500
 BATCH_BYTES = 4_194_304
-PROBLEMS_KEPT = 20
-REASONS_KEPT = 1000
-PAGE = 500
+MAX_PROBLEMS = 20
+MAX_REASONS = 1000
+PAGE_PLACEMENTS = 500
 POLL_SECONDS = 0.2
 
 
 class TakesCommandsOnly(EventfleetError):
-    """The events of a domain that judges its commands are made by these."""
+    """Events can't be loaded into a domain with command rules."""
 
     def __init__(self, domain: str) -> None:
         super().__init__(
-            f"{domain} judges its commands, and its events come from these alone: load them by "
-            "`eventfleet load FILE --via commands`"
+            f"{domain} has command rules and accepts events only through commands, so it cannot "
+            f"load events directly; use `eventfleet load FILE --domain {domain} --via commands`"
         )
 
 
-def must_take_events(domain: Domain[Any]) -> None:
-    """TakesCommandsOnly for one that judges its commands."""
+def require_event_loading(domain: Domain[Any]) -> None:
+    """Raise TakesCommandsOnly for a domain with command rules."""
     if domain.commands_only:
         raise TakesCommandsOnly(domain.name)
 
 
 class Placement(NamedTuple):
-    """Where the log put an event, or a command, of this load."""
+    """The place of an event, or a command, of this load in the log."""
 
     event_id: str
     partition: int
@@ -52,7 +52,7 @@ class Placement(NamedTuple):
 
 
 class Placements:
-    """Where each event went, in order: 28 bytes an event, beyond 8 MiB in a temporary file."""
+    """The place of each event, in order: 28 bytes each, beyond 8 MiB in a temporary file."""
 
     _ITEM = struct.Struct(">16sIQ")
 
@@ -66,9 +66,9 @@ class Placements:
         self.ends[partition] = max(self.ends.get(partition, 0), offset + 1)
 
     def pages(self) -> Iterator[list[Placement]]:
-        """All of them, in pages, from the first on."""
+        """All placements, in pages, from the first on."""
         self._file.seek(0)
-        while data := self._file.read(PAGE * self._ITEM.size):
+        while data := self._file.read(PAGE_PLACEMENTS * self._ITEM.size):
             yield [
                 Placement(str(UUID(bytes=raw)), partition, offset)
                 for raw, partition, offset in self._ITEM.iter_unpack(data)
@@ -80,15 +80,14 @@ class Placements:
 
 @dataclass
 class LoadReport:
-    """What became of the rows: offered = accepted + rejected + repeated + refused + pending.
+    """Counts of rows: offered = accepted + rejected + repeated + refused + pending.
 
-    Accepted: stored where this load put it. Repeated: stored already. Refused: the row was no
-    event of the domain (`problems` holds the first reasons), or append made it a dead letter.
-    Pending: produced, but append had not come to it when the waiting ended.
+    Of events: accepted are those that this load stored, repeated those stored before, refused the
+    rows that are no events of the domain (`problems` holds the first reasons) and the dead letters
+    of append, pending those that append had not processed when the waiting ended.
 
-    Of commands, accepted, rejected and repeated are what they were answered; `reasons` counts the
-    rejections, by REASONS_KEPT reasons at most. Refused is what became a dead letter, and pending
-    what has no answer yet.
+    Of commands: accepted, rejected and repeated count replies; `reasons` counts rejections by
+    reason, for MAX_REASONS reasons at most. Refused are dead letters, pending those without reply.
     """
 
     offered: int = 0
@@ -105,42 +104,42 @@ class LoadReport:
         self.placements = Placements()
 
     def reject(self, reason: str) -> None:
-        """One more; of reasons that are all different, as those with amounts, the first count."""
+        """Count a rejection; reasons beyond the first MAX_REASONS different ones are dropped."""
         self.rejected += 1
-        if reason in self.reasons or len(self.reasons) < REASONS_KEPT:
+        if reason in self.reasons or len(self.reasons) < MAX_REASONS:
             self.reasons[reason] = self.reasons.get(reason, 0) + 1
 
     def refuse(self, problem: str) -> None:
         self.refused += 1
-        if len(self.problems) < PROBLEMS_KEPT:
+        if len(self.problems) < MAX_PROBLEMS:
             self.problems.append(problem)
 
 
-Progress = Callable[[LoadReport], None]
-SortOut = Callable[[Mapping[int, int]], Awaitable[None]]
-"""Takes a group's committed offsets."""
+ProgressCallback = Callable[[LoadReport], None]
+Classify = Callable[[Mapping[int, int]], Awaitable[None]]
+"""Counts outcomes, given a group's committed offsets."""
 
 
-def silent(report: LoadReport) -> None:
-    """No progress shown."""
+def ignore_progress(report: LoadReport) -> None:
+    """Show no progress."""
 
 
 async def load(
     rows: Iterable[Row | ReadyRecord | RowProblem],
     domain: Domain[Any],
     writer: LogWriter,
-    progress: Progress = silent,
+    progress: ProgressCallback = ignore_progress,
     *,
     commands: bool = False,
 ) -> LoadReport:
     """Produce every row that is an event (or command) of the domain, in order, in bounded batches.
 
-    What the report then calls pending is in the log. Unavailable when the log gave no
-    acknowledgement: load again, since what is stored already is not stored twice.
-    TakesCommandsOnly when events are loaded into a domain that judges its commands.
+    Pending rows of the report are in the log. ServerUnavailable when the log gave no
+    acknowledgement: load again, since events that are stored are not stored twice.
+    TakesCommandsOnly when events are loaded into a domain with command rules.
     """
     if not commands:
-        must_take_events(domain)
+        require_event_loading(domain)
     topics, make = Topics.of(domain.name), to_commands if commands else to_events
     topic = topics.commands if commands else topics.events
     report, started = LoadReport(), time.monotonic()
@@ -189,9 +188,9 @@ async def _produce(
 
 @dataclass(frozen=True)
 class GroupProgress:
-    """How to see how far a consumer group has come: the log, the group's name.
+    """Reads how far a consumer group has come in the log.
 
-    `patience` is how many seconds its offsets may stand still before the waiting ends.
+    Waiting ends when the group's offsets have not moved for `patience` seconds.
     """
 
     reader: LogReader
@@ -202,73 +201,82 @@ class GroupProgress:
 
 @dataclass(frozen=True)
 class AppendProgress:
-    """How to see what append makes of a load: the domain's store, and append's group."""
+    """Reads what append made of a load: from the domain's store and append's group."""
 
     store: EventStore
-    following: GroupProgress
+    group: GroupProgress
 
 
-async def settle(
-    report: LoadReport, domain: Domain[Any], appending: AppendProgress, progress: Progress = silent
+async def await_append(
+    report: LoadReport,
+    domain: Domain[Any],
+    append_progress: AppendProgress,
+    progress: ProgressCallback = ignore_progress,
 ) -> None:
-    """Wait until append has passed the load, then tell accepted, repeated and refused apart.
+    """Wait until append has processed the load, then count accepted, repeated and refused rows.
 
-    Once for each report. What append has not come to when its offsets stand still stays pending.
-    Unavailable when the store does not answer.
+    Once for each report. Rows that append has not processed when its offsets stop moving stay
+    pending. ServerUnavailable when the store does not answer.
     """
 
-    async def sort_out(committed: Mapping[int, int]) -> None:
-        await _sort_out(report, domain.name, committed, appending.store)
+    async def classify(committed: Mapping[int, int]) -> None:
+        await _classify(report, domain.name, committed, append_progress.store)
 
-    await follow(report, Topics.of(domain.name).events, appending.following, sort_out, progress)
+    await await_group(
+        report, Topics.of(domain.name).events, append_progress.group, classify, progress
+    )
 
 
-async def follow(
-    report: LoadReport, topic: str, following: GroupProgress, sort_out: SortOut, progress: Progress
+async def await_group(
+    report: LoadReport,
+    topic: str,
+    group_progress: GroupProgress,
+    classify: Classify,
+    progress: ProgressCallback,
 ) -> None:
-    """Wait until a group has passed the load, then sort out what it has made of it."""
+    """Wait until a group has processed the load, then classify its outcomes."""
     started, before = time.monotonic(), report.seconds
 
-    def tell(behind: int) -> None:
+    def show(behind: int) -> None:
         report.pending = min(report.pending, behind)
         report.seconds = before + time.monotonic() - started
         progress(report)
 
     try:
-        committed = await _passed(report.placements.ends, topic, following, tell)
+        committed = await _wait_until_passed(report.placements.ends, topic, group_progress, show)
         report.pending = 0
-        await sort_out(committed)
+        await classify(committed)
     finally:
         report.placements.close()
-    tell(report.pending)
+    show(report.pending)
 
 
-async def _passed(
-    ends: Mapping[int, int], topic: str, following: GroupProgress, tell: Callable[[int], None]
+async def _wait_until_passed(
+    ends: Mapping[int, int], topic: str, group_progress: GroupProgress, show: Callable[[int], None]
 ) -> Mapping[int, int]:
-    """The group's offsets: past all `ends`, or where they have stood still for too long."""
-    clock = following.clock
+    """Wait until the group's offsets are past all `ends` or have not moved for too long."""
+    clock = group_progress.clock
     committed: Mapping[int, int] = {}
     moved = clock.now()
     while True:
-        now, fresh = clock.now(), await _committed(following, topic)
+        now, fresh = clock.now(), await _committed(group_progress, topic)
         if fresh is not None and fresh != committed:
             committed, moved = fresh, now
         behind = sum(max(0, end - committed.get(partition, 0)) for partition, end in ends.items())
-        tell(behind)
-        if not behind or (now - moved).total_seconds() >= following.patience:
+        show(behind)
+        if not behind or (now - moved).total_seconds() >= group_progress.patience:
             return committed
         await clock.sleep(POLL_SECONDS)
 
 
-async def _committed(following: GroupProgress, topic: str) -> Mapping[int, int] | None:
+async def _committed(group_progress: GroupProgress, topic: str) -> Mapping[int, int] | None:
     try:
-        return await following.reader.committed(following.group, topic)
+        return await group_progress.reader.committed(group_progress.group, topic)
     except ServerUnavailable:
         return None
 
 
-async def _sort_out(
+async def _classify(
     report: LoadReport, domain: str, committed: Mapping[int, int], store: EventStore
 ) -> None:
     topics, epoch = Topics.of(domain), await store.epoch()
@@ -282,6 +290,6 @@ async def _sort_out(
                 report.repeated += 1
             elif offset < committed.get(partition, 0):
                 where = f"{topics.events}, partition {partition}, offset {offset}"
-                report.refuse(f"{where}: append refused it, see {topics.dead_letters}")
+                report.refuse(f"{where}: append made it a dead letter, see {topics.dead_letters}")
             else:
                 report.pending += 1

@@ -1,4 +1,4 @@
-"""Opening a log file by its name's ending."""
+"""Opens a log file by the ending of its name."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +14,7 @@ READERS = {".csv": csv_rows, ".jsonl": json_rows, ".ndjson": json_rows, ".xes": 
 
 
 class LogFile:
-    """An open log: iterate over it once; a context manager. `size` and `done` are bytes on disk."""
+    """An open log: a context manager, to be iterated once. `size`, `bytes_read`: bytes on disk."""
 
     def __init__(self, source: ByteSource, rows: Iterator[Row | RowProblem]) -> None:
         self._source = source
@@ -25,8 +25,8 @@ class LogFile:
         return self._source.size
 
     @property
-    def done(self) -> int:
-        return self._source.done
+    def bytes_read(self) -> int:
+        return self._source.bytes_read
 
     def __iter__(self) -> Iterator[Row | RowProblem]:
         return self._rows
@@ -44,10 +44,10 @@ class LogFile:
 
 
 def open_log(path: Path | str, columns: Columns | None = None) -> LogFile:
-    """The rows of a file in its order, and a Problem in place of each that can't be used.
+    """Open a log; iterating yields its rows in order, with a RowProblem for each unusable row.
 
-    Columns are the process-mining names where none are given. UnusableFile when nothing can be
-    loaded: no such file, an unknown ending, empty, not what its name says, a column missing.
+    Columns have the names of process mining by default. UnusableFile when nothing can be loaded:
+    the file is missing, empty, of an unknown or wrong ending, or lacks a column.
     """
     path = Path(path)
     zipped = path.suffix == ".gz"
@@ -55,6 +55,6 @@ def open_log(path: Path | str, columns: Columns | None = None) -> LogFile:
     reader = READERS.get(ending.lower())
     if reader is None:
         known = ", ".join(READERS)
-        raise UnusableFile(f"{path}: a log ends in one of {known}, each also with .gz")
+        raise UnusableFile(f"{path}: a log file ends in one of {known}, each also with .gz")
     source = ByteSource(path, zipped)
     return LogFile(source, reader(source, columns or Columns()))

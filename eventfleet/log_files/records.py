@@ -1,4 +1,4 @@
-"""From rows to events that append will take, or to commands, with ids that are made again."""
+"""Makes events or commands of rows, with ids that are the same at each load."""
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
@@ -24,7 +24,7 @@ Payloads = Mapping[str, type[Event] | type[Command]]
 
 
 class ReadyRecord(NamedTuple):
-    """An event (or a command, in an event's envelope) that its domain can read, and its bytes."""
+    """An event (or a command, in an event's envelope) that its domain accepts, and its bytes."""
 
     event: EventRecord
     value: bytes
@@ -33,26 +33,26 @@ class ReadyRecord(NamedTuple):
 def to_events(
     rows: Iterable[Row | ReadyRecord | RowProblem], domain: Domain[Any]
 ) -> Iterator[ReadyRecord | RowProblem]:
-    """Every row as an event of the domain, or why it is none; what is no row passes through.
+    """Convert rows to events of the domain, or to problems; items that are no rows pass through.
 
-    An event's id is a UUIDv5 of the domain, the row's content, and how many rows of the same
-    content came before it: true duplicates stay apart, and a second load makes the same ids. That
-    count costs about 100 bytes of memory for each different row.
+    An event's id is a UUIDv5 of the domain, the row's content, and the number of earlier rows of
+    the same content: true duplicates stay apart, and a second load makes the same ids. The count
+    takes about 100 bytes of memory for each different row.
     """
-    return _made(rows, _Events(domain))
+    return _convert(rows, _Events(domain))
 
 
 def to_commands(
     rows: Iterable[Row | ReadyRecord | RowProblem], domain: Domain[Any]
 ) -> Iterator[ReadyRecord | RowProblem]:
-    """Every row as a command of the domain, its activity being the command's name.
+    """Convert rows to commands of the domain; the activity is the command's name.
 
-    A command's id is made as an event's is by `to_events`.
+    Ids are made as by `to_events`.
     """
-    return _made(rows, _Commands(domain))
+    return _convert(rows, _Commands(domain))
 
 
-def _made(
+def _convert(
     rows: Iterable[Row | ReadyRecord | RowProblem], builder: "_Builder"
 ) -> Iterator[ReadyRecord | RowProblem]:
     for row in rows:
@@ -73,11 +73,11 @@ class _Builder:
         self._seen: dict[int, int] = {}
 
     def schema_version(self, activity: str) -> int:
-        """InvalidRecord for one that the domain does not know."""
+        """The newest schema version; InvalidRecord for an activity unknown to the domain."""
         raise NotImplementedError
 
-    def check(self, made: EventRecord) -> None:
-        """InvalidRecord names the field that the domain does not take."""
+    def check(self, record: EventRecord) -> None:
+        """Raise InvalidRecord, naming the field that the domain does not accept."""
         raise NotImplementedError
 
     def build(self, row: Row) -> ReadyRecord:
@@ -119,7 +119,7 @@ class _Builder:
         content = [self._domain.name, row.case, row.activity, row.time, data]
         name = hashlib.sha1(NAMESPACE.bytes, usedforsecurity=False)
         name.update(orjson.dumps(content, option=orjson.OPT_SORT_KEYS))
-        # A clash of these eight bytes costs nothing but a gap in the ordinals.
+        # A collision of these eight bytes only leaves a gap in the ordinals.
         key = int.from_bytes(name.digest()[:8], "big")
         ordinal = self._seen.get(key, 0)
         self._seen[key] = ordinal + 1
@@ -135,8 +135,8 @@ class _Events(_Builder):
     def schema_version(self, activity: str) -> int:
         return self._domain.latest_schema_version(activity)
 
-    def check(self, made: EventRecord) -> None:
-        self._domain.check(made)
+    def check(self, record: EventRecord) -> None:
+        self._domain.check(record)
 
 
 class _Commands(_Builder):
@@ -149,12 +149,12 @@ class _Commands(_Builder):
         self._domain.rule(activity)
         return 1
 
-    def check(self, made: EventRecord) -> None:
-        parse_command(self._domain, made)
+    def check(self, record: EventRecord) -> None:
+        parse_command(self._domain, record)
 
 
 def _from_text(cells: Data, kind: type[Event] | type[Command]) -> Data:
-    """The cells in the types that the schema gives them; those that are absent stay absent."""
+    """Convert the cells to the types of the schema; absent cells stay absent."""
     try:
         payload = msgspec.to_builtins(msgspec.convert(cells, kind, strict=False))
     except msgspec.ValidationError as error:

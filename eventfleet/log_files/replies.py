@@ -1,4 +1,4 @@
-"""What the commands of a load were answered, read from `<domain>.replies`."""
+"""Counts the replies to the commands of a load, from `<domain>.replies`."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -9,54 +9,54 @@ from eventfleet.log_files.loader import (
     GroupProgress,
     LoadReport,
     Placement,
-    Progress,
-    follow,
-    silent,
+    ProgressCallback,
+    await_group,
+    ignore_progress,
 )
 from eventfleet.stores.contracts import LogReader
 from eventfleet.topics.names import Topics
 
 
 class LoadReply(msgspec.Struct):
-    """What matters here of an answer."""
+    """The fields of a reply that are counted."""
 
     command_id: str
     outcome: str
     reason: str = ""
 
 
-async def ends(reader: LogReader, domain: str) -> dict[int, int]:
-    """Where the answers to commands produced from now on will begin, by partition."""
+async def end_offsets(reader: LogReader, domain: str) -> dict[int, int]:
+    """The end of the replies by partition: replies to later commands come after it."""
     bounds = await reader.watermarks(Topics.of(domain).replies)
     return {partition: limit.end for partition, limit in bounds.items()}
 
 
-async def settle(
+async def await_replies(
     report: LoadReport,
     domain: str,
-    following: GroupProgress,
+    group_progress: GroupProgress,
     starts: Mapping[int, int],
-    progress: Progress = silent,
+    progress: ProgressCallback = ignore_progress,
 ) -> None:
-    """Wait until the command role has passed the load, then count its answers from `starts` on.
+    """Wait until the command role has processed the load, then count replies from `starts` on.
 
-    Once for each report. Takes memory for the ids of one partition's commands at a time.
+    Once for each report. Keeps in memory the ids of one partition's commands at a time.
     """
     topics = Topics.of(domain)
 
-    async def sort_out(committed: Mapping[int, int]) -> None:
-        bounds = await following.reader.watermarks(topics.replies)
+    async def classify(committed: Mapping[int, int]) -> None:
+        bounds = await group_progress.reader.watermarks(topics.replies)
         for partition in sorted(report.placements.ends):
             waiting = Counter(at.event_id for at in _placed(report, partition))
             start, end = starts.get(partition, 0), bounds[partition].end
-            async for record in following.reader.read(topics.replies, partition, start, end):
+            async for record in group_progress.reader.read(topics.replies, partition, start, end):
                 reply = msgspec.json.decode(record.value or b"", type=LoadReply)
                 if waiting[reply.command_id]:
                     waiting[reply.command_id] -= 1
                     _count(report, reply)
             _unanswered(report, partition, +waiting, committed.get(partition, 0), topics)
 
-    await follow(report, topics.commands, following, sort_out, progress)
+    await await_group(report, topics.commands, group_progress, classify, progress)
 
 
 def _placed(report: LoadReport, partition: int) -> list[Placement]:
@@ -73,13 +73,13 @@ def _count(report: LoadReport, reply: LoadReply) -> None:
         case "rejected":
             report.reject(reply.reason)
         case other:
-            report.refuse(f"command {reply.command_id}: answered {other!r}")
+            report.refuse(f"command {reply.command_id}: replied {other!r}")
 
 
 def _unanswered(
     report: LoadReport, partition: int, waiting: Counter[str], passed: int, topics: Topics
 ) -> None:
-    """Those that the role has passed became dead letters; the others it has not come to."""
+    """Count commands without a reply: dead letters if the role has passed them, else pending."""
     if not waiting:
         return
     for command_id, _, offset in _placed(report, partition):
@@ -88,6 +88,6 @@ def _unanswered(
         waiting[command_id] -= 1
         if offset < passed:
             where = f"{topics.commands}, partition {partition}, offset {offset}"
-            report.refuse(f"{where}: no answer, see {topics.dead_letters}")
+            report.refuse(f"{where}: no reply, see {topics.dead_letters}")
         else:
             report.pending += 1

@@ -1,4 +1,4 @@
-"""What every kind of file comes down to: rows, problems in place of rows, and faults of a file."""
+"""The rows of a log file in any format, and the errors of rows and files."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -16,11 +16,11 @@ TIME = "time:timestamp"
 
 
 class UnusableFile(EventfleetError):
-    """A file that nothing can be loaded from: which, and why."""
+    """Nothing can be loaded from a file: which, and why."""
 
 
 class Origin(NamedTuple):
-    """Where rows come from: the file, what is counted in it, whether all values are text."""
+    """The source of rows: the file, the unit that numbers count, whether all values are text."""
 
     file: str
     unit: str
@@ -28,7 +28,7 @@ class Origin(NamedTuple):
 
 
 class Row(NamedTuple):
-    """One event as its file has it; `data` is what remains of its columns."""
+    """One event of a log; `data` holds the columns besides case, activity and time."""
 
     origin: Origin
     number: int
@@ -39,7 +39,7 @@ class Row(NamedTuple):
 
 
 class RowProblem(NamedTuple):
-    """Why a row can't be used. `number` counts lines (CSV, JSON lines) or events (XES) from 1."""
+    """A row that can't be used, and why. `number` counts lines (in XES: events) from 1."""
 
     origin: Origin
     number: int
@@ -53,40 +53,41 @@ class RowProblem(NamedTuple):
 
 @dataclass(frozen=True)
 class Columns:
-    """Which columns hold an event's case, activity and time.
+    """The columns that hold an event's case, activity and time.
 
-    Where there is no activity column, the one named `otherwise` is read in its place.
+    Where the activity column is missing, the column `activity_fallback` is read.
     """
 
     case: str = CASE
     activity: str = ACTIVITY
     time: str = TIME
-    otherwise: str = ""
+    activity_fallback: str = ""
 
     @classmethod
     def of(
         cls, domain: Domain[Any], case: str = CASE, activity: str = ACTIVITY, time: str = TIME
     ) -> "Columns":
-        """The columns for a domain: a typed one also takes its event types from `type`."""
-        return cls(case, activity, time, otherwise="" if domain.schema_free else "type")
+        """The columns for a domain; in a typed domain `type` may name the activity, too."""
+        return cls(case, activity, time, activity_fallback="" if domain.schema_free else "type")
 
     def missing(self, header: Collection[str]) -> list[tuple[str, str]]:
-        """The needed columns that a header lacks, each with the option that names another."""
+        """The columns that a header lacks, each with the option that names another."""
         needed = [(self.case, "--case"), (self.activity, "--activity"), (self.time, "--time")]
         return [
             (name, option)
             for name, option in needed
-            if name not in header and not (option == "--activity" and self.otherwise in header)
+            if name not in header
+            and not (option == "--activity" and self.activity_fallback in header)
         ]
 
 
 def to_row(
     origin: Origin, number: int, values: dict[str, Any], columns: Columns
 ) -> Row | RowProblem:
-    """The row in `values` (which is used up), or why it is none."""
+    """Make a row of `values`, which it consumes, or a problem."""
     activity_column = columns.activity
-    if activity_column not in values and columns.otherwise in values:
-        activity_column = columns.otherwise
+    if activity_column not in values and columns.activity_fallback in values:
+        activity_column = columns.activity_fallback
     try:
         field = columns.case
         case = _identifier(values.pop(field, None))

@@ -1,4 +1,4 @@
-"""Times as process logs write them."""
+"""Parses the times of process logs."""
 
 import re
 from datetime import UTC, datetime
@@ -12,11 +12,11 @@ _VARIANT = re.compile(
 
 
 def parse_time(value: object) -> datetime:
-    """The moment, in UTC, cut to whole milliseconds. A time without an offset is taken as UTC.
+    """Parse a time, in UTC, cut to whole milliseconds. Without an offset it is taken as UTC.
 
     Reads ISO 8601 (with `T` or a space; a date alone is its midnight), the same with `/` or `.` in
     the date, and `UTC` or `GMT` as offset. Day-first and month-first dates are refused, since
-    nothing tells them apart. ValueError says what is wrong.
+    they can't be told apart. ValueError gives the reason.
     """
     if value is None or value == "":
         raise ValueError("is missing" if value is None else "is empty")

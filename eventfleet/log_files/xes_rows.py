@@ -1,4 +1,4 @@
-"""Rows of an XES log: events within traces, each with typed attributes."""
+"""Reads rows of an XES log: events within traces, each with typed attributes."""
 
 import math
 from collections.abc import Iterator
@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from xml.parsers import expat
 
-from eventfleet.log_files.byte_source import BREAKS, BUFFER, MAX_LINE, ByteSource
+from eventfleet.log_files.byte_source import BUFFER_BYTES, MAX_LINE_BYTES, READ_ERRORS, ByteSource
 from eventfleet.log_files.rows import Columns, Origin, Row, RowProblem, to_row
 from eventfleet.topics.codec import INT64
 
@@ -16,18 +16,18 @@ _BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
 
 
 def xes_rows(source: ByteSource, columns: Columns) -> Iterator[Row | RowProblem]:
-    """Every event: its own attributes, and its trace's with `case:` before their names.
+    """Iterate over the events: their attributes, and their trace's with the prefix `case:`.
 
     Values keep their types; dates stay text. An attribute with attributes of its own becomes
     {"value", "children"}; a container becomes an object, a list a list of [name, value].
-    UnusableFile when the file doesn't begin as an XES log.
+    UnusableFile when the file does not start as an XES log.
     """
-    if not source.begins().startswith(b"<"):
-        raise source.refused("is named .xes, but is not XML")
+    if not source.peek_start().startswith(b"<"):
+        raise source.unusable("is named .xes, but is not XML")
     events = _Events(source, columns)
     while not events.within_log:
         if not events.advance():
-            raise source.refused(f"is named .xes, but {events.broken}")
+            raise source.unusable(f"is named .xes, but {events.break_reason}")
     return _rows(events)
 
 
@@ -38,13 +38,13 @@ def _rows(events: "_Events") -> Iterator[Row | RowProblem]:
     yield from events.drain()
 
 
-class _NotRead(Exception):
-    """The file holds what is not read."""
+class _Unsupported(Exception):
+    """The file has content that is not supported."""
 
 
 @dataclass
 class _Attribute:
-    """An attribute whose end is still to come."""
+    """An attribute whose end tag is not read yet."""
 
     kind: str
     key: str
@@ -90,12 +90,12 @@ def _finite(text: str) -> float:
 
 
 class _Holder:
-    """The attributes of the trace or event at hand, and the first that is no good."""
+    """The attributes of the present trace or event, and the first error in them."""
 
     def __init__(self, prefix: str) -> None:
         self.prefix = prefix
         self.values: dict[str, Any] = {}
-        self.fault: tuple[str, str] | None = None
+        self.error: tuple[str, str] | None = None
 
     def add(self, attribute: _Attribute) -> None:
         key = self.prefix + attribute.key
@@ -104,15 +104,15 @@ class _Holder:
                 raise ValueError("occurs twice")
             self.values[key] = attribute.value()
         except ValueError as error:
-            self.fault = self.fault or (key, str(error))
+            self.error = self.error or (key, str(error))
 
 
 class _Events:
-    """The push parser: bytes in, rows out."""
+    """The push parser: takes bytes, gives rows."""
 
     def __init__(self, source: ByteSource, columns: Columns) -> None:
         self.within_log = False
-        self.broken = ""
+        self.break_reason = ""
         self._source, self._columns = source, columns
         self._origin = Origin(source.name, "event")
         self._found: list[Row | RowProblem] = []
@@ -127,33 +127,35 @@ class _Events:
         self._parser.StartDoctypeDeclHandler = self._doctype
 
     def drain(self) -> Iterator[Row | RowProblem]:
-        """What was found since the last call."""
+        """The rows since the last call."""
         found, self._found = self._found, []
         return iter(found)
 
     def advance(self) -> bool:
-        """Parse some more; False at the end, or where the file breaks off."""
+        """Parse the next bytes; False at the end, or where the file breaks off."""
         try:
-            data = self._source.bytes.read1(BUFFER)
+            data = self._source.bytes.read1(BUFFER_BYTES)
             self._fed += len(data)
             self._parser.Parse(data, not data)
-            if self._fed - self._mark > MAX_LINE:
-                raise _NotRead(f"has more than {MAX_LINE} bytes without an event's begin or end")
+            if self._fed - self._mark > MAX_LINE_BYTES:
+                raise _Unsupported(
+                    f"has more than {MAX_LINE_BYTES} bytes without an event's begin or end"
+                )
             return bool(data)
-        except BREAKS as error:
-            self._break(f"the file breaks off: {self._source.broken(error)}")
+        except READ_ERRORS as error:
+            self._break(f"the file breaks off: {self._source.describe_break(error)}")
         except expat.ExpatError as error:
             self._break(f"is not well-formed XML: {error}")
-        except _NotRead as error:
+        except _Unsupported as error:
             self._break(str(error))
         return False
 
     def _break(self, reason: str) -> None:
-        self.broken = reason
+        self.break_reason = reason
         self._found.append(RowProblem(self._origin, self._count + 1, "", reason))
 
     def _doctype(self, *_: object) -> None:
-        raise _NotRead("declares a document type (DTD), which is not read")
+        raise _Unsupported("declares a document type (DTD), which is not read")
 
     def _start(self, name: str, attributes: dict[str, str]) -> None:
         tag = name.rpartition(":")[2]
@@ -176,7 +178,7 @@ class _Events:
         if tag in _KINDS and parent in ("trace", "event", "attribute", "values"):
             return "attribute"
         if parent == "":
-            raise _NotRead(f"its root element is <{tag}>, not <log>")
+            raise _Unsupported(f"its root element is <{tag}>, not <log>")
         return "values" if (parent, tag) == ("attribute", "values") else "other"
 
     def _end(self, _: str) -> None:
@@ -202,11 +204,11 @@ class _Events:
         try:
             self._open[-1].children.append((attribute.key, attribute.value()))
         except ValueError as error:
-            holder.fault = holder.fault or (f"{holder.prefix}{attribute.key}", str(error))
+            holder.error = holder.error or (f"{holder.prefix}{attribute.key}", str(error))
 
     def _row(self) -> Row | RowProblem:
-        fault = self._event.fault or self._trace.fault
-        if fault:
-            return RowProblem(self._origin, self._count, *fault)
+        error = self._event.error or self._trace.error
+        if error:
+            return RowProblem(self._origin, self._count, *error)
         values = self._trace.values | self._event.values
         return to_row(self._origin, self._count, values, self._columns)

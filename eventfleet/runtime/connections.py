@@ -1,10 +1,11 @@
-"""The one place that makes things from the settings: domains, stores, the log."""
+"""Opens what the settings name: domains, the log, stores, markers and notices."""
 
 import asyncio
 import logging
 import os
 import re
 import sys
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
@@ -14,7 +15,7 @@ from eventfleet.domains.process_log import process_log, with_rules
 from eventfleet.log_files import directly_follows
 from eventfleet.model.domain import Domain
 from eventfleet.model.registry import find_domains
-from eventfleet.runtime.errors import UnknownDomain, Unreachable
+from eventfleet.runtime.errors import NoDomains, UnknownDomain, Unreachable
 from eventfleet.runtime.settings import Settings, split
 from eventfleet.stores.contracts import (
     LogAdmin,
@@ -35,69 +36,84 @@ from eventfleet.stores.redis import RedisMarkers, RedisNotices
 from eventfleet.topics.topic_specs import TopicSpec, declare_topics
 
 HOUR_MS = 3_600_000
-START_SECONDS = 10.0
-ANSWER_SECONDS = 6.0
-NOTICE_SECONDS = 1.0
-MAKE_TOPICS = "`eventfleet topics create` makes absent topics"
+CHECK_TIMEOUT_SECONDS = 10.0
+CHECK_REQUEST_SECONDS = 6.0
+NOTICE_TIMEOUT_SECONDS = 1.0
+CREATE_TOPICS_HINT = "`eventfleet topics create` creates missing topics"
 _HOSTS = re.compile(r"^.*?//(?:.*@)?([^/?]*).*$", re.DOTALL)
 C = TypeVar("C", Admin, Reader, Producer)
-LIBRARIES = ("aiokafka", "kafka", "pymongo", "motor", "faust", "mode")
+logger = logging.getLogger(__name__)
+KAFKA_LIBRARIES = ("aiokafka", "kafka")
+MONGO_LIBRARIES = ("pymongo", "motor")
+LIBRARIES = (*KAFKA_LIBRARIES, *MONGO_LIBRARIES, "faust", "mode")
 
 
 # Domains and topics
 
 
-def chosen(settings: Settings, names: Iterable[str]) -> dict[str, Domain[Any]]:
-    """The domains of these names, or all of them where none is named."""
+def select_domains(settings: Settings, names: Iterable[str] = ()) -> dict[str, Domain[Any]]:
+    """Import the domains of these names, or all domains that the settings name.
+
+    NoDomains without the setting `domains`; UnknownDomain for a name that no module declares;
+    DeclarationError for a module that can't be imported.
+    """
+    if not settings.domains:
+        raise NoDomains()
+    # An installed command does not find modules in the working folder by itself.
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())
     known = find_domains(split(settings.domains))
     if settings.rules and known.get(process_log.name) is process_log:
-        known[process_log.name] = with_rules(process_log, directly_follows.read(settings.rules))
+        known[process_log.name] = with_rules(
+            process_log, directly_follows.read_rules(settings.rules)
+        )
     names = list(names)
-    unknown = [name for name in names if name not in known]
-    if unknown:
-        raise UnknownDomain(f"no domain {unknown[0]!r}; there are {', '.join(sorted(known))}")
+    for name in names:
+        if name not in known:
+            raise UnknownDomain(name, known)
     return {name: known[name] for name in names} or known
 
 
 def topics_of(settings: Settings, domain: Domain[Any]) -> list[TopicSpec]:
-    """The topics of a domain, as the settings want them."""
+    """The topics of a domain, with the partitions, replicas and retention of the settings."""
     hours = settings.retention_hours
     retention_ms = hours if hours < 0 else hours * HOUR_MS
     return declare_topics(domain.name, settings.partitions, settings.replication, retention_ms)
 
 
 def routes_of(settings: Settings, domain: Domain[Any]) -> list[TopicSpec]:
-    """The topics that routes write to. They are others' own, so no setting of theirs is ours."""
+    """The topics that routes write to; their owners set them up, so our retention is not theirs."""
     names = sorted({route.to for route in domain.routes})
     return [TopicSpec(name, settings.partitions, settings.replication) for name in names]
 
 
-async def absent(reader: LogReader, specs: Iterable[TopicSpec]) -> list[TopicSpec]:
-    """Those that do not exist."""
+async def find_missing_topics(reader: LogReader, specs: Iterable[TopicSpec]) -> list[TopicSpec]:
+    """Find the topics that do not exist."""
     return [spec for spec in specs if not await reader.watermarks(spec.name)]
 
 
-async def must_exist(reader: LogReader, specs: Iterable[TopicSpec]) -> None:
-    """Misconfigured names those that do not exist."""
-    lines = [f"topic {spec.name} does not exist" for spec in await absent(reader, specs)]
+async def require_topics(reader: LogReader, specs: Iterable[TopicSpec]) -> None:
+    """Raise Misconfigured, naming the topics that do not exist."""
+    lines = [
+        f"topic {spec.name} does not exist" for spec in await find_missing_topics(reader, specs)
+    ]
     if lines:
-        raise Misconfigured("\n".join([*lines, MAKE_TOPICS]))
+        raise Misconfigured("\n".join([*lines, CREATE_TOPICS_HINT]))
 
 
 async def check_topics(settings: Settings, domains: Iterable[Domain[Any]], admin: LogAdmin) -> None:
-    """Misconfigured names every topic that is absent or not as declared."""
+    """Raise Misconfigured, naming each topic that is missing or differs from its declaration."""
     specs = [spec for domain in domains for spec in topics_of(settings, domain)]
     differences = await admin.check(specs)
     if differences:
-        raise Misconfigured("\n".join([*differences, MAKE_TOPICS]))
+        raise Misconfigured("\n".join([*differences, CREATE_TOPICS_HINT]))
 
 
 # The log
 
 
 def connection(settings: Settings) -> Connection:
+    """How clients connect to Kafka."""
     return Connection(
         settings.kafka_brokers,
         settings.kafka_security,
@@ -125,7 +141,7 @@ def log_writer(settings: Settings) -> AbstractAsyncContextManager[LogWriter]:
 
 @asynccontextmanager
 async def _on_kafka(settings: Settings, make: Callable[[Connection], C]) -> AsyncIterator[C]:
-    await _find_kafka(settings)
+    await check_kafka(settings)
     client = make(connection(settings))
     try:
         yield client
@@ -133,9 +149,13 @@ async def _on_kafka(settings: Settings, make: Callable[[Connection], C]) -> Asyn
         await client.close()
 
 
-async def _find_kafka(settings: Settings) -> None:
-    quick = replace(connection(settings), timeout=min(settings.kafka_timeout, ANSWER_SECONDS))
-    await _answers(Admin(quick).check([]), "Kafka", settings.kafka_brokers, "kafka_brokers")
+async def check_kafka(settings: Settings) -> None:
+    """Raise Unreachable where Kafka does not answer within seconds."""
+    quick = replace(
+        connection(settings), timeout=min(settings.kafka_timeout, CHECK_REQUEST_SECONDS)
+    )
+    where = "Kafka", settings.kafka_brokers, "kafka_brokers"
+    await _require_answer(Admin(quick).check([]), *where, libraries=KAFKA_LIBRARIES)
 
 
 # The stores
@@ -145,11 +165,11 @@ async def _find_kafka(settings: Settings) -> None:
 async def stores(
     settings: Settings, domains: Mapping[str, Domain[Any]], *, long_reads: bool = False
 ) -> AsyncIterator[StoresByDomain]:
-    """The stores of these domains, by name; their indexes are neither made nor verified.
+    """Open the stores of these domains, by name; indexes are neither created nor verified.
 
-    Those for long reads let others in the event loop go on meanwhile.
+    With `long_reads` a long read does not block the event loop.
     """
-    await _find_mongo(settings)
+    await check_mongo(settings)
     async with _stores(settings, domains, settings.mongo_timeout, long_reads) as opened:
         yield opened
 
@@ -167,11 +187,12 @@ def _stores(
     )
 
 
-async def _find_mongo(settings: Settings) -> None:
-    where = _HOSTS.sub(r"\1", settings.mongo_url)
-    quick = min(settings.mongo_timeout, ANSWER_SECONDS)
-    async with _stores(settings, ["orders"], quick) as opened:
-        await _answers(opened["orders"].events.epoch(), "MongoDB", where, "mongo_url")
+async def check_mongo(settings: Settings) -> None:
+    """Raise Unreachable where MongoDB does not answer within seconds."""
+    quick = min(settings.mongo_timeout, CHECK_REQUEST_SECONDS)
+    async with _stores(settings, ["any"], quick) as opened:
+        where = "MongoDB", server_address(settings.mongo_url), "mongo_url"
+        await _require_answer(opened["any"].events.epoch(), *where, libraries=MONGO_LIBRARIES)
 
 
 # Redis: markers and notices
@@ -179,8 +200,8 @@ async def _find_mongo(settings: Settings) -> None:
 
 @asynccontextmanager
 async def markers(settings: Settings, domain: str) -> AsyncIterator[Markers]:
-    """The markers of a domain. Misconfigured where the Redis is not fit for them."""
-    await _find_redis(settings)
+    """Open the markers of a domain. Misconfigured where Redis may lose markers as it is set up."""
+    await check_redis(settings)
     opened = _markers(settings, domain, settings.redis_timeout)
     try:
         yield opened
@@ -194,24 +215,32 @@ def _markers(settings: Settings, domain: str, timeout: float) -> Markers:
 
 
 def notices(settings: Settings) -> Notices:
-    """Connects at the first call only: who tells nobody and waits for nothing needs no Redis."""
-    return RedisNotices(settings.redis_url, timeout=min(settings.redis_timeout, NOTICE_SECONDS))
+    """Make the notices of stages; they connect to Redis at the first call, so not without need."""
+    return RedisNotices(
+        settings.redis_url, timeout=min(settings.redis_timeout, NOTICE_TIMEOUT_SECONDS)
+    )
 
 
-async def _find_redis(settings: Settings) -> None:
-    where = _HOSTS.sub(r"\1", settings.redis_url)
-    found = _markers(settings, "any", min(settings.redis_timeout, ANSWER_SECONDS))
+async def check_redis(settings: Settings) -> None:
+    """Raise Unreachable where Redis does not answer; Misconfigured where it may lose markers."""
+    markers = _markers(settings, "any", min(settings.redis_timeout, CHECK_REQUEST_SECONDS))
+    address = server_address(settings.redis_url)
     try:
-        await _answers(found.prepare(), "Redis", where, "redis_url")
+        await _require_answer(markers.prepare(), "Redis", address, "redis_url")
     finally:
-        await found.close()
+        await markers.close()
 
 
-# Finding servers
+# Reaching servers
 
 
-class _LastWord(logging.Handler):
-    """Keeps what a library said last: often the reason that its error does not give."""
+def server_address(url: str) -> str:
+    """The hosts and ports of a URL, without credentials and options."""
+    return _HOSTS.sub(r"\1", url)
+
+
+class _LastMessage(logging.Handler):
+    """Keeps the last warning of a library: often it has the reason that the exception lacks."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
@@ -221,27 +250,40 @@ class _LastWord(logging.Handler):
         self.text = record.getMessage()
 
 
-async def _answers(asking: Awaitable[Any], server: str, where: str, setting: str) -> None:
-    """Unreachable, within seconds, where the server does not answer."""
-    hush()
-    last = _LastWord()
-    loggers = [logging.getLogger(name) for name in LIBRARIES]
-    for logger in loggers:
-        logger.addHandler(last)
+async def _require_answer(
+    request: Awaitable[Any],
+    server: str,
+    address: str,
+    setting: str,
+    libraries: tuple[str, ...] = (),
+) -> None:
+    """Raise Unreachable, within CHECK_TIMEOUT_SECONDS, where the server does not answer."""
+    silence_libraries()
+    started, last = time.monotonic(), _LastMessage()
+    loggers = [logging.getLogger(name) for name in libraries]
+    for library in loggers:
+        library.addHandler(last)
     try:
-        async with asyncio.timeout(START_SECONDS):
-            await asking
+        async with asyncio.timeout(CHECK_TIMEOUT_SECONDS):
+            await request
     except (ServerUnavailable, TimeoutError) as error:
-        raise Unreachable(server, where, setting, last.text or str(error)) from error
+        raise Unreachable(server, address, setting, last.text or str(error)) from error
     finally:
-        for logger in loggers:
-            logger.removeHandler(last)
+        for library in loggers:
+            library.removeHandler(last)
+    milliseconds = (time.monotonic() - started) * 1000
+    logger.debug("%s answers at %s after %.0f ms", server, address, milliseconds)
 
 
-def hush() -> None:
-    """Keep what libraries log off the screen: the errors that matter are raised."""
+def silence_libraries() -> None:
+    """Keep client libraries' logs off the screen, unless debug messages are wanted.
+
+    Errors that matter are raised.
+    """
+    if logger.isEnabledFor(logging.DEBUG):
+        return
     for name in LIBRARIES:
-        logger = logging.getLogger(name)
-        logger.propagate = False
-        if not logger.handlers:
-            logger.addHandler(logging.NullHandler())
+        library = logging.getLogger(name)
+        library.propagate = False
+        if not library.handlers:
+            library.addHandler(logging.NullHandler())

@@ -151,7 +151,7 @@ async def event_service_over(
     `cache` is that of the `queries`, for the decider to share.
     """
     async with connections.log_reader(settings) as reader:
-        await connections.must_exist(reader, connections.topics_of(settings, domain))
+        await connections.require_topics(reader, connections.topics_of(settings, domain))
     clock, ids = SystemClock(), Uuid7Generator()
     follower = CommandFollower(domain.synchronous, opened.events, waiters)
     async with (

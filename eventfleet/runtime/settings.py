@@ -1,32 +1,47 @@
 """The settings of every process: defaults, overridden by environment variables."""
 
+import logging
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, Self
 
 from pydantic import AfterValidator, Field, ValidationError, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
 
 from eventfleet.topics.errors import EventfleetError
 
 PREFIX = "EVENTFLEET_"
 MASK = "***"
+RENAMED = {"HOST": "METRICS_HOST", "PORT": "METRICS_PORT"}
+"""Settings by their former names, without the prefix; these are read for one release more."""
 
 _BROKER = re.compile(r"(?:\[[0-9a-fA-F:.]+\]|[^\s:,\[\]]+):(\d{1,5})")
 _CREDENTIALS = re.compile(r"//.*@", re.DOTALL)
+_SERVICE_LINK_VALUE = re.compile(r"(?:tcp|udp|sctp)://", re.IGNORECASE)
+_SERVICE_LINK_NAME = re.compile(
+    r"EVENTFLEET(_\w+)?_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_\w+)?)"
+)
 _SECRET_OPTION = re.compile(r"((?:password|authmechanismproperties)=)[^&]*", re.IGNORECASE)
 
 
+logger = logging.getLogger(__name__)
+
+
 class SettingsError(EventfleetError):
-    """Wrong environment variables: one line for each, by name."""
+    """Wrong or absent environment variables: one line for each, by name."""
 
 
-def _names(value: str) -> str:
-    if not split(value):
-        raise ValueError("needs at least one module")
+def _modules(value: str) -> str:
+    if value and not split(value):
+        raise ValueError("names no module")
     return value
 
 
@@ -79,9 +94,11 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True)
 
-    domains: Annotated[str, AfterValidator(_names)] = Field(
-        default="eventfleet.domains.orders,eventfleet.domains.bank,eventfleet.domains.trading,eventfleet.domains.process_log",
-        description="Dotted names of the modules that declare the domains, comma-separated",
+    domains: Annotated[str, AfterValidator(_modules)] = Field(
+        default="",
+        description="Dotted names of the modules that declare your domains, comma-separated; "
+        "`eventfleet up` and `eventfleet run` use the sample domains without it, other commands "
+        "need it",
     )
     rules: PresentFile = Field(
         default="",
@@ -115,7 +132,7 @@ class Settings(BaseSettings):
     )
     partitions: PositiveInt = Field(default=4, description="Partitions of each topic of a domain")
     replication: PositiveInt = Field(
-        default=1, description="Replicas of each topic; 3 in production"
+        default=1, description="Replicas of each topic; use 3 in production"
     )
     retention_hours: Annotated[int, AfterValidator(_retention)] = Field(
         default=-1, description="How long logs keep records; -1: for ever"
@@ -141,55 +158,75 @@ class Settings(BaseSettings):
     redis_timeout: PositiveSeconds = Field(default=5.0, description="Seconds for one call")
     marker_expiry: Annotated[float, Field(ge=5, allow_inf_nan=False)] = Field(
         default=3600.0,
-        description="Seconds that an unused marker is kept; commands wait while append is behind "
-        "by half of it, and are given up after a quarter",
+        description="Seconds that an unused marker is kept; commands wait while append lags by "
+        "half of that, and are given up after a quarter of it",
     )
     marker_lease: PositiveSeconds = Field(
-        default=5.0, description="Seconds after which others finish an event that is on its way"
+        default=5.0,
+        description="Seconds after which another process finishes an unfinished event",
     )
     id_memory: PositiveSeconds = Field(
         default=3600.0,
-        description="Seconds that Redis remembers the id of a command's event, so that a repeat is "
-        "known before the store has the event; later the store knows it. At least marker_expiry",
+        description="Seconds that Redis keeps the id of a command's event, to recognize a repeat "
+        "before the event is stored (afterwards the event store does); at least marker_expiry",
     )
 
-    chunk_records: PositiveInt = Field(default=2000, description="Most records taken at once")
-    chunk_bytes: PositiveInt = Field(default=4_194_304, description="Most bytes taken at once")
+    chunk_records: PositiveInt = Field(default=2000, description="Most records in one chunk")
+    chunk_bytes: PositiveInt = Field(default=4_194_304, description="Most bytes in one chunk")
     cached_aggregates: PositiveInt = Field(
         default=100_000,
         description="Heads, or live states, kept in memory by each partition's owner",
     )
     snapshots_kept: PositiveInt = Field(default=3, description="Snapshots kept of each aggregate")
     snapshot_bytes: PositiveInt = Field(
-        default=1_000_000, description="Largest state that is kept as a snapshot"
+        default=1_000_000, description="Largest state, in bytes, that is saved as a snapshot"
     )
 
-    host: Text = Field(default="127.0.0.1", description="Address of a worker's own page")
-    port: Annotated[int, Field(ge=0, le=65535)] = Field(
-        default=6066, description="Port of a worker's own page; 0: any free one"
+    metrics_host: Text = Field(
+        default="127.0.0.1", description="Address of a worker's metrics and health pages"
+    )
+    metrics_port: Annotated[int, Field(ge=0, le=65535)] = Field(
+        default=6066, description="Port of a worker's metrics and health pages; 0: any free port"
     )
 
     http_host: Text = Field(default="127.0.0.1", description="Address of the HTTP service")
     http_port: Annotated[int, Field(ge=0, le=65535)] = Field(
-        default=8080, description="Port of the HTTP service; 0: any free one"
+        default=8080, description="Port of the HTTP service; 0: any free port"
     )
     http_requests: PositiveInt = Field(default=256, description="Requests served at once")
     http_timeout: PositiveSeconds = Field(default=10.0, description="Seconds for one request")
     service_url: Annotated[str, AfterValidator(_service_url)] = Field(
         default="",
-        description="Of a running HTTP service: send, events, snapshot, state and diff ask it, and "
-        "no server themselves",
+        description="URL of a running HTTP service; send, events, snapshot, state and diff then "
+        "use it, and need neither servers nor domains here",
     )
     service_token: str = Field(
-        default="", description="Bearer token for it", repr=False, json_schema_extra=SECRET
+        default="", description="Bearer token for service_url", repr=False, json_schema_extra=SECRET
     )
     token_key_file: PresentFile = Field(
         default="",
-        description="What signs the HTTP service's tokens: PEM public key, JWK, JWK set, or a "
-        "secret of 32 bytes or more; without it there are no tokens, and only loopback is served",
+        description="File of the key that verifies the HTTP service's tokens: PEM public key, JWK, "
+        "JWK set, or a secret of 32 bytes or more; without it there are no tokens, and the service "
+        "listens on loopback addresses only",
     )
-    token_issuer: str = Field(default="", description="Issuer that tokens must have, if any")
-    token_audience: str = Field(default="", description="Audience that tokens must have, if any")
+    token_issuer: str = Field(default="", description="Issuer that tokens must name, if set")
+    token_audience: str = Field(default="", description="Audience that tokens must name, if set")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Reads the environment only, former names included and service links left out."""
+        assert isinstance(env_settings, EnvSettingsSource)
+        env_settings.env_vars = {
+            name.lower(): value for name, value in _present_names(env_settings.env_vars).items()
+        }
+        return init_settings, env_settings
 
     @model_validator(mode="after")
     def _fit_together(self) -> Self:
@@ -213,8 +250,8 @@ class Settings(BaseSettings):
         return [f"{variable(field)}: is needed with {reason}" for field in empty]
 
 
-class Described(NamedTuple):
-    """One setting as people may see it: secrets masked."""
+class SettingDescription(NamedTuple):
+    """One setting, fit to be shown: secrets are masked."""
 
     variable: str
     value: Any
@@ -222,8 +259,13 @@ class Described(NamedTuple):
     description: str
 
 
-def load() -> Settings:
-    """The settings that the environment asks for. SettingsError names every wrong variable."""
+def load_settings() -> Settings:
+    """Load the settings from the environment; warn of former names and of service links.
+
+    SettingsError names every wrong variable.
+    """
+    for warning in _warnings(os.environ):
+        logger.warning(warning)
     problems = _unknown(os.environ)
     try:
         settings = Settings()
@@ -234,12 +276,12 @@ def load() -> Settings:
     return settings
 
 
-def describe(settings: Settings) -> list[Described]:
-    """Every setting, in the order of declaration."""
+def describe(settings: Settings) -> list[SettingDescription]:
+    """Describe every setting, in the order of declaration."""
     return [
-        Described(
+        SettingDescription(
             variable(name),
-            shown(settings, name),
+            masked_value(settings, name),
             "environment" if name in settings.model_fields_set else "default",
             field.description or "",
         )
@@ -248,7 +290,7 @@ def describe(settings: Settings) -> list[Described]:
 
 
 def split(value: str) -> list[str]:
-    """The parts of a comma-separated setting."""
+    """Split a comma-separated setting."""
     return [part.strip() for part in value.split(",") if part.strip()]
 
 
@@ -257,8 +299,8 @@ def variable(field: str) -> str:
     return PREFIX + field.upper()
 
 
-def shown(settings: Settings, field: str) -> Any:
-    """A value as people may see it: a secret masked, of a URL only the credentials."""
+def masked_value(settings: Settings, field: str) -> Any:
+    """The value of a setting, fit to be shown: a secret is masked, in a URL its credentials."""
     value = getattr(settings, field)
     if not _is_secret(field) or not value:
         return value
@@ -271,10 +313,52 @@ def _is_secret(field: str) -> bool:
     return Settings.model_fields[field].json_schema_extra == SECRET
 
 
-def _unknown(environ: Iterable[str]) -> list[str]:
+def _unknown(environ: Mapping[str, str]) -> list[str]:
     known = [variable(field) for field in Settings.model_fields]
-    strangers = [n for n in environ if n.upper().startswith(PREFIX) and n.upper() not in known]
+    names = [name for name in _present_names(environ) if name.upper().startswith(PREFIX)]
+    strangers = [name for name in names if name.upper() not in known]
     return [f"{name}: there is no such setting{_nearest(name, known)}" for name in strangers]
+
+
+def _present_names(environ: Mapping[str, str | None]) -> dict[str, str | None]:
+    """The variables by their present names, without the service links of Kubernetes."""
+    own = {name: value for name, value in environ.items() if not _is_service_link(name, value)}
+    upper = {name.upper() for name in own}
+    present = {}
+    for name, value in own.items():
+        new = _new_name(name)
+        if new is None:
+            present[name] = value
+        elif new not in upper:
+            present[new] = value
+    return present
+
+
+def _new_name(name: str) -> str | None:
+    renamed = RENAMED.get(name.upper().removeprefix(PREFIX))
+    return PREFIX + renamed if renamed and name.upper().startswith(PREFIX) else None
+
+
+def _is_service_link(name: str, value: str | None) -> bool:
+    """Kubernetes gives a pod such variables for each Service; one named eventfleet makes ours."""
+    name = name.upper()
+    is_port = name.startswith(PREFIX) and name.endswith("PORT")
+    return bool(
+        (is_port and _SERVICE_LINK_VALUE.match(value or "")) or _SERVICE_LINK_NAME.fullmatch(name)
+    )
+
+
+def _warnings(environ: Mapping[str, str]) -> list[str]:
+    links = sorted(name for name, value in environ.items() if _is_service_link(name, value))
+    ignored = (
+        f"ignored {', '.join(links)}: service links of Kubernetes, no settings; "
+        "`enableServiceLinks: false` in the pod's spec leaves them out"
+    )
+    return [ignored] * bool(links) + [
+        f"{name} is now named {new}; the former name is read in this release only"
+        for name in environ
+        if (new := _new_name(name)) and name not in links
+    ]
 
 
 def _nearest(name: str, known: list[str]) -> str:

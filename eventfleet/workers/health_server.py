@@ -41,7 +41,7 @@ class HealthServer:
             except OSError as error:
                 raise HealthServerNotStarted(
                     f"the health server can't listen on {host}:{port} ({error.strerror}); "
-                    "set EVENTFLEET_PORT to another port, or to 0 for any free one"
+                    "set EVENTFLEET_METRICS_PORT to another port, or to 0 for any free one"
                 ) from error
             yield f"http://{host}:{runner.addresses[0][1]}"
         finally:

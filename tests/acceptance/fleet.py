@@ -109,7 +109,7 @@ class Fleet:
             "GROUP_PREFIX": self.prefix,
             "DOMAINS": module,
             "PARTITIONS": str(partitions),
-            "PORT": "0",
+            "METRICS_PORT": "0",
         }
         inherited = {k: v for k, v in os.environ.items() if not k.startswith("EVENTFLEET_")}
         self.environment = inherited | {f"EVENTFLEET_{k}": v for k, v in settings.items()}

@@ -181,7 +181,7 @@ def shell(
             "MONGO_DATABASE": names[0],
             "GROUP_PREFIX": names[0],
             "PARTITIONS": "2",
-            "PORT": "0",
+            "METRICS_PORT": "0",
         },
     )
 
@@ -246,7 +246,7 @@ def test_a_server_that_is_absent_is_named_in_time(
     assert f"does not answer at {address} (" in line
     assert "Connect" in line
     assert f"start it, or name another in EVENTFLEET_{variable}" in line
-    assert "`make run` starts embedded ones" in line
+    assert "`eventfleet up` starts embedded servers" in line
 
 
 def test_a_worker_without_its_topics_names_them(shell: Shell, topics: list[str]) -> None:
@@ -323,7 +323,9 @@ def test_events_as_cloud_events_one_a_line(shell: Shell, loaded: str) -> None:
     ("options", "versions"),
     [
         (("--after", "1", "--limit", "2"), [2, 3]),
-        (("--type", "Opened", "--type", "Closed"), [1]),
+        (("--types", "Opened,Closed"), [1]),
+        (("--types", "Opened", "--types", "Closed"), [1]),
+        (("--type", "Opened"), [1]),
         (("--after", "4"), []),
     ],
 )

@@ -247,7 +247,7 @@ def test_the_command_line_asks_the_service_and_no_server(
 
     of_case, odd = ("process_log", CASE), ("orders", "../a/b?c")
     assert [event["type"] for event in run("events", *of_case)] == TYPES
-    some = run("events", *of_case, "--after", "1", "--limit", "2", "--type", "check")
+    some = run("events", *of_case, "--after", "1", "--limit", "2", "--types", "check")
     assert [event["version"] for event in some] == [2, 3]
     assert run("snapshot", *of_case)[0]["version"] >= 5
     assert run("state", *of_case)[0]["state"] == state(7)
@@ -262,7 +262,7 @@ def test_the_command_line_asks_the_service_and_no_server(
     assert run("send", *odd, "Ship", '{"carrier": "us"}', status=3)[0]["outcome"] == "rejected"
     assert run("state", *odd)[0]["state"]["status"] == "placed"
     run("state", "orders", "nobody", status=1)
-    run("send", "orders", "o", "Bribe", status=1)
+    run("send", "orders", "o", "Bribe", status=4)
     environment["EVENTFLEET_SERVICE_TOKEN"] = ""
     run("state", *odd, status=1)
 

@@ -16,7 +16,7 @@ from urllib.request import urlopen
 
 import pytest
 
-from eventfleet.cli.sample_orders import sample
+from eventfleet.cli.sample_orders import sample_orders
 from tests.order_oracle import judge
 
 ROOT = Path(__file__).parents[2]
@@ -78,7 +78,7 @@ class Newcomer:
         lines = []
         for line in process.stdout:
             lines.append(line)
-            if "Ctrl-C ends it" in line:
+            if "Ctrl-C ends the fleet" in line:
                 break
         assert process.poll() is None, "".join(lines)
         return "".join(lines)
@@ -118,7 +118,7 @@ def wait_for(condition: Callable[[], object]) -> None:
 def test_the_sample_goes_through_and_the_audit_is_clean(newcomer: Newcomer, tmp_path: Path) -> None:
     done = newcomer.run("run", ONCE="1", SUMMARY=str(tmp_path / "s.json"))
     assert done.returncode == 0, done.stdout + done.stderr
-    commands = [ready.event for ready in sample()]
+    commands = [ready.event for ready in sample_orders()]
     judged = judge(commands)
     types = judged.types
     summary = json.loads((tmp_path / "s.json").read_bytes())
@@ -172,12 +172,13 @@ def test_a_second_terminal_loads_with_the_printed_command(
     log.write_text(SMALL)
     with newcomer.started("run", LOG=str(log)) as (process, said):
         assert re.search(r"stored +4\b", said)
-        printed = re.search(r"^ +(EVENTFLEET_.* load )FILE( .*)$", said, re.MULTILINE)
-        assert printed, said
+        environment = re.findall(r"^  ((?:cd|export) .*)$", said, re.MULTILINE)
+        examples = re.findall(r"^  (\S*eventfleet (?:load|health).*)$", said, re.MULTILINE)
+        assert len(examples) == 2, said
         second = subprocess.run(
-            ["sh", "-c", f"{printed[1]}{log}{printed[2]}"],
+            ["sh", "-ec", "\n".join([*environment, *examples]).replace("FILE", str(log))],
             env=newcomer.environment,
-            cwd=ROOT,
+            cwd=tmp_path,
             capture_output=True,
             text=True,
             timeout=LIMIT,
@@ -185,6 +186,8 @@ def test_a_second_terminal_loads_with_the_printed_command(
         assert second.returncode == 0, second.stderr
         assert re.search(r"accepted +0\b", second.stdout)
         assert re.search(r"repeated +4\b", second.stdout)
+        assert re.search(r"^ok +Kafka ", second.stdout, re.MULTILINE)
+        assert re.search(r"^ok +topics ", second.stdout, re.MULTILINE)
         process.send_signal(signal.SIGINT)
         assert process.wait(60) == 0
     newcomer.nothing_is_left()
@@ -211,6 +214,20 @@ def test_the_fleet_is_served_over_http_at_the_printed_address(
         taken.bind(("127.0.0.1", 0))
         port = taken.getsockname()[1]
     with newcomer.started("up", "orders", **({"PORT": str(port)} if asked else {})) as (_, said):
+        assert "EVENTFLEET_DOMAINS is not set: running the sample domains" in said
+        assert "Nothing is kept between starts" in said
+        sent = re.search(r"^  (\S*eventfleet send orders .*)$", said, re.MULTILINE)
+        assert sent, said
+        environment = re.findall(r"^  ((?:cd|export) .*)$", said, re.MULTILINE)
+        done = subprocess.run(
+            ["sh", "-ec", "\n".join([*environment, sent[1]])],
+            env=newcomer.environment,
+            cwd="/",
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        assert done.stdout.startswith("accepted: event "), done.stdout + done.stderr
         printed = re.search(r"http://127\.0\.0\.1:(\d+)/domains", said)
         assert printed, said
         assert int(printed[1]) == port or not asked
@@ -274,7 +291,7 @@ def test_when_the_workers_die_the_fleet_ends_and_says_so(newcomer: Newcomer) -> 
         os.kill(int(workers[0].name), signal.SIGKILL)
         rest, _ = process.communicate(timeout=60)
         assert process.returncode == 1
-    assert "the workers ended with status -9" in rest
+    assert "the worker process ended with status -9" in rest
     assert "Traceback" not in rest
     newcomer.nothing_is_left()
 

@@ -103,7 +103,7 @@ class Fleet(CommandFleet):
 
     @asynccontextmanager
     async def desk(self) -> AsyncIterator[Desk]:
-        domains = connections.chosen(self.settings, [self.domain])
+        domains = connections.select_domains(self.settings, [self.domain])
         domain = domains[self.domain]
         async with (
             connections.stores(self.settings, domains) as theirs,

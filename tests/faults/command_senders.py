@@ -149,8 +149,8 @@ async def main(plan: SenderPlan) -> None:
     if plan.point:
         event_services.Producer = self_killing_producer(plan.point, plan.nth, out)  # type: ignore[misc]
     commands = plan.read_commands()
-    mine = settings.load()
-    domain = connections.chosen(mine, [plan.domain])[plan.domain]
+    mine = settings.load_settings()
+    domain = connections.select_domains(mine, [plan.domain])[plan.domain]
     async with event_services.event_service(mine, domain) as service:
         await asyncio.gather(*(send_all(service, commands, plan, out) for _ in range(plan.width)))
 

@@ -9,7 +9,7 @@ from typing import Self
 
 from msgspec.structs import replace
 
-from eventfleet.cli.sample_orders import sample
+from eventfleet.cli.sample_orders import sample_orders
 from eventfleet.deciders.proposed_event import propose_event
 from eventfleet.domains.orders import orders
 from eventfleet.log_files.records import ReadyRecord
@@ -96,7 +96,7 @@ class Load:
 def history(orders_placed: int) -> Iterator[ReadyRecord]:
     """The events that the sample's commands lead to, each with the one before it: `prev`."""
     latest: dict[str, EventRecord] = {}
-    for ready in sample(orders_placed):
+    for ready in sample_orders(orders_placed):
         event, allowed, *_ = propose_event(orders, ready.event)
         before = latest.get(event.aggregate_id)
         if allowed is None or (before.type if before else START) in allowed:

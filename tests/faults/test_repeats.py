@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from eventfleet.cli.sample_orders import sample
+from eventfleet.cli.sample_orders import sample_orders
 from tests.acceptance.command_fleet import CommandFleet
 from tests.acceptance.fleet import ROOT
 from tests.acceptance.kafka_by_hand import NewRecord, wait_for
@@ -46,7 +46,7 @@ def fleet(kafka: str, mongo_url: str, redis_url: str, tmp_path: Path) -> Iterato
 
 def commands(number: int) -> list[NewRecord]:
     """The sample's: some are forbidden, some are there twice."""
-    ready = islice(sample(number), number)
+    ready = islice(sample_orders(number), number)
     return [
         NewRecord("orders.commands", each.event.aggregate_id.encode(), each.value) for each in ready
     ]

@@ -20,7 +20,7 @@ from eventfleet.embedded_servers import (
     ProgramFailed,
     servers,
     start_process,
-    started,
+    start_servers,
 )
 from eventfleet.runtime.connections import markers
 from eventfleet.runtime.settings import Settings
@@ -29,11 +29,11 @@ PATIENCE = 30.0
 
 USER = """
 import asyncio, sys
-from eventfleet.embedded_servers import started
+from eventfleet.embedded_servers import start_servers
 from eventfleet.runtime.settings import Settings
 
 async def main():
-    async with started(Settings()) as (settings, kept):
+    async with start_servers(Settings()) as (settings, kept):
         addresses = settings.mongo_url.split("/")[2], settings.redis_url.split("/")[2]
         print(settings.kafka_brokers, *addresses, flush=True)
         if sys.argv[1] == "raise":
@@ -87,7 +87,7 @@ def own_temp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 async def test_all_servers_serve_and_leave_nothing(own_temp: Path) -> None:
-    async with started(Settings()) as (settings, kept):
+    async with start_servers(Settings()) as (settings, kept):
         urls = settings.mongo_url, settings.redis_url
         ports = [port_of(settings.kafka_brokers), *(port_of(url.split("/")[2]) for url in urls)]
         assert len(kept) == 3
@@ -151,7 +151,7 @@ async def test_servers_of_ones_own_are_used_instead(monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("EVENTFLEET_MONGO_URL", "mongodb://mongo.example:27017")
     monkeypatch.setenv("EVENTFLEET_REDIS_URL", "rediss://redis.example:6380/1")
     asked = Settings()
-    async with started(asked) as (settings, kept):
+    async with start_servers(asked) as (settings, kept):
         assert settings == asked
         assert kept == []
 
@@ -176,7 +176,7 @@ async def test_an_absent_part_is_named_with_what_to_do(
     else:
         monkeypatch.setattr(servers.sysconfig, "get_path", lambda name: "/nowhere")
     with pytest.raises(EmbeddedServerMissing) as raised:
-        async with started(Settings()):
+        async with start_servers(Settings()):
             pass
     assert package in str(raised.value)
     assert f"{variable}=" in str(raised.value)
@@ -194,7 +194,7 @@ async def test_a_failed_start_shows_the_end_of_the_output(
         servers.EmbeddedServer(**(vars(servers.KAFKA) | {"command": lambda *_: broken})),
     )
     with pytest.raises(ProgramFailed, match=r"(?s)status 3.*no memory left"):
-        async with started(Settings()):
+        async with start_servers(Settings()):
             pass
     assert not files_in(own_temp)
 

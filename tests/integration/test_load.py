@@ -12,7 +12,13 @@ import pytest
 
 from eventfleet.domains.process_log import process_log
 from eventfleet.log_files import open_log
-from eventfleet.log_files.loader import AppendProgress, GroupProgress, LoadReport, load, settle
+from eventfleet.log_files.loader import (
+    AppendProgress,
+    GroupProgress,
+    LoadReport,
+    await_append,
+    load,
+)
 from eventfleet.model.domain import Domain
 from eventfleet.roles.append import AppendRole
 from eventfleet.stores.clock import SystemClock
@@ -52,7 +58,7 @@ class Fleet:
     async def settle(self, report: LoadReport, patience: float = 30.0) -> None:
         following = GroupProgress(self.reader, self.group, SystemClock(), patience)
         appending = AppendProgress(self.store, following)
-        await settle(report, self.domain, appending)
+        await await_append(report, self.domain, appending)
 
     async def append(self) -> None:
         """All that is in the log, in chunks, until its end as of now."""

@@ -4,12 +4,21 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
 
 from eventfleet.cli import main
-from eventfleet.runtime.settings import PREFIX
+from eventfleet.cli.hints import _environment
+from eventfleet.cli.local_fleet import SAMPLE_DOMAINS, with_domains
+from eventfleet.cli.send import STATUSES
+from eventfleet.runtime.connections import select_domains
+from eventfleet.runtime.settings import PREFIX, Settings
 
 
 @pytest.fixture(autouse=True)
@@ -38,11 +47,11 @@ def test_settings_as_json_masks_secrets() -> None:
     assert rows["EVENTFLEET_KAFKA_PASSWORD"]["value"] == "***"
     assert rows["EVENTFLEET_MONGO_URL"]["value"] == "mongodb://***@b/"
     assert rows["EVENTFLEET_MONGO_URL"]["source"] == "environment"
-    assert rows["EVENTFLEET_PORT"] == {
-        "variable": "EVENTFLEET_PORT",
+    assert rows["EVENTFLEET_METRICS_PORT"] == {
+        "variable": "EVENTFLEET_METRICS_PORT",
         "value": 6066,
         "source": "default",
-        "description": "Port of a worker's own page; 0: any free one",
+        "description": "Port of a worker's metrics and health pages; 0: any free port",
     }
 
 
@@ -58,13 +67,15 @@ def test_settings_as_json_masks_secrets() -> None:
     ],
 )
 def test_a_wrong_setting_ends_every_command_with_status_2(command: tuple[str, ...]) -> None:
-    done = run(*command, PORT="x", PARTITIONS="0")
+    done = run(*command, METRICS_PORT="x", PARTITIONS="0")
     assert done.exit_code == 2
     assert done.stdout == ""
     lines = done.stderr.splitlines()
     assert len(lines) == 2
-    assert lines[0].startswith("eventfleet: EVENTFLEET_PARTITIONS='0': ")
-    assert lines[1].startswith("eventfleet: EVENTFLEET_PORT='x': ")
+    assert sorted(line.split(": ")[1] for line in lines) == [
+        "EVENTFLEET_METRICS_PORT='x'",
+        "EVENTFLEET_PARTITIONS='0'",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -78,10 +89,47 @@ def test_a_wrong_setting_ends_every_command_with_status_2(command: tuple[str, ..
     ],
 )
 def test_an_unknown_domain_is_answered_with_the_known_ones(command: tuple[str, ...]) -> None:
-    done = run(*command)
+    done = run(*command, DOMAINS=SAMPLE_DOMAINS)
     assert done.exit_code == 1
     known = "bank, orders, process_log, trading"
-    assert done.stderr == f"eventfleet: no domain 'orderz'; there are {known}\n"
+    expected = f"there is no domain 'orderz': EVENTFLEET_DOMAINS declares {known}"
+    assert done.stderr == f"eventfleet: {expected}\n"
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("audit",),
+        ("diff", "orders", "1", "0"),
+        ("events", "orders", "1"),
+        ("health", "orders"),
+        ("send", "orders", "1", "Deliver"),
+        ("serve",),
+        ("snapshot", "orders", "1"),
+        ("state", "orders", "1"),
+        ("topics", "create"),
+        ("topics", "raise-epoch", "orders"),
+        ("worker", "append"),
+    ],
+)
+def test_only_up_and_run_work_without_the_setting_domains(command: tuple[str, ...]) -> None:
+    done = run(*command)
+    assert done.exit_code == 2
+    assert done.stderr.startswith("eventfleet: EVENTFLEET_DOMAINS is not set: ")
+
+
+def test_up_runs_the_sample_domains_where_none_are_set() -> None:
+    settings = with_domains(Settings())
+    known = select_domains(settings)
+    assert sorted(known) == ["bank", "orders", "process_log", "trading"]
+    own = Settings(domains="eventfleet.domains.bank")
+    assert with_domains(own) == own
+
+
+def test_run_needs_a_log_where_the_sample_domain_is_not_declared() -> None:
+    done = run("run", "--once", DOMAINS="eventfleet.domains.bank")
+    assert done.exit_code == 2
+    assert "EVENTFLEET_DOMAINS does not declare orders: name a log" in done.stderr
 
 
 def test_a_module_that_is_absent_is_named() -> None:
@@ -128,7 +176,7 @@ def test_help_loads_none_of_the_heavy_libraries() -> None:
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "shop.example"])
 def test_the_service_is_not_open_to_others_without_a_key(host: str) -> None:
-    done = run("serve", "orders", HTTP_HOST=host)
+    done = run("serve", "orders", HTTP_HOST=host, DOMAINS=SAMPLE_DOMAINS)
     assert done.exit_code == 1
     assert done.stderr == (
         f"eventfleet: EVENTFLEET_HTTP_HOST={host} is reachable from other machines: "
@@ -139,10 +187,233 @@ def test_the_service_is_not_open_to_others_without_a_key(host: str) -> None:
 def test_a_service_that_does_not_answer_is_told() -> None:
     done = run("state", "orders", "1", SERVICE_URL="http://127.0.0.1:1")
     assert done.exit_code == 1
-    assert done.stderr.startswith("eventfleet: the service did not answer as it should: ")
+    assert done.stderr.startswith("eventfleet: the service did not answer as expected: ")
 
 
 def test_the_token_for_a_service_is_masked() -> None:
     done = run("settings", "--json", SERVICE_URL="http://h:1", SERVICE_TOKEN="hunter2")
     assert "hunter2" not in done.output
     assert "http://h:1" in done.output
+
+
+# send
+
+
+@pytest.mark.parametrize("payload", ["[", "[]", "1", ""])
+def test_a_payload_that_is_no_json_object_is_wrong_usage(payload: str) -> None:
+    done = run("send", "orders", "1", "Deliver", payload, DOMAINS=SAMPLE_DOMAINS)
+    assert done.exit_code == 2
+    assert "the payload is not " in done.stderr
+
+
+def test_a_payload_is_given_once() -> None:
+    done = run("send", "orders", "1", "Deliver", "{}", "--data", "{}")
+    assert done.exit_code == 2
+    assert "JSON and --data: only one of them" in done.stderr
+
+
+def test_a_payloads_file_that_is_absent_is_named() -> None:
+    done = run("send", "orders", "1", "Deliver", "@nowhere.json")
+    assert done.exit_code == 2
+    assert "nowhere.json can't be read: No such file" in done.stderr
+
+
+@pytest.mark.parametrize("options", [["@FILE"], ["--data", "@FILE"], ["-d", "-"], ["-"], ["@-"]])
+def test_a_payload_comes_from_a_file_or_standard_input(
+    options: list[str], tmp_path: Path, service: "Service"
+) -> None:
+    payload = b'{"amount": 7}'
+    file = tmp_path / "payload.json"
+    file.write_bytes(payload)
+    arguments = [option.replace("FILE", str(file)) for option in options]
+    variables = {PREFIX + "SERVICE_URL": service.url}
+    command = ["send", "orders", "1", "Pay", *arguments]
+    done = CliRunner().invoke(main, command, env=variables, input=payload)
+    assert done.exit_code == 0, done.output
+    assert service.bodies == [payload.replace(b" ", b"")]
+
+
+ACCEPTED = {"outcome": "accepted", "command_id": "c", "event_id": "e", "place": "orders.events/0"}
+
+
+@pytest.mark.parametrize(
+    ("answer", "status", "printed"),
+    [
+        (ACCEPTED | {"stage": "accepted"}, 0, "accepted: event e in orders.events/0"),
+        (
+            ACCEPTED | {"outcome": "repeated", "version": 4, "stage": "accepted"},
+            0,
+            "repeated: event e in orders.events/0, version 4",
+        ),
+        ("rejected", 3, "rejected: because"),
+        ("conflict", 3, "conflict: because"),
+        ("id-reused", 3, "rejected: because"),
+        ("invalid", 4, "failed: the service refused: "),
+        ("decide-failed", 4, "failed: the service refused: "),
+        ("unknown-command", 4, "failed: the service refused: "),
+        ("unavailable", 6, "unavailable: because"),
+        ("busy", 6, "unavailable: because"),
+        ("broken", 6, "unavailable: because"),
+    ],
+)
+def test_each_outcome_has_its_status(
+    answer: Any, status: int, printed: str, service: "Service"
+) -> None:
+    service.answer = answer
+    arguments = ("send", "orders", "1", "Deliver", "--command-id", "c")
+    done = run(*arguments, SERVICE_URL=service.url)
+    assert (done.exit_code, done.output.startswith(printed)) == (status, True), done.output
+    done = run(*arguments, "--json", SERVICE_URL=service.url)
+    assert done.exit_code == status
+    told = json.loads(done.stdout)
+    assert (told["command_id"], STATUSES[told["outcome"]]) == ("c", status)
+
+
+def test_a_stage_that_is_not_reached_in_time_has_its_status(service: "Service") -> None:
+    service.answer = ACCEPTED | {"stage": "appended"}
+    arguments = ("send", "orders", "1", "Deliver", "--wait", "relayed", "--patience", "2")
+    done = run(*arguments, SERVICE_URL=service.url)
+    assert done.exit_code == STATUSES["late"] == 5
+    assert done.stdout == "accepted: event e in orders.events/0, appended\n"
+    assert done.stderr == "not relayed within 2 s\n"
+
+
+def test_without_an_answer_the_outcome_is_unknown() -> None:
+    done = run("send", "orders", "1", "Deliver", SERVICE_URL="http://127.0.0.1:1")
+    assert done.exit_code == STATUSES["unavailable"] == 6
+    assert "nothing is known to be done" in done.stderr
+    assert "--command-id " in done.stderr
+
+
+class Service:
+    """Answers every command with one outcome, or one type of problem."""
+
+    def __init__(self) -> None:
+        self.answer: Any = ACCEPTED | {"stage": "accepted"}
+        self.bodies: list[bytes] = []
+        service = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                service.bodies.append(self.rfile.read(int(self.headers["Content-Length"])))
+                self._write(service.answer)
+
+            def _write(self, answer: Any) -> None:
+                kind = "application/json"
+                if isinstance(answer, str):
+                    kind = "application/problem+json"
+                    name = f"urn:problem-type:eventfleet:{answer}"
+                    answer = {"type": name, "title": "No", "status": 400, "detail": "because"}
+                self.send_response(answer.get("status", 200))
+                self.send_header("Content-Type", kind)
+                self.end_headers()
+                self.wfile.write(json.dumps(answer).encode())
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self.server = HTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_port}"
+
+
+@pytest.fixture
+def service() -> Iterator[Service]:
+    service = Service()
+    Thread(target=service.server.serve_forever, daemon=True).start()
+    yield service
+    service.server.shutdown()
+    service.server.server_close()
+
+
+# health, verbose, hints
+
+
+def test_health_names_each_server_that_does_not_answer() -> None:
+    nowhere = {
+        "KAFKA_BROKERS": "127.0.0.1:1",
+        "MONGO_URL": "mongodb://ann:hunter2@127.0.0.1:2/?directConnection=true",
+        "REDIS_URL": "redis://127.0.0.1:3/0",
+        "SERVICE_URL": "http://127.0.0.1:4",
+        "MONGO_TIMEOUT": "1",
+    }
+    done = run("health", **nowhere)
+    assert done.exit_code == 1
+    assert "hunter2" not in done.output
+    *lines, last = done.stdout.splitlines()
+    assert [line.split()[:2] for line in lines] == [
+        ["FAILED", "Kafka"],
+        ["FAILED", "MongoDB"],
+        ["FAILED", "Redis"],
+        ["FAILED", "HTTP"],
+    ]
+    assert all(f"127.0.0.1:{port}" in line for port, line in enumerate(lines, 1))
+    assert all(" ms  does not answer: " in line for line in lines)
+    assert last == "the topics are not checked: EVENTFLEET_DOMAINS is not set"
+    results = json.loads(run("health", "--json", **nowhere).stdout)
+    assert [(each["check"], each["healthy"]) for each in results] == [
+        (name, False) for name in ("Kafka", "MongoDB", "Redis", "HTTP service")
+    ]
+
+
+def test_verbose_shows_the_traceback_of_an_error() -> None:
+    assert "Traceback" not in run("events", "orders", "1").stderr
+    done = subprocess.run(
+        [sys.executable, "-m", "eventfleet.cli", "-v", "events", "orders", "1"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 2
+    assert "Traceback" in done.stderr
+    assert done.stderr.splitlines()[-1].startswith("eventfleet: EVENTFLEET_DOMAINS is not set")
+
+
+def test_a_part_that_is_not_installed_is_named_without_a_traceback(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "eventfleet.runtime.settings", None)
+    done = run("settings")
+    assert done.exit_code == 1
+    assert "a part of the installation is missing" in done.stderr
+    assert "pip install 'eventfleet[embedded]'" in done.stderr
+
+
+def test_the_printed_environment_can_be_pasted_and_shows_no_secret(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "a b"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    monkeypatch.delenv("PYTHONPATH", raising=False)
+    settings = Settings(
+        domains="shop.orders",
+        mongo_url="mongodb://127.0.0.1:1/?directConnection=true&x=1",
+        redis_url="redis://:hunter2@h:1/0",
+        metrics_port=1,
+        http_port=2,
+    )
+    lines = "\n".join(_environment(settings))
+    assert "hunter2" not in lines
+    assert "export EVENTFLEET_REDIS_URL as it is set here" in lines
+    done = subprocess.run(
+        ["sh", "-ec", f"{lines}\npwd; env"], cwd="/", capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[0] == str(folder)
+    given = {line for line in done.stdout.splitlines() if line.startswith(PREFIX)}
+    assert given == {
+        "EVENTFLEET_DOMAINS=shop.orders",
+        "EVENTFLEET_MONGO_URL=mongodb://127.0.0.1:1/?directConnection=true&x=1",
+    }
+
+
+def test_shell_completion_is_installed_as_the_help_says() -> None:
+    assert "_EVENTFLEET_COMPLETE=bash_source eventfleet" in run("--help").output
+    done = subprocess.run(
+        [sys.executable, "-m", "eventfleet.cli"],
+        env=os.environ | {"_EVENTFLEET_COMPLETE": "bash_source"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert "_eventfleet_completion" in done.stdout

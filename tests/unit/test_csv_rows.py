@@ -139,8 +139,8 @@ def test_a_damaged_gzip_gives_the_rows_before_the_damage(tmp_path: Path) -> None
 
 def test_a_missing_column_is_an_error_of_the_whole_file(tmp_path: Path) -> None:
     assert refusal(write(tmp_path / "a.csv", "case,concept:name,when\n")) == (
-        "a.csv: has no column 'case:concept:name' (name another with --case), "
-        "'time:timestamp' (name another with --time); its columns are: case, concept:name, when"
+        "a.csv: has no column 'case:concept:name' (name another by --case), "
+        "'time:timestamp' (name another by --time); its columns are: case, concept:name, when"
     )
 
 
@@ -175,12 +175,12 @@ def test_two_columns_of_one_name_are_refused(tmp_path: Path) -> None:
         (
             "a.txt",
             b"x",
-            "a.txt: a log ends in one of .csv, .jsonl, .ndjson, .xes, each also with .gz",
+            "a.txt: a log file ends in one of .csv, .jsonl, .ndjson, .xes, each also with .gz",
         ),
         (
             "a.gz",
             b"x",
-            "a.gz: a log ends in one of .csv, .jsonl, .ndjson, .xes, each also with .gz",
+            "a.gz: a log file ends in one of .csv, .jsonl, .ndjson, .xes, each also with .gz",
         ),
     ],
 )
@@ -201,8 +201,8 @@ def test_size_and_done_tell_how_far_the_reading_is(tmp_path: Path) -> None:
     with open_log(write(tmp_path / "a.csv.gz", gzip.compress(text.encode()))) as log:
         rows = iter(log)
         next(rows)
-        early = log.done
+        early = log.bytes_read
         for _ in rows:
             pass
         assert 0 < early < log.size // 10
-        assert log.done == log.size
+        assert log.bytes_read == log.size

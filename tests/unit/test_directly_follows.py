@@ -9,12 +9,19 @@ import pytest
 from click.testing import CliRunner, Result
 
 from eventfleet.cli import main
+from eventfleet.cli.local_fleet import SAMPLE_DOMAINS
 from eventfleet.domains.process_log import process_log, with_rules
 from eventfleet.log_files import Row, RowProblem
-from eventfleet.log_files.directly_follows import PROBLEMS_KEPT, UnusableRules, learn, read, text
+from eventfleet.log_files.directly_follows import (
+    MAX_PROBLEMS,
+    UnusableRules,
+    format_rules,
+    learn_rules,
+    read_rules,
+)
 from eventfleet.log_files.rows import Origin
 from eventfleet.model.command_rules import START
-from eventfleet.runtime.connections import chosen
+from eventfleet.runtime.connections import select_domains
 from eventfleet.runtime.settings import Settings
 from eventfleet.topics.errors import InvalidRecord
 
@@ -33,7 +40,9 @@ def rows(*steps: str) -> list[Row | RowProblem]:
 
 
 def test_each_activity_may_follow_what_came_directly_before_it_in_a_case() -> None:
-    learnt = learn(rows("a open", "b open", "a check", "b close", "a close", "a check", "c check"))
+    learnt = learn_rules(
+        rows("a open", "b open", "a check", "b close", "a close", "a check", "c check")
+    )
     assert learnt.rules == {
         "check": [START, "close", "open"],
         "close": ["check", "open"],
@@ -45,23 +54,24 @@ def test_each_activity_may_follow_what_came_directly_before_it_in_a_case() -> No
 def test_what_is_learnt_does_not_depend_on_how_cases_are_interleaved() -> None:
     cases = rows("a open", "a close"), rows("b open", "b open"), rows("c close")
     found = {
-        text(learn([row for case in order for row in case]).rules) for order in permutations(cases)
+        format_rules(learn_rules([row for case in order for row in case]).rules)
+        for order in permutations(cases)
     }
     assert len(found) == 1
 
 
 def test_rows_that_are_no_events_are_left_out_and_the_first_reasons_kept() -> None:
-    learnt = learn([*rows("a open"), *[BAD] * 100, *rows("a close")])
+    learnt = learn_rules([*rows("a open"), *[BAD] * 100, *rows("a close")])
     assert learnt.rules == {"close": ["open"], "open": [START]}
     assert (learnt.rows, learnt.left_out) == (102, 100)
-    assert learnt.problems == ["a.jsonl, line 3: time: is missing"] * PROBLEMS_KEPT
+    assert learnt.problems == ["a.jsonl, line 3: time: is missing"] * MAX_PROBLEMS
 
 
 def test_what_is_written_is_read_again(tmp_path: Path) -> None:
-    learnt = learn(rows("a öffnen", 'a "zu"', "a öffnen"))
+    learnt = learn_rules(rows("a öffnen", 'a "zu"', "a öffnen"))
     file = tmp_path / "rules.json"
-    file.write_bytes(text(learnt.rules))
-    assert read(str(file)) == learnt.rules == {'"zu"': ["öffnen"], "öffnen": [START, '"zu"']}
+    file.write_bytes(format_rules(learnt.rules))
+    assert read_rules(str(file)) == learnt.rules == {'"zu"': ["öffnen"], "öffnen": [START, '"zu"']}
 
 
 @pytest.mark.parametrize(
@@ -73,14 +83,14 @@ def test_what_is_written_is_read_again(tmp_path: Path) -> None:
         ('{"open": ""}', "array"),
         ('{"open": [1]}', "str"),
         ('{"": [""]}', "length >= 1"),
-        ('{"open": ["", "opened"]}', "'opened' precedes others, but has no rule itself"),
+        ('{"open": ["", "opened"]}', "'opened' precedes other activities, but has no rule itself"),
     ],
 )
 def test_rules_that_cant_be_used_are_told(tmp_path: Path, content: str, reason: str) -> None:
     file = tmp_path / "rules.json"
     file.write_text(content)
     with pytest.raises(UnusableRules, match=reason) as caught:
-        read(str(file))
+        read_rules(str(file))
     assert str(file) in str(caught.value)
 
 
@@ -98,10 +108,10 @@ def test_with_rules_activities_are_commands_and_others_are_unknown() -> None:
 def test_the_setting_gives_process_log_its_rules(tmp_path: Path) -> None:
     file = tmp_path / "rules.json"
     file.write_text('{"open": [""]}')
-    assert not chosen(Settings(), [])["process_log"].uses_marker
-    domains = chosen(Settings(rules=str(file)), [])
+    assert not select_domains(Settings(domains=SAMPLE_DOMAINS))["process_log"].uses_marker
+    domains = select_domains(Settings(domains=SAMPLE_DOMAINS, rules=str(file)))
     assert domains["process_log"].rule("open").allowed == {START}
-    assert domains["orders"] is chosen(Settings(), [])["orders"]
+    assert domains["orders"] is select_domains(Settings(domains=SAMPLE_DOMAINS))["orders"]
 
 
 # The command
@@ -122,7 +132,7 @@ def test_a_log_is_learnt_to_standard_output_or_a_file(
     shown = run("log.csv")
     assert shown.exit_code == 0
     assert shown.stdout == '{\n  "close": ["open"],\n  "open": [""]\n}\n'
-    assert shown.stderr == "learnt from 2 rows, 2 activities: 2 successions\n"
+    assert shown.stderr == "learned from 2 rows, 2 activities: 2 successions\n"
     written = run("log.csv", "-o", "rules.json")
     assert (written.exit_code, written.stdout) == (0, "")
     assert (tmp_path / "rules.json").read_text() == shown.stdout

@@ -63,7 +63,7 @@ def test_each_bad_row_is_named_and_the_good_ones_are_read(tmp_path: Path) -> Non
 def test_the_type_column_stands_in_for_an_absent_activity_where_it_may(tmp_path: Path) -> None:
     typed = {"type": "Paid"} | {k: v for k, v in GOOD.items() if k != "concept:name"}
     path = write(tmp_path / "a.jsonl", lines(typed, GOOD | {"type": "kept"}))
-    rows, _ = read(path, Columns(otherwise="type"))
+    rows, _ = read(path, Columns(activity_fallback="type"))
     assert [(r.activity, r.data) for r in rows] == [("Paid", {}), ("Check", {"type": "kept"})]
     assert read(path)[1] == ["a.jsonl, line 1: concept:name: is missing"]
 
@@ -74,5 +74,5 @@ def test_the_type_column_stands_in_for_an_absent_activity_where_it_may(tmp_path:
 )
 def test_a_file_that_is_no_json_lines(tmp_path: Path, content: str, stranger: str) -> None:
     assert refusal(write(tmp_path / "a.jsonl", content)) == (
-        f"a.jsonl: is named as JSON lines (one object a line), but is {stranger}"
+        f"a.jsonl: is named as JSON lines (one object per line), but is {stranger}"
     )

@@ -9,16 +9,16 @@ import pytest
 from eventfleet.domains.process_log import process_log, with_rules
 from eventfleet.log_files import Row, RowProblem
 from eventfleet.log_files.loader import (
-    PAGE,
-    PROBLEMS_KEPT,
+    MAX_PROBLEMS,
+    PAGE_PLACEMENTS,
     AppendProgress,
     GroupProgress,
     LoadReport,
     Placement,
     Placements,
 )
+from eventfleet.log_files.loader import await_append as settle_report
 from eventfleet.log_files.loader import load as load_rows
-from eventfleet.log_files.loader import settle as settle_report
 from eventfleet.log_files.records import to_events
 from eventfleet.log_files.rows import Origin
 from eventfleet.model.command_rules import START
@@ -178,7 +178,8 @@ async def test_what_append_makes_a_dead_letter_counts_as_refused() -> None:
     assert figures(report) == (1, 0, 0, 1, 0)
     [problem] = report.problems
     assert problem.startswith("process_log.events, partition ")
-    assert problem.endswith(", offset 0: append refused it, see process_log.dead-letters")
+    where = "offset 0: append made it a dead letter, see process_log.dead-letters"
+    assert problem.endswith(f", {where}")
 
 
 async def test_the_waiting_ends_when_append_stands_still_and_counts_what_is_pending() -> None:
@@ -240,7 +241,7 @@ async def test_batches_of_large_rows_are_bounded_in_bytes() -> None:
 async def test_the_first_problems_are_kept_and_all_are_counted() -> None:
     report = await Fleet().load([BAD._replace(number=number) for number in range(1, 1001)])
     assert figures(report) == (1000, 0, 0, 1000, 0)
-    assert len(report.problems) == PROBLEMS_KEPT
+    assert len(report.problems) == MAX_PROBLEMS
     assert report.problems[0] == "a.jsonl, line 1: n: is bad"
 
 
@@ -268,7 +269,7 @@ def test_placements_come_back_in_order_also_from_disk() -> None:
         placements.add(Placement(f"00000000-0000-5000-8000-{number:012x}", number % 3, number))
     pages = list(placements.pages())
     placements.close()
-    assert max(len(page) for page in pages) <= PAGE
+    assert max(len(page) for page in pages) <= PAGE_PLACEMENTS
     back = [placement.offset for page in pages for placement in page]
     assert back == list(range(count))
     assert pages[0][1] == ("00000000-0000-5000-8000-000000000001", 1, 1)

@@ -6,13 +6,14 @@ from pathlib import Path
 
 import pytest
 
+from eventfleet.cli.local_fleet import SAMPLE_DOMAINS
 from eventfleet.domains.bank import bank
 from eventfleet.domains.orders import orders
 from eventfleet.domains.process_log import process_log
 from eventfleet.domains.trading import trading
 from eventfleet.model.errors import DeclarationError
 from eventfleet.model.registry import find_domains
-from eventfleet.runtime.settings import Settings, split
+from eventfleet.runtime.settings import split
 
 DOMAIN = """
 from eventfleet import Domain, Event, State
@@ -51,7 +52,7 @@ def problem(*modules: str) -> str:
 
 
 def test_the_domains_that_come_with_the_fleet_are_found() -> None:
-    found = find_domains(split(Settings().domains))
+    found = find_domains(split(SAMPLE_DOMAINS))
     assert found == {
         "orders": orders,
         "bank": bank,

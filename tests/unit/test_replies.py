@@ -11,7 +11,7 @@ from eventfleet.domains.bank import bank
 from eventfleet.domains.process_log import process_log, with_rules
 from eventfleet.log_files import Row, replies
 from eventfleet.log_files.loader import (
-    REASONS_KEPT,
+    MAX_REASONS,
     GroupProgress,
     LoadReport,
     TakesCommandsOnly,
@@ -60,7 +60,7 @@ class Fleet:
             for case in range(cases)
             for number, activity in enumerate(activities)
         ]
-        starts = await replies.ends(self.reader, "process_log")
+        starts = await replies.end_offsets(self.reader, "process_log")
         producer = MemoryProducer(self.log)
         return await load(rows, DOMAIN, producer, commands=True), starts
 
@@ -86,7 +86,7 @@ class Fleet:
     async def settle(self, loaded: tuple[LoadReport, dict[int, int]]) -> dict[str, int]:
         report, starts = loaded
         following = GroupProgress(self.reader, GROUP, Clock(), patience=5.0)
-        await replies.settle(report, "process_log", following, starts)
+        await replies.await_replies(report, "process_log", following, starts)
         names = ("offered", "accepted", "rejected", "repeated", "refused", "pending")
         counts = {name: getattr(report, name) for name in names}
         assert counts["offered"] == sum(counts.values()) - counts["offered"]
@@ -158,7 +158,7 @@ async def test_without_an_answer_a_command_is_refused_if_passed_and_else_pending
     counts = await fleet.settle(loaded)
     assert (counts["accepted"], counts["refused"]) == (3, 6)
     assert counts["pending"] == 24 - 9
-    assert "no answer, see process_log.dead-letters" in loaded[0].problems[0]
+    assert "no reply, see process_log.dead-letters" in loaded[0].problems[0]
 
 
 async def test_a_row_that_is_no_command_is_refused_before_it_is_sent() -> None:
@@ -180,11 +180,11 @@ async def test_events_are_not_loaded_into_a_domain_that_judges_commands(
 
 def test_reasons_that_are_all_different_do_not_fill_the_memory() -> None:
     report = LoadReport()
-    for number in range(3 * REASONS_KEPT):
+    for number in range(3 * MAX_REASONS):
         report.reject(f"{number} is too much")
         report.reject("0 is too much")
-    assert report.rejected == 6 * REASONS_KEPT
-    assert len(report.reasons) == REASONS_KEPT
+    assert report.rejected == 6 * MAX_REASONS
+    assert len(report.reasons) == MAX_REASONS
     rows = dict(rejections(report))
-    assert rows["  0 is too much"] == 3 * REASONS_KEPT + 1
+    assert rows["  0 is too much"] == 3 * MAX_REASONS + 1
     assert sum(rows.values()) == 2 * report.rejected

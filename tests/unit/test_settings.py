@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from eventfleet.runtime.settings import PREFIX, Settings, SettingsError, describe, load
+from eventfleet.runtime.settings import PREFIX, Settings, SettingsError, describe, load_settings
 
 
 @pytest.fixture(autouse=True)
@@ -17,24 +17,24 @@ def problems(monkeypatch: pytest.MonkeyPatch, **variables: str) -> list[str]:
     for name, value in variables.items():
         monkeypatch.setenv(PREFIX + name, value)
     with pytest.raises(SettingsError) as caught:
-        load()
+        load_settings()
     return str(caught.value).splitlines()
 
 
 def test_defaults_need_no_environment() -> None:
-    assert load() == Settings()
-    assert {described.source for described in describe(load())} == {"default"}
+    assert load_settings() == Settings()
+    assert {described.source for described in describe(load_settings())} == {"default"}
 
 
 def test_a_variable_overrides_and_is_named_as_the_source(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EVENTFLEET_PARTITIONS", "12")
-    rows = {row.variable: row for row in describe(load())}
+    rows = {row.variable: row for row in describe(load_settings())}
     assert rows["EVENTFLEET_PARTITIONS"][1:3] == (12, "environment")
-    assert rows["EVENTFLEET_PORT"][1:3] == (6066, "default")
+    assert rows["EVENTFLEET_METRICS_PORT"][1:3] == (6066, "default")
 
 
 def test_every_setting_has_a_description() -> None:
-    assert all(row.description for row in describe(load()))
+    assert all(row.description for row in describe(load_settings()))
 
 
 @pytest.mark.parametrize(
@@ -43,7 +43,7 @@ def test_every_setting_has_a_description() -> None:
         ("PARTITIONS", "none", "valid integer"),
         ("PARTITIONS", "0", "greater than or equal to 1"),
         ("REPLICATION", "0", "greater than or equal to 1"),
-        ("PORT", "70000", "less than or equal to 65535"),
+        ("METRICS_PORT", "70000", "less than or equal to 65535"),
         ("KAFKA_TIMEOUT", "inf", "finite number"),
         ("KAFKA_TIMEOUT", "-1", "greater than 0"),
         ("KAFKA_SECURITY", "ssl", "'PLAINTEXT', 'SSL'"),
@@ -51,7 +51,7 @@ def test_every_setting_has_a_description() -> None:
         ("KAFKA_BROKERS", "a:9092,b:99999", "'b:99999' is not host:port"),
         ("KAFKA_BROKERS", "", "is not host:port"),
         ("KAFKA_CA_FILE", "absent.pem", "no such file"),
-        ("DOMAINS", " , ", "at least one module"),
+        ("DOMAINS", " , ", "names no module"),
         ("MARKER_EXPIRY", "1", "greater than or equal to 5"),
         ("MARKER_LEASE", "0", "greater than 0"),
         ("RETENTION_HOURS", "0", "neither -1 nor at least 1"),
@@ -66,11 +66,11 @@ def test_a_wrong_value_names_variable_value_and_reason(
 
 
 def test_every_problem_has_its_own_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    lines = problems(monkeypatch, PORT="x", PARTITIONS="y", KAFKA_BROKER="h:1")
+    lines = problems(monkeypatch, METRICS_PORT="x", PARTITIONS="y", KAFKA_BROKER="h:1")
     assert [line.split("=")[0].split(":")[0] for line in sorted(lines)] == [
         "EVENTFLEET_KAFKA_BROKER",
+        "EVENTFLEET_METRICS_PORT",
         "EVENTFLEET_PARTITIONS",
-        "EVENTFLEET_PORT",
     ]
 
 
@@ -83,6 +83,57 @@ def test_an_unknown_variable_is_named_with_the_nearest(monkeypatch: pytest.Monke
 def test_an_unknown_variable_unlike_any_gets_no_suggestion(monkeypatch: pytest.MonkeyPatch) -> None:
     (line,) = problems(monkeypatch, FOO="1")
     assert line == "EVENTFLEET_FOO: there is no such setting"
+
+
+def test_a_former_name_is_read_with_a_warning(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("EVENTFLEET_HOST", "0.0.0.0")
+    monkeypatch.setenv("EVENTFLEET_PORT", "7000")
+    settings = load_settings()
+    assert (settings.metrics_host, settings.metrics_port) == ("0.0.0.0", 7000)
+    assert {"metrics_host", "metrics_port"} <= settings.model_fields_set
+    assert sorted(caplog.messages) == [
+        "EVENTFLEET_HOST is now named EVENTFLEET_METRICS_HOST; the former name is read in this "
+        "release only",
+        "EVENTFLEET_PORT is now named EVENTFLEET_METRICS_PORT; the former name is read in this "
+        "release only",
+    ]
+
+
+def test_the_present_name_wins_over_the_former(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EVENTFLEET_PORT", "7000")
+    monkeypatch.setenv("EVENTFLEET_METRICS_PORT", "7001")
+    assert load_settings().metrics_port == 7001
+
+
+def test_service_links_of_kubernetes_are_ignored_with_a_warning(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    links = {
+        "PORT": "tcp://10.0.0.1:80",
+        "PORT_80_TCP": "tcp://10.0.0.1:80",
+        "PORT_80_TCP_ADDR": "10.0.0.1",
+        "SERVICE_HOST": "10.0.0.1",
+        "SERVICE_PORT": "80",
+        "SERVICE_PORT_HTTP": "80",
+        "HTTP_PORT": "tcp://10.0.0.2:80",
+    }
+    for name, value in links.items():
+        monkeypatch.setenv(PREFIX + name, value)
+    assert load_settings() == Settings()
+    assert not load_settings().model_fields_set
+    warning = caplog.messages[0]
+    assert warning.startswith("ignored EVENTFLEET_HTTP_PORT, EVENTFLEET_PORT, ")
+    assert "service links of Kubernetes" in warning
+
+
+def test_a_setting_like_a_service_link_by_name_only_is_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("EVENTFLEET_SERVICE_URL", "http://h:1")
+    monkeypatch.setenv("EVENTFLEET_HTTP_PORT", "9000")
+    assert (load_settings().service_url, load_settings().http_port) == ("http://h:1", 9000)
 
 
 def test_a_wrong_secret_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -102,7 +153,7 @@ def test_ids_are_not_forgotten_before_markers(monkeypatch: pytest.MonkeyPatch) -
     lines = problems(monkeypatch, MARKER_EXPIRY="7200", ID_MEMORY="7199")
     assert lines == ["EVENTFLEET_ID_MEMORY=7199: is less than EVENTFLEET_MARKER_EXPIRY=7200"]
     monkeypatch.setenv("EVENTFLEET_ID_MEMORY", "7200")
-    assert load().id_memory == 7200
+    assert load_settings().id_memory == 7200
 
 
 @pytest.mark.parametrize(

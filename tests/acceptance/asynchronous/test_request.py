@@ -12,7 +12,7 @@ import pytest_asyncio
 
 from eventfleet.deciders.event_id import event_id
 from eventfleet.deciders.outcomes import Accepted, Rejected, Repeated, Unavailable
-from eventfleet.runtime.connections import chosen
+from eventfleet.runtime.connections import select_domains
 from eventfleet.runtime.event_services import event_service
 from eventfleet.service.event_service import EventService
 from eventfleet.topics.errors import InvalidRecord
@@ -92,7 +92,7 @@ def fleet(
 
 
 def opened(fleet: CommandFleet) -> AbstractAsyncContextManager[EventService]:
-    return event_service(fleet.settings, chosen(fleet.settings, ["tickets"])["tickets"])
+    return event_service(fleet.settings, select_domains(fleet.settings, ["tickets"])["tickets"])
 
 
 @pytest_asyncio.fixture
@@ -344,5 +344,5 @@ def test_send_prints_the_outcome_and_ends_with_its_status(fleet: CommandFleet, t
         "rejected: Closed may follow Assigned, Noted, not Opened\n"
     )
     assert fleet.json("send", "tickets", ticket, "Close", status=3)["marked"] == "Opened"
-    fleet.run("send", "tickets", ticket, "Assign", '{"to": 7}', status=1)
-    fleet.run("send", "tickets", ticket, "Assign", "[]", status=1)
+    fleet.run("send", "tickets", ticket, "Assign", '{"to": 7}', status=4)
+    fleet.run("send", "tickets", ticket, "Assign", "[]", status=2)

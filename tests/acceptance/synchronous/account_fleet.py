@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from eventfleet.deciders.outcomes import Outcome
-from eventfleet.runtime.connections import chosen
+from eventfleet.runtime.connections import select_domains
 from eventfleet.runtime.event_services import event_service
 from eventfleet.service.event_service import EventService
 from tests.acceptance.command_fleet import CommandFleet
@@ -103,7 +103,7 @@ class Purses(CommandFleet):
 
 def opened(fleet: Purses) -> AbstractAsyncContextManager[EventService]:
     """A service, with nothing in its memory."""
-    return event_service(fleet.settings, chosen(fleet.settings, ["purses"])["purses"])
+    return event_service(fleet.settings, select_domains(fleet.settings, ["purses"])["purses"])
 
 
 async def deposit(service: EventService, purse: str, cents: int = 10, **more: Any) -> Outcome:
