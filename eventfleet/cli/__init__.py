@@ -68,7 +68,7 @@ Shell completion (bash; zsh_source and fish_source for other shells):
     package_name="eventfleet", prog_name="eventfleet", message="%(prog)s %(version)s"
 )
 def main(verbose: bool) -> None:
-    """Stores commands' events by version, keeps snapshots, and relays events to other topics.
+    """Run an event-sourcing worker fleet: decide commands, store events, answer queries.
 
     Settings come from environment variables, which `eventfleet settings` lists. EVENTFLEET_DOMAINS
     names the modules that declare your domains.

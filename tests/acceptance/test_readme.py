@@ -1,0 +1,129 @@
+"""The README's walk with a domain of one's own: each block runs as it stands."""
+
+import os
+import re
+import subprocess
+import sys
+import sysconfig
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+README = (Path(__file__).parents[2] / "README.md").read_text()
+TIMEOUT_SECONDS = 120.0
+LAST_LINE = "Ctrl-C ends the fleet"
+
+
+def blocks(language: str, heading: str) -> list[str]:
+    """The code blocks of a section."""
+    section = README.split(f"\n## {heading}\n")[1].split("\n## ")[0]
+    return re.findall(rf"```{language}\n(.*?)```", section, re.DOTALL)
+
+
+DOMAIN, PROGRAM, TESTS = blocks("python", "A domain")
+UP, COMMANDS, REQUESTS = blocks("sh", "A domain")
+
+
+class Shell:
+    """A terminal in the domain's folder, with the environment that a reader has."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        scripts = sysconfig.get_path("scripts")
+        kept = {k: v for k, v in os.environ.items() if not k.startswith("EVENTFLEET_")}
+        paths = os.pathsep.join([scripts, os.environ["PATH"]])
+        self.printed = ""
+        self.environment = {**kept, "PATH": paths, "PYTHON": sys.executable}
+
+    def run(self, lines: str, status: int = 0) -> str:
+        done = subprocess.run(
+            ["bash", "-c", lines],
+            cwd=self.folder,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=TIMEOUT_SECONDS,
+        )
+        assert done.returncode == status, done.stdout + done.stderr
+        return done.stdout
+
+    def paste(self, exports: str) -> None:
+        """Take over the variables that shell lines export."""
+        values = self.run(f"{exports}\nenv -0").split("\0")
+        self.environment = dict(value.split("=", 1) for value in values if value)
+
+
+@pytest.fixture(scope="module")
+def shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
+    """A second terminal beside `eventfleet up`, with the printed lines pasted."""
+    shell = Shell(tmp_path_factory.mktemp("readme"))
+    (shell.folder / "parcels.py").write_text(DOMAIN)
+    with subprocess.Popen(
+        ["bash", "-c", f"exec env {UP}"],
+        cwd=shell.folder,
+        env=shell.environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as process:
+        try:
+            shell.printed = printed = _until_up(process)
+            shell.paste("\n".join(re.findall(r"^  ((?:cd|export) .*)$", printed, re.MULTILINE)))
+            yield shell
+        finally:
+            process.terminate()
+            process.wait(TIMEOUT_SECONDS)
+
+
+def _until_up(process: "subprocess.Popen[str]") -> str:
+    assert process.stdout
+    lines = []
+    for line in process.stdout:
+        lines.append(line)
+        if LAST_LINE in line:
+            break
+    assert process.poll() is None, "".join(lines)
+    return "".join(lines)
+
+
+def test_the_domain_fits_a_screen() -> None:
+    assert len([line for line in DOMAIN.splitlines() if line.strip()]) <= 40
+
+
+def test_the_commands_are_answered_and_the_states_shown(shell: Shell) -> None:
+    *sent, state, events = COMMANDS.splitlines()
+    assert [shell.run(line).split(":")[0] for line in sent[:2]] == ["accepted"] * 2
+    [rejected] = re.findall(r"The third command is rejected: `(.*)`", README)
+    assert shell.run(sent[2], status=3) == f"rejected: {rejected}\n"
+    assert '"delivered": true' in shell.run(state)
+    assert [line.split()[2] for line in shell.run(events).splitlines()] == ["Posted", "Delivered"]
+
+
+def test_the_requests_are_answered(shell: Shell) -> None:
+    [url] = re.findall(r"HTTP service: +(http://\S+)/domains", shell.printed)
+    answers = shell.run(f"set -e\n{REQUESTS.replace('http://127.0.0.1:8080', url)}")
+    assert '"outcome":"accepted"' in answers
+    assert '"state":{"grams":7,"delivered":false}' in answers
+
+
+def test_the_program_sends_and_asks(shell: Shell) -> None:
+    (shell.folder / "program.py").write_text(PROGRAM)
+    accepted, state = shell.run('"$PYTHON" program.py').splitlines()
+    assert accepted.startswith("Accepted(")
+    assert "Parcel(grams=9, delivered=False)" in state
+
+
+def test_the_domains_tests_pass(shell: Shell) -> None:
+    (shell.folder / "test_parcels.py").write_text(TESTS)
+    shell.run('"$PYTHON" test_parcels.py')
+
+
+def test_health_finds_all_well(shell: Shell) -> None:
+    lines = shell.run("eventfleet health").splitlines()
+    assert {line.split()[0] for line in lines} == {"ok"}
+
+
+def test_shell_completion_is_found(shell: Shell) -> None:
+    [completion] = blocks("sh", "The command line")
+    shell.run(f"{completion}\ncomplete -p eventfleet")
