@@ -54,3 +54,17 @@ def test_each_setting_that_is_named_exists() -> None:
 def test_each_link_leads_to_a_file() -> None:
     for link in re.findall(r"\]\(([\w/.-]+)(?:#[\w-]+)?\)", README):
         assert (ROOT / link).exists(), link
+
+
+def test_each_file_and_class_on_the_architecture_page_exists() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    sources = {
+        str(path.relative_to(ROOT / "eventfleet")) for path in ROOT.glob("eventfleet/**/*.py")
+    }
+    named = set(re.findall(r"`([\w/]+\.py)`", page))
+    assert len(named) > 20
+    assert [name for name in named if not any(path.endswith(name) for path in sources)] == []
+    code = "".join(path.read_text() for path in ROOT.glob("eventfleet/**/*.py"))
+    members = re.findall(r"`(?:[a-z_.]+\.)?([A-Z]\w+)(?:\.(\w+))?`", page)
+    assert [name for name, _ in members if f"class {name}" not in code] == []
+    assert [member for _, member in members if member and f"def {member}(" not in code] == []
