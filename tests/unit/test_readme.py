@@ -65,6 +65,6 @@ def test_each_file_and_class_on_the_architecture_page_exists() -> None:
     assert len(named) > 20
     assert [name for name in named if not any(path.endswith(name) for path in sources)] == []
     code = "".join(path.read_text() for path in ROOT.glob("eventfleet/**/*.py"))
-    members = re.findall(r"`(?:[a-z_.]+\.)?([A-Z]\w+)(?:\.(\w+))?`", page)
+    members = re.findall(r"`(?:[a-z_.]+\.)?([A-Z][a-z]\w+)(?:\.(\w+))?`", page)
     assert [name for name, _ in members if f"class {name}" not in code] == []
     assert [member for _, member in members if member and f"def {member}(" not in code] == []
