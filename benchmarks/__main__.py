@@ -12,7 +12,7 @@ from benchmarks.contenders.task import Result
 from benchmarks.environment import read_variable
 from benchmarks.results import Comparison, ScenarioResults, measure_value
 from benchmarks.runner import ContenderFailed, run_scenario
-from benchmarks.scenario import Scenario, Servers, is_short
+from benchmarks.scenario import Scenario, ServerAddresses, is_short
 from benchmarks.servers import provide_servers
 
 REPEATS = 5
@@ -73,7 +73,7 @@ def main(names: str, json_file: Path | None, chart_file: Path) -> None:
     raise SystemExit(failed)
 
 
-async def _run(scenario: Scenario, servers: Servers, progress: Console) -> ScenarioResults:
+async def _run(scenario: Scenario, servers: ServerAddresses, progress: Console) -> ScenarioResults:
     repeats = SHORT_REPEATS if is_short() else REPEATS
 
     def print_result(contender: str, repeat: int, result: Result) -> None:

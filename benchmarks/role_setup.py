@@ -3,8 +3,8 @@
 from uuid import uuid4
 
 from benchmarks import data
-from benchmarks.contenders.task import Task
-from benchmarks.scenario import Servers, is_short
+from benchmarks.contenders.task import ContenderTask
+from benchmarks.scenario import ServerAddresses, is_short
 from eventfleet.audit import Auditor
 from eventfleet.runtime import connections
 from eventfleet.runtime.settings import Settings
@@ -22,7 +22,7 @@ class VerificationFailed(Exception):
     """Raised when a run stored wrong data."""
 
 
-def make_settings(servers: Servers) -> Settings:
+def make_settings(servers: ServerAddresses) -> Settings:
     """Return the settings of the setup and the audit of a run."""
     return Settings(
         kafka_brokers=servers.kafka,
@@ -40,14 +40,14 @@ def dataset_size() -> data.DatasetSize:
 
 
 async def set_up_role(
-    servers: Servers, role: str, size: data.DatasetSize
-) -> tuple[Task, data.EventsByPartition]:
+    servers: ServerAddresses, role: str, size: data.DatasetSize
+) -> tuple[ContenderTask, data.EventsByPartition]:
     """Create a new domain's topics and collections; return its task and events."""
     name = f"{role}-{uuid4().hex[:8]}"
     settings, placed_events = make_settings(servers), data.make_events(name, size)
     await data.create_topics(settings, name)
     await data.create_collections(settings, name)
-    task = Task(
+    task = ContenderTask(
         kafka=servers.kafka,
         mongo_url=servers.mongo_url,
         redis_url=servers.redis_url,
@@ -62,7 +62,7 @@ async def set_up_role(
     return task, placed_events
 
 
-async def verify_role(servers: Servers, task: Task, role: str) -> None:
+async def verify_role(servers: ServerAddresses, task: ContenderTask, role: str) -> None:
     """Raise VerificationFailed unless all is stored, relayed and committed and the audit clean."""
     settings, domain = make_settings(servers), data.declare_ledger(task.domain)
     async with (

@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
-from benchmarks.contenders.task import Result, Task
+from benchmarks.contenders.task import ContenderTask, Result
 from benchmarks.results import ScenarioResults
-from benchmarks.scenario import Scenario, Servers
+from benchmarks.scenario import Scenario, ServerAddresses
 from eventfleet.topics.errors import EventfleetError
 
 TIMEOUT_SECONDS = 300.0
@@ -31,7 +31,7 @@ OnResult = Callable[[str, int, Result], None]
 
 
 async def run_scenario(
-    scenario: Scenario, servers: Servers, repeats: int, on_result: OnResult
+    scenario: Scenario, servers: ServerAddresses, repeats: int, on_result: OnResult
 ) -> ScenarioResults:
     """Run all contenders of a scenario `repeats` times each. The first ContenderFailed ends it."""
     results: dict[str, list[Result]] = {contender: [] for contender in scenario.contenders}
@@ -46,14 +46,16 @@ async def run_scenario(
     return ScenarioResults(scenario, results)
 
 
-async def _prepare(scenario: Scenario, servers: Servers, contender: str, repeat: int) -> Task:
+async def _prepare(
+    scenario: Scenario, servers: ServerAddresses, contender: str, repeat: int
+) -> ContenderTask:
     try:
         return await scenario.prepare(servers, contender, repeat)
     except EventfleetError as error:
         raise ContenderFailed(f"cannot prepare the data for {contender}: {error}") from error
 
 
-async def _verify(scenario: Scenario, servers: Servers, task: Task) -> None:
+async def _verify(scenario: Scenario, servers: ServerAddresses, task: ContenderTask) -> None:
     if scenario.verify is not None:
         try:
             await scenario.verify(servers, task)
@@ -61,13 +63,13 @@ async def _verify(scenario: Scenario, servers: Servers, task: Task) -> None:
             raise ContenderFailed(f"{scenario.ours} stored wrong data: {error!r}") from error
 
 
-async def run_contender(contender: str, module: str, task: Task) -> Result:
+async def run_contender(contender: str, module: str, task: ContenderTask) -> Result:
     command = [sys.executable, "-m", f"benchmarks.contenders.{module}"]
     return await run_program(contender, command, task)
 
 
 async def run_program(
-    contender: str, command: Sequence[str], task: Task, timeout: float = TIMEOUT_SECONDS
+    contender: str, command: Sequence[str], task: ContenderTask, timeout: float = TIMEOUT_SECONDS
 ) -> Result:
     """Run a program on a task and return its result.
 
@@ -95,7 +97,7 @@ async def run_program(
     return _read_result(contender, task, out, err)
 
 
-def _read_result(contender: str, task: Task, out: bytes, err: bytes) -> Result:
+def _read_result(contender: str, task: ContenderTask, out: bytes, err: bytes) -> Result:
     try:
         result = Result.decode(out)
     except msgspec.MsgspecError as error:

@@ -19,7 +19,7 @@ from rich.table import Table
 
 from benchmarks import data
 from benchmarks.contenders.command_data import age_redis, sample_commands, split_batches, to_record
-from benchmarks.scenario import Servers
+from benchmarks.scenario import ServerAddresses
 from benchmarks.servers import provide_servers
 from eventfleet.runtime import connections
 from eventfleet.runtime.settings import PREFIX, Settings
@@ -110,7 +110,9 @@ def main(events: int, roles: list[str]) -> None:
     raise SystemExit(not clean)
 
 
-def _measure(servers: Servers, roles: list[str], events: int, workers: int) -> list[RoleRuns]:
+def _measure(
+    servers: ServerAddresses, roles: list[str], events: int, workers: int
+) -> list[RoleRuns]:
     """Measure the roles on fleets of their own: command on orders, the others on a ledger."""
     measured = []
     if set(roles) - {"command"}:
@@ -122,7 +124,9 @@ def _measure(servers: Servers, roles: list[str], events: int, workers: int) -> l
     return measured
 
 
-def _measure_event_roles(servers: Servers, folder: Path, events: int, workers: int) -> RoleRuns:
+def _measure_event_roles(
+    servers: ServerAddresses, folder: Path, events: int, workers: int
+) -> RoleRuns:
     """Measure append, then snapshot and relay on what append has stored."""
     (folder / "accounts.py").write_text(LEDGER_MODULE)
     os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), str(folder)])
@@ -139,7 +143,9 @@ def _measure_event_roles(servers: Servers, folder: Path, events: int, workers: i
     return RoleRuns(runs, bool(report["clean"]) and report["stored"] == events)
 
 
-def _measure_command_role(servers: Servers, folder: Path, events: int, workers: int) -> RoleRuns:
+def _measure_command_role(
+    servers: ServerAddresses, folder: Path, events: int, workers: int
+) -> RoleRuns:
     """Measure command on the sample's orders, then append its events for the audit."""
     with CommandFleet(
         (servers.kafka, servers.mongo_url, servers.redis_url),

@@ -5,10 +5,10 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from benchmarks.contenders.task import Task
+from benchmarks.contenders.task import ContenderTask
 
 
-class Servers(NamedTuple):
+class ServerAddresses(NamedTuple):
     """The addresses of the servers."""
 
     kafka: str
@@ -43,11 +43,11 @@ class Goal:
         return ", ".join(filter(None, [lower, upper]))
 
 
-Prepare = Callable[[Servers, str, int], Awaitable[Task]]
+Prepare = Callable[[ServerAddresses, str, int], Awaitable[ContenderTask]]
 """Makes the data of one run, given the contender's label and the number of the repeat, from 0.
 Where `extra` has `value_bytes`, the contender must have read as many."""
 
-Verify = Callable[[Servers, Task], Awaitable[None]]
+Verify = Callable[[ServerAddresses, ContenderTask], Awaitable[None]]
 """Raises when the data that our contender stored is wrong."""
 
 

@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager
 
 from click import ClickException
 
-from benchmarks.scenario import Servers
+from benchmarks.scenario import ServerAddresses
 from tests.servers.install import Absent
 from tests.servers.kafka import Kafka
 from tests.servers.mongodb import MongoDB
@@ -17,7 +17,7 @@ from tests.servers.server import StartFailed
 
 
 @contextmanager
-def provide_servers() -> Iterator[Servers]:
+def provide_servers() -> Iterator[ServerAddresses]:
     """Yield the addresses of running servers.
 
     KAFKA (host:port), MONGO_URL and REDIS_URL name servers to use; those not named are started and
@@ -27,7 +27,7 @@ def provide_servers() -> Iterator[Servers]:
     named = {name: os.environ.get(name, "") for name in ("KAFKA", "MONGO_URL", "REDIS_URL")}
     with ExitStack() as stack:
         try:
-            yield Servers(
+            yield ServerAddresses(
                 named["KAFKA"] or stack.enter_context(Kafka()).address,
                 named["MONGO_URL"] or stack.enter_context(MongoDB()).url,
                 named["REDIS_URL"] or stack.enter_context(Redis()).url,

@@ -20,7 +20,7 @@ from msgspec.structs import replace
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.scenario import Servers
+from benchmarks.scenario import ServerAddresses
 from benchmarks.servers import provide_servers
 from eventfleet.cli.sample_orders import sample_orders
 from eventfleet.domains.orders import orders
@@ -65,7 +65,7 @@ class WorkerMemory:
 
 
 @dataclass
-class Load:
+class SoakLoad:
     """The number of commands sent so far, and the orders that they concern."""
 
     sent: int = 0
@@ -86,7 +86,7 @@ def main(minutes: int, rate: int) -> None:
     raise SystemExit(not passed)
 
 
-def _soak(servers: Servers, folder: Path, minutes: int, rate: int) -> bool:
+def _soak(servers: ServerAddresses, folder: Path, minutes: int, rate: int) -> bool:
     console = Console(highlight=False)
     with CommandFleet(
         (servers.kafka, servers.mongo_url, servers.redis_url),
@@ -106,8 +106,10 @@ def _soak(servers: Servers, folder: Path, minutes: int, rate: int) -> bool:
     return memory_passed and bool(report["clean"]) and not report["dead_letters"]
 
 
-async def _send_load(kafka: str, memories: Sequence[WorkerMemory], minutes: int, rate: int) -> Load:
-    load, start = Load(), time.monotonic()
+async def _send_load(
+    kafka: str, memories: Sequence[WorkerMemory], minutes: int, rate: int
+) -> SoakLoad:
+    load, start = SoakLoad(), time.monotonic()
     sampling = asyncio.create_task(_sample_memory(memories, start))
     producer, commands = Producer(Connection(kafka)), _generate_commands()
     topic = Topics.of(orders.name).commands

@@ -1,4 +1,4 @@
-"""What a team imports to declare its domain, and to test it.
+"""The declarations of a domain, for a team to import.
 
     class Deposited(Event):
         amount: int

@@ -1,4 +1,4 @@
-"""What a program imports to send commands to a running fleet, and to query it.
+"""The commands and queries of a running fleet, for programs to import.
 
     from eventfleet.commands import Accepted, Stage, event_service, load_settings
     from eventfleet.domains.orders import Pay, Ship, orders

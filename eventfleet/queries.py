@@ -1,4 +1,4 @@
-"""What a program imports to read events, snapshots and states of a running fleet.
+"""The queries of a running fleet's events, snapshots and states, for programs to import.
 
     from eventfleet.domains.orders import orders
     from eventfleet.queries import load_settings, querier

@@ -15,7 +15,7 @@ from tests.module_guard import ModuleGuard
 from tests.servers.embedded import EmbeddedBroker
 from tests.servers.install import Absent
 from tests.servers.kafka import Kafka
-from tests.servers.mongodb import MongoDB, Refusing
+from tests.servers.mongodb import MongoDB, RefusingMongoDB
 from tests.servers.redis import Redis
 from tests.servers.server import Server
 
@@ -83,9 +83,9 @@ def own_kafka() -> Iterator[Kafka]:
 
 
 @pytest.fixture
-def own_mongo() -> Iterator[Refusing]:
+def own_mongo() -> Iterator[RefusingMongoDB]:
     """A MongoDB of the test's own, which it may stop or let fail."""
-    with running(Refusing) as server:
+    with running(RefusingMongoDB) as server:
         yield server
 
 

@@ -15,7 +15,7 @@ from benchmarks.contenders.loop import (
     open_collection,
     split_for_queries,
 )
-from benchmarks.contenders.task import Task, read_task, run
+from benchmarks.contenders.task import ContenderTask, read_task, run
 
 MAX_CACHED_AGGREGATES = 100_000
 
@@ -42,7 +42,7 @@ encode = msgspec.json.Encoder().encode
 class AppendHandler:
     """Handles one partition; `heads` holds the latest version of each aggregate."""
 
-    def __init__(self, task: Task, partition: int, events: Collection) -> None:
+    def __init__(self, task: ContenderTask, partition: int, events: Collection) -> None:
         self.partition, self.events = partition, events
         self.target = (f"{task.domain}.stored", partition)
         self.heads: dict[str, int] = {}
@@ -110,7 +110,7 @@ class AppendHandler:
                 raise RuntimeError("the positions are taken")
 
 
-async def main(task: Task) -> None:
+async def main(task: ContenderTask) -> None:
     async with AsyncMongoClient[dict[str, Any]](task.mongo_url, timeoutMS=10_000) as client:
         events = open_collection(task, client, "events")
 

@@ -10,7 +10,7 @@ from typing import Any
 import redis.asyncio
 from msgspec.structs import replace
 
-from benchmarks.contenders.task import Task
+from benchmarks.contenders.task import ContenderTask
 from eventfleet.audit import Auditor
 from eventfleet.cli.sample_orders import sample_orders
 from eventfleet.deciders.proposed_event import propose_event
@@ -49,7 +49,7 @@ def declare_shop(name: str) -> Domain[Order]:
     return with_changes(orders, name=name, snapshot=None, routes=())
 
 
-def make_settings(task: Task) -> Settings:
+def make_settings(task: ContenderTask) -> Settings:
     """Return the task's settings; the others are those of production."""
     return Settings(
         kafka_brokers=task.kafka,
@@ -98,7 +98,7 @@ def make_dataset(name: str, count: int) -> CommandDataset:
 
 
 async def set_up_domain(
-    task: Task,
+    task: ContenderTask,
     domain: Domain[Any],
     events: Sequence[EventRecord],
     commands: Sequence[EventRecord],

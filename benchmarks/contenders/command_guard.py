@@ -7,15 +7,15 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 
 from benchmarks.contenders.command_scripts import INCARNATION_SCRIPT, RedisPool
-from benchmarks.contenders.task import Task
+from benchmarks.contenders.task import ContenderTask
 
 HALF_EXPIRY_SECONDS = 1800.0
 
 
-class LagGuard:
+class LoopLagGuard:
     """Tracks when append was last caught up; an async context manager, refreshed on entry."""
 
-    def __init__(self, task: Task, redis: RedisPool) -> None:
+    def __init__(self, task: ContenderTask, redis: RedisPool) -> None:
         self.incarnation, self.now = b"", b"0"
         self._group, self._redis = f"eventfleet.{task.domain}.append", redis
         self._topic_partitions = [

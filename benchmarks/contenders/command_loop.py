@@ -15,7 +15,7 @@ import msgspec
 from aiokafka import AIOKafkaProducer
 from pymongo import AsyncMongoClient
 
-from benchmarks.contenders.command_guard import LagGuard
+from benchmarks.contenders.command_guard import LoopLagGuard
 from benchmarks.contenders.command_scripts import CONFIRM_SCRIPT, MARK_SCRIPT, RedisPool
 from benchmarks.contenders.loop import (
     HEADERS,
@@ -27,7 +27,7 @@ from benchmarks.contenders.loop import (
     open_collection,
     split_for_queries,
 )
-from benchmarks.contenders.task import Task, read_task, run
+from benchmarks.contenders.task import ContenderTask, read_task, run
 from eventfleet.domains.orders import commands as shop_commands
 
 ID_NAMESPACE = UUID("6f1c7c52-4f3e-5d0c-9a57-2f6f0f2f7a11").bytes
@@ -35,7 +35,7 @@ NEWEST_FIRST = {"aggregate_id": -1, "version": -1}
 EXPIRY_SECONDS, LEASE_SECONDS, ID_MEMORY_MS = 3600, 5, 3_600_000
 
 
-class CommandEnvelope(msgspec.Struct):
+class CommandRecord(msgspec.Struct):
     """A command as JSON in a topic, its payload undecoded."""
 
     specversion: str
@@ -71,7 +71,7 @@ class EventEnvelope(msgspec.Struct, omit_defaults=True):
     specversion: str = msgspec.UNSET  # type: ignore[assignment]
 
 
-class Rule(NamedTuple):
+class LoopRule(NamedTuple):
     """A command's event type, decoder, and the types of events that it may follow."""
 
     event: str
@@ -80,21 +80,21 @@ class Rule(NamedTuple):
     allowed: tuple[str, ...]
 
 
-class Head(NamedTuple):
+class LatestEvent(NamedTuple):
     """The latest event of an aggregate."""
 
     type: str
     event_id: str
 
 
-class PendingCommand:
+class LoopCommand:
     """A command of a chunk and its reply, once it has one."""
 
-    def __init__(self, key: bytes, envelope: CommandEnvelope, domain: str) -> None:
+    def __init__(self, key: bytes, envelope: CommandRecord, domain: str) -> None:
         self.key, self.envelope, self.rule = key, envelope, RULES[envelope.type]
         self.subject = envelope.subject
         self.id = event_id(domain, envelope.subject, envelope.id)
-        self.head: Head | None = None
+        self.head: LatestEvent | None = None
         self.reply: dict[str, Any] | None = None
         event = EventEnvelope(
             self.id,
@@ -115,7 +115,7 @@ class PendingCommand:
 
 
 RULES = {
-    rule.name: Rule(
+    rule.name: LoopRule(
         rule.type,
         2 if rule.type == "Placed" else 1,
         msgspec.json.Decoder(rule.command),
@@ -123,7 +123,7 @@ RULES = {
     )
     for rule in shop_commands
 }
-decode = msgspec.json.Decoder(CommandEnvelope).decode
+decode = msgspec.json.Decoder(CommandRecord).decode
 encode = msgspec.json.Encoder().encode
 
 
@@ -139,27 +139,29 @@ def event_id(domain: str, aggregate_id: str, command_id: str) -> str:
 class CommandDecider:
     """Decides chunks of any partition."""
 
-    def __init__(self, task: Task, events: Collection, redis: RedisPool, producer: Any) -> None:
+    def __init__(
+        self, task: ContenderTask, events: Collection, redis: RedisPool, producer: Any
+    ) -> None:
         self._domain, self._events, self._redis, self._producer = (
             task.domain,
             events,
             redis,
             producer,
         )
-        self.guard = LagGuard(task, redis)
+        self.guard = LoopLagGuard(task, redis)
         self._topic, self._replies = f"{task.domain}.events", f"{task.domain}.replies"
 
     async def decide_chunk(self, partition: int, records: list[Any]) -> OutputRecords:
         domain = self._domain
-        commands = [PendingCommand(record.key, decode(record.value), domain) for record in records]
+        commands = [LoopCommand(record.key, decode(record.value), domain) for record in records]
         await self.settle(partition, commands)
         output = new_output()
         output[self._replies, partition] = [(c.key, encode(c.reply)) for c in commands]
         return output
 
-    async def settle(self, partition: int, commands: list[PendingCommand]) -> None:
+    async def settle(self, partition: int, commands: list[LoopCommand]) -> None:
         """Decide commands until each has a reply."""
-        queues: dict[str, deque[PendingCommand]] = {}
+        queues: dict[str, deque[LoopCommand]] = {}
         for command in commands:
             queues.setdefault(command.subject, deque()).append(command)
         while queues:
@@ -169,7 +171,7 @@ class CommandDecider:
                     queue.popleft()
             queues = {subject: queue for subject, queue in queues.items() if queue}
 
-    async def _settle_round(self, partition: int, batch: list[PendingCommand]) -> None:
+    async def _settle_round(self, partition: int, batch: list[LoopCommand]) -> None:
         await self.guard.read_incarnation()
         self.guard.check(partition)
         unchecked = [command for command in batch if command.head is None]
@@ -199,7 +201,7 @@ class CommandDecider:
             self._load_heads(partition, missing),
         )
 
-    def _mark_call(self, command: PendingCommand) -> tuple[Any, ...]:
+    def _mark_call(self, command: LoopCommand) -> tuple[Any, ...]:
         head = command.head or ("", "")
         return (
             *self._redis_keys(command),
@@ -215,7 +217,7 @@ class CommandDecider:
             *(int(command.head is not None), *head, *command.rule.allowed),
         )
 
-    def _redis_keys(self, command: PendingCommand) -> tuple[str, str, str]:
+    def _redis_keys(self, command: LoopCommand) -> tuple[str, str, str]:
         domain = self._domain
         return "life", f"marker:{domain}:{command.subject}", f"done:{domain}:{command.id}"
 
@@ -226,7 +228,7 @@ class CommandDecider:
         ]
         return {event["_id"]: event for part in await asyncio.gather(*finds) for event in part}
 
-    async def _load_heads(self, partition: int, missing: list[PendingCommand]) -> None:
+    async def _load_heads(self, partition: int, missing: list[LoopCommand]) -> None:
         """Load the latest event of each aggregate, then look up the commands' own ids again."""
         if not missing:
             return
@@ -240,12 +242,13 @@ class CommandDecider:
         latest = await self._find_events([head["event_id"] for head in heads])
         found = await self._find_events([command.id for command in missing])
         stored_heads = {
-            head["_id"]: Head(latest[head["event_id"]]["type"], head["event_id"]) for head in heads
+            head["_id"]: LatestEvent(latest[head["event_id"]]["type"], head["event_id"])
+            for head in heads
         }
         for command in missing:
             if command.id in found:
                 self._set_reply(command, partition, "repeated")
-            command.head = stored_heads.get(command.subject, Head("", ""))
+            command.head = stored_heads.get(command.subject, LatestEvent("", ""))
 
     async def _query_heads(self, subjects: list[str]) -> list[dict[str, Any]]:
         newest = {"event_id": {"$first": "$_id"}, "version": {"$first": "$version"}}
@@ -257,7 +260,7 @@ class CommandDecider:
         return await (await self._events.aggregate(pipeline)).to_list(None)
 
     async def _produce_and_confirm(
-        self, partition: int, marked: list[tuple[PendingCommand, bytes]]
+        self, partition: int, marked: list[tuple[LoopCommand, bytes]]
     ) -> None:
         if not marked:
             return
@@ -294,17 +297,17 @@ class CommandDecider:
         sent.append(await self._producer.send_batch(batch, self._topic, partition=partition))
         await asyncio.gather(*sent)
 
-    def _set_reply(self, command: PendingCommand, partition: int, outcome: str) -> None:
+    def _set_reply(self, command: LoopCommand, partition: int, outcome: str) -> None:
         position = f"{self._topic}/{partition}"
         command.reply = make_reply(command, outcome) | {"event_id": command.id, "place": position}
 
-    def _reject(self, command: PendingCommand, marked: str) -> None:
+    def _reject(self, command: LoopCommand, marked: str) -> None:
         allowed = ", ".join(sorted(kind or "no event" for kind in command.rule.allowed))
         reason = f"{command.rule.event} may follow {allowed}, not {marked or 'no event'}"
         command.reply = make_reply(command, "rejected") | {"reason": reason, "marked": marked}
 
 
-def make_reply(command: PendingCommand, outcome: str) -> dict[str, Any]:
+def make_reply(command: LoopCommand, outcome: str) -> dict[str, Any]:
     envelope = command.envelope
     return {
         "command_id": envelope.id,
@@ -316,7 +319,7 @@ def make_reply(command: PendingCommand, outcome: str) -> dict[str, Any]:
     }
 
 
-async def main(task: Task) -> None:
+async def main(task: ContenderTask) -> None:
     redis = await RedisPool.open(task.redis_url, task.partitions)
     producer = AIOKafkaProducer(bootstrap_servers=task.kafka, acks="all", max_batch_size=950_000)
     await producer.start()

@@ -4,7 +4,7 @@ import asyncio
 
 from benchmarks.contenders.command_data import declare_shop, make_settings
 from benchmarks.contenders.our_roles import RunCounter, counting_agent
-from benchmarks.contenders.task import Result, Task, read_task, run, write_result
+from benchmarks.contenders.task import ContenderTask, Result, read_task, run, write_result
 from eventfleet.runtime import connections
 from eventfleet.runtime.event_services import decider
 from eventfleet.stores.kafka.producer import Producer
@@ -14,7 +14,7 @@ from eventfleet.workers.command_agent import CommandAgent
 from eventfleet.workers.metrics import Metrics
 
 
-async def main(task: Task) -> None:
+async def main(task: ContenderTask) -> None:
     settings, domain, metrics = make_settings(task), declare_shop(task.domain), Metrics()
     counter = RunCounter(task.records)
     async with (

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from benchmarks.contenders.task import Task
+from benchmarks.contenders.task import ContenderTask
 from benchmarks.data import DatasetSize, make_events
 from eventfleet.topics.codec import encode
 from eventfleet.topics.event import EventRecord
@@ -17,7 +17,7 @@ class FoldRecords(NamedTuple):
     rest: list[LogRecord]
 
 
-def make_records(task: Task) -> FoldRecords:
+def make_records(task: ContenderTask) -> FoldRecords:
     """Return the task's events as records in memory; offsets begin at 0."""
     aggregates = task.extra["aggregates"]
     (events,) = make_events(task.domain, DatasetSize(task.records + aggregates, aggregates, 1))
@@ -26,7 +26,7 @@ def make_records(task: Task) -> FoldRecords:
     return FoldRecords(_encode_records(task, first, 0), _encode_records(task, rest, len(first)))
 
 
-def _encode_records(task: Task, events: list[EventRecord], start: int) -> list[LogRecord]:
+def _encode_records(task: ContenderTask, events: list[EventRecord], start: int) -> list[LogRecord]:
     topic = Topics.of(task.domain).stored
     return [
         LogRecord(topic, 0, offset, event.aggregate_id.encode(), encode(event))

@@ -5,7 +5,14 @@ from datetime import datetime
 import msgspec
 
 from benchmarks.contenders.fold_data import make_records
-from benchmarks.contenders.task import Clock, Result, Task, read_task, run, write_result
+from benchmarks.contenders.task import (
+    ContenderTask,
+    Result,
+    Stopwatch,
+    read_task,
+    run,
+    write_result,
+)
 from benchmarks.data import EVENTS, Account, evolve
 from eventfleet.topics.record import LogRecord
 
@@ -44,8 +51,8 @@ def fold(live_states: LiveStates, chunk: list[LogRecord]) -> int:
     return sum(len(record.value or b"") for record in chunk)
 
 
-async def main(task: Task) -> None:
-    clock, records = Clock(), make_records(task)
+async def main(task: ContenderTask) -> None:
+    clock, records = Stopwatch(), make_records(task)
     live_states: LiveStates = {}
     fold(live_states, records.warm_up)
     value_bytes = 0

@@ -3,7 +3,14 @@
 from dataclasses import replace
 
 from benchmarks.contenders.fold_data import make_records
-from benchmarks.contenders.task import Clock, Result, Task, read_task, run, write_result
+from benchmarks.contenders.task import (
+    ContenderTask,
+    Result,
+    Stopwatch,
+    read_task,
+    run,
+    write_result,
+)
 from benchmarks.data import declare_ledger
 from eventfleet.roles.snapshot import SnapshotRole
 from eventfleet.snapshot_rules import every
@@ -16,8 +23,8 @@ from eventfleet.stores.parked import NoParkedAggregates
 from eventfleet.topics.names import Topics
 
 
-async def main(task: Task) -> None:
-    clock, records = Clock(), make_records(task)
+async def main(task: ContenderTask) -> None:
+    clock, records = Stopwatch(), make_records(task)
     role = SnapshotRole(
         replace(declare_ledger(task.domain), snapshot=every(2 * task.records)),
         0,

@@ -18,28 +18,28 @@ from starlette.routing import Route
 from benchmarks.contenders.batcher import Batcher
 from benchmarks.contenders.command_loop import (
     CommandDecider,
-    CommandEnvelope,
-    PendingCommand,
+    CommandRecord,
+    LoopCommand,
     encode,
 )
 from benchmarks.contenders.command_scripts import RedisPool
 from benchmarks.contenders.http_data import serve_and_measure
 from benchmarks.contenders.loop import open_collection
-from benchmarks.contenders.task import Task, read_task, run, write_result
+from benchmarks.contenders.task import ContenderTask, read_task, run, write_result
 
 MAX_CALLS = 4
 STATUSES = {"accepted": 202, "repeated": 200, "rejected": 409}
 
 
-def make_handler(task: Task, settle: Batcher) -> Any:
+def make_handler(task: ContenderTask, settle: Batcher) -> Any:
     async def handle(request: Request) -> Response:
         subject, name = request.path_params["id"], request.path_params["command"]
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
         body = msgspec.Raw(await request.body())
         key = request.headers["idempotency-key"]
         try:
-            envelope = CommandEnvelope("1.0", key, name, task.domain, subject, now, body)
-            command = PendingCommand(subject.encode(), envelope, task.domain)
+            envelope = CommandRecord("1.0", key, name, task.domain, subject, now, body)
+            command = LoopCommand(subject.encode(), envelope, task.domain)
         except msgspec.DecodeError as error:
             return Response(str(error), 422)
         await settle(command)
@@ -50,14 +50,14 @@ def make_handler(task: Task, settle: Batcher) -> Any:
     return handle
 
 
-async def main(task: Task) -> None:
+async def main(task: ContenderTask) -> None:
     redis = await RedisPool.open(task.redis_url, MAX_CALLS)
     producer = AIOKafkaProducer(bootstrap_servers=task.kafka, acks="all", max_batch_size=950_000)
     await producer.start()
     client: AsyncMongoClient[dict[str, Any]] = AsyncMongoClient(task.mongo_url)
     decider = CommandDecider(task, open_collection(task, client, "events"), redis, producer)
 
-    async def settle_all(commands: list[PendingCommand]) -> list[PendingCommand]:
+    async def settle_all(commands: list[LoopCommand]) -> list[LoopCommand]:
         await decider.settle(0, commands)
         return commands
 

@@ -22,7 +22,7 @@ from benchmarks.contenders.http_data import (
     measured_requests,
     warm_up_requests,
 )
-from benchmarks.contenders.task import Task, run
+from benchmarks.contenders.task import ContenderTask, run
 
 _keys = count(1)
 
@@ -68,7 +68,7 @@ class ClientConnection(asyncio.Protocol):
         self._transport.write(request)
 
 
-def encode_request(task: Task, request: CommandRequest) -> bytes:
+def encode_request(task: ContenderTask, request: CommandRequest) -> bytes:
     body = msgspec.json.encode(request.data)
     path = f"/domains/{task.domain}/{request.aggregate_id}/commands/{request.command}"
     return (
@@ -77,7 +77,9 @@ def encode_request(task: Task, request: CommandRequest) -> bytes:
     ).encode() + body
 
 
-async def send_requests(task: Task, port: int, commands: Iterator[CommandRequest]) -> ClientResult:
+async def send_requests(
+    task: ContenderTask, port: int, commands: Iterator[CommandRequest]
+) -> ClientResult:
     requests = iter([encode_request(task, each) for each in commands])
     statuses: Counter[int] = Counter()
     loop = asyncio.get_running_loop()
@@ -94,7 +96,7 @@ async def send_requests(task: Task, port: int, commands: Iterator[CommandRequest
     return ClientResult(dict(statuses), percentiles[49], percentiles[98])
 
 
-async def main(task: Task, port: int) -> None:
+async def main(task: ContenderTask, port: int) -> None:
     warm_up = await send_requests(task, port, warm_up_requests(task))
     if len(warm_up.statuses) > 1:
         raise RuntimeError(f"answered {warm_up.statuses} while warming up")
@@ -105,4 +107,4 @@ async def main(task: Task, port: int) -> None:
 
 
 if __name__ == "__main__":
-    run(main(msgspec.json.decode(sys.argv[1], type=Task), int(sys.argv[2])))
+    run(main(msgspec.json.decode(sys.argv[1], type=ContenderTask), int(sys.argv[2])))

@@ -14,7 +14,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from benchmarks.contenders.command_data import declare_shop
-from benchmarks.contenders.task import EVENT_LOOP, Clock, Result, Task
+from benchmarks.contenders.task import EVENT_LOOP, ContenderTask, Result, Stopwatch
 from eventfleet.domains.bank import bank
 from eventfleet.model.domain import Domain
 
@@ -43,14 +43,14 @@ class ClientResult(msgspec.Struct, frozen=True):
     p99: float
 
 
-def declare_domain(task: Task) -> Domain[Any]:
+def declare_domain(task: ContenderTask) -> Domain[Any]:
     """Declare the bank for a synchronous task, else the shop, without snapshots and routes."""
     if task.extra["synchronous"]:
         return with_changes(bank, name=task.domain, snapshot=None, routes=())
     return declare_shop(task.domain)
 
 
-def warm_up_requests(task: Task) -> Iterator[CommandRequest]:
+def warm_up_requests(task: ContenderTask) -> Iterator[CommandRequest]:
     """Yield the first command of each aggregate, sent before the measurement."""
     if task.extra["synchronous"]:
         data = {"owner": "ann", "currency": "EUR"}
@@ -60,7 +60,7 @@ def warm_up_requests(task: Task) -> Iterator[CommandRequest]:
         yield from (CommandRequest(f"order-{n}", "Place", order) for n in range(task.records))
 
 
-def measured_requests(task: Task) -> Iterator[CommandRequest]:
+def measured_requests(task: ContenderTask) -> Iterator[CommandRequest]:
     """Yield payments of orders, or deposits into accounts."""
     random = Random(7)
     for number in range(task.records):
@@ -71,7 +71,7 @@ def measured_requests(task: Task) -> Iterator[CommandRequest]:
             yield CommandRequest(f"order-{number}", "Pay", {"amount": 1999})
 
 
-async def serve_and_measure(task: Task, app: ASGIApp, settings: dict[str, str]) -> Result:
+async def serve_and_measure(task: ContenderTask, app: ASGIApp, settings: dict[str, str]) -> Result:
     """Serve the application while the client sends all requests; the CPU is this process's own."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
@@ -91,8 +91,8 @@ async def serve_and_measure(task: Task, app: ASGIApp, settings: dict[str, str]) 
     return Result(task.records, clock.seconds, clock.cpu, 0, all_settings, measures)
 
 
-async def _run_client(task: Task, port: int) -> tuple[Clock, ClientResult]:
-    clock = Clock()
+async def _run_client(task: ContenderTask, port: int) -> tuple[Stopwatch, ClientResult]:
+    clock = Stopwatch()
     client = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "benchmarks.contenders.http_client"),
         *(msgspec.json.encode(task).decode(), str(port)),

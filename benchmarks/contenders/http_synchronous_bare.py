@@ -20,7 +20,7 @@ from benchmarks.contenders.batcher import Batcher
 from benchmarks.contenders.command_loop import event_id
 from benchmarks.contenders.http_data import serve_and_measure
 from benchmarks.contenders.loop import HEADERS, Collection, open_collection
-from benchmarks.contenders.task import Task, read_task, run, write_result
+from benchmarks.contenders.task import ContenderTask, read_task, run, write_result
 from eventfleet.domains.bank import Account, bank
 
 MAX_READ_EVENTS = 500
@@ -53,7 +53,7 @@ class EventProducer:
 class AccountService:
     """Decides commands on states in memory; changed states are saved in the background."""
 
-    def __init__(self, task: Task, client: Any, event_producer: EventProducer) -> None:
+    def __init__(self, task: ContenderTask, client: Any, event_producer: EventProducer) -> None:
         self._domain, self._event_producer = task.domain, event_producer
         self._events: Collection = open_collection(task, client, "events")
         self._snapshots: Collection = open_collection(task, client, "snapshots")
@@ -188,7 +188,7 @@ def make_handler(service: AccountService) -> Any:
     return handle
 
 
-async def main(task: Task) -> None:
+async def main(task: ContenderTask) -> None:
     producer = AIOKafkaProducer(bootstrap_servers=task.kafka, acks="all", max_batch_size=950_000)
     await producer.start()
     client: AsyncMongoClient[dict[str, Any]] = AsyncMongoClient(task.mongo_url)

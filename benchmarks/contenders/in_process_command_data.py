@@ -11,7 +11,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from benchmarks.contenders.task import Clock, Result, Task
+from benchmarks.contenders.task import ContenderTask, Result, Stopwatch
 from benchmarks.data import (
     Account,
     Cents,
@@ -72,10 +72,10 @@ async def warm_up(send: SendDeposit) -> None:
     await asyncio.sleep(2)
 
 
-async def measure_sends(task: Task, send: SendDeposit, settings: dict[str, Any]) -> Result:
+async def measure_sends(task: ContenderTask, send: SendDeposit, settings: dict[str, Any]) -> Result:
     """Send at `rate` a second, or, when it is 0, as fast as EAGER_SENDERS can."""
     await warm_up(send)
-    clock = Clock()
+    clock = Stopwatch()
     rate = task.extra["rate"]
     clock.start()
     times = await (

@@ -10,7 +10,7 @@ from aiokafka import AIOKafkaProducer
 
 from benchmarks.contenders.command_scripts import CHECK_SCRIPT, RedisPool
 from benchmarks.contenders.in_process_command_data import measure_sends
-from benchmarks.contenders.task import EVENT_LOOP, Task, read_task, run, write_result
+from benchmarks.contenders.task import EVENT_LOOP, ContenderTask, read_task, run, write_result
 
 CONNECTIONS = 4
 SETTINGS = {"acks": "all", "marker": "one EVALSHA in pipelines", "event loop": EVENT_LOOP}
@@ -43,7 +43,7 @@ class TypeChecker:
         self._open_calls -= 1
 
 
-async def main(task: Task) -> None:
+async def main(task: ContenderTask) -> None:
     redis = await RedisPool.open(task.redis_url, CONNECTIONS)
     checker, topic = TypeChecker(redis, task.domain), f"{task.domain}.events"
     producer = AIOKafkaProducer(bootstrap_servers=task.kafka, acks="all", max_batch_size=950_000)

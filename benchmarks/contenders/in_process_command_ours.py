@@ -4,14 +4,14 @@ from typing import Any
 
 from benchmarks.contenders.command_data import make_settings
 from benchmarks.contenders.in_process_command_data import declare_bank, measure_sends
-from benchmarks.contenders.task import EVENT_LOOP, Task, read_task, run, write_result
+from benchmarks.contenders.task import EVENT_LOOP, ContenderTask, read_task, run, write_result
 from eventfleet.deciders.outcomes import Accepted
 from eventfleet.runtime.event_services import event_service
 
 SETTINGS = {"acks": "all", "marker": "two EVALSHA in pipelines", "event loop": EVENT_LOOP}
 
 
-async def main(task: Task) -> None:
+async def main(task: ContenderTask) -> None:
     async with event_service(make_settings(task), declare_bank(task.domain)) as service:
 
         async def send(account: str, data: dict[str, Any]) -> None:

@@ -13,7 +13,7 @@ from pymongo import monitoring
 
 from benchmarks.contenders.command_data import make_settings
 from benchmarks.contenders.latest_state_data import APPENDED_EVENTS, account_id, make_history
-from benchmarks.contenders.task import Result, Task, read_task, run, write_result
+from benchmarks.contenders.task import ContenderTask, Result, read_task, run, write_result
 from benchmarks.data import Account, declare_ledger
 from eventfleet.runtime import connections
 from eventfleet.states.querier import Querier, StateAt
@@ -55,7 +55,7 @@ class ReadCounter(monitoring.CommandListener):
 class QueriedAccount:
     """An account, its events, and the latencies of its queries."""
 
-    def __init__(self, task: Task, stores: DomainStores, counter: ReadCounter) -> None:
+    def __init__(self, task: ContenderTask, stores: DomainStores, counter: ReadCounter) -> None:
         self._size, self._counter, self._stores = task.extra["size"], counter, stores
         self._account = account_id(self._size)
         self._domain = declare_ledger(task.domain)
@@ -96,7 +96,7 @@ class QueriedAccount:
             raise RuntimeError(f"the latest state is not the fold of its events: {found}")
 
 
-async def main(task: Task) -> None:
+async def main(task: ContenderTask) -> None:
     settings, counter = make_settings(task), ReadCounter()
     monitoring.register(counter)
     async with connections.stores(settings, {task.domain: declare_ledger(task.domain)}) as stores:

@@ -14,7 +14,7 @@ from pymongo import AsyncMongoClient, ReadPreference, WriteConcern
 from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.read_concern import ReadConcern
 
-from benchmarks.contenders.task import Clock, Result, Task, write_result
+from benchmarks.contenders.task import ContenderTask, Result, Stopwatch, write_result
 
 OutputRecords: TypeAlias = dict[tuple[str, int], list[tuple[bytes, bytes]]]
 """Keys and values to write, by topic and partition."""
@@ -28,7 +28,7 @@ MAX_QUERY_IDS = 100
 class PartitionConsumer:
     """Fetches a partition's records one chunk ahead, and commits by a transactional producer."""
 
-    def __init__(self, task: Task, consumer: Any, partition: int) -> None:
+    def __init__(self, task: ContenderTask, consumer: Any, partition: int) -> None:
         self.task, self.partition = task, partition
         self._consumer = consumer
         self._source = TopicPartition(task.topic, partition)
@@ -100,9 +100,9 @@ ChunkHandler = Callable[[list[Any]], Awaitable[OutputRecords]]
 class HandWrittenLoop:
     """Runs all partitions concurrently; each handles a chunk while the one before is committed."""
 
-    def __init__(self, task: Task, handler: Callable[[int], ChunkHandler]) -> None:
+    def __init__(self, task: ContenderTask, handler: Callable[[int], ChunkHandler]) -> None:
         self.task, self.handler = task, handler
-        self.clock = Clock()
+        self.clock = Stopwatch()
         self.value_bytes = 0
         self._remaining = task.records
         self._finished = asyncio.Event()
@@ -184,7 +184,9 @@ def new_output() -> OutputRecords:
     return defaultdict(list)
 
 
-def open_collection(task: Task, client: AsyncMongoClient[dict[str, Any]], kind: str) -> Collection:
+def open_collection(
+    task: ContenderTask, client: AsyncMongoClient[dict[str, Any]], kind: str
+) -> Collection:
     """Open a collection of the domain, written with majority and journal."""
     return client[task.database].get_collection(
         f"{task.domain}.{kind}",

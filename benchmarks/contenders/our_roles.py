@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Sequence
 
 from benchmarks import data
-from benchmarks.contenders.task import Clock, Result, Task, write_result
+from benchmarks.contenders.task import ContenderTask, Result, Stopwatch, write_result
 from eventfleet.roles.role import ChunkReport, Role
 from eventfleet.runtime import connections
 from eventfleet.runtime.settings import Settings
@@ -21,7 +21,7 @@ class RunCounter:
     """Counts the records of all partitions; sets `stop` when all are committed."""
 
     def __init__(self, records: int) -> None:
-        self.clock = Clock()
+        self.clock = Stopwatch()
         self.stop = asyncio.Event()
         self.value_bytes = 0
         self._remaining = records
@@ -61,7 +61,7 @@ def counting_agent(agent: type[DomainAgent], counter: RunCounter) -> type[Domain
     return CountingAgent
 
 
-def make_settings(task: Task) -> Settings:
+def make_settings(task: ContenderTask) -> Settings:
     """Return the task's settings; the others have their defaults."""
     return Settings(
         kafka_brokers=task.kafka,
@@ -72,7 +72,7 @@ def make_settings(task: Task) -> Settings:
     )
 
 
-async def run_role(name: str, task: Task) -> None:
+async def run_role(name: str, task: ContenderTask) -> None:
     """Run the role over the task's topic and write the result."""
     settings, domain = make_settings(task), data.declare_ledger(task.domain)
     counter = RunCounter(task.records)

@@ -4,14 +4,22 @@ import asyncio
 
 from aiokafka import AIOKafkaConsumer
 
-from benchmarks.contenders.task import EVENT_LOOP, Clock, Result, Task, read_task, run, write_result
+from benchmarks.contenders.task import (
+    EVENT_LOOP,
+    ContenderTask,
+    Result,
+    Stopwatch,
+    read_task,
+    run,
+    write_result,
+)
 
 FETCH_BYTES = 1_048_576
 ISOLATION = "read_committed"
 
 
-async def main(task: Task) -> None:
-    clock, events, value_bytes = Clock(), 0, 0
+async def main(task: ContenderTask) -> None:
+    clock, events, value_bytes = Stopwatch(), 0, 0
     consumer = AIOKafkaConsumer(
         task.topic,
         bootstrap_servers=task.kafka,

@@ -7,7 +7,15 @@ from faststream import AckPolicy
 from faststream.kafka import KafkaBroker
 from faststream.kafka.annotations import KafkaMessage
 
-from benchmarks.contenders.task import EVENT_LOOP, Clock, Result, Task, read_task, run, write_result
+from benchmarks.contenders.task import (
+    EVENT_LOOP,
+    ContenderTask,
+    Result,
+    Stopwatch,
+    read_task,
+    run,
+    write_result,
+)
 
 FETCH_BYTES = 1_048_576
 
@@ -17,8 +25,8 @@ async def raw(message: KafkaMessage) -> Any:
     return message.body
 
 
-async def main(task: Task) -> None:
-    clock, done = Clock(), asyncio.Event()
+async def main(task: ContenderTask) -> None:
+    clock, done = Stopwatch(), asyncio.Event()
     events = value_bytes = 0
     broker = KafkaBroker(task.kafka, logger=None)
 

@@ -7,12 +7,20 @@ from collections.abc import AsyncIterator
 
 import faust
 
-from benchmarks.contenders.task import EVENT_LOOP, Clock, Result, Task, read_task, run, write_result
+from benchmarks.contenders.task import (
+    EVENT_LOOP,
+    ContenderTask,
+    Result,
+    Stopwatch,
+    read_task,
+    run,
+    write_result,
+)
 
 
-async def main(task: Task) -> None:
+async def main(task: ContenderTask) -> None:
     logging.disable(logging.CRITICAL)
-    clock, done = Clock(), asyncio.Event()
+    clock, done = Stopwatch(), asyncio.Event()
     events = value_bytes = 0
     with tempfile.TemporaryDirectory() as folder:
         app = faust.App(

@@ -4,7 +4,15 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
-from benchmarks.contenders.task import EVENT_LOOP, Clock, Result, Task, read_task, run, write_result
+from benchmarks.contenders.task import (
+    EVENT_LOOP,
+    ContenderTask,
+    Result,
+    Stopwatch,
+    read_task,
+    run,
+    write_result,
+)
 from eventfleet.roles.role import ChunkReport, Role
 from eventfleet.runtime import connections
 from eventfleet.runtime.settings import Settings
@@ -28,7 +36,7 @@ class PassCounter:
     """Counts the records of all partitions; sets `done` when all are acked."""
 
     def __init__(self, expected: int) -> None:
-        self.clock = Clock()
+        self.clock = Stopwatch()
         self.events = self.value_bytes = self.acked = 0
         self.done = asyncio.Event()
         self._expected = expected
@@ -69,7 +77,7 @@ class PassAgent(Agent):
 
     role = ROLE
 
-    def __init__(self, task: Task, make: RoleFactory) -> None:
+    def __init__(self, task: ContenderTask, make: RoleFactory) -> None:
         super().__init__(task.domain, task.topic, task.group)
         self._make = make
 
@@ -83,7 +91,7 @@ class PassAgent(Agent):
         return self._make(partition, ack)
 
 
-async def main(task: Task) -> None:
+async def main(task: ContenderTask) -> None:
     settings = Settings(kafka_brokers=task.kafka, group_prefix=task.group, chunk_records=task.chunk)
     connection, counter = connections.connection(settings), PassCounter(task.records)
     name = consumer_group(task.group, task.domain, ROLE)

@@ -7,7 +7,7 @@ from quixstreams import Application
 from quixstreams.checkpointing import Checkpoint
 from quixstreams.processing import context
 
-from benchmarks.contenders.task import Clock, Result, Task, read_task, write_result
+from benchmarks.contenders.task import ContenderTask, Result, Stopwatch, read_task, write_result
 
 CONSUMER = {
     "isolation.level": "read_committed",
@@ -17,8 +17,8 @@ CONSUMER = {
 }
 
 
-def main(task: Task) -> None:
-    clock = Clock()
+def main(task: ContenderTask) -> None:
+    clock = Stopwatch()
     events = value_bytes = 0
 
     class Timed(Checkpoint):

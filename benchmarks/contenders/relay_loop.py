@@ -8,7 +8,7 @@ import msgspec
 from aiokafka.partitioner import murmur2
 
 from benchmarks.contenders.loop import ChunkHandler, HandWrittenLoop, OutputRecords, new_output
-from benchmarks.contenders.task import Task, read_task, run
+from benchmarks.contenders.task import ContenderTask, read_task, run
 
 
 class EventEnvelope(msgspec.Struct):
@@ -34,7 +34,7 @@ def partition_of(key: bytes, partitions: int) -> int:
     return int(murmur2(key) & 0x7FFFFFFF) % partitions
 
 
-async def main(task: Task) -> None:
+async def main(task: ContenderTask) -> None:
     target = f"{task.domain}.withdrawals"
 
     async def relay_chunk(records: list[Any]) -> OutputRecords:

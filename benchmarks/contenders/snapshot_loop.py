@@ -18,7 +18,7 @@ from benchmarks.contenders.loop import (
     open_collection,
     split_for_queries,
 )
-from benchmarks.contenders.task import Task, read_task, run
+from benchmarks.contenders.task import ContenderTask, read_task, run
 from benchmarks.data import EVENTS, SNAPSHOT_INTERVAL_EVENTS, Account, evolve
 
 MAX_CACHED_AGGREGATES = 100_000
@@ -40,7 +40,7 @@ class EventEnvelope(msgspec.Struct):
     schemaversion: int = 1
 
 
-class LiveState:
+class LoopState:
     """A state, its version, and the version of its last snapshot."""
 
     __slots__ = ("snapshot_version", "state", "version")
@@ -58,11 +58,11 @@ class SnapshotHandler:
     """Handles one partition."""
 
     def __init__(
-        self, task: Task, partition: int, events: Collection, snapshots: Collection
+        self, task: ContenderTask, partition: int, events: Collection, snapshots: Collection
     ) -> None:
         self.events, self.snapshots = events, snapshots
         self.target = (f"{task.domain}.snapshots", partition)
-        self.live_states: dict[str, LiveState] = {}
+        self.live_states: dict[str, LoopState] = {}
 
     async def __call__(self, records: list[Any]) -> OutputRecords:
         envelopes = [decode(record.value) for record in records]
@@ -82,12 +82,12 @@ class SnapshotHandler:
             del self.live_states[next(iter(self.live_states))]
         return output
 
-    def is_due(self, live: LiveState) -> bool:
+    def is_due(self, live: LoopState) -> bool:
         return live.version - live.snapshot_version >= SNAPSHOT_INTERVAL_EVENTS
 
     async def load_states(self, missing: dict[str, int]) -> None:
         """Load the states just before these versions: newest snapshot, then the events after it."""
-        self.live_states |= {key: LiveState(Account(), 0) for key in missing}
+        self.live_states |= {key: LoopState(Account(), 0) for key in missing}
         for keys in split_for_queries(list(missing)):
             pipeline: list[dict[str, Any]] = [
                 {"$match": {"aggregate_id": {"$in": keys}, "state_version": 1}},
@@ -97,12 +97,12 @@ class SnapshotHandler:
             async for found in await self.snapshots.aggregate(pipeline):
                 newest = found["newest"]
                 state = msgspec.convert(newest["state"], Account)
-                self.live_states[found["_id"]] = LiveState(state, newest["version"])
+                self.live_states[found["_id"]] = LoopState(state, newest["version"])
         for key, version in missing.items():
             if (live := self.live_states[key]).version < version - 1:
                 await self.catch_up(key, live, version)
 
-    async def catch_up(self, key: str, live: LiveState, below: int) -> None:
+    async def catch_up(self, key: str, live: LoopState, below: int) -> None:
         versions = {"$gt": live.version, "$lt": below}
         found = self.events.find({"aggregate_id": key, "version": versions})
         async for event in found.sort([("aggregate_id", 1), ("version", 1)]):
@@ -148,7 +148,7 @@ class SnapshotHandler:
             await self.snapshots.bulk_write(excess, ordered=False)
 
 
-async def main(task: Task) -> None:
+async def main(task: ContenderTask) -> None:
     async with AsyncMongoClient[dict[str, Any]](task.mongo_url, timeoutMS=10_000) as client:
         events, snapshots = (
             open_collection(task, client, kind) for kind in ("events", "snapshots")

@@ -26,7 +26,7 @@ GC_THRESHOLDS = (50_000, 20, 20)
 EVENT_LOOP = "uvloop"
 
 
-class Task(msgspec.Struct, frozen=True):
+class ContenderTask(msgspec.Struct, frozen=True):
     """One run of a contender: read `records` from `topic`, at most `chunk` at a time."""
 
     kafka: str
@@ -70,7 +70,7 @@ class Result(msgspec.Struct, frozen=True):
         return msgspec.convert(fields | {"measures": extra}, cls)
 
 
-class Clock:
+class Stopwatch:
     """Measures elapsed and CPU seconds from the first `start`; further calls of it do nothing."""
 
     def __init__(self) -> None:
@@ -89,9 +89,9 @@ class Clock:
         self.cpu = time.process_time() - self._started[1]
 
 
-def read_task() -> Task:
+def read_task() -> ContenderTask:
     """Read the task from this process's argument."""
-    return msgspec.json.decode(sys.argv[1], type=Task)
+    return msgspec.json.decode(sys.argv[1], type=ContenderTask)
 
 
 def write_result(result: Result) -> None:

@@ -13,8 +13,8 @@ from benchmarks.contenders.command_data import (
     make_settings,
     set_up_domain,
 )
-from benchmarks.contenders.task import Task
-from benchmarks.scenario import Goal, Scenario, Servers, is_short
+from benchmarks.contenders.task import ContenderTask
+from benchmarks.scenario import Goal, Scenario, ServerAddresses, is_short
 from eventfleet.runtime import connections
 from eventfleet.topics.codec import encode
 from eventfleet.topics.names import Topics, consumer_group
@@ -27,11 +27,11 @@ HAND_WRITTEN = "hand-written loop"
 _run_numbers = count(1)
 
 
-async def prepare(servers: Servers, contender: str, repeat: int) -> Task:
+async def prepare(servers: ServerAddresses, contender: str, repeat: int) -> ContenderTask:
     """Append a fifth of the commands as events, and produce the rest."""
     name = f"shop{uuid.uuid4().hex[:8]}-{next(_run_numbers):03}"
     dataset = make_dataset(name, ORDERS)
-    task = Task(
+    task = ContenderTask(
         servers.kafka,
         servers.mongo_url,
         servers.redis_url,
@@ -52,7 +52,7 @@ async def prepare(servers: Servers, contender: str, repeat: int) -> Task:
     return task
 
 
-async def verify(servers: Servers, task: Task) -> None:
+async def verify(servers: ServerAddresses, task: ContenderTask) -> None:
     """Raise RuntimeError unless replies and stored events are as expected."""
     settings = make_settings(task)
     replies = await _count_replies(task)
@@ -64,7 +64,7 @@ async def verify(servers: Servers, task: Task) -> None:
         raise RuntimeError(f"{stored} events are stored, expected {expected}")
 
 
-async def _count_replies(task: Task) -> Counter[str]:
+async def _count_replies(task: ContenderTask) -> Counter[str]:
     outcomes: Counter[str] = Counter()
     topic = Topics.of(task.domain).replies
     async with connections.log_reader(make_settings(task)) as reader:

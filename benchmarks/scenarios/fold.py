@@ -1,7 +1,7 @@
 """Scenario fold: stored events folded into states in memory, without servers."""
 
-from benchmarks.contenders.task import Task
-from benchmarks.scenario import Goal, Scenario, Servers
+from benchmarks.contenders.task import ContenderTask
+from benchmarks.scenario import Goal, Scenario, ServerAddresses
 
 EVENTS = 200_000
 AGGREGATES = 10_000
@@ -9,9 +9,9 @@ CHUNK_RECORDS = 2_000
 BARE = "bare decode and fold"
 
 
-async def prepare(servers: Servers, contender: str, repeat: int) -> Task:
+async def prepare(servers: ServerAddresses, contender: str, repeat: int) -> ContenderTask:
     """Return the task alone: the contenders make the same records themselves."""
-    return Task(
+    return ContenderTask(
         servers.kafka,
         servers.mongo_url,
         servers.redis_url,

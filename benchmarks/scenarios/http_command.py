@@ -4,17 +4,17 @@ from uuid import uuid4
 
 from benchmarks.contenders.command_data import append_and_audit, make_settings, set_up_domain
 from benchmarks.contenders.http_data import ACCOUNTS, declare_domain
-from benchmarks.contenders.task import Task
-from benchmarks.scenario import Goal, Prepare, Scenario, Servers, Verify, is_short
+from benchmarks.contenders.task import ContenderTask
+from benchmarks.scenario import Goal, Prepare, Scenario, ServerAddresses, Verify, is_short
 
 REQUESTS = 4_000 if is_short() else 10_000
 BARE = "bare handler"
 
 
 def _make_prepare(synchronous: bool) -> Prepare:
-    async def prepare(servers: Servers, contender: str, repeat: int) -> Task:
+    async def prepare(servers: ServerAddresses, contender: str, repeat: int) -> ContenderTask:
         name = f"web-{uuid4().hex[:8]}"
-        task = Task(
+        task = ContenderTask(
             servers.kafka,
             servers.mongo_url,
             servers.redis_url,
@@ -34,7 +34,7 @@ def _make_prepare(synchronous: bool) -> Prepare:
 
 
 def _make_verify(synchronous: bool) -> Verify:
-    async def verify(servers: Servers, task: Task) -> None:
+    async def verify(servers: ServerAddresses, task: ContenderTask) -> None:
         """Raise RuntimeError unless all accepted commands are stored and the audit is clean."""
         stored = await append_and_audit(make_settings(task), declare_domain(task))
         expected = task.records + (ACCOUNTS if synchronous else task.records)

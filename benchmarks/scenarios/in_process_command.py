@@ -8,21 +8,21 @@ from benchmarks.contenders.in_process_command_data import (
     declare_bank,
     make_first_deposits,
 )
-from benchmarks.contenders.task import Task
+from benchmarks.contenders.task import ContenderTask
 from benchmarks.results import measure_value
 from benchmarks.role_setup import DATABASE
 from benchmarks.runner import run_contender
-from benchmarks.scenario import Goal, Scenario, Servers
+from benchmarks.scenario import Goal, Scenario, ServerAddresses
 
 PARTITIONS = 4
 RUN_SECONDS = 6
 EAGER_COMMANDS = 10_000
 BARE = "bare EVALSHA and send"
 
-_rates_by_servers: dict[Servers, float] = {}
+_rates_by_servers: dict[ServerAddresses, float] = {}
 
 
-async def prepare(servers: Servers, contender: str, repeat: int) -> Task:
+async def prepare(servers: ServerAddresses, contender: str, repeat: int) -> ContenderTask:
     """Create accounts with a first deposit; the rate is the same for both contenders."""
     rate = _rates_by_servers[servers] = _rates_by_servers.get(
         servers
@@ -30,7 +30,7 @@ async def prepare(servers: Servers, contender: str, repeat: int) -> Task:
     return await _make_task(servers, rate, int(rate * RUN_SECONDS))
 
 
-async def _find_half_peak_rate(servers: Servers) -> float:
+async def _find_half_peak_rate(servers: ServerAddresses) -> float:
     task = await _make_task(servers, 0, EAGER_COMMANDS)
     return (
         measure_value(
@@ -40,9 +40,9 @@ async def _find_half_peak_rate(servers: Servers) -> float:
     )
 
 
-async def _make_task(servers: Servers, rate: float, records: int) -> Task:
+async def _make_task(servers: ServerAddresses, rate: float, records: int) -> ContenderTask:
     name = f"bank-{uuid4().hex[:8]}"
-    task = Task(
+    task = ContenderTask(
         servers.kafka,
         servers.mongo_url,
         servers.redis_url,
@@ -59,7 +59,7 @@ async def _make_task(servers: Servers, rate: float, records: int) -> Task:
     return task
 
 
-async def verify(servers: Servers, task: Task) -> None:
+async def verify(servers: ServerAddresses, task: ContenderTask) -> None:
     """Raise RuntimeError unless all deposits are stored: first, warm-up and measured ones."""
     stored = await append_and_audit(make_settings(task), declare_bank(task.domain))
     expected = 2 * ACCOUNTS + task.records

@@ -9,20 +9,20 @@ from benchmarks.contenders.latest_state_data import (
     QUERIES,
     make_history,
 )
-from benchmarks.contenders.task import Task
+from benchmarks.contenders.task import ContenderTask
 from benchmarks.role_setup import DATABASE, make_settings
-from benchmarks.scenario import Goal, Scenario, Servers
+from benchmarks.scenario import Goal, Scenario, ServerAddresses
 
 LABELS = {f"{size:,} events": size for size in reversed(ACCOUNT_SIZES_EVENTS)}
 
 _domain_names: dict[tuple[str, int], str] = {}
 
 
-async def prepare(servers: Servers, contender: str, repeat: int) -> Task:
+async def prepare(servers: ServerAddresses, contender: str, repeat: int) -> ContenderTask:
     """Return a task; the contenders of a repeat share a store, each with an account of its own."""
     key = servers.mongo_url, repeat
     name = _domain_names[key] = _domain_names.get(key) or await _fill_store(servers)
-    return Task(
+    return ContenderTask(
         servers.kafka,
         servers.mongo_url,
         servers.redis_url,
@@ -37,7 +37,7 @@ async def prepare(servers: Servers, contender: str, repeat: int) -> Task:
     )
 
 
-async def _fill_store(servers: Servers) -> str:
+async def _fill_store(servers: ServerAddresses) -> str:
     name, settings = f"latest-{uuid4().hex[:8]}", make_settings(servers)
     await data.create_collections(settings, name)
     await data.store_events(

@@ -2,8 +2,8 @@
 
 import uuid
 
-from benchmarks.contenders.task import Task
-from benchmarks.scenario import Goal, Scenario, Servers, is_short
+from benchmarks.contenders.task import ContenderTask
+from benchmarks.scenario import Goal, Scenario, ServerAddresses, is_short
 from eventfleet.stores.kafka.admin import Admin
 from eventfleet.stores.kafka.connection import Connection
 from eventfleet.stores.kafka.producer import Producer
@@ -21,13 +21,13 @@ PRODUCE_BATCH_RECORDS = 20_000
 _topics: dict[tuple[str, int], str] = {}
 
 
-async def prepare(servers: Servers, contender: str, repeat: int) -> Task:
+async def prepare(servers: ServerAddresses, contender: str, repeat: int) -> ContenderTask:
     """Return a task with a group of its own on a shared topic; stock Faust gets a tenth as much."""
     records = RECORDS // 10 if contender == STOCK_FAUST else RECORDS
     topic = _topics.get((servers.kafka, records)) or await _fill_topic(servers, records)
     _topics[servers.kafka, records] = topic
     name = f"pass{uuid.uuid4().hex[:12]}"
-    return Task(
+    return ContenderTask(
         servers.kafka,
         servers.mongo_url,
         servers.redis_url,
@@ -42,7 +42,7 @@ async def prepare(servers: Servers, contender: str, repeat: int) -> Task:
     )
 
 
-async def _fill_topic(servers: Servers, records: int) -> str:
+async def _fill_topic(servers: ServerAddresses, records: int) -> str:
     topic = f"pass{uuid.uuid4().hex[:12]}.events"
     connection = Connection(servers.kafka)
     await Admin(connection).create([TopicSpec(topic, PARTITIONS, 1)])

@@ -5,11 +5,11 @@ from collections import Counter
 from msgspec.structs import replace
 
 from benchmarks import data, role_setup
-from benchmarks.contenders.task import Task
-from benchmarks.scenario import Goal, Scenario, Servers
+from benchmarks.contenders.task import ContenderTask
+from benchmarks.scenario import Goal, Scenario, ServerAddresses
 
 
-async def prepare(servers: Servers, contender: str, repeat: int) -> Task:
+async def prepare(servers: ServerAddresses, contender: str, repeat: int) -> ContenderTask:
     task, placed_events = await role_setup.set_up_role(servers, "snapshot", role_setup.FULL_SIZE)
     settings = role_setup.make_settings(servers)
     check = await data.produce_stored_events(settings, task.domain, placed_events)
@@ -19,7 +19,7 @@ async def prepare(servers: Servers, contender: str, repeat: int) -> Task:
     return replace(task, extra={"value_bytes": check, "snapshots": due})
 
 
-async def verify(servers: Servers, task: Task) -> None:
+async def verify(servers: ServerAddresses, task: ContenderTask) -> None:
     await role_setup.verify_role(servers, task, "snapshot")
 
 

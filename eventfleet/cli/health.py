@@ -20,7 +20,7 @@ CHECK_TIMEOUT_SECONDS = 15.0
 
 @dataclass(frozen=True)
 class CheckResult:
-    """What a check found; `needed` is false where the commands work without."""
+    """The result of a check; `needed` is false where the commands work without the server."""
 
     check: str
     address: str

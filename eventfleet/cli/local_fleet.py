@@ -56,7 +56,7 @@ class LocalFleet:
         return logged[1] if logged else ""
 
     def ready_url(self, process: ManagedProcess) -> str:
-        """Where the process reports that it is ready."""
+        """The URL at which the process reports that it is ready."""
         return f"{self.service_url if process is self.service else self.metrics_url}/ready"
 
     async def wait_for_failure(self) -> ProgramFailed:

@@ -112,7 +112,7 @@ class ProgressWatch:
         self._began = self._progressed = time.monotonic()
 
     async def poll(self) -> bool:
-        """Whether all roles have finished. NoProgress after NO_PROGRESS_SECONDS without progress.
+        """Return True when all roles have finished. NoProgress after NO_PROGRESS_SECONDS.
 
         The order of the roles counts: a role's output is in the log before its offset moves.
         """
@@ -140,7 +140,7 @@ class ProgressWatch:
     async def _nothing_is_left(
         self, topic: str, committed: dict[int, int], bounds: dict[int, Watermarks]
     ) -> bool:
-        """Whether no record lies between the offsets and the ends; transaction markers are none."""
+        """Check that no record lies between the offsets and the ends, transaction markers aside."""
         for partition, limit in bounds.items():
             start = committed.get(partition, limit.oldest)
             if start < limit.end:

@@ -71,7 +71,7 @@ ENDED: Final = Ended()
 
 
 class Attempt:
-    """One command and the progress of its latest attempt.
+    """A command and the progress of its latest attempt.
 
     `live` is the latest state of its aggregate, taken from the Querier until it is given back; None
     where no state is needed.

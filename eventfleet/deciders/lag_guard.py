@@ -46,12 +46,12 @@ class LagGuard:
                 del self._targets[partition]
 
     def is_caught_up(self, partition: int, incarnation: Incarnation) -> bool:
-        """Whether the store may be trusted, seen from a moment of an incarnation."""
+        """Check that the store may be trusted, seen from a moment of an incarnation."""
         needed = max(incarnation.began, incarnation.now - self._expiry / 2)
         return self._noted(self._appended_until.get(partition, float("-inf")) >= needed)
 
     def has_appended(self, partition: int, offset: int) -> bool:
-        """Whether append has committed past an offset."""
+        """Check that append has committed past an offset."""
         return self._noted(self._committed.get(partition, 0) > offset)
 
     def _noted(self, answer: bool) -> bool:

@@ -45,7 +45,7 @@ NOTHING = StoredHead("", "")
 
 @dataclass
 class MarkerStatistics:
-    """What a MarkerDecider has done so far: rounds and their seconds in all, ids looked up in the
+    """Counts of a MarkerDecider so far: rounds and their seconds in all, ids looked up in the
     store, and stale notes of others that it has produced."""
 
     rounds: int = 0

@@ -50,7 +50,7 @@ class Destination(NamedTuple):
 
 
 class PendingCommand:
-    """One command that is not decided yet.
+    """A command that is not decided yet.
 
     `next` is the next command of the same aggregate; `basis` the stored head that a missing marker
     is to be made of, read in `basis_incarnation`; `unconfirmed` the note that was produced for it.
@@ -83,7 +83,8 @@ class PendingCommand:
         self._answer(self.index, outcome)
 
     def mark_request(self, incarnation: Incarnation) -> MarkRequest:
-        """What marks it. From then on others may finish it, so its id is looked up from now on."""
+        """Return the request that marks the command. Others may finish it from then on, so its id
+        is looked up from now on."""
         self.new = False
         event, seen, basis = self.event, self.basis_incarnation or incarnation, self.basis
         fields = self.aggregate_id, event.id, event.type, self.value, self.allowed, seen, basis
@@ -139,7 +140,7 @@ def id_reused(known: EventRecord) -> IdReused:
 
 
 def is_same_command(event: EventRecord, known: EventRecord) -> bool:
-    """Whether both come of one command. Payloads of two schema versions can't be compared."""
+    """Check that both come of one command. Payloads of two schema versions can't be compared."""
     if event.type != known.type:
         return False
     if event.schema_version != known.schema_version:

@@ -71,11 +71,11 @@ def propose_decoded_event(
 
 
 def is_too_large(value: bytes) -> bool:
-    """Whether an event's bytes could exceed the limit once they have its `prev`."""
+    """Check whether an event's bytes could exceed the limit once they have its `prev`."""
     return len(value) + MAX_PREV_BYTES > MAX_EVENT_BYTES
 
 
 @lru_cache(maxsize=1024)
 def is_readable_type(name: str) -> bool:
-    """Whether the codec reads an event of this type back, whatever a domain declares."""
+    """Check that the codec reads an event of this type back, whatever a domain declares."""
     return len(name) <= MAX_ID_CHARS and "\0" not in name

@@ -47,7 +47,7 @@ def parse_state_command(domain: Domain[Any], command: EventRecord) -> StateComma
 
 
 def _shared(command: EventRecord, payload: Command | Data) -> EventRecord:
-    """What a command's events have in common, with the id of the first."""
+    """The fields that a command's events have in common, with the id of the first."""
     return replace(
         command,
         id=event_id(command.domain, command.aggregate_id, command.id),

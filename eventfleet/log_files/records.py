@@ -39,7 +39,7 @@ def to_events(
     the same content: true duplicates stay apart, and a second load makes the same ids. The count
     takes about 100 bytes of memory for each different row.
     """
-    return _convert(rows, _Events(domain))
+    return _convert(rows, _EventBuilder(domain))
 
 
 def to_commands(
@@ -49,7 +49,7 @@ def to_commands(
 
     Ids are made as by `to_events`.
     """
-    return _convert(rows, _Commands(domain))
+    return _convert(rows, _CommandBuilder(domain))
 
 
 def _convert(
@@ -127,7 +127,7 @@ class _Builder:
         return str(UUID(bytes=name.digest()[:16], version=5))
 
 
-class _Events(_Builder):
+class _EventBuilder(_Builder):
     def __init__(self, domain: Domain[Any]) -> None:
         super().__init__(domain)
         self.kinds = {kind.__name__: kind for kind in domain.events}
@@ -139,7 +139,7 @@ class _Events(_Builder):
         self._domain.check(record)
 
 
-class _Commands(_Builder):
+class _CommandBuilder(_Builder):
     def __init__(self, domain: Domain[Any]) -> None:
         super().__init__(domain)
         payloads = {command_name(each): command_class(each) for each in domain.commands}

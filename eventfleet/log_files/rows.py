@@ -28,7 +28,7 @@ class Origin(NamedTuple):
 
 
 class Row(NamedTuple):
-    """One event of a log; `data` holds the columns besides case, activity and time."""
+    """An event of a log; `data` holds the columns besides case, activity and time."""
 
     origin: Origin
     number: int

@@ -24,14 +24,14 @@ def xes_rows(source: ByteSource, columns: Columns) -> Iterator[Row | RowProblem]
     """
     if not source.peek_start().startswith(b"<"):
         raise source.unusable("is named .xes, but is not XML")
-    events = _Events(source, columns)
+    events = _XesParser(source, columns)
     while not events.within_log:
         if not events.advance():
             raise source.unusable(f"is named .xes, but {events.break_reason}")
     return _rows(events)
 
 
-def _rows(events: "_Events") -> Iterator[Row | RowProblem]:
+def _rows(events: "_XesParser") -> Iterator[Row | RowProblem]:
     yield from events.drain()
     while events.advance():
         yield from events.drain()
@@ -107,7 +107,7 @@ class _Holder:
             self.error = self.error or (key, str(error))
 
 
-class _Events:
+class _XesParser:
     """The push parser: takes bytes, gives rows."""
 
     def __init__(self, source: ByteSource, columns: Columns) -> None:

@@ -20,7 +20,7 @@ Unplaced = Mapping[str, list[EventRecord]]
 
 
 class AppendItem(Struct, frozen=True, gc=False):
-    """One readable record of a chunk."""
+    """A readable record of a chunk."""
 
     record: LogRecord
     event: EventRecord

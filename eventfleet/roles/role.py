@@ -49,7 +49,7 @@ class PoisonEvent(EventfleetError):
 
 
 class Role(Protocol):
-    """One role over one source partition of one domain; its calls never overlap.
+    """A role over one source partition of one domain; its calls never overlap.
 
     After Fenced the worker gives the partition up until it is reassigned, or is still assigned a
     session later. After ServerUnavailable it calls `open` again and goes on from there. Any other

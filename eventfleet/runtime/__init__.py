@@ -1,1 +1,1 @@
-"""What every process starts from: settings, connections, and the services made from them."""
+"""The start of every process: settings, connections, and the services made from them."""

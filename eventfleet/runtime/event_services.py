@@ -146,7 +146,7 @@ async def event_service_over(
     tallies: DeciderMetrics | None = None,
     cache: LruCache[LiveState] | None = None,
 ) -> AsyncIterator[EventService[S]]:
-    """As `event_service`, over open stores; any number of services may share the waiters.
+    """Opens the EventService of a domain over open stores; services may share the waiters.
 
     `cache` is that of the `queries`, for the decider to share.
     """

@@ -90,7 +90,7 @@ SECRET: dict[str, Any] = {"secret": True}
 
 
 class Settings(BaseSettings):
-    """One field a setting; `EVENTFLEET_<FIELD>` in the environment sets it."""
+    """The settings of every process; `EVENTFLEET_<FIELD>` in the environment sets a field."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True)
 
@@ -251,7 +251,7 @@ class Settings(BaseSettings):
 
 
 class SettingDescription(NamedTuple):
-    """One setting, fit to be shown: secrets are masked."""
+    """A setting as it may be shown: secrets are masked."""
 
     variable: str
     value: Any

@@ -1,1 +1,1 @@
-"""What programs call: queries now, commands and HTTP on the same ground."""
+"""EventService, on which programs send commands and ask for states, and waiting for stages."""

@@ -32,7 +32,7 @@ class CallState(Enum):
 
 
 class PendingCall:
-    """One command, and the future of its outcome."""
+    """A command, and the future of its outcome."""
 
     __slots__ = ("aggregate_id", "command", "deadline", "outcome", "state")
 
@@ -98,7 +98,7 @@ class CommandBatcher:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        """What is not decided yet is answered Unavailable."""
+        """Answer Unavailable to every command that is not decided yet."""
         self._open = False
         for call in chain(self._overflow, *self._queues.values()):
             call.answer(CLOSED)

@@ -76,7 +76,7 @@ class EventService(Generic[S]):
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
-        """What is not decided yet is answered Unavailable."""
+        """Answer Unavailable to every command that is not decided yet."""
         await self._batcher.__aexit__(*exc_info)
 
     # Commands

@@ -42,7 +42,7 @@ class WaitResult:
 
 
 class StageWaiter:
-    """One caller that waits for one event."""
+    """A caller that waits for one event."""
 
     def __init__(self, wanted: Stage) -> None:
         self._wanted = wanted
@@ -184,7 +184,7 @@ class CommandFollower:
             return WaitResult(outcome, waiter.stage)
 
     def _needs_notice(self, wanted: Stage) -> bool:
-        """What a synchronous domain accepts is stored, so readable at once."""
+        """Events that a synchronous domain accepts are stored, so readable at once."""
         at_once = (Stage.ACCEPTED, Stage.APPENDED) if self._synchronous else (Stage.ACCEPTED,)
         return wanted not in at_once
 

@@ -103,7 +103,7 @@ class LatestStates:
         return bases
 
     async def _tails(self, queries: Sequence[TailQuery]) -> Sequence[Tail | None]:
-        """One query for all; one for each, where that is too much."""
+        """Run one query for all, or one for each where that is too much."""
         tails = await self._stores.events.tails(queries, MAX_BATCH_EVENTS)
         return tails or [await self._tail(query) for query in queries]
 

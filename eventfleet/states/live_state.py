@@ -83,7 +83,7 @@ class LiveState:
         )
 
     def since_snapshot(self, now: datetime) -> SinceSnapshot:
-        """What snapshot rules see."""
+        """Return the input of snapshot rules."""
         return SinceSnapshot(
             version=self.version,
             snapshot_version=self.snapshot_version,

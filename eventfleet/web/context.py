@@ -18,7 +18,7 @@ from eventfleet.web.requests import path_part
 
 
 class DomainServices(NamedTuple):
-    """One served domain: takes its commands and answers its queries."""
+    """A served domain: takes its commands and answers its queries."""
 
     domain: Domain[Any]
     commands: EventService[Any]
@@ -47,7 +47,7 @@ class Limits:
 
 
 class RequestContext(NamedTuple):
-    """One authorized request to one operation, with its parsed query parameters."""
+    """An authorized request to one operation, with its parsed query parameters."""
 
     request: Request
     domains: ServicesByDomain

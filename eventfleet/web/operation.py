@@ -1,4 +1,4 @@
-"""One operation of the service: its route and its description come from the same declaration."""
+"""Operations of the service: route and description come from the same declaration."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Literal, NamedTuple
@@ -14,7 +14,7 @@ Right = Literal["read", "write", "read-all", "token", ""]
 
 
 class Operation(NamedTuple):
-    """One operation of the service.
+    """An operation of the service.
 
     `right` is the scope needed in the path's domain; "read-all": to read all domains; "token": any
     valid token; "": none. `responses` has the type of the body by status; `str` is plain text. The

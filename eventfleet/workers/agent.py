@@ -1,4 +1,4 @@
-"""What every agent has in common: its topic, its consumer group, a role for each partition."""
+"""The base of every agent: its topic, its consumer group, a role for each partition."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Coroutine, Mapping, Sequence
@@ -102,7 +102,7 @@ class DomainAgent(Agent):
 
     @property
     def guarantee(self) -> str:
-        """One line for the log: how often a record is delivered to the agent's targets."""
+        """The line for the log that says how often a record is delivered to the agent's targets."""
         where = f"{self} to {', '.join(self.targets_of(self.domain)) or 'no topic'}"
         if self.context.transactional:
             return f"{where}: delivery is exactly once for readers of committed records"

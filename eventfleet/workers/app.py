@@ -90,7 +90,7 @@ class RoleApp(faust.App):  # type: ignore[misc]
 
     @property
     def is_ready(self) -> bool:
-        """Whether the app is a member of its group and each of its partitions is open."""
+        """True when the app is a member of its group and each of its partitions is open."""
         joined = self._consumer is not None and self._consumer.joined
         return joined and self.owners.all_open(self._consumer.partitions())
 

@@ -130,7 +130,7 @@ class Owner:
         self._meter.forget(self.partition)
 
     def is_stalled(self, bound: float) -> bool:
-        """Whether records wait and no chunk was finished for longer than `bound` seconds."""
+        """Check whether records wait and no chunk was finished for longer than `bound` seconds."""
         return self.age() > bound and self._lag() > 0
 
     def age(self) -> float:

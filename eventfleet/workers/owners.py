@@ -36,7 +36,7 @@ class Owners:
             owner.start(self._fail)
 
     def all_open(self, partitions: Iterable[int]) -> bool:
-        """Whether each of these partitions has an owner whose role is open."""
+        """Check that each of these partitions has an owner whose role is open."""
         owners = [self._owners.get(partition) for partition in partitions]
         return all(owner is not None and owner.state is OwnerState.OPEN for owner in owners)
 

@@ -13,7 +13,7 @@ from tests.acceptance.fleet import COMMAND, TIMEOUT_SECONDS
 from tests.acceptance.kafka_by_hand import wait_for
 
 
-class Service:
+class HttpService:
     """A process of the service; its log is shown if it does not become ready."""
 
     def __init__(self, environment: Mapping[str, str], folder: Path, *names: str) -> None:
@@ -55,8 +55,8 @@ class Service:
 
 
 @contextmanager
-def serving(environment: Mapping[str, str], folder: Path, *names: str) -> Iterator[Service]:
-    service = Service(environment, folder, *names)
+def serving(environment: Mapping[str, str], folder: Path, *names: str) -> Iterator[HttpService]:
+    service = HttpService(environment, folder, *names)
     try:
         wait_for(service.ready, "the service to be ready")
         yield service

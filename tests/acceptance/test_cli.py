@@ -64,7 +64,7 @@ def declared(name):
 
 
 @dataclass(frozen=True)
-class Shell:
+class CliShell:
     """Runs the command in a folder, with an environment of its own."""
 
     folder: Path
@@ -75,8 +75,8 @@ class Shell:
         inherited = {k: v for k, v in os.environ.items() if not k.upper().startswith(PREFIX)}
         return inherited | {PREFIX + name: value for name, value in self.variables.items()}
 
-    def given(self, **variables: str) -> "Shell":
-        return Shell(self.folder, self.variables | variables)
+    def given(self, **variables: str) -> "CliShell":
+        return CliShell(self.folder, self.variables | variables)
 
     def run(self, *arguments: str, seconds: float = 60) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -168,11 +168,11 @@ def names() -> list[str]:
 @pytest.fixture(scope="module")
 def shell(
     kafka: str, mongo_url: str, names: list[str], tmp_path_factory: pytest.TempPathFactory
-) -> Shell:
+) -> CliShell:
     folder = tmp_path_factory.mktemp("team")
     declared = "\n".join(f"d{i} = declared({name!r})" for i, name in enumerate(names))
     (folder / "accounts.py").write_text(MODULE + declared + "\n")
-    return Shell(
+    return CliShell(
         folder,
         {
             "DOMAINS": "accounts",
@@ -187,12 +187,12 @@ def shell(
 
 
 @pytest.fixture(scope="module")
-def topics(shell: Shell) -> list[str]:
+def topics(shell: CliShell) -> list[str]:
     return list(shell.json("topics", "create")["created"])
 
 
 @pytest.fixture(scope="module")
-def worker(shell: Shell, names: list[str], topics: list[str]) -> Iterator[Started]:
+def worker(shell: CliShell, names: list[str], topics: list[str]) -> Iterator[Started]:
     roles = ("append", "snapshot", "relay")
     with shell.started("worker", *roles, "--domain", names[0], "--domain", names[1]) as started:
         wait_for(started.ready)
@@ -200,7 +200,7 @@ def worker(shell: Shell, names: list[str], topics: list[str]) -> Iterator[Starte
 
 
 @pytest.fixture(scope="module")
-def loaded(shell: Shell, names: list[str], worker: Started) -> str:
+def loaded(shell: CliShell, names: list[str], worker: Started) -> str:
     """A domain with the events of three accounts."""
     report = shell.json("load", rows(shell.folder, "a", "b", "c"), "--domain", names[0])
     assert report["accepted"] == 12
@@ -214,12 +214,12 @@ def test_topics_create_makes_all_topics_of_all_domains_and_their_routes(
     assert sorted(topics) == sorted(f"{name}.{kind}" for name in names for kind in kinds)
 
 
-def test_topics_create_leaves_alone_what_is_there(shell: Shell, topics: list[str]) -> None:
+def test_topics_create_leaves_alone_what_is_there(shell: CliShell, topics: list[str]) -> None:
     assert shell.json("topics", "create") == {"created": [], "differences": []}
 
 
 def test_topics_create_names_what_differs(
-    shell: Shell, topics: list[str], names: list[str]
+    shell: CliShell, topics: list[str], names: list[str]
 ) -> None:
     done = shell.given(PARTITIONS="3").run("topics", "create", names[0])
     assert done.returncode == 1
@@ -235,7 +235,7 @@ def test_topics_create_names_what_differs(
     ],
 )
 def test_a_server_that_is_absent_is_named_in_time(
-    shell: Shell, names: list[str], command: tuple[str, ...], variable: str
+    shell: CliShell, names: list[str], command: tuple[str, ...], variable: str
 ) -> None:
     address = "127.0.0.1:1"
     value = f"mongodb://ann:hunter2@{address}/" if variable == "MONGO_URL" else address
@@ -249,7 +249,7 @@ def test_a_server_that_is_absent_is_named_in_time(
     assert "`eventfleet up` starts embedded servers" in line
 
 
-def test_a_worker_without_its_topics_names_them(shell: Shell, topics: list[str]) -> None:
+def test_a_worker_without_its_topics_names_them(shell: CliShell, topics: list[str]) -> None:
     name = f"t{uuid.uuid4().hex[:12]}"
     (shell.folder / "more.py").write_text(f"import accounts\nmore = accounts.declared({name!r})\n")
     done = shell.given(DOMAINS="more").run("worker", "append")
@@ -258,7 +258,7 @@ def test_a_worker_without_its_topics_names_them(shell: Shell, topics: list[str])
     assert "`eventfleet topics create`" in done.stderr
 
 
-def test_a_relay_without_its_routes_topics_names_them(shell: Shell, topics: list[str]) -> None:
+def test_a_relay_without_its_routes_topics_names_them(shell: CliShell, topics: list[str]) -> None:
     name, to = f"t{uuid.uuid4().hex[:12]}", f"t{uuid.uuid4().hex[:12]}"
     (shell.folder / "routed.py").write_text(
         f"import accounts\nfrom dataclasses import replace\nfrom eventfleet import Route\n"
@@ -280,7 +280,7 @@ def test_a_worker_says_what_it_guarantees_and_where_its_page_is(
     assert "metrics, liveness and readiness: http://127.0.0.1:" in worker.output()
 
 
-def test_a_second_load_adds_nothing(shell: Shell, names: list[str], worker: Started) -> None:
+def test_a_second_load_adds_nothing(shell: CliShell, names: list[str], worker: Started) -> None:
     file = rows(shell.folder, "twice")
     first = shell.json("load", file, "--domain", names[0])
     second = shell.json("load", file, "--domain", names[0])
@@ -289,7 +289,7 @@ def test_a_second_load_adds_nothing(shell: Shell, names: list[str], worker: Star
 
 
 def test_load_reports_refused_rows_and_loads_the_others(
-    shell: Shell, names: list[str], worker: Started
+    shell: CliShell, names: list[str], worker: Started
 ) -> None:
     path = shell.folder / "bad.csv"
     path.write_text(
@@ -305,12 +305,12 @@ def test_load_reports_refused_rows_and_loads_the_others(
     assert shell.json("state", names[0], "bad")["state"] == {"owner": "Ann", "balance": 0}
 
 
-def test_load_of_a_file_that_is_absent(shell: Shell, names: list[str]) -> None:
+def test_load_of_a_file_that_is_absent(shell: CliShell, names: list[str]) -> None:
     done = shell.run("load", "absent.csv", "--domain", names[0])
     assert (done.returncode, done.stderr) == (1, "eventfleet: absent.csv: there is no such file\n")
 
 
-def test_events_as_cloud_events_one_a_line(shell: Shell, loaded: str) -> None:
+def test_events_as_cloud_events_one_a_line(shell: CliShell, loaded: str) -> None:
     done = shell.run("events", loaded, "a", "--json")
     events = [json.loads(line) for line in done.stdout.splitlines()]
     assert [event["version"] for event in events] == [1, 2, 3, 4]
@@ -330,20 +330,20 @@ def test_events_as_cloud_events_one_a_line(shell: Shell, loaded: str) -> None:
     ],
 )
 def test_events_by_version_number_and_type(
-    shell: Shell, loaded: str, options: tuple[str, ...], versions: list[int]
+    shell: CliShell, loaded: str, options: tuple[str, ...], versions: list[int]
 ) -> None:
     done = shell.run("events", loaded, "b", *options, "--json")
     assert done.returncode == 0
     assert [json.loads(line)["version"] for line in done.stdout.splitlines()] == versions
 
 
-def test_events_for_people(shell: Shell, loaded: str) -> None:
+def test_events_for_people(shell: CliShell, loaded: str) -> None:
     lines = shell.run("events", loaded, "a").stdout.splitlines()
     assert len(lines) == 4
     assert lines[1].split() == ["2", "2026-03-02T10:00:00.000+00:00", "Deposited", '{"amount":1}']
 
 
-def test_snapshot(shell: Shell, loaded: str) -> None:
+def test_snapshot(shell: CliShell, loaded: str) -> None:
     def taken() -> bool:
         return shell.run("snapshot", loaded, "c").returncode == 0
 
@@ -356,7 +356,7 @@ def test_snapshot(shell: Shell, loaded: str) -> None:
     assert '"owner": "Ann"' in printed
 
 
-def test_state_latest_and_at_a_version(shell: Shell, loaded: str) -> None:
+def test_state_latest_and_at_a_version(shell: CliShell, loaded: str) -> None:
     assert shell.json("state", loaded, "a") == {
         "aggregate_id": "a",
         "version": 4,
@@ -366,24 +366,24 @@ def test_state_latest_and_at_a_version(shell: Shell, loaded: str) -> None:
     assert (earlier["version"], earlier["state"]["balance"]) == (2, 1)
 
 
-def test_the_latest_state_is_saved_as_a_snapshot(shell: Shell, loaded: str) -> None:
+def test_the_latest_state_is_saved_as_a_snapshot(shell: CliShell, loaded: str) -> None:
     shell.json("state", loaded, "b")
     assert shell.json("snapshot", loaded, "b")["version"] == 4
 
 
-def test_state_past_the_last_version(shell: Shell, loaded: str) -> None:
+def test_state_past_the_last_version(shell: CliShell, loaded: str) -> None:
     done = shell.run("state", loaded, "a", "--version", "9")
     assert (done.returncode, done.stderr) == (1, f"eventfleet: {loaded} 'a' has no version 9 yet\n")
 
 
 @pytest.mark.parametrize("query", ["events", "snapshot", "state"])
-def test_an_unknown_aggregate(shell: Shell, loaded: str, query: str) -> None:
+def test_an_unknown_aggregate(shell: CliShell, loaded: str, query: str) -> None:
     done = shell.run(query, loaded, "nobody", "--json")
     assert done.returncode == 1
     assert (done.stdout, done.stderr) == ("", f"eventfleet: {loaded} has no aggregate 'nobody'\n")
 
 
-def test_audit_counts_and_is_clean(shell: Shell, loaded: str) -> None:
+def test_audit_counts_and_is_clean(shell: CliShell, loaded: str) -> None:
     report = shell.json("audit", loaded)
     assert (report["domain"], report["clean"], report["violations"]) == (loaded, True, [])
     assert report["stored"] >= 12
@@ -394,7 +394,7 @@ def test_audit_counts_and_is_clean(shell: Shell, loaded: str) -> None:
 
 
 def test_audit_names_the_aggregate_and_ends_with_status_1(
-    shell: Shell, names: list[str], worker: Started, mongo_url: str
+    shell: CliShell, names: list[str], worker: Started, mongo_url: str
 ) -> None:
     spoilt = names[1]
     shell.json("load", rows(shell.folder, "kept", "robbed"), "--domain", spoilt)
@@ -409,7 +409,7 @@ def test_audit_names_the_aggregate_and_ends_with_status_1(
 
 
 def test_ctrl_c_ends_a_command_quietly(
-    shell: Shell, names: list[str], topics: list[str], kafka: str
+    shell: CliShell, names: list[str], topics: list[str], kafka: str
 ) -> None:
     file = rows(shell.folder, "alone")
     with shell.started("load", file, "--domain", names[2]) as started:
@@ -428,7 +428,7 @@ async def records(kafka: str, topic: str) -> int:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_worker_that_is_asked_to_stop_leaves_with_status_0(
-    shell: Shell, names: list[str], topics: list[str], number: signal.Signals
+    shell: CliShell, names: list[str], topics: list[str], number: signal.Signals
 ) -> None:
     with shell.started("worker", "relay", "--domain", names[2]) as started:
         wait_for(started.ready)
@@ -437,7 +437,7 @@ def test_a_worker_that_is_asked_to_stop_leaves_with_status_0(
 
 
 def test_without_transactions_a_worker_says_at_least_once(
-    shell: Shell, names: list[str], embedded: str
+    shell: CliShell, names: list[str], embedded: str
 ) -> None:
     there = shell.given(KAFKA_BROKERS=embedded, GROUP_PREFIX=f"{names[0]}e")
     assert there.run("topics", "create", names[2]).returncode == 0
@@ -450,7 +450,7 @@ def test_without_transactions_a_worker_says_at_least_once(
         assert started.end(signal.SIGTERM) == 0
 
 
-def test_topics_raise_epoch_says_the_new_one(shell: Shell, names: list[str]) -> None:
+def test_topics_raise_epoch_says_the_new_one(shell: CliShell, names: list[str]) -> None:
     elsewhere = shell.given(MONGO_DATABASE=f"{names[0]}_epochs")
     for epoch in (1, 2):
         done = elsewhere.run("topics", "raise-epoch", names[0])

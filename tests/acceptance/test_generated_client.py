@@ -13,7 +13,7 @@ import pytest
 
 from tests.acceptance.command_fleet import CommandFleet
 from tests.acceptance.fleet import TIMEOUT_SECONDS
-from tests.acceptance.http_service import Service, serving
+from tests.acceptance.http_service import HttpService, serving
 from tests.unit.http_fixture import token
 
 SAMPLES = ("bank", "orders", "trading", "process_log")
@@ -26,7 +26,7 @@ Import = Callable[[str], Any]
 @pytest.fixture(scope="module")
 def service(
     kafka: str, mongo_url: str, redis_url: str, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Service]:
+) -> Iterator[HttpService]:
     folder, servers = tmp_path_factory.mktemp("fleet"), (kafka, mongo_url, redis_url)
     modules = ",".join(f"eventfleet.domains.{name}" for name in SAMPLES)
     settings = {"DOMAINS": modules, "TOKEN_KEY_FILE": str(folder / "key")}
@@ -37,7 +37,7 @@ def service(
             yield service
 
 
-def generate(service: Service, folder: Path) -> None:
+def generate(service: HttpService, folder: Path) -> None:
     """Writes the package; each part of the document that the generator skips is a warning."""
     document, scripts = folder / "openapi.json", Path(sysconfig.get_path("scripts"))
     with service.client(TOKEN) as client:
@@ -57,7 +57,7 @@ def generate(service: Service, folder: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def generated(service: Service, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Import]:
+def generated(service: HttpService, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Import]:
     """Imports a module of the generated package."""
     folder = tmp_path_factory.mktemp("client")
     generate(service, folder)
@@ -69,7 +69,7 @@ def generated(service: Service, tmp_path_factory: pytest.TempPathFactory) -> Ite
 
 
 @pytest.fixture(scope="module")
-def client(service: Service, generated: Import) -> Iterator[Any]:
+def client(service: HttpService, generated: Import) -> Iterator[Any]:
     with generated("client").AuthenticatedClient(
         service.url, TOKEN, timeout=TIMEOUT_SECONDS
     ) as client:

@@ -16,7 +16,7 @@ from click.testing import CliRunner
 from eventfleet.cli import main
 from tests.acceptance.command_fleet import CommandFleet
 from tests.acceptance.fleet import COMMAND, ROOT, TIMEOUT_SECONDS
-from tests.acceptance.http_service import Service, sent, serving
+from tests.acceptance.http_service import HttpService, sent, serving
 from tests.acceptance.kafka_by_hand import wait_for
 from tests.acceptance.test_queries import CASE, TYPES, snapshots, state
 from tests.unit.http_fixture import token
@@ -39,13 +39,13 @@ def fleet(
 
 
 @pytest.fixture(scope="module")
-def service(fleet: CommandFleet) -> Iterator[Service]:
+def service(fleet: CommandFleet) -> Iterator[HttpService]:
     with serving(fleet.environment, fleet.folder) as service:
         yield service
 
 
 @pytest.fixture(scope="module")
-def client(service: Service) -> Iterator[httpx.Client]:
+def client(service: HttpService) -> Iterator[httpx.Client]:
     with service.client(token(scope="*:read *:write")) as client:
         yield client
 
@@ -229,7 +229,7 @@ def test_who_waits_reads_what_was_written(client: httpx.Client) -> None:
 
 
 def test_the_command_line_asks_the_service_and_no_server(
-    case: CommandFleet, service: Service, tmp_path: Path
+    case: CommandFleet, service: HttpService, tmp_path: Path
 ) -> None:
     environment = case.environment | {
         "EVENTFLEET_SERVICE_URL": service.url,
@@ -304,7 +304,7 @@ def answers(client: httpx.Client) -> bool:
 # The process
 
 
-def test_without_a_token_nothing_is_readable(service: Service, case: CommandFleet) -> None:
+def test_without_a_token_nothing_is_readable(service: HttpService, case: CommandFleet) -> None:
     with service.client() as anyone:
         for path in ("/domains", f"{AT}/events", f"{AT}/state", "/metrics", "/openapi.json"):
             assert anyone.get(path).status_code == 401, path

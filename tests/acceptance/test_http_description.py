@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.acceptance.command_fleet import CommandFleet
-from tests.acceptance.http_service import Service, sent, serving
+from tests.acceptance.http_service import HttpService, sent, serving
 
 LIMIT = 600
 PATIENCE = "30"
@@ -23,7 +23,7 @@ CHECKS = [
 
 
 @pytest.fixture
-def service(kafka: str, mongo_url: str, redis_url: str, tmp_path: Path) -> Iterator[Service]:
+def service(kafka: str, mongo_url: str, redis_url: str, tmp_path: Path) -> Iterator[HttpService]:
     servers, settings = (
         (kafka, mongo_url, redis_url),
         {"DOMAINS": "eventfleet.domains.orders,eventfleet.domains.bank"},
@@ -35,7 +35,7 @@ def service(kafka: str, mongo_url: str, redis_url: str, tmp_path: Path) -> Itera
             yield service
 
 
-def test_no_answer_is_other_than_described(service: Service, tmp_path: Path) -> None:
+def test_no_answer_is_other_than_described(service: HttpService, tmp_path: Path) -> None:
     schemathesis = Path(sysconfig.get_path("scripts"), "schemathesis")
     done = subprocess.run(
         [

@@ -26,7 +26,7 @@ pytestmark = pytest.mark.skipif(not RECEIPT.exists(), reason=f"there is no {RECE
 Cases = dict[str, list[dict[str, str]]]
 
 
-class Loaded:
+class LoadedLog:
     """The fleet with the log in it, and what the load reported."""
 
     def __init__(self, fleet: Fleet, workers: list[Worker], report: Any) -> None:
@@ -36,13 +36,13 @@ class Loaded:
 @pytest.fixture(scope="module")
 def loaded(
     kafka: str, mongo_url: str, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Loaded]:
+) -> Iterator[LoadedLog]:
     folder = tmp_path_factory.mktemp("fleet")
     with Fleet(kafka, mongo_url, folder, "eventfleet.domains.process_log") as fleet:
         workers = fleet.start("append", "append", "snapshot", "relay")
         report = fleet.json("load", str(RECEIPT), "--domain", "process_log")
         fleet.settle()
-        yield Loaded(fleet, workers, report)
+        yield LoadedLog(fleet, workers, report)
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +55,7 @@ def cases() -> Cases:
     return rows
 
 
-def test_every_row_is_accepted_and_the_audit_counts_them(loaded: Loaded) -> None:
+def test_every_row_is_accepted_and_the_audit_counts_them(loaded: LoadedLog) -> None:
     rows = ("offered", "accepted", "rejected", "repeated", "refused", "pending")
     assert [loaded.report[name] for name in rows] == [8577, 8577, 0, 0, 0, 0]
     report = loaded.fleet.json("audit", "process_log")
@@ -64,7 +64,7 @@ def test_every_row_is_accepted_and_the_audit_counts_them(loaded: Loaded) -> None
     assert (report["violations"], report["clean"]) == ([], True)
 
 
-def test_the_figures_hold_without_the_audit(loaded: Loaded) -> None:
+def test_the_figures_hold_without_the_audit(loaded: LoadedLog) -> None:
     fleet = loaded.fleet
     assert fleet.events.count_documents({}) == 8577
     assert len(fleet.events.distinct("aggregate_id")) == 1434
@@ -74,7 +74,7 @@ def test_the_figures_hold_without_the_audit(loaded: Loaded) -> None:
     assert fleet.kafka.records(fleet.topic("dead-letters")) == []
 
 
-def test_each_case_has_its_events_in_file_order(loaded: Loaded, cases: Cases) -> None:
+def test_each_case_has_its_events_in_file_order(loaded: LoadedLog, cases: Cases) -> None:
     stored: dict[str, list[Any]] = defaultdict(list)
     for event in loaded.fleet.events.find().sort([("aggregate_id", 1), ("version", 1)]):
         stored[event["aggregate_id"]].append(event)
@@ -106,12 +106,12 @@ async def latest_states(fleet: Fleet, cases: Cases) -> dict[str, Any]:
     return {case: state.data for case, state in found.items() if state}
 
 
-def test_each_final_state_is_the_fold_of_its_rows(loaded: Loaded, cases: Cases) -> None:
+def test_each_final_state_is_the_fold_of_its_rows(loaded: LoadedLog, cases: Cases) -> None:
     states = asyncio.run(latest_states(loaded.fleet, cases))
     assert states == {case: folded(rows) for case, rows in cases.items()}
 
 
-def test_the_command_prints_that_state(loaded: Loaded, cases: Cases) -> None:
+def test_the_command_prints_that_state(loaded: LoadedLog, cases: Cases) -> None:
     case = max(cases, key=lambda each: len(cases[each]))
     printed = loaded.fleet.json("state", "process_log", case)
     rows = cases[case]
@@ -120,7 +120,7 @@ def test_the_command_prints_that_state(loaded: Loaded, cases: Cases) -> None:
 
 @pytest.mark.parametrize("kind", ["stored", "activities"])
 def test_a_reader_of_committed_records_sees_each_event_once_in_order(
-    loaded: Loaded, cases: Cases, kind: str
+    loaded: LoadedLog, cases: Cases, kind: str
 ) -> None:
     records = loaded.fleet.kafka.records(loaded.fleet.topic(kind))
     events = [json.loads(record.value) for record in records]
@@ -134,7 +134,7 @@ def test_a_reader_of_committed_records_sees_each_event_once_in_order(
     assert {record.partition for record in records} == {0, 1, 2, 3}
 
 
-def test_a_second_load_stores_nothing(loaded: Loaded) -> None:
+def test_a_second_load_stores_nothing(loaded: LoadedLog) -> None:
     report = loaded.fleet.json("load", str(RECEIPT), "--domain", "process_log")
     assert [report[name] for name in ("offered", "accepted", "repeated")] == [8577, 0, 8577]
     loaded.fleet.settle()
@@ -143,7 +143,7 @@ def test_a_second_load_stores_nothing(loaded: Loaded) -> None:
     assert len(loaded.fleet.kafka.records(ROUTE)) == 8577
 
 
-def test_a_log_with_true_duplicate_rows_keeps_them(loaded: Loaded) -> None:
+def test_a_log_with_true_duplicate_rows_keeps_them(loaded: LoadedLog) -> None:
     same = "twice,Check,2024-03-01T10:00:00Z\n"
     report = loaded.fleet.load(HEADER + same + "twice,Sign,2024-03-01T11:00:00Z\n" + same + same)
     assert (report["accepted"], report["repeated"]) == (4, 0)

@@ -25,7 +25,7 @@ DOMAIN, PROGRAM, TESTS = blocks("python", "A domain")
 UP, COMMANDS, REQUESTS = blocks("sh", "A domain")
 
 
-class Shell:
+class Terminal:
     """A terminal in the domain's folder, with the environment that a reader has."""
 
     def __init__(self, folder: Path) -> None:
@@ -55,9 +55,9 @@ class Shell:
 
 
 @pytest.fixture(scope="module")
-def shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
+def shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Terminal]:
     """A second terminal beside `eventfleet up`, with the printed lines pasted."""
-    shell = Shell(tmp_path_factory.mktemp("readme"))
+    shell = Terminal(tmp_path_factory.mktemp("readme"))
     (shell.folder / "parcels.py").write_text(DOMAIN)
     with subprocess.Popen(
         ["bash", "-c", f"exec env {UP}"],
@@ -91,7 +91,7 @@ def test_the_domain_fits_a_screen() -> None:
     assert len([line for line in DOMAIN.splitlines() if line.strip()]) <= 40
 
 
-def test_the_commands_are_answered_and_the_states_shown(shell: Shell) -> None:
+def test_the_commands_are_answered_and_the_states_shown(shell: Terminal) -> None:
     *sent, state, events = COMMANDS.splitlines()
     assert [shell.run(line).split(":")[0] for line in sent[:2]] == ["accepted"] * 2
     [rejected] = re.findall(r"The third command is rejected: `(.*)`", README)
@@ -100,30 +100,30 @@ def test_the_commands_are_answered_and_the_states_shown(shell: Shell) -> None:
     assert [line.split()[2] for line in shell.run(events).splitlines()] == ["Posted", "Delivered"]
 
 
-def test_the_requests_are_answered(shell: Shell) -> None:
+def test_the_requests_are_answered(shell: Terminal) -> None:
     [url] = re.findall(r"HTTP service: +(http://\S+)/domains", shell.printed)
     answers = shell.run(f"set -e\n{REQUESTS.replace('http://127.0.0.1:8080', url)}")
     assert '"outcome":"accepted"' in answers
     assert '"state":{"grams":7,"delivered":false}' in answers
 
 
-def test_the_program_sends_and_asks(shell: Shell) -> None:
+def test_the_program_sends_and_asks(shell: Terminal) -> None:
     (shell.folder / "program.py").write_text(PROGRAM)
     accepted, state = shell.run('"$PYTHON" program.py').splitlines()
     assert accepted.startswith("Accepted(")
     assert "Parcel(grams=9, delivered=False)" in state
 
 
-def test_the_domains_tests_pass(shell: Shell) -> None:
+def test_the_domains_tests_pass(shell: Terminal) -> None:
     (shell.folder / "test_parcels.py").write_text(TESTS)
     shell.run('"$PYTHON" test_parcels.py')
 
 
-def test_health_finds_all_well(shell: Shell) -> None:
+def test_health_finds_all_well(shell: Terminal) -> None:
     lines = shell.run("eventfleet health").splitlines()
     assert {line.split()[0] for line in lines} == {"ok"}
 
 
-def test_shell_completion_is_found(shell: Shell) -> None:
+def test_shell_completion_is_found(shell: Terminal) -> None:
     [completion] = blocks("sh", "The command line")
     shell.run(f"{completion}\ncomplete -p eventfleet")

@@ -72,14 +72,14 @@ WRITE = {"text": "dear all"}
 _slips = count(1)
 
 
-class Desk(NamedTuple):
+class WaitingService(NamedTuple):
     """One instance of the service, and a querier with connections of its own."""
 
     service: EventService[Any]
     querier: Querier[Any]
 
 
-class Fleet(CommandFleet):
+class WaitingFleet(CommandFleet):
     """With a Redis of its own, and three workers, each of one role."""
 
     def __init__(self, servers: Any, folder: Path, module: str, redis: Redis) -> None:
@@ -102,7 +102,7 @@ class Fleet(CommandFleet):
         wait_for(lambda: worker.metric("notices_total") >= at_least, f"notices of {role}")
 
     @asynccontextmanager
-    async def desk(self) -> AsyncIterator[Desk]:
+    async def desk(self) -> AsyncIterator[WaitingService]:
         domains = connections.select_domains(self.settings, [self.domain])
         domain = domains[self.domain]
         async with (
@@ -114,7 +114,7 @@ class Fleet(CommandFleet):
             opened = theirs[domain.name]
             opening = event_service_over(self.settings, domain, opened, querier, waiters)
             async with opening as service:
-                yield Desk(service, querier)
+                yield WaitingService(service, querier)
 
 
 @pytest.fixture(scope="module")
@@ -126,11 +126,11 @@ def server() -> Iterator[Redis]:
 @pytest.fixture(scope="module")
 def fleet(
     kafka: str, mongo_url: str, server: Redis, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Fleet]:
+) -> Iterator[WaitingFleet]:
     folder = tmp_path_factory.mktemp("team")
     (folder / "slips.py").write_text(MODULE)
     sys.path.insert(0, str(folder))
-    with Fleet((kafka, mongo_url), folder, "slips", server) as fleet:
+    with WaitingFleet((kafka, mongo_url), folder, "slips", server) as fleet:
         fleet.start_all()
         yield fleet
     sys.path.remove(str(folder))
@@ -142,24 +142,24 @@ def slip() -> str:
 
 
 async def write(
-    desk: Desk, slip: str, stage: Stage, command: str = "Write", **more: Any
+    desk: WaitingService, slip: str, stage: Stage, command: str = "Write", **more: Any
 ) -> WaitResult:
     data = WRITE if command == "Write" else {}
     more = {"patience": PATIENT} | more
     return await desk.service.send(slip, command, data, wait=stage, **more)
 
 
-def logged(fleet: Fleet, slip: str, count: int) -> bool:
+def logged(fleet: WaitingFleet, slip: str, count: int) -> bool:
     """Whether the stream has so many records of it."""
     keys = [record.key for record in fleet.kafka.records("slips.events")]
     return keys.count(slip.encode()) == count
 
 
-async def read(desk: Desk, slip: str) -> list[str]:
+async def read(desk: WaitingService, slip: str) -> list[str]:
     return [event.id async for event in desk.querier.events(slip)]
 
 
-async def test_a_query_after_appended_sees_the_event_each_time(fleet: Fleet) -> None:
+async def test_a_query_after_appended_sees_the_event_each_time(fleet: WaitingFleet) -> None:
     before = fleet.roles["append"].metric("notices_total")
     async with fleet.desk() as desk:
 
@@ -176,7 +176,9 @@ async def test_a_query_after_appended_sees_the_event_each_time(fleet: Fleet) -> 
     await asyncio.to_thread(fleet.told, "append", before + 500)
 
 
-async def test_after_snapshotted_a_snapshot_that_was_due_is_there(fleet: Fleet, slip: str) -> None:
+async def test_after_snapshotted_a_snapshot_that_was_due_is_there(
+    fleet: WaitingFleet, slip: str
+) -> None:
     """And where none was due the answer comes as well."""
     async with fleet.desk() as desk:
         for number in range(1, 21):
@@ -185,7 +187,7 @@ async def test_after_snapshotted_a_snapshot_that_was_due_is_there(fleet: Fleet, 
             assert (snapshot.version if snapshot else 0) == number // 2 * 2
 
 
-async def test_after_relayed_the_routes_have_the_event(fleet: Fleet, slip: str) -> None:
+async def test_after_relayed_the_routes_have_the_event(fleet: WaitingFleet, slip: str) -> None:
     """And where no route matched the answer comes as well."""
     async with fleet.desk() as desk:
         for command in ("Write", "File", "Write", "File"):
@@ -197,7 +199,7 @@ async def test_after_relayed_the_routes_have_the_event(fleet: Fleet, slip: str) 
             assert len(found) == (command == "File")
 
 
-async def test_a_repeat_is_readable_at_once(fleet: Fleet, slip: str) -> None:
+async def test_a_repeat_is_readable_at_once(fleet: WaitingFleet, slip: str) -> None:
     async with fleet.desk() as desk, fleet.desk() as other:
         await write(desk, slip, Stage.APPENDED, command_id="c")
         waited = await write(other, slip, Stage.APPENDED, command_id="c")
@@ -205,7 +207,7 @@ async def test_a_repeat_is_readable_at_once(fleet: Fleet, slip: str) -> None:
         assert waited.stage is Stage.APPENDED
 
 
-async def test_a_repeat_that_append_drops_is_told_too(fleet: Fleet, slip: str) -> None:
+async def test_a_repeat_that_append_drops_is_told_too(fleet: WaitingFleet, slip: str) -> None:
     """Two services accept one command before either's event is stored."""
     append, before = fleet.roles["append"].process, fleet.roles["append"].metric("notices_total")
     async with fleet.desk() as desk, fleet.desk() as other:
@@ -226,7 +228,7 @@ async def test_a_repeat_that_append_drops_is_told_too(fleet: Fleet, slip: str) -
 
 
 async def test_when_time_is_up_the_outcome_comes_with_the_last_stage(
-    fleet: Fleet, slip: str
+    fleet: WaitingFleet, slip: str
 ) -> None:
     append, relay = (fleet.roles[role].process for role in ("append", "relay"))
     async with fleet.desk() as desk:
@@ -245,7 +247,9 @@ async def test_when_time_is_up_the_outcome_comes_with_the_last_stage(
         assert (await write(desk, slip, Stage.RELAYED)).stage is Stage.RELAYED
 
 
-async def test_a_notice_that_is_lost_leaves_outcome_and_last_stage(fleet: Fleet, slip: str) -> None:
+async def test_a_notice_that_is_lost_leaves_outcome_and_last_stage(
+    fleet: WaitingFleet, slip: str
+) -> None:
     """Redis is restarted between the command and its notice; later ones are told again."""
     snapshot = fleet.roles["snapshot"]
     async with fleet.desk() as desk:
@@ -272,7 +276,7 @@ async def test_a_notice_that_is_lost_leaves_outcome_and_last_stage(fleet: Fleet,
         assert (await write(desk, slip, Stage.SNAPSHOTTED)).stage is Stage.SNAPSHOTTED
 
 
-async def test_workers_go_on_without_redis(fleet: Fleet, slip: str) -> None:
+async def test_workers_go_on_without_redis(fleet: WaitingFleet, slip: str) -> None:
     async with fleet.desk() as desk:
         await write(desk, slip, Stage.RELAYED)
         fleet.server.kill()
@@ -285,7 +289,7 @@ async def test_workers_go_on_without_redis(fleet: Fleet, slip: str) -> None:
         assert len(await read(desk, slip)) == 2
 
 
-def test_send_waits_and_prints_the_stage(fleet: Fleet, slip: str) -> None:
+def test_send_waits_and_prints_the_stage(fleet: WaitingFleet, slip: str) -> None:
     once = ("send", "slips", slip, "Write", '{"text": "x"}', "--command-id", "c-1")
     for stage in ("appended", "snapshotted", "relayed"):
         again = (*once[:-1], stage)
@@ -306,15 +310,17 @@ def test_send_waits_and_prints_the_stage(fleet: Fleet, slip: str) -> None:
 @pytest.fixture(scope="module")
 def bank(
     kafka: str, mongo_url: str, server: Redis, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Fleet]:
-    with Fleet(
+) -> Iterator[WaitingFleet]:
+    with WaitingFleet(
         (kafka, mongo_url), tmp_path_factory.mktemp("bank"), "eventfleet.domains.bank", server
     ) as fleet:
         fleet.start_all()
         yield fleet
 
 
-async def test_events_of_a_synchronous_command_are_waited_for_to_the_last(bank: Fleet) -> None:
+async def test_events_of_a_synchronous_command_are_waited_for_to_the_last(
+    bank: WaitingFleet,
+) -> None:
     async with bank.desk() as desk:
 
         async def send(command: str, stage: Stage, **data: Any) -> WaitResult:

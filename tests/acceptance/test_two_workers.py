@@ -18,7 +18,7 @@ ROWS = HEADER + "".join(
 )
 
 
-class Loaded:
+class TwoWorkersRun:
     """The fleet with all rows in it, and its append workers."""
 
     def __init__(self, fleet: Fleet, workers: list[Worker]) -> None:
@@ -28,21 +28,21 @@ class Loaded:
 @pytest.fixture(scope="module")
 def loaded(
     kafka: str, mongo_url: str, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Loaded]:
+) -> Iterator[TwoWorkersRun]:
     folder = tmp_path_factory.mktemp("fleet")
     with Fleet(kafka, mongo_url, folder, "eventfleet.domains.process_log") as fleet:
         workers = fleet.start("append", "append")
         wait_for(lambda: shared(workers), "each to own half of the partitions")
         fleet.load(ROWS)
         fleet.settle("append")
-        yield Loaded(fleet, workers)
+        yield TwoWorkersRun(fleet, workers)
 
 
 def shared(workers: list[Worker]) -> bool:
     return [worker.metric("assigned_partitions") for worker in workers] == [2, 2]
 
 
-def test_each_stored_some_and_both_stored_all(loaded: Loaded) -> None:
+def test_each_stored_some_and_both_stored_all(loaded: TwoWorkersRun) -> None:
     counts = [
         worker.metric("stored_total", domain="process_log", role="append")
         for worker in loaded.workers
@@ -51,7 +51,7 @@ def test_each_stored_some_and_both_stored_all(loaded: Loaded) -> None:
     assert sum(counts) == loaded.fleet.events.count_documents({}) == CASES * STEPS
 
 
-def test_each_case_has_its_events_once_in_order(loaded: Loaded) -> None:
+def test_each_case_has_its_events_once_in_order(loaded: TwoWorkersRun) -> None:
     found: dict[str, list[Any]] = defaultdict(list)
     for event in loaded.fleet.topic_events("stored"):
         found[event["subject"]].append((event["version"], event["type"]))

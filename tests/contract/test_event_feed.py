@@ -163,8 +163,8 @@ class Reads:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._events, name)
 
-    def find(self, *what: Any) -> "Found":
-        return Found(self, self._events.find(*what))
+    def find(self, *what: Any) -> "ListedResult":
+        return ListedResult(self, self._events.find(*what))
 
     async def next(self) -> None:
         self._count += 1
@@ -179,14 +179,14 @@ class Reads:
         return False
 
 
-class Found:
+class ListedResult:
     """What a read finds, which goes out when it is listed."""
 
     def __init__(self, reads: Reads, found: Any) -> None:
         self._reads, self._found = reads, found
 
-    def __getattr__(self, name: str) -> Callable[..., "Found"]:
-        return lambda *how: Found(self._reads, getattr(self._found, name)(*how))
+    def __getattr__(self, name: str) -> Callable[..., "ListedResult"]:
+        return lambda *how: ListedResult(self._reads, getattr(self._found, name)(*how))
 
     async def to_list(self, length: int | None) -> list[Any]:
         await self._reads.next()

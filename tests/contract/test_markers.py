@@ -49,7 +49,7 @@ class InMemoryServer(MemoryRedis):
         return MemoryMarkers(self, domain, terms)
 
 
-class Real:
+class RedisMarkerServer:
     """A Redis; `own` is the process, where the test has one for itself."""
 
     def __init__(self, url: str, own: Redis | None = None) -> None:
@@ -75,7 +75,7 @@ class Real:
 
 
 @dataclass
-class Desk:
+class MarkerServer:
     """Clients of one server, and what tests do with them."""
 
     server: Any
@@ -98,24 +98,27 @@ class Desk:
 
 
 @pytest.fixture(params=["memory", "redis"])
-async def desk(request: pytest.FixtureRequest, prefix: str) -> AsyncIterator[Desk]:
+async def desk(request: pytest.FixtureRequest, prefix: str) -> AsyncIterator[MarkerServer]:
     memory = request.param == "memory"
-    made = Desk(InMemoryServer() if memory else Real(request.getfixturevalue("redis_url")), prefix)
+    made = MarkerServer(
+        InMemoryServer() if memory else RedisMarkerServer(request.getfixturevalue("redis_url")),
+        prefix,
+    )
     yield made
     for client in made.clients:
         await client.close()
 
 
 @pytest.fixture(params=["memory", "redis"])
-async def lone(request: pytest.FixtureRequest, prefix: str) -> AsyncIterator[Desk]:
+async def lone(request: pytest.FixtureRequest, prefix: str) -> AsyncIterator[MarkerServer]:
     """A desk whose server is the test's own, to be restarted and flushed."""
     with ExitStack() as stack:
         if request.param == "memory":
-            made = Desk(InMemoryServer(), prefix)
+            made = MarkerServer(InMemoryServer(), prefix)
         else:
             own = stack.enter_context(running(Redis))
             assert isinstance(own, Redis)
-            made = Desk(Real(own.url, own), prefix)
+            made = MarkerServer(RedisMarkerServer(own.url, own), prefix)
         yield made
         for client in made.clients:
             await client.close()
@@ -166,7 +169,7 @@ async def verdict(client: Markers, event_id: str, kind: str = "Paid", **named: A
 # A look that is too old
 
 
-async def test_a_mark_of_another_life_looks_again(desk: Desk) -> None:
+async def test_a_mark_of_another_life_looks_again(desk: MarkerServer) -> None:
     client = desk.client()
     incarnation = await client.incarnation()
     (marked,) = await client.mark([mark("e1", incarnation._replace(id="another"), basis=NOTHING)])
@@ -174,7 +177,7 @@ async def test_a_mark_of_another_life_looks_again(desk: Desk) -> None:
     assert await verdict(client, "e1") is MarkStatus.MISSING
 
 
-async def test_a_look_older_than_half_the_expiry_looks_again(desk: Desk) -> None:
+async def test_a_look_older_than_half_the_expiry_looks_again(desk: MarkerServer) -> None:
     client = desk.client()
     incarnation = await client.incarnation()
     old = incarnation._replace(now=incarnation.now - LONG.expiry / 2)
@@ -186,7 +189,7 @@ async def test_a_look_older_than_half_the_expiry_looks_again(desk: Desk) -> None
     assert marked.status is MarkStatus.OK
 
 
-async def test_a_look_from_before_the_markers_birth_looks_again(desk: Desk) -> None:
+async def test_a_look_from_before_the_markers_birth_looks_again(desk: MarkerServer) -> None:
     slow, quick = desk.client(), desk.client()
     seen = await slow.incarnation()
     await handled(quick, "e1", basis=NOTHING)
@@ -198,19 +201,19 @@ async def test_a_look_from_before_the_markers_birth_looks_again(desk: Desk) -> N
 # Without a marker
 
 
-async def test_without_a_marker_a_basis_is_asked_for(desk: Desk) -> None:
+async def test_without_a_marker_a_basis_is_asked_for(desk: MarkerServer) -> None:
     client = desk.client()
     assert await decide(client, "e1") == MarkResult(MarkStatus.MISSING)
     assert await decide(client, "e1") == MarkResult(MarkStatus.MISSING)
 
 
-async def test_a_basis_is_what_the_rule_is_judged_by(desk: Desk) -> None:
+async def test_a_basis_is_what_the_rule_is_judged_by(desk: MarkerServer) -> None:
     client = desk.client()
     marked = await decide(client, "e1", basis=PLACED, allowed=frozenset({"Placed"}))
     assert marked == MarkResult(MarkStatus.OK, "e1", "e0", b"e1!", tentative=True)
 
 
-async def test_a_basis_stays_when_the_rule_fails(desk: Desk) -> None:
+async def test_a_basis_stays_when_the_rule_fails(desk: MarkerServer) -> None:
     client = desk.client()
     ruled = {"allowed": frozenset({"Paid", "Sent"})}
     marked = await decide(client, "e1", basis=PLACED, **ruled)
@@ -219,7 +222,7 @@ async def test_a_basis_stays_when_the_rule_fails(desk: Desk) -> None:
     assert (await decide(client, "e3")).prev == "e0"
 
 
-async def test_the_first_event_of_an_aggregate_follows_none(desk: Desk) -> None:
+async def test_the_first_event_of_an_aggregate_follows_none(desk: MarkerServer) -> None:
     client = desk.client()
     first = frozenset({""})
     assert await decide(client, "e1", basis=PLACED, allowed=first) == MarkResult(
@@ -229,7 +232,7 @@ async def test_the_first_event_of_an_aggregate_follows_none(desk: Desk) -> None:
     assert marked == MarkResult(MarkStatus.OK, "e1", "", b"e1!", tentative=True)
 
 
-async def test_a_basis_beside_a_marker_is_not_used(desk: Desk) -> None:
+async def test_a_basis_beside_a_marker_is_not_used(desk: MarkerServer) -> None:
     client = desk.client()
     await handled(client, "e1", basis=NOTHING)
     assert (await decide(client, "e2", basis=PLACED)).prev == "e1"
@@ -249,7 +252,7 @@ async def test_a_basis_beside_a_marker_is_not_used(desk: Desk) -> None:
     ],
 )
 async def test_a_rule_names_the_types_that_may_come_before(
-    desk: Desk, allowed: set[str] | None, expected: MarkStatus
+    desk: MarkerServer, allowed: set[str] | None, expected: MarkStatus
 ) -> None:
     client = desk.client()
     await handled(client, "e1", "Paid", basis=NOTHING)
@@ -259,7 +262,7 @@ async def test_a_rule_names_the_types_that_may_come_before(
     assert marked.type == ("Paid" if expected is MarkStatus.REJECTED else "")
 
 
-async def test_a_rejection_leaves_no_note_and_no_memory(desk: Desk) -> None:
+async def test_a_rejection_leaves_no_note_and_no_memory(desk: MarkerServer) -> None:
     client = desk.client()
     await handled(client, "e1", "Paid", basis=NOTHING)
     assert await verdict(client, "e2", allowed=frozenset({"Sent"})) is MarkStatus.REJECTED
@@ -267,7 +270,7 @@ async def test_a_rejection_leaves_no_note_and_no_memory(desk: Desk) -> None:
     assert (await decide(client, "e2", allowed=frozenset({"Sent"}))).prev == "e3"
 
 
-async def test_each_event_follows_the_one_before(desk: Desk) -> None:
+async def test_each_event_follows_the_one_before(desk: MarkerServer) -> None:
     client = desk.client()
     prevs = [(await handled(client, f"e{n}", basis=PLACED)).prev for n in range(1, 5)]
     assert prevs == ["e0", "e1", "e2", "e3"]
@@ -276,21 +279,21 @@ async def test_each_event_follows_the_one_before(desk: Desk) -> None:
 # Notes
 
 
-async def test_ones_own_note_is_answered_as_it_was_written(desk: Desk) -> None:
+async def test_ones_own_note_is_answered_as_it_was_written(desk: MarkerServer) -> None:
     client, after_a_crash = desk.client(), desk.client()
     written = await decide(client, "e1", basis=PLACED)
     again = await decide(after_a_crash, "e1", value=b"other bytes", allowed=frozenset())
     assert again == written._replace(status=MarkStatus.MINE)
 
 
-async def test_anothers_young_note_is_waited_for(desk: Desk) -> None:
+async def test_anothers_young_note_is_waited_for(desk: MarkerServer) -> None:
     client = desk.client()
     await decide(client, "e1", basis=NOTHING)
     assert await decide(client, "e2") == MarkResult(MarkStatus.BUSY)
     assert await decide(client, "e3", allowed=frozenset()) == MarkResult(MarkStatus.BUSY)
 
 
-async def test_anothers_old_note_is_finished_by_whoever_comes(desk: Desk) -> None:
+async def test_anothers_old_note_is_finished_by_whoever_comes(desk: MarkerServer) -> None:
     gone, helper = desk.client(SHORT_LEASE), desk.client(SHORT_LEASE)
     written = await decide(gone, "e1", basis=PLACED)
 
@@ -308,7 +311,7 @@ async def test_anothers_old_note_is_finished_by_whoever_comes(desk: Desk) -> Non
 # Repeats
 
 
-async def test_a_repeat_is_recognised_before_it_is_judged(desk: Desk) -> None:
+async def test_a_repeat_is_recognised_before_it_is_judged(desk: MarkerServer) -> None:
     client = desk.client()
     await handled(client, "e1", "Paid", basis=NOTHING)
     await handled(client, "e2", "Sent")
@@ -316,7 +319,7 @@ async def test_a_repeat_is_recognised_before_it_is_judged(desk: Desk) -> None:
     assert (await decide(client, "e3", allowed=frozenset({"Sent"}))).prev == "e2"
 
 
-async def test_a_repeat_is_recognised_beside_anothers_note(desk: Desk) -> None:
+async def test_a_repeat_is_recognised_beside_anothers_note(desk: MarkerServer) -> None:
     client = desk.client()
     await handled(client, "e1", basis=NOTHING)
     await decide(client, "e2")
@@ -327,7 +330,7 @@ async def test_a_repeat_is_recognised_beside_anothers_note(desk: Desk) -> None:
 # Confirm
 
 
-async def test_a_confirmed_note_makes_room(desk: Desk) -> None:
+async def test_a_confirmed_note_makes_room(desk: MarkerServer) -> None:
     client = desk.client()
     marked = await decide(client, "e1", basis=NOTHING)
     assert await settle(client, marked)
@@ -335,7 +338,7 @@ async def test_a_confirmed_note_makes_room(desk: Desk) -> None:
     assert await verdict(client, "e2") is MarkStatus.OK
 
 
-async def test_a_slow_owners_confirm_leaves_a_later_note(desk: Desk) -> None:
+async def test_a_slow_owners_confirm_leaves_a_later_note(desk: MarkerServer) -> None:
     client = desk.client()
     first = await handled(client, "e1", basis=NOTHING)
     await decide(client, "e2")
@@ -343,21 +346,21 @@ async def test_a_slow_owners_confirm_leaves_a_later_note(desk: Desk) -> None:
     assert await verdict(client, "e3") is MarkStatus.BUSY
 
 
-async def test_a_note_after_another_event_is_not_the_one_confirmed(desk: Desk) -> None:
+async def test_a_note_after_another_event_is_not_the_one_confirmed(desk: MarkerServer) -> None:
     client = desk.client()
     marked = await decide(client, "e1", basis=PLACED)
     assert await settle(client, marked._replace(prev="e00"))
     assert await verdict(client, "e2") is MarkStatus.BUSY
 
 
-async def test_an_unknown_event_is_lost(desk: Desk) -> None:
+async def test_an_unknown_event_is_lost(desk: MarkerServer) -> None:
     client = desk.client()
     marked = await decide(client, "e1", basis=PLACED)
     assert not await settle(client, marked._replace(event_id="e2"))
     assert await verdict(client, "e3") is MarkStatus.BUSY
 
 
-async def test_nothing_is_confirmed_by_another_life(desk: Desk) -> None:
+async def test_nothing_is_confirmed_by_another_life(desk: MarkerServer) -> None:
     client = desk.client()
     await decide(client, "e1", basis=PLACED)
     incarnation = (await client.incarnation())._replace(id="another")
@@ -369,7 +372,7 @@ async def test_nothing_is_confirmed_by_another_life(desk: Desk) -> None:
 # Withdraw
 
 
-async def test_a_withdrawn_note_is_forgotten_with_its_marker(desk: Desk) -> None:
+async def test_a_withdrawn_note_is_forgotten_with_its_marker(desk: MarkerServer) -> None:
     client = desk.client()
     await decide(client, "e1", basis=PLACED)
     await client.withdraw([Note("a", "e1", "e0")], await client.incarnation())
@@ -378,14 +381,14 @@ async def test_a_withdrawn_note_is_forgotten_with_its_marker(desk: Desk) -> None
 
 
 @pytest.mark.parametrize("note", [Note("a", "e1", "e00"), Note("a", "e2", "e0")])
-async def test_only_the_very_note_is_withdrawn(desk: Desk, note: Note) -> None:
+async def test_only_the_very_note_is_withdrawn(desk: MarkerServer, note: Note) -> None:
     client = desk.client()
     await decide(client, "e1", basis=PLACED)
     await client.withdraw([note], await client.incarnation())
     assert await verdict(client, "e1") is MarkStatus.MINE
 
 
-async def test_what_was_confirmed_is_not_withdrawn(desk: Desk) -> None:
+async def test_what_was_confirmed_is_not_withdrawn(desk: MarkerServer) -> None:
     client = desk.client()
     await handled(client, "e1", basis=PLACED)
     await client.withdraw([Note("a", "e1", "e0")], await client.incarnation())
@@ -395,7 +398,7 @@ async def test_what_was_confirmed_is_not_withdrawn(desk: Desk) -> None:
 # Tentative notes
 
 
-async def test_in_a_young_life_the_first_note_on_a_basis_is_tentative(desk: Desk) -> None:
+async def test_in_a_young_life_the_first_note_on_a_basis_is_tentative(desk: MarkerServer) -> None:
     client = desk.client()
     assert (await decide(client, "e1", basis=PLACED, allowed=frozenset())).type == "Placed"
     marked = await decide(client, "e1")
@@ -405,7 +408,7 @@ async def test_in_a_young_life_the_first_note_on_a_basis_is_tentative(desk: Desk
     assert not (await decide(client, "e2")).tentative
 
 
-async def test_in_an_old_life_no_note_is_tentative(lone: Desk) -> None:
+async def test_in_an_old_life_no_note_is_tentative(lone: MarkerServer) -> None:
     client, number = lone.client(YOUTH), 0
 
     async def settled() -> bool:
@@ -425,7 +428,7 @@ async def test_in_an_old_life_no_note_is_tentative(lone: Desk) -> None:
 # Expiry
 
 
-async def test_a_marker_without_a_note_expires(desk: Desk) -> None:
+async def test_a_marker_without_a_note_expires(desk: MarkerServer) -> None:
     client = desk.client(SHORT_MARKER)
     await handled(client, "e1", basis=PLACED)
     await decide(client, "e1", aggregate_id="b", basis=PLACED, allowed=frozenset())
@@ -437,7 +440,7 @@ async def test_a_marker_without_a_note_expires(desk: Desk) -> None:
     await desk.until(gone)
 
 
-async def test_a_note_keeps_its_marker(desk: Desk) -> None:
+async def test_a_note_keeps_its_marker(desk: MarkerServer) -> None:
     client = desk.client(SHORT_EXPIRY)
     written = await decide(client, "e1", basis=PLACED)
     await handled(client, "e9", aggregate_id="later", basis=PLACED)
@@ -451,7 +454,7 @@ async def test_a_note_keeps_its_marker(desk: Desk) -> None:
     assert await settle(client, written)
 
 
-async def test_a_note_on_a_marker_that_would_expire_keeps_it(desk: Desk) -> None:
+async def test_a_note_on_a_marker_that_would_expire_keeps_it(desk: MarkerServer) -> None:
     client = desk.client(SHORT_EXPIRY)
     await handled(client, "e1", basis=PLACED)
     written = await decide(client, "e2", basis=PLACED)
@@ -465,7 +468,7 @@ async def test_a_note_on_a_marker_that_would_expire_keeps_it(desk: Desk) -> None
     assert await decide(client, "e2") == written._replace(status=MarkStatus.MINE)
 
 
-async def test_an_id_is_remembered_beyond_its_marker(desk: Desk) -> None:
+async def test_an_id_is_remembered_beyond_its_marker(desk: MarkerServer) -> None:
     client = desk.client(SHORT_MARKER)
     await handled(client, "e1", basis=PLACED)
 
@@ -476,7 +479,7 @@ async def test_an_id_is_remembered_beyond_its_marker(desk: Desk) -> None:
     assert await verdict(client, "e1", basis=StoredHead("Paid", "e1")) is MarkStatus.DONE
 
 
-async def test_an_id_is_forgotten_in_the_end(desk: Desk) -> None:
+async def test_an_id_is_forgotten_in_the_end(desk: MarkerServer) -> None:
     client = desk.client(SHORT_EXPIRY)
     await handled(client, "e1", basis=PLACED)
 
@@ -486,7 +489,7 @@ async def test_an_id_is_forgotten_in_the_end(desk: Desk) -> None:
     await desk.until(forgotten)
 
 
-async def test_an_id_is_remembered_anew_from_its_confirmation_on(desk: Desk) -> None:
+async def test_an_id_is_remembered_anew_from_its_confirmation_on(desk: MarkerServer) -> None:
     client, brief = desk.client(), desk.client(SHORT_EXPIRY)
     written = await decide(brief, "e1", basis=PLACED)
     await handled(brief, "e1x", aggregate_id="later", basis=PLACED)
@@ -503,7 +506,7 @@ async def test_an_id_is_remembered_anew_from_its_confirmation_on(desk: Desk) -> 
 # Lives
 
 
-async def test_all_clients_see_one_life(desk: Desk) -> None:
+async def test_all_clients_see_one_life(desk: MarkerServer) -> None:
     one, other = desk.client(), desk.client(domain=f"{desk.domain}2")
     lives = [await client.incarnation() for client in (one, other, one)]
     assert len({incarnation.id for incarnation in lives}) == 1
@@ -526,7 +529,7 @@ async def lost_or_unavailable(client: Markers, note: Note, incarnation: Incarnat
         return True
 
 
-async def test_a_flush_begins_another_life(lone: Desk) -> None:
+async def test_a_flush_begins_another_life(lone: MarkerServer) -> None:
     client = lone.client()
     await handled(client, "e1", basis=PLACED)
     note = await decide(client, "e2")
@@ -545,7 +548,9 @@ async def test_a_flush_begins_another_life(lone: Desk) -> None:
 
 @pytest.mark.parametrize("seen", ["at once", "after a look"])
 @pytest.mark.parametrize("from_dump", [False, True])
-async def test_a_restart_begins_another_life(lone: Desk, seen: str, from_dump: bool) -> None:
+async def test_a_restart_begins_another_life(
+    lone: MarkerServer, seen: str, from_dump: bool
+) -> None:
     client, other = lone.client(), lone.client()
     done = await handled(client, "e1", basis=PLACED)
     noted = await decide(client, "e2")
@@ -573,7 +578,7 @@ async def test_a_restart_begins_another_life(lone: Desk, seen: str, from_dump: b
     assert await settle(client, marked)
 
 
-async def test_each_restart_on_one_dump_is_a_life_of_its_own(lone: Desk) -> None:
+async def test_each_restart_on_one_dump_is_a_life_of_its_own(lone: MarkerServer) -> None:
     client = lone.client()
     lives = [await client.incarnation()]
     await decide(client, "e1", basis=PLACED)
@@ -601,7 +606,7 @@ async def revived(client: Markers) -> Incarnation:
 # Many at once
 
 
-async def test_marks_of_one_call_are_decided_in_order(desk: Desk) -> None:
+async def test_marks_of_one_call_are_decided_in_order(desk: MarkerServer) -> None:
     client = desk.client()
     incarnation = await client.incarnation()
     marks = [
@@ -620,14 +625,14 @@ async def test_marks_of_one_call_are_decided_in_order(desk: Desk) -> None:
     assert await client.confirm(notes, incarnation) == [False, True, True]
 
 
-async def test_no_marks_are_no_call(desk: Desk) -> None:
+async def test_no_marks_are_no_call(desk: MarkerServer) -> None:
     client = desk.client()
     assert await client.mark([]) == []
     assert await client.confirm([], await client.incarnation()) == []
     await client.withdraw([], await client.incarnation())
 
 
-async def test_a_long_call_answers_each_in_its_place(desk: Desk) -> None:
+async def test_a_long_call_answers_each_in_its_place(desk: MarkerServer) -> None:
     client, names = desk.client(), [f"a{n}" for n in range(2000)]
     incarnation = await client.incarnation()
     marked = await client.mark(
@@ -641,7 +646,7 @@ async def test_a_long_call_answers_each_in_its_place(desk: Desk) -> None:
     assert await client.confirm(notes, incarnation) == [True] * len(names)
 
 
-async def test_of_many_tasks_of_two_clients_one_at_a_time_gets_in(desk: Desk) -> None:
+async def test_of_many_tasks_of_two_clients_one_at_a_time_gets_in(desk: MarkerServer) -> None:
     clients = [desk.client(), desk.client()]
     followed: list[tuple[str, str]] = []
 
@@ -660,7 +665,7 @@ async def test_of_many_tasks_of_two_clients_one_at_a_time_gets_in(desk: Desk) ->
     assert len(set(events)) == 50
 
 
-async def test_domains_have_markers_of_their_own(desk: Desk) -> None:
+async def test_domains_have_markers_of_their_own(desk: MarkerServer) -> None:
     one, other = desk.client(), desk.client(domain=f"{desk.domain}2")
     await handled(one, "e1", basis=PLACED)
     assert await verdict(other, "e1") is MarkStatus.MISSING
@@ -671,7 +676,7 @@ async def test_domains_have_markers_of_their_own(desk: Desk) -> None:
 
 
 @pytest.mark.parametrize("value", [b"", bytes(range(256)), b"\r\n$-1\r\n", b"x" * 300_000])
-async def test_bytes_come_back_as_they_were(desk: Desk, value: bytes) -> None:
+async def test_bytes_come_back_as_they_were(desk: MarkerServer, value: bytes) -> None:
     client = desk.client(SHORT_LEASE)
     assert (await decide(client, "e1", basis=PLACED, value=value)).value == value
     assert (await decide(client, "e1")).value == value
@@ -697,7 +702,7 @@ async def test_bytes_come_back_as_they_were(desk: Desk, value: bytes) -> None:
         "%d %b%%",
     ],
 )
-async def test_any_name_will_do(desk: Desk, name: str) -> None:
+async def test_any_name_will_do(desk: MarkerServer, name: str) -> None:
     client = desk.client()
     named = {"aggregate_id": name, "basis": StoredHead(name, f"{name}0")}
     first = await decide(client, f"{name}1", name, **named, allowed=frozenset({"no", name}))

@@ -20,7 +20,7 @@ HERE = Notice("e-1", Stage.APPENDED)
 MORE = [Notice(f"e-{n}", Stage.RELAYED) for n in range(2, 5)]
 
 
-class Real:
+class RedisNoticeServer:
     """Clients of a Redis of the test's own."""
 
     def __init__(self, server: Redis) -> None:
@@ -48,14 +48,14 @@ def server(request: pytest.FixtureRequest) -> Iterator[Any]:
         return
     with running(Redis) as started:
         assert isinstance(started, Redis)
-        yield Real(started)
+        yield RedisNoticeServer(started)
 
 
 @pytest.fixture
-def real() -> Iterator[Real]:
+def real() -> Iterator[RedisNoticeServer]:
     with running(Redis) as started:
         assert isinstance(started, Redis)
-        yield Real(started)
+        yield RedisNoticeServer(started)
 
 
 @asynccontextmanager
@@ -139,7 +139,7 @@ async def test_without_a_server_nothing_is_told_or_heard_until_it_is_back(server
 # A Redis alone
 
 
-async def test_a_server_that_has_fallen_silent_is_found_out(real: Real) -> None:
+async def test_a_server_that_has_fallen_silent_is_found_out(real: RedisNoticeServer) -> None:
     listener, teller = real.client(timeout=0.5), real.client(timeout=0.5)
     await teller.publish({"here": [HERE]})
     async with listener.subscribe("here") as stream:
@@ -154,7 +154,7 @@ async def test_a_server_that_has_fallen_silent_is_found_out(real: Real) -> None:
     await teller.close()
 
 
-async def test_a_long_silence_is_no_fault_where_the_server_answers(real: Real) -> None:
+async def test_a_long_silence_is_no_fault_where_the_server_answers(real: RedisNoticeServer) -> None:
     async with publishing(real) as out, real.client(quiet=0.01).subscribe("here") as stream:
         hearing = asyncio.create_task(taken(stream, 1))
         await asyncio.sleep(0.3)
@@ -162,7 +162,7 @@ async def test_a_long_silence_is_no_fault_where_the_server_answers(real: Real) -
         assert await hearing == [HERE]
 
 
-async def test_what_is_no_notice_is_passed_over(real: Real) -> None:
+async def test_what_is_no_notice_is_passed_over(real: RedisNoticeServer) -> None:
     async with publishing(real) as out, real.client().subscribe("here") as stream:
         for garbage in ("{}", "[[1,2]]", '[["e","eaten"]]', "nothing"):
             real.server.execute(f"PUBLISH here {garbage!r}")

@@ -7,7 +7,7 @@ from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 
 import httpx
 
-from tests.acceptance.http_service import Service, sent
+from tests.acceptance.http_service import HttpService, sent
 from tests.acceptance.kafka_by_hand import wait_for
 from tests.faults.command_senders import CommandAnswer, SentCommand
 
@@ -26,7 +26,7 @@ class HttpSenders:
     """Callers with commands of their own; each sends one after the other until all are to stop."""
 
     def __init__(
-        self, service: Service, domain: str, commands: Iterable[Iterator[SentCommand]]
+        self, service: HttpService, domain: str, commands: Iterable[Iterator[SentCommand]]
     ) -> None:
         self.service, self.domain = service, domain
         self.sent_commands: list[SentCommand] = []

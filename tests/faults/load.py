@@ -25,7 +25,7 @@ BATCH_EVENTS = 10
 PATIENCE_SECONDS = 90.0
 
 
-class Load:
+class EventLoad:
     """Produces the events of the sample's orders, `rate` a second, from `with` on until stopped.
 
     `sent` is what the log has acknowledged, in order. A batch without an acknowledgement is

@@ -20,7 +20,7 @@ EXPIRY = 5
 counted = pytest.mark.faults
 
 
-class Doors(ServedFleet):
+class DoorCommandFleet(ServedFleet):
     """Doors, whose events are appended."""
 
     def __init__(self, servers: Servers, folder: Path) -> None:
@@ -36,8 +36,8 @@ class Doors(ServedFleet):
 
 
 @pytest.fixture
-def fleet(kafka: str, mongo_url: str, redis_url: str, tmp_path: Path) -> Iterator[Doors]:
-    with Doors((kafka, mongo_url, redis_url), tmp_path) as fleet:
+def fleet(kafka: str, mongo_url: str, redis_url: str, tmp_path: Path) -> Iterator[DoorCommandFleet]:
+    with DoorCommandFleet((kafka, mongo_url, redis_url), tmp_path) as fleet:
         fleet.start("append", "append")
         yield fleet
 
@@ -62,7 +62,7 @@ def taking(what: Iterator[SentCommand], number: int) -> list[SentCommand]:
 
 
 @pytest.mark.parametrize("commands", [300, pytest.param(10_000, marks=counted)])
-def test_forbidden_commands_of_two_services(fleet: Doors, commands: int) -> None:
+def test_forbidden_commands_of_two_services(fleet: DoorCommandFleet, commands: int) -> None:
     sent_commands = [taking(wishes(name, commands // 40, seed=3), commands // 2) for name in "ab"]
     services = [fleet.service(each, width=40) for each in sent_commands]
     assert [service.wait() for service in services] == [0, 0]
@@ -70,7 +70,9 @@ def test_forbidden_commands_of_two_services(fleet: Doors, commands: int) -> None
 
 
 @pytest.mark.parametrize("rounds", [2, pytest.param(8, marks=counted)])
-def test_forbidden_commands_after_markers_have_expired(fleet: Doors, rounds: int) -> None:
+def test_forbidden_commands_after_markers_have_expired(
+    fleet: DoorCommandFleet, rounds: int
+) -> None:
     """In each round every door is used, and then left alone until Redis knows nothing of it."""
     sources = [wishes(name, 50, seed=4) for name in "ab"]
     sent_commands: list[SentCommand] = []
@@ -86,7 +88,7 @@ def test_forbidden_commands_after_markers_have_expired(fleet: Doors, rounds: int
 
 
 @pytest.mark.parametrize("flushes", [3, pytest.param(50, marks=counted)])
-def test_forbidden_commands_while_redis_is_flushed(fleet: Doors, flushes: int) -> None:
+def test_forbidden_commands_while_redis_is_flushed(fleet: DoorCommandFleet, flushes: int) -> None:
     """FLUSHALL at moments when notes stand, while two services send without a pause."""
     chance = random.Random(5)
     stop = fleet.folder / "stop"
@@ -113,7 +115,9 @@ def test_forbidden_commands_while_redis_is_flushed(fleet: Doors, flushes: int) -
 
 
 @pytest.mark.parametrize("kills", [3, pytest.param(102, marks=counted)])
-def test_services_killed_between_note_produce_and_confirm(fleet: Doors, kills: int) -> None:
+def test_services_killed_between_note_produce_and_confirm(
+    fleet: DoorCommandFleet, kills: int
+) -> None:
     """A second service sends to the same doors all the time. Commands that a killed service had
     not answered are sent by the same id through the next."""
     chance = random.Random(6)
@@ -144,7 +148,7 @@ def test_services_killed_between_note_produce_and_confirm(fleet: Doors, kills: i
 
 
 @pytest.mark.parametrize("wins", [10, pytest.param(100, marks=counted)])
-def test_two_services_racing_for_one_door(fleet: Doors, wins: int) -> None:
+def test_two_services_racing_for_one_door(fleet: DoorCommandFleet, wins: int) -> None:
     """Each tries to open or to close it: of two that try the same at the same time, one may."""
     stop = fleet.folder / "stop"
     chance = random.Random(8)

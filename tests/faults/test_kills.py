@@ -10,7 +10,7 @@ import pytest
 from tests.acceptance.fleet import SOURCES, Fleet
 from tests.faults.fleet_oracle import check
 from tests.faults.fleet_supervisor import FleetSupervisor, OrderFleet, freeze_half_done
-from tests.faults.load import Load
+from tests.faults.load import EventLoad
 
 PLACES = ("append-1", "append-2", "snapshot-1", "relay-1")
 RATE = 100
@@ -54,7 +54,7 @@ def killed(fleet: Fleet, rounds: Sequence[Sequence[str]], seed: int, orders: int
     """Under load, strike these roles, round by round; then all must be as without."""
     supervisor = FleetSupervisor(fleet, *PLACES)
     kills = Kills(supervisor, seed)
-    with Load(fleet.kafka.address, RATE, orders) as load:
+    with EventLoad(fleet.kafka.address, RATE, orders) as load:
         for roles in rounds:
             supervisor.wait_for_progress()
             for role in roles:

@@ -20,7 +20,7 @@ from tests.faults.fleet_supervisor import (
     thaw,
 )
 from tests.faults.half_done_probe import owned_partitions
-from tests.faults.load import Load
+from tests.faults.load import EventLoad
 
 PLACES = ("append-1", "append-2", "snapshot-1", "snapshot-2", "relay-1", "relay-2")
 RATE, ORDERS = 80, 15_000
@@ -37,7 +37,7 @@ def fleet(kafka: str, mongo_url: str, tmp_path: Path) -> Iterator[Fleet]:
 @contextmanager
 def loaded(fleet: Fleet, supervisor: FleetSupervisor, what: str) -> Iterator[None]:
     """Under load, whatever is done inside; then all must be as without, and no worker has ended."""
-    with Load(fleet.kafka.address, RATE, ORDERS) as load:
+    with EventLoad(fleet.kafka.address, RATE, ORDERS) as load:
         supervisor.wait_for_progress()
         yield
         supervisor.wait_until_owned()

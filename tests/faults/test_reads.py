@@ -28,7 +28,7 @@ def ready(url: str) -> bool:
     return False
 
 
-class Service:
+class ReadService:
     """A process of `eventfleet serve`."""
 
     def __init__(self, fleet: CommandFleet) -> None:
@@ -56,16 +56,16 @@ class Service:
         return self.process.wait(TIMEOUT_SECONDS)
 
 
-class Doors(CommandFleet):
+class DoorReadFleet(CommandFleet):
     def __init__(self, servers: tuple[str, str, str], folder: Path) -> None:
         more = {"HTTP_PORT": "0", "HTTP_TIMEOUT": str(SECONDS)}
         super().__init__(servers, folder, "tests.faults.doors", **more)
         self.environment["PYTHONPATH"] = str(ROOT)
-        self.services: list[Service] = []
+        self.services: list[ReadService] = []
 
     def serve(self, processes: int) -> list[str]:
         """The addresses of so many services."""
-        self.services = [Service(self) for _ in range(processes)]
+        self.services = [ReadService(self) for _ in range(processes)]
         return [wait_for(service.address, "a service") for service in self.services]
 
     def __exit__(self, *_: object) -> None:
@@ -76,8 +76,8 @@ class Doors(CommandFleet):
 
 
 @pytest.fixture
-def fleet(kafka: str, mongo_url: str, redis_url: str, tmp_path: Path) -> Iterator[Doors]:
-    with Doors((kafka, mongo_url, redis_url), tmp_path) as fleet:
+def fleet(kafka: str, mongo_url: str, redis_url: str, tmp_path: Path) -> Iterator[DoorReadFleet]:
+    with DoorReadFleet((kafka, mongo_url, redis_url), tmp_path) as fleet:
         fleet.start("append snapshot relay", "append snapshot relay")
         yield fleet
 
@@ -133,7 +133,7 @@ async def seen(services: list[str], wait: str, commands: int) -> Counter[bool]:
 
 
 @pytest.mark.parametrize("commands", [400, pytest.param(10_000, marks=pytest.mark.faults)])
-def test_a_read_after_appended_sees_the_write(fleet: Doors, commands: int) -> None:
+def test_a_read_after_appended_sees_the_write(fleet: DoorReadFleet, commands: int) -> None:
     """And a read after accepted need not: else nothing would be shown."""
     services = fleet.serve(2)
     waited = asyncio.run(seen(services, "appended", commands))

@@ -25,7 +25,7 @@ LETTERS = {"rejected": "r", "accepted": "a", "repeated": "d"}
 LAWFUL = re.compile("r*([ad]d*)?")
 
 
-class Shop(CommandFleet):
+class ShopFleet(CommandFleet):
     """Orders, by commands."""
 
     def __init__(self, servers: tuple[str, str, str], folder: Path) -> None:
@@ -39,8 +39,8 @@ class Shop(CommandFleet):
 
 
 @pytest.fixture
-def fleet(kafka: str, mongo_url: str, redis_url: str, tmp_path: Path) -> Iterator[Shop]:
-    with Shop((kafka, mongo_url, redis_url), tmp_path) as fleet:
+def fleet(kafka: str, mongo_url: str, redis_url: str, tmp_path: Path) -> Iterator[ShopFleet]:
+    with ShopFleet((kafka, mongo_url, redis_url), tmp_path) as fleet:
         yield fleet
 
 
@@ -60,7 +60,7 @@ def sent(
     The first is killed just after it has begun: it was frozen while the commands were sent.
     """
     fleet = supervisor.fleet
-    assert isinstance(fleet, Shop)
+    assert isinstance(fleet, ShopFleet)
     before, hits = fleet.answered(), 0
     end = before + len(records)
     first = supervisor.workers["command-1"]
@@ -82,7 +82,7 @@ def sent(
 @pytest.mark.parametrize(
     ("number", "kills"), [(400, 1), pytest.param(10_000, 8, marks=pytest.mark.faults)]
 )
-def test_repeated_commands(fleet: Shop, number: int, kills: int) -> None:
+def test_repeated_commands(fleet: ShopFleet, number: int, kills: int) -> None:
     """Three times, once more after FLUSHALL, and once more when no id is remembered."""
     chance = random.Random(9)
     supervisor = FleetSupervisor(fleet, *PLACES, chunk_records=min(500, number // 20))

@@ -10,9 +10,9 @@ from tests.acceptance.fleet import Fleet
 from tests.acceptance.kafka_by_hand import wait_for
 from tests.faults.fleet_oracle import check
 from tests.faults.fleet_supervisor import FleetSupervisor, OrderFleet
-from tests.faults.load import Load
+from tests.faults.load import EventLoad
 from tests.servers.kafka import Kafka
-from tests.servers.mongodb import Refusing
+from tests.servers.mongodb import RefusingMongoDB
 
 PLACES = ("append-1", "append-2", "snapshot-1", "relay-1")
 RATE, ORDERS = 80, 15_000
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.faults
 def survived(fleet: Fleet, what: str, harm: Callable[[FleetSupervisor], None], times: int) -> None:
     """Under load, do this harm so many times; then all must be as without."""
     supervisor = FleetSupervisor(fleet, *PLACES)
-    with Load(fleet.kafka.address, RATE, ORDERS) as load:
+    with EventLoad(fleet.kafka.address, RATE, ORDERS) as load:
         for _ in range(times):
             supervisor.wait_for_progress()
             harm(supervisor)
@@ -37,7 +37,7 @@ def survived(fleet: Fleet, what: str, harm: Callable[[FleetSupervisor], None], t
     )
 
 
-def test_a_mongodb_that_is_killed(kafka: str, own_mongo: Refusing, tmp_path: Path) -> None:
+def test_a_mongodb_that_is_killed(kafka: str, own_mongo: RefusingMongoDB, tmp_path: Path) -> None:
     """Away for a moment, which the driver bridges, and for longer than it waits, by turns."""
     outages = 0
 
@@ -79,7 +79,7 @@ def test_a_kafka_that_is_killed(own_kafka: Kafka, mongo_url: str, tmp_path: Path
     ],
 )
 def test_writes_that_are_refused(
-    kafka: str, own_mongo: Refusing, tmp_path: Path, fault: str, more: dict[str, object]
+    kafka: str, own_mongo: RefusingMongoDB, tmp_path: Path, fault: str, more: dict[str, object]
 ) -> None:
     def harm(supervisor: FleetSupervisor) -> None:
         before = supervisor.metric("retries_total")

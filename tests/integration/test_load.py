@@ -38,7 +38,7 @@ RECEIPT = Path(__file__).parents[3] / "shared" / "data" / "receipt.csv.gz"
 
 
 @dataclass
-class Fleet:
+class LoadFleet:
     """A domain of the test's own, its topics on Kafka, and an append that runs when told to."""
 
     domain: Domain[Any]
@@ -83,12 +83,12 @@ class Fleet:
 
 
 @pytest.fixture
-async def fleet(kafka: str, prefix: str) -> AsyncIterator[Fleet]:
+async def fleet(kafka: str, prefix: str) -> AsyncIterator[LoadFleet]:
     connection = Connection(kafka)
     domain = replace(process_log, name=prefix)
     await Admin(connection).create(declare_topics(prefix, PARTITIONS, 1, -1))
     writer, reader = Producer(connection), Reader(connection)
-    yield Fleet(domain, connection, writer, reader, MemoryEvents(PARTITIONS))
+    yield LoadFleet(domain, connection, writer, reader, MemoryEvents(PARTITIONS))
     await writer.close()
     await reader.close()
 
@@ -101,7 +101,7 @@ def figures(report: LoadReport) -> tuple[int, int, int, int, int]:
 
 
 async def test_a_real_log_is_stored_in_file_order_and_a_second_load_adds_nothing(
-    fleet: Fleet,
+    fleet: LoadFleet,
 ) -> None:
     if not RECEIPT.exists():
         pytest.skip(f"{RECEIPT.name} is not beside the checkout")
@@ -125,7 +125,9 @@ async def test_a_real_log_is_stored_in_file_order_and_a_second_load_adds_nothing
         assert [event.type async for event in fleet.store.read(case)] == activities
 
 
-async def test_true_duplicates_stay_and_bad_rows_are_counted(fleet: Fleet, tmp_path: Path) -> None:
+async def test_true_duplicates_stay_and_bad_rows_are_counted(
+    fleet: LoadFleet, tmp_path: Path
+) -> None:
     path = tmp_path / "a.csv"
     same = "c-1,Check,2024-03-01\n"
     path.write_text(
@@ -140,7 +142,7 @@ async def test_true_duplicates_stay_and_bad_rows_are_counted(fleet: Fleet, tmp_p
 
 
 async def test_records_have_the_case_as_key_and_their_content_type(
-    fleet: Fleet, tmp_path: Path
+    fleet: LoadFleet, tmp_path: Path
 ) -> None:
     path = tmp_path / "a.csv"
     path.write_text(
@@ -156,7 +158,7 @@ async def test_records_have_the_case_as_key_and_their_content_type(
     assert [(r.key, r.headers) for r in found] == [("c-é".encode(), EVENT_HEADERS)]
 
 
-async def test_the_waiting_ends_where_append_does_not_run(fleet: Fleet, tmp_path: Path) -> None:
+async def test_the_waiting_ends_where_append_does_not_run(fleet: LoadFleet, tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text(
         "case:concept:name,concept:name,time:timestamp\n"

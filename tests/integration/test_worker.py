@@ -41,7 +41,7 @@ COMMAND = [sys.executable, "-m", "tests.integration.copy_role"]
 BOUND = 30
 
 
-class Worker:
+class WorkerProcess:
     """A process of `tests.integration.copy_role`."""
 
     def __init__(
@@ -79,16 +79,16 @@ class Worker:
         return self.process.returncode, said
 
 
-Start = Callable[..., Worker]
+Start = Callable[..., WorkerProcess]
 
 
 @pytest.fixture
 def start(settings: Settings, source: str, tmp_path: Path) -> Iterator[Start]:
     """Starts workers on the topic; those left at the end are killed, and their errors printed."""
-    workers: list[Worker] = []
+    workers: list[WorkerProcess] = []
 
-    def started(**mood: str) -> Worker:
-        workers.append(Worker(settings, source, tmp_path / str(len(workers)), mood))
+    def started(**mood: str) -> WorkerProcess:
+        workers.append(WorkerProcess(settings, source, tmp_path / str(len(workers)), mood))
         return workers[-1]
 
     yield started
@@ -246,7 +246,7 @@ async def test_an_absent_broker_is_named_in_one_line(tmp_path: Path, start: Star
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
-    worker = Worker(Settings(kafka_brokers=address), "nowhere", tmp_path / "absent", {})
+    worker = WorkerProcess(Settings(kafka_brokers=address), "nowhere", tmp_path / "absent", {})
     status, said = await worker.ended()
     assert status == 1
     assert said.startswith(f"eventfleet: consuming from {address}: ")

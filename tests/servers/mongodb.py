@@ -30,7 +30,7 @@ class MongoDB(Server):
         return (SECANTUSD, *place, "--cache-size", "256M", "--sync-on-commit")
 
 
-class Refusing(MongoDB):
+class RefusingMongoDB(MongoDB):
     """A MongoDB with fail points."""
 
     def command(self) -> Sequence[str | Path]:

@@ -11,7 +11,7 @@ from eventfleet.stores.errors import Duplicate, Fenced, ServerUnavailable
 from eventfleet.topics.codec import encode
 from eventfleet.topics.event import EventRecord, Position
 from eventfleet.topics.record import ProducerRecord
-from tests.simulation.checker import Violation, event_of, expected, trail
+from tests.simulation.checker import BrokenInvariant, event_of, expected, trail
 from tests.simulation.recording_domain import tally
 from tests.simulation.scheduler import checkpoint
 from tests.simulation.world import SOURCES, TOPICS, World
@@ -230,4 +230,4 @@ async def asker(world: World, queries: int) -> None:
         if answer:
             fold = trail(world.stored()[aggregate_id])[: answer.version]
             if list(answer.state.trail) != fold:
-                raise Violation("query is not the fold", f"{answer}, the fold is {fold}")
+                raise BrokenInvariant("query is not the fold", f"{answer}, the fold is {fold}")

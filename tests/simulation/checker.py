@@ -10,7 +10,7 @@ from eventfleet.topics.event import EventRecord, Position
 from eventfleet.topics.record import LogRecord
 
 
-class Violation(Exception):
+class BrokenInvariant(Exception):
     """An invariant is broken; `kind` says which."""
 
     def __init__(self, kind: str, detail: object) -> None:
@@ -45,9 +45,9 @@ def check_versions(stored: History) -> None:
     for aggregate_id, events in stored.items():
         versions = [event.version for event in events]
         if versions != list(range(1, len(events) + 1)):
-            raise Violation("gap", f"{aggregate_id} has versions {versions}")
+            raise BrokenInvariant("gap", f"{aggregate_id} has versions {versions}")
         if len(set(trail(events))) != len(events):
-            raise Violation("stored twice", f"{aggregate_id}: {trail(events)}")
+            raise BrokenInvariant("stored twice", f"{aggregate_id}: {trail(events)}")
 
 
 def check_placed(stored: History, log: dict[int, list[LogRecord]]) -> None:
@@ -56,16 +56,18 @@ def check_placed(stored: History, log: dict[int, list[LogRecord]]) -> None:
         offsets: list[int] = []
         for event in events:
             if event.position is None:
-                raise Violation("not placed", f"{aggregate_id} version {event.version}")
+                raise BrokenInvariant("not placed", f"{aggregate_id} version {event.version}")
             offsets.append(Position.parse(event.position).offset)
         if offsets != sorted(offsets):
-            raise Violation("position order is not version order", f"{aggregate_id}: {offsets}")
+            raise BrokenInvariant(
+                "position order is not version order", f"{aggregate_id}: {offsets}"
+            )
         last = {event.position: event for event in events}
         for event in last.values():
             at = Position.parse(event.position or "")
             record = next(r for r in log[at.partition] if r.offset == at.offset)
             if event_of(record).data["n"] != event.data["n"]:
-                raise Violation("placed at another's offset", f"{event.id} at {at}")
+                raise BrokenInvariant("placed at another's offset", f"{event.id} at {at}")
 
 
 def expected(log: dict[int, list[LogRecord]], marked: bool) -> dict[str, list[str]]:
@@ -90,11 +92,13 @@ def check_order(stored: History, order: dict[str, list[str]], puts: set[str]) ->
         ids = [event.data["n"] for event in stored.get(aggregate_id, [])]
         wanted = order.get(aggregate_id, [])
         if lost := set(wanted) - set(ids):
-            raise Violation("lost", f"{aggregate_id}: {sorted(lost)}, stored {ids}")
+            raise BrokenInvariant("lost", f"{aggregate_id}: {sorted(lost)}, stored {ids}")
         if extra := set(ids) - set(wanted) - puts:
-            raise Violation("stored against the rule", f"{aggregate_id}: {sorted(extra)} in {ids}")
+            raise BrokenInvariant(
+                "stored against the rule", f"{aggregate_id}: {sorted(extra)} in {ids}"
+            )
         if [n for n in ids if n not in puts] != [n for n in wanted if n not in puts]:
-            raise Violation("order", f"{aggregate_id}: {ids}, the log has {wanted}")
+            raise BrokenInvariant("order", f"{aggregate_id}: {ids}, the log has {wanted}")
 
 
 def check_emitted(stored: History, emitted: dict[int, list[LogRecord]]) -> None:
@@ -107,11 +111,13 @@ def check_emitted(stored: History, emitted: dict[int, list[LogRecord]]) -> None:
         came, wanted = seen[aggregate_id], stored.get(aggregate_id, [])
         _same_sequence("emitted", aggregate_id, trail(came), trail(wanted))
         if came != wanted:
-            raise Violation("emitted otherwise than stored", f"{aggregate_id}: {came}, {wanted}")
+            raise BrokenInvariant(
+                "emitted otherwise than stored", f"{aggregate_id}: {came}, {wanted}"
+            )
     for records in emitted.values():
         offsets = [Position.parse(event_of(r).position or "").offset for r in records]
         if offsets != sorted(offsets):
-            raise Violation("emitted out of order", f"a partition's offsets: {offsets}")
+            raise BrokenInvariant("emitted out of order", f"a partition's offsets: {offsets}")
 
 
 def check_relayed(stored: History, relayed: list[LogRecord], loud: bool) -> None:
@@ -128,11 +134,11 @@ def check_relayed(stored: History, relayed: list[LogRecord], loud: bool) -> None
 def _same_sequence(what: str, aggregate_id: str, came: list[str], wanted: list[str]) -> None:
     detail = f"{aggregate_id}: {came}, not {wanted}"
     if len(set(came)) != len(came):
-        raise Violation(f"{what} twice", detail)
+        raise BrokenInvariant(f"{what} twice", detail)
     if set(wanted) - set(came):
-        raise Violation(f"not {what}", detail)
+        raise BrokenInvariant(f"not {what}", detail)
     if came != wanted:
-        raise Violation(f"{what} out of order", detail)
+        raise BrokenInvariant(f"{what} out of order", detail)
 
 
 def check_folds(stored: History, kept: list[Kept]) -> None:
@@ -140,7 +146,7 @@ def check_folds(stored: History, kept: list[Kept]) -> None:
     for shot in kept:
         fold = trail(stored.get(shot.aggregate_id, []))[: shot.version]
         if shot.trail != fold or len(fold) != shot.version:
-            raise Violation("snapshot is not the fold", f"{shot}, the fold is {fold}")
+            raise BrokenInvariant("snapshot is not the fold", f"{shot}, the fold is {fold}")
 
 
 def check_forward(kept: list[Kept]) -> None:
@@ -148,7 +154,7 @@ def check_forward(kept: list[Kept]) -> None:
     latest: dict[str, int] = defaultdict(int)
     for shot in kept:
         if shot.version < latest[shot.aggregate_id]:
-            raise Violation("topic went back", f"{shot} after {latest[shot.aggregate_id]}")
+            raise BrokenInvariant("topic went back", f"{shot} after {latest[shot.aggregate_id]}")
         latest[shot.aggregate_id] = shot.version
 
 
@@ -158,7 +164,7 @@ def check_fresh(stored: History, kept: list[Kept], every: int, where: str) -> No
     for aggregate_id, events in stored.items():
         behind = len(events) - latest.get(aggregate_id, 0)
         if behind >= every:
-            raise Violation(f"{where} is behind", f"{aggregate_id}: by {behind}")
+            raise BrokenInvariant(f"{where} is behind", f"{aggregate_id}: by {behind}")
 
 
 def check_letters(
@@ -167,14 +173,14 @@ def check_letters(
     """Each record that is not stored has its dead letter, and no coordinates have two."""
     sources = [dict(letter.headers)["eventfleet-source"].decode() for letter in letters]
     if len(set(sources)) != len(sources):
-        raise Violation("dead letter twice", sources)
+        raise BrokenInvariant("dead letter twice", sources)
     ids = {event.data["n"]: event.prev for events in stored.values() for event in events}
     for event in (event_of(letter) for letter in letters):
         if ids.get(event.data["n"], "not stored") == event.prev:
-            raise Violation("dead letter of a stored event", event.id)
+            raise BrokenInvariant("dead letter of a stored event", event.id)
     silent = {event_of(r).data["n"] for records in log.values() for r in records} - ids.keys()
     if missing := silent - {event_of(letter).data["n"] for letter in letters}:
-        raise Violation("dropped silently", sorted(missing))
+        raise BrokenInvariant("dropped silently", sorted(missing))
 
 
 def kept_in(record: LogRecord) -> Kept:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from eventfleet.deciders.outcomes import Accepted, Outcome, Rejected, Repeated, Unavailable
 from eventfleet.topics.event import EventRecord
 from eventfleet.topics.record import LogRecord
-from tests.simulation.checker import History, Violation, event_of
+from tests.simulation.checker import BrokenInvariant, History, event_of
 from tests.simulation.commands import MAY_FOLLOW
 
 
@@ -39,10 +39,10 @@ def check_successions(kind: str, streams: Mapping[str, list[EventRecord]]) -> No
         for event in events:
             if before not in MAY_FOLLOW[event.type]:
                 told = [(e.id, e.type) for e in events]
-                raise Violation(f"forbidden in {kind}", f"{before} {event.type}: {told}")
+                raise BrokenInvariant(f"forbidden in {kind}", f"{before} {event.type}: {told}")
             before = event.type
         if len({event.id for event in events}) != len(events):
-            raise Violation(f"twice in {kind}", f"{aggregate_id}: {[e.id for e in events]}")
+            raise BrokenInvariant(f"twice in {kind}", f"{aggregate_id}: {[e.id for e in events]}")
 
 
 def check_streams(stored: History, emitted: Mapping[str, list[EventRecord]]) -> None:
@@ -50,9 +50,9 @@ def check_streams(stored: History, emitted: Mapping[str, list[EventRecord]]) -> 
     for aggregate_id, events in stored.items():
         versions = [event.version for event in events]
         if versions != list(range(1, len(events) + 1)):
-            raise Violation("gap", f"{aggregate_id} has versions {versions}")
+            raise BrokenInvariant("gap", f"{aggregate_id} has versions {versions}")
     if stored != emitted:
-        raise Violation("emitted otherwise than stored", f"{emitted}, {stored}")
+        raise BrokenInvariant("emitted otherwise than stored", f"{emitted}, {stored}")
 
 
 def streams(records: Mapping[int, Iterable[LogRecord]]) -> dict[str, list[EventRecord]]:
@@ -80,9 +80,9 @@ def check_answers(requests: Requests, stored: History) -> None:
         said = [request.outcome for request in asked]
         if any(request.positive for request in asked):
             if counts[event_id] != 1:
-                raise Violation("accepted but not stored", f"{event_id}: {counts[event_id]}")
+                raise BrokenInvariant("accepted but not stored", f"{event_id}: {counts[event_id]}")
         elif not any(request.unknown for request in asked) and counts[event_id]:
-            raise Violation("rejected but stored", f"{event_id}: {said}")
+            raise BrokenInvariant("rejected but stored", f"{event_id}: {said}")
         _check_repeats(event_id, asked)
 
 
@@ -91,18 +91,18 @@ def check_final(final: Requests, stored: History) -> None:
     counts = Counter(event.id for events in stored.values() for event in events)
     for event_id, asked in final.items():
         if isinstance(asked[-1].outcome, Rejected) and counts[event_id]:
-            raise Violation("rejected but stored", f"{event_id}: {asked}")
+            raise BrokenInvariant("rejected but stored", f"{event_id}: {asked}")
 
 
 def _check_repeats(event_id: str, asked: list[Request]) -> None:
     """Who asks after an acceptance gets it again, with the same event and place."""
     positive = [request for request in asked if request.positive]
     if len({(r.outcome.event_id, r.outcome.place) for r in positive}) > 1:  # type: ignore[union-attr]
-        raise Violation("repeated otherwise", f"{event_id}: {positive}")
+        raise BrokenInvariant("repeated otherwise", f"{event_id}: {positive}")
     known = min((r.ended for r in positive if r.ended is not None), default=None)
     for request in asked:
         later = known is not None and request.began > known
         if later and isinstance(request.outcome, Accepted):
-            raise Violation("accepted again", f"{event_id}: {asked}")
+            raise BrokenInvariant("accepted again", f"{event_id}: {asked}")
         if later and isinstance(request.outcome, Rejected):
-            raise Violation("rejected after it was accepted", f"{event_id}: {asked}")
+            raise BrokenInvariant("rejected after it was accepted", f"{event_id}: {asked}")

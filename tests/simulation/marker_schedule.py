@@ -9,7 +9,7 @@ from typing import NamedTuple
 from eventfleet.deciders.outcomes import Accepted, Outcome
 from eventfleet.deciders.proposed_event import ProposedEvent, propose_event
 from eventfleet.topics.event import EventRecord
-from tests.simulation.checker import Violation
+from tests.simulation.checker import BrokenInvariant
 from tests.simulation.commands import items
 from tests.simulation.marker_checker import (
     Request,
@@ -24,17 +24,17 @@ from tests.simulation.marker_world import (
     DEADLINE,
     TERMS,
     TOPICS,
+    MarkerScenario,
     MarkerWorld,
-    Scenario,
-    Service,
+    SimulatedService,
 )
-from tests.simulation.scheduler import Task
+from tests.simulation.scheduler import ScheduledTask
 
 BUSY = 400
 PATIENCE = 6000
 
 
-class Command(NamedTuple):
+class ScheduledCommand(NamedTuple):
     """One that is `new` gets its id as it is sent: nobody repeats it before its first answer."""
 
     id: str
@@ -46,22 +46,22 @@ class Command(NamedTuple):
 class Client:
     """Sends its commands in calls of one or more, and repeats each until it is decided."""
 
-    def __init__(self, calls: list[list[Command]], loyal: bool) -> None:
+    def __init__(self, calls: list[list[ScheduledCommand]], loyal: bool) -> None:
         self.calls, self.loyal = calls, loyal
-        self.task: Task | None = None
-        self.left: list[Command] = []
+        self.task: ScheduledTask | None = None
+        self.left: list[ScheduledCommand] = []
 
 
-class Schedule:
-    def __init__(self, scenario: Scenario, seed: int) -> None:
+class MarkerSchedule:
+    def __init__(self, scenario: MarkerScenario, seed: int) -> None:
         self.scenario, self.seed = scenario, seed
         self.world = MarkerWorld(scenario, seed)
         self.scheduler, self.random = self.world.scheduler, self.world.random
         self.names, self.serial = count(1), count(1)
-        self.services: list[Service] = []
+        self.services: list[SimulatedService] = []
         self.clients: list[Client] = []
         self.requests: dict[str, list[Request]] = {}
-        self.sent: dict[str, Command] = {}
+        self.sent: dict[str, ScheduledCommand] = {}
         self.quiet = False
         self.losses, self.dumps = scenario.losses, scenario.dumps
 
@@ -73,11 +73,11 @@ class Schedule:
             self._settle()
             self._ask_again()
             self._verdict()
-        except Violation as violation:
+        except BrokenInvariant as violation:
             violation.args = (f"{violation}\n{self._story()}",)
             raise
         except Exception as error:
-            raise Violation("error", f"{error!r}\n{self._story()}") from error
+            raise BrokenInvariant("error", f"{error!r}\n{self._story()}") from error
         finally:
             self.scheduler.end()
 
@@ -92,7 +92,9 @@ class Schedule:
         world = self.world
         for aggregate_id in world.aggregates:
             if self.scheduler.chance(0.75):
-                proposed = self._proposed(Command(f"first-{aggregate_id}", "Open", aggregate_id))
+                proposed = self._proposed(
+                    ScheduledCommand(f"first-{aggregate_id}", "Open", aggregate_id)
+                )
                 world.put(proposed.event)
         if self.scheduler.chance(0.75):
             world.redis.incarnation()
@@ -106,26 +108,26 @@ class Schedule:
             calls = [self._call() for _ in range(some(1, self.scenario.commands))]
             self.clients.append(Client(calls, self.scheduler.chance(0.8)))
 
-    def _service(self, number: int) -> Service:
-        service = Service(self.world)
+    def _service(self, number: int) -> SimulatedService:
+        service = SimulatedService(self.world)
         self.scheduler.start(f"beat {number}", service.beat(), ("service", number))
         return service
 
-    def _call(self) -> list[Command]:
+    def _call(self) -> list[ScheduledCommand]:
         many = self.random.choice([1, 1, 1, 2, 3])
         return [self._command() for _ in range(many)]
 
-    def _command(self) -> Command:
+    def _command(self) -> ScheduledCommand:
         known = [command for command in self.sent.values() if not command.new]
         if known and self.scheduler.chance(self.scenario.echoes):
             return self.random.choice(known)
         name = self.random.choice(self.scenario.names)
         aggregate_id, new = self.random.choice(self.world.aggregates), self.scheduler.chance(0.3)
-        command = Command(f"c{next(self.serial)}", name, aggregate_id, new)
+        command = ScheduledCommand(f"c{next(self.serial)}", name, aggregate_id, new)
         self.sent[command.id] = command
         return command
 
-    def _proposed(self, command: Command) -> ProposedEvent:
+    def _proposed(self, command: ScheduledCommand) -> ProposedEvent:
         record = EventRecord(
             id=command.id,
             type=command.name,
@@ -144,7 +146,7 @@ class Schedule:
         work = self._sending(client, self.services[number])
         client.task = self.scheduler.start(name, work, ("service", number))
 
-    async def _sending(self, client: Client, service: Service) -> None:
+    async def _sending(self, client: Client, service: SimulatedService) -> None:
         commands = list(client.left)
         proposals = [self._proposed(command) for command in commands]
         asked = [Request(proposed.event.id, self.scheduler.steps) for proposed in proposals]
@@ -154,7 +156,7 @@ class Schedule:
 
         def answer(index: int, outcome: Outcome) -> None:
             if asked[index].outcome:
-                raise Violation("answered twice", f"{commands[index]}: {outcome}")
+                raise BrokenInvariant("answered twice", f"{commands[index]}: {outcome}")
             asked[index].outcome, asked[index].ended = outcome, self.scheduler.steps
             self.scheduler.note("answers", f"{commands[index].id}: {outcome}")
 
@@ -162,7 +164,7 @@ class Schedule:
         deadline = self.world.clock.now() + timedelta(seconds=seconds)
         await service.marking.decide(proposals, deadline, answer)
         if not all(request.outcome for request in asked):
-            raise Violation("not answered", commands)
+            raise BrokenInvariant("not answered", commands)
         client.left = [c for c, r in zip(commands, asked, strict=True) if r.unknown]
 
     def _tend(self) -> None:
@@ -211,10 +213,10 @@ class Schedule:
         if self.dumps:
             self._dump(pressure)
 
-    def _of(self, slot: object) -> list[Task]:
+    def _of(self, slot: object) -> list[ScheduledTask]:
         return [task for task in self.scheduler.tasks if task.slot == slot]
 
-    def _stall(self, *tasks: Task) -> None:
+    def _stall(self, *tasks: ScheduledTask) -> None:
         for task in tasks:
             self.scheduler.stall(task, self.random.randint(20, 250))
 
@@ -270,7 +272,7 @@ class Schedule:
             if step % 5 == 0 and done() and self.world.caught_up() and not self._of("network"):
                 return
             self._step()
-        raise Violation("stuck", f"not done after {PATIENCE} quiet steps")
+        raise BrokenInvariant("stuck", f"not done after {PATIENCE} quiet steps")
 
     # The verdict
 
@@ -279,11 +281,11 @@ class Schedule:
         for command in list(self.sent.values()):
             self._ask(command)
         for aggregate_id in self.world.aggregates:
-            outcome = self._ask(Command(f"last-{aggregate_id}", "Note", aggregate_id))
+            outcome = self._ask(ScheduledCommand(f"last-{aggregate_id}", "Note", aggregate_id))
             if not isinstance(outcome, Accepted):
-                raise Violation("stuck", f"{aggregate_id}: {outcome}")
+                raise BrokenInvariant("stuck", f"{aggregate_id}: {outcome}")
 
-    def _ask(self, command: Command) -> Outcome | None:
+    def _ask(self, command: ScheduledCommand) -> Outcome | None:
         self.clients = [Client([[command]], loyal=True)]
         self._settle()
         return self.requests[self._proposed(command).event.id][-1].outcome
@@ -301,16 +303,16 @@ class Schedule:
         check_final(self.requests, stored)
 
 
-def run(scenario: Scenario, seeds: range) -> None:
+def run(scenario: MarkerScenario, seeds: range) -> None:
     for seed in seeds:
-        Schedule(scenario, seed).run()
+        MarkerSchedule(scenario, seed).run()
 
 
-def violations(scenario: Scenario, seeds: range) -> Iterator[Violation]:
+def violations(scenario: MarkerScenario, seeds: range) -> Iterator[BrokenInvariant]:
     for seed in seeds:
         try:
-            Schedule(scenario, seed).run()
-        except Violation as violation:
+            MarkerSchedule(scenario, seed).run()
+        except BrokenInvariant as violation:
             yield violation
 
 

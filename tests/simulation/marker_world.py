@@ -38,7 +38,7 @@ PRODUCE = 8.0
 
 
 @dataclass(frozen=True)
-class Parts:
+class MarkerParts:
     """What the protocol is made of; a test takes a rule out by putting another part in."""
 
     marking: type[MarkerDecider] = MarkerDecider
@@ -48,7 +48,7 @@ class Parts:
 
 
 @dataclass(frozen=True)
-class Scenario:
+class MarkerScenario:
     """What happens in a schedule: how often, in a hundred steps, and to whom.
 
     `losses` is how many times Redis may lose everything, `dumps` how many times it may restart
@@ -71,7 +71,7 @@ class Scenario:
     lag: float = 0.0
     echoes: float = 0.2
     names: tuple[str, ...] = ("Open", "Lend", "Lend", "Return", "Return", "Sell", "Note")
-    parts: Parts = field(default_factory=Parts)
+    parts: MarkerParts = field(default_factory=MarkerParts)
 
 
 class Network:
@@ -116,7 +116,7 @@ class Remote(Shaky):
         return sent
 
 
-class Service:
+class SimulatedService:
     """A process with its own guard; what it has in memory goes with it."""
 
     def __init__(self, world: "MarkerWorld") -> None:
@@ -146,7 +146,7 @@ class Service:
 
 
 class MarkerWorld:
-    def __init__(self, scenario: Scenario, seed: int) -> None:
+    def __init__(self, scenario: MarkerScenario, seed: int) -> None:
         self.scenario = scenario
         self.scheduler = Scheduler(seed)
         self.random = self.scheduler.random

@@ -7,7 +7,7 @@ from typing import Any
 
 from tests.simulation import actors
 from tests.simulation.checker import (
-    Violation,
+    BrokenInvariant,
     check_emitted,
     check_folds,
     check_forward,
@@ -20,15 +20,15 @@ from tests.simulation.checker import (
     expected,
 )
 from tests.simulation.recording_domain import ALL, EVERY, LOUD
-from tests.simulation.scheduler import Task
-from tests.simulation.world import SOURCES, TOPICS, Scenario, World
+from tests.simulation.scheduler import ScheduledTask
+from tests.simulation.world import SOURCES, TOPICS, RoleScenario, World
 
 BUSY = 500
 PATIENCE = 10_000
 
 
-class Schedule:
-    def __init__(self, scenario: Scenario, seed: int) -> None:
+class RoleSchedule:
+    def __init__(self, scenario: RoleScenario, seed: int) -> None:
         self.scenario, self.seed = scenario, seed
         self.world = World(scenario, seed)
         self.scheduler, self.random = self.world.scheduler, self.world.random
@@ -44,11 +44,11 @@ class Schedule:
             self._busy()
             self._quiet()
             self._verdict()
-        except Violation as violation:
+        except BrokenInvariant as violation:
             violation.args = (f"{violation}\n{self._story()}",)
             raise
         except Exception as error:
-            raise Violation("error", f"{error!r}\n{self._story()}") from error
+            raise BrokenInvariant("error", f"{error!r}\n{self._story()}") from error
         finally:
             self.scheduler.end()
 
@@ -116,7 +116,7 @@ class Schedule:
         if self.scheduler.chance(0.7) or not self._owned(slot):
             self._own(slot)
 
-    def _strike(self, task: Task) -> None:
+    def _strike(self, task: ScheduledTask) -> None:
         if self.scheduler.chance(0.5):
             self.scheduler.kill(task)
         else:
@@ -136,7 +136,7 @@ class Schedule:
             for slot in self.world.slots():
                 if not self._owned(slot):
                     self._own(slot)
-        raise Violation("stuck", f"not done after {PATIENCE} quiet steps")
+        raise BrokenInvariant("stuck", f"not done after {PATIENCE} quiet steps")
 
     def _settled(self) -> bool:
         """Nothing is pending; where only the sweep is left to do something, it does."""
@@ -162,7 +162,9 @@ class Schedule:
             latest = self.world.latest_kept()
             for aggregate_id, version in self.latest.items():
                 if latest.get(aggregate_id, 0) < version:
-                    raise Violation("snapshot went back", f"{aggregate_id}: {version} to {latest}")
+                    raise BrokenInvariant(
+                        "snapshot went back", f"{aggregate_id}: {version} to {latest}"
+                    )
             self.latest = latest
 
     def _verdict(self) -> None:
@@ -200,14 +202,14 @@ def scaled(schedules: int) -> int:
     return max(1, schedules * int(os.environ.get("SCHEDULES", "2000")) // 2000)
 
 
-def run(scenario: Scenario, seeds: range) -> None:
+def run(scenario: RoleScenario, seeds: range) -> None:
     for seed in seeds:
-        Schedule(scenario, seed).run()
+        RoleSchedule(scenario, seed).run()
 
 
-def violations(scenario: Scenario, seeds: range) -> Iterator[Violation]:
+def violations(scenario: RoleScenario, seeds: range) -> Iterator[BrokenInvariant]:
     for seed in seeds:
         try:
-            Schedule(scenario, seed).run()
-        except Violation as violation:
+            RoleSchedule(scenario, seed).run()
+        except BrokenInvariant as violation:
             yield violation

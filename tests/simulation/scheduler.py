@@ -26,7 +26,7 @@ def drive(awaited: Coroutine[Any, Any, T]) -> T:
 
 
 @dataclass(eq=False)
-class Task:
+class ScheduledTask:
     name: str
     coroutine: Coroutine[Any, Any, None]
     slot: object = None
@@ -38,23 +38,25 @@ class Scheduler:
 
     def __init__(self, seed: int) -> None:
         self.random = Random(seed)
-        self.tasks: list[Task] = []
+        self.tasks: list[ScheduledTask] = []
         self.trace: list[tuple[str, str, object]] = []
         self.steps = 0
         self._running = ""
 
-    def start(self, name: str, work: Coroutine[Any, Any, None], slot: object = None) -> Task:
-        task = Task(name, work, slot)
+    def start(
+        self, name: str, work: Coroutine[Any, Any, None], slot: object = None
+    ) -> ScheduledTask:
+        task = ScheduledTask(name, work, slot)
         self.tasks.append(task)
         return task
 
-    def kill(self, task: Task) -> None:
+    def kill(self, task: ScheduledTask) -> None:
         """As a kill -9 does: what the task has in memory is gone, what it has done stays."""
         self.trace.append((task.name, "killed", ""))
         self.tasks.remove(task)
         task.coroutine.close()
 
-    def stall(self, task: Task, steps: int) -> None:
+    def stall(self, task: ScheduledTask, steps: int) -> None:
         """As a long pause of its process does: the others go on meanwhile."""
         self.trace.append((task.name, "stalls for steps:", steps))
         task.wakes_at = self.steps + steps

@@ -3,37 +3,39 @@
 import pytest
 
 from tests.simulation.marker_schedule import run, scaled
-from tests.simulation.marker_world import Scenario
+from tests.simulation.marker_world import MarkerScenario
 
 SCENARIOS = {
-    "nothing but order": (500, Scenario(late=True)),
+    "nothing but order": (500, MarkerScenario(late=True)),
     "everything but a loss": (
         1300,
-        Scenario(kills=0.01, stalls=0.02, jumps=0.005, faults=0.02, lag=0.01, late=True),
+        MarkerScenario(kills=0.01, stalls=0.02, jumps=0.005, faults=0.02, lag=0.01, late=True),
     ),
     "slow owners, markers that expire": (
         800,
-        Scenario(clients=4, kills=0.005, stalls=0.03, jumps=0.02, echoes=0.1, late=True),
+        MarkerScenario(clients=4, kills=0.005, stalls=0.03, jumps=0.02, echoes=0.1, late=True),
     ),
     "repeats, a store that is behind": (
         500,
-        Scenario(stalls=0.01, lag=0.03, echoes=0.5, late=True),
+        MarkerScenario(stalls=0.01, lag=0.03, echoes=0.5, late=True),
     ),
     "three services, two aggregates": (
         400,
-        Scenario(services=3, aggregates=2, kills=0.01, stalls=0.02, faults=0.02, losses=1),
+        MarkerScenario(services=3, aggregates=2, kills=0.01, stalls=0.02, faults=0.02, losses=1),
     ),
     "who notes stands still, and Redis is flushed": (
         300,
-        Scenario(losses=2, freezes=0.3, echoes=0.1),
+        MarkerScenario(losses=2, freezes=0.3, echoes=0.1),
     ),
     "Redis is flushed": (
         500,
-        Scenario(clients=4, kills=0.01, stalls=0.04, jumps=0.01, faults=0.01, losses=3),
+        MarkerScenario(clients=4, kills=0.01, stalls=0.04, jumps=0.01, faults=0.01, losses=3),
     ),
     "Redis restarts from an old dump": (
         700,
-        Scenario(kills=0.01, stalls=0.02, jumps=0.005, faults=0.02, lag=0.01, losses=1, dumps=2),
+        MarkerScenario(
+            kills=0.01, stalls=0.02, jumps=0.005, faults=0.02, lag=0.01, losses=1, dumps=2
+        ),
     ),
 }
 

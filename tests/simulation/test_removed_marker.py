@@ -6,7 +6,7 @@ import pytest
 
 from tests.simulation import removed, removed_marker
 from tests.simulation.marker_schedule import violations
-from tests.simulation.marker_world import Parts, Scenario
+from tests.simulation.marker_world import MarkerParts, MarkerScenario
 from tests.simulation.test_marker import SCENARIOS
 
 SEEDS = range(6000)
@@ -16,57 +16,57 @@ ORDER = {"forbidden in .events", "twice in .events"}
 # A rule, what stands in for the part that has it, where it is missed, and how.
 RULES = {
     "another's pending note comes first": (
-        Parts(redis=removed_marker.KeepsNobodyWaiting),
+        MarkerParts(redis=removed_marker.KeepsNobodyWaiting),
         "everything but a loss",
         FALSE | ORDER,
     ),
     "who confirms names the note exactly": (
-        Parts(redis=removed_marker.ClearsWhateverStands),
+        MarkerParts(redis=removed_marker.ClearsWhateverStands),
         "everything but a loss",
         FALSE | ORDER,
     ),
     "no marker expires while a note stands": (
-        Parts(redis=removed_marker.LetsNotesExpire),
+        MarkerParts(redis=removed_marker.LetsNotesExpire),
         "slow owners, markers that expire",
         FALSE | ORDER,
     ),
     "the store is asked when append is past what matters": (
-        Parts(guard=removed_marker.TrustsTheStore),
+        MarkerParts(guard=removed_marker.TrustsTheStore),
         "everything but a loss",
         FALSE | ORDER,
     ),
     "a look older than the marker does not count": (
-        Parts(redis=removed_marker.TakesOldLooks),
+        MarkerParts(redis=removed_marker.TakesOldLooks),
         "slow owners, markers that expire",
         FALSE | ORDER,
     ),
     "an event says which it follows": (
-        Parts(plan=removed.InsertsSuperseded),
+        MarkerParts(plan=removed.InsertsSuperseded),
         "Redis is flushed",
         {"forbidden in the store"},
     ),
     "the ids of events are remembered": (
-        Parts(redis=removed_marker.ForgetsIds),
+        MarkerParts(redis=removed_marker.ForgetsIds),
         "repeats, a store that is behind",
         FALSE | ORDER,
     ),
     "another run of Redis is another life": (
-        Parts(redis=removed_marker.LivesOn),
+        MarkerParts(redis=removed_marker.LivesOn),
         "Redis restarts from an old dump",
         FALSE,
     ),
     "append has the last word in a young life": (
-        Parts(redis=removed_marker.IsAlwaysSure),
+        MarkerParts(redis=removed_marker.IsAlwaysSure),
         "Redis is flushed",
         {"accepted but not stored"},
     ),
     "a new id is looked up once it was marked": (
-        Parts(marking=removed_marker.LeavesNewOnesUnlooked),
+        MarkerParts(marking=removed_marker.LeavesNewOnesUnlooked),
         "Redis is flushed",
         FALSE | ORDER | {"forbidden in the store"},
     ),
     "nothing is produced past the deadline": (
-        Parts(marking=removed_marker.ProducesLate),
+        MarkerParts(marking=removed_marker.ProducesLate),
         "who notes stands still, and Redis is flushed",
         {"accepted but not stored"},
     ),
@@ -77,7 +77,7 @@ RULES = {
 def test_without_the_rule_a_promise_breaks(rule: str, monkeypatch: pytest.MonkeyPatch) -> None:
     parts, name, kinds = RULES[rule]
     monkeypatch.setattr("eventfleet.roles.append.Plan", parts.plan)
-    scenario: Scenario = replace(SCENARIOS[name][1], parts=parts)
+    scenario: MarkerScenario = replace(SCENARIOS[name][1], parts=parts)
     first = next(violations(scenario, SEEDS), None)
     assert first is not None, f"nothing broke in {len(SEEDS)} schedules"
     assert first.kind in kinds, first

@@ -3,19 +3,19 @@
 import pytest
 
 from tests.simulation.schedule import run, scaled
-from tests.simulation.world import Scenario
+from tests.simulation.world import RoleScenario
 
 ALL_ROLES = ("append", "snapshot", "relay")
 
 SCENARIOS = {
-    "append, loaded events": (400, Scenario(("append",))),
-    "append, events that follow one another": (400, Scenario(("append",), marked=True)),
-    "append, synchronous puts": (500, Scenario(("append",), puts=True)),
-    "snapshot": (150, Scenario(("snapshot",), fed=True)),
-    "snapshot, with queries": (150, Scenario(("snapshot",), fed=True, queries=3)),
-    "relay": (100, Scenario(("relay",), fed=True, repeats=False)),
-    "all three, with queries": (150, Scenario(ALL_ROLES, marked=True, queries=2)),
-    "all three, with synchronous puts": (150, Scenario(ALL_ROLES, puts=True)),
+    "append, loaded events": (400, RoleScenario(("append",))),
+    "append, events that follow one another": (400, RoleScenario(("append",), marked=True)),
+    "append, synchronous puts": (500, RoleScenario(("append",), puts=True)),
+    "snapshot": (150, RoleScenario(("snapshot",), fed=True)),
+    "snapshot, with queries": (150, RoleScenario(("snapshot",), fed=True, queries=3)),
+    "relay": (100, RoleScenario(("relay",), fed=True, repeats=False)),
+    "all three, with queries": (150, RoleScenario(ALL_ROLES, marked=True, queries=2)),
+    "all three, with synchronous puts": (150, RoleScenario(ALL_ROLES, puts=True)),
 }
 
 

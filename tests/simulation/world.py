@@ -48,7 +48,7 @@ class FakeClock:
 
 
 @dataclass(frozen=True)
-class Parts:
+class RoleParts:
     """What the roles are made of; a test takes a rule out by putting another part in."""
 
     append: type[AppendRole] = AppendRole
@@ -62,7 +62,7 @@ class Parts:
 
 
 @dataclass(frozen=True)
-class Scenario:
+class RoleScenario:
     """What happens in a schedule; numbers are upper bounds that the seed stays below."""
 
     roles: tuple[str, ...]
@@ -72,11 +72,11 @@ class Scenario:
     queries: int = 0
     fed: bool = False  # events are stored and emitted by the test, not by append
     repeats: bool = True
-    parts: Parts = field(default_factory=Parts)
+    parts: RoleParts = field(default_factory=RoleParts)
 
 
 class World:
-    def __init__(self, scenario: Scenario, seed: int) -> None:
+    def __init__(self, scenario: RoleScenario, seed: int) -> None:
         self.scenario = scenario
         self.scheduler = Scheduler(seed)
         self.random = self.scheduler.random

@@ -60,7 +60,7 @@ class Failing:
 class WorldClock:
     """To wait is to let the guard and append work, where they do."""
 
-    def __init__(self, desk: "Desk") -> None:
+    def __init__(self, desk: "MarkerFixture") -> None:
         self._desk = desk
 
     def now(self) -> Any:
@@ -70,7 +70,7 @@ class WorldClock:
         await self._desk.pass_time(seconds)
 
 
-class Desk:
+class MarkerFixture:
     """One service, its servers, and the owner of the only partition."""
 
     def __init__(self, domain: Domain[Any] = orders) -> None:

@@ -117,10 +117,10 @@ class Counted(Failing):
         return self._inner.read(*args)
 
 
-class Desk:
+class SyncFixture:
     """A Manager and what stands behind it."""
 
-    def __init__(self, cached: int = 100, kept: "Desk | None" = None) -> None:
+    def __init__(self, cached: int = 100, kept: "SyncFixture | None" = None) -> None:
         self.log = kept.log if kept else MemoryLog()
         if not kept:
             for spec in declare_topics("till", 1, 1, -1):
@@ -133,7 +133,7 @@ class Desk:
         self.manager: Manager = None  # type: ignore[assignment]
 
     @asynccontextmanager
-    async def open(self) -> AsyncIterator["Desk"]:
+    async def open(self) -> AsyncIterator["SyncFixture"]:
         stores = DomainStores(self.store, self.snapshots)
         self.querier = Querier(till, stores, self.clock, cache=LruCache(self._cached))
         self.saver = SnapshotSaver(till, self.snapshots, self.clock, limit=1000)

@@ -315,7 +315,7 @@ async def opened_at(twins: Twins, offset: int, domain: Domain[Tally] | None = No
 # Faults
 
 
-class Refusing(MemoryEvents):
+class RefusingEvents(MemoryEvents):
     """Refuses the writes of which `refusals` has some left."""
 
     refusals = 0
@@ -328,7 +328,7 @@ class Refusing(MemoryEvents):
 
 
 async def test_versions_have_no_gap_after_a_refused_write(twins: Twins) -> None:
-    twins.events = store = Refusing()
+    twins.events = store = RefusingEvents()
     append = await opened(twins)
     await take(append, await sent(twins, twins.event("0")))
     store.refusals = 1

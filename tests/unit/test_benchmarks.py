@@ -8,15 +8,15 @@ import msgspec
 import pytest
 
 from benchmarks import runner, scenario, scenarios
-from benchmarks.contenders.task import Clock, Result, Task
+from benchmarks.contenders.task import ContenderTask, Result, Stopwatch
 from benchmarks.environment import read_variable
 from benchmarks.results import Comparison, ScenarioResults, measure_value, spread
 from benchmarks.runner import ContenderFailed, rotate
 from benchmarks.scale import RoleRun, parse_roles
-from benchmarks.scenario import Goal, Scenario, Servers
+from benchmarks.scenario import Goal, Scenario, ServerAddresses
 
 OURS, PEER = "ours", "the peer"
-SERVERS = Servers("kafka:1", "mongodb://m", "redis://r")
+SERVERS = ServerAddresses("kafka:1", "mongodb://m", "redis://r")
 
 
 def result(rate: float, cpu: float, **measures: float) -> Result:
@@ -24,7 +24,7 @@ def result(rate: float, cpu: float, **measures: float) -> Result:
     return Result(int(rate), 1.0, cpu * rate / 1e6, 7, {}, measures)
 
 
-async def never(servers: Servers, contender: str, repeat: int) -> Task:
+async def never(servers: ServerAddresses, contender: str, repeat: int) -> ContenderTask:
     raise AssertionError("no scenario runs here")
 
 
@@ -121,7 +121,7 @@ def test_a_row_has_these_keys_on_the_wire() -> None:
 
 
 def test_only_the_first_start_of_a_clock_counts() -> None:
-    clock = Clock()
+    clock = Stopwatch()
     with pytest.raises(RuntimeError):
         clock.stop()
     clock.start()
@@ -203,10 +203,10 @@ def test_a_role_run_without_records_has_no_figures() -> None:
 
 # Contenders as processes
 
-TASK = Task("k:1", "m", "r", "d", "t", "g", partitions=1, records=3, chunk=2, database="b")
+TASK = ContenderTask("k:1", "m", "r", "d", "t", "g", partitions=1, records=3, chunk=2, database="b")
 
 
-async def run_code(code: str, task: Task = TASK, timeout: float = 60.0) -> Result:
+async def run_code(code: str, task: ContenderTask = TASK, timeout: float = 60.0) -> Result:
     return await runner.run_program("a peer", [sys.executable, "-c", code], task, timeout)
 
 
@@ -259,16 +259,16 @@ async def test_contenders_run_by_turns_and_only_ours_is_verified(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     order: list[tuple[str, int]] = []
-    verified: list[Task] = []
+    verified: list[ContenderTask] = []
 
-    async def prepare(servers: Servers, contender: str, repeat: int) -> Task:
+    async def prepare(servers: ServerAddresses, contender: str, repeat: int) -> ContenderTask:
         assert servers is SERVERS
         return msgspec.structs.replace(TASK, group=f"{contender} {repeat}")
 
-    async def verify(servers: Servers, task: Task) -> None:
+    async def verify(servers: ServerAddresses, task: ContenderTask) -> None:
         verified.append(task)
 
-    async def run_contender(contender: str, module: str, task: Task) -> Result:
+    async def run_contender(contender: str, module: str, task: ContenderTask) -> Result:
         assert module == {OURS: "module_a", PEER: "module_b"}[contender]
         return result(100, 1)
 
@@ -283,13 +283,13 @@ async def test_contenders_run_by_turns_and_only_ours_is_verified(
 
 
 async def test_what_is_not_stored_right_fails_the_scenario(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def prepare(servers: Servers, contender: str, repeat: int) -> Task:
+    async def prepare(servers: ServerAddresses, contender: str, repeat: int) -> ContenderTask:
         return TASK
 
-    async def verify(servers: Servers, task: Task) -> None:
+    async def verify(servers: ServerAddresses, task: ContenderTask) -> None:
         raise AssertionError("one event is missing")
 
-    async def run_contender(contender: str, module: str, task: Task) -> Result:
+    async def run_contender(contender: str, module: str, task: ContenderTask) -> Result:
         return result(100, 1)
 
     monkeypatch.setattr(runner, "run_contender", run_contender)

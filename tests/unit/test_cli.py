@@ -220,7 +220,7 @@ def test_a_payloads_file_that_is_absent_is_named() -> None:
 
 @pytest.mark.parametrize("options", [["@FILE"], ["--data", "@FILE"], ["-d", "-"], ["-"], ["@-"]])
 def test_a_payload_comes_from_a_file_or_standard_input(
-    options: list[str], tmp_path: Path, service: "Service"
+    options: list[str], tmp_path: Path, service: "ServiceStub"
 ) -> None:
     payload = b'{"amount": 7}'
     file = tmp_path / "payload.json"
@@ -257,7 +257,7 @@ ACCEPTED = {"outcome": "accepted", "command_id": "c", "event_id": "e", "place": 
     ],
 )
 def test_each_outcome_has_its_status(
-    answer: Any, status: int, printed: str, service: "Service"
+    answer: Any, status: int, printed: str, service: "ServiceStub"
 ) -> None:
     service.answer = answer
     arguments = ("send", "orders", "1", "Deliver", "--command-id", "c")
@@ -269,7 +269,7 @@ def test_each_outcome_has_its_status(
     assert (told["command_id"], STATUSES[told["outcome"]]) == ("c", status)
 
 
-def test_a_stage_that_is_not_reached_in_time_has_its_status(service: "Service") -> None:
+def test_a_stage_that_is_not_reached_in_time_has_its_status(service: "ServiceStub") -> None:
     service.answer = ACCEPTED | {"stage": "appended"}
     arguments = ("send", "orders", "1", "Deliver", "--wait", "relayed", "--patience", "2")
     done = run(*arguments, SERVICE_URL=service.url)
@@ -285,7 +285,7 @@ def test_without_an_answer_the_outcome_is_unknown() -> None:
     assert "--command-id " in done.stderr
 
 
-class Service:
+class ServiceStub:
     """Answers every command with one outcome, or one type of problem."""
 
     def __init__(self) -> None:
@@ -317,8 +317,8 @@ class Service:
 
 
 @pytest.fixture
-def service() -> Iterator[Service]:
-    service = Service()
+def service() -> Iterator[ServiceStub]:
+    service = ServiceStub()
     Thread(target=service.server.serve_forever, daemon=True).start()
     yield service
     service.server.shutdown()

@@ -20,13 +20,13 @@ from eventfleet.topics.codec import encode
 from eventfleet.topics.event import EventRecord
 from eventfleet.topics.record import LogRecord
 from eventfleet.topics.topic_specs import declare_topics
-from tests.unit.marker_fixture import BODIES, Desk
+from tests.unit.marker_fixture import BODIES, MarkerFixture
 
 GROUP = "g.command"
 TOPIC = "orders.commands"
 
 
-class Scripted:
+class ScriptedDecider:
     """A decider that gives the outcomes of one script after the other, by command id."""
 
     def __init__(self, *scripts: dict[str, Outcome]) -> None:
@@ -42,10 +42,10 @@ class Scripted:
             answer(index, script[name])
 
 
-class Role:
+class CommandRoleFixture:
     """The role of partition 0, and what it has answered."""
 
-    def __init__(self, decider: Scripted) -> None:
+    def __init__(self, decider: ScriptedDecider) -> None:
         self.log = MemoryLog()
         for spec in declare_topics("orders", 1, 1, -1):
             self.log.create(spec)
@@ -81,7 +81,7 @@ REJECTED, AWAY = Rejected("too late", "Cancelled"), Unavailable("away")
 
 
 async def test_each_command_is_answered_in_order_with_what_became_of_it() -> None:
-    role = Role(Scripted({"a": ACCEPTED, "b": REJECTED, "c": REPEATED}))
+    role = CommandRoleFixture(ScriptedDecider({"a": ACCEPTED, "b": REJECTED, "c": REPEATED}))
     await role.role.open()
     records = [record(0, "a"), record(1, "b"), record(2, "c"), record(3, "d", kind="Bribe")]
     report = await role.role.process(records, 4)
@@ -116,8 +116,10 @@ async def test_each_command_is_answered_in_order_with_what_became_of_it() -> Non
 
 
 async def test_nothing_is_answered_before_all_is_and_what_was_decided_stays_so() -> None:
-    decider = Scripted({"a": REJECTED, "b": ACCEPTED, "c": AWAY}, {"c": AWAY}, {"c": ACCEPTED})
-    role = Role(decider)
+    decider = ScriptedDecider(
+        {"a": REJECTED, "b": ACCEPTED, "c": AWAY}, {"c": AWAY}, {"c": ACCEPTED}
+    )
+    role = CommandRoleFixture(decider)
     records = [record(0, "a"), record(1, "b"), record(2, "c")]
     for _ in range(2):
         await role.role.open()
@@ -134,8 +136,8 @@ async def test_nothing_is_answered_before_all_is_and_what_was_decided_stays_so()
 
 
 async def test_the_next_chunk_is_decided_anew() -> None:
-    decider = Scripted({"a": ACCEPTED}, {"a": REPEATED})
-    role = Role(decider)
+    decider = ScriptedDecider({"a": ACCEPTED}, {"a": REPEATED})
+    role = CommandRoleFixture(decider)
     await role.role.open()
     await role.role.process([record(0, "a")], 1)
     await role.role.process([record(1, "a")], 2)
@@ -143,8 +145,8 @@ async def test_the_next_chunk_is_decided_anew() -> None:
 
 
 async def test_what_was_decided_stays_so_when_the_chunk_comes_again_in_parts() -> None:
-    decider = Scripted({"a": REJECTED, "b": ACCEPTED, "c": AWAY}, {"c": ACCEPTED})
-    role = Role(decider)
+    decider = ScriptedDecider({"a": REJECTED, "b": ACCEPTED, "c": AWAY}, {"c": ACCEPTED})
+    role = CommandRoleFixture(decider)
     records = [record(0, "a"), record(1, "b"), record(2, "c")]
     await role.role.open()
     with pytest.raises(errors.ServerUnavailable):
@@ -159,7 +161,7 @@ async def test_what_was_decided_stays_so_when_the_chunk_comes_again_in_parts() -
 
 async def test_while_a_long_chunk_is_read_others_get_their_turn() -> None:
     count = 5 * YIELD_EVERY_RECORDS
-    role = Role(Scripted({f"{n}": ACCEPTED for n in range(count)}))
+    role = CommandRoleFixture(ScriptedDecider({f"{n}": ACCEPTED for n in range(count)}))
     await role.role.open()
     turns = 0
 
@@ -177,7 +179,7 @@ async def test_while_a_long_chunk_is_read_others_get_their_turn() -> None:
 
 
 async def test_each_record_that_is_no_command_becomes_a_dead_letter_that_says_why() -> None:
-    role = Role(Scripted({"ok": ACCEPTED}))
+    role = CommandRoleFixture(ScriptedDecider({"ok": ACCEPTED}))
     await role.role.open()
     strangers = {
         "value: is absent": None,
@@ -201,11 +203,11 @@ async def test_each_record_that_is_no_command_becomes_a_dead_letter_that_says_wh
 # On the marker itself
 
 
-class Shop:
+class MarkerRoleFixture:
     """The role over a Marking; `send` puts commands into its topic, and takes all that is new."""
 
     def __init__(self) -> None:
-        self.desk = Desk()
+        self.desk = MarkerFixture()
         self.log = self.desk.twins.log
         self.restart()
 
@@ -237,7 +239,7 @@ class Shop:
 
 
 async def test_commands_of_one_chunk_are_judged_in_the_order_of_the_log() -> None:
-    shop = Shop()
+    shop = MarkerRoleFixture()
     await shop.put("Place1", "Pack2", "Pay3", "Pack4", "Place1")
     await shop.take()
     assert shop.outcomes() == [
@@ -256,7 +258,7 @@ async def test_commands_of_one_chunk_are_judged_in_the_order_of_the_log() -> Non
 async def test_while_a_server_is_away_nothing_is_answered_and_then_all_is(
     server: str, method: str
 ) -> None:
-    shop = Shop()
+    shop = MarkerRoleFixture()
     await shop.put("Place1", "Pay2")
     getattr(shop.desk, server).before[method] = 10**6
     for _ in range(2):
@@ -271,7 +273,7 @@ async def test_while_a_server_is_away_nothing_is_answered_and_then_all_is(
 
 
 async def test_a_successor_repeats_what_was_not_committed_and_stores_nothing_twice() -> None:
-    shop = Shop()
+    shop = MarkerRoleFixture()
     await shop.put("Place1", "Pay2")
     offset = await shop.role.open()
     await shop.desk.decide([shop.desk.propose("Place", "Place1")])

@@ -25,7 +25,7 @@ FREE = Domain("free", state=State, evolve=lambda s, e: s, commands=[Emits("Say",
 PLACE = "free.events/0"
 
 
-class Desk:
+class DirectFixture:
     def __init__(self) -> None:
         self.log = MemoryLog()
         for spec in declare_topics("free", 1, 1, -1):
@@ -56,7 +56,7 @@ def id_of(command: str) -> str:
 
 
 async def test_commands_become_events_in_their_order_in_one_produce() -> None:
-    desk = Desk()
+    desk = DirectFixture()
     outcomes = await desk.decide(say("1"), say("2"))
     assert outcomes == [Accepted(id_of("1"), PLACE), Accepted(id_of("2"), PLACE)]
     assert [(e.id, e.type, e.prev) for e in desk.produced()] == [
@@ -67,7 +67,7 @@ async def test_commands_become_events_in_their_order_in_one_produce() -> None:
 
 
 async def test_the_id_of_a_new_command_is_not_looked_up() -> None:
-    desk = Desk()
+    desk = DirectFixture()
     new = say("1")._replace(new=True)
     assert await desk.decide(new) == [Accepted(id_of("1"), PLACE)]
     assert desk.store.asked("find") == []
@@ -76,7 +76,7 @@ async def test_the_id_of_a_new_command_is_not_looked_up() -> None:
 
 
 async def test_a_stored_command_is_repeated_and_another_with_its_id_refused() -> None:
-    desk = Desk()
+    desk = DirectFixture()
     await desk.store_one(say("1", word="hello"))
     assert await desk.decide(say("1", word="hello"), say("2")) == [
         Repeated(id_of("1"), PLACE),
@@ -89,7 +89,7 @@ async def test_a_stored_command_is_repeated_and_another_with_its_id_refused() ->
 
 
 async def test_repeats_alone_produce_nothing() -> None:
-    desk = Desk()
+    desk = DirectFixture()
     await desk.store_one(say("1"))
     assert await desk.decide(say("1")) == [Repeated(id_of("1"), PLACE)]
     assert desk.producer.calls == []
@@ -97,7 +97,7 @@ async def test_repeats_alone_produce_nothing() -> None:
 
 @pytest.mark.parametrize("server", ["store", "producer"])
 async def test_when_a_server_is_away_nothing_is_known_of_any(server: str) -> None:
-    desk = Desk()
+    desk = DirectFixture()
     method = {"store": "find", "producer": "produce"}[server]
     getattr(desk, server).before[method] = 1
     assert await desk.decide(say("1"), say("2")) == [Unavailable(f"{method} failed")] * 2

@@ -37,7 +37,7 @@ NOW = datetime(2026, 1, 1, tzinfo=UTC)
 PLACE = {"customer": "ann", "total": 1999, "currency": "EUR"}
 
 
-class Scripted:
+class RecordingDecider:
     """A decider that remembers its batches, and holds those that `holds` says."""
 
     def __init__(self, holds: Callable[[ProposedEvent], bool] = lambda proposed: False) -> None:
@@ -87,7 +87,7 @@ async def pay(to: EventService[Any], order: str, **more: Any) -> Outcome:
 
 
 async def test_a_command_without_an_id_of_its_own_is_known_as_new() -> None:
-    decider = Scripted()
+    decider = RecordingDecider()
     async with service(decider) as sent_to:
         await pay(sent_to, "named", command_id="pay-1")
         await pay(sent_to, "nameless")
@@ -98,7 +98,7 @@ async def test_a_command_without_an_id_of_its_own_is_known_as_new() -> None:
 
 
 async def test_what_is_sent_at_the_same_time_goes_together() -> None:
-    decider = Scripted()
+    decider = RecordingDecider()
     async with service(decider) as sent_to:
         await asyncio.gather(*(pay(sent_to, f"order-{n}") for n in range(100)))
     assert [len(batch) for batch in decider.batches] == [100]
@@ -108,7 +108,7 @@ async def test_what_is_sent_while_a_batch_is_recent_goes_into_the_next(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(command_batcher, "MAX_SPACING_SECONDS", 60)
-    decider = Scripted(lambda proposed: proposed.event.aggregate_id == "first")
+    decider = RecordingDecider(lambda proposed: proposed.event.aggregate_id == "first")
     async with service(decider) as sent_to:
         first = asyncio.create_task(pay(sent_to, "first"))
         await until(lambda: decider.batches)
@@ -121,7 +121,7 @@ async def test_what_is_sent_while_a_batch_is_recent_goes_into_the_next(
 
 
 async def test_a_batch_starts_beside_one_that_is_no_longer_recent() -> None:
-    decider = Scripted(lambda proposed: proposed.event.aggregate_id == "first")
+    decider = RecordingDecider(lambda proposed: proposed.event.aggregate_id == "first")
     async with service(decider) as sent_to:
         first = asyncio.create_task(pay(sent_to, "first"))
         await until(lambda: decider.batches)
@@ -132,7 +132,7 @@ async def test_a_batch_starts_beside_one_that_is_no_longer_recent() -> None:
 
 
 async def test_a_batch_and_the_batches_at_once_are_bounded() -> None:
-    decider = Scripted()
+    decider = RecordingDecider()
     async with service(decider) as sent_to:
         await asyncio.gather(*(pay(sent_to, f"order-{n}") for n in range(5000)))
     assert sum(map(len, decider.batches)) == 5000
@@ -141,7 +141,7 @@ async def test_a_batch_and_the_batches_at_once_are_bounded() -> None:
 
 
 async def test_an_aggregate_has_one_command_in_a_batch_and_keeps_its_order() -> None:
-    decider, answered = Scripted(), list[str]()
+    decider, answered = RecordingDecider(), list[str]()
 
     async def send(name: str) -> None:
         await pay(sent_to, "order-1", command_id=name)
@@ -155,7 +155,7 @@ async def test_an_aggregate_has_one_command_in_a_batch_and_keeps_its_order() -> 
 
 
 async def test_an_answer_does_not_wait_for_the_others_of_its_batch() -> None:
-    decider = Scripted(lambda proposed: proposed.event.aggregate_id == "slow")
+    decider = RecordingDecider(lambda proposed: proposed.event.aggregate_id == "slow")
     async with service(decider) as sent_to:
         slow = asyncio.create_task(pay(sent_to, "slow"))
         assert isinstance(await pay(sent_to, "fast"), Accepted)
@@ -170,7 +170,7 @@ async def test_slow_batches_do_not_hold_up_the_others(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(command_batcher, "SLOW_BATCH_SECONDS", 0.01)
-    decider = Scripted(lambda proposed: proposed.event.aggregate_id.startswith("slow"))
+    decider = RecordingDecider(lambda proposed: proposed.event.aggregate_id.startswith("slow"))
     async with service(decider) as sent_to:
         for number in range(command_batcher.MAX_BATCHES):
             held = asyncio.create_task(pay(sent_to, f"slow-{number}"))
@@ -184,7 +184,7 @@ async def test_slow_batches_do_not_hold_up_the_others(
 
 
 async def test_a_command_that_is_not_decided_in_time_is_unavailable() -> None:
-    decider = Scripted(lambda proposed: True)
+    decider = RecordingDecider(lambda proposed: True)
     async with service(decider) as sent_to:
         first = asyncio.create_task(pay(sent_to, "order-1"))
         await until(lambda: decider.batches)
@@ -197,7 +197,7 @@ async def test_a_command_that_is_not_decided_in_time_is_unavailable() -> None:
 
 async def test_more_than_may_wait_overflows(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(command_batcher, "MAX_WAITING_COMMANDS", 3)
-    decider = Scripted(lambda proposed: not decider.release.is_set())
+    decider = RecordingDecider(lambda proposed: not decider.release.is_set())
     async with service(decider) as sent_to:
         calls = [asyncio.create_task(pay(sent_to, f"order-{n}")) for n in range(6)]
         await until(lambda: decider.batches)
@@ -214,7 +214,7 @@ async def test_more_than_may_wait_overflows(monkeypatch: pytest.MonkeyPatch) -> 
 
 async def test_what_overflows_is_answered_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(command_batcher, "MAX_WAITING_COMMANDS", 1)
-    decider = Scripted(lambda proposed: True)
+    decider = RecordingDecider(lambda proposed: True)
     async with service(decider) as sent_to:
         calls = [asyncio.create_task(pay(sent_to, f"order-{n}")) for n in range(3)]
         await until(lambda: decider.batches)
@@ -222,7 +222,7 @@ async def test_what_overflows_is_answered_at_the_end(monkeypatch: pytest.MonkeyP
 
 
 async def test_a_caller_that_goes_away_hinders_nobody() -> None:
-    decider = Scripted(lambda proposed: proposed.event.causation_id == "1")
+    decider = RecordingDecider(lambda proposed: proposed.event.causation_id == "1")
     async with service(decider) as sent_to:
         calls = [asyncio.create_task(pay(sent_to, "order-1", command_id=str(n))) for n in (1, 2, 3)]
         await until(lambda: decider.batches)
@@ -235,7 +235,7 @@ async def test_a_caller_that_goes_away_hinders_nobody() -> None:
 
 
 async def test_a_fault_of_the_decider_reaches_the_callers_and_the_next_go_on() -> None:
-    decider = Scripted()
+    decider = RecordingDecider()
     async with service(decider) as sent_to:
         decider.error = ZeroDivisionError("a bug")
         for outcome in await asyncio.gather(
@@ -247,7 +247,7 @@ async def test_a_fault_of_the_decider_reaches_the_callers_and_the_next_go_on() -
 
 
 async def test_leaving_answers_what_waits_and_what_is_in_a_batch() -> None:
-    decider = Scripted(lambda proposed: True)
+    decider = RecordingDecider(lambda proposed: True)
     async with service(decider) as sent_to:
         calls = [asyncio.create_task(pay(sent_to, "order-1")) for _ in range(3)]
         await until(lambda: decider.batches)
@@ -258,7 +258,7 @@ async def test_leaving_answers_what_waits_and_what_is_in_a_batch() -> None:
 
 async def test_a_command_gets_an_id_and_its_event_says_where_it_comes_from() -> None:
     seen: list[EventRecord] = []
-    decider = Scripted(lambda proposed: bool(seen.append(proposed.event)))
+    decider = RecordingDecider(lambda proposed: bool(seen.append(proposed.event)))
     async with service(decider) as sent_to:
         await pay(sent_to, "o", command_id="c-1", correlation_id="k", actor="ann", traceparent="t")
         await pay(sent_to, "o")
@@ -296,7 +296,7 @@ async def test_a_command_gets_an_id_and_its_event_says_where_it_comes_from() -> 
 async def test_bad_input_names_its_field(
     aggregate_id: str, command: str, data: Any, more: dict[str, Any], field: str
 ) -> None:
-    decider = Scripted()
+    decider = RecordingDecider()
     async with service(decider) as sent_to:
         with pytest.raises(InvalidRecord) as caught:
             await sent_to.send(aggregate_id, command, data, **more)
@@ -318,7 +318,7 @@ def impostor() -> Command:
 
 async def test_a_typed_command_becomes_the_same_event_as_its_name_and_data() -> None:
     seen: list[ProposedEvent] = []
-    decider = Scripted(lambda proposed: bool(seen.append(proposed)))
+    decider = RecordingDecider(lambda proposed: bool(seen.append(proposed)))
     async with service(decider) as sent_to:
         await sent_to.send("o", Pay(amount=7), command_id="c")
         await sent_to.send("o", "Pay", {"amount": 7}, command_id="c")
@@ -342,7 +342,7 @@ async def test_a_typed_command_becomes_the_same_event_as_its_name_and_data() -> 
     ],
 )
 async def test_a_typed_command_is_validated_as_data_is(command: Command, field: str) -> None:
-    decider = Scripted()
+    decider = RecordingDecider()
     async with service(decider) as sent_to:
         with pytest.raises(InvalidRecord) as caught:
             await sent_to.send("o", command)
@@ -352,7 +352,7 @@ async def test_a_typed_command_is_validated_as_data_is(command: Command, field: 
 
 async def test_a_typed_command_of_a_synchronous_domain_keeps_its_payload() -> None:
     seen: list[Any] = []
-    decider = Scripted(lambda command: bool(seen.append(command.payload)))
+    decider = RecordingDecider(lambda command: bool(seen.append(command.payload)))
     async with service(decider, bank) as sent_to:
         await sent_to.send("a", Withdraw(amount=3))
         with pytest.raises(InvalidRecord):
@@ -361,13 +361,13 @@ async def test_a_typed_command_of_a_synchronous_domain_keeps_its_payload() -> No
 
 
 async def test_a_typed_command_takes_no_data_beside_it() -> None:
-    async with service(Scripted()) as sent_to:
+    async with service(RecordingDecider()) as sent_to:
         with pytest.raises(TypeError, match="with a name only"):
             await sent_to.send("o", Pay(amount=1), {"amount": 1})  # type: ignore[call-overload]
 
 
 async def test_a_domain_without_command_classes_takes_no_typed_command() -> None:
-    async with service(Scripted(), process_log) as sent_to:
+    async with service(RecordingDecider(), process_log) as sent_to:
         with pytest.raises(InvalidRecord, match="Bribe is not a command class of process_log"):
             await sent_to.send("case-1", Bribe())
 
@@ -393,7 +393,7 @@ async def asked() -> AsyncIterator[EventService[Any]]:
             position=f"0-0-{version}",
         )
         await store.write([event])
-    async with service(Scripted(), events=store) as asked_of:
+    async with service(RecordingDecider(), events=store) as asked_of:
         yield asked_of
 
 

@@ -12,7 +12,7 @@ EXPIRY = 100.0
 SOURCE = "p.orders.append", "orders.events"
 
 
-class Servers:
+class GuardServers:
     """A log of two partitions, a Redis, and a guard that looks at them."""
 
     def __init__(self) -> None:
@@ -38,13 +38,13 @@ class Servers:
 
 
 async def test_before_the_first_beat_nothing_holds() -> None:
-    servers = Servers()
+    servers = GuardServers()
     assert not servers.guard.is_caught_up(0, await servers.guard.incarnation())
     assert not servers.guard.has_appended(0, 0)
 
 
 async def test_a_partition_without_records_holds_before_append_has_an_offset() -> None:
-    servers = Servers()
+    servers = GuardServers()
     incarnation = await servers.update()
     assert servers.guard.is_caught_up(0, incarnation)
     assert servers.guard.is_caught_up(1, incarnation)
@@ -52,7 +52,7 @@ async def test_a_partition_without_records_holds_before_append_has_an_offset() -
 
 
 async def test_it_holds_once_append_has_come_to_where_the_log_ended() -> None:
-    servers = Servers()
+    servers = GuardServers()
     servers.produce()
     servers.produce()
     servers.append(1)
@@ -64,7 +64,7 @@ async def test_it_holds_once_append_has_come_to_where_the_log_ended() -> None:
 
 
 async def test_what_comes_meanwhile_does_not_put_it_off() -> None:
-    servers = Servers()
+    servers = GuardServers()
     servers.produce()
     incarnation = await servers.update()
     servers.produce()
@@ -74,7 +74,7 @@ async def test_what_comes_meanwhile_does_not_put_it_off() -> None:
 
 
 async def test_it_holds_for_half_an_expiry_while_append_stands_still() -> None:
-    servers = Servers()
+    servers = GuardServers()
     await servers.update()
     servers.produce()
     assert servers.guard.is_caught_up(0, await servers.update(EXPIRY / 2))
@@ -82,7 +82,7 @@ async def test_it_holds_for_half_an_expiry_while_append_stands_still() -> None:
 
 
 async def test_what_was_appended_in_a_former_life_says_nothing_of_this_one() -> None:
-    servers = Servers()
+    servers = GuardServers()
     await servers.update()
     servers.produce()
     servers.redis.flush()
@@ -93,7 +93,7 @@ async def test_what_was_appended_in_a_former_life_says_nothing_of_this_one() -> 
 
 
 async def test_an_offset_is_passed_when_append_has_committed_one_past_it() -> None:
-    servers = Servers()
+    servers = GuardServers()
     servers.append(3)
     await servers.update()
     assert servers.guard.has_appended(0, 2)
@@ -102,7 +102,7 @@ async def test_an_offset_is_passed_when_append_has_committed_one_past_it() -> No
 
 
 async def test_a_look_renews_life_and_time_and_nothing_else() -> None:
-    servers = Servers()
+    servers = GuardServers()
     before = await servers.update()
     servers.time += 5
     assert await servers.guard.incarnation() == before
@@ -113,7 +113,7 @@ async def test_a_look_renews_life_and_time_and_nothing_else() -> None:
 
 
 async def test_it_is_awaited_from_what_it_could_not_tell_until_the_next_beat() -> None:
-    servers = Servers()
+    servers = GuardServers()
     servers.produce()
     incarnation = await servers.update()
     assert servers.guard.is_caught_up(1, incarnation)

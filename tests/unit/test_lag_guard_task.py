@@ -66,7 +66,7 @@ async def test_faults_are_told_once_and_do_not_end_it(caplog: pytest.LogCaptureF
     ]
 
 
-class Slow(Guard):
+class SlowGuard(Guard):
     """Its first beat takes a while."""
 
     finished = 0
@@ -78,7 +78,7 @@ class Slow(Guard):
 
 
 async def test_a_beat_under_way_is_let_finish() -> None:
-    guard = Slow()
+    guard = SlowGuard()
     async with beaten(guard):
         await until_beaten(guard, 1)
     assert (guard.updates, guard.finished) == (1, 1)

@@ -50,7 +50,7 @@ async def nothing() -> None:
     """What happens while nobody appends."""
 
 
-class Clock:
+class LoaderClock:
     """Time passes by sleeping only, and others do one step meanwhile."""
 
     def __init__(self, step: Step) -> None:
@@ -64,7 +64,7 @@ class Clock:
         await self.step()
 
 
-class Producer(MemoryProducer):
+class CountingProducer(MemoryProducer):
     """Notes the size of each batch."""
 
     def __init__(self, log: MemoryLog) -> None:
@@ -76,21 +76,21 @@ class Producer(MemoryProducer):
         return await super().produce(records)
 
 
-class Fleet:
+class LoaderFleet:
     """The log, the store, and appends that do up to `size` records of each partition a step."""
 
     def __init__(self, size: int = 100, marked: bool = False) -> None:
         self.log, self.store, self.size = MemoryLog(), MemoryEvents(PARTITIONS), size
         for spec in declare_topics("process_log", PARTITIONS, 1, -1):
             self.log.create(spec)
-        self.producer, self.reader = Producer(self.log), MemoryReader(self.log)
+        self.producer, self.reader = CountingProducer(self.log), MemoryReader(self.log)
         self.appends = [self._append(partition, marked) for partition in range(PARTITIONS)]
 
     async def load(self, rows: Any) -> LoadReport:
         return await load_rows(rows, process_log, self.producer)
 
-    async def settle(self, report: LoadReport, step: Step | None = None) -> Clock:
-        clock = Clock(step or self.append)
+    async def settle(self, report: LoadReport, step: Step | None = None) -> LoaderClock:
+        clock = LoaderClock(step or self.append)
         following = GroupProgress(self.reader, GROUP, clock, patience=5.0)
         await settle_report(report, process_log, AppendProgress(self.store, following))
         return clock
@@ -106,7 +106,7 @@ class Fleet:
 
     def _append(self, partition: int, marked: bool) -> AppendRole:
         writer = MemoryTransactionalWriter(self.log, GROUP, TOPIC, partition)
-        clock = Clock(nothing)
+        clock = LoaderClock(nothing)
         domain = with_rules(process_log, {"Check": {START}}) if marked else process_log
         return AppendRole(
             domain,
@@ -134,7 +134,7 @@ def figures(report: LoadReport) -> tuple[int, int, int, int, int]:
 
 
 async def test_good_rows_are_accepted_and_bad_ones_refused() -> None:
-    fleet = Fleet()
+    fleet = LoaderFleet()
     report = await fleet.load([*rows(10), BAD, *rows(10, first=10)])
     assert figures(report) == (21, 0, 0, 1, 20)
     await fleet.settle(report)
@@ -144,7 +144,7 @@ async def test_good_rows_are_accepted_and_bad_ones_refused() -> None:
 
 
 async def test_events_of_a_case_keep_the_order_of_the_rows() -> None:
-    fleet = Fleet()
+    fleet = LoaderFleet()
     await fleet.settle(await fleet.load(rows(2000)))
     for case in range(40):
         numbers = [event.data["n"] async for event in fleet.store.read(f"case-{case}")]
@@ -152,7 +152,7 @@ async def test_events_of_a_case_keep_the_order_of_the_rows() -> None:
 
 
 async def test_a_second_load_is_seen_as_repeated_and_what_is_new_as_accepted() -> None:
-    fleet = Fleet()
+    fleet = LoaderFleet()
     await fleet.settle(await fleet.load(rows(100)))
     report = await fleet.load(rows(130))
     await fleet.settle(report)
@@ -161,7 +161,7 @@ async def test_a_second_load_is_seen_as_repeated_and_what_is_new_as_accepted() -
 
 
 async def test_the_same_offset_of_an_earlier_epoch_is_another_position() -> None:
-    fleet, anew = Fleet(), Fleet()
+    fleet, anew = LoaderFleet(), LoaderFleet()
     await fleet.settle(await fleet.load(rows(10)))
     anew.store = fleet.store
     await anew.store.raise_epoch()
@@ -172,7 +172,7 @@ async def test_the_same_offset_of_an_earlier_epoch_is_another_position() -> None
 
 
 async def test_what_append_makes_a_dead_letter_counts_as_refused() -> None:
-    fleet = Fleet(marked=True)
+    fleet = LoaderFleet(marked=True)
     report = await fleet.load(rows(1))
     await fleet.settle(report)
     assert figures(report) == (1, 0, 0, 1, 0)
@@ -183,7 +183,7 @@ async def test_what_append_makes_a_dead_letter_counts_as_refused() -> None:
 
 
 async def test_the_waiting_ends_when_append_stands_still_and_counts_what_is_pending() -> None:
-    fleet = Fleet(size=5)
+    fleet = LoaderFleet(size=5)
     report = await fleet.load(rows(100))
     await fleet.append()
     clock = await fleet.settle(report, nothing)
@@ -192,7 +192,7 @@ async def test_the_waiting_ends_when_append_stands_still_and_counts_what_is_pend
 
 
 async def test_the_waiting_lasts_as_long_as_append_moves() -> None:
-    fleet = Fleet(size=1)
+    fleet = LoaderFleet(size=1)
     report = await fleet.load(rows(400))
     clock = await fleet.settle(report)
     assert figures(report) == (400, 400, 0, 0, 0)
@@ -200,7 +200,7 @@ async def test_the_waiting_lasts_as_long_as_append_moves() -> None:
 
 
 async def test_a_log_that_is_away_for_a_while_does_not_end_the_waiting() -> None:
-    fleet = Fleet()
+    fleet = LoaderFleet()
     report = await fleet.load(rows(10))
     committed, away = fleet.reader.committed, iter(range(3))
 
@@ -215,7 +215,7 @@ async def test_a_log_that_is_away_for_a_while_does_not_end_the_waiting() -> None
 
 
 async def test_rows_are_taken_a_bounded_batch_at_a_time() -> None:
-    fleet, taken = Fleet(), 0
+    fleet, taken = LoaderFleet(), 0
     ahead: list[int] = []
 
     def counted() -> Iterator[Row]:
@@ -233,20 +233,20 @@ async def test_rows_are_taken_a_bounded_batch_at_a_time() -> None:
 
 
 async def test_batches_of_large_rows_are_bounded_in_bytes() -> None:
-    fleet = Fleet()
+    fleet = LoaderFleet()
     await fleet.load(rows(20, text="x" * 900_000))
     assert max(fleet.producer.batches) <= 5
 
 
 async def test_the_first_problems_are_kept_and_all_are_counted() -> None:
-    report = await Fleet().load([BAD._replace(number=number) for number in range(1, 1001)])
+    report = await LoaderFleet().load([BAD._replace(number=number) for number in range(1, 1001)])
     assert figures(report) == (1000, 0, 0, 1000, 0)
     assert len(report.problems) == MAX_PROBLEMS
     assert report.problems[0] == "a.jsonl, line 1: n: is bad"
 
 
 async def test_events_that_are_made_already_are_taken_as_they_are() -> None:
-    fleet = Fleet()
+    fleet = LoaderFleet()
     made = list(to_events(rows(3), process_log))
     await fleet.settle(await fleet.load(made))
     ids = [item.event.id for item in made if not isinstance(item, RowProblem)]

@@ -20,14 +20,14 @@ from eventfleet.deciders.outcomes import (
 from eventfleet.stores.contracts import Snapshot
 from eventfleet.topics.errors import InvalidRecord
 from tests.unit.eventually import until
-from tests.unit.sync_domain import NOW, Desk, ask
+from tests.unit.sync_domain import NOW, SyncFixture, ask
 
 PLACE = "till.events/0"
 
 
 @pytest.fixture
-async def desk() -> AsyncIterator[Desk]:
-    async with Desk().open() as desk:
+async def desk() -> AsyncIterator[SyncFixture]:
+    async with SyncFixture().open() as desk:
         yield desk
 
 
@@ -38,7 +38,9 @@ def id_of(command: str, index: int = 0) -> str:
 # Decided on the latest state
 
 
-async def test_an_accepted_commands_event_is_stored_and_the_stream_has_it(desk: Desk) -> None:
+async def test_an_accepted_commands_event_is_stored_and_the_stream_has_it(
+    desk: SyncFixture,
+) -> None:
     assert await desk.send("PutIn", "1", cents=5) == Accepted(id_of("1"), PLACE, 1, True)
     (event,) = await desk.stored()
     assert (event.type, event.data, event.version, event.position) == ("Put", {"cents": 5}, 1, None)
@@ -46,16 +48,16 @@ async def test_an_accepted_commands_event_is_stored_and_the_stream_has_it(desk: 
     assert desk.produced() == [event]
 
 
-async def test_a_command_is_decided_on_what_another_service_has_stored(desk: Desk) -> None:
+async def test_a_command_is_decided_on_what_another_service_has_stored(desk: SyncFixture) -> None:
     await desk.send("PutIn", cents=5)
-    async with Desk(kept=desk).open() as other:
+    async with SyncFixture(kept=desk).open() as other:
         assert isinstance(await other.send("TakeOut", cents=4), Accepted)
     assert await desk.send("TakeOut", cents=4) == Rejected("there are 0")
     assert [event.version for event in await desk.stored()] == [1, 2, 3]
 
 
 async def test_events_of_one_command_are_stored_together_and_the_last_is_produced(
-    desk: Desk,
+    desk: SyncFixture,
 ) -> None:
     await desk.send("PutIn", cents=9)
     assert await desk.send("TakeOut", "2", cents=5) == Accepted(id_of("2"), PLACE, 3, True)
@@ -67,41 +69,41 @@ async def test_events_of_one_command_are_stored_together_and_the_last_is_produce
     assert desk.produced() == [events[0], events[2]]
 
 
-async def test_who_waits_for_a_command_waits_for_its_last_event(desk: Desk) -> None:
+async def test_who_waits_for_a_command_waits_for_its_last_event(desk: SyncFixture) -> None:
     await desk.send("PutIn", cents=9)
     asked = ask("TakeOut", cents=5)
     await desk.decide(asked._replace(event=replace(asked.event, reply_to="notices:me/1")))
     assert [e.reply_to for e in await desk.stored()] == [None, None, "notices:me/1"]
 
 
-async def test_a_rejected_command_leaves_nothing_but_the_snapshot(desk: Desk) -> None:
+async def test_a_rejected_command_leaves_nothing_but_the_snapshot(desk: SyncFixture) -> None:
     await desk.send("PutIn", cents=5)
     assert await desk.send("TakeOut", cents=5) == Rejected("there are 5")
     assert len(await desk.stored()) == len(desk.produced()) == 1
     assert await desk.saved(1) == {"cents": 5}
 
 
-async def test_commands_of_one_aggregate_are_decided_in_their_order(desk: Desk) -> None:
+async def test_commands_of_one_aggregate_are_decided_in_their_order(desk: SyncFixture) -> None:
     names = {"TakeOut": 1, "PutIn": 2}
     order = ["TakeOut", "PutIn", "TakeOut", "PutIn"]
     outcomes = await desk.decide(*(ask(name, cents=names[name]) for name in order))
     assert [type(outcome) for outcome in outcomes] == [Rejected, Accepted, Accepted, Accepted]
 
 
-async def test_a_state_is_built_from_a_snapshot_and_the_events_after_it(desk: Desk) -> None:
+async def test_a_state_is_built_from_a_snapshot_and_the_events_after_it(desk: SyncFixture) -> None:
     for _ in range(3):
         await desk.send("PutIn", cents=1)
     await desk.shots.save([Snapshot("a", 3, {"cents": 100}, 1, NOW)])
-    async with Desk(kept=desk).open() as other:
+    async with SyncFixture(kept=desk).open() as other:
         assert isinstance(await other.send("TakeOut", cents=50), Accepted)
         assert ("read", "a") not in other.store.calls
 
 
-async def test_a_long_history_is_folded_whole(desk: Desk, monkeypatch: Any) -> None:
+async def test_a_long_history_is_folded_whole(desk: SyncFixture, monkeypatch: Any) -> None:
     monkeypatch.setattr("eventfleet.states.latest_states.MAX_BATCH_EVENTS", 3)
     for number in range(8):
         await desk.send("PutIn", f"c{number}", cents=1)
-    async with Desk(kept=desk).open() as other:
+    async with SyncFixture(kept=desk).open() as other:
         await other.shots.latest(["a"], 1)
         other.shots._snapshots.clear()
         assert await other.send("TakeOut", cents=8) == Rejected("there are 8")
@@ -112,7 +114,7 @@ async def test_a_long_history_is_folded_whole(desk: Desk, monkeypatch: Any) -> N
 
 
 async def test_a_command_on_a_state_in_memory_costs_one_read_one_write_and_one_produce(
-    desk: Desk,
+    desk: SyncFixture,
 ) -> None:
     await desk.send("PutIn", cents=5)
     for calls in (desk.store.calls, desk.snapshots.calls, desk.producer.calls):
@@ -124,7 +126,7 @@ async def test_a_command_on_a_state_in_memory_costs_one_read_one_write_and_one_p
 
 
 async def test_at_most_one_save_of_an_aggregate_is_under_way_and_the_newest_state_wins() -> None:
-    desk = Desk()
+    desk = SyncFixture()
     begun, release = asyncio.Event(), asyncio.Event()
     under_way, saves = 0, []
     save = desk.shots.save
@@ -150,7 +152,7 @@ async def test_at_most_one_save_of_an_aggregate_is_under_way_and_the_newest_stat
     assert saves == [1, 6]
 
 
-async def test_a_snapshot_that_cant_be_saved_does_not_hold_up_an_answer(desk: Desk) -> None:
+async def test_a_snapshot_that_cant_be_saved_does_not_hold_up_an_answer(desk: SyncFixture) -> None:
     desk.snapshots.before["save"] = 1
     assert isinstance(await desk.send("PutIn", cents=1), Accepted)
     await until(lambda: desk.saver.dropped)
@@ -162,7 +164,7 @@ async def test_a_snapshot_that_cant_be_saved_does_not_hold_up_an_answer(desk: De
 
 
 async def test_commands_of_many_aggregates_share_one_read_one_write_and_one_produce(
-    desk: Desk,
+    desk: SyncFixture,
 ) -> None:
     outcomes = await desk.decide(*(ask("PutIn", aggregate=f"a{n}", cents=1) for n in range(50)))
     assert {type(outcome) for outcome in outcomes} == {Accepted}
@@ -170,9 +172,9 @@ async def test_commands_of_many_aggregates_share_one_read_one_write_and_one_prod
     assert [name for name, _ in desk.producer.calls] == ["produce"]
 
 
-async def test_one_that_is_beaten_holds_up_none_of_the_others(desk: Desk) -> None:
+async def test_one_that_is_beaten_holds_up_none_of_the_others(desk: SyncFixture) -> None:
     await desk.send("PutIn", aggregate="beaten", cents=1)
-    async with Desk(kept=desk).open() as other:
+    async with SyncFixture(kept=desk).open() as other:
         put_each = desk.events.put_each
         answered: list[int] = []
 
@@ -190,10 +192,10 @@ async def test_one_that_is_beaten_holds_up_none_of_the_others(desk: Desk) -> Non
 
 
 async def test_one_that_is_beaten_does_not_wait_for_what_the_stream_takes_of_the_others(
-    desk: Desk,
+    desk: SyncFixture,
 ) -> None:
     await desk.send("PutIn", aggregate="beaten", cents=1)
-    async with Desk(kept=desk).open() as other:
+    async with SyncFixture(kept=desk).open() as other:
         put_each, produce = desk.events.put_each, desk.producer.produce  # type: ignore[attr-defined]
         tries: list[int] = []
 
@@ -216,7 +218,7 @@ async def test_one_that_is_beaten_does_not_wait_for_what_the_stream_takes_of_the
     assert tries == [3, 1]
 
 
-async def test_what_fails_for_one_fails_for_no_other(desk: Desk) -> None:
+async def test_what_fails_for_one_fails_for_no_other(desk: SyncFixture) -> None:
     await desk.send("Note", aggregate="broken", text="unfoldable")
     await desk.send("PutIn", aggregate="rich", cents=9)
     desk.store.before["put"] = 1
@@ -232,12 +234,12 @@ async def test_what_fails_for_one_fails_for_no_other(desk: Desk) -> None:
 
 
 async def test_a_long_history_is_read_apart_from_the_others(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch
+    desk: SyncFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("eventfleet.states.latest_states.MAX_BATCH_EVENTS", 3)
     for _ in range(8):
         await desk.send("PutIn", aggregate="long", cents=1)
-    async with Desk(kept=desk).open() as other:
+    async with SyncFixture(kept=desk).open() as other:
         other.shots._snapshots.clear()
         answered: list[int] = []
         read = other.store.read
@@ -258,15 +260,15 @@ async def test_a_long_history_is_read_apart_from_the_others(
 # Without a validator
 
 
-async def test_without_a_validator_only_the_head_is_read(desk: Desk) -> None:
+async def test_without_a_validator_only_the_head_is_read(desk: SyncFixture) -> None:
     assert await desk.send("Note", "1", text="a") == Accepted(id_of("1"), PLACE, 1, True)
     assert {name for name, _ in desk.store.calls} == {"find", "heads", "put_each"}
     assert desk.snapshots.calls == []
     assert await desk.send("Note", "1", text="a") == Repeated(id_of("1"), PLACE, 1)
 
 
-async def test_without_a_validator_a_conflict_takes_the_next_number(desk: Desk) -> None:
-    async with Desk(kept=desk).open() as other:
+async def test_without_a_validator_a_conflict_takes_the_next_number(desk: SyncFixture) -> None:
+    async with SyncFixture(kept=desk).open() as other:
         both = await asyncio.gather(
             *(each.send("Note", text=str(n)) for each in (desk, other) for n in range(8))
         )
@@ -274,7 +276,9 @@ async def test_without_a_validator_a_conflict_takes_the_next_number(desk: Desk) 
     assert [event.version for event in await desk.stored()] == list(range(1, 17))
 
 
-async def test_without_a_validator_a_state_that_cant_be_folded_is_no_hindrance(desk: Desk) -> None:
+async def test_without_a_validator_a_state_that_cant_be_folded_is_no_hindrance(
+    desk: SyncFixture,
+) -> None:
     await desk.send("PutIn", cents=1)
     assert isinstance(await desk.send("Note", text="unfoldable"), Accepted)
     assert isinstance(await desk.send("Note", text="next"), Accepted)
@@ -287,12 +291,12 @@ async def test_without_a_validator_a_state_that_cant_be_folded_is_no_hindrance(d
 
 
 async def test_a_repeated_command_has_its_first_answer_though_it_would_be_rejected_now(
-    desk: Desk,
+    desk: SyncFixture,
 ) -> None:
     await desk.send("PutIn", cents=3)
     first = await desk.send("TakeOut", "t", cents=2)
     assert isinstance(first, Accepted)
-    async with Desk(kept=desk).open() as other:
+    async with SyncFixture(kept=desk).open() as other:
         for each in (desk, other):
             await each.send("PutIn", cents=1)
             again = await each.send("TakeOut", "t", cents=2)
@@ -302,7 +306,7 @@ async def test_a_repeated_command_has_its_first_answer_though_it_would_be_reject
 
 @pytest.mark.parametrize("other", [("PutIn", {"cents": 2}), ("Note", {"text": "a"})])
 async def test_an_id_that_belongs_to_another_command_is_refused_by_name(
-    desk: Desk, other: tuple[str, dict[str, Any]]
+    desk: SyncFixture, other: tuple[str, dict[str, Any]]
 ) -> None:
     await desk.send("PutIn", "1", cents=1)
     name, data = other
@@ -311,7 +315,7 @@ async def test_an_id_that_belongs_to_another_command_is_refused_by_name(
     assert len(await desk.stored()) == 1
 
 
-async def test_a_command_of_the_domains_asynchronous_time_is_repeated(desk: Desk) -> None:
+async def test_a_command_of_the_domains_asynchronous_time_is_repeated(desk: SyncFixture) -> None:
     event = replace(ask("PutIn", "1", cents=1).event, type="Put", data={"cents": 1}, version=1)
     await desk.events.put([replace(event, fingerprint=None)], 0)
     assert await desk.send("PutIn", "1", cents=1) == Repeated(id_of("1"), PLACE, 1)
@@ -320,12 +324,12 @@ async def test_a_command_of_the_domains_asynchronous_time_is_repeated(desk: Desk
 # When something fails
 
 
-async def test_a_command_that_is_beaten_at_each_attempt_is_a_conflict(desk: Desk) -> None:
+async def test_a_command_that_is_beaten_at_each_attempt_is_a_conflict(desk: SyncFixture) -> None:
     await desk.send("PutIn", cents=100)
     put_each = desk.events.put_each
 
     async def beaten(events: Any) -> Any:
-        async with Desk(kept=desk).open() as other:
+        async with SyncFixture(kept=desk).open() as other:
             await other.send("Note", text="first")
         return await put_each(events)
 
@@ -338,7 +342,7 @@ async def test_a_command_that_is_beaten_at_each_attempt_is_a_conflict(desk: Desk
 
 @pytest.mark.parametrize("method", ["tails", "put_each"])
 async def test_a_store_that_is_away_means_unavailable_and_the_repeat_is_taken(
-    desk: Desk, method: str
+    desk: SyncFixture, method: str
 ) -> None:
     await desk.send("PutIn", cents=1)
     desk.store.before[method] = 1
@@ -346,7 +350,7 @@ async def test_a_store_that_is_away_means_unavailable_and_the_repeat_is_taken(
     assert await desk.send("PutIn", "1", cents=1) == Accepted(id_of("1"), PLACE, 2, True)
 
 
-async def test_a_put_whose_fate_is_unknown_is_found_by_the_repeat(desk: Desk) -> None:
+async def test_a_put_whose_fate_is_unknown_is_found_by_the_repeat(desk: SyncFixture) -> None:
     await desk.send("PutIn", cents=1)
     desk.store.after["put_each"] = 1
     assert await desk.send("PutIn", "1", cents=1) == Unavailable("put_each failed")
@@ -354,7 +358,9 @@ async def test_a_put_whose_fate_is_unknown_is_found_by_the_repeat(desk: Desk) ->
     assert [event.version for event in await desk.stored()] == [1, 2]
 
 
-async def test_a_stream_that_is_down_after_the_put_leaves_the_command_accepted(desk: Desk) -> None:
+async def test_a_stream_that_is_down_after_the_put_leaves_the_command_accepted(
+    desk: SyncFixture,
+) -> None:
     desk.producer.before["produce"] = 1
     assert await desk.send("PutIn", "1", cents=1) == Accepted(id_of("1"), PLACE, 1, False)
     assert desk.produced() == []
@@ -363,7 +369,9 @@ async def test_a_stream_that_is_down_after_the_put_leaves_the_command_accepted(d
     assert [event.version for event in desk.produced()] == [2]
 
 
-async def test_what_the_stream_takes_after_the_deadline_is_not_broken_off(desk: Desk) -> None:
+async def test_what_the_stream_takes_after_the_deadline_is_not_broken_off(
+    desk: SyncFixture,
+) -> None:
     release, produce = asyncio.Event(), desk.producer.produce  # type: ignore[attr-defined]
 
     async def late(records: Any) -> Any:
@@ -377,7 +385,7 @@ async def test_what_the_stream_takes_after_the_deadline_is_not_broken_off(desk: 
     await until(desk.produced)
 
 
-async def test_after_the_deadline_nothing_is_begun(desk: Desk) -> None:
+async def test_after_the_deadline_nothing_is_begun(desk: SyncFixture) -> None:
     (outcome,) = await desk.decide(ask("PutIn", cents=1), seconds=0)
     assert outcome == Unavailable("the deadline has passed")
     assert desk.store.calls == []
@@ -385,7 +393,7 @@ async def test_after_the_deadline_nothing_is_begun(desk: Desk) -> None:
 
 @pytest.mark.parametrize("how", ["raises", "nothing", "unfoldable"])
 async def test_a_decide_that_fails_is_raised_after_the_others_are_answered(
-    desk: Desk, how: str
+    desk: SyncFixture, how: str
 ) -> None:
     outcomes: dict[int, Any] = {}
     requests = [ask("Break", aggregate="b", how=how), ask("PutIn", cents=1)]
@@ -396,7 +404,9 @@ async def test_a_decide_that_fails_is_raised_after_the_others_are_answered(
     assert await desk.stored("b") == []
 
 
-async def test_nothing_of_its_aggregate_is_decided_after_a_decide_that_failed(desk: Desk) -> None:
+async def test_nothing_of_its_aggregate_is_decided_after_a_decide_that_failed(
+    desk: SyncFixture,
+) -> None:
     outcomes: dict[int, Any] = {}
     requests = [ask("PutIn", cents=1), ask("Break", how="raises"), ask("PutIn", cents=1)]
     deadline = desk.clock.now().replace(year=2100)

@@ -9,7 +9,7 @@ from eventfleet.deciders.event_id import event_id
 from eventfleet.deciders.outcomes import Accepted, IdReused, Rejected, Repeated, Unavailable
 from eventfleet.deciders.proposed_event import ProposedEvent
 from tests.simulation.commands import items
-from tests.unit.marker_fixture import TERMS, Desk
+from tests.unit.marker_fixture import TERMS, MarkerFixture
 
 EVENTS = "orders.events/0"
 
@@ -19,8 +19,8 @@ def event_of(name: str, aggregate_id: str = "a") -> str:
 
 
 @pytest.fixture
-async def desk() -> Desk:
-    desk = Desk()
+async def desk() -> MarkerFixture:
+    desk = MarkerFixture()
     await desk.grow_old()
     return desk
 
@@ -29,7 +29,7 @@ async def desk() -> Desk:
 
 
 async def test_an_accepted_commands_event_is_in_the_log_and_says_which_it_follows(
-    desk: Desk,
+    desk: MarkerFixture,
 ) -> None:
     assert await desk.send("Place") == Accepted(event_of("Place"), EVENTS)
     assert await desk.send("Pay") == Accepted(event_of("Pay"), EVENTS)
@@ -43,7 +43,7 @@ async def test_an_accepted_commands_event_is_in_the_log_and_says_which_it_follow
 
 
 async def test_a_forbidden_command_is_rejected_with_the_rule_and_leaves_nothing(
-    desk: Desk,
+    desk: MarkerFixture,
 ) -> None:
     await desk.send("Place")
     outcome = await desk.send("Pack")
@@ -54,14 +54,14 @@ async def test_a_forbidden_command_is_rejected_with_the_rule_and_leaves_nothing(
     assert desk.types() == ["Placed"]
 
 
-async def test_a_rejected_command_is_judged_anew(desk: Desk) -> None:
+async def test_a_rejected_command_is_judged_anew(desk: MarkerFixture) -> None:
     assert await desk.send("Pay") == Rejected("Paid may follow Placed, not no event", "")
     await desk.send("Place")
     assert isinstance(await desk.send("Pay"), Accepted)
 
 
 async def test_a_command_without_a_rule_passes_and_moves_the_marker() -> None:
-    desk = Desk(items)
+    desk = MarkerFixture(items)
     await desk.grow_old()
     for name in ("Note", "Open", "Lend", "Return"):
         await desk.send(name)
@@ -76,7 +76,7 @@ async def test_a_command_without_a_rule_passes_and_moves_the_marker() -> None:
 
 
 async def test_a_repeat_gets_the_first_answer_from_the_markers_and_from_the_store(
-    desk: Desk,
+    desk: MarkerFixture,
 ) -> None:
     first = await desk.send("Place")
     assert isinstance(first, Accepted)
@@ -93,7 +93,9 @@ async def test_a_repeat_gets_the_first_answer_from_the_markers_and_from_the_stor
     assert desk.types() == ["Placed", "Paid"]
 
 
-async def test_an_id_that_is_stored_for_another_command_is_refused_by_name(desk: Desk) -> None:
+async def test_an_id_that_is_stored_for_another_command_is_refused_by_name(
+    desk: MarkerFixture,
+) -> None:
     await desk.send("Place", "one")
     await desk.append()
     assert await desk.send("Pay", "one") == IdReused(
@@ -105,7 +107,7 @@ async def test_an_id_that_is_stored_for_another_command_is_refused_by_name(desk:
 
 
 async def test_an_id_that_is_noted_for_another_command_is_refused_and_the_note_finished(
-    desk: Desk,
+    desk: MarkerFixture,
 ) -> None:
     desk.producer.before["produce"] = 1
     assert await desk.send("Place", "one") == Unavailable("produce failed")
@@ -115,7 +117,7 @@ async def test_an_id_that_is_noted_for_another_command_is_refused_and_the_note_f
     assert desk.redis.data.markers["orders", "a"].note is None
 
 
-async def test_a_repeat_is_known_by_an_older_schema_of_its_event_too(desk: Desk) -> None:
+async def test_a_repeat_is_known_by_an_older_schema_of_its_event_too(desk: MarkerFixture) -> None:
     proposed = desk.propose("Place")
     old = {"customer": "ann", "total": 1999}
     event = replace(proposed.event, data=old, schema_version=1, prev="")
@@ -124,7 +126,9 @@ async def test_a_repeat_is_known_by_an_older_schema_of_its_event_too(desk: Desk)
     assert await desk.decide([proposed]) == [Repeated(proposed.event.id, EVENTS)]
 
 
-async def test_the_id_of_a_new_command_is_looked_up_from_its_first_mark_on(desk: Desk) -> None:
+async def test_the_id_of_a_new_command_is_looked_up_from_its_first_mark_on(
+    desk: MarkerFixture,
+) -> None:
     assert isinstance(await desk.send("Place"), Accepted)
     looked = desk.store.asked("find")
     (paid,) = await desk.decide([desk.propose_new("Pay")])
@@ -141,7 +145,9 @@ async def test_the_id_of_a_new_command_is_looked_up_from_its_first_mark_on(desk:
 # Notes
 
 
-async def test_a_failed_produce_leaves_the_note_and_the_repeat_finishes_it(desk: Desk) -> None:
+async def test_a_failed_produce_leaves_the_note_and_the_repeat_finishes_it(
+    desk: MarkerFixture,
+) -> None:
     desk.producer.before["produce"] = 1
     assert await desk.send("Place") == Unavailable("produce failed")
     assert desk.produced() == []
@@ -149,7 +155,7 @@ async def test_a_failed_produce_leaves_the_note_and_the_repeat_finishes_it(desk:
     assert desk.types() == ["Placed"]
 
 
-async def test_a_lost_acknowledgement_makes_a_repeat_that_append_drops(desk: Desk) -> None:
+async def test_a_lost_acknowledgement_makes_a_repeat_that_append_drops(desk: MarkerFixture) -> None:
     desk.producer.after["produce"] = 1
     assert isinstance(await desk.send("Place"), Unavailable)
     assert isinstance(await desk.send("Place"), Accepted)
@@ -158,7 +164,9 @@ async def test_a_lost_acknowledgement_makes_a_repeat_that_append_drops(desk: Des
     assert [event.id for event in await desk.twins.history()] == [event_of("Place")]
 
 
-async def test_anothers_fresh_note_is_waited_for_and_a_stale_one_is_finished(desk: Desk) -> None:
+async def test_anothers_fresh_note_is_waited_for_and_a_stale_one_is_finished(
+    desk: MarkerFixture,
+) -> None:
     await desk.send("Place")
     desk.producer.before["produce"] = 1
     await desk.send("Pay")
@@ -172,7 +180,7 @@ async def test_anothers_fresh_note_is_waited_for_and_a_stale_one_is_finished(des
 
 
 async def test_a_stale_note_is_finished_also_when_the_own_command_is_then_rejected(
-    desk: Desk,
+    desk: MarkerFixture,
 ) -> None:
     desk.producer.before["produce"] = 1
     await desk.send("Place")
@@ -180,21 +188,25 @@ async def test_a_stale_note_is_finished_also_when_the_own_command_is_then_reject
     assert desk.types() == ["Placed"]
 
 
-async def test_when_a_note_of_another_cant_be_finished_the_wait_goes_on(desk: Desk) -> None:
+async def test_when_a_note_of_another_cant_be_finished_the_wait_goes_on(
+    desk: MarkerFixture,
+) -> None:
     desk.producer.before["produce"] = 3
     await desk.send("Place")
     assert isinstance(await desk.send("Pay"), Accepted)
     assert desk.types() == ["Placed", "Paid"]
 
 
-async def test_a_mark_whose_answer_is_lost_is_found_again(desk: Desk) -> None:
+async def test_a_mark_whose_answer_is_lost_is_found_again(desk: MarkerFixture) -> None:
     desk.markers.after["mark"] = 1
     assert isinstance(await desk.send("Place"), Accepted)
     assert desk.types() == ["Placed"]
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
-async def test_a_confirmation_that_fails_is_made_good_by_the_store(desk: Desk, when: str) -> None:
+async def test_a_confirmation_that_fails_is_made_good_by_the_store(
+    desk: MarkerFixture, when: str
+) -> None:
     getattr(desk.markers, when)["confirm"] = 1
     assert isinstance(await desk.send("Place"), Accepted)
     assert desk.redis.data.markers["orders", "a"].note is None
@@ -204,7 +216,7 @@ async def test_a_confirmation_that_fails_is_made_good_by_the_store(desk: Desk, w
 # Markers made anew
 
 
-async def test_an_expired_marker_is_made_from_the_store(desk: Desk) -> None:
+async def test_an_expired_marker_is_made_from_the_store(desk: MarkerFixture) -> None:
     await desk.send("Place")
     await desk.pass_time(TERMS.expiry + 1)
     assert await desk.send("Pack") == Rejected("Packed may follow Paid, not Placed", "Placed")
@@ -212,7 +224,7 @@ async def test_an_expired_marker_is_made_from_the_store(desk: Desk) -> None:
     assert desk.produced()[1].prev == event_of("Place")
 
 
-async def test_no_marker_is_made_while_append_is_behind(desk: Desk) -> None:
+async def test_no_marker_is_made_while_append_is_behind(desk: MarkerFixture) -> None:
     await desk.send("Place")
     desk.appends = False
     await desk.pass_time(TERMS.expiry + 1)
@@ -222,7 +234,7 @@ async def test_no_marker_is_made_while_append_is_behind(desk: Desk) -> None:
     assert isinstance(await desk.send("Pay"), Accepted)
 
 
-async def test_a_flush_that_nobody_has_told_of_is_noticed(desk: Desk) -> None:
+async def test_a_flush_that_nobody_has_told_of_is_noticed(desk: MarkerFixture) -> None:
     await desk.send("Place")
     await desk.append()
     desk.redis.flush()
@@ -233,7 +245,7 @@ async def test_a_flush_that_nobody_has_told_of_is_noticed(desk: Desk) -> None:
 # A young life: append has the last word
 
 
-async def test_after_a_flush_nothing_is_accepted_before_it_is_stored(desk: Desk) -> None:
+async def test_after_a_flush_nothing_is_accepted_before_it_is_stored(desk: MarkerFixture) -> None:
     await desk.send("Place")
     await desk.append()
     desk.redis.flush()
@@ -247,7 +259,7 @@ async def test_after_a_flush_nothing_is_accepted_before_it_is_stored(desk: Desk)
     assert [event.type for event in await desk.twins.history()] == ["Placed", "Paid"]
 
 
-async def superseded(desk: Desk, rival: ProposedEvent) -> None:
+async def superseded(desk: MarkerFixture, rival: ProposedEvent) -> None:
     """A rival that was noted before the flush comes into the log before the next event does."""
     await desk.send("Place")
     await desk.append()
@@ -265,13 +277,17 @@ async def superseded(desk: Desk, rival: ProposedEvent) -> None:
     desk.producer._inner.produce = produce_after
 
 
-async def test_a_superseded_event_is_decided_again_and_rejected_if_it_must_be(desk: Desk) -> None:
+async def test_a_superseded_event_is_decided_again_and_rejected_if_it_must_be(
+    desk: MarkerFixture,
+) -> None:
     await superseded(desk, desk.propose("Cancel"))
     assert await desk.send("Pay") == Rejected("Paid may follow Placed, not Cancelled", "Cancelled")
     assert [event.type for event in await desk.twins.history()] == ["Placed", "Cancelled"]
 
 
-async def test_a_superseded_event_is_decided_again_and_follows_the_other(desk: Desk) -> None:
+async def test_a_superseded_event_is_decided_again_and_follows_the_other(
+    desk: MarkerFixture,
+) -> None:
     await superseded(desk, desk.propose("Pay"))
     assert isinstance(await desk.send("Cancel"), Accepted)
     history = await desk.twins.history()
@@ -282,7 +298,7 @@ async def test_a_superseded_event_is_decided_again_and_follows_the_other(desk: D
 # Many at once
 
 
-async def test_commands_of_one_aggregate_go_one_after_the_other(desk: Desk) -> None:
+async def test_commands_of_one_aggregate_go_one_after_the_other(desk: MarkerFixture) -> None:
     names = ["Place", "Pack", "Pay", "Pack"]
     commands = [desk.propose(name, f"{i}") for i, name in enumerate(names)]
     outcomes = await desk.decide(commands)
@@ -291,7 +307,7 @@ async def test_commands_of_one_aggregate_go_one_after_the_other(desk: Desk) -> N
 
 
 async def test_a_round_has_one_command_of_each_aggregate_and_one_call_of_each_kind(
-    desk: Desk,
+    desk: MarkerFixture,
 ) -> None:
     for aggregate_id in "abc":
         await desk.send("Place", aggregate_id=aggregate_id)
@@ -306,14 +322,14 @@ async def test_a_round_has_one_command_of_each_aggregate_and_one_call_of_each_ki
     assert [len(records) for records in desk.producer.asked("produce")] == [3, 3]
 
 
-async def test_the_same_command_twice_in_one_call_is_accepted_once(desk: Desk) -> None:
+async def test_the_same_command_twice_in_one_call_is_accepted_once(desk: MarkerFixture) -> None:
     proposed = desk.propose("Place")
     outcomes = await desk.decide([proposed, proposed])
     assert outcomes == [Accepted(proposed.event.id, EVENTS), Repeated(proposed.event.id, EVENTS)]
     assert desk.types() == ["Placed"]
 
 
-async def test_a_stuck_aggregate_holds_no_other_up(desk: Desk) -> None:
+async def test_a_stuck_aggregate_holds_no_other_up(desk: MarkerFixture) -> None:
     desk.producer.before["produce"] = 1
     await desk.send("Place")
     commands = [desk.propose("Cancel"), desk.propose("Place", aggregate_id="b")]
@@ -325,19 +341,19 @@ async def test_a_stuck_aggregate_holds_no_other_up(desk: Desk) -> None:
 # Deadlines
 
 
-async def test_past_the_deadline_nothing_is_even_asked(desk: Desk) -> None:
+async def test_past_the_deadline_nothing_is_even_asked(desk: MarkerFixture) -> None:
     desk.markers.calls.clear()
     assert await desk.decide([desk.propose("Place")], 0) == [Unavailable("the deadline has passed")]
     assert desk.markers.calls == []
 
 
-async def test_a_server_that_stays_away_is_named_at_the_deadline(desk: Desk) -> None:
+async def test_a_server_that_stays_away_is_named_at_the_deadline(desk: MarkerFixture) -> None:
     desk.markers.before["mark"] = 10**6
     assert await desk.decide([desk.propose("Place")]) == [Unavailable("mark failed")]
     assert desk.produced() == []
 
 
-async def test_what_was_noted_when_the_deadline_passed_is_not_produced(desk: Desk) -> None:
+async def test_what_was_noted_when_the_deadline_passed_is_not_produced(desk: MarkerFixture) -> None:
     await desk.send("Place")
     await desk.pass_time(1)
     mark = desk.markers._inner.mark
@@ -360,7 +376,7 @@ async def test_what_was_noted_when_the_deadline_passed_is_not_produced(desk: Des
 
 async def test_a_look_older_than_the_marker_does_not_count() -> None:
     """A record of a former life comes into the log, and others go on from it, after the look."""
-    desk = Desk(items)
+    desk = MarkerFixture(items)
     await desk.grow_old()
     await desk.send("Open")
     await desk.append()

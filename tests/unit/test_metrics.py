@@ -6,7 +6,7 @@ from eventfleet.roles.command import count_outcome
 from eventfleet.roles.role import ChunkReport
 from eventfleet.service.decider_metrics import DeciderMetrics
 from eventfleet.workers.metrics import COUNTED, MAX_REASONS, Metrics
-from tests.unit.sync_domain import Desk
+from tests.unit.sync_domain import SyncFixture
 
 WHERE = 'domain="orders",role="append"'
 
@@ -96,7 +96,7 @@ def test_of_reasons_without_end_so_many_are_named() -> None:
 async def test_what_a_manager_has_done_is_asked_at_each_reading() -> None:
     metrics, tallies = Metrics(), DeciderMetrics()
     metrics.register(tallies)
-    async with Desk().open() as desk:
+    async with SyncFixture().open() as desk:
         tallies.managers["till"] = desk.manager.statistics, desk.saver
         desk.producer.before["produce"] = 1
         await desk.send("PutIn", cents=1)

@@ -50,7 +50,7 @@ class RecordingSource:
 
 
 @dataclass
-class Scripted:
+class ScriptedRole:
     """A role that raises what is in `errors`, one for each chunk, and remembers the rest."""
 
     ack: Ack
@@ -100,7 +100,7 @@ class Bench:
     source: RecordingSource = field(default_factory=RecordingSource)
     failures: list[tuple[int, Exception]] = field(default_factory=list)
     meter: Meter = field(default_factory=lambda: Metrics().of("orders", "append"))
-    roles: list[Scripted] = field(default_factory=list)
+    roles: list[ScriptedRole] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.owners = Owners(self._make, self.meter, self.timeouts, self._fail)
@@ -109,11 +109,11 @@ class Bench:
         self.failures.append((partition, error))
 
     def _make(self, partition: int, ack: Ack) -> Role:
-        self.roles.append(Scripted(ack, self.errors, self.start))
+        self.roles.append(ScriptedRole(ack, self.errors, self.start))
         return self.roles[-1]  # type: ignore[return-value]
 
     @property
-    def role(self) -> Scripted:
+    def role(self) -> ScriptedRole:
         return self.roles[-1]
 
     async def opened(self, times: int = 1) -> None:

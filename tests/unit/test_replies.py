@@ -32,7 +32,7 @@ TIME = datetime(2024, 3, 1, tzinfo=UTC)
 DOMAIN = with_rules(process_log, {"open": [START], "close": ["open"]})
 
 
-class Clock:
+class ReplyClock:
     """Time passes by sleeping only."""
 
     def __init__(self) -> None:
@@ -45,7 +45,7 @@ class Clock:
         self.time += timedelta(seconds=seconds)
 
 
-class Fleet:
+class ReplyFleet:
     """A log, and a command role that answers as it is told."""
 
     def __init__(self) -> None:
@@ -85,7 +85,7 @@ class Fleet:
 
     async def settle(self, loaded: tuple[LoadReport, dict[int, int]]) -> dict[str, int]:
         report, starts = loaded
-        following = GroupProgress(self.reader, GROUP, Clock(), patience=5.0)
+        following = GroupProgress(self.reader, GROUP, ReplyClock(), patience=5.0)
         await replies.await_replies(report, "process_log", following, starts)
         names = ("offered", "accepted", "rejected", "repeated", "refused", "pending")
         counts = {name: getattr(report, name) for name in names}
@@ -94,7 +94,7 @@ class Fleet:
 
 
 async def test_rows_become_commands_in_their_order_with_ids_that_are_made_again() -> None:
-    fleet = Fleet()
+    fleet = ReplyFleet()
     for _ in range(2):
         await fleet.load("open", "open", "close")
     commands = [decode(record.value) for record in await fleet.commands()]
@@ -107,7 +107,7 @@ async def test_rows_become_commands_in_their_order_with_ids_that_are_made_again(
 
 
 async def test_answers_are_counted_and_rejections_by_reason() -> None:
-    fleet = Fleet()
+    fleet = ReplyFleet()
     loaded = await fleet.load("open", "close", "close", "open")
     outcomes = [("accepted", ""), ("repeated", ""), ("rejected", "late"), ("rejected", "twice")]
     for number, record in enumerate(await fleet.commands()):
@@ -127,7 +127,7 @@ async def test_answers_are_counted_and_rejections_by_reason() -> None:
 
 
 async def test_answers_to_others_and_to_earlier_loads_do_not_count() -> None:
-    fleet = Fleet()
+    fleet = ReplyFleet()
     await fleet.load("open")
     for record in await fleet.commands():
         fleet.answer(record, "accepted")
@@ -147,7 +147,7 @@ async def test_answers_to_others_and_to_earlier_loads_do_not_count() -> None:
 
 
 async def test_without_an_answer_a_command_is_refused_if_passed_and_else_pending() -> None:
-    fleet = Fleet()
+    fleet = ReplyFleet()
     loaded = await fleet.load("open", "close")
     commands = await fleet.commands()
     for record in commands:
@@ -162,7 +162,7 @@ async def test_without_an_answer_a_command_is_refused_if_passed_and_else_pending
 
 
 async def test_a_row_that_is_no_command_is_refused_before_it_is_sent() -> None:
-    fleet = Fleet()
+    fleet = ReplyFleet()
     loaded: Any = await fleet.load("open", "wonder", cases=1)
     assert loaded[0].refused == 1
     assert "'wonder' is not a command of process_log" in loaded[0].problems[0]
@@ -173,7 +173,7 @@ async def test_a_row_that_is_no_command_is_refused_before_it_is_sent() -> None:
 async def test_events_are_not_loaded_into_a_domain_that_judges_commands(
     domain: Domain[Any],
 ) -> None:
-    fleet = Fleet()
+    fleet = ReplyFleet()
     with pytest.raises(TakesCommandsOnly, match="--via commands"):
         await load([], domain, MemoryProducer(fleet.log))
 

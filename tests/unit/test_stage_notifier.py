@@ -177,7 +177,7 @@ def test_the_answers_address_of_others_is_none_of_ours(twins: Twins) -> None:
 # The background notifier
 
 
-class Slow(MemoryNotices):
+class SlowNotices(MemoryNotices):
     """Holds publishing up until released; counts what was published at once."""
 
     def __init__(self) -> None:
@@ -218,7 +218,7 @@ async def test_what_roles_tell_reaches_who_listens(twins: Twins) -> None:
 
 
 async def test_what_is_told_meanwhile_goes_out_together(twins: Twins) -> None:
-    slow, counts = Slow(), Counts()
+    slow, counts = SlowNotices(), Counts()
     async with BackgroundNotifier(slow, counts.told, counts.lost).running() as notifier:
         for n in range(10):
             notifier.notify(Stage.APPENDED, [awaited(twins, str(n))])
@@ -232,7 +232,7 @@ async def test_what_waits_to_be_told_is_bounded(
     twins: Twins, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(stage_notifier, "MAX_PENDING_NOTICES", 5)
-    slow, counts = Slow(), Counts()
+    slow, counts = SlowNotices(), Counts()
     async with BackgroundNotifier(slow, counts.told, counts.lost).running() as notifier:
         notifier.notify(Stage.APPENDED, [awaited(twins, "0")])
         await until(lambda: slow.batches)
@@ -262,7 +262,7 @@ async def test_a_server_that_hangs_does_not_hold_up_the_end(
     twins: Twins, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(stage_notifier, "CLOSE_TIMEOUT_SECONDS", 0.01)
-    slow, counts = Slow(), Counts()
+    slow, counts = SlowNotices(), Counts()
     async with (
         asyncio.timeout(20),
         BackgroundNotifier(slow, counts.told, counts.lost).running() as notifier,
@@ -272,7 +272,7 @@ async def test_a_server_that_hangs_does_not_hold_up_the_end(
 
 
 async def test_without_anybody_who_waits_nothing_is_published(twins: Twins) -> None:
-    slow, counts = Slow(), Counts()
+    slow, counts = SlowNotices(), Counts()
     async with BackgroundNotifier(slow, counts.told, counts.lost).running() as notifier:
         notifier.notify(Stage.APPENDED, [twins.event("1")])
         await asyncio.sleep(0)

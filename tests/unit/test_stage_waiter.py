@@ -32,7 +32,7 @@ PAY = {"amount": 1}
 STORED, FOLDED, RELAYED = Stage.APPENDED, Stage.SNAPSHOTTED, Stage.RELAYED
 
 
-class Scripted:
+class AcceptingDecider:
     """A decider that answers as `outcome` says, and lets a test look on."""
 
     def __init__(self) -> None:
@@ -65,7 +65,7 @@ class Room:
     """An EventService on twins; `tell` is what workers do."""
 
     def __init__(self, domain: Any = orders) -> None:
-        self.domain, self.decider, self.store = domain, Scripted(), MemoryEvents()
+        self.domain, self.decider, self.store = domain, AcceptingDecider(), MemoryEvents()
         self.notices = MemoryNotices()
         self.waiters = StageWaiters(self.notices)
 
@@ -258,7 +258,7 @@ async def test_notices_of_others_are_passed_over(room: Room) -> None:
 
 
 async def test_a_service_without_notices_says_so() -> None:
-    async with event_service(orders, Scripted(), MemoryEvents()) as service:
+    async with event_service(orders, AcceptingDecider(), MemoryEvents()) as service:
         with pytest.raises(TypeError, match="without notices"):
             await service.send("a", "Pay", PAY, wait=STORED)
 

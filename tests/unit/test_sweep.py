@@ -12,7 +12,7 @@ from eventfleet.topics.topic_specs import declare_topics
 from tests.contract.samples import DOMAIN, at, event
 
 
-class Clock:
+class SweepClock:
     time = datetime(2025, 1, 1, tzinfo=UTC)
 
     def now(self) -> datetime:
@@ -22,9 +22,13 @@ class Clock:
         raise AssertionError("a sweep does not wait")
 
 
-class Desk:
+class SweepFixture:
     def __init__(self) -> None:
-        self.log, self.events, self.clock = MemoryLog(), MemoryEvents(2, domain=DOMAIN), Clock()
+        self.log, self.events, self.clock = (
+            MemoryLog(),
+            MemoryEvents(2, domain=DOMAIN),
+            SweepClock(),
+        )
         for spec in declare_topics(DOMAIN, 2, 1, -1):
             self.log.create(spec)
         self.sweep = Sweep(DOMAIN, 1, self.events, MemoryProducer(self.log), self.clock)
@@ -39,7 +43,7 @@ class Desk:
 
 
 async def test_what_two_sweeps_running_have_seen_is_produced_the_highest_version_only() -> None:
-    desk = Desk()
+    desk = SweepFixture()
     await desk.events.put([event("s1", 1), event("s1", 2)], 1)
     await desk.events.put([event("s2", 1)], 0)
     assert await desk.after(0) == ChunkReport()
@@ -52,7 +56,7 @@ async def test_what_two_sweeps_running_have_seen_is_produced_the_highest_version
 
 
 async def test_what_was_placed_in_between_is_left_alone() -> None:
-    desk = Desk()
+    desk = SweepFixture()
     await desk.events.put([event("s1", 1)], 1)
     await desk.after(2)
     await desk.events.write([AssignPosition(event("s1", 1), at(0, 1))])

@@ -25,7 +25,7 @@ from eventfleet.domains.orders import Cancel, Pay, Placed, Ship, orders
 from eventfleet.domains.orders import Paid as OrderPaid
 from eventfleet.domains.process_log import process_log, with_rules
 from eventfleet.testing import StoredEvent, given
-from tests.unit.marker_fixture import Desk
+from tests.unit.marker_fixture import MarkerFixture
 
 Cents = Annotated[int, Meta(ge=1)]
 
@@ -160,7 +160,7 @@ def test_events_of_an_older_schema_are_lifted() -> None:
 async def test_a_rule_after_the_latest_event_rejects_with_the_words_of_the_fleet() -> None:
     placed = Placed(customer="ann", total=5, currency="EUR")
     given(orders, placed).when(Pay(amount=5)).then(OrderPaid(amount=5))
-    desk = Desk()
+    desk = MarkerFixture()
     await desk.grow_old()
     await desk.send("Place")
     told = await desk.send("Ship", carrier="post")

@@ -43,12 +43,12 @@ class PartitionBuffer:
 
     @property
     def has_room(self) -> bool:
-        """Whether another chunk may be handed out."""
+        """True when another chunk may be handed out."""
         return len(self._in_flight) < MAX_CHUNKS_IN_FLIGHT
 
     @property
     def is_idle(self) -> bool:
-        """Whether every fetched chunk is done."""
+        """True when every fetched chunk is done."""
         return not self._in_flight and not self._waiting
 
     def add(self, records: Sequence[LogRecord], position: int, max_bytes: int) -> None:

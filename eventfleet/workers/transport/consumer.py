@@ -65,7 +65,7 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
 
     @property
     def is_alive(self) -> bool:
-        """Whether the consumer thread runs."""
+        """True while the consumer thread runs."""
         thread = self._thread._thread
         return thread is not None and thread.is_alive()
 

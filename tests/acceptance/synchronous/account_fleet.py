@@ -12,7 +12,7 @@ from eventfleet.runtime.event_services import event_service
 from eventfleet.service.event_service import EventService
 from tests.acceptance.command_fleet import CommandFleet
 from tests.servers.kafka import Kafka
-from tests.servers.mongodb import Refusing
+from tests.servers.mongodb import RefusingMongoDB
 
 MODULE = """
 from msgspec.structs import replace
@@ -88,7 +88,7 @@ purses = Domain(
 class Purses(CommandFleet):
     """Their fleet, on a stream and a store of its own, for tests to harm."""
 
-    def __init__(self, stream: Kafka, store: Refusing, redis_url: str, folder: Path) -> None:
+    def __init__(self, stream: Kafka, store: RefusingMongoDB, redis_url: str, folder: Path) -> None:
         self.stream, self.store = stream, store
         (folder / "purses.py").write_text(MODULE)
         servers = stream.address, store.url, redis_url

@@ -10,7 +10,7 @@ from eventfleet.service.event_service import EventService
 from tests.acceptance.synchronous.account_fleet import Purses, opened
 from tests.conftest import running
 from tests.servers.kafka import Kafka
-from tests.servers.mongodb import Refusing
+from tests.servers.mongodb import RefusingMongoDB
 
 
 @pytest.fixture(scope="package")
@@ -19,7 +19,7 @@ def fleet(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     sys.path.insert(0, str(folder))
     with (
         running(Kafka) as stream,
-        running(Refusing) as store,
+        running(RefusingMongoDB) as store,
         Purses(stream, store, redis_url, folder) as fleet,
     ):
         fleet.start("append")
