@@ -12,7 +12,7 @@ from typing import TypeVar
 import pytest
 
 from tests.module_guard import ModuleGuard
-from tests.servers.embedded import EmbeddedBroker
+from tests.servers.embedded_broker import EmbeddedBroker
 from tests.servers.install import Absent
 from tests.servers.kafka import Kafka
 from tests.servers.mongodb import MongoDB, RefusingMongoDB

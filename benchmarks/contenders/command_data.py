@@ -24,7 +24,7 @@ from eventfleet.stores.clock import SystemClock
 from eventfleet.stores.contracts import LogReader, StoresByDomain
 from eventfleet.stores.kafka.transactional_writer import TransactionalWriter
 from eventfleet.stores.marker_timeouts import MarkerTimeouts
-from eventfleet.stores.parked import NoParkedAggregates
+from eventfleet.stores.parked_aggregates import NoParkedAggregates
 from eventfleet.stores.redis import RedisMarkers
 from eventfleet.topics.codec import EVENT_HEADERS, encode
 from eventfleet.topics.event import EventRecord

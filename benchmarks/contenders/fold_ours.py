@@ -19,7 +19,7 @@ from eventfleet.stores.contracts import DomainStores
 from eventfleet.stores.memory.events import MemoryEvents
 from eventfleet.stores.memory.log import MemoryLog, MemoryTransactionalWriter
 from eventfleet.stores.memory.snapshots import MemorySnapshots
-from eventfleet.stores.parked import NoParkedAggregates
+from eventfleet.stores.parked_aggregates import NoParkedAggregates
 from eventfleet.topics.names import Topics
 
 

@@ -20,7 +20,7 @@ from eventfleet.stores.contracts import (
 from eventfleet.stores.kafka.connection import Connection
 from eventfleet.stores.kafka.producer import PlainWriter
 from eventfleet.stores.kafka.transactional_writer import TransactionalWriter
-from eventfleet.stores.parked import NoParkedAggregates
+from eventfleet.stores.parked_aggregates import NoParkedAggregates
 from eventfleet.topics.names import consumer_group
 from eventfleet.workers.owner import Ack
 from eventfleet.workers.owners import Owners

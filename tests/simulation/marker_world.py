@@ -16,7 +16,7 @@ from eventfleet.stores.marker_timeouts import MarkerTimeouts
 from eventfleet.stores.memory.events import MemoryEvents
 from eventfleet.stores.memory.log import MemoryLog, MemoryReader, MemoryTransactionalWriter
 from eventfleet.stores.memory.markers import MemoryMarkers, MemoryRedis, RedisData
-from eventfleet.stores.parked import NoParkedAggregates
+from eventfleet.stores.parked_aggregates import NoParkedAggregates
 from eventfleet.topics.codec import encode
 from eventfleet.topics.event import EventRecord, Position
 from eventfleet.topics.names import Topics, consumer_group

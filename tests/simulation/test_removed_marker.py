@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from tests.simulation import removed, removed_marker
+from tests.simulation import markers_without_rules, roles_without_rules
 from tests.simulation.marker_schedule import violations
 from tests.simulation.marker_world import MarkerParts, MarkerScenario
 from tests.simulation.test_marker import SCENARIOS
@@ -16,57 +16,57 @@ ORDER = {"forbidden in .events", "twice in .events"}
 # A rule, what stands in for the part that has it, where it is missed, and how.
 RULES = {
     "another's pending note comes first": (
-        MarkerParts(redis=removed_marker.KeepsNobodyWaiting),
+        MarkerParts(redis=markers_without_rules.KeepsNobodyWaiting),
         "everything but a loss",
         FALSE | ORDER,
     ),
     "who confirms names the note exactly": (
-        MarkerParts(redis=removed_marker.ClearsWhateverStands),
+        MarkerParts(redis=markers_without_rules.ClearsWhateverStands),
         "everything but a loss",
         FALSE | ORDER,
     ),
     "no marker expires while a note stands": (
-        MarkerParts(redis=removed_marker.LetsNotesExpire),
+        MarkerParts(redis=markers_without_rules.LetsNotesExpire),
         "slow owners, markers that expire",
         FALSE | ORDER,
     ),
     "the store is asked when append is past what matters": (
-        MarkerParts(guard=removed_marker.TrustsTheStore),
+        MarkerParts(guard=markers_without_rules.TrustsTheStore),
         "everything but a loss",
         FALSE | ORDER,
     ),
     "a look older than the marker does not count": (
-        MarkerParts(redis=removed_marker.TakesOldLooks),
+        MarkerParts(redis=markers_without_rules.TakesOldLooks),
         "slow owners, markers that expire",
         FALSE | ORDER,
     ),
     "an event says which it follows": (
-        MarkerParts(plan=removed.InsertsSuperseded),
+        MarkerParts(plan=roles_without_rules.InsertsSuperseded),
         "Redis is flushed",
         {"forbidden in the store"},
     ),
     "the ids of events are remembered": (
-        MarkerParts(redis=removed_marker.ForgetsIds),
+        MarkerParts(redis=markers_without_rules.ForgetsIds),
         "repeats, a store that is behind",
         FALSE | ORDER,
     ),
     "another run of Redis is another life": (
-        MarkerParts(redis=removed_marker.LivesOn),
+        MarkerParts(redis=markers_without_rules.LivesOn),
         "Redis restarts from an old dump",
         FALSE,
     ),
     "append has the last word in a young life": (
-        MarkerParts(redis=removed_marker.IsAlwaysSure),
+        MarkerParts(redis=markers_without_rules.IsAlwaysSure),
         "Redis is flushed",
         {"accepted but not stored"},
     ),
     "a new id is looked up once it was marked": (
-        MarkerParts(marking=removed_marker.LeavesNewOnesUnlooked),
+        MarkerParts(marking=markers_without_rules.LeavesNewOnesUnlooked),
         "Redis is flushed",
         FALSE | ORDER | {"forbidden in the store"},
     ),
     "nothing is produced past the deadline": (
-        MarkerParts(marking=removed_marker.ProducesLate),
+        MarkerParts(marking=markers_without_rules.ProducesLate),
         "who notes stands still, and Redis is flushed",
         {"accepted but not stored"},
     ),

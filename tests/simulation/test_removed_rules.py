@@ -3,7 +3,7 @@
 import pytest
 
 from eventfleet.stores.errors import Fenced, ServerUnavailable
-from tests.simulation import removed
+from tests.simulation import roles_without_rules
 from tests.simulation.schedule import violations
 from tests.simulation.world import RoleParts, RoleScenario
 
@@ -37,20 +37,23 @@ def chain(parts: RoleParts) -> RoleScenario:
 
 RULES = {
     "one record places all unplaced lower versions first": [
-        (put(RoleParts(plan=removed.PlacesItsOwnOnly)), {"position order is not version order"}),
+        (
+            put(RoleParts(plan=roles_without_rules.PlacesItsOwnOnly)),
+            {"position order is not version order"},
+        ),
     ],
     "offsets and emitted records in one transaction": [
-        (loaded(RoleParts(writer=removed.EmitsThenMoves)), {"emitted twice"}),
-        (loaded(RoleParts(writer=removed.MovesThenEmits)), {"not emitted"}),
-        (relay(RoleParts(writer=removed.EmitsThenMoves)), {"relayed twice"}),
-        (relay(RoleParts(writer=removed.MovesThenEmits)), {"not relayed"}),
+        (loaded(RoleParts(writer=roles_without_rules.EmitsThenMoves)), {"emitted twice"}),
+        (loaded(RoleParts(writer=roles_without_rules.MovesThenEmits)), {"not emitted"}),
+        (relay(RoleParts(writer=roles_without_rules.EmitsThenMoves)), {"relayed twice"}),
+        (relay(RoleParts(writer=roles_without_rules.MovesThenEmits)), {"not relayed"}),
     ],
     "the head cache moves only after the write's acknowledgement": [
-        (loaded(RoleParts(append=removed.MovesItsCacheEarly)), {"gap"}),
+        (loaded(RoleParts(append=roles_without_rules.MovesItsCacheEarly)), {"gap"}),
     ],
     "fence first, then read the committed offset, then seek": [
-        (loaded(RoleParts(writer=removed.ReadsBeforeItFences)), {"emitted twice"}),
-        (relay(RoleParts(writer=removed.ReadsBeforeItFences)), {"relayed twice"}),
+        (loaded(RoleParts(writer=roles_without_rules.ReadsBeforeItFences)), {"emitted twice"}),
+        (relay(RoleParts(writer=roles_without_rules.ReadsBeforeItFences)), {"relayed twice"}),
     ],
     "a fenced owner gives the partition up": [
         (loaded(RoleParts(stubborn=(Fenced,))), {"emitted twice"}),
@@ -62,28 +65,43 @@ RULES = {
         (relay(RoleParts(stubborn=(ServerUnavailable,))), {"relayed twice"}),
     ],
     "a repeat is recognised by its event id": [
-        (loaded(RoleParts(append=removed.KnowsNoRepeats)), {"stored twice"}),
+        (loaded(RoleParts(append=roles_without_rules.KnowsNoRepeats)), {"stored twice"}),
     ],
     "a superseded event is never inserted": [
-        (following(RoleParts(plan=removed.InsertsSuperseded)), {"stored against the rule"}),
+        (
+            following(RoleParts(plan=roles_without_rules.InsertsSuperseded)),
+            {"stored against the rule"},
+        ),
     ],
     "a successor emits what a dead owner has stored": [
-        (loaded(RoleParts(plan=removed.EmitsItsOwnOnly)), {"not emitted"}),
+        (loaded(RoleParts(plan=roles_without_rules.EmitsItsOwnOnly)), {"not emitted"}),
     ],
     "snapshots are guarded by version": [
-        (snapshots(RoleParts(snapshot_store=removed.LastWrittenWins), 3), {"snapshot went back"}),
+        (
+            snapshots(RoleParts(snapshot_store=roles_without_rules.LastWrittenWins), 3),
+            {"snapshot went back"},
+        ),
     ],
     "a gap is read from the stores": [
-        (snapshots(RoleParts(snapshots=removed.FoldsOverGaps)), {"snapshot is not the fold"}),
+        (
+            snapshots(RoleParts(snapshots=roles_without_rules.FoldsOverGaps)),
+            {"snapshot is not the fold"},
+        ),
     ],
     "a repeat is not folded": [
-        (snapshots(RoleParts(snapshots=removed.FoldsRepeats)), {"snapshot is not the fold"}),
+        (
+            snapshots(RoleParts(snapshots=roles_without_rules.FoldsRepeats)),
+            {"snapshot is not the fold"},
+        ),
     ],
     "a loaded snapshot goes to the topic again": [
-        (snapshots(RoleParts(snapshots=removed.KeepsLoadedToItself)), {"topic is behind"}),
+        (
+            snapshots(RoleParts(snapshots=roles_without_rules.KeepsLoadedToItself)),
+            {"topic is behind"},
+        ),
     ],
     "the compacted topic is written by the fenced producer only": [
-        (snapshots(RoleParts(writer=removed.ProducesUnfenced)), {"topic went back"}),
+        (snapshots(RoleParts(writer=roles_without_rules.ProducesUnfenced)), {"topic went back"}),
     ],
     "only committed records are consumed": [
         (chain(RoleParts(reads_uncommitted=True)), {"relayed twice"}),

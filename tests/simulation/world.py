@@ -16,7 +16,7 @@ from eventfleet.stores.contracts import DomainStores, PartitionWriter
 from eventfleet.stores.memory.events import MemoryEvents
 from eventfleet.stores.memory.log import MemoryLog, MemoryProducer, MemoryTransactionalWriter
 from eventfleet.stores.memory.snapshots import MemorySnapshots
-from eventfleet.stores.parked import NoParkedAggregates
+from eventfleet.stores.parked_aggregates import NoParkedAggregates
 from eventfleet.topics.names import Topics, consumer_group
 from eventfleet.topics.partitioner import partition_of
 from eventfleet.topics.record import LogRecord

@@ -13,7 +13,7 @@ from eventfleet.roles.role import PoisonEvent
 from eventfleet.stores.contracts import AssignPosition
 from eventfleet.stores.errors import Duplicate, Misconfigured, ServerUnavailable
 from eventfleet.stores.memory.events import MemoryEvents
-from eventfleet.stores.parked import NoParkedAggregates
+from eventfleet.stores.parked_aggregates import NoParkedAggregates
 from eventfleet.topics.codec import encode
 from eventfleet.topics.dead_letters import REASON
 from eventfleet.topics.event import EventRecord, Position

@@ -11,7 +11,7 @@ import pytest
 from eventfleet.stores import ids as ids_module
 from eventfleet.stores.clock import SystemClock
 from eventfleet.stores.ids import Uuid7Generator
-from eventfleet.stores.parked import NoParkedAggregates
+from eventfleet.stores.parked_aggregates import NoParkedAggregates
 from eventfleet.topics.event import truncate_to_milliseconds
 
 

@@ -15,7 +15,7 @@ from eventfleet.roles.command import YIELD_EVERY_RECORDS, CommandRole
 from eventfleet.stores import errors
 from eventfleet.stores.clock import SystemClock
 from eventfleet.stores.memory.log import MemoryLog, MemoryReader, MemoryTransactionalWriter
-from eventfleet.stores.parked import NoParkedAggregates
+from eventfleet.stores.parked_aggregates import NoParkedAggregates
 from eventfleet.topics.codec import encode
 from eventfleet.topics.event import EventRecord
 from eventfleet.topics.record import LogRecord

@@ -31,7 +31,7 @@ from eventfleet.stores.memory.log import (
     MemoryReader,
     MemoryTransactionalWriter,
 )
-from eventfleet.stores.parked import NoParkedAggregates
+from eventfleet.stores.parked_aggregates import NoParkedAggregates
 from eventfleet.topics.event import Position
 from eventfleet.topics.record import ProducerRecord
 from eventfleet.topics.topic_specs import declare_topics

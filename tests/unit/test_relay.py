@@ -8,7 +8,7 @@ from eventfleet.model.domain import Domain, Route
 from eventfleet.model.payloads import Event
 from eventfleet.roles.relay import RelayRole
 from eventfleet.roles.role import PoisonEvent
-from eventfleet.stores.parked import NoParkedAggregates
+from eventfleet.stores.parked_aggregates import NoParkedAggregates
 from eventfleet.topics.event import EventRecord
 from tests.simulation.in_memory_servers import Twins, take
 from tests.simulation.recording_domain import Counted, Tally, evolve

@@ -19,7 +19,7 @@ from eventfleet.states.querier import Querier
 from eventfleet.stores.contracts import DomainStores, Snapshot
 from eventfleet.stores.errors import ServerUnavailable
 from eventfleet.stores.memory.snapshots import MemorySnapshots
-from eventfleet.stores.parked import NoParkedAggregates
+from eventfleet.stores.parked_aggregates import NoParkedAggregates
 from eventfleet.topics.record import LogRecord
 from tests.simulation.in_memory_servers import Twins, take
 from tests.simulation.recording_domain import Counted, Tally, evolve
