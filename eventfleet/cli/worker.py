@@ -98,10 +98,12 @@ async def _open_deciders(
     from eventfleet.runtime.event_services import decider
     from eventfleet.service.decider_metrics import DeciderMetrics
 
-    tallies = DeciderMetrics()
-    metrics.register(tallies)
+    decider_metrics = DeciderMetrics()
+    metrics.register(decider_metrics)
     return {
-        name: await stack.enter_async_context(decider(settings, domain, stores[name], tallies))
+        name: await stack.enter_async_context(
+            decider(settings, domain, stores[name], decider_metrics)
+        )
         for name, domain in domains.items()
     }
 

@@ -57,21 +57,21 @@ async def decider(
     settings: Settings,
     domain: Domain[Any],
     opened: DomainStores,
-    tallies: DeciderMetrics | None = None,
+    decider_metrics: DeciderMetrics | None = None,
     cache: LruCache[LiveState] | None = None,
 ) -> AsyncIterator[Decider]:
     """Opens the decider of a domain, for any number of tasks. Without rules it needs no Redis.
 
     The latest states of a synchronous domain are kept in `cache`, or else in a cache of its own.
     """
-    tallies = tallies or DeciderMetrics()
+    decider_metrics = decider_metrics or DeciderMetrics()
     async with AsyncExitStack() as stack:
         connection, clock = connections.connection(settings), SystemClock()
         quick = min(connection.timeout, patience(settings))
         writer = Producer(replace(connection, timeout=quick))
         stack.push_async_callback(writer.close)
         if domain.synchronous:
-            manager = _manager(settings, domain, opened, writer, tallies, cache)
+            manager = _manager(settings, domain, opened, writer, decider_metrics, cache)
             running = await stack.enter_async_context(manager.running())
             yield TimeLimitedDecider(running, clock, MAX_DECIDE_SECONDS)
             return
@@ -91,7 +91,7 @@ async def decider(
         marker_decider = MarkerDecider(
             opened.events, markers, writer, guard, clock, partitions=settings.partitions
         )
-        tallies.markers[domain.name] = marker_decider.statistics
+        decider_metrics.markers[domain.name] = marker_decider.statistics
         yield TimeLimitedDecider(marker_decider, clock, patience(settings))
 
 
@@ -100,7 +100,7 @@ def _manager(
     domain: Domain[Any],
     opened: DomainStores,
     writer: LogWriter,
-    tallies: DeciderMetrics,
+    decider_metrics: DeciderMetrics,
     cache: LruCache[LiveState] | None,
 ) -> Manager:
     clock, limit = SystemClock(), settings.snapshot_bytes
@@ -111,7 +111,7 @@ def _manager(
     commander = Commander(opened.events, saver, partitions=settings.partitions)
     publisher = EventPublisher(writer, clock, partitions=settings.partitions)
     manager = Manager(domain, querier, commander, publisher, clock)
-    tallies.managers[domain.name] = manager.statistics, saver
+    decider_metrics.managers[domain.name] = manager.statistics, saver
     return manager
 
 
@@ -143,7 +143,7 @@ async def event_service_over(
     opened: DomainStores,
     queries: Querier[S],
     waiters: StageWaiters,
-    tallies: DeciderMetrics | None = None,
+    decider_metrics: DeciderMetrics | None = None,
     cache: LruCache[LiveState] | None = None,
 ) -> AsyncIterator[EventService[S]]:
     """Opens the EventService of a domain over open stores; services may share the waiters.
@@ -155,7 +155,7 @@ async def event_service_over(
     clock, ids = SystemClock(), Uuid7Generator()
     follower = CommandFollower(domain.synchronous, opened.events, waiters)
     async with (
-        decider(settings, domain, opened, tallies, cache) as deciding,
+        decider(settings, domain, opened, decider_metrics, cache) as deciding,
         EventService(domain, deciding, queries, clock, ids, follower) as service,
     ):
         yield service

@@ -1,4 +1,4 @@
-"""What every log promises: Apache Kafka, the embedded broker, and the twin in memory."""
+"""What every log promises: Apache Kafka, the embedded broker, and the in-memory one."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence

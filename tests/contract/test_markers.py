@@ -1,4 +1,4 @@
-"""What all markers promise: Redis, and the twin in memory."""
+"""What all markers promise: Redis, and the in-memory one."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable

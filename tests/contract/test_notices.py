@@ -1,4 +1,4 @@
-"""What all notices promise: Redis, and the twin in memory."""
+"""What all notices promise: Redis, and the in-memory one."""
 
 import asyncio
 import signal

@@ -29,7 +29,7 @@ class HandClock:
         self.time += timedelta(seconds=seconds)
 
 
-class Twins:
+class InMemoryServers:
     def __init__(self, domain: Domain[Any]) -> None:
         self.domain, self.topics = domain, Topics.of(domain.name)
         self.log, self.clock = MemoryLog(), HandClock()

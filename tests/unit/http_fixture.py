@@ -22,7 +22,7 @@ from eventfleet.stores.clock import SystemClock
 from eventfleet.stores.ids import Uuid7Generator
 from eventfleet.stores.memory.notices import MemoryNotices
 from eventfleet.web import Access, Application, DomainServices, Limits, LocalAccess
-from tests.simulation.in_memory_servers import START, Twins
+from tests.simulation.in_memory_servers import START, InMemoryServers
 
 PLACE = {"customer": "ann", "total": 1999, "currency": "EUR"}
 SECRET = OctKey.import_key("a secret of more than 32 characters")
@@ -32,8 +32,8 @@ PROBLEM = "application/problem+json"
 class StoringDecider:
     """Stores each event a minute after the one before, or answers with `outcome` or `error`."""
 
-    def __init__(self, twins: Twins) -> None:
-        self.twins = twins
+    def __init__(self, memory: InMemoryServers) -> None:
+        self.memory = memory
         self.outcome: Outcome | None = None
         self.error: Exception | None = None
         self.asked: list[Any] = []
@@ -45,18 +45,20 @@ class StoringDecider:
                 raise self.error
             event = each.event
             if not self.outcome:
-                self.twins.clock.time += timedelta(minutes=1)
+                self.memory.clock.time += timedelta(minutes=1)
                 named = {"type": event.type, "data": to_builtins(event.data)}
-                newest = self.twins.domain.latest_schema_version(event.type)
-                await self.twins.store(event.id, event.aggregate_id, schema_version=newest, **named)
+                newest = self.memory.domain.latest_schema_version(event.type)
+                await self.memory.store(
+                    event.id, event.aggregate_id, schema_version=newest, **named
+                )
             answer(index, self.outcome or Accepted(event.id, f"{event.domain}.events/0"))
 
 
 class Web:
     """An application that serves one domain, and a client of it."""
 
-    def __init__(self, twins: Twins, storing: StoringDecider, app: Application) -> None:
-        self.twins, self.storing, self.app = twins, storing, app
+    def __init__(self, memory: InMemoryServers, storing: StoringDecider, app: Application) -> None:
+        self.memory, self.storing, self.app = memory, storing, app
         transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
         self.client = httpx.AsyncClient(transport=transport, base_url="http://localhost")
 
@@ -64,12 +66,12 @@ class Web:
         self, path: str = "o-1/commands/Place", body: Any = PLACE, **headers: str
     ) -> httpx.Response:
         named = {name.replace("_", "-"): value for name, value in headers.items()}
-        url = f"/domains/{self.twins.domain.name}/{path}"
+        url = f"/domains/{self.memory.domain.name}/{path}"
         return await self.client.post(url, json=body, headers=named)
 
     async def get(self, path: str, **headers: str) -> httpx.Response:
         """Gets a path of the domain."""
-        return await self.client.get(f"/domains/{self.twins.domain.name}/{path}", headers=headers)
+        return await self.client.get(f"/domains/{self.memory.domain.name}/{path}", headers=headers)
 
     async def get_json(self, path: str) -> Any:
         found = await self.get(path)
@@ -81,9 +83,9 @@ class Web:
 async def web(
     domain: Domain[Any] = orders, access: Access | None = None, limits: Limits | None = None
 ) -> AsyncIterator[Web]:
-    twins = Twins(domain)
-    storing = StoringDecider(twins)
-    queries = Querier(domain, twins.stores, twins.clock)
+    memory = InMemoryServers(domain)
+    storing = StoringDecider(memory)
+    queries = Querier(domain, memory.stores, memory.clock)
     async with (
         StageWaiters(MemoryNotices()).running() as waiting,
         EventService(
@@ -92,11 +94,11 @@ async def web(
             queries,
             SystemClock(),
             Uuid7Generator(),
-            CommandFollower(domain.synchronous, twins.events, waiting),
+            CommandFollower(domain.synchronous, memory.events, waiting),
         ) as service,
     ):
-        served = {domain.name: DomainServices(domain, service, queries, twins.events)}
-        found = Web(twins, storing, Application(served, access or LocalAccess(), limits))
+        served = {domain.name: DomainServices(domain, service, queries, memory.events)}
+        found = Web(memory, storing, Application(served, access or LocalAccess(), limits))
         async with found.client:
             yield found
 

@@ -18,7 +18,7 @@ from eventfleet.stores.memory.markers import MemoryMarkers, MemoryRedis
 from eventfleet.stores.parked_aggregates import NoParkedAggregates
 from eventfleet.topics.event import EventRecord
 from eventfleet.topics.names import consumer_group
-from tests.simulation.in_memory_servers import Twins
+from tests.simulation.in_memory_servers import InMemoryServers
 
 PREFIX = "unit"
 TERMS = MarkerTimeouts(expiry=600.0, lease=2.0, memory=600.0)
@@ -64,7 +64,7 @@ class WorldClock:
         self._desk = desk
 
     def now(self) -> Any:
-        return self._desk.twins.clock.time
+        return self._desk.memory.clock.time
 
     async def sleep(self, seconds: float) -> None:
         await self._desk.pass_time(seconds)
@@ -74,11 +74,11 @@ class MarkerFixture:
     """One service, its servers, and the owner of the only partition."""
 
     def __init__(self, domain: Domain[Any] = orders) -> None:
-        self.domain, self.twins = domain, Twins(domain)
-        self.redis = MemoryRedis(lambda: self.twins.clock.time.timestamp())
+        self.domain, self.memory = domain, InMemoryServers(domain)
+        self.redis = MemoryRedis(lambda: self.memory.clock.time.timestamp())
         self.markers = Failing(MemoryMarkers(self.redis, domain.name, TERMS))
-        self.producer = Failing(MemoryProducer(self.twins.log))
-        self.store = Failing(self.twins.events)
+        self.producer = Failing(MemoryProducer(self.memory.log))
+        self.store = Failing(self.memory.events)
         self.appends = True
         self._append: AppendRole | None = None
         self._offset = 0
@@ -87,7 +87,7 @@ class MarkerFixture:
     def service(self) -> MarkerDecider:
         """Another service on the same servers becomes the one that is asked."""
         self.guard = LagGuard(
-            *(self.domain.name, self.markers, MemoryReader(self.twins.log)),
+            *(self.domain.name, self.markers, MemoryReader(self.memory.log)),
             prefix=PREFIX,
             expiry=TERMS.expiry,
         )
@@ -101,7 +101,7 @@ class MarkerFixture:
     # What happens meanwhile
 
     async def pass_time(self, seconds: float) -> None:
-        self.twins.clock.time += timedelta(seconds=seconds)
+        self.memory.clock.time += timedelta(seconds=seconds)
         if self.appends:
             await self.append()
         await self.guard.update()
@@ -113,21 +113,21 @@ class MarkerFixture:
 
     async def append(self) -> None:
         if not self._append:
-            owner = consumer_group(PREFIX, self.domain.name, "append"), self.twins.topics.events, 0
-            writer = MemoryTransactionalWriter(self.twins.log, *owner)
+            owner = consumer_group(PREFIX, self.domain.name, "append"), self.memory.topics.events, 0
+            writer = MemoryTransactionalWriter(self.memory.log, *owner)
             self._append = AppendRole(
                 *(
                     self.domain,
                     0,
-                    self.twins.events,
+                    self.memory.events,
                     writer,
                     NoParkedAggregates(),
-                    self.twins.clock,
+                    self.memory.clock,
                 ),
                 cached=10,
             )
             await self._append.open()
-        records = self.twins.records(self.twins.topics.events)[self._offset :]
+        records = self.memory.records(self.memory.topics.events)[self._offset :]
         if records:
             self._offset += len(records)
             await self._append.process(records, self._offset)
@@ -146,7 +146,7 @@ class MarkerFixture:
             type=name,
             domain=self.domain.name,
             aggregate_id=aggregate_id,
-            time=self.twins.clock.now(),
+            time=self.memory.clock.now(),
             data=data or BODIES.get(name, {}),
         )
         return propose_event(self.domain, command)
@@ -165,14 +165,14 @@ class MarkerFixture:
             assert index not in outcomes
             outcomes[index] = outcome
 
-        deadline = self.twins.clock.now() + timedelta(seconds=seconds)
+        deadline = self.memory.clock.now() + timedelta(seconds=seconds)
         await self.marking.decide(commands, deadline, answer)
         return [outcomes[index] for index in range(len(commands))]
 
     # What is there
 
     def produced(self) -> list[EventRecord]:
-        return self.twins.seen(self.twins.topics.events)
+        return self.memory.seen(self.memory.topics.events)
 
     def types(self) -> list[str]:
         return [event.type for event in self.produced()]

@@ -208,32 +208,32 @@ class MarkerRoleFixture:
 
     def __init__(self) -> None:
         self.desk = MarkerFixture()
-        self.log = self.desk.twins.log
+        self.log = self.desk.memory.log
         self.restart()
 
     def restart(self) -> None:
-        twins = self.desk.twins
+        memory = self.desk.memory
         writer = MemoryTransactionalWriter(self.log, GROUP, TOPIC, 0)
         decider = self.desk.service()
-        self.role = CommandRole(orders, 0, decider, writer, NoParkedAggregates(), twins.clock)
+        self.role = CommandRole(orders, 0, decider, writer, NoParkedAggregates(), memory.clock)
 
     async def put(self, *names: str) -> None:
         for name in names:
             kind = name.rstrip("0123456789")
             body = BODIES.get(kind, {})
-            time = self.desk.twins.clock.now()
+            time = self.desk.memory.clock.now()
             command = EventRecord(
                 id=name, type=kind, domain="orders", aggregate_id="a", time=time, data=body
             )
-            await self.desk.twins.emit(TOPIC, command)
+            await self.desk.memory.emit(TOPIC, command)
 
     async def take(self) -> None:
         offset = await self.role.open()
-        records = self.desk.twins.records(TOPIC)[offset:]
+        records = self.desk.memory.records(TOPIC)[offset:]
         await self.role.process(records, offset + len(records))
 
     def outcomes(self) -> list[tuple[str, str]]:
-        replies = self.desk.twins.records("orders.replies")
+        replies = self.desk.memory.records("orders.replies")
         answers = [json.loads(reply.value or b"") for reply in replies]
         return [(answer["command_id"], answer["outcome"]) for answer in answers]
 
@@ -282,4 +282,4 @@ async def test_a_successor_repeats_what_was_not_committed_and_stores_nothing_twi
     assert offset == 0
     assert shop.outcomes() == [("Place1", "repeated"), ("Pay2", "accepted")]
     await shop.desk.append()
-    assert [event.type for event in await shop.desk.twins.history()] == ["Placed", "Paid"]
+    assert [event.type for event in await shop.desk.memory.history()] == ["Placed", "Paid"]

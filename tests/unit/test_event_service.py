@@ -1,4 +1,4 @@
-"""EventService: what is decided together, in which order, and what callers get, over the twins."""
+"""EventService: batches, their order, and what callers get, over the in-memory servers."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence

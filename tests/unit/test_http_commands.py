@@ -40,7 +40,7 @@ async def test_an_accepted_command_is_202_and_its_event_is_stored(shop: Web) -> 
     found = await shop.send()
     assert found.status_code == 202
     body = found.json()
-    (event,) = await shop.twins.history("o-1")
+    (event,) = await shop.memory.history("o-1")
     assert (event.type, event.data) == ("Placed", PLACE)
     assert body["outcome"] == "accepted"
     assert (body["event_id"], body["place"]) == (event.id, "orders.events/0")
@@ -192,7 +192,7 @@ async def test_an_id_may_hold_any_characters(shop: Web, id: str) -> None:
 async def test_an_integer_may_be_written_with_an_empty_fraction(shop: Web) -> None:
     """It is one for JSON Schema, and so for the description of the service."""
     await shop.send("o-1/commands/Pay", {"amount": 5.0})
-    (event,) = await shop.twins.history("o-1")
+    (event,) = await shop.memory.history("o-1")
     assert repr(event.data) == "{'amount': 5}"
     for wrong in (5.5, 2.0**60):
         found = await shop.send("o-1/commands/Pay", {"amount": wrong})
@@ -203,7 +203,7 @@ async def test_a_schema_free_domain_takes_any_command() -> None:
     async with web(process_log) as log:
         found = await log.send("case/commands/check%2Frepeat%20it", {"cost": 5.0})
         assert found.status_code == 202
-        (event,) = await log.twins.history("case")
+        (event,) = await log.memory.history("case")
         assert (event.type, repr(event.data)) == ("check/repeat it", "{'cost': 5.0}")
 
 

@@ -55,7 +55,7 @@ async def test_events_are_cloud_events_in_version_order(shop: Web) -> None:
     body = await shop.get_json("o-1/events")
     assert types(body) == ["Placed", "Paid", "Packed"]
     assert body["next"] is None
-    stored = await shop.twins.history("o-1")
+    stored = await shop.memory.history("o-1")
     assert msgspec.convert(body["events"], list[EventRecord]) == stored
 
 
@@ -86,7 +86,7 @@ async def test_events_are_streamed_as_lines_where_these_are_asked_for(shop: Web)
     assert found.headers["content-type"] == "application/x-ndjson"
     assert found.text.endswith("\n")
     lines = [msgspec.json.decode(line, type=EventRecord) for line in found.text.splitlines()]
-    assert lines == (await shop.twins.history("o-1"))[1:]
+    assert lines == (await shop.memory.history("o-1"))[1:]
     short = await shop.get("o-1/events?limit=1", accept="application/x-ndjson, */*;q=0.1")
     assert len(short.text.splitlines()) == 1
     empty = await shop.get("o-1/events?after=3", accept="application/x-ndjson")
@@ -111,7 +111,7 @@ class Breaking(MemoryEvents):
 async def test_a_store_that_is_away_is_503(
     shop: Web, monkeypatch: pytest.MonkeyPatch, accept: str
 ) -> None:
-    shop.twins.events.__class__ = Breaking
+    shop.memory.events.__class__ = Breaking
     for path in ("o-1/events", "o-1/state?version=1"):
         found = await shop.get(path, accept=accept)
         assert problem(found) == (503, "unavailable")
@@ -138,7 +138,7 @@ class Endless(MemoryEvents):
 
 
 async def test_a_client_that_has_gone_is_read_nothing_more(shop: Web) -> None:
-    shop.twins.events.__class__ = Endless
+    shop.memory.events.__class__ = Endless
     reads = asyncio.Event()
 
     async def send(message: Any) -> None:
@@ -156,8 +156,8 @@ async def test_a_client_that_has_gone_is_read_nothing_more(shop: Web) -> None:
 
 
 async def test_a_stream_that_breaks_off_has_no_proper_end(shop: Web) -> None:
-    shop.twins.events.__class__ = Breaking
-    shop.twins.events.good = 1  # type: ignore[attr-defined]
+    shop.memory.events.__class__ = Breaking
+    shop.memory.events.good = 1  # type: ignore[attr-defined]
     sent: list[Any] = []
 
     async def send(message: Any) -> None:
@@ -302,7 +302,7 @@ def evolve(order: Order, event: Any) -> Order:
 async def test_an_event_that_can_t_be_replayed_is_named() -> None:
     broken = Domain("broken", state=Order, evolve=evolve, events=[Placed])
     async with web(broken) as shop:
-        await shop.twins.store("1", "o-1", type="Placed", data=PLACE)
+        await shop.memory.store("1", "o-1", type="Placed", data=PLACE)
         found = await shop.get("o-1/state")
         assert problem(found) == (500, "replay-failed")
         assert "broken 'o-1' version 1, Placed" in found.json()["detail"]
@@ -339,7 +339,7 @@ async def test_the_feed_goes_on_from_where_it_came_to(shop: Web) -> None:
 
 async def test_events_are_told_in_their_newest_schema(shop: Web) -> None:
     old = {"customer": "bob", "total": 1}
-    await shop.twins.store("old", "o-9", type="Placed", data=old, schema_version=1)
+    await shop.memory.store("old", "o-9", type="Placed", data=old, schema_version=1)
     for path in ("o-9/events", "feed?limit=1000", "o-9/missing?after=0"):
         event = (await shop.get_json(path))["events"][-1]
         assert (event["schemaversion"], event["data"]) == (2, old | {"currency": "EUR"})

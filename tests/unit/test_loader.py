@@ -1,4 +1,4 @@
-"""Loading rows and telling what became of them, over the twins in memory."""
+"""Loading rows and telling what became of them, over the in-memory servers."""
 
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta

@@ -37,7 +37,7 @@ async def test_an_accepted_commands_event_is_in_the_log_and_says_which_it_follow
     assert (placed.id, placed.prev) == (event_of("Place"), "")
     assert (paid.id, paid.type, paid.prev) == (event_of("Pay"), "Paid", placed.id)
     assert (paid.data, paid.causation_id) == ({"amount": 1999}, "Pay-a")
-    record = desk.twins.records("orders.events")[1]
+    record = desk.memory.records("orders.events")[1]
     assert (record.key, record.partition) == (b"a", 0)
     assert dict(record.headers) == {"content-type": b"application/cloudevents+json"}
 
@@ -85,7 +85,7 @@ async def test_a_repeat_gets_the_first_answer_from_the_markers_and_from_the_stor
     again = Repeated(first.event_id, first.place)
     assert await desk.send("Place") == again
     await desk.append()
-    assert await desk.twins.events.count() == 2
+    assert await desk.memory.events.count() == 2
     desk.redis.flush()
     await desk.guard.update()
     desk.appends = True
@@ -121,7 +121,7 @@ async def test_a_repeat_is_known_by_an_older_schema_of_its_event_too(desk: Marke
     proposed = desk.propose("Place")
     old = {"customer": "ann", "total": 1999}
     event = replace(proposed.event, data=old, schema_version=1, prev="")
-    await desk.twins.emit("orders.events", event)
+    await desk.memory.emit("orders.events", event)
     await desk.append()
     assert await desk.decide([proposed]) == [Repeated(proposed.event.id, EVENTS)]
 
@@ -161,7 +161,7 @@ async def test_a_lost_acknowledgement_makes_a_repeat_that_append_drops(desk: Mar
     assert isinstance(await desk.send("Place"), Accepted)
     await desk.append()
     assert desk.types() == ["Placed", "Placed"]
-    assert [event.id for event in await desk.twins.history()] == [event_of("Place")]
+    assert [event.id for event in await desk.memory.history()] == [event_of("Place")]
 
 
 async def test_anothers_fresh_note_is_waited_for_and_a_stale_one_is_finished(
@@ -170,9 +170,9 @@ async def test_anothers_fresh_note_is_waited_for_and_a_stale_one_is_finished(
     await desk.send("Place")
     desk.producer.before["produce"] = 1
     await desk.send("Pay")
-    began = desk.twins.clock.now()
+    began = desk.memory.clock.now()
     assert isinstance(await desk.send("Cancel"), Accepted)
-    assert (desk.twins.clock.now() - began).total_seconds() >= TERMS.lease
+    assert (desk.memory.clock.now() - began).total_seconds() >= TERMS.lease
     placed, paid, cancelled = desk.produced()
     assert [placed.type, paid.type, cancelled.type] == ["Placed", "Paid", "Cancelled"]
     assert (paid.prev, cancelled.prev) == (placed.id, paid.id)
@@ -210,7 +210,7 @@ async def test_a_confirmation_that_fails_is_made_good_by_the_store(
     getattr(desk.markers, when)["confirm"] = 1
     assert isinstance(await desk.send("Place"), Accepted)
     assert desk.redis.data.markers["orders", "a"].note is None
-    assert [event.id for event in await desk.twins.history()] == [event_of("Place")]
+    assert [event.id for event in await desk.memory.history()] == [event_of("Place")]
 
 
 # Markers made anew
@@ -256,7 +256,7 @@ async def test_after_a_flush_nothing_is_accepted_before_it_is_stored(desk: Marke
     assert desk.types() == ["Placed", "Paid"]
     desk.appends = True
     assert await desk.send("Pay") == Accepted(event_of("Pay"), EVENTS)
-    assert [event.type for event in await desk.twins.history()] == ["Placed", "Paid"]
+    assert [event.type for event in await desk.memory.history()] == ["Placed", "Paid"]
 
 
 async def superseded(desk: MarkerFixture, rival: ProposedEvent) -> None:
@@ -271,7 +271,7 @@ async def superseded(desk: MarkerFixture, rival: ProposedEvent) -> None:
     async def produce_after(records: Any) -> Any:
         while late:
             event = replace(late.pop().event, prev=event_of("Place"))
-            await desk.twins.emit("orders.events", event)
+            await desk.memory.emit("orders.events", event)
         return await produce(records)
 
     desk.producer._inner.produce = produce_after
@@ -282,7 +282,7 @@ async def test_a_superseded_event_is_decided_again_and_rejected_if_it_must_be(
 ) -> None:
     await superseded(desk, desk.propose("Cancel"))
     assert await desk.send("Pay") == Rejected("Paid may follow Placed, not Cancelled", "Cancelled")
-    assert [event.type for event in await desk.twins.history()] == ["Placed", "Cancelled"]
+    assert [event.type for event in await desk.memory.history()] == ["Placed", "Cancelled"]
 
 
 async def test_a_superseded_event_is_decided_again_and_follows_the_other(
@@ -290,7 +290,7 @@ async def test_a_superseded_event_is_decided_again_and_follows_the_other(
 ) -> None:
     await superseded(desk, desk.propose("Pay"))
     assert isinstance(await desk.send("Cancel"), Accepted)
-    history = await desk.twins.history()
+    history = await desk.memory.history()
     assert [event.type for event in history] == ["Placed", "Paid", "Cancelled"]
     assert history[2].prev == history[1].id
 
@@ -388,7 +388,7 @@ async def test_a_look_older_than_the_marker_does_not_count() -> None:
 
     async def overtaken(marks: Any) -> Any:
         desk.markers._inner.mark = mark
-        await desk.twins.emit("items.events", late)
+        await desk.memory.emit("items.events", late)
         await desk.append()
         desk.service()
         await desk.pass_time(1)
@@ -400,5 +400,5 @@ async def test_a_look_older_than_the_marker_does_not_count() -> None:
     assert await desk.send("Note") == Repeated(late.id, "items.events/0")
     assert isinstance(await desk.send("Return"), Accepted)
     await desk.append()
-    history = [event.type for event in await desk.twins.history()]
+    history = [event.type for event in await desk.memory.history()]
     assert history == ["Opened", "Noted", "Lent", "Returned"]

@@ -21,7 +21,7 @@ from eventfleet.stores.contracts import DomainStores, Snapshot
 from eventfleet.stores.memory.events import MemoryEvents
 from eventfleet.topics.errors import InvalidRecord
 from eventfleet.topics.event import EventRecord
-from tests.simulation.in_memory_servers import START, Twins
+from tests.simulation.in_memory_servers import START, InMemoryServers
 from tests.simulation.recording_domain import Counted, Tally, evolve
 
 
@@ -63,22 +63,22 @@ class Counting(MemoryEvents):
 
 
 @pytest.fixture
-async def twins() -> Twins:
+async def memory() -> InMemoryServers:
     """Five events of `a`: the first of an old schema version."""
-    twins = Twins(NOTES)
-    twins.events = events = Counting()
-    twins.stores = DomainStores(events, twins.snapshots)
-    await twins.store("1")
+    memory = InMemoryServers(NOTES)
+    memory.events = events = Counting()
+    memory.stores = DomainStores(events, memory.snapshots)
+    await memory.store("1")
     for n in "234":
-        await twins.store(n, schema_version=2)
-    await twins.store("5", type="Closed")
+        await memory.store(n, schema_version=2)
+    await memory.store("5", type="Closed")
     events.read_events = 0
-    return twins
+    return memory
 
 
 @pytest.fixture
-def querier(twins: Twins) -> Querier[Tally]:
-    return Querier(twins.domain, twins.stores, twins.clock)
+def querier(memory: InMemoryServers) -> Querier[Tally]:
+    return Querier(memory.domain, memory.stores, memory.clock)
 
 
 async def test_events_in_order_and_in_their_newest_schema(querier: Querier[Tally]) -> None:
@@ -108,7 +108,7 @@ async def test_events_that_were_asked_for(
 
 
 async def test_the_latest_state_is_saved_as_a_snapshot(
-    twins: Twins, querier: Querier[Tally]
+    memory: InMemoryServers, querier: Querier[Tally]
 ) -> None:
     assert await querier.snapshot("a") is None
     latest = await querier.latest("a")
@@ -116,27 +116,29 @@ async def test_the_latest_state_is_saved_as_a_snapshot(
     assert (latest.version, latest.state.trail) == (5, ("1!", "2", "3", "4", "5"))
     assert orjson.dumps(latest.data) == b'{"trail":["1!","2","3","4","5"]}'
     assert await querier.snapshot("a") == Snapshot("a", 5, latest.data, 1, START)
-    assert twins.records(twins.topics.snapshots) == []
+    assert memory.records(memory.topics.snapshots) == []
 
 
 async def test_the_latest_state_reads_the_snapshot_and_the_events_after_it(
-    twins: Twins, querier: Querier[Tally]
+    memory: InMemoryServers, querier: Querier[Tally]
 ) -> None:
-    store = twins.events
+    store = memory.events
     assert isinstance(store, Counting)
     await querier.latest("a")
     assert store.read_events == 5
     await querier.latest("a")
     assert store.read_events == 5
-    await twins.store("6", schema_version=2)
+    await memory.store("6", schema_version=2)
     store.read_events = 0
     latest = await querier.latest("a")
     assert (store.read_events, latest and latest.version) == (1, 6)
 
 
-async def test_the_same_latest_state_is_saved_once(twins: Twins, querier: Querier[Tally]) -> None:
+async def test_the_same_latest_state_is_saved_once(
+    memory: InMemoryServers, querier: Querier[Tally]
+) -> None:
     await querier.latest("a")
-    twins.clock.time += timedelta(hours=1)
+    memory.clock.time += timedelta(hours=1)
     await querier.latest("a")
     shot = await querier.snapshot("a")
     assert shot is not None
@@ -147,9 +149,9 @@ async def test_the_same_latest_state_is_saved_once(twins: Twins, querier: Querie
 
 
 @pytest.fixture
-async def cached(twins: Twins) -> Querier[Tally]:
+async def cached(memory: InMemoryServers) -> Querier[Tally]:
     """A Querier that has the state of all five events in its cache, and no snapshot."""
-    cached: Querier[Tally] = Querier(twins.domain, twins.stores, twins.clock, cache=LruCache(1))
+    cached: Querier[Tally] = Querier(memory.domain, memory.stores, memory.clock, cache=LruCache(1))
     await keep_latest(cached)
     return cached
 
@@ -163,11 +165,11 @@ async def keep_latest(querier: Querier[Tally]) -> LiveState:
 
 
 async def test_the_latest_state_has_the_events_after_the_cached_state(
-    twins: Twins, cached: Querier[Tally]
+    memory: InMemoryServers, cached: Querier[Tally]
 ) -> None:
-    store = twins.events
+    store = memory.events
     assert isinstance(store, Counting)
-    await twins.store("6", schema_version=2)
+    await memory.store("6", schema_version=2)
     store.read_events = 0
     latest = await cached.latest("a")
     assert latest is not None
@@ -178,19 +180,21 @@ async def test_the_latest_state_has_the_events_after_the_cached_state(
     assert (again.version, store.read_events) == (6, 1)
 
 
-async def test_a_queried_state_is_not_the_managers(twins: Twins, cached: Querier[Tally]) -> None:
+async def test_a_queried_state_is_not_the_managers(
+    memory: InMemoryServers, cached: Querier[Tally]
+) -> None:
     before = await cached.latest("a")
-    await twins.store("6", schema_version=2)
+    await memory.store("6", schema_version=2)
     live = await keep_latest(cached)
     assert before is not None
     assert (before.version, len(before.state.trail), live.version) == (5, 5, 6)
     assert before.data == {"trail": ("1!", "2", "3", "4", "5")}
 
 
-async def test_a_query_hands_out_a_copy_of_what_is_cached(twins: Twins) -> None:
+async def test_a_query_hands_out_a_copy_of_what_is_cached(memory: InMemoryServers) -> None:
     domain = Domain("tally", state=Trail, evolve=extend, events=[Counted])
-    querier: Querier[Trail] = Querier(domain, twins.stores, twins.clock, cache=LruCache(1))
-    await twins.store("b-1", "b")
+    querier: Querier[Trail] = Querier(domain, memory.stores, memory.clock, cache=LruCache(1))
+    await memory.store("b-1", "b")
     (found,) = await querier.latest_states([LatestStateQuery("b", "")])
     assert isinstance(found, LatestState)
     querier.keep([found.live])
@@ -203,7 +207,7 @@ async def test_a_query_hands_out_a_copy_of_what_is_cached(twins: Twins) -> None:
 
 
 async def test_a_query_builds_its_own_state_while_the_manager_has_the_cached_one(
-    twins: Twins, cached: Querier[Tally]
+    memory: InMemoryServers, cached: Querier[Tally]
 ) -> None:
     (taken,) = await cached.latest_states([LatestStateQuery("a", "1")])
     assert isinstance(taken, LatestState)
@@ -219,23 +223,23 @@ async def test_a_query_does_not_fill_the_cache(cached: Querier[Tally]) -> None:
     assert (cached.is_cached("a"), cached.is_cached("b")) == (True, False)
 
 
-async def test_a_state_too_large_is_answered_and_not_saved(twins: Twins) -> None:
-    querier = Querier(twins.domain, twins.stores, twins.clock, limit=10)
+async def test_a_state_too_large_is_answered_and_not_saved(memory: InMemoryServers) -> None:
+    querier = Querier(memory.domain, memory.stores, memory.clock, limit=10)
     latest = await querier.latest("a")
     assert latest is not None
     assert latest.version == 5
-    assert await twins.snapshots.count() == 0
+    assert await memory.snapshots.count() == 0
 
 
 @pytest.mark.parametrize("version", [1, 2, 3, 4, 5])
 async def test_the_state_at_a_version_comes_from_the_nearest_snapshot(
-    twins: Twins, querier: Querier[Tally], version: int
+    memory: InMemoryServers, querier: Querier[Tally], version: int
 ) -> None:
-    store = twins.events
+    store = memory.events
     assert isinstance(store, Counting)
     for at in (2, 4):
         state = {"trail": [f"snapshot {at}"]}
-        await twins.snapshots.save([Snapshot("a", at, state, 1, START)])
+        await memory.snapshots.save([Snapshot("a", at, state, 1, START)])
     found = await querier.at("a", version)
     trails = {
         1: ("1!",),
@@ -263,11 +267,11 @@ async def test_there_is_no_state_at_a_version_without_an_event(
 async def test_the_state_at_a_time_is_that_of_the_highest_version_not_later(
     minute: int, version: int | None
 ) -> None:
-    twins = Twins(NOTES)
+    memory = InMemoryServers(NOTES)
     for n, minutes in zip("12345", [0, 1, 4, 3, 5], strict=True):
         moment = START + timedelta(minutes=minutes)
-        await twins.store(n, schema_version=2, time=moment)
-    querier = Querier(twins.domain, twins.stores, twins.clock)
+        await memory.store(n, schema_version=2, time=moment)
+    querier = Querier(memory.domain, memory.stores, memory.clock)
     found = await querier.at_time("a", START + timedelta(minutes=minute))
     assert (found and found.version) == version
     assert found is None or found == await querier.at("a", found.version)
@@ -342,13 +346,13 @@ async def test_a_reader_that_claims_more_than_is_stored_is_told(querier: Querier
 
 
 async def test_nothing_is_known_of_an_aggregate_without_events(
-    twins: Twins, querier: Querier[Tally]
+    memory: InMemoryServers, querier: Querier[Tally]
 ) -> None:
     assert [event async for event in querier.events("b")] == []
     assert await querier.snapshot("b") is None
     assert await querier.latest("b") is None
     assert await querier.at("b", 1) is None
-    assert await twins.snapshots.count() == 0
+    assert await memory.snapshots.count() == 0
 
 
 @pytest.mark.parametrize(
@@ -360,9 +364,9 @@ async def test_nothing_is_known_of_an_aggregate_without_events(
     ids=["state version", "shape"],
 )
 async def test_a_snapshot_that_does_not_fit_is_not_used(
-    twins: Twins, querier: Querier[Tally], useless: Snapshot
+    memory: InMemoryServers, querier: Querier[Tally], useless: Snapshot
 ) -> None:
-    await twins.snapshots.save([useless])
+    await memory.snapshots.save([useless])
     for found in (await querier.latest("a"), await querier.at("a", 5)):
         assert found is not None
         assert found.state.trail == ("1!", "2", "3", "4", "5")

@@ -10,7 +10,7 @@ from eventfleet.roles.relay import RelayRole
 from eventfleet.roles.role import PoisonEvent
 from eventfleet.stores.parked_aggregates import NoParkedAggregates
 from eventfleet.topics.event import EventRecord
-from tests.simulation.in_memory_servers import Twins, take
+from tests.simulation.in_memory_servers import InMemoryServers, take
 from tests.simulation.recording_domain import Counted, Tally, evolve
 
 
@@ -32,53 +32,53 @@ def a_domain(*routes: Route, **named: Any) -> Domain[Tally]:
     return Domain("tally", routes=routes, **(wanted | named))
 
 
-async def opened(twins: Twins) -> RelayRole:
-    relay = RelayRole(twins.domain, 0, twins.writer("relay"), NoParkedAggregates())
+async def opened(memory: InMemoryServers) -> RelayRole:
+    relay = RelayRole(memory.domain, 0, memory.writer("relay"), NoParkedAggregates())
     await relay.open()
     return relay
 
 
 async def test_each_route_gets_what_it_asks_for_in_order() -> None:
-    twins = Twins(a_domain(Route("all"), Route("closed", types=frozenset({Closed}))))
-    relay = await opened(twins)
-    await twins.append("1")
-    await twins.append("2", "b", type="Closed")
-    await twins.append("3")
-    report = await take(relay, twins.records(twins.topics.stored))
-    assert [event.id for event in twins.seen("all")] == ["1", "2", "3"]
-    assert [event.id for event in twins.seen("closed")] == ["2"]
-    assert (report.emitted, twins.offset("relay")) == (4, 3)
-    assert [record.key for record in twins.records("all")] == [b"a", b"b", b"a"]
+    memory = InMemoryServers(a_domain(Route("all"), Route("closed", types=frozenset({Closed}))))
+    relay = await opened(memory)
+    await memory.append("1")
+    await memory.append("2", "b", type="Closed")
+    await memory.append("3")
+    report = await take(relay, memory.records(memory.topics.stored))
+    assert [event.id for event in memory.seen("all")] == ["1", "2", "3"]
+    assert [event.id for event in memory.seen("closed")] == ["2"]
+    assert (report.emitted, memory.offset("relay")) == (4, 3)
+    assert [record.key for record in memory.records("all")] == [b"a", b"b", b"a"]
 
 
 async def test_routes_see_and_pass_on_the_newest_schema_only() -> None:
-    twins = Twins(a_domain(Route("loud", types=frozenset({"Counted"}), when=is_loud)))
-    relay = await opened(twins)
-    await twins.append("old")
-    await twins.append("quiet", schema_version=2, data={"n": "quiet", "loud": False})
-    await take(relay, twins.records(twins.topics.stored))
-    [event] = twins.seen("loud")
+    memory = InMemoryServers(a_domain(Route("loud", types=frozenset({"Counted"}), when=is_loud)))
+    relay = await opened(memory)
+    await memory.append("old")
+    await memory.append("quiet", schema_version=2, data={"n": "quiet", "loud": False})
+    await take(relay, memory.records(memory.topics.stored))
+    [event] = memory.seen("loud")
     assert (event.id, event.schema_version, event.data) == ("old", 2, {"n": "old", "loud": True})
-    assert (await twins.history())[0].data == {"n": "old"}
+    assert (await memory.history())[0].data == {"n": "old"}
 
 
 async def test_the_offset_moves_also_when_nothing_is_routed() -> None:
-    twins = Twins(a_domain())
-    relay = await opened(twins)
-    report = await take(relay, await twins.append("1"))
-    assert (report.emitted, twins.offset("relay")) == (0, 1)
+    memory = InMemoryServers(a_domain())
+    relay = await opened(memory)
+    report = await take(relay, await memory.append("1"))
+    assert (report.emitted, memory.offset("relay")) == (0, 1)
     assert await relay.open() == 1
 
 
 async def test_the_rest_of_a_chunk_goes_on_past_an_unreadable_record() -> None:
-    twins = Twins(a_domain(Route("all")))
-    relay = await opened(twins)
-    await twins.append("1")
-    await twins.put(twins.topics.stored, ("a", b"?"))
-    await twins.append("2")
-    report = await take(relay, twins.records(twins.topics.stored))
-    assert [event.id for event in twins.seen("all")] == ["1", "2"]
-    [letter] = twins.records(twins.topics.dead_letters)
+    memory = InMemoryServers(a_domain(Route("all")))
+    relay = await opened(memory)
+    await memory.append("1")
+    await memory.put(memory.topics.stored, ("a", b"?"))
+    await memory.append("2")
+    report = await take(relay, memory.records(memory.topics.stored))
+    assert [event.id for event in memory.seen("all")] == ["1", "2"]
+    [letter] = memory.records(memory.topics.dead_letters)
     headers = dict(letter.headers)
     assert (headers["eventfleet-source"], letter.value) == (b"tally.stored/0/1", b"?")
     assert (headers["eventfleet-role"], report.dead_letters) == (b"relay", 1)
@@ -106,41 +106,41 @@ WRITTEN = (
 async def test_what_append_can_not_have_written_is_a_dead_letter(
     routes: list[Route], good: bytes, bad: bytes, reason: bytes
 ) -> None:
-    twins = Twins(a_domain(*routes))
-    relay = await opened(twins)
-    await twins.put(twins.topics.stored, ("a", WRITTEN.replace(good, bad)))
-    report = await take(relay, twins.records(twins.topics.stored))
-    [letter] = twins.records(twins.topics.dead_letters)
+    memory = InMemoryServers(a_domain(*routes))
+    relay = await opened(memory)
+    await memory.put(memory.topics.stored, ("a", WRITTEN.replace(good, bad)))
+    report = await take(relay, memory.records(memory.topics.stored))
+    [letter] = memory.records(memory.topics.dead_letters)
     assert dict(letter.headers)["eventfleet-reason"].startswith(reason)
     assert (report.dead_letters, report.emitted) == (1, 0)
 
 
 async def test_events_of_the_newest_schema_go_on_byte_for_byte() -> None:
-    twins = Twins(a_domain(Route("all"), Route("closed", types=frozenset({Closed}))))
-    relay = await opened(twins)
+    memory = InMemoryServers(a_domain(Route("all"), Route("closed", types=frozenset({Closed}))))
+    relay = await opened(memory)
     spelt_otherwise = WRITTEN.replace(b"Z", b"+00:00")
-    await twins.put(twins.topics.stored, ("a", WRITTEN), ("a", spelt_otherwise))
-    await take(relay, twins.records(twins.topics.stored))
+    await memory.put(memory.topics.stored, ("a", WRITTEN), ("a", spelt_otherwise))
+    await take(relay, memory.records(memory.topics.stored))
     for topic in ("all", "closed"):
-        assert [record.value for record in twins.records(topic)] == [WRITTEN, spelt_otherwise]
+        assert [record.value for record in memory.records(topic)] == [WRITTEN, spelt_otherwise]
 
 
 async def test_a_schema_free_domain_routes_by_name() -> None:
     routes = (Route("all"), Route("some", types=frozenset({"Counted"})))
-    twins = Twins(a_domain(*routes, events=[], upcasters={}))
-    relay = await opened(twins)
-    await twins.append("1")
-    await twins.append("2", type="anything")
-    await take(relay, twins.records(twins.topics.stored))
-    assert [event.id for event in twins.seen("all")] == ["1", "2"]
-    assert [event.id for event in twins.seen("some")] == ["1"]
+    memory = InMemoryServers(a_domain(*routes, events=[], upcasters={}))
+    relay = await opened(memory)
+    await memory.append("1")
+    await memory.append("2", type="anything")
+    await take(relay, memory.records(memory.topics.stored))
+    assert [event.id for event in memory.seen("all")] == ["1", "2"]
+    assert [event.id for event in memory.seen("some")] == ["1"]
 
 
 @pytest.mark.parametrize("named", [{"schema_version": 3}, {"type": "Unheard"}])
 async def test_an_event_that_is_not_declared_stops_the_role(named: dict[str, Any]) -> None:
-    twins = Twins(a_domain(Route("all")))
-    relay = await opened(twins)
-    records = await twins.append("1", **named)
+    memory = InMemoryServers(a_domain(Route("all")))
+    relay = await opened(memory)
+    records = await memory.append("1", **named)
     with pytest.raises(PoisonEvent):
         await take(relay, records)
 
@@ -158,12 +158,12 @@ def failing(*_: Any) -> Any:
     ids=["route", "upcaster"],
 )
 async def test_what_raises_stops_the_role(domain: Domain[Tally]) -> None:
-    twins = Twins(domain)
-    relay = await opened(twins)
-    await twins.emit(twins.topics.stored)
-    records = await twins.append("1")
+    memory = InMemoryServers(domain)
+    relay = await opened(memory)
+    await memory.emit(memory.topics.stored)
+    records = await memory.append("1")
     with pytest.raises(
         PoisonEvent, match=r"^relay can't go on: tally 'a' version 1 at offset 0: Look"
     ):
         await take(relay, records)
-    assert (twins.seen("all"), twins.offset("relay")) == ([], None)
+    assert (memory.seen("all"), memory.offset("relay")) == ([], None)

@@ -21,7 +21,7 @@ from eventfleet.stores.errors import ServerUnavailable
 from eventfleet.stores.memory.snapshots import MemorySnapshots
 from eventfleet.stores.parked_aggregates import NoParkedAggregates
 from eventfleet.topics.record import LogRecord
-from tests.simulation.in_memory_servers import Twins, take
+from tests.simulation.in_memory_servers import InMemoryServers, take
 from tests.simulation.recording_domain import Counted, Tally, evolve
 
 
@@ -34,65 +34,65 @@ def a_domain(rule: Rule | None, **named: Any) -> Domain[Tally]:
     return Domain("tally", snapshot=rule, **(wanted | named))
 
 
-def a_role(twins: Twins, cached: int = 100, limit: int = 10_000) -> SnapshotRole:
+def a_role(memory: InMemoryServers, cached: int = 100, limit: int = 10_000) -> SnapshotRole:
     return SnapshotRole(
         *(
-            twins.domain,
+            memory.domain,
             0,
-            twins.stores,
-            twins.writer("snapshot"),
+            memory.stores,
+            memory.writer("snapshot"),
             NoParkedAggregates(),
-            twins.clock,
+            memory.clock,
         ),
         cached=cached,
         limit=limit,
     )
 
 
-async def opened(twins: Twins, **named: Any) -> SnapshotRole:
-    role = a_role(twins, **named)
+async def opened(memory: InMemoryServers, **named: Any) -> SnapshotRole:
+    role = a_role(memory, **named)
     await role.open()
     return role
 
 
-async def append(twins: Twins, *ns: str, key: str = "a") -> list[LogRecord]:
-    return [record for n in ns for record in await twins.append(n, key)]
+async def append(memory: InMemoryServers, *ns: str, key: str = "a") -> list[LogRecord]:
+    return [record for n in ns for record in await memory.append(n, key)]
 
 
-async def kept(twins: Twins, *keys: str) -> dict[str, int]:
+async def kept(memory: InMemoryServers, *keys: str) -> dict[str, int]:
     """The versions of the newest snapshots."""
-    found = await twins.snapshots.latest(keys or ["a", "b"], twins.domain.state_version)
+    found = await memory.snapshots.latest(keys or ["a", "b"], memory.domain.state_version)
     return {key: shot.version for key, shot in found.items()}
 
 
-def in_topic(twins: Twins) -> list[dict[str, Any]]:
-    return [orjson.loads(r.value or b"") for r in twins.records(twins.topics.snapshots)]
+def in_topic(memory: InMemoryServers) -> list[dict[str, Any]]:
+    return [orjson.loads(r.value or b"") for r in memory.records(memory.topics.snapshots)]
 
 
-def versions(twins: Twins) -> list[tuple[str, int]]:
-    return [(value["aggregate_id"], value["version"]) for value in in_topic(twins)]
+def versions(memory: InMemoryServers) -> list[tuple[str, int]]:
+    return [(value["aggregate_id"], value["version"]) for value in in_topic(memory)]
 
 
 # Rules
 
 
 async def test_every_so_many_events_and_once_a_chunk() -> None:
-    twins = Twins(a_domain(every(2)))
-    role = await opened(twins)
-    report = await take(role, await append(twins, "1"))
-    assert (report.snapshots, await kept(twins), twins.offset("snapshot")) == (0, {}, 1)
-    report = await take(role, await append(twins, "2", "3"))
-    assert (report.snapshots, await kept(twins)) == (1, {"a": 3})
-    report = await take(role, await append(twins, "4"))
-    assert (report.snapshots, versions(twins)) == (0, [("a", 3)])
+    memory = InMemoryServers(a_domain(every(2)))
+    role = await opened(memory)
+    report = await take(role, await append(memory, "1"))
+    assert (report.snapshots, await kept(memory), memory.offset("snapshot")) == (0, {}, 1)
+    report = await take(role, await append(memory, "2", "3"))
+    assert (report.snapshots, await kept(memory)) == (1, {"a": 3})
+    report = await take(role, await append(memory, "4"))
+    assert (report.snapshots, versions(memory)) == (0, [("a", 3)])
 
 
 async def test_the_store_and_the_topic_have_the_same_snapshot() -> None:
-    twins = Twins(a_domain(every(2)))
-    await take(await opened(twins), await append(twins, "1", "2"))
-    [shot] = (await twins.snapshots.latest(["a"], 1)).values()
+    memory = InMemoryServers(a_domain(every(2)))
+    await take(await opened(memory), await append(memory, "1", "2"))
+    [shot] = (await memory.snapshots.latest(["a"], 1)).values()
     assert list(shot.state["trail"]) == ["1", "2"]
-    [record] = twins.records(twins.topics.snapshots)
+    [record] = memory.records(memory.topics.snapshots)
     assert (record.key, record.partition) == (b"a", 0)
     assert orjson.loads(record.value or b"") == {
         "aggregate_id": "a",
@@ -104,46 +104,46 @@ async def test_the_store_and_the_topic_have_the_same_snapshot() -> None:
 
 
 async def test_on_a_type() -> None:
-    twins = Twins(a_domain(on(Closed)))
-    role = await opened(twins)
-    await take(role, await append(twins, "1", "2"))
-    assert await kept(twins) == {}
-    await take(role, await twins.append("3", type="Closed") + await append(twins, "4"))
-    assert await kept(twins) == {"a": 4}
+    memory = InMemoryServers(a_domain(on(Closed)))
+    role = await opened(memory)
+    await take(role, await append(memory, "1", "2"))
+    assert await kept(memory) == {}
+    await take(role, await memory.append("3", type="Closed") + await append(memory, "4"))
+    assert await kept(memory) == {"a": 4}
 
 
 async def test_a_size() -> None:
-    twins = Twins(a_domain(size(20)))
-    role = await opened(twins)
-    await take(role, await append(twins, "1"))
-    assert await kept(twins) == {}
-    await take(role, await append(twins, "a name of some bytes"))
-    assert await kept(twins) == {"a": 2}
+    memory = InMemoryServers(a_domain(size(20)))
+    role = await opened(memory)
+    await take(role, await append(memory, "1"))
+    assert await kept(memory) == {}
+    await take(role, await append(memory, "a name of some bytes"))
+    assert await kept(memory) == {"a": 2}
 
 
 async def test_without_a_rule_the_offset_moves_and_nothing_is_kept() -> None:
-    twins = Twins(a_domain(None))
-    role = await opened(twins)
-    await take(role, await append(twins, *"12345"))
-    assert (await kept(twins), twins.offset("snapshot")) == ({}, 5)
+    memory = InMemoryServers(a_domain(None))
+    role = await opened(memory)
+    await take(role, await append(memory, *"12345"))
+    assert (await kept(memory), memory.offset("snapshot")) == ({}, 5)
 
 
 async def test_what_is_folded_in_memory_stays_there_longest() -> None:
-    twins = Twins(a_domain(None))
-    role = await opened(twins, cached=2)
+    memory = InMemoryServers(a_domain(None))
+    role = await opened(memory, cached=2)
     for n, key in enumerate("abac"):
-        await take(role, await append(twins, str(n), key=key))
+        await take(role, await append(memory, str(n), key=key))
     looked_up: list[str] = []
-    latest = twins.stores.snapshots.latest
+    latest = memory.stores.snapshots.latest
 
     async def noted(keys: Collection[str], state_version: int) -> dict[str, Snapshot]:
         looked_up.extend(keys)
         return await latest(keys, state_version)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(twins.stores.snapshots, "latest", noted)
+        patch.setattr(memory.stores.snapshots, "latest", noted)
         for n, key in enumerate("acb", 4):
-            await take(role, await append(twins, str(n), key=key))
+            await take(role, await append(memory, str(n), key=key))
     assert looked_up == ["b"]
 
 
@@ -152,58 +152,58 @@ async def test_what_is_folded_in_memory_stays_there_longest() -> None:
 
 @pytest.mark.parametrize("cached", [1, 100])
 async def test_time_makes_snapshots_of_silent_aggregates_due(cached: int) -> None:
-    twins = Twins(a_domain(after(minutes=10)))
-    role = await opened(twins, cached=cached)
+    memory = InMemoryServers(a_domain(after(minutes=10)))
+    role = await opened(memory, cached=cached)
     for key in "abc":
-        await take(role, await append(twins, "1" + key, key=key))
-    await ticks(role, twins, minutes=9)
-    assert await kept(twins, *"abc") == {}
-    await ticks(role, twins, minutes=2)
-    assert await kept(twins, *"abc") == {"a": 1, "b": 1, "c": 1}
-    assert sorted(versions(twins)) == [("a", 1), ("b", 1), ("c", 1)]
+        await take(role, await append(memory, "1" + key, key=key))
+    await ticks(role, memory, minutes=9)
+    assert await kept(memory, *"abc") == {}
+    await ticks(role, memory, minutes=2)
+    assert await kept(memory, *"abc") == {"a": 1, "b": 1, "c": 1}
+    assert sorted(versions(memory)) == [("a", 1), ("b", 1), ("c", 1)]
 
 
 async def test_time_counts_from_the_last_snapshot() -> None:
-    twins = Twins(a_domain(after(minutes=10)))
-    role = await opened(twins)
-    await take(role, await append(twins, "1"))
-    await ticks(role, twins, minutes=11)
-    await take(role, await append(twins, "2"))
-    await ticks(role, twins, minutes=8)
-    assert await kept(twins) == {"a": 1}
-    await ticks(role, twins, minutes=3)
-    assert await kept(twins) == {"a": 2}
+    memory = InMemoryServers(a_domain(after(minutes=10)))
+    role = await opened(memory)
+    await take(role, await append(memory, "1"))
+    await ticks(role, memory, minutes=11)
+    await take(role, await append(memory, "2"))
+    await ticks(role, memory, minutes=8)
+    assert await kept(memory) == {"a": 1}
+    await ticks(role, memory, minutes=3)
+    assert await kept(memory) == {"a": 2}
 
 
 async def test_a_restart_finds_silent_aggregates_page_by_page(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(snapshot, "SWEEP_PAGE_AGGREGATES", 2)
-    twins = Twins(a_domain(after(minutes=10)))
+    memory = InMemoryServers(a_domain(after(minutes=10)))
     keys = "abcde"
-    role = await opened(twins)
+    role = await opened(memory)
     for key in keys:
-        await take(role, await append(twins, "1" + key, key=key))
-    twins.clock.time += timedelta(minutes=11)
-    role = await opened(twins)
+        await take(role, await append(memory, "1" + key, key=key))
+    memory.clock.time += timedelta(minutes=11)
+    role = await opened(memory)
     found = []
     for _ in range(3):
         await role.tick()
-        found.append(len(await kept(twins, *keys)))
+        found.append(len(await kept(memory, *keys)))
     assert found == [2, 4, 5]
-    assert twins.offset("snapshot") == len(keys)
+    assert memory.offset("snapshot") == len(keys)
 
 
 async def test_a_tick_without_anything_due_commits_nothing() -> None:
-    twins = Twins(a_domain(after(minutes=10)))
-    role = await opened(twins)
+    memory = InMemoryServers(a_domain(after(minutes=10)))
+    role = await opened(memory)
     await role.tick()
-    assert twins.offset("snapshot") is None
+    assert memory.offset("snapshot") is None
 
 
-async def ticks(role: SnapshotRole, twins: Twins, minutes: int) -> None:
+async def ticks(role: SnapshotRole, memory: InMemoryServers, minutes: int) -> None:
     for _ in range(minutes):
-        twins.clock.time += timedelta(minutes=1)
+        memory.clock.time += timedelta(minutes=1)
         await role.tick()
 
 
@@ -211,49 +211,49 @@ async def ticks(role: SnapshotRole, twins: Twins, minutes: int) -> None:
 
 
 async def test_repeats_are_not_folded() -> None:
-    twins = Twins(a_domain(every(2)))
-    role = await opened(twins)
-    records = await append(twins, "1", "2")
+    memory = InMemoryServers(a_domain(every(2)))
+    role = await opened(memory)
+    records = await append(memory, "1", "2")
     await take(role, records)
-    report = await take(role, [*records, *await append(twins, "3", "4")])
-    assert (report.repeated, versions(twins)) == (2, [("a", 2), ("a", 4)])
-    assert in_topic(twins)[-1]["state"] == {"trail": ["1", "2", "3", "4"]}
+    report = await take(role, [*records, *await append(memory, "3", "4")])
+    assert (report.repeated, versions(memory)) == (2, [("a", 2), ("a", 4)])
+    assert in_topic(memory)[-1]["state"] == {"trail": ["1", "2", "3", "4"]}
 
 
 async def test_repeats_and_gaps_among_the_events_of_a_chunk() -> None:
-    twins = Twins(a_domain(every(5)))
-    role = await opened(twins)
-    one, two = await append(twins, "1", "2")
-    await twins.store("3")
-    four, five = await append(twins, "4", "5")
-    other = await append(twins, "6", "7", key="b")
+    memory = InMemoryServers(a_domain(every(5)))
+    role = await opened(memory)
+    one, two = await append(memory, "1", "2")
+    await memory.store("3")
+    four, five = await append(memory, "4", "5")
+    other = await append(memory, "6", "7", key="b")
     report = await take(role, [one, other[0], two, one, four, two, five, *other, four])
     assert report.repeated == 4
-    assert in_topic(twins)[-1]["state"] == {"trail": ["1", "2", "3", "4", "5"]}
-    assert versions(twins) == [("a", 5)]
+    assert in_topic(memory)[-1]["state"] == {"trail": ["1", "2", "3", "4", "5"]}
+    assert versions(memory) == [("a", 5)]
 
 
 @pytest.mark.parametrize("restart", [True, False])
 async def test_a_gap_is_read_from_the_stores(restart: bool) -> None:
-    twins = Twins(a_domain(every(3)))
-    role = await opened(twins)
-    await take(role, await append(twins, "1"))
-    await twins.store("2")
+    memory = InMemoryServers(a_domain(every(3)))
+    role = await opened(memory)
+    await take(role, await append(memory, "1"))
+    await memory.store("2")
     if restart:
-        role = await opened(twins)
-    await take(role, await append(twins, "3"))
-    assert in_topic(twins)[-1]["state"] == {"trail": ["1", "2", "3"]}
+        role = await opened(memory)
+    await take(role, await append(memory, "3"))
+    assert in_topic(memory)[-1]["state"] == {"trail": ["1", "2", "3"]}
 
 
 async def test_a_version_that_the_store_does_not_have_yet() -> None:
-    twins = Twins(a_domain(every(3)))
-    role = await opened(twins)
-    await twins.emit(twins.topics.stored, twins.event("2", version=2, position="0-0-1"))
+    memory = InMemoryServers(a_domain(every(3)))
+    role = await opened(memory)
+    await memory.emit(memory.topics.stored, memory.event("2", version=2, position="0-0-1"))
     with pytest.raises(
         ServerUnavailable, match="tally 'a' version 1 is not in the event store yet"
     ):
-        await take(role, twins.records(twins.topics.stored))
-    assert twins.offset("snapshot") is None
+        await take(role, memory.records(memory.topics.stored))
+    assert memory.offset("snapshot") is None
 
 
 class Down(MemorySnapshots):
@@ -262,39 +262,39 @@ class Down(MemorySnapshots):
 
 
 async def test_a_chunk_is_done_again_after_a_refused_save() -> None:
-    twins = Twins(a_domain(every(2)))
-    role = await opened(twins)
-    stores, twins.stores = twins.stores, DomainStores(twins.events, Down())
-    role = await opened(twins)
-    records = await append(twins, "1", "2")
+    memory = InMemoryServers(a_domain(every(2)))
+    role = await opened(memory)
+    stores, memory.stores = memory.stores, DomainStores(memory.events, Down())
+    role = await opened(memory)
+    records = await append(memory, "1", "2")
     with pytest.raises(ServerUnavailable):
         await take(role, records)
-    assert (versions(twins), twins.offset("snapshot")) == ([], None)
-    twins.stores = stores
-    await take(await opened(twins), records)
-    assert in_topic(twins)[-1]["state"] == {"trail": ["1", "2"]}
+    assert (versions(memory), memory.offset("snapshot")) == ([], None)
+    memory.stores = stores
+    await take(await opened(memory), records)
+    assert in_topic(memory)[-1]["state"] == {"trail": ["1", "2"]}
 
 
 async def test_the_snapshot_of_a_dead_owner_goes_to_the_topic() -> None:
-    twins = Twins(a_domain(every(2)))
-    records = await append(twins, "1", "2")
-    await Querier(twins.domain, twins.stores, twins.clock).latest("a")
-    twins.clock.time += timedelta(minutes=5)
-    report = await take(await opened(twins), records)
-    assert (report.repeated, report.snapshots, versions(twins)) == (2, 0, [("a", 2)])
-    assert in_topic(twins)[0]["taken_at"] == "2025-01-01T00:00:00Z"
+    memory = InMemoryServers(a_domain(every(2)))
+    records = await append(memory, "1", "2")
+    await Querier(memory.domain, memory.stores, memory.clock).latest("a")
+    memory.clock.time += timedelta(minutes=5)
+    report = await take(await opened(memory), records)
+    assert (report.repeated, report.snapshots, versions(memory)) == (2, 0, [("a", 2)])
+    assert in_topic(memory)[0]["taken_at"] == "2025-01-01T00:00:00Z"
 
 
 # State versions
 
 
 async def test_another_state_version_is_ignored_and_rebuilt() -> None:
-    twins = Twins(a_domain(every(2)))
-    await take(await opened(twins), await append(twins, "1", "2"))
-    twins.domain = replace(twins.domain, state_version=2)
-    await take(await opened(twins), await append(twins, "3"))
-    assert await kept(twins) == {"a": 3}
-    last = in_topic(twins)[-1]
+    memory = InMemoryServers(a_domain(every(2)))
+    await take(await opened(memory), await append(memory, "1", "2"))
+    memory.domain = replace(memory.domain, state_version=2)
+    await take(await opened(memory), await append(memory, "3"))
+    assert await kept(memory) == {"a": 3}
+    last = in_topic(memory)[-1]
     assert (last["state"], last["state_version"]) == ({"trail": ["1", "2", "3"]}, 2)
 
 
@@ -304,31 +304,31 @@ async def test_another_state_version_is_ignored_and_rebuilt() -> None:
 async def test_a_state_too_large_is_skipped_and_blocks_nothing(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    twins = Twins(a_domain(every(2)))
-    role = await opened(twins, limit=40)
-    big = await append(twins, "x" * 50, "y")
+    memory = InMemoryServers(a_domain(every(2)))
+    role = await opened(memory, limit=40)
+    big = await append(memory, "x" * 50, "y")
     with caplog.at_level(logging.WARNING):
-        report = await take(role, [*big, *await append(twins, "1", "2", key="b")])
+        report = await take(role, [*big, *await append(memory, "1", "2", key="b")])
     assert (report.too_large, report.snapshots) == (1, 1)
-    assert (await kept(twins), twins.offset("snapshot")) == ({"b": 2}, 4)
+    assert (await kept(memory), memory.offset("snapshot")) == ({"b": 2}, 4)
     [warning] = caplog.messages
     assert warning.startswith("tally 'a' version 2: ")
     assert "40 bytes" in warning
-    assert (await take(role, await append(twins, "3"))).too_large == 0
+    assert (await take(role, await append(memory, "3"))).too_large == 0
 
 
 # What can't be used
 
 
 async def test_the_rest_of_a_chunk_goes_on_past_an_unreadable_record() -> None:
-    twins = Twins(a_domain(every(2)))
-    role = await opened(twins)
-    await append(twins, "1")
-    await twins.put(twins.topics.stored, ("a", b"[]"))
-    await append(twins, "2")
-    report = await take(role, twins.records(twins.topics.stored))
-    assert (report.dead_letters, await kept(twins)) == (1, {"a": 2})
-    [letter] = twins.records(twins.topics.dead_letters)
+    memory = InMemoryServers(a_domain(every(2)))
+    role = await opened(memory)
+    await append(memory, "1")
+    await memory.put(memory.topics.stored, ("a", b"[]"))
+    await append(memory, "2")
+    report = await take(role, memory.records(memory.topics.stored))
+    assert (report.dead_letters, await kept(memory)) == (1, {"a": 2})
+    [letter] = memory.records(memory.topics.dead_letters)
     headers = dict(letter.headers)
     assert headers["eventfleet-source"] == b"tally.stored/0/1"
     assert headers["eventfleet-role"] == b"snapshot"
@@ -344,26 +344,26 @@ def failing(*_: Any) -> Any:
 )
 async def test_what_raises_stops_the_role(named: dict[str, Any], schema: int) -> None:
     upcast = {"upcasters": {Counted: [dict]}}
-    twins = Twins(a_domain(every(1), **(upcast | named)))
-    role = await opened(twins)
-    await append(twins, "0", key="b") if schema == 2 else None
-    records = await twins.append("1", schema_version=schema)
+    memory = InMemoryServers(a_domain(every(1), **(upcast | named)))
+    role = await opened(memory)
+    await append(memory, "0", key="b") if schema == 2 else None
+    records = await memory.append("1", schema_version=schema)
     where = f"tally 'a' version 1 at offset {records[0].offset}: ZeroDivisionError: by nought"
     with pytest.raises(PoisonEvent, match=f"^snapshot can't go on: {where}$"):
         await take(role, records)
-    assert (await kept(twins), twins.offset("snapshot")) == ({}, None)
+    assert (await kept(memory), memory.offset("snapshot")) == ({}, None)
 
 
 async def test_what_raises_among_others_is_named_and_nothing_of_its_chunk_is_kept() -> None:
     def particular(tally: Tally, event: Any) -> Tally:
         return failing() if event.n == "3" else evolve(tally, event)
 
-    twins = Twins(a_domain(every(1), evolve=particular))
-    role = await opened(twins)
-    await append(twins, "6", "7", key="b")
-    await twins.put(twins.topics.stored, ("a", b"[]"))
-    records = await append(twins, "1", "2", "3", "4")
+    memory = InMemoryServers(a_domain(every(1), evolve=particular))
+    role = await opened(memory)
+    await append(memory, "6", "7", key="b")
+    await memory.put(memory.topics.stored, ("a", b"[]"))
+    records = await append(memory, "1", "2", "3", "4")
     where = f"tally 'a' version 3 at offset {records[2].offset}: ZeroDivisionError: by nought"
     with pytest.raises(PoisonEvent, match=f"^snapshot can't go on: {where}$"):
-        await take(role, twins.records(twins.topics.stored))
-    assert (await kept(twins), twins.offset("snapshot")) == ({}, None)
+        await take(role, memory.records(memory.topics.stored))
+    assert (await kept(memory), memory.offset("snapshot")) == ({}, None)

@@ -1,4 +1,4 @@
-"""Waiting for a stage: what callers get, over the twins."""
+"""Waiting for a stage: what callers get, over the in-memory servers."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -62,7 +62,7 @@ def event_service(
 
 
 class Room:
-    """An EventService on twins; `tell` is what workers do."""
+    """An EventService on in-memory servers; `tell` is what workers do."""
 
     def __init__(self, domain: Any = orders) -> None:
         self.domain, self.decider, self.store = domain, AcceptingDecider(), MemoryEvents()
