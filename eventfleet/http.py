@@ -7,7 +7,7 @@ Without an `Access` of your own, the settings decide who may do what.
 `examples/own_application.py` is a complete application.
 """
 
-from eventfleet.runtime.connections import select_domains as chosen_domains
+from eventfleet.runtime.connections import select_domains
 from eventfleet.runtime.http_server import http_application
 from eventfleet.runtime.settings import load_settings
 from eventfleet.web import (
@@ -32,8 +32,8 @@ __all__ = [
     "LocalAccess",
     "RequestRefused",
     "TokenAccess",
-    "chosen_domains",
     "http_application",
     "load_key",
     "load_settings",
+    "select_domains",
 ]

@@ -1,6 +1,7 @@
 """Serves commands and queries over HTTP inside an application, for the application's own users.
 
-Needs a running fleet; the settings in the environment name its servers, as for `eventfleet`.
+Needs a running fleet; the settings in the environment name its domains (EVENTFLEET_DOMAINS) and
+servers, as for `eventfleet`.
 Then `curl -H 'X-User: ann' localhost:8000/events/domains`.
 """
 
@@ -18,9 +19,9 @@ from eventfleet.http import (
     TOKEN_REFUSED,
     Grant,
     RequestRefused,
-    chosen_domains,
     http_application,
     load_settings,
+    select_domains,
 )
 
 USERS = {"ann": Grant("ann", frozenset({"orders:read", "orders:write"}))}
@@ -41,7 +42,7 @@ class Users:
 @asynccontextmanager
 async def lifespan(app: Starlette) -> AsyncIterator[None]:
     settings = load_settings()
-    domains = chosen_domains(settings, ["orders"])
+    domains = select_domains(settings, ["orders"])
     async with http_application(settings, domains, Users()) as events:
         app.mount("/events", events)
         yield
