@@ -29,7 +29,7 @@ from eventfleet.audit.report import AuditReport
 from eventfleet.model.domain import Domain
 from eventfleet.roles.relay import downstream
 from eventfleet.stores.contracts import DomainStores, LogReader, Snapshot, Watermarks
-from eventfleet.topics.event import EventRecord, Position
+from eventfleet.topics.event import EventKey, EventRecord, Position
 from eventfleet.topics.names import Topics, consumer_group
 from eventfleet.topics.partitioner import partition_of
 
@@ -81,7 +81,7 @@ class Auditor:
         """Audit all partitions, and return the report."""
         topics, events = self._topics, self._stores.events
         stored = await events.count()
-        self._epoch = await events.epoch()
+        self._epoch = await events.registry.epoch()
         appended = await self._committed("append", topics.events)
         relayed = await self._committed("relay", topics.stored)
         routes = sorted({route.to for route in self._domain.routes})
@@ -185,7 +185,7 @@ class Auditor:
     async def _check_logged(self, part: PartitionLogs, page: Mapping[int, EventRecord]) -> None:
         stored = await self._find(page.values())
         for offset, event in page.items():
-            found = stored.get(event.id)
+            found = stored.get(event.key)
             if found is None:
                 fault = (
                     f"event {event.id} at offset {offset} of {self._topics.events} is not stored"
@@ -219,16 +219,16 @@ class Auditor:
     async def _check_stored(self, page: Sequence[EventRecord], topic: str) -> None:
         stored = await self._find(page)
         for event in page:
-            found = stored.get(event.id)
+            found = stored.get(event.key)
             name = f"version {event.version} (event {event.id}) in {topic}"
             if found is None:
                 self._report.add(4, event.aggregate_id, f"{name} is not stored")
             elif found != event:
                 self._report.add(4, event.aggregate_id, f"{name} differs from the stored event")
 
-    async def _find(self, events: Iterable[EventRecord]) -> dict[str, EventRecord]:
-        ids = [event.id for event in events]
-        return await self._stores.events.find(ids) if ids else {}
+    async def _find(self, events: Iterable[EventRecord]) -> dict[EventKey, EventRecord]:
+        keys = [event.key for event in events]
+        return await self._stores.events.find(keys) if keys else {}
 
     async def _read_snapshots(self, part: PartitionLogs) -> None:
         """Read the newest record of each aggregate in the compacted topic."""

@@ -64,7 +64,7 @@ async def _raise_epoch(settings: "Settings", domains: "dict[str, Domain[Any]]") 
 
     async with connections.stores(settings, domains) as opened:
         [store] = opened.values()
-        return await store.events.raise_epoch()
+        return await store.events.registry.raise_epoch()
 
 
 async def _create(

@@ -30,9 +30,9 @@ class DirectDecider:
     ) -> None:
         """Answer each by its index; all are tried once."""
         try:
-            ids = [proposed.event.id for proposed in commands if not proposed.new]
-            found = await self._store.find(ids) if ids else {}
-            unknown = [proposed for proposed in commands if proposed.event.id not in found]
+            keys = [proposed.event.key for proposed in commands if not proposed.new]
+            found = await self._store.find(keys) if keys else {}
+            unknown = [proposed for proposed in commands if proposed.event.key not in found]
             if unknown:
                 await self._writer.produce([self._record(proposed) for proposed in unknown])
         except errors.ServerUnavailable as error:
@@ -40,7 +40,7 @@ class DirectDecider:
                 answer(index, Unavailable(str(error)))
             return
         for index, (event, *_) in enumerate(commands):
-            place, stored = self._destination(event).name, found.get(event.id)
+            place, stored = self._destination(event).name, found.get(event.key)
             repeated = stored and repeat_outcome(event, stored, place)
             answer(index, repeated or Accepted(event.id, place))
 

@@ -224,14 +224,14 @@ class Manager:
     async def _find_numbers(self, attempts: Sequence[Attempt]) -> None:
         try:
             stored, versions = await asyncio.gather(
-                self._querier.find_stored([attempt.event.id for attempt in attempts]),
+                self._querier.find_stored([attempt.event.key for attempt in attempts]),
                 self._commander.dispense_all([attempt.aggregate_id for attempt in attempts]),
             )
         except ServerUnavailable as error:
             _end_all(attempts, Unavailable(str(error)))
             return
         for attempt, version in zip(attempts, versions, strict=True):
-            attempt.progress = Found(stored.get(attempt.event.id), version)
+            attempt.progress = Found(stored.get(attempt.event.key), version)
 
     # Validate, make events, put and produce them
 

@@ -156,13 +156,13 @@ class MarkerDecider:
 
     async def _unstored(self, ready: Sequence[PendingCommand]) -> Sequence[PendingCommand]:
         """Answer the repeats; the others, which the store does not have yet, remain."""
-        ids = [p.event.id for p in ready if not (p.basis or p.new)]
-        found = await self._store.find(ids) if ids else {}
-        self.statistics.lookups += len(ids)
+        keys = [p.event.key for p in ready if not (p.basis or p.new)]
+        found = await self._store.find(keys) if keys else {}
+        self.statistics.lookups += len(keys)
         if not found:
             return ready
         for command in ready:
-            if stored := found.get(command.event.id):
+            if stored := found.get(command.event.key):
                 command.answer(repeat_outcome(command.event, stored, command.destination.name))
         return [p for p in ready if not p.decided]
 
@@ -187,10 +187,10 @@ class MarkerDecider:
         if not missing:
             return
         heads = await self._store.heads([p.aggregate_id for p in missing])
-        found = await self._store.find([p.event.id for p in missing])
+        found = await self._store.find([p.event.key for p in missing])
         self.statistics.lookups += len(missing)
         for command in missing:
-            if stored := found.get(command.event.id):
+            if stored := found.get(command.event.key):
                 command.answer(repeat_outcome(command.event, stored, command.destination.name))
                 continue
             head = heads.get(command.aggregate_id)
@@ -226,8 +226,8 @@ class MarkerDecider:
         appended = [p for p in commands if p.unconfirmed and self._is_appended(p.unconfirmed)]
         if not appended:
             return
-        found = await self._store.find([note.event_id for note, _ in produced_notes(appended)])
-        stored = [p for p in appended if p.unconfirmed and p.unconfirmed.note.event_id in found]
+        found = await self._store.find([note.key for note, _ in produced_notes(appended)])
+        stored = [p for p in appended if p.unconfirmed and p.unconfirmed.note.key in found]
         superseded = [p for p in appended if p not in stored]
         for incarnation, notes in notes_by_incarnation(superseded):
             await self._markers.withdraw(notes, incarnation)

@@ -4,6 +4,7 @@ import struct
 import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 from tempfile import SpooledTemporaryFile
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -15,7 +16,7 @@ from eventfleet.stores.contracts import Clock, EventStore, LogReader, LogWriter
 from eventfleet.stores.errors import ServerUnavailable
 from eventfleet.topics.codec import EVENT_HEADERS
 from eventfleet.topics.errors import EventfleetError
-from eventfleet.topics.event import Position
+from eventfleet.topics.event import EventKey, Position
 from eventfleet.topics.names import Topics
 from eventfleet.topics.record import ProducerRecord
 
@@ -47,32 +48,40 @@ class Placement(NamedTuple):
     """The place of an event, or a command, of this load in the log."""
 
     event_id: str
+    aggregate_id: str
     partition: int
     offset: int
 
 
 class Placements:
-    """The place of each event, in order: 28 bytes each, beyond 8 MiB in a temporary file."""
+    """The place of each event, in order: 30 bytes and the aggregate's id each.
 
-    _ITEM = struct.Struct(">16sIQ")
+    Beyond 8 MiB they are kept in a temporary file.
+    """
+
+    _ITEM = struct.Struct(">16sIQH")
 
     def __init__(self) -> None:
         self._file = SpooledTemporaryFile(max_size=8 * 1024 * 1024)  # noqa: SIM115
         self.ends: dict[int, int] = {}
 
     def add(self, placement: Placement) -> None:
-        event_id, partition, offset = placement
-        self._file.write(self._ITEM.pack(UUID(event_id).bytes, partition, offset))
+        event_id, aggregate_id, partition, offset = placement
+        raw, tail = UUID(event_id).bytes, aggregate_id.encode()
+        self._file.write(self._ITEM.pack(raw, partition, offset, len(tail)) + tail)
         self.ends[partition] = max(self.ends.get(partition, 0), offset + 1)
 
     def pages(self) -> Iterator[list[Placement]]:
         """All placements, in pages, from the first on."""
         self._file.seek(0)
-        while data := self._file.read(PAGE_PLACEMENTS * self._ITEM.size):
-            yield [
-                Placement(str(UUID(bytes=raw)), partition, offset)
-                for raw, partition, offset in self._ITEM.iter_unpack(data)
-            ]
+        while page := list(islice(self._read(), PAGE_PLACEMENTS)):
+            yield page
+
+    def _read(self) -> Iterator[Placement]:
+        while data := self._file.read(self._ITEM.size):
+            raw, partition, offset, length = self._ITEM.unpack(data)
+            aggregate_id = self._file.read(length).decode()
+            yield Placement(str(UUID(bytes=raw)), aggregate_id, partition, offset)
 
     def close(self) -> None:
         self._file.close()
@@ -181,8 +190,10 @@ async def _produce(
     ]
     positions = await writer.produce(records) if records else []
     for ready, position in zip(batch, positions, strict=True):
-        placement = Placement(ready.event.id, position.partition, position.offset)
-        report.placements.add(placement)
+        _, partition, offset = position
+        report.placements.add(
+            Placement(ready.event.id, ready.event.aggregate_id, partition, offset)
+        )
     report.pending += len(positions)
 
 
@@ -279,11 +290,11 @@ async def _committed(group_progress: GroupProgress, topic: str) -> Mapping[int, 
 async def _classify(
     report: LoadReport, domain: str, committed: Mapping[int, int], store: EventStore
 ) -> None:
-    topics, epoch = Topics.of(domain), await store.epoch()
+    topics, epoch = Topics.of(domain), await store.registry.epoch()
     for page in report.placements.pages():
-        stored = await store.find([placement.event_id for placement in page])
-        for event_id, partition, offset in page:
-            event = stored.get(event_id)
+        stored = await store.find([EventKey(at.aggregate_id, at.event_id) for at in page])
+        for event_id, aggregate_id, partition, offset in page:
+            event = stored.get(EventKey(aggregate_id, event_id))
             if event is not None and event.position == str(Position(epoch, partition, offset)):
                 report.accepted += 1
             elif event is not None:

@@ -82,7 +82,7 @@ def _unanswered(
     """Count commands without a reply: dead letters if the role has passed them, else pending."""
     if not waiting:
         return
-    for command_id, _, offset in _placed(report, partition):
+    for command_id, _, _, offset in _placed(report, partition):
         if not waiting[command_id]:
             continue
         waiting[command_id] -= 1

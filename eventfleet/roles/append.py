@@ -14,6 +14,7 @@ from eventfleet.roles.append_plan import (
     AppendItem,
     AppendResult,
     FastPlan,
+    Found,
     Heads,
     Plan,
     Unplaced,
@@ -32,6 +33,7 @@ from eventfleet.stores.contracts import (
     ParkedAggregates,
     PartitionWriter,
     Stage,
+    VersionRange,
 )
 from eventfleet.stores.errors import Duplicate, Misconfigured, ServerUnavailable
 from eventfleet.topics.codec import EVENT_HEADERS, decode, encode
@@ -78,20 +80,24 @@ class AppendRole:
         self._first_chunk = True  # since the take-over
 
     async def open(self) -> int:
-        """Take the partition over. Misconfigured when the offsets do not fit the store.
+        """Take the partition over. Misconfigured when the offset does not fit the store.
 
-        Owners commit an offset before they store anything. So where events were placed before the
-        take-over, there is an offset after it, also when the last owner died in its first chunk.
+        An owner notes in the store how far it has come before it commits that, and commits an
+        offset before it notes the first. So the committed offset is never above a later note in the
+        store that this group fills, and never absent where there was a note before.
         """
         self._heads.clear()
         self._first_chunk = True
-        self._epoch = await self._store.epoch()
-        placed = await self._store.has_placed(self._partition, self._epoch)
+        registry = self._store.registry
+        self._epoch = await registry.epoch()
+        noted = await registry.next_offset(self._partition)
         offset = await take_over(self._writer, self._parked, self._partition)
         if offset is None:
-            if placed:
-                raise self._offset_missing()
+            if noted:
+                raise self._offset_missing(noted)
             await self._writer.commit([], 0)
+        elif offset > noted and offset > (noted := await registry.next_offset(self._partition)):
+            raise self._other_store(noted, offset)
         return offset or 0
 
     def _read(self, records: Sequence[LogRecord]) -> tuple[list[AppendItem], list[ProducerRecord]]:
@@ -131,6 +137,7 @@ class AppendRole:
         await self._store_all(items, result)
         if self._synchronous:
             result.emits = await self._store.placed_at([item.position for item in items])
+        await self._store.registry.note_next_offset(self._partition, self._epoch, next_offset)
         emitted = self._encode(result.emits)
         report.emitted = len(emitted)
         await self._writer.commit(emitted + result.dead_letters, next_offset)
@@ -148,7 +155,7 @@ class AppendRole:
 
     async def _store_all(self, items: Sequence[AppendItem], result: AppendResult) -> None:
         """Write until every item is done; the events to emit come in (offset, version) order."""
-        found: dict[str, EventRecord] = {}
+        found: Found = {}
         while items:
             plan = await self._plan(items, found)
             done, clash = await self._write(plan, items)
@@ -157,9 +164,7 @@ class AppendRole:
             if clash:
                 found = await self._explain(clash, items)
 
-    async def _plan(
-        self, items: Sequence[AppendItem], found: dict[str, EventRecord]
-    ) -> Plan | FastPlan:
+    async def _plan(self, items: Sequence[AppendItem], found: Found) -> Plan | FastPlan:
         """Plan the writes; `found` gets the stored events, unless all items are surely new.
 
         The look-up is for all items or none, and comes after the heads: another owner may be ahead
@@ -168,7 +173,7 @@ class AppendRole:
         heads = await self._heads_of(items)
         if self._synchronous:
             found |= await self._find(items, found)
-            unplaced = await self._unplaced(items, heads, found)
+            unplaced = await self._unplaced(heads, found)
             return Plan(items, heads, found, unplaced, self._dead_letter, stored_only=True)
         fast = FastPlan(items, heads)
         if fast.suspect:
@@ -177,10 +182,8 @@ class AppendRole:
             return fast
         return Plan(items, heads, found, {}, self._dead_letter)
 
-    async def _find(
-        self, items: Sequence[AppendItem], found: dict[str, EventRecord]
-    ) -> dict[str, EventRecord]:
-        return await self._store.find([i.event.id for i in items if i.event.id not in found])
+    async def _find(self, items: Sequence[AppendItem], found: Found) -> Found:
+        return await self._store.find([i.event.key for i in items if i.event.key not in found])
 
     async def _heads_of(self, items: Sequence[AppendItem]) -> Heads:
         """The heads of the items' aggregates; those not cached are loaded into the cache."""
@@ -192,18 +195,19 @@ class AppendRole:
             heads |= loaded
         return heads
 
-    async def _unplaced(
-        self, items: Sequence[AppendItem], heads: Heads, found: dict[str, EventRecord]
-    ) -> Unplaced:
-        """The unplaced events of the items' aggregates, lowest version first."""
-        suspects = {event.aggregate_id for event in found.values() if event.position is None}
-        for item in items:
-            head = heads[item.event.aggregate_id]
-            if head.placed < head.version:
-                suspects.add(item.event.aggregate_id)
+    async def _unplaced(self, heads: Heads, found: Found) -> Unplaced:
+        """The unplaced events up to those found, of each aggregate the lowest version first."""
+        needed: dict[str, VersionRange] = {}
+        for (aggregate_id, _), event in found.items():
+            if event.position is None:
+                placed = min(heads[aggregate_id].placed, event.version - 1)
+                _, after, up_to = needed.get(aggregate_id, (aggregate_id, placed, 0))
+                needed[aggregate_id] = VersionRange(
+                    aggregate_id, min(after, placed), max(up_to, event.version)
+                )
         unplaced: dict[str, list[EventRecord]] = {}
-        if suspects:
-            for event in await self._store.unplaced(suspects):
+        if needed:
+            for event in await self._store.unplaced(needed.values()):
                 unplaced.setdefault(event.aggregate_id, []).append(event)
         return unplaced
 
@@ -239,25 +243,23 @@ class AppendRole:
 
     async def _notify(self, awaited: Sequence[EventRecord], emits: Sequence[EventRecord]) -> None:
         """Notify of the awaited events that are stored: just now, or before, if it is a repeat."""
-        stored = {event.id for event in emits}
-        if others := {event.id for event in awaited} - stored:
+        stored = {event.key for event in emits}
+        if others := {event.key for event in awaited} - stored:
             with suppress(ServerUnavailable):
                 stored.update(await self._store.find(others))
-        self._notifier.notify(Stage.APPENDED, [event for event in awaited if event.id in stored])
+        self._notifier.notify(Stage.APPENDED, [event for event in awaited if event.key in stored])
 
     # What it does when that fails
 
-    async def _explain(
-        self, clash: Duplicate, items: Sequence[AppendItem]
-    ) -> dict[str, EventRecord]:
+    async def _explain(self, clash: Duplicate, items: Sequence[AppendItem]) -> Found:
         """Read until something explains the clash; returns the stored events of these items."""
-        item = items[0]
+        event = items[0].event
         for attempt in range(MAX_CLASH_READS):
-            await self._check_epoch([item])
-            if await self._store.find([item.event.id]):
-                return await self._store.find([item.event.id for item in items])
-            heads = await self._store.heads([item.event.aggregate_id])
-            if heads.get(item.event.aggregate_id, NO_HEAD).version >= clash.version:
+            await self._check_epoch([items[0]])
+            if await self._store.find([event.key]):
+                return await self._store.find([item.event.key for item in items])
+            heads = await self._store.heads([event.aggregate_id])
+            if heads.get(event.aggregate_id, NO_HEAD).version >= clash.version:
                 return {}
             await self._clock.sleep(FIRST_CLASH_PAUSE_SECONDS * 2**attempt)
         raise ServerUnavailable(f"{clash}, but nothing that was read explains it")
@@ -281,12 +283,23 @@ class AppendRole:
             f"raise the epoch: eventfleet topics raise-epoch {self._domain.name}"
         )
 
-    def _offset_missing(self) -> Misconfigured:
+    def _offset_missing(self, noted: int) -> Misconfigured:
         return Misconfigured(
-            f"{self._domain.name}: events of partition {self._partition} are stored in epoch "
-            f"{self._epoch}, but the consumer group has no offset: was the group or the topic "
-            "made anew? Restore the offset, or if the topic is new raise the epoch: "
+            f"{self._domain.name}: the store holds what append took from partition "
+            f"{self._partition} below offset {noted} in epoch {self._epoch}, but the consumer "
+            "group has no offset: was the group or the topic made anew? Where the topic is the "
+            f"same: eventfleet rewind {self._domain.name}; where it is new, raise the epoch: "
             f"eventfleet topics raise-epoch {self._domain.name}"
+        )
+
+    def _other_store(self, noted: int, offset: int) -> Misconfigured:
+        name = self._domain.name
+        back = "" if self._synchronous else f", or eventfleet rewind {name}"
+        return Misconfigured(
+            f"{name}: the consumer group has taken partition {self._partition} up to offset "
+            f"{offset}, but this store only up to {noted}: the store is another one than the group "
+            "filled, perhaps a wrong database or an older copy. Correct the database's URL or "
+            f"name; where the store is the right one: eventfleet restore {name}{back}"
         )
 
     def _dead_letter(self, record: LogRecord, kind: str, reason: str) -> ProducerRecord:

@@ -9,12 +9,13 @@ from msgspec.structs import replace
 from eventfleet.roles.role import ChunkReport
 from eventfleet.stores.contracts import AssignPosition, Head, Write
 from eventfleet.topics.dead_letters import SUPERSEDED, UNREADABLE
-from eventfleet.topics.event import EventRecord, Position
+from eventfleet.topics.event import EventKey, EventRecord, Position
 from eventfleet.topics.record import LogRecord, ProducerRecord
 
 NOT_STORED = "id: is that of no stored event; events of this domain are put by commands"
 
 MakeDeadLetter = Callable[[LogRecord, str, str], ProducerRecord]
+Found = dict[EventKey, EventRecord]
 Heads = Mapping[str, Head]
 Unplaced = Mapping[str, list[EventRecord]]
 
@@ -133,7 +134,7 @@ class Plan:
         self,
         items: Sequence[AppendItem],
         heads: Heads,
-        found: Mapping[str, EventRecord],
+        found: Found,
         unplaced: Unplaced,
         make_dead_letter: MakeDeadLetter,
         *,
@@ -143,12 +144,12 @@ class Plan:
         self.items: list[int] = []  # for each write, the index of its item
         self.results: list[ItemResult] = []
         self.heads: dict[str, Head] = {}
-        self._inserted: dict[str, EventRecord] = {}
+        self._inserted: Found = {}
         self._known_heads, self._unplaced = heads, unplaced
         self._make_dead_letter = make_dead_letter
         for item in items:
             self.results.append(ItemResult())
-            known = found.get(item.event.id) or self._inserted.get(item.event.id)
+            known = found.get(item.event.key) or self._inserted.get(item.event.key)
             if known is not None:
                 self._add_known(item, known)
             elif stored_only:
@@ -163,9 +164,6 @@ class Plan:
 
     def _add_known(self, item: AppendItem, known: EventRecord) -> None:
         """Emit or place a stored event; any other is a repeat."""
-        if known.aggregate_id != item.event.aggregate_id:
-            self._refuse(item, f"id: is that of an event of {known.aggregate_id!r}")
-            return
         self._catch_up(known)
         if known.position == str(item.position):
             self.results[-1].emits.append(known)
@@ -182,7 +180,7 @@ class Plan:
             return
         placed = replace(event, version=head.version + 1, position=str(item.position))
         self._write(placed)
-        self._inserted[placed.id] = placed
+        self._inserted[placed.key] = placed
         self.results[-1].emits.append(placed)
         self.heads[event.aggregate_id] = head_of(placed)
 

@@ -192,7 +192,9 @@ async def check_mongo(settings: Settings) -> None:
     quick = min(settings.mongo_timeout, CHECK_REQUEST_SECONDS)
     async with _stores(settings, ["any"], quick) as opened:
         where = "MongoDB", server_address(settings.mongo_url), "mongo_url"
-        await _require_answer(opened["any"].events.epoch(), *where, libraries=MONGO_LIBRARIES)
+        await _require_answer(
+            opened["any"].events.registry.epoch(), *where, libraries=MONGO_LIBRARIES
+        )
 
 
 # Redis: markers and notices

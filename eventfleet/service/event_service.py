@@ -25,7 +25,7 @@ from eventfleet.states.querier import MissingEvents, Querier, StateAt, StateDiff
 from eventfleet.stores.contracts import Clock, IdGenerator, Page, Snapshot, Stage
 from eventfleet.topics.codec import decode, encode
 from eventfleet.topics.errors import InvalidRecord
-from eventfleet.topics.event import EventRecord
+from eventfleet.topics.event import EventKey, EventRecord
 
 TIMEOUT_SECONDS = 10.0
 
@@ -176,7 +176,7 @@ class EventService(Generic[S]):
         if wait is None:
             return await self._batcher.decide(parsed, deadline, timeout)
         decide = partial(self._batcher.decide, parsed, deadline, timeout)
-        return await self._follower.follow(first, wait, ends, decide)
+        return await self._follower.follow(EventKey(aggregate_id, first), wait, ends, decide)
 
     def _typed(self, command: Command, data: object) -> tuple[str, Command]:
         """The name and the payload of a command that is given as an object of its class."""

@@ -18,6 +18,7 @@ from eventfleet.deciders.outcomes import Accepted, Outcome, Repeated, Unavailabl
 from eventfleet.roles.notices import PREFIX, reply_to
 from eventfleet.stores import errors
 from eventfleet.stores.contracts import EventStore, Notice, Notices, Stage
+from eventfleet.topics.event import EventKey
 
 MAX_WAITERS = 10_000
 MIN_PAUSE_SECONDS = 0.05
@@ -153,14 +154,14 @@ class CommandFollower:
 
     async def follow(
         self,
-        event_id: str,
+        key: EventKey,
         wanted: Stage,
         deadline: float,
         decide: Callable[[], Awaitable[Outcome]],
     ) -> WaitResult:
         """Decide, and wait for the stage until the deadline of the event loop's clock.
 
-        `event_id` is that of the command's first event. The store is looked up for it at the
+        `key` is that of the command's first event. The store is looked up for it at the
         deadline, and for a repeat at once.
         """
         if not self._needs_notice(wanted):
@@ -170,16 +171,14 @@ class CommandFollower:
             reason = f"{MAX_WAITERS} callers already wait for notices"
             return WaitResult(Unavailable(reason), None)
         await self._waiters.subscribe(deadline)
-        with self._waiters.waiter(event_id, wanted) as waiter:
+        with self._waiters.waiter(key.event_id, wanted) as waiter:
             outcome = await decide()
             if not _is_accepted(outcome):
                 return WaitResult(outcome, None)
-            if self._synchronous or (
-                isinstance(outcome, Repeated) and await self._is_stored(event_id)
-            ):
+            if self._synchronous or (isinstance(outcome, Repeated) and await self._is_stored(key)):
                 waiter.notify(Stage.APPENDED)
             await waiter.wait(deadline)
-            if waiter.stage is Stage.ACCEPTED and await self._is_stored(event_id):
+            if waiter.stage is Stage.ACCEPTED and await self._is_stored(key):
                 waiter.notify(Stage.APPENDED)
             return WaitResult(outcome, waiter.stage)
 
@@ -188,10 +187,10 @@ class CommandFollower:
         at_once = (Stage.ACCEPTED, Stage.APPENDED) if self._synchronous else (Stage.ACCEPTED,)
         return wanted not in at_once
 
-    async def _is_stored(self, event_id: str) -> bool:
+    async def _is_stored(self, key: EventKey) -> bool:
         try:
             async with asyncio.timeout(LOOKUP_SECONDS):
-                return event_id in await self._store.find([event_id])
+                return key in await self._store.find([key])
         except (errors.ServerUnavailable, TimeoutError):
             return False
 

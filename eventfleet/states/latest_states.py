@@ -9,7 +9,7 @@ from eventfleet.states.live_state import LiveState, ReplayFailed, load_live_stat
 from eventfleet.states.lru_cache import LruCache
 from eventfleet.stores.contracts import DomainStores, Tail, TailQuery
 from eventfleet.stores.errors import ServerUnavailable
-from eventfleet.topics.event import EventRecord
+from eventfleet.topics.event import EventKey, EventRecord
 
 MAX_BATCH_EVENTS = 500
 
@@ -129,7 +129,8 @@ class LatestStates:
         """Fold the events as they are read, however many there are."""
         events = self._stores.events
         try:
-            found = (await events.find([event_id])).get(event_id) if event_id else None
+            key = EventKey(live.aggregate_id, event_id)
+            found = (await events.find([key])).get(key) if event_id else None
             async for event in events.read(live.aggregate_id, live.version):
                 live.fold(self._domain, event)
                 found = event if event.id == event_id else found

@@ -16,7 +16,7 @@ from eventfleet.states.lru_cache import LruCache
 from eventfleet.states.snapshot_saver import SnapshotSaver
 from eventfleet.stores.contracts import NO_HEAD, Clock, DomainStores, Page, Snapshot
 from eventfleet.topics.errors import InvalidRecord
-from eventfleet.topics.event import EventRecord, truncate_to_milliseconds
+from eventfleet.topics.event import EventKey, EventRecord, truncate_to_milliseconds
 
 S = TypeVar("S", bound=State)
 
@@ -170,9 +170,9 @@ class Querier(Generic[S]):
     def is_cached(self, aggregate_id: str) -> bool:
         return self._latest_states.is_cached(aggregate_id)
 
-    async def find_stored(self, event_ids: Collection[str]) -> dict[str, EventRecord]:
-        """The stored events among these ids, as they are stored."""
-        return await self._stores.events.find(event_ids)
+    async def find_stored(self, keys: Collection[EventKey]) -> dict[EventKey, EventRecord]:
+        """The stored events among these, as they are stored."""
+        return await self._stores.events.find(keys)
 
     def read_stored(self, aggregate_id: str, after: int) -> AsyncIterator[EventRecord]:
         """The events above a version, as they are stored."""

@@ -13,7 +13,7 @@ from enum import Enum, StrEnum
 from typing import Any, NamedTuple, Protocol
 
 from eventfleet.stores.errors import Duplicate
-from eventfleet.topics.event import EventRecord, Position
+from eventfleet.topics.event import EventKey, EventRecord, Position
 from eventfleet.topics.record import LogRecord, ProducerRecord
 from eventfleet.topics.topic_specs import TopicSpec
 
@@ -46,6 +46,14 @@ class Tail(NamedTuple):
 
     events: list[EventRecord]
     found: EventRecord | None
+
+
+class VersionRange(NamedTuple):
+    """The events of an aggregate with after < version <= up_to."""
+
+    aggregate_id: str
+    after: int
+    up_to: int
 
 
 @dataclass(frozen=True)
@@ -83,8 +91,8 @@ class EventReader(Protocol):
     ) -> AsyncIterator[EventRecord]:
         """Stream the events with after < version <= up_to, in version order."""
 
-    async def find(self, event_ids: Collection[str]) -> dict[str, EventRecord]:
-        """Return the stored events among these ids, by id.
+    async def find(self, keys: Collection[EventKey]) -> dict[EventKey, EventRecord]:
+        """Return the stored events among these, by key.
 
         One query, which reads what a majority of the servers has.
         """
@@ -147,8 +155,11 @@ class EventSequencer(Protocol):
         or the Duplicate (with `index` 0) that kept it out.
         """
 
-    async def unplaced(self, aggregate_ids: Collection[str]) -> list[EventRecord]:
-        """Return these aggregates' events that have no position, by aggregate and version."""
+    async def unplaced(self, ranges: Collection[VersionRange]) -> list[EventRecord]:
+        """Return the events in these ranges that have no position, by aggregate and version.
+
+        The ranges are of different aggregates. Read in pages.
+        """
 
     async def placed_at(self, positions: Collection[Position]) -> list[EventRecord]:
         """Return all events placed at these positions, by position and version."""
@@ -156,21 +167,91 @@ class EventSequencer(Protocol):
     async def sweep(self, partition: int, limit: int) -> list[EventRecord]:
         """Return up to `limit` unplaced events of a partition, by aggregate and version."""
 
+
+class RepairKind(StrEnum):
+    """A rewind repeats what append did; a restore copies from `<domain>.stored` what it did."""
+
+    REWIND = "rewind"
+    RESTORE = "restore"
+
+
+class OffsetRange(NamedTuple):
+    """The records of a partition of `<domain>.events` with first <= offset < end."""
+
+    partition: int
+    first: int
+    end: int
+
+
+class Repair(NamedTuple):
+    """An operator's repair of a store that its consumer group did not fill, for one partition.
+
+    `epoch`: the store's since the repair. A rewind voids what stands in `<domain>.stored` for these
+    offsets with lower epochs.
+    """
+
+    kind: RepairKind
+    epoch: int
+    offsets: OffsetRange
+    time: datetime
+
+    def voids(self, position: Position) -> bool:
+        """Return whether this repair voids a record of `<domain>.stored` with this position."""
+        partition, first, end = self.offsets
+        return (
+            self.kind is RepairKind.REWIND
+            and position.epoch < self.epoch
+            and position.partition == partition
+            and first <= position.offset < end
+        )
+
+
+class StoreRegistry(Protocol):
+    """The facts that one domain's event store holds about itself."""
+
     async def epoch(self) -> int:
         """Return the domain's epoch: 0 until it is raised."""
 
     async def raise_epoch(self) -> int:
         """Raise the epoch, and return the new one; due after `<domain>.events` was recreated."""
 
-    async def has_placed(self, partition: int, epoch: int) -> bool:
-        """Return whether any event is placed from this partition in this epoch."""
+    async def next_offset(self, partition: int) -> int:
+        """Return the offset below which the store holds all that append took from a partition.
+
+        That of the present epoch; 0 where append has noted none.
+        """
+
+    async def note_next_offset(self, partition: int, epoch: int, next_offset: int) -> None:
+        """Note it, durably; a lower offset than the noted one changes nothing.
+
+        Misconfigured: the store is in another epoch.
+        """
+
+    async def rewind(self, ranges: Collection[OffsetRange], time: datetime) -> int:
+        """Set the noted offsets back to where the ranges begin; record it as a repair.
+
+        Raises the epoch, and returns the new one; the other partitions keep their offsets.
+        """
+
+    async def record_restore(self, ranges: Collection[OffsetRange], time: datetime) -> None:
+        """Note the end of each range as the next offset, and record it as a repair."""
+
+    async def repairs(self) -> list[Repair]:
+        """Return all repairs, the oldest first."""
 
 
 class EventStore(EventReader, EventSequencer, Protocol):
     """The events of one domain, ordered by version within each aggregate."""
 
+    @property
+    def registry(self) -> StoreRegistry:
+        """The store's facts about itself."""
+
     async def prepare(self) -> None:
-        """Create and verify the indexes. Misconfigured names one that is missing or too weak."""
+        """Create and verify the indexes, and register the schema.
+
+        Misconfigured names an index that is missing or too weak, or another schema.
+        """
 
 
 # Snapshot store
@@ -362,6 +443,10 @@ class Note(NamedTuple):
     aggregate_id: str
     event_id: str
     prev: str
+
+    @property
+    def key(self) -> EventKey:
+        return EventKey(self.aggregate_id, self.event_id)
 
 
 class Markers(Protocol):

@@ -23,7 +23,7 @@ class Duplicate(StoreError):
     """A unique key is taken; nothing was done from the write at `index` on.
 
     After a first try whose answer was lost, the key may be taken by that very write. `key` is
-    `event id`, `version` or `position`; `stream` is the domain and the aggregate's id.
+    `event id` or `version`; `stream` is the domain and the aggregate's id.
     """
 
     def __init__(self, index: int, stream: str, version: int, key: str) -> None:

@@ -42,6 +42,13 @@ class Position(NamedTuple):
         return cls(int(epoch), int(partition), int(offset))
 
 
+class EventKey(NamedTuple):
+    """The key of an event: its aggregate's id and its own. Event ids are unique per aggregate."""
+
+    aggregate_id: str
+    event_id: str
+
+
 class CloudEvent(
     msgspec.Struct, frozen=True, rename=WIRE_NAMES, tag_field="specversion", tag="1.0"
 ):
@@ -75,6 +82,10 @@ class EventRecord(
     traceparent: str | None = None
     reply_to: str | None = None
     fingerprint: str | None = None
+
+    @property
+    def key(self) -> EventKey:
+        return EventKey(self.aggregate_id, self.id)
 
 
 class FoldableEvent(Protocol):

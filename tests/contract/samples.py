@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Any
 
-from eventfleet.topics.event import EventRecord, Position
+from eventfleet.topics.event import EventKey, EventRecord, Position
 from eventfleet.topics.partitioner import partition_of
 
 DOMAIN = "orders"
@@ -46,6 +46,11 @@ def event(
     } | fields
     place = str(position) if position else None
     return EventRecord(aggregate_id=aggregate_id, version=version, position=place, **fields)
+
+
+def key(aggregate_id: str, version: int) -> EventKey:
+    """The key of `event(aggregate_id, version)`."""
+    return EventKey(aggregate_id, f"{aggregate_id}-{version}")
 
 
 def at(offset: int, partition: int = 0, epoch: int = 0) -> Position:

@@ -105,8 +105,8 @@ async def test_a_feed_passes_gaps_in_the_offsets(store: EventStore) -> None:
 async def test_a_feed_passes_to_the_next_epoch(store: EventStore) -> None:
     await store.write([event("a1", 1, at(7)), event("a2", 1, at(8, 1))])
     before, cursor = await everything(store.feed, 10)
-    await store.raise_epoch()
-    await store.raise_epoch()
+    await store.registry.raise_epoch()
+    await store.registry.raise_epoch()
     await store.write([event("a1", 2, at(0, 0, epoch=2)), event("a2", 2, at(0, 2, epoch=2))])
     later, _ = await everything(store.feed, 10, cursor)
     assert [sorted(e.id for e in events) for events in (before, later)] == [

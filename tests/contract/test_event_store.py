@@ -14,10 +14,11 @@ from eventfleet.stores.contracts import (
     Head,
     Tail,
     TailQuery,
+    VersionRange,
     Write,
 )
 from eventfleet.stores.errors import Duplicate, ServerUnavailable
-from eventfleet.topics.event import EventRecord, Position
+from eventfleet.topics.event import EventKey, EventRecord, Position
 from tests.contract.conftest import OpenStores
 from tests.contract.samples import (
     DOMAIN,
@@ -26,6 +27,7 @@ from tests.contract.samples import (
     at,
     event,
     ids,
+    key,
     stream,
 )
 
@@ -86,9 +88,8 @@ async def test_writing_nothing_does_nothing(store: EventStore) -> None:
 
 
 CLASHES = {
-    "event id": event("a2", 1, at(9), id="a1-2"),
+    "event id": event("a1", 9, at(9), id="a1-2"),
     "version": event("a1", 2, at(9), id="other"),
-    "position": event("a1", 3, at(1), id="other"),
 }
 
 
@@ -96,7 +97,7 @@ CLASHES = {
 async def test_a_write_ends_at_the_first_clash(
     store: EventStore, condition: str, clashing: Any
 ) -> None:
-    taken = [*stream("a1", 2), event("a9", 3, at(1), id="at the position")]
+    taken = stream("a1", 2)
     await store.write(taken)
     before = [event("b1", 1, at(20)), event("b1", 2, at(21))]
     with pytest.raises(Duplicate) as caught:
@@ -137,9 +138,9 @@ async def test_a_place_gives_the_position(store: EventStore) -> None:
     await store.put([event("s1", 1, actor="me", prev="")], 2)
     await store.write([AssignPosition(event("s1", 1), at(7, 2))])
     placed = event("s1", 1, at(7, 2), actor="me", prev="")
-    assert await store.find(["s1-1"]) == {"s1-1": placed}
+    assert await store.find([key("s1", 1)]) == {key("s1", 1): placed}
     assert await store.sweep(2, 10) == []
-    assert await store.unplaced(["s1"]) == []
+    assert await store.unplaced([VersionRange("s1", 0, 9)]) == []
 
 
 async def test_a_second_place_does_nothing(store: EventStore) -> None:
@@ -148,19 +149,23 @@ async def test_a_second_place_does_nothing(store: EventStore) -> None:
     await store.write(
         [AssignPosition(event("s1", 1), at(7)), AssignPosition(event("s1", 1), at(8))]
     )
-    assert (await store.find(["s1-1"]))["s1-1"].position == str(at(7))
+    assert (await store.find([key("s1", 1)]))[key("s1", 1)].position == str(at(7))
     assert await store.placed_at([at(8)]) == []
 
 
-async def test_a_place_at_a_taken_position_clashes(store: EventStore) -> None:
+async def test_several_events_may_have_one_position(store: EventStore) -> None:
     await store.write([event("a1", 1, at(7))])
     await store.put([event("s1", 1)], 0)
-    with pytest.raises(Duplicate) as caught:
-        await store.write([event("a1", 2, at(8)), AssignPosition(event("s1", 1), at(7))])
-    error = caught.value
-    assert (error.index, error.key) == (1, "position")
-    assert (error.stream, error.version) == (f"{DOMAIN}/s1", 1)
-    assert (await store.heads(["s1"]))["s1"].placed == 0
+    await store.write([event("b1", 1, at(7)), AssignPosition(event("s1", 1), at(7))])
+    assert {e.id for e in await store.placed_at([at(7)])} == {"a1-1", "b1-1", "s1-1"}
+
+
+async def test_an_event_id_may_be_that_of_another_aggregate_s_event(store: EventStore) -> None:
+    events = [event("a1", 1, at(0), id="b:c"), event("a1:b", 1, at(1), id="c")]
+    events += [event("a2", 1, at(2), id="b:c")]
+    await store.write(events)
+    assert await store.find([e.key for e in events]) == {e.key: e for e in events}
+    assert [e.id async for e in store.read("a1:b")] == ["c"]
 
 
 # put
@@ -211,18 +216,19 @@ async def test_put_events_have_no_position(store: EventStore) -> None:
 async def test_find_answers_those_that_are_stored(store: EventStore) -> None:
     await store.write(stream("a1", 3))
     await store.put([event("s1", 1)], 0)
-    found = await store.find(["a1-1", "a1-3", "s1-1", "absent", "a1-1"])
+    wanted = [key("a1", 1), key("a1", 3), key("s1", 1), key("absent", 1), key("a1", 1)]
+    found = await store.find([*wanted, EventKey("s1", "a1-1")])
     assert found == {
-        "a1-1": event("a1", 1, at(0)),
-        "a1-3": event("a1", 3, at(2)),
-        "s1-1": event("s1", 1),
+        key("a1", 1): event("a1", 1, at(0)),
+        key("a1", 3): event("a1", 3, at(2)),
+        key("s1", 1): event("s1", 1),
     }
     assert await store.find([]) == {}
 
 
 async def test_find_takes_many_ids(store: EventStore) -> None:
     await store.write(stream("a1", 250))
-    found = await store.find([f"a1-{v}" for v in range(1, 400)])
+    found = await store.find([key("a1", v) for v in range(1, 400)])
     assert sorted(e.version for e in found.values()) == list(range(1, 251))
 
 
@@ -239,7 +245,7 @@ async def test_since_answers_what_is_above_a_version_and_the_event_of_an_id(
         TailQuery("a1", 2, "absent"): Tail(above, None),
         TailQuery("a1", 2, "a1-1"): Tail(above, event("a1", 1, at(0))),
         TailQuery("a1", 2, "a1-4"): Tail(above, event("a1", 4)),
-        TailQuery("a1", 2, "a2-2"): Tail(above, event("a2", 2, at(11))),
+        TailQuery("a1", 2, "a2-2"): Tail(above, None),
         TailQuery("a1", 5, "a1-5"): Tail([], event("a1", 5)),
         TailQuery("a2", 1, "a2-1"): Tail([event("a2", 2, at(11))], event("a2", 1, at(10))),
         TailQuery("absent", 0, "absent"): Tail([], None),
@@ -251,12 +257,12 @@ async def test_since_answers_what_is_above_a_version_and_the_event_of_an_id(
 
 async def test_since_answers_no_more_than_it_may(store: EventStore) -> None:
     await store.write([*stream("a1", 5), *stream("a2", 2, start=10)])
-    looks = [TailQuery("a1", 1, "a1-1"), TailQuery("a2", 0, "a1-2")]
+    looks = [TailQuery("a1", 1, "a1-1"), TailQuery("a2", 0, "a2-2")]
     assert await store.tails(looks, 5) is None
     seen = await store.tails(looks, 6)
     assert seen
     assert [len(each.events) for each in seen] == [4, 2]
-    assert [each.found and each.found.id for each in seen] == ["a1-1", "a1-2"]
+    assert [each.found and each.found.id for each in seen] == ["a1-1", "a2-2"]
 
 
 # put_each
@@ -267,11 +273,12 @@ async def test_of_events_that_are_put_each_those_are_stored_whose_keys_are_free(
 ) -> None:
     await store.put([event("s1", 1)], 0)
     await store.put([event("s2", 1)], 0)
+    await store.put([event("s3", 1)], 0)
     ends = await store.put_each(
         [
             (event("s1", 2), 0),
             (event("s2", 1, id="other"), 1),
-            (event("s3", 1, id="s1-1"), 1),
+            (event("s3", 2, id="s3-1"), 1),
             (event("s4", 1), 1),
         ]
     )
@@ -279,7 +286,7 @@ async def test_of_events_that_are_put_each_those_are_stored_whose_keys_are_free(
     assert found == [
         None,
         ("version", "orders/s2", 1),
-        ("event id", "orders/s3", 1),
+        ("event id", "orders/s3", 2),
         None,
     ]
     assert await ids(store.read("s1")) == ["s1-1", "s1-2"]
@@ -353,9 +360,21 @@ async def test_unplaced_events_come_by_aggregate_and_version(store: EventStore) 
     await store.put([event("s1", 1), event("s1", 2), event("s1", 3)], 0)
     await store.put([event("s3", 1)], 0)
     await store.write([*stream("a1", 2), AssignPosition(event("s1", 1), at(5))])
-    found = await store.unplaced(["s2", "s1", "a1", "absent"])
+    found = await store.unplaced(
+        [VersionRange(name, 0, 9) for name in ("s2", "s1", "a1", "absent")]
+    )
     assert [e.id for e in found] == ["s1-2", "s1-3", "s2-1", "s2-2"]
+    found = await store.unplaced([VersionRange("s1", 2, 9), VersionRange("s2", 0, 1)])
+    assert [e.id for e in found] == ["s1-3", "s2-1"]
     assert await store.unplaced([]) == []
+
+
+async def test_many_unplaced_events_come_in_pages(store: EventStore) -> None:
+    for name, count in (("s1", 700), ("s2", 600)):
+        await store.put([event(name, version) for version in range(1, count + 1)], 0)
+    found = await store.unplaced([VersionRange("s2", 50, 550), VersionRange("s1", 0, 690)])
+    expected = [("s1", v) for v in range(1, 691)] + [("s2", v) for v in range(51, 551)]
+    assert [(e.aggregate_id, e.version) for e in found] == expected
 
 
 async def test_placed_at_answers_all_events_of_a_position(store: EventStore) -> None:
@@ -455,30 +474,13 @@ async def test_a_moment_of_any_zone_is_the_same_moment(store: EventStore) -> Non
     assert await store.version_at("a1", (TIME - timedelta(seconds=1)).astimezone(seoul)) == 0
 
 
-# count, epoch
+# count
 
 
 async def test_count_counts_all_events(store: EventStore) -> None:
     await store.write(stream("a1", 3))
     await store.put([event("s1", 1)], 0)
     assert await store.count() == 4
-
-
-async def test_the_epoch_is_zero_until_raised(store: EventStore, opening: OpenStores) -> None:
-    assert await store.epoch() == 0
-    assert await store.raise_epoch() == 1
-    assert await store.raise_epoch() == 2
-    async with opening() as other:
-        assert await other.events.epoch() == 2
-
-
-async def test_has_placed_tells_partition_and_epoch(store: EventStore) -> None:
-    await store.put([event("s1", 1)], 3)
-    await store.write([event("a1", 1, at(0, 1, epoch=1))])
-    assert await store.has_placed(1, 1)
-    assert not await store.has_placed(1, 0)
-    assert not await store.has_placed(0, 1)
-    assert not await store.has_placed(3, 0)
 
 
 # Several writers
@@ -535,7 +537,7 @@ async def test_what_one_has_written_another_reads(store: EventStore, opening: Op
     await store.write(stream("a1", 2))
     async with opening() as other:
         assert (await other.events.heads(["a1"]))["a1"].version == 2
-        assert await other.events.find(["a1-2"]) == {"a1-2": event("a1", 2, at(1))}
+        assert await other.events.find([key("a1", 2)]) == {key("a1", 2): event("a1", 2, at(1))}
 
 
 def _types(value: Any) -> Any:

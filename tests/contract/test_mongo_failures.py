@@ -9,12 +9,19 @@ from typing import Any
 import pytest
 from pymongo import MongoClient
 
-from eventfleet.stores.contracts import AssignPosition, DomainStores, Snapshot, TailQuery
+from eventfleet.stores.contracts import (
+    AssignPosition,
+    DomainStores,
+    OffsetRange,
+    Snapshot,
+    TailQuery,
+    VersionRange,
+)
 from eventfleet.stores.errors import Duplicate, Misconfigured, ServerUnavailable, StoreError
 from eventfleet.stores.mongo import open_stores
 from eventfleet.stores.mongo.errors import OperationRefused
 from tests.conftest import running
-from tests.contract.samples import DOMAIN, KEPT, TIME, at, event, ids, stream
+from tests.contract.samples import DOMAIN, KEPT, TIME, at, event, ids, key, stream
 from tests.servers.mongodb import MongoDB
 from tests.servers.server import free_port
 
@@ -85,19 +92,23 @@ OPERATIONS: dict[str, Callable[[DomainStores], Awaitable[Any]]] = {
     "put one": lambda s: s.events.put([event("s2", 1)], 0),
     "put several": lambda s: s.events.put([event("s3", 1), event("s3", 2)], 0),
     "put each": lambda s: s.events.put_each([(event("s4", 1), 0), (event("s5", 1), 0)]),
-    "find": lambda s: s.events.find(["a1-1"]),
+    "find": lambda s: s.events.find([key("a1", 1)]),
     "tails": lambda s: s.events.tails([TailQuery("a1", 0, "a1-1")], 9),
     "heads": lambda s: s.events.heads(["a1"]),
-    "unplaced": lambda s: s.events.unplaced(["s1"]),
+    "unplaced": lambda s: s.events.unplaced([VersionRange("s1", 0, 9)]),
     "placed_at": lambda s: s.events.placed_at([at(0)]),
     "sweep": lambda s: s.events.sweep(0, 9),
     "read": drained,
     "feed": lambda s: s.events.feed("", 9),
     "aggregates": lambda s: s.events.aggregates("", 9),
     "count": lambda s: s.events.count(),
-    "epoch": lambda s: s.events.epoch(),
-    "raise_epoch": lambda s: s.events.raise_epoch(),
-    "has_placed": lambda s: s.events.has_placed(0, 0),
+    "epoch": lambda s: s.events.registry.epoch(),
+    "raise_epoch": lambda s: s.events.registry.raise_epoch(),
+    "next_offset": lambda s: s.events.registry.next_offset(0),
+    "note_next_offset": lambda s: s.events.registry.note_next_offset(0, 0, 1),
+    "rewind": lambda s: s.events.registry.rewind([OffsetRange(0, 0, 1)], TIME),
+    "record_restore": lambda s: s.events.registry.record_restore([OffsetRange(0, 0, 1)], TIME),
+    "repairs": lambda s: s.events.registry.repairs(),
     "prepare snapshots": lambda s: s.snapshots.prepare(),
     "save": lambda s: s.snapshots.save([Snapshot("a1", 1, {}, 1, TIME)]),
     "latest": lambda s: s.snapshots.latest(["a1"], 1),

@@ -11,6 +11,7 @@ from pymongo.database import Database
 from eventfleet.stores.contracts import DomainStores
 from eventfleet.stores.errors import Misconfigured
 from eventfleet.stores.mongo import open_stores
+from eventfleet.stores.mongo.domain_metadata import SCHEMA
 from tests.contract.samples import DOMAIN, KEPT, at, event
 
 PLACED = {"epoch": {"$gte": 0}}
@@ -50,7 +51,6 @@ async def test_the_start_makes_the_indexes(
         "versions": {"key": [("aggregate_id", 1), ("version", 1)], "unique": True},
         "positions": {
             "key": [("epoch", 1), ("partition", 1), ("offset", 1), ("version", 1)],
-            "unique": True,
             "partialFilterExpression": PLACED,
         },
         "unplaced": {
@@ -101,13 +101,13 @@ WEAKER: dict[str, tuple[str, Keys, dict[str, Any], str]] = {
     "not partial": (
         "positions",
         POSITIONS,
-        {"unique": True},
-        "but it is (epoch, partition, offset, version), unique True.",
+        {},
+        "but it is (epoch, partition, offset, version).",
     ),
     "another filter": (
         "positions",
         POSITIONS,
-        {"unique": True, "partialFilterExpression": {"epoch": {"$gte": 1}}},
+        {"partialFilterExpression": {"epoch": {"$gte": 1}}},
         "partialFilterExpression {'epoch': {'$gte': 1}}",
     ),
     "one that expires": (
@@ -153,12 +153,40 @@ async def test_documents_that_break_an_index_stop_the_start(
     stores: DomainStores, database: Database[dict[str, Any]]
 ) -> None:
     twice = {"aggregate_id": "a1", "version": 1}
+    database["domains"].insert_one({"_id": DOMAIN, "schema": SCHEMA})
     database[f"{DOMAIN}.events"].insert_many([{"_id": "x"} | twice, {"_id": "y"} | twice])
     with pytest.raises(
         Misconfigured, match=r"'versions' must be .* but stored documents violate it"
     ):
         await stores.events.prepare()
     assert database[f"{DOMAIN}.events"].count_documents({}) == 2
+
+
+async def test_the_start_registers_the_schema(
+    stores: DomainStores, database: Database[dict[str, Any]]
+) -> None:
+    await stores.events.prepare()
+    await stores.events.write([event(position=at(0))])
+    await stores.events.prepare()
+    assert database["domains"].find_one({"_id": DOMAIN}, {"schema": 1}) == {
+        "_id": DOMAIN,
+        "schema": SCHEMA,
+    }
+
+
+@pytest.mark.parametrize("schema", [None, SCHEMA - 1, SCHEMA + 1])
+async def test_another_schema_stops_the_start(
+    stores: DomainStores, database: Database[dict[str, Any]], schema: int | None
+) -> None:
+    if schema is not None:
+        database["domains"].insert_one({"_id": DOMAIN, "schema": schema})
+    database[f"{DOMAIN}.events"].insert_one({"_id": "e1", "aggregate_id": "a1", "version": 1})
+    with pytest.raises(
+        Misconfigured,
+        match=rf"domain 'orders' is stored in schema {schema or 1}, but .* schema {SCHEMA}",
+    ):
+        await stores.events.prepare()
+    assert "versions" not in reported(database, "events")
 
 
 async def test_a_weaker_index_of_snapshots_stops_the_start(
@@ -185,8 +213,8 @@ async def test_the_document_of_an_event(
         "data": {"n": 1},
     }
     documents = database[f"{DOMAIN}.events"]
-    assert documents.find_one("a1-1") == {
-        "_id": "a1-1",
+    assert documents.find_one("a1\0a1-1") == {
+        "_id": "a1\0a1-1",
         "aggregate_id": "a1",
         **kept,
         "prev": "",
@@ -195,8 +223,8 @@ async def test_the_document_of_an_event(
         "partition": 3,
         "offset": 5,
     }
-    assert documents.find_one("s1-1") == {
-        "_id": "s1-1",
+    assert documents.find_one("s1\0s1-1") == {
+        "_id": "s1\0s1-1",
         "aggregate_id": "s1",
         **kept,
         "partition": 2,

@@ -69,6 +69,10 @@ class Shaky:
 class ShakyEvents(Shaky):
     """An event store whose ordered write may also stop on the way."""
 
+    def __init__(self, inner: Any, faults: Faults) -> None:
+        super().__init__(inner, faults)
+        self.registry = Shaky(inner.registry, faults)
+
     async def write(self, writes: Sequence[Write]) -> None:
         if writes and self.faults.scheduler.chance(self.faults.rate):
             done = self.faults.scheduler.random.randrange(len(writes))

@@ -189,6 +189,7 @@ class MarkerWorld:
         at = self.log.append(ProducerRecord(TOPICS.events, key, value, partition))
         placed = replace(event, prev="", version=1, position=str(at))
         drive(self.events.write([placed]))
+        drive(self.events.registry.note_next_offset(partition, 0, at.offset + 1))
         self.log.append(ProducerRecord(TOPICS.stored, key, encode(placed), partition))
         self.log.offsets[consumer_group(PREFIX, items.name, "append"), TOPICS.events, partition] = (
             at.offset + 1

@@ -1,6 +1,7 @@
 """What append does to one chunk."""
 
 from collections.abc import Sequence
+from copy import deepcopy
 from datetime import timedelta
 from typing import Any
 
@@ -11,12 +12,12 @@ from eventfleet.model.domain import Domain
 from eventfleet.roles.append import AppendRole
 from eventfleet.roles.role import PoisonEvent
 from eventfleet.stores.contracts import AssignPosition
-from eventfleet.stores.errors import Duplicate, Misconfigured, ServerUnavailable
+from eventfleet.stores.errors import Duplicate, Fenced, Misconfigured, ServerUnavailable
 from eventfleet.stores.memory.events import MemoryEvents
 from eventfleet.stores.parked_aggregates import NoParkedAggregates
 from eventfleet.topics.codec import encode
 from eventfleet.topics.dead_letters import REASON
-from eventfleet.topics.event import EventRecord, Position
+from eventfleet.topics.event import EventKey, EventRecord, Position
 from eventfleet.topics.record import LogRecord
 from tests.simulation.in_memory_servers import START, InMemoryServers, take
 from tests.simulation.recording_domain import (
@@ -151,8 +152,8 @@ async def test_an_id_that_another_aggregate_has(memory: InMemoryServers, chunks:
     records = await sent(memory, memory.event("1"), memory.event("1", "b"))
     for chunk in [records] if chunks == 1 else [[record] for record in records]:
         await take(append, chunk)
-    assert stored(memory) == [("a", "1", 1)]
-    assert letters(memory)[0]["eventfleet-reason"] == "id: is that of an event of 'a'"
+    assert stored(memory) == [("a", "1", 1), ("b", "1", 1)]
+    assert letters(memory) == []
 
 
 async def test_an_event_without_prev_where_events_are_made_by_commands(
@@ -397,28 +398,10 @@ async def test_a_clash_that_nothing_explains_ends(memory: InMemoryServers) -> No
     assert timedelta() < memory.clock.now() - START < timedelta(minutes=1)
 
 
-class Occupied(MemoryEvents):
-    """As a real store does, refuses to place an event where another one of its version is."""
-
-    async def write(self, writes: Any) -> None:
-        for index, write in enumerate(writes):
-            at = write.position if isinstance(write, AssignPosition) else None
-            if at and [e for e in await self.placed_at([at]) if e.version == write.event.version]:
-                raise Duplicate(index, "a", write.event.version, "position")
-        await super().write(writes)
-
-
-@pytest.mark.parametrize("fresh", [True, False])
-async def test_placing_where_another_event_is(memory: InMemoryServers, fresh: bool) -> None:
-    memory.events = Occupied()
+async def test_placing_where_another_event_is(memory: InMemoryServers) -> None:
     append = await opened(memory, sync_tally)
-    if not fresh:
-        other = memory.event("0", "z", version=1)
-        await memory.events.put([other], 0)
-        await take(append, await sent(memory, other))
-    held = f"0-0-{int(not fresh)}"
-    await memory.events.write([memory.event("old", "b", version=1, position=held)])
-    with pytest.raises(Misconfigured, match=f"position {held} of event s1 is held by event old"):
+    await memory.events.write([memory.event("old", "b", version=1, position="0-0-0")])
+    with pytest.raises(Misconfigured, match="position 0-0-0 of event s1 is held by event old"):
         await take(append, await sent(memory, *await put(memory, 1)))
 
 
@@ -432,17 +415,77 @@ async def test_a_log_that_was_made_anew_in_the_same_epoch(
     with pytest.raises(Misconfigured, match=r"is held by event old.*raise the epoch"):
         await take(append, await sent(memory, memory.event("new")))
     assert await memory.events.count() == 1
-    await memory.events.raise_epoch()
+    await memory.events.registry.raise_epoch()
     append = await opened_at(memory, 0)
     await take(append, memory.records(memory.topics.events))
-    assert [e.position for e in (await memory.events.find(["new"])).values()] == ["1-0-0"]
+    assert [e.position for e in (await memory.events.find([EventKey("a", "new")])).values()] == [
+        "1-0-0"
+    ]
 
 
 async def test_a_group_without_an_offset_though_events_are_stored(memory: InMemoryServers) -> None:
-    await memory.events.write([memory.event("1", version=1, position="0-0-5")])
-    with pytest.raises(Misconfigured, match="the consumer group has no offset"):
+    await memory.events.registry.note_next_offset(0, 0, 6)
+    with pytest.raises(Misconfigured, match=r"below offset 6 .* the consumer group has no offset"):
         await an_append(memory).open()
     assert memory.offset("append") is None
+
+
+async def test_a_store_that_the_group_did_not_fill(memory: InMemoryServers) -> None:
+    append = await opened(memory)
+    await take(append, await sent(memory, memory.event("1"), memory.event("2")))
+    memory.events = MemoryEvents()
+    with pytest.raises(Misconfigured, match=r"taken partition 0 up to offset 2, .* only up to 0"):
+        await an_append(memory).open()
+    assert memory.offset("append") == 2
+
+
+async def test_an_older_copy_of_the_store(memory: InMemoryServers) -> None:
+    append = await opened(memory)
+    await take(append, await sent(memory, memory.event("1")))
+    older = deepcopy(memory.events)
+    await take(append, await sent(memory, memory.event("2")))
+    memory.events = older
+    with pytest.raises(Misconfigured, match=r"up to offset 2, .* only up to 1: .* rewind tally"):
+        await an_append(memory).open()
+
+
+async def test_the_next_offset_is_noted_in_the_store_before_it_is_committed(
+    memory: InMemoryServers,
+) -> None:
+    append = await opened(memory)
+    records = await sent(memory, memory.event("1"))
+    await memory.writer("append").open()  # fences: this chunk's commit is refused
+    with pytest.raises(Fenced):
+        await take(append, records)
+    assert memory.offset("append") == 0
+    assert await memory.events.registry.next_offset(0) == 1
+
+
+class CountingEvents(MemoryEvents):
+    """Counts the unplaced events that each look-up reads."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.unplaced_read: list[int] = []
+
+    async def unplaced(self, ranges: Any) -> list[EventRecord]:
+        found = await super().unplaced(ranges)
+        self.unplaced_read.append(len(found))
+        return found
+
+
+async def test_no_more_unplaced_events_are_read_than_a_chunk_needs(
+    memory: InMemoryServers,
+) -> None:
+    memory.events = CountingEvents()
+    append = await opened(memory, sync_tally)
+    events = await put(memory, *range(1, 51))
+    for event in events[:5]:
+        await take(append, await sent(memory, event))
+    assert memory.events.unplaced_read == [1] * 5
+    await take(append, await sent(memory, events[9]))
+    assert memory.events.unplaced_read == [1] * 5 + [5]
+    assert memory.offset("append") == 6
 
 
 async def test_a_death_in_a_group_s_first_chunk_leaves_an_offset(memory: InMemoryServers) -> None:

@@ -72,7 +72,7 @@ async def test_the_id_of_a_new_command_is_not_looked_up() -> None:
     assert await desk.decide(new) == [Accepted(id_of("1"), PLACE)]
     assert desk.store.asked("find") == []
     assert len(await desk.decide(new, say("2"))) == 2
-    assert desk.store.asked("find") == [[id_of("2")]]
+    assert desk.store.asked("find") == [[say("2").event.key]]
 
 
 async def test_a_stored_command_is_repeated_and_another_with_its_id_refused() -> None:

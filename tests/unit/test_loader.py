@@ -164,7 +164,7 @@ async def test_the_same_offset_of_an_earlier_epoch_is_another_position() -> None
     fleet, anew = LoaderFleet(), LoaderFleet()
     await fleet.settle(await fleet.load(rows(10)))
     anew.store = fleet.store
-    await anew.store.raise_epoch()
+    await anew.store.registry.raise_epoch()
     report = await anew.load(rows(10))
     anew.log.offsets = {(GROUP, TOPIC, partition): 10 for partition in range(PARTITIONS)}
     await anew.settle(report, nothing)
@@ -249,8 +249,8 @@ async def test_events_that_are_made_already_are_taken_as_they_are() -> None:
     fleet = LoaderFleet()
     made = list(to_events(rows(3), process_log))
     await fleet.settle(await fleet.load(made))
-    ids = [item.event.id for item in made if not isinstance(item, RowProblem)]
-    assert set(await fleet.store.find(ids)) == set(ids)
+    keys = [item.event.key for item in made if not isinstance(item, RowProblem)]
+    assert set(await fleet.store.find(keys)) == set(keys)
 
 
 async def test_a_log_that_does_not_answer_ends_the_load() -> None:
@@ -266,11 +266,12 @@ def test_placements_come_back_in_order_also_from_disk() -> None:
     placements = Placements()
     count = 320_000  # more than is held in memory
     for number in range(count):
-        placements.add(Placement(f"00000000-0000-5000-8000-{number:012x}", number % 3, number))
+        event_id = f"00000000-0000-5000-8000-{number:012x}"
+        placements.add(Placement(event_id, f"주문-{number % 7}", number % 3, number))
     pages = list(placements.pages())
     placements.close()
     assert max(len(page) for page in pages) <= PAGE_PLACEMENTS
     back = [placement.offset for page in pages for placement in page]
     assert back == list(range(count))
-    assert pages[0][1] == ("00000000-0000-5000-8000-000000000001", 1, 1)
+    assert pages[0][1] == ("00000000-0000-5000-8000-000000000001", "주문-1", 1, 1)
     assert placements.ends == {0: 319_999, 1: 320_000, 2: 319_998}

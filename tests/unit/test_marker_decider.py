@@ -138,7 +138,7 @@ async def test_the_id_of_a_new_command_is_looked_up_from_its_first_mark_on(
     desk.markers.after["mark"] = 1
     (packed,) = await desk.decide([pack])
     assert isinstance(packed, Accepted)
-    assert desk.store.asked("find") == [*looked, [pack.event.id]]
+    assert desk.store.asked("find") == [*looked, [pack.event.key]]
     assert desk.types() == ["Placed", "Paid", "Packed"]
 
 

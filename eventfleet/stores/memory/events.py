@@ -6,11 +6,20 @@ from datetime import datetime
 
 from msgspec.structs import replace
 
-from eventfleet.stores.contracts import AssignPosition, Head, Page, Tail, TailQuery, Write
+from eventfleet.stores.contracts import (
+    AssignPosition,
+    Head,
+    Page,
+    Tail,
+    TailQuery,
+    VersionRange,
+    Write,
+)
 from eventfleet.stores.cursors import FeedPoint, decode_cursor, encode_cursor
 from eventfleet.stores.errors import Duplicate
+from eventfleet.stores.memory.registry import MemoryRegistry
 from eventfleet.stores.memory.yield_point import YieldPoint, no_yield
-from eventfleet.topics.event import EventRecord, Position
+from eventfleet.topics.event import EventKey, EventRecord, Position
 from eventfleet.topics.partitioner import partition_of
 
 Stream = dict[int, EventRecord]  # by version
@@ -23,11 +32,11 @@ class MemoryEvents:
         self, partitions: int = 1, yield_point: YieldPoint = no_yield, domain: str = ""
     ) -> None:
         self._partitions, self._yield_point, self._domain = partitions, yield_point, domain
-        self._by_id: dict[str, EventRecord] = {}
+        self._by_key: dict[EventKey, EventRecord] = {}
         self._streams: defaultdict[str, Stream] = defaultdict(dict)
-        self._placed: dict[tuple[str, int], EventRecord] = {}  # by position and version
-        self._unplaced_in: dict[str, int] = {}  # the partition of each unplaced event, by id
-        self._epoch = 0
+        self._placed: dict[EventKey, EventRecord] = {}
+        self._unplaced_in: dict[EventKey, int] = {}  # the partition of each unplaced event
+        self.registry = MemoryRegistry(yield_point)
 
     async def prepare(self) -> None:
         await self._yield_point()
@@ -36,7 +45,7 @@ class MemoryEvents:
         for index, write in enumerate(writes):
             await self._yield_point()
             if isinstance(write, AssignPosition):
-                self._place(index, write.event, str(write.position))
+                self._place(write.event.key, str(write.position))
             else:
                 self._insert(index, write)
         await self._yield_point()
@@ -51,12 +60,12 @@ class MemoryEvents:
                 raise _duplicate(index, event, "version")
         for event in events:
             self._keep(event)
-            self._unplaced_in[event.id] = partition
+            self._unplaced_in[event.key] = partition
         await self._yield_point()
 
-    async def find(self, event_ids: Collection[str]) -> dict[str, EventRecord]:
+    async def find(self, keys: Collection[EventKey]) -> dict[EventKey, EventRecord]:
         await self._yield_point()
-        return {key: self._by_id[key] for key in event_ids if key in self._by_id}
+        return {key: self._by_key[key] for key in keys if key in self._by_key}
 
     async def put_each(self, events: Sequence[tuple[EventRecord, int]]) -> list[Duplicate | None]:
         results: list[Duplicate | None] = []
@@ -76,15 +85,17 @@ class MemoryEvents:
     def _tail(self, query: TailQuery) -> Tail:
         stream = self._streams.get(query.aggregate_id, {})
         events = [event for version, event in sorted(stream.items()) if version > query.after]
-        return Tail(events, self._by_id.get(query.event_id))
+        return Tail(events, self._by_key.get(EventKey(query.aggregate_id, query.event_id)))
 
     async def heads(self, aggregate_ids: Collection[str]) -> dict[str, Head]:
         await self._yield_point()
         return {key: _head(self._streams[key]) for key in aggregate_ids if key in self._streams}
 
-    async def unplaced(self, aggregate_ids: Collection[str]) -> list[EventRecord]:
+    async def unplaced(self, ranges: Collection[VersionRange]) -> list[EventRecord]:
         await self._yield_point()
-        return [e for e in self._unplaced() if e.aggregate_id in aggregate_ids]
+        by_aggregate = {each.aggregate_id: each for each in ranges}
+        wanted = ((event, by_aggregate.get(event.aggregate_id)) for event in self._unplaced())
+        return [e for e, each in wanted if each and each.after < e.version <= each.up_to]
 
     async def placed_at(self, positions: Collection[Position]) -> list[EventRecord]:
         await self._yield_point()
@@ -93,7 +104,7 @@ class MemoryEvents:
 
     async def sweep(self, partition: int, limit: int) -> list[EventRecord]:
         await self._yield_point()
-        return [e for e in self._unplaced() if self._unplaced_in[e.id] == partition][:limit]
+        return [e for e in self._unplaced() if self._unplaced_in[e.key] == partition][:limit]
 
     async def read(
         self,
@@ -142,53 +153,33 @@ class MemoryEvents:
 
     async def count(self) -> int:
         await self._yield_point()
-        return len(self._by_id)
-
-    async def epoch(self) -> int:
-        await self._yield_point()
-        return self._epoch
-
-    async def raise_epoch(self) -> int:
-        await self._yield_point()
-        self._epoch += 1
-        return self._epoch
-
-    async def has_placed(self, partition: int, epoch: int) -> bool:
-        await self._yield_point()
-        points = (FeedPoint.of(event) for event in self._placed.values())
-        return any((point.partition, point.epoch) == (partition, epoch) for point in points)
+        return len(self._by_key)
 
     def _insert(self, index: int, event: EventRecord) -> None:
         self._refuse_taken(index, event)
-        self._occupy(index, event)
         self._keep(event)
+        self._placed[event.key] = event
 
-    def _place(self, index: int, event: EventRecord, position: str) -> None:
-        if event.id in self._unplaced_in:
-            placed = replace(self._by_id[event.id], position=position)
-            self._occupy(index, placed)
+    def _place(self, key: EventKey, position: str) -> None:
+        if key in self._unplaced_in:
+            placed = replace(self._by_key[key], position=position)
             self._keep(placed)
-            del self._unplaced_in[event.id]
+            self._placed[key] = placed
+            del self._unplaced_in[key]
 
     def _refuse_taken(self, index: int, event: EventRecord) -> None:
-        if event.id in self._by_id:
+        if event.key in self._by_key:
             raise _duplicate(index, event, "event id")
         if event.version in self._streams.get(event.aggregate_id, {}):
             raise _duplicate(index, event, "version")
 
-    def _occupy(self, index: int, event: EventRecord) -> None:
-        place = event.position or "", event.version
-        if place in self._placed:
-            raise _duplicate(index, event, "position")
-        self._placed[place] = event
-
     def _keep(self, event: EventRecord) -> None:
-        self._by_id[event.id] = event
+        self._by_key[event.key] = event
         self._streams[event.aggregate_id][event.version] = event
 
     def _unplaced(self) -> Iterator[EventRecord]:
         """Yield the unplaced events, by aggregate and version."""
-        events = (self._by_id[key] for key in self._unplaced_in)
+        events = (self._by_key[key] for key in self._unplaced_in)
         return iter(sorted(events, key=lambda event: (event.aggregate_id, event.version)))
 
     def _in_order(self) -> Iterable[EventRecord]:

@@ -1,17 +1,43 @@
-"""Encodes events as MongoDB documents, and back. A document's domain is that of its collection."""
+"""Encodes events as MongoDB documents, and back. A document's domain is that of its collection.
 
+`_id` is the event's key: a collection that is sharded by `aggregate_id` keeps `_id` unique in each
+shard alone, and all events of an aggregate lie in one.
+"""
+
+from collections.abc import Collection
 from functools import lru_cache
 from typing import Any
 
-from eventfleet.topics.event import EventRecord, Position
+from eventfleet.topics.event import EventKey, EventRecord, Position
 
 Document = dict[str, Any]
+
+KEY_SEPARATOR = "\0"
+"""Between aggregate id and event id: neither can contain it, so no two keys are joined alike."""
 
 REQUIRED_FIELDS = ("aggregate_id", "version", "type", "time", "schema_version", "data")
 OPTIONAL_FIELDS = (
     *("prev", "correlation_id", "causation_id", "actor", "traceparent", "reply_to"),
     "fingerprint",
 )
+
+
+def document_id(key: EventKey) -> str:
+    """Return the `_id` of an event's document."""
+    return f"{key.aggregate_id}{KEY_SEPARATOR}{key.event_id}"
+
+
+def event_id(document_id: str) -> str:
+    """Return the event's id from its document's `_id`."""
+    return document_id.rpartition(KEY_SEPARATOR)[2]
+
+
+def key_filter(keys: Collection[EventKey]) -> Document:
+    """Return the condition for the documents of these keys, which names their shards too."""
+    return {
+        "_id": {"$in": [document_id(key) for key in keys]},
+        "aggregate_id": {"$in": list({key.aggregate_id for key in keys})},
+    }
 
 
 def placed_document(event: EventRecord) -> Document:
@@ -39,7 +65,7 @@ def to_event(domain: str, document: Document) -> EventRecord:
     fields.update((name, document[name]) for name in OPTIONAL_FIELDS if name in document)
     if "offset" in document:
         fields["position"] = f"{document['epoch']}-{document['partition']}-{document['offset']}"
-    return EventRecord(id=document["_id"], domain=domain, **fields)
+    return EventRecord(id=event_id(document["_id"]), domain=domain, **fields)
 
 
 @lru_cache(maxsize=1024)
@@ -56,7 +82,7 @@ def _document(event: EventRecord) -> Document:
     all the rest.
     """
     document: Document = {
-        "_id": event.id,
+        "_id": f"{event.aggregate_id}{KEY_SEPARATOR}{event.id}",
         "aggregate_id": event.aggregate_id,
         "version": event.version,
         "type": event.type,

@@ -1,12 +1,24 @@
-"""The metadata of a domain as a whole: its epoch, and the partitions that hold its events."""
+"""The registry of a domain's event store: its schema, epoch, partitions, offsets and repairs.
+
+In a small collection that all domains share, a domain has the document `<domain>`, and one for each
+partition, `<domain>/<partition>`: many owners write at once, each to the document of its own.
+"""
 
 from collections.abc import Collection as Items
+from datetime import datetime
 from typing import Any, NamedTuple
 
 from pymongo import ReturnDocument
+from pymongo.errors import DuplicateKeyError
 
-from eventfleet.stores.mongo.client import Collection
+from eventfleet.stores.contracts import OffsetRange, Repair, RepairKind
+from eventfleet.stores.errors import Misconfigured, ServerUnavailable
+from eventfleet.stores.mongo.client import Collection, full_name
 from eventfleet.stores.mongo.operation import operation
+
+PARTITION_SEPARATOR = "/"
+SCHEMA = 2
+"""The version of the documents and indexes that this code reads and writes."""
 
 
 class DomainExtent(NamedTuple):
@@ -17,29 +29,37 @@ class DomainExtent(NamedTuple):
 
 
 class DomainMetadata:
-    """Reads and writes a domain's document in a small collection that all domains share."""
+    """StoreRegistry of one domain."""
 
     def __init__(self, domain: str, domains: Collection) -> None:
+        self._domain = domain
         self._key = {"_id": domain}
         self._domains = domains
         self._known_partitions: set[int] = set()
+
+    async def register_schema(self, *, stored: bool) -> None:
+        """Register SCHEMA in a new store. Misconfigured: the store's schema is another one.
+
+        `stored`: the store holds events, so it is not new.
+        """
+        with operation(self._domains):
+            found = await self._domains.find_one(self._key) or {}
+            if "schema" not in found and not stored:
+                await self._domains.update_one(self._key, {"$set": {"schema": SCHEMA}}, upsert=True)
+                return
+        schema = found.get("schema", 1)
+        if schema != SCHEMA:
+            raise Misconfigured(
+                f"{full_name(self._domains)}: domain {self._domain!r} is stored in schema "
+                f"{schema}, but this version of eventfleet reads and writes schema {SCHEMA}. "
+                "Nothing was changed: run the version that wrote it, or choose another database"
+            )
 
     async def extent(self) -> DomainExtent:
         """Read the epoch and the partitions."""
         with operation(self._domains):
             found = await self._domains.find_one(self._key) or {}
         return DomainExtent(found.get("epoch", 0), sorted(found.get("partitions", ())))
-
-    async def raise_epoch(self) -> int:
-        """Raise the epoch by one, and return it."""
-        with operation(self._domains):
-            raised: Any = await self._domains.find_one_and_update(
-                self._key,
-                {"$inc": {"epoch": 1}},
-                upsert=True,
-                return_document=ReturnDocument.AFTER,
-            )
-        return int(raised["epoch"])
 
     async def add_partitions(self, partitions: Items[int]) -> None:
         """Record partitions before anything is placed in them; costs nothing when repeated."""
@@ -50,3 +70,114 @@ class DomainMetadata:
                     self._key, {"$addToSet": {"partitions": {"$each": fresh}}}, upsert=True
                 )
             self._known_partitions.update(fresh)
+
+    async def epoch(self) -> int:
+        return (await self.extent()).epoch
+
+    async def raise_epoch(self) -> int:
+        return await self._raise_epoch({})
+
+    async def next_offset(self, partition: int) -> int:
+        epoch = await self.epoch()
+        with operation(self._domains):
+            found = await self._domains.find_one(self._partition_key(partition))
+        if not found or found["epoch"] < epoch:
+            return 0
+        self._check_epoch(epoch, found["epoch"])
+        return int(found["next_offset"])
+
+    async def note_next_offset(self, partition: int, epoch: int, next_offset: int) -> None:
+        key = self._partition_key(partition)
+        present, earlier = key | {"epoch": epoch}, key | {"epoch": {"$lt": epoch}}
+        first = {"$set": {"epoch": epoch, "next_offset": next_offset}}
+        with operation(self._domains):
+            noted = await self._domains.update_one(present, {"$max": {"next_offset": next_offset}})
+            if noted.matched_count:
+                return
+            try:
+                await self._domains.update_one(earlier, first, upsert=True)
+            except DuplicateKeyError:
+                await self._check_noted(partition, epoch)
+
+    async def rewind(self, ranges: Items[OffsetRange], time: datetime) -> int:
+        """As StoreRegistry. The offsets come first: a rewind that is cut off is to be repeated."""
+        epoch = await self.epoch()
+        offsets = await self._noted_offsets(epoch) | {each.partition: each.first for each in ranges}
+        for partition, offset in sorted(offsets.items()):
+            with operation(self._domains):
+                await self._domains.update_one(
+                    self._partition_key(partition),
+                    {"$set": {"epoch": epoch + 1, "next_offset": offset}},
+                    upsert=True,
+                )
+        return await self._raise_epoch(_recorded(RepairKind.REWIND, epoch + 1, ranges, time))
+
+    async def record_restore(self, ranges: Items[OffsetRange], time: datetime) -> None:
+        epoch = await self.epoch()
+        for each in ranges:
+            await self.note_next_offset(each.partition, epoch, each.end)
+        with operation(self._domains):
+            await self._domains.update_one(
+                self._key, _recorded(RepairKind.RESTORE, epoch, ranges, time), upsert=True
+            )
+
+    async def repairs(self) -> list[Repair]:
+        with operation(self._domains):
+            found = await self._domains.find_one(self._key) or {}
+        return [
+            Repair(
+                RepairKind(each["kind"]),
+                each["epoch"],
+                OffsetRange(each["partition"], each["first"], each["end"]),
+                each["time"],
+            )
+            for each in found.get("repairs", ())
+        ]
+
+    async def _check_noted(self, partition: int, epoch: int) -> None:
+        """Misconfigured in a later epoch; else another try of the same owner was at it."""
+        found = await self._domains.find_one(self._partition_key(partition))
+        if found:
+            self._check_epoch(epoch, found["epoch"])
+        raise ServerUnavailable(f"{full_name(self._domains)}: another owner notes its offset")
+
+    async def _noted_offsets(self, epoch: int) -> dict[int, int]:
+        """Return the partitions' offsets in this epoch, or in that of a rewind that was cut off."""
+        behind = f"{self._domain}{chr(ord(PARTITION_SEPARATOR) + 1)}"
+        first = f"{self._domain}{PARTITION_SEPARATOR}"
+        wanted = {"_id": {"$gt": first, "$lt": behind}, "epoch": {"$gte": epoch}}
+        with operation(self._domains):
+            found = await self._domains.find(wanted).to_list(None)
+        return {int(each["_id"].removeprefix(first)): each["next_offset"] for each in found}
+
+    async def _raise_epoch(self, further: dict[str, Any]) -> int:
+        with operation(self._domains):
+            raised: Any = await self._domains.find_one_and_update(
+                self._key,
+                {"$inc": {"epoch": 1}, **further},
+                upsert=True,
+                return_document=ReturnDocument.AFTER,
+            )
+        return int(raised["epoch"])
+
+    def _partition_key(self, partition: int) -> dict[str, Any]:
+        return {"_id": f"{self._domain}{PARTITION_SEPARATOR}{partition}"}
+
+    def _check_epoch(self, epoch: int, noted: int) -> None:
+        if noted > epoch:
+            raise Misconfigured(
+                f"{full_name(self._domains)}: domain {self._domain!r} has offsets of epoch "
+                f"{noted}, not {epoch}: it was rewound meanwhile, or a rewind was cut off. Stop "
+                "the workers; if that rewind has not ended, repeat it: eventfleet rewind "
+                f"{self._domain}"
+            )
+
+
+def _recorded(
+    kind: RepairKind, epoch: int, ranges: Items[OffsetRange], time: datetime
+) -> dict[str, Any]:
+    """Return the update that records a repair."""
+    repairs = [
+        {"kind": kind.value, "epoch": epoch, "time": time, **each._asdict()} for each in ranges
+    ]
+    return {"$push": {"repairs": {"$each": repairs}}}

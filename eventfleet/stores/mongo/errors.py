@@ -18,7 +18,7 @@ from eventfleet.stores.errors import Duplicate, Misconfigured, ServerUnavailable
 from eventfleet.topics.event import EventRecord
 
 DUPLICATE_KEY = 11000
-CONDITIONS = {"_id": "event id", "aggregate_id": "version", "epoch": "position"}
+CONDITIONS = {"_id": "event id", "aggregate_id": "version"}
 
 # These pass when a primary is elected again, a lock is released, or a disk has room.
 TRANSIENT_CODES = frozenset(

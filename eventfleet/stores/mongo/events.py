@@ -7,12 +7,23 @@ from typing import Any
 
 from pymongo import InsertOne, UpdateOne
 
-from eventfleet.stores.contracts import AssignPosition, Head, Page, Tail, TailQuery, Write
+from eventfleet.stores.contracts import (
+    AssignPosition,
+    Head,
+    Page,
+    Tail,
+    TailQuery,
+    VersionRange,
+    Write,
+)
 from eventfleet.stores.cursors import decode_cursor, encode_cursor
 from eventfleet.stores.errors import Duplicate
 from eventfleet.stores.mongo import client
 from eventfleet.stores.mongo.documents import (
     Document,
+    document_id,
+    event_id,
+    key_filter,
     placed_document,
     position_fields,
     to_event,
@@ -24,7 +35,7 @@ from eventfleet.stores.mongo.feed import DomainFeed
 from eventfleet.stores.mongo.indexes import EVENT_INDEXES, ensure_indexes
 from eventfleet.stores.mongo.operation import gather_split, operation, split_items
 from eventfleet.stores.mongo.transactions import insert_all, insert_each, insert_in_order
-from eventfleet.topics.event import EventRecord, Position, truncate_to_milliseconds
+from eventfleet.topics.event import EventKey, EventRecord, Position, truncate_to_milliseconds
 
 BY_VERSION = [("aggregate_id", 1), ("version", 1)]
 BY_VERSION_DOWN = [("aggregate_id", -1), ("version", -1)]
@@ -38,11 +49,13 @@ class MongoEvents:
     def __init__(self, domain: str, events: client.Collection, domains: client.Collection) -> None:
         self._domain = domain
         self._events = events
-        self._metadata = DomainMetadata(domain, domains)
-        self._feed = DomainFeed(domain, events, self._metadata)
+        self.registry = DomainMetadata(domain, domains)
+        self._feed = DomainFeed(domain, events, self.registry)
 
     async def prepare(self) -> None:
         with operation(self._events):
+            stored = await self._events.find_one({}, {"_id": 1}) is not None
+            await self.registry.register_schema(stored=stored)
             await ensure_indexes(self._events, EVENT_INDEXES)
 
     async def write(self, writes: Sequence[Write]) -> None:
@@ -54,14 +67,14 @@ class MongoEvents:
 
     async def _insert(self, events: Sequence[EventRecord]) -> None:
         documents = [placed_document(event) for event in events]
-        await self._metadata.add_partitions({document["partition"] for document in documents})
+        await self.registry.add_partitions({document["partition"] for document in documents})
         with operation(self._events, events):
             await insert_in_order(self._events, documents)
 
     async def _write_mixed(self, writes: Sequence[Write]) -> None:
         events = [write.event if isinstance(write, AssignPosition) else write for write in writes]
         documents = [_document(write) for write in writes]
-        await self._metadata.add_partitions({document["partition"] for document in documents})
+        await self.registry.add_partitions({document["partition"] for document in documents})
         requests = [*map(_request, writes, documents)]
         with operation(self._events, events):
             await self._events.bulk_write(requests, ordered=True)
@@ -73,10 +86,10 @@ class MongoEvents:
                     self._events, [unplaced_document(event, partition) for event in events]
                 )
 
-    async def find(self, event_ids: Collection[str]) -> dict[str, EventRecord]:
+    async def find(self, keys: Collection[EventKey]) -> dict[EventKey, EventRecord]:
         with operation(self._events):
-            parts = await gather_split(event_ids, self._find)
-        return {event.id: event for part in parts for event in part}
+            parts = await gather_split(keys, self._find)
+        return {event.key: event for part in parts for event in part}
 
     async def put_each(self, events: Sequence[tuple[EventRecord, int]]) -> list[Duplicate | None]:
         documents = [unplaced_document(event, partition) for event, partition in events]
@@ -88,11 +101,11 @@ class MongoEvents:
         ]
 
     async def tails(self, queries: Sequence[TailQuery], limit: int) -> list[Tail] | None:
-        ids = list({query.event_id for query in queries})
+        keys = {EventKey(query.aggregate_id, query.event_id) for query in queries}
         above = [{"aggregate_id": a, "version": {"$gt": after}} for a, after, _ in queries]
-        found = self._events.find({"$or": [{"_id": {"$in": ids}}, *above]}).sort(BY_VERSION)
+        found = self._events.find({"$or": [key_filter(keys), *above]}).sort(BY_VERSION)
         with operation(self._events):
-            events = await self._all(found.limit(limit + len(ids) + 1))
+            events = await self._all(found.limit(limit + len(keys) + 1))
         tails = _tails(events, queries)
         return tails if sum(len(tail.events) for tail in tails) <= limit else None
 
@@ -103,9 +116,14 @@ class MongoEvents:
             unplaced = {key: head for key, head in heads.items() if not head.placed}
             return heads | await self._placed(unplaced)
 
-    async def unplaced(self, aggregate_ids: Collection[str]) -> list[EventRecord]:
-        with operation(self._events):
-            return await self._unplaced(aggregate_ids)
+    async def unplaced(self, ranges: Collection[VersionRange]) -> list[EventRecord]:
+        found: list[EventRecord] = []
+        for part in split_items(sorted(ranges)):
+            while part:
+                page = await self._unplaced(part)
+                found += page
+                part = _beyond(page[-1], part) if len(page) == READ_BATCH_EVENTS else []
+        return found
 
     async def placed_at(self, positions: Collection[Position]) -> list[EventRecord]:
         offsets: defaultdict[tuple[int, int], set[int]] = defaultdict(set)
@@ -174,20 +192,8 @@ class MongoEvents:
             counted: int = await self._events.count_documents({}, hint="_id_")
         return counted
 
-    async def epoch(self) -> int:
-        return (await self._metadata.extent()).epoch
-
-    async def raise_epoch(self) -> int:
-        return await self._metadata.raise_epoch()
-
-    async def has_placed(self, partition: int, epoch: int) -> bool:
-        at = {"epoch": epoch, "partition": partition, "offset": {"$gte": 0}}
-        with operation(self._events):
-            found = await self._events.find_one(at, {"_id": 1})
-        return found is not None
-
-    async def _find(self, event_ids: list[str]) -> list[EventRecord]:
-        return await self._all(self._events.find({"_id": {"$in": event_ids}}))
+    async def _find(self, keys: list[EventKey]) -> list[EventRecord]:
+        return await self._all(self._events.find(key_filter(keys)).hint("_id_"))
 
     async def _heads(self, aggregate_ids: list[str]) -> dict[str, Head]:
         """Query the heads; `placed` is 0 for now where the head itself is unplaced."""
@@ -195,25 +201,39 @@ class MongoEvents:
         pipeline: list[Document] = [
             {"$match": {"aggregate_id": {"$in": aggregate_ids}}},
             {"$sort": NEWEST_FIRST},
-            {"$group": {"_id": "$aggregate_id", "event_id": {"$first": "$_id"}, **newest}},
+            {"$group": {"_id": "$aggregate_id", "key": {"$first": "$_id"}, **newest}},
         ]
         found = await client.maybe_await(self._events.aggregate(pipeline))
         return {each["_id"]: _head(each) async for each in found}
 
     async def _placed(self, unplaced: Mapping[str, Head]) -> dict[str, Head]:
         """Complete unplaced heads with what is placed below them; some may be placed by now."""
-        lowest = {e.aggregate_id: e.version for e in reversed(await self._unplaced(unplaced))}
+        lowest: dict[str, int] = {}
+        for ids in split_items(unplaced):
+            pipeline: list[Document] = [
+                {"$match": {"unplaced": {"$gte": 0}, "aggregate_id": {"$in": ids}}},
+                {"$group": {"_id": "$aggregate_id", "version": {"$min": "$version"}}},
+            ]
+            found = await client.maybe_await(self._events.aggregate(pipeline))
+            lowest |= {each["_id"]: each["version"] async for each in found}
         return {
             key: head._replace(placed=min(lowest.get(key, head.version + 1) - 1, head.version))
             for key, head in unplaced.items()
         }
 
-    async def _unplaced(self, aggregate_ids: Collection[str]) -> list[EventRecord]:
-        found = []
-        for ids in split_items(sorted(aggregate_ids)):
-            wanted = {"unplaced": {"$gte": 0}, "aggregate_id": {"$in": ids}}
-            found += await self._all(self._events.find(wanted).sort(BY_VERSION))
-        return found
+    async def _unplaced(self, ranges: Sequence[VersionRange]) -> list[EventRecord]:
+        """Read one page of the unplaced events in these ranges."""
+        wanted = [
+            {
+                "aggregate_id": aggregate_id,
+                "version": {"$gt": after, "$lte": up_to},
+                "unplaced": {"$gte": 0},
+            }
+            for aggregate_id, after, up_to in ranges
+        ]
+        with operation(self._events):
+            found = self._events.find({"$or": wanted}).sort(BY_VERSION)
+            return await self._all(found.limit(READ_BATCH_EVENTS))
 
     async def _all(self, query: Any) -> list[EventRecord]:
         return [to_event(self._domain, document) for document in await query.to_list(None)]
@@ -232,23 +252,39 @@ def _request(write: Write, document: Document) -> InsertOne[Document] | UpdateOn
     if not isinstance(write, AssignPosition):
         return InsertOne(document)
     return UpdateOne(
-        {"_id": write.event.id, "offset": {"$exists": False}},
+        {
+            "_id": document_id(write.event.key),
+            "aggregate_id": write.event.aggregate_id,
+            "offset": {"$exists": False},
+        },
         {"$set": document, "$unset": {"unplaced": ""}},
     )
 
 
 def _tails(events: Sequence[EventRecord], queries: Sequence[TailQuery]) -> list[Tail]:
     """Sort out which of the events each query asked for."""
-    by_id = {event.id: event for event in events}
+    by_key = {event.key: event for event in events}
     streams: defaultdict[str, list[EventRecord]] = defaultdict(list)
     for event in events:
         streams[event.aggregate_id].append(event)
     return [
-        Tail([e for e in streams[aggregate_id] if e.version > after], by_id.get(event_id))
+        Tail(
+            [e for e in streams[aggregate_id] if e.version > after],
+            by_key.get(EventKey(aggregate_id, event_id)),
+        )
         for aggregate_id, after, event_id in queries
+    ]
+
+
+def _beyond(last: EventRecord, ranges: Sequence[VersionRange]) -> list[VersionRange]:
+    """Return what remains of ordered ranges behind an event."""
+    return [
+        each._replace(after=last.version) if each.aggregate_id == last.aggregate_id else each
+        for each in ranges
+        if each.aggregate_id >= last.aggregate_id
     ]
 
 
 def _head(newest: Mapping[str, Any]) -> Head:
     placed = 0 if newest.get("offset") is None else newest["version"]
-    return Head(newest["version"], newest["event_id"], placed, newest["type"])
+    return Head(newest["version"], event_id(newest["key"]), placed, newest["type"])

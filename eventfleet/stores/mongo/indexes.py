@@ -37,14 +37,14 @@ def _partial(**condition: Any) -> dict[str, Any]:
     return {"partialFilterExpression": condition}
 
 
-# The partial indexes hold the documents with `epoch`, with `unplaced`, and of version 1. They are
-# declared by bounds, not by `$exists`: any condition on the field then lets every server use them.
+# A unique index begins with `aggregate_id`, by which the collection may be sharded. Positions are
+# not unique: append looks at them. The partial indexes hold the documents with `epoch`, with
+# `unplaced`, and of version 1. They are declared by bounds, not by `$exists`: any condition on the
+# field then lets every server use them.
 UNIQUE = {"unique": True}
 VERSIONS = Index("versions", ("aggregate_id", "version"), UNIQUE)
 POSITIONS = Index(
-    "positions",
-    ("epoch", "partition", "offset", "version"),
-    UNIQUE | _partial(epoch={"$gte": 0}),
+    "positions", ("epoch", "partition", "offset", "version"), _partial(epoch={"$gte": 0})
 )
 UNPLACED = Index(
     "unplaced", ("unplaced", "aggregate_id", "version"), _partial(unplaced={"$gte": 0})

@@ -1,0 +1,63 @@
+"""An event store's registry, in memory."""
+
+from collections.abc import Collection
+from datetime import datetime
+
+from eventfleet.stores.contracts import OffsetRange, Repair, RepairKind
+from eventfleet.stores.errors import Misconfigured
+from eventfleet.stores.memory.yield_point import YieldPoint, no_yield
+
+
+class MemoryRegistry:
+    """StoreRegistry in memory."""
+
+    def __init__(self, yield_point: YieldPoint = no_yield) -> None:
+        self._yield_point = yield_point
+        self._epoch = 0
+        self._next_offsets: dict[int, int] = {}
+        self._repairs: list[Repair] = []
+
+    async def epoch(self) -> int:
+        await self._yield_point()
+        return self._epoch
+
+    async def raise_epoch(self) -> int:
+        await self._yield_point()
+        self._epoch += 1
+        self._next_offsets.clear()
+        return self._epoch
+
+    async def next_offset(self, partition: int) -> int:
+        await self._yield_point()
+        return self._next_offsets.get(partition, 0)
+
+    async def note_next_offset(self, partition: int, epoch: int, next_offset: int) -> None:
+        await self._yield_point()
+        if epoch != self._epoch:
+            raise Misconfigured(f"the store is in epoch {self._epoch}, not in epoch {epoch}")
+        self._note(partition, next_offset)
+        await self._yield_point()
+
+    async def rewind(self, ranges: Collection[OffsetRange], time: datetime) -> int:
+        await self._yield_point()
+        self._epoch += 1
+        self._next_offsets |= {each.partition: each.first for each in ranges}
+        self._record(RepairKind.REWIND, ranges, time)
+        return self._epoch
+
+    async def record_restore(self, ranges: Collection[OffsetRange], time: datetime) -> None:
+        await self._yield_point()
+        for each in ranges:
+            self._note(each.partition, each.end)
+        self._record(RepairKind.RESTORE, ranges, time)
+
+    async def repairs(self) -> list[Repair]:
+        await self._yield_point()
+        return list(self._repairs)
+
+    def _note(self, partition: int, next_offset: int) -> None:
+        noted = self._next_offsets.get(partition, 0)
+        self._next_offsets[partition] = max(noted, next_offset)
+
+    def _record(self, kind: RepairKind, ranges: Collection[OffsetRange], time: datetime) -> None:
+        self._repairs += [Repair(kind, self._epoch, each, time) for each in ranges]

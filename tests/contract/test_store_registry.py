@@ -1,0 +1,91 @@
+"""The facts that an event store holds about itself: epoch, append's offsets, repairs."""
+
+from datetime import timedelta
+
+import pytest
+
+from eventfleet.stores.contracts import EventStore, OffsetRange, Repair, RepairKind, StoreRegistry
+from eventfleet.stores.errors import Misconfigured
+from tests.contract.conftest import OpenStores
+from tests.contract.samples import TIME, at
+
+
+@pytest.fixture
+def registry(store: EventStore) -> StoreRegistry:
+    return store.registry
+
+
+async def test_the_epoch_is_zero_until_raised(registry: StoreRegistry, opening: OpenStores) -> None:
+    assert await registry.epoch() == 0
+    assert await registry.raise_epoch() == 1
+    assert await registry.raise_epoch() == 2
+    async with opening() as other:
+        assert await other.events.registry.epoch() == 2
+
+
+async def test_the_next_offset_is_kept_for_each_partition(
+    registry: StoreRegistry, opening: OpenStores
+) -> None:
+    assert await registry.next_offset(3) == 0
+    await registry.note_next_offset(3, 0, 70)
+    await registry.note_next_offset(3, 0, 2**40)
+    async with opening() as other:
+        assert await other.events.registry.next_offset(3) == 2**40
+        assert await other.events.registry.next_offset(2) == 0
+
+
+async def test_a_lower_offset_changes_nothing(registry: StoreRegistry) -> None:
+    await registry.note_next_offset(0, 0, 70)
+    await registry.note_next_offset(0, 0, 69)
+    assert await registry.next_offset(0) == 70
+
+
+async def test_another_epoch_begins_without_offsets(registry: StoreRegistry) -> None:
+    await registry.note_next_offset(0, 0, 70)
+    await registry.raise_epoch()
+    assert await registry.next_offset(0) == 0
+    await registry.note_next_offset(0, 1, 5)
+    assert await registry.next_offset(0) == 5
+    with pytest.raises(Misconfigured, match="epoch 1"):
+        await registry.note_next_offset(0, 0, 71)
+    assert await registry.next_offset(0) == 5
+
+
+async def test_a_rewind_sets_offsets_back_in_a_new_epoch(registry: StoreRegistry) -> None:
+    for partition in (0, 1, 2):
+        await registry.note_next_offset(partition, 0, 100 + partition)
+    ranges = [OffsetRange(0, 40, 100), OffsetRange(3, 0, 9)]
+    assert await registry.rewind(ranges, TIME) == 1
+    assert await registry.epoch() == 1
+    assert [await registry.next_offset(partition) for partition in range(4)] == [40, 101, 102, 0]
+    await registry.note_next_offset(0, 1, 41)
+    assert await registry.next_offset(0) == 41
+    with pytest.raises(Misconfigured, match="epoch 1"):
+        await registry.note_next_offset(2, 0, 200)
+
+
+async def test_repairs_are_recorded_in_their_order(
+    registry: StoreRegistry, opening: OpenStores
+) -> None:
+    assert await registry.repairs() == []
+    first, second, third = OffsetRange(0, 40, 100), OffsetRange(1, 0, 7), OffsetRange(2, 0, 50)
+    later = TIME + timedelta(days=1)
+    await registry.rewind([first, second], TIME)
+    await registry.record_restore([third], later)
+    assert await registry.next_offset(2) == 50
+    async with opening() as other:
+        assert await other.events.registry.repairs() == [
+            Repair(RepairKind.REWIND, 1, first, TIME),
+            Repair(RepairKind.REWIND, 1, second, TIME),
+            Repair(RepairKind.RESTORE, 1, third, later),
+        ]
+
+
+def test_a_rewind_voids_what_was_emitted_for_its_offsets() -> None:
+    rewind = Repair(RepairKind.REWIND, 2, OffsetRange(1, 40, 100), TIME)
+    assert rewind.voids(at(40, 1, epoch=1))
+    assert rewind.voids(at(99, 1, epoch=0))
+    for position in (at(39, 1, 1), at(100, 1, 1), at(40, 0, 1), at(40, 1, 2)):
+        assert not rewind.voids(position)
+    restore = Repair(RepairKind.RESTORE, 2, OffsetRange(1, 40, 100), TIME)
+    assert not restore.voids(at(40, 1, epoch=1))
