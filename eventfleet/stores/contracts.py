@@ -274,6 +274,9 @@ class SnapshotStore(Protocol):
     async def prepare(self) -> None:
         """Create and verify the indexes. Misconfigured names one that is missing or too weak."""
 
+    async def clear(self) -> None:
+        """Remove all snapshots of the domain."""
+
     async def save(self, snapshots: Sequence[Snapshot]) -> None:
         """Save all in one bulk, and keep the last K snapshots of each aggregate.
 
@@ -356,7 +359,7 @@ class LogReader(Protocol):
 
 
 class LogAdmin(Protocol):
-    """Creates topics, and checks their settings."""
+    """Creates topics, checks their settings, and sets the offsets of groups at rest."""
 
     async def create(self, specs: Sequence[TopicSpec]) -> list[str]:
         """Create the topics that do not exist, and return their names."""
@@ -366,6 +369,9 @@ class LogAdmin(Protocol):
 
     async def transactional(self) -> bool:
         """Return whether the broker has transactions."""
+
+    async def set_offsets(self, group: str, topic: str, offsets: Mapping[int, int]) -> None:
+        """Set a group's committed offsets, by partition. Misconfigured: the group has members."""
 
     async def close(self) -> None:
         """Release the connections. Never raises."""

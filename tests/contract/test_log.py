@@ -491,6 +491,29 @@ async def test_each_difference_names_topic_setting_wanted_and_found(log: Log) ->
     )
 
 
+# The offsets of a group
+
+
+async def test_the_offsets_of_a_group_without_members_are_set(log: Log) -> None:
+    await log.admin.set_offsets(log.group, log.topics.events, {0: 7, 2: 2**40})
+    assert await log.reader.committed(log.group, log.topics.events) == {0: 7, 2: 2**40}
+    await log.admin.set_offsets(log.group, log.topics.events, {0: 3})
+    assert await log.source().open() == 3
+
+
+@pytest.mark.parametrize("where", ["kafka", "embedded"])
+async def test_a_group_with_members_keeps_its_offsets(
+    request: pytest.FixtureRequest, where: str, prefix: str
+) -> None:
+    bootstrap = request.getfixturevalue(where)
+    admin = Admin(Connection(bootstrap, timeout=TIMEOUT))
+    await admin.create([TopicSpec(prefix, 1, 1)])
+    async with AIOKafkaConsumer(prefix, bootstrap_servers=bootstrap, group_id=prefix) as consumer:
+        await consumer.getmany(timeout_ms=100)
+        with pytest.raises(Misconfigured, match=f"{prefix} has members"):
+            await admin.set_offsets(prefix, prefix, {0: 1})
+
+
 @pytest.mark.parametrize(("where", "has"), [("kafka", True), ("embedded", False)])
 async def test_the_broker_tells_whether_it_has_transactions(
     request: pytest.FixtureRequest, where: str, has: bool

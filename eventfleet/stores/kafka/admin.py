@@ -1,7 +1,7 @@
-"""Creates topics, and compares them with their declaration."""
+"""Creates topics, compares them with their declaration, and sets the offsets of groups."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -18,6 +18,7 @@ from eventfleet.stores.kafka.errors import (
     retry_request,
     translate_errors,
 )
+from eventfleet.stores.kafka.offsets import commit_offsets
 from eventfleet.stores.topic_diff import describe_differences, describe_missing
 from eventfleet.topics.topic_specs import TopicSpec
 
@@ -66,6 +67,10 @@ class Admin:
             raise_for_code(response.error_code)
             apis = {key for key, *_ in response.api_versions}
             return apis >= TRANSACTION_APIS and await retry_request(lambda: _has_ids(admin))
+
+    async def set_offsets(self, group: str, topic: str, offsets: Mapping[int, int]) -> None:
+        async with self._admin(f"setting the offsets of {group}") as admin:
+            await commit_offsets(admin._client, group, topic, offsets)
 
     async def close(self) -> None:
         """There is nothing to release."""

@@ -1,11 +1,17 @@
-"""Reads the committed offsets of a consumer group from its coordinator."""
+"""Reads and sets the committed offsets of a consumer group, at its coordinator."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from aiokafka.client import ConnectionGroup, CoordinationType
-from aiokafka.protocol.commit import OffsetFetchRequest
+from aiokafka.errors import IllegalGenerationError, RebalanceInProgressError, UnknownMemberIdError
+from aiokafka.protocol.commit import OffsetCommitRequest, OffsetFetchRequest
 
+from eventfleet.stores.errors import Misconfigured
 from eventfleet.stores.kafka.errors import raise_for_code, retry_request
+
+# Only a group without members takes offsets from an outsider.
+HAS_MEMBERS_ERRORS = (IllegalGenerationError, RebalanceInProgressError, UnknownMemberIdError)
 
 
 async def fetch_committed(
@@ -18,10 +24,20 @@ async def fetch_committed(
     return await retry_request(lambda: _fetch(client, group, topic, partitions))
 
 
+async def commit_offsets(client: Any, group: str, topic: str, offsets: Mapping[int, int]) -> None:
+    """Set the offsets by partition; the caller bounds the time.
+
+    Misconfigured: the group has members.
+    """
+    try:
+        await retry_request(lambda: _commit(client, group, topic, offsets))
+    except HAS_MEMBERS_ERRORS:
+        raise Misconfigured(f"the consumer group {group} has members: stop its workers") from None
+
+
 async def _fetch(client: Any, group: str, topic: str, partitions: list[int]) -> dict[int, int]:
-    node = await client.coordinator_lookup(CoordinationType.GROUP, group)
     request = OffsetFetchRequest(group, [(topic, partitions)])
-    response = await client.send(node, request, group=ConnectionGroup.COORDINATION)
+    response = await _send(client, group, request)
     raise_for_code(getattr(response, "error_code", 0))
     offsets = {}
     for _, entries in response.topics:
@@ -30,3 +46,18 @@ async def _fetch(client: Any, group: str, topic: str, partitions: list[int]) -> 
             if offset >= 0:
                 offsets[partition] = offset
     return offsets
+
+
+async def _commit(client: Any, group: str, topic: str, offsets: Mapping[int, int]) -> None:
+    entries = [(partition, offset, "") for partition, offset in offsets.items()]
+    generation, member, retention = -1, "", OffsetCommitRequest.DEFAULT_RETENTION_TIME
+    request = OffsetCommitRequest(group, generation, member, retention, [(topic, entries)])
+    response = await _send(client, group, request)
+    for _, results in response.topics:
+        for _, code in results:
+            raise_for_code(code)
+
+
+async def _send(client: Any, group: str, request: Any) -> Any:
+    node = await client.coordinator_lookup(CoordinationType.GROUP, group)
+    return await client.send(node, request, group=ConnectionGroup.COORDINATION)

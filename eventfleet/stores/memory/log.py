@@ -1,6 +1,6 @@
 """The log, in memory: partitions, committed offsets, transactions, owners that fence each other."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from eventfleet.stores.contracts import Watermarks
@@ -267,6 +267,10 @@ class MemoryAdmin:
 
     async def transactional(self) -> bool:
         return self._transactional
+
+    async def set_offsets(self, group: str, topic: str, offsets: Mapping[int, int]) -> None:
+        for partition, offset in offsets.items():
+            self._log.offsets[group, topic, partition] = offset
 
     async def close(self) -> None:
         """There is nothing to release."""

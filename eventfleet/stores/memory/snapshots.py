@@ -19,6 +19,10 @@ class MemorySnapshots:
     async def prepare(self) -> None:
         await self._yield_point()
 
+    async def clear(self) -> None:
+        await self._yield_point()
+        self._snapshots.clear()
+
     async def save(self, snapshots: Sequence[Snapshot]) -> None:
         for snapshot in snapshots:
             await self._yield_point()

@@ -32,6 +32,10 @@ class MongoSnapshots:
         with operation(self._snapshots):
             await ensure_indexes(self._snapshots, SNAPSHOT_INDEXES)
 
+    async def clear(self) -> None:
+        with operation(self._snapshots):
+            await self._snapshots.delete_many({})
+
     async def save(self, snapshots: Sequence[Snapshot]) -> None:
         if not snapshots:
             return
