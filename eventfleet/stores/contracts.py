@@ -221,6 +221,9 @@ class StoreRegistry(Protocol):
         That of the present epoch; 0 where append has noted none.
         """
 
+    async def next_offsets(self) -> dict[int, int]:
+        """Return the noted offsets of all partitions: those of a rewind, also if it was cut off."""
+
     async def note_next_offset(self, partition: int, epoch: int, next_offset: int) -> None:
         """Note it, durably; a lower offset than the noted one changes nothing.
 

@@ -103,6 +103,8 @@ def test_an_unknown_domain_is_answered_with_the_known_ones(command: tuple[str, .
         ("diff", "orders", "1", "0"),
         ("events", "orders", "1"),
         ("health", "orders"),
+        ("restore", "orders"),
+        ("rewind", "orders"),
         ("send", "orders", "1", "Deliver"),
         ("serve",),
         ("snapshot", "orders", "1"),

@@ -31,6 +31,10 @@ class MemoryRegistry:
         await self._yield_point()
         return self._next_offsets.get(partition, 0)
 
+    async def next_offsets(self) -> dict[int, int]:
+        await self._yield_point()
+        return dict(self._next_offsets)
+
     async def note_next_offset(self, partition: int, epoch: int, next_offset: int) -> None:
         await self._yield_point()
         if epoch != self._epoch:

@@ -86,6 +86,15 @@ class DomainMetadata:
         self._check_epoch(epoch, found["epoch"])
         return int(found["next_offset"])
 
+    async def next_offsets(self) -> dict[int, int]:
+        epoch = await self.epoch()
+        behind = f"{self._domain}{chr(ord(PARTITION_SEPARATOR) + 1)}"
+        first = f"{self._domain}{PARTITION_SEPARATOR}"
+        wanted = {"_id": {"$gt": first, "$lt": behind}, "epoch": {"$gte": epoch}}
+        with operation(self._domains):
+            found = await self._domains.find(wanted).to_list(None)
+        return {int(each["_id"].removeprefix(first)): each["next_offset"] for each in found}
+
     async def note_next_offset(self, partition: int, epoch: int, next_offset: int) -> None:
         key = self._partition_key(partition)
         present, earlier = key | {"epoch": epoch}, key | {"epoch": {"$lt": epoch}}
@@ -102,7 +111,7 @@ class DomainMetadata:
     async def rewind(self, ranges: Items[OffsetRange], time: datetime) -> int:
         """As StoreRegistry. The offsets come first: a rewind that is cut off is to be repeated."""
         epoch = await self.epoch()
-        offsets = await self._noted_offsets(epoch) | {each.partition: each.first for each in ranges}
+        offsets = await self.next_offsets() | {each.partition: each.first for each in ranges}
         for partition, offset in sorted(offsets.items()):
             with operation(self._domains):
                 await self._domains.update_one(
@@ -140,15 +149,6 @@ class DomainMetadata:
         if found:
             self._check_epoch(epoch, found["epoch"])
         raise ServerUnavailable(f"{full_name(self._domains)}: another owner notes its offset")
-
-    async def _noted_offsets(self, epoch: int) -> dict[int, int]:
-        """Return the partitions' offsets in this epoch, or in that of a rewind that was cut off."""
-        behind = f"{self._domain}{chr(ord(PARTITION_SEPARATOR) + 1)}"
-        first = f"{self._domain}{PARTITION_SEPARATOR}"
-        wanted = {"_id": {"$gt": first, "$lt": behind}, "epoch": {"$gte": epoch}}
-        with operation(self._domains):
-            found = await self._domains.find(wanted).to_list(None)
-        return {int(each["_id"].removeprefix(first)): each["next_offset"] for each in found}
 
     async def _raise_epoch(self, further: dict[str, Any]) -> int:
         with operation(self._domains):

@@ -1,0 +1,39 @@
+"""Opens the connections with which an operator repairs a domain's store."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from eventfleet.model.domain import Domain
+from eventfleet.roles.repair import RepairContext
+from eventfleet.runtime import connections
+from eventfleet.runtime.settings import Settings
+from eventfleet.stores.clock import SystemClock
+from eventfleet.stores.kafka.transactional_writer import TransactionalWriter
+from eventfleet.topics.names import Topics, consumer_group
+
+
+@asynccontextmanager
+async def open_repair_context(
+    settings: Settings, domain: Domain[Any]
+) -> AsyncIterator[RepairContext]:
+    """Open what a repair of this domain needs; the store's indexes are created where missing."""
+    async with (
+        connections.log_reader(settings) as reader,
+        connections.log_admin(settings) as admin,
+        connections.stores(settings, {domain.name: domain}) as stores,
+    ):
+        events = Topics.of(domain.name).events
+        group = consumer_group(settings.group_prefix, domain.name, "append")
+        specs = connections.topics_of(settings, domain)
+        await connections.require_topics(reader, specs)
+        partitions = await reader.watermarks(events) if await admin.transactional() else ()
+        connection = connections.connection(settings)
+        await stores[domain.name].events.prepare()
+        yield RepairContext(
+            *(domain, stores[domain.name], reader, admin, SystemClock(), settings.group_prefix),
+            writers={
+                partition: TransactionalWriter(connection, group, events, partition)
+                for partition in partitions
+            },
+        )
