@@ -517,7 +517,7 @@ async def test_an_upcaster_that_raises_stops_append(memory: InMemoryServers) -> 
     append = await opened(memory)
     records = await sent(memory, memory.event("0", schema_version=2), memory.event("1", "b"))
     with pytest.raises(
-        PoisonEvent, match=r"append .* tally 'b' version 0 at offset 1: KeyError: 'n'"
+        PoisonEvent, match=r"append .* tally 'b' version 0, event .* at offset 1: KeyError: 'n'"
     ):
         await take(append, records)
     assert (await memory.events.count(), stored(memory), memory.offset("append")) == (0, [], 0)

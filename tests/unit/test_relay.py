@@ -163,7 +163,7 @@ async def test_what_raises_stops_the_role(domain: Domain[Tally]) -> None:
     await memory.emit(memory.topics.stored)
     records = await memory.append("1")
     with pytest.raises(
-        PoisonEvent, match=r"^relay can't go on: tally 'a' version 1 at offset 0: Look"
+        PoisonEvent, match=r"^relay can't go on: tally 'a' version 1, event 1 at offset 0: Look"
     ):
         await take(relay, records)
     assert (memory.seen("all"), memory.offset("relay")) == ([], None)

@@ -54,11 +54,12 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
             self.acks[tp] = end
             await self.commit()
 
-    def lag(self, partition: int) -> int:
+    def lag(self, partition: int, done: int | None = None) -> int:
         """The number of offsets that wait; 0 while it is unknown."""
         tp = self._tp(partition)
         end, buffer = self._thread.end(tp), self.buffers.get(tp)
-        done = buffer.finished if buffer and not buffer.is_idle else self._thread.position(tp)
+        if done is None:
+            done = buffer.finished if buffer and not buffer.is_idle else self._thread.position(tp)
         return max(0, end - done) if end is not None and done is not None else 0
 
     # For the app
