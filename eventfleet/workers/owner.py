@@ -85,6 +85,11 @@ class OwnerState(Enum):
     STOPPED = "stopped"
 
 
+def _make_queue() -> "asyncio.Queue[Chunk | ServerUnavailable]":
+    """Make the queue of a session: its chunks, and the interruption that ends it."""
+    return asyncio.Queue(MAX_CHUNKS_IN_FLIGHT + 1)
+
+
 class Owner:
     """Runs one partition's role: opens it, gives it chunks and ticks, closes it."""
 
@@ -103,7 +108,7 @@ class Owner:
         self._source, self._meter, self._timeouts = source, meter, timeouts
         self._make_role = make_role
         self._role = make_role(partition, self._ack)
-        self._queue: asyncio.Queue[Chunk] = asyncio.Queue(MAX_CHUNKS_IN_FLIGHT)
+        self._queue = _make_queue()
         self._session: int | None = None
         self._position = 0
         self._last_tick = time.monotonic()
@@ -125,6 +130,11 @@ class Owner:
         """Put a chunk in the queue, unless its session is over."""
         if chunk.session == self._session:
             self._queue.put_nowait(chunk)
+
+    def interrupt(self, session: int, reason: str) -> None:
+        """Open the role again after the chunks in the queue, unless the session is over."""
+        if session == self._session:
+            self._queue.put_nowait(ServerUnavailable(reason))
 
     async def close(self) -> None:
         """Let the chunk in hand be finished, within bounds, and close the role."""
@@ -219,7 +229,7 @@ class Owner:
         self.state = OwnerState.OPENING
         self._position = await self._role.open()
         self._session = next(_session_numbers)
-        self._queue = asyncio.Queue(MAX_CHUNKS_IN_FLIGHT)
+        self._queue = _make_queue()
         if await self._source.start_session(self.partition, self._position, self._session):
             self.state = OwnerState.OPEN
         else:
@@ -231,15 +241,18 @@ class Owner:
         self._source.end_session(self.partition)
 
     async def _next_chunk(self) -> Chunk | None:
-        """The next chunk; None when a tick is due first."""
+        """The next chunk; None when a tick is due first. ServerUnavailable: an interruption."""
         left = self._last_tick + self._timeouts.tick - time.monotonic()
         if left <= 0:
             return None
         try:
             async with asyncio.timeout(left):
-                return await self._queue.get()
+                item = await self._queue.get()
         except TimeoutError:
             return None
+        if isinstance(item, ServerUnavailable):
+            raise item
+        return item
 
     async def _process(self, chunk: Chunk) -> None:
         self._chunk_unfinished = True

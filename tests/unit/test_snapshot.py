@@ -348,7 +348,9 @@ async def test_what_raises_stops_the_role(named: dict[str, Any], schema: int) ->
     role = await opened(memory)
     await append(memory, "0", key="b") if schema == 2 else None
     records = await memory.append("1", schema_version=schema)
-    where = f"tally 'a' version 1, event 1 at offset {records[0].offset}: ZeroDivisionError: by nought"
+    where = (
+        f"tally 'a' version 1, event 1 at offset {records[0].offset}: ZeroDivisionError: by nought"
+    )
     with pytest.raises(PoisonEvent, match=f"^snapshot can't go on: {where}$") as raised:
         await take(role, records)
     assert f'File "{__file__}", line ' in raised.value.details
@@ -365,7 +367,9 @@ async def test_what_raises_among_others_is_named_and_nothing_of_its_chunk_is_kep
     await append(memory, "6", "7", key="b")
     await memory.put(memory.topics.stored, ("a", b"[]"))
     records = await append(memory, "1", "2", "3", "4")
-    where = f"tally 'a' version 3, event 3 at offset {records[2].offset}: ZeroDivisionError: by nought"
+    where = (
+        f"tally 'a' version 3, event 3 at offset {records[2].offset}: ZeroDivisionError: by nought"
+    )
     with pytest.raises(PoisonEvent, match=f"^snapshot can't go on: {where}$"):
         await take(role, memory.records(memory.topics.stored))
     assert (await kept(memory), memory.offset("snapshot")) == ({}, None)
