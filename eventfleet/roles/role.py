@@ -8,7 +8,7 @@ from typing import Protocol
 from eventfleet.model.team_traceback import team_traceback
 from eventfleet.stores.errors import Misconfigured
 from eventfleet.topics.errors import EventfleetError
-from eventfleet.topics.event import FoldableEvent
+from eventfleet.topics.event import EventRecord, FoldableEvent
 from eventfleet.topics.record import LogRecord
 
 
@@ -58,6 +58,19 @@ class PoisonEvent(PartitionFault):
         where = f"{domain} {event.aggregate_id!r} version {event.version}, event {event.id}"
         super().__init__(f"{role} can't go on: {where} at {place}: {type(cause).__name__}: {cause}")
         self.details = team_traceback(cause)
+
+
+class UndeclaredEvent(PartitionFault):
+    """An accepted event that the running declaration of its domain does not read."""
+
+    def __init__(self, role: str, event: EventRecord, offset: int, reason: str) -> None:
+        super().__init__(
+            f"{role} can't go on: {event.domain} {event.aggregate_id!r}, event {event.id} "
+            f"at offset {offset}: it was accepted, but the domain as declared in this process does "
+            f"not read {event.type} of schema version {event.schema_version} ({reason}). Deploy "
+            "the version of the domain that made it; until then nothing of this partition is "
+            "stored, and nothing is lost"
+        )
 
 
 class UnusableOffset(PartitionFault, Misconfigured):
