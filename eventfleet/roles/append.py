@@ -91,7 +91,13 @@ class AppendRole:
         registry = self._store.registry
         self._epoch = await registry.epoch()
         noted = await registry.next_offset(self._partition)
-        offset = await take_over(self._writer, self._parked, self._partition)
+        offset = await take_over(
+            self._writer,
+            self._parked,
+            self._partition,
+            f"eventfleet rewind {self._domain.name}, or where the topic was made anew raise the "
+            f"epoch: eventfleet topics raise-epoch {self._domain.name}",
+        )
         if offset is None:
             if noted:
                 raise self._offset_missing(noted)

@@ -236,6 +236,12 @@ class StoreRegistry(Protocol):
     async def record_restore(self, ranges: Collection[OffsetRange], time: datetime) -> None:
         """Note the end of each range as the next offset, and record it as a repair."""
 
+    async def has_begun(self, role: str, partition: int) -> bool:
+        """Return whether a role was noted to have begun on a partition, since `raise_epoch`."""
+
+    async def note_begun(self, role: str, partition: int) -> None:
+        """Note it, durably."""
+
     async def repairs(self) -> list[Repair]:
         """Return all repairs, the oldest first."""
 

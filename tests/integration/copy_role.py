@@ -41,7 +41,7 @@ class Copy:
     chunks: list[tuple[int, int]] = field(default_factory=list)
 
     async def open(self) -> int:
-        return await take_over(self.writer, NoParkedAggregates(), 0) or 0
+        return await take_over(self.writer, NoParkedAggregates(), 0, "set it") or 0
 
     async def process(self, records: Sequence[LogRecord], next_offset: int) -> ChunkReport:
         await self.mood.see(records)

@@ -70,7 +70,10 @@ async def an_append(
 def behind_append(name: str, memory: InMemoryServers, notifier: RecordingNotifier) -> Role:
     writer = memory.writer(name)
     if name == "relay":
-        return RelayRole(memory.domain, 0, writer, NoParkedAggregates(), notifier=notifier)
+        return RelayRole(
+            *(memory.domain, 0, memory.events.registry, writer, NoParkedAggregates()),
+            notifier=notifier,
+        )
     return SnapshotRole(
         *(memory.domain, 0, memory.stores, writer, NoParkedAggregates(), memory.clock),
         cached=100,

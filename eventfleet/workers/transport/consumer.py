@@ -6,6 +6,7 @@ from typing import Any
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage
 
+from eventfleet.stores.errors import ServerUnavailable
 from eventfleet.workers.transport.chunk import Chunk, PartitionBuffer
 from eventfleet.workers.transport.consumer_thread import ConsumerThread
 
@@ -46,6 +47,7 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         """Commit the chunk in hand; if that fails, Faust's next periodic commit includes it.
 
         Before a session there is no chunk: a role that is being opened may commit its first offset.
+        ServerUnavailable when that fails: only a committed offset lets a role begin.
         """
         tp = self._tp(partition)
         buffer = self.buffers.get(tp)
@@ -53,6 +55,8 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         if end is not None:
             self.acks[tp] = end
             await self.commit()
+        if buffer is None and self._should_commit(tp, next_offset - 1):
+            raise ServerUnavailable(f"offset {next_offset} of {tp} is not committed")
 
     def lag(self, partition: int, done: int | None = None) -> int:
         """The number of offsets that wait; 0 while it is unknown."""
