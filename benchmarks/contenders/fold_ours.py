@@ -21,15 +21,18 @@ from eventfleet.stores.memory.log import MemoryLog, MemoryTransactionalWriter
 from eventfleet.stores.memory.snapshots import MemorySnapshots
 from eventfleet.stores.parked_aggregates import NoParkedAggregates
 from eventfleet.topics.names import Topics
+from eventfleet.topics.topic_specs import TopicSpec
 
 
 async def main(task: ContenderTask) -> None:
     clock, records = Stopwatch(), make_records(task)
+    source, log = Topics.of(task.domain).stored, MemoryLog()
+    log.create(TopicSpec(source, 1, 1))
     role = SnapshotRole(
         replace(declare_ledger(task.domain), snapshot=every(2 * task.records)),
         0,
         DomainStores(MemoryEvents(), MemorySnapshots()),
-        MemoryTransactionalWriter(MemoryLog(), task.group, Topics.of(task.domain).stored, 0),
+        MemoryTransactionalWriter(log, task.group, source, 0),
         NoParkedAggregates(),
         SystemClock(),
         cached=task.extra["aggregates"],

@@ -1,4 +1,4 @@
-"""`eventfleet topics create` and `eventfleet topics raise-epoch`: manage the topics."""
+"""`eventfleet topics`: create them, raise an epoch, set offsets."""
 
 import asyncio
 from typing import TYPE_CHECKING, Any
@@ -9,8 +9,11 @@ from eventfleet.cli.output import as_json, print_json
 
 if TYPE_CHECKING:
     from eventfleet.model.domain import Domain
+    from eventfleet.runtime.group_offsets import Where
     from eventfleet.runtime.settings import Settings
     from eventfleet.topics.topic_specs import TopicSpec
+
+ROLES = ("command", "snapshot", "relay")
 
 
 @click.group()
@@ -57,6 +60,41 @@ def raise_epoch(name: str) -> None:
     settings = load_settings()
     epoch = asyncio.run(_raise_epoch(settings, connections.select_domains(settings, [name])))
     click.echo(f"{name}: epoch {epoch}")
+
+
+@topics.command()
+@click.argument("name", metavar="DOMAIN")
+@click.argument("role", metavar="ROLE", type=click.Choice(ROLES))
+@click.argument("where", metavar="WHERE", type=click.Choice(["earliest", "latest"]))
+def set_offset(name: str, role: str, where: "Where") -> None:
+    """Set offsets of ROLE (command, snapshot or relay) that are lost or not in the log.
+
+    Only those of partitions in which the role has stopped for it; all others stay. WHERE is
+    earliest, to do again all that the log keeps (commands are decided again, routes get repeats),
+    or latest, to give up what was not read. Stop the workers of the role first.
+    """
+    from eventfleet.runtime import connections
+    from eventfleet.runtime.settings import load_settings
+
+    settings = load_settings()
+    connections.select_domains(settings, [name])
+    offsets = asyncio.run(_set_offset(settings, name, role, where))
+    for partition, offset in offsets.items():
+        click.echo(f"{role} of {name}, partition {partition}: offset {offset}")
+    if not offsets:
+        click.echo(f"{role} of {name}: each offset is in the log; none was set")
+
+
+async def _set_offset(
+    settings: "Settings", name: str, role: str, where: "Where"
+) -> "dict[int, int]":
+    from eventfleet.runtime import connections
+    from eventfleet.runtime.group_offsets import SOURCES, set_unusable_offsets
+    from eventfleet.topics.names import Topics, consumer_group
+
+    group, topic = consumer_group(settings.group_prefix, name, role), SOURCES[role](Topics.of(name))
+    async with connections.log_admin(settings) as admin, connections.log_reader(settings) as reader:
+        return await set_unusable_offsets(reader, admin, group, topic, where)
 
 
 async def _raise_epoch(settings: "Settings", domains: "dict[str, Domain[Any]]") -> int:

@@ -21,7 +21,7 @@ from eventfleet.roles.append_plan import (
     distinct,
 )
 from eventfleet.roles.notices import NULL_NOTIFIER, StageNotifier
-from eventfleet.roles.role import ChunkReport, PoisonEvent
+from eventfleet.roles.role import ChunkReport, PartitionFault, PoisonEvent, UndeclaredEvent
 from eventfleet.roles.sweep import Sweep
 from eventfleet.roles.takeover import take_over
 from eventfleet.states.lru_cache import LruCache
@@ -91,7 +91,13 @@ class AppendRole:
         registry = self._store.registry
         self._epoch = await registry.epoch()
         noted = await registry.next_offset(self._partition)
-        offset = await take_over(self._writer, self._parked, self._partition)
+        offset = await take_over(
+            self._writer,
+            self._parked,
+            self._partition,
+            f"eventfleet rewind {self._domain.name}, or where the topic was made anew raise the "
+            f"epoch: eventfleet topics raise-epoch {self._domain.name}",
+        )
         if offset is None:
             if noted:
                 raise self._offset_missing(noted)
@@ -106,7 +112,8 @@ class AppendRole:
         dead_letters: list[ProducerRecord] = []
         for record in records:
             try:
-                items.append(AppendItem(record, self._event(record), self._epoch))
+                event = self._event(record)
+                items.append(AppendItem(record, event, self._epoch, self._fault(event, record)))
             except InvalidRecord as error:
                 dead_letters.append(self._dead_letter(record, UNREADABLE, str(error)))
         return items, dead_letters
@@ -117,13 +124,25 @@ class AppendRole:
             raise InvalidRecord("key", f"is {record.key!r}, not the subject {event.aggregate_id!r}")
         if self._uses_marker and event.prev is None:
             raise InvalidRecord("prev", "is missing; events of this domain are made by commands")
+        return event
+
+    def _fault(self, event: EventRecord, record: LogRecord) -> PartitionFault | None:
+        """The fault of an event made by a command, which counts only if it follows the latest one.
+
+        InvalidRecord or PoisonEvent for any other event that the declaration does not read.
+        """
         try:
             self._domain.check(event)
-        except InvalidRecord:
+        except InvalidRecord as error:
+            if self._uses_marker and event.domain == self._domain.name:
+                return UndeclaredEvent(ROLE, event, record.offset, str(error))
             raise
         except Exception as error:
-            raise PoisonEvent(ROLE, self._domain.name, event, record.offset, error) from error
-        return event
+            poison = PoisonEvent(ROLE, self._domain.name, event, record.offset, error)
+            if self._uses_marker:
+                return poison
+            raise poison from error
+        return None
 
     # What it does to one chunk
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from msgspec import Struct
 from msgspec.structs import replace
 
-from eventfleet.roles.role import ChunkReport
+from eventfleet.roles.role import ChunkReport, PartitionFault
 from eventfleet.stores.contracts import AssignPosition, Head, Write
 from eventfleet.topics.dead_letters import SUPERSEDED, UNREADABLE
 from eventfleet.topics.event import EventKey, EventRecord, Position
@@ -21,11 +21,12 @@ Unplaced = Mapping[str, list[EventRecord]]
 
 
 class AppendItem(Struct, frozen=True, gc=False):
-    """A readable record of a chunk."""
+    """A readable record of a chunk; with a `fault`, only its envelope is."""
 
     record: LogRecord
     event: EventRecord
     epoch: int
+    fault: PartitionFault | None = None
 
     @property
     def position(self) -> Position:
@@ -84,7 +85,8 @@ class FastPlan:
     """The inserts of new events, each right after its aggregate's latest one.
 
     The plan ends at the first `suspect`, if there is one: an event that carries a version, may be
-    a repeat or superseded, or whose aggregate has unplaced events. Then a Plan is needed.
+    a repeat or superseded, has a fault, or whose aggregate has unplaced events. Then a Plan is
+    needed.
     """
 
     def __init__(self, items: Sequence[AppendItem], heads: Heads) -> None:
@@ -102,7 +104,7 @@ class FastPlan:
             else:
                 version, latest, unplaced = before.version, before.id, False
             not_next = event.prev is not None and event.prev != latest
-            if not_next or event.version or unplaced:
+            if not_next or event.version or unplaced or item.fault:
                 self.suspect = True
                 break
             position = f"{source}{item.record.offset}"
@@ -128,6 +130,7 @@ class Plan:
     `heads`: the heads of the items' aggregates. `found`: the stored events among those looked up.
     `unplaced`: these aggregates' unplaced events, lowest version first; the plan takes from these
     lists. `stored_only`, for synchronous domains: any event that is not stored is a dead letter.
+    A new event's fault is raised, and nothing is written.
     """
 
     def __init__(
@@ -173,11 +176,16 @@ class Plan:
             self.results[-1].repeated += 1
 
     def _add_new(self, item: AppendItem) -> None:
-        """Insert an event after its aggregate's head, unless it was superseded."""
+        """Insert an event after its aggregate's head, unless it was superseded.
+
+        Raises the fault of one that is not.
+        """
         event, head = item.event, self._head(item.event.aggregate_id)
         if event.prev is not None and event.prev != head.event_id:
             self._supersede(item, head)
             return
+        if item.fault:
+            raise item.fault
         placed = replace(event, version=head.version + 1, position=str(item.position))
         self._write(placed)
         self._inserted[placed.key] = placed

@@ -24,9 +24,9 @@ from eventfleet.deciders.outcomes import (
 )
 from eventfleet.model.domain import Domain
 from eventfleet.roles.role import ChunkReport, PoisonEvent
-from eventfleet.roles.takeover import take_over
+from eventfleet.roles.takeover import RoleStart
 from eventfleet.stores import errors
-from eventfleet.stores.contracts import Clock, ParkedAggregates, PartitionWriter
+from eventfleet.stores.contracts import Clock, ParkedAggregates, PartitionWriter, StoreRegistry
 from eventfleet.topics.codec import decode
 from eventfleet.topics.dead_letters import UNREADABLE, make_dead_letter
 from eventfleet.topics.errors import InvalidRecord
@@ -54,6 +54,7 @@ class CommandRole:
         domain: Domain[Any],
         partition: int,
         decider: Decider,
+        registry: StoreRegistry,
         writer: PartitionWriter,
         parked: ParkedAggregates,
         clock: Clock,
@@ -62,6 +63,7 @@ class CommandRole:
     ) -> None:
         self._domain, self._partition, self._decider = domain, partition, decider
         self._writer, self._parked, self._clock = writer, parked, clock
+        self._start = RoleStart(registry, domain.name, ROLE, partition)
         self._decide_timeout = decide_timeout
         self._decided: dict[int, Outcome] = {}  # by offset, of a chunk that is not committed yet
         self._decoder = FastCommandDecoder(domain)
@@ -69,7 +71,7 @@ class CommandRole:
 
     async def open(self) -> int:
         """Take the partition over."""
-        return await take_over(self._writer, self._parked, self._partition) or 0
+        return await self._start.take_over(self._writer, self._parked)
 
     async def _read(
         self, records: Sequence[LogRecord]

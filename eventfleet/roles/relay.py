@@ -13,8 +13,8 @@ import msgspec
 from eventfleet.model.domain import Domain, any_event
 from eventfleet.roles.notices import NULL_NOTIFIER, StageNotifier
 from eventfleet.roles.role import ChunkReport, PoisonEvent
-from eventfleet.roles.takeover import take_over
-from eventfleet.stores.contracts import ParkedAggregates, PartitionWriter, Stage
+from eventfleet.roles.takeover import RoleStart
+from eventfleet.stores.contracts import ParkedAggregates, PartitionWriter, Stage, StoreRegistry
 from eventfleet.topics.codec import CANONICAL_PREFIX, EVENT_HEADERS, decode_stored, encode
 from eventfleet.topics.dead_letters import UNREADABLE, make_dead_letter
 from eventfleet.topics.errors import InvalidRecord
@@ -93,18 +93,19 @@ class RelayRole:
         self,
         domain: Domain[Any],
         partition: int,
+        registry: StoreRegistry,
         writer: PartitionWriter,
         parked: ParkedAggregates,
         *,
         notifier: StageNotifier = NULL_NOTIFIER,
     ) -> None:
-        self._domain, self._partition = domain, partition
-        self._writer, self._parked = writer, parked
+        self._domain, self._writer, self._parked = domain, writer, parked
+        self._start = RoleStart(registry, domain.name, ROLE, partition)
         self._routes, self._notifier = UnconditionalRoutes(domain), notifier
 
     async def open(self) -> int:
         """Take the partition over."""
-        return await take_over(self._writer, self._parked, self._partition) or 0
+        return await self._start.take_over(self._writer, self._parked)
 
     # What it does to one chunk
 

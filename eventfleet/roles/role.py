@@ -5,8 +5,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from typing import Protocol
 
+from eventfleet.model.team_traceback import team_traceback
+from eventfleet.stores.errors import Misconfigured
 from eventfleet.topics.errors import EventfleetError
-from eventfleet.topics.event import FoldableEvent
+from eventfleet.topics.event import EventRecord, FoldableEvent
 from eventfleet.topics.record import LogRecord
 
 
@@ -36,24 +38,52 @@ class ChunkReport:
         return self
 
 
-class PoisonEvent(EventfleetError):
-    """A domain's evolve, upcaster, rule or route raised: the role stops, the offset stays."""
+class PartitionFault(EventfleetError):
+    """A fault that stops a role at one partition, with the offset unmoved, and nothing else.
+
+    `details` are further lines for the log.
+    """
+
+    details = ""
+
+
+class PoisonEvent(PartitionFault):
+    """A domain's evolve, upcaster, rule or route raised; `details` is its own traceback."""
 
     def __init__(
         self, role: str, domain: str, event: FoldableEvent, at: int | str | None, cause: Exception
     ) -> None:
         """`at`: the offset of the event's record, or the position of the event in the store."""
         place = f"{'offset' if isinstance(at, int) else 'position'} {at}"
-        where = f"{domain} {event.aggregate_id!r} version {event.version} at {place}"
-        super().__init__(f"{role} can't go on: {where}: {type(cause).__name__}: {cause}")
+        where = f"{domain} {event.aggregate_id!r} version {event.version}, event {event.id}"
+        super().__init__(f"{role} can't go on: {where} at {place}: {type(cause).__name__}: {cause}")
+        self.details = team_traceback(cause)
+
+
+class UndeclaredEvent(PartitionFault):
+    """An accepted event that the running declaration of its domain does not read."""
+
+    def __init__(self, role: str, event: EventRecord, offset: int, reason: str) -> None:
+        super().__init__(
+            f"{role} can't go on: {event.domain} {event.aggregate_id!r}, event {event.id} "
+            f"at offset {offset}: it was accepted, but the domain as declared in this process does "
+            f"not read {event.type} of schema version {event.schema_version} ({reason}). Deploy "
+            "the version of the domain that made it; until then nothing of this partition is "
+            "stored, and nothing is lost"
+        )
+
+
+class UnusableOffset(PartitionFault, Misconfigured):
+    """The offset of a group is lost, or names a record that the log does not have."""
 
 
 class Role(Protocol):
     """A role over one source partition of one domain; its calls never overlap.
 
     After Fenced the worker gives the partition up until it is reassigned, or is still assigned a
-    session later. After ServerUnavailable it calls `open` again and goes on from there. Any other
-    error, PoisonEvent and Misconfigured among them, stops the process.
+    session later. After ServerUnavailable it calls `open` again and goes on from there. After a
+    PartitionFault the partition stands still until it is reassigned. Any other error, Misconfigured
+    among them, stops the process.
     """
 
     async def open(self) -> int:

@@ -22,7 +22,7 @@ from eventfleet.model.domain import Domain
 from eventfleet.model.typed_decoder import make_typed_decoder
 from eventfleet.roles.notices import NULL_NOTIFIER, StageNotifier
 from eventfleet.roles.role import ChunkReport, PoisonEvent
-from eventfleet.roles.takeover import take_over
+from eventfleet.roles.takeover import RoleStart
 from eventfleet.states.live_state import LiveState, ReplayFailed, load_live_states, take_snapshot
 from eventfleet.states.lru_cache import LruCache
 from eventfleet.stores.contracts import (
@@ -87,6 +87,7 @@ class SnapshotRole:
     ) -> None:
         self._domain, self._partition, self._stores = domain, partition, stores
         self._writer, self._parked, self._clock = writer, parked, clock
+        self._start = RoleStart(stores.events.registry, domain.name, ROLE, partition)
         self._limit, self._notifier = limit, notifier
         self._states: LruCache[LiveState] = LruCache(cached)
         self._topic = Topics.of(domain.name).snapshots
@@ -103,7 +104,7 @@ class SnapshotRole:
         self._states.clear()
         self._changed.clear()
         self._sweep_cursor, self._swept_at = "", None
-        self._next_offset = await take_over(self._writer, self._parked, self._partition) or 0
+        self._next_offset = await self._start.take_over(self._writer, self._parked)
         return self._next_offset
 
     def _read(self, records: Sequence[LogRecord], read: ReadChunk) -> None:

@@ -87,7 +87,7 @@ async def decider(
             prefix=settings.group_prefix,
             expiry=settings.marker_expiry,
         )
-        await stack.enter_async_context(running_lag_guard(guard))
+        await stack.enter_async_context(running_lag_guard(guard, domain.name))
         marker_decider = MarkerDecider(
             opened.events, markers, writer, guard, clock, partitions=settings.partitions
         )

@@ -7,8 +7,6 @@
 """
 
 import asyncio
-import logging
-import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
@@ -17,17 +15,14 @@ from uuid import uuid4
 from eventfleet.deciders.outcomes import Accepted, Outcome, Repeated, Unavailable
 from eventfleet.roles.notices import PREFIX, reply_to
 from eventfleet.stores import errors
+from eventfleet.stores.background_task import BackgroundTask
 from eventfleet.stores.contracts import EventStore, Notice, Notices, Stage
 from eventfleet.topics.event import EventKey
 
 MAX_WAITERS = 10_000
-MIN_PAUSE_SECONDS = 0.05
-MAX_PAUSE_SECONDS = 5.0
+LONGEST_PAUSE_SECONDS = 5.0
 SUBSCRIBE_SECONDS = 1.0
 LOOKUP_SECONDS = 1.0
-LEAVE_SECONDS = 1.0
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -78,16 +73,16 @@ class StageWaiters:
         self._waiters: dict[str, list[StageWaiter]] = {}
         self._count = 0
         self._subscribed = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
+        self._listener = BackgroundTask(
+            "the listener for notices", self._receive, longest_pause=LONGEST_PAUSE_SECONDS
+        )
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator["StageWaiters"]:
         try:
             yield self
         finally:
-            if self._task:
-                self._task.cancel()
-                await asyncio.wait({self._task}, timeout=LEAVE_SECONDS)
+            await self._listener.end()
             await self._notices.close()
 
     @property
@@ -97,8 +92,7 @@ class StageWaiters:
     async def subscribe(self, deadline: float) -> None:
         """Wait until notices are received, for SUBSCRIBE_SECONDS at most and not past the
         deadline."""
-        if self._task is None:
-            self._task = asyncio.create_task(self._receive(), name="notices")
+        self._listener.start()
         if not self._subscribed.is_set():
             soon = asyncio.get_running_loop().time() + SUBSCRIBE_SECONDS
             with suppress(TimeoutError):
@@ -120,20 +114,16 @@ class StageWaiters:
                 del self._waiters[event_id]
 
     async def _receive(self) -> None:
-        pause = MIN_PAUSE_SECONDS
-        while True:
-            try:
-                async with self._notices.subscribe(self.channel) as stream:
-                    self._subscribed.set()
-                    pause = MIN_PAUSE_SECONDS
-                    async for notice in stream:
-                        self._pass_on(notice)
-            except errors.StoreError as error:
-                logger.warning("notices are missed for a while: %s", error)
-            finally:
-                self._subscribed.clear()
-            await asyncio.sleep(pause * random.uniform(0.5, 1))
-            pause = min(2 * pause, MAX_PAUSE_SECONDS)
+        """Pass notices on until the subscription ends, which is a failure: some may be missed."""
+        try:
+            async with self._notices.subscribe(self.channel) as stream:
+                self._subscribed.set()
+                self._listener.report_well()
+                async for notice in stream:
+                    self._pass_on(notice)
+        finally:
+            self._subscribed.clear()
+        raise errors.ServerUnavailable("the subscription has ended")
 
     def _pass_on(self, notice: Notice) -> None:
         for waiter in self._waiters.get(notice.event_id, ()):

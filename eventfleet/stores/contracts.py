@@ -239,6 +239,12 @@ class StoreRegistry(Protocol):
     async def record_restore(self, ranges: Collection[OffsetRange], time: datetime) -> None:
         """Note the end of each range as the next offset, and record it as a repair."""
 
+    async def has_begun(self, role: str, partition: int) -> bool:
+        """Return whether a role was noted to have begun on a partition, since `raise_epoch`."""
+
+    async def note_begun(self, role: str, partition: int) -> None:
+        """Note it, durably."""
+
     async def repairs(self) -> list[Repair]:
         """Return all repairs, the oldest first."""
 
@@ -305,6 +311,13 @@ class SnapshotStore(Protocol):
 # Log
 
 
+class Watermarks(NamedTuple):
+    """The oldest offset that a partition still keeps, and the offset after its last record."""
+
+    oldest: int
+    end: int
+
+
 class PartitionWriter(Protocol):
     """The sole right of a group's member to consume a source partition and write what results."""
 
@@ -312,6 +325,13 @@ class PartitionWriter(Protocol):
         """Fence every earlier owner, then return the group's committed offset; None if it has none.
 
         After any error but Fenced it may be called again, to continue from what is committed.
+        """
+
+    async def watermarks(self) -> Watermarks:
+        """Return the source partition's watermarks; callable once `open` has returned.
+
+        While a new leader of the partition may still count its end too low, it is asked again: an
+        end below the committed offset is that of a truncated log. Misconfigured: no such partition.
         """
 
     async def commit(self, records: Sequence[ProducerRecord], next_offset: int) -> None:
@@ -336,13 +356,6 @@ class LogWriter(Protocol):
 
     async def close(self) -> None:
         """Release the connections. Never raises."""
-
-
-class Watermarks(NamedTuple):
-    """The oldest offset that a partition still keeps, and the offset after its last record."""
-
-    oldest: int
-    end: int
 
 
 class LogReader(Protocol):

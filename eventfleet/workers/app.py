@@ -7,6 +7,7 @@ import faust
 from faust.app.base import BootStrategy
 from faust.tables import TableManager
 
+from eventfleet.roles.role import PartitionFault
 from eventfleet.topics.errors import EventfleetError
 from eventfleet.workers.agent import Agent
 from eventfleet.workers.metrics import Meter
@@ -18,6 +19,7 @@ logger = logging.getLogger(__name__)
 
 STOP_TIMEOUT_SECONDS = 20.0
 COMMIT_INTERVAL_SECONDS = 0.2
+STOPPED = "is stopped"
 
 
 class RoleFailed(EventfleetError):
@@ -71,14 +73,17 @@ class RoleApp(faust.App):  # type: ignore[misc]
         agent.attach(self, self.owners)
 
     async def work(self, stop: asyncio.Event) -> None:
-        """Run until `stop` is set. RoleFailed, or whatever else ends the app earlier, is raised."""
+        """Run until `stop` is set. RoleFailed, or whatever else ends the app earlier, is raised.
+
+        RoleFailed at the end, too, where a partition has stopped.
+        """
         starting = asyncio.create_task(self.start())
         waits = [self.failed.wait(), self.wait_until_stopped(), stop.wait()]
         ends = {asyncio.create_task(wait) for wait in waits}
         await asyncio.wait({starting, *ends}, return_when=asyncio.FIRST_COMPLETED)
         if not starting.done() or starting.exception() is None:
             await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
-        ended_early = not stop.is_set()
+        ended_early, faults = not stop.is_set(), self._faults()
         await self._leave_group(starting)
         for task in ends:
             task.cancel()
@@ -87,12 +92,19 @@ class RoleApp(faust.App):  # type: ignore[misc]
             raise self._failure
         if ended_early:
             raise start_error or self.crash_reason or RoleFailed(f"{self.title} ended by itself")
+        if faults:
+            raise RoleFailed("\n".join(faults))
 
     @property
     def is_ready(self) -> bool:
         """True when the app is a member of its group and each of its partitions is open."""
         joined = self._consumer is not None and self._consumer.joined
         return joined and self.owners.all_open(self._consumer.partitions())
+
+    def obstacles(self) -> list[str]:
+        """The reasons why the app is not ready: each stopped partition, or that it is not yet."""
+        faults = self._faults()
+        return faults or ([] if self.is_ready else [f"{self.title}: not ready"])
 
     def problems(self, bound: float) -> list[str]:
         """The reasons to restart the process: each partition without progress for `bound` seconds,
@@ -117,7 +129,13 @@ class RoleApp(faust.App):  # type: ignore[misc]
         except TimeoutError:
             logger.warning("%s has not stopped within %g s", self.title, STOP_TIMEOUT_SECONDS)
 
+    def _faults(self) -> list[str]:
+        return [f"{owner} {STOPPED}: {owner.fault}" for owner in self.owners if owner.fault]
+
     def _fail(self, partition: int, error: Exception) -> None:
+        if isinstance(error, PartitionFault):
+            self._log_fault(partition, error)
+            return
         where = f"{self.title}, partition {partition}"
         if isinstance(error, EventfleetError):
             failure: Exception = RoleFailed(f"{where}: {error}")
@@ -127,6 +145,12 @@ class RoleApp(faust.App):  # type: ignore[misc]
             failure.add_note(where)
         self._failure = self._failure or failure
         self.failed.set()
+
+    def _log_fault(self, partition: int, fault: PartitionFault) -> None:
+        logger.error(
+            "%s, partition %d %s until it is assigned anew or the process is restarted: %s%s",
+            *(self.title, partition, STOPPED, fault, fault.details and f"\n{fault.details}"),
+        )
 
     def _create_directories(self) -> None:
         """Make none: nothing is kept on disk."""

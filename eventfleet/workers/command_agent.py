@@ -38,6 +38,7 @@ class CommandAgent(DomainAgent):
             self.domain,
             partition,
             self.context.deciders[self.domain.name],
+            self.stores.events.registry,
             self.make_writer(partition, ack),
             self.context.parked,
             self.context.clock,

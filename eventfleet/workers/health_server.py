@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 
 from aiohttp import web
 
+from eventfleet.stores.background_task import background_tasks
 from eventfleet.topics.errors import EventfleetError
 from eventfleet.workers.app import RoleApp
 from eventfleet.workers.metrics import Metrics
@@ -19,7 +20,9 @@ class HealthServerNotStarted(EventfleetError):
 class HealthServer:
     """Serves the metrics, liveness and readiness of some apps.
 
-    `/live` fails when a partition with waiting records makes no progress for `bound` seconds.
+    `/live` fails when a partition with waiting records makes no progress for `bound` seconds;
+    `/ready` while one is not open, and names those that a fault has stopped and each background
+    task that fails.
     """
 
     def __init__(
@@ -62,10 +65,14 @@ class HealthServer:
         return _answer([problem for app in self._apps for problem in app.problems(self._bound)])
 
     async def _ready(self, request: web.Request) -> web.Response:
-        return _answer([f"{app.title}: not ready" for app in self._apps if not app.is_ready])
+        tasks = [task for task in background_tasks() if task.problem]
+        return _answer(
+            [obstacle for app in self._apps for obstacle in app.obstacles()]
+            + [task.problem for task in tasks if task.problem and task.essential],
+            [task.problem for task in tasks if task.problem and not task.essential],
+        )
 
 
-def _answer(problems: list[str]) -> web.Response:
-    if problems:
-        return web.Response(status=503, text="\n".join(problems) + "\n")
-    return web.Response(text="ok\n")
+def _answer(problems: list[str], warnings: Sequence[str] = ()) -> web.Response:
+    status, first = (503, []) if problems else (200, ["ok"])
+    return web.Response(status=status, text="\n".join([*first, *problems, *warnings]) + "\n")

@@ -43,6 +43,9 @@ class Metrics:
         self.commit_age = self._gauge(
             "last_commit_age_seconds", "Since a chunk was done or there was none", PARTITION_LABELS
         )
+        self.stopped = self._gauge(
+            "stopped", "1 where a fault has stopped the role at a partition", PARTITION_LABELS
+        )
         self.seconds = Histogram(
             "eventfleet_chunk_seconds",
             "Seconds for one chunk",
@@ -75,6 +78,7 @@ class Meter:
 
     def __init__(self, metrics: Metrics, domain: str, role: str) -> None:
         self.total = ChunkReport()
+        self.title = f"{role} of {domain}"
         self._metrics = metrics
         self._labels = (domain, role)
         self._reasons: set[str] = set()
@@ -91,10 +95,11 @@ class Meter:
         """Read a partition's lag and age at each rendering, until `forget`."""
         self._metrics.lag.labels(*self._labels, partition).set_function(lag)
         self._metrics.commit_age.labels(*self._labels, partition).set_function(age)
+        self._metrics.stopped.labels(*self._labels, partition).set(0)
 
     def forget(self, partition: int) -> None:
         """Drop the gauges of a partition that is no longer ours."""
-        for gauge in (self._metrics.lag, self._metrics.commit_age):
+        for gauge in (self._metrics.lag, self._metrics.commit_age, self._metrics.stopped):
             gauge.remove(*self._labels, partition)
 
     def add_chunk(self, seconds: float, report: ChunkReport) -> None:
@@ -120,6 +125,10 @@ class Meter:
     def fenced(self) -> None:
         """Count a partition that another owner has taken over."""
         self._metrics.fenced.labels(*self._labels).inc()
+
+    def stopped(self, partition: int) -> None:
+        """Note that a fault has stopped the role at a partition, until `forget`."""
+        self._metrics.stopped.labels(*self._labels, partition).set(1)
 
     def retried(self) -> None:
         """Count a partition that is opened again after a fault."""

@@ -18,7 +18,7 @@ from tenacity import (
     wait_random_exponential,
 )
 
-from eventfleet.roles.role import ChunkReport, Role
+from eventfleet.roles.role import ChunkReport, PartitionFault, Role
 from eventfleet.stores.errors import Fenced, ServerUnavailable
 from eventfleet.workers.metrics import Meter
 from eventfleet.workers.transport.chunk import MAX_CHUNKS_IN_FLIGHT, Chunk
@@ -34,7 +34,7 @@ RoleFactory = Callable[[int, Ack], Role]
 `next_offset` of the chunk in hand; roles that commit by themselves never call it."""
 
 Fail = Callable[[int, Exception], None]
-"""Reports the error that ended the owner of a partition."""
+"""Reports the error that ended the owner of a partition, or the fault that stopped its role."""
 
 
 @dataclass(frozen=True)
@@ -68,17 +68,26 @@ class ChunkSource(Protocol):
     async def ack(self, partition: int, next_offset: int) -> None:
         """Commit the chunk in hand; before a session, commit this offset as it is."""
 
-    def lag(self, partition: int) -> int:
-        """The number of offsets that wait."""
+    def lag(self, partition: int, done: int | None = None) -> int:
+        """The number of offsets that wait, from `done` on or else after the last chunk."""
 
 
 class OwnerState(Enum):
-    """The state of a partition's role. Chunks and ticks are for an OPEN role only."""
+    """The state of a partition's role. Chunks and ticks are for an OPEN role only.
+
+    STOPPED: by a PartitionFault, until the owner is closed.
+    """
 
     CLOSED = "closed"
     OPENING = "opening"
     OPEN = "open"
     FENCED = "fenced"
+    STOPPED = "stopped"
+
+
+def _make_queue() -> "asyncio.Queue[Chunk | ServerUnavailable]":
+    """Make the queue of a session: its chunks, and the interruption that ends it."""
+    return asyncio.Queue(MAX_CHUNKS_IN_FLIGHT + 1)
 
 
 class Owner:
@@ -94,11 +103,12 @@ class Owner:
     ) -> None:
         self.partition = partition
         self.state = OwnerState.CLOSED
+        self.fault: PartitionFault | None = None
         self.progress = time.monotonic()
         self._source, self._meter, self._timeouts = source, meter, timeouts
         self._make_role = make_role
         self._role = make_role(partition, self._ack)
-        self._queue: asyncio.Queue[Chunk] = asyncio.Queue(MAX_CHUNKS_IN_FLIGHT)
+        self._queue = _make_queue()
         self._session: int | None = None
         self._position = 0
         self._last_tick = time.monotonic()
@@ -106,6 +116,9 @@ class Owner:
         self._busy = False
         self._closing = False
         self._task: asyncio.Task[None] | None = None
+
+    def __str__(self) -> str:
+        return f"{self._meter.title}, partition {self.partition}"
 
     # For Owners and the app
 
@@ -117,6 +130,11 @@ class Owner:
         """Put a chunk in the queue, unless its session is over."""
         if chunk.session == self._session:
             self._queue.put_nowait(chunk)
+
+    def interrupt(self, session: int, reason: str) -> None:
+        """Open the role again after the chunks in the queue, unless the session is over."""
+        if session == self._session:
+            self._queue.put_nowait(ServerUnavailable(reason))
 
     async def close(self) -> None:
         """Let the chunk in hand be finished, within bounds, and close the role."""
@@ -130,15 +148,18 @@ class Owner:
         self._meter.forget(self.partition)
 
     def is_stalled(self, bound: float) -> bool:
-        """Check whether records wait and no chunk was finished for longer than `bound` seconds."""
-        return self.age() > bound and self._lag() > 0
+        """Check whether records wait and no chunk was finished for longer than `bound` seconds.
+
+        A partition that a fault has stopped is not stalled: a restart alone would not help.
+        """
+        return self.fault is None and self.age() > bound and self._lag() > 0
 
     def age(self) -> float:
         """Seconds since a chunk was finished or none waited."""
         return time.monotonic() - self.progress
 
     def _lag(self) -> int:
-        return self._source.lag(self.partition)
+        return self._source.lag(self.partition, self._position if self.fault else None)
 
     # The task: turns, until the owner is closed, is fenced or fails
 
@@ -150,6 +171,10 @@ class Owner:
                 except Fenced as error:
                     await self._give_up(error)
                     await self._wait_until_reassigned()
+                except PartitionFault as fault:
+                    await self._stop(fault)
+                    fail(self.partition, fault)
+                    await asyncio.get_running_loop().create_future()
         except Exception as error:
             fail(self.partition, error)
         finally:
@@ -166,10 +191,12 @@ class Owner:
                 await self._turn()
         except ServerUnavailable as error:
             self._prepare_retry()
-            logger.warning("partition %s will be opened again: %s", self.partition, error)
+            logger.warning("%s will be opened again: %s", self, error)
             pause = min(FIRST_RETRY_PAUSE_SECONDS, self._timeouts.longest_pause)
             await asyncio.sleep(random.uniform(0, pause))
             await self._retrying()(self._turn_until_the_chunk_is_finished)
+            if not self._closing:
+                logger.info("%s is well again", self)
 
     async def _turn(self) -> None:
         """Open the role if need be; then process one chunk or do one tick."""
@@ -202,7 +229,7 @@ class Owner:
         self.state = OwnerState.OPENING
         self._position = await self._role.open()
         self._session = next(_session_numbers)
-        self._queue = asyncio.Queue(MAX_CHUNKS_IN_FLIGHT)
+        self._queue = _make_queue()
         if await self._source.start_session(self.partition, self._position, self._session):
             self.state = OwnerState.OPEN
         else:
@@ -214,15 +241,18 @@ class Owner:
         self._source.end_session(self.partition)
 
     async def _next_chunk(self) -> Chunk | None:
-        """The next chunk; None when a tick is due first."""
+        """The next chunk; None when a tick is due first. ServerUnavailable: an interruption."""
         left = self._last_tick + self._timeouts.tick - time.monotonic()
         if left <= 0:
             return None
         try:
             async with asyncio.timeout(left):
-                return await self._queue.get()
+                item = await self._queue.get()
         except TimeoutError:
             return None
+        if isinstance(item, ServerUnavailable):
+            raise item
+        return item
 
     async def _process(self, chunk: Chunk) -> None:
         self._chunk_unfinished = True
@@ -270,8 +300,14 @@ class Owner:
 
     async def _give_up(self, error: Fenced) -> None:
         self._meter.fenced()
-        logger.warning("partition %s is given up: %s", self.partition, error)
+        logger.warning("%s is given up: %s", self, error)
         self._end_session(OwnerState.FENCED)
+        await self._uninterrupted(self._role.close())
+
+    async def _stop(self, fault: PartitionFault) -> None:
+        self.fault = fault
+        self._meter.stopped(self.partition)
+        self._end_session(OwnerState.STOPPED)
         await self._uninterrupted(self._role.close())
 
     async def _wait_until_reassigned(self) -> None:
@@ -282,7 +318,7 @@ class Owner:
         owners from fencing each other by turns.
         """
         await asyncio.sleep(self._timeouts.fenced * random.uniform(1, 2))
-        logger.warning("partition %s is still assigned: it is taken over again", self.partition)
+        logger.warning("%s is still assigned: it is taken over again", self)
         self._role = self._make_role(self.partition, self._ack)
         self._chunk_unfinished = False
         self.state = OwnerState.CLOSED

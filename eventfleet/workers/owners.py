@@ -45,6 +45,11 @@ class Owners:
         if owner := self._owners.get(chunk.partition):
             owner.enqueue(chunk)
 
+    def interrupt(self, partition: int, session: int, reason: str) -> None:
+        """Let the owner of a partition take it over again, if this session is the present one."""
+        if owner := self._owners.get(partition):
+            owner.interrupt(session, reason)
+
     async def release(self) -> None:
         """Close all owners; each finishes its chunk in hand."""
         owners = list(self._owners.values())

@@ -35,6 +35,7 @@ class RelayAgent(DomainAgent):
         return RelayRole(
             self.domain,
             partition,
+            self.stores.events.registry,
             self.make_writer(partition, ack),
             self.context.parked,
             notifier=self.context.notifier,

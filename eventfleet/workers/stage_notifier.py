@@ -1,22 +1,17 @@
 """Publishes stage notices in the background, best effort."""
 
-import asyncio
-import logging
-import random
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 from prometheus_client import Counter
 
 from eventfleet.roles.notices import AwaitedEvent, notices_of
+from eventfleet.stores.background_task import BackgroundTask
 from eventfleet.stores.contracts import Notice, Notices, Stage
-from eventfleet.stores.errors import StoreError
 
 MAX_PENDING_NOTICES = 10_000
-RETRY_PAUSE_SECONDS = 1.0
+LONGEST_PAUSE_SECONDS = 1.0
 CLOSE_TIMEOUT_SECONDS = 1.0
-
-logger = logging.getLogger(__name__)
 
 
 class BackgroundNotifier:
@@ -30,8 +25,9 @@ class BackgroundNotifier:
         self._notices, self._published, self._lost = notices, published, lost
         self._pending: dict[str, list[Notice]] = {}
         self._count = 0
-        self._task: asyncio.Task[None] | None = None
-        self._healthy = True
+        self._task = BackgroundTask(
+            "publishing stage notices", self._publish, longest_pause=LONGEST_PAUSE_SECONDS
+        )
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator["BackgroundNotifier"]:
@@ -39,10 +35,7 @@ class BackgroundNotifier:
         try:
             yield self
         finally:
-            if self._task:
-                await asyncio.wait({self._task}, timeout=CLOSE_TIMEOUT_SECONDS)
-                self._task.cancel()
-                await asyncio.wait({self._task}, timeout=CLOSE_TIMEOUT_SECONDS)
+            await self._task.end(CLOSE_TIMEOUT_SECONDS)
             await self._notices.close()
 
     def notify(self, stage: Stage, events: Sequence[AwaitedEvent]) -> None:
@@ -52,8 +45,8 @@ class BackgroundNotifier:
             self._pending.setdefault(channel, []).extend(notices[:room])
             self._count += len(notices[:room])
             self._lost.inc(len(notices[room:]))
-        if self._count and (self._task is None or self._task.done()):
-            self._task = asyncio.create_task(self._publish(), name="stage notifier")
+        if self._count:
+            self._task.start()
 
     async def _publish(self) -> None:
         while self._count:
@@ -61,19 +54,8 @@ class BackgroundNotifier:
             self._pending, self._count = {}, 0
             try:
                 await self._notices.publish(notices)
-            except StoreError as error:
+            except Exception:
                 self._lost.inc(count)
-                self._warn_once(error)
-                await asyncio.sleep(RETRY_PAUSE_SECONDS * random.uniform(0.5, 1))
-            else:
-                self._published.inc(count)
-                self._healthy = True
-
-    def _warn_once(self, error: StoreError) -> None:
-        """Warn at the first failure after a success."""
-        if self._healthy:
-            logger.warning(
-                "stage notices are not published: %s",
-                error,
-            )
-        self._healthy = False
+                raise
+            self._published.inc(count)
+            self._task.report_well()

@@ -400,6 +400,18 @@ async def test_bounds(log: Log) -> None:
     assert await log.reader.watermarks(f"{log.topics.stored}.unknown") == {}
 
 
+async def test_an_owner_reads_the_watermarks_of_its_source(log: Log) -> None:
+    events = [ProducerRecord(log.topics.events, b"k", b"v", 0)] * 3
+    await log.producer.produce(events)
+    owner = log.source()
+    await owner.open()
+    assert await owner.watermarks() == Watermarks(0, 3)
+    await owner.commit([], 7)
+    assert await owner.open() == 7
+    assert await owner.watermarks() == Watermarks(0, 3)
+    await owner.close()
+
+
 async def test_control_records_are_gaps_in_the_offsets(log: Log) -> None:
     owner = log.source()
     await owner.open()

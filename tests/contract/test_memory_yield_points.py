@@ -88,6 +88,8 @@ READS: dict[str, Callable[[MemoryEvents], Awaitable[Any]]] = {
     "note_next_offset": lambda s: s.registry.note_next_offset(0, 0, 1),
     "rewind": lambda s: s.registry.rewind([OffsetRange(0, 0, 1)], TIME),
     "record_restore": lambda s: s.registry.record_restore([OffsetRange(0, 0, 1)], TIME),
+    "has_begun": lambda s: s.registry.has_begun("relay", 0),
+    "note_begun": lambda s: s.registry.note_begun("relay", 0),
     "repairs": lambda s: s.registry.repairs(),
 }
 

@@ -108,6 +108,8 @@ OPERATIONS: dict[str, Callable[[DomainStores], Awaitable[Any]]] = {
     "note_next_offset": lambda s: s.events.registry.note_next_offset(0, 0, 1),
     "rewind": lambda s: s.events.registry.rewind([OffsetRange(0, 0, 1)], TIME),
     "record_restore": lambda s: s.events.registry.record_restore([OffsetRange(0, 0, 1)], TIME),
+    "has_begun": lambda s: s.events.registry.has_begun("relay", 0),
+    "note_begun": lambda s: s.events.registry.note_begun("relay", 0),
     "repairs": lambda s: s.events.registry.repairs(),
     "prepare snapshots": lambda s: s.snapshots.prepare(),
     "save": lambda s: s.snapshots.save([Snapshot("a1", 1, {}, 1, TIME)]),

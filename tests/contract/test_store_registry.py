@@ -34,6 +34,30 @@ async def test_the_next_offset_is_kept_for_each_partition(
         assert await other.events.registry.next_offset(2) == 0
 
 
+async def test_a_role_has_begun_once_that_is_noted(
+    registry: StoreRegistry, opening: OpenStores
+) -> None:
+    assert not await registry.has_begun("relay", 0)
+    for _ in range(2):
+        await registry.note_begun("relay", 0)
+    await registry.note_begun("command", 11)
+    async with opening() as other:
+        begun = other.events.registry
+        assert await begun.has_begun("relay", 0)
+        assert await begun.has_begun("command", 11)
+        assert not await begun.has_begun("relay", 1)
+        assert not await begun.has_begun("command", 1)
+        assert not await begun.has_begun("snapshot", 0)
+
+
+async def test_in_another_epoch_no_role_has_begun(registry: StoreRegistry) -> None:
+    await registry.note_begun("relay", 0)
+    await registry.raise_epoch()
+    assert not await registry.has_begun("relay", 0)
+    await registry.note_begun("relay", 0)
+    assert await registry.has_begun("relay", 0)
+
+
 async def test_a_lower_offset_changes_nothing(registry: StoreRegistry) -> None:
     await registry.note_next_offset(0, 0, 70)
     await registry.note_next_offset(0, 0, 69)

@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from eventfleet.roles.role import ChunkReport, Role
+from eventfleet.roles.takeover import take_over
 from eventfleet.runtime.settings import Settings
 from eventfleet.stores.contracts import PartitionWriter
 from eventfleet.stores.errors import ServerUnavailable
 from eventfleet.stores.kafka.connection import Connection
 from eventfleet.stores.kafka.producer import PlainWriter
 from eventfleet.stores.kafka.transactional_writer import TransactionalWriter
+from eventfleet.stores.parked_aggregates import NoParkedAggregates
 from eventfleet.topics.errors import EventfleetError
 from eventfleet.topics.names import consumer_group
 from eventfleet.topics.record import LogRecord, ProducerRecord
@@ -39,7 +41,7 @@ class Copy:
     chunks: list[tuple[int, int]] = field(default_factory=list)
 
     async def open(self) -> int:
-        return await self.writer.open() or 0
+        return await take_over(self.writer, NoParkedAggregates(), 0, "set it") or 0
 
     async def process(self, records: Sequence[LogRecord], next_offset: int) -> ChunkReport:
         await self.mood.see(records)

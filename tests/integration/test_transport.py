@@ -8,13 +8,14 @@ from contextlib import asynccontextmanager
 import aiohttp
 import pytest
 from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka.admin import RecordsToDelete
 
-from eventfleet.roles.role import ChunkReport
+from eventfleet.roles.role import ChunkReport, UnusableOffset
 from eventfleet.runtime.settings import Settings
 from eventfleet.stores.contracts import Watermarks
 from eventfleet.stores.kafka.admin import Admin
 from eventfleet.stores.kafka.connection import Connection
-from eventfleet.stores.kafka.producer import Producer
+from eventfleet.stores.kafka.producer import PlainWriter, Producer
 from eventfleet.stores.kafka.reader import Reader
 from eventfleet.stores.kafka.transactional_writer import TransactionalWriter
 from eventfleet.topics.names import consumer_group
@@ -25,7 +26,7 @@ from eventfleet.workers.app_runner import role_app, run_apps
 from eventfleet.workers.health_server import HealthServer
 from eventfleet.workers.metrics import Metrics
 from eventfleet.workers.owner import Ack, OwnerState, OwnerTimeouts, RoleFactory
-from tests.integration.copy_role import ROLE, CopyAgent, Mood, copying
+from tests.integration.copy_role import ROLE, Copy, CopyAgent, Mood, copying
 
 PARTITIONS = 4
 BOUND = 60
@@ -383,6 +384,79 @@ async def test_without_transactions_a_role_may_commit_where_it_begins(
     found = await reader.committed(app.consumer_config.group, source)
     await reader.close()
     assert found == dict.fromkeys(range(PARTITIONS), 0)
+
+
+async def test_an_offset_that_the_log_does_not_have_stops_its_partition_and_no_other(
+    settings: Settings, source: str
+) -> None:
+    """Partition 0 was truncated below the offset, in partition 1 unread records were removed."""
+    kafka = settings.kafka_brokers
+    await produce(kafka, source, 40)
+    group = consumer_group(settings.group_prefix, source, ROLE)
+    for partition, offset in ((0, 50), (1, 2)):
+        writer = TransactionalWriter(Connection(kafka), group, source, partition)
+        await writer.open()
+        await writer.commit([], offset)
+        await writer.close()
+    await remove_records(kafka, source, 1, before=5)
+    obstacles: list[str] = []
+
+    async def until_stopped() -> None:
+        async with running(settings, source, copying(settings, source, Mood())) as app:
+            await until(lambda: app.meter.total.emitted == 20)
+            await until(lambda: stopped(app) == [0, 1])
+            obstacles.extend(app.obstacles())
+            assert app.problems(0) == []
+
+    with pytest.raises(RoleFailed, match=f"{ROLE} of {source}, partition 0 is stopped: "):
+        await until_stopped()
+    first, second = obstacles
+    assert "offset is 50, but the log holds records from 0 to 10" in first
+    assert "offset is 2, but the log keeps its records from 5 to 10 only" in second
+    assert {r.partition for r in await read(kafka, f"{source}.copy")} == {2, 3}
+
+
+async def remove_records(kafka: str, topic: str, partition: int, before: int) -> None:
+    admin = Connection(kafka).admin()
+    await admin.start()
+    await admin.delete_records({TopicPartition(topic, partition): RecordsToDelete(before)})
+    await admin.close()
+
+
+def stopped(app: RoleApp) -> list[int]:
+    return [owner.partition for owner in app.owners if owner.state is OwnerState.STOPPED]
+
+
+async def test_where_the_next_record_is_gone_a_role_is_opened_again(
+    settings: Settings, source: str
+) -> None:
+    """As where retention overtakes a role: the client must not go on from another record."""
+    opened: Counter[int] = Counter()
+    taken: list[LogRecord] = []
+
+    class Overtaken(Copy):
+        async def open(self) -> int:
+            opened[id(self)] += 1
+            if opened[id(self)] > 1:
+                raise UnusableOffset("it was looked at again")
+            return 1_000
+
+        async def process(self, records: Sequence[LogRecord], next_offset: int) -> ChunkReport:
+            taken.extend(records)
+            return ChunkReport()
+
+    await produce(settings.kafka_brokers, source, 40)
+
+    def make(partition: int, ack: Ack) -> Overtaken:
+        group = consumer_group(settings.group_prefix, source, ROLE)
+        connection = Connection(settings.kafka_brokers)
+        writer = PlainWriter(connection, group, (source, partition), ack)
+        return Overtaken(writer, f"{source}.copy", Mood())
+
+    with pytest.raises(RoleFailed, match="it was looked at again"):
+        async with running(settings, source, make) as app:
+            await until(lambda: len(stopped(app)) == PARTITIONS or bool(taken))
+    assert taken == []
 
 
 async def test_faust_commits_nothing_that_was_not_acked(settings: Settings, source: str) -> None:

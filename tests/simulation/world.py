@@ -131,7 +131,9 @@ class World:
                 cached=cached,
                 limit=BIG,
             )
-        return parts.relay(tally, partition, writer, NoParkedAggregates())
+        return parts.relay(
+            tally, partition, self.stores.events.registry, writer, NoParkedAggregates()
+        )
 
     def writer(self, role: str, partition: int) -> PartitionWriter:
         source = self.source(role, partition)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from copy import deepcopy
+from dataclasses import replace as with_changes
 from datetime import timedelta
 from typing import Any
 
@@ -9,8 +10,9 @@ import pytest
 from msgspec.structs import replace
 
 from eventfleet.model.domain import Domain
+from eventfleet.model.payloads import Event
 from eventfleet.roles.append import AppendRole
-from eventfleet.roles.role import PoisonEvent
+from eventfleet.roles.role import PoisonEvent, UndeclaredEvent
 from eventfleet.stores.contracts import AssignPosition
 from eventfleet.stores.errors import Duplicate, Fenced, Misconfigured, ServerUnavailable
 from eventfleet.stores.memory.events import MemoryEvents
@@ -517,7 +519,83 @@ async def test_an_upcaster_that_raises_stops_append(memory: InMemoryServers) -> 
     append = await opened(memory)
     records = await sent(memory, memory.event("0", schema_version=2), memory.event("1", "b"))
     with pytest.raises(
-        PoisonEvent, match=r"append .* tally 'b' version 0 at offset 1: KeyError: 'n'"
+        PoisonEvent, match=r"append .* tally 'b' version 0, event .* at offset 1: KeyError: 'n'"
     ):
         await take(append, records)
     assert (await memory.events.count(), stored(memory), memory.offset("append")) == (0, [], 0)
+
+
+# Accepted events that an older declaration does not read
+
+
+class Packed(Event):
+    n: str
+    box: str
+
+
+newer_tally = with_changes(marker_tally, events=[Counted, Packed])
+
+
+@pytest.mark.parametrize(
+    "packed",
+    [
+        {"type": "Packed", "data": {"n": "2", "box": "small"}},
+        {"schema_version": 2},
+        {"data": {"n": "2", "size": "of a later release"}},
+    ],
+    ids=["type", "schema version", "payload"],
+)
+async def test_an_accepted_event_that_is_not_read_stops_append_and_takes_none_with_it(
+    packed: dict[str, Any],
+) -> None:
+    """Wrong order of a rollout: what follows was accepted too, and names it as its `prev`."""
+    memory = InMemoryServers(marker_tally)
+    append = await opened(memory)
+    await take(append, await sent(memory, memory.event("1", prev="")))
+    accepted = memory.event("2", prev="1", **packed), memory.event("3", prev="2")
+    records = await sent(memory, memory.event("0", "b", prev=""), *accepted)
+    for _ in range(2):
+        with pytest.raises(UndeclaredEvent, match="'a', event 2 at offset 2: it was accepted"):
+            await take(append, records)
+        append = await opened(memory)
+    assert (letters(memory), memory.offset("append")) == ([], 1)
+
+
+async def test_once_its_declaration_is_deployed_the_event_and_what_follows_are_stored() -> None:
+    memory = InMemoryServers(marker_tally)
+    append = await opened(memory)
+    packed = memory.event("1", prev="", type="Packed", data={"n": "1", "box": "small"})
+    records = await sent(memory, packed, memory.event("2", prev="1"))
+    with pytest.raises(UndeclaredEvent, match="Packed of schema version 1"):
+        await take(append, records)
+    await take(await opened(memory, newer_tally), records)
+    assert stored(memory) == [("a", "1", 1), ("a", "2", 2)]
+    assert letters(memory) == []
+
+
+async def test_an_unread_event_that_follows_another_one_is_superseded() -> None:
+    memory = InMemoryServers(marker_tally)
+    append = await opened(memory)
+    lost = memory.event("1", prev="of a lost marker", type="Packed", data={"n": "1"})
+    report = await take(append, await sent(memory, lost, memory.event("2", prev="")))
+    assert (report.superseded, stored(memory)) == (1, [("a", "2", 1)])
+
+
+async def test_an_unread_event_that_is_stored_already_is_a_repeat() -> None:
+    memory = InMemoryServers(marker_tally)
+    packed = memory.event("1", prev="", type="Packed", data={"n": "1", "box": "small"})
+    await take(await opened(memory, newer_tally), await sent(memory, packed))
+    report = await take(await opened(memory), await sent(memory, packed))
+    assert (report.repeated, len(stored(memory))) == (1, 1)
+
+
+@pytest.mark.parametrize("named", [{"prev": ""}, {"prev": "", "domain": "others"}])
+async def test_where_no_command_made_it_an_unread_event_is_a_dead_letter(
+    named: dict[str, Any],
+) -> None:
+    domain = marker_tally if "domain" in named else tally
+    memory = InMemoryServers(domain)
+    append = await opened(memory)
+    unread = memory.event("1", **(named | {"type": "Packed"}))
+    report = await take(append, await sent(memory, unread, memory.event("2", prev="")))
+    assert (report.dead_letters, stored(memory)) == (1, [("a", "2", 1)])

@@ -12,9 +12,11 @@ from eventfleet.deciders.outcomes import Accepted, Outcome, Rejected, Repeated, 
 from eventfleet.deciders.proposed_event import ProposedEvent
 from eventfleet.domains.orders import orders
 from eventfleet.roles.command import YIELD_EVERY_RECORDS, CommandRole
+from eventfleet.roles.role import UnusableOffset
 from eventfleet.stores import errors
 from eventfleet.stores.clock import SystemClock
 from eventfleet.stores.memory.log import MemoryLog, MemoryReader, MemoryTransactionalWriter
+from eventfleet.stores.memory.registry import MemoryRegistry
 from eventfleet.stores.parked_aggregates import NoParkedAggregates
 from eventfleet.topics.codec import encode
 from eventfleet.topics.event import EventRecord
@@ -51,7 +53,8 @@ class CommandRoleFixture:
             self.log.create(spec)
         self.reader = MemoryReader(self.log)
         writer = MemoryTransactionalWriter(self.log, GROUP, TOPIC, 0)
-        self.role = CommandRole(orders, 0, decider, writer, NoParkedAggregates(), SystemClock())
+        registry, parked = MemoryRegistry(), NoParkedAggregates()
+        self.role = CommandRole(orders, 0, decider, registry, writer, parked, SystemClock())
 
     async def said(self, kind: str = "replies") -> list[dict[str, object]]:
         topic = f"orders.{kind}"
@@ -215,7 +218,8 @@ class MarkerRoleFixture:
         memory = self.desk.memory
         writer = MemoryTransactionalWriter(self.log, GROUP, TOPIC, 0)
         decider = self.desk.service()
-        self.role = CommandRole(orders, 0, decider, writer, NoParkedAggregates(), memory.clock)
+        registry, parked = memory.events.registry, NoParkedAggregates()
+        self.role = CommandRole(orders, 0, decider, registry, writer, parked, memory.clock)
 
     async def put(self, *names: str) -> None:
         for name in names:
@@ -270,6 +274,27 @@ async def test_while_a_server_is_away_nothing_is_answered_and_then_all_is(
     await shop.take()
     assert shop.outcomes() == [("Place1", "accepted"), ("Pay2", "accepted")]
     assert shop.desk.types() == ["Placed", "Paid"]
+
+
+async def test_when_the_group_has_lost_its_offset_nothing_is_decided_again() -> None:
+    """The first command was rejected, its sender was told so; by now the rule would allow it."""
+    shop = MarkerRoleFixture()
+    await shop.put("Pay1", "Place2")
+    await shop.take()
+    assert shop.outcomes() == [("Pay1", "rejected"), ("Place2", "accepted")]
+    await shop.desk.append()
+    del shop.log.offsets[GROUP, TOPIC, 0]
+    shop.restart()
+    with pytest.raises(UnusableOffset, match="set-offset orders command"):
+        await shop.take()
+    assert shop.desk.types() == ["Placed"]
+
+
+async def test_a_new_fleet_takes_the_commands_that_were_there_before() -> None:
+    shop = MarkerRoleFixture()
+    await shop.put("Place1")
+    await shop.take()
+    assert shop.outcomes() == [("Place1", "accepted")]
 
 
 async def test_a_successor_repeats_what_was_not_committed_and_stores_nothing_twice() -> None:

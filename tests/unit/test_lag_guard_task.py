@@ -9,20 +9,22 @@ import pytest
 
 from eventfleet.deciders.lag_guard import LagGuard
 from eventfleet.service import lag_guard_task
+from eventfleet.stores.background_task import BackgroundTask
 from eventfleet.stores.errors import ServerUnavailable
 
 
 class Guard:
     """Counts its beats; the first ones may fail."""
 
-    def __init__(self, failures: int = 0) -> None:
+    def __init__(self, failures: int = 0, error: Exception | None = None) -> None:
         self.updates, self.failures, self.update_wanted = 0, failures, False
+        self.error = error or ServerUnavailable("away")
 
     async def update(self) -> None:
         self.updates += 1
         self.update_wanted = False
         if self.updates <= self.failures:
-            raise ServerUnavailable("away")
+            raise self.error
 
 
 async def until_beaten(guard: Guard, times: int) -> None:
@@ -33,8 +35,8 @@ async def until_beaten(guard: Guard, times: int) -> None:
             await asyncio.sleep(0.01)
 
 
-def beaten(guard: Guard) -> AbstractAsyncContextManager[None]:
-    return lag_guard_task.running_lag_guard(cast(LagGuard, guard))
+def beaten(guard: Guard) -> AbstractAsyncContextManager[BackgroundTask]:
+    return lag_guard_task.running_lag_guard(cast(LagGuard, guard), "orders")
 
 
 async def test_it_beats_at_once_and_again_for_the_length_of_the_block() -> None:
@@ -55,14 +57,21 @@ async def test_it_beats_sooner_when_somebody_waits(monkeypatch: pytest.MonkeyPat
         await until_beaten(guard, 2)
 
 
-async def test_faults_are_told_once_and_do_not_end_it(caplog: pytest.LogCaptureFixture) -> None:
-    guard = Guard(failures=2)
-    with caplog.at_level(logging.WARNING):
-        async with beaten(guard):
-            guard.update_wanted = True
+@pytest.mark.parametrize("error", [ServerUnavailable("away"), LookupError("a bug")])
+async def test_a_beat_that_fails_in_any_way_is_told_once_and_does_not_end_it(
+    error: Exception, caplog: pytest.LogCaptureFixture
+) -> None:
+    guard = Guard(failures=2, error=error)
+    with caplog.at_level(logging.INFO):
+        async with beaten(guard) as task:
+            await until_beaten(guard, 2)
+            assert task.problem == f"the lag guard of orders: {type(error).__name__}: {error}"
+            assert task.essential
             await until_beaten(guard, 3)
+            assert task.problem is None
     assert [record.getMessage() for record in caplog.records] == [
-        "the lag guard can't read how far append has come: away"
+        f"the lag guard of orders: {type(error).__name__}: {error}; it is tried again",
+        "the lag guard of orders is well again",
     ]
 
 

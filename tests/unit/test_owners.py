@@ -1,12 +1,13 @@
 """Owners: which chunks reach the role, and what its errors lead to."""
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
 import pytest
 
-from eventfleet.roles.role import ChunkReport, Role
+from eventfleet.roles.role import ChunkReport, PartitionFault, Role
 from eventfleet.stores.errors import Fenced, Misconfigured, ServerUnavailable
 from eventfleet.topics.record import LogRecord
 from eventfleet.workers.metrics import Meter, Metrics
@@ -45,7 +46,7 @@ class RecordingSource:
     async def ack(self, partition: int, next_offset: int) -> None:
         self.acks.append(next_offset)
 
-    def lag(self, partition: int) -> int:
+    def lag(self, partition: int, done: int | None = None) -> int:
         return self.waiting
 
 
@@ -120,11 +121,18 @@ class Bench:
         self.owners.assign(self.source, [0])
         await until(lambda: len(self.source.sessions) == times and self.owners.all_open([0]))
 
-    def give(self, first: int, end: int, start: int | None = None, session: int = -1) -> None:
+    def give(
+        self,
+        first: int,
+        end: int,
+        start: int | None = None,
+        session: int = -1,
+        partition: int = 0,
+    ) -> None:
         """Records first..end-1, in the newest session unless another is named."""
-        records = [LogRecord("t", 0, offset, None, b"") for offset in range(first, end)]
+        records = [LogRecord("t", partition, offset, None, b"") for offset in range(first, end)]
         begin = first if start is None else start
-        self.owners.dispatch(Chunk(0, records, begin, end, self.source.sessions[session]))
+        self.owners.dispatch(Chunk(partition, records, begin, end, self.source.sessions[session]))
 
 
 @pytest.fixture
@@ -252,6 +260,60 @@ async def test_any_other_error_fails_at_once(bench: Bench, error: Exception) -> 
     assert bench.failures == [(0, error)]
     assert bench.source.ends == []
     assert bench.role.calls.count("open") == 1
+
+
+async def test_a_fault_of_the_partition_stops_its_role_and_no_other(bench: Bench) -> None:
+    fault = PartitionFault("this event can't be folded")
+    bench.errors = [fault]
+    bench.owners.assign(bench.source, [0])
+    await until(lambda: bench.owners.all_open([0]))
+    bench.owners.assign(bench.source, [1])
+    await until(lambda: bench.owners.all_open([0, 1]))
+    first, second = bench.owners
+    bench.source.waiting = 2
+    bench.give(0, 2, session=0)
+    await until(lambda: first.state is OwnerState.STOPPED)
+    assert bench.roles[0].calls[-1] == "close"
+    assert bench.failures == [(0, fault)]
+    assert first.fault is fault
+    assert not first.is_stalled(0)
+    assert not bench.owners.all_open([0])
+    bench.give(0, 2, session=0)
+    bench.give(0, 3, session=1, partition=1)
+    await until(lambda: bench.source.ends == [3])
+    assert bench.roles[0].seen == []
+    assert second.state is OwnerState.OPEN
+    await bench.owners.release()
+    assert bench.roles[0].calls.count("open") == 1
+
+
+async def test_a_fault_while_a_failed_chunk_is_tried_again_stops_the_partition(
+    bench: Bench,
+) -> None:
+    bench.errors = [ServerUnavailable("out"), PartitionFault("this event can't be folded")]
+    await bench.opened()
+    bench.give(0, 2)
+    await until(lambda: len(bench.source.sessions) == 2 and bench.owners.all_open([0]))
+    bench.give(0, 2)
+    (owner,) = bench.owners
+    await until(lambda: owner.state is OwnerState.STOPPED)
+    assert [str(error) for _, error in bench.failures] == ["this event can't be folded"]
+
+
+async def test_a_partition_that_was_opened_again_is_told_to_be_well(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    bench.errors = [ServerUnavailable("out")]
+    with caplog.at_level(logging.INFO):
+        await bench.opened()
+        bench.give(0, 2)
+        await until(lambda: len(bench.source.sessions) == 2 and bench.owners.all_open([0]))
+        bench.give(0, 2)
+        await until(lambda: bench.source.ends == [2] and len(caplog.records) == 2)
+    assert [record.getMessage() for record in caplog.records] == [
+        "append of orders, partition 0 will be opened again: out",
+        "append of orders, partition 0 is well again",
+    ]
 
 
 async def test_release_lets_the_chunk_in_hand_be_finished(bench: Bench) -> None:

@@ -33,7 +33,9 @@ def a_domain(*routes: Route, **named: Any) -> Domain[Tally]:
 
 
 async def opened(memory: InMemoryServers) -> RelayRole:
-    relay = RelayRole(memory.domain, 0, memory.writer("relay"), NoParkedAggregates())
+    relay = RelayRole(
+        memory.domain, 0, memory.events.registry, memory.writer("relay"), NoParkedAggregates()
+    )
     await relay.open()
     return relay
 
@@ -163,7 +165,7 @@ async def test_what_raises_stops_the_role(domain: Domain[Tally]) -> None:
     await memory.emit(memory.topics.stored)
     records = await memory.append("1")
     with pytest.raises(
-        PoisonEvent, match=r"^relay can't go on: tally 'a' version 1 at offset 0: Look"
+        PoisonEvent, match=r"^relay can't go on: tally 'a' version 1, event 1 at offset 0: Look"
     ):
         await take(relay, records)
-    assert (memory.seen("all"), memory.offset("relay")) == ([], None)
+    assert (memory.seen("all"), memory.offset("relay")) == ([], 0)

@@ -198,7 +198,7 @@ async def test_a_tick_without_anything_due_commits_nothing() -> None:
     memory = InMemoryServers(a_domain(after(minutes=10)))
     role = await opened(memory)
     await role.tick()
-    assert memory.offset("snapshot") is None
+    assert memory.offset("snapshot") == 0
 
 
 async def ticks(role: SnapshotRole, memory: InMemoryServers, minutes: int) -> None:
@@ -253,7 +253,7 @@ async def test_a_version_that_the_store_does_not_have_yet() -> None:
         ServerUnavailable, match="tally 'a' version 1 is not in the event store yet"
     ):
         await take(role, memory.records(memory.topics.stored))
-    assert memory.offset("snapshot") is None
+    assert memory.offset("snapshot") == 0
 
 
 class Down(MemorySnapshots):
@@ -269,7 +269,7 @@ async def test_a_chunk_is_done_again_after_a_refused_save() -> None:
     records = await append(memory, "1", "2")
     with pytest.raises(ServerUnavailable):
         await take(role, records)
-    assert (versions(memory), memory.offset("snapshot")) == ([], None)
+    assert (versions(memory), memory.offset("snapshot")) == ([], 0)
     memory.stores = stores
     await take(await opened(memory), records)
     assert in_topic(memory)[-1]["state"] == {"trail": ["1", "2"]}
@@ -348,10 +348,14 @@ async def test_what_raises_stops_the_role(named: dict[str, Any], schema: int) ->
     role = await opened(memory)
     await append(memory, "0", key="b") if schema == 2 else None
     records = await memory.append("1", schema_version=schema)
-    where = f"tally 'a' version 1 at offset {records[0].offset}: ZeroDivisionError: by nought"
-    with pytest.raises(PoisonEvent, match=f"^snapshot can't go on: {where}$"):
+    where = (
+        f"tally 'a' version 1, event 1 at offset {records[0].offset}: ZeroDivisionError: by nought"
+    )
+    with pytest.raises(PoisonEvent, match=f"^snapshot can't go on: {where}$") as raised:
         await take(role, records)
-    assert (await kept(memory), memory.offset("snapshot")) == ({}, None)
+    assert f'File "{__file__}", line ' in raised.value.details
+    assert 'raise ZeroDivisionError("by nought")' in raised.value.details
+    assert (await kept(memory), memory.offset("snapshot")) == ({}, 0)
 
 
 async def test_what_raises_among_others_is_named_and_nothing_of_its_chunk_is_kept() -> None:
@@ -363,7 +367,9 @@ async def test_what_raises_among_others_is_named_and_nothing_of_its_chunk_is_kep
     await append(memory, "6", "7", key="b")
     await memory.put(memory.topics.stored, ("a", b"[]"))
     records = await append(memory, "1", "2", "3", "4")
-    where = f"tally 'a' version 3 at offset {records[2].offset}: ZeroDivisionError: by nought"
+    where = (
+        f"tally 'a' version 3, event 3 at offset {records[2].offset}: ZeroDivisionError: by nought"
+    )
     with pytest.raises(PoisonEvent, match=f"^snapshot can't go on: {where}$"):
         await take(role, memory.records(memory.topics.stored))
-    assert (await kept(memory), memory.offset("snapshot")) == ({}, None)
+    assert (await kept(memory), memory.offset("snapshot")) == ({}, 0)

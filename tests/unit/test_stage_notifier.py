@@ -70,7 +70,10 @@ async def an_append(
 def behind_append(name: str, memory: InMemoryServers, notifier: RecordingNotifier) -> Role:
     writer = memory.writer(name)
     if name == "relay":
-        return RelayRole(memory.domain, 0, writer, NoParkedAggregates(), notifier=notifier)
+        return RelayRole(
+            *(memory.domain, 0, memory.events.registry, writer, NoParkedAggregates()),
+            notifier=notifier,
+        )
     return SnapshotRole(
         *(memory.domain, 0, memory.stores, writer, NoParkedAggregates(), memory.clock),
         cached=100,
@@ -245,9 +248,8 @@ async def test_what_waits_to_be_told_is_bounded(
 
 
 async def test_notices_that_cant_be_told_are_counted_and_the_next_go_out(
-    memory: InMemoryServers, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    memory: InMemoryServers, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(stage_notifier, "RETRY_PAUSE_SECONDS", 0.001)
     notices, counts = MemoryNotices(), Counts()
     notices.stop()
     async with BackgroundNotifier(notices, counts.told, counts.lost).running() as notifier:
@@ -257,7 +259,27 @@ async def test_notices_that_cant_be_told_are_counted_and_the_next_go_out(
         notices.start()
         notifier.notify(Stage.APPENDED, [awaited(memory, "3")])
         await until(lambda: counts.value("told") == 1)
-    assert len([r for r in caplog.records if "not published" in r.message]) == 1
+    assert len([r for r in caplog.records if "publishing stage notices" in r.message]) == 1
+
+
+async def test_a_publish_that_fails_unexpectedly_is_counted_and_the_next_goes_out(
+    memory: InMemoryServers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    notices, counts = MemoryNotices(), Counts()
+    publish = notices.publish
+    errors: list[Exception] = [LookupError("a bug")]
+
+    async def fail_once(told: Mapping[str, Sequence[Notice]]) -> None:
+        if errors:
+            raise errors.pop()
+        await publish(told)
+
+    monkeypatch.setattr(notices, "publish", fail_once)
+    async with BackgroundNotifier(notices, counts.told, counts.lost).running() as notifier:
+        notifier.notify(Stage.APPENDED, [awaited(memory, "1")])
+        await until(lambda: counts.value("lost") == 1)
+        notifier.notify(Stage.APPENDED, [awaited(memory, "2")])
+        await until(lambda: counts.value("told") == 1)
 
 
 async def test_a_server_that_hangs_does_not_hold_up_the_end(

@@ -19,6 +19,7 @@ from eventfleet.service.event_service import EventService
 from eventfleet.service.stage_waiter import CommandFollower, StageWaiters, WaitResult
 from eventfleet.states.querier import Querier
 from eventfleet.stores import errors
+from eventfleet.stores.background_task import background_tasks
 from eventfleet.stores.clock import SystemClock
 from eventfleet.stores.contracts import DomainStores, Notice, Stage
 from eventfleet.stores.ids import Uuid7Generator
@@ -172,7 +173,7 @@ async def test_who_does_not_wait_leaves_no_trace(room: Room) -> None:
     waited = await room.wait(Stage.ACCEPTED)
     assert (type(waited.outcome), waited.stage) == (Accepted, Stage.ACCEPTED)
     assert [event.reply_to for event in room.decider.seen] == [None, None]
-    assert room.waiters._task is None, "nothing is subscribed to"
+    assert background_tasks() == [], "nothing is subscribed to"
 
 
 async def test_the_channel_is_listened_to_before_a_command_is_sent(room: Room) -> None:
@@ -210,6 +211,23 @@ async def test_a_lost_connection_is_made_anew(room: Room) -> None:
     assert (await lost).stage is Stage.ACCEPTED
     waited = room.wait(RELAYED)
     await room.tell(await room.decided(3), RELAYED)
+    assert (await waited).stage is RELAYED
+
+
+async def test_a_listener_that_fails_unexpectedly_listens_again(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    subscribe = room.notices.subscribe
+    failures: list[Exception] = [LookupError("a bug")]
+
+    def fail_once(channel: str) -> Any:
+        if failures:
+            raise failures.pop()
+        return subscribe(channel)
+
+    monkeypatch.setattr(room.notices, "subscribe", fail_once)
+    waited = room.wait(RELAYED)
+    await room.tell(await room.decided(), RELAYED)
     assert (await waited).stage is RELAYED
 
 
@@ -279,7 +297,7 @@ async def test_what_a_synchronous_domain_accepts_is_readable_at_once(till_room: 
         waited = await send("a", "PutIn", {"cents": 1}, wait=STORED, patience=3600)
         assert waited == WaitResult(outcome, STORED)
     assert [event.reply_to for event in till_room.decider.seen] == [None, None]
-    assert till_room.waiters._task is None
+    assert background_tasks() == []
 
 
 async def test_further_stages_of_a_synchronous_domain_come_by_notice(till_room: Room) -> None:

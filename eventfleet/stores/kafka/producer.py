@@ -4,10 +4,12 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
+from eventfleet.stores.contracts import Watermarks
 from eventfleet.stores.kafka.batching_producer import AckedShare, BatchingProducer
 from eventfleet.stores.kafka.connection import Connection
 from eventfleet.stores.kafka.errors import abort_producer, translate_errors
 from eventfleet.stores.kafka.offsets import fetch_committed
+from eventfleet.stores.kafka.watermarks import fetch_watermarks_beyond
 from eventfleet.topics.event import Position
 from eventfleet.topics.record import ProducerRecord, make_tuple
 
@@ -40,6 +42,18 @@ class Producer:
                 client = self._producer.client
                 offsets = await fetch_committed(client, group, topic, [partition])
                 return offsets.get(partition)
+        except BaseException:
+            await self.close()
+            raise
+
+    async def watermarks(self, topic: str, partition: int, offset: int) -> Watermarks:
+        """Return a partition's watermarks as a PartitionWriter does that has committed `offset`."""
+        try:
+            what = f"reading the watermarks of {topic}/{partition}"
+            async with translate_errors(what, self._connection.timeout):
+                await self._start()
+                client = self._producer.client
+                return await fetch_watermarks_beyond(client, topic, partition, offset)
         except BaseException:
             await self.close()
             raise
@@ -84,9 +98,15 @@ class PlainWriter:
         self._group = group
         self._topic, self._partition = source
         self._ack = ack
+        self._committed = 0
 
     async def open(self) -> int | None:
-        return await self._producer.committed(self._group, self._topic, self._partition)
+        offset = await self._producer.committed(self._group, self._topic, self._partition)
+        self._committed = offset or 0
+        return offset
+
+    async def watermarks(self) -> Watermarks:
+        return await self._producer.watermarks(self._topic, self._partition, self._committed)
 
     async def commit(self, records: Sequence[ProducerRecord], next_offset: int) -> None:
         if records:

@@ -7,6 +7,7 @@ from typing import Any
 from aiokafka import TopicPartition
 from aiokafka.errors import ProducerFenced
 
+from eventfleet.stores.contracts import Watermarks
 from eventfleet.stores.kafka.batching_producer import BatchingProducer
 from eventfleet.stores.kafka.connection import Connection
 from eventfleet.stores.kafka.errors import (
@@ -16,6 +17,7 @@ from eventfleet.stores.kafka.errors import (
     translate_errors,
 )
 from eventfleet.stores.kafka.offsets import fetch_committed
+from eventfleet.stores.kafka.watermarks import fetch_watermarks_beyond
 from eventfleet.topics.record import ProducerRecord
 
 TRANSACTION_TIMEOUT_SECONDS = 10.0
@@ -32,6 +34,7 @@ class TransactionalWriter:
         self._topic = topic
         self._partition = partition
         self._producer: Any = None
+        self._committed = 0
 
     @property
     def transactional_id(self) -> str:
@@ -54,7 +57,18 @@ class TransactionalWriter:
                 await abort_producer(producer)
                 raise
         self._producer = producer
+        self._committed = offsets.get(self._partition, 0)
         return offsets.get(self._partition)
+
+    async def watermarks(self) -> Watermarks:
+        """RuntimeError unless `open` has succeeded since the last error."""
+        if self._producer is None:
+            raise RuntimeError(f"{self.transactional_id} is not open")
+        what = f"reading the watermarks of {self._topic}/{self._partition}"
+        async with translate_errors(what, self._connection.timeout):
+            return await fetch_watermarks_beyond(
+                self._producer.client, self._topic, self._partition, self._committed
+            )
 
     async def commit(self, records: Sequence[ProducerRecord], next_offset: int) -> None:
         """RuntimeError unless `open` has succeeded since the last error."""

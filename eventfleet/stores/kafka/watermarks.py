@@ -10,11 +10,14 @@ from aiokafka.protocol.metadata import MetadataRequest
 from aiokafka.protocol.offset import OffsetRequest, OffsetResetStrategy
 
 from eventfleet.stores.contracts import Watermarks
+from eventfleet.stores.errors import Misconfigured
 from eventfleet.stores.kafka.errors import raise_for_code, retry_request
 
 ANY_REPLICA = -1
 UNCOMMITTED = 0
 ONE_BYTE = 1
+MAX_LOOKS = 6
+LOOK_SECONDS = 0.5
 FETCH_WAIT_MS = 20
 """Apache Kafka answers at once; the embedded broker omits what it has not found by then."""
 
@@ -22,6 +25,24 @@ FETCH_WAIT_MS = 20
 async def fetch_watermarks(client: Any, topic: str) -> dict[int, Watermarks]:
     """Return the watermarks by partition (empty: unknown topic); the caller bounds the time."""
     return await retry_request(lambda: _fetch_all(client, topic))
+
+
+async def fetch_watermarks_beyond(
+    client: Any, topic: str, partition: int, offset: int
+) -> Watermarks:
+    """Return a partition's watermarks; asked again, for some seconds, while the end is below
+    `offset`: a new leader learns only then how far its followers have come. The caller bounds the
+    time. Misconfigured: no such partition.
+    """
+    look = 1
+    while True:
+        found = (await fetch_watermarks(client, topic)).get(partition)
+        if found is None:
+            raise Misconfigured(f"topic {topic} has no partition {partition}")
+        if found.end >= offset or look == MAX_LOOKS:
+            return found
+        look += 1
+        await asyncio.sleep(LOOK_SECONDS)
 
 
 async def fetch_leaders(client: Any, topic: str) -> dict[int, int]:

@@ -42,6 +42,7 @@ class MemoryLog:
     def __init__(self) -> None:
         self.specs: dict[str, TopicSpec] = {}
         self.offsets: dict[SourcePartition, int] = {}
+        self.oldest: dict[tuple[str, int], int] = {}  # where retention has removed records
         self._partitions: dict[str, list[list[LogEntry]]] = {}
         self._generations: dict[SourcePartition, int] = {}
         self._open: dict[SourcePartition, Transaction] = {}
@@ -108,6 +109,11 @@ class MemoryLog:
         if commit and transaction.offset is not None:
             self.offsets[transaction.owner] = transaction.offset
 
+    def watermarks(self, topic: str, partition: int) -> Watermarks:
+        """Return the oldest offset kept, and the end."""
+        end = len(self.entries(topic, partition))
+        return Watermarks(self.oldest.get((topic, partition), 0), end)
+
     def last_stable_offset(self, topic: str, partition: int) -> int:
         """Return the offset of the first record whose transaction is open, or the end."""
         entries = self.entries(topic, partition)
@@ -141,6 +147,10 @@ class MemoryTransactionalWriter:
         await self.yield_point()
         self.generation = generation
         return self.log.offsets.get(self.source)
+
+    async def watermarks(self) -> Watermarks:
+        await self.yield_point()
+        return self.log.watermarks(*self.source[1:])
 
     async def commit(self, records: Sequence[ProducerRecord], next_offset: int) -> None:
         """RuntimeError unless `open` has succeeded since the last error."""
@@ -216,7 +226,7 @@ class MemoryReader:
         await self._yield_point()
         spec = self._log.specs.get(topic)
         partitions = range(spec.partitions if spec else 0)
-        return {p: Watermarks(0, len(self._log.entries(topic, p))) for p in partitions}
+        return {p: self._log.watermarks(topic, p) for p in partitions}
 
     async def read(
         self, topic: str, partition: int, start: int, end: int
@@ -225,6 +235,7 @@ class MemoryReader:
         if partition not in await self.watermarks(topic):
             return
         entries = self._log.entries(topic, partition)
+        start = max(start, self._log.watermarks(topic, partition).oldest)
         end, stable = min(end, len(entries)), self._log.last_stable_offset(topic, partition)
         for entry in entries[start : min(end, stable)]:
             if entry.record and not (entry.transaction and entry.transaction.aborted):

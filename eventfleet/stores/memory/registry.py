@@ -15,6 +15,7 @@ class MemoryRegistry:
         self._yield_point = yield_point
         self._epoch = 0
         self._next_offsets: dict[int, int] = {}
+        self._begun: set[tuple[str, int]] = set()
         self._repairs: list[Repair] = []
 
     async def epoch(self) -> int:
@@ -25,6 +26,7 @@ class MemoryRegistry:
         await self._yield_point()
         self._epoch += 1
         self._next_offsets.clear()
+        self._begun.clear()
         return self._epoch
 
     async def next_offset(self, partition: int) -> int:
@@ -54,6 +56,15 @@ class MemoryRegistry:
         for each in ranges:
             self._note(each.partition, each.end)
         self._record(RepairKind.RESTORE, ranges, time)
+
+    async def has_begun(self, role: str, partition: int) -> bool:
+        await self._yield_point()
+        return (role, partition) in self._begun
+
+    async def note_begun(self, role: str, partition: int) -> None:
+        await self._yield_point()
+        self._begun.add((role, partition))
+        await self._yield_point()
 
     async def repairs(self) -> list[Repair]:
         await self._yield_point()

@@ -75,7 +75,7 @@ class DomainMetadata:
         return (await self.extent()).epoch
 
     async def raise_epoch(self) -> int:
-        return await self._raise_epoch({})
+        return await self._raise_epoch({"$unset": {"begun": ""}})
 
     async def next_offset(self, partition: int) -> int:
         epoch = await self.epoch()
@@ -129,6 +129,16 @@ class DomainMetadata:
             await self._domains.update_one(
                 self._key, _recorded(RepairKind.RESTORE, epoch, ranges, time), upsert=True
             )
+
+    async def has_begun(self, role: str, partition: int) -> bool:
+        with operation(self._domains):
+            found = await self._domains.find_one(self._key | {f"begun.{role}": partition})
+        return found is not None
+
+    async def note_begun(self, role: str, partition: int) -> None:
+        noted = {"$addToSet": {f"begun.{role}": partition}}
+        with operation(self._domains):
+            await self._domains.update_one(self._key, noted, upsert=True)
 
     async def repairs(self) -> list[Repair]:
         with operation(self._domains):

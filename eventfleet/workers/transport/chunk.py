@@ -38,13 +38,14 @@ class PartitionBuffer:
         self.session = session
         self.fetched = offset
         self.finished = offset
+        self.is_interrupted = False  # no more of the session can be fetched
         self._waiting: deque[Chunk] = deque()
         self._in_flight: deque[int] = deque()
 
     @property
     def has_room(self) -> bool:
         """True when another chunk may be handed out."""
-        return len(self._in_flight) < MAX_CHUNKS_IN_FLIGHT
+        return not self.is_interrupted and len(self._in_flight) < MAX_CHUNKS_IN_FLIGHT
 
     @property
     def is_idle(self) -> bool:

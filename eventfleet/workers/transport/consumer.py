@@ -6,6 +6,7 @@ from typing import Any
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage
 
+from eventfleet.stores.errors import ServerUnavailable
 from eventfleet.workers.transport.chunk import Chunk, PartitionBuffer
 from eventfleet.workers.transport.consumer_thread import ConsumerThread
 
@@ -46,6 +47,7 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         """Commit the chunk in hand; if that fails, Faust's next periodic commit includes it.
 
         Before a session there is no chunk: a role that is being opened may commit its first offset.
+        ServerUnavailable when that fails: only a committed offset lets a role begin.
         """
         tp = self._tp(partition)
         buffer = self.buffers.get(tp)
@@ -53,12 +55,15 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         if end is not None:
             self.acks[tp] = end
             await self.commit()
+        if buffer is None and self._should_commit(tp, next_offset - 1):
+            raise ServerUnavailable(f"offset {next_offset} of {tp} is not committed")
 
-    def lag(self, partition: int) -> int:
+    def lag(self, partition: int, done: int | None = None) -> int:
         """The number of offsets that wait; 0 while it is unknown."""
         tp = self._tp(partition)
         end, buffer = self._thread.end(tp), self.buffers.get(tp)
-        done = buffer.finished if buffer and not buffer.is_idle else self._thread.position(tp)
+        if done is None:
+            done = buffer.finished if buffer and not buffer.is_idle else self._thread.position(tp)
         return max(0, end - done) if end is not None and done is not None else 0
 
     # For the app

@@ -8,7 +8,12 @@ from typing import Any
 
 import aiokafka
 from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
-from aiokafka.errors import IllegalStateError, KafkaError
+from aiokafka.errors import (
+    IllegalStateError,
+    KafkaError,
+    NoOffsetForPartitionError,
+    OffsetOutOfRangeError,
+)
 from aiokafka.structs import OffsetAndMetadata, TopicPartition
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
@@ -98,7 +103,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
             group_id=config.group,
             partition_assignment_strategy=[RoundRobinPartitionAssignor],
             enable_auto_commit=False,
-            auto_offset_reset="earliest",
+            auto_offset_reset="none",
             isolation_level="read_committed",
             max_partition_fetch_bytes=LARGE_FETCH_BYTES if large else FETCH_BYTES,
             fetch_max_wait_ms=LONG_POLL_MS,
@@ -145,7 +150,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
     async def _next_chunks(self, timeout: float) -> list[Chunk]:
         """Chunks buffered already, else those the client has fetched, else wait for more."""
         self._room.clear()
-        wanted = {TopicPartition(*tp): buf for tp, buf in self._buffers() if buf.has_room}
+        wanted = {TopicPartition(*tp): buffer for tp, buffer in self._buffers() if buffer.has_room}
         if buffered := _hand_out(wanted.values()):
             return buffered
         for tp in wanted:
@@ -170,15 +175,35 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
             task.result()
 
     async def _fetch(self, tps: list[TopicPartition], timeout: float) -> None:
-        """Fetch into the buffers, with no await between the client's state and ours."""
+        """Fetch into the buffers, with no await between the client's state and ours.
+
+        A partition without a position is one that its owner has yet to seek.
+        """
         consumer = self._ensure_consumer()
-        fetched = await consumer.getmany(
-            *tps, timeout_ms=int(timeout * 1000), max_records=self.config.chunk_records
-        )
+        try:
+            fetched = await consumer.getmany(
+                *tps, timeout_ms=int(timeout * 1000), max_records=self.config.chunk_records
+            )
+        except OffsetOutOfRangeError as error:
+            self._interrupt(error.args[0])
+            return
+        except NoOffsetForPartitionError:
+            return
         for tp, records in fetched.items():
             buffer, position = self.consumer.buffers.get(TP(*tp)), self.position(tp)
             if buffer and position is not None:
                 buffer.add(records, position, self.config.chunk_bytes)
+
+    def _interrupt(self, offsets: Mapping[TopicPartition, int]) -> None:
+        """End the sessions that have come to an offset which the log does not have."""
+        for tp, offset in offsets.items():
+            buffer = self.consumer.buffers.get(TP(*tp))
+            if buffer and not buffer.is_interrupted:
+                buffer.is_interrupted = True
+                reason = f"the log does not have offset {offset} of {tp.topic}/{tp.partition}"
+                self.parent_loop.call_soon_threadsafe(
+                    self.app.owners.interrupt, tp.partition, buffer.session, reason
+                )
 
     def _buffers(self) -> list[tuple[TP, PartitionBuffer]]:
         return list(self.consumer.buffers.items())

@@ -1,0 +1,34 @@
+"""The traceback of an exception that a team's function raised, without the frames before it."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from traceback import FrameSummary, TracebackException
+
+PACKAGE = Path(__file__).parents[1]
+SAMPLE_DOMAINS = PACKAGE / "domains"
+
+
+def team_traceback(error: BaseException) -> str:
+    """Format an exception's traceback from the first line of the team's on.
+
+    The whole of it where no line is the team's, as for a payload that a decoder refuses.
+    """
+    formatted = TracebackException.from_exception(error)
+    for each in _chain(formatted):
+        frames = list(each.stack)
+        first = next((i for i, frame in enumerate(frames) if _is_the_teams(frame)), 0)
+        each.stack[:] = frames[first:]
+    return "".join(formatted.format()).rstrip()
+
+
+def _chain(formatted: TracebackException) -> Iterable[TracebackException]:
+    """The exception and those that it was raised from or during."""
+    each: TracebackException | None = formatted
+    while each is not None:
+        yield each
+        each = each.__cause__ or each.__context__
+
+
+def _is_the_teams(frame: FrameSummary) -> bool:
+    path = Path(frame.filename)
+    return not path.is_relative_to(PACKAGE) or path.is_relative_to(SAMPLE_DOMAINS)

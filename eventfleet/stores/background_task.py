@@ -1,0 +1,100 @@
+"""BackgroundTask: work beside the requests and chunks that is begun again when it fails."""
+
+import asyncio
+import logging
+import random
+from collections.abc import Awaitable, Callable
+
+from eventfleet.topics.errors import EventfleetError
+
+logger = logging.getLogger(__name__)
+
+FIRST_PAUSE_SECONDS = 0.05
+LONGEST_PAUSE_SECONDS = 30.0
+CANCEL_SECONDS = 0.1
+
+_running: set["BackgroundTask"] = set()
+
+
+class BackgroundTask:
+    """Runs some work until it ends by itself or is ended; after a failure it is begun again.
+
+    Between two tries lies a growing pause with jitter, of `longest_pause` seconds at most.
+    `failures` counts them all. `problem` is the reason of the last one, until the work reports that
+    it is well; both are in the metrics and readiness of the process. Without an `essential` task
+    the process is not ready.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        work: Callable[[], Awaitable[None]],
+        *,
+        essential: bool = False,
+        longest_pause: float = LONGEST_PAUSE_SECONDS,
+    ) -> None:
+        self.name, self.essential = name, essential
+        self.failures = 0
+        self.problem: str | None = None
+        self._work, self._longest_pause = work, longest_pause
+        self._pause = FIRST_PAUSE_SECONDS
+        self._ending = False
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin the work, unless it is under way."""
+        if self._task is None or self._task.done():
+            self._task = asyncio.create_task(self._run(), name=self.name)
+            _running.add(self)
+
+    async def end(self, grace: float = 0.0) -> None:
+        """Leave the work `grace` seconds to end by itself, then cancel it."""
+        self._ending = True
+        if self._task is not None:
+            await asyncio.wait({self._task}, timeout=grace)
+            # A call under way may end in its own way and lose the cancellation.
+            while not self._task.done():
+                self._task.cancel()
+                await asyncio.wait({self._task}, timeout=CANCEL_SECONDS)
+        _running.discard(self)
+
+    def report_well(self) -> None:
+        """Note that the work does what it should."""
+        if self.problem is not None:
+            logger.info("%s is well again", self.name)
+        self.problem = None
+        self._pause = FIRST_PAUSE_SECONDS
+
+    def report_failure(self, error: BaseException) -> None:
+        """Count a failure, and log it unless the one before had the same reason."""
+        problem = f"{self.name}: {type(error).__name__}: {error}"
+        if problem != self.problem:
+            unexpected = None if isinstance(error, EventfleetError) else error
+            logger.warning("%s; it is tried again", problem, exc_info=unexpected)
+        self.failures += 1
+        self.problem = problem
+
+    async def _run(self) -> None:
+        while True:
+            try:
+                await self._work()
+                return
+            except Exception as error:
+                self.report_failure(error)
+            except asyncio.CancelledError as error:
+                if self._is_cancelled():
+                    raise
+                self.report_failure(error)
+            if self._ending:
+                return
+            await asyncio.sleep(self._pause * random.uniform(0.5, 1))
+            self._pause = min(2 * self._pause, self._longest_pause)
+
+    def _is_cancelled(self) -> bool:
+        """Check that the cancellation is ours, and not that of a future which the work awaits."""
+        return self._task is not None and self._task.cancelling() > 0
+
+
+def background_tasks() -> list[BackgroundTask]:
+    """The tasks of this process that were started and not ended, by name."""
+    return sorted(_running, key=lambda task: task.name)
