@@ -22,8 +22,6 @@ from eventfleet.deciders.command_attempts import (
     TOO_LARGE,
     Attempt,
     Beaten,
-    DecideFailed,
-    Failed,
     Found,
     Stored,
     TooLarge,
@@ -32,6 +30,7 @@ from eventfleet.deciders.command_attempts import (
 from eventfleet.deciders.commander import Commander
 from eventfleet.deciders.decider import Answer
 from eventfleet.deciders.event_publisher import EventPublisher
+from eventfleet.deciders.failures import decide_failed, replay_failed
 from eventfleet.deciders.outcomes import Accepted, Conflict, Outcome, Rejected, Unavailable
 from eventfleet.deciders.repeated_commands import repeat_answer
 from eventfleet.deciders.state_command import StateCommand, make_events
@@ -101,21 +100,13 @@ class Manager:
     async def decide(
         self, commands: Sequence[StateCommand], deadline: datetime, answer: Answer
     ) -> None:
-        """Answer each by its index. DecideFailed, after all others are answered, for the first
-        whose decide raised; nothing of its aggregate is decided after it."""
-        failed: dict[str, DecideFailed] = {}
+        """Answer each by its index; Failed where the domain's own code raised."""
         for attempts in build_rounds(commands, answer):
-            going = [attempt for attempt in attempts if attempt.aggregate_id not in failed]
             batches = [
-                going[start : start + MAX_BATCH_COMMANDS]
-                for start in range(0, len(going), MAX_BATCH_COMMANDS)
+                attempts[start : start + MAX_BATCH_COMMANDS]
+                for start in range(0, len(attempts), MAX_BATCH_COMMANDS)
             ]
             await _run_all([self._decide(batch, deadline) for batch in batches])
-            for attempt in going:
-                if isinstance(attempt.progress, Failed):
-                    failed[attempt.aggregate_id] = attempt.progress.error
-        for error in failed.values():
-            raise error
 
     async def _decide(
         self, attempts: Sequence[Attempt], deadline: datetime, number: int = 1
@@ -206,7 +197,7 @@ class Manager:
         except ServerUnavailable as error:
             _end_all(attempts, Unavailable(str(error)))
             return
-        unfoldable = []
+        unfoldable: list[tuple[Attempt, ReplayFailed]] = []
         for attempt, result in zip(attempts, results, strict=True):
             match result:
                 case LatestState(live, event):
@@ -214,12 +205,19 @@ class Manager:
                     attempt.progress = Found(event, self._commander.dispense(live))
                 case None:
                     attempt.progress = TOO_LARGE
-                case ReplayFailed() if not _has_validator(attempt):
-                    unfoldable.append(attempt)
-                case ReplayFailed() | ServerUnavailable():
+                case ReplayFailed():
+                    unfoldable.append((attempt, result))
+                case ServerUnavailable():
                     attempt.end(Unavailable(str(result)))
         if unfoldable:
-            await self._find_numbers(unfoldable)
+            await self._find_unfoldable(unfoldable)
+
+    async def _find_unfoldable(self, unfoldable: Sequence[tuple[Attempt, ReplayFailed]]) -> None:
+        """Without its state a command may still be a repeat, or need no state; others fail."""
+        await self._find_numbers([attempt for attempt, _ in unfoldable])
+        for attempt, error in unfoldable:
+            if _has_validator(attempt) and _is_new(attempt):
+                attempt.end(replay_failed(self._domain.name, error))
 
     async def _find_numbers(self, attempts: Sequence[Attempt]) -> None:
         try:
@@ -243,7 +241,8 @@ class Manager:
             payloads = self._validate(attempt)
             return self._make_events(attempt, payloads, version) if payloads else None
         except Exception as error:
-            attempt.progress = Failed(DecideFailed(self._domain.name, attempt.command, error))
+            name = f"{type(attempt.command.payload).__name__} {attempt.command.command_id}"
+            attempt.end(decide_failed(name, self._domain.name, attempt.aggregate_id, error))
             return None
 
     def _validate(self, attempt: Attempt) -> list[Event] | None:
@@ -293,6 +292,11 @@ class Manager:
 
 def _has_validator(attempt: Attempt) -> bool:
     return attempt.command.payload is not None
+
+
+def _is_new(attempt: Attempt) -> bool:
+    """True once the store was read and has no event of the command."""
+    return isinstance(attempt.progress, Found) and attempt.progress.event is None
 
 
 def _end_all(attempts: Sequence[Attempt], outcome: Outcome) -> None:
