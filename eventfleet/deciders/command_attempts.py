@@ -26,6 +26,10 @@ class Found(Struct, frozen=True):
     next_version: int
 
 
+class Putting(Struct, frozen=True):
+    """The events are on their way to the store, which has not answered."""
+
+
 class Stored(Struct, frozen=True):
     """The events are put, and not yet published."""
 
@@ -44,9 +48,10 @@ class Ended(Struct, frozen=True):
     """The command has its outcome."""
 
 
-Progress = Begun | Found | Stored | Beaten | TooLarge | Ended
+Progress = Begun | Found | Putting | Stored | Beaten | TooLarge | Ended
 
 BEGUN: Final = Begun()
+PUTTING: Final = Putting()
 BEATEN: Final = Beaten()
 TOO_LARGE: Final = TooLarge()
 ENDED: Final = Ended()

@@ -19,10 +19,12 @@ from msgspec.structs import replace
 
 from eventfleet.deciders.command_attempts import (
     BEATEN,
+    PUTTING,
     TOO_LARGE,
     Attempt,
     Beaten,
     Found,
+    Putting,
     Stored,
     TooLarge,
     build_rounds,
@@ -35,6 +37,7 @@ from eventfleet.deciders.outcomes import Accepted, Conflict, Outcome, Rejected, 
 from eventfleet.deciders.repeated_commands import repeat_answer
 from eventfleet.deciders.state_command import StateCommand, make_events
 from eventfleet.deciders.timeout import Timeout
+from eventfleet.deciders.unanswered_puts import UnansweredPuts
 from eventfleet.model.command_rules import Rejection
 from eventfleet.model.domain import Domain
 from eventfleet.model.payloads import Event
@@ -49,6 +52,10 @@ MAX_ATTEMPTS = 10
 RETRY_PAUSE_SECONDS = 0.01
 MAX_BATCH_COMMANDS = 100
 DEADLINE_PASSED = Unavailable("the deadline has passed")
+PUT_UNANSWERED = Unavailable(
+    "the store did not answer the put by the deadline: it is slow, or an open transaction of "
+    "another writer holds the aggregate"
+)
 
 Part = Coroutine[Any, Any, None]
 
@@ -84,6 +91,7 @@ class Manager:
     ) -> None:
         self._domain, self._clock, self._jitter = domain, clock, jitter
         self._querier, self._commander, self._publisher = querier, commander, publisher
+        self._unanswered = UnansweredPuts()
         self.statistics = ManagerStatistics()
 
     @asynccontextmanager
@@ -102,10 +110,7 @@ class Manager:
     ) -> None:
         """Answer each by its index; Failed where the domain's own code raised."""
         for attempts in build_rounds(commands, answer):
-            batches = [
-                attempts[start : start + MAX_BATCH_COMMANDS]
-                for start in range(0, len(attempts), MAX_BATCH_COMMANDS)
-            ]
+            batches = self._unanswered.batches(attempts, MAX_BATCH_COMMANDS)
             await _run_all([self._decide(batch, deadline) for batch in batches])
 
     async def _decide(
@@ -155,8 +160,15 @@ class Manager:
             with Timeout(left):
                 await self._validate_and_put(attempts)
         except TimeoutError:
-            pending = [each for each in attempts if not isinstance(each.progress, Stored)]
-            _end_all(pending, DEADLINE_PASSED)
+            for attempt in attempts:
+                if isinstance(attempt.progress, Putting):
+                    self._end_unanswered(attempt, PUT_UNANSWERED)
+                elif not isinstance(attempt.progress, Stored):
+                    attempt.end(DEADLINE_PASSED)
+
+    def _end_unanswered(self, attempt: Attempt, outcome: Unavailable) -> None:
+        self._unanswered.add(attempt.aggregate_id)
+        attempt.end(outcome)
 
     async def _validate_and_put(self, attempts: Sequence[Attempt]) -> None:
         """Give the states back in the end, whatever became of the commands."""
@@ -264,7 +276,10 @@ class Manager:
         return NewEvents(events, after)
 
     async def _put(self, attempts: Sequence[tuple[Attempt, NewEvents]]) -> None:
+        for attempt, _ in attempts:
+            attempt.progress = PUTTING
         errors = await self._commander.put([made.events for _, made in attempts])
+        self._unanswered.discard(attempt.aggregate_id for attempt, _ in attempts)
         for (attempt, made), error in zip(attempts, errors, strict=True):
             match error:
                 case None:
@@ -272,7 +287,7 @@ class Manager:
                 case Duplicate():
                     attempt.progress = BEATEN
                 case ServerUnavailable():
-                    attempt.end(Unavailable(str(error)))
+                    self._end_unanswered(attempt, Unavailable(str(error)))
 
     async def _publish(
         self, stored: Sequence[tuple[Attempt, list[EventRecord]]], deadline: datetime

@@ -369,6 +369,29 @@ async def test_a_put_whose_fate_is_unknown_is_found_by_the_repeat(desk: SyncFixt
     assert [event.version for event in await desk.stored()] == [1, 2]
 
 
+async def test_no_other_waits_again_with_an_aggregate_whose_put_was_not_answered(
+    desk: SyncFixture,
+) -> None:
+    put_each, never = desk.store.put_each, asyncio.Event()
+
+    async def put(events: Any) -> Any:
+        if any(event.aggregate_id == "blocked" for event, _ in events):
+            await never.wait()
+        return await put_each(events)
+
+    desk.store.put_each = put  # type: ignore[attr-defined]
+    both = [ask("PutIn", aggregate=name, cents=1) for name in ("blocked", "a")]
+    reason = "the store did not answer the put by the deadline"
+    for outcome in await desk.decide(*both, seconds=0.05):
+        assert isinstance(outcome, Unavailable)
+        assert outcome.reason.startswith(reason)
+    blocked, beside = await desk.decide(*both, seconds=0.05)
+    assert isinstance(blocked, Unavailable)
+    assert isinstance(beside, Accepted)
+    desk.store.put_each = put_each  # type: ignore[attr-defined]
+    assert isinstance(await desk.send("PutIn", aggregate="blocked", cents=1), Accepted)
+
+
 async def test_a_stream_that_is_down_after_the_put_leaves_the_command_accepted(
     desk: SyncFixture,
 ) -> None:
