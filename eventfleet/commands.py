@@ -18,6 +18,7 @@ A command is an object of its class, or a name and its data: `send("order-1", "P
 from eventfleet.deciders.outcomes import (
     Accepted,
     Conflict,
+    Failed,
     IdReused,
     Outcome,
     Rejected,
@@ -34,6 +35,7 @@ __all__ = [
     "Accepted",
     "Conflict",
     "EventService",
+    "Failed",
     "IdReused",
     "Outcome",
     "Rejected",

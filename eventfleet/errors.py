@@ -11,7 +11,6 @@ What becomes of a valid command is no error, but an outcome (see `eventfleet.com
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from eventfleet.deciders.command_attempts import DecideFailed
 from eventfleet.log_files.directly_follows import UnusableRules
 from eventfleet.log_files.loader import TakesCommandsOnly
 from eventfleet.log_files.rows import UnusableFile
@@ -35,7 +34,6 @@ if TYPE_CHECKING:
     from eventfleet.web.problems import RequestRefused
 
 __all__ = [
-    "DecideFailed",
     "DeclarationError",
     "Duplicate",
     "EmbeddedServerMissing",

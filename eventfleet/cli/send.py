@@ -132,16 +132,16 @@ def _parse(payload: bytes) -> dict[str, Any]:
 def _outcome(sending: Any, wanted: "Stage") -> tuple[str, dict[str, Any]]:
     """The outcome by its key in STATUSES, and what is known of it."""
     from eventfleet.cli.http_client import ServiceRefused
-    from eventfleet.deciders.command_attempts import DecideFailed
-    from eventfleet.deciders.outcomes import OUTCOME_NAMES, outcome_fields
-    from eventfleet.states.live_state import ReplayFailed
+    from eventfleet.deciders.outcomes import OUTCOME_NAMES, Failed, outcome_fields
     from eventfleet.topics.errors import InvalidRecord
 
     try:
         result = asyncio.run(sending)
-    except (InvalidRecord, DecideFailed, ReplayFailed, ServiceRefused) as error:
+    except (InvalidRecord, ServiceRefused) as error:
         return "failed", {"reason": str(error)}
     kind, answer = OUTCOME_NAMES[type(result.outcome)], outcome_fields(result.outcome)
+    if isinstance(result.outcome, Failed):
+        answer["details"] = result.outcome.details
     if result.stage:
         answer["stage"] = result.stage.value
     return "late" if result.stage not in (None, wanted) else kind, answer
@@ -182,6 +182,8 @@ def _print(kind: str, command_id: str, answer: dict[str, Any], late: str) -> Non
             click.echo(f"{kind}: {printable(answer['reason'])}")
         case "failed":
             click.echo(f"failed: {printable(answer['reason'])}", err=True)
+            for line in answer.get("details", "").splitlines():
+                click.echo(printable(line), err=True)
         case _:
             click.echo(f"unavailable: {printable(answer['reason'])}", err=True)
             click.echo(

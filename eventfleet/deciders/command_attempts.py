@@ -9,19 +9,7 @@ from eventfleet.deciders.decider import Answer
 from eventfleet.deciders.outcomes import Outcome
 from eventfleet.deciders.state_command import StateCommand
 from eventfleet.states.live_state import LiveState
-from eventfleet.topics.errors import EventfleetError
 from eventfleet.topics.event import EventRecord
-
-
-class DecideFailed(EventfleetError):
-    """The domain's decide raised, or returned something that is not an event of the domain."""
-
-    def __init__(self, domain: str, command: StateCommand, cause: Exception) -> None:
-        name = f"{type(command.payload).__name__} {command.command_id}"
-        where = f"{domain} {command.event.aggregate_id!r}, {name}"
-        super().__init__(f"{where}: {type(cause).__name__}: {cause}")
-        self.__cause__ = cause
-
 
 # How far an attempt is. Structs: a frozen dataclass takes several times as long to make.
 
@@ -36,6 +24,10 @@ class Found(Struct, frozen=True):
 
     event: EventRecord | None
     next_version: int
+
+
+class Putting(Struct, frozen=True):
+    """The events are on their way to the store, which has not answered."""
 
 
 class Stored(Struct, frozen=True):
@@ -56,15 +48,10 @@ class Ended(Struct, frozen=True):
     """The command has its outcome."""
 
 
-class Failed(Struct, frozen=True):
-    """The domain's own code failed: the command has no outcome."""
-
-    error: DecideFailed
-
-
-Progress = Begun | Found | Stored | Beaten | TooLarge | Ended | Failed
+Progress = Begun | Found | Putting | Stored | Beaten | TooLarge | Ended
 
 BEGUN: Final = Begun()
+PUTTING: Final = Putting()
 BEATEN: Final = Beaten()
 TOO_LARGE: Final = TooLarge()
 ENDED: Final = Ended()
@@ -92,7 +79,7 @@ class Attempt:
 
     def end(self, outcome: Outcome) -> None:
         """Answer the command, unless it has its end already."""
-        if not isinstance(self.progress, Ended | Failed):
+        if not isinstance(self.progress, Ended):
             self.progress = ENDED
             self._answer(self._index, outcome)
 

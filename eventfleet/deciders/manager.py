@@ -19,12 +19,12 @@ from msgspec.structs import replace
 
 from eventfleet.deciders.command_attempts import (
     BEATEN,
+    PUTTING,
     TOO_LARGE,
     Attempt,
     Beaten,
-    DecideFailed,
-    Failed,
     Found,
+    Putting,
     Stored,
     TooLarge,
     build_rounds,
@@ -32,10 +32,12 @@ from eventfleet.deciders.command_attempts import (
 from eventfleet.deciders.commander import Commander
 from eventfleet.deciders.decider import Answer
 from eventfleet.deciders.event_publisher import EventPublisher
+from eventfleet.deciders.failures import decide_failed, replay_failed
 from eventfleet.deciders.outcomes import Accepted, Conflict, Outcome, Rejected, Unavailable
 from eventfleet.deciders.repeated_commands import repeat_answer
 from eventfleet.deciders.state_command import StateCommand, make_events
 from eventfleet.deciders.timeout import Timeout
+from eventfleet.deciders.unanswered_puts import UnansweredPuts
 from eventfleet.model.command_rules import Rejection
 from eventfleet.model.domain import Domain
 from eventfleet.model.payloads import Event
@@ -50,6 +52,10 @@ MAX_ATTEMPTS = 10
 RETRY_PAUSE_SECONDS = 0.01
 MAX_BATCH_COMMANDS = 100
 DEADLINE_PASSED = Unavailable("the deadline has passed")
+PUT_UNANSWERED = Unavailable(
+    "the store did not answer the put by the deadline: it is slow, or an open transaction of "
+    "another writer holds the aggregate"
+)
 
 Part = Coroutine[Any, Any, None]
 
@@ -85,6 +91,7 @@ class Manager:
     ) -> None:
         self._domain, self._clock, self._jitter = domain, clock, jitter
         self._querier, self._commander, self._publisher = querier, commander, publisher
+        self._unanswered = UnansweredPuts()
         self.statistics = ManagerStatistics()
 
     @asynccontextmanager
@@ -101,21 +108,10 @@ class Manager:
     async def decide(
         self, commands: Sequence[StateCommand], deadline: datetime, answer: Answer
     ) -> None:
-        """Answer each by its index. DecideFailed, after all others are answered, for the first
-        whose decide raised; nothing of its aggregate is decided after it."""
-        failed: dict[str, DecideFailed] = {}
+        """Answer each by its index; Failed where the domain's own code raised."""
         for attempts in build_rounds(commands, answer):
-            going = [attempt for attempt in attempts if attempt.aggregate_id not in failed]
-            batches = [
-                going[start : start + MAX_BATCH_COMMANDS]
-                for start in range(0, len(going), MAX_BATCH_COMMANDS)
-            ]
+            batches = self._unanswered.batches(attempts, MAX_BATCH_COMMANDS)
             await _run_all([self._decide(batch, deadline) for batch in batches])
-            for attempt in going:
-                if isinstance(attempt.progress, Failed):
-                    failed[attempt.aggregate_id] = attempt.progress.error
-        for error in failed.values():
-            raise error
 
     async def _decide(
         self, attempts: Sequence[Attempt], deadline: datetime, number: int = 1
@@ -164,8 +160,15 @@ class Manager:
             with Timeout(left):
                 await self._validate_and_put(attempts)
         except TimeoutError:
-            pending = [each for each in attempts if not isinstance(each.progress, Stored)]
-            _end_all(pending, DEADLINE_PASSED)
+            for attempt in attempts:
+                if isinstance(attempt.progress, Putting):
+                    self._end_unanswered(attempt, PUT_UNANSWERED)
+                elif not isinstance(attempt.progress, Stored):
+                    attempt.end(DEADLINE_PASSED)
+
+    def _end_unanswered(self, attempt: Attempt, outcome: Unavailable) -> None:
+        self._unanswered.add(attempt.aggregate_id)
+        attempt.end(outcome)
 
     async def _validate_and_put(self, attempts: Sequence[Attempt]) -> None:
         """Give the states back in the end, whatever became of the commands."""
@@ -206,7 +209,7 @@ class Manager:
         except ServerUnavailable as error:
             _end_all(attempts, Unavailable(str(error)))
             return
-        unfoldable = []
+        unfoldable: list[tuple[Attempt, ReplayFailed]] = []
         for attempt, result in zip(attempts, results, strict=True):
             match result:
                 case LatestState(live, event):
@@ -214,12 +217,19 @@ class Manager:
                     attempt.progress = Found(event, self._commander.dispense(live))
                 case None:
                     attempt.progress = TOO_LARGE
-                case ReplayFailed() if not _has_validator(attempt):
-                    unfoldable.append(attempt)
-                case ReplayFailed() | ServerUnavailable():
+                case ReplayFailed():
+                    unfoldable.append((attempt, result))
+                case ServerUnavailable():
                     attempt.end(Unavailable(str(result)))
         if unfoldable:
-            await self._find_numbers(unfoldable)
+            await self._find_unfoldable(unfoldable)
+
+    async def _find_unfoldable(self, unfoldable: Sequence[tuple[Attempt, ReplayFailed]]) -> None:
+        """Without its state a command may still be a repeat, or need no state; others fail."""
+        await self._find_numbers([attempt for attempt, _ in unfoldable])
+        for attempt, error in unfoldable:
+            if _has_validator(attempt) and _is_new(attempt):
+                attempt.end(replay_failed(self._domain.name, error))
 
     async def _find_numbers(self, attempts: Sequence[Attempt]) -> None:
         try:
@@ -243,7 +253,8 @@ class Manager:
             payloads = self._validate(attempt)
             return self._make_events(attempt, payloads, version) if payloads else None
         except Exception as error:
-            attempt.progress = Failed(DecideFailed(self._domain.name, attempt.command, error))
+            name = f"{type(attempt.command.payload).__name__} {attempt.command.command_id}"
+            attempt.end(decide_failed(name, self._domain.name, attempt.aggregate_id, error))
             return None
 
     def _validate(self, attempt: Attempt) -> list[Event] | None:
@@ -265,7 +276,10 @@ class Manager:
         return NewEvents(events, after)
 
     async def _put(self, attempts: Sequence[tuple[Attempt, NewEvents]]) -> None:
+        for attempt, _ in attempts:
+            attempt.progress = PUTTING
         errors = await self._commander.put([made.events for _, made in attempts])
+        self._unanswered.discard(attempt.aggregate_id for attempt, _ in attempts)
         for (attempt, made), error in zip(attempts, errors, strict=True):
             match error:
                 case None:
@@ -273,7 +287,7 @@ class Manager:
                 case Duplicate():
                     attempt.progress = BEATEN
                 case ServerUnavailable():
-                    attempt.end(Unavailable(str(error)))
+                    self._end_unanswered(attempt, Unavailable(str(error)))
 
     async def _publish(
         self, stored: Sequence[tuple[Attempt, list[EventRecord]]], deadline: datetime
@@ -293,6 +307,11 @@ class Manager:
 
 def _has_validator(attempt: Attempt) -> bool:
     return attempt.command.payload is not None
+
+
+def _is_new(attempt: Attempt) -> bool:
+    """True once the store was read and has no event of the command."""
+    return isinstance(attempt.progress, Found) and attempt.progress.event is None
 
 
 def _end_all(attempts: Sequence[Attempt], outcome: Outcome) -> None:

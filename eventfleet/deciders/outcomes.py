@@ -1,6 +1,6 @@
 """Outcomes: what became of a command. They are values, not exceptions."""
 
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 from msgspec.structs import asdict
@@ -52,7 +52,21 @@ class Unavailable(msgspec.Struct, frozen=True):
     reason: str
 
 
-Outcome = Accepted | Rejected | Conflict | Repeated | Unavailable
+class Failed(msgspec.Struct, frozen=True):
+    """The domain's own code raised: nothing is done, and the same command fails until the code or
+    the aggregate's events are mended.
+
+    `problem`: deciding the command failed, or replaying the aggregate's events. `reason` names the
+    command or the event. `details` is the traceback, for logs only: it quotes the exception, which
+    may quote anything.
+    """
+
+    problem: Literal["decide-failed", "replay-failed"]
+    reason: str
+    details: str = ""
+
+
+Outcome = Accepted | Rejected | Conflict | Repeated | Unavailable | Failed
 
 OUTCOME_NAMES: dict[type[Outcome], str] = {
     Accepted: "accepted",
@@ -61,6 +75,7 @@ OUTCOME_NAMES: dict[type[Outcome], str] = {
     Conflict: "conflict",
     Repeated: "repeated",
     Unavailable: "unavailable",
+    Failed: "failed",
 }
 """The names of outcomes in replies."""
 
@@ -69,4 +84,6 @@ def outcome_fields(outcome: Outcome) -> dict[str, Any]:
     """The fields of an outcome in a reply; no version where the domain gives none."""
     if isinstance(outcome, Accepted | Repeated) and not outcome.version:
         return {"event_id": outcome.event_id, "place": outcome.place}
+    if isinstance(outcome, Failed):
+        return {"problem": outcome.problem, "reason": outcome.reason}
     return asdict(outcome)

@@ -2,20 +2,25 @@
 
 Takes a chunk of `<domain>.commands`; the domain's decider decides its readable commands, again and
 again while a server does not answer; the answers go to `<domain>.replies`, together with the
-offset, only when all of the chunk is decided.
+offset, only when all of the chunk is decided. A command on which the domain's own code raises is
+answered Failed; the others go on.
 """
 
+import logging
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
 from eventfleet.deciders.command_parser import ParsedCommand, parse_decoded_command
 from eventfleet.deciders.decider import Decider
+from eventfleet.deciders.failures import decide_failed
 from eventfleet.deciders.fast_command_decoder import FastCommandDecoder
 from eventfleet.deciders.outcomes import (
     OUTCOME_NAMES,
     Accepted,
     Conflict,
+    Failed,
     Outcome,
     Rejected,
     Repeated,
@@ -23,7 +28,7 @@ from eventfleet.deciders.outcomes import (
     outcome_fields,
 )
 from eventfleet.model.domain import Domain
-from eventfleet.roles.role import ChunkReport, PoisonEvent
+from eventfleet.roles.role import ChunkReport
 from eventfleet.roles.takeover import RoleStart
 from eventfleet.stores import errors
 from eventfleet.stores.contracts import Clock, ParkedAggregates, PartitionWriter, StoreRegistry
@@ -37,7 +42,9 @@ from eventfleet.topics.reply import CommandHeader, encode_reply
 ROLE = "command"
 YIELD_EVERY_RECORDS = 250
 
-ReadCommand = tuple[CommandHeader, ParsedCommand]
+ReadCommand = tuple[CommandHeader, ParsedCommand | Failed]
+
+logger = logging.getLogger(__name__)
 
 
 # What it takes
@@ -86,21 +93,25 @@ class CommandRole:
             if number % YIELD_EVERY_RECORDS == 0:
                 await self._clock.sleep(0)
             try:
-                command = self._decoder.read(record.value) or self._parse(record)
-                commands[record.offset] = command
+                commands[record.offset] = self._parse(record)
             except InvalidRecord as error:
                 name = self._domain.name
                 dead_letters.append(make_dead_letter(name, ROLE, record, UNREADABLE, str(error)))
         return commands, dead_letters
 
     def _parse(self, record: LogRecord) -> ReadCommand:
+        """Parse a command; Failed where the domain's own code raised something unforeseen."""
+        with suppress(Exception):  # the full checks below give the reason
+            if read := self._decoder.read(record.value):
+                return read
         command = decode(record.value)
         try:
             return command, parse_decoded_command(self._domain, command)
         except InvalidRecord:
             raise
         except Exception as error:
-            raise PoisonEvent(ROLE, self._domain.name, command, record.offset, error) from error
+            name = f"{command.type} {command.id}"
+            return command, decide_failed(name, self._domain.name, command.aggregate_id, error)
 
     # What it does to one chunk
 
@@ -135,20 +146,31 @@ class CommandRole:
         An outcome is kept until its chunk is committed: when the chunk comes again, a command that
         was rejected must not be judged by the events that came after it.
         """
-        offsets = [offset for offset in commands if offset not in self._decided]
-        failures: list[Unavailable] = []
+        undecided: list[tuple[int, ParsedCommand]] = []
+        unanswered: list[Unavailable] = []
+        for offset, (_, parsed) in commands.items():
+            if isinstance(parsed, Failed):
+                self._note(offset, parsed)
+            elif offset not in self._decided:
+                undecided.append((offset, parsed))
 
         def answer(index: int, outcome: Outcome) -> None:
             if isinstance(outcome, Unavailable):
-                failures.append(outcome)
+                unanswered.append(outcome)
             else:
-                self._decided[offsets[index]] = outcome
+                self._note(undecided[index][0], outcome)
 
-        if offsets:
+        if undecided:
             deadline = self._clock.now() + self._decide_timeout
-            await self._decider.decide([commands[o][1] for o in offsets], deadline, answer)
-        if failures:
-            raise errors.ServerUnavailable(failures[0].reason)
+            await self._decider.decide([parsed for _, parsed in undecided], deadline, answer)
+        if unanswered:
+            raise errors.ServerUnavailable(unanswered[0].reason)
+
+    def _note(self, offset: int, outcome: Outcome) -> None:
+        """Keep the outcome of a command; log a failure, once."""
+        if isinstance(outcome, Failed) and offset not in self._decided:
+            logger.error("%s\n%s", outcome.reason, outcome.details)
+        self._decided[offset] = outcome
 
 
 def count_outcome(outcome: Outcome, report: ChunkReport) -> None:
@@ -163,3 +185,5 @@ def count_outcome(outcome: Outcome, report: ChunkReport) -> None:
             report.repeated += 1
         case Conflict():
             report.conflicts += 1
+        case Failed():
+            report.failed += 1

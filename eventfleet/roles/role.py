@@ -30,6 +30,7 @@ class ChunkReport:
     accepted: int = 0
     rejected: int = 0
     conflicts: int = 0
+    failed: int = 0
     reasons: Counter[str] = field(default_factory=Counter)
 
     def __iadd__(self, other: "ChunkReport") -> "ChunkReport":

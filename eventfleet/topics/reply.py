@@ -34,6 +34,7 @@ class Reply(msgspec.Struct, gc=False):
     place: str | UnsetType = UNSET
     version: int | UnsetType = UNSET
     published: bool | UnsetType = UNSET
+    problem: str | UnsetType = UNSET
     reason: str | UnsetType = UNSET
     marked: str | UnsetType = UNSET
 

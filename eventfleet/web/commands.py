@@ -8,6 +8,7 @@ from starlette.responses import Response
 from eventfleet.deciders.outcomes import (
     Accepted,
     Conflict,
+    Failed,
     IdReused,
     Outcome,
     Rejected,
@@ -28,9 +29,11 @@ from eventfleet.web.parameters import SendParameters
 from eventfleet.web.problems import (
     CONFLICT,
     DECIDE_FAILED,
+    FAILURES,
     ID_REUSED,
     NOT_JSON,
     REJECTED,
+    REPLAY_FAILED,
     TOO_LARGE,
     UNAVAILABLE,
     UNKNOWN_COMMAND,
@@ -164,6 +167,8 @@ class _Responder:
                 raise self._refusal(CONFLICT, outcome.reason)
             case Unavailable():
                 raise self._refusal(UNAVAILABLE, outcome.reason)
+            case Failed():
+                raise self._refusal(FAILURES[outcome.problem], outcome.reason)
         assert_never(outcome)
 
     def _refusal(self, problem_type: ProblemType, reason: str) -> RequestRefused:
@@ -196,6 +201,7 @@ OPERATIONS = [
             NOT_JSON,
             ID_REUSED,
             DECIDE_FAILED,
+            REPLAY_FAILED,
         ),
         parameters=SendParameters,
         headers=(IDEMPOTENCY_KEY, PREFER, CORRELATION_ID, CAUSATION_ID, TRACEPARENT),

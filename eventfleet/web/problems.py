@@ -8,7 +8,6 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
-from eventfleet.deciders.command_attempts import DecideFailed
 from eventfleet.states.live_state import ReplayFailed
 from eventfleet.stores.errors import Misconfigured, ServerUnavailable
 from eventfleet.topics.errors import EventfleetError
@@ -58,6 +57,8 @@ BUSY = ProblemType("busy", 429, "Too many concurrent requests", RETRY_AFTER)
 BROKEN = ProblemType("broken", 500, "Internal error")
 REPLAY_FAILED = ProblemType("replay-failed", 500, "An event cannot be replayed")
 DECIDE_FAILED = ProblemType("decide-failed", 500, "The domain failed to decide the command")
+FAILURES = {kind.name: kind for kind in (REPLAY_FAILED, DECIDE_FAILED)}
+"""By the `problem` of a Failed outcome."""
 UNAVAILABLE = ProblemType("unavailable", 503, "A server did not answer in time", RETRY_AFTER)
 
 
@@ -105,7 +106,6 @@ CONVERSIONS: dict[type[Exception], Callable[[Any], RequestRefused]] = {
     ServerUnavailable: lambda error: RequestRefused(UNAVAILABLE, str(error)),
     TimeoutError: lambda error: RequestRefused(UNAVAILABLE, "no answer within the time limit"),
     ReplayFailed: lambda error: RequestRefused(REPLAY_FAILED, str(error)),
-    DecideFailed: lambda error: RequestRefused(DECIDE_FAILED, str(error)),
     Misconfigured: lambda error: RequestRefused(BROKEN, str(error)),
     Exception: lambda error: RequestRefused(BROKEN),
 }

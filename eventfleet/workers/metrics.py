@@ -22,6 +22,7 @@ COUNTED = {
     "too_large": "Snapshots not saved because the state is too large",
     "accepted": "Commands accepted",
     "conflicts": "Commands given up because others changed the aggregate each time",
+    "failed": "Commands on which the domain's own code raised",
     "nudged": "Aggregates whose events were put and not placed, produced again",
 }
 

@@ -7,6 +7,7 @@ from random import Random
 from typing import Any
 
 from eventfleet.deciders.event_id import event_id
+from eventfleet.stores.mongo.documents import event_id as stored_event_id
 from tests.acceptance.kafka_by_hand import wait_for
 from tests.faults.command_oracle import TAKEN_OUTCOMES
 from tests.faults.command_senders import CommandAnswer, SentCommand
@@ -56,7 +57,8 @@ def check(fleet: BankFleet, sent_commands: Iterable[SentCommand], *, limited: bo
     fleet.settle("append", "snapshot")
     by_id = {each.command_id: each for each in (*fleet.sent_commands, *sent_commands)}
     answers = fleet.answers()
-    events = list(fleet.events.find().sort([("aggregate_id", 1), ("version", 1)]))
+    found = fleet.events.find().sort([("aggregate_id", 1), ("version", 1)])
+    events = [event | {"_id": stored_event_id(event["_id"])} for event in found]
     taken = {a.command_id for a in answers if a.outcome in TAKEN_OUTCOMES}
     rejected = {a.command_id for a in answers if a.outcome == "rejected"}
     assert taken | rejected == set(by_id)

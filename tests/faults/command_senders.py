@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from pymongo.asynchronous.client_session import AsyncClientSession
 
 from eventfleet.deciders.outcomes import OUTCOME_NAMES, Conflict, Outcome, Unavailable
 from eventfleet.runtime import connections, event_services, settings
@@ -23,12 +24,14 @@ from eventfleet.topics.record import ProducerRecord
 
 MAX_TRIES = 60
 KILL_POINTS = ("noted", "producing", "produced")
+INSERTED = "inserted"
 
 
 class SenderPlan(msgspec.Struct, frozen=True):
     """Files of commands and of outcomes; `width` callers send at a time, and each pauses `pause`
     seconds between commands. The process ends early once the file `until` exists. At a point of
-    its `nth` produce it writes a LastNote and kills itself (-9)."""
+    its `nth` produce it writes a LastNote and kills itself (-9); at INSERTED, before it commits its
+    `nth` put of several events."""
 
     domain: str
     commands: str
@@ -113,6 +116,20 @@ def self_killing_producer(point: str, nth: int, notes: JsonLinesFile) -> type[Pr
     return Dying
 
 
+def die_before_commit(nth: int) -> None:
+    """Kill this process once the events of its nth put of several are inserted."""
+    commit, count = AsyncClientSession.commit_transaction, 0
+
+    async def commit_or_die(session: AsyncClientSession) -> None:
+        nonlocal count
+        count += 1
+        if count == nth:
+            os.kill(os.getpid(), signal.SIGKILL)
+        await commit(session)
+
+    AsyncClientSession.commit_transaction = commit_or_die  # type: ignore[method-assign]
+
+
 async def send_all(
     service: EventService,
     commands: Iterator[SentCommand],
@@ -146,7 +163,9 @@ def _answered(command: SentCommand, outcome: Outcome) -> CommandAnswer:
 
 async def main(plan: SenderPlan) -> None:
     out = JsonLinesFile(Path(plan.outcomes))
-    if plan.point:
+    if plan.point == INSERTED:
+        die_before_commit(plan.nth)
+    elif plan.point:
         event_services.Producer = self_killing_producer(plan.point, plan.nth, out)  # type: ignore[misc]
     commands = plan.read_commands()
     mine = settings.load_settings()

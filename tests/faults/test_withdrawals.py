@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from eventfleet.stores.mongo.documents import document_id
+from eventfleet.topics.event import EventKey
 from tests.acceptance.kafka_by_hand import wait_for
 from tests.faults.accounts import BankFleet, check
 from tests.faults.command_oracle import read_answers, read_last_note
-from tests.faults.command_senders import SentCommand
+from tests.faults.command_senders import INSERTED, SentCommand
 from tests.faults.fleet_supervisor import FleetSupervisor
 from tests.faults.services import Servers
 from tests.servers.kafka import Kafka
@@ -50,12 +52,24 @@ class Crowd:
     def _begun(self) -> bool:
         return all(read_answers(service.outcomes) for service in self.services.values())
 
-    def restart(self, place: int) -> None:
+    def restart(self, place: int, **plan: str | float) -> None:
         """Send by the same ids what is not decided yet, and a few of the others."""
         sent_commands = self.sent_commands[place]
         left = self.fleet.undecided(sent_commands)
         known = [each for each in list(sent_commands.values())[:20] if each not in left]
-        self.services[place] = self.fleet.service([*known, *left], self.width)
+        self.services[place] = self.fleet.service([*known, *left], self.width, **plan)
+
+    def kill(self, place: int) -> None:
+        self.services[place].kill()
+        self.restart(place)
+
+    def kill_before_a_commit(self, place: int, nth: int) -> None:
+        """Kill the service, and the next one between insert and commit of its nth put of several
+        events: its transaction stays open."""
+        self.services[place].kill()
+        self.restart(place, point=INSERTED, nth=nth)
+        self.services[place].wait()
+        self.restart(place)
 
     def end(self) -> None:
         """Wait until all is decided."""
@@ -84,8 +98,10 @@ def test_concurrent_withdrawals_of_services_that_are_killed(
         for kill in range(kills):
             crowd.wait_until_answered((kill + chance.random()) / (kills + 1))
             place = chance.choice([n for n in crowd.services if crowd.services[n].is_alive()])
-            crowd.services[place].kill()
-            crowd.restart(place)
+            if kill % 2:
+                crowd.kill(place)
+            else:
+                crowd.kill_before_a_commit(place, chance.randint(1, 5))
         crowd.end()
         print(f"\n{places} services, {kills} kills: {check(fleet, crowd.all_sent_commands())}")
 
@@ -110,7 +126,8 @@ def test_a_service_killed_between_put_and_produce(
                 fleet.undecided(sent_commands), 3, point="noted", nth=chance.randint(1, 5)
             )
             assert doomed.wait() == -9
-            put = list(read_last_note(doomed.outcomes).noted.values())
+            noted = read_last_note(doomed.outcomes).noted
+            put = [document_id(EventKey(*each)) for each in noted.items()]
             if kill % 2:
                 supervisor.start("append-1")
                 supervisor.wait_until_owned()

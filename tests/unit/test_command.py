@@ -8,7 +8,14 @@ from datetime import UTC, datetime
 import pytest
 
 from eventfleet.deciders.decider import Answer
-from eventfleet.deciders.outcomes import Accepted, Outcome, Rejected, Repeated, Unavailable
+from eventfleet.deciders.outcomes import (
+    Accepted,
+    Failed,
+    Outcome,
+    Rejected,
+    Repeated,
+    Unavailable,
+)
 from eventfleet.deciders.proposed_event import ProposedEvent
 from eventfleet.domains.orders import orders
 from eventfleet.roles.command import YIELD_EVERY_RECORDS, CommandRole
@@ -116,6 +123,39 @@ async def test_each_command_is_answered_in_order_with_what_became_of_it() -> Non
     assert await role.committed() == 4
     counts = report.accepted, report.rejected, report.repeated, report.dead_letters
     assert counts == (1, 1, 1, 1)
+
+
+async def test_a_command_on_which_the_domains_code_raises_is_answered_and_the_others_too(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    broken = Failed("replay-failed", "order-1 version 2 can't be replayed", "in evolve: a secret")
+    role = CommandRoleFixture(ScriptedDecider({"a": ACCEPTED, "b": broken, "c": ACCEPTED}))
+    await role.role.open()
+    report = await role.role.process([record(0, "a"), record(1, "b"), record(2, "c")], 3)
+    answers = await role.said()
+    assert [each["outcome"] for each in answers] == ["accepted", "failed", "accepted"]
+    assert answers[1]["problem"] == "replay-failed"
+    assert answers[1]["reason"] == broken.reason
+    assert "secret" not in str(answers)
+    assert "in evolve: a secret" in caplog.text
+    assert await role.committed() == 3
+    assert (report.accepted, report.failed) == (2, 1)
+
+
+async def test_a_command_on_whose_parsing_the_domains_code_raises_is_answered(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def parse(*_: object) -> None:
+        raise ZeroDivisionError("a secret")
+
+    monkeypatch.setattr("eventfleet.roles.command.FastCommandDecoder.read", parse)
+    monkeypatch.setattr("eventfleet.roles.command.parse_decoded_command", parse)
+    role = CommandRoleFixture(ScriptedDecider())
+    await role.role.open()
+    await role.role.process([record(0, "a")], 1)
+    (answer,) = await role.said()
+    assert (answer["outcome"], answer["problem"]) == ("failed", "decide-failed")
+    assert await role.committed() == 1
 
 
 async def test_nothing_is_answered_before_all_is_and_what_was_decided_stays_so() -> None:

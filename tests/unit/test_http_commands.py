@@ -13,6 +13,7 @@ from eventfleet.deciders.event_id import event_id
 from eventfleet.deciders.outcomes import (
     Accepted,
     Conflict,
+    Failed,
     IdReused,
     Rejected,
     Repeated,
@@ -97,6 +98,17 @@ async def test_a_command_that_is_not_done_says_why(
     found = await shop.send(Idempotency_Key="c")
     assert problem(found) == (status, kind)
     assert found.json()["reason"] == "too late"
+
+
+@pytest.mark.parametrize("kind", ["decide-failed", "replay-failed"])
+async def test_a_command_on_which_the_domains_code_raises_is_500_and_not_to_be_repeated(
+    shop: Web, kind: Any
+) -> None:
+    shop.storing.outcome = Failed(kind, "Pay c can't be decided", "Traceback: a password")
+    found = await shop.send(Idempotency_Key="c")
+    assert problem(found) == (500, kind)
+    assert "retry-after" not in found.headers
+    assert "password" not in found.text
 
 
 async def test_what_is_not_known_to_be_done_is_503_with_the_id_to_repeat(shop: Web) -> None:

@@ -7,15 +7,16 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from eventfleet.deciders.command_attempts import DecideFailed
 from eventfleet.deciders.event_id import event_id
 from eventfleet.deciders.outcomes import (
     Accepted,
     Conflict,
+    Failed,
     IdReused,
     Rejected,
     Repeated,
     Unavailable,
+    outcome_fields,
 )
 from eventfleet.stores.contracts import Snapshot
 from eventfleet.topics.errors import InvalidRecord
@@ -229,7 +230,7 @@ async def test_what_fails_for_one_fails_for_no_other(desk: SyncFixture) -> None:
         ask("PutIn", aggregate="a", cents=5),
         ask("Note", aggregate="b", text="a"),
     )
-    kinds = [Unavailable, Unavailable, Rejected, Accepted, Accepted]
+    kinds = [Failed, Unavailable, Rejected, Accepted, Accepted]
     assert [type(outcome) for outcome in outcomes] == kinds
 
 
@@ -283,8 +284,18 @@ async def test_without_a_validator_a_state_that_cant_be_folded_is_no_hindrance(
     assert isinstance(await desk.send("Note", text="unfoldable"), Accepted)
     assert isinstance(await desk.send("Note", text="next"), Accepted)
     outcome = await desk.send("PutIn", cents=1)
-    assert isinstance(outcome, Unavailable)
-    assert "version 2, Noted: ValueError: no fold" in outcome.reason
+    assert isinstance(outcome, Failed)
+    reason = "till 'a' version 2, Noted can't be replayed: the domain's code raised ValueError"
+    assert (outcome.problem, outcome.reason) == ("replay-failed", reason)
+    assert "in evolve" in outcome.details
+    assert outcome.details.endswith("ValueError: no fold\n")
+
+
+async def test_a_repeat_is_known_though_the_state_cant_be_folded(desk: SyncFixture) -> None:
+    first = await desk.send("PutIn", "1", cents=1)
+    assert isinstance(first, Accepted)
+    await desk.send("Note", text="unfoldable")
+    assert await desk.send("PutIn", "1", cents=1) == Repeated(first.event_id, first.place, 1)
 
 
 # Repeats
@@ -358,6 +369,29 @@ async def test_a_put_whose_fate_is_unknown_is_found_by_the_repeat(desk: SyncFixt
     assert [event.version for event in await desk.stored()] == [1, 2]
 
 
+async def test_no_other_waits_again_with_an_aggregate_whose_put_was_not_answered(
+    desk: SyncFixture,
+) -> None:
+    put_each, never = desk.store.put_each, asyncio.Event()
+
+    async def put(events: Any) -> Any:
+        if any(event.aggregate_id == "blocked" for event, _ in events):
+            await never.wait()
+        return await put_each(events)
+
+    desk.store.put_each = put  # type: ignore[attr-defined]
+    both = [ask("PutIn", aggregate=name, cents=1) for name in ("blocked", "a")]
+    reason = "the store did not answer the put by the deadline"
+    for outcome in await desk.decide(*both, seconds=0.05):
+        assert isinstance(outcome, Unavailable)
+        assert outcome.reason.startswith(reason)
+    blocked, beside = await desk.decide(*both, seconds=0.05)
+    assert isinstance(blocked, Unavailable)
+    assert isinstance(beside, Accepted)
+    desk.store.put_each = put_each  # type: ignore[attr-defined]
+    assert isinstance(await desk.send("PutIn", aggregate="blocked", cents=1), Accepted)
+
+
 async def test_a_stream_that_is_down_after_the_put_leaves_the_command_accepted(
     desk: SyncFixture,
 ) -> None:
@@ -392,28 +426,28 @@ async def test_after_the_deadline_nothing_is_begun(desk: SyncFixture) -> None:
 
 
 @pytest.mark.parametrize("how", ["raises", "nothing", "unfoldable"])
-async def test_a_decide_that_fails_is_raised_after_the_others_are_answered(
+async def test_a_decide_that_fails_is_the_outcome_of_its_command_alone(
     desk: SyncFixture, how: str
 ) -> None:
-    outcomes: dict[int, Any] = {}
-    requests = [ask("Break", aggregate="b", how=how), ask("PutIn", cents=1)]
-    deadline = desk.clock.now().replace(year=2100)
-    with pytest.raises(DecideFailed, match="till 'b', Break"):
-        await desk.manager.decide(requests, deadline, outcomes.__setitem__)
-    assert isinstance(outcomes[1], Accepted)
-    assert await desk.stored("b") == []
+    broken, beside, behind = await desk.decide(
+        ask("Break", "1", aggregate="b", how=how),
+        ask("PutIn", cents=1),
+        ask("PutIn", aggregate="b", cents=1),
+    )
+    assert isinstance(broken, Failed)
+    assert broken.problem == "decide-failed"
+    assert broken.reason.startswith("till 'b': Break 1 can't be decided: the domain's code raised")
+    assert isinstance(beside, Accepted)
+    assert isinstance(behind, Accepted)
+    assert [event.type for event in await desk.stored("b")] == ["Put"]
 
 
-async def test_nothing_of_its_aggregate_is_decided_after_a_decide_that_failed(
-    desk: SyncFixture,
-) -> None:
-    outcomes: dict[int, Any] = {}
-    requests = [ask("PutIn", cents=1), ask("Break", how="raises"), ask("PutIn", cents=1)]
-    deadline = desk.clock.now().replace(year=2100)
-    with pytest.raises(DecideFailed):
-        await desk.manager.decide(requests, deadline, outcomes.__setitem__)
-    assert [*outcomes] == [0]
-    assert len(await desk.stored()) == 1
+async def test_what_raised_is_in_the_details_and_not_in_the_reason(desk: SyncFixture) -> None:
+    outcome = await desk.send("Break", how="raises")
+    assert isinstance(outcome, Failed)
+    assert "in decide" in outcome.details
+    assert outcome.details.endswith("ValueError: broken\n")
+    assert "broken" not in str(outcome_fields(outcome))
 
 
 # What is asked

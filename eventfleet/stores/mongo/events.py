@@ -34,7 +34,8 @@ from eventfleet.stores.mongo.errors import to_duplicate, translate_errors
 from eventfleet.stores.mongo.feed import DomainFeed
 from eventfleet.stores.mongo.indexes import EVENT_INDEXES, ensure_indexes
 from eventfleet.stores.mongo.operation import gather_split, operation, split_items
-from eventfleet.stores.mongo.transactions import insert_all, insert_each, insert_in_order
+from eventfleet.stores.mongo.put_transactions import insert_all, unblocking
+from eventfleet.stores.mongo.transactions import insert_each, insert_in_order
 from eventfleet.topics.event import EventKey, EventRecord, Position, truncate_to_milliseconds
 
 BY_VERSION = [("aggregate_id", 1), ("version", 1)]
@@ -93,8 +94,10 @@ class MongoEvents:
 
     async def put_each(self, events: Sequence[tuple[EventRecord, int]]) -> list[Duplicate | None]:
         documents = [unplaced_document(event, partition) for event, partition in events]
+        aggregate_ids = [event.aggregate_id for event, _ in events]
         with operation(self._events):
-            clashes = await insert_each(self._events, documents)
+            async with unblocking(self._events, aggregate_ids):
+                clashes = await insert_each(self._events, documents)
         return [
             to_duplicate(0, clashes[index], [event]) if index in clashes else None
             for index, (event, _) in enumerate(events)

@@ -1,40 +1,12 @@
-"""Inserts several documents: in order, all or none, or each independently."""
+"""Inserts several documents: in order, or each independently."""
 
 from collections.abc import Sequence
 from typing import Any
 
-from pymongo.errors import AutoReconnect, BulkWriteError, DocumentTooLarge, PyMongoError
-from tenacity import retry, retry_if_exception, stop_after_attempt, wait_random_exponential
+from pymongo.errors import AutoReconnect, BulkWriteError, DocumentTooLarge
 
-from eventfleet.stores.mongo.client import Collection, maybe_await
+from eventfleet.stores.mongo.client import Collection
 from eventfleet.stores.mongo.errors import DUPLICATE_KEY
-
-MAX_ATTEMPTS = 5
-
-
-def _aborted(error: BaseException) -> bool:
-    """Return whether the server aborted the transaction, in favour of another, and undid it."""
-    return isinstance(error, PyMongoError) and error.has_error_label("TransientTransactionError")
-
-
-@retry(
-    retry=retry_if_exception(_aborted),
-    stop=stop_after_attempt(MAX_ATTEMPTS),
-    wait=wait_random_exponential(multiplier=0.02, max=0.5),
-    reraise=True,
-)
-async def insert_all(collection: Collection, documents: Sequence[dict[str, Any]]) -> None:
-    """Insert in order, in one transaction where there are several."""
-    if len(documents) == 1:
-        await collection.insert_one(documents[0])
-        return
-    client = collection.database.client
-    async with await maybe_await(client.start_session()) as session:
-        transaction = session.start_transaction(
-            write_concern=collection.write_concern, read_concern=collection.read_concern
-        )
-        async with await maybe_await(transaction):
-            await collection.insert_many(documents, session=session)
 
 
 async def insert_in_order(collection: Collection, documents: Sequence[dict[str, Any]]) -> None:

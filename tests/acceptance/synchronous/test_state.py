@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from eventfleet.deciders.outcomes import Accepted, Rejected, Unavailable
+from eventfleet.deciders.outcomes import Accepted, Failed, Rejected, Unavailable
 from eventfleet.service.event_service import EventService
 from eventfleet.stores.contracts import Snapshot
 from eventfleet.stores.mongo.snapshots import MongoSnapshots
@@ -98,8 +98,9 @@ async def test_state_that_cant_be_replayed_is_an_error_that_names_the_event(
 ) -> None:
     await service.send(purse, "Note", {"text": "can't be folded"})
     outcome = await deposit(service, purse)
-    assert isinstance(outcome, Unavailable)
-    assert "version 1, Noted: ValueError: as it says" in outcome.reason
+    assert isinstance(outcome, Failed)
+    assert "version 1, Noted can't be replayed" in outcome.reason
+    assert "ValueError: as it says" in outcome.details
 
 
 # Manager ->> Manager: replay events; Manager --) Commander: update state

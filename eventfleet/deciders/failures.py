@@ -1,0 +1,34 @@
+"""Failures: the outcomes of commands on which the domain's own code raised."""
+
+import traceback
+
+from eventfleet.deciders.outcomes import Failed
+from eventfleet.states.live_state import ReplayFailed
+from eventfleet.topics.event import FoldableEvent
+
+MAX_DETAILS_CHARS = 10_000
+
+
+def decide_failed(command: str, domain: str, aggregate_id: str, error: Exception) -> Failed:
+    """The outcome of a command, given by its name and id, whose decision raised.
+
+    Also where `decide` returned something that is not an event of the domain.
+    """
+    reason = f"{domain} {aggregate_id!r}: {command} can't be decided: the domain's code raised"
+    return Failed("decide-failed", f"{reason} {type(error).__name__}", _details(error))
+
+
+def replay_failed(domain: str, error: ReplayFailed) -> Failed:
+    """The outcome of a command whose aggregate can't be folded."""
+    reason = f"{_event(domain, error.event)} can't be replayed: the domain's code raised"
+    return Failed("replay-failed", f"{reason} {type(error.cause).__name__}", _details(error.cause))
+
+
+def _event(domain: str, event: FoldableEvent) -> str:
+    return f"{domain} {event.aggregate_id!r} version {event.version}, {event.type}"
+
+
+def _details(error: Exception) -> str:
+    """The traceback as text: an exception kept would keep the frames of its call, and all that
+    they hold."""
+    return "".join(traceback.format_exception(error))[-MAX_DETAILS_CHARS:]
