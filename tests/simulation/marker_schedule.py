@@ -15,6 +15,7 @@ from tests.simulation.marker_checker import (
     Request,
     check_answers,
     check_final,
+    check_rejections,
     check_streams,
     check_successions,
     first_copies,
@@ -29,6 +30,7 @@ from tests.simulation.marker_world import (
     SimulatedService,
 )
 from tests.simulation.scheduler import ScheduledTask
+from tests.simulation.story import tell
 
 BUSY = 400
 PATIENCE = 6000
@@ -82,8 +84,7 @@ class MarkerSchedule:
             self.scheduler.end()
 
     def _story(self) -> str:
-        told = "\n".join(f"  {who}: {what} {about}" for who, what, about in self.scheduler.trace)
-        return f"seed {self.seed} of {self.scenario}:\n{told}"
+        return f"seed {self.seed} of {self.scenario}:\n{tell(self.scheduler.trace)}"
 
     # Who takes part
 
@@ -149,7 +150,7 @@ class MarkerSchedule:
     async def _sending(self, client: Client, service: SimulatedService) -> None:
         commands = list(client.left)
         proposals = [self._proposed(command) for command in commands]
-        asked = [Request(proposed.event.id, self.scheduler.steps) for proposed in proposals]
+        asked = [self._request(proposed.event) for proposed in proposals]
         self.scheduler.note("asks", commands)
         for request in asked:
             self.requests.setdefault(request.event_id, []).append(request)
@@ -166,6 +167,9 @@ class MarkerSchedule:
         if not all(request.outcome for request in asked):
             raise BrokenInvariant("not answered", commands)
         client.left = [c for c, r in zip(commands, asked, strict=True) if r.unknown]
+
+    def _request(self, event: EventRecord) -> Request:
+        return Request(event.id, event.type, event.aggregate_id, self.scheduler.steps)
 
     def _tend(self) -> None:
         """Clients go on: with what is undecided, or with the next call."""
@@ -301,6 +305,7 @@ class MarkerSchedule:
         check_streams(stored, emitted)
         check_answers(self.requests, stored)
         check_final(self.requests, stored)
+        check_rejections(self.requests, stored, world.arrivals(stored), world.lost)
 
 
 def run(scenario: MarkerScenario, seeds: range) -> None:

@@ -21,6 +21,7 @@ from tests.simulation.checker import (
 )
 from tests.simulation.recording_domain import ALL, EVERY, LOUD
 from tests.simulation.scheduler import ScheduledTask
+from tests.simulation.story import tell
 from tests.simulation.world import SOURCES, TOPICS, RoleScenario, World
 
 BUSY = 500
@@ -53,8 +54,7 @@ class RoleSchedule:
             self.scheduler.end()
 
     def _story(self) -> str:
-        told = "\n".join(f"  {who}: {what} {about}" for who, what, about in self.scheduler.trace)
-        return f"seed {self.seed} of {self.scenario}:\n{told}"
+        return f"seed {self.seed} of {self.scenario}:\n{tell(self.scheduler.trace)}"
 
     # Who takes part
 

@@ -65,6 +65,16 @@ RULES = {
         "Redis is flushed",
         FALSE | ORDER | {"forbidden in the store"},
     ),
+    "only what the rule forbids is rejected": (
+        MarkerParts(redis=markers_without_rules.RejectsAtRandom),
+        "nothing but order",
+        {"rejected although allowed"},
+    ),
+    "the latest event rejects": (
+        MarkerParts(redis=markers_without_rules.RejectsByOldMarkers),
+        "nothing but order",
+        {"rejected for what was not there"},
+    ),
     "nothing is produced past the deadline": (
         MarkerParts(marking=markers_without_rules.ProducesLate),
         "who notes stands still, and Redis is flushed",
