@@ -1,6 +1,7 @@
 """One schedule of the marker protocol: faults, then quiet, then every command once more."""
 
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from itertools import count
@@ -230,7 +231,7 @@ class MarkerSchedule:
             return
         self.losses -= 1
         self._lose("is flushed, and time goes on")
-        self._stall(*[t for t in self.scheduler.tasks if t.name == self.scheduler._running])
+        self._stall(*[t for t in self.scheduler.tasks if t.name == self.scheduler.running])
         self.world.redis.flush()
         self.world.redis.incarnation()
         self.world.clock.advance(int(TERMS.expiry * 1000) + 1)
@@ -308,9 +309,14 @@ class MarkerSchedule:
         check_rejections(self.requests, stored, world.arrivals(stored), world.lost)
 
 
-def run(scenario: MarkerScenario, seeds: range) -> None:
+def run(scenario: MarkerScenario, seeds: range) -> Counter[str]:
+    """Returns in how many schedules each kind of fault occurred."""
+    occurred: Counter[str] = Counter()
     for seed in seeds:
-        MarkerSchedule(scenario, seed).run()
+        schedule = MarkerSchedule(scenario, seed)
+        schedule.run()
+        occurred.update(schedule.scheduler.counts.keys())
+    return occurred
 
 
 def violations(scenario: MarkerScenario, seeds: range) -> Iterator[BrokenInvariant]:
@@ -322,5 +328,5 @@ def violations(scenario: MarkerScenario, seeds: range) -> Iterator[BrokenInvaria
 
 
 def scaled(schedules: int) -> int:
-    """So many schedules of the 5,000 of a normal run, or as many as SCHEDULES asks for."""
-    return max(1, schedules * int(os.environ.get("SCHEDULES", "5000")) // 5000)
+    """So many schedules of the 10,000 of a normal run, or as many as SCHEDULES asks for."""
+    return max(1, schedules * int(os.environ.get("SCHEDULES", "10000")) // 10_000)

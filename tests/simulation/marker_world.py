@@ -25,9 +25,9 @@ from eventfleet.topics.record import LogRecord, ProducerRecord
 from eventfleet.topics.topic_specs import TopicSpec
 from tests.simulation.checker import History
 from tests.simulation.commands import items
-from tests.simulation.dated_log import DatedLog
 from tests.simulation.faults import Faults, Shaky
 from tests.simulation.scheduler import Scheduler, checkpoint, drive
+from tests.simulation.simulated_log import SimulatedLog
 from tests.simulation.world import FakeClock
 
 TOPICS = Topics.of(items.name)
@@ -154,7 +154,7 @@ class MarkerWorld:
         self.partitions = self.random.choice([1, 1, 2])
         self.aggregates = [f"a{i}" for i in range(scenario.aggregates)]
         self.clock = FakeClock()
-        self.log = DatedLog(lambda: self.scheduler.steps)
+        self.log = SimulatedLog(lambda: self.scheduler.steps)
         for topic in TOPICS:
             self.log.create(TopicSpec(topic, self.partitions, 1))
         self.events = MemoryEvents(self.partitions, checkpoint)

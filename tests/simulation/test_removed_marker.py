@@ -9,7 +9,7 @@ from tests.simulation.marker_schedule import violations
 from tests.simulation.marker_world import MarkerParts, MarkerScenario
 from tests.simulation.test_marker import SCENARIOS
 
-SEEDS = range(6000)
+SEEDS = range(1000)
 FALSE = {"accepted but not stored", "accepted again", "rejected after it was accepted"}
 ORDER = {"forbidden in .events", "twice in .events"}
 
