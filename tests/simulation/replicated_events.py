@@ -148,7 +148,7 @@ class ReplicatedEvents:
         raise ServerUnavailable("waiting for replication timed out")
 
     async def _refuse(self, term: int, clash: Duplicate) -> None:
-        """Reply that a key is taken; and that what was written before it is not safe, if it is so."""
+        """Reply that a key is taken, and that what was written before it is not safe if so."""
         if clash.index:
             if self.failing:
                 self.lag(PATIENCE_STEPS * 4)
