@@ -54,7 +54,9 @@ async def _go_on(world: World, role: Role, topic: str, partition: int, offset: i
     if world.scheduler.chance(0.05):
         await role.tick()
     committed = not world.scenario.parts.reads_uncommitted
-    records = world.tail(topic, partition, offset, committed)[: world.random.randint(1, 4)]
+    for _ in range(world.random.choice([0, 0, 0, 15])):
+        await checkpoint()
+    records = world.tail(topic, partition, offset, committed)[: world.random.randint(1, 6)]
     if not records:
         return offset
     last = records[-1].offset + 1
@@ -109,6 +111,8 @@ async def service(world: World, events: int) -> None:
             event = new_event(world, "e", aggregate_id)
         await checkpoint()
         await produce(world, to_events(world, event))
+        if world.scenario.repeats and world.scheduler.chance(world.scenario.again):
+            await produce_again(world, world.partition(aggregate_id))
 
 
 def _following(world: World, aggregate_id: str) -> EventRecord:
@@ -129,13 +133,16 @@ async def repeater(world: World, times: int) -> None:
     for _ in range(times):
         for _ in range(world.random.randint(1, 40)):
             await checkpoint()
-        partition = world.random.randrange(world.partitions)
-        records = world.tail(TOPICS.events, partition)
-        if records:
-            again = world.random.choice(records)
-            await produce(
-                world, ProducerRecord(again.topic, again.key, again.value, partition, HEADERS)
-            )
+        await produce_again(world, world.random.randrange(world.partitions))
+
+
+async def produce_again(world: World, partition: int) -> None:
+    """Produces one of the records of a partition again."""
+    if records := world.tail(TOPICS.events, partition):
+        again = world.random.choice(records)
+        await produce(
+            world, ProducerRecord(again.topic, again.key, again.value, partition, HEADERS)
+        )
 
 
 async def synchronous(world: World, commands: int) -> None:
@@ -155,11 +162,12 @@ async def _put(world: World, aggregate_id: str) -> list[EventRecord]:
     store = world.stores.events
     while True:
         head = (await store.heads([aggregate_id])).get(aggregate_id, NO_HEAD)
-        many = world.random.choice([1, 1, 2])
+        many = world.random.choice([1, 1, 2, 3])
         events = [new_event(world, "s", aggregate_id, head.version + i) for i in range(1, many + 1)]
         world.put_ids |= {event.id for event in events}
         try:
             await store.put(events, world.partition(aggregate_id))
+            world.acknowledged |= {event.id for event in events}
             return events
         except Duplicate:
             await checkpoint()

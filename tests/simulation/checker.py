@@ -101,6 +101,12 @@ def check_order(stored: History, order: dict[str, list[str]], puts: set[str]) ->
             raise BrokenInvariant("order", f"{aggregate_id}: {ids}, the log has {wanted}")
 
 
+def check_acknowledged(stored: History, puts: set[str]) -> None:
+    """What a put was acknowledged for is there."""
+    if lost := puts - {event.id for events in stored.values() for event in events}:
+        raise BrokenInvariant("lost", f"put and acknowledged, and not stored: {sorted(lost)}")
+
+
 def check_emitted(stored: History, emitted: dict[int, list[LogRecord]]) -> None:
     """A reader of committed records sees each stored event once, in version order."""
     seen: dict[str, list[EventRecord]] = defaultdict(list)

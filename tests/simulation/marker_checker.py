@@ -16,6 +16,8 @@ class Request:
     """One time that a command was sent; without an outcome its service was killed."""
 
     event_id: str
+    type: str
+    aggregate_id: str
     began: int
     ended: int | None = None
     outcome: Outcome | None = None
@@ -30,6 +32,8 @@ class Request:
 
 
 Requests = Mapping[str, list[Request]]
+Arrivals = Mapping[str, int]
+"""The step in which each stored event came into the log, by event id."""
 
 
 def check_successions(kind: str, streams: Mapping[str, list[EventRecord]]) -> None:
@@ -92,6 +96,43 @@ def check_final(final: Requests, stored: History) -> None:
     for event_id, asked in final.items():
         if isinstance(asked[-1].outcome, Rejected) and counts[event_id]:
             raise BrokenInvariant("rejected but stored", f"{event_id}: {asked}")
+
+
+def check_rejections(requests: Requests, stored: History, arrivals: Arrivals, lost: bool) -> None:
+    """Who was rejected met an event, the latest of its time, that the rule names no successor of.
+
+    An event is the latest one from its arrival in the log to that of the next. Where Redis has
+    `lost` its data, a marker made anew may miss an event that was noted before and came later: a
+    former latest event may reject then.
+    """
+    for asked in requests.values():
+        for request in asked:
+            if isinstance(request.outcome, Rejected):
+                events = stored.get(request.aggregate_id, [])
+                latest = _latest_types(request, events, arrivals, lost)
+                _check_rejection(request, request.outcome, latest)
+
+
+def _check_rejection(request: Request, said: Rejected, latest: set[str]) -> None:
+    if said.marked in MAY_FOLLOW[request.type]:
+        raise BrokenInvariant("rejected although allowed", request)
+    if said.marked not in latest:
+        raise BrokenInvariant("rejected for what was not there", f"{request}, there was {latest}")
+
+
+def _latest_types(
+    request: Request, events: list[EventRecord], arrivals: Arrivals, lost: bool
+) -> set[str]:
+    """The types of the events that were the latest ones at some time of a request."""
+    assert request.ended is not None
+    types = ["", *(event.type for event in events)]
+    begins = [0, *(arrivals[event.id] for event in events)]
+    ends = [*begins[1:], request.ended]
+    return {
+        kind
+        for kind, begin, end in zip(types, begins, ends, strict=True)
+        if begin <= request.ended and (lost or request.began <= end)
+    }
 
 
 def _check_repeats(event_id: str, asked: list[Request]) -> None:

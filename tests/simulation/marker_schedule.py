@@ -1,6 +1,7 @@
 """One schedule of the marker protocol: faults, then quiet, then every command once more."""
 
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from itertools import count
@@ -15,6 +16,7 @@ from tests.simulation.marker_checker import (
     Request,
     check_answers,
     check_final,
+    check_rejections,
     check_streams,
     check_successions,
     first_copies,
@@ -29,6 +31,7 @@ from tests.simulation.marker_world import (
     SimulatedService,
 )
 from tests.simulation.scheduler import ScheduledTask
+from tests.simulation.story import tell
 
 BUSY = 400
 PATIENCE = 6000
@@ -82,8 +85,7 @@ class MarkerSchedule:
             self.scheduler.end()
 
     def _story(self) -> str:
-        told = "\n".join(f"  {who}: {what} {about}" for who, what, about in self.scheduler.trace)
-        return f"seed {self.seed} of {self.scenario}:\n{told}"
+        return f"seed {self.seed} of {self.scenario}:\n{tell(self.scheduler.trace)}"
 
     # Who takes part
 
@@ -149,7 +151,7 @@ class MarkerSchedule:
     async def _sending(self, client: Client, service: SimulatedService) -> None:
         commands = list(client.left)
         proposals = [self._proposed(command) for command in commands]
-        asked = [Request(proposed.event.id, self.scheduler.steps) for proposed in proposals]
+        asked = [self._request(proposed.event) for proposed in proposals]
         self.scheduler.note("asks", commands)
         for request in asked:
             self.requests.setdefault(request.event_id, []).append(request)
@@ -166,6 +168,9 @@ class MarkerSchedule:
         if not all(request.outcome for request in asked):
             raise BrokenInvariant("not answered", commands)
         client.left = [c for c, r in zip(commands, asked, strict=True) if r.unknown]
+
+    def _request(self, event: EventRecord) -> Request:
+        return Request(event.id, event.type, event.aggregate_id, self.scheduler.steps)
 
     def _tend(self) -> None:
         """Clients go on: with what is undecided, or with the next call."""
@@ -226,7 +231,7 @@ class MarkerSchedule:
             return
         self.losses -= 1
         self._lose("is flushed, and time goes on")
-        self._stall(*[t for t in self.scheduler.tasks if t.name == self.scheduler._running])
+        self._stall(*[t for t in self.scheduler.tasks if t.name == self.scheduler.running])
         self.world.redis.flush()
         self.world.redis.incarnation()
         self.world.clock.advance(int(TERMS.expiry * 1000) + 1)
@@ -301,11 +306,17 @@ class MarkerSchedule:
         check_streams(stored, emitted)
         check_answers(self.requests, stored)
         check_final(self.requests, stored)
+        check_rejections(self.requests, stored, world.arrivals(stored), world.lost)
 
 
-def run(scenario: MarkerScenario, seeds: range) -> None:
+def run(scenario: MarkerScenario, seeds: range) -> Counter[str]:
+    """Returns in how many schedules each kind of fault occurred."""
+    occurred: Counter[str] = Counter()
     for seed in seeds:
-        MarkerSchedule(scenario, seed).run()
+        schedule = MarkerSchedule(scenario, seed)
+        schedule.run()
+        occurred.update(schedule.scheduler.counts.keys())
+    return occurred
 
 
 def violations(scenario: MarkerScenario, seeds: range) -> Iterator[BrokenInvariant]:
@@ -317,5 +328,5 @@ def violations(scenario: MarkerScenario, seeds: range) -> Iterator[BrokenInvaria
 
 
 def scaled(schedules: int) -> int:
-    """So many schedules of the 5,000 of a normal run, or as many as SCHEDULES asks for."""
-    return max(1, schedules * int(os.environ.get("SCHEDULES", "5000")) // 5000)
+    """So many schedules of the 10,000 of a normal run, or as many as SCHEDULES asks for."""
+    return max(1, schedules * int(os.environ.get("SCHEDULES", "10000")) // 10_000)

@@ -14,7 +14,7 @@ from eventfleet.roles.append_plan import Plan
 from eventfleet.stores.errors import ServerUnavailable
 from eventfleet.stores.marker_timeouts import MarkerTimeouts
 from eventfleet.stores.memory.events import MemoryEvents
-from eventfleet.stores.memory.log import MemoryLog, MemoryReader, MemoryTransactionalWriter
+from eventfleet.stores.memory.log import MemoryReader, MemoryTransactionalWriter
 from eventfleet.stores.memory.markers import MemoryMarkers, MemoryRedis, RedisData
 from eventfleet.stores.parked_aggregates import NoParkedAggregates
 from eventfleet.topics.codec import encode
@@ -27,6 +27,7 @@ from tests.simulation.checker import History
 from tests.simulation.commands import items
 from tests.simulation.faults import Faults, Shaky
 from tests.simulation.scheduler import Scheduler, checkpoint, drive
+from tests.simulation.simulated_log import SimulatedLog
 from tests.simulation.world import FakeClock
 
 TOPICS = Topics.of(items.name)
@@ -153,7 +154,7 @@ class MarkerWorld:
         self.partitions = self.random.choice([1, 1, 2])
         self.aggregates = [f"a{i}" for i in range(scenario.aggregates)]
         self.clock = FakeClock()
-        self.log = MemoryLog()
+        self.log = SimulatedLog(lambda: self.scheduler.steps)
         for topic in TOPICS:
             self.log.create(TopicSpec(topic, self.partitions, 1))
         self.events = MemoryEvents(self.partitions, checkpoint)
@@ -220,6 +221,12 @@ class MarkerWorld:
 
     def stored(self) -> History:
         return {key: events for key in self.aggregates if (events := drive(self._history(key)))}
+
+    def arrivals(self, stored: History) -> dict[str, int]:
+        """The step in which each of these events came into the log."""
+        dates, events = self.log.dates, (event for found in stored.values() for event in found)
+        places = {event.id: Position.parse(event.position or "") for event in events}
+        return {key: dates[TOPICS.events, at.partition, at.offset] for key, at in places.items()}
 
     async def _history(self, aggregate_id: str) -> list[Any]:
         return [event async for event in self.events.read(aggregate_id)]

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import cached_property
+from random import Random
 from typing import Any
 
 from eventfleet.deciders.decider import Answer
@@ -10,7 +12,7 @@ from eventfleet.deciders.lag_guard import LagGuard
 from eventfleet.deciders.marker_decider import MarkerDecider
 from eventfleet.deciders.pending_command import PendingCommand
 from eventfleet.deciders.proposed_event import ProposedEvent
-from eventfleet.stores.contracts import Incarnation, MarkRequest, MarkResult, Note
+from eventfleet.stores.contracts import Incarnation, MarkRequest, MarkResult, MarkStatus, Note
 from eventfleet.stores.marker_timeouts import MarkerTimeouts
 from eventfleet.stores.memory.markers import Marker, MemoryRedis, RedisData
 
@@ -49,6 +51,36 @@ class LetsNotesExpire(MemoryRedis):
         if after.note and after != marker:
             self.data.markers[key] = replace(after, expires_at=now + timeouts.expiry)
         return marked
+
+
+class RejectsAtRandom(MemoryRedis):
+    """Without: only what the rule forbids is rejected."""
+
+    _dice = Random(0)
+
+    def _check_and_note(
+        self, key: Any, marker: Marker, request: MarkRequest, timeouts: MarkerTimeouts, now: float
+    ) -> MarkResult:
+        if not marker.note and request.allowed is not None and self._dice.random() < 0.02:
+            return MarkResult(MarkStatus.REJECTED, type=marker.type)
+        return super()._check_and_note(key, marker, request, timeouts, now)
+
+
+class RejectsByOldMarkers(MemoryRedis):
+    """Without: the marker that rejects is that of the latest event."""
+
+    def _check_and_note(
+        self, key: Any, marker: Marker, request: MarkRequest, timeouts: MarkerTimeouts, now: float
+    ) -> MarkResult:
+        before = self._before.get(key, marker.type)
+        if not marker.note and request.allowed is not None and before not in request.allowed:
+            return MarkResult(MarkStatus.REJECTED, type=before)
+        self._before[key] = marker.type
+        return super()._check_and_note(key, marker, request, timeouts, now)
+
+    @cached_property
+    def _before(self) -> dict[Any, str]:
+        return {}
 
 
 class TrustsTheStore(LagGuard):

@@ -9,10 +9,13 @@ from eventfleet.roles.append import AppendRole
 from eventfleet.roles.append_plan import AppendItem, Plan, head_of
 from eventfleet.roles.snapshot import SnapshotRole
 from eventfleet.stores.contracts import AssignPosition, Snapshot
+from eventfleet.stores.errors import Duplicate, ServerUnavailable
 from eventfleet.stores.memory.log import MemoryTransactionalWriter
 from eventfleet.stores.memory.snapshots import MemorySnapshots
 from eventfleet.topics.event import EventRecord
 from eventfleet.topics.record import LogRecord, ProducerRecord
+from tests.simulation.replicated_events import ReplicatedEvents
+from tests.simulation.scheduler import checkpoint
 from tests.simulation.world import TOPICS
 
 # Append
@@ -152,3 +155,29 @@ class ProducesUnfenced(MemoryTransactionalWriter):
                 self.log.append(record)
         rest = [record for record in records if record.topic != TOPICS.snapshots]
         await super().write(generation, rest)
+
+
+# The store of several servers
+
+
+class AcknowledgesAlone(ReplicatedEvents):
+    """Without: a write is acknowledged when a majority has it."""
+
+    async def _acknowledge(self, term: int) -> None:
+        await checkpoint()
+        if self._scheduler.steps >= self._behind_until:
+            self._replicate()
+
+
+class ShowsThePrimary(ReplicatedEvents):
+    """Without: reads show what a majority has."""
+
+    def __getattr__(self, read: str) -> Any:
+        return getattr(self._primary, read)
+
+
+class TakesTheDuplicateFirst(ReplicatedEvents):
+    """Without: of two errors in a reply that of the write concern comes first."""
+
+    def _both(self, clash: Duplicate, unsafe: ServerUnavailable) -> Exception:
+        return clash

@@ -1,6 +1,7 @@
 """One schedule: a busy phase with faults, a quiet one in which all ends, and the verdict."""
 
 import os
+from collections import Counter
 from collections.abc import Coroutine, Iterator
 from itertools import count
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 from tests.simulation import actors
 from tests.simulation.checker import (
     BrokenInvariant,
+    check_acknowledged,
     check_emitted,
     check_folds,
     check_forward,
@@ -21,6 +23,7 @@ from tests.simulation.checker import (
 )
 from tests.simulation.recording_domain import ALL, EVERY, LOUD
 from tests.simulation.scheduler import ScheduledTask
+from tests.simulation.story import tell
 from tests.simulation.world import SOURCES, TOPICS, RoleScenario, World
 
 BUSY = 500
@@ -35,6 +38,8 @@ class RoleSchedule:
         self.latest: dict[str, int] = {}
         self.overlapped = False
         self.violent = self.random.choice([0.0, 0.01, 0.03])
+        self.failing = not scenario.fed and self.scheduler.chance(scenario.failures)
+        self.world.events.failing = self.failing
         self.names = count(1)
         self.makers: list[object] = []
 
@@ -53,8 +58,7 @@ class RoleSchedule:
             self.scheduler.end()
 
     def _story(self) -> str:
-        told = "\n".join(f"  {who}: {what} {about}" for who, what, about in self.scheduler.trace)
-        return f"seed {self.seed} of {self.scenario}:\n{told}"
+        return f"seed {self.seed} of {self.scenario}:\n{tell(self.scheduler.trace)}"
 
     # Who takes part
 
@@ -86,6 +90,9 @@ class RoleSchedule:
         work = actors.own(self.world, name, partition)
         self.scheduler.start(f"{name} {next(self.names)} of {partition}", work, slot)
 
+    def _of(self, slot: object) -> list[ScheduledTask]:
+        return [task for task in self.scheduler.tasks if task.slot == slot]
+
     def _owned(self, slot: tuple[str, int]) -> bool:
         return any(task.slot == slot for task in self.scheduler.tasks)
 
@@ -98,6 +105,8 @@ class RoleSchedule:
         for _ in range(self.random.randint(BUSY // 5, BUSY)):
             if self.scheduler.chance(self.violent):
                 self._disturb()
+            if self.failing:
+                self._fail_servers()
             self._step()
 
     def _step(self) -> None:
@@ -122,8 +131,27 @@ class RoleSchedule:
         else:
             self.scheduler.stall(task, self.random.randint(10, 200))
 
+    def _fail_servers(self) -> None:
+        """A primary is alone or is replaced, most of all while it has what no other server has."""
+        events, chance = self.world.events, self.scheduler.chance
+        if chance(0.01):
+            steps = self.random.randint(5, 60)
+            self.scheduler.tell("the store's primary", "is alone for steps:", steps)
+            events.lag(steps)
+        if chance(0.08 if events.behind else 0.002):
+            self.scheduler.tell("the store", "elects another primary")
+            events.fail_over()
+        for task in [task for task in self._of("maker") if task.name in events.holders]:
+            if chance(0.06):
+                self.scheduler.kill(task)
+        for owner in self.world.log.open_transactions():
+            if chance(0.02):
+                self.scheduler.count("a transaction times out")
+                self.world.log.time_out(owner)
+
     def _quiet(self) -> None:
         self.world.faults.rate = 0.0
+        self.world.events.recover()
         if self.scheduler.chance(0.5) or self.scenario.parts.stubborn:
             for task in [t for t in self.scheduler.tasks if t.slot in self.world.slots()]:
                 self.scheduler.kill(task)
@@ -177,6 +205,7 @@ class RoleSchedule:
         world, stored = self.world, self.world.stored()
         log = world.whole(TOPICS.events)
         check_order(stored, expected(log, self.scenario.marked), world.put_ids)
+        check_acknowledged(stored, world.acknowledged)
         check_placed(stored, log)
         check_emitted(stored, world.whole(TOPICS.stored))
         letters = [r for records in world.whole(TOPICS.dead_letters).values() for r in records]
@@ -198,13 +227,18 @@ class RoleSchedule:
 
 
 def scaled(schedules: int) -> int:
-    """So many schedules of the 2,000 of a normal run, or as many as SCHEDULES asks for."""
-    return max(1, schedules * int(os.environ.get("SCHEDULES", "2000")) // 2000)
+    """So many schedules of the 10,000 of a normal run, or as many as SCHEDULES asks for."""
+    return max(1, schedules * int(os.environ.get("SCHEDULES", "10000")) // 10_000)
 
 
-def run(scenario: RoleScenario, seeds: range) -> None:
+def run(scenario: RoleScenario, seeds: range) -> Counter[str]:
+    """Returns in how many schedules each kind of fault occurred."""
+    occurred: Counter[str] = Counter()
     for seed in seeds:
-        RoleSchedule(scenario, seed).run()
+        schedule = RoleSchedule(scenario, seed)
+        schedule.run()
+        occurred.update(schedule.scheduler.counts.keys())
+    return occurred
 
 
 def violations(scenario: RoleScenario, seeds: range) -> Iterator[BrokenInvariant]:

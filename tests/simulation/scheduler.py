@@ -1,5 +1,6 @@
 """A seeded scheduler: one step of one plain coroutine at a time; a seed decides the order."""
 
+from collections import Counter
 from collections.abc import Coroutine, Generator
 from dataclasses import dataclass
 from random import Random
@@ -34,14 +35,16 @@ class ScheduledTask:
 
 
 class Scheduler:
-    """`trace` tells what happened, in order: what the tasks noted, and who was killed."""
+    """`trace` tells what happened, in order: what the tasks noted, and who was killed; `counts`,
+    how many times each kind of fault befell somebody."""
 
     def __init__(self, seed: int) -> None:
         self.random = Random(seed)
         self.tasks: list[ScheduledTask] = []
         self.trace: list[tuple[str, str, object]] = []
         self.steps = 0
-        self._running = ""
+        self.counts: Counter[str] = Counter()
+        self.running = ""
 
     def start(
         self, name: str, work: Coroutine[Any, Any, None], slot: object = None
@@ -68,14 +71,22 @@ class Scheduler:
         if not ready:
             return
         task = self.random.choice(ready)
-        self._running = task.name
+        self.running = task.name
         try:
             task.coroutine.send(None)
         except StopIteration:
             self.tasks.remove(task)
 
     def note(self, what: str, about: object = "") -> None:
-        self.trace.append((self._running, what, about))
+        self.trace.append((self.running, what, about))
+
+    def tell(self, who: str, what: str, about: object = "") -> None:
+        self.trace.append((who, what, about))
+
+    def count(self, kind: str) -> None:
+        """Count a fault that has befallen somebody."""
+        self.counts[kind] += 1
+        self.note("befallen by:", kind)
 
     def chance(self, probability: float) -> bool:
         return self.random.random() < probability

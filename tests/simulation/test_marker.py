@@ -6,33 +6,33 @@ from tests.simulation.marker_schedule import run, scaled
 from tests.simulation.marker_world import MarkerScenario
 
 SCENARIOS = {
-    "nothing but order": (500, MarkerScenario(late=True)),
+    "nothing but order": (1000, MarkerScenario(late=True)),
     "everything but a loss": (
-        1300,
+        2600,
         MarkerScenario(kills=0.01, stalls=0.02, jumps=0.005, faults=0.02, lag=0.01, late=True),
     ),
     "slow owners, markers that expire": (
-        800,
+        1600,
         MarkerScenario(clients=4, kills=0.005, stalls=0.03, jumps=0.02, echoes=0.1, late=True),
     ),
     "repeats, a store that is behind": (
-        500,
+        1000,
         MarkerScenario(stalls=0.01, lag=0.03, echoes=0.5, late=True),
     ),
     "three services, two aggregates": (
-        400,
+        800,
         MarkerScenario(services=3, aggregates=2, kills=0.01, stalls=0.02, faults=0.02, losses=1),
     ),
     "who notes stands still, and Redis is flushed": (
-        300,
+        600,
         MarkerScenario(losses=2, freezes=0.3, echoes=0.1),
     ),
     "Redis is flushed": (
-        500,
+        1000,
         MarkerScenario(clients=4, kills=0.01, stalls=0.04, jumps=0.01, faults=0.01, losses=3),
     ),
     "Redis restarts from an old dump": (
-        700,
+        1400,
         MarkerScenario(
             kills=0.01, stalls=0.02, jumps=0.005, faults=0.02, lag=0.01, losses=1, dumps=2
         ),
@@ -40,8 +40,8 @@ SCENARIOS = {
 }
 
 
-def test_the_normal_run_has_five_thousand_schedules() -> None:
-    assert sum(schedules for schedules, _ in SCENARIOS.values()) == 5000
+def test_the_normal_run_has_ten_thousand_schedules() -> None:
+    assert sum(schedules for schedules, _ in SCENARIOS.values()) == 10_000
 
 
 @pytest.mark.parametrize("name", SCENARIOS)

@@ -9,7 +9,7 @@ from tests.simulation.marker_schedule import violations
 from tests.simulation.marker_world import MarkerParts, MarkerScenario
 from tests.simulation.test_marker import SCENARIOS
 
-SEEDS = range(6000)
+SEEDS = range(1000)
 FALSE = {"accepted but not stored", "accepted again", "rejected after it was accepted"}
 ORDER = {"forbidden in .events", "twice in .events"}
 
@@ -64,6 +64,16 @@ RULES = {
         MarkerParts(marking=markers_without_rules.LeavesNewOnesUnlooked),
         "Redis is flushed",
         FALSE | ORDER | {"forbidden in the store"},
+    ),
+    "only what the rule forbids is rejected": (
+        MarkerParts(redis=markers_without_rules.RejectsAtRandom),
+        "nothing but order",
+        {"rejected although allowed"},
+    ),
+    "the latest event rejects": (
+        MarkerParts(redis=markers_without_rules.RejectsByOldMarkers),
+        "nothing but order",
+        {"rejected for what was not there"},
     ),
     "nothing is produced past the deadline": (
         MarkerParts(marking=markers_without_rules.ProducesLate),

@@ -7,7 +7,7 @@ from tests.simulation import roles_without_rules
 from tests.simulation.schedule import violations
 from tests.simulation.world import RoleParts, RoleScenario
 
-SEEDS = range(3000)
+SEEDS = range(1000)
 ALL_ROLES = ("append", "snapshot", "relay")
 
 
@@ -34,6 +34,9 @@ def relay(parts: RoleParts) -> RoleScenario:
 def chain(parts: RoleParts) -> RoleScenario:
     return RoleScenario(ALL_ROLES, marked=True, parts=parts)
 
+
+# Of what was rolled back.
+LOSSES = {"lost", "order", "gap", "emitted out of order", "emitted otherwise than stored"}
 
 RULES = {
     "one record places all unplaced lower versions first": [
@@ -102,6 +105,16 @@ RULES = {
     ],
     "the compacted topic is written by the fenced producer only": [
         (snapshots(RoleParts(writer=roles_without_rules.ProducesUnfenced)), {"topic went back"}),
+    ],
+    "a write is acknowledged when a majority has it": [
+        (loaded(RoleParts(events=roles_without_rules.AcknowledgesAlone)), LOSSES),
+        (put(RoleParts(events=roles_without_rules.AcknowledgesAlone)), LOSSES),
+    ],
+    "reads show what a majority has": [
+        (loaded(RoleParts(events=roles_without_rules.ShowsThePrimary)), LOSSES),
+    ],
+    "of two errors that of the write concern comes first": [
+        (loaded(RoleParts(events=roles_without_rules.TakesTheDuplicateFirst)), LOSSES),
     ],
     "only committed records are consumed": [
         (chain(RoleParts(reads_uncommitted=True)), {"relayed twice"}),

@@ -13,8 +13,7 @@ from eventfleet.roles.role import Role
 from eventfleet.roles.snapshot import SnapshotRole
 from eventfleet.states.querier import Querier
 from eventfleet.stores.contracts import DomainStores, PartitionWriter
-from eventfleet.stores.memory.events import MemoryEvents
-from eventfleet.stores.memory.log import MemoryLog, MemoryProducer, MemoryTransactionalWriter
+from eventfleet.stores.memory.log import MemoryProducer, MemoryTransactionalWriter
 from eventfleet.stores.memory.snapshots import MemorySnapshots
 from eventfleet.stores.parked_aggregates import NoParkedAggregates
 from eventfleet.topics.names import Topics, consumer_group
@@ -24,7 +23,9 @@ from eventfleet.topics.topic_specs import TopicSpec
 from tests.simulation.checker import History, Kept, kept_in
 from tests.simulation.faults import Faults, Shaky, ShakyEvents
 from tests.simulation.recording_domain import ALL, LOUD, Tally, marker_tally, sync_tally, tally
+from tests.simulation.replicated_events import ReplicatedEvents
 from tests.simulation.scheduler import Scheduler, checkpoint, drive
+from tests.simulation.simulated_log import SimulatedLog
 
 TOPICS = Topics.of(tally.name)
 SOURCES = {"append": TOPICS.events, "snapshot": TOPICS.stored, "relay": TOPICS.stored}
@@ -56,6 +57,7 @@ class RoleParts:
     snapshots: type[SnapshotRole] = SnapshotRole
     relay: type[RelayRole] = RelayRole
     writer: type[MemoryTransactionalWriter] = MemoryTransactionalWriter
+    events: type[ReplicatedEvents] = ReplicatedEvents
     snapshot_store: Callable[..., Any] = MemorySnapshots
     stubborn: tuple[type[Exception], ...] = ()  # after these an owner goes on from memory
     reads_uncommitted: bool = False
@@ -71,7 +73,9 @@ class RoleScenario:
     puts: bool = False
     queries: int = 0
     fed: bool = False  # events are stored and emitted by the test, not by append
+    failures: float = 0.6  # in how many schedules a primary is alone or replaced, and so on
     repeats: bool = True
+    again: float = 0.2  # how often an event is followed by a repeat of any
     parts: RoleParts = field(default_factory=RoleParts)
 
 
@@ -83,10 +87,10 @@ class World:
         self.partitions = self.random.choice([1, 1, 2])
         self.aggregates = [f"a{i}" for i in range(self.random.randint(1, 3))]
         self.clock = FakeClock()
-        self.log = MemoryLog()
+        self.log = SimulatedLog(lambda: self.scheduler.steps)
         for topic in (*TOPICS, ALL, LOUD):
             self.log.create(TopicSpec(topic, self.partitions, 1))
-        self.events = MemoryEvents(self.partitions, checkpoint)
+        self.events = scenario.parts.events(self.partitions, self.scheduler)
         self.snapshots = scenario.parts.snapshot_store(2, checkpoint)
         self.faults = Faults(self.scheduler, self.random.choice([0.0, 0.01, 0.04]))
         self.stores = DomainStores(
@@ -94,6 +98,7 @@ class World:
         )
         self.querier = Querier(tally, self.stores, self.clock)
         self.put_ids: set[str] = set()
+        self.acknowledged: set[str] = set()
         self.serial = 0
 
     def shaky(self, inner: Any) -> Any:

@@ -1,0 +1,45 @@
+"""A log that dates its records, loses some, and ends transactions that take too long."""
+
+from collections.abc import Callable
+
+from eventfleet.stores.memory.log import LogEntry, MemoryLog, SourcePartition, Transaction
+from eventfleet.topics.event import Position
+from eventfleet.topics.record import ProducerRecord
+
+Place = tuple[str, int]
+"""A topic and a partition."""
+
+
+class SimulatedLog(MemoryLog):
+    """`dates`: the step of each record, by topic, partition and offset. `removed_from`: the entries
+    of a partition as they were before it was truncated."""
+
+    def __init__(self, now: Callable[[], int]) -> None:
+        super().__init__()
+        self._now = now
+        self.dates: dict[tuple[str, int, int], int] = {}
+        self.oldest: dict[Place, int] = {}
+        self.removed_from: dict[Place, list[LogEntry]] = {}
+
+    def append(self, record: ProducerRecord, transaction: Transaction | None = None) -> Position:
+        at = super().append(record, transaction)
+        self.dates[record.topic, at.partition, at.offset] = self._now()
+        return at
+
+    def open_transactions(self) -> list[SourcePartition]:
+        """The owners whose transactions are open."""
+        return list(self._open)
+
+    def time_out(self, owner: SourcePartition) -> None:
+        """Abort an owner's transaction and fence it, as the coordinator does after a time."""
+        self.fence(owner)
+
+    def expire(self, topic: str, partition: int, oldest: int) -> None:
+        """Keep the records from an offset on only."""
+        self.oldest[topic, partition] = oldest
+
+    def truncate(self, topic: str, partition: int, end: int) -> None:
+        """Lose the records from an offset on, as after the election of a leader that lacks them."""
+        entries = self.entries(topic, partition)
+        self.removed_from.setdefault((topic, partition), list(entries))
+        del entries[end:]
