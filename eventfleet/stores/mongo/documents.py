@@ -33,7 +33,10 @@ def event_id(document_id: str) -> str:
 
 
 def key_filter(keys: Collection[EventKey]) -> Document:
-    """Return the condition for the documents of these keys, which names their shards too."""
+    """Return the condition for the documents of these keys, which names their shards too.
+
+    `_id` comes first: some servers choose the index of the first condition.
+    """
     return {
         "_id": {"$in": [document_id(key) for key in keys]},
         "aggregate_id": {"$in": list({key.aggregate_id for key in keys})},

@@ -196,7 +196,7 @@ class MongoEvents:
         return counted
 
     async def _find(self, keys: list[EventKey]) -> list[EventRecord]:
-        return await self._all(self._events.find(key_filter(keys)).hint("_id_"))
+        return await self._all(self._events.find(key_filter(keys)))
 
     async def _heads(self, aggregate_ids: list[str]) -> dict[str, Head]:
         """Query the heads; `placed` is 0 for now where the head itself is unplaced."""
