@@ -180,15 +180,20 @@ class Fleet:
 
     def start(self, *workers: str, **settings: str) -> list[Worker]:
         """Start workers, each of one or more roles divided by spaces, and wait until all work."""
+        started = self.begin(*workers, **settings)
+        for worker in started:
+            with self._with_logs():
+                wait_for(worker.ready, f"{worker.roles} to be ready")
+        return started
+
+    def begin(self, *workers: str, **settings: str) -> list[Worker]:
+        """Start workers, each of one or more roles divided by spaces."""
         environment = self.environment | {f"EVENTFLEET_{k}": v for k, v in settings.items()}
         started = []
         for roles in workers:
             log = self.folder / f"worker-{len(self.workers)}.log"
             started.append(Worker(tuple(roles.split()), environment, log))
             self.workers.append(started[-1])
-        for worker in started:
-            with self._with_logs():
-                wait_for(worker.ready, f"{worker.roles} to be ready")
         return started
 
     def settle(self, *roles: str) -> None:
