@@ -6,14 +6,14 @@ an event becomes a row on disk; the rows are then judged bucket by bucket.
 """
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
-from eventfleet.audit.acts import OperatorAct, OperatorActs
 from eventfleet.audit.concurrency import MAX_CONCURRENT_READS, run_all
 from eventfleet.audit.event_rows import group_rows, mark_late
 from eventfleet.audit.judge import Judge
 from eventfleet.audit.marker_reader import read_markers
+from eventfleet.audit.repairs import Repairs
 from eventfleet.audit.report import AuditReport
 from eventfleet.audit.route_matcher import RouteMatcher
 from eventfleet.audit.rows import AnyRow
@@ -32,8 +32,7 @@ NO_MARKERS = "markers of aggregates: Redis was not there"
 class Auditor:
     """Audits one domain.
 
-    `exactly_once`: whether the broker has transactions. Without `markers` none is compared. `acts`:
-    what operators did, and what it explains.
+    `exactly_once`: whether the broker has transactions. Without `markers` none is compared.
     """
 
     def __init__(
@@ -45,16 +44,16 @@ class Auditor:
         group_prefix: str,
         exactly_once: bool,
         markers: Markers | None = None,
-        acts: Sequence[OperatorAct] = (),
     ) -> None:
         self._domain, self._stores, self._reader = domain, stores, reader
         self._prefix, self._exactly_once = group_prefix, exactly_once
-        self._markers, self._acts = markers, OperatorActs(acts)
+        self._markers = markers
         self._report = AuditReport(domain.name)
         self._slots = asyncio.Semaphore(MAX_CONCURRENT_READS)
 
     async def run(self) -> AuditReport:
         """Audit the domain, and return the report."""
+        registry = self._stores.events.registry
         with Spool(by_aggregate) as spool:
             if self._domain.uses_marker and self._markers:
                 await read_markers(self._stores.events, self._markers, spool, self._report)
@@ -62,11 +61,12 @@ class Auditor:
                 self._domain,
                 self._reader,
                 self._prefix,
-                self._acts,
+                Repairs(await registry.repairs()),
                 exactly_once=self._exactly_once,
-                epoch=await self._stores.events.epoch(),
+                epoch=await registry.epoch(),
             )
             self._check_topics(scope)
+            await self._check_store(scope)
             topics = TopicReader(self._domain, self._reader, scope, spool, self._report)
             await self._read_topics(topics, scope)
             matcher = RouteMatcher(self._domain, scope.copies, self._report)
@@ -74,9 +74,7 @@ class Auditor:
                 self._domain, self._stores, matcher, spool, self._report, self._slots
             )
             await store.read()
-            judge = Judge(self._domain, scope, self._report)
-            for bucket in range(len(spool)):
-                await self._judge(spool, bucket, judge, store)
+            await self._judge(spool, scope, store)
         if self._domain.uses_marker and not self._markers:
             self._report.skip(NO_MARKERS, self._report.aggregates)
         self._report.sort()
@@ -91,6 +89,15 @@ class Auditor:
         for topic in scope.missing_topics():
             self._report.add_problem("topic", topic, "the topic does not exist")
 
+    async def _check_store(self, scope: AuditScope) -> None:
+        """Check that the store is the one that append's group fills."""
+        noted = await self._stores.events.registry.next_offsets()
+        for partition, offset in sorted(scope.appended.items()):
+            if offset > noted.get(partition, 0):
+                where = f"partition {partition} up to offset {offset}"
+                detail = f"append took {where}, but this store only up to {noted.get(partition, 0)}"
+                self._report.add_problem("store", scope.topics.events, detail)
+
     async def _read_topics(self, topics: TopicReader, scope: AuditScope) -> None:
         """Read the topics: the dead letters first, then any partition beside any other."""
         names, marks = scope.topics, scope.watermarks
@@ -103,19 +110,23 @@ class Auditor:
         parts += [topics.read_snapshots(p) for p in marks[names.snapshots]]
         await run_all(parts, self._slots)
 
-    async def _judge(self, spool: Spool, bucket: int, judge: Judge, store: StoreReader) -> None:
-        """Judge a bucket's rows; those of a large one are divided by event first."""
-        rows = mark_late(spool.read(bucket), self._acts)
-        if spool.rows(bucket) <= MAX_BUCKET_ROWS:
-            await self._judge_rows(rows, judge, store)
-            return
-        with Spool(by_event, spool.rows(bucket) // MAX_BUCKET_ROWS + 1) as divided:
-            for row in rows:
-                divided.add(row)
-            for part in range(len(divided)):
-                await self._judge_rows(divided.read(part), judge, store)
+    async def _judge(self, spool: Spool, scope: AuditScope, store: StoreReader) -> None:
+        """Judge the rows bucket by bucket; those of a large one are divided by event first."""
+        judge = Judge(self._domain, scope, self._report)
+        for bucket in range(len(spool)):
+            rows = mark_late(spool.read(bucket), scope.repairs)
+            if spool.rows(bucket) <= MAX_BUCKET_ROWS:
+                await self._judge_rows(rows, judge, store)
+                continue
+            with Spool(by_event, spool.rows(bucket) // MAX_BUCKET_ROWS + 1) as divided:
+                for row in rows:
+                    divided.add(row)
+                for part in range(len(divided)):
+                    await self._judge_rows(divided.read(part), judge, store)
 
     async def _judge_rows(self, rows: Iterable[AnyRow], judge: Judge, store: StoreReader) -> None:
         for each in group_rows(rows):
-            if published := judge.judge(each):
-                await store.check_published(published, judge.published_name)
+            if (published := judge.judge(each)) and (
+                fault := await store.check_published(published)
+            ):
+                judge.report_published(published, fault)

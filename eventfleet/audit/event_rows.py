@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 
-from eventfleet.audit.acts import OperatorActs
+from eventfleet.audit.repairs import Repairs
 from eventfleet.audit.rows import (
     AcceptedReply,
     AnyRow,
@@ -73,15 +73,17 @@ def group_rows(rows: Iterable[AnyRow]) -> Iterable[EventRows]:
     return groups.values()
 
 
-def mark_late(rows: Iterable[AnyRow], acts: OperatorActs) -> Iterator[AnyRow]:
+def mark_late(rows: Iterable[AnyRow], repairs: Repairs) -> Iterator[AnyRow]:
     """Mark copies that come after a copy of a higher version of their aggregate.
 
-    The rows have whole aggregates, and the copies of each topic in its order. Copies that an act
+    The rows have whole aggregates, and the copies of each topic in its order. Copies that a repair
     explains neither are late nor make others so.
     """
     highest: dict[tuple[int, str], int] = {}
     for row in rows:
-        if type(row) is EventCopy and not (acts and acts.explaining(Position.parse(row.position))):
+        if type(row) is EventCopy and not (
+            repairs and repairs.explaining(Position.parse(row.position))
+        ):
             key = row.topic, row.aggregate_id
             row.late = row.version <= highest.get(key, 0)
             if not row.late:

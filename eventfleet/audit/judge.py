@@ -128,8 +128,8 @@ class Judge:
         if self._scope.keeps_record(position):
             where = f"not at offset {position.offset} of {self._log}"
             fault = f"{name_of(stored)} is not in the log: {where}"
-            act = self._scope.acts.explaining(position)
-            self._report.violate_unless(act, 1, stored.aggregate_id, fault)
+            repair = self._scope.repairs.explaining(position)
+            self._report.violate_unless(repair, 1, stored.aggregate_id, fault)
         else:
             current = position.epoch >= self._scope.first_epoch
             self._report.skip(LOG_NOT_KEPT if current else OLD_LOG)
@@ -159,8 +159,8 @@ class Judge:
         if count > 1 and self._scope.exactly_once:
             self._report.violate(4, key, f"{name} is {count} times in {topic}")
         elif count == 0 and self._scope.keeps_copy(number, key, position, stored.version):
-            act = self._scope.acts.explaining(position)
-            self._report.violate_unless(act, 4, key, f"{name} is missing from {topic}")
+            repair = self._scope.repairs.explaining(position)
+            self._report.violate_unless(repair, 4, key, f"{name} is missing from {topic}")
         elif count == 0:
             self._report.skip(COPIES_NOT_KEPT)
 
@@ -174,11 +174,11 @@ class Judge:
             if copy.topic and copy.topic not in checked:
                 self._report.relayed += 1
             name = f"version {copy.version} (event {copy.event_id}) in {topic}"
-            act = self._scope.acts.explaining(Position.parse(copy.position))
+            repair = self._scope.repairs.explaining(Position.parse(copy.position))
             if stored is None:
-                self._report.violate_unless(act, 4, key, f"{name} is not stored")
+                self._report.violate_unless(repair, 4, key, f"{name} is not stored")
             elif _differs(copy, stored):
-                self._report.violate_unless(act, 4, key, f"{name} differs from the stored event")
+                self._report.violate_unless(repair, 4, key, f"{name} differs from the stored event")
             if copy.late and copy.topic not in checked:
                 self._report.violate(4, key, f"version {copy.version} is out of order in {topic}")
             checked.add(copy.topic)
@@ -187,13 +187,13 @@ class Judge:
 
     def _judge_dead_letter(self, letter: DeadLetter, rows: EventRows) -> None:
         report, key = self._report, letter.aggregate_id
-        act = self._scope.acts.explaining_offset(letter.partition, letter.offset)
+        repair = self._scope.repairs.explaining_offset(letter.partition, letter.offset)
         where = f"{self._log}/{letter.partition}/{letter.offset}"
         detail = f"append refused {where}: {letter.reason}"
         if letter.kind == SUPERSEDED:
             report.superseded += 1
-            if act:
-                report.explain(act, key, detail)
+            if repair:
+                report.explain(repair, key, detail)
             else:
                 report.inform("superseded", key, detail)
             return
@@ -202,7 +202,7 @@ class Judge:
             report.inform("dead-letter", key, f"{detail}; by now it is stored")
         elif self._domain.uses_marker and letter.prev is not None:
             fault = f"event {letter.event_id}, made by a command, is a dead letter: {detail}"
-            report.violate_unless(act, 1, key, fault)
+            report.violate_unless(repair, 1, key, fault)
         else:
             report.add_problem("dead-letter", key, detail)
 
@@ -220,13 +220,13 @@ class Judge:
     def _judge_successors(self, rows: EventRows) -> None:
         """Judge superseded events whose `prev` is not stored."""
         for row in rows.successors:
-            act = self._scope.acts.explaining_offset(row.partition, row.offset)
+            repair = self._scope.repairs.explaining_offset(row.partition, row.offset)
             where = f"at offset {row.offset} of {self._log}"
             fault = (
                 f"event {row.superseded} {where} is superseded, but its prev, event"
                 f" {row.event_id}, is not stored"
             )
-            self._report.violate_unless(act, 1, row.aggregate_id, fault)
+            self._report.violate_unless(repair, 1, row.aggregate_id, fault)
 
     def _judge_marker(self, rows: EventRows) -> None:
         """Judge the event that a marker names as the latest: it is the head, or on its way."""
@@ -258,16 +258,14 @@ class Judge:
         if not digests:
             return published
         if published.digest != digests[0]:
-            fault = f"{self.published_name} of version {published.version}"
-            self._report.violate(
-                3, published.aggregate_id, f"{fault} is not the fold of its events"
-            )
+            self.report_published(published, "is not the fold of its events")
         return None
 
-    @property
-    def published_name(self) -> str:
-        """The name of a published snapshot in findings."""
-        return f"the record in {self._scope.topics.snapshots}"
+    def report_published(self, published: PublishedState, fault: str) -> None:
+        """Report a fault of a record of the compacted topic."""
+        repair = self._scope.repairs.explaining_snapshot(published.partition, published.taken_at)
+        name = f"the record in {self._scope.topics.snapshots} of version {published.version}"
+        self._report.violate_unless(repair, 3, published.aggregate_id, f"{name} {fault}")
 
 
 def _differs(copy: EventCopy, stored: StoredEvent) -> bool:

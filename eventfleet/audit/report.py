@@ -4,7 +4,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from eventfleet.audit.acts import OperatorAct
+from eventfleet.audit.repairs import describe_repair
+from eventfleet.stores.contracts import Repair
 
 MAX_LISTED = 1000
 """The most findings of each class that a report lists; all are counted."""
@@ -32,10 +33,10 @@ class AuditReport:
 
     `violations`: broken invariants. `problems`: what stops or endangers a role, or was refused:
     events that the present code can't read, missing topics, unreadable dead letters. `explained`:
-    what would be a violation, but for an operator's act. `information`: needs no one to act.
-    `unjudged`: how many events or records were not judged, by reason. `counts`: all findings by
-    class, of which the lists have up to MAX_LISTED each. `oldest`: each partition's oldest offset,
-    by topic.
+    what would be a violation, but for an operator's repair of the store. `information`: needs no
+    one to act. `unjudged`: how many events or records were not judged, by reason. `counts`: all
+    findings by class, of which the lists have up to MAX_LISTED each. `oldest`: each partition's
+    oldest offset, by topic.
     """
 
     domain: str
@@ -60,17 +61,22 @@ class AuditReport:
             self.violations.append(Violation(invariant, aggregate_id, fault))
 
     def violate_unless(
-        self, act: OperatorAct | None, invariant: int, aggregate_id: str, fault: str
+        self, repair: Repair | None, invariant: int, aggregate_id: str, fault: str
     ) -> None:
-        """Add a violation, or an explained finding where an operator's act explains it."""
-        if act is None:
+        """Add a violation, or an explained finding where a repair of the store explains it."""
+        if repair is None:
             self.violate(invariant, aggregate_id, fault)
         else:
-            self.explain(act, aggregate_id, fault)
+            self.explain(repair, aggregate_id, fault)
 
-    def explain(self, act: OperatorAct, aggregate_id: str, fault: str) -> None:
-        """Add what an operator's act explains."""
-        self._add("explained", act.kind, aggregate_id, f"{fault}: explained by {act}")
+    def explain(self, repair: Repair, aggregate_id: str, fault: str) -> None:
+        """Add what a repair of the store explains."""
+        self._add(
+            "explained",
+            repair.kind,
+            aggregate_id,
+            f"{fault}: explained by {describe_repair(repair)}",
+        )
 
     def add_problem(self, kind: str, subject: str, detail: str) -> None:
         """Add a problem."""

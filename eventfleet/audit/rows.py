@@ -114,10 +114,12 @@ class FoldedState(Row, array_like=True, gc=False, tag=8):
 
 
 class PublishedState(Row, array_like=True, gc=False, tag=9):
-    """A record of `<domain>.snapshots`."""
+    """A record of `<domain>.snapshots`; `taken_at` in seconds since 1970."""
 
     version: int
     digest: bytes
+    partition: int
+    taken_at: float
 
 
 AnyRow = (

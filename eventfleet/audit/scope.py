@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from eventfleet.audit.acts import OperatorActs
+from eventfleet.audit.repairs import Repairs
 from eventfleet.model.domain import Domain
 from eventfleet.stores.contracts import LogReader, Watermarks
 from eventfleet.topics.event import Position
@@ -32,7 +32,7 @@ class AuditScope:
 
     topics: Topics
     copies: Sequence[str]
-    acts: OperatorActs
+    repairs: Repairs
     exactly_once: bool
     epoch: int = 0
     appended: dict[int, int] = field(default_factory=dict)
@@ -47,7 +47,7 @@ class AuditScope:
         domain: Domain[Any],
         reader: LogReader,
         prefix: str,
-        acts: OperatorActs,
+        repairs: Repairs,
         *,
         exactly_once: bool,
         epoch: int,
@@ -59,7 +59,7 @@ class AuditScope:
         """
         topics = Topics.of(domain.name)
         routes = sorted({route.to for route in domain.routes})
-        scope = cls(topics, [topics.stored, *routes], acts, exactly_once, epoch)
+        scope = cls(topics, [topics.stored, *routes], repairs, exactly_once, epoch)
         scope.watermarks[topics.replies] = await reader.watermarks(topics.replies)
         relay, append = (consumer_group(prefix, domain.name, r) for r in ("relay", "append"))
         scope.relayed = await reader.committed(relay, topics.stored)
@@ -72,7 +72,7 @@ class AuditScope:
     @property
     def first_epoch(self) -> int:
         """The first epoch of the present log."""
-        return self.acts.first_epoch(self.epoch)
+        return self.repairs.first_epoch(self.epoch)
 
     def missing_topics(self) -> list[str]:
         """Return the topics that do not exist."""

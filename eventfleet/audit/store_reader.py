@@ -129,25 +129,23 @@ class StoreReader:
 
     # Records of the compacted topic of which no snapshot is stored
 
-    async def check_published(self, published: PublishedState, name: str) -> None:
-        """Compare a record's state with a fold of the stored events."""
-        key, where = published.aggregate_id, f"{name} of version {published.version}"
+    async def check_published(self, published: PublishedState) -> str:
+        """Compare a record's state with a fold of the stored events; return its fault, if any."""
+        key = published.aggregate_id
         try:
             folding = await self._fold(key, published.version)
             digest = b"" if folding.broken else folding.digest()
         except ServerUnavailable:
             raise
         except Exception as error:
-            fault = f"{where} can't be compared: {describe_error(error)}"
+            fault = f"a published snapshot can't be compared: {describe_error(error)}"
             self._report.add_problem("state", key, fault)
-            return
+            return ""
         if folding.version < published.version:
-            fault = f"{where} is past the last of {folding.version} events"
-            self._report.violate(3, key, fault)
-        elif not digest:
+            return f"is past the last of {folding.version} events"
+        if not digest:
             self._report.skip(ABOVE_A_FAULT)
-        elif digest != published.digest:
-            self._report.violate(3, key, f"{where} is not the fold of its events")
+        return "is not the fold of its events" if digest and digest != published.digest else ""
 
     async def _fold(self, aggregate_id: str, version: int) -> Folding:
         folding = Folding(self._domain)

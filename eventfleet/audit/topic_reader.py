@@ -187,7 +187,8 @@ class TopicReader:
             version = snapshot.version
             if snapshot.state_version != self._domain.state_version:
                 version = 0  # none of ours; what this aggregate had before is no longer the last
-            self._spool.add(PublishedState(key, STATE, version, state_digest(snapshot.state)))
+            digest, taken_at = state_digest(snapshot.state), snapshot.taken_at.timestamp()
+            self._spool.add(PublishedState(key, STATE, version, digest, partition, taken_at))
 
 
 def _key(record: LogRecord) -> str:

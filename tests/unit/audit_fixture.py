@@ -15,6 +15,7 @@ from eventfleet.roles.snapshot import SnapshotRole
 from eventfleet.stores.contracts import DomainStores, PartitionWriter, Snapshot
 from eventfleet.stores.memory.log import LogEntry, MemoryReader, MemoryTransactionalWriter
 from eventfleet.stores.parked_aggregates import NoParkedAggregates
+from eventfleet.topics.dead_letters import make_dead_letter
 from eventfleet.topics.event import EventRecord
 from eventfleet.topics.names import consumer_group
 from eventfleet.topics.record import LogRecord, ProducerRecord
@@ -54,9 +55,18 @@ class AuditFixture:
         if name == "append":
             return AppendRole(domain, 0, self.memory.events, writer, parked, clock, cached=10)
         if name == "relay":
-            return RelayRole(domain, 0, writer, parked)
+            return RelayRole(domain, 0, self.memory.events.registry, writer, parked)
         stores = self.memory.stores
         return SnapshotRole(domain, 0, stores, writer, parked, clock, cached=10, limit=1_000_000)
+
+    async def refuse(self, offset: int, kind: str, reason: str) -> None:
+        """Write append's dead letter of a record, and commit past it."""
+        record = self.log.entries(self.topics.events, 0)[offset].record
+        assert record
+        self.log.append(make_dead_letter(self.domain.name, "append", record, kind, reason))
+        group = consumer_group(PREFIX, self.domain.name, "append")
+        await self.memory.events.registry.note_next_offset(0, 0, offset + 1)
+        self.log.offsets[group, self.topics.events, 0] = offset + 1
 
     async def reply(self, command_id: str, event_id: str, aggregate_id: str = "a") -> None:
         """Write the reply that a command was accepted."""
@@ -78,13 +88,13 @@ class AuditFixture:
     def remove(self, event: EventRecord) -> None:
         """Delete an event from the store."""
         del self.memory.events._streams[event.aggregate_id][event.version]
-        self._by_id.pop(self._id_of(event))
+        del self.memory.events._by_key[event.key]
 
     def alter(self, event: EventRecord, **fields: Any) -> None:
         """Change a stored event."""
         changed = replace(event, **fields)
         self.memory.events._streams[event.aggregate_id][event.version] = changed
-        self._by_id[self._id_of(event)] = changed
+        self.memory.events._by_key[event.key] = changed
 
     def lose(self, topic: str, offset: int) -> LogRecord:
         """Delete a record."""
@@ -110,14 +120,6 @@ class AuditFixture:
     def change(self, **fields: Any) -> None:
         """Go on with another declaration of the domain."""
         self.domain = with_changes(self.domain, **fields)
-
-    @property
-    def _by_id(self) -> dict[Any, EventRecord]:
-        by_id: dict[Any, EventRecord] = self.memory.events._by_id
-        return by_id
-
-    def _id_of(self, event: EventRecord) -> Any:
-        return next(key for key, each in self._by_id.items() if each.id == event.id)
 
 
 def faults(report: AuditReport) -> list[tuple[int, str, str]]:

@@ -2,20 +2,20 @@
 
 from collections.abc import AsyncIterator
 from dataclasses import replace as with_changes
-from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 from msgspec.structs import replace
 
-from eventfleet.audit import Auditor, AuditReport, OperatorAct
+from eventfleet.audit import Auditor, AuditReport
 from eventfleet.audit.auditor import NO_MARKERS
 from eventfleet.audit.judge import NOT_APPENDED, NOT_PLACED, NOT_RELAYED, ON_ITS_WAY
 from eventfleet.audit.report import MAX_LISTED
 from eventfleet.model.domain import Route
-from eventfleet.stores.contracts import Markers
+from eventfleet.stores.contracts import DomainStores, Markers, OffsetRange
 from eventfleet.stores.memory.events import MemoryEvents
 from eventfleet.stores.memory.log import MemoryReader
+from eventfleet.stores.memory.snapshots import MemorySnapshots
 from eventfleet.topics.event import EventRecord
 from tests.simulation.recording_domain import ALL, Counted, Tally, marker_tally, sync_tally
 from tests.unit.audit_fixture import AuditFixture, faults, kinds
@@ -261,8 +261,8 @@ async def test_dead_letters_are_named(fleet: AuditFixture) -> None:
 
 async def test_a_dead_letter_that_is_stored_by_now_is_information() -> None:
     fleet = AuditFixture()
-    await fleet.produce("1", data={"later": 1})
-    await fleet.work()
+    await fleet.produce("1")
+    await fleet.refuse(0, "unreadable", "type: 'Counted' is not declared")
     assert kinds((await fleet.audit()).problems) == [("dead-letter", "a")]
     await fleet.produce("1")
     await fleet.work()
@@ -277,19 +277,16 @@ async def test_an_event_of_a_command_that_append_could_not_read() -> None:
     """An older declaration of append takes every later event of the aggregate along."""
     fleet = AuditFixture(marker_tally)
     await fleet.produce("1", prev="")
-    await fleet.produce("2", prev="1", data={"newer": 1})
-    await fleet.produce("3", prev="2")
     await fleet.work()
+    await fleet.produce("2", prev="1", data={"newer": 1})
+    await fleet.refuse(1, "unreadable", "data.newer: is not a known field")
+    await fleet.produce("3", prev="2")
+    await fleet.refuse(2, "superseded", "prev: is '2', the latest event is '1'")
     report = await fleet.audit()
-    lost = "event 2, made by a command, is a dead letter: append refused tally.events/0/1: "
-    assert faults(report)[0][:2] == (1, "a")
-    assert faults(report)[0][2].startswith(lost)
-    assert faults(report)[1:] == [
-        (
-            *(1, "a"),
-            "event 3 at offset 2 of tally.events is superseded, but its prev, event 2,"
-            " is not stored",
-        )
+    assert [fault for _, _, fault in faults(report)] == [
+        "event 2, made by a command, is a dead letter: append refused tally.events/0/1:"
+        " data.newer: is not a known field",
+        "event 3 at offset 2 of tally.events is superseded, but its prev, event 2, is not stored",
     ]
 
 
@@ -351,23 +348,30 @@ async def test_markers_that_are_not_there_are_counted() -> None:
 async def test_what_a_rewind_explains_is_no_violation(known: bool) -> None:
     """Append worked beside a wrong store, in which the aggregate had an event, and was rewound."""
     fleet = AuditFixture()
-    await fleet.produce("1", "2", "3", "4")
-    right, fleet.memory.events = fleet.memory.events, MemoryEvents()
-    await fleet.memory.events.put([fleet.memory.event("0", version=1, position="0-0-9")], 0)
-    await fleet.work("append")
-    fleet.memory.events = right
-    await right.raise_epoch()
+    await fleet.produce("1", "2", "3", "4", "5")
+    right, memory = fleet.memory.events, fleet.memory
+    memory.events = MemoryEvents()
+    await memory.events.put([memory.event("0", version=1, position="0-0-9")], 0)
+    memory.stores = DomainStores(memory.events, memory.snapshots)
+    await fleet.work()
+    memory.events, memory.snapshots = right, MemorySnapshots()
+    memory.stores = DomainStores(right, memory.snapshots)
+    await right.registry.rewind([OffsetRange(0, 0, 5)], memory.clock.now())
     fleet.log.offsets["unit.tally.append", fleet.topics.events, 0] = 0
     await fleet.work("append", "relay")
-    act = OperatorAct("rewind", 0, 1, 0, 4, datetime(2025, 1, 2, tzinfo=UTC), "wrong database")
-    report = await fleet.audit(acts=[act] if known else [])
+    if not known:
+        right.registry._repairs.clear()
+    report = await fleet.audit()
     assert report.clean == known
     if known:
         assert {(found.kind, found.subject) for found in report.explained} == {("rewind", "a")}
-        rewind = "explained by the rewind of partition 0, offsets 0 to 4"
-        assert all(rewind in found.detail for found in report.explained)
+        topics = ("tally.stored", ALL, "tally.snapshots")
+        assert all(any(topic in found.detail for found in report.explained) for topic in topics)
+        assert report.explained[0].detail.endswith(
+            ": explained by the rewind of partition 0, offsets 0 to 5, at 2025-01-01 00:00:00 UTC"
+        )
         fleet.again("tally.stored", len(fleet.log.entries("tally.stored", 0)) - 2)
-        assert len((await fleet.audit(acts=[act])).violations) == 1
+        assert len((await fleet.audit()).violations) == 1
 
 
 # How much is kept
@@ -389,3 +393,10 @@ async def test_an_aggregate_of_very_many_events_is_judged_in_parts(
     fleet.again(ALL, 2)
     fleet.lose(ALL, 2)
     assert faults(await fleet.audit()) == [(4, "a", f"version 3 is out of order in {ALL}")]
+
+
+async def test_a_store_that_the_group_did_not_fill_is_named(fleet: AuditFixture) -> None:
+    fleet.memory.stores = DomainStores(MemoryEvents(), MemorySnapshots())
+    report = await fleet.audit()
+    assert ("store", "tally.events") in kinds(report.problems)
+    assert "append took partition 0 up to offset 6, but this store only up to 0" in str(report)
