@@ -1,7 +1,8 @@
 """`eventfleet audit`: verify that stored and published events satisfy the invariants."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -10,18 +11,25 @@ import click
 from eventfleet.cli.output import as_json, print_json, printable
 
 if TYPE_CHECKING:
-    from eventfleet.audit import AuditReport
+    from eventfleet.audit import AuditReport, Finding
     from eventfleet.model.domain import Domain
     from eventfleet.runtime.settings import Settings
+    from eventfleet.stores.contracts import Markers
+
+MAX_SHOWN = 100
+FINDINGS = {"problems": "problem", "explained": "explained", "information": "information"}
+"""The classes of findings beside violations, and their names in lines."""
 
 
 @click.command(short_help="Verify that events and snapshots satisfy the invariants.")
 @click.argument("names", metavar="[DOMAIN]...", nargs=-1)
 @as_json
 def audit(names: tuple[str, ...], json: bool) -> None:
-    """Verify that stored and published events satisfy the invariants; print each violation.
+    """Verify that stored and published events satisfy the invariants; print each finding.
 
-    Of all domains, or those named; with --json one report per line. Status 1 on any violation.
+    Of all domains, or those named; with --json one report per line. Status 1 on a violation or a
+    problem, such as an event that the present code can't read, or a missing topic. What an
+    operator's act explains, and what was not judged, is printed and leaves the status 0.
     """
     from eventfleet.runtime import connections
     from eventfleet.runtime.settings import load_settings
@@ -53,18 +61,38 @@ async def _audit(
     ):
         exactly_once = await admin.transactional()
         for name, domain in domains.items():
-            yield await Auditor(
-                domain,
-                stores[name],
-                reader,
-                group_prefix=settings.group_prefix,
-                exactly_once=exactly_once,
-            ).run()
+            async with AsyncExitStack() as opened:
+                yield await Auditor(
+                    domain,
+                    stores[name],
+                    reader,
+                    group_prefix=settings.group_prefix,
+                    exactly_once=exactly_once,
+                    markers=await _open_markers(settings, domain, opened),
+                ).run()
+
+
+async def _open_markers(
+    settings: "Settings", domain: "Domain[Any]", opened: AsyncExitStack
+) -> "Markers | None":
+    """Open the domain's markers, where it has any and Redis answers."""
+    from eventfleet.runtime import connections
+    from eventfleet.runtime.errors import Unreachable
+
+    if not domain.uses_marker:
+        return None
+    try:
+        return await opened.enter_async_context(connections.markers(settings, domain.name))
+    except Unreachable:
+        return None
 
 
 def _print_json(report: "AuditReport") -> None:
-    violations = [violation._asdict() for violation in report.violations]
-    plain = asdict(report) | {"violations": violations, "clean": report.clean}
+    plain = asdict(report) | {"clean": report.clean}
+    for name in ("violations", *FINDINGS):
+        plain[name] = [finding._asdict() for finding in getattr(report, name)]
+    plain["counts"] = {name: report.counts[name] for name in ("violations", *FINDINGS)}
+    plain["unjudged"] = dict(report.unjudged)
     plain["oldest"] = {
         topic: {str(partition): offset for partition, offset in offsets.items()}
         for topic, offsets in report.oldest.items()
@@ -77,10 +105,36 @@ def _print(report: "AuditReport") -> None:
     printed = [f"{getattr(report, name):,} {name.replace('_', ' ')}" for name in counts]
     click.echo(f"{report.domain}: {', '.join(printed)}")
     for topic, offsets in report.oldest.items():
-        oldest = ", ".join(f"{partition}: {offset}" for partition, offset in offsets.items())
-        click.echo(
-            f"  {topic} read from the oldest offset kept ({oldest or 'the topic does not exist'})"
-        )
-    for invariant, aggregate_id, fault in report.violations:
-        click.echo(f"  invariant {invariant}, {printable(aggregate_id)}: {printable(fault)}")
-    click.echo(f"  {len(report.violations):,} violations" if report.violations else "  clean")
+        if any(offsets.values()):
+            oldest = ", ".join(f"{partition}: {offset}" for partition, offset in offsets.items())
+            click.echo(f"  {topic} read from the oldest offset kept ({oldest})")
+    for reason, count in sorted(report.unjudged.items()):
+        click.echo(f"  not judged: {count:,} {reason}")
+    for line in describe_findings(report):
+        click.echo(f"  {line}")
+    click.echo(f"  {describe_verdict(report)}")
+
+
+def describe_findings(report: "AuditReport", limit: int = MAX_SHOWN) -> "Iterator[str]":
+    """Yield a line for each finding, and one for those beyond the limit of a class."""
+    classes: dict[str, Sequence[tuple[str, str, str]]] = {
+        "violations": [(f"invariant {v.invariant}", *v[1:]) for v in report.violations]
+    }
+    for name, label in FINDINGS.items():
+        found: Sequence[Finding] = getattr(report, name)
+        classes[name] = [(f"{label}, {each.kind}", *each[1:]) for each in found]
+    for name, findings in classes.items():
+        for label, subject, detail in findings[:limit]:
+            yield f"{label}, {printable(subject)}: {printable(detail)}"
+        if (more := report.counts[name] - limit) > 0:
+            yield f"and {more:,} more {name}"
+
+
+def describe_verdict(report: "AuditReport") -> str:
+    """Count violations and problems; without any the report is clean."""
+    found = [
+        f"{report.counts[name]:,} {name}"
+        for name in ("violations", "problems")
+        if report.counts[name]
+    ]
+    return ", ".join(found) or "clean"

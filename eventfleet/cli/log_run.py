@@ -80,7 +80,7 @@ class RunResult:
             "snapshots": self.audit.snapshots,
             "relayed": self.audit.relayed,
             "dead_letters": self.audit.dead_letters + self.refused_rows,
-            "violations": len(self.audit.violations),
+            "violations": self.audit.counts["violations"],
             "seconds": round(self.seconds, 3),
         }
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from eventfleet.cli.audit import describe_findings, describe_verdict
 from eventfleet.cli.load import rejections
 from eventfleet.cli.output import console, printable
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from eventfleet.model.domain import Domain
     from eventfleet.runtime.settings import Settings
 
-MAX_VIOLATIONS_SHOWN = 20
+MAX_FINDINGS_SHOWN = 20
 
 PORT = click.option(
     "--port",
@@ -211,14 +212,12 @@ def _print(result: "RunResult") -> None:
 
 
 def _print_verdict(result: "RunResult") -> None:
-    violations = result.audit.violations
-    for found in violations[:MAX_VIOLATIONS_SHOWN]:
-        where = printable(found.aggregate_id)
-        click.echo(f"invariant {found.invariant}, {where}: {printable(found.fault)}")
+    for line in describe_findings(result.audit, MAX_FINDINGS_SHOWN):
+        click.echo(line)
     if result.load.pending:
         role = result.roles[0].role
         click.echo(f"the {role} role has not processed {result.load.pending:,} rows")
-    click.echo(f"audit: {len(violations):,} violations" if violations else "audit: clean")
+    click.echo(f"audit: {describe_verdict(result.audit)}")
 
 
 def _check_writable(path: str) -> None:

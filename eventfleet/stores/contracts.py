@@ -471,6 +471,18 @@ class Note(NamedTuple):
         return EventKey(self.aggregate_id, self.event_id)
 
 
+class CurrentMarker(NamedTuple):
+    """A marker as it stands: the type and id of the latest event.
+
+    `noted`: that event is noted, and follows the event `prev`; otherwise `prev` is empty.
+    """
+
+    type: str
+    event_id: str
+    noted: bool
+    prev: str = ""
+
+
 class Markers(Protocol):
     """The marker of each aggregate of one domain: the type of its latest event, and its note.
 
@@ -482,6 +494,12 @@ class Markers(Protocol):
 
     async def incarnation(self) -> Incarnation:
         """Return the present incarnation and time."""
+
+    async def read(self, aggregate_ids: Sequence[str]) -> dict[str, CurrentMarker]:
+        """Return the marker of each of these aggregates that has one in this incarnation.
+
+        Reads only; one pipeline.
+        """
 
     async def mark(self, requests: Sequence[MarkRequest]) -> list[MarkResult]:
         """Check and note each event, in order, each atomically; one pipeline."""

@@ -271,15 +271,17 @@ def test_what_is_not_committed_yet_is_not_judged(fleet: Fleet) -> None:
     assert [worker.stop() for worker in workers] == [0, 0]
 
 
-def test_what_became_a_dead_letter_is_no_violation(fleet: Fleet) -> None:
-    """Also when the log is kept for longer than the dead letters."""
+def test_what_became_a_dead_letter_is_a_problem_and_no_violation(fleet: Fleet) -> None:
+    """No violation either when the log is kept for longer than the dead letters."""
     before = fleet.events.count_documents({})
     fleet.kafka.produce([NewRecord(fleet.topic("events"), b"case-9", b"no event")])
     fleet.start("append")
     fleet.settle("append")
     _, report = fleet.audit()
     assert (report["dead_letters"], report["stored"], report["violations"]) == (1, before, [])
+    (problem,) = report["problems"]
+    assert (problem["kind"], problem["subject"]) == ("dead-letter", "case-9")
     (letter,) = fleet.kafka.records(fleet.topic("dead-letters"))
     fleet.kafka.truncate(letter.topic, {letter.partition: letter.offset + 1})
     _, report = fleet.audit()
-    assert (report["dead_letters"], report["violations"]) == (0, [])
+    assert (report["dead_letters"], report["clean"]) == (0, True)

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from eventfleet.stores.contracts import (
+    CurrentMarker,
     Incarnation,
     Markers,
     MarkRequest,
@@ -712,3 +713,27 @@ async def test_any_name_will_do(desk: MarkerServer, name: str) -> None:
     rejected = await decide(client, f"{name}2", **named, allowed=frozenset({f"{name}."}))
     assert rejected == MarkResult(MarkStatus.REJECTED, type=name)
     assert (await decide(client, f"{name}3", **named)).prev == f"{name}1"
+
+
+# What an audit reads
+
+
+async def test_markers_can_be_read_as_they_stand(desk: MarkerServer) -> None:
+    client = desk.client()
+    assert await client.read(["a", "b"]) == {}
+    first = await decide(client, "e1", "Paid", basis=PLACED)
+    assert await client.read(["b", "a"]) == {"a": CurrentMarker("Paid", "e1", True, "e0")}
+    assert await settle(client, first)
+    assert await client.read(["a"]) == {"a": CurrentMarker("Paid", "e1", False, "")}
+    assert await client.read([]) == {}
+
+
+async def test_a_marker_of_an_earlier_incarnation_is_not_read(lone: MarkerServer) -> None:
+    client = lone.client()
+    await decide(client, "e1", basis=PLACED)
+    before = lone.server.dump()
+    lone.server.restart(before)
+    another = lone.client()
+    assert await another.read(["a"]) == {}
+    await another.incarnation()
+    assert await another.read(["a"]) == {}

@@ -6,7 +6,14 @@ from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import NamedTuple
 
-from eventfleet.stores.contracts import Incarnation, MarkRequest, MarkResult, MarkStatus, Note
+from eventfleet.stores.contracts import (
+    CurrentMarker,
+    Incarnation,
+    MarkRequest,
+    MarkResult,
+    MarkStatus,
+    Note,
+)
 from eventfleet.stores.marker_timeouts import MarkerTimeouts
 from eventfleet.stores.memory.yield_point import YieldPoint, no_yield
 
@@ -82,6 +89,16 @@ class MemoryRedis:
         """Return whether this is the present incarnation of the server and its data."""
         sentinel = self.data.sentinel
         return sentinel is not None and sentinel[:2] == (incarnation.id, self._run)
+
+    def read(self, domain: str, aggregate_id: str) -> CurrentMarker | None:
+        sentinel, now = self.data.sentinel, self._time()
+        marker = self.data.markers.get((domain, aggregate_id))
+        if not (marker and sentinel and sentinel[:2] == (marker.incarnation, self._run)):
+            return None
+        if marker.expires_at <= now:
+            return None
+        prev = marker.note.prev if marker.note else ""
+        return CurrentMarker(marker.type, marker.last_event_id, marker.note is not None, prev)
 
     def mark(self, domain: str, request: MarkRequest, timeouts: MarkerTimeouts) -> MarkResult:
         now, key = self._time(), (domain, request.aggregate_id)
@@ -201,6 +218,11 @@ class MemoryMarkers:
     async def incarnation(self) -> Incarnation:
         await self._yield_point()
         return self._server.incarnation()
+
+    async def read(self, aggregate_ids: Sequence[str]) -> dict[str, CurrentMarker]:
+        await self._yield_point()
+        found = {key: self._server.read(self._domain, key) for key in aggregate_ids}
+        return {key: marker for key, marker in found.items() if marker}
 
     async def mark(self, requests: Sequence[MarkRequest]) -> list[MarkResult]:
         results = []

@@ -6,7 +6,14 @@ from functools import lru_cache, partial
 from secrets import token_hex
 from typing import Any
 
-from eventfleet.stores.contracts import Incarnation, MarkRequest, MarkResult, MarkStatus, Note
+from eventfleet.stores.contracts import (
+    CurrentMarker,
+    Incarnation,
+    MarkRequest,
+    MarkResult,
+    MarkStatus,
+    Note,
+)
 from eventfleet.stores.errors import Misconfigured
 from eventfleet.stores.marker_timeouts import MarkerTimeouts
 from eventfleet.stores.redis.scripts import (
@@ -17,7 +24,7 @@ from eventfleet.stores.redis.scripts import (
     WITHDRAW,
     Script,
 )
-from eventfleet.stores.redis.session import SessionPool
+from eventfleet.stores.redis.session import RedisCommand, SessionPool
 from eventfleet.topics.record import make_tuple
 
 REQUIRED_POLICY = "noeviction"
@@ -59,6 +66,22 @@ class RedisMarkers:
         async with self._pool.session("Redis' incarnation") as session:
             ((name, began, now),) = await session.run_script(INCARNATION, _incarnation_call, 1)
         return Incarnation(name.decode(), float(began), float(now))
+
+    async def read(self, aggregate_ids: Sequence[str]) -> dict[str, CurrentMarker]:
+        names = ("life", "type", "last", "pend", "prev")
+        commands: list[RedisCommand] = [
+            ("HMGET", self._marker + key.encode(), *names) for key in aggregate_ids
+        ]
+        async with self._pool.session(self._label) as session:
+            present, *found = await session.call([("HMGET", "life", "id", "run"), *commands])
+            current = present[0] if present[1] == session.run_id else None
+        return {
+            key: CurrentMarker(
+                kind.decode(), last.decode(), pend is not None, (prev or b"").decode()
+            )
+            for key, (life, kind, last, pend, prev) in zip(aggregate_ids, found, strict=True)
+            if life is not None and life == current
+        }
 
     async def mark(self, requests: Sequence[MarkRequest]) -> list[MarkResult]:
         calls = partial(self._pack_requests, requests)
@@ -141,6 +164,10 @@ def _result(request: MarkRequest, reply: Sequence[Any]) -> MarkResult:
         return MarkResult(status)
     _, event_id, prev, tentative, value = reply
     return MarkResult(status, event_id.decode(), prev.decode(), value, tentative == b"1")
+
+
+def _current(kind: bytes, last: bytes, pend: bytes | None, prev: bytes | None) -> CurrentMarker:
+    return CurrentMarker(kind.decode(), last.decode(), pend is not None, (prev or b"").decode())
 
 
 def _ms(seconds: float) -> int:

@@ -60,6 +60,11 @@ class Session:
         self._stream: Any = None
         self._parser: Any = None
 
+    @property
+    def run_id(self) -> bytes:
+        """The run id of the server process."""
+        return self._run_id
+
     async def connect(self) -> None:
         """Connect, and read the run id before anything else."""
         await self._connection.connect()

@@ -1,0 +1,167 @@
+"""Reads a domain's stored events and snapshots, aggregate by aggregate, and checks each."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+from eventfleet.audit.aggregate_check import ABOVE_A_FAULT, AggregateCheck, Folding
+from eventfleet.audit.concurrency import run_all
+from eventfleet.audit.report import AuditReport
+from eventfleet.audit.route_matcher import RouteMatcher
+from eventfleet.audit.rows import PublishedState
+from eventfleet.audit.spool import Spool
+from eventfleet.audit.team_errors import describe_error
+from eventfleet.model.domain import Domain
+from eventfleet.stores.contracts import DomainStores, Head, Snapshot, TailQuery
+from eventfleet.stores.errors import ServerUnavailable
+from eventfleet.topics.event import EventRecord
+
+PAGE_AGGREGATES = 100
+FEED_PAGE_EVENTS = 500
+BATCH_EVENTS = 1000
+UNLISTED = "stored events that no listing has"
+
+
+class StoreReader:
+    """Checks every aggregate, and adds the rows of its events."""
+
+    def __init__(
+        self,
+        domain: Domain[Any],
+        stores: DomainStores,
+        routes: RouteMatcher,
+        spool: Spool,
+        report: AuditReport,
+        slots: asyncio.Semaphore,
+    ) -> None:
+        self._domain, self._events, self._snapshots = domain, stores.events, stores.snapshots
+        self._routes, self._spool, self._report = routes, spool, report
+        self._slots = slots
+        self._events_read = 0
+
+    async def read(self) -> None:
+        """Check all aggregates."""
+        stored = await self._events.count()
+        cursor, full = "", True
+        while full:
+            page = await self._events.aggregates(cursor, PAGE_AGGREGATES)
+            cursor, full = page.cursor, len(page.items) == PAGE_AGGREGATES
+            await self._check_page(page.items)
+        if self._events_read < stored:
+            await self._check_unlisted()
+            self._report.skip(UNLISTED, max(stored - self._events_read, 0))
+
+    async def _check_page(self, aggregate_ids: Sequence[str]) -> None:
+        """Check some aggregates; snapshots are read before the events that they are folds of."""
+        newest = await self._snapshots.latest(aggregate_ids, self._domain.state_version)
+        heads = await self._events.heads(aggregate_ids)
+        batches = _batches(aggregate_ids, heads)
+        await run_all((self._check_batch(batch, newest) for batch in batches), self._slots)
+
+    async def _check_batch(self, batch: Sequence[str], newest: dict[str, Snapshot]) -> None:
+        """Check some aggregates, whose events are read in one query where they are few."""
+        checks = [await self._check_of(key, newest.get(key)) for key in batch]
+        if not await self._read_together(batch, checks):
+            for key, check in zip(batch, checks, strict=True):
+                await self._read_alone(key, check)
+
+    async def _check_of(self, aggregate_id: str, newest: Snapshot | None) -> AggregateCheck:
+        """Make the check of an aggregate, with its stored snapshots."""
+        found, snapshot = list[Snapshot](), newest
+        version = self._domain.state_version
+        while snapshot is not None:
+            found.append(snapshot)
+            snapshot = await self._snapshots.at(aggregate_id, snapshot.version - 1, version)
+        self._report.aggregates += 1
+        return AggregateCheck(
+            self._domain, aggregate_id, found, self._routes, self._spool, self._report
+        )
+
+    async def _read_together(self, batch: Sequence[str], checks: Sequence[AggregateCheck]) -> bool:
+        """Return whether it was done; nothing is checked where it was not."""
+        if len(batch) == 1:
+            return False
+        try:
+            tails = await self._events.tails([TailQuery(k, 0, "") for k in batch], BATCH_EVENTS)
+        except ServerUnavailable:
+            raise
+        except Exception:  # one of the documents is unreadable: which one, reading alone shows
+            return False
+        if tails is None:
+            return False
+        for check, tail in zip(checks, tails, strict=True):
+            for event in tail.events:
+                check.add(event)
+            self._events_read += len(tail.events)
+            check.end()
+        return True
+
+    async def _read_alone(self, aggregate_id: str, check: AggregateCheck) -> None:
+        try:
+            async for event in self._events.read(aggregate_id):
+                self._events_read += 1
+                check.add(event)
+        except ServerUnavailable:
+            raise
+        except Exception as error:
+            fault = f"its stored events can't be read: {describe_error(error)}"
+            self._report.add_problem("event", aggregate_id, fault)
+        check.end()
+
+    async def _check_unlisted(self) -> None:
+        """Check aggregates without a version 1, whose events the listing of aggregates omits."""
+        async for event in self._unlisted():
+            newest = await self._snapshots.latest([event.aggregate_id], self._domain.state_version)
+            check = await self._check_of(event.aggregate_id, newest.get(event.aggregate_id))
+            await self._read_alone(event.aggregate_id, check)
+
+    async def _unlisted(self) -> AsyncIterator[EventRecord]:
+        """Yield the lowest event of each such aggregate."""
+        cursor, full = "", True
+        while full:
+            page = await self._events.feed(cursor, FEED_PAGE_EVENTS)
+            cursor, full = page.cursor, len(page.items) == FEED_PAGE_EVENTS
+            placed = {(event.aggregate_id, event.id) for event in page.items}
+            for aggregate_id in sorted({event.aggregate_id for event in page.items}):
+                async for lowest in self._events.read(aggregate_id, limit=1):
+                    if lowest.version > 1 and (aggregate_id, lowest.id) in placed:
+                        yield lowest
+
+    # Records of the compacted topic of which no snapshot is stored
+
+    async def check_published(self, published: PublishedState) -> str:
+        """Compare a record's state with a fold of the stored events; return its fault, if any."""
+        key = published.aggregate_id
+        try:
+            folding = await self._fold(key, published.version)
+            digest = b"" if folding.broken else folding.digest()
+        except ServerUnavailable:
+            raise
+        except Exception as error:
+            fault = f"a published snapshot can't be compared: {describe_error(error)}"
+            self._report.add_problem("state", key, fault)
+            return ""
+        if folding.version < published.version:
+            return f"is past the last of {folding.version} events"
+        if not digest:
+            self._report.skip(ABOVE_A_FAULT)
+        return "is not the fold of its events" if digest and digest != published.digest else ""
+
+    async def _fold(self, aggregate_id: str, version: int) -> Folding:
+        folding = Folding(self._domain)
+        async for event in self._events.read(aggregate_id, up_to=version):
+            folding.fold(event)
+        return folding
+
+
+def _batches(aggregate_ids: Sequence[str], heads: dict[str, Head]) -> list[list[str]]:
+    """Divide aggregates into batches of up to BATCH_EVENTS events; a larger one is alone."""
+    batches, room = list[list[str]](), 0
+    for key in aggregate_ids:
+        events = heads[key].version if key in heads else BATCH_EVENTS
+        if not batches or events > room:
+            batches.append([])
+            room = BATCH_EVENTS
+        batches[-1].append(key)
+        room -= events
+    return batches
