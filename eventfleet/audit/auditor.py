@@ -158,7 +158,7 @@ class Auditor:
         while full:
             page = await self._stores.events.aggregates(cursor, PAGE_SIZE, number)
             cursor, full = page.cursor, len(page.items) == PAGE_SIZE
-            found = await self._stores.snapshots.latest(page.items, self._domain.state_version)
+            found = await self._stores.snapshots.latest(page.items, self._domain.state_shape)
             for aggregate_id in page.items:
                 await self._check_aggregate(aggregate_id, part, found.get(aggregate_id))
 
@@ -260,7 +260,7 @@ class Auditor:
             add_all(4, aggregate_id, self._check_event(event, part))
         snapshots = await self._snapshots(aggregate_id, snapshot)
         published = part.published.get(aggregate_id)
-        if published and published.state_version == self._domain.state_version:
+        if published and published.shape == self._domain.state_shape:
             snapshots.append((f"the record in {self._topics.snapshots}", published))
         add_all(3, aggregate_id, check_snapshots(self._domain, events, snapshots))
 
@@ -283,10 +283,10 @@ class Auditor:
     ) -> list[tuple[str, Snapshot]]:
         """Return the stored snapshots, from the newest down."""
         found, snapshot = list[tuple[str, Snapshot]](), newest
-        version = self._domain.state_version
+        shape = self._domain.state_shape
         while snapshot is not None:
             found.append(("the snapshot", snapshot))
-            snapshot = await self._stores.snapshots.at(aggregate_id, snapshot.version - 1, version)
+            snapshot = await self._stores.snapshots.at(aggregate_id, snapshot.version - 1, shape)
         return found
 
     async def _check_unlisted(self) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from pymongo import MongoClient
 
+from eventfleet.model.shapes import StateShape
 from eventfleet.stores.contracts import (
     AssignPosition,
     DomainStores,
@@ -27,6 +28,7 @@ from tests.servers.server import free_port
 
 PATIENT = 20.0
 HASTY = 0.4
+SHAPE = StateShape(1, "one")
 SLACK = 10.0
 
 
@@ -113,8 +115,8 @@ OPERATIONS: dict[str, Callable[[DomainStores], Awaitable[Any]]] = {
     "repairs": lambda s: s.events.registry.repairs(),
     "prepare snapshots": lambda s: s.snapshots.prepare(),
     "save": lambda s: s.snapshots.save([Snapshot("a1", 1, {}, 1, TIME)]),
-    "latest": lambda s: s.snapshots.latest(["a1"], 1),
-    "at": lambda s: s.snapshots.at("a1", 1, 1),
+    "latest": lambda s: s.snapshots.latest(["a1"], SHAPE),
+    "at": lambda s: s.snapshots.at("a1", 1, SHAPE),
     "count snapshots": lambda s: s.snapshots.count(),
 }
 COMMANDS = [
