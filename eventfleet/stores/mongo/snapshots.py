@@ -3,15 +3,14 @@
 from collections.abc import Collection, Sequence
 
 from pymongo import DeleteOne
-from pymongo.errors import BulkWriteError
 
 from eventfleet.model.shapes import StateShape
 from eventfleet.stores.contracts import Snapshot
 from eventfleet.stores.mongo import client
 from eventfleet.stores.mongo.documents import Document
-from eventfleet.stores.mongo.errors import DUPLICATE_KEY
 from eventfleet.stores.mongo.indexes import SNAPSHOT_INDEXES, SNAPSHOTS, ensure_indexes
 from eventfleet.stores.mongo.operation import operation, split_items
+from eventfleet.stores.mongo.transactions import insert_each
 from eventfleet.stores.snapshot_retention import SnapshotKey, find_excess, key_of
 
 FIELDS = ("aggregate_id", "version", "state", "state_version", "taken_at", "fingerprint")
@@ -78,12 +77,7 @@ class MongoSnapshots:
 
     async def _insert_missing(self, documents: list[Document]) -> None:
         """Insert, since an update would refuse a state's keys with `$` or `.`; skip what exists."""
-        try:
-            await self._snapshots.insert_many(documents, ordered=False)
-        except BulkWriteError as error:
-            failures = [*error.details["writeErrors"], *error.details["writeConcernErrors"]]
-            if any(failure["code"] != DUPLICATE_KEY for failure in failures):
-                raise
+        await insert_each(self._snapshots, documents)
 
     async def _prune(self, saved: dict[str, StateShape]) -> None:
         """Delete what is no longer kept; the index covers the query."""
