@@ -53,7 +53,7 @@ class StoreReader:
 
     async def _check_page(self, aggregate_ids: Sequence[str]) -> None:
         """Check some aggregates; snapshots are read before the events that they are folds of."""
-        newest = await self._snapshots.latest(aggregate_ids, self._domain.state_version)
+        newest = await self._snapshots.latest(aggregate_ids, self._domain.state_shape)
         heads = await self._events.heads(aggregate_ids)
         batches = _batches(aggregate_ids, heads)
         await run_all((self._check_batch(batch, newest) for batch in batches), self._slots)
@@ -68,10 +68,10 @@ class StoreReader:
     async def _check_of(self, aggregate_id: str, newest: Snapshot | None) -> AggregateCheck:
         """Make the check of an aggregate, with its stored snapshots."""
         found, snapshot = list[Snapshot](), newest
-        version = self._domain.state_version
+        shape = self._domain.state_shape
         while snapshot is not None:
             found.append(snapshot)
-            snapshot = await self._snapshots.at(aggregate_id, snapshot.version - 1, version)
+            snapshot = await self._snapshots.at(aggregate_id, snapshot.version - 1, shape)
         self._report.aggregates += 1
         return AggregateCheck(
             self._domain, aggregate_id, found, self._routes, self._spool, self._report
@@ -111,7 +111,7 @@ class StoreReader:
     async def _check_unlisted(self) -> None:
         """Check aggregates without a version 1, whose events the listing of aggregates omits."""
         async for event in self._unlisted():
-            newest = await self._snapshots.latest([event.aggregate_id], self._domain.state_version)
+            newest = await self._snapshots.latest([event.aggregate_id], self._domain.state_shape)
             check = await self._check_of(event.aggregate_id, newest.get(event.aggregate_id))
             await self._read_alone(event.aggregate_id, check)
 

@@ -185,7 +185,7 @@ class TopicReader:
                 self._report.violate(3, key, fault)
                 continue
             version = snapshot.version
-            if snapshot.state_version != self._domain.state_version:
+            if snapshot.shape != self._domain.state_shape:
                 version = 0  # none of ours; what this aggregate had before is no longer the last
             digest, taken_at = state_digest(snapshot.state), snapshot.taken_at.timestamp()
             self._spool.add(PublishedState(key, STATE, version, digest, partition, taken_at))

@@ -26,6 +26,7 @@ from eventfleet.model.command_rules import (
 )
 from eventfleet.model.errors import DeclarationError
 from eventfleet.model.payloads import Command, Data, Event, SchemalessPayload, State
+from eventfleet.model.shapes import StateShape, fingerprint
 from eventfleet.model.type_checks import is_storable
 from eventfleet.snapshot_rules import Rule
 from eventfleet.topics.codec import convert, to_invalid_record
@@ -75,8 +76,8 @@ class Domain(Generic[S]):
 
     `upcasters[E]` are functions that each raise payloads of E by one schema version: the first from
     1 to 2, and so on; the newest schema version of E is therefore one more than their number.
-    Change `state_version` whenever `state` or `evolve` change their meaning: snapshots of another
-    state version are rebuilt.
+    Change `state_version` whenever `evolve` changes its meaning: snapshots of another state version
+    are rebuilt. Snapshots of a `state` of another shape are rebuilt without that.
 
     With `decide` the domain is synchronous: `decide` decides commands that are listed as bare
     classes, on the latest state; commands listed as Emits are accepted as they are.
@@ -196,6 +197,20 @@ class Domain(Generic[S]):
             expected = f"{type(after).__name__} for {event.type}, not {self.state.__name__}"
             raise TypeError(f"evolve returned {expected}")
         return after
+
+    @cached_property
+    def state_shape(self) -> StateShape:
+        """The shape of the state, which its snapshots are found by.
+
+        DeclarationError: a field's type can't be kept in a snapshot.
+        """
+        try:
+            return StateShape(self.state_version, fingerprint(self.state))
+        except (NameError, TypeError) as error:
+            raise DeclarationError(
+                f"domain {self.name}: state {self.state.__name__} can't be kept in snapshots: "
+                f"{error}"
+            ) from None
 
     def dump_state(self, state: S) -> Data:
         """Convert a state to plain JSON values, for a snapshot."""

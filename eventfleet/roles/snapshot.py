@@ -255,6 +255,7 @@ class SnapshotRole:
             "version": snapshot.version,
             "state": snapshot.state,
             "state_version": snapshot.state_version,
+            "fingerprint": snapshot.fingerprint,
             "taken_at": snapshot.taken_at,
         }
         encoded = orjson.dumps(value, option=orjson.OPT_UTC_Z)

@@ -177,7 +177,9 @@ class Settings(BaseSettings):
         default=100_000,
         description="Heads, or live states, kept in memory by each partition's owner",
     )
-    snapshots_kept: PositiveInt = Field(default=3, description="Snapshots kept of each aggregate")
+    snapshots_kept: PositiveInt = Field(
+        default=3, description="Snapshots kept of each aggregate and shape of its state"
+    )
     snapshot_bytes: PositiveInt = Field(
         default=1_000_000, description="Largest state, in bytes, that is saved as a snapshot"
     )

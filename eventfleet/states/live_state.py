@@ -103,7 +103,7 @@ async def load_live_states(
     domain: Domain[Any], stores: DomainStores, aggregate_ids: Collection[str]
 ) -> dict[str, LiveState]:
     """The states of aggregates as of their newest usable snapshots; version 0 without one."""
-    snapshots = await stores.snapshots.latest(aggregate_ids, domain.state_version)
+    snapshots = await stores.snapshots.latest(aggregate_ids, domain.state_shape)
     return {
         aggregate_id: restore(domain, snapshots.get(aggregate_id), aggregate_id)
         for aggregate_id in aggregate_ids
@@ -138,4 +138,5 @@ def take_snapshot(
         return None
     if len(encoded) > limit:
         return None
-    return Snapshot(live.aggregate_id, live.version, state, domain.state_version, now)
+    version, fingerprint = domain.state_shape
+    return Snapshot(live.aggregate_id, live.version, state, version, now, fingerprint)

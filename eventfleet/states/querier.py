@@ -107,9 +107,9 @@ class Querier(Generic[S]):
         return Page([self._upcast(event) for event in page.items], page.cursor)
 
     async def snapshot(self, aggregate_id: str) -> Snapshot | None:
-        """The newest snapshot of the domain's present state version."""
-        version = self._domain.state_version
-        return (await self._stores.snapshots.latest([aggregate_id], version)).get(aggregate_id)
+        """The newest snapshot of the present shape of the domain's state."""
+        shape = self._domain.state_shape
+        return (await self._stores.snapshots.latest([aggregate_id], shape)).get(aggregate_id)
 
     async def latest(self, aggregate_id: str) -> StateAt[S] | None:
         """The state after all stored events, saved as a snapshot; None without any event."""
@@ -119,7 +119,7 @@ class Querier(Generic[S]):
 
     async def at(self, aggregate_id: str, version: int) -> StateAt[S] | None:
         """The state after `version` events; None when there are not that many."""
-        nearest = await self._stores.snapshots.at(aggregate_id, version, self._domain.state_version)
+        nearest = await self._stores.snapshots.at(aggregate_id, version, self._domain.state_shape)
         live = restore(self._domain, nearest, aggregate_id)
         if live.version < version:
             async for event in self._stores.events.read(aggregate_id, live.version, version):

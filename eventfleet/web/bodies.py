@@ -107,9 +107,12 @@ class AggregateState(ResponseBody):
 
 
 class AggregateSnapshot(AggregateState):
-    """The newest snapshot of an aggregate, saved at `taken_at`."""
+    """The newest snapshot of an aggregate, saved at `taken_at`.
+
+    `fingerprint` is a hash of the state's shape: its fields, their types and defaults."""
 
     state_version: int
+    fingerprint: str
     taken_at: Instant
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from pymongo import MongoClient
 
+from eventfleet.model.shapes import StateShape
 from eventfleet.stores.contracts import (
     AssignPosition,
     DomainStores,
@@ -27,6 +28,7 @@ from tests.servers.server import free_port
 
 PATIENT = 20.0
 HASTY = 0.4
+SHAPE = StateShape(1, "one")
 SLACK = 10.0
 
 
@@ -113,8 +115,8 @@ OPERATIONS: dict[str, Callable[[DomainStores], Awaitable[Any]]] = {
     "repairs": lambda s: s.events.registry.repairs(),
     "prepare snapshots": lambda s: s.snapshots.prepare(),
     "save": lambda s: s.snapshots.save([Snapshot("a1", 1, {}, 1, TIME)]),
-    "latest": lambda s: s.snapshots.latest(["a1"], 1),
-    "at": lambda s: s.snapshots.at("a1", 1, 1),
+    "latest": lambda s: s.snapshots.latest(["a1"], SHAPE),
+    "at": lambda s: s.snapshots.at("a1", 1, SHAPE),
     "count snapshots": lambda s: s.snapshots.count(),
 }
 COMMANDS = [
@@ -253,11 +255,21 @@ async def test_of_events_put_each_nothing_is_known_where_the_write_is_not_durabl
     assert await ids(stores.events.read("s6")) == ["s6-1"]
 
 
+async def test_a_read_whose_cursor_is_lost_goes_on_from_the_last_version(
+    server: MongoDB, stores: DomainStores
+) -> None:
+    """The second batch of each cursor is refused."""
+    await stores.events.write([event("long", v, at(v, 1)) for v in range(1, 1201)])
+    with failing(server, ["getMore"], errorCode=43):
+        found = await ids(stores.events.read("long"))
+    assert found == [f"long-{v}" for v in range(1, 1201)]
+
+
 async def test_a_failure_in_the_midst_of_a_read_is_unavailable(
     server: MongoDB, stores: DomainStores, hasty: DomainStores
 ) -> None:
     await stores.events.write([event("long", v, at(v, 1)) for v in range(1, 1201)])
-    with failing(server, ["getMore"], errorCode=10107):
+    with failing(server, ["find", "getMore"], mode={"skip": 1}, errorCode=10107):
         await refused(ids(hasty.events.read("long")), ServerUnavailable)
 
 

@@ -68,7 +68,12 @@ async def test_the_start_makes_the_indexes(
     }
     assert reported(database, "snapshots") == {
         "_id_": {"key": [("_id", 1)]},
-        "snapshots": {"key": [("aggregate_id", 1), ("state_version", 1), ("version", 1)]},
+        "snapshots": {
+            "key": [
+                *(("aggregate_id", 1), ("state_version", 1)),
+                *(("fingerprint", 1), ("version", 1)),
+            ]
+        },
     }
 
 

@@ -12,6 +12,7 @@ from eventfleet.stores.contracts import AssignPosition, Snapshot
 from eventfleet.stores.errors import Duplicate, ServerUnavailable
 from eventfleet.stores.memory.log import MemoryTransactionalWriter
 from eventfleet.stores.memory.snapshots import MemorySnapshots
+from eventfleet.stores.snapshot_retention import key_of
 from eventfleet.topics.event import EventRecord
 from eventfleet.topics.record import LogRecord, ProducerRecord
 from tests.simulation.replicated_events import ReplicatedEvents
@@ -111,7 +112,7 @@ class LastWrittenWins(MemorySnapshots):
     async def save(self, snapshots: Sequence[Snapshot]) -> None:
         for shot in snapshots:
             await self._yield_point()
-            self._snapshots[shot.aggregate_id] = {(shot.state_version, shot.version): shot}
+            self._snapshots[shot.aggregate_id] = {key_of(shot): shot}
 
 
 class FoldsOverGaps(SnapshotRole):

@@ -189,13 +189,13 @@ class World:
         found: dict[tuple[str, int], Kept] = {}
         for key, events in self.stored().items():
             for version in range(1, len(events) + 1):
-                shot = drive(self.snapshots.at(key, version, tally.state_version))
+                shot = drive(self.snapshots.at(key, version, tally.state_shape))
                 if shot:
                     found[key, shot.version] = Kept(key, shot.version, list(shot.state["trail"]))
         return list(found.values())
 
     def latest_kept(self) -> dict[str, int]:
-        found = drive(self.snapshots.latest(self.aggregates, tally.state_version))
+        found = drive(self.snapshots.latest(self.aggregates, tally.state_shape))
         return {key: shot.version for key, shot in found.items()}
 
     def kept_in_topic(self) -> list[Kept]:

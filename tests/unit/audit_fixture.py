@@ -15,6 +15,7 @@ from eventfleet.roles.snapshot import SnapshotRole
 from eventfleet.stores.contracts import DomainStores, PartitionWriter, Snapshot
 from eventfleet.stores.memory.log import LogEntry, MemoryReader, MemoryTransactionalWriter
 from eventfleet.stores.parked_aggregates import NoParkedAggregates
+from eventfleet.stores.snapshot_retention import key_of
 from eventfleet.topics.dead_letters import make_dead_letter
 from eventfleet.topics.event import EventRecord
 from eventfleet.topics.names import consumer_group
@@ -113,9 +114,9 @@ class AuditFixture:
     async def save(self, version: int, state: dict[str, Any], aggregate_id: str = "a") -> None:
         """Put a snapshot in the place of the one that is stored."""
         at = self.memory.clock.now()
-        snapshot = Snapshot(aggregate_id, version, state, self.domain.state_version, at)
-        kept = self.memory.snapshots._snapshots[aggregate_id]
-        kept[snapshot.state_version, version] = snapshot
+        shape = self.domain.state_shape
+        snapshot = Snapshot(aggregate_id, version, state, shape.version, at, shape.fingerprint)
+        self.memory.snapshots._snapshots[aggregate_id][key_of(snapshot)] = snapshot
 
     def change(self, **fields: Any) -> None:
         """Go on with another declaration of the domain."""

@@ -163,7 +163,7 @@ class SyncFixture:
         """The state of its snapshot, as soon as there is one of this version."""
         async with asyncio.timeout(20):
             while True:
-                found = (await self.shots.latest([aggregate], 1)).get(aggregate)
+                found = (await self.shots.latest([aggregate], till.state_shape)).get(aggregate)
                 if found and found.version == version:
                     return found.state
                 await asyncio.sleep(0.001)

@@ -177,6 +177,7 @@ async def test_a_snapshot_is_answered_as_it_was_saved(shop: Web) -> None:
     body = await shop.get_json("o-1/snapshot")
     taken = body.pop("taken_at")
     assert taken == (START + timedelta(minutes=4)).isoformat().replace("+00:00", "Z")
+    assert body.pop("fingerprint")
     assert body == {"aggregate_id": "o-1", "version": 3, "state": PACKED, "state_version": 1}
 
 

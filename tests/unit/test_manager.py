@@ -21,7 +21,7 @@ from eventfleet.deciders.outcomes import (
 from eventfleet.stores.contracts import Snapshot
 from eventfleet.topics.errors import InvalidRecord
 from tests.unit.eventually import until
-from tests.unit.sync_domain import NOW, SyncFixture, ask
+from tests.unit.sync_domain import NOW, SyncFixture, ask, till
 
 PLACE = "till.events/0"
 
@@ -94,7 +94,8 @@ async def test_commands_of_one_aggregate_are_decided_in_their_order(desk: SyncFi
 async def test_a_state_is_built_from_a_snapshot_and_the_events_after_it(desk: SyncFixture) -> None:
     for _ in range(3):
         await desk.send("PutIn", cents=1)
-    await desk.shots.save([Snapshot("a", 3, {"cents": 100}, 1, NOW)])
+    fingerprint = till.state_shape.fingerprint
+    await desk.shots.save([Snapshot("a", 3, {"cents": 100}, 1, NOW, fingerprint)])
     async with SyncFixture(kept=desk).open() as other:
         assert isinstance(await other.send("TakeOut", cents=50), Accepted)
         assert ("read", "a") not in other.store.calls

@@ -51,6 +51,9 @@ NOTES: Domain[Tally] = Domain(
 )
 
 
+FINGERPRINT = NOTES.state_shape.fingerprint
+
+
 class Counting(MemoryEvents):
     """Counts the events that were read."""
 
@@ -115,7 +118,7 @@ async def test_the_latest_state_is_saved_as_a_snapshot(
     assert latest is not None
     assert (latest.version, latest.state.trail) == (5, ("1!", "2", "3", "4", "5"))
     assert orjson.dumps(latest.data) == b'{"trail":["1!","2","3","4","5"]}'
-    assert await querier.snapshot("a") == Snapshot("a", 5, latest.data, 1, START)
+    assert await querier.snapshot("a") == Snapshot("a", 5, latest.data, 1, START, FINGERPRINT)
     assert memory.records(memory.topics.snapshots) == []
 
 
@@ -239,7 +242,7 @@ async def test_the_state_at_a_version_comes_from_the_nearest_snapshot(
     assert isinstance(store, Counting)
     for at in (2, 4):
         state = {"trail": [f"snapshot {at}"]}
-        await memory.snapshots.save([Snapshot("a", at, state, 1, START)])
+        await memory.snapshots.save([Snapshot("a", at, state, 1, START, FINGERPRINT)])
     found = await querier.at("a", version)
     trails = {
         1: ("1!",),
@@ -251,7 +254,9 @@ async def test_the_state_at_a_version_comes_from_the_nearest_snapshot(
     assert found is not None
     assert (found.version, found.state.trail) == (version, trails[version])
     assert store.read_events == version % 2
-    assert await querier.snapshot("a") == Snapshot("a", 4, {"trail": ["snapshot 4"]}, 1, START)
+    assert await querier.snapshot("a") == Snapshot(
+        "a", 4, {"trail": ["snapshot 4"]}, 1, START, FINGERPRINT
+    )
 
 
 @pytest.mark.parametrize("version", [-1, 0, 6])
@@ -358,10 +363,12 @@ async def test_nothing_is_known_of_an_aggregate_without_events(
 @pytest.mark.parametrize(
     "useless",
     [
-        Snapshot("a", 5, {"trail": ["another state version"]}, 2, START),
-        Snapshot("a", 5, {"trail": 7}, 1, START),
+        Snapshot("a", 5, {"trail": ["another state version"]}, 2, START, FINGERPRINT),
+        Snapshot("a", 5, {"trail": ["another shape"]}, 1, START, "another"),
+        Snapshot("a", 5, {"trail": ["no shape"]}, 1, START),
+        Snapshot("a", 5, {"trail": 7}, 1, START, FINGERPRINT),
     ],
-    ids=["state version", "shape"],
+    ids=["state version", "shape", "no shape", "damaged"],
 )
 async def test_a_snapshot_that_does_not_fit_is_not_used(
     memory: InMemoryServers, querier: Querier[Tally], useless: Snapshot

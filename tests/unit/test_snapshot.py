@@ -11,6 +11,7 @@ import pytest
 
 from eventfleet.model.domain import Domain
 from eventfleet.model.payloads import Event
+from eventfleet.model.shapes import StateShape
 from eventfleet.roles import snapshot
 from eventfleet.roles.role import PoisonEvent
 from eventfleet.roles.snapshot import SnapshotRole
@@ -61,7 +62,7 @@ async def append(memory: InMemoryServers, *ns: str, key: str = "a") -> list[LogR
 
 async def kept(memory: InMemoryServers, *keys: str) -> dict[str, int]:
     """The versions of the newest snapshots."""
-    found = await memory.snapshots.latest(keys or ["a", "b"], memory.domain.state_version)
+    found = await memory.snapshots.latest(keys or ["a", "b"], memory.domain.state_shape)
     return {key: shot.version for key, shot in found.items()}
 
 
@@ -90,7 +91,7 @@ async def test_every_so_many_events_and_once_a_chunk() -> None:
 async def test_the_store_and_the_topic_have_the_same_snapshot() -> None:
     memory = InMemoryServers(a_domain(every(2)))
     await take(await opened(memory), await append(memory, "1", "2"))
-    [shot] = (await memory.snapshots.latest(["a"], 1)).values()
+    [shot] = (await memory.snapshots.latest(["a"], memory.domain.state_shape)).values()
     assert list(shot.state["trail"]) == ["1", "2"]
     [record] = memory.records(memory.topics.snapshots)
     assert (record.key, record.partition) == (b"a", 0)
@@ -99,6 +100,7 @@ async def test_the_store_and_the_topic_have_the_same_snapshot() -> None:
         "version": 2,
         "state": {"trail": ["1", "2"]},
         "state_version": 1,
+        "fingerprint": memory.domain.state_shape.fingerprint,
         "taken_at": "2025-01-01T00:00:00Z",
     }
 
@@ -136,9 +138,9 @@ async def test_what_is_folded_in_memory_stays_there_longest() -> None:
     looked_up: list[str] = []
     latest = memory.stores.snapshots.latest
 
-    async def noted(keys: Collection[str], state_version: int) -> dict[str, Snapshot]:
+    async def noted(keys: Collection[str], shape: StateShape) -> dict[str, Snapshot]:
         looked_up.extend(keys)
-        return await latest(keys, state_version)
+        return await latest(keys, shape)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(memory.stores.snapshots, "latest", noted)

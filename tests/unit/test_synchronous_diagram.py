@@ -35,6 +35,7 @@ from tests.unit.eventually import until
 from tests.unit.sync_domain import NOW, Till, till
 
 CLOCK = SystemClock()
+FINGERPRINT = till.state_shape.fingerprint
 
 
 class Traced:
@@ -104,7 +105,7 @@ class Components:
             await self.events.put([event(version, cents=each)], 0)
 
     async def save(self, version: int, cents: int) -> None:
-        await self.snapshots.save([Snapshot("a", version, {"cents": cents}, 1, NOW)])
+        await self.snapshots.save([Snapshot("a", version, {"cents": cents}, 1, NOW, FINGERPRINT)])
 
     async def find(self) -> Any:
         """What the Querier answers the Manager."""
@@ -112,7 +113,7 @@ class Components:
         return result
 
     async def saved(self) -> list[tuple[int, dict[str, Any]]]:
-        found = await self.snapshots.latest(["a"], 1)
+        found = await self.snapshots.latest(["a"], till.state_shape)
         return [(snapshot.version, snapshot.state) for snapshot in found.values()]
 
     def produced(self) -> list[EventRecord]:
@@ -389,7 +390,7 @@ async def test_querier_gets_events(components: Components) -> None:
 async def test_querier_gets_the_snapshot_that_provider_wants(components: Components) -> None:
     await components.save(2, 11)
     snapshot = await components.querier.snapshot("a")
-    assert snapshot == Snapshot("a", 2, {"cents": 11}, 1, NOW)
+    assert snapshot == Snapshot("a", 2, {"cents": 11}, 1, NOW, FINGERPRINT)
     assert components.calls("SnapshotStorage") == ["SnapshotStorage.latest"]
 
 

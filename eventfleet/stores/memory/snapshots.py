@@ -3,18 +3,18 @@
 from collections import defaultdict
 from collections.abc import Collection, Sequence
 
+from eventfleet.model.shapes import StateShape
 from eventfleet.stores.contracts import Snapshot
 from eventfleet.stores.memory.yield_point import YieldPoint, no_yield
-
-Snapshots = dict[tuple[int, int], Snapshot]  # by state version and version
+from eventfleet.stores.snapshot_retention import SnapshotKey, find_excess, key_of
 
 
 class MemorySnapshots:
-    """SnapshotStore in memory. `kept`: how many snapshots of each aggregate are kept."""
+    """SnapshotStore in memory. `kept`: how many snapshots of each aggregate and shape are kept."""
 
     def __init__(self, kept: int = 3, yield_point: YieldPoint = no_yield) -> None:
         self._kept, self._yield_point = kept, yield_point
-        self._snapshots: defaultdict[str, Snapshots] = defaultdict(dict)
+        self._snapshots: defaultdict[str, dict[SnapshotKey, Snapshot]] = defaultdict(dict)
 
     async def prepare(self) -> None:
         await self._yield_point()
@@ -27,32 +27,29 @@ class MemorySnapshots:
         for snapshot in snapshots:
             await self._yield_point()
             kept = self._snapshots[snapshot.aggregate_id]
-            kept.setdefault((snapshot.state_version, snapshot.version), snapshot)
-            for key in sorted(kept, key=_age)[: -self._kept]:
+            kept.setdefault(key_of(snapshot), snapshot)
+            saved = {snapshot.aggregate_id: snapshot.shape}
+            for key in find_excess(kept, saved, self._kept):
                 del kept[key]
         await self._yield_point()
 
     async def latest(
-        self, aggregate_ids: Collection[str], state_version: int
+        self, aggregate_ids: Collection[str], shape: StateShape
     ) -> dict[str, Snapshot]:
         await self._yield_point()
-        found = ((key, self._newest(key, state_version, None)) for key in aggregate_ids)
+        found = ((key, self._newest(key, shape, None)) for key in aggregate_ids)
         return {key: snapshot for key, snapshot in found if snapshot}
 
-    async def at(self, aggregate_id: str, version: int, state_version: int) -> Snapshot | None:
+    async def at(self, aggregate_id: str, version: int, shape: StateShape) -> Snapshot | None:
         await self._yield_point()
-        return self._newest(aggregate_id, state_version, version)
+        return self._newest(aggregate_id, shape, version)
 
     async def count(self) -> int:
         await self._yield_point()
         return len(self._snapshots)
 
-    def _newest(self, key: str, state_version: int, up_to: int | None) -> Snapshot | None:
-        kept = self._snapshots.get(key, {})
-        versions = [v for s, v in kept if s == state_version and (up_to is None or v <= up_to)]
-        return kept[state_version, max(versions)] if versions else None
-
-
-def _age(key: tuple[int, int]) -> tuple[int, int]:
-    state_version, version = key
-    return version, state_version
+    def _newest(self, aggregate_id: str, shape: StateShape, up_to: int | None) -> Snapshot | None:
+        kept = self._snapshots.get(aggregate_id, {})
+        fitting = [key for key in kept if key.shape == shape]
+        versions = [key.version for key in fitting if up_to is None or key.version <= up_to]
+        return kept[SnapshotKey(aggregate_id, shape, max(versions))] if versions else None

@@ -1,5 +1,6 @@
 """Translates the driver's errors to the stores'; no other module handles the former."""
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -12,17 +13,21 @@ from pymongo.errors import (
     DuplicateKeyError,
     OperationFailure,
     PyMongoError,
+    WriteConcernError,
 )
 
 from eventfleet.stores.errors import Duplicate, Misconfigured, ServerUnavailable, StoreError
 from eventfleet.topics.event import EventRecord
 
 DUPLICATE_KEY = 11000
-CONDITIONS = {"_id": "event id", "aggregate_id": "version"}
+CONDITIONS = {("_id",): "event id", ("aggregate_id", "version"): "version"}
+"""The unique keys of the stores, by their fields, as errors name them."""
 
-# These pass when a primary is elected again, a lock is released, or a disk has room.
+# These pass when a primary is elected again, a lock is released, or a disk has room; with another
+# cursor, another plan, or when the keys of cluster times are there.
 TRANSIENT_CODES = frozenset(
     {6, 7, 24, 46, 50, 63, 64, 89, 91, 100, 112, 134, 150, 189, 202, 225, 234, 246, 251, 262, 290}
+    | {43, 175, 211, 237}
     | {9001, 10107, 11600, 11601, 11602, 13388, 13435, 13436, 14031}
 )
 TRANSIENT_LABELS = (
@@ -30,6 +35,7 @@ TRANSIENT_LABELS = (
     "TransientTransactionError",
     "UnknownTransactionCommitResult",
 )
+_INDEX_NAME = re.compile(r"index: (?:\S*\$)?(\S+)")
 # Credentials, rights, and what the server can't do: these last until an operator acts.
 OPERATOR_CODES = frozenset({11, 13, 18, 20, 26, 59, 72, 85, 86, 115, 263})
 
@@ -46,11 +52,7 @@ def translate_errors(where: str, events: Sequence[EventRecord] = ()) -> Iterator
     except BulkWriteError as error:
         raise _translate_bulk(where, error.details, events) from None
     except DuplicateKeyError as error:
-        if not events:
-            raise ServerUnavailable(
-                f"{where}: another writer did the same at the same time"
-            ) from None
-        raise to_duplicate(0, error.details or {}, events) from None
+        raise _translate_duplicate(where, {"index": 0, **(error.details or {})}, events) from None
     except PyMongoError as error:
         raise _translate(where, error) from None
     except (BSONError, OverflowError) as error:
@@ -65,7 +67,8 @@ def _translate(where: str, error: PyMongoError) -> StoreError:
         return Misconfigured(message)
     transient = isinstance(error, OperationFailure) and error.code in TRANSIENT_CODES
     labelled = any(map(error.has_error_label, TRANSIENT_LABELS))
-    if transient or labelled or error.timeout or isinstance(error, ConnectionFailure):
+    passing = isinstance(error, ConnectionFailure | WriteConcernError)
+    if transient or labelled or error.timeout or passing:
         return ServerUnavailable(message)
     return OperationRefused(message)
 
@@ -73,18 +76,48 @@ def _translate(where: str, error: PyMongoError) -> StoreError:
 def _translate_bulk(
     where: str, details: Mapping[str, Any], events: Sequence[EventRecord]
 ) -> StoreError:
-    """Translate the first refused write of a bulk, or the failure of its write concern."""
-    failures = [*details.get("writeErrors", ()), *details.get("writeConcernErrors", ())]
-    first = failures[0]
+    """Translate the failure of a bulk's write concern, or the first refused write.
+
+    A failed write concern comes first: it leaves open which of the other writes will last.
+    """
+    for failure in details.get("writeConcernErrors", ()):
+        reason = failure.get("errmsg", "write concern failed")
+        return _translate(where, WriteConcernError(reason, failure.get("code")))
+    first = details["writeErrors"][0]
     if first.get("code") == DUPLICATE_KEY:
-        return to_duplicate(first["index"], first, events)
+        return _translate_duplicate(where, first, events)
     return _translate(
         where, OperationFailure(first.get("errmsg", "bulk write failed"), first.get("code"))
     )
 
 
+def _translate_duplicate(
+    where: str, error: Mapping[str, Any], events: Sequence[EventRecord]
+) -> StoreError:
+    if not has_taken_key(error):
+        return _foreign_index(where, error)
+    if not events:
+        return ServerUnavailable(f"{where}: another writer did the same at the same time")
+    return to_duplicate(error["index"], error, events)
+
+
+def has_taken_key(error: Mapping[str, Any]) -> bool:
+    """Return whether a write failed since one of the stores' own unique keys is taken."""
+    return error.get("code") == DUPLICATE_KEY and tuple(error["keyPattern"]) in CONDITIONS
+
+
+def _foreign_index(where: str, error: Mapping[str, Any]) -> Misconfigured:
+    fields = ", ".join(error["keyPattern"])
+    name = _INDEX_NAME.search(error.get("errmsg", ""))
+    index = f"{name[1]!r} " if name else ""
+    return Misconfigured(
+        f"{where}: the unique index {index}({fields}) is not eventfleet's, and refuses what must be"
+        " stored. Nothing can be stored beside it: drop it, or make it again without `unique`"
+    )
+
+
 def to_duplicate(index: int, error: Mapping[str, Any], events: Sequence[EventRecord]) -> Duplicate:
-    event, key = events[index], next(iter(error["keyPattern"]))
+    event, key = events[index], tuple(error["keyPattern"])
     return Duplicate(index, f"{event.domain}/{event.aggregate_id}", event.version, CONDITIONS[key])
 
 

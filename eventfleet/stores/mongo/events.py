@@ -1,8 +1,9 @@
 """The event store on MongoDB."""
 
 from collections import defaultdict
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from pymongo import InsertOne, UpdateOne
@@ -35,6 +36,7 @@ from eventfleet.stores.mongo.feed import DomainFeed
 from eventfleet.stores.mongo.indexes import EVENT_INDEXES, ensure_indexes
 from eventfleet.stores.mongo.operation import gather_split, operation, split_items
 from eventfleet.stores.mongo.put_transactions import insert_all, unblocking
+from eventfleet.stores.mongo.resumed_read import resume_read
 from eventfleet.stores.mongo.transactions import insert_each, insert_in_order
 from eventfleet.topics.event import EventKey, EventRecord, Position, truncate_to_milliseconds
 
@@ -149,7 +151,7 @@ class MongoEvents:
             found = self._events.find({"unplaced": partition})
             return await self._all(found.sort(BY_VERSION).limit(limit))
 
-    async def read(
+    def read(
         self,
         aggregate_id: str,
         after: int = 0,
@@ -157,6 +159,16 @@ class MongoEvents:
         limit: int | None = None,
         types: Collection[str] | None = None,
     ) -> AsyncIterator[EventRecord]:
+        return resume_read(partial(self._read, aggregate_id, up_to, types), after, limit)
+
+    async def _read(
+        self,
+        aggregate_id: str,
+        up_to: int | None,
+        types: Collection[str] | None,
+        after: int,
+        limit: int | None,
+    ) -> AsyncGenerator[EventRecord, None]:
         if limit == 0:
             return
         versions = {"$gt": after} | ({} if up_to is None else {"$lte": up_to})

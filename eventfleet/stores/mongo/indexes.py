@@ -53,7 +53,7 @@ AGGREGATES = Index("aggregates", ("version", "aggregate_id"), _partial(version=1
 PARTITIONS = Index("partitions", ("version", "partition", "aggregate_id"), _partial(version=1))
 EVENT_INDEXES = (VERSIONS, POSITIONS, UNPLACED, AGGREGATES, PARTITIONS)
 
-SNAPSHOTS = Index("snapshots", ("aggregate_id", "state_version", "version"))
+SNAPSHOTS = Index("snapshots", ("aggregate_id", "state_version", "fingerprint", "version"))
 SNAPSHOT_INDEXES = (SNAPSHOTS,)
 
 

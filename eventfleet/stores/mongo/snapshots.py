@@ -1,27 +1,27 @@
 """The snapshot store on MongoDB."""
 
-from collections import defaultdict
 from collections.abc import Collection, Sequence
 
 from pymongo import DeleteOne
-from pymongo.errors import BulkWriteError
 
+from eventfleet.model.shapes import StateShape
 from eventfleet.stores.contracts import Snapshot
 from eventfleet.stores.mongo import client
 from eventfleet.stores.mongo.documents import Document
-from eventfleet.stores.mongo.errors import DUPLICATE_KEY
 from eventfleet.stores.mongo.indexes import SNAPSHOT_INDEXES, SNAPSHOTS, ensure_indexes
 from eventfleet.stores.mongo.operation import operation, split_items
+from eventfleet.stores.mongo.transactions import insert_each
+from eventfleet.stores.snapshot_retention import SnapshotKey, find_excess, key_of
 
-FIELDS = ("aggregate_id", "version", "state", "state_version", "taken_at")
-KEYS = ("aggregate_id", "state_version", "version")
+FIELDS = ("aggregate_id", "version", "state", "state_version", "taken_at", "fingerprint")
+KEYS_ONLY = {"_id": 0} | dict.fromkeys(SNAPSHOTS.keys, 1)
 NEWEST_FIRST = dict.fromkeys(SNAPSHOTS.keys, -1)
 
 
 class MongoSnapshots:
-    """SnapshotStore with one document per aggregate, state version and version.
+    """SnapshotStore with one document per aggregate, shape and version.
 
-    `keep`: how many snapshots of each aggregate are kept.
+    `keep`: how many snapshots of each aggregate and shape are kept.
     """
 
     def __init__(self, snapshots: client.Collection, keep: int) -> None:
@@ -41,16 +41,16 @@ class MongoSnapshots:
             return
         with operation(self._snapshots):
             await self._insert_missing([_document(snapshot) for snapshot in snapshots])
-            await self._prune({snapshot.aggregate_id for snapshot in snapshots})
+            await self._prune({each.aggregate_id: each.shape for each in snapshots})
 
     async def latest(
-        self, aggregate_ids: Collection[str], state_version: int
+        self, aggregate_ids: Collection[str], shape: StateShape
     ) -> dict[str, Snapshot]:
         found: dict[str, Snapshot] = {}
         with operation(self._snapshots):
             for ids in split_items(aggregate_ids):
                 pipeline: list[Document] = [
-                    {"$match": {"aggregate_id": {"$in": ids}, "state_version": state_version}},
+                    {"$match": {"aggregate_id": {"$in": ids}, **_shape_fields(shape)}},
                     {"$sort": NEWEST_FIRST},
                     {"$group": {"_id": "$aggregate_id", "newest": {"$first": "$$ROOT"}}},
                 ]
@@ -58,10 +58,10 @@ class MongoSnapshots:
                     found[group["_id"]] = _snapshot(group["newest"])
         return found
 
-    async def at(self, aggregate_id: str, version: int, state_version: int) -> Snapshot | None:
+    async def at(self, aggregate_id: str, version: int, shape: StateShape) -> Snapshot | None:
         wanted = {
             "aggregate_id": aggregate_id,
-            "state_version": state_version,
+            **_shape_fields(shape),
             "version": {"$lte": version},
         }
         with operation(self._snapshots):
@@ -77,42 +77,36 @@ class MongoSnapshots:
 
     async def _insert_missing(self, documents: list[Document]) -> None:
         """Insert, since an update would refuse a state's keys with `$` or `.`; skip what exists."""
-        try:
-            await self._snapshots.insert_many(documents, ordered=False)
-        except BulkWriteError as error:
-            failures = [*error.details["writeErrors"], *error.details["writeConcernErrors"]]
-            if any(failure["code"] != DUPLICATE_KEY for failure in failures):
-                raise
+        await insert_each(self._snapshots, documents)
 
-    async def _prune(self, aggregate_ids: Collection[str]) -> None:
-        """Keep the highest versions, whatever their state version; the index covers the query."""
-        kept: defaultdict[str, list[Document]] = defaultdict(list)
-        keys = {"_id": 0} | dict.fromkeys(KEYS, 1)
-        for ids in split_items(aggregate_ids):
-            wanted = {"aggregate_id": {"$in": ids}}
-            found = self._snapshots.find(wanted, keys)
-            for document in await found.to_list(None):
-                kept[document["aggregate_id"]].append(document)
-        excess = [
-            DeleteOne({"_id": _id(document)})
-            for documents in kept.values()
-            for document in sorted(documents, key=_age)[: -self._keep]
-        ]
+    async def _prune(self, saved: dict[str, StateShape]) -> None:
+        """Delete what is no longer kept; the index covers the query."""
+        stored: list[SnapshotKey] = []
+        for ids in split_items(saved):
+            found = self._snapshots.find({"aggregate_id": {"$in": ids}}, KEYS_ONLY)
+            stored += map(_key, await found.to_list(None))
+        excess = [DeleteOne({"_id": _id(key)}) for key in find_excess(stored, saved, self._keep)]
         if excess:
             await self._snapshots.bulk_write(excess, ordered=False)
 
 
-def _age(document: Document) -> tuple[int, int]:
-    return document["version"], document["state_version"]
+def _shape_fields(shape: StateShape) -> Document:
+    return {"state_version": shape.version, "fingerprint": shape.fingerprint}
 
 
-def _id(document: Document) -> str:
-    return "{aggregate_id}/{state_version}/{version}".format_map(document)
+def _key(document: Document) -> SnapshotKey:
+    shape = StateShape(document["state_version"], document.get("fingerprint") or "")
+    return SnapshotKey(document["aggregate_id"], shape, document["version"])
+
+
+def _id(key: SnapshotKey) -> str:
+    shape = "-".join(map(str, filter(None, key.shape)))
+    return f"{key.aggregate_id}/{shape}/{key.version}"
 
 
 def _document(snapshot: Snapshot) -> Document:
     document = {field: getattr(snapshot, field) for field in FIELDS}
-    return {"_id": _id(document)} | document
+    return {"_id": _id(key_of(snapshot))} | document
 
 
 def _snapshot(document: Document) -> Snapshot:

@@ -6,7 +6,7 @@ from typing import Any
 from pymongo.errors import AutoReconnect, BulkWriteError, DocumentTooLarge
 
 from eventfleet.stores.mongo.client import Collection
-from eventfleet.stores.mongo.errors import DUPLICATE_KEY
+from eventfleet.stores.mongo.errors import has_taken_key
 
 
 async def insert_in_order(collection: Collection, documents: Sequence[dict[str, Any]]) -> None:
@@ -40,13 +40,14 @@ async def _insert(collection: Collection, documents: Sequence[dict[str, Any]]) -
 async def insert_each(
     collection: Collection, documents: Sequence[dict[str, Any]]
 ) -> dict[int, dict[str, Any]]:
-    """Insert each independently, in one write; return by index the errors of taken keys."""
+    """Insert each independently, in one write; return by index the errors of the stores' own keys
+    that are taken."""
     try:
         await collection.insert_many(documents, ordered=False)
     except BulkWriteError as error:
         details = error.details or {}
         errors = details["writeErrors"]
-        others = [each for each in errors if each.get("code") != DUPLICATE_KEY]
+        others = [each for each in errors if not has_taken_key(each)]
         if others or details.get("writeConcernErrors"):
             raise BulkWriteError({**details, "writeErrors": others}) from None
         return {each["index"]: each for each in errors}
