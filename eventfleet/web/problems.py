@@ -40,6 +40,9 @@ UNKNOWN_VERSION = ProblemType(
     "unknown-version", 404, "The aggregate has no state at this version or time"
 )
 METHOD_NOT_ALLOWED = ProblemType("method-not-allowed", 405, "The path does not support this method")
+BODY_LATE = ProblemType(
+    "body-late", 408, "The request body did not arrive in time", {"Connection": "close"}
+)
 TOKEN_REFUSED = ProblemType(
     "token-refused", 401, "A valid bearer token is required", BEARER_CHALLENGE
 )
