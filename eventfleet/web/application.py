@@ -6,7 +6,7 @@ from time import perf_counter
 from typing import Any
 from urllib.parse import quote
 
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route, Router
 from starlette.types import Message, Receive, Scope, Send
@@ -16,6 +16,7 @@ from eventfleet.service.decider_metrics import DeciderMetrics
 from eventfleet.web import commands, listings, probes, queries
 from eventfleet.web.access import ALL_DOMAINS, UNRESTRICTED, Access, Grant
 from eventfleet.web.context import Limits, RequestContext, ServicesByDomain
+from eventfleet.web.disconnect import DisconnectWatch
 from eventfleet.web.limiters import BodyMemory, RequestLimiter
 from eventfleet.web.metrics import HttpMetrics
 from eventfleet.web.openapi import describe
@@ -28,6 +29,9 @@ from eventfleet.web.schemas import Json
 OPERATIONS = [*commands.OPERATIONS, *queries.OPERATIONS, *listings.OPERATIONS]
 MAX_CACHED_DOCUMENTS = 8
 """OpenAPI documents, one for each path that the application is mounted at."""
+
+CLIENT_LEFT = 499
+"""The status in the metrics of a request whose client left before it was answered."""
 
 
 class Application:
@@ -69,6 +73,8 @@ class Application:
 
         try:
             await self._router(scope, receive, send_noting_status)
+        except ClientDisconnect:
+            status = status or CLIENT_LEFT
         except Exception as error:
             if status:
                 raise
@@ -111,7 +117,8 @@ class Endpoint:
             context = RequestContext(
                 request, self._domains, grant, self._limits, parameters, timeout, self._bodies
             )
-            response = await operation.handler(context)
+            with DisconnectWatch(receive) if operation.method == "GET" else nullcontext():
+                response = await operation.handler(context)
         await response(scope, receive, send)
 
     def _authorize(self, request: Request) -> Grant:
