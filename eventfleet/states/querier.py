@@ -18,6 +18,8 @@ from eventfleet.stores.contracts import NO_HEAD, Clock, DomainStores, Page, Snap
 from eventfleet.topics.errors import InvalidRecord
 from eventfleet.topics.event import EventKey, EventRecord, truncate_to_milliseconds
 
+MAX_VERSION = 2**63 - 1
+
 S = TypeVar("S", bound=State)
 
 
@@ -96,7 +98,8 @@ class Querier(Generic[S]):
     ) -> AsyncIterator[EventRecord]:
         """Events with a version above `after`, in version order, in their newest schema; with
         `types` only events of these."""
-        found = self._stores.events.read(aggregate_id, after, None, limit, types)
+        up_to = None if types is not None else _page_end(after, limit)
+        found = self._stores.events.read(aggregate_id, after, up_to, limit, types)
         async for event in found:
             yield self._upcast(event)
 
@@ -152,7 +155,8 @@ class Querier(Generic[S]):
         """The events above a version that a reader has, and the latest version."""
         heads = await self._stores.events.heads([aggregate_id])
         latest = heads.get(aggregate_id, NO_HEAD).version
-        found = self._stores.events.read(aggregate_id, after, latest, limit)
+        up_to = min(latest, _page_end(after, limit) or latest)
+        found = self._stores.events.read(aggregate_id, after, up_to, limit)
         events = [self._upcast(event) async for event in found]
         return MissingEvents(aggregate_id, after, latest, events)
 
@@ -195,6 +199,12 @@ class Querier(Generic[S]):
             return None
         data = self._domain.dump_state(live.state)
         return StateAt(live.aggregate_id, live.version, live.state, data)
+
+
+def _page_end(after: int, limit: int | None) -> int | None:
+    """The last version of a page, as versions have no gaps: some servers read a range whole,
+    whatever the limit."""
+    return None if limit is None else min(after + limit, MAX_VERSION)
 
 
 def diff_states(before: Data, after: Data) -> list[dict[str, Any]]:

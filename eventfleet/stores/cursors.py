@@ -1,6 +1,7 @@
 """Opaque cursors of paged listings: where the next page begins, and the listing they belong to."""
 
 from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Collection
 from typing import Annotated, Any, NamedTuple, TypeVar
 
 import msgspec
@@ -10,8 +11,11 @@ from eventfleet.topics.event import EventRecord, Position
 
 T = TypeVar("T")
 
-Count = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
-Offset = Annotated[int, msgspec.Meta(ge=-1, le=2**63 - 1)]
+MAX_COUNT = 2**62
+"""More than any log counts to, and far enough from 64 bits for a page's end to be added."""
+
+Count = Annotated[int, msgspec.Meta(ge=0, le=MAX_COUNT)]
+Offset = Annotated[int, msgspec.Meta(ge=-1, le=MAX_COUNT)]
 
 
 class FeedPoint(NamedTuple):
@@ -49,3 +53,22 @@ def decode_cursor(listing: str, cursor: str, kind: type[T]) -> T:
     except (ValueError, msgspec.DecodeError):
         pass
     raise InvalidCursor(f"{cursor!r} is not a cursor of {listing}")
+
+
+def decode_feed_cursor(
+    listing: str, cursor: str, epoch: int, partitions: Collection[int]
+) -> list[FeedPoint]:
+    """Decode a feed's cursor to one point for each partition that it has reached.
+
+    InvalidCursor also for a partition or an epoch that the domain does not have, and for a
+    partition that is named twice: each costs the store a query.
+    """
+    points = decode_cursor(listing, cursor, list[FeedPoint]) if cursor else []
+    named = {point.partition for point in points}
+    if (
+        len(named) < len(points)
+        or not named <= set(partitions)
+        or any(point.epoch > epoch for point in points)
+    ):
+        raise InvalidCursor(f"{cursor!r} is not a cursor of {listing}")
+    return points

@@ -1,11 +1,13 @@
 """The ASGI application: routes made from the operations, with access control, limits, metrics."""
 
+from contextlib import nullcontext
 from functools import lru_cache
 from time import perf_counter
 from typing import Any
 from urllib.parse import quote
 
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
 from starlette.routing import Route, Router
 from starlette.types import Message, Receive, Scope, Send
 
@@ -14,11 +16,13 @@ from eventfleet.service.decider_metrics import DeciderMetrics
 from eventfleet.web import commands, listings, probes, queries
 from eventfleet.web.access import ALL_DOMAINS, UNRESTRICTED, Access, Grant
 from eventfleet.web.context import Limits, RequestContext, ServicesByDomain
+from eventfleet.web.disconnect import DisconnectWatch
+from eventfleet.web.limiters import BodyMemory, RequestLimiter
 from eventfleet.web.metrics import HttpMetrics
 from eventfleet.web.openapi import describe
 from eventfleet.web.operation import Operation
 from eventfleet.web.parameters import query_parameters
-from eventfleet.web.problems import BROKEN, BUSY, RequestRefused, problem_response, to_refusal
+from eventfleet.web.problems import problem_response, to_refusal
 from eventfleet.web.requests import path_part
 from eventfleet.web.schemas import Json
 
@@ -26,7 +30,8 @@ OPERATIONS = [*commands.OPERATIONS, *queries.OPERATIONS, *listings.OPERATIONS]
 MAX_CACHED_DOCUMENTS = 8
 """OpenAPI documents, one for each path that the application is mounted at."""
 
-UNLIMITED_PATHS = ("/live", "/ready", "/metrics")
+CLIENT_LEFT = 499
+"""The status in the metrics of a request whose client left before it was answered."""
 
 
 class Application:
@@ -41,13 +46,16 @@ class Application:
     ) -> None:
         """`decider_metrics` are served at `/metrics`, with those of the requests."""
         self._domains, self._access, self._limits = domains, access, limits or Limits()
-        self._active_requests = 0
+        limiter = RequestLimiter(self._limits.concurrent_requests)
         self._metrics = HttpMetrics(
-            lambda: self._active_requests, decider_metrics or DeciderMetrics()
+            lambda: limiter.active_requests, decider_metrics or DeciderMetrics()
         )
         document = lru_cache(maxsize=MAX_CACHED_DOCUMENTS)(self._openapi_document)
         self._operations = [*OPERATIONS, *probes.operations(self._metrics, document)]
-        endpoints = [Endpoint(o, domains, access, self._limits) for o in self._operations]
+        bodies = BodyMemory(self._limits.bodies_bytes)
+        endpoints = [
+            Endpoint(o, domains, access, self._limits, limiter, bodies) for o in self._operations
+        ]
         routes = [Route(e.operation.path, e, methods=[e.operation.method]) for e in endpoints]
         self._router = Router(routes, redirect_slashes=False)
 
@@ -64,29 +72,17 @@ class Application:
             await send(message)
 
         try:
-            await self._respond(scope, receive, send_noting_status)
+            await self._router(scope, receive, send_noting_status)
+        except ClientDisconnect:
+            status = status or CLIENT_LEFT
         except Exception as error:
             if status:
                 raise
-            refusal = to_refusal(error)
-            await problem_response(refusal)(scope, receive, send_noting_status)
-            if refusal.problem_type is BROKEN:
-                raise
+            await _response_to(error)(scope, receive, send_noting_status)
         finally:
             route = getattr(scope.get("route"), "path", "none")
             seconds = perf_counter() - started
             self._metrics.observe(route, scope["method"], status or 500, seconds)
-
-    async def _respond(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["path"].endswith(UNLIMITED_PATHS):
-            return await self._router(scope, receive, send)
-        if self._active_requests >= self._limits.concurrent_requests:
-            raise RequestRefused(BUSY)
-        self._active_requests += 1
-        try:
-            await self._router(scope, receive, send)
-        finally:
-            self._active_requests -= 1
 
     def _openapi_document(self, root_path: str) -> Json:
         return describe(self._operations, self._domains, self._access.secured, root_path)
@@ -96,20 +92,33 @@ class Endpoint:
     """An ASGI application that responds to the requests to one operation; errors pass through."""
 
     def __init__(
-        self, operation: Operation, domains: ServicesByDomain, access: Access, limits: Limits
+        self,
+        operation: Operation,
+        domains: ServicesByDomain,
+        access: Access,
+        limits: Limits,
+        limiter: RequestLimiter,
+        bodies: BodyMemory,
     ) -> None:
         self.operation = operation
         self._domains, self._access, self._limits = domains, access, limits
+        self._limiter = limiter if operation.limited else nullcontext()
+        self._bodies = bodies
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        with self._limiter:
+            await self._respond(scope, receive, send)
+
+    async def _respond(self, scope: Scope, receive: Receive, send: Send) -> None:
         request, operation = Request(scope, receive, send), self.operation
         grant = self._authorize(request)
         parameters = query_parameters(request, operation.parameters)
         with Timeout(self._limits.timeout_seconds) as timeout:
             context = RequestContext(
-                request, self._domains, grant, self._limits, parameters, timeout
+                request, self._domains, grant, self._limits, parameters, timeout, self._bodies
             )
-            response = await operation.handler(context)
+            with DisconnectWatch(receive) if operation.method == "GET" else nullcontext():
+                response = await operation.handler(context)
         await response(scope, receive, send)
 
     def _authorize(self, request: Request) -> Grant:
@@ -120,6 +129,12 @@ class Endpoint:
         elif right == "read-all":
             grant.require(ALL_DOMAINS, "read")
         return grant
+
+
+def _response_to(error: Exception) -> Response:
+    """Converts an error in a frame of its own: one that is kept in a frame of its traceback is
+    freed by the garbage collector only, and the request's body with it."""
+    return problem_response(to_refusal(error))
 
 
 def _raw_path(scope: Scope) -> str:

@@ -27,6 +27,7 @@ from eventfleet.web.context import RequestContext
 from eventfleet.web.operation import Operation
 from eventfleet.web.parameters import SendParameters
 from eventfleet.web.problems import (
+    BODY_LATE,
     CONFLICT,
     DECIDE_FAILED,
     FAILURES,
@@ -42,12 +43,11 @@ from eventfleet.web.problems import (
     RequestRefused,
     invalid,
 )
+from eventfleet.web.request_body import floats_to_integers, json_object
 from eventfleet.web.requests import (
     PREFER,
     TRACEPARENT,
-    floats_to_integers,
     header,
-    json_object,
     path_part,
     preferred_wait_seconds,
     traceparent,
@@ -78,14 +78,15 @@ async def send(context: RequestContext) -> Response:
     command = path_part(request, "command")
     typed = _has_typed_payload(command, services.domain)
     command_id = header(request, IDEMPOTENCY_KEY) or _ids.new()
-    data = await json_object(request, context.limits.body_bytes)
-    data = floats_to_integers(data) if typed else data
     options = _send_options(context, command_id)
     responder = _Responder(command_id, 200 if services.domain.synchronous else 202)
-    try:
-        return await _send(context, command, data, options, responder)
-    except InvalidRecord as error:
-        raise invalid(_request_part(error.field), error.reason) from None
+    with context.bodies.share() as share:
+        data = await json_object(context, share)
+        data = floats_to_integers(data) if typed else data
+        try:
+            return await _send(context, command, data, options, responder)
+        except InvalidRecord as error:
+            raise invalid(_request_part(error.field), error.reason) from None
 
 
 async def _send(
@@ -197,6 +198,7 @@ OPERATIONS = [
             UNKNOWN_COMMAND,
             REJECTED,
             CONFLICT,
+            BODY_LATE,
             TOO_LARGE,
             NOT_JSON,
             ID_REUSED,

@@ -13,6 +13,7 @@ from eventfleet.states.querier import Querier
 from eventfleet.stores.contracts import EventStore
 from eventfleet.topics.event import MAX_EVENT_BYTES
 from eventfleet.web.access import Grant
+from eventfleet.web.limiters import BodyMemory
 from eventfleet.web.problems import UNKNOWN_AGGREGATE, UNKNOWN_DOMAIN, RequestRefused
 from eventfleet.web.requests import path_part
 
@@ -39,6 +40,13 @@ class Limits:
     body_bytes: int = MAX_EVENT_BYTES
     """Bytes of a request body; a larger one is refused with status 413."""
 
+    body_values: int = 100_000
+    """Values in a request body: each object, array, member and item; more have status 422."""
+
+    bodies_bytes: int = 64 * 2**20
+    """Bytes that the bodies of all concurrent requests may take in memory, values included; a body
+    for which there is no room is refused with status 429."""
+
     timeout_seconds: float = 10.0
     """Seconds for a response, or for each line and chunk of a stream; then the status is 503."""
 
@@ -55,6 +63,7 @@ class RequestContext(NamedTuple):
     limits: Limits
     parameters: Any
     timeout: Timeout
+    bodies: BodyMemory
 
     @property
     def services(self) -> DomainServices:

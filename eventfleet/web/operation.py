@@ -18,7 +18,8 @@ class Operation(NamedTuple):
 
     `right` is the scope needed in the path's domain; "read-all": to read all domains; "token": any
     valid token; "": none. `responses` has the type of the body by status; `str` is plain text. The
-    handler's docstring is the summary and the description.
+    handler's docstring is the summary and the description. Requests to an operation that is not
+    `limited` are answered however many others are in progress.
     """
 
     name: str
@@ -31,3 +32,4 @@ class Operation(NamedTuple):
     problems: tuple[ProblemType, ...] = ()
     headers: tuple[str, ...] = ()
     deprecated: bool = False
+    limited: bool = True

@@ -40,4 +40,4 @@ def operations(metrics: HttpMetrics, openapi_document: Callable[[str], object]) 
 
 
 def _plain_text(name: str, right: Right, handler: Handler) -> Operation:
-    return Operation(name, "GET", f"/{name}", right, handler, {200: str})
+    return Operation(name, "GET", f"/{name}", right, handler, {200: str}, limited=False)

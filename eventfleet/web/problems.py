@@ -5,7 +5,6 @@ from typing import Any, NamedTuple
 
 import msgspec
 from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
 from eventfleet.states.live_state import ReplayFailed
@@ -40,6 +39,9 @@ UNKNOWN_VERSION = ProblemType(
     "unknown-version", 404, "The aggregate has no state at this version or time"
 )
 METHOD_NOT_ALLOWED = ProblemType("method-not-allowed", 405, "The path does not support this method")
+BODY_LATE = ProblemType(
+    "body-late", 408, "The request body did not arrive in time", {"Connection": "close"}
+)
 TOKEN_REFUSED = ProblemType(
     "token-refused", 401, "A valid bearer token is required", BEARER_CHALLENGE
 )
@@ -102,7 +104,6 @@ def _from_http(error: HTTPException) -> RequestRefused:
 CONVERSIONS: dict[type[Exception], Callable[[Any], RequestRefused]] = {
     RequestRefused: lambda error: error,
     HTTPException: _from_http,
-    ClientDisconnect: lambda error: invalid("body", "is incomplete"),
     ServerUnavailable: lambda error: RequestRefused(UNAVAILABLE, str(error)),
     TimeoutError: lambda error: RequestRefused(UNAVAILABLE, "no answer within the time limit"),
     ReplayFailed: lambda error: RequestRefused(REPLAY_FAILED, str(error)),

@@ -1,20 +1,13 @@
-"""Parts of a request, checked: path, headers and JSON body. Errors name the part."""
+"""Parts of a request, checked: path and headers. Errors name the part."""
 
 import re
 from functools import lru_cache
-from typing import Any
 from urllib.parse import unquote
 
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 
-from eventfleet.topics.codec import parse
-from eventfleet.topics.errors import InvalidRecord
 from eventfleet.topics.event import MAX_ID_CHARS
-from eventfleet.web.bodies import JSON
-from eventfleet.web.problems import NOT_JSON, TOO_LARGE, RequestRefused, invalid
-
-MAX_EXACT_INTEGER = 2**53
-"""Floats represent each integer up to this one."""
+from eventfleet.web.problems import invalid
 
 HEADERS_SCOPE_KEY = "eventfleet.headers"
 """In a request's scope: the first header of each name. Looked up more cheaply than in starlette's
@@ -83,49 +76,3 @@ def preferred_wait_seconds(request: Request) -> int | None:
         if found := _WAIT.fullmatch(preference.partition(";")[0].strip()):
             return int(found[1])
     return None
-
-
-async def json_object(request: Request, limit_bytes: int) -> dict[str, Any]:
-    """Reads the body. RequestRefused: it is too large, or no JSON object."""
-    media_type = (raw_header(request, "content-type") or "").partition(";")[0].strip().lower()
-    if media_type != JSON:
-        raise RequestRefused(NOT_JSON, f"the Content-Type is {media_type or 'absent'}, not {JSON}")
-    try:
-        data = parse(await _body(request, limit_bytes))
-    except InvalidRecord as error:
-        field = "body" if error.field == "value" else error.field
-        raise invalid(field, error.reason) from None
-    if not isinstance(data, dict):
-        raise invalid("body", "is not a JSON object")
-    return data
-
-
-def floats_to_integers(value: Any) -> Any:
-    """Converts floats such as 5.0, which are integers in JSON Schema, where that loses nothing."""
-    if isinstance(value, float) and value.is_integer() and abs(value) <= MAX_EXACT_INTEGER:
-        return int(value)
-    if isinstance(value, dict):
-        return {name: floats_to_integers(inner) for name, inner in value.items()}
-    if isinstance(value, list):
-        return [floats_to_integers(inner) for inner in value]
-    return value
-
-
-async def _body(request: Request, limit_bytes: int) -> bytes:
-    length = raw_header(request, "content-length") or ""
-    _check_size(int(length) if length.isdecimal() else 0, limit_bytes)
-    chunks, size, more = list[bytes](), 0, True
-    while more:
-        message = await request.receive()
-        if message["type"] == "http.disconnect":
-            raise ClientDisconnect
-        chunk, more = message.get("body", b""), message.get("more_body", False)
-        chunks.append(chunk)
-        size += len(chunk)
-        _check_size(size, limit_bytes)
-    return b"".join(chunks)
-
-
-def _check_size(size: int, limit_bytes: int) -> None:
-    if size > limit_bytes:
-        raise RequestRefused(TOO_LARGE, f"the limit is {limit_bytes} bytes")

@@ -9,6 +9,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from eventfleet.web.bodies import JSON, NDJSON
+from eventfleet.web.disconnect import DisconnectWatch
 
 CHUNK_BYTES = 65_536
 
@@ -59,15 +60,10 @@ class NdjsonResponse(Response):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         start = {"type": "http.response.start", "status": 200, "headers": self.raw_headers}
         await send(start)
-        disconnect = asyncio.create_task(_wait_for_disconnect(receive))
-        try:
+        with DisconnectWatch(receive):
             async for chunk in self._chunks():
-                if disconnect.done():
-                    return
                 async with asyncio.timeout(self._timeout_seconds):
                     await send({"type": "http.response.body", "body": chunk, "more_body": True})
-        finally:
-            disconnect.cancel()
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _chunks(self) -> AsyncIterator[bytes]:
@@ -82,8 +78,3 @@ class NdjsonResponse(Response):
                 line = await anext(self._lines, b"")
         if chunk:
             yield bytes(chunk)
-
-
-async def _wait_for_disconnect(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass

@@ -279,11 +279,17 @@ FOREIGN = {
     "of other aggregates": encode_cursor(f"{DOMAIN}.aggregates", 3),
     "before the start": encode_cursor(f"{DOMAIN}.feed", [[0, -1, 0, 0]]),
     "beyond integers": encode_cursor(f"{DOMAIN}.feed", [[0, 0, 2**63, 0]]),
+    "at the end of integers": encode_cursor(f"{DOMAIN}.feed", [[0, 0, 2**63 - 1, 0]]),
+    "just before the end of integers": encode_cursor(f"{DOMAIN}.feed", [[0, 0, 2**63 - 5, 0]]),
+    "of a later epoch": encode_cursor(f"{DOMAIN}.feed", [[0, 7, 0, 0]]),
+    "of more partitions": encode_cursor(f"{DOMAIN}.feed", [[p, 0, 0, 0] for p in range(1_500)]),
+    "of one partition twice": encode_cursor(f"{DOMAIN}.feed", [[0, 0, 0, 0], [0, 0, 1, 0]]),
 }
 
 
 @pytest.mark.parametrize("cursor", FOREIGN.values(), ids=FOREIGN)
 async def test_a_foreign_cursor_is_refused(store: EventStore, cursor: str) -> None:
+    await store.write(stream("a1", 1))
     with pytest.raises(Misconfigured, match="is not a cursor of orders"):
         await store.feed(cursor, 10)
     with pytest.raises(Misconfigured, match="is not a cursor of orders"):

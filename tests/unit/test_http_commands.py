@@ -206,8 +206,13 @@ async def test_an_integer_may_be_written_with_an_empty_fraction(shop: Web) -> No
     await shop.send("o-1/commands/Pay", {"amount": 5.0})
     (event,) = await shop.memory.history("o-1")
     assert repr(event.data) == "{'amount': 5}"
-    for wrong in (5.5, 2.0**60):
-        found = await shop.send("o-1/commands/Pay", {"amount": wrong})
+    for wrong in (b"5.5", b"1152921504606846976.0", b"9007199254740993.0", b"-9007199254740993.0"):
+        found = await shop.client.post(
+            "/domains/orders/o-1/commands/Pay",
+            content=b'{"amount": %s}' % wrong,
+            headers={"content-type": "application/json"},
+        )
+        assert problem(found) == (422, "invalid"), wrong
         assert found.json()["field"] == "amount"
 
 
@@ -258,6 +263,30 @@ async def test_a_body_that_is_no_json_is_422(shop: Web, body: bytes, field: str)
     )
     assert problem(found) == (422, "invalid")
     assert found.json()["field"] == field
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        (b'{"amount": 1, "amount": 2}', "amount"),
+        (b'{"amount": 1, "a\\u006dount": 2}', "amount"),
+        (b'{"amount": [{"a:": 1, "x": ":", "x": 2}]}', "x"),
+        (b'{"amount": 1, "": 1, "": 2}', "body"),
+    ],
+)
+async def test_a_key_that_is_given_twice_is_named(shop: Web, body: bytes, field: str) -> None:
+    found = await shop.client.post(
+        "/domains/orders/o/commands/Pay",
+        content=body,
+        headers={"content-type": "application/json"},
+    )
+    assert problem(found) == (422, "invalid")
+    assert found.json() | {"field": field, "reason": "is given more than once"} == found.json()
+
+
+async def test_colons_in_texts_are_no_keys(shop: Web) -> None:
+    body = PLACE | {"customer": 'a: b, "c": \\ {d:'}
+    assert (await shop.send("o-1/commands/Place", body)).status_code == 202
 
 
 @pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", ""])

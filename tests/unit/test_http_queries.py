@@ -12,6 +12,7 @@ from starlette.routing import Mount
 
 from eventfleet.domains.orders import Order, Placed
 from eventfleet.model.domain import Domain
+from eventfleet.stores.cursors import encode_cursor
 from eventfleet.stores.errors import ServerUnavailable
 from eventfleet.stores.memory.events import MemoryEvents
 from eventfleet.topics.event import EventRecord
@@ -125,6 +126,80 @@ SCOPE = {
     "query_string": b"",
     "headers": [(b"host", b"localhost"), (b"accept", b"application/x-ndjson")],
 }
+
+
+class Slow(MemoryEvents):
+    """Reads for ever, and notes that a read was ended."""
+
+    began: asyncio.Event
+    ended = 0
+
+    async def heads(self, *args: Any) -> Any:
+        return await self._read()
+
+    async def read(self, *args: Any, **named: Any) -> AsyncIterator[EventRecord]:
+        await self._read()
+        for event in ():
+            yield event
+
+    async def _read(self) -> None:
+        self.began.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            self.ended += 1
+            raise
+
+
+@pytest.mark.parametrize("accept", [b"application/json", b"application/x-ndjson"])
+@pytest.mark.parametrize("path", ["events", "state", "missing"])
+async def test_a_client_that_leaves_ends_its_read(shop: Web, path: str, accept: bytes) -> None:
+    events: Any = shop.memory.events
+    events.__class__, events.began = Slow, asyncio.Event()
+    scope = SCOPE | {
+        "path": f"/domains/orders/o-1/{path}",
+        "query_string": b"after=0" if path == "missing" else b"",
+        "headers": [(b"host", b"localhost"), (b"accept", accept)],
+    }
+
+    async def receive() -> Any:
+        await events.began.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(message: Any) -> None:
+        raise AssertionError("nobody is there")
+
+    async with asyncio.timeout(5):
+        await shop.app(scope, receive, send)
+    assert events.ended == 1
+    shop.memory.events.__class__ = MemoryEvents
+    assert 'status="499"} 1.0' in (await shop.client.get("/metrics")).text
+
+
+@pytest.mark.parametrize(
+    ("path", "bound"),
+    [
+        ("events?after=1&limit=7", 9),
+        ("events", 101),
+        ("events?after=9223372036854775807", 2**63 - 1),
+        ("events?limit=7&types=Paid", None),
+        ("missing?after=0&limit=2", 2),
+        ("missing?after=0&limit=1000", 3),
+    ],
+)
+async def test_a_page_reads_no_versions_beyond_it(
+    shop: Web, path: str, bound: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some servers read a whole range, whatever the limit."""
+    bounds, read = [], shop.memory.events.read
+
+    def noting(aggregate_id: str, after: int, up_to: int | None, *rest: Any) -> Any:
+        bounds.append(up_to)
+        return read(aggregate_id, after, up_to, *rest)
+
+    monkeypatch.setattr(shop.memory.events, "read", noting)
+    await shop.get_json(f"o-1/{path}")
+    assert bounds == [bound]
 
 
 class Endless(MemoryEvents):
@@ -283,6 +358,8 @@ async def test_an_unknown_domain_is_404_and_the_known_are_named(shop: Web, path:
         ("o-1/diff?first=1", "second"),
         ("feed?from=nonsense", "from"),
         ("feed?from=%F0%9F", "from"),
+        (f"feed?from={encode_cursor('orders.feed', [[0, 0, 2**63 - 9, 0]])}", "from"),
+        (f"feed?from={encode_cursor('orders.feed', [[p, 0, 0, 0] for p in range(1500)])}", "from"),
         ("feed?limit=0", "limit"),
         ("aggregates?from=nonsense", "from"),
         ("aggregates?start=a", "start"),

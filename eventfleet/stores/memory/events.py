@@ -15,7 +15,7 @@ from eventfleet.stores.contracts import (
     VersionRange,
     Write,
 )
-from eventfleet.stores.cursors import FeedPoint, decode_cursor, encode_cursor
+from eventfleet.stores.cursors import FeedPoint, decode_cursor, decode_feed_cursor, encode_cursor
 from eventfleet.stores.errors import Duplicate
 from eventfleet.stores.memory.registry import MemoryRegistry
 from eventfleet.stores.memory.yield_point import YieldPoint, no_yield
@@ -133,7 +133,9 @@ class MemoryEvents:
     async def feed(self, cursor: str, limit: int) -> Page:
         await self._yield_point()
         listing = f"{self._domain}.feed"
-        given = decode_cursor(listing, cursor, list[FeedPoint]) if cursor else []
+        extent = [Position.parse(event.position or "") for event in self._placed.values()]
+        newest = max((position.epoch for position in extent), default=0)
+        given = decode_feed_cursor(listing, cursor, newest, {p.partition for p in extent})
         points = {point.partition: point for point in given}
         beyond = (e for e in self._in_order() if _after(FeedPoint.of(e), points))
         items = [event for event, _ in zip(beyond, range(limit), strict=False)]

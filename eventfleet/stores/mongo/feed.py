@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Iterator
 
 from eventfleet.stores.contracts import Page
-from eventfleet.stores.cursors import FeedPoint, decode_cursor, encode_cursor
+from eventfleet.stores.cursors import FeedPoint, decode_feed_cursor, encode_cursor
 from eventfleet.stores.mongo.client import Collection
 from eventfleet.stores.mongo.documents import Document, to_event
 from eventfleet.stores.mongo.domain_metadata import DomainMetadata
@@ -29,8 +29,8 @@ class DomainFeed:
 
     async def page(self, cursor: str, limit: int) -> Page:
         """Read a page; partitions for which it has no room come first in the next page."""
-        points = decode_cursor(self._listing, cursor, list[FeedPoint]) if cursor else []
         epoch, partitions = await self._metadata.extent()
+        points = decode_feed_cursor(self._listing, cursor, epoch, partitions)
         known = {point.partition for point in points}
         waiting = deque([*points, *(FeedPoint.start(p) for p in partitions if p not in known)])
         served, events = list[FeedPoint](), list[EventRecord]()

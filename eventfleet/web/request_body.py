@@ -1,0 +1,99 @@
+"""The JSON body of a request: received in time and within the limits, and parsed."""
+
+import asyncio
+from typing import Any
+
+from starlette.requests import ClientDisconnect, Request
+
+from eventfleet.deciders.timeout import Timeout
+from eventfleet.topics.codec import parse
+from eventfleet.topics.errors import InvalidRecord
+from eventfleet.web.bodies import JSON
+from eventfleet.web.context import RequestContext
+from eventfleet.web.json_structure import count_values, require_unique_keys
+from eventfleet.web.limiters import BodyShare
+from eventfleet.web.problems import BODY_LATE, NOT_JSON, TOO_LARGE, RequestRefused, invalid
+from eventfleet.web.requests import raw_header
+
+BODY_SHARE = 0.9
+"""The share of a request's time for its body, so that the request's own timeout comes later."""
+
+QUICK_SECONDS = 0.01
+VALUE_BYTES = 128
+"""The memory that one parsed value takes, about and at most."""
+
+FIRST_INEXACT_FLOAT = 2**53
+"""From here on, a float may stand for an integer beside it."""
+
+
+async def json_object(context: RequestContext, share: BodyShare) -> dict[str, Any]:
+    """Receives the body into its share of the memory. RequestRefused: it is too large, too late,
+    or no JSON object."""
+    request = context.request
+    media_type = (raw_header(request, "content-type") or "").partition(";")[0].strip().lower()
+    if media_type != JSON:
+        raise RequestRefused(NOT_JSON, f"the Content-Type is {media_type or 'absent'}, not {JSON}")
+    body = await _receive_in_time(context, share)
+    _check_values(count_values(body), context.limits.body_values, share)
+    try:
+        data = parse(body)
+        require_unique_keys(body, data)
+    except InvalidRecord as error:
+        field = "body" if error.field == "value" else error.field
+        raise invalid(field, error.reason) from None
+    if not isinstance(data, dict):
+        raise invalid("body", "is not a JSON object")
+    return data
+
+
+def floats_to_integers(value: Any) -> Any:
+    """Converts floats such as 5.0, which are integers in JSON Schema, where that loses nothing."""
+    if isinstance(value, float) and value.is_integer() and abs(value) < FIRST_INEXACT_FLOAT:
+        return int(value)
+    if isinstance(value, dict):
+        return {name: floats_to_integers(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [floats_to_integers(inner) for inner in value]
+    return value
+
+
+async def _receive_in_time(context: RequestContext, share: BodyShare) -> bytes:
+    """Receives the body; the time that it takes is not taken from what comes after it."""
+    clock = asyncio.get_running_loop().time
+    began, seconds = clock(), context.limits.timeout_seconds * BODY_SHARE
+    try:
+        with Timeout(seconds):
+            body = await _receive(context.request, context.limits.body_bytes, share)
+    except TimeoutError:
+        detail = f"the body was not complete after {seconds:g} s"
+        raise RequestRefused(BODY_LATE, detail) from None
+    if (elapsed := clock() - began) > QUICK_SECONDS:
+        context.timeout.extend(elapsed)
+    return body
+
+
+async def _receive(request: Request, limit_bytes: int, share: BodyShare) -> bytes:
+    length = raw_header(request, "content-length") or ""
+    _check_size(int(length) if length.isdecimal() else 0, limit_bytes)
+    chunks, size, more = list[bytes](), 0, True
+    while more:
+        message = await request.receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        chunk, more = message.get("body", b""), message.get("more_body", False)
+        size += len(chunk)
+        _check_size(size, limit_bytes)
+        share.take(len(chunk))
+        chunks.append(chunk)
+    return b"".join(chunks)
+
+
+def _check_size(size: int, limit_bytes: int) -> None:
+    if size > limit_bytes:
+        raise RequestRefused(TOO_LARGE, f"the limit is {limit_bytes} bytes")
+
+
+def _check_values(count: int, limit: int, share: BodyShare) -> None:
+    if count > limit:
+        raise invalid("body", f"has {count} values; the limit is {limit}")
+    share.take(count * VALUE_BYTES)
