@@ -101,9 +101,10 @@ class Purses(CommandFleet):
         return report["violations"], report["dead_letters"], report["superseded"]
 
 
-def opened(fleet: Purses) -> AbstractAsyncContextManager[EventService]:
-    """A service, with nothing in its memory."""
-    return event_service(fleet.settings, select_domains(fleet.settings, ["purses"])["purses"])
+def opened(fleet: Purses, **settings: int) -> AbstractAsyncContextManager[EventService]:
+    """A service, with nothing in its memory, and with these settings in place of the fleet's."""
+    domain = select_domains(fleet.settings, ["purses"])["purses"]
+    return event_service(fleet.settings.model_copy(update=settings), domain)
 
 
 async def deposit(service: EventService, purse: str, cents: int = 10, **more: Any) -> Outcome:
