@@ -77,6 +77,7 @@ async def _load(
         require_event_loading,
     )
     from eventfleet.runtime import connections
+    from eventfleet.runtime.partitions import require_domain_topics
     from eventfleet.stores.clock import SystemClock
     from eventfleet.topics.names import consumer_group
 
@@ -87,7 +88,8 @@ async def _load(
         connections.log_writer(settings) as writer,
         connections.stores(settings, {domain.name: domain}) as stores,
     ):
-        await connections.require_topics(reader, connections.topics_of(settings, domain))
+        registry = stores[domain.name].events.registry
+        await require_domain_topics(settings, domain, reader, registry)
         reply_starts = await replies.end_offsets(reader, domain.name)
         report = await load(rows, domain, writer, progress, commands=commands)
         role = "command" if commands else "append"

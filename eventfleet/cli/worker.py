@@ -75,15 +75,19 @@ async def _check(
     admin: "LogAdmin",
     stores: "StoresByDomain",
 ) -> None:
-    """Misconfigured for topics and indexes that are absent or not as declared."""
+    """Misconfigured for topics and indexes that are absent or not as declared, and for another
+    number of partitions than that of the stored events."""
     from eventfleet.runtime import connections
+    from eventfleet.runtime.partitions import register_partitions, require_partition_setting
 
-    await connections.check_topics(settings, domains.values(), admin)
-    for opened in stores.values():
-        await opened.events.prepare()
-        await opened.snapshots.prepare()
-    if "relay" in roles:
-        async with connections.log_reader(settings) as reader:
+    async with connections.log_reader(settings) as reader:
+        await require_partition_setting(settings, domains.values(), reader)
+        await connections.check_topics(settings, domains.values(), admin)
+        for name, opened in stores.items():
+            await opened.events.prepare()
+            await opened.snapshots.prepare()
+            await register_partitions(settings, domains[name], opened.events.registry)
+        if "relay" in roles:
             routes = [s for d in domains.values() for s in connections.routes_of(settings, d)]
             await connections.require_topics(reader, routes)
 

@@ -16,6 +16,7 @@ from eventfleet.deciders.marker_decider import MarkerDecider
 from eventfleet.model.domain import Domain
 from eventfleet.model.payloads import State
 from eventfleet.runtime import connections
+from eventfleet.runtime.partitions import require_domain_topics
 from eventfleet.runtime.settings import Settings
 from eventfleet.service.decider_metrics import DeciderMetrics
 from eventfleet.service.event_service import EventService
@@ -119,7 +120,8 @@ def _manager(
 async def event_service(settings: Settings, domain: Domain[S]) -> AsyncIterator[EventService[S]]:
     """Opens the EventService of a domain on the servers of the settings.
 
-    Unreachable: a server does not answer; Misconfigured: topics are missing.
+    Unreachable: a server does not answer; Misconfigured: topics are missing,
+    or have another number of partitions than the settings or the stored events.
     """
     domains = {domain.name: domain}
     async with (
@@ -151,7 +153,7 @@ async def event_service_over(
     `cache` is that of the `queries`, for the decider to share.
     """
     async with connections.log_reader(settings) as reader:
-        await connections.require_topics(reader, connections.topics_of(settings, domain))
+        await require_domain_topics(settings, domain, reader, opened.events.registry)
     clock, ids = SystemClock(), Uuid7Generator()
     follower = CommandFollower(domain.synchronous, opened.events, waiters)
     async with (

@@ -216,6 +216,13 @@ class StoreRegistry(Protocol):
     async def raise_epoch(self) -> int:
         """Raise the epoch, and return the new one; due after `<domain>.events` was recreated."""
 
+    async def partition_count(self) -> int | None:
+        """Return the registered number of the log's partitions in this epoch; None: there is
+        none."""
+
+    async def register_partition_count(self, count: int) -> int:
+        """Register it where none is registered in this epoch; return the registered one."""
+
     async def next_offset(self, partition: int) -> int:
         """Return the offset below which the store holds all that append took from a partition.
 

@@ -23,6 +23,20 @@ async def test_the_epoch_is_zero_until_raised(registry: StoreRegistry, opening: 
         assert await other.events.registry.epoch() == 2
 
 
+async def test_the_partition_count_is_registered_once_in_an_epoch(
+    registry: StoreRegistry, opening: OpenStores
+) -> None:
+    assert await registry.partition_count() is None
+    assert await registry.register_partition_count(4) == 4
+    async with opening() as other:
+        assert await other.events.registry.register_partition_count(6) == 4
+        assert await other.events.registry.partition_count() == 4
+    await registry.raise_epoch()
+    assert await registry.partition_count() is None
+    assert await registry.register_partition_count(6) == 6
+    assert await registry.partition_count() == 6
+
+
 async def test_the_next_offset_is_kept_for_each_partition(
     registry: StoreRegistry, opening: OpenStores
 ) -> None:

@@ -14,6 +14,7 @@ class MemoryRegistry:
     def __init__(self, yield_point: YieldPoint = no_yield) -> None:
         self._yield_point = yield_point
         self._epoch = 0
+        self._partition_counts: dict[int, int] = {}  # by epoch
         self._next_offsets: dict[int, int] = {}
         self._begun: set[tuple[str, int]] = set()
         self._repairs: list[Repair] = []
@@ -28,6 +29,14 @@ class MemoryRegistry:
         self._next_offsets.clear()
         self._begun.clear()
         return self._epoch
+
+    async def partition_count(self) -> int | None:
+        await self._yield_point()
+        return self._partition_counts.get(self._epoch)
+
+    async def register_partition_count(self, count: int) -> int:
+        await self._yield_point()
+        return self._partition_counts.setdefault(self._epoch, count)
 
     async def next_offset(self, partition: int) -> int:
         await self._yield_point()

@@ -5,6 +5,7 @@ partition, `<domain>/<partition>`: many owners write at once, each to the docume
 """
 
 from collections.abc import Collection as Items
+from contextlib import suppress
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -76,6 +77,20 @@ class DomainMetadata:
 
     async def raise_epoch(self) -> int:
         return await self._raise_epoch({"$unset": {"begun": ""}})
+
+    async def partition_count(self) -> int | None:
+        with operation(self._domains):
+            found = await self._domains.find_one(self._key) or {}
+        registered = found.get("partition_count", {})
+        return registered.get("count") if registered.get("epoch") == found.get("epoch", 0) else None
+
+    async def register_partition_count(self, count: int) -> int:
+        epoch = await self.epoch()
+        unregistered = self._key | {"partition_count.epoch": {"$ne": epoch}}
+        registered = {"$set": {"partition_count": {"epoch": epoch, "count": count}}}
+        with operation(self._domains), suppress(DuplicateKeyError):
+            await self._domains.update_one(unregistered, registered, upsert=True)
+        return await self.partition_count() or count
 
     async def next_offset(self, partition: int) -> int:
         epoch = await self.epoch()

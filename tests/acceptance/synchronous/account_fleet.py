@@ -10,6 +10,7 @@ from eventfleet.deciders.outcomes import Outcome
 from eventfleet.runtime.connections import select_domains
 from eventfleet.runtime.event_services import event_service
 from eventfleet.service.event_service import EventService
+from eventfleet.stores.mongo.documents import event_id
 from tests.acceptance.command_fleet import CommandFleet
 from tests.servers.kafka import Kafka
 from tests.servers.mongodb import RefusingMongoDB
@@ -101,9 +102,10 @@ class Purses(CommandFleet):
         return report["violations"], report["dead_letters"], report["superseded"]
 
 
-def opened(fleet: Purses) -> AbstractAsyncContextManager[EventService]:
-    """A service, with nothing in its memory."""
-    return event_service(fleet.settings, select_domains(fleet.settings, ["purses"])["purses"])
+def opened(fleet: Purses, **settings: int) -> AbstractAsyncContextManager[EventService]:
+    """A service, with nothing in its memory, and with these settings in place of the fleet's."""
+    domain = select_domains(fleet.settings, ["purses"])["purses"]
+    return event_service(fleet.settings.model_copy(update=settings), domain)
 
 
 async def deposit(service: EventService, purse: str, cents: int = 10, **more: Any) -> Outcome:
@@ -116,8 +118,9 @@ async def withdraw(service: EventService, purse: str, cents: int, **more: Any) -
 
 
 def kept(fleet: Purses, purse: str) -> list[dict[str, Any]]:
-    """The purse's documents in the event storage, by version."""
-    return list(fleet.events.find({"aggregate_id": purse}).sort("version", 1))
+    """The purse's documents in the event storage, by version; `_id` is the event's own id."""
+    found = fleet.events.find({"aggregate_id": purse}).sort("version", 1)
+    return [event | {"_id": event_id(event["_id"])} for event in found]
 
 
 async def snapshot_of(fleet: Purses, purse: str, version: int) -> dict[str, Any]:

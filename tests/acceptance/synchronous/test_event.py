@@ -10,9 +10,20 @@ from msgspec.structs import replace
 from eventfleet.deciders.event_id import event_id
 from eventfleet.deciders.outcomes import Accepted, Conflict, Rejected, Repeated, Unavailable
 from eventfleet.service.event_service import EventService
+from eventfleet.stores.errors import Misconfigured
 from eventfleet.stores.mongo.events import MongoEvents
 from eventfleet.topics.event import EventRecord
 from tests.acceptance.synchronous.account_fleet import Purses, deposit, kept, opened, withdraw
+
+# EventService with another number of partitions
+
+
+async def test_a_service_with_another_number_of_partitions_does_not_start(fleet: Purses) -> None:
+    refusal = r"EVENTFLEET_PARTITIONS is 5, but topic purses\.events has 4 partitions"
+    with pytest.raises(Misconfigured, match=refusal):
+        async with opened(fleet, partitions=5):
+            pass
+
 
 # Commander ->> Manager: event no or error
 

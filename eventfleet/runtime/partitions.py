@@ -1,0 +1,79 @@
+"""The number of partitions: the setting, the topics and the stored events must agree on it.
+
+Each aggregate has one partition, by its id and this number: with two numbers it would have two
+sequencers.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from eventfleet.model.domain import Domain
+from eventfleet.runtime.connections import CREATE_TOPICS_HINT, topics_of
+from eventfleet.runtime.settings import Settings, variable
+from eventfleet.stores.contracts import LogReader, StoreRegistry
+from eventfleet.stores.errors import Misconfigured
+from eventfleet.topics.names import Topics
+
+
+async def require_domain_topics(
+    settings: Settings, domain: Domain[Any], reader: LogReader, registry: StoreRegistry
+) -> None:
+    """Raise Misconfigured where topics of the domain are missing, or where the setting, the topics
+    and the stored events differ in the number of partitions."""
+    counts = await _topic_partitions(settings, domain, reader)
+    missing = [f"topic {name} does not exist" for name, count in counts.items() if not count]
+    if missing:
+        raise Misconfigured("\n".join([*missing, CREATE_TOPICS_HINT]))
+    _require_setting(settings, counts)
+    _require_stored(settings, domain, await registry.partition_count())
+
+
+async def require_partition_setting(
+    settings: Settings, domains: Iterable[Domain[Any]], reader: LogReader
+) -> None:
+    """Raise Misconfigured where the setting is not the number of partitions of a topic of these
+    domains; topics may be missing."""
+    for domain in domains:
+        _require_setting(settings, await _topic_partitions(settings, domain, reader))
+
+
+async def register_partitions(
+    settings: Settings, domain: Domain[Any], registry: StoreRegistry
+) -> None:
+    """Register the number with the stored events. Misconfigured where they have another one."""
+    count = await registry.register_partition_count(settings.partitions)
+    _require_stored(settings, domain, count)
+
+
+async def _topic_partitions(
+    settings: Settings, domain: Domain[Any], reader: LogReader
+) -> dict[str, int]:
+    """The number of partitions of each topic of the domain; 0 for one that does not exist."""
+    names = [spec.name for spec in topics_of(settings, domain)]
+    return {name: len(await reader.watermarks(name)) for name in names}
+
+
+def _require_setting(settings: Settings, counts: Mapping[str, int]) -> None:
+    setting = f"{variable('partitions')} is {settings.partitions}"
+    lines = [
+        f"{setting}, but topic {name} has {count} partitions"
+        for name, count in counts.items()
+        if count not in (0, settings.partitions)
+    ]
+    if lines:
+        raise Misconfigured(
+            "\n".join([*lines, "All processes of a domain, and all its topics, need one number"])
+        )
+
+
+def _require_stored(settings: Settings, domain: Domain[Any], count: int | None) -> None:
+    if count in (None, settings.partitions):
+        return
+    topic, number = Topics.of(domain.name).events, settings.partitions
+    raise Misconfigured(
+        f"{variable('partitions')} and topic {topic} have {number} partitions, but the stored "
+        f"events of {domain.name} were divided by {count}. Partitions that are added give an "
+        "aggregate a second sequencer: nothing was changed. Recreate the domain's topics with "
+        f"{count}, or with {number} once every role has reached the end of its topic, and raise "
+        f"the epoch: eventfleet topics raise-epoch {domain.name}"
+    )
