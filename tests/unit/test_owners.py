@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from eventfleet.roles.role import ChunkReport, PartitionFault, Role
-from eventfleet.stores.errors import Fenced, Misconfigured, ServerUnavailable
+from eventfleet.stores.errors import Fenced, HalfDone, Misconfigured, ServerUnavailable
 from eventfleet.topics.record import LogRecord
 from eventfleet.workers.metrics import Meter, Metrics
 from eventfleet.workers.owner import Ack, OwnerState, OwnerTimeouts
@@ -249,6 +249,22 @@ async def test_what_stays_unavailable_fails_with_its_last_error() -> None:
     assert isinstance(error, ServerUnavailable)
     assert bench.role.seen == []
     assert bench.role.calls[-1] == "close"
+
+
+async def test_what_is_done_in_parts_is_not_given_up() -> None:
+    """Each try does a part of the chunk, all of them take longer than a server may stay away."""
+    bench = Bench(OwnerTimeouts(unavailable=0.2, tick=0.01, longest_pause=0.01))
+    bench.errors = [HalfDone(f"part {turn}") for turn in range(20)]
+    bench.owners.assign(bench.source, [0])
+    given = 0
+    while not bench.failures and not bench.source.ends:
+        if len(bench.source.sessions) > given and bench.owners.all_open([0]):
+            given = len(bench.source.sessions)
+            await asyncio.sleep(0.02)
+            bench.give(0, 1)
+        await asyncio.sleep(0.001)
+    assert bench.failures == []
+    await bench.owners.release()
 
 
 @pytest.mark.parametrize("error", [Misconfigured("epoch"), ZeroDivisionError("bug")])
