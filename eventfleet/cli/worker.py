@@ -54,7 +54,7 @@ async def _work(
         connections.stores(settings, domains) as stores,
         AsyncExitStack() as stack,
     ):
-        await _check(settings, domains, roles, admin, stores)
+        await _check(settings, domains, admin, stores)
         metrics = Metrics()
         deciders: dict[str, Decider] = {}
         if "command" in roles:
@@ -71,7 +71,6 @@ async def _work(
 async def _check(
     settings: "Settings",
     domains: "Mapping[str, Domain[Any]]",
-    roles: Sequence[str],
     admin: "LogAdmin",
     stores: "StoresByDomain",
 ) -> None:
@@ -82,10 +81,6 @@ async def _check(
     for opened in stores.values():
         await opened.events.prepare()
         await opened.snapshots.prepare()
-    if "relay" in roles:
-        async with connections.log_reader(settings) as reader:
-            routes = [s for d in domains.values() for s in connections.routes_of(settings, d)]
-            await connections.require_topics(reader, routes)
 
 
 async def _open_deciders(
@@ -129,6 +124,7 @@ async def _open_context(
         await stack.enter_async_context(connections.log_writer(settings)),
         deciders,
         await stack.enter_async_context(notifier.running()),
+        reader=await stack.enter_async_context(connections.log_reader(settings)),
     )
 
 

@@ -19,6 +19,10 @@ class Misconfigured(StoreError):
     """A server, index, topic or epoch is not as the protocols need it: an operator must act."""
 
 
+class TopicRefused(Misconfigured):
+    """A topic does not exist, or does not take a record."""
+
+
 class InvalidCursor(Misconfigured):
     """The cursor is not one of this listing."""
 

@@ -18,7 +18,7 @@ from tenacity import (
 )
 
 from eventfleet.roles.role import ChunkReport, PartitionFault, Role
-from eventfleet.stores.errors import Fenced, HalfDone, ServerUnavailable
+from eventfleet.stores.errors import Fenced, HalfDone, ServerUnavailable, TopicRefused
 from eventfleet.workers.metrics import Meter
 from eventfleet.workers.transport.chunk import MAX_CHUNKS_IN_FLIGHT, Chunk
 
@@ -171,9 +171,9 @@ class Owner:
                     await self._give_up(error)
                     await self._wait_until_reassigned()
                 except PartitionFault as fault:
-                    await self._stop(fault)
-                    fail(self.partition, fault)
-                    await asyncio.get_running_loop().create_future()
+                    await self._stand_still(fault, fail)
+                except TopicRefused as error:
+                    await self._stand_still(PartitionFault(str(error)), fail)
         except Exception as error:
             fail(self.partition, error)
         finally:
@@ -311,11 +311,14 @@ class Owner:
         self._end_session(OwnerState.FENCED)
         await self._uninterrupted(self._role.close())
 
-    async def _stop(self, fault: PartitionFault) -> None:
+    async def _stand_still(self, fault: PartitionFault, fail: Fail) -> None:
+        """Give the partition up because of a fault, and wait until the owner is closed."""
         self.fault = fault
         self._meter.stopped(self.partition)
         self._end_session(OwnerState.STOPPED)
         await self._uninterrupted(self._role.close())
+        fail(self.partition, fault)
+        await asyncio.get_running_loop().create_future()
 
     async def _wait_until_reassigned(self) -> None:
         """Wait; unless the owner is closed meanwhile, a new role takes the partition over.

@@ -8,7 +8,13 @@ from dataclasses import dataclass, field
 import pytest
 
 from eventfleet.roles.role import ChunkReport, PartitionFault, Role
-from eventfleet.stores.errors import Fenced, HalfDone, Misconfigured, ServerUnavailable
+from eventfleet.stores.errors import (
+    Fenced,
+    HalfDone,
+    Misconfigured,
+    ServerUnavailable,
+    TopicRefused,
+)
 from eventfleet.topics.record import LogRecord
 from eventfleet.workers.metrics import Meter, Metrics
 from eventfleet.workers.owner import Ack, OwnerState, OwnerTimeouts
@@ -278,8 +284,10 @@ async def test_any_other_error_fails_at_once(bench: Bench, error: Exception) -> 
     assert bench.role.calls.count("open") == 1
 
 
-async def test_a_fault_of_the_partition_stops_its_role_and_no_other(bench: Bench) -> None:
-    fault = PartitionFault("this event can't be folded")
+@pytest.mark.parametrize("fault", [PartitionFault("no fold"), TopicRefused("no topic")])
+async def test_a_fault_of_the_partition_stops_its_role_and_no_other(
+    bench: Bench, fault: Exception
+) -> None:
     bench.errors = [fault]
     bench.owners.assign(bench.source, [0])
     await until(lambda: bench.owners.all_open([0]))
@@ -290,8 +298,8 @@ async def test_a_fault_of_the_partition_stops_its_role_and_no_other(bench: Bench
     bench.give(0, 2, session=0)
     await until(lambda: first.state is OwnerState.STOPPED)
     assert bench.roles[0].calls[-1] == "close"
-    assert bench.failures == [(0, fault)]
-    assert first.fault is fault
+    assert [(partition, str(error)) for partition, error in bench.failures] == [(0, str(fault))]
+    assert str(first.fault) == str(fault)
     assert not first.is_stalled(0)
     assert not bench.owners.all_open([0])
     bench.give(0, 2, session=0)
