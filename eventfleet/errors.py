@@ -24,6 +24,7 @@ from eventfleet.stores.errors import (
     Misconfigured,
     ServerUnavailable,
     StoreError,
+    TopicRefused,
 )
 from eventfleet.topics.errors import EventfleetError, InvalidRecord
 
@@ -51,6 +52,7 @@ __all__ = [
     "SettingsError",
     "StoreError",
     "TakesCommandsOnly",
+    "TopicRefused",
     "UnknownDomain",
     "Unreachable",
     "UnusableFile",

@@ -54,7 +54,7 @@ async def _work(
         connections.stores(settings, domains) as stores,
         AsyncExitStack() as stack,
     ):
-        await _check(settings, domains, roles, admin, stores)
+        await _check(settings, domains, admin, stores)
         metrics = Metrics()
         deciders: dict[str, Decider] = {}
         if "command" in roles:
@@ -71,7 +71,6 @@ async def _work(
 async def _check(
     settings: "Settings",
     domains: "Mapping[str, Domain[Any]]",
-    roles: Sequence[str],
     admin: "LogAdmin",
     stores: "StoresByDomain",
 ) -> None:
@@ -82,14 +81,11 @@ async def _check(
 
     async with connections.log_reader(settings) as reader:
         await require_partition_setting(settings, domains.values(), reader)
-        await connections.check_topics(settings, domains.values(), admin)
-        for name, opened in stores.items():
-            await opened.events.prepare()
-            await opened.snapshots.prepare()
-            await register_partitions(settings, domains[name], opened.events.registry)
-        if "relay" in roles:
-            routes = [s for d in domains.values() for s in connections.routes_of(settings, d)]
-            await connections.require_topics(reader, routes)
+    await connections.check_topics(settings, domains.values(), admin)
+    for name, opened in stores.items():
+        await opened.events.prepare()
+        await opened.snapshots.prepare()
+        await register_partitions(settings, domains[name], opened.events.registry)
 
 
 async def _open_deciders(
@@ -133,6 +129,7 @@ async def _open_context(
         await stack.enter_async_context(connections.log_writer(settings)),
         deciders,
         await stack.enter_async_context(notifier.running()),
+        reader=await stack.enter_async_context(connections.log_reader(settings)),
     )
 
 

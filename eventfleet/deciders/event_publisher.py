@@ -34,7 +34,7 @@ class EventPublisher:
 
         After it the produce goes on: a producer whose produce is interrupted would be dropped.
         """
-        left = (deadline - self._clock.now()).total_seconds()
+        left = (deadline - self._clock.steady()).total_seconds()
         task = asyncio.create_task(self._produce([self._record(event) for event in events]))
         self._produces.add(task)
         task.add_done_callback(self._produces.discard)

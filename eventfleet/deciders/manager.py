@@ -153,7 +153,7 @@ class Manager:
         """After it each is stored, beaten or too large, or has its end."""
         for attempt in attempts:
             attempt.begin()
-        left = (deadline - self._clock.now()).total_seconds()
+        left = (deadline - self._clock.steady()).total_seconds()
         try:
             if left <= 0:
                 raise TimeoutError

@@ -84,15 +84,15 @@ class MarkerDecider:
         """Answer each by its index, as soon as it is decided; Unavailable at the deadline."""
         pending = self._first_of_each_aggregate(commands, answer)
         reason = "the deadline has passed"
-        while pending and self._clock.now() < deadline:
-            began = self._clock.now()
+        while pending and self._clock.steady() < deadline:
+            began = self._clock.steady()
             try:
                 refreshed = await self._round(pending, deadline)
                 moved = refreshed or any(p.decided or p.basis for p in pending)
             except errors.ServerUnavailable as error:
                 reason, moved = str(error), False
             self.statistics.rounds += 1
-            self.statistics.seconds += (self._clock.now() - began).total_seconds()
+            self.statistics.seconds += (self._clock.steady() - began).total_seconds()
             pending = [p for each in pending if (p := each.next if each.decided else each)]
             if pending and not moved:
                 await self._clock.sleep(RETRY_PAUSE_SECONDS * (0.5 + self._chance()))
@@ -130,7 +130,7 @@ class MarkerDecider:
         had_basis = any(p.basis for p in ready)
         await self._mark(ready, incarnation)
         # A note of a former incarnation must not come into the log when this one has forgotten it.
-        if self._clock.now() < deadline:
+        if self._clock.steady() < deadline:
             await self._produce([p for p in ready if p.marked.status in NOTED], incarnation)
         await self._read_basis([p for p in ready if p.marked.status is MISSING], incarnation)
         again = any(p.marked.status is AGAIN for p in ready)

@@ -268,9 +268,9 @@ async def _wait_until_passed(
     """Wait until the group's offsets are past all `ends` or have not moved for too long."""
     clock = group_progress.clock
     committed: Mapping[int, int] = {}
-    moved = clock.now()
+    moved = clock.steady()
     while True:
-        now, fresh = clock.now(), await _committed(group_progress, topic)
+        now, fresh = clock.steady(), await _committed(group_progress, topic)
         if fresh is not None and fresh != committed:
             committed, moved = fresh, now
         behind = sum(max(0, end - committed.get(partition, 0)) for partition, end in ends.items())

@@ -76,7 +76,7 @@ class AppendRole:
         self._synchronous, self._uses_marker = domain.synchronous, domain.uses_marker
         self._heads: LruCache[Head] = LruCache(cached)
         self._stored = Topics.of(domain.name).stored
-        self._epoch = 0
+        self._epoch = self._next_offset = 0
         self._first_chunk = True  # since the take-over
 
     async def open(self) -> int:
@@ -104,7 +104,8 @@ class AppendRole:
             await self._writer.commit([], 0)
         elif offset > noted and offset > (noted := await registry.next_offset(self._partition)):
             raise self._other_store(noted, offset)
-        return offset or 0
+        self._next_offset = offset or 0
+        return self._next_offset
 
     def _read(self, records: Sequence[LogRecord]) -> tuple[list[AppendItem], list[ProducerRecord]]:
         """The items of the readable records, and dead letters for the others."""
@@ -161,13 +162,14 @@ class AppendRole:
         report.emitted = len(emitted)
         await self._writer.commit(emitted + result.dead_letters, next_offset)
         self._heads.trim()
+        self._next_offset = next_offset
         self._first_chunk = False
         if awaited := [item.event for item in read if item.event.reply_to]:
             await self._notify(awaited, result.emits)
         return report
 
     async def tick(self) -> ChunkReport:
-        return await self._sweep.tick() if self._sweep else ChunkReport()
+        return await self._sweep.tick(self._next_offset) if self._sweep else ChunkReport()
 
     async def close(self) -> None:
         await self._writer.close()

@@ -141,7 +141,8 @@ class CommandRole:
     # What it does when that fails
 
     async def _decide(self, commands: Mapping[int, ReadCommand]) -> None:
-        """Decide the undecided commands. ServerUnavailable when one got no answer in time.
+        """Decide the undecided commands. ServerUnavailable when one got no answer in time, and
+        HalfDone when others did.
 
         An outcome is kept until its chunk is committed: when the chunk comes again, a command that
         was rejected must not be judged by the events that came after it.
@@ -161,10 +162,12 @@ class CommandRole:
                 self._note(undecided[index][0], outcome)
 
         if undecided:
-            deadline = self._clock.now() + self._decide_timeout
+            deadline = self._clock.steady() + self._decide_timeout
             await self._decider.decide([parsed for _, parsed in undecided], deadline, answer)
         if unanswered:
-            raise errors.ServerUnavailable(unanswered[0].reason)
+            half_done = any(offset in self._decided for offset, _ in undecided)
+            error = errors.HalfDone if half_done else errors.ServerUnavailable
+            raise error(unanswered[0].reason)
 
     def _note(self, offset: int, outcome: Outcome) -> None:
         """Keep the outcome of a command; log a failure, once."""

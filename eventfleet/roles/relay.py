@@ -14,7 +14,14 @@ from eventfleet.model.domain import Domain, any_event
 from eventfleet.roles.notices import NULL_NOTIFIER, StageNotifier
 from eventfleet.roles.role import ChunkReport, PoisonEvent
 from eventfleet.roles.takeover import RoleStart
-from eventfleet.stores.contracts import ParkedAggregates, PartitionWriter, Stage, StoreRegistry
+from eventfleet.stores.contracts import (
+    LogReader,
+    ParkedAggregates,
+    PartitionWriter,
+    Stage,
+    StoreRegistry,
+)
+from eventfleet.stores.errors import TopicRefused
 from eventfleet.topics.codec import CANONICAL_PREFIX, EVENT_HEADERS, decode_stored, encode
 from eventfleet.topics.dead_letters import UNREADABLE, make_dead_letter
 from eventfleet.topics.errors import InvalidRecord
@@ -87,7 +94,11 @@ def _unconditional_route(domain: Domain[Any], event_type: str) -> UnconditionalR
 
 
 class RelayRole:
-    """The relay role of one partition of one domain."""
+    """The relay role of one partition of one domain.
+
+    With a `reader` it looks for the topics of its routes: brokers may create, with settings of
+    their own, a topic that is written to.
+    """
 
     def __init__(
         self,
@@ -97,14 +108,22 @@ class RelayRole:
         writer: PartitionWriter,
         parked: ParkedAggregates,
         *,
+        reader: LogReader | None = None,
         notifier: StageNotifier = NULL_NOTIFIER,
     ) -> None:
         self._domain, self._writer, self._parked = domain, writer, parked
         self._start = RoleStart(registry, domain.name, ROLE, partition)
         self._routes, self._notifier = UnconditionalRoutes(domain), notifier
+        self._reader = reader
 
     async def open(self) -> int:
-        """Take the partition over."""
+        """Take the partition over. TopicRefused: the topic of a route does not exist."""
+        for topic in sorted({route.to for route in self._domain.routes}):
+            if self._reader and not await self._reader.watermarks(topic):
+                raise TopicRefused(
+                    f"topic {topic}, to which a route of {self._domain.name} leads, does not "
+                    "exist: create it, and restart this process"
+                )
         return await self._start.take_over(self._writer, self._parked)
 
     # What it does to one chunk

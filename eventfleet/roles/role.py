@@ -83,8 +83,8 @@ class Role(Protocol):
 
     After Fenced the worker gives the partition up until it is reassigned, or is still assigned a
     session later. After ServerUnavailable it calls `open` again and goes on from there. After a
-    PartitionFault the partition stands still until it is reassigned. Any other error, Misconfigured
-    among them, stops the process.
+    PartitionFault or TopicRefused the partition stands still until it is reassigned. Any other
+    error, Misconfigured among them, stops the process.
     """
 
     async def open(self) -> int:

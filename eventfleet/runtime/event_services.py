@@ -49,7 +49,7 @@ class TimeLimitedDecider:
         self._limit = timedelta(seconds=seconds)
 
     async def decide(self, commands: Sequence[Any], deadline: datetime, answer: Answer) -> None:
-        latest = self._clock.now() + self._limit
+        latest = self._clock.steady() + self._limit
         await self._decider.decide(commands, min(deadline, latest), answer)
 
 

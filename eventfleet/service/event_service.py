@@ -159,20 +159,19 @@ class EventService(Generic[S]):
         if wait is not None:
             first = event_id(self._domain.name, aggregate_id, identity)
             reply_to = self._follower.reply_to(first, wait)
-        now = self._clock.now()
         envelope = EventRecord(
             id=identity,
             type=name,
             domain=self._domain.name,
             aggregate_id=aggregate_id,
-            time=now,
+            time=self._clock.now(),
             data=payload,  # type: ignore[arg-type]  # encoded and validated by _parse
             reply_to=reply_to,
             **attributes,
         )
         parsed = self._parse(envelope, new=command_id is None)
         # A tenth of the time is left for the answer, which has the reason of no decision.
-        deadline = now + timedelta(seconds=timeout * 0.9)
+        deadline = self._clock.steady() + timedelta(seconds=timeout * 0.9)
         if wait is None:
             return await self._batcher.decide(parsed, deadline, timeout)
         decide = partial(self._batcher.decide, parsed, deadline, timeout)

@@ -601,10 +601,13 @@ class ParkedAggregates(Protocol):
 
 
 class Clock(Protocol):
-    """Wall time and waiting."""
+    """Wall time, steady time and waiting."""
 
     def now(self) -> datetime:
         """Return the time in UTC, in whole milliseconds."""
+
+    def steady(self) -> datetime:
+        """Return a time that nobody sets: for deadlines and intervals, within one process."""
 
     async def sleep(self, seconds: float) -> None:
         """Wait."""

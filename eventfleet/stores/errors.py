@@ -11,8 +11,16 @@ class ServerUnavailable(StoreError):
     """The server did not do it, or it is unknown whether it did: try again."""
 
 
+class HalfDone(ServerUnavailable):
+    """The server did a part of it, which is kept: try the rest again."""
+
+
 class Misconfigured(StoreError):
     """A server, index, topic or epoch is not as the protocols need it: an operator must act."""
+
+
+class TopicRefused(Misconfigured):
+    """A topic does not exist, or does not take a record."""
 
 
 class InvalidCursor(Misconfigured):

@@ -13,6 +13,7 @@ from eventfleet.stores.clock import SystemClock
 from eventfleet.stores.contracts import (
     Clock,
     DomainStores,
+    LogReader,
     LogWriter,
     ParkedAggregates,
     PartitionWriter,
@@ -70,7 +71,7 @@ class WorkerContext:
     """The resources that the agents of one process share.
 
     `transactional`: whether the broker has transactions. `deciders`, by domain name, are for the
-    command agent; `writer` publishes again what sweeps find.
+    command agent; `writer` publishes again what sweeps find, `reader` looks for topics of routes.
     """
 
     settings: Settings
@@ -81,6 +82,7 @@ class WorkerContext:
     notifier: StageNotifier = NULL_NOTIFIER
     parked: ParkedAggregates = field(default_factory=NoParkedAggregates)
     clock: Clock = field(default_factory=SystemClock)
+    reader: LogReader | None = None
 
 
 class DomainAgent(Agent):

@@ -6,6 +6,7 @@ from typing import Any
 from eventfleet.model.domain import Domain
 from eventfleet.roles.append import AppendRole
 from eventfleet.roles.sweep import Sweep
+from eventfleet.stores.contracts import PartitionWriter
 from eventfleet.topics.names import Topics
 from eventfleet.workers.agent import DomainAgent, FaustApp
 from eventfleet.workers.owner import Ack
@@ -33,18 +34,25 @@ class AppendAgent(DomainAgent):
                 owners.dispatch(event.value)
 
     def make_role(self, partition: int, ack: Ack) -> AppendRole:
+        writer = self.make_writer(partition, ack)
         return AppendRole(
             self.domain,
             partition,
             self.stores.events,
-            self.make_writer(partition, ack),
+            writer,
             self.context.parked,
             self.context.clock,
             cached=self.context.settings.cached_aggregates,
             notifier=self.context.notifier,
-            sweep=self._sweep(partition) if self.domain.synchronous else None,
+            sweep=self._sweep(partition, writer) if self.domain.synchronous else None,
         )
 
-    def _sweep(self, partition: int) -> Sweep:
-        store, writer, clock = self.stores.events, self.context.writer, self.context.clock
-        return Sweep(self.domain.name, partition, store, writer, clock)
+    def _sweep(self, partition: int, owner: PartitionWriter) -> Sweep:
+        return Sweep(
+            self.domain.name,
+            partition,
+            self.stores.events,
+            self.context.writer,
+            owner.watermarks,
+            self.context.clock,
+        )

@@ -14,12 +14,11 @@ from tenacity import (
     AsyncRetrying,
     RetryCallState,
     retry_if_exception_type,
-    stop_after_delay,
     wait_random_exponential,
 )
 
 from eventfleet.roles.role import ChunkReport, PartitionFault, Role
-from eventfleet.stores.errors import Fenced, ServerUnavailable
+from eventfleet.stores.errors import Fenced, HalfDone, ServerUnavailable, TopicRefused
 from eventfleet.workers.metrics import Meter
 from eventfleet.workers.transport.chunk import MAX_CHUNKS_IN_FLIGHT, Chunk
 
@@ -41,7 +40,7 @@ Fail = Callable[[int, Exception], None]
 class OwnerTimeouts:
     """The bounds of an owner's waits, in seconds.
 
-    `unavailable`: how long a server may stay away before the owner fails. `in_hand`: what a close
+    `unavailable`: how long a server may do nothing before the owner fails. `in_hand`: what a close
     allows the chunk in hand. `tick`: between two ticks. `fenced`: from a fence until the partition,
     if it is still assigned, is taken over again. `longest_pause`: between two retries.
     """
@@ -111,7 +110,7 @@ class Owner:
         self._queue = _make_queue()
         self._session: int | None = None
         self._position = 0
-        self._last_tick = time.monotonic()
+        self._last_tick = self._failing_since = time.monotonic()
         self._chunk_unfinished = False  # a chunk was begun and has failed, or is in hand
         self._busy = False
         self._closing = False
@@ -172,9 +171,9 @@ class Owner:
                     await self._give_up(error)
                     await self._wait_until_reassigned()
                 except PartitionFault as fault:
-                    await self._stop(fault)
-                    fail(self.partition, fault)
-                    await asyncio.get_running_loop().create_future()
+                    await self._stand_still(fault, fail)
+                except TopicRefused as error:
+                    await self._stand_still(PartitionFault(str(error)), fail)
         except Exception as error:
             fail(self.partition, error)
         finally:
@@ -191,6 +190,7 @@ class Owner:
                 await self._turn()
         except ServerUnavailable as error:
             self._prepare_retry()
+            self._failing_since = time.monotonic()
             logger.warning("%s will be opened again: %s", self, error)
             pause = min(FIRST_RETRY_PAUSE_SECONDS, self._timeouts.longest_pause)
             await asyncio.sleep(random.uniform(0, pause))
@@ -289,10 +289,17 @@ class Owner:
             wait=wait_random_exponential(
                 multiplier=2 * FIRST_RETRY_PAUSE_SECONDS, max=self._timeouts.longest_pause
             ),
-            stop=stop_after_delay(self._timeouts.unavailable),
+            stop=self._is_given_up,
             before_sleep=self._prepare_retry,
             reraise=True,
         )
+
+    def _is_given_up(self, state: RetryCallState) -> bool:
+        """Check that for too long nothing was done, not even a part of a chunk."""
+        outcome = state.outcome
+        if outcome is not None and isinstance(outcome.exception(), HalfDone):
+            self._failing_since = time.monotonic()
+        return time.monotonic() - self._failing_since >= self._timeouts.unavailable
 
     def _prepare_retry(self, state: RetryCallState | None = None) -> None:
         self._end_session(OwnerState.CLOSED)
@@ -304,11 +311,14 @@ class Owner:
         self._end_session(OwnerState.FENCED)
         await self._uninterrupted(self._role.close())
 
-    async def _stop(self, fault: PartitionFault) -> None:
+    async def _stand_still(self, fault: PartitionFault, fail: Fail) -> None:
+        """Give the partition up because of a fault, and wait until the owner is closed."""
         self.fault = fault
         self._meter.stopped(self.partition)
         self._end_session(OwnerState.STOPPED)
         await self._uninterrupted(self._role.close())
+        fail(self.partition, fault)
+        await asyncio.get_running_loop().create_future()
 
     async def _wait_until_reassigned(self) -> None:
         """Wait; unless the owner is closed meanwhile, a new role takes the partition over.

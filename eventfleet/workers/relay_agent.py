@@ -38,5 +38,6 @@ class RelayAgent(DomainAgent):
             self.stores.events.registry,
             self.make_writer(partition, ack),
             self.context.parked,
+            reader=self.context.reader,
             notifier=self.context.notifier,
         )

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sysconfig
 import time
+import urllib.error
 import urllib.request
 import uuid
 from collections.abc import Callable, Iterator
@@ -124,16 +125,22 @@ class Started:
         self.process.send_signal(number)
         return self.process.wait(timeout=40)
 
-    def ready(self) -> bool:
+    def get(self, path: str) -> tuple[int, str]:
+        """Status and text of a page of its health server; status 0 until that is up."""
         found = re.search(r"http://\S+", self.output())
         assert self.process.poll() is None, self.output()
         if not found:
-            return False
+            return 0, ""
         try:
-            with urllib.request.urlopen(f"{found[0]}/ready", timeout=5) as answer:
-                return bool(answer.status == 200)
+            with urllib.request.urlopen(f"{found[0]}{path}", timeout=5) as answer:
+                return answer.status, answer.read().decode()
+        except urllib.error.HTTPError as error:
+            return error.code, error.read().decode()
         except OSError:
-            return False
+            return 0, ""
+
+    def ready(self) -> bool:
+        return self.get("/ready")[0] == 200
 
 
 def wait_for(condition: Callable[[], bool], seconds: float = 60) -> None:
@@ -258,19 +265,48 @@ def test_a_worker_without_its_topics_names_them(shell: CliShell, topics: list[st
     assert "`eventfleet topics create`" in done.stderr
 
 
-def test_a_relay_without_its_routes_topics_names_them(shell: CliShell, topics: list[str]) -> None:
+BROKEN_MODULE = """
+import accounts
+from dataclasses import replace
+from eventfleet import Route
+
+def evolve(account, event):
+    if getattr(event, "owner", "") == "Ann":
+        raise LookupError("no account for Ann")
+    return accounts.evolve(account, event)
+
+broken = replace(accounts.declared({name!r}), evolve=evolve, routes={routes})
+"""
+
+
+def test_what_a_team_gets_wrong_stops_a_role_at_a_partition_and_nothing_else(
+    shell: CliShell, topics: list[str]
+) -> None:
+    """An event that can't be folded, and a route whose topic does not exist."""
     name, to = f"t{uuid.uuid4().hex[:12]}", f"t{uuid.uuid4().hex[:12]}"
-    (shell.folder / "routed.py").write_text(
-        f"import accounts\nfrom dataclasses import replace\nfrom eventfleet import Route\n"
-        f"routed = replace(accounts.declared({name!r}), routes=[])\n"
-    )
-    assert shell.given(DOMAINS="routed").run("topics", "create").returncode == 0
-    (shell.folder / "routed.py").write_text(
-        (shell.folder / "routed.py").read_text().replace("[]", f"[Route({to!r})]")
-    )
-    done = shell.given(DOMAINS="routed").run("worker", "relay")
-    assert done.returncode == 1
-    assert f"eventfleet: topic {to} does not exist\n" in done.stderr
+    module, shell = shell.folder / "broken.py", shell.given(DOMAINS="broken")
+    module.write_text(BROKEN_MODULE.format(name=name, routes="[]"))
+    assert shell.run("topics", "create").returncode == 0
+    module.write_text(BROKEN_MODULE.format(name=name, routes=f"[Route({to!r})]"))
+    with shell.started("worker", "append", "snapshot", "relay") as worker:
+        assert shell.json("load", rows(shell.folder, "a"), "--domain", name)["accepted"] == 4
+        wait_for(lambda: worker.output().count("is stopped until") == 3)
+        status, ready = worker.get("/ready")
+        assert (status, worker.get("/live")[0]) == (503, 200)
+        metrics = worker.get("/metrics")[1]
+        ended = worker.end(signal.SIGTERM)
+    assert f"relay of {name}, partition 1 is stopped: topic {to}, to which a route" in ready
+    folding = f"snapshot can't go on: {name} 'a' version 1, event "
+    assert f" is stopped: {folding}" in ready
+    assert ready.count(f"snapshot of {name}, partition") == 1
+    for role, count in (("append", 0), ("relay", 2), ("snapshot", 1)):
+        line = rf'eventfleet_stopped{{domain="{name}",partition="\d",role="{role}"}} 1\.0'
+        assert len(re.findall(line, metrics)) == count, role
+    output = worker.output()
+    assert f'File "{module}", line 8, in evolve\n' in output
+    assert 'raise LookupError("no account for Ann")' in output
+    assert "eventfleet/model/domain.py" not in output
+    assert ended == 1
 
 
 def test_a_worker_says_what_it_guarantees_and_where_its_page_is(

@@ -12,7 +12,7 @@ from aiokafka.admin import RecordsToDelete
 from aiokafka.partitioner import DefaultPartitioner
 
 from eventfleet.stores.contracts import LogAdmin, LogReader, LogWriter, PartitionWriter, Watermarks
-from eventfleet.stores.errors import Fenced, Misconfigured, ServerUnavailable
+from eventfleet.stores.errors import Fenced, Misconfigured, ServerUnavailable, TopicRefused
 from eventfleet.stores.kafka.admin import Admin
 from eventfleet.stores.kafka.batching_producer import BatchingProducer
 from eventfleet.stores.kafka.connection import Connection
@@ -558,7 +558,7 @@ async def forget(connection: Connection, at: TopicPartition, before: int) -> Non
 async def test_a_record_too_large_for_its_topic_is_misconfigured(kafka: str, prefix: str) -> None:
     log = kafka_log(Connection(kafka, timeout=TIMEOUT), prefix, True)
     await log.admin.create([TopicSpec(log.topics.stored, 1, 1, {"max.message.bytes": "2000"})])
-    with pytest.raises(Misconfigured, match=r"stored.*MessageSizeTooLarge"):
+    with pytest.raises(TopicRefused, match=r"stored.*MessageSizeTooLarge"):
         await log.producer.produce(log.out(token_hex(3000)))
     await log.producer.produce(log.out("x"))
     assert await log.seen() == ["x"]
@@ -567,7 +567,7 @@ async def test_a_record_too_large_for_its_topic_is_misconfigured(kafka: str, pre
 
 async def test_an_unknown_topic_is_misconfigured(kafka: str, prefix: str) -> None:
     producer = Producer(Connection(kafka, timeout=1))
-    with pytest.raises(Misconfigured, match=f"{prefix}.unknown"):
+    with pytest.raises(TopicRefused, match=f"topic {prefix}.unknown"):
         await producer.produce([ProducerRecord(f"{prefix}.unknown", b"k", b"v")])
     await producer.close()
 

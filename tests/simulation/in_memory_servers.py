@@ -21,9 +21,18 @@ START = datetime(2025, 1, 1, tzinfo=UTC)
 class HandClock:
     def __init__(self) -> None:
         self.time = START
+        self._set_by = timedelta()
 
     def now(self) -> datetime:
         return self.time
+
+    def steady(self) -> datetime:
+        return self.time - self._set_by
+
+    def set(self, by: timedelta) -> None:
+        """Set the wall time, as its keeper may."""
+        self.time += by
+        self._set_by += by
 
     async def sleep(self, seconds: float) -> None:
         self.time += timedelta(seconds=seconds)

@@ -41,6 +41,9 @@ class FakeClock:
     def now(self) -> datetime:
         return self.time
 
+    def steady(self) -> datetime:
+        return self.time
+
     async def sleep(self, seconds: float) -> None:
         await checkpoint()
 

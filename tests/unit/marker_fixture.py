@@ -66,6 +66,9 @@ class WorldClock:
     def now(self) -> Any:
         return self._desk.memory.clock.time
 
+    def steady(self) -> Any:
+        return self._desk.memory.clock.steady()
+
     async def sleep(self, seconds: float) -> None:
         await self._desk.pass_time(seconds)
 
@@ -165,7 +168,7 @@ class MarkerFixture:
             assert index not in outcomes
             outcomes[index] = outcome
 
-        deadline = self.memory.clock.now() + timedelta(seconds=seconds)
+        deadline = self.memory.clock.steady() + timedelta(seconds=seconds)
         await self.marking.decide(commands, deadline, answer)
         return [outcomes[index] for index in range(len(commands))]
 

@@ -149,7 +149,7 @@ class SyncFixture:
 
     async def decide(self, *requests: StateCommand, seconds: float = 10) -> list[Outcome]:
         outcomes: dict[int, Outcome] = {}
-        deadline = self.clock.now() + timedelta(seconds=seconds)
+        deadline = self.clock.steady() + timedelta(seconds=seconds)
         await self.manager.decide(requests, deadline, outcomes.__setitem__)
         return [outcomes[index] for index in range(len(requests))]
 

@@ -75,7 +75,7 @@ async def load(servers: InMemoryServers, domain: Domain[Any], kilos: int) -> Out
     manager = Manager(domain, querier, commander, publisher, servers.clock)
     outcomes: list[Outcome] = []
     async with manager.running():
-        deadline = servers.clock.now() + timedelta(seconds=10)
+        deadline = servers.clock.steady() + timedelta(seconds=10)
         await manager.decide([_request(domain, kilos)], deadline, lambda _, o: outcomes.append(o))
     return outcomes[0]
 

@@ -8,6 +8,7 @@ from uuid import RFC_4122, UUID
 
 import pytest
 
+from eventfleet.stores import clock as clock_module
 from eventfleet.stores import ids as ids_module
 from eventfleet.stores.clock import SystemClock
 from eventfleet.stores.ids import Uuid7Generator
@@ -21,6 +22,19 @@ def test_now_is_utc_in_whole_milliseconds() -> None:
     assert earliest <= now <= datetime.now(UTC)
     assert now.utcoffset() == timedelta()
     assert now.microsecond % 1000 == 0
+
+
+def test_steady_time_does_not_follow_the_wall(monkeypatch: pytest.MonkeyPatch) -> None:
+    class YearAgo(datetime):
+        @classmethod
+        def now(cls, tz: object = None) -> datetime:  # type: ignore[override]
+            return datetime.now(UTC) - timedelta(days=365)
+
+    clock = SystemClock()
+    before, wall = clock.steady(), clock.now()
+    monkeypatch.setattr(clock_module, "datetime", YearAgo)
+    assert clock.now() < wall
+    assert before <= clock.steady() < before + timedelta(days=1)
 
 
 async def test_others_run_while_one_sleeps() -> None:

@@ -59,6 +59,9 @@ class LoaderClock:
     def now(self) -> datetime:
         return self.time
 
+    def steady(self) -> datetime:
+        return self.time
+
     async def sleep(self, seconds: float) -> None:
         self.time += timedelta(seconds=seconds)
         await self.step()

@@ -1,5 +1,6 @@
 """What becomes of commands on the marker, case by case."""
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -351,6 +352,14 @@ async def test_a_server_that_stays_away_is_named_at_the_deadline(desk: MarkerFix
     desk.markers.before["mark"] = 10**6
     assert await desk.decide([desk.propose("Place")]) == [Unavailable("mark failed")]
     assert desk.produced() == []
+
+
+async def test_a_wall_clock_that_is_set_back_moves_no_deadline(desk: MarkerFixture) -> None:
+    desk.markers.before["mark"] = 10**6
+    deadline = desk.memory.clock.steady() + timedelta(seconds=5)
+    desk.memory.clock.set(timedelta(hours=-1))
+    await desk.marking.decide([desk.propose("Place")], deadline, lambda *_: None)
+    assert desk.memory.clock.steady() < deadline + timedelta(seconds=5)
 
 
 async def test_what_was_noted_when_the_deadline_passed_is_not_produced(desk: MarkerFixture) -> None:

@@ -8,7 +8,13 @@ from dataclasses import dataclass, field
 import pytest
 
 from eventfleet.roles.role import ChunkReport, PartitionFault, Role
-from eventfleet.stores.errors import Fenced, Misconfigured, ServerUnavailable
+from eventfleet.stores.errors import (
+    Fenced,
+    HalfDone,
+    Misconfigured,
+    ServerUnavailable,
+    TopicRefused,
+)
 from eventfleet.topics.record import LogRecord
 from eventfleet.workers.metrics import Meter, Metrics
 from eventfleet.workers.owner import Ack, OwnerState, OwnerTimeouts
@@ -251,6 +257,22 @@ async def test_what_stays_unavailable_fails_with_its_last_error() -> None:
     assert bench.role.calls[-1] == "close"
 
 
+async def test_what_is_done_in_parts_is_not_given_up() -> None:
+    """Each try does a part of the chunk, all of them take longer than a server may stay away."""
+    bench = Bench(OwnerTimeouts(unavailable=0.2, tick=0.01, longest_pause=0.01))
+    bench.errors = [HalfDone(f"part {turn}") for turn in range(20)]
+    bench.owners.assign(bench.source, [0])
+    given = 0
+    while not bench.failures and not bench.source.ends:
+        if len(bench.source.sessions) > given and bench.owners.all_open([0]):
+            given = len(bench.source.sessions)
+            await asyncio.sleep(0.02)
+            bench.give(0, 1)
+        await asyncio.sleep(0.001)
+    assert bench.failures == []
+    await bench.owners.release()
+
+
 @pytest.mark.parametrize("error", [Misconfigured("epoch"), ZeroDivisionError("bug")])
 async def test_any_other_error_fails_at_once(bench: Bench, error: Exception) -> None:
     bench.errors = [error]
@@ -262,8 +284,10 @@ async def test_any_other_error_fails_at_once(bench: Bench, error: Exception) -> 
     assert bench.role.calls.count("open") == 1
 
 
-async def test_a_fault_of_the_partition_stops_its_role_and_no_other(bench: Bench) -> None:
-    fault = PartitionFault("this event can't be folded")
+@pytest.mark.parametrize("fault", [PartitionFault("no fold"), TopicRefused("no topic")])
+async def test_a_fault_of_the_partition_stops_its_role_and_no_other(
+    bench: Bench, fault: Exception
+) -> None:
     bench.errors = [fault]
     bench.owners.assign(bench.source, [0])
     await until(lambda: bench.owners.all_open([0]))
@@ -274,8 +298,8 @@ async def test_a_fault_of_the_partition_stops_its_role_and_no_other(bench: Bench
     bench.give(0, 2, session=0)
     await until(lambda: first.state is OwnerState.STOPPED)
     assert bench.roles[0].calls[-1] == "close"
-    assert bench.failures == [(0, fault)]
-    assert first.fault is fault
+    assert [(partition, str(error)) for partition, error in bench.failures] == [(0, str(fault))]
+    assert str(first.fault) == str(fault)
     assert not first.is_stalled(0)
     assert not bench.owners.all_open([0])
     bench.give(0, 2, session=0)

@@ -8,8 +8,11 @@ from eventfleet.model.domain import Domain, Route
 from eventfleet.model.payloads import Event
 from eventfleet.roles.relay import RelayRole
 from eventfleet.roles.role import PoisonEvent
+from eventfleet.stores.errors import TopicRefused
+from eventfleet.stores.memory.log import MemoryReader
 from eventfleet.stores.parked_aggregates import NoParkedAggregates
 from eventfleet.topics.event import EventRecord
+from eventfleet.topics.topic_specs import TopicSpec
 from tests.simulation.in_memory_servers import InMemoryServers, take
 from tests.simulation.recording_domain import Counted, Tally, evolve
 
@@ -145,6 +148,20 @@ async def test_an_event_that_is_not_declared_stops_the_role(named: dict[str, Any
     records = await memory.append("1", **named)
     with pytest.raises(PoisonEvent):
         await take(relay, records)
+
+
+async def test_a_relay_looks_for_the_topics_of_its_routes_before_it_takes_over() -> None:
+    memory = InMemoryServers(a_domain(Route("all")))
+    domain = a_domain(Route("all"), Route("nowhere"))
+    role = RelayRole(
+        *(domain, 0, memory.events.registry, memory.writer("relay"), NoParkedAggregates()),
+        reader=MemoryReader(memory.log),
+    )
+    with pytest.raises(TopicRefused, match="topic nowhere, to which a route of tally leads"):
+        await role.open()
+    assert memory.offset("relay") is None
+    memory.log.create(TopicSpec("nowhere", 1, 1))
+    assert await role.open() == 0
 
 
 def failing(*_: Any) -> Any:

@@ -41,6 +41,9 @@ class ReplyClock:
     def now(self) -> datetime:
         return self.time
 
+    def steady(self) -> datetime:
+        return self.time
+
     async def sleep(self, seconds: float) -> None:
         self.time += timedelta(seconds=seconds)
 

@@ -6,6 +6,7 @@ from itertools import islice
 from typing import Any, NamedTuple
 
 from eventfleet.stores.errors import Misconfigured
+from eventfleet.stores.kafka.errors import translate_topic_errors
 from eventfleet.topics.partitioner import murmur2, partition_of
 from eventfleet.topics.record import Headers, ProducerRecord
 
@@ -39,7 +40,7 @@ class BatchingProducer:
         error, if there was one. After an error or a cancellation the producer must be aborted.
         """
         topics = {record.topic for record in records}
-        shares = _split(records, {t: await self._producer.partitions_for(t) for t in topics})
+        shares = _split(records, {topic: await self._partitions_for(topic) for topic in topics})
         puts = [self._queue(to).put(share.records) for to, share in shares.items()]
         results = await asyncio.gather(*puts, return_exceptions=True)
         acked: list[AckedShare] = []
@@ -48,6 +49,11 @@ class BatchingProducer:
                 raise result
             acked.append(AckedShare(partition, share.indexes, result))
         return acked
+
+    async def _partitions_for(self, topic: str) -> set[int]:
+        with translate_topic_errors(topic):
+            partitions: set[int] = await self._producer.partitions_for(topic)
+        return partitions
 
     def _queue(self, to: tuple[str, int]) -> "PartitionQueue":
         queue = self._queues.get(to)
@@ -102,7 +108,8 @@ class PartitionQueue:
             batch = self._producer.create_batch()
             count = _fill(batch, records, len(offsets))
             sending = self._producer.send_batch(batch, self._topic, partition=self._partition)
-            first = (await (await sending)).offset
+            with translate_topic_errors(self._topic):
+                first = (await (await sending)).offset
             offsets.extend(range(first, first + count))
         start = 0
         for send in sends:

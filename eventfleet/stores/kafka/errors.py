@@ -1,23 +1,29 @@
 """Translates aiokafka's errors to the stores', and ends clients that failed."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from itertools import chain
 from typing import Any, TypeVar
 
 from aiokafka import errors as kafka
 from tenacity import AsyncRetrying, retry_if_exception, wait_random_exponential
 
-from eventfleet.stores.errors import Fenced, Misconfigured, ServerUnavailable
+from eventfleet.stores.errors import Fenced, Misconfigured, ServerUnavailable, TopicRefused
 
 T = TypeVar("T")
 CLOSE_TIMEOUT_SECONDS = 2.0
-# These last until an operator acts.
-OPERATOR_ERRORS = (
+# These last until an operator acts; those of the first kind are about one topic.
+TOPIC_ERRORS = (
     kafka.UnknownTopicOrPartitionError,
     kafka.InvalidTopicError,
     kafka.TopicAuthorizationFailedError,
+    kafka.MessageSizeTooLargeError,
+    kafka.RecordListTooLargeError,
+    kafka.RecordTooLargeError,
+)
+OPERATOR_ERRORS = (
+    *TOPIC_ERRORS,
     kafka.GroupAuthorizationFailedError,
     kafka.ClusterAuthorizationFailedError,
     kafka.TransactionalIdAuthorizationFailed,
@@ -25,9 +31,6 @@ OPERATOR_ERRORS = (
     kafka.AuthenticationFailedError,
     kafka.AuthenticationMethodNotSupported,
     kafka.UnsupportedSaslMechanismError,
-    kafka.MessageSizeTooLargeError,
-    kafka.RecordListTooLargeError,
-    kafka.RecordTooLargeError,
     kafka.IncompatibleBrokerVersion,
     kafka.UnsupportedVersionError,
     kafka.InvalidReplicationFactorError,
@@ -52,6 +55,15 @@ async def translate_errors(what: str, seconds: float) -> AsyncIterator[None]:
         raise Misconfigured(f"{what}: {_reason(error)}") from error
     except (kafka.KafkaError, kafka.ConsumerStoppedError, OSError) as error:
         raise ServerUnavailable(f"{what}: {_reason(error)}") from error
+
+
+@contextmanager
+def translate_topic_errors(topic: str) -> Iterator[None]:
+    """Raise TopicRefused, with the topic's name, where the driver refuses to write to it."""
+    try:
+        yield
+    except TOPIC_ERRORS as error:
+        raise TopicRefused(f"topic {topic}: {_reason(error)}") from error
 
 
 def raise_for_code(code: int) -> None:

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from eventfleet.stores.contracts import Watermarks
-from eventfleet.stores.errors import Fenced, Misconfigured, ServerUnavailable
+from eventfleet.stores.errors import Fenced, Misconfigured, ServerUnavailable, TopicRefused
 from eventfleet.stores.memory.yield_point import YieldPoint, no_yield
 from eventfleet.stores.topic_diff import describe_differences, describe_missing
 from eventfleet.topics.event import Position
@@ -122,7 +122,7 @@ class MemoryLog:
 
     def _topic(self, topic: str) -> list[list[LogEntry]]:
         if topic not in self._partitions:
-            raise Misconfigured(f"topic {topic} does not exist")
+            raise TopicRefused(f"topic {topic} does not exist")
         return self._partitions[topic]
 
 
