@@ -54,7 +54,7 @@ async def _go_on(world: World, role: Role, topic: str, partition: int, offset: i
     if world.scheduler.chance(0.05):
         await role.tick()
     committed = not world.scenario.parts.reads_uncommitted
-    for _ in range(world.random.choice([0, 0, 0, 15])):
+    for _ in range(world.random.choice([0, 0, 15, 40])):
         await checkpoint()
     records = world.tail(topic, partition, offset, committed)[: world.random.randint(1, 6)]
     if not records:
@@ -139,7 +139,7 @@ async def repeater(world: World, times: int) -> None:
 async def produce_again(world: World, partition: int) -> None:
     """Produces one of the records of a partition again."""
     if records := world.tail(TOPICS.events, partition):
-        again = world.random.choice(records)
+        again = world.random.choice(records[: max(1, len(records) - 3)])
         await produce(
             world, ProducerRecord(again.topic, again.key, again.value, partition, HEADERS)
         )
