@@ -160,7 +160,7 @@ class ReplicatedEvents:
 
     async def _refuse(self, term: int, clash: Duplicate) -> None:
         """Reply that a key is taken, and that what was written before it is not safe if so."""
-        if clash.index:
+        if clash.index or (self.failing and self._scheduler.chance(0.3)):
             if self.failing:
                 self.lag(PATIENCE_STEPS * 20)
             try:
