@@ -5,9 +5,8 @@ from typing import Any
 from msgspec.structs import replace
 
 from eventfleet.roles.role import Role
-from eventfleet.roles.sweep import Sweep
 from eventfleet.stores.contracts import NO_HEAD, LogWriter
-from eventfleet.stores.errors import Duplicate, Fenced, ServerUnavailable
+from eventfleet.stores.errors import Duplicate, Fenced, Misconfigured, ServerUnavailable
 from eventfleet.topics.codec import encode
 from eventfleet.topics.event import EventRecord, Position
 from eventfleet.topics.record import ProducerRecord
@@ -37,6 +36,12 @@ async def own(world: World, name: str, partition: int) -> None:
             await checkpoint()
         except Fenced:
             return
+        except Misconfigured as fault:
+            if not world.log.lost(SOURCES[name], partition):
+                raise
+            world.scheduler.note("stops:", fault)
+            world.halted.add((name, partition))
+            return
 
 
 async def _reclaim(role: Any) -> None:
@@ -49,14 +54,25 @@ async def _reclaim(role: Any) -> None:
             await checkpoint()
 
 
+async def _tick(world: World, role: Role) -> None:
+    report = await role.tick()
+    if report.nudged:
+        world.scheduler.count("a sweep beside the roles")
+
+
 async def _go_on(world: World, role: Role, topic: str, partition: int, offset: int) -> int:
     await checkpoint()
-    if world.scheduler.chance(0.05):
-        await role.tick()
+    if world.scheduler.chance(0.5 if world.scenario.puts else 0.05):
+        await _tick(world, role)
     committed = not world.scenario.parts.reads_uncommitted
-    for _ in range(world.random.choice([0, 0, 0, 15])):
+    for _ in range(world.random.choice([0, 0, 15, 40])):
         await checkpoint()
-    records = world.tail(topic, partition, offset, committed)[: world.random.randint(1, 6)]
+    if world.scenario.parts.minds_offsets and not world.log.has(topic, partition, offset):
+        raise ServerUnavailable(f"the log does not have offset {offset}")
+    oldest = world.log.watermarks(topic, partition).oldest
+    records = world.tail(topic, partition, max(offset, oldest), committed)[
+        : world.random.randint(1, 6)
+    ]
     if not records:
         return offset
     last = records[-1].offset + 1
@@ -139,7 +155,7 @@ async def repeater(world: World, times: int) -> None:
 async def produce_again(world: World, partition: int) -> None:
     """Produces one of the records of a partition again."""
     if records := world.tail(TOPICS.events, partition):
-        again = world.random.choice(records)
+        again = world.random.choice(records[: max(1, len(records) - 3)])
         await produce(
             world, ProducerRecord(again.topic, again.key, again.value, partition, HEADERS)
         )
@@ -153,7 +169,7 @@ async def synchronous(world: World, commands: int) -> None:
             events = await _put(world, aggregate_id)
         except ServerUnavailable:
             continue
-        if world.scheduler.chance(0.15):
+        if world.scheduler.chance(0.3):
             return
         await produce(world, to_events(world, events[-1]))
 
@@ -175,8 +191,8 @@ async def _put(world: World, aggregate_id: str) -> list[EventRecord]:
 
 async def sweep(world: World, partition: int) -> None:
     """What the owner of a partition does between chunks, long enough to see an event twice."""
-    writer = world.shaky(world.producer())
-    sweep = Sweep(tally.name, partition, world.stores.events, writer, world.clock)
+    clock = world.new_clock()
+    sweep = world.sweep(partition, clock)
     for _ in range(2):
         try:
             await sweep.tick()

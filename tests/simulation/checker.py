@@ -126,6 +126,22 @@ def check_emitted(stored: History, emitted: dict[int, list[LogRecord]]) -> None:
             raise BrokenInvariant("emitted out of order", f"a partition's offsets: {offsets}")
 
 
+def check_halted(
+    stored: History, order: dict[str, list[str]], emitted: list[LogRecord], puts: set[str]
+) -> None:
+    """Whatever came before the halt is stored and emitted; more may be stored."""
+    seen: dict[str, list[str]] = defaultdict(list)
+    for event in map(event_of, emitted):
+        seen[event.aggregate_id].append(event.data["n"])
+    for aggregate_id, wanted in order.items():
+        ids = trail(stored.get(aggregate_id, []))
+        if lost := set(wanted) - puts - set(ids):
+            raise BrokenInvariant("lost", f"{aggregate_id}: {sorted(lost)}, stored {ids}")
+        came = seen[aggregate_id]
+        if came != ids[: len(came)] or not set(wanted) & set(ids) <= set(came):
+            raise BrokenInvariant("emitted otherwise than stored", f"{came}, not {ids}")
+
+
 def check_relayed(stored: History, relayed: list[LogRecord], loud: bool) -> None:
     """A route has each event that it wants once, in version order."""
     seen: dict[str, list[str]] = defaultdict(list)

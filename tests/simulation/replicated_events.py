@@ -7,14 +7,14 @@ from typing import Any
 from eventfleet.stores.contracts import AssignPosition, Write
 from eventfleet.stores.errors import Duplicate, ServerUnavailable
 from eventfleet.stores.memory.events import MemoryEvents
-from eventfleet.topics.event import EventRecord
+from eventfleet.topics.event import EventKey, EventRecord
 from tests.simulation.scheduler import Scheduler, checkpoint, drive
 
 Change = Callable[[MemoryEvents], Coroutine[Any, Any, None]]
 """A write as the primary logs it, done to any copy of the data."""
 
-Key = str | tuple[str, int]
-"""An event id, or an aggregate id and a version."""
+Key = EventKey | tuple[str, int]
+"""An aggregate id with an event id, or with a version."""
 
 PATIENCE_STEPS = 12
 """The steps of its own that a write waits for the majority, or for another's transaction."""
@@ -46,6 +46,10 @@ class ReplicatedEvents:
         self._behind_until = 0
         self.failing = False  # the others are gone just when a write has clashed
         self._transactions: list[OpenTransaction] = []
+
+    @property
+    def registry(self) -> "ReplicatedRegistry":
+        return ReplicatedRegistry(self)
 
     def _empty(self) -> MemoryEvents:
         return MemoryEvents(self._partitions, checkpoint)
@@ -132,6 +136,13 @@ class ReplicatedEvents:
         drive(change(self._primary))
         self._changes.append(change)
 
+    async def note_next_offset(self, *note: int) -> None:
+        """Write it as any other."""
+        term = self._term
+        await checkpoint()
+        self._change(term, partial(_note, note))
+        await self._acknowledge(term)
+
     def _check(self, term: int) -> None:
         if term != self._term:
             raise ServerUnavailable("the server is not the primary any more")
@@ -149,9 +160,9 @@ class ReplicatedEvents:
 
     async def _refuse(self, term: int, clash: Duplicate) -> None:
         """Reply that a key is taken, and that what was written before it is not safe if so."""
-        if clash.index:
+        if clash.index or (self.failing and self._scheduler.chance(0.3)):
             if self.failing:
-                self.lag(PATIENCE_STEPS * 4)
+                self.lag(PATIENCE_STEPS * 20)
             try:
                 await self._acknowledge(term)
             except ServerUnavailable as error:
@@ -206,14 +217,31 @@ class ReplicatedEvents:
         return any(each.keys & keys for each in self._transactions)
 
 
+class ReplicatedRegistry:
+    """StoreRegistry beside the events, on the same servers."""
+
+    def __init__(self, events: ReplicatedEvents) -> None:
+        self._events = events
+
+    def __getattr__(self, read: str) -> Any:
+        return getattr(self._events.__getattr__("registry"), read)
+
+    async def note_next_offset(self, partition: int, epoch: int, next_offset: int) -> None:
+        await self._events.note_next_offset(partition, epoch, next_offset)
+
+
 def keys_of(events: Sequence[EventRecord]) -> set[Key]:
     """The unique keys that these events take."""
     versions: set[Key] = {(event.aggregate_id, event.version) for event in events}
-    return versions | {event.id for event in events}
+    return versions | {event.key for event in events}
 
 
 async def _write(write: Write, store: MemoryEvents) -> None:
     await store.write([write])
+
+
+async def _note(note: tuple[int, int, int], store: MemoryEvents) -> None:
+    await store.registry.note_next_offset(*note)
 
 
 async def _put(events: Sequence[EventRecord], partition: int, store: MemoryEvents) -> None:

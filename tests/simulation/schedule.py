@@ -14,6 +14,7 @@ from tests.simulation.checker import (
     check_folds,
     check_forward,
     check_fresh,
+    check_halted,
     check_letters,
     check_order,
     check_placed,
@@ -40,6 +41,8 @@ class RoleSchedule:
         self.violent = self.random.choice([0.0, 0.01, 0.03])
         self.failing = not scenario.fed and self.scheduler.chance(scenario.failures)
         self.world.events.failing = self.failing
+        self.losing = self.failing and self._losing()
+        self.truncated = False
         self.names = count(1)
         self.makers: list[object] = []
 
@@ -94,7 +97,10 @@ class RoleSchedule:
         return [task for task in self.scheduler.tasks if task.slot == slot]
 
     def _owned(self, slot: tuple[str, int]) -> bool:
-        return any(task.slot == slot for task in self.scheduler.tasks)
+        return bool(self._of(slot))
+
+    def _needs_owner(self, slot: tuple[str, int]) -> bool:
+        return slot not in self.world.halted and not self._owned(slot)
 
     # What happens
 
@@ -112,7 +118,7 @@ class RoleSchedule:
     def _step(self) -> None:
         if self.scheduler.tasks:
             self.scheduler.step()
-        self.world.clock.advance(self.random.randint(0, 50))
+        self.world.clock.advance(self.random.randint(0, 200 if self.scenario.puts else 50))
         if self.scheduler.steps % 8 == 0:
             self._watch()
 
@@ -141,6 +147,11 @@ class RoleSchedule:
         if chance(0.08 if events.behind else 0.002):
             self.scheduler.tell("the store", "elects another primary")
             events.fail_over()
+        if self.losing and chance(0.05):
+            self._lose_records()
+        if chance(0.01) and self.world.clocks:
+            self.scheduler.count("a clock steps back")
+            self.random.choice(self.world.clocks).step(-self.random.choice([0.5, 5.0, 60.0]))
         for task in [task for task in self._of("maker") if task.name in events.holders]:
             if chance(0.06):
                 self.scheduler.kill(task)
@@ -149,6 +160,27 @@ class RoleSchedule:
                 self.scheduler.count("a transaction times out")
                 self.world.log.time_out(owner)
 
+    def _losing(self) -> str:
+        """What the log loses in this schedule, if it loses anything."""
+        loaded = not (self.scenario.marked or self.scenario.puts)
+        kinds = ["retention", "truncation", "truncation"] if loaded else ["retention"]
+        return self.random.choice(kinds) if self.scheduler.chance(0.6 if loaded else 0.2) else ""
+
+    def _lose_records(self) -> None:
+        """The log removes records that append has not read, or some that it has."""
+        log, p = self.world.log, self.random.randrange(self.world.partitions)
+        committed, end = self.world.committed("append", p), len(log.entries(TOPICS.events, p))
+        if self.losing == "retention" and committed < end:
+            self.scheduler.count("unread records are removed")
+            log.remove(TOPICS.events, p, self.random.randint(committed + 1, end))
+            self.losing = ""
+        elif self.losing == "truncation" and committed:
+            self.scheduler.count("the log is truncated")
+            log.truncate(TOPICS.events, p, self.random.randrange(committed))
+            for task in self._of("maker"):
+                self.scheduler.kill(task)
+            self.losing, self.truncated = "", True
+
     def _quiet(self) -> None:
         self.world.faults.rate = 0.0
         self.world.events.recover()
@@ -156,13 +188,20 @@ class RoleSchedule:
             for task in [t for t in self.scheduler.tasks if t.slot in self.world.slots()]:
                 self.scheduler.kill(task)
         for slot in self.world.slots():
-            self._own(slot)
+            if slot not in self.world.halted:
+                self._own(slot)
+        self._until_settled()
+        if self.truncated:
+            self._maker("service", actors.service(self.world, 4))
+            self._until_settled()
+
+    def _until_settled(self) -> None:
         for step in range(PATIENCE):
             if step % 25 == 0 and self._settled():
                 return
             self._step()
             for slot in self.world.slots():
-                if not self._owned(slot):
+                if self._needs_owner(slot):
                     self._own(slot)
         raise BrokenInvariant("stuck", f"not done after {PATIENCE} quiet steps")
 
@@ -171,15 +210,23 @@ class RoleSchedule:
         busy = ("maker", "feeder", "sweep")
         if any(task.slot in busy for task in self.scheduler.tasks):
             return False
-        for role, p in self.world.slots():
-            if self.world.tail(SOURCES[role], p, self.world.committed(role, p)):
+        for role, p in set(self.world.slots()) - self.world.halted:
+            committed = self.world.committed(role, p)
+            if self.world.tail(SOURCES[role], p, committed) or self._must_stop(role, p):
                 return False
-        unplaced = [e for es in self.world.stored().values() for e in es if not e.position]
+        sound = self.world.sound(self.world.stored())
+        unplaced = [event for events in sound.values() for event in events if not event.position]
         if unplaced and not self.scenario.fed:
             for p in range(self.world.partitions):
                 self.scheduler.start(f"sweep of {p}", actors.sweep(self.world, p), "sweep")
             return False
         return True
+
+    def _must_stop(self, role: str, partition: int) -> bool:
+        world = self.world
+        offset = world.committed(role, partition)
+        minds = world.scenario.parts.minds_offsets
+        return minds and not world.log.has(SOURCES[role], partition, offset)
 
     # The verdict
 
@@ -202,27 +249,41 @@ class RoleSchedule:
             checks[role]()
 
     def _append(self) -> None:
-        world, stored = self.world, self.world.stored()
-        log = world.whole(TOPICS.events)
+        world, log = self.world, self.world.sound_log(TOPICS.events)
+        stored = world.sound(world.stored())
+        for _, partition in world.halted:
+            self._halted(partition)
         check_order(stored, expected(log, self.scenario.marked), world.put_ids)
-        check_acknowledged(stored, world.acknowledged)
+        check_acknowledged(world.stored(), world.acknowledged)
         check_placed(stored, log)
-        check_emitted(stored, world.whole(TOPICS.stored))
-        letters = [r for records in world.whole(TOPICS.dead_letters).values() for r in records]
+        check_emitted(stored, world.sound_log(TOPICS.stored))
+        letters = [r for rs in world.sound_log(TOPICS.dead_letters).values() for r in rs]
         check_letters(letters, stored, log)
+
+    def _halted(self, partition: int) -> None:
+        """What append has committed before it stopped is stored and emitted, in order."""
+        world = self.world
+        taken = world.log.before_losses(TOPICS.events, partition)
+        committed = world.committed("append", partition)
+        order = expected(
+            {partition: [r for r in taken if r.offset < committed]}, self.scenario.marked
+        )
+        emitted = world.whole(TOPICS.stored)[partition]
+        check_halted(world.stored(), order, emitted, world.put_ids)
 
     def _snapshot(self) -> None:
         stored, kept, topic = self.world.stored(), self.world.kept(), self.world.kept_in_topic()
         check_folds(stored, kept + topic)
         check_forward(topic)
-        check_fresh(stored, kept, EVERY, "store")
+        sound = self.world.sound(stored)
+        check_fresh(sound, kept, EVERY, "store")
         if not self.scenario.queries and not self.overlapped:
-            check_fresh(stored, topic, EVERY, "topic")
+            check_fresh(sound, topic, EVERY, "topic")
 
     def _relay(self) -> None:
-        stored = self.world.stored()
+        stored = self.world.sound(self.world.stored())
         for topic, loud in ((ALL, False), (LOUD, True)):
-            relayed = [r for records in self.world.whole(topic).values() for r in records]
+            relayed = [r for records in self.world.sound_log(topic).values() for r in records]
             check_relayed(stored, relayed, loud)
 
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from eventfleet.stores.memory.log import LogEntry, MemoryLog, SourcePartition, Transaction
 from eventfleet.topics.event import Position
-from eventfleet.topics.record import ProducerRecord
+from eventfleet.topics.record import LogRecord, ProducerRecord
 
 Place = tuple[str, int]
 """A topic and a partition."""
@@ -18,7 +18,6 @@ class SimulatedLog(MemoryLog):
         super().__init__()
         self._now = now
         self.dates: dict[tuple[str, int, int], int] = {}
-        self.oldest: dict[Place, int] = {}
         self.removed_from: dict[Place, list[LogEntry]] = {}
 
     def append(self, record: ProducerRecord, transaction: Transaction | None = None) -> Position:
@@ -34,9 +33,24 @@ class SimulatedLog(MemoryLog):
         """Abort an owner's transaction and fence it, as the coordinator does after a time."""
         self.fence(owner)
 
-    def expire(self, topic: str, partition: int, oldest: int) -> None:
-        """Keep the records from an offset on only."""
+    def remove(self, topic: str, partition: int, oldest: int) -> None:
+        """Keep the records from an offset on only, as retention does."""
         self.oldest[topic, partition] = oldest
+
+    def has(self, topic: str, partition: int, offset: int) -> bool:
+        """Check that a reader may go on from an offset."""
+        oldest, end = self.watermarks(topic, partition)
+        return oldest <= offset <= end
+
+    def lost(self, topic: str, partition: int) -> bool:
+        """Check whether the partition has lost any records."""
+        place = topic, partition
+        return place in self.oldest or place in self.removed_from
+
+    def before_losses(self, topic: str, partition: int) -> list[LogRecord]:
+        """The records of the partition as they were when it lost the first of them."""
+        entries = self.removed_from.get((topic, partition)) or self.entries(topic, partition)
+        return [entry.record for entry in entries if entry.record]
 
     def truncate(self, topic: str, partition: int, end: int) -> None:
         """Lose the records from an offset on, as after the election of a leader that lacks them."""

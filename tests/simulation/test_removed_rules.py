@@ -11,6 +11,10 @@ SEEDS = range(1000)
 ALL_ROLES = ("append", "snapshot", "relay")
 
 
+async def let_pass(*_: object) -> None:
+    """Any offset will do."""
+
+
 def loaded(parts: RoleParts) -> RoleScenario:
     return RoleScenario(("append",), parts=parts)
 
@@ -35,7 +39,7 @@ def chain(parts: RoleParts) -> RoleScenario:
     return RoleScenario(ALL_ROLES, marked=True, parts=parts)
 
 
-# Of what was rolled back.
+# Of what was rolled back; an error where append finds its note in the store gone.
 LOSSES = {"lost", "order", "gap", "emitted out of order", "emitted otherwise than stored"}
 
 RULES = {
@@ -107,7 +111,7 @@ RULES = {
         (snapshots(RoleParts(writer=roles_without_rules.ProducesUnfenced)), {"topic went back"}),
     ],
     "a write is acknowledged when a majority has it": [
-        (loaded(RoleParts(events=roles_without_rules.AcknowledgesAlone)), LOSSES),
+        (loaded(RoleParts(events=roles_without_rules.AcknowledgesAlone)), LOSSES | {"error"}),
         (put(RoleParts(events=roles_without_rules.AcknowledgesAlone)), LOSSES),
     ],
     "reads show what a majority has": [
@@ -115,6 +119,10 @@ RULES = {
     ],
     "of two errors that of the write concern comes first": [
         (loaded(RoleParts(events=roles_without_rules.TakesTheDuplicateFirst)), LOSSES),
+    ],
+    "an owner stops where the log does not have its offset": [
+        (loaded(RoleParts(minds_offsets=False)), {"lost", "not emitted"}),
+        (following(RoleParts(minds_offsets=False)), {"lost", "not emitted"}),
     ],
     "only committed records are consumed": [
         (chain(RoleParts(reads_uncommitted=True)), {"relayed twice"}),
@@ -132,6 +140,8 @@ def test_without_the_rule_an_invariant_breaks(
     scenario: RoleScenario, kinds: set[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("eventfleet.roles.append.Plan", scenario.parts.plan)
+    if not scenario.parts.minds_offsets:
+        monkeypatch.setattr("eventfleet.roles.takeover._check_offset", let_pass)
     first = next(violations(scenario, SEEDS), None)
     assert first is not None, f"nothing broke in {len(SEEDS)} schedules"
     assert first.kind in kinds, first

@@ -11,10 +11,13 @@ from tests.simulation.world import RoleScenario
 ALL_ROLES = ("append", "snapshot", "relay")
 
 SCENARIOS = {
-    "append, loaded events": (750, RoleScenario(("append",))),
-    "append, loaded again and again": (2000, RoleScenario(("append",), again=0.7, failures=0.95)),
-    "append, events that follow one another": (1500, RoleScenario(("append",), marked=True)),
-    "append, synchronous puts": (2250, RoleScenario(("append",), puts=True)),
+    "append, loaded events": (500, RoleScenario(("append",))),
+    "append, loaded again and again": (
+        2400,
+        RoleScenario(("append",), events=14, again=0.7, failures=0.95),
+    ),
+    "append, events that follow one another": (1300, RoleScenario(("append",), marked=True)),
+    "append, synchronous puts": (2300, RoleScenario(("append",), puts=True)),
     "snapshot": (750, RoleScenario(("snapshot",), fed=True)),
     "snapshot, with queries": (750, RoleScenario(("snapshot",), fed=True, queries=3)),
     "relay": (500, RoleScenario(("relay",), fed=True, repeats=False)),
@@ -27,8 +30,12 @@ FAULTS = {
     "a reply with two errors",
     "a taken key that no read shows",
     "a transaction times out",
+    "a clock steps back",
+    "a sweep beside the roles",
     "blocked by a dead one's transaction",
     "no majority in time",
+    "the log is truncated",
+    "unread records are removed",
     "writes are rolled back",
 }
 

@@ -11,6 +11,7 @@ from eventfleet.roles.append_plan import Plan
 from eventfleet.roles.relay import RelayRole
 from eventfleet.roles.role import Role
 from eventfleet.roles.snapshot import SnapshotRole
+from eventfleet.roles.sweep import Sweep
 from eventfleet.states.querier import Querier
 from eventfleet.stores.contracts import DomainStores, PartitionWriter
 from eventfleet.stores.memory.log import MemoryProducer, MemoryTransactionalWriter
@@ -30,6 +31,22 @@ from tests.simulation.simulated_log import SimulatedLog
 TOPICS = Topics.of(tally.name)
 SOURCES = {"append": TOPICS.events, "snapshot": TOPICS.stored, "relay": TOPICS.stored}
 BIG = 1_000_000
+
+
+class ServerClock:
+    """The clock of one machine: a little off, and now and then set back."""
+
+    def __init__(self, true: "FakeClock", seconds_off: float) -> None:
+        self._true, self._off = true, timedelta(seconds=seconds_off)
+
+    def now(self) -> datetime:
+        return self._true.now() + self._off
+
+    async def sleep(self, seconds: float) -> None:
+        await checkpoint()
+
+    def step(self, seconds: float) -> None:
+        self._off += timedelta(seconds=seconds)
 
 
 class FakeClock:
@@ -64,6 +81,7 @@ class RoleParts:
     snapshot_store: Callable[..., Any] = MemorySnapshots
     stubborn: tuple[type[Exception], ...] = ()  # after these an owner goes on from memory
     reads_uncommitted: bool = False
+    minds_offsets: bool = True  # an owner stops where the log does not have its offset
 
 
 @dataclass(frozen=True)
@@ -100,6 +118,8 @@ class World:
             ShakyEvents(self.events, self.faults), self.shaky(self.snapshots)
         )
         self.querier = Querier(tally, self.stores, self.clock)
+        self.clocks: list[ServerClock] = []
+        self.halted: set[tuple[str, int]] = set()
         self.put_ids: set[str] = set()
         self.acknowledged: set[str] = set()
         self.serial = 0
@@ -120,7 +140,7 @@ class World:
 
     def role(self, name: str, partition: int) -> Role:
         parts, cached = self.scenario.parts, self.random.randint(1, 3)
-        writer = self.writer(name, partition)
+        writer, clock = self.writer(name, partition), self.new_clock()
         if name == "append":
             return parts.append(
                 *(
@@ -129,19 +149,29 @@ class World:
                     self.stores.events,
                     writer,
                     NoParkedAggregates(),
-                    self.clock,
+                    clock,
                 ),
                 cached=cached,
+                sweep=self.sweep(partition, clock) if self.scenario.puts else None,
             )
         if name == "snapshot":
             return parts.snapshots(
-                *(tally, partition, self.stores, writer, NoParkedAggregates(), self.clock),
+                *(tally, partition, self.stores, writer, NoParkedAggregates(), clock),
                 cached=cached,
                 limit=BIG,
             )
         return parts.relay(
             tally, partition, self.stores.events.registry, writer, NoParkedAggregates()
         )
+
+    def sweep(self, partition: int, clock: ServerClock) -> Sweep:
+        writer = self.shaky(self.producer())
+        return Sweep(tally.name, partition, self.stores.events, writer, clock)
+
+    def new_clock(self) -> ServerClock:
+        clock = ServerClock(self.clock, self.random.choice([-3.0, 0.0, 0.0, 3.0]))
+        self.clocks.append(clock)
+        return clock
 
     def writer(self, role: str, partition: int) -> PartitionWriter:
         source = self.source(role, partition)
@@ -164,7 +194,7 @@ class World:
     def tail(
         self, topic: str, partition: int, start: int = 0, committed: bool = True
     ) -> list[LogRecord]:
-        """The records from an offset on."""
+        """The records from an offset on, removed ones too: who reads minds the offset."""
         entries = self.log.entries(topic, partition)[start:]
         if committed:
             stable = self.log.last_stable_offset(topic, partition)
@@ -177,6 +207,16 @@ class World:
 
     def whole(self, topic: str) -> dict[int, list[LogRecord]]:
         return {p: self.tail(topic, p) for p in range(self.partitions)}
+
+    def sound(self, stored: History) -> History:
+        """Without the aggregates whose append has stopped."""
+        stopped = {p for name, p in self.halted if name == "append"}
+        return {key: es for key, es in stored.items() if self.partition(key) not in stopped}
+
+    def sound_log(self, topic: str) -> dict[int, list[LogRecord]]:
+        """The records of a topic without those partitions."""
+        stopped = {p for name, p in self.halted if name == "append"}
+        return {p: records for p, records in self.whole(topic).items() if p not in stopped}
 
     def committed(self, role: str, partition: int) -> int:
         return self.log.offsets.get(self.source(role, partition), 0)
