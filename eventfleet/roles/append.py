@@ -95,8 +95,9 @@ class AppendRole:
             self._writer,
             self._parked,
             self._partition,
-            f"eventfleet rewind {self._domain.name}, or where the topic was made anew raise the "
-            f"epoch: eventfleet topics raise-epoch {self._domain.name}",
+            f"eventfleet {'restore' if self._synchronous else 'rewind'} {self._domain.name}, or "
+            "where the topic was made anew raise the epoch: "
+            f"eventfleet topics raise-epoch {self._domain.name}",
         )
         if offset is None:
             if noted:
@@ -309,7 +310,8 @@ class AppendRole:
             f"{self._domain.name}: the store holds what append took from partition "
             f"{self._partition} below offset {noted} in epoch {self._epoch}, but the consumer "
             "group has no offset: was the group or the topic made anew? Where the topic is the "
-            f"same: eventfleet rewind {self._domain.name}; where it is new, raise the epoch: "
+            f"same: eventfleet {'restore' if self._synchronous else 'rewind'} "
+            f"{self._domain.name}; where it is new, raise the epoch: "
             f"eventfleet topics raise-epoch {self._domain.name}"
         )
 

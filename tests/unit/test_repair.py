@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from eventfleet.audit import Auditor, AuditReport
 from eventfleet.model.domain import Domain
 from eventfleet.roles.append import AppendRole
 from eventfleet.roles.repair import RepairContext, restore, rewind
@@ -168,6 +169,15 @@ async def test_nothing_is_rewound_where_the_store_is_as_far_as_the_group(fleet: 
     assert await fleet.events.registry.repairs() == []
 
 
+async def test_a_log_that_was_truncated_is_taken_from_its_oldest_record(fleet: Fleet) -> None:
+    await filled(fleet, "1", "2")
+    fleet.log.entries(fleet.topics.events, 0).clear()
+    assert await rewind(fleet.context) == [OffsetRange(0, 0, 2)]
+    emitted = fleet.emitted()
+    await filled(fleet, "2", "3")
+    assert fleet.emitted() == [*emitted, ("3", 3, "1-0-1")]
+
+
 @pytest.mark.parametrize(
     ("first", "reason"),
     [({0: 9}, "can't rewind to offset 9; .* 0 to 2, .* is at 2"), ({7: 0}, "no partition 7")],
@@ -285,3 +295,68 @@ async def test_a_group_without_an_offset_gets_that_of_the_last_event(fleet: Flee
     assert fleet.log.offsets[fleet.group, fleet.topics.events, 0] == 2
     await filled(fleet, "3")
     assert [name for name, _, _ in fleet.emitted()] == ["1", "2", "3"]
+
+
+async def test_what_a_rewind_did_not_emit_again_is_restored_too(fleet: Fleet) -> None:
+    await filled(fleet, "1", "2")
+    await rewind(fleet.context, {0: 0})
+    await filled(fleet, "3")
+    before, fleet.events = await fleet.stored(), deepcopy(fleet.events)
+    registry = fleet.events.registry
+    fleet.events = MemoryEvents()
+    fleet.events.registry = registry
+    report = await restore(fleet.context)
+    assert (report.restored, report.voided) == (3, 0)
+    assert await fleet.stored() == before
+
+
+async def test_a_synchronous_log_that_was_truncated_is_taken_in_a_new_epoch() -> None:
+    fleet = Fleet(sync_tally)
+    events = [fleet.event(name, version=n) for n, name in enumerate("abc", start=1)]
+    await fleet.events.put(events[:2], 0)
+    await fleet.emit(fleet.topics.events, *events[:2])
+    await fleet.run_append()
+    fleet.log.entries(fleet.topics.events, 0).clear()
+    assert (await restore(fleet.context)).restored == 0
+    await fleet.events.put(events[2:], 0)
+    await fleet.emit(fleet.topics.events, *events[1:])
+    await fleet.run_append()
+    assert [position for _, _, position in await fleet.stored()] == ["0-0-0", "0-0-1", "1-0-1"]
+    assert [name for name, _, _ in fleet.emitted()] == ["a", "b", "c"]
+
+
+# The audit
+
+
+@pytest.mark.parametrize("first", [None, {0: 0}, {0: 1}])
+async def test_the_audit_is_clean_after_a_rewind(
+    fleet: Fleet, first: dict[int, int] | None
+) -> None:
+    await filled(fleet, "1")
+    older = deepcopy(fleet.events)
+    await filled(fleet, "2", "3")
+    fleet.events = older
+    await rewind(fleet.context, first)
+    await fleet.run_append()
+    await filled(fleet, "4")
+    report = await audited(fleet)
+    assert report.violations == []
+    assert report.explained
+
+
+async def test_the_audit_is_clean_after_a_restore(fleet: Fleet) -> None:
+    await filled(fleet, "1")
+    older = deepcopy(fleet.events)
+    await filled(fleet, "2", "3")
+    fleet.events = older
+    await restore(fleet.context)
+    await filled(fleet, "4")
+    report = await audited(fleet)
+    assert (report.violations, report.explained) == ([], [])
+
+
+async def audited(fleet: Fleet) -> AuditReport:
+    context = fleet.context
+    return await Auditor(
+        *(fleet.domain, context.stores, context.reader), group_prefix=PREFIX, exactly_once=True
+    ).run()
