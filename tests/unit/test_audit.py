@@ -400,3 +400,29 @@ async def test_a_store_that_the_group_did_not_fill_is_named(fleet: AuditFixture)
     report = await fleet.audit()
     assert ("store", "tally.events") in kinds(report.problems)
     assert "append took partition 0 up to offset 6, but this store only up to 0" in str(report)
+
+
+class UnreadableDocument(MemoryEvents):
+    """A store of which version 2 of aggregate `a` has lost a field."""
+
+    async def read(self, aggregate_id: str, *args: Any, **named: Any) -> AsyncIterator[EventRecord]:
+        async for event in super().read(aggregate_id, *args, **named):
+            if (event.aggregate_id, event.version) == ("a", 2):
+                raise KeyError("data")
+            yield event
+
+    async def tails(self, *args: Any, **named: Any) -> None:
+        raise KeyError("data")
+
+
+async def test_an_event_that_the_store_cannot_read_is_named_and_the_audit_goes_on(
+    fleet: AuditFixture,
+) -> None:
+    store: Any = fleet.memory.events
+    store.__class__ = UnreadableDocument
+    report = await fleet.audit()
+    [problem] = report.problems
+    assert (problem.kind, problem.subject) == ("event", "a")
+    assert problem.detail.startswith("version 2 can't be read from the store: KeyError: 'data' (")
+    assert report.aggregates == 2
+    assert {"event 2" in fault or "(event 2)" in fault for _, _, fault in faults(report)} == {True}
