@@ -28,6 +28,7 @@ NOT_RELAYED = "routed events that relay has not committed"
 COPIES_NOT_KEPT = "copies that their topic no longer keeps"
 TOPIC_MISSING = "copies in missing topics"
 LETTERS_NOT_KEPT = "records of the log whose dead letter would no longer be kept"
+OTHER_SHAPE = "published snapshots of another shape or state version"
 ON_ITS_WAY = "accepted commands whose event is on its way to the store"
 
 
@@ -252,7 +253,7 @@ class Judge:
         published = rows.published
         assert published
         if not published.version:
-            self._report.skip("published snapshots of another state version")
+            self._report.skip(OTHER_SHAPE)
             return None
         digests = [each.digest for each in rows.folded if each.version == published.version]
         if not digests:

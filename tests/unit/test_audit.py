@@ -9,9 +9,10 @@ from msgspec.structs import replace
 
 from eventfleet.audit import Auditor, AuditReport
 from eventfleet.audit.auditor import NO_MARKERS
-from eventfleet.audit.judge import NOT_APPENDED, NOT_PLACED, NOT_RELAYED, ON_ITS_WAY
+from eventfleet.audit.judge import NOT_APPENDED, NOT_PLACED, NOT_RELAYED, ON_ITS_WAY, OTHER_SHAPE
 from eventfleet.audit.report import MAX_LISTED
 from eventfleet.model.domain import Route
+from eventfleet.model.payloads import State
 from eventfleet.stores.contracts import DomainStores, Markers, OffsetRange
 from eventfleet.stores.memory.events import MemoryEvents
 from eventfleet.stores.memory.log import MemoryReader
@@ -235,7 +236,18 @@ async def test_a_fold_that_a_snapshot_of_this_state_version_contradicts(
     assert {violation.invariant for violation in report.violations} == {3}
     assert "raise `state_version`" in report.violations[-1].fault
     fleet.change(state_version=2)
-    assert (await fleet.audit()).clean
+    report = await fleet.audit()
+    assert (report.clean, report.unjudged) == (True, {OTHER_SHAPE: 1})
+
+
+class RenamedTally(State):
+    path: tuple[str, ...] = ()
+
+
+async def test_a_snapshot_of_another_shape_is_counted_and_not_judged(fleet: AuditFixture) -> None:
+    fleet.change(state=RenamedTally, evolve=lambda state, event: state)
+    report = await fleet.audit()
+    assert (report.clean, report.unjudged) == (True, {OTHER_SHAPE: 1})
 
 
 # Topics and dead letters
