@@ -174,12 +174,15 @@ class Judge:
             topic, key = self._scope.copies[copy.topic], copy.aggregate_id
             if copy.topic and copy.topic not in checked:
                 self._report.relayed += 1
-            name = f"version {copy.version} (event {copy.event_id}) in {topic}"
-            repair = self._scope.repairs.explaining(Position.parse(copy.position))
+            fault = ""
             if stored is None:
-                self._report.violate_unless(repair, 4, key, f"{name} is not stored")
+                fault = "is not stored"
             elif _differs(copy, stored):
-                self._report.violate_unless(repair, 4, key, f"{name} differs from the stored event")
+                fault = "differs from the stored event"
+            if fault:
+                name = f"version {copy.version} (event {copy.event_id}) in {topic}"
+                repair = self._scope.repairs.explaining(Position.parse(copy.position))
+                self._report.violate_unless(repair, 4, key, f"{name} {fault}")
             if copy.late and copy.topic not in checked:
                 self._report.violate(4, key, f"version {copy.version} is out of order in {topic}")
             checked.add(copy.topic)

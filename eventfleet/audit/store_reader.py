@@ -48,7 +48,7 @@ class StoreReader:
             cursor, full = page.cursor, len(page.items) == PAGE_AGGREGATES
             await self._check_page(page.items)
         if self._events_read < stored:
-            await self._check_unlisted()
+            await self._try_unlisted()
             self._report.skip(UNLISTED, max(stored - self._events_read, 0))
 
     async def _check_page(self, aggregate_ids: Sequence[str]) -> None:
@@ -115,6 +115,15 @@ class StoreReader:
                 heads = await self._events.heads([aggregate_id])
                 complete = aggregate_id not in heads or version >= heads[aggregate_id].version
         check.end()
+
+    async def _try_unlisted(self) -> None:
+        try:
+            await self._check_unlisted()
+        except ServerUnavailable:
+            raise
+        except Exception as error:
+            fault = f"the feed of stored events can't be read: {describe_error(error)}"
+            self._report.add_problem("event", self._domain.name, fault)
 
     async def _check_unlisted(self) -> None:
         """Check aggregates without a version 1, whose events the listing of aggregates omits."""

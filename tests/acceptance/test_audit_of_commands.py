@@ -59,7 +59,7 @@ def sent(order: str, command: str) -> NewRecord:
     return NewRecord("orders.commands", order.encode(), json.dumps(envelope).encode())
 
 
-def test_each_of_ten_faults_is_named(fleet: CommandFleet) -> None:
+def test_each_of_ten_faults_is_named_and_so_is_each_missing_topic(fleet: CommandFleet) -> None:
     text, report = fleet.audit()
     assert report["clean"], text
     assert (report["stored"], report["unjudged"]) == (50, {})
@@ -76,6 +76,12 @@ def test_each_of_ten_faults_is_named(fleet: CommandFleet) -> None:
         assert first in found[order], found[order]
         assert rest in found[order], found[order]
         assert f", {order}: " in text
+
+    missing = [LEDGER, "orders.events", "orders.stored"]
+    fleet.kafka.delete(missing)
+    text, report = fleet.audit()
+    problems = {problem["subject"] for problem in report["problems"] if problem["kind"] == "topic"}
+    assert problems == set(missing)
 
 
 def break_all(fleet: CommandFleet) -> None:
