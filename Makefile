@@ -7,7 +7,7 @@ BENCH := .venv-bench
 # What `make run` runs, unless EVENTFLEET_DOMAINS names domains of your own.
 SAMPLE_DOMAINS := eventfleet.domains.orders,eventfleet.domains.bank,eventfleet.domains.trading,eventfleet.domains.process_log
 
-.PHONY: run test check faults bench scale soak lock clean
+.PHONY: run test check faults bench scale soak audit-memory lock clean
 
 run: export EVENTFLEET_DOMAINS ?= $(SAMPLE_DOMAINS)
 run: $(VENV)/run.stamp
@@ -36,6 +36,10 @@ scale: $(BENCH)/stamp
 soak: $(BENCH)/stamp
 	@$(BENCH)/bin/python -m tests.servers.install
 	@$(BENCH)/bin/python -m benchmarks.soak
+
+# EVENTS=5000000; generated, so it needs no servers.
+audit-memory: $(VENV)/dev.stamp
+	@$(BIN)/python -m benchmarks.audit_memory
 
 check: $(VENV)/dev.stamp
 	$(BIN)/ruff check .

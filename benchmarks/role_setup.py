@@ -79,9 +79,8 @@ async def verify_role(servers: ServerAddresses, task: ContenderTask, role: str) 
         )
         report = await auditor.run()
     if not report.clean:
-        raise VerificationFailed(
-            f"{role}: {len(report.violations)} violations: {report.violations[0]}"
-        )
+        found = [*report.violations, *report.problems]
+        raise VerificationFailed(f"{role}: {found[:5]}")
     counts = {"committed": committed, "stored": report.stored, "relayed": report.relayed}
     counts["snapshots"] = report.snapshots
     for name, expected in {"committed": task.records, "stored": task.records, **task.extra}.items():

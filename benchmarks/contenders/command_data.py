@@ -193,5 +193,7 @@ async def append_and_audit(settings: Settings, domain: Domain[Any]) -> int:
             exactly_once=True,
         ).run()
     if not report.clean or report.dead_letters:
-        raise RuntimeError(f"{report.dead_letters} dead letters, {report.violations[:5]}")
+        raise RuntimeError(
+            f"{report.dead_letters} dead letters, {report.violations[:5]}, {report.problems[:5]}"
+        )
     return report.stored

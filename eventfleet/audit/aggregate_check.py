@@ -43,6 +43,10 @@ class Folding:
             return f"can't be {self._stage(event)}: {describe_error(error)}"
         return ""
 
+    def skip(self, version: int) -> None:
+        """Pass over an event: what follows can't be folded."""
+        self.version, self.broken = version, True
+
     def digest(self) -> bytes:
         """Return the digest of the state; errors of the state's own values pass through."""
         return state_digest(self._domain.dump_state(self._state))
@@ -90,6 +94,13 @@ class AggregateCheck:
         if self._event:
             self._add_row(self._event, event)
         self._event = event
+
+    def skip(self, version: int, reason: str) -> None:
+        """Pass over an event that the store can't read."""
+        self._expected = version + 1
+        self._folding.skip(version)
+        fault = f"version {version} can't be read from the store: {reason}"
+        self._report.add_problem("event", self._id, fault)
 
     def end(self) -> None:
         """Check what remains after the last event."""

@@ -26,7 +26,7 @@ from eventfleet.stores.contracts import DomainStores, LogReader, Markers
 
 MAX_BUCKET_ROWS = 150_000
 """A larger bucket is divided by event: an aggregate may have any number of events."""
-NO_MARKERS = "markers of aggregates: Redis was not there"
+NO_MARKERS = "markers of aggregates: Redis was not usable"
 
 
 class Auditor:

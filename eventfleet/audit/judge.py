@@ -28,6 +28,7 @@ NOT_RELAYED = "routed events that relay has not committed"
 COPIES_NOT_KEPT = "copies that their topic no longer keeps"
 TOPIC_MISSING = "copies in missing topics"
 LETTERS_NOT_KEPT = "records of the log whose dead letter would no longer be kept"
+OTHER_SHAPE = "published snapshots of another shape or state version"
 ON_ITS_WAY = "accepted commands whose event is on its way to the store"
 
 
@@ -173,12 +174,15 @@ class Judge:
             topic, key = self._scope.copies[copy.topic], copy.aggregate_id
             if copy.topic and copy.topic not in checked:
                 self._report.relayed += 1
-            name = f"version {copy.version} (event {copy.event_id}) in {topic}"
-            repair = self._scope.repairs.explaining(Position.parse(copy.position))
+            fault = ""
             if stored is None:
-                self._report.violate_unless(repair, 4, key, f"{name} is not stored")
+                fault = "is not stored"
             elif _differs(copy, stored):
-                self._report.violate_unless(repair, 4, key, f"{name} differs from the stored event")
+                fault = "differs from the stored event"
+            if fault:
+                name = f"version {copy.version} (event {copy.event_id}) in {topic}"
+                repair = self._scope.repairs.explaining(Position.parse(copy.position))
+                self._report.violate_unless(repair, 4, key, f"{name} {fault}")
             if copy.late and copy.topic not in checked:
                 self._report.violate(4, key, f"version {copy.version} is out of order in {topic}")
             checked.add(copy.topic)
@@ -252,7 +256,7 @@ class Judge:
         published = rows.published
         assert published
         if not published.version:
-            self._report.skip("published snapshots of another state version")
+            self._report.skip(OTHER_SHAPE)
             return None
         digests = [each.digest for each in rows.folded if each.version == published.version]
         if not digests:

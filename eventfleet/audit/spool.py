@@ -22,7 +22,7 @@ _decode: Callable[[memoryview], AnyRow] = msgspec.msgpack.Decoder(AnyRow).decode
 class Spool:
     """Rows in buckets of one unnamed temporary file, which ends with the process at the latest.
 
-    Rows with the same key are in the same bucket. A row takes about 150 bytes; TMPDIR names another
+    Rows with the same key are in the same bucket. A row takes about 100 bytes; TMPDIR names another
     disk.
     """
 

@@ -48,7 +48,7 @@ class StoreReader:
             cursor, full = page.cursor, len(page.items) == PAGE_AGGREGATES
             await self._check_page(page.items)
         if self._events_read < stored:
-            await self._check_unlisted()
+            await self._try_unlisted()
             self._report.skip(UNLISTED, max(stored - self._events_read, 0))
 
     async def _check_page(self, aggregate_ids: Sequence[str]) -> None:
@@ -97,16 +97,33 @@ class StoreReader:
         return True
 
     async def _read_alone(self, aggregate_id: str, check: AggregateCheck) -> None:
-        try:
-            async for event in self._events.read(aggregate_id):
+        """Read an aggregate's events; one that can't be read is named, and the others go on."""
+        version, complete = 0, False
+        while not complete:
+            try:
+                async for event in self._events.read(aggregate_id, version):
+                    self._events_read += 1
+                    check.add(event)
+                    version = event.version
+                complete = True
+            except ServerUnavailable:
+                raise
+            except Exception as error:
+                version += 1
                 self._events_read += 1
-                check.add(event)
+                check.skip(version, describe_error(error))
+                heads = await self._events.heads([aggregate_id])
+                complete = aggregate_id not in heads or version >= heads[aggregate_id].version
+        check.end()
+
+    async def _try_unlisted(self) -> None:
+        try:
+            await self._check_unlisted()
         except ServerUnavailable:
             raise
         except Exception as error:
-            fault = f"its stored events can't be read: {describe_error(error)}"
-            self._report.add_problem("event", aggregate_id, fault)
-        check.end()
+            fault = f"the feed of stored events can't be read: {describe_error(error)}"
+            self._report.add_problem("event", self._domain.name, fault)
 
     async def _check_unlisted(self) -> None:
         """Check aggregates without a version 1, whose events the listing of aggregates omits."""
@@ -132,25 +149,29 @@ class StoreReader:
     async def check_published(self, published: PublishedState) -> str:
         """Compare a record's state with a fold of the stored events; return its fault, if any."""
         key = published.aggregate_id
+        folding = await self._fold(key, published.version)
+        if folding is None or folding.broken:
+            self._report.skip(ABOVE_A_FAULT)
+            return ""
+        if folding.version < published.version:
+            return f"is past the last of {folding.version} events"
         try:
-            folding = await self._fold(key, published.version)
-            digest = b"" if folding.broken else folding.digest()
-        except ServerUnavailable:
-            raise
+            return "" if folding.digest() == published.digest else "is not the fold of its events"
         except Exception as error:
             fault = f"a published snapshot can't be compared: {describe_error(error)}"
             self._report.add_problem("state", key, fault)
             return ""
-        if folding.version < published.version:
-            return f"is past the last of {folding.version} events"
-        if not digest:
-            self._report.skip(ABOVE_A_FAULT)
-        return "is not the fold of its events" if digest and digest != published.digest else ""
 
-    async def _fold(self, aggregate_id: str, version: int) -> Folding:
+    async def _fold(self, aggregate_id: str, version: int) -> Folding | None:
+        """Fold the events up to a version; None where one can't be read, as reported before."""
         folding = Folding(self._domain)
-        async for event in self._events.read(aggregate_id, up_to=version):
-            folding.fold(event)
+        try:
+            async for event in self._events.read(aggregate_id, up_to=version):
+                folding.fold(event)
+        except ServerUnavailable:
+            raise
+        except Exception:
+            return None
         return folding
 
 

@@ -78,12 +78,13 @@ async def _open_markers(
     """Open the domain's markers, where it has any and Redis answers."""
     from eventfleet.runtime import connections
     from eventfleet.runtime.errors import Unreachable
+    from eventfleet.stores.errors import Misconfigured
 
     if not domain.uses_marker:
         return None
     try:
         return await opened.enter_async_context(connections.markers(settings, domain.name))
-    except Unreachable:
+    except (Unreachable, Misconfigured):
         return None
 
 

@@ -9,9 +9,10 @@ from msgspec.structs import replace
 
 from eventfleet.audit import Auditor, AuditReport
 from eventfleet.audit.auditor import NO_MARKERS
-from eventfleet.audit.judge import NOT_APPENDED, NOT_PLACED, NOT_RELAYED, ON_ITS_WAY
+from eventfleet.audit.judge import NOT_APPENDED, NOT_PLACED, NOT_RELAYED, ON_ITS_WAY, OTHER_SHAPE
 from eventfleet.audit.report import MAX_LISTED
 from eventfleet.model.domain import Route
+from eventfleet.model.payloads import State
 from eventfleet.stores.contracts import DomainStores, Markers, OffsetRange
 from eventfleet.stores.memory.events import MemoryEvents
 from eventfleet.stores.memory.log import MemoryReader
@@ -235,7 +236,18 @@ async def test_a_fold_that_a_snapshot_of_this_state_version_contradicts(
     assert {violation.invariant for violation in report.violations} == {3}
     assert "raise `state_version`" in report.violations[-1].fault
     fleet.change(state_version=2)
-    assert (await fleet.audit()).clean
+    report = await fleet.audit()
+    assert (report.clean, report.unjudged) == (True, {OTHER_SHAPE: 1})
+
+
+class RenamedTally(State):
+    path: tuple[str, ...] = ()
+
+
+async def test_a_snapshot_of_another_shape_is_counted_and_not_judged(fleet: AuditFixture) -> None:
+    fleet.change(state=RenamedTally, evolve=lambda state, event: state)
+    report = await fleet.audit()
+    assert (report.clean, report.unjudged) == (True, {OTHER_SHAPE: 1})
 
 
 # Topics and dead letters
@@ -400,3 +412,29 @@ async def test_a_store_that_the_group_did_not_fill_is_named(fleet: AuditFixture)
     report = await fleet.audit()
     assert ("store", "tally.events") in kinds(report.problems)
     assert "append took partition 0 up to offset 6, but this store only up to 0" in str(report)
+
+
+class UnreadableDocument(MemoryEvents):
+    """A store of which version 2 of aggregate `a` has lost a field."""
+
+    async def read(self, aggregate_id: str, *args: Any, **named: Any) -> AsyncIterator[EventRecord]:
+        async for event in super().read(aggregate_id, *args, **named):
+            if (event.aggregate_id, event.version) == ("a", 2):
+                raise KeyError("data")
+            yield event
+
+    async def tails(self, *args: Any, **named: Any) -> None:
+        raise KeyError("data")
+
+
+async def test_an_event_that_the_store_cannot_read_is_named_and_the_audit_goes_on(
+    fleet: AuditFixture,
+) -> None:
+    store: Any = fleet.memory.events
+    store.__class__ = UnreadableDocument
+    report = await fleet.audit()
+    [problem] = report.problems
+    assert (problem.kind, problem.subject) == ("event", "a")
+    assert problem.detail.startswith("version 2 can't be read from the store: KeyError: 'data' (")
+    assert report.aggregates == 2
+    assert {"event 2" in fault or "(event 2)" in fault for _, _, fault in faults(report)} == {True}

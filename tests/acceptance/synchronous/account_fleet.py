@@ -95,10 +95,14 @@ class Purses(CommandFleet):
         servers = stream.address, store.url, redis_url
         super().__init__(servers, folder, "purses", MONGO_TIMEOUT="4")
 
-    def audited(self) -> tuple[list[Any], int, int]:
-        """Violations, dead letters and superseded records, once append has passed the log."""
+    def audited(self, *, problems: bool = False) -> tuple[list[Any], int, int]:
+        """Violations, dead letters and superseded records, once append has passed the log.
+
+        `problems`: whether tests have put events that can't be folded.
+        """
         self.settle("append")
-        report = self.json("audit", "purses", status=0)
+        report = self.json("audit", "purses", status=int(problems))
+        assert {found["kind"] for found in report["problems"]} == ({"event"} if problems else set())
         return report["violations"], report["dead_letters"], report["superseded"]
 
 
