@@ -73,10 +73,11 @@ class QueriedAccount:
         self._version = version
         self._counter.start_query()
         started, cpu_started = time.perf_counter(), time.process_time()
-        found = await self._querier.latest(self._account)
-        self.seconds.append(time.perf_counter() - started)
+        async with self._querier.running():  # saves the snapshot at its end, behind the answer
+            found = await self._querier.latest(self._account)
+            self.seconds.append(time.perf_counter() - started)
+            self._counter.end_query()
         self.cpu += time.process_time() - cpu_started
-        self._counter.end_query()
         if found is None or found.version != version:
             raise RuntimeError(f"the latest state is not that of version {version}: {found}")
 

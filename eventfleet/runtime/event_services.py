@@ -156,7 +156,10 @@ async def event_service_over(
         await require_domain_topics(settings, domain, reader, opened.events.registry)
     clock, ids = SystemClock(), Uuid7Generator()
     follower = CommandFollower(domain.synchronous, opened.events, waiters)
+    decider_metrics = decider_metrics or DeciderMetrics()
+    decider_metrics.queriers[domain.name] = queries.saver
     async with (
+        queries.running(),
         decider(settings, domain, opened, decider_metrics, cache) as deciding,
         EventService(domain, deciding, queries, clock, ids, follower) as service,
     ):

@@ -19,4 +19,5 @@ async def querier(settings: Settings, domain: Domain[S]) -> AsyncIterator[Querie
     """Opens the Querier of a domain. Unreachable: the store does not answer."""
     async with connections.stores(settings, {domain.name: domain}, long_reads=True) as stores:
         opened, limit = stores[domain.name], settings.snapshot_bytes
-        yield Querier(domain, opened, SystemClock(), limit=limit)
+        async with Querier(domain, opened, SystemClock(), limit=limit).running() as queries:
+            yield queries

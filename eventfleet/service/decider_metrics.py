@@ -13,15 +13,18 @@ LABELS = ["domain"]
 
 
 class DeciderMetrics(Collector):
-    """The statistics by domain: of marker deciders, and of the managers of synchronous domains."""
+    """The statistics by domain: of marker deciders, of the managers of synchronous domains, and of
+    the snapshots that managers and queriers save."""
 
     def __init__(self) -> None:
         self.markers: dict[str, marker_decider.MarkerStatistics] = {}
         self.managers: dict[str, tuple[manager.ManagerStatistics, SnapshotSaver]] = {}
+        self.queriers: dict[str, SnapshotSaver] = {}
 
     def collect(self) -> Iterator[Metric]:
         yield from self._markers()
         yield from self._managers()
+        yield from self._savers()
         yield from self._tasks()
 
     def _tasks(self) -> Iterator[Metric]:
@@ -47,14 +50,21 @@ class DeciderMetrics(Collector):
     def _managers(self) -> Iterator[Metric]:
         again = _counter("decided_again", "Commands decided again because a version was taken")
         unpublished = _counter("unpublished", "Commands accepted whose events wait for the sweep")
-        saved = _counter("states_saved", "States saved as snapshots behind answers")
-        dropped = _counter("states_dropped", "States not saved behind answers")
-        for domain, (statistics, saver) in self.managers.items():
+        for domain, (statistics, _) in self.managers.items():
             again.add_metric([domain], statistics.conflicts)
             unpublished.add_metric([domain], statistics.unpublished)
-            saved.add_metric([domain], saver.saved)
-            dropped.add_metric([domain], saver.dropped)
-        yield from (again, unpublished, saved, dropped)
+        yield from (again, unpublished)
+
+    def _savers(self) -> Iterator[Metric]:
+        saved = _counter("states_saved", "States saved as snapshots behind answers")
+        dropped = _counter("states_dropped", "States not saved behind answers")
+        savers = [(domain, saver) for domain, (_, saver) in self.managers.items()]
+        savers += self.queriers.items()
+        for domain in dict(savers):
+            of_domain = [saver for name, saver in savers if name == domain]
+            saved.add_metric([domain], sum(saver.saved for saver in of_domain))
+            dropped.add_metric([domain], sum(saver.dropped for saver in of_domain))
+        yield from (saved, dropped)
 
 
 def _counter(name: str, text: str) -> CounterMetricFamily:

@@ -1,9 +1,10 @@
 """Querier: answers with the events, snapshots and states of one domain's aggregates."""
 
 from collections.abc import AsyncIterator, Collection, Iterable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Self, TypeVar
 
 import msgspec
 from jsonpatch import JsonPatch
@@ -70,7 +71,8 @@ class Querier(Generic[S]):
 
     A state is built from the nearest snapshot (the latest state also from the `cache`) and the
     events after it. ReplayFailed names the event whose evolve or upcaster raised. A latest state of
-    at most `limit` bytes as JSON is saved as a snapshot before it is answered.
+    at most `limit` bytes as JSON is saved as a snapshot, behind the answer and while the Querier is
+    `running`: no answer waits for that, and none fails with it.
     """
 
     def __init__(
@@ -85,7 +87,15 @@ class Querier(Generic[S]):
         """Queriers of one domain in one event loop may share a cache; without one none is used."""
         self._domain, self._stores = domain, stores
         self._latest_states = LatestStates(domain, stores, LruCache(0) if cache is None else cache)
-        self._saver = SnapshotSaver(domain, stores.snapshots, clock, limit=limit)
+        self.saver = SnapshotSaver(
+            domain, stores.snapshots, clock, limit=limit, name="queries' snapshot saver"
+        )
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[Self]:
+        """Save snapshots of queried states for the length of the block."""
+        async with self.saver.running():
+            yield self
 
     # Queries of users
 
@@ -117,7 +127,7 @@ class Querier(Generic[S]):
     async def latest(self, aggregate_id: str) -> StateAt[S] | None:
         """The state after all stored events, saved as a snapshot; None without any event."""
         live = await self._latest_states.build(aggregate_id)
-        await self._saver.save([live])
+        self.saver.save_copy_later(live)
         return self._answer(live)
 
     async def at(self, aggregate_id: str, version: int) -> StateAt[S] | None:

@@ -1,86 +1,97 @@
-"""SnapshotSaver: makes snapshots of states and saves them, at once or behind an answer."""
+"""SnapshotSaver: makes snapshots of states and saves them behind the answers."""
 
 import asyncio
-import logging
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 from eventfleet.model.domain import Domain
 from eventfleet.states.live_state import LiveState, take_snapshot
-from eventfleet.stores.contracts import Clock, SnapshotStore
-from eventfleet.stores.errors import ServerUnavailable
-
-logger = logging.getLogger(__name__)
+from eventfleet.stores.background_task import BackgroundTask
+from eventfleet.stores.contracts import Clock, Snapshot, SnapshotStore
 
 MAX_BATCH_SNAPSHOTS = 100
 MAX_PENDING_STATES = 10_000
 DRAIN_SECONDS = 2.0
 PAUSE_SECONDS = 0.1
+LONGEST_PAUSE_SECONDS = 5.0
 
 
 class SnapshotSaver:
-    """Saves the states of one domain's aggregates as snapshots.
+    """Saves the states of one domain's aggregates as snapshots, behind the answers.
 
-    Behind the answers it saves one bulk after the other, so that no aggregate has two saves under
-    way. It keeps only the newest pending state per aggregate, of up to MAX_PENDING_STATES
-    aggregates. A state that can't be saved is dropped: another will come. `saved` and `dropped`
-    count what was to be saved behind the answers.
+    While it is `running`, it saves one bulk after the other, so that no aggregate has two saves
+    under way. It keeps only the newest pending state per aggregate, of up to MAX_PENDING_STATES
+    aggregates. A state that can't be saved, for whatever reason, is dropped: another will come.
+    `saved` and `dropped` count the states.
     """
 
     def __init__(
-        self, domain: Domain[Any], store: SnapshotStore, clock: Clock, *, limit: int
+        self,
+        domain: Domain[Any],
+        store: SnapshotStore,
+        clock: Clock,
+        *,
+        limit: int,
+        name: str = "snapshot saver",
     ) -> None:
-        """A state of more than `limit` bytes as JSON is not saved."""
+        """A state of more than `limit` bytes as JSON is not saved. `name` is that of the task."""
         self._domain, self._store, self._clock, self._limit = domain, store, clock, limit
-        self._pending: dict[str, LiveState] = {}
+        self._pending: dict[str, LiveState | Snapshot] = {}
         self._wake, self._closing = asyncio.Event(), asyncio.Event()
+        self._task = BackgroundTask(
+            f"{name} of {domain.name}", self._run, longest_pause=LONGEST_PAUSE_SECONDS
+        )
         self.saved = self.dropped = 0
 
-    async def save(self, states: Iterable[LiveState]) -> int:
-        """Save those that are newer than their snapshots, in one bulk. Returns how many were; a
-        state that no store can keep was not."""
-        now = self._clock.now()
-        newer = [live for live in states if live.version > live.snapshot_version]
-        taken = [take_snapshot(self._domain, live, now, self._limit) for live in newer]
-        if snapshots := [snapshot for snapshot in taken if snapshot]:
-            await self._store.save(snapshots)
-        return len(snapshots)
-
     def save_later(self, states: Iterable[LiveState]) -> None:
-        """Save these states as they are now, except those that are saved already."""
+        """Save these states as they are now, except those that are saved already.
+
+        The states' own values must not change any more.
+        """
         now = self._clock.now()
         for live in states:
-            if live.version <= live.snapshot_version:
-                continue
-            if len(self._pending) >= MAX_PENDING_STATES and live.aggregate_id not in self._pending:
-                self.dropped += 1
-                continue
-            self._pending[live.aggregate_id] = live.copy()
-            live.record_snapshot(now)
-        if self._pending:
-            self._wake.set()
+            if live.version > live.snapshot_version and self._put(live.copy()):
+                live.record_snapshot(now)
+
+    def save_copy_later(self, live: LiveState) -> None:
+        """Save a state, whose value is about to be handed out, as it is now."""
+        if live.version <= live.snapshot_version:
+            return
+        snapshot = take_snapshot(self._domain, live, self._clock.now(), self._limit)
+        if snapshot:
+            self._put(snapshot)
+
+    def _put(self, state: LiveState | Snapshot) -> bool:
+        """Note a pending state, unless there are too many, or a newer one is noted."""
+        noted = self._pending.get(state.aggregate_id)
+        if noted is None and len(self._pending) >= MAX_PENDING_STATES:
+            self.dropped += 1
+            return False
+        if noted is None or noted.version < state.version:
+            self._pending[state.aggregate_id] = state
+        self._wake.set()
+        return True
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Save behind the answers for the length of the block; what is pending at its end gets
         DRAIN_SECONDS more."""
-        task = asyncio.create_task(self._run(), name="snapshot saver")
+        self._closing.clear()
+        self._task.start()
         try:
             yield
         finally:
             self._closing.set()
             self._wake.set()
-            await asyncio.wait({task}, timeout=DRAIN_SECONDS)
-            task.cancel()
-            await asyncio.wait({task}, timeout=DRAIN_SECONDS)
+            await self._task.end(DRAIN_SECONDS)
 
     async def _run(self) -> None:
         while self._pending or not self._closing.is_set():
             if not self._closing.is_set():
                 await self._wake.wait()
             batch = list(self._pending)[:MAX_BATCH_SNAPSHOTS]
-            await self._save_batch([self._pending.pop(each) for each in batch])
+            await self._save([self._pending.pop(each) for each in batch])
             if not self._pending:
                 self._wake.clear()
                 await self._pause()
@@ -90,12 +101,24 @@ class SnapshotSaver:
         with suppress(TimeoutError):
             await asyncio.wait_for(self._closing.wait(), PAUSE_SECONDS)
 
-    async def _save_batch(self, states: list[LiveState]) -> None:
+    async def _save(self, states: Sequence[LiveState | Snapshot]) -> None:
+        """Save in one bulk; what fails is dropped. A state that no store can keep is dropped."""
         saved = 0
         try:
-            saved = await self.save(states)
-        except ServerUnavailable as error:
-            name = self._domain.name
-            logger.warning("%s: %d snapshots were not saved: %s", name, len(states), error)
-        self.saved += saved
-        self.dropped += len(states) - saved
+            if snapshots := self._take_all(states):
+                await self._store.save(snapshots)
+                saved = len(snapshots)
+                self._task.report_well()
+        finally:
+            self.saved += saved
+            self.dropped += len(states) - saved
+
+    def _take_all(self, states: Sequence[LiveState | Snapshot]) -> list[Snapshot]:
+        now = self._clock.now()
+        taken = [
+            each
+            if isinstance(each, Snapshot)
+            else take_snapshot(self._domain, each, now, self._limit)
+            for each in states
+        ]
+        return [snapshot for snapshot in taken if snapshot]

@@ -77,6 +77,13 @@ def get_json(client: httpx.Client, path: str) -> Any:
     return found.json()
 
 
+def get_latest(fleet: CommandFleet, client: httpx.Client) -> Any:
+    """Get the latest state, and wait until it is saved as a snapshot, behind the answer."""
+    found = get_json(client, f"{AT}/state")
+    wait_for(lambda: snapshots(fleet, CASE)[-1]["version"] == 7, "the snapshot")
+    return found
+
+
 # Get events
 
 
@@ -138,7 +145,7 @@ def test_snapshot_storage_answers_with_snapshot(
 def test_provider_gets_latest_state_from_service(
     restored: CommandFleet, client: httpx.Client
 ) -> None:
-    found = get_json(client, f"{AT}/state")
+    found = get_latest(restored, client)
     assert found == {"aggregate_id": CASE, "version": 7, "state": state(7)}
 
 
@@ -150,7 +157,7 @@ def test_service_queries_snapshot_storage_for_the_latest_state(
     removed = list(restored.events.find(gone))
     restored.events.delete_many(gone)
     try:
-        assert get_json(client, f"{AT}/state")["state"] == state(7)
+        assert get_latest(restored, client)["state"] == state(7)
     finally:
         restored.events.insert_many(removed)
 
@@ -159,12 +166,12 @@ def test_snapshot_storage_answers_with_the_snapshot_to_replay_from(
     restored: CommandFleet, client: httpx.Client
 ) -> None:
     restored.snapshots.update_one({"aggregate_id": CASE}, {"$set": {"state.events": 105}})
-    assert get_json(client, f"{AT}/state")["state"] == state(7) | {"events": 107}
+    assert get_latest(restored, client)["state"] == state(7) | {"events": 107}
 
 
 def test_service_gets_events_after_snapshot(restored: CommandFleet, client: httpx.Client) -> None:
     with restored.profiled():
-        get_json(client, f"{AT}/state")
+        get_latest(restored, client)
     asked = [query["filter"] for query in restored.queries("events") if "filter" in query]
     assert asked == [{"aggregate_id": CASE, "version": {"$gt": 5}}]
 
@@ -175,7 +182,7 @@ def test_event_storage_answers_with_the_events_after_the_snapshot(
     mark = {"$set": {"data.by": "as the storage has it"}}
     restored.events.update_one({"aggregate_id": CASE, "version": 7}, mark)
     try:
-        found = get_json(client, f"{AT}/state")
+        found = get_latest(restored, client)
         assert found["state"]["attributes"] == {"by": "as the storage has it"}
     finally:
         back = {"$set": {"data.by": "person 7"}}

@@ -282,6 +282,24 @@ async def test_what_can_never_be_stored_is_refused(stores: DomainStores) -> None
     assert await stores.snapshots.count() == 0
 
 
+# Snapshots too many
+
+
+async def test_saves_cut_off_before_they_delete_leave_one_more_in_all(
+    server: MongoDB, stores: DomainStores, prefix: str
+) -> None:
+    unsure = {"code": 64, "errmsg": "waiting for replication timed out"}
+    saved = [[Snapshot("a1", version, {}, 1, TIME, "one")] for version in range(1, KEPT + 7)]
+    with failing(server, ["insert"], writeConcernError=unsure):
+        for snapshots in saved[:-1]:
+            await refused(stores.snapshots.save(snapshots), ServerUnavailable)
+    with MongoClient[dict[str, Any]](server.url) as client:
+        left = client[prefix][f"{DOMAIN}.snapshots"]
+        assert sorted(left.distinct("version")) == [5, 6, 7, 8]
+        await stores.snapshots.save(saved[-1])
+        assert sorted(left.distinct("version")) == [7, 8, 9]
+
+
 # The server's life
 
 

@@ -5,6 +5,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from eventfleet.roles.role import Role
+from eventfleet.states.live_state import LiveState, take_snapshot
 from eventfleet.stores.contracts import NO_HEAD, LogWriter
 from eventfleet.stores.errors import Duplicate, Fenced, Misconfigured, ServerUnavailable
 from eventfleet.topics.codec import encode
@@ -13,7 +14,7 @@ from eventfleet.topics.record import ProducerRecord
 from tests.simulation.checker import BrokenInvariant, event_of, expected, trail
 from tests.simulation.recording_domain import tally
 from tests.simulation.scheduler import checkpoint
-from tests.simulation.world import SOURCES, TOPICS, World
+from tests.simulation.world import BIG, SOURCES, TOPICS, World
 
 HEADERS = (("content-type", b"application/cloudevents+json"),)
 
@@ -242,13 +243,17 @@ async def stutterer(world: World, times: int) -> None:
 
 
 async def asker(world: World, queries: int) -> None:
-    """Asks for latest states, which saves snapshots; each is the fold of what is stored."""
+    """Asks for latest states, which are saved as snapshots; each is the fold of what is stored."""
     for _ in range(queries):
         for _ in range(world.random.randint(1, 40)):
             await checkpoint()
         aggregate_id = world.random.choice(world.aggregates)
         try:
             answer = await world.querier.latest(aggregate_id)
+            if answer:
+                live = LiveState(aggregate_id, answer.state, answer.version)
+                shot = take_snapshot(tally, live, world.clock.now(), BIG)
+                await world.stores.snapshots.save([shot] if shot else [])
         except ServerUnavailable:
             continue
         if answer:

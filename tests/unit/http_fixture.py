@@ -18,6 +18,7 @@ from eventfleet.model.domain import Domain
 from eventfleet.service.event_service import EventService
 from eventfleet.service.stage_waiter import CommandFollower, StageWaiters
 from eventfleet.states.querier import Querier
+from eventfleet.states.snapshot_saver import SnapshotSaver
 from eventfleet.stores.clock import SystemClock
 from eventfleet.stores.ids import Uuid7Generator
 from eventfleet.stores.memory.notices import MemoryNotices
@@ -57,6 +58,9 @@ class StoringDecider:
 class Web:
     """An application that serves one domain, and a client of it."""
 
+    saver: SnapshotSaver
+    """Saves the states that are queried."""
+
     def __init__(self, memory: InMemoryServers, storing: StoringDecider, app: Application) -> None:
         self.memory, self.storing, self.app = memory, storing, app
         transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
@@ -87,6 +91,7 @@ async def web(
     storing = StoringDecider(memory)
     queries = Querier(domain, memory.stores, memory.clock)
     async with (
+        queries.running(),
         StageWaiters(MemoryNotices()).running() as waiting,
         EventService(
             domain,
@@ -99,6 +104,7 @@ async def web(
     ):
         served = {domain.name: DomainServices(domain, service, queries, memory.events)}
         found = Web(memory, storing, Application(served, access or LocalAccess(), limits))
+        found.saver = queries.saver
         async with found.client:
             yield found
 

@@ -393,7 +393,7 @@ async def asked() -> AsyncIterator[EventService[Any]]:
             position=f"0-0-{version}",
         )
         await store.write([event])
-    async with service(RecordingDecider(), events=store) as asked_of:
+    async with service(RecordingDecider(), events=store) as asked_of, asked_of.queries.running():
         yield asked_of
 
 
@@ -405,6 +405,7 @@ async def test_it_answers_the_queries_of_its_domain() -> None:
         latest = await service.latest("o")
         assert latest
         assert (latest.version, latest.state.status) == (2, "paid")
+        await until(lambda: service.queries.saver.saved)
         snapshot = await service.snapshot("o")
         assert snapshot
         assert snapshot.version == 2

@@ -20,6 +20,7 @@ from eventfleet.model.payloads import Event, State
 from eventfleet.web import DomainServices, TokenAccess
 from eventfleet.web.application import OPERATIONS
 from eventfleet.web.openapi import describe
+from tests.unit.eventually import until
 from tests.unit.http_fixture import PLACE, SECRET, token, web
 
 
@@ -91,6 +92,7 @@ async def test_what_is_answered_is_as_described(path: str) -> None:
         await shop.send()
         await shop.send("o-1/commands/Pay", {"amount": 1})
         await shop.get_json("o-1/state")
+        await until(lambda: shop.saver.saved)
         found, told = await shop.get_json(f"o-1/{path}"), await document()
         name = path.partition("?")[0]
         where = f"/domains/orders/{{id}}/{name}", "get", "responses", "200", "content"

@@ -17,6 +17,7 @@ from eventfleet.stores.errors import ServerUnavailable
 from eventfleet.stores.memory.events import MemoryEvents
 from eventfleet.topics.event import EventRecord
 from eventfleet.web import Application
+from tests.unit.eventually import until
 from tests.unit.http_fixture import PLACE, START, Web, problem, web
 
 PAY, PACK = {"amount": 1999}, {"parcels": 2}
@@ -249,6 +250,7 @@ async def test_a_stream_that_breaks_off_has_no_proper_end(shop: Web) -> None:
 async def test_a_snapshot_is_answered_as_it_was_saved(shop: Web) -> None:
     assert problem(await shop.get("o-1/snapshot")) == (404, "no-snapshot")
     await shop.get_json("o-1/state")
+    await until(lambda: shop.saver.saved)
     body = await shop.get_json("o-1/snapshot")
     taken = body.pop("taken_at")
     assert taken == (START + timedelta(minutes=4)).isoformat().replace("+00:00", "Z")

@@ -104,6 +104,9 @@ async def test_what_a_manager_has_done_is_asked_at_each_reading() -> None:
         assert 'eventfleet_unpublished_total{domain="till"} 1.0' in lines(metrics)
         assert 'eventfleet_decided_again_total{domain="till"} 0.0' in lines(metrics)
         assert 'eventfleet_states_saved_total{domain="till"} 1.0' in lines(metrics)
+        tallies.queriers["till"] = desk.querier.saver
+        desk.querier.saver.saved = 2
+        assert 'eventfleet_states_saved_total{domain="till"} 3.0' in lines(metrics)
         assert 'eventfleet_states_dropped_total{domain="till"} 0.0' in lines(metrics)
 
 

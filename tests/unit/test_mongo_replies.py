@@ -61,6 +61,12 @@ class Stub:
     async def update_one(self, *args: Any, **options: Any) -> None:
         pass
 
+    def find(self, *args: Any) -> "Stub":
+        return self
+
+    async def to_list(self, length: None) -> list[Any]:
+        return []
+
     bulk_write = insert_many
 
 

@@ -1,6 +1,6 @@
 """Events, snapshots and states of an aggregate."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -13,16 +13,20 @@ from jsonpatch import JsonPatch
 from eventfleet.model.domain import Domain
 from eventfleet.model.payloads import Event, State
 from eventfleet.snapshot_rules import every
+from eventfleet.states import snapshot_saver
 from eventfleet.states.latest_states import LatestState, LatestStateQuery
 from eventfleet.states.live_state import LiveState
 from eventfleet.states.lru_cache import LruCache
-from eventfleet.states.querier import Querier, diff_states
+from eventfleet.states.querier import Querier, StateAt, diff_states
 from eventfleet.stores.contracts import DomainStores, Snapshot
+from eventfleet.stores.errors import Misconfigured, ServerUnavailable
 from eventfleet.stores.memory.events import MemoryEvents
+from eventfleet.stores.memory.snapshots import MemorySnapshots
 from eventfleet.topics.errors import InvalidRecord
 from eventfleet.topics.event import EventRecord
 from tests.simulation.in_memory_servers import START, InMemoryServers
 from tests.simulation.recording_domain import Counted, Tally, evolve
+from tests.unit.eventually import until
 
 
 class Closed(Event):
@@ -84,6 +88,12 @@ def querier(memory: InMemoryServers) -> Querier[Tally]:
     return Querier(memory.domain, memory.stores, memory.clock)
 
 
+async def saved_latest(querier: Querier[Tally], aggregate_id: str = "a") -> StateAt[Tally] | None:
+    """The latest state, after it was saved as a snapshot."""
+    async with querier.running():
+        return await querier.latest(aggregate_id)
+
+
 async def test_events_in_order_and_in_their_newest_schema(querier: Querier[Tally]) -> None:
     events = [event async for event in querier.events("a")]
     assert [event.version for event in events] == [1, 2, 3, 4, 5]
@@ -114,7 +124,7 @@ async def test_the_latest_state_is_saved_as_a_snapshot(
     memory: InMemoryServers, querier: Querier[Tally]
 ) -> None:
     assert await querier.snapshot("a") is None
-    latest = await querier.latest("a")
+    latest = await saved_latest(querier)
     assert latest is not None
     assert (latest.version, latest.state.trail) == (5, ("1!", "2", "3", "4", "5"))
     assert orjson.dumps(latest.data) == b'{"trail":["1!","2","3","4","5"]}'
@@ -127,7 +137,7 @@ async def test_the_latest_state_reads_the_snapshot_and_the_events_after_it(
 ) -> None:
     store = memory.events
     assert isinstance(store, Counting)
-    await querier.latest("a")
+    await saved_latest(querier)
     assert store.read_events == 5
     await querier.latest("a")
     assert store.read_events == 5
@@ -140,12 +150,86 @@ async def test_the_latest_state_reads_the_snapshot_and_the_events_after_it(
 async def test_the_same_latest_state_is_saved_once(
     memory: InMemoryServers, querier: Querier[Tally]
 ) -> None:
-    await querier.latest("a")
+    await saved_latest(querier)
     memory.clock.time += timedelta(hours=1)
-    await querier.latest("a")
+    await saved_latest(querier)
     shot = await querier.snapshot("a")
     assert shot is not None
     assert shot.taken_at == START
+
+
+class Refusing(MemorySnapshots):
+    """Refuses to save, for these reasons, one after the other."""
+
+    def __init__(self, *reasons: Exception) -> None:
+        super().__init__()
+        self.reasons = [*reasons]
+
+    async def save(self, snapshots: Sequence[Snapshot]) -> None:
+        if self.reasons:
+            raise self.reasons.pop(0)
+        await super().save(snapshots)
+
+
+@pytest.mark.parametrize(
+    "reason", [ServerUnavailable("away"), Misconfigured("no right to insert"), KeyError("code")]
+)
+async def test_a_latest_state_that_cant_be_saved_is_answered(
+    memory: InMemoryServers, reason: Exception, caplog: pytest.LogCaptureFixture
+) -> None:
+    refusing = Refusing(reason)
+    querier = Querier(memory.domain, DomainStores(memory.events, refusing), memory.clock)
+    async with querier.running():
+        latest = await querier.latest("a")
+        assert latest is not None
+        assert latest.version == 5
+        await until(lambda: querier.saver.dropped)
+        assert str(reason) in caplog.text
+        await querier.latest("a")
+        await until(lambda: querier.saver.saved)
+    assert await refusing.count() == 1
+
+
+async def test_what_the_caller_does_with_a_state_is_not_saved(memory: InMemoryServers) -> None:
+    domain = Domain("tally", state=Trail, evolve=extend, events=[Counted])
+    querier: Querier[Trail] = Querier(domain, memory.stores, memory.clock)
+    await memory.store("b-1", "b")
+    async with querier.running():
+        latest = await querier.latest("b")
+        assert latest is not None
+        latest.state.trail.append("the caller's")
+        latest.data["trail"].append("the caller's")
+    shot = await querier.snapshot("b")
+    assert shot is not None
+    assert shot.state == {"trail": ["b-1"]}
+
+
+async def test_an_older_state_does_not_replace_one_that_waits(
+    memory: InMemoryServers, querier: Querier[Tally]
+) -> None:
+    older = await querier.at("a", 3)
+    assert older is not None
+    await querier.latest("a")
+    querier.saver.save_copy_later(LiveState("a", older.state, older.version))
+    async with querier.running():
+        pass
+    shot = await querier.snapshot("a")
+    assert shot is not None
+    assert shot.version == 5
+
+
+async def test_states_that_wait_are_bounded(
+    memory: InMemoryServers, querier: Querier[Tally], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(snapshot_saver, "MAX_PENDING_STATES", 1)
+    await memory.store("b-1", "b", schema_version=2)
+    await querier.latest("a")
+    await querier.latest("b")
+    await querier.latest("a")
+    async with querier.running():
+        pass
+    assert (querier.saver.saved, querier.saver.dropped) == (1, 1)
+    assert await memory.snapshots.count() == 1
 
 
 # The latest state on a cached one
@@ -228,7 +312,7 @@ async def test_a_query_does_not_fill_the_cache(cached: Querier[Tally]) -> None:
 
 async def test_a_state_too_large_is_answered_and_not_saved(memory: InMemoryServers) -> None:
     querier = Querier(memory.domain, memory.stores, memory.clock, limit=10)
-    latest = await querier.latest("a")
+    latest = await saved_latest(querier)
     assert latest is not None
     assert latest.version == 5
     assert await memory.snapshots.count() == 0
@@ -355,7 +439,7 @@ async def test_nothing_is_known_of_an_aggregate_without_events(
 ) -> None:
     assert [event async for event in querier.events("b")] == []
     assert await querier.snapshot("b") is None
-    assert await querier.latest("b") is None
+    assert await saved_latest(querier, "b") is None
     assert await querier.at("b", 1) is None
     assert await memory.snapshots.count() == 0
 

@@ -280,7 +280,8 @@ async def test_a_chunk_is_done_again_after_a_refused_save() -> None:
 async def test_the_snapshot_of_a_dead_owner_goes_to_the_topic() -> None:
     memory = InMemoryServers(a_domain(every(2)))
     records = await append(memory, "1", "2")
-    await Querier(memory.domain, memory.stores, memory.clock).latest("a")
+    async with Querier(memory.domain, memory.stores, memory.clock).running() as querier:
+        await querier.latest("a")
     memory.clock.time += timedelta(minutes=5)
     report = await take(await opened(memory), records)
     assert (report.repeated, report.snapshots, versions(memory)) == (2, 0, [("a", 2)])

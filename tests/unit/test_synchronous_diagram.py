@@ -415,6 +415,7 @@ async def test_querier_replays_the_events_after_the_snapshot(components: Compone
 
 async def test_querier_saves_the_latest_state_that_provider_gets(components: Components) -> None:
     await components.put_in(5, 6)
-    await components.querier.latest("a")
+    async with components.querier.running():
+        await components.querier.latest("a")
     assert components.calls("SnapshotStorage") == ["SnapshotStorage.latest", "SnapshotStorage.save"]
     assert await components.saved() == [(2, {"cents": 11})]

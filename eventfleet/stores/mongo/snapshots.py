@@ -37,11 +37,20 @@ class MongoSnapshots:
             await self._snapshots.delete_many({})
 
     async def save(self, snapshots: Sequence[Snapshot]) -> None:
+        """As SnapshotStore. What a save left behind that was cut off goes before this one's
+        snapshots come, so that such saves do not add up. Another save is under way where less was
+        deleted than is too much: then the keys are read again, and the last one leaves no more."""
         if not snapshots:
             return
+        saved = {each.aggregate_id: each.shape for each in snapshots}
         with operation(self._snapshots):
+            stored = await self._keys(saved)
+            await self._delete(find_excess(stored, saved, self._keep))
             await self._insert_missing([_document(snapshot) for snapshot in snapshots])
-            await self._prune({each.aggregate_id: each.shape for each in snapshots})
+            stored += [key_of(snapshot) for snapshot in snapshots]
+            excess = find_excess({*stored}, saved, self._keep)
+            if await self._delete(excess) < len(excess):
+                await self._delete(find_excess(await self._keys(saved), saved, self._keep))
 
     async def latest(
         self, aggregate_ids: Collection[str], shape: StateShape
@@ -79,15 +88,20 @@ class MongoSnapshots:
         """Insert, since an update would refuse a state's keys with `$` or `.`; skip what exists."""
         await insert_each(self._snapshots, documents)
 
-    async def _prune(self, saved: dict[str, StateShape]) -> None:
-        """Delete what is no longer kept; the index covers the query."""
+    async def _keys(self, aggregate_ids: Collection[str]) -> list[SnapshotKey]:
+        """Return the keys of all stored snapshots; the index covers the query."""
         stored: list[SnapshotKey] = []
-        for ids in split_items(saved):
+        for ids in split_items(aggregate_ids):
             found = self._snapshots.find({"aggregate_id": {"$in": ids}}, KEYS_ONLY)
             stored += map(_key, await found.to_list(None))
-        excess = [DeleteOne({"_id": _id(key)}) for key in find_excess(stored, saved, self._keep)]
-        if excess:
-            await self._snapshots.bulk_write(excess, ordered=False)
+        return stored
+
+    async def _delete(self, keys: Collection[SnapshotKey]) -> int:
+        """Delete these snapshots; return how many were there."""
+        if not keys:
+            return 0
+        requests = [DeleteOne({"_id": _id(key)}) for key in keys]
+        return (await self._snapshots.bulk_write(requests, ordered=False)).deleted_count
 
 
 def _shape_fields(shape: StateShape) -> Document:
