@@ -34,7 +34,8 @@ class Caller:
 
     async def response(self) -> tuple[int, str]:
         """The status and the body of the next response."""
-        head = await self.reader.readuntil(b"\r\n\r\n")
+        async with asyncio.timeout(30):
+            head = await self.reader.readuntil(b"\r\n\r\n")
         lines = head.decode().lower().split("\r\n")
         (length,) = [line for line in lines if line.startswith("content-length: ")]
         body = await self.reader.readexactly(int(length.partition(" ")[2]))
@@ -43,7 +44,8 @@ class Caller:
     async def rest(self) -> bytes:
         """What comes until the service closes the connection."""
         try:
-            return await self.reader.read()
+            async with asyncio.timeout(30):
+                return await self.reader.read()
         except ConnectionResetError:
             return b""
 
@@ -58,8 +60,7 @@ class Served:
     async def caller(self) -> AsyncIterator[Caller]:
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
         try:
-            async with asyncio.timeout(30):
-                yield Caller(reader, writer)
+            yield Caller(reader, writer)
         finally:
             writer.close()
 
