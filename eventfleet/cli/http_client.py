@@ -71,7 +71,9 @@ class ServiceRefused(ServiceFailed):
     """The service answered with a problem (RFC 9457)."""
 
     def __init__(self, problem: ProblemDetails) -> None:
-        super().__init__(f"the service refused: {problem.title}: {problem.detail}".rstrip(": "))
+        text = f"the service refused: {problem.title}: {problem.detail}".rstrip(": ")
+        known = problem.correlation_id
+        super().__init__(f"{text} (correlation id {known})" if known else text)
         self.problem = problem
 
 

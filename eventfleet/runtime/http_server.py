@@ -15,6 +15,7 @@ from starlette.types import ASGIApp
 from eventfleet.model.domain import Domain
 from eventfleet.runtime import connections
 from eventfleet.runtime.event_services import event_service_over, stage_waiters
+from eventfleet.runtime.http_protocol import HttpProtocol
 from eventfleet.runtime.settings import Settings, variable
 from eventfleet.service.decider_metrics import DeciderMetrics
 from eventfleet.states.live_state import LiveState
@@ -146,7 +147,7 @@ async def serve(
     logging.getLogger("uvicorn").setLevel(logging.ERROR)
     config = uvicorn.Config(
         app,
-        http="httptools",
+        http=HttpProtocol,
         ws="none",
         lifespan="off",
         log_config=None,

@@ -22,7 +22,7 @@ class ReplayFailed(EventfleetError):
     def __init__(self, domain: str, event: FoldableEvent, cause: Exception) -> None:
         where = f"{domain} {event.aggregate_id!r} version {event.version}, {event.type}"
         super().__init__(f"{where}: {type(cause).__name__}: {cause}")
-        self.event, self.cause = event, cause
+        self.domain, self.event, self.cause = domain, event, cause
 
 
 @dataclass(slots=True)

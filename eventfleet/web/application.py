@@ -17,6 +17,7 @@ from eventfleet.web import commands, listings, probes, queries
 from eventfleet.web.access import ALL_DOMAINS, UNRESTRICTED, Access, Grant
 from eventfleet.web.context import Limits, RequestContext, ServicesByDomain
 from eventfleet.web.disconnect import DisconnectWatch
+from eventfleet.web.failure_log import log_failure
 from eventfleet.web.limiters import BodyMemory, RequestLimiter
 from eventfleet.web.metrics import HttpMetrics
 from eventfleet.web.openapi import describe
@@ -30,6 +31,7 @@ OPERATIONS = [*commands.OPERATIONS, *queries.OPERATIONS, *listings.OPERATIONS]
 MAX_CACHED_DOCUMENTS = 8
 """OpenAPI documents, one for each path that the application is mounted at."""
 
+INTERNAL_ERROR = 500
 CLIENT_LEFT = 499
 """The status in the metrics of a request whose client left before it was answered."""
 
@@ -78,7 +80,7 @@ class Application:
         except Exception as error:
             if status:
                 raise
-            await _response_to(error)(scope, receive, send_noting_status)
+            await _response_to(error, Request(scope))(scope, receive, send_noting_status)
         finally:
             route = getattr(scope.get("route"), "path", "none")
             seconds = perf_counter() - started
@@ -131,10 +133,13 @@ class Endpoint:
         return grant
 
 
-def _response_to(error: Exception) -> Response:
+def _response_to(error: Exception, request: Request) -> Response:
     """Converts an error in a frame of its own: one that is kept in a frame of its traceback is
     freed by the garbage collector only, and the request's body with it."""
-    return problem_response(to_refusal(error))
+    refusal = to_refusal(error)
+    if refusal.problem_type.status == INTERNAL_ERROR:
+        log_failure(error, refusal, request)
+    return problem_response(refusal)
 
 
 def _raw_path(scope: Scope) -> str:

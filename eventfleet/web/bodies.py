@@ -87,7 +87,8 @@ class DomainList(ResponseBody):
 
 class ProblemDetails(ResponseBody, omit_defaults=True):
     """The reason why a request was not carried out (RFC 9457). `field` names the invalid part of
-    the request, `reason` says what is wrong with it."""
+    the request, `reason` says what is wrong with it. The service's log has an error of status 500
+    under `correlation_id`."""
 
     type: str
     title: str
@@ -96,6 +97,7 @@ class ProblemDetails(ResponseBody, omit_defaults=True):
     field: str = ""
     reason: str = ""
     command_id: str = ""
+    correlation_id: str = ""
 
 
 class AggregateState(ResponseBody):

@@ -45,6 +45,7 @@ from eventfleet.web.problems import (
 )
 from eventfleet.web.request_body import floats_to_integers, json_object
 from eventfleet.web.requests import (
+    CORRELATION_ID,
     PREFER,
     TRACEPARENT,
     header,
@@ -55,7 +56,6 @@ from eventfleet.web.requests import (
 from eventfleet.web.responses import json_response
 
 IDEMPOTENCY_KEY = "Idempotency-Key"
-CORRELATION_ID = "X-Correlation-ID"
 CAUSATION_ID = "X-Causation-ID"
 REQUEST_PARTS = {"subject": "id", "id": IDEMPOTENCY_KEY, "data": "body", "value": "body"}
 """By a record's field: the part of the request that it comes from."""
@@ -169,11 +169,16 @@ class _Responder:
             case Unavailable():
                 raise self._refusal(UNAVAILABLE, outcome.reason)
             case Failed():
-                raise self._refusal(FAILURES[outcome.problem], outcome.reason)
+                problem_type = FAILURES[outcome.problem]
+                raise self._refusal(problem_type, outcome.reason, outcome.details)
         assert_never(outcome)
 
-    def _refusal(self, problem_type: ProblemType, reason: str) -> RequestRefused:
-        return RequestRefused(problem_type, reason, reason=reason, command_id=self._command_id)
+    def _refusal(
+        self, problem_type: ProblemType, reason: str, traceback: str = ""
+    ) -> RequestRefused:
+        return RequestRefused(
+            problem_type, reason, traceback=traceback, reason=reason, command_id=self._command_id
+        )
 
     def _result(self, outcome: Accepted | Repeated, status: int, stage: Stage | None) -> Response:
         body = CommandResult(

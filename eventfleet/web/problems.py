@@ -7,8 +7,9 @@ import msgspec
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
+from eventfleet.deciders.failures import replay_failed
 from eventfleet.states.live_state import ReplayFailed
-from eventfleet.stores.errors import Misconfigured, ServerUnavailable
+from eventfleet.stores.errors import ServerUnavailable
 from eventfleet.topics.errors import EventfleetError
 from eventfleet.web.bodies import PROBLEM_JSON, ProblemDetails
 
@@ -67,7 +68,8 @@ UNAVAILABLE = ProblemType("unavailable", 503, "A server did not answer in time",
 class RequestRefused(EventfleetError):
     """A request is not carried out; the response is a problem of this type.
 
-    `members` are further members of the problem, such as `field` and `reason`.
+    `members` are further members of the problem, such as `field` and `reason`. `traceback` is for
+    the log, where the refusal itself has none of interest.
     """
 
     def __init__(
@@ -75,9 +77,11 @@ class RequestRefused(EventfleetError):
         problem_type: ProblemType,
         detail: str = "",
         headers: Mapping[str, str] | None = None,
+        traceback: str = "",
         **members: str,
     ) -> None:
         super().__init__(detail or problem_type.title)
+        self.traceback = traceback
         self.problem_type, self.detail, self.members = problem_type, detail, members
         self.headers = {**problem_type.headers, **(headers or {})}
 
@@ -101,13 +105,16 @@ def _from_http(error: HTTPException) -> RequestRefused:
     return RequestRefused(kind, headers=error.headers)
 
 
+def _replay_failed(error: ReplayFailed) -> RequestRefused:
+    return RequestRefused(REPLAY_FAILED, replay_failed(error.domain, error).reason)
+
+
 CONVERSIONS: dict[type[Exception], Callable[[Any], RequestRefused]] = {
     RequestRefused: lambda error: error,
     HTTPException: _from_http,
     ServerUnavailable: lambda error: RequestRefused(UNAVAILABLE, str(error)),
     TimeoutError: lambda error: RequestRefused(UNAVAILABLE, "no answer within the time limit"),
-    ReplayFailed: lambda error: RequestRefused(REPLAY_FAILED, str(error)),
-    Misconfigured: lambda error: RequestRefused(BROKEN, str(error)),
+    ReplayFailed: lambda error: _replay_failed(error),
     Exception: lambda error: RequestRefused(BROKEN),
 }
 

@@ -1,0 +1,90 @@
+"""Errors of the service and of a domain's own code over HTTP: logged here, named to the client."""
+
+import logging
+from typing import Any
+
+import msgspec
+import pytest
+
+from eventfleet.cli.http_client import ServiceRefused
+from eventfleet.deciders.outcomes import Failed
+from eventfleet.domains.orders import Order, Placed
+from eventfleet.model.domain import Domain
+from eventfleet.stores.errors import Misconfigured
+from eventfleet.web.bodies import ProblemDetails
+from tests.unit.http_fixture import PLACE, problem, web
+
+SECRET = "the password is x"
+
+
+def evolve(order: Order, event: Any) -> Order:
+    raise ZeroDivisionError(SECRET)
+
+
+@pytest.mark.parametrize("path", ["state", "state?version=1", "diff?first=0&second=1"])
+async def test_a_query_that_fails_is_logged_with_the_line_that_raised(
+    path: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    broken = Domain("broken", state=Order, evolve=evolve, events=[Placed])
+    async with web(broken) as shop:
+        await shop.memory.store("1", "o-1", type="Placed", data=PLACE)
+        found = await shop.get(f"o-1/{path}", **{"x-correlation-id": "k-1"})
+    assert problem(found) == (500, "replay-failed")
+    assert "broken 'o-1' version 1, Placed" in found.json()["detail"]
+    assert found.json()["correlation_id"] == "k-1"
+    assert SECRET not in found.text
+    (record,) = [each for each in caplog.records if each.levelno == logging.ERROR]
+    assert "k-1" in record.getMessage()
+    assert "GET /domains/broken/o-1/" in record.getMessage()
+    assert SECRET in caplog.text
+    assert "in evolve" in caplog.text
+    assert "test_http_failures.py" in caplog.text
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError(SECRET), Misconfigured(SECRET)])
+@pytest.mark.parametrize(("given", "known"), [({}, "c-1"), ({"X_Correlation_ID": "k"}, "k")])
+async def test_an_internal_error_is_logged_under_the_id_that_the_client_gets(
+    error: Exception, given: dict[str, str], known: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with web() as shop:
+        shop.storing.error = error
+        found = await shop.send(Idempotency_Key="c-1", **given)
+        asked = shop.storing.asked[-1].event
+    assert problem(found) == (500, "broken")
+    assert SECRET not in found.text
+    expected = known if given else found.json()["correlation_id"]
+    assert found.json()["correlation_id"] == expected
+    assert expected in found.json()["detail"]
+    assert expected in caplog.text
+    assert SECRET in caplog.text
+    assert "Traceback" in caplog.text
+    if given:
+        assert asked.correlation_id == known
+
+
+async def test_a_command_that_fails_is_logged_with_its_traceback(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with web() as shop:
+        details = f"Traceback ...\nZeroDivisionError: {SECRET}"
+        shop.storing.outcome = Failed("decide-failed", "orders 'o-1': Place c-1", details)
+        found = await shop.send(Idempotency_Key="c-1")
+        asked = shop.storing.asked[-1].event
+    assert problem(found) == (500, "decide-failed")
+    assert found.json()["detail"] == "orders 'o-1': Place c-1"
+    assert found.json()["correlation_id"] == asked.correlation_id == "c-1"
+    assert SECRET not in found.text
+    assert caplog.text.count(SECRET) == 1
+    assert "correlation id c-1" in caplog.text
+
+
+async def test_what_a_client_got_wrong_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:
+    async with web() as shop:
+        found = await shop.send("o-1/commands/Pay", {})
+    assert "correlation_id" not in found.json()
+    assert not [each for each in caplog.records if each.levelno >= logging.WARNING]
+
+
+def test_the_command_line_tells_the_id() -> None:
+    told = {"type": "t", "title": "Internal error", "status": 500, "correlation_id": "k-1"}
+    assert "k-1" in str(ServiceRefused(msgspec.convert(told, ProblemDetails)))
