@@ -83,12 +83,14 @@ class MarkerDecider:
     ) -> None:
         """Answer each by its index, as soon as it is decided; Unavailable at the deadline."""
         pending = self._first_of_each_aggregate(commands, answer)
-        reason = "the deadline has passed"
+        reason, refreshed = "the deadline has passed", False
         while pending and self._clock.steady() < deadline:
             began = self._clock.steady()
             try:
-                refreshed = await self._round(pending, deadline)
-                moved = refreshed or any(p.decided or p.basis for p in pending)
+                refreshed, before = await self._round(pending, deadline), refreshed
+                # A second look in a row: Redis' clock has stepped back, and is awaited.
+                first_look = refreshed and not before
+                moved = first_look or any(p.decided or p.basis for p in pending)
             except errors.ServerUnavailable as error:
                 reason, moved = str(error), False
             self.statistics.rounds += 1

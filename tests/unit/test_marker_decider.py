@@ -1,12 +1,14 @@
 """What becomes of commands on the marker, case by case."""
 
 from datetime import timedelta
+from itertools import count
 from typing import Any
 
 import pytest
 from msgspec.structs import replace
 
 from eventfleet.deciders.event_id import event_id
+from eventfleet.deciders.marker_decider import RETRY_PAUSE_SECONDS
 from eventfleet.deciders.outcomes import Accepted, IdReused, Rejected, Repeated, Unavailable
 from eventfleet.deciders.proposed_event import ProposedEvent
 from tests.simulation.commands import items
@@ -241,6 +243,46 @@ async def test_a_flush_that_nobody_has_told_of_is_noticed(desk: MarkerFixture) -
     desk.redis.flush()
     assert isinstance(await desk.send("Pay"), Accepted)
     assert await desk.send("Place") == Repeated(event_of("Place"), EVENTS)
+
+
+async def test_after_a_failover_to_a_clock_that_is_behind_the_store_is_awaited(
+    desk: MarkerFixture,
+) -> None:
+    desk.appends = False
+    await desk.send("Place")
+    desk.redis.restart()
+    desk.redis_seconds_ahead = -2 * TERMS.expiry
+    outcomes = await desk.decide([desk.propose("Pay")], seconds=5)
+    assert outcomes == [Unavailable("the deadline has passed")]
+    desk.appends = True
+    assert isinstance(await desk.send("Pay"), Accepted)
+
+
+async def test_while_redis_clock_is_behind_a_marker_there_is_a_pause_between_rounds(
+    desk: MarkerFixture,
+) -> None:
+    await desk.send("Place")
+    desk.redis_seconds_ahead = -4.0
+    mark, rounds = desk.markers._inner.mark, count(1)
+
+    async def bounded(marks: Any) -> Any:
+        assert next(rounds) <= 2 + 3 / (RETRY_PAUSE_SECONDS / 2)
+        return await mark(marks)
+
+    desk.markers._inner.mark = bounded
+    for _ in range(2):
+        await desk.guard.refresh_incarnation()
+        outcomes = await desk.decide([desk.propose("Pay")], seconds=1.5)
+        assert outcomes == [Unavailable("the deadline has passed")]
+    assert isinstance(await desk.send("Pay"), Accepted)
+
+
+async def test_a_look_before_the_clock_stepped_back_does_not_count(desk: MarkerFixture) -> None:
+    await desk.send("Place")
+    await desk.pass_time(1)
+    desk.redis_seconds_ahead = -4.0
+    outcomes = await desk.decide([desk.propose("Pay")], seconds=0.1)
+    assert outcomes == [Unavailable("the deadline has passed")]
 
 
 # A young life: append has the last word
