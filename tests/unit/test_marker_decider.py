@@ -9,7 +9,14 @@ from msgspec.structs import replace
 
 from eventfleet.deciders.event_id import event_id
 from eventfleet.deciders.marker_decider import RETRY_PAUSE_SECONDS
-from eventfleet.deciders.outcomes import Accepted, IdReused, Rejected, Repeated, Unavailable
+from eventfleet.deciders.outcomes import (
+    Accepted,
+    IdReused,
+    Outcome,
+    Rejected,
+    Repeated,
+    Unavailable,
+)
 from eventfleet.deciders.proposed_event import ProposedEvent
 from tests.simulation.commands import items
 from tests.unit.marker_fixture import TERMS, MarkerFixture
@@ -154,14 +161,35 @@ async def test_a_failed_produce_leaves_the_note_and_the_repeat_finishes_it(
     desk.producer.before["produce"] = 1
     assert await desk.send("Place") == Unavailable("produce failed")
     assert desk.produced() == []
-    assert await desk.send("Place") == Accepted(event_of("Place"), EVENTS)
+    assert await desk.send("Place") == Repeated(event_of("Place"), EVENTS)
     assert desk.types() == ["Placed"]
+
+
+async def test_of_two_services_with_one_command_one_is_told_that_it_repeats(
+    desk: MarkerFixture,
+) -> None:
+    produce, first = desk.producer._inner.produce, desk.marking
+    at_the_other: list[Outcome] = []
+
+    async def meanwhile(records: Any) -> Any:
+        desk.producer._inner.produce = produce
+        desk.service()
+        await desk.pass_time(0.1)
+        at_the_other.append(await desk.send("Place"))
+        desk.marking = first
+        return await produce(records)
+
+    desk.producer._inner.produce = meanwhile
+    assert await desk.send("Place") == Accepted(event_of("Place"), EVENTS)
+    assert at_the_other == [Repeated(event_of("Place"), EVENTS)]
+    await desk.append()
+    assert [event.id for event in await desk.memory.history()] == [event_of("Place")]
 
 
 async def test_a_lost_acknowledgement_makes_a_repeat_that_append_drops(desk: MarkerFixture) -> None:
     desk.producer.after["produce"] = 1
     assert isinstance(await desk.send("Place"), Unavailable)
-    assert isinstance(await desk.send("Place"), Accepted)
+    assert isinstance(await desk.send("Place"), Repeated)
     await desk.append()
     assert desk.types() == ["Placed", "Placed"]
     assert [event.id for event in await desk.memory.history()] == [event_of("Place")]
@@ -298,7 +326,7 @@ async def test_after_a_flush_nothing_is_accepted_before_it_is_stored(desk: Marke
     assert await desk.decide([desk.propose("Pay")], 5) == [Unavailable("the deadline has passed")]
     assert desk.types() == ["Placed", "Paid"]
     desk.appends = True
-    assert await desk.send("Pay") == Accepted(event_of("Pay"), EVENTS)
+    assert await desk.send("Pay") == Repeated(event_of("Pay"), EVENTS)
     assert [event.type for event in await desk.memory.history()] == ["Placed", "Paid"]
 
 
@@ -418,7 +446,7 @@ async def test_what_was_noted_when_the_deadline_passed_is_not_produced(desk: Mar
     assert await desk.send("Pay") == Unavailable("the deadline has passed")
     assert desk.types() == ["Placed"]
     desk.markers._inner.mark = mark
-    assert await desk.send("Pay") == Accepted(event_of("Pay"), EVENTS)
+    assert await desk.send("Pay") == Repeated(event_of("Pay"), EVENTS)
     assert desk.types() == ["Placed", "Paid"]
 
 
