@@ -37,7 +37,8 @@ from eventfleet.stores.contracts import (
 )
 
 RETRY_PAUSE_SECONDS = 0.05
-NOTED = (MarkStatus.OK, MarkStatus.MINE, STALE)
+OK = MarkStatus.OK
+NOTED = (OK, MarkStatus.MINE, STALE)
 MISSING, AGAIN = MarkStatus.MISSING, MarkStatus.AGAIN
 REJECTED, DONE = MarkStatus.REJECTED, MarkStatus.DONE
 NOTHING = StoredHead("", "")
@@ -83,12 +84,14 @@ class MarkerDecider:
     ) -> None:
         """Answer each by its index, as soon as it is decided; Unavailable at the deadline."""
         pending = self._first_of_each_aggregate(commands, answer)
-        reason = "the deadline has passed"
+        reason, refreshed = "the deadline has passed", False
         while pending and self._clock.steady() < deadline:
             began = self._clock.steady()
             try:
-                refreshed = await self._round(pending, deadline)
-                moved = refreshed or any(p.decided or p.basis for p in pending)
+                refreshed, before = await self._round(pending, deadline), refreshed
+                # A second look in a row: Redis' clock has stepped back, and is awaited.
+                first_look = refreshed and not before
+                moved = first_look or any(p.decided or p.basis for p in pending)
             except errors.ServerUnavailable as error:
                 reason, moved = str(error), False
             self.statistics.rounds += 1
@@ -168,13 +171,20 @@ class MarkerDecider:
 
     async def _mark(self, ready: Sequence[PendingCommand], incarnation: Incarnation) -> None:
         """Mark them, and answer what is decided by that."""
-        marks = await self._markers.mark([p.mark_request(incarnation) for p in ready])
+        try:
+            marks = await self._markers.mark([p.mark_request(incarnation) for p in ready])
+        except errors.ServerUnavailable:
+            for command in ready:
+                command.noted_here = True
+            raise
         for command, marked in zip(ready, marks, strict=True):
             command.marked = marked
             if command.basis:
                 command.restart()
             if marked.status is REJECTED:
                 command.answer(rejection(command.event.type, command.allowed, marked.type))
+            elif marked.status is OK:
+                command.noted_here = True
             elif marked.status is DONE:
                 command.answer(Repeated(command.event.id, command.destination.name))
 
@@ -234,6 +244,7 @@ class MarkerDecider:
         for incarnation, notes in notes_by_incarnation(stored):
             await self._markers.confirm(notes, incarnation)
         for command in superseded:
+            command.noted_here = False
             command.restart()
         for command in stored:
             self._finish(command)

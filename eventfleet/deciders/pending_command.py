@@ -52,13 +52,15 @@ class Destination(NamedTuple):
 class PendingCommand:
     """A command that is not decided yet.
 
-    `next` is the next command of the same aggregate; `basis` the stored head that a missing marker
-    is to be made of, read in `basis_incarnation`; `unconfirmed` the note that was produced for it.
+    `noted_here`: this call has noted the event, or may have, where Redis' answer was lost; `next`:
+    the next command of the same aggregate; `basis`: the stored head that a missing marker is to be
+    made of, read in `basis_incarnation`; `unconfirmed`: the note that was produced for it.
     """
 
     __slots__ = (
         *("index", "event", "allowed", "value", "new", "aggregate_id", "destination", "next"),
-        *("decided", "basis", "basis_incarnation", "marked", "unconfirmed", "_answer"),
+        *("decided", "noted_here", "basis", "basis_incarnation", "marked", "unconfirmed"),
+        "_answer",
     )
 
     def __init__(
@@ -69,7 +71,7 @@ class PendingCommand:
         self.aggregate_id = self.event.aggregate_id
         self.next: PendingCommand | None = None
         self.marked = UNMARKED
-        self.decided = False
+        self.decided = self.noted_here = False
         self.restart()
 
     def restart(self) -> None:
@@ -123,14 +125,14 @@ def confirmed_outcome(command: PendingCommand) -> Outcome | None:
     if status is STALE:
         return None
     if status is MINE:
-        noted = decode(command.marked.value)
-        if not is_same_command(command.event, noted):
-            return id_reused(noted)
+        noted, place = decode(command.marked.value), command.destination.name
+        if not command.noted_here or not is_same_command(command.event, noted):
+            return repeat_outcome(command.event, noted, place)
     return Accepted(command.event.id, command.destination.name)
 
 
 def repeat_outcome(event: EventRecord, stored: EventRecord, place: str) -> Outcome:
-    """The outcome of a command whose event id is stored."""
+    """The outcome of a command whose event id is stored, or was noted by another call."""
     return Repeated(event.id, place) if is_same_command(event, stored) else id_reused(stored)
 
 

@@ -190,6 +190,14 @@ async def test_a_look_older_than_half_the_expiry_looks_again(desk: MarkerServer)
     assert marked.status is MarkStatus.OK
 
 
+async def test_a_look_from_before_the_clock_stepped_back_looks_again(desk: MarkerServer) -> None:
+    client = desk.client()
+    incarnation = await client.incarnation()
+    ahead = incarnation._replace(now=incarnation.now + TIMEOUT)
+    (marked,) = await client.mark([mark("e1", ahead, basis=NOTHING)])
+    assert marked == MarkResult(MarkStatus.AGAIN)
+
+
 async def test_a_look_from_before_the_markers_birth_looks_again(desk: MarkerServer) -> None:
     slow, quick = desk.client(), desk.client()
     seen = await slow.incarnation()

@@ -135,6 +135,13 @@ def _latest_types(
     }
 
 
+def check_accepted_once(requests: Mapping[str, list[Request]]) -> None:
+    """At most one call of a command is accepted: nothing was lost, and no answer of a server."""
+    for event_id, asked in requests.items():
+        if sum(isinstance(request.outcome, Accepted) for request in asked) > 1:
+            raise BrokenInvariant("accepted twice", f"{event_id}: {asked}")
+
+
 def _check_repeats(event_id: str, asked: list[Request]) -> None:
     """Who asks after an acceptance gets it again, with the same event and place."""
     positive = [request for request in asked if request.positive]

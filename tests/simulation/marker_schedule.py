@@ -14,6 +14,7 @@ from tests.simulation.checker import BrokenInvariant
 from tests.simulation.commands import items
 from tests.simulation.marker_checker import (
     Request,
+    check_accepted_once,
     check_answers,
     check_final,
     check_rejections,
@@ -305,6 +306,8 @@ class MarkerSchedule:
             check_successions(".events", first_copies(log))
         check_streams(stored, emitted)
         check_answers(self.requests, stored)
+        if not world.lost and not self.scenario.faults:
+            check_accepted_once(self.requests)
         check_final(self.requests, stored)
         check_rejections(self.requests, stored, world.arrivals(stored), world.lost)
 

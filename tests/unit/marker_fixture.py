@@ -78,7 +78,10 @@ class MarkerFixture:
 
     def __init__(self, domain: Domain[Any] = orders) -> None:
         self.domain, self.memory = domain, InMemoryServers(domain)
-        self.redis = MemoryRedis(lambda: self.memory.clock.time.timestamp())
+        self.redis_seconds_ahead = 0.0
+        self.redis = MemoryRedis(
+            lambda: self.memory.clock.time.timestamp() + self.redis_seconds_ahead
+        )
         self.markers = Failing(MemoryMarkers(self.redis, domain.name, TERMS))
         self.producer = Failing(MemoryProducer(self.memory.log))
         self.store = Failing(self.memory.events)

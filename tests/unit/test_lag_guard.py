@@ -1,5 +1,7 @@
 """How far append has surely come, as the lag guard tells it."""
 
+from typing import Any
+
 from eventfleet.deciders.lag_guard import LagGuard
 from eventfleet.stores.contracts import Incarnation
 from eventfleet.stores.marker_timeouts import MarkerTimeouts
@@ -23,7 +25,8 @@ class GuardServers:
         self.redis = MemoryRedis(lambda: self.time)
         terms = MarkerTimeouts(EXPIRY, 1.0, EXPIRY)
         markers = MemoryMarkers(self.redis, "orders", terms)
-        self.guard = LagGuard("orders", markers, MemoryReader(self.log), prefix="p", expiry=EXPIRY)
+        self.reader = MemoryReader(self.log)
+        self.guard = LagGuard("orders", markers, self.reader, prefix="p", expiry=EXPIRY)
 
     def produce(self, partition: int = 0) -> None:
         self.log.append(ProducerRecord("orders.events", b"k", b"v", partition))
@@ -89,6 +92,44 @@ async def test_what_was_appended_in_a_former_life_says_nothing_of_this_one() -> 
     assert not servers.guard.is_caught_up(0, await servers.update())
     servers.append(1)
     await servers.update()
+    assert servers.guard.is_caught_up(0, await servers.update())
+
+
+async def test_what_was_appended_by_another_servers_clock_says_nothing_of_this_one() -> None:
+    servers = GuardServers()
+    await servers.update()
+    servers.produce()
+    servers.redis.restart()
+    assert not servers.guard.is_caught_up(0, await servers.update(-500))
+    servers.append(1)
+    assert servers.guard.is_caught_up(0, await servers.update())
+
+
+async def test_a_look_during_which_the_server_changes_says_nothing_of_the_new_one() -> None:
+    servers = GuardServers()
+    servers.produce()
+    servers.append(1)
+    watermarks = servers.reader.watermarks
+
+    async def failed_over(topic: str) -> Any:
+        found = await watermarks(topic)
+        servers.redis.restart()
+        servers.time -= 500
+        servers.produce()
+        await servers.guard.refresh_incarnation()
+        return found
+
+    servers.reader.watermarks = failed_over  # type: ignore[method-assign]
+    assert not servers.guard.is_caught_up(0, await servers.update())
+
+
+async def test_what_was_appended_before_the_clock_stepped_back_says_nothing() -> None:
+    servers = GuardServers()
+    await servers.update()
+    await servers.update(2 * EXPIRY)
+    servers.produce()
+    assert not servers.guard.is_caught_up(0, await servers.update(-EXPIRY))
+    servers.append(1)
     assert servers.guard.is_caught_up(0, await servers.update())
 
 

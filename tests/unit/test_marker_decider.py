@@ -1,13 +1,22 @@
 """What becomes of commands on the marker, case by case."""
 
 from datetime import timedelta
+from itertools import count
 from typing import Any
 
 import pytest
 from msgspec.structs import replace
 
 from eventfleet.deciders.event_id import event_id
-from eventfleet.deciders.outcomes import Accepted, IdReused, Rejected, Repeated, Unavailable
+from eventfleet.deciders.marker_decider import RETRY_PAUSE_SECONDS
+from eventfleet.deciders.outcomes import (
+    Accepted,
+    IdReused,
+    Outcome,
+    Rejected,
+    Repeated,
+    Unavailable,
+)
 from eventfleet.deciders.proposed_event import ProposedEvent
 from tests.simulation.commands import items
 from tests.unit.marker_fixture import TERMS, MarkerFixture
@@ -152,14 +161,35 @@ async def test_a_failed_produce_leaves_the_note_and_the_repeat_finishes_it(
     desk.producer.before["produce"] = 1
     assert await desk.send("Place") == Unavailable("produce failed")
     assert desk.produced() == []
-    assert await desk.send("Place") == Accepted(event_of("Place"), EVENTS)
+    assert await desk.send("Place") == Repeated(event_of("Place"), EVENTS)
     assert desk.types() == ["Placed"]
+
+
+async def test_of_two_services_with_one_command_one_is_told_that_it_repeats(
+    desk: MarkerFixture,
+) -> None:
+    produce, first = desk.producer._inner.produce, desk.marking
+    at_the_other: list[Outcome] = []
+
+    async def meanwhile(records: Any) -> Any:
+        desk.producer._inner.produce = produce
+        desk.service()
+        await desk.pass_time(0.1)
+        at_the_other.append(await desk.send("Place"))
+        desk.marking = first
+        return await produce(records)
+
+    desk.producer._inner.produce = meanwhile
+    assert await desk.send("Place") == Accepted(event_of("Place"), EVENTS)
+    assert at_the_other == [Repeated(event_of("Place"), EVENTS)]
+    await desk.append()
+    assert [event.id for event in await desk.memory.history()] == [event_of("Place")]
 
 
 async def test_a_lost_acknowledgement_makes_a_repeat_that_append_drops(desk: MarkerFixture) -> None:
     desk.producer.after["produce"] = 1
     assert isinstance(await desk.send("Place"), Unavailable)
-    assert isinstance(await desk.send("Place"), Accepted)
+    assert isinstance(await desk.send("Place"), Repeated)
     await desk.append()
     assert desk.types() == ["Placed", "Placed"]
     assert [event.id for event in await desk.memory.history()] == [event_of("Place")]
@@ -243,6 +273,46 @@ async def test_a_flush_that_nobody_has_told_of_is_noticed(desk: MarkerFixture) -
     assert await desk.send("Place") == Repeated(event_of("Place"), EVENTS)
 
 
+async def test_after_a_failover_to_a_clock_that_is_behind_the_store_is_awaited(
+    desk: MarkerFixture,
+) -> None:
+    desk.appends = False
+    await desk.send("Place")
+    desk.redis.restart()
+    desk.redis_seconds_ahead = -2 * TERMS.expiry
+    outcomes = await desk.decide([desk.propose("Pay")], seconds=5)
+    assert outcomes == [Unavailable("the deadline has passed")]
+    desk.appends = True
+    assert isinstance(await desk.send("Pay"), Accepted)
+
+
+async def test_while_redis_clock_is_behind_a_marker_there_is_a_pause_between_rounds(
+    desk: MarkerFixture,
+) -> None:
+    await desk.send("Place")
+    desk.redis_seconds_ahead = -4.0
+    mark, rounds = desk.markers._inner.mark, count(1)
+
+    async def bounded(marks: Any) -> Any:
+        assert next(rounds) <= 2 + 3 / (RETRY_PAUSE_SECONDS / 2)
+        return await mark(marks)
+
+    desk.markers._inner.mark = bounded
+    for _ in range(2):
+        await desk.guard.refresh_incarnation()
+        outcomes = await desk.decide([desk.propose("Pay")], seconds=1.5)
+        assert outcomes == [Unavailable("the deadline has passed")]
+    assert isinstance(await desk.send("Pay"), Accepted)
+
+
+async def test_a_look_before_the_clock_stepped_back_does_not_count(desk: MarkerFixture) -> None:
+    await desk.send("Place")
+    await desk.pass_time(1)
+    desk.redis_seconds_ahead = -4.0
+    outcomes = await desk.decide([desk.propose("Pay")], seconds=0.1)
+    assert outcomes == [Unavailable("the deadline has passed")]
+
+
 # A young life: append has the last word
 
 
@@ -256,7 +326,7 @@ async def test_after_a_flush_nothing_is_accepted_before_it_is_stored(desk: Marke
     assert await desk.decide([desk.propose("Pay")], 5) == [Unavailable("the deadline has passed")]
     assert desk.types() == ["Placed", "Paid"]
     desk.appends = True
-    assert await desk.send("Pay") == Accepted(event_of("Pay"), EVENTS)
+    assert await desk.send("Pay") == Repeated(event_of("Pay"), EVENTS)
     assert [event.type for event in await desk.memory.history()] == ["Placed", "Paid"]
 
 
@@ -376,7 +446,7 @@ async def test_what_was_noted_when_the_deadline_passed_is_not_produced(desk: Mar
     assert await desk.send("Pay") == Unavailable("the deadline has passed")
     assert desk.types() == ["Placed"]
     desk.markers._inner.mark = mark
-    assert await desk.send("Pay") == Accepted(event_of("Pay"), EVENTS)
+    assert await desk.send("Pay") == Repeated(event_of("Pay"), EVENTS)
     assert desk.types() == ["Placed", "Paid"]
 
 

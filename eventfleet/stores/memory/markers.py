@@ -53,13 +53,14 @@ class RedisData:
 
 
 class MemoryRedis:
-    """A server that all its clients share. `now` is its clock, in seconds.
+    """A server that all its clients share. `now` is its clock, in seconds, which may step back.
 
-    Each call is one step that nothing can interrupt, at least a microsecond after the one before.
+    Each call is one step that nothing can interrupt. While the clock stands still or goes forward,
+    a call is at least a microsecond after the one before.
     """
 
     def __init__(self, now: Callable[[], float]) -> None:
-        self._now, self._last = now, float("-inf")
+        self._now, self._clock, self._last = now, float("-inf"), float("-inf")
         self._ids, self._run = count(1), 1
         self.data = RedisData()
 
@@ -102,10 +103,8 @@ class MemoryRedis:
 
     def mark(self, domain: str, request: MarkRequest, timeouts: MarkerTimeouts) -> MarkResult:
         now, key = self._time(), (domain, request.aggregate_id)
-        if (
-            not self.is_current(request.incarnation)
-            or now - request.incarnation.now > timeouts.expiry / 2
-        ):
+        age = now - request.incarnation.now
+        if not self.is_current(request.incarnation) or not 0 <= age <= timeouts.expiry / 2:
             return MarkResult(MarkStatus.AGAIN)
         marker = self._marker(key, request.incarnation, now)
         if marker and request.incarnation.now <= marker.created_at:
@@ -195,7 +194,9 @@ class MemoryRedis:
         return self.is_current(incarnation) and name == incarnation.id and expires_at > now
 
     def _time(self) -> float:
-        self._last = max(self._now(), self._last + TICK_SECONDS)
+        clock, before = self._now(), self._clock
+        self._clock = clock
+        self._last = clock if clock < before else max(clock, self._last + TICK_SECONDS)
         return self._last
 
 
