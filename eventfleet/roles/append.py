@@ -91,13 +91,7 @@ class AppendRole:
         registry = self._store.registry
         self._epoch = await registry.epoch()
         noted = await registry.next_offset(self._partition)
-        offset = await take_over(
-            self._writer,
-            self._parked,
-            self._partition,
-            f"eventfleet rewind {self._domain.name}, or where the topic was made anew raise the "
-            f"epoch: eventfleet topics raise-epoch {self._domain.name}",
-        )
+        offset = await take_over(self._writer, self._parked, self._partition, self._repair())
         if offset is None:
             if noted:
                 raise self._offset_missing(noted)
@@ -302,6 +296,13 @@ class AppendRole:
             f"{self._domain.name}: position {item.position} of event {item.event.id} is held by "
             f"event {holder.id}: {self._domain.name}.events was made anew; "
             f"raise the epoch: eventfleet topics raise-epoch {self._domain.name}"
+        )
+
+    def _repair(self) -> str:
+        name, command = self._domain.name, "restore" if self._synchronous else "rewind"
+        return (
+            f"eventfleet {command} {name}; where the topic was made anew, raise the epoch: "
+            f"eventfleet topics raise-epoch {name}"
         )
 
     def _offset_missing(self, noted: int) -> Misconfigured:
