@@ -3,8 +3,8 @@
 import asyncio
 import logging
 import sys
-from collections.abc import AsyncIterator, Coroutine, Iterable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Iterable
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -22,6 +22,7 @@ from eventfleet.runtime import connections
 from eventfleet.runtime.http_server import SERVING_LOG_LINE
 from eventfleet.runtime.settings import Settings, variable
 from eventfleet.stores.errors import Misconfigured
+from eventfleet.topics.errors import EventfleetError
 
 SAMPLE_DOMAINS = ",".join(
     f"eventfleet.domains.{name}" for name in ("orders", "bank", "trading", "process_log")
@@ -31,8 +32,16 @@ STOP_GRACE_SECONDS = 30.0
 READY_TIMEOUT_SECONDS = 60.0
 POLL_SECONDS = 0.2
 PROBE_TIMEOUT_SECONDS = 2.0
+OK, SERVICE_UNAVAILABLE = 200, 503
+WATCH_SECONDS = 1.0
+STOPPED = " is stopped: "
+"""Part of each line about a stopped partition on the workers' page of readiness."""
 
 T = TypeVar("T")
+
+
+class PartitionsStopped(EventfleetError):
+    """Faults have stopped roles at partitions; the lines name each."""
 
 
 @dataclass(frozen=True)
@@ -73,18 +82,44 @@ class LocalFleet:
                 task.cancel()
         return process.failure(f"ended with status {status}")
 
-    async def supervise(self, work: Coroutine[Any, Any, T]) -> T:
-        """The work's result; ProgramFailed as soon as one of the processes ends by itself."""
-        task, failure = asyncio.create_task(work), asyncio.create_task(self.wait_for_failure())
+    async def supervise(self, work: Coroutine[Any, Any, T], *, through_faults: bool = False) -> T:
+        """The work's result; ProgramFailed as soon as one of the processes ends by itself.
+
+        PartitionsStopped as soon as a fault stops a partition, unless the work goes on then.
+        """
+        task = asyncio.create_task(work)
+        ends: set[asyncio.Task[Any]] = {asyncio.create_task(self.wait_for_failure())}
+        if not through_faults:
+            ends.add(asyncio.create_task(self.wait_for_fault()))
         try:
-            await asyncio.wait({task, failure}, return_when=asyncio.FIRST_COMPLETED)
-            if failure.done():
-                raise failure.result()
+            await asyncio.wait({task, *ends}, return_when=asyncio.FIRST_COMPLETED)
+            for end in ends:
+                if end.done():
+                    raise end.result()
             return task.result()
         finally:
-            task.cancel()
-            failure.cancel()
-            await asyncio.gather(task, failure, return_exceptions=True)
+            for each in (task, *ends):
+                each.cancel()
+            await asyncio.gather(task, *ends, return_exceptions=True)
+
+    async def watch_faults(self) -> AsyncGenerator[str]:
+        """The line of each partition that a fault stops, once, from now on for ever."""
+        seen: set[str] = set()
+        async with _probe_session() as session:
+            while True:
+                status, lines = await _probe(session, self.ready_url(self.workers))
+                for line in lines if status == SERVICE_UNAVAILABLE else ():
+                    if STOPPED in line and line not in seen:
+                        seen.add(line)
+                        yield line
+                await asyncio.sleep(WATCH_SECONDS)
+
+    async def wait_for_fault(self) -> PartitionsStopped:
+        """Wait until a fault has stopped a partition."""
+        async with aclosing(self.watch_faults()) as faults:
+            fault = await anext(faults)
+        tail = self.workers.tail()
+        return PartitionsStopped(f"{fault}\n{self.workers.name}'s output ends with:\n{tail}")
 
 
 @asynccontextmanager
@@ -149,11 +184,13 @@ async def _create_topics(
 
 
 async def wait_until_ready(fleet: LocalFleet) -> None:
-    """Wait until workers and service are ready; ProgramFailed where they are not in time."""
+    """Wait until workers and service are ready; ProgramFailed where they are not in time.
+
+    Workers are ready, too, where only stopped partitions are not: others do their work.
+    """
     loop = asyncio.get_running_loop()
     deadline = loop.time() + READY_TIMEOUT_SECONDS
-    timeout = aiohttp.ClientTimeout(total=PROBE_TIMEOUT_SECONDS)
-    async with aiohttp.ClientSession(timeout=timeout) as session:
+    async with _probe_session() as session:
         for process in (fleet.workers, fleet.service):
             while not await _is_ready(session, fleet.ready_url(process)):
                 if loop.time() > deadline:
@@ -163,8 +200,18 @@ async def wait_until_ready(fleet: LocalFleet) -> None:
 
 
 async def _is_ready(session: aiohttp.ClientSession, url: str) -> bool:
+    status, lines = await _probe(session, url)
+    return status == OK or (bool(lines) and all(STOPPED in line for line in lines))
+
+
+def _probe_session() -> aiohttp.ClientSession:
+    return aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=PROBE_TIMEOUT_SECONDS))
+
+
+async def _probe(session: aiohttp.ClientSession, url: str) -> tuple[int, list[str]]:
+    """Status and lines of a page; status 0 where it does not answer."""
     try:
         async with session.get(url) as answer:
-            return answer.status == 200
+            return answer.status, (await answer.text()).splitlines()
     except (aiohttp.ClientError, TimeoutError, ValueError):
-        return False
+        return 0, []

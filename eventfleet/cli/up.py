@@ -6,7 +6,7 @@ import sys
 from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
@@ -37,9 +37,9 @@ PORT = click.option(
 def up(names: tuple[str, ...], port: int | None) -> None:
     """Run all roles, the HTTP service, and embedded servers where the settings name none.
 
-    Runs until Ctrl-C, and prints how to use the fleet from another terminal. Embedded servers keep
-    nothing between starts. Without EVENTFLEET_DOMAINS the sample domains run; DOMAIN selects some
-    of the domains.
+    Runs until Ctrl-C, and prints how to use the fleet from another terminal. Ends with status 1
+    where a fault has stopped a partition. Embedded servers keep nothing between starts. Without
+    EVENTFLEET_DOMAINS the sample domains run; DOMAIN selects some of the domains.
     """
 
     async def work() -> None:
@@ -49,7 +49,7 @@ def up(names: tuple[str, ...], port: int | None) -> None:
         settings = _settings(port)
         _announce(settings)
         async with start_fleet(settings, names) as fleet:
-            await fleet.supervise(wait_until_ready(fleet))
+            await fleet.supervise(wait_until_ready(fleet), through_faults=True)
             print_hints(fleet)
             await _stay(fleet)
 
@@ -113,7 +113,7 @@ async def _run(
     with _open_rows(log, domain) as rows:
         _announce(settings)
         async with start_fleet(settings, []) as fleet:
-            await fleet.supervise(wait_until_ready(fleet))
+            await fleet.supervise(wait_until_ready(fleet), through_faults=True)
             with _progress() as show:
                 work = run_log(fleet.settings, domain, rows, show)
                 result = await fleet.supervise(work)
@@ -235,11 +235,26 @@ def _write(path: str, result: "RunResult") -> None:
 
 
 async def _stay(fleet: "LocalFleet") -> None:
-    """Stay up until a signal ends it; ProgramFailed where a process of the fleet ends before."""
+    """Stay up until a signal ends it; ProgramFailed where a process of the fleet ends before.
+
+    Each stopped partition is shown when it stops; PartitionsStopped at the end names them all.
+    """
+    from eventfleet.cli.local_fleet import PartitionsStopped
+
+    faults: list[str] = []
+
+    async def show_faults() -> NoReturn:
+        async for fault in fleet.watch_faults():
+            faults.append(fault)
+            click.echo(f"eventfleet: {printable(fault)}; see {fleet.workers.log}", err=True)
+        raise AssertionError("watching has no end")
+
     try:
-        raise await fleet.wait_for_failure()
+        await fleet.supervise(show_faults(), through_faults=True)
     except asyncio.CancelledError:
         click.echo("\nending the fleet")
+        if faults:
+            raise PartitionsStopped("\n".join(faults)) from None
 
 
 def _run_until_signal(work: Coroutine[Any, Any, Any]) -> Any:

@@ -91,14 +91,7 @@ class AppendRole:
         registry = self._store.registry
         self._epoch = await registry.epoch()
         noted = await registry.next_offset(self._partition)
-        offset = await take_over(
-            self._writer,
-            self._parked,
-            self._partition,
-            f"eventfleet {'restore' if self._synchronous else 'rewind'} {self._domain.name}, or "
-            "where the topic was made anew raise the epoch: "
-            f"eventfleet topics raise-epoch {self._domain.name}",
-        )
+        offset = await take_over(self._writer, self._parked, self._partition, self._repair())
         if offset is None:
             if noted:
                 raise self._offset_missing(noted)
@@ -305,14 +298,18 @@ class AppendRole:
             f"raise the epoch: eventfleet topics raise-epoch {self._domain.name}"
         )
 
+    def _repair(self) -> str:
+        name, command = self._domain.name, "restore" if self._synchronous else "rewind"
+        return (
+            f"eventfleet {command} {name}; where the topic was made anew, raise the epoch: "
+            f"eventfleet topics raise-epoch {name}"
+        )
+
     def _offset_missing(self, noted: int) -> Misconfigured:
         return Misconfigured(
             f"{self._domain.name}: the store holds what append took from partition "
             f"{self._partition} below offset {noted} in epoch {self._epoch}, but the consumer "
-            "group has no offset: was the group or the topic made anew? Where the topic is the "
-            f"same: eventfleet {'restore' if self._synchronous else 'rewind'} "
-            f"{self._domain.name}; where it is new, raise the epoch: "
-            f"eventfleet topics raise-epoch {self._domain.name}"
+            f"group has no offset: was the group or the topic made anew? {self._repair()}"
         )
 
     def _other_store(self, noted: int, offset: int) -> Misconfigured:

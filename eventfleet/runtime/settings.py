@@ -128,7 +128,9 @@ class Settings(BaseSettings):
     kafka_key_file: PresentFile = Field(default="", description="Client key (PEM)")
     kafka_timeout: PositiveSeconds = Field(default=10.0, description="Seconds for one request")
     kafka_session_timeout: PositiveSeconds = Field(
-        default=10.0, description="Seconds without a heartbeat after which a worker counts as gone"
+        default=6.0,
+        description="Seconds without a heartbeat after which a worker counts as gone, and its "
+        "partitions go to others; brokers take no less than 6 unless they are set up to",
     )
     partitions: PositiveInt = Field(default=4, description="Partitions of each topic of a domain")
     replication: PositiveInt = Field(

@@ -17,6 +17,7 @@ from urllib.request import urlopen
 import pytest
 
 from eventfleet.cli.sample_orders import sample_orders
+from tests.acceptance.test_cli import MODULE, rows
 from tests.order_oracle import judge
 
 ROOT = Path(__file__).parents[2]
@@ -303,6 +304,73 @@ def is_worker_of(newcomer: Newcomer, process: Path) -> bool:
     except OSError:
         return False
     return ours and b"worker" in command and b"-I" not in command
+
+
+BRITTLE = f"""
+{MODULE}
+from dataclasses import replace as with_changes
+
+
+def brittle_evolve(account, event):
+    if getattr(event, "owner", "") == "Ann":
+        raise LookupError("no account for Ann")
+    return evolve(account, event)
+
+
+brittle = with_changes(declared("brittle"), evolve=brittle_evolve)
+"""
+
+
+@pytest.fixture
+def brittle(newcomer: Newcomer, tmp_path: Path) -> dict[str, str]:
+    """Variables for a domain that can't fold one of the events of a log, and that log."""
+    (tmp_path / "brittle.py").write_text(BRITTLE)
+    log = tmp_path / rows(tmp_path, "a")
+    return {"EVENTFLEET_DOMAINS": "brittle", "PYTHONPATH": python_path(tmp_path), "LOG": str(log)}
+
+
+def python_path(folder: Path) -> str:
+    return os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH")]))
+
+
+def test_a_run_ends_at_an_event_that_cant_be_folded_and_shows_the_teams_line(
+    newcomer: Newcomer, tmp_path: Path, brittle: dict[str, str]
+) -> None:
+    done = newcomer.run("run", "--domain", "brittle", **brittle, ONCE="1")
+    assert done.returncode == 1
+    assert "is stopped: snapshot can't go on: brittle 'a' version 1, event " in done.stderr
+    assert f'File "{tmp_path}/brittle.py", line ' in done.stderr
+    assert 'raise LookupError("no account for Ann")' in done.stderr
+    newcomer.nothing_is_left()
+
+
+def test_a_fleet_stays_up_with_a_stopped_partition_and_tells(
+    newcomer: Newcomer, brittle: dict[str, str]
+) -> None:
+    log = brittle.pop("LOG")
+    with newcomer.started("up", **brittle) as (process, said):
+        environment = re.findall(r"^  ((?:cd|export) .*)$", said, re.MULTILINE)
+        (load,) = re.findall(r"^  (\S*eventfleet load .*)$", said, re.MULTILINE)
+        loaded = subprocess.run(
+            ["sh", "-ec", "\n".join([*environment, load.replace("FILE", log)])],
+            env=newcomer.environment | brittle,
+            capture_output=True,
+            text=True,
+            timeout=LIMIT,
+        )
+        assert loaded.returncode == 0, loaded.stderr
+        assert process.stdout
+        fault = next(line for line in process.stdout if " is stopped: " in line)
+        assert "snapshot of brittle, partition " in fault
+        served = re.search(r"http://127\.0\.0\.1:\d+/domains", said)
+        assert served, said
+        with urlopen(served[0], timeout=60) as answer:
+            assert answer.status == 200
+        process.send_signal(signal.SIGINT)
+        rest, _ = process.communicate(timeout=60)
+        assert process.returncode == 1
+    assert "eventfleet: snapshot of brittle, partition " in rest
+    newcomer.nothing_is_left()
 
 
 def test_a_summary_that_cant_be_written_is_told_before_the_work(newcomer: Newcomer) -> None:
