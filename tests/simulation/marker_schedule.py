@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from itertools import count
+from random import Random
 from typing import NamedTuple
 
 from eventfleet.deciders.outcomes import Accepted, Outcome
@@ -31,6 +32,7 @@ from tests.simulation.marker_world import (
     SimulatedService,
 )
 from tests.simulation.scheduler import ScheduledTask
+from tests.simulation.shrinker import tell_shrunk
 from tests.simulation.story import tell
 
 BUSY = 400
@@ -45,6 +47,9 @@ class ScheduledCommand(NamedTuple):
     aggregate_id: str
     new: bool = False
 
+    def __str__(self) -> str:
+        return f"{self.id} {self.name} of {self.aggregate_id}"
+
 
 class Client:
     """Sends its commands in calls of one or more, and repeats each until it is decided."""
@@ -56,8 +61,8 @@ class Client:
 
 
 class MarkerSchedule:
-    def __init__(self, scenario: MarkerScenario, seed: int) -> None:
-        self.scenario, self.seed = scenario, seed
+    def __init__(self, scenario: MarkerScenario, seed: int | Random) -> None:
+        self.scenario = scenario
         self.world = MarkerWorld(scenario, seed)
         self.scheduler, self.random = self.world.scheduler, self.world.random
         self.names, self.serial = count(1), count(1)
@@ -69,7 +74,7 @@ class MarkerSchedule:
         self.losses, self.dumps = scenario.losses, scenario.dumps
 
     def run(self) -> None:
-        """Violation when a promise is broken; it tells the seed and the steps."""
+        """Violation when a promise is broken; it tells the steps."""
         try:
             self._begin()
             self._busy()
@@ -85,7 +90,7 @@ class MarkerSchedule:
             self.scheduler.end()
 
     def _story(self) -> str:
-        return f"seed {self.seed} of {self.scenario}:\n{tell(self.scheduler.trace)}"
+        return tell(self.scheduler.trace)
 
     # Who takes part
 
@@ -160,7 +165,7 @@ class MarkerSchedule:
             if asked[index].outcome:
                 raise BrokenInvariant("answered twice", f"{commands[index]}: {outcome}")
             asked[index].outcome, asked[index].ended = outcome, self.scheduler.steps
-            self.scheduler.note("answers", f"{commands[index].id}: {outcome}")
+            self.scheduler.note("answers", [commands[index], outcome])
 
         seconds = DEADLINE if self.quiet else self.random.choice([0.2, 1.0, DEADLINE])
         deadline = self.world.clock.now() + timedelta(seconds=seconds)
@@ -269,6 +274,8 @@ class MarkerSchedule:
         self.services[number] = self._service(number)
 
     def _settle(self) -> None:
+        if not self.quiet:
+            self.scheduler.tell("the schedule", "goes quiet")
         self.quiet, self.world.faults.rate = True, 0.0
         self._until(lambda: not any(c.calls or c.left for c in self.clients))
 
@@ -314,7 +321,11 @@ def run(scenario: MarkerScenario, seeds: range) -> Counter[str]:
     occurred: Counter[str] = Counter()
     for seed in seeds:
         schedule = MarkerSchedule(scenario, seed)
-        schedule.run()
+        try:
+            schedule.run()
+        except BrokenInvariant as violation:
+            story = tell_shrunk(MarkerSchedule, scenario, seed)
+            raise AssertionError(f"seed {seed}: {story}") from violation
         occurred.update(schedule.scheduler.counts.keys())
     return occurred
 

@@ -2,7 +2,9 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from dataclasses import replace as with_changes
 from datetime import timedelta
+from random import Random
 from typing import Any
 
 from msgspec.structs import replace
@@ -74,6 +76,14 @@ class MarkerScenario:
     names: tuple[str, ...] = ("Open", "Lend", "Lend", "Return", "Return", "Sell", "Note")
     parts: MarkerParts = field(default_factory=MarkerParts)
 
+    def smaller(self) -> list["MarkerScenario"]:
+        """Scenarios with fewer commands, the smallest first."""
+        sizes = ((1, 1), (2, 1), (2, 2))
+        return [
+            with_changes(self, clients=clients, commands=commands, aggregates=1)
+            for clients, commands in sizes
+        ]
+
 
 class Network:
     """A producer's way to the log: a record under way outlives its sender, up to a bound."""
@@ -92,7 +102,7 @@ class Network:
                 if world.clock.now() >= until and not world.scenario.late:
                     return
                 arrived.append(world.log.append(record))
-                world.scheduler.note("in the log", f"{arrived[-1]}: {record.value!r}")
+                world.scheduler.note("in the log at", [arrived[-1], record])
 
         world.scheduler.start("network", deliver(), "network")
         while len(arrived) < len(records):
@@ -147,7 +157,7 @@ class SimulatedService:
 
 
 class MarkerWorld:
-    def __init__(self, scenario: MarkerScenario, seed: int) -> None:
+    def __init__(self, scenario: MarkerScenario, seed: int | Random) -> None:
         self.scenario = scenario
         self.scheduler = Scheduler(seed)
         self.random = self.scheduler.random
