@@ -196,7 +196,7 @@ async def sweep(world: World, partition: int) -> None:
     sweep = world.sweep(partition, clock)
     for _ in range(2):
         try:
-            await sweep.tick()
+            await sweep.tick(world.committed("append", partition))
         except ServerUnavailable:
             return
         world.clock.advance(2_000)

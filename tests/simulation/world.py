@@ -46,6 +46,9 @@ class ServerClock:
     async def sleep(self, seconds: float) -> None:
         await checkpoint()
 
+    def steady(self) -> datetime:
+        return self._true.steady()
+
     def step(self, seconds: float) -> None:
         self._off += timedelta(seconds=seconds)
 
@@ -170,8 +173,9 @@ class World:
         )
 
     def sweep(self, partition: int, clock: ServerClock) -> Sweep:
-        writer = self.shaky(self.producer())
-        return Sweep(tally.name, partition, self.stores.events, writer, clock)
+        producer = self.shaky(self.producer())
+        watermarks = self.writer("append", partition).watermarks
+        return Sweep(tally.name, partition, self.stores.events, producer, watermarks, clock)
 
     def new_clock(self) -> ServerClock:
         clock = ServerClock(self.clock, self.random.choice([-3.0, 0.0, 0.0, 3.0]))
