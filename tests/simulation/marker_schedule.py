@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from itertools import count
+from random import Random
 from typing import NamedTuple
 
 from eventfleet.deciders.outcomes import Accepted, Outcome
@@ -32,6 +33,7 @@ from tests.simulation.marker_world import (
     SimulatedService,
 )
 from tests.simulation.scheduler import ScheduledTask
+from tests.simulation.shrinker import tell_shrunk
 from tests.simulation.story import tell
 
 BUSY = 400
@@ -46,6 +48,9 @@ class ScheduledCommand(NamedTuple):
     aggregate_id: str
     new: bool = False
 
+    def __str__(self) -> str:
+        return f"{self.id} {self.name} of {self.aggregate_id}"
+
 
 class Client:
     """Sends its commands in calls of one or more, and repeats each until it is decided."""
@@ -57,11 +62,11 @@ class Client:
 
 
 class MarkerSchedule:
-    def __init__(self, scenario: MarkerScenario, seed: int) -> None:
-        self.scenario, self.seed = scenario, seed
+    def __init__(self, scenario: MarkerScenario, seed: int | Random) -> None:
+        self.scenario = scenario
         self.world = MarkerWorld(scenario, seed)
         self.scheduler, self.random = self.world.scheduler, self.world.random
-        self.names, self.serial = count(1), count(1)
+        self.names, self.serial, self.owners = count(1), count(1), count(1)
         self.services: list[SimulatedService] = []
         self.clients: list[Client] = []
         self.requests: dict[str, list[Request]] = {}
@@ -70,7 +75,7 @@ class MarkerSchedule:
         self.losses, self.dumps = scenario.losses, scenario.dumps
 
     def run(self) -> None:
-        """Violation when a promise is broken; it tells the seed and the steps."""
+        """Violation when a promise is broken; it tells the steps."""
         try:
             self._begin()
             self._busy()
@@ -86,7 +91,7 @@ class MarkerSchedule:
             self.scheduler.end()
 
     def _story(self) -> str:
-        return f"seed {self.seed} of {self.scenario}:\n{tell(self.scheduler.trace)}"
+        return tell(self.scheduler.trace)
 
     # Who takes part
 
@@ -102,14 +107,21 @@ class MarkerSchedule:
         if self.scheduler.chance(0.75):
             world.redis.incarnation()
             world.clock.advance(int(TERMS.expiry * 1000) + 1)
-        for partition in range(world.partitions):
-            self.scheduler.start(f"append {partition}", world.append(partition), "append")
+        self._own_all()
         for number in range(self.scenario.services):
             self.services.append(self._service(number))
         some = self.random.randint
         for _ in range(some(1, self.scenario.clients)):
             calls = [self._call() for _ in range(some(1, self.scenario.commands))]
             self.clients.append(Client(calls, self.scheduler.chance(0.8)))
+
+    def _own_all(self) -> None:
+        for partition in range(self.world.partitions):
+            self._own(partition)
+
+    def _own(self, partition: int) -> None:
+        name = f"append {next(self.owners)} of {partition}"
+        self.scheduler.start(name, self.world.append(partition), "append")
 
     def _service(self, number: int) -> SimulatedService:
         service = SimulatedService(self.world)
@@ -161,10 +173,10 @@ class MarkerSchedule:
             if asked[index].outcome:
                 raise BrokenInvariant("answered twice", f"{commands[index]}: {outcome}")
             asked[index].outcome, asked[index].ended = outcome, self.scheduler.steps
-            self.scheduler.note("answers", f"{commands[index].id}: {outcome}")
+            self.scheduler.note("answers", [commands[index], outcome])
 
         seconds = DEADLINE if self.quiet else self.random.choice([0.2, 1.0, DEADLINE])
-        deadline = self.world.clock.now() + timedelta(seconds=seconds)
+        deadline = service.clock.steady() + timedelta(seconds=seconds)
         await service.marking.decide(proposals, deadline, answer)
         if not all(request.outcome for request in asked):
             raise BrokenInvariant("not answered", commands)
@@ -212,6 +224,11 @@ class MarkerSchedule:
             self._stall(*self._of("append"))
         if chance(scenario.jumps * pressure):
             self._jump()
+        if chance(scenario.owners):
+            self._disown()
+        if scenario.clocks and chance(0.01 * pressure):
+            self.scheduler.count("a clock steps back")
+            self.random.choice(self.world.clocks).step(-self.random.choice([0.5, 5.0, 30.0]))
         if self.losses and chance(0.01 * pressure):
             self.losses -= 1
             self._lose("is flushed")
@@ -236,6 +253,16 @@ class MarkerSchedule:
         self.world.redis.flush()
         self.world.redis.incarnation()
         self.world.clock.advance(int(TERMS.expiry * 1000) + 1)
+
+    def _disown(self) -> None:
+        """An owner of append is killed, or a partition gets one beside that which it has."""
+        if self.scheduler.chance(0.5):
+            for task in self._of("append")[:1]:
+                self.scheduler.kill(task)
+        self.scheduler.count("several owners")
+        if self.world.lost:
+            self.scheduler.count("several owners beside a loss of markers")
+        self._own(self.random.randrange(self.world.partitions))
 
     def _pause(self) -> None:
         """What is under way stays so for a while, or a whole process stands still."""
@@ -270,6 +297,9 @@ class MarkerSchedule:
         self.services[number] = self._service(number)
 
     def _settle(self) -> None:
+        if not self.quiet:
+            self.scheduler.tell("the schedule", "goes quiet")
+            self._own_all()
         self.quiet, self.world.faults.rate = True, 0.0
         self._until(lambda: not any(c.calls or c.left for c in self.clients))
 
@@ -317,7 +347,11 @@ def run(scenario: MarkerScenario, seeds: range) -> Counter[str]:
     occurred: Counter[str] = Counter()
     for seed in seeds:
         schedule = MarkerSchedule(scenario, seed)
-        schedule.run()
+        try:
+            schedule.run()
+        except BrokenInvariant as violation:
+            story = tell_shrunk(MarkerSchedule, scenario, seed)
+            raise AssertionError(f"seed {seed}: {story}") from violation
         occurred.update(schedule.scheduler.counts.keys())
     return occurred
 

@@ -2,7 +2,9 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from dataclasses import replace as with_changes
 from datetime import timedelta
+from random import Random
 from typing import Any
 
 from msgspec.structs import replace
@@ -11,7 +13,7 @@ from eventfleet.deciders.lag_guard import LagGuard
 from eventfleet.deciders.marker_decider import MarkerDecider
 from eventfleet.roles.append import AppendRole
 from eventfleet.roles.append_plan import Plan
-from eventfleet.stores.errors import ServerUnavailable
+from eventfleet.stores.errors import Fenced, ServerUnavailable
 from eventfleet.stores.marker_timeouts import MarkerTimeouts
 from eventfleet.stores.memory.events import MemoryEvents
 from eventfleet.stores.memory.log import MemoryReader, MemoryTransactionalWriter
@@ -25,15 +27,17 @@ from eventfleet.topics.record import LogRecord, ProducerRecord
 from eventfleet.topics.topic_specs import TopicSpec
 from tests.simulation.checker import History
 from tests.simulation.commands import items
-from tests.simulation.faults import Faults, Shaky
+from tests.simulation.faults import Faults, Shaky, ShakyEvents
 from tests.simulation.scheduler import Scheduler, checkpoint, drive
 from tests.simulation.simulated_log import SimulatedLog
-from tests.simulation.world import FakeClock
+from tests.simulation.world import FakeClock, ServerClock
 
 TOPICS = Topics.of(items.name)
 PREFIX = "sim"
 TERMS = MarkerTimeouts(expiry=20.0, lease=0.4, memory=20.0)
 DEADLINE = 8.0
+MAX_TICKS_SECONDS = 0.01
+"""Where the clock is further back than that, it was set back."""
 PRODUCE = 8.0
 """Seconds until a produce gives up, and until then its records may come into the log."""
 
@@ -70,9 +74,19 @@ class MarkerScenario:
     late: bool = False
     faults: float = 0.0
     lag: float = 0.0
+    owners: float = 0.0  # how often append gets an owner beside the one it has, or loses one
+    clocks: bool = False  # services and Redis have clocks of their own, which step back
     echoes: float = 0.2
     names: tuple[str, ...] = ("Open", "Lend", "Lend", "Return", "Return", "Sell", "Note")
     parts: MarkerParts = field(default_factory=MarkerParts)
+
+    def smaller(self) -> list["MarkerScenario"]:
+        """Scenarios with fewer commands, the smallest first."""
+        sizes = ((1, 1), (2, 1), (2, 2))
+        return [
+            with_changes(self, clients=clients, commands=commands, aggregates=1)
+            for clients, commands in sizes
+        ]
 
 
 class Network:
@@ -92,7 +106,7 @@ class Network:
                 if world.clock.now() >= until and not world.scenario.late:
                     return
                 arrived.append(world.log.append(record))
-                world.scheduler.note("in the log", f"{arrived[-1]}: {record.value!r}")
+                world.scheduler.note("in the log at", [arrived[-1], record])
 
         world.scheduler.start("network", deliver(), "network")
         while len(arrived) < len(records):
@@ -122,6 +136,7 @@ class SimulatedService:
 
     def __init__(self, world: "MarkerWorld") -> None:
         parts, random = world.scenario.parts, world.random
+        self.clock = world.new_clock()
         markers: Any = Remote(
             MemoryMarkers(world.redis, items.name, TERMS, checkpoint), world.faults
         )
@@ -131,7 +146,7 @@ class SimulatedService:
         self.world = world
         self.guard = parts.guard(items.name, markers, reader, prefix=PREFIX, expiry=TERMS.expiry)
         self.marking = parts.marking(
-            *(store, markers, network, self.guard, world.clock),
+            *(store, markers, network, self.guard, self.clock),
             partitions=world.partitions,
             chance=random.random,
         )
@@ -146,8 +161,17 @@ class SimulatedService:
                 await checkpoint()
 
 
+class SettableRedis(MemoryRedis):
+    """Redis on a machine whose clock may be set back."""
+
+    def _time(self) -> float:
+        now = self._now()
+        self._last = now if now < self._last - MAX_TICKS_SECONDS else super()._time()
+        return self._last
+
+
 class MarkerWorld:
-    def __init__(self, scenario: MarkerScenario, seed: int) -> None:
+    def __init__(self, scenario: MarkerScenario, seed: int | Random) -> None:
         self.scenario = scenario
         self.scheduler = Scheduler(seed)
         self.random = self.scheduler.random
@@ -158,21 +182,39 @@ class MarkerWorld:
         for topic in TOPICS:
             self.log.create(TopicSpec(topic, self.partitions, 1))
         self.events = MemoryEvents(self.partitions, checkpoint)
-        self.redis = scenario.parts.redis(lambda: self.clock.now().timestamp())
+        self.clocks: list[ServerClock] = []
+        self.redis_clock = self.new_clock()
+        redis = type("SettableRedis", (SettableRedis, scenario.parts.redis), {})
+        self.redis: MemoryRedis = redis(lambda: self.redis_clock.now().timestamp())
         self.dump: RedisData = self.redis.dump()
         self.faults = Faults(self.scheduler, scenario.faults)
         self.lost = False
+
+    def new_clock(self) -> ServerClock:
+        off = self.random.choice([-3.0, 0.0, 3.0]) if self.scenario.clocks else 0.0
+        self.clocks.append(clock := ServerClock(self.clock, off))
+        return clock
 
     # Append, behind by as much as the scheduler likes
 
     async def append(self, partition: int) -> None:
         """The owner of a partition."""
         source = consumer_group(PREFIX, items.name, "append"), TOPICS.events, partition
-        writer = MemoryTransactionalWriter(self.log, *source, checkpoint)
+        writer = Shaky(MemoryTransactionalWriter(self.log, *source, checkpoint), self.faults)
+        store: Any = ShakyEvents(self.events, self.faults)
         role = AppendRole(
-            *(items, partition, self.events, writer, NoParkedAggregates(), self.clock),
+            *(items, partition, store, writer, NoParkedAggregates(), self.clock),  # type: ignore[arg-type]
             cached=self.random.randint(1, 3),
         )
+        while True:
+            try:
+                await self._append(role, partition)
+            except ServerUnavailable:
+                await checkpoint()
+            except Fenced:
+                return
+
+    async def _append(self, role: AppendRole, partition: int) -> None:
         offset = await role.open()
         while True:
             await checkpoint()

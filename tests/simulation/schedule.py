@@ -4,6 +4,7 @@ import os
 from collections import Counter
 from collections.abc import Coroutine, Iterator
 from itertools import count
+from random import Random
 from typing import Any
 
 from tests.simulation import actors
@@ -24,6 +25,7 @@ from tests.simulation.checker import (
 )
 from tests.simulation.recording_domain import ALL, EVERY, LOUD
 from tests.simulation.scheduler import ScheduledTask
+from tests.simulation.shrinker import tell_shrunk
 from tests.simulation.story import tell
 from tests.simulation.world import SOURCES, TOPICS, RoleScenario, World
 
@@ -32,8 +34,8 @@ PATIENCE = 10_000
 
 
 class RoleSchedule:
-    def __init__(self, scenario: RoleScenario, seed: int) -> None:
-        self.scenario, self.seed = scenario, seed
+    def __init__(self, scenario: RoleScenario, seed: int | Random) -> None:
+        self.scenario = scenario
         self.world = World(scenario, seed)
         self.scheduler, self.random = self.world.scheduler, self.world.random
         self.latest: dict[str, int] = {}
@@ -47,7 +49,7 @@ class RoleSchedule:
         self.makers: list[object] = []
 
     def run(self) -> None:
-        """Violation when an invariant breaks; it tells the seed and the steps."""
+        """Violation when an invariant breaks; it tells the steps."""
         try:
             self._busy()
             self._quiet()
@@ -61,7 +63,7 @@ class RoleSchedule:
             self.scheduler.end()
 
     def _story(self) -> str:
-        return f"seed {self.seed} of {self.scenario}:\n{tell(self.scheduler.trace)}"
+        return tell(self.scheduler.trace)
 
     # Who takes part
 
@@ -182,6 +184,7 @@ class RoleSchedule:
             self.losing, self.truncated = "", True
 
     def _quiet(self) -> None:
+        self.scheduler.tell("the schedule", "goes quiet")
         self.world.faults.rate = 0.0
         self.world.events.recover()
         if self.scheduler.chance(0.5) or self.scenario.parts.stubborn:
@@ -297,7 +300,11 @@ def run(scenario: RoleScenario, seeds: range) -> Counter[str]:
     occurred: Counter[str] = Counter()
     for seed in seeds:
         schedule = RoleSchedule(scenario, seed)
-        schedule.run()
+        try:
+            schedule.run()
+        except BrokenInvariant as violation:
+            story = tell_shrunk(RoleSchedule, scenario, seed)
+            raise AssertionError(f"seed {seed}: {story}") from violation
         occurred.update(schedule.scheduler.counts.keys())
     return occurred
 

@@ -1,7 +1,7 @@
 """A seeded scheduler: one step of one plain coroutine at a time; a seed decides the order."""
 
 from collections import Counter
-from collections.abc import Coroutine, Generator
+from collections.abc import Coroutine, Generator, Sequence
 from dataclasses import dataclass
 from random import Random
 from types import coroutine
@@ -34,12 +34,22 @@ class ScheduledTask:
     wakes_at: int = 0
 
 
+class Draws(Random):
+    """A generator that may be told who draws, and does not mind."""
+
+    stream = ""
+
+    def turn(self, ready: Sequence[ScheduledTask]) -> ScheduledTask:
+        """Choose who goes on."""
+        return self.choice(ready)
+
+
 class Scheduler:
     """`trace` tells what happened, in order: what the tasks noted, and who was killed; `counts`,
     how many times each kind of fault befell somebody."""
 
-    def __init__(self, seed: int) -> None:
-        self.random = Random(seed)
+    def __init__(self, seed: int | Random) -> None:
+        self.random: Any = seed if isinstance(seed, Random) else Draws(seed)
         self.tasks: list[ScheduledTask] = []
         self.trace: list[tuple[str, str, object]] = []
         self.steps = 0
@@ -70,12 +80,13 @@ class Scheduler:
         ready = [task for task in self.tasks if task.wakes_at <= self.steps]
         if not ready:
             return
-        task = self.random.choice(ready)
-        self.running = task.name
+        task = self.random.turn(ready)
+        self.running = self.random.stream = task.name
         try:
             task.coroutine.send(None)
         except StopIteration:
             self.tasks.remove(task)
+        self.random.stream = ""
 
     def note(self, what: str, about: object = "") -> None:
         self.trace.append((self.running, what, about))

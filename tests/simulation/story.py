@@ -1,12 +1,14 @@
 """Tells a schedule in plain words: who did what, step by step, and what came of it."""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import KeysView, Mapping, Sequence, ValuesView
 from typing import Any
 
 import msgspec
 import orjson
+from msgspec import Struct
 
+from eventfleet.deciders.outcomes import OUTCOME_NAMES, Outcome
 from eventfleet.stores.contracts import (
     AssignPosition,
     Head,
@@ -16,7 +18,7 @@ from eventfleet.stores.contracts import (
     Snapshot,
     TailQuery,
 )
-from eventfleet.topics.event import EventRecord, Position
+from eventfleet.topics.event import EventKey, EventRecord, Position
 from eventfleet.topics.record import LogRecord, ProducerRecord
 
 Trace = Sequence[tuple[str, str, object]]
@@ -30,6 +32,9 @@ WORDS = {
     "placed_at": "reads what is placed at",
     "has_placed": "asks whether anything is placed in",
     "sweep": "sweeps",
+    "next_offset": "reads how far append has come in",
+    "note_next_offset": "notes how far it has come:",
+    "befallen by:": "meets:",
     "write": "writes",
     "put": "puts",
     "put_each": "puts",
@@ -45,17 +50,22 @@ WORDS = {
     "watermarks": "reads the log's ends",
     "committed": "reads the committed offsets",
 }
-QUIET = {"incarnation", "watermarks", "committed", "epoch", "has_placed"}
+GROUPS = (list, tuple, set, frozenset, KeysView, ValuesView)
+QUIET = {"incarnation", "watermarks", "committed", "epoch", "next_offset"}
 """Calls that say nothing by themselves; a fault in one of them is told."""
 
 
 def tell(trace: Trace) -> str:
     """The steps of a trace, one a line and numbered."""
-    told = [(who, what, about) for who, what, about in trace if what not in QUIET]
     return "\n".join(
         f"  {number:3}. {who}: {_sentence(what, about)}"
-        for number, (who, what, about) in enumerate(told, 1)
+        for number, (who, what, about) in enumerate(told(trace), 1)
     )
+
+
+def told(trace: Trace) -> Trace:
+    """The steps of a trace that say something."""
+    return [step for step in trace if step[1] not in QUIET or not isinstance(step[2], tuple)]
 
 
 def _sentence(what: str, about: object) -> str:
@@ -84,6 +94,10 @@ def describe(thing: Any) -> str:
             return f"in the incarnation {thing.id}, seen at {thing.now % 1000:.3f}"
         case Snapshot():
             return f"{thing.aggregate_id} at version {thing.version}"
+        case EventKey():
+            return describe(thing.event_id)
+        case Struct() if isinstance(thing, Outcome):
+            return f"{OUTCOME_NAMES[type(thing)]} {getattr(thing, 'reason', '')}".rstrip()
         case Position() | Head() | TailQuery() | BaseException():
             return describe(str(thing))
         case _:
@@ -93,7 +107,7 @@ def describe(thing: Any) -> str:
 def _describe_group(thing: Any) -> str:
     if isinstance(thing, Mapping):
         return ", ".join(f"{describe(key)}: {describe(value)}" for key, value in thing.items())
-    if isinstance(thing, Iterable) and not hasattr(thing, "_fields"):
+    if isinstance(thing, GROUPS) and not hasattr(thing, "_fields"):
         return ", ".join(described for each in thing if (described := describe(each)))
     return describe(str(thing))
 

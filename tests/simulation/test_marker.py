@@ -1,5 +1,8 @@
 """The marker keeps its promises in every schedule; SCHEDULES=200000 looks longer."""
 
+from collections import Counter
+from functools import cache
+
 import pytest
 
 from tests.simulation.marker_schedule import run, scaled
@@ -8,11 +11,11 @@ from tests.simulation.marker_world import MarkerScenario
 SCENARIOS = {
     "nothing but order": (1000, MarkerScenario(late=True)),
     "everything but a loss": (
-        2600,
+        1500,
         MarkerScenario(kills=0.01, stalls=0.02, jumps=0.005, faults=0.02, lag=0.01, late=True),
     ),
     "slow owners, markers that expire": (
-        1600,
+        900,
         MarkerScenario(clients=4, kills=0.005, stalls=0.03, jumps=0.02, echoes=0.1, late=True),
     ),
     "repeats, a store that is behind": (
@@ -31,6 +34,14 @@ SCENARIOS = {
         1000,
         MarkerScenario(clients=4, kills=0.01, stalls=0.04, jumps=0.01, faults=0.01, losses=3),
     ),
+    "several owners, and Redis is flushed": (
+        1000,
+        MarkerScenario(kills=0.005, stalls=0.02, jumps=0.005, faults=0.01, losses=2, owners=0.02),
+    ),
+    "clocks step back": (
+        800,
+        MarkerScenario(kills=0.005, stalls=0.02, jumps=0.02, lag=0.01, late=True, clocks=True),
+    ),
     "Redis restarts from an old dump": (
         1400,
         MarkerScenario(
@@ -44,7 +55,22 @@ def test_the_normal_run_has_ten_thousand_schedules() -> None:
     assert sum(schedules for schedules, _ in SCENARIOS.values()) == 10_000
 
 
+FAULTS = {"a clock steps back", "several owners", "several owners beside a loss of markers"}
+
+
+@cache
+def faults_in(name: str) -> Counter[str]:
+    """Runs a scenario; in how many of its schedules each fault occurred."""
+    schedules, scenario = SCENARIOS[name]
+    return run(scenario, range(scaled(schedules)))
+
+
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_promises_are_kept(name: str) -> None:
-    schedules, scenario = SCENARIOS[name]
-    run(scenario, range(scaled(schedules)))
+    faults_in(name)
+
+
+def test_each_fault_occurs_in_one_of_twenty_schedules() -> None:
+    occurred = sum(map(faults_in, SCENARIOS), Counter[str]())
+    schedules = sum(scaled(schedules) for schedules, _ in SCENARIOS.values())
+    assert {fault for fault in FAULTS if occurred[fault] >= schedules / 20} == FAULTS, occurred

@@ -1,8 +1,9 @@
 """Stores, log, clock and faults of one schedule, and the roles that work on them."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from random import Random
 from typing import Any
 
 from eventfleet.model.domain import Domain
@@ -44,6 +45,9 @@ class ServerClock:
 
     async def sleep(self, seconds: float) -> None:
         await checkpoint()
+
+    def steady(self) -> datetime:
+        return self._true.steady()
 
     def step(self, seconds: float) -> None:
         self._off += timedelta(seconds=seconds)
@@ -99,9 +103,13 @@ class RoleScenario:
     again: float = 0.2  # how often an event is followed by a repeat of any
     parts: RoleParts = field(default_factory=RoleParts)
 
+    def smaller(self) -> list["RoleScenario"]:
+        """Scenarios with fewer events, the smallest first, and at last this one again."""
+        return [replace(self, events=events) for events in (3, 5, self.events)]
+
 
 class World:
-    def __init__(self, scenario: RoleScenario, seed: int) -> None:
+    def __init__(self, scenario: RoleScenario, seed: int | Random) -> None:
         self.scenario = scenario
         self.scheduler = Scheduler(seed)
         self.random = self.scheduler.random
@@ -165,8 +173,9 @@ class World:
         )
 
     def sweep(self, partition: int, clock: ServerClock) -> Sweep:
-        writer = self.shaky(self.producer())
-        return Sweep(tally.name, partition, self.stores.events, writer, clock)
+        producer = self.shaky(self.producer())
+        watermarks = self.writer("append", partition).watermarks
+        return Sweep(tally.name, partition, self.stores.events, producer, watermarks, clock)
 
     def new_clock(self) -> ServerClock:
         clock = ServerClock(self.clock, self.random.choice([-3.0, 0.0, 0.0, 3.0]))
