@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from eventfleet.roles.repair import RestoreReport
+    from eventfleet.roles.restore import RestoreReport
     from eventfleet.stores.contracts import OffsetRange
 
 
@@ -51,7 +51,7 @@ def restore(name: str) -> None:
 
 
 async def _rewind(name: str, first: dict[int, int] | None) -> "list[OffsetRange]":
-    from eventfleet.roles import repair
+    from eventfleet.roles import rewind
     from eventfleet.runtime import connections
     from eventfleet.runtime.repair_contexts import open_repair_context
     from eventfleet.runtime.settings import load_settings
@@ -59,11 +59,11 @@ async def _rewind(name: str, first: dict[int, int] | None) -> "list[OffsetRange]
     settings = load_settings()
     domain = connections.select_domains(settings, [name])[name]
     async with open_repair_context(settings, domain) as context:
-        return await repair.rewind(context, first)
+        return await rewind.rewind(context, first)
 
 
 async def _restore(name: str) -> "RestoreReport":
-    from eventfleet.roles import repair
+    from eventfleet.roles import restore
     from eventfleet.runtime import connections
     from eventfleet.runtime.repair_contexts import open_repair_context
     from eventfleet.runtime.settings import load_settings
@@ -71,4 +71,4 @@ async def _restore(name: str) -> "RestoreReport":
     settings = load_settings()
     domain = connections.select_domains(settings, [name])[name]
     async with open_repair_context(settings, domain) as context:
-        return await repair.restore(context)
+        return await restore.restore(context)

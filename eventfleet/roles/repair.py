@@ -1,37 +1,24 @@
-"""Repairs of an event store that its consumer group did not fill: rewind and restore.
+"""A repair of an event store that its consumer group did not fill, by `rewind` or `restore`.
 
-A rewind sets append's offsets back, and takes the records again in a new epoch: an event that is
-found in the store has a position of an earlier epoch and is not emitted, an event that is inserted
-gets one of this epoch and is emitted. A restore copies from `<domain>.stored`, and emits nothing.
 Both need every worker and service of the domain to be stopped, and may be repeated when cut off.
 """
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 from eventfleet.model.domain import Domain
 from eventfleet.stores.contracts import (
-    AssignPosition,
     Clock,
     DomainStores,
     LogAdmin,
     LogReader,
-    OffsetRange,
     PartitionWriter,
-    Repair,
-    RepairKind,
     Watermarks,
-    Write,
 )
-from eventfleet.stores.errors import Duplicate, Misconfigured
-from eventfleet.topics.codec import decode_stored
-from eventfleet.topics.errors import InvalidRecord
-from eventfleet.topics.event import EventKey, EventRecord, Position
 from eventfleet.topics.names import Topics, consumer_group
 
 ROLES = {"append": "events", "snapshot": "stored", "relay": "stored", "command": "commands"}
-PAGE_EVENTS = 500
 
 
 @dataclass(frozen=True)
@@ -75,232 +62,6 @@ class RepairContext:
         await self.admin.set_offsets(self.group("append"), self.topics.events, offsets)
 
 
-# Rewind
-
-
-async def rewind(
-    context: RepairContext, first: Mapping[int, int] | None = None
-) -> list[OffsetRange]:
-    """Set append's offsets back; returns the records that append takes again, by partition.
-
-    To where the store says that it was filled (where the log does not have that, to its oldest
-    record), or to `first`, by partition. Snapshots are removed, as they may hold what the wrong
-    store had. Misconfigured: the domain is synchronous, an offset is not in the log or ahead of the
-    group's, or a group has members.
-    """
-    name, registry = context.domain.name, context.stores.events.registry
-    if context.domain.synchronous:
-        raise Misconfigured(
-            f"{name} is synchronous: its events are put by commands, and can't be taken from the "
-            f"log again; use: eventfleet restore {name}"
-        )
-    committed = await context.take_over()
-    marks = await context.reader.watermarks(context.topics.events)
-    if first is None:
-        noted = await registry.next_offsets()
-        partitions = {*committed, *noted} & marks.keys()
-        first = {p: _in_log(noted.get(p, 0), marks[p]) for p in partitions}
-    ranges = _ranges(context.topics.events, marks, committed, first)
-    if ranges:
-        await registry.rewind(ranges, context.clock.now())
-        await context.stores.snapshots.clear()
-        await context.set_offsets({each.partition: each.first for each in ranges})
-    return ranges
-
-
-def _in_log(offset: int, marks: Watermarks) -> int:
+def nearest_in_log(offset: int, marks: Watermarks) -> int:
     """Return the offset where the log has it, else that of the oldest record."""
     return offset if marks.oldest <= offset <= marks.end else marks.oldest
-
-
-def _ranges(
-    topic: str,
-    marks: Mapping[int, Watermarks],
-    committed: Mapping[int, int],
-    first: Mapping[int, int],
-) -> list[OffsetRange]:
-    """Return the ranges to take again; an empty one where the group has lost its offset, or where
-    the log no longer keeps what it has not read."""
-    ranges: list[OffsetRange] = []
-    for partition, start in sorted(first.items()):
-        if partition not in marks:
-            raise Misconfigured(f"{topic} has no partition {partition}")
-        oldest, last = marks[partition]
-        end = committed.get(partition, start)
-        if not oldest <= start <= last or (start > end and end >= oldest):
-            raise Misconfigured(
-                f"{topic}, partition {partition}: can't rewind to offset {start}; the log keeps "
-                f"{oldest} to {last}, and the consumer group is at {end}"
-            )
-        if start != end or partition not in committed:
-            ranges.append(OffsetRange(partition, start, max(start, end)))
-    return ranges
-
-
-# Restore
-
-
-@dataclass
-class RestoreReport:
-    """Counts of events: read in `<domain>.stored`, found in the store, filled in, voided."""
-
-    read: int = 0
-    found: int = 0
-    restored: int = 0
-    voided: int = 0
-    ranges: list[OffsetRange] = field(default_factory=list)
-
-
-async def restore(context: RepairContext) -> RestoreReport:
-    """Fill the store with what it misses of `<domain>.stored`, by id, version and position.
-
-    Where the log does not have the group's offset, append goes on from its oldest record, in a new
-    epoch. Misconfigured: the topic has no record of an event that must come before one of its
-    events, the store holds another event in an event's place, or a group has members.
-    """
-    registry, report = context.stores.events.registry, RestoreReport()
-    committed = await context.take_over()
-    noted = await registry.next_offsets()
-    filling = _Filling(context.stores, await _find_void(context), report)
-    ends: dict[int, int] = {}
-    for partition in await context.reader.watermarks(context.topics.stored):
-        last = await filling.fill(_stored_events(context, partition))
-        ends[partition] = committed.get(partition, max(noted.get(partition, 0), last + 1))
-    report.ranges = [
-        OffsetRange(partition, noted.get(partition, 0), end)
-        for partition, end in ends.items()
-        if end > noted.get(partition, 0)
-    ]
-    await registry.record_restore(report.ranges, context.clock.now())
-    await _set_offsets(context, committed, ends)
-    return report
-
-
-async def _set_offsets(
-    context: RepairContext, committed: Mapping[int, int], ends: Mapping[int, int]
-) -> None:
-    """Set the offsets that the group does not have, or the log does not have."""
-    marks = await context.reader.watermarks(context.topics.events)
-    offsets = {p: _in_log(end, marks[p]) for p, end in ends.items() if p in marks}
-    moved = [OffsetRange(p, o, o) for p, o in offsets.items() if o != ends[p]]
-    if moved:
-        await context.stores.events.registry.rewind(moved, context.clock.now())
-    await context.set_offsets({p: o for p, o in offsets.items() if committed.get(p, 0) != o})
-
-
-async def _stored_events(context: RepairContext, partition: int) -> AsyncIterator[EventRecord]:
-    topic = context.topics.stored
-    marks = (await context.reader.watermarks(topic))[partition]
-    async for record in context.reader.read(topic, partition, *marks):
-        try:
-            event = decode_stored(record.value)
-            if event.position is None:
-                raise InvalidRecord("position", "is missing")
-        except InvalidRecord as error:
-            where = f"{topic}, partition {partition}, offset {record.offset}"
-            raise Misconfigured(f"{where}: not a stored event: {error}") from None
-        yield event
-
-
-class _Void(NamedTuple):
-    """The rewinds of a store, and the events that append emitted again after one of them."""
-
-    repairs: Sequence[Repair]
-    emitted_again: frozenset[EventKey]
-
-    def voids(self, event: EventRecord) -> bool:
-        position = Position.parse(event.position or "")
-        return any(repair.voids(position) for repair in self.repairs)
-
-
-async def _find_void(context: RepairContext) -> _Void:
-    """Read `<domain>.stored` for what a rewind made void; only where there was one."""
-    repairs = await context.stores.events.registry.repairs()
-    void = _Void([each for each in repairs if each.kind is RepairKind.REWIND], frozenset())
-    if not void.repairs:
-        return void
-    first, again = set[EventKey](), set[EventKey]()
-    for partition in await context.reader.watermarks(context.topics.stored):
-        async for event in _stored_events(context, partition):
-            if void.voids(event):
-                first.add(event.key)
-            elif event.key in first:
-                again.add(event.key)
-    return void._replace(emitted_again=frozenset(again))
-
-
-class _Filling:
-    """Stores what is missing of the events of `<domain>.stored`, in pages."""
-
-    def __init__(self, stores: DomainStores, void: _Void, report: RestoreReport) -> None:
-        self._events, self._void, self._report = stores.events, void, report
-
-    async def fill(self, events: AsyncIterator[EventRecord]) -> int:
-        """Store what is missing; return the highest offset in `<domain>.events` of an event."""
-        page, highest = list[EventRecord](), -1
-        async for event in events:
-            self._report.read += 1
-            highest = max(highest, Position.parse(event.position or "").offset)
-            page.append(event)
-            if len(page) == PAGE_EVENTS:
-                await self._fill_page(page)
-                page = []
-        await self._fill_page(page)
-        return highest
-
-    async def _fill_page(self, page: Sequence[EventRecord]) -> None:
-        found = await self._events.find([event.key for event in page])
-        heads = await self._events.heads({event.aggregate_id for event in page})
-        versions = {key: head.version for key, head in heads.items()}
-        writes: list[Write] = []
-        for event in page:
-            stored, version = found.get(event.key), versions.get(event.aggregate_id, 0)
-            if stored == event:
-                self._report.found += 1
-            elif self._void.voids(event) and (
-                stored or event.key in self._void.emitted_again or event.version != version + 1
-            ):
-                self._report.voided += 1
-            else:
-                writes.append(_fill_in(event, stored, version))
-                versions[event.aggregate_id] = max(version, event.version)
-                found[event.key] = event
-        await self._write(writes)
-        self._report.restored += len(writes)
-
-    async def _write(self, writes: Sequence[Write]) -> None:
-        while writes:
-            try:
-                await self._events.write(writes)
-                return
-            except Duplicate as clash:
-                event = writes[clash.index]
-                if isinstance(event, AssignPosition) or not await self._is_stored(event):
-                    raise Misconfigured(
-                        f"{clash} by another event: the store has gone on by itself; restore into "
-                        "an older copy, or into an empty database"
-                    ) from None
-                writes = writes[clash.index + 1 :]
-
-    async def _is_stored(self, event: EventRecord) -> bool:
-        """Check for the event itself, which a first try may have stored whose answer was lost."""
-        return (await self._events.find([event.key])).get(event.key) == event
-
-
-def _fill_in(event: EventRecord, stored: EventRecord | None, version: int) -> Write:
-    """Return the write that brings the store's event, or its absence, to this event."""
-    where = f"{event.domain}/{event.aggregate_id} version {event.version}"
-    if stored is not None:
-        if stored.position is None and stored.version == event.version:
-            return AssignPosition(stored, Position.parse(event.position or ""))
-        raise Misconfigured(
-            f"{where} (event {event.id}) is stored as version {stored.version} at position "
-            f"{stored.position}, but was published at {event.position}: the store has gone on by "
-            "itself; restore into an older copy, or into an empty database"
-        )
-    if event.version > version + 1:
-        raise Misconfigured(
-            f"{where}: neither the store nor {event.domain}.stored has version {version + 1}, "
-            "which comes before it: the topic no longer keeps it; begin with a newer copy"
-        )
-    return event

@@ -8,7 +8,9 @@ import pytest
 from eventfleet.audit import Auditor, AuditReport
 from eventfleet.model.domain import Domain
 from eventfleet.roles.append import AppendRole
-from eventfleet.roles.repair import RepairContext, restore, rewind
+from eventfleet.roles.repair import RepairContext
+from eventfleet.roles.restore import restore
+from eventfleet.roles.rewind import rewind
 from eventfleet.stores.contracts import (
     DomainStores,
     OffsetRange,
@@ -216,7 +218,7 @@ async def test_an_older_copy_is_filled_from_what_was_published(fleet: Fleet) -> 
 async def test_an_empty_store_is_filled_in_pages(
     fleet: Fleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("eventfleet.roles.repair.PAGE_EVENTS", 2)
+    monkeypatch.setattr("eventfleet.roles.restore.PAGE_EVENTS", 2)
     await filled(fleet, "1", "2", "3", "4", "5")
     before, fleet.events = await fleet.stored(), MemoryEvents()
     assert (await restore(fleet.context)).restored == 5
