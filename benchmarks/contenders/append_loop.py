@@ -70,7 +70,7 @@ class AppendHandler:
 
     def make_document(self, envelope: EventEnvelope, offset: int) -> dict[str, Any]:
         return {
-            "_id": envelope.id,
+            "_id": f"{envelope.subject}\0{envelope.id}",
             "aggregate_id": envelope.subject,
             "version": envelope.version,
             "type": envelope.type,

@@ -94,6 +94,7 @@ class LoopCommand:
         self.key, self.envelope, self.rule = key, envelope, RULES[envelope.type]
         self.subject = envelope.subject
         self.id = event_id(domain, envelope.subject, envelope.id)
+        self.document_id = f"{envelope.subject}\0{self.id}"
         self.head: LatestEvent | None = None
         self.reply: dict[str, Any] | None = None
         event = EventEnvelope(
@@ -175,9 +176,9 @@ class CommandDecider:
         await self.guard.read_incarnation()
         self.guard.check(partition)
         unchecked = [command for command in batch if command.head is None]
-        found = await self._find_events([command.id for command in unchecked])
+        found = await self._find_events([command.document_id for command in unchecked])
         for command in unchecked:
-            if command.id in found:
+            if command.document_id in found:
                 self._set_reply(command, partition, "repeated")
         batch = [command for command in batch if not command.reply]
         marks = await self._redis.run(MARK_SCRIPT, [self._mark_call(command) for command in batch])
@@ -240,13 +241,15 @@ class CommandDecider:
             for head in part
         ]
         latest = await self._find_events([head["event_id"] for head in heads])
-        found = await self._find_events([command.id for command in missing])
+        found = await self._find_events([command.document_id for command in missing])
         stored_heads = {
-            head["_id"]: LatestEvent(latest[head["event_id"]]["type"], head["event_id"])
+            head["_id"]: LatestEvent(
+                latest[head["event_id"]]["type"], head["event_id"].rpartition("\0")[2]
+            )
             for head in heads
         }
         for command in missing:
-            if command.id in found:
+            if command.document_id in found:
                 self._set_reply(command, partition, "repeated")
             command.head = stored_heads.get(command.subject, LatestEvent("", ""))
 

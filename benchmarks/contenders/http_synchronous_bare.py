@@ -70,7 +70,7 @@ class AccountService:
         while True:
             version, state = await self._load_state(account)
             for document in await self._read_event((first_id, account, version)):
-                if document["_id"] == first_id:
+                if document["_id"] == f"{account}\0{first_id}":
                     return 200, {"outcome": "repeated", "event_id": first_id}
                 event = msgspec.convert(document["data"], EVENTS[document["type"]])
                 version, state = document["version"], bank.evolve(state, event)
@@ -101,7 +101,12 @@ class AccountService:
         now = now.replace(microsecond=now.microsecond // 1000 * 1000)
         data, kind = msgspec.to_builtins(event), type(event).__name__
         document = {
-            **{"_id": first_id, "aggregate_id": account, "version": version, "type": kind},
+            **{
+                "_id": f"{account}\0{first_id}",
+                "aggregate_id": account,
+                "version": version,
+                "type": kind,
+            },
             **{"time": now, "schema_version": 1, "data": data},
             **{"correlation_id": key, "causation_id": key, "partition": 0, "unplaced": 0},
         }
@@ -117,7 +122,8 @@ class AccountService:
 
     async def _read_batch(self, reads: list[Any]) -> list[Any]:
         """Return, for each event id, account, version: that event and those after the version."""
-        query: list[Any] = [{"_id": {"$in": [first_id for first_id, _, _ in reads]}}]
+        ids = [f"{account}\0{first_id}" for first_id, account, _ in reads]
+        query: list[Any] = [{"_id": {"$in": ids}}]
         query += [{"aggregate_id": a, "version": {"$gt": version}} for _, a, version in reads]
         found = self._events.find({"$or": query}).sort([("aggregate_id", 1), ("version", 1)])
         documents = await found.limit(MAX_READ_EVENTS + len(reads) + 1).to_list(None)
@@ -125,8 +131,8 @@ class AccountService:
         for document in documents:
             by_account.setdefault(document["aggregate_id"], []).append(document)
         return [
-            [d for d in by_account.get(a, ()) if d["version"] > version or d["_id"] == first_id]
-            for first_id, a, version in reads
+            [d for d in by_account.get(a, ()) if d["version"] > version or d["_id"] == key]
+            for key, (_, a, version) in zip(ids, reads, strict=True)
         ]
 
     async def _insert_batch(self, documents: list[Any]) -> list[Any]:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from jsonpatch import JsonPatch
 
+from eventfleet.stores.mongo.documents import event_id as stored_event_id
 from tests.acceptance.fleet import Fleet
 
 HEADER = "case:concept:name,concept:name,time:timestamp,by\n"
@@ -91,7 +92,9 @@ def test_service_queries_event_storage(fleet: Fleet) -> None:
 
 def test_event_storage_answers_with_events(fleet: Fleet) -> None:
     stored = fleet.events.find({"aggregate_id": CASE}).sort("version", 1)
-    assert [event["id"] for event in events(fleet)] == [event["_id"] for event in stored]
+    assert [event["id"] for event in events(fleet)] == [
+        stored_event_id(event["_id"]) for event in stored
+    ]
 
 
 # Get snapshot

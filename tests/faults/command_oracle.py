@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 
 from eventfleet.deciders.event_id import event_id
+from eventfleet.stores.mongo.documents import event_id as stored_event_id
 from tests.acceptance.command_fleet import CommandFleet
 from tests.faults.command_senders import CommandAnswer, LastNote, SentCommand
 
@@ -105,7 +106,7 @@ def judge(
     """
     fleet.settle("append")
     events = list(fleet.events.find().sort([("aggregate_id", 1), ("version", 1)]))
-    stored = _by_aggregate((e["aggregate_id"], e["_id"]) for e in events)
+    stored = _by_aggregate((e["aggregate_id"], stored_event_id(e["_id"])) for e in events)
     passed = fleet.topic_events("stored")
     assert _by_aggregate((e["subject"], e["id"]) for e in passed) == stored
     _assert_succession(((e["aggregate_id"], e["type"]) for e in events), rules)
@@ -119,7 +120,7 @@ def judge(
     assert set(wanted) == decided
     ids = {command: event for command, (event, _) in taken.items()}
     assert ids == {c: event_id(fleet.domain, wanted[c].aggregate_id, c) for c in ids}
-    assert sorted(ids.values()) == sorted(e["_id"] for e in events)
+    assert sorted(ids.values()) == sorted(stored_event_id(e["_id"]) for e in events)
 
     logged = fleet.topic_events("events")
     if nothing_lost:

@@ -9,6 +9,7 @@ from typing import Any
 
 from aiokafka import TopicPartition
 
+from eventfleet.stores.mongo.documents import event_id as stored_event_id
 from eventfleet.topics.event import EventRecord
 from tests.acceptance.fleet import SOURCES, Fleet
 from tests.acceptance.kafka_by_hand import wait_for
@@ -41,7 +42,9 @@ def check(fleet: Fleet, sent: Collection[EventRecord]) -> RunSummary:
     settle(fleet)
     wanted = _ids((event.aggregate_id, event.id) for event in sent)
     stored = list(fleet.events.find().sort([("aggregate_id", 1), ("version", 1)]))
-    assert _ids((event["aggregate_id"], event["_id"]) for event in stored) == wanted
+    assert (
+        _ids((event["aggregate_id"], stored_event_id(event["_id"])) for event in stored) == wanted
+    )
     versions = {key: list(range(1, len(ids) + 1)) for key, ids in wanted.items()}
     assert _versions((event["aggregate_id"], event["version"]) for event in stored) == versions
 

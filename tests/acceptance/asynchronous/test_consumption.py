@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from eventfleet.stores.mongo.documents import event_id as stored_event_id
 from tests.acceptance.fleet import Fleet, Worker
 from tests.acceptance.kafka_by_hand import NewRecord, wait_for
 
@@ -142,7 +143,11 @@ def test_worker_adds_event_to_event_storage(fleet: Fleet, case: str) -> None:
     (offset,) = [
         r.offset for r in fleet.kafka.records(fleet.topic("events")) if r.key == case.encode()
     ]
-    assert (event["_id"], event["version"], event["offset"]) == (*ids([record]), 1, offset)
+    assert (stored_event_id(event["_id"]), event["version"], event["offset"]) == (
+        *ids([record]),
+        1,
+        offset,
+    )
     assert event["data"] == {"by": "who did a"}
 
 
@@ -154,7 +159,7 @@ def test_event_storage_answers_ok_only_once_for_each_event(fleet: Fleet, case: s
     consume(fleet, records)
     before = worker_of(fleet, "append").metric("repeated_total")
     consume(fleet, records)
-    assert [event["_id"] for event in stored(fleet, case)] == ids(records)
+    assert [stored_event_id(event["_id"]) for event in stored(fleet, case)] == ids(records)
     assert worker_of(fleet, "append").metric("repeated_total") - before == 2
 
 
@@ -321,4 +326,4 @@ def test_worker_commits_after_producing(fleet: Fleet, case: str) -> None:
     fleet.settle()
     for kind in ("stored", "activities"):
         assert [event["id"] for event in of_case(fleet, kind, case)] == ids(records)
-    assert [event["_id"] for event in stored(fleet, case)] == ids(records)
+    assert [stored_event_id(event["_id"]) for event in stored(fleet, case)] == ids(records)
