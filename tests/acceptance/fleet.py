@@ -124,7 +124,7 @@ class Fleet:
             worker.process.kill()
             worker.process.wait(TIMEOUT_SECONDS)
         self._remove()
-        self._mongo.drop_database(self.prefix)
+        self._mongo.drop_database(self.database)
         self._mongo.close()
 
     def _remove(self) -> None:

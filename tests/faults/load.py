@@ -28,14 +28,15 @@ PATIENCE_SECONDS = 90.0
 class EventLoad:
     """Produces the events of the sample's orders, `rate` a second, from `with` on until stopped.
 
-    `sent` is what the log has acknowledged, in order. A batch without an acknowledgement is
-    produced again, so the log may hold repeats: the fleet has to drop them.
+    The first `skip` events are left out. `sent` is what the log has acknowledged, in order. A batch
+    without an acknowledgement is produced again, so the log may hold repeats: the fleet has to drop
+    them.
     """
 
-    def __init__(self, brokers: str, rate: int, orders: int) -> None:
+    def __init__(self, brokers: str, rate: int, orders: int, skip: int = 0) -> None:
         self.sent: list[EventRecord] = []
         self.repeats = 0
-        self._brokers, self._rate, self._orders = brokers, rate, orders
+        self._brokers, self._rate, self._orders, self._skip = brokers, rate, orders, skip
         self._failure: BaseException | None = None
         self._enough = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -66,7 +67,7 @@ class EventLoad:
         producer = Producer(Connection(self._brokers))
         due = time.monotonic()
         try:
-            for batch in _batches(history(self._orders)):
+            for batch in _batches(islice(history(self._orders), self._skip, None)):
                 if self._enough.is_set():
                     break
                 await self._acknowledged(producer, batch)
