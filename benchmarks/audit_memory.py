@@ -8,7 +8,7 @@ other fault.
 import asyncio
 import resource
 import time
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Collection
 from concurrent.futures import ProcessPoolExecutor
 from datetime import UTC, datetime
 from multiprocessing import get_context
@@ -26,8 +26,6 @@ from eventfleet.stores.contracts import (
     Head,
     Page,
     Snapshot,
-    Tail,
-    TailQuery,
     Watermarks,
 )
 from eventfleet.stores.memory.registry import MemoryRegistry
@@ -118,8 +116,8 @@ class GeneratedEvents:
             key: Head(version, f"e{key[1:]}-{version}", version, "Booked") for key in aggregate_ids
         }
 
-    async def tails(self, queries: Sequence[TailQuery], limit: int) -> list[Tail] | None:
-        return [Tail(self._events(query.aggregate_id), None) for query in queries]
+    async def read_all(self, keys: Collection[str], limit: int) -> list[EventRecord] | None:
+        return [event for key in keys for event in self._events(key)]
 
     async def read(
         self, aggregate_id: str, *, up_to: int | None = None, limit: int | None = None

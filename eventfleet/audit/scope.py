@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from eventfleet.audit.repairs import Repairs
@@ -69,7 +70,7 @@ class AuditScope:
             scope.watermarks[topic] = await reader.watermarks(topic)
         return scope
 
-    @property
+    @cached_property
     def first_epoch(self) -> int:
         """The first epoch of the present log."""
         return self.repairs.first_epoch(self.epoch)

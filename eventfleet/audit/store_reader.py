@@ -12,7 +12,7 @@ from eventfleet.audit.rows import PublishedState
 from eventfleet.audit.spool import Spool
 from eventfleet.audit.team_errors import describe_error
 from eventfleet.model.domain import Domain
-from eventfleet.stores.contracts import DomainStores, Head, Snapshot, TailQuery
+from eventfleet.stores.contracts import DomainStores, Head, Snapshot
 from eventfleet.stores.errors import ServerUnavailable
 from eventfleet.topics.event import EventRecord
 
@@ -82,17 +82,18 @@ class StoreReader:
         if len(batch) == 1:
             return False
         try:
-            tails = await self._events.tails([TailQuery(k, 0, "") for k in batch], BATCH_EVENTS)
+            events = await self._events.read_all(batch, BATCH_EVENTS)
         except ServerUnavailable:
             raise
         except Exception:  # one of the documents is unreadable: which one, reading alone shows
             return False
-        if tails is None:
+        if events is None:
             return False
-        for check, tail in zip(checks, tails, strict=True):
-            for event in tail.events:
-                check.add(event)
-            self._events_read += len(tail.events)
+        by_id = dict(zip(batch, checks, strict=True))
+        for event in events:
+            by_id[event.aggregate_id].add(event)
+        self._events_read += len(events)
+        for check in checks:
             check.end()
         return True
 

@@ -92,6 +92,14 @@ class EventReader(Protocol):
     ) -> AsyncIterator[EventRecord]:
         """Stream the events with after < version <= up_to, in version order."""
 
+    async def read_all(
+        self, aggregate_ids: Collection[str], limit: int
+    ) -> list[EventRecord] | None:
+        """Return all events of these aggregates, by aggregate and version.
+
+        None when there are more than `limit`. One query.
+        """
+
     async def find(self, keys: Collection[EventKey]) -> dict[EventKey, EventRecord]:
         """Return the stored events among these, by key.
 

@@ -255,6 +255,14 @@ async def test_since_answers_what_is_above_a_version_and_the_event_of_an_id(
     assert await store.tails(list(seen), 50) == list(seen.values())
 
 
+async def test_all_events_of_several_aggregates_are_read_at_once(store: EventStore) -> None:
+    await store.write([*stream("b", 2), *stream("a", 3, 2), *stream("c", 1, 5)])
+    expected = [*stream("a", 3, 2), *stream("b", 2)]
+    assert await store.read_all(["b", "nobody", "a", "b"], 5) == expected
+    assert await store.read_all(["b", "a"], 4) is None
+    assert await store.read_all(["nobody"], 4) == []
+
+
 async def test_since_answers_no_more_than_it_may(store: EventStore) -> None:
     await store.write([*stream("a1", 5), *stream("a2", 2, start=10)])
     looks = [TailQuery("a1", 1, "a1-1"), TailQuery("a2", 0, "a2-2")]

@@ -60,7 +60,7 @@ class DoubledVersion(MemoryEvents):
             if (event.aggregate_id, event.version) == (self.twin.aggregate_id, self.twin.version):
                 yield self.twin
 
-    async def tails(self, *args: Any, **named: Any) -> None:
+    async def read_all(self, *args: Any, **named: Any) -> None:
         return None
 
 
@@ -423,7 +423,7 @@ class UnreadableDocument(MemoryEvents):
                 raise KeyError("data")
             yield event
 
-    async def tails(self, *args: Any, **named: Any) -> None:
+    async def read_all(self, *args: Any, **named: Any) -> None:
         raise KeyError("data")
 
 

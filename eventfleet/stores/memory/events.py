@@ -125,6 +125,14 @@ class MemoryEvents:
         for event in found[:limit]:
             yield event
 
+    async def read_all(
+        self, aggregate_ids: Collection[str], limit: int
+    ) -> list[EventRecord] | None:
+        await self._yield_point()
+        streams = [self._streams.get(key, {}) for key in sorted(set(aggregate_ids))]
+        found = [event for stream in streams for _, event in sorted(stream.items())]
+        return found if len(found) <= limit else None
+
     async def version_at(self, aggregate_id: str, moment: datetime) -> int:
         await self._yield_point()
         stream = self._streams.get(aggregate_id, {})

@@ -180,6 +180,15 @@ class MongoEvents:
             async for document in found.limit(limit or 0):
                 yield to_event(self._domain, document)
 
+    async def read_all(
+        self, aggregate_ids: Collection[str], limit: int
+    ) -> list[EventRecord] | None:
+        wanted = {"aggregate_id": {"$in": list(set(aggregate_ids))}}
+        found = self._events.find(wanted).sort(BY_VERSION)
+        with operation(self._events):
+            events = await self._all(found.limit(limit + 1))
+        return events if len(events) <= limit else None
+
     async def version_at(self, aggregate_id: str, moment: datetime) -> int:
         wanted = {"aggregate_id": aggregate_id, "time": {"$lte": truncate_to_milliseconds(moment)}}
         found = self._events.find(wanted, {"_id": 0, "version": 1})
