@@ -75,8 +75,9 @@ async def _check(
     stores: "StoresByDomain",
 ) -> None:
     """Misconfigured for topics and indexes that are absent or not as declared, and for another
-    number of partitions than that of the stored events."""
+    number of partitions, or other shapes of events, than those of the stored events."""
     from eventfleet.runtime import connections
+    from eventfleet.runtime.event_shapes import register_event_shapes
     from eventfleet.runtime.partitions import register_partitions, require_partition_setting
 
     async with connections.log_reader(settings) as reader:
@@ -86,6 +87,7 @@ async def _check(
         await opened.events.prepare()
         await opened.snapshots.prepare()
         await register_partitions(settings, domains[name], opened.events.registry)
+        await register_event_shapes(domains[name], opened.events)
 
 
 async def _open_deciders(

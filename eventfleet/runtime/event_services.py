@@ -16,6 +16,7 @@ from eventfleet.deciders.marker_decider import MarkerDecider
 from eventfleet.model.domain import Domain
 from eventfleet.model.payloads import State
 from eventfleet.runtime import connections
+from eventfleet.runtime.event_shapes import register_event_shapes
 from eventfleet.runtime.partitions import require_domain_topics
 from eventfleet.runtime.settings import Settings
 from eventfleet.service.decider_metrics import DeciderMetrics
@@ -121,7 +122,8 @@ async def event_service(settings: Settings, domain: Domain[S]) -> AsyncIterator[
     """Opens the EventService of a domain on the servers of the settings.
 
     Unreachable: a server does not answer; Misconfigured: topics are missing,
-    or have another number of partitions than the settings or the stored events.
+    or have another number of partitions than the settings or the stored events; or an event's class
+    does not read what is stored.
     """
     domains = {domain.name: domain}
     async with (
@@ -154,6 +156,7 @@ async def event_service_over(
     """
     async with connections.log_reader(settings) as reader:
         await require_domain_topics(settings, domain, reader, opened.events.registry)
+    await register_event_shapes(domain, opened.events)
     clock, ids = SystemClock(), Uuid7Generator()
     follower = CommandFollower(domain.synchronous, opened.events, waiters)
     decider_metrics = decider_metrics or DeciderMetrics()

@@ -12,6 +12,7 @@ from datetime import datetime
 from enum import Enum, StrEnum
 from typing import Any, NamedTuple, Protocol
 
+from eventfleet.model.event_shapes import EventShape
 from eventfleet.model.shapes import StateShape
 from eventfleet.stores.errors import Duplicate
 from eventfleet.topics.event import EventKey, EventRecord, Position
@@ -230,6 +231,14 @@ class StoreRegistry(Protocol):
 
     async def register_partition_count(self, count: int) -> int:
         """Register it where none is registered in this epoch; return the registered one."""
+
+    async def event_shapes(self) -> list[EventShape]:
+        """Return the recorded shapes of events, in the order in which they were recorded."""
+
+    async def replace_event_shapes(
+        self, recorded: Sequence[EventShape], shapes: Sequence[EventShape]
+    ) -> bool:
+        """Record shapes in place of the recorded ones, durably; False where these are others."""
 
     async def next_offset(self, partition: int) -> int:
         """Return the offset below which the store holds all that append took from a partition.

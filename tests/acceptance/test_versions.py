@@ -1,12 +1,13 @@
 """Old schema versions end to end: kept where they are stored, newest wherever they are read."""
 
 import json
+import subprocess
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from tests.acceptance.fleet import Fleet
+from tests.acceptance.fleet import COMMAND, TIMEOUT_SECONDS, Fleet
 from tests.acceptance.kafka_by_hand import NewRecord
 
 MODULE = """
@@ -142,3 +143,23 @@ def test_the_audit_takes_old_and_new_for_the_same(fleet: Fleet) -> None:
     counts = ("stored", "aggregates", "snapshots", "relayed", "dead_letters")
     assert [report[name] for name in counts] == [5, 1, 1, 2, 0]
     assert report["violations"] == []
+
+
+@pytest.mark.parametrize("process", ["worker append", "serve"])
+def test_no_process_starts_with_a_class_that_does_not_read_what_is_stored(
+    fleet: Fleet, process: str
+) -> None:
+    changed = MODULE.replace("    station: str\n", "    station: str\n    scale: str\n")
+    (fleet.folder / "changed_parcels.py").write_text(changed)
+    done = subprocess.run(
+        [*COMMAND, *process.split()],
+        env=fleet.environment
+        | {"EVENTFLEET_DOMAINS": "changed_parcels", "EVENTFLEET_HTTP_PORT": "0"},
+        cwd=fleet.folder,
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_SECONDS,
+    )
+    problem = "domain parcels: event Weighed, schema version 3: field `scale` is new"
+    assert (done.returncode, problem in done.stderr) == (1, True), done.stdout + done.stderr
+    assert "Traceback" not in done.stderr

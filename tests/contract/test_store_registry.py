@@ -1,9 +1,11 @@
 """The facts that an event store holds about itself: epoch, append's offsets, repairs."""
 
+import asyncio
 from datetime import timedelta
 
 import pytest
 
+from eventfleet.model.event_shapes import EventShape
 from eventfleet.stores.contracts import EventStore, OffsetRange, Repair, RepairKind, StoreRegistry
 from eventfleet.stores.errors import Misconfigured
 from tests.contract.conftest import OpenStores
@@ -127,3 +129,31 @@ def test_a_rewind_voids_what_was_emitted_for_its_offsets() -> None:
         assert not rewind.voids(position)
     restore = Repair(RepairKind.RESTORE, 2, OffsetRange(1, 40, 100), TIME)
     assert not restore.voids(at(40, 1, epoch=1))
+
+
+async def test_shapes_of_events_are_replaced_by_who_knows_them(
+    registry: StoreRegistry, opening: OpenStores
+) -> None:
+    first, second = EventShape("Placed", 1, '{"a.b": "$"}'), EventShape("Placed", 2, "{}")
+    assert await registry.event_shapes() == []
+    assert await registry.replace_event_shapes([], [first])
+    async with opening() as other:
+        theirs = other.events.registry
+        assert not await theirs.replace_event_shapes([], [second])
+        assert await theirs.event_shapes() == [first]
+        assert await theirs.replace_event_shapes([first], [first, second])
+    assert not await registry.replace_event_shapes([first], [second])
+    assert await registry.event_shapes() == [first, second]
+    assert await registry.epoch() == 0
+
+
+async def test_of_shapes_recorded_at_the_same_time_one_set_wins(
+    registry: StoreRegistry, opening: OpenStores
+) -> None:
+    async def record(number: int) -> bool:
+        async with opening() as other:
+            shape = EventShape("Placed", number, "{}")
+            return await other.events.registry.replace_event_shapes([], [shape])
+
+    assert sum(await asyncio.gather(*map(record, range(5)))) == 1
+    assert len(await registry.event_shapes()) == 1

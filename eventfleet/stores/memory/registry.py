@@ -1,8 +1,9 @@
 """An event store's registry, in memory."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from datetime import datetime
 
+from eventfleet.model.event_shapes import EventShape
 from eventfleet.stores.contracts import OffsetRange, Repair, RepairKind
 from eventfleet.stores.errors import Misconfigured
 from eventfleet.stores.memory.yield_point import YieldPoint, no_yield
@@ -15,6 +16,7 @@ class MemoryRegistry:
         self._yield_point = yield_point
         self._epoch = 0
         self._partition_counts: dict[int, int] = {}  # by epoch
+        self._event_shapes: list[EventShape] = []
         self._next_offsets: dict[int, int] = {}
         self._begun: set[tuple[str, int]] = set()
         self._repairs: list[Repair] = []
@@ -37,6 +39,20 @@ class MemoryRegistry:
     async def register_partition_count(self, count: int) -> int:
         await self._yield_point()
         return self._partition_counts.setdefault(self._epoch, count)
+
+    async def event_shapes(self) -> list[EventShape]:
+        await self._yield_point()
+        return list(self._event_shapes)
+
+    async def replace_event_shapes(
+        self, recorded: Sequence[EventShape], shapes: Sequence[EventShape]
+    ) -> bool:
+        await self._yield_point()
+        if self._event_shapes != [*recorded]:
+            return False
+        self._event_shapes = [*shapes]
+        await self._yield_point()
+        return True
 
     async def next_offset(self, partition: int) -> int:
         await self._yield_point()

@@ -5,6 +5,7 @@ partition, `<domain>/<partition>`: many owners write at once, each to the docume
 """
 
 from collections.abc import Collection as Items
+from collections.abc import Sequence
 from contextlib import suppress
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -12,6 +13,7 @@ from typing import Any, NamedTuple
 from pymongo import ReturnDocument
 from pymongo.errors import DuplicateKeyError
 
+from eventfleet.model.event_shapes import EventShape
 from eventfleet.stores.contracts import OffsetRange, Repair, RepairKind
 from eventfleet.stores.errors import Misconfigured, ServerUnavailable
 from eventfleet.stores.mongo.client import Collection, full_name
@@ -91,6 +93,23 @@ class DomainMetadata:
         with operation(self._domains), suppress(DuplicateKeyError):
             await self._domains.update_one(unregistered, registered, upsert=True)
         return await self.partition_count() or count
+
+    async def event_shapes(self) -> list[EventShape]:
+        with operation(self._domains):
+            found = await self._domains.find_one(self._key) or {}
+        return [EventShape(**each) for each in found.get("event_shapes", ())]
+
+    async def replace_event_shapes(
+        self, recorded: Sequence[EventShape], shapes: Sequence[EventShape]
+    ) -> bool:
+        known = [each._asdict() for each in recorded] or {"$exists": False}
+        changed = {"$set": {"event_shapes": [each._asdict() for each in shapes]}}
+        with operation(self._domains), suppress(DuplicateKeyError):
+            done = await self._domains.update_one(
+                self._key | {"event_shapes": known}, changed, upsert=not recorded
+            )
+            return bool(done.matched_count or done.upserted_id)
+        return False
 
     async def next_offset(self, partition: int) -> int:
         epoch = await self.epoch()

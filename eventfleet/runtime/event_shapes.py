@@ -1,0 +1,56 @@
+"""The shapes of events: what a domain declares must read what its store holds."""
+
+import logging
+from typing import Any
+
+from eventfleet.model.domain import Domain
+from eventfleet.model.event_shapes import declared_shapes, update_shapes, without_events
+from eventfleet.stores.contracts import EventStore
+from eventfleet.stores.errors import Misconfigured, ServerUnavailable
+
+MAX_TRIES = 10
+
+logger = logging.getLogger(__name__)
+
+
+async def register_event_shapes(domain: Domain[Any], store: EventStore) -> None:
+    """Record the shapes of the declared events with the stored ones.
+
+    Misconfigured: a class has changed so that it does not read the stored payloads of its schema
+    version, or reads them otherwise.
+    """
+    declared = declared_shapes(domain)
+    for _ in range(MAX_TRIES):
+        recorded = await store.registry.event_shapes()
+        update = update_shapes(recorded, declared)
+        if update.refused:
+            if (await store.aggregates("", 1)).items:
+                raise _misconfigured(domain, update.refused)
+            update = without_events(recorded, declared)
+        if update.shapes == recorded or await store.registry.replace_event_shapes(
+            recorded, update.shapes
+        ):
+            for event in update.older:
+                logger.warning(
+                    "domain %s: %s is declared as it was before: this code may not read events "
+                    "that newer code has stored",
+                    *(domain.name, event),
+                )
+            return
+    raise ServerUnavailable(f"domain {domain.name}: others record the shapes of events")
+
+
+def _misconfigured(domain: Domain[Any], refused: list[str]) -> Misconfigured:
+    lines = [f"domain {domain.name}: {line}" for line in refused]
+    return Misconfigured(
+        "\n".join(
+            [
+                *lines,
+                "Stored events of these schema versions do not fit that, and are never rewritten. "
+                "Raise the schema version: give the domain an upcaster from the stored payload to "
+                "the new one, `upcasters={Event: [..., upcaster]}` (`lambda data: data` where none "
+                "has to change); or declare the event as it was. Where the events may go, begin "
+                "with an empty store",
+            ]
+        )
+    )
