@@ -27,10 +27,10 @@ from eventfleet.web import (
     Access,
     Application,
     DomainServices,
+    KeyFile,
     Limits,
     LocalAccess,
     TokenAccess,
-    load_key,
 )
 
 BACKLOG_CONNECTIONS = 1_024
@@ -83,8 +83,8 @@ async def http_application(
 def _access(settings: Settings) -> Access:
     if not settings.token_key_file:
         return LocalAccess()
-    key = load_key(settings.token_key_file)
-    return TokenAccess(key, settings.token_issuer, settings.token_audience)
+    key_file = KeyFile(settings.token_key_file)
+    return TokenAccess(key_file, settings.token_issuer, settings.token_audience)
 
 
 @asynccontextmanager

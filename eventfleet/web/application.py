@@ -14,7 +14,7 @@ from starlette.types import Message, Receive, Scope, Send
 from eventfleet.deciders.timeout import Timeout
 from eventfleet.service.decider_metrics import DeciderMetrics
 from eventfleet.web import commands, listings, probes, queries
-from eventfleet.web.access import ALL_DOMAINS, UNRESTRICTED, Access, Grant
+from eventfleet.web.access import UNRESTRICTED, Access, Grant
 from eventfleet.web.context import Limits, RequestContext, ServicesByDomain
 from eventfleet.web.disconnect import DisconnectWatch
 from eventfleet.web.failure_log import log_failure
@@ -128,8 +128,8 @@ class Endpoint:
         grant = self._access.grant(request) if right else UNRESTRICTED
         if right == "read" or right == "write":
             grant.require(path_part(request, "domain"), right)
-        elif right == "read-all":
-            grant.require(ALL_DOMAINS, "read")
+        elif right == "metrics":
+            grant.require_metrics()
         return grant
 
 

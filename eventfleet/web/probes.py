@@ -34,7 +34,7 @@ def operations(metrics: HttpMetrics, openapi_document: Callable[[str], object]) 
     return [
         _plain_text("live", "", live),
         _plain_text("ready", "", ready),
-        _plain_text("metrics", "read-all", prometheus),
+        _plain_text("metrics", "metrics", prometheus),
         Operation("openapi", "GET", "/openapi.json", "token", openapi, {200: dict}),
     ]
 
