@@ -14,6 +14,7 @@ import pytest
 from click.testing import CliRunner
 
 from eventfleet.cli import main
+from eventfleet.stores.mongo.documents import event_id
 from tests.acceptance.command_fleet import CommandFleet
 from tests.acceptance.fleet import COMMAND, ROOT, TIMEOUT_SECONDS
 from tests.acceptance.http_service import HttpService, sent, serving
@@ -112,7 +113,7 @@ def test_service_queries_event_storage(case: CommandFleet, client: httpx.Client)
 def test_event_storage_answers_with_events(case: CommandFleet, client: httpx.Client) -> None:
     stored = case.events.find({"aggregate_id": CASE}).sort("version", 1)
     found = get_json(client, f"{AT}/events")["events"]
-    assert [event["id"] for event in found] == [event["_id"] for event in stored]
+    assert [event["id"] for event in found] == [event_id(event["_id"]) for event in stored]
 
 
 # Get snapshot
