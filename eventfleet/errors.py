@@ -31,7 +31,7 @@ from eventfleet.topics.errors import EventfleetError, InvalidRecord
 if TYPE_CHECKING:
     from eventfleet.embedded_servers import EmbeddedServerMissing, ProgramFailed
     from eventfleet.stores.mongo.errors import OperationRefused
-    from eventfleet.web.access import InvalidKeyFile
+    from eventfleet.web.key_file import InvalidKeyFile
     from eventfleet.web.problems import RequestRefused
 
 __all__ = [
@@ -63,7 +63,7 @@ __all__ = [
 # a program that catches errors needs none of them.
 _IMPORTED_AT_FIRST_USE = {
     "EmbeddedServerMissing": "eventfleet.embedded_servers",
-    "InvalidKeyFile": "eventfleet.web.access",
+    "InvalidKeyFile": "eventfleet.web.key_file",
     "OperationRefused": "eventfleet.stores.mongo.errors",
     "ProgramFailed": "eventfleet.embedded_servers",
     "RequestRefused": "eventfleet.web.problems",

@@ -70,6 +70,11 @@ class LagGuard:
         needed = max(incarnation.began, incarnation.now - self._expiry / 2)
         return self._noted(appended.now >= needed)
 
+    def is_behind(self, partition: int) -> bool:
+        """Check that append is not known to have caught up, by the last look at the clock."""
+        last = self._incarnation
+        return last is not None and not self.is_caught_up(partition, last)
+
     def has_appended(self, partition: int, offset: int) -> bool:
         """Check that append has committed past an offset."""
         return self._noted(self._committed.get(partition, 0) > offset)

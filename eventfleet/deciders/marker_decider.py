@@ -84,7 +84,7 @@ class MarkerDecider:
     ) -> None:
         """Answer each by its index, as soon as it is decided; Unavailable at the deadline."""
         pending = self._first_of_each_aggregate(commands, answer)
-        reason, refreshed = "the deadline has passed", False
+        reason, refreshed = "", False
         while pending and self._clock.steady() < deadline:
             began = self._clock.steady()
             try:
@@ -101,8 +101,15 @@ class MarkerDecider:
                 await self._clock.sleep(RETRY_PAUSE_SECONDS * (0.5 + self._chance()))
         while pending:
             for command in pending:
-                command.answer(Unavailable(reason))
+                command.answer(Unavailable(reason or self._cause(command)))
             pending = [p for each in pending if (p := each.next)]
+
+    def _cause(self, command: PendingCommand) -> str:
+        """Name what the command waited for until its deadline, where that is append."""
+        name, partition = command.destination.name, command.destination.partition
+        if command.unconfirmed or (not command.basis and self._guard.is_behind(partition)):
+            return f"append has not caught up with {name}: is an append worker running?"
+        return "the deadline has passed"
 
     def _first_of_each_aggregate(
         self, commands: Sequence[ProposedEvent], answer: Answer

@@ -23,15 +23,17 @@ from eventfleet.states.lru_cache import LruCache
 from eventfleet.states.querier import Querier
 from eventfleet.stores.clock import SystemClock
 from eventfleet.topics.errors import EventfleetError
+from eventfleet.topics.names import Topics
 from eventfleet.web import (
     Access,
     Application,
     DomainServices,
+    KeyFile,
     Limits,
     LocalAccess,
     TokenAccess,
-    load_key,
 )
+from eventfleet.web.readiness import Check
 
 BACKLOG_CONNECTIONS = 1_024
 KEEP_ALIVE_SECONDS = 60
@@ -77,14 +79,35 @@ async def http_application(
         limits = Limits(
             concurrent_requests=settings.http_requests, timeout_seconds=settings.http_timeout
         )
-        yield Application(services, access, limits, metrics)
+        checks = await stack.enter_async_context(server_checks(settings, services))
+        yield Application(services, access, limits, metrics, checks)
+
+
+@asynccontextmanager
+async def server_checks(
+    settings: Settings, services: Mapping[str, DomainServices]
+) -> AsyncIterator[dict[str, Check]]:
+    """Opens checks of the servers that these domains need; all domains are on the same servers."""
+    first = next(iter(services.values()))
+    events_topic = Topics.of(first.domain.name).events
+    marked = [name for name, each in services.items() if each.domain.uses_marker]
+    async with AsyncExitStack() as stack:
+        reader = await stack.enter_async_context(connections.log_reader(settings))
+        checks: dict[str, Check] = {
+            "MongoDB": first.events.registry.epoch,
+            "Kafka": lambda: reader.watermarks(events_topic),
+        }
+        if marked:
+            markers = await stack.enter_async_context(connections.markers(settings, marked[0]))
+            checks["Redis"] = markers.incarnation
+        yield checks
 
 
 def _access(settings: Settings) -> Access:
     if not settings.token_key_file:
         return LocalAccess()
-    key = load_key(settings.token_key_file)
-    return TokenAccess(key, settings.token_issuer, settings.token_audience)
+    key_file = KeyFile(settings.token_key_file)
+    return TokenAccess(key_file, settings.token_issuer, settings.token_audience)
 
 
 @asynccontextmanager

@@ -23,6 +23,8 @@ MAX_WAITERS = 10_000
 LONGEST_PAUSE_SECONDS = 5.0
 SUBSCRIBE_SECONDS = 1.0
 LOOKUP_SECONDS = 1.0
+REPEAT_SECONDS = 1.0
+"""The longest wait for a repeat's later stages: their notices may have come long ago."""
 
 
 @dataclass(frozen=True)
@@ -167,6 +169,8 @@ class CommandFollower:
                 return WaitResult(outcome, None)
             if self._synchronous or (isinstance(outcome, Repeated) and await self._is_stored(key)):
                 waiter.notify(Stage.APPENDED)
+            if isinstance(outcome, Repeated) and waiter.stage is Stage.APPENDED:
+                deadline = min(deadline, asyncio.get_running_loop().time() + REPEAT_SECONDS)
             await waiter.wait(deadline)
             if waiter.stage is Stage.ACCEPTED and await self._is_stored(key):
                 waiter.notify(Stage.APPENDED)

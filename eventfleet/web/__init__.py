@@ -4,13 +4,12 @@ from eventfleet.web.access import (
     UNRESTRICTED,
     Access,
     Grant,
-    InvalidKeyFile,
     LocalAccess,
     TokenAccess,
-    load_key,
 )
 from eventfleet.web.application import Application
 from eventfleet.web.context import DomainServices, Limits
+from eventfleet.web.key_file import InvalidKeyFile, KeyFile, load_key
 from eventfleet.web.problems import RequestRefused
 
 __all__ = [
@@ -20,6 +19,7 @@ __all__ = [
     "DomainServices",
     "Grant",
     "InvalidKeyFile",
+    "KeyFile",
     "Limits",
     "LocalAccess",
     "RequestRefused",

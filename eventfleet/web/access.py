@@ -1,20 +1,17 @@
-"""Access control: bearer tokens (JWT) with scopes such as `orders:read` and `*:write`."""
+"""Access control: bearer tokens (JWT) with scopes: `orders:read`, `*:write`, `metrics`."""
 
-import warnings
+import re
 from collections import OrderedDict
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
-from pathlib import Path
 from typing import Any, Protocol
-from urllib.parse import urlsplit
 
-import msgspec
 from joserfc import jwt
 from joserfc.errors import JoseError
-from joserfc.jwk import Key, KeySet, OctKey, import_key
+from joserfc.jwk import Key, KeySet
 from starlette.requests import Request
 
-from eventfleet.topics.errors import EventfleetError
+from eventfleet.web.key_file import KeyFile
 from eventfleet.web.problems import HOST_REFUSED, SCOPE_MISSING, TOKEN_REFUSED, RequestRefused
 from eventfleet.web.requests import raw_header
 
@@ -24,15 +21,14 @@ ALGORITHMS_BY_KEY_TYPE = {
     "EC": ["ES256", "ES384", "ES512"],
     "OKP": ["EdDSA", "Ed25519"],
 }
-MIN_SECRET_BYTES = 32
 LEEWAY_SECONDS = 30
 MAX_CACHED_TOKENS = 1_000
 ALL_DOMAINS = "*"
+METRICS = "metrics"
+"""The scope for the metrics; a domain's scopes have a colon."""
+
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")
-
-
-class InvalidKeyFile(EventfleetError):
-    """A file contains no key that can verify tokens."""
+_HOST = re.compile(r"(?:\[(?P<address>[0-9A-Fa-f:.]+)\]|(?P<name>[A-Za-z0-9._-]+))(?::[0-9]{0,5})?")
 
 
 @dataclass(frozen=True)
@@ -49,10 +45,19 @@ class Grant:
     def require(self, domain: str, right: str) -> None:
         """Raises RequestRefused without the scope."""
         if not self.allows(domain, right):
-            scope = f"{domain}:{right}"
-            challenge = f'Bearer error="insufficient_scope", scope="{scope}"'
-            headers = {"WWW-Authenticate": challenge}
-            raise RequestRefused(SCOPE_MISSING, f"the scope {scope} is required", headers)
+            raise _scope_missing(f"{domain}:{right}")
+
+    def require_metrics(self) -> None:
+        """Raises RequestRefused without the scope for metrics, or that to read all domains."""
+        if METRICS not in self.scopes and not self.allows(ALL_DOMAINS, "read"):
+            raise _scope_missing(METRICS)
+
+
+def _scope_missing(scope: str) -> RequestRefused:
+    challenge = f'Bearer error="insufficient_scope", scope="{scope}"'
+    return RequestRefused(
+        SCOPE_MISSING, f"the scope {scope} is required", {"WWW-Authenticate": challenge}
+    )
 
 
 UNRESTRICTED = Grant(None, frozenset({f"{ALL_DOMAINS}:read", f"{ALL_DOMAINS}:write"}))
@@ -78,19 +83,20 @@ class LocalAccess:
     secured = False
 
     def grant(self, request: Request) -> Grant:
-        host = raw_header(request, "host") or ""
+        hosts = request.headers.getlist("host")
+        if len(hosts) > 1:
+            raise RequestRefused(HOST_REFUSED, f"there are {len(hosts)} Host headers")
+        host = hosts[0] if hosts else ""
         if _host_name(host) not in LOOPBACK_NAMES:
             names = ", ".join(LOOPBACK_NAMES)
             raise RequestRefused(HOST_REFUSED, f"the host {host!r} is none of {names}")
         return UNRESTRICTED
 
 
-@lru_cache(maxsize=64)
 def _host_name(host: str) -> str | None:
-    try:
-        return urlsplit(f"//{host}").hostname
-    except ValueError:
-        return None
+    """Returns the name of a Host header, which has no user as other parts of URLs may."""
+    found = _HOST.fullmatch(host)
+    return (found["address"] or found["name"]).lower() if found else None
 
 
 class TokenAccess:
@@ -98,19 +104,25 @@ class TokenAccess:
 
     secured = True
 
-    def __init__(self, key: Key | KeySet, issuer: str = "", audience: str = "") -> None:
-        self._key = key
-        keys = key.keys if isinstance(key, KeySet) else [key]
-        algorithms = {name for each in keys for name in ALGORITHMS_BY_KEY_TYPE[each.key_type]}
-        self._algorithms = sorted(algorithms)
+    def __init__(self, key: Key | KeySet | KeyFile, issuer: str = "", audience: str = "") -> None:
+        self._file = key if isinstance(key, KeyFile) else None
+        self._use(key.load() if isinstance(key, KeyFile) else key)
         required: dict[str, Any] = {"exp": {"essential": True}}
         required |= {"iss": {"essential": True, "value": issuer}} if issuer else {}
         required |= {"aud": {"essential": True, "value": audience}} if audience else {}
         self._claims = jwt.JWTClaimsRegistry(leeway=LEEWAY_SECONDS, **required)
+
+    def _use(self, key: Key | KeySet) -> None:
+        self._key = key
+        keys = key.keys if isinstance(key, KeySet) else [key]
+        algorithms = {name for each in keys for name in ALGORITHMS_BY_KEY_TYPE[each.key_type]}
+        self._algorithms = sorted(algorithms)
         self._verified: OrderedDict[str, dict[str, Any]] = OrderedDict()
 
     def grant(self, request: Request) -> Grant:
         """Returns the rights of the token. RequestRefused: there is none that is valid now."""
+        if self._file and (changed := self._file.load_if_changed()):
+            self._use(changed)
         authorization = raw_header(request, "authorization") or ""
         scheme, _, token = authorization.partition(" ")
         if scheme.lower() != "bearer" or not token.strip():
@@ -119,12 +131,14 @@ class TokenAccess:
         try:
             claims = self._verify(token.strip())
             self._claims.validate(claims)
+            return Grant(_subject(claims), _scopes(claims))
         except (JoseError, ValueError) as error:
-            headers = {"WWW-Authenticate": 'Bearer error="invalid_token"'}
-            detail = f"the token is invalid: {error}"
-            raise RequestRefused(TOKEN_REFUSED, detail, headers) from None
-        scopes, actor = claims.get("scope"), claims.get("sub")
-        return Grant(actor, frozenset(scopes.split() if isinstance(scopes, str) else ()))
+            reason = str(error)
+        except Exception as error:
+            # The library raises many other errors for what strangers send, such as RecursionError.
+            reason = f"it cannot be read ({type(error).__name__})"
+        headers = {"WWW-Authenticate": 'Bearer error="invalid_token"'}
+        raise RequestRefused(TOKEN_REFUSED, f"the token is invalid: {reason}", headers)
 
     def _verify(self, token: str) -> dict[str, Any]:
         """Returns the claims. Verified signatures are cached, since verifying one is expensive."""
@@ -137,25 +151,19 @@ class TokenAccess:
         return claims
 
 
-def load_key(path: str) -> Key | KeySet:
-    """Loads a PEM public key, a JWK, a JWK set, or a secret of at least 32 bytes from a file."""
-    raw = Path(path).read_bytes().strip()
-    try:
-        return _parse_key(raw)
-    except (JoseError, ValueError, TypeError, KeyError) as error:
-        raise InvalidKeyFile(f"{path} contains no valid key: {error}") from error
+def _subject(claims: Mapping[str, Any]) -> str | None:
+    subject = claims.get("sub")
+    if subject is not None and not isinstance(subject, str):
+        raise ValueError("the claim sub is not a string")
+    if subject is not None and not subject.isascii():
+        subject.encode()  # a lone surrogate raises UnicodeEncodeError, which is a ValueError
+    return subject
 
 
-def _parse_key(raw: bytes) -> Key | KeySet:
-    if raw.startswith(b"{"):
-        jwk = msgspec.json.decode(raw)
-        return KeySet.import_key_set(jwk) if "keys" in jwk else import_key(jwk)
-    if raw.startswith(b"-----BEGIN"):
-        with warnings.catch_warnings(action="ignore"):
-            key = import_key(raw)
-        if isinstance(key, OctKey):  # a broken PEM file must not pass for a secret
-            raise ValueError("the PEM cannot be read")
-        return key
-    if len(raw) < MIN_SECRET_BYTES:
-        raise ValueError(f"a secret needs {MIN_SECRET_BYTES} bytes, this one has {len(raw)}")
-    return import_key(raw, "oct")
+def _scopes(claims: Mapping[str, Any]) -> frozenset[str]:
+    scopes = claims.get("scope")
+    if scopes is None:
+        return frozenset()
+    if not isinstance(scopes, str):
+        raise ValueError("the claim scope is not a string of scopes with spaces between them")
+    return frozenset(scopes.split())

@@ -1,5 +1,6 @@
 """The ASGI application: routes made from the operations, with access control, limits, metrics."""
 
+from collections.abc import Mapping
 from contextlib import nullcontext
 from functools import lru_cache
 from time import perf_counter
@@ -14,7 +15,7 @@ from starlette.types import Message, Receive, Scope, Send
 from eventfleet.deciders.timeout import Timeout
 from eventfleet.service.decider_metrics import DeciderMetrics
 from eventfleet.web import commands, listings, probes, queries
-from eventfleet.web.access import ALL_DOMAINS, UNRESTRICTED, Access, Grant
+from eventfleet.web.access import UNRESTRICTED, Access, Grant
 from eventfleet.web.context import Limits, RequestContext, ServicesByDomain
 from eventfleet.web.disconnect import DisconnectWatch
 from eventfleet.web.failure_log import log_failure
@@ -24,6 +25,7 @@ from eventfleet.web.openapi import describe
 from eventfleet.web.operation import Operation
 from eventfleet.web.parameters import query_parameters
 from eventfleet.web.problems import problem_response, to_refusal
+from eventfleet.web.readiness import Check, Readiness
 from eventfleet.web.requests import path_part
 from eventfleet.web.schemas import Json
 
@@ -45,15 +47,18 @@ class Application:
         access: Access,
         limits: Limits | None = None,
         decider_metrics: DeciderMetrics | None = None,
+        checks: Mapping[str, Check] | None = None,
     ) -> None:
-        """`decider_metrics` are served at `/metrics`, with those of the requests."""
+        """`decider_metrics` are served at `/metrics`, with those of the requests. `checks` of the
+        servers, by name, decide on `/ready`: each raises where its server does not answer."""
         self._domains, self._access, self._limits = domains, access, limits or Limits()
         limiter = RequestLimiter(self._limits.concurrent_requests)
         self._metrics = HttpMetrics(
             lambda: limiter.active_requests, decider_metrics or DeciderMetrics()
         )
         document = lru_cache(maxsize=MAX_CACHED_DOCUMENTS)(self._openapi_document)
-        self._operations = [*OPERATIONS, *probes.operations(self._metrics, document)]
+        own = probes.operations(self._metrics, Readiness(checks or {}), document)
+        self._operations = [*OPERATIONS, *own]
         bodies = BodyMemory(self._limits.bodies_bytes)
         endpoints = [
             Endpoint(o, domains, access, self._limits, limiter, bodies) for o in self._operations
@@ -128,8 +133,8 @@ class Endpoint:
         grant = self._access.grant(request) if right else UNRESTRICTED
         if right == "read" or right == "write":
             grant.require(path_part(request, "domain"), right)
-        elif right == "read-all":
-            grant.require(ALL_DOMAINS, "read")
+        elif right == "metrics":
+            grant.require_metrics()
         return grant
 
 

@@ -10,13 +10,13 @@ from eventfleet.web.parameters import QueryParameters
 from eventfleet.web.problems import ProblemType
 
 Handler = Callable[[RequestContext], Awaitable[Response]]
-Right = Literal["read", "write", "read-all", "token", ""]
+Right = Literal["read", "write", "metrics", "token", ""]
 
 
 class Operation(NamedTuple):
     """An operation of the service.
 
-    `right` is the scope needed in the path's domain; "read-all": to read all domains; "token": any
+    `right` is the scope needed in the path's domain; "metrics": the one for metrics; "token": any
     valid token; "": none. `responses` has the type of the body by status; `str` is plain text. The
     handler's docstring is the summary and the description. Requests to an operation that is not
     `limited` are answered however many others are in progress.

@@ -1,11 +1,13 @@
 """The query parameters of each operation, parsed and checked."""
 
+import re
 from collections import defaultdict
+from functools import cache
 from typing import Annotated, Any, TypeVar
 from urllib.parse import parse_qsl
 
 import msgspec
-from msgspec import UNSET, Meta, UnsetType
+from msgspec import UNSET, Meta, UnsetType, inspect
 from starlette.requests import Request
 
 from eventfleet.stores.contracts import Stage
@@ -18,6 +20,7 @@ P = TypeVar("P", bound="QueryParameters")
 
 MAX_PAGE_ITEMS, DEFAULT_PAGE_ITEMS = 1_000, 100
 MAX_CURSOR_CHARACTERS = 40_000
+_INTEGER = re.compile(r"0|-?[1-9][0-9]{0,30}")
 
 Limit = Annotated[int, Meta(ge=1, le=MAX_PAGE_ITEMS)]
 After = Annotated[int, Meta(ge=0, le=2**63 - 1)]
@@ -76,13 +79,36 @@ def _parse(query: str, kind: type[P]) -> P:
     for name, values in values_by_name.items():
         if len(values) > 1 and name not in lists:
             raise invalid(name, "is given more than once")
-    plain = {n: values if n in lists else values[0] for n, values in values_by_name.items()}
+    numbers = _number_names(kind)
+    plain = {
+        name: values if name in lists else _number(values[0]) if name in numbers else values[0]
+        for name, values in values_by_name.items()
+    }
     return _convert(plain, kind)
+
+
+@cache
+def _number_names(kind: type[QueryParameters]) -> set[str]:
+    """Returns the parameters whose values are integers."""
+    shape = inspect.type_info(kind)
+    assert isinstance(shape, inspect.StructType)
+    return {field.encode_name for field in shape.fields if _is_number(field.type)}
+
+
+def _is_number(kind: inspect.Type) -> bool:
+    if isinstance(kind, inspect.UnionType):
+        return any(map(_is_number, kind.types))
+    return isinstance(kind, inspect.IntType)
+
+
+def _number(text: str) -> int | str:
+    """Converts an integer as JSON writes it; msgspec itself would take 1e3 and 1.0 too."""
+    return int(text) if _INTEGER.fullmatch(text) else text
 
 
 def _convert(values: dict[str, Any], kind: type[P]) -> P:
     try:
-        return msgspec.convert(values, kind, strict=False)
+        return msgspec.convert(values, kind)
     except msgspec.ValidationError as error:
         wrong = to_invalid_record(error)
         raise invalid(wrong.field, wrong.reason) from None

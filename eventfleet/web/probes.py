@@ -7,12 +7,16 @@ from starlette.responses import PlainTextResponse, Response
 from eventfleet.web.context import RequestContext
 from eventfleet.web.metrics import HttpMetrics
 from eventfleet.web.operation import Handler, Operation, Right
+from eventfleet.web.problems import UNAVAILABLE, RequestRefused
+from eventfleet.web.readiness import Readiness
 from eventfleet.web.responses import json_response
 
 PROMETHEUS_TEXT = "text/plain; version=0.0.4; charset=utf-8"
 
 
-def operations(metrics: HttpMetrics, openapi_document: Callable[[str], object]) -> list[Operation]:
+def operations(
+    metrics: HttpMetrics, readiness: Readiness, openapi_document: Callable[[str], object]
+) -> list[Operation]:
     """Declares the operations. `openapi_document` takes the path that the service is mounted at."""
 
     async def live(context: RequestContext) -> Response:
@@ -20,7 +24,10 @@ def operations(metrics: HttpMetrics, openapi_document: Callable[[str], object]) 
         return PlainTextResponse("ok\n")
 
     async def ready(context: RequestContext) -> Response:
-        """Answers when the service takes requests: from its start, after it reached its servers."""
+        """Answers with 200 when the servers that commands and queries need answer."""
+        if unready := await readiness.unready():
+            names = " and ".join(unready)
+            raise RequestRefused(UNAVAILABLE, f"no answer from {names}; the log has the reason")
         return PlainTextResponse("ok\n")
 
     async def prometheus(context: RequestContext) -> Response:
@@ -34,7 +41,7 @@ def operations(metrics: HttpMetrics, openapi_document: Callable[[str], object]) 
     return [
         _plain_text("live", "", live),
         _plain_text("ready", "", ready),
-        _plain_text("metrics", "read-all", prometheus),
+        _plain_text("metrics", "metrics", prometheus),
         Operation("openapi", "GET", "/openapi.json", "token", openapi, {200: dict}),
     ]
 

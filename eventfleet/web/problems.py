@@ -62,7 +62,7 @@ REPLAY_FAILED = ProblemType("replay-failed", 500, "An event cannot be replayed")
 DECIDE_FAILED = ProblemType("decide-failed", 500, "The domain failed to decide the command")
 FAILURES = {kind.name: kind for kind in (REPLAY_FAILED, DECIDE_FAILED)}
 """By the `problem` of a Failed outcome."""
-UNAVAILABLE = ProblemType("unavailable", 503, "A server did not answer in time", RETRY_AFTER)
+UNAVAILABLE = ProblemType("unavailable", 503, "The service cannot answer for now", RETRY_AFTER)
 
 
 class RequestRefused(EventfleetError):

@@ -9,6 +9,7 @@ from eventfleet.topics.codec import encode
 from eventfleet.topics.errors import InvalidRecord
 from eventfleet.topics.event import truncate_to_milliseconds
 from eventfleet.web.bodies import (
+    JSON,
     NDJSON,
     AggregateDiff,
     AggregateSnapshot,
@@ -37,6 +38,7 @@ from eventfleet.web.problems import (
     RequestRefused,
     invalid,
 )
+from eventfleet.web.requests import prefers
 from eventfleet.web.responses import NdjsonResponse, json_response
 
 
@@ -48,7 +50,7 @@ async def events(context: RequestContext) -> Response:
     """
     parameters: EventsParameters = context.parameters
     limit = None if parameters.limit is UNSET else parameters.limit
-    if NDJSON in context.request.headers.get("accept", ""):
+    if prefers(context.request, NDJSON, JSON):
         return await _event_stream(context, parameters, limit)
     return json_response(await _event_page(context, parameters, limit or DEFAULT_PAGE_ITEMS))
 

@@ -20,6 +20,7 @@ LENIENT_HEADERS = (PREFER, TRACEPARENT)
 
 _PRINTABLE = re.compile(r"[\x20-\x7e]+")
 _WAIT = re.compile(r'wait\s*=\s*"?(\d{1,9})"?', re.IGNORECASE)
+_WEIGHT = re.compile(r"q\s*=\s*([01](?:\.[0-9]{0,3})?)")
 _TRACEPARENT = re.compile(
     r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(-.{0,200})?"
 )
@@ -69,6 +70,18 @@ def traceparent(request: Request) -> str | None:
     """Returns the header of W3C Trace Context, or None if it is absent or malformed."""
     text = raw_header(request, TRACEPARENT)
     return text if text and _TRACEPARENT.fullmatch(text) else None
+
+
+def prefers(request: Request, media_type: str, default: str) -> bool:
+    """Returns whether the Accept header names `media_type`, with no less weight than `default`."""
+    weights: dict[str, float] = {}
+    for each in ",".join(request.headers.getlist("accept")).split(","):
+        name, *parameters = (part.strip().lower() for part in each.split(";"))
+        found = [match for part in parameters if (match := _WEIGHT.fullmatch(part))]
+        weights[name] = float(found[0][1]) if found else 1.0
+    asked = weights.get(media_type, 0.0)
+    others = (weights[name] for name in (default, "application/*", "*/*") if name in weights)
+    return asked > 0 and asked >= next(others, 0.0)
 
 
 def preferred_wait_seconds(request: Request) -> int | None:

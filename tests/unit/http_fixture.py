@@ -1,7 +1,7 @@
 """The HTTP service over in-memory servers; its decider stores events at once."""
 
 import warnings
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from typing import Any
@@ -23,6 +23,7 @@ from eventfleet.stores.clock import SystemClock
 from eventfleet.stores.ids import Uuid7Generator
 from eventfleet.stores.memory.notices import MemoryNotices
 from eventfleet.web import Access, Application, DomainServices, Limits, LocalAccess
+from eventfleet.web.readiness import Check
 from tests.simulation.in_memory_servers import START, InMemoryServers
 
 PLACE = {"customer": "ann", "total": 1999, "currency": "EUR"}
@@ -85,7 +86,10 @@ class Web:
 
 @asynccontextmanager
 async def web(
-    domain: Domain[Any] = orders, access: Access | None = None, limits: Limits | None = None
+    domain: Domain[Any] = orders,
+    access: Access | None = None,
+    limits: Limits | None = None,
+    checks: Mapping[str, Check] | None = None,
 ) -> AsyncIterator[Web]:
     memory = InMemoryServers(domain)
     storing = StoringDecider(memory)
@@ -103,7 +107,8 @@ async def web(
         ) as service,
     ):
         served = {domain.name: DomainServices(domain, service, queries, memory.events)}
-        found = Web(memory, storing, Application(served, access or LocalAccess(), limits))
+        app = Application(served, access or LocalAccess(), limits, checks=checks)
+        found = Web(memory, storing, app)
         found.saver = queries.saver
         async with found.client:
             yield found

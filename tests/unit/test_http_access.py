@@ -16,10 +16,12 @@ from eventfleet.web import (
     UNRESTRICTED,
     Grant,
     InvalidKeyFile,
+    KeyFile,
     RequestRefused,
     TokenAccess,
     load_key,
 )
+from eventfleet.web import key_file as key_file_module
 from eventfleet.web.access import MAX_CACHED_TOKENS
 from tests.unit.http_fixture import PLACE, SECRET, Web, problem, token, web
 
@@ -66,7 +68,7 @@ async def test_without_the_scope_nothing_is_readable(
         assert found.json() == {"domains": []}
     elif path != "/openapi.json":
         assert problem(found) == (403, "scope-missing")
-        wanted = "*:read" if path == "/metrics" else "orders:read"
+        wanted = "metrics" if path == "/metrics" else "orders:read"
         assert f'scope="{wanted}"' in found.headers["www-authenticate"]
 
 
@@ -88,6 +90,27 @@ async def test_who_may_read_reads_and_does_not_write(shop: Web, scope: str) -> N
     assert [each["name"] for each in found.json()["domains"]] == ["orders"]
     assert problem(await shop.send(**bearer(scope=scope))) == (403, "scope-missing")
     assert shop.storing.asked == []
+
+
+@pytest.mark.parametrize("scope", ["metrics", "*:read"])
+async def test_who_may_read_metrics(shop: Web, scope: str) -> None:
+    found = await shop.client.get("/metrics", headers=bearer(scope=scope))
+    assert found.status_code == 200
+
+
+async def test_who_may_read_metrics_reads_no_events(shop: Web) -> None:
+    for path in READS:
+        found = await shop.client.get(path, headers=bearer(scope="metrics"))
+        assert path in ("/metrics", "/domains", "/openapi.json") or found.status_code == 403
+    found = await shop.client.get("/domains", headers=bearer(scope="metrics"))
+    assert found.json() == {"domains": []}
+
+
+@pytest.mark.parametrize("scope", [["orders:read"], {"orders": "read"}, 1, True])
+async def test_scopes_that_are_no_string_are_refused_by_name(shop: Web, scope: Any) -> None:
+    found = await shop.client.get("/domains", headers=bearer(scope=scope))
+    assert problem(found) == (401, "token-refused")
+    assert "the claim scope is not a string" in found.json()["detail"]
 
 
 @pytest.mark.parametrize("scope", ["orders:write", "*:write"])
@@ -113,10 +136,10 @@ async def test_a_command_without_a_token_is_not_looked_at(shop: Web) -> None:
 # Which tokens are valid
 
 
-def signed_with(secret: bytes) -> str:
+def signed_with(secret: bytes, claims: bytes = b'{"exp":4000000000}') -> str:
     """As someone would who takes a public key for a secret."""
     head = urlsafe_b64encode(b'{"alg":"HS256"}').rstrip(b"=")
-    told = head + b"." + urlsafe_b64encode(b'{"exp":4000000000}').rstrip(b"=")
+    told = head + b"." + urlsafe_b64encode(claims).rstrip(b"=")
     mark = urlsafe_b64encode(hmac.digest(secret, told, "sha256")).rstrip(b"=")
     return (told + b"." + mark).decode()
 
@@ -134,6 +157,41 @@ def request(value: str) -> Request:
 
 def test_the_forgery_of_these_tests_is_one() -> None:
     assert TokenAccess(SECRET).grant(request(signed_with(SECRET.raw_value)))
+
+
+NESTED = b"[" * 20_000 + b"]" * 20_000
+
+
+@pytest.mark.parametrize(
+    "claims",
+    [
+        b'{"exp":4000000000,"sub":"\\ud800"}',
+        b'{"exp":4000000000,"sub":["ann"]}',
+        b'{"exp":4000000000,"sub":1}',
+        b'{"exp":4000000000,"x":' + NESTED + b"}",
+        b'{"exp":1e999}',
+        b'{"exp":' + b"9" * 5_000 + b"}",
+        b'{"exp":NaN}',
+        b'{"exp":{}}',
+        b'{"exp":4000000000,"nbf":[]}',
+        NESTED,
+        b"null",
+        b"[]",
+        b"\xff",
+        b"",
+    ],
+)
+async def test_a_signed_token_that_cannot_be_used_is_refused(shop: Web, claims: bytes) -> None:
+    signed = signed_with(SECRET.raw_value, claims)
+    found = await shop.send(authorization=f"Bearer {signed}")
+    assert problem(found) == (401, "token-refused")
+
+
+@pytest.mark.parametrize("head", [NESTED, b"[]", b'{"alg":[]}', b'{"alg":"HS256","crit":1}'])
+async def test_a_token_whose_head_is_nonsense_is_refused(shop: Web, head: bytes) -> None:
+    text = urlsafe_b64encode(head).rstrip(b"=").decode()
+    found = await shop.send(authorization=f"Bearer {text}.{text}.{text}")
+    assert problem(found) == (401, "token-refused")
 
 
 def test_a_token_needs_an_end_and_its_time() -> None:
@@ -219,16 +277,73 @@ def test_a_secret_in_a_file_may_end_with_a_line_break(tmp_path: Path) -> None:
     assert TokenAccess(load_key(str(path))).grant(request(token()))
 
 
+@pytest.fixture
+def key_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(key_file_module, "LOOK_SECONDS", 0)
+    (path := tmp_path / "key").write_bytes(SECRET.raw_value)
+    return path
+
+
+def test_a_key_that_was_changed_is_read_again(key_file: Path) -> None:
+    tokens, other = TokenAccess(KeyFile(str(key_file))), "another secret of more than 32 bytes"
+    changed = token(OctKey.import_key(other))
+    assert tokens.grant(request(token()))
+    assert refused(tokens, changed)
+    key_file.write_text(other)
+    assert tokens.grant(request(changed))
+    assert refused(tokens, token()), "also where it was verified before"
+
+
+def test_a_key_of_another_kind_is_read_again_too(key_file: Path) -> None:
+    tokens, key = TokenAccess(KeyFile(str(key_file))), ECKey.generate_key("P-256")
+    another = key_file.with_name("another")
+    another.write_bytes(key.as_pem(private=False))
+    another.replace(key_file)
+    assert tokens.grant(request(token(key, "ES256")))
+    assert refused(tokens, token())
+
+
+@pytest.mark.parametrize("content", [None, b"", b"short"])
+def test_without_a_valid_new_key_the_former_stays(
+    key_file: Path, content: bytes | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    tokens = TokenAccess(KeyFile(str(key_file)))
+    if content is None:
+        key_file.unlink()
+    else:
+        key_file.write_bytes(content)
+    assert tokens.grant(request(token()))
+    assert "the former key for tokens stays in use" in caplog.text
+
+
 # Without tokens
 
 
-@pytest.mark.parametrize("host", ["localhost", "localhost:8080", "127.0.0.1:1", "[::1]:8080"])
+@pytest.mark.parametrize(
+    "host", ["localhost", "LOCALHOST", "localhost:8080", "127.0.0.1:1", "[::1]:8080", "[::1]"]
+)
 async def test_without_tokens_this_machine_is_answered(host: str) -> None:
     async with web() as shop:
         assert (await shop.client.get("/domains", headers={"host": host})).status_code == 200
 
 
-@pytest.mark.parametrize("host", ["evil.example", "evil.example:8080", "10.0.0.1", ""])
+async def test_two_hosts_are_refused_whatever_they_are() -> None:
+    async with web() as shop:
+        for second in (b"evil.example", b"localhost"):
+            headers = [(b"host", b"localhost"), (b"host", second)]
+            found = await shop.client.get("/domains", headers=headers)
+            assert problem(found) == (421, "host-refused")
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        *("evil.example", "evil.example:8080", "10.0.0.1", ""),
+        *("evil.com@127.0.0.1", "user:password@localhost", "@localhost", "localhost@"),
+        *("localhost/x", "localhost:x", "localhost:80:80", "[::1", "::1", "[::1]x", "local host"),
+        *("localhost, evil.example", "localhost#", "localhost?"),
+    ],
+)
 async def test_without_tokens_a_page_under_another_name_is_not(host: str) -> None:
     async with web() as shop:
         found = await shop.client.post(

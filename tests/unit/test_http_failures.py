@@ -1,6 +1,8 @@
 """Errors of the service and of a domain's own code over HTTP: logged here, named to the client."""
 
+import asyncio
 import logging
+from collections.abc import AsyncIterator
 from typing import Any
 
 import msgspec
@@ -10,9 +12,10 @@ from eventfleet.cli.http_client import ServiceRefused
 from eventfleet.deciders.outcomes import Failed
 from eventfleet.domains.orders import Order, Placed
 from eventfleet.model.domain import Domain
-from eventfleet.stores.errors import Misconfigured
+from eventfleet.stores.errors import Misconfigured, ServerUnavailable
+from eventfleet.web import readiness
 from eventfleet.web.bodies import ProblemDetails
-from tests.unit.http_fixture import PLACE, problem, web
+from tests.unit.http_fixture import PLACE, Web, problem, web
 
 SECRET = "the password is x"
 
@@ -83,6 +86,70 @@ async def test_what_a_client_got_wrong_is_not_logged(caplog: pytest.LogCaptureFi
         found = await shop.send("o-1/commands/Pay", {})
     assert "correlation_id" not in found.json()
     assert not [each for each in caplog.records if each.levelno >= logging.WARNING]
+
+
+# Readiness
+
+
+class Server:
+    """A server that may be away, slow or in order."""
+
+    def __init__(self) -> None:
+        self.looks, self.silent = 0, False
+        self.error: Exception | None = None
+
+    async def check(self) -> None:
+        self.looks += 1
+        if self.silent:
+            await asyncio.Event().wait()
+        if self.error:
+            raise self.error
+
+
+@pytest.fixture
+def server() -> Server:
+    return Server()
+
+
+@pytest.fixture
+async def probed(server: Server, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Web]:
+    monkeypatch.setattr(readiness, "LOOK_SECONDS", 0)
+    async with web(checks={"Kafka": Server().check, "MongoDB": server.check}) as shop:
+        yield shop
+
+
+async def test_ready_says_which_server_is_away_and_when_it_is_back(
+    probed: Web, server: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    assert (await probed.client.get("/ready")).text == "ok\n"
+    server.error = ServerUnavailable(SECRET)
+    for _ in range(3):
+        found = await probed.client.get("/ready")
+        assert problem(found) == (503, "unavailable")
+        assert "MongoDB" in found.json()["detail"]
+        assert "Kafka" not in found.json()["detail"]
+        assert SECRET not in found.text, "anyone may ask"
+    assert (await probed.client.get("/live")).status_code == 200
+    server.error = None
+    assert (await probed.client.get("/ready")).status_code == 200
+    logged = [each.getMessage() for each in caplog.records if each.name.endswith("readiness")]
+    assert logged == [f"not ready: MongoDB: {SECRET}", "ready again: all servers answer"]
+
+
+async def test_a_server_that_is_silent_is_not_ready(
+    probed: Web, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(readiness, "CHECK_SECONDS", 0.05)
+    server.silent = True
+    assert problem(await probed.client.get("/ready")) == (503, "unavailable")
+
+
+async def test_many_who_ask_cost_one_look(server: Server) -> None:
+    async with web(checks={"MongoDB": server.check}) as shop:
+        found = await asyncio.gather(*(shop.client.get("/ready") for _ in range(50)))
+    assert {each.status_code for each in found} == {200}
+    assert server.looks == 1
 
 
 def test_the_command_line_tells_the_id() -> None:

@@ -95,6 +95,31 @@ async def test_events_are_streamed_as_lines_where_these_are_asked_for(shop: Web)
     assert (empty.status_code, empty.content) == (200, b"")
 
 
+@pytest.mark.parametrize(
+    ("accept", "lines"),
+    [
+        ("application/x-ndjson", True),
+        ("APPLICATION/X-NDJSON ; q=0.1", True),
+        ("application/x-ndjson, application/json", True),
+        ("application/x-ndjson;q=0.9, application/json;q=0.8", True),
+        ("application/x-ndjson;charset=utf-8;q=1.000, */*", True),
+        ("application/x-ndjson;q=0.5, application/json", False),
+        ("application/x-ndjson;q=0.5, */*;q=0.8", False),
+        ("application/x-ndjson;q=0", False),
+        ("application/x-ndjson;q=0.0, text/html", False),
+        ("application/x-ndjson-seq", False),
+        ("text/plain", False),
+        ("*/*", False),
+        ("", False),
+    ],
+)
+async def test_lines_come_where_they_are_preferred(shop: Web, accept: str, lines: bool) -> None:
+    found = await shop.get("o-1/events", accept=accept)
+    assert found.status_code == 200
+    kind = "application/x-ndjson" if lines else "application/json"
+    assert found.headers["content-type"] == kind
+
+
 class Breaking(MemoryEvents):
     """Fails after so many events."""
 
@@ -346,6 +371,18 @@ async def test_an_unknown_domain_is_404_and_the_known_are_named(shop: Web, path:
         ("o-1/events?after=", "after"),
         ("o-1/events?after=9223372036854775808", "after"),
         ("o-1/events?after=1&after=2", "after"),
+        ("o-1/events?after=1e3", "after"),
+        ("o-1/events?after=1.0", "after"),
+        ("o-1/events?after=%2B1", "after"),
+        ("o-1/events?after=01", "after"),
+        ("o-1/events?after=+1", "after"),
+        ("o-1/events?after=%D9%A1", "after"),
+        ("o-1/events?limit=1.0", "limit"),
+        ("o-1/state?version=1.0", "version"),
+        ("o-1/diff?first=0&second=1e0", "second"),
+        ("o-1/state?at=0", "at"),
+        ("o-1/state?at=1700000000.5", "at"),
+        ("feed?limit=1e1", "limit"),
         ("o-1/events?limit=0", "limit"),
         ("o-1/events?limit=1001", "limit"),
         ("o-1/events?types=", "types[0]"),

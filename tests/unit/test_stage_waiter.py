@@ -141,6 +141,25 @@ async def test_in_the_end_the_store_has_a_word(room: Room) -> None:
     assert (await waited).stage is STORED
 
 
+async def test_a_repeat_does_not_wait_for_notices_that_came_long_ago(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stage_waiter, "REPEAT_SECONDS", 0.05)
+    sending = room.wait(RELAYED, command_id="c", patience=0.05)
+    await room.store.put([await room.decided()], 0)
+    assert (await sending).stage is STORED
+    room.decider.outcome = lambda event: Repeated(event.id, "there")
+    async with asyncio.timeout(20):
+        assert (await room.wait(RELAYED, command_id="c", patience=3600)).stage is STORED
+
+
+async def test_a_repeat_of_a_command_under_way_gets_its_notices(room: Room) -> None:
+    room.decider.outcome = lambda event: Repeated(event.id, "there")
+    sending = room.wait(RELAYED, command_id="c", patience=3600)
+    await room.tell(await room.decided(), RELAYED)
+    assert (await sending).stage is RELAYED
+
+
 async def test_a_repeat_that_is_stored_is_readable_at_once(room: Room) -> None:
     room.decider.outcome = lambda event: Repeated(event.id, "there")
     sending = room.wait(STORED, command_id="c", patience=0.1)

@@ -1,0 +1,83 @@
+"""The file of the key that verifies tokens."""
+
+import logging
+import os
+import time
+import warnings
+from pathlib import Path
+
+import msgspec
+from joserfc.errors import JoseError
+from joserfc.jwk import Key, KeySet, OctKey, import_key
+
+from eventfleet.topics.errors import EventfleetError
+
+MIN_SECRET_BYTES = 32
+LOOK_SECONDS = 1.0
+
+logger = logging.getLogger(__name__)
+
+
+class InvalidKeyFile(EventfleetError):
+    """A file contains no key that can verify tokens."""
+
+
+class KeyFile:
+    """A file of the key that verifies tokens, read again when it has changed."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._seen: object = None
+        self._next_look = 0.0
+
+    def load(self) -> Key | KeySet:
+        """Loads the key. InvalidKeyFile: there is none."""
+        self._seen = self._version()
+        return load_key(self._path)
+
+    def load_if_changed(self) -> Key | KeySet | None:
+        """Looks at the file once in LOOK_SECONDS; None: it is the same, or has no valid key.
+
+        The error is logged, and the former key stays in use until the file changes again.
+        """
+        now = time.monotonic()
+        if now < self._next_look:
+            return None
+        self._next_look = now + LOOK_SECONDS
+        try:
+            if self._version() == self._seen:
+                return None
+            key = self.load()
+        except (InvalidKeyFile, OSError) as error:
+            logger.error("the former key for tokens stays in use: %s", error)
+            return None
+        logger.info("read the key for tokens again from %s", self._path)
+        return key
+
+    def _version(self) -> object:
+        found = os.stat(self._path)
+        return found.st_mtime_ns, found.st_ino, found.st_size
+
+
+def load_key(path: str) -> Key | KeySet:
+    """Loads a PEM public key, a JWK, a JWK set, or a secret of at least 32 bytes from a file."""
+    raw = Path(path).read_bytes().strip()
+    try:
+        return _parse_key(raw)
+    except (JoseError, ValueError, TypeError, KeyError) as error:
+        raise InvalidKeyFile(f"{path} contains no valid key: {error}") from error
+
+
+def _parse_key(raw: bytes) -> Key | KeySet:
+    if raw.startswith(b"{"):
+        jwk = msgspec.json.decode(raw)
+        return KeySet.import_key_set(jwk) if "keys" in jwk else import_key(jwk)
+    if raw.startswith(b"-----BEGIN"):
+        with warnings.catch_warnings(action="ignore"):
+            key = import_key(raw)
+        if isinstance(key, OctKey):  # a broken PEM file must not pass for a secret
+            raise ValueError("the PEM cannot be read")
+        return key
+    if len(raw) < MIN_SECRET_BYTES:
+        raise ValueError(f"a secret needs {MIN_SECRET_BYTES} bytes, this one has {len(raw)}")
+    return import_key(raw, "oct")
