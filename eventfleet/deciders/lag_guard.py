@@ -1,9 +1,22 @@
 """LagGuard: how far append has surely come, in the time of the markers' clock."""
 
+from datetime import datetime
 from typing import NamedTuple
 
-from eventfleet.stores.contracts import Incarnation, LogReader, Markers
+from eventfleet.stores.contracts import Clock, Incarnation, LogReader, Markers
 from eventfleet.topics.names import Topics, consumer_group
+
+MAX_DRIFT = 0.1
+MAX_DRIFT_SECONDS = 0.1
+"""Beyond these, between two looks, Redis' clock was set back."""
+
+
+class Look(NamedTuple):
+    """An incarnation and its time as read between two moments of this process."""
+
+    incarnation: Incarnation
+    asked_at: datetime
+    answered_at: datetime
 
 
 class Target(NamedTuple):
@@ -16,7 +29,7 @@ class Target(NamedTuple):
 class LagGuard:
     """Keeps, for each partition, a time up to which all that was produced has been appended.
 
-    A time counts in its own incarnation only, and until that one's clock steps back: another
+    A time counts in its own incarnation only, and until that one's clock is set back: another
     server's clock may be far behind.
 
     A missing marker may be made anew from the store only if append has passed everything that was
@@ -24,38 +37,50 @@ class LagGuard:
     """
 
     def __init__(
-        self, domain: str, markers: Markers, reader: LogReader, *, prefix: str, expiry: float
+        self,
+        domain: str,
+        markers: Markers,
+        reader: LogReader,
+        clock: Clock,
+        *,
+        prefix: str,
+        expiry: float,
     ) -> None:
         """`expiry`: that of the markers, in seconds; `prefix`: of the consumer groups."""
-        self._markers, self._reader, self._expiry = markers, reader, expiry
+        self._markers, self._reader, self._clock, self._expiry = markers, reader, clock, expiry
         self._events = Topics.of(domain).events
         self._group = consumer_group(prefix, domain, "append")
         self._appended_until: dict[int, Incarnation] = {}
         self._targets: dict[int, Target] = {}
-        self._last_update: Incarnation | None = None
         self._committed: dict[int, int] = {}
-        self._incarnation: Incarnation | None = None
+        self._look: Look | None = None
+        self._resets = 0
         self.update_wanted = False  # since the last update, a question was answered by no
 
     async def incarnation(self) -> Incarnation:
         """The incarnation and time last seen."""
-        return self._incarnation or await self.refresh_incarnation()
+        return self._look.incarnation if self._look else await self.refresh_incarnation()
 
     async def refresh_incarnation(self) -> Incarnation:
         """Read the present incarnation and time."""
-        self._incarnation = await self._markers.incarnation()
-        return self._incarnation
+        asked_at = self._clock.steady()
+        incarnation = await self._markers.incarnation()
+        look = Look(incarnation, asked_at, self._clock.steady())
+        if self._look and not _follows(look, self._look):
+            self._targets.clear()
+            self._appended_until.clear()
+            self._resets += 1
+        self._look = look
+        return incarnation
 
     async def update(self) -> None:
         """Read first the time, then the log's ends, then how far append has committed."""
         self.update_wanted = False
         incarnation = await self.refresh_incarnation()
-        if not _follows(incarnation, self._last_update):
-            self._targets.clear()
-            self._appended_until.clear()
-        self._last_update = incarnation
-        for partition, limit in (await self._reader.watermarks(self._events)).items():
-            self._targets.setdefault(partition, Target(incarnation, limit.end))
+        resets, watermarks = self._resets, await self._reader.watermarks(self._events)
+        if resets == self._resets:
+            for partition, limit in watermarks.items():
+                self._targets.setdefault(partition, Target(incarnation, limit.end))
         self._committed = await self._reader.committed(self._group, self._events)
         for partition, target in list(self._targets.items()):
             if self._committed.get(partition, 0) >= target.end:
@@ -84,6 +109,9 @@ class LagGuard:
         return answer
 
 
-def _follows(incarnation: Incarnation, earlier: Incarnation | None) -> bool:
-    """Check that both are looks at one clock, which has not stepped back between them."""
-    return earlier is not None and incarnation.id == earlier.id and incarnation.now >= earlier.now
+def _follows(look: Look, earlier: Look) -> bool:
+    """Check that both are looks at one clock, which has gone on between them as time has."""
+    passed = (look.asked_at - earlier.answered_at).total_seconds()
+    least = passed - max(MAX_DRIFT_SECONDS, passed * MAX_DRIFT)
+    counted = look.incarnation.now - earlier.incarnation.now
+    return look.incarnation.id == earlier.incarnation.id and counted >= least

@@ -86,6 +86,7 @@ async def decider(
             domain.name,
             markers,
             reader,
+            clock,
             prefix=settings.group_prefix,
             expiry=settings.marker_expiry,
         )

@@ -144,7 +144,9 @@ class SimulatedService:
         store: Any = Remote(world.events, world.faults)
         network: Any = Remote(Network(world), world.faults)
         self.world = world
-        self.guard = parts.guard(items.name, markers, reader, prefix=PREFIX, expiry=TERMS.expiry)
+        self.guard = parts.guard(
+            *(items.name, markers, reader, self.clock), prefix=PREFIX, expiry=TERMS.expiry
+        )
         self.marking = parts.marking(
             *(store, markers, network, self.guard, self.clock),
             partitions=world.partitions,

@@ -93,7 +93,7 @@ class MarkerFixture:
     def service(self) -> MarkerDecider:
         """Another service on the same servers becomes the one that is asked."""
         self.guard = LagGuard(
-            *(self.domain.name, self.markers, MemoryReader(self.memory.log)),
+            *(self.domain.name, self.markers, MemoryReader(self.memory.log), WorldClock(self)),
             prefix=PREFIX,
             expiry=TERMS.expiry,
         )

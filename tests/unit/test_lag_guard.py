@@ -1,8 +1,10 @@
 """How far append has surely come, as the lag guard tells it."""
 
+from datetime import datetime, timedelta
 from typing import Any
 
 from eventfleet.deciders.lag_guard import LagGuard
+from eventfleet.stores.clock import STEADY_START, SystemClock
 from eventfleet.stores.contracts import Incarnation
 from eventfleet.stores.marker_timeouts import MarkerTimeouts
 from eventfleet.stores.memory.log import MemoryLog, MemoryReader
@@ -12,6 +14,16 @@ from eventfleet.topics.topic_specs import declare_topics
 
 EXPIRY = 100.0
 SOURCE = "p.orders.append", "orders.events"
+
+
+class GuardClock(SystemClock):
+    """Steady time goes on as it is told."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def steady(self) -> datetime:
+        return STEADY_START + timedelta(seconds=self.seconds)
 
 
 class GuardServers:
@@ -24,9 +36,12 @@ class GuardServers:
             self.log.create(spec)
         self.redis = MemoryRedis(lambda: self.time)
         terms = MarkerTimeouts(EXPIRY, 1.0, EXPIRY)
-        markers = MemoryMarkers(self.redis, "orders", terms)
+        self.markers = MemoryMarkers(self.redis, "orders", terms)
         self.reader = MemoryReader(self.log)
-        self.guard = LagGuard("orders", markers, self.reader, prefix="p", expiry=EXPIRY)
+        self.clock = GuardClock()
+        self.guard = LagGuard(
+            *("orders", self.markers, self.reader, self.clock), prefix="p", expiry=EXPIRY
+        )
 
     def produce(self, partition: int = 0) -> None:
         self.log.append(ProducerRecord("orders.events", b"k", b"v", partition))
@@ -34,8 +49,10 @@ class GuardServers:
     def append(self, offset: int, partition: int = 0) -> None:
         self.log.offsets[*SOURCE, partition] = offset
 
-    async def update(self, seconds: float = 1.0) -> Incarnation:
+    async def update(self, seconds: float = 1.0, passed: float | None = None) -> Incarnation:
+        """Update after so many seconds of Redis' clock, and as many have `passed` or others."""
         self.time += seconds
+        self.clock.seconds += abs(seconds) if passed is None else passed
         await self.guard.update()
         return await self.guard.incarnation()
 
@@ -131,6 +148,34 @@ async def test_what_was_appended_before_the_clock_stepped_back_says_nothing() ->
     assert not servers.guard.is_caught_up(0, await servers.update(-EXPIRY))
     servers.append(1)
     assert servers.guard.is_caught_up(0, await servers.update())
+
+
+async def test_a_step_back_shows_also_where_more_time_has_passed_since() -> None:
+    servers = GuardServers()
+    await servers.update()
+    await servers.update(EXPIRY)
+    servers.produce()
+    assert servers.guard.is_caught_up(0, await servers.update(EXPIRY / 4))
+    assert not servers.guard.is_caught_up(0, await servers.update(1.0, passed=EXPIRY))
+
+
+async def test_a_look_that_another_has_overtaken_is_no_step_back() -> None:
+    servers = GuardServers()
+    await servers.update()
+    await servers.update(EXPIRY / 4)
+    servers.produce()
+    read, now = servers.markers.incarnation, servers.time
+
+    async def overtaken() -> Incarnation:
+        found = await read()
+        servers.markers.incarnation = read  # type: ignore[method-assign]
+        servers.time += 0.5
+        servers.clock.seconds += 0.5
+        await servers.guard.refresh_incarnation()
+        return found._replace(now=now)
+
+    servers.markers.incarnation = overtaken  # type: ignore[method-assign]
+    assert servers.guard.is_caught_up(0, await servers.guard.refresh_incarnation())
 
 
 async def test_an_offset_is_passed_when_append_has_committed_one_past_it() -> None:
