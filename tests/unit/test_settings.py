@@ -5,6 +5,7 @@ import os
 import pytest
 
 from eventfleet.runtime.settings import PREFIX, Settings, SettingsError, describe, load_settings
+from eventfleet.workers.transport.consumer_thread import HEARTBEAT_SECONDS
 
 
 @pytest.fixture(autouse=True)
@@ -221,3 +222,10 @@ def test_a_password_is_masked_wholly_and_an_empty_one_is_seen_to_be_empty() -> N
     assert "hunter2" not in repr(
         Settings(kafka_password="hunter2", mongo_url="mongodb://a:hunter2@b")
     )
+
+
+def test_a_dead_worker_is_noticed_as_soon_as_brokers_allow_and_a_busy_one_is_not() -> None:
+    """Brokers take no session shorter than six seconds; a beat may be late or lost."""
+    session = Settings().kafka_session_timeout
+    assert session == 6
+    assert session / HEARTBEAT_SECONDS >= 10
