@@ -1,0 +1,99 @@
+"""What a fleet of a synchronous domain promises: answers and replies against the store."""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import orjson
+
+from eventfleet.deciders.outcomes import Accepted, Outcome, Rejected, Repeated, Unavailable
+from eventfleet.topics.record import LogRecord
+from tests.simulation.accounts import FEE
+from tests.simulation.checker import BrokenInvariant, History
+
+
+@dataclass
+class Answer:
+    """One time that a command was sent; `by_topic`: its answer is a reply."""
+
+    command_id: str
+    event_id: str
+    amount: int
+    aggregate_id: str
+    began: int = 0
+    ended: int = 0
+    by_topic: bool = False
+    outcome: Outcome | None = None
+
+    @property
+    def unknown(self) -> bool:
+        return self.outcome is None or isinstance(self.outcome, Unavailable)
+
+
+Answers = Mapping[str, list[Answer]]
+
+
+def check_balances(stored: History) -> None:
+    """No account is ever overdrawn."""
+    for aggregate_id, events in stored.items():
+        balance = 0
+        for event in events:
+            balance += event.data["amount"]
+            if balance < 0:
+                told = [(e.data["n"], e.data["amount"]) for e in events]
+                raise BrokenInvariant("overdrawn", f"{aggregate_id}: {told}")
+
+
+def check_answers(answers: Answers, replies: list[LogRecord], stored: History) -> None:
+    """What was said of a command is true, and each command in the topic has one reply."""
+    counts = Counter(event.id for events in stored.values() for event in events)
+    replied: dict[str, list[str]] = {}
+    for reply in map(orjson.loads, (record.value or b"" for record in replies)):
+        replied.setdefault(reply["command_id"], []).append(reply["outcome"])
+    for command_id, asked in answers.items():
+        said = replied.get(command_id, [])
+        if len(said) != sum(each.by_topic for each in asked):
+            raise BrokenInvariant("not one reply for each command", f"{command_id}: {said}")
+        direct = [each for each in asked if not each.by_topic]
+        positive = any(isinstance(each.outcome, Accepted | Repeated) for each in direct)
+        if positive or {"accepted", "repeated"} & {*said}:
+            if counts[asked[0].event_id] != 1:
+                raise BrokenInvariant("accepted but not stored", f"{asked}, replies {said}")
+        elif counts[asked[0].event_id] and not any(each.unknown for each in direct):
+            raise BrokenInvariant("refused but stored", f"{asked}, replies {said}")
+        if said.count("accepted") + sum(isinstance(e.outcome, Accepted) for e in direct) > 1:
+            _check_one_acceptance(asked)
+
+
+def _check_one_acceptance(asked: list[Answer]) -> None:
+    """Who asks after an acceptance is told that it is a repeat."""
+    ends = [each.ended for each in asked if isinstance(each.outcome, Accepted)]
+    for each in asked:
+        if isinstance(each.outcome, Accepted) and ends and each.began > min(ends):
+            raise BrokenInvariant("accepted again", asked)
+
+
+def check_rejections(answers: Answers, stored: History, dates: Mapping[str, list[int]]) -> None:
+    """Who was rejected met a balance, that of its time, which is not enough."""
+    for asked in answers.values():
+        for answer in asked:
+            if isinstance(answer.outcome, Rejected):
+                _check_rejection(answer, stored, dates[answer.aggregate_id])
+
+
+def _check_rejection(answer: Answer, stored: History, dates: list[int]) -> None:
+    assert isinstance(answer.outcome, Rejected)
+    said = int(answer.outcome.reason.removeprefix("there are "))
+    if said >= answer.amount + FEE:
+        raise BrokenInvariant("rejected although allowed", answer)
+    balances = [0]
+    for event in stored.get(answer.aggregate_id, []):
+        balances.append(balances[-1] + event.data["amount"])
+    begins, ends = [0, *dates], [*dates, answer.ended]
+    reigning = {
+        balance
+        for balance, begin, end in zip(balances, begins, ends, strict=True)
+        if begin <= answer.ended and answer.began <= end
+    }
+    if said not in reigning:
+        raise BrokenInvariant("rejected for what was not there", f"{answer}, {reigning}")

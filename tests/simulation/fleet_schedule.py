@@ -1,0 +1,315 @@
+"""One schedule of a fleet: faults, then quiet, then every command once more, and the verdict."""
+
+import asyncio
+import logging
+import random
+from collections import Counter
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from itertools import count
+from random import Random
+from types import SimpleNamespace
+from typing import NamedTuple
+from unittest.mock import patch
+
+from eventfleet.deciders.manager import Manager
+from eventfleet.deciders.outcomes import Outcome
+from eventfleet.deciders.state_command import StateCommand, parse_state_command
+from eventfleet.topics.codec import encode
+from eventfleet.topics.event import EventRecord
+from eventfleet.topics.record import ProducerRecord
+from tests.simulation.accounts import accounts
+from tests.simulation.checker import BrokenInvariant, check_emitted, check_folds, check_versions
+from tests.simulation.fleet_checker import Answer, check_answers, check_balances, check_rejections
+from tests.simulation.fleet_world import SOURCES, TOPICS, FleetScenario, FleetWorld, LoopClock, serve
+from tests.simulation.shrinker import tell_shrunk
+from tests.simulation.simulated_loop import Process
+from tests.simulation.story import tell
+
+BUSY = 2500
+PATIENCE = 40_000
+
+
+class AccountCommand(NamedTuple):
+    """A command of the accounts, by its id."""
+
+    id: str
+    name: str
+    aggregate_id: str
+    amount: int
+
+    def __str__(self) -> str:
+        return f"{self.id} {self.name} {self.amount} of {self.aggregate_id}"
+
+
+class SimulatedService:
+    """A process with a Manager."""
+
+    def __init__(self, world: FleetWorld, name: str) -> None:
+        self.process = Process(name)
+        self.opened: asyncio.Future[tuple[Manager, LoopClock]] = world.loop.create_future()
+        world.loop.start(self.process, serve(world, self.opened))
+
+
+class SimulatedWorker:
+    """A process with the owners of one role."""
+
+    def __init__(self, world: FleetWorld, role: str, name: str) -> None:
+        self.role, self.process = role, Process(name)
+        self.released = asyncio.Event()
+        world.loop.start(self.process, world.work(role, self.released))
+
+
+class FleetSchedule:
+    def __init__(self, scenario: FleetScenario, seed: int | Random) -> None:
+        self.scenario = scenario
+        self.world = FleetWorld(scenario, seed)
+        self.loop, self.scheduler = self.world.loop, self.world.scheduler
+        self.random, self.names = self.world.random, count(1)
+        self.failing = self.scheduler.chance(scenario.failures)
+        self.world.events.failing = self.failing
+        self.answers: dict[str, list[Answer]] = {}
+        self.services: list[SimulatedService] = []
+        self.workers: dict[str, SimulatedWorker] = {}
+        self.left: list[AccountCommand] = []
+        self.sent: list[AccountCommand] = []
+        self.calls: list[tuple[AccountCommand, Answer, Process]] = []
+        self.quiet = False
+
+    def run(self) -> None:
+        """Violation when an invariant breaks; it tells the steps."""
+        state = random.getstate()
+        random.seed(0)
+        clock = SimpleNamespace(monotonic=self.loop.time)
+        logging.disable(logging.WARNING)
+        try:
+            with patch("eventfleet.workers.owner.time", clock):
+                self._run()
+        finally:
+            logging.disable(logging.NOTSET)
+            random.setstate(state)
+
+    def _run(self) -> None:
+        self.loop.enter()
+        try:
+            self._begin()
+            self._busy()
+            self._settle()
+            self._ask_again()
+            self._verdict()
+        except BrokenInvariant as violation:
+            violation.args = (f"{violation}\n{tell(self.scheduler.trace)}",)
+            raise
+        except Exception as error:
+            story = tell(self.scheduler.trace)
+            raise BrokenInvariant("error", f"{error!r}\n{story}") from error
+        finally:
+            self.loop.leave()
+
+    # Who takes part
+
+    def _begin(self) -> None:
+        for _ in range(self.scenario.services):
+            self.services.append(self._service())
+        for role in self.scenario.roles:
+            self._hire(role)
+        for number in range(self.random.randint(2, self.scenario.commands)):
+            self.left.append(self._command(number))
+
+    def _command(self, number: int) -> AccountCommand:
+        if self.sent and self.scheduler.chance(0.15):
+            return self.random.choice(self.sent)
+        name = self.random.choice(["Deposit", "Withdraw", "Withdraw"])
+        amount = self.random.randint(2, 5) if name == "Deposit" else self.random.randint(1, 3)
+        aggregate_id = self.random.choice(self.world.aggregates)
+        self.sent.append(command := AccountCommand(f"c{number}", name, aggregate_id, amount))
+        return command
+
+    def _service(self) -> SimulatedService:
+        return SimulatedService(self.world, f"service {next(self.names)}")
+
+    def _hire(self, role: str) -> None:
+        """A worker takes all partitions of a role; the one before hears of that in time."""
+        if former := self.workers.get(role):
+            former.released.set()
+        self.workers[role] = SimulatedWorker(self.world, role, f"{role} {next(self.names)}")
+
+    # Calls
+
+    def _record(self, command: AccountCommand) -> EventRecord:
+        return EventRecord(
+            id=command.id,
+            type=command.name,
+            domain=accounts.name,
+            aggregate_id=command.aggregate_id,
+            time=LoopClock(self.loop).now(),
+            data={"n": command.id, "amount": command.amount},
+        )
+
+    def _send(self, command: AccountCommand) -> None:
+        """To a service, or through the topic."""
+        parsed = parse_state_command(accounts, self._record(command))
+        answer = Answer(command.id, parsed.event.id, command.amount, command.aggregate_id)
+        answer.began = self.scheduler.steps
+        self.answers.setdefault(command.id, []).append(answer)
+        if not self.quiet and self.scheduler.chance(0.4):
+            self._enqueue(command, answer)
+            return
+        service = self.random.choice(self.services)
+        self.loop.start(service.process, self._decide(service, command, parsed, answer))
+        self.calls.append((command, answer, service.process))
+
+    def _enqueue(self, command: AccountCommand, answer: Answer) -> None:
+        self.scheduler.tell("a sender", "produces the command", command)
+        partition = self.world.partition(command.aggregate_id)
+        key, value = command.aggregate_id.encode(), encode(self._record(command))
+        self.world.log.append(ProducerRecord(TOPICS.commands, key, value, partition))
+        answer.by_topic = True
+
+    async def _decide(
+        self,
+        service: SimulatedService,
+        command: AccountCommand,
+        parsed: StateCommand,
+        answer: Answer,
+    ) -> None:
+        manager, clock = await asyncio.shield(service.opened)
+        self.scheduler.note("is asked", command)
+
+        def keep(_: int, outcome: Outcome) -> None:
+            answer.outcome, answer.ended = outcome, self.scheduler.steps
+            self.scheduler.note("answers", [command, outcome])
+
+        seconds = 5.0 if self.quiet else self.random.choice([0.1, 0.5, 5.0])
+        deadline = clock.steady() + timedelta(seconds=seconds)
+        await manager.decide([parsed], deadline, keep)
+
+    def _tend(self) -> None:
+        """Calls that are undecided are made again, most of them; now and then another begins."""
+        for call in list(self.calls):
+            command, answer, process = call
+            if answer.outcome is None and process.alive:
+                continue
+            self.calls.remove(call)
+            if answer.unknown and (self.quiet or self.scheduler.chance(0.8)):
+                self._send(command)
+        if self.left and (self.quiet or self.scheduler.chance(0.03)):
+            self._send(self.left.pop(0))
+
+    # What happens
+
+    def _busy(self) -> None:
+        for _ in range(self.random.randint(BUSY // 4, BUSY)):
+            if self.scheduler.chance(self.scenario.violence):
+                self._disturb()
+            if self.failing:
+                self._fail_servers()
+            self._step()
+
+    def _step(self) -> None:
+        if self.scheduler.steps % 4 == 0:
+            self._tend()
+        self.loop.step()
+        if self.world.fault or self.loop.error:
+            raise self.world.fault or self.loop.error or RuntimeError
+
+    def _disturb(self) -> None:
+        if self.scheduler.chance(0.5):
+            self._disturb_service(self.random.randrange(len(self.services)))
+        else:
+            self._disturb_worker(self.random.choice(self.scenario.roles))
+
+    def _disturb_service(self, number: int) -> None:
+        if self.scheduler.chance(0.5):
+            self.scheduler.count("a service is killed")
+            self.loop.kill(self.services[number].process)
+            self.services[number] = self._service()
+        else:
+            self.loop.stall(self.services[number].process, self.random.random())
+
+    def _disturb_worker(self, role: str) -> None:
+        process = self.workers[role].process
+        if self.scheduler.chance(0.5):
+            self.scheduler.count(f"a worker of {role} is killed")
+            self.loop.kill(process)
+        else:
+            self.scheduler.count(f"a worker of {role} stands still beside its successor")
+            self.loop.stall(process, self.random.random())
+        self._hire(role)
+
+    def _fail_servers(self) -> None:
+        events, chance = self.world.events, self.scheduler.chance
+        if chance(0.002):
+            steps = self.random.randint(20, 300)
+            self.scheduler.tell("the store's primary", "is alone for steps:", steps)
+            events.lag(steps)
+        if chance(0.03 if events.behind else 0.0003):
+            self.scheduler.tell("the store", "elects another primary")
+            events.fail_over()
+        for owner in self.world.log.open_transactions():
+            if chance(0.01):
+                self.scheduler.count("a transaction times out")
+                self.world.log.time_out(owner)
+
+    def _settle(self) -> None:
+        if not self.quiet:
+            self.scheduler.tell("the schedule", "goes quiet")
+        self.quiet, self.world.faults.rate = True, 0.0
+        self.world.events.recover()
+        self._until(self._is_settled)
+
+    def _is_settled(self) -> bool:
+        world = self.world
+        if self.left or self.calls or not world.caught_up():
+            return False
+        return all(e.position for events in world.stored().values() for e in events)
+
+    def _until(self, done: Callable[[], bool]) -> None:
+        for step in range(PATIENCE):
+            if step % 50 == 0 and done():
+                return
+            self._step()
+        raise BrokenInvariant("stuck", f"not done after {PATIENCE} quiet steps")
+
+    # The verdict
+
+    def _ask_again(self) -> None:
+        for command in self.sent:
+            self.left.append(command)
+        self._settle()
+
+    def _verdict(self) -> None:
+        world, stored = self.world, self.world.stored()
+        check_versions(stored)
+        if "append" in self.scenario.roles:
+            check_emitted(stored, world.whole(TOPICS.stored))
+        check_folds(stored, world.kept())
+        check_balances(stored)
+        replies = [r for rs in world.whole(TOPICS.replies).values() for r in rs]
+        check_answers(self.answers, replies, stored)
+        check_rejections(self.answers, stored, world.events.dates)
+
+
+def run(scenario: FleetScenario, seeds: range) -> Counter[str]:
+    """Returns in how many schedules each kind of fault occurred."""
+    occurred: Counter[str] = Counter()
+    for seed in seeds:
+        schedule = FleetSchedule(scenario, seed)
+        try:
+            schedule.run()
+        except BrokenInvariant as violation:
+            story = tell_shrunk(FleetSchedule, scenario, seed)
+            raise AssertionError(f"seed {seed}: {story}") from violation
+        occurred.update(schedule.scheduler.counts.keys())
+    return occurred
+
+
+def violations(scenario: FleetScenario, seeds: range) -> Iterator[BrokenInvariant]:
+    for seed in seeds:
+        try:
+            FleetSchedule(scenario, seed).run()
+        except BrokenInvariant as violation:
+            yield violation
+
+
+__all__ = ["SOURCES", "FleetSchedule", "run", "violations"]

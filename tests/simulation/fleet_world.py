@@ -1,0 +1,290 @@
+"""A fleet in simulated time: services with a Manager each, workers with owners, and their servers."""
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from random import Random
+from typing import Any
+
+from eventfleet.deciders.commander import Commander
+from eventfleet.deciders.event_publisher import EventPublisher
+from eventfleet.deciders.manager import Manager
+from eventfleet.roles.append import AppendRole
+from eventfleet.roles.command import CommandRole
+from eventfleet.roles.role import Role
+from eventfleet.roles.snapshot import SnapshotRole
+from eventfleet.roles.sweep import Sweep
+from eventfleet.states.lru_cache import LruCache
+from eventfleet.states.querier import Querier
+from eventfleet.states.snapshot_saver import SnapshotSaver
+from eventfleet.stores.contracts import DomainStores
+from eventfleet.stores.memory.log import MemoryProducer, MemoryTransactionalWriter
+from eventfleet.stores.memory.snapshots import MemorySnapshots
+from eventfleet.stores.parked_aggregates import NoParkedAggregates
+from eventfleet.topics.names import Topics, consumer_group
+from eventfleet.topics.partitioner import partition_of
+from eventfleet.topics.record import LogRecord
+from eventfleet.topics.topic_specs import TopicSpec
+from eventfleet.workers.owner import Ack, OwnerTimeouts
+from eventfleet.workers.owners import Owners
+from eventfleet.workers.transport.chunk import MAX_CHUNKS_IN_FLIGHT, Chunk
+from tests.simulation.accounts import accounts
+from tests.simulation.checker import History, Kept
+from tests.simulation.faults import Faults, Shaky, ShakyEvents
+from tests.simulation.replicated_events import ReplicatedEvents
+from tests.simulation.scheduler import Scheduler, checkpoint, drive
+from tests.simulation.simulated_log import SimulatedLog
+from tests.simulation.simulated_loop import Process, SimulatedLoop
+
+TOPICS = Topics.of(accounts.name)
+SOURCES = {"append": TOPICS.events, "snapshot": TOPICS.stored, "command": TOPICS.commands}
+START = datetime(2025, 1, 1, tzinfo=UTC)
+TIMEOUTS = OwnerTimeouts(unavailable=1e6, in_hand=0.5, tick=0.2, fenced=0.3, longest_pause=0.2)
+POLL_SECONDS = 0.02
+BIG = 1_000_000
+
+
+@dataclass(frozen=True)
+class FleetParts:
+    """What the fleet is made of; a test takes a rule out by putting another part in."""
+
+    manager: type[Manager] = Manager
+    commander: type[Commander] = Commander
+    command_role: type[CommandRole] = CommandRole
+    append: type[AppendRole] = AppendRole
+    events: type[ReplicatedEvents] = ReplicatedEvents
+
+
+@dataclass(frozen=True)
+class FleetScenario:
+    """What happens in a schedule; numbers are upper bounds that the seed stays below."""
+
+    services: int = 2
+    commands: int = 8
+    roles: tuple[str, ...] = ("append", "command")
+    violence: float = 0.004  # how often, in a step, a process is killed or stands still
+    faults: float = 0.01
+    failures: float = 0.5
+    parts: FleetParts = field(default_factory=FleetParts)
+
+    def smaller(self) -> list["FleetScenario"]:
+        """Scenarios with fewer commands: there is none that is worth the time."""
+        return []
+
+
+class DatedEvents(ReplicatedEvents):
+    """`dates`: for each aggregate, in which step each of its versions was there to read."""
+
+    dates: dict[str, list[int]]
+
+    def _replicate(self) -> None:
+        super()._replicate()
+        for key, head in drive(self._majority.heads(self.dates)).items():
+            dates = self.dates[key]
+            dates += [self._scheduler.steps] * (head.version - len(dates))
+
+
+class LoopClock:
+    """The clock of a process."""
+
+    def __init__(self, loop: SimulatedLoop, seconds_off: float = 0.0) -> None:
+        self._loop, self._off = loop, timedelta(seconds=seconds_off)
+
+    def now(self) -> datetime:
+        moment = self.steady() + self._off
+        return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
+
+    def steady(self) -> datetime:
+        return START + timedelta(seconds=self._loop.time())
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+
+
+class NullMeter:
+    """Counts nothing."""
+
+    title = "a role"
+
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        return lambda *_: None
+
+
+class LogSource:
+    """Delivers the chunks of one worker: a ChunkSource over the log in memory."""
+
+    def __init__(self, world: "FleetWorld", topic: str) -> None:
+        self._world, self._topic = world, topic
+        self.owners: Owners
+        self._fetches: dict[int, asyncio.Task[None]] = {}
+        self._in_flight: dict[int, int] = {}
+
+    async def start_session(self, partition: int, offset: int, session: int) -> bool:
+        await checkpoint()
+        self._in_flight[partition] = 0
+        fetch = self._fetch(partition, offset, session)
+        self._fetches[partition] = asyncio.create_task(fetch)
+        return True
+
+    def end_session(self, partition: int) -> None:
+        if fetch := self._fetches.pop(partition, None):
+            fetch.cancel()
+
+    def finish(self, partition: int, next_offset: int) -> None:
+        self._in_flight[partition] -= 1
+
+    async def ack(self, partition: int, next_offset: int) -> None:
+        raise AssertionError("the roles commit by themselves")
+
+    def lag(self, partition: int, done: int | None = None) -> int:
+        return 0
+
+    async def _fetch(self, partition: int, offset: int, session: int) -> None:
+        while True:
+            await asyncio.sleep(POLL_SECONDS)
+            if self._in_flight[partition] < MAX_CHUNKS_IN_FLIGHT:
+                limit = self._world.random.randint(1, 5)
+                records = self._world.tail(self._topic, partition, offset)[:limit]
+                if records:
+                    after = records[-1].offset + 1
+                    self._in_flight[partition] += 1
+                    self.owners.dispatch(Chunk(partition, records, offset, after, session))
+                    offset = after
+
+
+class FleetWorld:
+    def __init__(self, scenario: FleetScenario, seed: int | Random) -> None:
+        self.scenario = scenario
+        self.scheduler = Scheduler(seed)
+        self.random = self.scheduler.random
+        self.loop = SimulatedLoop(self.scheduler)
+        self.partitions = self.random.choice([1, 1, 2])
+        self.aggregates = [f"a{i}" for i in range(self.random.randint(1, 2))]
+        self.log = SimulatedLog(lambda: self.scheduler.steps)
+        for topic in TOPICS:
+            self.log.create(TopicSpec(topic, self.partitions, 1))
+        store = type("Store", (DatedEvents, scenario.parts.events), {})
+        self.events: Any = store(self.partitions, self.scheduler)
+        self.events.dates = {key: [] for key in self.aggregates}
+        self.snapshots = MemorySnapshots(2, checkpoint)
+        self.faults = Faults(self.scheduler, scenario.faults)
+        self.stores = DomainStores(
+            ShakyEvents(self.events, self.faults), self.shaky(self.snapshots)
+        )
+        self.fault: Exception | None = None
+
+    def shaky(self, inner: Any) -> Any:
+        return Shaky(inner, self.faults)
+
+    # Processes
+
+    def manager(self, clock: LoopClock) -> Manager:
+        parts, stores, n = self.scenario.parts, self.stores, self.partitions
+        querier = Querier(accounts, stores, clock, cache=LruCache(self.random.randint(0, 2)))
+        saver = SnapshotSaver(accounts, stores.snapshots, clock, limit=BIG)
+        commander = parts.commander(stores.events, saver, partitions=n)
+        producer = self.shaky(MemoryProducer(self.log, checkpoint))
+        publisher = EventPublisher(producer, clock, partitions=n)
+        return parts.manager(
+            accounts, querier, commander, publisher, clock, jitter=self.random.random
+        )
+
+    async def work(self, name: str, released: asyncio.Event) -> None:
+        """A worker of one role, until its partitions are released."""
+        clock = self.clock()
+        manager = self.manager(clock)
+        source = LogSource(self, SOURCES[name])
+
+        def make_role(partition: int, ack: Ack) -> Role:
+            return self._role(name, partition, manager, clock)
+
+        async with manager.running():
+            owners = Owners(make_role, NullMeter(), TIMEOUTS, self._fail)  # type: ignore[arg-type]
+            source.owners = owners
+            owners.assign(source, range(self.partitions))
+            await released.wait()
+            await owners.release()
+
+    def clock(self) -> LoopClock:
+        return LoopClock(self.loop, self.random.choice([-3.0, 0.0, 3.0]))
+
+    def _role(self, name: str, partition: int, manager: Manager, clock: LoopClock) -> Role:
+        parts, events, parked = self.scenario.parts, self.stores.events, NoParkedAggregates()
+        writer = self.shaky(MemoryTransactionalWriter(self.log, *self.source(name, partition), checkpoint))
+        if name == "append":
+            producer = self.shaky(MemoryProducer(self.log, checkpoint))
+            sweep = Sweep(accounts.name, partition, events, producer, writer.watermarks, clock)
+            return parts.append(
+                *(accounts, partition, events, writer, parked, clock), cached=2, sweep=sweep
+            )
+        if name == "snapshot":
+            return SnapshotRole(
+                *(accounts, partition, self.stores, writer, parked, clock), cached=2, limit=BIG
+            )
+        return parts.command_role(
+            *(accounts, partition, manager, events.registry, writer, parked, clock),
+            decide_timeout=timedelta(seconds=1),
+        )
+
+    def _fail(self, partition: int, error: Exception) -> None:
+        self.scheduler.note("fails:", error)
+        self.fault = self.fault or error
+
+    # What is there, seen at once
+
+    def source(self, role: str, partition: int) -> tuple[str, str, int]:
+        return consumer_group("sim", accounts.name, role), SOURCES[role], partition
+
+    def partition(self, aggregate_id: str) -> int:
+        return partition_of(aggregate_id, self.partitions)
+
+    def tail(self, topic: str, partition: int, start: int = 0) -> list[LogRecord]:
+        """The committed records from an offset on."""
+        entries = self.log.entries(topic, partition)
+        stable = self.log.last_stable_offset(topic, partition)
+        return [
+            entry.record
+            for entry in entries[start:stable]
+            if entry.record and not (entry.transaction and entry.transaction.aborted)
+        ]
+
+    def whole(self, topic: str) -> dict[int, list[LogRecord]]:
+        return {p: self.tail(topic, p) for p in range(self.partitions)}
+
+    def stored(self) -> History:
+        return {key: events for key in self.aggregates if (events := drive(self._history(key)))}
+
+    async def _history(self, aggregate_id: str) -> list[Any]:
+        return [event async for event in self.events.read(aggregate_id)]
+
+    def kept(self) -> list[Kept]:
+        """Every snapshot in the store."""
+        found: dict[tuple[str, int], Kept] = {}
+        for key, events in self.stored().items():
+            for version in range(1, len(events) + 1):
+                shot = drive(self.snapshots.at(key, version, accounts.state_shape))
+                if shot:
+                    found[key, shot.version] = Kept(key, shot.version, list(shot.state["trail"]))
+        return list(found.values())
+
+    def caught_up(self) -> bool:
+        return not any(
+            self.tail(SOURCES[role], p, self.log.offsets.get(self.source(role, p), 0))
+            for role in self.scenario.roles
+            for p in range(self.partitions)
+        )
+
+
+async def serve(world: FleetWorld, ready: "asyncio.Future[tuple[Manager, LoopClock]]") -> None:
+    """A service: its Manager decides until the process is killed."""
+    clock = world.clock()
+    manager = world.manager(clock)
+    with suppress(asyncio.CancelledError):
+        async with manager.running():
+            ready.set_result((manager, clock))
+            await asyncio.get_running_loop().create_future()
+
+
+__all__ = ["FleetParts", "FleetScenario", "FleetWorld", "Process", "serve"]
