@@ -21,7 +21,14 @@ from eventfleet.topics.record import ProducerRecord
 from tests.simulation.accounts import accounts
 from tests.simulation.checker import BrokenInvariant, check_emitted, check_folds, check_versions
 from tests.simulation.fleet_checker import Answer, check_answers, check_balances, check_rejections
-from tests.simulation.fleet_world import SOURCES, TOPICS, FleetScenario, FleetWorld, LoopClock, serve
+from tests.simulation.fleet_world import (
+    SOURCES,
+    TOPICS,
+    FleetScenario,
+    FleetWorld,
+    LoopClock,
+    serve,
+)
 from tests.simulation.shrinker import tell_shrunk
 from tests.simulation.simulated_loop import Process
 from tests.simulation.story import tell

@@ -1,4 +1,4 @@
-"""A fleet in simulated time: services with a Manager each, workers with owners, and their servers."""
+"""A fleet in simulated time: services with a Manager each, workers with owners, their servers."""
 
 import asyncio
 from collections.abc import Callable
@@ -212,7 +212,9 @@ class FleetWorld:
 
     def _role(self, name: str, partition: int, manager: Manager, clock: LoopClock) -> Role:
         parts, events, parked = self.scenario.parts, self.stores.events, NoParkedAggregates()
-        writer = self.shaky(MemoryTransactionalWriter(self.log, *self.source(name, partition), checkpoint))
+        writer = self.shaky(
+            MemoryTransactionalWriter(self.log, *self.source(name, partition), checkpoint)
+        )
         if name == "append":
             producer = self.shaky(MemoryProducer(self.log, checkpoint))
             sweep = Sweep(accounts.name, partition, events, producer, writer.watermarks, clock)
