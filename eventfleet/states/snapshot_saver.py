@@ -12,6 +12,7 @@ from eventfleet.stores.contracts import Clock, Snapshot, SnapshotStore
 
 MAX_BATCH_SNAPSHOTS = 100
 MAX_PENDING_STATES = 10_000
+MAX_PENDING_COPIES = 1_000
 DRAIN_SECONDS = 2.0
 PAUSE_SECONDS = 0.1
 LONGEST_PAUSE_SECONDS = 5.0
@@ -22,8 +23,9 @@ class SnapshotSaver:
 
     While it is `running`, it saves one bulk after the other, so that no aggregate has two saves
     under way. It keeps only the newest pending state per aggregate, of up to MAX_PENDING_STATES
-    aggregates. A state that can't be saved, for whatever reason, is dropped: another will come.
-    `saved` and `dropped` count the states.
+    aggregates, or MAX_PENDING_COPIES where each takes memory of its own. A state that can't be
+    saved, for whatever reason, is dropped: another will come. `saved` and `dropped` count the
+    states.
     """
 
     def __init__(
@@ -51,7 +53,7 @@ class SnapshotSaver:
         """
         now = self._clock.now()
         for live in states:
-            if live.version > live.snapshot_version and self._put(live.copy()):
+            if live.version > live.snapshot_version and self._put(live.copy(), MAX_PENDING_STATES):
                 live.record_snapshot(now)
 
     def save_copy_later(self, live: LiveState) -> None:
@@ -60,12 +62,12 @@ class SnapshotSaver:
             return
         snapshot = take_snapshot(self._domain, live, self._clock.now(), self._limit)
         if snapshot:
-            self._put(snapshot)
+            self._put(snapshot, MAX_PENDING_COPIES)
 
-    def _put(self, state: LiveState | Snapshot) -> bool:
+    def _put(self, state: LiveState | Snapshot, most: int) -> bool:
         """Note a pending state, unless there are too many, or a newer one is noted."""
         noted = self._pending.get(state.aggregate_id)
-        if noted is None and len(self._pending) >= MAX_PENDING_STATES:
+        if noted is None and len(self._pending) >= most:
             self.dropped += 1
             return False
         if noted is None or noted.version < state.version:

@@ -235,3 +235,16 @@ async def test_the_document_of_an_event(
         "partition": 2,
         "unplaced": 2,
     }
+
+
+async def test_a_unique_index_of_an_operators_own_is_named(
+    stores: DomainStores, database: Database[dict[str, Any]]
+) -> None:
+    await stores.events.prepare()
+    keys: Keys = [("aggregate_id", 1), ("type", 1)]
+    database[f"{DOMAIN}.events"].create_index(keys, name="one_of_each", unique=True)
+    await stores.events.write([event("a1", 1, at(0))])
+    puts = [stores.events.put([event("a1", 2)], 0), stores.events.put_each([(event("a1", 2), 0)])]
+    for write in (stores.events.write([event("a1", 2, at(1))]), *puts):
+        with pytest.raises(Misconfigured, match=r"'one_of_each' \(aggregate_id, type\)"):
+            await write

@@ -112,10 +112,12 @@ async def test_a_write_concern_error_of_any_code_leaves_the_writes_unknown() -> 
         await events_on(Stub([taken(5)], [unknown])).write(stream("a1", 6))
 
 
-async def test_a_taken_key_alone_names_the_write() -> None:
+@pytest.mark.parametrize("named", [["errmsg", "keyPattern"], ["errmsg"]])
+async def test_a_taken_key_alone_names_the_write(named: list[str]) -> None:
+    error = {name: value for name, value in taken(5).items() if name in ("index", "code", *named)}
     with pytest.raises(Duplicate) as caught:
-        await events_on(Stub([taken(5)])).write(stream("a1", 6))
-    assert (caught.value.index, caught.value.version) == (5, 6)
+        await events_on(Stub([error])).write(stream("a1", 6))
+    assert (caught.value.index, caught.value.version, caught.value.key) == (5, 6, "event id")
 
 
 # An operator's own unique index

@@ -221,7 +221,7 @@ async def test_an_older_state_does_not_replace_one_that_waits(
 async def test_states_that_wait_are_bounded(
     memory: InMemoryServers, querier: Querier[Tally], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(snapshot_saver, "MAX_PENDING_STATES", 1)
+    monkeypatch.setattr(snapshot_saver, "MAX_PENDING_COPIES", 1)
     await memory.store("b-1", "b", schema_version=2)
     await querier.latest("a")
     await querier.latest("b")

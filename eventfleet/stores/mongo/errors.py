@@ -22,6 +22,7 @@ from eventfleet.topics.event import EventRecord
 DUPLICATE_KEY = 11000
 CONDITIONS = {("_id",): "event id", ("aggregate_id", "version"): "version"}
 """The unique keys of the stores, by their fields, as errors name them."""
+OWN_INDEXES = {"_id_": ("_id",), "versions": ("aggregate_id", "version")}
 
 # These pass when a primary is elected again, a lock is released, or a disk has room; with another
 # cursor, another plan, or when the keys of cluster times are there.
@@ -103,21 +104,31 @@ def _translate_duplicate(
 
 def has_taken_key(error: Mapping[str, Any]) -> bool:
     """Return whether a write failed since one of the stores' own unique keys is taken."""
-    return error.get("code") == DUPLICATE_KEY and tuple(error["keyPattern"]) in CONDITIONS
+    return error.get("code") == DUPLICATE_KEY and _key_fields(error) in CONDITIONS
+
+
+def _key_fields(error: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the fields of the key that is taken; some servers name the index only."""
+    if "keyPattern" in error:
+        return tuple(error["keyPattern"])
+    return OWN_INDEXES.get(_index_name(error), ())
+
+
+def _index_name(error: Mapping[str, Any]) -> str:
+    name = _INDEX_NAME.search(error.get("errmsg", ""))
+    return name[1] if name else ""
 
 
 def _foreign_index(where: str, error: Mapping[str, Any]) -> Misconfigured:
-    fields = ", ".join(error["keyPattern"])
-    name = _INDEX_NAME.search(error.get("errmsg", ""))
-    index = f"{name[1]!r} " if name else ""
+    name, fields = _index_name(error), ", ".join(_key_fields(error)) or "unknown fields"
     return Misconfigured(
-        f"{where}: the unique index {index}({fields}) is not eventfleet's, and refuses what must be"
-        " stored. Nothing can be stored beside it: drop it, or make it again without `unique`"
+        f"{where}: the unique index {name!r} ({fields}) is not eventfleet's, and keeps"
+        " out what must be stored: drop it, or make it again without `unique`"
     )
 
 
 def to_duplicate(index: int, error: Mapping[str, Any], events: Sequence[EventRecord]) -> Duplicate:
-    event, key = events[index], tuple(error["keyPattern"])
+    event, key = events[index], _key_fields(error)
     return Duplicate(index, f"{event.domain}/{event.aggregate_id}", event.version, CONDITIONS[key])
 
 
