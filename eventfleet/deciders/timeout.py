@@ -35,6 +35,15 @@ class Timeout:
         if kind is asyncio.CancelledError:
             raise TimeoutError from None
 
+    def time(self) -> float:
+        """Returns the time of the clock that counts."""
+        return self._loop.time()
+
+    @property
+    def expired(self) -> bool:
+        """True once the block is being ended; it may then raise an error of its own instead."""
+        return self._expired
+
     def extend(self, seconds: float) -> None:
         self._deadline += seconds
         self._timer.cancel()

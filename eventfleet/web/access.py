@@ -83,10 +83,10 @@ class LocalAccess:
     secured = False
 
     def grant(self, request: Request) -> Grant:
-        hosts = request.headers.getlist("host")
+        hosts = [value for name, value in request.scope["headers"] if name == b"host"]
         if len(hosts) > 1:
             raise RequestRefused(HOST_REFUSED, f"there are {len(hosts)} Host headers")
-        host = hosts[0] if hosts else ""
+        host = hosts[0].decode("latin-1") if hosts else ""
         if _host_name(host) not in LOOPBACK_NAMES:
             names = ", ".join(LOOPBACK_NAMES)
             raise RequestRefused(HOST_REFUSED, f"the host {host!r} is none of {names}")

@@ -5,7 +5,6 @@ from typing import Any
 
 from starlette.requests import ClientDisconnect, Request
 
-from eventfleet.deciders.timeout import Timeout
 from eventfleet.topics.codec import parse
 from eventfleet.topics.errors import InvalidRecord
 from eventfleet.web.bodies import JSON
@@ -14,9 +13,6 @@ from eventfleet.web.json_structure import count_values, require_unique_keys
 from eventfleet.web.limiters import BodyShare
 from eventfleet.web.problems import BODY_LATE, NOT_JSON, TOO_LARGE, RequestRefused, invalid
 from eventfleet.web.requests import raw_header
-
-BODY_SHARE = 0.9
-"""The share of a request's time for its body, so that the request's own timeout comes later."""
 
 QUICK_SECONDS = 0.01
 VALUE_BYTES = 128
@@ -59,17 +55,18 @@ def floats_to_integers(value: Any) -> Any:
 
 async def _receive_in_time(context: RequestContext, share: BodyShare) -> bytes:
     """Receives the body; the time that it takes is not taken from what comes after it."""
-    clock = asyncio.get_running_loop().time
-    began, seconds = clock(), context.limits.timeout_seconds * BODY_SHARE
+    began = context.timeout.time()
     try:
-        with Timeout(seconds):
-            body = await _receive(context.request, context.limits.body_bytes, share)
-    except TimeoutError:
-        detail = f"the body was not complete after {seconds:g} s"
-        raise RequestRefused(BODY_LATE, detail) from None
-    if (elapsed := clock() - began) > QUICK_SECONDS:
-        context.timeout.extend(elapsed)
-    return body
+        body = await _receive(context.request, context.limits.body_bytes, share)
+    except asyncio.CancelledError:
+        if not context.timeout.expired:
+            raise
+    else:
+        if (elapsed := context.timeout.time() - began) > QUICK_SECONDS:
+            context.timeout.extend(elapsed)
+        return body
+    detail = f"the body was not complete after {context.limits.timeout_seconds:g} s"
+    raise RequestRefused(BODY_LATE, detail)
 
 
 async def _receive(request: Request, limit_bytes: int, share: BodyShare) -> bytes:
