@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from starlette.responses import PlainTextResponse, Response
 
+from eventfleet.stores.background_task import background_tasks
 from eventfleet.web.context import RequestContext
 from eventfleet.web.metrics import HttpMetrics
 from eventfleet.web.operation import Handler, Operation, Right
@@ -24,11 +25,18 @@ def operations(
         return PlainTextResponse("ok\n")
 
     async def ready(context: RequestContext) -> Response:
-        """Answers with 200 when the servers that commands and queries need answer."""
+        """Answers with 200 when the servers that commands and queries need answer.
+
+        Names each background task that fails; without an essential one the service is not ready.
+        """
         if unready := await readiness.unready():
             names = " and ".join(unready)
             raise RequestRefused(UNAVAILABLE, f"no answer from {names}; the log has the reason")
-        return PlainTextResponse("ok\n")
+        failing = [task for task in background_tasks() if task.problem]
+        names = " and ".join(task.name for task in failing)
+        if any(task.essential for task in failing):
+            raise RequestRefused(UNAVAILABLE, f"{names} failed; the log has the reason")
+        return PlainTextResponse(f"ok, but {names} failed\n" if failing else "ok\n")
 
     async def prometheus(context: RequestContext) -> Response:
         """Returns the metrics in Prometheus' text format."""

@@ -309,6 +309,23 @@ def test_what_a_team_gets_wrong_stops_a_role_at_a_partition_and_nothing_else(
     assert ended == 1
 
 
+def test_offsets_are_set_where_a_group_has_none(shell: CliShell, topics: list[str]) -> None:
+    name = f"t{uuid.uuid4().hex[:12]}"
+    (shell.folder / "offsets.py").write_text(
+        f"import accounts\noffsets = accounts.declared({name!r})\n"
+    )
+    given = shell.given(DOMAINS="offsets")
+    assert given.run("topics", "create").returncode == 0
+    set_offset = "topics", "set-offset", name, "relay", "earliest"
+    done = given.run(*set_offset)
+    lines = [f"relay of {name}, partition {number}: offset 0\n" for number in (0, 1)]
+    assert (done.returncode, done.stdout) == (0, "".join(lines)), done.stderr
+    done = given.run(*set_offset)
+    assert done.stdout == f"relay of {name}: each offset is in the log; none was set\n"
+    done = given.run("topics", "set-offset", name, "append", "earliest")
+    assert (done.returncode, "append" in done.stderr) == (2, True)
+
+
 def test_a_worker_says_what_it_guarantees_and_where_its_page_is(
     worker: Started, names: list[str]
 ) -> None:

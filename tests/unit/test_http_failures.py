@@ -12,6 +12,7 @@ from eventfleet.cli.http_client import ServiceRefused
 from eventfleet.deciders.outcomes import Failed
 from eventfleet.domains.orders import Order, Placed
 from eventfleet.model.domain import Domain
+from eventfleet.stores.background_task import BackgroundTask
 from eventfleet.stores.errors import Misconfigured, ServerUnavailable
 from eventfleet.web import readiness
 from eventfleet.web.bodies import ProblemDetails
@@ -143,6 +144,21 @@ async def test_a_server_that_is_silent_is_not_ready(
     monkeypatch.setattr(readiness, "CHECK_SECONDS", 0.05)
     server.silent = True
     assert problem(await probed.client.get("/ready")) == (503, "unavailable")
+
+
+@pytest.mark.parametrize(("essential", "status"), [(True, 503), (False, 200)])
+async def test_ready_names_a_background_task_that_fails(
+    probed: Web, essential: bool, status: int
+) -> None:
+    task = BackgroundTask("the work", asyncio.Event().wait, essential=essential)  # type: ignore[arg-type]
+    task.start()
+    task.report_failure(LookupError(SECRET))
+    found = await probed.client.get("/ready")
+    assert (found.status_code, "the work failed" in found.text) == (status, True)
+    assert SECRET not in found.text, "anyone may ask"
+    task.report_well()
+    assert (await probed.client.get("/ready")).text == "ok\n"
+    await task.end()
 
 
 async def test_many_who_ask_cost_one_look(server: Server) -> None:
