@@ -112,7 +112,7 @@ class AggregateCheck:
                 fault = f"{name} is past the last of {self._events} events"
                 self._report.violate(3, self._id, fault)
             else:
-                self._report.skip(ABOVE_A_FAULT)
+                self._report.count_unjudged(ABOVE_A_FAULT)
 
     def _check_version(self, event: EventRecord) -> None:
         expected, before = self._expected, self._event
@@ -138,7 +138,7 @@ class AggregateCheck:
         while self._snapshots and self._snapshots[-1].version <= version:
             snapshot = self._snapshots.pop()
             if self._folding.broken or snapshot.version < version:
-                self._report.skip(ABOVE_A_FAULT)
+                self._report.count_unjudged(ABOVE_A_FAULT)
                 continue
             name = f"the snapshot of version {version}"
             try:

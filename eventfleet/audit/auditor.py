@@ -76,7 +76,7 @@ class Auditor:
             await store.read()
             await self._judge(spool, scope, store)
         if self._domain.uses_marker and not self._markers:
-            self._report.skip(NO_MARKERS, self._report.aggregates)
+            self._report.count_unjudged(NO_MARKERS, self._report.aggregates)
         self._report.sort()
         self._report.stored = await self._stores.events.count()
         self._report.snapshots = await self._stores.snapshots.count()

@@ -67,13 +67,13 @@ class Judge:
         repeats = {each.prev for each in rows.dead_letters if self._is_once(each)}
         for logged in rows.logged:
             if not self._scope.is_appended(logged.partition, logged.offset):
-                self._report.skip(NOT_APPENDED)
+                self._report.count_unjudged(NOT_APPENDED)
             elif stored:
                 self._compare_with_log(stored, logged)
             elif (logged.partition, logged.offset) in refused or logged.prev in repeats:
                 continue
             elif not self._scope.keeps_dead_letter(logged.partition, logged.offset):
-                self._report.skip(LETTERS_NOT_KEPT)
+                self._report.count_unjudged(LETTERS_NOT_KEPT)
             else:
                 where = f"at offset {logged.offset} of {self._log}"
                 fault = f"event {logged.event_id} {where} is not stored"
@@ -96,25 +96,25 @@ class Judge:
 
     def _judge_unreadable(self, record: UnreadableRecord, rows: EventRows) -> None:
         if not self._scope.is_appended(record.partition, record.offset):
-            self._report.skip(NOT_APPENDED)
+            self._report.count_unjudged(NOT_APPENDED)
         elif not rows.dead_letters:
             if self._scope.keeps_dead_letter(record.partition, record.offset):
                 where = f"offset {record.offset} of {self._log}"
                 fault = f"{where} is not an event and has no dead letter"
                 self._report.violate(1, record.aggregate_id, fault)
             else:
-                self._report.skip(LETTERS_NOT_KEPT)
+                self._report.count_unjudged(LETTERS_NOT_KEPT)
 
     # The store
 
     def _judge_stored(self, stored: StoredEvent, rows: EventRows) -> None:
         if not stored.position:
-            self._report.skip(NOT_PLACED)
+            self._report.count_unjudged(NOT_PLACED)
             return
         position = Position.parse(stored.position)
         current = position.epoch >= self._scope.first_epoch
         if current and not self._scope.is_appended(position.partition, position.offset):
-            self._report.skip(NOT_COMMITTED)
+            self._report.count_unjudged(NOT_COMMITTED)
             return
         self._check_in_log(stored, position, rows)
         self._check_copies(STORED, stored, position, rows.copies)
@@ -133,7 +133,7 @@ class Judge:
             self._report.violate_unless(repair, 1, stored.aggregate_id, fault)
         else:
             current = position.epoch >= self._scope.first_epoch
-            self._report.skip(LOG_NOT_KEPT if current else OLD_LOG)
+            self._report.count_unjudged(LOG_NOT_KEPT if current else OLD_LOG)
 
     def _check_routed(
         self, stored: StoredEvent, position: Position, copies: Sequence[EventCopy]
@@ -142,7 +142,7 @@ class Judge:
         relayed = self._scope.relayed
         passed = any(c.topic == STORED and c.offset < relayed.get(c.partition, 0) for c in copies)
         if not passed:
-            self._report.skip(NOT_RELAYED)
+            self._report.count_unjudged(NOT_RELAYED)
             return
         for number in range(1, len(self._scope.copies)):
             if stored.routes >> number & 1:
@@ -154,7 +154,7 @@ class Judge:
         """Check that the topic has the event: with transactions once, otherwise at least once."""
         topic, key, name = self._scope.copies[number], stored.aggregate_id, name_of(stored)
         if not self._scope.watermarks[topic]:
-            self._report.skip(TOPIC_MISSING)
+            self._report.count_unjudged(TOPIC_MISSING)
             return
         count = sum(c.topic == number and c.position == stored.position for c in copies)
         if count > 1 and self._scope.exactly_once:
@@ -163,7 +163,7 @@ class Judge:
             repair = self._scope.repairs.explaining(position)
             self._report.violate_unless(repair, 4, key, f"{name} is missing from {topic}")
         elif count == 0:
-            self._report.skip(COPIES_NOT_KEPT)
+            self._report.count_unjudged(COPIES_NOT_KEPT)
 
     # Copies
 
@@ -214,7 +214,7 @@ class Judge:
         """Judge accepted commands whose event is not stored."""
         appended = self._scope.is_appended
         if any(not appended(logged.partition, logged.offset) for logged in rows.logged):
-            self._report.skip(ON_ITS_WAY, len(rows.replies))
+            self._report.count_unjudged(ON_ITS_WAY, len(rows.replies))
             return
         why = f" ({rows.dead_letters[-1].kind})" if rows.dead_letters else ""
         for reply in rows.replies:
@@ -256,7 +256,7 @@ class Judge:
         published = rows.published
         assert published
         if not published.version:
-            self._report.skip(OTHER_SHAPE)
+            self._report.count_unjudged(OTHER_SHAPE)
             return None
         digests = [each.digest for each in rows.folded if each.version == published.version]
         if not digests:

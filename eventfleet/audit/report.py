@@ -86,8 +86,8 @@ class AuditReport:
         """Add information."""
         self._add("information", kind, subject, detail)
 
-    def skip(self, reason: str, count: int = 1) -> None:
-        """Count what is not judged, and why."""
+    def count_unjudged(self, reason: str, count: int = 1) -> None:
+        """Count what is not judged, by reason."""
         if count:
             self.unjudged[reason] += count
 

@@ -27,7 +27,7 @@ class RouteMatcher:
         try:
             upcast = self._domain.upcast(event)
         except Exception:  # a problem of the event, which the fold reports
-            self._report.skip(UNKNOWN_ROUTES)
+            self._report.count_unjudged(UNKNOWN_ROUTES)
             return 0
         matching = 0
         for route in routes:
@@ -36,7 +36,7 @@ class RouteMatcher:
             except Exception as error:
                 fault = f"{name_of(event)}: the route to {route.to} raised {describe_error(error)}"
                 self._report.add_problem("route", event.aggregate_id, fault)
-                self._report.skip(UNKNOWN_ROUTES)
+                self._report.count_unjudged(UNKNOWN_ROUTES)
         return matching
 
 

@@ -49,7 +49,7 @@ class StoreReader:
             await self._check_page(page.items)
         if self._events_read < stored:
             await self._try_unlisted()
-            self._report.skip(UNLISTED, max(stored - self._events_read, 0))
+            self._report.count_unjudged(UNLISTED, max(stored - self._events_read, 0))
 
     async def _check_page(self, aggregate_ids: Sequence[str]) -> None:
         """Check some aggregates; snapshots are read before the events that they are folds of."""
@@ -152,7 +152,7 @@ class StoreReader:
         key = published.aggregate_id
         folding = await self._fold(key, published.version)
         if folding is None or folding.broken:
-            self._report.skip(ABOVE_A_FAULT)
+            self._report.count_unjudged(ABOVE_A_FAULT)
             return ""
         if folding.version < published.version:
             return f"is past the last of {folding.version} events"

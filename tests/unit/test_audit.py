@@ -17,6 +17,7 @@ from eventfleet.stores.contracts import DomainStores, Markers, OffsetRange
 from eventfleet.stores.memory.events import MemoryEvents
 from eventfleet.stores.memory.log import MemoryReader
 from eventfleet.stores.memory.snapshots import MemorySnapshots
+from eventfleet.topics.dead_letters import make_dead_letter
 from eventfleet.topics.event import EventRecord
 from tests.simulation.recording_domain import ALL, Counted, Tally, marker_tally, sync_tally
 from tests.unit.audit_fixture import AuditFixture, faults, kinds
@@ -280,6 +281,42 @@ async def test_a_dead_letter_that_is_stored_by_now_is_information() -> None:
     await fleet.work()
     report = await fleet.audit()
     assert (report.clean, kinds(report.information)) == (True, [("dead-letter", "a")])
+
+
+async def test_what_other_roles_refused_is_named(fleet: AuditFixture) -> None:
+    """A command that nobody can read is its sender's fault; a stored event is the fleet's."""
+    await fleet.memory.put(fleet.topics.commands, ("a", b"no command"))
+    [command] = fleet.memory.records(fleet.topics.commands)
+    stored = fleet.memory.records(fleet.topics.stored)[0]
+    for role, record in (("command", command), ("relay", stored)):
+        fleet.log.append(make_dead_letter("tally", role, record, "unreadable", "why"))
+    report = await fleet.audit()
+    problem = ("dead-letter", "a", "relay refused tally.stored/0/0: why")
+    assert [tuple(found) for found in report.problems] == [problem]
+    information = ("refused-command", "a", "command refused tally.commands/0/0: why")
+    assert [tuple(found) for found in report.information] == [information]
+
+
+async def test_what_is_in_the_wrong_topic_is_named(fleet: AuditFixture) -> None:
+    for topic in (fleet.topics.replies, fleet.topics.stored, fleet.topics.snapshots):
+        await fleet.memory.put(topic, ("a", b"nothing of ours"))
+    await fleet.memory.put(ALL, ("a", b"another's"))
+    report = await fleet.audit()
+    assert [found.kind for found in report.problems] == ["reply"]
+    stored, snapshot = (fault for _, _, fault in reversed(faults(report)))
+    assert stored.endswith("of tally.stored is not a stored event")
+    assert "of tally.snapshots is not a snapshot" in snapshot
+
+
+async def test_a_record_that_append_dropped_without_a_word_is_a_violation(
+    fleet: AuditFixture,
+) -> None:
+    await fleet.memory.put(fleet.topics.events, ("a", b"no event"))
+    await fleet.work()
+    dead_letters = fleet.log.entries(fleet.topics.dead_letters, 0)
+    fleet.lose(fleet.topics.dead_letters, next(i for i, e in enumerate(dead_letters) if e.record))
+    fault = "offset 6 of tally.events is not an event and has no dead letter"
+    assert faults(await fleet.audit()) == [(1, "a", fault)]
 
 
 # Accepted events
