@@ -2,6 +2,7 @@
 
 import asyncio
 import sys
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -9,7 +10,7 @@ import pytest
 
 from eventfleet.stores.contracts import EventStore
 from eventfleet.stores.errors import Duplicate
-from eventfleet.stores.mongo import open_stores
+from eventfleet.stores.mongo import open_stores, put_transactions
 from tests.contract.samples import DOMAIN, event, ids
 
 PROMISED_SECONDS = 10
@@ -91,3 +92,14 @@ async def test_a_put_that_stood_still_stores_nothing_where_another_was_stored(
         process.stdin.write(b"\n")
         assert (await _line(process)).startswith(Duplicate.__name__)
     assert await ids(events.read("account")) == ["account-1", "next", "last"]
+
+
+async def test_a_put_is_done_after_one_of_a_process_whose_clock_is_ahead(
+    events: EventStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(put_transactions, "SLOTS", 1)
+    with monkeypatch.context() as ahead:
+        ahead.setattr(put_transactions.time, "time", lambda: time.time_ns() / 1e9 + 60)
+        await events.put([event("account", 2), event("account", 3)], 0)
+    await events.put([event("account", 4), event("account", 5)], 0)
+    assert len(await ids(events.read("account"))) == 5
