@@ -44,6 +44,17 @@ def check_balances(stored: History) -> None:
                 raise BrokenInvariant("overdrawn", f"{aggregate_id}: {told}")
 
 
+def check_whole(stored: History) -> None:
+    """All events of a command are stored, or none: a withdrawal has its fee right behind it."""
+    for aggregate_id, events in stored.items():
+        names = [event.data["n"] for event in events]
+        for event, after in zip(events, [*names[1:], ""], strict=True):
+            name, fee = event.data["n"], f"{event.data['n']}-fee"
+            paid_out = event.data["amount"] < 0 and not name.endswith("-fee")
+            if paid_out and after != fee:
+                raise BrokenInvariant("half a command", f"{aggregate_id}: {names}")
+
+
 def check_answers(answers: Answers, replies: list[LogRecord], stored: History) -> None:
     """What was said of a command is true, and each command in the topic has one reply."""
     counts = Counter(event.id for events in stored.values() for event in events)

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 import random
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -20,15 +21,14 @@ from eventfleet.topics.event import EventRecord
 from eventfleet.topics.record import ProducerRecord
 from tests.simulation.accounts import accounts
 from tests.simulation.checker import BrokenInvariant, check_emitted, check_folds, check_versions
-from tests.simulation.fleet_checker import Answer, check_answers, check_balances, check_rejections
-from tests.simulation.fleet_world import (
-    SOURCES,
-    TOPICS,
-    FleetScenario,
-    FleetWorld,
-    LoopClock,
-    serve,
+from tests.simulation.fleet_checker import (
+    Answer,
+    check_answers,
+    check_balances,
+    check_rejections,
+    check_whole,
 )
+from tests.simulation.fleet_world import TOPICS, FleetScenario, FleetWorld, LoopClock, serve
 from tests.simulation.shrinker import tell_shrunk
 from tests.simulation.simulated_loop import Process
 from tests.simulation.story import tell
@@ -90,7 +90,10 @@ class FleetSchedule:
         clock = SimpleNamespace(monotonic=self.loop.time)
         logging.disable(logging.WARNING)
         try:
-            with patch("eventfleet.workers.owner.time", clock):
+            with (
+                patch("eventfleet.workers.owner.time", clock),
+                patch("eventfleet.workers.owners.Owner", self.scenario.parts.owner),
+            ):
                 self._run()
         finally:
             logging.disable(logging.NOTSET)
@@ -228,11 +231,14 @@ class FleetSchedule:
 
     def _disturb_service(self, number: int) -> None:
         if self.scheduler.chance(0.5):
-            self.scheduler.count("a service is killed")
-            self.loop.kill(self.services[number].process)
-            self.services[number] = self._service()
+            self._kill_service(number)
         else:
             self.loop.stall(self.services[number].process, self.random.random())
+
+    def _kill_service(self, number: int) -> None:
+        self.scheduler.count("a service is killed")
+        self.loop.kill(self.services[number].process)
+        self.services[number] = self._service()
 
     def _disturb_worker(self, role: str) -> None:
         process = self.workers[role].process
@@ -253,6 +259,9 @@ class FleetSchedule:
         if chance(0.03 if events.behind else 0.0003):
             self.scheduler.tell("the store", "elects another primary")
             events.fail_over()
+        for number, service in enumerate(self.services):
+            if service.process.name in events.holders and chance(0.2):
+                self._kill_service(number)
         for owner in self.world.log.open_transactions():
             if chance(0.01):
                 self.scheduler.count("a transaction times out")
@@ -292,6 +301,7 @@ class FleetSchedule:
             check_emitted(stored, world.whole(TOPICS.stored))
         check_folds(stored, world.kept())
         check_balances(stored)
+        check_whole(stored)
         replies = [r for rs in world.whole(TOPICS.replies).values() for r in rs]
         check_answers(self.answers, replies, stored)
         check_rejections(self.answers, stored, world.events.dates)
@@ -311,12 +321,14 @@ def run(scenario: FleetScenario, seeds: range) -> Counter[str]:
     return occurred
 
 
+def scaled(schedules: int) -> int:
+    """So many schedules of the 10,000 of a normal run, or as many as SCHEDULES asks for."""
+    return max(1, schedules * int(os.environ.get("SCHEDULES", "10000")) // 10_000)
+
+
 def violations(scenario: FleetScenario, seeds: range) -> Iterator[BrokenInvariant]:
     for seed in seeds:
         try:
             FleetSchedule(scenario, seed).run()
         except BrokenInvariant as violation:
             yield violation
-
-
-__all__ = ["SOURCES", "FleetSchedule", "run", "violations"]

@@ -1,4 +1,4 @@
-"""A fleet in simulated time: services with a Manager each, workers with owners, their servers."""
+"""A fleet in simulated time: services with a Manager each, workers, and their servers."""
 
 import asyncio
 from collections.abc import Callable
@@ -16,6 +16,7 @@ from eventfleet.roles.command import CommandRole
 from eventfleet.roles.role import Role
 from eventfleet.roles.snapshot import SnapshotRole
 from eventfleet.roles.sweep import Sweep
+from eventfleet.states.live_state import LiveState
 from eventfleet.states.lru_cache import LruCache
 from eventfleet.states.querier import Querier
 from eventfleet.states.snapshot_saver import SnapshotSaver
@@ -27,7 +28,7 @@ from eventfleet.topics.names import Topics, consumer_group
 from eventfleet.topics.partitioner import partition_of
 from eventfleet.topics.record import LogRecord
 from eventfleet.topics.topic_specs import TopicSpec
-from eventfleet.workers.owner import Ack, OwnerTimeouts
+from eventfleet.workers.owner import Ack, Owner, OwnerTimeouts
 from eventfleet.workers.owners import Owners
 from eventfleet.workers.transport.chunk import MAX_CHUNKS_IN_FLIGHT, Chunk
 from tests.simulation.accounts import accounts
@@ -36,7 +37,7 @@ from tests.simulation.faults import Faults, Shaky, ShakyEvents
 from tests.simulation.replicated_events import ReplicatedEvents
 from tests.simulation.scheduler import Scheduler, checkpoint, drive
 from tests.simulation.simulated_log import SimulatedLog
-from tests.simulation.simulated_loop import Process, SimulatedLoop
+from tests.simulation.simulated_loop import SimulatedLoop
 
 TOPICS = Topics.of(accounts.name)
 SOURCES = {"append": TOPICS.events, "snapshot": TOPICS.stored, "command": TOPICS.commands}
@@ -54,6 +55,8 @@ class FleetParts:
     commander: type[Commander] = Commander
     command_role: type[CommandRole] = CommandRole
     append: type[AppendRole] = AppendRole
+    querier: type[Querier[Any]] = Querier
+    owner: type[Owner] = Owner
     events: type[ReplicatedEvents] = ReplicatedEvents
 
 
@@ -146,12 +149,19 @@ class LogSource:
             await asyncio.sleep(POLL_SECONDS)
             if self._in_flight[partition] < MAX_CHUNKS_IN_FLIGHT:
                 limit = self._world.random.randint(1, 5)
-                records = self._world.tail(self._topic, partition, offset)[:limit]
-                if records:
+                waiting = self._world.tail(self._topic, partition, offset)
+                if records := waiting[:limit]:
                     after = records[-1].offset + 1
-                    self._in_flight[partition] += 1
-                    self.owners.dispatch(Chunk(partition, records, offset, after, session))
+                    if self._loses(more=len(waiting) > limit):
+                        self._world.scheduler.count("a chunk is not delivered")
+                    else:
+                        self._in_flight[partition] += 1
+                        self.owners.dispatch(Chunk(partition, records, offset, after, session))
                     offset = after
+
+    def _loses(self, more: bool) -> bool:
+        """Whether a chunk gets lost; its owner can know only where there is another after it."""
+        return more and self._world.scheduler.chance(30 * self._world.faults.rate)
 
 
 class FleetWorld:
@@ -182,7 +192,8 @@ class FleetWorld:
 
     def manager(self, clock: LoopClock) -> Manager:
         parts, stores, n = self.scenario.parts, self.stores, self.partitions
-        querier = Querier(accounts, stores, clock, cache=LruCache(self.random.randint(0, 2)))
+        cache: LruCache[LiveState] = LruCache(self.random.randint(0, 2))
+        querier = parts.querier(accounts, stores, clock, cache=cache)
         saver = SnapshotSaver(accounts, stores.snapshots, clock, limit=BIG)
         commander = parts.commander(stores.events, saver, partitions=n)
         producer = self.shaky(MemoryProducer(self.log, checkpoint))
@@ -287,6 +298,3 @@ async def serve(world: FleetWorld, ready: "asyncio.Future[tuple[Manager, LoopClo
         async with manager.running():
             ready.set_result((manager, clock))
             await asyncio.get_running_loop().create_future()
-
-
-__all__ = ["FleetParts", "FleetScenario", "FleetWorld", "Process", "serve"]

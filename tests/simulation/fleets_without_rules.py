@@ -1,0 +1,69 @@
+"""The fleet of a synchronous domain with one rule taken out each."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from eventfleet.deciders.command_attempts import Attempt
+from eventfleet.deciders.commander import Commander, PutError
+from eventfleet.deciders.manager import Manager
+from eventfleet.roles.append import AppendRole
+from eventfleet.roles.role import ChunkReport
+from eventfleet.states.latest_states import LatestState, LatestStateQuery
+from eventfleet.states.querier import Querier
+from eventfleet.stores.errors import Duplicate
+from eventfleet.topics.event import EventRecord
+from eventfleet.workers.owner import Owner
+from eventfleet.workers.transport.chunk import Chunk
+
+
+class TakesTakenNumbers(Commander):
+    """Without: the store's unique index has the last word on a number."""
+
+    async def put(self, commands: Sequence[Sequence[EventRecord]]) -> list[PutError | None]:
+        errors = await super().put(commands)
+        return [None if isinstance(error, Duplicate) else error for error in errors]
+
+
+class PutsOneByOne(Commander):
+    """Without: the events of a command are put all together."""
+
+    async def _put_several(self, events: Sequence[EventRecord]) -> PutError | None:
+        for event in events:
+            if error := await super()._put_several([event]):
+                return error
+        return None
+
+
+class TrustsItsCache(Querier[Any]):
+    """Without: the store is read also for a cached state."""
+
+    async def latest_states(self, queries: Sequence[LatestStateQuery]) -> Any:
+        cache = self._latest_states._cache
+        if all(query.aggregate_id in cache for query in queries):
+            cached = [cache.take(query.aggregate_id) for query in queries]
+            return [LatestState(live, None) for live in cached if live]
+        return await super().latest_states(queries)
+
+
+class KeepsWhatIsNotStored(Manager):
+    """Without: a state is kept, and saved, only with events that are stored."""
+
+    async def _put(self, attempts: Sequence[tuple[Attempt, Any]]) -> None:
+        await super()._put(attempts)
+        for attempt, made in attempts:
+            attempt.live = made.live
+
+
+class NeverSweeps(AppendRole):
+    """Without: what was put and never produced is produced by the sweep."""
+
+    async def tick(self) -> ChunkReport:
+        return ChunkReport()
+
+
+class TakesAnyChunk(Owner):
+    """Without: an owner sees that a chunk was not delivered."""
+
+    async def _process(self, chunk: Chunk) -> None:
+        self._position = chunk.start
+        await super()._process(chunk)

@@ -1,0 +1,92 @@
+"""A fleet of a synchronous domain keeps its promises; SCHEDULES=200000 looks longer."""
+
+from collections import Counter
+from functools import cache
+
+import pytest
+
+from tests.simulation import fleets_without_rules, roles_without_rules
+from tests.simulation.fleet_schedule import run, scaled, violations
+from tests.simulation.fleet_world import FleetParts, FleetScenario
+
+ALL_ROLES = ("append", "command", "snapshot")
+
+SCENARIOS = {
+    "services, and the roles append and command": (4000, FleetScenario()),
+    "three services": (3000, FleetScenario(services=3, commands=12, roles=("append", "command"))),
+    "with snapshots": (3000, FleetScenario(roles=ALL_ROLES, violence=0.006)),
+}
+FAULTS = {
+    "a chunk is not delivered",
+    "a service is killed",
+    "a transaction times out",
+    "a worker of append is killed",
+    "a worker of append stands still beside its successor",
+    "a worker of command is killed",
+    "a worker of command stands still beside its successor",
+    "blocked by a dead one's transaction",
+    "no majority in time",
+    "writes are rolled back",
+}
+
+# A rule, what stands in for the part that has it, and how it is missed.
+RULES = {
+    "the unique index has the last word on a number": (
+        FleetParts(commander=fleets_without_rules.TakesTakenNumbers),
+        {"accepted but not stored"},
+    ),
+    "the events of a command are put together": (
+        FleetParts(commander=fleets_without_rules.PutsOneByOne),
+        {"half a command"},
+    ),
+    "the store is read also for a cached state": (
+        FleetParts(querier=fleets_without_rules.TrustsItsCache),
+        {"rejected for what was not there"},
+    ),
+    "a state is kept only with events that are stored": (
+        FleetParts(manager=fleets_without_rules.KeepsWhatIsNotStored),
+        {"gap", "snapshot is not the fold", "rejected for what was not there", "overdrawn"},
+    ),
+    "what was never produced is swept": (
+        FleetParts(append=fleets_without_rules.NeverSweeps),
+        {"stuck"},
+    ),
+    "an owner sees that a chunk was not delivered": (
+        FleetParts(owner=fleets_without_rules.TakesAnyChunk),
+        {"not one reply for each command", "stuck"},
+    ),
+    "a put is acknowledged when a majority has it": (
+        FleetParts(events=roles_without_rules.AcknowledgesAlone),
+        {"accepted but not stored", "emitted otherwise than stored", "gap"},
+    ),
+}
+
+
+@cache
+def faults_in(name: str) -> Counter[str]:
+    """Runs a scenario; in how many of its schedules each fault occurred."""
+    schedules, scenario = SCENARIOS[name]
+    return run(scenario, range(scaled(schedules)))
+
+
+def test_the_normal_run_has_ten_thousand_schedules() -> None:
+    assert sum(schedules for schedules, _ in SCENARIOS.values()) == 10_000
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_promises_are_kept(name: str) -> None:
+    faults_in(name)
+
+
+def test_each_fault_occurs_in_one_of_twenty_schedules() -> None:
+    occurred = sum(map(faults_in, SCENARIOS), Counter[str]())
+    schedules = sum(scaled(schedules) for schedules, _ in SCENARIOS.values())
+    assert {fault for fault in FAULTS if occurred[fault] >= schedules / 20} == FAULTS, occurred
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_without_the_rule_a_promise_breaks(rule: str) -> None:
+    parts, kinds = RULES[rule]
+    first = next(violations(FleetScenario(roles=ALL_ROLES, parts=parts), range(1000)), None)
+    assert first is not None, "nothing broke in 1000 schedules"
+    assert first.kind in kinds, first
