@@ -97,8 +97,8 @@ class LagGuard:
 
     def is_behind(self, partition: int) -> bool:
         """Check that append is not known to have caught up, by the last look at the clock."""
-        last = self._incarnation
-        return last is not None and not self.is_caught_up(partition, last)
+        look = self._look
+        return look is not None and not self.is_caught_up(partition, look.incarnation)
 
     def has_appended(self, partition: int, offset: int) -> bool:
         """Check that append has committed past an offset."""
