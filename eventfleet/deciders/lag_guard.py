@@ -97,7 +97,8 @@ class LagGuard:
 
     def is_behind(self, partition: int) -> bool:
         """Check that append is not known to have caught up, by the last look at the clock."""
-        return self._look is not None and not self.is_caught_up(partition, self._look.incarnation)
+        look = self._look
+        return look is not None and not self.is_caught_up(partition, look.incarnation)
 
     def has_appended(self, partition: int, offset: int) -> bool:
         """Check that append has committed past an offset."""

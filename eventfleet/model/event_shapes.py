@@ -30,7 +30,7 @@ class EventShape(NamedTuple):
 
 
 class ShapeUpdate(NamedTuple):
-    """What a declaration makes of the recorded shapes.
+    """The comparison of a declaration with the recorded shapes.
 
     `shapes` are to be recorded, the newest of each event type and schema version last. `refused`
     says, line by line, which declared classes don't read what is stored; `older` which are as they

@@ -23,7 +23,7 @@ ROLES = {"append": "events", "snapshot": "stored", "relay": "stored", "command":
 
 @dataclass(frozen=True)
 class RepairContext:
-    """One domain, its servers, and how its consumer groups are named.
+    """The domain to repair, its servers, and the prefix of its consumer groups.
 
     `writers`, by partition, fence append's owners; none on a broker without transactions.
     """

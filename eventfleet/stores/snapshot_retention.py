@@ -10,7 +10,7 @@ from eventfleet.stores.contracts import Snapshot
 
 
 class SnapshotKey(NamedTuple):
-    """What tells a snapshot from all others of its domain."""
+    """The identity of a snapshot among all of its domain."""
 
     aggregate_id: str
     shape: StateShape

@@ -44,9 +44,9 @@ class KeyFile:
         if now < self._next_look:
             return None
         self._next_look = now + LOOK_SECONDS
+        if self._version() == self._seen:
+            return None
         try:
-            if self._version() == self._seen:
-                return None
             key = self.load()
         except (InvalidKeyFile, OSError) as error:
             logger.error("the former key for tokens stays in use: %s", error)
@@ -55,7 +55,10 @@ class KeyFile:
         return key
 
     def _version(self) -> object:
-        found = os.stat(self._path)
+        try:
+            found = os.stat(self._path)
+        except OSError:
+            return None  # loading says why
         return found.st_mtime_ns, found.st_ino, found.st_size
 
 

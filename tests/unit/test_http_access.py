@@ -307,13 +307,16 @@ def test_a_key_of_another_kind_is_read_again_too(key_file: Path) -> None:
 def test_without_a_valid_new_key_the_former_stays(
     key_file: Path, content: bytes | None, caplog: pytest.LogCaptureFixture
 ) -> None:
-    tokens = TokenAccess(KeyFile(str(key_file)))
+    tokens, another = TokenAccess(KeyFile(str(key_file))), b"another secret of more than 32 bytes"
     if content is None:
         key_file.unlink()
     else:
         key_file.write_bytes(content)
-    assert tokens.grant(request(token()))
-    assert "the former key for tokens stays in use" in caplog.text
+    for _ in range(3):
+        assert tokens.grant(request(token()))
+    assert caplog.text.count("the former key for tokens stays in use") == 1
+    key_file.write_bytes(another)
+    assert refused(tokens, token())
 
 
 # Without tokens

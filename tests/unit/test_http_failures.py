@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import msgspec
@@ -10,11 +11,15 @@ import pytest
 
 from eventfleet.cli.http_client import ServiceRefused
 from eventfleet.deciders.outcomes import Failed
-from eventfleet.domains.orders import Order, Placed
+from eventfleet.domains.bank import bank
+from eventfleet.domains.orders import Order, Placed, orders
+from eventfleet.domains.process_log import process_log
 from eventfleet.model.domain import Domain
+from eventfleet.runtime import http_server
+from eventfleet.runtime.settings import Settings
 from eventfleet.stores.background_task import BackgroundTask
 from eventfleet.stores.errors import Misconfigured, ServerUnavailable
-from eventfleet.web import readiness
+from eventfleet.web import DomainServices, readiness
 from eventfleet.web.bodies import ProblemDetails
 from tests.unit.http_fixture import PLACE, Web, problem, web
 
@@ -166,6 +171,49 @@ async def test_many_who_ask_cost_one_look(server: Server) -> None:
         found = await asyncio.gather(*(shop.client.get("/ready") for _ in range(50)))
     assert {each.status_code for each in found} == {200}
     assert server.looks == 1
+
+
+class AwayReader:
+    """A log reader, or markers, whose server is away."""
+
+    async def watermarks(self, topic: str) -> None:
+        assert topic.endswith(".events")
+        raise ServerUnavailable("Kafka is away")
+
+    async def incarnation(self) -> None:
+        raise ServerUnavailable("Redis is away")
+
+
+@asynccontextmanager
+async def away(*_: Any) -> AsyncIterator[AwayReader]:
+    yield AwayReader()
+
+
+@pytest.mark.parametrize(
+    ("domains", "needed"),
+    [
+        ([process_log], ["MongoDB", "Kafka"]),
+        ([bank], ["MongoDB", "Kafka"]),
+        ([bank, orders], ["MongoDB", "Kafka", "Redis"]),
+    ],
+)
+async def test_the_service_checks_each_server_that_its_domains_need(
+    domains: list[Domain[Any]], needed: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http_server.connections, "log_reader", away)
+    monkeypatch.setattr(http_server.connections, "markers", away)
+    async with web() as shop:
+
+        async def epoch() -> int:
+            raise ServerUnavailable("MongoDB is away")
+
+        monkeypatch.setattr(shop.memory.events.registry, "epoch", epoch)
+        unused: Any = None
+        services = {
+            each.name: DomainServices(each, unused, unused, shop.memory.events) for each in domains
+        }
+        async with http_server.server_checks(Settings(), services) as checks:
+            assert await readiness.Readiness(checks).unready() == needed
 
 
 def test_the_command_line_tells_the_id() -> None:

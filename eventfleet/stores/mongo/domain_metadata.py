@@ -143,7 +143,7 @@ class DomainMetadata:
                 await self._check_noted(partition, epoch)
 
     async def rewind(self, ranges: Items[OffsetRange], time: datetime) -> int:
-        """As StoreRegistry. The offsets come first: a rewind that is cut off is to be repeated."""
+        """Rewind as StoreRegistry says. The offsets come first: one that is cut off is repeated."""
         epoch = await self.epoch()
         offsets = await self.next_offsets() | {each.partition: each.first for each in ranges}
         for partition, offset in sorted(offsets.items()):

@@ -37,9 +37,10 @@ class MongoSnapshots:
             await self._snapshots.delete_many({})
 
     async def save(self, snapshots: Sequence[Snapshot]) -> None:
-        """As SnapshotStore. What a save left behind that was cut off goes before this one's
-        snapshots come, so that such saves do not add up. Another save is under way where less was
-        deleted than is too much: then the keys are read again, and the last one leaves no more."""
+        """Save as SnapshotStore says. The excess that a save left, which was cut off, goes before
+        this one's snapshots come, so that such saves do not add up. Where less was deleted than is
+        too much, another save is under way: then the keys are read again, and the last save leaves
+        no more."""
         if not snapshots:
             return
         saved = {each.aggregate_id: each.shape for each in snapshots}
