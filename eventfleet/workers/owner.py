@@ -8,7 +8,6 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from enum import Enum
 from itertools import count
-from typing import Protocol
 
 from tenacity import (
     AsyncRetrying,
@@ -19,6 +18,7 @@ from tenacity import (
 
 from eventfleet.roles.role import ChunkReport, PartitionFault, Role
 from eventfleet.stores.errors import Fenced, HalfDone, ServerUnavailable, TopicRefused
+from eventfleet.workers.chunk_source import ChunkSource
 from eventfleet.workers.metrics import Meter
 from eventfleet.workers.transport.chunk import MAX_CHUNKS_IN_FLIGHT, Chunk
 
@@ -52,25 +52,6 @@ class OwnerTimeouts:
     longest_pause: float = 5.0
 
 
-class ChunkSource(Protocol):
-    """Delivers the chunks of each partition, in one session after another."""
-
-    async def start_session(self, partition: int, offset: int, session: int) -> bool:
-        """Deliver from this offset on. False: the partition is not assigned to us any more."""
-
-    def end_session(self, partition: int) -> None:
-        """Deliver no more chunks of the partition's session."""
-
-    def finish(self, partition: int, next_offset: int) -> None:
-        """Free the room of the chunk that ends here: it is done."""
-
-    async def ack(self, partition: int, next_offset: int) -> None:
-        """Commit the chunk in hand; before a session, commit this offset as it is."""
-
-    def lag(self, partition: int, done: int | None = None) -> int:
-        """The number of offsets that wait, from `done` on or else after the last chunk."""
-
-
 class OwnerState(Enum):
     """The state of a partition's role. Chunks and ticks are for an OPEN role only.
 
@@ -87,6 +68,13 @@ class OwnerState(Enum):
 def _make_queue() -> "asyncio.Queue[Chunk | ServerUnavailable]":
     """Make the queue of a session: its chunks, and the interruption that ends it."""
     return asyncio.Queue(MAX_CHUNKS_IN_FLIGHT + 1)
+
+
+def _without_frames(error: PartitionFault | TopicRefused) -> PartitionFault:
+    """The fault without its traceback, whose frames would keep the chunk in memory."""
+    fault = error if isinstance(error, PartitionFault) else PartitionFault(str(error))
+    fault.__cause__ = fault.__context__ = None
+    return fault.with_traceback(None)
 
 
 class Owner:
@@ -170,10 +158,10 @@ class Owner:
                 except Fenced as error:
                     await self._give_up(error)
                     await self._wait_until_reassigned()
-                except PartitionFault as fault:
-                    await self._stand_still(fault, fail)
-                except TopicRefused as error:
-                    await self._stand_still(PartitionFault(str(error)), fail)
+                except (PartitionFault, TopicRefused) as error:
+                    self.fault = _without_frames(error)
+                if self.fault:
+                    await self._stand_still(self.fault, fail)
         except Exception as error:
             fail(self.partition, error)
         finally:
@@ -313,7 +301,6 @@ class Owner:
 
     async def _stand_still(self, fault: PartitionFault, fail: Fail) -> None:
         """Give the partition up because of a fault, and wait until the owner is closed."""
-        self.fault = fault
         self._meter.stopped(self.partition)
         self._end_session(OwnerState.STOPPED)
         await self._uninterrupted(self._role.close())

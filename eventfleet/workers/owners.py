@@ -3,9 +3,9 @@
 import asyncio
 from collections.abc import Iterable, Iterator
 
+from eventfleet.workers.chunk_source import ChunkSource
 from eventfleet.workers.metrics import Meter
 from eventfleet.workers.owner import (
-    ChunkSource,
     Fail,
     Owner,
     OwnerState,
