@@ -1,7 +1,7 @@
 """A fleet in simulated time: services with a Manager each, workers, and their servers."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -82,8 +82,8 @@ class DatedEvents(ReplicatedEvents):
 
     dates: dict[str, list[int]]
 
-    def _replicate(self) -> None:
-        super()._replicate()
+    def _replicate(self, shards: Iterable[int]) -> None:
+        super()._replicate(shards)
         for key, head in drive(self._majority.heads(self.dates)).items():
             dates = self.dates[key]
             dates += [self._scheduler.steps] * (head.version - len(dates))

@@ -1,8 +1,9 @@
-"""An event store of several servers: a primary, which knows the unique keys, and a majority."""
+"""An event store of several servers: primaries, which know the unique keys, and majorities."""
 
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Collection, Coroutine, Iterable, Sequence
 from functools import partial
 from typing import Any
+from zlib import crc32
 
 from eventfleet.stores.contracts import AssignPosition, Write
 from eventfleet.stores.errors import Duplicate, ServerUnavailable
@@ -16,6 +17,7 @@ Change = Callable[[MemoryEvents], Coroutine[Any, Any, None]]
 Key = EventKey | tuple[str, int]
 """An aggregate id with an event id, or with a version."""
 
+SHARDS = 3
 PATIENCE_STEPS = 12
 """The steps of its own that a write waits for the majority, or for another's transaction."""
 TRANSACTION_STEPS = 150
@@ -28,22 +30,37 @@ class OpenTransaction:
         self.holder, self.keys, self.ends_at = holder, keys_of(events), ends_at
 
 
-class ReplicatedEvents:
-    """EventStore of several servers.
+class Shard:
+    """A primary with what only it has yet; aggregates are divided among the shards."""
 
-    A write is on the primary first: from then on its unique keys are taken. It is acknowledged when
-    a majority has it, which reads show. Where the others are behind for long (`lag`) it fails,
-    although it may come yet. When another primary is elected (`fail_over`), what no majority has is
-    rolled back.
+    def __init__(self) -> None:
+        self.pending: list[Change] = []
+        self.term = 0
+        self.behind_until = 0
+
+
+class Writing:
+    """A call that writes: the terms at its beginning, and the shards that it has written to."""
+
+    def __init__(self, shards: Sequence[Shard]) -> None:
+        self.terms = [shard.term for shard in shards]
+        self.touched: set[int] = set()
+
+
+class ReplicatedEvents:
+    """EventStore of several servers, in shards by aggregate id.
+
+    A write is on its shard's primary first: from then on its unique keys are taken. It is
+    acknowledged when a majority has it, which reads show. Where the others are behind for long
+    (`lag`) it fails, although it may come yet. When another primary is elected (`fail_over`), what
+    no majority has is rolled back.
     """
 
     def __init__(self, partitions: int, scheduler: Scheduler) -> None:
         self._partitions, self._scheduler = partitions, scheduler
         self._primary, self._majority = self._empty(), self._empty()
-        self._changes: list[Change] = []
-        self._replicated = 0
-        self._term = 0
-        self._behind_until = 0
+        self._replicated: list[Change] = []
+        self._shards = [Shard() for _ in range(SHARDS)]
         self.failing = False  # the others are gone just when a write has clashed
         self._transactions: list[OpenTransaction] = []
 
@@ -61,114 +78,135 @@ class ReplicatedEvents:
 
     @property
     def behind(self) -> bool:
-        """Whether the primary has changes that no majority has."""
-        return self._replicated < len(self._changes)
+        """Whether a primary has changes that no majority has."""
+        return any(shard.pending for shard in self._shards)
 
     @property
     def holders(self) -> set[str]:
         """The names of the tasks whose transactions are open."""
         return {transaction.holder for transaction in self._transactions}
 
-    def lag(self, steps: int) -> None:
-        """Let the primary be alone for some steps."""
-        self._behind_until = self._scheduler.steps + steps
+    def lag(self, steps: int, shards: Collection[int] = ()) -> None:
+        """Let primaries be alone for some steps: those of these shards, otherwise any one."""
+        for number in shards or [self._scheduler.random.randrange(SHARDS)]:
+            self._shards[number].behind_until = self._scheduler.steps + steps
 
     def recover(self) -> None:
         """Let all servers be well, and nothing be under way any more."""
-        self._behind_until, self.failing = 0, False
+        self.failing = False
         self._transactions.clear()
-        self._replicate()
+        for shard in self._shards:
+            shard.behind_until = 0
+        self._replicate(range(SHARDS))
 
     def fail_over(self) -> None:
-        """Elect another primary: what only the former one has is rolled back."""
-        self._term += 1
-        if self.behind:
-            self._scheduler.count("writes are rolled back")
-            del self._changes[self._replicated :]
-            self._primary = self._empty()
-            for change in self._changes:
-                drive(change(self._primary))
+        """Elect another primary of a shard: what only the former one has is rolled back."""
+        behind = [shard for shard in self._shards if shard.pending]
+        shard = self._scheduler.random.choice(behind or self._shards)
+        shard.term += 1
+        if not shard.pending:
+            return
+        others = any(each.pending for each in self._shards if each is not shard)
+        self._scheduler.count("writes are rolled back")
+        if others:
+            self._scheduler.count("one shard fails over, and another has writes under way")
+        shard.pending.clear()
+        self._primary = self._empty()
+        for change in (*self._replicated, *(c for each in self._shards for c in each.pending)):
+            drive(change(self._primary))
 
-    def _replicate(self) -> None:
-        for change in self._changes[self._replicated :]:
-            drive(change(self._majority))
-        self._replicated = len(self._changes)
+    def _replicate(self, shards: Iterable[int]) -> None:
+        for shard in (self._shards[number] for number in shards):
+            for change in shard.pending:
+                drive(change(self._majority))
+            self._replicated += shard.pending
+            shard.pending.clear()
 
     # Writes
 
     async def write(self, writes: Sequence[Write]) -> None:
-        term = self._term
+        writing = Writing(self._shards)
         for index, write in enumerate(writes):
             await checkpoint()
             event = write.event if isinstance(write, AssignPosition) else write
             await self._wait_for([event])
             try:
-                self._change(term, partial(_write, write))
+                self._change(writing, event.aggregate_id, partial(_write, write))
             except Duplicate as clash:
-                await self._refuse(term, Duplicate(index, clash.stream, clash.version, clash.key))
-        await self._acknowledge(term)
+                duplicate = Duplicate(index, clash.stream, clash.version, clash.key)
+                await self._refuse(writing, event.aggregate_id, duplicate)
+        await self._acknowledge(writing)
 
     async def put(self, events: Sequence[EventRecord], partition: int) -> None:
-        term = self._term
+        writing = Writing(self._shards)
         await checkpoint()
         await self._wait_for(events)
         if len(events) > 1:
-            await self._run_transaction(term, events, partition)
+            await self._run_transaction(writing, events, partition)
         else:
-            self._change(term, partial(_put, events, partition))
-        await self._acknowledge(term)
+            self._change(writing, events[0].aggregate_id, partial(_put, events, partition))
+        await self._acknowledge(writing)
 
     async def put_each(self, events: Sequence[tuple[EventRecord, int]]) -> list[Duplicate | None]:
-        term, results = self._term, list[Duplicate | None]()
+        writing, results = Writing(self._shards), list[Duplicate | None]()
         for event, partition in events:
             await checkpoint()
             await self._wait_for([event])
             try:
-                self._change(term, partial(_put, [event], partition))
+                self._change(writing, event.aggregate_id, partial(_put, [event], partition))
                 results.append(None)
             except Duplicate as duplicate:
                 results.append(duplicate)
-        await self._acknowledge(term)
+        await self._acknowledge(writing)
         return results
 
-    def _change(self, term: int, change: Change) -> None:
-        self._check(term)
-        drive(change(self._primary))
-        self._changes.append(change)
-
     async def note_next_offset(self, *note: int) -> None:
-        """Write it as any other."""
-        term = self._term
+        """Write it as any other; the registry lies in the shard of no aggregate."""
+        writing = Writing(self._shards)
         await checkpoint()
-        self._change(term, partial(_note, note))
-        await self._acknowledge(term)
+        self._change(writing, "", partial(_note, note))
+        await self._acknowledge(writing)
 
-    def _check(self, term: int) -> None:
-        if term != self._term:
+    def _change(self, writing: Writing, aggregate_id: str, change: Change) -> None:
+        number = shard_of(aggregate_id)
+        self._check(writing, [number])
+        drive(change(self._primary))
+        self._shards[number].pending.append(change)
+        writing.touched.add(number)
+
+    def _check(self, writing: Writing, shards: Iterable[int]) -> None:
+        if any(writing.terms[number] != self._shards[number].term for number in shards):
             raise ServerUnavailable("the server is not the primary any more")
 
-    async def _acknowledge(self, term: int) -> None:
+    async def _acknowledge(self, writing: Writing) -> None:
         """Wait until a majority has all that is written by now."""
         for _ in range(PATIENCE_STEPS):
             await checkpoint()
-            self._check(term)
-            if self._scheduler.steps >= self._behind_until:
-                self._replicate()
+            self._check(writing, writing.touched)
+            if self._keep_up(writing.touched) == writing.touched:
+                self._replicate(writing.touched)
                 return
         self._scheduler.count("no majority in time")
         raise ServerUnavailable("waiting for replication timed out")
 
-    async def _refuse(self, term: int, clash: Duplicate) -> None:
+    def _keep_up(self, shards: Iterable[int]) -> set[int]:
+        """Those of these shards whose other servers keep up with their primary."""
+        now = self._scheduler.steps
+        return {number for number in shards if now >= self._shards[number].behind_until}
+
+    async def _refuse(self, writing: Writing, aggregate_id: str, clash: Duplicate) -> None:
         """Reply that a key is taken, and that what was written before it is not safe if so."""
+        shard = shard_of(aggregate_id)
         if clash.index or (self.failing and self._scheduler.chance(0.3)):
+            writing.touched.add(shard)
             if self.failing:
-                self.lag(PATIENCE_STEPS * 20)
+                self.lag(PATIENCE_STEPS * 20, writing.touched)
             try:
-                await self._acknowledge(term)
+                await self._acknowledge(writing)
             except ServerUnavailable as error:
                 self._scheduler.count("a reply with two errors")
                 raise self._both(clash, error) from error
-        elif self.behind:
+        elif self._shards[shard].pending:
             self._scheduler.count("a taken key that no read shows")
         raise clash
 
@@ -179,7 +217,7 @@ class ReplicatedEvents:
     # Transactions
 
     async def _run_transaction(
-        self, term: int, events: Sequence[EventRecord], partition: int
+        self, writing: Writing, events: Sequence[EventRecord], partition: int
     ) -> None:
         scheduler = self._scheduler
         transaction = OpenTransaction(
@@ -189,7 +227,7 @@ class ReplicatedEvents:
         try:
             for _ in events:
                 await checkpoint()
-            self._change(term, partial(_put, events, partition))
+            self._change(writing, events[0].aggregate_id, partial(_put, events, partition))
         except Exception:
             self._end(transaction)
             raise
@@ -228,6 +266,11 @@ class ReplicatedRegistry:
 
     async def note_next_offset(self, partition: int, epoch: int, next_offset: int) -> None:
         await self._events.note_next_offset(partition, epoch, next_offset)
+
+
+def shard_of(aggregate_id: str) -> int:
+    """The shard of an aggregate."""
+    return crc32(aggregate_id.encode()) % SHARDS
 
 
 def keys_of(events: Sequence[EventRecord]) -> set[Key]:

@@ -15,7 +15,7 @@ from eventfleet.stores.memory.snapshots import MemorySnapshots
 from eventfleet.stores.snapshot_retention import key_of
 from eventfleet.topics.event import EventRecord
 from eventfleet.topics.record import LogRecord, ProducerRecord
-from tests.simulation.replicated_events import ReplicatedEvents
+from tests.simulation.replicated_events import ReplicatedEvents, Writing
 from tests.simulation.scheduler import checkpoint
 from tests.simulation.world import TOPICS
 
@@ -164,10 +164,21 @@ class ProducesUnfenced(MemoryTransactionalWriter):
 class AcknowledgesAlone(ReplicatedEvents):
     """Without: a write is acknowledged when a majority has it."""
 
-    async def _acknowledge(self, term: int) -> None:
+    async def _acknowledge(self, writing: Writing) -> None:
         await checkpoint()
-        if self._scheduler.steps >= self._behind_until:
-            self._replicate()
+        self._replicate(self._keep_up(writing.touched))
+
+
+class AcknowledgesByOneShard(ReplicatedEvents):
+    """Without: a write of several shards is acknowledged when each has it on a majority."""
+
+    async def _acknowledge(self, writing: Writing) -> None:
+        await checkpoint()
+        self._check(writing, writing.touched)
+        if done := self._keep_up(writing.touched):
+            self._replicate(done)
+        else:
+            await super()._acknowledge(writing)
 
 
 class ShowsThePrimary(ReplicatedEvents):

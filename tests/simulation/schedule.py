@@ -142,11 +142,11 @@ class RoleSchedule:
     def _fail_servers(self) -> None:
         """A primary is alone or is replaced, most of all while it has what no other server has."""
         events, chance = self.world.events, self.scheduler.chance
-        if chance(0.01):
+        if chance(0.02):
             steps = self.random.randint(5, 60)
             self.scheduler.tell("the store's primary", "is alone for steps:", steps)
             events.lag(steps)
-        if chance(0.08 if events.behind else 0.002):
+        if chance(0.12 if events.behind else 0.002):
             self.scheduler.tell("the store", "elects another primary")
             events.fail_over()
         if self.losing and chance(0.05):

@@ -41,7 +41,7 @@ RULES = {
     ),
     "the store is read also for a cached state": (
         FleetParts(querier=fleets_without_rules.TrustsItsCache),
-        {"rejected for what was not there"},
+        {"rejected for what was not there", "stuck"},
     ),
     "a state is kept only with events that are stored": (
         FleetParts(manager=fleets_without_rules.KeepsWhatIsNotStored),

@@ -40,7 +40,14 @@ def chain(parts: RoleParts) -> RoleScenario:
 
 
 # Of what was rolled back; an error where append finds its note in the store gone.
-LOSSES = {"lost", "order", "gap", "emitted out of order", "emitted otherwise than stored"}
+LOSSES = {
+    "placed at another's offset",
+    "lost",
+    "order",
+    "gap",
+    "emitted out of order",
+    "emitted otherwise than stored",
+}
 
 RULES = {
     "one record places all unplaced lower versions first": [
@@ -50,7 +57,10 @@ RULES = {
         ),
     ],
     "offsets and emitted records in one transaction": [
-        (loaded(RoleParts(writer=roles_without_rules.EmitsThenMoves)), {"emitted twice"}),
+        (
+            loaded(RoleParts(writer=roles_without_rules.EmitsThenMoves)),
+            {"emitted twice", "emitted otherwise than stored"},
+        ),
         (loaded(RoleParts(writer=roles_without_rules.MovesThenEmits)), {"not emitted"}),
         (relay(RoleParts(writer=roles_without_rules.EmitsThenMoves)), {"relayed twice"}),
         (relay(RoleParts(writer=roles_without_rules.MovesThenEmits)), {"not relayed"}),
@@ -113,6 +123,9 @@ RULES = {
     "a write is acknowledged when a majority has it": [
         (loaded(RoleParts(events=roles_without_rules.AcknowledgesAlone)), LOSSES | {"error"}),
         (put(RoleParts(events=roles_without_rules.AcknowledgesAlone)), LOSSES),
+    ],
+    "a write of several shards is acknowledged when each has it on a majority": [
+        (loaded(RoleParts(events=roles_without_rules.AcknowledgesByOneShard)), LOSSES | {"error"}),
     ],
     "reads show what a majority has": [
         (loaded(RoleParts(events=roles_without_rules.ShowsThePrimary)), LOSSES),

@@ -34,6 +34,7 @@ FAULTS = {
     "a sweep beside the roles",
     "blocked by a dead one's transaction",
     "no majority in time",
+    "one shard fails over, and another has writes under way",
     "the log is truncated",
     "unread records are removed",
     "writes are rolled back",
