@@ -13,7 +13,7 @@ from eventfleet.domains.orders import orders
 from eventfleet.web import Limits, request_body
 from eventfleet.web.json_structure import count_values
 from tests.unit.http_fixture import PLACE, Web, problem, web
-from tests.unit.test_http_queries import Breaking
+from tests.unit.test_http_queries import Breaking, Slow
 
 REQUESTS = 50
 
@@ -209,3 +209,33 @@ async def test_a_body_that_was_slow_takes_no_time_from_the_decision() -> None:
         path, headers = f"{ORDER}/commands/Place", {"content-type": "application/json"}
         found = await shop.client.post(path, content=slowly(), headers=headers)
         assert found.status_code == 202
+
+
+async def test_clients_that_leave_leave_no_garbage() -> None:
+    async with web() as shop:
+        events: Any = shop.memory.events
+        events.__class__, events.began = Slow, asyncio.Event()
+
+        async def leave(method: str, path: str) -> None:
+            async def receive() -> Any:
+                return {"type": "http.disconnect"}
+
+            async def send(message: Any) -> None:
+                raise AssertionError("nobody is there")
+
+            scope = {"type": "http", "method": method, "path": path, "query_string": b""}
+            headers = [(b"host", b"localhost"), (b"content-type", b"application/json")]
+            await shop.app({**scope, "headers": headers}, receive, send)
+            await asyncio.sleep(0)
+
+        requests = [("GET", f"{ORDER}/events"), ("POST", f"{ORDER}/commands/Place")]
+        for each in requests:
+            await leave(*each)
+        gc.collect()
+        gc.disable()
+        try:
+            for each in requests * 10:
+                await leave(*each)
+            assert gc.collect() < 20
+        finally:
+            gc.enable()
