@@ -1,4 +1,4 @@
-"""DeciderMetrics: the counts of a process's deciders and background tasks, read by Prometheus."""
+"""DeciderMetrics: the counts of the deciders of a process, read by Prometheus."""
 
 from collections.abc import Iterator
 
@@ -7,7 +7,6 @@ from prometheus_client.registry import Collector
 
 from eventfleet.deciders import manager, marker_decider
 from eventfleet.states.snapshot_saver import SnapshotSaver
-from eventfleet.stores.background_task import background_tasks
 
 LABELS = ["domain"]
 
@@ -25,15 +24,6 @@ class DeciderMetrics(Collector):
         yield from self._markers()
         yield from self._managers()
         yield from self._savers()
-        yield from self._tasks()
-
-    def _tasks(self) -> Iterator[Metric]:
-        failures = CounterMetricFamily(
-            "eventfleet_background_failures", "Failures of background tasks", labels=["task"]
-        )
-        for task in background_tasks():
-            failures.add_metric([task.name], task.failures)
-        yield failures
 
     def _markers(self) -> Iterator[Metric]:
         rounds = SummaryMetricFamily(

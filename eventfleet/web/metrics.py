@@ -15,6 +15,7 @@ from prometheus_client.core import (
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
+from eventfleet.service.background_metrics import BackgroundMetrics
 from eventfleet.service.decider_metrics import DeciderMetrics
 
 BUCKET_SECONDS = (
@@ -64,6 +65,7 @@ class HttpMetrics(Collector):
         self._histograms: dict[tuple[str, str], Histogram] = {}
         self._registry = CollectorRegistry()
         self._registry.register(deciders)
+        self._registry.register(BackgroundMetrics())
         self._registry.register(self)
 
     def observe(self, route: str, method: str, status: int, seconds: float) -> None:

@@ -6,6 +6,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.registry import Collector
 
 from eventfleet.roles.role import ChunkReport
+from eventfleet.service.background_metrics import BackgroundMetrics
 
 ROLE_LABELS = ("domain", "role")
 PARTITION_LABELS = ("domain", "role", "partition")
@@ -32,6 +33,7 @@ class Metrics:
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
+        self._registry.register(BackgroundMetrics())
         self.counted = {name: self._counter(name, text) for name, text in COUNTED.items()}
         self.rejected = self._counter("rejected", "Commands rejected", (*ROLE_LABELS, "reason"))
         self.notices = self._counter("notices", "Stage notices published", ())

@@ -1,10 +1,13 @@
 """What a process shows of its work."""
 
+import asyncio
+
 from eventfleet.deciders.marker_decider import MarkerStatistics
 from eventfleet.deciders.outcomes import Accepted, Rejected
 from eventfleet.roles.command import count_outcome
 from eventfleet.roles.role import ChunkReport
 from eventfleet.service.decider_metrics import DeciderMetrics
+from eventfleet.stores.background_task import BackgroundTask
 from eventfleet.workers.metrics import COUNTED, MAX_REASONS, Metrics
 from tests.unit.sync_domain import SyncFixture
 
@@ -67,6 +70,26 @@ def test_rebalances_fences_and_retries_are_counted() -> None:
     assert f"eventfleet_assigned_partitions{{{WHERE}}} 2.0" in shown
     assert f"eventfleet_fenced_total{{{WHERE}}} 1.0" in shown
     assert f"eventfleet_retries_total{{{WHERE}}} 1.0" in shown
+
+
+async def test_failures_of_background_tasks_are_shown_by_task() -> None:
+    task = BackgroundTask("the work", asyncio.Event().wait)  # type: ignore[arg-type]
+    task.start()
+    task.report_failure(LookupError("a bug"))
+    assert 'eventfleet_background_failures_total{task="the work"} 1.0' in lines(Metrics())
+    await task.end()
+
+
+def test_a_stopped_partition_is_shown_until_it_is_given_up() -> None:
+    metrics = Metrics()
+    meter = metrics.of("orders", "append")
+    meter.watch(3, lambda: 0, lambda: 0)
+    shown = 'eventfleet_stopped{domain="orders",partition="3",role="append"}'
+    assert f"{shown} 0.0" in lines(metrics)
+    meter.stopped(3)
+    assert f"{shown} 1.0" in lines(metrics)
+    meter.forget(3)
+    assert not any(line.startswith(shown) for line in lines(metrics))
 
 
 def test_rejections_are_shown_by_reason() -> None:
