@@ -35,8 +35,10 @@ from eventfleet.stores.contracts import (
     Note,
     StoredHead,
 )
+from eventfleet.topics.event import EventKey
 
 RETRY_PAUSE_SECONDS = 0.05
+MAX_UNFINISHED = 10_000
 OK = MarkStatus.OK
 NOTED = (OK, MarkStatus.MINE, STALE)
 MISSING, AGAIN = MarkStatus.MISSING, MarkStatus.AGAIN
@@ -75,6 +77,7 @@ class MarkerDecider:
         self._store, self._markers, self._writer = store, markers, writer
         self._guard, self._clock, self._chance = guard, clock, chance
         self._partitions = partitions
+        self._unfinished: dict[EventKey, bool] = {}
         self.statistics = MarkerStatistics()
 
     # Deciding a batch
@@ -101,7 +104,7 @@ class MarkerDecider:
                 await self._clock.sleep(RETRY_PAUSE_SECONDS * (0.5 + self._chance()))
         while pending:
             for command in pending:
-                command.answer(Unavailable(reason or self._cause(command)))
+                self._give_up(command, reason or self._cause(command))
             pending = [p for each in pending if (p := each.next)]
 
     def _cause(self, command: PendingCommand) -> str:
@@ -122,12 +125,23 @@ class MarkerDecider:
             last = lasts.get(event.aggregate_id)
             destination = last.destination if last else destination_of(event, self._partitions)
             command = PendingCommand(index, proposed, destination, answer)
+            if self._unfinished:
+                command.noted_here = self._unfinished.pop(event.key, False)
             lasts[event.aggregate_id] = command
             if last:
                 last.next = command
             else:
                 firsts.append(command)
         return firsts
+
+    def _give_up(self, command: PendingCommand, reason: str) -> None:
+        """Answer Unavailable; a later call that finishes what this one has noted is the first to be
+        told that it is accepted."""
+        if command.noted_here:
+            self._unfinished[command.event.key] = True
+            if len(self._unfinished) > MAX_UNFINISHED:
+                del self._unfinished[next(iter(self._unfinished))]
+        command.answer(Unavailable(reason))
 
     async def _round(self, pending: Sequence[PendingCommand], deadline: datetime) -> bool:
         """True when the incarnation was refreshed because a mark asked for it: worth another round
@@ -225,7 +239,7 @@ class MarkerDecider:
         except errors.ServerUnavailable as error:
             for command in noted:
                 if command.marked.status is not STALE:
-                    command.answer(Unavailable(str(error)))
+                    self._give_up(command, str(error))
             return
         for command, position in zip(noted, positions, strict=True):
             command.await_confirmation(incarnation, position)

@@ -52,9 +52,10 @@ class Destination(NamedTuple):
 class PendingCommand:
     """A command that is not decided yet.
 
-    `noted_here`: this call has noted the event, or may have, where Redis' answer was lost; `next`:
-    the next command of the same aggregate; `basis`: the stored head that a missing marker is to be
-    made of, read in `basis_incarnation`; `unconfirmed`: the note that was produced for it.
+    `noted_here`: this process has noted the event, or may have, where Redis' answer was lost, and
+    has told nobody; `next`: the next command of the same aggregate; `basis`: the stored head that a
+    missing marker is to be made of, read in `basis_incarnation`; `unconfirmed`: the note that was
+    produced for it.
     """
 
     __slots__ = (

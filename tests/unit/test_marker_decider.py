@@ -164,8 +164,19 @@ async def test_a_failed_produce_leaves_the_note_and_the_repeat_finishes_it(
     desk.producer.before["produce"] = 1
     assert await desk.send("Place") == Unavailable("produce failed")
     assert desk.produced() == []
+    assert await desk.send("Place") == Accepted(event_of("Place"), EVENTS)
     assert await desk.send("Place") == Repeated(event_of("Place"), EVENTS)
     assert desk.types() == ["Placed"]
+
+
+async def test_another_service_that_finishes_a_command_says_that_it_repeats(
+    desk: MarkerFixture,
+) -> None:
+    desk.producer.before["produce"] = 1
+    assert await desk.send("Place") == Unavailable("produce failed")
+    desk.service()
+    await desk.pass_time(0.1)
+    assert await desk.send("Place") == Repeated(event_of("Place"), EVENTS)
 
 
 async def test_of_two_services_with_one_command_one_is_told_that_it_repeats(
@@ -192,7 +203,7 @@ async def test_of_two_services_with_one_command_one_is_told_that_it_repeats(
 async def test_a_lost_acknowledgement_makes_a_repeat_that_append_drops(desk: MarkerFixture) -> None:
     desk.producer.after["produce"] = 1
     assert isinstance(await desk.send("Place"), Unavailable)
-    assert isinstance(await desk.send("Place"), Repeated)
+    assert isinstance(await desk.send("Place"), Accepted)
     await desk.append()
     assert desk.types() == ["Placed", "Placed"]
     assert [event.id for event in await desk.memory.history()] == [event_of("Place")]
@@ -329,7 +340,7 @@ async def test_after_a_flush_nothing_is_accepted_before_it_is_stored(desk: Marke
     assert await desk.decide([desk.propose("Pay")], 5) == [APPEND_IS_BEHIND]
     assert desk.types() == ["Placed", "Paid"]
     desk.appends = True
-    assert await desk.send("Pay") == Repeated(event_of("Pay"), EVENTS)
+    assert await desk.send("Pay") == Accepted(event_of("Pay"), EVENTS)
     assert [event.type for event in await desk.memory.history()] == ["Placed", "Paid"]
 
 
@@ -449,7 +460,7 @@ async def test_what_was_noted_when_the_deadline_passed_is_not_produced(desk: Mar
     assert await desk.send("Pay") == Unavailable("the deadline has passed")
     assert desk.types() == ["Placed"]
     desk.markers._inner.mark = mark
-    assert await desk.send("Pay") == Repeated(event_of("Pay"), EVENTS)
+    assert await desk.send("Pay") == Accepted(event_of("Pay"), EVENTS)
     assert desk.types() == ["Placed", "Paid"]
 
 
