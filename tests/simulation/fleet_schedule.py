@@ -220,6 +220,8 @@ class FleetSchedule:
         if self.scheduler.steps % 4 == 0:
             self._tend()
         self.loop.step()
+        if self.scheduler.steps % 256 == 0:
+            self.world.events.go_on()
         if self.world.fault or self.loop.error:
             raise self.world.fault or self.loop.error or RuntimeError
 

@@ -91,6 +91,10 @@ class ReplicatedEvents:
         for number in shards or [self._scheduler.random.randrange(SHARDS)]:
             self._shards[number].behind_until = self._scheduler.steps + steps
 
+    def go_on(self) -> None:
+        """Let the other servers copy what they can, also what nobody waits for any more."""
+        self._replicate(self._keep_up(range(SHARDS)))
+
     def recover(self) -> None:
         """Let all servers be well, and nothing be under way any more."""
         self.failing = False

@@ -123,6 +123,8 @@ class RoleSchedule:
         self.world.clock.advance(self.random.randint(0, 200 if self.scenario.puts else 50))
         if self.scheduler.steps % 8 == 0:
             self._watch()
+        if self.scheduler.steps % 64 == 0:
+            self.world.events.go_on()
 
     def _disturb(self) -> None:
         """Somebody is killed or stalls, or a partition gets an owner beside the one it has."""
