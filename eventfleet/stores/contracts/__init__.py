@@ -1,0 +1,88 @@
+"""The contracts of stores, log, markers, notices, clock and ids, each documented only here.
+
+Implementations promise no more than this, and each passes `tests/contract`. Every method may raise
+`ServerUnavailable`, and bounds its own time. Sequences, given and returned, are small enough for
+memory unless a method is documented as paged or streamed.
+"""
+
+from eventfleet.stores.contracts.events import (
+    NO_HEAD,
+    AssignPosition,
+    EventReader,
+    EventSequencer,
+    EventStore,
+    Head,
+    Page,
+    Tail,
+    TailQuery,
+    VersionRange,
+    Write,
+)
+from eventfleet.stores.contracts.log import (
+    LogAdmin,
+    LogReader,
+    LogWriter,
+    PartitionWriter,
+    Watermarks,
+)
+from eventfleet.stores.contracts.markers import (
+    CurrentMarker,
+    Incarnation,
+    Markers,
+    MarkRequest,
+    MarkResult,
+    MarkStatus,
+    Note,
+    StoredHead,
+)
+from eventfleet.stores.contracts.notices import Notice, Notices, Stage
+from eventfleet.stores.contracts.registry import OffsetRange, Repair, RepairKind, StoreRegistry
+from eventfleet.stores.contracts.snapshots import Snapshot, SnapshotStore
+from eventfleet.stores.contracts.system import (
+    Clock,
+    DomainStores,
+    IdGenerator,
+    ParkedAggregates,
+    StoresByDomain,
+)
+
+__all__ = [
+    "NO_HEAD",
+    "AssignPosition",
+    "Clock",
+    "CurrentMarker",
+    "DomainStores",
+    "EventReader",
+    "EventSequencer",
+    "EventStore",
+    "Head",
+    "IdGenerator",
+    "Incarnation",
+    "LogAdmin",
+    "LogReader",
+    "LogWriter",
+    "MarkRequest",
+    "MarkResult",
+    "MarkStatus",
+    "Markers",
+    "Note",
+    "Notice",
+    "Notices",
+    "OffsetRange",
+    "Page",
+    "ParkedAggregates",
+    "PartitionWriter",
+    "Repair",
+    "RepairKind",
+    "Snapshot",
+    "SnapshotStore",
+    "Stage",
+    "StoreRegistry",
+    "StoredHead",
+    "StoresByDomain",
+    "Tail",
+    "TailQuery",
+    "VersionRange",
+    "Watermarks",
+    "Write",
+]

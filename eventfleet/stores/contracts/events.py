@@ -1,0 +1,180 @@
+"""Contract of the event store: reading, and giving events their place in the order."""
+
+from collections.abc import AsyncIterator, Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, NamedTuple, Protocol
+
+from eventfleet.stores.contracts.registry import StoreRegistry
+from eventfleet.stores.errors import Duplicate
+from eventfleet.topics.event import EventKey, EventRecord, Position
+
+
+class Head(NamedTuple):
+    """The latest stored event of an aggregate; `placed` is the highest version with a position."""
+
+    version: int
+    event_id: str
+    placed: int
+    type: str
+
+
+NO_HEAD = Head(0, "", 0, "")
+
+
+class TailQuery(NamedTuple):
+    """A query for an aggregate's events above version `after`, and for the event `event_id`."""
+
+    aggregate_id: str
+    after: int
+    event_id: str
+
+
+class Tail(NamedTuple):
+    """The result of a TailQuery: `events` by version, and `found`, the event with the queried id
+    (None: it is not stored)."""
+
+    events: list[EventRecord]
+    found: EventRecord | None
+
+
+class VersionRange(NamedTuple):
+    """The events of an aggregate with after < version <= up_to."""
+
+    aggregate_id: str
+    after: int
+    up_to: int
+
+
+@dataclass(frozen=True)
+class AssignPosition:
+    """A write that gives a stored event its position, unless the event has one by now."""
+
+    event: EventRecord
+    position: Position
+
+
+Write = EventRecord | AssignPosition
+"""An EventRecord here has its version and its position, and is stored as it is."""
+
+
+class Page(NamedTuple):
+    """A page of a listing: its items, and the opaque cursor of the next page.
+
+    The cursor is valid also when `items` is empty: the listing may grow.
+    """
+
+    items: list[Any]
+    cursor: str
+
+
+class EventReader(Protocol):
+    """Reads the events of one domain, ordered by version within each aggregate."""
+
+    def read(
+        self,
+        aggregate_id: str,
+        after: int = 0,
+        up_to: int | None = None,
+        limit: int | None = None,
+        types: Collection[str] | None = None,
+    ) -> AsyncIterator[EventRecord]:
+        """Stream the events with after < version <= up_to, in version order."""
+
+    async def read_all(
+        self, aggregate_ids: Collection[str], limit: int
+    ) -> list[EventRecord] | None:
+        """Return all events of these aggregates, by aggregate and version.
+
+        None when there are more than `limit`. One query.
+        """
+
+    async def find(self, keys: Collection[EventKey]) -> dict[EventKey, EventRecord]:
+        """Return the stored events among these, by key.
+
+        One query, which reads what a majority of the servers has.
+        """
+
+    async def heads(self, aggregate_ids: Collection[str]) -> dict[str, Head]:
+        """Return the head of each of these aggregates that has events; one query for all."""
+
+    async def tails(self, queries: Sequence[TailQuery], limit: int) -> list[Tail] | None:
+        """Answer each query, in order; None when the tails have more than `limit` events in all.
+
+        One query, which reads what a majority of the servers has.
+        """
+
+    async def version_at(self, aggregate_id: str, moment: datetime) -> int:
+        """Return the highest version whose time is not later than the moment; 0 if there is none.
+
+        Times need not rise with the versions. One query, from the newest version down.
+        """
+
+    async def feed(self, cursor: str, limit: int) -> Page:
+        """Page through the placed events (EventRecords) of the whole domain; "" is the beginning.
+
+        Events come in position and version order within each partition. A reader that goes on from
+        the cursor misses no event, however late it is placed. InvalidCursor: the cursor is not one
+        of this feed.
+        """
+
+    async def aggregates(self, cursor: str, limit: int, partition: int | None = None) -> Page:
+        """Page through the ids (strings) of all aggregates, or of those of one partition, in order.
+
+        "" is the beginning. InvalidCursor: the cursor is not one of this listing.
+        """
+
+    async def count(self) -> int:
+        """Count the stored events."""
+
+
+class EventSequencer(Protocol):
+    """Stores the events of one domain, and gives each its place in the log's order."""
+
+    async def write(self, writes: Sequence[Write]) -> None:
+        """Do the writes durably (majority, journal) and in order, up to the first that clashes.
+
+        Duplicate carries the index of the clashing write; the writes before it are done. After a
+        first try whose answer was lost, a write may clash with itself. AssignPosition for an event
+        that has a position already does nothing, and is no error.
+        """
+
+    async def put(self, events: Sequence[EventRecord], partition: int) -> None:
+        """Store events of one aggregate, with versions but without positions: all or none.
+
+        They count as unplaced in `partition` until an AssignPosition. Duplicate: an id or a version
+        is taken.
+        """
+
+    async def put_each(self, events: Sequence[tuple[EventRecord, int]]) -> list[Duplicate | None]:
+        """Store one event for each of several aggregates as `put` does, each independently.
+
+        `events` are pairs of event and partition; one write for all. Returns for each event None,
+        or the Duplicate (with `index` 0) that kept it out.
+        """
+
+    async def unplaced(self, ranges: Collection[VersionRange]) -> list[EventRecord]:
+        """Return the events in these ranges that have no position, by aggregate and version.
+
+        The ranges are of different aggregates. Read in pages.
+        """
+
+    async def placed_at(self, positions: Collection[Position]) -> list[EventRecord]:
+        """Return all events placed at these positions, by position and version."""
+
+    async def sweep(self, partition: int, limit: int) -> list[EventRecord]:
+        """Return up to `limit` unplaced events of a partition, by aggregate and version."""
+
+
+class EventStore(EventReader, EventSequencer, Protocol):
+    """The events of one domain, ordered by version within each aggregate."""
+
+    @property
+    def registry(self) -> StoreRegistry:
+        """The store's facts about itself."""
+
+    async def prepare(self) -> None:
+        """Create and verify the indexes, and register the schema.
+
+        Misconfigured names an index that is missing or too weak, or another schema.
+        """

@@ -1,0 +1,45 @@
+"""Contracts of clock, ids and parked aggregates; the stores of a domain."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import NamedTuple, Protocol
+
+from eventfleet.stores.contracts.events import EventStore
+from eventfleet.stores.contracts.snapshots import SnapshotStore
+
+
+class ParkedAggregates(Protocol):
+    """The aggregates of a partition that one role has parked."""
+
+    async def load(self, partition: int) -> frozenset[str]:
+        """Return their ids."""
+
+
+class Clock(Protocol):
+    """Wall time, steady time and waiting."""
+
+    def now(self) -> datetime:
+        """Return the time in UTC, in whole milliseconds."""
+
+    def steady(self) -> datetime:
+        """Return a time that nobody sets: for deadlines and intervals, within one process."""
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait."""
+
+
+class IdGenerator(Protocol):
+    """Generates ids."""
+
+    def new(self) -> str:
+        """Return a fresh id; later ids sort after earlier ones (UUIDv7)."""
+
+
+class DomainStores(NamedTuple):
+    """The two stores of a domain."""
+
+    events: EventStore
+    snapshots: SnapshotStore
+
+
+StoresByDomain = Mapping[str, DomainStores]
