@@ -19,7 +19,7 @@ test: $(VENV)/dev.stamp
 
 faults: $(VENV)/dev.stamp
 	@$(BIN)/python -m tests.servers.install
-	@SCHEDULES=100000 $(BIN)/python -m pytest tests/simulation/test_schedules.py tests/simulation/test_marker.py
+	@SCHEDULES=100000 $(BIN)/python -m pytest tests/simulation/test_schedules.py tests/simulation/test_marker.py tests/simulation/test_fleet.py
 	@$(BIN)/python -m pytest -s -m faults tests/faults
 
 # SHORT=1, SCENARIOS=append,relay, JSON=file, CHART=file; KAFKA, MONGO_URL, REDIS_URL: servers to use.

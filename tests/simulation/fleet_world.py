@@ -161,7 +161,7 @@ class LogSource:
 
     def _loses(self, more: bool) -> bool:
         """Whether a chunk gets lost; its owner can know only where there is another after it."""
-        return more and self._world.scheduler.chance(30 * self._world.faults.rate)
+        return more and self._world.scheduler.chance(45 * self._world.faults.rate)
 
 
 class FleetWorld:

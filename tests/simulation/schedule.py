@@ -123,7 +123,7 @@ class RoleSchedule:
         self.world.clock.advance(self.random.randint(0, 200 if self.scenario.puts else 50))
         if self.scheduler.steps % 8 == 0:
             self._watch()
-        if self.scheduler.steps % 64 == 0:
+        if self.scheduler.steps % 200 == 0:
             self.world.events.go_on()
 
     def _disturb(self) -> None:
@@ -157,7 +157,7 @@ class RoleSchedule:
             self.scheduler.count("a clock steps back")
             self.random.choice(self.world.clocks).step(-self.random.choice([0.5, 5.0, 60.0]))
         for task in [task for task in self._of("maker") if task.name in events.holders]:
-            if chance(0.06):
+            if chance(0.1):
                 self.scheduler.kill(task)
         for owner in self.world.log.open_transactions():
             if chance(0.02):
@@ -168,7 +168,7 @@ class RoleSchedule:
         """What the log loses in this schedule, if it loses anything."""
         loaded = not (self.scenario.marked or self.scenario.puts)
         kinds = ["retention", "truncation", "truncation"] if loaded else ["retention"]
-        return self.random.choice(kinds) if self.scheduler.chance(0.6 if loaded else 0.2) else ""
+        return self.random.choice(kinds) if self.scheduler.chance(0.75 if loaded else 0.2) else ""
 
     def _lose_records(self) -> None:
         """The log removes records that append has not read, or some that it has."""
