@@ -26,6 +26,7 @@ from eventfleet.deciders.pending_command import (
 from eventfleet.deciders.proposed_event import ProposedEvent
 from eventfleet.stores import errors
 from eventfleet.stores.contracts import (
+    NO_HEAD,
     Clock,
     EventStore,
     Incarnation,
@@ -153,6 +154,9 @@ class MarkerDecider:
             return False
         had_basis = any(p.basis for p in ready)
         await self._mark(ready, incarnation)
+        await self._verify_rejections(
+            [p for p in ready if p.marked.status is REJECTED and not p.decided], incarnation
+        )
         # A note of a former incarnation must not come into the log when this one has forgotten it.
         if self._clock.steady() < deadline:
             await self._produce([p for p in ready if p.marked.status in NOTED], incarnation)
@@ -202,12 +206,35 @@ class MarkerDecider:
             command.marked = marked
             if command.basis:
                 command.restart()
-            if marked.status is REJECTED:
+            if marked.status is REJECTED and not marked.tentative:
                 command.answer(rejection(command.event.type, command.allowed, marked.type))
             elif marked.status is OK:
                 command.noted_here = True
             elif marked.status is DONE:
                 command.answer(Repeated(command.event.id, command.destination.name))
+
+    async def _verify_rejections(
+        self, doubtful: Sequence[PendingCommand], incarnation: Incarnation
+    ) -> None:
+        """Answer those whose marked event is the latest one in the store too.
+
+        An event that was noted in a former incarnation may have come after a marker was made anew;
+        such a marker is dropped.
+        """
+        if not doubtful:
+            return
+        heads = await self._store.heads([p.aggregate_id for p in doubtful])
+        self.statistics.lookups += len(doubtful)
+        stale: list[EventKey] = []
+        for command in doubtful:
+            marked = command.marked
+            if heads.get(command.aggregate_id, NO_HEAD).event_id == marked.event_id:
+                command.answer(rejection(command.event.type, command.allowed, marked.type))
+            else:
+                stale.append(EventKey(command.aggregate_id, marked.event_id))
+                command.restart()
+        if stale:
+            await self._markers.drop(stale, incarnation)
 
     async def _read_basis(
         self, missing: Sequence[PendingCommand], incarnation: Incarnation

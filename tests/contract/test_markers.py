@@ -22,6 +22,7 @@ from eventfleet.stores.errors import ServerUnavailable
 from eventfleet.stores.marker_timeouts import MarkerTimeouts
 from eventfleet.stores.memory.markers import MemoryMarkers, MemoryRedis
 from eventfleet.stores.redis import RedisMarkers
+from eventfleet.topics.event import EventKey
 from tests.conftest import running
 from tests.servers.redis import Redis
 
@@ -226,8 +227,9 @@ async def test_a_basis_stays_when_the_rule_fails(desk: MarkerServer) -> None:
     client = desk.client()
     ruled = {"allowed": frozenset({"Paid", "Sent"})}
     marked = await decide(client, "e1", basis=PLACED, **ruled)
-    assert marked == MarkResult(MarkStatus.REJECTED, type="Placed")
-    assert await decide(client, "e2", **ruled) == MarkResult(MarkStatus.REJECTED, type="Placed")
+    rejected = MarkResult(MarkStatus.REJECTED, "e0", tentative=True, type="Placed")
+    assert marked == rejected
+    assert await decide(client, "e2", **ruled) == rejected
     assert (await decide(client, "e3")).prev == "e0"
 
 
@@ -235,10 +237,31 @@ async def test_the_first_event_of_an_aggregate_follows_none(desk: MarkerServer) 
     client = desk.client()
     first = frozenset({""})
     assert await decide(client, "e1", basis=PLACED, allowed=first) == MarkResult(
-        MarkStatus.REJECTED, type="Placed"
+        MarkStatus.REJECTED, "e0", tentative=True, type="Placed"
     )
     marked = await decide(client, "e1", aggregate_id="b", basis=NOTHING, allowed=first)
     assert marked == MarkResult(MarkStatus.OK, "e1", "", b"e1!", tentative=True)
+
+
+async def test_a_marker_is_dropped_where_its_latest_event_is_the_one_named(
+    desk: MarkerServer,
+) -> None:
+    client = desk.client()
+    await decide(client, "e1", basis=PLACED, allowed=frozenset({"Paid"}))
+    incarnation = await client.incarnation()
+    await client.drop([EventKey("a", "e1"), EventKey("b", "e0")], incarnation)
+    assert await verdict(client, "e2", allowed=frozenset()) is MarkStatus.REJECTED
+    await client.drop([EventKey("a", "e0")], incarnation._replace(id="another"))
+    assert await verdict(client, "e2", allowed=frozenset()) is MarkStatus.REJECTED
+    await client.drop([EventKey("a", "e0")], incarnation)
+    assert await verdict(client, "e2") is MarkStatus.MISSING
+
+
+async def test_a_marker_with_a_note_is_not_dropped(desk: MarkerServer) -> None:
+    client = desk.client()
+    await decide(client, "e1", basis=PLACED)
+    await client.drop([EventKey("a", "e1")], await client.incarnation())
+    assert await verdict(client, "e1") is MarkStatus.MINE
 
 
 async def test_a_basis_beside_a_marker_is_not_used(desk: MarkerServer) -> None:
@@ -719,7 +742,7 @@ async def test_any_name_will_do(desk: MarkerServer, name: str) -> None:
     assert (await decide(client, f"{name}1", **named)).event_id == f"{name}1"
     assert await settle(client, first, name)
     rejected = await decide(client, f"{name}2", **named, allowed=frozenset({f"{name}."}))
-    assert rejected == MarkResult(MarkStatus.REJECTED, type=name)
+    assert rejected == MarkResult(MarkStatus.REJECTED, f"{name}1", type=name)
     assert (await decide(client, f"{name}3", **named)).prev == f"{name}1"
 
 

@@ -98,18 +98,20 @@ def check_final(final: Requests, stored: History) -> None:
             raise BrokenInvariant("rejected but stored", f"{event_id}: {asked}")
 
 
-def check_rejections(requests: Requests, stored: History, arrivals: Arrivals, lost: bool) -> None:
+def check_rejections(
+    requests: Requests, stored: History, arrivals: Arrivals, ends: Arrivals
+) -> None:
     """Who was rejected met an event, the latest of its time, that the rule names no successor of.
 
-    An event is the latest one from its arrival in the log to that of the next. Where Redis has
-    `lost` its data, a marker made anew may miss an event that was noted before and came later: a
-    former latest event may reject then.
+    An event is the latest one from its arrival in the log until the next one `ends` it: by its own
+    arrival, or where Redis has lost its data when it is stored. A marker made anew may miss an
+    event that was noted before, and is told accepted only then.
     """
     for asked in requests.values():
         for request in asked:
             if isinstance(request.outcome, Rejected):
                 events = stored.get(request.aggregate_id, [])
-                latest = _latest_types(request, events, arrivals, lost)
+                latest = _latest_types(request, events, arrivals, ends)
                 _check_rejection(request, request.outcome, latest)
 
 
@@ -121,17 +123,17 @@ def _check_rejection(request: Request, said: Rejected, latest: set[str]) -> None
 
 
 def _latest_types(
-    request: Request, events: list[EventRecord], arrivals: Arrivals, lost: bool
+    request: Request, events: list[EventRecord], arrivals: Arrivals, ended: Arrivals
 ) -> set[str]:
     """The types of the events that were the latest ones at some time of a request."""
     assert request.ended is not None
     types = ["", *(event.type for event in events)]
     begins = [0, *(arrivals[event.id] for event in events)]
-    ends = [*begins[1:], request.ended]
+    ends = [*(ended[event.id] for event in events), request.ended]
     return {
         kind
         for kind, begin, end in zip(types, begins, ends, strict=True)
-        if begin <= request.ended and (lost or request.began <= end)
+        if begin <= request.ended and request.began <= end
     }
 
 

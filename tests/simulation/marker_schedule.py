@@ -341,7 +341,8 @@ class MarkerSchedule:
         if not world.lost and not self.scenario.faults:
             check_accepted_once(self.requests)
         check_final(self.requests, stored)
-        check_rejections(self.requests, stored, world.arrivals(stored), world.lost)
+        ends = world.appends() if world.lost else world.arrivals(stored)
+        check_rejections(self.requests, stored, world.arrivals(stored), ends)
 
 
 def run(scenario: MarkerScenario, seeds: range) -> Counter[str]:

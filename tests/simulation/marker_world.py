@@ -172,6 +172,19 @@ class SettableRedis(MemoryRedis):
         return self._last
 
 
+class DatedEvents(MemoryEvents):
+    """`dates`: in which step each event was stored, by id."""
+
+    def __init__(self, partitions: int, scheduler: Scheduler) -> None:
+        super().__init__(partitions, checkpoint)
+        self._scheduler = scheduler
+        self.dates: dict[str, int] = {}
+
+    def _keep(self, event: EventRecord) -> None:
+        super()._keep(event)
+        self.dates.setdefault(event.id, self._scheduler.steps)
+
+
 class MarkerWorld:
     def __init__(self, scenario: MarkerScenario, seed: int | Random) -> None:
         self.scenario = scenario
@@ -183,7 +196,7 @@ class MarkerWorld:
         self.log = SimulatedLog(lambda: self.scheduler.steps)
         for topic in TOPICS:
             self.log.create(TopicSpec(topic, self.partitions, 1))
-        self.events = MemoryEvents(self.partitions, checkpoint)
+        self.events = DatedEvents(self.partitions, self.scheduler)
         self.clocks: list[ServerClock] = []
         self.redis_clock = self.new_clock()
         redis = type("SettableRedis", (SettableRedis, scenario.parts.redis), {})
@@ -271,6 +284,10 @@ class MarkerWorld:
         dates, events = self.log.dates, (event for found in stored.values() for event in found)
         places = {event.id: Position.parse(event.position or "") for event in events}
         return {key: dates[TOPICS.events, at.partition, at.offset] for key, at in places.items()}
+
+    def appends(self) -> dict[str, int]:
+        """The step in which each event was stored."""
+        return self.events.dates
 
     async def _history(self, aggregate_id: str) -> list[Any]:
         return [event async for event in self.events.read(aggregate_id)]

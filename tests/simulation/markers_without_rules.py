@@ -10,7 +10,7 @@ from typing import Any
 from eventfleet.deciders.decider import Answer
 from eventfleet.deciders.lag_guard import LagGuard
 from eventfleet.deciders.marker_decider import MarkerDecider
-from eventfleet.deciders.pending_command import PendingCommand
+from eventfleet.deciders.pending_command import PendingCommand, rejection
 from eventfleet.deciders.proposed_event import ProposedEvent
 from eventfleet.stores.contracts import Incarnation, MarkRequest, MarkResult, MarkStatus, Note
 from eventfleet.stores.marker_timeouts import MarkerTimeouts
@@ -141,3 +141,14 @@ class ProducesLate(MarkerDecider):
 
     async def _round(self, pending: Sequence[PendingCommand], deadline: datetime) -> bool:
         return await super()._round(pending, datetime.max.replace(tzinfo=UTC))
+
+
+class TrustsRejections(MarkerDecider):
+    """Without: a rejection by a marker made anew is compared with the store."""
+
+    async def _verify_rejections(
+        self, doubtful: Sequence[PendingCommand], incarnation: Incarnation
+    ) -> None:
+        for command in doubtful:
+            marked = command.marked
+            command.answer(rejection(command.event.type, command.allowed, marked.type))

@@ -45,6 +45,11 @@ RULES = {
         "Redis is flushed",
         {"forbidden in the store"},
     ),
+    "a rejection by a marker made anew is compared with the store": (
+        MarkerParts(marking=markers_without_rules.TrustsRejections),
+        "Redis is flushed",
+        {"rejected for what was not there"},
+    ),
     "the ids of events are remembered": (
         MarkerParts(redis=markers_without_rules.ForgetsIds),
         "repeats, a store that is behind",

@@ -495,3 +495,19 @@ async def test_a_look_older_than_the_marker_does_not_count() -> None:
     await desk.append()
     history = [event.type for event in await desk.memory.history()]
     assert history == ["Opened", "Noted", "Lent", "Returned"]
+
+
+async def test_a_marker_made_anew_does_not_reject_by_an_event_that_has_a_successor(
+    desk: MarkerFixture,
+) -> None:
+    """An event that was noted before Redis lost its data comes into the log after that."""
+    assert isinstance(await desk.send("Place"), Accepted)
+    await desk.pass_time(1)
+    placed = desk.produced()[-1]
+    desk.redis.flush()
+    assert isinstance(await desk.send("Pack"), Rejected)
+    late = desk.propose("Pay").event
+    await desk.memory.emit(desk.memory.topics.events, replace(late, prev=placed.id))
+    await desk.pass_time(1)
+    assert isinstance(await desk.send("Pack"), Accepted)
+    assert desk.types() == ["Placed", "Paid", "Packed"]

@@ -59,7 +59,8 @@ class MarkResult(NamedTuple):
     """The result of a MarkRequest.
 
     With OK, MINE and STALE it holds the noted event, to be produced with its `prev`; a `tentative`
-    one is accepted only when append has stored it. With REJECTED, `type` is the marked type.
+    one is accepted only when append has stored it. With REJECTED, `type` and `event_id` are those
+    of the marked event; a `tentative` marker may have missed a later one, which the store has then.
     """
 
     status: MarkStatus
@@ -124,6 +125,9 @@ class Markers(Protocol):
 
     async def withdraw(self, notes: Sequence[Note], incarnation: Incarnation) -> None:
         """Delete the marker of each note that stands exactly so, and the memory of its event."""
+
+    async def drop(self, keys: Sequence[EventKey], incarnation: Incarnation) -> None:
+        """Delete the marker of each aggregate whose latest event is this one, without a note."""
 
     async def close(self) -> None:
         """Release the connections. Never raises."""

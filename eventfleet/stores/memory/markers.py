@@ -16,6 +16,7 @@ from eventfleet.stores.contracts import (
 )
 from eventfleet.stores.marker_timeouts import MarkerTimeouts
 from eventfleet.stores.memory.yield_point import YieldPoint, no_yield
+from eventfleet.topics.event import EventKey
 
 TICK_SECONDS = 1e-6
 NEVER = float("inf")
@@ -133,6 +134,12 @@ class MemoryRedis:
             del self.data.markers[domain, note.aggregate_id]
             self.data.done.pop((domain, note.event_id), None)
 
+    def drop(self, domain: str, key: EventKey, incarnation: Incarnation) -> None:
+        place = domain, key.aggregate_id
+        marker = self.is_current(incarnation) and self._marker(place, incarnation, self._time())
+        if marker and not marker.note and marker.last_event_id == key.event_id:
+            del self.data.markers[place]
+
     def _new_marker(self, request: MarkRequest, timeouts: MarkerTimeouts, now: float) -> Marker:
         assert request.basis
         assert self.data.sentinel
@@ -163,7 +170,8 @@ class MemoryRedis:
         if note:
             return MarkResult(MarkStatus.STALE, *note[:3], marker.tentative)
         if request.allowed is not None and marker.type not in request.allowed:
-            return MarkResult(MarkStatus.REJECTED, type=marker.type)
+            last, tentative = marker.last_event_id, marker.tentative
+            return MarkResult(MarkStatus.REJECTED, last, tentative=tentative, type=marker.type)
         note = PendingNote(request.event_id, marker.last_event_id, request.value, now)
         self.data.markers[key] = replace(
             marker, type=request.type, last_event_id=request.event_id, note=note, expires_at=NEVER
@@ -245,6 +253,12 @@ class MemoryMarkers:
         for note in notes:
             await self._yield_point()
             self._server.withdraw(self._domain, note, incarnation)
+        await self._yield_point()
+
+    async def drop(self, keys: Sequence[EventKey], incarnation: Incarnation) -> None:
+        for key in keys:
+            await self._yield_point()
+            self._server.drop(self._domain, key, incarnation)
         await self._yield_point()
 
     async def close(self) -> None:

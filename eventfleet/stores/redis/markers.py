@@ -18,6 +18,7 @@ from eventfleet.stores.errors import Misconfigured
 from eventfleet.stores.marker_timeouts import MarkerTimeouts
 from eventfleet.stores.redis.scripts import (
     CONFIRM,
+    DROP,
     INCARNATION,
     MARK,
     PLACEHOLDER,
@@ -25,6 +26,7 @@ from eventfleet.stores.redis.scripts import (
     Script,
 )
 from eventfleet.stores.redis.session import RedisCommand, SessionPool
+from eventfleet.topics.event import EventKey
 from eventfleet.topics.record import make_tuple
 
 REQUIRED_POLICY = "noeviction"
@@ -95,6 +97,9 @@ class RedisMarkers:
     async def withdraw(self, notes: Sequence[Note], incarnation: Incarnation) -> None:
         await self._settle(WITHDRAW, notes, incarnation)
 
+    async def drop(self, keys: Sequence[EventKey], incarnation: Incarnation) -> None:
+        await self._settle(DROP, [Note(*key, "") for key in keys], incarnation)
+
     async def close(self) -> None:
         await self._pool.close()
 
@@ -159,7 +164,8 @@ def _result(request: MarkRequest, reply: Sequence[Any]) -> MarkResult:
         noted = OK, request.event_id, prev.decode(), request.value, tentative == b"1", ""
         return make_tuple(MarkResult, noted)
     if status is REJECTED:
-        return MarkResult(REJECTED, type=reply[1].decode())
+        _, kind, last, tentative = reply
+        return MarkResult(REJECTED, last.decode(), tentative=tentative == b"1", type=kind.decode())
     if status not in WITH_NOTE:
         return MarkResult(status)
     _, event_id, prev, tentative, value = reply

@@ -90,7 +90,7 @@ if pend then
 end
 
 if allowed ~= '' and not string.find(allowed, '\\0' .. last_type .. '\\0', 1, true) then
-  return {'rejected', last_type}
+  return {'rejected', last_type, last, tent}
 end
 
 redis.call('HSET', KEYS[2], 'type', kind, 'last', id,
@@ -120,6 +120,15 @@ redis.call('PEXPIRE', KEYS[2], expiry)
 redis.call('SET', KEYS[3], life, 'PX', memory)
 return 1
 """
+
+DROP = Script("""
+-- KEYS: life, marker, done. ARGV: run, life, the latest event's id, and a word that is not used.
+local here = redis.call('HMGET', KEYS[1], 'id', 'run')
+if here[1] ~= ARGV[2] or here[2] ~= ARGV[1] then return 0 end
+local m = redis.call('HMGET', KEYS[2], 'life', 'pend', 'last')
+if m[1] == ARGV[2] and not m[2] and m[3] == ARGV[3] then redis.call('DEL', KEYS[2]) end
+return 0
+""")
 
 WITHDRAW = Script(f"""
 -- KEYS: life, marker, done.
