@@ -153,8 +153,11 @@ async def event_service_over(
 ) -> AsyncIterator[EventService[S]]:
     """Opens the EventService of a domain over open stores; services may share the waiters.
 
+    The indexes are created where missing: a service may store events before any worker has begun.
     `cache` is that of the `queries`, for the decider to share.
     """
+    await opened.events.prepare()
+    await opened.snapshots.prepare()
     async with connections.log_reader(settings) as reader:
         await require_domain_topics(settings, domain, reader, opened.events.registry)
     await register_event_shapes(domain, opened.events)

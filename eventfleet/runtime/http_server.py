@@ -67,8 +67,6 @@ async def http_application(
         services, metrics = {}, DeciderMetrics()
         for name, domain in domains.items():
             opened = stores[name]
-            await opened.events.prepare()
-            await opened.snapshots.prepare()
             cache: LruCache[LiveState] = LruCache(settings.cached_aggregates)
             queries = Querier(
                 domain, reading[name], SystemClock(), limit=settings.snapshot_bytes, cache=cache

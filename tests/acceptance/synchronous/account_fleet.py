@@ -106,7 +106,7 @@ class Purses(CommandFleet):
         return report["violations"], report["dead_letters"], report["superseded"]
 
 
-def opened(fleet: Purses, **settings: int) -> AbstractAsyncContextManager[EventService]:
+def opened(fleet: Purses, **settings: Any) -> AbstractAsyncContextManager[EventService]:
     """A service, with nothing in its memory, and with these settings in place of the fleet's."""
     domain = select_domains(fleet.settings, ["purses"])["purses"]
     return event_service(fleet.settings.model_copy(update=settings), domain)

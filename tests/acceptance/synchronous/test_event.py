@@ -11,6 +11,7 @@ from eventfleet.deciders.event_id import event_id
 from eventfleet.deciders.outcomes import Accepted, Conflict, Rejected, Repeated, Unavailable
 from eventfleet.service.event_service import EventService
 from eventfleet.stores.errors import Misconfigured
+from eventfleet.stores.mongo.domain_metadata import SCHEMA
 from eventfleet.stores.mongo.events import MongoEvents
 from eventfleet.topics.event import EventRecord
 from tests.acceptance.synchronous.account_fleet import Purses, deposit, kept, opened, withdraw
@@ -26,6 +27,16 @@ async def test_a_service_with_another_number_of_partitions_does_not_start(fleet:
 
 
 # Commander ->> Manager: event no or error
+
+
+async def test_a_service_that_is_first_at_a_store_prepares_it(fleet: Purses) -> None:
+    database = f"{fleet.prefix}-first"
+    async with opened(fleet, mongo_database=database):
+        pass
+    first = fleet.events.database.client[database]
+    assert first["purses.events"].index_information()["versions"]["unique"]
+    assert first["domains"].find_one({"_id": "purses"})["schema"] == SCHEMA
+    first.client.drop_database(database)
 
 
 async def test_each_number_is_dispensed_once(fleet: Purses, purse: str) -> None:
