@@ -26,6 +26,7 @@ logger = logging.getLogger(__name__)
 _session_numbers = count(1)
 
 FIRST_RETRY_PAUSE_SECONDS = 0.1
+RETRIED_ERRORS = (ServerUnavailable, TopicRefused)
 
 Ack = Callable[[int], Awaitable[None]]
 RoleFactory = Callable[[int, Ack], Role]
@@ -40,12 +41,15 @@ Fail = Callable[[int, Exception], None]
 class OwnerTimeouts:
     """The bounds of an owner's waits, in seconds.
 
-    `unavailable`: how long a server may do nothing before the owner fails. `in_hand`: what a close
+    `unavailable`: how long a server may do nothing before the owner fails. `refused`: how long a
+    topic may be refused before the partition stands still; a broker that has just started does not
+    know its topics for a moment. `in_hand`: what a close
     allows the chunk in hand. `tick`: between two ticks. `fenced`: from a fence until the partition,
     if it is still assigned, is taken over again. `longest_pause`: between two retries.
     """
 
     unavailable: float = 60.0
+    refused: float = 10.0
     in_hand: float = 10.0
     tick: float = 1.0
     fenced: float = 10.0
@@ -169,14 +173,14 @@ class Owner:
             await self._uninterrupted(self._role.close())
 
     async def _run_turns(self) -> None:
-        """Run turn after turn; one that finds a server unavailable is tried again.
+        """Run turn after turn; one that a server or a topic refuses is tried again.
 
         Only turns after a failure go through tenacity, whose bookkeeping every chunk would pay for.
         """
         try:
             while not self._closing:
                 await self._turn()
-        except ServerUnavailable as error:
+        except RETRIED_ERRORS as error:
             self._prepare_retry()
             self._failing_since = time.monotonic()
             logger.warning("%s will be opened again: %s", self, error)
@@ -273,7 +277,7 @@ class Owner:
 
     def _retrying(self) -> AsyncRetrying:
         return AsyncRetrying(
-            retry=retry_if_exception_type(ServerUnavailable),
+            retry=retry_if_exception_type(RETRIED_ERRORS),
             wait=wait_random_exponential(
                 multiplier=2 * FIRST_RETRY_PAUSE_SECONDS, max=self._timeouts.longest_pause
             ),
@@ -284,10 +288,12 @@ class Owner:
 
     def _is_given_up(self, state: RetryCallState) -> bool:
         """Check that for too long nothing was done, not even a part of a chunk."""
-        outcome = state.outcome
-        if outcome is not None and isinstance(outcome.exception(), HalfDone):
+        error = state.outcome.exception() if state.outcome else None
+        if isinstance(error, HalfDone):
             self._failing_since = time.monotonic()
-        return time.monotonic() - self._failing_since >= self._timeouts.unavailable
+        refused = isinstance(error, TopicRefused)
+        bound = self._timeouts.refused if refused else self._timeouts.unavailable
+        return time.monotonic() - self._failing_since >= bound
 
     def _prepare_retry(self, state: RetryCallState | None = None) -> None:
         self._end_session(OwnerState.CLOSED)

@@ -284,10 +284,8 @@ async def test_any_other_error_fails_at_once(bench: Bench, error: Exception) -> 
     assert bench.role.calls.count("open") == 1
 
 
-@pytest.mark.parametrize("fault", [PartitionFault("no fold"), TopicRefused("no topic")])
-async def test_a_fault_of_the_partition_stops_its_role_and_no_other(
-    bench: Bench, fault: Exception
-) -> None:
+async def test_a_fault_of_the_partition_stops_its_role_and_no_other(bench: Bench) -> None:
+    fault = PartitionFault("no fold")
     bench.errors = [fault]
     bench.owners.assign(bench.source, [0])
     await until(lambda: bench.owners.all_open([0]))
@@ -309,6 +307,31 @@ async def test_a_fault_of_the_partition_stops_its_role_and_no_other(
     assert second.state is OwnerState.OPEN
     await bench.owners.release()
     assert bench.roles[0].calls.count("open") == 1
+
+
+async def test_a_topic_that_is_refused_for_a_moment_is_tried_again(bench: Bench) -> None:
+    """A broker that has just started does not know its topics."""
+    bench.errors = [TopicRefused("unknown topic")] * 3
+    await bench.opened()
+    for tried in range(1, 5):
+        bench.give(0, 2)
+        await until(lambda n=tried: len(bench.source.sessions) == n + (n < 4))
+        await until(lambda: bench.owners.all_open([0]))
+    await until(lambda: bench.source.ends == [2])
+    assert bench.failures == []
+
+
+async def test_a_topic_that_is_refused_for_long_stops_the_partition() -> None:
+    bench = Bench(OwnerTimeouts(refused=0.1, tick=0.01, longest_pause=0.01))
+    bench.errors = [TopicRefused("no topic")] * 1000
+    await bench.opened()
+    (owner,) = bench.owners
+    for _ in range(100):
+        bench.give(0, 2)
+        await asyncio.sleep(0.02)
+        if owner.state is OwnerState.STOPPED:
+            break
+    assert [str(error) for _, error in bench.failures] == ["no topic"]
 
 
 async def test_a_fault_while_a_failed_chunk_is_tried_again_stops_the_partition(
