@@ -44,6 +44,7 @@ def fleet(kafka: str, mongo_url: str, redis_url: str, tmp_path: Path) -> Iterato
         fleet.settle()
         assert [worker.stop() for worker in workers] == [0]
         yield fleet
+        fleet.kafka.delete(["shipping.requests", "finance.ledger"])
 
 
 def sent(order: str, command: str) -> NewRecord:
