@@ -17,6 +17,7 @@ from tests.acceptance.fleet import ROOT
 from tests.acceptance.kafka_by_hand import NewRecord, wait_for
 from tests.faults.command_oracle import ORDER_RULES, judge, read_replies
 from tests.faults.command_senders import SentCommand
+from tests.faults.fleet_oracle import ROUTED
 from tests.faults.fleet_supervisor import FleetSupervisor, freeze, thaw
 
 MEMORY = 60
@@ -32,6 +33,10 @@ class ShopFleet(CommandFleet):
         terms = {"MARKER_EXPIRY": str(MEMORY), "ID_MEMORY": str(MEMORY), "MARKER_LEASE": "1"}
         super().__init__(servers, folder, "eventfleet.domains.orders", **terms)
         self.environment["PYTHONPATH"] = str(ROOT)
+
+    def _remove(self) -> None:
+        super()._remove()
+        self.kafka.delete(ROUTED)
 
     def answered(self) -> int:
         """The number of commands that the workers have passed, and so answered."""
