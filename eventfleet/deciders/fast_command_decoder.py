@@ -100,23 +100,23 @@ class FastCommandDecoder:
     def read(
         self, value: bytes | None, new: bool = False
     ) -> tuple[CommandEnvelope, ParsedCommand] | None:
-        """The envelope and the parsed command; None where the full checks are needed.
+        """The envelope and the parsed command; None where the full checks are needed, which say why.
 
         `new`: the command's id was made for it, so that nobody can have sent it before.
         """
         if value is None or len(value) > SMALL_EVENT_BYTES:
             return None
-        command = decode_canonical(value, _read_envelope)
-        if (
-            command is None
-            or command.domain != self._domain
-            or not is_in_milliseconds(command.time)
-        ):
-            return None
-        decoder = self._decoders.get(command.type)
         try:
+            command = decode_canonical(value, _read_envelope)
+            if (
+                command is None
+                or command.domain != self._domain
+                or not is_in_milliseconds(command.time)
+            ):
+                return None
+            decoder = self._decoders.get(command.type)
             parsed = decoder and decoder.parse(command, new)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        except Exception:  # a payload's own class may raise anything
             return None
         return (command, parsed) if parsed else None
 

@@ -8,7 +8,6 @@ answered Failed; the others go on.
 
 import logging
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
@@ -101,9 +100,8 @@ class CommandRole:
 
     def _parse(self, record: LogRecord) -> ReadCommand:
         """Parse a command; Failed where the domain's own code raised something unforeseen."""
-        with suppress(Exception):  # the full checks below give the reason
-            if read := self._decoder.read(record.value):
-                return read
+        if read := self._decoder.read(record.value):
+            return read
         command = decode(record.value)
         try:
             return command, parse_decoded_command(self._domain, command)
@@ -150,9 +148,11 @@ class CommandRole:
         undecided: list[tuple[int, ParsedCommand]] = []
         unanswered: list[Unavailable] = []
         for offset, (_, parsed) in commands.items():
+            if offset in self._decided:
+                continue
             if isinstance(parsed, Failed):
                 self._note(offset, parsed)
-            elif offset not in self._decided:
+            else:
                 undecided.append((offset, parsed))
 
         def answer(index: int, outcome: Outcome) -> None:
@@ -170,8 +170,8 @@ class CommandRole:
             raise error(unanswered[0].reason)
 
     def _note(self, offset: int, outcome: Outcome) -> None:
-        """Keep the outcome of a command; log a failure, once."""
-        if isinstance(outcome, Failed) and offset not in self._decided:
+        """Keep the outcome of a command; log a failure."""
+        if isinstance(outcome, Failed):
             logger.error("%s\n%s", outcome.reason, outcome.details)
         self._decided[offset] = outcome
 

@@ -148,7 +148,7 @@ async def test_a_command_on_whose_parsing_the_domains_code_raises_is_answered(
     def parse(*_: object) -> None:
         raise ZeroDivisionError("a secret")
 
-    monkeypatch.setattr("eventfleet.roles.command.FastCommandDecoder.read", parse)
+    monkeypatch.setattr("eventfleet.deciders.fast_command_decoder.decode_canonical", parse)
     monkeypatch.setattr("eventfleet.roles.command.parse_decoded_command", parse)
     role = CommandRoleFixture(ScriptedDecider())
     await role.role.open()
