@@ -100,7 +100,7 @@ class FastCommandDecoder:
     def read(
         self, value: bytes | None, new: bool = False
     ) -> tuple[CommandEnvelope, ParsedCommand] | None:
-        """The envelope and the parsed command; None where the full checks are needed, which say why.
+        """The envelope and the parsed command; None where the full checks must say what is wrong.
 
         `new`: the command's id was made for it, so that nobody can have sent it before.
         """
