@@ -7,7 +7,7 @@ BENCH := .venv-bench
 # What `make run` runs, unless EVENTFLEET_DOMAINS names domains of your own.
 SAMPLE_DOMAINS := eventfleet.domains.orders,eventfleet.domains.bank,eventfleet.domains.trading,eventfleet.domains.process_log
 
-.PHONY: run test check faults bench scale soak audit-memory lock clean
+.PHONY: run test check check-monitoring faults bench scale soak audit-memory lock clean
 
 run: export EVENTFLEET_DOMAINS ?= $(SAMPLE_DOMAINS)
 run: $(VENV)/run.stamp
@@ -40,6 +40,12 @@ soak: $(BENCH)/stamp
 # EVENTS=5000000; generated, so it needs no servers.
 audit-memory: $(VENV)/dev.stamp
 	@$(BIN)/python -m benchmarks.audit_memory
+
+# Prometheus (Debian's) scrapes a fleet under load with faults: 10 minutes, or MINUTES=2 to try it.
+check-monitoring: $(BENCH)/stamp
+	@$(BENCH)/bin/python -m tests.servers.install
+	@$(BENCH)/bin/python -m tests.deploy.install
+	@$(BENCH)/bin/python -m pytest -s -m monitoring tests/monitoring
 
 check: $(VENV)/dev.stamp
 	$(BIN)/ruff check .
