@@ -25,7 +25,8 @@ HEADINGS = [
     "What to do",
     "How to know that it is over",
 ]
-TRAILING_NAME = re.compile(r"[^{]*")
+LISTED_ALERT = re.compile(r"^\| \[(\w+)\]\((\w+)\.md\) \| ([\w, ]+) \|", re.MULTILINE)
+LEADING_NAME = re.compile(r"[^{]*")
 
 
 def loaded(path: Path) -> dict[str, Any]:
@@ -109,7 +110,7 @@ def test_each_window_and_objective_of_a_burn_alert_fires() -> None:
 def test_the_healthy_fleet_has_every_metric_that_alerts_read() -> None:
     """Where a metric is missing, silence proves nothing."""
     [healthy] = loaded(HEALTHY)["tests"]
-    series = {TRAILING_NAME.match(each["series"])[0] for each in healthy["input_series"]}  # type: ignore[index]
+    series = {LEADING_NAME.match(each["series"])[0] for each in healthy["input_series"]}  # type: ignore[index]
     everything = [rule["expr"] for rule in [*ALERTS, *rules("record")]]
     read = set().union(*map(metric_names, everything)) - RECORDED
     assert read == series
