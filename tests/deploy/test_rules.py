@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.deploy.promql import ROOT, metric_names, promtool, unknown_metrics
+from tests.deploy.promql import METRICS_PAGE, ROOT, metric_names, promtool, unknown_metrics
 
 MONITORING = ROOT / "deploy" / "monitoring"
 RULES, CASES = MONITORING / "rules", MONITORING / "tests"
@@ -25,6 +25,7 @@ HEADINGS = [
     "What to do",
     "How to know that it is over",
 ]
+BUCKET = re.compile(r'(\w+)_bucket\{[^{}]*(?:\{[^{}]*\}[^{}]*)*le="([^"]+)"')
 LISTED_ALERT = re.compile(r"^\| \[(\w+)\]\((\w+)\.md\) \| ([\w, ]+) \|", re.MULTILINE)
 LEADING_NAME = re.compile(r"[^{]*")
 
@@ -114,6 +115,16 @@ def test_the_healthy_fleet_has_every_metric_that_alerts_read() -> None:
     everything = [rule["expr"] for rule in [*ALERTS, *rules("record")]]
     read = set().union(*map(metric_names, everything)) - RECORDED
     assert read == series
+
+
+def test_bounds_in_seconds_are_bounds_of_buckets() -> None:
+    """A bucket that is not there would miss its objective always, or never."""
+    selectors = [s for rule in rules("record") for s in BUCKET.findall(rule["expr"])]
+    assert len(selectors) == 3
+    page = METRICS_PAGE.read_text()
+    for histogram, bound in selectors:
+        [bounds] = re.findall(rf"^\| `{histogram}` \| ([\d., ]+) \|$", page, re.MULTILINE)
+        assert bound in bounds.split(", "), f"{histogram} has no bucket of {bound}"
 
 
 def test_each_recording_reads_metrics_that_exist() -> None:
