@@ -187,7 +187,7 @@ def test_the_servers_keep_their_data_in_volumes(config: Config) -> None:
 
 
 def test_prometheus_scrapes_every_process_that_has_metrics(fleet: dict[str, Config]) -> None:
-    found = {}
+    found: dict[str, int] = {}
     for job in yaml.safe_load(PROMETHEUS.read_text())["scrape_configs"]:
         for query in job["dns_sd_configs"]:
             assert query["type"] == "A"
