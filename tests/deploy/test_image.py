@@ -135,6 +135,7 @@ def test_the_team_image_adds_its_domain_to_ours() -> None:
     [workdir] = values(parse(TEXT)[-1], "WORKDIR")
     assert values(stage, "COPY") == [f"parcels.py {workdir}/"]
     assert pairs(stage, "ENV") == {f"{PREFIX}DOMAINS": "parcels"}
+    assert f"```python\n{(TEAM / 'parcels.py').read_text()}```" in (ROOT / "README.md").read_text()
     spec = importlib.util.spec_from_file_location("parcels", TEAM / "parcels.py")
     assert spec
     assert spec.loader
