@@ -86,6 +86,8 @@ def _environment_problems(service: Mapping[str, Any]) -> list[str]:
 
 def _fleet_problems(service: Mapping[str, Any]) -> list[str]:
     found = []
+    if service.get("pull_policy") != "never":
+        found.append("its image may come from a registry")
     if not service.get("init"):
         found.append("process 1 ignores SIGTERM while it starts")
     if not service.get("read_only"):

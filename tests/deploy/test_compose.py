@@ -53,6 +53,7 @@ PLANTED: list[tuple[Callable[[Config], object], str]] = [
         "topics: waits for kafka to be service_started",
     ),
     (lambda it: it["serve"]["ports"][0].pop("host_ip"), "serve: port 8080 is open"),
+    (lambda it: it["append"].pop("pull_policy"), "append: its image may come from a registry"),
     (lambda it: it["append"].pop("init"), "append: process 1 ignores SIGTERM"),
     (lambda it: it["append"].update(read_only=False), "append: its root can be written to"),
     (lambda it: it["append"].pop("cap_drop"), "append: keeps capabilities"),
