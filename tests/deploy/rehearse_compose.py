@@ -33,7 +33,7 @@ FILE = ROOT / "deploy" / "compose" / "compose.yaml"
 PROMETHEUS = FILE.with_name("prometheus.yaml")
 GUIDE = ROOT / "docs" / "guides" / "compose.md"
 IMAGE_ENVIRONMENT = "IMAGE_ENVIRONMENT"
-READY_SECONDS = 90.0
+READY_SECONDS = 180.0
 STOP_SECONDS = 60.0
 FIRST_ADDRESS = 11
 KEY_FOLDER = "/keys"
@@ -209,7 +209,7 @@ def run_guide(rehearsal: Rehearsal) -> str:
 def docker(rehearsal: Rehearsal, words: list[str]) -> int:
     """What `docker compose -f FILE exec SERVICE COMMAND` or `run SERVICE` would do."""
     assert words[:3] == ["compose", "-f", str(FILE.relative_to(ROOT))], words
-    verb, rest = words[3], [word for word in words[4:] if word not in ("--rm", "--no-TTY")]
+    verb, rest = words[3], [word for word in words[4:] if word not in ("--rm", "-T")]
     assert verb in ("exec", "run"), words
     status, said = rehearsal.run(rest[0], rest[1:] if verb == "exec" else None)
     print(said, end="")
