@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -33,6 +34,8 @@ FILE = ROOT / "deploy" / "compose" / "compose.yaml"
 PROMETHEUS = FILE.with_name("prometheus.yaml")
 GUIDE = ROOT / "docs" / "guides" / "compose.md"
 IMAGE_ENVIRONMENT = "IMAGE_ENVIRONMENT"
+REPLICA_SET = "replicaSet=secantus"
+"""MongoDB's stand-in has one name for its set."""
 READY_SECONDS = 180.0
 STOP_SECONDS = 60.0
 FIRST_ADDRESS = 11
@@ -56,7 +59,7 @@ class Rehearsal:
         subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
         hosts = self.folder / "hosts"
         named = [f"127.0.0.{FIRST_ADDRESS + at} {name}" for at, name in enumerate(self.services)]
-        hosts.write_text("\n".join(["127.0.0.1 localhost", *named, ""]))
+        hosts.write_text("\n".join([f"127.0.0.1 localhost {socket.gethostname()}", *named, ""]))
         subprocess.run(["mount", "--bind", hosts, "/etc/hosts"], check=True)
         shutil.copy(hosts, self.image / "etc/hosts")
         self.keys.mkdir()
@@ -75,6 +78,8 @@ class Rehearsal:
         service = self.services[name]
         entry = service["entrypoint"] or ["eventfleet"]
         environment = {**self.image_environment, **service["environment"]}
+        url = environment["EVENTFLEET_MONGO_URL"]
+        environment["EVENTFLEET_MONGO_URL"] = re.sub("replicaSet=.*", REPLICA_SET, url)
         if not runs_once(service) and not command:
             # All share a machine here: each listens at its own address.
             environment["EVENTFLEET_METRICS_HOST"] = name
@@ -88,6 +93,14 @@ class Rehearsal:
 
     def run(self, name: str, command: list[str] | None = None) -> tuple[int, str]:
         return contained.run(self.command_of(name, command))
+
+    def wait(self, name: str, ready: Callable[[], bool]) -> None:
+        """Waits until a process is ready; AssertionError with the end of its log if it is not."""
+        deadline = time.monotonic() + READY_SECONDS
+        while not ready():
+            late = time.monotonic() > deadline or self.processes[name].poll() is not None
+            assert not late, f"{name} did not get ready:\n{self.log(name)[-4000:]}"
+            time.sleep(0.2)
 
     def stop(self, name: str) -> int:
         """Sends SIGTERM to the process with the id 1, as an engine does; its status."""
@@ -115,8 +128,10 @@ def start_servers(rehearsal: Rehearsal) -> None:
     rehearsal.start("mongodb", [str(SECANTUSD), *place, "--cache-size", "256M"])
     (folder / "redis").mkdir()
     rehearsal.start("redis", [*services["redis"]["command"], "--dir", str(folder / "redis")])
-    wait("Kafka", lambda: "Kafka Server started" in rehearsal.log("kafka"))
-    wait("Redis", lambda: output("redis-cli", "-h", "redis", "ping", status=None) == "PONG\n")
+    rehearsal.wait("kafka", lambda: "Kafka Server started" in rehearsal.log("kafka"))
+    rehearsal.wait(
+        "redis", lambda: output("redis-cli", "-h", "redis", "ping", status=None) == "PONG\n"
+    )
 
 
 def kafka_properties(environment: Mapping[str, str], data: Path) -> str:
@@ -128,13 +143,6 @@ def kafka_properties(environment: Mapping[str, str], data: Path) -> str:
     }
     found["log.dirs"] = str(data)
     return "".join(f"{name}={value}\n" for name, value in found.items())
-
-
-def wait(what: str, ready: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + READY_SECONDS
-    while not ready():
-        assert time.monotonic() < deadline, f"{what} did not get ready"
-        time.sleep(0.2)
 
 
 def status_of(url: str) -> int:
@@ -166,7 +174,7 @@ def start_fleet(rehearsal: Rehearsal) -> list[str]:
         rehearsal.start(name, rehearsal.command_of(name))
     for name in names:
         port = 8080 if name == "serve" else 6066
-        wait(name, lambda: answers(f"http://{name}:{port}/ready"))  # noqa: B023
+        rehearsal.wait(name, lambda: answers(f"http://{name}:{port}/ready"))  # noqa: B023
     return names
 
 
@@ -231,7 +239,7 @@ def check_prometheus(rehearsal: Rehearsal, names: list[str]) -> int:
     data = f"--storage.tsdb.path={rehearsal.folder / 'prometheus'}"
     listen = "--web.listen-address=prometheus:9090"
     rehearsal.start("prometheus", ["prometheus", f"--config.file={file}", data, listen])
-    wait("Prometheus", lambda: answers("http://prometheus:9090/-/ready"))
+    rehearsal.wait("prometheus", lambda: answers("http://prometheus:9090/-/ready"))
 
     def scraped() -> list[str]:
         found = fetch("/api/v1/targets")["activeTargets"]
@@ -241,7 +249,7 @@ def check_prometheus(rehearsal: Rehearsal, names: list[str]) -> int:
             if each["health"] == "up"
         )
 
-    wait("every target", lambda: scraped() == sorted(names))
+    rehearsal.wait("prometheus", lambda: scraped() == sorted(names))
     rules = [rule for group in fetch("/api/v1/rules")["groups"] for rule in group["rules"]]
     broken = [rule for rule in rules if rule.get("lastError")]
     assert not broken, broken
