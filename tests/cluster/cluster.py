@@ -27,7 +27,8 @@ class Refused(Exception):
 
 def manifest(objects: Iterable[Object]) -> str:
     """Objects as YAML documents."""
-    return yaml.safe_dump_all(objects, sort_keys=False)
+    text: str = yaml.safe_dump_all(objects, sort_keys=False)
+    return text
 
 
 class Cluster:
@@ -79,7 +80,7 @@ class Cluster:
     def add_definitions(self) -> None:
         """Add the custom resources of KEDA and of the Prometheus operator, and wait for them."""
         files = [f"--filename={file}" for file in definition_files()]
-        self.run("create", *files)
+        self.run("create", "--validate=false", *files)
         wait = ("--for=condition=Established", WAIT, "--all")
         self.run("wait", *wait, "customresourcedefinitions")
 

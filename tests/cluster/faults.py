@@ -154,7 +154,7 @@ MANIFEST_FAULTS = (
         "a grace period below zero",
         "Deployment",
         lambda it: pod(it).update(terminationGracePeriodSeconds=-1),
-        "terminationGracePeriodSeconds: Invalid value: -1",
+        "terminationGracePeriodSeconds: must be >= 0",
     ),
     Fault(
         "a variable whose value is a number",
@@ -166,7 +166,7 @@ MANIFEST_FAULTS = (
         "a secret reference without the secret's name",
         "Deployment",
         _secret({"key": "password"}),
-        "secretKeyRef.name: Required value",
+        'secretKeyRef.name: Invalid value: ""',
     ),
     Fault(
         "a secret reference without a key",
@@ -182,7 +182,7 @@ MANIFEST_FAULTS = (
             .setdefault("volumeMounts", [])
             .append({"name": "absent", "mountPath": "/planted"})
         ),
-        'volumeMounts[*].name: Not found: "absent"',
+        'volumeMounts[0].name: Not found: "absent"',
     ),
     Fault(
         "a spread over zones with an unknown policy",
@@ -198,7 +198,7 @@ MANIFEST_FAULTS = (
         "an unknown order of starting",
         "StatefulSet",
         lambda it: it["spec"].update(podManagementPolicy="AllAtOnce"),
-        'podManagementPolicy: Unsupported value: "AllAtOnce"',
+        'podManagementPolicy: Invalid value: "AllAtOnce"',
     ),
     Fault(
         "a job whose pod restarts for ever",

@@ -2,6 +2,7 @@
 
 import json
 import secrets
+import shutil
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,7 +10,8 @@ from pathlib import Path
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from tests.cluster.install import etcd, program, stage_files
+from tests.cluster.install import INSTALL_HINT, program, stage_files
+from tests.servers.install import Absent
 from tests.servers.server import Server, free_port
 
 READY_CALL_SECONDS = 10.0
@@ -36,19 +38,21 @@ class Etcd(Server):
     name = "etcd"
 
     def __init__(self) -> None:
-        etcd()
+        if not shutil.which("etcd"):
+            raise Absent(f"etcd is not installed: {INSTALL_HINT}")
         super().__init__()
         self.url = f"http://{self.address}"
 
     def command(self) -> Sequence[str | Path]:
         peers = f"http://127.0.0.1:{free_port()}"
-        clients = ("--listen-client-urls", self.url, "--advertise-client-urls", self.url)
-        place = ("--listen-peer-urls", peers, "--initial-advertise-peer-urls", peers)
         return (
             "etcd",
-            *("--data-dir", "data", "--initial-cluster", f"default={peers}"),
-            *clients,
-            *place,
+            "--data-dir=data",
+            f"--listen-client-urls={self.url}",
+            f"--advertise-client-urls={self.url}",
+            f"--listen-peer-urls={peers}",
+            f"--initial-advertise-peer-urls={peers}",
+            f"--initial-cluster=default={peers}",
         )
 
 
@@ -72,9 +76,12 @@ class ApiServer(Server):
             self.binary,
             f"--etcd-servers={self.etcd.url}",
             f"--secure-port={self.port}",
-            *("--bind-address=127.0.0.1", "--advertise-address=127.0.0.1"),
-            *("--cert-dir=certificates", "--token-auth-file=tokens.csv"),
-            *("--authorization-mode=Node,RBAC", "--endpoint-reconciler-type=none"),
+            "--bind-address=127.0.0.1",
+            "--advertise-address=127.0.0.1",
+            "--endpoint-reconciler-type=none",
+            "--cert-dir=certificates",
+            "--token-auth-file=tokens.csv",
+            "--authorization-mode=RBAC",
             f"--service-cluster-ip-range={SERVICE_ADDRESSES}",
             f"--service-account-issuer=https://{self.address}",
             f"--service-account-key-file={self.key}",
@@ -84,8 +91,11 @@ class ApiServer(Server):
     def ready(self) -> bool:
         if not super().ready():
             return False
-        command = [self.kubectl, f"--kubeconfig={self.kubeconfig}", "get", "--raw", "/readyz"]
-        done = subprocess.run(command, capture_output=True, timeout=READY_CALL_SECONDS)
+        command = [str(self.kubectl), f"--kubeconfig={self.kubeconfig}", "get", "--raw", "/readyz"]
+        try:
+            done = subprocess.run(command, capture_output=True, timeout=READY_CALL_SECONDS)
+        except subprocess.TimeoutExpired:
+            return False
         return done.returncode == 0
 
     def _write_files(self) -> None:

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator
 from copy import deepcopy
+from functools import partial
 
 import pytest
 
@@ -55,11 +56,12 @@ def idle(budgets: list[Object]) -> list[str]:
 def test_every_service_leads_to_pods(release: Release) -> None:
     for service in release.get("services"):
         label = {"kubernetes.io/service-name": service["metadata"]["name"]}
-        eventually(lambda label=label: served(release.selected("endpointslices", label)))
+        eventually(partial(is_served, release, label))
 
 
-def served(slices: list[Object]) -> bool:
+def is_served(release: Release, label: dict[str, str]) -> bool:
     """True where ready addresses stand behind a port."""
+    slices = release.selected("endpointslices", label)
     return any(
         found.get("ports") and any(each["conditions"]["ready"] for each in found["endpoints"] or ())
         for found in slices
