@@ -182,7 +182,7 @@ MANIFEST_FAULTS = (
             .setdefault("volumeMounts", [])
             .append({"name": "absent", "mountPath": "/planted"})
         ),
-        'volumeMounts[0].name: Not found: "absent"',
+        '].name: Not found: "absent"',
     ),
     Fault(
         "a spread over zones with an unknown policy",

@@ -15,8 +15,8 @@ KUBERNETES = CACHE / f"kubernetes-{KUBERNETES_VERSION}"
 PROGRAMS = ("kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubectl")
 KWOK_MODULE = "sigs.k8s.io/kwok@v0.8.0"
 KWOK = CACHE / "kwok-0.8.0"
-HELM_MODULE = "helm.sh/helm/v3@v3.19.0"
-HELM = CACHE / "helm-3.19.0"
+HELM_MODULE = "helm.sh/helm/v3@v3.22.0"
+HELM = CACHE / "helm-3.22.0"
 DEFINITIONS = {
     "github.com/kedacore/keda/v2@v2.20.2": "config/crd/bases",
     "github.com/prometheus-operator/prometheus-operator@v0.85.0": "example/prometheus-operator-crd",
