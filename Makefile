@@ -7,7 +7,7 @@ BENCH := .venv-bench
 # What `make run` runs, unless EVENTFLEET_DOMAINS names domains of your own.
 SAMPLE_DOMAINS := eventfleet.domains.orders,eventfleet.domains.bank,eventfleet.domains.trading,eventfleet.domains.process_log
 
-.PHONY: run test check check-monitoring faults bench scale soak audit-memory lock clean check-image
+.PHONY: run test check check-monitoring faults bench scale soak audit-memory lock clean check-image check-cluster
 
 run: export EVENTFLEET_DOMAINS ?= $(SAMPLE_DOMAINS)
 run: $(VENV)/run.stamp
@@ -21,6 +21,11 @@ faults: $(VENV)/dev.stamp
 	@$(BIN)/python -m tests.servers.install
 	@SCHEDULES=100000 $(BIN)/python -m pytest tests/simulation/test_schedules.py tests/simulation/test_marker.py tests/simulation/test_fleet.py
 	@$(BIN)/python -m pytest -s -m faults tests/faults
+
+# What the Helm chart renders, on a Kubernetes API server; builds it once, which takes minutes.
+check-cluster: $(VENV)/dev.stamp
+	@$(BIN)/python -m tests.cluster.install
+	@$(BIN)/python -m pytest -m cluster tests/cluster
 
 # SHORT=1, SCENARIOS=append,relay, JSON=file, CHART=file; KAFKA, MONGO_URL, REDIS_URL: servers to use.
 bench: $(BENCH)/stamp
