@@ -7,7 +7,7 @@ BENCH := .venv-bench
 # What `make run` runs, unless EVENTFLEET_DOMAINS names domains of your own.
 SAMPLE_DOMAINS := eventfleet.domains.orders,eventfleet.domains.bank,eventfleet.domains.trading,eventfleet.domains.process_log
 
-.PHONY: run test check faults bench scale soak audit-memory lock clean
+.PHONY: run test check faults bench scale rehearse-scaling soak audit-memory lock clean
 
 run: export EVENTFLEET_DOMAINS ?= $(SAMPLE_DOMAINS)
 run: $(VENV)/run.stamp
@@ -31,6 +31,12 @@ bench: $(BENCH)/stamp
 scale: $(BENCH)/stamp
 	@$(BENCH)/bin/python -m tests.servers.install
 	@$(BENCH)/bin/python -m benchmarks.scale
+
+# Worker processes scaled by lag while the load steps up and down; some minutes.
+# PARTITIONS=8, STEP_SECONDS=45, ROLES=command,append,snapshot,relay; the same servers as above.
+rehearse-scaling: $(VENV)/dev.stamp
+	@$(BIN)/python -m tests.servers.install
+	@$(BIN)/python -m benchmarks.autoscale
 
 # MINUTES=30 (at least 6), RATE=200 (commands a second); the same servers as above.
 soak: $(BENCH)/stamp

@@ -37,23 +37,26 @@ TOPIC_KINDS = {"command": "commands", "append": "events", "snapshot": "stored", 
 LEDGER_MODULE = (
     "from benchmarks.data import declare_ledger\naccounts = declare_ledger('accounts')\n"
 )
+MEBIBYTE = 1024 * 1024
 CLOCK_TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 
 
 class RoleRun(NamedTuple):
-    """The records processed after all workers were ready, the seconds until the last commit, and
-    the CPU seconds of all workers in that time."""
+    """The records processed after all workers were ready, the seconds until the last commit, the
+    CPU seconds of all workers in that time, and the most memory that one of them has had."""
 
     records: int
     seconds: float
     cpu_seconds: float
+    peak_bytes: int
 
-    def figures(self) -> tuple[str, str]:
-        """Format records a second and CPU microseconds a record; "-" when no record was left."""
+    def figures(self) -> tuple[str, str, str]:
+        """Format records a second, CPU microseconds a record, and MiB; "-" without a record."""
+        memory = f"{self.peak_bytes / MEBIBYTE:.0f}"
         if not self.records:
-            return "-", "-"
+            return "-", "-", memory
         cost = self.cpu_seconds / self.records * 1e6
-        return f"{self.records / self.seconds:,.0f}", f"{cost:.1f}"
+        return f"{self.records / self.seconds:,.0f}", f"{cost:.1f}", memory
 
 
 class RoleRuns(NamedTuple):
@@ -96,7 +99,7 @@ def main(events: int, roles: list[str]) -> None:
     EVENTS and ROLES are environment variables too. KAFKA, MONGO_URL and REDIS_URL name servers to
     use; the others are started.
     """
-    table = Table("role", "workers", "records/s", "CPU us a record", "audit")
+    table = Table("role", "workers", "records/s", "CPU us a record", "most MiB", "audit")
     clean = True
     with provide_servers() as servers:
         for workers in WORKER_COUNTS:
@@ -190,7 +193,8 @@ def _measure_role(fleet: Fleet, role: str, workers: int, records: int) -> RoleRu
     started = fleet.start(*[role] * workers)
     first, cpu, start = committed(), _cpu_seconds(started), time.monotonic()
     wait_for(is_done, f"{role} to commit {records} records")
-    run = RoleRun(max(0, records - first), time.monotonic() - start, _cpu_seconds(started) - cpu)
+    seconds, cpu = time.monotonic() - start, _cpu_seconds(started) - cpu
+    run = RoleRun(max(0, records - first), seconds, cpu, _peak_bytes(started))
     click.echo(
         f"{role}, {workers} workers: {run.seconds:.1f} s for {run.records:,} records", err=True
     )
@@ -205,6 +209,12 @@ def _cpu_seconds(workers: Sequence[Worker]) -> float:
         Path(f"/proc/{w.process.pid}/stat").read_text().rpartition(")")[2].split() for w in workers
     ]
     return sum(int(each[11]) + int(each[12]) for each in fields) / CLOCK_TICKS_PER_SECOND
+
+
+def _peak_bytes(workers: Sequence[Worker]) -> int:
+    """Return the largest resident memory that any of the processes has had."""
+    statuses = [Path(f"/proc/{w.process.pid}/status").read_text() for w in workers]
+    return max(int(each.partition("VmHWM:")[2].split()[0]) for each in statuses) * 1024
 
 
 if __name__ == "__main__":

@@ -197,8 +197,8 @@ def test_roles_to_scale_are_parsed_and_unknown_ones_refused() -> None:
 
 
 def test_a_role_run_without_records_has_no_figures() -> None:
-    assert RoleRun(2000, 0.5, 0.01).figures() == ("4,000", "5.0")
-    assert RoleRun(0, 0.5, 0.01).figures() == ("-", "-")
+    assert RoleRun(2000, 0.5, 0.01, 3 << 20).figures() == ("4,000", "5.0", "3")
+    assert RoleRun(0, 0.5, 0.01, 3 << 20).figures() == ("-", "-", "3")
 
 
 # Contenders as processes
