@@ -27,7 +27,7 @@ bench: $(BENCH)/stamp
 	@$(BENCH)/bin/python -m tests.servers.install
 	@$(BENCH)/bin/python -m benchmarks
 
-# EVENTS=100000, ROLES=append,snapshot,relay,command; 1, 2 and 4 workers over eight partitions.
+# EVENTS=100000, ROLES=append,snapshot,relay,command, WORKERS=1,2,4, CHUNK_RECORDS=2000; eight partitions.
 scale: $(BENCH)/stamp
 	@$(BENCH)/bin/python -m tests.servers.install
 	@$(BENCH)/bin/python -m benchmarks.scale

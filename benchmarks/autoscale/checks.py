@@ -1,7 +1,8 @@
 """What a rehearsal of scaling must show."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from math import ceil
+from typing import Any
 
 from benchmarks.autoscale.workload import Plan, StepFigures
 
@@ -38,3 +39,14 @@ def _role_problems(steps: Sequence[StepFigures], plan: Plan) -> Iterator[str]:
         )
     if steps[-1].workers != 1:
         yield f"{highest.role}: {steps[-1].workers} workers are left at the end, not 1"
+
+
+def find_differences(
+    report: Mapping[str, Any], replies: int, sent: int, accepted: int
+) -> Iterator[str]:
+    """Compare an audit's report with the load: all that is accepted is stored, all is answered."""
+    found = {**report, "replies": replies}
+    wanted = {"clean": True, "dead_letters": 0, "stored": accepted, "replies": sent}
+    for name, value in wanted.items():
+        if found[name] != value:
+            yield f"{name}: {found[name]}, not {value}"

@@ -32,6 +32,7 @@ class Rehearsal:
     ) -> None:
         self.figures: list[StepFigures] = []
         self.replies = 0
+        self.idle_lag: dict[str, int] = {}
         self._fleet, self._workloads, self._sync_seconds = fleet, workloads, sync_seconds
 
     async def run(self, rates: Sequence[int], step_seconds: float) -> CommandLoad:
@@ -56,7 +57,10 @@ class Rehearsal:
                 for task in tasks:
                     task.cancel()
                 await asyncio.gather(*tasks, return_exceptions=True)
-        await asyncio.to_thread(self._settle)
+            await asyncio.to_thread(self._settle)
+            for role, kind in TOPIC_KINDS.items():
+                lags = await lag.read(self._fleet.group(role), self._fleet.topic(kind))
+                self.idle_lag[role] = sum(lags)
         await self._stop()
         return load
 
@@ -92,7 +96,7 @@ class Rehearsal:
                     task.result()
         steps = [workload.end_step() for workload in self._workloads]
         for step in steps:
-            click.echo(str(step), err=True)
+            click.echo(f"{step.seconds:.0f} s: {step}", err=True)
         self.figures += steps
 
     def _is_over(self, planned: float, is_last: bool) -> bool:

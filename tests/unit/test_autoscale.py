@@ -1,13 +1,14 @@
 """Scaling by lag as it is rehearsed: the trigger's lag, the autoscaler's decisions, the checks."""
 
 import asyncio
+import time
 from collections.abc import Sequence
 from typing import Any
 
 import pytest
 from msgspec.structs import replace
 
-from benchmarks.autoscale.checks import find_problems
+from benchmarks.autoscale.checks import find_differences, find_problems
 from benchmarks.autoscale.load import CommandLoad, Expectation, generate_commands
 from benchmarks.autoscale.orders import ThrottledRole
 from benchmarks.autoscale.scaler import (
@@ -16,7 +17,7 @@ from benchmarks.autoscale.scaler import (
     desired_replicas,
     reported_lag,
 )
-from benchmarks.autoscale.workload import Plan, StepFigures
+from benchmarks.autoscale.workload import Plan, StepFigures, Workload
 from eventfleet.roles.role import ChunkReport
 from eventfleet.topics.record import LogRecord, ProducerRecord
 
@@ -119,6 +120,94 @@ def test_each_check_finds_its_fault(at: int, name: str, value: Any, problem: str
     figures = steps()
     setattr(figures[at], name, value)
     assert find_problems(figures, PLAN) == [problem]
+
+
+REPORT = {"clean": True, "dead_letters": 0, "stored": 90}
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "difference"),
+    [
+        ("clean", False, ["clean: False, not True"]),
+        ("dead_letters", 1, ["dead_letters: 1, not 0"]),
+        ("stored", 91, ["stored: 91, not 90"]),
+        ("stored", 90, []),
+    ],
+)
+def test_an_audit_that_differs_from_the_load_is_found(
+    name: str, value: Any, difference: list[str]
+) -> None:
+    assert [*find_differences(REPORT | {name: value}, 100, sent=100, accepted=90)] == difference
+
+
+def test_a_command_without_a_reply_is_found() -> None:
+    assert [*find_differences(REPORT, 99, sent=100, accepted=90)] == ["replies: 99, not 100"]
+
+
+# The processes of a role
+
+
+class FakeProcess:
+    """A process that ends with a status when a test says so."""
+
+    def __init__(self) -> None:
+        self.returncode: int | None = None
+        self.signals: list[str] = []
+
+    def poll(self) -> int | None:
+        return self.returncode
+
+    def terminate(self) -> None:
+        self.signals.append("TERM")
+
+
+class FakeWorker:
+    def __init__(self) -> None:
+        self.process = FakeProcess()
+
+    def output(self) -> str:
+        return "the log"
+
+    def kill(self) -> None:
+        self.process.signals.append("KILL")
+
+
+@pytest.fixture
+def workload(monkeypatch: pytest.MonkeyPatch) -> Workload:
+    monkeypatch.setattr(Workload, "_start", lambda self: FakeWorker())
+    made = Workload(None, "append", PLAN, None)  # type: ignore[arg-type]
+    made.run(3)
+    return made
+
+
+def test_the_newest_worker_is_stopped_first_and_may_take_its_time(workload: Workload) -> None:
+    newest: Any = workload.workers[-1]
+    workload.run(2)
+    workload.check_processes()
+    assert newest.process.signals == ["TERM"]
+    assert (len(workload.workers), workload.is_stopping, workload.problems) == (2, True, [])
+    newest.process.returncode = 0
+    workload.check_processes()
+    assert (workload.is_stopping, workload.problems) == (False, [])
+
+
+def test_a_worker_that_does_not_stop_in_time_or_as_it_should_is_a_problem(
+    workload: Workload, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second, third = (each.process for each in workload.workers)
+    workload.run(1)
+    second.returncode = 1
+    now = time.monotonic() + PLAN.grace + 1
+    monkeypatch.setattr("time.monotonic", lambda: now)
+    workload.check_processes()
+    assert third.signals == ["TERM", "KILL"]  # type: ignore[attr-defined]
+    assert sorted(problem.partition(":")[0] for problem in workload.problems) == [
+        "a worker of append had not stopped within 45 s",
+        "a worker of append stopped with status 1",
+    ]
+    first.returncode = -9
+    workload.check_processes()
+    assert workload.problems[-1].startswith("a worker of append ended by itself with status -9:")
 
 
 # The load and the throttle
