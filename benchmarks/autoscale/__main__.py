@@ -25,11 +25,11 @@ from tests.acceptance.command_fleet import CommandFleet
 from tests.acceptance.fleet import ROOT
 from tests.faults.fleet_oracle import ROUTED
 
-RATES = (25, 150, 250, 75, 10)
-"""Commands a second, step by step; PARTITIONS=8 workers of RECORDS_PER_SECOND take 400."""
-RECORDS_PER_SECOND = 50.0
-LAG_THRESHOLD = 100
-CHUNK_RECORDS = 25
+RATES = (10, 60, 100, 30, 4)
+"""Commands a second, step by step; eight workers of RECORDS_PER_SECOND take 160."""
+RECORDS_PER_SECOND = 20.0
+LAG_THRESHOLD = 40
+CHUNK_RECORDS = 10
 GRACE_SECONDS = 45.0
 
 TIME_FACTOR = 15
