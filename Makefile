@@ -7,7 +7,7 @@ BENCH := .venv-bench
 # What `make run` runs, unless EVENTFLEET_DOMAINS names domains of your own.
 SAMPLE_DOMAINS := eventfleet.domains.orders,eventfleet.domains.bank,eventfleet.domains.trading,eventfleet.domains.process_log
 
-.PHONY: run test check check-monitoring faults bench scale soak audit-memory lock clean check-image check-cluster
+.PHONY: run test check check-monitoring faults bench scale soak audit-memory lock clean check-image check-cluster rehearse-scaling
 
 run: export EVENTFLEET_DOMAINS ?= $(SAMPLE_DOMAINS)
 run: $(VENV)/run.stamp
@@ -32,10 +32,16 @@ bench: $(BENCH)/stamp
 	@$(BENCH)/bin/python -m tests.servers.install
 	@$(BENCH)/bin/python -m benchmarks
 
-# EVENTS=100000, ROLES=append,snapshot,relay,command; 1, 2 and 4 workers over eight partitions.
+# EVENTS=100000, ROLES=append,snapshot,relay,command, WORKERS=1,2,4, CHUNK_RECORDS=2000; eight partitions.
 scale: $(BENCH)/stamp
 	@$(BENCH)/bin/python -m tests.servers.install
 	@$(BENCH)/bin/python -m benchmarks.scale
+
+# Worker processes scaled by lag while the load steps up and down; some minutes.
+# PARTITIONS=8, STEP_SECONDS=45, ROLES=command,append,snapshot,relay; the same servers as above.
+rehearse-scaling: $(VENV)/dev.stamp
+	@$(BIN)/python -m tests.servers.install
+	@$(BIN)/python -m benchmarks.autoscale
 
 # MINUTES=30 (at least 6), RATE=200 (commands a second); the same servers as above.
 soak: $(BENCH)/stamp

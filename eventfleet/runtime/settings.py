@@ -17,6 +17,7 @@ from pydantic_settings import (
 )
 
 from eventfleet.topics.errors import EventfleetError
+from eventfleet.topics.names import TOPIC_NAME
 
 PREFIX = "EVENTFLEET_"
 MASK = "***"
@@ -55,6 +56,12 @@ def _brokers(value: str) -> str:
 def _file(value: str) -> str:
     if value and not Path(value).is_file():
         raise ValueError("no such file")
+    return value
+
+
+def _instance_id(value: str) -> str:
+    if value and not re.fullmatch(TOPIC_NAME, value):
+        raise ValueError("is not made of 1 to 249 letters, digits, dots, '_' and '-'")
     return value
 
 
@@ -131,6 +138,12 @@ class Settings(BaseSettings):
         default=6.0,
         description="Seconds without a heartbeat after which a worker counts as gone, and its "
         "partitions go to others; brokers take no less than 6 unless they are set up to",
+    )
+    kafka_instance_id: Annotated[str, AfterValidator(_instance_id)] = Field(
+        default="",
+        description="Name under which a worker keeps its partitions when it is restarted within "
+        "the session timeout, such as the name of a StatefulSet's pod; no two workers of a role "
+        "may have the same. Empty: a worker that stops gives its partitions up at once",
     )
     partitions: PositiveInt = Field(default=4, description="Partitions of each topic of a domain")
     replication: PositiveInt = Field(

@@ -67,7 +67,7 @@ class RoleApp(faust.App):  # type: ignore[misc]
         self.title = str(agent)
         self.consumer_config = config
         self.meter = meter
-        self.owners = Owners(agent.make_role, meter, timeouts, self._fail)
+        self.owners = Owners(agent.make_role, meter, timeouts, self._fail_at)
         self.failed = asyncio.Event()
         self._failure: Exception | None = None
         agent.attach(self, self.owners)
@@ -118,6 +118,11 @@ class RoleApp(faust.App):  # type: ignore[misc]
             found.append(f"{self.title}: its consumer has ended")
         return found
 
+    def fail(self, error: Exception) -> None:
+        """End the app with this error, unless another one ends it already."""
+        self._failure = self._failure or error
+        self.failed.set()
+
     async def _leave_group(self, starting: asyncio.Task[None]) -> None:
         """Finish the chunks in hand, commit, leave the group."""
         try:
@@ -132,7 +137,7 @@ class RoleApp(faust.App):  # type: ignore[misc]
     def _faults(self) -> list[str]:
         return [f"{owner} {STOPPED}: {owner.fault}" for owner in self.owners if owner.fault]
 
-    def _fail(self, partition: int, error: Exception) -> None:
+    def _fail_at(self, partition: int, error: Exception) -> None:
         if isinstance(error, PartitionFault):
             self._log_fault(partition, error)
             return
@@ -143,8 +148,7 @@ class RoleApp(faust.App):  # type: ignore[misc]
         else:
             failure = error
             failure.add_note(where)
-        self._failure = self._failure or failure
-        self.failed.set()
+        self.fail(failure)
 
     def _log_fault(self, partition: int, fault: PartitionFault) -> None:
         logger.error(

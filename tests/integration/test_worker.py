@@ -49,7 +49,8 @@ class WorkerProcess:
     ) -> None:
         self.url_file = url_file
         mine = {"KAFKA_BROKERS": settings.kafka_brokers, "CHUNK_RECORDS": "100"}
-        mine |= {"KAFKA_SESSION_TIMEOUT": "6"}
+        mine |= {"KAFKA_SESSION_TIMEOUT": mood.get("session", "6")}
+        mine |= {"KAFKA_INSTANCE_ID": mood.get("instance_id", "")}
         environment = {PREFIX + name: value for name, value in mine.items()}
         self.process = subprocess.Popen(
             [*COMMAND, source, str(url_file), mood.get("fatal_at", ""), mood.get("crash_at", "")],

@@ -12,7 +12,7 @@ from benchmarks.contenders.task import ContenderTask, Result, Stopwatch
 from benchmarks.environment import read_variable
 from benchmarks.results import Comparison, ScenarioResults, measure_value, spread
 from benchmarks.runner import ContenderFailed, rotate
-from benchmarks.scale import RoleRun, parse_roles
+from benchmarks.scale import RoleRun, parse_counts, parse_roles
 from benchmarks.scenario import Goal, Scenario, ServerAddresses
 
 OURS, PEER = "ours", "the peer"
@@ -196,9 +196,17 @@ def test_roles_to_scale_are_parsed_and_unknown_ones_refused() -> None:
         parse_roles(context, option, "relais")
 
 
+def test_numbers_of_workers_are_parsed_and_those_beyond_the_partitions_refused() -> None:
+    context, option = click.Context(click.Command("scale")), click.Option(["--workers"])
+    assert parse_counts(context, option, "1, 8") == [1, 8]
+    for wrong in ("0", "9", "1,", "one"):
+        with pytest.raises(click.BadParameter, match="is not a list of numbers from 1 to 8"):
+            parse_counts(context, option, wrong)
+
+
 def test_a_role_run_without_records_has_no_figures() -> None:
-    assert RoleRun(2000, 0.5, 0.01).figures() == ("4,000", "5.0")
-    assert RoleRun(0, 0.5, 0.01).figures() == ("-", "-")
+    assert RoleRun(2000, 0.5, 0.01, 3 << 20).figures() == ("4,000", "5.0", "3")
+    assert RoleRun(0, 0.5, 0.01, 3 << 20).figures() == ("-", "-", "3")
 
 
 # Contenders as processes

@@ -52,6 +52,7 @@ def test_every_setting_has_a_description() -> None:
         ("KAFKA_BROKERS", "a:9092,b:99999", "'b:99999' is not host:port"),
         ("KAFKA_BROKERS", "", "is not host:port"),
         ("KAFKA_CA_FILE", "absent.pem", "no such file"),
+        ("KAFKA_INSTANCE_ID", "pod/0", "is not made of 1 to 249 letters, digits"),
         ("DOMAINS", " , ", "names no module"),
         ("MARKER_EXPIRY", "1", "greater than or equal to 5"),
         ("MARKER_LEASE", "0", "greater than 0"),

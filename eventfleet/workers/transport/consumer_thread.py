@@ -23,6 +23,7 @@ from eventfleet.stores.kafka.connection import Connection
 from eventfleet.stores.kafka.errors import translate_errors
 from eventfleet.workers.transport.chunk import Chunk, PartitionBuffer
 from eventfleet.workers.transport.fetched_records import fetch_log_records
+from eventfleet.workers.transport.static_member import DuplicateInstanceId, StaticMember
 
 LARGE_CHUNK_RECORDS = 5_000
 LARGE_FETCH_BYTES = 4_194_304
@@ -33,7 +34,10 @@ LONG_POLL_MS = 100
 
 @dataclass(frozen=True)
 class ConsumerConfig:
-    """The topic and group of one app's consumer, and its limits; times in seconds."""
+    """The topic and group of one app's consumer, and its limits; times in seconds.
+
+    `instance_id` is the name of a static member; empty for a member that each start makes anew.
+    """
 
     connection: Connection
     topic: str
@@ -41,6 +45,7 @@ class ConsumerConfig:
     chunk_records: int
     chunk_bytes: int
     session_timeout: float
+    instance_id: str = ""
 
     @property
     def rebalance_timeout(self) -> float:
@@ -79,7 +84,10 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
     async def on_start(self) -> None:
         async with self._translating():
             await super().on_start()
-        fetch_log_records(self._ensure_consumer())
+        consumer = self._ensure_consumer()
+        fetch_log_records(consumer)
+        if self.config.instance_id:
+            StaticMember(self.config.session_timeout, self._fail_as_duplicate).attach(consumer)
 
     def on_crash(self, msg: str, *fmt: Any, **kwargs: Any) -> None:
         """Log nothing: the runner of the app reports the error."""
@@ -93,6 +101,10 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
             self.parent_loop.call_soon_threadsafe(running.add_done_callback, _retrieve)
         await super().crash(exc)
 
+    def _fail_as_duplicate(self) -> None:
+        error = DuplicateInstanceId(self.config.group, self.config.instance_id)
+        self.parent_loop.call_soon_threadsafe(self.app.fail, error)
+
     def _create_worker_consumer(self, transport: Any) -> aiokafka.AIOKafkaConsumer:
         config = self.config
         large = config.chunk_records > LARGE_CHUNK_RECORDS
@@ -101,6 +113,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         return aiokafka.AIOKafkaConsumer(
             client_id=config.group,
             group_id=config.group,
+            group_instance_id=config.instance_id or None,
             partition_assignment_strategy=[RoundRobinPartitionAssignor],
             enable_auto_commit=False,
             auto_offset_reset="none",
