@@ -19,6 +19,7 @@ from eventfleet.stores.redis.errors import (
     translate_errors,
 )
 from eventfleet.stores.redis.scripts import Script
+from eventfleet.stores.url_secrets import mask_credentials
 
 MAX_SESSIONS = 4
 MAX_PIPELINED_COMMANDS = 500
@@ -148,7 +149,8 @@ class SessionPool:
         try:
             Session(url)
         except (TypeError, ValueError, ResponseError) as error:
-            raise Misconfigured(f"Redis' URL can't be used: {error}") from None
+            reason = mask_credentials(str(error), url)
+            raise Misconfigured(f"Redis' URL can't be used: {reason}") from None
         self._url, self._timeout, self._scripts = url, timeout, scripts
         self._free = asyncio.Semaphore(MAX_SESSIONS)
         self._idle: list[Session] = []
