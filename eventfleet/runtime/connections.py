@@ -158,7 +158,7 @@ async def _on_kafka(settings: Settings, make: Callable[[Connection], C]) -> Asyn
 
 
 async def check_kafka(settings: Settings) -> None:
-    """Raise Unreachable where Kafka does not answer within seconds, ServerRefused where it refuses."""
+    """Raise Unreachable where Kafka does not answer within seconds; ServerRefused by it."""
     quick = replace(
         connection(settings), timeout=min(settings.kafka_timeout, CHECK_REQUEST_SECONDS)
     )
@@ -247,9 +247,7 @@ def server_address(url: str) -> str:
     return _HOSTS.sub(r"\1", url)
 
 
-async def _require_answer(
-    request: Awaitable[Any], server: str, address: str, setting: str
-) -> None:
+async def _require_answer(request: Awaitable[Any], server: str, address: str, setting: str) -> None:
     """Raise an error that names the setting, within CHECK_TIMEOUT_SECONDS.
 
     Unreachable: the server does not answer; ServerRefused: it does not let this process in.

@@ -31,13 +31,14 @@ class UnknownDomain(EventfleetError):
 class Unreachable(EventfleetError):
     """A server does not answer when it is first connected to.
 
-    One that has `hung_up` is there, and perhaps speaks TLS where the settings do not, or vice versa.
+    One that has `hung_up` perhaps speaks TLS where the settings do not, or the reverse.
     """
 
     def __init__(
         self, server: str, address: str, setting: str, reason: str, *, hung_up: bool = False
     ) -> None:
-        look = f"compare its listener with {_settings(server, setting, Access.PROTOCOL)}"
+        settings = _settings(server, setting, Access.PROTOCOL)
+        look = f"if it is up, compare its listener with {settings}"
         start = (
             f"start it, or name another in {variable(setting)}; "
             "`eventfleet up` starts embedded servers"

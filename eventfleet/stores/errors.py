@@ -14,7 +14,7 @@ class ServerUnavailable(StoreError):
 
 
 class HungUp(ServerUnavailable):
-    """The server closed the connection before its first answer.
+    """The server has closed the connection, or kept silent, before its first answer.
 
     It is starting or stopping, or another protocol is spoken there.
     """

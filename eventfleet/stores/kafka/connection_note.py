@@ -1,6 +1,6 @@
 """Notes why connections to brokers fail: the driver logs the reason, and raises another error."""
 
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
@@ -12,11 +12,7 @@ from eventfleet.stores.errors import Access, AccessRefused, HungUp, ServerUnavai
 from eventfleet.stores.tls import certificate_fault, handshake_fault
 
 CREDENTIAL_ERRORS = (kafka.SaslAuthenticationFailed, kafka.AuthenticationFailedError)
-PROTOCOL_ERRORS = (
-    kafka.UnsupportedSaslMechanismError,
-    kafka.IllegalSaslStateError,
-    kafka.AuthenticationMethodNotSupported,
-)
+PROTOCOL_ERRORS = (kafka.IllegalSaslStateError, kafka.AuthenticationMethodNotSupported)
 HUNG_UP_ERRORS = (kafka.KafkaConnectionError, ConnectionError, EOFError)
 
 
@@ -51,13 +47,13 @@ def connections_noted() -> Iterator[ConnectionNote]:
 def _noting(connect: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
     """Wrap the driver's only way to a broker; it catches what a connection raises."""
 
-    async def create_conn(host: str, port: int, *, security_protocol: str, **options: Any) -> Any:
+    async def create_conn(host: str, port: int, **options: Any) -> Any:
         note = _current.get()
         try:
-            connection = await connect(host, port, security_protocol=security_protocol, **options)
+            connection = await connect(host, port, **options)
         except (OSError, kafka.KafkaError) as error:
             if note is not None:
-                note.add(_translate(f"{host}:{port}", security_protocol, error))
+                note.add(_translate(f"{host}:{port}", options, error))
             raise
         if note is not None:
             note.error = None
@@ -69,12 +65,15 @@ def _noting(connect: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[A
 driver.create_conn = _noting(driver.create_conn)
 
 
-def _translate(address: str, security: str, error: BaseException) -> StoreError:
+def _translate(address: str, options: Mapping[str, Any], error: BaseException) -> StoreError:
     """Return the stores' error for a connection that could not be made."""
-    where, text = f"Kafka at {address}", _text(error)
+    where, text, security = f"Kafka at {address}", _text(error), options["security_protocol"]
     if isinstance(error, CREDENTIAL_ERRORS):
         reason = f"the user name and password are not accepted ({text})"
         return AccessRefused(where, reason, Access.CREDENTIALS)
+    if isinstance(error, kafka.UnsupportedSaslMechanismError):
+        reason = f"the SASL mechanism {options['sasl_mechanism']} is not offered there"
+        return AccessRefused(where, reason, Access.PROTOCOL)
     if isinstance(error, PROTOCOL_ERRORS):
         return AccessRefused(where, f"{security} is not spoken there ({text})", Access.PROTOCOL)
     if fault := certificate_fault(error):
@@ -88,5 +87,7 @@ def _translate(address: str, security: str, error: BaseException) -> StoreError:
 
 
 def _text(error: BaseException) -> str:
+    if isinstance(error, TimeoutError):
+        return "no answer in time"
     texts = [each for each in error.args if isinstance(each, str) and each]
     return (texts[-1] if texts else type(error).__name__).rstrip(".")
