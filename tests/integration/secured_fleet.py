@@ -216,11 +216,13 @@ class SecuredServers:
         return users
 
     @contextmanager
-    def without_action(self, role: str, kind: str, action: str) -> Iterator[None]:
-        """A role of MongoDB lacks one action for the length of the block."""
+    def without_action(self, role: str, action: str) -> Iterator[None]:
+        """A role of MongoDB lacks an action on all collections for the length of the block."""
         rights = _mongo_rights()[role]
-        assert action in rights[kind]
-        fewer = rights | {kind: [each for each in rights[kind] if each != action]}
+        fewer = {
+            kind: [each for each in actions if each != action] for kind, actions in rights.items()
+        }
+        assert fewer != rights
         self._set_role("updateRole", role, fewer)
         try:
             yield

@@ -53,7 +53,7 @@ CREDENTIAL_CODES = frozenset({11, 18})
 # A reply that refuses a command quotes it whole, with the documents that it carries.
 _QUOTED_COMMAND = re.compile(r"command \{ (\w+): \W?([^\s\"',}]+).*", re.DOTALL)
 _SERVER = re.compile(r":\d+: ")
-HUNG_UP_TEXTS = ("SSL handshake failed", "connection closed", "No servers found yet")
+HUNG_UP_TEXTS = ("SSL handshake failed", "closed", "reset by peer", "No servers found yet")
 
 
 class OperationRefused(StoreError):

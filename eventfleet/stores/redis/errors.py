@@ -31,7 +31,8 @@ TRANSIENT_ERRORS = (
 TRANSIENT_PREFIXES = ("BUSY", "MISCONF", "NOREPLICAS", "LOADING", "UNBLOCKED")
 OPERATOR_ERRORS = (redis.ResponseError, redis.DataError)
 CREDENTIAL_ERRORS = (redis.AuthenticationError, redis.AuthorizationError)
-SCRIPT_RIGHT = "ACL failure in script"
+# What a command within a script lacks, as Redis 7.0 and later ones tell it.
+SCRIPT_RIGHTS = ("The user executing the script can't", "ACL failure in script")
 # The driver reads by itself only while it connects: the server never answered.
 HUNG_UP_TEXTS = ("Connection closed by server", "Error while reading from", "Protocol Error")
 
@@ -68,7 +69,9 @@ def _refusal(error: Exception) -> tuple[str, Access] | None:
     """Return the reason why the server refuses us, or we its certificate; None for other errors."""
     if isinstance(error, CREDENTIAL_ERRORS):
         return f"the user name and password are not accepted ({error})", Access.CREDENTIALS
-    if isinstance(error, redis.NoPermissionError) or SCRIPT_RIGHT in str(error):
+    if isinstance(error, redis.NoPermissionError) or any(
+        text in str(error) for text in SCRIPT_RIGHTS
+    ):
         return f"the user lacks a right ({error})", Access.RIGHT
     if fault := certificate_fault(error):
         return f"the server's certificate is not accepted ({fault})", Access.CERTIFICATE
