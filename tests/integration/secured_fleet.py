@@ -114,8 +114,7 @@ class SecuredServers:
             name: start(TlsProxy(at, elsewhere)).address for name, at in plain.items()
         }
         self.acls = self._granted()
-        for each in self.acls:
-            self.allow(each)
+        self.allow(*self.acls)
 
     def environment(self, role: str, **settings: str) -> dict[str, str]:
         """The variables of a process that is the user of a role."""
@@ -153,9 +152,9 @@ class SecuredServers:
 
     # Kafka's rights
 
-    def allow(self, acl: Acl) -> None:
-        """Give a right."""
-        self._administer(CreateAclsRequest(*_fields(acl)))
+    def allow(self, *acls: Acl) -> None:
+        """Give rights."""
+        self._administer(*(CreateAclsRequest(*_fields(acl)) for acl in acls))
 
     @contextmanager
     def without(self, *acl: Any) -> Iterator[None]:
@@ -167,14 +166,15 @@ class SecuredServers:
         finally:
             self.allow(acl)
 
-    def _administer(self, request: Any) -> None:
+    def _administer(self, *requests: Any) -> None:
         async def administer() -> None:
             admin = AIOKafkaAdminClient(bootstrap_servers=self.kafka.address)
             await admin.start()
             try:
-                done = await admin._send_request(request)
-                results = done.to_object().popitem()[1]
-                assert not any(each["error_code"] for each in results), results
+                for request in requests:
+                    done = (await admin._send_request(request)).to_object()
+                    results = done.popitem()[1]
+                    assert not any(each["error_code"] for each in results), results
             finally:
                 await admin.close()
 
