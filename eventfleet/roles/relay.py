@@ -119,7 +119,7 @@ class RelayRole:
     async def open(self) -> int:
         """Take the partition over. TopicRefused: the topic of a route does not exist."""
         for topic in sorted({route.to for route in self._domain.routes}):
-            if self._reader and not await self._reader.watermarks(topic):
+            if self._reader and not await self._reader.partition_count(topic):
                 raise TopicRefused(
                     f"topic {topic}, to which a route of {self._domain.name} leads, does not "
                     "exist: create it, and restart this process"

@@ -15,7 +15,12 @@ from eventfleet.domains.process_log import process_log, with_rules
 from eventfleet.log_files import directly_follows
 from eventfleet.model.domain import Domain
 from eventfleet.model.registry import find_domains
-from eventfleet.runtime.errors import NoDomains, UnknownDomain, Unreachable
+from eventfleet.runtime.errors import (
+    NoDomains,
+    ServerRefused,
+    UnknownDomain,
+    Unreachable,
+)
 from eventfleet.runtime.settings import Settings, split
 from eventfleet.stores.contracts import (
     LogAdmin,
@@ -25,7 +30,12 @@ from eventfleet.stores.contracts import (
     Notices,
     StoresByDomain,
 )
-from eventfleet.stores.errors import Misconfigured, ServerUnavailable
+from eventfleet.stores.errors import (
+    AccessRefused,
+    HungUp,
+    Misconfigured,
+    ServerUnavailable,
+)
 from eventfleet.stores.kafka.admin import Admin
 from eventfleet.stores.kafka.connection import Connection
 from eventfleet.stores.kafka.producer import Producer
@@ -43,9 +53,7 @@ CREATE_TOPICS_HINT = "`eventfleet topics create` creates missing topics"
 _HOSTS = re.compile(r"^.*?//(?:.*@)?([^/?]*).*$", re.DOTALL)
 C = TypeVar("C", Admin, Reader, Producer)
 logger = logging.getLogger(__name__)
-KAFKA_LIBRARIES = ("aiokafka", "kafka")
-MONGO_LIBRARIES = ("pymongo", "motor")
-LIBRARIES = (*KAFKA_LIBRARIES, *MONGO_LIBRARIES, "faust", "mode")
+LIBRARIES = ("aiokafka", "kafka", "pymongo", "motor", "faust", "mode")
 
 
 # Domains and topics
@@ -89,7 +97,7 @@ def routes_of(settings: Settings, domain: Domain[Any]) -> list[TopicSpec]:
 
 async def find_missing_topics(reader: LogReader, specs: Iterable[TopicSpec]) -> list[TopicSpec]:
     """Find the topics that do not exist."""
-    return [spec for spec in specs if not await reader.watermarks(spec.name)]
+    return [spec for spec in specs if not await reader.partition_count(spec.name)]
 
 
 async def require_topics(reader: LogReader, specs: Iterable[TopicSpec]) -> None:
@@ -150,12 +158,12 @@ async def _on_kafka(settings: Settings, make: Callable[[Connection], C]) -> Asyn
 
 
 async def check_kafka(settings: Settings) -> None:
-    """Raise Unreachable where Kafka does not answer within seconds."""
+    """Raise Unreachable where Kafka does not answer within seconds; ServerRefused by it."""
     quick = replace(
         connection(settings), timeout=min(settings.kafka_timeout, CHECK_REQUEST_SECONDS)
     )
     where = "Kafka", settings.kafka_brokers, "kafka_brokers"
-    await _require_answer(Admin(quick).check([]), *where, libraries=KAFKA_LIBRARIES)
+    await _require_answer(Admin(quick).check([]), *where)
 
 
 # The stores
@@ -192,9 +200,7 @@ async def check_mongo(settings: Settings) -> None:
     quick = min(settings.mongo_timeout, CHECK_REQUEST_SECONDS)
     async with _stores(settings, ["any"], quick) as opened:
         where = "MongoDB", server_address(settings.mongo_url), "mongo_url"
-        await _require_answer(
-            opened["any"].events.registry.epoch(), *where, libraries=MONGO_LIBRARIES
-        )
+        await _require_answer(opened["any"].events.registry.epoch(), *where)
 
 
 # Redis: markers and notices
@@ -241,38 +247,21 @@ def server_address(url: str) -> str:
     return _HOSTS.sub(r"\1", url)
 
 
-class _LastMessage(logging.Handler):
-    """Keeps the last warning of a library: often it has the reason that the exception lacks."""
+async def _require_answer(request: Awaitable[Any], server: str, address: str, setting: str) -> None:
+    """Raise an error that names the setting, within CHECK_TIMEOUT_SECONDS.
 
-    def __init__(self) -> None:
-        super().__init__(logging.WARNING)
-        self.text = ""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.text = record.getMessage()
-
-
-async def _require_answer(
-    request: Awaitable[Any],
-    server: str,
-    address: str,
-    setting: str,
-    libraries: tuple[str, ...] = (),
-) -> None:
-    """Raise Unreachable, within CHECK_TIMEOUT_SECONDS, where the server does not answer."""
+    Unreachable: the server does not answer; ServerRefused: it does not let this process in.
+    """
     silence_libraries()
-    started, last = time.monotonic(), _LastMessage()
-    loggers = [logging.getLogger(name) for name in libraries]
-    for library in loggers:
-        library.addHandler(last)
+    started = time.monotonic()
     try:
         async with asyncio.timeout(CHECK_TIMEOUT_SECONDS):
             await request
+    except AccessRefused as error:
+        raise ServerRefused(server, address, setting, error) from error
     except (ServerUnavailable, TimeoutError) as error:
-        raise Unreachable(server, address, setting, last.text or str(error)) from error
-    finally:
-        for library in loggers:
-            library.removeHandler(last)
+        hung_up = isinstance(error, HungUp)
+        raise Unreachable(server, address, setting, str(error), hung_up=hung_up) from error
     milliseconds = (time.monotonic() - started) * 1000
     logger.debug("%s answers at %s after %.0f ms", server, address, milliseconds)
 

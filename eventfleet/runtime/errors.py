@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 
 from eventfleet.runtime.settings import SettingsError, variable
+from eventfleet.stores.errors import Access, AccessRefused
 from eventfleet.topics.errors import EventfleetError
 
 
@@ -28,11 +29,43 @@ class UnknownDomain(EventfleetError):
 
 
 class Unreachable(EventfleetError):
-    """A server does not answer when it is first connected to."""
+    """A server does not answer when it is first connected to.
 
-    def __init__(self, server: str, address: str, setting: str, reason: str) -> None:
-        self.reason = reason
-        super().__init__(
-            f"{server} does not answer at {address} ({reason}): start it, or name another in "
-            f"{variable(setting)}; `eventfleet up` starts embedded servers"
+    One that has `hung_up` perhaps speaks TLS where the settings do not, or the reverse.
+    """
+
+    def __init__(
+        self, server: str, address: str, setting: str, reason: str, *, hung_up: bool = False
+    ) -> None:
+        settings = _settings(server, setting, Access.PROTOCOL)
+        look = f"if it is up, compare its listener with {settings}"
+        start = (
+            f"start it, or name another in {variable(setting)}; "
+            "`eventfleet up` starts embedded servers"
         )
+        self.reason = f"{reason}; {look}" if hung_up else reason
+        super().__init__(
+            f"{server} does not answer at {address} ({reason}): {look if hung_up else start}"
+        )
+
+
+class ServerRefused(AccessRefused):
+    """A server does not let this process in, when it is first connected to."""
+
+    def __init__(self, server: str, address: str, setting: str, error: AccessRefused) -> None:
+        look = _settings(server, setting, error.access)
+        super().__init__(f"{server} at {address}", f"{error.reason}; see {look}", error.access)
+
+
+KAFKA_SETTINGS = {
+    Access.CREDENTIALS: ("kafka_username", "kafka_password", "kafka_sasl_mechanism"),
+    Access.CERTIFICATE: ("kafka_ca_file", "kafka_brokers"),
+    Access.PROTOCOL: ("kafka_security", "kafka_sasl_mechanism"),
+    Access.RIGHT: ("kafka_username",),
+}
+
+
+def _settings(server: str, setting: str, access: Access) -> str:
+    """The variables to look at; those of the other servers are all parts of their URLs."""
+    names = KAFKA_SETTINGS[access] if server == "Kafka" else (setting,)
+    return ", ".join(map(variable, names))

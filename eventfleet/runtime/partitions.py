@@ -50,7 +50,7 @@ async def _topic_partitions(
 ) -> dict[str, int]:
     """The number of partitions of each topic of the domain; 0 for one that does not exist."""
     names = [spec.name for spec in topics_of(settings, domain)]
-    return {name: len(await reader.watermarks(name)) for name in names}
+    return {name: await reader.partition_count(name) for name in names}
 
 
 def _require_setting(settings: Settings, counts: Mapping[str, int]) -> None:

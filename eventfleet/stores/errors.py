@@ -1,5 +1,7 @@
 """The errors of stores and log; drivers' errors are translated to these."""
 
+from enum import Enum
+
 from eventfleet.topics.errors import EventfleetError
 
 
@@ -11,12 +13,39 @@ class ServerUnavailable(StoreError):
     """The server did not do it, or it is unknown whether it did: try again."""
 
 
+class HungUp(ServerUnavailable):
+    """The server has closed the connection, or kept silent, before its first answer.
+
+    It is starting or stopping, or another protocol is spoken there.
+    """
+
+
 class HalfDone(ServerUnavailable):
     """The server did a part of it, which is kept: try the rest again."""
 
 
 class Misconfigured(StoreError):
     """A server, index, topic or epoch is not as the protocols need it: an operator must act."""
+
+
+class Access(Enum):
+    """What decides whether a server lets a client in, and what it may do there."""
+
+    CREDENTIALS = "credentials"
+    CERTIFICATE = "certificate"
+    PROTOCOL = "protocol"
+    RIGHT = "right"
+
+
+class AccessRefused(Misconfigured):
+    """A server does not let the client in or do this, or shows a certificate that can't be trusted.
+
+    `where` names the server, `access` what an operator must look at. Neither holds a secret.
+    """
+
+    def __init__(self, where: str, reason: str, access: Access) -> None:
+        super().__init__(f"{where}: {reason}")
+        self.reason, self.access = reason, access
 
 
 class TopicRefused(Misconfigured):

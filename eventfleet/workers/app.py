@@ -119,9 +119,8 @@ class RoleApp(faust.App):  # type: ignore[misc]
         return found
 
     def fail(self, error: Exception) -> None:
-        """End the app with this error, unless another one ends it already."""
-        self._failure = self._failure or error
-        self.failed.set()
+        """End the app, because of an error that is not of one partition."""
+        self._end(self.title, error)
 
     async def _leave_group(self, starting: asyncio.Task[None]) -> None:
         """Finish the chunks in hand, commit, leave the group."""
@@ -141,7 +140,9 @@ class RoleApp(faust.App):  # type: ignore[misc]
         if isinstance(error, PartitionFault):
             self._log_fault(partition, error)
             return
-        where = f"{self.title}, partition {partition}"
+        self._end(f"{self.title}, partition {partition}", error)
+
+    def _end(self, where: str, error: Exception) -> None:
         if isinstance(error, EventfleetError):
             failure: Exception = RoleFailed(f"{where}: {error}")
             failure.__cause__ = error

@@ -4,6 +4,7 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
+from tests.servers.certificates import Certificate
 from tests.servers.install import KAFKA, Absent
 from tests.servers.server import Server, StartFailed, free_port
 
@@ -11,8 +12,8 @@ PROPERTIES = """
 process.roles=broker,controller
 node.id=1
 controller.quorum.voters=1@127.0.0.1:{controller}
-listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}
-advertised.listeners=PLAINTEXT://127.0.0.1:{port}
+listeners={listeners},CONTROLLER://127.0.0.1:{controller}
+advertised.listeners={listeners}
 controller.listener.names=CONTROLLER
 log.dirs={folder}/data
 auto.create.topics.enable=false
@@ -41,6 +42,21 @@ JAVA = (
 )
 
 
+SECURITY = """
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SECURED:SASL_SSL
+inter.broker.listener.name=PLAINTEXT
+ssl.keystore.type=PEM
+ssl.keystore.location={certificate}
+listener.name.secured.sasl.enabled.mechanisms=SCRAM-SHA-512,PLAIN
+listener.name.secured.scram-sha-512.sasl.jaas.config=\\
+  org.apache.kafka.common.security.scram.ScramLoginModule required;
+listener.name.secured.plain.sasl.jaas.config=\\
+  org.apache.kafka.common.security.plain.PlainLoginModule required user_plain="{password}";
+authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
+super.users=User:ANONYMOUS
+"""
+
+
 class Kafka(Server):
     """`address` is the bootstrap server; topics are never created by themselves."""
 
@@ -63,11 +79,47 @@ class Kafka(Server):
             self._format()
         super().start()
 
+    def listeners(self) -> Sequence[str]:
+        return [f"PLAINTEXT://{self.address}"]
+
+    def security(self) -> str:
+        """Properties beside those of every test's broker."""
+        return ""
+
+    def users(self) -> Sequence[str]:
+        """Options of the storage tool that make users."""
+        return []
+
     def _format(self) -> None:
-        text = PROPERTIES.format(port=self.port, controller=free_port(), folder=self.folder)
-        self.properties.write_text(text)
-        options = ("--cluster-id", "eventfleet-tests-12345", "--config", str(self.properties))
+        listeners = ",".join(self.listeners())
+        text = PROPERTIES.format(listeners=listeners, controller=free_port(), folder=self.folder)
+        self.properties.write_text(text + self.security())
+        config = ("--config", str(self.properties))
+        options = ("--cluster-id", "eventfleet-tests-12345", *config, *self.users())
         command = (*JAVA, "kafka.tools.StorageTool", "format", *options)
         done = subprocess.run(command, capture_output=True, text=True, timeout=60)
         if done.returncode:
             raise StartFailed(f"kafka's storage: {done.stdout}{done.stderr}")
+
+
+class SecuredKafka(Kafka):
+    """A Kafka whose second listener, `secured`, speaks SASL_SSL and gives users their ACLs' rights.
+
+    The plain listener is for the tests' own use: who connects there may do all. The users of
+    SCRAM-SHA-512 all have one password, and so has the only one of PLAIN, `plain`.
+    """
+
+    def __init__(self, certificate: Certificate, password: str, users: Sequence[str]) -> None:
+        super().__init__()
+        self._certificate, self._password, self._users = certificate, password, users
+        self.secured = f"127.0.0.1:{free_port()}"
+
+    def listeners(self) -> Sequence[str]:
+        return [*super().listeners(), f"SECURED://{self.secured}"]
+
+    def security(self) -> str:
+        return SECURITY.format(certificate=self._certificate.pem, password=self._password)
+
+    def users(self) -> Sequence[str]:
+        made = (f"name={user},password={self._password},iterations=4096" for user in self._users)
+        return [option for each in made for option in ("--add-scram", f"SCRAM-SHA-512=[{each}]")]

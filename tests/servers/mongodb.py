@@ -48,3 +48,31 @@ class RefusingMongoDB(MongoDB):
                 yield
             finally:
                 client.admin.command({**order, "mode": "off"})
+
+
+class SecuredMongoDB(MongoDB):
+    """A MongoDB that asks for credentials, with one user who may do all, at `admin_url`."""
+
+    ADMIN = "admin", "adm1n"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._options: tuple[str, ...] = ()
+
+    @property
+    def admin_url(self) -> str:
+        return f"mongodb://{':'.join(self.ADMIN)}@{self.address}/?directConnection=true"
+
+    def command(self) -> Sequence[str | Path]:
+        return *super().command(), *self._options
+
+    def start(self) -> None:
+        """Start, at first without asking for credentials, to make the user."""
+        super().start()
+        if not self._options:
+            name, password = self.ADMIN
+            with pymongo.MongoClient[dict[str, Any]](self.url) as client:
+                client.admin.command("createUser", name, pwd=password, roles=["root"])
+            self.stop()
+            self._options = ("--auth",)
+            super().start()

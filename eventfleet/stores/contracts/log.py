@@ -58,6 +58,12 @@ class LogWriter(Protocol):
 class LogReader(Protocol):
     """Reads topics outside consumer groups: for audits, tests and tools."""
 
+    async def partition_count(self, topic: str) -> int:
+        """Return the number of partitions; 0 for an unknown topic.
+
+        It needs no right to read the topic.
+        """
+
     async def watermarks(self, topic: str) -> dict[int, Watermarks]:
         """Return the watermarks of each partition; empty for an unknown topic."""
 

@@ -7,7 +7,11 @@ from typing import Any
 
 from aiokafka.admin import NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import TopicAlreadyExistsError, UnknownError
+from aiokafka.errors import (
+    ClusterAuthorizationFailedError,
+    TopicAlreadyExistsError,
+    UnknownError,
+)
 from aiokafka.protocol.admin import ApiVersionRequest
 from aiokafka.protocol.transaction import AddPartitionsToTxnRequest, InitProducerIdRequest
 
@@ -19,6 +23,7 @@ from eventfleet.stores.kafka.errors import (
     translate_errors,
 )
 from eventfleet.stores.kafka.offsets import commit_offsets
+from eventfleet.stores.kafka.watermarks import fetch_leaders
 from eventfleet.stores.topic_diff import describe_differences, describe_missing
 from eventfleet.topics.topic_specs import TopicSpec
 
@@ -39,7 +44,7 @@ class Admin:
             for topic, code, *_ in response.topic_errors:
                 if code == TopicAlreadyExistsError.errno:
                     continue
-                raise_for_code(code)
+                raise_for_code(code, f"Create on topic {topic}")
                 created.append(topic)
             await _wait_for_leaders(admin, created)
             return created
@@ -47,6 +52,9 @@ class Admin:
     async def check(self, specs: Sequence[TopicSpec]) -> list[str]:
         async with self._admin("checking topics") as admin:
             topics = {topic["topic"]: topic for topic in await admin.describe_topics()}
+            for spec in specs:
+                if spec.name not in topics:  # or the user has no right to see it: that is an error
+                    await fetch_leaders(admin._client, spec.name)
             existing = [spec for spec in specs if spec.name in topics]
             configs = await _configs(admin, existing)
         sentences: list[str] = []
@@ -96,6 +104,8 @@ async def _has_ids(admin: Any) -> bool:
     code = (await admin._send_request(request)).error_code
     if code == UnknownError.errno:
         return False
+    if code == ClusterAuthorizationFailedError.errno:
+        return True  # it gives them to users who may write
     raise_for_code(code)
     return True
 
@@ -117,7 +127,7 @@ async def _configs(admin: Any, specs: Sequence[TopicSpec]) -> dict[str, dict[str
     configs = {}
     for response in await admin.describe_configs(resources) if resources else ():
         for code, _, _, name, entries in response.resources:
-            raise_for_code(code)
+            raise_for_code(code, f"DescribeConfigs on topic {name}")
             configs[name] = {entry[0]: entry[1] for entry in entries}
     return configs
 

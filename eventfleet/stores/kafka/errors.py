@@ -9,7 +9,17 @@ from typing import Any, TypeVar
 from aiokafka import errors as kafka
 from tenacity import AsyncRetrying, retry_if_exception, wait_random_exponential
 
-from eventfleet.stores.errors import Fenced, Misconfigured, ServerUnavailable, TopicRefused
+from eventfleet.stores.errors import (
+    Access,
+    AccessRefused,
+    Fenced,
+    HungUp,
+    Misconfigured,
+    ServerUnavailable,
+    StoreError,
+    TopicRefused,
+)
+from eventfleet.stores.kafka.connection_note import ConnectionNote, connections_noted
 
 T = TypeVar("T")
 CLOSE_TIMEOUT_SECONDS = 2.0
@@ -24,13 +34,6 @@ TOPIC_ERRORS = (
 )
 OPERATOR_ERRORS = (
     *TOPIC_ERRORS,
-    kafka.GroupAuthorizationFailedError,
-    kafka.ClusterAuthorizationFailedError,
-    kafka.TransactionalIdAuthorizationFailed,
-    kafka.SaslAuthenticationFailed,
-    kafka.AuthenticationFailedError,
-    kafka.AuthenticationMethodNotSupported,
-    kafka.UnsupportedSaslMechanismError,
     kafka.IncompatibleBrokerVersion,
     kafka.UnsupportedVersionError,
     kafka.InvalidReplicationFactorError,
@@ -39,22 +42,50 @@ OPERATOR_ERRORS = (
     kafka.InvalidTransactionTimeout,
     kafka.PolicyViolationError,
 )
+# Rights: the kind of thing that one is about, and the right that the fleet mostly needs of it.
+RIGHTS = {
+    kafka.TopicAuthorizationFailedError: ("topic", "Read"),
+    kafka.GroupAuthorizationFailedError: ("group", "Read"),
+    kafka.TransactionalIdAuthorizationFailed: ("transactional id", "Write"),
+    kafka.ClusterAuthorizationFailedError: ("cluster", "IdempotentWrite"),
+}
+RIGHT_ERRORS = tuple(RIGHTS)
+
+
+class NeededRight(str):
+    """The argument of a driver's error that names the right which a request of ours needs."""
 
 
 @asynccontextmanager
 async def translate_errors(what: str, seconds: float) -> AsyncIterator[None]:
     """Bound the block by `seconds`, and translate the driver's errors; `what` begins messages."""
-    try:
-        async with asyncio.timeout(seconds):
-            yield
-    except TimeoutError as error:
-        raise ServerUnavailable(f"{what}: Kafka has not done it within {seconds:g} s") from error
-    except kafka.ProducerFenced as error:
-        raise Fenced(f"{what}: another owner has taken over") from error
-    except OPERATOR_ERRORS as error:
-        raise Misconfigured(f"{what}: {_reason(error)}") from error
-    except (kafka.KafkaError, kafka.ConsumerStoppedError, OSError) as error:
-        raise ServerUnavailable(f"{what}: {_reason(error)}") from error
+    with connections_noted() as note:
+        try:
+            async with asyncio.timeout(seconds):
+                yield
+        except TimeoutError as error:
+            reason = f"Kafka has not done it within {seconds:g} s"
+            raise _unavailable(what, reason, note) from (note.error or error)
+        except kafka.ProducerFenced as error:
+            raise Fenced(f"{what}: another owner has taken over") from error
+        except RIGHT_ERRORS as error:
+            raise AccessRefused(f"{what}: Kafka", _missing_right(error), Access.RIGHT) from error
+        except OPERATOR_ERRORS as error:
+            raise Misconfigured(f"{what}: {_reason(error)}") from error
+        except (kafka.KafkaError, kafka.ConsumerStoppedError, OSError) as error:
+            raise _unavailable(what, _reason(error), note) from (note.error or error)
+
+
+def _unavailable(what: str, reason: str, note: ConnectionNote) -> StoreError:
+    """Return the error for a failed call: what the connection met tells more than the call's own.
+
+    Credentials and certificates do not get right by themselves, so nothing is tried again.
+    """
+    if isinstance(note.error, AccessRefused):
+        return note.error
+    if isinstance(note.error, HungUp):
+        return HungUp(f"{what}: {note.error}")
+    return ServerUnavailable(f"{what}: {note.error or reason}")
 
 
 @contextmanager
@@ -62,14 +93,21 @@ def translate_topic_errors(topic: str) -> Iterator[None]:
     """Raise TopicRefused, with the topic's name, where the driver refuses to write to it."""
     try:
         yield
+    except kafka.TopicAuthorizationFailedError as error:
+        needed = type(error)(NeededRight(f"Write on topic {topic}"))
+        raise TopicRefused(f"topic {topic}: Kafka: {_missing_right(needed)}") from error
     except TOPIC_ERRORS as error:
         raise TopicRefused(f"topic {topic}: {_reason(error)}") from error
 
 
-def raise_for_code(code: int) -> None:
-    """Raise the driver's error for a response's error code; 0 is none."""
+def raise_for_code(code: int, right: str = "") -> None:
+    """Raise the driver's error for a response's error code; 0 is none.
+
+    `right` is what the request needs, such as "Describe on topic orders.events".
+    """
     if code:
-        raise kafka.for_code(code)()
+        error = kafka.for_code(code)
+        raise error(NeededRight(right)) if right and error in RIGHTS else error()
 
 
 async def retry_request(request: Callable[[], Awaitable[T]]) -> T:
@@ -133,6 +171,16 @@ async def close_quietly(close: Callable[[], Awaitable[Any]]) -> None:
 
 async def _refuse(*_: Any, **__: Any) -> None:
     raise kafka.ProducerClosed
+
+
+def _missing_right(error: BaseException) -> str:
+    """Return the sentence that names the right; the driver's errors name the thing at most."""
+    right = error.args[0] if error.args else ""
+    if not isinstance(right, NeededRight):
+        kind, operation = RIGHTS[type(error)]
+        names = ", ".join([right] if isinstance(right, str) else sorted(right))
+        right = f"{operation} on {kind} {names}".rstrip()
+    return f"the user lacks the right {right} ({type(error).__name__})"
 
 
 def _reason(error: BaseException) -> str:

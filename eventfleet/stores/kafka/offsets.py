@@ -4,11 +4,16 @@ from collections.abc import Mapping
 from typing import Any
 
 from aiokafka.client import ConnectionGroup, CoordinationType
-from aiokafka.errors import IllegalGenerationError, RebalanceInProgressError, UnknownMemberIdError
+from aiokafka.errors import (
+    GroupAuthorizationFailedError,
+    IllegalGenerationError,
+    RebalanceInProgressError,
+    UnknownMemberIdError,
+)
 from aiokafka.protocol.commit import OffsetCommitRequest, OffsetFetchRequest
 
 from eventfleet.stores.errors import Misconfigured
-from eventfleet.stores.kafka.errors import raise_for_code, retry_request
+from eventfleet.stores.kafka.errors import NeededRight, raise_for_code, retry_request
 
 # Only a group without members takes offsets from an outsider.
 HAS_MEMBERS_ERRORS = (IllegalGenerationError, RebalanceInProgressError, UnknownMemberIdError)
@@ -38,11 +43,11 @@ async def commit_offsets(client: Any, group: str, topic: str, offsets: Mapping[i
 async def _fetch(client: Any, group: str, topic: str, partitions: list[int]) -> dict[int, int]:
     request = OffsetFetchRequest(group, [(topic, partitions)])
     response = await _send(client, group, request)
-    raise_for_code(getattr(response, "error_code", 0))
+    raise_for_code(getattr(response, "error_code", 0), f"Describe on group {group}")
     offsets = {}
     for _, entries in response.topics:
         for partition, offset, _, code in entries:
-            raise_for_code(code)
+            raise_for_code(code, f"Describe on topic {topic}")
             if offset >= 0:
                 offsets[partition] = offset
     return offsets
@@ -55,9 +60,12 @@ async def _commit(client: Any, group: str, topic: str, offsets: Mapping[int, int
     response = await _send(client, group, request)
     for _, results in response.topics:
         for _, code in results:
-            raise_for_code(code)
+            raise_for_code(code, f"Read on group {group} and topic {topic}")
 
 
 async def _send(client: Any, group: str, request: Any) -> Any:
-    node = await client.coordinator_lookup(CoordinationType.GROUP, group)
+    try:
+        node = await client.coordinator_lookup(CoordinationType.GROUP, group)
+    except GroupAuthorizationFailedError as error:
+        raise type(error)(NeededRight(f"Describe on group {group}")) from error
     return await client.send(node, request, group=ConnectionGroup.COORDINATION)

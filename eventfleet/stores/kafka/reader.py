@@ -25,6 +25,11 @@ class Reader:
         self._client: Any = None
         self._starting = asyncio.Lock()
 
+    async def partition_count(self, topic: str) -> int:
+        async with translate_errors(f"looking for {topic}", self._connection.timeout):
+            await self._start()
+            return len(await retry_request(lambda: fetch_leaders(self._client, topic)))
+
     async def watermarks(self, topic: str) -> dict[int, Watermarks]:
         """Return the watermarks; an end is behind the records of open transactions."""
         async with translate_errors(f"reading the watermarks of {topic}", self._connection.timeout):

@@ -54,7 +54,7 @@ async def fetch_leaders(client: Any, topic: str) -> dict[int, int]:
     ((code, _, _, partitions),) = (await client.send(client.get_random_node(), request)).topics
     if code == kafka.UnknownTopicOrPartitionError.errno:
         return {}
-    raise_for_code(code)
+    raise_for_code(code, f"Describe on topic {topic}")
     leaders = {partition: leader for _, partition, leader, *_ in partitions}
     if any(leader < 0 for leader in leaders.values()):
         raise kafka.LeaderNotAvailableError
@@ -81,7 +81,7 @@ async def _fetch_from(
     ends = {}
     for _, parts in (await client.send(node, request)).topics:
         for partition, code, end, *_ in parts:
-            raise_for_code(code)
+            raise_for_code(code, f"Read on topic {topic}")
             ends[partition] = end
     if len(ends) < len(partitions):
         raise kafka.RequestTimedOutError
@@ -96,6 +96,6 @@ async def _list_offsets(
     offsets = {}
     for _, parts in (await client.send(node, request)).topics:
         for partition, code, _, offset in parts:
-            raise_for_code(code)
+            raise_for_code(code, f"Describe on topic {topic}")
             offsets[partition] = offset
     return offsets

@@ -222,6 +222,9 @@ class MemoryReader:
     def __init__(self, log: MemoryLog, yield_point: YieldPoint = no_yield) -> None:
         self._log, self._yield_point = log, yield_point
 
+    async def partition_count(self, topic: str) -> int:
+        return len(await self.watermarks(topic))
+
     async def watermarks(self, topic: str) -> dict[int, Watermarks]:
         await self._yield_point()
         spec = self._log.specs.get(topic)

@@ -18,10 +18,12 @@ from bson.int64 import Int64
 from motor.motor_asyncio import AsyncIOMotorClient
 from pymongo import AsyncMongoClient, ReadPreference, WriteConcern
 from pymongo.asynchronous.collection import AsyncCollection
+from pymongo.errors import ConfigurationError
 from pymongo.read_concern import ReadConcern
 
 from eventfleet.stores.errors import Misconfigured
 from eventfleet.stores.mongo.errors import translate_errors
+from eventfleet.stores.url_secrets import mask_credentials
 
 Client: TypeAlias = AsyncMongoClient[dict[str, Any]]
 Collection: TypeAlias = AsyncCollection[dict[str, Any]]
@@ -59,7 +61,7 @@ async def connect(url: str, timeout: float, *, threads: bool = False) -> AsyncIt
     """
     millis = int(timeout * 1000)
     kind: Any = AsyncIOMotorClient if threads else AsyncMongoClient
-    with translate_errors("MongoDB"), _refuse_bad_url():
+    with translate_errors("MongoDB"), _refuse_bad_url(url):
         client: Client = kind(
             url,
             appname="eventfleet",
@@ -80,14 +82,15 @@ async def maybe_await(result: Any) -> Any:
 
 
 @contextmanager
-def _refuse_bad_url() -> Iterator[None]:
+def _refuse_bad_url(url: str) -> Iterator[None]:
     """The driver only warns of an option that it can't read, and would go on without it."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", UserWarning)
             yield
-    except (OSError, TypeError, UserWarning, ValueError) as error:
-        raise Misconfigured(f"MongoDB's URL can't be used: {error}") from None
+    except (ConfigurationError, OSError, TypeError, UserWarning, ValueError) as error:
+        reason = mask_credentials(str(error), url)
+        raise Misconfigured(f"MongoDB's URL can't be used: {reason}") from None
 
 
 def open_collection(client: Client, database: str, name: str) -> Collection:

@@ -16,7 +16,16 @@ from pymongo.errors import (
     WriteConcernError,
 )
 
-from eventfleet.stores.errors import Duplicate, Misconfigured, ServerUnavailable, StoreError
+from eventfleet.stores.errors import (
+    Access,
+    AccessRefused,
+    Duplicate,
+    HungUp,
+    Misconfigured,
+    ServerUnavailable,
+    StoreError,
+)
+from eventfleet.stores.tls import UNTRUSTED, certificate_fault
 from eventfleet.topics.event import EventRecord
 
 DUPLICATE_KEY = 11000
@@ -37,8 +46,14 @@ TRANSIENT_LABELS = (
     "UnknownTransactionCommitResult",
 )
 _INDEX_NAME = re.compile(r"index: (?:\S*\$)?(\S+)")
-# Credentials, rights, and what the server can't do: these last until an operator acts.
-OPERATOR_CODES = frozenset({11, 13, 18, 20, 26, 59, 72, 85, 86, 115, 263})
+# What the server can't do: this lasts until an operator acts.
+OPERATOR_CODES = frozenset({20, 26, 59, 72, 85, 86, 115, 263})
+UNAUTHORIZED = 13
+CREDENTIAL_CODES = frozenset({11, 18})
+# A reply that refuses a command quotes it whole, with the documents that it carries.
+_QUOTED_COMMAND = re.compile(r"command \{ (\w+): \W?([^\s\"',}]+).*", re.DOTALL)
+_SERVER = re.compile(r":\d+: ")
+HUNG_UP_TEXTS = ("SSL handshake failed", "closed", "reset by peer", "No servers found yet")
 
 
 class OperationRefused(StoreError):
@@ -61,7 +76,12 @@ def translate_errors(where: str, events: Sequence[EventRecord] = ()) -> Iterator
 
 
 def _translate(where: str, error: PyMongoError) -> StoreError:
+    if refusal := _refusal(error):
+        reason, access = refusal
+        return AccessRefused(f"{where}: MongoDB", reason, access)
     message = f"{where}: {_reason(error)}"
+    if isinstance(error, ConnectionFailure) and any(text in message for text in HUNG_UP_TEXTS):
+        return HungUp(message)
     if isinstance(error, OperationFailure) and error.code in OPERATOR_CODES:
         return Misconfigured(message)
     if isinstance(error, ConfigurationError):
@@ -72,6 +92,24 @@ def _translate(where: str, error: PyMongoError) -> StoreError:
     if transient or labelled or error.timeout or passing:
         return ServerUnavailable(message)
     return OperationRefused(message)
+
+
+def _refusal(error: PyMongoError) -> tuple[str, Access] | None:
+    """Return the reason why the server refuses us, or we its certificate; None for other errors."""
+    reason = _reason(error)
+    code = error.code if isinstance(error, OperationFailure) else None
+    if code in CREDENTIAL_CODES:
+        return f"the user name and password are not accepted ({reason})", Access.CREDENTIALS
+    if code == UNAUTHORIZED and "requires authentication" in reason:
+        return f"a user name and password are needed ({reason})", Access.CREDENTIALS
+    if code == UNAUTHORIZED:
+        reason = _QUOTED_COMMAND.sub(r"command \1 on \2", reason)
+        return f"the user lacks a right ({reason})", Access.RIGHT
+    # Where some servers of several fail for another reason, a passing one may be among these.
+    all_untrusted = 0 < len(_SERVER.findall(reason)) <= reason.count(UNTRUSTED)
+    if all_untrusted and (fault := certificate_fault(error)):
+        return f"the server's certificate is not accepted ({fault})", Access.CERTIFICATE
+    return None
 
 
 def _translate_bulk(

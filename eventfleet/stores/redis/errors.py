@@ -5,7 +5,15 @@ from contextlib import contextmanager
 
 from redis import exceptions as redis
 
-from eventfleet.stores.errors import Misconfigured, ServerUnavailable, StoreError
+from eventfleet.stores.errors import (
+    Access,
+    AccessRefused,
+    HungUp,
+    Misconfigured,
+    ServerUnavailable,
+    StoreError,
+)
+from eventfleet.stores.tls import certificate_fault, handshake_fault
 
 InvalidResponse = redis.InvalidResponse
 ResponseError = redis.ResponseError
@@ -21,8 +29,12 @@ TRANSIENT_ERRORS = (
     redis.NoScriptError,
 )
 TRANSIENT_PREFIXES = ("BUSY", "MISCONF", "NOREPLICAS", "LOADING", "UNBLOCKED")
-# Credentials and rights: these last until an operator acts.
-OPERATOR_ERRORS = (redis.AuthenticationError, redis.AuthorizationError, redis.DataError)
+OPERATOR_ERRORS = (redis.ResponseError, redis.DataError)
+CREDENTIAL_ERRORS = (redis.AuthenticationError, redis.AuthorizationError)
+# What a command within a script lacks, as Redis 7.0 and later ones tell it.
+SCRIPT_RIGHTS = ("The user executing the script can't", "ACL failure in script")
+# The driver reads by itself only while it connects: the server never answered.
+HUNG_UP_TEXTS = ("Connection closed by server", "Error while reading from", "Protocol Error")
 
 
 class SessionEnded(redis.ConnectionError):
@@ -41,7 +53,28 @@ def translate_errors(where: str, seconds: float) -> Iterator[None]:
 
 
 def _translate(where: str, error: Exception) -> StoreError:
-    message = f"{where}: {error or type(error).__name__}"
-    transient = isinstance(error, TRANSIENT_ERRORS) or str(error).startswith(TRANSIENT_PREFIXES)
-    refused = isinstance(error, (redis.ResponseError, *OPERATOR_ERRORS))
+    if refusal := _refusal(error):
+        reason, access = refusal
+        return AccessRefused(f"{where}: Redis", reason, access)
+    text = str(error)
+    message = f"{where}: {text or type(error).__name__}"
+    if isinstance(error, redis.ConnectionError) and text.startswith(HUNG_UP_TEXTS):
+        return HungUp(message)
+    transient = isinstance(error, TRANSIENT_ERRORS) or text.startswith(TRANSIENT_PREFIXES)
+    refused = isinstance(error, OPERATOR_ERRORS)
     return Misconfigured(message) if refused and not transient else ServerUnavailable(message)
+
+
+def _refusal(error: Exception) -> tuple[str, Access] | None:
+    """Return the reason why the server refuses us, or we its certificate; None for other errors."""
+    if isinstance(error, CREDENTIAL_ERRORS):
+        return f"the user name and password are not accepted ({error})", Access.CREDENTIALS
+    if isinstance(error, redis.NoPermissionError) or any(
+        text in str(error) for text in SCRIPT_RIGHTS
+    ):
+        return f"the user lacks a right ({error})", Access.RIGHT
+    if fault := certificate_fault(error):
+        return f"the server's certificate is not accepted ({fault})", Access.CERTIFICATE
+    if fault := handshake_fault(error):
+        return f"TLS is not spoken there ({fault})", Access.PROTOCOL
+    return None

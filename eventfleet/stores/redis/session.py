@@ -2,15 +2,15 @@
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 from itertools import islice
 from typing import Any
 
 from hiredis import Reader, pack_command
 from redis.asyncio.connection import Connection, parse_url
 
-from eventfleet.stores.errors import Misconfigured
+from eventfleet.stores.errors import HungUp, Misconfigured, ServerUnavailable
 from eventfleet.stores.redis.errors import (
     InvalidResponse,
     ResponseError,
@@ -19,6 +19,7 @@ from eventfleet.stores.redis.errors import (
     translate_errors,
 )
 from eventfleet.stores.redis.scripts import Script
+from eventfleet.stores.url_secrets import mask_credentials
 
 MAX_SESSIONS = 4
 MAX_PIPELINED_COMMANDS = 500
@@ -148,15 +149,20 @@ class SessionPool:
         try:
             Session(url)
         except (TypeError, ValueError, ResponseError) as error:
-            raise Misconfigured(f"Redis' URL can't be used: {error}") from None
+            reason = mask_credentials(str(error), url)
+            raise Misconfigured(f"Redis' URL can't be used: {reason}") from None
         self._url, self._timeout, self._scripts = url, timeout, scripts
         self._free = asyncio.Semaphore(MAX_SESSIONS)
         self._idle: list[Session] = []
+        self._has_answered = False
 
     @asynccontextmanager
     async def session(self, label: str) -> AsyncIterator[Session]:
-        """Yield a session for one exchange, bounded by the timeout; `label` begins messages."""
-        with translate_errors(label, self._timeout):
+        """Yield a session for one exchange, bounded by the timeout; `label` begins messages.
+
+        HungUp: the server has never answered, such as one without TLS to a handshake.
+        """
+        with self._telling_silence(), translate_errors(label, self._timeout):
             async with asyncio.timeout(self._timeout), self._free:
                 session = await self._take()
                 try:
@@ -185,4 +191,14 @@ class SessionPool:
         except BaseException:
             await session.disconnect()
             raise
+        self._has_answered = True
         return session
+
+    @contextmanager
+    def _telling_silence(self) -> Iterator[None]:
+        try:
+            yield
+        except ServerUnavailable as error:
+            if isinstance(error.__context__, TimeoutError) and not self._has_answered:
+                raise HungUp(str(error)) from None
+            raise

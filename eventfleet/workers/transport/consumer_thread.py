@@ -19,6 +19,7 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 from mode.threads import WorkerThread
 
+from eventfleet.stores.errors import ServerUnavailable, StoreError
 from eventfleet.stores.kafka.connection import Connection
 from eventfleet.stores.kafka.errors import translate_errors
 from eventfleet.workers.transport.chunk import Chunk, PartitionBuffer
@@ -30,6 +31,7 @@ LARGE_FETCH_BYTES = 4_194_304
 FETCH_BYTES = 1_048_576
 HEARTBEAT_SECONDS = 0.5
 LONG_POLL_MS = 100
+JOINING_LOOK_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
@@ -88,6 +90,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         fetch_log_records(consumer)
         if self.config.instance_id:
             StaticMember(self.config.session_timeout, self._fail_as_duplicate).attach(consumer)
+        self.add_future(self._watch_joining())
 
     def on_crash(self, msg: str, *fmt: Any, **kwargs: Any) -> None:
         """Log nothing: the runner of the app reports the error."""
@@ -104,6 +107,25 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
     def _fail_as_duplicate(self) -> None:
         error = DuplicateInstanceId(self.config.group, self.config.instance_id)
         self.parent_loop.call_soon_threadsafe(self.app.fail, error)
+
+    async def _watch_joining(self) -> None:
+        """Report why the group does not take this member: the client tells only those who fetch.
+
+        Until its error is taken the client does not try again, either.
+        """
+        coordinator = self._ensure_consumer()._coordinator
+        while not self.should_stop:
+            await asyncio.sleep(JOINING_LOOK_SECONDS)
+            if self.consumer.joined:
+                continue
+            try:
+                async with self._translating():
+                    coordinator.check_errors()
+            except StoreError as error:
+                lasting = not isinstance(error, ServerUnavailable)
+                if lasting or coordinator._coordination_task.done():
+                    self.parent_loop.call_soon_threadsafe(self.app.fail, error)
+                    return
 
     def _create_worker_consumer(self, transport: Any) -> aiokafka.AIOKafkaConsumer:
         config = self.config

@@ -1,0 +1,73 @@
+#!/bin/sh
+# Gives the users of one domain's roles their rights on Kafka, by Kafka's own kafka-acls.sh:
+#
+#   BROKERS=kafka-1:9093 ADMIN_CONFIG=admin.properties ./kafka-acls.sh DOMAIN [TOPIC_OF_A_ROUTE...]
+#
+# The users are DOMAIN-append, DOMAIN-snapshot and so on. Running it again changes nothing.
+# Variables: GROUP_PREFIX as EVENTFLEET_GROUP_PREFIX, PRINCIPALS the start of the principals' names
+# (User:DOMAIN-), KAFKA_ACLS the program, SYNCHRONOUS=1 for a domain that decides on the state.
+set -eu
+
+domain=$1
+shift
+prefix=${GROUP_PREFIX:-eventfleet}
+principals=${PRINCIPALS:-User:$domain-}
+
+allow() {
+    role=$1
+    shift
+    "${KAFKA_ACLS:-kafka-acls.sh}" --bootstrap-server "$BROKERS" --command-config "$ADMIN_CONFIG" \
+        --add --allow-principal "$principals$role" "$@"
+}
+
+# worker ROLE SOURCE TARGET...: a member of its group, which writes in transactions.
+worker() {
+    role=$1 source=$domain.$2
+    shift 2
+    allow "$role" --operation Read --topic "$source"
+    allow "$role" --operation Read --group "$prefix.$domain.$role"
+    allow "$role" --operation Write \
+        --transactional-id "$prefix.$domain.$role-$source-" --resource-pattern-type prefixed
+    for target in "$domain.dead-letters" "$@"; do
+        allow "$role" --operation Write --topic "$target"
+    done
+}
+
+# decider ROLE: produces events; a domain with markers looks how far append has come.
+decider() {
+    allow "$1" --operation Write --operation Read --topic "$domain.events"
+    allow "$1" --operation Describe --group "$prefix.$domain.append"
+}
+
+# Every process looks at the topics before it begins, and so does `eventfleet health`.
+for role in topics append snapshot relay command serve; do
+    allow "$role" --operation Describe --operation DescribeConfigs \
+        --topic "$domain." --resource-pattern-type prefixed
+    for route in "$@"; do
+        allow "$role" --operation Describe --topic "$route"
+    done
+done
+
+allow topics --operation Create --topic "$domain." --resource-pattern-type prefixed
+for route in "$@"; do
+    allow topics --operation Create --topic "$route"
+done
+
+worker append events "$domain.stored"
+if [ "${SYNCHRONOUS:-}" ]; then # the sweep produces again what was put and never produced
+    allow append --operation Write --topic "$domain.events"
+fi
+worker snapshot stored "$domain.snapshots"
+worker relay stored "$@"
+worker command commands "$domain.replies"
+decider command
+
+decider serve
+
+allow audit --operation Read --topic "$domain." --resource-pattern-type prefixed
+for route in "$@"; do
+    allow audit --operation Read --topic "$route"
+done
+for role in append relay; do
+    allow audit --operation Describe --group "$prefix.$domain.$role"
+done

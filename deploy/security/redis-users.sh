@@ -1,0 +1,31 @@
+#!/bin/sh
+# Prints the Redis users of one domain's roles, as lines of an ACL file (`aclfile` in redis.conf):
+#
+#   ./redis-users.sh DOMAIN FOLDER > users.acl
+#
+# FOLDER holds the passwords, in files named as the roles: append, snapshot, relay, command, serve,
+# audit. The file has their hashes only. The users are DOMAIN-append and so on. One line more
+# switches off the user without a name.
+set -eu
+
+domain=$1
+passwords=$2
+
+connect="+info +ping +select +client|setname +script|load"
+scripts="+evalsha +time +get +set +del +hget +hset +hmget +hdel +pexpire +persist"
+markers="~life ~marker:$domain:* ~done:$domain:*"
+
+user() {
+    role=$1
+    shift
+    hash=$(tr -d '\n' < "$passwords/$role" | sha256sum | cut -d ' ' -f 1)
+    echo "user $domain-$role on #$hash resetkeys resetchannels -@all $connect $*"
+}
+
+echo "user default off"
+for role in append snapshot relay; do
+    user "$role" "+publish &notices:*"
+done
+user command "$scripts $markers"
+user serve "$scripts $markers +subscribe &notices:*"
+user audit "+hmget %R~life %R~marker:$domain:*"
