@@ -16,7 +16,8 @@ from eventfleet.topics.record import LogRecord
 class ChunkReport:
     """The counts of one chunk, in events (or records, or commands); reports can be added.
 
-    `reasons` counts the rejected commands by reason.
+    `reasons` counts the rejected commands by reason, `rules` the snapshots by the rule that made
+    them due.
     """
 
     stored: int = 0
@@ -32,6 +33,7 @@ class ChunkReport:
     conflicts: int = 0
     failed: int = 0
     reasons: Counter[str] = field(default_factory=Counter)
+    rules: Counter[str] = field(default_factory=Counter)
 
     def __iadd__(self, other: "ChunkReport") -> "ChunkReport":
         for each in fields(self):

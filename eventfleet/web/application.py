@@ -54,7 +54,10 @@ class Application:
         self._domains, self._access, self._limits = domains, access, limits or Limits()
         limiter = RequestLimiter(self._limits.concurrent_requests)
         self._metrics = HttpMetrics(
-            lambda: limiter.active_requests, decider_metrics or DeciderMetrics()
+            lambda: limiter.active_requests,
+            self._limits.concurrent_requests,
+            decider_metrics or DeciderMetrics(),
+            {name: services.commands.outcomes for name, services in domains.items()},
         )
         document = lru_cache(maxsize=MAX_CACHED_DOCUMENTS)(self._openapi_document)
         own = probes.operations(self._metrics, Readiness(checks or {}), document)

@@ -48,7 +48,7 @@ def test_lag_and_age_are_asked_at_each_reading_until_forgotten() -> None:
     metrics = Metrics()
     meter = metrics.of("orders", "append")
     waiting = [7]
-    meter.watch(3, lambda: waiting[0], lambda: 1.5)
+    meter.watch(3, lambda: waiting[0], lambda: 2.5, lambda: 1.5)
     where = 'domain="orders",partition="3",role="append"'
     assert f"eventfleet_lag{{{where}}} 7.0" in lines(metrics)
     assert f"eventfleet_last_commit_age_seconds{{{where}}} 1.5" in lines(metrics)
@@ -83,7 +83,7 @@ async def test_failures_of_background_tasks_are_shown_by_task() -> None:
 def test_a_stopped_partition_is_shown_until_it_is_given_up() -> None:
     metrics = Metrics()
     meter = metrics.of("orders", "append")
-    meter.watch(3, lambda: 0, lambda: 0)
+    meter.watch(3, lambda: 0, lambda: 0, lambda: 0)
     shown = 'eventfleet_stopped{domain="orders",partition="3",role="append"}'
     assert f"{shown} 0.0" in lines(metrics)
     meter.stopped(3)

@@ -19,6 +19,7 @@ from eventfleet.stores.redis.errors import (
     translate_errors,
 )
 from eventfleet.stores.redis.scripts import Script
+from eventfleet.stores.server_calls import timed_call
 
 MAX_SESSIONS = 4
 MAX_PIPELINED_COMMANDS = 500
@@ -154,9 +155,12 @@ class SessionPool:
         self._idle: list[Session] = []
 
     @asynccontextmanager
-    async def session(self, label: str) -> AsyncIterator[Session]:
-        """Yield a session for one exchange, bounded by the timeout; `label` begins messages."""
-        with translate_errors(label, self._timeout):
+    async def session(self, operation: str, label: str) -> AsyncIterator[Session]:
+        """Yield a session for one exchange, bounded by the timeout; `label` begins messages.
+
+        It is timed as a call of this operation.
+        """
+        with timed_call("redis", operation), translate_errors(label, self._timeout):
             async with asyncio.timeout(self._timeout), self._free:
                 session = await self._take()
                 try:
