@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from eventfleet.model.team_traceback import team_traceback
@@ -36,8 +36,9 @@ class ChunkReport:
     rules: Counter[str] = field(default_factory=Counter)
 
     def __iadd__(self, other: "ChunkReport") -> "ChunkReport":
-        for each in fields(self):
-            setattr(self, each.name, getattr(self, each.name) + getattr(other, each.name))
+        for name, value in vars(other).items():
+            if value:
+                setattr(self, name, getattr(self, name) + value)
         return self
 
 

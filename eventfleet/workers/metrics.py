@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from operator import attrgetter
 
 from prometheus_client import Counter, Gauge, generate_latest
 from prometheus_client.core import Metric
@@ -19,7 +18,6 @@ from eventfleet.topics.record import LogRecord
 COUNTED = definitions.COUNTED
 MAX_REASONS = 100
 OTHER_REASON = "other"
-_timestamp = attrgetter("timestamp")
 
 
 class RoleHistograms:
@@ -130,7 +128,8 @@ class Meter:
         histograms = self._histograms
         histograms.chunk_seconds.observe(seconds)
         histograms.chunk_records.observe(len(records))
-        histograms.event_age.observe_ages(map(_timestamp, records), time.time_ns() // 1_000_000)
+        timestamps = [record.timestamp for record in records]
+        histograms.event_age.observe_ages(timestamps, time.time_ns() // 1_000_000)
         self.add(report)
 
     def add(self, report: ChunkReport) -> None:
