@@ -7,7 +7,7 @@ BENCH := .venv-bench
 # What `make run` runs, unless EVENTFLEET_DOMAINS names domains of your own.
 SAMPLE_DOMAINS := eventfleet.domains.orders,eventfleet.domains.bank,eventfleet.domains.trading,eventfleet.domains.process_log
 
-.PHONY: run test check faults bench scale soak audit-memory lock clean
+.PHONY: run test check faults bench metrics-cost scale soak audit-memory lock clean
 
 run: export EVENTFLEET_DOMAINS ?= $(SAMPLE_DOMAINS)
 run: $(VENV)/run.stamp
@@ -22,10 +22,15 @@ faults: $(VENV)/dev.stamp
 	@SCHEDULES=100000 $(BIN)/python -m pytest tests/simulation/test_schedules.py tests/simulation/test_marker.py tests/simulation/test_fleet.py
 	@$(BIN)/python -m pytest -s -m faults tests/faults
 
-# SHORT=1, SCENARIOS=append,relay, JSON=file, CHART=file; KAFKA, MONGO_URL, REDIS_URL: servers to use.
+# SHORT=1, SCENARIOS=append,relay, JSON=file, CHART=file, SCRAPE=1 (our metrics, each second); KAFKA, MONGO_URL, REDIS_URL: servers to use.
 bench: $(BENCH)/stamp
 	@$(BENCH)/bin/python -m tests.servers.install
 	@$(BENCH)/bin/python -m benchmarks
+
+# The share of metrics in a chunk's CPU; SHORT=1, and the same servers as above.
+metrics-cost: $(BENCH)/stamp
+	@$(BENCH)/bin/python -m tests.servers.install
+	@$(BENCH)/bin/python -m benchmarks.metrics_cost
 
 # EVENTS=100000, ROLES=append,snapshot,relay,command; 1, 2 and 4 workers over eight partitions.
 scale: $(BENCH)/stamp
