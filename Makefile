@@ -7,7 +7,8 @@ BENCH := .venv-bench
 # What `make run` runs, unless EVENTFLEET_DOMAINS names domains of your own.
 SAMPLE_DOMAINS := eventfleet.domains.orders,eventfleet.domains.bank,eventfleet.domains.trading,eventfleet.domains.process_log
 
-.PHONY: run test check check-monitoring faults bench scale soak audit-memory lock clean check-image check-cluster rehearse-scaling
+.PHONY: run test check faults bench metrics-cost scale rehearse-scaling soak audit-memory \
+	check-image check-cluster check-monitoring lock clean
 
 run: export EVENTFLEET_DOMAINS ?= $(SAMPLE_DOMAINS)
 run: $(VENV)/run.stamp
@@ -27,10 +28,16 @@ check-cluster: $(VENV)/dev.stamp
 	@$(BIN)/python -m tests.cluster.install
 	@$(BIN)/python -m pytest -m cluster tests/cluster
 
-# SHORT=1, SCENARIOS=append,relay, JSON=file, CHART=file; KAFKA, MONGO_URL, REDIS_URL: servers to use.
+# SHORT=1, SCENARIOS=append,relay, JSON=file, CHART=file, SCRAPE=1 (our metrics, each second).
+# KAFKA, MONGO_URL, REDIS_URL: servers to use.
 bench: $(BENCH)/stamp
 	@$(BENCH)/bin/python -m tests.servers.install
 	@$(BENCH)/bin/python -m benchmarks
+
+# The share of metrics in a chunk's CPU; SHORT=1, and the same servers as above.
+metrics-cost: $(BENCH)/stamp
+	@$(BENCH)/bin/python -m tests.servers.install
+	@$(BENCH)/bin/python -m benchmarks.metrics_cost
 
 # EVENTS=100000, ROLES=append,snapshot,relay,command, WORKERS=1,2,4, CHUNK_RECORDS=2000; eight partitions.
 scale: $(BENCH)/stamp
@@ -57,6 +64,7 @@ check-monitoring: $(BENCH)/stamp
 	@$(BENCH)/bin/python -m tests.servers.install
 	@$(BENCH)/bin/python -m tests.deploy.install
 	@$(BENCH)/bin/python -m pytest -s -m monitoring tests/monitoring
+
 # Builds the image on a Debian base, runs it, and runs compose.yaml's services in it. Debian, as root.
 check-image: $(VENV)/dev.stamp
 	@$(BIN)/python -m tests.servers.install

@@ -4,6 +4,7 @@ import asyncio
 
 from benchmarks.contenders.command_data import declare_shop, make_settings
 from benchmarks.contenders.our_roles import RunCounter, counting_agent
+from benchmarks.contenders.scraping import scraped
 from benchmarks.contenders.task import ContenderTask, Result, read_task, run, write_result
 from eventfleet.runtime import connections
 from eventfleet.runtime.event_services import decider
@@ -11,6 +12,7 @@ from eventfleet.stores.kafka.producer import Producer
 from eventfleet.workers.agent import WorkerContext
 from eventfleet.workers.app_runner import role_app, run_apps
 from eventfleet.workers.command_agent import CommandAgent
+from eventfleet.workers.health_server import HealthServer
 from eventfleet.workers.metrics import Metrics
 
 
@@ -23,10 +25,14 @@ async def main(task: ContenderTask) -> None:
     ):
         connection = connections.connection(settings)
         deciders = {domain.name: order_decider}
-        context = WorkerContext(settings, connection, True, Producer(connection), deciders)
+        context = WorkerContext(
+            settings, connection, True, Producer(connection), deciders, metrics=metrics
+        )
         agent_type = counting_agent(CommandAgent, counter)
         agent = agent_type(domain, stores[domain.name], context)
-        await run_apps([role_app(settings, connection, agent, metrics)], counter.stop)
+        apps = [role_app(settings, connection, agent, metrics)]
+        async with scraped(HealthServer(metrics, apps).served("127.0.0.1", 0)):
+            await run_apps(apps, counter.stop)
     clock = counter.clock
     reported_settings = {
         "chunk": str(settings.chunk_records),

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Sequence
 
 from benchmarks import data
+from benchmarks.contenders.scraping import is_scraped, scraped
 from benchmarks.contenders.task import ContenderTask, Result, Stopwatch, write_result
 from eventfleet.roles.role import ChunkReport, Role
 from eventfleet.runtime import connections
@@ -13,6 +14,7 @@ from eventfleet.topics.record import LogRecord
 from eventfleet.workers.agent import DomainAgent, WorkerContext
 from eventfleet.workers.agents import agent_class
 from eventfleet.workers.app_runner import role_app, run_apps
+from eventfleet.workers.health_server import HealthServer
 from eventfleet.workers.metrics import Metrics
 from eventfleet.workers.owner import Ack
 
@@ -78,10 +80,13 @@ async def run_role(name: str, task: ContenderTask) -> None:
     counter = RunCounter(task.records)
     async with connections.stores(settings, {domain.name: domain}) as stores:
         connection = connections.connection(settings)
-        context = WorkerContext(settings, connection, True, Producer(connection))
+        metrics = Metrics()
+        context = WorkerContext(settings, connection, True, Producer(connection), metrics=metrics)
         agent_type = counting_agent(agent_class(name), counter)
         agent = agent_type(domain, stores[domain.name], context)
-        await run_apps([role_app(settings, connection, agent, Metrics())], counter.stop)
+        apps = [role_app(settings, connection, agent, metrics)]
+        async with scraped(HealthServer(metrics, apps).served("127.0.0.1", 0)):
+            await run_apps(apps, counter.stop)
     clock = counter.clock
     write_result(
         Result(
@@ -102,4 +107,5 @@ def _describe_settings(name: str, settings: Settings) -> dict[str, str]:
         "isolation": "read_committed",
         "compression": "none",
         "event loop": type(asyncio.get_running_loop()).__module__.split(".")[0],
+        "metrics": "scraped each second" if is_scraped() else "not scraped",
     } | ({"write concern": "majority, journal"} if name != "relay" else {})

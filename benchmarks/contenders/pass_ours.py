@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
+from benchmarks.contenders.scraping import scraped
 from benchmarks.contenders.task import (
     EVENT_LOOP,
     ContenderTask,
@@ -23,6 +24,7 @@ from eventfleet.topics.record import LogRecord
 from eventfleet.workers.agent import Agent, FaustApp
 from eventfleet.workers.app import RoleApp
 from eventfleet.workers.app_runner import role_app, run_apps
+from eventfleet.workers.health_server import HealthServer
 from eventfleet.workers.metrics import Metrics
 from eventfleet.workers.owner import Ack, RoleFactory
 from eventfleet.workers.owners import Owners
@@ -100,16 +102,10 @@ async def main(task: ContenderTask) -> None:
         writer = PlainWriter(connection, name, (task.topic, partition), ack)
         return PassRole(counter, writer)
 
-    app = role_app(settings, connection, PassAgent(task, make), Metrics())
-    stop = asyncio.Event()
-    app_task = asyncio.create_task(run_apps([app], stop))
-    done_task = asyncio.create_task(counter.done.wait())
-    await asyncio.wait({app_task, done_task}, return_when=asyncio.FIRST_COMPLETED)
-    if not app_task.done():
-        await _wait_for_commit(app, task.records)
-        counter.clock.stop()
-    stop.set()
-    await app_task
+    metrics = Metrics()
+    app = role_app(settings, connection, PassAgent(task, make), metrics)
+    async with scraped(HealthServer(metrics, [app]).served("127.0.0.1", 0)):
+        await _run(app, counter, task.records)
     clock = counter.clock
     write_result(
         Result(
@@ -120,6 +116,19 @@ async def main(task: ContenderTask) -> None:
             _describe_settings(settings),
         )
     )
+
+
+async def _run(app: RoleApp, counter: PassCounter, records: int) -> None:
+    """Run the app until all is committed, and stop the clock then."""
+    stop = asyncio.Event()
+    app_task = asyncio.create_task(run_apps([app], stop))
+    done_task = asyncio.create_task(counter.done.wait())
+    await asyncio.wait({app_task, done_task}, return_when=asyncio.FIRST_COMPLETED)
+    if not app_task.done():
+        await _wait_for_commit(app, records)
+        counter.clock.stop()
+    stop.set()
+    await app_task
 
 
 async def _wait_for_commit(app: RoleApp, expected: int) -> None:

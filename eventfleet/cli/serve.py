@@ -21,7 +21,8 @@ def serve(names: tuple[str, ...], or_any: bool) -> None:
 
     Needs running servers, EVENTFLEET_DOMAINS, and topics (`eventfleet topics create`). When
     stopped, it finishes the requests in hand. /openapi.json describes all operations; /metrics,
-    /live and /ready are for operators.
+    /live and /ready are for operators, and with EVENTFLEET_HTTP_METRICS_PORT they are also served
+    at a port of their own, at EVENTFLEET_METRICS_HOST and without a token.
     """
     from eventfleet.runtime.event_loop import run
     from eventfleet.runtime.settings import load_settings
@@ -32,14 +33,23 @@ def serve(names: tuple[str, ...], or_any: bool) -> None:
 
 async def _serve(settings: "Settings", names: tuple[str, ...], or_any: bool) -> None:
     from eventfleet.runtime import connections
-    from eventfleet.runtime.http_server import http_application, listening_socket, serve, socket_url
+    from eventfleet.runtime.http_server import (
+        http_application,
+        listening_socket,
+        serve,
+        served_probes,
+        socket_url,
+    )
     from eventfleet.workers.app_runner import stop_signals
 
     domains = connections.select_domains(settings, names)
     async with (
         listening_socket(settings, or_any) as listener,
         http_application(settings, domains) as app,
+        served_probes(app.probes, settings) as probes_url,
         stop_signals() as stop,
     ):
+        if probes_url:
+            logger.info("metrics, liveness and readiness: %s", probes_url)
         logger.info("serving %s at %s", ", ".join(domains), socket_url(listener))
         await serve(app, listener, settings, stop)

@@ -20,5 +20,5 @@ def settings(json: bool) -> None:
 
     table = Table("variable", "value", "source", "description", box=None)
     for row in rows:
-        table.add_row(*(Text(str(cell)) for cell in row))
+        table.add_row(*(Text("" if cell is None else str(cell)) for cell in row))
     console().print(table)

@@ -132,6 +132,7 @@ async def _open_context(
         deciders,
         await stack.enter_async_context(notifier.running()),
         reader=await stack.enter_async_context(connections.log_reader(settings)),
+        metrics=metrics,
     )
 
 

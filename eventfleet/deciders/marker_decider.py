@@ -8,8 +8,9 @@ standing: whoever comes next finishes it.
 """
 
 import random
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from eventfleet.deciders.decider import Answer
@@ -50,12 +51,15 @@ NOTHING = StoredHead("", "")
 @dataclass
 class MarkerStatistics:
     """Counts of a MarkerDecider so far: rounds and their seconds in all, ids looked up in the
-    store, and stale notes of others that it has produced."""
+    store, stale notes of others that it has produced, and the results of marking."""
 
     rounds: int = 0
     seconds: float = 0.0
     lookups: int = 0
     finished: int = 0
+    results: Counter[MarkStatus] = field(
+        default_factory=lambda: Counter(dict.fromkeys(MarkStatus, 0))
+    )
 
 
 class MarkerDecider:
@@ -202,6 +206,7 @@ class MarkerDecider:
             for command in ready:
                 command.noted_here = True
             raise
+        self.statistics.results.update(marked.status for marked in marks)
         for command, marked in zip(ready, marks, strict=True):
             command.marked = marked
             if command.basis:

@@ -24,6 +24,7 @@ from eventfleet.roles.notices import NULL_NOTIFIER, StageNotifier
 from eventfleet.roles.role import ChunkReport, PartitionFault, PoisonEvent, UndeclaredEvent
 from eventfleet.roles.sweep import Sweep
 from eventfleet.roles.takeover import take_over
+from eventfleet.states.cache_statistics import cache_statistics
 from eventfleet.states.lru_cache import LruCache
 from eventfleet.stores.contracts import (
     NO_HEAD,
@@ -75,6 +76,7 @@ class AppendRole:
         self._notifier, self._sweep = notifier, sweep
         self._synchronous, self._uses_marker = domain.synchronous, domain.uses_marker
         self._heads: LruCache[Head] = LruCache(cached)
+        self._cache_statistics = cache_statistics(domain.name, ROLE, "heads")
         self._stored = Topics.of(domain.name).stored
         self._epoch = self._next_offset = 0
         self._first_chunk = True  # since the take-over
@@ -152,7 +154,7 @@ class AppendRole:
         if self._synchronous:
             result.emits = await self._store.placed_at([item.position for item in items])
         await self._store.registry.note_next_offset(self._partition, self._epoch, next_offset)
-        emitted = self._encode(result.emits)
+        emitted = self._encode(result.emits, items)
         report.emitted = len(emitted)
         await self._writer.commit(emitted + result.dead_letters, next_offset)
         self._heads.trim()
@@ -204,7 +206,9 @@ class AppendRole:
         """The heads of the items' aggregates; those not cached are loaded into the cache."""
         aggregate_ids = {item.event.aggregate_id for item in items}
         heads = self._heads.get_all(aggregate_ids)
-        if misses := aggregate_ids - heads.keys():
+        misses = aggregate_ids - heads.keys()
+        self._cache_statistics.add(len(heads), len(misses))
+        if misses:
             loaded = dict.fromkeys(misses, NO_HEAD) | await self._store.heads(misses)
             self._heads.put_all(loaded)
             heads |= loaded
@@ -247,14 +251,36 @@ class AppendRole:
     def _forget(self, items: Sequence[AppendItem]) -> None:
         self._heads.drop(item.event.aggregate_id for item in items)
 
-    def _encode(self, events: Sequence[EventRecord]) -> list[ProducerRecord]:
+    def _encode(
+        self, events: Sequence[EventRecord], items: Sequence[AppendItem]
+    ) -> list[ProducerRecord]:
+        """The records of the events, each with the timestamp of the record that it came in."""
         stored, partition = self._stored, self._partition
+        timestamps = self._timestamps(events, items)
         return [
             ProducerRecord(
-                stored, event.aggregate_id.encode(), encode(event), partition, EVENT_HEADERS
+                stored,
+                event.aggregate_id.encode(),
+                encode(event),
+                partition,
+                EVENT_HEADERS,
+                timestamp or None,
             )
-            for event in events
+            for event, timestamp in zip(events, timestamps, strict=True)
         ]
+
+    def _timestamps(
+        self, events: Sequence[EventRecord], items: Sequence[AppendItem]
+    ) -> Sequence[int]:
+        """The timestamps of the items that placed these events.
+
+        An asynchronous domain's item emits one event at most, in order: of as many events as items
+        each has its own. Others are found by their position.
+        """
+        if len(events) == len(items) and not self._synchronous:
+            return [item.record.timestamp for item in items]
+        by_position = {str(item.position): item.record.timestamp for item in items}
+        return [by_position.get(event.position or "", 0) for event in events]
 
     async def _notify(self, awaited: Sequence[EventRecord], emits: Sequence[EventRecord]) -> None:
         """Notify of the awaited events that are stored: just now, or before, if it is a repeat."""

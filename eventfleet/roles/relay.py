@@ -143,8 +143,9 @@ class RelayRole:
             if route is None or route.schema_version != event.schema_version:
                 out += self._route(record, report)
             else:
+                key, value, timestamp = record.key, record.value, record.timestamp or None
                 for topic in route.topics:
-                    out.append(ProducerRecord(topic, record.key, record.value, None, EVENT_HEADERS))
+                    out.append(ProducerRecord(topic, key, value, None, EVENT_HEADERS, timestamp))
             if event.reply_to is not None:
                 awaited.append(event)
         report.emitted = len(out) - report.dead_letters
@@ -169,17 +170,21 @@ class RelayRole:
             report.dead_letters += 1
             return [make_dead_letter(self._domain.name, ROLE, record, UNREADABLE, str(error))]
         try:
-            return list(downstream(self._domain, event, record.value))
+            return list(downstream(self._domain, event, record.value, record.timestamp or None))
         except Exception as error:
             raise PoisonEvent(ROLE, self._domain.name, event, record.offset, error) from error
 
 
 def downstream(
-    domain: Domain[Any], event: EventRecord, value: bytes | None = None
+    domain: Domain[Any],
+    event: EventRecord,
+    value: bytes | None = None,
+    timestamp: int | None = None,
 ) -> Iterator[ProducerRecord]:
     """The records that the routes make of a stored event; an error of a route passes through.
 
     `value` is the event as append wrote it; it is passed on as it is, unless an upcaster applies.
+    `timestamp` is that of its record.
     """
     routes = domain.routes_for(event.type)
     if routes:
@@ -188,6 +193,5 @@ def downstream(
             value = encode(upcast)
         for route in routes:
             if route.when(upcast):
-                yield ProducerRecord(
-                    route.to, event.aggregate_id.encode(), value, None, EVENT_HEADERS
-                )
+                key = event.aggregate_id.encode()
+                yield ProducerRecord(route.to, key, value, None, EVENT_HEADERS, timestamp)

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from eventfleet.model.team_traceback import team_traceback
@@ -16,7 +16,8 @@ from eventfleet.topics.record import LogRecord
 class ChunkReport:
     """The counts of one chunk, in events (or records, or commands); reports can be added.
 
-    `reasons` counts the rejected commands by reason.
+    `reasons` counts the rejected commands by reason, `rules` the snapshots by the rule that made
+    them due.
     """
 
     stored: int = 0
@@ -32,10 +33,12 @@ class ChunkReport:
     conflicts: int = 0
     failed: int = 0
     reasons: Counter[str] = field(default_factory=Counter)
+    rules: Counter[str] = field(default_factory=Counter)
 
     def __iadd__(self, other: "ChunkReport") -> "ChunkReport":
-        for each in fields(self):
-            setattr(self, each.name, getattr(self, each.name) + getattr(other, each.name))
+        for name, value in vars(other).items():
+            if value:
+                setattr(self, name, getattr(self, name) + value)
         return self
 
 

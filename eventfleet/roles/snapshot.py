@@ -23,6 +23,8 @@ from eventfleet.model.typed_decoder import make_typed_decoder
 from eventfleet.roles.notices import NULL_NOTIFIER, StageNotifier
 from eventfleet.roles.role import ChunkReport, PoisonEvent
 from eventfleet.roles.takeover import RoleStart
+from eventfleet.snapshot_rules.causes import cause
+from eventfleet.states.cache_statistics import cache_statistics
 from eventfleet.states.live_state import LiveState, ReplayFailed, load_live_states, take_snapshot
 from eventfleet.states.lru_cache import LruCache
 from eventfleet.stores.contracts import (
@@ -90,6 +92,7 @@ class SnapshotRole:
         self._start = RoleStart(stores.events.registry, domain.name, ROLE, partition)
         self._limit, self._notifier = limit, notifier
         self._states: LruCache[LiveState] = LruCache(cached)
+        self._cache_statistics = cache_statistics(domain.name, ROLE, "states")
         self._topic = Topics.of(domain.name).snapshots
         self._decode = make_typed_decoder(domain)
         self._next_offset = 0
@@ -169,7 +172,9 @@ class SnapshotRole:
         """
         left = read.left
         states = self._states.get_all(chain(read.folded, left))
-        if missing := [key for key in left if key not in states]:
+        missing = [key for key in left if key not in states]
+        self._cache_statistics.add(len(states), len(missing))
+        if missing:
             loaded = await load_live_states(self._domain, self._stores, missing)
             for key, state in loaded.items():
                 first = left[key][0].version
@@ -216,7 +221,11 @@ class SnapshotRole:
         """Save first to the store, then to the topic with the offset, and only then in memory."""
         now = self._clock.now()
         due = self._due(states.values(), now)
-        snapshots = [snapshot for state in due if (snapshot := self._snapshot(state, now))]
+        snapshots: list[Snapshot] = []
+        for state in due:
+            if snapshot := self._snapshot(state, now):
+                snapshots.append(snapshot)
+                report.rules[self._cause(state, now)] += 1
         if snapshots:
             await self._stores.snapshots.save(snapshots)
             out = out + [self._record(snapshot) for snapshot in snapshots]
@@ -238,6 +247,11 @@ class SnapshotRole:
         least = rule.min_events
         candidates = [s for s in states if s.version - s.snapshot_version >= least]
         return [state for state in candidates if rule.due(state.since_snapshot(now))]
+
+    def _cause(self, state: LiveState, now: datetime) -> str:
+        """The name of the rule that makes the snapshot due."""
+        assert self._domain.snapshot
+        return cause(self._domain.snapshot, state.since_snapshot(now))
 
     def _snapshot(self, state: LiveState, taken_at: datetime | None) -> Snapshot | None:
         snapshot = take_snapshot(self._domain, state, taken_at or self._clock.now(), self._limit)

@@ -33,6 +33,7 @@ from eventfleet.stores.ids import Uuid7Generator
 from eventfleet.stores.kafka.producer import Producer
 
 MAX_DECIDE_SECONDS = 10.0
+COMMAND_ROLE = "command"
 
 S = TypeVar("S", bound=State)
 
@@ -109,7 +110,7 @@ def _manager(
     clock, limit = SystemClock(), settings.snapshot_bytes
     if cache is None:
         cache = LruCache(settings.cached_aggregates)
-    querier = Querier(domain, opened, clock, limit=limit, cache=cache)
+    querier = Querier(domain, opened, clock, limit=limit, cache=cache, role=COMMAND_ROLE)
     saver = SnapshotSaver(domain, opened.snapshots, clock, limit=limit)
     commander = Commander(opened.events, saver, partitions=settings.partitions)
     publisher = EventPublisher(writer, clock, partitions=settings.partitions)

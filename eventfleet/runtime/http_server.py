@@ -117,19 +117,42 @@ async def listening_socket(
     With `or_any` any free port is used if the configured one is taken. ListenFailed: the address
     is not available, or other machines could reach it without a token.
     """
-    host, port = settings.http_host, settings.http_port
+    host = settings.http_host
     if not settings.token_key_file and not is_loopback(host):
         needed = variable("token_key_file")
         reason = f"{variable('http_host')}={host} is reachable from other machines: set {needed}"
         raise ListenFailed(reason)
+    with _open_socket(host, settings.http_port, "http_port", or_any) as listener:
+        yield listener
+
+
+@asynccontextmanager
+async def served_probes(app: ASGIApp, settings: Settings) -> AsyncIterator[str | None]:
+    """Serves the probes and metrics at their own port within the block; its value is the URL.
+
+    None where no port is set. ListenFailed: the port is not available.
+    """
+    port, stop = settings.http_metrics_port, asyncio.Event()
+    if port is None:
+        yield None
+        return
+    with _open_socket(settings.metrics_host, port, "http_metrics_port") as listener:
+        serving = asyncio.create_task(serve(app, listener, settings, stop))
+        try:
+            yield socket_url(listener)
+        finally:
+            stop.set()
+            await serving
+
+
+def _open_socket(host: str, port: int, field: str, or_any: bool = False) -> socket.socket:
+    """Opens a socket; `field` names the setting of its port."""
     try:
-        listener = _bind_socket(host, port, or_any)
+        return _bind_socket(host, port, or_any)
     except OSError as error:
-        hint = f"set {variable('http_port')} to another port, or to 0 for any free one"
+        hint = f"set {variable(field)} to another port, or to 0 for any free one"
         reason = f"cannot listen at {host}:{port} ({error.strerror}); {hint}"
         raise ListenFailed(reason) from error
-    with listener:
-        yield listener
 
 
 def is_loopback(host: str) -> bool:

@@ -150,7 +150,9 @@ class Settings(BaseSettings):
         default=1, description="Replicas of each topic; use 3 in production"
     )
     retention_hours: Annotated[int, AfterValidator(_retention)] = Field(
-        default=-1, description="How long logs keep records; -1: for ever"
+        default=-1,
+        description="How long logs keep records, counted for `<domain>.stored` from when the event "
+        "came into `<domain>.events`; -1: for ever",
     )
 
     mongo_url: Annotated[str, AfterValidator(_mongo_url)] = Field(
@@ -209,6 +211,11 @@ class Settings(BaseSettings):
     http_host: Text = Field(default="127.0.0.1", description="Address of the HTTP service")
     http_port: Annotated[int, Field(ge=0, le=65535)] = Field(
         default=8080, description="Port of the HTTP service; 0: any free port"
+    )
+    http_metrics_port: Annotated[int, Field(ge=0, le=65535)] | None = Field(
+        default=None,
+        description="Port at metrics_host of the HTTP service's own metrics and health pages, for "
+        "Prometheus and probes without a token; 0: any free port; without it there is none",
     )
     http_requests: PositiveInt = Field(default=256, description="Requests served at once")
     http_timeout: PositiveSeconds = Field(default=10.0, description="Seconds for one request")

@@ -2,9 +2,11 @@
 
 from collections.abc import Iterator
 
-from prometheus_client.core import CounterMetricFamily, Metric
+from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
+from eventfleet.service.metric_definitions import BACKGROUND_FAILURES
+from eventfleet.service.metric_families import number_family
 from eventfleet.stores.background_task import background_tasks
 
 
@@ -12,9 +14,5 @@ class BackgroundMetrics(Collector):
     """The failures by task, of the tasks that run at the reading."""
 
     def collect(self) -> Iterator[Metric]:
-        failures = CounterMetricFamily(
-            "eventfleet_background_failures", "Failures of background tasks", labels=["task"]
-        )
-        for task in background_tasks():
-            failures.add_metric([task.name], task.failures)
-        yield failures
+        failures = [([task.name], task.failures) for task in background_tasks()]
+        yield number_family(BACKGROUND_FAILURES, failures)

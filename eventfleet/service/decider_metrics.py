@@ -2,13 +2,22 @@
 
 from collections.abc import Iterator
 
-from prometheus_client.core import CounterMetricFamily, Metric, SummaryMetricFamily
+from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
 from eventfleet.deciders import manager, marker_decider
+from eventfleet.service.metric_definitions import (
+    DECIDED_AGAIN,
+    MARKER_LOOKUPS,
+    MARKER_RESULTS,
+    MARKER_ROUNDS,
+    NOTES_FINISHED,
+    STATES_DROPPED,
+    STATES_SAVED,
+    UNPUBLISHED,
+)
+from eventfleet.service.metric_families import domain_family, number_family, summary_family
 from eventfleet.states.snapshot_saver import SnapshotSaver
-
-LABELS = ["domain"]
 
 
 class DeciderMetrics(Collector):
@@ -26,36 +35,33 @@ class DeciderMetrics(Collector):
         yield from self._savers()
 
     def _markers(self) -> Iterator[Metric]:
-        rounds = SummaryMetricFamily(
-            "eventfleet_marker_round_seconds", "Rounds of commands over markers", labels=LABELS
+        markers = self.markers.items()
+        rounds = [([domain], each.rounds, each.seconds) for domain, each in markers]
+        yield summary_family(MARKER_ROUNDS, rounds)
+        yield domain_family(MARKER_LOOKUPS, {domain: each.lookups for domain, each in markers})
+        yield domain_family(NOTES_FINISHED, {domain: each.finished for domain, each in markers})
+        yield number_family(
+            MARKER_RESULTS,
+            [
+                ((domain, status.value), count)
+                for domain, each in markers
+                for status, count in each.results.items()
+            ],
         )
-        lookups = _counter("marker_lookups", "Ids looked up in the store for markers")
-        finished = _counter("stale_notes_finished", "Events of others brought to their end")
-        for domain, statistics in self.markers.items():
-            rounds.add_metric([domain], statistics.rounds, statistics.seconds)
-            lookups.add_metric([domain], statistics.lookups)
-            finished.add_metric([domain], statistics.finished)
-        yield from (rounds, lookups, finished)
 
     def _managers(self) -> Iterator[Metric]:
-        again = _counter("decided_again", "Commands decided again because a version was taken")
-        unpublished = _counter("unpublished", "Commands accepted whose events wait for the sweep")
-        for domain, (statistics, _) in self.managers.items():
-            again.add_metric([domain], statistics.conflicts)
-            unpublished.add_metric([domain], statistics.unpublished)
-        yield from (again, unpublished)
+        counts = {domain: statistics for domain, (statistics, _) in self.managers.items()}
+        again = {domain: each.conflicts for domain, each in counts.items()}
+        unpublished = {domain: each.unpublished for domain, each in counts.items()}
+        yield domain_family(DECIDED_AGAIN, again)
+        yield domain_family(UNPUBLISHED, unpublished)
 
     def _savers(self) -> Iterator[Metric]:
-        saved = _counter("states_saved", "States saved as snapshots behind answers")
-        dropped = _counter("states_dropped", "States not saved behind answers")
         savers = [(domain, saver) for domain, (_, saver) in self.managers.items()]
         savers += self.queriers.items()
-        for domain in dict(savers):
-            of_domain = [saver for name, saver in savers if name == domain]
-            saved.add_metric([domain], sum(saver.saved for saver in of_domain))
-            dropped.add_metric([domain], sum(saver.dropped for saver in of_domain))
-        yield from (saved, dropped)
-
-
-def _counter(name: str, text: str) -> CounterMetricFamily:
-    return CounterMetricFamily(f"eventfleet_{name}", text, labels=LABELS)
+        saved, dropped = dict.fromkeys(dict(savers), 0), dict.fromkeys(dict(savers), 0)
+        for domain, saver in savers:
+            saved[domain] += saver.saved
+            dropped[domain] += saver.dropped
+        yield domain_family(STATES_SAVED, saved)
+        yield domain_family(STATES_DROPPED, dropped)

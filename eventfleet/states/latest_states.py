@@ -5,6 +5,7 @@ from copy import deepcopy
 from typing import Any, NamedTuple
 
 from eventfleet.model.domain import Domain
+from eventfleet.states.cache_statistics import cache_statistics
 from eventfleet.states.live_state import LiveState, ReplayFailed, load_live_states
 from eventfleet.states.lru_cache import LruCache
 from eventfleet.stores.contracts import DomainStores, Tail, TailQuery
@@ -42,9 +43,11 @@ class LatestStates:
     """
 
     def __init__(
-        self, domain: Domain[Any], stores: DomainStores, cache: LruCache[LiveState]
+        self, domain: Domain[Any], stores: DomainStores, cache: LruCache[LiveState], role: str
     ) -> None:
+        """`role` names whom the look-ups in the cache are counted for."""
         self._domain, self._stores, self._cache = domain, stores, cache
+        self._statistics = cache_statistics(domain.name, role, "states")
 
     def is_cached(self, aggregate_id: str) -> bool:
         return aggregate_id in self._cache
@@ -98,6 +101,7 @@ class LatestStates:
     async def _bases(self, cached: dict[str, LiveState | None]) -> dict[str, LiveState]:
         """The states that the newest events are to be folded into."""
         bases = {aggregate_id: live for aggregate_id, live in cached.items() if live}
+        self._statistics.add(len(bases), len(cached) - len(bases))
         if missing := [aggregate_id for aggregate_id in cached if aggregate_id not in bases]:
             bases |= await load_live_states(self._domain, self._stores, missing)
         return bases

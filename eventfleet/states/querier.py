@@ -20,6 +20,7 @@ from eventfleet.topics.errors import InvalidRecord
 from eventfleet.topics.event import EventKey, EventRecord, truncate_to_milliseconds
 
 MAX_VERSION = 2**63 - 1
+ROLE = "query"
 
 S = TypeVar("S", bound=State)
 
@@ -83,10 +84,15 @@ class Querier(Generic[S]):
         *,
         limit: int = 1_000_000,
         cache: LruCache[LiveState] | None = None,
+        role: str = ROLE,
     ) -> None:
-        """Queriers of one domain in one event loop may share a cache; without one none is used."""
+        """Queriers of one domain in one event loop may share a cache; without one none is used.
+
+        `role` names whom the look-ups in the cache are counted for.
+        """
         self._domain, self._stores = domain, stores
-        self._latest_states = LatestStates(domain, stores, LruCache(0) if cache is None else cache)
+        cache = LruCache(0) if cache is None else cache
+        self._latest_states = LatestStates(domain, stores, cache, role)
         self.saver = SnapshotSaver(
             domain, stores.snapshots, clock, limit=limit, name="queries' snapshot saver"
         )

@@ -74,6 +74,15 @@ class Access(Protocol):
         """Returns the caller's rights. RequestRefused: the caller is unknown."""
 
 
+class OpenAccess:
+    """Grants everything to everybody: for pages that no caller needs a token for."""
+
+    secured = False
+
+    def grant(self, request: Request) -> Grant:
+        return UNRESTRICTED
+
+
 class LocalAccess:
     """Grants everything to requests whose Host is a loopback name.
 

@@ -1,6 +1,6 @@
 """The ASGI application: routes made from the operations, with access control, limits, metrics."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import nullcontext
 from functools import lru_cache
 from time import perf_counter
@@ -15,7 +15,7 @@ from starlette.types import Message, Receive, Scope, Send
 from eventfleet.deciders.timeout import Timeout
 from eventfleet.service.decider_metrics import DeciderMetrics
 from eventfleet.web import commands, listings, probes, queries
-from eventfleet.web.access import UNRESTRICTED, Access, Grant
+from eventfleet.web.access import UNRESTRICTED, Access, Grant, OpenAccess
 from eventfleet.web.context import Limits, RequestContext, ServicesByDomain
 from eventfleet.web.disconnect import DisconnectWatch
 from eventfleet.web.failure_log import log_failure
@@ -41,6 +41,9 @@ CLIENT_LEFT = 499
 class Application:
     """An ASGI application to serve, or to mount at a path of another application."""
 
+    probes: "ProbePages"
+    """The probes and metrics alone, without access control: for a port of their own."""
+
     def __init__(
         self,
         domains: ServicesByDomain,
@@ -54,7 +57,10 @@ class Application:
         self._domains, self._access, self._limits = domains, access, limits or Limits()
         limiter = RequestLimiter(self._limits.concurrent_requests)
         self._metrics = HttpMetrics(
-            lambda: limiter.active_requests, decider_metrics or DeciderMetrics()
+            lambda: limiter.active_requests,
+            self._limits.concurrent_requests,
+            decider_metrics or DeciderMetrics(),
+            {name: services.commands.outcomes for name, services in domains.items()},
         )
         document = lru_cache(maxsize=MAX_CACHED_DOCUMENTS)(self._openapi_document)
         own = probes.operations(self._metrics, Readiness(checks or {}), document)
@@ -65,6 +71,11 @@ class Application:
         ]
         routes = [Route(e.operation.path, e, methods=[e.operation.method]) for e in endpoints]
         self._router = Router(routes, redirect_slashes=False)
+        self.probes = ProbePages(
+            Endpoint(o, domains, OpenAccess(), self._limits, limiter, bodies)
+            for o in own
+            if o.name in probes.PAGES
+        )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -136,6 +147,25 @@ class Endpoint:
         elif right == "metrics":
             grant.require_metrics()
         return grant
+
+
+class ProbePages:
+    """An ASGI application of `/live`, `/ready` and `/metrics`, open to whoever reaches it.
+
+    Its requests are not among the metrics of the requests.
+    """
+
+    def __init__(self, endpoints: Iterable[Endpoint]) -> None:
+        routes = [Route(e.operation.path, e, methods=[e.operation.method]) for e in endpoints]
+        self._router = Router(routes, redirect_slashes=False)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await self._router(scope, receive, send)
+        except ClientDisconnect:
+            return
+        except Exception as error:
+            await _response_to(error, Request(scope))(scope, receive, send)
 
 
 def _response_to(error: Exception, request: Request) -> Response:

@@ -1,71 +1,48 @@
 """Metrics of the service's requests for Prometheus; families are built at each scrape."""
 
-from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable, Iterator
-from itertools import accumulate
+from collections.abc import Callable, Iterator, Mapping
 
-from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import (
-    CounterMetricFamily,
-    GaugeMetricFamily,
-    HistogramMetricFamily,
-    Metric,
-)
+from prometheus_client import generate_latest
+from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
-from prometheus_client.utils import floatToGoString
 
-from eventfleet.service.background_metrics import BackgroundMetrics
 from eventfleet.service.decider_metrics import DeciderMetrics
-
-BUCKET_SECONDS = (
-    0.001,
-    0.0025,
-    0.005,
-    0.01,
-    0.025,
-    0.05,
-    0.1,
-    0.25,
-    0.5,
-    1,
-    2.5,
-    5,
-    10,
-    float("inf"),
+from eventfleet.service.metric_definitions import (
+    COMMANDS,
+    HTTP_IN_HAND,
+    HTTP_LIMIT,
+    HTTP_REQUESTS,
+    HTTP_SECONDS,
 )
-LABELS = ("route", "method")
+from eventfleet.service.metric_families import histogram_family, number_family
+from eventfleet.service.process_metrics import process_registry
+from eventfleet.stores.histogram import Histogram
+
 KNOWN_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 OTHER_METHOD = "other"
 """Replaces other methods: callers could invent any number of label values."""
 
-
-class Histogram:
-    """Durations of the requests of one route and method: their sum and a count per bucket."""
-
-    def __init__(self) -> None:
-        self.sum_seconds = 0.0
-        self.counts = [0] * len(BUCKET_SECONDS)
-
-    def observe(self, seconds: float) -> None:
-        self.sum_seconds += seconds
-        self.counts[bisect_left(BUCKET_SECONDS, seconds)] += 1
-
-    def buckets(self) -> list[tuple[str, float]]:
-        """Returns cumulative counts by upper bound, as Prometheus expects them."""
-        return [*zip(map(floatToGoString, BUCKET_SECONDS), accumulate(self.counts), strict=True)]
+OutcomeCounts = Mapping[str, Mapping[str, int]]
+"""Commands by domain and outcome."""
 
 
 class HttpMetrics(Collector):
     """Counts and durations by route, method and status, in a registry of its own."""
 
-    def __init__(self, active_requests: Callable[[], int], deciders: DeciderMetrics) -> None:
-        self._active_requests = active_requests
+    def __init__(
+        self,
+        active_requests: Callable[[], int],
+        max_requests: int,
+        deciders: DeciderMetrics,
+        outcomes: OutcomeCounts,
+    ) -> None:
+        self._active_requests, self._max_requests = active_requests, max_requests
+        self._outcomes = outcomes
         self._requests: Counter[tuple[str, str, int]] = Counter()
         self._histograms: dict[tuple[str, str], Histogram] = {}
-        self._registry = CollectorRegistry()
+        self._registry = process_registry()
         self._registry.register(deciders)
-        self._registry.register(BackgroundMetrics())
         self._registry.register(self)
 
     def observe(self, route: str, method: str, status: int, seconds: float) -> None:
@@ -74,7 +51,7 @@ class HttpMetrics(Collector):
         self._requests[route, method, status] += 1
         histogram = self._histograms.get((route, method))
         if histogram is None:
-            histogram = self._histograms[route, method] = Histogram()
+            histogram = self._histograms[route, method] = Histogram(HTTP_SECONDS.bounds)
         histogram.observe(seconds)
 
     def render(self) -> bytes:
@@ -82,18 +59,17 @@ class HttpMetrics(Collector):
         return generate_latest(self._registry)
 
     def collect(self) -> Iterator[Metric]:
-        requests = CounterMetricFamily(
-            "eventfleet_http_requests", "Requests answered", labels=(*LABELS, "status")
+        requests = self._requests.items()
+        yield number_family(
+            HTTP_REQUESTS,
+            [((route, method, str(status)), count) for (route, method, status), count in requests],
         )
-        for (route, method, status), count in self._requests.items():
-            requests.add_metric((route, method, str(status)), count)
-        seconds = HistogramMetricFamily(
-            "eventfleet_http_request_seconds",
-            "Seconds from a request to the end of its response",
-            labels=LABELS,
-        )
-        for labels, histogram in self._histograms.items():
-            seconds.add_metric(labels, histogram.buckets(), histogram.sum_seconds)
-        active = GaugeMetricFamily("eventfleet_http_requests_in_hand", "Requests in progress")
-        active.add_metric((), self._active_requests())
-        yield from (requests, seconds, active)
+        yield histogram_family(HTTP_SECONDS, self._histograms.items())
+        yield number_family(HTTP_IN_HAND, [((), self._active_requests())])
+        yield number_family(HTTP_LIMIT, [((), self._max_requests)])
+        commands = [
+            ((domain, outcome), count)
+            for domain, counts in self._outcomes.items()
+            for outcome, count in counts.items()
+        ]
+        yield number_family(COMMANDS, commands)

@@ -12,6 +12,9 @@ from eventfleet.web.problems import UNAVAILABLE, RequestRefused
 from eventfleet.web.readiness import Readiness
 from eventfleet.web.responses import json_response
 
+PAGES = ("live", "ready", "metrics")
+"""The operations that a process serves at a port of their own, too."""
+
 PROMETHEUS_TEXT = "text/plain; version=0.0.4; charset=utf-8"
 
 

@@ -23,8 +23,10 @@ from eventfleet.stores.kafka.producer import PlainWriter
 from eventfleet.stores.kafka.transactional_writer import TransactionalWriter
 from eventfleet.stores.parked_aggregates import NoParkedAggregates
 from eventfleet.topics.names import consumer_group
+from eventfleet.workers.metrics import Metrics
 from eventfleet.workers.owner import Ack
 from eventfleet.workers.owners import Owners
+from eventfleet.workers.timed_writer import TimedWriter
 from eventfleet.workers.transport.chunk import ChunkSchema
 
 if TYPE_CHECKING:
@@ -72,6 +74,7 @@ class WorkerContext:
 
     `transactional`: whether the broker has transactions. `deciders`, by domain name, are for the
     command agent; `writer` publishes again what sweeps find, `reader` looks for topics of routes.
+    `metrics` are those of the process, which show the commits of its roles.
     """
 
     settings: Settings
@@ -83,6 +86,7 @@ class WorkerContext:
     parked: ParkedAggregates = field(default_factory=NoParkedAggregates)
     clock: Clock = field(default_factory=SystemClock)
     reader: LogReader | None = None
+    metrics: Metrics = field(default_factory=Metrics)
 
 
 class DomainAgent(Agent):
@@ -115,6 +119,10 @@ class DomainAgent(Agent):
 
     def make_writer(self, partition: int, ack: Ack) -> PartitionWriter:
         """Make the writer that moves the offset together with the records that a role writes."""
+        histograms = self.context.metrics.histograms(self.domain_name, self.role)
+        return TimedWriter(self._writer(partition, ack), histograms.commit_seconds)
+
+    def _writer(self, partition: int, ack: Ack) -> PartitionWriter:
         connection = self.context.connection
         if self.context.transactional:
             return TransactionalWriter(connection, self.group, self.source, partition)

@@ -20,3 +20,6 @@ class ChunkSource(Protocol):
 
     def lag(self, partition: int, done: int | None = None) -> int:
         """The number of offsets that wait, from `done` on or else after the last chunk."""
+
+    def oldest_timestamp(self, partition: int) -> int | None:
+        """The milliseconds since 1970 of the oldest record at hand; None when none is."""

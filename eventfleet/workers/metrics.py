@@ -1,61 +1,55 @@
 """The Prometheus metrics of a worker process."""
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator, Sequence
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import Counter, Gauge, generate_latest
+from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
 from eventfleet.roles.role import ChunkReport
-from eventfleet.service.background_metrics import BackgroundMetrics
+from eventfleet.service import metric_definitions as definitions
+from eventfleet.service.metric_definitions import MetricDefinition
+from eventfleet.service.metric_families import histogram_family
+from eventfleet.service.process_metrics import process_registry
+from eventfleet.stores.histogram import Histogram
+from eventfleet.topics.record import LogRecord
 
-ROLE_LABELS = ("domain", "role")
-PARTITION_LABELS = ("domain", "role", "partition")
-CHUNK_SECONDS_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+COUNTED = definitions.COUNTED
 MAX_REASONS = 100
 OTHER_REASON = "other"
-COUNTED = {
-    "stored": "Events stored",
-    "repeated": "Repeats of events dropped, and of commands answered",
-    "dead_letters": "Records put among the dead letters",
-    "superseded": "Superseded events put among the dead letters",
-    "emitted": "Records emitted",
-    "snapshots": "Snapshots saved",
-    "too_large": "Snapshots not saved because the state is too large",
-    "accepted": "Commands accepted",
-    "conflicts": "Commands given up because others changed the aggregate each time",
-    "failed": "Commands on which the domain's own code raised",
-    "nudged": "Aggregates whose events were put and not placed, produced again",
-}
 
 
-class Metrics:
+class RoleHistograms:
+    """How the chunks and records of one role of one domain are distributed."""
+
+    def __init__(self) -> None:
+        self.chunk_seconds = Histogram(definitions.CHUNK.bounds)
+        self.chunk_records = Histogram(definitions.RECORDS.bounds)
+        self.commit_seconds = Histogram(definitions.COMMIT.bounds)
+        self.event_age = Histogram(definitions.EVENT_AGE.bounds)
+
+
+class Metrics(Collector):
     """The metrics of one process, in a registry of their own."""
 
     def __init__(self) -> None:
-        self._registry = CollectorRegistry()
-        self._registry.register(BackgroundMetrics())
-        self.counted = {name: self._counter(name, text) for name, text in COUNTED.items()}
-        self.rejected = self._counter("rejected", "Commands rejected", (*ROLE_LABELS, "reason"))
-        self.notices = self._counter("notices", "Stage notices published", ())
-        self.notices_lost = self._counter("notices_lost", "Stage notices not published", ())
-        self.rebalances = self._counter("rebalances", "Times partitions were assigned")
-        self.fenced = self._counter("fenced", "Partitions taken over by another owner")
-        self.retries = self._counter("retries", "Partitions opened again after a fault")
-        self.assigned = self._gauge("assigned_partitions", "Partitions assigned", ROLE_LABELS)
-        self.lag = self._gauge("lag", "Offsets of the source that wait", PARTITION_LABELS)
-        self.commit_age = self._gauge(
-            "last_commit_age_seconds", "Since a chunk was done or there was none", PARTITION_LABELS
-        )
-        self.stopped = self._gauge(
-            "stopped", "1 where a fault has stopped the role at a partition", PARTITION_LABELS
-        )
-        self.seconds = Histogram(
-            "eventfleet_chunk_seconds",
-            "Seconds for one chunk",
-            ROLE_LABELS,
-            buckets=CHUNK_SECONDS_BUCKETS,
-            registry=self._registry,
-        )
+        self._registry = process_registry()
+        self._registry.register(self)
+        self._histograms: dict[tuple[str, str], RoleHistograms] = {}
+        self.counted = {name: self._counter(each) for name, each in definitions.COUNTERS.items()}
+        self.rejected = self._counter(definitions.REJECTED)
+        self.by_rule = self._counter(definitions.SNAPSHOTS_BY_RULE)
+        self.notices = self._counter(definitions.NOTICES)
+        self.notices_lost = self._counter(definitions.NOTICES_LOST)
+        self.rebalances = self._counter(definitions.REBALANCES)
+        self.fenced = self._counter(definitions.FENCED)
+        self.retries = self._counter(definitions.RETRIES)
+        self.assigned = self._gauge(definitions.ASSIGNED)
+        self.lag = self._gauge(definitions.LAG)
+        self.lag_seconds = self._gauge(definitions.LAG_SECONDS)
+        self.commit_age = self._gauge(definitions.COMMIT_AGE)
+        self.stopped = self._gauge(definitions.STOPPED)
 
     def register(self, collector: Collector) -> None:
         """Add the metrics of another part of the process."""
@@ -65,15 +59,26 @@ class Metrics:
         """The metrics of one role of one domain."""
         return Meter(self, domain, role)
 
+    def histograms(self, domain: str, role: str) -> RoleHistograms:
+        """The histograms of one role of one domain, which all its partitions share."""
+        return self._histograms.setdefault((domain, role), RoleHistograms())
+
     def render(self) -> bytes:
         """Render all values in Prometheus' text format."""
         return generate_latest(self._registry)
 
-    def _counter(self, name: str, text: str, labels: tuple[str, ...] = ROLE_LABELS) -> Counter:
-        return Counter(f"eventfleet_{name}", text, labels, registry=self._registry)
+    def collect(self) -> Iterator[Metric]:
+        by_role = self._histograms.items()
+        yield histogram_family(definitions.CHUNK, [(k, h.chunk_seconds) for k, h in by_role])
+        yield histogram_family(definitions.RECORDS, [(k, h.chunk_records) for k, h in by_role])
+        yield histogram_family(definitions.COMMIT, [(k, h.commit_seconds) for k, h in by_role])
+        yield histogram_family(definitions.EVENT_AGE, [(k, h.event_age) for k, h in by_role])
 
-    def _gauge(self, name: str, text: str, labels: tuple[str, ...]) -> Gauge:
-        return Gauge(f"eventfleet_{name}", text, labels, registry=self._registry)
+    def _counter(self, each: MetricDefinition) -> Counter:
+        return Counter(each.name, each.help, each.labels, registry=self._registry)
+
+    def _gauge(self, each: MetricDefinition) -> Gauge:
+        return Gauge(each.name, each.help, each.labels, registry=self._registry)
 
 
 class Meter:
@@ -82,11 +87,13 @@ class Meter:
     def __init__(self, metrics: Metrics, domain: str, role: str) -> None:
         self.total = ChunkReport()
         self.title = f"{role} of {domain}"
-        self._metrics = metrics
+        self._metrics, self._domain = metrics, domain
         self._labels = (domain, role)
+        self._histograms = metrics.histograms(domain, role)
         self._reasons: set[str] = set()
         counters = (metrics.rebalances, metrics.fenced, metrics.retries)
-        for counter in (*metrics.counted.values(), *counters):
+        self._counters = {n: c.labels(*self._labels) for n, c in metrics.counted.items()}
+        for counter in counters:
             counter.labels(*self._labels)
 
     def assigned(self, partitions: int) -> None:
@@ -94,30 +101,47 @@ class Meter:
         self._metrics.rebalances.labels(*self._labels).inc()
         self._metrics.assigned.labels(*self._labels).set(partitions)
 
-    def watch(self, partition: int, lag: Callable[[], float], age: Callable[[], float]) -> None:
+    def watch(
+        self,
+        partition: int,
+        lag: Callable[[], float],
+        lag_seconds: Callable[[], float],
+        age: Callable[[], float],
+    ) -> None:
         """Read a partition's lag and age at each rendering, until `forget`."""
-        self._metrics.lag.labels(*self._labels, partition).set_function(lag)
-        self._metrics.commit_age.labels(*self._labels, partition).set_function(age)
-        self._metrics.stopped.labels(*self._labels, partition).set(0)
+        labels, metrics = (*self._labels, partition), self._metrics
+        metrics.lag.labels(*labels).set_function(lag)
+        metrics.lag_seconds.labels(*labels).set_function(lag_seconds)
+        metrics.commit_age.labels(*labels).set_function(age)
+        metrics.stopped.labels(*labels).set(0)
 
     def forget(self, partition: int) -> None:
         """Drop the gauges of a partition that is no longer ours."""
-        for gauge in (self._metrics.lag, self._metrics.commit_age, self._metrics.stopped):
+        metrics = self._metrics
+        for gauge in (metrics.lag, metrics.lag_seconds, metrics.commit_age, metrics.stopped):
             gauge.remove(*self._labels, partition)
 
-    def add_chunk(self, seconds: float, report: ChunkReport) -> None:
-        """Count a chunk that was done."""
-        self._metrics.seconds.labels(*self._labels).observe(seconds)
+    def add_chunk(
+        self, seconds: float, report: ChunkReport, records: Sequence[LogRecord] = ()
+    ) -> None:
+        """Count a chunk that was just done."""
+        histograms = self._histograms
+        histograms.chunk_seconds.observe(seconds)
+        histograms.chunk_records.observe(len(records))
+        timestamps = [record.timestamp for record in records]
+        histograms.event_age.observe_ages(timestamps, time.time_ns() // 1_000_000)
         self.add(report)
 
     def add(self, report: ChunkReport) -> None:
         """Add the report of a chunk or a tick."""
         self.total += report
-        for name, counter in self._metrics.counted.items():
+        for name, counter in self._counters.items():
             if amount := getattr(report, name):
-                counter.labels(*self._labels).inc(amount)
+                counter.inc(amount)
         for reason, amount in report.reasons.items():
             self._metrics.rejected.labels(*self._labels, self._reason_label(reason)).inc(amount)
+        for rule, amount in report.rules.items():
+            self._metrics.by_rule.labels(self._domain, rule).inc(amount)
 
     def _reason_label(self, reason: str) -> str:
         """The reason, or OTHER_REASON: rules may put amounts in reasons, which have no end."""

@@ -104,6 +104,7 @@ class Owner:
         self._position = 0
         self._last_tick = self._failing_since = time.monotonic()
         self._chunk_unfinished = False  # a chunk was begun and has failed, or is in hand
+        self._unfinished_since = 0  # the timestamp of its first record, in milliseconds
         self._busy = False
         self._closing = False
         self._task: asyncio.Task[None] | None = None
@@ -114,7 +115,7 @@ class Owner:
     # For Owners and the app
 
     def start(self, fail: Fail) -> None:
-        self._meter.watch(self.partition, self._lag, self.age)
+        self._meter.watch(self.partition, self._lag, self.lag_seconds, self.age)
         self._task = asyncio.create_task(self._run(fail), name=f"owner of {self.partition}")
 
     def enqueue(self, chunk: Chunk) -> None:
@@ -148,6 +149,21 @@ class Owner:
     def age(self) -> float:
         """Seconds since a chunk was finished or none waited."""
         return time.monotonic() - self.progress
+
+    def lag_seconds(self) -> float:
+        """The age of the oldest record that is known to wait; 0 when none waits.
+
+        Of records that wait in the log alone, the time since anything was done stands for it.
+        """
+        oldest = self._oldest_timestamp()
+        if not oldest:
+            return self.age() if self._lag() else 0.0
+        return max(0.0, time.time() - oldest / 1000)
+
+    def _oldest_timestamp(self) -> int | None:
+        if self._chunk_unfinished:
+            return self._unfinished_since
+        return self._source.oldest_timestamp(self.partition)
 
     def _lag(self) -> int:
         return self._source.lag(self.partition, self._position if self.fault else None)
@@ -248,6 +264,7 @@ class Owner:
 
     async def _process(self, chunk: Chunk) -> None:
         self._chunk_unfinished = True
+        self._unfinished_since = chunk.records[0].timestamp
         if chunk.start != self._position:
             raise ServerUnavailable(
                 f"the records from offset {self._position} to {chunk.start} were not delivered"
@@ -261,7 +278,7 @@ class Owner:
         self._chunk_unfinished = False
         self.progress = time.monotonic()
         self._source.finish(self.partition, chunk.next_offset)
-        self._meter.add_chunk(self.progress - began, report)
+        self._meter.add_chunk(self.progress - began, report, records)
 
     async def _tick(self) -> None:
         self._last_tick = time.monotonic()

@@ -5,6 +5,7 @@ from copy import deepcopy
 from dataclasses import replace as with_changes
 from datetime import timedelta
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from msgspec.structs import replace
@@ -13,6 +14,7 @@ from eventfleet.model.domain import Domain
 from eventfleet.model.payloads import Event
 from eventfleet.roles.append import AppendRole
 from eventfleet.roles.role import PoisonEvent, UndeclaredEvent
+from eventfleet.states.cache_statistics import cache_statistics
 from eventfleet.stores.contracts import AssignPosition
 from eventfleet.stores.errors import Duplicate, Fenced, Misconfigured, ServerUnavailable
 from eventfleet.stores.memory.events import MemoryEvents
@@ -100,6 +102,46 @@ async def test_versions_go_on_where_a_cache_of_one_has_dropped_the_aggregate(
     for n, key in enumerate("abab"):
         await take(append, await sent(memory, memory.event(str(n), key)))
     assert stored(memory) == [("a", "0", 1), ("b", "1", 1), ("a", "2", 2), ("b", "3", 2)]
+
+
+def at_times(records: list[LogRecord]) -> list[LogRecord]:
+    """These records with timestamps that name their offsets."""
+    return [replace(record, timestamp=1_000 + record.offset) for record in records]
+
+
+def times(memory: InMemoryServers) -> list[tuple[str, int]]:
+    """The events that were emitted, with the timestamps of their records."""
+    topic = memory.topics.stored
+    stamped = zip(memory.seen(topic), memory.records(topic), strict=True)
+    return [(event.id, record.timestamp) for event, record in stamped]
+
+
+async def test_what_is_emitted_has_the_timestamp_of_its_source(memory: InMemoryServers) -> None:
+    append = await opened(memory)
+    events = memory.event("1"), memory.event("2", "b")
+    await take(append, at_times(await sent(memory, *events)))
+    assert times(memory) == [("1", 1_000), ("2", 1_001)]
+    more = [memory.event(n) for n in "3143"]
+    await take(append, at_times(await sent(memory, *more)))
+    assert times(memory)[2:] == [("3", 1_002), ("4", 1_004)]
+
+
+async def test_events_that_one_record_places_have_its_timestamp(memory: InMemoryServers) -> None:
+    append = await opened(memory, sync_tally)
+    first, second, third = await put(memory, 1, 2, 3)
+    # As many events as records, but not one of each: the second and third come with the last.
+    await take(append, at_times(await sent(memory, first, first, third)))
+    assert times(memory) == [(first.id, 1_000), (second.id, 1_002), (third.id, 1_002)]
+
+
+async def test_heads_that_are_cached_are_counted_as_hits() -> None:
+    domain = Domain(f"tally-{uuid4().hex}", state=Tally, evolve=evolve, events=[Counted])
+    memory = InMemoryServers(domain)
+    append = await opened(memory)
+    for ids in ("ab", "abc"):
+        await take(append, await sent(memory, *(memory.event(f"{ids}{n}", n) for n in ids)))
+    counted = cache_statistics(domain.name, "append", "heads")
+    assert (counted.hits, counted.misses) == (2, 3)
 
 
 # Records that can't be used

@@ -18,6 +18,7 @@ from eventfleet.deciders.outcomes import (
     Unavailable,
 )
 from eventfleet.deciders.proposed_event import ProposedEvent
+from eventfleet.stores.contracts import MarkStatus
 from tests.simulation.commands import items
 from tests.unit.marker_fixture import TERMS, MarkerFixture
 
@@ -65,6 +66,16 @@ async def test_a_forbidden_command_is_rejected_with_the_rule_and_leaves_nothing(
         "Placed may follow no event, not Placed", "Placed"
     )
     assert desk.types() == ["Placed"]
+
+
+async def test_the_results_of_marking_are_counted(desk: MarkerFixture) -> None:
+    await desk.send("Place")
+    await desk.send("Pack")
+    results = desk.marking.statistics.results
+    counted = {status: count for status, count in results.items() if count}
+    # The first marker of an aggregate is made of what the store has: hence the one missing.
+    assert counted == {MarkStatus.MISSING: 1, MarkStatus.OK: 1, MarkStatus.REJECTED: 1}
+    assert {*results} == {*MarkStatus}
 
 
 async def test_a_rejected_command_is_judged_anew(desk: MarkerFixture) -> None:

@@ -1,6 +1,8 @@
 """What a process shows of its work."""
 
 import asyncio
+import time
+from platform import python_version
 
 from eventfleet.deciders.marker_decider import MarkerStatistics
 from eventfleet.deciders.outcomes import Accepted, Rejected
@@ -8,6 +10,8 @@ from eventfleet.roles.command import count_outcome
 from eventfleet.roles.role import ChunkReport
 from eventfleet.service.decider_metrics import DeciderMetrics
 from eventfleet.stores.background_task import BackgroundTask
+from eventfleet.stores.contracts import MarkStatus
+from eventfleet.topics.record import LogRecord
 from eventfleet.workers.metrics import COUNTED, MAX_REASONS, Metrics
 from tests.unit.sync_domain import SyncFixture
 
@@ -48,7 +52,7 @@ def test_lag_and_age_are_asked_at_each_reading_until_forgotten() -> None:
     metrics = Metrics()
     meter = metrics.of("orders", "append")
     waiting = [7]
-    meter.watch(3, lambda: waiting[0], lambda: 1.5)
+    meter.watch(3, lambda: waiting[0], lambda: 2.5, lambda: 1.5)
     where = 'domain="orders",partition="3",role="append"'
     assert f"eventfleet_lag{{{where}}} 7.0" in lines(metrics)
     assert f"eventfleet_last_commit_age_seconds{{{where}}} 1.5" in lines(metrics)
@@ -83,7 +87,7 @@ async def test_failures_of_background_tasks_are_shown_by_task() -> None:
 def test_a_stopped_partition_is_shown_until_it_is_given_up() -> None:
     metrics = Metrics()
     meter = metrics.of("orders", "append")
-    meter.watch(3, lambda: 0, lambda: 0)
+    meter.watch(3, lambda: 0, lambda: 0, lambda: 0)
     shown = 'eventfleet_stopped{domain="orders",partition="3",role="append"}'
     assert f"{shown} 0.0" in lines(metrics)
     meter.stopped(3)
@@ -116,6 +120,37 @@ def test_of_reasons_without_end_so_many_are_named() -> None:
     assert f"eventfleet_rejected_total{{{where}}} {MAX_REASONS}.0" in shown
 
 
+def test_snapshots_are_shown_by_rule() -> None:
+    metrics, report = Metrics(), ChunkReport()
+    report.rules["every & ~after"] += 2
+    metrics.of("orders", "snapshot").add(report)
+    shown = 'eventfleet_snapshots_by_rule_total{domain="orders",rule="every & ~after"} 2.0'
+    assert shown in lines(metrics)
+
+
+def test_chunks_are_counted_by_records_and_their_ages() -> None:
+    metrics, now = Metrics(), time.time_ns() // 1_000_000
+    records = [LogRecord("t", 0, n, None, b"", (), now - 20_000) for n in range(3)]
+    metrics.of("orders", "append").add_chunk(0.1, ChunkReport(), records)
+    for shown in (
+        'eventfleet_chunk_records_bucket{domain="orders",le="1.0",role="append"} 0.0',
+        'eventfleet_chunk_records_bucket{domain="orders",le="10.0",role="append"} 1.0',
+        'eventfleet_event_age_seconds_bucket{domain="orders",le="10.0",role="append"} 0.0',
+        'eventfleet_event_age_seconds_bucket{domain="orders",le="30.0",role="append"} 3.0',
+        'eventfleet_event_age_seconds_bucket{domain="orders",le="+Inf",role="append"} 3.0',
+        f"eventfleet_event_age_seconds_count{{{WHERE}}} 3.0",
+    ):
+        assert shown in lines(metrics)
+
+
+def test_a_process_shows_its_build_and_itself() -> None:
+    shown = lines(Metrics())
+    (build,) = [line for line in shown if line.startswith("eventfleet_build_info")]
+    assert f'python="{python_version()}"' in build
+    assert build.endswith(" 1.0")
+    assert any(line.startswith("process_resident_memory_bytes ") for line in shown)
+
+
 async def test_what_a_manager_has_done_is_asked_at_each_reading() -> None:
     metrics, tallies = Metrics(), DeciderMetrics()
     metrics.register(tallies)
@@ -139,10 +174,13 @@ def test_what_a_marking_has_done_is_asked_at_each_reading() -> None:
     tallies.markers["orders"] = tally
     assert 'eventfleet_marker_lookups_total{domain="orders"} 0.0' in lines(metrics)
     tally.rounds, tally.seconds, tally.lookups, tally.finished = 4, 0.5, 9, 1
+    tally.results[MarkStatus.STALE] = 3
     for shown in (
         'eventfleet_marker_round_seconds_count{domain="orders"} 4.0',
         'eventfleet_marker_round_seconds_sum{domain="orders"} 0.5',
         'eventfleet_marker_lookups_total{domain="orders"} 9.0',
         'eventfleet_stale_notes_finished_total{domain="orders"} 1.0',
+        'eventfleet_marker_results_total{domain="orders",status="stale"} 3.0',
+        'eventfleet_marker_results_total{domain="orders",status="mine"} 0.0',
     ):
         assert shown in lines(metrics)

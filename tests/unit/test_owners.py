@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
@@ -16,7 +17,7 @@ from eventfleet.stores.errors import (
     TopicRefused,
 )
 from eventfleet.topics.record import LogRecord
-from eventfleet.workers.metrics import Meter, Metrics
+from eventfleet.workers.metrics import Metrics
 from eventfleet.workers.owner import Ack, OwnerState, OwnerTimeouts
 from eventfleet.workers.owners import Owners
 from eventfleet.workers.transport.chunk import Chunk, PartitionBuffer
@@ -36,6 +37,7 @@ class RecordingSource:
     ends: list[int] = field(default_factory=list)
     acks: list[int] = field(default_factory=list)
     waiting: int = 0
+    oldest: int | None = None
     ours: bool = True
 
     async def start_session(self, partition: int, offset: int, session: int) -> bool:
@@ -54,6 +56,9 @@ class RecordingSource:
 
     def lag(self, partition: int, done: int | None = None) -> int:
         return self.waiting
+
+    def oldest_timestamp(self, partition: int) -> int | None:
+        return self.oldest
 
 
 @dataclass
@@ -104,12 +109,14 @@ class Bench:
     timeouts: OwnerTimeouts = PATIENT
     errors: list[Exception | None] = field(default_factory=list)
     start: int = 0
+    timestamp: int = 0
     source: RecordingSource = field(default_factory=RecordingSource)
     failures: list[tuple[int, Exception]] = field(default_factory=list)
-    meter: Meter = field(default_factory=lambda: Metrics().of("orders", "append"))
+    metrics: Metrics = field(default_factory=Metrics)
     roles: list[ScriptedRole] = field(default_factory=list)
 
     def __post_init__(self) -> None:
+        self.meter = self.metrics.of("orders", "append")
         self.owners = Owners(self._make, self.meter, self.timeouts, self._fail)
 
     def _fail(self, partition: int, error: Exception) -> None:
@@ -136,7 +143,10 @@ class Bench:
         partition: int = 0,
     ) -> None:
         """Records first..end-1, in the newest session unless another is named."""
-        records = [LogRecord("t", partition, offset, None, b"") for offset in range(first, end)]
+        records = [
+            LogRecord("t", partition, offset, None, b"", (), self.timestamp)
+            for offset in range(first, end)
+        ]
         begin = first if start is None else start
         self.owners.dispatch(Chunk(partition, records, begin, end, self.source.sessions[session]))
 
@@ -444,6 +454,77 @@ def buffer_of(*lengths: int) -> PartitionBuffer:
         records = [LogRecord("t", 0, made.fetched + n, None, b"x") for n in range(length)]
         made.add(records, made.fetched + length, 1_000)
     return made
+
+
+def lag_seconds(bench: Bench) -> float:
+    (owner,) = bench.owners
+    return owner.lag_seconds()
+
+
+def milliseconds_ago(seconds: float) -> int:
+    return int((time.time() - seconds) * 1000)
+
+
+async def test_the_lag_in_seconds_is_the_age_of_the_oldest_record_at_hand(bench: Bench) -> None:
+    await bench.opened()
+    assert lag_seconds(bench) == 0
+    bench.source.oldest = milliseconds_ago(100)
+    assert 100 <= lag_seconds(bench) < 200
+    bench.source.oldest = milliseconds_ago(-100)
+    assert lag_seconds(bench) == 0
+
+
+async def test_where_no_record_is_at_hand_the_lag_is_the_time_without_progress(
+    bench: Bench,
+) -> None:
+    await bench.opened()
+    (owner,) = bench.owners
+    bench.source.waiting = 5
+    await asyncio.sleep(0.03)  # a tick in between counts as progress only where nothing waits
+    owner.progress = time.monotonic() - 100
+    assert 100 <= lag_seconds(bench) < 200
+    bench.source.waiting = 0
+    assert lag_seconds(bench) == 0
+
+
+async def test_the_lag_goes_on_while_a_chunk_fails_and_where_it_has_stopped_the_role(
+    bench: Bench,
+) -> None:
+    bench.errors = [ServerUnavailable("out"), PartitionFault("bad")]
+    bench.timestamp = milliseconds_ago(100)
+    await bench.opened()
+    bench.give(0, 2)
+    await until(lambda: len(bench.source.sessions) == 2 and bench.owners.all_open([0]))
+    assert 100 <= lag_seconds(bench) < 200
+    bench.give(0, 2)
+    await until(lambda: bench.failures)
+    assert 100 <= lag_seconds(bench) < 200
+
+
+async def test_the_ages_of_a_chunk_s_records_are_counted_when_it_is_done(bench: Bench) -> None:
+    bench.timestamp = milliseconds_ago(100)
+    await bench.opened()
+    bench.give(0, 3)
+    await until(lambda: bench.source.ends)
+    histograms = bench.metrics.histograms("orders", "append")
+    assert histograms.event_age.count == histograms.chunk_records.sum == 3
+    assert 300 <= histograms.event_age.sum < 600
+    assert lag_seconds(bench) == 0
+
+
+def test_a_buffer_knows_its_oldest_record_until_it_is_done() -> None:
+    buffer = PartitionBuffer(0, 10, 1)
+    assert buffer.oldest_timestamp is None
+    for start, timestamp in ((10, 111), (12, 222)):
+        records = [LogRecord("t", 0, start + n, None, b"", (), timestamp + n) for n in range(2)]
+        buffer.add(records, start + 2, 100)
+    assert buffer.oldest_timestamp == 111
+    list(buffer.hand_out())
+    assert buffer.oldest_timestamp == 111
+    buffer.finish(12)
+    assert buffer.oldest_timestamp == 222
+    buffer.finish(14)
+    assert buffer.oldest_timestamp is None
 
 
 def test_a_buffer_hands_out_two_chunks_at_a_time() -> None:

@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Sequence
 from datetime import timedelta
 from typing import Any
+from uuid import uuid4
 
 import orjson
 import pytest
@@ -14,6 +15,7 @@ from eventfleet.model.domain import Domain
 from eventfleet.model.payloads import Event, State
 from eventfleet.snapshot_rules import every
 from eventfleet.states import snapshot_saver
+from eventfleet.states.cache_statistics import cache_statistics
 from eventfleet.states.latest_states import LatestState, LatestStateQuery
 from eventfleet.states.live_state import LiveState
 from eventfleet.states.lru_cache import LruCache
@@ -276,6 +278,26 @@ async def test_a_queried_state_is_not_the_managers(
     assert before is not None
     assert (before.version, len(before.state.trail), live.version) == (5, 5, 6)
     assert before.data == {"trail": ("1!", "2", "3", "4", "5")}
+
+
+async def test_states_that_are_cached_are_counted_as_hits() -> None:
+    domain = Domain(f"tally-{uuid4().hex}", state=Tally, evolve=evolve, events=[Counted])
+    memory = InMemoryServers(domain)
+    for key in "ab":
+        await memory.append("1", key)
+    cache: LruCache[LiveState] = LruCache(100)
+    manager = Querier(domain, memory.stores, memory.clock, cache=cache, role="command")
+    queries = Querier(domain, memory.stores, memory.clock, cache=cache)
+    wanted = [LatestStateQuery(key, "none") for key in "ab"]
+    for _ in range(2):
+        found = await manager.latest_states(wanted)
+        manager.keep([each.live for each in found if isinstance(each, LatestState)])
+    for key in "abc":
+        await queries.latest(key)
+    of_manager = cache_statistics(domain.name, "command", "states")
+    of_queries = cache_statistics(domain.name, "query", "states")
+    assert (of_manager.hits, of_manager.misses) == (2, 2)
+    assert (of_queries.hits, of_queries.misses) == (2, 1)
 
 
 async def test_a_query_hands_out_a_copy_of_what_is_cached(memory: InMemoryServers) -> None:

@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from eventfleet.model.domain import Domain, Route
 from eventfleet.model.payloads import Event
@@ -65,6 +66,18 @@ async def test_routes_see_and_pass_on_the_newest_schema_only() -> None:
     [event] = memory.seen("loud")
     assert (event.id, event.schema_version, event.data) == ("old", 2, {"n": "old", "loud": True})
     assert (await memory.history())[0].data == {"n": "old"}
+
+
+async def test_what_is_routed_keeps_its_timestamp() -> None:
+    loud = Route("loud", types=frozenset({"Counted"}), when=is_loud)
+    memory = InMemoryServers(a_domain(loud, Route("all")))
+    relay = await opened(memory)
+    await memory.append("1")
+    await memory.append("2", type="Closed")
+    records = memory.records(memory.topics.stored)
+    await take(relay, [replace(record, timestamp=7 + record.offset) for record in records])
+    assert [record.timestamp for record in memory.records("loud")] == [7]
+    assert [record.timestamp for record in memory.records("all")] == [7, 8]
 
 
 async def test_the_offset_moves_also_when_nothing_is_routed() -> None:

@@ -5,6 +5,7 @@ from collections.abc import Collection
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
+from uuid import uuid4
 
 import orjson
 import pytest
@@ -16,6 +17,7 @@ from eventfleet.roles import snapshot
 from eventfleet.roles.role import PoisonEvent
 from eventfleet.roles.snapshot import SnapshotRole
 from eventfleet.snapshot_rules import Rule, after, every, on, size
+from eventfleet.states.cache_statistics import cache_statistics
 from eventfleet.states.querier import Querier
 from eventfleet.stores.contracts import DomainStores, Snapshot
 from eventfleet.stores.errors import ServerUnavailable
@@ -86,6 +88,28 @@ async def test_every_so_many_events_and_once_a_chunk() -> None:
     assert (report.snapshots, await kept(memory)) == (1, {"a": 3})
     report = await take(role, await append(memory, "4"))
     assert (report.snapshots, versions(memory)) == (0, [("a", 3)])
+
+
+async def test_snapshots_are_counted_by_the_rule_that_made_them_due() -> None:
+    memory = InMemoryServers(a_domain(every(2) | on(Closed)))
+    role = await opened(memory)
+    report = await take(role, await append(memory, "1", "2"))
+    assert report.rules == {"every": 1}
+    report = await take(role, await memory.append("3", type="Closed"))
+    assert report.rules == {"on": 1}
+    report = await take(await opened(memory, limit=1), await append(memory, "4", "5"))
+    assert (report.too_large, report.rules) == (1, {})
+
+
+async def test_states_that_are_cached_are_counted_as_hits() -> None:
+    name = f"tally-{uuid4().hex}"
+    domain = Domain(name, state=Tally, evolve=evolve, events=[Counted], snapshot=every(2))
+    memory = InMemoryServers(domain)
+    role = await opened(memory)
+    await take(role, await append(memory, "1", "2"))
+    await take(role, await append(memory, "3") + await append(memory, "4", key="b"))
+    counted = cache_statistics(name, "snapshot", "states")
+    assert (counted.hits, counted.misses) == (1, 2)
 
 
 async def test_the_store_and_the_topic_have_the_same_snapshot() -> None:

@@ -31,6 +31,7 @@ TOPIC_ERRORS = (
     kafka.MessageSizeTooLargeError,
     kafka.RecordListTooLargeError,
     kafka.RecordTooLargeError,
+    kafka.InvalidTimestampError,
 )
 OPERATOR_ERRORS = (
     *TOPIC_ERRORS,

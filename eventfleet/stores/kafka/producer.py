@@ -10,6 +10,7 @@ from eventfleet.stores.kafka.connection import Connection
 from eventfleet.stores.kafka.errors import abort_producer, translate_errors
 from eventfleet.stores.kafka.offsets import fetch_committed
 from eventfleet.stores.kafka.watermarks import fetch_watermarks_beyond
+from eventfleet.stores.server_calls import timed_call
 from eventfleet.topics.event import Position
 from eventfleet.topics.record import ProducerRecord, make_tuple
 
@@ -36,24 +37,27 @@ class Producer:
 
     async def committed(self, group: str, topic: str, partition: int) -> int | None:
         """Return the group's committed offset, by the same connection; None if it has none."""
+        what = f"reading the offset of {group}"
         try:
-            async with translate_errors(f"reading the offset of {group}", self._connection.timeout):
-                await self._start()
-                client = self._producer.client
-                offsets = await fetch_committed(client, group, topic, [partition])
-                return offsets.get(partition)
+            with timed_call("kafka", "read_offset"):
+                async with translate_errors(what, self._connection.timeout):
+                    await self._start()
+                    client = self._producer.client
+                    offsets = await fetch_committed(client, group, topic, [partition])
+                    return offsets.get(partition)
         except BaseException:
             await self.close()
             raise
 
     async def watermarks(self, topic: str, partition: int, offset: int) -> Watermarks:
         """Return a partition's watermarks as a PartitionWriter does that has committed `offset`."""
+        what = f"reading the watermarks of {topic}/{partition}"
         try:
-            what = f"reading the watermarks of {topic}/{partition}"
-            async with translate_errors(what, self._connection.timeout):
-                await self._start()
-                client = self._producer.client
-                return await fetch_watermarks_beyond(client, topic, partition, offset)
+            with timed_call("kafka", "watermarks"):
+                async with translate_errors(what, self._connection.timeout):
+                    await self._start()
+                    client = self._producer.client
+                    return await fetch_watermarks_beyond(client, topic, partition, offset)
         except BaseException:
             await self.close()
             raise
@@ -66,9 +70,10 @@ class Producer:
     async def _write(self, records: Sequence[ProducerRecord]) -> list[AckedShare]:
         topics = ", ".join(sorted({record.topic for record in records}))
         try:
-            async with translate_errors(f"producing to {topics}", self._connection.timeout):
-                await self._start()
-                return await self._batching.send(records)
+            with timed_call("kafka", "produce"):
+                async with translate_errors(f"producing to {topics}", self._connection.timeout):
+                    await self._start()
+                    return await self._batching.send(records)
         except BaseException:
             await self.close()
             raise

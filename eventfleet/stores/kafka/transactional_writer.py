@@ -18,6 +18,7 @@ from eventfleet.stores.kafka.errors import (
 )
 from eventfleet.stores.kafka.offsets import fetch_committed
 from eventfleet.stores.kafka.watermarks import fetch_watermarks_beyond
+from eventfleet.stores.server_calls import timed_call
 from eventfleet.topics.record import ProducerRecord
 
 TRANSACTION_TIMEOUT_SECONDS = 10.0
@@ -43,32 +44,38 @@ class TransactionalWriter:
     async def open(self) -> int | None:
         await self.close()
         what = f"taking over {self._topic}/{self._partition} for {self._group}"
-        async with translate_errors(what, self._connection.timeout):
-            producer = self._connection.producer(
-                transactional_id=self.transactional_id,
-                transaction_timeout_ms=int(TRANSACTION_TIMEOUT_SECONDS * 1000),
-            )
-            try:
-                await producer.start()
-                offsets = await fetch_committed(
-                    producer.client, self._group, self._topic, [self._partition]
-                )
-            except BaseException:
-                await abort_producer(producer)
-                raise
+        with timed_call("kafka", "take_over"):
+            async with translate_errors(what, self._connection.timeout):
+                producer, offsets = await self._take_over()
         self._producer = producer
         self._committed = offsets.get(self._partition, 0)
         return offsets.get(self._partition)
+
+    async def _take_over(self) -> tuple[Any, dict[int, int]]:
+        """Return a producer that has fenced all earlier ones, and the committed offsets."""
+        producer = self._connection.producer(
+            transactional_id=self.transactional_id,
+            transaction_timeout_ms=int(TRANSACTION_TIMEOUT_SECONDS * 1000),
+        )
+        try:
+            await producer.start()
+            return producer, await fetch_committed(
+                producer.client, self._group, self._topic, [self._partition]
+            )
+        except BaseException:
+            await abort_producer(producer)
+            raise
 
     async def watermarks(self) -> Watermarks:
         """RuntimeError unless `open` has succeeded since the last error."""
         if self._producer is None:
             raise RuntimeError(f"{self.transactional_id} is not open")
         what = f"reading the watermarks of {self._topic}/{self._partition}"
-        async with translate_errors(what, self._connection.timeout):
-            return await fetch_watermarks_beyond(
-                self._producer.client, self._topic, self._partition, self._committed
-            )
+        with timed_call("kafka", "watermarks"):
+            async with translate_errors(what, self._connection.timeout):
+                return await fetch_watermarks_beyond(
+                    self._producer.client, self._topic, self._partition, self._committed
+                )
 
     async def commit(self, records: Sequence[ProducerRecord], next_offset: int) -> None:
         """RuntimeError unless `open` has succeeded since the last error."""
@@ -76,11 +83,11 @@ class TransactionalWriter:
         if producer is None:
             raise RuntimeError(f"{self.transactional_id} is not open")
         what = f"committing {next_offset} of {self._topic}/{self._partition} for {self._group}"
+        seconds = min(self._connection.timeout, COMMIT_TIMEOUT_SECONDS)
         try:
-            async with translate_errors(
-                what, min(self._connection.timeout, COMMIT_TIMEOUT_SECONDS)
-            ):
-                await self._transact(producer, records, next_offset)
+            with timed_call("kafka", "commit"):
+                async with translate_errors(what, seconds):
+                    await self._transact(producer, records, next_offset)
         except BaseException:
             await abort_producer(producer)
             raise

@@ -45,7 +45,7 @@ class DomainMetadata:
 
         `stored`: the store holds events, so it is not new.
         """
-        with operation(self._domains):
+        with operation("registry", self._domains):
             found = await self._domains.find_one(self._key) or {}
             if "schema" not in found and not stored:
                 await self._domains.update_one(self._key, {"$set": {"schema": SCHEMA}}, upsert=True)
@@ -60,7 +60,7 @@ class DomainMetadata:
 
     async def extent(self) -> DomainExtent:
         """Read the epoch and the partitions."""
-        with operation(self._domains):
+        with operation("registry", self._domains):
             found = await self._domains.find_one(self._key) or {}
         return DomainExtent(found.get("epoch", 0), sorted(found.get("partitions", ())))
 
@@ -68,7 +68,7 @@ class DomainMetadata:
         """Record partitions before anything is placed in them; costs nothing when repeated."""
         fresh = sorted(set(partitions) - self._known_partitions)
         if fresh:
-            with operation(self._domains):
+            with operation("registry", self._domains):
                 await self._domains.update_one(
                     self._key, {"$addToSet": {"partitions": {"$each": fresh}}}, upsert=True
                 )
@@ -81,7 +81,7 @@ class DomainMetadata:
         return await self._raise_epoch({"$unset": {"begun": ""}})
 
     async def partition_count(self) -> int | None:
-        with operation(self._domains):
+        with operation("registry", self._domains):
             found = await self._domains.find_one(self._key) or {}
         registered = found.get("partition_count", {})
         return registered.get("count") if registered.get("epoch") == found.get("epoch", 0) else None
@@ -90,12 +90,12 @@ class DomainMetadata:
         epoch = await self.epoch()
         unregistered = self._key | {"partition_count.epoch": {"$ne": epoch}}
         registered = {"$set": {"partition_count": {"epoch": epoch, "count": count}}}
-        with operation(self._domains), suppress(DuplicateKeyError):
+        with operation("registry", self._domains), suppress(DuplicateKeyError):
             await self._domains.update_one(unregistered, registered, upsert=True)
         return await self.partition_count() or count
 
     async def event_shapes(self) -> list[EventShape]:
-        with operation(self._domains):
+        with operation("registry", self._domains):
             found = await self._domains.find_one(self._key) or {}
         return [EventShape(**each) for each in found.get("event_shapes", ())]
 
@@ -104,7 +104,7 @@ class DomainMetadata:
     ) -> bool:
         known = [each._asdict() for each in recorded] or {"$exists": False}
         changed = {"$set": {"event_shapes": [each._asdict() for each in shapes]}}
-        with operation(self._domains), suppress(DuplicateKeyError):
+        with operation("registry", self._domains), suppress(DuplicateKeyError):
             done = await self._domains.update_one(
                 self._key | {"event_shapes": known}, changed, upsert=not recorded
             )
@@ -113,7 +113,7 @@ class DomainMetadata:
 
     async def next_offset(self, partition: int) -> int:
         epoch = await self.epoch()
-        with operation(self._domains):
+        with operation("registry", self._domains):
             found = await self._domains.find_one(self._partition_key(partition))
         if not found or found["epoch"] < epoch:
             return 0
@@ -125,7 +125,7 @@ class DomainMetadata:
         behind = f"{self._domain}{chr(ord(PARTITION_SEPARATOR) + 1)}"
         first = f"{self._domain}{PARTITION_SEPARATOR}"
         wanted = {"_id": {"$gt": first, "$lt": behind}, "epoch": {"$gte": epoch}}
-        with operation(self._domains):
+        with operation("registry", self._domains):
             found = await self._domains.find(wanted).to_list(None)
         return {int(each["_id"].removeprefix(first)): each["next_offset"] for each in found}
 
@@ -133,7 +133,7 @@ class DomainMetadata:
         key = self._partition_key(partition)
         present, earlier = key | {"epoch": epoch}, key | {"epoch": {"$lt": epoch}}
         first = {"$set": {"epoch": epoch, "next_offset": next_offset}}
-        with operation(self._domains):
+        with operation("registry", self._domains):
             noted = await self._domains.update_one(present, {"$max": {"next_offset": next_offset}})
             if noted.matched_count:
                 return
@@ -147,7 +147,7 @@ class DomainMetadata:
         epoch = await self.epoch()
         offsets = await self.next_offsets() | {each.partition: each.first for each in ranges}
         for partition, offset in sorted(offsets.items()):
-            with operation(self._domains):
+            with operation("registry", self._domains):
                 await self._domains.update_one(
                     self._partition_key(partition),
                     {"$set": {"epoch": epoch + 1, "next_offset": offset}},
@@ -159,23 +159,23 @@ class DomainMetadata:
         epoch = await self.epoch()
         for each in ranges:
             await self.note_next_offset(each.partition, epoch, each.end)
-        with operation(self._domains):
+        with operation("registry", self._domains):
             await self._domains.update_one(
                 self._key, _recorded(RepairKind.RESTORE, epoch, ranges, time), upsert=True
             )
 
     async def has_begun(self, role: str, partition: int) -> bool:
-        with operation(self._domains):
+        with operation("registry", self._domains):
             found = await self._domains.find_one(self._key | {f"begun.{role}": partition})
         return found is not None
 
     async def note_begun(self, role: str, partition: int) -> None:
         noted = {"$addToSet": {f"begun.{role}": partition}}
-        with operation(self._domains):
+        with operation("registry", self._domains):
             await self._domains.update_one(self._key, noted, upsert=True)
 
     async def repairs(self) -> list[Repair]:
-        with operation(self._domains):
+        with operation("registry", self._domains):
             found = await self._domains.find_one(self._key) or {}
         return [
             Repair(
@@ -195,7 +195,7 @@ class DomainMetadata:
         raise ServerUnavailable(f"{full_name(self._domains)}: another owner notes its offset")
 
     async def _raise_epoch(self, further: dict[str, Any]) -> int:
-        with operation(self._domains):
+        with operation("registry", self._domains):
             raised: Any = await self._domains.find_one_and_update(
                 self._key,
                 {"$inc": {"epoch": 1}, **further},

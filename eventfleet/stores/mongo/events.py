@@ -38,6 +38,7 @@ from eventfleet.stores.mongo.operation import gather_split, operation, split_ite
 from eventfleet.stores.mongo.put_transactions import insert_all, unblocking
 from eventfleet.stores.mongo.resumed_read import resume_read
 from eventfleet.stores.mongo.transactions import insert_each, insert_in_order
+from eventfleet.stores.server_calls import counted_failures
 from eventfleet.topics.event import EventKey, EventRecord, Position, truncate_to_milliseconds
 
 BY_VERSION = [("aggregate_id", 1), ("version", 1)]
@@ -56,7 +57,7 @@ class MongoEvents:
         self._feed = DomainFeed(domain, events, self.registry)
 
     async def prepare(self) -> None:
-        with operation(self._events):
+        with operation("prepare", self._events):
             stored = await self._events.find_one({}, {"_id": 1}) is not None
             await self.registry.register_schema(stored=stored)
             await ensure_indexes(self._events, EVENT_INDEXES)
@@ -71,7 +72,7 @@ class MongoEvents:
     async def _insert(self, events: Sequence[EventRecord]) -> None:
         documents = [placed_document(event) for event in events]
         await self.registry.add_partitions({document["partition"] for document in documents})
-        with operation(self._events, events):
+        with operation("write", self._events, events):
             await insert_in_order(self._events, documents)
 
     async def _write_mixed(self, writes: Sequence[Write]) -> None:
@@ -79,25 +80,25 @@ class MongoEvents:
         documents = [_document(write) for write in writes]
         await self.registry.add_partitions({document["partition"] for document in documents})
         requests = [*map(_request, writes, documents)]
-        with operation(self._events, events):
+        with operation("write", self._events, events):
             await self._events.bulk_write(requests, ordered=True)
 
     async def put(self, events: Sequence[EventRecord], partition: int) -> None:
         if events:
-            with operation(self._events, events):
+            with operation("put", self._events, events):
                 await insert_all(
                     self._events, [unplaced_document(event, partition) for event in events]
                 )
 
     async def find(self, keys: Collection[EventKey]) -> dict[EventKey, EventRecord]:
-        with operation(self._events):
+        with operation("find", self._events):
             parts = await gather_split(keys, self._find)
         return {event.key: event for part in parts for event in part}
 
     async def put_each(self, events: Sequence[tuple[EventRecord, int]]) -> list[Duplicate | None]:
         documents = [unplaced_document(event, partition) for event, partition in events]
         aggregate_ids = [event.aggregate_id for event, _ in events]
-        with operation(self._events):
+        with operation("put", self._events):
             async with unblocking(self._events, aggregate_ids):
                 clashes = await insert_each(self._events, documents)
         return [
@@ -109,13 +110,13 @@ class MongoEvents:
         keys = {EventKey(query.aggregate_id, query.event_id) for query in queries}
         above = [{"aggregate_id": a, "version": {"$gt": after}} for a, after, _ in queries]
         found = self._events.find({"$or": [key_filter(keys), *above]}).sort(BY_VERSION)
-        with operation(self._events):
+        with operation("tails", self._events):
             events = await self._all(found.limit(limit + len(keys) + 1))
         tails = _tails(events, queries)
         return tails if sum(len(tail.events) for tail in tails) <= limit else None
 
     async def heads(self, aggregate_ids: Collection[str]) -> dict[str, Head]:
-        with operation(self._events):
+        with operation("heads", self._events):
             parts = await gather_split(aggregate_ids, self._heads)
             heads = {aggregate_id: head for part in parts for aggregate_id, head in part.items()}
             unplaced = {key: head for key, head in heads.items() if not head.placed}
@@ -134,7 +135,7 @@ class MongoEvents:
         offsets: defaultdict[tuple[int, int], set[int]] = defaultdict(set)
         for epoch, partition, offset in positions:
             offsets[epoch, partition].add(offset)
-        with operation(self._events):
+        with operation("find", self._events):
             return [
                 event
                 for (epoch, partition), wanted in sorted(offsets.items())
@@ -147,7 +148,7 @@ class MongoEvents:
             ]
 
     async def sweep(self, partition: int, limit: int) -> list[EventRecord]:
-        with operation(self._events):
+        with operation("unplaced", self._events):
             found = self._events.find({"unplaced": partition})
             return await self._all(found.sort(BY_VERSION).limit(limit))
 
@@ -176,7 +177,8 @@ class MongoEvents:
         if types is not None:
             wanted["type"] = {"$in": list(types)}
         found = self._events.find(wanted, batch_size=READ_BATCH_EVENTS).sort(BY_VERSION)
-        with translate_errors(client.full_name(self._events)):
+        where = client.full_name(self._events)
+        with counted_failures("mongodb", "read"), translate_errors(where):
             async for document in found.limit(limit or 0):
                 yield to_event(self._domain, document)
 
@@ -185,14 +187,14 @@ class MongoEvents:
     ) -> list[EventRecord] | None:
         wanted = {"aggregate_id": {"$in": list(set(aggregate_ids))}}
         found = self._events.find(wanted).sort(BY_VERSION)
-        with operation(self._events):
+        with operation("read", self._events):
             events = await self._all(found.limit(limit + 1))
         return events if len(events) <= limit else None
 
     async def version_at(self, aggregate_id: str, moment: datetime) -> int:
         wanted = {"aggregate_id": aggregate_id, "time": {"$lte": truncate_to_milliseconds(moment)}}
         found = self._events.find(wanted, {"_id": 0, "version": 1})
-        with operation(self._events):
+        with operation("read", self._events):
             newest = await found.sort(BY_VERSION_DOWN).limit(1).to_list(1)
         return newest[0]["version"] if newest else 0
 
@@ -206,13 +208,13 @@ class MongoEvents:
         if partition is not None:
             wanted["partition"] = partition
         found = self._events.find(wanted, {"_id": 0, "aggregate_id": 1})
-        with operation(self._events):
+        with operation("read", self._events):
             page = await found.sort("aggregate_id", 1).limit(limit).to_list(limit)
         ids = [document["aggregate_id"] for document in page]
         return Page(ids, encode_cursor(listing, ids[-1]) if ids else cursor)
 
     async def count(self) -> int:
-        with operation(self._events):
+        with operation("read", self._events):
             counted: int = await self._events.count_documents({}, hint="_id_")
         return counted
 
@@ -255,7 +257,7 @@ class MongoEvents:
             }
             for aggregate_id, after, up_to in ranges
         ]
-        with operation(self._events):
+        with operation("unplaced", self._events):
             found = self._events.find({"$or": wanted}).sort(BY_VERSION)
             return await self._all(found.limit(READ_BATCH_EVENTS))
 

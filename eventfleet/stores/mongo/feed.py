@@ -34,7 +34,7 @@ class DomainFeed:
         known = {point.partition for point in points}
         waiting = deque([*points, *(FeedPoint.start(p) for p in partitions if p not in known)])
         served, events = list[FeedPoint](), list[EventRecord]()
-        with operation(self._events):
+        with operation("feed", self._events):
             while waiting and len(events) < limit:
                 point = waiting.popleft()
                 found = await self._after(point, epoch, limit - len(events))

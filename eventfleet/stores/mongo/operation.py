@@ -10,6 +10,7 @@ import pymongo
 
 from eventfleet.stores.mongo.client import Collection, full_name, timeout_seconds
 from eventfleet.stores.mongo.errors import translate_errors
+from eventfleet.stores.server_calls import timed_call
 from eventfleet.topics.event import EventRecord
 
 T = TypeVar("T")
@@ -20,13 +21,15 @@ MAX_QUERY_ITEMS = 100
 
 
 @contextmanager
-def operation(collection: Collection, events: Sequence[EventRecord] = ()) -> Iterator[None]:
+def operation(
+    name: str, collection: Collection, events: Sequence[EventRecord] = ()
+) -> Iterator[None]:
     """Bound everything inside by the client's timeout, and translate its errors.
 
-    `events` are those of a write, in order.
+    It is timed as one call of the operation of this name. `events` are those of a write, in order.
     """
-    seconds = timeout_seconds(collection)
-    with translate_errors(full_name(collection), events), pymongo.timeout(seconds):
+    seconds, where = timeout_seconds(collection), full_name(collection)
+    with timed_call("mongodb", name), translate_errors(where, events), pymongo.timeout(seconds):
         yield
 
 

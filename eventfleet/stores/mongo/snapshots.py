@@ -29,11 +29,11 @@ class MongoSnapshots:
         self._keep = keep
 
     async def prepare(self) -> None:
-        with operation(self._snapshots):
+        with operation("prepare", self._snapshots):
             await ensure_indexes(self._snapshots, SNAPSHOT_INDEXES)
 
     async def clear(self) -> None:
-        with operation(self._snapshots):
+        with operation("prepare", self._snapshots):
             await self._snapshots.delete_many({})
 
     async def save(self, snapshots: Sequence[Snapshot]) -> None:
@@ -44,7 +44,7 @@ class MongoSnapshots:
         if not snapshots:
             return
         saved = {each.aggregate_id: each.shape for each in snapshots}
-        with operation(self._snapshots):
+        with operation("save_snapshots", self._snapshots):
             stored = await self._keys(saved)
             await self._delete(find_excess(stored, saved, self._keep))
             await self._insert_missing([_document(snapshot) for snapshot in snapshots])
@@ -57,7 +57,7 @@ class MongoSnapshots:
         self, aggregate_ids: Collection[str], shape: StateShape
     ) -> dict[str, Snapshot]:
         found: dict[str, Snapshot] = {}
-        with operation(self._snapshots):
+        with operation("read_snapshots", self._snapshots):
             for ids in split_items(aggregate_ids):
                 pipeline: list[Document] = [
                     {"$match": {"aggregate_id": {"$in": ids}, **_shape_fields(shape)}},
@@ -74,13 +74,13 @@ class MongoSnapshots:
             **_shape_fields(shape),
             "version": {"$lte": version},
         }
-        with operation(self._snapshots):
+        with operation("read_snapshots", self._snapshots):
             document = await self._snapshots.find_one(wanted, sort=list(NEWEST_FIRST.items()))
         return _snapshot(document) if document else None
 
     async def count(self) -> int:
         pipeline: list[Document] = [{"$group": {"_id": "$aggregate_id"}}, {"$count": "aggregates"}]
-        with operation(self._snapshots):
+        with operation("read_snapshots", self._snapshots):
             found = await client.maybe_await(self._snapshots.aggregate(pipeline))
             counted = await found.to_list(1)
         return counted[0]["aggregates"] if counted else 0

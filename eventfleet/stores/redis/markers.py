@@ -55,7 +55,7 @@ class RedisMarkers:
         self._marker, self._done = f"marker:{domain}:".encode(), f"done:{domain}:".encode()
 
     async def prepare(self) -> None:
-        async with self._pool.session("Redis' settings") as session:
+        async with self._pool.session("prepare", "Redis' settings") as session:
             (info,) = await session.call([("INFO", "memory")])
         found = _POLICY.search(info)
         policy = found[1].decode() if found else "unknown"
@@ -65,7 +65,7 @@ class RedisMarkers:
             )
 
     async def incarnation(self) -> Incarnation:
-        async with self._pool.session("Redis' incarnation") as session:
+        async with self._pool.session("incarnation", "Redis' incarnation") as session:
             ((name, began, now),) = await session.run_script(INCARNATION, _incarnation_call, 1)
         return Incarnation(name.decode(), float(began), float(now))
 
@@ -74,7 +74,7 @@ class RedisMarkers:
         commands: list[RedisCommand] = [
             ("HMGET", self._marker + key.encode(), *names) for key in aggregate_ids
         ]
-        async with self._pool.session(self._label) as session:
+        async with self._pool.session("read", self._label) as session:
             present, *found = await session.call([("HMGET", "life", "id", "run"), *commands])
             current = present[0] if present[1] == session.run_id else None
         return {
@@ -87,27 +87,30 @@ class RedisMarkers:
 
     async def mark(self, requests: Sequence[MarkRequest]) -> list[MarkResult]:
         calls = partial(self._pack_requests, requests)
-        async with self._pool.session(self._label) as session:
+        async with self._pool.session("mark", self._label) as session:
             replies = await session.run_script(self._mark, calls, len(requests))
         return [_result(request, reply) for request, reply in zip(requests, replies, strict=True)]
 
     async def confirm(self, notes: Sequence[Note], incarnation: Incarnation) -> list[bool]:
-        return [bool(reply) for reply in await self._settle(self._confirm, notes, incarnation)]
+        return [
+            bool(reply)
+            for reply in await self._settle("confirm", self._confirm, notes, incarnation)
+        ]
 
     async def withdraw(self, notes: Sequence[Note], incarnation: Incarnation) -> None:
-        await self._settle(WITHDRAW, notes, incarnation)
+        await self._settle("withdraw", WITHDRAW, notes, incarnation)
 
     async def drop(self, keys: Sequence[EventKey], incarnation: Incarnation) -> None:
-        await self._settle(DROP, [Note(*key, "") for key in keys], incarnation)
+        await self._settle("drop", DROP, [Note(*key, "") for key in keys], incarnation)
 
     async def close(self) -> None:
         await self._pool.close()
 
     async def _settle(
-        self, script: Script, notes: Sequence[Note], incarnation: Incarnation
+        self, operation: str, script: Script, notes: Sequence[Note], incarnation: Incarnation
     ) -> list[Any]:
         calls = partial(self._pack_notes, script, notes, incarnation)
-        async with self._pool.session(self._label) as session:
+        async with self._pool.session(operation, self._label) as session:
             return await session.run_script(script, calls, len(notes))
 
     def _pack_requests(self, requests: Sequence[MarkRequest], run_id: bytes) -> Iterator[bytes]:

@@ -33,7 +33,7 @@ class RedisNotices:
     async def publish(self, notices: Mapping[str, Sequence[Notice]]) -> None:
         commands = list(_publish_commands(notices))
         if commands:
-            async with self._pool.session("notices") as session:
+            async with self._pool.session("publish", "notices") as session:
                 await session.call(commands)
 
     @asynccontextmanager

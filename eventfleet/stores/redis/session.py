@@ -19,6 +19,7 @@ from eventfleet.stores.redis.errors import (
     translate_errors,
 )
 from eventfleet.stores.redis.scripts import Script
+from eventfleet.stores.server_calls import timed_call
 from eventfleet.stores.url_secrets import mask_credentials
 
 MAX_SESSIONS = 4
@@ -157,12 +158,17 @@ class SessionPool:
         self._has_answered = False
 
     @asynccontextmanager
-    async def session(self, label: str) -> AsyncIterator[Session]:
+    async def session(self, operation: str, label: str) -> AsyncIterator[Session]:
         """Yield a session for one exchange, bounded by the timeout; `label` begins messages.
 
-        HungUp: the server has never answered, such as one without TLS to a handshake.
+        It is timed as a call of this operation. HungUp: the server has never answered, such as one
+        without TLS to a handshake.
         """
-        with self._telling_silence(), translate_errors(label, self._timeout):
+        with (
+            timed_call("redis", operation),
+            self._telling_silence(),
+            translate_errors(label, self._timeout),
+        ):
             async with asyncio.timeout(self._timeout), self._free:
                 session = await self._take()
                 try:

@@ -40,7 +40,7 @@ class PartitionBuffer:
         self.finished = offset
         self.is_interrupted = False  # no more of the session can be fetched
         self._waiting: deque[Chunk] = deque()
-        self._in_flight: deque[int] = deque()
+        self._in_flight: deque[tuple[int, int]] = deque()  # next offset, oldest timestamp
 
     @property
     def has_room(self) -> bool:
@@ -51,6 +51,13 @@ class PartitionBuffer:
     def is_idle(self) -> bool:
         """True when every fetched chunk is done."""
         return not self._in_flight and not self._waiting
+
+    @property
+    def oldest_timestamp(self) -> int | None:
+        """The timestamp of the oldest record that is not done; None without one."""
+        if self._in_flight:
+            return self._in_flight[0][1]
+        return self._waiting[0].records[0].timestamp if self._waiting else None
 
     def add(self, records: Sequence[LogRecord], position: int, max_bytes: int) -> None:
         """Cut fetched records into chunks; `position` is the offset of the next fetch."""
@@ -64,17 +71,17 @@ class PartitionBuffer:
         """Hand out the chunks that there is room for."""
         while self._waiting and self.has_room:
             chunk = self._waiting.popleft()
-            self._in_flight.append(chunk.next_offset)
+            self._in_flight.append((chunk.next_offset, chunk.records[0].timestamp))
             yield chunk
 
     def finish(self, next_offset: int) -> None:
         """Free the room of the chunks that end at or before this offset: they are done."""
-        while self._in_flight and self._in_flight[0] <= next_offset:
-            self.finished = self._in_flight.popleft()
+        while self._in_flight and self._in_flight[0][0] <= next_offset:
+            self.finished, _ = self._in_flight.popleft()
 
     def committable(self, next_offset: int) -> int | None:
         """The offset that an ack lets us commit: the end of the oldest chunk in flight."""
-        head = self._in_flight[0] if self._in_flight else None
+        head = self._in_flight[0][0] if self._in_flight else None
         return head if head is not None and head <= next_offset else None
 
 

@@ -66,6 +66,11 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
             done = buffer.finished if buffer and not buffer.is_idle else self._thread.position(tp)
         return max(0, end - done) if end is not None and done is not None else 0
 
+    def oldest_timestamp(self, partition: int) -> int | None:
+        """The timestamp of the oldest record that was fetched and is not done; None without one."""
+        buffer = self.buffers.get(self._tp(partition))
+        return buffer.oldest_timestamp if buffer else None
+
     # For the app
 
     @property
