@@ -3,6 +3,7 @@
 import copy
 import json
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -120,6 +121,16 @@ def test_each_rule_is_checked(
     faulty = copy.deepcopy(config)
     change(faulty["services"])
     assert said in "\n".join(problems(faulty))
+
+
+def test_a_teams_image_and_domains_take_the_place_of_ours(tmp_path: Path) -> None:
+    guide = (ROOT / "docs" / "guides" / "compose.md").read_text()
+    [written] = re.findall(r"printf '(.*)' > deploy/compose/\.env\n", guide)
+    (tmp_path / ".env").write_text(written.replace(r"\n", "\n"))
+    shutil.copy(FILE, tmp_path)
+    append = config_of(tmp_path / FILE.name)["services"]["append"]
+    assert append["image"] == "parcels:1"
+    assert append["environment"][f"{PREFIX}DOMAINS"] == "parcels"
 
 
 def test_every_role_runs_and_serve_does(fleet: dict[str, Config]) -> None:
