@@ -106,12 +106,16 @@ def _make_workload(fleet: CommandFleet, role: str, is_scaled: bool, plan: Plan) 
 
 
 def _print(figures: Sequence[StepFigures]) -> None:
-    table = Table("commands/s", "role", "workers", "peak lag", "drained after, s", "rebalances")
+    names = "commands/s", "role", "workers", "enough after, s", "peak lag", "drained after, s"
+    table = Table(*names, "rebalances")
     for step in figures:
-        drained = "-" if step.drained_after is None else f"{step.drained_after:.0f}"
         workers = f"{step.first_workers} → {step.most_workers} → {step.workers}"
-        lag = f"{step.peak_lag:,}"
-        table.add_row(str(step.rate), step.role, workers, lag, drained, str(step.rebalances))
+        enough, drained = (
+            "-" if each is None else f"{each:.0f}"
+            for each in (step.enough_after, step.drained_after)
+        )
+        lag, rebalances = f"{step.peak_lag:,}", str(step.rebalances)
+        table.add_row(str(step.rate), step.role, workers, enough, lag, drained, rebalances)
     Console(highlight=False, width=120).print(table)
 
 
