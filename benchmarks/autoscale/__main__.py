@@ -33,10 +33,11 @@ LAG_THRESHOLD = 400
 CHUNK_RECORDS = 10
 GRACE_SECONDS = 45.0
 
-TIME_FACTOR = 15
+TIME_FACTOR = 30
 SYNC_SECONDS = 15 / TIME_FACTOR
-SCALE_UP = ScalingRule(replicas=1, period=60 / TIME_FACTOR, window=0)
-SCALE_DOWN = ScalingRule(replicas=1, period=60 / TIME_FACTOR, window=300 / TIME_FACTOR)
+SCALE_UP = ScalingRule(replicas=4, period=60 / TIME_FACTOR, window=30 / TIME_FACTOR)
+SCALE_DOWN = ScalingRule(replicas=1, period=300 / TIME_FACTOR, window=600 / TIME_FACTOR)
+"""The rules of the chart's values."""
 
 
 class OrderFleet(CommandFleet):
