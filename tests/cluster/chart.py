@@ -7,7 +7,7 @@ from pathlib import Path
 import yaml
 
 from tests.cluster.cluster import Object
-from tests.cluster.install import program
+from tests.cluster.install import KUBERNETES_VERSION, program
 
 CHART = Path(__file__).parents[2] / "deploy" / "helm" / "eventfleet"
 RELEASE = "fleet"
@@ -26,8 +26,11 @@ FORMS = {
 @cache
 def render(*options: str) -> str:
     """What `helm template` writes, hooks too."""
-    command = (str(program("helm")), "template", RELEASE, str(CHART), "--include-crds", *options)
-    done = subprocess.run(command, capture_output=True, text=True, timeout=RENDER_SECONDS)
+    command = (str(program("helm")), "template", RELEASE, str(CHART), "--include-crds")
+    version = ("--kube-version", KUBERNETES_VERSION)
+    done = subprocess.run(
+        (*command, *version, *options), capture_output=True, text=True, timeout=RENDER_SECONDS
+    )
     assert not done.returncode, done.stderr
     return done.stdout
 
