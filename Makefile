@@ -16,6 +16,7 @@ run: $(VENV)/run.stamp
 
 test: $(VENV)/dev.stamp
 	@$(BIN)/python -m tests.servers.install
+	@$(BIN)/python -m tests.deploy.install
 	@$(BIN)/python -m pytest --numprocesses 3 --dist loadfile
 
 faults: $(VENV)/dev.stamp
@@ -68,6 +69,7 @@ check-monitoring: $(BENCH)/stamp
 # Builds the image on a Debian base, runs it, and runs compose.yaml's services in it. Debian, as root.
 check-image: $(VENV)/dev.stamp
 	@$(BIN)/python -m tests.servers.install
+	@$(BIN)/python -m tests.deploy.install
 	@$(BIN)/python -m tests.deploy.check_image
 
 check: $(VENV)/dev.stamp

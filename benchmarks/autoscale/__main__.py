@@ -25,17 +25,19 @@ from tests.acceptance.command_fleet import CommandFleet
 from tests.acceptance.fleet import ROOT
 from tests.faults.fleet_oracle import ROUTED
 
-RATES = (10, 60, 100, 30, 4)
+RATES = (10, 40, 70, 20, 4)
 """Commands a second, step by step; eight workers of RECORDS_PER_SECOND take 160."""
 RECORDS_PER_SECOND = 20.0
-LAG_THRESHOLD = 40
+LAG_THRESHOLD = 400
+"""What a worker does in 20 s: more than its start takes, else far too many are started."""
 CHUNK_RECORDS = 10
 GRACE_SECONDS = 45.0
 
-TIME_FACTOR = 15
+TIME_FACTOR = 30
 SYNC_SECONDS = 15 / TIME_FACTOR
-SCALE_UP = ScalingRule(replicas=4, period=15 / TIME_FACTOR, window=0)
-SCALE_DOWN = ScalingRule(replicas=1, period=60 / TIME_FACTOR, window=300 / TIME_FACTOR)
+SCALE_UP = ScalingRule(replicas=4, period=60 / TIME_FACTOR, window=30 / TIME_FACTOR)
+SCALE_DOWN = ScalingRule(replicas=1, period=300 / TIME_FACTOR, window=600 / TIME_FACTOR)
+"""The rules of the chart's values."""
 
 
 class OrderFleet(CommandFleet):
@@ -106,12 +108,16 @@ def _make_workload(fleet: CommandFleet, role: str, is_scaled: bool, plan: Plan) 
 
 
 def _print(figures: Sequence[StepFigures]) -> None:
-    table = Table("commands/s", "role", "workers", "peak lag", "drained after, s", "rebalances")
+    names = "commands/s", "role", "workers", "enough after, s", "peak lag", "drained after, s"
+    table = Table(*names, "rebalances")
     for step in figures:
-        drained = "-" if step.drained_after is None else f"{step.drained_after:.0f}"
         workers = f"{step.first_workers} → {step.most_workers} → {step.workers}"
-        lag = f"{step.peak_lag:,}"
-        table.add_row(str(step.rate), step.role, workers, lag, drained, str(step.rebalances))
+        enough, drained = (
+            "-" if each is None else f"{each:.0f}"
+            for each in (step.enough_after, step.drained_after)
+        )
+        lag, rebalances = f"{step.peak_lag:,}", str(step.rebalances)
+        table.add_row(str(step.rate), step.role, workers, enough, lag, drained, rebalances)
     Console(highlight=False, width=120).print(table)
 
 

@@ -80,6 +80,7 @@ class Rehearsal:
                 workload.scale(await lag.read(group, topic))
             except (KafkaError, ServerUnavailable) as error:
                 click.echo(f"the lag of {group} is unknown: {error}", err=True)
+            await asyncio.to_thread(workload.note_ready)
             workload.check_processes()
             await asyncio.sleep(self._sync_seconds)
 

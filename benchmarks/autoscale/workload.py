@@ -1,7 +1,9 @@
 """The workers of one role in a rehearsal, and what is noted of them in each step of the load."""
 
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
+from math import ceil
 
 from benchmarks.autoscale.orders import SECONDS_PER_RECORD
 from benchmarks.autoscale.scaler import HorizontalAutoscaler, desired_replicas, reported_lag
@@ -20,17 +22,23 @@ class Plan:
     grace: float
     partitions: int
 
+    def workers_for(self, rate: int) -> int:
+        """Return how many workers a load takes."""
+        return ceil(rate / self.records_per_second)
+
 
 @dataclass
 class StepFigures:
     """What was noted of one role in one step: the workers it began and ended with, and the most;
-    its highest lag; after how many seconds that was drained; how often partitions were assigned."""
+    after how many seconds so many as the load takes were ready; its highest lag, and after how many
+    seconds that was drained; how often partitions were assigned."""
 
     rate: int
     role: str
     first_workers: int
     workers: int = 0
     most_workers: int = 0
+    enough_after: float | None = 0.0
     peak_lag: int = 0
     drained_after: float | None = 0.0
     rebalances: int = 0
@@ -48,6 +56,7 @@ class Workload:
     workers: list[Worker] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     lag: int = 0
+    _ready: list[Worker] = field(default_factory=list)
     _stopping: list[tuple[Worker, float]] = field(default_factory=list)
     _step: StepFigures | None = None
     _step_began: float = 0.0
@@ -96,6 +105,19 @@ class Workload:
                 self._add_problem(worker, f"stopped with status {status}")
         self._stopping = still
 
+    def note_ready(self) -> None:
+        """Note which workers have been ready, by their health pages. It blocks."""
+        for worker in [each for each in self.workers if each not in self._ready]:
+            with suppress(OSError):
+                if worker.get("/ready")[0] == 200:
+                    self._ready.append(worker)
+        if (step := self._step) and step.enough_after is None and self._has_enough(step.rate):
+            step.enough_after = time.monotonic() - self._step_began
+
+    def _has_enough(self, rate: int) -> bool:
+        ready = sum(worker in self._ready for worker in self.workers)
+        return ready >= min(self.plan.workers_for(rate), self.plan.partitions)
+
     @property
     def is_stopping(self) -> bool:
         return bool(self._stopping)
@@ -107,6 +129,8 @@ class Workload:
 
     def begin_step(self, rate: int) -> None:
         self._step = StepFigures(rate, self.role, len(self.workers))
+        if not self._has_enough(rate):
+            self._step.enough_after = None
         self._step_began, self._rebalances_before = time.monotonic(), self._rebalances()
 
     def end_step(self) -> StepFigures:

@@ -2,27 +2,24 @@
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from tests.deploy.install import BUILD_OPTIONS, HELM, build_module, go, helm
 from tests.servers.install import CACHE, Absent, need, run
 
 KUBERNETES_VERSION = "1.34.2"
 KUBERNETES = CACHE / f"kubernetes-{KUBERNETES_VERSION}"
 PROGRAMS = ("kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubectl")
 KWOK_MODULE = "sigs.k8s.io/kwok@v0.8.0"
-KWOK = CACHE / "kwok-0.8.0"
-HELM_MODULE = "helm.sh/helm/v3@v3.22.0"
-HELM = CACHE / "helm-3.22.0"
+KWOK = CACHE / "kwok-0.8.0" / "kwok"
 DEFINITIONS = {
     "github.com/kedacore/keda/v2@v2.20.2": "config/crd/bases",
     "github.com/prometheus-operator/prometheus-operator@v0.85.0": "example/prometheus-operator-crd",
 }
 STAGES = ("pod/fast", "node/fast", "node/heartbeat-with-lease")
-BUILD_OPTIONS = ("-trimpath", "-buildvcs=false")
 MODULE_SECONDS = 300
 INSTALL_HINT = "python -m tests.cluster.install"
 
@@ -31,17 +28,9 @@ def say(text: str) -> None:
     print(f"cluster: {text}", flush=True)
 
 
-def go() -> str:
-    """The go command, also where it is installed but not on the PATH."""
-    found = shutil.which("go") or shutil.which("/usr/local/go/bin/go")
-    if not found:
-        raise Absent("go not found; install Go 1.24 or newer")
-    return found
-
-
 def program(name: str) -> Path:
     """An installed program of Kubernetes, kwok or helm."""
-    path = {"kwok": KWOK, "helm": HELM}.get(name, KUBERNETES) / name
+    path = {"kwok": KWOK, "helm": HELM}.get(name, KUBERNETES / name)
     if not path.exists():
         raise Absent(f"{name} is not installed: {INSTALL_HINT}")
     return path
@@ -87,11 +76,7 @@ def kubernetes() -> None:
 
 
 def kwok() -> None:
-    _build_module("kwok", KWOK_MODULE, KWOK)
-
-
-def helm() -> None:
-    _build_module("helm", HELM_MODULE, HELM)
+    build_module(KWOK, KWOK_MODULE)
 
 
 def definitions() -> None:
@@ -111,17 +96,6 @@ def _build(name: str) -> None:
     sources = Path(__file__).with_name("kubernetes")
     run("env", "CGO_ENABLED=0", go(), "build", *BUILD_OPTIONS, *options, what, cwd=sources)
     unfinished.rename(KUBERNETES / name)
-
-
-def _build_module(name: str, module: str, folder: Path) -> None:
-    """Build a command of a Go module into a folder."""
-    if (folder / name).exists():
-        return say(f"{name} is in {folder}")
-    say(f"building {name}: about two minutes, once")
-    package = module.replace("@", f"/cmd/{name}@")
-    settings = ("CGO_ENABLED=0", f"GOBIN={folder}")
-    run("env", *settings, go(), "install", *BUILD_OPTIONS, package)
-    return None
 
 
 def main() -> int:

@@ -4,9 +4,9 @@ import subprocess
 import time
 from collections.abc import Callable
 
-from tests.cluster.chart import CHART, RELEASE
 from tests.cluster.cluster import Cluster, Object
 from tests.cluster.install import program
+from tests.deploy.helm_chart import CHART, RELEASE
 
 STEP_SECONDS = 120
 

@@ -3,8 +3,8 @@
 import pytest
 
 from tests.cluster.autoscaler import autoscaler
-from tests.cluster.chart import FORMS, objects, render
 from tests.cluster.cluster import Cluster, manifest
+from tests.deploy.helm_chart import FORMS, objects, render
 
 pytestmark = pytest.mark.cluster
 

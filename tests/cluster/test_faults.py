@@ -6,9 +6,9 @@ from copy import deepcopy
 import pytest
 
 from tests.cluster.autoscaler import autoscaler
-from tests.cluster.chart import FORMS, objects, render
 from tests.cluster.cluster import Cluster, Object, Refused, manifest
 from tests.cluster.faults import MANIFEST_FAULTS, SECURITY_FAULTS, Fault
+from tests.deploy.helm_chart import FORMS, objects, render
 
 pytestmark = pytest.mark.cluster
 

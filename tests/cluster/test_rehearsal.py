@@ -7,9 +7,9 @@ from functools import partial
 
 import pytest
 
-from tests.cluster.chart import FORMS
 from tests.cluster.cluster import NODES, Cluster, Object, Refused, manifest
 from tests.cluster.release import Release, eventually
+from tests.deploy.helm_chart import FORMS
 
 pytestmark = pytest.mark.cluster
 

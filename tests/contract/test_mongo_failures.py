@@ -18,7 +18,13 @@ from eventfleet.stores.contracts import (
     TailQuery,
     VersionRange,
 )
-from eventfleet.stores.errors import Duplicate, Misconfigured, ServerUnavailable, StoreError
+from eventfleet.stores.errors import (
+    AccessRefused,
+    Duplicate,
+    Misconfigured,
+    ServerUnavailable,
+    StoreError,
+)
 from eventfleet.stores.mongo import open_stores
 from eventfleet.stores.mongo.errors import OperationRefused
 from tests.conftest import running
@@ -156,7 +162,7 @@ async def test_a_right_that_is_missing_is_for_the_operator(
     operation: Callable[[DomainStores], Awaitable[Any]],
 ) -> None:
     with failing(server, COMMANDS, errorCode=13):
-        assert prefix in await refused(operation(hasty), Misconfigured)
+        assert prefix in await refused(operation(hasty), AccessRefused)
 
 
 @pytest.mark.parametrize("operation", OPERATIONS.values(), ids=OPERATIONS)
@@ -361,5 +367,5 @@ async def test_credentials_come_in_the_url(prefix: str) -> None:
             await stores.events.write(stream("a1", 1))
         for url in (wrong, nobody):
             async with opened(url, prefix, PATIENT) as stores:
-                message = await refused(stores.events.count(), Misconfigured)
+                message = await refused(stores.events.count(), AccessRefused)
                 assert "guessed" not in message

@@ -25,8 +25,10 @@ def prepare() -> None:
     if os.geteuid() != 0:
         raise Absent("images are built by root")
     programs = {"buildah": "buildah", "debootstrap": "debootstrap", "unshare": "util-linux"}
-    need({**programs, "prometheus": "prometheus", "curl": "curl"})
+    need({**programs, "prometheus": "prometheus", "ip": "iproute2", "curl": "curl"})
     STORE.mkdir(parents=True, exist_ok=True)
+    buildah("rm", "--all")  # what an interrupted run has left
+    buildah("rmi", "--prune", "--force")
     if BASE not in buildah("images", "--format", "{{.Name}}:{{.Tag}}").split():
         say("making a Debian base for images: about two minutes, once")
         _make_base()

@@ -25,7 +25,8 @@ import yaml
 
 from tests.deploy import contained
 from tests.deploy.compose_rules import is_fleet, runs_once
-from tests.deploy.wheel_programs import compose, output
+from tests.deploy.install import COMPOSE
+from tests.deploy.programs import output
 from tests.servers.install import SECANTUSD
 from tests.servers.kafka import JAVA
 
@@ -48,7 +49,7 @@ class Rehearsal:
     def __init__(self, image: Path, folder: Path) -> None:
         self.image = image
         self.folder = folder
-        text = output(compose(), "--file", FILE, "--profile", "*", "config", "--format", "json")
+        text = output(COMPOSE.path, "--file", FILE, "--profile", "*", "config", "--format", "json")
         self.services: dict[str, Any] = json.loads(text)["services"]
         self.image_environment: dict[str, str] = json.loads(os.environ[IMAGE_ENVIRONMENT])
         self.processes: dict[str, subprocess.Popen[bytes]] = {}

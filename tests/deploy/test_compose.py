@@ -15,8 +15,8 @@ import yaml
 from eventfleet.cli import main
 from eventfleet.runtime.settings import PREFIX, Settings
 from tests.deploy.compose_rules import is_fleet, problems, runs_once
-from tests.deploy.wheel_programs import compose, needed, output
-from tests.servers.install import Absent
+from tests.deploy.install import COMPOSE
+from tests.deploy.programs import found, output
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "deploy" / "compose"
@@ -80,7 +80,7 @@ merged = pytest.mark.skipif(not DASHBOARDS.is_dir(), reason="deploy/monitoring i
 
 def config_of(file: Path) -> Config:
     """A compose file as compose reads it, with the services of all profiles."""
-    program = needed(compose)
+    program = found(COMPOSE.path)
     options = ("--profile", "*", "config", "--format", "json")
     config: Config = json.loads(output(program, "--file", file, *options))
     return config
@@ -105,7 +105,7 @@ def test_compose_accepts_the_file_and_our_rules_hold(config: Config) -> None:
 
 
 def test_compose_refuses_planted_faults(tmp_path: Path) -> None:
-    program = needed(compose)
+    program = found(COMPOSE.path)
     for before, after, said in REFUSED:
         assert before in TEXT
         file = tmp_path / "compose.yaml"
@@ -121,6 +121,16 @@ def test_each_rule_is_checked(
     faulty = copy.deepcopy(config)
     change(faulty["services"])
     assert said in "\n".join(problems(faulty))
+
+
+def test_a_teams_image_and_domains_take_the_place_of_ours(tmp_path: Path) -> None:
+    guide = (ROOT / "docs" / "guides" / "compose.md").read_text()
+    [written] = re.findall(r"printf '(.*)' > deploy/compose/\.env\n", guide)
+    (tmp_path / ".env").write_text(written.replace(r"\n", "\n"))
+    shutil.copy(FILE, tmp_path)
+    append = config_of(tmp_path / FILE.name)["services"]["append"]
+    assert append["image"] == "parcels:1"
+    assert append["environment"][f"{PREFIX}DOMAINS"] == "parcels"
 
 
 def test_every_role_runs_and_serve_does(fleet: dict[str, Config]) -> None:
@@ -203,15 +213,8 @@ def test_prometheus_scrapes_every_process_that_has_metrics(fleet: dict[str, Conf
     assert found == expected
 
 
-def promtool() -> Path:
-    found = shutil.which("promtool")
-    if not found:
-        raise Absent("promtool not found; install prometheus")
-    return Path(found)
-
-
 def test_promtool_accepts_the_configuration_and_refuses_a_faulty_one(tmp_path: Path) -> None:
-    program = needed(promtool)
+    program = found("promtool")
     said = output(program, "check", "config", "--syntax-only", PROMETHEUS)
     assert "SUCCESS" in said
     faulty = tmp_path / "prometheus.yaml"

@@ -11,7 +11,8 @@ import pytest
 from eventfleet.runtime.settings import PREFIX, Settings, variable
 from eventfleet.testing import given
 from tests.deploy.containerfile import pairs, parse, problems, values
-from tests.deploy.wheel_programs import hadolint, needed, output
+from tests.deploy.install import HADOLINT
+from tests.deploy.programs import found, output
 
 ROOT = Path(__file__).parents[2]
 CONTAINERFILE = ROOT / "deploy" / "image" / "Containerfile"
@@ -64,12 +65,12 @@ def test_each_rule_is_checked(before: str, after: str, said: str) -> None:
 
 
 def test_hadolint_finds_nothing() -> None:
-    program = needed(hadolint)
+    program = found(HADOLINT.path)
     assert output(program, CONTAINERFILE, TEAM / "Containerfile") == ""
 
 
 def test_hadolint_finds_planted_faults(tmp_path: Path) -> None:
-    program = needed(hadolint)
+    program = found(HADOLINT.path)
     for number, (before, after, rule) in enumerate(LINTED):
         file = tmp_path / f"{number}.Containerfile"
         file.write_text(planted(before, after))

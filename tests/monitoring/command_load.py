@@ -20,9 +20,9 @@ from eventfleet.topics.codec import encode
 from eventfleet.topics.event import EventRecord, truncate_to_milliseconds
 from eventfleet.topics.record import ProducerRecord
 
-HTTP_PER_SECOND, TOPIC_PER_SECOND = 15, 15
+HTTP_PER_SECOND, TOPIC_PER_SECOND = 4, 4
 QUERY_EACH = 5
-AGGREGATES = 40
+AGGREGATES = 15
 ANSWER_SECONDS = 20.0
 BATCH_SECONDS = 0.5
 JOIN_SECONDS = 60.0

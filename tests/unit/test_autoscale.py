@@ -109,7 +109,7 @@ def test_a_rehearsal_in_order_has_no_problems() -> None:
 @pytest.mark.parametrize(
     ("at", "name", "value", "problem"),
     [
-        (1, "peak_lag", 8_301, "append at 250 a second: a lag of 8301 is more than 8300"),
+        (1, "peak_lag", 5_801, "append at 250 a second: a lag of 5801 is more than 5800"),
         (1, "drained_after", None, "append at 250 a second: the lag was not drained within 0 s"),
         (1, "most_workers", 9, "append at 250 a second: 9 workers for 8 partitions"),
         (1, "most_workers", 4, "append at 250 a second: 4 workers, not the 5 that it takes"),
@@ -120,6 +120,13 @@ def test_each_check_finds_its_fault(at: int, name: str, value: Any, problem: str
     figures = steps()
     setattr(figures[at], name, value)
     assert find_problems(figures, PLAN) == [problem]
+
+
+def test_the_lag_may_grow_until_enough_workers_are_ready() -> None:
+    figures = steps()
+    figures[1].peak_lag = 5_801
+    figures[1].enough_after = 1.0
+    assert find_problems(figures, PLAN) == []
 
 
 REPORT = {"clean": True, "dead_letters": 0, "stored": 90}
@@ -163,7 +170,13 @@ class FakeProcess:
 
 class FakeWorker:
     def __init__(self) -> None:
-        self.process = FakeProcess()
+        self.process, self.status = FakeProcess(), 503
+
+    def get(self, path: str) -> tuple[int, str]:
+        return self.status, path
+
+    def metric(self, name: str, **labels: str) -> float:
+        return 0.0
 
     def output(self) -> str:
         return "the log"
@@ -189,6 +202,25 @@ def test_the_newest_worker_is_stopped_first_and_may_take_its_time(workload: Work
     newest.process.returncode = 0
     workload.check_processes()
     assert (workload.is_stopping, workload.problems) == (False, [])
+
+
+def test_it_is_noted_when_enough_workers_are_ready(
+    workload: Workload, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now, workers = 100.0, list[Any](workload.workers)
+    monkeypatch.setattr("time.monotonic", lambda: now)
+    workload.begin_step(rate=101)
+    now += 10
+    workers[0].status = workers[1].status = 200
+    workload.note_ready()
+    assert workload.end_step().enough_after is None
+    workload.begin_step(rate=101)
+    now += 10
+    workers[2].status = 200
+    workload.note_ready()
+    assert workload.end_step().enough_after == 10.0
+    workload.begin_step(rate=150)
+    assert workload.end_step().enough_after == 0.0
 
 
 def test_a_worker_that_does_not_stop_in_time_or_as_it_should_is_a_problem(

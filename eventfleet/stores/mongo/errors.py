@@ -13,6 +13,7 @@ from pymongo.errors import (
     DuplicateKeyError,
     OperationFailure,
     PyMongoError,
+    ServerSelectionTimeoutError,
     WriteConcernError,
 )
 
@@ -80,7 +81,8 @@ def _translate(where: str, error: PyMongoError) -> StoreError:
         reason, access = refusal
         return AccessRefused(f"{where}: MongoDB", reason, access)
     message = f"{where}: {_reason(error)}"
-    if isinstance(error, ConnectionFailure) and any(text in message for text in HUNG_UP_TEXTS):
+    unconnected = isinstance(error, ServerSelectionTimeoutError)
+    if unconnected and any(text in message for text in HUNG_UP_TEXTS):
         return HungUp(message)
     if isinstance(error, OperationFailure) and error.code in OPERATOR_CODES:
         return Misconfigured(message)

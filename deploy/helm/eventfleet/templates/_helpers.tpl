@@ -83,7 +83,12 @@ valueFrom:
 {{- fail (printf "settings: %s has a value of its own in this chart" $name) -}}
 {{- end }}
 - name: EVENTFLEET_{{ upper $name }}
+  {{- /* Numbers of values files are floats, which are written with an exponent from a million on. */}}
+  {{- if and (kindIs "float64" $value) (eq (floor $value) $value) }}
+  value: {{ $value | int64 | toString | quote }}
+  {{- else }}
   value: {{ $value | toString | quote }}
+  {{- end }}
 {{- end -}}
 {{- end -}}
 
