@@ -154,7 +154,7 @@ MANIFEST_FAULTS = (
         "a grace period below zero",
         "Deployment",
         lambda it: pod(it).update(terminationGracePeriodSeconds=-1),
-        "terminationGracePeriodSeconds: must be >= 0",
+        "terminationGracePeriodSeconds",
     ),
     Fault(
         "a variable whose value is a number",

@@ -82,6 +82,7 @@ class ApiServer(Server):
             "--cert-dir=certificates",
             "--token-auth-file=tokens.csv",
             "--authorization-mode=RBAC",
+            "--allow-privileged=true",
             f"--service-cluster-ip-range={SERVICE_ADDRESSES}",
             f"--service-account-issuer=https://{self.address}",
             f"--service-account-key-file={self.key}",

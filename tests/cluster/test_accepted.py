@@ -4,6 +4,7 @@ import pytest
 
 from tests.cluster.autoscaler import autoscaler
 from tests.cluster.cluster import Cluster, manifest
+from tests.cluster.doubled import doubled_fields
 from tests.deploy.helm_chart import FORMS, objects, render
 
 pytestmark = pytest.mark.cluster
@@ -26,6 +27,10 @@ def test_every_object_is_accepted(cluster: Cluster, prefix: str, form: tuple[str
 def test_no_two_objects_have_one_name(cluster: Cluster, prefix: str, form: tuple[str, ...]) -> None:
     with cluster.namespace(prefix) as namespace:
         cluster.create(render(*form), namespace)
+
+
+def test_no_field_is_given_twice(form: tuple[str, ...]) -> None:
+    assert not doubled_fields(render(*form))
 
 
 def test_kedas_autoscalers_are_accepted(

@@ -7,6 +7,7 @@ import pytest
 
 from tests.cluster.autoscaler import autoscaler
 from tests.cluster.cluster import Cluster, Object, Refused, manifest
+from tests.cluster.doubled import doubled_fields
 from tests.cluster.faults import MANIFEST_FAULTS, SECURITY_FAULTS, Fault
 from tests.deploy.helm_chart import FORMS, objects, render
 
@@ -66,14 +67,13 @@ def test_one_name_given_twice_is_refused(cluster: Cluster, prefix: str) -> None:
     assert "already exists" in str(refused.value)
 
 
-def test_one_field_given_twice_is_refused(cluster: Cluster, namespace: str) -> None:
+def test_one_field_given_twice_is_found() -> None:
     text = manifest([rendered("Deployment")])
-    twice = text.replace("\nspec:\n", "\nspec:\n  replicas: 1\n  replicas: 2\n", 1)
+    twice = text.replace("\nspec:\n", "\nspec:\n  paused: false\n  paused: true\n", 1)
 
-    with pytest.raises(Refused) as refused:
-        cluster.try_out(twice, namespace)
+    [found] = doubled_fields(twice)
 
-    assert "already set" in str(refused.value)
+    assert found.startswith("paused, line ")
 
 
 def test_another_namespace_is_refused(cluster: Cluster) -> None:
