@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import tomllib
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -199,7 +200,8 @@ def _passes(check: Callable[[Image], Any], image: Image) -> bool:
     try:
         print(f"ok       {check(image)}", flush=True)
     except AssertionError as error:
-        print(f"FAILED   {check.__name__}: {error}", flush=True)
+        line = traceback.extract_tb(error.__traceback__)[-1].line
+        print(f"FAILED   {check.__name__}: {error or line}", flush=True)
         return False
     return True
 
