@@ -15,11 +15,13 @@ from eventfleet.log_files.directly_follows import UnusableRules
 from eventfleet.log_files.loader import TakesCommandsOnly
 from eventfleet.log_files.rows import UnusableFile
 from eventfleet.model.errors import DeclarationError
-from eventfleet.runtime.errors import NoDomains, UnknownDomain, Unreachable
+from eventfleet.runtime.errors import NoDomains, ServerRefused, UnknownDomain, Unreachable
 from eventfleet.runtime.settings import SettingsError
 from eventfleet.states.live_state import ReplayFailed
 from eventfleet.stores.errors import (
+    AccessRefused,
     Duplicate,
+    HungUp,
     InvalidCursor,
     Misconfigured,
     ServerUnavailable,
@@ -35,10 +37,12 @@ if TYPE_CHECKING:
     from eventfleet.web.problems import RequestRefused
 
 __all__ = [
+    "AccessRefused",
     "DeclarationError",
     "Duplicate",
     "EmbeddedServerMissing",
     "EventfleetError",
+    "HungUp",
     "InvalidCursor",
     "InvalidKeyFile",
     "InvalidRecord",
@@ -48,6 +52,7 @@ __all__ = [
     "ProgramFailed",
     "ReplayFailed",
     "RequestRefused",
+    "ServerRefused",
     "ServerUnavailable",
     "SettingsError",
     "StoreError",
