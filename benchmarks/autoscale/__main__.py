@@ -25,7 +25,7 @@ from tests.acceptance.command_fleet import CommandFleet
 from tests.acceptance.fleet import ROOT
 from tests.faults.fleet_oracle import ROUTED
 
-RATES = (10, 40, 70, 20, 4)
+RATES = "10,40,70,20,4"
 """Commands a second, step by step; eight workers of RECORDS_PER_SECOND take 160."""
 RECORDS_PER_SECOND = 20.0
 LAG_THRESHOLD = 400
@@ -48,11 +48,27 @@ class OrderFleet(CommandFleet):
         self.kafka.delete(ROUTED)
 
 
+def parse_rates(_: click.Context, __: click.Parameter, numbers: str) -> list[int]:
+    """Return the rates; BadParameter for one that is no positive number."""
+    rates = [int(each) if each.strip().isdigit() else 0 for each in numbers.split(",")]
+    if not all(rates):
+        raise click.BadParameter(f"{numbers} is not a list of positive numbers")
+    return rates
+
+
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.option(
     "--partitions", envvar="PARTITIONS", default=8, show_default=True, type=click.IntRange(1)
 )
 @click.option("--step-seconds", envvar="STEP_SECONDS", default=45.0, show_default=True)
+@click.option(
+    "--rates",
+    envvar="RATES",
+    default=RATES,
+    show_default=True,
+    callback=parse_rates,
+    help="Commands a second, step by step, separated by commas.",
+)
 @click.option(
     "--roles",
     envvar="ROLES",
@@ -61,14 +77,13 @@ class OrderFleet(CommandFleet):
     callback=parse_roles,
     help="Roles that are scaled; the others run in one worker.",
 )
-def main(partitions: int, step_seconds: float, roles: list[str]) -> None:
+def main(partitions: int, step_seconds: float, rates: list[int], roles: list[str]) -> None:
     """Rehearse scaling by lag; the exit status is 1 when anything is not as it should be.
 
-    PARTITIONS, STEP_SECONDS and ROLES are environment variables too; with fewer partitions the load
-    is lower. KAFKA, MONGO_URL and REDIS_URL name servers to use; the others are started.
+    PARTITIONS, STEP_SECONDS, RATES and ROLES are environment variables too. KAFKA, MONGO_URL and
+    REDIS_URL name servers to use; the others are started.
     """
     plan = Plan(RECORDS_PER_SECOND, LAG_THRESHOLD, GRACE_SECONDS, partitions)
-    rates = [max(1, rate * partitions // 8) for rate in RATES]
     with (
         provide_servers() as servers,
         TemporaryDirectory(prefix="eventfleet-autoscale-") as folder,

@@ -1,6 +1,7 @@
 """ProcessMetrics: what each process shows of itself, its calls to servers and its caches."""
 
 from collections.abc import Iterator
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from platform import python_version
 
@@ -39,6 +40,7 @@ class ProcessMetrics(Collector):
         yield number_family(CACHE_MISSES, [(name, each.misses) for name, each in caches])
 
 
+@cache
 def package_version() -> str:
     """The version of the installed package; from a bare checkout it is unknown."""
     try:

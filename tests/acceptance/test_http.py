@@ -41,7 +41,8 @@ def fleet(
 
 @pytest.fixture(scope="module")
 def service(fleet: CommandFleet) -> Iterator[HttpService]:
-    with serving(fleet.environment, fleet.folder) as service:
+    own_port = {"EVENTFLEET_HTTP_METRICS_PORT": "0"}
+    with serving(fleet.environment | own_port, fleet.folder) as service:
         yield service
 
 
@@ -318,6 +319,17 @@ def test_without_a_token_nothing_is_readable(service: HttpService, case: Command
             assert anyone.get(path).status_code == 401, path
         assert sent(anyone, "orders/o-9/Place", PLACE).status_code == 401
         assert anyone.get("/live").status_code == 200
+
+
+def test_metrics_and_probes_have_a_port_of_their_own_without_tokens(
+    service: HttpService, case: CommandFleet
+) -> None:
+    _, _, rest = service.said().partition("metrics, liveness and readiness: ")
+    at = rest.split()[0]
+    page = httpx.get(f"{at}/metrics").text
+    assert "eventfleet_http_requests_limit 256.0\n" in page
+    assert 'eventfleet_server_call_seconds_count{operation="produce",server="kafka"}' in page
+    assert [httpx.get(f"{at}{path}").status_code for path in ("/live", "/domains")] == [200, 404]
 
 
 def test_without_a_key_it_is_served_to_this_machine_alone(fleet: CommandFleet) -> None:

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import tomllib
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -58,6 +59,7 @@ def check_configuration(image: Image) -> str:
     assert config["Healthcheck"]["Test"] == ["CMD", "eventfleet", "health"]
     assert config["StopSignal"] == "SIGTERM"
     assert config["Labels"]["org.opencontainers.image.version"] == VERSION
+    assert config["Labels"]["org.opencontainers.image.base.digest"].startswith("sha256:")
     return f"user {config['User']}, entry point, health check, stop signal and labels"
 
 
@@ -146,7 +148,7 @@ def check_hashes(image: Image) -> str:
         block = rest[: rest.index("\nannotated-types")]
         other = re.sub(r"sha256:(.)(\w+)", r"sha256:\2\1", block)
         (context / "requirements-run.lock").write_text(lock.replace(block, other))
-        base = {"BASE": image_builder.BASE}
+        base = image_builder.base_arguments()
         said = image_builder.build("localhost/no:1", CONTAINERFILE, context, base, status=None)
         assert "DO NOT MATCH THE HASHES" in said, said[-2000:]
     return "a package with another hash than the lock's is refused"
@@ -175,7 +177,7 @@ def main() -> int:
     except Absent as reason:
         print(f"check-image: {reason}")
         return 1
-    image_builder.build(TAG, CONTAINERFILE, ROOT, {"BASE": image_builder.BASE})
+    image_builder.build(TAG, CONTAINERFILE, ROOT, image_builder.base_arguments())
     with image_builder.mounted(TAG) as root:
         total, ours = size(root) // MEGABYTE, size(root / "opt/eventfleet") // MEGABYTE
         print(f"built    {total} MB, of them {ours} MB eventfleet and its packages", flush=True)
@@ -198,7 +200,8 @@ def _passes(check: Callable[[Image], Any], image: Image) -> bool:
     try:
         print(f"ok       {check(image)}", flush=True)
     except AssertionError as error:
-        print(f"FAILED   {check.__name__}: {error}", flush=True)
+        line = traceback.extract_tb(error.__traceback__)[-1].line
+        print(f"FAILED   {check.__name__}: {error or line}", flush=True)
         return False
     return True
 

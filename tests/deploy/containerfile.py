@@ -60,7 +60,7 @@ def _base_problems(stages: list[list[Instruction]]) -> list[str]:
         found.append(f"the base {base!r} has no version tag")
     for stage in stages:
         [source] = values(stage, "FROM")
-        if not source.startswith("${BASE}${DIGEST}"):
+        if not source.startswith("${BASE}${DIGEST:+@$DIGEST}"):
             found.append(f"FROM {source}: another base than the one that a digest pins")
     if len(stages) < 2:
         found.append("one stage: the tools that build would be in the image")

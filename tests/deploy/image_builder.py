@@ -75,6 +75,12 @@ def build(
     return buildah("build", *options, "--tag", tag, "--file", containerfile, context, status=status)
 
 
+def base_arguments() -> dict[str, str]:
+    """The arguments that name the base, pinned by its digest."""
+    found = buildah("images", "--digests", "--format", "{{.Digest}}", BASE)
+    return {"BASE": BASE, "DIGEST": found.strip()}
+
+
 def inspect(tag: str) -> dict[str, Any]:
     """The configuration of an image."""
     found: dict[str, Any] = json.loads(buildah("inspect", "--type", "image", tag))

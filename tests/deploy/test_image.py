@@ -25,7 +25,7 @@ TEXT = CONTAINERFILE.read_text()
 PLANTED = [
     ("python:3.11-slim-bookworm", "python", "no version tag"),
     ("python:3.11-slim-bookworm", "python:latest", "no version tag"),
-    ("FROM ${BASE}${DIGEST}\n", "FROM python:3.11\n", "another base"),
+    ("FROM ${BASE}${DIGEST:+@$DIGEST}\n", "FROM python:3.11\n", "another base"),
     ("--require-hashes ", "", "without their hashes"),
     ("--no-index --find-links wheels eventfleet", "eventfleet", "without their hashes"),
     ("USER 10001:10001", "USER eventfleet", "is not a number above 0"),
@@ -44,7 +44,7 @@ LINTED = [
     ("RUN python -m venv tools", "RUN apt-get update && apt-get install -y gcc", "DL3008"),
     ("RUN python -m venv tools", "RUN cd /build", "DL3003"),
     ("WORKDIR /build", "WORKDIR build", "DL3000"),
-    ("FROM ${BASE}${DIGEST}\n", "FROM python:latest\n", "DL3007"),
+    ("FROM ${BASE}${DIGEST:+@$DIGEST}\n", "FROM python:latest\n", "DL3007"),
     ("STOPSIGNAL SIGTERM", 'CMD ["a"]', "DL4003"),
 ]
 

@@ -223,9 +223,14 @@ async def test_the_page_of_a_worker(settings: Settings, source: str, start: Star
     assert f"eventfleet_emitted_total{where} 400.0\n" in text
     assert f"eventfleet_rebalances_total{where} 1.0\n" in text
     assert f"eventfleet_assigned_partitions{where} 4.0\n" in text
+    for name in ("event_age_seconds_count", "chunk_records_sum"):
+        assert f"eventfleet_{name}{where} 400.0\n" in text
+    hour = f'{{domain="{source}",le="3600.0",role="copy"}}'
+    assert f"eventfleet_event_age_seconds_bucket{hour} 400.0\n" in text
     for partition in range(4):
         each = f'{{domain="{source}",partition="{partition}",role="copy"}}'
         assert f"eventfleet_lag{each} 0.0\n" in text
+        assert f"eventfleet_lag_seconds{each} 0.0\n" in text
         assert f"eventfleet_last_commit_age_seconds{each}" in text
 
 

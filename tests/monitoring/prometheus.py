@@ -4,7 +4,7 @@ import json
 import math
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlencode
@@ -100,13 +100,16 @@ def _full_name(labels: Mapping[str, str]) -> str:
 class AlertLog:
     """When each alert began to fire and ended, in seconds since the run's start."""
 
-    def __init__(self, prometheus: Prometheus) -> None:
+    def __init__(self, prometheus: Prometheus, supervise: Callable[[], object]) -> None:
+        """`supervise` is called at each look."""
+        self._supervise = supervise
         self.prometheus, self.start = prometheus, time.time()
         self.spans: dict[str, list[list[float]]] = {}
         self._firing: set[str] = set()
 
     def look(self) -> set[str]:
         """Note what fires now."""
+        self._supervise()
         now, at = self.prometheus.firing(), time.time() - self.start
         for name in now - self._firing:
             self.spans.setdefault(name, []).append([at, math.inf])

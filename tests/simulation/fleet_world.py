@@ -144,6 +144,9 @@ class LogSource:
     def lag(self, partition: int, done: int | None = None) -> int:
         return 0
 
+    def oldest_timestamp(self, partition: int) -> int | None:
+        return None
+
     async def _fetch(self, partition: int, offset: int, session: int) -> None:
         while True:
             await asyncio.sleep(POLL_SECONDS)

@@ -5,9 +5,11 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+import click
 import pytest
 from msgspec.structs import replace
 
+from benchmarks.autoscale.__main__ import RATES, parse_rates
 from benchmarks.autoscale.checks import find_differences, find_problems
 from benchmarks.autoscale.load import CommandLoad, Expectation, generate_commands
 from benchmarks.autoscale.orders import ThrottledRole
@@ -243,6 +245,14 @@ def test_a_worker_that_does_not_stop_in_time_or_as_it_should_is_a_problem(
 
 
 # The load and the throttle
+
+
+def test_rates_are_parsed_and_others_refused() -> None:
+    context, option = click.Context(click.Command("autoscale")), click.Option(["--rates"])
+    assert parse_rates(context, option, RATES) == [10, 40, 70, 20, 4]
+    for wrong in ("0", "5,", "many"):
+        with pytest.raises(click.BadParameter, match="is not a list of positive numbers"):
+            parse_rates(context, option, wrong)
 
 
 def test_the_load_expects_what_the_domain_accepts() -> None:
