@@ -103,14 +103,18 @@ def test_an_upgrade_replaces_pods_and_leaves_the_autoscalers_number(release: Rel
 
     release.helm("upgrade", "--set", "image.tag=upgraded")
 
-    images = {
-        container["image"]
+    eventually(lambda: tags(release) == {"upgraded"})
+    assert len(release.pods(workload)) == 2
+
+
+def tags(release: Release) -> set[str]:
+    """Tags of the images of all pods at work."""
+    return {
+        container["image"].rpartition(":")[2]
         for each in release.get(WORKLOADS)
         for pod in release.pods(each)
         for container in pod["spec"]["containers"]
     }
-    assert {image.rpartition(":")[2] for image in images} == {"upgraded"}
-    assert len(release.pods(workload)) == 2
 
 
 def is_scaled(release: Release, workload: Object) -> bool:
