@@ -6,7 +6,12 @@ from dataclasses import dataclass, field
 from math import ceil
 
 from benchmarks.autoscale.orders import SECONDS_PER_RECORD
-from benchmarks.autoscale.scaler import HorizontalAutoscaler, desired_replicas, reported_lag
+from benchmarks.autoscale.scaler import (
+    TOLERANCE,
+    HorizontalAutoscaler,
+    desired_replicas,
+    reported_lag,
+)
 from tests.acceptance.fleet import Fleet, Worker
 
 
@@ -26,12 +31,16 @@ class Plan:
         """Return how many workers a load takes."""
         return ceil(rate / self.records_per_second)
 
+    def target_lag(self, rate: int) -> int:
+        """Return the lag at which the scaling leaves a load: the threshold for each worker."""
+        return ceil((1 + TOLERANCE) * self.workers_for(rate) * self.lag_threshold)
+
 
 @dataclass
 class StepFigures:
     """What was noted of one role in one step: the workers it began and ended with, and the most;
     after how many seconds so many as the load takes were ready; its highest lag, and after how many
-    seconds that was drained; how often partitions were assigned."""
+    seconds that was drained to its target; how often partitions were assigned."""
 
     rate: int
     role: str
@@ -143,7 +152,7 @@ class Workload:
 
     @property
     def is_drained(self) -> bool:
-        """True if the lag is below what one worker may have, now and since its peak."""
+        """True if the lag has come down to its target since its peak."""
         return self._step is not None and self._step.drained_after is not None
 
     def _note_lag(self) -> None:
@@ -152,9 +161,9 @@ class Workload:
         step.most_workers = max(step.most_workers, len(self.workers))
         if self.lag > step.peak_lag:
             step.peak_lag = self.lag
-            if self.lag >= self.plan.lag_threshold:
+            if self.lag > self.plan.target_lag(step.rate):
                 step.drained_after = None
-        if step.drained_after is None and self.lag < self.plan.lag_threshold:
+        if step.drained_after is None and self.lag <= self.plan.target_lag(step.rate):
             step.drained_after = time.monotonic() - self._step_began
 
     def _rebalances(self) -> int:

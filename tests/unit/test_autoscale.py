@@ -244,6 +244,16 @@ def test_a_worker_that_does_not_stop_in_time_or_as_it_should_is_a_problem(
     assert workload.problems[-1].startswith("a worker of append ended by itself with status -9:")
 
 
+def test_a_lag_is_drained_when_it_is_back_at_the_threshold_for_each_worker(
+    workload: Workload,
+) -> None:
+    workload.begin_step(rate=150)
+    for lag, drained in ((330, True), (331, False), (400, False), (330, True)):
+        workload.scale([lag, 0])
+        assert workload.is_drained is drained
+    assert workload.end_step().peak_lag == 400
+
+
 # The load and the throttle
 
 
