@@ -75,9 +75,6 @@ PLANTED: list[tuple[Callable[[Config], object], str]] = [
 ]
 
 
-merged = pytest.mark.skipif(not DASHBOARDS.is_dir(), reason="deploy/monitoring is not here yet")
-
-
 def config_of(file: Path) -> Config:
     """A compose file as compose reads it, with the services of all profiles."""
     program = found(COMPOSE.path)
@@ -98,7 +95,6 @@ def fleet(config: Config) -> dict[str, Config]:
     return {name: each for name, each in services if is_fleet(each) and not each["entrypoint"]}
 
 
-@merged
 def test_compose_accepts_the_file_and_our_rules_hold(config: Config) -> None:
     assert len(config["services"]) > 10
     assert problems(config) == []
@@ -171,7 +167,6 @@ def test_the_settings_of_each_service_fit_together(
         assert settings.kafka_brokers.partition(":")[0] == "kafka"
 
 
-@merged
 def test_each_mounted_path_is_in_the_repository(config: Config) -> None:
     mounts = [
         mount
@@ -223,7 +218,6 @@ def test_promtool_accepts_the_configuration_and_refuses_a_faulty_one(tmp_path: P
     assert "ADDRESS" in said
 
 
-@merged
 def test_the_mounted_rules_are_those_that_prometheus_reads(config: Config) -> None:
     targets = {each["target"]: each for each in config["services"]["prometheus"]["volumes"]}
     command = config["services"]["prometheus"]["command"]
@@ -234,7 +228,6 @@ def test_the_mounted_rules_are_those_that_prometheus_reads(config: Config) -> No
     assert Path(targets[file]["source"]) == PROMETHEUS
 
 
-@merged
 def test_grafana_finds_its_dashboards_and_they_find_prometheus(config: Config) -> None:
     provider = yaml.safe_load((FOLDER / "grafana/dashboards/eventfleet.yaml").read_text())
     targets = {each["target"]: each for each in config["services"]["grafana"]["volumes"]}
