@@ -3,7 +3,7 @@
 from eventfleet.audit.report import AuditReport
 from eventfleet.audit.rows import MarkedEvent
 from eventfleet.audit.spool import Spool
-from eventfleet.stores.contracts import EventReader, Markers
+from eventfleet.stores.contracts import NO_HEAD, CurrentMarker, EventReader, Head, Markers
 
 PAGE_AGGREGATES = 500
 
@@ -21,9 +21,19 @@ async def read_markers(
         cursor, full = page.cursor, len(page.items) == PAGE_AGGREGATES
         heads = await events.heads(page.items)
         for key, marker in (await markers.read(page.items)).items():
-            head = heads[key].version if key in heads else 0
-            if last := marker.prev if marker.noted else marker.event_id:
-                spool.add(MarkedEvent(key, last, head, "" if marker.noted else marker.type))
-            elif head:
-                fault = f"the marker names no event, but version {head} is stored"
+            head = heads.get(key, NO_HEAD)
+            if last := _latest(marker, head):
+                row = MarkedEvent(key, last, head.version, "" if marker.noted else marker.type)
+                spool.add(row)
+            elif head.version:
+                fault = f"the marker names no event, but version {head.version} is stored"
                 report.violate(5, key, fault)
+
+
+def _latest(marker: CurrentMarker, head: Head) -> str:
+    """Return the event that the marker takes for the latest stored one.
+
+    A note stands until it is confirmed: its event may be on its way, or stored already.
+    """
+    is_stored = not marker.noted or head.event_id == marker.event_id
+    return marker.event_id if is_stored else marker.prev

@@ -161,6 +161,21 @@ async def test_a_false_marker(false: dict[str, str], fault: str) -> None:
     assert fault in found
 
 
+@pytest.mark.parametrize("before", [(), ("Place",)], ids=["the first event", "a later one"])
+async def test_a_marker_is_not_false_while_the_note_of_a_stored_event_stands(
+    before: tuple[str, ...],
+) -> None:
+    shop = Shop()
+    await shop.send(*before)
+    shop.desk.producer.after["produce"] = 1
+    await shop.send("Pay" if before else "Place")
+    version = len(before) + 1
+    heads = await shop.desk.memory.events.heads(["a"])
+    assert heads["a"].version == version
+    assert (await shop.desk.markers.read(["a"]))["a"].noted
+    assert faults(await shop.audit()) == []
+
+
 async def test_a_marker_is_not_false_while_its_event_is_on_its_way() -> None:
     shop = Shop()
     await shop.send("Place")
