@@ -208,11 +208,7 @@ def _check_data(values: Values) -> None:
 
 
 def _check_audit(run: Run) -> None:
-    """Nothing is lost or doubled by what was done to the fleet.
-
-    Invariant 5 is of markers: under load the audit meets notes that nobody has finished yet.
-    """
+    """Nothing is lost or doubled by what was done to the fleet."""
     reports = run.fleet.audit()
     assert {report["domain"] for report in reports} == {"parcels", "bank"}
-    violations = [violation for report in reports for violation in report["violations"]]
-    assert not [violation for violation in violations if violation["invariant"] != 5]
+    assert not [violation for report in reports for violation in report["violations"]]
