@@ -21,13 +21,14 @@ test: $(VENV)/dev.stamp
 
 faults: $(VENV)/dev.stamp
 	@$(BIN)/python -m tests.servers.install
-	@SCHEDULES=100000 $(BIN)/python -m pytest tests/simulation/test_schedules.py tests/simulation/test_marker.py tests/simulation/test_fleet.py
-	@$(BIN)/python -m pytest -s -m faults tests/faults
+	@SCHEDULES=100000 $(BIN)/python -m pytest --timeout 36000 \
+		tests/simulation/test_schedules.py tests/simulation/test_marker.py tests/simulation/test_fleet.py
+	@$(BIN)/python -m pytest -s -m faults --timeout 3600 tests/faults
 
 # What the Helm chart renders, on a Kubernetes API server; builds it once, which takes minutes.
 check-cluster: $(VENV)/dev.stamp
 	@$(BIN)/python -m tests.cluster.install
-	@$(BIN)/python -m pytest -m cluster tests/cluster
+	@$(BIN)/python -m pytest -m cluster --timeout 3600 tests/cluster
 
 # SHORT=1, SCENARIOS=append,relay, JSON=file, CHART=file, SCRAPE=1 (our metrics, each second).
 # KAFKA, MONGO_URL, REDIS_URL: servers to use.
@@ -65,7 +66,7 @@ audit-memory: $(VENV)/dev.stamp
 check-monitoring: $(BENCH)/stamp
 	@$(BENCH)/bin/python -m tests.servers.install
 	@$(BENCH)/bin/python -m tests.deploy.install
-	@$(BENCH)/bin/python -m pytest -s -m monitoring tests/monitoring
+	@$(BENCH)/bin/python -m pytest -s -m monitoring --timeout 3600 tests/monitoring
 
 # Builds the image on a Debian base, runs it, and runs compose.yaml's services in it. Debian, as root.
 check-image: $(VENV)/dev.stamp

@@ -149,7 +149,8 @@ class RoleApp(faust.App):  # type: ignore[misc]
         else:
             failure = error
             failure.add_note(where)
-        self.fail(failure)
+        self._failure = self._failure or failure
+        self.failed.set()
 
     def _log_fault(self, partition: int, fault: PartitionFault) -> None:
         logger.error(

@@ -72,7 +72,8 @@ async def test_of_two_workers_with_one_name_the_first_ends_and_names_the_setting
     status, log = await first.ended()
     error = log.splitlines()[-1]
     assert status == 1
-    assert error.startswith("eventfleet: another process has joined the group ")
+    assert error.startswith("eventfleet: copy of ")
+    assert ": another process has joined the group " in error
     assert "EVENTFLEET_KAFKA_INSTANCE_ID=worker-0 must be set in one worker" in error
 
     async def done() -> bool:
