@@ -1,0 +1,18 @@
+"""What subscribers give to a bus: a function, or an object with `handle_event`."""
+
+from collections.abc import Awaitable, Callable
+from typing import Protocol
+
+from eventfleet.documents.event.event import DocumentEvent
+
+EventFunction = Callable[[DocumentEvent], Awaitable[None] | None]
+
+
+class EventHandler(Protocol):
+    """An object that handles events."""
+
+    def handle_event(self, event: DocumentEvent) -> Awaitable[None] | None:
+        """Handle an event. What it raises is retried, and kept with the dead letters in the end."""
+
+
+Subscriber = EventFunction | EventHandler
