@@ -1,0 +1,108 @@
+"""EventMapper: makes a change's events for subscribers; they are published, never stored."""
+
+from typing import Any, NamedTuple
+from uuid import UUID, uuid5
+
+import msgspec
+
+from eventfleet.documents.event.event import DocumentEvent
+from eventfleet.documents.storage.change import Change, Operation
+from eventfleet.documents.storage.diff import Diff
+
+EVENT_IDS = UUID("6f1f3a52-9d0a-5c57-9c55-6d7b0a1d3c11")
+"""The namespace of derived events' ids."""
+
+
+class EventTypes(NamedTuple):
+    """The names of a collection's default events."""
+
+    created: str
+    updated: str
+    deleted: str
+
+
+class DerivedEvent(NamedTuple):
+    """An event that a mapper derives from a diff; the mapper's caller adds id, version and time."""
+
+    event_type: str
+    aggregate_type: str
+    data: dict[str, Any]
+
+
+class EventMapper:
+    """Maps each change to one default event: `UserCreated`, `UserUpdated` or `UserDeleted`.
+
+    A subclass overrides `map_to_events` to derive others, and may add `default_event(...)` to them.
+    """
+
+    def __init__(self) -> None:
+        self._types: dict[str, EventTypes] = {}
+        self._aggregate_types: dict[str, str] = {}
+
+    def register(self, collection: str, types: EventTypes) -> None:
+        """Name the default events of a collection."""
+        self._types[collection] = types
+
+    def register_type(self, collection: str, aggregate_type: str) -> None:
+        """Name the type of a collection's documents; the storage does so when it opens."""
+        self._aggregate_types.setdefault(collection, aggregate_type)
+
+    def map_to_events(self, collection: str, id: str, diff: Diff) -> list[DerivedEvent]:
+        """Return the events of a change, in order; none are allowed too."""
+        return [self.default_event(collection, id, diff)]
+
+    def default_event(self, collection: str, id: str, diff: Diff) -> DerivedEvent:
+        """Return the default event of a change, with `diff` and `merge_patch` as data."""
+        return DerivedEvent(
+            self.event_type(collection, _operation(diff)),
+            self.aggregate_type(collection),
+            {"diff": msgspec.to_builtins(diff), "merge_patch": diff.merge_patch},
+        )
+
+    def event_type(self, collection: str, operation: Operation) -> str:
+        """Return the name of the default event of an operation."""
+        kind = self.aggregate_type(collection)
+        types = self._types.get(collection) or EventTypes(
+            f"{kind}Created", f"{kind}Updated", f"{kind}Deleted"
+        )
+        return {
+            Operation.CREATE: types.created,
+            Operation.UPDATE: types.updated,
+            Operation.DELETE: types.deleted,
+        }[operation]
+
+    def aggregate_type(self, collection: str) -> str:
+        return self._aggregate_types.get(collection, collection)
+
+
+def published_events(mapper: EventMapper, collection: str, change: Change) -> list[DocumentEvent]:
+    """Return what is published of a change.
+
+    The default event has the change's id; any other has UUIDv5 of the change's id, its type and its
+    number among those of that type, so that a change published again has the same ids.
+    """
+    default = mapper.event_type(collection, change.operation)
+    seen: dict[str, int] = {}
+    events = []
+    for each in mapper.map_to_events(collection, change.document_id, change.diff):
+        number = seen[each.event_type] = seen.get(each.event_type, -1) + 1
+        is_default = each.event_type == default and number == 0
+        derived = uuid5(EVENT_IDS, f"{change.id}\0{each.event_type}\0{number}")
+        events.append(
+            DocumentEvent(
+                id=change.id if is_default else str(derived),
+                event_type=each.event_type,
+                aggregate_id=change.document_id,
+                aggregate_type=each.aggregate_type,
+                version=change.version,
+                timestamp=change.timestamp,
+                data=each.data,
+            )
+        )
+    return events
+
+
+def _operation(diff: Diff) -> Operation:
+    if diff.is_deleted:
+        return Operation.DELETE
+    return Operation.CREATE if diff.is_new else Operation.UPDATE

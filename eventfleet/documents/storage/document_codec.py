@@ -1,0 +1,157 @@
+"""DocumentCodec: encodes typed documents for the store and for events, and back.
+
+A document's fields have two forms. Stored, times are dates, which queries compare; in events they
+are JSON. In both, times are UTC in whole milliseconds, which is what a stored date keeps.
+"""
+
+from collections.abc import Mapping
+from dataclasses import is_dataclass
+from datetime import datetime
+from typing import Any, Generic, TypeVar, get_type_hints
+from uuid import UUID
+
+import msgspec
+
+from eventfleet.documents.errors import InvalidDocument
+from eventfleet.model.errors import DeclarationError
+from eventfleet.topics.codec import to_invalid_record
+from eventfleet.topics.event import MAX_ID_CHARS, truncate_to_milliseconds
+
+T = TypeVar("T")
+
+Fields = dict[str, Any]
+STORED_TYPES = (datetime, bytes)
+
+
+class DocumentCodec(Generic[T]):
+    """Encodes documents of one type: a msgspec Struct, a dataclass or a pydantic model.
+
+    The fields are without the id and without the version, which is the storage's; a type need not
+    have a field for the version. An id is a string, an integer, a UUID, an ObjectId or another
+    value that its type makes again from its text. InvalidDocument names a field and the reason.
+    """
+
+    def __init__(self, kind: type[T], id_field: str, version_field: str) -> None:
+        self._kind: Any = kind
+        self._is_pydantic = hasattr(kind, "model_validate")
+        names = _wire_names(kind)
+        if id_field not in names:
+            raise DeclarationError(f"{kind.__name__} has no field {id_field!r} for the id")
+        self._id_name, self._version_name = names[id_field], names.get(version_field)
+        self._id_type: Any = get_type_hints(kind)[id_field]
+
+    @property
+    def type_name(self) -> str:
+        return str(self._kind.__name__)
+
+    def encode(self, document: T) -> tuple[Any, Fields]:
+        """Return a document's id and its fields as they are stored."""
+        if not isinstance(document, self._kind):
+            raise InvalidDocument("document", f"is no {self.type_name}, but {document!r:.80}")
+        value = document.model_dump(warnings=False) if self._is_pydantic else document  # type: ignore[attr-defined]
+        try:
+            fields = _truncate_times(
+                msgspec.to_builtins(
+                    value, builtin_types=STORED_TYPES, str_keys=True, enc_hook=_to_text
+                )
+            )
+        except (TypeError, ValueError, RecursionError) as error:
+            raise InvalidDocument("document", str(error)) from None
+        if self._version_name:
+            fields.pop(self._version_name, None)
+        fields.pop(self._id_name)
+        return self._check_id(document), fields
+
+    def decode(self, id: Any, fields: Mapping[str, Any], version: int) -> T:
+        """Make a document of its id, its fields in either form, and its version."""
+        whole = {**fields, self._id_name: _id_field(id)}
+        if self._version_name:
+            whole[self._version_name] = version
+        try:
+            return self._validate(whole)
+        except msgspec.ValidationError as error:
+            found = to_invalid_record(error)
+            raise InvalidDocument(found.field, found.reason) from None
+
+    def to_json(self, fields: Fields) -> Fields:
+        """Return stored fields as JSON."""
+        return dict(msgspec.to_builtins(fields))
+
+    def from_json(self, id: Any, fields: Fields) -> Fields:
+        """Return fields in JSON as they are stored."""
+        return self.encode(self.decode(id, fields, 0))[1]
+
+    def parse_id(self, text: str) -> Any:
+        """Return the id that has this text."""
+        if self._id_type in (str, Any):
+            return text
+        if isinstance(self._id_type, type):
+            return self._id_type(text)
+        return msgspec.convert(text, self._id_type, strict=False)
+
+    def stored_id(self, id: Any) -> Any:
+        """Return an id as the document collection has it."""
+        return str(id) if isinstance(id, UUID) else id
+
+    def _validate(self, whole: Fields) -> T:
+        if not self._is_pydantic:
+            made: T = msgspec.convert(
+                whole, self._kind, builtin_types=STORED_TYPES, str_keys=True, dec_hook=_from_text
+            )
+            return made
+        try:
+            validated: T = self._kind.model_validate(whole, by_name=True, by_alias=False)
+        except ValueError as error:
+            first = error.errors()[0] if hasattr(error, "errors") else {"loc": (), "msg": error}
+            field = ".".join(map(str, first["loc"]))
+            raise InvalidDocument(field or "document", str(first["msg"])) from None
+        return validated
+
+    def _check_id(self, document: T) -> Any:
+        id = getattr(document, self._id_attribute())
+        text = str(id)
+        if id is None or isinstance(id, bool | float) or not text or "\0" in text:
+            raise InvalidDocument(self._id_name, f"is no id: {id!r}")
+        if len(text) > MAX_ID_CHARS:
+            raise InvalidDocument(self._id_name, f"has more than {MAX_ID_CHARS} characters")
+        return id
+
+    def _id_attribute(self) -> str:
+        names = _wire_names(self._kind)
+        return next(name for name, wire in names.items() if wire == self._id_name)
+
+
+def _wire_names(kind: Any) -> dict[str, str]:
+    """Return the name that each field has when it is encoded."""
+    if hasattr(kind, "model_fields"):
+        return {name: name for name in kind.model_fields}
+    if is_dataclass(kind) or (isinstance(kind, type) and issubclass(kind, msgspec.Struct)):
+        return {field.name: field.encode_name for field in _fields(kind)}
+    raise DeclarationError(f"{kind!r} is no msgspec Struct, dataclass or pydantic model")
+
+
+def _fields(kind: Any) -> Any:
+    info: Any = msgspec.inspect.type_info(kind)
+    return info.fields
+
+
+def _id_field(id: Any) -> Any:
+    return str(id) if isinstance(id, UUID) else id
+
+
+def _to_text(value: Any) -> str:
+    return str(value)
+
+
+def _from_text(kind: Any, value: Any) -> Any:
+    return value if isinstance(value, kind) else kind(value)
+
+
+def _truncate_times(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _truncate_times(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_truncate_times(inner) for inner in value]
+    if isinstance(value, datetime):
+        return truncate_to_milliseconds(value)
+    return value

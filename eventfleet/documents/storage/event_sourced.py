@@ -1,0 +1,371 @@
+"""EventSourcedStorage: a collection of typed documents whose every change is an event."""
+
+import asyncio
+import logging
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import aclosing
+from inspect import isawaitable
+from types import TracebackType
+from typing import Any, Generic, NamedTuple, Self, TypeVar
+
+from eventfleet.documents.errors import Conflict, InvalidDocument, NotFound
+from eventfleet.documents.event.bus import EventBus
+from eventfleet.documents.event.mapper import EventMapper
+from eventfleet.documents.storage.change import Change, Operation, to_change, to_event
+from eventfleet.documents.storage.diff import Diff, Json, make_diff
+from eventfleet.documents.storage.document_cache import CachedDocument, DocumentCache
+from eventfleet.documents.storage.document_codec import DocumentCodec, Fields
+from eventfleet.documents.storage.document_folder import DocumentFolder, absent
+from eventfleet.documents.storage.feed_reader import FeedReader
+from eventfleet.documents.storage.projector import Projector
+from eventfleet.documents.storage.publisher import Publisher
+from eventfleet.stores.clock import SystemClock
+from eventfleet.stores.contracts.documents import DocumentStore, StoredDocument
+from eventfleet.stores.errors import Duplicate, ServerUnavailable
+from eventfleet.stores.ids import Uuid7Generator
+from eventfleet.topics.codec import decode, encode
+from eventfleet.topics.errors import InvalidRecord
+from eventfleet.topics.event import EventRecord
+
+T = TypeVar("T")
+
+Edit = Callable[[T], Awaitable[T | None] | T | None]
+"""Changes the copy that it gets, or returns another document; it may run again on a conflict."""
+
+MAX_ATTEMPTS = 10
+MAX_PAUSE_SECONDS = 0.2
+MAX_INSERTS = 3
+STOP_SECONDS = 5.0
+WATCH_POLL_SECONDS = 1.0
+
+
+class StorageOptions(NamedTuple):
+    """What a storage may be told; the names of `documents.open`'s keyword arguments."""
+
+    id_field: str = "id"
+    version_field: str = "version"
+    cache_seconds: float = 600.0
+    cache_documents: int = 10_000
+    watch: bool = True
+    full_document: bool = False
+
+
+class WatchedChange(NamedTuple, Generic[T]):
+    """A change of a watched collection; `document` only where it was asked for.
+
+    `cursor` is opaque: a watch that begins there goes on behind this change.
+    """
+
+    cursor: str
+    change: Change
+    document: T | None
+
+
+class EventSourcedStorage(Generic[T]):
+    """Creates, edits, deletes and reads the documents of one collection.
+
+    The event of a change is what commits it; the document follows. All methods may raise
+    ServerUnavailable. Use it as `async with`, or start and stop it.
+    """
+
+    def __init__(
+        self,
+        collection: str,
+        kind: type[T],
+        store: DocumentStore,
+        *,
+        bus: EventBus | None = None,
+        mapper: EventMapper | None = None,
+        options: StorageOptions = StorageOptions(),
+        logger: logging.Logger | None = None,
+    ) -> None:
+        self._collection, self._store, self._bus = collection, store, bus
+        self._options = options
+        self._logger = logger or logging.getLogger("eventfleet.documents")
+        self._codec = DocumentCodec(kind, options.id_field, options.version_field)
+        self._folder = DocumentFolder(self._codec)
+        self._mapper = mapper or EventMapper()
+        self._mapper.register_type(collection, self._codec.type_name)
+        self._cache = DocumentCache(options.cache_documents, options.cache_seconds)
+        self._clock, self._ids = SystemClock(), Uuid7Generator()
+        self._projector = Projector(collection, store, self._logger, settles=bus is None)
+        self._publisher = Publisher(
+            collection, store, self._mapper, bus, self._repair, self._logger
+        )
+        self._feed = FeedReader(collection, store, self._cache, self._publisher.nudge)
+
+    async def start(self) -> None:
+        """Prepare the collections, and begin to project, to publish and to watch."""
+        await self._store.prepare()
+        if self._options.watch:
+            self._feed.start()
+        self._projector.start()
+        self._publisher.start()
+
+    async def stop(self) -> None:
+        """Write what is not written yet, within bounds, and end."""
+        await self._feed.stop()
+        await self._projector.stop(STOP_SECONDS)
+        await self._publisher.stop()
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.stop()
+
+    # Changes
+
+    async def find_one_and_upsert(self, document: T, client_id: str | None = None) -> T:
+        """Create a document and return it; or return the one that has its id, and store nothing."""
+        id, fields = self._codec.encode(document)
+        for attempt in range(MAX_ATTEMPTS):
+            present = await self._current(id)
+            if present.document.fields is not None:
+                return self._decode(present.document)
+            stored = await self._store_change(present, fields, client_id, attempt)
+            if stored:
+                return self._decode(stored[0])
+        raise await self._conflict(id, present, fields)
+
+    async def find_one_and_update(
+        self, id: Any, edit: Edit[T], client_id: str | None = None
+    ) -> tuple[T, Diff]:
+        """Edit a document; return it, and what has changed. Without a change nothing is stored.
+
+        NotFound; Conflict: other writers came first at each of MAX_ATTEMPTS attempts. What `edit`
+        raises passes through, and nothing is stored.
+        """
+        for attempt in range(MAX_ATTEMPTS):
+            present = await self._current(id)
+            if present.document.fields is None:
+                raise NotFound(self._collection, id)
+            fields = await self._edited(present.document, edit)
+            if not self._diff(present.document, fields).has_changes:
+                version = present.document.version
+                return self._decode(present.document), Diff(version=version)
+            stored = await self._store_change(present, fields, client_id, attempt)
+            if stored:
+                return self._decode(stored[0]), stored[1]
+        raise await self._conflict(id, present, fields)
+
+    async def delete_one(self, id: Any, client_id: str | None = None) -> None:
+        """Delete a document. NotFound; Conflict as `find_one_and_update`."""
+        for attempt in range(MAX_ATTEMPTS):
+            present = await self._current(id)
+            if present.document.fields is None:
+                raise NotFound(self._collection, id)
+            if await self._store_change(present, None, client_id, attempt):
+                return
+        raise await self._conflict(id, present, None)
+
+    # Reads
+
+    async def get(self, id: Any) -> T | None:
+        """Return a document, as its events have it; None: there is none, or it was deleted."""
+        document = (await self._current(id)).document
+        return None if document.fields is None else self._decode(document)
+
+    async def find(
+        self,
+        where: Mapping[str, Any] | None = None,
+        *,
+        sort: Sequence[tuple[str, int]] = (),
+        skip: int = 0,
+        limit: int = 100,
+        at_least: Mapping[Any, int] | None = None,
+    ) -> list[T]:
+        """Return the documents that match a filter of MongoDB's.
+
+        Changes of this process are there; those of others come a moment later. `at_least` names
+        documents, and the versions that they must have reached.
+        """
+        await self._repair({str(id): version for id, version in (at_least or {}).items()})
+        await self._projector.flush()
+        found = await self._store.find(where or {}, sort, skip, limit)
+        return [self._decode(document) for document in found]
+
+    async def get_missing_events(
+        self, id: Any, after_version: int = 0, limit: int | None = None
+    ) -> list[Change]:
+        """Return a document's changes above a version, in order, deletions among them."""
+        events = self._store.changes(str(id), after_version, limit)
+        return [to_change(event) async for event in events]
+
+    async def watch(self, id: Any, after_version: int = 0) -> AsyncIterator[Change]:
+        """Stream a document's changes above a version, for ever."""
+        while True:
+            seen = self._feed.version(str(id))
+            for change in await self.get_missing_events(id, after_version):
+                yield change
+                after_version = change.version
+            await self._feed.wait(str(id), seen, WATCH_POLL_SECONDS)
+
+    async def watch_all(
+        self, cursor: str | None = None, *, full_document: bool | None = None
+    ) -> AsyncIterator[WatchedChange[T]]:
+        """Stream the changes of all documents, from a cursor or from now on, for ever.
+
+        With `full_document` each comes with the document as it is when the change is delivered.
+        InvalidCursor: the server can't go on there.
+        """
+        full = self._options.full_document if full_document is None else full_document
+        async with aclosing(self._feed.follow(cursor)) as items:
+            async for item in items:
+                id = self._codec.parse_id(item.event.aggregate_id)
+                document = await self.get(id) if full else None
+                yield WatchedChange(item.cursor, to_change(item.event), document)
+
+    # One change
+
+    async def _edited(self, document: StoredDocument, edit: Edit[T]) -> Fields:
+        copy = self._decode(document)
+        result: Any = edit(copy)
+        if isawaitable(result):
+            result = await result
+        id, fields = self._codec.encode(copy if result is None else result)
+        if str(id) != str(document.id):
+            raise InvalidDocument(self._options.id_field, f"was {document.id}, and is now {id}")
+        return fields
+
+    async def _store_change(
+        self, present: CachedDocument, fields: Fields | None, client_id: str | None, attempt: int
+    ) -> tuple[StoredDocument, Diff] | None:
+        """Store a change; None: another writer came first."""
+        before = present.document
+        diff = self._diff(before, fields)
+        event = self._event(present, fields, diff, client_id)
+        if not await self._insert(event):
+            self._cache.drop(event.aggregate_id)
+            await asyncio.sleep(random.uniform(0, MAX_PAUSE_SECONDS * attempt / MAX_ATTEMPTS))
+            return None
+        merged = None if fields is None else self._folder.merge(before, fields)
+        after = StoredDocument(before.id, event.version, merged)
+        self._cache.put(event.aggregate_id, after, is_adopted=False)
+        await self._projector.put(after, event.key)
+        self._publisher.nudge()
+        return after, diff
+
+    async def _insert(self, event: EventRecord) -> bool:
+        """Store an event, again where the answer was lost; False: its version is taken."""
+        for attempt in range(MAX_INSERTS):
+            try:
+                await self._store.insert(event, to_publish=self._bus is not None)
+                return True
+            except Duplicate:
+                return attempt > 0 and await self._is_stored(event)
+            except ServerUnavailable:
+                self._cache.drop(event.aggregate_id)
+                if attempt == MAX_INSERTS - 1:
+                    raise
+                await asyncio.sleep(random.uniform(0, MAX_PAUSE_SECONDS))
+        raise AssertionError
+
+    async def _is_stored(self, event: EventRecord) -> bool:
+        found = self._store.changes(event.aggregate_id, event.version - 1, 1)
+        return [each.id async for each in found] == [event.id]
+
+    def _event(
+        self, present: CachedDocument, fields: Fields | None, diff: Diff, client_id: str | None
+    ) -> EventRecord:
+        document = present.document
+        metadata: dict[str, Any] = {}
+        if present.is_adopted:
+            adopted = self._codec.to_json(self._folder.normalize(document))
+            metadata = {"adopted_doc": adopted, "adopted_version": document.version}
+            self._logger.info(
+                "%s/%s is adopted at version %d", self._collection, document.id, document.version
+            )
+        if fields is None:
+            operation = Operation.DELETE
+        elif document.fields is None:
+            operation = Operation.CREATE
+            metadata["created_doc"] = self._codec.to_json(fields)
+        else:
+            operation = Operation.UPDATE
+        change = Change(
+            id=self._ids.new(),
+            document_id=str(document.id),
+            client_id=client_id,
+            operation=operation,
+            version=diff.version,
+            timestamp=self._clock.now(),
+            diff=diff,
+            metadata=metadata,
+        )
+        return _checked(
+            to_event(
+                change, self._collection, self._mapper.event_type(self._collection, operation)
+            )
+        )
+
+    def _diff(self, before: StoredDocument, fields: Fields | None) -> Diff:
+        known: Json | None = None
+        if before.fields is not None:
+            known = self._codec.to_json(self._folder.normalize(before))
+        after = None if fields is None else self._codec.to_json(fields)
+        return make_diff(known, after, before.version + 1)
+
+    async def _conflict(
+        self, id: Any, present: CachedDocument, fields: Fields | None
+    ) -> Conflict:
+        expected = present.document.version
+        others = await self.get_missing_events(id, expected)
+        return Conflict(
+            self._collection,
+            id,
+            expected,
+            others[-1].version if others else expected,
+            self._diff(present.document, fields),
+            tuple(change.diff for change in others),
+        )
+
+    # The present document
+
+    def _decode(self, document: StoredDocument) -> T:
+        id = self._codec.parse_id(str(document.id))
+        return self._codec.decode(id, document.fields or {}, document.version)
+
+    async def _current(self, id: Any) -> CachedDocument:
+        text = str(id)
+        return self._cache.get(text) or await self._load(id)
+
+    async def _load(self, id: Any) -> CachedDocument:
+        """Read a document and what its events say beyond it, and have it written if it lags."""
+        stored_id = self._codec.stored_id(id)
+        tail = await self._store.load(stored_id, str(id))
+        document = self._folder.fold(tail.document or absent(stored_id), tail.events)
+        if tail.events:
+            await self._projector.put(document)
+        loaded = CachedDocument(document, tail.is_adopted, 0.0)
+        if document.version:
+            self._cache.put(str(id), document, tail.is_adopted)
+        return loaded
+
+    async def _repair(self, versions: Mapping[str, int]) -> None:
+        """Have documents written up to these versions at least."""
+        ids = {text: self._codec.stored_id(self._codec.parse_id(text)) for text in versions}
+        stored = await self._store.versions(ids.values()) if ids else {}
+        late = [text for text, id in ids.items() if stored.get(id, 0) < versions[text]]
+        for text in late:
+            await self._load(self._codec.parse_id(text))
+        if late:
+            await self._projector.flush()
+
+
+def _checked(event: EventRecord) -> EventRecord:
+    """Return the event. InvalidDocument: stores or topics can't keep it as it is."""
+    try:
+        kept = decode(encode(event))
+    except InvalidRecord as error:
+        raise InvalidDocument(error.field, error.reason) from None
+    if kept.data != event.data:
+        raise InvalidDocument("document", "holds a number that JSON can't: infinite, or none")
+    return event

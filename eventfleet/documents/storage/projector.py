@@ -1,0 +1,87 @@
+"""Projector: writes documents after the events that changed them, many in one write."""
+
+import asyncio
+import logging
+from typing import Any
+
+from eventfleet.stores.background_task import BackgroundTask
+from eventfleet.stores.contracts.documents import DocumentStore, StoredDocument
+from eventfleet.topics.event import EventKey
+
+MAX_WAITING = 2_000
+"""Documents that wait; a writer of more waits too."""
+MAX_BATCH_DOCUMENTS = 200
+
+
+class Projector:
+    """Writes documents in the background; of one document the newest version only.
+
+    With `settles` it also takes the events from those that are pending: nobody publishes them.
+    """
+
+    def __init__(
+        self, name: str, store: DocumentStore, logger: logging.Logger, *, settles: bool
+    ) -> None:
+        self._store, self._settles, self._logger = store, settles, logger
+        self._waiting: dict[Any, StoredDocument] = {}
+        self._written: list[EventKey] = []
+        self._changed = asyncio.Condition()
+        self._batches_in_hand = 0
+        self._task = BackgroundTask(f"projector of {name}", self._work, longest_pause=2.0)
+
+    def start(self) -> None:
+        self._task.start()
+
+    async def stop(self, timeout: float) -> None:
+        """Write what waits, within `timeout` seconds. What is left, its publisher or reader does."""
+        try:
+            async with asyncio.timeout(timeout):
+                await self.flush()
+        except TimeoutError:
+            self._logger.warning("%d documents were not written yet", len(self._waiting))
+        await self._task.end()
+
+    async def put(self, document: StoredDocument, key: EventKey | None = None) -> None:
+        """Have a document written, and its event settled."""
+        async with self._changed:
+            await self._changed.wait_for(lambda: len(self._waiting) < MAX_WAITING)
+            present = self._waiting.get(document.id)
+            if present is None or present.version < document.version:
+                self._waiting[document.id] = document
+            if key is not None and self._settles:
+                self._written.append(key)
+            self._changed.notify_all()
+
+    async def flush(self) -> None:
+        """Wait until everything that was put is written."""
+        async with self._changed:
+            await self._changed.wait_for(lambda: not self._waiting and not self._batches_in_hand)
+
+    async def _work(self) -> None:
+        while True:
+            async with self._changed:
+                await self._changed.wait_for(lambda: bool(self._waiting))
+                batch = [*self._waiting.values()][:MAX_BATCH_DOCUMENTS]
+                for document in batch:
+                    del self._waiting[document.id]
+                self._batches_in_hand += 1
+            try:
+                await self._store.project(batch)
+            except BaseException:
+                for document in batch:
+                    self._waiting.setdefault(document.id, document)
+                raise
+            finally:
+                self._batches_in_hand -= 1
+                async with self._changed:
+                    self._changed.notify_all()
+            await self._settle({document.id: document.version for document in batch})
+            self._task.report_well()
+
+    async def _settle(self, written: dict[Any, int]) -> None:
+        waiting = {str(document.id) for document in self._waiting.values()}
+        settled = [key for key in self._written if key.aggregate_id not in waiting]
+        if settled:
+            await self._store.settle(settled)
+            done = set(settled)
+            self._written = [key for key in self._written if key not in done]

@@ -1,0 +1,92 @@
+"""Contract of the document store: documents beside the events that keep their changes."""
+
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Any, NamedTuple, Protocol
+
+from eventfleet.topics.event import EventKey, EventRecord
+
+
+class StoredDocument(NamedTuple):
+    """A document as it is stored; without `fields` it is the tombstone of a deleted one."""
+
+    id: Any
+    version: int
+    fields: dict[str, Any] | None
+
+
+class DocumentTail(NamedTuple):
+    """A document as it is stored (None: it is not), and its events above that version, in order.
+
+    `is_adopted`: there are no events at all, so the document was there before.
+    """
+
+    document: StoredDocument | None
+    events: list[EventRecord]
+    is_adopted: bool
+
+
+class FeedItem(NamedTuple):
+    """An event, and the cursor from which a feed goes on behind it."""
+
+    event: EventRecord
+    cursor: str
+
+
+class DocumentStore(Protocol):
+    """The documents of one collection, and the events of their changes.
+
+    The insertion of an event is what commits a change. The document follows: it is a projection of
+    its events, and `pending` names the events that may not have reached it, or its subscribers.
+    """
+
+    async def prepare(self) -> None:
+        """Create and verify the indexes, as EventStore does."""
+
+    async def load(self, id: Any, aggregate_id: str) -> DocumentTail:
+        """Read a document and its events above its version; one query where few are missing."""
+
+    async def insert(self, event: EventRecord, *, to_publish: bool) -> None:
+        """Store the event of a change, durably, as pending. Duplicate: its version is taken."""
+
+    async def project(self, documents: Sequence[StoredDocument]) -> None:
+        """Store different documents, each unless a later version is there; one write."""
+
+    async def versions(self, ids: Collection[Any]) -> dict[Any, int]:
+        """Return the stored version of each of these documents, tombstones too; one query."""
+
+    async def find(
+        self,
+        where: Mapping[str, Any],
+        sort: Sequence[tuple[str, int]],
+        skip: int,
+        limit: int,
+    ) -> list[StoredDocument]:
+        """Return the documents that match, without tombstones."""
+
+    def changes(
+        self, aggregate_id: str, after: int, limit: int | None = None
+    ) -> AsyncIterator[EventRecord]:
+        """Stream a document's events above a version, in version order."""
+
+    async def pending(self, limit: int, *, to_publish: bool) -> list[EventRecord]:
+        """Return pending events, those to publish or the others: of the documents whose events are
+        oldest, each in version order."""
+
+    async def settle(self, keys: Collection[EventKey]) -> None:
+        """Take events from those that are pending."""
+
+    async def hold_lease(self, name: str, owner: str, seconds: float) -> bool:
+        """Take or prolong a lease; False: another owner has it."""
+
+    async def release_lease(self, name: str, owner: str) -> None:
+        """Give up a lease, if this owner has it."""
+
+    def feed(
+        self, cursor: str | None
+    ) -> AbstractAsyncContextManager[AsyncIterator[FeedItem]]:
+        """Open a stream of all documents' events, which never ends: from a cursor, or those that
+        are stored from when it is open.
+
+        Each document's events come in version order. InvalidCursor: the server can't go on there.
+        """

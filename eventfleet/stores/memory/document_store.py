@@ -1,0 +1,149 @@
+"""The document store, in memory."""
+
+import asyncio
+import re
+import time
+from collections import defaultdict
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping, Sequence
+from contextlib import aclosing, asynccontextmanager
+from typing import Any
+
+from eventfleet.stores.contracts.documents import DocumentTail, FeedItem, StoredDocument
+from eventfleet.stores.errors import Duplicate, InvalidCursor, Misconfigured
+from eventfleet.topics.event import EventKey, EventRecord
+
+
+class MemoryDocuments:
+    """DocumentStore in memory. `find` knows equality and the comparison operators of MongoDB."""
+
+    def __init__(self) -> None:
+        self._documents: dict[Any, StoredDocument] = {}
+        self._events: defaultdict[str, dict[int, EventRecord]] = defaultdict(dict)
+        self._log: list[EventRecord] = []
+        self._pending: dict[bool, dict[EventKey, EventRecord]] = {False: {}, True: {}}
+        self._leases: dict[str, tuple[str, float]] = {}
+        self._stored = asyncio.Condition()
+
+    async def prepare(self) -> None:
+        """Prepare nothing."""
+
+    async def load(self, id: Any, aggregate_id: str) -> DocumentTail:
+        document = self._documents.get(id)
+        version = document.version if document else 0
+        events = [event async for event in self.changes(aggregate_id, version)]
+        return DocumentTail(document, events, bool(document) and aggregate_id not in self._events)
+
+    async def insert(self, event: EventRecord, *, to_publish: bool) -> None:
+        versions = self._events[event.aggregate_id]
+        if event.version in versions:
+            raise Duplicate(0, f"{event.domain}/{event.aggregate_id}", event.version, "version")
+        versions[event.version] = event
+        self._log.append(event)
+        self._pending[to_publish][event.key] = event
+        async with self._stored:
+            self._stored.notify_all()
+
+    async def project(self, documents: Sequence[StoredDocument]) -> None:
+        for document in documents:
+            present = self._documents.get(document.id)
+            if not present or present.version < document.version:
+                self._documents[document.id] = document
+
+    async def versions(self, ids: Collection[Any]) -> dict[Any, int]:
+        return {id: self._documents[id].version for id in ids if id in self._documents}
+
+    async def find(
+        self,
+        where: Mapping[str, Any],
+        sort: Sequence[tuple[str, int]],
+        skip: int,
+        limit: int,
+    ) -> list[StoredDocument]:
+        found = [each for each in self._documents.values() if each.fields is not None]
+        found = [each for each in found if _matches(each, where)]
+        for name, direction in reversed(list(sort) or [("_id", 1)]):
+            found.sort(key=lambda each: _order(_value(each, name)), reverse=direction < 0)
+        return found[skip : skip + limit]
+
+    async def changes(
+        self, aggregate_id: str, after: int, limit: int | None = None
+    ) -> AsyncIterator[EventRecord]:
+        versions = self._events.get(aggregate_id, {})
+        for version in sorted(v for v in versions if v > after)[:limit]:
+            yield versions[version]
+
+    async def pending(self, limit: int, *, to_publish: bool) -> list[EventRecord]:
+        oldest = [*self._pending[to_publish].values()][:limit]
+        return sorted(oldest, key=lambda event: (event.aggregate_id, event.version))
+
+    async def settle(self, keys: Collection[EventKey]) -> None:
+        for key in keys:
+            for pending in self._pending.values():
+                pending.pop(key, None)
+
+    async def hold_lease(self, name: str, owner: str, seconds: float) -> bool:
+        holder, until = self._leases.get(name, (owner, 0.0))
+        if holder != owner and until > time.monotonic():
+            return False
+        self._leases[name] = (owner, time.monotonic() + seconds)
+        return True
+
+    async def release_lease(self, name: str, owner: str) -> None:
+        if self._leases.get(name, ("", 0.0))[0] == owner:
+            del self._leases[name]
+
+    @asynccontextmanager
+    async def feed(self, cursor: str | None) -> AsyncIterator[AsyncIterator[FeedItem]]:
+        at = len(self._log) if cursor is None else _decode(cursor, len(self._log))
+        async with aclosing(self._items(at)) as items:
+            yield items
+
+    async def _items(self, at: int) -> AsyncGenerator[FeedItem, None]:
+        while True:
+            async with self._stored:
+                await self._stored.wait_for(lambda: len(self._log) > at)
+            yield FeedItem(self._log[at], str(at + 1))
+            at += 1
+
+
+def _decode(cursor: str, end: int) -> int:
+    if not cursor.isdecimal() or int(cursor) > end:
+        raise InvalidCursor(f"{cursor!r} is no cursor of a watch")
+    return int(cursor)
+
+
+def _value(document: StoredDocument, name: str) -> Any:
+    value: Any = {**(document.fields or {}), "_id": document.id, "version": document.version}
+    for part in name.split("."):
+        value = value.get(part) if isinstance(value, dict) else None
+    return value
+
+
+def _order(value: Any) -> tuple[bool, Any]:
+    return value is not None, value if value is not None else 0
+
+
+_COMPARISONS: dict[str, Any] = {
+    "$eq": lambda value, wanted: value == wanted,
+    "$ne": lambda value, wanted: value != wanted,
+    "$gt": lambda value, wanted: value is not None and value > wanted,
+    "$gte": lambda value, wanted: value is not None and value >= wanted,
+    "$lt": lambda value, wanted: value is not None and value < wanted,
+    "$lte": lambda value, wanted: value is not None and value <= wanted,
+    "$in": lambda value, wanted: value in wanted,
+    "$exists": lambda value, wanted: (value is not None) == wanted,
+    "$regex": lambda value, wanted: isinstance(value, str) and bool(re.search(wanted, value)),
+}
+
+
+def _matches(document: StoredDocument, where: Mapping[str, Any]) -> bool:
+    return all(_compare(_value(document, name), wanted) for name, wanted in where.items())
+
+
+def _compare(value: Any, wanted: Any) -> bool:
+    if not isinstance(wanted, dict) or not any(name.startswith("$") for name in wanted):
+        return bool(value == wanted)
+    unknown = wanted.keys() - _COMPARISONS.keys()
+    if unknown:
+        raise Misconfigured(f"the store in memory does not know {', '.join(sorted(unknown))}")
+    return all(_COMPARISONS[name](value, operand) for name, operand in wanted.items())
