@@ -48,7 +48,7 @@ class DocumentCodec(Generic[T]):
         """Return a document's id and its fields as they are stored."""
         if not isinstance(document, self._kind):
             raise InvalidDocument("document", f"is no {self.type_name}, but {document!r:.80}")
-        value = document.model_dump(warnings=False) if self._is_pydantic else document  # type: ignore[attr-defined]
+        value = document.model_dump(warnings=False) if self._is_pydantic else document
         try:
             fields = _truncate_times(
                 msgspec.to_builtins(
@@ -63,12 +63,17 @@ class DocumentCodec(Generic[T]):
         return self._check_id(document), fields
 
     def decode(self, id: Any, fields: Mapping[str, Any], version: int) -> T:
-        """Make a document of its id, its fields in either form, and its version."""
+        """Make a document of its id, its fields as they are stored, and its version."""
+        return self._decode(id, fields, version, STORED_TYPES)
+
+    def _decode(
+        self, id: Any, fields: Mapping[str, Any], version: int, types: tuple[type, ...]
+    ) -> T:
         whole = {**fields, self._id_name: _id_field(id)}
         if self._version_name:
             whole[self._version_name] = version
         try:
-            return self._validate(whole)
+            return self._validate(whole, types)
         except msgspec.ValidationError as error:
             found = to_invalid_record(error)
             raise InvalidDocument(found.field, found.reason) from None
@@ -79,7 +84,7 @@ class DocumentCodec(Generic[T]):
 
     def from_json(self, id: Any, fields: Fields) -> Fields:
         """Return fields in JSON as they are stored."""
-        return self.encode(self.decode(id, fields, 0))[1]
+        return self.encode(self._decode(id, fields, 0, ()))[1]
 
     def parse_id(self, text: str) -> Any:
         """Return the id that has this text."""
@@ -93,17 +98,17 @@ class DocumentCodec(Generic[T]):
         """Return an id as the document collection has it."""
         return str(id) if isinstance(id, UUID) else id
 
-    def _validate(self, whole: Fields) -> T:
+    def _validate(self, whole: Fields, types: tuple[type, ...]) -> T:
         if not self._is_pydantic:
             made: T = msgspec.convert(
-                whole, self._kind, builtin_types=STORED_TYPES, str_keys=True, dec_hook=_from_text
+                whole, self._kind, builtin_types=types, str_keys=True, dec_hook=_from_text
             )
             return made
         try:
             validated: T = self._kind.model_validate(whole, by_name=True, by_alias=False)
         except ValueError as error:
-            first = error.errors()[0] if hasattr(error, "errors") else {"loc": (), "msg": error}
-            field = ".".join(map(str, first["loc"]))
+            first: Any = error.errors()[0] if hasattr(error, "errors") else {"msg": error}
+            field = ".".join(map(str, first.get("loc", ())))
             raise InvalidDocument(field or "document", str(first["msg"])) from None
         return validated
 

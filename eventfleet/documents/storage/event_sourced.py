@@ -77,11 +77,11 @@ class EventSourcedStorage(Generic[T]):
         *,
         bus: EventBus | None = None,
         mapper: EventMapper | None = None,
-        options: StorageOptions = StorageOptions(),
+        options: StorageOptions | None = None,
         logger: logging.Logger | None = None,
     ) -> None:
         self._collection, self._store, self._bus = collection, store, bus
-        self._options = options
+        self._options = options = options or StorageOptions()
         self._logger = logger or logging.getLogger("eventfleet.documents")
         self._codec = DocumentCodec(kind, options.id_field, options.version_field)
         self._folder = DocumentFolder(self._codec)
@@ -156,6 +156,26 @@ class EventSourcedStorage(Generic[T]):
                 return self._decode(stored[0]), stored[1]
         raise await self._conflict(id, present, fields)
 
+    async def edit_or_create(
+        self, id: Any, edit: Edit[T | None], client_id: str | None = None
+    ) -> tuple[T | None, Diff]:
+        """Edit a document, or create it: `edit` gets None where there is none, and may return one.
+
+        Otherwise as `find_one_and_update`.
+        """
+        for attempt in range(MAX_ATTEMPTS):
+            present = await self._current(id)
+            document = present.document
+            fields = await self._edited(document, edit)
+            if document.fields is None and fields is None:
+                return None, Diff(version=document.version)
+            if not self._diff(document, fields).has_changes:
+                return self._decode(document), Diff(version=document.version)
+            stored = await self._store_change(present, fields, client_id, attempt)
+            if stored:
+                return self._decode(stored[0]), stored[1]
+        raise await self._conflict(id, present, fields)
+
     async def delete_one(self, id: Any, client_id: str | None = None) -> None:
         """Delete a document. NotFound; Conflict as `find_one_and_update`."""
         for attempt in range(MAX_ATTEMPTS):
@@ -225,12 +245,16 @@ class EventSourcedStorage(Generic[T]):
 
     # One change
 
-    async def _edited(self, document: StoredDocument, edit: Edit[T]) -> Fields:
-        copy = self._decode(document)
+    async def _edited(self, document: StoredDocument, edit: Edit[Any]) -> Fields | None:
+        """Return the fields that an edit makes; None: there was no document, and there is none."""
+        copy = None if document.fields is None else self._decode(document)
         result: Any = edit(copy)
         if isawaitable(result):
             result = await result
-        id, fields = self._codec.encode(copy if result is None else result)
+        edited = copy if result is None else result
+        if edited is None:
+            return None
+        id, fields = self._codec.encode(edited)
         if str(id) != str(document.id):
             raise InvalidDocument(self._options.id_field, f"was {document.id}, and is now {id}")
         return fields
@@ -301,9 +325,7 @@ class EventSourcedStorage(Generic[T]):
             metadata=metadata,
         )
         return _checked(
-            to_event(
-                change, self._collection, self._mapper.event_type(self._collection, operation)
-            )
+            to_event(change, self._collection, self._mapper.event_type(self._collection, operation))
         )
 
     def _diff(self, before: StoredDocument, fields: Fields | None) -> Diff:
@@ -313,9 +335,7 @@ class EventSourcedStorage(Generic[T]):
         after = None if fields is None else self._codec.to_json(fields)
         return make_diff(known, after, before.version + 1)
 
-    async def _conflict(
-        self, id: Any, present: CachedDocument, fields: Fields | None
-    ) -> Conflict:
+    async def _conflict(self, id: Any, present: CachedDocument, fields: Fields | None) -> Conflict:
         expected = present.document.version
         others = await self.get_missing_events(id, expected)
         return Conflict(

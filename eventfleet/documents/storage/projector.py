@@ -33,7 +33,7 @@ class Projector:
         self._task.start()
 
     async def stop(self, timeout: float) -> None:
-        """Write what waits, within `timeout` seconds. What is left, its publisher or reader does."""
+        """Write what waits, within `timeout` seconds; what is left, a publisher writes."""
         try:
             async with asyncio.timeout(timeout):
                 await self.flush()

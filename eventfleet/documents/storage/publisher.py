@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
+from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
 from eventfleet.documents.event.bus import EventBus
@@ -49,8 +50,9 @@ class Publisher:
         self._task.start()
 
     def nudge(self) -> None:
-        """Look for pending events at once."""
-        self._nudged.set()
+        """Look at once for events to publish."""
+        if self._bus is not None:
+            self._nudged.set()
 
     async def stop(self) -> None:
         await self._task.end()
@@ -74,6 +76,9 @@ class Publisher:
 
     async def _publish_batch(self) -> int:
         events = await self._store.pending(BATCH_EVENTS, to_publish=self._bus is not None)
+        if self._bus is None:
+            left_behind = datetime.now(UTC) - timedelta(seconds=LEFT_BEHIND_SECONDS)
+            events = [event for event in events if event.time < left_behind]
         if not events:
             return 0
         await self._repair({event.aggregate_id: event.version for event in events})

@@ -82,9 +82,7 @@ class DocumentStore(Protocol):
     async def release_lease(self, name: str, owner: str) -> None:
         """Give up a lease, if this owner has it."""
 
-    def feed(
-        self, cursor: str | None
-    ) -> AbstractAsyncContextManager[AsyncIterator[FeedItem]]:
+    def feed(self, cursor: str | None) -> AbstractAsyncContextManager[AsyncIterator[FeedItem]]:
         """Open a stream of all documents' events, which never ends: from a cursor, or those that
         are stored from when it is open.
 

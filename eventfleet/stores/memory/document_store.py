@@ -101,7 +101,8 @@ class MemoryDocuments:
     async def _items(self, at: int) -> AsyncGenerator[FeedItem, None]:
         while True:
             async with self._stored:
-                await self._stored.wait_for(lambda: len(self._log) > at)
+                while len(self._log) <= at:
+                    await self._stored.wait()
             yield FeedItem(self._log[at], str(at + 1))
             at += 1
 

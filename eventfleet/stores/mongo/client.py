@@ -47,6 +47,9 @@ class DBRefDecoder(TypeDecoder):
         return dict(value.as_doc())
 
 
+DEFAULT_TIMEOUT_SECONDS = 10.0
+"""For the client of a team's own that has none."""
+
 CODEC: CodecOptions[dict[str, Any]] = CodecOptions(
     tz_aware=True, tzinfo=UTC, type_registry=TypeRegistry([Int64Decoder(), DBRefDecoder()])
 )
@@ -110,7 +113,5 @@ def full_name(collection: Collection) -> str:
 
 
 def timeout_seconds(collection: Collection) -> float:
-    """Return the timeout that the collection's client was made with."""
-    seconds = collection.database.client.options.timeout
-    assert seconds
-    return seconds
+    """Return the timeout that the collection's client was made with, or DEFAULT_TIMEOUT_SECONDS."""
+    return collection.database.client.options.timeout or DEFAULT_TIMEOUT_SECONDS

@@ -26,8 +26,9 @@ DELETED = "_deleted"
 """The field of a tombstone; other programs that read the collection leave such documents out."""
 
 TAIL_EVENTS = 4
-"""The newest events that come with a document; where more are missing, a second query reads them."""
+"""The newest events, read with a document; where more are missing, a second query reads them."""
 
+_SETTLED = {"$unset": {"pending": "", "to_publish": ""}}
 LOST_HISTORY_CODES = frozenset({136, 260, 280, 286, 40647})
 
 
@@ -100,7 +101,7 @@ class MongoDocuments:
         wanted = {"_id": {"$in": list(ids)}}
         query = self._documents.find(wanted, {self._version_field: 1})
         with operation("find", self._documents):
-            found = await query.to_list()
+            found = await query.to_list(None)
         return {each["_id"]: int(each.get(self._version_field, 1)) for each in found}
 
     async def find(
@@ -112,7 +113,7 @@ class MongoDocuments:
     ) -> list[StoredDocument]:
         query = self._documents.find({"$and": [dict(where), {DELETED: {"$exists": False}}]})
         with operation("find", self._documents):
-            found = await query.sort(list(sort) or [("_id", 1)]).skip(skip).limit(limit).to_list()
+            found = await query.sort(list(sort) or [("_id", 1)]).skip(skip).limit(limit).to_list(None)
         return [self._to_document(each) for each in found]
 
     def changes(
@@ -125,12 +126,12 @@ class MongoDocuments:
         is_pending = {"pending": {"$gte": 0}, "to_publish": to_publish}
         oldest = self._events.find(is_pending, {"_id": 0, "aggregate_id": 1})
         with operation("find", self._events):
-            found = await oldest.sort("pending", 1).limit(limit).to_list()
+            found = await oldest.sort("pending", 1).limit(limit).to_list(None)
             aggregate_ids = list({each["aggregate_id"] for each in found})[:MAX_QUERY_ITEMS]
             if not aggregate_ids:
                 return []
             query = self._events.find({"aggregate_id": {"$in": aggregate_ids}, **is_pending})
-            events = await query.sort(BY_VERSION).limit(limit).to_list()
+            events = await query.sort(BY_VERSION).limit(limit).to_list(None)
         return [to_event(self._domain, each) for each in events]
 
     async def settle(self, keys: Collection[EventKey]) -> None:
@@ -140,19 +141,19 @@ class MongoDocuments:
                 "aggregate_id": {"$in": [key.aggregate_id for key in part]},
             }
             with operation("write", self._events):
-                await self._events.update_many(settled, {"$unset": {"pending": "", "to_publish": ""}})
+                await self._events.update_many(settled, _SETTLED)
 
     async def hold_lease(self, name: str, owner: str, seconds: float) -> bool:
         now = datetime.now(UTC)
         free = {"_id": name, "$or": [{"owner": owner}, {"until": {"$lt": now}}]}
         held = {"owner": owner, "until": now + timedelta(seconds=seconds)}
-        with operation("lease", self._leases), suppress(DuplicateKeyError):
+        with operation("registry", self._leases), suppress(DuplicateKeyError):
             await self._leases.update_one(free, {"$set": held}, upsert=True)
             return True
         return False
 
     async def release_lease(self, name: str, owner: str) -> None:
-        with operation("lease", self._leases):
+        with operation("registry", self._leases):
             await self._leases.delete_one({"_id": name, "owner": owner})
 
     @asynccontextmanager
@@ -162,9 +163,7 @@ class MongoDocuments:
         where = client.full_name(self._events)
         with translate_errors(where):
             try:
-                stream = await client.maybe_await(
-                    self._events.watch(inserted, resume_after=token)
-                )
+                stream = await client.maybe_await(self._events.watch(inserted, resume_after=token))
             except OperationFailure as error:
                 if error.code not in LOST_HISTORY_CODES or not cursor:
                     raise
