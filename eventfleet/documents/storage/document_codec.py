@@ -62,6 +62,12 @@ class DocumentCodec(Generic[T]):
         fields.pop(self._id_name)
         return self._check_id(document), fields
 
+    def encode_valid(self, document: T) -> tuple[Any, Fields]:
+        """Encode a document that a program has made: its fields may be of other types."""
+        id, fields = self.encode(document)
+        self.decode(id, fields, 0)
+        return id, fields
+
     def decode(self, id: Any, fields: Mapping[str, Any], version: int) -> T:
         """Make a document of its id, its fields as they are stored, and its version."""
         return self._decode(id, fields, version, STORED_TYPES)

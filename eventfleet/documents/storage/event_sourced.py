@@ -125,7 +125,7 @@ class EventSourcedStorage(Generic[T]):
 
     async def find_one_and_upsert(self, document: T, client_id: str | None = None) -> T:
         """Create a document and return it; or return the one that has its id, and store nothing."""
-        id, fields = self._codec.encode(document)
+        id, fields = self._codec.encode_valid(document)
         for attempt in range(MAX_ATTEMPTS):
             present = await self._current(id)
             if present.document.fields is not None:
@@ -254,7 +254,7 @@ class EventSourcedStorage(Generic[T]):
         edited = copy if result is None else result
         if edited is None:
             return None
-        id, fields = self._codec.encode(edited)
+        id, fields = self._codec.encode_valid(edited)
         if str(id) != str(document.id):
             raise InvalidDocument(self._options.id_field, f"was {document.id}, and is now {id}")
         return fields

@@ -113,7 +113,9 @@ class MongoDocuments:
     ) -> list[StoredDocument]:
         query = self._documents.find({"$and": [dict(where), {DELETED: {"$exists": False}}]})
         with operation("find", self._documents):
-            found = await query.sort(list(sort) or [("_id", 1)]).skip(skip).limit(limit).to_list(None)
+            found = (
+                await query.sort(list(sort) or [("_id", 1)]).skip(skip).limit(limit).to_list(None)
+            )
         return [self._to_document(each) for each in found]
 
     def changes(
