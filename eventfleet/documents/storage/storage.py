@@ -60,7 +60,8 @@ async def open_storage(
     need not poll. `full_document` is the default of `watch_all`. A started `bus` gets what `mapper`
     makes of each change; every process that opens the collection must give one, or none does.
     `partitions` is the number of the domain's topics where a fleet relays the events. `timeout` in
-    seconds bounds each call by a URL; a client has its own. OpeningFailed names the part, and says why.
+    seconds bounds each call by a URL; a client has its own. OpeningFailed names the part, and says
+    why.
     """
     options = StorageOptions(
         id_field, version_field, cache_seconds, cache_documents, watch, full_document
