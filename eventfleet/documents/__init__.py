@@ -14,6 +14,7 @@ from eventfleet.documents.event.handler import EventFunction, EventHandler, Subs
 from eventfleet.documents.event.mapper import DerivedEvent, EventMapper, EventTypes
 from eventfleet.documents.storage.change import Change, Operation
 from eventfleet.documents.storage.diff import Diff
+from eventfleet.documents.storage.document_domain import document_domain
 from eventfleet.documents.storage.event_sourced import (
     EventSourcedStorage,
     StorageOptions,
@@ -44,5 +45,6 @@ __all__ = [
     "StorageOptions",
     "Subscriber",
     "WatchedChange",
+    "document_domain",
     "open_storage",
 ]
