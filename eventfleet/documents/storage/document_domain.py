@@ -19,7 +19,7 @@ class DocumentChanged(Event):
 
     operation: Operation
     diff: Diff
-    metadata: dict[str, Any] = {}
+    metadata: dict[str, Any] = msgspec.field(default_factory=dict)
 
 
 class DocumentState(State):
