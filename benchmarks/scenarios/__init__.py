@@ -6,6 +6,7 @@ from benchmarks.scenario import Scenario, is_short
 from benchmarks.scenarios import (
     append,
     command,
+    documents,
     fold,
     http_command,
     in_process_command,
@@ -27,6 +28,7 @@ ALL = [
     http_command.SYNCHRONOUS,
     fold.SCENARIO,
     latest_state.SCENARIO,
+    documents.SCENARIO,
 ]
 
 
