@@ -7,8 +7,8 @@ import msgspec
 import pytest
 from msgspec import Meta
 
-from eventfleet import InvalidRecord
 from eventfleet import Command as Payload
+from eventfleet import InvalidRecord
 from eventfleet.documents.command.command import Command
 from eventfleet.documents.command.dispatcher import CallNext, Dispatcher
 from eventfleet.documents.command.middleware import RetryOnConflict
@@ -69,7 +69,7 @@ def test_a_command_that_is_addressed_wrongly_names_the_field(arguments: Any, fie
 
 
 def test_an_empty_id_of_a_command_is_refused() -> None:
-    with pytest.raises(InvalidRecord, match="^id: "):
+    with pytest.raises(InvalidRecord, match=r"^id: "):
         Command.of("CreateUser", "user123", {}, id="")
 
 
@@ -257,7 +257,9 @@ async def test_a_conflict_is_retried_after_bounded_pauses() -> None:
     handler = Conflicting(3)
     assert await handler.dispatch(4) == "done"
     assert (handler.calls, len(handler.pauses)) == (4, 3)
-    assert all(0 <= pause <= limit for pause, limit in zip(handler.pauses, (0.02, 0.04, 0.08)))
+    assert all(
+        0 <= pause <= limit for pause, limit in zip(handler.pauses, (0.02, 0.04, 0.08), strict=True)
+    )
 
 
 async def test_the_pauses_between_retries_are_jittered() -> None:

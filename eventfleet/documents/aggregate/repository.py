@@ -269,7 +269,9 @@ class Repository(Generic[A]):
 def _command_attributes(command: Command[Any]) -> dict[str, Any]:
     """Return the attributes of events that say which command made them."""
     cause = {"correlation_id": command.id, "causation_id": command.id}
-    carried = {name: command.metadata[name] for name in CARRIED_METADATA if name in command.metadata}
+    carried = {
+        name: command.metadata[name] for name in CARRIED_METADATA if name in command.metadata
+    }
     return cause | carried | {"fingerprint": fingerprint(command.name, command.payload)}
 
 
