@@ -7,39 +7,36 @@ from eventfleet.topics.errors import EventfleetError
 
 
 class NotFound(EventfleetError):
-    """The document or aggregate `id` does not exist; `kind` is its collection or domain."""
+    """There is no document or aggregate `id`, or it was deleted; `kind` is its collection or
+    domain."""
 
-    def __init__(self, kind: str, id: str) -> None:
+    def __init__(self, kind: str, id: Any) -> None:
         super().__init__(f"{kind} {id!r} does not exist: create it first, or check the id")
         self.kind, self.id = kind, id
 
 
 class Conflict(EventfleetError):
-    """Another writer changed the document or aggregate first; nothing is stored.
+    """Other writers came first, and nothing was stored; `kind` is a collection or domain.
 
-    `kind` is its collection or domain. The versions are the one that the change was made on, and
-    the stored one; the diffs are of the change that was refused, and of those stored in between.
-    Each is None where it is not known.
+    `expected` is the version that the change was made on, `present` the stored one. For a document,
+    `attempted` is the Diff that was not stored, and `others` are those stored meanwhile.
     """
 
     def __init__(
         self,
         kind: str,
-        id: str,
-        *,
-        expected_version: int | None = None,
-        present_version: int | None = None,
-        refused_diff: Any = None,
-        present_diff: Any = None,
+        id: Any,
+        expected: int,
+        present: int,
+        attempted: Any = None,
+        others: tuple[Any, ...] = (),
     ) -> None:
-        found = "was changed by another writer"
-        if present_version is not None:
-            found = f"is at version {present_version}"
-        expected = "" if expected_version is None else f", not at {expected_version}"
-        super().__init__(f"{kind} {id!r} {found}{expected}: load it again and repeat the change")
-        self.kind, self.id = kind, id
-        self.expected_version, self.present_version = expected_version, present_version
-        self.refused_diff, self.present_diff = refused_diff, present_diff
+        super().__init__(
+            f"{kind} {id!r} is at version {present}, not at {expected}: load it again and repeat "
+            "the change"
+        )
+        self.kind, self.id, self.expected, self.present = kind, id, expected, present
+        self.attempted, self.others = attempted, others
 
 
 class NotRegistered(EventfleetError):

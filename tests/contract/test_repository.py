@@ -106,7 +106,7 @@ async def test_of_two_writers_one_meets_a_conflict_and_stores_nothing(writer: Op
         saves = [repository.save(user) for repository, user in loaded]
         results = await asyncio.gather(*saves, return_exceptions=True)
         [conflict] = [result for result in results if isinstance(result, Conflict)]
-        assert (conflict.expected_version, conflict.present_version) == (1, 3)
+        assert (conflict.expected, conflict.present) == (1, 3)
         events = await stored(first)
         assert [event.version for event in events] == [1, 2, 3]
         assert events[1:] in results

@@ -241,7 +241,7 @@ class Conflicting:
         self.calls += 1
         if self.calls <= self._conflicts:
             expected = 1 if self._same else self.calls
-            raise Conflict("users", "u1", expected_version=expected, present_version=expected + 1)
+            raise Conflict("users", "u1", expected, expected + 1)
         return "done"
 
     async def dispatch(self, attempts: int) -> Any:
@@ -273,7 +273,7 @@ async def test_the_retries_of_a_conflict_have_an_end() -> None:
     handler = Conflicting(9)
     with pytest.raises(Conflict) as caught:
         await handler.dispatch(3)
-    assert (handler.calls, caught.value.expected_version, caught.value.present_version) == (3, 3, 4)
+    assert (handler.calls, caught.value.expected, caught.value.present) == (3, 3, 4)
 
 
 async def test_a_conflict_with_a_version_that_the_caller_named_is_not_retried_on_and_on() -> None:

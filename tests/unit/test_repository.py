@@ -172,7 +172,7 @@ async def test_another_writers_version_is_a_conflict_that_stores_nothing() -> No
         await kept.repository.save(mine)
     error = caught.value
     assert (error.kind, error.id) == ("users", "user123")
-    assert (error.expected_version, error.present_version) == (1, 3)
+    assert (error.expected, error.present) == (1, 3)
     assert str(error) == (
         "users 'user123' is at version 3, not at 1: load it again and repeat the change"
     )
@@ -189,7 +189,7 @@ async def test_two_that_create_one_aggregate_conflict() -> None:
     await kept.repository.save(first)
     with pytest.raises(Conflict) as caught:
         await kept.repository.save(second)
-    assert (caught.value.expected_version, caught.value.present_version) == (0, 1)
+    assert (caught.value.expected, caught.value.present) == (0, 1)
 
 
 async def test_an_expected_version_must_be_the_one_that_was_loaded() -> None:
@@ -198,7 +198,7 @@ async def test_an_expected_version_must_be_the_one_that_was_loaded() -> None:
     user.rename("Jane")
     with pytest.raises(Conflict) as caught:
         await kept.repository.save(user, expected_version=0)
-    assert (caught.value.expected_version, caught.value.present_version) == (0, 1)
+    assert (caught.value.expected, caught.value.present) == (0, 1)
     assert len(await kept.stored()) == 1
     assert summary(await kept.repository.save(user, expected_version=1)) == [(2, "Renamed")]
 
@@ -398,7 +398,7 @@ async def test_a_command_may_name_the_version_that_it_was_decided_on() -> None:
     command = Command.of(ChangeEmail("a@b"), "user123", metadata={"if_match": 7})
     with pytest.raises(Conflict) as caught:
         await dispatcher.dispatch(command)
-    assert (caught.value.expected_version, caught.value.present_version) == (7, 1)
+    assert (caught.value.expected, caught.value.present) == (7, 1)
     assert await dispatcher.dispatch(replace(command, metadata={"if_match": 1})) == 2
 
 

@@ -150,8 +150,9 @@ class Repository(Generic[A]):
     def _check(
         self, aggregate: A, expected_version: int | None, command: Command[Any] | None
     ) -> None:
-        if expected_version not in (None, aggregate.expected_version):
-            raise self._conflict(aggregate.id, expected_version, aggregate.expected_version)
+        loaded = aggregate.expected_version
+        if expected_version is not None and expected_version != loaded:
+            raise Conflict(self._domain.name, aggregate.id, expected_version, loaded)
         if command and aggregate.is_committed_for(command.id):
             raise ValueError(
                 f"{command.name} {command.id} was saved for {self._domain.name} {aggregate.id!r} "
@@ -177,7 +178,7 @@ class Repository(Generic[A]):
                     return stored
                 present = (await self._stores.events.heads([id])).get(id, NO_HEAD).version
                 if present > expected:
-                    raise self._conflict(id, expected, present) from None
+                    raise Conflict(self._domain.name, id, expected, present) from None
             await self._clock.sleep(RETRY_PAUSE_SECONDS * number * (0.5 + random.random()))
         raise ServerUnavailable(
             f"{self._domain.name} {id!r}: version {expected + 1} is taken by an event that can't "
@@ -260,10 +261,6 @@ class Repository(Generic[A]):
     def _event_key(self, aggregate_id: str, command_id: str, index: int) -> EventKey:
         own_id = event_id(self._domain.name, aggregate_id, command_id, index)
         return EventKey(aggregate_id, own_id)
-
-    def _conflict(self, id: str, expected: int | None, present: int) -> Conflict:
-        name = self._domain.name
-        return Conflict(name, id, expected_version=expected, present_version=present)
 
 
 def _command_attributes(command: Command[Any]) -> dict[str, Any]:

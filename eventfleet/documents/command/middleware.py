@@ -38,15 +38,13 @@ class RetryOnConflict:
         self._attempts, self._sleep = attempts, sleep
 
     async def __call__(self, command: Command[Any], call_next: CallNext) -> Any:
-        expected: list[int] = []
+        expected: set[int] = set()
 
         def can_help(error: BaseException) -> bool:
-            if not isinstance(error, Conflict):
+            if not isinstance(error, Conflict) or error.expected in expected:
                 return False
-            named = error.expected_version in expected
-            if error.expected_version is not None:
-                expected.append(error.expected_version)
-            return not named
+            expected.add(error.expected)
+            return True
 
         retrying = AsyncRetrying(
             stop=stop_after_attempt(self._attempts),
