@@ -234,6 +234,34 @@ async def test_a_save_whose_answer_was_lost_is_recognised_by_its_events_ids(othe
     assert await kept.stored() == before
 
 
+async def test_no_event_is_raised_while_a_save_is_unanswered() -> None:
+    kept = Kept()
+    user = await kept.created()
+    user.rename("Jane")
+    kept.events.after["put"] = 1
+    with pytest.raises(ServerUnavailable):
+        await kept.repository.save(user)
+    with pytest.raises(ValueError, match=r"users 'user123' may have been saved, .*: save it again"):
+        user.change_email("jane@example.com")
+    await kept.repository.save(user)
+    user.change_email("jane@example.com")
+    await kept.repository.save(user)
+    assert summary(await kept.stored()) == [(1, "UserCreated"), (2, "Renamed"), (3, "EmailChanged")]
+
+
+async def test_a_conflict_is_an_answer() -> None:
+    kept = Kept()
+    await kept.created()
+    mine, theirs = [await kept.repository.load("user123") for _ in range(2)]
+    for user in theirs, mine:
+        user.rename("Jane")
+    await kept.repository.save(theirs)
+    with pytest.raises(Conflict):
+        await kept.repository.save(mine)
+    mine.rename("Jack")
+    assert len(mine.uncommitted_changes) == 2
+
+
 async def test_a_put_that_clashes_with_itself_is_stored() -> None:
     kept = Kept()
 

@@ -81,8 +81,13 @@ class Aggregate(Generic[S]):
         """Record that the event happened, and fold it into the state; `save` stores it.
 
         InvalidRecord: the domain does not declare the event, or a field is invalid. ReplayFailed:
-        `evolve` raised. Either leaves the aggregate as it was.
+        `evolve` raised. ValueError: a save is unanswered. Each leaves the aggregate as it was.
         """
+        if self.unanswered:
+            raise ValueError(
+                f"{self._name} may have been saved, but the store gave no answer: save it again "
+                "before it raises more events, or load it again"
+            )
         kind = type(event).__name__
         record = EventRecord(
             id=self.commit_id,
@@ -125,8 +130,11 @@ class Aggregate(Generic[S]):
         return command_id == self._committed_for
 
     def _begin_commit(self) -> None:
-        """The ids of uncommitted events derive from `commit_id`, unless a command's id is given."""
-        self.commit_id = _ids.new()
+        """Begin the next commit: the ids of its events derive from `commit_id`, or from a command.
+
+        `unanswered`: it is unknown whether the store has them, so that no event may join them.
+        """
+        self.commit_id, self.unanswered = _ids.new(), False
 
     @property
     def _name(self) -> str:

@@ -45,7 +45,7 @@ class Repository(Generic[A]):
     Events are stored as a synchronous domain's are: with their versions, for append to place and
     relay to route when a fleet runs the domain. The first use creates and verifies the indexes.
     Every method may raise ServerUnavailable: `save` may then be called again with the same
-    aggregate.
+    arguments, and recognises what it stored.
     """
 
     def __init__(
@@ -170,6 +170,7 @@ class Repository(Generic[A]):
         id, expected = aggregate.id, aggregate.expected_version
         command_id = command.id if command else aggregate.commit_id
         for number in range(1, MAX_PUTS + 1):
+            aggregate.unanswered = True
             try:
                 await self._stores.events.put(events, partition_of(id, self._partitions))
                 return [*events]
@@ -178,6 +179,7 @@ class Repository(Generic[A]):
                     return stored
                 present = (await self._stores.events.heads([id])).get(id, NO_HEAD).version
                 if present > expected:
+                    aggregate.unanswered = False
                     raise Conflict(self._domain.name, id, expected, present) from None
             await self._clock.sleep(RETRY_PAUSE_SECONDS * number * (0.5 + random.random()))
         raise ServerUnavailable(
