@@ -1,0 +1,1 @@
+"""Commands addressed to aggregates, their handlers, and the dispatcher between them."""

@@ -1,0 +1,283 @@
+"""Repository: loads aggregates from the stores of their domain, and saves their events there."""
+
+import asyncio
+import logging
+import random
+from collections.abc import Sequence
+from typing import Any, Generic, TypeVar
+
+from eventfleet.deciders.event_id import event_id
+from eventfleet.deciders.state_command import StateCommand, fingerprint, make_events
+from eventfleet.documents.aggregate.aggregate import Aggregate
+from eventfleet.documents.aggregate.factory import AggregateFactory
+from eventfleet.documents.command.command import Command
+from eventfleet.documents.errors import Conflict, NotFound
+from eventfleet.model.errors import DeclarationError
+from eventfleet.model.payloads import Data
+from eventfleet.states.live_state import LiveState, load_live_states, take_snapshot
+from eventfleet.stores.clock import SystemClock
+from eventfleet.stores.contracts import NO_HEAD, Clock, DomainStores
+from eventfleet.stores.errors import Duplicate, Misconfigured, ServerUnavailable, StoreError
+from eventfleet.topics.codec import decode, encode
+from eventfleet.topics.errors import InvalidRecord
+from eventfleet.topics.event import EventKey, EventRecord
+from eventfleet.topics.partitioner import partition_of
+
+DEFAULT_PARTITIONS = 4
+MAX_SNAPSHOT_BYTES = 1_000_000
+MAX_PUTS = 10
+RETRY_PAUSE_SECONDS = 0.01
+CARRIED_METADATA = ("actor", "correlation_id", "causation_id", "traceparent")
+"""The keys of a command's metadata that its events carry."""
+
+A = TypeVar("A", bound=Aggregate[Any])
+logger = logging.getLogger(__name__)
+
+
+class Repository(Generic[A]):
+    """The aggregates of one class, in the event and snapshot stores of its domain.
+
+        users = Repository(User, stores["users"])
+        user = await users.load("user123")
+        user.change_email("john.doe@example.com")
+        await users.save(user)
+
+    Events are stored as a synchronous domain's are: with their versions, for append to place and
+    relay to route when a fleet runs the domain. The first use creates and verifies the indexes.
+    Every method may raise ServerUnavailable: `save` may then be called again with the same
+    arguments, and recognises what it stored.
+    """
+
+    def __init__(
+        self,
+        kind: type[A],
+        stores: DomainStores,
+        *,
+        factory: AggregateFactory | None = None,
+        partitions: int | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        """`factory` makes the empty aggregates, by default their class does.
+
+        `partitions` is the number of partitions of the domain's topics; by default the number that
+        the store has registered, or else DEFAULT_PARTITIONS, which is then registered.
+        DeclarationError: append gives this domain's events their versions.
+        """
+        if kind.domain.commands and not kind.domain.synchronous:
+            raise DeclarationError(
+                f"aggregate {kind.__name__}: domain {kind.domain.name} is asynchronous, only its "
+                "append role stores events: give it `decide`, or declare no commands"
+            )
+        self._kind, self._stores, self._factory = kind, stores, factory
+        self._domain, self._clock = kind.domain, clock or SystemClock()
+        if partitions is not None and partitions < 1:
+            raise ValueError(f"partitions={partitions}: the number must be at least 1")
+        self._given_partitions, self._partitions = partitions, 0
+        self._preparing = asyncio.Lock()
+
+    async def prepare(self) -> None:
+        """Create and verify the indexes, and agree on the partitions; the first use does it too.
+
+        Misconfigured: an index is missing, or the store has another number of partitions.
+        """
+        async with self._preparing:
+            if self._partitions:
+                return
+            await self._stores.events.prepare()
+            await self._stores.snapshots.prepare()
+            self._partitions = await self._agree_on_partitions()
+
+    # Loading
+
+    async def load(self, id: str) -> A:
+        """Load an aggregate from its latest snapshot and the events after it.
+
+        NotFound: it has no events. ReplayFailed: `evolve` or an upcaster raised.
+        """
+        aggregate = await self.load_or_new(id)
+        if not aggregate.version:
+            raise NotFound(self._domain.name, id)
+        return aggregate
+
+    async def load_or_new(self, id: str) -> A:
+        """Load an aggregate as `load` does; one without events is new, at version 0."""
+        await self._prepare()
+        live = await self._load_live(id)
+        aggregate = self._factory.create(self._kind, id) if self._factory else self._kind(id)
+        aggregate.restore(live)
+        return aggregate
+
+    async def find_events(self, command: Command[Any]) -> list[EventRecord]:
+        """Return the events that were stored for a command, on the aggregate it is addressed to.
+
+        InvalidRecord: the command's id was used for another command.
+        """
+        await self._prepare()
+        return await self._find_events(command.aggregate_id, command.id, command)
+
+    # Saving
+
+    async def save(
+        self,
+        aggregate: A,
+        expected_version: int | None = None,
+        *,
+        command: Command[Any] | None = None,
+    ) -> list[EventRecord]:
+        """Store the uncommitted changes, all or none, and return them as they are stored.
+
+        With `expected_version`, such as that of an If-Match, the aggregate must have been loaded at
+        that version. With a `command` the events name it as their cause, and have their ids by it:
+        its events that are stored already are returned, and the aggregate becomes as it is stored.
+        A command is saved once for each aggregate.
+
+        A snapshot follows when the domain's rule says so; one that fails is logged. Conflict:
+        another writer came first, or the aggregate was loaded at another version. InvalidRecord: an
+        event is too large, or the command's id was used for another.
+        """
+        self._check(aggregate, expected_version, command)
+        if not aggregate.uncommitted_changes:
+            return []
+        await self._prepare()
+        events = self._make_events(aggregate, command)
+        stored = await self._put(aggregate, events, command)
+        if not _same(stored, events):
+            aggregate.restore(await self._load_live(aggregate.id))
+        aggregate.mark_committed(command.id if command else "")
+        await self._save_snapshot(aggregate.live)
+        return stored
+
+    def _check(
+        self, aggregate: A, expected_version: int | None, command: Command[Any] | None
+    ) -> None:
+        loaded = aggregate.expected_version
+        if expected_version is not None and expected_version != loaded:
+            raise Conflict(self._domain.name, aggregate.id, expected_version, loaded)
+        if command and aggregate.is_committed_for(command.id):
+            raise ValueError(
+                f"{command.name} {command.id} was saved for {self._domain.name} {aggregate.id!r} "
+                "already: raise all its events first, and save them together"
+            )
+
+    async def _put(
+        self, aggregate: A, events: Sequence[EventRecord], command: Command[Any] | None
+    ) -> list[EventRecord]:
+        """Store the events, unless an earlier try did; return the stored ones.
+
+        A clash that can't be read yet is one with a write that no majority has: the put is tried
+        again.
+        """
+        id, expected = aggregate.id, aggregate.expected_version
+        command_id = command.id if command else aggregate.commit_id
+        for number in range(1, MAX_PUTS + 1):
+            aggregate.unanswered = True
+            try:
+                await self._stores.events.put(events, partition_of(id, self._partitions))
+                return [*events]
+            except Duplicate:
+                if stored := await self._find_events(id, command_id, command):
+                    return stored
+                present = (await self._stores.events.heads([id])).get(id, NO_HEAD).version
+                if present > expected:
+                    aggregate.unanswered = False
+                    raise Conflict(self._domain.name, id, expected, present) from None
+            await self._clock.sleep(RETRY_PAUSE_SECONDS * number * (0.5 + random.random()))
+        raise ServerUnavailable(
+            f"{self._domain.name} {id!r}: version {expected + 1} is taken by an event that can't "
+            "be read yet: save again"
+        )
+
+    def _make_events(self, aggregate: A, command: Command[Any] | None) -> list[EventRecord]:
+        """Make the events of the uncommitted changes. InvalidRecord: no store can keep one."""
+        command_id = command.id if command else aggregate.commit_id
+        changes = [*aggregate.uncommitted_changes]
+        shared = EventRecord(
+            id=event_id(self._domain.name, aggregate.id, command_id),
+            type=type(changes[0]).__name__,
+            domain=self._domain.name,
+            aggregate_id=aggregate.id,
+            time=self._clock.now(),
+            data={},
+            **(_command_attributes(command) if command else {}),
+        )
+        checked = StateCommand(decode(encode(shared)), command_id, None)
+        return make_events(self._domain, checked, changes, aggregate.expected_version)
+
+    async def _save_snapshot(self, live: LiveState) -> None:
+        """Save a snapshot if one is due. One that can't be saved is logged: the events are safe."""
+        rule, now = self._domain.snapshot, self._clock.now()
+        if rule is None or not rule.due(live.since_snapshot(now)):
+            return
+        where = f"{self._domain.name} {live.aggregate_id!r} version {live.version}"
+        snapshot = take_snapshot(self._domain, live, now, MAX_SNAPSHOT_BYTES)
+        if snapshot is None:
+            logger.warning("%s: no store can keep a snapshot of its state", where)
+            return
+        try:
+            await self._stores.snapshots.save([snapshot])
+        except StoreError as error:
+            logger.warning("%s: no snapshot was saved: %s", where, error)
+            return
+        live.record_snapshot(now)
+
+    # What both need
+
+    async def _prepare(self) -> None:
+        if not self._partitions:
+            await self.prepare()
+
+    async def _agree_on_partitions(self) -> int:
+        registry, given = self._stores.events.registry, self._given_partitions
+        wanted = given or await registry.partition_count() or DEFAULT_PARTITIONS
+        registered = await registry.register_partition_count(wanted)
+        if registered != wanted:
+            raise Misconfigured(
+                f"domain {self._domain.name}: the repository has partitions={wanted}, but the "
+                f"stored events were divided by {registered}: give it that number"
+            )
+        return registered
+
+    async def _load_live(self, id: str) -> LiveState:
+        live = (await load_live_states(self._domain, self._stores, [id]))[id]
+        async for event in self._stores.events.read(id, live.version):
+            live.fold(self._domain, event)
+        return live
+
+    async def _find_events(
+        self, aggregate_id: str, command_id: str, command: Command[Any] | None
+    ) -> list[EventRecord]:
+        """Return the stored events of a command, or of an aggregate's own commit."""
+        key = self._event_key(aggregate_id, command_id, 0)
+        first = (await self._stores.events.find([key])).get(key)
+        if first is None:
+            return []
+        if command and first.fingerprint not in (None, fingerprint(command.name, command.payload)):
+            raise InvalidRecord("id", f"was used for another command, which made {first.type}")
+        found = [first]
+        async for event in self._stores.events.read(aggregate_id, first.version):
+            if event.key != self._event_key(aggregate_id, command_id, len(found)):
+                break
+            found.append(event)
+        return found
+
+    def _event_key(self, aggregate_id: str, command_id: str, index: int) -> EventKey:
+        own_id = event_id(self._domain.name, aggregate_id, command_id, index)
+        return EventKey(aggregate_id, own_id)
+
+
+def _command_attributes(command: Command[Any]) -> dict[str, Any]:
+    """Return the attributes of events that say which command made them."""
+    cause = {"correlation_id": command.id, "causation_id": command.id}
+    carried = {
+        name: command.metadata[name] for name in CARRIED_METADATA if name in command.metadata
+    }
+    return cause | carried | {"fingerprint": fingerprint(command.name, command.payload)}
+
+
+def _same(stored: Sequence[EventRecord], events: Sequence[EventRecord]) -> bool:
+    """Return whether these events were stored, not others of the same command."""
+    return [*map(_content, stored)] == [*map(_content, events)]
+
+
+def _content(event: EventRecord) -> tuple[str, int, str, Data]:
+    return event.id, event.version, event.type, event.data
