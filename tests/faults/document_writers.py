@@ -1,0 +1,89 @@
+"""A process of four writers that edit random documents, and note each acknowledged edit.
+
+`python -m tests.faults.document_writers URL DATABASE EDITS SEED LOG [BUS ADDRESS CHANNEL]` ends when
+it has made its edits. With a bus it publishes the collection's changes too.
+"""
+
+import asyncio
+import random
+import sys
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any, TextIO
+
+import msgspec
+
+from eventfleet.documents import Conflict, EventSourcedStorage, open_storage
+from eventfleet.errors import ServerUnavailable
+
+DOCUMENTS = 100
+WRITERS = 4
+COLLECTION = "counters"
+CONFIRM_PAUSE_SECONDS = 0.2
+
+
+class CounterDocument(msgspec.Struct):
+    """A document that each edit counts up, and whose last edit it names."""
+
+    id: str
+    count: int = 0
+    last: str = ""
+    version: int = 0
+
+
+async def write(
+    counters: EventSourcedStorage[CounterDocument],
+    edits: int,
+    name: str,
+    chance: random.Random,
+    log: TextIO,
+) -> None:
+    """Make edits; of each that is acknowledged, write name, document and version."""
+    for number in range(edits):
+        edit_name, id = f"{name}-{number}", f"d{chance.randrange(DOCUMENTS)}"
+
+        def edit(counter: CounterDocument, edit_name: str = edit_name) -> None:
+            counter.count += 1
+            counter.last = edit_name
+
+        try:
+            await counters.find_one_and_upsert(CounterDocument(id), name)
+            edited, _ = await counters.find_one_and_update(id, edit, name)
+        except (Conflict, ServerUnavailable):
+            await asyncio.sleep(CONFIRM_PAUSE_SECONDS)
+            continue
+        log.write(f"{edit_name} {id} {edited.version}\n")
+        log.flush()
+
+
+async def main(url: str, database: str, edits: int, seed: int, log: Path, bus: list[str]) -> None:
+    async with AsyncExitStack() as stack:
+        options: dict[str, Any] = {}
+        if bus:
+            options["bus"] = await stack.enter_async_context(await open_bus(stack, *bus))
+        output = stack.enter_context(log.open("a"))
+        counters = await stack.enter_async_context(
+            open_storage(url, database, COLLECTION, CounterDocument, **options)
+        )
+        async with asyncio.TaskGroup() as group:
+            for writer in range(WRITERS):
+                name, chance = f"{seed}.{writer}", random.Random(f"{seed}.{writer}")
+                group.create_task(write(counters, edits // WRITERS, name, chance, output))
+
+
+async def open_bus(stack: AsyncExitStack, kind: str, address: str, channel: str) -> Any:
+    """Return the bus of a server; imported here, as a user of that bus alone does."""
+    match kind:
+        case "redis":
+            from eventfleet.documents.event.redis_bus import RedisBus
+            from redis.asyncio import Redis
+
+            client = await stack.enter_async_context(Redis.from_url(address))
+            return RedisBus(client, channel)
+        case _:
+            raise ValueError(kind)
+
+
+if __name__ == "__main__":
+    url, database, edits, seed, log, *bus = sys.argv[1:]
+    asyncio.run(main(url, database, int(edits), int(seed), Path(log), bus))
