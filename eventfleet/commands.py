@@ -24,6 +24,7 @@ from eventfleet.deciders.outcomes import (
     Rejected,
     Repeated,
     Unavailable,
+    VersionConflict,
 )
 from eventfleet.runtime.event_services import event_service
 from eventfleet.runtime.settings import Settings, load_settings
@@ -44,6 +45,7 @@ __all__ = [
     "Settings",
     "Stage",
     "Unavailable",
+    "VersionConflict",
     "WaitResult",
     "event_service",
     "load_settings",

@@ -15,18 +15,25 @@ from difflib import ndiff
 from typing import Any, Generic, NamedTuple, NoReturn, TypeVar
 
 import msgspec
+from msgspec.structs import replace
 
 from eventfleet.deciders.command_parser import parse_command
-from eventfleet.deciders.outcomes import Rejected
+from eventfleet.deciders.expected_version import is_expected, version_conflict
+from eventfleet.deciders.outcomes import Rejected, VersionConflict
 from eventfleet.deciders.pending_command import rejection
 from eventfleet.deciders.proposed_event import ProposedEvent
-from eventfleet.deciders.state_command import make_events, validate_event
+from eventfleet.deciders.state_command import StateCommand, make_events, validate_event
 from eventfleet.model.command_rules import START, Rejection
 from eventfleet.model.domain import Domain
 from eventfleet.model.payloads import Command, Data, Event, SchemalessPayload, State
 from eventfleet.states.live_state import LiveState, take_snapshot
 from eventfleet.topics.errors import InvalidRecord
-from eventfleet.topics.event import MAX_EVENT_BYTES, EventRecord
+from eventfleet.topics.event import (
+    MAX_EVENT_BYTES,
+    CommandRecord,
+    EventRecord,
+    ExpectedVersion,
+)
 
 S = TypeVar("S", bound=State)
 AGGREGATE = "aggregate-1"
@@ -72,10 +79,16 @@ class Given(Generic[S]):
         self._events: list[EventRecord] = []
         self.story: list[str] = []
 
-    def when(self, command: Command | SchemalessPayload) -> "When[S]":
-        """Send a command; in a schema-free domain, `SchemalessPayload(name, data)`."""
+    def when(
+        self,
+        command: Command | SchemalessPayload,
+        *,
+        expected_version: ExpectedVersion | None = None,
+    ) -> "When[S]":
+        """Send a command; in a schema-free domain, `SchemalessPayload(name, data)`. With an
+        `expected_version` it holds for an aggregate of this version only."""
         __tracebackhide__ = True
-        return When(self, command)
+        return When(self, command, expected_version)
 
     def state(self, **fields: Any) -> S:
         """Return the state. AssertionError: one of these fields has another value."""
@@ -115,12 +128,18 @@ class Given(Generic[S]):
 class When(Given[S]):
     """An aggregate after a command; `outcome` is the command's."""
 
-    def __init__(self, before: Given[S], command: Command | SchemalessPayload) -> None:
+    def __init__(
+        self,
+        before: Given[S],
+        command: Command | SchemalessPayload,
+        expected_version: ExpectedVersion | None = None,
+    ) -> None:
         __tracebackhide__ = True
         super().__init__(before._domain, before._state)
-        self._events, self.story = [*before._events], [*before.story, f"when   {command!r}"]
-        decided = self._decide(command)
-        self.outcome: list[Event | SchemalessPayload] | Rejected | InvalidRecord
+        at = "" if expected_version is None else f" expecting version {expected_version}"
+        self._events, self.story = [*before._events], [*before.story, f"when   {command!r}{at}"]
+        decided = self._decide(command, expected_version)
+        self.outcome: list[Event | SchemalessPayload] | Rejected | VersionConflict | InvalidRecord
         if isinstance(decided, list):
             self._apply(decided)
             self.outcome = [self._domain.payload(event) for event in decided]
@@ -138,6 +157,12 @@ class When(Given[S]):
         reason = self.outcome.reason if isinstance(self.outcome, Rejected) else None
         return self._check(reason is not None and part in reason, [f"rejected: {part}"])
 
+    def conflict(self, version: int) -> "When[S]":
+        """Assert that the command expects another version, and that the present one is this."""
+        __tracebackhide__ = True
+        found = self.outcome.version if isinstance(self.outcome, VersionConflict) else None
+        return self._check(found == version, [f"conflict: at version {version}"])
+
     def invalid(self, part: str = "") -> "When[S]":
         """Assert that the command is not valid; the error, `field: reason`, contains `part`."""
         __tracebackhide__ = True
@@ -151,6 +176,8 @@ class When(Given[S]):
                 found = [f"then   {event!r}" for event in events]
             case Rejected(reason=reason):
                 found = [f"rejected: {reason}"]
+            case VersionConflict(version=version):
+                found = [f"conflict: at version {version}"]
             case error:
                 found = [f"invalid: {error}"]
         if not holds:
@@ -159,25 +186,32 @@ class When(Given[S]):
         return self
 
     def _decide(
-        self, command: Command | SchemalessPayload
-    ) -> list[EventRecord] | Rejected | InvalidRecord:
+        self, command: Command | SchemalessPayload, expected: ExpectedVersion | None
+    ) -> list[EventRecord] | Rejected | VersionConflict | InvalidRecord:
         domain, version = self._domain, len(self._events)
         try:
-            parsed = parse_command(domain, _record(domain, *_named(command), version=version + 1))
+            parsed = parse_command(domain, _command(domain, command, version + 1, expected))
         except InvalidRecord as error:
             return error
         if isinstance(parsed, ProposedEvent):
             latest = self._events[-1].type if self._events else START
             if parsed.allowed is not None and latest not in parsed.allowed:
                 return rejection(parsed.event.type, parsed.allowed, latest)
-        elif parsed.payload is not None:
-            dumped = domain.dump_state(self._state)
-            decision = domain.decide_events(self._state, parsed.payload)
-            self._check_unchanged(self._state, dumped, "decide")
-            if isinstance(decision, Rejection):
-                return Rejected(decision.reason)
-            return make_events(domain, parsed, decision, version)
-        return [parsed.event]
+            return [parsed.event]
+        if expected is not None and not is_expected(version, expected):
+            return version_conflict(domain.name, AGGREGATE, expected, version)
+        return self._decide_on_state(parsed, version)
+
+    def _decide_on_state(self, command: StateCommand, version: int) -> list[EventRecord] | Rejected:
+        domain = self._domain
+        if command.payload is None:
+            return [replace(command.event, version=version + 1)]
+        dumped = domain.dump_state(self._state)
+        decision = domain.decide_events(self._state, command.payload)
+        self._check_unchanged(self._state, dumped, "decide")
+        if isinstance(decision, Rejection):
+            return Rejected(decision.reason)
+        return make_events(domain, command, decision, version)
 
 
 def _stored(domain: Domain[Any], event: GivenEvent, version: int) -> EventRecord:
@@ -208,4 +242,22 @@ def _record(
         data=data,
         version=version,
         schema_version=schema_version,
+    )
+
+
+def _command(
+    domain: Domain[Any],
+    command: Command | SchemalessPayload,
+    number: int,
+    expected: ExpectedVersion | None,
+) -> CommandRecord:
+    name, data = _named(command)
+    return CommandRecord(
+        id=f"id-{number}",
+        type=name,
+        domain=domain.name,
+        aggregate_id=AGGREGATE,
+        time=NOW,
+        data=data,
+        expected_version=expected,
     )

@@ -18,13 +18,14 @@ from eventfleet.deciders.outcomes import (
     Rejected,
     Repeated,
     Unavailable,
+    VersionConflict,
 )
 from eventfleet.runtime.settings import Settings
 from eventfleet.service.stage_waiter import WaitResult
 from eventfleet.states.querier import MissingEvents, StateAt, StateDiff
 from eventfleet.stores.contracts import Snapshot, Stage
 from eventfleet.topics.errors import EventfleetError
-from eventfleet.topics.event import EventRecord
+from eventfleet.topics.event import EventRecord, ExpectedVersion
 from eventfleet.web.bodies import (
     PROBLEM_JSON,
     AggregateState,
@@ -33,6 +34,7 @@ from eventfleet.web.bodies import (
     MissingEventsPage,
     ProblemDetails,
 )
+from eventfleet.web.preconditions import IF_MATCH, etag
 from eventfleet.web.problems import (
     BROKEN,
     BUSY,
@@ -43,6 +45,7 @@ from eventfleet.web.problems import (
     UNAVAILABLE,
     UNKNOWN_AGGREGATE,
     UNKNOWN_VERSION,
+    VERSION_CONFLICT,
 )
 
 T = TypeVar("T")
@@ -60,7 +63,8 @@ OUTCOMES = {
     BUSY.type: Unavailable,
     BROKEN.type: Unavailable,
 }
-"""What a problem means for a command; any other says that the request was refused."""
+"""What a problem means for a command, beside VERSION_CONFLICT; any other says that the request was
+refused."""
 
 
 class ServiceFailed(EventfleetError):
@@ -93,6 +97,7 @@ class HttpClient:
         command_id: str,
         wait: Stage,
         patience: float,
+        expected_version: ExpectedVersion | None = None,
     ) -> WaitResult:
         """Send a command; Unavailable where it is not known what the service did with it.
 
@@ -100,6 +105,8 @@ class HttpClient:
         """
         seconds = min(max(round(patience), 1), MAX_WAIT_SECONDS)
         headers = {"Idempotency-Key": command_id, "Prefer": f"wait={seconds}", **JSON}
+        if expected_version is not None:
+            headers[IF_MATCH] = "*" if expected_version == "*" else etag(expected_version)
         request = self._session.post(
             self._url(aggregate_id, "commands", command, wait=wait.value),
             data=msgspec.json.encode(data),
@@ -109,11 +116,9 @@ class HttpClient:
         try:
             sent = await _read(request, CommandResult)
         except ServiceRefused as refusal:
-            problem = refusal.problem
-            if problem.type not in OUTCOMES:
-                raise
-            reason = problem.reason or problem.detail or problem.title
-            return WaitResult(OUTCOMES[problem.type](reason), None)
+            if outcome := _refused_outcome(refusal.problem):
+                return WaitResult(outcome, None)
+            raise
         except ServiceFailed as failure:
             return WaitResult(Unavailable(str(failure)), None)
         return WaitResult(_outcome(sent), sent.stage or None)
@@ -203,6 +208,14 @@ async def _read(request: AbstractAsyncContextManager[aiohttp.ClientResponse], ki
     except (aiohttp.ClientError, TimeoutError, msgspec.DecodeError) as error:
         reason = str(error) or type(error).__name__
         raise ServiceFailed(f"the service did not answer as expected: {reason}") from error
+
+
+def _refused_outcome(problem: ProblemDetails) -> Outcome | None:
+    """The outcome that a problem means; None where the service refused the request."""
+    reason = problem.reason or problem.detail or problem.title
+    if problem.type == VERSION_CONFLICT.type:
+        return VersionConflict(reason, problem.version or 0)
+    return OUTCOMES[problem.type](reason) if problem.type in OUTCOMES else None
 
 
 def _outcome(sent: CommandResult) -> Outcome:

@@ -12,6 +12,7 @@ from eventfleet.cli.output import as_json, print_json, printable
 if TYPE_CHECKING:
     from eventfleet.service.stage_waiter import WaitResult
     from eventfleet.stores.contracts import Stage
+    from eventfleet.topics.event import ExpectedVersion
 
 STATUSES = {
     "accepted": 0,
@@ -21,10 +22,29 @@ STATUSES = {
     "failed": 4,
     "late": 5,
     "unavailable": 6,
+    "version-conflict": 7,
 }
 """Exit status of each outcome; 1 is any other error before the command was sent, 2 wrong usage."""
 
+OUTCOMES = {"late": "accepted", "version-conflict": "conflict"}
+"""The outcome's name, where a status has another key."""
+
+MAX_VERSION = 2**63 - 1
 STAGES = ("accepted", "appended", "snapshotted", "relayed")
+
+
+class VersionType(click.ParamType):
+    """An expected version: an integer from 0 on, or `*`."""
+
+    name = "version"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> "ExpectedVersion":
+        text = str(value)
+        if text == "*":
+            return "*"
+        if not (text.isascii() and text.isdecimal() and int(text) <= MAX_VERSION):
+            self.fail(f"{text!r} is neither an integer from 0 to 2^63-1 nor '*'", param, ctx)
+        return int(text)
 
 
 @click.command()
@@ -42,6 +62,13 @@ STAGES = ("accepted", "appended", "snapshotted", "relayed")
     "--command-id",
     metavar="ID",
     help="Identifies the command, so that a repeat has no further effect; by default a new id.",
+)
+@click.option(
+    "--expected-version",
+    metavar="N",
+    type=VersionType(),
+    help="Do nothing unless the aggregate is at version N: 0 without events, '*' with any. For "
+    "synchronous domains.",
 )
 @click.option(
     "--wait",
@@ -65,6 +92,7 @@ def send(
     payload: str | None,
     data: str | None,
     command_id: str | None,
+    expected_version: "ExpectedVersion | None",
     wait: str,
     patience: float,
     json: bool,
@@ -84,6 +112,7 @@ def send(
       4  failed: the request is invalid, or the domain's code raised an error
       5  accepted, but its event did not reach the --wait stage in time
       6  unknown: nothing is known to be done; send it again with the same id
+      7  conflict: the aggregate is at another version than the expected one
     """
     from eventfleet.stores.contracts import Stage
     from eventfleet.stores.ids import Uuid7Generator
@@ -92,11 +121,12 @@ def send(
         raise click.UsageError("JSON and --data: only one of them")
     parsed = _parse(_read(data if payload is None else payload))
     identity, wanted = command_id or Uuid7Generator().new(), Stage(wait)
-    sending = _send(name, aggregate_id, command, parsed, identity, wanted, patience)
+    options = {"command_id": identity, "wait": wanted, "patience": patience}
+    options["expected_version"] = expected_version
+    sending = _send(name, aggregate_id, command, parsed, options)
     kind, answer = _outcome(sending, wanted)
     if json:
-        outcome = "accepted" if kind == "late" else kind
-        print_json({"outcome": outcome, "command_id": identity, **answer})
+        print_json({"outcome": OUTCOMES.get(kind, kind), "command_id": identity, **answer})
     else:
         _print(kind, identity, answer, f"not {wait} within {patience:g} s")
     raise click.exceptions.Exit(STATUSES[kind])
@@ -132,7 +162,12 @@ def _parse(payload: bytes) -> dict[str, Any]:
 def _outcome(sending: Any, wanted: "Stage") -> tuple[str, dict[str, Any]]:
     """The outcome by its key in STATUSES, and what is known of it."""
     from eventfleet.cli.http_client import ServiceRefused
-    from eventfleet.deciders.outcomes import OUTCOME_NAMES, Failed, outcome_fields
+    from eventfleet.deciders.outcomes import (
+        OUTCOME_NAMES,
+        Failed,
+        VersionConflict,
+        outcome_fields,
+    )
     from eventfleet.topics.errors import InvalidRecord
 
     try:
@@ -142,19 +177,15 @@ def _outcome(sending: Any, wanted: "Stage") -> tuple[str, dict[str, Any]]:
     kind, answer = OUTCOME_NAMES[type(result.outcome)], outcome_fields(result.outcome)
     if isinstance(result.outcome, Failed):
         answer["details"] = result.outcome.details
+    if isinstance(result.outcome, VersionConflict):
+        return "version-conflict", answer
     if result.stage:
         answer["stage"] = result.stage.value
     return "late" if result.stage not in (None, wanted) else kind, answer
 
 
 async def _send(
-    name: str,
-    aggregate_id: str,
-    command: str,
-    data: dict[str, Any],
-    command_id: str,
-    wait: "Stage",
-    patience: float,
+    name: str, aggregate_id: str, command: str, data: dict[str, Any], options: dict[str, Any]
 ) -> "WaitResult":
     from eventfleet.cli.http_client import http_client
     from eventfleet.runtime import connections
@@ -164,14 +195,11 @@ async def _send(
     settings = load_settings()
     if settings.service_url:
         async with http_client(settings, name) as client:
-            return await client.send(
-                aggregate_id, command, data, command_id=command_id, wait=wait, patience=patience
-            )
+            return await client.send(aggregate_id, command, data, **options)
     domain = connections.select_domains(settings, [name])[name]
     async with event_service(settings, domain) as service:
-        return await service.send(
-            aggregate_id, command, data, command_id=command_id, wait=wait, patience=patience
-        )
+        result: WaitResult = await service.send(aggregate_id, command, data, **options)
+        return result
 
 
 def _print(kind: str, command_id: str, answer: dict[str, Any], late: str) -> None:
@@ -180,6 +208,13 @@ def _print(kind: str, command_id: str, answer: dict[str, Any], late: str) -> Non
             _print_accepted(kind, answer, late)
         case "rejected" | "conflict":
             click.echo(f"{kind}: {printable(answer['reason'])}")
+        case "version-conflict":
+            click.echo(f"conflict: {printable(answer['reason'])}")
+            click.echo(
+                "nothing is done: read the state again; if the command still applies, send it with "
+                f"--expected-version {answer['version']}",
+                err=True,
+            )
         case "failed":
             click.echo(f"failed: {printable(answer['reason'])}", err=True)
             for line in answer.get("details", "").splitlines():
@@ -196,7 +231,7 @@ def _print(kind: str, command_id: str, answer: dict[str, Any], late: str) -> Non
 def _print_accepted(kind: str, answer: dict[str, Any], late: str) -> None:
     version = f", version {answer['version']}" if answer.get("version") else ""
     stage = f", {answer['stage']}" if answer["stage"] != "accepted" else ""
-    outcome = "accepted" if kind == "late" else kind
+    outcome = OUTCOMES.get(kind, kind)
     click.echo(f"{outcome}: event {answer['event_id']} in {answer['place']}{version}{stage}")
     if kind == "late":
         click.echo(late, err=True)

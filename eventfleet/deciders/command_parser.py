@@ -5,19 +5,25 @@ from typing import Any
 from eventfleet.deciders.proposed_event import ProposedEvent, propose_decoded_event
 from eventfleet.deciders.state_command import StateCommand, parse_state_command
 from eventfleet.model.domain import Domain
-from eventfleet.topics.codec import decode, encode
-from eventfleet.topics.event import EventRecord
+from eventfleet.topics.codec import decode_command, encode
+from eventfleet.topics.errors import InvalidRecord
+from eventfleet.topics.event import EXPECTED_VERSION, CommandRecord, EventRecord
 
 ParsedCommand = ProposedEvent | StateCommand
+
+NO_VERSION = (
+    "is for synchronous domains; {} is asynchronous and decides on the latest event's type, before "
+    "an event has a version. Send the command without it"
+)
 
 
 def parse_command(domain: Domain[Any], command: EventRecord) -> ParsedCommand:
     """Parse a command whose envelope is not checked yet."""
-    return parse_decoded_command(domain, decode(encode(command)))
+    return parse_decoded_command(domain, decode_command(encode(command)))
 
 
 def parse_decoded_command(
-    domain: Domain[Any], command: EventRecord, new: bool = False
+    domain: Domain[Any], command: CommandRecord, new: bool = False
 ) -> ParsedCommand:
     """Parse a command, given in its envelope. InvalidRecord names the field.
 
@@ -25,4 +31,6 @@ def parse_decoded_command(
     """
     if domain.synchronous:
         return parse_state_command(domain, command)
+    if command.expected_version is not None:
+        raise InvalidRecord(EXPECTED_VERSION, NO_VERSION.format(domain.name))
     return propose_decoded_event(domain, command, new)

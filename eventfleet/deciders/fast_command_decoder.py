@@ -1,7 +1,7 @@
 """FastCommandDecoder: commands decoded and parsed in one step, without an EventRecord between.
 
 It takes commands whose payload needs no check but that of its class. Any other command, and any
-invalid one, goes through `decode` and `parse_decoded_command`, which give the reason.
+invalid one, goes through `decode_command` and `parse_decoded_command`, which give the reason.
 """
 
 from collections.abc import Callable
@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from eventfleet.deciders.command_event import CommandEnvelope, event_of_command
 from eventfleet.deciders.command_parser import ParsedCommand
-from eventfleet.deciders.event_id import event_id
 from eventfleet.deciders.proposed_event import ProposedEvent, is_readable_type, is_too_large
 from eventfleet.deciders.state_command import StateCommand, fingerprint
 from eventfleet.model.command_rules import CommandRule, Emits, command_class, command_name
@@ -18,24 +18,8 @@ from eventfleet.model.domain import Domain
 from eventfleet.model.payloads import Command
 from eventfleet.model.type_checks import is_storable
 from eventfleet.topics.codec import SMALL_EVENT_BYTES, decode_canonical, encode
-from eventfleet.topics.event import CloudEvent, EventRecord, Identifier, Instant, is_in_milliseconds
+from eventfleet.topics.event import is_in_milliseconds
 from eventfleet.topics.record import make_tuple
-
-
-class CommandEnvelope(CloudEvent, frozen=True, kw_only=True, gc=False, forbid_unknown_fields=True):
-    """A command whose payload is not decoded yet; further attributes are not taken."""
-
-    id: Identifier
-    type: str
-    domain: str
-    aggregate_id: Identifier
-    time: Instant
-    data: msgspec.Raw
-    correlation_id: str | None = None
-    causation_id: str | None = None
-    actor: str | None = None
-    traceparent: str | None = None
-    reply_to: str | None = None
 
 
 class ProposedEventDecoder(NamedTuple):
@@ -47,7 +31,9 @@ class ProposedEventDecoder(NamedTuple):
     decode: Callable[[msgspec.Raw], Any]
 
     def parse(self, command: CommandEnvelope, new: bool) -> ProposedEvent | None:
-        event = _event(command, self.type, self.decode(command.data), self.schema_version)
+        if command.expected_version is not None:
+            return None
+        event = event_of_command(command, self.type, self.decode(command.data), self.schema_version)
         value = encode(event)
         if is_too_large(value):
             return None
@@ -61,32 +47,9 @@ class StateCommandDecoder(NamedTuple):
 
     def parse(self, command: CommandEnvelope, new: bool) -> StateCommand:
         payload = self.decode(command.data)
-        event = _event(command, command.type, {}, 1, fingerprint(command.type, payload))
-        return make_tuple(StateCommand, (event, command.id, payload))
-
-
-def _event(
-    command: CommandEnvelope,
-    kind: str,
-    data: Any,
-    schema_version: int,
-    command_fingerprint: str | None = None,
-) -> EventRecord:
-    return EventRecord(
-        id=event_id(command.domain, command.aggregate_id, command.id),
-        type=kind,
-        domain=command.domain,
-        aggregate_id=command.aggregate_id,
-        time=command.time,
-        data=data,
-        schema_version=schema_version,
-        correlation_id=command.correlation_id or command.id,
-        causation_id=command.causation_id or command.id,
-        actor=command.actor,
-        traceparent=command.traceparent,
-        reply_to=command.reply_to,
-        fingerprint=command_fingerprint,
-    )
+        event = event_of_command(command, command.type, {}, 1, fingerprint(command.type, payload))
+        fields = event, command.id, payload, command.expected_version
+        return make_tuple(StateCommand, fields)
 
 
 class FastCommandDecoder:

@@ -3,12 +3,13 @@
 The Querier reads the latest states, and whether the commands are known already, in one query. The
 Manager validates: the domain decides on the state. The Commander dispenses the event numbers, puts
 the events, and saves the states as snapshots behind the answers. The Manager produces the events to
-the message stream. A command whose number another writer has taken is decided again.
+the message stream. A command whose number another writer has taken is decided again, unless it
+names the version that it was decided on: then it is a conflict with the one found.
 """
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -32,6 +33,7 @@ from eventfleet.deciders.command_attempts import (
 from eventfleet.deciders.commander import Commander
 from eventfleet.deciders.decider import Answer
 from eventfleet.deciders.event_publisher import EventPublisher
+from eventfleet.deciders.expected_version import is_expected, version_conflict
 from eventfleet.deciders.failures import decide_failed, replay_failed
 from eventfleet.deciders.outcomes import Accepted, Conflict, Outcome, Rejected, Unavailable
 from eventfleet.deciders.repeated_commands import repeat_answer
@@ -46,7 +48,7 @@ from eventfleet.states.live_state import LiveState, ReplayFailed
 from eventfleet.states.querier import Querier
 from eventfleet.stores.contracts import Clock
 from eventfleet.stores.errors import Duplicate, ServerUnavailable
-from eventfleet.topics.event import EventRecord
+from eventfleet.topics.event import EventKey, EventRecord
 
 MAX_ATTEMPTS = 10
 RETRY_PAUSE_SECONDS = 0.01
@@ -237,16 +239,36 @@ class Manager:
                 self._querier.find_stored([attempt.event.key for attempt in attempts]),
                 self._commander.dispense_all([attempt.aggregate_id for attempt in attempts]),
             )
+            if late := await self._find_late(attempts, versions):
+                stored = {**stored, **late}
         except ServerUnavailable as error:
             _end_all(attempts, Unavailable(str(error)))
             return
         for attempt, version in zip(attempts, versions, strict=True):
             attempt.progress = Found(stored.get(attempt.event.key), version)
 
+    async def _find_late(
+        self, attempts: Sequence[Attempt], versions: Sequence[int]
+    ) -> Mapping[EventKey, EventRecord]:
+        """Look again for commands that meet another version than they expect: it may be their own,
+        put by another call between the two reads."""
+        keys = [
+            attempt.event.key
+            for attempt, version in zip(attempts, versions, strict=True)
+            if not is_expected(version - 1, attempt.command.expected_version)
+        ]
+        return await self._querier.find_stored(keys) if keys else {}
+
     # Validate, make events, put and produce them
 
     def _decide_events(self, attempt: Attempt, version: int) -> NewEvents | None:
         """The events from `version` on of a command that passes; None ends the attempt."""
+        expected = attempt.command.expected_version
+        if expected is not None and not is_expected(version - 1, expected):
+            attempt.end(
+                version_conflict(self._domain.name, attempt.aggregate_id, expected, version - 1)
+            )
+            return None
         if not _has_validator(attempt):
             return NewEvents([replace(attempt.event, version=version)], attempt.live)
         try:

@@ -38,6 +38,13 @@ class Conflict(msgspec.Struct, frozen=True):
     reason: str
 
 
+class VersionConflict(Conflict, frozen=True):
+    """The aggregate is at `version`, not at the one that the command expects; nothing is done. To
+    send the same again is of no use: read the aggregate, and decide on what it is now."""
+
+    version: int
+
+
 class Repeated(msgspec.Struct, frozen=True):
     """The command was accepted before: the first answer again."""
 
@@ -73,11 +80,12 @@ OUTCOME_NAMES: dict[type[Outcome], str] = {
     Rejected: "rejected",
     IdReused: "rejected",
     Conflict: "conflict",
+    VersionConflict: "conflict",
     Repeated: "repeated",
     Unavailable: "unavailable",
     Failed: "failed",
 }
-"""The names of outcomes in replies."""
+"""The names of outcomes in replies; a conflict with a `version` is a VersionConflict."""
 
 
 def outcome_fields(outcome: Outcome) -> dict[str, Any]:

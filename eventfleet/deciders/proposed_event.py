@@ -3,14 +3,12 @@
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from msgspec.structs import replace
-
-from eventfleet.deciders.event_id import event_id
+from eventfleet.deciders.command_event import event_of_command
 from eventfleet.model.command_rules import Emits
 from eventfleet.model.domain import Domain
-from eventfleet.topics.codec import decode, encode
+from eventfleet.topics.codec import decode, decode_command, encode
 from eventfleet.topics.errors import InvalidRecord
-from eventfleet.topics.event import MAX_EVENT_BYTES, MAX_ID_CHARS, EventRecord
+from eventfleet.topics.event import MAX_EVENT_BYTES, MAX_ID_CHARS, CommandRecord, EventRecord
 
 MAX_PREV_BYTES = len(b',"prev":""') + 6 * MAX_ID_CHARS
 """On the wire, each character escaped; the marker gives `prev` later."""
@@ -32,34 +30,20 @@ class ProposedEvent(NamedTuple):
 
 def propose_event(domain: Domain[Any], command: EventRecord, new: bool = False) -> ProposedEvent:
     """Propose the event of a command whose envelope is not checked yet."""
-    return propose_decoded_event(domain, decode(encode(command)), new)
+    return propose_decoded_event(domain, decode_command(encode(command)), new)
 
 
 def propose_decoded_event(
-    domain: Domain[Any], command: EventRecord, new: bool = False
+    domain: Domain[Any], command: CommandRecord, new: bool = False
 ) -> ProposedEvent:
-    """Propose the event of a command, given in its envelope. InvalidRecord names the field.
-
-    In the envelope `id` is the command's, `type` its name, `data` its payload. The event's
-    causation is the command; so is its correlation, unless the command has another.
-    """
+    """Propose the event of a command, given in its envelope. InvalidRecord names the field."""
     if command.domain != domain.name:
         raise InvalidRecord("source", f"is {command.domain!r}, not {domain.name!r}")
     rule = domain.rule(command.type)
     if not isinstance(rule, Emits):
         raise TypeError(f"{domain.name} is synchronous: {rule.__name__} is decided on the state")
-    event = replace(
-        command,
-        id=event_id(domain.name, command.aggregate_id, command.id),
-        type=rule.type,
-        data=domain.event_data(rule, command.data),
-        schema_version=domain.latest_schema_version(rule.type),
-        version=0,
-        position=None,
-        prev=None,
-        correlation_id=command.correlation_id or command.id,
-        causation_id=command.causation_id or command.id,
-    )
+    data, schema = domain.event_data(rule, command.data), domain.latest_schema_version(rule.type)
+    event = event_of_command(command, rule.type, data, schema)
     value = encode(event)
     if is_too_large(value):
         raise InvalidRecord("value", f"has {len(value)} bytes, with its prev more than the limit")

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import msgspec
 from msgspec.structs import replace
 
+from eventfleet.deciders.command_event import event_of_command
 from eventfleet.deciders.event_id import event_id
 from eventfleet.deciders.proposed_event import is_readable_type
 from eventfleet.model.command_rules import Emits
@@ -13,7 +14,12 @@ from eventfleet.model.domain import Domain
 from eventfleet.model.payloads import Command, Data, Event
 from eventfleet.topics.codec import convert, decode, encode
 from eventfleet.topics.errors import InvalidRecord
-from eventfleet.topics.event import MAX_EVENT_BYTES, EventRecord
+from eventfleet.topics.event import (
+    MAX_EVENT_BYTES,
+    CommandRecord,
+    EventRecord,
+    ExpectedVersion,
+)
 
 FINGERPRINT_DIGITS = 16
 """Hexadecimal: two commands with one id are a mistake, not an attack."""
@@ -23,47 +29,38 @@ class StateCommand(NamedTuple):
     """A command that is decided on the latest state.
 
     `event` is what all its events have in common, with the id of the first; without a `payload`
-    to decide on it is the command's only event, but for its version.
+    to decide on it is the command's only event, but for its version. With an `expected_version` it
+    holds for an aggregate of this version only.
     """
 
     event: EventRecord
     command_id: str
     payload: Command | None
+    expected_version: ExpectedVersion | None = None
 
 
-def parse_state_command(domain: Domain[Any], command: EventRecord) -> StateCommand:
+def parse_state_command(domain: Domain[Any], command: CommandRecord) -> StateCommand:
     """Parse a command of a synchronous domain from its envelope. InvalidRecord names the field."""
     if command.domain != domain.name:
         raise InvalidRecord("source", f"is {command.domain!r}, not {domain.name!r}")
-    rule = domain.rule(command.type)
+    rule, expected = domain.rule(command.type), command.expected_version
     if not isinstance(rule, Emits):
         payload = convert(command.data, rule, at="data")
-        return StateCommand(_shared(command, payload), command.id, payload)
-    event, data = _shared(command, command.data), domain.event_data(rule, command.data)
-    event = replace(
-        event, type=rule.type, data=data, schema_version=domain.latest_schema_version(rule.type)
-    )
-    return StateCommand(validate_event(domain, event), command.id, None)
-
-
-def _shared(command: EventRecord, payload: Command | Data) -> EventRecord:
-    """The fields that a command's events have in common, with the id of the first."""
-    return replace(
-        command,
-        id=event_id(command.domain, command.aggregate_id, command.id),
-        data={},
-        schema_version=1,
-        version=0,
-        position=None,
-        prev=None,
-        correlation_id=command.correlation_id or command.id,
-        causation_id=command.causation_id or command.id,
-        fingerprint=fingerprint(command.type, payload),
-    )
+        content = fingerprint(command.type, payload)
+        event = event_of_command(command, command.type, {}, 1, content)
+        return StateCommand(event, command.id, payload, expected)
+    data, schema = domain.event_data(rule, command.data), domain.latest_schema_version(rule.type)
+    content = fingerprint(command.type, command.data)
+    event = event_of_command(command, rule.type, data, schema, content)
+    return StateCommand(validate_event(domain, event), command.id, None, expected)
 
 
 def fingerprint(command: str, payload: Command | Data) -> str:
-    """The hash of a command's name and payload, whatever the order of its keys."""
+    """The hash of a command's name and payload, whatever the order of its keys.
+
+    An expected version is no part of it: it says when a command applies, not what it is. So who
+    sends a command again, on a version read since, learns that it was accepted the first time.
+    """
     content = msgspec.json.encode([command, payload], order="sorted")
     return sha256(content).hexdigest()[:FINGERPRINT_DIGITS]
 

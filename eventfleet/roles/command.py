@@ -31,7 +31,7 @@ from eventfleet.roles.role import ChunkReport
 from eventfleet.roles.takeover import RoleStart
 from eventfleet.stores import errors
 from eventfleet.stores.contracts import Clock, ParkedAggregates, PartitionWriter, StoreRegistry
-from eventfleet.topics.codec import decode
+from eventfleet.topics.codec import decode_command
 from eventfleet.topics.dead_letters import UNREADABLE, make_dead_letter
 from eventfleet.topics.errors import InvalidRecord
 from eventfleet.topics.names import Topics
@@ -102,7 +102,7 @@ class CommandRole:
         """Parse a command; Failed where the domain's own code raised something unforeseen."""
         if read := self._decoder.read(record.value):
             return read
-        command = decode(record.value)
+        command = decode_command(record.value)
         try:
             return command, parse_decoded_command(self._domain, command)
         except InvalidRecord:

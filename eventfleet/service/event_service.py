@@ -24,9 +24,9 @@ from eventfleet.service.command_batcher import CommandBatcher
 from eventfleet.service.stage_waiter import CommandFollower, WaitResult
 from eventfleet.states.querier import MissingEvents, Querier, StateAt, StateDiff
 from eventfleet.stores.contracts import Clock, IdGenerator, Page, Snapshot, Stage
-from eventfleet.topics.codec import decode, encode
+from eventfleet.topics.codec import decode_command, encode
 from eventfleet.topics.errors import InvalidRecord
-from eventfleet.topics.event import EventKey, EventRecord
+from eventfleet.topics.event import CommandRecord, EventKey, EventRecord, ExpectedVersion
 
 TIMEOUT_SECONDS = 10.0
 
@@ -46,6 +46,7 @@ class SendOptions(CommandAttributes, total=False):
     """Options of `send`; `timeout` is in seconds, TIMEOUT_SECONDS by default."""
 
     command_id: str | None
+    expected_version: ExpectedVersion | None
     timeout: float
 
 
@@ -139,6 +140,7 @@ class EventService(Generic[S]):
         patience: float = TIMEOUT_SECONDS,
         timeout: float = TIMEOUT_SECONDS,
         command_id: str | None = None,
+        expected_version: ExpectedVersion | None = None,
         **attributes: Unpack[CommandAttributes],
     ) -> Outcome | WaitResult:
         """Decide one command; Unavailable after `timeout` seconds at the latest.
@@ -151,6 +153,11 @@ class EventService(Generic[S]):
         Repeated. Without a `command_id` the command gets a new one, which spares a look into the
         store.
 
+        With an `expected_version` the command holds for an aggregate of this version only (0: one
+        without events, "*": one with events): where it is at another, nothing is done and the
+        outcome is VersionConflict, with the present one. A repeat of an accepted command is
+        Repeated all the same. For synchronous domains; InvalidRecord in another.
+
         With `wait` the answer is a WaitResult: the outcome, and the stage that was reached within
         `patience` seconds of the call.
         """
@@ -161,7 +168,7 @@ class EventService(Generic[S]):
         if wait is not None:
             first = event_id(self._domain.name, aggregate_id, identity)
             reply_to = self._follower.reply_to(first, wait)
-        envelope = EventRecord(
+        envelope = CommandRecord(
             id=identity,
             type=name,
             domain=self._domain.name,
@@ -169,6 +176,7 @@ class EventService(Generic[S]):
             time=self._clock.now(),
             data=payload,  # type: ignore[arg-type]  # encoded and validated by _parse
             reply_to=reply_to,
+            expected_version=expected_version,
             **attributes,
         )
         parsed = self._parse(envelope, new=command_id is None)
@@ -194,7 +202,7 @@ class EventService(Generic[S]):
             raise InvalidRecord("type", f"{given} is not a command class of {self._domain.name}")
         return kind.__name__, command
 
-    def _parse(self, envelope: EventRecord, new: bool) -> ParsedCommand:
+    def _parse(self, envelope: CommandRecord, new: bool) -> ParsedCommand:
         """Parse a command from its bytes, so that the checks of the wire hold for its values."""
         try:
             value = encode(envelope)
@@ -202,7 +210,7 @@ class EventService(Generic[S]):
             raise InvalidRecord("data", f"can't be written as JSON: {error}") from None
         if read := self._decoder.read(value, new):
             return read[1]
-        return parse_decoded_command(self._domain, decode(value), new)
+        return parse_decoded_command(self._domain, decode_command(value), new)
 
     @property
     def _follower(self) -> CommandFollower:

@@ -43,7 +43,8 @@ COUNTED = {
     "snapshots": "Snapshots saved",
     "too_large": "Snapshots not saved because the state is too large",
     "accepted": "Commands accepted",
-    "conflicts": "Commands given up because others changed the aggregate each time",
+    "conflicts": "Commands refused because others changed the aggregate: at each attempt, or since "
+    "the version that the command expects",
     "failed": "Commands on which the domain's own code raised",
     "nudged": "Aggregates whose events were put and not placed, produced again",
 }

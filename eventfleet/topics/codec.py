@@ -19,13 +19,16 @@ from msgspec.structs import replace
 
 from eventfleet.topics.errors import InvalidRecord
 from eventfleet.topics.event import (
+    EXPECTED_VERSION,
     MAX_EVENT_BYTES,
+    CommandRecord,
     EventRecord,
     is_in_milliseconds,
     truncate_to_milliseconds,
 )
 
 T = TypeVar("T")
+R = TypeVar("R", bound=EventRecord)
 
 EVENT_HEADERS = (("content-type", b"application/cloudevents+json"),)
 """The headers of a record whose value is an event."""
@@ -39,14 +42,15 @@ INT64 = range(-(2**63), 2**63)
 _AT = re.compile(r"^(?P<reason>.*?)(?: - at `(?:key in )?\$\.?(?P<field>[^`]*)`)?$", re.DOTALL)
 _NAMED = re.compile(r"(?P<kind>required|unknown) field `(?P<field>[^`]*)`")
 _REASONS = {"required": "is missing", "unknown": "is not a known field"}
+_NOT_A_VERSION = 'is neither an integer from 0 to 2^63-1 nor "*", for any version but 0'
 _NUL = b"\\u0000"
 
 CANONICAL_PREFIX = b'{"specversion":"1.0",'
 """The first bytes of each event that `encode` writes."""
 _BACKSLASH = ord("\\")  # looked for in bytes as a number: bytes would take five times as long
 _ESCAPE = b"\\u"
-_ATTRIBUTES = frozenset({"specversion", *EventRecord.__struct_encode_fields__})
 _decode_json = msgspec.json.Decoder(EventRecord).decode
+_decode_command_json = msgspec.json.Decoder(CommandRecord).decode
 
 encode: Callable[[EventRecord], bytes] = msgspec.json.Encoder().encode
 """Encodes an event as one CloudEvents JSON object. TypeError: JSON can't write its data."""
@@ -74,14 +78,28 @@ def decode(
             and (always_storable(event) or _is_storable(event.data, 2))
         ):
             return event
-    return _decode_slowly(value)
+    return _decode_slowly(value, EventRecord)
 
 
-def _decode_slowly(value: bytes | None) -> EventRecord:
+def decode_command(value: bytes | None) -> CommandRecord:
+    """Decode the command in a record's value, within the limits of `decode`."""
+    if value is not None and len(value) <= SMALL_EVENT_BYTES:
+        command = decode_canonical(value, _decode_command_json)
+        if command and is_in_milliseconds(command.time) and _is_storable(command.data, 2):
+            return command
+    try:
+        return _decode_slowly(value, CommandRecord)
+    except InvalidRecord as error:
+        if error.field == EXPECTED_VERSION:
+            raise InvalidRecord(error.field, _NOT_A_VERSION) from None
+        raise
+
+
+def _decode_slowly(value: bytes | None, kind: type[R]) -> R:
     if value is None:
         raise InvalidRecord("value", "is absent")
     _check_size(len(value), MAX_EVENT_BYTES + POSITION_BYTES)
-    event = _decode_any_spelling(value)
+    event = _decode_any_spelling(value, kind)
     if len(value) > SMALL_EVENT_BYTES:
         _check_size(len(encode(replace(event, version=0, position=None))), MAX_EVENT_BYTES)
     if is_in_milliseconds(event.time):
@@ -104,13 +122,14 @@ def decode_canonical(value: bytes, read: Callable[[bytes], T]) -> T | None:
         return None
 
 
-def _decode_any_spelling(value: bytes) -> EventRecord:
+def _decode_any_spelling(value: bytes, kind: type[R]) -> R:
     wire = parse(value)
     if not isinstance(wire, dict):
         raise InvalidRecord("value", "is not a JSON object")
     if wire.get("specversion") != "1.0":
         raise InvalidRecord("specversion", f"is {wire.get('specversion')!r}, only '1.0' is read")
-    event = convert({name: wire[name] for name in _ATTRIBUTES & wire.keys()}, EventRecord)
+    known = wire.keys() & {"specversion", *kind.__struct_encode_fields__}
+    event = convert({name: wire[name] for name in known}, kind)
     if _NUL in value:
         _check_identifiers(event)
     return event

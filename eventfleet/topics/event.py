@@ -1,7 +1,7 @@
 """Events as they travel and as they are stored: a CloudEvents 1.0 envelope around a payload."""
 
 from datetime import UTC, datetime
-from typing import Annotated, Any, NamedTuple, Protocol
+from typing import Annotated, Any, Literal, NamedTuple, Protocol
 
 import msgspec
 from msgspec import Meta
@@ -14,6 +14,10 @@ MAX_EVENT_BYTES = 950_000
 DomainName = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_-]{0,99}\Z")]
 Identifier = Annotated[str, Meta(min_length=1, max_length=MAX_ID_CHARS)]
 Instant = Annotated[datetime, Meta(tz=True)]
+ExpectedVersion = Annotated[int, Meta(ge=0, le=2**63 - 1)] | Literal["*"]
+"""The version that a command was decided on: 0 before any event, "*" is any but 0."""
+
+EXPECTED_VERSION = "expectedversion"
 
 WIRE_NAMES = {
     "domain": "source",
@@ -22,6 +26,7 @@ WIRE_NAMES = {
     "correlation_id": "correlationid",
     "causation_id": "causationid",
     "reply_to": "replyto",
+    "expected_version": EXPECTED_VERSION,
 }
 
 
@@ -86,6 +91,16 @@ class EventRecord(
     @property
     def key(self) -> EventKey:
         return EventKey(self.aggregate_id, self.id)
+
+
+class CommandRecord(EventRecord, frozen=True, kw_only=True, omit_defaults=True):
+    """A command on its way: `type` is its name, `data` its payload.
+
+    With an `expected_version` the command holds for an aggregate of this version only. The
+    attribute says when the command applies, not what it is: no event and no fingerprint has it.
+    """
+
+    expected_version: ExpectedVersion | None = None
 
 
 class FoldableEvent(Protocol):

@@ -13,6 +13,8 @@ NDJSON = "application/x-ndjson"
 PROBLEM_JSON = "application/problem+json"
 
 Version = Annotated[int, Meta(ge=1, le=2**63 - 1)]
+ReadVersion = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+"""A version that a client has read; 0 is that of an aggregate without events."""
 
 
 class ResponseBody(msgspec.Struct, kw_only=True):
@@ -88,7 +90,8 @@ class DomainList(ResponseBody):
 class ProblemDetails(ResponseBody, omit_defaults=True):
     """The reason why a request was not carried out (RFC 9457). `field` names the invalid part of
     the request, `reason` says what is wrong with it. The service's log has an error of status 500
-    under `correlation_id`."""
+    under `correlation_id`. `version` is the present one of an aggregate that is not at the version
+    that the request expects; 0 is that of one without events."""
 
     type: str
     title: str
@@ -98,6 +101,7 @@ class ProblemDetails(ResponseBody, omit_defaults=True):
     reason: str = ""
     command_id: str = ""
     correlation_id: str = ""
+    version: ReadVersion | UnsetType = UNSET
 
 
 class AggregateState(ResponseBody):

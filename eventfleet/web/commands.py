@@ -3,6 +3,7 @@
 from typing import Any, assert_never
 
 from msgspec import UNSET
+from starlette.requests import Request
 from starlette.responses import Response
 
 from eventfleet.deciders.outcomes import (
@@ -14,6 +15,7 @@ from eventfleet.deciders.outcomes import (
     Rejected,
     Repeated,
     Unavailable,
+    VersionConflict,
     outcome_fields,
 )
 from eventfleet.model.command_rules import command_class
@@ -22,10 +24,19 @@ from eventfleet.service.event_service import SendOptions
 from eventfleet.stores.contracts import Stage
 from eventfleet.stores.ids import Uuid7Generator
 from eventfleet.topics.errors import InvalidRecord
+from eventfleet.topics.event import EXPECTED_VERSION
 from eventfleet.web.bodies import CommandResult
 from eventfleet.web.context import RequestContext
 from eventfleet.web.operation import Operation
 from eventfleet.web.parameters import SendParameters
+from eventfleet.web.preconditions import (
+    ETAG,
+    IF_MATCH,
+    IF_NONE_MATCH,
+    etag,
+    expected_version,
+    expecting_header,
+)
 from eventfleet.web.problems import (
     BODY_LATE,
     CONFLICT,
@@ -39,6 +50,7 @@ from eventfleet.web.problems import (
     UNAVAILABLE,
     UNKNOWN_COMMAND,
     UNKNOWN_DOMAIN,
+    VERSION_CONFLICT,
     ProblemType,
     RequestRefused,
     invalid,
@@ -70,7 +82,10 @@ async def send(context: RequestContext) -> Response:
     """Sends one command to an aggregate.
 
     The header Idempotency-Key is the command's id: a request with the same key is the same command
-    and takes effect once. Without the header the service generates an id. With `wait` the response
+    and takes effect once. Without the header the service generates an id. In a synchronous domain
+    `If-Match` names the version that the aggregate must be at, as the ETag of its state does: at
+    another one nothing is done, and the status is 412. `If-Match: *` demands that it has events,
+    `If-None-Match: *` that it has none. With `wait` the response
     comes when the event has reached that stage, or after the seconds of `Prefer: wait=N`, and
     reports the stage that was reached.
     """
@@ -86,7 +101,7 @@ async def send(context: RequestContext) -> Response:
         try:
             return await _send(context, command, data, options, responder)
         except InvalidRecord as error:
-            raise invalid(_request_part(error.field), error.reason) from None
+            raise invalid(_request_part(error.field, request), error.reason) from None
 
 
 async def _send(
@@ -119,6 +134,7 @@ def _send_options(context: RequestContext, command_id: str) -> SendOptions:
     request = context.request
     return SendOptions(
         command_id=command_id,
+        expected_version=expected_version(request),
         correlation_id=header(request, CORRELATION_ID),
         causation_id=header(request, CAUSATION_ID),
         actor=context.grant.actor,
@@ -142,7 +158,9 @@ def _wait_seconds(context: RequestContext, responder: "_Responder") -> float:
     return seconds
 
 
-def _request_part(field: str) -> str:
+def _request_part(field: str, request: Request) -> str:
+    if field == EXPECTED_VERSION:
+        return expecting_header(request)
     return REQUEST_PARTS.get(field, field.removeprefix("data."))
 
 
@@ -164,6 +182,8 @@ class _Responder:
                 raise RequestRefused(ID_REUSED, reason, field=IDEMPOTENCY_KEY, reason=reason)
             case Rejected():
                 raise self._refusal(REJECTED, outcome.reason)
+            case VersionConflict():
+                raise self._version_conflict(outcome)
             case Conflict():
                 raise self._refusal(CONFLICT, outcome.reason)
             case Unavailable():
@@ -178,6 +198,16 @@ class _Responder:
     ) -> RequestRefused:
         return RequestRefused(
             problem_type, reason, traceback=traceback, reason=reason, command_id=self._command_id
+        )
+
+    def _version_conflict(self, outcome: VersionConflict) -> RequestRefused:
+        return RequestRefused(
+            VERSION_CONFLICT,
+            outcome.reason,
+            headers={ETAG: etag(outcome.version)},
+            reason=outcome.reason,
+            command_id=self._command_id,
+            version=outcome.version,
         )
 
     def _result(self, outcome: Accepted | Repeated, status: int, stage: Stage | None) -> Response:
@@ -203,6 +233,7 @@ OPERATIONS = [
             UNKNOWN_COMMAND,
             REJECTED,
             CONFLICT,
+            VERSION_CONFLICT,
             BODY_LATE,
             TOO_LARGE,
             NOT_JSON,
@@ -211,6 +242,9 @@ OPERATIONS = [
             REPLAY_FAILED,
         ),
         parameters=SendParameters,
-        headers=(IDEMPOTENCY_KEY, PREFER, CORRELATION_ID, CAUSATION_ID, TRACEPARENT),
+        headers=(
+            *(IDEMPOTENCY_KEY, IF_MATCH, IF_NONE_MATCH, PREFER),
+            *(CORRELATION_ID, CAUSATION_ID, TRACEPARENT),
+        ),
     )
 ]

@@ -10,15 +10,25 @@ from urllib.parse import quote
 from eventfleet.model.command_rules import command_class, command_name
 from eventfleet.model.domain import Domain
 from eventfleet.topics.event import MAX_ID_CHARS
-from eventfleet.web.bodies import JSON, NDJSON, PROBLEM_JSON, EventPage, ProblemDetails
+from eventfleet.web.bodies import (
+    JSON,
+    NDJSON,
+    PROBLEM_JSON,
+    AggregateState,
+    EventPage,
+    MissingEventsPage,
+    ProblemDetails,
+)
 from eventfleet.web.context import ServicesByDomain
 from eventfleet.web.operation import Operation
+from eventfleet.web.preconditions import ETAG, ETAG_PATTERN, IF_MATCH, IF_NONE_MATCH
 from eventfleet.web.problems import (
     BUSY,
     INVALID,
     SCOPE_MISSING,
     TOKEN_REFUSED,
     UNAVAILABLE,
+    VERSION_CONFLICT,
     ProblemType,
 )
 from eventfleet.web.requests import LENIENT_HEADERS
@@ -33,6 +43,19 @@ from eventfleet.web.schemas import (
 COMMON_PROBLEMS = (INVALID, BUSY, UNAVAILABLE)
 ID: Json = {"type": "string", "minLength": 1, "maxLength": MAX_ID_CHARS, "pattern": r"^[^\x00]+$"}
 HEADER: Json = {"type": "string", "minLength": 1, "maxLength": MAX_ID_CHARS, "pattern": "^[ -~]+$"}
+HEADERS: dict[str, Json] = {
+    IF_MATCH: {"type": "string", "pattern": rf"^({ETAG_PATTERN}|\*)$"},
+    IF_NONE_MATCH: {"type": "string", "pattern": r"^\*$"},
+    **{name: {"type": "string"} for name in LENIENT_HEADERS},
+}
+"""The schemas of the headers that have another than HEADER."""
+
+PRECONDITIONS = (IF_MATCH, IF_NONE_MATCH)
+"""Headers of synchronous domains only: the others have no version when they decide."""
+
+ETAG_BODIES = {AggregateState: True, MissingEventsPage: True, EventPage: False}
+"""The bodies of responses with an ETag; False: not each response has one."""
+
 UNTYPED_RESPONSES: dict[Any, tuple[str, str, Json]] = {
     str: ("Plain text", "text/plain", {"type": "string"}),
     dict: ("An OpenAPI 3.1 document", JSON, {"type": "object"}),
@@ -98,19 +121,33 @@ class _Operations:
             "operationId": "-".join(filter(None, [operation.name, domain, command])),
             "summary": " ".join(summary.split()),
             "tags": [domain or "service"],
-            "parameters": list(_parameters(operation, path)),
+            "parameters": list(_parameters(operation, path, self._headers(operation))),
             "responses": self._responses(operation)
-            | self._problems([*operation.problems, *COMMON_PROBLEMS, *access]),
+            | self._problems([*self._own_problems(operation), *COMMON_PROBLEMS, *access]),
         }
         described |= {"description": " ".join(more.split())} if more else {}
         described |= {"deprecated": True} if operation.deprecated else {}
         return described | ({"security": [{"bearer": []}]} if access else {})
 
+    @property
+    def _synchronous(self) -> bool:
+        return bool(self._domain and self._domain.synchronous)
+
+    def _headers(self, operation: Operation) -> list[str]:
+        return [
+            name for name in operation.headers if self._synchronous or name not in PRECONDITIONS
+        ]
+
+    def _own_problems(self, operation: Operation) -> list[ProblemType]:
+        return [
+            kind for kind in operation.problems if self._synchronous or kind is not VERSION_CONFLICT
+        ]
+
     def _responses(self, operation: Operation) -> Json:
         described = {
             str(status): self._response(kind) for status, kind in operation.responses.items()
         }
-        if self._domain and self._domain.synchronous:
+        if self._synchronous:
             described.pop("202", None)
         return described
 
@@ -121,11 +158,15 @@ class _Operations:
         content: Json = {JSON: {"schema": self._refs[kind]}}
         if kind is EventPage:
             content[NDJSON] = {"schema": {"type": "string"}}
-        return {"description": " ".join(kind.__doc__.split()), "content": content}
+        described = {"description": " ".join(kind.__doc__.split()), "content": content}
+        if kind in ETAG_BODIES:
+            described["headers"] = _etag_header(ETAG_BODIES[kind])
+        return described
 
     def _problems(self, kinds: Sequence[ProblemType]) -> Json:
         ordered = sorted({(kind.status, kind.type, kind.title) for kind in kinds})
-        headers = {str(kind.status): _headers(kind) for kind in kinds if kind.headers}
+        headers = {str(kind.status): _problem_headers(kind) for kind in kinds if kind.headers}
+        headers[str(VERSION_CONFLICT.status)] = {"headers": _etag_header(required=True)}
         content = {PROBLEM_JSON: {"schema": self._refs[ProblemDetails]}}
         return {
             str(status): {
@@ -137,19 +178,24 @@ class _Operations:
         }
 
 
-def _headers(kind: ProblemType) -> Json:
+def _problem_headers(kind: ProblemType) -> Json:
     return {"headers": {name: {"schema": {"type": "string"}} for name in kind.headers}}
+
+
+def _etag_header(required: bool) -> Json:
+    described = "The aggregate's version, for the `If-Match` of a command to a synchronous domain."
+    schema = {"type": "string", "pattern": f"^{ETAG_PATTERN}$"}
+    return {ETAG: {"description": described, "required": required, "schema": schema}}
 
 
 def _request_body(schema: Json) -> Json:
     return {"requestBody": {"required": True, "content": {JSON: {"schema": schema}}}}
 
 
-def _parameters(operation: Operation, path: str) -> Iterable[Json]:
+def _parameters(operation: Operation, path: str, headers: Iterable[str]) -> Iterable[Json]:
     for name in ("id", "command"):
         if f"{{{name}}}" in path:
             yield {"name": name, "in": "path", "required": True, "schema": ID}
-    for name in operation.headers:
-        schema = {"type": "string"} if name in LENIENT_HEADERS else HEADER
-        yield {"name": name, "in": "header", "schema": schema}
+    for name in headers:
+        yield {"name": name, "in": "header", "schema": HEADERS.get(name, HEADER)}
     yield from parameter_schemas(operation.parameters)

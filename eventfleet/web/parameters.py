@@ -13,7 +13,7 @@ from starlette.requests import Request
 from eventfleet.stores.contracts import Stage
 from eventfleet.topics.codec import to_invalid_record
 from eventfleet.topics.event import Identifier, Instant
-from eventfleet.web.bodies import Version
+from eventfleet.web.bodies import ReadVersion, Version
 from eventfleet.web.problems import invalid
 
 P = TypeVar("P", bound="QueryParameters")
@@ -23,7 +23,6 @@ MAX_CURSOR_CHARACTERS = 40_000
 _INTEGER = re.compile(r"0|-?[1-9][0-9]{0,30}")
 
 Limit = Annotated[int, Meta(ge=1, le=MAX_PAGE_ITEMS)]
-After = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 Cursor = Annotated[str, Meta(max_length=MAX_CURSOR_CHARACTERS, pattern=r"^[A-Za-z0-9_-]*\Z")]
 
 
@@ -36,7 +35,7 @@ class SendParameters(QueryParameters):
 
 
 class EventsParameters(QueryParameters):
-    after: After = 0
+    after: ReadVersion = 0
     limit: Limit | UnsetType = UNSET
     types: list[Identifier] = []
 
@@ -47,12 +46,12 @@ class StateParameters(QueryParameters):
 
 
 class DiffParameters(QueryParameters):
-    first: After
-    second: After
+    first: ReadVersion
+    second: ReadVersion
 
 
 class MissingParameters(QueryParameters):
-    after: After
+    after: ReadVersion
     limit: Limit = DEFAULT_PAGE_ITEMS
 
 

@@ -49,6 +49,7 @@ TOKEN_REFUSED = ProblemType(
 SCOPE_MISSING = ProblemType("scope-missing", 403, "The token lacks the required scope")
 REJECTED = ProblemType("rejected", 409, "A rule of the domain rejects the command")
 CONFLICT = ProblemType("conflict", 409, "Concurrent changes won every retry")
+VERSION_CONFLICT = ProblemType("version-conflict", 412, "The aggregate is at another version")
 TOO_LARGE = ProblemType("too-large", 413, "The request body is too large")
 NOT_JSON = ProblemType("not-json", 415, "The Content-Type must be application/json")
 HOST_REFUSED = ProblemType(
@@ -78,7 +79,7 @@ class RequestRefused(EventfleetError):
         detail: str = "",
         headers: Mapping[str, str] | None = None,
         traceback: str = "",
-        **members: str,
+        **members: str | int,
     ) -> None:
         super().__init__(detail or problem_type.title)
         self.traceback = traceback
@@ -95,7 +96,11 @@ def problem_response(error: RequestRefused) -> Response:
     """Builds the response of a refused request."""
     kind = error.problem_type
     problem = ProblemDetails(
-        type=kind.type, title=kind.title, status=kind.status, detail=error.detail, **error.members
+        type=kind.type,
+        title=kind.title,
+        status=kind.status,
+        detail=error.detail,
+        **error.members,  # type: ignore[arg-type]
     )
     return Response(msgspec.json.encode(problem), kind.status, error.headers, PROBLEM_JSON)
 

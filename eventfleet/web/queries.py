@@ -28,6 +28,7 @@ from eventfleet.web.parameters import (
     QueryParameters,
     StateParameters,
 )
+from eventfleet.web.preconditions import ETAG, etag
 from eventfleet.web.problems import (
     NO_SNAPSHOT,
     REPLAY_FAILED,
@@ -46,13 +47,16 @@ async def events(context: RequestContext) -> Response:
     """Returns the events of an aggregate in version order and in their latest schema.
 
     With `Accept: application/x-ndjson` they are streamed, one per line; all of them unless `limit`
-    is given.
+    is given. The last page without a choice of `types` has the aggregate's version as its ETag.
     """
     parameters: EventsParameters = context.parameters
     limit = None if parameters.limit is UNSET else parameters.limit
     if prefers(context.request, NDJSON, JSON):
         return await _event_stream(context, parameters, limit)
-    return json_response(await _event_page(context, parameters, limit or DEFAULT_PAGE_ITEMS))
+    page = await _event_page(context, parameters, limit or DEFAULT_PAGE_ITEMS)
+    to_the_latest = page.events and page.next is None and not parameters.types
+    headers = {ETAG: etag(page.events[-1].version)} if to_the_latest else None
+    return json_response(page, headers=headers)
 
 
 async def _event_stream(
@@ -95,7 +99,7 @@ async def state(context: RequestContext) -> Response:
     """Returns the latest state of an aggregate, or its state at a version or a time.
 
     The latest state is saved as a snapshot. The state at a time is the one after the highest
-    version whose event is not later.
+    version whose event is not later. The ETag is the state's version.
     """
     parameters: StateParameters = context.parameters
     queries = context.services.queries
@@ -111,9 +115,8 @@ async def state(context: RequestContext) -> Response:
     if found is None:
         await context.require_aggregate()
         raise RequestRefused(UNKNOWN_VERSION)
-    return json_response(
-        AggregateState(aggregate_id=found.aggregate_id, version=found.version, state=found.data)
-    )
+    body = AggregateState(aggregate_id=found.aggregate_id, version=found.version, state=found.data)
+    return json_response(body, headers={ETAG: etag(found.version)})
 
 
 def _to_milliseconds(moment: datetime) -> datetime:
@@ -138,7 +141,10 @@ async def diff(context: RequestContext) -> Response:
 
 
 async def missing(context: RequestContext) -> Response:
-    """Returns the events that a client lacks that has those up to version `after`."""
+    """Returns the events that a client lacks that has those up to version `after`.
+
+    The ETag is the aggregate's latest version.
+    """
     parameters: MissingParameters = context.parameters
     queries = context.services.queries
     found = await queries.missing(context.aggregate_id, parameters.after, parameters.limit)
@@ -151,7 +157,7 @@ async def missing(context: RequestContext) -> Response:
         ahead=found.ahead,
         next=last if last < found.latest else None,
     )
-    return json_response(body)
+    return json_response(body, headers={ETAG: etag(found.latest)})
 
 
 COMMON_PROBLEMS = (UNKNOWN_DOMAIN, UNKNOWN_AGGREGATE, REPLAY_FAILED)

@@ -3,10 +3,18 @@
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import orjson
 
-from eventfleet.deciders.outcomes import Accepted, Outcome, Rejected, Repeated, Unavailable
+from eventfleet.deciders.outcomes import (
+    Accepted,
+    Outcome,
+    Rejected,
+    Repeated,
+    Unavailable,
+    VersionConflict,
+)
 from eventfleet.topics.record import LogRecord
 from tests.simulation.accounts import FEE
 from tests.simulation.checker import BrokenInvariant, History
@@ -14,12 +22,15 @@ from tests.simulation.checker import BrokenInvariant, History
 
 @dataclass
 class Answer:
-    """One time that a command was sent; `by_topic`: its answer is a reply."""
+    """One time that a command was sent, named `sending`; `by_topic`: its answer is a reply.
+    `expected`: the version that it was sent on."""
 
     command_id: str
     event_id: str
     amount: int
     aggregate_id: str
+    sending: str
+    expected: int | None = None
     began: int = 0
     ended: int = 0
     by_topic: bool = False
@@ -108,3 +119,43 @@ def _check_rejection(answer: Answer, stored: History, dates: list[int]) -> None:
     }
     if said not in reigning:
         raise BrokenInvariant("rejected for what was not there", f"{answer}, {reigning}")
+
+
+def check_expected(
+    answers: Answers,
+    replies: list[LogRecord],
+    stored: History,
+    dates: Mapping[str, list[int]],
+) -> None:
+    """An accepted command that expects a version has its event at the next; one that is refused
+    for its version met another, that of its time."""
+    versions = {event.id: event.version for events in stored.values() for event in events}
+    replied = {reply["correlation_id"]: reply for reply in map(_reply, replies)}
+    for answer in (each for asked in answers.values() for each in asked):
+        if answer.expected is None:
+            continue
+        outcome, reply = answer.outcome, replied.get(answer.sending, {})
+        first = versions.get(answer.event_id)
+        if isinstance(outcome, Accepted) or reply.get("outcome") == "accepted":
+            if first != answer.expected + 1:
+                raise BrokenInvariant("accepted on another version", f"{answer}, at {first}")
+        elif isinstance(outcome, VersionConflict):
+            _check_conflict(answer, outcome.version, dates[answer.aggregate_id])
+        elif reply.get("outcome") == "conflict" and reply["version"] == answer.expected:
+            raise BrokenInvariant("refused on the version that it expects", f"{answer}, {reply}")
+
+
+def _check_conflict(answer: Answer, version: int, dates: list[int]) -> None:
+    if version == answer.expected:
+        raise BrokenInvariant("refused on the version that it expects", answer)
+    begins, ends = [0, *dates], [*dates, answer.ended]
+    reigned = version < len(begins) and (
+        begins[version] <= answer.ended and answer.began <= ends[version]
+    )
+    if not reigned:
+        raise BrokenInvariant("refused for a version that was not there", f"{answer}, {dates}")
+
+
+def _reply(record: LogRecord) -> dict[str, Any]:
+    found: dict[str, Any] = orjson.loads(record.value or b"")
+    return found

@@ -14,10 +14,10 @@ from typing import NamedTuple
 from unittest.mock import patch
 
 from eventfleet.deciders.manager import Manager
-from eventfleet.deciders.outcomes import Outcome
+from eventfleet.deciders.outcomes import Outcome, VersionConflict
 from eventfleet.deciders.state_command import StateCommand, parse_state_command
 from eventfleet.topics.codec import encode
-from eventfleet.topics.event import EventRecord
+from eventfleet.topics.event import CommandRecord
 from eventfleet.topics.record import ProducerRecord
 from tests.simulation.accounts import accounts
 from tests.simulation.checker import BrokenInvariant, check_emitted, check_folds, check_versions
@@ -25,6 +25,7 @@ from tests.simulation.fleet_checker import (
     Answer,
     check_answers,
     check_balances,
+    check_expected,
     check_rejections,
     check_whole,
 )
@@ -146,33 +147,44 @@ class FleetSchedule:
 
     # Calls
 
-    def _record(self, command: AccountCommand) -> EventRecord:
-        return EventRecord(
+    def _record(self, command: AccountCommand, sending: str, expected: int | None) -> CommandRecord:
+        return CommandRecord(
             id=command.id,
             type=command.name,
             domain=accounts.name,
             aggregate_id=command.aggregate_id,
             time=LoopClock(self.loop).now(),
             data={"n": command.id, "amount": command.amount},
+            correlation_id=sending,
+            expected_version=expected,
         )
+
+    def _expected(self, aggregate_id: str) -> int | None:
+        """Now and then the version that readers see, or one before it."""
+        often = self.scenario.expecting
+        if not (often and self.scheduler.chance(often)):
+            return None
+        return max(0, len(self.world.events.dates[aggregate_id]) - self.random.choice([0, 0, 1]))
 
     def _send(self, command: AccountCommand) -> None:
         """To a service, or through the topic."""
-        parsed = parse_state_command(accounts, self._record(command))
-        answer = Answer(command.id, parsed.event.id, command.amount, command.aggregate_id)
-        answer.began = self.scheduler.steps
+        sending, expected = f"sending {next(self.names)}", self._expected(command.aggregate_id)
+        record = self._record(command, sending, expected)
+        parsed = parse_state_command(accounts, record)
+        about = command.id, parsed.event.id, command.amount, command.aggregate_id
+        answer = Answer(*about, sending, expected, began=self.scheduler.steps)
         self.answers.setdefault(command.id, []).append(answer)
         if not self.quiet and self.scheduler.chance(0.4):
-            self._enqueue(command, answer)
+            self._enqueue(command, record, answer)
             return
         service = self.random.choice(self.services)
         self.loop.start(service.process, self._decide(service, command, parsed, answer))
         self.calls.append((command, answer, service.process))
 
-    def _enqueue(self, command: AccountCommand, answer: Answer) -> None:
+    def _enqueue(self, command: AccountCommand, record: CommandRecord, answer: Answer) -> None:
         self.scheduler.tell("a sender", "produces the command", command)
         partition = self.world.partition(command.aggregate_id)
-        key, value = command.aggregate_id.encode(), encode(self._record(command))
+        key, value = command.aggregate_id.encode(), encode(record)
         self.world.log.append(ProducerRecord(TOPICS.commands, key, value, partition))
         answer.by_topic = True
 
@@ -188,6 +200,8 @@ class FleetSchedule:
 
         def keep(_: int, outcome: Outcome) -> None:
             answer.outcome, answer.ended = outcome, self.scheduler.steps
+            if isinstance(outcome, VersionConflict):
+                self.scheduler.count("a command expects another version")
             self.scheduler.note("answers", [command, outcome])
 
         seconds = 5.0 if self.quiet else self.random.choice([0.1, 0.5, 5.0])
@@ -307,6 +321,7 @@ class FleetSchedule:
         replies = [r for rs in world.whole(TOPICS.replies).values() for r in rs]
         check_answers(self.answers, replies, stored)
         check_rejections(self.answers, stored, world.events.dates)
+        check_expected(self.answers, replies, stored, world.events.dates)
 
 
 def run(scenario: FleetScenario, seeds: range) -> Counter[str]:

@@ -70,6 +70,7 @@ class FleetScenario:
     violence: float = 0.004  # how often, in a step, a process is killed or stands still
     faults: float = 0.01
     failures: float = 0.5
+    expecting: float = 0.25  # how often a command is sent on a version
     parts: FleetParts = field(default_factory=FleetParts)
 
     def smaller(self) -> list["FleetScenario"]:

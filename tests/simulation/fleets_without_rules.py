@@ -1,11 +1,14 @@
 """The fleet of a synchronous domain with one rule taken out each."""
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 from eventfleet.deciders.command_attempts import Attempt
 from eventfleet.deciders.commander import Commander, PutError
+from eventfleet.deciders.decider import Answer
 from eventfleet.deciders.manager import Manager
+from eventfleet.deciders.state_command import StateCommand
 from eventfleet.roles.append import AppendRole
 from eventfleet.roles.role import ChunkReport
 from eventfleet.states.latest_states import LatestState, LatestStateQuery
@@ -52,6 +55,27 @@ class KeepsWhatIsNotStored(Manager):
         await super()._put(attempts)
         for attempt, made in attempts:
             attempt.live = made.live
+
+
+class DecidesOnAnyVersion(Manager):
+    """Without: a command is decided on the version that it expects, at each attempt."""
+
+    async def decide(
+        self, commands: Sequence[StateCommand], deadline: datetime, answer: Answer
+    ) -> None:
+        unconditional = [each._replace(expected_version=None) for each in commands]
+        await super().decide(unconditional, deadline, answer)
+
+
+class ForgetsVersionsWhenBeaten(Manager):
+    """Without: a command that was beaten is held to the version that it expects."""
+
+    async def _decide_again(
+        self, attempts: Sequence[Attempt], deadline: datetime, number: int
+    ) -> None:
+        for attempt in attempts:
+            attempt.command = attempt.command._replace(expected_version=None)
+        await super()._decide_again(attempts, deadline, number)
 
 
 class NeverSweeps(AppendRole):

@@ -18,6 +18,7 @@ SCENARIOS = {
 }
 FAULTS = {
     "a chunk is not delivered",
+    "a command expects another version",
     "a service is killed",
     "a transaction times out",
     "a worker of append is killed",
@@ -60,6 +61,16 @@ RULES = {
         {"accepted but not stored", "emitted otherwise than stored", "gap"},
     ),
 }
+VERSION_RULES = {
+    "a command is decided on the version that it expects": (
+        FleetParts(manager=fleets_without_rules.DecidesOnAnyVersion),
+        {"accepted on another version"},
+    ),
+    "a command that was beaten is held to its version": (
+        FleetParts(manager=fleets_without_rules.ForgetsVersionsWhenBeaten),
+        {"accepted on another version"},
+    ),
+}
 
 
 @cache
@@ -87,6 +98,16 @@ def test_each_fault_occurs_in_one_of_twenty_schedules() -> None:
 @pytest.mark.parametrize("rule", RULES)
 def test_without_the_rule_a_promise_breaks(rule: str) -> None:
     parts, kinds = RULES[rule]
-    first = next(violations(FleetScenario(roles=ALL_ROLES, parts=parts), range(1000)), None)
+    _assert_broken(FleetScenario(roles=ALL_ROLES, parts=parts, expecting=0.0), kinds)
+
+
+@pytest.mark.parametrize("rule", VERSION_RULES)
+def test_without_the_rule_an_expected_version_is_missed(rule: str) -> None:
+    parts, kinds = VERSION_RULES[rule]
+    _assert_broken(FleetScenario(parts=parts), kinds)
+
+
+def _assert_broken(scenario: FleetScenario, kinds: set[str]) -> None:
+    first = next(violations(scenario, range(1000)), None)
     assert first is not None, "nothing broke in 1000 schedules"
     assert first.kind in kinds, first

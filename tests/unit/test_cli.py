@@ -271,6 +271,39 @@ def test_each_outcome_has_its_status(
     assert (told["command_id"], STATUSES[told["outcome"]]) == ("c", status)
 
 
+@pytest.mark.parametrize(
+    ("expected", "header"), [("0", '"0"'), ("17", '"17"'), ("*", "*"), (None, None)]
+)
+def test_another_version_than_expected_has_its_status_and_says_the_present_one(
+    expected: str | None, header: str | None, service: "ServiceStub"
+) -> None:
+    service.answer = "version-conflict"
+    arguments = ["send", "bank", "1", "Close", "--command-id", "c"]
+    arguments += ["--expected-version", expected] if expected else []
+    done = run(*arguments, SERVICE_URL=service.url)
+    assert done.exit_code == STATUSES["version-conflict"] == 7
+    assert done.stdout == "conflict: because\n"
+    assert "nothing is done: read the state again" in done.stderr
+    assert "--expected-version 4" in done.stderr
+    done = run(*arguments, "--json", SERVICE_URL=service.url)
+    assert done.exit_code == 7
+    answer = {"outcome": "conflict", "command_id": "c", "reason": "because", "version": 4}
+    assert json.loads(done.stdout) == answer
+    assert [headers["If-Match"] for headers in service.headers] == [header, header]
+
+
+@pytest.mark.parametrize("wrong", ["-1", "1.0", "", "one", "٤", str(2**63), "W/1"])
+def test_what_is_no_version_is_wrong_usage(wrong: str) -> None:
+    done = run("send", "bank", "1", "Close", f"--expected-version={wrong}")
+    assert done.exit_code == 2
+    assert "--expected-version" in done.stderr
+    assert "is neither an integer from 0 to 2^63-1 nor '*'" in done.stderr
+
+
+def test_help_has_the_status_of_a_conflict() -> None:
+    assert "7  conflict: the aggregate is at another version" in run("send", "--help").output
+
+
 def test_a_stage_that_is_not_reached_in_time_has_its_status(service: "ServiceStub") -> None:
     service.answer = ACCEPTED | {"stage": "appended"}
     arguments = ("send", "orders", "1", "Deliver", "--wait", "relayed", "--patience", "2")
@@ -293,10 +326,12 @@ class ServiceStub:
     def __init__(self) -> None:
         self.answer: Any = ACCEPTED | {"stage": "accepted"}
         self.bodies: list[bytes] = []
+        self.headers: list[Any] = []
         service = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
+                service.headers.append(self.headers)
                 service.bodies.append(self.rfile.read(int(self.headers["Content-Length"])))
                 self._write(service.answer)
 
@@ -306,6 +341,7 @@ class ServiceStub:
                     kind = "application/problem+json"
                     name = f"urn:problem-type:eventfleet:{answer}"
                     answer = {"type": name, "title": "No", "status": 400, "detail": "because"}
+                    answer |= {"version": 4} if "version" in name else {}
                 self.send_response(answer.get("status", 200))
                 self.send_header("Content-Type", kind)
                 self.end_headers()

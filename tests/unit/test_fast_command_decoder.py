@@ -19,7 +19,7 @@ from eventfleet.model.command_rules import Emits
 from eventfleet.model.domain import Domain
 from eventfleet.model.payloads import Command, Event, State
 from eventfleet.topics.codec import encode
-from eventfleet.topics.event import EventRecord
+from eventfleet.topics.event import CommandRecord, EventRecord, ExpectedVersion
 
 TIME = datetime(2025, 1, 1, 12, 30, 0, 7000, tzinfo=UTC)
 FORMS = FastCommandDecoder(orders)
@@ -79,11 +79,23 @@ def test_a_command_becomes_what_the_long_way_makes_of_it(
         ]
     ),
     envelopes,
+    st.none() | st.integers(0, 2**63 - 1) | st.just("*"),
 )
 def test_so_does_one_of_a_synchronous_domain(
-    payload: tuple[str, dict[str, Any]], about: dict[str, str | None]
+    payload: tuple[str, dict[str, Any]],
+    about: dict[str, str | None],
+    expected: ExpectedVersion | None,
 ) -> None:
-    command = replace(PAY, domain="bank", type=payload[0], data=payload[1], **about)
+    command = CommandRecord(
+        id="c",
+        type=payload[0],
+        domain="bank",
+        aggregate_id="a",
+        time=TIME,
+        data=payload[1],
+        expected_version=expected,
+        **about,
+    )
     read = FastCommandDecoder(bank).read(encode(command))
     assert read
     assert read[1] == parse_command(bank, command)

@@ -15,13 +15,14 @@ from eventfleet.testing import given
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 TESTING = (ROOT / "docs" / "guides" / "test-a-domain.md").read_text()
+CONCURRENCY = (ROOT / "docs" / "guides" / "optimistic-concurrency.md").read_text()
 
 
 def blocks(text: str) -> list[str]:
     return re.findall(r"```python\n(.*?)```", text, re.DOTALL)
 
 
-@pytest.mark.parametrize("block", blocks(TESTING))
+@pytest.mark.parametrize("block", [*blocks(TESTING), blocks(CONCURRENCY)[-1]])
 def test_the_guides_tests_pass(block: str) -> None:
     names: dict[str, Any] = {"__name__": "shown"}
     exec(block, names)
