@@ -7,7 +7,7 @@ It needs MongoDB alone. Buses that need a client library are imported from modul
 `eventfleet.documents.event.redis_bus`, `nats_bus` and `kafka_bus`.
 """
 
-from eventfleet.documents.errors import Conflict, InvalidDocument, NotFound, OpeningFailed
+from eventfleet.documents.errors import EditConflict, InvalidDocument, NotFound, OpeningFailed
 from eventfleet.documents.event.bus import EventBus, KeptDelivery
 from eventfleet.documents.event.event import DocumentEvent
 from eventfleet.documents.event.handler import EventFunction, EventHandler, Subscriber
@@ -25,11 +25,11 @@ from eventfleet.stores.memory.document_store import MemoryDocuments
 
 __all__ = [
     "Change",
-    "Conflict",
     "DerivedEvent",
     "Diff",
     "DocumentEvent",
     "Documents",
+    "EditConflict",
     "EventBus",
     "EventFunction",
     "EventHandler",

@@ -15,7 +15,7 @@ class NotFound(EventfleetError):
         self.kind, self.id = kind, id
 
 
-class Conflict(EventfleetError):
+class EditConflict(EventfleetError):
     """Other writers came first, and nothing was stored; `kind` is a collection or domain.
 
     `expected` is the version that the change was made on, `present` the stored one. For a document,

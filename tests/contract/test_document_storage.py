@@ -14,8 +14,8 @@ from pymongo import MongoClient
 
 from eventfleet.documents import (
     Change,
-    Conflict,
     Diff,
+    EditConflict,
     EventSourcedStorage,
     InvalidDocument,
     MemoryDocuments,
@@ -277,7 +277,7 @@ async def test_when_attempts_run_out_both_diffs_are_in_the_conflict(opening: Ope
             await other.find_one_and_update("g1", earn(1), "other")
             game.items = ["mine"]
 
-        with pytest.raises(Conflict) as raised:
+        with pytest.raises(EditConflict) as raised:
             await games.find_one_and_update("g1", edit, "me")
         conflict = raised.value
         assert conflict.present > conflict.expected

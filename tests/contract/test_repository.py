@@ -12,7 +12,7 @@ from eventfleet.documents.aggregate.repository import DEFAULT_PARTITIONS, Reposi
 from eventfleet.documents.command.command import Command
 from eventfleet.documents.command.dispatcher import Dispatcher
 from eventfleet.documents.command.middleware import RetryOnConflict, SkipRepeated
-from eventfleet.documents.errors import Conflict, NotFound
+from eventfleet.documents.errors import EditConflict, NotFound
 from eventfleet.stores.contracts import DomainStores
 from eventfleet.stores.errors import ServerUnavailable
 from eventfleet.stores.memory.events import MemoryEvents
@@ -105,7 +105,7 @@ async def test_of_two_writers_one_meets_a_conflict_and_stores_nothing(writer: Op
             user.change_email("jane@example.com")
         saves = [repository.save(user) for repository, user in loaded]
         results = await asyncio.gather(*saves, return_exceptions=True)
-        [conflict] = [result for result in results if isinstance(result, Conflict)]
+        [conflict] = [result for result in results if isinstance(result, EditConflict)]
         assert (conflict.expected, conflict.present) == (1, 3)
         events = await stored(first)
         assert [event.version for event in events] == [1, 2, 3]

@@ -13,7 +13,7 @@ from typing import Any, TextIO
 
 import msgspec
 
-from eventfleet.documents import Conflict, EventSourcedStorage, open_storage
+from eventfleet.documents import EditConflict, EventSourcedStorage, open_storage
 from eventfleet.errors import ServerUnavailable
 
 DOCUMENTS = 100
@@ -49,7 +49,7 @@ async def write(
         try:
             await counters.find_one_and_upsert(CounterDocument(id), name)
             edited, _ = await counters.find_one_and_update(id, edit, name)
-        except (Conflict, ServerUnavailable):
+        except (EditConflict, ServerUnavailable):
             await asyncio.sleep(CONFIRM_PAUSE_SECONDS)
             continue
         log.write(f"{edit_name} {id} {edited.version}\n")

@@ -12,7 +12,7 @@ from eventfleet import InvalidRecord
 from eventfleet.documents.command.command import Command
 from eventfleet.documents.command.dispatcher import CallNext, Dispatcher
 from eventfleet.documents.command.middleware import RetryOnConflict
-from eventfleet.documents.errors import AlreadyRegistered, Conflict, NotRegistered
+from eventfleet.documents.errors import AlreadyRegistered, EditConflict, NotRegistered
 
 
 class Deposit(Payload):
@@ -241,7 +241,7 @@ class Conflicting:
         self.calls += 1
         if self.calls <= self._conflicts:
             expected = 1 if self._same else self.calls
-            raise Conflict("users", "u1", expected, expected + 1)
+            raise EditConflict("users", "u1", expected, expected + 1)
         return "done"
 
     async def dispatch(self, attempts: int) -> Any:
@@ -271,14 +271,14 @@ async def test_the_pauses_between_retries_are_jittered() -> None:
 
 async def test_the_retries_of_a_conflict_have_an_end() -> None:
     handler = Conflicting(9)
-    with pytest.raises(Conflict) as caught:
+    with pytest.raises(EditConflict) as caught:
         await handler.dispatch(3)
     assert (handler.calls, caught.value.expected, caught.value.present) == (3, 3, 4)
 
 
 async def test_a_conflict_with_a_version_that_the_caller_named_is_not_retried_on_and_on() -> None:
     handler = Conflicting(9, same_version=True)
-    with pytest.raises(Conflict):
+    with pytest.raises(EditConflict):
         await handler.dispatch(5)
     assert handler.calls == 2
 

@@ -16,7 +16,7 @@ from eventfleet.documents.aggregate.factory import AggregateFactory
 from eventfleet.documents.aggregate.repository import DEFAULT_PARTITIONS, MAX_PUTS, Repository
 from eventfleet.documents.command.command import Command
 from eventfleet.documents.command.middleware import RetryOnConflict, SkipRepeated
-from eventfleet.documents.errors import Conflict, NotFound, NotRegistered
+from eventfleet.documents.errors import EditConflict, NotFound, NotRegistered
 from eventfleet.stores.contracts import DomainStores, StoreRegistry
 from eventfleet.stores.errors import Duplicate, Misconfigured, ServerUnavailable
 from eventfleet.stores.memory.events import MemoryEvents
@@ -168,7 +168,7 @@ async def test_another_writers_version_is_a_conflict_that_stores_nothing() -> No
     await kept.repository.save(theirs)
     mine.rename("Jack")
     mine.change_email("jack@example.com")
-    with pytest.raises(Conflict) as caught:
+    with pytest.raises(EditConflict) as caught:
         await kept.repository.save(mine)
     error = caught.value
     assert (error.kind, error.id) == ("users", "user123")
@@ -187,7 +187,7 @@ async def test_two_that_create_one_aggregate_conflict() -> None:
     for user in first, second:
         user.create("John", "john@example.com")
     await kept.repository.save(first)
-    with pytest.raises(Conflict) as caught:
+    with pytest.raises(EditConflict) as caught:
         await kept.repository.save(second)
     assert (caught.value.expected, caught.value.present) == (0, 1)
 
@@ -196,7 +196,7 @@ async def test_an_expected_version_must_be_the_one_that_was_loaded() -> None:
     kept = Kept()
     user = await kept.created()
     user.rename("Jane")
-    with pytest.raises(Conflict) as caught:
+    with pytest.raises(EditConflict) as caught:
         await kept.repository.save(user, expected_version=0)
     assert (caught.value.expected, caught.value.present) == (0, 1)
     assert len(await kept.stored()) == 1
@@ -256,7 +256,7 @@ async def test_a_conflict_is_an_answer() -> None:
     for user in theirs, mine:
         user.rename("Jane")
     await kept.repository.save(theirs)
-    with pytest.raises(Conflict):
+    with pytest.raises(EditConflict):
         await kept.repository.save(mine)
     mine.rename("Jack")
     assert len(mine.uncommitted_changes) == 2
@@ -424,7 +424,7 @@ async def test_a_command_may_name_the_version_that_it_was_decided_on() -> None:
     dispatcher = user_dispatcher(kept.repository, RetryOnConflict())
     await dispatcher.dispatch(create_user())
     command = Command.of(ChangeEmail("a@b"), "user123", metadata={"if_match": 7})
-    with pytest.raises(Conflict) as caught:
+    with pytest.raises(EditConflict) as caught:
         await dispatcher.dispatch(command)
     assert (caught.value.expected, caught.value.present) == (7, 1)
     assert await dispatcher.dispatch(replace(command, metadata={"if_match": 1})) == 2

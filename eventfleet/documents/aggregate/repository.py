@@ -11,7 +11,7 @@ from eventfleet.deciders.state_command import StateCommand, fingerprint, make_ev
 from eventfleet.documents.aggregate.aggregate import Aggregate
 from eventfleet.documents.aggregate.factory import AggregateFactory
 from eventfleet.documents.command.command import Command
-from eventfleet.documents.errors import Conflict, NotFound
+from eventfleet.documents.errors import EditConflict, NotFound
 from eventfleet.model.errors import DeclarationError
 from eventfleet.model.payloads import Data
 from eventfleet.states.live_state import LiveState, load_live_states, take_snapshot
@@ -131,7 +131,7 @@ class Repository(Generic[A]):
         its events that are stored already are returned, and the aggregate becomes as it is stored.
         A command is saved once for each aggregate.
 
-        A snapshot follows when the domain's rule says so; one that fails is logged. Conflict:
+        A snapshot follows when the domain's rule says so; one that fails is logged. EditConflict:
         another writer came first, or the aggregate was loaded at another version. InvalidRecord: an
         event is too large, or the command's id was used for another.
         """
@@ -152,7 +152,7 @@ class Repository(Generic[A]):
     ) -> None:
         loaded = aggregate.expected_version
         if expected_version is not None and expected_version != loaded:
-            raise Conflict(self._domain.name, aggregate.id, expected_version, loaded)
+            raise EditConflict(self._domain.name, aggregate.id, expected_version, loaded)
         if command and aggregate.is_committed_for(command.id):
             raise ValueError(
                 f"{command.name} {command.id} was saved for {self._domain.name} {aggregate.id!r} "
@@ -180,7 +180,7 @@ class Repository(Generic[A]):
                 present = (await self._stores.events.heads([id])).get(id, NO_HEAD).version
                 if present > expected:
                     aggregate.unanswered = False
-                    raise Conflict(self._domain.name, id, expected, present) from None
+                    raise EditConflict(self._domain.name, id, expected, present) from None
             await self._clock.sleep(RETRY_PAUSE_SECONDS * number * (0.5 + random.random()))
         raise ServerUnavailable(
             f"{self._domain.name} {id!r}: version {expected + 1} is taken by an event that can't "

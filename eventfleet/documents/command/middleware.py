@@ -14,7 +14,7 @@ from tenacity import (
 from eventfleet.documents.aggregate.repository import Repository
 from eventfleet.documents.command.command import Command
 from eventfleet.documents.command.dispatcher import CallNext
-from eventfleet.documents.errors import Conflict
+from eventfleet.documents.errors import EditConflict
 
 MAX_ATTEMPTS = 5
 MIN_PAUSE_SECONDS, MAX_PAUSE_SECONDS = 0.02, 1.0
@@ -23,7 +23,7 @@ MIN_PAUSE_SECONDS, MAX_PAUSE_SECONDS = 0.02, 1.0
 class RetryOnConflict:
     """Middleware: handles a command again when another writer came first.
 
-    The handler must load the aggregate anew each time. The last Conflict passes through, and so
+    The handler must load the aggregate anew each time. The last EditConflict passes through, and so
     does one that expects the same version as the one before: the caller named it, and no retry
     brings it back.
     """
@@ -41,7 +41,7 @@ class RetryOnConflict:
         expected: set[int] = set()
 
         def can_help(error: BaseException) -> bool:
-            if not isinstance(error, Conflict) or error.expected in expected:
+            if not isinstance(error, EditConflict) or error.expected in expected:
                 return False
             expected.add(error.expected)
             return True

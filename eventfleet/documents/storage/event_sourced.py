@@ -9,7 +9,7 @@ from inspect import isawaitable
 from types import TracebackType
 from typing import Any, Generic, NamedTuple, Self, TypeVar
 
-from eventfleet.documents.errors import Conflict, InvalidDocument, NotFound
+from eventfleet.documents.errors import EditConflict, InvalidDocument, NotFound
 from eventfleet.documents.event.bus import EventBus
 from eventfleet.documents.event.mapper import EventMapper
 from eventfleet.documents.storage.change import Change, Operation, to_change, to_event
@@ -140,7 +140,7 @@ class EventSourcedStorage(Generic[T]):
     ) -> tuple[T, Diff]:
         """Edit a document; return it, and what has changed. Without a change nothing is stored.
 
-        NotFound; Conflict: other writers came first at each of MAX_ATTEMPTS attempts. What `edit`
+        NotFound; EditConflict: other writers came first at each of MAX_ATTEMPTS attempts. What `edit`
         raises passes through, and nothing is stored.
         """
         for attempt in range(MAX_ATTEMPTS):
@@ -177,7 +177,7 @@ class EventSourcedStorage(Generic[T]):
         raise await self._conflict(id, present, fields)
 
     async def delete_one(self, id: Any, client_id: str | None = None) -> None:
-        """Delete a document. NotFound; Conflict as `find_one_and_update`."""
+        """Delete a document. NotFound; EditConflict as `find_one_and_update`."""
         for attempt in range(MAX_ATTEMPTS):
             present = await self._current(id)
             if present.document.fields is None:
@@ -335,10 +335,12 @@ class EventSourcedStorage(Generic[T]):
         after = None if fields is None else self._codec.to_json(fields)
         return make_diff(known, after, before.version + 1)
 
-    async def _conflict(self, id: Any, present: CachedDocument, fields: Fields | None) -> Conflict:
+    async def _conflict(
+        self, id: Any, present: CachedDocument, fields: Fields | None
+    ) -> EditConflict:
         expected = present.document.version
         others = await self.get_missing_events(id, expected)
-        return Conflict(
+        return EditConflict(
             self._collection,
             id,
             expected,

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from eventfleet.documents import Conflict, EventSourcedStorage, MemoryDocuments, NotFound
+from eventfleet.documents import EditConflict, EventSourcedStorage, MemoryDocuments, NotFound
 from eventfleet.documents.storage.diff import apply_diff
 from eventfleet.stores.contracts.documents import StoredDocument
 from tests.contract.document_types import DataclassGame, ModelGame
@@ -142,6 +142,6 @@ async def step(
                 await games.delete_one(id)
             case "release":
                 await store.release(number)
-    except (NotFound, Failed, Conflict):
+    except (NotFound, Failed, EditConflict):
         pass
     assert mine == before, "an edit changed a document that a caller had"
