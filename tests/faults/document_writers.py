@@ -1,7 +1,7 @@
 """A process of four writers that edit random documents, and note each acknowledged edit.
 
-`python -m tests.faults.document_writers URL DATABASE EDITS SEED LOG [BUS ADDRESS CHANNEL]` ends when
-it has made its edits. With a bus it publishes the collection's changes too.
+`python -m tests.faults.document_writers URL DATABASE EDITS SEED LOG [BUS ADDRESS CHANNEL]` ends
+when it has made its edits. With a bus it publishes the collection's changes too.
 """
 
 import asyncio

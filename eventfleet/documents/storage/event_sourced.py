@@ -140,8 +140,8 @@ class EventSourcedStorage(Generic[T]):
     ) -> tuple[T, Diff]:
         """Edit a document; return it, and what has changed. Without a change nothing is stored.
 
-        NotFound; EditConflict: other writers came first at each of MAX_ATTEMPTS attempts. What `edit`
-        raises passes through, and nothing is stored.
+        NotFound; EditConflict: other writers came first at each of MAX_ATTEMPTS attempts. What
+        `edit` raises passes through, and nothing is stored.
         """
         for attempt in range(MAX_ATTEMPTS):
             present = await self._current(id)
