@@ -1,0 +1,59 @@
+"""The guide to documents and its examples, as a reader would run them, with MongoDB alone."""
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from pymongo import MongoClient
+
+from tests.acceptance.fleet import ROOT
+
+GUIDE = ROOT / "docs" / "guides" / "documents.md"
+
+
+@pytest.fixture
+def url(mongo_url: str) -> Iterator[str]:
+    yield mongo_url
+    with MongoClient(mongo_url) as client:
+        for database in ("shop", "games"):
+            client.drop_database(database)
+
+
+def blocks(kind: str) -> list[str]:
+    return re.findall(rf"```{kind}\n(.*?)```", GUIDE.read_text(), re.DOTALL)
+
+
+def run(*arguments: str | Path) -> list[str]:
+    done = subprocess.run(
+        [sys.executable, *arguments],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+def test_the_guide_s_program_prints_what_the_guide_says(url: str, tmp_path: Path) -> None:
+    first, *others = blocks("python")
+    program, more = tmp_path / "users.py", tmp_path / "more.py"
+    program.write_text(first)
+    assert run(program, url) == blocks("text")[0].splitlines()
+    declarations = first.partition("def change_email")[0]
+    more.write_text("\n\n".join([declarations, *others]))
+    assert run(more) == []
+
+
+def test_the_five_uses_of_the_game(url: str) -> None:
+    assert run(ROOT / "examples" / "game" / "main.py", url) == [
+        "created at version 1: 100 gold",
+        "version 2: 150 gold, 100 experience",
+        "deleted: None",
+        "missed 2: update by admin-panel of experience, gold, last_updated",
+        "missed 3: delete by admin-panel of everything",
+    ]
