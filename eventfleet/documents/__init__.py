@@ -12,6 +12,7 @@ from eventfleet.documents.event.bus import EventBus, KeptDelivery
 from eventfleet.documents.event.event import DocumentEvent
 from eventfleet.documents.event.handler import EventFunction, EventHandler, Subscriber
 from eventfleet.documents.event.mapper import DerivedEvent, EventMapper, EventTypes
+from eventfleet.documents.event.memory_bus import MemoryBus
 from eventfleet.documents.storage.change import Change, Operation
 from eventfleet.documents.storage.diff import Diff
 from eventfleet.documents.storage.document_domain import document_domain
@@ -38,6 +39,7 @@ __all__ = [
     "EventTypes",
     "InvalidDocument",
     "KeptDelivery",
+    "MemoryBus",
     "MemoryDocuments",
     "NotFound",
     "OpeningFailed",

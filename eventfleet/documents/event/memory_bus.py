@@ -1,0 +1,71 @@
+"""MemoryBus: an event bus in this process, for tests and programs of one process."""
+
+import asyncio
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from itertools import count
+from types import TracebackType
+from typing import Self
+
+from eventfleet.documents.event.bus import KeptDelivery
+from eventfleet.documents.event.event import DocumentEvent
+from eventfleet.documents.event.handler import Subscriber
+from eventfleet.documents.event.subscription import SubscriberGroup, SubscriberGroups
+
+MAX_WAITING_EVENTS = 10_000
+STOP_SECONDS = 5.0
+
+
+class MemoryBus:
+    """EventBus in memory. Publishing waits where a group has MAX_WAITING_EVENTS unhandled."""
+
+    def __init__(self) -> None:
+        self._groups = SubscriberGroups(self._consume)
+        self._queues: dict[str, asyncio.Queue[DocumentEvent]] = {}
+        self._kept: dict[str, KeptDelivery] = {}
+        self._numbers = count(1)
+
+    async def start(self) -> None:
+        self._groups.start()
+
+    async def stop(self) -> None:
+        await self._groups.stop(STOP_SECONDS)
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.stop()
+
+    async def publish(self, events: Sequence[DocumentEvent]) -> None:
+        for event in events:
+            for group in self._groups.all():
+                if group.matches(event.event_type):
+                    await self._queues[group.name].put(event)
+
+    def subscribe(self, pattern: str, subscriber: Subscriber, group: str | None = None) -> None:
+        name = self._groups.subscribe(pattern, subscriber, group).name
+        self._queues.setdefault(name, asyncio.Queue(MAX_WAITING_EVENTS))
+
+    async def dead_letters(self, limit: int = 100) -> list[KeptDelivery]:
+        return [*self._kept.values()][:limit]
+
+    async def redeliver(self, kept: KeptDelivery) -> None:
+        if self._kept.pop(kept.id, None):
+            await self._queues[kept.group].put(kept.event)
+
+    async def _consume(self, group: SubscriberGroup) -> None:
+        queue = self._queues.setdefault(group.name, asyncio.Queue(MAX_WAITING_EVENTS))
+        while not self._groups.is_stopping:
+            event = await queue.get()
+            with self._groups.delivering():
+                if reason := await group.deliver(event):
+                    id = str(next(self._numbers))
+                    now = datetime.now(UTC)
+                    self._kept[id] = KeptDelivery(id, group.name, event, reason, now)

@@ -1,0 +1,149 @@
+"""Subscriptions, and the groups that share events among them."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager, suppress
+from fnmatch import fnmatchcase
+from functools import partial
+from inspect import isawaitable
+from typing import Any
+
+from tenacity import AsyncRetrying, stop_after_attempt, wait_random_exponential
+
+from eventfleet.documents.event.event import DocumentEvent
+from eventfleet.documents.event.handler import EventFunction, Subscriber
+from eventfleet.stores.background_task import BackgroundTask
+
+MAX_ATTEMPTS = 5
+FIRST_PAUSE_SECONDS = 0.1
+LONGEST_PAUSE_SECONDS = 5.0
+MAX_REASON_CHARS = 1_000
+
+logger = logging.getLogger(__name__)
+
+
+class Subscription:
+    """A pattern, a subscriber and its group."""
+
+    def __init__(self, pattern: str, subscriber: Subscriber, group: str | None) -> None:
+        self.pattern = pattern
+        self.group = group or f"{_name(subscriber)}.{pattern}"
+        handle: Any = subscriber
+        self._handle: EventFunction = getattr(handle, "handle_event", handle)
+
+    def matches(self, event_type: str) -> bool:
+        return fnmatchcase(event_type, self.pattern)
+
+    async def deliver(self, event: DocumentEvent) -> str | None:
+        """Hand an event to the subscriber; return the last error's text when all tries failed."""
+        retrying = AsyncRetrying(
+            stop=stop_after_attempt(MAX_ATTEMPTS),
+            wait=wait_random_exponential(FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS),
+            reraise=True,
+        )
+        try:
+            await retrying(self._call, event)
+        except Exception as error:
+            what = f"{event.event_type} {event.id}"
+            logger.warning("%s: %s is a dead letter now", self.group, what, exc_info=error)
+            return f"{type(error).__name__}: {error}"[:MAX_REASON_CHARS]
+        return None
+
+    async def _call(self, event: DocumentEvent) -> None:
+        result: Any = self._handle(event)
+        if isawaitable(result):
+            await result
+
+
+class SubscriberGroup:
+    """The subscriptions of one group in this process, which take turns."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._subscriptions: list[Subscription] = []
+
+    def add(self, subscription: Subscription) -> None:
+        self._subscriptions.append(subscription)
+
+    def matches(self, event_type: str) -> bool:
+        return any(each.matches(event_type) for each in self._subscriptions)
+
+    async def deliver(self, event: DocumentEvent) -> str | None:
+        """Hand an event to one that it matches, if any; return why it could not be handled."""
+        for index, subscription in enumerate(self._subscriptions):
+            if subscription.matches(event.event_type):
+                self._subscriptions.append(self._subscriptions.pop(index))
+                return await subscription.deliver(event)
+        return None
+
+
+class SubscriberGroups:
+    """The groups of a bus by name, and a task for each while the bus is started."""
+
+    def __init__(self, consume: Callable[[SubscriberGroup], Awaitable[None]]) -> None:
+        self._consume = consume
+        self._groups: dict[str, SubscriberGroup] = {}
+        self._tasks: dict[str, BackgroundTask] = {}
+        self._started = False
+        self._delivering = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    def subscribe(self, pattern: str, subscriber: Subscriber, group: str | None) -> SubscriberGroup:
+        subscription = Subscription(pattern, subscriber, group)
+        name = subscription.group
+        found = self._groups.setdefault(name, SubscriberGroup(name))
+        found.add(subscription)
+        if self._started:
+            self._begin(found)
+        return found
+
+    def all(self) -> list[SubscriberGroup]:
+        return [*self._groups.values()]
+
+    def start(self) -> None:
+        self._started = True
+        for group in self._groups.values():
+            self._begin(group)
+
+    async def stop(self, grace: float) -> None:
+        """Let deliveries in progress end, for `grace` seconds, and begin no others."""
+        self._started = False
+        with suppress(TimeoutError):
+            async with asyncio.timeout(grace):
+                await self._idle.wait()
+        tasks, self._tasks = self._tasks, {}
+        for task in tasks.values():
+            await task.end()
+
+    @property
+    def is_stopping(self) -> bool:
+        return not self._started
+
+    @contextmanager
+    def delivering(self) -> Iterator[None]:
+        """Count a delivery, for which `stop` waits."""
+        self._delivering += 1
+        self._idle.clear()
+        try:
+            yield
+        finally:
+            self._delivering -= 1
+            if not self._delivering:
+                self._idle.set()
+
+    def _begin(self, group: SubscriberGroup) -> None:
+        if group.name not in self._tasks:
+            task = BackgroundTask(
+                f"deliveries to {group.name}",
+                partial(self._consume, group),
+                longest_pause=LONGEST_PAUSE_SECONDS,
+            )
+            self._tasks[group.name] = task
+            task.start()
+
+
+def _name(subscriber: Any) -> str:
+    name = getattr(subscriber, "__qualname__", None) or type(subscriber).__qualname__
+    return str(name).replace("<locals>.", "").replace("<lambda>", "lambda")

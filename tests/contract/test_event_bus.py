@@ -1,0 +1,275 @@
+"""The contract of event buses, sentence by sentence, over every implementation."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis as RedisClient
+
+from eventfleet.documents import DocumentEvent, EventBus, MemoryBus
+from eventfleet.documents.event.redis_bus import RedisBus
+from eventfleet.errors import ServerUnavailable, StoreError
+from tests.servers.server import free_port
+from tests.unit.eventually import until
+
+TIME = datetime(2026, 1, 1, tzinfo=UTC)
+REMOTE = ["redis"]
+MakeBus = Callable[..., Any]
+
+
+def event(number: int, event_type: str = "UserCreated") -> DocumentEvent:
+    return DocumentEvent(
+        id=f"e{number}",
+        event_type=event_type,
+        aggregate_id="u1",
+        aggregate_type="User",
+        version=number,
+        timestamp=TIME,
+        data={"n": number},
+    )
+
+
+class Buses:
+    """Buses of one channel, each with a client of its own as another process would have."""
+
+    def __init__(self, make: Callable[[], Any]) -> None:
+        self._make = make
+
+    async def __call__(self) -> EventBus:
+        bus: EventBus = await self._make()
+        return bus
+
+
+@pytest.fixture(params=["memory", *REMOTE])
+async def buses(request: pytest.FixtureRequest, prefix: str) -> AsyncIterator[Buses]:
+    kind, memory = request.param, MemoryBus()
+    async with AsyncExitStack() as stack:
+
+        async def make() -> Any:
+            if kind == "memory":
+                return memory
+            url = request.getfixturevalue("redis_url")
+            client = await stack.enter_async_context(RedisClient.from_url(url))
+            return RedisBus(client, prefix, claim_seconds=1.0)
+
+        yield Buses(make)
+
+
+@pytest.fixture(autouse=True)
+def few_tries(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = "eventfleet.documents.event.subscription"
+    monkeypatch.setattr(f"{module}.MAX_ATTEMPTS", 3)
+    monkeypatch.setattr(f"{module}.FIRST_PAUSE_SECONDS", 0.001)
+
+
+@pytest.fixture
+async def bus(buses: Buses) -> EventBus:
+    return await buses()
+
+
+class Seen:
+    """A subscriber that notes what it gets; it fails for these numbers, so many times."""
+
+    def __init__(self, **fails: int) -> None:
+        self.events: list[DocumentEvent] = []
+        self.fails = fails
+
+    @property
+    def ids(self) -> list[str]:
+        return [each.id for each in self.events]
+
+    async def handle_event(self, event: DocumentEvent) -> None:
+        if self.fails.get(event.id, 0):
+            self.fails[event.id] -= 1
+            raise ZeroDivisionError(f"no {event.id}")
+        self.events.append(event)
+
+
+# Publishing and subscribing
+
+
+async def test_events_come_as_they_were_in_the_order_of_the_bus(bus: EventBus) -> None:
+    seen = Seen()
+    bus.subscribe("*", seen, "all")
+    async with bus:
+        events = [event(n) for n in range(50)]
+        await bus.publish(events[:20])
+        await bus.publish(events[20:])
+        await until(lambda: len(seen.events) == 50)
+    assert seen.events == events
+
+
+async def test_a_pattern_chooses_among_the_types(bus: EventBus) -> None:
+    exact, prefixed, every = Seen(), Seen(), Seen()
+    bus.subscribe("UserCreated", exact, "exact")
+    bus.subscribe("User*", prefixed, "prefixed")
+    bus.subscribe("*", every, "every")
+    async with bus:
+        types = ["UserCreated", "UserUpdated", "GameCreated"]
+        await bus.publish([event(n, each) for n, each in enumerate(types)])
+        await until(lambda: len(every.events) == 3)
+        await until(lambda: len(prefixed.events) == 2)
+        await until(lambda: len(exact.events) == 1)
+    assert (exact.ids, prefixed.ids) == (["e0"], ["e0", "e1"])
+
+
+async def test_functions_and_objects_subscribe(bus: EventBus) -> None:
+    noted: list[str] = []
+
+    def function(event: DocumentEvent) -> None:
+        noted.append(f"function {event.id}")
+
+    async def coroutine(event: DocumentEvent) -> None:
+        noted.append(f"coroutine {event.id}")
+
+    class Handler:
+        def handle_event(self, event: DocumentEvent) -> None:
+            noted.append(f"object {event.id}")
+
+    for subscriber in (function, coroutine, Handler()):
+        bus.subscribe("*", subscriber)
+    async with bus:
+        await bus.publish([event(1)])
+        await until(lambda: len(noted) == 3)
+    assert sorted(noted) == ["coroutine e1", "function e1", "object e1"]
+
+
+async def test_subscribers_of_one_group_share_the_events(buses: Buses) -> None:
+    one, other, alone = Seen(), Seen(), Seen()
+    first, second = await buses(), await buses()
+    first.subscribe("*", one, "shared")
+    second.subscribe("*", other, "shared")
+    second.subscribe("*", alone, "alone")
+    async with first, second:
+        for n in range(40):
+            await first.publish([event(n)])
+        await until(lambda: len(one.events) + len(other.events) >= 40 and len(alone.events) == 40)
+    assert sorted(one.ids + other.ids) == sorted(f"e{n}" for n in range(40))
+
+
+async def test_one_may_subscribe_to_a_started_bus(bus: EventBus) -> None:
+    seen = Seen()
+    async with bus:
+        bus.subscribe("*", seen, "late")
+
+        async def arrived() -> None:
+            number = 0
+            while not seen.events:
+                await bus.publish([event(number := number + 1)])
+                await asyncio.sleep(0.05)
+
+        async with asyncio.timeout(20):
+            await arrived()
+
+
+# What a handler raises
+
+
+async def test_what_a_handler_raises_is_tried_again(bus: EventBus) -> None:
+    seen = Seen(e1=2)
+    bus.subscribe("*", seen, "all")
+    async with bus:
+        await bus.publish([event(1), event(2)])
+        await until(lambda: len(seen.events) == 2)
+        assert await bus.dead_letters() == []
+    assert seen.ids == ["e1", "e2"]
+
+
+async def test_what_is_never_handled_is_kept_and_can_be_given_again(bus: EventBus) -> None:
+    seen, other = Seen(e1=3), Seen()
+    bus.subscribe("*", seen, "failing")
+    bus.subscribe("*", other, "other")
+    async with bus:
+        await bus.publish([event(1), event(2)])
+        await until(lambda: seen.ids == ["e2"])
+        [kept] = await bus.dead_letters()
+        assert (kept.group, kept.event) == ("failing", event(1))
+        assert kept.reason == "ZeroDivisionError: no e1"
+        assert kept.time.tzinfo is UTC
+        await bus.redeliver(kept)
+        await until(lambda: seen.ids == ["e2", "e1"])
+        assert await bus.dead_letters() == []
+        await until(lambda: other.ids == ["e1", "e2"])
+
+
+# Starting and stopping
+
+
+async def test_stopping_lets_the_handler_in_progress_finish(bus: EventBus) -> None:
+    begun, finished = asyncio.Event(), []
+
+    async def slow(event: DocumentEvent) -> None:
+        begun.set()
+        await asyncio.sleep(0.2)
+        finished.append(event.id)
+
+    bus.subscribe("*", slow, "slow")
+    async with bus:
+        await bus.publish([event(1)])
+        await asyncio.wait_for(begun.wait(), 20)
+    assert finished == ["e1"]
+
+
+async def test_what_a_stopped_bus_had_in_hand_is_delivered_by_another(buses: Buses) -> None:
+    begun = asyncio.Event()
+    handled: list[str] = []
+
+    async def slow(event: DocumentEvent) -> None:
+        begun.set()
+        await asyncio.sleep(0.1)
+        handled.append(event.id)
+
+    first = await buses()
+    first.subscribe("*", slow, "group")
+    async with first:
+        await first.publish([event(n) for n in range(5)])
+        await asyncio.wait_for(begun.wait(), 20)
+    assert len(handled) < 5
+    second = await buses()
+    if second is not first:
+        second.subscribe("*", slow, "group")
+    async with second:
+        await until(lambda: set(handled) == {f"e{n}" for n in range(5)})
+
+
+async def test_what_a_consumer_that_died_had_in_hand_is_taken_over(buses: Buses) -> None:
+    first, second = await buses(), await buses()
+    if first is second:
+        pytest.skip("memory dies with its process")
+    begun = asyncio.Event()
+    seen = Seen()
+
+    async def stuck(event: DocumentEvent) -> None:
+        begun.set()
+        await asyncio.Event().wait()
+
+    first.subscribe("*", stuck, "group")
+    await first.start()
+    await first.publish([event(1), event(2)])
+    await asyncio.wait_for(begun.wait(), 20)
+    for task in first._groups._tasks.values():  # type: ignore[attr-defined]
+        await task.end()
+    second.subscribe("*", seen, "group")
+    async with second:
+        await until(lambda: sorted(seen.ids) == ["e1", "e2"])
+
+
+async def test_a_start_that_fails_says_why(prefix: str) -> None:
+    address = f"127.0.0.1:{free_port()}"
+    async with RedisClient.from_url(f"redis://{address}/0") as client:
+        bus = RedisBus(client, prefix)
+        with pytest.raises(ServerUnavailable, match=prefix):
+            await bus.start()
+
+
+async def test_a_channel_that_is_something_else_is_refused(redis_url: str, prefix: str) -> None:
+    async with RedisClient.from_url(redis_url) as client:
+        await client.set(prefix, "text")
+        bus = RedisBus(client, prefix)
+        bus.subscribe("*", Seen(), "all")
+        with pytest.raises(StoreError, match="WRONGTYPE"):
+            await bus.start()
+        assert await client.get(prefix) == b"text"
