@@ -16,6 +16,7 @@ from tests.servers.embedded_broker import EmbeddedBroker
 from tests.servers.install import Absent
 from tests.servers.kafka import Kafka
 from tests.servers.mongodb import MongoDB, RefusingMongoDB
+from tests.servers.nats import Nats
 from tests.servers.redis import Redis
 from tests.servers.server import Server
 
@@ -72,6 +73,13 @@ def mongo_url() -> Iterator[str]:
 def redis_url() -> Iterator[str]:
     """A Redis of the test run's own."""
     with running(Redis) as server:
+        yield server.url
+
+
+@pytest.fixture(scope="session")
+def nats_url() -> Iterator[str]:
+    """A NATS with JetStream of the test run's own."""
+    with running(Nats) as server:
         yield server.url
 
 

@@ -6,17 +6,20 @@ from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from typing import Any
 
+import nats
 import pytest
 from redis.asyncio import Redis as RedisClient
 
 from eventfleet.documents import DocumentEvent, EventBus, MemoryBus
+from eventfleet.documents.event.kafka_bus import KafkaBus
+from eventfleet.documents.event.nats_bus import NatsBus
 from eventfleet.documents.event.redis_bus import RedisBus
 from eventfleet.errors import ServerUnavailable, StoreError
 from tests.servers.server import free_port
 from tests.unit.eventually import until
 
 TIME = datetime(2026, 1, 1, tzinfo=UTC)
-REMOTE = ["redis"]
+REMOTE = ["redis", "nats", "kafka"]
 MakeBus = Callable[..., Any]
 
 
@@ -51,9 +54,19 @@ async def buses(request: pytest.FixtureRequest, prefix: str) -> AsyncIterator[Bu
         async def make() -> Any:
             if kind == "memory":
                 return memory
-            url = request.getfixturevalue("redis_url")
-            client = await stack.enter_async_context(RedisClient.from_url(url))
-            return RedisBus(client, prefix, claim_seconds=1.0)
+            if kind == "redis":
+                url = request.getfixturevalue("redis_url")
+                client = await stack.enter_async_context(RedisClient.from_url(url))
+                return RedisBus(client, prefix, claim_seconds=1.0)
+            if kind == "nats":
+                url = request.getfixturevalue("nats_url")
+                return NatsBus(
+                    await stack.enter_async_context(await nats.connect(url)),
+                    prefix,
+                    claim_seconds=1.0,
+                )
+            address = request.getfixturevalue("kafka")
+            return KafkaBus(address, prefix, partitions=1, session_seconds=6.0)
 
         yield Buses(make)
 
@@ -255,6 +268,7 @@ async def test_what_a_consumer_that_died_had_in_hand_is_taken_over(buses: Buses)
     second.subscribe("*", seen, "group")
     async with second:
         await until(lambda: sorted(seen.ids) == ["e1", "e2"])
+    await first.stop()
 
 
 async def test_a_start_that_fails_says_why(prefix: str) -> None:

@@ -88,13 +88,18 @@ def redis() -> None:
     say("redis-server is installed")
 
 
+def nats() -> None:
+    need({"nats-server": "nats-server"})
+    say("nats-server is installed")
+
+
 def _version(binary: Path) -> str:
     return subprocess.run([binary, "--version"], capture_output=True, text=True, timeout=30).stdout
 
 
 def main() -> int:
     """Install all; status 1 if one is missing in CI. Elsewhere the tests that need it skip."""
-    parts: list[Callable[[], None]] = [kafka, secantusd, redis]
+    parts: list[Callable[[], None]] = [kafka, secantusd, redis, nats]
     absent = 0
     for part in parts:
         try:
