@@ -5,6 +5,7 @@ from click import BadParameter
 from benchmarks.scenario import Scenario, is_short
 from benchmarks.scenarios import (
     append,
+    bus,
     command,
     documents,
     fold,
@@ -29,6 +30,7 @@ ALL = [
     fold.SCENARIO,
     latest_state.SCENARIO,
     documents.SCENARIO,
+    *bus.SCENARIOS,
 ]
 
 

@@ -19,7 +19,7 @@ GUIDE = ROOT / "docs" / "guides" / "documents.md"
 def url(mongo_url: str) -> Iterator[str]:
     yield mongo_url
     with MongoClient(mongo_url) as client:
-        for database in ("shop", "games"):
+        for database in ("shop", "games", "mydb"):
             client.drop_database(database)
 
 
@@ -56,4 +56,15 @@ def test_the_five_uses_of_the_game(url: str) -> None:
         "deleted: None",
         "missed 2: update by admin-panel of experience, gold, last_updated",
         "missed 3: delete by admin-panel of everything",
+    ]
+
+
+@pytest.mark.parametrize("bus", ["memory", "redis"])
+def test_users_in_three_steps(url: str, redis_url: str, bus: str) -> None:
+    more = (redis_url,) if bus == "redis" else ()
+    lines = run(ROOT / "examples" / "users" / "main.py", url, *more)
+    assert lines == [
+        "welcome, John Doe (user123)",
+        "user123: the address is john.doe@example.com now",
+        "John Doe <john.doe@example.com>, version 2",
     ]

@@ -17,6 +17,7 @@ from urllib.request import Request, urlopen
 from zipfile import ZipFile
 
 import pytest
+from pymongo import MongoClient
 
 from tests.acceptance.fleet import ROOT, TIMEOUT_SECONDS
 from tests.acceptance.team_project import write_project
@@ -114,6 +115,29 @@ def test_a_teams_packages_and_ours_are_imported_in_one_process(
     assert Path(file).is_relative_to(scripts.parent), "the checkout, not the wheel, was imported"
     assert {"domains", "protocols", "service", "stores", "topics", "workers"} <= {*modules.split()}
     assert "snapshot_rules" not in modules.split()
+
+
+def test_documents_of_the_wheel_need_mongodb_alone(
+    scripts: Path, mongo_url: str, tmp_path: Path
+) -> None:
+    """The users example runs, and loads no client of Kafka, Redis or NATS on the way."""
+    for file in (ROOT / "examples" / "users").glob("*.py"):
+        shutil.copy(file, tmp_path)
+    look = f"""
+import runpy, sys
+sys.argv = ["main.py", {mongo_url!r}]
+sys.path.insert(0, "")
+runpy.run_path("main.py", run_name="__main__")
+import eventfleet
+print(eventfleet.__file__)
+print({{"faust", "mode", "aiokafka", "redis", "nats"}} & set(sys.modules))
+"""
+    *said, file, loaded = run(scripts / "python", "-c", look, folder=tmp_path).splitlines()
+    assert said[-1] == "John Doe <john.doe@example.com>, version 2"
+    assert Path(file).is_relative_to(scripts.parent), "the checkout, not the wheel, was imported"
+    assert loaded == "set()"
+    with MongoClient(mongo_url) as client:
+        client.drop_database("mydb")
 
 
 def mypy(scripts: Path, folder: Path, *files: Path, status: int = 0) -> str:

@@ -12,8 +12,13 @@ from pathlib import Path
 from typing import Any, TextIO
 
 import msgspec
+import nats
+from redis.asyncio import Redis
 
 from eventfleet.documents import EditConflict, EventSourcedStorage, open_storage
+from eventfleet.documents.event.kafka_bus import KafkaBus
+from eventfleet.documents.event.nats_bus import NatsBus
+from eventfleet.documents.event.redis_bus import RedisBus
 from eventfleet.errors import ServerUnavailable
 
 DOCUMENTS = 100
@@ -72,16 +77,17 @@ async def main(url: str, database: str, edits: int, seed: int, log: Path, bus: l
 
 
 async def open_bus(stack: AsyncExitStack, kind: str, address: str, channel: str) -> Any:
-    """Return the bus of a server; imported here, as a user of that bus alone does."""
+    """Return a bus of a server, which the stack closes."""
     match kind:
         case "redis":
-            from eventfleet.documents.event.redis_bus import RedisBus
-            from redis.asyncio import Redis
-
             client = await stack.enter_async_context(Redis.from_url(address))
             return RedisBus(client, channel)
-        case _:
-            raise ValueError(kind)
+        case "nats":
+            connection = await stack.enter_async_context(await nats.connect(address))
+            return NatsBus(connection, channel)
+        case "kafka":
+            return KafkaBus(address, channel)
+    raise ValueError(kind)
 
 
 if __name__ == "__main__":

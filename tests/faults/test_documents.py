@@ -4,35 +4,61 @@ import asyncio
 import random
 import subprocess
 import sys
-import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
 from pymongo import MongoClient
 
-from eventfleet.documents import open_storage
+from eventfleet.documents import DocumentEvent, open_storage
 from eventfleet.documents.storage.diff import apply_diff
 from tests.acceptance.fleet import ROOT
-from tests.faults.document_writers import COLLECTION, DOCUMENTS, WRITERS, CounterDocument
+from tests.faults.document_writers import (
+    COLLECTION,
+    DOCUMENTS,
+    WRITERS,
+    CounterDocument,
+    open_bus,
+)
 
 PROCESSES = 4
 KILL_PAUSE_SECONDS = (0.5, 2.0)
+ADDRESSES = {"redis": "redis_url", "nats": "nats_url", "kafka": "kafka"}
+
+
+class Published:
+    """Notes the versions that arrive, by document, once for each event."""
+
+    def __init__(self) -> None:
+        self.versions: defaultdict[str, list[int]] = defaultdict(list)
+        self.repeats = 0
+        self._ids: set[str] = set()
+
+    def handle_event(self, event: DocumentEvent) -> None:
+        if event.id in self._ids:
+            self.repeats += 1
+            return
+        self._ids.add(event.id)
+        self.versions[event.aggregate_id].append(event.version)
+
+    def __len__(self) -> int:
+        return len(self._ids)
 
 
 class WriterProcesses:
     """The processes; one that is killed is followed by another with edits of its own."""
 
-    def __init__(self, url: str, database: str, folder: Path) -> None:
-        self._url, self._database, self._folder = url, database, folder
+    def __init__(self, url: str, database: str, folder: Path, bus: tuple[str, ...]) -> None:
+        self._url, self._database, self._folder, self._bus = url, database, folder, bus
         self._seed = 0
         self.processes: list[subprocess.Popen[bytes]] = []
 
     def start(self, edits: int) -> None:
         self._seed += 1
         log = self._folder / f"{self._seed}.log"
-        arguments = (self._url, self._database, str(edits), str(self._seed), str(log))
+        arguments = (self._url, self._database, str(edits), str(self._seed), str(log), *self._bus)
         command = [sys.executable, "-m", "tests.faults.document_writers", *arguments]
         self.processes.append(subprocess.Popen(command, cwd=ROOT))
 
@@ -62,37 +88,74 @@ def database(mongo_url: str, prefix: str) -> Iterator[str]:
         client.drop_database(prefix)
 
 
-@pytest.mark.parametrize(
-    ("edits", "kills"), [(2_000, 3), pytest.param(50_000, 20, marks=pytest.mark.faults)]
-)
-def test_writers_that_are_killed(
-    mongo_url: str, database: str, tmp_path: Path, edits: int, kills: int
+FAULT_RUNS = [
+    pytest.param(bus, 50_000, 20, marks=pytest.mark.faults) for bus in ("redis", "nats", "kafka")
+]
+
+
+@pytest.mark.parametrize(("bus", "edits", "kills"), [("redis", 2_000, 3), *FAULT_RUNS])
+async def test_writers_that_are_killed(
+    request: pytest.FixtureRequest,
+    mongo_url: str,
+    database: str,
+    tmp_path: Path,
+    bus: str,
+    edits: int,
+    kills: int,
 ) -> None:
-    writers, chance = WriterProcesses(mongo_url, database, tmp_path), random.Random(kills)
+    place = (bus, request.getfixturevalue(ADDRESSES[bus]), database)
+    writers = WriterProcesses(mongo_url, database, tmp_path, place)
+    published = Published()
+    async with AsyncExitStack() as stack:
+        subscribed = await open_bus(stack, *place)
+        subscribed.subscribe("*", published, "published")
+        await stack.enter_async_context(subscribed)
+        killed = await write_and_kill(writers, edits, kills)
+        acknowledged = writers.acknowledged()
+        stored = await check(mongo_url, database, acknowledged, killed)
+        # The last publisher may have died; whoever opens the collection with a bus goes on.
+        options = {"bus": subscribed}
+        async with open_storage(mongo_url, database, COLLECTION, CounterDocument, **options):
+            async with asyncio.timeout(120):
+                while True:
+                    if len(published) >= sum(stored.values()):
+                        break
+                    await asyncio.sleep(0.1)
+    print(
+        f"documents: {killed} kills, {len(acknowledged):,} edits acknowledged,"
+        f" {len(published):,} events on {bus}, {published.repeats} of them again"
+    )
+    for id, version in stored.items():
+        assert published.versions[id] == [*range(1, version + 1)], id
+
+
+async def write_and_kill(writers: WriterProcesses, edits: int, kills: int) -> int:
+    """Let the writers make their edits, and kill some in between; return the number of kills."""
+    chance, killed = random.Random(kills), 0
     for _ in range(PROCESSES):
         writers.start(edits // PROCESSES)
-    killed = 0
     while killed < kills and len(writers.acknowledged()) < edits:
-        time.sleep(chance.uniform(*KILL_PAUSE_SECONDS))
+        await asyncio.sleep(chance.uniform(*KILL_PAUSE_SECONDS))
         writers.kill(chance)
         writers.start(edits // PROCESSES // 2)
         killed += 1
     for process in writers.processes:
-        assert process.wait(600) == 0
-    acknowledged = writers.acknowledged()
-    print(f"documents: {killed} kills, {len(acknowledged):,} edits acknowledged")
-    asyncio.run(check(mongo_url, database, acknowledged, killed))
+        assert await asyncio.to_thread(process.wait, 900) == 0
+    return killed
 
 
 async def check(
     url: str, database: str, acknowledged: dict[str, tuple[str, int]], kills: int
-) -> None:
-    """Each document is what its events make; nothing acknowledged is lost or stored twice."""
+) -> dict[str, int]:
+    """Check that each document is what its events make, and that nothing acknowledged is lost or
+    stored twice; return the versions."""
     edits: Counter[str] = Counter()
+    versions: dict[str, int] = {}
     async with open_storage(url, database, COLLECTION, CounterDocument) as counters:
         for number in range(DOCUMENTS):
             id = f"d{number}"
             changes = await counters.get_missing_events(id)
+            versions[id] = len(changes)
             assert [change.version for change in changes] == [*range(1, len(changes) + 1)]
             document = None
             for change in changes:
@@ -107,3 +170,4 @@ async def check(
     assert set(edits.values()) == {1}
     assert set(acknowledged) <= set(edits)
     assert len(set(edits) - set(acknowledged)) <= kills * WRITERS
+    return versions

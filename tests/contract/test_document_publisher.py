@@ -1,0 +1,181 @@
+"""What a storage publishes, over every document store and on real buses."""
+
+import asyncio
+import random
+from collections import defaultdict
+from typing import Any
+
+import pytest
+
+from eventfleet.documents import (
+    DerivedEvent,
+    Diff,
+    DocumentEvent,
+    EventMapper,
+    EventSourcedStorage,
+    MemoryBus,
+)
+from eventfleet.errors import ServerUnavailable
+from tests.contract.document_types import StructGame
+from tests.contract.test_document_storage import OpenGames, earn, eventually
+from tests.contract.test_document_storage import opening as opening
+from tests.contract.test_event_bus import Buses
+from tests.contract.test_event_bus import buses as buses
+
+EXPECTED = [(1, "GameCreated"), *[(n, "GameUpdated") for n in (2, 3, 4)], (5, "GameDeleted")]
+
+
+class GameMapper(EventMapper):
+    """Names the events of games."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_type("games", "Game")
+
+
+class Published:
+    """Notes what arrives, by document, once for each id."""
+
+    def __init__(self) -> None:
+        self.events: defaultdict[str, list[DocumentEvent]] = defaultdict(list)
+        self._ids: set[str] = set()
+
+    def handle_event(self, event: DocumentEvent) -> None:
+        if event.id not in self._ids:
+            self._ids.add(event.id)
+            self.events[event.aggregate_id].append(event)
+
+    def types(self, id: str) -> list[tuple[int, str]]:
+        return [(event.version, event.event_type) for event in self.events[id]]
+
+
+async def play(games: EventSourcedStorage[Any], id: str) -> None:
+    await games.find_one_and_upsert(StructGame(id), "c")
+    for _ in range(3):
+        await games.find_one_and_update(id, earn(1), "c")
+    await games.delete_one(id, "c")
+
+
+def storage(opening: OpenGames, bus: Any, mapper: EventMapper | None = None) -> Any:
+    return EventSourcedStorage(
+        "games", StructGame, opening.store, bus=bus, mapper=mapper or GameMapper()
+    )
+
+
+async def test_each_change_is_published_once_in_version_order(
+    opening: OpenGames, buses: Buses
+) -> None:
+    bus, published = await buses(), Published()
+    bus.subscribe("*", published, "published")
+    async with bus, storage(opening, bus) as games, storage(opening, bus) as other:
+        await asyncio.gather(
+            *(play(random.choice((games, other)), f"g{number}") for number in range(10))
+        )
+
+        async def all_published() -> bool:
+            return all(len(published.events[f"g{n}"]) == 5 for n in range(10))
+
+        await eventually(all_published)
+        assert not await opening.store.pending(10, to_publish=True) or await settled(opening)
+    for number in range(10):
+        assert published.types(f"g{number}") == EXPECTED
+
+
+async def settled(opening: OpenGames) -> bool:
+    async def empty() -> bool:
+        return not await opening.store.pending(10, to_publish=True)
+
+    await eventually(empty)
+    return True
+
+
+async def test_nothing_is_published_of_an_edit_that_raised_or_changed_nothing(
+    opening: OpenGames,
+) -> None:
+    bus, published = MemoryBus(), Published()
+    bus.subscribe("*", published)
+    async with bus, storage(opening, bus) as games:
+        await games.find_one_and_upsert(StructGame("g1"), "c")
+
+        def fail(game: StructGame) -> None:
+            game.gold = 9
+            raise ZeroDivisionError
+
+        with pytest.raises(ZeroDivisionError):
+            await games.find_one_and_update("g1", fail, "c")
+        await games.find_one_and_update("g1", lambda game: game, "c")
+        await games.find_one_and_update("g1", earn(1), "c")
+
+        async def two() -> bool:
+            return len(published.events["g1"]) >= 2
+
+        await eventually(two)
+    assert published.types("g1") == EXPECTED[:2]
+
+
+async def test_a_change_whose_writer_died_after_its_commit_still_goes_out(
+    opening: OpenGames, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bus, published = MemoryBus(), Published()
+    bus.subscribe("*", published)
+    dead = storage(opening, bus)
+    with monkeypatch.context() as patch:
+        patch.setattr(dead._publisher, "start", lambda: None)
+        async with dead as games:
+            await play(games, "g1")
+    assert await opening.store.pending(10, to_publish=True)
+    async with opening() as without_bus:
+        assert await without_bus.get("g1") is None
+        assert await opening.store.pending(10, to_publish=True)
+    async with bus, storage(opening, bus):
+
+        async def all_published() -> bool:
+            return len(published.events["g1"]) == 5
+
+        await eventually(all_published)
+    assert published.types("g1") == EXPECTED
+
+
+async def test_a_bus_that_is_away_is_tried_again(opening: OpenGames) -> None:
+    bus, published = MemoryBus(), Published()
+    failures = 2
+
+    class Unsteady:
+        async def publish(self, events: Any) -> None:
+            nonlocal failures
+            if failures:
+                failures -= 1
+                await bus.publish(events[:1])
+                raise ServerUnavailable("the bus is away")
+            await bus.publish(events)
+
+    bus.subscribe("*", published)
+    async with bus, storage(opening, Unsteady()) as games:
+        await play(games, "g1")
+
+        async def all_published() -> bool:
+            return len(published.events["g1"]) == 5
+
+        await eventually(all_published)
+    assert published.types("g1") == EXPECTED
+
+
+async def test_a_mapper_may_derive_events_and_none(opening: OpenGames) -> None:
+    class GoldMapper(EventMapper):
+        def map_to_events(self, collection: str, id: str, diff: Diff) -> list[DerivedEvent]:
+            if "gold" not in diff.merge_patch or diff.is_new:
+                return []
+            return [DerivedEvent("GoldEarned", "Game", {"gold": diff.merge_patch["gold"]})]
+
+    bus, published = MemoryBus(), Published()
+    bus.subscribe("*", published)
+    async with bus, storage(opening, bus, GoldMapper()) as games:
+        await play(games, "g1")
+        await settled(opening)
+
+        async def three() -> bool:
+            return len(published.events["g1"]) == 3
+
+        await eventually(three)
+    assert published.types("g1") == [(n, "GoldEarned") for n in (2, 3, 4)]
+    assert len(await opening.store.pending(10, to_publish=False)) == 0
