@@ -15,7 +15,7 @@ from eventfleet.web.json_structure import count_values
 from tests.unit.http_fixture import PLACE, Web, problem, web
 from tests.unit.test_http_queries import Breaking, Slow
 
-REQUESTS = 50
+REQUESTS = 150
 
 
 async def request(shop: Web, method: str, path: str, body: bytes = b"") -> int:
