@@ -31,6 +31,14 @@ from eventfleet.stores.errors import (
 from eventfleet.topics.errors import EventfleetError, InvalidRecord
 
 if TYPE_CHECKING:
+    from eventfleet.documents.errors import (
+        AlreadyRegistered,
+        EditConflict,
+        InvalidDocument,
+        NotFound,
+        NotRegistered,
+        OpeningFailed,
+    )
     from eventfleet.embedded_servers import EmbeddedServerMissing, ProgramFailed
     from eventfleet.stores.mongo.errors import OperationRefused
     from eventfleet.web.key_file import InvalidKeyFile
@@ -38,16 +46,22 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AccessRefused",
+    "AlreadyRegistered",
     "DeclarationError",
     "Duplicate",
+    "EditConflict",
     "EmbeddedServerMissing",
     "EventfleetError",
     "HungUp",
     "InvalidCursor",
+    "InvalidDocument",
     "InvalidKeyFile",
     "InvalidRecord",
     "Misconfigured",
     "NoDomains",
+    "NotFound",
+    "NotRegistered",
+    "OpeningFailed",
     "OperationRefused",
     "ProgramFailed",
     "ReplayFailed",
@@ -67,8 +81,14 @@ __all__ = [
 # Their modules import a driver, Starlette or asyncio's subprocesses: imported at first use, so that
 # a program that catches errors needs none of them.
 _IMPORTED_AT_FIRST_USE = {
+    "AlreadyRegistered": "eventfleet.documents.errors",
+    "EditConflict": "eventfleet.documents.errors",
     "EmbeddedServerMissing": "eventfleet.embedded_servers",
+    "InvalidDocument": "eventfleet.documents.errors",
     "InvalidKeyFile": "eventfleet.web.key_file",
+    "NotFound": "eventfleet.documents.errors",
+    "NotRegistered": "eventfleet.documents.errors",
+    "OpeningFailed": "eventfleet.documents.errors",
     "OperationRefused": "eventfleet.stores.mongo.errors",
     "ProgramFailed": "eventfleet.embedded_servers",
     "RequestRefused": "eventfleet.web.problems",

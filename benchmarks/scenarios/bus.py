@@ -27,9 +27,7 @@ def _nats_url() -> str:
     return server.url
 
 
-async def prepare(
-    bus: str, servers: ServerAddresses, contender: str, repeat: int
-) -> ContenderTask:
+async def prepare(bus: str, servers: ServerAddresses, contender: str, repeat: int) -> ContenderTask:
     """Return a task over a channel of its own."""
     channel = f"bus-{uuid4().hex[:8]}"
     extra = {"bus": bus}

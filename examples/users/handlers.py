@@ -1,6 +1,13 @@
 """What reacts to users' events: a mapper that derives one of its own, and subscribers."""
 
-from eventfleet.documents import DerivedEvent, Diff, DocumentEvent, EventBus, EventMapper, EventTypes
+from eventfleet.documents import (
+    DerivedEvent,
+    Diff,
+    DocumentEvent,
+    EventBus,
+    EventMapper,
+    EventTypes,
+)
 
 
 class UserMapper(EventMapper):
