@@ -373,6 +373,7 @@ class EventSourcedStorage(Generic[T]):
 
     async def _repair(self, versions: Mapping[str, int]) -> None:
         """Have documents written up to these versions at least."""
+        await self._projector.flush()
         ids = {text: self._codec.stored_id(self._codec.parse_id(text)) for text in versions}
         stored = await self._store.versions(ids.values()) if ids else {}
         late = [text for text, id in ids.items() if stored.get(id, 0) < versions[text]]

@@ -6,11 +6,13 @@ from typing import Any
 
 from eventfleet.stores.background_task import BackgroundTask
 from eventfleet.stores.contracts.documents import DocumentStore, StoredDocument
+from eventfleet.stores.errors import ServerUnavailable
 from eventfleet.topics.event import EventKey
 
 MAX_WAITING = 2_000
 """Documents that wait; a writer of more waits too."""
 MAX_BATCH_DOCUMENTS = 200
+WAIT_SECONDS = 10.0
 
 
 class Projector:
@@ -37,14 +39,18 @@ class Projector:
         try:
             async with asyncio.timeout(timeout):
                 await self.flush()
-        except TimeoutError:
+        except (TimeoutError, ServerUnavailable):
             self._logger.warning("%d documents were not written yet", len(self._waiting))
         await self._task.end()
 
     async def put(self, document: StoredDocument, key: EventKey | None = None) -> None:
-        """Have a document written, and its event settled."""
+        """Have a document written, and its event settled.
+
+        Where too many wait for too long, nothing is done: the event stays pending for a publisher.
+        """
         async with self._changed:
-            await self._changed.wait_for(lambda: len(self._waiting) < MAX_WAITING)
+            if len(self._waiting) >= MAX_WAITING and not await self._has_room():
+                return
             present = self._waiting.get(document.id)
             if present is None or present.version < document.version:
                 self._waiting[document.id] = document
@@ -53,9 +59,24 @@ class Projector:
             self._changed.notify_all()
 
     async def flush(self) -> None:
-        """Wait until everything that was put is written."""
-        async with self._changed:
-            await self._changed.wait_for(lambda: not self._waiting and not self._batches_in_hand)
+        """Wait until everything that was put is written. ServerUnavailable: that takes too long."""
+        try:
+            async with asyncio.timeout(WAIT_SECONDS), self._changed:
+                await self._changed.wait_for(self._is_idle)
+        except TimeoutError:
+            waiting = len(self._waiting)
+            raise ServerUnavailable(f"{waiting} documents wait to be written") from None
+
+    def _is_idle(self) -> bool:
+        return not self._waiting and not self._batches_in_hand
+
+    async def _has_room(self) -> bool:
+        try:
+            async with asyncio.timeout(WAIT_SECONDS):
+                await self._changed.wait_for(lambda: len(self._waiting) < MAX_WAITING)
+        except TimeoutError:
+            return False
+        return True
 
     async def _work(self) -> None:
         while True:

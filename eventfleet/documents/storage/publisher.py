@@ -11,6 +11,7 @@ from eventfleet.documents.event.mapper import EventMapper, published_events
 from eventfleet.documents.storage.change import to_change
 from eventfleet.stores.background_task import BackgroundTask
 from eventfleet.stores.contracts.documents import DocumentStore
+from eventfleet.stores.errors import StoreError
 
 BATCH_EVENTS = 500
 LEASE_SECONDS = 5.0
@@ -56,7 +57,10 @@ class Publisher:
 
     async def stop(self) -> None:
         await self._task.end()
-        await self._store.release_lease(self._lease, self._owner)
+        try:
+            await self._store.release_lease(self._lease, self._owner)
+        except StoreError as error:
+            self._logger.warning("%s is not given up, and expires: %s", self._lease, error)
 
     async def _work(self) -> None:
         while True:
@@ -81,7 +85,6 @@ class Publisher:
             events = [event for event in events if event.time < left_behind]
         if not events:
             return 0
-        await self._repair({event.aggregate_id: event.version for event in events})
         if self._bus is not None:
             await self._bus.publish(
                 [
@@ -92,5 +95,6 @@ class Publisher:
                     )
                 ]
             )
+        await self._repair({event.aggregate_id: event.version for event in events})
         await self._store.settle([event.key for event in events])
         return len(events)
