@@ -409,12 +409,32 @@ async def test_a_document_is_watched_from_a_version_on(opening: OpenGames) -> No
 
 async def test_a_collection_is_watched_and_resumed_from_a_cursor(opening: OpenGames) -> None:
     async with opening() as games:
-        everything = games.watch_all(full_document=True)
-        watching: asyncio.Task[list[WatchedChange[Any]]] = asyncio.create_task(taken(everything, 2))
-        await asyncio.sleep(0.3)
+        seen: list[WatchedChange[Any]] = []
+
+        async def watch(note: Callable[[WatchedChange[Any]], None]) -> None:
+            async for change in games.watch_all(full_document=True):
+                note(change)
+
+        watching = asyncio.create_task(watch(seen.append))
+        await games.find_one_and_upsert(StructGame("g0"), "server")
+
+        async def begun() -> bool:
+            await games.find_one_and_update("g0", earn(1), "server")
+            return bool(seen)
+
+        await eventually(begun)
         await games.find_one_and_upsert(StructGame("g1"), "server")
         await games.find_one_and_update("g1", earn(1), "admin")
-        first, second = await watching
+
+        async def two() -> bool:
+            return len(of_g1()) == 2
+
+        def of_g1() -> list[WatchedChange[Any]]:
+            return [each for each in seen if each.change.document_id == "g1"]
+
+        await eventually(two)
+        watching.cancel()
+        first, second = of_g1()
         assert (first.change.operation, second.change.diff.merge_patch) == ("create", {"gold": 1})
         assert second.document == StructGame("g1", gold=1, version=2)
         await games.delete_one("g1", "admin")
