@@ -157,12 +157,12 @@ async def test_a_server_that_is_no_primary_is_unavailable(
 @pytest.mark.parametrize("operation", OPERATIONS.values(), ids=OPERATIONS)
 async def test_a_right_that_is_missing_is_for_the_operator(
     server: MongoDB,
-    hasty: DomainStores,
+    stores: DomainStores,
     prefix: str,
     operation: Callable[[DomainStores], Awaitable[Any]],
 ) -> None:
     with failing(server, COMMANDS, errorCode=13):
-        assert prefix in await refused(operation(hasty), AccessRefused)
+        assert prefix in await refused(operation(stores), AccessRefused)
 
 
 @pytest.mark.parametrize("operation", OPERATIONS.values(), ids=OPERATIONS)

@@ -240,6 +240,8 @@ class EventSourcedStorage(Generic[T]):
         async with aclosing(self._feed.follow(cursor)) as items:
             async for item in items:
                 id = self._codec.parse_id(item.event.aggregate_id)
+                # What is cached may be older: the change comes here as soon as anywhere.
+                self._cache.note_version(item.event.aggregate_id, item.event.version)
                 document = await self.get(id) if full else None
                 yield WatchedChange(item.cursor, to_change(item.event), document)
 
