@@ -46,8 +46,8 @@ scale: $(BENCH)/stamp
 	@$(BENCH)/bin/python -m tests.servers.install
 	@$(BENCH)/bin/python -m benchmarks.scale
 
-# Worker processes scaled by lag while the load steps up and down; some minutes.
-# PARTITIONS=8, STEP_SECONDS=45, RATES=10,40,70,20,4 (commands a second),
+# Worker processes scaled by lag while the load steps up and down; nine minutes.
+# PARTITIONS=8, STEP_SECONDS=90, RATES=10,40,70,20,4 (commands a second),
 # ROLES=command,append,snapshot,relay; the same servers as above.
 rehearse-scaling: $(VENV)/dev.stamp
 	@$(BIN)/python -m tests.servers.install

@@ -60,7 +60,7 @@ def parse_rates(_: click.Context, __: click.Parameter, numbers: str) -> list[int
 @click.option(
     "--partitions", envvar="PARTITIONS", default=8, show_default=True, type=click.IntRange(1)
 )
-@click.option("--step-seconds", envvar="STEP_SECONDS", default=45.0, show_default=True)
+@click.option("--step-seconds", envvar="STEP_SECONDS", default=90.0, show_default=True)
 @click.option(
     "--rates",
     envvar="RATES",
