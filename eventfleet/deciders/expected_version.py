@@ -1,4 +1,4 @@
-"""Whether an aggregate is at the version that a command expects."""
+"""The check that an aggregate is at the version that a command expects."""
 
 from eventfleet.deciders.outcomes import VersionConflict
 from eventfleet.topics.event import ExpectedVersion

@@ -13,7 +13,7 @@ from eventfleet.documents.event.event import DocumentEvent
 from eventfleet.documents.event.handler import EventFunction, EventHandler, Subscriber
 from eventfleet.documents.event.mapper import DerivedEvent, EventMapper, EventTypes
 from eventfleet.documents.event.memory_bus import MemoryBus
-from eventfleet.documents.storage.change import Change, Operation
+from eventfleet.documents.storage.change import Change, ChangeOperation
 from eventfleet.documents.storage.diff import Diff
 from eventfleet.documents.storage.document_domain import document_domain
 from eventfleet.documents.storage.event_sourced import (
@@ -26,6 +26,7 @@ from eventfleet.stores.memory.document_store import MemoryDocuments
 
 __all__ = [
     "Change",
+    "ChangeOperation",
     "DerivedEvent",
     "Diff",
     "DocumentEvent",
@@ -43,7 +44,6 @@ __all__ = [
     "MemoryDocuments",
     "NotFound",
     "OpeningFailed",
-    "Operation",
     "StorageOptions",
     "Subscriber",
     "WatchedChange",

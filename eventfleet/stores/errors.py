@@ -29,7 +29,7 @@ class Misconfigured(StoreError):
 
 
 class Access(Enum):
-    """What decides whether a server lets a client in, and what it may do there."""
+    """The reason for which a server refuses a client, or a client a server."""
 
     CREDENTIALS = "credentials"
     CERTIFICATE = "certificate"

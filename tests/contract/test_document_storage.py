@@ -14,13 +14,13 @@ from pymongo import MongoClient
 
 from eventfleet.documents import (
     Change,
+    ChangeOperation,
     Diff,
     EditConflict,
     EventSourcedStorage,
     InvalidDocument,
     MemoryDocuments,
     NotFound,
-    Operation,
     StorageOptions,
     WatchedChange,
 )
@@ -156,7 +156,7 @@ async def test_an_edit_is_stored_with_its_client_and_its_diff(
         }
         assert {each["op"] for each in diff.json_patch} <= {"replace", "add"}
         [change] = await games.get_missing_events("g1", 1)
-        assert (change.operation, change.client_id) == (Operation.UPDATE, "admin-panel")
+        assert (change.operation, change.client_id) == (ChangeOperation.UPDATE, "admin-panel")
         assert change.diff == diff
         assert await games.find() == [expected]
 

@@ -1,4 +1,4 @@
-"""What subscribers give to a bus: a function, or an object with `handle_event`."""
+"""Subscribers of a bus: functions, and objects with `handle_event`."""
 
 from collections.abc import Awaitable, Callable
 from typing import Protocol

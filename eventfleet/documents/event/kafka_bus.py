@@ -4,8 +4,7 @@ import asyncio
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener
 
@@ -14,6 +13,7 @@ from eventfleet.documents.event.event import DocumentEvent
 from eventfleet.documents.event.handler import Subscriber
 from eventfleet.documents.event.serializer import CloudEventsSerializer, Serializer
 from eventfleet.documents.event.subscription import SubscriberGroup, SubscriberGroups
+from eventfleet.documents.startable import Startable
 from eventfleet.stores.kafka.admin import Admin
 from eventfleet.stores.kafka.connection import Connection
 from eventfleet.stores.kafka.errors import close_quietly, translate_errors
@@ -46,7 +46,7 @@ class JoinListener(ConsumerRebalanceListener):  # type: ignore[misc]
         self._joined.set()
 
 
-class KafkaBus:
+class KafkaBus(Startable):
     """EventBus on the topic `topic`, which the first start makes, with its dead letters.
 
     `kafka` names the brokers, or is a Connection. An event's key is its document's id, so that each
@@ -90,18 +90,6 @@ class KafkaBus:
         await self._groups.stop(STOP_SECONDS)
         await self._producer.close()
         self._joined.clear()
-
-    async def __aenter__(self) -> Self:
-        await self.start()
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await self.stop()
 
     async def publish(self, events: Sequence[DocumentEvent]) -> None:
         await self._producer.produce(

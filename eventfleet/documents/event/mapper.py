@@ -6,7 +6,7 @@ from uuid import UUID, uuid5
 import msgspec
 
 from eventfleet.documents.event.event import DocumentEvent
-from eventfleet.documents.storage.change import Change, Operation
+from eventfleet.documents.storage.change import Change, ChangeOperation
 from eventfleet.documents.storage.diff import Diff
 
 EVENT_IDS = UUID("6f1f3a52-9d0a-5c57-9c55-6d7b0a1d3c11")
@@ -59,16 +59,16 @@ class EventMapper:
             {"diff": msgspec.to_builtins(diff), "merge_patch": diff.merge_patch},
         )
 
-    def event_type(self, collection: str, operation: Operation) -> str:
+    def event_type(self, collection: str, operation: ChangeOperation) -> str:
         """Return the name of the default event of an operation."""
         kind = self.aggregate_type(collection)
         types = self._types.get(collection) or EventTypes(
             f"{kind}Created", f"{kind}Updated", f"{kind}Deleted"
         )
         return {
-            Operation.CREATE: types.created,
-            Operation.UPDATE: types.updated,
-            Operation.DELETE: types.deleted,
+            ChangeOperation.CREATE: types.created,
+            ChangeOperation.UPDATE: types.updated,
+            ChangeOperation.DELETE: types.deleted,
         }[operation]
 
     def aggregate_type(self, collection: str) -> str:
@@ -102,7 +102,7 @@ def published_events(mapper: EventMapper, collection: str, change: Change) -> li
     return events
 
 
-def _operation(diff: Diff) -> Operation:
+def _operation(diff: Diff) -> ChangeOperation:
     if diff.is_deleted:
-        return Operation.DELETE
-    return Operation.CREATE if diff.is_new else Operation.UPDATE
+        return ChangeOperation.DELETE
+    return ChangeOperation.CREATE if diff.is_new else ChangeOperation.UPDATE

@@ -4,19 +4,18 @@ import asyncio
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from itertools import count
-from types import TracebackType
-from typing import Self
 
 from eventfleet.documents.event.bus import KeptDelivery
 from eventfleet.documents.event.event import DocumentEvent
 from eventfleet.documents.event.handler import Subscriber
 from eventfleet.documents.event.subscription import SubscriberGroup, SubscriberGroups
+from eventfleet.documents.startable import Startable
 
 MAX_WAITING_EVENTS = 10_000
 STOP_SECONDS = 5.0
 
 
-class MemoryBus:
+class MemoryBus(Startable):
     """EventBus in memory. Publishing waits where a group has MAX_WAITING_EVENTS unhandled."""
 
     def __init__(self) -> None:
@@ -30,18 +29,6 @@ class MemoryBus:
 
     async def stop(self) -> None:
         await self._groups.stop(STOP_SECONDS)
-
-    async def __aenter__(self) -> Self:
-        await self.start()
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await self.stop()
 
     async def publish(self, events: Sequence[DocumentEvent]) -> None:
         for event in events:

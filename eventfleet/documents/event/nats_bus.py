@@ -5,8 +5,7 @@ import re
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 from zlib import crc32
 
 from nats import errors as nats
@@ -18,6 +17,7 @@ from eventfleet.documents.event.event import DocumentEvent
 from eventfleet.documents.event.handler import Subscriber
 from eventfleet.documents.event.serializer import CloudEventsSerializer, Serializer
 from eventfleet.documents.event.subscription import SubscriberGroup, SubscriberGroups
+from eventfleet.documents.startable import Startable
 from eventfleet.stores.errors import Misconfigured, ServerUnavailable
 from eventfleet.topics.errors import InvalidRecord
 
@@ -31,7 +31,7 @@ GROUP, REASON, TIME = "eventfleet-group", "eventfleet-reason", "eventfleet-time"
 DURABLE_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}\Z")
 
 
-class NatsBus:
+class NatsBus(Startable):
     """EventBus on the stream `stream`, which the first start makes; the client stays open.
 
     Events lie in the subject `<stream>.events`; dead letters in the stream `<stream>-dead-letters`.
@@ -64,18 +64,6 @@ class NatsBus:
 
     async def stop(self) -> None:
         await self._groups.stop(STOP_SECONDS)
-
-    async def __aenter__(self) -> Self:
-        await self.start()
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await self.stop()
 
     async def publish(self, events: Sequence[DocumentEvent]) -> None:
         async with self._translating("publishing", TIMEOUT_SECONDS):

@@ -3,8 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 from uuid import uuid4
 
 from eventfleet.documents.event.bus import KeptDelivery
@@ -12,6 +11,7 @@ from eventfleet.documents.event.event import DocumentEvent
 from eventfleet.documents.event.handler import Subscriber
 from eventfleet.documents.event.serializer import CloudEventsSerializer, Serializer
 from eventfleet.documents.event.subscription import SubscriberGroup, SubscriberGroups
+from eventfleet.documents.startable import Startable
 from eventfleet.stores.redis.errors import ResponseError, translate_errors
 from eventfleet.topics.errors import InvalidRecord
 
@@ -23,7 +23,7 @@ CLAIM_SECONDS = 30.0
 """How long an event may be in a consumer's hands before another one takes it over."""
 
 
-class RedisBus:
+class RedisBus(Startable):
     """EventBus on the stream `channel`; the client stays open.
 
     `max_length` bounds the stream, roughly: older events are gone, handled or not. A group gets the
@@ -57,18 +57,6 @@ class RedisBus:
 
     async def stop(self) -> None:
         await self._groups.stop(STOP_SECONDS)
-
-    async def __aenter__(self) -> Self:
-        await self.start()
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await self.stop()
 
     async def publish(self, events: Sequence[DocumentEvent]) -> None:
         with self._translating("publishing"):

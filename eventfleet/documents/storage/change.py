@@ -10,8 +10,8 @@ from eventfleet.documents.storage.diff import Diff
 from eventfleet.topics.event import EventRecord
 
 
-class Operation(StrEnum):
-    """What a change did to its document."""
+class ChangeOperation(StrEnum):
+    """The operation of a change: create, update or delete."""
 
     CREATE = "create"
     UPDATE = "update"
@@ -29,7 +29,7 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
     id: str
     document_id: str
     client_id: str | None
-    operation: Operation
+    operation: ChangeOperation
     version: int
     timestamp: datetime
     diff: Diff
@@ -44,7 +44,7 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
 class ChangeData(msgspec.Struct, frozen=True, kw_only=True):
     """The payload of a change's event."""
 
-    operation: Operation
+    operation: ChangeOperation
     diff: Diff
     metadata: dict[str, Any] = {}
 

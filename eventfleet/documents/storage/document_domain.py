@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 
 from eventfleet.documents.event.mapper import EventMapper
-from eventfleet.documents.storage.change import Operation
+from eventfleet.documents.storage.change import ChangeOperation
 from eventfleet.documents.storage.diff import Diff, apply_diff
 from eventfleet.model.command_rules import Rejection
 from eventfleet.model.domain import Domain, Route
@@ -17,7 +17,7 @@ from eventfleet.snapshot_rules import Rule
 class DocumentChanged(Event):
     """The payload of a document's events: those of a collection are named for its type."""
 
-    operation: Operation
+    operation: ChangeOperation
     diff: Diff
     metadata: dict[str, Any] = msgspec.field(default_factory=dict)
 
@@ -60,7 +60,7 @@ def document_domain(
             forbid_unknown_fields=True,
             module=__name__,
         )
-        for operation in Operation
+        for operation in ChangeOperation
     ]
     return Domain(
         collection,

@@ -6,13 +6,13 @@ import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from inspect import isawaitable
-from types import TracebackType
-from typing import Any, Generic, NamedTuple, Self, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from eventfleet.documents.errors import EditConflict, InvalidDocument, NotFound
 from eventfleet.documents.event.bus import EventBus
 from eventfleet.documents.event.mapper import EventMapper
-from eventfleet.documents.storage.change import Change, Operation, to_change, to_event
+from eventfleet.documents.startable import Startable
+from eventfleet.documents.storage.change import Change, ChangeOperation, to_change, to_event
 from eventfleet.documents.storage.diff import Diff, Json, make_diff
 from eventfleet.documents.storage.document_cache import CachedDocument, DocumentCache
 from eventfleet.documents.storage.document_codec import DocumentCodec, Fields
@@ -41,7 +41,7 @@ WATCH_POLL_SECONDS = 1.0
 
 
 class StorageOptions(NamedTuple):
-    """What a storage may be told; the names of `documents.open`'s keyword arguments."""
+    """Options of a storage: keyword arguments of `open_storage`, where they are explained."""
 
     id_field: str = "id"
     version_field: str = "version"
@@ -62,7 +62,7 @@ class WatchedChange(NamedTuple, Generic[T]):
     document: T | None
 
 
-class EventSourcedStorage(Generic[T]):
+class EventSourcedStorage(Startable, Generic[T]):
     """Creates, edits, deletes and reads the documents of one collection.
 
     The event of a change is what commits it; the document follows. All methods may raise
@@ -108,18 +108,6 @@ class EventSourcedStorage(Generic[T]):
         await self._feed.stop()
         await self._projector.stop(STOP_SECONDS)
         await self._publisher.stop()
-
-    async def __aenter__(self) -> Self:
-        await self.start()
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await self.stop()
 
     # Changes
 
@@ -310,12 +298,12 @@ class EventSourcedStorage(Generic[T]):
                 "%s/%s is adopted at version %d", self._collection, document.id, document.version
             )
         if fields is None:
-            operation = Operation.DELETE
+            operation = ChangeOperation.DELETE
         elif document.fields is None:
-            operation = Operation.CREATE
+            operation = ChangeOperation.CREATE
             metadata["created_doc"] = self._codec.to_json(fields)
         else:
-            operation = Operation.UPDATE
+            operation = ChangeOperation.UPDATE
         change = Change(
             id=self._ids.new(),
             document_id=str(document.id),

@@ -3,12 +3,12 @@
 import logging
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
-from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, TypeVar
 
 from eventfleet.documents.errors import OpeningFailed
 from eventfleet.documents.event.bus import EventBus
 from eventfleet.documents.event.mapper import EventMapper
+from eventfleet.documents.startable import Startable
 from eventfleet.documents.storage.diff import Diff
 from eventfleet.documents.storage.event_sourced import (
     Edit,
@@ -87,7 +87,7 @@ async def open_storage(
         yield storage
 
 
-class Documents:
+class Documents(Startable):
     """The documents of several collections of one database.
 
         async with Documents(client, "mydb", {"users": User}, bus=bus) as documents:
@@ -117,18 +117,6 @@ class Documents:
         """Close all collections."""
         self._storages.clear()
         await self._stack.aclose()
-
-    async def __aenter__(self) -> Self:
-        await self.start()
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await self.stop()
 
     def __getitem__(self, collection: str) -> EventSourcedStorage[Any]:
         """Return the storage of a collection. DeclarationError: it was not declared."""

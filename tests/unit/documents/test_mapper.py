@@ -5,11 +5,11 @@ from uuid import UUID
 
 from eventfleet.documents import (
     Change,
+    ChangeOperation,
     DerivedEvent,
     Diff,
     EventMapper,
     EventTypes,
-    Operation,
 )
 from eventfleet.documents.event.mapper import published_events
 
@@ -17,7 +17,7 @@ TIME = datetime(2026, 1, 1, tzinfo=UTC)
 EMAIL = {"email": "j@example.com"}
 
 
-def change(operation: Operation = Operation.UPDATE, **diff: object) -> Change:
+def change(operation: ChangeOperation = ChangeOperation.UPDATE, **diff: object) -> Change:
     return Change(
         id="0190",
         document_id="u1",
@@ -46,9 +46,9 @@ def test_default_events_are_named_for_the_type_and_the_operation() -> None:
     names = [
         event.event_type
         for each in (
-            change(Operation.CREATE, is_new=True),
+            change(ChangeOperation.CREATE, is_new=True),
             change(merge_patch=EMAIL),
-            change(Operation.DELETE, is_deleted=True),
+            change(ChangeOperation.DELETE, is_deleted=True),
         )
         for event in published_events(mapper, "users", each)
     ]
@@ -69,7 +69,7 @@ def test_a_default_event_has_all_of_an_event_and_the_stored_events_id_and_time()
 def test_a_collection_s_events_may_have_other_names() -> None:
     mapper = EventMapper()
     mapper.register("users", EventTypes("Joined", "Changed", "Left"))
-    [event] = published_events(mapper, "users", change(Operation.DELETE, is_deleted=True))
+    [event] = published_events(mapper, "users", change(ChangeOperation.DELETE, is_deleted=True))
     assert event.event_type == "Left"
     [event] = published_events(mapper, "games", change())
     assert event.event_type == "gamesUpdated"
