@@ -22,8 +22,11 @@ from pymongo.errors import ConfigurationError
 from pymongo.read_concern import ReadConcern
 
 from eventfleet.stores.errors import Misconfigured
+from eventfleet.stores.mongo.driver_fix import fix_driver
 from eventfleet.stores.mongo.errors import translate_errors
 from eventfleet.stores.url_secrets import mask_credentials
+
+fix_driver()
 
 Client: TypeAlias = AsyncMongoClient[dict[str, Any]]
 Collection: TypeAlias = AsyncCollection[dict[str, Any]]
