@@ -28,6 +28,7 @@ from eventfleet.model.errors import DeclarationError
 from eventfleet.model.payloads import Command, Data, Event, SchemalessPayload, State
 from eventfleet.model.shapes import StateShape, fingerprint
 from eventfleet.model.type_checks import is_storable
+from eventfleet.model.views import View, check_views
 from eventfleet.snapshot_rules import Rule
 from eventfleet.topics.codec import convert, to_invalid_record
 from eventfleet.topics.errors import InvalidRecord
@@ -90,6 +91,7 @@ class Domain(Generic[S]):
     upcasters: Mapping[type[Event], Sequence[Upcaster]] = field(default_factory=dict)
     snapshot: Rule | None = None
     routes: Sequence[Route] = ()
+    views: Sequence[View[Any]] = ()
     state_version: int = 1
     commands: Sequence[CommandRule] = ()
     decide: Decide | None = None
@@ -112,7 +114,10 @@ class Domain(Generic[S]):
         self._event_types.update(
             (kind.__name__, (kind, 1 + len(self.upcasters.get(kind, ())))) for kind in self.events
         )
-        checks = (self._check_decide, self._check_names, self._check_types, self._check_routes)
+        checks = (
+            *(self._check_decide, self._check_names, self._check_types, self._check_routes),
+            lambda: check_views(self.views),
+        )
         for problem in (check() for check in checks):
             if problem:
                 raise DeclarationError(f"domain {self.name}: {problem}")

@@ -15,6 +15,7 @@ AGENTS = {
     "command": "eventfleet.workers.command_agent:CommandAgent",
     "snapshot": "eventfleet.workers.snapshot_agent:SnapshotAgent",
     "relay": "eventfleet.workers.relay_agent:RelayAgent",
+    "project": "eventfleet.workers.project_agent:ProjectAgent",
 }
 """Where the class of each role's agent is."""
 

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any, NamedTuple, Protocol
 
 from eventfleet.stores.contracts.registry import StoreRegistry
+from eventfleet.stores.cursors import FeedPoint
 from eventfleet.stores.errors import Duplicate
 from eventfleet.topics.event import EventKey, EventRecord, Position
 
@@ -116,6 +117,12 @@ class EventReader(Protocol):
         Events come in position and version order within each partition. A reader that goes on from
         the cursor misses no event, however late it is placed. InvalidCursor: the cursor is not one
         of this feed.
+        """
+
+    async def placed(self, point: FeedPoint, limit: int) -> list[EventRecord]:
+        """Return a partition's next placed events behind a point, in order; empty only at the end.
+
+        As in `feed`, a reader that goes on from the last one's point misses none.
         """
 
     async def aggregates(self, cursor: str, limit: int, partition: int | None = None) -> Page:

@@ -7,16 +7,18 @@ from typing import NamedTuple, Protocol
 
 
 class Stage(StrEnum):
-    """A stage that an accepted event reaches; of the last two, neither comes before the other.
+    """A stage that an accepted event reaches; of the last three, none comes before another.
 
     Appended: readable from the store. Snapshotted: folded by the snapshot role, whether or not a
-    snapshot was due. Relayed: relay's commit is past it, whether or not a route matched.
+    snapshot was due. Relayed: relay's commit is past it, whether or not a route matched. Projected:
+    the domain's views, as queries read them, have it.
     """
 
     ACCEPTED = "accepted"
     APPENDED = "appended"
     SNAPSHOTTED = "snapshotted"
     RELAYED = "relayed"
+    PROJECTED = "projected"
 
 
 class Notice(NamedTuple):

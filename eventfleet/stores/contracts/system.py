@@ -6,6 +6,7 @@ from typing import NamedTuple, Protocol
 
 from eventfleet.stores.contracts.events import EventStore
 from eventfleet.stores.contracts.snapshots import SnapshotStore
+from eventfleet.stores.contracts.views import ViewStore
 
 
 class ParkedAggregates(Protocol):
@@ -36,10 +37,11 @@ class IdGenerator(Protocol):
 
 
 class DomainStores(NamedTuple):
-    """The two stores of a domain."""
+    """The stores of a domain; `views` is None where nobody asked for it."""
 
     events: EventStore
     snapshots: SnapshotStore
+    views: ViewStore | None = None
 
 
 StoresByDomain = Mapping[str, DomainStores]

@@ -150,6 +150,15 @@ class MemoryEvents:
         points |= {(point := FeedPoint.of(event)).partition: point for event in items}
         return Page(items, encode_cursor(listing, list(points.values())))
 
+    async def placed(self, point: FeedPoint, limit: int) -> list[EventRecord]:
+        await self._yield_point()
+        behind = [
+            event
+            for event in self._in_order()
+            if (at := FeedPoint.of(event)).partition == point.partition and at > point
+        ]
+        return behind[:limit]
+
     async def aggregates(self, cursor: str, limit: int, partition: int | None = None) -> Page:
         await self._yield_point()
         listing = f"{self._domain}.aggregates"

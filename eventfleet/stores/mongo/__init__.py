@@ -1,4 +1,4 @@
-"""The event and snapshot stores on MongoDB."""
+"""The stores on MongoDB."""
 
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
@@ -7,8 +7,9 @@ from eventfleet.stores.contracts import DomainStores, StoresByDomain
 from eventfleet.stores.mongo.client import connect, open_collection
 from eventfleet.stores.mongo.events import MongoEvents
 from eventfleet.stores.mongo.snapshots import MongoSnapshots
+from eventfleet.stores.mongo.views import MongoViews
 
-__all__ = ["MongoEvents", "MongoSnapshots", "open_stores"]
+__all__ = ["MongoEvents", "MongoSnapshots", "MongoViews", "open_stores"]
 
 
 @asynccontextmanager
@@ -36,6 +37,7 @@ async def open_stores(
                 MongoSnapshots(
                     open_collection(client, database, f"{domain}.snapshots"), snapshots_kept
                 ),
+                MongoViews(domain, metadata),
             )
             for domain in domains
         }

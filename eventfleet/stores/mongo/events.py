@@ -17,7 +17,7 @@ from eventfleet.stores.contracts import (
     VersionRange,
     Write,
 )
-from eventfleet.stores.cursors import decode_cursor, encode_cursor
+from eventfleet.stores.cursors import FeedPoint, decode_cursor, encode_cursor
 from eventfleet.stores.errors import Duplicate
 from eventfleet.stores.mongo import client
 from eventfleet.stores.mongo.documents import (
@@ -200,6 +200,9 @@ class MongoEvents:
 
     async def feed(self, cursor: str, limit: int) -> Page:
         return await self._feed.page(cursor, limit)
+
+    async def placed(self, point: FeedPoint, limit: int) -> list[EventRecord]:
+        return await self._feed.behind(point, limit)
 
     async def aggregates(self, cursor: str, limit: int, partition: int | None = None) -> Page:
         listing = f"{self._domain}.aggregates"

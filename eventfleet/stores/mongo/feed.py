@@ -42,6 +42,12 @@ class DomainFeed:
                 served.append(FeedPoint.of(found[-1]) if found else point)
         return Page(events, encode_cursor(self._listing, [*waiting, *served]))
 
+    async def behind(self, point: FeedPoint, limit: int) -> list[EventRecord]:
+        """Read a partition's next events behind a point; none only at its end."""
+        epoch, _ = await self._metadata.extent()
+        with operation("feed", self._events):
+            return await self._after(point, epoch, limit)
+
     async def _after(self, point: FeedPoint, newest: int, limit: int) -> list[EventRecord]:
         """Read a partition's next events: perhaps only those up to a gap; none only at its end."""
         for epoch in range(point.epoch, newest + 1):

@@ -1,0 +1,241 @@
+"""Project: keeps the views of a domain, in one partition.
+
+Takes a chunk of `<domain>.stored`; applies its events to the builds of the views that this process
+declares; moves the offset. A build that follows the live one is first brought up to date from the
+event store, a number of events in each tick, and is then kept beside it.
+
+A build is ready in a partition while every owner since has applied each chunk to it. An owner that
+does not, since its process declares another version of the view, says so before its first chunk;
+the next owner that does brings the build up to date from the store again.
+"""
+
+import logging
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+import msgspec
+
+from eventfleet.model.domain import Domain
+from eventfleet.model.typed_decoder import FOLD_FIELDS, make_typed_decoder
+from eventfleet.model.views import View
+from eventfleet.roles.notices import NULL_NOTIFIER, StageNotifier
+from eventfleet.roles.role import ChunkReport, PartitionFault, PoisonEvent
+from eventfleet.roles.takeover import RoleStart
+from eventfleet.roles.view_projector import ROLE, PlacedEvent, ViewProjector
+from eventfleet.stores.contracts import (
+    Clock,
+    DomainStores,
+    ParkedAggregates,
+    PartitionWriter,
+    Stage,
+)
+from eventfleet.stores.contracts.views import BuildProgress, ViewBuild, ViewBuilds
+from eventfleet.stores.cursors import FeedPoint
+from eventfleet.stores.errors import ServerUnavailable
+from eventfleet.topics.dead_letters import UNREADABLE, make_dead_letter
+from eventfleet.topics.errors import InvalidRecord
+from eventfleet.topics.event import EventRecord
+from eventfleet.topics.record import LogRecord, ProducerRecord
+
+BUILDS_INTERVAL = timedelta(seconds=2)
+CATCH_UP_PAGE_EVENTS = 1_000
+CATCH_UP_PAGES = 5
+PURGE_INTERVAL = timedelta(hours=1)
+TOMBSTONE_AGE = timedelta(days=1)
+"""A process that stood still for longer could bring deleted rows back with a late write."""
+
+PROJECTED_FIELDS = FOLD_FIELDS | {"position", "actor", "causation_id"}
+
+logger = logging.getLogger(__name__)
+
+
+class ChangedView(PartitionFault):
+    """A view whose rows changed their shape, but which has the version that it had."""
+
+    def __init__(self, domain: str, view: View[Any]) -> None:
+        super().__init__(
+            f"project can't go on: view {view.name} of {domain} has the rows of another shape, and "
+            f"version {view.version} as before: raise its version, and it is built anew"
+        )
+
+
+# What it takes
+
+
+class ProjectRole:
+    """The project role of one partition of one domain.
+
+    `partitions` is the number of the domain's partitions; `cached` rows of each table are kept in
+    memory.
+    """
+
+    def __init__(
+        self,
+        domain: Domain[Any],
+        partition: int,
+        stores: DomainStores,
+        writer: PartitionWriter,
+        parked: ParkedAggregates,
+        clock: Clock,
+        *,
+        partitions: int,
+        cached: int,
+        notifier: StageNotifier = NULL_NOTIFIER,
+    ) -> None:
+        assert stores.views is not None
+        self._domain, self._partition = domain, partition
+        self._events, self._views = stores.events, stores.views
+        self._writer, self._parked, self._clock = writer, parked, clock
+        self._start = RoleStart(stores.events.registry, domain.name, ROLE, partition)
+        self._partitions, self._cached, self._notifier = partitions, cached, notifier
+        self._decode = make_typed_decoder(domain, PROJECTED_FIELDS)
+        self._projectors: dict[tuple[str, int], ViewProjector] = {}
+        self._noted: dict[tuple[str, int], BuildProgress] = {}
+        self._live: set[tuple[str, int]] = set()
+        self._looked_at: datetime | None = None
+        self._purged_at = clock.steady()
+
+    async def open(self) -> int:
+        """Take the partition over. ChangedView: a view needs a higher version."""
+        self._projectors.clear()
+        self._noted.clear()
+        next_offset = await self._start.take_over(self._writer, self._parked)
+        await self._look_at_builds()
+        return next_offset
+
+    # What it does to one chunk
+
+    async def process(self, records: Sequence[LogRecord], next_offset: int) -> ChunkReport:
+        report, dead_letters = ChunkReport(), list[ProducerRecord]()
+        events: list[PlacedEvent] = []
+        for record in records:
+            try:
+                events.append(self._read(self._decode(record.value), record.offset))
+            except InvalidRecord as error:
+                dead_letters.append(self._dead_letter(record, error))
+        for projector in self._projectors.values():
+            if projector.ready:
+                await projector.apply(events)
+        await self._writer.commit(dead_letters, next_offset)
+        report.dead_letters = len(dead_letters)
+        awaited = [each.event for each in events if each.event.reply_to]
+        if awaited and self._answers:
+            self._notifier.notify(Stage.PROJECTED, awaited)
+        return report
+
+    @property
+    def _answers(self) -> bool:
+        """True when queries read builds that have all events which were processed here."""
+        ready = {key[0] for key in self._live if self._projectors[key].ready}
+        return all(view.name in ready for view in self._domain.views)
+
+    def _read(self, event: Any, at: int | str | None) -> PlacedEvent:
+        """Return an event with its payload, upcast; PoisonEvent: an upcaster raised."""
+        point = FeedPoint.of(event)
+        if isinstance(event, EventRecord):
+            try:
+                payload: Any = self._domain.payload(event)
+            except InvalidRecord:
+                raise
+            except Exception as error:
+                raise PoisonEvent(ROLE, self._domain.name, event, at, error) from error
+            event = msgspec.structs.replace(event, data=payload)
+        return PlacedEvent(event, point)
+
+    # The builds
+
+    async def tick(self) -> ChunkReport:
+        """Bring builds up to date, a part at a time; look for new builds; remove tombstones."""
+        behind = [each for each in self._projectors.values() if not each.ready]
+        for projector in behind:
+            await self._catch_up(projector)
+        now = self._clock.steady()
+        if behind or self._looked_at is None or now - self._looked_at >= BUILDS_INTERVAL:
+            await self._note_points()
+            await self._look_at_builds()
+        if now - self._purged_at >= PURGE_INTERVAL:
+            self._purged_at = now
+            for projector in self._projectors.values():
+                await projector.purge(self._clock.now() - TOMBSTONE_AGE)
+        return ChunkReport()
+
+    async def close(self) -> None:
+        await self._writer.close()
+
+    async def _catch_up(self, projector: ViewProjector) -> None:
+        """Apply what the store has behind the projector's point; at its end it is ready."""
+        await projector.prepare()
+        for _ in range(CATCH_UP_PAGES):
+            page = await self._events.placed(projector.point, CATCH_UP_PAGE_EVENTS)
+            if not page:
+                projector.ready = True
+                break
+            await projector.apply([self._read(event, event.position) for event in page])
+
+    async def _note_points(self) -> None:
+        """Note how far each build is, for the next owners.
+
+        Where another owner has noted something since, this one is not the last, or the build was
+        left behind: it is taken up again.
+        """
+        for key, projector in list(self._projectors.items()):
+            known, progress = self._noted[key], BuildProgress(projector.ready, projector.point)
+            if progress == known:
+                continue
+            if await self._views.note_progress(*key, self._partition, known, progress):
+                self._noted[key] = progress
+            else:
+                del self._projectors[key]
+
+    async def _look_at_builds(self) -> None:
+        """Take up the builds that this process can keep; begin one where a view has none."""
+        self._looked_at = self._clock.steady()
+        builds = await self._views.builds()
+        kept: dict[tuple[str, int], ViewProjector] = {}
+        self._live.clear()
+        for view in self._domain.views:
+            of_view = builds.get(view.name, ViewBuilds())
+            for build in filter(None, of_view):
+                key = view.name, build.number
+                if build.shape == view.shape:
+                    kept[key] = self._projectors.get(key) or self._take_up(view, build)
+                else:
+                    await self._leave_behind(view, build)
+            if of_view.live and (key := (view.name, of_view.live.number)) in kept:
+                self._live.add(key)
+            if of_view.next and (view.name, of_view.next.number) in kept:
+                await self._views.make_live(view.name, of_view.next.number, self._partitions)
+            elif self._is_due(view, of_view):
+                tables = [table.name for table in view.tables]
+                await self._views.begin(view.name, tables, view.shape, of_view.last_number)
+        self._projectors = kept
+
+    def _take_up(self, view: View[Any], build: ViewBuild) -> ViewProjector:
+        self._noted[view.name, build.number] = build.progress(self._partition)
+        return ViewProjector(
+            *(self._domain, view, build, self._partition, self._views, self._clock),
+            cached=self._cached,
+        )
+
+    async def _leave_behind(self, view: View[Any], build: ViewBuild) -> None:
+        """Note that a build misses what is processed here. ServerUnavailable: it can't be noted."""
+        known = build.progress(self._partition)
+        if known.ready and not await self._views.note_progress(
+            *(view.name, build.number, self._partition, known, known._replace(ready=False))
+        ):
+            raise ServerUnavailable(f"view {view.name}: another owner notes its progress")
+
+    def _is_due(self, view: View[Any], builds: ViewBuilds) -> bool:
+        """Return whether a build must be begun. ChangedView: an equal version has other rows."""
+        known = [build.shape for build in builds if build]
+        if view.shape in known:
+            return False
+        if any(shape.version == view.version for shape in known):
+            raise ChangedView(self._domain.name, view)
+        return all(shape.version < view.version for shape in known)
+
+    # What it does when that fails
+
+    def _dead_letter(self, record: LogRecord, error: InvalidRecord) -> ProducerRecord:
+        return make_dead_letter(self._domain.name, ROLE, record, UNREADABLE, str(error))

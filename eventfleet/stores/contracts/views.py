@@ -1,0 +1,151 @@
+"""Contracts of the views' stores: the rows of one table, and the builds of a domain's views."""
+
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, NamedTuple, Protocol
+
+from eventfleet.model.views import ViewShape
+from eventfleet.stores.cursors import FeedPoint
+
+Fields = dict[str, Any]
+"""A row as plain values, beside which there are aware datetimes."""
+
+
+class StoredRow(NamedTuple):
+    """A row as it is stored; without `fields` it is the tombstone of a deleted one.
+
+    `point` is that of the last event that changed it: a row has one writing partition, whose events
+    are ordered. `written_at` is when it was written.
+    """
+
+    id: str
+    fields: Fields | None
+    point: FeedPoint
+    written_at: datetime
+
+
+class Comparison(StrEnum):
+    """How a filter compares a row's field with its value."""
+
+    EQUAL = "eq"
+    BELOW = "lt"
+    AT_MOST = "lte"
+    ABOVE = "gt"
+    AT_LEAST = "gte"
+    IN = "in"
+
+
+class RowFilter(NamedTuple):
+    """A condition on one field; the value of IN is a list."""
+
+    field: str
+    comparison: Comparison
+    value: Any
+
+
+class RowQuery(NamedTuple):
+    """A query of rows: those that pass all filters, by a field (or by id) in one direction.
+
+    Rows of the same value come in the order of their ids. `after` is the value and the id of the
+    last row of the page before; without `order_by` the value is None.
+    """
+
+    filters: Sequence[RowFilter] = ()
+    order_by: str | None = None
+    descending: bool = False
+    after: tuple[Any, str] | None = None
+
+
+class RowStore(Protocol):
+    """The rows of one table of one build."""
+
+    async def prepare(self, indexes: Sequence[Sequence[str]]) -> None:
+        """Create the indexes over these fields, where missing."""
+
+    async def load(self, ids: Collection[str]) -> dict[str, StoredRow]:
+        """Return the stored rows among these, tombstones too; it reads what a majority has."""
+
+    async def save(self, rows: Sequence[StoredRow]) -> None:
+        """Store different rows, each unless it is stored with this point or a later one.
+
+        In any order, and durably once it returns.
+        """
+
+    async def find(self, query: RowQuery, limit: int) -> list[StoredRow]:
+        """Return up to `limit` rows that a query finds, without tombstones."""
+
+    async def purge(self, partition: int, before: datetime) -> int:
+        """Remove a partition's tombstones that were written before a moment; return how many."""
+
+
+class BuildProgress(NamedTuple):
+    """The progress of a build in one partition.
+
+    `ready`: all events up to the project group's committed offset are applied, since an owner that
+    maintains the build has followed. `point`: all events up to here are, however late it was noted.
+    """
+
+    ready: bool = False
+    point: FeedPoint | None = None
+
+
+class ViewBuild(NamedTuple):
+    """A build of a view: all its rows and totals, made by one version of its functions."""
+
+    number: int
+    shape: ViewShape
+    partitions: Mapping[int, BuildProgress]
+
+    def progress(self, partition: int) -> BuildProgress:
+        return self.partitions.get(partition, BuildProgress())
+
+
+class ViewBuilds(NamedTuple):
+    """The builds of a view: the one that queries read, and the one that will follow it."""
+
+    live: ViewBuild | None = None
+    next: ViewBuild | None = None
+
+    @property
+    def last_number(self) -> int:
+        return max((build.number for build in self if build), default=0)
+
+
+class ViewStore(Protocol):
+    """The builds of the views of one domain."""
+
+    async def builds(self) -> dict[str, ViewBuilds]:
+        """Return the builds of all views, by the view's name; one query."""
+
+    async def begin(
+        self, view: str, tables: Sequence[str], shape: ViewShape, last_number: int
+    ) -> bool:
+        """Begin the next build of a view and its tables, with the number after `last_number`.
+
+        A build that was to follow is given up. False: another build was begun meanwhile. The builds
+        before the live one are removed.
+        """
+
+    async def note_progress(
+        self,
+        view: str,
+        number: int,
+        partition: int,
+        known: BuildProgress,
+        progress: BuildProgress,
+    ) -> bool:
+        """Note the progress of a build in a partition, durably, in place of the `known` one.
+
+        False: another one is noted, by another owner, or the build is gone.
+        """
+
+    async def make_live(self, view: str, number: int, partitions: int) -> bool:
+        """Make the next build the live one, in one step, if it is ready in all partitions.
+
+        False: it is not, or it is no longer the next. The build before is kept, for those who read
+        it just now.
+        """
+
+    def rows(self, table: str, number: int) -> RowStore:
+        """Return the rows of a view, or of totals, in a build."""

@@ -1,0 +1,149 @@
+"""The views' stores, in memory."""
+
+import operator
+from collections.abc import Callable, Collection, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from eventfleet.model.views import ViewShape
+from eventfleet.stores.contracts.views import (
+    BuildProgress,
+    Comparison,
+    RowFilter,
+    RowQuery,
+    StoredRow,
+    ViewBuild,
+    ViewBuilds,
+)
+from eventfleet.stores.memory.yield_point import YieldPoint, no_yield
+
+COMPARE: Mapping[Comparison, Callable[[Any, Any], bool]] = {
+    Comparison.EQUAL: operator.eq,
+    Comparison.BELOW: operator.lt,
+    Comparison.AT_MOST: operator.le,
+    Comparison.ABOVE: operator.gt,
+    Comparison.AT_LEAST: operator.ge,
+    Comparison.IN: lambda value, values: value in values,
+}
+
+
+class MemoryRows:
+    """RowStore in memory."""
+
+    def __init__(self, yield_point: YieldPoint = no_yield) -> None:
+        self._yield_point = yield_point
+        self._rows: dict[str, StoredRow] = {}
+
+    async def prepare(self, indexes: Sequence[Sequence[str]]) -> None:
+        await self._yield_point()
+
+    async def load(self, ids: Collection[str]) -> dict[str, StoredRow]:
+        await self._yield_point()
+        return {id: self._rows[id] for id in ids if id in self._rows}
+
+    async def save(self, rows: Sequence[StoredRow]) -> None:
+        for row in rows:
+            await self._yield_point()
+            stored = self._rows.get(row.id)
+            if stored is None or stored.point < row.point:
+                self._rows[row.id] = row
+        await self._yield_point()
+
+    async def find(self, query: RowQuery, limit: int) -> list[StoredRow]:
+        await self._yield_point()
+        found = [row for row in self._rows.values() if _passes(row, query.filters)]
+        found.sort(key=lambda row: _key(row, query), reverse=query.descending)
+        if query.after is not None:
+            last = (*_rank(query.after[0]), query.after[1])
+            beyond = operator.lt if query.descending else operator.gt
+            found = [row for row in found if beyond(_key(row, query), last)]
+        return found[:limit]
+
+    async def purge(self, partition: int, before: datetime) -> int:
+        await self._yield_point()
+        gone = [
+            row.id
+            for row in self._rows.values()
+            if row.fields is None and row.point.partition == partition and row.written_at < before
+        ]
+        for id in gone:
+            del self._rows[id]
+        return len(gone)
+
+
+def _passes(row: StoredRow, filters: Sequence[RowFilter]) -> bool:
+    return row.fields is not None and all(_holds(row.fields, each) for each in filters)
+
+
+def _holds(fields: Mapping[str, Any], condition: RowFilter) -> bool:
+    """Compare as MongoDB does: values of another type than the filter's do not pass."""
+    value = fields.get(condition.field)
+    try:
+        return COMPARE[condition.comparison](value, condition.value)
+    except TypeError:
+        return False
+
+
+def _key(row: StoredRow, query: RowQuery) -> Any:
+    value = (row.fields or {}).get(query.order_by) if query.order_by else None
+    return (*_rank(value), row.id)
+
+
+def _rank(value: Any) -> tuple[Any, ...]:
+    """Nothing comes before everything else."""
+    return (0, 0) if value is None else (1, value)
+
+
+class MemoryViews:
+    """ViewStore in memory."""
+
+    def __init__(self, yield_point: YieldPoint = no_yield) -> None:
+        self._yield_point = yield_point
+        self._builds: dict[str, ViewBuilds] = {}
+        self._rows: dict[tuple[str, int], MemoryRows] = {}
+
+    async def builds(self) -> dict[str, ViewBuilds]:
+        await self._yield_point()
+        return dict(self._builds)
+
+    async def begin(
+        self, view: str, tables: Sequence[str], shape: ViewShape, last_number: int
+    ) -> bool:
+        await self._yield_point()
+        present = self._builds.get(view, ViewBuilds())
+        if present.last_number != last_number:
+            return False
+        following = ViewBuild(last_number + 1, shape, {})
+        self._builds[view] = present._replace(next=following)
+        return True
+
+    async def note_progress(
+        self,
+        view: str,
+        number: int,
+        partition: int,
+        known: BuildProgress,
+        progress: BuildProgress,
+    ) -> bool:
+        await self._yield_point()
+        builds = self._builds.get(view, ViewBuilds())
+        build = next((each for each in builds if each and each.number == number), None)
+        if build is None or build.progress(partition) != known:
+            return False
+        noted = build._replace(partitions={**build.partitions, partition: progress})
+        self._builds[view] = ViewBuilds(*(noted if each is build else each for each in builds))
+        await self._yield_point()
+        return True
+
+    async def make_live(self, view: str, number: int, partitions: int) -> bool:
+        await self._yield_point()
+        build = self._builds.get(view, ViewBuilds()).next
+        if build is None or build.number != number:
+            return False
+        if not all(build.progress(each).ready for each in range(partitions)):
+            return False
+        self._builds[view] = ViewBuilds(live=build)
+        return True
+
+    def rows(self, table: str, number: int) -> MemoryRows:
+        return self._rows.setdefault((table, number), MemoryRows(self._yield_point))

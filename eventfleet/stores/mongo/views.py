@@ -1,0 +1,251 @@
+"""The views' stores on MongoDB: a collection for each table of a build, a document for each view.
+
+The document, `<domain>:<view>` in the collection that all domains share, holds the view's builds.
+A row's document has its fields under `row`; `at` is its point without the partition.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import msgspec
+from pymongo import ReplaceOne
+from pymongo.errors import BulkWriteError, DuplicateKeyError
+
+from eventfleet.model.views import ViewShape
+from eventfleet.stores.contracts.views import (
+    BuildProgress,
+    Comparison,
+    RowFilter,
+    RowQuery,
+    StoredRow,
+    ViewBuild,
+    ViewBuilds,
+)
+from eventfleet.stores.cursors import FeedPoint
+from eventfleet.stores.mongo import client
+from eventfleet.stores.mongo.documents import Document
+from eventfleet.stores.mongo.errors import DUPLICATE_KEY
+from eventfleet.stores.mongo.indexes import Index, ensure_indexes
+from eventfleet.stores.mongo.operation import operation, split_items
+
+VIEW_SEPARATOR = ":"
+TOMBSTONES = Index(
+    "tombstones",
+    ("partition", "deleted_at"),
+    {"partialFilterExpression": {"deleted_at": {"$gte": datetime(1970, 1, 1)}}},
+)
+MAX_INDEX_NAME_CHARS = 100
+
+
+class MongoRows:
+    """RowStore on a collection of its own."""
+
+    def __init__(self, rows: client.Collection) -> None:
+        self._rows = rows
+
+    async def prepare(self, indexes: Sequence[Sequence[str]]) -> None:
+        declared = [
+            Index("-".join(fields)[:MAX_INDEX_NAME_CHARS], [f"row.{field}" for field in fields])
+            for fields in indexes
+        ]
+        with operation("prepare", self._rows):
+            await ensure_indexes(self._rows, [TOMBSTONES, *declared])
+
+    async def load(self, ids: Collection[str]) -> dict[str, StoredRow]:
+        found: list[Document] = []
+        with operation("read_rows", self._rows):
+            for part in split_items(ids):
+                found += await self._rows.find({"_id": {"$in": part}}).to_list(None)
+        return {each["_id"]: _row(each) for each in found}
+
+    async def save(self, rows: Sequence[StoredRow]) -> None:
+        # A later point is there where the filter matches nothing and the insertion clashes.
+        requests = [
+            ReplaceOne({"_id": row.id, "at": {"$lt": _at(row.point)}}, _document(row), upsert=True)
+            for row in rows
+        ]
+        with operation("save_rows", self._rows):
+            try:
+                await self._rows.bulk_write(requests, ordered=False)
+            except BulkWriteError as error:
+                details = error.details or {}
+                clashes = all(e.get("code") == DUPLICATE_KEY for e in details["writeErrors"])
+                if details.get("writeConcernErrors") or not clashes:
+                    raise
+
+    async def find(self, query: RowQuery, limit: int) -> list[StoredRow]:
+        direction = -1 if query.descending else 1
+        order = [(f"row.{query.order_by}", direction)] if query.order_by else []
+        with operation("read_rows", self._rows):
+            found = self._rows.find(_conditions(query))
+            rows = await found.sort([*order, ("_id", direction)]).limit(limit).to_list(None)
+        return [_row(each) for each in rows]
+
+    async def purge(self, partition: int, before: datetime) -> int:
+        old = {"partition": partition, "deleted_at": {"$lt": before}}
+        with operation("save_rows", self._rows):
+            return (await self._rows.delete_many(old)).deleted_count
+
+    async def drop(self) -> None:
+        """Remove the collection."""
+        with operation("prepare", self._rows):
+            await self._rows.drop()
+
+
+def _at(point: FeedPoint) -> list[int]:
+    return [point.epoch, point.offset, point.version]
+
+
+def _document(row: StoredRow) -> Document:
+    document: Document = {"_id": row.id, "at": _at(row.point), "partition": row.point.partition}
+    if row.fields is None:
+        return document | {"deleted_at": row.written_at}
+    return document | {"row": row.fields, "written_at": row.written_at}
+
+
+def _row(document: Document) -> StoredRow:
+    epoch, offset, version = document["at"]
+    point = FeedPoint(document["partition"], epoch, offset, version)
+    written_at = document.get("deleted_at") or document["written_at"]
+    return StoredRow(document["_id"], document.get("row"), point, written_at)
+
+
+def _conditions(query: RowQuery) -> Document:
+    conditions: list[Document] = [{"row": {"$exists": True}}]
+    conditions += [_condition(each) for each in query.filters]
+    if query.after is not None:
+        conditions.append(_behind(query, *query.after))
+    return {"$and": conditions}
+
+
+def _condition(condition: RowFilter) -> Document:
+    name, compared = f"row.{condition.field}", f"${condition.comparison.value}"
+    if condition.value is None and condition.comparison is not Comparison.EQUAL:
+        return {name: {"$in": []}}
+    return {name: {compared: condition.value}}
+
+
+def _behind(query: RowQuery, value: Any, id: str) -> Document:
+    beyond = "$lt" if query.descending else "$gt"
+    if not query.order_by:
+        return {"_id": {beyond: id}}
+    field = f"row.{query.order_by}"
+    behind: list[Document] = [{field: value, "_id": {beyond: id}}]
+    # Nothing comes before everything else, and MongoDB compares it with nothing else.
+    if value is not None:
+        behind.append({field: {beyond: value}})
+        behind += [{field: None}] if query.descending else []
+    elif not query.descending:
+        behind.append({field: {"$ne": None}})
+    return {"$or": behind}
+
+
+class MongoViews:
+    """ViewStore of one domain."""
+
+    def __init__(self, domain: str, domains: client.Collection) -> None:
+        self._domain, self._domains = domain, domains
+
+    async def builds(self) -> dict[str, ViewBuilds]:
+        first = f"{self._domain}{VIEW_SEPARATOR}"
+        behind = f"{self._domain}{chr(ord(VIEW_SEPARATOR) + 1)}"
+        with operation("registry", self._domains):
+            found = await self._domains.find({"_id": {"$gt": first, "$lt": behind}}).to_list(None)
+        return {each["_id"].removeprefix(first): _builds(each) for each in found}
+
+    async def begin(
+        self, view: str, tables: Sequence[str], shape: ViewShape, last_number: int
+    ) -> bool:
+        number = last_number + 1
+        known: Document = {"last": last_number} if last_number else {"last": {"$exists": False}}
+        begun = {
+            "last": number,
+            "next": number,
+            f"builds.{number}": {**msgspec.structs.asdict(shape), "tables": list(tables)},
+        }
+        with operation("registry", self._domains):
+            try:
+                changed = await self._domains.update_one(
+                    self._key(view) | known, {"$set": begun}, upsert=not last_number
+                )
+            except DuplicateKeyError:
+                return False
+            if not (changed.matched_count or changed.upserted_id):
+                return False
+        await self._remove_old(view)
+        return True
+
+    async def note_progress(
+        self,
+        view: str,
+        number: int,
+        partition: int,
+        known: BuildProgress,
+        progress: BuildProgress,
+    ) -> bool:
+        build = f"builds.{number}"
+        place = f"{build}.partitions.{partition}"
+        noted = {"$exists": False} if known == BuildProgress() else _progress_document(known)
+        present = self._key(view) | {f"{build}.version": {"$gte": 1}, place: noted}
+        with operation("registry", self._domains):
+            changed = await self._domains.update_one(
+                present, {"$set": {place: _progress_document(progress)}}
+            )
+        return bool(changed.matched_count)
+
+    async def make_live(self, view: str, number: int, partitions: int) -> bool:
+        ready = {f"builds.{number}.partitions.{each}.ready": True for each in range(partitions)}
+        with operation("registry", self._domains):
+            changed = await self._domains.update_one(
+                self._key(view) | {"next": number} | ready,
+                {"$set": {"live": number}, "$unset": {"next": ""}},
+            )
+        return bool(changed.matched_count)
+
+    def rows(self, table: str, number: int) -> MongoRows:
+        database = self._domains.database
+        name = f"{self._domain}.view.{table}.{number}"
+        return MongoRows(client.open_collection(database.client, database.name, name))
+
+    async def _remove_old(self, view: str) -> None:
+        """Remove the builds that are neither live nor the next."""
+        with operation("registry", self._domains):
+            found = await self._domains.find_one(self._key(view)) or {}
+        kept = {str(found.get("live")), str(found.get("next"))}
+        for number, build in found.get("builds", {}).items():
+            if number not in kept:
+                for table in build["tables"]:
+                    await self.rows(table, int(number)).drop()
+                with operation("registry", self._domains):
+                    gone = {"$unset": {f"builds.{number}": ""}}
+                    await self._domains.update_one(self._key(view), gone)
+
+    def _key(self, view: str) -> Document:
+        return {"_id": f"{self._domain}{VIEW_SEPARATOR}{view}"}
+
+
+def _builds(document: Document) -> ViewBuilds:
+    return ViewBuilds(_build(document, "live"), _build(document, "next"))
+
+
+def _build(document: Document, role: str) -> ViewBuild | None:
+    number = document.get(role)
+    if number is None:
+        return None
+    build = document["builds"][str(number)]
+    progress: Mapping[str, Document] = build.get("partitions", {})
+    return ViewBuild(
+        number,
+        ViewShape(build["version"], build["fingerprint"]),
+        {int(partition): _progress(noted) for partition, noted in progress.items()},
+    )
+
+
+def _progress(document: Document) -> BuildProgress:
+    point = document["point"]
+    return BuildProgress(document["ready"], FeedPoint(*point) if point else None)
+
+
+def _progress_document(progress: BuildProgress) -> Document:
+    return {"ready": progress.ready, "point": list(progress.point) if progress.point else None}

@@ -1,0 +1,50 @@
+"""The project agent: from `<domain>.stored` to the domain's views."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from eventfleet.model.domain import Domain
+from eventfleet.roles.project import ProjectRole
+from eventfleet.topics.names import Topics
+from eventfleet.workers.agent import DomainAgent, FaustApp
+from eventfleet.workers.owner import Ack
+from eventfleet.workers.owners import Owners
+from eventfleet.workers.transport.chunk import ChunkSchema
+
+
+class ProjectAgent(DomainAgent):
+    """Consumes `<domain>.stored` as the group `<prefix>.<domain>.project`."""
+
+    role = "project"
+
+    @classmethod
+    def source_of(cls, domain: Domain[Any]) -> str:
+        return Topics.of(domain.name).stored
+
+    @classmethod
+    def targets_of(cls, domain: Domain[Any]) -> Sequence[str]:
+        return []
+
+    @property
+    def guarantee(self) -> str:
+        views = ", ".join(view.name for view in self.domain.views)
+        return f"{self} to the views {views}: each event is applied once"
+
+    def attach(self, app: FaustApp, owners: Owners) -> None:
+        @app.agent(app.topic(self.source, schema=ChunkSchema()), name=self.group)
+        async def project(stream: Any) -> None:
+            async for event in stream.noack().events():
+                owners.dispatch(event.value)
+
+    def make_role(self, partition: int, ack: Ack) -> ProjectRole:
+        return ProjectRole(
+            self.domain,
+            partition,
+            self.stores,
+            self.make_writer(partition, ack),
+            self.context.parked,
+            self.context.clock,
+            partitions=self.context.settings.partitions,
+            cached=self.context.settings.cached_aggregates,
+            notifier=self.context.notifier,
+        )
