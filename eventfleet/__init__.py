@@ -19,6 +19,7 @@ from eventfleet.model.command_rules import START, CommandRule, Emits, Rejection
 from eventfleet.model.domain import Domain, Route
 from eventfleet.model.errors import DeclarationError
 from eventfleet.model.payloads import Command, Event, SchemalessPayload, State
+from eventfleet.model.views import ProjectedEvent, Row, Totals, View
 from eventfleet.snapshot_rules import Rule, SinceSnapshot, after, every, on, replay, size
 from eventfleet.topics.errors import EventfleetError, InvalidRecord
 from eventfleet.topics.event import EventRecord
@@ -34,12 +35,16 @@ __all__ = [
     "EventRecord",
     "EventfleetError",
     "InvalidRecord",
+    "ProjectedEvent",
     "Rejection",
     "Route",
+    "Row",
     "Rule",
     "SchemalessPayload",
     "SinceSnapshot",
     "State",
+    "Totals",
+    "View",
     "after",
     "every",
     "on",

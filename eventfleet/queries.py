@@ -14,6 +14,7 @@ It needs the store alone. The EventService of `eventfleet.commands` answers the 
 from eventfleet.runtime.queriers import querier
 from eventfleet.runtime.settings import Settings, load_settings
 from eventfleet.states.querier import MissingEvents, Querier, StateAt, StateDiff
+from eventfleet.states.view_reader import RowPage, UnknownView, ViewNotBuilt, ViewReader, ViewRow
 from eventfleet.stores.contracts import Page, Snapshot
 from eventfleet.topics.event import EventRecord
 
@@ -22,10 +23,15 @@ __all__ = [
     "MissingEvents",
     "Page",
     "Querier",
+    "RowPage",
     "Settings",
     "Snapshot",
     "StateAt",
     "StateDiff",
+    "UnknownView",
+    "ViewNotBuilt",
+    "ViewReader",
+    "ViewRow",
     "load_settings",
     "querier",
 ]

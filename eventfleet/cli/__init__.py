@@ -17,6 +17,7 @@ from eventfleet.cli import (
     settings,
     topics,
     up,
+    views,
     worker,
 )
 from eventfleet.cli.output import Failure, log_debug
@@ -95,6 +96,8 @@ for command in (
     topics.topics,
     up.run,
     up.up,
+    views.rebuild,
+    views.view,
     worker.worker,
 ):
     main.add_command(command)

@@ -1,6 +1,6 @@
 """The client of a running HTTP service: commands and queries of one domain."""
 
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import datetime
 from typing import Any, TypeVar
@@ -33,6 +33,7 @@ from eventfleet.web.bodies import (
     EventPage,
     MissingEventsPage,
     ProblemDetails,
+    ViewPage,
 )
 from eventfleet.web.preconditions import IF_MATCH, etag
 from eventfleet.web.problems import (
@@ -87,6 +88,7 @@ class HttpClient:
     def __init__(self, session: aiohttp.ClientSession, url: str, domain: str) -> None:
         self._session = session
         self._base_url = f"{url.rstrip('/')}/domains/{quote(domain, safe='')}"
+        self._views_url = f"{url.rstrip('/')}/views/{quote(domain, safe='')}"
 
     async def send(
         self,
@@ -158,6 +160,22 @@ class HttpClient:
     async def diff(self, aggregate_id: str, first: int, second: int) -> StateDiff | None:
         query = {"first": first, "second": second}
         return await self._get(StateDiff, aggregate_id, "diff", **query)
+
+    async def rows(
+        self,
+        view: str,
+        where: Mapping[str, str],
+        order_by: str | None = None,
+        limit: int = PAGE_EVENTS,
+        cursor: str = "",
+    ) -> ViewPage:
+        query = {**where, "limit": limit} | ({"order": order_by} if order_by else {})
+        url = URL(
+            f"{self._views_url}/{quote(view, safe='')}?"
+            f"{urlencode(query | ({'from': cursor} if cursor else {}))}",
+            encoded=True,
+        )
+        return await _read(self._session.get(url), ViewPage)
 
     async def missing(
         self, aggregate_id: str, after: int, limit: int | None = None

@@ -27,7 +27,7 @@ from eventfleet.topics.errors import EventfleetError
 SAMPLE_DOMAINS = ",".join(
     f"eventfleet.domains.{name}" for name in ("orders", "bank", "trading", "process_log")
 )
-ROLES = ("append", "command", "snapshot", "relay")
+ROLES = ("append", "command", "snapshot", "relay", "project")
 STOP_GRACE_SECONDS = 30.0
 READY_TIMEOUT_SECONDS = 60.0
 POLL_SECONDS = 0.2

@@ -89,12 +89,18 @@ ShowProgress = Callable[[LoadReport, list[RoleProgress]], None]
 
 
 class ProgressWatch:
-    """Watches how far the roles have come with a domain, with the command role if `commands`."""
+    """Watches how far the roles have come with a domain.
 
-    def __init__(self, reader: LogReader, prefix: str, domain: str, commands: bool) -> None:
+    The command role is among them if `commands`, the project role if `views`.
+    """
+
+    def __init__(
+        self, reader: LogReader, prefix: str, domain: str, commands: bool, *, views: bool = False
+    ) -> None:
         self._reader = reader
         topics = Topics.of(domain)
-        sources = {"append": topics.events, "snapshot": topics.stored, "relay": topics.stored}
+        roles = ("snapshot", "relay", *(["project"] if views else []))
+        sources = {"append": topics.events, **dict.fromkeys(roles, topics.stored)}
         if commands:
             sources = {"command": topics.commands, **sources}
         self.roles = [
@@ -163,7 +169,9 @@ async def run_log(
         connections.stores(settings, {domain.name: domain}) as stores,
     ):
         opened, commands = stores[domain.name], domain.commands_only
-        watch = ProgressWatch(reader, settings.group_prefix, domain.name, commands)
+        watch = ProgressWatch(
+            reader, settings.group_prefix, domain.name, commands, views=bool(domain.views)
+        )
         await watch.start()
         reply_starts, started = await replies.end_offsets(reader, domain.name), time.monotonic()
 

@@ -30,7 +30,7 @@ OUTCOMES = {"late": "accepted", "version-conflict": "conflict"}
 """The outcome's name, where a status has another key."""
 
 MAX_VERSION = 2**63 - 1
-STAGES = ("accepted", "appended", "snapshotted", "relayed")
+STAGES = ("accepted", "appended", "snapshotted", "relayed", "projected")
 
 
 class VersionType(click.ParamType):

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from eventfleet.runtime.settings import Settings
     from eventfleet.topics.topic_specs import TopicSpec
 
-ROLES = ("command", "snapshot", "relay")
+ROLES = ("command", "snapshot", "relay", "project")
 
 
 @click.group()

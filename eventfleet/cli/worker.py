@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
     "--domain", "names", multiple=True, help="Run roles of this domain only; may be repeated."
 )
 def worker(roles: tuple[str, ...], names: tuple[str, ...]) -> None:
-    """Run roles (append, command, snapshot, relay) until SIGTERM or Ctrl-C.
+    """Run roles (append, command, snapshot, relay, project) until SIGTERM or Ctrl-C.
 
     Needs running servers, EVENTFLEET_DOMAINS, and topics (`eventfleet topics create`). When
     stopped, each role finishes its chunk, commits and leaves its consumer group. /metrics, /live
@@ -64,6 +64,7 @@ async def _work(
             agent_class(role)(domain, stores[domain.name], context)
             for domain in domains.values()
             for role in roles
+            if agent_class(role).serves(domain)
         ]
         await _run(settings, context, agents, metrics)
 

@@ -3,6 +3,7 @@
 A synchronous domain: its commands are decided on the latest state.
 """
 
+from datetime import datetime
 from typing import Annotated
 
 from msgspec import Meta
@@ -11,6 +12,7 @@ from msgspec.structs import replace
 from eventfleet.model.command_rules import Rejection
 from eventfleet.model.domain import Domain, Route
 from eventfleet.model.payloads import Command, Event, State
+from eventfleet.model.views import ProjectedEvent, Row, Totals, View
 from eventfleet.snapshot_rules import every, on
 from eventfleet.topics.event import EventRecord
 
@@ -203,6 +205,81 @@ routes = [
     Route("bank.bookings", types=[Deposited, Withdrawn, FeeCharged, PaidOut]),
 ]
 
+# Views
+
+
+class AccountRow(Row):
+    """`balance` in cents."""
+
+    owner: str
+    currency: str
+    status: str = "open"
+    balance: int = 0
+    changed_at: datetime
+
+
+def project_account(row: AccountRow | None, event: ProjectedEvent) -> AccountRow | None:
+    if isinstance(event.data, Opened):
+        opened = event.data
+        return AccountRow(owner=opened.owner, currency=opened.currency, changed_at=event.time)
+    if row is None:
+        return None
+    match event.data:
+        case Deposited(amount=amount):
+            row = replace(row, balance=row.balance + amount)
+        case Withdrawn(amount=amount) | FeeCharged(amount=amount) | PaidOut(amount=amount):
+            row = replace(row, balance=row.balance - amount)
+        case Frozen():
+            row = replace(row, status="frozen")
+        case Unfrozen():
+            row = replace(row, status="open")
+        case Closed():
+            row = replace(row, status="closed")
+    return replace(row, changed_at=event.time)
+
+
+class Deposits(Row):
+    """The accounts of one currency and status, and the sum of their balances in cents."""
+
+    currency: str
+    status: str
+    accounts: int = 0
+    balance: int = 0
+
+
+def add_account(total: Deposits, account: AccountRow) -> Deposits:
+    balance = total.balance + account.balance
+    return replace(total, accounts=total.accounts + 1, balance=balance)
+
+
+def remove_account(total: Deposits, account: AccountRow) -> Deposits:
+    balance = total.balance - account.balance
+    return replace(total, accounts=total.accounts - 1, balance=balance)
+
+
+def merge_deposits(one: Deposits, other: Deposits) -> Deposits:
+    accounts = one.accounts + other.accounts
+    return replace(one, accounts=accounts, balance=one.balance + other.balance)
+
+
+deposits = Totals(
+    "deposits",
+    row=Deposits,
+    by=["currency", "status"],
+    group=lambda account: Deposits(currency=account.currency, status=account.status),
+    add=add_account,
+    remove=remove_account,
+    merge=merge_deposits,
+)
+
+accounts = View(
+    "accounts",
+    row=AccountRow,
+    project=project_account,
+    indexes=[["owner"], ["status", "balance"]],
+    totals=[deposits],
+)
+
 # The Domain
 
 bank = Domain(
@@ -217,4 +294,5 @@ bank = Domain(
     decide=decide,
     snapshot=snapshot,
     routes=routes,
+    views=[accounts],
 )

@@ -66,19 +66,22 @@ class Totals(Generic[R, P]):
         Totals(
             "orders_by_day",
             row=OrdersOfDay,
+            by=["day"],
             group=lambda order: OrdersOfDay(day=order.day),
             add=lambda total, order: replace(total, orders=total.orders + 1),
             remove=lambda total, order: replace(total, orders=total.orders - 1),
             merge=lambda one, other: replace(one, orders=one.orders + other.orders),
         )
 
-    `group` returns the empty total of the group that a row is in, None for a row in none. When a
-    row changes, its group loses it as it was (`remove`), and gains it as it is (`add`). Each
-    partition of the domain keeps a part of its own; `merge` joins two parts when they are read.
+    `group` returns the empty total of the group that a row is in, None for a row in none. The fields
+    `by` name the group, and no function changes them. When a row changes, its group loses it as it
+    was (`remove`), and gains it as it is (`add`). Each partition of the domain keeps a part of its
+    own; `merge` joins two parts when they are read.
     """
 
     name: str
     row: type[P]
+    by: Sequence[str]
     group: Callable[[R], P | None]
     add: Callable[[P, R], P]
     remove: Callable[[P, R], P]
@@ -148,11 +151,12 @@ def _check_table(table: Table, names: Sequence[str]) -> str:
     if not (isinstance(table.row, type) and issubclass(table.row, Row)):
         return f"view {table.name!r}: row={table.row!r} is not a class derived from Row"
     fields = {field.name for field in msgspec.structs.fields(table.row)}
-    for index in table.indexes:
+    by = [table.by] if isinstance(table, Totals) else []
+    for index in (*table.indexes, *by):
         if isinstance(index, str) or not index:
-            return f"view {table.name!r}: the index {index!r} must be a list of fields"
+            return f"view {table.name!r}: {index!r} must be a list of fields"
         if unknown := sorted({*index} - fields):
-            return f"view {table.name!r}: an index has fields that no row has: {unknown}"
+            return f"view {table.name!r}: {', '.join(unknown)}: no row has these fields"
     return ""
 
 

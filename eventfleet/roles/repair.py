@@ -18,7 +18,13 @@ from eventfleet.stores.contracts import (
 )
 from eventfleet.topics.names import Topics, consumer_group
 
-ROLES = {"append": "events", "snapshot": "stored", "relay": "stored", "command": "commands"}
+ROLES = {
+    "append": "events",
+    "snapshot": "stored",
+    "relay": "stored",
+    "project": "stored",
+    "command": "commands",
+}
 
 
 @dataclass(frozen=True)

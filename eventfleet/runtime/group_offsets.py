@@ -12,6 +12,7 @@ SOURCES: dict[str, Callable[[Topics], str]] = {
     "command": lambda topics: topics.commands,
     "snapshot": lambda topics: topics.stored,
     "relay": lambda topics: topics.stored,
+    "project": lambda topics: topics.stored,
 }
 """The topic that each role consumes whose offset may be set; append's goes with its store."""
 

@@ -7,7 +7,7 @@ async with event_service(load_settings(), orders) as service:
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Collection, Mapping
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, Generic, Self, TypedDict, TypeVar, Unpack, overload
@@ -20,9 +20,11 @@ from eventfleet.deciders.outcomes import OUTCOME_NAMES, Outcome
 from eventfleet.model.command_rules import command_class
 from eventfleet.model.domain import Domain
 from eventfleet.model.payloads import Command, State
+from eventfleet.model.views import Row
 from eventfleet.service.command_batcher import CommandBatcher
 from eventfleet.service.stage_waiter import CommandFollower, WaitResult
 from eventfleet.states.querier import MissingEvents, Querier, StateAt, StateDiff
+from eventfleet.states.view_reader import DEFAULT_PAGE_ROWS, RowPage
 from eventfleet.stores.contracts import Clock, IdGenerator, Page, Snapshot, Stage
 from eventfleet.topics.codec import decode_command, encode
 from eventfleet.topics.errors import InvalidRecord
@@ -264,6 +266,24 @@ class EventService(Generic[S]):
         InvalidRecord for a moment without a time zone.
         """
         return await self.queries.at_time(aggregate_id, moment)
+
+    async def row(self, view: str, aggregate_id: str, key: str = "") -> Row | None:
+        """A row of a view; None without one. UnknownView; ViewNotBuilt."""
+        return await self.queries.views.get(view, aggregate_id, key)
+
+    async def rows(
+        self,
+        view: str,
+        where: Mapping[str, Any] | None = None,
+        *,
+        order_by: str | None = None,
+        limit: int = DEFAULT_PAGE_ROWS,
+        cursor: str = "",
+    ) -> RowPage:
+        """Rows of a view, or totals, that pass all filters, page by page (see ViewReader)."""
+        return await self.queries.views.find(
+            view, where, order_by=order_by, limit=limit, cursor=cursor
+        )
 
     async def diff(self, aggregate_id: str, first: int, second: int) -> StateDiff | None:
         """The JSON Patch from the state at one version to that at another, later or earlier.

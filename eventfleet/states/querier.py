@@ -15,6 +15,7 @@ from eventfleet.states.latest_states import LatestStateQuery, LatestStateResult,
 from eventfleet.states.live_state import LiveState, ReplayFailed, restore
 from eventfleet.states.lru_cache import LruCache
 from eventfleet.states.snapshot_saver import SnapshotSaver
+from eventfleet.states.view_reader import ViewReader
 from eventfleet.stores.contracts import NO_HEAD, Clock, DomainStores, Page, Snapshot
 from eventfleet.topics.errors import InvalidRecord
 from eventfleet.topics.event import EventKey, EventRecord, truncate_to_milliseconds
@@ -73,7 +74,7 @@ class Querier(Generic[S]):
     A state is built from the nearest snapshot (the latest state also from the `cache`) and the
     events after it. ReplayFailed names the event whose evolve or upcaster raised. A latest state of
     at most `limit` bytes as JSON is saved as a snapshot, behind the answer and while the Querier is
-    `running`: no answer waits for that, and none fails with it.
+    `running`: no answer waits for that, and none fails with it. `views` answers queries of views.
     """
 
     def __init__(
@@ -93,6 +94,7 @@ class Querier(Generic[S]):
         self._domain, self._stores = domain, stores
         cache = LruCache(0) if cache is None else cache
         self._latest_states = LatestStates(domain, stores, cache, role)
+        self.views = ViewReader(domain, stores.views)
         self.saver = SnapshotSaver(
             domain, stores.snapshots, clock, limit=limit, name="queries' snapshot saver"
         )

@@ -14,7 +14,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from eventfleet.deciders.timeout import Timeout
 from eventfleet.service.decider_metrics import DeciderMetrics
-from eventfleet.web import commands, listings, probes, queries
+from eventfleet.web import commands, listings, probes, queries, views
 from eventfleet.web.access import UNRESTRICTED, Access, Grant, OpenAccess
 from eventfleet.web.context import Limits, RequestContext, ServicesByDomain
 from eventfleet.web.disconnect import DisconnectWatch
@@ -29,7 +29,12 @@ from eventfleet.web.readiness import Check, Readiness
 from eventfleet.web.requests import path_part
 from eventfleet.web.schemas import Json
 
-OPERATIONS = [*commands.OPERATIONS, *queries.OPERATIONS, *listings.OPERATIONS]
+OPERATIONS = [
+    *commands.OPERATIONS,
+    *queries.OPERATIONS,
+    *listings.OPERATIONS,
+    *views.OPERATIONS,
+]
 MAX_CACHED_DOCUMENTS = 8
 """OpenAPI documents, one for each path that the application is mounted at."""
 

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
+from eventfleet.states.view_reader import RowPage
 from eventfleet.stores.contracts import Stage
 from eventfleet.topics.event import EventRecord, Instant
 
@@ -71,6 +72,34 @@ class MissingEventsPage(ResponseBody):
     next: int | None
 
 
+class ViewPageRow(ResponseBody):
+    """A row of a view, with its aggregate and its key within it. Totals have neither."""
+
+    row: Any
+    aggregate_id: str | UnsetType = UNSET
+    key: str | UnsetType = UNSET
+
+
+class ViewPage(ResponseBody):
+    """Rows of a view. `next` is the value of `from` for the next page; null on the last one."""
+
+    rows: list[ViewPageRow]
+    next: str | None
+
+
+def to_view_page(page: RowPage) -> ViewPage:
+    """Convert the page of a query."""
+    rows = [
+        ViewPageRow(
+            row=each.row,
+            aggregate_id=UNSET if each.aggregate_id is None else each.aggregate_id,
+            key=UNSET if each.key is None else each.key,
+        )
+        for each in page.rows
+    ]
+    return ViewPage(rows=rows, next=page.next)
+
+
 class DomainInfo(ResponseBody):
     """The declaration of a domain. A schema-free one may take other commands and events too."""
 
@@ -79,6 +108,7 @@ class DomainInfo(ResponseBody):
     schema_free: bool
     commands: list[str]
     events: list[str]
+    views: list[str] = []
 
 
 class DomainList(ResponseBody):

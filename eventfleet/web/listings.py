@@ -28,6 +28,7 @@ def _info(services: DomainServices) -> DomainInfo:
         schema_free=domain.schema_free,
         commands=[command_name(rule) for rule in domain.commands],
         events=[kind.__name__ for kind in domain.events],
+        views=[table.name for view in domain.views for table in view.tables],
     )
 
 

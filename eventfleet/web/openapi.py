@@ -36,7 +36,10 @@ from eventfleet.web.schemas import (
     Json,
     Schemas,
     add_domain,
+    add_view,
     parameter_schemas,
+    pascal_case,
+    rows_parameter_schemas,
     shared_schemas,
 )
 
@@ -96,12 +99,16 @@ class _Operations:
     """Describes the operations of one domain, or those of the service itself."""
 
     def __init__(self, domain: Domain[Any] | None, schemas: Schemas, secured: bool) -> None:
-        self._domain, self._refs, self._secured = domain, schemas.refs, secured
+        self._domain, self._secured = domain, secured
+        self._schemas, self._refs = schemas, schemas.refs
 
     def describe(self, operation: Operation) -> Iterable[tuple[str, Json]]:
         """Yields paths and their descriptions: sending has one path per declared command."""
         domain = self._domain
         path = operation.path.replace("{domain}", domain.name if domain else "")
+        if domain is not None and operation.name == "rows":
+            yield from self._describe_views(path, operation, domain)
+            return
         if domain is None or operation.name != "send":
             yield path, self._describe_at(path, operation)
             return
@@ -112,6 +119,17 @@ class _Operations:
             yield command_path, self._describe_at(command_path, operation, name) | body
         if domain.schema_free and not domain.uses_marker:
             yield path, self._describe_at(path, operation) | _request_body({"type": "object"})
+
+    def _describe_views(
+        self, path: str, operation: Operation, domain: Domain[Any]
+    ) -> Iterable[tuple[str, Json]]:
+        for table in (table for view in domain.views for table in view.tables):
+            view_path = path.replace("{view}", table.name)
+            page = add_view(self._schemas, table, pascal_case(domain.name))
+            described = self._describe_at(view_path, operation, table.name)
+            described["parameters"] = list(rows_parameter_schemas(table))
+            described["responses"]["200"]["content"] = {JSON: {"schema": page}}
+            yield view_path, described
 
     def _describe_at(self, path: str, operation: Operation, command: str = "") -> Json:
         domain = self._domain.name if self._domain else ""

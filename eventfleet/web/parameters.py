@@ -60,6 +60,16 @@ class PageParameters(QueryParameters, rename={"start": "from"}):
     limit: Limit = DEFAULT_PAGE_ITEMS
 
 
+ROWS_PARAMETERS = ("order", "from", "limit")
+
+
+class RowsParameters(PageParameters):
+    """ROWS_PARAMETERS; all others are filters."""
+
+    order: str = ""
+    filters: dict[str, str] = {}
+
+
 LIST_PARAMETERS: dict[type[QueryParameters], set[str]] = {EventsParameters: {"types"}}
 """The parameters that may be repeated."""
 
@@ -83,7 +93,12 @@ def _parse(query: str, kind: type[P]) -> P:
         name: values if name in lists else _number(values[0]) if name in numbers else values[0]
         for name, values in values_by_name.items()
     }
-    return _convert(plain, kind)
+    return _convert(_with_filters(plain) if kind is RowsParameters else plain, kind)
+
+
+def _with_filters(values: dict[str, Any]) -> dict[str, Any]:
+    own = {name: value for name, value in values.items() if name in ROWS_PARAMETERS}
+    return own | {"filters": {name: values[name] for name in values if name not in own}}
 
 
 @cache

@@ -34,6 +34,7 @@ class ProblemType(NamedTuple):
 NO_SUCH_PATH = ProblemType("no-such-path", 404, "The path does not exist")
 UNKNOWN_DOMAIN = ProblemType("unknown-domain", 404, "The domain does not exist")
 UNKNOWN_COMMAND = ProblemType("unknown-command", 404, "The domain has no such command")
+UNKNOWN_VIEW = ProblemType("unknown-view", 404, "The domain has no such view")
 UNKNOWN_AGGREGATE = ProblemType("unknown-aggregate", 404, "The aggregate has no events")
 NO_SNAPSHOT = ProblemType("no-snapshot", 404, "The aggregate has no snapshot yet")
 UNKNOWN_VERSION = ProblemType(

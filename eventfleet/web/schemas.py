@@ -6,7 +6,7 @@ after one or the other.
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, count
 from typing import Any
@@ -15,9 +15,11 @@ import msgspec
 
 from eventfleet.model.command_rules import command_class
 from eventfleet.model.domain import Domain
+from eventfleet.model.views import Table, Totals
+from eventfleet.stores.contracts.views import Comparison
 from eventfleet.topics.event import EventRecord
 from eventfleet.web import bodies
-from eventfleet.web.parameters import QueryParameters
+from eventfleet.web.parameters import ROWS_PARAMETERS, PageParameters, QueryParameters
 
 Json = dict[str, Any]
 
@@ -28,6 +30,7 @@ SHARED_BODIES = (
     bodies.AggregatePage,
     bodies.ProblemDetails,
     bodies.AggregateDiff,
+    bodies.ViewPage,
 )
 """The same in all domains."""
 DOMAIN_BODIES = (
@@ -133,6 +136,70 @@ def _type_event_record(schemas: Schemas, domain: Domain[Any]) -> None:
             "discriminator": {"propertyName": "type", "mapping": refs},
         }
         schemas.put(name, union)
+
+
+def add_view(schemas: Schemas, table: Table, prefix: str) -> Json:
+    """Describes a page of a view's rows; returns the reference to it."""
+    schemas.add([table.row], prefix)
+    text: Json = {"type": "string"}
+    row: Json = {"row": schemas.refs[table.row]}
+    if not isinstance(table, Totals):
+        row |= {"aggregate_id": text, "key": text}
+    page = schemas.reserve(f"{prefix}{pascal_case(table.name)}Page")
+    rows = {"type": "object", "properties": row, "required": list(row)}
+    schemas.put(
+        page,
+        {
+            "type": "object",
+            "description": f"Rows of {table.name}. `next` is the value of `from` for the next "
+            "page; null on the last one.",
+            "properties": {
+                "rows": {"type": "array", "items": rows},
+                "next": {"anyOf": [text, {"type": "null"}]},
+            },
+            "required": ["rows", "next"],
+        },
+    )
+    return {"$ref": REF_PREFIX + page}
+
+
+def rows_parameter_schemas(table: Table) -> Iterable[Json]:
+    """Describes the query parameters of a view: the page, the order, and the filters."""
+    yield from (each for each in parameter_schemas(PageParameters))
+    yield _query_parameter("order", {"type": "string", "enum": order_names(table)})
+    for name, kind, is_list in filter_types(table):
+        schema = _tidy(msgspec.json.schema(kind), {})
+        yield _query_parameter(name, {"type": "string"} if is_list else schema)
+
+
+def _query_parameter(name: str, schema: Json) -> Json:
+    return {"name": name, "in": "query", "required": False, "schema": schema}
+
+
+def order_names(table: Table) -> list[str]:
+    """Returns the values of `order`."""
+    names = [field.name for field in msgspec.structs.fields(table.row)]
+    return [*names, *(f"-{name}" for name in names)]
+
+
+def filter_types(table: Table) -> Iterator[tuple[str, Any, bool]]:
+    """Yields the name of each filter, the type of its value, and whether it takes a list.
+
+    Fields whose values can't be written in a URL have none.
+    """
+    for each in msgspec.structs.fields(table.row):
+        for comparison in Comparison if _is_plain(each.type) else ():
+            short = comparison is Comparison.EQUAL and each.name not in ROWS_PARAMETERS
+            name = each.name if short else f"{each.name}.{comparison.value}"
+            yield name, each.type, comparison is Comparison.IN
+
+
+def _is_plain(kind: Any) -> bool:
+    try:
+        described = msgspec.json.schema(kind)
+    except TypeError:
+        return False
+    return described.get("type") in ("string", "integer", "number", "boolean")
 
 
 def parameter_schemas(kind: type[QueryParameters]) -> Iterable[Json]:

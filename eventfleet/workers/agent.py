@@ -97,6 +97,11 @@ class DomainAgent(Agent):
         self.domain, self.stores, self.context = domain, stores, context
 
     @classmethod
+    def serves(cls, domain: Domain[Any]) -> bool:
+        """Return whether the role has anything to do in a domain."""
+        return True
+
+    @classmethod
     @abstractmethod
     def source_of(cls, domain: Domain[Any]) -> str:
         """The topic that the agent consumes."""

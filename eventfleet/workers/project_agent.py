@@ -18,6 +18,10 @@ class ProjectAgent(DomainAgent):
     role = "project"
 
     @classmethod
+    def serves(cls, domain: Domain[Any]) -> bool:
+        return bool(domain.views)
+
+    @classmethod
     def source_of(cls, domain: Domain[Any]) -> str:
         return Topics.of(domain.name).stored
 

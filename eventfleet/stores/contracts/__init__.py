@@ -45,6 +45,7 @@ from eventfleet.stores.contracts.system import (
     ParkedAggregates,
     StoresByDomain,
 )
+from eventfleet.stores.contracts.views import ViewStore
 
 __all__ = [
     "NO_HEAD",
@@ -83,6 +84,7 @@ __all__ = [
     "Tail",
     "TailQuery",
     "VersionRange",
+    "ViewStore",
     "Watermarks",
     "Write",
 ]
