@@ -213,9 +213,9 @@ class AccountRow(Row):
 
     owner: str
     currency: str
+    changed_at: datetime
     status: str = "open"
     balance: int = 0
-    changed_at: datetime
 
 
 def project_account(row: AccountRow | None, event: ProjectedEvent) -> AccountRow | None:

@@ -7,18 +7,18 @@ import msgspec
 Data = dict[str, Any]
 
 # Frozen at run time for every subclass, without each having to declare it for a type checker.
-_FROZEN: dict[str, Any] = {"frozen": True}
+FROZEN: dict[str, Any] = {"frozen": True}
 
 
-class Event(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, **_FROZEN):
+class Event(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, **FROZEN):
     """Base of an event's payload; the class's name is the event type. Constraints are allowed."""
 
 
-class State(msgspec.Struct, kw_only=True, **_FROZEN):
+class State(msgspec.Struct, kw_only=True, **FROZEN):
     """Base of an aggregate's state. Every field needs a default: the state before any event."""
 
 
-class Command(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, **_FROZEN):
+class Command(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, **FROZEN):
     """Base of a command's payload; the class's name is the command's name."""
 
 

@@ -23,6 +23,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 import msgspec
 
+from eventfleet.model.payloads import FROZEN
 from eventfleet.model.shapes import digest, fingerprint
 from eventfleet.topics.event import FoldableEvent
 
@@ -30,7 +31,7 @@ VIEW_NAME = r"[a-z][a-z0-9_]{0,49}"
 NAME_RULE = "must begin with a-z and go on with up to 49 of a-z, 0-9 and _"
 
 
-class Row(msgspec.Struct, kw_only=True, frozen=True):
+class Row(msgspec.Struct, kw_only=True, **FROZEN):
     """Base of a view's row."""
 
 
@@ -73,9 +74,9 @@ class Totals(Generic[R, P]):
             merge=lambda one, other: replace(one, orders=one.orders + other.orders),
         )
 
-    `group` returns the empty total of the group that a row is in, None for a row in none. The fields
-    `by` name the group, and no function changes them. When a row changes, its group loses it as it
-    was (`remove`), and gains it as it is (`add`). Each partition of the domain keeps a part of its
+    `group` returns the empty total of the group that a row is in, None for a row in none. Its
+    fields `by` name the group, and no function changes them. When a row changes, its group loses
+    it as it was (`remove`), and gains it as it is (`add`). Each partition of the domain keeps a part of its
     own; `merge` joins two parts when they are read.
     """
 

@@ -175,7 +175,7 @@ def _to_plain(kind: Any, value: Any, name: str) -> Any:
     return encode_row(_Value(value=typed))["value"]
 
 
-class _Value(Row, kw_only=True, frozen=True):
+class _Value(Row):
     value: Any
 
 
