@@ -17,7 +17,9 @@ from eventfleet.log_files.rows import UnusableFile
 from eventfleet.model.errors import DeclarationError
 from eventfleet.runtime.errors import NoDomains, ServerRefused, UnknownDomain, Unreachable
 from eventfleet.runtime.settings import SettingsError
+from eventfleet.runtime.view_builds import BuildReplaced, BuildStalled
 from eventfleet.states.live_state import ReplayFailed
+from eventfleet.states.view_reader import UnknownView, ViewNotBuilt
 from eventfleet.stores.errors import (
     AccessRefused,
     Duplicate,
@@ -47,6 +49,8 @@ if TYPE_CHECKING:
 __all__ = [
     "AccessRefused",
     "AlreadyRegistered",
+    "BuildReplaced",
+    "BuildStalled",
     "DeclarationError",
     "Duplicate",
     "EditConflict",
@@ -73,9 +77,11 @@ __all__ = [
     "TakesCommandsOnly",
     "TopicRefused",
     "UnknownDomain",
+    "UnknownView",
     "Unreachable",
     "UnusableFile",
     "UnusableRules",
+    "ViewNotBuilt",
 ]
 
 # Their modules import a driver, Starlette or asyncio's subprocesses: imported at first use, so that

@@ -76,8 +76,8 @@ class Totals(Generic[R, P]):
 
     `group` returns the empty total of the group that a row is in, None for a row in none. Its
     fields `by` name the group, and no function changes them. When a row changes, its group loses
-    it as it was (`remove`), and gains it as it is (`add`). Each partition of the domain keeps a part of its
-    own; `merge` joins two parts when they are read.
+    it as it was (`remove`), and gains it as it is (`add`). Each partition of the domain keeps a
+    part of its own; `merge` joins two parts when they are read.
     """
 
     name: str

@@ -10,6 +10,7 @@ the next owner that does brings the build up to date from the store again.
 """
 
 import logging
+from collections import deque
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
@@ -41,6 +42,7 @@ from eventfleet.topics.record import LogRecord, ProducerRecord
 BUILDS_INTERVAL = timedelta(seconds=2)
 CATCH_UP_PAGE_EVENTS = 1_000
 CATCH_UP_PAGES = 5
+MAX_AWAITED_EVENTS = 1_000
 PURGE_INTERVAL = timedelta(hours=1)
 TOMBSTONE_AGE = timedelta(days=1)
 """A process that stood still for longer could bring deleted rows back with a late write."""
@@ -93,6 +95,7 @@ class ProjectRole:
         self._projectors: dict[tuple[str, int], ViewProjector] = {}
         self._noted: dict[tuple[str, int], BuildProgress] = {}
         self._live: set[tuple[str, int]] = set()
+        self._awaited: deque[Any] = deque(maxlen=MAX_AWAITED_EVENTS)
         self._looked_at: datetime | None = None
         self._purged_at = clock.steady()
 
@@ -119,10 +122,15 @@ class ProjectRole:
                 await projector.apply(events)
         await self._writer.commit(dead_letters, next_offset)
         report.dead_letters = len(dead_letters)
-        awaited = [each.event for each in events if each.event.reply_to]
-        if awaited and self._answers:
-            self._notifier.notify(Stage.PROJECTED, awaited)
+        self._awaited += [each.event for each in events if each.event.reply_to]
+        self._notify()
         return report
+
+    def _notify(self) -> None:
+        """Notify of what is awaited, once queries see it."""
+        if self._awaited and self._answers:
+            self._notifier.notify(Stage.PROJECTED, list(self._awaited))
+            self._awaited.clear()
 
     @property
     def _answers(self) -> bool:
@@ -154,6 +162,7 @@ class ProjectRole:
         if behind or self._looked_at is None or now - self._looked_at >= BUILDS_INTERVAL:
             await self._note_points()
             await self._look_at_builds()
+            self._notify()
         if now - self._purged_at >= PURGE_INTERVAL:
             self._purged_at = now
             for projector in self._projectors.values():
@@ -191,6 +200,12 @@ class ProjectRole:
     async def _look_at_builds(self) -> None:
         """Take up the builds that this process can keep; begin one where a view has none."""
         self._looked_at = self._clock.steady()
+        while await self._changed_builds():
+            pass
+
+    async def _changed_builds(self) -> bool:
+        """Look once; return whether a build was begun or made live: then there is more to see."""
+        changed = False
         builds = await self._views.builds()
         kept: dict[tuple[str, int], ViewProjector] = {}
         self._live.clear()
@@ -205,11 +220,14 @@ class ProjectRole:
             if of_view.live and (key := (view.name, of_view.live.number)) in kept:
                 self._live.add(key)
             if of_view.next and (view.name, of_view.next.number) in kept:
-                await self._views.make_live(view.name, of_view.next.number, self._partitions)
+                number = of_view.next.number
+                changed |= await self._views.make_live(view.name, number, self._partitions)
             elif self._is_due(view, of_view):
                 tables = [table.name for table in view.tables]
-                await self._views.begin(view.name, tables, view.shape, of_view.last_number)
+                last = of_view.last_number
+                changed |= await self._views.begin(view.name, tables, view.shape, last)
         self._projectors = kept
+        return changed
 
     def _take_up(self, view: View[Any], build: ViewBuild) -> ViewProjector:
         self._noted[view.name, build.number] = build.progress(self._partition)

@@ -23,6 +23,8 @@ OPERATIONS: Final = {
         "feed",
         "save_snapshots",
         "read_snapshots",
+        "save_rows",
+        "read_rows",
         "registry",
         "prepare",
     ),

@@ -9,6 +9,7 @@ import pytest
 from eventfleet.domains.orders import orders
 from eventfleet.roles.append import AppendRole
 from eventfleet.roles.command import CommandRole
+from eventfleet.roles.project import ProjectRole
 from eventfleet.roles.relay import RelayRole
 from eventfleet.roles.snapshot import SnapshotRole
 from eventfleet.runtime.settings import Settings
@@ -17,16 +18,24 @@ from eventfleet.stores.kafka.connection import Connection
 from eventfleet.stores.memory.events import MemoryEvents
 from eventfleet.stores.memory.log import MemoryLog, MemoryProducer
 from eventfleet.stores.memory.snapshots import MemorySnapshots
+from eventfleet.stores.memory.views import MemoryViews
 from eventfleet.workers.agent import DomainAgent, WorkerContext
 from eventfleet.workers.agents import ROLES, agent_class
 from tests.unit.sync_domain import till
 
-SOURCES = {"append": "events", "command": "commands", "snapshot": "stored", "relay": "stored"}
+SOURCES = {
+    "append": "events",
+    "command": "commands",
+    "snapshot": "stored",
+    "relay": "stored",
+    "project": "stored",
+}
 CLASSES: dict[str, type] = {
     "append": AppendRole,
     "command": CommandRole,
     "snapshot": SnapshotRole,
     "relay": RelayRole,
+    "project": ProjectRole,
 }
 
 
@@ -35,7 +44,8 @@ def agent_of(role: str, domain: Any = orders, transactional: bool = True) -> Dom
     settings, connection = Settings(group_prefix="unit"), Connection("nowhere:1")
     writer = MemoryProducer(MemoryLog())
     context = WorkerContext(settings, connection, transactional, writer, deciders)
-    return agent_class(role)(domain, DomainStores(MemoryEvents(), MemorySnapshots()), context)
+    stores = DomainStores(MemoryEvents(), MemorySnapshots(), MemoryViews())
+    return agent_class(role)(domain, stores, context)
 
 
 async def never(next_offset: int) -> None:
