@@ -118,9 +118,10 @@ class EventSourcedStorage(Startable, Generic[T]):
             present = await self._current(id)
             if present.document.fields is not None:
                 return self._decode(present.document)
-            stored = await self._store_change(present, fields, client_id, attempt)
+            diff = self._diff(present.document, fields)
+            stored = await self._store_change(present, fields, diff, client_id, attempt)
             if stored:
-                return self._decode(stored[0])
+                return self._decode(stored)
         raise await self._conflict(id, present, fields)
 
     async def find_one_and_update(
@@ -136,12 +137,13 @@ class EventSourcedStorage(Startable, Generic[T]):
             if present.document.fields is None:
                 raise NotFound(self._collection, id)
             fields = await self._edited(present.document, edit)
-            if not self._diff(present.document, fields).has_changes:
+            diff = self._diff(present.document, fields)
+            if not diff.has_changes:
                 version = present.document.version
                 return self._decode(present.document), Diff(version=version)
-            stored = await self._store_change(present, fields, client_id, attempt)
+            stored = await self._store_change(present, fields, diff, client_id, attempt)
             if stored:
-                return self._decode(stored[0]), stored[1]
+                return self._decode(stored), diff
         raise await self._conflict(id, present, fields)
 
     async def edit_or_create(
@@ -157,11 +159,12 @@ class EventSourcedStorage(Startable, Generic[T]):
             fields = await self._edited(document, edit)
             if document.fields is None and fields is None:
                 return None, Diff(version=document.version)
-            if not self._diff(document, fields).has_changes:
+            diff = self._diff(document, fields)
+            if not diff.has_changes:
                 return self._decode(document), Diff(version=document.version)
-            stored = await self._store_change(present, fields, client_id, attempt)
+            stored = await self._store_change(present, fields, diff, client_id, attempt)
             if stored:
-                return self._decode(stored[0]), stored[1]
+                return self._decode(stored), diff
         raise await self._conflict(id, present, fields)
 
     async def delete_one(self, id: Any, client_id: str | None = None) -> None:
@@ -170,7 +173,8 @@ class EventSourcedStorage(Startable, Generic[T]):
             present = await self._current(id)
             if present.document.fields is None:
                 raise NotFound(self._collection, id)
-            if await self._store_change(present, None, client_id, attempt):
+            diff = self._diff(present.document, None)
+            if await self._store_change(present, None, diff, client_id, attempt):
                 return
         raise await self._conflict(id, present, None)
 
@@ -250,11 +254,15 @@ class EventSourcedStorage(Startable, Generic[T]):
         return fields
 
     async def _store_change(
-        self, present: CachedDocument, fields: Fields | None, client_id: str | None, attempt: int
-    ) -> tuple[StoredDocument, Diff] | None:
-        """Store a change; None: another writer came first."""
+        self,
+        present: CachedDocument,
+        fields: Fields | None,
+        diff: Diff,
+        client_id: str | None,
+        attempt: int,
+    ) -> StoredDocument | None:
+        """Store a change, and return the document after it; None: another writer came first."""
         before = present.document
-        diff = self._diff(before, fields)
         event = self._event(present, fields, diff, client_id)
         if not await self._insert(event):
             self._cache.drop(event.aggregate_id)
@@ -265,7 +273,7 @@ class EventSourcedStorage(Startable, Generic[T]):
         self._cache.put(event.aggregate_id, after, is_adopted=False)
         await self._projector.put(after, event.key)
         self._publisher.nudge()
-        return after, diff
+        return after
 
     async def _insert(self, event: EventRecord) -> bool:
         """Store an event, again where the answer was lost; False: its version is taken."""
