@@ -58,9 +58,9 @@ def lose_the_next_answer(repository: Repository[User], monkeypatch: pytest.Monke
     events: Any = repository._stores.events
     put = events.put
 
-    async def unanswered(*arguments: Any) -> None:
+    async def unanswered(*arguments: Any, **options: Any) -> None:
         monkeypatch.setattr(events, "put", put)
-        await put(*arguments)
+        await put(*arguments, **options)
         raise ServerUnavailable("no answer")
 
     monkeypatch.setattr(events, "put", unanswered)
