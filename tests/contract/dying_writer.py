@@ -6,15 +6,18 @@ import sys
 from typing import Any
 
 from eventfleet.documents.aggregate.repository import Repository
+from eventfleet.documents.event import publisher
 from eventfleet.documents.event.memory_bus import MemoryBus
 from eventfleet.stores.mongo import open_stores
 from tests.unit.users import User
 
 EXIT_CODE = 3
+LEASE_SECONDS = 0.1
 
 
 async def save(url: str, database: str, id: str) -> None:
     async with open_stores(url, database, ["users"], timeout=30, snapshots_kept=3) as stores:
+        publisher.LEASE_SECONDS = LEASE_SECONDS
         events: Any = stores["users"].events
         put = events.put
 
