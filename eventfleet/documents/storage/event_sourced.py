@@ -10,7 +10,9 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 from eventfleet.documents.errors import EditConflict, InvalidDocument, NotFound
 from eventfleet.documents.event.bus import EventBus
-from eventfleet.documents.event.mapper import EventMapper
+from eventfleet.documents.event.event import DocumentEvent
+from eventfleet.documents.event.mapper import EventMapper, published_events
+from eventfleet.documents.event.publisher import Publisher
 from eventfleet.documents.startable import Startable
 from eventfleet.documents.storage.change import Change, ChangeOperation, to_change, to_event
 from eventfleet.documents.storage.diff import Diff, Json, make_diff
@@ -19,7 +21,6 @@ from eventfleet.documents.storage.document_codec import DocumentCodec, Fields
 from eventfleet.documents.storage.document_folder import DocumentFolder, absent
 from eventfleet.documents.storage.feed_reader import FeedReader
 from eventfleet.documents.storage.projector import Projector
-from eventfleet.documents.storage.publisher import Publisher
 from eventfleet.stores.clock import SystemClock
 from eventfleet.stores.contracts.documents import DocumentStore, StoredDocument
 from eventfleet.stores.errors import Duplicate, ServerUnavailable
@@ -91,7 +92,12 @@ class EventSourcedStorage(Startable, Generic[T]):
         self._clock, self._ids = SystemClock(), Uuid7Generator()
         self._projector = Projector(collection, store, self._logger, settles=bus is None)
         self._publisher = Publisher(
-            collection, store, self._mapper, bus, self._repair, self._logger
+            collection,
+            store.outbox,
+            bus,
+            self._published,
+            repair=self._repair,
+            logger=self._logger,
         )
         self._feed = FeedReader(collection, store, self._cache, self._publisher.nudge)
 
@@ -104,10 +110,10 @@ class EventSourcedStorage(Startable, Generic[T]):
         self._publisher.start()
 
     async def stop(self) -> None:
-        """Write what is not written yet, within bounds, and end."""
+        """Publish and write what is not yet, within bounds, and end."""
         await self._feed.stop()
-        await self._projector.stop(STOP_SECONDS)
         await self._publisher.stop()
+        await self._projector.stop(STOP_SECONDS)
 
     # Changes
 
@@ -325,6 +331,9 @@ class EventSourcedStorage(Startable, Generic[T]):
         return _checked(
             to_event(change, self._collection, self._mapper.event_type(self._collection, operation))
         )
+
+    def _published(self, event: EventRecord) -> list[DocumentEvent]:
+        return published_events(self._mapper, self._collection, to_change(event))
 
     def _diff(self, before: StoredDocument, fields: Fields | None) -> Diff:
         known: Json | None = None
