@@ -44,6 +44,7 @@ class BackgroundTask:
     def start(self) -> None:
         """Begin the work, unless it is under way."""
         if self._task is None or self._task.done():
+            self._ending = False
             self._task = asyncio.create_task(self._run(), name=self.name)
             _running.add(self)
 

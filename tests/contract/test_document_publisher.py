@@ -76,14 +76,14 @@ async def test_each_change_is_published_once_in_version_order(
             return all(len(published.events[f"g{n}"]) == 5 for n in range(10))
 
         await eventually(all_published)
-        assert not await opening.store.pending(10, to_publish=True) or await settled(opening)
+        assert not await opening.store.outbox.pending(10, to_publish=True) or await settled(opening)
     for number in range(10):
         assert published.types(f"g{number}") == EXPECTED
 
 
 async def settled(opening: OpenGames) -> bool:
     async def empty() -> bool:
-        return not await opening.store.pending(10, to_publish=True)
+        return not await opening.store.outbox.pending(10, to_publish=True)
 
     await eventually(empty)
     return True
@@ -123,10 +123,10 @@ async def test_a_change_whose_writer_died_after_its_commit_still_goes_out(
         patch.setattr(dead._publisher, "start", lambda: None)
         async with dead as games:
             await play(games, "g1")
-    assert await opening.store.pending(10, to_publish=True)
+    assert await opening.store.outbox.pending(10, to_publish=True)
     async with opening() as without_bus:
         assert await without_bus.get("g1") is None
-        assert await opening.store.pending(10, to_publish=True)
+        assert await opening.store.outbox.pending(10, to_publish=True)
     async with bus, storage(opening, bus):
 
         async def all_published() -> bool:
@@ -178,4 +178,4 @@ async def test_a_mapper_may_derive_events_and_none(opening: OpenGames) -> None:
 
         await eventually(three)
     assert published.types("g1") == [(n, "GoldEarned") for n in (2, 3, 4)]
-    assert len(await opening.store.pending(10, to_publish=False)) == 0
+    assert len(await opening.store.outbox.pending(10, to_publish=False)) == 0

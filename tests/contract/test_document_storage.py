@@ -346,11 +346,11 @@ async def test_what_a_dead_writer_has_not_written_is_written_by_another(
         with monkeypatch.context() as dead:
             dead.setattr(games._projector, "put", lambda *_: asyncio.sleep(0))
             await games.find_one_and_upsert(StructGame("g1", gold=5), "server")
-    monkeypatch.setattr("eventfleet.documents.storage.publisher.LEFT_BEHIND_SECONDS", 0.1)
+    monkeypatch.setattr("eventfleet.documents.event.publisher.LEFT_BEHIND_SECONDS", 0.1)
     async with opening() as games:
 
         async def written() -> bool:
-            pending = await opening.store.pending(10, to_publish=False)
+            pending = await opening.store.outbox.pending(10, to_publish=False)
             return bool(await games.find()) and not pending
 
         await eventually(written)

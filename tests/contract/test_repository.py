@@ -22,7 +22,7 @@ from eventfleet.topics.event import EventRecord
 from eventfleet.topics.partitioner import partition_of
 from tests.unit.users import ChangeEmail, User, UserState, create_user, user_dispatcher, users
 
-OpenWriter = Callable[[], AbstractAsyncContextManager[Repository[User]]]
+OpenWriter = Callable[..., AbstractAsyncContextManager[Repository[User]]]
 
 
 @pytest.fixture(params=["memory", "mongodb"])
@@ -32,17 +32,17 @@ def writer(request: pytest.FixtureRequest, prefix: str) -> Iterator[OpenWriter]:
         kept = DomainStores(MemoryEvents(DEFAULT_PARTITIONS, domain="users"), MemorySnapshots())
 
         @asynccontextmanager
-        async def opened() -> AsyncIterator[Repository[User]]:
-            yield Repository(User, kept)
+        async def opened(**options: Any) -> AsyncIterator[Repository[User]]:
+            yield Repository(User, kept, **options)
 
         yield opened
         return
     url = request.getfixturevalue("mongo_url")
 
     @asynccontextmanager
-    async def connected() -> AsyncIterator[Repository[User]]:
+    async def connected(**options: Any) -> AsyncIterator[Repository[User]]:
         async with open_stores(url, prefix, ["users"], timeout=30, snapshots_kept=3) as stores:
-            yield Repository(User, stores["users"])
+            yield Repository(User, stores["users"], **options)
 
     yield connected
     with MongoClient(url) as client:
@@ -58,9 +58,9 @@ def lose_the_next_answer(repository: Repository[User], monkeypatch: pytest.Monke
     events: Any = repository._stores.events
     put = events.put
 
-    async def unanswered(*arguments: Any) -> None:
+    async def unanswered(*arguments: Any, **options: Any) -> None:
         monkeypatch.setattr(events, "put", put)
-        await put(*arguments)
+        await put(*arguments, **options)
         raise ServerUnavailable("no answer")
 
     monkeypatch.setattr(events, "put", unanswered)

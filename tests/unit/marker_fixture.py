@@ -39,10 +39,10 @@ class Failing:
         self.calls: list[tuple[str, Any]] = []
 
     def __getattr__(self, method: str) -> Any:
-        async def call(*args: Any) -> Any:
+        async def call(*args: Any, **options: Any) -> Any:
             self.calls.append((method, args[0] if args else None))
             self._strike(self.before, method)
-            result = await getattr(self._inner, method)(*args)
+            result = await getattr(self._inner, method)(*args, **options)
             self._strike(self.after, method)
             return result
 

@@ -71,7 +71,7 @@ class Stub:
 
 
 def events_on(stub: Any) -> MongoEvents:
-    return MongoEvents("orders", stub, stub)
+    return MongoEvents("orders", stub, stub, stub)
 
 
 # A reply with both a taken key and a write that no majority has

@@ -266,9 +266,9 @@ async def test_a_put_that_clashes_with_itself_is_stored() -> None:
     kept = Kept()
 
     class Twice(Store):
-        async def put(self, events: Any, partition: int) -> None:
-            await kept.memory.put(events, partition)
-            await kept.memory.put(events, partition)
+        async def put(self, events: Any, partition: int, **options: Any) -> None:
+            await kept.memory.put(events, partition, **options)
+            await kept.memory.put(events, partition, **options)
 
     stores = DomainStores(Twice(kept.memory), kept.snapshots)  # type: ignore[arg-type]
     repository = Repository(User, stores)
@@ -282,11 +282,11 @@ class Clashing(Store):
 
     clashes = 0
 
-    async def put(self, events: Any, partition: int) -> None:
+    async def put(self, events: Any, partition: int, **options: Any) -> None:
         if self.clashes:
             self.clashes -= 1
             raise Duplicate(0, "users/user123", events[0].version, "version")
-        await self._inner.put(events, partition)
+        await self._inner.put(events, partition, **options)
 
 
 class Waiting:

@@ -4,37 +4,38 @@ import asyncio
 import logging
 import random
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, Generic, TypeVar
 
-from eventfleet.deciders.event_id import event_id
-from eventfleet.deciders.state_command import StateCommand, fingerprint, make_events
+from eventfleet.deciders.state_command import fingerprint
 from eventfleet.documents.aggregate.aggregate import Aggregate
+from eventfleet.documents.aggregate.commit import are_same, commit_event_key, make_commit_events
 from eventfleet.documents.aggregate.factory import AggregateFactory
 from eventfleet.documents.command.command import Command
 from eventfleet.documents.errors import EditConflict, NotFound
+from eventfleet.documents.event.bus import EventBus
+from eventfleet.documents.event.mapper import AggregateEventMapper, published_aggregate_events
+from eventfleet.documents.event.publisher import Publisher
+from eventfleet.documents.startable import Startable
 from eventfleet.model.errors import DeclarationError
-from eventfleet.model.payloads import Data
 from eventfleet.states.live_state import LiveState, load_live_states, take_snapshot
 from eventfleet.stores.clock import SystemClock
 from eventfleet.stores.contracts import NO_HEAD, Clock, DomainStores
 from eventfleet.stores.errors import Duplicate, Misconfigured, ServerUnavailable, StoreError
-from eventfleet.topics.codec import decode, encode
 from eventfleet.topics.errors import InvalidRecord
-from eventfleet.topics.event import EventKey, EventRecord
+from eventfleet.topics.event import EventRecord
 from eventfleet.topics.partitioner import partition_of
 
 DEFAULT_PARTITIONS = 4
 MAX_SNAPSHOT_BYTES = 1_000_000
 MAX_PUTS = 10
 RETRY_PAUSE_SECONDS = 0.01
-CARRIED_METADATA = ("actor", "correlation_id", "causation_id", "traceparent")
-"""The keys of a command's metadata that its events carry."""
 
 A = TypeVar("A", bound=Aggregate[Any])
 logger = logging.getLogger(__name__)
 
 
-class Repository(Generic[A]):
+class Repository(Startable, Generic[A]):
     """The aggregates of one class, in the event and snapshot stores of its domain.
 
         users = Repository(User, stores["users"])
@@ -46,6 +47,9 @@ class Repository(Generic[A]):
     relay to route when a fleet runs the domain. The first use creates and verifies the indexes.
     Every method may raise ServerUnavailable: `save` may then be called again with the same
     arguments, and recognises what it stored.
+
+    With a bus the events are published too: in version order per aggregate, at least once, also
+    where their writer died. Such a repository is used as `async with`, or started and stopped.
     """
 
     def __init__(
@@ -54,10 +58,18 @@ class Repository(Generic[A]):
         stores: DomainStores,
         *,
         factory: AggregateFactory | None = None,
+        bus: EventBus | None = None,
+        mapper: AggregateEventMapper | None = None,
         partitions: int | None = None,
         clock: Clock | None = None,
     ) -> None:
         """`factory` makes the empty aggregates, by default their class does.
+
+        A started `bus` gets what `mapper` makes of each event that is saved: by default one event
+        of the same id, type, version, time and data, with the class's name as aggregate type. The
+        repositories of one domain publish each other's events. So each has the same class and
+        mapper, and every process that saves gives a bus, or none does: what is saved without one is
+        stored, and never published.
 
         `partitions` is the number of partitions of the domain's topics; by default the number that
         the store has registered, or else DEFAULT_PARTITIONS, which is then registered.
@@ -74,6 +86,20 @@ class Repository(Generic[A]):
             raise ValueError(f"partitions={partitions}: the number must be at least 1")
         self._given_partitions, self._partitions = partitions, 0
         self._preparing = asyncio.Lock()
+        self._publisher = self._make_publisher(bus, mapper or AggregateEventMapper())
+        self._was_started = False
+
+    async def start(self) -> None:
+        """Prepare, and begin to publish where there is a bus."""
+        await self.prepare()
+        if self._publisher:
+            self._publisher.start()
+        self._was_started = True
+
+    async def stop(self) -> None:
+        """Publish what is pending, within bounds, and end; what is left another process does."""
+        if self._publisher:
+            await self._publisher.stop()
 
     async def prepare(self) -> None:
         """Create and verify the indexes, and agree on the partitions; the first use does it too.
@@ -85,6 +111,8 @@ class Repository(Generic[A]):
                 return
             await self._stores.events.prepare()
             await self._stores.snapshots.prepare()
+            if self._publisher:
+                await self._stores.events.outbox.prepare()
             self._partitions = await self._agree_on_partitions()
 
     # Loading
@@ -139,9 +167,11 @@ class Repository(Generic[A]):
         if not aggregate.uncommitted_changes:
             return []
         await self._prepare()
-        events = self._make_events(aggregate, command)
+        events = make_commit_events(aggregate, command, self._clock.now())
         stored = await self._put(aggregate, events, command)
-        if not _same(stored, events):
+        if self._publisher:
+            self._publisher.nudge()
+        if not are_same(stored, events):
             aggregate.restore(await self._load_live(aggregate.id))
         aggregate.mark_committed(command.id if command else "")
         await self._save_snapshot(aggregate.live)
@@ -150,6 +180,11 @@ class Repository(Generic[A]):
     def _check(
         self, aggregate: A, expected_version: int | None, command: Command[Any] | None
     ) -> None:
+        if self._publisher and not self._was_started:
+            raise ValueError(
+                f"the repository of {self._kind.__name__} has a bus, and nothing publishes yet: "
+                "use it as `async with`, or start it, before it saves"
+            )
         loaded = aggregate.expected_version
         if expected_version is not None and expected_version != loaded:
             raise EditConflict(self._domain.name, aggregate.id, expected_version, loaded)
@@ -172,7 +207,11 @@ class Repository(Generic[A]):
         for number in range(1, MAX_PUTS + 1):
             aggregate.unanswered = True
             try:
-                await self._stores.events.put(events, partition_of(id, self._partitions))
+                await self._stores.events.put(
+                    events,
+                    partition_of(id, self._partitions),
+                    to_publish=self._publisher is not None,
+                )
                 return [*events]
             except Duplicate:
                 if stored := await self._find_events(id, command_id, command):
@@ -186,22 +225,6 @@ class Repository(Generic[A]):
             f"{self._domain.name} {id!r}: version {expected + 1} is taken by an event that can't "
             "be read yet: save again"
         )
-
-    def _make_events(self, aggregate: A, command: Command[Any] | None) -> list[EventRecord]:
-        """Make the events of the uncommitted changes. InvalidRecord: no store can keep one."""
-        command_id = command.id if command else aggregate.commit_id
-        changes = [*aggregate.uncommitted_changes]
-        shared = EventRecord(
-            id=event_id(self._domain.name, aggregate.id, command_id),
-            type=type(changes[0]).__name__,
-            domain=self._domain.name,
-            aggregate_id=aggregate.id,
-            time=self._clock.now(),
-            data={},
-            **(_command_attributes(command) if command else {}),
-        )
-        checked = StateCommand(decode(encode(shared)), command_id, None)
-        return make_events(self._domain, checked, changes, aggregate.expected_version)
 
     async def _save_snapshot(self, live: LiveState) -> None:
         """Save a snapshot if one is due. One that can't be saved is logged: the events are safe."""
@@ -221,6 +244,15 @@ class Repository(Generic[A]):
         live.record_snapshot(now)
 
     # What both need
+
+    def _make_publisher(
+        self, bus: EventBus | None, mapper: AggregateEventMapper
+    ) -> Publisher | None:
+        if bus is None:
+            return None
+        map_event = partial(published_aggregate_events, mapper, self._kind.__name__)
+        outbox = self._stores.events.outbox
+        return Publisher(self._domain.name, outbox, bus, map_event, logger=logger)
 
     async def _prepare(self) -> None:
         if not self._partitions:
@@ -247,7 +279,7 @@ class Repository(Generic[A]):
         self, aggregate_id: str, command_id: str, command: Command[Any] | None
     ) -> list[EventRecord]:
         """Return the stored events of a command, or of an aggregate's own commit."""
-        key = self._event_key(aggregate_id, command_id, 0)
+        key = commit_event_key(self._domain.name, aggregate_id, command_id, 0)
         first = (await self._stores.events.find([key])).get(key)
         if first is None:
             return []
@@ -255,29 +287,8 @@ class Repository(Generic[A]):
             raise InvalidRecord("id", f"was used for another command, which made {first.type}")
         found = [first]
         async for event in self._stores.events.read(aggregate_id, first.version):
-            if event.key != self._event_key(aggregate_id, command_id, len(found)):
+            index = len(found)
+            if event.key != commit_event_key(self._domain.name, aggregate_id, command_id, index):
                 break
             found.append(event)
         return found
-
-    def _event_key(self, aggregate_id: str, command_id: str, index: int) -> EventKey:
-        own_id = event_id(self._domain.name, aggregate_id, command_id, index)
-        return EventKey(aggregate_id, own_id)
-
-
-def _command_attributes(command: Command[Any]) -> dict[str, Any]:
-    """Return the attributes of events that say which command made them."""
-    cause = {"correlation_id": command.id, "causation_id": command.id}
-    carried = {
-        name: command.metadata[name] for name in CARRIED_METADATA if name in command.metadata
-    }
-    return cause | carried | {"fingerprint": fingerprint(command.name, command.payload)}
-
-
-def _same(stored: Sequence[EventRecord], events: Sequence[EventRecord]) -> bool:
-    """Return whether these events were stored, not others of the same command."""
-    return [*map(_content, stored)] == [*map(_content, events)]
-
-
-def _content(event: EventRecord) -> tuple[str, int, str, Data]:
-    return event.id, event.version, event.type, event.data

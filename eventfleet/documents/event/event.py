@@ -1,4 +1,4 @@
-"""Events as a bus carries them: made of a document's stored change, published and never stored."""
+"""Events as a bus carries them: made of a stored event, published and never stored."""
 
 from datetime import datetime
 from typing import Any
@@ -7,9 +7,9 @@ import msgspec
 
 
 class DocumentEvent(msgspec.Struct, frozen=True, kw_only=True):
-    """An event of a document.
+    """An event of a document or an aggregate.
 
-    `version` is that of the change it was made of; one change may make several events. `timestamp`
+    `version` is that of the stored event it was made of; one may make several. `timestamp`
     is UTC, in whole milliseconds. `data` holds what JSON can.
     """
 

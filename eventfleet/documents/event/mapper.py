@@ -1,5 +1,10 @@
-"""EventMapper: makes a change's events for subscribers; they are published, never stored."""
+"""Mappers: they make the events for subscribers, which are published and never stored.
 
+EventMapper makes them of documents' changes, AggregateEventMapper of aggregates' events.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID, uuid5
 
@@ -8,6 +13,7 @@ import msgspec
 from eventfleet.documents.event.event import DocumentEvent
 from eventfleet.documents.storage.change import Change, ChangeOperation
 from eventfleet.documents.storage.diff import Diff
+from eventfleet.topics.event import EventRecord
 
 EVENT_IDS = UUID("6f1f3a52-9d0a-5c57-9c55-6d7b0a1d3c11")
 """The namespace of derived events' ids."""
@@ -22,7 +28,7 @@ class EventTypes(NamedTuple):
 
 
 class DerivedEvent(NamedTuple):
-    """An event that a mapper derives from a diff; the mapper's caller adds id, version and time."""
+    """An event that a mapper derives; the mapper's caller adds id, version and time."""
 
     event_type: str
     aggregate_type: str
@@ -75,27 +81,75 @@ class EventMapper:
         return self._aggregate_types.get(collection, collection)
 
 
-def published_events(mapper: EventMapper, collection: str, change: Change) -> list[DocumentEvent]:
-    """Return what is published of a change.
+class AggregateEventMapper:
+    """Maps each stored event of an aggregate to one, with its type and its data as they are stored.
 
-    The default event has the change's id; any other has UUIDv5 of the change's id, its type and its
-    number among those of that type, so that a change published again has the same ids.
+    A subclass overrides `map_to_events` to keep events private, to rename them or to derive others.
     """
-    default = mapper.event_type(collection, change.operation)
+
+    def map_to_events(self, aggregate_type: str, event: EventRecord) -> list[DerivedEvent]:
+        """Return what subscribers get of a stored event, in order; nothing is allowed too."""
+        return [self.default_event(aggregate_type, event)]
+
+    def default_event(self, aggregate_type: str, event: EventRecord) -> DerivedEvent:
+        """Return the default event: that of the stored one's own type."""
+        return DerivedEvent(event.type, aggregate_type, event.data)
+
+
+def published_events(mapper: EventMapper, collection: str, change: Change) -> list[DocumentEvent]:
+    """Return what is published of a change."""
+    return _published(
+        mapper.map_to_events(collection, change.document_id, change.diff),
+        mapper.event_type(collection, change.operation),
+        stored_id=change.id,
+        aggregate_id=change.document_id,
+        version=change.version,
+        timestamp=change.timestamp,
+    )
+
+
+def published_aggregate_events(
+    mapper: AggregateEventMapper, aggregate_type: str, event: EventRecord
+) -> list[DocumentEvent]:
+    """Return what is published of a stored event of an aggregate."""
+    return _published(
+        mapper.map_to_events(aggregate_type, event),
+        event.type,
+        stored_id=event.id,
+        aggregate_id=event.aggregate_id,
+        version=event.version,
+        timestamp=event.time,
+    )
+
+
+def _published(
+    derived: Sequence[DerivedEvent],
+    default_type: str,
+    *,
+    stored_id: str,
+    aggregate_id: str,
+    version: int,
+    timestamp: datetime,
+) -> list[DocumentEvent]:
+    """Give events their ids, so that what is published again has the same ones.
+
+    The default event has the stored event's id; any other has UUIDv5 of that id, its type and its
+    number among those of that type.
+    """
     seen: dict[str, int] = {}
     events = []
-    for each in mapper.map_to_events(collection, change.document_id, change.diff):
+    for each in derived:
         number = seen[each.event_type] = seen.get(each.event_type, -1) + 1
-        is_default = each.event_type == default and number == 0
-        derived = uuid5(EVENT_IDS, f"{change.id}\0{each.event_type}\0{number}")
+        is_default = each.event_type == default_type and number == 0
+        own_id = uuid5(EVENT_IDS, f"{stored_id}\0{each.event_type}\0{number}")
         events.append(
             DocumentEvent(
-                id=change.id if is_default else str(derived),
+                id=stored_id if is_default else str(own_id),
                 event_type=each.event_type,
-                aggregate_id=change.document_id,
+                aggregate_id=aggregate_id,
                 aggregate_type=each.aggregate_type,
-                version=change.version,
-                timestamp=change.timestamp,
+                version=version,
+                timestamp=timestamp,
                 data=each.data,
             )
         )

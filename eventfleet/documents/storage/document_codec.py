@@ -37,6 +37,7 @@ class DocumentCodec(Generic[T]):
         names = _wire_names(kind)
         if id_field not in names:
             raise DeclarationError(f"{kind.__name__} has no field {id_field!r} for the id")
+        self._id_attribute = id_field
         self._id_name, self._version_name = names[id_field], names.get(version_field)
         self._id_type: Any = get_type_hints(kind)[id_field]
 
@@ -119,17 +120,13 @@ class DocumentCodec(Generic[T]):
         return validated
 
     def _check_id(self, document: T) -> Any:
-        id = getattr(document, self._id_attribute())
+        id = getattr(document, self._id_attribute)
         text = str(id)
         if id is None or isinstance(id, bool | float) or not text or "\0" in text:
             raise InvalidDocument(self._id_name, f"is no id: {id!r}")
         if len(text) > MAX_ID_CHARS:
             raise InvalidDocument(self._id_name, f"has more than {MAX_ID_CHARS} characters")
         return id
-
-    def _id_attribute(self) -> str:
-        names = _wire_names(self._kind)
-        return next(name for name, wire in names.items() if wire == self._id_name)
 
 
 def _wire_names(kind: Any) -> dict[str, str]:

@@ -10,7 +10,9 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 from eventfleet.documents.errors import EditConflict, InvalidDocument, NotFound
 from eventfleet.documents.event.bus import EventBus
-from eventfleet.documents.event.mapper import EventMapper
+from eventfleet.documents.event.event import DocumentEvent
+from eventfleet.documents.event.mapper import EventMapper, published_events
+from eventfleet.documents.event.publisher import Publisher
 from eventfleet.documents.startable import Startable
 from eventfleet.documents.storage.change import Change, ChangeOperation, to_change, to_event
 from eventfleet.documents.storage.diff import Diff, Json, make_diff
@@ -19,7 +21,6 @@ from eventfleet.documents.storage.document_codec import DocumentCodec, Fields
 from eventfleet.documents.storage.document_folder import DocumentFolder, absent
 from eventfleet.documents.storage.feed_reader import FeedReader
 from eventfleet.documents.storage.projector import Projector
-from eventfleet.documents.storage.publisher import Publisher
 from eventfleet.stores.clock import SystemClock
 from eventfleet.stores.contracts.documents import DocumentStore, StoredDocument
 from eventfleet.stores.errors import Duplicate, ServerUnavailable
@@ -91,7 +92,12 @@ class EventSourcedStorage(Startable, Generic[T]):
         self._clock, self._ids = SystemClock(), Uuid7Generator()
         self._projector = Projector(collection, store, self._logger, settles=bus is None)
         self._publisher = Publisher(
-            collection, store, self._mapper, bus, self._repair, self._logger
+            collection,
+            store.outbox,
+            bus,
+            self._published,
+            repair=self._repair,
+            logger=self._logger,
         )
         self._feed = FeedReader(collection, store, self._cache, self._publisher.nudge)
 
@@ -104,10 +110,10 @@ class EventSourcedStorage(Startable, Generic[T]):
         self._publisher.start()
 
     async def stop(self) -> None:
-        """Write what is not written yet, within bounds, and end."""
+        """Publish and write what is not yet, within bounds, and end."""
         await self._feed.stop()
-        await self._projector.stop(STOP_SECONDS)
         await self._publisher.stop()
+        await self._projector.stop(STOP_SECONDS)
 
     # Changes
 
@@ -118,9 +124,10 @@ class EventSourcedStorage(Startable, Generic[T]):
             present = await self._current(id)
             if present.document.fields is not None:
                 return self._decode(present.document)
-            stored = await self._store_change(present, fields, client_id, attempt)
+            diff = self._diff(present.document, fields)
+            stored = await self._store_change(present, fields, diff, client_id, attempt)
             if stored:
-                return self._decode(stored[0])
+                return self._decode(stored)
         raise await self._conflict(id, present, fields)
 
     async def find_one_and_update(
@@ -136,12 +143,13 @@ class EventSourcedStorage(Startable, Generic[T]):
             if present.document.fields is None:
                 raise NotFound(self._collection, id)
             fields = await self._edited(present.document, edit)
-            if not self._diff(present.document, fields).has_changes:
+            diff = self._diff(present.document, fields)
+            if not diff.has_changes:
                 version = present.document.version
                 return self._decode(present.document), Diff(version=version)
-            stored = await self._store_change(present, fields, client_id, attempt)
+            stored = await self._store_change(present, fields, diff, client_id, attempt)
             if stored:
-                return self._decode(stored[0]), stored[1]
+                return self._decode(stored), diff
         raise await self._conflict(id, present, fields)
 
     async def edit_or_create(
@@ -157,11 +165,12 @@ class EventSourcedStorage(Startable, Generic[T]):
             fields = await self._edited(document, edit)
             if document.fields is None and fields is None:
                 return None, Diff(version=document.version)
-            if not self._diff(document, fields).has_changes:
+            diff = self._diff(document, fields)
+            if not diff.has_changes:
                 return self._decode(document), Diff(version=document.version)
-            stored = await self._store_change(present, fields, client_id, attempt)
+            stored = await self._store_change(present, fields, diff, client_id, attempt)
             if stored:
-                return self._decode(stored[0]), stored[1]
+                return self._decode(stored), diff
         raise await self._conflict(id, present, fields)
 
     async def delete_one(self, id: Any, client_id: str | None = None) -> None:
@@ -170,7 +179,8 @@ class EventSourcedStorage(Startable, Generic[T]):
             present = await self._current(id)
             if present.document.fields is None:
                 raise NotFound(self._collection, id)
-            if await self._store_change(present, None, client_id, attempt):
+            diff = self._diff(present.document, None)
+            if await self._store_change(present, None, diff, client_id, attempt):
                 return
         raise await self._conflict(id, present, None)
 
@@ -250,11 +260,15 @@ class EventSourcedStorage(Startable, Generic[T]):
         return fields
 
     async def _store_change(
-        self, present: CachedDocument, fields: Fields | None, client_id: str | None, attempt: int
-    ) -> tuple[StoredDocument, Diff] | None:
-        """Store a change; None: another writer came first."""
+        self,
+        present: CachedDocument,
+        fields: Fields | None,
+        diff: Diff,
+        client_id: str | None,
+        attempt: int,
+    ) -> StoredDocument | None:
+        """Store a change, and return the document after it; None: another writer came first."""
         before = present.document
-        diff = self._diff(before, fields)
         event = self._event(present, fields, diff, client_id)
         if not await self._insert(event):
             self._cache.drop(event.aggregate_id)
@@ -265,7 +279,7 @@ class EventSourcedStorage(Startable, Generic[T]):
         self._cache.put(event.aggregate_id, after, is_adopted=False)
         await self._projector.put(after, event.key)
         self._publisher.nudge()
-        return after, diff
+        return after
 
     async def _insert(self, event: EventRecord) -> bool:
         """Store an event, again where the answer was lost; False: its version is taken."""
@@ -317,6 +331,9 @@ class EventSourcedStorage(Startable, Generic[T]):
         return _checked(
             to_event(change, self._collection, self._mapper.event_type(self._collection, operation))
         )
+
+    def _published(self, event: EventRecord) -> list[DocumentEvent]:
+        return published_events(self._mapper, self._collection, to_change(event))
 
     def _diff(self, before: StoredDocument, fields: Fields | None) -> Diff:
         known: Json | None = None

@@ -103,6 +103,6 @@ class Projector:
         waiting = {str(document.id) for document in self._waiting.values()}
         settled = [key for key in self._written if key.aggregate_id not in waiting]
         if settled:
-            await self._store.settle(settled)
+            await self._store.outbox.settle(settled)
             done = set(settled)
             self._written = [key for key in self._written if key not in done]

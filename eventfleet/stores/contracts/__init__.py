@@ -36,6 +36,7 @@ from eventfleet.stores.contracts.markers import (
     StoredHead,
 )
 from eventfleet.stores.contracts.notices import Notice, Notices, Stage
+from eventfleet.stores.contracts.outbox import Outbox
 from eventfleet.stores.contracts.registry import OffsetRange, Repair, RepairKind, StoreRegistry
 from eventfleet.stores.contracts.snapshots import Snapshot, SnapshotStore
 from eventfleet.stores.contracts.system import (
@@ -70,6 +71,7 @@ __all__ = [
     "Notice",
     "Notices",
     "OffsetRange",
+    "Outbox",
     "Page",
     "ParkedAggregates",
     "PartitionWriter",

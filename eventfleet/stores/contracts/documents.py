@@ -4,7 +4,8 @@ from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, NamedTuple, Protocol
 
-from eventfleet.topics.event import EventKey, EventRecord
+from eventfleet.stores.contracts.outbox import Outbox
+from eventfleet.topics.event import EventRecord
 
 
 class StoredDocument(NamedTuple):
@@ -37,11 +38,15 @@ class DocumentStore(Protocol):
     """The documents of one collection, and the events of their changes.
 
     The insertion of an event is what commits a change. The document follows: it is a projection of
-    its events, and `pending` names the events that may not have reached it, or its subscribers.
+    its events, and the outbox has those that may not have reached it, or its subscribers.
     """
 
+    @property
+    def outbox(self) -> Outbox:
+        """The pending events."""
+
     async def prepare(self) -> None:
-        """Create and verify the indexes, as EventStore does."""
+        """Create and verify the indexes, as EventStore does, and that of the outbox."""
 
     async def load(self, id: Any, aggregate_id: str) -> DocumentTail:
         """Read a document and its events above its version; one query where few are missing."""
@@ -68,19 +73,6 @@ class DocumentStore(Protocol):
         self, aggregate_id: str, after: int, limit: int | None = None
     ) -> AsyncIterator[EventRecord]:
         """Stream a document's events above a version, in version order."""
-
-    async def pending(self, limit: int, *, to_publish: bool) -> list[EventRecord]:
-        """Return pending events, those to publish or the others: of the documents whose events are
-        oldest, each in version order."""
-
-    async def settle(self, keys: Collection[EventKey]) -> None:
-        """Take events from those that are pending."""
-
-    async def hold_lease(self, name: str, owner: str, seconds: float) -> bool:
-        """Take or prolong a lease; False: another owner has it."""
-
-    async def release_lease(self, name: str, owner: str) -> None:
-        """Give up a lease, if this owner has it."""
 
     def feed(self, cursor: str | None) -> AbstractAsyncContextManager[AsyncIterator[FeedItem]]:
         """Open a stream of all documents' events, which never ends: from a cursor, or those that

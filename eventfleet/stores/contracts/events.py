@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple, Protocol
 
+from eventfleet.stores.contracts.outbox import Outbox
 from eventfleet.stores.contracts.registry import StoreRegistry
 from eventfleet.stores.cursors import FeedPoint
 from eventfleet.stores.errors import Duplicate
@@ -146,11 +147,14 @@ class EventSequencer(Protocol):
         that has a position already does nothing, and is no error.
         """
 
-    async def put(self, events: Sequence[EventRecord], partition: int) -> None:
+    async def put(
+        self, events: Sequence[EventRecord], partition: int, *, to_publish: bool = False
+    ) -> None:
         """Store events of one aggregate, with versions but without positions: all or none.
 
-        They count as unplaced in `partition` until an AssignPosition. Duplicate: an id or a version
-        is taken.
+        They count as unplaced in `partition` until an AssignPosition. With `to_publish` the same
+        write makes them pending in the outbox, which must be prepared. Duplicate: an id or a
+        version is taken.
         """
 
     async def put_each(self, events: Sequence[tuple[EventRecord, int]]) -> list[Duplicate | None]:
@@ -179,6 +183,10 @@ class EventStore(EventReader, EventSequencer, Protocol):
     @property
     def registry(self) -> StoreRegistry:
         """The store's facts about itself."""
+
+    @property
+    def outbox(self) -> Outbox:
+        """The pending events. `prepare` leaves its index out: most domains have none."""
 
     async def prepare(self) -> None:
         """Create and verify the indexes, and register the schema.

@@ -2,7 +2,6 @@
 
 import asyncio
 import re
-import time
 from collections import defaultdict
 from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
@@ -10,7 +9,8 @@ from typing import Any
 
 from eventfleet.stores.contracts.documents import DocumentTail, FeedItem, StoredDocument
 from eventfleet.stores.errors import Duplicate, InvalidCursor, Misconfigured
-from eventfleet.topics.event import EventKey, EventRecord
+from eventfleet.stores.memory.outbox import MemoryOutbox
+from eventfleet.topics.event import EventRecord
 
 
 class MemoryDocuments:
@@ -20,8 +20,7 @@ class MemoryDocuments:
         self._documents: dict[Any, StoredDocument] = {}
         self._events: defaultdict[str, dict[int, EventRecord]] = defaultdict(dict)
         self._log: list[EventRecord] = []
-        self._pending: dict[bool, dict[EventKey, EventRecord]] = {False: {}, True: {}}
-        self._leases: dict[str, tuple[str, float]] = {}
+        self.outbox = MemoryOutbox()
         self._stored = asyncio.Condition()
 
     async def prepare(self) -> None:
@@ -39,7 +38,7 @@ class MemoryDocuments:
             raise Duplicate(0, f"{event.domain}/{event.aggregate_id}", event.version, "version")
         versions[event.version] = event
         self._log.append(event)
-        self._pending[to_publish][event.key] = event
+        self.outbox.add([event], to_publish=to_publish)
         async with self._stored:
             self._stored.notify_all()
 
@@ -71,26 +70,6 @@ class MemoryDocuments:
         versions = self._events.get(aggregate_id, {})
         for version in sorted(v for v in versions if v > after)[:limit]:
             yield versions[version]
-
-    async def pending(self, limit: int, *, to_publish: bool) -> list[EventRecord]:
-        oldest = [*self._pending[to_publish].values()][:limit]
-        return sorted(oldest, key=lambda event: (event.aggregate_id, event.version))
-
-    async def settle(self, keys: Collection[EventKey]) -> None:
-        for key in keys:
-            for pending in self._pending.values():
-                pending.pop(key, None)
-
-    async def hold_lease(self, name: str, owner: str, seconds: float) -> bool:
-        holder, until = self._leases.get(name, (owner, 0.0))
-        if holder != owner and until > time.monotonic():
-            return False
-        self._leases[name] = (owner, time.monotonic() + seconds)
-        return True
-
-    async def release_lease(self, name: str, owner: str) -> None:
-        if self._leases.get(name, ("", 0.0))[0] == owner:
-            del self._leases[name]
 
     @asynccontextmanager
     async def feed(self, cursor: str | None) -> AsyncIterator[AsyncIterator[FeedItem]]:

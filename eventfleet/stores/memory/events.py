@@ -17,6 +17,7 @@ from eventfleet.stores.contracts import (
 )
 from eventfleet.stores.cursors import FeedPoint, decode_cursor, decode_feed_cursor, encode_cursor
 from eventfleet.stores.errors import Duplicate
+from eventfleet.stores.memory.outbox import MemoryOutbox
 from eventfleet.stores.memory.registry import MemoryRegistry
 from eventfleet.stores.memory.yield_point import YieldPoint, no_yield
 from eventfleet.topics.event import EventKey, EventRecord, Position
@@ -37,6 +38,7 @@ class MemoryEvents:
         self._placed: dict[EventKey, EventRecord] = {}
         self._unplaced_in: dict[EventKey, int] = {}  # the partition of each unplaced event
         self.registry = MemoryRegistry(yield_point)
+        self.outbox = MemoryOutbox(yield_point)
 
     async def prepare(self) -> None:
         await self._yield_point()
@@ -50,7 +52,9 @@ class MemoryEvents:
                 self._insert(index, write)
         await self._yield_point()
 
-    async def put(self, events: Sequence[EventRecord], partition: int) -> None:
+    async def put(
+        self, events: Sequence[EventRecord], partition: int, *, to_publish: bool = False
+    ) -> None:
         await self._yield_point()
         for index, event in enumerate(events):
             self._refuse_taken(index, event)
@@ -61,6 +65,8 @@ class MemoryEvents:
         for event in events:
             self._keep(event)
             self._unplaced_in[event.key] = partition
+        if to_publish:
+            self.outbox.add(events, to_publish=True)
         await self._yield_point()
 
     async def find(self, keys: Collection[EventKey]) -> dict[EventKey, EventRecord]:

@@ -29,10 +29,11 @@ async def open_stores(
     """
     async with connect(url, timeout, threads=threads) as client:
         metadata = open_collection(client, database, "domains")
+        leases = open_collection(client, database, "leases")
         yield {
             domain: DomainStores(
                 MongoEvents(
-                    domain, open_collection(client, database, f"{domain}.events"), metadata
+                    domain, open_collection(client, database, f"{domain}.events"), metadata, leases
                 ),
                 MongoSnapshots(
                     open_collection(client, database, f"{domain}.snapshots"), snapshots_kept

@@ -2,24 +2,23 @@
 
 import json
 from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping, Sequence
-from contextlib import aclosing, asynccontextmanager, suppress
-from datetime import UTC, datetime, timedelta
+from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
 from bson import json_util
 from pymongo import ReplaceOne
-from pymongo.errors import BulkWriteError, DuplicateKeyError, OperationFailure
+from pymongo.errors import BulkWriteError, OperationFailure
 
 from eventfleet.stores.contracts.documents import DocumentTail, FeedItem, StoredDocument
 from eventfleet.stores.errors import InvalidCursor
 from eventfleet.stores.mongo import client
-from eventfleet.stores.mongo.documents import Document, document_id, to_event, unplaced_document
+from eventfleet.stores.mongo.documents import Document, to_event, unplaced_document
 from eventfleet.stores.mongo.errors import DUPLICATE_KEY, translate_errors
-from eventfleet.stores.mongo.events import BY_VERSION, MongoEvents
-from eventfleet.stores.mongo.indexes import PENDING, ensure_indexes
-from eventfleet.stores.mongo.operation import MAX_QUERY_ITEMS, operation, split_items
+from eventfleet.stores.mongo.events import MongoEvents
+from eventfleet.stores.mongo.operation import operation
+from eventfleet.stores.mongo.outbox import pending_fields
 from eventfleet.stores.mongo.put_transactions import insert_all
-from eventfleet.topics.event import EventKey, EventRecord
+from eventfleet.topics.event import EventRecord
 from eventfleet.topics.partitioner import partition_of
 
 DELETED = "_deleted"
@@ -28,7 +27,6 @@ DELETED = "_deleted"
 TAIL_EVENTS = 4
 """The newest events, read with a document; where more are missing, a second query reads them."""
 
-_SETTLED = {"$unset": {"pending": "", "to_publish": ""}}
 LOST_HISTORY_CODES = frozenset({136, 260, 280, 286, 40647})
 
 
@@ -46,14 +44,14 @@ class MongoDocuments:
         partitions: int,
     ) -> None:
         self._domain, self._partitions = domain, partitions
-        self._documents, self._events, self._leases = documents, events, leases
-        self._store = MongoEvents(domain, events, domains)
+        self._documents, self._events = documents, events
+        self._store = MongoEvents(domain, events, domains, leases)
+        self.outbox = self._store.outbox
         self._version_field = version_field
 
     async def prepare(self) -> None:
         await self._store.prepare()
-        with operation("prepare", self._events):
-            await ensure_indexes(self._events, [PENDING])
+        await self.outbox.prepare()
 
     async def load(self, id: Any, aggregate_id: str) -> DocumentTail:
         newest: list[Document] = [
@@ -81,8 +79,7 @@ class MongoDocuments:
 
     async def insert(self, event: EventRecord, *, to_publish: bool) -> None:
         partition = partition_of(event.aggregate_id, self._partitions)
-        millis = int(event.time.timestamp() * 1000)
-        pending = {"pending": millis, "to_publish": to_publish}
+        pending = pending_fields(event, to_publish=to_publish)
         with operation("put", self._events, [event]):
             await insert_all(self._events, [unplaced_document(event, partition) | pending])
 
@@ -122,41 +119,6 @@ class MongoDocuments:
         self, aggregate_id: str, after: int, limit: int | None = None
     ) -> AsyncIterator[EventRecord]:
         return self._store.read(aggregate_id, after, limit=limit)
-
-    async def pending(self, limit: int, *, to_publish: bool) -> list[EventRecord]:
-        # Writers' clocks differ: an event may seem older than the one before it.
-        is_pending = {"pending": {"$gte": 0}, "to_publish": to_publish}
-        oldest = self._events.find(is_pending, {"_id": 0, "aggregate_id": 1})
-        with operation("find", self._events):
-            found = await oldest.sort("pending", 1).limit(limit).to_list(None)
-            aggregate_ids = list({each["aggregate_id"] for each in found})[:MAX_QUERY_ITEMS]
-            if not aggregate_ids:
-                return []
-            query = self._events.find({"aggregate_id": {"$in": aggregate_ids}, **is_pending})
-            events = await query.sort(BY_VERSION).limit(limit).to_list(None)
-        return [to_event(self._domain, each) for each in events]
-
-    async def settle(self, keys: Collection[EventKey]) -> None:
-        for part in split_items(keys):
-            settled = {
-                "_id": {"$in": [document_id(key) for key in part]},
-                "aggregate_id": {"$in": [key.aggregate_id for key in part]},
-            }
-            with operation("write", self._events):
-                await self._events.update_many(settled, _SETTLED)
-
-    async def hold_lease(self, name: str, owner: str, seconds: float) -> bool:
-        now = datetime.now(UTC)
-        free = {"_id": name, "$or": [{"owner": owner}, {"until": {"$lt": now}}]}
-        held = {"owner": owner, "until": now + timedelta(seconds=seconds)}
-        with operation("registry", self._leases), suppress(DuplicateKeyError):
-            await self._leases.update_one(free, {"$set": held}, upsert=True)
-            return True
-        return False
-
-    async def release_lease(self, name: str, owner: str) -> None:
-        with operation("registry", self._leases):
-            await self._leases.delete_one({"_id": name, "owner": owner})
 
     @asynccontextmanager
     async def feed(self, cursor: str | None) -> AsyncIterator[AsyncIterator[FeedItem]]:

@@ -33,27 +33,38 @@ from eventfleet.stores.mongo.documents import (
 from eventfleet.stores.mongo.domain_metadata import DomainMetadata
 from eventfleet.stores.mongo.errors import to_duplicate, translate_errors
 from eventfleet.stores.mongo.feed import DomainFeed
-from eventfleet.stores.mongo.indexes import EVENT_INDEXES, ensure_indexes
+from eventfleet.stores.mongo.indexes import (
+    BY_VERSION,
+    BY_VERSION_DOWN,
+    EVENT_INDEXES,
+    ensure_indexes,
+)
 from eventfleet.stores.mongo.operation import gather_split, operation, split_items
+from eventfleet.stores.mongo.outbox import MongoOutbox, pending_fields
 from eventfleet.stores.mongo.put_transactions import insert_all, unblocking
 from eventfleet.stores.mongo.resumed_read import resume_read
 from eventfleet.stores.mongo.transactions import insert_each, insert_in_order
 from eventfleet.stores.server_calls import counted_failures
 from eventfleet.topics.event import EventKey, EventRecord, Position, truncate_to_milliseconds
 
-BY_VERSION = [("aggregate_id", 1), ("version", 1)]
-BY_VERSION_DOWN = [("aggregate_id", -1), ("version", -1)]
 NEWEST_FIRST = {"aggregate_id": -1, "version": -1}
 READ_BATCH_EVENTS = 500
 
 
 class MongoEvents:
-    """EventStore with the events in one collection, and the domain's metadata in another."""
+    """EventStore with the events in one collection; metadata and leases of domains in others."""
 
-    def __init__(self, domain: str, events: client.Collection, domains: client.Collection) -> None:
+    def __init__(
+        self,
+        domain: str,
+        events: client.Collection,
+        domains: client.Collection,
+        leases: client.Collection,
+    ) -> None:
         self._domain = domain
         self._events = events
         self.registry = DomainMetadata(domain, domains)
+        self.outbox = MongoOutbox(domain, events, leases)
         self._feed = DomainFeed(domain, events, self.registry)
 
     async def prepare(self) -> None:
@@ -83,12 +94,17 @@ class MongoEvents:
         with operation("write", self._events, events):
             await self._events.bulk_write(requests, ordered=True)
 
-    async def put(self, events: Sequence[EventRecord], partition: int) -> None:
-        if events:
-            with operation("put", self._events, events):
-                await insert_all(
-                    self._events, [unplaced_document(event, partition) for event in events]
-                )
+    async def put(
+        self, events: Sequence[EventRecord], partition: int, *, to_publish: bool = False
+    ) -> None:
+        if not events:
+            return
+        documents = [unplaced_document(event, partition) for event in events]
+        if to_publish:
+            for document, event in zip(documents, events, strict=True):
+                document.update(pending_fields(event, to_publish=True))
+        with operation("put", self._events, events):
+            await insert_all(self._events, documents)
 
     async def find(self, keys: Collection[EventKey]) -> dict[EventKey, EventRecord]:
         with operation("find", self._events):

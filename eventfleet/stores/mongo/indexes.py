@@ -53,8 +53,11 @@ AGGREGATES = Index("aggregates", ("version", "aggregate_id"), _partial(version=1
 PARTITIONS = Index("partitions", ("version", "partition", "aggregate_id"), _partial(version=1))
 EVENT_INDEXES = (VERSIONS, POSITIONS, UNPLACED, AGGREGATES, PARTITIONS)
 
-# Of documents' events: by the time of the change in milliseconds, so that the oldest come first.
+# Of an outbox, where there is one: by the events' time in milliseconds, the oldest first.
 PENDING = Index("pending", ("to_publish", "pending"), _partial(pending={"$gte": 0}))
+
+BY_VERSION = [("aggregate_id", 1), ("version", 1)]
+BY_VERSION_DOWN = [("aggregate_id", -1), ("version", -1)]
 
 SNAPSHOTS = Index("snapshots", ("aggregate_id", "state_version", "fingerprint", "version"))
 SNAPSHOT_INDEXES = (SNAPSHOTS,)

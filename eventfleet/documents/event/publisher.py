@@ -1,0 +1,123 @@
+"""Publisher: publishes the events that are pending in an outbox, under a lease."""
+
+import asyncio
+import logging
+import math
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from uuid import uuid4
+
+from eventfleet.documents.event.bus import EventBus
+from eventfleet.documents.event.event import DocumentEvent
+from eventfleet.stores.background_task import BackgroundTask
+from eventfleet.stores.contracts import Outbox
+from eventfleet.stores.errors import StoreError
+from eventfleet.topics.event import EventRecord
+
+BATCH_EVENTS = 500
+LEASE_SECONDS = 5.0
+RENEWAL_SECONDS = 1.0
+POLL_SECONDS = 0.25
+STOP_SECONDS = 5.0
+LEFT_BEHIND_SECONDS = 2.0
+"""How long an event without a bus may be pending before its writer is taken for dead."""
+
+MapEvent = Callable[[EventRecord], Sequence[DocumentEvent]]
+"""Makes what is published of a stored event."""
+
+Repair = Callable[[Mapping[str, int]], Awaitable[None]]
+"""Has documents written, by the text of their ids, up to these versions at least."""
+
+
+class Publisher:
+    """Publishes a domain's pending events: each aggregate's in version order, at least once.
+
+    One process of many holds the lease. Should two work at the same time, subscribers see some
+    events twice, each aggregate's first occurrences still in order: what a publisher finds settled
+    was published, and what it finds pending it publishes itself before anything behind it.
+
+    With a `repair` events are settled once their documents are written; that is all that it does
+    without a bus.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        outbox: Outbox,
+        bus: EventBus | None,
+        map_event: MapEvent,
+        *,
+        repair: Repair | None = None,
+        logger: logging.Logger,
+    ) -> None:
+        """`name` is the collection's or domain's: the publishers of one name share a lease."""
+        self._outbox, self._bus, self._map_event = outbox, bus, map_event
+        self._repair, self._logger = repair, logger
+        self._owner, self._held_at = uuid4().hex, -math.inf
+        self._lease = f"{name}.{'publisher' if bus else 'projector'}"
+        self._nudged, self._stopping = asyncio.Event(), False
+        self._task = BackgroundTask(f"publisher of {name}", self._work, longest_pause=2.0)
+
+    def start(self) -> None:
+        self._stopping = False
+        self._task.start()
+
+    def nudge(self) -> None:
+        """Look at once for events to publish."""
+        if self._bus is not None:
+            self._nudged.set()
+
+    async def stop(self) -> None:
+        """Publish what is pending, within STOP_SECONDS; another publisher does what is left."""
+        self._stopping = True
+        self._nudged.set()
+        await self._task.end(STOP_SECONDS)
+        self._held_at = -math.inf
+        try:
+            await self._outbox.release_lease(self._lease, self._owner)
+        except StoreError as error:
+            self._logger.warning("%s is not given up, and expires: %s", self._lease, error)
+
+    async def _work(self) -> None:
+        while True:
+            is_last_round = self._stopping
+            while await self._hold_lease() and await self._publish_batch():
+                pass
+            self._task.report_well()
+            if is_last_round:
+                return
+            await self._pause()
+
+    async def _hold_lease(self) -> bool:
+        """Take the lease, or prolong it in time; False: another publisher has it."""
+        now = asyncio.get_running_loop().time()
+        if now - self._held_at < RENEWAL_SECONDS:
+            return True
+        if not await self._outbox.hold_lease(self._lease, self._owner, LEASE_SECONDS):
+            return False
+        self._held_at = now
+        return True
+
+    async def _pause(self) -> None:
+        try:
+            async with asyncio.timeout(POLL_SECONDS if self._bus else LEFT_BEHIND_SECONDS):
+                await self._nudged.wait()
+        except TimeoutError:
+            pass
+        self._nudged.clear()
+
+    async def _publish_batch(self) -> int:
+        """Publish and settle what is oldest; return the number of events."""
+        events = await self._outbox.pending(BATCH_EVENTS, to_publish=self._bus is not None)
+        if self._bus is None:
+            left_behind = datetime.now(UTC) - timedelta(seconds=LEFT_BEHIND_SECONDS)
+            events = [event for event in events if event.time < left_behind]
+        if not events:
+            return 0
+        if self._bus is not None:
+            published = [each for event in events for each in self._map_event(event)]
+            await self._bus.publish(published)
+        if self._repair is not None:
+            await self._repair({event.aggregate_id: event.version for event in events})
+        await self._outbox.settle([event.key for event in events])
+        return len(events)
