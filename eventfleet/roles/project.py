@@ -19,11 +19,11 @@ import msgspec
 
 from eventfleet.model.domain import Domain
 from eventfleet.model.typed_decoder import FOLD_FIELDS, make_typed_decoder
-from eventfleet.model.views import View
+from eventfleet.model.views import ProjectedEvent, View
 from eventfleet.roles.notices import NULL_NOTIFIER, StageNotifier
 from eventfleet.roles.role import ChunkReport, PartitionFault, PoisonEvent
 from eventfleet.roles.takeover import RoleStart
-from eventfleet.roles.view_projector import ROLE, PlacedEvent, ViewProjector
+from eventfleet.roles.view_projector import ROLE, ViewProjector
 from eventfleet.stores.contracts import (
     Clock,
     DomainStores,
@@ -32,7 +32,6 @@ from eventfleet.stores.contracts import (
     Stage,
 )
 from eventfleet.stores.contracts.views import BuildProgress, ViewBuild, ViewBuilds
-from eventfleet.stores.cursors import FeedPoint
 from eventfleet.stores.errors import ServerUnavailable
 from eventfleet.topics.dead_letters import UNREADABLE, make_dead_letter
 from eventfleet.topics.errors import InvalidRecord
@@ -111,7 +110,7 @@ class ProjectRole:
 
     async def process(self, records: Sequence[LogRecord], next_offset: int) -> ChunkReport:
         report, dead_letters = ChunkReport(), list[ProducerRecord]()
-        events: list[PlacedEvent] = []
+        events: list[ProjectedEvent] = []
         for record in records:
             try:
                 events.append(self._read(self._decode(record.value), record.offset))
@@ -122,7 +121,7 @@ class ProjectRole:
                 await projector.apply(events)
         await self._writer.commit(dead_letters, next_offset)
         report.dead_letters = len(dead_letters)
-        self._awaited += [each.event for each in events if each.event.reply_to]
+        self._awaited += [event for event in events if event.reply_to]
         self._notify()
         return report
 
@@ -138,9 +137,10 @@ class ProjectRole:
         ready = {key[0] for key in self._live if self._projectors[key].ready}
         return all(view.name in ready for view in self._domain.views)
 
-    def _read(self, event: Any, at: int | str | None) -> PlacedEvent:
+    def _read(self, event: Any, at: int | str | None) -> ProjectedEvent:
         """Return an event with its payload, upcast; PoisonEvent: an upcaster raised."""
-        point = FeedPoint.of(event)
+        if not event.position:
+            raise InvalidRecord("position", "is missing")
         if isinstance(event, EventRecord):
             try:
                 payload: Any = self._domain.payload(event)
@@ -149,7 +149,8 @@ class ProjectRole:
             except Exception as error:
                 raise PoisonEvent(ROLE, self._domain.name, event, at, error) from error
             event = msgspec.structs.replace(event, data=payload)
-        return PlacedEvent(event, point)
+        projected: ProjectedEvent = event
+        return projected
 
     # The builds
 

@@ -7,43 +7,48 @@ cut off is done again, and each row and each part of a total passes over the eve
 
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 from eventfleet.model.domain import Domain
 from eventfleet.model.view_rows import decode_row, encode_group, encode_row
-from eventfleet.model.views import ProjectedEvent, Row, Table, Totals, View
+from eventfleet.model.views import ProjectedEvent, Row, Table, Totals, View, row_of_aggregate
 from eventfleet.roles.role import PoisonEvent
 from eventfleet.states.lru_cache import LruCache
 from eventfleet.stores.contracts import Clock
 from eventfleet.stores.contracts.views import Fields, RowStore, StoredRow, ViewBuild, ViewStore
 from eventfleet.stores.cursors import FeedPoint
-from eventfleet.topics.event import Position
 
 ROLE = "project"
 SEPARATOR = "\0"
 NOT_STORED = FeedPoint(-1, 0, -1, 0)
 
-T = TypeVar("T")
 
+class CachedRow:
+    """A row, or None where there is none, and the last event that changed it.
 
-class PlacedEvent(NamedTuple):
-    """An event as a view's functions get it, and its point in the order of its partition."""
+    That is known by its point, or, once it was applied here, by itself.
+    """
 
-    event: ProjectedEvent
-    point: FeedPoint
+    __slots__ = ("_event", "_point", "value", "version")
 
+    def __init__(
+        self, value: Row | None, point: FeedPoint | None, event: ProjectedEvent | None = None
+    ) -> None:
+        self.value, self._point, self._event = value, point, event
+        self.version = event.version if event else point.version if point else 0
 
-class CachedRow(NamedTuple):
-    """A row, or None where there is none, and the point of the last event that changed it."""
-
-    value: Row | None
-    point: FeedPoint
+    @property
+    def point(self) -> FeedPoint:
+        """The point of the event: found out when it is asked for, which is not for each event."""
+        if self._event is not None:
+            self._point, self._event = FeedPoint.of(self._event), None
+        return self._point or NOT_STORED
 
 
 class RowChange(NamedTuple):
     """A row before and after an event."""
 
-    placed: PlacedEvent
+    event: ProjectedEvent
     before: Row | None
     after: Row | None
 
@@ -150,12 +155,11 @@ class ViewProjector:
         for store in self._stores.values():
             await store.purge(self._partition, before)
 
-    async def apply(self, events: Sequence[PlacedEvent]) -> None:
+    async def apply(self, events: Sequence[ProjectedEvent]) -> None:
         """Apply events, given in the partition's order; those that are applied change nothing.
 
         PoisonEvent: a function of the view raised, or returned what it must not.
         """
-        events = [each for each in events if each.point > self.point]
         if not events:
             return
         tables = [self._rows, *(table for _, table in self._totals)]
@@ -172,34 +176,51 @@ class ViewProjector:
             raise
         for table in tables:
             table.keep()
-        self.point = events[-1].point
+        self.point = max(self.point, FeedPoint.of(events[-1]))
 
     # The rows
 
-    async def _change_rows(self, events: Sequence[PlacedEvent]) -> list[RowChange]:
-        keyed = [(each, id) for each in events if (id := self._row_id(each)) is not None]
-        fresh = [id for each, id in keyed if each.event.version == 1]
-        await self._rows.load([id for _, id in keyed], fresh)
-        changes = []
-        for placed, id in keyed:
-            value, point = self._rows.get(id)
-            if placed.point <= point:
-                continue
-            after = self._projected(value, placed)
-            if after is not value:
-                self._rows.set(id, CachedRow(after, placed.point))
-                changes.append(RowChange(placed, value, after))
+    async def _change_rows(self, events: Sequence[ProjectedEvent]) -> list[RowChange]:
+        """Project all events. One with a version at or below its row's is applied already."""
+        ids = self._row_ids(events)
+        fresh = [id for event, id in zip(events, ids, strict=True) if id and event.version == 1]
+        await self._rows.load(filter(None, ids), fresh)
+        changes: list[RowChange] = []
+        # Locals, and one `try` for all: this loop runs for each event.
+        project, row_type = self.view.project, self.view.row
+        get, set = self._rows.get, self._rows.set
+        event = events[0]
+        try:
+            for event, id in zip(events, ids, strict=True):
+                if id is None or event.version <= (row := get(id)).version:
+                    continue
+                before = row.value
+                after = project(before, event)
+                if after is before:
+                    continue
+                if after is not None and type(after) is not row_type:
+                    raise _wrong_row(self.view, "project", after)
+                set(id, CachedRow(after, None, event))
+                if self._totals:
+                    changes.append(RowChange(event, before, after))
+        except Exception as error:
+            raise self._poison(event, error) from error
         return changes
 
-    def _row_id(self, placed: PlacedEvent) -> str | None:
-        key = self._call(placed, lambda: check_key(self.view, self.view.key(placed.event)))
-        return None if key is None else row_id(placed.event.aggregate_id, key)
-
-    def _projected(self, before: Row | None, placed: PlacedEvent) -> Row | None:
-        view = self.view
-        return self._call(
-            placed, lambda: check_row(view, "project", view.project(before, placed.event))
-        )
+    def _row_ids(self, events: Sequence[ProjectedEvent]) -> list[str | None]:
+        """Return the id of each event's row; None where the view passes it over."""
+        key = self.view.key
+        if key is row_of_aggregate:
+            return [event.aggregate_id + SEPARATOR for event in events]
+        ids: list[str | None] = []
+        event = events[0]
+        try:
+            for event in events:
+                found = check_key(self.view, key(event))
+                ids.append(None if found is None else row_id(event.aggregate_id, found))
+        except Exception as error:
+            raise self._poison(event, error) from error
+        return ids
 
     # The totals
 
@@ -208,21 +229,27 @@ class ViewProjector:
     ) -> None:
         """Take each changed row from its group as it was, and add it as it is."""
         steps = [
-            (change.placed, empty, step, row)
+            (change.event, empty, step, row)
             for change in changes
             for step, row in ((totals.remove, change.before), (totals.add, change.after))
-            if row is not None and (empty := self._group(totals, row, change.placed)) is not None
+            if row is not None and (empty := self._group(totals, row, change.event)) is not None
         ]
         ids = [part_id(empty, self._partition) for _, empty, _, _ in steps]
         await table.load(ids)
         stored = {id: table.get(id).point for id in ids}
-        for id, (placed, empty, step, row) in zip(ids, steps, strict=True):
-            if placed.point > stored[id]:
-                part = self._stepped(totals, step, table.get(id).value or empty, row, placed)
-                table.set(id, CachedRow(part, placed.point))
+        for id, (event, empty, step, row) in zip(ids, steps, strict=True):
+            if FeedPoint.of(event) > stored[id]:
+                part = table.get(id).value or empty
+                table.set(id, CachedRow(self._stepped(totals, step, part, row, event), None, event))
 
-    def _group(self, totals: Totals[Any, Any], row: Row, placed: PlacedEvent) -> Row | None:
-        return self._call(placed, lambda: check_row(totals, "group", totals.group(row)))
+    def _group(self, totals: Totals[Any, Any], row: Row, event: ProjectedEvent) -> Row | None:
+        try:
+            empty: Row | None = totals.group(row)
+            if empty is not None and type(empty) is not totals.row:
+                raise _wrong_row(totals, "group", empty)
+        except Exception as error:
+            raise self._poison(event, error) from error
+        return empty
 
     def _stepped(
         self,
@@ -230,20 +257,20 @@ class ViewProjector:
         step: Callable[[Row, Row], Row],
         part: Row,
         row: Row,
-        placed: PlacedEvent,
+        event: ProjectedEvent,
     ) -> Row:
-        made = self._call(placed, lambda: check_row(totals, "add or remove", step(part, row)))
-        return part if made is None else made
+        try:
+            after = step(part, row)
+            if type(after) is not totals.row:
+                raise _wrong_row(totals, "add or remove", after)
+        except Exception as error:
+            raise self._poison(event, error) from error
+        return after
 
     # What it does when that fails
 
-    def _call(self, placed: PlacedEvent, function: Callable[[], T]) -> T:
-        """Call a function of the view. PoisonEvent: it raised."""
-        try:
-            return function()
-        except Exception as error:
-            position = str(Position(placed.point.epoch, self._partition, placed.point.offset))
-            raise PoisonEvent(ROLE, self._domain.name, placed.event, position, error) from error
+    def _poison(self, event: ProjectedEvent, error: Exception) -> PoisonEvent:
+        return PoisonEvent(ROLE, self._domain.name, event, event.position, error)
 
 
 def check_key(view: View[Any], key: Any) -> str | None:
@@ -253,12 +280,9 @@ def check_key(view: View[Any], key: Any) -> str | None:
     return key
 
 
-def check_row(table: Table, function: str, made: Any) -> Row | None:
-    """Return the row that a function made. TypeError: it is of another class."""
-    if made is not None and type(made) is not table.row:
-        wanted = table.row.__name__
-        raise TypeError(f"{table.name}: {function} returned {made!r}, not a {wanted} or None")
-    return made  # type: ignore[no-any-return]
+def _wrong_row(table: Table, function: str, made: Any) -> TypeError:
+    wanted = table.row.__name__
+    return TypeError(f"{table.name}: {function} returned {made!r:.200}, not a {wanted}")
 
 
 def row_id(aggregate_id: str, key: str) -> str:
