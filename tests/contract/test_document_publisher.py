@@ -179,3 +179,16 @@ async def test_a_mapper_may_derive_events_and_none(opening: OpenGames) -> None:
         await eventually(three)
     assert published.types("g1") == [(n, "GoldEarned") for n in (2, 3, 4)]
     assert len(await opening.store.outbox.pending(10, to_publish=False)) == 0
+
+
+async def test_what_is_pending_is_published_before_the_end(opening: OpenGames) -> None:
+    versions: list[int] = []
+
+    class Noting:
+        async def publish(self, events: Any) -> None:
+            versions.extend(event.version for event in events)
+
+    async with storage(opening, Noting()) as games:
+        await play(games, "g1")
+    assert versions == [1, 2, 3, 4, 5]
+    assert not await opening.store.outbox.pending(10, to_publish=True)

@@ -14,12 +14,19 @@ from eventfleet.documents import DocumentEvent, EventBus, MemoryBus
 from eventfleet.documents.event.kafka_bus import KafkaBus
 from eventfleet.documents.event.nats_bus import NatsBus
 from eventfleet.documents.event.redis_bus import RedisBus
+from eventfleet.documents.event.redis_pubsub_bus import RedisPubSubBus
 from eventfleet.errors import ServerUnavailable, StoreError
+from tests.conftest import running
+from tests.servers.redis import Redis
 from tests.servers.server import free_port
 from tests.unit.eventually import until
 
 TIME = datetime(2026, 1, 1, tzinfo=UTC)
 REMOTE = ["redis", "nats", "kafka"]
+KEEPING = ["memory", *REMOTE]
+"""The buses that keep events for a group that is away."""
+
+ALL = [*KEEPING, "redis pub/sub"]
 MakeBus = Callable[..., Any]
 
 
@@ -46,7 +53,7 @@ class Buses:
         return bus
 
 
-@pytest.fixture(params=["memory", *REMOTE])
+@pytest.fixture(params=ALL)
 async def buses(request: pytest.FixtureRequest, prefix: str) -> AsyncIterator[Buses]:
     kind, memory = request.param, MemoryBus()
     async with AsyncExitStack() as stack:
@@ -58,6 +65,10 @@ async def buses(request: pytest.FixtureRequest, prefix: str) -> AsyncIterator[Bu
                 url = request.getfixturevalue("redis_url")
                 client = await stack.enter_async_context(RedisClient.from_url(url))
                 return RedisBus(client, prefix, claim_seconds=1.0)
+            if kind == "redis pub/sub":
+                url = request.getfixturevalue("redis_url")
+                client = await stack.enter_async_context(RedisClient.from_url(url))
+                return RedisPubSubBus(client, prefix)
             if kind == "nats":
                 url = request.getfixturevalue("nats_url")
                 return NatsBus(
@@ -150,6 +161,7 @@ async def test_functions_and_objects_subscribe(bus: EventBus) -> None:
     assert sorted(noted) == ["coroutine e1", "function e1", "object e1"]
 
 
+@pytest.mark.parametrize("buses", KEEPING, indirect=True)
 async def test_subscribers_of_one_group_share_the_events(buses: Buses) -> None:
     one, other, alone = Seen(), Seen(), Seen()
     first, second = await buses(), await buses()
@@ -226,6 +238,7 @@ async def test_stopping_lets_the_handler_in_progress_finish(bus: EventBus) -> No
     assert finished == ["e1"]
 
 
+@pytest.mark.parametrize("buses", KEEPING, indirect=True)
 async def test_what_a_stopped_bus_had_in_hand_is_delivered_by_another(buses: Buses) -> None:
     begun = asyncio.Event()
     handled: list[str] = []
@@ -270,10 +283,11 @@ async def test_what_a_consumer_that_died_had_in_hand_is_taken_over(buses: Buses)
     await first.stop()
 
 
-async def test_a_start_that_fails_says_why(prefix: str) -> None:
+@pytest.mark.parametrize("kind", [RedisBus, RedisPubSubBus])
+async def test_a_start_that_fails_says_why(kind: type[Any], prefix: str) -> None:
     address = f"127.0.0.1:{free_port()}"
     async with RedisClient.from_url(f"redis://{address}/0") as client:
-        bus = RedisBus(client, prefix)
+        bus = kind(client, prefix)
         with pytest.raises(ServerUnavailable, match=prefix):
             await bus.start()
 
@@ -286,3 +300,56 @@ async def test_a_channel_that_is_something_else_is_refused(redis_url: str, prefi
         with pytest.raises(StoreError, match="WRONGTYPE"):
             await bus.start()
         assert await client.get(prefix) == b"text"
+
+
+# Publish and subscribe, which keeps nothing
+
+
+async def test_every_process_that_is_connected_gets_what_is_published(
+    redis_url: str, prefix: str
+) -> None:
+    async with RedisClient.from_url(redis_url) as one, RedisClient.from_url(redis_url) as other:
+        first, second = RedisPubSubBus(one, prefix), RedisPubSubBus(other, prefix)
+        here, there = Seen(), Seen()
+        first.subscribe("*", here, "group")
+        second.subscribe("*", there, "group")
+        async with first:
+            await first.publish([event(1)])  # the second is not connected yet: it misses this
+            await until(lambda: here.ids == ["e1"])
+            async with second:
+                await first.publish([event(2)])
+                await until(lambda: there.ids == ["e2"])
+        assert here.ids == ["e1", "e2"]
+
+
+async def test_the_subscription_outlives_a_redis_that_is_killed(prefix: str) -> None:
+    with running(Redis) as server:
+        async with RedisClient.from_url(server.url) as client:
+            bus, seen = RedisPubSubBus(client, prefix), Seen()
+            bus.subscribe("*", seen, "all")
+            async with bus:
+                await bus.publish([event(1)])
+                await until(lambda: seen.ids == ["e1"])
+                server.kill()
+                with pytest.raises(ServerUnavailable):
+                    await bus.publish([event(2)])
+                server.start()
+
+                async def arrived() -> None:
+                    while "e3" not in seen.ids:
+                        await bus.publish([event(3)])
+                        await asyncio.sleep(0.1)
+
+                async with asyncio.timeout(30):
+                    await arrived()
+    assert "e2" not in seen.ids
+
+
+async def test_what_is_no_event_on_the_channel_is_passed_over(redis_url: str, prefix: str) -> None:
+    async with RedisClient.from_url(redis_url) as client:
+        bus, seen = RedisPubSubBus(client, prefix), Seen()
+        bus.subscribe("*", seen, "all")
+        async with bus:
+            await client.publish(prefix, b"no event")
+            await bus.publish([event(1)])
+            await until(lambda: seen.ids == ["e1"])

@@ -54,28 +54,39 @@ class MongoDocuments:
         await self.outbox.prepare()
 
     async def load(self, id: Any, aggregate_id: str) -> DocumentTail:
-        newest: list[Document] = [
+        document_of_id: list[Document] = [
+            {"$match": {"_id": id}},
+            {"$project": {"document": "$$ROOT"}},
+        ]
+        # The events come first: some servers use no index in what `$unionWith` adds.
+        pipeline: list[Document] = [
             {"$match": {"aggregate_id": aggregate_id}},
             {"$sort": {"aggregate_id": -1, "version": -1}},
             {"$limit": TAIL_EVENTS},
             {"$project": {"event": "$$ROOT"}},
+            {"$unionWith": {"coll": self._documents.name, "pipeline": document_of_id}},
         ]
-        pipeline: list[Document] = [
-            {"$match": {"_id": id}},
-            {"$project": {"document": "$$ROOT"}},
-            {"$unionWith": {"coll": self._events.name, "pipeline": newest}},
-        ]
-        with operation("find", self._documents):
-            found = await client.maybe_await(self._documents.aggregate(pipeline))
+        with operation("find", self._events):
+            found = await client.maybe_await(self._events.aggregate(pipeline))
             parts = await found.to_list(None)
         documents = [self._to_document(part["document"]) for part in parts if "document" in part]
         document = documents[0] if documents else None
         version = document.version if document else 0
         events = [to_event(self._domain, part["event"]) for part in parts if "event" in part]
         tail = sorted((e for e in events if e.version > version), key=lambda e: e.version)
+        # A document without events may have been created between the two reads.
+        is_adopted = (
+            document is not None and not events and not await self._has_events(aggregate_id)
+        )
         if len(tail) == TAIL_EVENTS and tail[0].version > version + 1:
             tail = [event async for event in self.changes(aggregate_id, version)]
-        return DocumentTail(document, tail, document is not None and not events)
+        return DocumentTail(document, tail, is_adopted)
+
+    async def _has_events(self, aggregate_id: str) -> bool:
+        with operation("find", self._events):
+            return (
+                await self._events.find_one({"aggregate_id": aggregate_id}, {"_id": 1}) is not None
+            )
 
     async def insert(self, event: EventRecord, *, to_publish: bool) -> None:
         partition = partition_of(event.aggregate_id, self._partitions)
