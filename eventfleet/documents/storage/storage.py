@@ -107,11 +107,12 @@ class Documents(Startable):
 
     async def start(self) -> None:
         """Open all collections; what a failure has opened is closed again."""
+        storages: dict[str, EventSourcedStorage[Any]] = {}
         async with AsyncExitStack() as stack:
             for name, kind in self._collections.items():
                 opening = open_storage(self._client, self._database, name, kind, **self._options)
-                self._storages[name] = await stack.enter_async_context(opening)
-            self._stack = stack.pop_all()
+                storages[name] = await stack.enter_async_context(opening)
+            self._storages, self._stack = storages, stack.pop_all()
 
     async def stop(self) -> None:
         """Close all collections."""
@@ -119,7 +120,9 @@ class Documents(Startable):
         await self._stack.aclose()
 
     def __getitem__(self, collection: str) -> EventSourcedStorage[Any]:
-        """Return the storage of a collection. DeclarationError: it was not declared."""
+        """Return the storage of a collection. DeclarationError: it is not declared, or not open."""
+        if collection in self._collections and collection not in self._storages:
+            raise DeclarationError(f"{collection!r} is not open: use it in the block of Documents")
         try:
             return self._storages[collection]
         except KeyError:
