@@ -6,6 +6,7 @@ from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from typing import Any
 
+import msgspec
 import nats
 import pytest
 from redis.asyncio import Redis as RedisClient
@@ -14,7 +15,8 @@ from eventfleet.documents import DocumentEvent, EventBus, MemoryBus
 from eventfleet.documents.event.kafka_bus import KafkaBus
 from eventfleet.documents.event.nats_bus import NatsBus
 from eventfleet.documents.event.redis_bus import RedisBus
-from eventfleet.errors import ServerUnavailable, StoreError
+from eventfleet.documents.event.serializer import Serializer
+from eventfleet.errors import InvalidRecord, ServerUnavailable, StoreError
 from tests.servers.server import free_port
 from tests.unit.eventually import until
 
@@ -38,11 +40,11 @@ def event(number: int, event_type: str = "UserCreated") -> DocumentEvent:
 class Buses:
     """Buses of one channel, each with a client of its own as another process would have."""
 
-    def __init__(self, make: Callable[[], Any]) -> None:
+    def __init__(self, make: Callable[[Any], Any]) -> None:
         self._make = make
 
-    async def __call__(self) -> EventBus:
-        bus: EventBus = await self._make()
+    async def __call__(self, serializer: Serializer | None = None) -> EventBus:
+        bus: EventBus = await self._make(serializer)
         return bus
 
 
@@ -51,22 +53,23 @@ async def buses(request: pytest.FixtureRequest, prefix: str) -> AsyncIterator[Bu
     kind, memory = request.param, MemoryBus()
     async with AsyncExitStack() as stack:
 
-        async def make() -> Any:
+        async def make(serializer: Serializer | None) -> Any:
             if kind == "memory":
                 return memory
             if kind == "redis":
                 url = request.getfixturevalue("redis_url")
                 client = await stack.enter_async_context(RedisClient.from_url(url))
-                return RedisBus(client, prefix, claim_seconds=1.0)
+                return RedisBus(client, prefix, serializer, claim_seconds=1.0)
             if kind == "nats":
                 url = request.getfixturevalue("nats_url")
                 return NatsBus(
                     await stack.enter_async_context(await nats.connect(url)),
                     prefix,
+                    serializer,
                     claim_seconds=1.0,
                 )
             address = request.getfixturevalue("kafka")
-            return KafkaBus(address, prefix, partitions=1, session_seconds=6.0)
+            return KafkaBus(address, prefix, serializer, partitions=1, session_seconds=6.0)
 
         yield Buses(make)
 
@@ -178,6 +181,30 @@ async def test_one_may_subscribe_to_a_started_bus(bus: EventBus) -> None:
             await arrived()
 
 
+class OwnSerializer:
+    """A serializer of a team's own, whose bytes the default one can't read."""
+
+    def encode(self, event: DocumentEvent) -> bytes:
+        return b"own:" + msgspec.msgpack.encode(event)
+
+    def decode(self, value: bytes) -> DocumentEvent:
+        if not value.startswith(b"own:"):
+            raise InvalidRecord("value", "is not ours")
+        return msgspec.msgpack.decode(value[4:], type=DocumentEvent)
+
+
+@pytest.mark.parametrize("buses", REMOTE, indirect=True)
+async def test_a_serializer_of_ones_own_writes_and_reads_the_events(buses: Buses) -> None:
+    bus, default, seen, unread = await buses(OwnSerializer()), await buses(), Seen(), Seen()
+    bus.subscribe("*", seen, "own")
+    default.subscribe("*", unread, "default")
+    async with bus, default:
+        await bus.publish([event(1), event(2)])
+        await until(lambda: len(seen.events) == 2)
+    assert seen.events == [event(1), event(2)]
+    assert unread.events == []
+
+
 # What a handler raises
 
 
@@ -206,6 +233,27 @@ async def test_what_is_never_handled_is_kept_and_can_be_given_again(bus: EventBu
         await until(lambda: seen.ids == ["e2", "e1"])
         assert await bus.dead_letters() == []
         await until(lambda: other.ids == ["e1", "e2"])
+
+
+@pytest.mark.parametrize("buses", REMOTE, indirect=True)
+async def test_what_can_t_be_read_is_kept_and_can_be_given_again(buses: Buses) -> None:
+    writer, reader, seen = await buses(OwnSerializer()), await buses(), Seen()
+    reader.subscribe("*", seen, "reading")
+    async with writer, reader:
+        await writer.publish([event(1)])
+        await reader.publish([event(2)])
+        await until(lambda: seen.ids == ["e2"])
+        [kept] = await reader.dead_letters()
+        assert (kept.group, kept.event) == ("reading", None)
+        assert kept.reason.startswith("unreadable: value: is not JSON")
+        [again] = await writer.dead_letters()
+        assert again.event == event(1), "who can read it sees what it is"
+    repaired = await buses(OwnSerializer())
+    repaired.subscribe("*", seen, "reading")
+    async with repaired:
+        await repaired.redeliver(kept)
+        await until(lambda: seen.ids == ["e2", "e1"])
+        assert await repaired.dead_letters() == []
 
 
 # Starting and stopping
