@@ -16,7 +16,8 @@ from eventfleet.documents.event.kafka_bus import KafkaBus
 from eventfleet.documents.event.nats_bus import NatsBus
 from eventfleet.documents.event.redis_bus import RedisBus
 from eventfleet.documents.event.serializer import Serializer
-from eventfleet.errors import InvalidRecord, ServerUnavailable, StoreError
+from eventfleet.errors import InvalidRecord, Misconfigured, ServerUnavailable, StoreError
+from eventfleet.stores.kafka.connection import Connection
 from tests.servers.server import free_port
 from tests.unit.eventually import until
 
@@ -318,12 +319,43 @@ async def test_what_a_consumer_that_died_had_in_hand_is_taken_over(buses: Buses)
     await first.stop()
 
 
-async def test_a_start_that_fails_says_why(prefix: str) -> None:
+@pytest.mark.parametrize("buses", ["redis", "nats"], indirect=True)
+async def test_a_client_that_is_handed_in_stays_open(buses: Buses) -> None:
+    bus: Any = await buses()
+    bus.subscribe("*", Seen(), "all")
+    async with bus:
+        await bus.publish([event(1)])
+    again = bus._client.ping if isinstance(bus, RedisBus) else bus._client.flush
+    await again()
+
+
+async def test_a_start_without_a_redis_says_why(prefix: str) -> None:
     address = f"127.0.0.1:{free_port()}"
     async with RedisClient.from_url(f"redis://{address}/0") as client:
         bus = RedisBus(client, prefix)
         with pytest.raises(ServerUnavailable, match=prefix):
             await bus.start()
+
+
+async def test_a_start_on_a_lost_connection_to_nats_says_why(nats_url: str, prefix: str) -> None:
+    client = await nats.connect(nats_url)
+    await client.close()
+    with pytest.raises(ServerUnavailable, match=f"starting, NATS stream {prefix}: .*[Cc]lose"):
+        await NatsBus(client, prefix).start()
+
+
+async def test_a_start_on_a_nats_stream_of_anothers_says_why(nats_url: str, prefix: str) -> None:
+    async with await nats.connect(nats_url) as client:
+        await client.jetstream().add_stream(name=f"other-{prefix}", subjects=[f"{prefix}.*"])
+        with pytest.raises(Misconfigured, match=f"NATS stream {prefix}: .*subjects overlap"):
+            await NatsBus(client, prefix).start()
+
+
+async def test_a_start_without_a_kafka_says_why(prefix: str) -> None:
+    address = f"127.0.0.1:{free_port()}"
+    bus = KafkaBus(Connection(address, timeout=1.0), prefix)
+    with pytest.raises(ServerUnavailable, match=address):
+        await bus.start()
 
 
 async def test_a_channel_that_is_something_else_is_refused(redis_url: str, prefix: str) -> None:
