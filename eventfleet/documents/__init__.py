@@ -22,7 +22,7 @@ from eventfleet.documents.storage.event_sourced import (
     WatchedChange,
 )
 from eventfleet.documents.storage.storage import Documents, open_storage
-from eventfleet.stores.memory.document_store import MemoryDocuments
+from eventfleet.stores.memory.document_store import MemoryClient, MemoryDocuments
 
 __all__ = [
     "Change",
@@ -41,6 +41,7 @@ __all__ = [
     "InvalidDocument",
     "KeptDelivery",
     "MemoryBus",
+    "MemoryClient",
     "MemoryDocuments",
     "NotFound",
     "OpeningFailed",

@@ -9,8 +9,8 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from msgspec.structs import replace
 from bson import ObjectId
+from msgspec.structs import replace
 from pymongo import MongoClient
 
 from eventfleet.documents import (
@@ -363,14 +363,13 @@ async def test_attempts_of_every_change_have_an_end(
 
     monkeypatch.setattr(games, "_insert", lose)
     monkeypatch.setattr("eventfleet.documents.storage.event_sourced.MAX_PAUSE_SECONDS", 0.0)
+    works: dict[str, Any] = {
+        "upsert": lambda: games.find_one_and_upsert(StructGame("g1", gold=3), "me"),
+        "update": lambda: games.edit_or_create("g1", earn(3), "me"),
+        "delete": lambda: games.delete_one("g1", "me"),
+    }
     with pytest.raises(EditConflict, match="games 'g1'") as raised:
-        match what:
-            case "upsert":
-                await games.find_one_and_upsert(StructGame("g1", gold=3), "me")
-            case "update":
-                await games.edit_or_create("g1", earn(3), "me")
-            case "delete":
-                await games.delete_one("g1", "me")
+        await works[what]()
     assert tried == MAX_ATTEMPTS
     assert raised.value.attempted.is_new == (what == "upsert")
     assert raised.value.attempted.is_deleted == (what == "delete")

@@ -96,9 +96,7 @@ class KafkaBus(Startable):
         self._joined.clear()
 
     async def publish(self, events: Sequence[DocumentEvent]) -> None:
-        await self._producer.produce(
-            [self._record(event) for event in events]
-        )
+        await self._producer.produce([self._record(event) for event in events])
 
     def subscribe(self, pattern: str, subscriber: Subscriber, group: str | None = None) -> None:
         self._groups.subscribe(pattern, subscriber, group)

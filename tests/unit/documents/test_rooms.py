@@ -1,4 +1,4 @@
-"""The rooms and files of document 003's project structure, each with what the document puts there."""
+"""The rooms and files of document 003's project structure."""
 
 from importlib import import_module
 
