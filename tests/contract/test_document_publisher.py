@@ -90,6 +90,42 @@ async def settled(opening: OpenGames) -> bool:
     return True
 
 
+class CountingBus:
+    """A bus that notes what one process publishes."""
+
+    def __init__(self, bus: MemoryBus) -> None:
+        self._bus, self.ids = bus, list[str]()
+
+    async def publish(self, events: Any) -> None:
+        self.ids += [event.id for event in events]
+        await self._bus.publish(events)
+
+
+async def test_one_process_of_all_publishes_and_another_follows_it(opening: OpenGames) -> None:
+    bus, published = MemoryBus(), Published()
+    bus.subscribe("*", published, "published")
+    one, other = CountingBus(bus), CountingBus(bus)
+
+    async def published_of(id: str) -> None:
+        async def all_published() -> bool:
+            return len(published.events[id]) == 5
+
+        await eventually(all_published)
+
+    async with bus, storage(opening, other) as games:
+        async with storage(opening, one) as first:
+            for id in ("g1", "g2"):
+                await asyncio.gather(play(first, id), play(games, f"{id}-too"))
+                await published_of(id)
+                await published_of(f"{id}-too")
+            publisher, silent = (one, other) if one.ids else (other, one)
+            assert (len(set(publisher.ids)), silent.ids) == (20, [])
+        await play(games, "g3")
+        await published_of("g3")
+    assert published.types("g3") == EXPECTED
+    assert len(set(other.ids)) == 25 - len(set(one.ids))
+
+
 async def test_nothing_is_published_of_an_edit_that_raised_or_changed_nothing(
     opening: OpenGames,
 ) -> None:
