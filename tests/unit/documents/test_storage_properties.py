@@ -26,6 +26,7 @@ class LateDocuments(MemoryDocuments):
     def __init__(self) -> None:
         super().__init__()
         self.held: list[StoredDocument] = []
+        self.newest: dict[str, int] = {}
 
     async def project(self, documents: Sequence[StoredDocument]) -> None:
         self.held += documents
@@ -82,11 +83,24 @@ def test_what_is_read_is_what_the_events_make(kind: Kind, steps: list[Any]) -> N
                 await step(games, other, store, kind, what, id, number)
                 for each in IDS:
                     events = await folded(games, each)
+                    await check_stored(games, store, each)
                     for storage in (games, other):
                         found = plain(await present(storage, each, events))
                         assert without_identity(found) == events, (what, each)
 
     run(work())
+
+
+async def check_stored(games: EventSourcedStorage[Any], store: LateDocuments, id: str) -> None:
+    """What is written is the document as it was at its version, which never falls."""
+    stored = await store.versions([id])
+    assert stored.get(id, 0) >= store.newest.get(id, 0)
+    store.newest |= stored
+    document = None
+    for change in (await games.get_missing_events(id))[: stored.get(id, 0)]:
+        document = apply_diff(document, change.diff)
+    found = [each.fields for each in await store.find({"_id": id}, (), 0, 1)]
+    assert without_identity(found[0] if found else None) == document
 
 
 async def present(storage: EventSourcedStorage[Any], id: str, events: dict[str, Any] | None) -> Any:
