@@ -72,8 +72,10 @@ steps = st.lists(
 @pytest.mark.parametrize("kind", [DataclassGame, ModelGame])
 @settings(max_examples=60, deadline=None)
 @given(steps=steps)
-@example(steps=[("upsert", "g1", 1), ("edit", "g1", 1), ("release", "g1", 1), ("release", "g1", 0)])
-@example(steps=[("upsert", "g1", 1), ("delete", "g1", 1), *[("release", "g1", n) for n in (1, 0)]])
+@example(
+    steps=[("upsert", "g1", 1), ("edit", "g1", 1), ("release", "g1", -1), ("release", "g1", 0)]
+)
+@example(steps=[("upsert", "g1", 1), ("delete", "g1", 1), *[("release", "g1", n) for n in (-1, 0)]])
 def test_what_is_read_is_what_the_events_make(kind: Kind, steps: list[Any]) -> None:
     async def work() -> None:
         store = LateDocuments()
