@@ -22,6 +22,7 @@ from eventfleet.documents import (
     EventMapper,
     EventSourcedStorage,
     EventTypes,
+    InvalidDocument,
     MemoryBus,
     OpeningFailed,
     open_storage,
@@ -211,6 +212,17 @@ async def test_what_was_there_is_adopted_at_its_version_or_1_and_that_is_logged(
         "team.users"
     ]
     assert f"users/u1 is adopted at version {adopted_at}" in caplog.text
+
+
+async def test_a_stored_document_of_another_shape_is_refused_by_field(
+    client: AsyncMongoClient[Any], prefix: str
+) -> None:
+    await client[prefix]["users"].insert_one({"_id": "u1", "name": 7, "version": 3})
+    async with open_storage(client, prefix, "users", User) as users:
+        for read in (users.get("u1"), users.find(), users.find_one_and_update("u1", rename("a"))):
+            with pytest.raises(InvalidDocument, match="name: Expected `str`, got `int`"):
+                await read
+        assert await users.get_missing_events("u1") == []
 
 
 async def test_each_part_that_fails_stops_the_opening_with_a_message(mongo_url: str) -> None:
