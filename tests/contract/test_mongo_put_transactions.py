@@ -4,13 +4,16 @@ import asyncio
 import sys
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from eventfleet.stores.contracts import EventStore
 from eventfleet.stores.errors import Duplicate
 from eventfleet.stores.mongo import open_stores, put_transactions
+from eventfleet.stores.mongo.put_transactions import unblocking
 from tests.contract.samples import DOMAIN, event, ids
 
 PROMISED_SECONDS = 10
@@ -103,3 +106,22 @@ async def test_a_put_is_done_after_one_of_a_process_whose_clock_is_ahead(
         await events.put([event("account", 2), event("account", 3)], 0)
     await events.put([event("account", 4), event("account", 5)], 0)
     assert len(await ids(events.read("account"))) == 5
+
+
+async def test_a_put_ends_though_a_call_loses_its_cancellation(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("eventfleet.stores.mongo.put_transactions.BLOCKED_SECONDS", 0.0)
+    called = asyncio.Event()
+
+    async def command(*_: Any) -> None:
+        called.set()
+        with suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+
+    collection: Any = SimpleNamespace(
+        full_name="t.events",
+        database=SimpleNamespace(client=SimpleNamespace(admin=SimpleNamespace(command=command))),
+    )
+    async with asyncio.timeout(20), unblocking(collection, ["a"]):
+        await called.wait()

@@ -76,9 +76,12 @@ async def unblocking(
 
 
 async def _unblock(collection: client.Collection, aggregate_ids: Collection[str]) -> None:
-    pause = BLOCKED_SECONDS
+    pause, task = BLOCKED_SECONDS, asyncio.current_task()
     while True:
         await end_open_transactions(collection, aggregate_ids)
+        # A call under way may end in its own way and lose the cancellation.
+        if task and task.cancelling():
+            return
         await asyncio.sleep(pause)
         pause = min(2 * pause, MAX_BLOCKED_SECONDS)
 
