@@ -1,6 +1,7 @@
 """The examples, as a reader would run them."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -47,8 +48,16 @@ def test_an_auditor_reads_what_an_account_has_traded(
             ("Sell", '{"symbol": "ACME", "quantity": 4, "price": 4500, "fee": 99}'),
         ):
             fleet.run("send", "trading", "mine", command, data)
-        assert run_example(fleet, "audit_trading.py", "mine").splitlines() == [
-            "mine: 4 events",
+        said = run_example(fleet, "audit_trading.py", "mine").splitlines()
+        trail, summary = said[:4], said[4:]
+        assert [re.sub(r"^(\d+) \S+T\S+ ", r"\1 ", line) for line in trail] == [
+            "1 unknown CashDeposited: amount 100000; cash 100,000",
+            "2 unknown Bought: symbol ACME, quantity 10, price 4200, fee 99; cash 57,901, held 10",
+            "3 unknown PriceMarked: symbol ACME, price 4400; cash 57,901, held 10",
+            "4 unknown Sold: symbol ACME, quantity 4, price 4500, fee 99; cash 75,802, held 6",
+        ]
+        assert summary == [
+            "mine: 4 events, none is missing",
             "ACME: bought 10 for 42,000, sold 4 for 18,000, profit 1,200",
             "cash in 100,000, out 0, fees 198",
             "profit after fees 1,002, cash 75,802, value 102,802",
