@@ -141,8 +141,9 @@ class CheckOut(Command):
     total: PositiveCents
 
 
-FILLED = [ItemAdded, QuantityChanged, ItemRemoved, CartResumed]
-OPEN = [CartOpened, *FILLED]
+# The latest events of an open cart, and of one that may be checked out.
+FILLED: list[type[Event]] = [ItemAdded, QuantityChanged, ItemRemoved, CartResumed]
+OPEN: list[type[Event]] = [CartOpened, *FILLED]
 
 commands = [
     Emits(OpenCart, CartOpened, after=[START]),

@@ -167,9 +167,6 @@ class Escape(Command):
     """Leaves the dungeon by the gate, with the treasures in the pack."""
 
 
-commands = [Enter, Walk, MeetFoe, Attack, TakeItem, DrinkPotion, Escape]
-
-
 def decide(adventure: Adventure, command: Command) -> Event | list[Event] | Rejection:
     if adventure.status != ("outside" if isinstance(command, Enter) else "inside"):
         return Rejection(f"the hero is {adventure.status}")
@@ -244,7 +241,7 @@ game = Domain(
         *(Entered, Walked, FoeMet, FoeHit, FoeSlain),
         *(HeroHit, HeroSlain, ItemTaken, PotionDrunk, Escaped),
     ],
-    commands=commands,
+    commands=[Enter, Walk, MeetFoe, Attack, TakeItem, DrinkPotion, Escape],
     decide=decide,
     snapshot=snapshot,
     routes=routes,

@@ -92,7 +92,7 @@ def test_what_a_hero_can_do_becomes_events(
         (INSIDE, Attack(die=1), "no foe is here"),
         (FULL_PACK, TakeItem(item="sword"), "the pack holds 5 items"),
         (INSIDE, DrinkPotion(), "no potion is in the pack"),
-        (HURT[::2], DrinkPotion(), "the hero has the full health of 20"),
+        ([ENTERED, ItemTaken(item="potion")], DrinkPotion(), "the hero has the full health of 20"),
         ([ENTERED, Walked(to="east")], Escape(), "the gate is at (0, 0), the hero at (1, 0)"),
         *(
             (FIGHT, command, "the goblin bars the way")
