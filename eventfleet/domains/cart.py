@@ -3,7 +3,8 @@
 An asynchronous domain: a click must be answered fast, from several devices at once, and costs
 nothing if it is wrong. So a command is checked against the cart's status alone, which the latest
 event's type tells. What it says about an item is settled by `evolve`: a change or removal of an
-item that the cart does not hold changes nothing. Money moves in `orders`, which decides for itself.
+item that the cart does not hold changes nothing. A check-out names the items that the customer has
+agreed to, and these are the cart's from then on.
 """
 
 from typing import Annotated
@@ -19,6 +20,7 @@ from eventfleet.snapshot_rules import after, every, on
 PositiveCents = Annotated[int, Meta(ge=1, le=2**53)]
 Quantity = Annotated[int, Meta(ge=1, le=1000)]
 Sku = Annotated[str, Meta(min_length=1, max_length=64)]
+Quantities = Annotated[dict[Sku, Quantity], Meta(min_length=1, max_length=200)]
 Id = Annotated[str, Meta(min_length=1, max_length=200)]
 Minutes = Annotated[int, Meta(ge=1, le=2**31)]
 
@@ -56,9 +58,10 @@ class CartResumed(Event):
 
 
 class CartCheckedOut(Event):
-    """`order`: the order that it becomes. `total`: the sum that the customer has agreed to."""
+    """`order`: the order that the cart becomes. The customer has agreed to `items` and `total`."""
 
     order: Id
+    items: Quantities
     total: PositiveCents
 
 
@@ -97,9 +100,18 @@ def evolve(cart: Cart, event: Event) -> Cart:
             return replace(cart, items=left)
         case CartAbandoned():
             return replace(cart, status="abandoned")
-        case CartCheckedOut(order=order):
-            return replace(cart, status="checked out", order=order)
+        case CartCheckedOut(order=order, items=agreed):
+            return replace(with_quantities(cart, agreed), status="checked out", order=order)
     raise TypeError(f"no rule for {type(event).__name__}")
+
+
+def with_quantities(cart: Cart, quantities: dict[str, int]) -> Cart:
+    """Return the cart with these items only, at the prices that it knows."""
+    items = {
+        sku: replace(cart.items.get(sku, CartItem()), quantity=quantity)
+        for sku, quantity in quantities.items()
+    }
+    return replace(cart, items=items)
 
 
 # Commands
@@ -138,6 +150,7 @@ class ResumeCart(Command):
 
 class CheckOut(Command):
     order: Id
+    items: Quantities
     total: PositiveCents
 
 

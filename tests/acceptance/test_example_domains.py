@@ -284,7 +284,7 @@ async def test_an_abandoned_cart_is_resumed_as_it_was_left(
 ) -> None:
     send(client, "cart/c-8", *FILLING, ("AbandonCart", {"idle_minutes": 45}))
     assert rejects(client, "cart/c-8", *FILLING[1])
-    order = {"order": "o-8", "total": 1350}
+    order = {"order": "o-8", "items": {"tea": 3}, "total": 1350}
     send(client, "cart/c-8", ("ResumeCart", {"session": "s-2"}), ("CheckOut", order))
     async with querier(fleet.settings, cart) as queries:
         left = await queries.at("c-8", len(FILLING) + 1)

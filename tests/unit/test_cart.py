@@ -37,7 +37,7 @@ OPENED = CartOpened(session="s-1")
 TEA = ItemAdded(sku="tea", quantity=2, price=450)
 ABANDONED = CartAbandoned(idle_minutes=45)
 RESUMED = CartResumed(session="s-2")
-CHECKED_OUT = CartCheckedOut(order="o-1", total=900)
+CHECKED_OUT = CartCheckedOut(order="o-1", items={"tea": 2}, total=900)
 LATEST: dict[str, list[Event]] = {
     "no event": [],
     "CartOpened": [OPENED],
@@ -60,7 +60,7 @@ RULES: list[tuple[Command, Event, set[str]]] = [
     (RemoveItem(sku="tea"), ItemRemoved(sku="tea"), FILLED | {"CartOpened"}),
     (AbandonCart(idle_minutes=45), ABANDONED, FILLED | {"CartOpened"}),
     (ResumeCart(session="s-2"), RESUMED, FILLED | {"CartOpened", "CartAbandoned"}),
-    (CheckOut(order="o-1", total=900), CHECKED_OUT, FILLED),
+    (CheckOut(order="o-1", items={"tea": 2}, total=900), CHECKED_OUT, FILLED),
 ]
 
 
@@ -93,7 +93,8 @@ def test_every_command_and_event_of_the_domain_is_in_the_table() -> None:
         (AddItem(sku="x" * 65, quantity=1, price=1), "data.sku"),
         (ChangeQuantity(sku="tea", quantity=1001), "data.quantity"),
         (AbandonCart(idle_minutes=0), "data.idle_minutes"),
-        (CheckOut(order="o-1", total=0), "data.total"),
+        (CheckOut(order="o-1", items={"tea": 2}, total=0), "data.total"),
+        (CheckOut(order="o-1", items={}, total=900), "data.items"),
     ],
 )
 def test_a_command_out_of_its_bounds_is_no_command(command: Command, field: str) -> None:
@@ -118,11 +119,22 @@ def test_an_item_that_the_cart_does_not_hold_is_not_changed() -> None:
     story.when(RemoveItem(sku="cup")).state(items=held)
 
 
+def test_what_is_checked_out_is_what_the_customer_has_agreed_to() -> None:
+    """A device that had not seen the cup shows the tea alone, and the customer buys that."""
+    cup = ItemAdded(sku="cup", quantity=1, price=900)
+    bought = given(cart, OPENED, TEA, cup).when(
+        CheckOut(order="o-1", items={"tea": 1, "pot": 1}, total=2450)
+    )
+    items = {"tea": CartItem(quantity=1, price=450), "pot": CartItem(quantity=1)}
+    bought.state(status="checked out", order="o-1", items=items)
+
+
 @pytest.mark.parametrize("lost", [[], [ABANDONED]], ids=["lost", "abandoned"])
 def test_a_new_session_gets_the_cart_as_the_former_one_left_it(lost: list[Event]) -> None:
     found = given(cart, OPENED, TEA, *lost).when(ResumeCart(session="s-2"))
     found.state(status="open", session="s-2", items={"tea": CartItem(quantity=2, price=450)})
-    found.when(CheckOut(order="o-1", total=900)).state(status="checked out", order="o-1")
+    bought = found.when(CheckOut(order="o-1", items={"tea": 2}, total=900))
+    bought.state(status="checked out", order="o-1")
 
 
 # What the items are
@@ -136,7 +148,12 @@ COMMANDS = st.one_of(
     st.builds(RemoveItem, sku=skus),
     st.builds(AbandonCart, idle_minutes=numbers),
     st.builds(ResumeCart, session=st.just("s-2")),
-    st.builds(CheckOut, order=st.just("o-1"), total=numbers),
+    st.builds(
+        CheckOut,
+        order=st.just("o-1"),
+        items=st.dictionaries(skus, numbers, min_size=1),
+        total=numbers,
+    ),
 )
 
 
@@ -151,6 +168,8 @@ def quantity_of(sku: str, events: list[Event]) -> int:
                 quantity = number
             case ItemRemoved(sku=name) if name == sku:
                 quantity = 0
+            case CartCheckedOut(items=agreed):
+                quantity = agreed.get(sku, 0)
     return quantity
 
 

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from dataclasses import replace as with_changes
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from msgspec import to_builtins
 from msgspec.structs import replace
 
-from eventfleet import Command, Event, EventRecord, Rejection, replay
+from eventfleet import Command, Event, EventRecord, Rejection, SinceSnapshot, replay
 from eventfleet.domains.game import (
     COLUMNS,
     FULL_HEALTH,
@@ -234,7 +235,19 @@ def test_the_state_before_a_bug_reproduces_it_and_shows_that_it_is_mended() -> N
     given(game, *past).when(DrinkPotion()).state(health=FULL_HEALTH)
 
 
-# Where its events go
+# Its snapshots, and where its events go
+
+
+def test_a_game_is_snapshotted_when_it_ends_or_after_a_hundred_events() -> None:
+    now = datetime(2024, 1, 1, tzinfo=UTC)
+
+    def due(events: int, kind: str) -> bool:
+        assert game.snapshot
+        return game.snapshot.due(SinceSnapshot(events, 0, now, now, frozenset({kind}), 10))
+
+    assert not due(99, "Walked")
+    assert due(100, "Walked")
+    assert all(due(1, kind) for kind in ("HeroSlain", "Escaped"))
 
 
 @pytest.mark.parametrize(
