@@ -8,6 +8,7 @@ import os
 import re
 import shlex
 import subprocess
+import sys
 import sysconfig
 from collections.abc import Iterator
 from typing import Any
@@ -28,6 +29,7 @@ from eventfleet.topics.codec import convert
 from tests.acceptance.command_fleet import CommandFleet
 from tests.acceptance.fleet import ROOT, TIMEOUT_SECONDS
 from tests.acceptance.http_service import serving
+from tests.acceptance.kafka_by_hand import wait_for
 from tests.acceptance.test_examples import run_example
 
 GUIDE = (ROOT / "docs" / "guides" / "example-domains.md").read_text()
@@ -96,6 +98,12 @@ def get(client: httpx.Client, path: str) -> Any:
     found = client.get(f"/domains/{path}")
     assert found.status_code == 200, found.text
     return found.json()
+
+
+def last_position(client: httpx.Client, path: str) -> str | None:
+    """The position of an aggregate's last event; None until append has passed it."""
+    position: str | None = get(client, f"{path}/events")["events"][-1].get("position")
+    return position
 
 
 # Bank account
@@ -213,14 +221,7 @@ async def test_a_past_game_state_reproduces_a_reported_bug(
 
 def test_a_game_that_is_right_is_said_to_be(fleet: SampleFleet, client: httpx.Client) -> None:
     send(client, "game/g-8", *STORY[:3])
-    done = subprocess.run(
-        ["python", ROOT / "examples" / "find_game_bug.py", "g-8"],
-        env=terminal(fleet),
-        capture_output=True,
-        text=True,
-        timeout=TIMEOUT_SECONDS,
-    )
-    assert (done.returncode, done.stderr) == (1, "g-8 is right at version 3\n")
+    assert complaint(fleet, "find_game_bug.py", "g-8") == "g-8 is right at version 3\n"
 
 
 # Stock trading
@@ -249,6 +250,26 @@ async def test_every_trade_is_recorded_for_a_regulators_audit(
         "profit after fees 1,002, cash 75,802, value 102,802",
         "the kept state agrees with the events",
     ]
+
+
+def test_a_trade_that_was_taken_out_of_the_store_is_found_by_the_audit(
+    fleet: SampleFleet, client: httpx.Client
+) -> None:
+    account, stored = "t-8", fleet.database["trading.events"]
+    trade = {"symbol": "ACME", "quantity": 1, "price": 100}
+    deposit = ("DepositCash", {"amount": 1000})
+    send(client, f"trading/{account}", deposit, ("Buy", trade), ("Sell", trade))
+    wait_for(lambda: last_position(client, f"trading/{account}"), "append to pass the events")
+    get(client, f"trading/{account}/state")
+    saved = {"aggregate_id": account, "version": 3}
+    wait_for(lambda: fleet.database["trading.snapshots"].find_one(saved), "the state to be saved")
+    event = stored.find_one_and_delete({"aggregate_id": account, "version": 3})
+    assert event
+    try:
+        said = complaint(fleet, "audit_trading.py", account)
+        assert said == "t-8: of 3 events only 2 are stored\n"
+    finally:
+        stored.insert_one(event)
 
 
 # Shopping cart
@@ -296,7 +317,7 @@ async def test_an_abandoned_cart_is_resumed_as_it_was_left(
         assert latest.state.items == ITEMS
 
 
-# The guide
+# The guide and the examples
 
 SHOWN = {
     "Bank account": [
@@ -314,6 +335,19 @@ SHOWN = {
 def terminal(fleet: SampleFleet) -> dict[str, str]:
     paths = os.pathsep.join([sysconfig.get_path("scripts"), os.environ["PATH"]])
     return fleet.environment | {"PATH": paths}
+
+
+def complaint(fleet: SampleFleet, *arguments: str) -> str:
+    """What an example says that ends with status 1."""
+    done = subprocess.run(
+        [sys.executable, ROOT / "examples" / arguments[0], *arguments[1:]],
+        env=terminal(fleet),
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_SECONDS,
+    )
+    assert done.returncode == 1, done.stdout + done.stderr
+    return done.stderr
 
 
 def section(heading: str) -> str:

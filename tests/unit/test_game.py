@@ -142,6 +142,12 @@ def test_a_story_is_told_by_its_events() -> None:
     won.when(Escape()).then(Escaped(treasures=1)).state(status="escaped", foe=None)
 
 
+def test_a_potion_is_drunk_once() -> None:
+    better = given(game, *HURT).when(DrinkPotion())
+    better.state(health=FULL_HEALTH, pack={})
+    better.when(DrinkPotion()).rejected("no potion is in the pack")
+
+
 # What can never be
 
 directions, items = st.sampled_from([*STEPS]), st.sampled_from(["sword", "potion", "treasure"])
