@@ -3,19 +3,28 @@
 A chunk's totals are stored before the rows that they follow from: what a group gains and loses
 comes from a row as it was and as it is, so that a row is the last to know of an event. Whatever was
 cut off is done again, and each row and each part of a total passes over the events that it has.
+
+An earlier owner may still write, and be ahead. Where a stored row turns out to be, cached parts may
+lack what that owner has added to the stored ones for it: they are read again.
 """
 
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar, cast
 
 from eventfleet.model.domain import Domain
-from eventfleet.model.view_rows import decode_row, encode_group, encode_row
+from eventfleet.model.view_rows import (
+    UnstorableRow,
+    as_stored,
+    check_row,
+    decode_row,
+    encode_group,
+)
 from eventfleet.model.views import ProjectedEvent, Row, Table, Totals, View
 from eventfleet.roles.role import PoisonEvent
 from eventfleet.states.lru_cache import LruCache
 from eventfleet.stores.contracts import Clock
-from eventfleet.stores.contracts.views import Fields, RowStore, StoredRow, ViewBuild, ViewStore
+from eventfleet.stores.contracts.views import RowStore, StoredRow, ViewBuild, ViewStore
 from eventfleet.stores.cursors import FeedPoint
 from eventfleet.topics.event import Position
 
@@ -38,6 +47,14 @@ class CachedRow(NamedTuple):
 
     value: Row | None
     point: FeedPoint
+
+
+class UnstorableChange(Exception):
+    """A row that can't be stored, as the event at a point made it."""
+
+    def __init__(self, point: FeedPoint, reason: UnstorableRow) -> None:
+        super().__init__(str(reason))
+        self.point, self.reason = point, reason
 
 
 class RowChange(NamedTuple):
@@ -73,15 +90,23 @@ class CachedTable:
     def set(self, id: str, row: CachedRow) -> None:
         self._loaded[id] = self._changed[id] = row
 
-    async def save(self, now: datetime) -> None:
-        """Store what was changed."""
-        if self._changed:
-            await self._store.save(
-                [
-                    StoredRow(id, _encoded(row.value), row.point, now)
-                    for id, row in self._changed.items()
-                ]
-            )
+    def encode(self, now: datetime) -> list[StoredRow]:
+        """Return what was changed, as it is stored. UnstorableChange: it can't be."""
+        return [self._encode(id, row, now) for id, row in self._changed.items()]
+
+    def _encode(self, id: str, row: CachedRow, now: datetime) -> StoredRow:
+        if row.value is None:
+            return StoredRow(id, None, row.point, now)
+        try:
+            fields, value = check_row(row.value)
+        except UnstorableRow as error:
+            raise UnstorableChange(row.point, error) from error
+        self._loaded[id] = row._replace(value=value)
+        return StoredRow(id, fields, row.point, now)
+
+    async def save(self, rows: Sequence[StoredRow]) -> None:
+        if rows:
+            await self._store.save(rows)
 
     def keep(self) -> None:
         """Cache what is at hand, now that it is stored."""
@@ -101,10 +126,6 @@ class CachedTable:
         return CachedRow(
             None if fields is None else decode_row(self._table.row, fields), stored.point
         )
-
-
-def _encoded(row: Row | None) -> Fields | None:
-    return None if row is None else encode_row(row)
 
 
 class ViewProjector:
@@ -130,7 +151,9 @@ class ViewProjector:
         self.view, self.number = view, build.number
         self.point = progress.point or FeedPoint.start(partition)
         self.ready = progress.ready
-        self._stores = {table.name: views.rows(table.name, build.number) for table in view.tables}
+        self._stores = {
+            table.name: views.rows(view.name, table.name, build.number) for table in view.tables
+        }
         self._rows = self._cached_table(view, cached)
         self._totals = [(each, self._cached_table(each, cached)) for each in view.totals]
         self._prepared = False
@@ -145,10 +168,10 @@ class ViewProjector:
                 await self._stores[table.name].prepare(table.indexes)
             self._prepared = True
 
-    async def purge(self, before: datetime) -> None:
-        """Remove the tombstones that were written before a moment."""
+    async def purge(self, up_to: FeedPoint, before: datetime) -> None:
+        """Remove the tombstones up to a point that were written before a moment."""
         for store in self._stores.values():
-            await store.purge(self._partition, before)
+            await store.purge(up_to, before)
 
     async def apply(self, events: Sequence[PlacedEvent]) -> None:
         """Apply events, given in the partition's order; those that are applied change nothing.
@@ -161,18 +184,27 @@ class ViewProjector:
         tables = [self._rows, *(table for _, table in self._totals)]
         try:
             changes = await self._change_rows(events)
-            now = self._clock.now()
             for totals, table in self._totals:
                 await self._change_totals(totals, table, changes)
-                await table.save(now)
-            await self._rows.save(now)
+            # Nothing is stored before all was made that can fail.
+            now = self._clock.now()
+            encoded = [(table, table.encode(now)) for table in reversed(tables)]
+            for table, rows in encoded:
+                await table.save(rows)
+        except UnstorableChange as error:
+            self._forget(tables)
+            placed = next(each for each in events if each.point == error.point)
+            raise self._poison(placed, error.reason) from error.reason
         except BaseException:
-            for table in tables:
-                table.forget()
+            self._forget(tables)
             raise
         for table in tables:
             table.keep()
-        self.point = events[-1].point
+        self.point = max(each.point for each in events)
+
+    def _forget(self, tables: Sequence[CachedTable]) -> None:
+        for table in tables:
+            table.forget()
 
     # The rows
 
@@ -180,15 +212,18 @@ class ViewProjector:
         keyed = [(each, id) for each in events if (id := self._row_id(each)) is not None]
         fresh = [id for each, id in keyed if each.event.version == 1]
         await self._rows.load([id for _, id in keyed], fresh)
-        changes = []
+        changes, ahead = [], False
         for placed, id in keyed:
             value, point = self._rows.get(id)
             if placed.point <= point:
+                ahead = True
                 continue
             after = self._projected(value, placed)
             if after is not value:
                 self._rows.set(id, CachedRow(after, placed.point))
                 changes.append(RowChange(placed, value, after))
+        if ahead:
+            self._forget([table for _, table in self._totals])
         return changes
 
     def _row_id(self, placed: PlacedEvent) -> str | None:
@@ -198,7 +233,7 @@ class ViewProjector:
     def _projected(self, before: Row | None, placed: PlacedEvent) -> Row | None:
         view = self.view
         return self._call(
-            placed, lambda: check_row(view, "project", view.project(before, placed.event))
+            placed, lambda: made_row(view, "project", view.project(before, placed.event))
         )
 
     # The totals
@@ -218,11 +253,12 @@ class ViewProjector:
         stored = {id: table.get(id).point for id in ids}
         for id, (placed, empty, step, row) in zip(ids, steps, strict=True):
             if placed.point > stored[id]:
-                part = self._stepped(totals, step, table.get(id).value or empty, row, placed)
-                table.set(id, CachedRow(part, placed.point))
+                before = table.get(id).value
+                part = self._stepped(totals, step, empty if before is None else before, row, placed)
+                table.set(id, CachedRow(None if part == empty else part, placed.point))
 
     def _group(self, totals: Totals[Any, Any], row: Row, placed: PlacedEvent) -> Row | None:
-        return self._call(placed, lambda: check_row(totals, "group", totals.group(row)))
+        return self._call(placed, lambda: made_row(totals, "group", totals.group(row)))
 
     def _stepped(
         self,
@@ -232,8 +268,8 @@ class ViewProjector:
         row: Row,
         placed: PlacedEvent,
     ) -> Row:
-        made = self._call(placed, lambda: check_row(totals, "add or remove", step(part, row)))
-        return part if made is None else made
+        name = "add" if step is totals.add else "remove"
+        return self._call(placed, lambda: made_part(totals, name, step(part, row)))
 
     # What it does when that fails
 
@@ -242,8 +278,11 @@ class ViewProjector:
         try:
             return function()
         except Exception as error:
-            position = str(Position(placed.point.epoch, self._partition, placed.point.offset))
-            raise PoisonEvent(ROLE, self._domain.name, placed.event, position, error) from error
+            raise self._poison(placed, error) from error
+
+    def _poison(self, placed: PlacedEvent, error: Exception) -> PoisonEvent:
+        position = str(Position(placed.point.epoch, self._partition, placed.point.offset))
+        return PoisonEvent(ROLE, self._domain.name, placed.event, position, error)
 
 
 def check_key(view: View[Any], key: Any) -> str | None:
@@ -253,12 +292,22 @@ def check_key(view: View[Any], key: Any) -> str | None:
     return key
 
 
-def check_row(table: Table, function: str, made: Any) -> Row | None:
-    """Return the row that a function made. TypeError: it is of another class."""
-    if made is not None and type(made) is not table.row:
+def made_row(table: Table, function: str, made: Any) -> Row | None:
+    """Return the row that a function made, as it will be read. TypeError: it is no such row."""
+    if made is None:
+        return None
+    if type(made) is not table.row:
         wanted = table.row.__name__
         raise TypeError(f"{table.name}: {function} returned {made!r}, not a {wanted} or None")
-    return made  # type: ignore[no-any-return]
+    return as_stored(cast(Row, made))
+
+
+def made_part(totals: Totals[Any, Any], function: str, made: Any) -> Row:
+    """Return the part that a function made, as it will be read. TypeError: it is no such row."""
+    if type(made) is not totals.row:
+        wanted = totals.row.__name__
+        raise TypeError(f"{totals.name}: {function} returned {made!r}, not a {wanted}")
+    return as_stored(cast(Row, made))
 
 
 def row_id(aggregate_id: str, key: str) -> str:
