@@ -2,8 +2,9 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from datetime import timedelta
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -34,21 +35,19 @@ def point(offset: int, version: int = 1, epoch: int = 0, partition: int = HERE) 
     return FeedPoint(partition, epoch, offset, version)
 
 
-def row(id: str = "a", at: FeedPoint | None = None, **fields: Any) -> StoredRow:
-    return StoredRow(id, fields, at or point(1), TIME)
+def row(id: str, place: FeedPoint | None = None, /, **fields: Any) -> StoredRow:
+    return StoredRow(id, fields, place or point(1), TIME)
 
 
-def tombstone(
-    id: str = "a", at: FeedPoint | None = None, age: timedelta | None = None
-) -> StoredRow:
-    return StoredRow(id, None, at or point(1), TIME - (age or timedelta()))
+def tombstone(id: str, at: FeedPoint | None = None, age: timedelta = timedelta()) -> StoredRow:
+    return StoredRow(id, None, at or point(1), TIME - age)
 
 
 @pytest.fixture
-async def rows(views: ViewStore) -> AsyncIterator[RowStore]:
+async def rows(views: ViewStore) -> RowStore:
     found = views.rows("items", "items", 1)
     await found.prepare([["n"], ["name", "n"], ["tombstones"]])
-    yield found
+    return found
 
 
 async def found(rows: RowStore, *filters: RowFilter, limit: int = 1000, **named: Any) -> list[str]:
@@ -86,13 +85,8 @@ async def test_many_are_loaded(rows: RowStore) -> None:
 
 
 IN_ORDER = [
-    point(0, 9),
-    point(1, 1),
-    point(1, 2),
-    point(1, 10),
-    point(7),
-    point(10),
-    point(0, 1, 1),
+    *(point(0, 9), point(1, 1), point(1, 2), point(1, 10), point(7), point(10)),
+    point(0, 1, epoch=1),
 ]
 
 
@@ -203,11 +197,8 @@ async def test_what_comparisons_mean(rows: RowStore) -> None:
         assert await found(rows, RowFilter("value", comparison, 2.0)) == ids
         none = ["d"] if comparison is Comparison.EQUAL else []
         assert await found(rows, RowFilter("value", comparison, None)) == none
-    assert await found(rows, RowFilter("value", Comparison.IN, [1, "2", 9, None])) == [
-        "a",
-        "d",
-        "e",
-    ]
+    some = RowFilter("value", Comparison.IN, [1, "2", 9, None])
+    assert await found(rows, some) == ["a", "d", "e"]
     assert await found(rows, RowFilter("value", Comparison.IN, [])) == []
     assert await found(rows, RowFilter("value", Comparison.IN, [True])) == ["f"]
 
@@ -380,7 +371,7 @@ async def test_progress_replaces_the_one_that_was_known(views: ViewStore) -> Non
         BuildProgress(False, None, 8),
         BuildProgress(True, None, 8),
     ]
-    for known, progress in zip(steps, steps[1:], strict=False):
+    for known, progress in pairwise(steps):
         for other in {*steps} - {known}:
             assert not await views.note_progress("items", 1, HERE, other, BuildProgress(True))
         assert await views.note_progress("items", 1, HERE, known, progress)
