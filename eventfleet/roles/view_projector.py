@@ -49,6 +49,13 @@ class CachedRow(NamedTuple):
     point: FeedPoint
 
 
+class Group(NamedTuple):
+    """A group of totals: the id of a partition's part, and its empty total."""
+
+    part_id: str
+    empty: Row
+
+
 class UnstorableChange(Exception):
     """A row that can't be stored, as the event at a point made it."""
 
@@ -184,12 +191,12 @@ class ViewProjector:
         tables = [self._rows, *(table for _, table in self._totals)]
         try:
             changes = await self._change_rows(events)
+            now = self._clock.now()
+            encoded = [(self._rows, self._rows.encode(now))]
             for totals, table in self._totals:
                 await self._change_totals(totals, table, changes)
-            # Nothing is stored before all was made that can fail.
-            now = self._clock.now()
-            encoded = [(table, table.encode(now)) for table in reversed(tables)]
-            for table, rows in encoded:
+                encoded.append((table, table.encode(now)))
+            for table, rows in reversed(encoded):
                 await table.save(rows)
         except UnstorableChange as error:
             self._forget(tables)
@@ -243,22 +250,22 @@ class ViewProjector:
     ) -> None:
         """Take each changed row from its group as it was, and add it as it is."""
         steps = [
-            (change.placed, empty, step, row)
+            (change.placed, group, step, row)
             for change in changes
             for step, row in ((totals.remove, change.before), (totals.add, change.after))
-            if row is not None and (empty := self._group(totals, row, change.placed)) is not None
+            if row is not None and (group := self._group(totals, row, change.placed)) is not None
         ]
-        ids = [part_id(empty, self._partition) for _, empty, _, _ in steps]
+        ids = {group.part_id for _, group, _, _ in steps}
         await table.load(ids)
         stored = {id: table.get(id).point for id in ids}
-        for id, (placed, empty, step, row) in zip(ids, steps, strict=True):
+        for placed, (id, empty), step, row in steps:
             if placed.point > stored[id]:
                 before = table.get(id).value
                 part = self._stepped(totals, step, empty if before is None else before, row, placed)
                 table.set(id, CachedRow(None if part == empty else part, placed.point))
 
-    def _group(self, totals: Totals[Any, Any], row: Row, placed: PlacedEvent) -> Row | None:
-        return self._call(placed, lambda: made_row(totals, "group", totals.group(row)))
+    def _group(self, totals: Totals[Any, Any], row: Row, placed: PlacedEvent) -> Group | None:
+        return self._call(placed, lambda: group_of(totals, row, self._partition))
 
     def _stepped(
         self,
@@ -287,9 +294,14 @@ class ViewProjector:
 
 def check_key(view: View[Any], key: Any) -> str | None:
     """Return a row's key. TypeError: it is none."""
-    if key is not None and (not isinstance(key, str) or SEPARATOR in key):
-        raise TypeError(f"view {view.name}: the key is {key!r}, not a str without NUL, or None")
-    return key
+    if key is None or (isinstance(key, str) and SEPARATOR not in key and _is_text(key)):
+        return key
+    raise TypeError(f"view {view.name}: the key is {key!r}, not a str without NUL, or None")
+
+
+def _is_text(key: str) -> bool:
+    """Return False for half of a surrogate pair, which no store keeps."""
+    return key.isascii() or bool(key.encode(errors="ignore").decode() == key)
 
 
 def made_row(table: Table, function: str, made: Any) -> Row | None:
@@ -308,6 +320,12 @@ def made_part(totals: Totals[Any, Any], function: str, made: Any) -> Row:
         wanted = totals.row.__name__
         raise TypeError(f"{totals.name}: {function} returned {made!r}, not a {wanted}")
     return as_stored(cast(Row, made))
+
+
+def group_of(totals: Totals[Any, Any], row: Row, partition: int) -> Group | None:
+    """Return the group that a row is in."""
+    empty = made_row(totals, "group", totals.group(row))
+    return None if empty is None else Group(part_id(empty, partition), empty)
 
 
 def row_id(aggregate_id: str, key: str) -> str:
