@@ -255,7 +255,7 @@ class ViewProjector:
             for step, row in ((totals.remove, change.before), (totals.add, change.after))
             if row is not None and (group := self._group(totals, row, change.placed)) is not None
         ]
-        ids = {group.part_id for _, group, _, _ in steps}
+        ids = [group.part_id for _, group, _, _ in steps]
         await table.load(ids)
         stored = {id: table.get(id).point for id in ids}
         for placed, (id, empty), step, row in steps:
