@@ -100,7 +100,7 @@ def _storable(value: Any, at: str) -> Any:
             raise UnstorableRow(f"{at} is {value}: JSON has no such number")
     elif kind is datetime:
         return _sortable(value, at)
-    elif kind is list:
+    elif kind is list or kind is tuple:
         return [_storable(each, f"{at}[{index}]") for index, each in enumerate(value)]
     elif kind is dict:
         return {_key(key, at): _storable(each, f"{at}.{key}") for key, each in value.items()}

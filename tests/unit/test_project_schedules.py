@@ -14,6 +14,7 @@ import pytest
 
 from eventfleet.model.views import View
 from eventfleet.roles import project
+from eventfleet.roles.notices import NULL_NOTIFIER
 from eventfleet.roles.project import ProjectRole
 from eventfleet.stores.contracts import Stage
 from eventfleet.stores.errors import Fenced, ServerUnavailable
@@ -174,9 +175,10 @@ class Fleet:
         self.servers.views.make_live = checked  # type: ignore[method-assign]
 
     def own(self, partition: int, *views: View[Any]) -> asyncio.Task[None]:
-        role = self.servers.role(
-            partition, till(*views), cached=self.chance.choice([0, 1, 100]), notifier=self
-        )
+        # Without the view, its owner can't know who waits for it.
+        notifier = NULL_NOTIFIER if NOTES in views else self
+        cached = self.chance.choice([0, 1, 100])
+        role = self.servers.role(partition, till(*views), cached=cached, notifier=notifier)
         task = asyncio.create_task(self._work(role, partition))
         self.tasks.append(task)
         return task
