@@ -168,7 +168,7 @@ class Fleet:
 
         async def checked(view: str, number: int, partitions: int) -> bool:
             made = await make_live(view, number, partitions)
-            if made:
+            if made and view == VIEW.name:
                 self.check_answers()
             return made
 
