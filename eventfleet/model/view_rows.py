@@ -1,31 +1,140 @@
 """Converts the rows of views to plain values, and back."""
 
-from datetime import datetime
+import math
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any, TypeVar
 
 import msgspec
+from msgspec import inspect
 
+from eventfleet.model.row_checks import inner_types
+from eventfleet.model.type_checks import INT64_MAX, INT64_MIN
 from eventfleet.model.views import Row
 
 R = TypeVar("R", bound=Row)
 
+FAITHFUL = (
+    *(inspect.NoneType, inspect.BoolType, inspect.IntType, inspect.StrType),
+    *(inspect.EnumType, inspect.LiteralType, inspect.DateType, inspect.UUIDType),
+    *(inspect.StructType, inspect.UnionType, inspect.Metadata, inspect.DictType),
+    *(inspect.TupleType, inspect.VarTupleType, inspect.ListType),
+)
+"""The types whose values are read again as what they were, if those inside of them are."""
+
+
+class UnstorableRow(ValueError):
+    """A value that no store can keep, or that is not of its field's type."""
+
 
 def encode_row(row: Row) -> dict[str, Any]:
-    """Convert a row to plain values; datetimes stay, for stores to order by."""
+    """Convert a row to plain values; times as texts of UTC which sort as they do.
+
+    UnstorableRow names a field that can't be stored.
+    """
     plain: dict[str, Any] = msgspec.to_builtins(
         row, builtin_types=(datetime,), str_keys=True, order="deterministic"
     )
+    for name, value in plain.items():
+        kind = type(value)  # a call for each field would cost more than all the rest
+        if not (
+            (kind is str and value.isascii())
+            or (kind is int and INT64_MIN <= value <= INT64_MAX)
+            or value is None
+        ):
+            plain[name] = _storable(value, name)
     return plain
 
 
 def decode_row(kind: type[R], fields: dict[str, Any]) -> R:
     """Convert plain values back to a row. ValidationError: they do not fit."""
-    return msgspec.convert(fields, kind, str_keys=True, builtin_types=(datetime,))
+    return msgspec.convert(fields, kind, str_keys=True)
+
+
+def check_row(row: R) -> tuple[dict[str, Any], R]:
+    """Return a row as it is stored, and as it is read again. UnstorableRow names a field."""
+    plain = encode_row(row)
+    try:
+        return plain, decode_row(type(row), plain)
+    except msgspec.ValidationError as error:
+        raise UnstorableRow(f"{type(row).__name__}: {error}") from None
+
+
+def as_stored(row: R) -> R:
+    """Return a row as it is read again: the same one, unless its class has values that change.
+
+    What a function makes of a row must not depend on whether it was read from the store.
+    """
+    return row if _is_faithful(type(row)) else check_row(row)[1]
+
+
+@lru_cache
+def _is_faithful(row: type[Row]) -> bool:
+    seen: list[Any] = []
+    return _are_faithful([inspect.type_info(row)], seen)
+
+
+def _are_faithful(kinds: Iterable[Any], seen: list[Any]) -> bool:
+    for kind in kinds:
+        if any(kind is each for each in seen):
+            continue
+        seen.append(kind)
+        whole = isinstance(kind, FAITHFUL)
+        if not whole or not _are_faithful(inner_types(kind), seen):
+            return False
+    return True
+
+
+def _storable(value: Any, at: str) -> Any:
+    """Return a plain value as stores keep it."""
+    kind = type(value)
+    if kind is str:
+        if not value.isascii():
+            _check_text(value, at)
+    elif kind is int:
+        if not INT64_MIN <= value <= INT64_MAX:
+            raise UnstorableRow(f"{at} is {value}: beyond a 64-bit integer")
+    elif kind is float:
+        if not math.isfinite(value):
+            raise UnstorableRow(f"{at} is {value}: JSON has no such number")
+    elif kind is datetime:
+        return _sortable(value, at)
+    elif kind is list or kind is tuple:
+        return [_storable(each, f"{at}[{index}]") for index, each in enumerate(value)]
+    elif kind is dict:
+        return {_key(key, at): _storable(each, f"{at}.{key}") for key, each in value.items()}
+    return value
+
+
+def _sortable(moment: datetime, at: str) -> str:
+    if moment.tzinfo is None:
+        raise UnstorableRow(f"{at} is {moment}: a time without a time zone")
+    try:
+        moment = moment.astimezone(UTC)
+    except OverflowError:
+        raise UnstorableRow(f"{at} is {moment}: outside the years 1 to 9999 in UTC") from None
+    return moment.replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
+
+
+def _key(key: str, at: str) -> str:
+    _check_text(key, at)
+    if "\0" in key:
+        raise UnstorableRow(f"{at} has the key {key!r}, with a NUL")
+    return key
+
+
+def _check_text(text: str, at: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise UnstorableRow(f"{at} is {text!r}: half of a surrogate pair") from None
 
 
 def encode_group(empty: Row) -> str:
     """Return a text that stands for the group which an empty total is that of."""
-    return msgspec.json.encode(empty, order="deterministic").decode()
+    plain = empty if _is_faithful(type(empty)) else encode_row(empty)
+    return msgspec.json.encode(plain, order="deterministic").decode()
 
 
 def decode_group(kind: type[R], text: str) -> R:

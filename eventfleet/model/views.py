@@ -24,6 +24,7 @@ from typing import Any, Generic, Protocol, TypeVar
 import msgspec
 
 from eventfleet.model.payloads import FROZEN
+from eventfleet.model.row_checks import find_row_fault
 from eventfleet.model.shapes import digest, fingerprint
 from eventfleet.topics.event import FoldableEvent
 
@@ -32,7 +33,11 @@ NAME_RULE = "must begin with a-z and go on with up to 49 of a-z, 0-9 and _"
 
 
 class Row(msgspec.Struct, kw_only=True, **FROZEN):
-    """Base of a view's row."""
+    """Base of a view's row.
+
+    What JSON can hold can be in a row. Times need a time zone, and are kept in UTC. A function of a
+    view returns another row; it never changes what is in a row, such as a list, in place.
+    """
 
 
 class ProjectedEvent(FoldableEvent, Protocol):
@@ -139,10 +144,6 @@ def check_views(views: Sequence[View[Any]]) -> str:
                 return fault
         if view.version < 1:
             return f"view {view.name!r}: version={view.version} must be at least 1"
-        try:
-            assert view.shape
-        except (NameError, TypeError) as error:
-            return f"view {view.name!r}: its rows can't be stored: {error}"
     return ""
 
 
@@ -153,6 +154,8 @@ def _check_table(table: Table, names: Sequence[str]) -> str:
         return f"`views` has two of the name {table.name!r}"
     if not (isinstance(table.row, type) and issubclass(table.row, Row)):
         return f"view {table.name!r}: row={table.row!r} is not a class derived from Row"
+    if fault := find_row_fault(table.row):
+        return f"view {table.name!r}: {fault}"
     fields = {field.name for field in msgspec.structs.fields(table.row)}
     by = [table.by] if isinstance(table, Totals) else []
     for index in (*table.indexes, *by):

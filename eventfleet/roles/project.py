@@ -5,8 +5,14 @@ declares; moves the offset. A build that follows the live one is first brought u
 event store, a number of events in each tick, and is then kept beside it.
 
 A build is ready in a partition while every owner since has applied each chunk to it. An owner that
-does not, since its process declares another version of the view, says so before its first chunk;
-the next owner that does brings the build up to date from the store again.
+does not, since its process declares another version of the view or none, says so before its first
+chunk; the next owner that does brings the build up to date from the store again.
+
+An earlier owner must not call a build ready that lacks what a later one has processed. So each
+owner counts, before its first chunk, that it takes over the builds that are not ready: what an
+earlier one notes after that is refused. For builds that were begun since, an owner that has come to
+the end of the store's events commits once before it notes that: the commit fails if another owner
+has taken over.
 """
 
 import logging
@@ -19,11 +25,11 @@ import msgspec
 
 from eventfleet.model.domain import Domain
 from eventfleet.model.typed_decoder import FOLD_FIELDS, make_typed_decoder
-from eventfleet.model.views import ProjectedEvent, View
+from eventfleet.model.views import View
 from eventfleet.roles.notices import NULL_NOTIFIER, StageNotifier
 from eventfleet.roles.role import ChunkReport, PartitionFault, PoisonEvent
 from eventfleet.roles.takeover import RoleStart
-from eventfleet.roles.view_projector import ROLE, ViewProjector
+from eventfleet.roles.view_projector import ROLE, PlacedEvent, ViewProjector
 from eventfleet.stores.contracts import (
     Clock,
     DomainStores,
@@ -32,6 +38,7 @@ from eventfleet.stores.contracts import (
     Stage,
 )
 from eventfleet.stores.contracts.views import BuildProgress, ViewBuild, ViewBuilds
+from eventfleet.stores.cursors import FeedPoint
 from eventfleet.stores.errors import ServerUnavailable
 from eventfleet.topics.dead_letters import UNREADABLE, make_dead_letter
 from eventfleet.topics.errors import InvalidRecord
@@ -97,31 +104,37 @@ class ProjectRole:
         self._awaited: deque[Any] = deque(maxlen=MAX_AWAITED_EVENTS)
         self._looked_at: datetime | None = None
         self._purged_at = clock.steady()
+        self._next_offset = 0
 
     async def open(self) -> int:
         """Take the partition over. ChangedView: a view needs a higher version."""
         self._projectors.clear()
         self._noted.clear()
-        next_offset = await self._start.take_over(self._writer, self._parked)
+        self._next_offset = await self._start.take_over(self._writer, self._parked)
+        await self._take_over_builds()
         await self._look_at_builds()
-        return next_offset
+        return self._next_offset
 
     # What it does to one chunk
 
     async def process(self, records: Sequence[LogRecord], next_offset: int) -> ChunkReport:
         report, dead_letters = ChunkReport(), list[ProducerRecord]()
-        events: list[ProjectedEvent] = []
+        events: list[PlacedEvent] = []
         for record in records:
             try:
-                events.append(self._read(self._decode(record.value), record.offset))
+                event = self._decode(record.value)
+                point = _point(event)
             except InvalidRecord as error:
                 dead_letters.append(self._dead_letter(record, error))
+                continue
+            events.append(PlacedEvent(self._upcast(event, record.offset), point))
         for projector in self._projectors.values():
             if projector.ready:
                 await projector.apply(events)
         await self._writer.commit(dead_letters, next_offset)
+        self._next_offset = next_offset
         report.dead_letters = len(dead_letters)
-        self._awaited += [event for event in events if event.reply_to]
+        self._awaited += [each.event for each in events if each.event.reply_to]
         self._notify()
         return report
 
@@ -137,28 +150,30 @@ class ProjectRole:
         ready = {key[0] for key in self._live if self._projectors[key].ready}
         return all(view.name in ready for view in self._domain.views)
 
-    def _read(self, event: Any, at: int | str | None) -> ProjectedEvent:
-        """Return an event with its payload, upcast; PoisonEvent: an upcaster raised."""
-        if not event.position:
-            raise InvalidRecord("position", "is missing")
-        if isinstance(event, EventRecord):
-            try:
-                payload: Any = self._domain.payload(event)
-            except InvalidRecord:
-                raise
-            except Exception as error:
-                raise PoisonEvent(ROLE, self._domain.name, event, at, error) from error
-            event = msgspec.structs.replace(event, data=payload)
-        projected: ProjectedEvent = event
-        return projected
+    def _upcast(self, event: Any, at: int | str | None) -> Any:
+        """Return an event with its payload, upcast.
+
+        PoisonEvent: an upcaster raised, or the domain as declared here does not read the event.
+        """
+        if not isinstance(event, EventRecord):
+            return event
+        try:
+            payload: Any = self._domain.payload(event)
+        except Exception as error:
+            raise PoisonEvent(ROLE, self._domain.name, event, at, error) from error
+        return msgspec.structs.replace(event, data=payload)
 
     # The builds
 
     async def tick(self) -> ChunkReport:
         """Bring builds up to date, a part at a time; look for new builds; remove tombstones."""
+        for projector in self._projectors.values():
+            await projector.prepare()
         behind = [each for each in self._projectors.values() if not each.ready]
         for projector in behind:
             await self._catch_up(projector)
+        if any(projector.ready for projector in behind):
+            await self._writer.commit([], self._next_offset)
         now = self._clock.steady()
         if behind or self._looked_at is None or now - self._looked_at >= BUILDS_INTERVAL:
             await self._note_points()
@@ -166,22 +181,31 @@ class ProjectRole:
             self._notify()
         if now - self._purged_at >= PURGE_INTERVAL:
             self._purged_at = now
-            for projector in self._projectors.values():
-                await projector.purge(self._clock.now() - TOMBSTONE_AGE)
+            await self._purge(self._clock.now() - TOMBSTONE_AGE)
         return ChunkReport()
+
+    async def _purge(self, before: datetime) -> None:
+        """Remove old tombstones, but of events that no later owner will apply once more."""
+        for key, projector in self._projectors.items():
+            if noted := self._noted[key].point:
+                await projector.purge(noted, before)
 
     async def close(self) -> None:
         await self._writer.close()
 
     async def _catch_up(self, projector: ViewProjector) -> None:
         """Apply what the store has behind the projector's point; at its end it is ready."""
-        await projector.prepare()
         for _ in range(CATCH_UP_PAGES):
             page = await self._events.placed(projector.point, CATCH_UP_PAGE_EVENTS)
             if not page:
                 projector.ready = True
                 break
-            await projector.apply([self._read(event, event.position) for event in page])
+            await projector.apply(
+                [
+                    PlacedEvent(self._upcast(event, event.position), FeedPoint.of(event))
+                    for event in page
+                ]
+            )
 
     async def _note_points(self) -> None:
         """Note how far each build is, for the next owners.
@@ -190,7 +214,8 @@ class ProjectRole:
         left behind: it is taken up again.
         """
         for key, projector in list(self._projectors.items()):
-            known, progress = self._noted[key], BuildProgress(projector.ready, projector.point)
+            known = self._noted[key]
+            progress = known._replace(ready=projector.ready, point=projector.point)
             if progress == known:
                 continue
             if await self._views.note_progress(*key, self._partition, known, progress):
@@ -216,13 +241,12 @@ class ProjectRole:
                 key = view.name, build.number
                 if build.shape == view.shape:
                     kept[key] = self._projectors.get(key) or self._take_up(view, build)
-                else:
-                    await self._leave_behind(view, build)
             if of_view.live and (key := (view.name, of_view.live.number)) in kept:
                 self._live.add(key)
             if of_view.next and (view.name, of_view.next.number) in kept:
-                number = of_view.next.number
-                changed |= await self._views.make_live(view.name, number, self._partitions)
+                if all(of_view.next.progress(each).ready for each in range(self._partitions)):
+                    number = of_view.next.number
+                    changed |= await self._views.make_live(view.name, number, self._partitions)
             elif self._is_due(view, of_view):
                 tables = [table.name for table in view.tables]
                 last = of_view.last_number
@@ -237,13 +261,20 @@ class ProjectRole:
             cached=self._cached,
         )
 
-    async def _leave_behind(self, view: View[Any], build: ViewBuild) -> None:
-        """Note that a build misses what is processed here. ServerUnavailable: it can't be noted."""
-        known = build.progress(self._partition)
-        if known.ready and not await self._views.note_progress(
-            *(view.name, build.number, self._partition, known, known._replace(ready=False))
-        ):
-            raise ServerUnavailable(f"view {view.name}: another owner notes its progress")
+    async def _take_over_builds(self) -> None:
+        """Count the takeover of builds that are not ready here, or will not be kept here."""
+        shapes = {view.name: view.shape for view in self._domain.views}
+        for name, builds in (await self._views.builds()).items():
+            for build in filter(None, builds):
+                known = build.progress(self._partition)
+                if not known.ready or build.shape != shapes.get(name):
+                    await self._count_takeover(name, build.number, known)
+
+    async def _count_takeover(self, view: str, number: int, known: BuildProgress) -> None:
+        counted = known._replace(ready=False, takeovers=known.takeovers + 1)
+        noted = self._views.note_progress(view, number, self._partition, known, counted)
+        if not await noted:
+            raise ServerUnavailable(f"view {view}: an earlier owner still notes its progress")
 
     def _is_due(self, view: View[Any], builds: ViewBuilds) -> bool:
         """Return whether a build must be begun. ChangedView: an equal version has other rows."""
@@ -258,3 +289,11 @@ class ProjectRole:
 
     def _dead_letter(self, record: LogRecord, error: InvalidRecord) -> ProducerRecord:
         return make_dead_letter(self._domain.name, ROLE, record, UNREADABLE, str(error))
+
+
+def _point(event: Any) -> FeedPoint:
+    """Return the point of an event. InvalidRecord: it has no position."""
+    try:
+        return FeedPoint.of(event)
+    except ValueError:
+        raise InvalidRecord("position", f"is {event.position!r}, not one of append's") from None

@@ -3,52 +3,71 @@
 A chunk's totals are stored before the rows that they follow from: what a group gains and loses
 comes from a row as it was and as it is, so that a row is the last to know of an event. Whatever was
 cut off is done again, and each row and each part of a total passes over the events that it has.
+
+An earlier owner may still write, and be ahead. Where a stored row turns out to be, cached parts may
+lack what that owner has added to the stored ones for it: they are read again.
 """
 
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar, cast
 
 from eventfleet.model.domain import Domain
-from eventfleet.model.view_rows import decode_row, encode_group, encode_row
-from eventfleet.model.views import ProjectedEvent, Row, Table, Totals, View, row_of_aggregate
+from eventfleet.model.view_rows import (
+    UnstorableRow,
+    as_stored,
+    check_row,
+    decode_row,
+    encode_group,
+)
+from eventfleet.model.views import ProjectedEvent, Row, Table, Totals, View
 from eventfleet.roles.role import PoisonEvent
 from eventfleet.states.lru_cache import LruCache
 from eventfleet.stores.contracts import Clock
-from eventfleet.stores.contracts.views import Fields, RowStore, StoredRow, ViewBuild, ViewStore
+from eventfleet.stores.contracts.views import RowStore, StoredRow, ViewBuild, ViewStore
 from eventfleet.stores.cursors import FeedPoint
+from eventfleet.topics.event import Position
 
 ROLE = "project"
 SEPARATOR = "\0"
 NOT_STORED = FeedPoint(-1, 0, -1, 0)
 
+T = TypeVar("T")
 
-class CachedRow:
-    """A row, or None where there is none, and the last event that changed it.
 
-    That is known by its point, or, once it was applied here, by itself.
-    """
+class PlacedEvent(NamedTuple):
+    """An event as a view's functions get it, and its point in the order of its partition."""
 
-    __slots__ = ("_event", "_point", "value", "version")
+    event: ProjectedEvent
+    point: FeedPoint
 
-    def __init__(
-        self, value: Row | None, point: FeedPoint | None, event: ProjectedEvent | None = None
-    ) -> None:
-        self.value, self._point, self._event = value, point, event
-        self.version = event.version if event else point.version if point else 0
 
-    @property
-    def point(self) -> FeedPoint:
-        """The point of the event: found out when it is asked for, which is not for each event."""
-        if self._event is not None:
-            self._point, self._event = FeedPoint.of(self._event), None
-        return self._point or NOT_STORED
+class CachedRow(NamedTuple):
+    """A row, or None where there is none, and the point of the last event that changed it."""
+
+    value: Row | None
+    point: FeedPoint
+
+
+class Group(NamedTuple):
+    """A group of totals: the id of a partition's part, and its empty total."""
+
+    part_id: str
+    empty: Row
+
+
+class UnstorableChange(Exception):
+    """A row that can't be stored, as the event at a point made it."""
+
+    def __init__(self, point: FeedPoint, reason: UnstorableRow) -> None:
+        super().__init__(str(reason))
+        self.point, self.reason = point, reason
 
 
 class RowChange(NamedTuple):
     """A row before and after an event."""
 
-    event: ProjectedEvent
+    placed: PlacedEvent
     before: Row | None
     after: Row | None
 
@@ -78,15 +97,23 @@ class CachedTable:
     def set(self, id: str, row: CachedRow) -> None:
         self._loaded[id] = self._changed[id] = row
 
-    async def save(self, now: datetime) -> None:
-        """Store what was changed."""
-        if self._changed:
-            await self._store.save(
-                [
-                    StoredRow(id, _encoded(row.value), row.point, now)
-                    for id, row in self._changed.items()
-                ]
-            )
+    def encode(self, now: datetime) -> list[StoredRow]:
+        """Return what was changed, as it is stored. UnstorableChange: it can't be."""
+        return [self._encode(id, row, now) for id, row in self._changed.items()]
+
+    def _encode(self, id: str, row: CachedRow, now: datetime) -> StoredRow:
+        if row.value is None:
+            return StoredRow(id, None, row.point, now)
+        try:
+            fields, value = check_row(row.value)
+        except UnstorableRow as error:
+            raise UnstorableChange(row.point, error) from error
+        self._loaded[id] = row._replace(value=value)
+        return StoredRow(id, fields, row.point, now)
+
+    async def save(self, rows: Sequence[StoredRow]) -> None:
+        if rows:
+            await self._store.save(rows)
 
     def keep(self) -> None:
         """Cache what is at hand, now that it is stored."""
@@ -106,10 +133,6 @@ class CachedTable:
         return CachedRow(
             None if fields is None else decode_row(self._table.row, fields), stored.point
         )
-
-
-def _encoded(row: Row | None) -> Fields | None:
-    return None if row is None else encode_row(row)
 
 
 class ViewProjector:
@@ -135,7 +158,9 @@ class ViewProjector:
         self.view, self.number = view, build.number
         self.point = progress.point or FeedPoint.start(partition)
         self.ready = progress.ready
-        self._stores = {table.name: views.rows(table.name, build.number) for table in view.tables}
+        self._stores = {
+            table.name: views.rows(view.name, table.name, build.number) for table in view.tables
+        }
         self._rows = self._cached_table(view, cached)
         self._totals = [(each, self._cached_table(each, cached)) for each in view.totals]
         self._prepared = False
@@ -150,77 +175,73 @@ class ViewProjector:
                 await self._stores[table.name].prepare(table.indexes)
             self._prepared = True
 
-    async def purge(self, before: datetime) -> None:
-        """Remove the tombstones that were written before a moment."""
+    async def purge(self, up_to: FeedPoint, before: datetime) -> None:
+        """Remove the tombstones up to a point that were written before a moment."""
         for store in self._stores.values():
-            await store.purge(self._partition, before)
+            await store.purge(up_to, before)
 
-    async def apply(self, events: Sequence[ProjectedEvent]) -> None:
+    async def apply(self, events: Sequence[PlacedEvent]) -> None:
         """Apply events, given in the partition's order; those that are applied change nothing.
 
         PoisonEvent: a function of the view raised, or returned what it must not.
         """
+        events = [each for each in events if each.point > self.point]
         if not events:
             return
         tables = [self._rows, *(table for _, table in self._totals)]
         try:
             changes = await self._change_rows(events)
             now = self._clock.now()
+            encoded = [(self._rows, self._rows.encode(now))]
             for totals, table in self._totals:
                 await self._change_totals(totals, table, changes)
-                await table.save(now)
-            await self._rows.save(now)
+                encoded.append((table, table.encode(now)))
+            for table, rows in reversed(encoded):
+                await table.save(rows)
+        except UnstorableChange as error:
+            self._forget(tables)
+            placed = next(each for each in events if each.point == error.point)
+            raise self._poison(placed, error.reason) from error.reason
         except BaseException:
-            for table in tables:
-                table.forget()
+            self._forget(tables)
             raise
         for table in tables:
             table.keep()
-        self.point = max(self.point, FeedPoint.of(events[-1]))
+        self.point = max(each.point for each in events)
+
+    def _forget(self, tables: Sequence[CachedTable]) -> None:
+        for table in tables:
+            table.forget()
 
     # The rows
 
-    async def _change_rows(self, events: Sequence[ProjectedEvent]) -> list[RowChange]:
-        """Project all events. One with a version at or below its row's is applied already."""
-        ids = self._row_ids(events)
-        fresh = [id for event, id in zip(events, ids, strict=True) if id and event.version == 1]
-        await self._rows.load(filter(None, ids), fresh)
-        changes: list[RowChange] = []
-        # Locals, and one `try` for all: this loop runs for each event.
-        project, row_type = self.view.project, self.view.row
-        get, set = self._rows.get, self._rows.set
-        event = events[0]
-        try:
-            for event, id in zip(events, ids, strict=True):
-                if id is None or event.version <= (row := get(id)).version:
-                    continue
-                before = row.value
-                after = project(before, event)
-                if after is before:
-                    continue
-                if after is not None and type(after) is not row_type:
-                    raise _wrong_row(self.view, "project", after)
-                set(id, CachedRow(after, None, event))
-                if self._totals:
-                    changes.append(RowChange(event, before, after))
-        except Exception as error:
-            raise self._poison(event, error) from error
+    async def _change_rows(self, events: Sequence[PlacedEvent]) -> list[RowChange]:
+        keyed = [(each, id) for each in events if (id := self._row_id(each)) is not None]
+        fresh = [id for each, id in keyed if each.event.version == 1]
+        await self._rows.load([id for _, id in keyed], fresh)
+        changes, ahead = [], False
+        for placed, id in keyed:
+            value, point = self._rows.get(id)
+            if placed.point <= point:
+                ahead = True
+                continue
+            after = self._projected(value, placed)
+            if after is not value:
+                self._rows.set(id, CachedRow(after, placed.point))
+                changes.append(RowChange(placed, value, after))
+        if ahead:
+            self._forget([table for _, table in self._totals])
         return changes
 
-    def _row_ids(self, events: Sequence[ProjectedEvent]) -> list[str | None]:
-        """Return the id of each event's row; None where the view passes it over."""
-        key = self.view.key
-        if key is row_of_aggregate:
-            return [event.aggregate_id + SEPARATOR for event in events]
-        ids: list[str | None] = []
-        event = events[0]
-        try:
-            for event in events:
-                found = check_key(self.view, key(event))
-                ids.append(None if found is None else row_id(event.aggregate_id, found))
-        except Exception as error:
-            raise self._poison(event, error) from error
-        return ids
+    def _row_id(self, placed: PlacedEvent) -> str | None:
+        key = self._call(placed, lambda: check_key(self.view, self.view.key(placed.event)))
+        return None if key is None else row_id(placed.event.aggregate_id, key)
+
+    def _projected(self, before: Row | None, placed: PlacedEvent) -> Row | None:
+        view = self.view
+        return self._call(
+            placed, lambda: made_row(view, "project", view.project(before, placed.event))
+        )
 
     # The totals
 
@@ -229,27 +250,22 @@ class ViewProjector:
     ) -> None:
         """Take each changed row from its group as it was, and add it as it is."""
         steps = [
-            (change.event, empty, step, row)
+            (change.placed, group, step, row)
             for change in changes
             for step, row in ((totals.remove, change.before), (totals.add, change.after))
-            if row is not None and (empty := self._group(totals, row, change.event)) is not None
+            if row is not None and (group := self._group(totals, row, change.placed)) is not None
         ]
-        ids = [part_id(empty, self._partition) for _, empty, _, _ in steps]
+        ids = [group.part_id for _, group, _, _ in steps]
         await table.load(ids)
         stored = {id: table.get(id).point for id in ids}
-        for id, (event, empty, step, row) in zip(ids, steps, strict=True):
-            if FeedPoint.of(event) > stored[id]:
-                part = table.get(id).value or empty
-                table.set(id, CachedRow(self._stepped(totals, step, part, row, event), None, event))
+        for placed, (id, empty), step, row in steps:
+            if placed.point > stored[id]:
+                before = table.get(id).value
+                part = self._stepped(totals, step, empty if before is None else before, row, placed)
+                table.set(id, CachedRow(None if part == empty else part, placed.point))
 
-    def _group(self, totals: Totals[Any, Any], row: Row, event: ProjectedEvent) -> Row | None:
-        try:
-            empty: Row | None = totals.group(row)
-            if empty is not None and type(empty) is not totals.row:
-                raise _wrong_row(totals, "group", empty)
-        except Exception as error:
-            raise self._poison(event, error) from error
-        return empty
+    def _group(self, totals: Totals[Any, Any], row: Row, placed: PlacedEvent) -> Group | None:
+        return self._call(placed, lambda: group_of(totals, row, self._partition))
 
     def _stepped(
         self,
@@ -257,32 +273,59 @@ class ViewProjector:
         step: Callable[[Row, Row], Row],
         part: Row,
         row: Row,
-        event: ProjectedEvent,
+        placed: PlacedEvent,
     ) -> Row:
-        try:
-            after = step(part, row)
-            if type(after) is not totals.row:
-                raise _wrong_row(totals, "add or remove", after)
-        except Exception as error:
-            raise self._poison(event, error) from error
-        return after
+        name = "add" if step is totals.add else "remove"
+        return self._call(placed, lambda: made_part(totals, name, step(part, row)))
 
     # What it does when that fails
 
-    def _poison(self, event: ProjectedEvent, error: Exception) -> PoisonEvent:
-        return PoisonEvent(ROLE, self._domain.name, event, event.position, error)
+    def _call(self, placed: PlacedEvent, function: Callable[[], T]) -> T:
+        """Call a function of the view. PoisonEvent: it raised."""
+        try:
+            return function()
+        except Exception as error:
+            raise self._poison(placed, error) from error
+
+    def _poison(self, placed: PlacedEvent, error: Exception) -> PoisonEvent:
+        position = str(Position(placed.point.epoch, self._partition, placed.point.offset))
+        return PoisonEvent(ROLE, self._domain.name, placed.event, position, error)
 
 
 def check_key(view: View[Any], key: Any) -> str | None:
     """Return a row's key. TypeError: it is none."""
-    if key is not None and (not isinstance(key, str) or SEPARATOR in key):
-        raise TypeError(f"view {view.name}: the key is {key!r}, not a str without NUL, or None")
-    return key
+    if key is None or (isinstance(key, str) and SEPARATOR not in key and _is_text(key)):
+        return key
+    raise TypeError(f"view {view.name}: the key is {key!r}, not a str without NUL, or None")
 
 
-def _wrong_row(table: Table, function: str, made: Any) -> TypeError:
-    wanted = table.row.__name__
-    return TypeError(f"{table.name}: {function} returned {made!r:.200}, not a {wanted}")
+def _is_text(key: str) -> bool:
+    """Return False for half of a surrogate pair, which no store keeps."""
+    return key.isascii() or bool(key.encode(errors="ignore").decode() == key)
+
+
+def made_row(table: Table, function: str, made: Any) -> Row | None:
+    """Return the row that a function made, as it will be read. TypeError: it is no such row."""
+    if made is None:
+        return None
+    if type(made) is not table.row:
+        wanted = table.row.__name__
+        raise TypeError(f"{table.name}: {function} returned {made!r}, not a {wanted} or None")
+    return as_stored(cast(Row, made))
+
+
+def made_part(totals: Totals[Any, Any], function: str, made: Any) -> Row:
+    """Return the part that a function made, as it will be read. TypeError: it is no such row."""
+    if type(made) is not totals.row:
+        wanted = totals.row.__name__
+        raise TypeError(f"{totals.name}: {function} returned {made!r}, not a {wanted}")
+    return as_stored(cast(Row, made))
+
+
+def group_of(totals: Totals[Any, Any], row: Row, partition: int) -> Group | None:
+    """Return the group that a row is in."""
+    empty = made_row(totals, "group", totals.group(row))
+    return None if empty is None else Group(part_id(empty, partition), empty)
 
 
 def row_id(aggregate_id: str, key: str) -> str:

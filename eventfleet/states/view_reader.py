@@ -121,7 +121,7 @@ class ViewReader:
         live = builds.live
         if live is None or live.shape != view.shape:
             raise ViewNotBuilt(self._not_built(view, builds))
-        return self._views.rows(table.name, live.number)
+        return self._views.rows(view.name, table.name, live.number)
 
     def _not_built(self, view: View[Any], builds: ViewBuilds) -> str:
         where = f"view {view.name} of {self._domain.name}, version {view.version}"

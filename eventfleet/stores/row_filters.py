@@ -12,20 +12,26 @@ COMPARE: Mapping[Comparison, Callable[[Any, Any], bool]] = {
     Comparison.AT_MOST: operator.le,
     Comparison.ABOVE: operator.gt,
     Comparison.AT_LEAST: operator.ge,
-    Comparison.IN: lambda value, values: value in values,
 }
 
 
 def passes(fields: Mapping[str, Any], filters: Sequence[RowFilter]) -> bool:
-    """Return whether a row passes all filters. Values of another type than a filter's do not."""
-    return all(_holds(fields.get(each.field), each) for each in filters)
+    """Return whether a row passes all filters. Values of another kind than a filter's do not."""
+    return all(_holds(fields.get(each.field), each.comparison, each.value) for each in filters)
 
 
-def _holds(value: Any, condition: RowFilter) -> bool:
-    try:
-        return COMPARE[condition.comparison](value, condition.value)
-    except TypeError:
-        return False
+def _holds(value: Any, comparison: Comparison, other: Any) -> bool:
+    if comparison is Comparison.IN:
+        return any(_holds(value, Comparison.EQUAL, each) for each in other)
+    if other is None:
+        return comparison is Comparison.EQUAL and value is None
+    return _kind(value) == _kind(other) and COMPARE[comparison](value, other)
+
+
+def _kind(value: Any) -> str:
+    """Return the name of a value's kind; all numbers are of one, and True is none of them."""
+    kind = type(value)
+    return "number" if kind is int or kind is float else kind.__name__
 
 
 def rank(value: Any) -> tuple[Any, ...]:

@@ -11,8 +11,10 @@ import pytest
 from pymongo import MongoClient
 
 from eventfleet.stores.contracts import DomainStores, EventStore, SnapshotStore
+from eventfleet.stores.contracts.views import ViewStore
 from eventfleet.stores.memory.events import MemoryEvents
 from eventfleet.stores.memory.snapshots import MemorySnapshots
+from eventfleet.stores.memory.views import MemoryViews
 from eventfleet.stores.mongo import open_stores
 from tests.conftest import running
 from tests.contract.samples import DOMAIN, KEPT, PARTITIONS
@@ -48,7 +50,8 @@ def embedded_mongo_url() -> Iterator[str]:
 def opening(request: pytest.FixtureRequest, prefix: str) -> Iterator[OpenStores]:
     """Opens the stores of one domain; what they hold stays until the test ends."""
     if request.param == "memory":
-        kept = DomainStores(MemoryEvents(PARTITIONS, domain=DOMAIN), MemorySnapshots(KEPT))
+        events = MemoryEvents(PARTITIONS, domain=DOMAIN)
+        kept = DomainStores(events, MemorySnapshots(KEPT), MemoryViews())
 
         @asynccontextmanager
         async def opened() -> AsyncIterator[DomainStores]:
@@ -82,3 +85,10 @@ async def snapshots(opening: OpenStores) -> AsyncIterator[SnapshotStore]:
     async with opening() as stores:
         await stores.snapshots.prepare()
         yield stores.snapshots
+
+
+@pytest.fixture
+async def views(opening: OpenStores) -> AsyncIterator[ViewStore]:
+    async with opening() as stores:
+        assert stores.views is not None
+        yield stores.views

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from eventfleet.stores.contracts import AssignPosition, EventStore, Page, Write
-from eventfleet.stores.cursors import encode_cursor
+from eventfleet.stores.cursors import FeedPoint, encode_cursor
 from eventfleet.stores.errors import Misconfigured
 from eventfleet.stores.mongo import MongoEvents
 from eventfleet.topics.event import EventRecord, Position
@@ -222,6 +222,91 @@ async def test_nothing_is_missed_that_is_placed_between_the_reads_of_one_page(
                     pass
             rest, cursor = await everything(store.feed, 10, cursor)
             assert [found.version for found in [*events, *rest]] == [2, 3, 4, 5], moments
+
+
+# placed
+
+
+async def all_placed(store: EventStore, partition: int, limit: int) -> list[EventRecord]:
+    """A partition's events up to the first empty page."""
+    events, point = list[EventRecord](), FeedPoint.start(partition)
+    while page := await store.placed(point, limit):
+        assert len(page) <= limit
+        events, point = events + page, FeedPoint.of(page[-1])
+    return events
+
+
+async def test_an_empty_store_has_placed_nothing(store: EventStore) -> None:
+    assert await store.placed(FeedPoint.start(0), 10) == []
+
+
+@pytest.mark.parametrize("limit", [1, 2, 1000])
+async def test_a_partitions_events_come_in_position_and_version_order(
+    store: EventStore, limit: int
+) -> None:
+    await store.put([event("s1", v) for v in (1, 2, 3)], 1)
+    await store.write([AssignPosition(event("s1", v), at(5, 1)) for v in (1, 2)])
+    await store.write([event("a2", 1, at(6, 1)), event("a1", 1, at(1, 0)), event("a1", 2, at(3))])
+    await store.write([event("a3", 1, at(2**40, 1)), event("a3", 2, at(4, 3))])
+    await store.registry.raise_epoch()
+    await store.write([event("a2", 2, at(0, 1, epoch=1))])
+    found = {p: [e.id for e in await all_placed(store, p, limit)] for p in range(PARTITIONS)}
+    here = ["s1-1", "s1-2", "a2-1", "a3-1", "a2-2"]
+    assert found == {0: ["a1-1", "a1-2"], 1: here, 2: [], 3: ["a3-2"]}
+
+
+async def test_placed_events_are_whole_and_only_those_behind_the_point(store: EventStore) -> None:
+    written = [
+        event("a1", 1, at(1), data={"a.b": {"$c": 2**40}}, prev="", actor="me"),
+        event("a1", 2, at(2)),
+    ]
+    await store.write(written)
+    assert await store.placed(FeedPoint.start(0), 10) == written
+    assert await store.placed(FeedPoint(0, 0, 1, 0), 10) == written
+    assert await store.placed(FeedPoint(0, 0, 1, 1), 10) == written[1:]
+    assert await store.placed(FeedPoint(0, 0, 2, 2), 10) == []
+    assert await store.placed(FeedPoint(0, 7, 0, 0), 10) == []
+    assert await store.placed(FeedPoint.start(PARTITIONS + 5), 10) == []
+
+
+async def test_what_is_placed_later_is_behind_the_last_point(store: EventStore) -> None:
+    await store.put([event("s1", 1), event("s1", 2)], 0)
+    await store.write([AssignPosition(event("s1", 1), at(4))])
+    [first] = await store.placed(FeedPoint.start(0), 10)
+    await store.write([AssignPosition(event("s1", 2), at(4)), event("a1", 1, at(5))])
+    later = await store.placed(FeedPoint.of(first), 10)
+    assert [e.id for e in later] == ["s1-2", "a1-1"]
+
+
+async def test_nothing_placed_is_missed_while_events_are_placed(
+    store: EventStore, opening: OpenStores
+) -> None:
+    count = 90
+
+    async def place() -> None:
+        async with opening() as other:
+            for offset in range(0, count, 3):
+                await other.events.put([event("a", offset + 2), event("a", offset + 3)], 0)
+                await other.events.write(
+                    [
+                        event("a", offset + 1, at(offset)),
+                        AssignPosition(event("a", offset + 2), at(offset + 1)),
+                        AssignPosition(event("a", offset + 3), at(offset + 1)),
+                    ]
+                )
+
+    async def read() -> list[int]:
+        versions, point = list[int](), FeedPoint.start(0)
+        while len(versions) < count:
+            page = await store.placed(point, 7)
+            versions += [found.version for found in page]
+            point = FeedPoint.of(page[-1]) if page else point
+            await asyncio.sleep(0)
+        return versions
+
+    async with asyncio.timeout(60):
+        versions, _ = await asyncio.gather(read(), place())
+    assert versions == [*range(1, count + 1)]
 
 
 # aggregates

@@ -10,6 +10,7 @@ import pytest
 from pymongo import MongoClient
 
 from eventfleet.model.shapes import StateShape
+from eventfleet.model.views import ViewShape
 from eventfleet.stores.contracts import (
     AssignPosition,
     DomainStores,
@@ -18,6 +19,14 @@ from eventfleet.stores.contracts import (
     TailQuery,
     VersionRange,
 )
+from eventfleet.stores.contracts.views import (
+    BuildProgress,
+    RowQuery,
+    RowStore,
+    StoredRow,
+    ViewStore,
+)
+from eventfleet.stores.cursors import FeedPoint
 from eventfleet.stores.errors import (
     AccessRefused,
     Duplicate,
@@ -93,6 +102,19 @@ async def drained(stores: DomainStores) -> list[str]:
     return await ids(stores.events.read("a1"))
 
 
+NOTHING = BuildProgress()
+ROW = StoredRow("a", {"n": 1}, FeedPoint(0, 0, 1, 1), TIME)
+
+
+def views_of(stores: DomainStores) -> ViewStore:
+    assert stores.views is not None
+    return stores.views
+
+
+def rows_of(stores: DomainStores) -> RowStore:
+    return views_of(stores).rows("items", "items", 1)
+
+
 OPERATIONS: dict[str, Callable[[DomainStores], Awaitable[Any]]] = {
     "prepare": lambda s: s.events.prepare(),
     "insert": lambda s: s.events.write([event("b1", 1, at(90))]),
@@ -124,12 +146,23 @@ OPERATIONS: dict[str, Callable[[DomainStores], Awaitable[Any]]] = {
     "latest": lambda s: s.snapshots.latest(["a1"], SHAPE),
     "at": lambda s: s.snapshots.at("a1", 1, SHAPE),
     "count snapshots": lambda s: s.snapshots.count(),
+    "placed": lambda s: s.events.placed(FeedPoint.start(0), 9),
+    "builds": lambda s: views_of(s).builds(),
+    "begin": lambda s: views_of(s).begin("items", ["items"], ViewShape(1, "one"), 0),
+    "note_progress": lambda s: views_of(s).note_progress("items", 1, 0, NOTHING, NOTHING),
+    "make_live": lambda s: views_of(s).make_live("items", 1, 1),
+    "prepare rows": lambda s: rows_of(s).prepare([["n"]]),
+    "load rows": lambda s: rows_of(s).load(["a"]),
+    "save rows": lambda s: rows_of(s).save([ROW]),
+    "find rows": lambda s: rows_of(s).find(RowQuery(), 9),
+    "purge rows": lambda s: rows_of(s).purge(FeedPoint(0, 0, 9, 9), TIME),
 }
 COMMANDS = [
     *("insert", "update", "delete", "find", "getMore", "aggregate", "findAndModify"),
     *("createIndexes", "listIndexes", "commitTransaction"),
 ]
 WRITES = {name: OPERATIONS[name] for name in ("insert", "put one", "put several", "save")}
+ROW_WRITES = {name: OPERATIONS[name] for name in ("save rows", "begin", "note_progress")}
 
 
 async def refused(awaitable: Awaitable[Any], kind: type[StoreError]) -> str:
@@ -191,6 +224,52 @@ async def test_a_connection_lost_again_and_again_is_unavailable(
     with failing(server, ["insert"], closeConnection=True):
         await refused(operation(hasty), ServerUnavailable)
     await operation(stores)
+
+
+@pytest.mark.parametrize("operation", ROW_WRITES.values(), ids=ROW_WRITES)
+@pytest.mark.parametrize(
+    "how",
+    [
+        {"closeConnection": True},
+        {"writeConcernError": {"code": 64, "errmsg": "waiting for replication timed out"}},
+    ],
+    ids=["lost", "no majority"],
+)
+async def test_an_update_that_is_not_sure_to_last_is_unavailable(
+    server: MongoDB,
+    stores: DomainStores,
+    hasty: DomainStores,
+    operation: Callable[[DomainStores], Awaitable[Any]],
+    how: dict[str, Any],
+) -> None:
+    with failing(server, ["update"], **how):
+        await refused(operation(hasty), ServerUnavailable)
+    await operation(stores)
+
+
+async def test_rows_that_are_not_sure_to_last_are_unavailable_among_clashes(
+    server: MongoDB, stores: DomainStores, hasty: DomainStores
+) -> None:
+    await rows_of(stores).save([ROW])
+    unsure = {"code": 64, "errmsg": "waiting for replication timed out"}
+    with failing(server, ["update"], writeConcernError=unsure):
+        await refused(rows_of(hasty).save([ROW]), ServerUnavailable)
+
+
+async def test_a_row_that_a_foreign_index_keeps_out_is_for_the_operator(
+    server: MongoDB, stores: DomainStores, prefix: str
+) -> None:
+    with MongoClient[dict[str, Any]](server.url) as client:
+        client[prefix][f"{DOMAIN}.view.items.1.items"].create_index("row.n", unique=True)
+    await rows_of(stores).save([ROW])
+    message = await refused(rows_of(stores).save([ROW._replace(id="b")]), Misconfigured)
+    assert "the unique index 'row.n_1' (row.n) is not eventfleet's" in message
+
+
+async def test_a_row_larger_than_a_document_may_be_is_refused(stores: DomainStores) -> None:
+    large = StoredRow("large", {"text": "x" * 17 * 2**20}, ROW.point, TIME)
+    message = await refused(rows_of(stores).save([ROW, large]), OperationRefused)
+    assert "large" in message
 
 
 @pytest.mark.parametrize("how", [{"closeConnection": True}, {"errorCode": 10107}], ids=str)

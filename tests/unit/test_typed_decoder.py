@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from eventfleet.model.domain import Domain
 from eventfleet.model.payloads import Event, State
-from eventfleet.model.typed_decoder import make_typed_decoder
+from eventfleet.model.typed_decoder import FOLD_FIELDS, make_typed_decoder
 from eventfleet.snapshot_rules import size
 from eventfleet.topics.codec import decode_stored, encode
 from eventfleet.topics.errors import InvalidRecord
@@ -71,6 +71,17 @@ def test_a_payload_is_read_as_its_own_type(event: EventRecord) -> None:
     assert isinstance(read.data, Event)
     for name in ("id", "type", "aggregate_id", "time", "version", "reply_to"):
         assert getattr(read, name) == getattr(event, name)
+
+
+@pytest.mark.parametrize("event", KNOWN, ids=lambda event: event.type)
+def test_an_event_has_the_fields_that_are_asked_for(event: EventRecord) -> None:
+    fields = FOLD_FIELDS | {"position", "actor"}
+    read: Any = make_typed_decoder(DOMAIN, fields)(encode(event))
+    assert read.data == DOMAIN.payload(event)
+    for name in fields - {"data"}:
+        assert getattr(read, name) == getattr(event, name)
+    assert not hasattr(read, "prev")
+    assert not hasattr(make_typed_decoder(DOMAIN)(encode(event)), "position")
 
 
 OTHERS = [

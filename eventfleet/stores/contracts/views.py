@@ -9,7 +9,7 @@ from eventfleet.model.views import ViewShape
 from eventfleet.stores.cursors import FeedPoint
 
 Fields = dict[str, Any]
-"""A row as plain values, beside which there are aware datetimes."""
+"""A row as plain values, such as JSON has; a text of a time sorts as the time does."""
 
 
 class StoredRow(NamedTuple):
@@ -48,7 +48,8 @@ class RowQuery(NamedTuple):
     """A query of rows: those that pass all filters, by a field (or by id) in one direction.
 
     Rows of the same value come in the order of their ids. `after` is the value and the id of the
-    last row of the page before; without `order_by` the value is None.
+    last row of the page before; without `order_by` the value is None. None, and a field that is
+    missing, come before all values. The values of a field that orders rows are of one kind.
     """
 
     filters: Sequence[RowFilter] = ()
@@ -75,8 +76,10 @@ class RowStore(Protocol):
     async def find(self, query: RowQuery, limit: int) -> list[StoredRow]:
         """Return up to `limit` rows that a query finds, without tombstones."""
 
-    async def purge(self, partition: int, before: datetime) -> int:
-        """Remove a partition's tombstones that were written before a moment; return how many."""
+    async def purge(self, up_to: FeedPoint, before: datetime) -> int:
+        """Remove the tombstones of a point's partition, up to the point, that were written before a
+        moment; return how many.
+        """
 
 
 class BuildProgress(NamedTuple):
@@ -84,10 +87,13 @@ class BuildProgress(NamedTuple):
 
     `ready`: all events up to the project group's committed offset are applied, since an owner that
     maintains the build has followed. `point`: all events up to here are, however late it was noted.
+    `takeovers`: how often an owner took the partition over while the build was not ready there, or
+    left the build behind; what an earlier owner notes after that is refused.
     """
 
     ready: bool = False
     point: FeedPoint | None = None
+    takeovers: int = 0
 
 
 class ViewBuild(NamedTuple):
@@ -123,8 +129,8 @@ class ViewStore(Protocol):
     ) -> bool:
         """Begin the next build of a view and its tables, with the number after `last_number`.
 
-        A build that was to follow is given up. False: another build was begun meanwhile. The builds
-        before the live one are removed.
+        A build that was to follow is given up. False: another build was begun meanwhile. All builds
+        but the live one and the new one are removed; so is what was written to them since.
         """
 
     async def note_progress(
@@ -147,5 +153,5 @@ class ViewStore(Protocol):
         it just now.
         """
 
-    def rows(self, table: str, number: int) -> RowStore:
-        """Return the rows of a view, or of totals, in a build."""
+    def rows(self, view: str, table: str, number: int) -> RowStore:
+        """Return the rows of a table of a view, the view itself or its totals, in a build."""

@@ -1,30 +1,21 @@
 """The views' stores, in memory."""
 
 import operator
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Any
 
 from eventfleet.model.views import ViewShape
 from eventfleet.stores.contracts.views import (
     BuildProgress,
-    Comparison,
-    RowFilter,
     RowQuery,
     StoredRow,
     ViewBuild,
     ViewBuilds,
 )
+from eventfleet.stores.cursors import FeedPoint
 from eventfleet.stores.memory.yield_point import YieldPoint, no_yield
-
-COMPARE: Mapping[Comparison, Callable[[Any, Any], bool]] = {
-    Comparison.EQUAL: operator.eq,
-    Comparison.BELOW: operator.lt,
-    Comparison.AT_MOST: operator.le,
-    Comparison.ABOVE: operator.gt,
-    Comparison.AT_LEAST: operator.ge,
-    Comparison.IN: lambda value, values: value in values,
-}
+from eventfleet.stores.row_filters import passes, rank
 
 
 class MemoryRows:
@@ -51,47 +42,36 @@ class MemoryRows:
 
     async def find(self, query: RowQuery, limit: int) -> list[StoredRow]:
         await self._yield_point()
-        found = [row for row in self._rows.values() if _passes(row, query.filters)]
+        found = [
+            row
+            for row in self._rows.values()
+            if row.fields is not None and passes(row.fields, query.filters)
+        ]
         found.sort(key=lambda row: _key(row, query), reverse=query.descending)
         if query.after is not None:
-            last = (*_rank(query.after[0]), query.after[1])
+            last = (*rank(query.after[0]), query.after[1])
             beyond = operator.lt if query.descending else operator.gt
             found = [row for row in found if beyond(_key(row, query), last)]
         return found[:limit]
 
-    async def purge(self, partition: int, before: datetime) -> int:
+    async def purge(self, up_to: FeedPoint, before: datetime) -> int:
         await self._yield_point()
         gone = [
             row.id
             for row in self._rows.values()
-            if row.fields is None and row.point.partition == partition and row.written_at < before
+            if row.fields is None
+            and row.point.partition == up_to.partition
+            and row.point <= up_to
+            and row.written_at < before
         ]
         for id in gone:
             del self._rows[id]
         return len(gone)
 
 
-def _passes(row: StoredRow, filters: Sequence[RowFilter]) -> bool:
-    return row.fields is not None and all(_holds(row.fields, each) for each in filters)
-
-
-def _holds(fields: Mapping[str, Any], condition: RowFilter) -> bool:
-    """Compare as MongoDB does: values of another type than the filter's do not pass."""
-    value = fields.get(condition.field)
-    try:
-        return COMPARE[condition.comparison](value, condition.value)
-    except TypeError:
-        return False
-
-
 def _key(row: StoredRow, query: RowQuery) -> Any:
     value = (row.fields or {}).get(query.order_by) if query.order_by else None
-    return (*_rank(value), row.id)
-
-
-def _rank(value: Any) -> tuple[Any, ...]:
-    """Nothing comes before everything else."""
-    return (0, 0) if value is None else (1, value)
+    return (*rank(value), row.id)
 
 
 class MemoryViews:
@@ -100,7 +80,7 @@ class MemoryViews:
     def __init__(self, yield_point: YieldPoint = no_yield) -> None:
         self._yield_point = yield_point
         self._builds: dict[str, ViewBuilds] = {}
-        self._rows: dict[tuple[str, int], MemoryRows] = {}
+        self._rows: dict[tuple[str, int, str], MemoryRows] = {}
 
     async def builds(self) -> dict[str, ViewBuilds]:
         await self._yield_point()
@@ -114,7 +94,11 @@ class MemoryViews:
         if present.last_number != last_number:
             return False
         following = ViewBuild(last_number + 1, shape, {})
-        self._builds[view] = present._replace(next=following)
+        self._builds[view] = kept = present._replace(next=following)
+        numbers = {build.number for build in kept if build}
+        for key in [key for key in self._rows if key[0] == view and key[1] not in numbers]:
+            del self._rows[key]
+        await self._yield_point()
         return True
 
     async def note_progress(
@@ -143,7 +127,8 @@ class MemoryViews:
         if not all(build.progress(each).ready for each in range(partitions)):
             return False
         self._builds[view] = ViewBuilds(live=build)
+        await self._yield_point()
         return True
 
-    def rows(self, table: str, number: int) -> MemoryRows:
-        return self._rows.setdefault((table, number), MemoryRows(self._yield_point))
+    def rows(self, view: str, table: str, number: int) -> MemoryRows:
+        return self._rows.setdefault((view, number, table), MemoryRows(self._yield_point))

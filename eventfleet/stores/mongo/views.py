@@ -25,7 +25,7 @@ from eventfleet.stores.contracts.views import (
 from eventfleet.stores.cursors import FeedPoint
 from eventfleet.stores.mongo import client
 from eventfleet.stores.mongo.documents import Document
-from eventfleet.stores.mongo.errors import DUPLICATE_KEY
+from eventfleet.stores.mongo.errors import has_taken_key
 from eventfleet.stores.mongo.indexes import Index, ensure_indexes
 from eventfleet.stores.mongo.operation import operation, split_items
 
@@ -35,7 +35,8 @@ TOMBSTONES = Index(
     ("partition", "deleted_at"),
     {"partialFilterExpression": {"deleted_at": {"$gte": datetime(1970, 1, 1)}}},
 )
-MAX_INDEX_NAME_CHARS = 100
+DECLARED_INDEX = "rows-"
+"""The beginning of the name of an index that a view declares."""
 
 
 class MongoRows:
@@ -45,8 +46,9 @@ class MongoRows:
         self._rows = rows
 
     async def prepare(self, indexes: Sequence[Sequence[str]]) -> None:
+        # Rows of the same value come by their ids: without these a page would sort all rows.
         declared = [
-            Index("-".join(fields)[:MAX_INDEX_NAME_CHARS], [f"row.{field}" for field in fields])
+            Index(DECLARED_INDEX + "-".join(fields), [*(f"row.{name}" for name in fields), "_id"])
             for fields in indexes
         ]
         with operation("prepare", self._rows):
@@ -60,19 +62,33 @@ class MongoRows:
         return {each["_id"]: _row(each) for each in found}
 
     async def save(self, rows: Sequence[StoredRow]) -> None:
-        # A later point is there where the filter matches nothing and the insertion clashes.
+        """Save as RowStore says.
+
+        Where the filter matches nothing, and the insertion clashes, the row is stored: mostly with
+        this point or a later one. But another writer may have inserted an earlier one just then.
+        """
+        if not rows:
+            return
+        with operation("save_rows", self._rows):
+            clashed = await self._replace(rows, upsert=True)
+            if clashed:
+                await self._replace([rows[index] for index in clashed], upsert=False)
+
+    async def _replace(self, rows: Sequence[StoredRow], *, upsert: bool) -> list[int]:
+        """Replace earlier rows; return the indexes of those that could not be inserted."""
         requests = [
-            ReplaceOne({"_id": row.id, "at": {"$lt": _at(row.point)}}, _document(row), upsert=True)
+            ReplaceOne({"_id": row.id, "at": {"$lt": _at(row.point)}}, _document(row), upsert)
             for row in rows
         ]
-        with operation("save_rows", self._rows):
-            try:
-                await self._rows.bulk_write(requests, ordered=False)
-            except BulkWriteError as error:
-                details = error.details or {}
-                clashes = all(e.get("code") == DUPLICATE_KEY for e in details["writeErrors"])
-                if details.get("writeConcernErrors") or not clashes:
-                    raise
+        try:
+            await self._rows.bulk_write(requests, ordered=False)
+        except BulkWriteError as error:
+            details = error.details or {}
+            failed = details["writeErrors"]
+            if details.get("writeConcernErrors") or not all(map(has_taken_key, failed)):
+                raise
+            return [each["index"] for each in failed]
+        return []
 
     async def find(self, query: RowQuery, limit: int) -> list[StoredRow]:
         direction = -1 if query.descending else 1
@@ -82,8 +98,12 @@ class MongoRows:
             rows = await found.sort([*order, ("_id", direction)]).limit(limit).to_list(None)
         return [_row(each) for each in rows]
 
-    async def purge(self, partition: int, before: datetime) -> int:
-        old = {"partition": partition, "deleted_at": {"$lt": before}}
+    async def purge(self, up_to: FeedPoint, before: datetime) -> int:
+        old = {
+            "partition": up_to.partition,
+            "deleted_at": {"$lt": before},
+            "at": {"$lte": _at(up_to)},
+        }
         with operation("save_rows", self._rows):
             return (await self._rows.delete_many(old)).deleted_count
 
@@ -184,10 +204,11 @@ class MongoViews:
         known: BuildProgress,
         progress: BuildProgress,
     ) -> bool:
-        build = f"builds.{number}"
-        place = f"{build}.partitions.{partition}"
-        noted = {"$exists": False} if known == BuildProgress() else _progress_document(known)
-        present = self._key(view) | {f"{build}.version": {"$gte": 1}, place: noted}
+        place = f"builds.{number}.partitions.{partition}"
+        noted: Any = _progress_document(known)
+        if known == BuildProgress():
+            noted = {"$in": [None, noted]}
+        present = self._key(view) | {"$or": [{"live": number}, {"next": number}], place: noted}
         with operation("registry", self._domains):
             changed = await self._domains.update_one(
                 present, {"$set": {place: _progress_document(progress)}}
@@ -203,23 +224,28 @@ class MongoViews:
             )
         return bool(changed.matched_count)
 
-    def rows(self, table: str, number: int) -> MongoRows:
+    def rows(self, view: str, table: str, number: int) -> MongoRows:
         database = self._domains.database
-        name = f"{self._domain}.view.{table}.{number}"
+        name = f"{self._domain}.view.{view}.{number}.{table}"
         return MongoRows(client.open_collection(database.client, database.name, name))
 
     async def _remove_old(self, view: str) -> None:
-        """Remove the builds that are neither live nor the next."""
+        """Remove the builds that are neither live nor the next.
+
+        They are removed once more when the build after is begun: an owner that has not looked since
+        may have written to them.
+        """
         with operation("registry", self._domains):
             found = await self._domains.find_one(self._key(view)) or {}
         kept = {str(found.get("live")), str(found.get("next"))}
         for number, build in found.get("builds", {}).items():
             if number not in kept:
                 for table in build["tables"]:
-                    await self.rows(table, int(number)).drop()
+                    await self.rows(view, table, int(number)).drop()
+                change = "$unset" if "removed" in build else "$set"
+                place = f"builds.{number}" if "removed" in build else f"builds.{number}.removed"
                 with operation("registry", self._domains):
-                    gone = {"$unset": {f"builds.{number}": ""}}
-                    await self._domains.update_one(self._key(view), gone)
+                    await self._domains.update_one(self._key(view), {change: {place: True}})
 
     def _key(self, view: str) -> Document:
         return {"_id": f"{self._domain}{VIEW_SEPARATOR}{view}"}
@@ -244,8 +270,10 @@ def _build(document: Document, role: str) -> ViewBuild | None:
 
 def _progress(document: Document) -> BuildProgress:
     point = document["point"]
-    return BuildProgress(document["ready"], FeedPoint(*point) if point else None)
+    at = FeedPoint(*point) if point else None
+    return BuildProgress(document["ready"], at, document["takeovers"])
 
 
 def _progress_document(progress: BuildProgress) -> Document:
-    return {"ready": progress.ready, "point": list(progress.point) if progress.point else None}
+    point = list(progress.point) if progress.point else None
+    return {"ready": progress.ready, "point": point, "takeovers": progress.takeovers}
