@@ -3,7 +3,7 @@
 import asyncio
 from datetime import UTC, datetime, timedelta
 from random import Random
-from typing import Annotated, NamedTuple
+from typing import Annotated, Any, NamedTuple
 from uuid import UUID
 
 from msgspec import Meta
@@ -11,6 +11,7 @@ from msgspec.structs import replace
 
 from eventfleet.model.domain import Domain, Route
 from eventfleet.model.payloads import Event, State
+from eventfleet.model.views import Row, View
 from eventfleet.runtime import connections
 from eventfleet.runtime.settings import Settings
 from eventfleet.snapshot_rules import every
@@ -80,7 +81,36 @@ def evolve(account: Account, event: Event) -> Account:
     raise TypeError(f"no rule for {type(event).__name__}")
 
 
-# Snapshot rule, routes, the domain
+# Snapshot rule, routes, the view, the domain
+
+
+class AccountRow(Row):
+    """An account's row; `events` counts what was applied to it."""
+
+    changed_at: datetime
+    balance: int = 0
+    withdrawals: int = 0
+    channel: str = ""
+    events: int = 0
+
+
+def project_account(row: AccountRow | None, event: Any) -> AccountRow:
+    row = row or AccountRow(changed_at=event.time)
+    balance, withdrawals, channel = row.balance, row.withdrawals, row.channel
+    match event.data:
+        case Deposited(amount=amount, channel=channel):
+            balance += amount
+        case Withdrawn(amount=amount, channel=channel):
+            balance, withdrawals = balance - amount, withdrawals + 1
+        case Charged(amount=amount):
+            balance -= amount
+    return AccountRow(
+        changed_at=event.time,
+        balance=balance,
+        withdrawals=withdrawals,
+        channel=channel,
+        events=row.events + 1,
+    )
 
 
 def withdrawals_topic(name: str) -> str:
@@ -97,6 +127,7 @@ def declare_ledger(name: str) -> Domain[Account]:
         events=EVENTS,
         snapshot=every(SNAPSHOT_INTERVAL_EVENTS),
         routes=[Route(withdrawals_topic(name), types=frozenset({Withdrawn}))],
+        views=[View("accounts", row=AccountRow, project=project_account)],
     )
 
 

@@ -13,6 +13,7 @@ from benchmarks.scenarios import (
     in_process_command,
     latest_state,
     pass_through,
+    project,
     relay,
     snapshot,
 )
@@ -23,6 +24,7 @@ ALL = [
     append.SCENARIO,
     snapshot.SCENARIO,
     relay.SCENARIO,
+    project.SCENARIO,
     command.SCENARIO,
     in_process_command.SCENARIO,
     http_command.ASYNCHRONOUS,

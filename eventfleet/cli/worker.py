@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from eventfleet.cli.output import log_progress
+from eventfleet.topics.errors import EventfleetError
 from eventfleet.workers.agents import ROLES, agent_class
 
 if TYPE_CHECKING:
@@ -19,6 +20,10 @@ if TYPE_CHECKING:
     from eventfleet.workers.metrics import Metrics
 
 logger = logging.getLogger(__name__)
+
+
+class NothingToDo(EventfleetError):
+    """None of the domains has work for the roles."""
 
 
 @click.command(short_help=f"Run roles: {', '.join(ROLES)}.")
@@ -66,6 +71,8 @@ async def _work(
             for role in roles
             if agent_class(role).serves(domain)
         ]
+        if not agents:
+            raise NothingToDo(f"no domain among {', '.join(domains)} declares views")
         await _run(settings, context, agents, metrics)
 
 

@@ -11,7 +11,12 @@ from eventfleet.documents.errors import EditConflict, InvalidDocument, NotFound,
 from eventfleet.documents.event.bus import EventBus, KeptDelivery
 from eventfleet.documents.event.event import DocumentEvent
 from eventfleet.documents.event.handler import EventFunction, EventHandler, Subscriber
-from eventfleet.documents.event.mapper import DerivedEvent, EventMapper, EventTypes
+from eventfleet.documents.event.mapper import (
+    AggregateEventMapper,
+    DerivedEvent,
+    EventMapper,
+    EventTypes,
+)
 from eventfleet.documents.event.memory_bus import MemoryBus
 from eventfleet.documents.storage.change import Change, ChangeOperation
 from eventfleet.documents.storage.diff import Diff
@@ -22,9 +27,10 @@ from eventfleet.documents.storage.event_sourced import (
     WatchedChange,
 )
 from eventfleet.documents.storage.storage import Documents, open_storage
-from eventfleet.stores.memory.document_store import MemoryDocuments
+from eventfleet.stores.memory.document_store import MemoryClient, MemoryDocuments
 
 __all__ = [
+    "AggregateEventMapper",
     "Change",
     "ChangeOperation",
     "DerivedEvent",
@@ -41,6 +47,7 @@ __all__ = [
     "InvalidDocument",
     "KeptDelivery",
     "MemoryBus",
+    "MemoryClient",
     "MemoryDocuments",
     "NotFound",
     "OpeningFailed",

@@ -53,10 +53,7 @@ class BackgroundTask:
         self._ending = True
         if self._task is not None:
             await asyncio.wait({self._task}, timeout=grace)
-            # A call under way may end in its own way and lose the cancellation.
-            while not self._task.done():
-                self._task.cancel()
-                await asyncio.wait({self._task}, timeout=CANCEL_SECONDS)
+            await cancel(self._task)
         _running.discard(self)
 
     def report_well(self) -> None:
@@ -94,6 +91,13 @@ class BackgroundTask:
     def _is_cancelled(self) -> bool:
         """Check that the cancellation is ours, and not that of a future which the work awaits."""
         return self._task is not None and self._task.cancelling() > 0
+
+
+async def cancel(task: asyncio.Task[None]) -> None:
+    """Cancel a task until it has ended: a call that it awaits may lose a cancellation."""
+    while not task.done():
+        task.cancel()
+        await asyncio.wait({task}, timeout=CANCEL_SECONDS)
 
 
 def background_tasks() -> list[BackgroundTask]:

@@ -2,12 +2,12 @@
 
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Collection
-from typing import Annotated, Any, NamedTuple, TypeVar
+from typing import Annotated, Any, NamedTuple, Protocol, TypeVar
 
 import msgspec
 
 from eventfleet.stores.errors import InvalidCursor
-from eventfleet.topics.event import EventRecord, Position
+from eventfleet.topics.event import Position
 
 T = TypeVar("T")
 
@@ -16,6 +16,15 @@ MAX_COUNT = 2**62
 
 Count = Annotated[int, msgspec.Meta(ge=0, le=MAX_COUNT)]
 Offset = Annotated[int, msgspec.Meta(ge=-1, le=MAX_COUNT)]
+
+
+class PlacedEvent(Protocol):
+    """The part of a placed event that says where it is."""
+
+    @property
+    def position(self) -> str | None: ...
+    @property
+    def version(self) -> int: ...
 
 
 class FeedPoint(NamedTuple):
@@ -32,7 +41,7 @@ class FeedPoint(NamedTuple):
         return cls(partition, 0, -1, 0)
 
     @classmethod
-    def of(cls, event: EventRecord) -> "FeedPoint":
+    def of(cls, event: PlacedEvent) -> "FeedPoint":
         """Return the point of a placed event."""
         epoch, partition, offset = Position.parse(event.position or "")
         return cls(partition, epoch, offset, event.version)

@@ -1,6 +1,7 @@
 """Views on a fleet of real processes and servers: projected, queried, rebuilt."""
 
 import asyncio
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,11 @@ from eventfleet.service.event_service import EventService
 from eventfleet.states.view_reader import ViewNotBuilt
 from eventfleet.stores.contracts import Stage
 from tests.acceptance.command_fleet import CommandFleet
+from tests.acceptance.fleet import ROOT
 from tests.acceptance.http_service import serving
 from tests.acceptance.kafka_by_hand import wait_for
+
+GUIDE = ROOT / "docs" / "guides" / "views.md"
 
 
 @pytest.fixture
@@ -120,6 +124,16 @@ def test_a_view_that_nobody_has_built_says_so(fleet: CommandFleet) -> None:
     asyncio.run(ask())
     fleet.start("append project")
     wait_for(lambda: _is_built(fleet), "the view to be built")
+
+
+def test_the_guide_s_domain_can_be_declared() -> None:
+    [block] = re.findall(r"```python\n(.*?)```", GUIDE.read_text(), re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(compile(block, GUIDE.name, "exec"), names)
+    assert [table.name for view in names["savings"].views for table in view.tables] == [
+        "accounts",
+        "accounts_by_owner",
+    ]
 
 
 def _is_built(fleet: CommandFleet) -> bool:

@@ -368,8 +368,9 @@ async def test_a_mapper_may_hide_rename_and_derive_events(writer: OpenWriter) ->
     assert (derived.version, derived.timestamp) == (4, events[3].time)
 
 
-async def test_handlers_of_a_type_get_its_events(writer: OpenWriter) -> None:
-    """The quick start's third step: a subscriber of `UserCreated` greets the new user."""
+async def test_an_aggregates_event_goes_over_the_bus_to_its_handlers(writer: OpenWriter) -> None:
+    """Document 003's arrows Command, Aggregate, Event, EventBus, Event Handlers; and the quick
+    start's third step: a subscriber of `UserCreated` greets the new user."""
     bus, greeted = MemoryBus(), list[str]()
     bus.subscribe("UserCreated", lambda event: greeted.append(event.aggregate_id))
     async with bus, writer(bus=bus) as users, users:
@@ -379,3 +380,19 @@ async def test_handlers_of_a_type_get_its_events(writer: OpenWriter) -> None:
         await settled(users)
         await until(lambda: greeted)
     assert greeted == ["user123"]
+
+
+async def test_the_index_of_what_is_pending_is_made_for_a_bus_alone(
+    mongo_url: str, database: str
+) -> None:
+    def names() -> set[str]:
+        with MongoClient[dict[str, object]](mongo_url) as client:
+            return set(client[database]["users.events"].index_information())
+
+    opening = open_stores(mongo_url, database, ["users"], timeout=30, snapshots_kept=3)
+    async with opening as stores:
+        async with Repository(User, stores["users"]):
+            assert names() >= {"versions", "unplaced"}
+            assert "pending" not in names()
+        async with Repository(User, stores["users"], bus=MemoryBus()):
+            assert "pending" in names()

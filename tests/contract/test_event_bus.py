@@ -6,6 +6,7 @@ from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from typing import Any
 
+import msgspec
 import nats
 import pytest
 from redis.asyncio import Redis as RedisClient
@@ -14,12 +15,21 @@ from eventfleet.documents import DocumentEvent, EventBus, MemoryBus
 from eventfleet.documents.event.kafka_bus import KafkaBus
 from eventfleet.documents.event.nats_bus import NatsBus
 from eventfleet.documents.event.redis_bus import RedisBus
-from eventfleet.errors import ServerUnavailable, StoreError
+from eventfleet.documents.event.redis_pubsub_bus import RedisPubSubBus
+from eventfleet.documents.event.serializer import Serializer
+from eventfleet.errors import InvalidRecord, Misconfigured, ServerUnavailable, StoreError
+from eventfleet.stores.kafka.connection import Connection
+from tests.conftest import running
+from tests.servers.redis import Redis
 from tests.servers.server import free_port
 from tests.unit.eventually import until
 
 TIME = datetime(2026, 1, 1, tzinfo=UTC)
 REMOTE = ["redis", "nats", "kafka"]
+KEEPING = ["memory", *REMOTE]
+"""The buses that keep events for a group that is away."""
+
+ALL = [*KEEPING, "redis pub/sub"]
 MakeBus = Callable[..., Any]
 
 
@@ -38,35 +48,40 @@ def event(number: int, event_type: str = "UserCreated") -> DocumentEvent:
 class Buses:
     """Buses of one channel, each with a client of its own as another process would have."""
 
-    def __init__(self, make: Callable[[], Any]) -> None:
+    def __init__(self, make: Callable[[Any], Any]) -> None:
         self._make = make
 
-    async def __call__(self) -> EventBus:
-        bus: EventBus = await self._make()
+    async def __call__(self, serializer: Serializer | None = None) -> EventBus:
+        bus: EventBus = await self._make(serializer)
         return bus
 
 
-@pytest.fixture(params=["memory", *REMOTE])
+@pytest.fixture(params=ALL)
 async def buses(request: pytest.FixtureRequest, prefix: str) -> AsyncIterator[Buses]:
     kind, memory = request.param, MemoryBus()
     async with AsyncExitStack() as stack:
 
-        async def make() -> Any:
+        async def make(serializer: Serializer | None) -> Any:
             if kind == "memory":
                 return memory
             if kind == "redis":
                 url = request.getfixturevalue("redis_url")
                 client = await stack.enter_async_context(RedisClient.from_url(url))
-                return RedisBus(client, prefix, claim_seconds=1.0)
+                return RedisBus(client, prefix, serializer, claim_seconds=1.0)
+            if kind == "redis pub/sub":
+                url = request.getfixturevalue("redis_url")
+                client = await stack.enter_async_context(RedisClient.from_url(url))
+                return RedisPubSubBus(client, prefix)
             if kind == "nats":
                 url = request.getfixturevalue("nats_url")
                 return NatsBus(
                     await stack.enter_async_context(await nats.connect(url)),
                     prefix,
+                    serializer,
                     claim_seconds=1.0,
                 )
             address = request.getfixturevalue("kafka")
-            return KafkaBus(address, prefix, partitions=1, session_seconds=6.0)
+            return KafkaBus(address, prefix, serializer, partitions=1, session_seconds=6.0)
 
         yield Buses(make)
 
@@ -150,6 +165,7 @@ async def test_functions_and_objects_subscribe(bus: EventBus) -> None:
     assert sorted(noted) == ["coroutine e1", "function e1", "object e1"]
 
 
+@pytest.mark.parametrize("buses", KEEPING, indirect=True)
 async def test_subscribers_of_one_group_share_the_events(buses: Buses) -> None:
     one, other, alone = Seen(), Seen(), Seen()
     first, second = await buses(), await buses()
@@ -176,6 +192,30 @@ async def test_one_may_subscribe_to_a_started_bus(bus: EventBus) -> None:
 
         async with asyncio.timeout(20):
             await arrived()
+
+
+class OwnSerializer:
+    """A serializer of a team's own, whose bytes the default one can't read."""
+
+    def encode(self, event: DocumentEvent) -> bytes:
+        return b"own:" + msgspec.msgpack.encode(event)
+
+    def decode(self, value: bytes) -> DocumentEvent:
+        if not value.startswith(b"own:"):
+            raise InvalidRecord("value", "is not ours")
+        return msgspec.msgpack.decode(value[4:], type=DocumentEvent)
+
+
+@pytest.mark.parametrize("buses", REMOTE, indirect=True)
+async def test_a_serializer_of_ones_own_writes_and_reads_the_events(buses: Buses) -> None:
+    bus, default, seen, unread = await buses(OwnSerializer()), await buses(), Seen(), Seen()
+    bus.subscribe("*", seen, "own")
+    default.subscribe("*", unread, "default")
+    async with bus, default:
+        await bus.publish([event(1), event(2)])
+        await until(lambda: len(seen.events) == 2)
+    assert seen.events == [event(1), event(2)]
+    assert unread.events == []
 
 
 # What a handler raises
@@ -208,6 +248,27 @@ async def test_what_is_never_handled_is_kept_and_can_be_given_again(bus: EventBu
         await until(lambda: other.ids == ["e1", "e2"])
 
 
+@pytest.mark.parametrize("buses", REMOTE, indirect=True)
+async def test_what_can_t_be_read_is_kept_and_can_be_given_again(buses: Buses) -> None:
+    writer, reader, seen = await buses(OwnSerializer()), await buses(), Seen()
+    reader.subscribe("*", seen, "reading")
+    async with writer, reader:
+        await writer.publish([event(1)])
+        await reader.publish([event(2)])
+        await until(lambda: seen.ids == ["e2"])
+        [kept] = await reader.dead_letters()
+        assert (kept.group, kept.event) == ("reading", None)
+        assert kept.reason.startswith("unreadable: value: is not JSON")
+        [again] = await writer.dead_letters()
+        assert again.event == event(1), "who can read it sees what it is"
+    repaired = await buses(OwnSerializer())
+    repaired.subscribe("*", seen, "reading")
+    async with repaired:
+        await repaired.redeliver(kept)
+        await until(lambda: seen.ids == ["e2", "e1"])
+        assert await repaired.dead_letters() == []
+
+
 # Starting and stopping
 
 
@@ -226,6 +287,7 @@ async def test_stopping_lets_the_handler_in_progress_finish(bus: EventBus) -> No
     assert finished == ["e1"]
 
 
+@pytest.mark.parametrize("buses", KEEPING, indirect=True)
 async def test_what_a_stopped_bus_had_in_hand_is_delivered_by_another(buses: Buses) -> None:
     begun = asyncio.Event()
     handled: list[str] = []
@@ -270,12 +332,44 @@ async def test_what_a_consumer_that_died_had_in_hand_is_taken_over(buses: Buses)
     await first.stop()
 
 
-async def test_a_start_that_fails_says_why(prefix: str) -> None:
+@pytest.mark.parametrize("buses", ["redis", "nats"], indirect=True)
+async def test_a_client_that_is_handed_in_stays_open(buses: Buses) -> None:
+    bus: Any = await buses()
+    bus.subscribe("*", Seen(), "all")
+    async with bus:
+        await bus.publish([event(1)])
+    again = bus._client.ping if isinstance(bus, RedisBus) else bus._client.flush
+    await again()
+
+
+@pytest.mark.parametrize("kind", [RedisBus, RedisPubSubBus])
+async def test_a_start_that_fails_says_why(kind: type[Any], prefix: str) -> None:
     address = f"127.0.0.1:{free_port()}"
     async with RedisClient.from_url(f"redis://{address}/0") as client:
-        bus = RedisBus(client, prefix)
+        bus = kind(client, prefix)
         with pytest.raises(ServerUnavailable, match=prefix):
             await bus.start()
+
+
+async def test_a_start_on_a_lost_connection_to_nats_says_why(nats_url: str, prefix: str) -> None:
+    client = await nats.connect(nats_url)
+    await client.close()
+    with pytest.raises(ServerUnavailable, match=f"starting, NATS stream {prefix}: .*[Cc]lose"):
+        await NatsBus(client, prefix).start()
+
+
+async def test_a_start_on_a_nats_stream_of_anothers_says_why(nats_url: str, prefix: str) -> None:
+    async with await nats.connect(nats_url) as client:
+        await client.jetstream().add_stream(name=f"other-{prefix}", subjects=[f"{prefix}.*"])
+        with pytest.raises(Misconfigured, match=f"NATS stream {prefix}: .*subjects overlap"):
+            await NatsBus(client, prefix).start()
+
+
+async def test_a_start_without_a_kafka_says_why(prefix: str) -> None:
+    address = f"127.0.0.1:{free_port()}"
+    bus = KafkaBus(Connection(address, timeout=1.0), prefix)
+    with pytest.raises(ServerUnavailable, match=address):
+        await bus.start()
 
 
 async def test_a_channel_that_is_something_else_is_refused(redis_url: str, prefix: str) -> None:
@@ -286,3 +380,56 @@ async def test_a_channel_that_is_something_else_is_refused(redis_url: str, prefi
         with pytest.raises(StoreError, match="WRONGTYPE"):
             await bus.start()
         assert await client.get(prefix) == b"text"
+
+
+# Publish and subscribe, which keeps nothing
+
+
+async def test_every_process_that_is_connected_gets_what_is_published(
+    redis_url: str, prefix: str
+) -> None:
+    async with RedisClient.from_url(redis_url) as one, RedisClient.from_url(redis_url) as other:
+        first, second = RedisPubSubBus(one, prefix), RedisPubSubBus(other, prefix)
+        here, there = Seen(), Seen()
+        first.subscribe("*", here, "group")
+        second.subscribe("*", there, "group")
+        async with first:
+            await first.publish([event(1)])  # the second is not connected yet: it misses this
+            await until(lambda: here.ids == ["e1"])
+            async with second:
+                await first.publish([event(2)])
+                await until(lambda: there.ids == ["e2"])
+        assert here.ids == ["e1", "e2"]
+
+
+async def test_the_subscription_outlives_a_redis_that_is_killed(prefix: str) -> None:
+    with running(Redis) as server:
+        async with RedisClient.from_url(server.url) as client:
+            bus, seen = RedisPubSubBus(client, prefix), Seen()
+            bus.subscribe("*", seen, "all")
+            async with bus:
+                await bus.publish([event(1)])
+                await until(lambda: seen.ids == ["e1"])
+                server.kill()
+                with pytest.raises(ServerUnavailable):
+                    await bus.publish([event(2)])
+                server.start()
+
+                async def arrived() -> None:
+                    while "e3" not in seen.ids:
+                        await bus.publish([event(3)])
+                        await asyncio.sleep(0.1)
+
+                async with asyncio.timeout(30):
+                    await arrived()
+    assert "e2" not in seen.ids
+
+
+async def test_what_is_no_event_on_the_channel_is_passed_over(redis_url: str, prefix: str) -> None:
+    async with RedisClient.from_url(redis_url) as client:
+        bus, seen = RedisPubSubBus(client, prefix), Seen()
+        bus.subscribe("*", seen, "all")
+        async with bus:
+            await client.publish(prefix, b"no event")
+            await bus.publish([event(1)])
+            await until(lambda: seen.ids == ["e1"])

@@ -4,7 +4,7 @@ import asyncio
 import sys
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import pytest
 
@@ -103,3 +103,21 @@ async def test_a_put_is_done_after_one_of_a_process_whose_clock_is_ahead(
         await events.put([event("account", 2), event("account", 3)], 0)
     await events.put([event("account", 4), event("account", 5)], 0)
     assert len(await ids(events.read("account"))) == 5
+
+
+async def test_a_put_that_was_blocked_ends_although_a_call_loses_the_cancellation(
+    events: EventStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun = asyncio.Event()
+
+    async def lose_a_cancellation(*_: object) -> None:
+        monkeypatch.undo()
+        begun.set()
+        with suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+
+    monkeypatch.setattr(put_transactions, "end_open_transactions", lose_a_cancellation)
+    monkeypatch.setattr(put_transactions, "BLOCKED_SECONDS", 0.01)
+    collection = events._events  # type: ignore[attr-defined]
+    async with asyncio.timeout(PROMISED_SECONDS), put_transactions.unblocking(collection, ["a"]):
+        await begun.wait()

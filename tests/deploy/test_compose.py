@@ -131,7 +131,7 @@ def test_a_teams_image_and_domains_take_the_place_of_ours(tmp_path: Path) -> Non
 
 def test_every_role_runs_and_serve_does(fleet: dict[str, Config]) -> None:
     commands = {name: service["command"] for name, service in fleet.items()}
-    roles = ("append", "command", "relay", "snapshot")
+    roles = ("append", "command", "project", "relay", "snapshot")
     expected = {role: ["worker", role] for role in roles}
     assert commands == {**expected, "serve": ["serve"], "topics": ["topics", "create"]}
 

@@ -111,3 +111,15 @@ async def test_it_ends_during_a_pause() -> None:
     await until(lambda: len(tries) == 3)
     async with asyncio.timeout(20):
         await task.end()
+
+
+async def test_a_task_that_was_ended_and_started_again_is_begun_again_after_a_failure() -> None:
+    tries, work = failing()
+    task = BackgroundTask("the work", work)
+    task.start()
+    await until(lambda: len(tries) == 1)
+    await task.end()
+    tries, task._work = failing(ServerUnavailable("away"))
+    task.start()
+    await until(lambda: len(tries) == 2)
+    await task.end()

@@ -13,13 +13,15 @@ class KeptDelivery(NamedTuple):
     """An event that a subscription could not handle, as it lies with the bus's dead letters.
 
     `id` names it for `redeliver`; `group` is that of the subscription, `reason` the last error.
+    `event` is None where the bus's serializer can't read `value`, the bytes on the server.
     """
 
     id: str
     group: str
-    event: DocumentEvent
+    event: DocumentEvent | None
     reason: str
     time: datetime
+    value: bytes = b""
 
 
 class EventBus(Protocol):

@@ -11,7 +11,11 @@ from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener
 from eventfleet.documents.event.bus import KeptDelivery
 from eventfleet.documents.event.event import DocumentEvent
 from eventfleet.documents.event.handler import Subscriber
-from eventfleet.documents.event.serializer import CloudEventsSerializer, Serializer
+from eventfleet.documents.event.serializer import (
+    CloudEventsSerializer,
+    Serializer,
+    decode_if_readable,
+)
 from eventfleet.documents.event.subscription import SubscriberGroup, SubscriberGroups
 from eventfleet.documents.startable import Startable
 from eventfleet.stores.kafka.admin import Admin
@@ -92,9 +96,7 @@ class KafkaBus(Startable):
         self._joined.clear()
 
     async def publish(self, events: Sequence[DocumentEvent]) -> None:
-        await self._producer.produce(
-            [self._record(self._topic, event, CONTENT_TYPE) for event in events]
-        )
+        await self._producer.produce([self._record(event) for event in events])
 
     def subscribe(self, pattern: str, subscriber: Subscriber, group: str | None = None) -> None:
         self._groups.subscribe(pattern, subscriber, group)
@@ -114,7 +116,9 @@ class KafkaBus(Startable):
         return [self._kept(key, record) for key, record in [*found.items()][:limit]]
 
     async def redeliver(self, kept: KeptDelivery) -> None:
-        again = self._record(self._topic, kept.event, CONTENT_TYPE, (GROUP, kept.group.encode()))
+        key = kept.event.aggregate_id.encode() if kept.event else None
+        headers = (CONTENT_TYPE, (GROUP, kept.group.encode()))
+        again = ProducerRecord(self._topic, key, kept.value, headers=headers)
         await self._producer.produce([again])
         await self._producer.produce([ProducerRecord(self._dead_letters, kept.id.encode(), None)])
 
@@ -180,20 +184,19 @@ class KafkaBus(Startable):
         kept = ProducerRecord(self._dead_letters, id.encode(), record.value, headers=headers)
         await self._producer.produce([kept])
 
-    def _record(
-        self, topic: str, event: DocumentEvent, *headers: tuple[str, bytes]
-    ) -> ProducerRecord:
-        value = self._serializer.encode(event)
-        return ProducerRecord(topic, event.aggregate_id.encode(), value, headers=headers)
+    def _record(self, event: DocumentEvent) -> ProducerRecord:
+        key, value = event.aggregate_id.encode(), self._serializer.encode(event)
+        return ProducerRecord(self._topic, key, value, headers=(CONTENT_TYPE,))
 
     def _kept(self, id: str, record: LogRecord) -> KeptDelivery:
         headers = dict(record.headers)
         return KeptDelivery(
             id,
             headers[GROUP].decode(),
-            self._serializer.decode(record.value or b""),
+            decode_if_readable(self._serializer, record.value or b""),
             headers[REASON].decode(),
             datetime.fromtimestamp(record.timestamp / 1000, UTC),
+            record.value or b"",
         )
 
     def _translating(self, what: str, seconds: float) -> AbstractAsyncContextManager[None]:

@@ -15,7 +15,11 @@ from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 from eventfleet.documents.event.bus import KeptDelivery
 from eventfleet.documents.event.event import DocumentEvent
 from eventfleet.documents.event.handler import Subscriber
-from eventfleet.documents.event.serializer import CloudEventsSerializer, Serializer
+from eventfleet.documents.event.serializer import (
+    CloudEventsSerializer,
+    Serializer,
+    decode_if_readable,
+)
 from eventfleet.documents.event.subscription import SubscriberGroup, SubscriberGroups
 from eventfleet.documents.startable import Startable
 from eventfleet.stores.errors import Misconfigured, ServerUnavailable
@@ -92,8 +96,7 @@ class NatsBus(Startable):
 
     async def redeliver(self, kept: KeptDelivery) -> None:
         async with self._translating("giving an event again", TIMEOUT_SECONDS):
-            value = self._serializer.encode(kept.event)
-            await self._jetstream.publish(self._subject, value, headers={GROUP: kept.group})
+            await self._jetstream.publish(self._subject, kept.value, headers={GROUP: kept.group})
             await self._jetstream.delete_msg(self._dead_letters, int(kept.id))
 
     async def _consume(self, group: SubscriberGroup) -> None:
@@ -162,9 +165,10 @@ class NatsBus(Startable):
         return KeptDelivery(
             str(sequence),
             headers[GROUP],
-            self._serializer.decode(message.data),
+            decode_if_readable(self._serializer, message.data),
             headers[REASON],
             datetime.fromisoformat(headers[TIME]),
+            message.data,
         )
 
     @asynccontextmanager

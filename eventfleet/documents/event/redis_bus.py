@@ -9,7 +9,11 @@ from uuid import uuid4
 from eventfleet.documents.event.bus import KeptDelivery
 from eventfleet.documents.event.event import DocumentEvent
 from eventfleet.documents.event.handler import Subscriber
-from eventfleet.documents.event.serializer import CloudEventsSerializer, Serializer
+from eventfleet.documents.event.serializer import (
+    CloudEventsSerializer,
+    Serializer,
+    decode_if_readable,
+)
 from eventfleet.documents.event.subscription import SubscriberGroup, SubscriberGroups
 from eventfleet.documents.startable import Startable
 from eventfleet.stores.redis.errors import ResponseError, translate_errors
@@ -78,7 +82,7 @@ class RedisBus(Startable):
     async def redeliver(self, kept: KeptDelivery) -> None:
         with self._translating("giving an event again"):
             async with asyncio.timeout(TIMEOUT_SECONDS):
-                again = {"event": self._serializer.encode(kept.event), "group": kept.group}
+                again = {"event": kept.value, "group": kept.group}
                 pipeline = self._client.pipeline(transaction=True)
                 self._add(pipeline, again)
                 pipeline.xdel(self._dead_letters, kept.id)
@@ -151,9 +155,10 @@ class RedisBus(Startable):
         return KeptDelivery(
             id.decode(),
             fields[b"group"].decode(),
-            self._serializer.decode(fields[b"event"]),
+            decode_if_readable(self._serializer, fields.get(b"event", b"")),
             fields[b"reason"].decode(),
             datetime.fromtimestamp(millis / 1000, UTC),
+            fields.get(b"event", b""),
         )
 
     def _translating(self, what: str) -> Any:

@@ -27,6 +27,9 @@ DELETED = "_deleted"
 TAIL_EVENTS = 4
 """The newest events, read with a document; where more are missing, a second query reads them."""
 
+VERSION_TYPES = ["int", "long", "double"]
+"""The BSON types of a version; a document whose version field has another one has no version."""
+
 LOST_HISTORY_CODES = frozenset({136, 260, 280, 286, 40647})
 
 
@@ -54,28 +57,39 @@ class MongoDocuments:
         await self.outbox.prepare()
 
     async def load(self, id: Any, aggregate_id: str) -> DocumentTail:
-        newest: list[Document] = [
+        document_of_id: list[Document] = [
+            {"$match": {"_id": id}},
+            {"$project": {"document": "$$ROOT"}},
+        ]
+        # The events come first: some servers use no index in what `$unionWith` adds.
+        pipeline: list[Document] = [
             {"$match": {"aggregate_id": aggregate_id}},
             {"$sort": {"aggregate_id": -1, "version": -1}},
             {"$limit": TAIL_EVENTS},
             {"$project": {"event": "$$ROOT"}},
+            {"$unionWith": {"coll": self._documents.name, "pipeline": document_of_id}},
         ]
-        pipeline: list[Document] = [
-            {"$match": {"_id": id}},
-            {"$project": {"document": "$$ROOT"}},
-            {"$unionWith": {"coll": self._events.name, "pipeline": newest}},
-        ]
-        with operation("find", self._documents):
-            found = await client.maybe_await(self._documents.aggregate(pipeline))
+        with operation("find", self._events):
+            found = await client.maybe_await(self._events.aggregate(pipeline))
             parts = await found.to_list(None)
         documents = [self._to_document(part["document"]) for part in parts if "document" in part]
         document = documents[0] if documents else None
         version = document.version if document else 0
         events = [to_event(self._domain, part["event"]) for part in parts if "event" in part]
         tail = sorted((e for e in events if e.version > version), key=lambda e: e.version)
+        # A document without events may have been created between the two reads.
+        is_adopted = (
+            document is not None and not events and not await self._has_events(aggregate_id)
+        )
         if len(tail) == TAIL_EVENTS and tail[0].version > version + 1:
             tail = [event async for event in self.changes(aggregate_id, version)]
-        return DocumentTail(document, tail, document is not None and not events)
+        return DocumentTail(document, tail, is_adopted)
+
+    async def _has_events(self, aggregate_id: str) -> bool:
+        with operation("find", self._events):
+            return (
+                await self._events.find_one({"aggregate_id": aggregate_id}, {"_id": 1}) is not None
+            )
 
     async def insert(self, event: EventRecord, *, to_publish: bool) -> None:
         partition = partition_of(event.aggregate_id, self._partitions)
@@ -99,7 +113,7 @@ class MongoDocuments:
         query = self._documents.find(wanted, {self._version_field: 1})
         with operation("find", self._documents):
             found = await query.to_list(None)
-        return {each["_id"]: int(each.get(self._version_field, 1)) for each in found}
+        return {each["_id"]: _version(each.get(self._version_field)) for each in found}
 
     async def find(
         self,
@@ -146,15 +160,25 @@ class MongoDocuments:
 
     def _replacement(self, document: StoredDocument) -> ReplaceOne[Document]:
         version = self._version_field
-        earlier = [{version: {"$lt": document.version}}, {version: {"$exists": False}}]
+        unversioned = {"$not": {"$type": VERSION_TYPES}}
+        earlier = [{version: {"$lt": document.version}}, {version: unversioned}]
         fields: Document = {DELETED: True} if document.fields is None else document.fields
         stored = {**fields, version: document.version}
         return ReplaceOne({"_id": document.id, "$or": earlier}, stored, upsert=True)
 
     def _to_document(self, stored: Document) -> StoredDocument:
         fields = dict(stored)
-        id, version = fields.pop("_id"), fields.pop(self._version_field, 1)
-        return StoredDocument(id, int(version), None if DELETED in fields else fields)
+        id, version = fields.pop("_id"), _version(fields.pop(self._version_field, None))
+        return StoredDocument(id, version, None if DELETED in fields else fields)
+
+
+def _version(stored: Any) -> int:
+    """Return the version of a stored document: 1 where another program has put none, or no number.
+
+    It must agree with VERSION_TYPES, by which the server decides.
+    """
+    is_number = isinstance(stored, int | float) and not isinstance(stored, bool)
+    return int(stored) if is_number else 1
 
 
 def _encode_token(token: Any) -> str:

@@ -19,6 +19,7 @@ from zlib import crc32
 from bson import Binary
 from pymongo.errors import PyMongoError
 
+from eventfleet.stores.background_task import cancel
 from eventfleet.stores.errors import ServerUnavailable
 from eventfleet.stores.mongo import client
 from eventfleet.stores.mongo.client import full_name, maybe_await
@@ -71,8 +72,7 @@ async def unblocking(
     finally:
         timer.cancel()
         for task in tasks:
-            task.cancel()
-            await asyncio.wait({task})
+            await cancel(task)
 
 
 async def _unblock(collection: client.Collection, aggregate_ids: Collection[str]) -> None:

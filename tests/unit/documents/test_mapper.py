@@ -11,7 +11,12 @@ from eventfleet.documents import (
     EventMapper,
     EventTypes,
 )
-from eventfleet.documents.event.mapper import published_events
+from eventfleet.documents.event.mapper import (
+    AggregateEventMapper,
+    published_aggregate_events,
+    published_events,
+)
+from eventfleet.topics.event import EventRecord
 
 TIME = datetime(2026, 1, 1, tzinfo=UTC)
 EMAIL = {"email": "j@example.com"}
@@ -87,3 +92,34 @@ def test_derived_events_have_ids_that_come_out_the_same_again() -> None:
     assert once[1].data == {"new_email": "j@example.com"}
     [only] = published_events(mapper, "games", change(merge_patch=EMAIL))
     assert only.event_type == "gamesUpdated"
+
+
+STORED = EventRecord(
+    id="0191",
+    type="EmailChanged",
+    domain="users",
+    aggregate_id="u1",
+    time=TIME,
+    data=EMAIL,
+    version=3,
+)
+
+
+def test_an_aggregates_default_event_has_all_of_the_stored_one() -> None:
+    [event] = published_aggregate_events(AggregateEventMapper(), "User", STORED)
+    assert (event.id, event.event_type, event.timestamp) == ("0191", "EmailChanged", TIME)
+    assert (event.aggregate_id, event.aggregate_type, event.version) == ("u1", "User", 3)
+    assert event.data == EMAIL
+
+
+def test_events_derived_from_an_aggregates_have_ids_that_come_out_the_same_again() -> None:
+    class TwiceMapper(AggregateEventMapper):
+        def map_to_events(self, aggregate_type: str, event: EventRecord) -> list[DerivedEvent]:
+            told = DerivedEvent("AddressTold", aggregate_type, {})
+            return [self.default_event(aggregate_type, event), told, told]
+
+    once, again = (published_aggregate_events(TwiceMapper(), "User", STORED) for _ in "12")
+    assert once == again
+    assert once[0].id == "0191"
+    assert len({event.id for event in once}) == 3
+    assert all(UUID(event.id).version == 5 for event in once[1:])
