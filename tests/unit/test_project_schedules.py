@@ -40,7 +40,7 @@ from tests.unit.view_fixture import (
 
 VIEW = with_changes(ACCOUNTS, totals=[owner_totals("owners"), owner_totals("again")])
 TWO = in_version(VIEW, 2)
-SEEDS = 60
+SEEDS = 30
 CUTS = range(0, 10_000)
 
 
