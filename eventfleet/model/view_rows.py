@@ -12,6 +12,7 @@ from msgspec import inspect
 from eventfleet.model.row_checks import inner_types
 from eventfleet.model.type_checks import INT64_MAX, INT64_MIN
 from eventfleet.model.views import Row
+from eventfleet.topics.codec import MAX_DEPTH
 
 R = TypeVar("R", bound=Row)
 
@@ -33,9 +34,12 @@ def encode_row(row: Row) -> dict[str, Any]:
 
     UnstorableRow names a field that can't be stored.
     """
-    plain: dict[str, Any] = msgspec.to_builtins(
-        row, builtin_types=(datetime,), str_keys=True, order="deterministic"
-    )
+    try:
+        plain: dict[str, Any] = msgspec.to_builtins(
+            row, builtin_types=(datetime,), str_keys=True, order="deterministic"
+        )
+    except (TypeError, ValueError, RecursionError) as error:
+        raise UnstorableRow(f"{type(row).__name__}: {error}") from None
     for name, value in plain.items():
         kind = type(value)  # a call for each field would cost more than all the rest
         if not (
@@ -43,7 +47,7 @@ def encode_row(row: Row) -> dict[str, Any]:
             or (kind is int and INT64_MIN <= value <= INT64_MAX)
             or value is None
         ):
-            plain[name] = _storable(value, name)
+            plain[name] = _storable(value, name, 1)
     return plain
 
 
@@ -110,9 +114,11 @@ def _are_faithful(kinds: Iterable[Any], seen: list[Any]) -> bool:
     return True
 
 
-def _storable(value: Any, at: str) -> Any:
+def _storable(value: Any, at: str, level: int) -> Any:
     """Return a plain value as stores keep it."""
     kind = type(value)
+    if level > MAX_DEPTH:
+        raise UnstorableRow(f"{at} is nested deeper than {MAX_DEPTH} levels")
     if kind is str:
         if not value.isascii():
             _check_text(value, at)
@@ -125,9 +131,11 @@ def _storable(value: Any, at: str) -> Any:
     elif kind is datetime:
         return _sortable(value, at)
     elif kind is list or kind is tuple:
-        return [_storable(each, f"{at}[{index}]") for index, each in enumerate(value)]
+        return [_storable(each, f"{at}[{n}]", level + 1) for n, each in enumerate(value)]
     elif kind is dict:
-        return {_key(key, at): _storable(each, f"{at}.{key}") for key, each in value.items()}
+        return {
+            _key(key, at): _storable(each, f"{at}.{key}", level + 1) for key, each in value.items()
+        }
     return value
 
 

@@ -169,8 +169,7 @@ class ProjectRole:
 
     async def tick(self) -> ChunkReport:
         """Bring builds up to date, a part at a time; look for new builds; remove tombstones."""
-        for projector in self._projectors.values():
-            await projector.prepare()
+        await self._prepare()
         behind = [each for each in self._projectors.values() if not each.ready]
         for projector in behind:
             await self._catch_up(projector)
@@ -191,6 +190,21 @@ class ProjectRole:
         for key, projector in self._projectors.items():
             if noted := self._noted[key].point:
                 await projector.purge(noted, before)
+
+    async def _prepare(self) -> None:
+        """Have the indexes of all builds; one that takes too long must not keep events waiting."""
+        for projector in self._projectors.values():
+            try:
+                await projector.prepare()
+            except ServerUnavailable as error:
+                if not projector.ready:
+                    raise
+                projector.prepared = True
+                logger.warning(
+                    "view %s of %s: its indexes could not be made, so queries may be slow; make "
+                    "them by hand where that takes long, or restart the workers of project: %s",
+                    *(projector.view.name, self._domain.name, error),
+                )
 
     async def close(self) -> None:
         await self._writer.close()

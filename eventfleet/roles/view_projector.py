@@ -181,17 +181,17 @@ class ViewProjector:
         }
         self._rows = self._cached_table(view, cached)
         self._totals = [(each, self._cached_table(each, cached)) for each in view.totals]
-        self._prepared = False
+        self.prepared = False
 
     def _cached_table(self, table: Table, capacity: int) -> CachedTable:
         return CachedTable(table, self._stores[table.name], capacity)
 
     async def prepare(self) -> None:
         """Create the indexes of the tables; once."""
-        if not self._prepared:
+        if not self.prepared:
             for table in self.view.tables:
                 await self._stores[table.name].prepare(table.indexes)
-            self._prepared = True
+            self.prepared = True
 
     async def purge(self, up_to: FeedPoint, before: datetime) -> None:
         """Remove the tombstones up to a point that were written before a moment."""

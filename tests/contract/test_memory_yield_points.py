@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from eventfleet.model.views import ViewShape
 from eventfleet.stores.contracts import (
     AssignPosition,
     OffsetRange,
@@ -12,8 +13,11 @@ from eventfleet.stores.contracts import (
     TailQuery,
     VersionRange,
 )
+from eventfleet.stores.contracts.views import BuildProgress, RowQuery, StoredRow
+from eventfleet.stores.cursors import FeedPoint
 from eventfleet.stores.memory.events import MemoryEvents
 from eventfleet.stores.memory.snapshots import MemorySnapshots
+from eventfleet.stores.memory.views import MemoryRows, MemoryViews
 from tests.contract.samples import TIME, at, event, ids, key, stream
 
 
@@ -38,6 +42,28 @@ async def crashed_at(ending: Ending, steps: int, call: Callable[[], Awaitable[An
     with pytest.raises(Crash):
         await call()
     ending.steps = 1_000_000
+
+
+@pytest.mark.parametrize("steps", range(4))
+async def test_rows_may_be_saved_in_part_and_unanswered(steps: int) -> None:
+    ending = Ending()
+    store = MemoryRows(ending)
+    rows = [StoredRow(id, {}, FeedPoint(0, 0, 1, 1), TIME) for id in "abc"]
+    await crashed_at(ending, steps, lambda: store.save(rows))
+    assert [each.id for each in await store.find(RowQuery(), 9)] == [*"abc"][:steps]
+
+
+@pytest.mark.parametrize("steps", range(2))
+async def test_builds_are_changed_or_not_when_the_answer_is_lost(steps: int) -> None:
+    ending = Ending()
+    views = MemoryViews(ending)
+    shape, nothing, ready = ViewShape(1, "one"), BuildProgress(), BuildProgress(True)
+    await crashed_at(ending, steps, lambda: views.begin("a", ["a"], shape, 0))
+    assert await views.begin("a", ["a"], shape, 0) == (steps == 0)
+    await crashed_at(ending, steps, lambda: views.note_progress("a", 1, 0, nothing, ready))
+    assert await views.note_progress("a", 1, 0, nothing, ready) == (steps == 0)
+    await crashed_at(ending, steps, lambda: views.make_live("a", 1, 1))
+    assert await views.make_live("a", 1, 1) == (steps == 0)
 
 
 @pytest.mark.parametrize("steps", range(4))

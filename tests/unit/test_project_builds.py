@@ -140,6 +140,52 @@ async def test_an_index_that_is_declared_later_is_made_without_a_rebuild(
     assert numbers(servers) == (1, None)
 
 
+async def test_an_index_that_takes_too_long_keeps_no_event_waiting(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def prepare(_: Any) -> None:
+        raise ServerUnavailable("it took too long")
+
+    servers = Servers(till(ACCOUNTS))
+    await tick(servers, await opened(servers), times=4)
+    monkeypatch.setattr(servers.views.rows("accounts", "accounts", 1), "prepare", prepare)
+    role = await opened(servers)
+    await many(servers)
+    await tick(servers, role, times=3)
+    await servers.take(role)
+    servers.check(ACCOUNTS)
+    [warning] = caplog.messages
+    assert "view accounts of till: its indexes could not be made" in warning
+    newer = servers.role(0, till(TWO))
+    monkeypatch.setattr(servers.views.rows("accounts", "accounts", 2), "prepare", prepare)
+    await newer.open()
+    with pytest.raises(ServerUnavailable):
+        await newer.tick()
+
+
+async def test_a_version_that_is_rolled_back_is_built_again_when_asked_for() -> None:
+    servers = Servers(till(ACCOUNTS))
+    await many(servers)
+    for version in (ACCOUNTS, TWO):
+        role = await opened(servers, 0, version)
+        await tick(servers, role, times=6)
+    assert numbers(servers) == (2, None)
+    role = await opened(servers, 0, ACCOUNTS)
+    await servers.append("a", Deposited(cents=50))
+    await servers.take(role)
+    await tick(servers, role, times=6)
+    assert numbers(servers) == (2, None)
+    assert not progress(servers, 2).ready
+    assert await servers.views.begin("accounts", ["accounts", "owners"], ACCOUNTS.shape, 2)
+    await tick(servers, role, times=6)
+    assert numbers(servers) == (3, None)
+    servers.check(ACCOUNTS)
+    role = await opened(servers, 0, TWO)  # and forward again
+    await tick(servers, role, times=6)
+    assert numbers(servers) == (4, None)
+    servers.check(TWO)
+
+
 # Owners that come and go
 
 

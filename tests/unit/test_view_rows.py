@@ -65,12 +65,17 @@ class Dated(Item):
     more: Any = None
 
 
+def nested(depth: int) -> list[Any]:
+    return [nested(depth - 1)] if depth else []
+
+
 ROWS = [
     Plain(name="한", tags=("a",)),
     Item(name="é\0", tags=("a", "$b", "c.d"), by={"a.b": 1, "$c": 2}, count=-(2**63)),
     Dated(at=datetime(2025, 1, 2, 3, 4, 5, 678_901, UTC), labels=frozenset("xyz")),
     Dated(prices=[Price(Decimal("1.50"), datetime(2025, 1, 2, tzinfo=SEOUL))], numbers={1: "a"}),
     Dated(more={"a": [1, None, {"$b": 2.5}]}),
+    Dated(more=nested(59)),
 ]
 
 
@@ -115,6 +120,8 @@ UNSTORABLE: dict[str, Mapping[str, Any]] = {
     r"tags[1] is '\ud800': half of a surrogate pair": {"tags": ("a", "\ud800")},
     r"by is '\ud800': half of a surrogate pair": {"by": {"\ud800": 1}},
     r"by has the key 'a\x00b', with a NUL": {"by": {"a\0b": 1}},
+    "Dated: Encoding objects of type object is unsupported": {"more": object()},
+    f"more{'[0]' * 60} is nested deeper than 60 levels": {"more": nested(61)},
     "at is 2025-01-01 00:00:00: a time without a time zone": {"at": NAIVE},
     "more.at is 2025-01-01 00:00:00: a time without a time zone": {"more": {"at": NAIVE}},
     "Dated: Expected `str`, got `int` - at `$.name`": {"name": 3},
