@@ -13,17 +13,22 @@ class KeptDelivery(NamedTuple):
     """An event that a subscription could not handle, as it lies with the bus's dead letters.
 
     `id` names it for `redeliver`; `group` is that of the subscription, `reason` the last error.
+    `value` is what a server had of it; where no serializer can read that, `event` is None.
     """
 
     id: str
     group: str
-    event: DocumentEvent
+    event: DocumentEvent | None
     reason: str
     time: datetime
+    value: bytes = b""
 
 
 class EventBus(Protocol):
-    """Publishes events and delivers each to every group of subscribers, at least once."""
+    """Publishes events and delivers each to every group of subscribers, at least once.
+
+    A bus that keeps nothing delivers at most once, and says so.
+    """
 
     async def start(self) -> None:
         """Connect, and begin to deliver. The error of a start that fails says why."""

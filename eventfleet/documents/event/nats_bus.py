@@ -15,11 +15,14 @@ from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 from eventfleet.documents.event.bus import KeptDelivery
 from eventfleet.documents.event.event import DocumentEvent
 from eventfleet.documents.event.handler import Subscriber
-from eventfleet.documents.event.serializer import CloudEventsSerializer, Serializer
+from eventfleet.documents.event.serializer import (
+    CloudEventsSerializer,
+    Serializer,
+    decode_if_readable,
+)
 from eventfleet.documents.event.subscription import SubscriberGroup, SubscriberGroups
 from eventfleet.documents.startable import Startable
 from eventfleet.stores.errors import Misconfigured, ServerUnavailable
-from eventfleet.topics.errors import InvalidRecord
 
 BATCH_EVENTS = 100
 FETCH_SECONDS = 0.5
@@ -92,8 +95,8 @@ class NatsBus(Startable):
 
     async def redeliver(self, kept: KeptDelivery) -> None:
         async with self._translating("giving an event again", TIMEOUT_SECONDS):
-            value = self._serializer.encode(kept.event)
-            await self._jetstream.publish(self._subject, value, headers={GROUP: kept.group})
+            again_to = {GROUP: kept.group}
+            await self._jetstream.publish(self._subject, kept.value, headers=again_to)
             await self._jetstream.delete_msg(self._dead_letters, int(kept.id))
 
     async def _consume(self, group: SubscriberGroup) -> None:
@@ -106,6 +109,7 @@ class NatsBus(Startable):
                         messages = await consumer.fetch(BATCH_EVENTS, timeout=FETCH_SECONDS)
                     except nats.TimeoutError:
                         continue
+                    self._groups.report_well(group)
                     await self._handle_all(group, messages)
         finally:
             await consumer.unsubscribe()
@@ -117,7 +121,10 @@ class NatsBus(Startable):
                     await left.nak()
                 return
             with self._groups.delivering():
-                if reason := await self._handle(group, message):
+                given_again_to = (message.headers or {}).get(GROUP)
+                if reason := await group.deliver_value(
+                    message.data, self._serializer, given_again_to
+                ):
                     now = datetime.now(UTC).isoformat()
                     await self._jetstream.publish(
                         f"{self._stream}.dead-letters",
@@ -125,15 +132,6 @@ class NatsBus(Startable):
                         headers={GROUP: group.name, REASON: _one_line(reason), TIME: now},
                     )
                 await message.ack_sync(TIMEOUT_SECONDS)
-
-    async def _handle(self, group: SubscriberGroup, message: Any) -> str | None:
-        if (message.headers or {}).get(GROUP, group.name) != group.name:
-            return None
-        try:
-            event = self._serializer.decode(message.data)
-        except InvalidRecord as error:
-            return f"unreadable: {error}"
-        return await group.deliver(event)
 
     async def _make_stream(self, name: str, subject: str) -> None:
         try:
@@ -162,9 +160,10 @@ class NatsBus(Startable):
         return KeptDelivery(
             str(sequence),
             headers[GROUP],
-            self._serializer.decode(message.data),
+            decode_if_readable(self._serializer, message.data),
             headers[REASON],
             datetime.fromisoformat(headers[TIME]),
+            message.data,
         )
 
     @asynccontextmanager

@@ -9,11 +9,14 @@ from uuid import uuid4
 from eventfleet.documents.event.bus import KeptDelivery
 from eventfleet.documents.event.event import DocumentEvent
 from eventfleet.documents.event.handler import Subscriber
-from eventfleet.documents.event.serializer import CloudEventsSerializer, Serializer
+from eventfleet.documents.event.serializer import (
+    CloudEventsSerializer,
+    Serializer,
+    decode_if_readable,
+)
 from eventfleet.documents.event.subscription import SubscriberGroup, SubscriberGroups
 from eventfleet.documents.startable import Startable
 from eventfleet.stores.redis.errors import ResponseError, translate_errors
-from eventfleet.topics.errors import InvalidRecord
 
 BATCH_EVENTS = 100
 BLOCK_MS = 500
@@ -78,7 +81,7 @@ class RedisBus(Startable):
     async def redeliver(self, kept: KeptDelivery) -> None:
         with self._translating("giving an event again"):
             async with asyncio.timeout(TIMEOUT_SECONDS):
-                again = {"event": self._serializer.encode(kept.event), "group": kept.group}
+                again = {"event": kept.value, "group": kept.group}
                 pipeline = self._client.pipeline(transaction=True)
                 self._add(pipeline, again)
                 pipeline.xdel(self._dead_letters, kept.id)
@@ -96,6 +99,7 @@ class RedisBus(Startable):
                 read = await self._client.xreadgroup(
                     group.name, self._consumer, {self._channel: ">"}, BATCH_EVENTS, BLOCK_MS
                 )
+                self._groups.report_well(group)
                 for _, entries in read or ():
                     await self._handle_all(group, entries)
 
@@ -118,23 +122,15 @@ class RedisBus(Startable):
                 await self._give_back(group.name, [id for id, _ in entries[index:]])
                 return
             with self._groups.delivering():
-                reason = await self._handle(group, fields)
+                reason = await group.deliver_value(
+                    fields.get(b"event", b""), self._serializer, _given_again_to(fields)
+                )
                 pipeline = self._client.pipeline(transaction=True)
                 if reason:
                     kept = {**fields, "group": group.name, "reason": reason}
                     pipeline.xadd(self._dead_letters, kept)
                 pipeline.xack(self._channel, group.name, id)
                 await pipeline.execute()
-
-    async def _handle(self, group: SubscriberGroup, fields: dict[bytes, bytes]) -> str | None:
-        only = fields.get(b"group")
-        if only is not None and only.decode() != group.name:
-            return None
-        try:
-            event = self._serializer.decode(fields.get(b"event", b""))
-        except InvalidRecord as error:
-            return f"unreadable: {error}"
-        return await group.deliver(event)
 
     async def _create(self, name: str) -> None:
         try:
@@ -148,13 +144,20 @@ class RedisBus(Startable):
 
     def _kept(self, id: bytes, fields: dict[bytes, bytes]) -> KeptDelivery:
         millis = int(id.decode().partition("-")[0])
+        value = fields.get(b"event", b"")
         return KeptDelivery(
             id.decode(),
             fields[b"group"].decode(),
-            self._serializer.decode(fields[b"event"]),
+            decode_if_readable(self._serializer, value),
             fields[b"reason"].decode(),
             datetime.fromtimestamp(millis / 1000, UTC),
+            value,
         )
 
     def _translating(self, what: str) -> Any:
         return translate_errors(f"{what}, channel {self._channel}", TIMEOUT_SECONDS)
+
+
+def _given_again_to(fields: dict[bytes, bytes]) -> str | None:
+    group = fields.get(b"group")
+    return None if group is None else group.decode()

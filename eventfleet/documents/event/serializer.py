@@ -20,6 +20,14 @@ class Serializer(Protocol):
         """Decode an event. InvalidRecord names the field and the reason."""
 
 
+def decode_if_readable(serializer: Serializer, value: bytes) -> DocumentEvent | None:
+    """Decode an event; None for a value that the serializer can't read."""
+    try:
+        return serializer.decode(value)
+    except InvalidRecord:
+        return None
+
+
 class DocumentEnvelope(msgspec.Struct, kw_only=True, tag_field="specversion", tag="1.0"):
     """A CloudEvents envelope: `source` is the aggregate's type, `subject` its id."""
 
