@@ -1,6 +1,7 @@
 """The contract of event buses, sentence by sentence, over every implementation."""
 
 import asyncio
+import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
@@ -15,7 +16,9 @@ from eventfleet.documents.event.kafka_bus import KafkaBus
 from eventfleet.documents.event.nats_bus import NatsBus
 from eventfleet.documents.event.redis_bus import RedisBus
 from eventfleet.documents.event.redis_pubsub_bus import RedisPubSubBus
-from eventfleet.errors import ServerUnavailable, StoreError
+from eventfleet.documents.event.serializer import CloudEventsSerializer, Serializer
+from eventfleet.errors import AccessRefused, ServerUnavailable, StoreError
+from eventfleet.stores.background_task import background_tasks
 from tests.conftest import running
 from tests.servers.redis import Redis
 from tests.servers.server import free_port
@@ -45,11 +48,11 @@ def event(number: int, event_type: str = "UserCreated") -> DocumentEvent:
 class Buses:
     """Buses of one channel, each with a client of its own as another process would have."""
 
-    def __init__(self, make: Callable[[], Any]) -> None:
+    def __init__(self, make: Callable[[Serializer | None], Any]) -> None:
         self._make = make
 
-    async def __call__(self) -> EventBus:
-        bus: EventBus = await self._make()
+    async def __call__(self, serializer: Serializer | None = None) -> EventBus:
+        bus: EventBus = await self._make(serializer)
         return bus
 
 
@@ -58,26 +61,27 @@ async def buses(request: pytest.FixtureRequest, prefix: str) -> AsyncIterator[Bu
     kind, memory = request.param, MemoryBus()
     async with AsyncExitStack() as stack:
 
-        async def make() -> Any:
+        async def make(serializer: Serializer | None) -> Any:
             if kind == "memory":
                 return memory
             if kind == "redis":
                 url = request.getfixturevalue("redis_url")
                 client = await stack.enter_async_context(RedisClient.from_url(url))
-                return RedisBus(client, prefix, claim_seconds=1.0)
+                return RedisBus(client, prefix, serializer, claim_seconds=1.0)
             if kind == "redis pub/sub":
                 url = request.getfixturevalue("redis_url")
                 client = await stack.enter_async_context(RedisClient.from_url(url))
-                return RedisPubSubBus(client, prefix)
+                return RedisPubSubBus(client, prefix, serializer)
             if kind == "nats":
                 url = request.getfixturevalue("nats_url")
                 return NatsBus(
                     await stack.enter_async_context(await nats.connect(url)),
                     prefix,
+                    serializer,
                     claim_seconds=1.0,
                 )
             address = request.getfixturevalue("kafka")
-            return KafkaBus(address, prefix, partitions=1, session_seconds=6.0)
+            return KafkaBus(address, prefix, serializer, partitions=1, session_seconds=6.0)
 
         yield Buses(make)
 
@@ -220,6 +224,48 @@ async def test_what_is_never_handled_is_kept_and_can_be_given_again(bus: EventBu
         await until(lambda: other.ids == ["e1", "e2"])
 
 
+class NewFormat(CloudEventsSerializer):
+    """Writes the first event in a format that it learns to read later."""
+
+    can_read = False
+
+    def encode(self, event: DocumentEvent) -> bytes:
+        return b"new format" if event.id == "e1" else super().encode(event)
+
+    def decode(self, value: bytes) -> DocumentEvent:
+        return event(1) if value == b"new format" and self.can_read else super().decode(value)
+
+
+@pytest.mark.parametrize("buses", REMOTE, indirect=True)
+async def test_what_cannot_be_read_is_kept_and_can_be_given_again(buses: Buses) -> None:
+    serializer, seen = NewFormat(), Seen()
+    bus = await buses(serializer)
+    bus.subscribe("*", seen, "all")
+    async with bus:
+        await bus.publish([event(1), event(2)])
+        await until(lambda: seen.ids == ["e2"])
+        [kept] = await bus.dead_letters()
+        assert (kept.group, kept.event, kept.value) == ("all", None, b"new format")
+        assert kept.reason.startswith("unreadable: value: is not JSON")
+        serializer.can_read = True
+        await bus.redeliver(kept)
+        await until(lambda: seen.ids == ["e2", "e1"])
+        assert await bus.dead_letters() == []
+
+
+async def test_dead_letters_in_memory_have_a_limit(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("eventfleet.documents.event.memory_bus.MAX_DEAD_LETTERS", 2)
+    bus, seen = MemoryBus(), Seen(e1=3, e2=3, e3=3)
+    bus.subscribe("*", seen, "failing")
+    async with bus:
+        await bus.publish([event(n) for n in range(1, 5)])
+        await until(lambda: seen.ids == ["e4"])
+        assert [kept.event for kept in await bus.dead_letters()] == [event(2), event(3)]
+    assert "a dead letter is dropped" in caplog.text
+
+
 # Starting and stopping
 
 
@@ -322,10 +368,11 @@ async def test_every_process_that_is_connected_gets_what_is_published(
         assert here.ids == ["e1", "e2"]
 
 
-async def test_the_subscription_outlives_a_redis_that_is_killed(prefix: str) -> None:
+@pytest.mark.parametrize("kind", [RedisBus, RedisPubSubBus])
+async def test_a_subscription_outlives_a_redis_that_is_killed(kind: type[Any], prefix: str) -> None:
     with running(Redis) as server:
         async with RedisClient.from_url(server.url) as client:
-            bus, seen = RedisPubSubBus(client, prefix), Seen()
+            bus, seen = kind(client, prefix), Seen()
             bus.subscribe("*", seen, "all")
             async with bus:
                 await bus.publish([event(1)])
@@ -342,10 +389,64 @@ async def test_the_subscription_outlives_a_redis_that_is_killed(prefix: str) -> 
 
                 async with asyncio.timeout(30):
                     await arrived()
+                await until(lambda: not any(task.problem for task in background_tasks()))
     assert "e2" not in seen.ids
 
 
-async def test_what_is_no_event_on_the_channel_is_passed_over(redis_url: str, prefix: str) -> None:
+async def test_a_right_to_subscribe_that_is_missing_is_named_by_the_start(
+    redis_url: str, prefix: str
+) -> None:
+    async with RedisClient.from_url(redis_url) as admin:
+        await admin.execute_command(f"ACL SETUSER {prefix} on >pass ~* resetchannels +@all")
+    url = redis_url.replace("redis://", f"redis://{prefix}:pass@")
+    async with RedisClient.from_url(url) as client:
+        bus = RedisPubSubBus(client, prefix)
+        with pytest.raises(AccessRefused, match=f"channel {prefix}.*lacks a right"):
+            await bus.start()
+        assert background_tasks() == []
+        assert await client.ping()
+
+
+async def test_a_bus_that_was_stopped_may_start_again(redis_url: str, prefix: str) -> None:
+    async with RedisClient.from_url(redis_url) as client:
+        bus, seen = RedisPubSubBus(client, prefix), Seen()
+        bus.subscribe("*", seen, "all")
+        async with bus:
+            await bus.publish([event(1)])
+            await until(lambda: seen.ids == ["e1"])
+        await bus.publish([event(2)])
+        async with bus:
+            await bus.publish([event(3)])
+            await until(lambda: seen.ids == ["e1", "e3"])
+    assert background_tasks() == []
+
+
+async def test_a_quiet_channel_is_pinged_and_a_server_that_hangs_is_left(
+    prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = "eventfleet.documents.event.redis_pubsub_bus"
+    monkeypatch.setattr(f"{module}.QUIET_SECONDS", 0.05)
+    with running(Redis) as server:
+        async with RedisClient.from_url(server.url) as client:
+            bus, seen = RedisPubSubBus(client, prefix), Seen()
+            bus.subscribe("*", seen, "all")
+            async with bus:
+                [task] = [t for t in background_tasks() if t.name == f"subscription to {prefix}"]
+                await asyncio.sleep(0.3)  # several pings, which the server answers
+                assert task.failures == 0
+                monkeypatch.setattr(f"{module}.TIMEOUT_SECONDS", 0.2)
+                server.signal(signal.SIGSTOP)
+                await until(lambda: task.problem is not None)
+                monkeypatch.setattr(f"{module}.TIMEOUT_SECONDS", 10.0)
+                server.signal(signal.SIGCONT)
+                await until(lambda: task.problem is None)
+                await bus.publish([event(1)])
+                await until(lambda: seen.ids == ["e1"])
+
+
+async def test_what_is_no_event_on_the_channel_is_passed_over(
+    redis_url: str, prefix: str, caplog: pytest.LogCaptureFixture
+) -> None:
     async with RedisClient.from_url(redis_url) as client:
         bus, seen = RedisPubSubBus(client, prefix), Seen()
         bus.subscribe("*", seen, "all")
@@ -353,3 +454,5 @@ async def test_what_is_no_event_on_the_channel_is_passed_over(redis_url: str, pr
             await client.publish(prefix, b"no event")
             await bus.publish([event(1)])
             await until(lambda: seen.ids == ["e1"])
+            assert not any(task.problem for task in background_tasks())
+    assert f"channel {prefix}: what is no event is passed over" in caplog.text

@@ -91,6 +91,7 @@ class SubscriberGroup:
         try:
             event = serializer.decode(value)
         except InvalidRecord as error:
+            logger.warning("%s: what is no event is a dead letter now: %s", self.name, error)
             return f"unreadable: {error}"[:MAX_REASON_CHARS]
         return await self.deliver(event)
 
