@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 BENCH := .venv-bench
 
 # What `make run` runs, unless EVENTFLEET_DOMAINS names domains of your own.
-SAMPLE_DOMAINS := eventfleet.domains.orders,eventfleet.domains.bank,eventfleet.domains.trading,eventfleet.domains.process_log
+SAMPLE_DOMAINS := eventfleet.domains.orders,eventfleet.domains.bank,eventfleet.domains.trading,eventfleet.domains.cart,eventfleet.domains.game,eventfleet.domains.process_log
 
 .PHONY: run test check faults bench metrics-cost scale rehearse-scaling soak audit-memory \
 	check-image check-cluster check-monitoring lock clean

@@ -1,4 +1,4 @@
-"""Reports what was traded in an account and what it gained, and checks the kept state by that.
+"""Audits an account: each event with its time and actor, the sums, and the kept state against them.
 
     eventfleet send trading mine DepositCash '{"amount": 100000}'
     eventfleet send trading mine Buy '{"symbol": "ACME", "quantity": 10, "price": 4200, "fee": 99}'
@@ -13,7 +13,13 @@ import sys
 
 from eventfleet import Event
 from eventfleet.domains.trading import Portfolio, trading
-from eventfleet.domains.trading_report import Report, report
+from eventfleet.domains.trading_report import (
+    AuditedEvent,
+    IncompleteTrail,
+    Report,
+    audit_trail,
+    report,
+)
 from eventfleet.queries import load_settings, querier
 
 
@@ -22,11 +28,25 @@ async def main(account_id: str) -> None:
         kept = await queries.latest(account_id)
         if kept is None:
             sys.exit(f"there is no account {account_id!r}")
-        stored = queries.events(account_id, limit=kept.version)
-        payloads = [trading.payload(event) async for event in stored]
-    events = [payload for payload in payloads if isinstance(payload, Event)]
-    print(f"{account_id}: {len(events)} events")
-    show(report(events), kept.state)
+        records = [each async for each in queries.events(account_id, limit=kept.version)]
+    try:
+        for audited in audit_trail(records):
+            show_event(audited)
+    except IncompleteTrail as error:
+        sys.exit(f"{account_id}: {error}")
+    if len(records) != kept.version:
+        sys.exit(f"{account_id}: of {kept.version} events only {len(records)} are stored")
+    print(f"{account_id}: {len(records)} events, none is missing")
+    payloads = [trading.payload(record) for record in records]
+    show(report(each for each in payloads if isinstance(each, Event)), kept.state)
+
+
+def show_event(audited: AuditedEvent) -> None:
+    record = audited.record
+    about = ", ".join(f"{name} {value}" for name, value in record.data.items())
+    left = f"cash {audited.cash:,}" + ("" if audited.held is None else f", held {audited.held}")
+    by = record.actor or "unknown"
+    print(f"{record.version} {record.time.isoformat()} {by} {record.type}: {about}; {left}")
 
 
 def show(shown: Report, kept: Portfolio) -> None:

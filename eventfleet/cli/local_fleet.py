@@ -25,7 +25,8 @@ from eventfleet.stores.errors import Misconfigured
 from eventfleet.topics.errors import EventfleetError
 
 SAMPLE_DOMAINS = ",".join(
-    f"eventfleet.domains.{name}" for name in ("orders", "bank", "trading", "process_log")
+    f"eventfleet.domains.{name}"
+    for name in ("orders", "bank", "trading", "cart", "game", "process_log")
 )
 ROLES = ("append", "command", "snapshot", "relay")
 STOP_GRACE_SECONDS = 30.0

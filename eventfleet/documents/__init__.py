@@ -27,7 +27,7 @@ from eventfleet.documents.storage.event_sourced import (
     WatchedChange,
 )
 from eventfleet.documents.storage.storage import Documents, open_storage
-from eventfleet.stores.memory.document_store import MemoryDocuments
+from eventfleet.stores.memory.document_store import MemoryClient, MemoryDocuments
 
 __all__ = [
     "AggregateEventMapper",
@@ -47,6 +47,7 @@ __all__ = [
     "InvalidDocument",
     "KeptDelivery",
     "MemoryBus",
+    "MemoryClient",
     "MemoryDocuments",
     "NotFound",
     "OpeningFailed",

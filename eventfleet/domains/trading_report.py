@@ -1,6 +1,9 @@
-"""Sums up a trading account's events for an auditor, and compares its state with the sums."""
+"""Answers an auditor from a trading account's events.
 
-from collections.abc import Iterable
+`audit_trail` lists them one by one; `report` sums them up, and compares a state with the sums.
+"""
+
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from eventfleet.domains.trading import (
@@ -11,8 +14,26 @@ from eventfleet.domains.trading import (
     Sold,
     cost_of,
     evolve,
+    trading,
 )
 from eventfleet.model.payloads import Event
+from eventfleet.topics.event import EventRecord
+
+
+@dataclass(frozen=True)
+class AuditedEvent:
+    """One event of an account, and what it left: `cash`, and units `held` of its security.
+
+    `held` is None for events that concern no security.
+    """
+
+    record: EventRecord
+    cash: int
+    held: int | None
+
+
+class IncompleteTrail(ValueError):
+    """The events are not all of an account's, from the first one on and in their order."""
 
 
 @dataclass
@@ -63,6 +84,17 @@ class Report:
             lines.append((f"{symbol} held", each.bought - each.sold, held.quantity))
             lines.append((f"cost of {symbol}", cost, held.cost))
         return [f"{what}: {has}, by the events {due}" for what, due, has in lines if due != has]
+
+
+def audit_trail(records: Iterable[EventRecord]) -> Iterator[AuditedEvent]:
+    """List all events of an account, in their order. IncompleteTrail: a version is missing."""
+    account = Portfolio()
+    for version, record in enumerate(records, 1):
+        if record.version != version:
+            raise IncompleteTrail(f"version {version} is missing: {record.version} is in its place")
+        account = trading.fold(account, record)
+        symbol = record.data.get("symbol")
+        yield AuditedEvent(record, account.cash, account.held(symbol).quantity if symbol else None)
 
 
 def report(events: Iterable[Event]) -> Report:

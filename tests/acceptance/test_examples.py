@@ -31,26 +31,3 @@ def test_a_program_of_ones_own_sends_commands(
         fleet.start("append")
         said = run_example(fleet, "send_commands.py").splitlines()
         assert said[-2:] == ["Accepted: 200", "Rejected: 100"]
-
-
-def test_an_auditor_reads_what_an_account_has_traded(
-    kafka: str, mongo_url: str, redis_url: str, tmp_path: Path
-) -> None:
-    with CommandFleet(
-        (kafka, mongo_url, redis_url), tmp_path, "eventfleet.domains.trading"
-    ) as fleet:
-        fleet.start("append snapshot")
-        for command, data in (
-            ("DepositCash", '{"amount": 100000}'),
-            ("Buy", '{"symbol": "ACME", "quantity": 10, "price": 4200, "fee": 99}'),
-            ("MarkPrice", '{"symbol": "ACME", "price": 4400}'),
-            ("Sell", '{"symbol": "ACME", "quantity": 4, "price": 4500, "fee": 99}'),
-        ):
-            fleet.run("send", "trading", "mine", command, data)
-        assert run_example(fleet, "audit_trading.py", "mine").splitlines() == [
-            "mine: 4 events",
-            "ACME: bought 10 for 42,000, sold 4 for 18,000, profit 1,200",
-            "cash in 100,000, out 0, fees 198",
-            "profit after fees 1,002, cash 75,802, value 102,802",
-            "the kept state agrees with the events",
-        ]

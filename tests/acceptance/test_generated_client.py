@@ -16,7 +16,7 @@ from tests.acceptance.fleet import TIMEOUT_SECONDS
 from tests.acceptance.http_service import HttpService, serving
 from tests.unit.http_fixture import token
 
-SAMPLES = ("bank", "orders", "trading", "process_log")
+SAMPLES = ("bank", "orders", "trading", "cart", "game", "process_log")
 PACKAGE = "generated_eventfleet_client"
 TOKEN = token(scope="*:read *:write")
 

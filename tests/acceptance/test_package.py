@@ -140,6 +140,33 @@ print({{"faust", "mode", "aiokafka", "redis", "nats"}} & set(sys.modules))
         client.drop_database("mydb")
 
 
+def test_the_wheel_requires_what_documents_load(scripts: Path, tmp_path: Path) -> None:
+    """So that `pip install` brings it, also into an environment that is empty."""
+    look = """
+import sys
+import eventfleet.documents
+from importlib.metadata import distribution, packages_distributions
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name as canonical
+
+required, waiting = set(), ["eventfleet"]
+while waiting:
+    name = canonical(waiting.pop())
+    if name not in required:
+        required.add(name)
+        found = map(Requirement, distribution(name).requires or ())
+        needed = [each for each in found if not each.marker or each.marker.evaluate({"extra": ""})]
+        waiting += [each.name for each in needed]
+of_module = packages_distributions()
+tops = {name.partition(".")[0] for name in sys.modules} & set(of_module)
+loaded = {canonical(name) for top in tops for name in of_module[top]} - {"packaging"}
+print(len(loaded), *sorted(loaded - required))
+"""
+    count, *missing = run(scripts / "python", "-c", look, folder=tmp_path).split()
+    assert missing == []
+    assert int(count) > 4
+
+
 def mypy(scripts: Path, folder: Path, *files: Path, status: int = 0) -> str:
     """The output of mypy for the files; its cache stays for the next run."""
     options = ("--strict", "--no-error-summary", "--python-executable", scripts / "python")

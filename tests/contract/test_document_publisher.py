@@ -11,6 +11,7 @@ from eventfleet.documents import (
     DerivedEvent,
     Diff,
     DocumentEvent,
+    EditConflict,
     EventMapper,
     EventSourcedStorage,
     MemoryBus,
@@ -89,6 +90,45 @@ async def settled(opening: OpenGames) -> bool:
     return True
 
 
+class CountingBus:
+    """A bus that notes what one process publishes."""
+
+    def __init__(self, bus: MemoryBus) -> None:
+        self._bus, self.ids = bus, list[str]()
+
+    async def publish(self, events: Any) -> None:
+        self.ids += [event.id for event in events]
+        await self._bus.publish(events)
+
+
+async def test_one_process_of_all_publishes_and_another_follows_it(opening: OpenGames) -> None:
+    bus, published = MemoryBus(), Published()
+    bus.subscribe("*", published, "published")
+    one, other = CountingBus(bus), CountingBus(bus)
+
+    async def published_of(id: str) -> None:
+        async def all_published() -> bool:
+            return len(published.events[id]) == 5
+
+        await eventually(all_published)
+
+    async with bus:
+        first, second = storage(opening, one), storage(opening, other)
+        async with first as games:
+            await play(games, "g1")
+            await published_of("g1")
+            await second.start()
+            await asyncio.gather(play(games, "g2"), play(second, "g3"))
+            await published_of("g2")
+            await published_of("g3")
+            assert (len(set(one.ids)), other.ids) == (15, [])
+        await play(second, "g4")
+        await published_of("g4")
+        await second.stop()
+    assert published.types("g4") == EXPECTED
+    assert len(set(other.ids)) == 5
+
+
 async def test_nothing_is_published_of_an_edit_that_raised_or_changed_nothing(
     opening: OpenGames,
 ) -> None:
@@ -111,6 +151,58 @@ async def test_nothing_is_published_of_an_edit_that_raised_or_changed_nothing(
 
         await eventually(two)
     assert published.types("g1") == EXPECTED[:2]
+
+
+async def test_of_an_edit_that_conflicted_nothing_is_published(opening: OpenGames) -> None:
+    bus, published = MemoryBus(), Published()
+    bus.subscribe("*", published)
+    async with bus, storage(opening, bus) as games, storage(opening, bus) as other:
+        await games.find_one_and_upsert(StructGame("g1"), "c")
+
+        async def lose(game: StructGame) -> None:
+            await other.find_one_and_update("g1", earn(1), "other")
+            game.items = ["mine"]
+
+        with pytest.raises(EditConflict):
+            await games.find_one_and_update("g1", lose, "me")
+        await settled(opening)
+        present = (await other.get("g1")).version
+
+        async def all_published() -> bool:
+            return len(published.events["g1"]) >= present
+
+        await eventually(all_published)
+    assert [event.version for event in published.events["g1"]] == [*range(1, present + 1)]
+    assert all("items" not in event.data["merge_patch"] for event in published.events["g1"][1:])
+
+
+async def test_derived_events_are_published_and_never_stored(opening: OpenGames) -> None:
+    class PlayMapper(GameMapper):
+        def map_to_events(self, collection: str, id: str, diff: Diff) -> list[DerivedEvent]:
+            played = DerivedEvent("GamePlayed", "Game", {"by": id})
+            return [*super().map_to_events(collection, id, diff), played, played]
+
+    bus, published = MemoryBus(), Published()
+    bus.subscribe("*", published)
+    async with bus, storage(opening, bus, PlayMapper()) as games:
+        await play(games, "g1")
+
+        async def all_published() -> bool:
+            return len(published.events["g1"]) == 15
+
+        await eventually(all_published)
+        changes = await games.get_missing_events("g1")
+    assert [change.version for change in changes] == [1, 2, 3, 4, 5]
+    by_version = [(version, [event]) for version, event in EXPECTED]
+    assert published.types("g1") == [
+        (version, each)
+        for version, default in by_version
+        for each in [*default, "GamePlayed", "GamePlayed"]
+    ]
+    for change in changes:
+        of_change = [e for e in published.events["g1"] if e.version == change.version]
+        assert of_change[0].id == change.id
+        assert {event.timestamp for event in of_change} == {change.timestamp}
 
 
 async def test_a_change_whose_writer_died_after_its_commit_still_goes_out(

@@ -4,11 +4,12 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 import pytest
+from bson import ObjectId
 from msgspec.structs import replace
 from pymongo import MongoClient
 
@@ -24,6 +25,7 @@ from eventfleet.documents import (
     StorageOptions,
     WatchedChange,
 )
+from eventfleet.documents.storage.event_sourced import MAX_ATTEMPTS
 from eventfleet.stores.contracts.documents import DocumentStore, StoredDocument
 from eventfleet.stores.errors import InvalidCursor
 from eventfleet.stores.mongo.document_stores import open_document_store
@@ -92,7 +94,61 @@ async def taken(stream: Any, count: int) -> list[Any]:
     return found
 
 
+# Every change
+
+
+async def test_each_change_has_its_client_an_id_its_document_a_time_and_the_next_version(
+    games: Games,
+) -> None:
+    before = datetime.now(UTC)
+    await games.find_one_and_upsert(StructGame("g1"), "game-server")
+    await games.find_one_and_update("g1", earn(1), "admin-panel")
+    await games.find_one_and_update("g1", earn(1))
+    await games.delete_one("g1", "mobile")
+    changes = await games.get_missing_events("g1")
+    assert [(c.operation, c.client_id, c.version) for c in changes] == [
+        ("create", "game-server", 1),
+        ("update", "admin-panel", 2),
+        ("update", None, 3),
+        ("delete", "mobile", 4),
+    ]
+    assert len({change.id for change in changes}) == 4
+    assert {change.document_id for change in changes} == {"g1"}
+    assert all(change.diff.version == change.version for change in changes)
+    times = [change.timestamp for change in changes]
+    millisecond = timedelta(milliseconds=1)
+    assert all(before - millisecond <= time <= datetime.now(UTC) for time in times)
+
+
+async def test_each_document_has_versions_of_its_own(games: Games) -> None:
+    for id, edits in (("g1", 2), ("g2", 0), ("g3", 1)):
+        await games.find_one_and_upsert(StructGame(id), "server")
+        for _ in range(edits):
+            await games.find_one_and_update(id, earn(1), "server")
+    found = {id: await games.get_missing_events(id, 1) for id in ("g1", "g2", "g3")}
+    assert {id: [c.version for c in each] for id, each in found.items()} == {
+        "g1": [2, 3],
+        "g2": [],
+        "g3": [2],
+    }
+
+
+async def test_missing_events_may_be_read_in_parts(games: Games) -> None:
+    await games.find_one_and_upsert(StructGame("g1"), "server")
+    for _ in range(4):
+        await games.find_one_and_update("g1", earn(1), "server")
+    part = await games.get_missing_events("g1", 1, limit=2)
+    assert [change.version for change in part] == [2, 3]
+    rest = await games.get_missing_events("g1", part[-1].version)
+    assert [change.version for change in rest] == [4, 5]
+
+
 # Creating
+
+
+async def test_the_version_is_the_storages_whatever_a_new_document_has(games: Games) -> None:
+    assert (await games.find_one_and_upsert(StructGame("g1", version=40), "server")).version == 1
+    assert (await games.get("g1")).version == 1
 
 
 async def test_a_document_is_created_at_version_1(games: Games) -> None:
@@ -273,18 +329,51 @@ async def test_when_attempts_run_out_both_diffs_are_in_the_conflict(opening: Ope
     async with opening() as games, opening() as other:
         await games.find_one_and_upsert(StructGame("g1"), "server")
 
+        tried: list[int] = []
+
         async def edit(game: StructGame) -> None:
+            tried.append(game.version)
+            assert game.items == []
             await other.find_one_and_update("g1", earn(1), "other")
             game.items = ["mine"]
 
         with pytest.raises(EditConflict) as raised:
             await games.find_one_and_update("g1", edit, "me")
+        assert len(tried) == MAX_ATTEMPTS
         conflict = raised.value
         assert conflict.present > conflict.expected
         assert conflict.attempted.merge_patch == {"items": ["mine"]}
         assert conflict.others[-1].merge_patch == {"gold": conflict.present - 1}
         clients = {change.client_id for change in await games.get_missing_events("g1", 1)}
         assert clients == {"other"}
+
+
+@pytest.mark.parametrize("what", ["upsert", "update", "delete"])
+async def test_attempts_of_every_change_have_an_end(
+    games: Games, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    if what != "upsert":
+        await games.find_one_and_upsert(StructGame("g1"), "server")
+    tried = 0
+
+    async def lose(_: Any) -> bool:
+        nonlocal tried
+        tried += 1
+        return False
+
+    monkeypatch.setattr(games, "_insert", lose)
+    monkeypatch.setattr("eventfleet.documents.storage.event_sourced.MAX_PAUSE_SECONDS", 0.0)
+    works: dict[str, Any] = {
+        "upsert": lambda: games.find_one_and_upsert(StructGame("g1", gold=3), "me"),
+        "update": lambda: games.edit_or_create("g1", earn(3), "me"),
+        "delete": lambda: games.delete_one("g1", "me"),
+    }
+    with pytest.raises(EditConflict, match="games 'g1'") as raised:
+        await works[what]()
+    assert tried == MAX_ATTEMPTS
+    assert raised.value.attempted.is_new == (what == "upsert")
+    assert raised.value.attempted.is_deleted == (what == "delete")
+    assert len(await games.get_missing_events("g1")) == (what != "upsert")
 
 
 # Deleting
@@ -321,6 +410,29 @@ async def test_a_filter_an_order_and_a_page(games: Games) -> None:
         await games.find_one_and_upsert(StructGame(f"g{n}", gold=n), "server")
     found = await games.find({"gold": {"$gte": 1}}, sort=[("gold", -1)], skip=1, limit=2)
     assert [game.gold for game in found] == [3, 2]
+
+
+async def test_find_is_eventual_and_waits_for_the_versions_that_are_named(
+    opening: OpenGames, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("eventfleet.documents.event.publisher.LEFT_BEHIND_SECONDS", 600.0)
+    async with opening() as games, opening() as other:
+        await other.find_one_and_upsert(StructGame("g1"), "server")
+        await other.find()
+        monkeypatch.setattr(other._projector, "put", lambda *_: asyncio.sleep(0))
+        await other.find_one_and_update("g1", earn(5), "server")
+        assert await games.find() == [StructGame("g1", version=1)]
+        assert await games.find(at_least={"g1": 2}) == [StructGame("g1", gold=5, version=2)]
+
+
+async def test_a_process_finds_its_own_changes_at_once(games: Games) -> None:
+    for number in range(20):
+        await games.find_one_and_upsert(StructGame("g1", gold=number), "server")
+        assert [game.gold for game in await games.find()] == [number]
+        await games.find_one_and_update("g1", earn(100), "server")
+        assert [game.gold for game in await games.find()] == [number + 100]
+        await games.delete_one("g1", "server")
+        assert await games.find() == []
 
 
 async def test_a_document_that_lags_is_repaired_by_reading(opening: OpenGames) -> None:
@@ -363,12 +475,14 @@ async def test_another_processs_edit_makes_the_cache_invalid(
     seconds = 600.0 if watch else 0.1
     async with opening(watch=watch, cache_seconds=seconds) as games, opening() as other:
         await games.find_one_and_upsert(StructGame("g1"), "server")
-        await other.find_one_and_update("g1", earn(5), "other")
+        # The first round ends when the feed is open, if not before.
+        for gold in (5, 10):
+            await other.find_one_and_update("g1", earn(5), "other")
 
-        async def seen() -> bool:
-            return bool((await games.get("g1")).gold == 5)
+            async def seen(gold: int = gold) -> bool:
+                return bool((await games.get("g1")).gold == gold)
 
-        await eventually(seen)
+            await eventually(seen)
 
 
 # Documents that were there before
@@ -397,8 +511,13 @@ async def test_a_document_that_was_there_is_adopted_at_its_version(opening: Open
 # Watching
 
 
-async def test_a_document_is_watched_from_a_version_on(opening: OpenGames) -> None:
-    async with opening() as games, opening() as other:
+@pytest.mark.parametrize("watch", [True, False])
+async def test_a_document_is_watched_from_a_version_on(
+    opening: OpenGames, monkeypatch: pytest.MonkeyPatch, watch: bool
+) -> None:
+    poll = 600.0 if watch else 0.05
+    monkeypatch.setattr("eventfleet.documents.storage.event_sourced.WATCH_POLL_SECONDS", poll)
+    async with opening(watch=watch) as games, opening() as other:
         await games.find_one_and_upsert(StructGame("g1"), "server")
         await games.find_one_and_update("g1", earn(1), "admin")
         watching: asyncio.Task[list[Change]] = asyncio.create_task(taken(games.watch("g1", 1), 3))
@@ -443,6 +562,20 @@ async def test_a_collection_is_watched_and_resumed_from_a_cursor(opening: OpenGa
         assert (again.document, deletion.change.operation) == (None, "delete")
 
 
+@pytest.mark.parametrize("full", [True, False])
+async def test_whether_a_watch_has_full_documents_is_an_option_of_the_storage(
+    opening: OpenGames, full: bool
+) -> None:
+    async with opening(full_document=full) as games:
+        await games.find_one_and_upsert(StructGame("g1"), "server")
+        watching = asyncio.create_task(taken(games.watch_all(), 1))
+        while not watching.done():
+            await games.find_one_and_update("g1", earn(1), "server")
+            await asyncio.sleep(0.02)
+        [seen] = await watching
+        assert (seen.document is not None) == full
+
+
 async def test_a_cursor_that_is_none_is_refused(games: Games) -> None:
     with pytest.raises(InvalidCursor, match="nonsense"):
         await taken(games.watch_all("nonsense"), 1)
@@ -467,8 +600,21 @@ class Universal:
     name: str = ""
 
 
+@dataclass
+class Native:
+    """A document whose id is MongoDB's own."""
+
+    id: ObjectId
+    name: str = ""
+
+
 @pytest.mark.parametrize(
-    ("kind", "id"), [(Numbered, 7), (Universal, UUID("6f1f3a52-9d0a-5c57-9c55-6d7b0a1d3c11"))]
+    ("kind", "id"),
+    [
+        (Numbered, 7),
+        (Universal, UUID("6f1f3a52-9d0a-5c57-9c55-6d7b0a1d3c11")),
+        (Native, ObjectId("650000000000000000000001")),
+    ],
 )
 async def test_ids_keep_their_type(opening: OpenGames, kind: type[Any], id: Any) -> None:
     async with opening(kind) as games:

@@ -2,11 +2,13 @@
 
 import asyncio
 import signal
+import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from typing import Any
 
+import msgspec
 import nats
 import pytest
 from redis.asyncio import Redis as RedisClient
@@ -16,9 +18,16 @@ from eventfleet.documents.event.kafka_bus import KafkaBus
 from eventfleet.documents.event.nats_bus import NatsBus
 from eventfleet.documents.event.redis_bus import RedisBus
 from eventfleet.documents.event.redis_pubsub_bus import RedisPubSubBus
-from eventfleet.documents.event.serializer import CloudEventsSerializer, Serializer
-from eventfleet.errors import AccessRefused, ServerUnavailable, StoreError
+from eventfleet.documents.event.serializer import Serializer
+from eventfleet.errors import (
+    AccessRefused,
+    InvalidRecord,
+    Misconfigured,
+    ServerUnavailable,
+    StoreError,
+)
 from eventfleet.stores.background_task import background_tasks
+from eventfleet.stores.kafka.connection import Connection
 from tests.conftest import running
 from tests.servers.redis import Redis
 from tests.servers.server import free_port
@@ -48,7 +57,7 @@ def event(number: int, event_type: str = "UserCreated") -> DocumentEvent:
 class Buses:
     """Buses of one channel, each with a client of its own as another process would have."""
 
-    def __init__(self, make: Callable[[Serializer | None], Any]) -> None:
+    def __init__(self, make: Callable[[Any], Any]) -> None:
         self._make = make
 
     async def __call__(self, serializer: Serializer | None = None) -> EventBus:
@@ -194,6 +203,30 @@ async def test_one_may_subscribe_to_a_started_bus(bus: EventBus) -> None:
             await arrived()
 
 
+class OwnSerializer:
+    """A serializer of a team's own, whose bytes the default one can't read."""
+
+    def encode(self, event: DocumentEvent) -> bytes:
+        return b"own:" + msgspec.msgpack.encode(event)
+
+    def decode(self, value: bytes) -> DocumentEvent:
+        if not value.startswith(b"own:"):
+            raise InvalidRecord("value", "is not ours")
+        return msgspec.msgpack.decode(value[4:], type=DocumentEvent)
+
+
+@pytest.mark.parametrize("buses", REMOTE, indirect=True)
+async def test_a_serializer_of_ones_own_writes_and_reads_the_events(buses: Buses) -> None:
+    bus, default, seen, unread = await buses(OwnSerializer()), await buses(), Seen(), Seen()
+    bus.subscribe("*", seen, "own")
+    default.subscribe("*", unread, "default")
+    async with bus, default:
+        await bus.publish([event(1), event(2)])
+        await until(lambda: len(seen.events) == 2)
+    assert seen.events == [event(1), event(2)]
+    assert unread.events == []
+
+
 # What a handler raises
 
 
@@ -224,35 +257,6 @@ async def test_what_is_never_handled_is_kept_and_can_be_given_again(bus: EventBu
         await until(lambda: other.ids == ["e1", "e2"])
 
 
-class NewFormat(CloudEventsSerializer):
-    """Writes the first event in a format that it learns to read later."""
-
-    can_read = False
-
-    def encode(self, event: DocumentEvent) -> bytes:
-        return b"new format" if event.id == "e1" else super().encode(event)
-
-    def decode(self, value: bytes) -> DocumentEvent:
-        return event(1) if value == b"new format" and self.can_read else super().decode(value)
-
-
-@pytest.mark.parametrize("buses", REMOTE, indirect=True)
-async def test_what_cannot_be_read_is_kept_and_can_be_given_again(buses: Buses) -> None:
-    serializer, seen = NewFormat(), Seen()
-    bus = await buses(serializer)
-    bus.subscribe("*", seen, "all")
-    async with bus:
-        await bus.publish([event(1), event(2)])
-        await until(lambda: seen.ids == ["e2"])
-        [kept] = await bus.dead_letters()
-        assert (kept.group, kept.event, kept.value) == ("all", None, b"new format")
-        assert kept.reason.startswith("unreadable: value: is not JSON")
-        serializer.can_read = True
-        await bus.redeliver(kept)
-        await until(lambda: seen.ids == ["e2", "e1"])
-        assert await bus.dead_letters() == []
-
-
 async def test_dead_letters_in_memory_have_a_limit(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -264,6 +268,27 @@ async def test_dead_letters_in_memory_have_a_limit(
         await until(lambda: seen.ids == ["e4"])
         assert [kept.event for kept in await bus.dead_letters()] == [event(2), event(3)]
     assert "a dead letter is dropped" in caplog.text
+
+
+@pytest.mark.parametrize("buses", REMOTE, indirect=True)
+async def test_what_can_t_be_read_is_kept_and_can_be_given_again(buses: Buses) -> None:
+    writer, reader, seen = await buses(OwnSerializer()), await buses(), Seen()
+    reader.subscribe("*", seen, "reading")
+    async with writer, reader:
+        await writer.publish([event(1)])
+        await reader.publish([event(2)])
+        await until(lambda: seen.ids == ["e2"])
+        [kept] = await reader.dead_letters()
+        assert (kept.group, kept.event) == ("reading", None)
+        assert kept.reason.startswith("unreadable: value: is not JSON")
+        [again] = await writer.dead_letters()
+        assert again.event == event(1), "who can read it sees what it is"
+    repaired = await buses(OwnSerializer())
+    repaired.subscribe("*", seen, "reading")
+    async with repaired:
+        await repaired.redeliver(kept)
+        await until(lambda: seen.ids == ["e2", "e1"])
+        assert await repaired.dead_letters() == []
 
 
 # Starting and stopping
@@ -329,6 +354,16 @@ async def test_what_a_consumer_that_died_had_in_hand_is_taken_over(buses: Buses)
     await first.stop()
 
 
+@pytest.mark.parametrize("buses", ["redis", "nats"], indirect=True)
+async def test_a_client_that_is_handed_in_stays_open(buses: Buses) -> None:
+    bus: Any = await buses()
+    bus.subscribe("*", Seen(), "all")
+    async with bus:
+        await bus.publish([event(1)])
+    again = bus._client.ping if isinstance(bus, RedisBus) else bus._client.flush
+    await again()
+
+
 @pytest.mark.parametrize("kind", [RedisBus, RedisPubSubBus])
 async def test_a_start_that_fails_says_why(kind: type[Any], prefix: str) -> None:
     address = f"127.0.0.1:{free_port()}"
@@ -336,6 +371,27 @@ async def test_a_start_that_fails_says_why(kind: type[Any], prefix: str) -> None
         bus = kind(client, prefix)
         with pytest.raises(ServerUnavailable, match=prefix):
             await bus.start()
+
+
+async def test_a_start_on_a_lost_connection_to_nats_says_why(nats_url: str, prefix: str) -> None:
+    client = await nats.connect(nats_url)
+    await client.close()
+    with pytest.raises(ServerUnavailable, match=f"starting, NATS stream {prefix}: .*[Cc]lose"):
+        await NatsBus(client, prefix).start()
+
+
+async def test_a_start_on_a_nats_stream_of_anothers_says_why(nats_url: str, prefix: str) -> None:
+    async with await nats.connect(nats_url) as client:
+        await client.jetstream().add_stream(name=f"other-{prefix}", subjects=[f"{prefix}.*"])
+        with pytest.raises(Misconfigured, match=f"NATS stream {prefix}: .*subjects overlap"):
+            await NatsBus(client, prefix).start()
+
+
+async def test_a_start_without_a_kafka_says_why(prefix: str) -> None:
+    address = f"127.0.0.1:{free_port()}"
+    bus = KafkaBus(Connection(address, timeout=1.0), prefix)
+    with pytest.raises(ServerUnavailable, match=address):
+        await bus.start()
 
 
 async def test_a_channel_that_is_something_else_is_refused(redis_url: str, prefix: str) -> None:
@@ -421,25 +477,28 @@ async def test_a_bus_that_was_stopped_may_start_again(redis_url: str, prefix: st
     assert background_tasks() == []
 
 
-async def test_a_quiet_channel_is_pinged_and_a_server_that_hangs_is_left(
-    prefix: str, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("kind", [RedisBus, RedisPubSubBus])
+async def test_a_server_that_hangs_is_left_in_time_and_found_again(
+    kind: type[Any], prefix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    module = "eventfleet.documents.event.redis_pubsub_bus"
-    monkeypatch.setattr(f"{module}.QUIET_SECONDS", 0.05)
+    """The client itself would wait for ever."""
+    module = sys.modules[kind.__module__]
+    quiet = "BLOCK_MS" if kind is RedisBus else "QUIET_SECONDS"
+    monkeypatch.setattr(module, quiet, type(getattr(module, quiet))(getattr(module, quiet) / 50))
     with running(Redis) as server:
-        async with RedisClient.from_url(server.url) as client:
-            bus, seen = RedisPubSubBus(client, prefix), Seen()
+        options: Any = {"socket_timeout": None, "retry": None}
+        async with RedisClient.from_url(server.url, **options) as client:
+            bus, seen = kind(client, prefix), Seen()
             bus.subscribe("*", seen, "all")
             async with bus:
-                [task] = [t for t in background_tasks() if t.name == f"subscription to {prefix}"]
-                await asyncio.sleep(0.3)  # several pings, which the server answers
-                assert task.failures == 0
-                monkeypatch.setattr(f"{module}.TIMEOUT_SECONDS", 0.2)
+                await asyncio.sleep(0.4)  # quiet, and several answers that nothing is there
+                assert not any(task.failures for task in background_tasks())
+                monkeypatch.setattr(module, "TIMEOUT_SECONDS", 0.2)
                 server.signal(signal.SIGSTOP)
-                await until(lambda: task.problem is not None)
-                monkeypatch.setattr(f"{module}.TIMEOUT_SECONDS", 10.0)
+                await until(lambda: any(task.problem for task in background_tasks()))
+                monkeypatch.setattr(module, "TIMEOUT_SECONDS", 10.0)
                 server.signal(signal.SIGCONT)
-                await until(lambda: task.problem is None)
+                await until(lambda: not any(task.problem for task in background_tasks()))
                 await bus.publish([event(1)])
                 await until(lambda: seen.ids == ["e1"])
 

@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Iterator
 from datetime import timedelta
-from itertools import count
+from itertools import count, groupby
 from typing import Any
 
 import pytest
@@ -168,7 +168,7 @@ async def test_what_is_stored_while_the_pending_are_read_waits_for_the_next_time
     find, queries = outbox._events.find, count(1)
 
     def find_while_others_store(*arguments: Any) -> Any:
-        if next(queries) == 2:
+        if next(queries) == 3:
             later = [event("a1", 2), event("a1", 3)]
             documents.insert_many(
                 unplaced_document(each, 0) | pending_fields(each, to_publish=True) for each in later
@@ -179,3 +179,20 @@ async def test_what_is_stored_while_the_pending_are_read_waits_for_the_next_time
         patch.setattr(outbox._events, "find", find_while_others_store)
         assert await pending(outbox) == ["a1-1"]
     assert await pending(outbox) == ["a1-1", "a1-2", "a1-3"]
+
+
+async def test_a_page_is_full_also_where_many_aggregates_have_much_pending(
+    mongo: DomainStores,
+) -> None:
+    """In the order of time the aggregates take turns; a page has some of them, each from its first
+    pending version on."""
+    outbox = mongo.events.outbox
+    await outbox.prepare()
+    for version in range(1, 11):
+        for aggregate in range(10):
+            await mongo.events.put([event(f"a{aggregate}", version)], 0, to_publish=True)
+    found = await outbox.pending(20, to_publish=True)
+    assert len(found) == 20
+    for _, events in groupby(found, key=lambda each: each.aggregate_id):
+        versions = [each.version for each in events]
+        assert versions == [*range(1, len(versions) + 1)]

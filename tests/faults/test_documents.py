@@ -137,7 +137,7 @@ async def write_and_kill(writers: WriterProcesses, edits: int, kills: int) -> in
     while killed < kills and len(writers.acknowledged()) < edits:
         await asyncio.sleep(chance.uniform(*KILL_PAUSE_SECONDS))
         writers.kill(chance)
-        writers.start(edits // PROCESSES // 2)
+        writers.start(edits // PROCESSES)
         killed += 1
     for process in writers.processes:
         assert await asyncio.to_thread(process.wait, 900) == 0

@@ -11,6 +11,8 @@ import pytest
 from msgspec import defstruct
 
 from eventfleet.domains.bank import bank
+from eventfleet.domains.cart import cart
+from eventfleet.domains.game import game
 from eventfleet.domains.orders import Order, Pay, Place, Placed, orders
 from eventfleet.domains.process_log import process_log, with_rules
 from eventfleet.domains.trading import trading
@@ -160,7 +162,7 @@ def test_names_and_titles_are_unique_across_domains_without_case_and_dots() -> N
     line_added, added = (defstruct(name, [], bases=(Event,)) for name in ("LineAdded", "Added"))
     evolve = orders.evolve
     domains = [
-        *(bank, orders, trading, process_log),
+        *(bank, cart, game, orders, trading, process_log),
         Domain("order", state=Order, evolve=evolve, events=[line_added]),
         Domain("order-line", state=Order, evolve=evolve, events=[added]),
     ]

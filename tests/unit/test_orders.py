@@ -9,17 +9,25 @@ from msgspec.inspect import type_info as inspected
 
 from eventfleet import Command, Event, EventRecord, InvalidRecord, SinceSnapshot, replay
 from eventfleet.domains.orders import (
+    Cancel,
     Cancelled,
+    Deliver,
     Delivered,
     Order,
+    Pack,
     Packed,
     Paid,
+    Pay,
+    Place,
     Placed,
+    Return,
     Returned,
+    Ship,
     Shipped,
     evolve,
     orders,
 )
+from eventfleet.testing import given
 from tests.order_oracle import TABLE
 
 PLACED = Placed(customer="ann", total=1999, currency="EUR")
@@ -85,14 +93,14 @@ def record(kind: str, data: dict[str, Any], schema_version: int = 1) -> EventRec
     )
 
 
-@pytest.mark.parametrize(("given", "then"), LIVES)
-def test_an_order_is_what_has_happened_to_it(given: list[Event], then: Order) -> None:
-    assert replay(evolve, Order(), given) == then
+@pytest.mark.parametrize(("events", "then"), LIVES)
+def test_an_order_is_what_has_happened_to_it(events: list[Event], then: Order) -> None:
+    assert replay(evolve, Order(), events) == then
     assert orders.load_state(orders.dump_state(then)) == then
 
 
 def test_every_event_of_the_domain_has_a_place_in_a_life() -> None:
-    assert {type(event) for given, _ in LIVES for event in given} == {*orders.events}
+    assert {type(event) for events, _ in LIVES for event in events} == {*orders.events}
 
 
 def test_an_event_without_a_rule_is_a_fault() -> None:
@@ -148,6 +156,39 @@ def test_a_command_is_allowed_after_just_the_events_of_the_table(latest: str) ->
         assert rule.allowed is not None
         after = rule.type if latest in rule.allowed else None
         assert after == TABLE.get((latest, rule.name))
+
+
+LIFE: list[tuple[Command, Event]] = [
+    (Place(**AS_PLACED), PLACED),
+    (Pay(amount=1999), Paid(amount=1999)),
+    (Pack(parcels=2), Packed(parcels=2)),
+    (Ship(carrier="post"), Shipped(carrier="post")),
+    (Deliver(), Delivered()),
+    (Return(refund=1999), Returned(refund=1999)),
+]
+CANCEL = (Cancel(reason="late"), Cancelled(reason="late"))
+
+
+def test_an_order_is_placed_paid_packed_shipped_delivered_and_returned() -> None:
+    story: Any = given(orders)
+    for command, event in LIFE:
+        story = story.when(command).then(event)
+    story.state(status="returned", carrier="post", refunded=1999)
+
+
+@pytest.mark.parametrize("done", range(len(LIFE) + 2))
+def test_what_an_order_does_not_allow_is_rejected_with_its_latest_event(done: int) -> None:
+    """After each step of a life, and after a cancellation, all commands but those of the table."""
+    cancelled = done > len(LIFE)
+    past = [LIFE[0], CANCEL] if cancelled else LIFE[:done]
+    latest = type(past[-1][1]).__name__ if past else ""
+    for command, event in [*LIFE, CANCEL]:
+        kind = type(event).__name__
+        answered = given(orders, *(event for _, event in past)).when(command)
+        if (latest, type(command).__name__) in TABLE:
+            answered.then(event)
+        else:
+            answered.rejected(f"{kind} may follow ").rejected(f", not {latest or 'no event'}")
 
 
 def test_every_command_becomes_an_event_of_the_same_fields() -> None:

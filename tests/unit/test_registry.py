@@ -8,6 +8,8 @@ import pytest
 
 from eventfleet.cli.local_fleet import SAMPLE_DOMAINS
 from eventfleet.domains.bank import bank
+from eventfleet.domains.cart import cart
+from eventfleet.domains.game import game
 from eventfleet.domains.orders import orders
 from eventfleet.domains.process_log import process_log
 from eventfleet.domains.trading import trading
@@ -57,6 +59,8 @@ def test_the_domains_that_come_with_the_fleet_are_found() -> None:
         "orders": orders,
         "bank": bank,
         "trading": trading,
+        "cart": cart,
+        "game": game,
         "process_log": process_log,
     }
 

@@ -6,8 +6,10 @@ from typing import Any
 import pytest
 from hypothesis import given as drawn
 from hypothesis import strategies as st
+from msgspec import to_builtins
+from msgspec.structs import replace
 
-from eventfleet import Command, Event, SchemalessPayload, replay
+from eventfleet import Command, Event, EventRecord, SchemalessPayload, replay
 from eventfleet.domains.trading import (
     MAX_INT64,
     Bought,
@@ -25,8 +27,9 @@ from eventfleet.domains.trading import (
     evolve,
     trading,
 )
-from eventfleet.domains.trading_report import Dealings, report
+from eventfleet.domains.trading_report import Dealings, IncompleteTrail, audit_trail, report
 from eventfleet.testing import given
+from tests.unit.test_orders import record
 
 CASH = CashDeposited(amount=1000)
 TEN = Bought(symbol="ACME", quantity=10, price=30, fee=5)
@@ -236,3 +239,35 @@ def test_a_state_that_does_not_follow_from_the_events_is_told_apart() -> None:
         "X held: 1, by the events 0",
         "cost of X: 9, by the events 0",
     ]
+
+
+# The trail
+
+
+def stored(events: Sequence[Event]) -> list[EventRecord]:
+    return [
+        replace(record(type(event).__name__, to_builtins(event)), domain="trading", version=version)
+        for version, event in enumerate(events, 1)
+    ]
+
+
+def test_the_trail_has_every_event_and_what_it_left() -> None:
+    trail = [*audit_trail(stored(LIFE))]
+    assert [each.record for each in trail] == stored(LIFE)
+    assert [(each.cash, each.held) for each in trail] == [
+        *((1000, None), (695, 10), (395, 15)),
+        *((993, 3), (993, 3), (793, None)),
+    ]
+
+
+@pytest.mark.parametrize("missing", [0, 3])
+def test_a_trail_with_a_gap_is_no_trail(missing: int) -> None:
+    records = stored(LIFE)
+    del records[missing]
+    with pytest.raises(IncompleteTrail, match=f"version {missing + 1} is missing"):
+        [*audit_trail(records)]
+
+
+def test_events_in_another_order_are_no_trail() -> None:
+    with pytest.raises(IncompleteTrail, match="version 1 is missing: 6 is in its place"):
+        [*audit_trail(reversed(stored(LIFE)))]

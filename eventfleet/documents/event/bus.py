@@ -13,7 +13,7 @@ class KeptDelivery(NamedTuple):
     """An event that a subscription could not handle, as it lies with the bus's dead letters.
 
     `id` names it for `redeliver`; `group` is that of the subscription, `reason` the last error.
-    `value` is what a server had of it; where no serializer can read that, `event` is None.
+    `event` is None where the bus's serializer can't read `value`, the bytes on the server.
     """
 
     id: str

@@ -116,7 +116,7 @@ class KafkaBus(Startable):
 
     async def redeliver(self, kept: KeptDelivery) -> None:
         key = kept.event.aggregate_id.encode() if kept.event else None
-        headers = CONTENT_TYPE, (GROUP, kept.group.encode())
+        headers = (CONTENT_TYPE, (GROUP, kept.group.encode()))
         again = ProducerRecord(self._topic, key, kept.value, headers=headers)
         await self._producer.produce([again])
         await self._producer.produce([ProducerRecord(self._dead_letters, kept.id.encode(), None)])

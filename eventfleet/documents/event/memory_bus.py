@@ -51,7 +51,7 @@ class MemoryBus(Startable):
         return [*self._kept.values()][:limit]
 
     async def redeliver(self, kept: KeptDelivery) -> None:
-        if self._kept.pop(kept.id, None) and kept.event:
+        if kept.event and self._kept.pop(kept.id, None):
             await self._queues[kept.group].put(kept.event)
 
     async def _consume(self, group: SubscriberGroup) -> None:

@@ -95,8 +95,7 @@ class NatsBus(Startable):
 
     async def redeliver(self, kept: KeptDelivery) -> None:
         async with self._translating("giving an event again", TIMEOUT_SECONDS):
-            again_to = {GROUP: kept.group}
-            await self._jetstream.publish(self._subject, kept.value, headers=again_to)
+            await self._jetstream.publish(self._subject, kept.value, headers={GROUP: kept.group})
             await self._jetstream.delete_msg(self._dead_letters, int(kept.id))
 
     async def _consume(self, group: SubscriberGroup) -> None:

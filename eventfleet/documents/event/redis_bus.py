@@ -96,25 +96,28 @@ class RedisBus(Startable):
                 if now - claimed_at > self._claim_ms / 2000:
                     claimed_at = now
                     await self._handle_all(group, await self._claim(group.name))
-                read = await self._client.xreadgroup(
-                    group.name, self._consumer, {self._channel: ">"}, BATCH_EVENTS, BLOCK_MS
-                )
+                async with asyncio.timeout(TIMEOUT_SECONDS):
+                    read = await self._client.xreadgroup(
+                        group.name, self._consumer, {self._channel: ">"}, BATCH_EVENTS, BLOCK_MS
+                    )
                 self._groups.report_well(group)
                 for _, entries in read or ():
                     await self._handle_all(group, entries)
 
     async def _claim(self, name: str) -> list[Any]:
         """Take over what a consumer that died has in hand."""
-        claimed = await self._client.xautoclaim(
-            self._channel, name, self._consumer, self._claim_ms, count=BATCH_EVENTS
-        )
+        async with asyncio.timeout(TIMEOUT_SECONDS):
+            claimed = await self._client.xautoclaim(
+                self._channel, name, self._consumer, self._claim_ms, count=BATCH_EVENTS
+            )
         return [(id, fields) for id, fields in claimed[1] if fields]
 
     async def _give_back(self, name: str, ids: list[bytes]) -> None:
         """Let another consumer take these over at once."""
-        await self._client.xclaim(
-            self._channel, name, self._consumer, 0, ids, idle=self._claim_ms, justid=True
-        )
+        async with asyncio.timeout(TIMEOUT_SECONDS):
+            await self._client.xclaim(
+                self._channel, name, self._consumer, 0, ids, idle=self._claim_ms, justid=True
+            )
 
     async def _handle_all(self, group: SubscriberGroup, entries: Sequence[Any]) -> None:
         for index, (id, fields) in enumerate(entries):
@@ -130,11 +133,13 @@ class RedisBus(Startable):
                     kept = {**fields, "group": group.name, "reason": reason}
                     pipeline.xadd(self._dead_letters, kept)
                 pipeline.xack(self._channel, group.name, id)
-                await pipeline.execute()
+                async with asyncio.timeout(TIMEOUT_SECONDS):
+                    await pipeline.execute()
 
     async def _create(self, name: str) -> None:
         try:
-            await self._client.xgroup_create(self._channel, name, id="$", mkstream=True)
+            async with asyncio.timeout(TIMEOUT_SECONDS):
+                await self._client.xgroup_create(self._channel, name, id="$", mkstream=True)
         except ResponseError as error:
             if "BUSYGROUP" not in str(error):
                 raise

@@ -109,9 +109,9 @@ class RedisPubSubBus(Startable):
 
     async def _next_message(self) -> dict[str, Any]:
         """Wait for a message. ServerUnavailable: the server does not answer a ping either."""
-        message = await self._subscription.get_message(timeout=QUIET_SECONDS)
-        if message is None:
-            async with asyncio.timeout(TIMEOUT_SECONDS):
+        async with asyncio.timeout(QUIET_SECONDS + TIMEOUT_SECONDS):
+            message = await self._subscription.get_message(timeout=QUIET_SECONDS)
+            if message is None:
                 await self._subscription.ping()
                 message = await self._subscription.get_message(timeout=TIMEOUT_SECONDS)
         if message is None:

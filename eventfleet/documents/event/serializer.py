@@ -21,7 +21,7 @@ class Serializer(Protocol):
 
 
 def decode_if_readable(serializer: Serializer, value: bytes) -> DocumentEvent | None:
-    """Decode an event; None for a value that the serializer can't read."""
+    """Decode an event; None: the serializer can't read it."""
     try:
         return serializer.decode(value)
     except InvalidRecord:

@@ -8,6 +8,8 @@ from contextlib import aclosing
 from inspect import isawaitable
 from typing import Any, Generic, NamedTuple, TypeVar
 
+import msgspec
+
 from eventfleet.documents.errors import EditConflict, InvalidDocument, NotFound
 from eventfleet.documents.event.bus import EventBus
 from eventfleet.documents.event.event import DocumentEvent
@@ -21,13 +23,14 @@ from eventfleet.documents.storage.document_codec import DocumentCodec, Fields
 from eventfleet.documents.storage.document_folder import DocumentFolder, absent
 from eventfleet.documents.storage.feed_reader import FeedReader
 from eventfleet.documents.storage.projector import Projector
+from eventfleet.model.errors import DeclarationError
 from eventfleet.stores.clock import SystemClock
 from eventfleet.stores.contracts.documents import DocumentStore, StoredDocument
 from eventfleet.stores.errors import Duplicate, ServerUnavailable
 from eventfleet.stores.ids import Uuid7Generator
 from eventfleet.topics.codec import decode, encode
 from eventfleet.topics.errors import InvalidRecord
-from eventfleet.topics.event import EventRecord
+from eventfleet.topics.event import DomainName, EventRecord
 
 T = TypeVar("T")
 
@@ -81,6 +84,7 @@ class EventSourcedStorage(Startable, Generic[T]):
         options: StorageOptions | None = None,
         logger: logging.Logger | None = None,
     ) -> None:
+        _check_name(collection)
         self._collection, self._store, self._bus = collection, store, bus
         self._options = options = options or StorageOptions()
         self._logger = logger or logging.getLogger("eventfleet.documents")
@@ -388,6 +392,16 @@ class EventSourcedStorage(Startable, Generic[T]):
             await self._load(self._codec.parse_id(text))
         if late:
             await self._projector.flush()
+
+
+def _check_name(collection: str) -> None:
+    try:
+        msgspec.convert(collection, DomainName)
+    except msgspec.ValidationError:
+        raise DeclarationError(
+            f"the collection's name {collection!r} must begin with a-z and go on with up to 99 of"
+            " a-z, 0-9, _ and -: it is the name of its events' domain"
+        ) from None
 
 
 def _checked(event: EventRecord) -> EventRecord:

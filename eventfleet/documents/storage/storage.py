@@ -16,6 +16,8 @@ from eventfleet.documents.storage.event_sourced import (
     StorageOptions,
 )
 from eventfleet.model.errors import DeclarationError
+from eventfleet.stores.contracts.documents import DocumentStore
+from eventfleet.stores.memory.document_store import MemoryClient
 from eventfleet.stores.mongo.document_stores import open_document_store
 from eventfleet.topics.errors import EventfleetError
 
@@ -54,31 +56,35 @@ async def open_storage(
 ) -> AsyncIterator[EventSourcedStorage[T]]:
     """Open the storage of one collection, and close it at the end of the block.
 
-    `client` is MongoDB's URL, or a client of PyMongo's or Motor's, which stays open. Events lie in
-    `event_collection` (by default `<collection>.events`). The cache keeps `cache_documents` for
-    `cache_seconds`; with `watch` other processes' changes make it invalid at once, and watchers
-    need not poll. `full_document` is the default of `watch_all`. A started `bus` gets what `mapper`
-    makes of each change; every process that opens the collection must give one, or none does.
-    `partitions` is the number of the domain's topics where a fleet relays the events. `timeout` in
-    seconds bounds each call by a URL; a client has its own. OpeningFailed names the part, and says
-    why.
+    `client` is MongoDB's URL, or a client of PyMongo's or Motor's, which stays open, or in tests a
+    MemoryClient. Events lie in `event_collection` (by default `<collection>.events`). The cache
+    keeps `cache_documents` for `cache_seconds`; with `watch` other processes' changes make it
+    invalid at once, and watchers need not poll. `full_document` is the default of `watch_all`. A
+    started `bus` gets what `mapper` makes of each change; every process that opens the collection
+    must give one, or none does. `partitions` is the number of the domain's topics where a fleet
+    relays the events. `timeout` in seconds bounds each call by a URL; a client has its own.
+    OpeningFailed names the part, and says why.
     """
     options = StorageOptions(
         id_field, version_field, cache_seconds, cache_documents, watch, full_document
     )
     async with AsyncExitStack() as stack:
         with _named(f"the store of {collection}"):
-            store = await stack.enter_async_context(
-                open_document_store(
-                    client,
-                    database,
-                    collection,
-                    event_collection or f"{collection}.events",
-                    version_field=version_field,
-                    partitions=partitions,
-                    timeout=timeout,
+            store: DocumentStore
+            if isinstance(client, MemoryClient):
+                store = client.collection(database, collection, version_field)
+            else:
+                store = await stack.enter_async_context(
+                    open_document_store(
+                        client,
+                        database,
+                        collection,
+                        event_collection or f"{collection}.events",
+                        version_field=version_field,
+                        partitions=partitions,
+                        timeout=timeout,
+                    )
                 )
-            )
         with _named(f"the storage of {collection}"):
             storage = EventSourcedStorage(
                 collection, kind, store, bus=bus, mapper=mapper, options=options, logger=logger
@@ -107,11 +113,12 @@ class Documents(Startable):
 
     async def start(self) -> None:
         """Open all collections; what a failure has opened is closed again."""
+        storages: dict[str, EventSourcedStorage[Any]] = {}
         async with AsyncExitStack() as stack:
             for name, kind in self._collections.items():
                 opening = open_storage(self._client, self._database, name, kind, **self._options)
-                self._storages[name] = await stack.enter_async_context(opening)
-            self._stack = stack.pop_all()
+                storages[name] = await stack.enter_async_context(opening)
+            self._storages, self._stack = storages, stack.pop_all()
 
     async def stop(self) -> None:
         """Close all collections."""
@@ -119,7 +126,9 @@ class Documents(Startable):
         await self._stack.aclose()
 
     def __getitem__(self, collection: str) -> EventSourcedStorage[Any]:
-        """Return the storage of a collection. DeclarationError: it was not declared."""
+        """Return the storage of a collection. DeclarationError: it is not declared, or not open."""
+        if collection in self._collections and collection not in self._storages:
+            raise DeclarationError(f"{collection!r} is not open: use it in the block of Documents")
         try:
             return self._storages[collection]
         except KeyError:

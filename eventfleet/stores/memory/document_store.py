@@ -16,7 +16,8 @@ from eventfleet.topics.event import EventRecord
 class MemoryDocuments:
     """DocumentStore in memory. `find` knows equality and the comparison operators of MongoDB."""
 
-    def __init__(self) -> None:
+    def __init__(self, version_field: str = "version") -> None:
+        self._version_field = version_field
         self._documents: dict[Any, StoredDocument] = {}
         self._events: defaultdict[str, dict[int, EventRecord]] = defaultdict(dict)
         self._log: list[EventRecord] = []
@@ -59,9 +60,13 @@ class MemoryDocuments:
         limit: int,
     ) -> list[StoredDocument]:
         found = [each for each in self._documents.values() if each.fields is not None]
-        found = [each for each in found if _matches(each, where)]
+        found = [
+            each
+            for each in found
+            if all(_compare(self._value(each, name), wanted) for name, wanted in where.items())
+        ]
         for name, direction in reversed(list(sort) or [("_id", 1)]):
-            found.sort(key=lambda each: _order(_value(each, name)), reverse=direction < 0)
+            found.sort(key=lambda each: _order(self._value(each, name)), reverse=direction < 0)
         return found[skip : skip + limit]
 
     async def changes(
@@ -70,6 +75,13 @@ class MemoryDocuments:
         versions = self._events.get(aggregate_id, {})
         for version in sorted(v for v in versions if v > after)[:limit]:
             yield versions[version]
+
+    def _value(self, document: StoredDocument, name: str) -> Any:
+        own = {"_id": document.id, self._version_field: document.version}
+        value: Any = {**(document.fields or {}), **own}
+        for part in name.split("."):
+            value = value.get(part) if isinstance(value, dict) else None
+        return value
 
     @asynccontextmanager
     async def feed(self, cursor: str | None) -> AsyncIterator[AsyncIterator[FeedItem]]:
@@ -86,17 +98,24 @@ class MemoryDocuments:
             at += 1
 
 
+class MemoryClient:
+    """Collections in memory, for tests: `open_storage` and `Documents` take it as their client.
+
+    Storages that are opened with the same one see each other's documents, as processes would.
+    """
+
+    def __init__(self) -> None:
+        self._stores: dict[tuple[str, str], MemoryDocuments] = {}
+
+    def collection(self, database: str, name: str, version_field: str) -> MemoryDocuments:
+        """Return the store of a collection, made at the first call."""
+        return self._stores.setdefault((database, name), MemoryDocuments(version_field))
+
+
 def _decode(cursor: str, end: int) -> int:
     if not cursor.isdecimal() or int(cursor) > end:
         raise InvalidCursor(f"{cursor!r} is no cursor of a watch")
     return int(cursor)
-
-
-def _value(document: StoredDocument, name: str) -> Any:
-    value: Any = {**(document.fields or {}), "_id": document.id, "version": document.version}
-    for part in name.split("."):
-        value = value.get(part) if isinstance(value, dict) else None
-    return value
 
 
 def _order(value: Any) -> tuple[bool, Any]:
@@ -114,10 +133,6 @@ _COMPARISONS: dict[str, Any] = {
     "$exists": lambda value, wanted: (value is not None) == wanted,
     "$regex": lambda value, wanted: isinstance(value, str) and bool(re.search(wanted, value)),
 }
-
-
-def _matches(document: StoredDocument, where: Mapping[str, Any]) -> bool:
-    return all(_compare(_value(document, name), wanted) for name, wanted in where.items())
 
 
 def _compare(value: Any, wanted: Any) -> bool:

@@ -32,6 +32,9 @@ TAIL_EVENTS = 4
 MAX_WAIT_SECONDS = 1.0
 """How long the server lets a feed wait for an event before it answers that there is none."""
 
+VERSION_TYPES = ["int", "long", "double"]
+"""The BSON types of a version; a document whose version field has another one has no version."""
+
 REFUSED_CURSOR_CODES = frozenset({9, 136, 260, 280, 286, 40647})
 
 
@@ -116,7 +119,7 @@ class MongoDocuments:
         query = self._documents.find(wanted, {self._version_field: 1})
         with operation("find", self._documents):
             found = await query.to_list(None)
-        return {each["_id"]: int(each.get(self._version_field, 1)) for each in found}
+        return {each["_id"]: _version(each.get(self._version_field)) for each in found}
 
     async def find(
         self,
@@ -174,15 +177,25 @@ class MongoDocuments:
 
     def _replacement(self, document: StoredDocument) -> ReplaceOne[Document]:
         version = self._version_field
-        earlier = [{version: {"$lt": document.version}}, {version: {"$exists": False}}]
+        unversioned = {"$not": {"$type": VERSION_TYPES}}
+        earlier = [{version: {"$lt": document.version}}, {version: unversioned}]
         fields: Document = {DELETED: True} if document.fields is None else document.fields
         stored = {**fields, version: document.version}
         return ReplaceOne({"_id": document.id, "$or": earlier}, stored, upsert=True)
 
     def _to_document(self, stored: Document) -> StoredDocument:
         fields = dict(stored)
-        id, version = fields.pop("_id"), fields.pop(self._version_field, 1)
-        return StoredDocument(id, int(version), None if DELETED in fields else fields)
+        id, version = fields.pop("_id"), _version(fields.pop(self._version_field, None))
+        return StoredDocument(id, version, None if DELETED in fields else fields)
+
+
+def _version(stored: Any) -> int:
+    """Return the version of a stored document: 1 where another program has put none, or no number.
+
+    It must agree with VERSION_TYPES, by which the server decides.
+    """
+    is_number = isinstance(stored, int | float) and not isinstance(stored, bool)
+    return int(stored) if is_number else 1
 
 
 def _encode_token(token: Any) -> str:

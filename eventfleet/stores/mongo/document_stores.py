@@ -4,12 +4,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-import msgspec
-
-from eventfleet.stores.errors import Misconfigured
 from eventfleet.stores.mongo.client import connect, open_collection
 from eventfleet.stores.mongo.document_store import MongoDocuments
-from eventfleet.topics.event import DomainName
 
 
 @asynccontextmanager
@@ -25,15 +21,8 @@ async def open_document_store(
 ) -> AsyncIterator[MongoDocuments]:
     """Yield the store of a collection. A client that is handed in is not closed.
 
-    Misconfigured: the URL can't be used, or the collection's name is none that a domain can have.
+    Misconfigured: the URL can't be used.
     """
-    try:
-        msgspec.convert(collection, DomainName)
-    except msgspec.ValidationError:
-        raise Misconfigured(
-            f"the collection's name {collection!r} must begin with a-z and go on with up to 99 of"
-            " a-z, 0-9, _ and -: it is the name of its events' domain"
-        ) from None
     if isinstance(client, str):
         async with connect(client, timeout) as connected:
             yield _store(

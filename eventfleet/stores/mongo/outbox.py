@@ -33,20 +33,23 @@ class MongoOutbox:
     async def pending(self, limit: int, *, to_publish: bool) -> list[EventRecord]:
         # Writers' clocks differ, so an event may seem older than the one before it. And while a
         # query goes on, two events of an aggregate may be stored of which it shows the later one
-        # alone: whatever is below a version that the first query shows, the second one shows too.
+        # alone: so it is made twice, and whatever is below a version that the first one shows, the
+        # second one shows too.
         is_pending = {"pending": {"$gte": 0}, "to_publish": to_publish}
-        oldest = self._events.find(is_pending, {"_id": 0, "aggregate_id": 1, "version": 1})
         with operation("find", self._events):
+            oldest = self._events.find(is_pending, {"_id": 0, "aggregate_id": 1})
             shown = await oldest.sort("pending", 1).limit(limit).to_list(None)
-            if not shown:
+            ids = list(dict.fromkeys(each["aggregate_id"] for each in shown))[:MAX_QUERY_ITEMS]
+            if not ids:
                 return []
-            highest = _highest_versions(shown)
-            query = self._events.find({"aggregate_id": {"$in": [*highest]}, **is_pending})
-            found = await query.sort(BY_VERSION).limit(limit).to_list(None)
+            wanted = {"aggregate_id": {"$in": ids}, **is_pending}
+            first = self._events.find(wanted, {"_id": 0, "aggregate_id": 1, "version": 1})
+            highest = _highest_versions(await first.sort(BY_VERSION).limit(limit).to_list(None))
+            found = await self._events.find(wanted).sort(BY_VERSION).limit(limit).to_list(None)
         return [
             to_event(self._domain, each)
             for each in found
-            if each["version"] <= highest[each["aggregate_id"]]
+            if each["version"] <= highest.get(each["aggregate_id"], 0)
         ]
 
     async def settle(self, keys: Collection[EventKey]) -> None:
@@ -69,10 +72,9 @@ class MongoOutbox:
 
 
 def _highest_versions(documents: Iterable[Document]) -> dict[str, int]:
-    """Return the highest version of each aggregate among these, of the first MAX_QUERY_ITEMS."""
+    """Return the highest version of each aggregate among these."""
     highest: dict[str, int] = {}
     for each in documents:
         id, version = each["aggregate_id"], each["version"]
-        if id in highest or len(highest) < MAX_QUERY_ITEMS:
-            highest[id] = max(version, highest.get(id, 0))
+        highest[id] = max(version, highest.get(id, 0))
     return highest
