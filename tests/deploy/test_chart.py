@@ -26,6 +26,8 @@ from tests.deploy.helm_chart import (
 CUSTOM_KINDS = {"ScaledObject", "TriggerAuthentication", "PodMonitor", "PrometheusRule"}
 SMALL, LARGE, FIXED = FORMS["small"], FORMS["large"], FORMS["fixed owners"]
 ENDPOINT_SECONDS = 5
+DEFAULT_ROLES = {*ROLES} - {"project"}
+"""The roles that every domain has work for."""
 
 
 @pytest.fixture(params=FORMS)
@@ -98,7 +100,7 @@ def test_there_is_a_worker_for_each_role_of_each_domain(form: tuple[str, ...]) -
         (domain["name"], role)
         for domain in values["domains"]
         for role in ROLES
-        if domain.get("roles", {}).get(role, {}).get("enabled", True)
+        if domain.get("roles", {}).get(role, {}).get("enabled", role in DEFAULT_ROLES)
     }
     found = {(each[3], each[1]) for each in (container(w)["args"] for w in workers(form))}
     assert found == expected
@@ -175,7 +177,7 @@ def source(role: str, domain: str) -> str:
 
 def test_fixed_owners_are_static_members_and_not_scaled() -> None:
     owners = of_kind("StatefulSet", *FIXED)
-    assert len(owners) == len(ROLES)
+    assert len(owners) == len(DEFAULT_ROLES)
     for owner in owners:
         name = {"fieldRef": {"fieldPath": "metadata.name"}}
         assert environment(owner)["EVENTFLEET_KAFKA_INSTANCE_ID"] == name
@@ -191,11 +193,16 @@ def test_http_scales_on_cpu_where_no_prometheus_is_named() -> None:
     assert autoscaler["spec"]["scaleTargetRef"]["name"] == serve()["metadata"]["name"]
 
 
+def test_views_are_kept_by_a_value() -> None:
+    options = ("--set", "roles.project.enabled=true")
+    assert {*ROLES} == {container(each)["args"][1] for each in workers((*SMALL, *options))}
+
+
 def test_a_role_to_come_is_a_value() -> None:
-    options = ("--set", "roles.project.source=stored,roles.project.lagThreshold=100")
-    sized = ("--set", "roles.project.resources.limits.memory=256Mi")
+    options = ("--set", "roles.count.source=stored,roles.count.lagThreshold=100")
+    sized = ("--set", "roles.count.resources.limits.memory=256Mi")
     found = [container(each)["args"][1] for each in workers((*SMALL, *options, *sized))]
-    assert "project" in found
+    assert "count" in found
 
 
 def test_a_large_number_is_written_in_digits() -> None:
