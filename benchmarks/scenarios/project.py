@@ -41,7 +41,9 @@ async def verify(servers: ServerAddresses, task: ContenderTask) -> None:
         committed = sum((await reader.committed(task.group, task.topic)).values())
         views = stores[domain.name].views
         assert views is not None
-        found = await views.rows(domain.views[0].name, 1).find(RowQuery(), MAX_ROWS)
+        found = await views.rows(domain.views[0].name, domain.views[0].name, 1).find(
+            RowQuery(), MAX_ROWS
+        )
     events = sum(decode_row(data.AccountRow, each.fields or {}).events for each in found)
     if committed != task.records or events not in (0, task.records):
         raise role_setup.VerificationFailed(f"project: {committed} committed, {events} projected")

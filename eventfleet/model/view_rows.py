@@ -70,13 +70,37 @@ def as_stored(row: R) -> R:
 
     What a function makes of a row must not depend on whether it was read from the store.
     """
-    return row if _is_faithful(type(row)) else check_row(row)[1]
+    times = _times(type(row))
+    # Most times are in UTC already; to convert each row would cost more than to make it.
+    if times is not None and all(_is_utc(getattr(row, name)) for name in times):
+        return row
+    return check_row(row)[1]
+
+
+def _is_utc(moment: datetime | None) -> bool:
+    return moment is None or moment.tzinfo is UTC
+
+
+@lru_cache
+def _times(row: type[Row]) -> tuple[str, ...] | None:
+    """Return the fields that are times, where the values of all others are faithful; else None."""
+    times, others = [], []
+    info: Any = inspect.type_info(row)
+    for field in info.fields:
+        kinds = field.type.types if isinstance(field.type, inspect.UnionType) else (field.type,)
+        if any(isinstance(kind, inspect.DateTimeType) for kind in kinds):
+            times.append(field.name)
+            kinds = tuple(kind for kind in kinds if not isinstance(kind, inspect.DateTimeType))
+            if any(not isinstance(kind, inspect.NoneType) for kind in kinds):
+                return None
+        else:
+            others.append(field.type)
+    return tuple(times) if _are_faithful(others, []) else None
 
 
 @lru_cache
 def _is_faithful(row: type[Row]) -> bool:
-    seen: list[Any] = []
-    return _are_faithful([inspect.type_info(row)], seen)
+    return _are_faithful([inspect.type_info(row)], [])
 
 
 def _are_faithful(kinds: Iterable[Any], seen: list[Any]) -> bool:

@@ -16,6 +16,7 @@ has taken over.
 """
 
 import logging
+import re
 from collections import deque
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -25,11 +26,11 @@ import msgspec
 
 from eventfleet.model.domain import Domain
 from eventfleet.model.typed_decoder import FOLD_FIELDS, make_typed_decoder
-from eventfleet.model.views import View
+from eventfleet.model.views import ProjectedEvent, View
 from eventfleet.roles.notices import NULL_NOTIFIER, StageNotifier
 from eventfleet.roles.role import ChunkReport, PartitionFault, PoisonEvent
 from eventfleet.roles.takeover import RoleStart
-from eventfleet.roles.view_projector import ROLE, PlacedEvent, ViewProjector
+from eventfleet.roles.view_projector import ROLE, ViewProjector
 from eventfleet.stores.contracts import (
     Clock,
     DomainStores,
@@ -38,7 +39,6 @@ from eventfleet.stores.contracts import (
     Stage,
 )
 from eventfleet.stores.contracts.views import BuildProgress, ViewBuild, ViewBuilds
-from eventfleet.stores.cursors import FeedPoint
 from eventfleet.stores.errors import ServerUnavailable
 from eventfleet.topics.dead_letters import UNREADABLE, make_dead_letter
 from eventfleet.topics.errors import InvalidRecord
@@ -54,6 +54,8 @@ TOMBSTONE_AGE = timedelta(days=1)
 """A process that stood still for longer could bring deleted rows back with a late write."""
 
 PROJECTED_FIELDS = FOLD_FIELDS | {"position", "actor", "causation_id"}
+
+_POSITION = re.compile(r"[0-9]{1,18}-[0-9]{1,18}-[0-9]{1,18}")
 
 logger = logging.getLogger(__name__)
 
@@ -119,22 +121,22 @@ class ProjectRole:
 
     async def process(self, records: Sequence[LogRecord], next_offset: int) -> ChunkReport:
         report, dead_letters = ChunkReport(), list[ProducerRecord]()
-        events: list[PlacedEvent] = []
+        events: list[ProjectedEvent] = []
         for record in records:
             try:
-                event = self._decode(record.value)
-                point = _point(event)
+                event: Any = self._decode(record.value)
+                _check_position(event)
             except InvalidRecord as error:
                 dead_letters.append(self._dead_letter(record, error))
                 continue
-            events.append(PlacedEvent(self._upcast(event, record.offset), point))
+            events.append(self._upcast(event, record.offset))
         for projector in self._projectors.values():
             if projector.ready:
                 await projector.apply(events)
         await self._writer.commit(dead_letters, next_offset)
         self._next_offset = next_offset
         report.dead_letters = len(dead_letters)
-        self._awaited += [each.event for each in events if each.event.reply_to]
+        self._awaited += [event for event in events if event.reply_to]
         self._notify()
         return report
 
@@ -214,12 +216,7 @@ class ProjectRole:
             if not page:
                 projector.ready = True
                 break
-            await projector.apply(
-                [
-                    PlacedEvent(self._upcast(event, event.position), FeedPoint.of(event))
-                    for event in page
-                ]
-            )
+            await projector.apply([self._upcast(event, event.position) for event in page])
 
     async def _note_points(self) -> None:
         """Note how far each build is, for the next owners, unless one has noted something since."""
@@ -304,9 +301,7 @@ class ProjectRole:
         return make_dead_letter(self._domain.name, ROLE, record, UNREADABLE, str(error))
 
 
-def _point(event: Any) -> FeedPoint:
-    """Return the point of an event. InvalidRecord: it has no position."""
-    try:
-        return FeedPoint.of(event)
-    except ValueError:
-        raise InvalidRecord("position", f"is {event.position!r}, not one of append's") from None
+def _check_position(event: ProjectedEvent) -> None:
+    """Raise InvalidRecord unless the event has a position, such as append writes."""
+    if not _POSITION.fullmatch(event.position or ""):
+        raise InvalidRecord("position", f"is {event.position!r}, not one of append's")

@@ -20,13 +20,12 @@ from eventfleet.model.view_rows import (
     decode_row,
     encode_group,
 )
-from eventfleet.model.views import ProjectedEvent, Row, Table, Totals, View
+from eventfleet.model.views import ProjectedEvent, Row, Table, Totals, View, row_of_aggregate
 from eventfleet.roles.role import PoisonEvent
 from eventfleet.states.lru_cache import LruCache
 from eventfleet.stores.contracts import Clock
 from eventfleet.stores.contracts.views import RowStore, StoredRow, ViewBuild, ViewStore
 from eventfleet.stores.cursors import FeedPoint
-from eventfleet.topics.event import Position
 
 ROLE = "project"
 SEPARATOR = "\0"
@@ -35,18 +34,37 @@ NOT_STORED = FeedPoint(-1, 0, -1, 0)
 T = TypeVar("T")
 
 
-class PlacedEvent(NamedTuple):
-    """An event as a view's functions get it, and its point in the order of its partition."""
+class CachedRow:
+    """A row, or None where there is none, and the last event that changed it.
 
-    event: ProjectedEvent
-    point: FeedPoint
+    That is known by its version and its point, or, until it is stored, by itself: points are made
+    for the events that need one, which is not each.
+    """
 
+    __slots__ = ("_event", "_point", "value", "version")
 
-class CachedRow(NamedTuple):
-    """A row, or None where there is none, and the point of the last event that changed it."""
+    def __init__(self, value: Row | None, point: FeedPoint) -> None:
+        self.value, self.version = value, point.version
+        self._point, self._event = point, cast(ProjectedEvent, None)
 
-    value: Row | None
-    point: FeedPoint
+    @classmethod
+    def after(cls, event: ProjectedEvent, value: Row | None) -> "CachedRow":
+        """Return a row as an event made it."""
+        row = cls.__new__(cls)
+        row.value, row.version, row._event = value, event.version, event
+        return row
+
+    @property
+    def event(self) -> ProjectedEvent:
+        """The event, of a row that is not stored yet."""
+        return self._event
+
+    @property
+    def point(self) -> FeedPoint:
+        """The point of the event."""
+        if self._event is not None:
+            self._point, self._event = FeedPoint.of(self._event), cast(ProjectedEvent, None)
+        return self._point
 
 
 class Group(NamedTuple):
@@ -57,17 +75,17 @@ class Group(NamedTuple):
 
 
 class UnstorableChange(Exception):
-    """A row that can't be stored, as the event at a point made it."""
+    """A row that can't be stored, as an event made it."""
 
-    def __init__(self, point: FeedPoint, reason: UnstorableRow) -> None:
+    def __init__(self, event: ProjectedEvent, reason: UnstorableRow) -> None:
         super().__init__(str(reason))
-        self.point, self.reason = point, reason
+        self.event, self.reason = event, reason
 
 
 class RowChange(NamedTuple):
     """A row before and after an event."""
 
-    placed: PlacedEvent
+    event: ProjectedEvent
     before: Row | None
     after: Row | None
 
@@ -107,8 +125,8 @@ class CachedTable:
         try:
             fields, value = check_row(row.value)
         except UnstorableRow as error:
-            raise UnstorableChange(row.point, error) from error
-        self._loaded[id] = row._replace(value=value)
+            raise UnstorableChange(row.event, error) from error
+        row.value = value
         return StoredRow(id, fields, row.point, now)
 
     async def save(self, rows: Sequence[StoredRow]) -> None:
@@ -180,12 +198,11 @@ class ViewProjector:
         for store in self._stores.values():
             await store.purge(up_to, before)
 
-    async def apply(self, events: Sequence[PlacedEvent]) -> None:
+    async def apply(self, events: Sequence[ProjectedEvent]) -> None:
         """Apply events, given in the partition's order; those that are applied change nothing.
 
         PoisonEvent: a function of the view raised, or returned what it must not.
         """
-        events = [each for each in events if each.point > self.point]
         if not events:
             return
         tables = [self._rows, *(table for _, table in self._totals)]
@@ -200,14 +217,13 @@ class ViewProjector:
                 await table.save(rows)
         except UnstorableChange as error:
             self._forget(tables)
-            placed = next(each for each in events if each.point == error.point)
-            raise self._poison(placed, error.reason) from error.reason
+            raise self._poison(error.event, error.reason) from error.reason
         except BaseException:
             self._forget(tables)
             raise
         for table in tables:
             table.keep()
-        self.point = max(each.point for each in events)
+        self.point = max(self.point, FeedPoint.of(events[-1]))
 
     def _forget(self, tables: Sequence[CachedTable]) -> None:
         for table in tables:
@@ -215,33 +231,50 @@ class ViewProjector:
 
     # The rows
 
-    async def _change_rows(self, events: Sequence[PlacedEvent]) -> list[RowChange]:
-        keyed = [(each, id) for each in events if (id := self._row_id(each)) is not None]
-        fresh = [id for each, id in keyed if each.event.version == 1]
-        await self._rows.load([id for _, id in keyed], fresh)
-        changes, ahead = [], False
-        for placed, id in keyed:
-            value, point = self._rows.get(id)
-            if placed.point <= point:
-                ahead = True
-                continue
-            after = self._projected(value, placed)
-            if after is not value:
-                self._rows.set(id, CachedRow(after, placed.point))
-                changes.append(RowChange(placed, value, after))
+    async def _change_rows(self, events: Sequence[ProjectedEvent]) -> list[RowChange]:
+        """Project all events; a row passes over those that it has, by their versions."""
+        keyed = self._keyed(events)
+        await self._rows.load(
+            [id for _, id in keyed], [id for event, id in keyed if event.version == 1]
+        )
+        changes: list[RowChange] = []
+        ahead = False
+        # Locals, and one `try` for all: this loop runs for each event.
+        view, project, after = self.view, self.view.project, CachedRow.after
+        get, set, totals = self._rows.get, self._rows.set, bool(self._totals)
+        event = events[0]
+        try:
+            for event, id in keyed:
+                row = get(id)
+                if event.version <= row.version:
+                    ahead = True
+                    continue
+                made = project(row.value, event)
+                if made is not row.value:
+                    made = made_row(view, "project", made)
+                    set(id, after(event, made))
+                    if totals:
+                        changes.append(RowChange(event, row.value, made))
+        except Exception as error:
+            raise self._poison(event, error) from error
         if ahead:
             self._forget([table for _, table in self._totals])
         return changes
 
-    def _row_id(self, placed: PlacedEvent) -> str | None:
-        key = self._call(placed, lambda: check_key(self.view, self.view.key(placed.event)))
-        return None if key is None else row_id(placed.event.aggregate_id, key)
-
-    def _projected(self, before: Row | None, placed: PlacedEvent) -> Row | None:
-        view = self.view
-        return self._call(
-            placed, lambda: made_row(view, "project", view.project(before, placed.event))
-        )
+    def _keyed(self, events: Sequence[ProjectedEvent]) -> list[tuple[ProjectedEvent, str]]:
+        """Return the events that the view does not pass over, with the ids of their rows."""
+        key = self.view.key
+        if key is row_of_aggregate:
+            return [(event, event.aggregate_id + SEPARATOR) for event in events]
+        keyed, event = [], events[0]
+        try:
+            for event in events:
+                found = check_key(self.view, key(event))
+                if found is not None:
+                    keyed.append((event, row_id(event.aggregate_id, found)))
+        except Exception as error:
+            raise self._poison(event, error) from error
+        return keyed
 
     # The totals
 
@@ -250,22 +283,22 @@ class ViewProjector:
     ) -> None:
         """Take each changed row from its group as it was, and add it as it is."""
         steps = [
-            (change.placed, group, step, row)
+            (change.event, group, step, row)
             for change in changes
             for step, row in ((totals.remove, change.before), (totals.add, change.after))
-            if row is not None and (group := self._group(totals, row, change.placed)) is not None
+            if row is not None and (group := self._group(totals, row, change.event)) is not None
         ]
         ids = [group.part_id for _, group, _, _ in steps]
         await table.load(ids)
         stored = {id: table.get(id).point for id in ids}
-        for placed, (id, empty), step, row in steps:
-            if placed.point > stored[id]:
+        for event, (id, empty), step, row in steps:
+            if FeedPoint.of(event) > stored[id]:
                 before = table.get(id).value
-                part = self._stepped(totals, step, empty if before is None else before, row, placed)
-                table.set(id, CachedRow(None if part == empty else part, placed.point))
+                part = self._stepped(totals, step, empty if before is None else before, row, event)
+                table.set(id, CachedRow.after(event, None if part == empty else part))
 
-    def _group(self, totals: Totals[Any, Any], row: Row, placed: PlacedEvent) -> Group | None:
-        return self._call(placed, lambda: group_of(totals, row, self._partition))
+    def _group(self, totals: Totals[Any, Any], row: Row, event: ProjectedEvent) -> Group | None:
+        return self._call(event, lambda: group_of(totals, row, self._partition))
 
     def _stepped(
         self,
@@ -273,23 +306,22 @@ class ViewProjector:
         step: Callable[[Row, Row], Row],
         part: Row,
         row: Row,
-        placed: PlacedEvent,
+        event: ProjectedEvent,
     ) -> Row:
         name = "add" if step is totals.add else "remove"
-        return self._call(placed, lambda: made_part(totals, name, step(part, row)))
+        return self._call(event, lambda: made_part(totals, name, step(part, row)))
 
     # What it does when that fails
 
-    def _call(self, placed: PlacedEvent, function: Callable[[], T]) -> T:
+    def _call(self, event: ProjectedEvent, function: Callable[[], T]) -> T:
         """Call a function of the view. PoisonEvent: it raised."""
         try:
             return function()
         except Exception as error:
-            raise self._poison(placed, error) from error
+            raise self._poison(event, error) from error
 
-    def _poison(self, placed: PlacedEvent, error: Exception) -> PoisonEvent:
-        position = str(Position(placed.point.epoch, self._partition, placed.point.offset))
-        return PoisonEvent(ROLE, self._domain.name, placed.event, position, error)
+    def _poison(self, event: ProjectedEvent, error: Exception) -> PoisonEvent:
+        return PoisonEvent(ROLE, self._domain.name, event, event.position, error)
 
 
 def check_key(view: View[Any], key: Any) -> str | None:

@@ -7,7 +7,6 @@ from typing import Annotated, Any, NamedTuple, Protocol, TypeVar
 import msgspec
 
 from eventfleet.stores.errors import InvalidCursor
-from eventfleet.topics.event import Position
 
 T = TypeVar("T")
 
@@ -42,9 +41,9 @@ class FeedPoint(NamedTuple):
 
     @classmethod
     def of(cls, event: PlacedEvent) -> "FeedPoint":
-        """Return the point of a placed event."""
-        epoch, partition, offset = Position.parse(event.position or "")
-        return cls(partition, epoch, offset, event.version)
+        """Return the point of a placed event. ValueError: it has no position."""
+        epoch, partition, offset = (event.position or "").split("-")
+        return cls(int(partition), int(epoch), int(offset), event.version)
 
 
 def encode_cursor(listing: str, value: Any) -> str:

@@ -1,14 +1,16 @@
 """What the document store says when MongoDB fails, operation by operation."""
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+from pymongo import AsyncMongoClient, MongoClient
 
 from eventfleet.stores.contracts.documents import StoredDocument
-from eventfleet.stores.errors import AccessRefused, ServerUnavailable
+from eventfleet.stores.errors import AccessRefused, InvalidCursor, Misconfigured, ServerUnavailable
 from eventfleet.stores.mongo.document_store import MongoDocuments
 from eventfleet.stores.mongo.document_stores import open_document_store
 from tests.conftest import running
@@ -25,6 +27,8 @@ from tests.contract.test_mongo_failures import (
 from tests.servers.mongodb import MongoDB
 from tests.servers.server import free_port
 
+HANGING = {"blockConnection": True, "blockTimeMS": int(HASTY * 2000)}
+UNSURE = {"code": 64, "errmsg": "waiting for replication timed out"}
 Operation = Callable[[MongoDocuments], Awaitable[Any]]
 
 
@@ -36,7 +40,7 @@ def server() -> Iterator[MongoDB]:
 
 
 @asynccontextmanager
-async def opened(url: str, database: str, timeout: float) -> AsyncIterator[MongoDocuments]:
+async def opened(url: Any, database: str, timeout: float) -> AsyncIterator[MongoDocuments]:
     async with open_document_store(
         *(url, database, "users", "users.events"),
         version_field="version",
@@ -114,8 +118,141 @@ async def test_an_absent_server_is_unavailable_in_time(operation: Operation) -> 
 
 
 async def test_a_watch_that_a_server_ends_is_unavailable(
+    server: MongoDB, hasty: MongoDocuments
+) -> None:
+    async with hasty.feed(None) as items:
+        with failing(server, ["getMore", "aggregate"], errorCode=13435):
+            await refused(anext(items), ServerUnavailable)  # type: ignore[arg-type]
+
+
+async def test_a_watch_goes_on_where_a_connection_was_cut(
     server: MongoDB, documents: MongoDocuments
 ) -> None:
     async with documents.feed(None) as items:
-        with failing(server, ["getMore", "aggregate"], errorCode=13435):
+        await documents.insert(event("u2", 1), to_publish=False)
+        assert (await anext(items)).event.id == "u2-1"
+        with failing(server, ["getMore"], mode={"times": 1}, closeConnection=True):
+            await documents.insert(event("u2", 2), to_publish=False)
+            assert (await anext(items)).event.id == "u2-2"
+
+
+async def test_a_watch_whose_right_is_taken_away_is_for_the_operator(
+    server: MongoDB, documents: MongoDocuments, prefix: str
+) -> None:
+    async with documents.feed(None) as items:
+        with failing(server, ["getMore", "aggregate"], errorCode=13):
+            assert prefix in await refused(anext(items), AccessRefused)  # type: ignore[arg-type]
+
+
+async def test_a_watch_on_a_server_that_hangs_is_unavailable_in_time(
+    server: MongoDB, documents: MongoDocuments, hasty: MongoDocuments
+) -> None:
+    started = time.monotonic()
+    with failing(server, ["aggregate", "getMore"], **HANGING):
+        await refused(watched(hasty), ServerUnavailable)
+    async with hasty.feed(None) as items:
+        with failing(server, ["aggregate", "getMore"], **HANGING):
             await refused(anext(items), ServerUnavailable)  # type: ignore[arg-type]
+    assert time.monotonic() - started < 2 * HASTY + SLACK
+
+
+async def test_a_watch_may_wait_longer_than_a_call(documents: MongoDocuments, hasty: Any) -> None:
+    """Nothing happens for longer than the stores' timeout: that is no failure."""
+    async with hasty.feed(None) as items:
+        waiting = asyncio.ensure_future(anext(items))
+        await asyncio.wait({waiting}, timeout=4 * HASTY)
+        assert not waiting.done()
+        await documents.insert(event("u2", 1), to_publish=False)
+        assert (await asyncio.wait_for(waiting, SLACK)).event.id == "u2-1"
+
+
+# Servers that hang, connections that are cut, writes that may be lost
+
+
+@pytest.mark.parametrize("operation", OPERATIONS.values(), ids=OPERATIONS)
+async def test_a_server_that_hangs_is_unavailable_in_time(
+    server: MongoDB, hasty: MongoDocuments, operation: Operation
+) -> None:
+    started = time.monotonic()
+    with failing(server, COMMANDS, **HANGING):
+        await refused(operation(hasty), ServerUnavailable)
+    assert time.monotonic() - started < HASTY + SLACK
+
+
+@pytest.mark.parametrize("operation", OPERATIONS.values(), ids=OPERATIONS)
+async def test_a_connection_cut_again_and_again_is_unavailable(
+    server: MongoDB, documents: MongoDocuments, hasty: MongoDocuments, operation: Operation
+) -> None:
+    with failing(server, COMMANDS, closeConnection=True):
+        await refused(operation(hasty), ServerUnavailable)
+    await operation(documents)
+
+
+LASTING = ("insert", "project", "settle", "hold_lease", "release_lease")
+
+
+@pytest.mark.parametrize("operation", [OPERATIONS[name] for name in LASTING], ids=LASTING)
+async def test_a_write_that_no_majority_has_is_unavailable(
+    server: MongoDB, hasty: MongoDocuments, operation: Operation
+) -> None:
+    with failing(server, ["insert", "update", "delete"], writeConcernError=UNSURE):
+        await refused(operation(hasty), ServerUnavailable)
+
+
+async def test_documents_that_no_majority_has_are_unavailable_also_beside_later_ones(
+    server: MongoDB, hasty: MongoDocuments
+) -> None:
+    later_is_there = [StoredDocument("u1", 1, {}), StoredDocument("u3", 1, {})]
+    with failing(server, ["update"], writeConcernError=UNSURE):
+        await refused(hasty.project(later_is_there), ServerUnavailable)
+    await hasty.project(later_is_there)
+    assert await hasty.versions(["u1", "u3"]) == {"u1": 1, "u3": 1}
+
+
+# What would keep a document out
+
+
+async def test_a_unique_index_on_the_documents_is_refused(
+    server: MongoDB, documents: MongoDocuments, prefix: str
+) -> None:
+    """A document must never be kept out when its event is stored."""
+    with MongoClient[dict[str, Any]](server.url) as client:
+        client[prefix].users.create_index("name", name="one_of_each", unique=True)
+        with pytest.raises(Misconfigured, match="one_of_each"):
+            await documents.prepare()
+        clashing = StoredDocument("u2", 1, {"name": "ann"})
+        other = StoredDocument("u3", 1, {"name": "bob"})
+        assert "one_of_each" in await refused(documents.project([clashing, other]), Misconfigured)
+        assert await documents.versions(["u2", "u3"]) == {"u3": 1}
+        client[prefix].users.drop_index("one_of_each")
+        client[prefix].users.create_index("name")
+        await documents.prepare()
+        await documents.project([clashing, other])
+        assert await documents.versions(["u2", "u3"]) == {"u2": 1, "u3": 1}
+
+
+CURSORS = ("5", "[]", "{}", '{"_data": 5}', '{"_data": "zz"}', '{"_data": "8266"}', "no JSON")
+
+
+@pytest.mark.parametrize("cursor", CURSORS)
+async def test_what_is_no_cursor_of_a_watch_is_refused(
+    documents: MongoDocuments, cursor: str
+) -> None:
+    with pytest.raises(InvalidCursor, match="is no cursor"):
+        async with documents.feed(cursor):
+            pass
+
+
+async def test_a_client_without_a_timeout_waits_for_no_server_for_ever(
+    server: MongoDB, documents: MongoDocuments, prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("eventfleet.stores.mongo.client.DEFAULT_TIMEOUT_SECONDS", HASTY)
+    async with (
+        AsyncMongoClient[dict[str, Any]](server.url, appname="eventfleet") as own,
+        opened(own, prefix, PATIENT) as store,
+    ):
+        with failing(server, ["aggregate"], **HANGING):
+            await refused(watched(store), ServerUnavailable)
+        async with store.feed(None) as items:
+            with failing(server, ["aggregate", "getMore"], **HANGING):
+                await refused(anext(items), ServerUnavailable)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""DocumentStore: the leases by which one process of many publishes."""
+"""The outbox of a DocumentStore: the leases by which one process of many publishes."""
 
 import asyncio
 
@@ -7,7 +7,7 @@ from tests.contract.test_document_storage import opening as opening
 
 
 async def test_a_lease_has_one_owner_until_it_is_given_up(opening: OpenGames) -> None:
-    store = opening.store
+    store = opening.store.outbox
     async with opening():
         results = await asyncio.gather(
             *(store.hold_lease("games.test", owner, 60) for owner in "abcd")
@@ -23,7 +23,7 @@ async def test_a_lease_has_one_owner_until_it_is_given_up(opening: OpenGames) ->
 
 
 async def test_a_lease_that_is_not_prolonged_is_anothers(opening: OpenGames) -> None:
-    store = opening.store
+    store = opening.store.outbox
     async with opening():
         assert await store.hold_lease("games.test", "dead", 0.2)
 

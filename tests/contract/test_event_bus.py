@@ -1,6 +1,8 @@
 """The contract of event buses, sentence by sentence, over every implementation."""
 
 import asyncio
+import signal
+import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
@@ -17,7 +19,14 @@ from eventfleet.documents.event.nats_bus import NatsBus
 from eventfleet.documents.event.redis_bus import RedisBus
 from eventfleet.documents.event.redis_pubsub_bus import RedisPubSubBus
 from eventfleet.documents.event.serializer import Serializer
-from eventfleet.errors import InvalidRecord, Misconfigured, ServerUnavailable, StoreError
+from eventfleet.errors import (
+    AccessRefused,
+    InvalidRecord,
+    Misconfigured,
+    ServerUnavailable,
+    StoreError,
+)
+from eventfleet.stores.background_task import background_tasks
 from eventfleet.stores.kafka.connection import Connection
 from tests.conftest import running
 from tests.servers.redis import Redis
@@ -71,7 +80,7 @@ async def buses(request: pytest.FixtureRequest, prefix: str) -> AsyncIterator[Bu
             if kind == "redis pub/sub":
                 url = request.getfixturevalue("redis_url")
                 client = await stack.enter_async_context(RedisClient.from_url(url))
-                return RedisPubSubBus(client, prefix)
+                return RedisPubSubBus(client, prefix, serializer)
             if kind == "nats":
                 url = request.getfixturevalue("nats_url")
                 return NatsBus(
@@ -248,6 +257,19 @@ async def test_what_is_never_handled_is_kept_and_can_be_given_again(bus: EventBu
         await until(lambda: other.ids == ["e1", "e2"])
 
 
+async def test_dead_letters_in_memory_have_a_limit(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("eventfleet.documents.event.memory_bus.MAX_DEAD_LETTERS", 2)
+    bus, seen = MemoryBus(), Seen(e1=3, e2=3, e3=3)
+    bus.subscribe("*", seen, "failing")
+    async with bus:
+        await bus.publish([event(n) for n in range(1, 5)])
+        await until(lambda: seen.ids == ["e4"])
+        assert [kept.event for kept in await bus.dead_letters()] == [event(2), event(3)]
+    assert "a dead letter is dropped" in caplog.text
+
+
 @pytest.mark.parametrize("buses", REMOTE, indirect=True)
 async def test_what_can_t_be_read_is_kept_and_can_be_given_again(buses: Buses) -> None:
     writer, reader, seen = await buses(OwnSerializer()), await buses(), Seen()
@@ -402,10 +424,11 @@ async def test_every_process_that_is_connected_gets_what_is_published(
         assert here.ids == ["e1", "e2"]
 
 
-async def test_the_subscription_outlives_a_redis_that_is_killed(prefix: str) -> None:
+@pytest.mark.parametrize("kind", [RedisBus, RedisPubSubBus])
+async def test_a_subscription_outlives_a_redis_that_is_killed(kind: type[Any], prefix: str) -> None:
     with running(Redis) as server:
         async with RedisClient.from_url(server.url) as client:
-            bus, seen = RedisPubSubBus(client, prefix), Seen()
+            bus, seen = kind(client, prefix), Seen()
             bus.subscribe("*", seen, "all")
             async with bus:
                 await bus.publish([event(1)])
@@ -422,10 +445,67 @@ async def test_the_subscription_outlives_a_redis_that_is_killed(prefix: str) -> 
 
                 async with asyncio.timeout(30):
                     await arrived()
+                await until(lambda: not any(task.problem for task in background_tasks()))
     assert "e2" not in seen.ids
 
 
-async def test_what_is_no_event_on_the_channel_is_passed_over(redis_url: str, prefix: str) -> None:
+async def test_a_right_to_subscribe_that_is_missing_is_named_by_the_start(
+    redis_url: str, prefix: str
+) -> None:
+    async with RedisClient.from_url(redis_url) as admin:
+        await admin.execute_command(f"ACL SETUSER {prefix} on >pass ~* resetchannels +@all")
+    url = redis_url.replace("redis://", f"redis://{prefix}:pass@")
+    async with RedisClient.from_url(url) as client:
+        bus = RedisPubSubBus(client, prefix)
+        with pytest.raises(AccessRefused, match=f"channel {prefix}.*lacks a right"):
+            await bus.start()
+        assert background_tasks() == []
+        assert await client.ping()
+
+
+async def test_a_bus_that_was_stopped_may_start_again(redis_url: str, prefix: str) -> None:
+    async with RedisClient.from_url(redis_url) as client:
+        bus, seen = RedisPubSubBus(client, prefix), Seen()
+        bus.subscribe("*", seen, "all")
+        async with bus:
+            await bus.publish([event(1)])
+            await until(lambda: seen.ids == ["e1"])
+        await bus.publish([event(2)])
+        async with bus:
+            await bus.publish([event(3)])
+            await until(lambda: seen.ids == ["e1", "e3"])
+    assert background_tasks() == []
+
+
+@pytest.mark.parametrize("kind", [RedisBus, RedisPubSubBus])
+async def test_a_server_that_hangs_is_left_in_time_and_found_again(
+    kind: type[Any], prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The client itself would wait for ever."""
+    module = sys.modules[kind.__module__]
+    quiet = "BLOCK_MS" if kind is RedisBus else "QUIET_SECONDS"
+    monkeypatch.setattr(module, quiet, type(getattr(module, quiet))(getattr(module, quiet) / 50))
+    with running(Redis) as server:
+        options: Any = {"socket_timeout": None, "retry": None}
+        async with RedisClient.from_url(server.url, **options) as client:
+            bus, seen = kind(client, prefix), Seen()
+            bus.subscribe("*", seen, "all")
+            async with bus:
+                await asyncio.sleep(0.4)  # quiet, and several answers that nothing is there
+                assert not any(task.failures for task in background_tasks())
+                monkeypatch.setattr(module, "TIMEOUT_SECONDS", 0.2)
+                server.signal(signal.SIGSTOP)
+                await until(lambda: any(task.problem for task in background_tasks()))
+                monkeypatch.setattr(module, "TIMEOUT_SECONDS", 10.0)
+                server.signal(signal.SIGCONT)
+                await until(lambda: not any(task.problem for task in background_tasks()))
+                await bus.publish([event(1)])
+                await until(lambda: seen.ids == ["e1"])
+
+
+async def test_what_is_no_event_on_the_channel_is_passed_over(
+    redis_url: str, prefix: str, caplog: pytest.LogCaptureFixture
+) -> None:
     async with RedisClient.from_url(redis_url) as client:
         bus, seen = RedisPubSubBus(client, prefix), Seen()
         bus.subscribe("*", seen, "all")
@@ -433,3 +513,5 @@ async def test_what_is_no_event_on_the_channel_is_passed_over(redis_url: str, pr
             await client.publish(prefix, b"no event")
             await bus.publish([event(1)])
             await until(lambda: seen.ids == ["e1"])
+            assert not any(task.problem for task in background_tasks())
+    assert f"channel {prefix}: what is no event is passed over" in caplog.text

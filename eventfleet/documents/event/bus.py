@@ -25,7 +25,10 @@ class KeptDelivery(NamedTuple):
 
 
 class EventBus(Protocol):
-    """Publishes events and delivers each to every group of subscribers, at least once."""
+    """Publishes events and delivers each to every group of subscribers, at least once.
+
+    A bus that keeps nothing delivers at most once, and says so.
+    """
 
     async def start(self) -> None:
         """Connect, and begin to deliver. The error of a start that fails says why."""

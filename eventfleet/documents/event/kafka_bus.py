@@ -23,7 +23,6 @@ from eventfleet.stores.kafka.connection import Connection
 from eventfleet.stores.kafka.errors import close_quietly, translate_errors
 from eventfleet.stores.kafka.producer import Producer
 from eventfleet.stores.kafka.reader import Reader
-from eventfleet.topics.errors import InvalidRecord
 from eventfleet.topics.record import LogRecord, ProducerRecord
 from eventfleet.topics.topic_specs import TopicSpec
 
@@ -141,6 +140,7 @@ class KafkaBus(Startable):
             while not self._groups.is_stopping:
                 async with self._translating(f"reading for {group.name}", JOIN_SECONDS):
                     batches = await consumer.getmany(timeout_ms=POLL_MS, max_records=BATCH_EVENTS)
+                self._groups.report_well(group)
                 for partition, records in batches.items():
                     await self._handle_all(group, consumer, partition, records)
         finally:
@@ -164,24 +164,18 @@ class KafkaBus(Startable):
             if self._groups.is_stopping:
                 return
             with self._groups.delivering():
-                if reason := await self._handle(group, record):
+                if reason := await group.deliver_value(
+                    record.value or b"", self._serializer, _given_again_to(record)
+                ):
                     await self._keep(group, record, reason)
                 async with self._translating(f"committing for {group.name}", JOIN_SECONDS):
                     await consumer.commit({partition: record.offset + 1})
 
-    async def _handle(self, group: SubscriberGroup, record: Any) -> str | None:
-        if dict(record.headers).get(GROUP, group.name.encode()) != group.name.encode():
-            return None
-        try:
-            event = self._serializer.decode(record.value or b"")
-        except InvalidRecord as error:
-            return f"unreadable: {error}"
-        return await group.deliver(event)
-
     async def _keep(self, group: SubscriberGroup, record: Any, reason: str) -> None:
         id = f"{group.name}/{record.partition}/{record.offset}"
         headers = ((GROUP, group.name.encode()), (REASON, reason.encode()))
-        kept = ProducerRecord(self._dead_letters, id.encode(), record.value, headers=headers)
+        value = record.value or b""  # without a value it would be deleted
+        kept = ProducerRecord(self._dead_letters, id.encode(), value, headers=headers)
         await self._producer.produce([kept])
 
     def _record(self, event: DocumentEvent) -> ProducerRecord:
@@ -189,15 +183,20 @@ class KafkaBus(Startable):
         return ProducerRecord(self._topic, key, value, headers=(CONTENT_TYPE,))
 
     def _kept(self, id: str, record: LogRecord) -> KeptDelivery:
-        headers = dict(record.headers)
+        headers, value = dict(record.headers), record.value or b""
         return KeptDelivery(
             id,
             headers[GROUP].decode(),
-            decode_if_readable(self._serializer, record.value or b""),
+            decode_if_readable(self._serializer, value),
             headers[REASON].decode(),
             datetime.fromtimestamp(record.timestamp / 1000, UTC),
-            record.value or b"",
+            value,
         )
 
     def _translating(self, what: str, seconds: float) -> AbstractAsyncContextManager[None]:
         return translate_errors(f"{what}, topic {self._topic}", seconds)
+
+
+def _given_again_to(record: Any) -> str | None:
+    group = dict(record.headers).get(GROUP)
+    return None if group is None else group.decode()

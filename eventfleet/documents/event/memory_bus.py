@@ -1,6 +1,7 @@
 """MemoryBus: an event bus in this process, for tests and programs of one process."""
 
 import asyncio
+import logging
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from itertools import count
@@ -12,11 +13,17 @@ from eventfleet.documents.event.subscription import SubscriberGroup, SubscriberG
 from eventfleet.documents.startable import Startable
 
 MAX_WAITING_EVENTS = 10_000
+MAX_DEAD_LETTERS = 10_000
 STOP_SECONDS = 5.0
+
+logger = logging.getLogger(__name__)
 
 
 class MemoryBus(Startable):
-    """EventBus in memory. Publishing waits where a group has MAX_WAITING_EVENTS unhandled."""
+    """EventBus in memory. Publishing waits where a group has MAX_WAITING_EVENTS unhandled.
+
+    Of more than MAX_DEAD_LETTERS the oldest is dropped, and logged.
+    """
 
     def __init__(self) -> None:
         self._groups = SubscriberGroups(self._consume)
@@ -53,6 +60,11 @@ class MemoryBus(Startable):
             event = await queue.get()
             with self._groups.delivering():
                 if reason := await group.deliver(event):
-                    id = str(next(self._numbers))
-                    now = datetime.now(UTC)
-                    self._kept[id] = KeptDelivery(id, group.name, event, reason, now)
+                    self._keep(group.name, event, reason)
+
+    def _keep(self, group: str, event: DocumentEvent, reason: str) -> None:
+        id = str(next(self._numbers))
+        self._kept[id] = KeptDelivery(id, group, event, reason, datetime.now(UTC))
+        if len(self._kept) > MAX_DEAD_LETTERS:
+            oldest = self._kept.pop(next(iter(self._kept)))
+            logger.warning("%s: a dead letter is dropped: %s", oldest.group, oldest.event)

@@ -23,7 +23,6 @@ from eventfleet.documents.event.serializer import (
 from eventfleet.documents.event.subscription import SubscriberGroup, SubscriberGroups
 from eventfleet.documents.startable import Startable
 from eventfleet.stores.errors import Misconfigured, ServerUnavailable
-from eventfleet.topics.errors import InvalidRecord
 
 BATCH_EVENTS = 100
 FETCH_SECONDS = 0.5
@@ -109,6 +108,7 @@ class NatsBus(Startable):
                         messages = await consumer.fetch(BATCH_EVENTS, timeout=FETCH_SECONDS)
                     except nats.TimeoutError:
                         continue
+                    self._groups.report_well(group)
                     await self._handle_all(group, messages)
         finally:
             await consumer.unsubscribe()
@@ -120,7 +120,10 @@ class NatsBus(Startable):
                     await left.nak()
                 return
             with self._groups.delivering():
-                if reason := await self._handle(group, message):
+                given_again_to = (message.headers or {}).get(GROUP)
+                if reason := await group.deliver_value(
+                    message.data, self._serializer, given_again_to
+                ):
                     now = datetime.now(UTC).isoformat()
                     await self._jetstream.publish(
                         f"{self._stream}.dead-letters",
@@ -128,15 +131,6 @@ class NatsBus(Startable):
                         headers={GROUP: group.name, REASON: _one_line(reason), TIME: now},
                     )
                 await message.ack_sync(TIMEOUT_SECONDS)
-
-    async def _handle(self, group: SubscriberGroup, message: Any) -> str | None:
-        if (message.headers or {}).get(GROUP, group.name) != group.name:
-            return None
-        try:
-            event = self._serializer.decode(message.data)
-        except InvalidRecord as error:
-            return f"unreadable: {error}"
-        return await group.deliver(event)
 
     async def _make_stream(self, name: str, subject: str) -> None:
         try:

@@ -17,7 +17,6 @@ from eventfleet.documents.event.serializer import (
 from eventfleet.documents.event.subscription import SubscriberGroup, SubscriberGroups
 from eventfleet.documents.startable import Startable
 from eventfleet.stores.redis.errors import ResponseError, translate_errors
-from eventfleet.topics.errors import InvalidRecord
 
 BATCH_EVENTS = 100
 BLOCK_MS = 500
@@ -97,24 +96,28 @@ class RedisBus(Startable):
                 if now - claimed_at > self._claim_ms / 2000:
                     claimed_at = now
                     await self._handle_all(group, await self._claim(group.name))
-                read = await self._client.xreadgroup(
-                    group.name, self._consumer, {self._channel: ">"}, BATCH_EVENTS, BLOCK_MS
-                )
+                async with asyncio.timeout(TIMEOUT_SECONDS):
+                    read = await self._client.xreadgroup(
+                        group.name, self._consumer, {self._channel: ">"}, BATCH_EVENTS, BLOCK_MS
+                    )
+                self._groups.report_well(group)
                 for _, entries in read or ():
                     await self._handle_all(group, entries)
 
     async def _claim(self, name: str) -> list[Any]:
         """Take over what a consumer that died has in hand."""
-        claimed = await self._client.xautoclaim(
-            self._channel, name, self._consumer, self._claim_ms, count=BATCH_EVENTS
-        )
+        async with asyncio.timeout(TIMEOUT_SECONDS):
+            claimed = await self._client.xautoclaim(
+                self._channel, name, self._consumer, self._claim_ms, count=BATCH_EVENTS
+            )
         return [(id, fields) for id, fields in claimed[1] if fields]
 
     async def _give_back(self, name: str, ids: list[bytes]) -> None:
         """Let another consumer take these over at once."""
-        await self._client.xclaim(
-            self._channel, name, self._consumer, 0, ids, idle=self._claim_ms, justid=True
-        )
+        async with asyncio.timeout(TIMEOUT_SECONDS):
+            await self._client.xclaim(
+                self._channel, name, self._consumer, 0, ids, idle=self._claim_ms, justid=True
+            )
 
     async def _handle_all(self, group: SubscriberGroup, entries: Sequence[Any]) -> None:
         for index, (id, fields) in enumerate(entries):
@@ -122,27 +125,21 @@ class RedisBus(Startable):
                 await self._give_back(group.name, [id for id, _ in entries[index:]])
                 return
             with self._groups.delivering():
-                reason = await self._handle(group, fields)
+                reason = await group.deliver_value(
+                    fields.get(b"event", b""), self._serializer, _given_again_to(fields)
+                )
                 pipeline = self._client.pipeline(transaction=True)
                 if reason:
                     kept = {**fields, "group": group.name, "reason": reason}
                     pipeline.xadd(self._dead_letters, kept)
                 pipeline.xack(self._channel, group.name, id)
-                await pipeline.execute()
-
-    async def _handle(self, group: SubscriberGroup, fields: dict[bytes, bytes]) -> str | None:
-        only = fields.get(b"group")
-        if only is not None and only.decode() != group.name:
-            return None
-        try:
-            event = self._serializer.decode(fields.get(b"event", b""))
-        except InvalidRecord as error:
-            return f"unreadable: {error}"
-        return await group.deliver(event)
+                async with asyncio.timeout(TIMEOUT_SECONDS):
+                    await pipeline.execute()
 
     async def _create(self, name: str) -> None:
         try:
-            await self._client.xgroup_create(self._channel, name, id="$", mkstream=True)
+            async with asyncio.timeout(TIMEOUT_SECONDS):
+                await self._client.xgroup_create(self._channel, name, id="$", mkstream=True)
         except ResponseError as error:
             if "BUSYGROUP" not in str(error):
                 raise
@@ -152,14 +149,20 @@ class RedisBus(Startable):
 
     def _kept(self, id: bytes, fields: dict[bytes, bytes]) -> KeptDelivery:
         millis = int(id.decode().partition("-")[0])
+        value = fields.get(b"event", b"")
         return KeptDelivery(
             id.decode(),
             fields[b"group"].decode(),
-            decode_if_readable(self._serializer, fields.get(b"event", b"")),
+            decode_if_readable(self._serializer, value),
             fields[b"reason"].decode(),
             datetime.fromtimestamp(millis / 1000, UTC),
-            fields.get(b"event", b""),
+            value,
         )
 
     def _translating(self, what: str) -> Any:
         return translate_errors(f"{what}, channel {self._channel}", TIMEOUT_SECONDS)
+
+
+def _given_again_to(fields: dict[bytes, bytes]) -> str | None:
+    group = fields.get(b"group")
+    return None if group is None else group.decode()

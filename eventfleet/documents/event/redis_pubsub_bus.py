@@ -1,8 +1,12 @@
 """RedisPubSubBus: an event bus on a Redis channel, which keeps nothing."""
 
 import asyncio
+import logging
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
+
+from redis.exceptions import RedisError
 
 from eventfleet.documents.event.bus import KeptDelivery
 from eventfleet.documents.event.event import DocumentEvent
@@ -21,21 +25,24 @@ QUIET_SECONDS = 5.0
 
 LONGEST_PAUSE_SECONDS = 5.0
 
+logger = logging.getLogger(__name__)
+
 
 class RedisPubSubBus(Startable):
     """EventBus on the publish and subscribe of Redis, which keeps nothing; the client stays open.
 
     Unlike the other buses it delivers at most once, to the processes that are connected: what is
-    published while one is away, or too slow for the server's buffer, that one misses. Every process
-    gets all events, so a group shares them in its own process only. What a subscriber raises is
-    tried again; then it is with the dead letters, which this process has in memory.
+    published while one is away, or too slow for the server's buffer, that one misses; what is
+    published again comes again. Every process gets all events, so a group shares them in its own
+    process only. What a subscriber raises is tried again; then it is with the dead letters, which
+    this process has in memory.
     """
 
     def __init__(self, client: Any, channel: str, serializer: Serializer | None = None) -> None:
         self._client, self._channel = client, channel
         self._serializer: Serializer = serializer or CloudEventsSerializer()
         self._local = MemoryBus()
-        self._subscribed = asyncio.Event()
+        self._subscription: Any = None
         self._listener = BackgroundTask(
             f"subscription to {channel}", self._listen, longest_pause=LONGEST_PAUSE_SECONDS
         )
@@ -43,14 +50,13 @@ class RedisPubSubBus(Startable):
     async def start(self) -> None:
         """Connect and subscribe. The error names the server's reason."""
         with self._translating("starting"):
-            async with asyncio.timeout(TIMEOUT_SECONDS):
-                await self._client.ping()
-                await self._local.start()
-                self._listener.start()
-                await self._subscribed.wait()
+            await self._subscribe()
+        await self._local.start()
+        self._listener.start()
 
     async def stop(self) -> None:
         await self._listener.end()
+        await self._unsubscribe()
         await self._local.stop()
 
     async def publish(self, events: Sequence[DocumentEvent]) -> None:
@@ -72,37 +78,54 @@ class RedisPubSubBus(Startable):
 
     async def _listen(self) -> None:
         """Pass on what is published, until the connection is lost: then it is made again."""
-        subscription = self._client.pubsub()
         try:
             with self._translating("listening"):
-                await subscription.subscribe(self._channel)
+                if self._subscription is None:
+                    await self._subscribe()
                 while True:
-                    await self._pass_on(await self._next_message(subscription))
+                    await self._pass_on(await self._next_message())
         finally:
-            self._subscribed.clear()
-            await subscription.aclose()
+            await self._unsubscribe()
 
-    async def _next_message(self, subscription: Any) -> dict[str, Any]:
+    async def _subscribe(self) -> None:
+        """Subscribe, and wait until the server has confirmed it."""
+        self._subscription = self._client.pubsub()
+        try:
+            async with asyncio.timeout(TIMEOUT_SECONDS):
+                await self._subscription.subscribe(self._channel)
+                while await self._subscription.get_message(timeout=TIMEOUT_SECONDS) is None:
+                    pass
+        except BaseException:
+            await self._unsubscribe()
+            raise
+        self._listener.report_well()
+
+    async def _unsubscribe(self) -> None:
+        subscription, self._subscription = self._subscription, None
+        if subscription is not None:
+            with suppress(RedisError, OSError, TimeoutError):
+                async with asyncio.timeout(TIMEOUT_SECONDS):
+                    await subscription.aclose()
+
+    async def _next_message(self) -> dict[str, Any]:
         """Wait for a message. ServerUnavailable: the server does not answer a ping either."""
-        message = await subscription.get_message(timeout=QUIET_SECONDS)
-        if message is None:
-            await subscription.ping()
-            message = await subscription.get_message(timeout=TIMEOUT_SECONDS)
+        async with asyncio.timeout(QUIET_SECONDS + TIMEOUT_SECONDS):
+            message = await self._subscription.get_message(timeout=QUIET_SECONDS)
+            if message is None:
+                await self._subscription.ping()
+                message = await self._subscription.get_message(timeout=TIMEOUT_SECONDS)
         if message is None:
             raise ServerUnavailable(f"channel {self._channel}: Redis does not answer")
         found: dict[str, Any] = message
         return found
 
     async def _pass_on(self, message: dict[str, Any]) -> None:
-        if message["type"] == "subscribe":
-            self._subscribed.set()
-            self._listener.report_well()
         if message["type"] != "message":
             return
         try:
             event = self._serializer.decode(message["data"])
         except InvalidRecord as error:
-            self._listener.report_failure(error)
+            logger.warning("channel %s: what is no event is passed over: %s", self._channel, error)
             return
         await self._local.publish([event])
 

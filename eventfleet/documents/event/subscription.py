@@ -13,7 +13,9 @@ from tenacity import AsyncRetrying, stop_after_attempt, wait_random_exponential
 
 from eventfleet.documents.event.event import DocumentEvent
 from eventfleet.documents.event.handler import EventFunction, Subscriber
+from eventfleet.documents.event.serializer import Serializer
 from eventfleet.stores.background_task import BackgroundTask
+from eventfleet.topics.errors import InvalidRecord
 
 MAX_ATTEMPTS = 5
 FIRST_PAUSE_SECONDS = 0.1
@@ -77,6 +79,22 @@ class SubscriberGroup:
                 return await subscription.deliver(event)
         return None
 
+    async def deliver_value(
+        self, value: bytes, serializer: Serializer, given_again_to: str | None = None
+    ) -> str | None:
+        """Deliver what a server had of an event, unless it was given again to another group.
+
+        Returns why it could not be read or handled.
+        """
+        if given_again_to not in (None, self.name):
+            return None
+        try:
+            event = serializer.decode(value)
+        except InvalidRecord as error:
+            logger.warning("%s: what is no event is a dead letter now: %s", self.name, error)
+            return f"unreadable: {error}"[:MAX_REASON_CHARS]
+        return await self.deliver(event)
+
 
 class SubscriberGroups:
     """The groups of a bus by name, and a task for each while the bus is started."""
@@ -116,6 +134,11 @@ class SubscriberGroups:
         tasks, self._tasks = self._tasks, {}
         for task in tasks.values():
             await task.end()
+
+    def report_well(self, group: SubscriberGroup) -> None:
+        """Note that the server answers a group again."""
+        if task := self._tasks.get(group.name):
+            task.report_well()
 
     @property
     def is_stopping(self) -> bool:

@@ -46,7 +46,11 @@ class DocumentStore(Protocol):
         """The pending events."""
 
     async def prepare(self) -> None:
-        """Create and verify the indexes, as EventStore does, and that of the outbox."""
+        """Create and verify the indexes, as EventStore does, and that of the outbox.
+
+        Misconfigured also where the documents have a unique index of another's: no document may be
+        kept out whose event is stored.
+        """
 
     async def load(self, id: Any, aggregate_id: str) -> DocumentTail:
         """Read a document and its events above its version; one query where few are missing."""

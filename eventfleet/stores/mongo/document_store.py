@@ -2,9 +2,10 @@
 
 import json
 from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping, Sequence
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, suppress
 from typing import Any
 
+import pymongo
 from bson import json_util
 from pymongo import ReplaceOne
 from pymongo.errors import BulkWriteError, OperationFailure
@@ -13,8 +14,9 @@ from eventfleet.stores.contracts.documents import DocumentTail, FeedItem, Stored
 from eventfleet.stores.errors import InvalidCursor
 from eventfleet.stores.mongo import client
 from eventfleet.stores.mongo.documents import Document, to_event, unplaced_document
-from eventfleet.stores.mongo.errors import DUPLICATE_KEY, translate_errors
+from eventfleet.stores.mongo.errors import translate_errors, without_taken_keys
 from eventfleet.stores.mongo.events import MongoEvents
+from eventfleet.stores.mongo.indexes import refuse_unique_indexes
 from eventfleet.stores.mongo.operation import operation
 from eventfleet.stores.mongo.outbox import pending_fields
 from eventfleet.stores.mongo.put_transactions import insert_all
@@ -27,10 +29,13 @@ DELETED = "_deleted"
 TAIL_EVENTS = 4
 """The newest events, read with a document; where more are missing, a second query reads them."""
 
+MAX_WAIT_SECONDS = 1.0
+"""How long the server lets a feed wait for an event before it answers that there is none."""
+
 VERSION_TYPES = ["int", "long", "double"]
 """The BSON types of a version; a document whose version field has another one has no version."""
 
-LOST_HISTORY_CODES = frozenset({136, 260, 280, 286, 40647})
+REFUSED_CURSOR_CODES = frozenset({9, 136, 260, 280, 286, 40647})
 
 
 class MongoDocuments:
@@ -55,6 +60,8 @@ class MongoDocuments:
     async def prepare(self) -> None:
         await self._store.prepare()
         await self.outbox.prepare()
+        with operation("prepare", self._documents):
+            await refuse_unique_indexes(self._documents)
 
     async def load(self, id: Any, aggregate_id: str) -> DocumentTail:
         document_of_id: list[Document] = [
@@ -104,9 +111,8 @@ class MongoDocuments:
             try:
                 await self._documents.bulk_write(requests, ordered=False)
             except BulkWriteError as error:
-                clashes = (error.details or {})["writeErrors"]
-                if any(each.get("code") != DUPLICATE_KEY for each in clashes):
-                    raise
+                if rest := without_taken_keys(error):
+                    raise rest from None
 
     async def versions(self, ids: Collection[Any]) -> dict[Any, int]:
         wanted = {"_id": {"$in": list(ids)}}
@@ -138,23 +144,34 @@ class MongoDocuments:
     async def feed(self, cursor: str | None) -> AsyncIterator[AsyncIterator[FeedItem]]:
         inserted = [{"$match": {"operationType": "insert"}}]
         token = _decode_token(cursor) if cursor else None
-        where = client.full_name(self._events)
-        with translate_errors(where):
+        where, seconds = client.full_name(self._events), client.timeout_seconds(self._events)
+        # The server answers a wait without an event before the driver takes it for dead.
+        wait_ms = int(min(MAX_WAIT_SECONDS, seconds / 2) * 1000)
+        watching = self._events.watch(inserted, resume_after=token, max_await_time_ms=wait_ms)
+        with operation("feed", self._events):
             try:
-                stream = await client.maybe_await(self._events.watch(inserted, resume_after=token))
+                stream = await client.maybe_await(watching)
             except OperationFailure as error:
-                if error.code not in LOST_HISTORY_CODES or not cursor:
+                if error.code not in REFUSED_CURSOR_CODES or not cursor:
                     raise
                 raise InvalidCursor(
                     f"{cursor!r} is no cursor of {where}, or the server's history does not reach"
                     " back to it: read the documents, and watch from now on"
                 ) from None
-        async with stream, aclosing(self._items(stream)) as items:
-            yield items
+        try:
+            async with aclosing(self._items(stream, where, seconds)) as items:
+                yield items
+        finally:
+            with pymongo.timeout(seconds):
+                await stream.close()
 
-    async def _items(self, stream: Any) -> AsyncGenerator[FeedItem, None]:
-        with translate_errors(client.full_name(self._events)):
-            async for each in stream:
+    async def _items(
+        self, stream: Any, where: str, seconds: float
+    ) -> AsyncGenerator[FeedItem, None]:
+        while stream.alive:
+            with translate_errors(where), pymongo.timeout(seconds):
+                each = await stream.try_next()
+            if each is not None:
                 event = to_event(self._domain, each["fullDocument"])
                 yield FeedItem(event, _encode_token(each["_id"]))
 
@@ -186,7 +203,7 @@ def _encode_token(token: Any) -> str:
 
 
 def _decode_token(cursor: str) -> Any:
-    try:
-        return json_util.loads(cursor)
-    except (json.JSONDecodeError, TypeError, ValueError):
-        raise InvalidCursor(f"{cursor!r} is no cursor of a watch") from None
+    with suppress(json.JSONDecodeError, TypeError, ValueError):
+        if isinstance(token := json_util.loads(cursor), dict):
+            return token
+    raise InvalidCursor(f"{cursor!r} is no cursor of a watch")

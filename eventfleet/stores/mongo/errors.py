@@ -147,6 +147,14 @@ def has_taken_key(error: Mapping[str, Any]) -> bool:
     return error.get("code") == DUPLICATE_KEY and _key_fields(error) in CONDITIONS
 
 
+def without_taken_keys(error: BulkWriteError) -> BulkWriteError | None:
+    """Return what failed of a bulk for another reason than a taken key of the stores' own."""
+    details = dict(error.details or {})
+    details["writeErrors"] = [e for e in details["writeErrors"] if not has_taken_key(e)]
+    failed = details["writeErrors"] or details.get("writeConcernErrors")
+    return BulkWriteError(details) if failed else None
+
+
 def _key_fields(error: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the fields of the key that is taken; some servers name the index only."""
     if "keyPattern" in error:

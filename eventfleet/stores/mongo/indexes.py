@@ -77,6 +77,20 @@ async def ensure_indexes(collection: Collection, indexes: Sequence[Index]) -> No
         _verify(full_name(collection), index, reported.get(index.name))
 
 
+async def refuse_unique_indexes(collection: Collection) -> None:
+    """Refuse an index that could keep a document out although its event is stored.
+
+    Misconfigured names it.
+    """
+    for name, index in (await _reported(collection)).items():
+        if index.get("unique") and "_id" not in index["key"]:
+            raise Misconfigured(
+                f"{full_name(collection)}: the unique index {name!r} ({', '.join(index['key'])})"
+                " would keep out documents whose events are stored: drop it, or make it again"
+                " without `unique`"
+            )
+
+
 async def _reported(collection: Collection) -> dict[str, Mapping[str, Any]]:
     found = await maybe_await(collection.list_indexes())
     return {index["name"]: SON(index).to_dict() async for index in found}
