@@ -219,20 +219,14 @@ class ProjectRole:
             await projector.apply([self._upcast(event, event.position) for event in page])
 
     async def _note_points(self) -> None:
-        """Note how far each build is, for the next owners.
-
-        Where another owner has noted something since, this one is not the last, or the build was
-        left behind: it is taken up again.
-        """
-        for key, projector in list(self._projectors.items()):
+        """Note how far each build is, for the next owners, unless one has noted something since."""
+        for key, projector in self._projectors.items():
             known = self._noted[key]
             progress = known._replace(ready=projector.ready, point=projector.point)
-            if progress == known:
-                continue
-            if await self._views.note_progress(*key, self._partition, known, progress):
+            if progress != known and await self._views.note_progress(
+                *key, self._partition, known, progress
+            ):
                 self._noted[key] = progress
-            else:
-                del self._projectors[key]
 
     async def _look_at_builds(self) -> None:
         """Take up the builds that this process can keep; begin one where a view has none."""
@@ -251,7 +245,7 @@ class ProjectRole:
             for build in filter(None, of_view):
                 key = view.name, build.number
                 if build.shape == view.shape:
-                    kept[key] = self._projectors.get(key) or self._take_up(view, build)
+                    kept[key] = self._kept(key, build) or self._take_up(view, build)
             if of_view.live and (key := (view.name, of_view.live.number)) in kept:
                 self._live.add(key)
             if of_view.next and (view.name, of_view.next.number) in kept:
@@ -264,6 +258,11 @@ class ProjectRole:
                 changed |= await self._views.begin(view.name, tables, view.shape, last)
         self._projectors = kept
         return changed
+
+    def _kept(self, key: tuple[str, int], build: ViewBuild) -> ViewProjector | None:
+        """Return what keeps a build, unless another owner has noted something else of it."""
+        noted_by_us = self._noted.get(key) == build.progress(self._partition)
+        return self._projectors.get(key) if noted_by_us else None
 
     def _take_up(self, view: View[Any], build: ViewBuild) -> ViewProjector:
         self._noted[view.name, build.number] = build.progress(self._partition)

@@ -16,6 +16,7 @@ from eventfleet.stores.contracts import (
     PartitionWriter,
     Watermarks,
 )
+from eventfleet.stores.contracts.views import ViewBuilds
 from eventfleet.topics.names import Topics, consumer_group
 
 ROLES = {
@@ -63,6 +64,15 @@ class RepairContext:
             await writer.open()
             await writer.close()
         return await self.reader.committed(self.group("append"), self.topics.events)
+
+    async def rebuild_views(self) -> None:
+        """Begin a build of each view: the present ones may have what the wrong store had."""
+        if views := self.stores.views:
+            builds = await views.builds()
+            for view in self.domain.views:
+                last = builds.get(view.name, ViewBuilds()).last_number
+                tables = [table.name for table in view.tables]
+                await views.begin(view.name, tables, view.shape, last)
 
     async def set_offsets(self, offsets: Mapping[int, int]) -> None:
         await self.admin.set_offsets(self.group("append"), self.topics.events, offsets)

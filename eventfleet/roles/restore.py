@@ -35,9 +35,10 @@ class RestoreReport:
 async def restore(context: RepairContext) -> RestoreReport:
     """Fill the store with what it misses of `<domain>.stored`, by id, version and position.
 
-    Where the log does not have the group's offset, append goes on from its oldest record, in a new
-    epoch. Misconfigured: the topic has no record of an event that must come before one of its
-    events, the store holds another event in an event's place, or a group has members.
+    Nothing that is filled in is emitted, so the views are built anew. Where the log does not have
+    the group's offset, append goes on from its oldest record, in a new epoch. Misconfigured: the
+    topic has no record of an event that must come before one of its events, the store holds another
+    event in an event's place, or a group has members.
     """
     registry, report = context.stores.events.registry, RestoreReport()
     committed = await context.take_over()
@@ -54,6 +55,7 @@ async def restore(context: RepairContext) -> RestoreReport:
     ]
     await registry.record_restore(report.ranges, context.clock.now())
     await _set_offsets(context, committed, ends)
+    await context.rebuild_views()
     return report
 
 

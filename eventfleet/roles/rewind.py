@@ -18,9 +18,9 @@ async def rewind(
     """Set append's offsets back; returns the records that append takes again, by partition.
 
     To where the store says that it was filled (where the log does not have that, to its oldest
-    record), or to `first`, by partition. Snapshots are removed, as they may hold what the wrong
-    store had. Misconfigured: the domain is synchronous, an offset is not in the log or ahead of the
-    group's, or a group has members.
+    record), or to `first`, by partition. Snapshots are removed, and views are built anew, as they
+    may hold what the wrong store had. Misconfigured: the domain is synchronous, an offset is not in
+    the log or ahead of the group's, or a group has members.
     """
     name, registry = context.domain.name, context.stores.events.registry
     if context.domain.synchronous:
@@ -38,6 +38,7 @@ async def rewind(
     if ranges:
         await registry.rewind(ranges, context.clock.now())
         await context.stores.snapshots.clear()
+        await context.rebuild_views()
         await context.set_offsets({each.partition: each.first for each in ranges})
     return ranges
 

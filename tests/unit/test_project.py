@@ -513,6 +513,26 @@ async def test_old_tombstones_go_once_no_owner_can_need_them() -> None:
     servers.check(ACCOUNTS)
 
 
+@pytest.mark.parametrize("first", [0, 2])
+async def test_events_before_a_purge_that_come_again_change_nothing(first: int) -> None:
+    """An operator may set the offset back, also to the middle of an aggregate's history."""
+    servers = Servers(till(ACCOUNTS))
+    role = await following(servers)
+    await servers.append("a", Opened(owner="ann"), Deposited(cents=1), Deposited(cents=2))
+    await servers.append("a", Closed())
+    await servers.take(role)
+    await made_live(servers, role)
+    servers.clock.time += project.TOMBSTONE_AGE + project.PURGE_INTERVAL
+    await role.tick()
+    assert servers.table("accounts", "accounts", 1) == {}
+    servers.log.offsets["project", servers.topics.stored, 0] = first
+    role = await opened(servers)
+    while (servers.offset() or 0) < 4:
+        await servers.take(role, limit=1)
+        assert servers.rows(ACCOUNTS) == {}
+        assert servers.totals(ACCOUNTS, OWNERS) == {}
+
+
 async def test_young_tombstones_stay() -> None:
     servers = Servers(till(ACCOUNTS))
     role = await following(servers)

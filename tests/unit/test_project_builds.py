@@ -370,6 +370,20 @@ async def test_an_earlier_owner_that_notes_in_between_is_no_obstacle_for_long(
     servers.check(ACCOUNTS)
 
 
+async def test_an_owner_without_events_sees_that_its_build_was_left_behind() -> None:
+    """An earlier one, of another version, was late to say so. Nothing else would ever change."""
+    servers = Servers(till(ACCOUNTS), partitions=2)
+    await tick(servers, *[await opened(servers, each) for each in (0, 1)], times=4)
+    first = await opened(servers, 0, TWO)
+    await tick(servers, first, times=3)
+    known = progress(servers, 2)
+    assert known.ready
+    behind = known._replace(ready=False, takeovers=known.takeovers + 1)
+    assert await servers.views.note_progress("accounts", 2, 0, known, behind)
+    await tick(servers, first, await opened(servers, 1, TWO), times=5)
+    assert numbers(servers) == (2, None)
+
+
 async def test_cached_parts_are_read_again_where_an_earlier_owner_was_ahead() -> None:
     """It has a chunk in hand, whose rows and parts are stored when the next owner has begun."""
     servers = Servers(till(ACCOUNTS))

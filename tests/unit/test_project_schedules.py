@@ -262,6 +262,8 @@ async def test_owners_at_once_leave_what_an_undisturbed_one_does(
     async with asyncio.timeout(20):
         while not finished(servers):
             await asyncio.sleep(0)
+            if not chance.randrange(200):  # by and by the group stops those it took it from
+                chance.choice([each for each in fleet.tasks if each not in last_ones]).cancel()
             for partition, task in enumerate(last_ones):
                 if task.done():  # one that began earlier has fenced it
                     task.result()

@@ -1,12 +1,14 @@
 """A store that its group did not fill goes on after a rewind, or a restore."""
 
 from copy import deepcopy
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from eventfleet.audit import Auditor, AuditReport
 from eventfleet.model.domain import Domain
+from eventfleet.model.views import Row, View
 from eventfleet.roles.append import AppendRole
 from eventfleet.roles.repair import RepairContext
 from eventfleet.roles.restore import restore
@@ -17,9 +19,12 @@ from eventfleet.stores.contracts import (
     RepairKind,
     Snapshot,
 )
+from eventfleet.stores.contracts.views import BuildProgress, ViewBuild, ViewBuilds
+from eventfleet.stores.cursors import FeedPoint
 from eventfleet.stores.errors import Misconfigured
 from eventfleet.stores.memory.events import MemoryEvents
 from eventfleet.stores.memory.log import MemoryAdmin, MemoryReader, MemoryTransactionalWriter
+from eventfleet.stores.memory.views import MemoryViews
 from eventfleet.stores.parked_aggregates import NoParkedAggregates
 from eventfleet.topics.event import Position
 from eventfleet.topics.names import consumer_group
@@ -34,12 +39,15 @@ class Fleet(InMemoryServers):
 
     def __init__(self, domain: Domain[Any] = tally) -> None:
         super().__init__(domain)
+        self.views = MemoryViews()
         self.group = consumer_group(PREFIX, domain.name, "append")
 
     @property
     def context(self) -> RepairContext:
         return RepairContext(
-            *(self.domain, DomainStores(self.events, self.snapshots), MemoryReader(self.log)),
+            self.domain,
+            DomainStores(self.events, self.snapshots, self.views),
+            MemoryReader(self.log),
             *(MemoryAdmin(self.log), self.clock, PREFIX),
             writers={0: self.writer("append")},
         )
@@ -196,6 +204,35 @@ async def test_an_offset_that_is_not_there(
 async def test_a_synchronous_domain_is_restored_instead() -> None:
     with pytest.raises(Misconfigured, match=r"synchronous: .* eventfleet restore tally"):
         await rewind(Fleet(sync_tally).context)
+
+
+# Views
+
+
+def with_view(fleet: Fleet) -> View[Any]:
+    view = View("trails", row=Trail, project=lambda row, event: Trail(length=event.version))
+    fleet.domain = replace(fleet.domain, views=[view])
+    return view
+
+
+class Trail(Row):
+    length: int
+
+
+async def test_a_rewind_and_a_restore_have_views_built_anew(fleet: Fleet) -> None:
+    view = with_view(fleet)
+    await filled(fleet, "1", "2")
+    assert await fleet.views.begin("trails", ["trails"], view.shape, 0)
+    ready = BuildProgress(True, FeedPoint(0, 0, 1, 2))
+    assert await fleet.views.note_progress("trails", 1, 0, BuildProgress(), ready)
+    assert await fleet.views.make_live("trails", 1, 1)
+    live = (await fleet.views.builds())["trails"].live
+    await rewind(fleet.context, {0: 0})
+    builds = ViewBuilds(live, ViewBuild(2, view.shape, {}))
+    assert await fleet.views.builds() == {"trails": builds}
+    await restore(fleet.context)
+    builds = ViewBuilds(live, ViewBuild(3, view.shape, {}))
+    assert await fleet.views.builds() == {"trails": builds}
 
 
 # Restore
