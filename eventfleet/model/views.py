@@ -127,7 +127,7 @@ class View(Generic[R]):
 
     @property
     def tables(self) -> "list[Table]":
-        """What queries read: the view itself, and its totals."""
+        """The view itself, and its totals: all that queries read."""
         return [self, *self.totals]
 
 
