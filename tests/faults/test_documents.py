@@ -4,6 +4,7 @@ import asyncio
 import random
 import subprocess
 import sys
+import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from contextlib import AsyncExitStack
@@ -25,6 +26,7 @@ from tests.faults.document_writers import (
 
 PROCESSES = 4
 KILL_PAUSE_SECONDS = (0.5, 2.0)
+QUIET_SECONDS = 120.0
 ADDRESSES = {"redis": "redis_url", "nats": "nats_url", "kafka": "kafka"}
 
 
@@ -116,17 +118,23 @@ async def test_writers_that_are_killed(
         # The last publisher may have died; whoever opens the collection with a bus goes on.
         options = {"bus": subscribed}
         async with open_storage(mongo_url, database, COLLECTION, CounterDocument, **options):
-            async with asyncio.timeout(120):
-                while True:
-                    if len(published) >= sum(stored.values()):
-                        break
-                    await asyncio.sleep(0.1)
+            await wait_for_all(published, sum(stored.values()))
     print(
         f"documents: {killed} kills, {len(acknowledged):,} edits acknowledged,"
         f" {len(published):,} events on {bus}, {published.repeats} of them again"
     )
     for id, version in stored.items():
         assert published.versions[id] == [*range(1, version + 1)], id
+
+
+async def wait_for_all(published: Published, number: int) -> None:
+    """Wait until so many events came, for as long as any come."""
+    seen, moved_at = 0, time.monotonic()
+    while len(published) < number:
+        if len(published) > seen:
+            seen, moved_at = len(published), time.monotonic()
+        assert time.monotonic() - moved_at < QUIET_SECONDS, f"{seen} of {number} came"
+        await asyncio.sleep(0.1)
 
 
 async def write_and_kill(writers: WriterProcesses, edits: int, kills: int) -> int:
