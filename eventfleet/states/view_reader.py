@@ -7,7 +7,13 @@ from typing import Any, NamedTuple
 import msgspec
 
 from eventfleet.model.domain import Domain
-from eventfleet.model.view_rows import decode_group, decode_row, encode_group, encode_row
+from eventfleet.model.view_rows import (
+    UnstorableRow,
+    decode_group,
+    decode_row,
+    encode_group,
+    encode_row,
+)
 from eventfleet.model.views import Row, Table, Totals, View, find_table
 from eventfleet.stores.contracts import ViewStore
 from eventfleet.stores.contracts.views import (
@@ -172,7 +178,10 @@ def _to_plain(kind: Any, value: Any, name: str) -> Any:
         typed = msgspec.convert(value, kind, strict=False)
     except msgspec.ValidationError as error:
         raise InvalidRecord(name, to_invalid_record(error).reason) from None
-    return encode_row(_Value(value=typed))["value"]
+    try:
+        return encode_row(_Value(value=typed))["value"]
+    except UnstorableRow as error:
+        raise InvalidRecord(name, str(error).removeprefix("value ")) from None
 
 
 class _Value(Row):

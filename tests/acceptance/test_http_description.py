@@ -10,6 +10,7 @@ import pytest
 
 from tests.acceptance.command_fleet import CommandFleet
 from tests.acceptance.http_service import HttpService, sent, serving
+from tests.acceptance.kafka_by_hand import wait_for
 
 LIMIT = 600
 SEED = os.environ.get("SEED", "1")
@@ -33,8 +34,9 @@ def service(kafka: str, mongo_url: str, redis_url: str, tmp_path: Path) -> Itera
         {"DOMAINS": "eventfleet.domains.orders,eventfleet.domains.bank"},
     )
     with CommandFleet(servers, tmp_path, "eventfleet.domains.orders", **settings) as fleet:
-        fleet.start("append snapshot relay")
+        fleet.start("append snapshot relay project")
         with serving(fleet.environment, fleet.folder) as service, service.client() as client:
+            wait_for(lambda: client.get("/views/bank/accounts").is_success, "the view to be built")
             assert sent(client, "orders/o-1/Place?wait=appended", PLACE).status_code == 202
             yield service
 

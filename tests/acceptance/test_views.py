@@ -103,6 +103,7 @@ def over_http(client: httpx.Client, domain: str, totals: list[dict[str, Any]]) -
     for wrong, field in (
         ({"colour": "red"}, "colour"),
         ({"balance.gte": "much"}, "balance.gte"),
+        ({"balance.gte": str(2**63)}, "balance.gte"),
         ({"balance.near": "1"}, "balance.near"),
         ({"order": "colour"}, "order"),
         ({"from": "x"}, "from"),
