@@ -21,6 +21,7 @@ from tests.simulation.projection_world import (
     Owner,
     ProjectionScenario,
     ProjectionWorld,
+    decoder_of,
 )
 from tests.simulation.scheduler import ScheduledTask
 from tests.simulation.shrinker import tell_shrunk
@@ -41,9 +42,15 @@ class ProjectionSchedule:
 
     def run(self) -> None:
         """Violation when a promise is broken; it tells the steps."""
-        small = {"CATCH_UP_PAGE_EVENTS": 2, "CATCH_UP_PAGES": 2}
-        with patch.multiple(project, ViewProjector=self.scenario.parts.projector, **small):
+        parts = {
+            "ViewProjector": self.scenario.parts.projector,
+            "make_typed_decoder": decoder_of,
+            "CATCH_UP_PAGE_EVENTS": 2,
+            "CATCH_UP_PAGES": 2,
+        }
+        with patch.multiple(project, **parts):
             try:
+                self._begin()
                 self._busy()
                 self._settle()
                 self._verdict()
@@ -79,6 +86,12 @@ class ProjectionSchedule:
             return
 
     # What happens
+
+    def _begin(self) -> None:
+        """Mostly the view is there already, in one version or the other."""
+        declared = self.random.choice(self.scenario.fleet)
+        if declared != "neither" and self.scheduler.chance(0.8):
+            self.world.build(*DOMAINS[declared].views)
 
     def _busy(self) -> None:
         world = self.world
@@ -158,7 +171,7 @@ class ProjectionSchedule:
         if (
             self.feeder in self.scheduler.tasks
             or live is None
-            or following is not None
+            or (following is not None and following.shape == TWO.shape)
             or live.shape != TWO.shape
             or not all(live.progress(each).ready for each in range(world.partitions))
             or any(world.offset(p) < len(world.records(p)) for p in range(world.partitions))

@@ -1,18 +1,19 @@
 """The log, the stores and the owners of partitions of one schedule of the project role."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from dataclasses import replace as with_changes
 from random import Random
 from typing import Any
 
 from eventfleet.model.domain import Domain
+from eventfleet.model.typed_decoder import DecodeEvent, make_typed_decoder
 from eventfleet.model.views import View
 from eventfleet.roles.notices import NULL_NOTIFIER
-from eventfleet.roles.project import ProjectRole
+from eventfleet.roles.project import PROJECTED_FIELDS, ProjectRole
 from eventfleet.roles.view_projector import ViewProjector
 from eventfleet.stores.contracts import DomainStores, Stage
-from eventfleet.stores.contracts.views import StoredRow, ViewBuild, ViewBuilds
+from eventfleet.stores.contracts.views import BuildProgress, StoredRow, ViewBuilds
 from eventfleet.stores.errors import Fenced, ServerUnavailable
 from eventfleet.stores.memory.events import MemoryEvents
 from eventfleet.stores.memory.log import MemoryTransactionalWriter
@@ -27,7 +28,7 @@ from eventfleet.topics.record import LogRecord, ProducerRecord
 from eventfleet.topics.topic_specs import TopicSpec
 from tests.simulation.faults import Faults, Shaky
 from tests.simulation.projection_checker import Histories, Reader, answer_of
-from tests.simulation.scheduler import Scheduler, checkpoint
+from tests.simulation.scheduler import Scheduler, checkpoint, drive
 from tests.simulation.simulated_log import SimulatedLog
 from tests.simulation.world import FakeClock
 from tests.unit.view_fixture import ACCOUNTS, NOTES, Placed, in_version, random_events, till
@@ -37,6 +38,15 @@ VERSIONS = {view.shape: view for view in (ONE, TWO)}
 DOMAINS = {"one": till(ONE), "two": till(TWO), "neither": till(NOTES)}
 TOPIC = Topics.of("till").stored
 GROUP = "project"
+
+
+DECODERS = {id(domain): make_typed_decoder(domain, PROJECTED_FIELDS) for domain in DOMAINS.values()}
+
+
+def decoder_of(domain: Domain[Any], fields: Collection[str]) -> DecodeEvent:
+    """What decodes a domain's events; to make it takes as long as all the rest of a schedule."""
+    assert fields == PROJECTED_FIELDS
+    return DECODERS[id(domain)]
 
 
 @dataclass(frozen=True)
@@ -148,6 +158,16 @@ class ProjectionWorld:
         views: Any = ShakyViews(self.views, self.faults)
         self.stores = DomainStores(events, MemorySnapshots(), views)
         self.flips = 0
+
+    def build(self, view: View[Any]) -> None:
+        """Have a live build from before all events."""
+        nothing, views = BuildProgress(), MemoryViews()
+        views._builds = self.views._builds
+        drive(views.begin(view.name, [], view.shape, 0))
+        for partition in range(self.partitions):
+            ready = nothing._replace(ready=True)
+            drive(views.note_progress(view.name, 1, partition, nothing, ready))
+        drive(views.make_live(view.name, 1, self.partitions))
 
     # The views, and what a reader sees of them
 
