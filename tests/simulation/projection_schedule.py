@@ -117,8 +117,8 @@ class ProjectionSchedule:
             self.scheduler.kill(self.random.choice(self.owners))
             if chance(0.7):
                 self._own(partition)
-        if chance(scenario.stalls) and self.owners:
-            self.scheduler.stall(self.random.choice(self.owners), self.random.randint(10, 200))
+        while self.world.paused:
+            self._pause(self.world.paused.pop())
         if chance(scenario.rebuilds):
             self.scheduler.count("a rebuild")
             declared = self.random.choice([each for each in scenario.fleet if each != "neither"])
@@ -127,6 +127,12 @@ class ProjectionSchedule:
             self._rewind(partition)
         if chance(scenario.days):
             self._pass_a_day()
+
+    def _pause(self, name: str) -> None:
+        for task in [task for task in self.owners if task.name == name]:
+            self.scheduler.stall(task, self.random.randint(20, 150))
+            if self.scheduler.chance(0.5):
+                self._own(task.slot.partition)  # type: ignore[attr-defined]
 
     def _rewind(self, partition: int) -> None:
         """The group's offset is set back while the partition's newest owner is stopped."""
@@ -151,7 +157,7 @@ class ProjectionSchedule:
     def _settle(self) -> None:
         """Owners of the newest version end it."""
         self.scheduler.tell("the schedule", "goes quiet")
-        self.world.faults.rate = 0.0
+        self.world.faults.rate, self.world.pausing = 0.0, False
         for partition in range(self.world.partitions):
             self._own(partition, "two")
         for step in range(PATIENCE):

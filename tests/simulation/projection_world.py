@@ -69,7 +69,7 @@ class ProjectionScenario:
     accounts: int = 3
     owners: float = 0.02  # a partition gets an owner beside the one it has
     kills: float = 0.0
-    stalls: float = 0.0
+    pauses: float = 0.0  # how often one stands still before a call, and is perhaps replaced
     faults: float = 0.0
     rebuilds: float = 0.0
     rewinds: float = 0.0
@@ -111,10 +111,28 @@ class WatchedBuilds(dict[str, ViewBuilds]):
             self._watch(before, builds)
 
 
-class ShakyRows(Shaky):
+class Pausing(Shaky):
+    """Servers before whose calls a caller may stand still, while another takes its place."""
+
+    def __init__(self, inner: Any, world: "ProjectionWorld") -> None:
+        super().__init__(inner, world.faults)
+        self.world = world
+
+    def _calling(self, method: str, call: Any) -> Any:
+        shaky = super()._calling(method, call)
+
+        async def paused(*args: Any, **named: Any) -> Any:
+            await self.world.pause()
+            return await shaky(*args, **named)
+
+        return paused
+
+
+class PausingRows(Pausing):
     """Rows that are saved in any order, and perhaps only some of them."""
 
     async def save(self, rows: Sequence[StoredRow]) -> None:
+        await self.world.pause()
         rows, scheduler = list(rows), self.faults.scheduler
         scheduler.random.shuffle(rows)
         if rows and scheduler.chance(self.faults.rate):
@@ -125,11 +143,11 @@ class ShakyRows(Shaky):
         await self.faults.call("saves rows", rows, lambda: self.inner.save(rows))
 
 
-class ShakyViews(Shaky):
-    """Views whose tables are shaky too."""
+class PausingViews(Pausing):
+    """Views, and their tables."""
 
-    def rows(self, view: str, table: str, number: int) -> ShakyRows:
-        return ShakyRows(self.inner.rows(view, table, number), self.faults)
+    def rows(self, view: str, table: str, number: int) -> PausingRows:
+        return PausingRows(self.inner.rows(view, table, number), self.world)
 
 
 class Owner:
@@ -154,10 +172,10 @@ class ProjectionWorld:
         self.reader = Reader(self.histories)
         self.views = self._make_views()
         self.faults = Faults(self.scheduler, scenario.faults)
-        events: Any = Shaky(self.events, self.faults)
-        views: Any = ShakyViews(self.views, self.faults)
+        events: Any = Pausing(self.events, self)
+        views: Any = PausingViews(self.views, self)
         self.stores = DomainStores(events, MemorySnapshots(), views)
-        self.flips = 0
+        self.paused, self.pausing = list[str](), True
 
     def build(self, view: View[Any]) -> None:
         """Have a live build from before all events."""
@@ -203,7 +221,6 @@ class ProjectionWorld:
 
     def _see_builds(self, before: ViewBuilds, after: ViewBuilds) -> None:
         if after.live and after.live.number != (before.live and before.live.number):
-            self.flips += 1
             self.scheduler.tell("the view", "flips to build", after.live.number)
             if before.live:
                 self.scheduler.count("a flip")
@@ -286,11 +303,16 @@ class ProjectionWorld:
 
     # The owners of partitions
 
+    async def pause(self) -> None:
+        """Before a call: perhaps the caller is to stand still."""
+        if self.pausing and self.scheduler.chance(self.scenario.pauses):
+            self.paused.append(self.scheduler.running)
+            await checkpoint()
+
     async def own(self, owner: Owner, declared: str) -> None:
         """Own a partition, as a worker does."""
-        writer: Any = Shaky(
-            MemoryTransactionalWriter(self.log, GROUP, TOPIC, owner.partition, checkpoint),
-            self.faults,
+        writer: Any = Pausing(
+            MemoryTransactionalWriter(self.log, GROUP, TOPIC, owner.partition, checkpoint), self
         )
         role = self.scenario.parts.role(
             *(DOMAINS[declared], owner.partition, self.stores, writer),
