@@ -29,7 +29,9 @@ from tests.simulation.story import tell
 
 BUSY = 500
 PATIENCE = 8_000
+STEP = 100
 DAY = 2 * 24 * 3_600_000
+"""Milliseconds, and longer than tombstones are kept."""
 
 
 class ProjectionSchedule:
@@ -69,6 +71,8 @@ class ProjectionSchedule:
 
     def _own(self, partition: int, declared: str = "") -> None:
         declared = declared or self.random.choice(self.scenario.fleet)
+        others = [task.slot.partition for task in self.owners]  # type: ignore[attr-defined]
+        self.world.overlapped |= partition in others
         owner = Owner(partition)
         name = f"{declared} {next(self.names)} of {partition}"
         task = self.scheduler.start(name, self.world.own(owner, declared), owner)
@@ -105,18 +109,15 @@ class ProjectionSchedule:
 
     def _step(self) -> None:
         self.scheduler.step()
-        self.world.clock.advance(self.random.randint(0, 200))
+        self.world.clock.advance(STEP)
 
     def _disturb(self) -> None:
         scenario, chance = self.scenario, self.scheduler.chance
-        partition = self.random.randrange(self.world.partitions)
         if chance(scenario.owners):
             self.scheduler.count("several owners")
-            self._own(partition)
+            self._own(self._any_partition())
         if chance(scenario.kills) and self.owners:
-            self.scheduler.kill(self.random.choice(self.owners))
-            if chance(0.7):
-                self._own(partition)
+            self._kill(self.random.choice(self.owners))
         while self.world.paused:
             self._pause(self.world.paused.pop())
         if chance(scenario.rebuilds):
@@ -124,13 +125,24 @@ class ProjectionSchedule:
             declared = self.random.choice([each for each in scenario.fleet if each != "neither"])
             self.scheduler.start(f"operator {next(self.names)}", self._rebuild(declared))
         if chance(scenario.rewinds):
-            self._rewind(partition)
+            self._rewind(self._any_partition())
         if chance(scenario.days):
             self._pass_a_day()
+
+    def _any_partition(self) -> int:
+        return int(self.random.randrange(self.world.partitions))
+
+    def _kill(self, task: ScheduledTask) -> None:
+        """One is killed; who was the newest owner of its partition is followed by another."""
+        self.scheduler.count("an owner is killed")
+        self.scheduler.kill(task)
+        if task in self.newest.values():
+            self._own(task.slot.partition)  # type: ignore[attr-defined]
 
     def _pause(self, name: str) -> None:
         for task in [task for task in self.owners if task.name == name]:
             self.scheduler.stall(task, self.random.randint(20, 150))
+            self.scheduler.count("an owner stands still")
             if self.scheduler.chance(0.5):
                 self._own(task.slot.partition)  # type: ignore[attr-defined]
 
