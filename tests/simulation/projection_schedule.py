@@ -141,7 +141,7 @@ class ProjectionSchedule:
 
     def _pause(self, name: str) -> None:
         for task in [task for task in self.owners if task.name == name]:
-            self.scheduler.stall(task, self.random.randint(20, 150))
+            self.scheduler.stall(task, self.random.randint(20, 200))
             self.scheduler.count("an owner stands still")
             if self.scheduler.chance(0.5):
                 self._own(task.slot.partition)  # type: ignore[attr-defined]

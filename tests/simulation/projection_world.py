@@ -38,9 +38,6 @@ VERSIONS = {view.shape: view for view in (ONE, TWO)}
 DOMAINS = {"one": till(ONE), "two": till(TWO), "neither": till(NOTES)}
 TOPIC = Topics.of("till").stored
 GROUP = "project"
-BUILDS_CALLS = {"note_progress", "make_live"}
-"""Few of all calls: who stands still before them most can do harm."""
-
 
 DECODERS = {id(domain): make_typed_decoder(domain, PROJECTED_FIELDS) for domain in DOMAINS.values()}
 
@@ -69,9 +66,10 @@ class ProjectionScenario:
 
     events: int = 14
     accounts: int = 3
-    owners: float = 0.02  # a partition gets an owner beside the one it has
+    owners: float = 0.0  # a partition gets an owner beside the one it has
     kills: float = 0.0
     pauses: float = 0.0  # how often one stands still before a call, and is perhaps replaced
+    late_notes: float = 0.0  # the same, before it says that a build is ready, or makes it live
     faults: float = 0.0
     rebuilds: float = 0.0
     rewinds: float = 0.0
@@ -124,7 +122,7 @@ class Pausing(Shaky):
         shaky = super()._calling(method, call)
 
         async def paused(*args: Any, **named: Any) -> Any:
-            await self.world.pause(5 if method in BUILDS_CALLS else 1)
+            await self.world.pause(self.world.scenario.pauses)
             return await shaky(*args, **named)
 
         return paused
@@ -134,7 +132,7 @@ class PausingRows(Pausing):
     """Rows that are saved in any order, and perhaps only some of them."""
 
     async def save(self, rows: Sequence[StoredRow]) -> None:
-        await self.world.pause()
+        await self.world.pause(self.world.scenario.pauses)
         rows, scheduler = list(rows), self.faults.scheduler
         scheduler.random.shuffle(rows)
         if rows and scheduler.chance(self.faults.rate):
@@ -146,7 +144,33 @@ class PausingRows(Pausing):
 
 
 class PausingViews(Pausing):
-    """Views, and their tables."""
+    """Views, and their tables.
+
+    Who stands still just before it says that a build is ready, or makes it live, does most harm.
+    """
+
+    async def note_progress(
+        self, view: str, number: int, partition: int, known: BuildProgress, progress: BuildProgress
+    ) -> bool:
+        if progress.ready:
+            await self.world.pause(self.world.scenario.late_notes)
+        return bool(
+            await self.faults.call(
+                "note_progress",
+                (view, number, partition, known, progress),
+                lambda: self.inner.note_progress(view, number, partition, known, progress),
+            )
+        )
+
+    async def make_live(self, view: str, number: int, partitions: int) -> bool:
+        await self.world.pause(self.world.scenario.late_notes)
+        return bool(
+            await self.faults.call(
+                "make_live",
+                (view, number, partitions),
+                lambda: self.inner.make_live(view, number, partitions),
+            )
+        )
 
     def rows(self, view: str, table: str, number: int) -> PausingRows:
         return PausingRows(self.inner.rows(view, table, number), self.world)
@@ -309,9 +333,9 @@ class ProjectionWorld:
 
     # The owners of partitions
 
-    async def pause(self, pressure: int = 1) -> None:
+    async def pause(self, chance: float) -> None:
         """Before a call: perhaps the caller is to stand still."""
-        if self.pausing and self.scheduler.chance(self.scenario.pauses * pressure):
+        if self.pausing and self.scheduler.chance(chance):
             self.paused.append(self.scheduler.running)
             await checkpoint()
 

@@ -97,6 +97,9 @@ class CachesAtOnce(ViewProjector):
         return CachingTable(table, self._stores[table.name], capacity)
 
     def _forget(self, tables: Sequence[CachedTable]) -> None:
+        if self._rows not in tables:
+            super()._forget(tables)
+            return
         for table in tables:
             table.keep()
 
@@ -227,3 +230,15 @@ class NotesUnasked(ProjectRole):
             return await super().tick()
         finally:
             self._writer = writer
+
+
+class AppliesLiveFirst(ProjectRole):
+    """Without: a build that follows gets a chunk before the live one."""
+
+    async def process(self, records: Sequence[LogRecord], next_offset: int) -> ChunkReport:
+        in_order = self._projectors
+        self._projectors = dict(reversed(in_order.items()))
+        try:
+            return await super().process(records, next_offset)
+        finally:
+            self._projectors = in_order

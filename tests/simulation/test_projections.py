@@ -11,16 +11,15 @@ from tests.simulation.projection_world import ProjectionScenario
 SCENARIOS = {
     "one owner at a time": (
         500,
-        ProjectionScenario(
-            owners=0.0, kills=0.01, faults=0.02, rebuilds=0.01, fleet=("one", "two", "two")
-        ),
+        ProjectionScenario(kills=0.01, faults=0.02, rebuilds=0.01, fleet=("one", "two", "two")),
     ),
     "owners of several versions": (
         1000,
         ProjectionScenario(
-            *(14, 3, 0.01),
+            owners=0.01,
             kills=0.005,
             pauses=0.05,
+            late_notes=0.1,
             faults=0.01,
             rebuilds=0.005,
             rewinds=0.002,
@@ -32,23 +31,24 @@ SCENARIOS = {
     "owners stand still": (
         1000,
         ProjectionScenario(
-            *(30, 3, 0.005), pauses=0.1, rebuilds=0.01, repeats=0.1, fleet=("two", "neither")
+            events=30, pauses=0.01, late_notes=0.5, rebuilds=0.01, fleet=("two", "neither")
         ),
     ),
     "owners of one version": (
         500,
-        ProjectionScenario(
-            *(14, 3, 0.005), pauses=0.05, faults=0.02, rebuilds=0.01, fleet=("two",)
-        ),
+        ProjectionScenario(owners=0.005, pauses=0.05, faults=0.02, rebuilds=0.01, repeats=0.1),
     ),
     "repeats": (
         500,
-        ProjectionScenario(*(20, 5, 0.01), kills=0.01, pauses=0.02, faults=0.01, repeats=0.4),
+        ProjectionScenario(
+            *(20, 5), owners=0.01, kills=0.01, pauses=0.02, faults=0.01, repeats=0.4
+        ),
     ),
     "offsets are set back, days pass": (
         500,
         ProjectionScenario(
-            *(20, 2, 0.005),
+            *(20, 2),
+            owners=0.005,
             kills=0.01,
             pauses=0.03,
             faults=0.01,
