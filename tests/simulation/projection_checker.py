@@ -76,7 +76,10 @@ class Reader:
 def check_rows(view: View[Any], table: Table, happened: Sequence[Placed]) -> None:
     """The rows are what the events give, each applied once and in order."""
     found = {id: answer for id, each in table.items() if (answer := answer_of(each))}
-    rows = {aggregate_id + SEPARATOR + key: r for (aggregate_id, key), r in folded(view, happened).items()}
+    rows = {
+        aggregate_id + SEPARATOR + key: r
+        for (aggregate_id, key), r in folded(view, happened).items()
+    }
     if found != rows:
         raise BrokenInvariant("rows that the events do not give", f"{found}, expected {rows}")
 

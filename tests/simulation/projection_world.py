@@ -228,9 +228,7 @@ class ProjectionWorld:
         if key not in kept:
             kept[key] = (parts.rows if table == view else parts.totals)(checkpoint)
             if table == ONE.name:
-                kept[key]._rows = WatchedTable(
-                    lambda id, row: self._see_row(number, id, row)
-                )
+                kept[key]._rows = WatchedTable(lambda id, row: self._see_row(number, id, row))
         return kept[key]
 
     @property

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from typing import Any
 
-from eventfleet.model.views import ProjectedEvent
 from eventfleet.roles.project import ProjectRole
 from eventfleet.roles.role import ChunkReport
 from eventfleet.roles.view_projector import NOT_STORED, CachedRow, CachedTable, ViewProjector
@@ -136,13 +135,11 @@ class AddsTwice(ViewProjector):
 
 class PointlessTable(CachedTable):
     def get(self, id: str) -> CachedRow:
-        row = CachedRow(super().get(id).value, NOT_STORED)
-        return row
+        return CachedRow(super().get(id).value, NOT_STORED)
 
 
 class TrustsFirstEvents(ViewProjector):
-    """Without: the first event of an aggregate is taken for new only behind all that came before.
-    """
+    """Without: the first event of an aggregate is new only behind all that came before."""
 
     @property
     def _abreast(self) -> bool:

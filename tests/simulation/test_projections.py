@@ -11,7 +11,7 @@ from tests.simulation.projection_world import ProjectionScenario
 SCENARIOS = {
     "one owner at a time": (
         500,
-        ProjectionScenario(kills=0.01, faults=0.02, rebuilds=0.01, fleet=("one", "two", "two")),
+        ProjectionScenario(events=25, kills=0.003, faults=0.005, rebuilds=0.015),
     ),
     "owners of several versions": (
         1000,
