@@ -7,11 +7,12 @@ from itertools import count
 from random import Random
 from unittest.mock import patch
 
-from eventfleet.roles import project
+from eventfleet.roles import project, view_projector
 from eventfleet.runtime.view_builds import begin_build
 from eventfleet.stores.errors import ServerUnavailable
 from tests.simulation.checker import BrokenInvariant
 from tests.simulation.projection_checker import check_rows, check_totals
+from tests.simulation.projection_feed import Feed
 from tests.simulation.projection_world import (
     DOMAINS,
     GROUP,
@@ -50,7 +51,11 @@ class ProjectionSchedule:
             "CATCH_UP_PAGE_EVENTS": 2,
             "CATCH_UP_PAGES": 2,
         }
-        with patch.multiple(project, **parts):
+        first_times = self.scenario.parts.first_times
+        with (
+            patch.multiple(project, **parts),
+            patch.object(view_projector, "first_times", first_times),
+        ):
             try:
                 self._begin()
                 self._busy()
@@ -99,7 +104,7 @@ class ProjectionSchedule:
 
     def _busy(self) -> None:
         world = self.world
-        feeding = world.feed(self.random.randint(3, self.scenario.events))
+        feeding = Feed(world).run(self.random.randint(3, self.scenario.events))
         self.feeder = self.scheduler.start("append", feeding)
         for partition in range(world.partitions):
             self._own(partition)

@@ -11,7 +11,7 @@ from eventfleet.model.typed_decoder import DecodeEvent, make_typed_decoder
 from eventfleet.model.views import View
 from eventfleet.roles.notices import NULL_NOTIFIER
 from eventfleet.roles.project import PROJECTED_FIELDS, ProjectRole
-from eventfleet.roles.view_projector import ViewProjector
+from eventfleet.roles.view_projector import ViewProjector, first_times
 from eventfleet.stores.contracts import DomainStores, Stage
 from eventfleet.stores.contracts.views import BuildProgress, StoredRow, ViewBuilds
 from eventfleet.stores.errors import Fenced, ServerUnavailable
@@ -20,18 +20,15 @@ from eventfleet.stores.memory.log import MemoryTransactionalWriter
 from eventfleet.stores.memory.snapshots import MemorySnapshots
 from eventfleet.stores.memory.views import MemoryRows, MemoryViews
 from eventfleet.stores.parked_aggregates import NoParkedAggregates
-from eventfleet.topics.codec import encode
-from eventfleet.topics.event import EventRecord
 from eventfleet.topics.names import Topics
-from eventfleet.topics.partitioner import partition_of
-from eventfleet.topics.record import LogRecord, ProducerRecord
+from eventfleet.topics.record import LogRecord
 from eventfleet.topics.topic_specs import TopicSpec
 from tests.simulation.faults import Faults, Shaky
 from tests.simulation.projection_checker import Histories, Reader, answer_of
 from tests.simulation.scheduler import Scheduler, checkpoint, drive
 from tests.simulation.simulated_log import SimulatedLog
 from tests.simulation.world import FakeClock
-from tests.unit.view_fixture import ACCOUNTS, NOTES, Placed, in_version, random_events, till
+from tests.unit.view_fixture import ACCOUNTS, NOTES, in_version, till
 
 ONE, TWO = ACCOUNTS, in_version(ACCOUNTS, 2)
 VERSIONS = {view.shape: view for view in (ONE, TWO)}
@@ -57,6 +54,7 @@ class ProjectionParts:
     rows: type[MemoryRows] = MemoryRows
     totals: type[MemoryRows] = MemoryRows
     views: type[MemoryViews] = MemoryViews
+    first_times: Callable[..., Sequence[Any]] = first_times
     partitions: Callable[[int], int] = lambda partitions: partitions  # those that a build is of
 
 
@@ -138,7 +136,7 @@ class PausingRows(Pausing):
         if rows and scheduler.chance(self.faults.rate):
             done = rows[: scheduler.random.randrange(len(rows))]
             await self.inner.save(done)
-            scheduler.note("save", f"only {done}")
+            scheduler.note("saves rows, but only", done)
             raise ServerUnavailable("save: not all was done")
         await self.faults.call("saves rows", rows, lambda: self.inner.save(rows))
 
@@ -203,6 +201,7 @@ class ProjectionWorld:
         self.stores = DomainStores(events, MemorySnapshots(), views)
         self.paused, self.pausing = list[str](), True
         self.overlapped = False
+        self.placed: dict[bytes | None, tuple[str, int]] = {}  # account and version, by record
 
     def build(self, view: View[Any]) -> None:
         """Have a live build from before all events."""
@@ -275,59 +274,6 @@ class ProjectionWorld:
                 *(live.shape.version, event.aggregate_id, answer_of(stored), event.version),
                 "told too early",
             )
-
-    # What append does
-
-    async def feed(self, count: int) -> None:
-        """Store events, and emit them in order; the store may be ahead."""
-        self.placed: dict[bytes | None, tuple[str, int]] = {}
-        waiting: list[ProducerRecord] = []
-        offsets = [0] * self.partitions
-        last = ""
-        events = random_events(self.random, count, self.scenario.accounts)
-        for name, event in events:
-            for _ in range(self.random.choice([0, 0, 3, 10, 30])):
-                await checkpoint()
-            partition = partition_of(name, self.partitions)
-            if name != last or self.scheduler.chance(0.7):
-                offsets[partition] += 1
-            last = name
-            version = self.histories.version(name) + 1
-            record = EventRecord(
-                id=f"e{len(self.histories.happened)}",
-                type=type(event).__name__,
-                domain="till",
-                aggregate_id=name,
-                version=version,
-                time=self.clock.now(),
-                data={each: getattr(event, each) for each in event.__struct_fields__},
-                position=f"0-{partition}-{offsets[partition]}",
-                reply_to="here",
-            )
-            await self._store(record, Placed(name, version, event))
-            value = encode(record)
-            self.placed[value] = name, version
-            waiting.append(ProducerRecord(TOPIC, name.encode(), value, partition))
-            while waiting and self.scheduler.chance(0.7):
-                await self._emit(waiting.pop(0))
-        for each in waiting:
-            await self._emit(each)
-
-    async def _store(self, record: EventRecord, placed: Placed) -> None:
-        await checkpoint()
-        self.histories.add(placed)
-        await self.events.write([record])
-        self.scheduler.note("stores", record)
-
-    async def _emit(self, record: ProducerRecord) -> None:
-        await checkpoint()
-        self.log.append(record)
-        self.scheduler.note("emits", record)
-        if self.scheduler.chance(self.scenario.repeats):
-            past = self.records(record.partition or 0)
-            again = self.random.choice(past[-4:])
-            self.log.append(ProducerRecord(TOPIC, again.key, again.value, record.partition))
-            self.scheduler.note("emits once more", again)
 
     # The owners of partitions
 

@@ -92,6 +92,11 @@ RULES = {
         "one owner at a time",
         ROWS | LESS,
     ),
+    "a repeat is left out wherever it stands in a chunk": (
+        ProjectionParts(first_times=without.behind),
+        "repeats",
+        ROWS | LESS,
+    ),
     "the first event of an aggregate may be a repeat": (
         ProjectionParts(projector=without.TrustsFirstEvents),
         "repeats",
