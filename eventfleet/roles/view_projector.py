@@ -182,9 +182,9 @@ class ViewProjector:
         self.view, self.number = view, build.number
         self.point = progress.point or FeedPoint.start(partition)
         self.ready = progress.ready
-        # The noted point is exact for a build that is not ready; where it is, later events are
-        # applied too, as far as the group had come. Once an event changes a stored row, the point
-        # is past them: before that the first event of an aggregate may be a repeat of a long ago.
+        # True once `point` is past all that the group had processed. A build that is not ready
+        # comes there by itself. Of a ready one the point was noted before: until an event changes
+        # a stored row, the first event of an aggregate may be a repeat, and its row be stored.
         self._abreast = not progress.ready
         self._stores = {
             table.name: views.rows(view.name, table.name, build.number) for table in view.tables
