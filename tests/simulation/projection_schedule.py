@@ -1,6 +1,5 @@
 """One schedule of the project role: owners, faults and rebuilds, then quiet, and the verdict."""
 
-import os
 from collections import Counter
 from collections.abc import Iterator
 from itertools import count
@@ -170,6 +169,9 @@ class ProjectionSchedule:
         self.scheduler.count("a day passes")
         self.scheduler.tell("time", "goes on by two days")
         self.world.clock.advance(DAY)
+        for partition, task in list(self.newest.items()):
+            if task not in self.scheduler.tasks:
+                self._own(partition)
 
     def _settle(self) -> None:
         """Owners of the newest version end it."""
@@ -185,26 +187,27 @@ class ProjectionSchedule:
 
     def _settled(self) -> bool:
         """All is processed, a build of the newest version answers, and nobody has anything left."""
-        world = self.world
-        live, following = world.builds
         for partition, task in self.newest.items():
             if task not in self.scheduler.tasks:  # one that began earlier has fenced it
                 self._own(partition, "two")
                 return False
-        if (
-            self.feeder in self.scheduler.tasks
-            or live is None
-            or (following is not None and following.shape == TWO.shape)
-            or live.shape != TWO.shape
-            or not all(live.progress(each).ready for each in range(world.partitions))
-            or any(world.offset(p) < len(world.records(p)) for p in range(world.partitions))
-        ):
+        if self.feeder in self.scheduler.tasks or not self._answers():
             return False
         for task in self.owners:
             if not task.slot.busy and task not in self.newest.values():  # type: ignore[attr-defined]
                 self.scheduler.kill(task)
-        return not any(t.slot.busy for t in self.owners) and len(self.scheduler.tasks) == len(
-            self.newest
+        busy = any(task.slot.busy for task in self.owners)  # type: ignore[attr-defined]
+        return not busy and len(self.scheduler.tasks) == len(self.newest)
+
+    def _answers(self) -> bool:
+        world, partitions = self.world, range(self.world.partitions)
+        live, following = world.builds
+        return (
+            live is not None
+            and live.shape == TWO.shape
+            and (following is None or following.shape != TWO.shape)
+            and all(live.progress(each).ready for each in partitions)
+            and all(world.offset(each) == len(world.records(each)) for each in partitions)
         )
 
     # The verdict
@@ -239,8 +242,3 @@ def violations(scenario: ProjectionScenario, seeds: range) -> Iterator[BrokenInv
             ProjectionSchedule(scenario, seed).run()
         except BrokenInvariant as violation:
             yield violation
-
-
-def scaled(schedules: int) -> int:
-    """So many schedules of the 10,000 of a normal run, or as many as SCHEDULES asks for."""
-    return max(1, schedules * int(os.environ.get("SCHEDULES", "10000")) // 10_000)

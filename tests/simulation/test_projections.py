@@ -5,8 +5,9 @@ from functools import cache
 
 import pytest
 
-from tests.simulation.projection_schedule import run, scaled
+from tests.simulation.projection_schedule import run
 from tests.simulation.projection_world import ProjectionScenario
+from tests.simulation.schedule import scaled
 
 SCENARIOS = {
     "one owner at a time": (
@@ -14,7 +15,7 @@ SCENARIOS = {
         ProjectionScenario(events=25, kills=0.003, faults=0.005, rebuilds=0.015),
     ),
     "owners of several versions": (
-        1000,
+        800,
         ProjectionScenario(
             owners=0.01,
             kills=0.005,
@@ -29,7 +30,7 @@ SCENARIOS = {
         ),
     ),
     "owners stand still": (
-        1000,
+        700,
         ProjectionScenario(
             events=30, pauses=0.01, late_notes=0.5, rebuilds=0.01, fleet=("two", "neither")
         ),
@@ -61,8 +62,8 @@ SCENARIOS = {
 }
 
 
-def test_the_normal_run_has_four_thousand_schedules() -> None:
-    assert sum(schedules for schedules, _ in SCENARIOS.values()) == 4_000
+def test_the_normal_run_has_3500_schedules() -> None:
+    assert sum(schedules for schedules, _ in SCENARIOS.values()) == 3_500
 
 
 FAULTS = {
