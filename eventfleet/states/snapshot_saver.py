@@ -1,6 +1,7 @@
 """SnapshotSaver: makes snapshots of states and saves them behind the answers."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any
@@ -15,6 +16,9 @@ MAX_PENDING_STATES = 10_000
 MAX_PENDING_COPIES = 1_000
 DRAIN_SECONDS = 2.0
 PAUSE_SECONDS = 0.1
+PAUSE_RATIO = 20
+"""A pause is so many times as long as the save before it."""
+
 LONGEST_PAUSE_SECONDS = 5.0
 
 
@@ -93,15 +97,20 @@ class SnapshotSaver:
             if not self._closing.is_set():
                 await self._wake.wait()
             batch = list(self._pending)[:MAX_BATCH_SNAPSHOTS]
+            all_at_once = len(batch) == len(self._pending)
+            begun = time.perf_counter()
             await self._save([self._pending.pop(each) for each in batch])
             if not self._pending:
                 self._wake.clear()
-                await self._pause()
+            if all_at_once:
+                await self._pause((time.perf_counter() - begun) * PAUSE_RATIO)
 
-    async def _pause(self) -> None:
-        """Not every state is saved of an aggregate that changes all the time."""
+    async def _pause(self, seconds: float) -> None:
+        """Not every state is saved of an aggregate that changes all the time, and the larger the
+        states are, the fewer."""
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._closing.wait(), PAUSE_SECONDS)
+            pause = min(max(seconds, PAUSE_SECONDS), LONGEST_PAUSE_SECONDS)
+            await asyncio.wait_for(self._closing.wait(), pause)
 
     async def _save(self, states: Sequence[LiveState | Snapshot]) -> None:
         """Save in one bulk; what fails is dropped. A state that no store can keep is dropped."""
