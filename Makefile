@@ -7,7 +7,7 @@ BENCH := .venv-bench
 # What `make run` runs, unless EVENTFLEET_DOMAINS names domains of your own.
 SAMPLE_DOMAINS := eventfleet.domains.orders,eventfleet.domains.bank,eventfleet.domains.trading,eventfleet.domains.cart,eventfleet.domains.game,eventfleet.domains.process_log
 
-.PHONY: run test check faults bench metrics-cost scale rehearse-scaling soak audit-memory \
+.PHONY: run test check faults bench metrics-cost scale rehearse-scaling soak chat audit-memory \
 	check-image check-cluster check-monitoring lock clean
 
 run: export EVENTFLEET_DOMAINS ?= $(SAMPLE_DOMAINS)
@@ -58,6 +58,12 @@ rehearse-scaling: $(VENV)/dev.stamp
 soak: $(BENCH)/stamp
 	@$(BENCH)/bin/python -m tests.servers.install
 	@$(BENCH)/bin/python -m benchmarks.soak
+
+# CLIENTS=500, ROOMS=50, RATE=100 (messages a second), SECONDS=300: chat rooms with reconnects and a
+# kill, beside a bare Redis relay; the same servers as above.
+chat: $(VENV)/dev.stamp
+	@$(BIN)/python -m tests.servers.install
+	@$(BIN)/python -m benchmarks.chat
 
 # EVENTS=5000000; generated, so it needs no servers.
 audit-memory: $(VENV)/dev.stamp

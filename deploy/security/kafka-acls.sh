@@ -40,7 +40,7 @@ decider() {
 }
 
 # Every process looks at the topics before it begins, and so does `eventfleet health`.
-for role in topics append snapshot relay command serve; do
+for role in topics append snapshot relay project command serve; do
     allow "$role" --operation Describe --operation DescribeConfigs \
         --topic "$domain." --resource-pattern-type prefixed
     for route in "$@"; do
@@ -59,6 +59,7 @@ if [ "${SYNCHRONOUS:-}" ]; then # the sweep produces again what was put and neve
 fi
 worker snapshot stored "$domain.snapshots"
 worker relay stored "$@"
+worker project stored
 worker command commands "$domain.replies"
 decider command
 

@@ -3,8 +3,9 @@
 //   DOMAIN=orders mongosh "mongodb://admin@mongo-1/?authSource=admin&tls=true" mongodb-roles.js
 //
 // DATABASE is EVENTFLEET_MONGO_DATABASE (eventfleet). The roles are made in that database, and named
-// orders-append, orders-snapshot, orders-relay, orders-decider (command and serve) and orders-audit.
-// A user gets one of them:
+// orders-append, orders-snapshot, orders-relay, orders-project, orders-decider (command and serve),
+// orders-views (to query views) and orders-audit. A user gets one of them, and serve orders-views too
+// where the domain has views:
 //
 //   use eventfleet
 //   db.createUser({user: "orders-append", pwd: passwordPrompt(), roles: ["orders-append"]})
@@ -14,7 +15,7 @@ const { DOMAIN, DATABASE = "eventfleet" } = process.env;
 if (!DOMAIN) throw new Error("DOMAIN is not set");
 
 const rights = JSON.parse(require("fs").readFileSync(`${__dirname}/mongodb-roles.json`, "utf8"));
-const names = { events: `${DOMAIN}.events`, snapshots: `${DOMAIN}.snapshots`, domains: "domains" };
+const names = { events: `${DOMAIN}.events`, snapshots: `${DOMAIN}.snapshots`, domains: "domains", database: "" };
 const target = db.getSiblingDB(DATABASE);
 
 for (const [role, collections] of Object.entries(rights)) {

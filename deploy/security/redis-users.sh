@@ -4,8 +4,8 @@
 #   ./redis-users.sh DOMAIN FOLDER > users.acl
 #
 # FOLDER holds the passwords, in files named as the roles: append, snapshot, relay, command, serve,
-# audit. The file has their hashes only. The users are DOMAIN-append and so on. One line more
-# switches off the user without a name.
+# audit, and project for a domain with views. The file has their hashes only. The users are
+# DOMAIN-append and so on. One line more switches off the user without a name.
 set -eu
 
 domain=$1
@@ -14,6 +14,10 @@ passwords=$2
 connect="+info +ping +select +client|setname +script|load"
 scripts="+evalsha +time +get +set +del +hget +hset +hmget +hdel +pexpire +persist"
 markers="~life ~marker:$domain:* ~done:$domain:*"
+rooms=""
+if [ "$domain" = chat ]; then # its services pass commands on to each other
+    rooms="+publish ~eventfleet.chat.claims.* &eventfleet.chat.*"
+fi
 
 user() {
     role=$1
@@ -23,9 +27,11 @@ user() {
 }
 
 echo "user default off"
-for role in append snapshot relay; do
-    user "$role" "+publish &notices:*"
+for role in append snapshot relay project; do
+    if [ "$role" != project ] || [ -e "$passwords/project" ]; then
+        user "$role" "+publish &notices:*"
+    fi
 done
 user command "$scripts $markers"
-user serve "$scripts $markers +subscribe &notices:*"
+user serve "$scripts $markers +subscribe &notices:* $rooms"
 user audit "+hmget %R~life %R~marker:$domain:*"

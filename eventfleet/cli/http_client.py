@@ -100,6 +100,7 @@ class HttpClient:
         wait: Stage,
         patience: float,
         expected_version: ExpectedVersion | None = None,
+        actor: str | None = None,
     ) -> WaitResult:
         """Send a command; Unavailable where it is not known what the service did with it.
 
@@ -109,6 +110,8 @@ class HttpClient:
         headers = {"Idempotency-Key": command_id, "Prefer": f"wait={seconds}", **JSON}
         if expected_version is not None:
             headers[IF_MATCH] = "*" if expected_version == "*" else etag(expected_version)
+        if actor is not None:
+            headers["X-Actor"] = actor
         request = self._session.post(
             self._url(aggregate_id, "commands", command, wait=wait.value),
             data=msgspec.json.encode(data),

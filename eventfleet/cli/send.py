@@ -71,6 +71,11 @@ class VersionType(click.ParamType):
     "synchronous domains.",
 )
 @click.option(
+    "--actor",
+    metavar="NAME",
+    help="Who sends the command; over a service with tokens that is the token's subject.",
+)
+@click.option(
     "--wait",
     type=click.Choice(STAGES),
     default="accepted",
@@ -93,6 +98,7 @@ def send(
     data: str | None,
     command_id: str | None,
     expected_version: "ExpectedVersion | None",
+    actor: str | None,
     wait: str,
     patience: float,
     json: bool,
@@ -121,7 +127,7 @@ def send(
         raise click.UsageError("JSON and --data: only one of them")
     parsed = _parse(_read(data if payload is None else payload))
     identity, wanted = command_id or Uuid7Generator().new(), Stage(wait)
-    options = {"command_id": identity, "wait": wanted, "patience": patience}
+    options = {"command_id": identity, "wait": wanted, "patience": patience, "actor": actor}
     options["expected_version"] = expected_version
     sending = _send(name, aggregate_id, command, parsed, options)
     kind, answer = _outcome(sending, wanted)

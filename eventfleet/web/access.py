@@ -33,10 +33,14 @@ _HOST = re.compile(r"(?:\[(?P<address>[0-9A-Fa-f:.]+)\]|(?P<name>[A-Za-z0-9._-]+
 
 @dataclass(frozen=True)
 class Grant:
-    """The rights of a caller. `actor` goes into the events of its commands; a token's subject."""
+    """The rights of a caller. `actor` goes into the events of its commands; a token's subject.
+
+    A caller that `names_actor` may name another: only where everybody may do everything.
+    """
 
     actor: str | None
     scopes: frozenset[str]
+    names_actor: bool = False
 
     def allows(self, domain: str, right: str) -> bool:
         """Checks for the scope of this domain, or of all."""
@@ -60,7 +64,9 @@ def _scope_missing(scope: str) -> RequestRefused:
     )
 
 
-UNRESTRICTED = Grant(None, frozenset({f"{ALL_DOMAINS}:read", f"{ALL_DOMAINS}:write"}))
+UNRESTRICTED = Grant(
+    None, frozenset({f"{ALL_DOMAINS}:read", f"{ALL_DOMAINS}:write"}), names_actor=True
+)
 
 
 class Access(Protocol):

@@ -69,6 +69,7 @@ from eventfleet.web.responses import json_response
 
 IDEMPOTENCY_KEY = "Idempotency-Key"
 CAUSATION_ID = "X-Causation-ID"
+ACTOR = "X-Actor"
 REQUEST_PARTS = {"subject": "id", "id": IDEMPOTENCY_KEY, "data": "body", "value": "body"}
 """By a record's field: the part of the request that it comes from."""
 
@@ -85,9 +86,10 @@ async def send(context: RequestContext) -> Response:
     and takes effect once. Without the header the service generates an id. In a synchronous domain
     `If-Match` names the version that the aggregate must be at, as the ETag of its state does: at
     another one nothing is done, and the status is 412. `If-Match: *` demands that it has events,
-    `If-None-Match: *` that it has none. With `wait` the response
-    comes when the event has reached that stage, or after the seconds of `Prefer: wait=N`, and
-    reports the stage that was reached.
+    `If-None-Match: *` that it has none. `X-Actor` names who sends the command where no tokens are
+    needed; otherwise that is the token's subject. With `wait` the response comes when the event has
+    reached that stage, or after the seconds of `Prefer: wait=N`, and reports the stage that was
+    reached.
     """
     request, services = context.request, context.services
     command = path_part(request, "command")
@@ -137,10 +139,17 @@ def _send_options(context: RequestContext, command_id: str) -> SendOptions:
         expected_version=expected_version(request),
         correlation_id=header(request, CORRELATION_ID),
         causation_id=header(request, CAUSATION_ID),
-        actor=context.grant.actor,
+        actor=_actor(context),
         traceparent=traceparent(request),
         timeout=context.limits.timeout_seconds * DECIDE_SHARE,
     )
+
+
+def _actor(context: RequestContext) -> str | None:
+    named = header(context.request, ACTOR)
+    if named is not None and not context.grant.names_actor:
+        raise invalid(ACTOR, "the actor is the token's subject")
+    return context.grant.actor if named is None else named
 
 
 def _wait_seconds(context: RequestContext, responder: "_Responder") -> float:
@@ -244,7 +253,7 @@ OPERATIONS = [
         parameters=SendParameters,
         headers=(
             *(IDEMPOTENCY_KEY, IF_MATCH, IF_NONE_MATCH, PREFER),
-            *(CORRELATION_ID, CAUSATION_ID, TRACEPARENT),
+            *(CORRELATION_ID, CAUSATION_ID, ACTOR, TRACEPARENT),
         ),
     )
 ]

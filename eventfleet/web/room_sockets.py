@@ -61,7 +61,8 @@ class RoomSockets:
             request = _as_request(scope)
             grant = self._authorize(request)
             room_id, after = path_part(request, "id"), _after(request.query_params)
-            actor = grant.actor or self._local_sender(request)
+            named = request.query_params.get("sender", "") if grant.names_actor else ""
+            actor = grant.actor or named
             if self.open >= MAX_SOCKETS:
                 raise RequestRefused(BUSY, f"{MAX_SOCKETS} sockets are open")
         except Exception as error:
@@ -109,10 +110,6 @@ class RoomSockets:
         if not self._access.secured:
             _require_same_origin(request)
         return grant
-
-    def _local_sender(self, request: Request) -> str:
-        """The sender that a client without a token names itself, where none is needed."""
-        return "" if self._access.secured else request.query_params.get("sender", "")
 
 
 def _as_request(scope: Scope) -> Request:
