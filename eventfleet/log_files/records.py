@@ -35,9 +35,10 @@ def to_events(
 ) -> Iterator[ReadyRecord | RowProblem]:
     """Convert rows to events of the domain, or to problems; items that are no rows pass through.
 
-    An event's id is a UUIDv5 of the domain, the row's content, and the number of earlier rows of
-    the same content: true duplicates stay apart, and a second load makes the same ids. The count
-    takes about 100 bytes of memory for each different row.
+    An event's id is the row's, if it has one. Otherwise it is a UUIDv5 of the domain, the row's
+    content, and the number of earlier rows of the same content: true duplicates stay apart, and a
+    second load makes the same ids. The count takes about 100 bytes of memory for each different
+    row.
     """
     return _convert(rows, _EventBuilder(domain))
 
@@ -85,13 +86,14 @@ class _Builder:
         data = self._data(row)
         try:
             event = EventRecord(
-                id=self._id(row, data),
+                id=self._hashed_id(row, data) if row.id is None else row.id,
                 type=row.activity,
                 domain=self._domain.name,
                 aggregate_id=row.case,
                 time=row.time,
                 data=data,
                 schema_version=schema_version,
+                actor=row.actor,
             )
             value = encode(event)
         except orjson.JSONEncodeError as error:
@@ -103,11 +105,14 @@ class _Builder:
         kind = self.kinds.get(row.activity)
         if kind is None:
             return row.data
+        own = row.data | {
+            name: row.named[name] for name in row.named.keys() & kind.__struct_encode_fields__
+        }
         if row.origin.textual:
-            return _from_text(row.data, kind)
+            return _from_text(own, kind)
         payload = row.data.get("data")
         if not isinstance(payload, dict):
-            return row.data
+            return own
         others = ", ".join(row.data.keys() - {"data"})
         if others:
             raise InvalidRecord(
@@ -115,8 +120,11 @@ class _Builder:
             )
         return payload
 
-    def _id(self, row: Row, data: Data) -> str:
-        content = [self._domain.name, row.case, row.activity, row.time, data]
+    def _hashed_id(self, row: Row, data: Data) -> str:
+        others = {name: data[name] for name in data if name not in row.named}
+        content = [self._domain.name, row.case, row.activity, row.time, others]
+        if row.actor is not None:
+            content.append(row.actor)
         name = hashlib.sha1(NAMESPACE.bytes, usedforsecurity=False)
         name.update(orjson.dumps(content, option=orjson.OPT_SORT_KEYS))
         # A collision of these eight bytes only leaves a gap in the ordinals.
