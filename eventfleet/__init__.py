@@ -15,7 +15,14 @@ is what the fleet makes of stored events. `eventfleet.testing` tests a domain wi
 `eventfleet.commands` and `eventfleet.queries` are for programs beside a running fleet.
 """
 
-from eventfleet.model.command_rules import START, CommandRule, Emits, Rejection
+from eventfleet.model.command_rules import (
+    START,
+    CommandContext,
+    CommandRule,
+    Decides,
+    Emits,
+    Rejection,
+)
 from eventfleet.model.domain import Domain, Route
 from eventfleet.model.errors import DeclarationError
 from eventfleet.model.payloads import Command, Event, SchemalessPayload, State
@@ -27,7 +34,9 @@ from eventfleet.topics.event import EventRecord
 __all__ = [
     "START",
     "Command",
+    "CommandContext",
     "CommandRule",
+    "Decides",
     "DeclarationError",
     "Domain",
     "Emits",

@@ -18,11 +18,18 @@ import msgspec
 from msgspec.structs import replace
 
 from eventfleet.deciders.command_parser import parse_command
+from eventfleet.deciders.event_id import event_id
 from eventfleet.deciders.expected_version import is_expected, version_conflict
 from eventfleet.deciders.outcomes import Rejected, VersionConflict
 from eventfleet.deciders.pending_command import rejection
 from eventfleet.deciders.proposed_event import ProposedEvent
-from eventfleet.deciders.state_command import StateCommand, make_events, validate_event
+from eventfleet.deciders.state_command import (
+    StateCommand,
+    make_context,
+    make_events,
+    seen_event_ids,
+    validate_event,
+)
 from eventfleet.model.command_rules import START, Rejection
 from eventfleet.model.domain import Domain
 from eventfleet.model.payloads import Command, Data, Event, SchemalessPayload, State
@@ -34,6 +41,7 @@ from eventfleet.topics.event import (
     EventRecord,
     ExpectedVersion,
 )
+from eventfleet.topics.names import wire_name
 
 S = TypeVar("S", bound=State)
 AGGREGATE = "aggregate-1"
@@ -84,11 +92,29 @@ class Given(Generic[S]):
         command: Command | SchemalessPayload,
         *,
         expected_version: ExpectedVersion | None = None,
+        command_id: str = "",
+        actor: str | None = None,
+        time: datetime = NOW,
     ) -> "When[S]":
-        """Send a command; in a schema-free domain, `SchemalessPayload(name, data)`. With an
-        `expected_version` it holds for an aggregate of this version only."""
+        """Send a command; in a schema-free domain, `SchemalessPayload(name, data)`.
+
+        With an `expected_version` it holds for an aggregate of this version only. The rest is for a
+        `decide` that takes a CommandContext. The command of the event with version N has the id
+        `id-N`, unless it gets another.
+        """
         __tracebackhide__ = True
-        return When(self, command, expected_version)
+        name, data = _named(command)
+        record = CommandRecord(
+            id=command_id or _command_id(len(self._events) + 1),
+            type=name,
+            domain=self._domain.name,
+            aggregate_id=AGGREGATE,
+            time=time,
+            data=data,
+            actor=actor,
+            expected_version=expected_version,
+        )
+        return When(self, command, record)
 
     def state(self, **fields: Any) -> S:
         """Return the state. AssertionError: one of these fields has another value."""
@@ -132,13 +158,14 @@ class When(Given[S]):
         self,
         before: Given[S],
         command: Command | SchemalessPayload,
-        expected_version: ExpectedVersion | None = None,
+        record: CommandRecord,
     ) -> None:
         __tracebackhide__ = True
         super().__init__(before._domain, before._state)
-        at = "" if expected_version is None else f" expecting version {expected_version}"
+        expected = record.expected_version
+        at = "" if expected is None else f" expecting version {expected}"
         self._events, self.story = [*before._events], [*before.story, f"when   {command!r}{at}"]
-        decided = self._decide(command, expected_version)
+        decided = self._decide(record)
         self.outcome: list[Event | SchemalessPayload] | Rejected | VersionConflict | InvalidRecord
         if isinstance(decided, list):
             self._apply(decided)
@@ -186,11 +213,11 @@ class When(Given[S]):
         return self
 
     def _decide(
-        self, command: Command | SchemalessPayload, expected: ExpectedVersion | None
+        self, command: CommandRecord
     ) -> list[EventRecord] | Rejected | VersionConflict | InvalidRecord:
-        domain, version = self._domain, len(self._events)
+        domain, version, expected = self._domain, len(self._events), command.expected_version
         try:
-            parsed = parse_command(domain, _command(domain, command, version + 1, expected))
+            parsed = parse_command(domain, command)
         except InvalidRecord as error:
             return error
         if isinstance(parsed, ProposedEvent):
@@ -207,7 +234,10 @@ class When(Given[S]):
         if command.payload is None:
             return [replace(command.event, version=version + 1)]
         dumped = domain.dump_state(self._state)
-        decision = domain.decide_events(self._state, command.payload)
+        ids = seen_event_ids(domain, command)
+        seen = {ids[event.id]: event for event in self._events if event.id in ids}
+        context = make_context(domain, command, seen)
+        decision = domain.decide_events(self._state, command.payload, context)
         self._check_unchanged(self._state, dumped, "decide")
         if isinstance(decision, Rejection):
             return Rejected(decision.reason)
@@ -218,7 +248,7 @@ def _stored(domain: Domain[Any], event: GivenEvent, version: int) -> EventRecord
     if isinstance(event, EventRecord):
         return event
     if isinstance(event, StoredEvent):
-        kind = event.type if isinstance(event.type, str) else event.type.__name__
+        kind = wire_name(event.type)
         return _record(domain, kind, event.data, version, event.schema_version)
     name, data = _named(event)
     return _record(domain, name, data, version, domain.latest_schema_version(name))
@@ -227,14 +257,14 @@ def _stored(domain: Domain[Any], event: GivenEvent, version: int) -> EventRecord
 def _named(payload: Event | Command | SchemalessPayload) -> tuple[str, Data]:
     if isinstance(payload, SchemalessPayload):
         return payload.type, payload.data
-    return type(payload).__name__, msgspec.to_builtins(payload)
+    return wire_name(type(payload)), msgspec.to_builtins(payload)
 
 
 def _record(
     domain: Domain[Any], kind: str, data: Data, version: int, schema_version: int = 1
 ) -> EventRecord:
     return EventRecord(
-        id=f"id-{version}",
+        id=event_id(domain.name, AGGREGATE, _command_id(version)),
         type=kind,
         domain=domain.name,
         aggregate_id=AGGREGATE,
@@ -245,19 +275,6 @@ def _record(
     )
 
 
-def _command(
-    domain: Domain[Any],
-    command: Command | SchemalessPayload,
-    number: int,
-    expected: ExpectedVersion | None,
-) -> CommandRecord:
-    name, data = _named(command)
-    return CommandRecord(
-        id=f"id-{number}",
-        type=name,
-        domain=domain.name,
-        aggregate_id=AGGREGATE,
-        time=NOW,
-        data=data,
-        expected_version=expected,
-    )
+def _command_id(version: int) -> str:
+    """The id of the command that the event of a version comes of."""
+    return f"id-{version}"

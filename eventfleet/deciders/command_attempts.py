@@ -61,10 +61,14 @@ class Attempt:
     """A command and the progress of its latest attempt.
 
     `live` is the latest state of its aggregate, taken from the Querier until it is given back; None
-    where no state is needed.
+    where no state is needed. `seen` has the earlier events that the decision sees, by the ids of
+    their commands.
     """
 
-    __slots__ = ("_answer", "_index", "aggregate_id", "command", "event", "live", "progress")
+    __slots__ = (
+        *("_answer", "_index", "aggregate_id", "command", "event", "live", "progress"),
+        "seen",
+    )
 
     def __init__(self, index: int, command: StateCommand, answer: Answer) -> None:
         self.command, self.event = command, command.event
@@ -76,6 +80,7 @@ class Attempt:
         """Start over."""
         self.progress: Progress = BEGUN
         self.live: LiveState | None = None
+        self.seen: dict[str, EventRecord] = {}
 
     def end(self, outcome: Outcome) -> None:
         """Answer the command, unless it has its end already."""

@@ -44,10 +44,13 @@ class StateCommandDecoder(NamedTuple):
     """Decodes the commands of one name in a synchronous domain."""
 
     decode: Callable[[msgspec.Raw], Command]
+    takes_context: bool
 
     def parse(self, command: CommandEnvelope, new: bool) -> StateCommand:
         payload = self.decode(command.data)
-        event = event_of_command(command, command.type, {}, 1, fingerprint(command.type, payload))
+        actor = (command.actor,) if self.takes_context else ()
+        content = fingerprint(command.type, payload, *actor)
+        event = event_of_command(command, command.type, {}, 1, content)
         fields = event, command.id, payload, command.expected_version
         return make_tuple(StateCommand, fields)
 
@@ -92,7 +95,7 @@ def _decoder(
         return None
     decode = msgspec.json.Decoder(kind).decode
     if not isinstance(rule, Emits):
-        return StateCommandDecoder(decode)
+        return StateCommandDecoder(decode, domain.takes_context)
     if domain.synchronous or not (rule.same_schema and is_readable_type(rule.type)):
         return None
     return ProposedEventDecoder(

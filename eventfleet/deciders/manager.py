@@ -24,6 +24,7 @@ from eventfleet.deciders.command_attempts import (
     TOO_LARGE,
     Attempt,
     Beaten,
+    Ended,
     Found,
     Putting,
     Stored,
@@ -37,7 +38,12 @@ from eventfleet.deciders.expected_version import is_expected, version_conflict
 from eventfleet.deciders.failures import decide_failed, replay_failed
 from eventfleet.deciders.outcomes import Accepted, Conflict, Outcome, Rejected, Unavailable
 from eventfleet.deciders.repeated_commands import repeat_answer
-from eventfleet.deciders.state_command import StateCommand, make_events
+from eventfleet.deciders.state_command import (
+    StateCommand,
+    make_context,
+    make_events,
+    seen_event_ids,
+)
 from eventfleet.deciders.timeout import Timeout
 from eventfleet.deciders.unanswered_puts import UnansweredPuts
 from eventfleet.model.command_rules import Rejection
@@ -205,7 +211,13 @@ class Manager:
         await _run_all([*parts, self._find_numbers(on_number)] if on_number else parts)
 
     async def _find_states(self, attempts: Sequence[Attempt]) -> None:
-        queries = [LatestStateQuery(each.aggregate_id, each.event.id) for each in attempts]
+        seen = {attempt: self._seen_event_ids(attempt) for attempt in attempts}
+        attempts = [attempt for attempt in attempts if not isinstance(attempt.progress, Ended)]
+        if not attempts:
+            return
+        queries = [
+            LatestStateQuery(each.aggregate_id, each.event.id, (*seen[each],)) for each in attempts
+        ]
         try:
             results = await self._querier.latest_states(queries)
         except ServerUnavailable as error:
@@ -214,8 +226,9 @@ class Manager:
         unfoldable: list[tuple[Attempt, ReplayFailed]] = []
         for attempt, result in zip(attempts, results, strict=True):
             match result:
-                case LatestState(live, event):
+                case LatestState(live, event, found):
                     attempt.live = live
+                    attempt.seen = {seen[attempt][each.id]: each for each in found}
                     attempt.progress = Found(event, self._commander.dispense(live))
                 case None:
                     attempt.progress = TOO_LARGE
@@ -225,6 +238,14 @@ class Manager:
                     attempt.end(Unavailable(str(result)))
         if unfoldable:
             await self._find_unfoldable(unfoldable)
+
+    def _seen_event_ids(self, attempt: Attempt) -> dict[str, str]:
+        """None, and the end of the attempt, where the domain's `sees` raises."""
+        try:
+            return seen_event_ids(self._domain, attempt.command)
+        except Exception as error:
+            self._end_failed(attempt, error)
+            return {}
 
     async def _find_unfoldable(self, unfoldable: Sequence[tuple[Attempt, ReplayFailed]]) -> None:
         """Without its state a command may still be a repeat, or need no state; others fail."""
@@ -275,15 +296,19 @@ class Manager:
             payloads = self._validate(attempt)
             return self._make_events(attempt, payloads, version) if payloads else None
         except Exception as error:
-            name = f"{type(attempt.command.payload).__name__} {attempt.command.command_id}"
-            attempt.end(decide_failed(name, self._domain.name, attempt.aggregate_id, error))
+            self._end_failed(attempt, error)
             return None
+
+    def _end_failed(self, attempt: Attempt, error: Exception) -> None:
+        name = f"{type(attempt.command.payload).__name__} {attempt.command.command_id}"
+        attempt.end(decide_failed(name, self._domain.name, attempt.aggregate_id, error))
 
     def _validate(self, attempt: Attempt) -> list[Event] | None:
         payload = attempt.command.payload
         assert attempt.live
         assert payload is not None
-        answer = self._domain.decide_events(attempt.live.state, payload)
+        context = make_context(self._domain, attempt.command, attempt.seen)
+        answer = self._domain.decide_events(attempt.live.state, payload, context)
         if isinstance(answer, Rejection):
             attempt.end(Rejected(answer.reason))
             return None

@@ -41,7 +41,7 @@ def propose_decoded_event(
         raise InvalidRecord("source", f"is {command.domain!r}, not {domain.name!r}")
     rule = domain.rule(command.type)
     if not isinstance(rule, Emits):
-        raise TypeError(f"{domain.name} is synchronous: {rule.__name__} is decided on the state")
+        raise TypeError(f"{domain.name} is synchronous: {command.type} is decided on the state")
     data, schema = domain.event_data(rule, command.data), domain.latest_schema_version(rule.type)
     event = event_of_command(command, rule.type, data, schema)
     value = encode(event)

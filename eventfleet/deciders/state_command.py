@@ -1,5 +1,6 @@
 """StateCommand: a command of a synchronous domain, and the events that it becomes."""
 
+from collections.abc import Mapping
 from hashlib import sha256
 from typing import Any, NamedTuple
 
@@ -9,7 +10,7 @@ from msgspec.structs import replace
 from eventfleet.deciders.command_event import event_of_command
 from eventfleet.deciders.event_id import event_id
 from eventfleet.deciders.proposed_event import is_readable_type
-from eventfleet.model.command_rules import Emits
+from eventfleet.model.command_rules import CommandContext, Decides, Emits
 from eventfleet.model.domain import Domain
 from eventfleet.model.payloads import Command, Data, Event
 from eventfleet.topics.codec import convert, decode, encode
@@ -20,6 +21,7 @@ from eventfleet.topics.event import (
     EventRecord,
     ExpectedVersion,
 )
+from eventfleet.topics.names import wire_name
 
 FINGERPRINT_DIGITS = 16
 """Hexadecimal: two commands with one id are a mistake, not an attack."""
@@ -45,8 +47,9 @@ def parse_state_command(domain: Domain[Any], command: CommandRecord) -> StateCom
         raise InvalidRecord("source", f"is {command.domain!r}, not {domain.name!r}")
     rule, expected = domain.rule(command.type), command.expected_version
     if not isinstance(rule, Emits):
-        payload = convert(command.data, rule, at="data")
-        content = fingerprint(command.type, payload)
+        kind = rule.command if isinstance(rule, Decides) else rule
+        payload = convert(command.data, kind, at="data")
+        content = fingerprint(command.type, payload, *_actor(domain, command))
         event = event_of_command(command, command.type, {}, 1, content)
         return StateCommand(event, command.id, payload, expected)
     data, schema = domain.event_data(rule, command.data), domain.latest_schema_version(rule.type)
@@ -55,14 +58,39 @@ def parse_state_command(domain: Domain[Any], command: CommandRecord) -> StateCom
     return StateCommand(validate_event(domain, event), command.id, None, expected)
 
 
-def fingerprint(command: str, payload: Command | Data) -> str:
-    """The hash of a command's name and payload, whatever the order of its keys.
+def _actor(domain: Domain[Any], command: CommandRecord) -> tuple[str | None, ...]:
+    return (command.actor,) if domain.takes_context else ()
+
+
+def fingerprint(command: str, payload: Command | Data, *actor: str | None) -> str:
+    """The hash of a command's name and payload, whatever the order of its keys; and of its actor,
+    where `decide` gets to know it.
 
     An expected version is no part of it: it says when a command applies, not what it is. So who
     sends a command again, on a version read since, learns that it was accepted the first time.
     """
-    content = msgspec.json.encode([command, payload], order="sorted")
+    content = msgspec.json.encode([command, payload, *actor], order="sorted")
     return sha256(content).hexdigest()[:FINGERPRINT_DIGITS]
+
+
+def seen_event_ids(domain: Domain[Any], command: StateCommand) -> dict[str, str]:
+    """The ids of the earlier commands that the decision sees, by the ids of their first events."""
+    payload, aggregate_id = command.payload, command.event.aggregate_id
+    if payload is None or not domain.takes_context:
+        return {}
+    return {event_id(domain.name, aggregate_id, i): i for i in domain.seen_commands(payload)}
+
+
+def make_context(
+    domain: Domain[Any], command: StateCommand, seen: Mapping[str, EventRecord]
+) -> CommandContext | None:
+    """The context of a decision, where the domain takes one; `seen` are the events that it sees, by
+    the ids of their commands. InvalidRecord for one that does not fit the domain."""
+    if not domain.takes_context:
+        return None
+    payloads = {command_id: domain.payload(event) for command_id, event in seen.items()}
+    event = command.event
+    return CommandContext(event.aggregate_id, command.command_id, event.time, event.actor, payloads)
 
 
 def make_events(
@@ -82,7 +110,7 @@ def make_events(
 def _nth_event(
     domain: Domain[Any], command: StateCommand, index: int, payload: Event, version: int, last: bool
 ) -> EventRecord:
-    kind, first = type(payload).__name__, command.event
+    kind, first = wire_name(type(payload)), command.event
     own_id = first.id
     if index:
         own_id = event_id(domain.name, first.aggregate_id, command.command_id, index)

@@ -16,6 +16,7 @@ from eventfleet.model.payloads import Command, Data, Event
 from eventfleet.topics.codec import decode, encode, to_invalid_record
 from eventfleet.topics.errors import InvalidRecord
 from eventfleet.topics.event import EventRecord
+from eventfleet.topics.names import wire_name
 
 NAMESPACE = UUID("58574f70-600a-47e6-a56c-addf6c35f552")
 
@@ -138,7 +139,7 @@ class _Builder:
 class _EventBuilder(_Builder):
     def __init__(self, domain: Domain[Any]) -> None:
         super().__init__(domain)
-        self.kinds = {kind.__name__: kind for kind in domain.events}
+        self.kinds = {wire_name(kind): kind for kind in domain.events}
 
     def schema_version(self, activity: str) -> int:
         return self._domain.latest_schema_version(activity)

@@ -1,13 +1,16 @@
 """Command rules: each maps one command of a domain to events, or rejects it."""
 
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+import inspect
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
 from functools import cached_property
 from typing import Any
 
 from eventfleet.model.errors import DeclarationError
 from eventfleet.model.payloads import Command, Event
 from eventfleet.model.type_checks import has_same_schema
+from eventfleet.topics.names import wire_name
 
 START = ""
 """Stands for an aggregate without any event in the `after` of a command."""
@@ -36,17 +39,17 @@ class Emits:
     @cached_property
     def name(self) -> str:
         """The command's name."""
-        return name_of(self.command)
+        return wire_name(self.command)
 
     @cached_property
     def type(self) -> str:
         """The event's type."""
-        return name_of(self.event)
+        return wire_name(self.event)
 
     @cached_property
     def allowed(self) -> frozenset[str] | None:
         """The names of the types in `after`; None allows any."""
-        return None if self.after is None else frozenset(name_of(kind) for kind in self.after)
+        return None if self.after is None else frozenset(map(wire_name, self.after))
 
     @cached_property
     def same_schema(self) -> bool:
@@ -63,12 +66,62 @@ class Rejection:
     reason: str
 
 
-Decision = Event | Sequence[Event] | Rejection
-Decide = Callable[[Any, Any], Decision]
-"""Decides a command on the latest state: one event or more, all or none, or a Rejection."""
+@dataclass(frozen=True)
+class CommandContext:
+    """What `decide` may know of a command beside its payload.
 
-CommandRule = Emits | type[Command]
+    `actor` is who sent it, such as a token's subject; `time` when it was sent. `seen` has the
+    events that the command's rule `sees`, by the ids of the commands that they come of.
+    """
+
+    aggregate_id: str
+    command_id: str
+    time: datetime
+    actor: str | None = None
+    seen: Mapping[str, Any] = field(default_factory=dict)
+
+
+Decision = Event | Sequence[Event] | Rejection
+Decide = Callable[..., Decision]
+"""Decides a command on the latest state: one event or more, all or none, or a Rejection.
+
+Its parameters are the state, the command, and if it takes a third, the CommandContext.
+"""
+
+
+@dataclass(frozen=True)
+class Decides:
+    """The rule of a command for the domain's `decide`, which sees earlier events beside the state.
+
+        Decides(EditMessage, sees=lambda edit: [edit.message_id])
+
+    `sees` returns the ids of earlier commands to the same aggregate. The first event of each, if
+    it is stored, is read together with the state, and is in the CommandContext. So a decision may
+    rest on an event of long ago, which the state has no room for.
+    """
+
+    command: type[Command]
+    sees: Callable[[Any], Collection[str]]
+
+
+CommandRule = Emits | Decides | type[Command]
 """The rule of one command; a bare class is a command for the domain's `decide`."""
+
+
+def takes_context(decide: Decide) -> bool:
+    """Return whether `decide` takes a CommandContext. DeclarationError: it can't be called."""
+    try:
+        signature = inspect.signature(decide)
+    except (TypeError, ValueError):
+        raise DeclarationError(f"`decide` is {decide!r}, which is no function") from None
+    for arguments in (2, 3):
+        try:
+            signature.bind(*[None] * arguments)
+        except TypeError:
+            continue
+        return arguments == 3
+    wanted = "(state, command) or (state, command, context)"
+    raise DeclarationError(f"`decide` must take {wanted}, not {signature}")
 
 
 def event_types(where: str, types: Collection[type[Event] | str]) -> frozenset[type[Event] | str]:
@@ -86,17 +139,14 @@ def event_types(where: str, types: Collection[type[Event] | str]) -> frozenset[t
     return frozenset(types)
 
 
-def name_of(kind: type | str) -> str:
-    """Return the name of a payload type, given as a class or as the name itself."""
-    return kind if isinstance(kind, str) else kind.__name__
-
-
 def command_name(rule: CommandRule) -> str:
     """Return the command's name on the wire."""
-    return rule.name if isinstance(rule, Emits) else rule.__name__
+    if isinstance(rule, Emits):
+        return rule.name
+    return rule.command.__name__ if isinstance(rule, Decides) else rule.__name__
 
 
 def command_class(rule: CommandRule) -> type[Command] | None:
     """Return the class of the command's payload; None in a schema-free domain."""
-    kind = rule.command if isinstance(rule, Emits) else rule
+    kind = rule.command if isinstance(rule, Emits | Decides) else rule
     return None if isinstance(kind, str) else kind

@@ -16,13 +16,15 @@ import msgspec
 
 from eventfleet.model.command_rules import (
     START,
+    CommandContext,
     CommandRule,
     Decide,
+    Decides,
     Emits,
     Rejection,
     command_name,
     event_types,
-    name_of,
+    takes_context,
 )
 from eventfleet.model.errors import DeclarationError
 from eventfleet.model.payloads import Command, Data, Event, SchemalessPayload, State
@@ -32,12 +34,13 @@ from eventfleet.model.views import View, check_views
 from eventfleet.snapshot_rules import Rule
 from eventfleet.topics.codec import convert, to_invalid_record
 from eventfleet.topics.errors import InvalidRecord
-from eventfleet.topics.event import DomainName, EventRecord, FoldableEvent
-from eventfleet.topics.names import TOPIC_NAME, Topics
+from eventfleet.topics.event import MAX_ID_CHARS, DomainName, EventRecord, FoldableEvent
+from eventfleet.topics.names import TOPIC_NAME, Topics, wire_name
 
 Upcaster = Callable[[Data], Data]
 S = TypeVar("S", bound=State)
 
+MAX_SEEN_COMMANDS = 100
 NAME_RULE = "must begin with a-z and go on with up to 99 of a-z, 0-9, _ and -"
 
 
@@ -68,7 +71,7 @@ class Route:
     @cached_property
     def names(self) -> frozenset[str]:
         """The names of the types."""
-        return frozenset(map(name_of, self.types))
+        return frozenset(map(wire_name, self.types))
 
 
 @dataclass(frozen=True)
@@ -81,7 +84,7 @@ class Domain(Generic[S]):
     are rebuilt. Snapshots of a `state` of another shape are rebuilt without that.
 
     With `decide` the domain is synchronous: `decide` decides commands that are listed as bare
-    classes, on the latest state; commands listed as Emits are accepted as they are.
+    classes or as Decides, on the latest state; commands listed as Emits are accepted as they are.
     """
 
     name: str
@@ -112,7 +115,7 @@ class Domain(Generic[S]):
                 f" {error}"
             ) from None
         self._event_types.update(
-            (kind.__name__, (kind, 1 + len(self.upcasters.get(kind, ())))) for kind in self.events
+            (wire_name(kind), (kind, 1 + len(self.upcasters.get(kind, ())))) for kind in self.events
         )
         checks = (
             *(self._check_decide, self._check_names, self._check_types, self._check_routes),
@@ -261,6 +264,11 @@ class Domain(Generic[S]):
         return self.decide is not None
 
     @cached_property
+    def takes_context(self) -> bool:
+        """True when `decide` takes a CommandContext."""
+        return self.decide is not None and takes_context(self.decide)
+
+    @cached_property
     def uses_marker(self) -> bool:
         """True when a command has `after`, a rule on the marker."""
         return any(rule.after is not None for rule in self._emits)
@@ -287,18 +295,37 @@ class Domain(Generic[S]):
         plain: Data = msgspec.to_builtins(command)
         return plain
 
-    def decide_events(self, state: S, command: Command) -> list[Event] | Rejection:
-        """Return the result of `decide`, whose errors pass through.
+    def seen_commands(self, command: Command) -> Collection[str]:
+        """Return the ids of the commands whose events the decision on this one sees.
+
+        Errors of `sees` pass through. TypeError, ValueError: it returned no collection of ids, or
+        more than MAX_SEEN_COMMANDS.
+        """
+        rule = self._rules.get(type(command).__name__)
+        if not isinstance(rule, Decides):
+            return ()
+        ids = rule.sees(command)
+        if isinstance(ids, str) or not all(isinstance(each, str) for each in ids):
+            raise TypeError(f"`sees` returned {ids!r}, which is no collection of command ids")
+        if len(ids) > MAX_SEEN_COMMANDS:
+            raise ValueError(f"`sees` returned {len(ids)} ids; the limit is {MAX_SEEN_COMMANDS}")
+        return ids
+
+    def decide_events(
+        self, state: S, command: Command, context: CommandContext | None = None
+    ) -> list[Event] | Rejection:
+        """Return the result of `decide`, whose errors pass through; `context` is what it takes.
 
         TypeError: there is no `decide`, or it returned no event, or events not declared.
         """
         if self.decide is None:
             raise TypeError(f"domain {self.name} has no decide")
-        decision = self.decide(state, command)
+        with_context = (context,) if self.takes_context else ()
+        decision = self.decide(state, command, *with_context)
         if isinstance(decision, Rejection):
             return decision
         events = [decision] if isinstance(decision, Event) else [*decision]
-        undeclared = {type(e).__name__ for e in events if type(e) not in self.events}
+        undeclared = {wire_name(type(e)) for e in events if type(e) not in self.events}
         if undeclared or not events:
             what = ", ".join(sorted(undeclared)) or "no event"
             raise TypeError(f"decide returned {what} for {type(command).__name__}")
@@ -307,7 +334,8 @@ class Domain(Generic[S]):
     # Checks of the declaration: each returns the first fault, or nothing
 
     def _check_decide(self) -> str:
-        bare = sorted(rule.__name__ for rule in self.commands if not isinstance(rule, Emits))
+        decided = [rule for rule in self.commands if not isinstance(rule, Emits)]
+        bare = sorted(map(command_name, decided))
         if self.decide is None:
             how = "give the domain `decide`, or declare them with Emits"
             return f"nothing decides the commands {', '.join(bare)}: {how}" if bare else ""
@@ -316,11 +344,17 @@ class Domain(Generic[S]):
         if self.uses_marker:
             names = ", ".join(rule.name for rule in self._emits if rule.after is not None)
             return f"either `decide` or `after` decides commands, never both; `after` has: {names}"
+        if not self.takes_context and any(isinstance(rule, Decides) for rule in decided):
+            return "Decides is for a `decide` that takes (state, command, context)"
         return "" if bare else "`decide` has no command to decide: list their classes in `commands`"
 
     def _check_names(self) -> str:
+        for kind in self.events:
+            if not 1 <= len(name := wire_name(kind)) <= MAX_ID_CHARS or "\0" in name:
+                limit = f"1 to {MAX_ID_CHARS} characters without a NUL"
+                return f"event {kind.__name__}: event_type={name!r} must be {limit}"
         names = {
-            "events": Counter(kind.__name__ for kind in self.events),
+            "events": Counter(map(wire_name, self.events)),
             "commands": Counter(map(command_name, self.commands)),
         }
         for field_name, counts in names.items():
@@ -339,7 +373,7 @@ class Domain(Generic[S]):
                 named["commands"] += [kind for kind in rule.after or () if kind != START]
         declared = {*self.events, *self._event_types}
         for field_name, kinds in named.items():
-            if undeclared := sorted({name_of(kind) for kind in kinds if kind not in declared}):
+            if undeclared := sorted({wire_name(kind) for kind in kinds if kind not in declared}):
                 return f"`{field_name}` names what `events` does not have: {', '.join(undeclared)}"
         return ""
 

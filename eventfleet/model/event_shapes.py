@@ -14,6 +14,7 @@ from msgspec import inspect
 from eventfleet.model.domain import Domain
 from eventfleet.model.errors import DeclarationError
 from eventfleet.model.shapes import describe
+from eventfleet.topics.names import wire_name
 
 MAX_SHAPES_PER_VERSION = 10
 LOWER_BOUNDS = ("ge", "gt", "min_length")
@@ -45,8 +46,8 @@ class ShapeUpdate(NamedTuple):
 def declared_shapes(domain: Domain[Any]) -> list[EventShape]:
     """Return the shape of each declared event. DeclarationError: a field's type is unusable."""
     return [
-        EventShape(kind.__name__, domain.latest_schema_version(kind.__name__), _shape(domain, kind))
-        for kind in domain.events
+        EventShape(name, domain.latest_schema_version(name), _shape(domain, kind))
+        for name, kind in ((wire_name(kind), kind) for kind in domain.events)
     ]
 
 

@@ -11,7 +11,11 @@ FROZEN: dict[str, Any] = {"frozen": True}
 
 
 class Event(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, **FROZEN):
-    """Base of an event's payload; the class's name is the event type. Constraints are allowed."""
+    """Base of an event's payload. Constraints are allowed.
+
+    The class's name is the event type, unless the class declares another:
+    `event_type: ClassVar[str] = "MESSAGE_SENT"`.
+    """
 
 
 class State(msgspec.Struct, kw_only=True, **FROZEN):

@@ -15,6 +15,7 @@ from eventfleet.model.domain import Domain
 from eventfleet.model.payloads import Event
 from eventfleet.topics.codec import decode_stored
 from eventfleet.topics.event import WIRE_NAMES, EventRecord, FoldableEvent
+from eventfleet.topics.names import wire_name
 
 DecodeEvent = Callable[[bytes | None], FoldableEvent]
 
@@ -35,7 +36,7 @@ def make_typed_decoder(domain: Domain[Any], fields: Collection[str] = FOLD_FIELD
     if domain.needs_size or len(domain.events) < 2:
         return decode_stored
     classes = [
-        _class_for(kind, domain.latest_schema_version(kind.__name__), fields)
+        _class_for(kind, domain.latest_schema_version(wire_name(kind)), fields)
         for kind in domain.events
     ]
     decode = msgspec.json.Decoder(reduce(or_, classes)).decode
@@ -59,6 +60,7 @@ def _class_for(kind: type[Event], newest: int, names: Collection[str]) -> Any:
         for f in msgspec.structs.fields(EventRecord)
         if f.name in names
     ]
+    name = wire_name(kind)
     return msgspec.defstruct(
         kind.__name__,
         [("specversion", Literal["1.0"]), *fields],
@@ -67,6 +69,6 @@ def _class_for(kind: type[Event], newest: int, names: Collection[str]) -> Any:
         gc=False,
         rename=WIRE_NAMES,
         tag_field="type",
-        tag=kind.__name__,
-        namespace={"type": kind.__name__},
+        tag=name,
+        namespace={"type": name},
     )

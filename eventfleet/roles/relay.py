@@ -26,6 +26,7 @@ from eventfleet.topics.codec import CANONICAL_PREFIX, EVENT_HEADERS, decode_stor
 from eventfleet.topics.dead_letters import UNREADABLE, make_dead_letter
 from eventfleet.topics.errors import InvalidRecord
 from eventfleet.topics.event import CloudEvent, EventRecord, Instant
+from eventfleet.topics.names import wire_name
 from eventfleet.topics.record import LogRecord, ProducerRecord
 
 ROLE = "relay"
@@ -76,7 +77,7 @@ class UnconditionalRoutes:
 
     def __init__(self, domain: Domain[Any]) -> None:
         routed = {name for route in domain.routes for name in route.names}
-        types = routed if domain.schema_free else {kind.__name__ for kind in domain.events}
+        types = routed if domain.schema_free else {*map(wire_name, domain.events)}
         self._routes = {name: _unconditional_route(domain, name) for name in types}
         self._others = _unconditional_route(domain, UNROUTED_TYPE) if domain.schema_free else None
 

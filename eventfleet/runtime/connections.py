@@ -1,4 +1,4 @@
-"""Opens what the settings name: domains, the log, stores, markers and notices."""
+"""Opens what the settings name: domains, the log, stores, markers, notices and channels."""
 
 import asyncio
 import logging
@@ -23,7 +23,9 @@ from eventfleet.runtime.errors import (
 )
 from eventfleet.runtime.settings import Settings, split
 from eventfleet.stores.contracts import (
+    Channels,
     LogAdmin,
+    LogFollower,
     LogReader,
     LogWriter,
     Markers,
@@ -38,11 +40,12 @@ from eventfleet.stores.errors import (
 )
 from eventfleet.stores.kafka.admin import Admin
 from eventfleet.stores.kafka.connection import Connection
+from eventfleet.stores.kafka.follower import Follower
 from eventfleet.stores.kafka.producer import Producer
 from eventfleet.stores.kafka.reader import Reader
 from eventfleet.stores.marker_timeouts import MarkerTimeouts
 from eventfleet.stores.mongo import open_stores
-from eventfleet.stores.redis import RedisMarkers, RedisNotices
+from eventfleet.stores.redis import RedisChannels, RedisMarkers, RedisNotices
 from eventfleet.topics.topic_specs import TopicSpec, declare_topics
 
 HOUR_MS = 3_600_000
@@ -227,6 +230,18 @@ def notices(settings: Settings) -> Notices:
     return RedisNotices(
         settings.redis_url, timeout=min(settings.redis_timeout, NOTICE_TIMEOUT_SECONDS)
     )
+
+
+def channels(settings: Settings) -> Channels:
+    """Make the channels between processes; they connect to Redis at the first call."""
+    return RedisChannels(
+        settings.redis_url, timeout=min(settings.redis_timeout, NOTICE_TIMEOUT_SECONDS)
+    )
+
+
+def log_follower(settings: Settings) -> LogFollower:
+    """Make the follower of topics; it connects to Kafka when it follows one."""
+    return Follower(connection(settings))
 
 
 async def check_redis(settings: Settings) -> None:

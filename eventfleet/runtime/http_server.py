@@ -12,8 +12,10 @@ from typing import Any
 import uvicorn
 from starlette.types import ASGIApp
 
+from eventfleet.chat.room_session import MAX_FRAME_BYTES
 from eventfleet.model.domain import Domain
 from eventfleet.runtime import connections
+from eventfleet.runtime.chat_rooms import chat_rooms
 from eventfleet.runtime.event_services import event_service_over, stage_waiters
 from eventfleet.runtime.http_protocol import HttpProtocol
 from eventfleet.runtime.settings import Settings, variable
@@ -37,6 +39,7 @@ from eventfleet.web.readiness import Check
 
 BACKLOG_CONNECTIONS = 1_024
 KEEP_ALIVE_SECONDS = 60
+PING_SECONDS = 20.0
 SHUTDOWN_MARGIN_SECONDS = 2.0
 """Added to a request's timeout at shutdown, for sending the response."""
 
@@ -78,7 +81,8 @@ async def http_application(
             concurrent_requests=settings.http_requests, timeout_seconds=settings.http_timeout
         )
         checks = await stack.enter_async_context(server_checks(settings, services))
-        yield Application(services, access, limits, metrics, checks)
+        rooms = await stack.enter_async_context(chat_rooms(settings, services, access))
+        yield Application(services, access, limits, metrics, checks, *rooms)
 
 
 @asynccontextmanager
@@ -192,7 +196,11 @@ async def serve(
     config = uvicorn.Config(
         app,
         http=HttpProtocol,
-        ws="none",
+        ws="websockets-sansio",
+        ws_max_size=MAX_FRAME_BYTES,
+        ws_ping_interval=PING_SECONDS,
+        ws_ping_timeout=PING_SECONDS,
+        ws_per_message_deflate=False,
         lifespan="off",
         log_config=None,
         access_log=False,

@@ -6,6 +6,8 @@ snapshot = every(100) | after(minutes=10) | on(Closed)
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from eventfleet.topics.names import wire_name
+
 
 @dataclass(frozen=True)
 class SinceSnapshot:
@@ -90,7 +92,7 @@ class on(Rule):
     needs_size = False
 
     def __init__(self, *types: str | type) -> None:
-        names = frozenset(t if isinstance(t, str) else t.__name__ for t in types)
+        names = frozenset(map(wire_name, types))
         if not names:
             raise ValueError("on(): name at least one event type")
         object.__setattr__(self, "types", names)

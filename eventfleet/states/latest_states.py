@@ -16,17 +16,21 @@ MAX_BATCH_EVENTS = 500
 
 
 class LatestStateQuery(NamedTuple):
-    """Query: the latest state of an aggregate, and whether the event `event_id` is stored."""
+    """Query: the latest state of an aggregate, whether the event `event_id` is stored, and which
+    of the events `seen` are."""
 
     aggregate_id: str
     event_id: str
+    seen: tuple[str, ...] = ()
 
 
 class LatestState(NamedTuple):
-    """Answer: a state with all stored events folded in, and the queried event if it is stored."""
+    """Answer: a state with all stored events folded in, the queried event if it is stored, and
+    those of the events `seen` that are."""
 
     live: LiveState
     event: EventRecord | None
+    seen: Sequence[EventRecord] = ()
 
 
 LatestStateResult = LatestState | ReplayFailed | ServerUnavailable | None
@@ -59,17 +63,20 @@ class LatestStates:
         The cached states are taken out; `keep` returns them. A query that comes meanwhile builds
         another. A single query is answered however many events there are.
         """
-        cached = {aggregate_id: self._cache.take(aggregate_id) for aggregate_id, _ in queries}
+        cached = {query.aggregate_id: self._cache.take(query.aggregate_id) for query in queries}
         bases = await self._bases(cached)
         tails = await self._tails(
-            [TailQuery(each, bases[each].version, event_id) for each, event_id in queries]
+            [
+                TailQuery(each, bases[each].version, event_id, seen)
+                for each, event_id, seen in queries
+            ]
         )
         if len(queries) == 1 and tails[0] is None:
-            ((aggregate_id, event_id),) = queries
-            return [await self._stream(bases[aggregate_id], event_id)]
+            ((aggregate_id, event_id, seen),) = queries
+            return [await self._stream(bases[aggregate_id], event_id, seen)]
         return [
-            self._fold(bases[aggregate_id], tail)
-            for (aggregate_id, _), tail in zip(queries, tails, strict=True)
+            self._fold(bases[query.aggregate_id], tail)
+            for query, tail in zip(queries, tails, strict=True)
         ]
 
     async def build(self, aggregate_id: str) -> LiveState:
@@ -125,19 +132,20 @@ class LatestStates:
                 live.fold(self._domain, event)
         except (ReplayFailed, ServerUnavailable) as error:
             return error
-        return LatestState(live, tail.found)
+        return LatestState(live, tail.found, tail.seen)
 
     async def _stream(
-        self, live: LiveState, event_id: str = ""
+        self, live: LiveState, event_id: str = "", seen: tuple[str, ...] = ()
     ) -> LatestState | ReplayFailed | ServerUnavailable:
         """Fold the events as they are read, however many there are."""
         events = self._stores.events
         try:
-            key = EventKey(live.aggregate_id, event_id)
-            found = (await events.find([key])).get(key) if event_id else None
+            keys = [EventKey(live.aggregate_id, each) for each in (event_id, *seen) if each]
+            stored = await events.find(keys) if keys else {}
+            found = stored.get(EventKey(live.aggregate_id, event_id))
             async for event in events.read(live.aggregate_id, live.version):
                 live.fold(self._domain, event)
                 found = event if event.id == event_id else found
         except (ReplayFailed, ServerUnavailable) as error:
             return error
-        return LatestState(live, found)
+        return LatestState(live, found, [*stored.values()])

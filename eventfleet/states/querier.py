@@ -113,13 +113,26 @@ class Querier(Generic[S]):
         after: int = 0,
         limit: int | None = None,
         types: Collection[str] | None = None,
+        up_to: int | None = None,
     ) -> AsyncIterator[EventRecord]:
-        """Events with a version above `after`, in version order, in their newest schema; with
-        `types` only events of these."""
-        up_to = None if types is not None else _page_end(after, limit)
+        """Events with a version above `after`, and `up_to` another, in version order, in their
+        newest schema; with `types` only events of these."""
+        if up_to is None and types is None:
+            up_to = _page_end(after, limit)
         found = self._stores.events.read(aggregate_id, after, up_to, limit, types)
         async for event in found:
             yield self._upcast(event)
+
+    async def version(self, aggregate_id: str, moment: datetime | None = None) -> int:
+        """The latest version, 0 without any event; with a `moment`, the highest version whose event
+        is not later. InvalidRecord for a moment without a time zone."""
+        if moment is None:
+            heads = await self._stores.events.heads([aggregate_id])
+            return heads.get(aggregate_id, NO_HEAD).version
+        if moment.tzinfo is None:
+            raise InvalidRecord("time", "has no time zone")
+        until = truncate_to_milliseconds(moment)
+        return await self._stores.events.version_at(aggregate_id, until)
 
     async def feed(self, cursor: str, limit: int) -> Page:
         """Events of the whole domain from a cursor on ("": the beginning), in their newest schema.
@@ -152,11 +165,7 @@ class Querier(Generic[S]):
 
         InvalidRecord for a moment without a time zone.
         """
-        if moment.tzinfo is None:
-            raise InvalidRecord("time", "has no time zone")
-        until = truncate_to_milliseconds(moment)
-        version = await self._stores.events.version_at(aggregate_id, until)
-        return await self.at(aggregate_id, version)
+        return await self.at(aggregate_id, await self.version(aggregate_id, moment))
 
     async def diff(self, aggregate_id: str, first: int, second: int) -> StateDiff | None:
         """The diff from the state at one version to the state at another, later or earlier; 0 is
@@ -171,8 +180,7 @@ class Querier(Generic[S]):
         self, aggregate_id: str, after: int, limit: int | None = None
     ) -> MissingEvents:
         """The events above a version that a reader has, and the latest version."""
-        heads = await self._stores.events.heads([aggregate_id])
-        latest = heads.get(aggregate_id, NO_HEAD).version
+        latest = await self.version(aggregate_id)
         up_to = min(latest, _page_end(after, limit) or latest)
         found = self._stores.events.read(aggregate_id, after, up_to, limit)
         events = [self._upcast(event) async for event in found]

@@ -28,7 +28,10 @@ OPERATIONS: Final = {
         "registry",
         "prepare",
     ),
-    "redis": ("mark", "confirm", "withdraw", "drop", "read", "incarnation", "publish", "prepare"),
+    "redis": (
+        *("mark", "confirm", "withdraw", "drop", "read", "incarnation", "publish", "claim"),
+        "prepare",
+    ),
 }
 """The operations of each server. There are no others, so that the metrics stay few."""
 

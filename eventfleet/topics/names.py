@@ -1,4 +1,4 @@
-"""The topics of a domain and the consumer groups that read them."""
+"""The names on the wire: a domain's topics, the consumer groups that read them, event types."""
 
 from functools import lru_cache
 from typing import NamedTuple
@@ -30,3 +30,14 @@ class Topics(NamedTuple):
 def consumer_group(prefix: str, domain: str, role: str) -> str:
     """Return the name of the consumer group of one role of one domain."""
     return f"{prefix}.{domain}.{role}"
+
+
+def wire_name(kind: type | str) -> str:
+    """Return the name of a payload's class on the wire, given as the class or as the name itself.
+
+    It is the class's own name; for an event, its `event_type` where the class declares one.
+    """
+    if isinstance(kind, str):
+        return kind
+    declared = kind.__dict__.get("event_type")
+    return declared if isinstance(declared, str) else kind.__name__

@@ -1,6 +1,6 @@
 """The ASGI application: routes made from the operations, with access control, limits, metrics."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from functools import lru_cache
 from time import perf_counter
@@ -9,8 +9,8 @@ from urllib.parse import quote
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
-from starlette.routing import Route, Router
-from starlette.types import Message, Receive, Scope, Send
+from starlette.routing import Route, Router, WebSocketRoute
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from eventfleet.deciders.timeout import Timeout
 from eventfleet.service.decider_metrics import DeciderMetrics
@@ -56,9 +56,12 @@ class Application:
         limits: Limits | None = None,
         decider_metrics: DeciderMetrics | None = None,
         checks: Mapping[str, Check] | None = None,
+        operations: Sequence[Operation] = (),
+        sockets: Mapping[str, ASGIApp] | None = None,
     ) -> None:
         """`decider_metrics` are served at `/metrics`, with those of the requests. `checks` of the
-        servers, by name, decide on `/ready`: each raises where its server does not answer."""
+        servers, by name, decide on `/ready`: each raises where its server does not answer.
+        `operations` are served beside those of all domains, and `sockets` by their paths."""
         self._domains, self._access, self._limits = domains, access, limits or Limits()
         limiter = RequestLimiter(self._limits.concurrent_requests)
         self._metrics = HttpMetrics(
@@ -69,13 +72,14 @@ class Application:
         )
         document = lru_cache(maxsize=MAX_CACHED_DOCUMENTS)(self._openapi_document)
         own = probes.operations(self._metrics, Readiness(checks or {}), document)
-        self._operations = [*OPERATIONS, *own]
+        self._operations = [*OPERATIONS, *operations, *own]
         bodies = BodyMemory(self._limits.bodies_bytes)
         endpoints = [
             Endpoint(o, domains, access, self._limits, limiter, bodies) for o in self._operations
         ]
         routes = [Route(e.operation.path, e, methods=[e.operation.method]) for e in endpoints]
-        self._router = Router(routes, redirect_slashes=False)
+        socket_routes = [WebSocketRoute(path, app) for path, app in (sockets or {}).items()]
+        self._router = Router([*routes, *socket_routes], redirect_slashes=False)
         self.probes = ProbePages(
             Endpoint(o, domains, OpenAccess(), self._limits, limiter, bodies)
             for o in own
@@ -83,9 +87,9 @@ class Application:
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        scope = {"app": self, **scope, "path": _raw_path(scope)}
         if scope["type"] != "http":
             return await self._router(scope, receive, send)
-        scope = {"app": self, **scope, "path": _raw_path(scope)}
         started, status = perf_counter(), 0
 
         async def send_noting_status(message: Message) -> None:
@@ -134,6 +138,8 @@ class Endpoint:
 
     async def _respond(self, scope: Scope, receive: Receive, send: Send) -> None:
         request, operation = Request(scope, receive, send), self.operation
+        if operation.domain:
+            request.path_params["domain"] = operation.domain
         grant = self._authorize(request)
         parameters = query_parameters(request, operation.parameters)
         with Timeout(self._limits.timeout_seconds) as timeout:

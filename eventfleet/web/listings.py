@@ -4,6 +4,7 @@ from starlette.responses import Response
 
 from eventfleet.model.command_rules import command_name
 from eventfleet.stores.errors import InvalidCursor
+from eventfleet.topics.names import wire_name
 from eventfleet.web.bodies import AggregatePage, DomainInfo, DomainList, FeedPage
 from eventfleet.web.context import DomainServices, RequestContext
 from eventfleet.web.operation import Operation
@@ -27,7 +28,7 @@ def _info(services: DomainServices) -> DomainInfo:
         mode="synchronous" if domain.synchronous else "asynchronous",
         schema_free=domain.schema_free,
         commands=[command_name(rule) for rule in domain.commands],
-        events=[kind.__name__ for kind in domain.events],
+        events=[*map(wire_name, domain.events)],
         views=[table.name for view in domain.views for table in view.tables],
     )
 

@@ -69,7 +69,9 @@ def describe(
     operations: Iterable[Operation], domains: ServicesByDomain, secured: bool, root_path: str
 ) -> Json:
     """Builds the document; `root_path` is the path that the service is mounted at."""
+    operations = [*operations]
     shared = shared_schemas()
+    shared.add([body for each in operations if each.domain for body in each.responses.values()])
     service = _Operations(None, shared, secured)
     by_domain = [
         _Operations(each.domain, add_domain(shared, each.domain), secured)
@@ -77,7 +79,11 @@ def describe(
     ]
     paths: Json = {}
     for operation in operations:
-        for each in by_domain if "{domain}" in operation.path else [service]:
+        if operation.domain:
+            described_by = [each for each in by_domain if each.name == operation.domain]
+        else:
+            described_by = by_domain if "{domain}" in operation.path else [service]
+        for each in described_by:
             for path, described in each.describe(operation):
                 paths.setdefault(path, {})[operation.method.lower()] = described
     bearer = {"bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}}
@@ -101,6 +107,11 @@ class _Operations:
     def __init__(self, domain: Domain[Any] | None, schemas: Schemas, secured: bool) -> None:
         self._domain, self._secured = domain, secured
         self._schemas, self._refs = schemas, schemas.refs
+
+    @property
+    def name(self) -> str:
+        """The domain's name."""
+        return self._domain.name if self._domain else ""
 
     def describe(self, operation: Operation) -> Iterable[tuple[str, Json]]:
         """Yields paths and their descriptions: sending has one path per declared command."""
@@ -211,7 +222,7 @@ def _request_body(schema: Json) -> Json:
 
 
 def _parameters(operation: Operation, path: str, headers: Iterable[str]) -> Iterable[Json]:
-    for name in ("id", "command"):
+    for name in ("id", "command", "message"):
         if f"{{{name}}}" in path:
             yield {"name": name, "in": "path", "required": True, "schema": ID}
     for name in headers:

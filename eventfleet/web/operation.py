@@ -16,10 +16,11 @@ Right = Literal["read", "write", "metrics", "token", ""]
 class Operation(NamedTuple):
     """An operation of the service.
 
-    `right` is the scope needed in the path's domain; "metrics": the one for metrics; "token": any
-    valid token; "": none. `responses` has the type of the body by status; `str` is plain text. The
-    handler's docstring is the summary and the description. Requests to an operation that is not
-    `limited` are answered however many others are in progress.
+    `right` is the scope needed in the path's domain, or in `domain` where the path names none;
+    "metrics": the one for metrics; "token": any valid token; "": none. `responses` has the type of
+    the body by status; `str` is plain text. The handler's docstring is the summary and the
+    description. Requests to an operation that is not `limited` are answered however many others are
+    in progress.
     """
 
     name: str
@@ -33,3 +34,4 @@ class Operation(NamedTuple):
     headers: tuple[str, ...] = ()
     deprecated: bool = False
     limited: bool = True
+    domain: str = ""

@@ -18,6 +18,7 @@ from eventfleet.model.domain import Domain
 from eventfleet.model.views import Table, Totals
 from eventfleet.stores.contracts.views import Comparison
 from eventfleet.topics.event import EventRecord
+from eventfleet.topics.names import wire_name
 from eventfleet.web import bodies
 from eventfleet.web.parameters import ROWS_PARAMETERS, PageParameters, QueryParameters
 
@@ -121,14 +122,15 @@ def _type_event_record(schemas: Schemas, domain: Domain[Any]) -> None:
     name, record = schemas.resolve(EventRecord)
     refs: dict[str, str] = {}
     for kind in domain.events:
+        event_type = wire_name(kind)
         typed_name = schemas.reserve(f"{schemas.resolve(kind)[0]}Record")
-        typed = {"type": {"const": kind.__name__}, "data": schemas.refs[kind]}
+        typed = {"type": {"const": event_type}, "data": schemas.refs[kind]}
         described = {
-            "description": f"An event of type {kind.__name__}: its envelope and payload.",
+            "description": f"An event of type {event_type}: its envelope and payload.",
             "properties": record["properties"] | typed,
         }
         schemas.put(typed_name, record | described)
-        refs[kind.__name__] = REF_PREFIX + typed_name
+        refs[event_type] = REF_PREFIX + typed_name
     if refs:
         union = {
             "description": f"An event of the domain {domain.name}.",

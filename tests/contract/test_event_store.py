@@ -249,6 +249,9 @@ async def test_since_answers_what_is_above_a_version_and_the_event_of_an_id(
         TailQuery("a1", 5, "a1-5"): Tail([], event("a1", 5)),
         TailQuery("a2", 1, "a2-1"): Tail([event("a2", 2, at(11))], event("a2", 1, at(10))),
         TailQuery("absent", 0, "absent"): Tail([], None),
+        TailQuery("a1", 4, "absent", ("a1-1", "a1-5", "a2-2")): Tail(
+            [event("a1", 5)], None, (event("a1", 1, at(0)), event("a1", 5))
+        ),
     }
     for look, expected in seen.items():
         assert await store.tails([look], 10) == [expected]

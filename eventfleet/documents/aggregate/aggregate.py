@@ -11,6 +11,7 @@ from eventfleet.states.live_state import LiveState
 from eventfleet.stores.clock import SystemClock
 from eventfleet.stores.ids import Uuid7Generator
 from eventfleet.topics.event import EventRecord
+from eventfleet.topics.names import wire_name
 
 S = TypeVar("S", bound=State)
 
@@ -88,7 +89,7 @@ class Aggregate(Generic[S]):
                 f"{self._name} may have been saved, but the store gave no answer: save it again "
                 "before it raises more events, or load it again"
             )
-        kind = type(event).__name__
+        kind = wire_name(type(event))
         record = EventRecord(
             id=self.commit_id,
             type=kind,

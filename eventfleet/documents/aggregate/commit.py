@@ -11,6 +11,7 @@ from eventfleet.documents.command.command import Command
 from eventfleet.model.payloads import Data
 from eventfleet.topics.codec import decode, encode
 from eventfleet.topics.event import EventKey, EventRecord
+from eventfleet.topics.names import wire_name
 
 CARRIED_METADATA = ("actor", "correlation_id", "causation_id", "traceparent")
 """The keys of a command's metadata that its events carry."""
@@ -24,7 +25,7 @@ def make_commit_events(
     command_id = command.id if command else aggregate.commit_id
     shared = EventRecord(
         id=event_id(domain.name, aggregate.id, command_id),
-        type=type(changes[0]).__name__,
+        type=wire_name(type(changes[0])),
         domain=domain.name,
         aggregate_id=aggregate.id,
         time=now,

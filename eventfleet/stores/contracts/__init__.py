@@ -1,10 +1,11 @@
-"""The contracts of stores, log, markers, notices, clock and ids, each documented only here.
+"""The contracts of stores, log, markers, channels, clock and ids, each documented only here.
 
 Implementations promise no more than this, and each passes `tests/contract`. Every method may raise
 `ServerUnavailable`, and bounds its own time. Sequences, given and returned, are small enough for
 memory unless a method is documented as paged or streamed.
 """
 
+from eventfleet.stores.contracts.channels import Channels
 from eventfleet.stores.contracts.events import (
     NO_HEAD,
     AssignPosition,
@@ -20,6 +21,7 @@ from eventfleet.stores.contracts.events import (
 )
 from eventfleet.stores.contracts.log import (
     LogAdmin,
+    LogFollower,
     LogReader,
     LogWriter,
     PartitionWriter,
@@ -51,6 +53,7 @@ from eventfleet.stores.contracts.views import ViewStore
 __all__ = [
     "NO_HEAD",
     "AssignPosition",
+    "Channels",
     "Clock",
     "CurrentMarker",
     "DomainStores",
@@ -61,6 +64,7 @@ __all__ = [
     "IdGenerator",
     "Incarnation",
     "LogAdmin",
+    "LogFollower",
     "LogReader",
     "LogWriter",
     "MarkRequest",

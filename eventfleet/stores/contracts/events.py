@@ -25,19 +25,22 @@ NO_HEAD = Head(0, "", 0, "")
 
 
 class TailQuery(NamedTuple):
-    """A query for an aggregate's events above version `after`, and for the event `event_id`."""
+    """A query for an aggregate's events above version `after`, for the event `event_id`, and for
+    the events with the ids `seen`."""
 
     aggregate_id: str
     after: int
     event_id: str
+    seen: tuple[str, ...] = ()
 
 
 class Tail(NamedTuple):
-    """The result of a TailQuery: `events` by version, and `found`, the event with the queried id
-    (None: it is not stored)."""
+    """The result of a TailQuery: `events` by version; `found`, the event with the queried id (None:
+    it is not stored); and those of the events `seen` that are stored."""
 
     events: list[EventRecord]
     found: EventRecord | None
+    seen: Sequence[EventRecord] = ()
 
 
 class VersionRange(NamedTuple):

@@ -1,6 +1,7 @@
 """Contracts of the log: writers, reader, admin."""
 
 from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import NamedTuple, Protocol
 
 from eventfleet.topics.event import Position
@@ -75,6 +76,19 @@ class LogReader(Protocol):
 
     async def close(self) -> None:
         """Release the connections. Never raises."""
+
+
+class LogFollower(Protocol):
+    """Follows a topic outside consumer groups: each follower gets all records."""
+
+    def follow(
+        self, topic: str, partitions: int
+    ) -> AbstractAsyncContextManager[AsyncIterator[LogRecord]]:
+        """Stream the committed records of all partitions from the block's beginning on.
+
+        Those of one partition come in order. The stream ends with ServerUnavailable where a record
+        may have been missed; follow again then.
+        """
 
 
 class LogAdmin(Protocol):

@@ -63,7 +63,7 @@ class Reader:
                     batch, start = await _next(consumer, part)
                 for record in batch:
                     if record.offset < end:
-                        yield _record(record)
+                        yield to_log_record(record)
         finally:
             await close_quietly(consumer.stop)
 
@@ -100,7 +100,8 @@ async def _next(consumer: Any, part: TopicPartition) -> tuple[list[Any], int]:
             return fetched.get(part, []), position
 
 
-def _record(record: Any) -> LogRecord:
+def to_log_record(record: Any) -> LogRecord:
+    """Convert a record of the client."""
     return LogRecord(
         record.topic,
         record.partition,

@@ -91,7 +91,11 @@ class MemoryEvents:
     def _tail(self, query: TailQuery) -> Tail:
         stream = self._streams.get(query.aggregate_id, {})
         events = [event for version, event in sorted(stream.items()) if version > query.after]
-        return Tail(events, self._by_key.get(EventKey(query.aggregate_id, query.event_id)))
+        found, *seen = (
+            self._by_key.get(EventKey(query.aggregate_id, each))
+            for each in (query.event_id, *query.seen)
+        )
+        return Tail(events, found, tuple(event for event in seen if event))
 
     async def heads(self, aggregate_ids: Collection[str]) -> dict[str, Head]:
         await self._yield_point()

@@ -1,6 +1,8 @@
 """The log, in memory: partitions, committed offsets, transactions, owners that fence each other."""
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from eventfleet.stores.contracts import Watermarks
@@ -12,6 +14,7 @@ from eventfleet.topics.partitioner import partition_of
 from eventfleet.topics.record import LogRecord, ProducerRecord
 from eventfleet.topics.topic_specs import TopicSpec
 
+POLL_SECONDS = 0.001
 SourcePartition = tuple[str, str, int]
 """Group, topic, partition: these have one owner at a time."""
 
@@ -256,6 +259,30 @@ class MemoryReader:
 
     async def close(self) -> None:
         """There is nothing to release."""
+
+
+class MemoryFollower:
+    """LogFollower, in memory. It looks for records every POLL_SECONDS."""
+
+    def __init__(self, log: MemoryLog) -> None:
+        self._log = log
+
+    @asynccontextmanager
+    async def follow(self, topic: str, partitions: int) -> AsyncIterator[AsyncIterator[LogRecord]]:
+        starts = [len(self._log.entries(topic, number)) for number in range(partitions)]
+        yield self._records(topic, starts)
+
+    async def _records(self, topic: str, offsets: list[int]) -> AsyncIterator[LogRecord]:
+        while True:
+            for partition, offset in enumerate(offsets):
+                for entry in self._log.entries(topic, partition)[offset:]:
+                    if entry.transaction and entry.transaction.open:
+                        break
+                    offsets[partition] += 1
+                    aborted = entry.transaction and entry.transaction.aborted
+                    if entry.record and not aborted:
+                        yield entry.record
+            await asyncio.sleep(POLL_SECONDS)
 
 
 class MemoryAdmin:

@@ -123,8 +123,8 @@ class MongoEvents:
         ]
 
     async def tails(self, queries: Sequence[TailQuery], limit: int) -> list[Tail] | None:
-        keys = {EventKey(query.aggregate_id, query.event_id) for query in queries}
-        above = [{"aggregate_id": a, "version": {"$gt": after}} for a, after, _ in queries]
+        keys = {EventKey(q.aggregate_id, each) for q in queries for each in (q.event_id, *q.seen)}
+        above = [{"aggregate_id": q.aggregate_id, "version": {"$gt": q.after}} for q in queries]
         found = self._events.find({"$or": [key_filter(keys), *above]}).sort(BY_VERSION)
         with operation("tails", self._events):
             events = await self._all(found.limit(limit + len(keys) + 1))
@@ -316,8 +316,9 @@ def _tails(events: Sequence[EventRecord], queries: Sequence[TailQuery]) -> list[
         Tail(
             [e for e in streams[aggregate_id] if e.version > after],
             by_key.get(EventKey(aggregate_id, event_id)),
+            tuple(by_key[k] for each in seen if (k := EventKey(aggregate_id, each)) in by_key),
         )
-        for aggregate_id, after, event_id in queries
+        for aggregate_id, after, event_id, seen in queries
     ]
 
 

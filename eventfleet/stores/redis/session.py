@@ -135,6 +135,11 @@ class Session:
         await connection.on_connect()
 
 
+def database_number(url: str) -> int:
+    """Return the number of the database that a URL names."""
+    return int(parse_url(url).get("db") or 0)
+
+
 def _raise_first(replies: list[Any]) -> list[Any]:
     """Raise the first error among the replies, or return them."""
     for reply in replies:

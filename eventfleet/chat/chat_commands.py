@@ -1,0 +1,225 @@
+"""Chat commands on their way from a socket, over Redis, to whichever process decides them.
+
+The process with the socket publishes the command to all; the subscriber that claims it first
+decides it, and publishes the outcome to the process with the socket. Redis keeps none of this: a
+command whose subscriber dies has no outcome, and who sends it again, with the same id, stores it
+once.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+from uuid import uuid4
+
+import msgspec
+
+from eventfleet.deciders.outcomes import (
+    OUTCOME_NAMES,
+    Accepted,
+    Outcome,
+    Repeated,
+    Unavailable,
+    outcome_fields,
+)
+from eventfleet.service.event_service import EventService
+from eventfleet.stores.background_task import BackgroundTask, cancel
+from eventfleet.stores.contracts import Channels
+from eventfleet.stores.errors import ServerUnavailable
+from eventfleet.topics.errors import InvalidRecord
+
+COMMANDS = "eventfleet.chat.commands"
+OUTCOMES = "eventfleet.chat.outcomes."
+CLAIMS = "eventfleet.chat.claims."
+CLAIM_SECONDS = 10.0
+DECIDE_SECONDS = 5.0
+OUTCOME_SECONDS = 6.0
+MAX_DECIDING = 1_000
+LONGEST_PAUSE_SECONDS = 5.0
+
+logger = logging.getLogger(__name__)
+
+_encode = msgspec.json.Encoder().encode
+
+
+class ChatCommand(msgspec.Struct, frozen=True):
+    """A command to a room; `id` is its command id, and the id of a message that it sends."""
+
+    id: str
+    name: str
+    room_id: str
+    actor: str
+    data: dict[str, Any]
+
+
+class ChatOutcome(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The outcome of a command: a name as in replies, or "invalid" with the `field`.
+
+    `version` is that of its event; of "unavailable" nothing is known, and who sends the command
+    again, with the same id, learns it.
+    """
+
+    id: str
+    outcome: str
+    version: int = 0
+    reason: str = ""
+    field: str = ""
+
+
+class PublishedCommand(msgspec.Struct, frozen=True):
+    """A command as it is published; `number` is its own each time, `reply_to` a channel."""
+
+    number: str
+    reply_to: str
+    command: ChatCommand
+
+
+class PublishedOutcome(msgspec.Struct, frozen=True):
+    """The outcome of the published command of this number."""
+
+    number: str
+    outcome: ChatOutcome
+
+
+_decode_command = msgspec.json.Decoder(PublishedCommand).decode
+_decode_outcome = msgspec.json.Decoder(PublishedOutcome).decode
+
+
+class ChatCommandSender:
+    """Publishes the commands of this process's sockets, and receives their outcomes."""
+
+    def __init__(self, channels: Channels) -> None:
+        self._channels = channels
+        self._reply_to = f"{OUTCOMES}{uuid4().hex}"
+        self._awaited: dict[str, asyncio.Future[ChatOutcome]] = {}
+        self._subscribed = asyncio.Event()
+        self._listener = BackgroundTask(
+            "the listener for outcomes of chat commands",
+            self._listen,
+            essential=True,
+            longest_pause=LONGEST_PAUSE_SECONDS,
+        )
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        self._listener.start()
+        try:
+            yield
+        finally:
+            await self._listener.end()
+
+    async def send(self, command: ChatCommand) -> ChatOutcome:
+        """Publish a command, and wait for its outcome, OUTCOME_SECONDS at most."""
+        number = uuid4().hex
+        outcome: asyncio.Future[ChatOutcome] = asyncio.get_running_loop().create_future()
+        self._awaited[number] = outcome
+        published = _encode(PublishedCommand(number, self._reply_to, command))
+        try:
+            async with asyncio.timeout(OUTCOME_SECONDS):
+                await self._subscribed.wait()
+                await self._channels.publish({COMMANDS: [published]})
+                return await outcome
+        except TimeoutError:
+            return unavailable(command, "nobody has told the outcome in time")
+        except ServerUnavailable as error:
+            return unavailable(command, str(error))
+        finally:
+            del self._awaited[number]
+
+    async def _listen(self) -> None:
+        try:
+            async with self._channels.subscribe(self._reply_to) as messages:
+                self._subscribed.set()
+                self._listener.report_well()
+                async for message in messages:
+                    self._receive(message)
+        finally:
+            self._subscribed.clear()
+
+    def _receive(self, message: bytes) -> None:
+        with suppress(msgspec.DecodeError):
+            told = _decode_outcome(message)
+            awaited = self._awaited.get(told.number)
+            if awaited and not awaited.done():
+                awaited.set_result(told.outcome)
+
+
+class ChatCommandSubscriber:
+    """Decides published commands, each that it claims before others do.
+
+    At most MAX_DECIDING at a time: beyond that it reads no further.
+    """
+
+    def __init__(self, channels: Channels, service: EventService[Any]) -> None:
+        self._channels, self._service = channels, service
+        self._free = asyncio.Semaphore(MAX_DECIDING)
+        self._deciding: set[asyncio.Task[None]] = set()
+        self._listener = BackgroundTask(
+            "the subscriber of chat commands",
+            self._listen,
+            essential=True,
+            longest_pause=LONGEST_PAUSE_SECONDS,
+        )
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        self._listener.start()
+        try:
+            yield
+        finally:
+            await self._listener.end()
+            for task in list(self._deciding):
+                await cancel(task)
+
+    async def _listen(self) -> None:
+        async with self._channels.subscribe(COMMANDS) as messages:
+            self._listener.report_well()
+            async for message in messages:
+                with suppress(msgspec.DecodeError):
+                    published = _decode_command(message)
+                    await self._free.acquire()
+                    task = asyncio.create_task(self._answer(published))
+                    self._deciding.add(task)
+                    task.add_done_callback(self._end)
+
+    def _end(self, task: asyncio.Task[None]) -> None:
+        self._deciding.discard(task)
+        self._free.release()
+        if not task.cancelled() and (error := task.exception()):
+            logger.error("a chat command has no outcome", exc_info=error)
+
+    async def _answer(self, published: PublishedCommand) -> None:
+        """Say nothing where Redis is away: the sender is told that nothing is known."""
+        with suppress(ServerUnavailable):
+            if await self._channels.claim(f"{CLAIMS}{published.number}", CLAIM_SECONDS):
+                outcome = PublishedOutcome(published.number, await self._decide(published.command))
+                await self._channels.publish({published.reply_to: [_encode(outcome)]})
+
+    async def _decide(self, command: ChatCommand) -> ChatOutcome:
+        try:
+            outcome = await self._service.send(
+                command.room_id,
+                command.name,
+                command.data,
+                command_id=command.id,
+                actor=command.actor,
+                timeout=DECIDE_SECONDS,
+            )
+        except InvalidRecord as error:
+            return ChatOutcome(command.id, "invalid", field=error.field, reason=error.reason)
+        return to_chat_outcome(command, outcome)
+
+
+def to_chat_outcome(command: ChatCommand, outcome: Outcome) -> ChatOutcome:
+    """Convert an outcome; "accepted" once the event is stored and produced."""
+    if isinstance(outcome, Accepted) and not outcome.published:
+        return unavailable(command, "it is stored, and the stream has not taken it yet")
+    fields = outcome_fields(outcome)
+    version = outcome.version if isinstance(outcome, Accepted | Repeated) else 0
+    reason = fields.get("reason", "")
+    return ChatOutcome(command.id, OUTCOME_NAMES[type(outcome)], version, reason)
+
+
+def unavailable(command: ChatCommand, reason: str) -> ChatOutcome:
+    return ChatOutcome(command.id, OUTCOME_NAMES[Unavailable], reason=reason)

@@ -1,0 +1,220 @@
+"""RoomHub: passes the events of rooms to the sockets of this process, in order and without gaps."""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+from eventfleet.domains.chat import chat
+from eventfleet.states.querier import Querier
+from eventfleet.stores.background_task import BackgroundTask, cancel
+from eventfleet.stores.contracts import LogFollower
+from eventfleet.stores.errors import ServerUnavailable
+from eventfleet.topics.codec import decode
+from eventfleet.topics.errors import InvalidRecord
+from eventfleet.topics.event import EventRecord
+from eventfleet.topics.names import Topics
+from eventfleet.topics.record import LogRecord
+
+OPEN_SECONDS = 5.0
+MAX_WAITING_EVENTS = 1_000
+MAX_HELD_EVENTS = 1_000
+PAGE_EVENTS = 500
+GAP_SECONDS = 0.05
+RETRY_SECONDS = 1.0
+LONGEST_PAUSE_SECONDS = 5.0
+
+
+class TooSlow(Exception):
+    """A listener has let MAX_WAITING_EVENTS events wait."""
+
+
+class RoomListener:
+    """One listener of a room: its events above `version`, each once and in order."""
+
+    def __init__(self, version: int) -> None:
+        self.version = version
+        self._waiting: asyncio.Queue[EventRecord] = asyncio.Queue(MAX_WAITING_EVENTS)
+        self._too_slow = False
+
+    def put(self, event: EventRecord) -> None:
+        """Let the next event wait for its turn; once one had no room, no more are taken."""
+        self._too_slow = self._too_slow or self._waiting.full()
+        if not self._too_slow:
+            self._waiting.put_nowait(event)
+
+    async def next(self) -> EventRecord:
+        """Wait for the next event. TooSlow: events were left out."""
+        while True:
+            if self._too_slow and self._waiting.empty():
+                raise TooSlow
+            event = await self._waiting.get()
+            if event.version > self.version:
+                self.version = event.version
+                return event
+
+
+class EventSequence:
+    """Puts the events of a room into the order of their versions, each once. Pure.
+
+    All events up to `version` have been taken. At most MAX_HELD_EVENTS that came too early are
+    held; others are forgotten, to be read from the store.
+    """
+
+    def __init__(self, version: int) -> None:
+        self.version = version
+        self._held: dict[int, EventRecord] = {}
+
+    @property
+    def has_gap(self) -> bool:
+        """True while an event is held that comes before an earlier one."""
+        return bool(self._held)
+
+    def take(self, event: EventRecord) -> list[EventRecord]:
+        """Take an event in any order; return the events that are next."""
+        if (
+            event.version > self.version and len(self._held) < MAX_HELD_EVENTS
+        ) or event.version == self.version + 1:
+            self._held[event.version] = event
+        taken = []
+        while found := self._held.pop(self.version + 1, None):
+            self.version = found.version
+            taken.append(found)
+        return taken
+
+
+class OpenRoom:
+    """A room that somebody listens to.
+
+    Events that are missing for GAP_SECONDS are read from the store. So an event that is stored, but
+    whose writer died before it produced it, is passed on as soon as the next one is.
+    """
+
+    def __init__(self, room_id: str, queries: Querier[Any]) -> None:
+        self.room_id, self._queries = room_id, queries
+        self.listeners: set[RoomListener] = set()
+        self._opening: asyncio.Task[None] | None = None
+        self._sequence: EventSequence | None = None
+        self._early: list[EventRecord] = []
+        self._filling: asyncio.Task[None] | None = None
+
+    @property
+    def version(self) -> int:
+        """The version up to which all events were passed on."""
+        return self._sequence.version if self._sequence else 0
+
+    async def open(self) -> None:
+        """Find out where the room stands; who comes meanwhile waits for the same answer."""
+        if self._opening is None or (self._opening.done() and self._sequence is None):
+            self._opening = asyncio.create_task(self._open())
+        await asyncio.shield(self._opening)
+
+    async def _open(self) -> None:
+        self._sequence = EventSequence(await self._queries.version(self.room_id))
+        early, self._early = self._early, []
+        for event in early:
+            self.receive(event)
+
+    async def close(self) -> None:
+        for task in (self._opening, self._filling):
+            if task:
+                await cancel(task)
+
+    def receive(self, event: EventRecord) -> None:
+        """Take an event of the room, in any order, and any number of times."""
+        if self._sequence is None:
+            self._early.append(event)
+            return
+        for each in self._sequence.take(event):
+            for listener in self.listeners:
+                listener.put(each)
+        if self._sequence.has_gap:
+            self.fill(GAP_SECONDS)
+
+    def fill(self, pause: float = 0.0) -> None:
+        """Look into the store for events that were missed."""
+        if self._sequence and (self._filling is None or self._filling.done()):
+            self._filling = asyncio.create_task(self._fill(self._sequence, pause))
+
+    async def _fill(self, sequence: EventSequence, pause: float) -> None:
+        """Read from the store until nothing is missing."""
+        while True:
+            await asyncio.sleep(pause)
+            try:
+                found = await self._queries.missing(self.room_id, sequence.version, PAGE_EVENTS)
+            except ServerUnavailable:
+                pause = RETRY_SECONDS * (0.5 + random.random())
+                continue
+            for event in found.events:
+                self.receive(event)
+            if not sequence.has_gap and sequence.version >= found.latest:
+                return
+            pause = GAP_SECONDS
+
+
+class RoomHub:
+    """The rooms that sockets of this process listen to. It follows the log while it is `running`.
+
+    Each process gets all events of all rooms from the log, whoever decided their commands.
+    """
+
+    def __init__(self, follower: LogFollower, queries: Querier[Any], partitions: int) -> None:
+        self._follower, self._queries, self._partitions = follower, queries, partitions
+        self._rooms: dict[str, OpenRoom] = {}
+        self._following = asyncio.Event()
+        self._task = BackgroundTask(
+            "the follower of chat events",
+            self._follow,
+            essential=True,
+            longest_pause=LONGEST_PAUSE_SECONDS,
+        )
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        self._task.start()
+        try:
+            yield
+        finally:
+            await self._task.end()
+            for room in self._rooms.values():
+                await room.close()
+
+    @asynccontextmanager
+    async def listen(self, room_id: str) -> AsyncIterator[RoomListener]:
+        """A listener to a room from its latest version on. ServerUnavailable."""
+        room = self._rooms.setdefault(room_id, OpenRoom(room_id, self._queries))
+        listener = RoomListener(0)
+        room.listeners.add(listener)
+        try:
+            async with asyncio.timeout(OPEN_SECONDS):
+                await self._following.wait()
+                await room.open()
+            listener.version = room.version
+            yield listener
+        except TimeoutError:
+            raise ServerUnavailable(f"room {room_id!r} could not be opened in time") from None
+        finally:
+            room.listeners.discard(listener)
+            if not room.listeners:
+                del self._rooms[room_id]
+                await room.close()
+
+    async def _follow(self) -> None:
+        topic = Topics.of(chat.name).events
+        try:
+            async with self._follower.follow(topic, self._partitions) as records:
+                self._following.set()
+                self._task.report_well()
+                for room in self._rooms.values():
+                    room.fill()
+                async for record in records:
+                    self._receive(record)
+        finally:
+            self._following.clear()
+
+    def _receive(self, record: LogRecord) -> None:
+        room = self._rooms.get((record.key or b"").decode("utf-8", "replace"))
+        if room:
+            with suppress(InvalidRecord):  # append tells of it
+                room.receive(decode(record.value))

@@ -1,0 +1,43 @@
+"""Opens the rooms of the chat domain: their queries over HTTP, and their sockets."""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import NamedTuple
+
+from starlette.types import ASGIApp
+
+from eventfleet.chat.chat_commands import ChatCommandSender, ChatCommandSubscriber
+from eventfleet.chat.room_hub import RoomHub
+from eventfleet.domains.chat import chat
+from eventfleet.runtime import connections
+from eventfleet.runtime.settings import Settings
+from eventfleet.web import Access, DomainServices, room_sockets, rooms
+from eventfleet.web.operation import Operation
+
+
+class ChatRooms(NamedTuple):
+    """What an application serves for rooms: operations, and sockets by path."""
+
+    operations: Sequence[Operation] = ()
+    sockets: Mapping[str, ASGIApp] = {}
+
+
+@asynccontextmanager
+async def chat_rooms(
+    settings: Settings, services: Mapping[str, DomainServices], access: Access
+) -> AsyncIterator[ChatRooms]:
+    """Opens the rooms where the chat domain is among those served; no rooms where it is not."""
+    served = services.get(chat.name)
+    if served is None or served.domain is not chat:
+        yield ChatRooms()
+        return
+    channels = connections.channels(settings)
+    sender = ChatCommandSender(channels)
+    hub = RoomHub(connections.log_follower(settings), served.queries, settings.partitions)
+    subscriber = ChatCommandSubscriber(channels, served.commands)
+    try:
+        async with hub.running(), subscriber.running(), sender.running():
+            sockets = room_sockets.RoomSockets(access, served.queries, hub, sender)
+            yield ChatRooms(rooms.OPERATIONS, {room_sockets.PATH: sockets})
+    finally:
+        await channels.close()

@@ -1,0 +1,171 @@
+"""RoomSockets: WebSockets of chat rooms, with access control and limits."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from urllib.parse import urlsplit
+
+from starlette.datastructures import QueryParams
+from starlette.requests import Request
+from starlette.types import Receive, Scope, Send
+from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
+
+from eventfleet.chat.chat_commands import ChatCommandSender
+from eventfleet.chat.room_hub import RoomHub, TooSlow
+from eventfleet.chat.room_session import RoomSession
+from eventfleet.domains.chat import chat
+from eventfleet.states.querier import Querier
+from eventfleet.stores.errors import ServerUnavailable
+from eventfleet.web.access import Access, Grant
+from eventfleet.web.problems import (
+    BUSY,
+    HOST_REFUSED,
+    RequestRefused,
+    invalid,
+    problem_response,
+    to_refusal,
+)
+from eventfleet.web.requests import path_part
+
+PATH = "/rooms/{id}/socket"
+SUBPROTOCOL = "eventfleet.chat"
+TOKEN_PREFIX = "bearer."
+"""In front of the token of a browser, which can send no header but its subprotocols."""
+
+MAX_SOCKETS = 5_000
+SEND_SECONDS = 10.0
+RECHECK_SECONDS = 60.0
+"""How often the token of an open socket is checked again: it may have expired."""
+
+POLICY_VIOLATION, TRY_AGAIN, GOING_AWAY = 1008, 1013, 1001
+
+logger = logging.getLogger(__name__)
+
+
+class RoomSockets:
+    """An ASGI application for the sockets of rooms; at most MAX_SOCKETS are open."""
+
+    def __init__(
+        self,
+        access: Access,
+        queries: Querier,  # type: ignore[type-arg]
+        hub: RoomHub,
+        sender: ChatCommandSender,
+    ) -> None:
+        self._access, self._queries, self._hub, self._sender = access, queries, hub, sender
+        self.open = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        websocket = WebSocket(scope, receive, send)
+        try:
+            request = _as_request(scope)
+            grant = self._authorize(request)
+            room_id, after = path_part(request, "id"), _after(request.query_params)
+            actor = grant.actor or self._local_sender(request)
+            if self.open >= MAX_SOCKETS:
+                raise RequestRefused(BUSY, f"{MAX_SOCKETS} sockets are open")
+        except Exception as error:
+            await websocket.send_denial_response(problem_response(to_refusal(error)))
+            return
+        offered = websocket.scope.get("subprotocols") or []
+        self.open += 1
+        try:
+            await websocket.accept(SUBPROTOCOL if SUBPROTOCOL in offered else None)
+            session = RoomSession(
+                room_id, actor, self._queries, self._hub, self._sender, _sender_to(websocket)
+            )
+            serving = session.run(_frames(websocket), after, grant.allows(chat.name, "write"))
+            await self._serve(websocket, serving, request)
+        finally:
+            self.open -= 1
+
+    async def _serve(self, websocket: WebSocket, serving: object, request: Request) -> None:
+        """Serve until the client leaves, its token expires, or it is too slow."""
+        task = asyncio.ensure_future(serving)  # type: ignore[call-overload]
+        code, reason = GOING_AWAY, ""
+        try:
+            while not task.done():
+                await asyncio.wait({task}, timeout=RECHECK_SECONDS)
+                if not task.done():
+                    self._authorize(request)
+            task.result()
+        except RequestRefused as error:
+            code, reason = POLICY_VIOLATION, error.detail
+        except (TooSlow, TimeoutError):
+            code, reason = TRY_AGAIN, "the client does not take the events fast enough"
+        except ServerUnavailable as error:
+            logger.warning("a room's socket is closed: %s", error)
+            code, reason = TRY_AGAIN, "the service cannot answer for now"
+        except WebSocketDisconnect:
+            pass
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            await _close(websocket, code, reason)
+
+    def _authorize(self, request: Request) -> Grant:
+        grant = self._access.grant(request)
+        grant.require(chat.name, "read")
+        if not self._access.secured:
+            _require_same_origin(request)
+        return grant
+
+    def _local_sender(self, request: Request) -> str:
+        """The sender that a client without a token names itself, where none is needed."""
+        return "" if self._access.secured else request.query_params.get("sender", "")
+
+
+def _as_request(scope: Scope) -> Request:
+    """The handshake as a request; a token among the subprotocols is in the header."""
+    headers = [*scope["headers"]]
+    names = {name for name, _ in headers}
+    for offered in scope.get("subprotocols") or ():
+        if offered.startswith(TOKEN_PREFIX) and b"authorization" not in names:
+            token = offered.removeprefix(TOKEN_PREFIX)
+            headers.append((b"authorization", f"Bearer {token}".encode("latin-1", "replace")))
+    return Request({**scope, "type": "http", "method": "GET", "headers": headers})
+
+
+def _require_same_origin(request: Request) -> None:
+    """Refuse the scripts of other sites: unlike requests, a browser lets them open sockets."""
+    origin = request.headers.get("origin")
+    if origin and urlsplit(origin).netloc != request.headers.get("host"):
+        raise RequestRefused(HOST_REFUSED, f"the page's origin {origin!r} is another")
+
+
+def _after(parameters: QueryParams) -> int | None:
+    text = parameters.get("after")
+    if text is None:
+        return None
+    if not (text.isascii() and text.isdigit() and len(text) <= 18):
+        raise invalid("after", "must be a version, a number from 0 on")
+    return int(text)
+
+
+async def _frames(websocket: WebSocket) -> AsyncIterator[str | bytes]:
+    """The client's frames, until it leaves."""
+    while True:
+        message = await websocket.receive()
+        if message["type"] == "websocket.disconnect":
+            return
+        yield message.get("text") or message.get("bytes") or ""
+
+
+def _sender_to(websocket: WebSocket):  # type: ignore[no-untyped-def]
+    """Sends frames, one at a time; TimeoutError where the client takes none."""
+    lock = asyncio.Lock()
+
+    async def send(frame: bytes) -> None:
+        async with asyncio.timeout(SEND_SECONDS), lock:
+            await websocket.send_text(frame.decode())
+
+    return send
+
+
+async def _close(websocket: WebSocket, code: int, reason: str) -> None:
+    if websocket.application_state is WebSocketState.CONNECTED:
+        try:
+            async with asyncio.timeout(SEND_SECONDS):
+                await websocket.close(code, reason[:100])
+        except (RuntimeError, TimeoutError, OSError):
+            return

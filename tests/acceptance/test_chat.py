@@ -1,0 +1,110 @@
+"""Chat on real servers and processes: sockets, rooms over HTTP, and what events give them."""
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.acceptance.chat_client import ChatClient, in_room
+from tests.acceptance.command_fleet import CommandFleet
+from tests.acceptance.http_service import HttpService, serving
+from tests.acceptance.kafka_by_hand import wait_for
+
+CHAT = "eventfleet.domains.chat"
+
+
+@pytest.fixture
+def fleet(kafka: str, mongo_url: str, redis_url: str, tmp_path: Path) -> Iterator[CommandFleet]:
+    servers = kafka, mongo_url, redis_url
+    with CommandFleet(servers, tmp_path, CHAT) as fleet:
+        yield fleet
+
+
+def contents(service: HttpService, room: str, **asked: Any) -> list[str]:
+    with service.client() as client:
+        answer = client.get(f"/rooms/{room}/messages", params=asked)
+        if answer.status_code == 503 and "source" in asked:
+            return []  # no view is built yet
+        assert answer.status_code == 200, answer.text
+        return [each["content"] for each in answer.json()["messages"]]
+
+
+async def a_talk(one: str, other: str) -> None:
+    """Ann and Bob, each at a process of its own."""
+    async with in_room(one, "lobby", "ann") as ann, in_room(other, "lobby", "bob") as bob:
+        assert ann.opened == {"kind": "opened", "room_id": "lobby", "after": 0, "latest": 0}
+        told = await ann.send("SendMessage", "m1", content="hi")
+        assert (told["id"], told["outcome"], told.get("version")) == ("m1", "accepted", 1), told
+        assert (await bob.send("SendMessage", "m2", content="ho"))["version"] == 2
+        assert (await ann.send("SendMessage", "m1", content="hi"))["outcome"] == "repeated"
+        told = await bob.send("EditMessage", "e1", target_message_id="m1", content="mine")
+        assert (told["outcome"], told["reason"]) == (
+            "rejected",
+            "the message 'm1' is of another sender",
+        )
+        await ann.send("EditMessage", "e2", target_message_id="m1", content="hi all")
+        await bob.send("Read", "r1", target_message_id="m1")
+        await ann.send("SendMessage", "m3", content="gone")
+        await ann.send("DeleteMessage", "d1", target_message_id="m3")
+        for each in (ann, bob):
+            await each.up_to(6)
+            assert [(event["version"], event["type"]) for event in each.events] == [
+                (1, "MESSAGE_SENT"),
+                (2, "MESSAGE_SENT"),
+                (3, "MESSAGE_EDITED"),
+                (4, "READ"),
+                (5, "MESSAGE_SENT"),
+                (6, "MESSAGE_DELETED"),
+            ]
+        await what_is_no_command(ann)
+    async with in_room(other, "lobby", after=4) as late:
+        assert [event["version"] for event in await late.up_to(6)] == [5, 6]
+
+
+async def what_is_no_command(client: ChatClient) -> None:
+    for frame, field in (
+        ("{", "frame"),
+        ({"id": "x", "command": "SendMessage"}, "data"),
+        ({"id": "", "command": "SendMessage", "data": {}}, "id"),
+    ):
+        await client.write(frame)
+        assert (await client.frame("invalid"))["field"] == field
+    told = await client.send("SendMessage", "m9", content="x" * 2_001)
+    assert (told["outcome"], told["field"]) == ("invalid", "data.content")
+    assert (await client.send("Shout", "m9"))["field"] == "type"
+
+
+def test_two_processes_share_rooms_and_a_room_is_read_as_it_is_and_as_it_was(
+    fleet: CommandFleet,
+) -> None:
+    fleet.start("append project")
+    with (
+        serving(fleet.environment, fleet.folder) as one,
+        serving(fleet.environment, fleet.folder / "..") as other,
+    ):
+        asyncio.run(a_talk(one.url, other.url))
+        assert contents(one, "lobby") == contents(other, "lobby") == ["hi all", "ho"]
+        assert contents(one, "lobby", limit=1) == ["ho"]
+        assert contents(one, "nowhere") == []
+        with one.client() as client:
+            over_http(client)
+        wait_for(
+            lambda: contents(other, "lobby", source="view") == ["hi all", "ho"],
+            "the view to have the messages",
+        )
+
+
+def over_http(client: httpx.Client) -> None:
+    room = client.get("/rooms/lobby").json()
+    assert (room["version"], room["read"], room["members"]) == (6, {"bob": 1}, [])
+    events = client.get("/rooms/lobby/messages/m1/history").json()["events"]
+    assert [each["type"] for each in events] == ["MESSAGE_SENT", "MESSAGE_EDITED"]
+    assert client.get("/rooms/lobby/messages/e2/history").json()["events"] == []
+    at = events[0]["time"]
+    was = client.get("/rooms/lobby/messages", params={"at": at}).json()["messages"]
+    assert [each["content"] for each in was] == ["hi"]
+    both = {"at": at, "source": "view"}
+    assert client.get("/rooms/lobby/messages", params=both).status_code == 422

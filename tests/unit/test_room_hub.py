@@ -1,0 +1,224 @@
+"""RoomHub: every listener gets each event once, in order, whatever the log brings and when."""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
+
+import pytest
+
+from eventfleet.chat import room_hub
+from eventfleet.chat.room_hub import EventSequence, RoomHub, RoomListener, TooSlow
+from eventfleet.domains.chat import chat
+from eventfleet.states.querier import Querier
+from eventfleet.stores.clock import SystemClock
+from eventfleet.stores.contracts import DomainStores
+from eventfleet.stores.errors import ServerUnavailable
+from eventfleet.stores.memory.events import MemoryEvents
+from eventfleet.stores.memory.log import MemoryFollower, MemoryLog, MemoryProducer
+from eventfleet.stores.memory.snapshots import MemorySnapshots
+from eventfleet.topics.codec import EVENT_HEADERS, encode
+from eventfleet.topics.event import EventRecord
+from eventfleet.topics.record import ProducerRecord
+from eventfleet.topics.topic_specs import declare_topics
+from tests.unit.test_room_reader import record, sent
+
+PATIENCE = 20.0
+
+
+def event(version: int, room: str = "r") -> EventRecord:
+    return record(room, version, sent(version))
+
+
+class Failing(MemoryEvents):
+    """An event store that fails for the next so many queries of heads."""
+
+    failures = 0
+
+    async def heads(self, *asked: Any) -> Any:
+        if self.failures:
+            self.failures -= 1
+            raise ServerUnavailable("heads failed")
+        return await super().heads(*asked)
+
+
+class Rooms:
+    """A hub over servers in memory."""
+
+    def __init__(self) -> None:
+        self.log, self.events = MemoryLog(), Failing(domain="chat")
+        for spec in declare_topics("chat", 2, 1, -1):
+            self.log.create(spec)
+        self._producer = MemoryProducer(self.log)
+        stores = DomainStores(self.events, MemorySnapshots(3))
+        self.hub = RoomHub(MemoryFollower(self.log), Querier(chat, stores, SystemClock()), 2)
+
+    async def store(self, *versions: int, room: str = "r") -> None:
+        for version in versions:
+            await self.events.put([event(version, room)], 0)
+
+    async def produce(self, *versions: int, room: str = "r", partition: int = 0) -> None:
+        for version in versions:
+            value = encode(event(version, room))
+            record = ProducerRecord("chat.events", room.encode(), value, partition, EVENT_HEADERS)
+            await self._producer.produce([record])
+
+
+@pytest.fixture
+async def rooms() -> AsyncIterator[Rooms]:
+    rooms = Rooms()
+    async with rooms.hub.running():
+        yield rooms
+
+
+async def heard(listener: RoomListener, count: int) -> list[int]:
+    async with asyncio.timeout(PATIENCE):
+        return [(await listener.next()).version for _ in range(count)]
+
+
+async def test_a_listener_hears_what_comes_after_it_came(rooms: Rooms) -> None:
+    await rooms.store(1, 2, 3)
+    await rooms.produce(1, 2)
+    async with rooms.hub.listen("r") as listener:
+        assert listener.version == 3
+        await rooms.produce(3, 4, 5, room="r")
+        assert await heard(listener, 2) == [4, 5]
+
+
+async def test_all_listeners_of_a_room_hear_it_and_no_others(rooms: Rooms) -> None:
+    async with (
+        rooms.hub.listen("r") as one,
+        rooms.hub.listen("r") as other,
+        rooms.hub.listen("s") as elsewhere,
+    ):
+        await rooms.produce(1, 2, partition=1)
+        await rooms.produce(1, room="s")
+        assert [await heard(each, 2) for each in (one, other)] == [[1, 2], [1, 2]]
+        assert await heard(elsewhere, 1) == [1]
+
+
+async def test_events_out_of_order_and_again_are_put_right(rooms: Rooms) -> None:
+    async with rooms.hub.listen("r") as listener:
+        await rooms.produce(2, 1, 3, 1, 2, 5, 4, 3)
+        assert await heard(listener, 5) == [1, 2, 3, 4, 5]
+
+
+async def test_an_event_that_was_never_produced_is_read_from_the_store(rooms: Rooms) -> None:
+    async with rooms.hub.listen("r") as listener:
+        await rooms.store(1, 2, 3)
+        rooms.events.failures = 1
+        await rooms.produce(3)
+        assert await heard(listener, 3) == [1, 2, 3]
+
+
+async def test_who_comes_between_two_events_gets_the_later_ones(rooms: Rooms) -> None:
+    async with rooms.hub.listen("r") as first:
+        await rooms.store(1)
+        await rooms.produce(1)
+        await heard(first, 1)
+        async with rooms.hub.listen("r") as second:
+            await rooms.produce(2)
+            assert (await heard(first, 1), await heard(second, 1)) == ([2], [2])
+
+
+async def test_a_room_that_can_not_be_read_is_opened_once_it_can(rooms: Rooms) -> None:
+    rooms.events.failures = 1
+    with pytest.raises(ServerUnavailable):
+        async with rooms.hub.listen("r"):
+            pass
+    async with rooms.hub.listen("r") as listener:
+        await rooms.produce(1)
+        assert await heard(listener, 1) == [1]
+
+
+async def test_what_is_no_event_is_passed_over(rooms: Rooms) -> None:
+    async with rooms.hub.listen("r") as listener:
+        for value in (b"{}", b"nothing", None):
+            record = ProducerRecord("chat.events", b"r", value, 0, EVENT_HEADERS)  # type: ignore[arg-type]
+            rooms.log.append(record)
+        await rooms.produce(1)
+        assert await heard(listener, 1) == [1]
+
+
+class Interrupted(MemoryFollower):
+    """A follower that is interrupted for a while, in which it misses records."""
+
+    def __init__(self, log: MemoryLog) -> None:
+        super().__init__(log)
+        self.interrupt, self.go_on = asyncio.Event(), asyncio.Event()
+
+    @asynccontextmanager
+    async def follow(self, topic: str, partitions: int) -> Any:
+        if self.interrupt.is_set():
+            await self.go_on.wait()
+        async with super().follow(topic, partitions) as records:
+            yield self._until_interrupted(records)
+
+    async def _until_interrupted(self, records: Any) -> Any:
+        pending = asyncio.ensure_future(anext(records))
+        interrupt = asyncio.ensure_future(self.interrupt.wait())
+        while True:
+            wanted = {pending} if self.go_on.is_set() else {pending, interrupt}
+            await asyncio.wait(wanted, return_when=asyncio.FIRST_COMPLETED)
+            if pending.done():
+                yield pending.result()
+                pending = asyncio.ensure_future(anext(records))
+            elif not self.go_on.is_set():
+                pending.cancel()
+                raise ServerUnavailable("interrupted")
+
+
+async def test_what_the_log_has_while_it_is_not_followed_is_read_from_the_store() -> None:
+    rooms = Rooms()
+    follower = Interrupted(rooms.log)
+    rooms.hub._follower = follower
+    async with rooms.hub.running(), rooms.hub.listen("r") as listener:
+        follower.interrupt.set()
+        await asyncio.sleep(0.05)
+        await rooms.store(1, 2)
+        await rooms.produce(1, 2)
+        follower.go_on.set()
+        assert await heard(listener, 2) == [1, 2]
+
+
+async def test_a_listener_that_takes_nothing_is_told_and_costs_no_more(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(room_hub, "MAX_WAITING_EVENTS", 3)
+    slow = RoomListener(0)
+    for version in range(1, 10):
+        slow.put(event(version))
+    assert await heard(slow, 3) == [1, 2, 3]
+    slow.put(event(10))
+    with pytest.raises(TooSlow):
+        await slow.next()
+
+
+async def test_rooms_that_nobody_listens_to_are_left(rooms: Rooms) -> None:
+    async with AsyncExitStack() as stack:
+        for number in range(20):
+            await stack.enter_async_context(rooms.hub.listen(f"room-{number % 10}"))
+        assert len(rooms.hub._rooms) == 10
+    assert not rooms.hub._rooms
+
+
+def test_a_sequence_gives_each_event_once_in_order() -> None:
+    chance = random.Random(5)
+    for _ in range(200):
+        sequence, taken = EventSequence(3), []
+        brought = [event(n) for n in range(1, 31)] * 2
+        chance.shuffle(brought)
+        for each in brought:
+            taken += sequence.take(each)
+        assert [each.version for each in taken] == list(range(4, 31))
+        assert (sequence.version, sequence.has_gap) == (30, False)
+
+
+def test_a_sequence_holds_no_more_than_it_may(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(room_hub, "MAX_HELD_EVENTS", 3)
+    sequence = EventSequence(0)
+    for version in (5, 4, 3, 2):
+        assert not sequence.take(event(version))
+    assert [each.version for each in sequence.take(event(1))] == [1]
+    assert [each.version for each in sequence.take(event(2))] == [2, 3, 4, 5]

@@ -1,0 +1,367 @@
+"""Sockets of rooms over servers in memory: who may open one, and what is said on it."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from joserfc import jwt
+from joserfc.jwk import OctKey
+from starlette.applications import Starlette
+from starlette.routing import WebSocketRoute
+from starlette.testclient import TestClient, WebSocketDenialResponse
+from starlette.websockets import WebSocketDisconnect
+
+from eventfleet.chat import chat_commands
+from eventfleet.chat.chat_commands import (
+    ChatCommand,
+    ChatCommandSender,
+    ChatCommandSubscriber,
+    ChatOutcome,
+)
+from eventfleet.chat.room_hub import RoomHub
+from eventfleet.deciders.commander import Commander
+from eventfleet.deciders.event_publisher import EventPublisher
+from eventfleet.deciders.manager import Manager
+from eventfleet.deciders.outcomes import Accepted
+from eventfleet.domains.chat import chat
+from eventfleet.service.event_service import EventService
+from eventfleet.states.querier import Querier
+from eventfleet.states.snapshot_saver import SnapshotSaver
+from eventfleet.stores.clock import SystemClock
+from eventfleet.stores.contracts import DomainStores
+from eventfleet.stores.ids import Uuid7Generator
+from eventfleet.stores.memory.channels import MemoryChannels
+from eventfleet.stores.memory.events import MemoryEvents
+from eventfleet.stores.memory.log import MemoryFollower, MemoryLog, MemoryProducer
+from eventfleet.stores.memory.snapshots import MemorySnapshots
+from eventfleet.topics.topic_specs import declare_topics
+from eventfleet.web import LocalAccess, TokenAccess, room_sockets
+from eventfleet.web.access import Access
+from eventfleet.web.room_sockets import PATH, SUBPROTOCOL, TOKEN_PREFIX, RoomSockets
+
+KEY = OctKey.import_key("a key of the test's own, of 32 bytes")
+
+
+def token(subject: str | None = "ann", scope: str = "chat:read chat:write", lives: int = 60) -> str:
+    claims: dict[str, Any] = {"scope": scope, "exp": int(SystemClock().now().timestamp()) + lives}
+    return jwt.encode({"alg": "HS256"}, claims | ({"sub": subject} if subject else {}), KEY)
+
+
+class Service:
+    """A process that serves rooms; several may share the servers."""
+
+    def __init__(self, access: Access, kept: "Service | None" = None) -> None:
+        self.access = access
+        self.log = kept.log if kept else MemoryLog()
+        if not kept:
+            for spec in declare_topics("chat", 1, 1, -1):
+                self.log.create(spec)
+        self.events = kept.events if kept else MemoryEvents(domain="chat")
+        self.channels = kept.channels if kept else MemoryChannels()
+        self.sockets: RoomSockets = None  # type: ignore[assignment]
+        self.sender: ChatCommandSender = None  # type: ignore[assignment]
+
+    @asynccontextmanager
+    async def running(self, app: object = None) -> AsyncIterator[None]:
+        clock, snapshots = SystemClock(), MemorySnapshots(3)
+        querier = Querier(chat, DomainStores(self.events, snapshots), clock)
+        saver = SnapshotSaver(chat, snapshots, clock, limit=100_000)
+        commander = Commander(self.events, saver, partitions=1)
+        publisher = EventPublisher(MemoryProducer(self.log), clock, partitions=1)
+        manager = Manager(chat, querier, commander, publisher, clock)
+        service = EventService(chat, manager, querier, clock, Uuid7Generator())
+        hub = RoomHub(MemoryFollower(self.log), querier, 1)
+        self.sender = ChatCommandSender(self.channels)
+        self.subscriber = ChatCommandSubscriber(self.channels, service)
+        self.sockets = RoomSockets(self.access, querier, hub, self.sender)
+        async with (
+            manager.running(),
+            service,
+            hub.running(),
+            self.subscriber.running(),
+            self.sender.running(),
+        ):
+            yield
+
+    def client(self) -> TestClient:
+        routes = [WebSocketRoute(PATH, LateSockets(self))]
+        return LocalClient(Starlette(routes=routes, lifespan=self.running))
+
+
+class LocalClient(TestClient):
+    """A client of localhost."""
+
+    def websocket_connect(self, url: str, *more: Any, **options: Any) -> Any:
+        return super().websocket_connect(f"ws://localhost{url}", *more, **options)
+
+
+class LateSockets:
+    """The sockets of a service, which are made once it runs."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        await self._service.sockets(scope, receive, send)
+
+
+@pytest.fixture
+def local() -> Iterator[TestClient]:
+    with Service(LocalAccess()).client() as client:
+        yield client
+
+
+@pytest.fixture
+def secured() -> Iterator[TestClient]:
+    with Service(TokenAccess(KEY)).client() as client:
+        yield client
+
+
+def frame(socket: Any, kind: str) -> dict[str, Any]:
+    while True:
+        found: dict[str, Any] = json.loads(socket.receive_text())
+        if found["kind"] == kind:
+            return found
+
+
+def say(socket: Any, id: str, command: str = "SendMessage", **data: Any) -> dict[str, Any]:
+    socket.send_text(json.dumps({"id": id, "command": command, "data": data}))
+    return frame(socket, "outcome")
+
+
+def refused(client: TestClient, path: str = "/rooms/r/socket", **options: Any) -> tuple[int, str]:
+    with (
+        pytest.raises(WebSocketDenialResponse) as caught,
+        client.websocket_connect(path, **options),
+    ):
+        pass
+    problem = caught.value.json()
+    return problem["status"], problem["detail"]
+
+
+# What is said
+
+
+def test_a_message_is_told_to_all_in_the_room(local: TestClient) -> None:
+    with (
+        local.websocket_connect("/rooms/r/socket?sender=ann") as ann,
+        local.websocket_connect("/rooms/r/socket?sender=bob") as bob,
+    ):
+        assert say(ann, "m1", content="hi")["outcome"] == "accepted"
+        told = frame(bob, "event")["event"]
+        assert (told["version"], told["type"], told["actor"]) == (1, "MESSAGE_SENT", "ann")
+        assert told["data"]["sender_id"] == "ann"
+
+
+def test_a_message_sent_again_is_there_once(local: TestClient) -> None:
+    with local.websocket_connect("/rooms/r/socket?sender=ann") as ann:
+        assert say(ann, "m1", content="hi")["outcome"] == "accepted"
+        assert say(ann, "m1", content="hi") == {
+            "kind": "outcome",
+            "id": "m1",
+            "outcome": "repeated",
+            "version": 1,
+        }
+        told = say(ann, "m1", content="other")
+        assert (told["outcome"], told["reason"][:18]) == ("rejected", "the command's id w")
+
+
+def test_who_comes_back_gets_what_was_missed(local: TestClient) -> None:
+    with local.websocket_connect("/rooms/r/socket?sender=ann") as ann:
+        for number in range(1, 6):
+            say(ann, f"m{number}", content="hi")
+    with local.websocket_connect("/rooms/r/socket?after=2") as late:
+        assert frame(late, "opened") == {
+            "kind": "opened",
+            "room_id": "r",
+            "after": 2,
+            "latest": 5,
+        }
+        assert [frame(late, "event")["event"]["version"] for _ in range(3)] == [3, 4, 5]
+
+
+def test_who_missed_too_much_is_told_to_read_the_messages(
+    local: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("eventfleet.chat.room_session.MAX_MISSED_EVENTS", 2)
+    with local.websocket_connect("/rooms/r/socket?sender=ann") as ann:
+        for number in range(1, 6):
+            say(ann, f"m{number}", content="hi")
+        with local.websocket_connect("/rooms/r/socket?after=2") as late:
+            assert frame(late, "opened")["after"] == 5
+            say(ann, "m6", content="hi")
+            assert frame(late, "event")["event"]["version"] == 6
+        with local.websocket_connect("/rooms/r/socket?after=99") as ahead:
+            assert frame(ahead, "opened")["after"] == 6
+
+
+def test_a_room_may_have_any_name(local: TestClient) -> None:
+    with local.websocket_connect("/rooms/r%C3%A4um%20%25/socket?sender=ann") as ann:
+        assert frame(ann, "opened")["room_id"] == "räum %"
+
+
+@pytest.mark.parametrize(
+    ("said", "field"),
+    [
+        ("{", "frame"),
+        ("[]", "frame"),
+        ("[" * 10_000, "frame"),
+        ('{"id":"m","command":"SendMessage"}', "data"),
+        ('{"id":"m","command":"SendMessage","data":{},"actor":"eve"}', "actor"),
+        ('{"id":"","command":"SendMessage","data":{}}', "id"),
+    ],
+)
+def test_what_is_no_command_is_told_and_the_socket_stays(
+    local: TestClient, said: str, field: str
+) -> None:
+    with local.websocket_connect("/rooms/r/socket?sender=ann") as ann:
+        ann.send_text(said)
+        assert field in frame(ann, "invalid")["field"] or field == "frame"
+        assert say(ann, "m1", content="hi")["outcome"] == "accepted"
+
+
+def test_commands_of_a_socket_are_decided_in_their_order(local: TestClient) -> None:
+    with local.websocket_connect("/rooms/r/socket?sender=ann") as ann:
+        for number in range(20):
+            data = {"content": "hi"}
+            ann.send_text(json.dumps({"id": f"m{number}", "command": "SendMessage", "data": data}))
+        told = [frame(ann, "outcome") for _ in range(20)]
+        assert [each["version"] for each in told] == list(range(1, 21))
+
+
+# Who may
+
+
+def test_a_sender_is_the_tokens_subject(secured: TestClient) -> None:
+    for number, options in enumerate(
+        (
+            {"headers": {"authorization": f"Bearer {token('ann')}"}},
+            {"subprotocols": [SUBPROTOCOL, f"{TOKEN_PREFIX}{token('ann')}"]},
+        )
+    ):
+        with secured.websocket_connect("/rooms/r/socket?sender=bob", **options) as ann:  # type: ignore[arg-type]
+            said = {"id": f"m{number}", "command": "SendMessage", "data": {"content": "hi"}}
+            ann.send_text(json.dumps(said))
+            assert frame(ann, "event")["event"]["data"]["sender_id"] == "ann"
+            expected = SUBPROTOCOL if "subprotocols" in options else None
+            assert ann.accepted_subprotocol == expected
+
+
+def test_a_token_without_a_subject_sends_nothing(secured: TestClient) -> None:
+    headers = {"authorization": f"Bearer {token(None)}"}
+    with secured.websocket_connect("/rooms/r/socket?sender=bob", headers=headers) as nobody:
+        told = say(nobody, "m1", content="hi")
+        assert (told["outcome"], "nobody is named" in told["reason"]) == ("rejected", True)
+
+
+def test_who_may_only_read_listens_and_sends_nothing(secured: TestClient) -> None:
+    headers = {"authorization": f"Bearer {token(scope='chat:read')}"}
+    with secured.websocket_connect("/rooms/r/socket", headers=headers) as reader:
+        assert say(reader, "m1", content="hi")["reason"] == "the scope chat:write is required"
+
+
+def test_who_may_not_read_gets_no_socket(secured: TestClient) -> None:
+    assert refused(secured)[0] == 401
+    headers = {"authorization": "Bearer nothing"}
+    assert refused(secured, headers=headers)[0] == 401
+    headers = {"authorization": f"Bearer {token(scope='chat:write')}"}
+    assert refused(secured, headers=headers) == (403, "the scope chat:read is required")
+
+
+def test_without_tokens_scripts_of_other_sites_get_no_socket(local: TestClient) -> None:
+    status, detail = refused(local, headers={"origin": "http://evil.example"})
+    assert (status, "evil.example" in detail) == (421, True)
+    assert refused(local, headers={"host": "evil.example"})[0] == 421
+    headers = {"origin": "http://localhost"}
+    with local.websocket_connect("/rooms/r/socket?sender=ann", headers=headers) as ann:
+        assert say(ann, "m1", content="hi")["outcome"] == "accepted"
+
+
+@pytest.mark.parametrize("after", ["x", "-1", "1.0", "9" * 30, "²"])
+def test_a_version_that_is_none_is_refused(local: TestClient, after: str) -> None:
+    assert refused(local, f"/rooms/r/socket?after={after}")[0] == 422
+
+
+def test_more_sockets_than_the_limit_are_refused(
+    local: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(room_sockets, "MAX_SOCKETS", 1)
+    with local.websocket_connect("/rooms/r/socket") as one:
+        frame(one, "opened")
+        assert refused(local) == (429, "1 sockets are open")
+
+
+def test_a_socket_ends_with_its_token(secured: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(room_sockets, "RECHECK_SECONDS", 0.1)
+    headers = {"authorization": f"Bearer {token(lives=-29)}"}
+    with secured.websocket_connect("/rooms/r/socket", headers=headers) as ann:
+        frame(ann, "opened")
+        with pytest.raises(WebSocketDisconnect) as caught:
+            ann.receive_text()
+        assert caught.value.code == room_sockets.POLICY_VIOLATION
+
+
+# Who decides
+
+
+async def test_of_several_subscribers_one_decides() -> None:
+    first = Service(LocalAccess())
+    second = Service(LocalAccess(), first)
+    async with first.running(), second.running():
+        sent = [
+            (first, second)[n % 2].sender.send(
+                ChatCommand(f"m{n}", "SendMessage", "r", "ann", {"content": "hi"})
+            )
+            for n in range(50)
+        ]
+        outcomes = await asyncio.gather(*sent)
+        assert sorted(each.version for each in outcomes) == list(range(1, 51))
+        assert {each.outcome for each in outcomes} == {"accepted"}
+
+
+async def test_a_command_whose_subscriber_dies_has_no_outcome_and_is_sent_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(chat_commands, "OUTCOME_SECONDS", 0.5)
+    service = Service(LocalAccess())
+    command = ChatCommand("m1", "SendMessage", "r", "ann", {"content": "hi"})
+    async with service.running():
+        await service.sender.send(ChatCommand("m0", "Join", "r", "ann", {}))
+        publish = service.channels.publish
+
+        async def die(messages: Any) -> None:
+            """The subscriber is gone once the event is stored."""
+            if any(name.startswith(chat_commands.OUTCOMES) for name in messages):
+                return
+            await publish(messages)
+
+        service.channels.publish = die  # type: ignore[method-assign]
+        untold = await service.sender.send(command)
+        assert (untold.outcome, untold.version) == ("unavailable", 0)
+        service.channels.publish = publish  # type: ignore[method-assign]
+        assert await service.sender.send(command) == ChatOutcome("m1", "repeated", 2)
+
+
+async def test_without_redis_nothing_is_known_until_it_is_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(chat_commands, "OUTCOME_SECONDS", 1.0)
+    service = Service(LocalAccess())
+    command = ChatCommand("m1", "SendMessage", "r", "ann", {"content": "hi"})
+    async with service.running():
+        service.channels.stop()
+        assert (await service.sender.send(command)).outcome == "unavailable"
+        service.channels.start()
+        async with asyncio.timeout(20):
+            while (told := await service.sender.send(command)).outcome == "unavailable":
+                pass
+        assert told.outcome == "accepted"
+
+
+def test_an_event_that_the_stream_does_not_have_yet_is_not_told_as_accepted() -> None:
+    command = ChatCommand("m1", "SendMessage", "r", "ann", {"content": "hi"})
+    told = chat_commands.to_chat_outcome(command, Accepted("e", "chat.events/0", 3, False))
+    assert (told.outcome, told.version) == ("unavailable", 0)
