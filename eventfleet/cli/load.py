@@ -36,8 +36,8 @@ CASE, ACTIVITY, TIME = "case:concept:name", "concept:name", "time:timestamp"
     help="The command of every row, instead of a column; with --via commands.",
 )
 @click.option("--time", default=TIME, show_default=True, help="Column with the event's time.")
-@click.option("--id", metavar="TEXT", default="", help="Column with the command's or event's id.")
-@click.option("--actor", metavar="TEXT", default="", help="Column with the event's actor.")
+@click.option("--id", default="", help="Column with the command's or event's id.")
+@click.option("--actor", default="", help="Column with the event's actor.")
 @click.option(
     "--via",
     type=click.Choice(["events", "commands"]),

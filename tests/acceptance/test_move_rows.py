@@ -2,11 +2,14 @@
 
 import asyncio
 import json
+import os
 import re
 import subprocess
 import sys
+import sysconfig
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +24,14 @@ from tests.acceptance.fleet import ROOT, TIMEOUT_SECONDS
 from tests.acceptance.kafka_by_hand import wait_for
 
 EXAMPLE = ROOT / "examples" / "chat_rows.py"
+GUIDE = (ROOT / "docs" / "guides" / "move-rows-to-events.md").read_text()
 NAMES = ("chat", "orders")
 TO_CHAT = (
     *("--domain", "chat", "--via", "commands", "--command", "SendMessage"),
     *("--id", "id", "--case", "room_id", "--actor", "sender_id", "--time", "timestamp"),
 )
-ROOM = "lobby"
+ROOM, GUIDE_ROOM = "lobby", "hall"
+"""The guide's room is the tests' as well: its blocks run in another, for their ids are the same."""
 
 
 class TwoDomainFleet(CommandFleet):
@@ -35,7 +40,7 @@ class TwoDomainFleet(CommandFleet):
     def _remove(self) -> None:
         self.kafka.delete(t for t in self.kafka.topics() if t.partition(".")[0] in NAMES)
 
-    def load(self, path: Path, *options: str, status: int = 0) -> dict[str, Any]:
+    def load_table(self, path: Path, *options: str, status: int = 0) -> dict[str, Any]:
         report: dict[str, Any] = self.json("load", str(path), *options, status=status)
         return report
 
@@ -85,9 +90,9 @@ class OldChat:
             for message in messages:
                 await socket.send(json.dumps(message))
 
-    def rows(self) -> list[dict[str, str]]:
-        """The rows of the room, as the old service answers them."""
-        answer = httpx.get(f"http://127.0.0.1:{self.port}/rooms/{ROOM}/messages", timeout=30)
+    def rows(self, room: str = ROOM) -> list[dict[str, str]]:
+        """The rows of a room, as the old service answers them."""
+        answer = httpx.get(f"http://127.0.0.1:{self.port}/rooms/{room}/messages", timeout=30)
         assert answer.status_code == 200, answer.text
         found: list[dict[str, str]] = answer.json()["messages"]
         return found
@@ -119,6 +124,10 @@ def old_chat(mongo_url: str, redis_url: str, prefix: str, tmp_path: Path) -> Ite
         client.drop_database(prefix)
 
 
+def moment(text: str) -> datetime:
+    return datetime.fromisoformat(text)
+
+
 def contents(rows: list[dict[str, str]]) -> list[tuple[str, str, str]]:
     return [(row["id"], row["sender_id"], row["content"]) for row in rows]
 
@@ -127,7 +136,27 @@ def events(fleet: TwoDomainFleet, domain: str, aggregate_id: str) -> list[dict[s
     return fleet.json_lines("events", domain, aggregate_id)
 
 
-def test_a_chat_of_rows_becomes_one_of_events_that_forgets_nothing(
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", GUIDE, re.DOTALL)
+
+
+def run(fleet: TwoDomainFleet, old_chat: OldChat, lines: str) -> str:
+    """The output of shell lines in a checkout, with the environment that a reader has."""
+    scripts = os.pathsep.join([sysconfig.get_path("scripts"), os.environ["PATH"]])
+    lines = lines.replace("rows.csv", str(old_chat.folder / "rows.csv"))
+    done = subprocess.run(
+        ["bash", "-ec", lines],
+        cwd=ROOT,
+        env=fleet.environment | {"PATH": scripts, "EVENTFLEET_MONGO_URL": old_chat.mongo_url},
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_SECONDS,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_a_chat_of_rows_becomes_one_of_events_with_ids_senders_and_times(
     fleet: TwoDomainFleet, old_chat: OldChat
 ) -> None:
     old_chat.say("ann", id="m-1", content="hi")
@@ -138,22 +167,108 @@ def test_a_chat_of_rows_becomes_one_of_events_that_forgets_nothing(
     rows = old_chat.rows()
     assert sorted(contents(rows)) == [("m-1", "ann", "hello"), ("m-2", "bob", "ho, there")]
     path = old_chat.export()
-    assert "gone" not in path.read_text(), "a row that was deleted has left no trace"
+    assert not re.search("gone|hi$", path.read_text(), re.MULTILINE)
 
-    first = fleet.load(path, *TO_CHAT)
+    first = fleet.load_table(path, *TO_CHAT)
     assert (first["offered"], first["accepted"]) == (2, 2)
     sent = events(fleet, "chat", ROOM)
-    assert [event["type"] for event in sent] == ["MESSAGE_SENT"] * 2
-    assert contents([{"id": e["causationid"], **e["data"]} for e in sent]) == contents(rows), (
-        "a message keeps its id, its sender and its content"
-    )
-    assert [e["data"]["message_id"] for e in sent] == [row["id"] for row in rows]
-    assert [e["actor"] for e in sent] == [row["sender_id"] for row in rows]
+    assert [each["type"] for each in sent] == ["MESSAGE_SENT"] * 2
+    assert [each["data"]["message_id"] for each in sent] == [row["id"] for row in rows]
+    assert [each["causationid"] for each in sent] == [row["id"] for row in rows]
+    assert [each["actor"] for each in sent] == [row["sender_id"] for row in rows]
+    assert [each["data"]["content"] for each in sent] == [row["content"] for row in rows]
+    assert [moment(each["time"]) for each in sent] == [moment(row["timestamp"]) for row in rows]
 
-    old_chat.say("bob", id="m-4", content="one more")
-    again = fleet.load(old_chat.export(), *TO_CHAT)
-    assert (again["accepted"], again["repeated"], again["rejected"]) == (1, 2, 0)
-    state = fleet.json("state", "chat", ROOM)["state"]
-    assert [message["content"] for message in state["messages"]] == [
-        row["content"] for row in old_chat.rows()
+
+def test_a_second_load_adds_what_is_new_and_rejects_what_has_changed(
+    fleet: TwoDomainFleet, tmp_path: Path
+) -> None:
+    path = tmp_path / "rows.csv"
+    header = "id,room_id,sender_id,content,timestamp\n"
+    rows = [f"{id},attic,ann,{id},2024-03-01 09:0{id}:00\n" for id in range(4)]
+    path.write_text(header + "".join(rows[:3]))
+    assert fleet.load_table(path, *TO_CHAT)["accepted"] == 3
+    path.write_text(header + "".join([rows[0], rows[1].replace("ann,1", "ann,edited"), *rows[2:]]))
+    again = fleet.load_table(path, *TO_CHAT)
+    assert (again["accepted"], again["repeated"], again["rejected"]) == (1, 2, 1)
+    assert list(again["reasons"]) == [
+        "the command's id was used for another, which made MESSAGE_SENT"
     ]
+    assert [each["data"]["content"] for each in events(fleet, "chat", "attic")] == [*"0123"]
+
+
+ORDERS = """id,order,customer,total,currency,at
+7,o-1,ann,1999,EUR,2024-03-01T09:00:00Z
+,o-2,bob,1,EUR,2024-03-01T09:01:00Z
+9,o-3,bob,much,EUR,2024-03-01T09:02:00Z
+10,o-4,,1,EUR,2024-03-01T09:03:00Z
+11,o-5,cid,1,EUR,yesterday
+7,o-6,dan,5,EUR,2024-03-01T09:04:00Z
+"""
+
+
+def test_rows_of_an_asynchronous_domain_and_bad_ones_by_line_and_column(
+    fleet: TwoDomainFleet, tmp_path: Path
+) -> None:
+    """An id may be another aggregate's, too; `customer` is the actor and a field."""
+    path = tmp_path / "orders.csv"
+    path.write_text(ORDERS)
+    options = (
+        *("--domain", "orders", "--via", "commands", "--command", "Place"),
+        *("--id", "id", "--case", "order", "--actor", "customer", "--time", "at"),
+    )
+    first = fleet.load_table(path, *options, status=1)
+    assert (first["offered"], first["accepted"], first["refused"]) == (6, 2, 4)
+    assert first["problems"] == [
+        f"{path}, line 3: id: is missing",
+        f"{path}, line 4: data.total: Expected `int`, got `str`",
+        f"{path}, line 5: customer: is missing",
+        f"{path}, line 6: at: 'yesterday' is not a time",
+    ]
+    again = fleet.load_table(path, *options, status=1)
+    assert (again["accepted"], again["repeated"], again["refused"]) == (0, 2, 4)
+    fleet.settle("append")
+    for order, customer, minute in (("o-1", "ann", 0), ("o-6", "dan", 4)):
+        [placed] = wait_for(lambda order=order: events(fleet, "orders", order), order)
+        assert (placed["type"], placed["actor"], placed["causationid"]) == ("Placed", customer, "7")
+        assert placed["data"]["customer"] == customer
+        assert moment(placed["time"]) == datetime(2024, 3, 1, 9, minute, tzinfo=UTC)
+
+
+# The guide
+
+
+def test_the_guides_blocks_move_a_chat(fleet: TwoDomainFleet, old_chat: OldChat) -> None:
+    serve, write, move = (block.replace(ROOM, GUIDE_ROOM) for block in blocks("sh"))
+    assert serve == (
+        'python examples/chat_rows.py serve "$EVENTFLEET_MONGO_URL" "$EVENTFLEET_REDIS_URL" 8090\n'
+    )
+    *said, shown = write.replace("8090", old_chat.port).splitlines()
+    run(fleet, old_chat, "\n".join(said))
+    wait_for(lambda: '"hello"' in json.dumps(old_chat.rows(GUIDE_ROOM)), "the edit")
+    assert '"content":"hello"' in (answer := run(fleet, old_chat, shown))
+    assert '"content":"hi"' not in answer
+    moved = run(fleet, old_chat, move)
+    assert re.findall(r"^ *(?:accepted|refused) +(\d+)", moved, re.MULTILINE) == ["2", "0"]
+    assert moved.count("MESSAGE_SENT") == 2
+
+
+def test_the_guides_program_sends_what_happened_when_it_did(fleet: TwoDomainFleet) -> None:
+    [program] = blocks("python")
+    for outcome in ("Accepted", "Repeated"):
+        done = subprocess.run(
+            [sys.executable, "-c", program.replace("attic", "loft")],
+            env=fleet.environment | {"PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])},
+            capture_output=True,
+            text=True,
+            timeout=TIMEOUT_SECONDS,
+        )
+        assert done.returncode == 0, done.stderr
+        assert [line.partition("(")[0] for line in done.stdout.splitlines()] == [outcome] * 3
+    [shown] = re.findall(r"`eventfleet (state chat attic --at .*)`", GUIDE)
+    for asked, messages in (
+        (shown, ["to be forgotten", "to be kept"]),
+        (shown.partition(" --at")[0], ["to be kept"]),
+    ):
+        room = fleet.json(*asked.replace("attic", "loft").split())["state"]
+        assert [each["content"] for each in room["messages"]] == messages
