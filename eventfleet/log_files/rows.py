@@ -3,6 +3,7 @@
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -84,6 +85,11 @@ class Columns:
         """The columns that a header lacks, each with the option that names another."""
         return [(name, option) for name, option in self._needed(header) if name not in header]
 
+    @cached_property
+    def shareable(self) -> frozenset[str]:
+        """The columns that a payload may have fields of, too."""
+        return frozenset({self.case, self.time, self.id, self.actor} - {""})
+
     def activity_column(self, present: Collection[str]) -> str:
         """The column that holds the activity, out of those that are present."""
         fallback = self.activity not in present and self.activity_fallback in present
@@ -118,8 +124,7 @@ def to_row(
         actor = _identifier(values.get(field)) if field else None
     except ValueError as error:
         return RowProblem(origin, number, field, str(error))
-    names = {columns.case, columns.time, columns.id, columns.actor} - {""}
-    named = {name: values.pop(name) for name in names}
+    named = {name: values.pop(name) for name in columns.shareable}
     if not columns.fixed_activity:
         values.pop(activity_column, None)
     return Row(origin, number, case, activity, time, values, own_id, actor, named)

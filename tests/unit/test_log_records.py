@@ -222,6 +222,18 @@ def test_an_id_of_content_tells_actors_apart_and_not_where_data_came_from() -> N
     assert command.id == ids[0]
 
 
+def test_a_payload_in_an_object_of_its_own_is_the_whole_payload_and_its_ids_too() -> None:
+    columns = {"reason": "of the row", "order": "order-1"}
+    late, broken = (
+        row("Cancel", {"data": {"reason": reason}})._replace(named=columns)
+        for reason in ("late", "broken")
+    )
+    one, other = commands([late, broken], orders)
+    assert (one.data, other.data) == ({"reason": "late"}, {"reason": "broken"})
+    [again] = commands([broken], orders)
+    assert again.id == other.id != one.id
+
+
 def test_a_bad_row_is_named_and_the_rows_after_it_become_commands() -> None:
     rows = [
         row("Deposit", {"amount": "12.5"}, CELLS, 2)._replace(id="1"),
