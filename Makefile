@@ -22,7 +22,8 @@ test: $(VENV)/dev.stamp
 faults: $(VENV)/dev.stamp
 	@$(BIN)/python -m tests.servers.install
 	@SCHEDULES=100000 $(BIN)/python -m pytest --timeout 36000 \
-		tests/simulation/test_schedules.py tests/simulation/test_marker.py tests/simulation/test_fleet.py
+		tests/simulation/test_schedules.py tests/simulation/test_marker.py tests/simulation/test_fleet.py \
+		tests/simulation/test_projections.py
 	@$(BIN)/python -m pytest -s -m faults --timeout 3600 tests/faults
 
 # What the Helm chart renders, on a Kubernetes API server; builds it once, which takes minutes.

@@ -8,7 +8,7 @@ once.
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 from uuid import uuid4
@@ -86,11 +86,34 @@ _decode_command = msgspec.json.Decoder(PublishedCommand).decode
 _decode_outcome = msgspec.json.Decoder(PublishedOutcome).decode
 
 
+class Publisher:
+    """Publishes the messages of many tasks; those that come while others are on their way go
+    together."""
+
+    def __init__(self, channels: Channels) -> None:
+        self._channels = channels
+        self._waiting: dict[str, list[bytes]] = {}
+        self._publishing: asyncio.Task[None] | None = None
+
+    async def publish(self, channel: str, message: bytes) -> None:
+        """Publish a message. ServerUnavailable: it may not have been published."""
+        self._waiting.setdefault(channel, []).append(message)
+        if self._publishing is None or self._publishing.done():
+            self._publishing = asyncio.create_task(self._publish_all())
+        publishing = self._publishing
+        await asyncio.shield(publishing)
+
+    async def _publish_all(self) -> None:
+        while self._waiting:
+            messages, self._waiting = self._waiting, {}
+            await self._channels.publish(messages)
+
+
 class ChatCommandSender:
     """Publishes the commands of this process's sockets, and receives their outcomes."""
 
     def __init__(self, channels: Channels) -> None:
-        self._channels = channels
+        self._channels, self._publisher = channels, Publisher(channels)
         self._reply_to = f"{OUTCOMES}{uuid4().hex}"
         self._awaited: dict[str, asyncio.Future[ChatOutcome]] = {}
         self._subscribed = asyncio.Event()
@@ -118,7 +141,7 @@ class ChatCommandSender:
         try:
             async with asyncio.timeout(OUTCOME_SECONDS):
                 await self._subscribed.wait()
-                await self._channels.publish({COMMANDS: [published]})
+                await self._publisher.publish(COMMANDS, published)
                 return await outcome
         except TimeoutError:
             return unavailable(command, "nobody has told the outcome in time")
@@ -132,8 +155,9 @@ class ChatCommandSender:
             async with self._channels.subscribe(self._reply_to) as messages:
                 self._subscribed.set()
                 self._listener.report_well()
-                async for message in messages:
-                    self._receive(message)
+                async for together in messages:
+                    for message in together:
+                        self._receive(message)
         finally:
             self._subscribed.clear()
 
@@ -148,11 +172,13 @@ class ChatCommandSender:
 class ChatCommandSubscriber:
     """Decides published commands, each that it claims before others do.
 
-    At most MAX_DECIDING at a time: beyond that it reads no further.
+    Those that came together are claimed together. With MAX_DECIDING of such groups under way it
+    reads no further.
     """
 
     def __init__(self, channels: Channels, service: EventService[Any]) -> None:
         self._channels, self._service = channels, service
+        self._publisher = Publisher(channels)
         self._free = asyncio.Semaphore(MAX_DECIDING)
         self._deciding: set[asyncio.Task[None]] = set()
         self._listener = BackgroundTask(
@@ -175,13 +201,11 @@ class ChatCommandSubscriber:
     async def _listen(self) -> None:
         async with self._channels.subscribe(COMMANDS) as messages:
             self._listener.report_well()
-            async for message in messages:
-                with suppress(msgspec.DecodeError):
-                    published = _decode_command(message)
-                    await self._free.acquire()
-                    task = asyncio.create_task(self._answer(published))
-                    self._deciding.add(task)
-                    task.add_done_callback(self._end)
+            async for together in messages:
+                await self._free.acquire()
+                task = asyncio.create_task(self._answer_all(together))
+                self._deciding.add(task)
+                task.add_done_callback(self._end)
 
     def _end(self, task: asyncio.Task[None]) -> None:
         self._deciding.discard(task)
@@ -189,12 +213,18 @@ class ChatCommandSubscriber:
         if not task.cancelled() and (error := task.exception()):
             logger.error("a chat command has no outcome", exc_info=error)
 
-    async def _answer(self, published: PublishedCommand) -> None:
+    async def _answer_all(self, messages: Sequence[bytes]) -> None:
         """Say nothing where Redis is away: the sender is told that nothing is known."""
+        published = [*_commands_in(messages)]
+        names = [f"{CLAIMS}{each.number}" for each in published]
         with suppress(ServerUnavailable):
-            if await self._channels.claim(f"{CLAIMS}{published.number}", CLAIM_SECONDS):
-                outcome = PublishedOutcome(published.number, await self._decide(published.command))
-                await self._channels.publish({published.reply_to: [_encode(outcome)]})
+            claimed = await self._channels.claim(names, CLAIM_SECONDS)
+            mine = [each for each, is_mine in zip(published, claimed, strict=True) if is_mine]
+            await asyncio.gather(*map(self._answer, mine))
+
+    async def _answer(self, published: PublishedCommand) -> None:
+        outcome = PublishedOutcome(published.number, await self._decide(published.command))
+        await self._publisher.publish(published.reply_to, _encode(outcome))
 
     async def _decide(self, command: ChatCommand) -> ChatOutcome:
         try:
@@ -209,6 +239,13 @@ class ChatCommandSubscriber:
         except InvalidRecord as error:
             return ChatOutcome(command.id, "invalid", field=error.field, reason=error.reason)
         return to_chat_outcome(command, outcome)
+
+
+def _commands_in(messages: Sequence[bytes]) -> Iterator[PublishedCommand]:
+    """Decode the commands in messages; others may publish what is none."""
+    for message in messages:
+        with suppress(msgspec.DecodeError):
+            yield _decode_command(message)
 
 
 def to_chat_outcome(command: ChatCommand, outcome: Outcome) -> ChatOutcome:

@@ -4,14 +4,16 @@ import asyncio
 import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from typing import Any
+from typing import Any, NamedTuple
+
+import msgspec
 
 from eventfleet.domains.chat import chat
 from eventfleet.states.querier import Querier
 from eventfleet.stores.background_task import BackgroundTask, cancel
 from eventfleet.stores.contracts import LogFollower
 from eventfleet.stores.errors import ServerUnavailable
-from eventfleet.topics.codec import decode
+from eventfleet.topics.codec import decode, encode
 from eventfleet.topics.errors import InvalidRecord
 from eventfleet.topics.event import EventRecord
 from eventfleet.topics.names import Topics
@@ -30,21 +32,39 @@ class TooSlow(Exception):
     """A listener has let MAX_WAITING_EVENTS events wait."""
 
 
+class EventFrame(msgspec.Struct, frozen=True, tag_field="kind", tag="event"):
+    """An event of the room, as it is sent to clients."""
+
+    event: msgspec.Raw
+
+
+class RoomEvent(NamedTuple):
+    """An event's version, and its frame, which all listeners share."""
+
+    version: int
+    frame: bytes
+
+
+def to_room_event(event: EventRecord) -> RoomEvent:
+    """Encode an event for listeners."""
+    return RoomEvent(event.version, msgspec.json.encode(EventFrame(msgspec.Raw(encode(event)))))
+
+
 class RoomListener:
     """One listener of a room: its events above `version`, each once and in order."""
 
     def __init__(self, version: int) -> None:
         self.version = version
-        self._waiting: asyncio.Queue[EventRecord] = asyncio.Queue(MAX_WAITING_EVENTS)
+        self._waiting: asyncio.Queue[RoomEvent] = asyncio.Queue(MAX_WAITING_EVENTS)
         self._too_slow = False
 
-    def put(self, event: EventRecord) -> None:
+    def put(self, event: RoomEvent) -> None:
         """Let the next event wait for its turn; once one had no room, no more are taken."""
         self._too_slow = self._too_slow or self._waiting.full()
         if not self._too_slow:
             self._waiting.put_nowait(event)
 
-    async def next(self) -> EventRecord:
+    async def next(self) -> RoomEvent:
         """Wait for the next event. TooSlow: events were left out."""
         while True:
             if self._too_slow and self._waiting.empty():
@@ -126,7 +146,7 @@ class OpenRoom:
         if self._sequence is None:
             self._early.append(event)
             return
-        for each in self._sequence.take(event):
+        for each in map(to_room_event, self._sequence.take(event)):
             for listener in self.listeners:
                 listener.put(each)
         if self._sequence.has_gap:

@@ -7,10 +7,10 @@ from typing import Any, Literal
 import msgspec
 
 from eventfleet.chat.chat_commands import ChatCommand, ChatCommandSender, ChatOutcome
-from eventfleet.chat.room_hub import RoomHub, RoomListener
+from eventfleet.chat.room_hub import RoomHub, RoomListener, to_room_event
 from eventfleet.states.querier import Querier
-from eventfleet.topics.codec import encode, to_invalid_record
-from eventfleet.topics.event import EventRecord, Identifier
+from eventfleet.topics.codec import to_invalid_record
+from eventfleet.topics.event import Identifier
 
 MAX_MISSED_EVENTS = 1_000
 MAX_FRAME_BYTES = 65_536
@@ -55,12 +55,6 @@ class InvalidFrame(msgspec.Struct, frozen=True, tag_field="kind", tag="invalid")
 
     field: str
     reason: str
-
-
-class EventFrame(msgspec.Struct, frozen=True, tag_field="kind", tag="event"):
-    """An event of the room."""
-
-    event: msgspec.Raw
 
 
 _encode = msgspec.json.Encoder().encode
@@ -112,14 +106,11 @@ class RoomSession:
     async def _send_stored(self, after: int, up_to: int) -> None:
         if after < up_to:
             async for event in self._queries.events(self._room_id, after, up_to=up_to):
-                await self._send_event(event)
+                await self._send(to_room_event(event).frame)
 
     async def _send_events(self, listener: RoomListener) -> None:
         while True:
-            await self._send_event(await listener.next())
-
-    async def _send_event(self, event: EventRecord) -> None:
-        await self._send(_encode(EventFrame(msgspec.Raw(encode(event)))))
+            await self._send((await listener.next()).frame)
 
     async def _take_commands(self, frames: AsyncIterator[str | bytes], may_write: bool) -> None:
         async for frame in frames:

@@ -130,7 +130,9 @@ class ProjectRole:
                 dead_letters.append(self._dead_letter(record, error))
                 continue
             events.append(self._upcast(event, record.offset))
-        for projector in self._projectors.values():
+        # Builds that follow come first: one may be made live at any moment, here or elsewhere, and
+        # must not lack what readers have seen in the one before.
+        for projector in reversed(self._projectors.values()):
             if projector.ready:
                 await projector.apply(events)
         await self._writer.commit(dead_letters, next_offset)

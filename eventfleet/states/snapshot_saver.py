@@ -1,6 +1,7 @@
 """SnapshotSaver: makes snapshots of states and saves them behind the answers."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any
@@ -10,11 +11,15 @@ from eventfleet.states.live_state import LiveState, take_snapshot
 from eventfleet.stores.background_task import BackgroundTask
 from eventfleet.stores.contracts import Clock, Snapshot, SnapshotStore
 
-MAX_BATCH_SNAPSHOTS = 100
+MAX_BATCH_STATES = 100
+BATCH_SECONDS = 0.005
 MAX_PENDING_STATES = 10_000
 MAX_PENDING_COPIES = 1_000
 DRAIN_SECONDS = 2.0
 PAUSE_SECONDS = 0.1
+PAUSE_RATIO = 20
+"""A pause is so many times as long as the save before it."""
+
 LONGEST_PAUSE_SECONDS = 5.0
 
 
@@ -92,35 +97,44 @@ class SnapshotSaver:
         while self._pending or not self._closing.is_set():
             if not self._closing.is_set():
                 await self._wake.wait()
-            batch = list(self._pending)[:MAX_BATCH_SNAPSHOTS]
-            await self._save([self._pending.pop(each) for each in batch])
+            begun = time.perf_counter()
+            count, snapshots = self._take_batch()
+            await self._save(count, snapshots)
             if not self._pending:
                 self._wake.clear()
-                await self._pause()
+            if count < MAX_BATCH_STATES:
+                await self._pause((time.perf_counter() - begun) * PAUSE_RATIO)
 
-    async def _pause(self) -> None:
-        """Not every state is saved of an aggregate that changes all the time."""
+    def _take_batch(self) -> tuple[int, list[Snapshot]]:
+        """Take pending states, for BATCH_SECONDS: other tasks wait meanwhile. Returns how many were
+        taken, and the snapshots of those that a store can keep."""
+        now, ends = self._clock.now(), time.perf_counter() + BATCH_SECONDS
+        taken: list[Snapshot | None] = []
+        for aggregate_id in [*self._pending][:MAX_BATCH_STATES]:
+            state = self._pending.pop(aggregate_id)
+            if isinstance(state, LiveState):
+                taken.append(take_snapshot(self._domain, state, now, self._limit))
+            else:
+                taken.append(state)
+            if time.perf_counter() > ends:
+                break
+        return len(taken), [snapshot for snapshot in taken if snapshot]
+
+    async def _pause(self, seconds: float) -> None:
+        """Not every state is saved of an aggregate that changes all the time, and the larger the
+        states are, the fewer."""
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._closing.wait(), PAUSE_SECONDS)
+            pause = min(max(seconds, PAUSE_SECONDS), LONGEST_PAUSE_SECONDS)
+            await asyncio.wait_for(self._closing.wait(), pause)
 
-    async def _save(self, states: Sequence[LiveState | Snapshot]) -> None:
-        """Save in one bulk; what fails is dropped. A state that no store can keep is dropped."""
+    async def _save(self, count: int, snapshots: Sequence[Snapshot]) -> None:
+        """Save the snapshots of `count` states in one bulk; what fails is dropped."""
         saved = 0
         try:
-            if snapshots := self._take_all(states):
+            if snapshots:
                 await self._store.save(snapshots)
                 saved = len(snapshots)
                 self._task.report_well()
         finally:
             self.saved += saved
-            self.dropped += len(states) - saved
-
-    def _take_all(self, states: Sequence[LiveState | Snapshot]) -> list[Snapshot]:
-        now = self._clock.now()
-        taken = [
-            each
-            if isinstance(each, Snapshot)
-            else take_snapshot(self._domain, each, now, self._limit)
-            for each in states
-        ]
-        return [snapshot for snapshot in taken if snapshot]
+            self.dropped += count - saved

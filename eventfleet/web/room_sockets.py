@@ -167,5 +167,5 @@ async def _close(websocket: WebSocket, code: int, reason: str) -> None:
         try:
             async with asyncio.timeout(SEND_SECONDS):
                 await websocket.close(code, reason[:100])
-        except (RuntimeError, TimeoutError, OSError):
+        except (RuntimeError, TimeoutError, OSError, WebSocketDisconnect):
             return

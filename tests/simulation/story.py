@@ -9,6 +9,7 @@ import orjson
 from msgspec import Struct
 
 from eventfleet.deciders.outcomes import OUTCOME_NAMES, Outcome
+from eventfleet.model.views import ViewShape
 from eventfleet.stores.contracts import (
     AssignPosition,
     Head,
@@ -18,6 +19,8 @@ from eventfleet.stores.contracts import (
     Snapshot,
     TailQuery,
 )
+from eventfleet.stores.contracts.views import BuildProgress, StoredRow
+from eventfleet.stores.cursors import FeedPoint
 from eventfleet.topics.event import EventKey, EventRecord, Position
 from eventfleet.topics.record import LogRecord, ProducerRecord
 
@@ -49,6 +52,13 @@ WORDS = {
     "incarnation": "asks Redis for its incarnation",
     "watermarks": "reads the log's ends",
     "committed": "reads the committed offsets",
+    "builds": "looks at the builds",
+    "begin": "begins a build:",
+    "note_progress": "notes, of a build in a partition, in place of what is known:",
+    "make_live": "makes live",
+    "load": "loads",
+    "placed": "reads the store's events behind",
+    "prepare": "has the indexes of a table",
 }
 GROUPS = (list, tuple, set, frozenset, KeysView, ValuesView)
 QUIET = {"incarnation", "watermarks", "committed", "epoch", "next_offset"}
@@ -76,7 +86,7 @@ def describe(thing: Any) -> str:
     """A thing in few words."""
     match thing:
         case str():
-            return UUID.sub(r"\1", thing)
+            return UUID.sub(r"\1", thing).replace("\0", "/")
         case bytes():
             return describe_bytes(thing)
         case ProducerRecord() | LogRecord():
@@ -94,6 +104,16 @@ def describe(thing: Any) -> str:
             return f"in the incarnation {thing.id}, seen at {thing.now % 1000:.3f}"
         case Snapshot():
             return f"{thing.aggregate_id} at version {thing.version}"
+        case StoredRow():
+            what = "deleted" if thing.fields is None else describe(thing.fields)
+            return f"{describe(thing.id)} {what} at {describe(thing.point)}"
+        case FeedPoint():
+            return f"{thing.epoch}-{thing.partition}-{thing.offset} version {thing.version}"
+        case BuildProgress():
+            ready = "ready" if thing.ready else "not ready"
+            return f"{ready} up to {describe(thing.point)} after {thing.takeovers} takeovers"
+        case ViewShape():
+            return f"of version {thing.version}"
         case EventKey():
             return describe(thing.event_id)
         case Struct() if isinstance(thing, Outcome):

@@ -92,6 +92,41 @@ async def test_repeats_change_nothing() -> None:
         servers.check(view)
 
 
+@pytest.mark.parametrize("cached", [0, 100])
+@pytest.mark.parametrize("anew", [False, True])
+async def test_a_repeat_of_a_first_event_begins_no_row_anew(cached: int, anew: bool) -> None:
+    """A broker without transactions lets an earlier owner of append emit some events once more."""
+    servers = Servers(till(ACCOUNTS))
+    role = await following(servers, cached=cached)
+    await servers.append("a", Opened(owner="ann"), Deposited(cents=5))
+    await servers.take(role)
+    if anew:  # before it is noted how far the build is
+        role = await opened(servers, cached=cached)
+    await servers.emit(servers.stored[0])
+    await servers.append("a", Deposited(cents=1))
+    await servers.take(role)
+    servers.check(ACCOUNTS)
+
+
+@pytest.mark.parametrize("cached", [0, 100])
+async def test_a_repeat_may_stand_anywhere_in_a_chunk(cached: int) -> None:
+    servers = Servers(till(ACCOUNTS))
+    role = await following(servers, cached=cached)
+    await servers.append("a", Opened(owner="ann"), Deposited(cents=5))
+    await servers.take(role)
+    await servers.append("b", Opened(owner="bob"))
+    await servers.append("a", Deposited(cents=1))
+    await servers.emit(*servers.stored)
+    await servers.append("c", Opened(owner="bob"))
+    await servers.emit(servers.stored[0])
+    await servers.append("a", Deposited(cents=7))
+    await servers.emit(servers.stored[0], servers.stored[2])
+    await servers.take(role)
+    await servers.append("a", Moved(owner="bob"))
+    await servers.take(role)
+    servers.check(ACCOUNTS)
+
+
 @pytest.mark.parametrize("cached", [0, 1, 100])
 async def test_a_row_is_deleted_and_created_again(cached: int) -> None:
     servers = Servers(till())
@@ -531,6 +566,21 @@ async def test_events_before_a_purge_that_come_again_change_nothing(first: int) 
         await servers.take(role, limit=1)
         assert servers.rows(ACCOUNTS) == {}
         assert servers.totals(ACCOUNTS, OWNERS) == {}
+
+
+async def test_a_repeat_from_before_a_purge_brings_no_row_back() -> None:
+    servers = Servers(till(ACCOUNTS))
+    role = await following(servers, cached=0)
+    await servers.append("a", Opened(owner="ann"), Closed())
+    await servers.take(role)
+    await made_live(servers, role)
+    servers.clock.time += project.TOMBSTONE_AGE + project.PURGE_INTERVAL
+    await role.tick()
+    assert servers.table("accounts", "accounts", 1) == {}
+    await servers.append("b", Opened(owner="bob"))
+    await servers.emit(servers.stored[0])
+    await servers.take(role)
+    servers.check(ACCOUNTS)
 
 
 async def test_young_tombstones_stay() -> None:

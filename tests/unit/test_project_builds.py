@@ -9,6 +9,7 @@ from eventfleet.roles import project
 from eventfleet.roles.project import ProjectRole
 from eventfleet.stores.contracts.views import BuildProgress
 from eventfleet.stores.errors import Fenced, ServerUnavailable
+from eventfleet.topics.partitioner import partition_of
 from tests.unit.view_fixture import (
     ACCOUNTS,
     NOTES,
@@ -18,6 +19,7 @@ from tests.unit.view_fixture import (
     Opened,
     Servers,
     in_version,
+    made_live,
     till,
 )
 
@@ -92,6 +94,33 @@ async def test_a_rebuild_goes_on_beside_the_live_build_while_events_flow() -> No
     await servers.append("a", Closed())
     await servers.take(role)
     servers.check(ACCOUNTS, 2)
+
+
+async def test_a_build_that_follows_has_each_chunk_before_the_live_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The owner of the other partition may make it live at any moment."""
+    servers = Servers(till(ACCOUNTS), partitions=2)
+    roles = [servers.role(partition) for partition in range(2)]
+    for role in roles:
+        await role.open()
+    await made_live(servers, *roles)
+    assert await servers.views.begin("accounts", ["accounts", "owners"], ACCOUNTS.shape, 1)
+    await made_live(servers, roles[0])
+    assert numbers(servers) == (1, 2)
+    saved = list[int]()
+    for number in (1, 2):
+        rows = servers.views.rows("accounts", "accounts", number)
+
+        async def save(stored: Any, number: int = number, rows: Any = rows) -> None:
+            saved.append(number)
+            await type(rows).save(rows, stored)
+
+        monkeypatch.setattr(rows, "save", save)
+    name = next(each for each in "abcd" if partition_of(each, 2) == 0)
+    await servers.append(name, Opened(owner="ann"))
+    await servers.take(roles[0])
+    assert saved == [2, 1]
 
 
 async def test_a_higher_version_is_built_by_itself_and_made_live_when_all_are_ready() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from eventfleet.chat import room_hub
-from eventfleet.chat.room_hub import EventSequence, RoomHub, RoomListener, TooSlow
+from eventfleet.chat.room_hub import EventSequence, RoomHub, RoomListener, TooSlow, to_room_event
 from eventfleet.domains.chat import chat
 from eventfleet.states.querier import Querier
 from eventfleet.stores.clock import SystemClock
@@ -188,9 +188,9 @@ async def test_a_listener_that_takes_nothing_is_told_and_costs_no_more(
     monkeypatch.setattr(room_hub, "MAX_WAITING_EVENTS", 3)
     slow = RoomListener(0)
     for version in range(1, 10):
-        slow.put(event(version))
+        slow.put(to_room_event(event(version)))
     assert await heard(slow, 3) == [1, 2, 3]
-    slow.put(event(10))
+    slow.put(to_room_event(event(10)))
     with pytest.raises(TooSlow):
         await slow.next()
 

@@ -17,15 +17,18 @@ class Channels(Protocol):
         After ServerUnavailable some of them may have been published.
         """
 
-    def subscribe(self, channel: str) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
-        """Stream what is published on the channel from the block's beginning on.
+    def subscribe(
+        self, channel: str
+    ) -> AbstractAsyncContextManager[AsyncIterator[Sequence[bytes]]]:
+        """Stream what is published on the channel from the block's beginning on, as it comes.
 
         The stream ends with ServerUnavailable when it may have missed a message, also where the
         server merely fell silent; subscribe again then.
         """
 
-    async def claim(self, name: str, seconds: float) -> bool:
-        """Return whether nobody has claimed the name yet; for some seconds nobody else will."""
+    async def claim(self, names: Sequence[str], seconds: float) -> list[bool]:
+        """Return for each name whether nobody has claimed it yet; for some seconds nobody else
+        will."""
 
     async def close(self) -> None:
         """Release the connections, but for those of subscribers. Never raises."""

@@ -35,7 +35,7 @@ class RedisChannels:
                 await session.call(commands)
 
     @asynccontextmanager
-    async def subscribe(self, channel: str) -> AsyncIterator[AsyncIterator[bytes]]:
+    async def subscribe(self, channel: str) -> AsyncIterator[AsyncIterator[Sequence[bytes]]]:
         label = f"channel {channel}"
         session = Session(self._url)
         try:
@@ -47,11 +47,15 @@ class RedisChannels:
         finally:
             await session.disconnect()
 
-    async def claim(self, name: str, seconds: float) -> bool:
-        command = "SET", name, b"", "NX", "PX", max(1, int(seconds * 1000))
+    async def claim(self, names: Sequence[str], seconds: float) -> list[bool]:
+        milliseconds = max(1, int(seconds * 1000))
+        commands: list[RedisCommand] = [
+            ("SET", name, b"", "NX", "PX", milliseconds) for name in names
+        ]
+        if not commands:
+            return []
         async with self._pool.session("claim", "channels") as session:
-            (reply,) = await session.call([command])
-        return reply is not None
+            return [reply is not None for reply in await session.call(commands)]
 
     async def close(self) -> None:
         await self._pool.close()
@@ -62,11 +66,10 @@ class RedisChannels:
 
     async def _stream(
         self, label: str, session: Session, replies: list[Any]
-    ) -> AsyncIterator[bytes]:
+    ) -> AsyncIterator[Sequence[bytes]]:
         while True:
-            for kind, *rest in replies:
-                if kind == b"message":
-                    yield rest[1]
+            if messages := [rest[1] for kind, *rest in replies if kind == b"message"]:
+                yield messages
             with translate_errors(label, self._timeout):
                 replies = await self._next_replies(session)
 

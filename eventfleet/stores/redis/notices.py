@@ -37,11 +37,12 @@ def _pack(notices: Sequence[Notice]) -> list[bytes]:
     return [_encode(notices[start : start + MAX_MESSAGE_NOTICES]) for start in starts]
 
 
-async def _unpack(messages: AsyncIterator[bytes]) -> AsyncIterator[Notice]:
+async def _unpack(messages: AsyncIterator[Sequence[bytes]]) -> AsyncIterator[Notice]:
     """Decode the notices in messages; others may publish what is none."""
-    async for message in messages:
-        for notice in _decode_message(message):
-            yield notice
+    async for together in messages:
+        for message in together:
+            for notice in _decode_message(message):
+                yield notice
 
 
 def _decode_message(message: bytes) -> Iterator[Notice]:

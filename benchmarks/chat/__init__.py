@@ -1,0 +1,1 @@
+"""Chat under load, with reconnects and a kill, beside a bare Redis relay."""

@@ -1,0 +1,249 @@
+"""The project role with one rule taken out each."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from eventfleet.model.views import ProjectedEvent
+from eventfleet.roles.project import ProjectRole
+from eventfleet.roles.role import ChunkReport
+from eventfleet.roles.view_projector import NOT_STORED, CachedRow, CachedTable, ViewProjector
+from eventfleet.stores.contracts.views import BuildProgress, StoredRow, ViewBuild, ViewBuilds
+from eventfleet.stores.cursors import FeedPoint
+from eventfleet.stores.memory.views import MemoryRows, MemoryViews
+from eventfleet.topics.record import LogRecord
+
+# Stores
+
+
+class OverwritesRows(MemoryRows):
+    """Without: a write is refused where the stored point is the same or later."""
+
+    async def save(self, rows: Sequence[StoredRow]) -> None:
+        for row in rows:
+            await self._yield_point()
+            self._rows[row.id] = row
+        await self._yield_point()
+
+
+class DeletesAtOnce(MemoryRows):
+    """Without: a deleted row stays as a tombstone."""
+
+    async def save(self, rows: Sequence[StoredRow]) -> None:
+        for row in rows:
+            await super().save([row])
+            stored = self._rows.get(row.id)
+            if stored is not None and stored.fields is None:
+                del self._rows[row.id]
+
+
+class NotesBlindly(MemoryViews):
+    """Without: progress is noted only in place of the known one."""
+
+    async def note_progress(
+        self,
+        view: str,
+        number: int,
+        partition: int,
+        known: BuildProgress,
+        progress: BuildProgress,
+    ) -> bool:
+        builds = self._builds.get(view, ViewBuilds())
+        build = next((each for each in builds if each and each.number == number), None)
+        noted = build.progress(partition) if build else known
+        return await super().note_progress(view, number, partition, noted, progress)
+
+
+class MakesAnyLive(MemoryViews):
+    """Without: the store makes a build live only if it is ready in all partitions."""
+
+    async def make_live(self, view: str, number: int, partitions: int) -> bool:
+        return await super().make_live(view, number, 0)
+
+
+# What applies events
+
+
+class SavesRowsFirst(ViewProjector):
+    """Without: totals are stored before the rows that they follow from."""
+
+    def _cached_table(self, table: Any, capacity: int) -> CachedTable:
+        kind = RowsFirst if table is self.view else TotalsLast
+        made = kind(table, self._stores[table.name], capacity)
+        made.waiting = self.__dict__.setdefault("waiting", [])
+        return made
+
+
+class RowsFirst(CachedTable):
+    waiting: list[tuple[CachedTable, Sequence[StoredRow]]]
+
+    async def save(self, rows: Sequence[StoredRow]) -> None:
+        waiting, self.waiting[:] = [*self.waiting], []
+        await super().save(rows)
+        for table, parts in waiting:
+            await CachedTable.save(table, parts)
+
+
+class TotalsLast(CachedTable):
+    waiting: list[tuple[CachedTable, Sequence[StoredRow]]]
+
+    async def save(self, rows: Sequence[StoredRow]) -> None:
+        self.waiting.append((self, rows))
+
+
+class CachesAtOnce(ViewProjector):
+    """Without: rows are cached once they are stored; they are forgotten if they may not be."""
+
+    def _cached_table(self, table: Any, capacity: int) -> CachedTable:
+        return CachingTable(table, self._stores[table.name], capacity)
+
+    def _forget(self, tables: Sequence[CachedTable]) -> None:
+        if self._rows not in tables:
+            super()._forget(tables)
+            return
+        for table in tables:
+            table.keep()
+
+
+class CachingTable(CachedTable):
+    def set(self, id: str, row: CachedRow) -> None:
+        super().set(id, row)
+        self._cache.put(id, row)
+
+
+class AppliesTwice(ViewProjector):
+    """Without: a row passes over the events that it has."""
+
+    def _cached_table(self, table: Any, capacity: int) -> CachedTable:
+        kind = ForgetfulTable if table is self.view else CachedTable
+        return kind(table, self._stores[table.name], capacity)
+
+
+class ForgetfulTable(CachedTable):
+    def get(self, id: str) -> CachedRow:
+        found = super().get(id)
+        row = CachedRow(found.value, found.point)
+        row.version = 0
+        return row
+
+
+class AddsTwice(ViewProjector):
+    """Without: a part of totals passes over the events that it has."""
+
+    def _cached_table(self, table: Any, capacity: int) -> CachedTable:
+        kind = CachedTable if table is self.view else PointlessTable
+        return kind(table, self._stores[table.name], capacity)
+
+
+class PointlessTable(CachedTable):
+    def get(self, id: str) -> CachedRow:
+        return CachedRow(super().get(id).value, NOT_STORED)
+
+
+def behind(point: FeedPoint, events: Sequence[ProjectedEvent]) -> Sequence[ProjectedEvent]:
+    """Without: a repeat is left out wherever it stands in a chunk."""
+    if events and FeedPoint.of(events[0]) <= point:
+        return [event for event in events if FeedPoint.of(event) > point]
+    return events
+
+
+class TrustsFirstEvents(ViewProjector):
+    """Without: the first event of an aggregate is new only behind all that came before."""
+
+    @property
+    def _abreast(self) -> bool:
+        return True
+
+    @_abreast.setter
+    def _abreast(self, value: bool) -> None:
+        pass
+
+
+class KeepsParts(ViewProjector):
+    """Without: parts of totals are read again where a stored row turns out to be ahead."""
+
+    def _forget(self, tables: Sequence[CachedTable]) -> None:
+        if self._rows in tables:
+            super()._forget(tables)
+
+
+# The role
+
+
+class CommitsFirst(ProjectRole):
+    """Without: the offset is committed once the rows are stored."""
+
+    async def process(self, records: Sequence[LogRecord], next_offset: int) -> ChunkReport:
+        writer: Any = self._writer
+        await writer.commit([], next_offset)
+        self._writer = Committed()  # type: ignore[assignment]
+        try:
+            return await super().process(records, next_offset)
+        finally:
+            self._writer = writer
+
+
+class Committed:
+    async def commit(self, records: Any, next_offset: int) -> None:
+        """It is done."""
+
+
+class LeavesBuildsReady(ProjectRole):
+    """Without: an owner that does not keep a build says so before its first chunk."""
+
+    async def _take_over_builds(self) -> None:
+        for name, builds in (await self._views.builds()).items():
+            for build in filter(None, builds):
+                known = build.progress(self._partition)
+                if not known.ready:
+                    await self._count_takeover(name, build.number, known)
+
+
+class CountsNoTakeover(ProjectRole):
+    """Without: an owner counts that it takes over the builds that are not ready."""
+
+    async def _take_over_builds(self) -> None:
+        shapes = {view.name: view.shape for view in self._domain.views}
+        for name, builds in (await self._views.builds()).items():
+            for build in filter(None, builds):
+                known = build.progress(self._partition)
+                if build.shape != shapes.get(name):
+                    await self._count_takeover(name, build.number, known)
+
+
+class KeepsProjectors(ProjectRole):
+    """Without: who takes a partition over begins with nothing in memory."""
+
+    async def open(self) -> int:
+        self._noted.clear()
+        self._next_offset = await self._start.take_over(self._writer, self._parked)
+        await self._take_over_builds()
+        await self._look_at_builds()
+        return self._next_offset
+
+    def _kept(self, key: tuple[str, int], build: ViewBuild) -> ViewProjector | None:
+        self._noted[key] = build.progress(self._partition)
+        return self._projectors.get(key)
+
+
+class NotesUnasked(ProjectRole):
+    """Without: an owner commits once before it notes that it has come to the end of the store."""
+
+    async def tick(self) -> ChunkReport:
+        writer: Any = self._writer
+        self._writer = Committed()  # type: ignore[assignment]
+        try:
+            return await super().tick()
+        finally:
+            self._writer = writer
+
+
+class AppliesLiveFirst(ProjectRole):
+    """Without: a build that follows gets a chunk before the live one."""
+
+    async def process(self, records: Sequence[LogRecord], next_offset: int) -> ChunkReport:
+        in_order = self._projectors
+        self._projectors = dict(reversed(in_order.items()))
+        try:
+            return await super().process(records, next_offset)
+        finally:
+            self._projectors = in_order

@@ -1,0 +1,95 @@
+"""Views keep their promises in every schedule; SCHEDULES=100000 looks longer."""
+
+from collections import Counter
+from functools import cache
+
+import pytest
+
+from tests.simulation.projection_schedule import run
+from tests.simulation.projection_world import ProjectionScenario
+from tests.simulation.schedule import scaled
+
+SCENARIOS = {
+    "one owner at a time": (
+        500,
+        ProjectionScenario(events=25, kills=0.003, faults=0.005, rebuilds=0.015),
+    ),
+    "owners of several versions": (
+        800,
+        ProjectionScenario(
+            owners=0.01,
+            kills=0.005,
+            pauses=0.05,
+            late_notes=0.1,
+            faults=0.01,
+            rebuilds=0.005,
+            rewinds=0.002,
+            repeats=0.1,
+            days=0.001,
+            fleet=("one", "two", "two", "neither"),
+        ),
+    ),
+    "owners stand still": (
+        700,
+        ProjectionScenario(
+            events=30, pauses=0.01, late_notes=0.5, rebuilds=0.01, fleet=("two", "neither")
+        ),
+    ),
+    "owners of one version": (
+        500,
+        ProjectionScenario(owners=0.005, pauses=0.05, faults=0.02, rebuilds=0.01, repeats=0.1),
+    ),
+    "repeats": (
+        500,
+        ProjectionScenario(
+            *(20, 5), owners=0.01, kills=0.01, pauses=0.02, faults=0.01, repeats=0.4
+        ),
+    ),
+    "offsets are set back, days pass": (
+        500,
+        ProjectionScenario(
+            *(20, 2),
+            owners=0.005,
+            kills=0.01,
+            pauses=0.03,
+            faults=0.01,
+            rebuilds=0.003,
+            rewinds=0.01,
+            repeats=0.2,
+            days=0.01,
+        ),
+    ),
+}
+
+
+def test_the_normal_run_has_3500_schedules() -> None:
+    assert sum(schedules for schedules, _ in SCENARIOS.values()) == 3_500
+
+
+FAULTS = {
+    "several owners",
+    "an owner is killed",
+    "an owner stands still",
+    "a rebuild",
+    "a flip",
+    "the offset is set back",
+    "a day passes",
+}
+
+
+@cache
+def faults_in(name: str) -> Counter[str]:
+    """Runs a scenario; in how many of its schedules each fault occurred."""
+    schedules, scenario = SCENARIOS[name]
+    return run(scenario, range(scaled(schedules)))
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_promises_are_kept(name: str) -> None:
+    faults_in(name)
+
+
+def test_each_fault_occurs_in_one_of_twenty_schedules() -> None:
+    occurred = sum(map(faults_in, SCENARIOS), Counter[str]())
+    schedules = sum(scaled(schedules) for schedules, _ in SCENARIOS.values())
+    assert {fault for fault in FAULTS if occurred[fault] >= schedules / 20} == FAULTS, occurred
