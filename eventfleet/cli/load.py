@@ -6,6 +6,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from eventfleet.cli.output import as_json, console, print_json, printable
 
@@ -28,7 +29,15 @@ CASE, ACTIVITY, TIME = "case:concept:name", "concept:name", "time:timestamp"
 @click.option(
     "--activity", default=ACTIVITY, show_default=True, help="Column with the event's type."
 )
+@click.option(
+    "--command",
+    metavar="NAME",
+    default="",
+    help="The command of every row, instead of a column; with --via commands.",
+)
 @click.option("--time", default=TIME, show_default=True, help="Column with the event's time.")
+@click.option("--id", default="", help="Column with the command's or event's id.")
+@click.option("--actor", default="", help="Column with the event's actor.")
 @click.option(
     "--via",
     type=click.Choice(["events", "commands"]),
@@ -37,13 +46,14 @@ CASE, ACTIVITY, TIME = "case:concept:name", "concept:name", "time:timestamp"
     help="What each row becomes; a domain with command rules accepts commands only.",
 )
 @as_json
-def load(file: str, name: str, case: str, activity: str, time: str, via: str, json: bool) -> None:
+def load(file: str, name: str, command: str, via: str, json: bool, **columns: str) -> None:
     """Load a log (CSV, JSON lines or XES, each also with .gz) and print the outcome of its rows.
 
     Rows become events; the command waits until the append role has processed them. With --via
-    commands the activity is the command's name, and it waits for the replies. Loading a file again
-    adds nothing. Status 1 if a row was refused or not processed in time; rejected commands don't
-    count.
+    commands the activity is the command's name, and it waits for the replies. The other columns are
+    the payload; so are those of --case, --time, --id and --actor where it has fields of their
+    names. Loading a file again adds nothing; with --id a row is known by its id, without by its
+    content. Status 1 if a row was refused or not processed in time; rejected commands don't count.
     """
     from eventfleet.log_files import Columns, open_log
     from eventfleet.runtime import connections, settings
@@ -51,7 +61,10 @@ def load(file: str, name: str, case: str, activity: str, time: str, via: str, js
 
     given = settings.load_settings()
     domain = connections.select_domains(given, [name])[name]
-    with open_log(file, Columns.of(domain, case, activity, time)) as rows, _bar(rows) as progress:
+    if command:
+        _check_command(command, domain, via)
+    named = Columns.of(domain, fixed_activity=command, **columns)
+    with open_log(file, named) as rows, _bar(rows) as progress:
         report = run(_load(given, domain, rows, progress, via == "commands"))
     if json:
         print_json(asdict(report))
@@ -59,6 +72,21 @@ def load(file: str, name: str, case: str, activity: str, time: str, via: str, js
         _print(domain.name, report, via)
     if report.refused or report.pending:
         raise click.exceptions.Exit(1)
+
+
+def _check_command(command: str, domain: "Domain[Any]", via: str) -> None:
+    """Fail once, and not at each row."""
+    from eventfleet.topics.errors import InvalidRecord
+
+    source = click.get_current_context().get_parameter_source("activity")
+    if via != "commands":
+        raise click.UsageError("--command names a command: give --via commands too")
+    if source is ParameterSource.COMMANDLINE:
+        raise click.UsageError("--command is every row's command, --activity its column: give one")
+    try:
+        domain.rule(command)
+    except InvalidRecord as error:
+        raise click.BadParameter(error.reason, param_hint="--command") from None
 
 
 async def _load(

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from itertools import islice
 from tempfile import SpooledTemporaryFile
 from typing import Any, NamedTuple
-from uuid import UUID
 
 from eventfleet.log_files.records import ReadyRecord, to_commands, to_events
 from eventfleet.log_files.rows import Row, RowProblem
@@ -52,14 +51,18 @@ class Placement(NamedTuple):
     partition: int
     offset: int
 
+    @property
+    def key(self) -> EventKey:
+        return EventKey(self.aggregate_id, self.event_id)
+
 
 class Placements:
-    """The place of each event, in order: 30 bytes and the aggregate's id each.
+    """The place of each event, in order: 16 bytes, the event's id and the aggregate's id each.
 
     Beyond 8 MiB they are kept in a temporary file.
     """
 
-    _ITEM = struct.Struct(">16sIQH")
+    _ITEM = struct.Struct(">IQHH")
 
     def __init__(self) -> None:
         self._file = SpooledTemporaryFile(max_size=8 * 1024 * 1024)  # noqa: SIM115
@@ -67,8 +70,8 @@ class Placements:
 
     def add(self, placement: Placement) -> None:
         event_id, aggregate_id, partition, offset = placement
-        raw, tail = UUID(event_id).bytes, aggregate_id.encode()
-        self._file.write(self._ITEM.pack(raw, partition, offset, len(tail)) + tail)
+        ids = event_id.encode(), aggregate_id.encode()
+        self._file.write(self._ITEM.pack(partition, offset, *map(len, ids)) + b"".join(ids))
         self.ends[partition] = max(self.ends.get(partition, 0), offset + 1)
 
     def pages(self) -> Iterator[list[Placement]]:
@@ -79,9 +82,9 @@ class Placements:
 
     def _read(self) -> Iterator[Placement]:
         while data := self._file.read(self._ITEM.size):
-            raw, partition, offset, length = self._ITEM.unpack(data)
-            aggregate_id = self._file.read(length).decode()
-            yield Placement(str(UUID(bytes=raw)), aggregate_id, partition, offset)
+            partition, offset, *lengths = self._ITEM.unpack(data)
+            event_id, aggregate_id = (self._file.read(length).decode() for length in lengths)
+            yield Placement(event_id, aggregate_id, partition, offset)
 
     def close(self) -> None:
         self._file.close()
@@ -292,7 +295,7 @@ async def _classify(
 ) -> None:
     topics, epoch = Topics.of(domain), await store.registry.epoch()
     for page in report.placements.pages():
-        stored = await store.find([EventKey(at.aggregate_id, at.event_id) for at in page])
+        stored = await store.find([at.key for at in page])
         for event_id, aggregate_id, partition, offset in page:
             event = stored.get(EventKey(aggregate_id, event_id))
             if event is not None and event.position == str(Position(epoch, partition, offset)):

@@ -9,7 +9,7 @@ import msgspec
 import orjson
 
 from eventfleet.deciders.command_parser import parse_command
-from eventfleet.log_files.rows import Row, RowProblem
+from eventfleet.log_files.rows import NO_COLUMNS, Row, RowProblem
 from eventfleet.model.command_rules import command_class, command_name
 from eventfleet.model.domain import Domain
 from eventfleet.model.payloads import Command, Data, Event
@@ -36,9 +36,10 @@ def to_events(
 ) -> Iterator[ReadyRecord | RowProblem]:
     """Convert rows to events of the domain, or to problems; items that are no rows pass through.
 
-    An event's id is a UUIDv5 of the domain, the row's content, and the number of earlier rows of
-    the same content: true duplicates stay apart, and a second load makes the same ids. The count
-    takes about 100 bytes of memory for each different row.
+    An event's id is the row's, if it has one. Otherwise it is a UUIDv5 of the domain, the row's
+    content, and the number of earlier rows of the same content: true duplicates stay apart, and a
+    second load makes the same ids. The count takes about 100 bytes of memory for each different
+    row.
     """
     return _convert(rows, _EventBuilder(domain))
 
@@ -83,16 +84,17 @@ class _Builder:
 
     def build(self, row: Row) -> ReadyRecord:
         schema_version = self.schema_version(row.activity)
-        data = self._data(row)
+        data, shared = self._data(row)
         try:
             event = EventRecord(
-                id=self._id(row, data),
+                id=self._hashed_id(row, data, shared) if row.id is None else row.id,
                 type=row.activity,
                 domain=self._domain.name,
                 aggregate_id=row.case,
                 time=row.time,
                 data=data,
                 schema_version=schema_version,
+                actor=row.actor,
             )
             value = encode(event)
         except orjson.JSONEncodeError as error:
@@ -100,24 +102,30 @@ class _Builder:
         self.check(decode(value))
         return ReadyRecord(event, value)
 
-    def _data(self, row: Row) -> Data:
+    def _data(self, row: Row) -> tuple[Data, Mapping[str, Any]]:
+        """The payload, and its fields from columns that `Columns` names."""
         kind = self.kinds.get(row.activity)
         if kind is None:
-            return row.data
+            return row.data, NO_COLUMNS
+        names = row.named.keys() & kind.__struct_encode_fields__
+        shared = {name: row.named[name] for name in names}
         if row.origin.textual:
-            return _from_text(row.data, kind)
+            return _from_text(row.data | shared, kind), shared
         payload = row.data.get("data")
         if not isinstance(payload, dict):
-            return row.data
+            return row.data | shared, shared
         others = ", ".join(row.data.keys() - {"data"})
         if others:
             raise InvalidRecord(
                 "data", f"is an object, but the row has other columns too: {others}"
             )
-        return payload
+        return payload, NO_COLUMNS
 
-    def _id(self, row: Row, data: Data) -> str:
-        content = [self._domain.name, row.case, row.activity, row.time, data]
+    def _hashed_id(self, row: Row, data: Data, shared: Mapping[str, Any]) -> str:
+        others = {name: data[name] for name in data if name not in shared} if shared else data
+        content = [self._domain.name, row.case, row.activity, row.time, others]
+        if row.actor is not None:
+            content.append(row.actor)
         name = hashlib.sha1(NAMESPACE.bytes, usedforsecurity=False)
         name.update(orjson.dumps(content, option=orjson.OPT_SORT_KEYS))
         # A collision of these eight bytes only leaves a gap in the ordinals.

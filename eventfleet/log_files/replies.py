@@ -14,6 +14,7 @@ from eventfleet.log_files.loader import (
     ignore_progress,
 )
 from eventfleet.stores.contracts import LogReader
+from eventfleet.topics.event import EventKey
 from eventfleet.topics.names import Topics
 
 
@@ -22,7 +23,13 @@ class LoadReply(msgspec.Struct):
 
     command_id: str
     outcome: str
+    aggregate_id: str
     reason: str = ""
+
+    @property
+    def key(self) -> EventKey:
+        """The command's key: its id may be another command's in another aggregate."""
+        return EventKey(self.aggregate_id, self.command_id)
 
 
 async def end_offsets(reader: LogReader, domain: str) -> dict[int, int]:
@@ -47,12 +54,12 @@ async def await_replies(
     async def classify(committed: Mapping[int, int]) -> None:
         bounds = await group_progress.reader.watermarks(topics.replies)
         for partition in sorted(report.placements.ends):
-            waiting = Counter(at.event_id for at in _placed(report, partition))
+            waiting = Counter(at.key for at in _placed(report, partition))
             start, end = starts.get(partition, 0), bounds[partition].end
             async for record in group_progress.reader.read(topics.replies, partition, start, end):
                 reply = msgspec.json.decode(record.value or b"", type=LoadReply)
-                if waiting[reply.command_id]:
-                    waiting[reply.command_id] -= 1
+                if waiting[reply.key]:
+                    waiting[reply.key] -= 1
                     _count(report, reply)
             _unanswered(report, partition, +waiting, committed.get(partition, 0), topics)
 
@@ -77,17 +84,17 @@ def _count(report: LoadReport, reply: LoadReply) -> None:
 
 
 def _unanswered(
-    report: LoadReport, partition: int, waiting: Counter[str], passed: int, topics: Topics
+    report: LoadReport, partition: int, waiting: Counter[EventKey], passed: int, topics: Topics
 ) -> None:
     """Count commands without a reply: dead letters if the role has passed them, else pending."""
     if not waiting:
         return
-    for command_id, _, _, offset in _placed(report, partition):
-        if not waiting[command_id]:
+    for at in _placed(report, partition):
+        if not waiting[at.key]:
             continue
-        waiting[command_id] -= 1
-        if offset < passed:
-            where = f"{topics.commands}, partition {partition}, offset {offset}"
+        waiting[at.key] -= 1
+        if at.offset < passed:
+            where = f"{topics.commands}, partition {partition}, offset {at.offset}"
             report.refuse(f"{where}: no reply, see {topics.dead_letters}")
         else:
             report.pending += 1

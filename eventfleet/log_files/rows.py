@@ -1,8 +1,10 @@
 """The rows of a log file in any format, and the errors of rows and files."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from eventfleet.log_files.times import parse_time
@@ -13,6 +15,7 @@ from eventfleet.topics.event import MAX_ID_CHARS
 CASE = "case:concept:name"
 ACTIVITY = "concept:name"
 TIME = "time:timestamp"
+NO_COLUMNS: Mapping[str, Any] = MappingProxyType({})
 
 
 class UnusableFile(EventfleetError):
@@ -28,7 +31,10 @@ class Origin(NamedTuple):
 
 
 class Row(NamedTuple):
-    """An event of a log; `data` holds the columns besides case, activity and time."""
+    """An event of a log; `data` holds the columns that `Columns` does not name.
+
+    `named` holds the columns of case, time, id and actor: a payload may have fields of these names.
+    """
 
     origin: Origin
     number: int
@@ -36,6 +42,9 @@ class Row(NamedTuple):
     activity: str
     time: datetime
     data: dict[str, Any]
+    id: str | None = None
+    actor: str | None = None
+    named: Mapping[str, Any] = NO_COLUMNS
 
 
 class RowProblem(NamedTuple):
@@ -53,51 +62,72 @@ class RowProblem(NamedTuple):
 
 @dataclass(frozen=True)
 class Columns:
-    """The columns that hold an event's case, activity and time.
+    """The columns that hold an event's case, activity and time, and its id and actor where named.
 
-    Where the activity column is missing, the column `activity_fallback` is read.
+    Where the activity column is missing, the column `activity_fallback` is read. With a
+    `fixed_activity`, which every row has, neither is.
     """
 
     case: str = CASE
     activity: str = ACTIVITY
     time: str = TIME
+    id: str = ""
+    actor: str = ""
+    fixed_activity: str = ""
     activity_fallback: str = ""
 
     @classmethod
-    def of(
-        cls, domain: Domain[Any], case: str = CASE, activity: str = ACTIVITY, time: str = TIME
-    ) -> "Columns":
+    def of(cls, domain: Domain[Any], **named: str) -> "Columns":
         """The columns for a domain; in a typed domain `type` may name the activity, too."""
-        return cls(case, activity, time, activity_fallback="" if domain.schema_free else "type")
+        return cls(**named, activity_fallback="" if domain.schema_free else "type")
 
     def missing(self, header: Collection[str]) -> list[tuple[str, str]]:
         """The columns that a header lacks, each with the option that names another."""
-        needed = [(self.case, "--case"), (self.activity, "--activity"), (self.time, "--time")]
-        return [
-            (name, option)
-            for name, option in needed
-            if name not in header
-            and not (option == "--activity" and self.activity_fallback in header)
-        ]
+        return [(name, option) for name, option in self._needed(header) if name not in header]
+
+    @cached_property
+    def shareable(self) -> frozenset[str]:
+        """The columns that a payload may have fields of, too."""
+        return frozenset({self.case, self.time, self.id, self.actor} - {""})
+
+    def activity_column(self, present: Collection[str]) -> str:
+        """The column that holds the activity, out of those that are present."""
+        fallback = self.activity not in present and self.activity_fallback in present
+        return self.activity_fallback if fallback else self.activity
+
+    def _needed(self, header: Collection[str]) -> list[tuple[str, str]]:
+        activity = "" if self.fixed_activity else self.activity_column(header)
+        options = {
+            "--case": self.case,
+            "--activity": activity,
+            "--time": self.time,
+            "--id": self.id,
+            "--actor": self.actor,
+        }
+        return [(name, option) for option, name in options.items() if name]
 
 
 def to_row(
     origin: Origin, number: int, values: dict[str, Any], columns: Columns
 ) -> Row | RowProblem:
     """Make a row of `values`, which it consumes, or a problem."""
-    activity_column = columns.activity
-    if activity_column not in values and columns.activity_fallback in values:
-        activity_column = columns.activity_fallback
     try:
         field = columns.case
-        case = _identifier(values.pop(field, None))
-        field = activity_column
-        activity = _identifier(values.pop(field, None))
+        case = _identifier(values.get(field))
+        field = activity_column = columns.activity_column(values)
+        activity = columns.fixed_activity or _identifier(values.get(field))
         field = columns.time
-        time = parse_time(values.pop(field, None))
+        time = parse_time(values.get(field))
+        field = columns.id
+        own_id = _identifier(values.get(field)) if field else None
+        field = columns.actor
+        actor = _identifier(values.get(field)) if field else None
     except ValueError as error:
         return RowProblem(origin, number, field, str(error))
-    return Row(origin, number, case, activity, time, values)
+    named = {name: values.pop(name) for name in columns.shareable}
+    if not columns.fixed_activity:
+        values.pop(activity_column, None)
+    return Row(origin, number, case, activity, time, values, own_id, actor, named)
 
 
 def _identifier(value: object) -> str:
@@ -111,4 +141,6 @@ def _identifier(value: object) -> str:
         raise ValueError("is empty")
     if len(value) > MAX_ID_CHARS:
         raise ValueError(f"has {len(value)} characters, the limit is {MAX_ID_CHARS}")
+    if "\0" in value:
+        raise ValueError("has a NUL")
     return value

@@ -48,6 +48,7 @@ class SendOptions(CommandAttributes, total=False):
     """Options of `send`; `timeout` is in seconds, TIMEOUT_SECONDS by default."""
 
     command_id: str | None
+    time: datetime | None
     expected_version: ExpectedVersion | None
     timeout: float
 
@@ -142,6 +143,7 @@ class EventService(Generic[S]):
         patience: float = TIMEOUT_SECONDS,
         timeout: float = TIMEOUT_SECONDS,
         command_id: str | None = None,
+        time: datetime | None = None,
         expected_version: ExpectedVersion | None = None,
         **attributes: Unpack[CommandAttributes],
     ) -> Outcome | WaitResult:
@@ -154,6 +156,9 @@ class EventService(Generic[S]):
         A command with the same `command_id` is the same command: one that was accepted before is
         Repeated. Without a `command_id` the command gets a new one, which spares a look into the
         store.
+
+        `time`, now by default, becomes that of the events: for what happened before it was sent.
+        It needs a time zone, and is cut to milliseconds.
 
         With an `expected_version` the command holds for an aggregate of this version only (0: one
         without events, "*": one with events): where it is at another, nothing is done and the
@@ -175,7 +180,7 @@ class EventService(Generic[S]):
             type=name,
             domain=self._domain.name,
             aggregate_id=aggregate_id,
-            time=self._clock.now(),
+            time=time or self._clock.now(),
             data=payload,  # type: ignore[arg-type]  # encoded and validated by _parse
             reply_to=reply_to,
             expected_version=expected_version,

@@ -458,3 +458,19 @@ def test_shell_completion_is_installed_as_the_help_says() -> None:
         timeout=60,
     )
     assert "_eventfleet_completion" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--command", "Pay"], "--command names a command: give --via commands too"),
+        (["--command", "Pay", "--via", "commands", "--activity", "what"], "give one"),
+        (["--command", "Bribe", "--via", "commands"], "'Bribe' is not a command of orders; known:"),
+    ],
+)
+def test_a_command_for_every_row_is_checked_before_the_file_is_read(
+    options: list[str], said: str
+) -> None:
+    done = run("load", "absent.csv", "--domain", "orders", *options, DOMAINS=SAMPLE_DOMAINS)
+    assert done.exit_code == 2
+    assert said in " ".join(done.stderr.split())

@@ -54,6 +54,57 @@ def test_columns_can_be_named(tmp_path: Path) -> None:
     assert [(r.case, r.activity, r.data) for r in rows] == [("1", "Check", {})]
 
 
+MESSAGES = Columns(case="room", time="sent", id="id", actor="sender", fixed_activity="SendMessage")
+
+
+def test_a_row_of_a_table_has_its_id_its_actor_and_one_activity_for_all(tmp_path: Path) -> None:
+    text = "id,room,sender,content,sent\n7,r-1,ann,hi,2024-03-01\n8,r-1,bob,,2024-03-02\n"
+    rows, problems = read(write(tmp_path / "a.csv", text), MESSAGES)
+    assert problems == []
+    assert [(r.id, r.case, r.actor, r.activity, r.data) for r in rows] == [
+        ("7", "r-1", "ann", "SendMessage", {"content": "hi"}),
+        ("8", "r-1", "bob", "SendMessage", {}),
+    ]
+    assert rows[0].named == {"id": "7", "room": "r-1", "sender": "ann", "sent": "2024-03-01"}
+
+
+def test_one_column_may_be_id_and_case(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.csv", "id,sent\nacc-1,2024-03-01\n")
+    [row], _ = read(path, Columns(case="id", id="id", time="sent", fixed_activity="Open"))
+    assert (row.id, row.case, row.data) == ("acc-1", "acc-1", {})
+
+
+def test_a_row_without_id_or_actor_names_line_and_column_and_the_next_are_read(
+    tmp_path: Path,
+) -> None:
+    text = (
+        "id,room,sender,content,sent\n"
+        ",r-1,ann,hi,2024-03-01\n"
+        "2,r-1,,hi,2024-03-01\n"
+        "3,r-1,ann,hi,1 March\n"
+        f"{'4' * 256},r-1,ann,hi,2024-03-01\n"
+        "6,r-1,ann,hi,2024-03-01\n"
+    )
+    rows, problems = read(write(tmp_path / "a.csv", text), MESSAGES)
+    assert [row.id for row in rows] == ["6"]
+    assert problems == [
+        "a.csv, line 2: id: is missing",
+        "a.csv, line 3: sender: is missing",
+        "a.csv, line 4: sent: '1 March' is not a time",
+        "a.csv, line 5: id: has 256 characters, the limit is 255",
+    ]
+
+
+def test_a_header_without_the_columns_of_id_and_actor_is_refused(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.csv", "room,content,sent\nr-1,hi,2024-03-01\n")
+    with pytest.raises(UnusableFile) as caught:
+        open_log(path, MESSAGES)
+    assert str(caught.value).endswith(
+        "a.csv: has no column 'id' (name another by --id), 'sender' (name another by --actor); "
+        "its columns are: room, content, sent"
+    )
+
+
 def test_byte_order_mark_windows_line_ends_quoted_newlines_and_blank_lines(tmp_path: Path) -> None:
     text = HEADER + row("c-1", '"two\nlines, ""quoted"""') + "\n" + row("c-2")
     rows, problems = read(write(tmp_path / "a.csv", "\ufeff" + text.replace("\n", "\r\n")))

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import pytest
@@ -274,6 +274,29 @@ async def test_a_command_gets_an_id_and_its_event_says_where_it_comes_from() -> 
     assert len({event.id for event in seen}) == 3
 
 
+async def test_a_commands_time_is_its_events_in_utc_and_milliseconds() -> None:
+    seen: list[EventRecord] = []
+    decider = RecordingDecider(lambda proposed: bool(seen.append(proposed.event)))
+    began = datetime.now(UTC)
+    async with service(decider) as sent_to:
+        await pay(sent_to, "o", time=NOW - timedelta(days=900))
+        zone = timezone(timedelta(hours=9))
+        await pay(sent_to, "o", time=datetime(2020, 5, 6, 8, 30, 0, 123_456, tzinfo=zone))
+        await pay(sent_to, "o", time=None)
+    past, elsewhere, present = (event.time for event in seen)
+    assert past == NOW - timedelta(days=900)
+    assert elsewhere == datetime(2020, 5, 5, 23, 30, 0, 123_000, tzinfo=UTC)
+    assert present >= began.replace(microsecond=began.microsecond // 1000 * 1000)
+
+
+async def test_a_commands_time_is_that_of_a_synchronous_domains_events() -> None:
+    seen: list[EventRecord] = []
+    decider = RecordingDecider(lambda command: bool(seen.append(command.event)))
+    async with service(decider, bank) as sent_to:
+        await sent_to.send("a", Withdraw(amount=1), time=NOW)
+    assert [event.time for event in seen] == [NOW]
+
+
 @pytest.mark.parametrize(
     ("aggregate_id", "command", "data", "more", "field"),
     [
@@ -283,6 +306,8 @@ async def test_a_command_gets_an_id_and_its_event_says_where_it_comes_from() -> 
         ("o", "Pay", {"amount": 1}, {"command_id": ""}, "id"),
         ("o", "Pay", {"amount": 1}, {"command_id": "c" * 256}, "id"),
         ("o", "Pay", {"amount": 1}, {"actor": 7}, "actor"),
+        ("o", "Pay", {"amount": 1}, {"time": datetime(2026, 1, 1)}, "time"),
+        ("o", "Pay", {"amount": 1}, {"time": "yesterday"}, "time"),
         ("o", "Bribe", {"amount": 1}, {}, "type"),
         ("o", "Paid", {"amount": 1}, {}, "type"),
         ("o", "Pay", {"amount": 0}, {}, "data.amount"),

@@ -60,6 +60,21 @@ def test_each_bad_row_is_named_and_the_good_ones_are_read(tmp_path: Path) -> Non
     ]
 
 
+def test_a_number_may_be_an_id_and_a_bad_id_or_actor_names_its_column(tmp_path: Path) -> None:
+    row = {"_id": 7, "room": "r-1", "by": "ann", "at": "2024-03-01", "content": "hi"}
+    bad = [{"_id": {"$oid": "65f0"}}, {"_id": "8\0"}, {"by": None}, {"by": ["ann"]}]
+    path = write(tmp_path / "a.jsonl", lines(row, *(row | each for each in bad)))
+    columns = Columns(case="room", time="at", id="_id", actor="by", fixed_activity="Send")
+    rows, problems = read(path, columns)
+    assert [(r.id, r.actor, r.data) for r in rows] == [("7", "ann", {"content": "hi"})]
+    assert problems == [
+        "a.jsonl, line 2: _id: {'$oid': '65f0'} is not a text",
+        "a.jsonl, line 3: _id: has a NUL",
+        "a.jsonl, line 4: by: is missing",
+        "a.jsonl, line 5: by: ['ann'] is not a text",
+    ]
+
+
 def test_the_type_column_stands_in_for_an_absent_activity_where_it_may(tmp_path: Path) -> None:
     typed = {"type": "Paid"} | {k: v for k, v in GOOD.items() if k != "concept:name"}
     path = write(tmp_path / "a.jsonl", lines(typed, GOOD | {"type": "kept"}))

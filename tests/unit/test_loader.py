@@ -265,6 +265,20 @@ async def test_a_log_that_does_not_answer_ends_the_load() -> None:
         await load_rows(rows(1), process_log, Away(MemoryLog()))
 
 
+def test_placements_hold_ids_of_any_length() -> None:
+    given = [
+        Placement("메시지" * 85, "방" * 255, 2, 7),
+        Placement("7", "r", 0, 2**40),
+        Placement("65f0c1d2e3a4b5c6d7e8f901", "r", 0, 2**40 + 1),
+    ]
+    placements = Placements()
+    for placement in given:
+        placements.add(placement)
+    [page] = placements.pages()
+    placements.close()
+    assert page == given
+
+
 def test_placements_come_back_in_order_also_from_disk() -> None:
     placements = Placements()
     count = 320_000  # more than is held in memory

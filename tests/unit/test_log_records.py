@@ -7,12 +7,14 @@ from uuid import UUID, uuid5
 
 import pytest
 
+from eventfleet.deciders.command_parser import parse_command
+from eventfleet.domains.bank import bank
 from eventfleet.domains.orders import orders
 from eventfleet.domains.process_log import process_log
 from eventfleet.log_files import Columns, RowProblem, open_log
-from eventfleet.log_files.records import to_events
+from eventfleet.log_files.records import to_commands, to_events
 from eventfleet.log_files.rows import Origin, Row
-from eventfleet.topics.codec import decode
+from eventfleet.topics.codec import decode, decode_command
 from eventfleet.topics.event import EventRecord
 from tests.unit.test_csv_rows import write
 
@@ -170,3 +172,76 @@ def test_an_id_is_the_standards_uuid5_of_the_content_and_its_ordinal() -> None:
     assert [event.id for event in events(twice, process_log)] == [
         str(uuid5(namespace, f"{content}{ordinal}")) for ordinal in (0, 1)
     ]
+
+
+# Commands of tables
+
+
+def commands(rows: list[Row], domain: Any) -> list[EventRecord]:
+    made = list(to_commands(rows, domain))
+    assert not [str(item) for item in made if isinstance(item, RowProblem)]
+    return [item.event for item in made if not isinstance(item, RowProblem)]
+
+
+def test_a_command_has_the_rows_id_time_and_actor_in_any_domain() -> None:
+    placed, opened = row("Place", PLACED), row("Open", {"owner": "Ada", "currency": "EUR"})
+    for item, domain in ((placed, orders), (opened, bank), (row("x", {}), process_log)):
+        item = item._replace(id="7", actor="ann")
+        [made] = to_commands([item], domain)
+        assert not isinstance(made, RowProblem)
+        command = decode_command(made.value)
+        assert (command.id, command.actor, command.time) == ("7", "ann", TIME)
+        event = parse_command(domain, command).event
+        assert (event.causation_id, event.actor, event.time) == ("7", "ann", TIME)
+
+
+def test_an_events_id_and_actor_are_the_rows_too() -> None:
+    [event] = events([row("Any", {})._replace(id="7", actor="ann")], process_log)
+    assert (event.id, event.actor) == ("7", "ann")
+
+
+def test_a_column_that_an_option_names_is_data_where_the_payload_has_its_field(
+    tmp_path: Path,
+) -> None:
+    text = "id,customer,total,currency,placed\n7,ann,1250,EUR,2024-03-01\n"
+    columns = Columns(case="id", time="placed", id="id", actor="customer", fixed_activity="Place")
+    with open_log(write(tmp_path / "a.csv", text), columns) as log:
+        [command] = commands([item for item in log if isinstance(item, Row)], orders)
+    assert (command.id, command.aggregate_id, command.actor) == ("7", "7", "ann")
+    assert command.data == {"customer": "ann", "total": 1250, "currency": "EUR"}
+
+
+def test_an_id_of_content_tells_actors_apart_and_not_where_data_came_from() -> None:
+    plain = row("Cancel", {})
+    ann, bob = (plain._replace(actor=actor) for actor in ("ann", "bob"))
+    ids = [command.id for command in commands([plain, ann, bob], orders)]
+    assert len(set(ids)) == 3
+    named = plain._replace(named={"reason": "late", "order": "order-1"})
+    [command] = commands([named], orders)
+    assert command.data == {"reason": "late"}
+    assert command.id == ids[0]
+
+
+def test_a_payload_in_an_object_of_its_own_is_the_whole_payload_and_its_ids_too() -> None:
+    columns = {"reason": "of the row", "order": "order-1"}
+    late, broken = (
+        row("Cancel", {"data": {"reason": reason}})._replace(named=columns)
+        for reason in ("late", "broken")
+    )
+    one, other = commands([late, broken], orders)
+    assert (one.data, other.data) == ({"reason": "late"}, {"reason": "broken"})
+    [again] = commands([broken], orders)
+    assert again.id == other.id != one.id
+
+
+def test_a_bad_row_is_named_and_the_rows_after_it_become_commands() -> None:
+    rows = [
+        row("Deposit", {"amount": "12.5"}, CELLS, 2)._replace(id="1"),
+        row("Deposit", {"amount": "12", "note": "x"}, CELLS, 3)._replace(id="2"),
+        row("Deposit", {"amount": "12"}, CELLS, 4)._replace(id="3"),
+    ]
+    first, second, third = to_commands(rows, bank)
+    assert str(first) == "a.csv, line 2: data.amount: Expected `int`, got `str`"
+    assert str(second) == "a.csv, line 3: data.note: is not a known field"
+    assert not isinstance(third, RowProblem)
+    assert third.event.data == {"amount": 12}

@@ -76,7 +76,9 @@ class ReplyFleet:
         ]
 
     def answer(self, record: LogRecord, outcome: str, **more: str) -> None:
-        answer = {"command_id": decode(record.value).id, "outcome": outcome, **more}
+        command = decode(record.value)
+        ids = {"command_id": command.id, "aggregate_id": command.aggregate_id}
+        answer = {**ids, "outcome": outcome, **more}
         self.log.append(
             ProducerRecord(
                 "process_log.replies", record.key, json.dumps(answer).encode(), record.partition
@@ -140,8 +142,8 @@ async def test_answers_to_others_and_to_earlier_loads_do_not_count() -> None:
     commands = await fleet.commands()
     assert len(commands) == 2 * before
     for record in commands:
-        stranger = json.dumps({"command_id": "another", "outcome": "rejected"}).encode()
-        fleet.log.append(ProducerRecord("process_log.replies", b"x", stranger, record.partition))
+        fleet.answer(record, "rejected", command_id="another")
+        fleet.answer(record, "rejected", aggregate_id="another")
         if record.offset >= loaded[0].placements.ends[record.partition] / 2:
             fleet.answer(record, "repeated")
         fleet.passed(record)
