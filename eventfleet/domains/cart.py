@@ -7,6 +7,7 @@ item that the cart does not hold changes nothing. A check-out names the items th
 agreed to, and these are the cart's from then on.
 """
 
+from datetime import datetime
 from typing import Annotated
 
 from msgspec import Meta
@@ -15,6 +16,7 @@ from msgspec.structs import replace
 from eventfleet.model.command_rules import START, Emits
 from eventfleet.model.domain import Domain, Route
 from eventfleet.model.payloads import Command, Event, State
+from eventfleet.model.views import ProjectedEvent, Row, Totals, View
 from eventfleet.snapshot_rules import after, every, on
 
 PositiveCents = Annotated[int, Meta(ge=1, le=2**53)]
@@ -179,6 +181,68 @@ routes = [
     Route("shop.checkouts", types=[CartCheckedOut]),
 ]
 
+# Views
+
+
+class CartRow(Row):
+    """`items`: units by SKU."""
+
+    changed_at: datetime
+    status: str = "open"
+    items: dict[str, int] = {}  # noqa: RUF012 (msgspec copies it)
+
+    @property
+    def units(self) -> int:
+        return sum(self.items.values())
+
+
+def project_cart(row: CartRow | None, event: ProjectedEvent) -> CartRow:
+    row = replace(row or CartRow(changed_at=event.time), changed_at=event.time)
+    match event.data:
+        case ItemAdded(sku=sku, quantity=quantity):
+            return replace(row, items=row.items | {sku: row.items.get(sku, 0) + quantity})
+        case QuantityChanged(sku=sku, quantity=quantity) if sku in row.items:
+            return replace(row, items=row.items | {sku: quantity})
+        case ItemRemoved(sku=removed):
+            left = {sku: number for sku, number in row.items.items() if sku != removed}
+            return replace(row, items=left)
+        case CartAbandoned():
+            return replace(row, status="abandoned")
+        case CartResumed():
+            return replace(row, status="open")
+        case CartCheckedOut(items=agreed):
+            return replace(row, status="checked out", items=dict(agreed))
+    return row
+
+
+class CartsOfStatus(Row):
+    """The carts of one status, and the units in them."""
+
+    status: str
+    carts: int = 0
+    units: int = 0
+
+
+by_status: Totals[CartRow, CartsOfStatus] = Totals(
+    "carts_by_status",
+    row=CartsOfStatus,
+    by=["status"],
+    group=lambda row: CartsOfStatus(status=row.status),
+    add=lambda all, row: replace(all, carts=all.carts + 1, units=all.units + row.units),
+    remove=lambda all, row: replace(all, carts=all.carts - 1, units=all.units - row.units),
+    merge=lambda one, other: replace(
+        one, carts=one.carts + other.carts, units=one.units + other.units
+    ),
+)
+
+carts = View(
+    "carts",
+    row=CartRow,
+    project=project_cart,
+    indexes=[["status", "changed_at"]],
+    totals=[by_status],
+)
+
 # The Domain
 
 cart = Domain(
@@ -192,4 +256,5 @@ cart = Domain(
     commands=commands,
     snapshot=snapshot,
     routes=routes,
+    views=[carts],
 )

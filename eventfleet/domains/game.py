@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from eventfleet.model.command_rules import Rejection
 from eventfleet.model.domain import Domain, Route
 from eventfleet.model.payloads import Command, Event, State
+from eventfleet.model.views import ProjectedEvent, Row, Totals, View
 from eventfleet.snapshot_rules import every, on
 
 FULL_HEALTH = 20
@@ -231,6 +232,68 @@ snapshot = every(100) | on(HeroSlain, Escaped)
 
 routes = [Route("game.results", types=[HeroSlain, Escaped])]
 
+# Views
+
+
+class GameRow(Row):
+    """`treasures`: those that the hero has taken, and lost again if slain."""
+
+    hero: str
+    status: str = "inside"
+    steps: int = 0
+    foes_slain: int = 0
+    treasures: int = 0
+
+
+def project_game(row: GameRow | None, event: ProjectedEvent) -> GameRow | None:
+    if isinstance(event.data, Entered):
+        return GameRow(hero=event.data.hero)
+    if row is None:
+        return None
+    match event.data:
+        case Walked():
+            return replace(row, steps=row.steps + 1)
+        case FoeSlain():
+            return replace(row, foes_slain=row.foes_slain + 1)
+        case ItemTaken(item="treasure"):
+            return replace(row, treasures=row.treasures + 1)
+        case HeroSlain():
+            return replace(row, status="slain", treasures=0)
+        case Escaped():
+            return replace(row, status="escaped")
+    return row
+
+
+class GamesOfStatus(Row):
+    """The games of one status, and what their heroes have."""
+
+    status: str
+    games: int = 0
+    treasures: int = 0
+
+
+by_status: Totals[GameRow, GamesOfStatus] = Totals(
+    "games_by_status",
+    row=GamesOfStatus,
+    by=["status"],
+    group=lambda row: GamesOfStatus(status=row.status),
+    add=lambda all, row: replace(all, games=all.games + 1, treasures=all.treasures + row.treasures),
+    remove=lambda all, row: replace(
+        all, games=all.games - 1, treasures=all.treasures - row.treasures
+    ),
+    merge=lambda one, other: replace(
+        one, games=one.games + other.games, treasures=one.treasures + other.treasures
+    ),
+)
+
+games = View(
+    "games",
+    row=GameRow,
+    project=project_game,
+    indexes=[["status", "treasures"], ["hero"]],
+    totals=[by_status],
+)
+
 # The Domain
 
 game = Domain(
@@ -245,4 +308,5 @@ game = Domain(
     decide=decide,
     snapshot=snapshot,
     routes=routes,
+    views=[games],
 )

@@ -3,6 +3,7 @@
 An asynchronous domain: its commands are checked against the latest event's type.
 """
 
+from datetime import datetime
 from typing import Annotated, Any
 
 from msgspec import Meta
@@ -11,6 +12,7 @@ from msgspec.structs import replace
 from eventfleet.model.command_rules import START, Emits
 from eventfleet.model.domain import Domain, Route
 from eventfleet.model.payloads import Command, Event, State
+from eventfleet.model.views import ProjectedEvent, Row, Totals, View
 from eventfleet.snapshot_rules import after, every, on
 
 Cents = Annotated[int, Meta(ge=0, le=2**53)]
@@ -148,6 +150,68 @@ routes = [
     Route("finance.ledger", types=[Paid, Returned]),
 ]
 
+# Views
+
+STATUSES: dict[type[Event], str] = {
+    **{Paid: "paid", Packed: "packed", Shipped: "shipped", Delivered: "delivered"},
+    **{Cancelled: "cancelled", Returned: "returned"},
+}
+
+
+class OrderRow(Row):
+    """`day`: the day on which the order was placed, in UTC. `total` in cents."""
+
+    customer: str
+    currency: str
+    total: int
+    day: str
+    changed_at: datetime
+    status: str = "placed"
+
+
+def project_order(row: OrderRow | None, event: ProjectedEvent) -> OrderRow | None:
+    if isinstance(event.data, Placed):
+        placed, day = event.data, event.time.date().isoformat()
+        return OrderRow(
+            customer=placed.customer,
+            currency=placed.currency,
+            total=placed.total,
+            day=day,
+            changed_at=event.time,
+        )
+    return row and replace(row, status=STATUSES[type(event.data)], changed_at=event.time)
+
+
+class OrdersOfDay(Row):
+    """The orders of one day, status and currency, and the sum of their totals in cents."""
+
+    day: str
+    status: str
+    currency: str
+    orders: int = 0
+    total: int = 0
+
+
+by_day: Totals[OrderRow, OrdersOfDay] = Totals(
+    "orders_by_day",
+    row=OrdersOfDay,
+    by=["day", "status", "currency"],
+    group=lambda order: OrdersOfDay(day=order.day, status=order.status, currency=order.currency),
+    add=lambda day, order: replace(day, orders=day.orders + 1, total=day.total + order.total),
+    remove=lambda day, order: replace(day, orders=day.orders - 1, total=day.total - order.total),
+    merge=lambda one, other: replace(
+        one, orders=one.orders + other.orders, total=one.total + other.total
+    ),
+)
+
+by_order = View(
+    "orders",
+    row=OrderRow,
+    project=project_order,
+    indexes=[["customer"], ["status", "changed_at"]],
+    totals=[by_day],
+)
+
 # The Domain
 
 orders = Domain(
@@ -159,4 +223,5 @@ orders = Domain(
     commands=commands,
     snapshot=snapshot,
     routes=routes,
+    views=[by_order],
 )

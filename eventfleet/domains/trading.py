@@ -3,6 +3,7 @@
 A synchronous domain: its commands are decided on the latest state.
 """
 
+from datetime import datetime
 from typing import Annotated
 
 from msgspec import Meta
@@ -11,6 +12,7 @@ from msgspec.structs import replace
 from eventfleet.model.command_rules import CommandRule, Emits, Rejection
 from eventfleet.model.domain import Domain, Route
 from eventfleet.model.payloads import Command, Event, State
+from eventfleet.model.views import ProjectedEvent, Row, Totals, View
 from eventfleet.snapshot_rules import after, every
 
 MAX_INT64 = 2**63 - 1
@@ -208,6 +210,79 @@ snapshot = every(50) | after(hours=1)
 
 routes = [Route("trading.trades", types=[Bought, Sold])]
 
+# Views
+
+
+class TradedSecurity(Row):
+    """An account's trades in one security: units, and cents without fees."""
+
+    account: str
+    symbol: str
+    traded_at: datetime
+    bought: int = 0
+    paid: int = 0
+    sold: int = 0
+    received: int = 0
+
+
+def symbol_of(event: ProjectedEvent) -> str | None:
+    return event.data.symbol if isinstance(event.data, Trade) else None
+
+
+def project_trade(row: TradedSecurity | None, event: ProjectedEvent) -> TradedSecurity:
+    trade, at = event.data, event.time
+    row = row or TradedSecurity(account=event.aggregate_id, symbol=trade.symbol, traded_at=at)
+    cents = trade.quantity * trade.price
+    if isinstance(trade, Bought):
+        bought, spent = row.bought + trade.quantity, row.paid + cents
+        return replace(row, bought=bought, paid=spent, traded_at=at)
+    sold, earned = row.sold + trade.quantity, row.received + cents
+    return replace(row, sold=sold, received=earned, traded_at=at)
+
+
+class Turnover(Row):
+    """What all accounts have traded of one security, in units and cents."""
+
+    symbol: str
+    accounts: int = 0
+    units: int = 0
+    cents: int = 0
+
+
+def turnover_with(total: Turnover, row: TradedSecurity, sign: int = 1) -> Turnover:
+    units, cents = row.bought + row.sold, row.paid + row.received
+    return replace(
+        total,
+        accounts=total.accounts + sign,
+        units=total.units + sign * units,
+        cents=total.cents + sign * cents,
+    )
+
+
+turnover: Totals[TradedSecurity, Turnover] = Totals(
+    "turnover",
+    row=Turnover,
+    by=["symbol"],
+    group=lambda row: Turnover(symbol=row.symbol),
+    add=turnover_with,
+    remove=lambda total, row: turnover_with(total, row, -1),
+    merge=lambda one, other: replace(
+        one,
+        accounts=one.accounts + other.accounts,
+        units=one.units + other.units,
+        cents=one.cents + other.cents,
+    ),
+)
+
+trades = View(
+    "trades",
+    row=TradedSecurity,
+    key=symbol_of,
+    project=project_trade,
+    indexes=[["account", "symbol"], ["traded_at"]],
+    totals=[turnover],
+)
+
 # The Domain
 
 trading = Domain(
@@ -219,4 +294,5 @@ trading = Domain(
     decide=decide,
     snapshot=snapshot,
     routes=routes,
+    views=[trades],
 )
