@@ -19,6 +19,7 @@ SEED = os.environ.get("SEED", "1")
 PATIENCE = "30"
 """Seconds for an answer: more than the service takes for one that waits for a stage in vain."""
 
+VIEWS = {"orders": "orders", "bank": "accounts", "chat": "messages"}
 PLACE = {"customer": "ann", "total": 1999, "currency": "EUR"}
 CHECKS = [
     *("not_a_server_error", "status_code_conformance", "content_type_conformance"),
@@ -31,12 +32,14 @@ CHECKS = [
 def service(kafka: str, mongo_url: str, redis_url: str, tmp_path: Path) -> Iterator[HttpService]:
     servers, settings = (
         (kafka, mongo_url, redis_url),
-        {"DOMAINS": "eventfleet.domains.orders,eventfleet.domains.bank"},
+        {"DOMAINS": ",".join(f"eventfleet.domains.{name}" for name in VIEWS)},
     )
     with CommandFleet(servers, tmp_path, "eventfleet.domains.orders", **settings) as fleet:
         fleet.start("append snapshot relay project")
         with serving(fleet.environment, fleet.folder) as service, service.client() as client:
-            wait_for(lambda: client.get("/views/bank/accounts").is_success, "the view to be built")
+            for domain, view in VIEWS.items():
+                path = f"/views/{domain}/{view}"
+                wait_for(lambda path=path: client.get(path).is_success, f"{path} to be built")  # type: ignore[misc]
             assert sent(client, "orders/o-1/Place?wait=appended", PLACE).status_code == 202
             yield service
 

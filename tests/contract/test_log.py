@@ -11,16 +11,25 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import RecordsToDelete
 from aiokafka.partitioner import DefaultPartitioner
 
-from eventfleet.stores.contracts import LogAdmin, LogReader, LogWriter, PartitionWriter, Watermarks
+from eventfleet.stores.contracts import (
+    LogAdmin,
+    LogFollower,
+    LogReader,
+    LogWriter,
+    PartitionWriter,
+    Watermarks,
+)
 from eventfleet.stores.errors import Fenced, Misconfigured, ServerUnavailable, TopicRefused
 from eventfleet.stores.kafka.admin import Admin
 from eventfleet.stores.kafka.batching_producer import BatchingProducer
 from eventfleet.stores.kafka.connection import Connection
+from eventfleet.stores.kafka.follower import Follower
 from eventfleet.stores.kafka.producer import PlainWriter, Producer
 from eventfleet.stores.kafka.reader import Reader
 from eventfleet.stores.kafka.transactional_writer import TransactionalWriter
 from eventfleet.stores.memory.log import (
     MemoryAdmin,
+    MemoryFollower,
     MemoryLog,
     MemoryPlainWriter,
     MemoryProducer,
@@ -49,6 +58,7 @@ class Log:
     transactions: bool
     topics: Topics
     group: str
+    follower: LogFollower
 
     @property
     def gap(self) -> int:
@@ -96,6 +106,7 @@ def memory(prefix: str, transactions: bool) -> Log:
         transactions,
         Topics.of(prefix),
         f"{prefix}.append",
+        MemoryFollower(log),
     )
 
 
@@ -122,6 +133,7 @@ def kafka_log(connection: Connection, prefix: str, transactions: bool) -> Log:
         transactions,
         Topics.of(prefix),
         f"{prefix}.append",
+        Follower(connection),
     )
 
 
@@ -445,6 +457,35 @@ async def test_reading_beyond_the_end_ends(log: Log) -> None:
     for start, end in [(1, 1), (1, 50), (20, 50), (1, 0)]:
         assert [r async for r in log.reader.read(log.topics.stored, 0, start, end)] == []
     assert [r async for r in log.reader.read("unknown.topic", 0, 0, 5)] == []
+
+
+async def test_a_follower_gets_what_is_committed_from_then_on_in_each_partitions_order(
+    log: Log,
+) -> None:
+    await log.producer.produce(log.out("before"))
+    async with log.follower.follow(log.topics.stored, PARTITIONS) as records:
+        source = log.source()
+        await source.open()
+        await log.producer.produce(log.out("a", "b"))
+        await source.commit([*log.out("c"), *log.out("x", partition=1)], 1)
+        await log.producer.produce(log.out("d"))
+        async with asyncio.timeout(6 * TIMEOUT):
+            found = [await anext(records) for _ in range(5)]
+        await source.close()
+    values = [(record.partition, (record.value or b"").decode()) for record in found]
+    assert [value for partition, value in values if partition == 0] == ["a", "b", "c", "d"]
+    assert [value for partition, value in values if partition == 1] == ["x"]
+
+
+async def test_all_followers_get_all_records(log: Log) -> None:
+    async with (
+        log.follower.follow(log.topics.stored, PARTITIONS) as one,
+        log.follower.follow(log.topics.stored, PARTITIONS) as other,
+    ):
+        await log.producer.produce(log.out("a", "b"))
+        async with asyncio.timeout(6 * TIMEOUT):
+            for records in (one, other):
+                assert [(await anext(records)).value for _ in range(2)] == [b"a", b"b"]
 
 
 async def test_committed_offsets_are_of_one_group_and_topic(log: Log) -> None:

@@ -122,6 +122,19 @@ async def test_who_may_write_writes_in_the_name_of_the_token(shop: Web, scope: s
     assert asked.event.actor == "ann"
 
 
+async def test_who_has_a_token_names_no_other_actor(shop: Web) -> None:
+    found = await shop.send(**bearer(scope="orders:write", sub="ann"), X_Actor="bob")
+    assert (found.status_code, found.json()["field"]) == (422, "X-Actor")
+    assert shop.storing.asked == []
+
+
+async def test_where_no_token_is_needed_a_caller_names_the_actor() -> None:
+    async with web() as open_shop:
+        await open_shop.send(X_Actor="bob")
+        await open_shop.send("o-2/commands/Place")
+        assert [asked.event.actor for asked in open_shop.storing.asked] == ["bob", None]
+
+
 async def test_what_operators_ask_needs_no_token(shop: Web) -> None:
     for path in ("/live", "/ready"):
         assert (await shop.client.get(path)).status_code == 200
