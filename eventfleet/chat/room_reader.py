@@ -68,8 +68,8 @@ class RoomReader:
         replay, version = RoomReplay(), await self._queries.version(room_id, at)
         while version and len(replay.newest_first) < limit:
             after = max(version - PAGE_EVENTS, 0)
-            found = self._queries.events(room_id, after, types=SHOWN, up_to=version)
-            page = [event async for event in found]
+            found = self._queries.events(room_id, after, up_to=version)
+            page = [event async for event in found if event.type in SHOWN]
             for event in reversed(page):
                 payload = chat.payload(event)
                 replay.apply(payload, event.version)  # type: ignore[arg-type]
