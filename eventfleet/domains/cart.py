@@ -7,6 +7,7 @@ item that the cart does not hold changes nothing. A check-out names the items th
 agreed to, and these are the cart's from then on.
 """
 
+from datetime import datetime
 from typing import Annotated
 
 from msgspec import Meta
@@ -15,6 +16,7 @@ from msgspec.structs import replace
 from eventfleet.model.command_rules import START, Emits
 from eventfleet.model.domain import Domain, Route
 from eventfleet.model.payloads import Command, Event, State
+from eventfleet.model.views import ProjectedEvent, Row, Totals, View
 from eventfleet.snapshot_rules import after, every, on
 
 PositiveCents = Annotated[int, Meta(ge=1, le=2**53)]
@@ -179,6 +181,55 @@ routes = [
     Route("shop.checkouts", types=[CartCheckedOut]),
 ]
 
+# Views
+
+
+class CartRow(Row):
+    status: str
+    items: dict[str, CartItem]
+    changed_at: datetime
+
+
+def project_cart(row: CartRow | None, event: ProjectedEvent) -> CartRow:
+    cart = Cart(status=row.status, items=row.items) if row else Cart()
+    cart = evolve(cart, event.data)
+    return CartRow(status=cart.status, items=cart.items, changed_at=event.time)
+
+
+class CartCount(Row):
+    """How many carts are in a status, and how many items they hold."""
+
+    status: str
+    carts: int = 0
+    items: int = 0
+
+
+def count_items(cart: CartRow) -> int:
+    return sum(item.quantity for item in cart.items.values())
+
+
+def plus(count: CartCount, carts: int, items: int) -> CartCount:
+    return replace(count, carts=count.carts + carts, items=count.items + items)
+
+
+carts_by_status: Totals[CartRow, CartCount] = Totals(
+    "carts_by_status",
+    row=CartCount,
+    by=["status"],
+    group=lambda cart: CartCount(status=cart.status),
+    add=lambda count, cart: plus(count, 1, count_items(cart)),
+    remove=lambda count, cart: plus(count, -1, -count_items(cart)),
+    merge=lambda one, other: plus(one, other.carts, other.items),
+)
+
+carts = View(
+    "carts",
+    row=CartRow,
+    project=project_cart,
+    indexes=[["status", "changed_at"]],
+    totals=[carts_by_status],
+)
+
 # The Domain
 
 cart = Domain(
@@ -192,4 +243,5 @@ cart = Domain(
     commands=commands,
     snapshot=snapshot,
     routes=routes,
+    views=[carts],
 )

@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from eventfleet.model.command_rules import Rejection
 from eventfleet.model.domain import Domain, Route
 from eventfleet.model.payloads import Command, Event, State
+from eventfleet.model.views import ProjectedEvent, Row, Totals, View
 from eventfleet.snapshot_rules import every, on
 
 FULL_HEALTH = 20
@@ -231,6 +232,62 @@ snapshot = every(100) | on(HeroSlain, Escaped)
 
 routes = [Route("game.results", types=[HeroSlain, Escaped])]
 
+# Views
+
+
+class AdventureRow(Row):
+    """`slain`: foes slain. `treasures`: those that the hero has escaped with."""
+
+    hero: str
+    status: str = "inside"
+    slain: int = 0
+    treasures: int = 0
+
+
+def project_adventure(row: AdventureRow | None, event: ProjectedEvent) -> AdventureRow | None:
+    match event.data:
+        case Entered(hero=hero):
+            return AdventureRow(hero=hero)
+        case FoeSlain() if row:
+            return replace(row, slain=row.slain + 1)
+        case HeroSlain() if row:
+            return replace(row, status="slain")
+        case Escaped(treasures=treasures) if row:
+            return replace(row, status="escaped", treasures=treasures)
+    return row
+
+
+class HeroRank(Row):
+    """The adventures of a hero, and the treasures brought home: a ranking, ordered by these."""
+
+    hero: str
+    adventures: int = 0
+    treasures: int = 0
+
+
+def plus(rank: HeroRank, adventures: int, treasures: int) -> HeroRank:
+    treasures += rank.treasures
+    return replace(rank, adventures=rank.adventures + adventures, treasures=treasures)
+
+
+ranking: Totals[AdventureRow, HeroRank] = Totals(
+    "ranking",
+    row=HeroRank,
+    by=["hero"],
+    group=lambda adventure: HeroRank(hero=adventure.hero),
+    add=lambda rank, adventure: plus(rank, 1, adventure.treasures),
+    remove=lambda rank, adventure: plus(rank, -1, -adventure.treasures),
+    merge=lambda one, other: plus(one, other.adventures, other.treasures),
+)
+
+adventures = View(
+    "adventures",
+    row=AdventureRow,
+    project=project_adventure,
+    indexes=[["hero"], ["status", "treasures"]],
+    totals=[ranking],
+)
+
 # The Domain
 
 game = Domain(
@@ -245,4 +302,5 @@ game = Domain(
     decide=decide,
     snapshot=snapshot,
     routes=routes,
+    views=[adventures],
 )

@@ -3,6 +3,7 @@
 An asynchronous domain: its commands are checked against the latest event's type.
 """
 
+from datetime import date, datetime
 from typing import Annotated, Any
 
 from msgspec import Meta
@@ -11,6 +12,7 @@ from msgspec.structs import replace
 from eventfleet.model.command_rules import START, Emits
 from eventfleet.model.domain import Domain, Route
 from eventfleet.model.payloads import Command, Event, State
+from eventfleet.model.views import ProjectedEvent, Row, Totals, View
 from eventfleet.snapshot_rules import after, every, on
 
 Cents = Annotated[int, Meta(ge=0, le=2**53)]
@@ -148,6 +150,69 @@ routes = [
     Route("finance.ledger", types=[Paid, Returned]),
 ]
 
+# Views
+
+
+class OrderRow(Row):
+    """`day`: of its placing, in UTC."""
+
+    customer: str
+    total: int
+    currency: str
+    day: date
+    changed_at: datetime
+    status: str = "placed"
+
+
+def project_order(row: OrderRow | None, event: ProjectedEvent) -> OrderRow | None:
+    if isinstance(event.data, Placed):
+        return placed_order(event.data, event.time)
+    status = evolve(Order(), event.data).status  # it follows from the event alone
+    return row and replace(row, status=status, changed_at=event.time)
+
+
+def placed_order(placed: Placed, at: datetime) -> OrderRow:
+    return OrderRow(
+        customer=placed.customer,
+        total=placed.total,
+        currency=placed.currency,
+        day=at.date(),
+        changed_at=at,
+    )
+
+
+class OrdersOfDay(Row):
+    """The orders of a day that are in a status, by the currency of their `total` in cents."""
+
+    day: date
+    status: str
+    currency: str
+    orders: int = 0
+    total: int = 0
+
+
+def plus(day: OrdersOfDay, orders: int, total: int) -> OrdersOfDay:
+    return replace(day, orders=day.orders + orders, total=day.total + total)
+
+
+orders_by_day: Totals[OrderRow, OrdersOfDay] = Totals(
+    "orders_by_day",
+    row=OrdersOfDay,
+    by=["day", "status", "currency"],
+    group=lambda row: OrdersOfDay(day=row.day, status=row.status, currency=row.currency),
+    add=lambda day, order: plus(day, 1, order.total),
+    remove=lambda day, order: plus(day, -1, -order.total),
+    merge=lambda one, other: plus(one, other.orders, other.total),
+)
+
+order_rows = View(
+    "orders",
+    row=OrderRow,
+    project=project_order,
+    indexes=[["status", "day"], ["customer"]],
+    totals=[orders_by_day],
+)
+
 # The Domain
 
 orders = Domain(
@@ -159,4 +224,5 @@ orders = Domain(
     commands=commands,
     snapshot=snapshot,
     routes=routes,
+    views=[order_rows],
 )

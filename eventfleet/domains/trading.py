@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from eventfleet.model.command_rules import CommandRule, Emits, Rejection
 from eventfleet.model.domain import Domain, Route
 from eventfleet.model.payloads import Command, Event, State
+from eventfleet.model.views import ProjectedEvent, Row, Totals, View
 from eventfleet.snapshot_rules import after, every
 
 MAX_INT64 = 2**63 - 1
@@ -208,6 +209,70 @@ snapshot = every(50) | after(hours=1)
 
 routes = [Route("trading.trades", types=[Bought, Sold])]
 
+# Views
+
+
+class PositionRow(Row):
+    """A Position that an account holds."""
+
+    symbol: str
+    quantity: int
+    cost: int
+    price: int
+
+
+def symbol_of(event: ProjectedEvent) -> str | None:
+    """Return the key of the row, within the account, that an event is for; None for cash."""
+    return getattr(event.data, "symbol", None)
+
+
+def project_position(row: PositionRow | None, event: ProjectedEvent) -> PositionRow | None:
+    held = Position(quantity=row.quantity, cost=row.cost, price=row.price) if row else Position()
+    match event.data:
+        case Bought():
+            held = with_bought(held, event.data)
+        case Sold():
+            held = without_sold(held, event.data)
+        case PriceMarked(price=price):
+            held = replace(held, price=price)
+    if held.quantity <= 0:
+        return None
+    symbol, quantity = event.data.symbol, held.quantity
+    return PositionRow(symbol=symbol, quantity=quantity, cost=held.cost, price=held.price)
+
+
+class Holding(Row):
+    """The units of a security that all accounts hold."""
+
+    symbol: str
+    accounts: int = 0
+    quantity: int = 0
+
+
+def plus(holding: Holding, accounts: int, quantity: int) -> Holding:
+    quantity += holding.quantity
+    return replace(holding, accounts=holding.accounts + accounts, quantity=quantity)
+
+
+holdings: Totals[PositionRow, Holding] = Totals(
+    "holdings",
+    row=Holding,
+    by=["symbol"],
+    group=lambda position: Holding(symbol=position.symbol),
+    add=lambda holding, position: plus(holding, 1, position.quantity),
+    remove=lambda holding, position: plus(holding, -1, -position.quantity),
+    merge=lambda one, other: plus(one, other.accounts, other.quantity),
+)
+
+positions = View(
+    "positions",
+    row=PositionRow,
+    project=project_position,
+    key=symbol_of,
+    indexes=[["symbol", "quantity"]],
+    totals=[holdings],
+)
+
 # The Domain
 
 trading = Domain(
@@ -219,4 +284,5 @@ trading = Domain(
     decide=decide,
     snapshot=snapshot,
     routes=routes,
+    views=[positions],
 )
