@@ -72,7 +72,7 @@ def fleet(
     with SampleFleet(servers, folder, "eventfleet.domains.orders", **settings) as fleet:
         paths = [str(folder), str(ROOT), os.environ.get("PYTHONPATH", "")]
         fleet.environment["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
-        fleet.start("append command snapshot")
+        fleet.start("append command snapshot project")
         yield fleet
 
 
@@ -329,6 +329,7 @@ SHOWN = {
     "Game log": ['"health": 20', '"name": "goblin"', "version 2 to 4", "/health  16"],
     "Stock trading": ["mine: 3 events, none is missing", "agrees with the events", "clean"],
     "Shopping cart": ['"status": "open"', '"session": "s-2"', '"quantity": 2'],
+    "Their views": ["ben", "500", "placed", "placed", "500"],
 }
 
 
@@ -348,6 +349,11 @@ def complaint(fleet: SampleFleet, *arguments: str) -> str:
     )
     assert done.returncode == 1, done.stdout + done.stderr
     return done.stderr
+
+
+def views_are_built(client: httpx.Client) -> bool:
+    views = ("orders/orders", "game/adventures", "cart/carts")
+    return all(client.get(f"/views/{view}").is_success for view in views)
 
 
 def section(heading: str) -> str:
@@ -382,6 +388,7 @@ def test_the_guides_blocks_show_what_the_guide_says(
     monkeypatch.chdir(ROOT)
     variable, shown_url = re.findall(r"^export (\w+)=(\S+)$", GUIDE, re.MULTILINE)[0]
     assert shown_url == SERVICE
+    wait_for(lambda: views_are_built(client), "the views to be built")
     environment = terminal(fleet) | {variable: str(client.base_url).rstrip("/")}
     (block,) = re.findall(r"```sh\n(.*?)```", section(heading), re.DOTALL)
     lines = block.replace("\\\n", " ").splitlines()
