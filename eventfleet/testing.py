@@ -4,9 +4,14 @@
     given(bank, opened, Deposited(amount=5)).when(Withdraw(amount=3)).then(Withdrawn(amount=3))
     given(bank, opened).when(Withdraw(amount=3)).rejected("more than the balance of 0")
 
+Given events, views have rows, and totals over many aggregates:
+
+    given(bank, opened, Deposited(amount=5)).row("accounts", balance=5)
+    totals("deposits", given(bank, opened), given(bank, opened, Deposited(amount=5)))
+
 Commands and events pass the same checks as in the fleet. Each state must survive a snapshot
-unchanged, and `evolve` and `decide` must not modify it. Errors of a domain's own functions pass
-through.
+unchanged, and no function may modify the state or the row that it is given. Errors of a domain's
+own functions pass through.
 """
 
 from collections.abc import Sequence
@@ -32,14 +37,20 @@ from eventfleet.deciders.state_command import (
 )
 from eventfleet.model.command_rules import START, Rejection
 from eventfleet.model.domain import Domain
+from eventfleet.model.folded_view import FoldedView, ModifiedRow
 from eventfleet.model.payloads import Command, Data, Event, SchemalessPayload, State
+from eventfleet.model.view_functions import row_id
+from eventfleet.model.view_rows import UnstorableRow
+from eventfleet.model.views import Row, Table, Totals, View, find_table
 from eventfleet.states.live_state import LiveState, take_snapshot
+from eventfleet.states.view_reader import UnknownView
 from eventfleet.topics.errors import InvalidRecord
 from eventfleet.topics.event import (
     MAX_EVENT_BYTES,
     CommandRecord,
     EventRecord,
     ExpectedVersion,
+    Position,
 )
 from eventfleet.topics.names import wire_name
 
@@ -77,6 +88,23 @@ def given(domain: Domain[S], *events: GivenEvent) -> "Given[S]":
             aggregate._fail(NOT_AN_EVENT, [], [str(error)])
         aggregate._apply([record])
     return aggregate
+
+
+def totals(name: str, *aggregates: "Given[Any]") -> list[Row]:
+    """Return the totals of a name over these aggregates of a domain, as queries show them.
+
+    Every second aggregate is in another partition: their parts are merged.
+    """
+    __tracebackhide__ = True
+    if not aggregates:
+        return []
+    view, table = aggregates[0].table(name)
+    if not isinstance(table, Totals):
+        raise TypeError(f"{name} is a view: ask for its rows, given(...).row({name!r})")
+    folded = FoldedView(view)
+    for number, aggregate in enumerate(aggregates, 1):
+        aggregate.fold_view(folded, f"aggregate-{number}", number % 2)
+    return folded.totals(table)
 
 
 class Given(Generic[S]):
@@ -119,10 +147,52 @@ class Given(Generic[S]):
     def state(self, **fields: Any) -> S:
         """Return the state. AssertionError: one of these fields has another value."""
         __tracebackhide__ = True
-        found = {name: getattr(self._state, name) for name in fields}
-        if found != fields:
-            self._fail("state", *([f"{k}={v!r}" for k, v in d.items()] for d in (fields, found)))
+        self._check_fields("state", self._state, fields)
         return self._state
+
+    def row(self, view: str, key: str = "", /, **fields: Any) -> Row | None:
+        """Return a row of a view; None without one. AssertionError: one of these fields has
+        another value, or there is no row that has them."""
+        __tracebackhide__ = True
+        declared, table = self.table(view)
+        if isinstance(table, Totals):
+            raise TypeError(f"{view} has totals of many aggregates: ask totals({view!r}, ...)")
+        folded = FoldedView(declared)
+        self.fold_view(folded, AGGREGATE)
+        row = folded.rows.get(row_id(AGGREGATE, key))
+        if fields and row is None:
+            self._fail(f"row of {view}", [f"{k}={v!r}" for k, v in fields.items()], ["no row"])
+        self._check_fields(f"row of {view}", row, fields)
+        return row
+
+    def table(self, name: str) -> tuple[View[Any], Table]:
+        """Return a view, or totals, of a name, with its view. UnknownView."""
+        found = find_table(self._domain.views, name)
+        if found is None:
+            raise UnknownView(self._domain, name)
+        return found
+
+    def fold_view(self, view: FoldedView, aggregate_id: str, partition: int = 0) -> None:
+        """Apply the events to a view, as those of an aggregate of this id."""
+        __tracebackhide__ = True
+        for version, event in enumerate(self._events, 1):
+            projected = replace(
+                event,
+                aggregate_id=aggregate_id,
+                version=version,
+                position=str(Position(0, partition, version)),
+                data=self._domain.payload(event),
+            )
+            try:
+                view.apply(projected, partition)
+            except (ModifiedRow, UnstorableRow) as error:
+                self._fail("a view that no role can keep", [], [str(error)])
+
+    def _check_fields(self, what: str, found: object, fields: dict[str, Any]) -> None:
+        __tracebackhide__ = True
+        values = {name: getattr(found, name) for name in fields}
+        if values != fields:
+            self._fail(what, *([f"{k}={v!r}" for k, v in d.items()] for d in (fields, values)))
 
     def _apply(self, events: Sequence[EventRecord]) -> None:
         __tracebackhide__ = True

@@ -33,7 +33,7 @@ def view(
     """Print the rows of a view of DOMAIN, or its totals, that pass all filters.
 
     A FILTER is FIELD=VALUE, or FIELD.COMPARISON=VALUE with lt, lte, gt, gte or in (values separated
-    by commas): `eventfleet view orders orders status.in=paid,shipped cents.gte=1000`.
+    by commas): `eventfleet view orders orders status.in=paid,shipped total.gte=1000`.
     """
     where = dict(_read_filter(each) for each in filters)
     page = asyncio.run(_find(name, view, where, order, limit, cursor))

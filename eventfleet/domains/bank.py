@@ -247,29 +247,18 @@ class Deposits(Row):
     balance: int = 0
 
 
-def add_account(total: Deposits, account: AccountRow) -> Deposits:
-    balance = total.balance + account.balance
-    return replace(total, accounts=total.accounts + 1, balance=balance)
+def plus(total: Deposits, accounts: int, balance: int) -> Deposits:
+    return replace(total, accounts=total.accounts + accounts, balance=total.balance + balance)
 
 
-def remove_account(total: Deposits, account: AccountRow) -> Deposits:
-    balance = total.balance - account.balance
-    return replace(total, accounts=total.accounts - 1, balance=balance)
-
-
-def merge_deposits(one: Deposits, other: Deposits) -> Deposits:
-    accounts = one.accounts + other.accounts
-    return replace(one, accounts=accounts, balance=one.balance + other.balance)
-
-
-deposits = Totals(
+deposits: Totals[AccountRow, Deposits] = Totals(
     "deposits",
     row=Deposits,
     by=["currency", "status"],
     group=lambda account: Deposits(currency=account.currency, status=account.status),
-    add=add_account,
-    remove=remove_account,
-    merge=merge_deposits,
+    add=lambda total, account: plus(total, 1, account.balance),
+    remove=lambda total, account: plus(total, -1, -account.balance),
+    merge=lambda one, other: plus(one, other.accounts, other.balance),
 )
 
 accounts = View(

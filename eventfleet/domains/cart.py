@@ -185,54 +185,41 @@ routes = [
 
 
 class CartRow(Row):
-    """`items`: units by SKU."""
-
+    status: str
+    items: dict[str, CartItem]
     changed_at: datetime
-    status: str = "open"
-    items: dict[str, int] = {}  # noqa: RUF012 (msgspec copies it)
-
-    @property
-    def units(self) -> int:
-        return sum(self.items.values())
 
 
 def project_cart(row: CartRow | None, event: ProjectedEvent) -> CartRow:
-    row = replace(row or CartRow(changed_at=event.time), changed_at=event.time)
-    match event.data:
-        case ItemAdded(sku=sku, quantity=quantity):
-            return replace(row, items=row.items | {sku: row.items.get(sku, 0) + quantity})
-        case QuantityChanged(sku=sku, quantity=quantity) if sku in row.items:
-            return replace(row, items=row.items | {sku: quantity})
-        case ItemRemoved(sku=removed):
-            left = {sku: number for sku, number in row.items.items() if sku != removed}
-            return replace(row, items=left)
-        case CartAbandoned():
-            return replace(row, status="abandoned")
-        case CartResumed():
-            return replace(row, status="open")
-        case CartCheckedOut(items=agreed):
-            return replace(row, status="checked out", items=dict(agreed))
-    return row
+    cart = Cart(status=row.status, items=row.items) if row else Cart()
+    cart = evolve(cart, event.data)
+    return CartRow(status=cart.status, items=cart.items, changed_at=event.time)
 
 
-class CartsOfStatus(Row):
-    """The carts of one status, and the units in them."""
+class CartCount(Row):
+    """How many carts are in a status, and how many items they hold."""
 
     status: str
     carts: int = 0
-    units: int = 0
+    items: int = 0
 
 
-by_status: Totals[CartRow, CartsOfStatus] = Totals(
+def count_items(cart: CartRow) -> int:
+    return sum(item.quantity for item in cart.items.values())
+
+
+def plus(count: CartCount, carts: int, items: int) -> CartCount:
+    return replace(count, carts=count.carts + carts, items=count.items + items)
+
+
+carts_by_status: Totals[CartRow, CartCount] = Totals(
     "carts_by_status",
-    row=CartsOfStatus,
+    row=CartCount,
     by=["status"],
-    group=lambda row: CartsOfStatus(status=row.status),
-    add=lambda all, row: replace(all, carts=all.carts + 1, units=all.units + row.units),
-    remove=lambda all, row: replace(all, carts=all.carts - 1, units=all.units - row.units),
-    merge=lambda one, other: replace(
-        one, carts=one.carts + other.carts, units=one.units + other.units
-    ),
+    group=lambda cart: CartCount(status=cart.status),
+    add=lambda count, cart: plus(count, 1, count_items(cart)),
+    remove=lambda count, cart: plus(count, -1, -count_items(cart)),
+    merge=lambda one, other: plus(one, other.carts, other.items),
 )
 
 carts = View(
@@ -240,7 +227,7 @@ carts = View(
     row=CartRow,
     project=project_cart,
     indexes=[["status", "changed_at"]],
-    totals=[by_status],
+    totals=[carts_by_status],
 )
 
 # The Domain

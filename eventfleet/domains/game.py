@@ -235,63 +235,57 @@ routes = [Route("game.results", types=[HeroSlain, Escaped])]
 # Views
 
 
-class GameRow(Row):
-    """`treasures`: those that the hero has taken, and lost again if slain."""
+class AdventureRow(Row):
+    """`slain`: foes slain. `treasures`: those that the hero has escaped with."""
 
     hero: str
     status: str = "inside"
-    steps: int = 0
-    foes_slain: int = 0
+    slain: int = 0
     treasures: int = 0
 
 
-def project_game(row: GameRow | None, event: ProjectedEvent) -> GameRow | None:
-    if isinstance(event.data, Entered):
-        return GameRow(hero=event.data.hero)
-    if row is None:
-        return None
+def project_adventure(row: AdventureRow | None, event: ProjectedEvent) -> AdventureRow | None:
     match event.data:
-        case Walked():
-            return replace(row, steps=row.steps + 1)
-        case FoeSlain():
-            return replace(row, foes_slain=row.foes_slain + 1)
-        case ItemTaken(item="treasure"):
-            return replace(row, treasures=row.treasures + 1)
-        case HeroSlain():
-            return replace(row, status="slain", treasures=0)
-        case Escaped():
-            return replace(row, status="escaped")
+        case Entered(hero=hero):
+            return AdventureRow(hero=hero)
+        case FoeSlain() if row:
+            return replace(row, slain=row.slain + 1)
+        case HeroSlain() if row:
+            return replace(row, status="slain")
+        case Escaped(treasures=treasures) if row:
+            return replace(row, status="escaped", treasures=treasures)
     return row
 
 
-class GamesOfStatus(Row):
-    """The games of one status, and what their heroes have."""
+class HeroRank(Row):
+    """The adventures of a hero, and the treasures brought home: a ranking, ordered by these."""
 
-    status: str
-    games: int = 0
+    hero: str
+    adventures: int = 0
     treasures: int = 0
 
 
-by_status: Totals[GameRow, GamesOfStatus] = Totals(
-    "games_by_status",
-    row=GamesOfStatus,
-    by=["status"],
-    group=lambda row: GamesOfStatus(status=row.status),
-    add=lambda all, row: replace(all, games=all.games + 1, treasures=all.treasures + row.treasures),
-    remove=lambda all, row: replace(
-        all, games=all.games - 1, treasures=all.treasures - row.treasures
-    ),
-    merge=lambda one, other: replace(
-        one, games=one.games + other.games, treasures=one.treasures + other.treasures
-    ),
+def plus(rank: HeroRank, adventures: int, treasures: int) -> HeroRank:
+    treasures += rank.treasures
+    return replace(rank, adventures=rank.adventures + adventures, treasures=treasures)
+
+
+ranking: Totals[AdventureRow, HeroRank] = Totals(
+    "ranking",
+    row=HeroRank,
+    by=["hero"],
+    group=lambda adventure: HeroRank(hero=adventure.hero),
+    add=lambda rank, adventure: plus(rank, 1, adventure.treasures),
+    remove=lambda rank, adventure: plus(rank, -1, -adventure.treasures),
+    merge=lambda one, other: plus(one, other.adventures, other.treasures),
 )
 
-games = View(
-    "games",
-    row=GameRow,
-    project=project_game,
-    indexes=[["status", "treasures"], ["hero"]],
-    totals=[by_status],
+adventures = View(
+    "adventures",
+    row=AdventureRow,
+    project=project_adventure,
+    indexes=[["hero"], ["status", "treasures"]],
+    totals=[ranking],
 )
 
 # The Domain
@@ -308,5 +302,5 @@ game = Domain(
     decide=decide,
     snapshot=snapshot,
     routes=routes,
-    views=[games],
+    views=[adventures],
 )

@@ -3,7 +3,7 @@
 An asynchronous domain: its commands are checked against the latest event's type.
 """
 
-from datetime import datetime
+from datetime import date, datetime
 from typing import Annotated, Any
 
 from msgspec import Meta
@@ -152,64 +152,65 @@ routes = [
 
 # Views
 
-STATUSES: dict[type[Event], str] = {
-    **{Paid: "paid", Packed: "packed", Shipped: "shipped", Delivered: "delivered"},
-    **{Cancelled: "cancelled", Returned: "returned"},
-}
-
 
 class OrderRow(Row):
-    """`day`: the day on which the order was placed, in UTC. `total` in cents."""
+    """`day`: of its placing, in UTC."""
 
     customer: str
-    currency: str
     total: int
-    day: str
+    currency: str
+    day: date
     changed_at: datetime
     status: str = "placed"
 
 
 def project_order(row: OrderRow | None, event: ProjectedEvent) -> OrderRow | None:
     if isinstance(event.data, Placed):
-        placed, day = event.data, event.time.date().isoformat()
-        return OrderRow(
-            customer=placed.customer,
-            currency=placed.currency,
-            total=placed.total,
-            day=day,
-            changed_at=event.time,
-        )
-    return row and replace(row, status=STATUSES[type(event.data)], changed_at=event.time)
+        return placed_order(event.data, event.time)
+    status = evolve(Order(), event.data).status  # it follows from the event alone
+    return row and replace(row, status=status, changed_at=event.time)
+
+
+def placed_order(placed: Placed, at: datetime) -> OrderRow:
+    return OrderRow(
+        customer=placed.customer,
+        total=placed.total,
+        currency=placed.currency,
+        day=at.date(),
+        changed_at=at,
+    )
 
 
 class OrdersOfDay(Row):
-    """The orders of one day, status and currency, and the sum of their totals in cents."""
+    """The orders of a day that are in a status, by the currency of their `total` in cents."""
 
-    day: str
+    day: date
     status: str
     currency: str
     orders: int = 0
     total: int = 0
 
 
-by_day: Totals[OrderRow, OrdersOfDay] = Totals(
+def plus(day: OrdersOfDay, orders: int, total: int) -> OrdersOfDay:
+    return replace(day, orders=day.orders + orders, total=day.total + total)
+
+
+orders_by_day: Totals[OrderRow, OrdersOfDay] = Totals(
     "orders_by_day",
     row=OrdersOfDay,
     by=["day", "status", "currency"],
-    group=lambda order: OrdersOfDay(day=order.day, status=order.status, currency=order.currency),
-    add=lambda day, order: replace(day, orders=day.orders + 1, total=day.total + order.total),
-    remove=lambda day, order: replace(day, orders=day.orders - 1, total=day.total - order.total),
-    merge=lambda one, other: replace(
-        one, orders=one.orders + other.orders, total=one.total + other.total
-    ),
+    group=lambda row: OrdersOfDay(day=row.day, status=row.status, currency=row.currency),
+    add=lambda day, order: plus(day, 1, order.total),
+    remove=lambda day, order: plus(day, -1, -order.total),
+    merge=lambda one, other: plus(one, other.orders, other.total),
 )
 
-by_order = View(
+order_rows = View(
     "orders",
     row=OrderRow,
     project=project_order,
-    indexes=[["customer"], ["status", "changed_at"]],
-    totals=[by_day],
+    indexes=[["status", "day"], ["customer"]],
+    totals=[orders_by_day],
 )
 
 # The Domain
@@ -223,5 +224,5 @@ orders = Domain(
     commands=commands,
     snapshot=snapshot,
     routes=routes,
-    views=[by_order],
+    views=[order_rows],
 )

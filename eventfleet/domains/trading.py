@@ -3,7 +3,6 @@
 A synchronous domain: its commands are decided on the latest state.
 """
 
-from datetime import datetime
 from typing import Annotated
 
 from msgspec import Meta
@@ -213,74 +212,65 @@ routes = [Route("trading.trades", types=[Bought, Sold])]
 # Views
 
 
-class TradedSecurity(Row):
-    """An account's trades in one security: units, and cents without fees."""
+class PositionRow(Row):
+    """A Position that an account holds."""
 
-    account: str
     symbol: str
-    traded_at: datetime
-    bought: int = 0
-    paid: int = 0
-    sold: int = 0
-    received: int = 0
+    quantity: int
+    cost: int
+    price: int
 
 
 def symbol_of(event: ProjectedEvent) -> str | None:
-    return event.data.symbol if isinstance(event.data, Trade) else None
+    """Return the key of the row, within the account, that an event is for; None for cash."""
+    return getattr(event.data, "symbol", None)
 
 
-def project_trade(row: TradedSecurity | None, event: ProjectedEvent) -> TradedSecurity:
-    trade, at = event.data, event.time
-    row = row or TradedSecurity(account=event.aggregate_id, symbol=trade.symbol, traded_at=at)
-    cents = trade.quantity * trade.price
-    if isinstance(trade, Bought):
-        bought, spent = row.bought + trade.quantity, row.paid + cents
-        return replace(row, bought=bought, paid=spent, traded_at=at)
-    sold, earned = row.sold + trade.quantity, row.received + cents
-    return replace(row, sold=sold, received=earned, traded_at=at)
+def project_position(row: PositionRow | None, event: ProjectedEvent) -> PositionRow | None:
+    held = Position(quantity=row.quantity, cost=row.cost, price=row.price) if row else Position()
+    match event.data:
+        case Bought():
+            held = with_bought(held, event.data)
+        case Sold():
+            held = without_sold(held, event.data)
+        case PriceMarked(price=price):
+            held = replace(held, price=price)
+    if held.quantity <= 0:
+        return None
+    symbol, quantity = event.data.symbol, held.quantity
+    return PositionRow(symbol=symbol, quantity=quantity, cost=held.cost, price=held.price)
 
 
-class Turnover(Row):
-    """What all accounts have traded of one security, in units and cents."""
+class Holding(Row):
+    """The units of a security that all accounts hold."""
 
     symbol: str
     accounts: int = 0
-    units: int = 0
-    cents: int = 0
+    quantity: int = 0
 
 
-def turnover_with(total: Turnover, row: TradedSecurity, sign: int = 1) -> Turnover:
-    units, cents = row.bought + row.sold, row.paid + row.received
-    return replace(
-        total,
-        accounts=total.accounts + sign,
-        units=total.units + sign * units,
-        cents=total.cents + sign * cents,
-    )
+def plus(holding: Holding, accounts: int, quantity: int) -> Holding:
+    quantity += holding.quantity
+    return replace(holding, accounts=holding.accounts + accounts, quantity=quantity)
 
 
-turnover: Totals[TradedSecurity, Turnover] = Totals(
-    "turnover",
-    row=Turnover,
+holdings: Totals[PositionRow, Holding] = Totals(
+    "holdings",
+    row=Holding,
     by=["symbol"],
-    group=lambda row: Turnover(symbol=row.symbol),
-    add=turnover_with,
-    remove=lambda total, row: turnover_with(total, row, -1),
-    merge=lambda one, other: replace(
-        one,
-        accounts=one.accounts + other.accounts,
-        units=one.units + other.units,
-        cents=one.cents + other.cents,
-    ),
+    group=lambda position: Holding(symbol=position.symbol),
+    add=lambda holding, position: plus(holding, 1, position.quantity),
+    remove=lambda holding, position: plus(holding, -1, -position.quantity),
+    merge=lambda one, other: plus(one, other.accounts, other.quantity),
 )
 
-trades = View(
-    "trades",
-    row=TradedSecurity,
+positions = View(
+    "positions",
+    row=PositionRow,
+    project=project_position,
     key=symbol_of,
-    project=project_trade,
-    indexes=[["account", "symbol"], ["traded_at"]],
-    totals=[turnover],
+    indexes=[["symbol", "quantity"]],
+    totals=[holdings],
 )
 
 # The Domain
@@ -294,5 +284,5 @@ trading = Domain(
     decide=decide,
     snapshot=snapshot,
     routes=routes,
-    views=[trades],
+    views=[positions],
 )

@@ -14,13 +14,16 @@ from datetime import datetime
 from typing import Any, NamedTuple, TypeVar, cast
 
 from eventfleet.model.domain import Domain
-from eventfleet.model.view_rows import (
-    UnstorableRow,
-    as_stored,
-    check_row,
-    decode_row,
-    encode_group,
+from eventfleet.model.view_functions import (
+    SEPARATOR,
+    Group,
+    check_key,
+    group_of,
+    made_part,
+    made_row,
+    row_id,
 )
+from eventfleet.model.view_rows import UnstorableRow, check_row, decode_row
 from eventfleet.model.views import ProjectedEvent, Row, Table, Totals, View, row_of_aggregate
 from eventfleet.roles.role import PoisonEvent
 from eventfleet.states.lru_cache import LruCache
@@ -29,7 +32,6 @@ from eventfleet.stores.contracts.views import RowStore, StoredRow, ViewBuild, Vi
 from eventfleet.stores.cursors import FeedPoint
 
 ROLE = "project"
-SEPARATOR = "\0"
 NOT_STORED = FeedPoint(-1, 0, -1, 0)
 
 T = TypeVar("T")
@@ -66,13 +68,6 @@ class CachedRow:
         if self._event is not None:
             self._point, self._event = FeedPoint.of(self._event), cast(ProjectedEvent, None)
         return self._point
-
-
-class Group(NamedTuple):
-    """A group of totals: the id of a partition's part, and its empty total."""
-
-    part_id: str
-    empty: Row
 
 
 class UnstorableChange(Exception):
@@ -363,49 +358,3 @@ def _rises(point: FeedPoint, events: Sequence[ProjectedEvent]) -> bool:
         and all(map(operator.lt, positions, positions[1:]))
         and FeedPoint.of(events[0]) > point
     )
-
-
-def check_key(view: View[Any], key: Any) -> str | None:
-    """Return a row's key. TypeError: it is none."""
-    if key is None or (isinstance(key, str) and SEPARATOR not in key and _is_text(key)):
-        return key
-    raise TypeError(f"view {view.name}: the key is {key!r}, not a str without NUL, or None")
-
-
-def _is_text(key: str) -> bool:
-    """Return False for half of a surrogate pair, which no store keeps."""
-    return key.isascii() or bool(key.encode(errors="ignore").decode() == key)
-
-
-def made_row(table: Table, function: str, made: Any) -> Row | None:
-    """Return the row that a function made, as it will be read. TypeError: it is no such row."""
-    if made is None:
-        return None
-    if type(made) is not table.row:
-        wanted = table.row.__name__
-        raise TypeError(f"{table.name}: {function} returned {made!r}, not a {wanted} or None")
-    return as_stored(cast(Row, made))
-
-
-def made_part(totals: Totals[Any, Any], function: str, made: Any) -> Row:
-    """Return the part that a function made, as it will be read. TypeError: it is no such row."""
-    if type(made) is not totals.row:
-        wanted = totals.row.__name__
-        raise TypeError(f"{totals.name}: {function} returned {made!r}, not a {wanted}")
-    return as_stored(cast(Row, made))
-
-
-def group_of(totals: Totals[Any, Any], row: Row, partition: int) -> Group | None:
-    """Return the group that a row is in."""
-    empty = made_row(totals, "group", totals.group(row))
-    return None if empty is None else Group(part_id(empty, partition), empty)
-
-
-def row_id(aggregate_id: str, key: str) -> str:
-    """Return the id of a row; no two aggregates and keys share one."""
-    return f"{aggregate_id}{SEPARATOR}{key}"
-
-
-def part_id(empty: Row, partition: int) -> str:
-    """Return the id of a partition's part of a group, which its empty total stands for."""
-    return f"{encode_group(empty)}{SEPARATOR}{partition}"

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from eventfleet.model.domain import Domain
+from eventfleet.model.view_functions import SEPARATOR, row_id
 from eventfleet.model.view_rows import (
     UnstorableRow,
     decode_group,
@@ -33,8 +34,6 @@ from eventfleet.topics.errors import EventfleetError, InvalidRecord
 DEFAULT_PAGE_ROWS = 100
 MAX_PARTS = 10_000
 """Parts of totals that one query merges; it takes filters to read of more."""
-
-SEPARATOR = "\0"
 
 
 class UnknownView(EventfleetError):
@@ -81,7 +80,7 @@ class ViewReader:
         view, table = self._table(name)
         if isinstance(table, Totals):
             raise InvalidRecord("view", f"{name} has totals of many aggregates: query them")
-        id = f"{aggregate_id}{SEPARATOR}{key}"
+        id = row_id(aggregate_id, key)
         found = (await (await self._rows(view, table)).load([id])).get(id)
         return None if found is None or found.fields is None else _decode(table, found)
 

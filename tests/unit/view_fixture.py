@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace as with_changes
-from datetime import timedelta
+from datetime import datetime, timedelta
 from random import Random
 from typing import Any, NamedTuple
 
@@ -165,6 +165,7 @@ class Placed(NamedTuple):
     aggregate_id: str
     version: int
     data: Event
+    time: datetime = START
 
 
 def random_events(chance: Random, count: int, accounts: int = 3) -> list[tuple[str, Event]]:
