@@ -400,4 +400,4 @@ def test_the_guides_blocks_show_what_the_guide_says(
 def test_each_section_of_the_guide_is_short() -> None:
     for heading in SHOWN:
         lines = [line for line in section(heading).splitlines() if line.strip()]
-        assert len(lines) < 12, heading
+        assert len(lines) <= 12, heading

@@ -42,7 +42,7 @@ class Feed:
         self._waiting.append(ProducerRecord(TOPIC, name.encode(), value, partition))
 
     def _record(self, placed: Placed) -> EventRecord:
-        name, version, event = placed
+        name, version, event, _ = placed
         return EventRecord(
             id=f"e{len(self.world.histories.happened)}",
             type=type(event).__name__,
