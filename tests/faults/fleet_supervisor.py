@@ -14,7 +14,7 @@ from tests.faults.half_done_probe import HalfDone, find_half_done, get, owned_pa
 
 MAX_LOOKS = 400
 PARTITIONS = 4
-ROLE_SOURCES = {**SOURCES, "command": "commands"}
+ROLE_SOURCES = {**SOURCES, "command": "commands", "project": "stored"}
 
 
 class OrderFleet(Fleet):
