@@ -35,6 +35,8 @@ READS = [
     "/domains/orders/o-1/diff?first=0&second=1",
     "/domains/orders/o-1/difference?first=0&second=1",
     "/domains/orders/o-1/missing?after=0",
+    "/views/orders/orders",
+    "/views/orders/orders_by_day",
     "/metrics",
     "/openapi.json",
 ]
