@@ -37,6 +37,10 @@ that moment comes after it was stored. A record that arrives again counts again.
 Where records wait in the log alone, it is the time since anything was done at the partition. It grows
 while a server is away or a partition is stopped.
 
+`eventfleet_lag` and the ages with `role="project"` are those of all views of a domain together. Of one
+view, `eventfleet_view_ready` and `eventfleet_view_behind` show a build that is still being made, by
+partition; a build that is ready is as far as the role.
+
 ## Deciders and queriers
 In workers with the role `command`, and in `eventfleet serve`.
 

@@ -18,7 +18,7 @@ has taken over.
 import logging
 import re
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -31,6 +31,7 @@ from eventfleet.roles.notices import NULL_NOTIFIER, StageNotifier
 from eventfleet.roles.role import ChunkReport, PartitionFault, PoisonEvent
 from eventfleet.roles.takeover import RoleStart
 from eventfleet.roles.view_projector import ROLE, ViewProjector
+from eventfleet.roles.view_statistics import ViewStatistics, build_statuses
 from eventfleet.stores.contracts import (
     Clock,
     DomainStores,
@@ -39,6 +40,7 @@ from eventfleet.stores.contracts import (
     Stage,
 )
 from eventfleet.stores.contracts.views import BuildProgress, ViewBuild, ViewBuilds
+from eventfleet.stores.cursors import FeedPoint
 from eventfleet.stores.errors import ServerUnavailable
 from eventfleet.topics.dead_letters import UNREADABLE, make_dead_letter
 from eventfleet.topics.errors import InvalidRecord
@@ -77,7 +79,7 @@ class ProjectRole:
     """The project role of one partition of one domain.
 
     `partitions` is the number of the domain's partitions; `cached` rows of each table are kept in
-    memory.
+    memory. The owners of all partitions share `statistics`.
     """
 
     def __init__(
@@ -92,6 +94,7 @@ class ProjectRole:
         partitions: int,
         cached: int,
         notifier: StageNotifier = NULL_NOTIFIER,
+        statistics: ViewStatistics | None = None,
     ) -> None:
         assert stores.views is not None
         self._domain, self._partition = domain, partition
@@ -107,6 +110,8 @@ class ProjectRole:
         self._looked_at: datetime | None = None
         self._purged_at = clock.steady()
         self._next_offset = 0
+        self._reached = FeedPoint.start(partition)
+        self._statistics = statistics or ViewStatistics()
 
     async def open(self) -> int:
         """Take the partition over. ChangedView: a view needs a higher version."""
@@ -137,6 +142,8 @@ class ProjectRole:
                 await projector.apply(events)
         await self._writer.commit(dead_letters, next_offset)
         self._next_offset = next_offset
+        if events:
+            self._reached = max(self._reached, FeedPoint.of(events[-1]))
         report.dead_letters = len(dead_letters)
         self._awaited += [event for event in events if event.reply_to]
         self._notify()
@@ -209,6 +216,7 @@ class ProjectRole:
                 )
 
     async def close(self) -> None:
+        self._statistics.builds.pop(self._partition, None)
         await self._writer.close()
 
     async def _catch_up(self, projector: ViewProjector) -> None:
@@ -259,7 +267,21 @@ class ProjectRole:
                 last = of_view.last_number
                 changed |= await self._views.begin(view.name, tables, view.shape, last)
         self._projectors = kept
+        self._count_builds(builds)
         return changed
+
+    def _count_builds(self, builds: Mapping[str, ViewBuilds]) -> None:
+        """Note in the statistics what is ready here, and how far behind the rest is."""
+        known = [build for of_view in builds.values() for build in of_view if build]
+        points = [build.progress(self._partition).point for build in known]
+        self._reached = max([self._reached, *filter(None, points)])
+        self._statistics.builds[self._partition] = [
+            status
+            for view in self._domain.views
+            for status in build_statuses(
+                view.name, builds.get(view.name, ViewBuilds()), self._projectors, self._reached
+            )
+        ]
 
     def _kept(self, key: tuple[str, int], build: ViewBuild) -> ViewProjector | None:
         """Return what keeps a build, unless another owner has noted something else of it."""
@@ -271,6 +293,7 @@ class ProjectRole:
         return ViewProjector(
             *(self._domain, view, build, self._partition, self._views, self._clock),
             cached=self._cached,
+            written=self._statistics.rows,
         )
 
     async def _take_over_builds(self) -> None:

@@ -9,6 +9,7 @@ lack what that owner has added to the stored ones for it: they are read again.
 """
 
 import operator
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple, TypeVar, cast
@@ -89,8 +90,8 @@ class RowChange(NamedTuple):
 class CachedTable:
     """The rows of one table, as they are once the events in hand are applied."""
 
-    def __init__(self, table: Table, store: RowStore, capacity: int) -> None:
-        self._table, self._store = table, store
+    def __init__(self, table: Table, store: RowStore, capacity: int, written: Counter[str]) -> None:
+        self._table, self._store, self._written = table, store, written
         self._cache: LruCache[CachedRow] = LruCache(capacity)
         self._changed: dict[str, CachedRow] = {}
         self._loaded: dict[str, CachedRow] = {}
@@ -133,6 +134,7 @@ class CachedTable:
     async def save(self, rows: Sequence[StoredRow]) -> None:
         if rows:
             await self._store.save(rows)
+            self._written[self._table.name] += len(rows)
 
     def keep(self) -> None:
         """Cache what is at hand, now that it is stored."""
@@ -158,7 +160,7 @@ class ViewProjector:
     """Applies events to one build of a view, in one partition.
 
     All events up to `point` are applied, and perhaps some after it. `cached` rows are kept in
-    memory, of the view and of each of its totals.
+    memory, of the view and of each of its totals. `written` counts the rows by table.
     """
 
     def __init__(
@@ -171,6 +173,7 @@ class ViewProjector:
         clock: Clock,
         *,
         cached: int,
+        written: Counter[str],
     ) -> None:
         progress = build.progress(partition)
         self._domain, self._partition, self._clock = domain, partition, clock
@@ -184,12 +187,13 @@ class ViewProjector:
         self._stores = {
             table.name: views.rows(view.name, table.name, build.number) for table in view.tables
         }
-        self._rows = self._cached_table(view, cached)
-        self._totals = [(each, self._cached_table(each, cached)) for each in view.totals]
-        self.prepared = False
 
-    def _cached_table(self, table: Table, capacity: int) -> CachedTable:
-        return CachedTable(table, self._stores[table.name], capacity)
+        def table(each: Table) -> CachedTable:
+            return CachedTable(each, self._stores[each.name], cached, written)
+
+        self._rows = table(view)
+        self._totals = [(each, table(each)) for each in view.totals]
+        self.prepared = False
 
     async def prepare(self) -> None:
         """Create the indexes of the tables; once."""

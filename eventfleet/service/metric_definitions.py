@@ -12,6 +12,7 @@ PARTITION_LABELS = ("domain", "role", "partition")
 DOMAIN_LABELS = ("domain",)
 SERVER_LABELS = ("server", "operation")
 CACHE_LABELS = ("domain", "role", "cache")
+BUILD_LABELS = ("domain", "view", "build", "partition")
 
 CHUNK_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, inf)
 REQUEST_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, inf)
@@ -101,6 +102,19 @@ EVENT_AGE = _histogram(
     " committed it",
     AGE_SECONDS,
 )
+VIEW_ROWS = _counter(
+    "view_rows", ("domain", "view"), "Rows of views and parts of totals written, deleted ones too"
+)
+VIEW_READY = _gauge(
+    "view_ready",
+    BUILD_LABELS,
+    "1 where a build of a view has all that was projected, 0 where it must catch up first",
+)
+VIEW_BEHIND = _gauge(
+    "view_behind",
+    BUILD_LABELS,
+    "Offsets of <domain>.events that a build which is not ready must catch up on, 0 when ready",
+)
 WORKER = (
     *COUNTERS.values(),
     REJECTED,
@@ -119,6 +133,9 @@ WORKER = (
     RECORDS,
     COMMIT,
     EVENT_AGE,
+    VIEW_ROWS,
+    VIEW_READY,
+    VIEW_BEHIND,
 )
 
 # Of deciders and queriers, in workers with the command role and in HTTP services
@@ -200,8 +217,11 @@ PROCESS = (
 
 LABEL_VALUES = {
     "domain": "the domains of the process",
-    "role": "`append`, `command`, `snapshot`, `relay`; of caches also `query`, a service's queries",
+    "role": "`append`, `command`, `snapshot`, `relay`, `project`; of caches also `query`, a"
+    " service's queries",
     "partition": "the partitions assigned to the process; on gauges only, and dropped with them",
+    "view": "the views of the domain; of rows also its totals",
+    "build": "`live`, which queries read, and `next`, which will follow it",
     "reason": "the rejection's reason; after 100 different ones of a domain and role, `other`",
     "rule": "the kind of rule: `every`, `after`, `on`, `size`, the class's name for a rule of your"
     " own; `&` and `~` join them as in the declaration, of `|` it is the side that holds",

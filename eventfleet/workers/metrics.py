@@ -8,9 +8,10 @@ from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
 from eventfleet.roles.role import ChunkReport
+from eventfleet.roles.view_statistics import ViewStatistics
 from eventfleet.service import metric_definitions as definitions
 from eventfleet.service.metric_definitions import MetricDefinition
-from eventfleet.service.metric_families import histogram_family
+from eventfleet.service.metric_families import histogram_family, number_family
 from eventfleet.service.process_metrics import process_registry
 from eventfleet.stores.histogram import Histogram
 from eventfleet.topics.record import LogRecord
@@ -37,6 +38,7 @@ class Metrics(Collector):
         self._registry = process_registry()
         self._registry.register(self)
         self._histograms: dict[tuple[str, str], RoleHistograms] = {}
+        self._views: dict[str, ViewStatistics] = {}
         self.counted = {name: self._counter(each) for name, each in definitions.COUNTERS.items()}
         self.rejected = self._counter(definitions.REJECTED)
         self.by_rule = self._counter(definitions.SNAPSHOTS_BY_RULE)
@@ -63,6 +65,10 @@ class Metrics(Collector):
         """The histograms of one role of one domain, which all its partitions share."""
         return self._histograms.setdefault((domain, role), RoleHistograms())
 
+    def views(self, domain: str) -> ViewStatistics:
+        """The statistics of a domain's views, which all its partitions share."""
+        return self._views.setdefault(domain, ViewStatistics())
+
     def render(self) -> bytes:
         """Render all values in Prometheus' text format."""
         return generate_latest(self._registry)
@@ -73,6 +79,20 @@ class Metrics(Collector):
         yield histogram_family(definitions.RECORDS, [(k, h.chunk_records) for k, h in by_role])
         yield histogram_family(definitions.COMMIT, [(k, h.commit_seconds) for k, h in by_role])
         yield histogram_family(definitions.EVENT_AGE, [(k, h.event_age) for k, h in by_role])
+        yield from self._collect_views()
+
+    def _collect_views(self) -> Iterator[Metric]:
+        by_domain = list(self._views.items())
+        rows = [((d, name), n) for d, views in by_domain for name, n in views.rows.items()]
+        builds = [
+            ((domain, build.view, build.kind, str(partition)), build)
+            for domain, views in by_domain
+            for partition, found in views.builds.items()
+            for build in found
+        ]
+        yield number_family(definitions.VIEW_ROWS, rows)
+        yield number_family(definitions.VIEW_READY, [(k, float(b.ready)) for k, b in builds])
+        yield number_family(definitions.VIEW_BEHIND, [(k, b.behind) for k, b in builds])
 
     def _counter(self, each: MetricDefinition) -> Counter:
         return Counter(each.name, each.help, each.labels, registry=self._registry)

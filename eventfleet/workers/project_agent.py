@@ -51,4 +51,5 @@ class ProjectAgent(DomainAgent):
             partitions=self.context.settings.partitions,
             cached=self.context.settings.cached_aggregates,
             notifier=self.context.notifier,
+            statistics=self.context.metrics.views(self.domain_name),
         )

@@ -12,6 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from eventfleet.deciders.manager import ManagerStatistics
 from eventfleet.deciders.marker_decider import MarkerStatistics
 from eventfleet.roles.role import ChunkReport
+from eventfleet.roles.view_statistics import BuildStatus
 from eventfleet.service.decider_metrics import DeciderMetrics
 from eventfleet.service.metric_definitions import (
     DEFINITIONS,
@@ -53,6 +54,8 @@ async def rendered() -> list[str]:
     meter.watch(0, lambda: 1, lambda: 1, lambda: 1)
     meter.assigned(1)
     meter.add_chunk(0.1, report, [RECORD])
+    worker.views("orders").rows["by_day"] = 1
+    worker.views("orders").builds[0] = [BuildStatus("by_day", "next", ready=False, behind=7)]
     http = HttpMetrics(lambda: 1, 2, deciders, {"orders": {"accepted": 1}})
     http.observe("/live", "GET", 200, 0.1)
     pages = [worker.render().decode(), http.render().decode()]

@@ -15,6 +15,7 @@ from eventfleet.model.views import Row, Totals, View
 from eventfleet.roles.notices import NULL_NOTIFIER, StageNotifier
 from eventfleet.roles.project import ProjectRole
 from eventfleet.roles.role import ChunkReport
+from eventfleet.roles.view_statistics import ViewStatistics
 from eventfleet.stores.contracts import DomainStores
 from eventfleet.stores.contracts.views import StoredRow, ViewBuild
 from eventfleet.stores.memory.events import MemoryEvents
@@ -236,6 +237,7 @@ class Servers:
         *,
         cached: int = 100,
         notifier: StageNotifier = NULL_NOTIFIER,
+        statistics: ViewStatistics | None = None,
     ) -> ProjectRole:
         writer = MemoryTransactionalWriter(
             self.log, "project", self.topics.stored, partition, self.yield_point
@@ -246,6 +248,7 @@ class Servers:
             partitions=self.partitions,
             cached=cached,
             notifier=notifier,
+            statistics=statistics,
         )
 
     # What append does
