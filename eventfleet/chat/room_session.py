@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 
@@ -15,7 +15,7 @@ from eventfleet.topics.event import Identifier
 MAX_MISSED_EVENTS = 1_000
 MAX_FRAME_BYTES = 65_536
 
-Send = Callable[[bytes], Awaitable[None]]
+SendFrame = Callable[[bytes], Awaitable[None]]
 
 
 class CommandFrame(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -59,7 +59,6 @@ class InvalidFrame(msgspec.Struct, frozen=True, tag_field="kind", tag="invalid")
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(CommandFrame).decode
-Right = Literal["read", "write"]
 
 
 class RoomSession:
@@ -72,7 +71,7 @@ class RoomSession:
         queries: Querier[Any],
         hub: RoomHub,
         sender: ChatCommandSender,
-        send: Send,
+        send: SendFrame,
     ) -> None:
         self._room_id, self._actor, self._queries = room_id, actor, queries
         self._hub, self._sender, self._send = hub, sender, send

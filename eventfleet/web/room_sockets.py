@@ -2,7 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
+from typing import Any
 from urllib.parse import urlsplit
 
 from starlette.datastructures import QueryParams
@@ -12,7 +13,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from eventfleet.chat.chat_commands import ChatCommandSender
 from eventfleet.chat.room_hub import RoomHub, TooSlow
-from eventfleet.chat.room_session import RoomSession
+from eventfleet.chat.room_session import RoomSession, SendFrame
 from eventfleet.domains.chat import chat
 from eventfleet.states.querier import Querier
 from eventfleet.stores.errors import ServerUnavailable
@@ -48,7 +49,7 @@ class RoomSockets:
     def __init__(
         self,
         access: Access,
-        queries: Querier,  # type: ignore[type-arg]
+        queries: Querier[Any],
         hub: RoomHub,
         sender: ChatCommandSender,
     ) -> None:
@@ -80,9 +81,11 @@ class RoomSockets:
         finally:
             self.open -= 1
 
-    async def _serve(self, websocket: WebSocket, serving: object, request: Request) -> None:
+    async def _serve(
+        self, websocket: WebSocket, serving: Coroutine[Any, Any, None], request: Request
+    ) -> None:
         """Serve until the client leaves, its token expires, or it is too slow."""
-        task = asyncio.ensure_future(serving)  # type: ignore[call-overload]
+        task = asyncio.create_task(serving)
         code, reason = GOING_AWAY, ""
         try:
             while not task.done():
@@ -148,7 +151,7 @@ async def _frames(websocket: WebSocket) -> AsyncIterator[str | bytes]:
         yield message.get("text") or message.get("bytes") or ""
 
 
-def _sender_to(websocket: WebSocket):  # type: ignore[no-untyped-def]
+def _sender_to(websocket: WebSocket) -> SendFrame:
     """Sends frames, one at a time; TimeoutError where the client takes none."""
     lock = asyncio.Lock()
 

@@ -14,6 +14,7 @@ from tests.acceptance.http_service import HttpService, serving
 from tests.acceptance.kafka_by_hand import wait_for
 
 CHAT = "eventfleet.domains.chat"
+SERVICE_RESTART = 1012
 
 
 @pytest.fixture
@@ -95,6 +96,15 @@ def test_two_processes_share_rooms_and_a_room_is_read_as_it_is_and_as_it_was(
             lambda: contents(other, "lobby", source="view") == ["hi all", "ho"],
             "the view to have the messages",
         )
+        assert asyncio.run(stopped_with_an_open_socket(one)) == (0, SERVICE_RESTART)
+
+
+async def stopped_with_an_open_socket(service: HttpService) -> tuple[int, int]:
+    """The exit status of a service that is stopped while somebody listens, and the socket's end."""
+    async with in_room(service.url, "lobby") as client:
+        status = await asyncio.to_thread(service.stop)
+        code, _ = await client.closed()
+        return status, code
 
 
 def over_http(client: httpx.Client) -> None:
