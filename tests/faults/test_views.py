@@ -89,7 +89,8 @@ class ProjectFleet:
         """Wait until all is projected, and compare; the numbers of events and rows."""
         for role, kind in (("append", "events"), ("project", "stored")):
             group, topic = self._fleet.group(role), self._fleet.topic(kind)
-            wait_for(lambda g=group, t=topic: not self._fleet.kafka.waiting(g, t), f"{role}")  # type: ignore[misc]
+            while self._fleet.kafka.waiting(group, topic):
+                self.supervisor.wait_for_progress([role])
         wait_for(self._is_built, "the view to be built")
         return asyncio.run(self._check())
 
