@@ -8,6 +8,7 @@ from eventfleet.deciders.marker_decider import MarkerStatistics
 from eventfleet.deciders.outcomes import Accepted, Rejected
 from eventfleet.roles.command import count_outcome
 from eventfleet.roles.role import ChunkReport
+from eventfleet.roles.view_statistics import BuildStatus
 from eventfleet.service.decider_metrics import DeciderMetrics
 from eventfleet.stores.background_task import BackgroundTask
 from eventfleet.stores.contracts import MarkStatus
@@ -184,3 +185,19 @@ def test_what_a_marking_has_done_is_asked_at_each_reading() -> None:
         'eventfleet_marker_results_total{domain="orders",status="mine"} 0.0',
     ):
         assert shown in lines(metrics)
+
+
+def test_views_are_shown_until_their_partition_is_let_go() -> None:
+    metrics = Metrics()
+    views = metrics.views("orders")
+    views.rows["by_day"] += 3
+    views.builds[3] = [BuildStatus("orders", "next", ready=False, behind=7)]
+    assert metrics.views("orders") is views
+    assert 'eventfleet_view_rows_total{domain="orders",view="by_day"} 3.0' in lines(metrics)
+    where = 'build="next",domain="orders",partition="3",view="orders"'
+    assert f"eventfleet_view_ready{{{where}}} 0.0" in lines(metrics)
+    assert f"eventfleet_view_behind{{{where}}} 7.0" in lines(metrics)
+    views.builds[3] = [BuildStatus("orders", "next", ready=True, behind=0)]
+    assert f"eventfleet_view_ready{{{where}}} 1.0" in lines(metrics)
+    del views.builds[3]
+    assert not any("eventfleet_view_ready{" in line for line in lines(metrics))
