@@ -187,13 +187,13 @@ class ViewProjector:
         self._stores = {
             table.name: views.rows(view.name, table.name, build.number) for table in view.tables
         }
-
-        def table(each: Table) -> CachedTable:
-            return CachedTable(each, self._stores[each.name], cached, written)
-
-        self._rows = table(view)
-        self._totals = [(each, table(each)) for each in view.totals]
+        self._written = written
+        self._rows = self._cached_table(view, cached)
+        self._totals = [(each, self._cached_table(each, cached)) for each in view.totals]
         self.prepared = False
+
+    def _cached_table(self, table: Table, capacity: int) -> CachedTable:
+        return CachedTable(table, self._stores[table.name], capacity, self._written)
 
     async def prepare(self) -> None:
         """Create the indexes of the tables; once."""

@@ -68,7 +68,7 @@ class SavesRowsFirst(ViewProjector):
 
     def _cached_table(self, table: Any, capacity: int) -> CachedTable:
         kind = RowsFirst if table is self.view else TotalsLast
-        made = kind(table, self._stores[table.name], capacity)
+        made = kind(table, self._stores[table.name], capacity, self._written)
         made.waiting = self.__dict__.setdefault("waiting", [])
         return made
 
@@ -94,7 +94,7 @@ class CachesAtOnce(ViewProjector):
     """Without: rows are cached once they are stored; they are forgotten if they may not be."""
 
     def _cached_table(self, table: Any, capacity: int) -> CachedTable:
-        return CachingTable(table, self._stores[table.name], capacity)
+        return CachingTable(table, self._stores[table.name], capacity, self._written)
 
     def _forget(self, tables: Sequence[CachedTable]) -> None:
         if self._rows not in tables:
@@ -115,7 +115,7 @@ class AppliesTwice(ViewProjector):
 
     def _cached_table(self, table: Any, capacity: int) -> CachedTable:
         kind = ForgetfulTable if table is self.view else CachedTable
-        return kind(table, self._stores[table.name], capacity)
+        return kind(table, self._stores[table.name], capacity, self._written)
 
 
 class ForgetfulTable(CachedTable):
@@ -131,7 +131,7 @@ class AddsTwice(ViewProjector):
 
     def _cached_table(self, table: Any, capacity: int) -> CachedTable:
         kind = CachedTable if table is self.view else PointlessTable
-        return kind(table, self._stores[table.name], capacity)
+        return kind(table, self._stores[table.name], capacity, self._written)
 
 
 class PointlessTable(CachedTable):
