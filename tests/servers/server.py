@@ -1,6 +1,7 @@
 """A server process of the tests: started, killed, started again on the same data and port."""
 
 import atexit
+import random
 import shutil
 import socket
 import subprocess
@@ -13,6 +14,10 @@ from typing import Self
 
 READY_SECONDS = 60.0
 STOP_SECONDS = 20.0
+PORTS = 10_000, 32_000
+
+_chance = random.SystemRandom()  # several processes look for ports, with equal seeds
+_given_ports: set[int] = set()
 
 
 class StartFailed(Exception):
@@ -20,10 +25,18 @@ class StartFailed(Exception):
 
 
 def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
+    """Find a port that nothing listens on and that this process has not been given before.
+
+    It is below the range that outgoing connections get theirs from, so that none of them takes it
+    while its server is down.
+    """
+    while True:
+        port = _chance.randrange(*PORTS)
+        with suppress(OSError), socket.socket() as listener:
+            listener.bind(("127.0.0.1", port))
+            if port not in _given_ports:
+                _given_ports.add(port)
+                return port
 
 
 class Server:
