@@ -137,9 +137,9 @@ class ProjectRole:
             events.append(self._upcast(event, record.offset))
         # Builds that follow come first: one may be made live at any moment, here or elsewhere, and
         # must not lack what readers have seen in the one before.
-        for projector in reversed(self._projectors.values()):
+        for key, projector in reversed([*self._projectors.items()]):
             if projector.ready:
-                await projector.apply(events)
+                await self._apply(key, projector, events)
         await self._writer.commit(dead_letters, next_offset)
         self._next_offset = next_offset
         if events:
@@ -179,10 +179,10 @@ class ProjectRole:
     async def tick(self) -> ChunkReport:
         """Bring builds up to date, a part at a time; look for new builds; remove tombstones."""
         await self._prepare()
-        behind = [each for each in self._projectors.values() if not each.ready]
-        for projector in behind:
-            await self._catch_up(projector)
-        if any(projector.ready for projector in behind):
+        behind = [(key, each) for key, each in self._projectors.items() if not each.ready]
+        for key, projector in behind:
+            await self._catch_up(key, projector)
+        if any(projector.ready for _, projector in behind):
             await self._writer.commit([], self._next_offset)
         now = self._clock.steady()
         if behind or self._looked_at is None or now - self._looked_at >= BUILDS_INTERVAL:
@@ -219,14 +219,35 @@ class ProjectRole:
         self._statistics.builds.pop(self._partition, None)
         await self._writer.close()
 
-    async def _catch_up(self, projector: ViewProjector) -> None:
+    async def _apply(
+        self, key: tuple[str, int], projector: ViewProjector, events: Sequence[ProjectedEvent]
+    ) -> bool:
+        """Apply events to a build; return False where it was removed, which may not be known yet.
+
+        A removed build has lost its rows, so that a function of the view may raise. PoisonEvent.
+        """
+        try:
+            await projector.apply(events)
+        except PoisonEvent:
+            builds = (await self._views.builds()).get(key[0], ViewBuilds())
+            if any(build.number == key[1] for build in builds if build):
+                raise
+            del self._projectors[key]
+            self._live.discard(key)
+            self._looked_at = None
+            return False
+        return True
+
+    async def _catch_up(self, key: tuple[str, int], projector: ViewProjector) -> None:
         """Apply what the store has behind the projector's point; at its end it is ready."""
         for _ in range(CATCH_UP_PAGES):
             page = await self._events.placed(projector.point, CATCH_UP_PAGE_EVENTS)
             if not page:
                 projector.ready = True
                 break
-            await projector.apply([self._upcast(event, event.position) for event in page])
+            events = [self._upcast(event, event.position) for event in page]
+            if not await self._apply(key, projector, events):
+                break
 
     async def _note_points(self) -> None:
         """Note how far each build is, for the next owners, unless one has noted something since."""

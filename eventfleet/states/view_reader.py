@@ -1,8 +1,8 @@
 """ViewReader: answers queries of one domain's views and totals."""
 
 import operator
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
@@ -23,6 +23,7 @@ from eventfleet.stores.contracts.views import (
     RowQuery,
     RowStore,
     StoredRow,
+    ViewBuild,
     ViewBuilds,
 )
 from eventfleet.stores.cursors import decode_cursor, encode_cursor
@@ -30,6 +31,8 @@ from eventfleet.stores.errors import ServerUnavailable
 from eventfleet.stores.row_filters import passes, rank
 from eventfleet.topics.codec import to_invalid_record
 from eventfleet.topics.errors import EventfleetError, InvalidRecord
+
+T = TypeVar("T")
 
 DEFAULT_PAGE_ROWS = 100
 MAX_PARTS = 10_000
@@ -81,7 +84,7 @@ class ViewReader:
         if isinstance(table, Totals):
             raise InvalidRecord("view", f"{name} has totals of many aggregates: query them")
         id = row_id(aggregate_id, key)
-        found = (await (await self._rows(view, table)).load([id])).get(id)
+        found = (await self._read(view, table, lambda rows: rows.load([id]))).get(id)
         return None if found is None or found.fields is None else _decode(table, found)
 
     async def find(
@@ -102,11 +105,10 @@ class ViewReader:
         listing = f"{self._domain.name}.{name}.{order_by}"
         after = _read_after(table, listing, order, cursor) if cursor else None
         query = RowQuery(filters, order, descending, after)
-        store = await self._rows(view, table)
         if isinstance(table, Totals):
-            found = await _merged(table, store, query)
+            found = await self._read(view, table, lambda rows: _merged(table, rows, query))
         else:
-            found = await store.find(query, limit + 1)
+            found = await self._read(view, table, lambda rows: rows.find(query, limit + 1))
         page = found[:limit]
         more = len(found) > limit
         return RowPage(
@@ -120,13 +122,26 @@ class ViewReader:
             raise UnknownView(self._domain, name)
         return found
 
-    async def _rows(self, view: View[Any], table: Table) -> RowStore:
+    async def _read(
+        self, view: View[Any], table: Table, read: Callable[[RowStore], Awaitable[T]]
+    ) -> T:
+        """Read a table of the live build. Where nothing is found, that build may have been removed
+        just then, since another one is live: read that."""
+        assert self._views is not None
+        build = await self._live(view)
+        while True:
+            found = await read(self._views.rows(view.name, table.name, build.number))
+            if found or (latest := await self._live(view)).number == build.number:
+                return found
+            build = latest
+
+    async def _live(self, view: View[Any]) -> ViewBuild:
         assert self._views is not None
         builds = (await self._views.builds()).get(view.name, ViewBuilds())
         live = builds.live
         if live is None or live.shape != view.shape:
             raise ViewNotBuilt(self._not_built(view, builds))
-        return self._views.rows(view.name, table.name, live.number)
+        return live
 
     def _not_built(self, view: View[Any], builds: ViewBuilds) -> str:
         where = f"view {view.name} of {self._domain.name}, version {view.version}"

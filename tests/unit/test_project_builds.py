@@ -286,6 +286,28 @@ async def test_a_build_begun_while_another_version_owns_the_partition_has_all_in
     assert numbers(servers) == (2, None)
 
 
+@pytest.mark.parametrize("ready", [True, False])
+async def test_an_owner_goes_on_where_its_build_was_removed_since_it_looked(ready: bool) -> None:
+    """The rows are gone, so `project` raises for an event of an account that has been opened."""
+    servers = Servers(till(ACCOUNTS), partitions=2)
+    role = servers.role(cached=0)
+    await role.open()
+    names = [each for each in "abcdefgh" if not partition_of(each, 2)][:2]
+    for name in names:
+        await many(servers, name)
+    await servers.take(role)
+    await tick(servers, role, times=7 if ready else 2)
+    assert (numbers(servers), progress(servers, 1).ready) == ((None, 1), ready)
+    assert await servers.views.begin("accounts", ["accounts", "owners"], ACCOUNTS.shape, 1)
+    await servers.append(names[1], Deposited(cents=7))
+    if ready:
+        await servers.take(role)
+    await tick(servers, role, await opened(servers, 1), times=9)
+    await servers.take(role)
+    assert numbers(servers) == (2, None)
+    servers.check(ACCOUNTS)
+
+
 async def test_a_build_that_was_to_follow_is_given_up_for_a_later_version() -> None:
     servers = Servers(till(ACCOUNTS))
     await many(servers)

@@ -97,7 +97,7 @@ class MemoryViews:
         self._builds[view] = kept = present._replace(next=following)
         numbers = {build.number for build in kept if build}
         for key in [key for key in self._rows if key[0] == view and key[1] not in numbers]:
-            del self._rows[key]
+            self._rows.pop(key)._rows.clear()
         await self._yield_point()
         return True
 
