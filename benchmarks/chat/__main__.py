@@ -70,7 +70,9 @@ def _compare(servers: ServerAddresses, folder: Path, load: ChatLoad) -> bool:
     bare = _bare(servers, load)
     console.print(f"bare relay: 99 % delivered within {bare * 1000:.1f} ms")
     addresses = servers.kafka, servers.mongo_url, servers.redis_url
-    with CommandFleet(addresses, folder, "eventfleet.domains.chat", PARTITIONS="1") as fleet:
+    with CommandFleet(
+        addresses, folder, "eventfleet.domains.chat", PARTITIONS="1", CHUNK_WAIT="0.5"
+    ) as fleet:
         fleet.start("append")
         run_of_ours = OurRun(fleet, load)
         try:

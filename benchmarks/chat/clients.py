@@ -19,7 +19,8 @@ class RoomClient:
     """A client in one room.
 
     `events` are (version, message id) as they came, `delays` (moment of arrival, seconds since the
-    message was sent). `told` has the ids of messages whose outcome it knows, `untold` those that it
+    message was sent) of those that were sent while it was there: a bare relay does not keep others.
+    `told` has the ids of messages whose outcome it knows, `untold` those that it
     sends again until it knows.
     """
 
@@ -31,7 +32,7 @@ class RoomClient:
         self.told: dict[str, str] = {}
         self.untold: dict[str, tuple[str, float]] = {}
         self.faults: list[str] = []
-        self.connects = 0
+        self.connects = self._missed = 0
         self.first_connection = asyncio.Event()
         self._socket: ClientConnection | None = None
 
@@ -99,15 +100,18 @@ class RoomClient:
             if event["version"] != self.version + 1:
                 self.faults.append(f"version {event['version']} came after {self.version}")
             self.events.append((event["version"], event["data"]["message_id"]))
-            self._hear(event["data"]["content"])
+            if event["version"] > self._missed:
+                self._hear(event["data"]["content"])
         elif said["kind"] == "outcome":
             if said["outcome"] in ("accepted", "repeated"):
                 self.untold.pop(said["id"], None)
                 self.told[said["id"]] = said["outcome"]
             elif said["outcome"] != "unavailable":
                 self.faults.append(f"{said['id']} is {said}")
-        elif said["kind"] == "opened" and said["after"] != self.version:
-            self.faults.append(f"came back at {self.version}, opened at {said['after']}")
+        elif said["kind"] == "opened":
+            self._missed = said["latest"]
+            if said["after"] != self.version:
+                self.faults.append(f"came back at {self.version}, opened at {said['after']}")
 
     def _hear(self, content: str) -> None:
         now = time.monotonic()

@@ -8,10 +8,11 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from eventfleet.chat.event_broadcast import EVENTS
 from eventfleet.domains.chat import chat
 from eventfleet.states.querier import Querier
 from eventfleet.stores.background_task import BackgroundTask, cancel
-from eventfleet.stores.contracts import LogFollower
+from eventfleet.stores.contracts import Channels, LogFollower
 from eventfleet.stores.errors import ServerUnavailable
 from eventfleet.topics.codec import decode, encode
 from eventfleet.topics.errors import InvalidRecord
@@ -174,29 +175,42 @@ class OpenRoom:
 
 
 class RoomHub:
-    """The rooms that sockets of this process listen to. It follows the log while it is `running`.
+    """The rooms that sockets of this process listen to, while it is `running`.
 
-    Each process gets all events of all rooms from the log, whoever decided their commands.
+    Each process gets all events of all rooms from the log, whoever decided their commands; and
+    those of commands that an HTTP service decides from its broadcast, which is sooner.
     """
 
-    def __init__(self, follower: LogFollower, queries: Querier[Any], partitions: int) -> None:
-        self._follower, self._queries, self._partitions = follower, queries, partitions
+    def __init__(
+        self,
+        follower: LogFollower,
+        channels: Channels,
+        queries: Querier[Any],
+        partitions: int,
+    ) -> None:
+        self._follower, self._channels = follower, channels
+        self._queries, self._partitions = queries, partitions
         self._rooms: dict[str, OpenRoom] = {}
         self._following = asyncio.Event()
-        self._task = BackgroundTask(
+        self._following_task = BackgroundTask(
             "the follower of chat events",
             self._follow,
             essential=True,
             longest_pause=LONGEST_PAUSE_SECONDS,
         )
+        self._hearing_task = BackgroundTask(
+            "the subscriber of chat events", self._hear, longest_pause=LONGEST_PAUSE_SECONDS
+        )
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        self._task.start()
+        self._following_task.start()
+        self._hearing_task.start()
         try:
             yield
         finally:
-            await self._task.end()
+            await self._hearing_task.end()
+            await self._following_task.end()
             for room in self._rooms.values():
                 await room.close()
 
@@ -225,13 +239,23 @@ class RoomHub:
         try:
             async with self._follower.follow(topic, self._partitions) as records:
                 self._following.set()
-                self._task.report_well()
+                self._following_task.report_well()
                 for room in self._rooms.values():
                     room.fill()
                 async for record in records:
                     self._receive(record)
         finally:
             self._following.clear()
+
+    async def _hear(self) -> None:
+        async with self._channels.subscribe(EVENTS) as messages:
+            self._hearing_task.report_well()
+            async for together in messages:
+                for message in together:
+                    with suppress(InvalidRecord):  # others may publish what is none
+                        event = decode(message)
+                        if room := self._rooms.get(event.aggregate_id):
+                            room.receive(event)
 
     def _receive(self, record: LogRecord) -> None:
         room = self._rooms.get((record.key or b"").decode("utf-8", "replace"))

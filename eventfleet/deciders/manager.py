@@ -66,6 +66,8 @@ PUT_UNANSWERED = Unavailable(
 )
 
 Part = Coroutine[Any, Any, None]
+Announce = Callable[[Sequence[EventRecord]], None]
+"""Told of events once they are stored, before they are produced. Returns at once, never raises."""
 
 
 @dataclass
@@ -96,8 +98,10 @@ class Manager:
         clock: Clock,
         *,
         jitter: Callable[[], float] = random.random,
+        announce: Announce | None = None,
     ) -> None:
         self._domain, self._clock, self._jitter = domain, clock, jitter
+        self._announce = announce
         self._querier, self._commander, self._publisher = querier, commander, publisher
         self._unanswered = UnansweredPuts()
         self.statistics = ManagerStatistics()
@@ -339,6 +343,8 @@ class Manager:
     async def _publish(
         self, stored: Sequence[tuple[Attempt, list[EventRecord]]], deadline: datetime
     ) -> None:
+        if self._announce:
+            self._announce([event for _, events in stored for event in events])
         last_events = [events[-1] for _, events in stored]
         published = await self._publisher.publish(last_events, deadline)
         if not published:

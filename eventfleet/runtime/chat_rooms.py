@@ -7,6 +7,7 @@ from typing import NamedTuple
 from starlette.types import ASGIApp
 
 from eventfleet.chat.chat_commands import ChatCommandSender, ChatCommandSubscriber
+from eventfleet.chat.event_broadcast import EventBroadcast
 from eventfleet.chat.room_hub import RoomHub
 from eventfleet.domains.chat import chat
 from eventfleet.runtime import connections
@@ -14,12 +15,26 @@ from eventfleet.runtime.settings import Settings
 from eventfleet.web import Access, DomainServices, room_sockets, rooms
 from eventfleet.web.operation import Operation
 
+FOLLOWER_WAIT_SECONDS = 0.1
+"""The log may let records wait for others: most events come sooner, by broadcast."""
+
 
 class ChatRooms(NamedTuple):
     """What an application serves for rooms: operations, and sockets by path."""
 
     operations: Sequence[Operation] = ()
     sockets: Mapping[str, ASGIApp] = {}
+
+
+@asynccontextmanager
+async def event_broadcast(settings: Settings) -> AsyncIterator[EventBroadcast]:
+    """Opens the broadcast of the chat domain's events; it connects at the first one."""
+    channels = connections.channels(settings)
+    try:
+        async with EventBroadcast(channels).running() as broadcast:
+            yield broadcast
+    finally:
+        await channels.close()
 
 
 @asynccontextmanager
@@ -33,7 +48,8 @@ async def chat_rooms(
         return
     channels = connections.channels(settings)
     sender = ChatCommandSender(channels)
-    hub = RoomHub(connections.log_follower(settings), served.queries, settings.partitions)
+    follower = connections.log_follower(settings, FOLLOWER_WAIT_SECONDS)
+    hub = RoomHub(follower, channels, served.queries, settings.partitions)
     subscriber = ChatCommandSubscriber(channels, served.commands)
     try:
         async with hub.running(), subscriber.running(), sender.running():

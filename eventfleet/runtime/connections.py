@@ -239,9 +239,12 @@ def channels(settings: Settings) -> Channels:
     )
 
 
-def log_follower(settings: Settings) -> LogFollower:
-    """Make the follower of topics; it connects to Kafka when it follows one."""
-    return Follower(connection(settings))
+def log_follower(settings: Settings, wait_seconds: float = 0.0) -> LogFollower:
+    """Make the follower of topics; it connects to Kafka when it follows one.
+
+    Records may wait `wait_seconds` for others, to be fetched together.
+    """
+    return Follower(connection(settings), wait_seconds)
 
 
 async def check_redis(settings: Settings) -> None:

@@ -11,7 +11,7 @@ from eventfleet.deciders.decider import Answer, Decider
 from eventfleet.deciders.direct_decider import DirectDecider
 from eventfleet.deciders.event_publisher import EventPublisher
 from eventfleet.deciders.lag_guard import LagGuard
-from eventfleet.deciders.manager import Manager
+from eventfleet.deciders.manager import Announce, Manager
 from eventfleet.deciders.marker_decider import MarkerDecider
 from eventfleet.model.domain import Domain
 from eventfleet.model.payloads import State
@@ -62,10 +62,12 @@ async def decider(
     opened: DomainStores,
     decider_metrics: DeciderMetrics | None = None,
     cache: LruCache[LiveState] | None = None,
+    announce: Announce | None = None,
 ) -> AsyncIterator[Decider]:
     """Opens the decider of a domain, for any number of tasks. Without rules it needs no Redis.
 
-    The latest states of a synchronous domain are kept in `cache`, or else in a cache of its own.
+    The latest states of a synchronous domain are kept in `cache`, or else in a cache of its own;
+    its decider announces stored events.
     """
     decider_metrics = decider_metrics or DeciderMetrics()
     async with AsyncExitStack() as stack:
@@ -74,7 +76,7 @@ async def decider(
         writer = Producer(replace(connection, timeout=quick))
         stack.push_async_callback(writer.close)
         if domain.synchronous:
-            manager = _manager(settings, domain, opened, writer, decider_metrics, cache)
+            manager = _manager(settings, domain, opened, writer, decider_metrics, cache, announce)
             running = await stack.enter_async_context(manager.running())
             yield TimeLimitedDecider(running, clock, MAX_DECIDE_SECONDS)
             return
@@ -106,6 +108,7 @@ def _manager(
     writer: LogWriter,
     decider_metrics: DeciderMetrics,
     cache: LruCache[LiveState] | None,
+    announce: Announce | None,
 ) -> Manager:
     clock, limit = SystemClock(), settings.snapshot_bytes
     if cache is None:
@@ -114,7 +117,7 @@ def _manager(
     saver = SnapshotSaver(domain, opened.snapshots, clock, limit=limit)
     commander = Commander(opened.events, saver, partitions=settings.partitions)
     publisher = EventPublisher(writer, clock, partitions=settings.partitions)
-    manager = Manager(domain, querier, commander, publisher, clock)
+    manager = Manager(domain, querier, commander, publisher, clock, announce=announce)
     decider_metrics.managers[domain.name] = manager.statistics, saver
     return manager
 
@@ -151,11 +154,12 @@ async def event_service_over(
     waiters: StageWaiters,
     decider_metrics: DeciderMetrics | None = None,
     cache: LruCache[LiveState] | None = None,
+    announce: Announce | None = None,
 ) -> AsyncIterator[EventService[S]]:
     """Opens the EventService of a domain over open stores; services may share the waiters.
 
     The indexes are created where missing: a service may store events before any worker has begun.
-    `cache` is that of the `queries`, for the decider to share.
+    `cache` is that of the `queries`, for the decider to share; `announce` is for the decider.
     """
     await opened.events.prepare()
     await opened.snapshots.prepare()
@@ -168,7 +172,7 @@ async def event_service_over(
     decider_metrics.queriers[domain.name] = queries.saver
     async with (
         queries.running(),
-        decider(settings, domain, opened, decider_metrics, cache) as deciding,
+        decider(settings, domain, opened, decider_metrics, cache, announce) as deciding,
         EventService(domain, deciding, queries, clock, ids, follower) as service,
     ):
         yield service

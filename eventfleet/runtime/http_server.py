@@ -13,9 +13,10 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from eventfleet.chat.room_session import MAX_FRAME_BYTES
+from eventfleet.domains.chat import chat
 from eventfleet.model.domain import Domain
 from eventfleet.runtime import connections
-from eventfleet.runtime.chat_rooms import chat_rooms
+from eventfleet.runtime.chat_rooms import chat_rooms, event_broadcast
 from eventfleet.runtime.event_services import event_service_over, stage_waiters
 from eventfleet.runtime.http_protocol import HttpProtocol
 from eventfleet.runtime.settings import Settings, variable
@@ -74,7 +75,13 @@ async def http_application(
             queries = Querier(
                 domain, reading[name], SystemClock(), limit=settings.snapshot_bytes, cache=cache
             )
-            opening = event_service_over(settings, domain, opened, queries, waiters, metrics, cache)
+            announce = None
+            if domain is chat:
+                broadcast = await stack.enter_async_context(event_broadcast(settings))
+                announce = broadcast.announce
+            opening = event_service_over(
+                settings, domain, opened, queries, waiters, metrics, cache, announce
+            )
             commands = await stack.enter_async_context(opening)
             services[name] = DomainServices(domain, commands, queries, reading[name].events)
         limits = Limits(

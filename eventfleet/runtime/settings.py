@@ -188,8 +188,18 @@ class Settings(BaseSettings):
         "before the event is stored (afterwards the event store does); at least marker_expiry",
     )
 
+    start_timeout: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
+        default=60.0,
+        description="Seconds that a worker or the HTTP service waits at its start for servers that "
+        "are away; a server that goes away later is waited for without end",
+    )
     chunk_records: PositiveInt = Field(default=2000, description="Most records in one chunk")
     chunk_bytes: PositiveInt = Field(default=4_194_304, description="Most bytes in one chunk")
+    chunk_wait: Annotated[float, Field(ge=0, le=10)] = Field(
+        default=0.0,
+        description="Seconds that the broker lets new records wait for others, so that a steady "
+        "trickle is handled in fewer chunks; 0: a chunk begins with the first record",
+    )
     cached_aggregates: PositiveInt = Field(
         default=100_000,
         description="Heads, or live states, kept in memory by each partition's owner",

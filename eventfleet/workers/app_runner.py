@@ -33,6 +33,7 @@ def role_app(
         settings.chunk_bytes,
         settings.kafka_session_timeout,
         settings.kafka_instance_id,
+        settings.chunk_wait,
     )
     timeouts = timeouts or OwnerTimeouts(fenced=settings.kafka_session_timeout)
     return RoleApp(agent, config, metrics.of(agent.domain_name, agent.role), timeouts)

@@ -1,7 +1,7 @@
 """A synchronous domain for tests, and its Manager over the in-memory servers."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
@@ -130,6 +130,7 @@ class SyncFixture:
         self.store, self.snapshots = Counted(self.events), Failing(self.shots)
         self.producer = Failing(MemoryProducer(self.log))
         self.clock, self._cached = SystemClock(), cached
+        self.announced: list[tuple[EventRecord, bool]] = []
         self.manager: Manager = None  # type: ignore[assignment]
 
     @asynccontextmanager
@@ -139,10 +140,17 @@ class SyncFixture:
         self.saver = SnapshotSaver(till, self.snapshots, self.clock, limit=1000)
         self.commander = Commander(self.store, self.saver, partitions=1)
         publisher = EventPublisher(self.producer, self.clock, partitions=1)
-        manager = Manager(till, self.querier, self.commander, publisher, self.clock)
+        manager = Manager(
+            till, self.querier, self.commander, publisher, self.clock, announce=self._announce
+        )
         async with manager.running():
             self.manager = manager
             yield self
+
+    def _announce(self, events: Sequence[EventRecord]) -> None:
+        """Note what is announced, and whether the stream has it already."""
+        produced = {event.id for event in self.produced()}
+        self.announced += [(event, event.id in produced) for event in events]
 
     async def send(self, name: str, id: str = "", aggregate: str = "a", **data: Any) -> Outcome:
         return (await self.decide(ask(name, id, aggregate, **data)))[0]

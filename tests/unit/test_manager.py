@@ -70,6 +70,16 @@ async def test_events_of_one_command_are_stored_together_and_the_last_is_produce
     assert desk.produced() == [events[0], events[2]]
 
 
+async def test_events_are_announced_once_they_are_stored_and_before_the_stream_has_them(
+    desk: SyncFixture,
+) -> None:
+    await desk.send("PutIn", "1", cents=9)
+    await desk.send("PutIn", "1", cents=9)
+    await desk.send("TakeOut", "2", cents=5)
+    await desk.send("TakeOut", "3", cents=50)
+    assert desk.announced == [(event, False) for event in await desk.stored()]
+
+
 async def test_who_waits_for_a_command_waits_for_its_last_event(desk: SyncFixture) -> None:
     await desk.send("PutIn", cents=9)
     asked = ask("TakeOut", cents=5)

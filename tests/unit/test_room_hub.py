@@ -9,12 +9,14 @@ from typing import Any
 import pytest
 
 from eventfleet.chat import room_hub
+from eventfleet.chat.event_broadcast import EVENTS, EventBroadcast
 from eventfleet.chat.room_hub import EventSequence, RoomHub, RoomListener, TooSlow, to_room_event
 from eventfleet.domains.chat import chat
 from eventfleet.states.querier import Querier
 from eventfleet.stores.clock import SystemClock
 from eventfleet.stores.contracts import DomainStores
 from eventfleet.stores.errors import ServerUnavailable
+from eventfleet.stores.memory.channels import MemoryChannels
 from eventfleet.stores.memory.events import MemoryEvents
 from eventfleet.stores.memory.log import MemoryFollower, MemoryLog, MemoryProducer
 from eventfleet.stores.memory.snapshots import MemorySnapshots
@@ -48,11 +50,14 @@ class Rooms:
 
     def __init__(self) -> None:
         self.log, self.events = MemoryLog(), Failing(domain="chat")
+        self.channels = MemoryChannels()
         for spec in declare_topics("chat", 2, 1, -1):
             self.log.create(spec)
         self._producer = MemoryProducer(self.log)
         stores = DomainStores(self.events, MemorySnapshots(3))
-        self.hub = RoomHub(MemoryFollower(self.log), Querier(chat, stores, SystemClock()), 2)
+        self.hub = RoomHub(
+            MemoryFollower(self.log), self.channels, Querier(chat, stores, SystemClock()), 2
+        )
 
     async def store(self, *versions: int, room: str = "r") -> None:
         for version in versions:
@@ -139,6 +144,30 @@ async def test_what_is_no_event_is_passed_over(rooms: Rooms) -> None:
             rooms.log.append(record)
         await rooms.produce(1)
         assert await heard(listener, 1) == [1]
+
+
+async def test_an_event_that_is_broadcast_comes_before_the_log_has_it_and_once(
+    rooms: Rooms,
+) -> None:
+    async with EventBroadcast(rooms.channels).running() as broadcast, rooms.hub.listen("r") as ear:
+        broadcast.announce([event(1), event(2, "another")])
+        assert await heard(ear, 1) == [1]
+        await rooms.produce(1, 2)
+        assert await heard(ear, 1) == [2]
+
+
+async def test_a_broadcast_that_is_no_event_changes_nothing(rooms: Rooms) -> None:
+    async with rooms.hub.listen("r") as listener:
+        await rooms.channels.publish({EVENTS: [b"{}", b"nothing", encode(event(1))]})
+        assert await heard(listener, 1) == [1]
+
+
+async def test_without_channels_the_log_brings_the_events(rooms: Rooms) -> None:
+    rooms.channels.stop()
+    async with EventBroadcast(rooms.channels).running() as broadcast, rooms.hub.listen("r") as ear:
+        broadcast.announce([event(1)])
+        await rooms.produce(1)
+        assert await heard(ear, 1) == [1]
 
 
 class Interrupted(MemoryFollower):

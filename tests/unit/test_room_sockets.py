@@ -73,7 +73,7 @@ class Service:
         publisher = EventPublisher(MemoryProducer(self.log), clock, partitions=1)
         manager = Manager(chat, querier, commander, publisher, clock)
         service = EventService(chat, manager, querier, clock, Uuid7Generator())
-        hub = RoomHub(MemoryFollower(self.log), querier, 1)
+        hub = RoomHub(MemoryFollower(self.log), self.channels, querier, 1)
         self.sender = ChatCommandSender(self.channels)
         self.subscriber = ChatCommandSubscriber(self.channels, service)
         self.sockets = RoomSockets(self.access, querier, hub, self.sender)

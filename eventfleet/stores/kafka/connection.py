@@ -66,10 +66,17 @@ class Connection:
             **self.options(), acks="all", max_batch_size=MAX_BATCH_BYTES, **options
         )
 
-    def consumer(self, committed: bool = True) -> Any:
-        """Make a consumer outside any group."""
+    def consumer(self, committed: bool = True, wait_seconds: float = 0.0) -> Any:
+        """Make a consumer outside any group; records may wait some seconds for others."""
+        waiting: dict[str, int] = {}
+        if wait_seconds:
+            waiting = {
+                "fetch_min_bytes": MAX_FETCH_BYTES,
+                "fetch_max_wait_ms": int(wait_seconds * 1000),
+            }
         return AIOKafkaConsumer(
             **self.options(),
+            **waiting,
             enable_auto_commit=False,
             auto_offset_reset="none",
             isolation_level="read_committed" if committed else "read_uncommitted",

@@ -16,15 +16,18 @@ MAX_POLL_RECORDS = 500
 
 
 class Follower:
-    """LogFollower on Kafka; a consumer for each topic that is followed."""
+    """LogFollower on Kafka; a consumer for each topic that is followed.
 
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
+    The broker lets records wait `wait_seconds` for others, to be fetched together.
+    """
+
+    def __init__(self, connection: Connection, wait_seconds: float = 0.0) -> None:
+        self._connection, self._wait_seconds = connection, wait_seconds
 
     @asynccontextmanager
     async def follow(self, topic: str, partitions: int) -> AsyncIterator[AsyncIterator[LogRecord]]:
         parts = [TopicPartition(topic, number) for number in range(partitions)]
-        consumer = self._connection.consumer()
+        consumer = self._connection.consumer(wait_seconds=self._wait_seconds)
         try:
             async with translate_errors(f"following {topic}", self._connection.timeout):
                 await consumer.start()

@@ -39,6 +39,7 @@ class ConsumerConfig:
     """The topic and group of one app's consumer, and its limits; times in seconds.
 
     `instance_id` is the name of a static member; empty for a member that each start makes anew.
+    `chunk_wait` is how long the broker lets records wait for others.
     """
 
     connection: Connection
@@ -48,6 +49,7 @@ class ConsumerConfig:
     chunk_bytes: int
     session_timeout: float
     instance_id: str = ""
+    chunk_wait: float = 0.0
 
     @property
     def rebalance_timeout(self) -> float:
@@ -141,7 +143,8 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
             auto_offset_reset="none",
             isolation_level="read_committed",
             max_partition_fetch_bytes=LARGE_FETCH_BYTES if large else FETCH_BYTES,
-            fetch_max_wait_ms=LONG_POLL_MS,
+            fetch_min_bytes=FETCH_BYTES if config.chunk_wait else 1,
+            fetch_max_wait_ms=int(config.chunk_wait * 1000) or LONG_POLL_MS,
             max_poll_interval_ms=int(self.app.conf.broker_max_poll_interval * 1000),
             session_timeout_ms=int(config.session_timeout * 1000),
             rebalance_timeout_ms=int(config.rebalance_timeout * 1000),
@@ -254,6 +257,12 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
             self.log.warning("commit of %s failed: %r", self.config.group, error)
             return False
         return True
+
+    @property
+    def is_connected(self) -> bool:
+        """True while a broker is connected; the group's heartbeats keep one connection in use."""
+        connections = self._consumer._client._conns if self._consumer else {}
+        return any(each.connected() for each in list(connections.values()))
 
     def end(self, tp: TP) -> int | None:
         """The offset after the last committed record, as far as the client knows.
