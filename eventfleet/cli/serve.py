@@ -40,16 +40,18 @@ async def _serve(settings: "Settings", names: tuple[str, ...], or_any: bool) -> 
         served_probes,
         socket_url,
     )
+    from eventfleet.runtime.server_wait import wait_for_servers
     from eventfleet.workers.app_runner import stop_signals
 
     domains = connections.select_domains(settings, names)
-    async with (
-        listening_socket(settings, or_any) as listener,
-        http_application(settings, domains) as app,
-        served_probes(app.probes, settings) as probes_url,
-        stop_signals() as stop,
-    ):
-        if probes_url:
-            logger.info("metrics, liveness and readiness: %s", probes_url)
-        logger.info("serving %s at %s", ", ".join(domains), socket_url(listener))
-        await serve(app, listener, settings, stop)
+    async with listening_socket(settings, or_any) as listener:
+        await wait_for_servers(settings, domains, markers=True)
+        async with (
+            http_application(settings, domains) as app,
+            served_probes(app.probes, settings) as probes_url,
+            stop_signals() as stop,
+        ):
+            if probes_url:
+                logger.info("metrics, liveness and readiness: %s", probes_url)
+            logger.info("serving %s at %s", ", ".join(domains), socket_url(listener))
+            await serve(app, listener, settings, stop)

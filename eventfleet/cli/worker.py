@@ -52,8 +52,10 @@ async def _work(
     settings: "Settings", domains: "Mapping[str, Domain[Any]]", roles: Sequence[str]
 ) -> None:
     from eventfleet.runtime import connections
+    from eventfleet.runtime.server_wait import wait_for_servers
     from eventfleet.workers.metrics import Metrics
 
+    await wait_for_servers(settings, domains, markers="command" in roles)
     async with (
         connections.log_admin(settings) as admin,
         connections.stores(settings, domains) as stores,

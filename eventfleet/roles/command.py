@@ -29,8 +29,8 @@ from eventfleet.deciders.outcomes import (
 from eventfleet.model.domain import Domain
 from eventfleet.roles.role import ChunkReport
 from eventfleet.roles.takeover import RoleStart
-from eventfleet.stores import errors
 from eventfleet.stores.contracts import Clock, ParkedAggregates, PartitionWriter, StoreRegistry
+from eventfleet.stores.errors import ServerUnavailable
 from eventfleet.topics.codec import decode_command
 from eventfleet.topics.dead_letters import UNREADABLE, make_dead_letter
 from eventfleet.topics.errors import InvalidRecord
@@ -139,8 +139,7 @@ class CommandRole:
     # What it does when that fails
 
     async def _decide(self, commands: Mapping[int, ReadCommand]) -> None:
-        """Decide the undecided commands. ServerUnavailable when one got no answer in time, and
-        HalfDone when others did.
+        """Decide the undecided commands. ServerUnavailable when one got no answer in time.
 
         An outcome is kept until its chunk is committed: when the chunk comes again, a command that
         was rejected must not be judged by the events that came after it.
@@ -165,9 +164,7 @@ class CommandRole:
             deadline = self._clock.steady() + self._decide_timeout
             await self._decider.decide([parsed for _, parsed in undecided], deadline, answer)
         if unanswered:
-            half_done = any(offset in self._decided for offset, _ in undecided)
-            error = errors.HalfDone if half_done else errors.ServerUnavailable
-            raise error(unanswered[0].reason)
+            raise ServerUnavailable(unanswered[0].reason)
 
     def _note(self, offset: int, outcome: Outcome) -> None:
         """Keep the outcome of a command; log a failure."""

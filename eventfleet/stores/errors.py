@@ -20,10 +20,6 @@ class HungUp(ServerUnavailable):
     """
 
 
-class HalfDone(ServerUnavailable):
-    """The server did a part of it, which is kept: try the rest again."""
-
-
 class Misconfigured(StoreError):
     """A server, index, topic or epoch is not as the protocols need it: an operator must act."""
 

@@ -97,22 +97,31 @@ class RoleApp(faust.App):  # type: ignore[misc]
 
     @property
     def is_ready(self) -> bool:
-        """True when the app is a member of its group and each of its partitions is open."""
+        """True when the app is a member of its group, which it hears from, and each of its
+        partitions is open."""
         joined = self._consumer is not None and self._consumer.joined
-        return joined and self.owners.all_open(self._consumer.partitions())
+        return joined and self._is_connected and self.owners.all_open(self._consumer.partitions())
+
+    @property
+    def _is_connected(self) -> bool:
+        return self._consumer is not None and self._consumer.is_connected
 
     def obstacles(self) -> list[str]:
-        """The reasons why the app is not ready: each stopped partition, or that it is not yet."""
-        faults = self._faults()
-        return faults or ([] if self.is_ready else [f"{self.title}: not ready"])
+        """The reasons why the app is not ready: each partition that is stopped or waits for a
+        server, or that it is not yet."""
+        waits = [f"{owner} waits: {owner.waits_for}" for owner in self.owners if owner.waits_for]
+        if self._consumer is not None and self._consumer.joined and not self._is_connected:
+            waits.append(f"{self.title} waits: no broker of Kafka is connected")
+        known = self._faults() + waits
+        return known or ([] if self.is_ready else [f"{self.title}: not ready"])
 
     def problems(self, bound: float) -> list[str]:
-        """The reasons to restart the process: each partition without progress for `bound` seconds,
-        and a consumer that has ended."""
+        """The reasons to restart the process: each partition without progress for `bound` seconds
+        though the servers are there, and a consumer that has ended."""
         found = [
             f"{self.title}, partition {owner.partition}: no progress for {bound:g} s"
             for owner in self.owners
-            if owner.is_stalled(bound)
+            if self._is_connected and owner.is_stalled(bound)
         ]
         if self.started and self._consumer is not None and not self._consumer.is_alive:
             found.append(f"{self.title}: its consumer has ended")

@@ -17,7 +17,7 @@ from tenacity import (
 )
 
 from eventfleet.roles.role import ChunkReport, PartitionFault, Role
-from eventfleet.stores.errors import Fenced, HalfDone, ServerUnavailable, TopicRefused
+from eventfleet.stores.errors import Fenced, ServerUnavailable, TopicRefused
 from eventfleet.workers.chunk_source import ChunkSource
 from eventfleet.workers.metrics import Meter
 from eventfleet.workers.transport.chunk import MAX_CHUNKS_IN_FLIGHT, Chunk
@@ -39,16 +39,14 @@ Fail = Callable[[int, Exception], None]
 
 @dataclass(frozen=True)
 class OwnerTimeouts:
-    """The bounds of an owner's waits, in seconds.
+    """The bounds of an owner's waits, in seconds; a server that is away is waited for without end.
 
-    `unavailable`: how long a server may do nothing before the owner fails. `refused`: how long a
-    topic may be refused before the partition stands still; a broker that has just started does not
-    know its topics for a moment. `in_hand`: what a close
-    allows the chunk in hand. `tick`: between two ticks. `fenced`: from a fence until the partition,
-    if it is still assigned, is taken over again. `longest_pause`: between two retries.
+    `refused`: how long a topic may be refused before the partition stands still; a broker that has
+    just started does not know its topics for a moment. `in_hand`: what a close allows the chunk in
+    hand. `tick`: between two ticks. `fenced`: from a fence until the partition, if it is still
+    assigned, is taken over again. `longest_pause`: between two retries.
     """
 
-    unavailable: float = 60.0
     refused: float = 10.0
     in_hand: float = 10.0
     tick: float = 1.0
@@ -81,8 +79,15 @@ def _without_frames(error: PartitionFault | TopicRefused) -> PartitionFault:
     return fault.with_traceback(None)
 
 
+def _error_of(state: RetryCallState) -> BaseException | None:
+    return state.outcome.exception() if state.outcome else None
+
+
 class Owner:
-    """Runs one partition's role: opens it, gives it chunks and ticks, closes it."""
+    """Runs one partition's role: opens it, gives it chunks and ticks, closes it.
+
+    `waits_for` is why the last turn failed, while it is tried again: a server is away.
+    """
 
     def __init__(
         self,
@@ -95,6 +100,7 @@ class Owner:
         self.partition = partition
         self.state = OwnerState.CLOSED
         self.fault: PartitionFault | None = None
+        self.waits_for = ""
         self.progress = time.monotonic()
         self._source, self._meter, self._timeouts = source, meter, timeouts
         self._make_role = make_role
@@ -102,7 +108,8 @@ class Owner:
         self._queue = _make_queue()
         self._session: int | None = None
         self._position = 0
-        self._last_tick = self._failing_since = time.monotonic()
+        self._last_tick = self._failing_since = self._failed_at = time.monotonic()
+        self._refused_since: float | None = None
         self._chunk_unfinished = False  # a chunk was begun and has failed, or is in hand
         self._unfinished_since = 0  # the timestamp of its first record, in milliseconds
         self._busy = False
@@ -129,11 +136,14 @@ class Owner:
             self._queue.put_nowait(ServerUnavailable(reason))
 
     async def close(self) -> None:
-        """Let the chunk in hand be finished, within bounds, and close the role."""
+        """Let the chunk in hand be finished, within bounds, and close the role.
+
+        A chunk that waits for a server is not finished: whoever owns the partition next does it.
+        """
         self._closing = True
         if self._task is None:
             return
-        if self._busy:
+        if self._busy and not self.waits_for:
             await asyncio.wait({self._task}, timeout=self._timeouts.in_hand)
         self._task.cancel()
         await asyncio.wait({self._task}, timeout=self._timeouts.in_hand)
@@ -142,9 +152,12 @@ class Owner:
     def is_stalled(self, bound: float) -> bool:
         """Check whether records wait and no chunk was finished for longer than `bound` seconds.
 
-        A partition that a fault has stopped is not stalled: a restart alone would not help.
+        A partition that a fault has stopped is not stalled, nor one that waits for a server and has
+        called it within `bound`: a restart alone would not help.
         """
-        return self.fault is None and self.age() > bound and self._lag() > 0
+        if self.fault or (self.waits_for and time.monotonic() - self._failed_at <= bound):
+            return False
+        return self.age() > bound and self._lag() > 0
 
     def age(self) -> float:
         """Seconds since a chunk was finished or none waited."""
@@ -197,14 +210,18 @@ class Owner:
             while not self._closing:
                 await self._turn()
         except RETRIED_ERRORS as error:
+            self.waits_for = str(error)
+            self._refused_since = None
             self._prepare_retry()
-            self._failing_since = time.monotonic()
+            self._failing_since = self._failed_at
             logger.warning("%s will be opened again: %s", self, error)
             pause = min(FIRST_RETRY_PAUSE_SECONDS, self._timeouts.longest_pause)
             await asyncio.sleep(random.uniform(0, pause))
             await self._retrying()(self._turn_until_the_chunk_is_finished)
+            self.waits_for = ""
             if not self._closing:
-                logger.info("%s is well again", self)
+                seconds = time.monotonic() - self._failing_since
+                logger.info("%s is well again after %.1f s", self, seconds)
 
     async def _turn(self) -> None:
         """Open the role if need be; then process one chunk or do one tick."""
@@ -304,19 +321,22 @@ class Owner:
         )
 
     def _is_given_up(self, state: RetryCallState) -> bool:
-        """Check that for too long nothing was done, not even a part of a chunk."""
-        error = state.outcome.exception() if state.outcome else None
-        if isinstance(error, HalfDone):
-            self._failing_since = time.monotonic()
-        refused = isinstance(error, TopicRefused)
-        bound = self._timeouts.refused if refused else self._timeouts.unavailable
-        return time.monotonic() - self._failing_since >= bound
+        """Check that a topic was refused for too long. A server is never given up."""
+        if not isinstance(_error_of(state), TopicRefused):
+            self._refused_since = None
+            return False
+        self._refused_since = self._refused_since or time.monotonic()
+        return time.monotonic() - self._refused_since >= self._timeouts.refused
 
     def _prepare_retry(self, state: RetryCallState | None = None) -> None:
+        if state:
+            self.waits_for = str(_error_of(state))
+        self._failed_at = time.monotonic()
         self._end_session(OwnerState.CLOSED)
         self._meter.retried()
 
     async def _give_up(self, error: Fenced) -> None:
+        self.waits_for = ""
         self._meter.fenced()
         logger.warning("%s is given up: %s", self, error)
         self._end_session(OwnerState.FENCED)
@@ -324,6 +344,7 @@ class Owner:
 
     async def _stand_still(self, fault: PartitionFault, fail: Fail) -> None:
         """Give the partition up because of a fault, and wait until the owner is closed."""
+        self.waits_for = ""
         self._meter.stopped(self.partition)
         self._end_session(OwnerState.STOPPED)
         await self._uninterrupted(self._role.close())

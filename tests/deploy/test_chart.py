@@ -127,11 +127,11 @@ def test_a_stop_is_given_more_time_than_it_takes(form: tuple[str, ...]) -> None:
     assert pod(serve())["terminationGracePeriodSeconds"] > 2 * request + ENDPOINT_SECONDS
 
 
-def test_probes_outlast_a_short_outage(form: tuple[str, ...]) -> None:
+def test_probes_outlast_the_wait_for_servers_at_a_start(form: tuple[str, ...]) -> None:
     for workload in workers(form):
         live = container(workload)["livenessProbe"]
         assert live["httpGet"] == {"path": "/live", "port": "metrics"}
-        assert live["periodSeconds"] * live["failureThreshold"] >= OwnerTimeouts().unavailable
+        assert live["periodSeconds"] * live["failureThreshold"] >= Settings().start_timeout
         assert container(workload)["readinessProbe"]["httpGet"]["path"] == "/ready"
         assert environment(workload)["EVENTFLEET_METRICS_HOST"] == "0.0.0.0"
 

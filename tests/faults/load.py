@@ -28,12 +28,20 @@ PATIENCE_SECONDS = 90.0
 class EventLoad:
     """Produces the events of the sample's orders, `rate` a second, from `with` on until stopped.
 
-    The first `skip` events are left out. `sent` is what the log has acknowledged, in order. A batch
-    without an acknowledgement is produced again, so the log may hold repeats: the fleet has to drop
-    them.
+    The first `skip` events are left out; a batch is given up after `patience` seconds. `sent` is
+    what the log has acknowledged, in order. A batch without an acknowledgement is produced again,
+    so the log may hold repeats: the fleet has to drop them.
     """
 
-    def __init__(self, brokers: str, rate: int, orders: int, skip: int = 0) -> None:
+    def __init__(
+        self,
+        brokers: str,
+        rate: int,
+        orders: int,
+        skip: int = 0,
+        patience: float = PATIENCE_SECONDS,
+    ) -> None:
+        self._patience = patience
         self.sent: list[EventRecord] = []
         self.repeats = 0
         self._brokers, self._rate, self._orders, self._skip = brokers, rate, orders, skip
@@ -82,7 +90,7 @@ class EventLoad:
             ProducerRecord("orders.events", ready.event.aggregate_id.encode(), ready.value)
             for ready in batch
         ]
-        deadline = time.monotonic() + PATIENCE_SECONDS
+        deadline = time.monotonic() + self._patience
         while True:
             try:
                 await producer.produce(records)

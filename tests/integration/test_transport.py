@@ -226,13 +226,21 @@ async def test_what_is_unavailable_now_and_then_loses_and_doubles_nothing(
     await assert_copied_once(settings.kafka_brokers, source)
 
 
-async def test_what_stays_unavailable_ends_the_worker(settings: Settings, source: str) -> None:
+async def test_a_worker_waits_for_what_stays_unavailable_and_says_so(
+    settings: Settings, source: str
+) -> None:
     await produce(settings.kafka_brokers, source, 40)
-    make = copying(settings, source, Mood(unavailable_every=1))
-    with pytest.raises(RoleFailed, match=r"partition \d: the store is out for a moment"):
-        async with running(settings, source, make, OwnerTimeouts(unavailable=1.0)) as app:
-            await until(lambda: app.failed.is_set())
-    assert await committed(settings, source) == 0
+    mood = Mood(unavailable_every=1)
+    async with running(settings, source, copying(settings, source, mood)) as app:
+        await until(lambda: mood.seen > 3)
+        await until(lambda: any("waits: the store is out" in each for each in app.obstacles()))
+        assert not app.failed.is_set()
+        assert app.problems(0) == []
+        assert await committed(settings, source) == 0
+        mood.unavailable_every = 0
+        await until(lambda: app.meter.total.emitted == 40)
+        await until(lambda: not app.obstacles())
+    await assert_copied_once(settings.kafka_brokers, source)
 
 
 async def test_a_fault_ends_the_worker_with_the_offset_unmoved(

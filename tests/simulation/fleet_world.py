@@ -42,7 +42,7 @@ from tests.simulation.simulated_loop import SimulatedLoop
 TOPICS = Topics.of(accounts.name)
 SOURCES = {"append": TOPICS.events, "snapshot": TOPICS.stored, "command": TOPICS.commands}
 START = datetime(2025, 1, 1, tzinfo=UTC)
-TIMEOUTS = OwnerTimeouts(unavailable=1e6, in_hand=0.5, tick=0.2, fenced=0.3, longest_pause=0.2)
+TIMEOUTS = OwnerTimeouts(in_hand=0.5, tick=0.2, fenced=0.3, longest_pause=0.2)
 POLL_SECONDS = 0.02
 BIG = 1_000_000
 

@@ -164,11 +164,10 @@ async def test_nothing_is_answered_before_all_is_and_what_was_decided_stays_so()
     )
     role = CommandRoleFixture(decider)
     records = [record(0, "a"), record(1, "b"), record(2, "c")]
-    for error in (errors.HalfDone, errors.ServerUnavailable):
+    for _ in range(2):
         await role.role.open()
-        with pytest.raises(errors.ServerUnavailable, match="away") as raised:
+        with pytest.raises(errors.ServerUnavailable, match="away"):
             await role.role.process(records, 3)
-        assert type(raised.value) is error
         assert await role.said() == []
         assert await role.committed() == 0
     assert await role.role.open() == 0

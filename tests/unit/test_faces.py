@@ -18,8 +18,8 @@ DRIVERS = {
 }
 INTERNAL = ("eventfleet.cli", "eventfleet.roles", "eventfleet.workers", "eventfleet.runtime.http")
 """Their errors end a process of the fleet's own, and no program's call."""
-INTERNAL_NAMES = {"Fenced", "HalfDone"}
-"""Another owner has the partition, or a part of a chunk is done: raised to owners only."""
+INTERNAL_NAMES = {"Fenced"}
+"""Another owner has the partition: raised to owners only."""
 
 
 @pytest.mark.parametrize("face", FACES)

@@ -11,7 +11,6 @@ import pytest
 from eventfleet.roles.role import ChunkReport, PartitionFault, Role
 from eventfleet.stores.errors import (
     Fenced,
-    HalfDone,
     Misconfigured,
     ServerUnavailable,
     TopicRefused,
@@ -23,7 +22,7 @@ from eventfleet.workers.owners import Owners
 from eventfleet.workers.transport.chunk import Chunk, PartitionBuffer
 from tests.unit.eventually import until
 
-PATIENT = OwnerTimeouts(unavailable=20, in_hand=5, tick=0.01, longest_pause=0.01)
+PATIENT = OwnerTimeouts(in_hand=5, tick=0.01, longest_pause=0.01)
 BOUND = 10
 
 
@@ -251,36 +250,43 @@ async def test_a_fenced_owner_that_is_closed_does_not_come_back() -> None:
     assert bench.role.calls[-1] == "close"
 
 
-async def test_what_stays_unavailable_fails_with_its_last_error() -> None:
-    bench = Bench(OwnerTimeouts(unavailable=0.1, tick=0.01, longest_pause=0.01))
-    bench.errors = [ServerUnavailable(f"out {turn}") for turn in range(10_000)]
+async def test_a_server_that_is_away_is_waited_for_without_end() -> None:
+    bench = Bench(OwnerTimeouts(tick=0.01, longest_pause=0.001))
+    bench.errors = [ServerUnavailable(f"out {turn}") for turn in range(200)]
     bench.owners.assign(bench.source, [0])
-    while not bench.failures:
-        if bench.source.sessions:
-            bench.give(0, 1)
-        await asyncio.sleep(0.005)
-    await bench.owners.release()
-    ((partition, error),) = bench.failures
-    assert partition == 0
-    assert isinstance(error, ServerUnavailable)
-    assert bench.role.seen == []
-    assert bench.role.calls[-1] == "close"
-
-
-async def test_what_is_done_in_parts_is_not_given_up() -> None:
-    """Each try does a part of the chunk, all of them take longer than a server may stay away."""
-    bench = Bench(OwnerTimeouts(unavailable=0.2, tick=0.01, longest_pause=0.01))
-    bench.errors = [HalfDone(f"part {turn}") for turn in range(20)]
-    bench.owners.assign(bench.source, [0])
-    given = 0
-    while not bench.failures and not bench.source.ends:
+    (owner,) = bench.owners
+    bench.source.waiting = 2
+    given, waited_for = 0, set()
+    while not bench.role.seen:
         if len(bench.source.sessions) > given and bench.owners.all_open([0]):
             given = len(bench.source.sessions)
-            await asyncio.sleep(0.02)
-            bench.give(0, 1)
-        await asyncio.sleep(0.001)
+            bench.give(0, 2)
+        await asyncio.sleep(0)
+        owner.progress = time.monotonic() - 2 * BOUND
+        if owner.waits_for:
+            waited_for.add(owner.waits_for)
+            assert not owner.is_stalled(BOUND)
+    await until(lambda: not owner.waits_for)
+    assert {"out 0", "out 199"} <= waited_for
     assert bench.failures == []
+    assert bench.role.seen == [0, 1]
     await bench.owners.release()
+
+
+async def test_an_owner_that_waits_for_a_server_is_closed_at_once() -> None:
+    """Its call may take as long as the server's timeout; the next owner does the chunk again."""
+    bench = Bench(OwnerTimeouts(in_hand=60, tick=0.01, longest_pause=0.001))
+    bench.errors = [ServerUnavailable("out")]
+    await bench.opened()
+    bench.give(0, 2)
+    (owner,) = bench.owners
+    await until(lambda: owner.waits_for and bench.owners.all_open([0]))
+    bench.role.hold = asyncio.Event()
+    bench.give(0, 2)
+    await until(lambda: bench.role.inside)
+    async with asyncio.timeout(5):
+        await bench.owners.release()
+    assert bench.role.calls[-1] == "close"
 
 
 @pytest.mark.parametrize("error", [Misconfigured("epoch"), ZeroDivisionError("bug")])
@@ -331,6 +337,22 @@ async def test_a_topic_that_is_refused_for_a_moment_is_tried_again(bench: Bench)
     assert bench.failures == []
 
 
+async def test_two_refusals_with_a_good_time_between_them_are_two() -> None:
+    bench = Bench(OwnerTimeouts(refused=0.2, tick=0.01, longest_pause=0.001))
+    await bench.opened()
+    for start in (0, 2):
+        bench.errors += [TopicRefused("unknown topic")] * 2
+        given = 0
+        while bench.source.ends != [2, 4][: start // 2 + 1]:
+            if len(bench.source.sessions) > given and bench.owners.all_open([0]):
+                given = len(bench.source.sessions)
+                bench.give(start, start + 2)
+            await asyncio.sleep(0)
+            assert bench.failures == []
+        await asyncio.sleep(0.3)
+    await bench.owners.release()
+
+
 async def test_a_topic_that_is_refused_for_long_stops_the_partition() -> None:
     bench = Bench(OwnerTimeouts(refused=0.1, tick=0.01, longest_pause=0.01))
     bench.errors = [TopicRefused("no topic")] * 1000
@@ -367,10 +389,9 @@ async def test_a_partition_that_was_opened_again_is_told_to_be_well(
         await until(lambda: len(bench.source.sessions) == 2 and bench.owners.all_open([0]))
         bench.give(0, 2)
         await until(lambda: bench.source.ends == [2] and len(caplog.records) == 2)
-    assert [record.getMessage() for record in caplog.records] == [
-        "append of orders, partition 0 will be opened again: out",
-        "append of orders, partition 0 is well again",
-    ]
+    failed, well = [record.getMessage() for record in caplog.records]
+    assert failed == "append of orders, partition 0 will be opened again: out"
+    assert well.startswith("append of orders, partition 0 is well again after ")
 
 
 async def test_release_lets_the_chunk_in_hand_be_finished(bench: Bench) -> None:
@@ -435,6 +456,23 @@ async def test_stalled_means_records_wait_and_nothing_was_finished(bench: Bench)
     assert owner.is_stalled(0.02)
     assert not owner.is_stalled(60)
     bench.role.hold.set()
+
+
+async def test_an_owner_whose_call_to_a_server_never_ends_is_stalled() -> None:
+    bench = Bench(OwnerTimeouts(tick=0.01, longest_pause=0.001))
+    bench.errors = [ServerUnavailable("out")]
+    await bench.opened()
+    bench.give(0, 2)
+    (owner,) = bench.owners
+    await until(lambda: owner.waits_for and bench.owners.all_open([0]))
+    bench.role.hold = asyncio.Event()
+    bench.give(0, 2)
+    await until(lambda: bench.role.inside)
+    bench.source.waiting = 2
+    await until(lambda: owner.is_stalled(0.05))
+    assert owner.waits_for == "out"
+    bench.role.hold.set()
+    await bench.owners.release()
 
 
 async def test_waiting_without_records_is_no_stall(bench: Bench) -> None:

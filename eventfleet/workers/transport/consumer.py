@@ -79,6 +79,11 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         thread = self._thread._thread
         return thread is not None and thread.is_alive()
 
+    @property
+    def is_connected(self) -> bool:
+        """True while Kafka is connected."""
+        return self._thread is not None and self._thread.is_connected
+
     def partitions(self) -> set[int]:
         """The partitions assigned to us."""
         return {tp.partition for tp in self.assignment()}
