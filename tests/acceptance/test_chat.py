@@ -1,13 +1,17 @@
 """Chat on real servers and processes: sockets, rooms over HTTP, and what events give them."""
 
 import asyncio
+import json
 from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+from eventfleet.chat.chat_commands import COMMANDS
 from tests.acceptance.chat_client import ChatClient, in_room
 from tests.acceptance.command_fleet import CommandFleet
 from tests.acceptance.http_service import HttpService, serving
@@ -86,7 +90,10 @@ def test_two_processes_share_rooms_and_a_room_is_read_as_it_is_and_as_it_was(
         serving(fleet.environment, fleet.folder) as one,
         serving(fleet.environment, fleet.folder / "..") as other,
     ):
-        asyncio.run(a_talk(one.url, other.url))
+        with commands_on_redis(fleet) as published:
+            asyncio.run(a_talk(one.url, other.url))
+        assert {"SendMessage", "EditMessage", "DeleteMessage", "Read"} <= published
+        check_the_store(fleet)
         assert contents(one, "lobby") == contents(other, "lobby") == ["hi all", "ho"]
         assert contents(one, "lobby", limit=1) == ["ho"]
         assert contents(one, "nowhere") == []
@@ -97,6 +104,37 @@ def test_two_processes_share_rooms_and_a_room_is_read_as_it_is_and_as_it_was(
             "the view to have the messages",
         )
         assert asyncio.run(stopped_with_an_open_socket(one)) == (0, SERVICE_RESTART)
+
+
+@contextmanager
+def commands_on_redis(fleet: CommandFleet) -> Iterator[set[str]]:
+    """The names of the commands that are published on Redis meanwhile, filled at the end."""
+    names: set[str] = set()
+    with fleet.redis.pubsub() as heard:
+        heard.psubscribe(f"{COMMANDS}*")
+        wait_for(lambda: heard.get_message(timeout=1), "the subscription")
+        yield names
+        while message := heard.get_message(timeout=1):
+            names.add(json.loads(message["data"])["command"]["name"])
+
+
+def check_the_store(fleet: CommandFleet) -> None:
+    """MongoDB has the events, with the fields of the study's ChatEvent, in place of messages."""
+    stored = list(fleet.events.find({"aggregate_id": "lobby"}).sort("version", 1))
+    fields = ("content", "target_message_id")
+    assert [(each["type"], *map(each["data"].get, fields)) for each in stored] == [
+        ("MESSAGE_SENT", "hi", None),
+        ("MESSAGE_SENT", "ho", None),
+        ("MESSAGE_EDITED", "hi all", "m1"),
+        ("READ", None, "m1"),
+        ("MESSAGE_SENT", "gone", None),
+        ("MESSAGE_DELETED", None, "m3"),
+    ]
+    for each, sender in zip(stored, ("ann", "bob", "ann", "bob", "ann", "ann"), strict=True):
+        assert (each["data"]["room_id"], each["data"]["sender_id"]) == ("lobby", sender)
+        assert datetime.fromisoformat(each["data"]["timestamp"]).tzinfo
+    tables = {name for name in fleet.database.list_collection_names() if ".view." not in name}
+    assert tables <= {"chat.events", "chat.snapshots", "domains"}
 
 
 async def stopped_with_an_open_socket(service: HttpService) -> tuple[int, int]:

@@ -22,6 +22,7 @@ from eventfleet.cli import main
 from eventfleet.commands import Accepted, event_service
 from eventfleet.domains.cart import Cart, CartItem, cart
 from eventfleet.domains.game import FULL_HEALTH, DrinkPotion, game
+from eventfleet.domains.orders import orders
 from eventfleet.domains.trading import Sell, trading
 from eventfleet.queries import querier
 from eventfleet.testing import given
@@ -395,6 +396,16 @@ def test_the_guides_blocks_show_what_the_guide_says(
     lines = block.replace("\\\n", " ").splitlines()
     said = "".join(run_line(line, environment) for line in lines)
     assert re.search(".*".join(map(re.escape, SHOWN[heading])), said, re.DOTALL), said
+
+
+def test_the_studys_names_are_events_and_commands_of_orders() -> None:
+    rows = re.findall(r"^\| `(\w+)` \| `(\w+)` \| `(\w+)` \|$", GUIDE, re.MULTILINE)
+    names = [name for name, *_ in rows]
+    assert (names[0], names[3]) == ("ORDER_PLACED", "SHIPPED")
+    assert [name.removeprefix("ORDER_") for name in names] == [kind.upper() for _, kind, _ in rows]
+    by_command = {command: kind for _, kind, command in rows}
+    assert by_command == {rule.name: rule.type for rule in orders.commands}  # type: ignore[union-attr]
+    assert len(rows) == len(orders.events)
 
 
 def test_each_section_of_the_guide_is_short() -> None:

@@ -17,12 +17,14 @@ import httpx
 import pytest
 from pymongo import MongoClient
 from pymongo.uri_parser import parse_uri
+from redis import Redis
 from websockets.asyncio.client import connect
 
 from tests.acceptance.command_fleet import CommandFleet
 from tests.acceptance.fleet import ROOT, TIMEOUT_SECONDS
 from tests.acceptance.kafka_by_hand import wait_for
 
+CHANNEL = "chat_rows"
 EXAMPLE = ROOT / "examples" / "chat_rows.py"
 GUIDE = (ROOT / "docs" / "guides" / "move-rows-to-events.md").read_text()
 NAMES = ("chat", "orders")
@@ -154,6 +156,53 @@ def run(fleet: TwoDomainFleet, old_chat: OldChat, lines: str) -> str:
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
+
+
+# What the rows are, before they move
+
+
+def stored_rows(old_chat: OldChat) -> dict[str, list[dict[str, Any]]]:
+    """What the old chat has in MongoDB, by collection."""
+    with MongoClient[Any](old_chat.mongo_url) as client:
+        database = client.get_default_database()
+        return {name: list(database[name].find()) for name in database.list_collection_names()}
+
+
+def test_the_old_chat_goes_from_the_socket_over_redis_to_a_row_that_is_read(
+    old_chat: OldChat,
+) -> None:
+    with Redis.from_url(old_chat.redis_url) as redis, redis.pubsub() as heard:
+        heard.subscribe(CHANNEL)
+        wait_for(lambda: heard.get_message(timeout=1), "the subscription")
+        old_chat.say("ann", id="m-1", content="hi")
+        published = wait_for(lambda: heard.get_message(timeout=1), "the message on Redis")
+        message = json.loads(published["data"])
+        assert (message["id"], message["sender_id"], message["content"]) == ("m-1", "ann", "hi")
+        # What comes over Redis is stored, whoever has published it.
+        redis.publish(CHANNEL, json.dumps(message | {"id": "m-2", "content": "ho"}))
+        wait_for(lambda: len(old_chat.rows()) == 2, "the row of what was published")
+    stored = {row["_id"]: row["content"] for row in stored_rows(old_chat)["messages"]}
+    assert stored == {"m-1": "hi", "m-2": "ho"}
+    assert {row["id"]: row["content"] for row in old_chat.rows()} == stored
+
+
+def test_the_old_chats_log_is_a_file_beside_its_rows_from_which_nothing_comes_back(
+    old_chat: OldChat,
+) -> None:
+    """It says that somebody came and asked, not what the state is; without it the rows are."""
+    old_chat.say("ann", id="m-1", content="a greeting")
+    log, rows = old_chat.log.read_text(), old_chat.rows()
+    assert re.search(r"WebSocket /rooms/lobby/socket\?sender=ann.*accepted", log)
+    assert "GET /rooms/lobby/messages" in log
+    assert "a greeting" not in log
+    assert stored_rows(old_chat).keys() == {"messages"}
+
+    port = old_chat.port
+    old_chat.log.write_text(f"running on http://127.0.0.1:{port}\n")
+    assert old_chat.rows() == rows
+    with MongoClient[Any](old_chat.mongo_url) as client:
+        client.get_default_database().messages.delete_one({"_id": "m-1"})
+    assert old_chat.rows() == []
 
 
 def test_a_chat_of_rows_becomes_one_of_events_with_ids_senders_and_times(

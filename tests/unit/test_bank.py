@@ -178,6 +178,24 @@ def test_every_command_of_the_domain_is_decided() -> None:
     assert not bank.uses_marker
 
 
+# What the events are needed for
+
+
+def test_a_balance_does_not_say_what_was_paid_in_and_out() -> None:
+    """Where only the row is kept, these two accounts are one."""
+    quiet = given(bank, *WITH_200)
+    busy = given(bank, OPENED, Deposited(amount=250), Withdrawn(amount=50))
+    assert quiet.row("accounts", balance=200) == busy.row("accounts")
+    assert quiet.state() == busy.state()
+
+
+@pytest.mark.parametrize("lost", range(5))
+def test_an_account_that_lacks_one_event_is_wrong(lost: int) -> None:
+    events = [*WITH_200, Withdrawn(amount=20), FeeCharged(amount=2), Frozen()]
+    left = [event for number, event in enumerate(events) if number != lost]
+    assert given(bank, *left).state() != given(bank, *events).state()
+
+
 # Where its events go
 
 

@@ -137,6 +137,12 @@ def test_a_new_session_gets_the_cart_as_the_former_one_left_it(lost: list[Event]
     bought.state(status="checked out", order="o-1")
 
 
+def test_a_cart_whose_events_are_lost_too_is_gone() -> None:
+    """As where the session alone had the items: the next session finds nothing to go on with."""
+    found = given(cart).when(ResumeCart(session="s-2"))
+    found.rejected("not no event").state(status="new", items={})
+
+
 # What the items are
 
 skus = st.sampled_from(["tea", "cup", "pot"])

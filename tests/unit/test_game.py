@@ -241,6 +241,20 @@ def test_the_state_before_a_bug_reproduces_it_and_shows_that_it_is_mended() -> N
     given(game, *past).when(DrinkPotion()).state(health=FULL_HEALTH)
 
 
+def test_a_last_state_does_not_say_which_event_made_it_wrong() -> None:
+    """Two adventures of the faulty build end alike, and went wrong at different versions."""
+    hit, taken, drunk = HeroHit(damage=4), ItemTaken(item="potion"), PotionDrunk(healed=10)
+    first, second = [ENTERED, hit, taken, drunk], [ENTERED, taken, drunk, hit]
+    assert given(game, *first).state(health=26) == given(game, *second).state()
+    assert [wrong_version(events) for events in (first, second)] == [4, 3]
+
+
+def wrong_version(events: list[Event]) -> int:
+    """The version from which on a hero has more than the full health."""
+    versions = range(1, len(events) + 1)
+    return next(n for n in versions if given(game, *events[:n]).state().health > FULL_HEALTH)
+
+
 # Its snapshots, and where its events go
 
 

@@ -31,6 +31,7 @@ from eventfleet.testing import given
 from tests.order_oracle import TABLE
 
 PLACED = Placed(customer="ann", total=1999, currency="EUR")
+PAID = Paid(amount=1999)
 AS_PLACED: dict[str, Any] = {"customer": "ann", "total": 1999, "currency": "EUR"}
 
 LIVES: list[tuple[list[Event], Order]] = [
@@ -189,6 +190,13 @@ def test_what_an_order_does_not_allow_is_rejected_with_its_latest_event(done: in
             answered.then(event)
         else:
             answered.rejected(f"{kind} may follow ").rejected(f", not {latest or 'no event'}")
+
+
+def test_a_status_does_not_say_how_it_came_about() -> None:
+    """Where only the row is kept, nobody knows whether the cancelled order had been paid."""
+    unpaid, paid = (given(orders, *events).when(CANCEL[0]) for events in ([PLACED], [PLACED, PAID]))
+    assert unpaid.row("orders", status="cancelled") == paid.row("orders")
+    assert [each.type for each in paid._events] == ["Placed", "Paid", "Cancelled"]
 
 
 def test_every_command_becomes_an_event_of_the_same_fields() -> None:

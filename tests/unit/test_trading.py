@@ -225,6 +225,16 @@ def test_a_report_says_what_was_traded_gained_and_paid() -> None:
     assert told.differences() == []
 
 
+def test_a_balance_does_not_say_what_was_traded() -> None:
+    """Where only the account is kept, these two are one; their events tell them apart."""
+    bought = Bought(symbol="ACME", quantity=10, price=30)
+    traded = report([CASH, bought, Sold(symbol="ACME", quantity=10, price=40)])
+    paid_in = report([CASH, CashDeposited(amount=100)])
+    assert traded.account == paid_in.account == Portfolio(cash=1100)
+    assert (traded.profit, paid_in.profit) == (100, 0)
+    assert (traded.cash_in, paid_in.cash_in) == (1000, 1100)
+
+
 def test_a_report_of_nothing_is_empty() -> None:
     told = report([])
     assert (told.account, told.profit, told.value, told.differences()) == (Portfolio(), 0, 0, [])
