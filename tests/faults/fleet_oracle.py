@@ -63,9 +63,9 @@ def check(fleet: Fleet, sent: Collection[EventRecord]) -> RunSummary:
     return _audited(fleet, [len(sent), len(wanted), relayed, 0], duplicates)
 
 
-def settle(fleet: Fleet) -> None:
-    """Wait, as long as something moves, until every role has passed all that is in the log."""
-    for role, kind in SOURCES.items():
+def settle(fleet: Fleet, sources: Mapping[str, str] = SOURCES) -> None:
+    """Wait, as long as something moves, until each role has passed all that is in its topic."""
+    for role, kind in sources.items():
         group, source = fleet.group(role), fleet.topic(kind)
         while fleet.kafka.waiting(group, source):
             at = fleet.kafka.offsets(group, source)

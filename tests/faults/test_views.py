@@ -19,6 +19,7 @@ from eventfleet.queries import Querier, Settings, ViewNotBuilt, querier
 from eventfleet.runtime.settings import PREFIX
 from tests.acceptance.fleet import COMMAND, TIMEOUT_SECONDS
 from tests.acceptance.kafka_by_hand import wait_for
+from tests.faults.fleet_oracle import settle
 from tests.faults.fleet_supervisor import FleetSupervisor, OrderFleet
 from tests.faults.load import EventLoad
 
@@ -87,10 +88,7 @@ class ProjectFleet:
 
     def check(self) -> tuple[int, int]:
         """Wait until all is projected, and compare; the numbers of events and rows."""
-        for role, kind in (("append", "events"), ("project", "stored")):
-            group, topic = self._fleet.group(role), self._fleet.topic(kind)
-            while self._fleet.kafka.waiting(group, topic):
-                self.supervisor.wait_for_progress([role])
+        settle(self._fleet, {"append": "events", "project": "stored"})
         wait_for(self._is_built, "the view to be built")
         return asyncio.run(self._check())
 
