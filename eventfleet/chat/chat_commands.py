@@ -15,7 +15,7 @@ from uuid import uuid4
 
 import msgspec
 
-from eventfleet.chat.publisher import Publisher
+from eventfleet.chat.channel_publisher import ChannelPublisher
 from eventfleet.deciders.outcomes import (
     OUTCOME_NAMES,
     Accepted,
@@ -91,7 +91,7 @@ class ChatCommandSender:
     """Publishes the commands of this process's sockets, and receives their outcomes."""
 
     def __init__(self, channels: Channels) -> None:
-        self._channels, self._publisher = channels, Publisher(channels)
+        self._channels, self._publisher = channels, ChannelPublisher(channels)
         self._reply_to = f"{OUTCOMES}{uuid4().hex}"
         self._awaited: dict[str, asyncio.Future[ChatOutcome]] = {}
         self._subscribed = asyncio.Event()
@@ -156,7 +156,7 @@ class ChatCommandSubscriber:
 
     def __init__(self, channels: Channels, service: EventService[Any]) -> None:
         self._channels, self._service = channels, service
-        self._publisher = Publisher(channels)
+        self._publisher = ChannelPublisher(channels)
         self._free = asyncio.Semaphore(MAX_DECIDING)
         self._deciding: set[asyncio.Task[None]] = set()
         self._listener = BackgroundTask(

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 
-from eventfleet.chat.publisher import Publisher
+from eventfleet.chat.channel_publisher import ChannelPublisher
 from eventfleet.stores.background_task import cancel
 from eventfleet.stores.contracts import Channels
 from eventfleet.stores.errors import ServerUnavailable
@@ -23,7 +23,7 @@ class EventBroadcast:
     """
 
     def __init__(self, channels: Channels) -> None:
-        self._publisher = Publisher(channels)
+        self._publisher = ChannelPublisher(channels)
         self._being_published: set[asyncio.Task[None]] = set()
 
     @asynccontextmanager

@@ -52,7 +52,7 @@ def to_room_event(event: EventRecord) -> RoomEvent:
 
 
 class RoomListener:
-    """One listener of a room: its events above `version`, each once and in order."""
+    """A listener of a room: its events above `version`, each once and in order."""
 
     def __init__(self, version: int) -> None:
         self.version = version

@@ -14,7 +14,7 @@ PAGE_EVENTS = 200
 
 
 class Source(StrEnum):
-    """Where messages come from; both have the same, once the view has caught up."""
+    """The source of messages; both have the same, once the view has caught up."""
 
     REPLAY = "replay"
     VIEW = "view"

@@ -19,7 +19,7 @@ SendFrame = Callable[[bytes], Awaitable[None]]
 
 
 class CommandFrame(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What a client sends: a command, whose `id` is that of the message if it sends one."""
+    """A client's frame: a command, whose `id` is that of the message if it sends one."""
 
     id: Identifier
     command: str

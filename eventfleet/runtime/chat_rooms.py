@@ -20,7 +20,7 @@ FOLLOWER_WAIT_SECONDS = 0.1
 
 
 class ChatRooms(NamedTuple):
-    """What an application serves for rooms: operations, and sockets by path."""
+    """The parts of an application for rooms: operations, and sockets by path."""
 
     operations: Sequence[Operation] = ()
     sockets: Mapping[str, ASGIApp] = {}

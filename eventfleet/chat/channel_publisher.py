@@ -1,11 +1,11 @@
-"""Publisher: publishes to channels, together where many do so at once."""
+"""ChannelPublisher: publishes to channels, together where many do so at once."""
 
 import asyncio
 
 from eventfleet.stores.contracts import Channels
 
 
-class Publisher:
+class ChannelPublisher:
     """Publishes the messages of many tasks; those that come while others are on their way go
     together."""
 
