@@ -174,7 +174,7 @@ def test_a_wrong_setting_is_named_with_the_server_and_the_reason(
 ) -> None:
     fault = FAULTS[server](servers)[kind]
     silent = {"MONGO_TIMEOUT": "0.5", "REDIS_TIMEOUT": "0.5"} if kind in TLS_KINDS else {}
-    environment = servers.environment("command", **silent, **fault.settings)
+    environment = servers.environment("command", START_TIMEOUT="0", **silent, **fault.settings)
     for command in (("health",), ("worker", "command"), ("serve",)):
         done = invoke(servers, environment, *command)
         assert done.exit_code == 1, (command, done.output)
