@@ -68,7 +68,7 @@ class Rejection:
 
 @dataclass(frozen=True)
 class CommandContext:
-    """What `decide` may know of a command beside its payload.
+    """The circumstances of a command, for `decide` to know beside its payload.
 
     `actor` is who sent it, such as a token's subject; `time` when it was sent. `seen` has the
     events that the command's rule `sees`, by the ids of the commands that they come of.

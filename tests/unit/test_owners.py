@@ -17,7 +17,7 @@ from eventfleet.stores.errors import (
 )
 from eventfleet.topics.record import LogRecord
 from eventfleet.workers.metrics import Metrics
-from eventfleet.workers.owner import Ack, OwnerState, OwnerTimeouts
+from eventfleet.workers.owner import Ack, Owner, OwnerState, OwnerTimeouts
 from eventfleet.workers.owners import Owners
 from eventfleet.workers.transport.chunk import Chunk, PartitionBuffer
 from tests.unit.eventually import until
@@ -273,9 +273,8 @@ async def test_a_server_that_is_away_is_waited_for_without_end() -> None:
     await bench.owners.release()
 
 
-async def test_an_owner_that_waits_for_a_server_is_closed_at_once() -> None:
-    """Its call may take as long as the server's timeout; the next owner does the chunk again."""
-    bench = Bench(OwnerTimeouts(in_hand=60, tick=0.01, longest_pause=0.001))
+async def waiting_in_a_call(bench: Bench) -> Owner:
+    """An owner that waits for a server, and whose next call to it has not come back."""
     bench.errors = [ServerUnavailable("out")]
     await bench.opened()
     bench.give(0, 2)
@@ -284,6 +283,13 @@ async def test_an_owner_that_waits_for_a_server_is_closed_at_once() -> None:
     bench.role.hold = asyncio.Event()
     bench.give(0, 2)
     await until(lambda: bench.role.inside)
+    return owner
+
+
+async def test_an_owner_that_waits_for_a_server_is_closed_at_once() -> None:
+    """Its call may take as long as the server's timeout; the next owner does the chunk again."""
+    bench = Bench(OwnerTimeouts(in_hand=60, tick=0.01, longest_pause=0.001))
+    await waiting_in_a_call(bench)
     async with asyncio.timeout(5):
         await bench.owners.release()
     assert bench.role.calls[-1] == "close"
@@ -460,14 +466,7 @@ async def test_stalled_means_records_wait_and_nothing_was_finished(bench: Bench)
 
 async def test_an_owner_whose_call_to_a_server_never_ends_is_stalled() -> None:
     bench = Bench(OwnerTimeouts(tick=0.01, longest_pause=0.001))
-    bench.errors = [ServerUnavailable("out")]
-    await bench.opened()
-    bench.give(0, 2)
-    (owner,) = bench.owners
-    await until(lambda: owner.waits_for and bench.owners.all_open([0]))
-    bench.role.hold = asyncio.Event()
-    bench.give(0, 2)
-    await until(lambda: bench.role.inside)
+    owner = await waiting_in_a_call(bench)
     bench.source.waiting = 2
     await until(lambda: owner.is_stalled(0.05))
     assert owner.waits_for == "out"
