@@ -1,6 +1,6 @@
 """Checks what the functions of a view return, and makes the ids of rows and of totals' parts."""
 
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 from eventfleet.model.view_rows import as_stored, encode_group
 from eventfleet.model.views import Row, Table, Totals, View
@@ -34,7 +34,8 @@ def made_row(table: Table, function: str, made: Any) -> Row | None:
     if type(made) is not table.row:
         wanted = table.row.__name__
         raise TypeError(f"{table.name}: {function} returned {made!r}, not a {wanted} or None")
-    return as_stored(cast(Row, made))
+    row: Row = as_stored(made)
+    return row
 
 
 def made_part(totals: Totals[Any, Any], function: str, made: Any) -> Row:
@@ -42,7 +43,8 @@ def made_part(totals: Totals[Any, Any], function: str, made: Any) -> Row:
     if type(made) is not totals.row:
         wanted = totals.row.__name__
         raise TypeError(f"{totals.name}: {function} returned {made!r}, not a {wanted}")
-    return as_stored(cast(Row, made))
+    row: Row = as_stored(made)
+    return row
 
 
 def group_of(totals: Totals[Any, Any], row: Row, partition: int) -> Group | None:

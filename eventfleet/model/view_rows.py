@@ -71,14 +71,14 @@ def as_stored(row: R) -> R:
     What a function makes of a row must not depend on whether it was read from the store.
     """
     times = _times(type(row))
+    if times is None:
+        return check_row(row)[1]
     # Most times are in UTC already; to convert each row would cost more than to make it.
-    if times is not None and all(_is_utc(getattr(row, name)) for name in times):
-        return row
-    return check_row(row)[1]
-
-
-def _is_utc(moment: datetime | None) -> bool:
-    return moment is None or moment.tzinfo is UTC
+    for name in times:
+        moment: datetime | None = getattr(row, name)
+        if moment is not None and moment.tzinfo is not UTC:
+            return check_row(row)[1]
+    return row
 
 
 @lru_cache
@@ -142,11 +142,13 @@ def _storable(value: Any, at: str, level: int) -> Any:
 def _sortable(moment: datetime, at: str) -> str:
     if moment.tzinfo is None:
         raise UnstorableRow(f"{at} is {moment}: a time without a time zone")
-    try:
-        moment = moment.astimezone(UTC)
-    except OverflowError:
-        raise UnstorableRow(f"{at} is {moment}: outside the years 1 to 9999 in UTC") from None
-    return moment.replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
+    if moment.tzinfo is not UTC:
+        try:
+            moment = moment.astimezone(UTC)
+        except OverflowError:
+            raise UnstorableRow(f"{at} is {moment}: outside the years 1 to 9999 in UTC") from None
+    text: str = msgspec.to_builtins(moment)
+    return text if moment.microsecond else f"{text[:-1]}.000000Z"
 
 
 def _key(key: str, at: str) -> str:

@@ -57,7 +57,7 @@ TOMBSTONE_AGE = timedelta(days=1)
 
 PROJECTED_FIELDS = FOLD_FIELDS | {"position", "actor", "causation_id"}
 
-_POSITION = re.compile(r"[0-9]{1,18}-[0-9]{1,18}-[0-9]{1,18}")
+_is_position = re.compile(r"[0-9]{1,18}-[0-9]{1,18}-[0-9]{1,18}").fullmatch
 
 logger = logging.getLogger(__name__)
 
@@ -127,14 +127,18 @@ class ProjectRole:
     async def process(self, records: Sequence[LogRecord], next_offset: int) -> ChunkReport:
         report, dead_letters = ChunkReport(), list[ProducerRecord]()
         events: list[ProjectedEvent] = []
+        decode, is_position = self._decode, _is_position
         for record in records:
             try:
-                event: Any = self._decode(record.value)
-                _check_position(event)
+                event: Any = decode(record.value)
+                if not is_position(event.position or ""):
+                    raise InvalidRecord("position", f"is {event.position!r}, not one of append's")
             except InvalidRecord as error:
                 dead_letters.append(self._dead_letter(record, error))
                 continue
-            events.append(self._upcast(event, record.offset))
+            # An event of a declared type was decoded with its payload.
+            raw = isinstance(event, EventRecord)
+            events.append(self._upcast(event, record.offset) if raw else event)
         # Builds that follow come first: one may be made live at any moment, here or elsewhere, and
         # must not lack what readers have seen in the one before.
         for key, projector in reversed([*self._projectors.items()]):
@@ -161,13 +165,11 @@ class ProjectRole:
         ready = {key[0] for key in self._live if self._projectors[key].ready}
         return all(view.name in ready for view in self._domain.views)
 
-    def _upcast(self, event: Any, at: int | str | None) -> Any:
+    def _upcast(self, event: EventRecord, at: int | str | None) -> EventRecord:
         """Return an event with its payload, upcast.
 
         PoisonEvent: an upcaster raised, or the domain as declared here does not read the event.
         """
-        if not isinstance(event, EventRecord):
-            return event
         try:
             payload: Any = self._domain.payload(event)
         except Exception as error:
@@ -345,9 +347,3 @@ class ProjectRole:
 
     def _dead_letter(self, record: LogRecord, error: InvalidRecord) -> ProducerRecord:
         return make_dead_letter(self._domain.name, ROLE, record, UNREADABLE, str(error))
-
-
-def _check_position(event: ProjectedEvent) -> None:
-    """Raise InvalidRecord unless the event has a position, such as append writes."""
-    if not _POSITION.fullmatch(event.position or ""):
-        raise InvalidRecord("position", f"is {event.position!r}, not one of append's")

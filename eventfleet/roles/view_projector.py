@@ -10,7 +10,7 @@ lack what that owner has added to the stored ones for it: they are read again.
 
 import operator
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple, TypeVar, cast
 
@@ -51,12 +51,9 @@ class CachedRow:
         self.value, self.version = value, point.version
         self._point, self._event = point, cast(ProjectedEvent, None)
 
-    @classmethod
-    def after(cls, event: ProjectedEvent, value: Row | None) -> "CachedRow":
-        """Return a row as an event made it."""
-        row = cls.__new__(cls)
-        row.value, row.version, row._event = value, event.version, event
-        return row
+    def change(self, value: Row | None, event: ProjectedEvent) -> None:
+        """Make the row what an event made of it."""
+        self.value, self.version, self._event = value, event.version, event
 
     @property
     def event(self) -> ProjectedEvent:
@@ -96,8 +93,8 @@ class CachedTable:
         self._changed: dict[str, CachedRow] = {}
         self._loaded: dict[str, CachedRow] = {}
 
-    async def load(self, ids: Iterable[str], fresh: Iterable[str] = ()) -> None:
-        """Have rows at hand; those that are `fresh` are known not to be stored."""
+    async def load(self, ids: Iterable[str], fresh: Iterable[str] = ()) -> Mapping[str, CachedRow]:
+        """Have rows at hand, and return them; those that are `fresh` are known not to be stored."""
         ids = dict.fromkeys(ids)
         self._loaded = self._cache.get_all(ids)
         for id in fresh:
@@ -105,12 +102,12 @@ class CachedTable:
         if missing := [id for id in ids if id not in self._loaded]:
             stored = await self._store.load(missing)
             self._loaded |= {id: self._cached(stored.get(id)) for id in missing}
+        return self._loaded
 
-    def get(self, id: str) -> CachedRow:
-        return self._loaded[id]
-
-    def set(self, id: str, row: CachedRow) -> None:
-        self._loaded[id] = self._changed[id] = row
+    def change(self, id: str, value: Row | None, event: ProjectedEvent) -> None:
+        """Make a row that is at hand what an event made of it."""
+        row = self._changed[id] = self._loaded[id]
+        row.change(value, event)
 
     @property
     def changed(self) -> bool:
@@ -247,25 +244,26 @@ class ViewProjector:
         """Project all events; a row passes over those that it has, by their versions."""
         keyed = self._keyed(events)
         fresh = [id for event, id in keyed if event.version == 1] if self._abreast else []
-        await self._rows.load([id for _, id in keyed], fresh)
+        rows = await self._rows.load([id for _, id in keyed], fresh)
         changes: list[RowChange] = []
         ahead = False
         # Locals, and one `try` for all: this loop runs for each event.
-        view, project, after = self.view, self.view.project, CachedRow.after
-        get, set, totals = self._rows.get, self._rows.set, bool(self._totals)
+        view, project = self.view, self.view.project
+        change, totals = self._rows.change, bool(self._totals)
         event = events[0]
         try:
             for event, id in keyed:
-                row = get(id)
+                row = rows[id]
                 if event.version <= row.version:
                     ahead = True
                     continue
-                made = project(row.value, event)
-                if made is not row.value:
+                before = row.value
+                made = project(before, event)
+                if made is not before:
                     made = made_row(view, "project", made)
-                    set(id, after(event, made))
+                    change(id, made, event)
                     if totals:
-                        changes.append(RowChange(event, row.value, made))
+                        changes.append(RowChange(event, before, made))
         except Exception as error:
             raise self._poison(event, error) from error
         if ahead:
@@ -300,13 +298,13 @@ class ViewProjector:
             if row is not None and (group := self._group(totals, row, change.event)) is not None
         ]
         ids = [group.part_id for _, group, _, _ in steps]
-        await table.load(ids)
-        stored = {id: table.get(id).point for id in ids}
+        parts = await table.load(ids)
+        stored = {id: parts[id].point for id in ids}
         for event, (id, empty), step, row in steps:
             if FeedPoint.of(event) > stored[id]:
-                before = table.get(id).value
+                before = parts[id].value
                 part = self._stepped(totals, step, empty if before is None else before, row, event)
-                table.set(id, CachedRow.after(event, None if part == empty else part))
+                table.change(id, None if part == empty else part, event)
 
     def _group(self, totals: Totals[Any, Any], row: Row, event: ProjectedEvent) -> Group | None:
         return self._call(event, lambda: group_of(totals, row, self._partition))

@@ -1,9 +1,9 @@
 """The project role with one rule taken out each."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from eventfleet.model.views import ProjectedEvent
+from eventfleet.model.views import ProjectedEvent, Row
 from eventfleet.roles.project import ProjectRole
 from eventfleet.roles.role import ChunkReport
 from eventfleet.roles.view_projector import NOT_STORED, CachedRow, CachedTable, ViewProjector
@@ -105,9 +105,9 @@ class CachesAtOnce(ViewProjector):
 
 
 class CachingTable(CachedTable):
-    def set(self, id: str, row: CachedRow) -> None:
-        super().set(id, row)
-        self._cache.put(id, row)
+    def change(self, id: str, value: Row | None, event: ProjectedEvent) -> None:
+        super().change(id, value, event)
+        self._cache.put(id, self._loaded[id])
 
 
 class AppliesTwice(ViewProjector):
@@ -119,11 +119,11 @@ class AppliesTwice(ViewProjector):
 
 
 class ForgetfulTable(CachedTable):
-    def get(self, id: str) -> CachedRow:
-        found = super().get(id)
-        row = CachedRow(found.value, found.point)
-        row.version = 0
-        return row
+    async def load(self, ids: Iterable[str], fresh: Iterable[str] = ()) -> Mapping[str, CachedRow]:
+        rows = await super().load(ids, fresh)
+        for row in rows.values():
+            row.version = 0
+        return rows
 
 
 class AddsTwice(ViewProjector):
@@ -135,8 +135,10 @@ class AddsTwice(ViewProjector):
 
 
 class PointlessTable(CachedTable):
-    def get(self, id: str) -> CachedRow:
-        return CachedRow(super().get(id).value, NOT_STORED)
+    async def load(self, ids: Iterable[str], fresh: Iterable[str] = ()) -> Mapping[str, CachedRow]:
+        parts = await super().load(ids, fresh)
+        self._loaded = {id: CachedRow(part.value, NOT_STORED) for id, part in parts.items()}
+        return self._loaded
 
 
 def behind(point: FeedPoint, events: Sequence[ProjectedEvent]) -> Sequence[ProjectedEvent]:

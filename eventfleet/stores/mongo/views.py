@@ -76,9 +76,10 @@ class MongoRows:
 
     async def _replace(self, rows: Sequence[StoredRow], *, upsert: bool) -> list[int]:
         """Replace earlier rows; return the indexes of those that could not be inserted."""
+        documents = map(_document, rows)
         requests = [
-            ReplaceOne({"_id": row.id, "at": {"$lt": _at(row.point)}}, _document(row), upsert)
-            for row in rows
+            ReplaceOne({"_id": each["_id"], "at": {"$lt": each["at"]}}, each, upsert)
+            for each in documents
         ]
         try:
             await self._rows.bulk_write(requests, ordered=False)
@@ -118,10 +119,13 @@ def _at(point: FeedPoint) -> list[int]:
 
 
 def _document(row: StoredRow) -> Document:
-    document: Document = {"_id": row.id, "at": _at(row.point), "partition": row.point.partition}
+    partition, *at = row.point
+    document: Document = {"_id": row.id, "at": at, "partition": partition}
     if row.fields is None:
-        return document | {"deleted_at": row.written_at}
-    return document | {"row": row.fields, "written_at": row.written_at}
+        document["deleted_at"] = row.written_at
+    else:
+        document["row"], document["written_at"] = row.fields, row.written_at
+    return document
 
 
 def _row(document: Document) -> StoredRow:
