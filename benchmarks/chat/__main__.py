@@ -130,7 +130,7 @@ async def under_load(
     await all_connected(clients)
     disturbing = asyncio.ensure_future(disturb())
     try:
-        start, said, left = time.monotonic(), 0, 0
+        start, said, left, looked = time.monotonic(), 0, 0, 0
         while (elapsed := time.monotonic() - start) < seconds:
             while said < elapsed * rate:
                 client = chance.choice(clients)
@@ -140,8 +140,10 @@ async def under_load(
             while left < elapsed * RECONNECTS_A_SECOND:
                 left += 1
                 running.append(asyncio.create_task(chance.choice(clients).leave()))
-            for client in clients:
-                await client.say_again()
+            while looked < elapsed:
+                looked += 1
+                for client in clients:
+                    await client.say_again()
             await asyncio.sleep(0.005)
         await disturbing
         end = time.monotonic() + SETTLE_SECONDS

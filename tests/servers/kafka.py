@@ -34,6 +34,7 @@ JAVA = (
     "java",
     "-Xmx512m",
     "-XX:+UseSerialGC",
+    "-XX:TieredStopAtLevel=1",
     f"{LOGGING}defaultLogLevel=warn",
     f"{LOGGING}log.kafka.server.KafkaRaftServer=info",
     f"{LOGGING}showDateTime=true",
