@@ -254,6 +254,7 @@ class RoomHub:
                 for message in together:
                     with suppress(InvalidRecord):  # others may publish what is none
                         event = decode(message)
+                        self._queries.note(event)
                         if room := self._rooms.get(event.aggregate_id):
                             room.receive(event)
 

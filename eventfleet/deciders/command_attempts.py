@@ -40,6 +40,10 @@ class Beaten(Struct, frozen=True):
     """Another writer has put an event with one of these numbers."""
 
 
+class Stale(Struct, frozen=True):
+    """It was decided on a cached state that is not the latest, or is a repeat: nothing is put."""
+
+
 class TooLarge(Struct, frozen=True):
     """The aggregate has too many events to be read with those of others."""
 
@@ -48,11 +52,12 @@ class Ended(Struct, frozen=True):
     """The command has its outcome."""
 
 
-Progress = Begun | Found | Putting | Stored | Beaten | TooLarge | Ended
+Progress = Begun | Found | Putting | Stored | Beaten | Stale | TooLarge | Ended
 
 BEGUN: Final = Begun()
 PUTTING: Final = Putting()
 BEATEN: Final = Beaten()
+STALE: Final = Stale()
 TOO_LARGE: Final = TooLarge()
 ENDED: Final = Ended()
 

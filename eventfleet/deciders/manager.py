@@ -5,12 +5,16 @@ Manager validates: the domain decides on the state. The Commander dispenses the 
 the events, and saves the states as snapshots behind the answers. The Manager produces the events to
 the message stream. A command whose number another writer has taken is decided again, unless it
 names the version that it was decided on: then it is a conflict with the one found.
+
+A command is first decided optimistically, on the cached state as it is. Only events may come of
+that: the store's unique index refuses them unless the state was the latest and the command is new.
+Then, and where no event comes of it, the store is read and the command decided as above.
 """
 
 import asyncio
 import random
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -21,12 +25,14 @@ from msgspec.structs import replace
 from eventfleet.deciders.command_attempts import (
     BEATEN,
     PUTTING,
+    STALE,
     TOO_LARGE,
     Attempt,
     Beaten,
     Ended,
     Found,
     Putting,
+    Stale,
     Stored,
     TooLarge,
     build_rounds,
@@ -126,13 +132,18 @@ class Manager:
             await _run_all([self._decide(batch, deadline) for batch in batches])
 
     async def _decide(
-        self, attempts: Sequence[Attempt], deadline: datetime, number: int = 1
+        self,
+        attempts: Sequence[Attempt],
+        deadline: datetime,
+        number: int = 1,
+        optimistic: bool = True,
     ) -> None:
-        """Attempt all together; then publish the stored ones, while those that were beaten are
-        decided again, and each that is too large is decided alone."""
-        await self._attempt(attempts, deadline)
+        """Attempt all together; then publish the stored ones, while those that were beaten or whose
+        cached state was stale are decided again, and each that is too large is decided alone."""
+        await self._attempt(attempts, deadline, optimistic)
         stored: list[tuple[Attempt, list[EventRecord]]] = []
         beaten: list[Attempt] = []
+        stale: list[Attempt] = []
         parts: list[Part] = []
         for attempt in attempts:
             match attempt.progress:
@@ -140,10 +151,14 @@ class Manager:
                     stored.append((attempt, events))
                 case Beaten():
                     beaten.append(attempt)
+                case Stale():
+                    stale.append(attempt)
                 case TooLarge():
-                    parts.append(self._decide([attempt], deadline))
+                    parts.append(self._decide([attempt], deadline, optimistic=False))
         if stored:
             parts.append(self._publish(stored, deadline))
+        if stale:
+            parts.append(self._decide(stale, deadline, number, optimistic=False))
         if beaten:
             parts.append(self._decide_again(beaten, deadline, number))
         await _run_all(parts)
@@ -159,10 +174,12 @@ class Manager:
             return
         self.statistics.conflicts += len(attempts)
         await self._clock.sleep(RETRY_PAUSE_SECONDS * number * (0.5 + self._jitter()))
-        await self._decide(attempts, deadline, number + 1)
+        await self._decide(attempts, deadline, number + 1, optimistic=False)
 
-    async def _attempt(self, attempts: Sequence[Attempt], deadline: datetime) -> None:
-        """After it each is stored, beaten or too large, or has its end."""
+    async def _attempt(
+        self, attempts: Sequence[Attempt], deadline: datetime, optimistic: bool
+    ) -> None:
+        """After it each is stored, beaten, stale or too large, or has its end."""
         for attempt in attempts:
             attempt.begin()
         left = (deadline - self._clock.steady()).total_seconds()
@@ -170,7 +187,7 @@ class Manager:
             if left <= 0:
                 raise TimeoutError
             with Timeout(left):
-                await self._validate_and_put(attempts)
+                await self._validate_and_put(attempts, optimistic)
         except TimeoutError:
             for attempt in attempts:
                 if isinstance(attempt.progress, Putting):
@@ -182,24 +199,66 @@ class Manager:
         self._unanswered.add(attempt.aggregate_id)
         attempt.end(outcome)
 
-    async def _validate_and_put(self, attempts: Sequence[Attempt]) -> None:
+    async def _validate_and_put(self, attempts: Sequence[Attempt], optimistic: bool) -> None:
         """Give the states back in the end, whatever became of the commands."""
+        on_cached: list[tuple[Attempt, NewEvents]] = []
+        others: list[Attempt] = []
         try:
-            await self._find(attempts)
-            made, repeated = [], []
             for attempt in attempts:
-                match attempt.progress:
-                    case Found(event=None, next_version=version):
-                        if events := self._decide_events(attempt, version):
-                            made.append((attempt, events))
-                    case Found(event=EventRecord() as first):
-                        repeated.append((attempt, first))
-            parts = [self._repeat(attempt, first) for attempt, first in repeated]
-            await _run_all([self._put(made), *parts] if made else parts)
+                if optimistic and (made := self._decide_optimistically(attempt)):
+                    on_cached.append((attempt, made))
+                else:
+                    others.append(attempt)
+            parts: list[Part] = [self._put(on_cached, if_refused=STALE)] if on_cached else []
+            await _run_all([*parts, self._find_and_put(others)] if others else parts)
         finally:
             states = [attempt.live for attempt in attempts if attempt.live]
             self._commander.update_states(states)
             self._querier.keep(states)
+
+    async def _find_and_put(self, attempts: Sequence[Attempt]) -> None:
+        await self._find(attempts)
+        made, repeated = [], []
+        for attempt in attempts:
+            match attempt.progress:
+                case Found(event=None, next_version=version):
+                    if events := self._decide_events(attempt, version):
+                        made.append((attempt, events))
+                case Found(event=EventRecord() as first):
+                    repeated.append((attempt, first))
+        parts = [self._repeat(attempt, first) for attempt, first in repeated]
+        await _run_all([self._put(made), *parts] if made else parts)
+
+    # Decide on the cached state
+
+    def _decide_optimistically(self, attempt: Attempt) -> NewEvents | None:
+        """The events of a command on the cached state; None where there is no such state, or where
+        the outcome is another, which only the latest state can tell."""
+        if not _has_validator(attempt):
+            return None
+        live = self._querier.take_cached(attempt.aggregate_id)
+        if live is None:
+            return None
+        attempt.live = live
+        with suppress(Exception):  # raised again on the latest state
+            if made := self._events_on_cached(attempt, live):
+                return made
+        attempt.live = None
+        self._querier.keep([live])
+        return None
+
+    def _events_on_cached(self, attempt: Attempt, live: LiveState) -> NewEvents | None:
+        command, payload = attempt.command, attempt.command.payload
+        assert payload is not None
+        if seen_event_ids(self._domain, command) or not is_expected(
+            live.version, command.expected_version
+        ):
+            return None
+        context = make_context(self._domain, command, {})
+        answer = self._domain.decide_events(live.state, payload, context)
+        if isinstance(answer, Rejection):
+            return None
+        return self._make_events(attempt, answer, self._commander.dispense(live))
 
     # Get the validator, and the latest state for it
 
@@ -326,7 +385,11 @@ class Manager:
             after.fold(self._domain, event)
         return NewEvents(events, after)
 
-    async def _put(self, attempts: Sequence[tuple[Attempt, NewEvents]]) -> None:
+    async def _put(
+        self,
+        attempts: Sequence[tuple[Attempt, NewEvents]],
+        if_refused: Beaten | Stale = BEATEN,
+    ) -> None:
         for attempt, _ in attempts:
             attempt.progress = PUTTING
         errors = await self._commander.put([made.events for _, made in attempts])
@@ -336,7 +399,7 @@ class Manager:
                 case None:
                     attempt.progress, attempt.live = Stored(made.events), made.live
                 case Duplicate():
-                    attempt.progress = BEATEN
+                    attempt.progress = if_refused
                 case ServerUnavailable():
                     self._end_unanswered(attempt, Unavailable(str(error)))
 

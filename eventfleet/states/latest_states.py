@@ -1,6 +1,7 @@
 """LatestStates: builds the latest states of aggregates, which the Querier answers with."""
 
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from copy import deepcopy
 from typing import Any, NamedTuple
 
@@ -43,7 +44,7 @@ class LatestStates:
 
     A state starts from the cache or the newest snapshot, without either from the beginning; the
     stored events after that are folded in. The store is read each time, so a cached state is never
-    taken for the latest one.
+    taken for the latest one, but by who calls `take_cached`.
     """
 
     def __init__(
@@ -55,6 +56,25 @@ class LatestStates:
 
     def is_cached(self, aggregate_id: str) -> bool:
         return aggregate_id in self._cache
+
+    def take_cached(self, aggregate_id: str) -> LiveState | None:
+        """Take the cached state out as it is, which may not be the latest; `keep` returns it.
+
+        None without one, and where other writers' events were found when it was last built: then it
+        is likely to be stale again.
+        """
+        cached = self._cache.peek(aggregate_id)
+        if cached is None or cached.contended:
+            return None
+        self._statistics.add(1, 0)
+        return self._cache.take(aggregate_id)
+
+    def note(self, event: EventRecord) -> None:
+        """Fold a stored event into the cached state, if it is the next one."""
+        cached = self._cache.peek(event.aggregate_id)
+        if cached:
+            with suppress(ReplayFailed):  # whoever builds the state is told
+                cached.fold_if_next(self._domain, event)
 
     async def build_all(self, queries: Sequence[LatestStateQuery]) -> list[LatestStateResult]:
         """Build the states of different aggregates: their events are read in one query if these
@@ -74,6 +94,9 @@ class LatestStates:
         if len(queries) == 1 and tails[0] is None:
             ((aggregate_id, event_id, seen),) = queries
             return [await self._stream(bases[aggregate_id], event_id, seen)]
+        for query, tail in zip(queries, tails, strict=True):
+            known = cached[query.aggregate_id] is not None
+            bases[query.aggregate_id].contended = known and bool(tail and tail.events)
         return [
             self._fold(bases[query.aggregate_id], tail)
             for query, tail in zip(queries, tails, strict=True)

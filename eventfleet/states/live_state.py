@@ -30,6 +30,7 @@ class LiveState:
     """An aggregate's state, and what has happened since its last snapshot.
 
     `time` is when the snapshot was taken, or when the first event after it came in; None before.
+    `contended`: other writers' events were found when the state was last brought up to date.
     """
 
     aggregate_id: str
@@ -39,6 +40,7 @@ class LiveState:
     time: datetime | None = None
     types: set[str] = field(default_factory=set)
     size: int = 0
+    contended: bool = False
 
     def fold(self, domain: Domain[Any], event: FoldableEvent, now: datetime | None = None) -> None:
         """Fold the next event, which has just come in (`now`) or was read from the store.
@@ -80,6 +82,7 @@ class LiveState:
             self.time,
             {*self.types},
             self.size,
+            self.contended,
         )
 
     def since_snapshot(self, now: datetime) -> SinceSnapshot:

@@ -197,6 +197,14 @@ class Querier(Generic[S]):
         """Put states (back) into the cache."""
         self._latest_states.keep(states)
 
+    def take_cached(self, aggregate_id: str) -> LiveState | None:
+        """Take the cached state out, unless it is likely to be stale; `keep` returns it."""
+        return self._latest_states.take_cached(aggregate_id)
+
+    def note(self, event: EventRecord) -> None:
+        """Fold a stored event into the cached state, if it is the next one."""
+        self._latest_states.note(event)
+
     def is_cached(self, aggregate_id: str) -> bool:
         return self._latest_states.is_cached(aggregate_id)
 

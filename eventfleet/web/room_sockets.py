@@ -14,6 +14,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 from eventfleet.chat.chat_commands import ChatCommandSender
 from eventfleet.chat.room_hub import RoomHub, TooSlow
 from eventfleet.chat.room_session import RoomSession, SendFrame
+from eventfleet.deciders.timeout import Timeout
 from eventfleet.domains.chat import chat
 from eventfleet.states.querier import Querier
 from eventfleet.stores.errors import ServerUnavailable
@@ -156,8 +157,9 @@ def _sender_to(websocket: WebSocket) -> SendFrame:
     lock = asyncio.Lock()
 
     async def send(frame: bytes) -> None:
-        async with asyncio.timeout(SEND_SECONDS), lock:
-            await websocket.send_text(frame.decode())
+        with Timeout(SEND_SECONDS):
+            async with lock:
+                await websocket.send_text(frame.decode())
 
     return send
 

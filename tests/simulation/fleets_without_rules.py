@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from eventfleet.deciders.command_attempts import Attempt
+from eventfleet.deciders.command_attempts import Attempt, Ended
 from eventfleet.deciders.commander import Commander, PutError
 from eventfleet.deciders.decider import Answer
 from eventfleet.deciders.manager import Manager
@@ -12,6 +12,7 @@ from eventfleet.deciders.state_command import StateCommand
 from eventfleet.roles.append import AppendRole
 from eventfleet.roles.role import ChunkReport
 from eventfleet.states.latest_states import LatestState, LatestStateQuery
+from eventfleet.states.live_state import LiveState
 from eventfleet.states.querier import Querier
 from eventfleet.stores.errors import Duplicate
 from eventfleet.topics.event import EventRecord
@@ -38,7 +39,7 @@ class PutsOneByOne(Commander):
 
 
 class TrustsItsCache(Querier[Any]):
-    """Without: the store is read also for a cached state."""
+    """Without: the store is read before a cached state is taken for the latest."""
 
     async def latest_states(self, queries: Sequence[LatestStateQuery]) -> Any:
         cache = self._latest_states._cache
@@ -48,11 +49,26 @@ class TrustsItsCache(Querier[Any]):
         return await super().latest_states(queries)
 
 
+class RejectsByItsCache(Manager):
+    """Without: only the latest state rejects a command."""
+
+    def _events_on_cached(self, attempt: Attempt, live: LiveState) -> Any:
+        made = super()._events_on_cached(attempt, live)
+        if made is None and attempt.command.expected_version is None:
+            self._decide_events(attempt, live.version + 1)
+        return made
+
+    async def _find_and_put(self, attempts: Sequence[Attempt]) -> None:
+        await super()._find_and_put(
+            [attempt for attempt in attempts if not isinstance(attempt.progress, Ended)]
+        )
+
+
 class KeepsWhatIsNotStored(Manager):
     """Without: a state is kept, and saved, only with events that are stored."""
 
-    async def _put(self, attempts: Sequence[tuple[Attempt, Any]]) -> None:
-        await super()._put(attempts)
+    async def _put(self, attempts: Sequence[tuple[Attempt, Any]], **named: Any) -> None:
+        await super()._put(attempts, **named)
         for attempt, made in attempts:
             attempt.live = made.live
 

@@ -125,16 +125,68 @@ async def test_a_long_history_is_folded_whole(desk: SyncFixture, monkeypatch: An
 # What it costs
 
 
-async def test_a_command_on_a_state_in_memory_costs_one_read_one_write_and_one_produce(
+async def test_a_command_on_a_state_in_memory_costs_one_write_and_one_produce(
     desk: SyncFixture,
 ) -> None:
     await desk.send("PutIn", cents=5)
     for calls in (desk.store.calls, desk.snapshots.calls, desk.producer.calls):
         calls.clear()
     assert isinstance(await desk.send("PutIn", cents=5), Accepted)
-    assert [name for name, _ in desk.store.calls] == ["tails", "put_each"]
+    assert [name for name, _ in desk.store.calls] == ["put_each"]
     assert [name for name, _ in desk.producer.calls] == ["produce"]
     assert {name for name, _ in desk.snapshots.calls} <= {"save"}
+
+
+async def test_a_command_on_a_stale_state_is_decided_again_on_the_latest(desk: SyncFixture) -> None:
+    await desk.send("PutIn", cents=5)
+    async with SyncFixture(kept=desk).open() as other:
+        await other.send("TakeOut", cents=4)
+    desk.store.calls.clear()
+    assert await desk.send("TakeOut", cents=2) == Rejected("there are 0")
+    assert [name for name, _ in desk.store.calls] == ["put", "tails"]
+    assert desk.manager.statistics.conflicts == 0
+
+
+async def test_what_others_write_to_is_read_until_they_no_longer_do(desk: SyncFixture) -> None:
+    await desk.send("PutIn", cents=5)
+    async with SyncFixture(kept=desk).open() as other:
+        await other.send("PutIn", cents=5)
+    costs = []
+    for _ in range(3):
+        desk.store.calls.clear()
+        assert isinstance(await desk.send("PutIn", cents=5), Accepted)
+        costs.append([name for name, _ in desk.store.calls])
+    assert costs == [["put_each", "tails", "put_each"], ["tails", "put_each"], ["put_each"]]
+
+
+async def test_a_state_that_others_events_are_noted_in_is_the_latest(desk: SyncFixture) -> None:
+    await desk.send("PutIn", cents=5)
+    async with SyncFixture(kept=desk).open() as other:
+        await other.send("PutIn", cents=5)
+        await other.send("PutIn", cents=5)
+    _, second, third = await desk.stored()
+    for event in (third, second, second, third):
+        desk.querier.note(event)
+    desk.store.calls.clear()
+    assert isinstance(await desk.send("TakeOut", cents=14), Accepted)
+    assert [name for name, _ in desk.store.calls] == ["put"]
+
+
+async def test_nothing_is_rejected_by_a_state_in_memory_alone(desk: SyncFixture) -> None:
+    await desk.send("PutIn", cents=5)
+    async with SyncFixture(kept=desk).open() as other:
+        await other.send("PutIn", cents=5)
+    desk.store.calls.clear()
+    assert isinstance(await desk.send("TakeOut", cents=9), Accepted)
+    assert [name for name, _ in desk.store.calls] == ["tails", "put"]
+
+
+async def test_a_repeat_on_a_state_in_memory_is_told_of_the_first(desk: SyncFixture) -> None:
+    await desk.send("PutIn", "1", cents=5)
+    desk.store.calls.clear()
+    assert await desk.send("PutIn", "1", cents=5) == Repeated(id_of("1"), PLACE, 1)
+    assert [name for name, _ in desk.store.calls] == ["put_each", "tails", "read"]
+    assert [event.version for event in await desk.stored()] == [1]
 
 
 async def test_at_most_one_save_of_an_aggregate_is_under_way_and_the_newest_state_wins() -> None:
@@ -185,8 +237,8 @@ async def test_commands_of_many_aggregates_share_one_read_one_write_and_one_prod
 
 
 async def test_one_that_is_beaten_holds_up_none_of_the_others(desk: SyncFixture) -> None:
-    await desk.send("PutIn", aggregate="beaten", cents=1)
     async with SyncFixture(kept=desk).open() as other:
+        await other.send("PutIn", aggregate="beaten", cents=1)
         put_each = desk.events.put_each
         answered: list[int] = []
 
@@ -206,8 +258,8 @@ async def test_one_that_is_beaten_holds_up_none_of_the_others(desk: SyncFixture)
 async def test_one_that_is_beaten_does_not_wait_for_what_the_stream_takes_of_the_others(
     desk: SyncFixture,
 ) -> None:
-    await desk.send("PutIn", aggregate="beaten", cents=1)
     async with SyncFixture(kept=desk).open() as other:
+        await other.send("PutIn", aggregate="beaten", cents=1)
         put_each, produce = desk.events.put_each, desk.producer.produce  # type: ignore[attr-defined]
         tries: list[int] = []
 
@@ -366,10 +418,9 @@ async def test_a_command_that_is_beaten_at_each_attempt_is_a_conflict(desk: Sync
 async def test_a_store_that_is_away_means_unavailable_and_the_repeat_is_taken(
     desk: SyncFixture, method: str
 ) -> None:
-    await desk.send("PutIn", cents=1)
     desk.store.before[method] = 1
     assert await desk.send("PutIn", "1", cents=1) == Unavailable(f"{method} failed")
-    assert await desk.send("PutIn", "1", cents=1) == Accepted(id_of("1"), PLACE, 2, True)
+    assert await desk.send("PutIn", "1", cents=1) == Accepted(id_of("1"), PLACE, 1, True)
 
 
 async def test_a_put_whose_fate_is_unknown_is_found_by_the_repeat(desk: SyncFixture) -> None:
