@@ -269,15 +269,12 @@ class MongoEvents:
     async def _unplaced(self, ranges: Sequence[VersionRange]) -> list[EventRecord]:
         """Read one page of the unplaced events in these ranges."""
         wanted = [
-            {
-                "aggregate_id": aggregate_id,
-                "version": {"$gt": after, "$lte": up_to},
-                "unplaced": {"$gte": 0},
-            }
+            {"aggregate_id": aggregate_id, "version": {"$gt": after, "$lte": up_to}}
             for aggregate_id, after, up_to in ranges
         ]
         with operation("unplaced", self._events):
-            found = self._events.find({"$or": wanted}).sort(BY_VERSION)
+            # `unplaced` within each range would keep some servers from the index of versions.
+            found = self._events.find({"unplaced": {"$gte": 0}, "$or": wanted}).sort(BY_VERSION)
             return await self._all(found.limit(READ_BATCH_EVENTS))
 
     async def _all(self, query: Any) -> list[EventRecord]:
