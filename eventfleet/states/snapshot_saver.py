@@ -12,7 +12,7 @@ from eventfleet.stores.background_task import BackgroundTask
 from eventfleet.stores.contracts import Clock, Snapshot, SnapshotStore
 
 MAX_BATCH_STATES = 100
-BATCH_SECONDS = 0.005
+BATCH_SECONDS = 0.001
 MAX_PENDING_STATES = 10_000
 MAX_PENDING_COPIES = 1_000
 DRAIN_SECONDS = 2.0
