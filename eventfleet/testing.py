@@ -129,8 +129,11 @@ class Given(Generic[S]):
         With an `expected_version` it holds for an aggregate of this version only. The rest is for a
         `decide` that takes a CommandContext. The command of the event with version N has the id
         `id-N`, unless it gets another.
+
+        AssertionError: the command before it became no event, which nothing has asserted.
         """
         __tracebackhide__ = True
+        self._check_asserted()
         name, data = _named(command)
         record = CommandRecord(
             id=command_id or _command_id(len(self._events) + 1),
@@ -147,6 +150,7 @@ class Given(Generic[S]):
     def state(self, **fields: Any) -> S:
         """Return the state. AssertionError: one of these fields has another value."""
         __tracebackhide__ = True
+        self._check_asserted()
         self._check_fields("state", self._state, fields)
         return self._state
 
@@ -175,6 +179,7 @@ class Given(Generic[S]):
     def fold_view(self, view: FoldedView, aggregate_id: str, partition: int = 0) -> None:
         """Apply the events to a view, as those of an aggregate of this id."""
         __tracebackhide__ = True
+        self._check_asserted()
         for version, event in enumerate(self._events, 1):
             projected = replace(
                 event,
@@ -187,6 +192,9 @@ class Given(Generic[S]):
                 view.apply(projected, partition)
             except (ModifiedRow, UnstorableRow) as error:
                 self._fail("a view that no role can keep", [], [str(error)])
+
+    def _check_asserted(self) -> None:
+        """Do nothing: no command came before."""
 
     def _check_fields(self, what: str, found: object, fields: dict[str, Any]) -> None:
         __tracebackhide__ = True
@@ -221,8 +229,15 @@ class Given(Generic[S]):
         raise AssertionError("\n".join([*self.story, f"{what} (- expected, + found)", *difference]))
 
 
+Outcome = list[Event | SchemalessPayload] | Rejected | VersionConflict | InvalidRecord
+
+
 class When(Given[S]):
-    """An aggregate after a command; `outcome` is the command's."""
+    """An aggregate after a command.
+
+    A command that became no event must be asserted to, or its `outcome` be looked at, before the
+    test goes on.
+    """
 
     def __init__(
         self,
@@ -236,12 +251,19 @@ class When(Given[S]):
         at = "" if expected is None else f" expecting version {expected}"
         self._events, self.story = [*before._events], [*before.story, f"when   {command!r}{at}"]
         decided = self._decide(record)
-        self.outcome: list[Event | SchemalessPayload] | Rejected | VersionConflict | InvalidRecord
+        self._outcome: Outcome
         if isinstance(decided, list):
             self._apply(decided)
-            self.outcome = [self._domain.payload(event) for event in decided]
+            self._outcome = [self._domain.payload(event) for event in decided]
         else:
-            self.outcome = decided
+            self._outcome = decided
+        self._asserted = isinstance(self._outcome, list)
+
+    @property
+    def outcome(self) -> Outcome:
+        """The events that the command became, or why it became none."""
+        self._asserted = True
+        return self._outcome
 
     def then(self, *events: Event | SchemalessPayload) -> "When[S]":
         """Assert that the command became these events, and no other."""
@@ -268,19 +290,28 @@ class When(Given[S]):
 
     def _check(self, holds: bool, expected: list[str]) -> "When[S]":
         __tracebackhide__ = True
-        match self.outcome:
-            case list(events):
-                found = [f"then   {event!r}" for event in events]
-            case Rejected(reason=reason):
-                found = [f"rejected: {reason}"]
-            case VersionConflict(version=version):
-                found = [f"conflict: at version {version}"]
-            case error:
-                found = [f"invalid: {error}"]
+        found = self._found()
         if not holds:
             self._fail("outcome", expected, found)
         self.story += found
         return self
+
+    def _check_asserted(self) -> None:
+        __tracebackhide__ = True
+        if not self._asserted:
+            self._fail("an outcome that nothing asserts", ["then   events"], self._found())
+
+    def _found(self) -> list[str]:
+        """The outcome, as the story tells it."""
+        match self._outcome:
+            case list(events):
+                return [f"then   {event!r}" for event in events]
+            case Rejected(reason=reason):
+                return [f"rejected: {reason}"]
+            case VersionConflict(version=version):
+                return [f"conflict: at version {version}"]
+            case error:
+                return [f"invalid: {error}"]
 
     def _decide(
         self, command: CommandRecord

@@ -5,8 +5,6 @@ checks, upcasts and folds events, and converts states to plain JSON values and b
 a record does not fit the declaration. Errors of a team's own functions pass through.
 """
 
-import re
-from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -15,7 +13,6 @@ from typing import Any, Generic, TypeVar
 import msgspec
 
 from eventfleet.model.command_rules import (
-    START,
     CommandContext,
     CommandRule,
     Decide,
@@ -26,16 +23,17 @@ from eventfleet.model.command_rules import (
     event_types,
     takes_context,
 )
+from eventfleet.model.declaration_checks import find_fault
 from eventfleet.model.errors import DeclarationError
 from eventfleet.model.payloads import Command, Data, Event, SchemalessPayload, State
 from eventfleet.model.shapes import StateShape, fingerprint
 from eventfleet.model.type_checks import is_storable
-from eventfleet.model.views import View, check_views
+from eventfleet.model.views import View
 from eventfleet.snapshot_rules import Rule
 from eventfleet.topics.codec import convert, to_invalid_record
 from eventfleet.topics.errors import InvalidRecord
-from eventfleet.topics.event import MAX_ID_CHARS, DomainName, EventRecord, FoldableEvent
-from eventfleet.topics.names import TOPIC_NAME, Topics, wire_name
+from eventfleet.topics.event import DomainName, EventRecord, FoldableEvent
+from eventfleet.topics.names import wire_name
 
 Upcaster = Callable[[Data], Data]
 S = TypeVar("S", bound=State)
@@ -107,23 +105,11 @@ class Domain(Generic[S]):
             msgspec.convert(self.name, DomainName)
         except msgspec.ValidationError:
             raise DeclarationError(f"domain {self.name!r}: the name {NAME_RULE}") from None
-        try:
-            self.state()
-        except TypeError as error:
-            raise DeclarationError(
-                f"domain {self.name}: every field of state {self.state.__name__} needs a default:"
-                f" {error}"
-            ) from None
+        if fault := find_fault(self):
+            raise DeclarationError(f"domain {self.name}: {fault}")
         self._event_types.update(
             (wire_name(kind), (kind, 1 + len(self.upcasters.get(kind, ())))) for kind in self.events
         )
-        checks = (
-            *(self._check_decide, self._check_names, self._check_types, self._check_routes),
-            lambda: check_views(self.views),
-        )
-        for problem in (check() for check in checks):
-            if problem:
-                raise DeclarationError(f"domain {self.name}: {problem}")
 
     @cached_property
     def schema_free(self) -> bool:
@@ -330,66 +316,6 @@ class Domain(Generic[S]):
             what = ", ".join(sorted(undeclared)) or "no event"
             raise TypeError(f"decide returned {what} for {type(command).__name__}")
         return events
-
-    # Checks of the declaration: each returns the first fault, or nothing
-
-    def _check_decide(self) -> str:
-        decided = [rule for rule in self.commands if not isinstance(rule, Emits)]
-        bare = sorted(map(command_name, decided))
-        if self.decide is None:
-            how = "give the domain `decide`, or declare them with Emits"
-            return f"nothing decides the commands {', '.join(bare)}: {how}" if bare else ""
-        if self.schema_free:
-            return "`decide` needs declared events: list them in `events`"
-        if self.uses_marker:
-            names = ", ".join(rule.name for rule in self._emits if rule.after is not None)
-            return f"either `decide` or `after` decides commands, never both; `after` has: {names}"
-        if not self.takes_context and any(isinstance(rule, Decides) for rule in decided):
-            return "Decides is for a `decide` that takes (state, command, context)"
-        return "" if bare else "`decide` has no command to decide: list their classes in `commands`"
-
-    def _check_names(self) -> str:
-        for kind in self.events:
-            if not 1 <= len(name := wire_name(kind)) <= MAX_ID_CHARS or "\0" in name:
-                limit = f"1 to {MAX_ID_CHARS} characters without a NUL"
-                return f"event {kind.__name__}: event_type={name!r} must be {limit}"
-        names = {
-            "events": Counter(map(wire_name, self.events)),
-            "commands": Counter(map(command_name, self.commands)),
-        }
-        for field_name, counts in names.items():
-            if repeated := sorted(name for name, times in counts.items() if times > 1):
-                return f"`{field_name}` has two of the same name: {', '.join(repeated)}"
-        return ""
-
-    def _check_types(self) -> str:
-        """Find types that are named, but not declared; a class must be the declared class."""
-        named: dict[str, list[type[Event] | str]] = {"upcasters": [*self.upcasters]}
-        if not self.schema_free:
-            named["routes"] = [kind for route in self.routes for kind in route.types]
-            named["snapshot"] = [*self.snapshot.types] if self.snapshot else []
-            named["commands"] = [rule.event for rule in self._emits]
-            for rule in self._emits:
-                named["commands"] += [kind for kind in rule.after or () if kind != START]
-        declared = {*self.events, *self._event_types}
-        for field_name, kinds in named.items():
-            if undeclared := sorted({wire_name(kind) for kind in kinds if kind not in declared}):
-                return f"`{field_name}` names what `events` does not have: {', '.join(undeclared)}"
-        return ""
-
-    def _check_routes(self) -> str:
-        """Fleet-owned topics have one writer; anyone may write to `commands`."""
-        topics = Topics.of(self.name)
-        owned = {*topics} - {topics.commands}
-        targets = [route.to for route in self.routes]
-        for to in targets:
-            if targets.count(to) > 1:
-                return f"two routes lead to {to}: join them to one, or it gets events twice"
-            if not re.fullmatch(TOPIC_NAME, to):
-                return f"a route leads to {to!r}, which is not a valid topic name"
-            if to in owned:
-                return f"a route leads to {to}, which only the fleet itself writes to"
-        return ""
 
     def _event_type(self, event_type: str) -> tuple[type[Event], int]:
         """Return the class of an event type and its newest schema version."""

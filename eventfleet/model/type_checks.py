@@ -1,5 +1,7 @@
 """Checks of payload classes that save the check of every single payload."""
 
+from typing import Any
+
 import msgspec
 from msgspec import inspect
 
@@ -19,6 +21,28 @@ def is_storable(payload: type[msgspec.Struct]) -> bool:
     shape = _shape(payload)
     storable = all(_is_storable_type(field.type) for field in shape.fields)
     return storable and not (shape.array_like or _has_own_check(payload))
+
+
+JSON_KINDS: dict[type[inspect.Type], str] = {
+    **dict.fromkeys((inspect.StrType, inspect.DateTimeType, inspect.DateType), "a text"),
+    **dict.fromkeys((inspect.TimeType, inspect.UUIDType, inspect.BytesType), "a text"),
+    **dict.fromkeys((inspect.IntType, inspect.FloatType), "a number"),
+    **dict.fromkeys((inspect.ListType, inspect.VarTupleType, inspect.TupleType), "a list"),
+    **dict.fromkeys((inspect.SetType, inspect.FrozenSetType), "a list"),
+    inspect.BoolType: "a truth value",
+    inspect.NoneType: "null",
+    inspect.DictType: "an object",
+}
+
+
+def json_kinds(annotation: Any) -> set[str]:
+    """Return what values of a type are in JSON; nothing where that can be anything."""
+    kind = inspect.type_info(annotation)
+    while isinstance(kind, inspect.Metadata):
+        kind = kind.type
+    kinds = kind.types if isinstance(kind, inspect.UnionType) else (kind,)
+    found = {JSON_KINDS.get(type(each), "") for each in kinds}
+    return set() if "" in found else found
 
 
 def _is_storable_type(kind: inspect.Type) -> bool:

@@ -191,6 +191,23 @@ def test_a_command_that_is_not_valid_is_invalid_and_not_rejected() -> None:
 # What does not
 
 
+def test_a_rejection_that_nothing_asserts_ends_the_test_at_what_follows() -> None:
+    """A chain would go on as if the command had become its events."""
+    follow: list[Callable[[Any], Any]] = [
+        lambda after: after.when(Ship(carrier="post")),
+        lambda after: after.state(),
+    ]
+    for each in follow:
+        with pytest.raises(AssertionError) as caught:
+            each(given(orders).when(Ship(carrier="post")))
+        assert "an outcome that nothing asserts" in str(caught.value)
+        assert "+ rejected: " in str(caught.value)
+        each(given(orders).when(Ship(carrier="post")).rejected())
+        looked_at = given(orders).when(Ship(carrier="post"))
+        assert isinstance(looked_at.outcome, Rejected)
+        each(looked_at)
+
+
 def test_another_outcome_is_shown_with_all_that_led_to_it() -> None:
     story = given(purse, Filled(cents=5)).when(Fill(cents=1)).then(Filled(cents=1))
     assert failure(lambda: story.when(Spend(cents=4)).then(Spent(cents=3), Emptied())) == [
