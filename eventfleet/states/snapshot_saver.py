@@ -17,7 +17,7 @@ MAX_PENDING_STATES = 10_000
 MAX_PENDING_COPIES = 1_000
 DRAIN_SECONDS = 2.0
 PAUSE_SECONDS = 0.1
-PAUSE_RATIO = 20
+PAUSE_RATIO = 100
 """A pause is so many times as long as the save before it."""
 
 LONGEST_PAUSE_SECONDS = 5.0

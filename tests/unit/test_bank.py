@@ -141,6 +141,7 @@ def test_no_commands_bring_a_balance_below_its_limit_or_beyond_64_bits(
     story: Any = given(bank, OPENED)
     for command in commands:
         story = story.when(command)
+        assert isinstance(story.outcome, list | Rejected)
         account = story.state()
         assert -account.overdraft_limit <= account.balance <= MAX_CENTS
         assert account.status != "closed" or account.balance == 0
@@ -153,6 +154,7 @@ def test_an_answer_is_all_of_its_events_or_a_reason(
     story: Any = given(bank)
     for each in commands:
         story = story.when(each)
+        assert isinstance(story.outcome, list | Rejected)
     outcome = story.when(command).outcome
     assert (isinstance(outcome, Rejected) and outcome.reason) or 1 <= len(outcome) <= 2
 
