@@ -1,8 +1,7 @@
 """Failures: the outcomes of commands on which the domain's own code raised."""
 
-import traceback
-
 from eventfleet.deciders.outcomes import Failed
+from eventfleet.model.team_traceback import team_traceback
 from eventfleet.states.live_state import ReplayFailed
 from eventfleet.topics.event import FoldableEvent
 
@@ -31,4 +30,4 @@ def _event(domain: str, event: FoldableEvent) -> str:
 def _details(error: Exception) -> str:
     """The traceback as text: an exception kept would keep the frames of its call, and all that
     they hold."""
-    return "".join(traceback.format_exception(error))[-MAX_DETAILS_CHARS:]
+    return team_traceback(error)[-MAX_DETAILS_CHARS:]

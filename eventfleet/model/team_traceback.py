@@ -16,7 +16,7 @@ def team_traceback(error: BaseException) -> str:
     formatted = TracebackException.from_exception(error)
     for each in _chain(formatted):
         frames = list(each.stack)
-        first = next((i for i, frame in enumerate(frames) if _is_the_teams(frame)), 0)
+        first = next((i for i, frame in enumerate(frames) if is_the_teams(frame)), 0)
         each.stack[:] = frames[first:]
     return "".join(formatted.format()).rstrip()
 
@@ -29,6 +29,7 @@ def _chain(formatted: TracebackException) -> Iterable[TracebackException]:
         each = each.__cause__ or each.__context__
 
 
-def _is_the_teams(frame: FrameSummary) -> bool:
+def is_the_teams(frame: FrameSummary) -> bool:
+    """Return whether a frame is of the team's code: of none of ours, but for the sample domains."""
     path = Path(frame.filename)
     return not path.is_relative_to(PACKAGE) or path.is_relative_to(SAMPLE_DOMAINS)
