@@ -1,7 +1,6 @@
 """LatestStates: builds the latest states of aggregates, which the Querier answers with."""
 
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from copy import deepcopy
 from typing import Any, NamedTuple
 
@@ -60,8 +59,8 @@ class LatestStates:
     def take_cached(self, aggregate_id: str) -> LiveState | None:
         """Take the cached state out as it is, which may not be the latest; `keep` returns it.
 
-        None without one, and where other writers' events were found when it was last built: then it
-        is likely to be stale again.
+        None without one, and where other writers' events were found when it was last built, or
+        noted since: then it is likely to be stale.
         """
         cached = self._cache.peek(aggregate_id)
         if cached is None or cached.contended:
@@ -70,11 +69,13 @@ class LatestStates:
         return self._cache.take(aggregate_id)
 
     def note(self, event: EventRecord) -> None:
-        """Fold a stored event into the cached state, if it is the next one."""
+        """Note that the cached state is stale, if the event is above it.
+
+        It is not folded in: only what was read from the store, or put there, may make a state.
+        """
         cached = self._cache.peek(event.aggregate_id)
-        if cached:
-            with suppress(ReplayFailed):  # whoever builds the state is told
-                cached.fold_if_next(self._domain, event)
+        if cached and event.version > cached.version:
+            cached.contended = True
 
     async def build_all(self, queries: Sequence[LatestStateQuery]) -> list[LatestStateResult]:
         """Build the states of different aggregates: their events are read in one query if these

@@ -30,7 +30,8 @@ class LiveState:
     """An aggregate's state, and what has happened since its last snapshot.
 
     `time` is when the snapshot was taken, or when the first event after it came in; None before.
-    `contended`: other writers' events were found when the state was last brought up to date.
+    `contended`: other writers' events were found when the state was last brought up to date, or
+    have been noted since.
     """
 
     aggregate_id: str

@@ -202,7 +202,7 @@ class Querier(Generic[S]):
         return self._latest_states.take_cached(aggregate_id)
 
     def note(self, event: EventRecord) -> None:
-        """Fold a stored event into the cached state, if it is the next one."""
+        """Note that the cached state is stale, if the event is above it."""
         self._latest_states.note(event)
 
     def is_cached(self, aggregate_id: str) -> bool:
