@@ -132,7 +132,7 @@ def _check_decide(domain: "Domain[Any]") -> str:
     if domain.schema_free:
         return "`decide` needs declared events: list them in `events`"
     if domain.uses_marker:
-        names = ", ".join(rule.name for rule in _emits(domain) if rule.after is not None)
+        names = ", ".join(rule.name for rule in domain.emits if rule.after is not None)
         return f"either `decide` or `after` decides commands, never both; `after` has: {names}"
     if not domain.takes_context and any(isinstance(rule, Decides) for rule in decided):
         return "Decides is for a `decide` that takes (state, command, context)"
@@ -141,7 +141,7 @@ def _check_decide(domain: "Domain[Any]") -> str:
 
 def _check_emits(domain: "Domain[Any]") -> str:
     """Find commands whose payload can never be that of their event."""
-    for rule in _emits(domain):
+    for rule in domain.emits:
         classes = not isinstance(rule.command, str) and not isinstance(rule.event, str)
         if classes and (fault := _find_difference(rule.command, rule.event)):
             return f"{rule.name} can't become {rule.type}: {fault}"
@@ -162,10 +162,6 @@ def _find_difference(command: Any, event: Any) -> str:
             one, other = "/".join(sorted(kinds)), "/".join(sorted(accepted))
             return f"{name} is {one} in the command, and {other} in the event"
     return ""
-
-
-def _emits(domain: "Domain[Any]") -> list[Emits]:
-    return [rule for rule in domain.commands if isinstance(rule, Emits)]
 
 
 # Names
@@ -192,8 +188,8 @@ def _check_types(domain: "Domain[Any]") -> str:
     if not domain.schema_free:
         named["routes"] = [kind for route in domain.routes for kind in route.types]
         named["snapshot"] = [*domain.snapshot.types] if domain.snapshot else []
-        named["commands"] = [rule.event for rule in _emits(domain)]
-        for rule in _emits(domain):
+        named["commands"] = [rule.event for rule in domain.emits]
+        for rule in domain.emits:
             named["commands"] += [kind for kind in rule.after or () if kind != START]
     declared = {*domain.events, *map(wire_name, domain.events)}
     for field_name, kinds in named.items():

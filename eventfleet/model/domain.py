@@ -241,7 +241,8 @@ class Domain(Generic[S]):
         return {command_name(rule): rule for rule in self.commands}
 
     @cached_property
-    def _emits(self) -> list[Emits]:
+    def emits(self) -> list[Emits]:
+        """The rules of commands that become one event of the same fields."""
         return [rule for rule in self.commands if isinstance(rule, Emits)]
 
     @property
@@ -257,7 +258,7 @@ class Domain(Generic[S]):
     @cached_property
     def uses_marker(self) -> bool:
         """True when a command has `after`, a rule on the marker."""
-        return any(rule.after is not None for rule in self._emits)
+        return any(rule.after is not None for rule in self.emits)
 
     @property
     def commands_only(self) -> bool:

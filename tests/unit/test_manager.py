@@ -453,10 +453,10 @@ async def test_no_other_waits_again_with_an_aggregate_whose_put_was_not_answered
     desk.store.put_each = put  # type: ignore[attr-defined]
     both = [ask("PutIn", aggregate=name, cents=1) for name in ("blocked", "a")]
     reason = "the store did not answer the put by the deadline"
-    for outcome in await desk.decide(*both, seconds=0.05):
+    for outcome in await desk.decide(*both, seconds=0.25):
         assert isinstance(outcome, Unavailable)
         assert outcome.reason.startswith(reason)
-    blocked, beside = await desk.decide(*both, seconds=0.05)
+    blocked, beside = await desk.decide(*both, seconds=0.25)
     assert isinstance(blocked, Unavailable)
     assert isinstance(beside, Accepted)
     desk.store.put_each = put_each  # type: ignore[attr-defined]
