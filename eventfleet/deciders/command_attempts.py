@@ -37,11 +37,10 @@ class Stored(Struct, frozen=True):
 
 
 class Beaten(Struct, frozen=True):
-    """Another writer has put an event with one of these numbers."""
+    """The store refused the events: `key`, `version` or `event id`, is taken. Where they were
+    decided on a cached state, it may not have been the latest, or the command is a repeat."""
 
-
-class Stale(Struct, frozen=True):
-    """It was decided on a cached state that is not the latest, or is a repeat: nothing is put."""
+    key: str
 
 
 class TooLarge(Struct, frozen=True):
@@ -52,12 +51,10 @@ class Ended(Struct, frozen=True):
     """The command has its outcome."""
 
 
-Progress = Begun | Found | Putting | Stored | Beaten | Stale | TooLarge | Ended
+Progress = Begun | Found | Putting | Stored | Beaten | TooLarge | Ended
 
 BEGUN: Final = Begun()
 PUTTING: Final = Putting()
-BEATEN: Final = Beaten()
-STALE: Final = Stale()
 TOO_LARGE: Final = TooLarge()
 ENDED: Final = Ended()
 

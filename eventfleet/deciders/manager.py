@@ -17,22 +17,20 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequenc
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from msgspec import Struct
 from msgspec.structs import replace
 
 from eventfleet.deciders.command_attempts import (
-    BEATEN,
     PUTTING,
-    STALE,
     TOO_LARGE,
     Attempt,
     Beaten,
     Ended,
     Found,
     Putting,
-    Stale,
     Stored,
     TooLarge,
     build_rounds,
@@ -129,21 +127,47 @@ class Manager:
         """Answer each by its index; Failed where the domain's own code raised."""
         for attempts in build_rounds(commands, answer):
             batches = self._unanswered.batches(attempts, MAX_BATCH_COMMANDS)
-            await _run_all([self._decide(batch, deadline) for batch in batches])
+            await _run_all([self._decide_batch(batch, deadline) for batch in batches])
+
+    async def _decide_batch(self, attempts: Sequence[Attempt], deadline: datetime) -> None:
+        """Decide those whose cached state suffices apart from the others: none waits, once it is
+        stored, for a read of the others before it is published."""
+        on_cached: list[tuple[Attempt, NewEvents]] = []
+        others: list[Attempt] = []
+        for attempt in attempts:
+            if made := self._decide_optimistically(attempt):
+                on_cached.append((attempt, made))
+            else:
+                others.append(attempt)
+        parts: list[Part] = [self._put_optimistically(on_cached, deadline)] if on_cached else []
+        await _run_all([*parts, self._decide(others, deadline)] if others else parts)
+
+    async def _put_optimistically(
+        self, decided: Sequence[tuple[Attempt, NewEvents]], deadline: datetime
+    ) -> None:
+        attempts = [attempt for attempt, _ in decided]
+        await self._attempt(attempts, deadline, partial(self._put, decided))
+        await self._continue(attempts, deadline, self._decide_stale)
 
     async def _decide(
+        self, attempts: Sequence[Attempt], deadline: datetime, number: int = 1
+    ) -> None:
+        """Decide all together, each on the latest state."""
+        for attempt in attempts:
+            attempt.begin()
+        await self._attempt(attempts, deadline, partial(self._find_and_put, attempts))
+        await self._continue(attempts, deadline, partial(self._decide_again, number=number))
+
+    async def _continue(
         self,
         attempts: Sequence[Attempt],
         deadline: datetime,
-        number: int = 1,
-        optimistic: bool = True,
+        decide_again: Callable[[Sequence[Attempt], datetime], Part],
     ) -> None:
-        """Attempt all together; then publish the stored ones, while those that were beaten or whose
-        cached state was stale are decided again, and each that is too large is decided alone."""
-        await self._attempt(attempts, deadline, optimistic)
+        """Publish the stored ones, while those that were beaten are decided again, and each that is
+        too large is decided alone."""
         stored: list[tuple[Attempt, list[EventRecord]]] = []
         beaten: list[Attempt] = []
-        stale: list[Attempt] = []
         parts: list[Part] = []
         for attempt in attempts:
             match attempt.progress:
@@ -151,17 +175,21 @@ class Manager:
                     stored.append((attempt, events))
                 case Beaten():
                     beaten.append(attempt)
-                case Stale():
-                    stale.append(attempt)
                 case TooLarge():
-                    parts.append(self._decide([attempt], deadline, optimistic=False))
+                    parts.append(self._decide([attempt], deadline))
         if stored:
             parts.append(self._publish(stored, deadline))
-        if stale:
-            parts.append(self._decide(stale, deadline, number, optimistic=False))
         if beaten:
-            parts.append(self._decide_again(beaten, deadline, number))
+            parts.append(decide_again(beaten, deadline))
         await _run_all(parts)
+
+    async def _decide_stale(self, attempts: Sequence[Attempt], deadline: datetime) -> None:
+        """Decide on the latest state, at once: the cached one was not, or these are repeats."""
+        self.statistics.conflicts += sum(
+            isinstance(each.progress, Beaten) and each.progress.key == "version"
+            for each in attempts
+        )
+        await self._decide(attempts, deadline)
 
     async def _decide_again(
         self, attempts: Sequence[Attempt], deadline: datetime, number: int
@@ -174,47 +202,36 @@ class Manager:
             return
         self.statistics.conflicts += len(attempts)
         await self._clock.sleep(RETRY_PAUSE_SECONDS * number * (0.5 + self._jitter()))
-        await self._decide(attempts, deadline, number + 1, optimistic=False)
+        await self._decide(attempts, deadline, number + 1)
 
     async def _attempt(
-        self, attempts: Sequence[Attempt], deadline: datetime, optimistic: bool
+        self,
+        attempts: Sequence[Attempt],
+        deadline: datetime,
+        run: Callable[[], Coroutine[Any, Any, None]],
     ) -> None:
-        """After it each is stored, beaten, stale or too large, or has its end."""
-        for attempt in attempts:
-            attempt.begin()
+        """After it each is stored, beaten or too large, or has its end. The states are given
+        back, whatever became of the commands."""
         left = (deadline - self._clock.steady()).total_seconds()
         try:
             if left <= 0:
                 raise TimeoutError
             with Timeout(left):
-                await self._validate_and_put(attempts, optimistic)
+                await run()
         except TimeoutError:
             for attempt in attempts:
                 if isinstance(attempt.progress, Putting):
                     self._end_unanswered(attempt, PUT_UNANSWERED)
                 elif not isinstance(attempt.progress, Stored):
                     attempt.end(DEADLINE_PASSED)
-
-    def _end_unanswered(self, attempt: Attempt, outcome: Unavailable) -> None:
-        self._unanswered.add(attempt.aggregate_id)
-        attempt.end(outcome)
-
-    async def _validate_and_put(self, attempts: Sequence[Attempt], optimistic: bool) -> None:
-        """Give the states back in the end, whatever became of the commands."""
-        on_cached: list[tuple[Attempt, NewEvents]] = []
-        others: list[Attempt] = []
-        try:
-            for attempt in attempts:
-                if optimistic and (made := self._decide_optimistically(attempt)):
-                    on_cached.append((attempt, made))
-                else:
-                    others.append(attempt)
-            parts: list[Part] = [self._put(on_cached, if_refused=STALE)] if on_cached else []
-            await _run_all([*parts, self._find_and_put(others)] if others else parts)
         finally:
             states = [attempt.live for attempt in attempts if attempt.live]
             self._commander.update_states(states)
             self._querier.keep(states)
+
+    def _end_unanswered(self, attempt: Attempt, outcome: Unavailable) -> None:
+        self._unanswered.add(attempt.aggregate_id)
+        attempt.end(outcome)
 
     async def _find_and_put(self, attempts: Sequence[Attempt]) -> None:
         await self._find(attempts)
@@ -234,31 +251,25 @@ class Manager:
     def _decide_optimistically(self, attempt: Attempt) -> NewEvents | None:
         """The events of a command on the cached state; None where there is no such state, or where
         the outcome is another, which only the latest state can tell."""
-        if not _has_validator(attempt):
-            return None
-        live = self._querier.take_cached(attempt.aggregate_id)
-        if live is None:
-            return None
-        attempt.live = live
-        with suppress(Exception):  # raised again on the latest state
-            if made := self._events_on_cached(attempt, live):
-                return made
-        attempt.live = None
-        self._querier.keep([live])
+        live = self._querier.peek_cached(attempt.aggregate_id) if _has_validator(attempt) else None
+        if live:
+            with suppress(Exception):  # raised again on the latest state
+                if made := self._events_on_cached(attempt.command, live):
+                    attempt.live = self._querier.take_cached(attempt.aggregate_id)
+                    return made
         return None
 
-    def _events_on_cached(self, attempt: Attempt, live: LiveState) -> NewEvents | None:
-        command, payload = attempt.command, attempt.command.payload
-        assert payload is not None
+    def _events_on_cached(self, command: StateCommand, live: LiveState) -> NewEvents | None:
+        assert command.payload is not None
         if seen_event_ids(self._domain, command) or not is_expected(
             live.version, command.expected_version
         ):
             return None
         context = make_context(self._domain, command, {})
-        answer = self._domain.decide_events(live.state, payload, context)
+        answer = self._domain.decide_events(live.state, command.payload, context)
         if isinstance(answer, Rejection):
             return None
-        return self._make_events(attempt, answer, self._commander.dispense(live))
+        return self._make_events(command, live, answer)
 
     # Get the validator, and the latest state for it
 
@@ -355,9 +366,10 @@ class Manager:
             return None
         if not _has_validator(attempt):
             return NewEvents([replace(attempt.event, version=version)], attempt.live)
+        assert attempt.live
         try:
             payloads = self._validate(attempt)
-            return self._make_events(attempt, payloads, version) if payloads else None
+            return self._make_events(attempt.command, attempt.live, payloads) if payloads else None
         except Exception as error:
             self._end_failed(attempt, error)
             return None
@@ -377,19 +389,16 @@ class Manager:
             return None
         return answer
 
-    def _make_events(self, attempt: Attempt, payloads: list[Event], version: int) -> NewEvents:
-        assert attempt.live
-        after = attempt.live.copy()
-        events = make_events(self._domain, attempt.command, payloads, version - 1)
+    def _make_events(
+        self, command: StateCommand, live: LiveState, payloads: list[Event]
+    ) -> NewEvents:
+        after = live.copy()
+        events = make_events(self._domain, command, payloads, self._commander.dispense(live) - 1)
         for event in events:
             after.fold(self._domain, event)
         return NewEvents(events, after)
 
-    async def _put(
-        self,
-        attempts: Sequence[tuple[Attempt, NewEvents]],
-        if_refused: Beaten | Stale = BEATEN,
-    ) -> None:
+    async def _put(self, attempts: Sequence[tuple[Attempt, NewEvents]]) -> None:
         for attempt, _ in attempts:
             attempt.progress = PUTTING
         errors = await self._commander.put([made.events for _, made in attempts])
@@ -398,8 +407,8 @@ class Manager:
             match error:
                 case None:
                     attempt.progress, attempt.live = Stored(made.events), made.live
-                case Duplicate():
-                    attempt.progress = if_refused
+                case Duplicate(key=key):
+                    attempt.progress = Beaten(key)
                 case ServerUnavailable():
                     self._end_unanswered(attempt, Unavailable(str(error)))
 

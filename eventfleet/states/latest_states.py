@@ -56,15 +56,17 @@ class LatestStates:
     def is_cached(self, aggregate_id: str) -> bool:
         return aggregate_id in self._cache
 
-    def take_cached(self, aggregate_id: str) -> LiveState | None:
-        """Take the cached state out as it is, which may not be the latest; `keep` returns it.
+    def peek_cached(self, aggregate_id: str) -> LiveState | None:
+        """The cached state as it is, which may not be the latest.
 
         None without one, and where other writers' events were found when it was last built, or
         noted since: then it is likely to be stale.
         """
         cached = self._cache.peek(aggregate_id)
-        if cached is None or cached.contended:
-            return None
+        return None if cached is None or cached.contended else cached
+
+    def take_cached(self, aggregate_id: str) -> LiveState | None:
+        """Take the cached state out, for use as it is; `keep` returns it."""
         self._statistics.add(1, 0)
         return self._cache.take(aggregate_id)
 
@@ -92,12 +94,12 @@ class LatestStates:
                 for each, event_id, seen in queries
             ]
         )
+        for query, tail in zip(queries, tails, strict=True):
+            known = cached[query.aggregate_id] is not None
+            bases[query.aggregate_id].contended = known and (tail is None or bool(tail.events))
         if len(queries) == 1 and tails[0] is None:
             ((aggregate_id, event_id, seen),) = queries
             return [await self._stream(bases[aggregate_id], event_id, seen)]
-        for query, tail in zip(queries, tails, strict=True):
-            known = cached[query.aggregate_id] is not None
-            bases[query.aggregate_id].contended = known and bool(tail and tail.events)
         return [
             self._fold(bases[query.aggregate_id], tail)
             for query, tail in zip(queries, tails, strict=True)

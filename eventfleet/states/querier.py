@@ -197,8 +197,12 @@ class Querier(Generic[S]):
         """Put states (back) into the cache."""
         self._latest_states.keep(states)
 
+    def peek_cached(self, aggregate_id: str) -> LiveState | None:
+        """The cached state, unless it is likely to be stale."""
+        return self._latest_states.peek_cached(aggregate_id)
+
     def take_cached(self, aggregate_id: str) -> LiveState | None:
-        """Take the cached state out, unless it is likely to be stale; `keep` returns it."""
+        """Take the cached state out; `keep` returns it."""
         return self._latest_states.take_cached(aggregate_id)
 
     def note(self, event: EventRecord) -> None:

@@ -1,9 +1,9 @@
 """SnapshotSaver: makes snapshots of states and saves them behind the answers."""
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
+from datetime import timedelta
 from typing import Any
 
 from eventfleet.model.domain import Domain
@@ -12,7 +12,7 @@ from eventfleet.stores.background_task import BackgroundTask
 from eventfleet.stores.contracts import Clock, Snapshot, SnapshotStore
 
 MAX_BATCH_STATES = 100
-BATCH_SECONDS = 0.001
+BATCH_TIME = timedelta(milliseconds=1)
 MAX_PENDING_STATES = 10_000
 MAX_PENDING_COPIES = 1_000
 DRAIN_SECONDS = 2.0
@@ -97,18 +97,18 @@ class SnapshotSaver:
         while self._pending or not self._closing.is_set():
             if not self._closing.is_set():
                 await self._wake.wait()
-            begun = time.perf_counter()
+            begun = self._clock.steady()
             count, snapshots = self._take_batch()
             await self._save(count, snapshots)
             if not self._pending:
                 self._wake.clear()
             if count < MAX_BATCH_STATES:
-                await self._pause((time.perf_counter() - begun) * PAUSE_RATIO)
+                await self._pause((self._clock.steady() - begun) * PAUSE_RATIO)
 
     def _take_batch(self) -> tuple[int, list[Snapshot]]:
-        """Take pending states, for BATCH_SECONDS: other tasks wait meanwhile. Returns how many were
+        """Take pending states, for BATCH_TIME: other tasks wait meanwhile. Returns how many were
         taken, and the snapshots of those that a store can keep."""
-        now, ends = self._clock.now(), time.perf_counter() + BATCH_SECONDS
+        now, ends = self._clock.now(), self._clock.steady() + BATCH_TIME
         taken: list[Snapshot | None] = []
         for aggregate_id in [*self._pending][:MAX_BATCH_STATES]:
             state = self._pending.pop(aggregate_id)
@@ -116,15 +116,15 @@ class SnapshotSaver:
                 taken.append(take_snapshot(self._domain, state, now, self._limit))
             else:
                 taken.append(state)
-            if time.perf_counter() > ends:
+            if self._clock.steady() > ends:
                 break
         return len(taken), [snapshot for snapshot in taken if snapshot]
 
-    async def _pause(self, seconds: float) -> None:
+    async def _pause(self, wanted: timedelta) -> None:
         """Not every state is saved of an aggregate that changes all the time, and the larger the
         states are, the fewer."""
         with suppress(TimeoutError):
-            pause = min(max(seconds, PAUSE_SECONDS), LONGEST_PAUSE_SECONDS)
+            pause = min(max(wanted.total_seconds(), PAUSE_SECONDS), LONGEST_PAUSE_SECONDS)
             await asyncio.wait_for(self._closing.wait(), pause)
 
     async def _save(self, count: int, snapshots: Sequence[Snapshot]) -> None:

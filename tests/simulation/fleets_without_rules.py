@@ -12,7 +12,6 @@ from eventfleet.deciders.state_command import StateCommand
 from eventfleet.roles.append import AppendRole
 from eventfleet.roles.role import ChunkReport
 from eventfleet.states.latest_states import LatestState, LatestStateQuery
-from eventfleet.states.live_state import LiveState
 from eventfleet.states.querier import Querier
 from eventfleet.stores.errors import Duplicate
 from eventfleet.topics.event import EventRecord
@@ -52,23 +51,29 @@ class TrustsItsCache(Querier[Any]):
 class RejectsByItsCache(Manager):
     """Without: only the latest state rejects a command."""
 
-    def _events_on_cached(self, attempt: Attempt, live: LiveState) -> Any:
-        made = super()._events_on_cached(attempt, live)
-        if made is None and attempt.command.expected_version is None:
+    def _decide_optimistically(self, attempt: Attempt) -> Any:
+        made = super()._decide_optimistically(attempt)
+        live = self._querier.peek_cached(attempt.aggregate_id)
+        if made is None and live and attempt.command.expected_version is None:
+            attempt.live = live
             self._decide_events(attempt, live.version + 1)
         return made
 
-    async def _find_and_put(self, attempts: Sequence[Attempt]) -> None:
-        await super()._find_and_put(
-            [attempt for attempt in attempts if not isinstance(attempt.progress, Ended)]
+    async def _decide(
+        self, attempts: Sequence[Attempt], deadline: datetime, number: int = 1
+    ) -> None:
+        await super()._decide(
+            [attempt for attempt in attempts if not isinstance(attempt.progress, Ended)],
+            deadline,
+            number,
         )
 
 
 class KeepsWhatIsNotStored(Manager):
     """Without: a state is kept, and saved, only with events that are stored."""
 
-    async def _put(self, attempts: Sequence[tuple[Attempt, Any]], **named: Any) -> None:
-        await super()._put(attempts, **named)
+    async def _put(self, attempts: Sequence[tuple[Attempt, Any]]) -> None:
+        await super()._put(attempts)
         for attempt, made in attempts:
             attempt.live = made.live
 
@@ -92,6 +97,11 @@ class ForgetsVersionsWhenBeaten(Manager):
         for attempt in attempts:
             attempt.command = attempt.command._replace(expected_version=None)
         await super()._decide_again(attempts, deadline, number)
+
+    async def _decide_stale(self, attempts: Sequence[Attempt], deadline: datetime) -> None:
+        for attempt in attempts:
+            attempt.command = attempt.command._replace(expected_version=None)
+        await super()._decide_stale(attempts, deadline)
 
 
 class NeverSweeps(AppendRole):

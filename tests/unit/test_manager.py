@@ -144,7 +144,27 @@ async def test_a_command_on_a_stale_state_is_decided_again_on_the_latest(desk: S
     desk.store.calls.clear()
     assert await desk.send("TakeOut", cents=2) == Rejected("there are 0")
     assert [name for name, _ in desk.store.calls] == ["put", "tails"]
-    assert desk.manager.statistics.conflicts == 0
+    assert desk.manager.statistics.conflicts == 1
+
+
+async def test_what_is_stored_on_a_state_in_memory_is_published_while_others_are_read(
+    desk: SyncFixture,
+) -> None:
+    await desk.send("PutIn", cents=5)
+    answered, tails = asyncio.Event(), desk.events.tails
+
+    async def slow(*args: Any) -> Any:
+        await answered.wait()
+        return await tails(*args)
+
+    desk.store.tails = slow  # type: ignore[attr-defined]
+    both = asyncio.create_task(
+        desk.decide(ask("PutIn", "1", cents=5), ask("PutIn", "2", "b", cents=5))
+    )
+    await until(lambda: len(desk.produced()) == 2)
+    answered.set()
+    assert [type(outcome) for outcome in await both] == [Accepted, Accepted]
+    assert len(desk.produced()) == 3
 
 
 async def test_what_others_write_to_is_read_until_they_no_longer_do(desk: SyncFixture) -> None:
@@ -420,7 +440,7 @@ async def test_a_command_that_is_beaten_at_each_attempt_is_a_conflict(desk: Sync
     outcome = await desk.send("PutIn", cents=1)
     assert outcome == Conflict("till 'a': gave up after 10 concurrent-write conflicts")
     assert {event.type for event in (await desk.stored())[1:]} == {"Noted"}
-    assert desk.manager.statistics.conflicts == 9
+    assert desk.manager.statistics.conflicts == 10
 
 
 @pytest.mark.parametrize("method", ["tails", "put_each"])

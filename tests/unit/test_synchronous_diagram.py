@@ -161,7 +161,7 @@ async def test_manager_gets_the_latest_state_from_querier_before_all_else(
 ) -> None:
     await components.service.send("a", "PutIn", {"cents": 5}, command_id="1")
     called = [call for call in components.calls("Querier", "Commander") if "is_cached" not in call]
-    assert called[:2] == ["Querier.take_cached", "Querier.latest_states"]
+    assert called[:2] == ["Querier.peek_cached", "Querier.latest_states"]
     query = LatestStateQuery("a", event_id("till", "a", "1"))
     assert components.arguments("Querier.latest_states") == [[query]]
 
