@@ -1,13 +1,16 @@
 """Chat commands on their way from a socket, over Redis, to whichever process decides them.
 
 The process with the socket publishes the command to all; the subscriber that claims it first
-decides it, and publishes the outcome to the process with the socket. Redis keeps none of this: a
-command whose subscriber dies has no outcome, and who sends it again, with the same id, stores it
-once.
+decides it, and publishes the outcome to the process with the socket. The subscriber that decided a
+room's last command has the room's state in memory; the others let it claim the next one, too.
+Redis keeps none of this: a command whose subscriber dies has no outcome, and who sends it again,
+with the same id, stores it once.
 """
 
 import asyncio
 import logging
+import random
+import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any
@@ -34,6 +37,9 @@ COMMANDS = "eventfleet.chat.commands"
 OUTCOMES = "eventfleet.chat.outcomes."
 CLAIMS = "eventfleet.chat.claims."
 CLAIM_SECONDS = 10.0
+CLAIM_LATER_SECONDS = 0.05
+LEFT_SECONDS = 60.0
+MAX_LEFT_ROOMS = 10_000
 DECIDE_SECONDS = 5.0
 OUTCOME_SECONDS = 6.0
 MAX_DECIDING = 1_000
@@ -147,11 +153,35 @@ class ChatCommandSender:
                 awaited.set_result(told.outcome)
 
 
+class LeftRooms:
+    """The rooms that this process leaves to another, which claimed a command there before it did.
+
+    That ends after LEFT_SECONDS, more or less: so rooms spread over the processes again when some
+    have come or gone. No more than MAX_LEFT_ROOMS are noted.
+    """
+
+    def __init__(self) -> None:
+        self._until: dict[str, float] = {}
+
+    def __contains__(self, room_id: str) -> bool:
+        return self._until.get(room_id, 0.0) > time.monotonic()
+
+    def note_claim(self, room_id: str, *, is_mine: bool) -> None:
+        """Note whether this process was the first to claim a command of the room."""
+        if is_mine:
+            self._until.pop(room_id, None)
+        elif room_id not in self:
+            while len(self._until) >= MAX_LEFT_ROOMS:
+                del self._until[next(iter(self._until))]
+            self._until[room_id] = time.monotonic() + LEFT_SECONDS * (0.5 + random.random())
+
+
 class ChatCommandSubscriber:
     """Decides published commands, each that it claims before others do.
 
-    Those that came together are claimed together. With MAX_DECIDING of such groups under way it
-    reads no further.
+    Those that came together are claimed together: at once, but after CLAIM_LATER_SECONDS in rooms
+    that it leaves to another process. With MAX_DECIDING of such groups under way it reads no
+    further.
     """
 
     def __init__(self, channels: Channels, service: EventService[Any]) -> None:
@@ -159,6 +189,7 @@ class ChatCommandSubscriber:
         self._publisher = ChannelPublisher(channels)
         self._free = asyncio.Semaphore(MAX_DECIDING)
         self._deciding: set[asyncio.Task[None]] = set()
+        self.left_rooms = LeftRooms()
         self._listener = BackgroundTask(
             "the subscriber of chat commands",
             self._listen,
@@ -180,10 +211,18 @@ class ChatCommandSubscriber:
         async with self._channels.subscribe(COMMANDS) as messages:
             self._listener.report_well()
             async for together in messages:
-                await self._free.acquire()
-                task = asyncio.create_task(self._answer_all(together))
-                self._deciding.add(task)
-                task.add_done_callback(self._end)
+                own, left = [], []
+                for each in _commands_in(together):
+                    (left if each.command.room_id in self.left_rooms else own).append(each)
+                await self._begin(own, 0.0)
+                await self._begin(left, CLAIM_LATER_SECONDS)
+
+    async def _begin(self, published: Sequence[PublishedCommand], pause: float) -> None:
+        if published:
+            await self._free.acquire()
+            task = asyncio.create_task(self._answer_all(published, pause))
+            self._deciding.add(task)
+            task.add_done_callback(self._end)
 
     def _end(self, task: asyncio.Task[None]) -> None:
         self._deciding.discard(task)
@@ -191,13 +230,18 @@ class ChatCommandSubscriber:
         if not task.cancelled() and (error := task.exception()):
             logger.error("a chat command has no outcome", exc_info=error)
 
-    async def _answer_all(self, messages: Sequence[bytes]) -> None:
+    async def _answer_all(self, published: Sequence[PublishedCommand], pause: float) -> None:
         """Say nothing where Redis is away: the sender is told that nothing is known."""
-        published = [*_commands_in(messages)]
+        if pause:
+            await asyncio.sleep(pause)
         names = [f"{CLAIMS}{each.number}" for each in published]
+        mine = []
         with suppress(ServerUnavailable):
             claimed = await self._channels.claim(names, CLAIM_SECONDS)
-            mine = [each for each, is_mine in zip(published, claimed, strict=True) if is_mine]
+            for each, is_mine in zip(published, claimed, strict=True):
+                self.left_rooms.note_claim(each.command.room_id, is_mine=is_mine)
+                if is_mine:
+                    mine.append(each)
             await asyncio.gather(*map(self._answer, mine))
 
     async def _answer(self, published: PublishedCommand) -> None:

@@ -20,6 +20,7 @@ from eventfleet.chat.chat_commands import (
     ChatCommandSender,
     ChatCommandSubscriber,
     ChatOutcome,
+    LeftRooms,
 )
 from eventfleet.chat.room_hub import RoomHub
 from eventfleet.deciders.commander import Commander
@@ -307,6 +308,11 @@ def test_a_socket_ends_with_its_token(secured: TestClient, monkeypatch: pytest.M
 # Who decides
 
 
+async def talk(service: Service, message_id: str) -> ChatOutcome:
+    command = ChatCommand(message_id, "SendMessage", "r", "ann", {"content": "hi"})
+    return await service.sender.send(command)
+
+
 async def test_of_several_subscribers_one_decides() -> None:
     first = Service(LocalAccess())
     second = Service(LocalAccess(), first)
@@ -320,6 +326,38 @@ async def test_of_several_subscribers_one_decides() -> None:
         outcomes = await asyncio.gather(*sent)
         assert sorted(each.version for each in outcomes) == list(range(1, 51))
         assert {each.outcome for each in outcomes} == {"accepted"}
+
+
+async def test_the_next_command_of_a_room_is_left_to_who_decided_the_last_one() -> None:
+    first = Service(LocalAccess())
+    second = Service(LocalAccess(), first)
+    async with first.running():
+        async with second.running():
+            first.subscriber.left_rooms.note_claim("r", is_mine=False)
+            outcomes = [await talk(first, f"m{n}") for n in range(5)]
+            assert [each.version for each in outcomes] == list(range(1, 6))
+            assert "r" in first.subscriber.left_rooms
+        assert (await talk(first, "m5")).version == 6
+        assert "r" not in first.subscriber.left_rooms
+
+
+def test_a_room_is_left_to_another_for_a_while_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    rooms = LeftRooms()
+    rooms.note_claim("r", is_mine=False)
+    assert "r" in rooms
+    rooms.note_claim("r", is_mine=True)
+    assert "r" not in rooms
+    monkeypatch.setattr(chat_commands, "LEFT_SECONDS", 0.0)
+    rooms.note_claim("r", is_mine=False)
+    assert "r" not in rooms
+
+
+def test_the_rooms_left_to_others_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chat_commands, "MAX_LEFT_ROOMS", 2)
+    rooms = LeftRooms()
+    for room_id in "abc":
+        rooms.note_claim(room_id, is_mine=False)
+    assert [room_id in rooms for room_id in "abc"] == [False, True, True]
 
 
 async def test_a_command_whose_subscriber_dies_has_no_outcome_and_is_sent_again(
