@@ -24,7 +24,6 @@ from eventfleet.stores.clock import SystemClock
 from eventfleet.stores.contracts import LogReader, StoresByDomain
 from eventfleet.stores.kafka.transactional_writer import TransactionalWriter
 from eventfleet.stores.marker_timeouts import MarkerTimeouts
-from eventfleet.stores.parked_aggregates import NoParkedAggregates
 from eventfleet.stores.redis import RedisMarkers
 from eventfleet.topics.codec import EVENT_HEADERS, encode
 from eventfleet.topics.event import EventRecord
@@ -163,7 +162,6 @@ async def _append(
         partition,
         stores[domain.name].events,
         TransactionalWriter(connections.connection(settings), name, topic, partition),
-        NoParkedAggregates(),
         SystemClock(),
         cached=settings.cached_aggregates,
     )

@@ -22,11 +22,12 @@ async def main(task: ContenderTask) -> None:
     async with (
         connections.stores(settings, {domain.name: domain}) as stores,
         decider(settings, domain, stores[domain.name]) as order_decider,
+        connections.log_reader(settings) as reader,
     ):
         connection = connections.connection(settings)
         deciders = {domain.name: order_decider}
         context = WorkerContext(
-            settings, connection, True, Producer(connection), deciders, metrics=metrics
+            settings, connection, True, Producer(connection), reader, deciders, metrics=metrics
         )
         agent_type = counting_agent(CommandAgent, counter)
         agent = agent_type(domain, stores[domain.name], context)

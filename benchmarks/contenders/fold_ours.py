@@ -12,14 +12,15 @@ from benchmarks.contenders.task import (
     write_result,
 )
 from benchmarks.data import declare_ledger
+from eventfleet.roles.parking import Parking
 from eventfleet.roles.snapshot import SnapshotRole
 from eventfleet.snapshot_rules import every
 from eventfleet.stores.clock import SystemClock
 from eventfleet.stores.contracts import DomainStores
+from eventfleet.stores.memory.dead_letters import MemoryDeadLetters
 from eventfleet.stores.memory.events import MemoryEvents
 from eventfleet.stores.memory.log import MemoryLog, MemoryTransactionalWriter
 from eventfleet.stores.memory.snapshots import MemorySnapshots
-from eventfleet.stores.parked_aggregates import NoParkedAggregates
 from eventfleet.topics.names import Topics
 from eventfleet.topics.topic_specs import TopicSpec
 
@@ -33,7 +34,7 @@ async def main(task: ContenderTask) -> None:
         0,
         DomainStores(MemoryEvents(), MemorySnapshots()),
         MemoryTransactionalWriter(log, task.group, source, 0),
-        NoParkedAggregates(),
+        Parking(task.domain, "snapshot", 0, MemoryDeadLetters(), SystemClock()),
         SystemClock(),
         cached=task.extra["aggregates"],
         limit=1_000_000,

@@ -78,10 +78,14 @@ async def run_role(name: str, task: ContenderTask) -> None:
     """Run the role over the task's topic and write the result."""
     settings, domain = make_settings(task), data.declare_ledger(task.domain)
     counter = RunCounter(task.records)
-    async with connections.stores(settings, {domain.name: domain}) as stores:
+    async with (
+        connections.stores(settings, {domain.name: domain}) as stores,
+        connections.log_reader(settings) as reader,
+    ):
         connection = connections.connection(settings)
         metrics = Metrics()
-        context = WorkerContext(settings, connection, True, Producer(connection), metrics=metrics)
+        servers = connection, True, Producer(connection), reader
+        context = WorkerContext(settings, *servers, metrics=metrics)
         agent_type = counting_agent(agent_class(name), counter)
         agent = agent_type(domain, stores[domain.name], context)
         apps = [role_app(settings, connection, agent, metrics)]

@@ -96,6 +96,8 @@ async def _check(
     for name, opened in stores.items():
         await opened.events.prepare()
         await opened.snapshots.prepare()
+        if opened.dead_letters:
+            await opened.dead_letters.prepare()
         await register_partitions(settings, domains[name], opened.events.registry)
         await register_event_shapes(domains[name], opened.events)
 
@@ -139,9 +141,9 @@ async def _open_context(
         connections.connection(settings),
         await admin.transactional(),
         await stack.enter_async_context(connections.log_writer(settings)),
+        await stack.enter_async_context(connections.log_reader(settings)),
         deciders,
         await stack.enter_async_context(notifier.running()),
-        reader=await stack.enter_async_context(connections.log_reader(settings)),
         metrics=metrics,
     )
 

@@ -184,8 +184,16 @@ class Domain(Generic[S]):
         return self._storable.get(event.type) == event.schema_version
 
     def fold(self, state: S, event: FoldableEvent) -> S:
-        """Return the state after one event; errors of `evolve` and upcasters pass through."""
-        payload = self.payload(event) if isinstance(event, EventRecord) else event.data
+        """Return the state after one event; errors of `evolve` and upcasters pass through.
+
+        A discarded event changes nothing.
+        """
+        if isinstance(event, EventRecord):
+            if event.discarded:
+                return state
+            payload: Any = self.payload(event)
+        else:
+            payload = event.data
         after = self.evolve(state, payload)
         if not isinstance(after, self.state):
             expected = f"{type(after).__name__} for {event.type}, not {self.state.__name__}"

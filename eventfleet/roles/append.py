@@ -31,7 +31,6 @@ from eventfleet.stores.contracts import (
     Clock,
     EventStore,
     Head,
-    ParkedAggregates,
     PartitionWriter,
     Stage,
     VersionRange,
@@ -64,7 +63,6 @@ class AppendRole:
         partition: int,
         store: EventStore,
         writer: PartitionWriter,
-        parked: ParkedAggregates,
         clock: Clock,
         *,
         cached: int,
@@ -72,7 +70,7 @@ class AppendRole:
         sweep: Sweep | None = None,
     ) -> None:
         self._domain, self._partition, self._store = domain, partition, store
-        self._writer, self._parked, self._clock = writer, parked, clock
+        self._writer, self._clock = writer, clock
         self._notifier, self._sweep = notifier, sweep
         self._synchronous, self._uses_marker = domain.synchronous, domain.uses_marker
         self._heads: LruCache[Head] = LruCache(cached)
@@ -93,7 +91,7 @@ class AppendRole:
         registry = self._store.registry
         self._epoch = await registry.epoch()
         noted = await registry.next_offset(self._partition)
-        offset = await take_over(self._writer, self._parked, self._partition, self._repair())
+        offset = await take_over(self._writer, self._repair())
         if offset is None:
             if noted:
                 raise self._offset_missing(noted)

@@ -29,7 +29,7 @@ from eventfleet.deciders.outcomes import (
 from eventfleet.model.domain import Domain
 from eventfleet.roles.role import ChunkReport
 from eventfleet.roles.takeover import RoleStart
-from eventfleet.stores.contracts import Clock, ParkedAggregates, PartitionWriter, StoreRegistry
+from eventfleet.stores.contracts import Clock, PartitionWriter, StoreRegistry
 from eventfleet.stores.errors import ServerUnavailable
 from eventfleet.topics.codec import decode_command
 from eventfleet.topics.dead_letters import UNREADABLE, make_dead_letter
@@ -62,13 +62,12 @@ class CommandRole:
         decider: Decider,
         registry: StoreRegistry,
         writer: PartitionWriter,
-        parked: ParkedAggregates,
         clock: Clock,
         *,
         decide_timeout: timedelta = timedelta(seconds=10),
     ) -> None:
         self._domain, self._partition, self._decider = domain, partition, decider
-        self._writer, self._parked, self._clock = writer, parked, clock
+        self._writer, self._clock = writer, clock
         self._start = RoleStart(registry, domain.name, ROLE, partition)
         self._decide_timeout = decide_timeout
         self._decided: dict[int, Outcome] = {}  # by offset, of a chunk that is not committed yet
@@ -77,7 +76,7 @@ class CommandRole:
 
     async def open(self) -> int:
         """Take the partition over."""
-        return await self._start.take_over(self._writer, self._parked)
+        return await self._start.take_over(self._writer)
 
     async def _read(
         self, records: Sequence[LogRecord]

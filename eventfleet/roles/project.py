@@ -35,7 +35,6 @@ from eventfleet.roles.view_statistics import ViewStatistics, build_statuses
 from eventfleet.stores.contracts import (
     Clock,
     DomainStores,
-    ParkedAggregates,
     PartitionWriter,
     Stage,
 )
@@ -88,7 +87,6 @@ class ProjectRole:
         partition: int,
         stores: DomainStores,
         writer: PartitionWriter,
-        parked: ParkedAggregates,
         clock: Clock,
         *,
         partitions: int,
@@ -99,7 +97,7 @@ class ProjectRole:
         assert stores.views is not None
         self._domain, self._partition = domain, partition
         self._events, self._views = stores.events, stores.views
-        self._writer, self._parked, self._clock = writer, parked, clock
+        self._writer, self._clock = writer, clock
         self._start = RoleStart(stores.events.registry, domain.name, ROLE, partition)
         self._partitions, self._cached, self._notifier = partitions, cached, notifier
         self._decode = make_typed_decoder(domain, PROJECTED_FIELDS)
@@ -117,7 +115,7 @@ class ProjectRole:
         """Take the partition over. ChangedView: a view needs a higher version."""
         self._projectors.clear()
         self._noted.clear()
-        self._next_offset = await self._start.take_over(self._writer, self._parked)
+        self._next_offset = await self._start.take_over(self._writer)
         await self._take_over_builds()
         await self._look_at_builds()
         return self._next_offset

@@ -2,7 +2,8 @@
 
 Takes a chunk of `<domain>.stored`; maps each event, upcast to its latest schema, by the routes;
 writes the resulting records and moves the offset in one transaction, also when nothing is routed.
-An event whose routes have no condition is passed on with its payload unparsed.
+An event whose routes have no condition is passed on with its payload unparsed. An event that a
+route or an upcaster raises on parks its aggregate.
 """
 
 from collections.abc import Iterator, Sequence
@@ -12,24 +13,27 @@ import msgspec
 
 from eventfleet.model.domain import Domain, any_event
 from eventfleet.roles.notices import NULL_NOTIFIER, StageNotifier
-from eventfleet.roles.role import ChunkReport, PoisonEvent
+from eventfleet.roles.parking import Parking
+from eventfleet.roles.role import ChunkReport
 from eventfleet.roles.takeover import RoleStart
 from eventfleet.stores.contracts import (
+    EventStore,
     LogReader,
-    ParkedAggregates,
     PartitionWriter,
     Stage,
-    StoreRegistry,
 )
-from eventfleet.stores.errors import TopicRefused
+from eventfleet.stores.contracts.dead_letters import RedriveRequest
+from eventfleet.stores.errors import ServerUnavailable, TopicRefused
 from eventfleet.topics.codec import CANONICAL_PREFIX, EVENT_HEADERS, decode_stored, encode
 from eventfleet.topics.dead_letters import UNREADABLE, make_dead_letter
 from eventfleet.topics.errors import InvalidRecord
 from eventfleet.topics.event import CloudEvent, EventRecord, Instant
 from eventfleet.topics.names import wire_name
+from eventfleet.topics.parked import ParkedAggregate
 from eventfleet.topics.record import LogRecord, ProducerRecord
 
 ROLE = "relay"
+REDRIVE_PAGE_EVENTS = 500
 UNROUTED_TYPE = ""
 """Stands for the types that no route names."""
 
@@ -95,7 +99,7 @@ def _unconditional_route(domain: Domain[Any], event_type: str) -> UnconditionalR
 
 
 class RelayRole:
-    """The relay role of one partition of one domain.
+    """The relay role of one partition of one domain; a redrive reads parked events from `events`.
 
     With a `reader` it looks for the topics of its routes: brokers may create, with settings of
     their own, a topic that is written to.
@@ -105,17 +109,19 @@ class RelayRole:
         self,
         domain: Domain[Any],
         partition: int,
-        registry: StoreRegistry,
+        events: EventStore,
         writer: PartitionWriter,
-        parked: ParkedAggregates,
+        parking: Parking,
         *,
         reader: LogReader | None = None,
         notifier: StageNotifier = NULL_NOTIFIER,
     ) -> None:
-        self._domain, self._writer, self._parked = domain, writer, parked
-        self._start = RoleStart(registry, domain.name, ROLE, partition)
+        self._domain, self._events, self._writer = domain, events, writer
+        self._parking = parking
+        self._start = RoleStart(events.registry, domain.name, ROLE, partition)
         self._routes, self._notifier = UnconditionalRoutes(domain), notifier
         self._reader = reader
+        self._next_offset = 0
 
     async def open(self) -> int:
         """Take the partition over. TopicRefused: the topic of a route does not exist."""
@@ -125,7 +131,9 @@ class RelayRole:
                     f"topic {topic}, to which a route of {self._domain.name} leads, does not "
                     "exist: create it, and restart this process"
                 )
-        return await self._start.take_over(self._writer, self._parked)
+        self._next_offset = await self._start.take_over(self._writer)
+        await self._parking.open()
+        return self._next_offset
 
     # What it does to one chunk
 
@@ -133,47 +141,127 @@ class RelayRole:
         report = ChunkReport()
         out: list[ProducerRecord] = []
         awaited: list[RelayEnvelope] = []
-        route_of = self._routes.of
+        route_of, parked = self._routes.of, self._parking.aggregates
         # Locals, and no call for an event of an unconditional route: this loop runs for each event.
         for record in records:
+            if parked and self._parking.holds(record):
+                self._park_behind(record, out, report)
+                continue
             event = read_envelope(record.value)
             if event is None:
-                out += self._route(record, report)
+                self._route(record, out, report)
                 continue
             route = route_of(event.type)
             if route is None or route.schema_version != event.schema_version:
-                out += self._route(record, report)
+                if not self._route(record, out, report):
+                    continue
             else:
                 key, value, timestamp = record.key, record.value, record.timestamp or None
-                for topic in route.topics:
-                    out.append(ProducerRecord(topic, key, value, None, EVENT_HEADERS, timestamp))
+                out += [
+                    ProducerRecord(topic, key, value, None, EVENT_HEADERS, timestamp)
+                    for topic in route.topics
+                ]
             if event.reply_to is not None:
                 awaited.append(event)
         report.emitted = len(out) - report.dead_letters
-        await self._writer.commit(out, next_offset)
+        out += self._parking.dead_letters(records)
+        await self._commit(out, next_offset)
         if awaited:
             self._notifier.notify(Stage.RELAYED, awaited)
         return report
 
     async def tick(self) -> ChunkReport:
-        return ChunkReport()
+        """Do what operators ask for of parked aggregates."""
+        report = ChunkReport()
+        for parked, request in await self._parking.requests():
+            await self._redrive(parked, request, report)
+        return report
+
+    async def _commit(self, out: Sequence[ProducerRecord], next_offset: int) -> None:
+        await self._writer.commit([*out, *await self._parking.save()], next_offset)
+        self._next_offset = next_offset
+        await self._parking.release()
 
     async def close(self) -> None:
         await self._writer.close()
 
     # What it does when that fails: the whole event is read
 
-    def _route(self, record: LogRecord, report: ChunkReport) -> list[ProducerRecord]:
-        """The records for one event, read as a whole; a dead letter if it is unreadable."""
+    def _route(self, record: LogRecord, out: list[ProducerRecord], report: ChunkReport) -> bool:
+        """Add the records of one event, read as a whole, or a dead letter if it is unreadable.
+
+        False: a route or an upcaster raised, so its aggregate is parked.
+        """
+        event = self._read(record, out, report)
+        if event is None:
+            return True
         try:
-            event = decode_stored(record.value)
+            out += list(downstream(self._domain, event, record.value, record.timestamp or None))
+        except Exception as error:
+            self._parking.park(event, error)
+            report.parked += 1
+            return False
+        return True
+
+    def _park_behind(
+        self, record: LogRecord, out: list[ProducerRecord], report: ChunkReport
+    ) -> None:
+        if event := self._read(record, out, report):
+            self._parking.park_behind(event.aggregate_id, event.version)
+            report.parked += 1
+
+    def _read(
+        self, record: LogRecord, out: list[ProducerRecord], report: ChunkReport
+    ) -> EventRecord | None:
+        """Read an event; None, and a dead letter, if it is unreadable."""
+        try:
+            return decode_stored(record.value)
         except InvalidRecord as error:
             report.dead_letters += 1
-            return [make_dead_letter(self._domain.name, ROLE, record, UNREADABLE, str(error))]
-        try:
-            return list(downstream(self._domain, event, record.value, record.timestamp or None))
-        except Exception as error:
-            raise PoisonEvent(ROLE, self._domain.name, event, record.offset, error) from error
+            letter = make_dead_letter(self._domain.name, ROLE, record, UNREADABLE, str(error))
+            out.append(letter)
+            return None
+
+    # Redrive
+
+    async def _redrive(
+        self, parked: ParkedAggregate, request: RedriveRequest, report: ChunkReport
+    ) -> None:
+        """Route the parked events in order, up to one that fails again; a page at a time."""
+        aggregate_id, parking = parked.aggregate_id, self._parking
+        if request.discard:
+            parking.discard_first(aggregate_id, request.discard)
+            parking.end(aggregate_id, parked.first)
+            report.discarded += 1
+        if aggregate_id not in parking.aggregates:
+            await self._commit([], self._next_offset)
+        while left := parking.aggregates.get(aggregate_id):
+            out: list[ProducerRecord] = []
+            failed, done = False, left.first - 1
+            events = self._events.read(aggregate_id, done, left.last, REDRIVE_PAGE_EVENTS)
+            async for event in events:
+                try:
+                    out += list(
+                        downstream(self._domain, event, None, int(event.time.timestamp() * 1000))
+                    )
+                except Exception as error:
+                    parking.park(event, error)
+                    failed = True
+                    break
+                done = event.version
+            if done >= left.first and not failed:
+                parking.end(aggregate_id, done)
+            elif not failed:
+                raise ServerUnavailable(
+                    f"{self._domain.name} {aggregate_id!r} version {left.first} is not in the "
+                    "event store yet"
+                )
+            report.redriven += done - left.first + 1
+            report.emitted += len(out)
+            await self._commit(out, self._next_offset)
+            if failed:
+                await parking.end_request(request)
+                return
 
 
 def downstream(

@@ -32,6 +32,9 @@ class ChunkReport:
     rejected: int = 0
     conflicts: int = 0
     failed: int = 0
+    parked: int = 0
+    redriven: int = 0
+    discarded: int = 0
     reasons: Counter[str] = field(default_factory=Counter)
     rules: Counter[str] = field(default_factory=Counter)
 

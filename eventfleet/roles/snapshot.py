@@ -2,7 +2,8 @@
 
 Takes a chunk of `<domain>.stored`; folds it into live states; saves the snapshots that are due in
 one bulk, then writes them to the compacted topic together with the offset. A repeat is skipped; a
-gap, or an aggregate not in memory, is read from the stores.
+gap, or an aggregate not in memory, is read from the stores. An event that evolve, an upcaster or
+the rule raises on parks its aggregate; a redrive loads its state anew.
 
 An event is folded as soon as it is read and not kept: while it is near in memory, its fold and its
 end cost half as much as after the whole chunk was read.
@@ -21,25 +22,28 @@ import orjson
 from eventfleet.model.domain import Domain
 from eventfleet.model.typed_decoder import make_typed_decoder
 from eventfleet.roles.notices import NULL_NOTIFIER, StageNotifier
-from eventfleet.roles.role import ChunkReport, PoisonEvent
+from eventfleet.roles.parking import Parking
+from eventfleet.roles.role import ChunkReport
 from eventfleet.roles.takeover import RoleStart
 from eventfleet.snapshot_rules.causes import cause
 from eventfleet.states.cache_statistics import cache_statistics
 from eventfleet.states.live_state import LiveState, ReplayFailed, load_live_states, take_snapshot
 from eventfleet.states.lru_cache import LruCache
 from eventfleet.stores.contracts import (
+    NO_HEAD,
     Clock,
     DomainStores,
-    ParkedAggregates,
     PartitionWriter,
     Snapshot,
     Stage,
 )
+from eventfleet.stores.contracts.dead_letters import RedriveRequest
 from eventfleet.stores.errors import ServerUnavailable
 from eventfleet.topics.dead_letters import UNREADABLE, make_dead_letter
 from eventfleet.topics.errors import InvalidRecord
-from eventfleet.topics.event import FoldableEvent
+from eventfleet.topics.event import EventKey, FoldableEvent
 from eventfleet.topics.names import Topics
+from eventfleet.topics.parked import ParkedAggregate
 from eventfleet.topics.record import LogRecord, ProducerRecord
 
 ROLE = "snapshot"
@@ -80,7 +84,7 @@ class SnapshotRole:
         partition: int,
         stores: DomainStores,
         writer: PartitionWriter,
-        parked: ParkedAggregates,
+        parking: Parking,
         clock: Clock,
         *,
         cached: int,
@@ -88,7 +92,7 @@ class SnapshotRole:
         notifier: StageNotifier = NULL_NOTIFIER,
     ) -> None:
         self._domain, self._partition, self._stores = domain, partition, stores
-        self._writer, self._parked, self._clock = writer, parked, clock
+        self._writer, self._parking, self._clock = writer, parking, clock
         self._start = RoleStart(stores.events.registry, domain.name, ROLE, partition)
         self._limit, self._notifier = limit, notifier
         self._states: LruCache[LiveState] = LruCache(cached)
@@ -107,7 +111,8 @@ class SnapshotRole:
         self._states.clear()
         self._changed.clear()
         self._sweep_cursor, self._swept_at = "", None
-        self._next_offset = await self._start.take_over(self._writer, self._parked)
+        self._next_offset = await self._start.take_over(self._writer)
+        await self._parking.open()
         return self._next_offset
 
     def _read(self, records: Sequence[LogRecord], read: ReadChunk) -> None:
@@ -119,7 +124,7 @@ class SnapshotRole:
             self._domain,
             self._clock.now(),
         )
-        folded, left = read.folded, read.left
+        folded, left, parked = read.folded, read.left, self._parking.aggregates
         for record in records:
             try:
                 event = decode(record.value)
@@ -127,36 +132,53 @@ class SnapshotRole:
                 read.out.append(self._dead_letter(record, error))
                 read.report.dead_letters += 1
                 continue
+            key = event.aggregate_id
+            if parked and key in parked:
+                read.report.parked += 1
+                continue
+            state = cached(key)
+            try:
+                if state is not None and state.fold_if_next(domain, event, now):
+                    folded[key] = None
+                else:
+                    left.setdefault(key, []).append(event)
+            except ReplayFailed:  # `_fold` tries again, and parks
+                left.setdefault(key, []).append(event)
             if event.reply_to:
                 read.awaited.append(event)
-            key = event.aggregate_id
-            state = cached(key)
-            if state is not None and state.fold_if_next(domain, event, now):
-                folded[key] = None
-            else:
-                left.setdefault(key, []).append(event)
 
     # What it does to one chunk
 
     async def process(self, records: Sequence[LogRecord], next_offset: int) -> ChunkReport:
         read = ReadChunk()
-        try:
-            self._read(records, read)
-            states = await self._load(read)
-            await self._fold(states, read)
-        except ReplayFailed as error:
-            raise self._poison(error, self._offset_of(error.event, records)) from error.cause
+        self._read(records, read)
+        states = await self._load(read)
+        await self._fold(states, read)
+        read.out += self._parking.dead_letters(records)
         await self._save(states, read.out, next_offset, read.report)
-        if read.awaited:
-            self._notifier.notify(Stage.SNAPSHOTTED, read.awaited)
+        if awaited := [each for each in read.awaited if not self._is_parked(each)]:
+            self._notifier.notify(Stage.SNAPSHOTTED, awaited)
         return read.report
 
+    def _park(self, error: ReplayFailed, report: ChunkReport) -> None:
+        self._parking.park(error.event, error.cause)
+        report.parked += 1
+
+    def _is_parked(self, event: FoldableEvent) -> bool:
+        parked = self._parking.aggregates.get(event.aggregate_id)
+        return parked is not None and parked.first <= event.version
+
     async def tick(self) -> ChunkReport:
-        """Save snapshots that only the passing of time makes due: a bounded number in each call."""
+        """Save snapshots that only the passing of time makes due: a bounded number in each call.
+
+        Before that, do what operators ask for of parked aggregates.
+        """
         report = ChunkReport()
+        for parked, request in await self._parking.requests():
+            await self._redrive(parked, request, report)
         if self._timed:
             aged = [state for key in self._longest_unseen() if (state := self._states.get(key))]
-            aged += await self._sweep()
+            aged += await self._sweep(report)
             states = {state.aggregate_id: state for state in aged}
             await self._save(states, [], self._next_offset, report)
         return report
@@ -178,33 +200,49 @@ class SnapshotRole:
             loaded = await load_live_states(self._domain, self._stores, missing)
             for key, state in loaded.items():
                 first = left[key][0].version
-                if state.version >= first and (snapshot := self._snapshot(state, state.time)):
-                    read.out.append(self._record(snapshot))
-                await self._catch_up(state, first - 1)
+                read.out += self._again(state, first)
+                try:
+                    await self._catch_up(state, first - 1)
+                except ReplayFailed as error:
+                    self._park(error, read.report)
+                    del left[key]
                 states[key] = state
         return states
 
+    def _again(self, state: LiveState, first: int) -> list[ProducerRecord]:
+        """The record of a snapshot that was saved at or past an event which is handled now."""
+        snapshot = self._snapshot(state, state.time) if state.version >= first else None
+        return [self._record(snapshot)] if snapshot else []
+
     async def _fold(self, states: Mapping[str, LiveState], read: ReadChunk) -> None:
         """Fold the events left; a repeat is skipped, a gap before an event is read first."""
-        domain, now = self._domain, self._clock.now()
+        now = self._clock.now()
         for key, events in read.left.items():
             state = states[key]
             for event in events:
                 if event.version <= state.version:
                     read.report.repeated += 1
                     continue
-                if not state.fold_if_next(domain, event, now):
-                    await self._catch_up(state, event.version - 1)
-                    state.fold(domain, event, now)
+                try:
+                    await self._fold_next(state, event, now)
+                except ReplayFailed as error:
+                    self._park(error, read.report)
+                    break
+
+    async def _fold_next(self, state: LiveState, event: FoldableEvent, now: datetime) -> None:
+        """Fold an event and what is missing before it; as the store has it, where folding fails:
+        there it may be discarded. ReplayFailed."""
+        with suppress(ReplayFailed):
+            if state.fold_if_next(self._domain, event, now):
+                return
+        await self._catch_up(state, event.version)
 
     async def _catch_up(self, state: LiveState, upto: int) -> None:
-        """Fold stored events up to a version. ServerUnavailable when one is not stored yet."""
+        """Fold stored events up to a version. ReplayFailed; ServerUnavailable when one is not
+        stored yet."""
         if state.version < upto:
             async for event in self._stores.events.read(state.aggregate_id, state.version, upto):
-                try:
-                    state.fold(self._domain, event)
-                except ReplayFailed as error:
-                    raise self._poison(error, event.position) from error.cause
+                state.fold(self._domain, event)
         if state.version < upto:
             missing = f"{self._domain.name} {state.aggregate_id!r} version {state.version + 1}"
             raise ServerUnavailable(f"{missing} is not in the event store yet")
@@ -220,7 +258,7 @@ class SnapshotRole:
     ) -> None:
         """Save first to the store, then to the topic with the offset, and only then in memory."""
         now = self._clock.now()
-        due = self._due(states.values(), now)
+        due = self._due(states.values(), now, report)
         snapshots: list[Snapshot] = []
         for state in due:
             if snapshot := self._snapshot(state, now):
@@ -229,9 +267,11 @@ class SnapshotRole:
         if snapshots:
             await self._stores.snapshots.save(snapshots)
             out = out + [self._record(snapshot) for snapshot in snapshots]
+        await self._parking.save()
         if out or next_offset != self._next_offset:
             await self._writer.commit(out, next_offset)
         self._next_offset = next_offset
+        await self._parking.release()
         report.snapshots += len(snapshots)
         report.too_large += len(due) - len(snapshots)
         report.emitted += len(snapshots)
@@ -239,14 +279,24 @@ class SnapshotRole:
             state.record_snapshot(now)
         self._keep(states)
 
-    def _due(self, states: Iterable[LiveState], now: datetime) -> list[LiveState]:
+    def _due(
+        self, states: Iterable[LiveState], now: datetime, report: ChunkReport
+    ) -> list[LiveState]:
+        """The states of which a snapshot is due; where the rule raises, the aggregate is parked."""
         rule = self._domain.snapshot
         if rule is None:
             return []
         # `min_events` alone drops most states, before a SinceSnapshot is built for the others.
         least = rule.min_events
-        candidates = [s for s in states if s.version - s.snapshot_version >= least]
-        return [state for state in candidates if rule.due(state.since_snapshot(now))]
+        due = []
+        for state in [s for s in states if s.version - s.snapshot_version >= least]:
+            try:
+                if rule.due(state.since_snapshot(now)):
+                    due.append(state)
+            except Exception as error:
+                self._parking.park_at(state.aggregate_id, state.version, error)
+                report.parked += 1
+        return due
 
     def _cause(self, state: LiveState, now: datetime) -> str:
         """The name of the rule that makes the snapshot due."""
@@ -296,7 +346,7 @@ class SnapshotRole:
             self._changed[key] = self._changed.pop(key)
         return keys
 
-    async def _sweep(self) -> list[LiveState]:
+    async def _sweep(self, report: ChunkReport) -> list[LiveState]:
         """The states past their snapshot and not cached, of one page of the aggregates."""
         now = self._clock.now()
         if not self._sweep_cursor:
@@ -306,14 +356,18 @@ class SnapshotRole:
         events = self._stores.events
         page = await events.aggregates(self._sweep_cursor, SWEEP_PAGE_AGGREGATES, self._partition)
         self._sweep_cursor = page.cursor if len(page.items) == SWEEP_PAGE_AGGREGATES else ""
-        uncached = [key for key in page.items if key not in self._states]
+        parked = self._parking.aggregates
+        uncached = [key for key in page.items if key not in self._states and key not in parked]
         if not uncached:
             return []
         heads = await events.heads(uncached)
         states = (await load_live_states(self._domain, self._stores, uncached)).values()
         behind = [s for s in states if heads[s.aggregate_id].version > s.version]
         for state in behind:
-            await self._catch_up(state, heads[state.aggregate_id].version)
+            try:
+                await self._catch_up(state, heads[state.aggregate_id].version)
+            except ReplayFailed as error:
+                self._park(error, report)
         return behind
 
     # What it does when that fails
@@ -321,12 +375,32 @@ class SnapshotRole:
     def _dead_letter(self, record: LogRecord, error: InvalidRecord) -> ProducerRecord:
         return make_dead_letter(self._domain.name, ROLE, record, UNREADABLE, str(error))
 
-    def _poison(self, error: ReplayFailed, at: int | str | None) -> PoisonEvent:
-        return PoisonEvent(ROLE, self._domain.name, error.event, at, error.cause)
+    # Redrive
 
-    def _offset_of(self, event: FoldableEvent, records: Sequence[LogRecord]) -> int | None:
-        for record in records:
-            with suppress(InvalidRecord):
-                if self._decode(record.value) == event:
-                    return record.offset
-        return None
+    async def _redrive(
+        self, parked: ParkedAggregate, request: RedriveRequest, report: ChunkReport
+    ) -> None:
+        """Load the state anew, with all events that are stored; a discard marks its event first."""
+        aggregate_id, parking, events = parked.aggregate_id, self._parking, self._stores.events
+        if request.discard:
+            parking.discard_first(aggregate_id, request.discard)
+            await parking.save()
+            await events.mark_discarded(EventKey(aggregate_id, parked.event_id))
+            report.discarded += 1
+        [state] = (await load_live_states(self._domain, self._stores, [aggregate_id])).values()
+        head = (await events.heads([aggregate_id])).get(aggregate_id, NO_HEAD)
+        out = self._again(state, 1)
+        try:
+            await self._catch_up(state, head.version)
+        except ReplayFailed as error:
+            self._park(error, report)
+            await parking.save()
+            await parking.end_request(request)
+            return
+        report.redriven += 1
+        parking.end(aggregate_id, head.version)
+        # An owner that was fenced must not end what its successor has in memory.
+        await self._writer.commit(out, self._next_offset)
+        await self._save({aggregate_id: state}, [], self._next_offset, report)
+        if aggregate_id in parking.aggregates:
+            await parking.end_request(request)

@@ -1,28 +1,18 @@
 """The take-over of a partition, the same for every role."""
 
 from eventfleet.roles.role import UnusableOffset
-from eventfleet.stores.contracts import ParkedAggregates, PartitionWriter, StoreRegistry
-from eventfleet.stores.errors import Misconfigured
+from eventfleet.stores.contracts import PartitionWriter, StoreRegistry
 
 
-async def take_over(
-    writer: PartitionWriter, parked: ParkedAggregates, partition: int, repair: str
-) -> int | None:
+async def take_over(writer: PartitionWriter, repair: str) -> int | None:
     """Fence earlier owners; return the committed offset (None: there is none).
 
     The order matters: were the offset read before the fence, the old owner could still commit past
-    it. UnusableOffset when the log does not have the offset, with the `repair` to do; Misconfigured
-    when aggregates of the partition are parked.
+    it. UnusableOffset when the log does not have the offset, with the `repair` to do.
     """
     offset = await writer.open()
     if offset is not None:
         await _check_offset(writer, offset, repair)
-    aggregates = await parked.load(partition)
-    if aggregates:
-        raise Misconfigured(
-            f"partition {partition}: {len(aggregates)} aggregates are parked, among them "
-            f"{min(aggregates)!r}; this version does not support parked aggregates"
-        )
     return offset
 
 
@@ -41,13 +31,13 @@ class RoleStart:
             f"eventfleet topics set-offset {domain} {role} earliest (or latest)"
         )
 
-    async def take_over(self, writer: PartitionWriter, parked: ParkedAggregates) -> int:
+    async def take_over(self, writer: PartitionWriter) -> int:
         """Take the partition over, and return the offset to go on from, which is committed.
 
         UnusableOffset when the offset is lost, or the log does not have it.
         """
         begun = await self._registry.has_begun(self._role, self._partition)
-        offset = await take_over(writer, parked, self._partition, self._repair)
+        offset = await take_over(writer, self._repair)
         if offset is None:
             if begun:
                 raise self._offset_lost()

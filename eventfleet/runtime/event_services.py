@@ -163,6 +163,8 @@ async def event_service_over(
     """
     await opened.events.prepare()
     await opened.snapshots.prepare()
+    if opened.dead_letters:
+        await opened.dead_letters.prepare()
     async with connections.log_reader(settings) as reader:
         await require_domain_topics(settings, domain, reader, opened.events.registry)
     await register_event_shapes(domain, opened.events)

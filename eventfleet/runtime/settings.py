@@ -204,6 +204,10 @@ class Settings(BaseSettings):
         default=100_000,
         description="Heads, or live states, kept in memory by each partition's owner",
     )
+    parked_aggregates: PositiveInt = Field(
+        default=10_000,
+        description="Most aggregates that a role parks in a partition; at one more it stands still",
+    )
     snapshots_kept: PositiveInt = Field(
         default=3, description="Snapshots kept of each aggregate and shape of its state"
     )

@@ -47,6 +47,9 @@ COUNTED = {
     "conflicts": "Commands refused because others changed the aggregate: at each attempt, or since "
     "the version that the command expects",
     "failed": "Commands on which the domain's own code raised",
+    "parked": "Events parked",
+    "redriven": "Parked events (of snapshot: aggregates) handled by a redrive",
+    "discarded": "Parked events discarded",
     "nudged": "Aggregates whose events were put and not placed, produced again",
 }
 """The counters of a worker that are fields of a ChunkReport."""
@@ -86,6 +89,7 @@ LAG_SECONDS = _gauge(
 COMMIT_AGE = _gauge(
     "last_commit_age_seconds", PARTITION_LABELS, "Since a chunk was done or there was none"
 )
+PARKED = _gauge("parked_aggregates", PARTITION_LABELS, "Aggregates that wait for a redrive")
 STOPPED = _gauge("stopped", PARTITION_LABELS, "1 where a fault has stopped the role at a partition")
 CHUNK = _histogram("chunk_seconds", ROLE_LABELS, "Seconds for one chunk", CHUNK_SECONDS)
 RECORDS = _histogram("chunk_records", ROLE_LABELS, "Records in one chunk", CHUNK_RECORDS)
@@ -129,6 +133,7 @@ WORKER = (
     LAG_SECONDS,
     COMMIT_AGE,
     STOPPED,
+    PARKED,
     CHUNK,
     RECORDS,
     COMMIT,

@@ -25,6 +25,8 @@ OPERATIONS: Final = {
         "read_snapshots",
         "save_rows",
         "read_rows",
+        "save_dead_letters",
+        "read_dead_letters",
         "registry",
         "prepare",
     ),

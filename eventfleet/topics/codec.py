@@ -75,6 +75,7 @@ def decode(
         if (
             event
             and is_in_milliseconds(event.time)
+            and not event.discarded
             and (always_storable(event) or _is_storable(event.data, 2))
         ):
             return event
@@ -85,7 +86,12 @@ def decode_command(value: bytes | None) -> CommandRecord:
     """Decode the command in a record's value, within the limits of `decode`."""
     if value is not None and len(value) <= SMALL_EVENT_BYTES:
         command = decode_canonical(value, _decode_command_json)
-        if command and is_in_milliseconds(command.time) and _is_storable(command.data, 2):
+        if (
+            command
+            and is_in_milliseconds(command.time)
+            and not command.discarded
+            and _is_storable(command.data, 2)
+        ):
             return command
     try:
         return _decode_slowly(value, CommandRecord)
@@ -130,6 +136,8 @@ def _decode_any_spelling(value: bytes, kind: type[R]) -> R:
         raise InvalidRecord("specversion", f"is {wire.get('specversion')!r}, only '1.0' is read")
     known = wire.keys() & {"specversion", *kind.__struct_encode_fields__}
     event = convert({name: wire[name] for name in known}, kind)
+    if event.discarded:
+        raise InvalidRecord("discarded", "is for the store to say, not for writers")
     if _NUL in value:
         _check_identifiers(event)
     return event

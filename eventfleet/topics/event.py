@@ -68,7 +68,9 @@ class EventRecord(
     `version` is 0 until the event has one (1..n in its aggregate); `position` is None until append
     has placed the event. `prev` is the id of the event before it according to the marker: the empty
     string on an aggregate's first, None on events made without a marker. `fingerprint` is that of
-    the command which made the event, in a synchronous domain. Times are UTC, whole milliseconds.
+    the command which made the event, in a synchronous domain. `discarded`: states are folded
+    without it, as an operator has decided; only the store says so. Times are UTC, whole
+    milliseconds.
     """
 
     id: Identifier
@@ -87,6 +89,7 @@ class EventRecord(
     traceparent: str | None = None
     reply_to: str | None = None
     fingerprint: str | None = None
+    discarded: bool = False
 
     @property
     def key(self) -> EventKey:

@@ -18,12 +18,13 @@ class Topics(NamedTuple):
     stored: str
     snapshots: str
     dead_letters: str
+    parked: str
 
     @classmethod
     @lru_cache(maxsize=1024)
     def of(cls, domain: str) -> "Topics":
         """Return the names of a domain's topics."""
-        kinds = ("commands", "replies", "events", "stored", "snapshots", "dead-letters")
+        kinds = ("commands", "replies", "events", "stored", "snapshots", "dead-letters", "parked")
         return cls(*(f"{domain}.{kind}" for kind in kinds))
 
 

@@ -21,7 +21,7 @@ class TopicSpec:
 def declare_topics(
     domain: str, partitions: int, replication: int, retention_ms: int
 ) -> list[TopicSpec]:
-    """Declare the six topics of a domain, all with the same number of partitions.
+    """Declare the seven topics of a domain, all with the same number of partitions.
 
     A `retention_ms` of -1 keeps records for ever. With three or more replicas, two must have a
     record before it is acknowledged; unclean leader election is always off.
@@ -40,5 +40,6 @@ def declare_topics(
         topics.stored: log | wide,
         topics.snapshots: safe | wide | {"cleanup.policy": "compact"},
         topics.dead_letters: log | wide,
+        topics.parked: safe | {"cleanup.policy": "compact"},
     }
     return [TopicSpec(name, partitions, replication, config) for name, config in configs.items()]

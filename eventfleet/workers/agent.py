@@ -3,25 +3,26 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
 from eventfleet.model.domain import Domain
 from eventfleet.roles.notices import NULL_NOTIFIER, StageNotifier
+from eventfleet.roles.parking import LoggedParking, Parking
 from eventfleet.roles.role import Role
 from eventfleet.runtime.settings import Settings
 from eventfleet.stores.clock import SystemClock
 from eventfleet.stores.contracts import (
     Clock,
+    DeadLetterStore,
     DomainStores,
     LogReader,
     LogWriter,
-    ParkedAggregates,
     PartitionWriter,
 )
 from eventfleet.stores.kafka.connection import Connection
 from eventfleet.stores.kafka.producer import PlainWriter
 from eventfleet.stores.kafka.transactional_writer import TransactionalWriter
-from eventfleet.stores.parked_aggregates import NoParkedAggregates
+from eventfleet.stores.parked_log import TopicParkedLog
 from eventfleet.topics.names import consumer_group
 from eventfleet.workers.metrics import Metrics
 from eventfleet.workers.owner import Ack
@@ -32,6 +33,8 @@ from eventfleet.workers.transport.chunk import ChunkSchema
 if TYPE_CHECKING:
     from eventfleet.deciders.decider import Decider
 
+
+P = TypeVar("P", bound=Parking)
 
 AgentFunction = Callable[[Any], Coroutine[Any, Any, None]]
 """Consumes a Faust stream, whose events are chunks."""
@@ -73,7 +76,8 @@ class WorkerContext:
     """The resources that the agents of one process share.
 
     `transactional`: whether the broker has transactions. `deciders`, by domain name, are for the
-    command agent; `writer` publishes again what sweeps find, `reader` looks for topics of routes.
+    command agent; `writer` publishes again what sweeps find, `reader` looks for topics of routes
+    and reads what is parked.
     `metrics` are those of the process, which show the commits of its roles.
     """
 
@@ -81,11 +85,10 @@ class WorkerContext:
     connection: Connection
     transactional: bool
     writer: LogWriter
+    reader: LogReader
     deciders: "Mapping[str, Decider]" = field(default_factory=dict)
     notifier: StageNotifier = NULL_NOTIFIER
-    parked: ParkedAggregates = field(default_factory=NoParkedAggregates)
     clock: Clock = field(default_factory=SystemClock)
-    reader: LogReader | None = None
     metrics: Metrics = field(default_factory=Metrics)
 
 
@@ -126,6 +129,27 @@ class DomainAgent(Agent):
         """Make the writer that moves the offset together with the records that a role writes."""
         histograms = self.context.metrics.histograms(self.domain_name, self.role)
         return TimedWriter(self._writer(partition, ack), histograms.commit_seconds)
+
+    def make_parking(self, partition: int) -> Parking:
+        """Make the parking of a role that keeps what it parks in the dead-letter store."""
+        return self._watched(
+            Parking(*self._parking_of(partition), most=self.context.settings.parked_aggregates),
+            partition,
+        )
+
+    def make_logged_parking(self, partition: int) -> LoggedParking:
+        """Make the parking of a role that keeps what it parks in the log, beside its offset."""
+        log, most = TopicParkedLog(self.context.reader), self.context.settings.parked_aggregates
+        return self._watched(LoggedParking(*self._parking_of(partition), log, most=most), partition)
+
+    def _watched(self, parking: P, partition: int) -> P:
+        self.context.metrics.watch_parking(self.domain_name, self.role, partition, parking)
+        return parking
+
+    def _parking_of(self, partition: int) -> tuple[str, str, int, DeadLetterStore, Clock]:
+        letters = self.stores.dead_letters
+        assert letters is not None
+        return self.domain_name, self.role, partition, letters, self.context.clock
 
     def _writer(self, partition: int, ack: Ack) -> PartitionWriter:
         connection = self.context.connection

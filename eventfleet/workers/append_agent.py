@@ -40,7 +40,6 @@ class AppendAgent(DomainAgent):
             partition,
             self.stores.events,
             writer,
-            self.context.parked,
             self.context.clock,
             cached=self.context.settings.cached_aggregates,
             notifier=self.context.notifier,

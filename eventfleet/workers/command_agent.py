@@ -40,7 +40,6 @@ class CommandAgent(DomainAgent):
             self.context.deciders[self.domain.name],
             self.stores.events.registry,
             self.make_writer(partition, ack),
-            self.context.parked,
             self.context.clock,
             decide_timeout=timedelta(seconds=patience(self.context.settings)),
         )

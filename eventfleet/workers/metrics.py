@@ -7,6 +7,7 @@ from prometheus_client import Counter, Gauge, generate_latest
 from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
+from eventfleet.roles.parking import Parking
 from eventfleet.roles.role import ChunkReport
 from eventfleet.roles.view_statistics import ViewStatistics
 from eventfleet.service import metric_definitions as definitions
@@ -52,6 +53,7 @@ class Metrics(Collector):
         self.lag_seconds = self._gauge(definitions.LAG_SECONDS)
         self.commit_age = self._gauge(definitions.COMMIT_AGE)
         self.stopped = self._gauge(definitions.STOPPED)
+        self.parked = self._gauge(definitions.PARKED)
 
     def register(self, collector: Collector) -> None:
         """Add the metrics of another part of the process."""
@@ -64,6 +66,10 @@ class Metrics(Collector):
     def histograms(self, domain: str, role: str) -> RoleHistograms:
         """The histograms of one role of one domain, which all its partitions share."""
         return self._histograms.setdefault((domain, role), RoleHistograms())
+
+    def watch_parking(self, domain: str, role: str, partition: int, parking: Parking) -> None:
+        """Read at each rendering what a role parks in a partition."""
+        self.parked.labels(domain, role, partition).set_function(lambda: len(parking.aggregates))
 
     def views(self, domain: str) -> ViewStatistics:
         """The statistics of a domain's views, which all its partitions share."""
@@ -134,11 +140,12 @@ class Meter:
         metrics.lag_seconds.labels(*labels).set_function(lag_seconds)
         metrics.commit_age.labels(*labels).set_function(age)
         metrics.stopped.labels(*labels).set(0)
+        metrics.parked.labels(*labels)
 
     def forget(self, partition: int) -> None:
         """Drop the gauges of a partition that is no longer ours."""
-        metrics = self._metrics
-        for gauge in (metrics.lag, metrics.lag_seconds, metrics.commit_age, metrics.stopped):
+        m = self._metrics
+        for gauge in (m.lag, m.lag_seconds, m.commit_age, m.stopped, m.parked):
             gauge.remove(*self._labels, partition)
 
     def add_chunk(

@@ -46,7 +46,6 @@ class ProjectAgent(DomainAgent):
             partition,
             self.stores,
             self.make_writer(partition, ack),
-            self.context.parked,
             self.context.clock,
             partitions=self.context.settings.partitions,
             cached=self.context.settings.cached_aggregates,

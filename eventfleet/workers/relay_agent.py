@@ -35,9 +35,9 @@ class RelayAgent(DomainAgent):
         return RelayRole(
             self.domain,
             partition,
-            self.stores.events.registry,
+            self.stores.events,
             self.make_writer(partition, ack),
-            self.context.parked,
+            self.make_logged_parking(partition),
             reader=self.context.reader,
             notifier=self.context.notifier,
         )

@@ -37,7 +37,7 @@ class SnapshotAgent(DomainAgent):
             partition,
             self.stores,
             self.make_writer(partition, ack),
-            self.context.parked,
+            self.make_parking(partition),
             self.context.clock,
             cached=self.context.settings.cached_aggregates,
             limit=self.context.settings.snapshot_bytes,

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 from pymongo import MongoClient
 
-from eventfleet.stores.contracts import DomainStores, EventStore, SnapshotStore
+from eventfleet.stores.contracts import DeadLetterStore, DomainStores, EventStore, SnapshotStore
 from eventfleet.stores.contracts.views import ViewStore
+from eventfleet.stores.memory.dead_letters import MemoryDeadLetters
 from eventfleet.stores.memory.events import MemoryEvents
 from eventfleet.stores.memory.snapshots import MemorySnapshots
 from eventfleet.stores.memory.views import MemoryViews
@@ -51,7 +52,7 @@ def opening(request: pytest.FixtureRequest, prefix: str) -> Iterator[OpenStores]
     """Opens the stores of one domain; what they hold stays until the test ends."""
     if request.param == "memory":
         events = MemoryEvents(PARTITIONS, domain=DOMAIN)
-        kept = DomainStores(events, MemorySnapshots(KEPT), MemoryViews())
+        kept = DomainStores(events, MemorySnapshots(KEPT), MemoryViews(), MemoryDeadLetters())
 
         @asynccontextmanager
         async def opened() -> AsyncIterator[DomainStores]:
@@ -92,3 +93,11 @@ async def views(opening: OpenStores) -> AsyncIterator[ViewStore]:
     async with opening() as stores:
         assert stores.views is not None
         yield stores.views
+
+
+@pytest.fixture
+async def dead_letters(opening: OpenStores) -> AsyncIterator[DeadLetterStore]:
+    async with opening() as stores:
+        assert stores.dead_letters is not None
+        await stores.dead_letters.prepare()
+        yield stores.dead_letters

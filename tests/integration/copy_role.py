@@ -16,7 +16,6 @@ from eventfleet.stores.errors import ServerUnavailable
 from eventfleet.stores.kafka.connection import Connection
 from eventfleet.stores.kafka.producer import PlainWriter
 from eventfleet.stores.kafka.transactional_writer import TransactionalWriter
-from eventfleet.stores.parked_aggregates import NoParkedAggregates
 from eventfleet.topics.errors import EventfleetError
 from eventfleet.topics.names import consumer_group
 from eventfleet.topics.record import LogRecord, ProducerRecord
@@ -41,7 +40,7 @@ class Copy:
     chunks: list[tuple[int, int]] = field(default_factory=list)
 
     async def open(self) -> int:
-        return await take_over(self.writer, NoParkedAggregates(), 0, "set it") or 0
+        return await take_over(self.writer, "set it") or 0
 
     async def process(self, records: Sequence[LogRecord], next_offset: int) -> ChunkReport:
         await self.mood.see(records)

@@ -28,7 +28,6 @@ from eventfleet.stores.kafka.producer import Producer
 from eventfleet.stores.kafka.reader import Reader
 from eventfleet.stores.kafka.transactional_writer import TransactionalWriter
 from eventfleet.stores.memory.events import MemoryEvents
-from eventfleet.stores.parked_aggregates import NoParkedAggregates
 from eventfleet.topics.codec import EVENT_HEADERS
 from eventfleet.topics.names import Topics
 from eventfleet.topics.topic_specs import declare_topics
@@ -70,7 +69,6 @@ class LoadFleet:
                 partition,
                 self.store,
                 owner,
-                NoParkedAggregates(),
                 SystemClock(),
                 cached=10_000,
             )

@@ -7,9 +7,11 @@ from msgspec.structs import replace
 from eventfleet.roles.role import Role
 from eventfleet.states.live_state import LiveState, take_snapshot
 from eventfleet.stores.contracts import NO_HEAD, LogWriter
+from eventfleet.stores.contracts.dead_letters import Discard, ParkedQuery
 from eventfleet.stores.errors import Duplicate, Fenced, Misconfigured, ServerUnavailable
 from eventfleet.topics.codec import encode
 from eventfleet.topics.event import EventRecord, Position
+from eventfleet.topics.parked import ParkedAggregate
 from eventfleet.topics.record import ProducerRecord
 from tests.simulation.checker import BrokenInvariant, event_of, expected, trail
 from tests.simulation.recording_domain import tally
@@ -64,7 +66,8 @@ async def _tick(world: World, role: Role) -> None:
 
 async def _go_on(world: World, role: Role, topic: str, partition: int, offset: int) -> int:
     await checkpoint()
-    if world.scheduler.chance(0.5 if world.scenario.puts else 0.05):
+    eager = world.scenario.puts or world.scenario.poison
+    if world.scheduler.chance(0.5 if eager else 0.05):
         await _tick(world, role)
     committed = not world.scenario.parts.reads_uncommitted
     for _ in range(world.random.choice([0, 0, 15, 40])):
@@ -90,6 +93,8 @@ def new_event(world: World, prefix: str, aggregate_id: str, version: int = 0) ->
     world.serial += 1
     n = f"{prefix}{world.serial}"
     data = {"n": n, "loud": world.scheduler.chance(0.5)}
+    if world.scenario.poison:
+        data["poison"] = world.scheduler.chance(world.scenario.poison)
     return EventRecord(
         id=n,
         type="Counted",
@@ -241,6 +246,34 @@ async def stutterer(world: World, times: int) -> None:
             again = world.random.choice(records)
             out = ProducerRecord(again.topic, again.key, again.value, partition, again.headers)
             await world.producer().produce([out])
+
+
+async def operator(world: World, steps: int) -> None:
+    """Asks for redrives before the code is mended and after, and for discards."""
+    letters = world.shaky(world.letters)
+    for _ in range(steps):
+        for _ in range(world.random.randint(1, 30)):
+            await checkpoint()
+        if world.mends and world.scheduler.chance(0.2):
+            world.scheduler.tell("the team", "mends its code")
+            world.code.mended = True
+        try:
+            if parked := await letters.find(ParkedQuery(), 100):
+                each = world.random.choice(parked)
+                # Whoever discards what others may have folded by then must stop those first.
+                discards = not world.mends or each.role == "relay"
+                await request(world, letters, each, discards and world.scheduler.chance(0.5))
+        except ServerUnavailable:
+            continue
+
+
+async def request(world: World, letters: Any, parked: ParkedAggregate, discards: bool) -> None:
+    """Ask for a redrive, or for a discard."""
+    if discards:
+        world.discards.add((parked.role, parked.event_id))
+    discard = Discard("it is a mistake", "op", world.clock.now()) if discards else None
+    world.scheduler.note("asks for", (parked, discard))
+    await letters.request(parked, discard)
 
 
 async def asker(world: World, queries: int) -> None:

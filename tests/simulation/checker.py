@@ -5,7 +5,9 @@ from typing import Any, NamedTuple
 
 import msgspec
 import orjson
+from msgspec.structs import replace
 
+from eventfleet.stores.contracts.dead_letters import DiscardedEvent
 from eventfleet.topics.event import EventRecord, Position
 from eventfleet.topics.record import LogRecord
 
@@ -108,13 +110,19 @@ def check_acknowledged(stored: History, puts: set[str]) -> None:
 
 
 def check_emitted(stored: History, emitted: dict[int, list[LogRecord]]) -> None:
-    """A reader of committed records sees each stored event once, in version order."""
+    """A reader of committed records sees each stored event once, in version order.
+
+    What was discarded since is marked in the store only.
+    """
     seen: dict[str, list[EventRecord]] = defaultdict(list)
     for records in emitted.values():
         for event in map(event_of, records):
             seen[event.aggregate_id].append(event)
     for aggregate_id in seen.keys() | stored.keys():
-        came, wanted = seen[aggregate_id], stored.get(aggregate_id, [])
+        came, wanted = (
+            [replace(event, discarded=False) for event in events]
+            for events in (seen[aggregate_id], stored.get(aggregate_id, []))
+        )
         _same_sequence("emitted", aggregate_id, trail(came), trail(wanted))
         if came != wanted:
             raise BrokenInvariant(
@@ -153,6 +161,19 @@ def check_relayed(stored: History, relayed: list[LogRecord], loud: bool) -> None
         _same_sequence("relayed", aggregate_id, seen[aggregate_id], wanted)
 
 
+def check_discards(
+    stored: History, discarded: list[DiscardedEvent], asked: set[tuple[str, str]]
+) -> None:
+    """Nothing is discarded that nobody asked to be, or that no code failed on."""
+    events = {event.id: event for events in stored.values() for event in events}
+    for each in discarded:
+        if (each.role, each.event_id) not in asked:
+            raise BrokenInvariant("discarded unasked", each)
+        event = events[each.event_id]
+        if not event.data["poison"] or event.version != each.version:
+            raise BrokenInvariant("discarded what is sound", each)
+
+
 def _same_sequence(what: str, aggregate_id: str, came: list[str], wanted: list[str]) -> None:
     detail = f"{aggregate_id}: {came}, not {wanted}"
     if len(set(came)) != len(came):
@@ -166,8 +187,9 @@ def _same_sequence(what: str, aggregate_id: str, came: list[str], wanted: list[s
 def check_folds(stored: History, kept: list[Kept]) -> None:
     """A snapshot is the fold of the events up to its version."""
     for shot in kept:
-        fold = trail(stored.get(shot.aggregate_id, []))[: shot.version]
-        if shot.trail != fold or len(fold) != shot.version:
+        events = stored.get(shot.aggregate_id, [])[: shot.version]
+        fold = trail([event for event in events if not event.discarded])
+        if shot.trail != fold or len(events) != shot.version:
             raise BrokenInvariant("snapshot is not the fold", f"{shot}, the fold is {fold}")
 
 

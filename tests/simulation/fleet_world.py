@@ -13,6 +13,7 @@ from eventfleet.deciders.event_publisher import EventPublisher
 from eventfleet.deciders.manager import Manager
 from eventfleet.roles.append import AppendRole
 from eventfleet.roles.command import CommandRole
+from eventfleet.roles.parking import Parking
 from eventfleet.roles.role import Role
 from eventfleet.roles.snapshot import SnapshotRole
 from eventfleet.roles.sweep import Sweep
@@ -21,9 +22,9 @@ from eventfleet.states.lru_cache import LruCache
 from eventfleet.states.querier import Querier
 from eventfleet.states.snapshot_saver import SnapshotSaver
 from eventfleet.stores.contracts import DomainStores
+from eventfleet.stores.memory.dead_letters import MemoryDeadLetters
 from eventfleet.stores.memory.log import MemoryProducer, MemoryTransactionalWriter
 from eventfleet.stores.memory.snapshots import MemorySnapshots
-from eventfleet.stores.parked_aggregates import NoParkedAggregates
 from eventfleet.topics.names import Topics, consumer_group
 from eventfleet.topics.partitioner import partition_of
 from eventfleet.topics.record import LogRecord
@@ -187,6 +188,7 @@ class FleetWorld:
         self.stores = DomainStores(
             ShakyEvents(self.events, self.faults), self.shaky(self.snapshots)
         )
+        self.letters = self.shaky(MemoryDeadLetters(checkpoint))
         self.fault: Exception | None = None
 
     def shaky(self, inner: Any) -> Any:
@@ -226,7 +228,7 @@ class FleetWorld:
         return LoopClock(self.loop, self.random.choice([-3.0, 0.0, 3.0]))
 
     def _role(self, name: str, partition: int, manager: Manager, clock: LoopClock) -> Role:
-        parts, events, parked = self.scenario.parts, self.stores.events, NoParkedAggregates()
+        parts, events = self.scenario.parts, self.stores.events
         writer = self.shaky(
             MemoryTransactionalWriter(self.log, *self.source(name, partition), checkpoint)
         )
@@ -234,16 +236,21 @@ class FleetWorld:
             producer = self.shaky(MemoryProducer(self.log, checkpoint))
             sweep = Sweep(accounts.name, partition, events, producer, writer.watermarks, clock)
             return parts.append(
-                *(accounts, partition, events, writer, parked, clock), cached=2, sweep=sweep
+                *(accounts, partition, events, writer, clock), cached=2, sweep=sweep
             )
         if name == "snapshot":
             return SnapshotRole(
-                *(accounts, partition, self.stores, writer, parked, clock), cached=2, limit=BIG
+                *(accounts, partition, self.stores, writer, self._parking(partition, clock), clock),
+                cached=2,
+                limit=BIG,
             )
         return parts.command_role(
-            *(accounts, partition, manager, events.registry, writer, parked, clock),
+            *(accounts, partition, manager, events.registry, writer, clock),
             decide_timeout=timedelta(seconds=1),
         )
+
+    def _parking(self, partition: int, clock: LoopClock) -> Parking:
+        return Parking(accounts.name, "snapshot", partition, self.letters, clock)
 
     def _fail(self, partition: int, error: Exception) -> None:
         self.scheduler.note("fails:", error)

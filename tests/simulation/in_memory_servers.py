@@ -4,11 +4,19 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from eventfleet.model.domain import Domain
+from eventfleet.roles.parking import LoggedParking, Parking
 from eventfleet.roles.role import ChunkReport, Role
 from eventfleet.stores.contracts import DomainStores
+from eventfleet.stores.memory.dead_letters import MemoryDeadLetters
 from eventfleet.stores.memory.events import MemoryEvents
-from eventfleet.stores.memory.log import MemoryLog, MemoryProducer, MemoryTransactionalWriter
+from eventfleet.stores.memory.log import (
+    MemoryLog,
+    MemoryProducer,
+    MemoryReader,
+    MemoryTransactionalWriter,
+)
 from eventfleet.stores.memory.snapshots import MemorySnapshots
+from eventfleet.stores.parked_log import TopicParkedLog
 from eventfleet.topics.codec import decode, encode
 from eventfleet.topics.event import EventRecord
 from eventfleet.topics.names import Topics
@@ -43,13 +51,21 @@ class InMemoryServers:
         self.domain, self.topics = domain, Topics.of(domain.name)
         self.log, self.clock = MemoryLog(), HandClock()
         self.events, self.snapshots = MemoryEvents(), MemorySnapshots()
-        self.stores = DomainStores(self.events, self.snapshots)
+        self.dead_letters = MemoryDeadLetters()
+        self.stores = DomainStores(self.events, self.snapshots, dead_letters=self.dead_letters)
         for topic in {*self.topics, *(route.to for route in domain.routes)}:
             self.log.create(TopicSpec(topic, 1, 1))
 
     def writer(self, role: str) -> MemoryTransactionalWriter:
         source = self.topics.events if role == "append" else self.topics.stored
         return MemoryTransactionalWriter(self.log, role, source, 0)
+
+    def parking(self, role: str, **options: Any) -> Parking:
+        return Parking(self.domain.name, role, 0, self.dead_letters, self.clock, **options)
+
+    def logged_parking(self, role: str) -> LoggedParking:
+        log = TopicParkedLog(MemoryReader(self.log))
+        return LoggedParking(self.domain.name, role, 0, self.dead_letters, self.clock, log)
 
     def event(self, n: str, aggregate_id: str = "a", **named: Any) -> EventRecord:
         wanted: dict[str, Any] = {"type": "Counted", "data": {"n": n}, "time": self.clock.now()}

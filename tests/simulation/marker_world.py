@@ -18,7 +18,6 @@ from eventfleet.stores.marker_timeouts import MarkerTimeouts
 from eventfleet.stores.memory.events import MemoryEvents
 from eventfleet.stores.memory.log import MemoryReader, MemoryTransactionalWriter
 from eventfleet.stores.memory.markers import MemoryMarkers, MemoryRedis, RedisData
-from eventfleet.stores.parked_aggregates import NoParkedAggregates
 from eventfleet.topics.codec import encode
 from eventfleet.topics.event import EventRecord, Position
 from eventfleet.topics.names import Topics, consumer_group
@@ -218,7 +217,7 @@ class MarkerWorld:
         writer = Shaky(MemoryTransactionalWriter(self.log, *source, checkpoint), self.faults)
         store: Any = ShakyEvents(self.events, self.faults)
         role = AppendRole(
-            *(items, partition, store, writer, NoParkedAggregates(), self.clock),  # type: ignore[arg-type]
+            *(items, partition, store, writer, self.clock),  # type: ignore[arg-type]
             cached=self.random.randint(1, 3),
         )
         while True:

@@ -19,7 +19,6 @@ from eventfleet.stores.memory.events import MemoryEvents
 from eventfleet.stores.memory.log import MemoryTransactionalWriter
 from eventfleet.stores.memory.snapshots import MemorySnapshots
 from eventfleet.stores.memory.views import MemoryRows, MemoryViews
-from eventfleet.stores.parked_aggregates import NoParkedAggregates
 from eventfleet.topics.names import Topics
 from eventfleet.topics.record import LogRecord
 from eventfleet.topics.topic_specs import TopicSpec
@@ -290,7 +289,7 @@ class ProjectionWorld:
         )
         role = self.scenario.parts.role(
             *(DOMAINS[declared], owner.partition, self.stores, writer),
-            *(NoParkedAggregates(), self.clock),
+            self.clock,
             partitions=self.scenario.parts.partitions(self.partitions),
             cached=self.random.choice([0, 1, 100]),
             # Without the view its owner can't know who waits for it.

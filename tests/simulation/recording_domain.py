@@ -16,6 +16,7 @@ from eventfleet.topics.event import EventRecord
 class Counted(Event):
     n: str
     loud: bool = False
+    poison: bool = False
 
 
 # State and evolve
@@ -70,3 +71,32 @@ marker_tally = with_changes(
     tally, commands=[Emits(Count, Counted, after=frozenset({START, Counted}))]
 )
 sync_tally = with_changes(tally, commands=[Count], decide=decide)
+
+# The same domain as a team has it that makes a mistake, until it is mended
+
+
+class PoisonedCode:
+    """Code that raises on events with `poison`, until it is `mended`."""
+
+    def __init__(self) -> None:
+        self.mended = False
+
+    def check(self, poison: bool) -> None:
+        if poison and not self.mended:
+            raise ZeroDivisionError("by nought")
+
+    def evolve(self, tally: Tally, event: Counted) -> Tally:
+        self.check(event.poison)
+        return evolve(tally, event)
+
+    def is_any(self, event: EventRecord) -> bool:
+        self.check(bool(event.data.get("poison")))
+        return True
+
+
+def with_poison(code: PoisonedCode) -> Domain[Tally]:
+    return with_changes(
+        tally,
+        evolve=code.evolve,
+        routes=[Route(ALL, when=code.is_any), Route(LOUD, when=is_loud)],
+    )

@@ -164,6 +164,12 @@ class ReplicatedEvents:
         await self._acknowledge(writing)
         return results
 
+    async def mark_discarded(self, key: EventKey) -> None:
+        writing = Writing(self._shards)
+        await checkpoint()
+        self._change(writing, key.aggregate_id, partial(_mark_discarded, key))
+        await self._acknowledge(writing)
+
     async def note_next_offset(self, *note: int) -> None:
         """Write it as any other; the registry lies in the shard of no aggregate."""
         writing = Writing(self._shards)
@@ -289,6 +295,10 @@ async def _write(write: Write, store: MemoryEvents) -> None:
 
 async def _note(note: tuple[int, int, int], store: MemoryEvents) -> None:
     await store.registry.note_next_offset(*note)
+
+
+async def _mark_discarded(key: EventKey, store: MemoryEvents) -> None:
+    await store.mark_discarded(key)
 
 
 async def _put(events: Sequence[EventRecord], partition: int, store: MemoryEvents) -> None:

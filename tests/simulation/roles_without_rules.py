@@ -1,16 +1,18 @@
 """The protocols with one rule taken out each."""
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 from msgspec.structs import replace
 
 from eventfleet.roles.append import AppendRole
 from eventfleet.roles.append_plan import AppendItem, Plan, head_of
+from eventfleet.roles.parking import LoggedParking, Parking
+from eventfleet.roles.relay import RelayRole
 from eventfleet.roles.snapshot import SnapshotRole
 from eventfleet.stores.contracts import AssignPosition, Snapshot
 from eventfleet.stores.errors import Duplicate, ServerUnavailable
-from eventfleet.stores.memory.log import MemoryTransactionalWriter
+from eventfleet.stores.memory.log import MemoryReader, MemoryTransactionalWriter
 from eventfleet.stores.memory.snapshots import MemorySnapshots
 from eventfleet.stores.snapshot_retention import key_of
 from eventfleet.topics.event import EventRecord
@@ -156,6 +158,99 @@ class ProducesUnfenced(MemoryTransactionalWriter):
                 self.log.append(record)
         rest = [record for record in records if record.topic != TOPICS.snapshots]
         await super().write(generation, rest)
+
+
+# Parking
+
+
+class ParksAfterItsOffset(RelayRole):
+    """Without: what is parked is written in one transaction with the offset."""
+
+    async def _commit(self, out: Sequence[ProducerRecord], next_offset: int) -> None:
+        await self._writer.commit(out, next_offset)
+        await super()._commit([], next_offset)
+
+
+class LetsLaterEventsPass(LoggedParking):
+    """Without: later events of a parked aggregate are parked behind it."""
+
+    def holds(self, record: LogRecord) -> bool:
+        return False
+
+
+class BeginsWithoutTheList(LoggedParking):
+    """Without: an owner reads what is parked before its first chunk."""
+
+    async def open(self) -> None:
+        self._start([])
+
+
+class ReadsUncommittedEntries(MemoryReader):
+    """Without: of the list only what is committed is read."""
+
+    async def read(
+        self, topic: str, partition: int, start: int, end: int
+    ) -> AsyncIterator[LogRecord]:
+        for entry in self._log.entries(topic, partition)[start:end]:
+            if entry.record:
+                yield entry.record
+
+
+class RedrivesInTwoSteps(RelayRole):
+    """Without: what a redrive emits is written in one transaction with the end of the entry."""
+
+    _redrives = False
+
+    async def _redrive(self, *about: Any) -> None:
+        self._redrives = True
+        try:
+            await super()._redrive(*about)
+        finally:
+            self._redrives = False
+
+    async def _commit(self, out: Sequence[ProducerRecord], next_offset: int) -> None:
+        if self._redrives and out:
+            await self._writer.commit(out, next_offset)
+            out = []
+        await super()._commit(out, next_offset)
+
+
+class DiscardsWhateverIsFirst(LoggedParking):
+    """Without: a discard is held to the event that it was asked for."""
+
+    async def requests(self) -> Any:
+        found = await self._letters.requests(self._role, self._partition, 100)
+        return [
+            (self.aggregates[each.aggregate_id], each)
+            for each in found
+            if each.aggregate_id in self.aggregates
+        ]
+
+
+class DiscardsBeforeItCommits(LoggedParking):
+    """Without: a discard is noted by an owner that no other has fenced."""
+
+    async def save(self) -> list[ProducerRecord]:
+        await self._letters.note_discarded(self._discarded)
+        return await super().save()
+
+
+class ParksSnapshotsAfterItsOffset(Parking):
+    """Without: snapshot notes what it parks before it moves its offset."""
+
+    _redrives = False
+
+    async def requests(self) -> Any:
+        found = await super().requests()
+        self._redrives = bool(found)
+        return found
+
+    async def save(self) -> list[ProducerRecord]:
+        return await super().save() if self._redrives else []
+
+    async def release(self) -> None:
+        await self._copy()
+        await super().release()
 
 
 # The store of several servers

@@ -7,10 +7,13 @@ from itertools import count
 from random import Random
 from typing import Any
 
+from eventfleet.stores.contracts.dead_letters import DiscardedEvent
+from eventfleet.topics.dead_letters import ROLE
 from tests.simulation import actors
 from tests.simulation.checker import (
     BrokenInvariant,
     check_acknowledged,
+    check_discards,
     check_emitted,
     check_folds,
     check_forward,
@@ -24,7 +27,7 @@ from tests.simulation.checker import (
     expected,
 )
 from tests.simulation.recording_domain import ALL, EVERY, LOUD
-from tests.simulation.scheduler import ScheduledTask
+from tests.simulation.scheduler import ScheduledTask, drive
 from tests.simulation.shrinker import tell_shrunk
 from tests.simulation.story import tell
 from tests.simulation.world import SOURCES, TOPICS, RoleScenario, World
@@ -86,6 +89,8 @@ class RoleSchedule:
                 self._maker("service", actors.service(world, events - events // 2))
             if scenario.repeats:
                 self._maker("repeater", actors.repeater(world, some(0, 3)))
+        if scenario.poison:
+            self._maker("operator", actors.operator(world, some(2, 8)))
         if scenario.queries:
             self._maker("asker", actors.asker(world, some(0, scenario.queries)))
 
@@ -189,6 +194,7 @@ class RoleSchedule:
         self.scheduler.tell("the schedule", "goes quiet")
         self.world.faults.rate = 0.0
         self.world.events.recover()
+        self.world.code.mended = self.world.mends
         if self.scheduler.chance(0.5) or self.scenario.parts.stubborn:
             for task in [t for t in self.scheduler.tasks if t.slot in self.world.slots()]:
                 self.scheduler.kill(task)
@@ -219,6 +225,12 @@ class RoleSchedule:
             committed = self.world.committed(role, p)
             if self.world.tail(SOURCES[role], p, committed) or self._must_stop(role, p):
                 return False
+        if self.scenario.poison and self.world.log.open_transactions():
+            return False
+        if parked := self.world.parked():
+            for each in parked:
+                drive(actors.request(self.world, self.world.letters, each, not self.world.mends))
+            return False
         sound = self.world.sound(self.world.stored())
         unplaced = [event for events in sound.values() for event in events if not event.position]
         if unplaced and not self.scenario.fed:
@@ -249,9 +261,14 @@ class RoleSchedule:
 
     def _verdict(self) -> None:
         self._watch()
+        discarded = self._discarded("relay") + self._discarded("snapshot")
+        check_discards(self.world.stored(), discarded, self.world.discards)
         checks = {"append": self._append, "snapshot": self._snapshot, "relay": self._relay}
         for role in self.scenario.roles:
             checks[role]()
+
+    def _discarded(self, role: str) -> list[DiscardedEvent]:
+        return drive(self.world.letters.discarded(role, self.world.aggregates))
 
     def _append(self) -> None:
         world, log = self.world, self.world.sound_log(TOPICS.events)
@@ -262,7 +279,12 @@ class RoleSchedule:
         check_acknowledged(world.stored(), world.acknowledged)
         check_placed(stored, log)
         check_emitted(stored, world.sound_log(TOPICS.stored))
-        letters = [r for rs in world.sound_log(TOPICS.dead_letters).values() for r in rs]
+        letters = [
+            letter
+            for records in world.sound_log(TOPICS.dead_letters).values()
+            for letter in records
+            if dict(letter.headers)[ROLE] == b"append"
+        ]
         check_letters(letters, stored, log)
 
     def _halted(self, partition: int) -> None:
@@ -286,7 +308,11 @@ class RoleSchedule:
             check_fresh(sound, topic, EVERY, "topic")
 
     def _relay(self) -> None:
-        stored = self.world.sound(self.world.stored())
+        passed_over = {each.event_id for each in self._discarded("relay")}
+        stored = {
+            key: [event for event in events if event.id not in passed_over]
+            for key, events in self.world.sound(self.world.stored()).items()
+        }
         for topic, loud in ((ALL, False), (LOUD, True)):
             relayed = [r for records in self.world.sound_log(topic).values() for r in records]
             check_relayed(stored, relayed, loud)

@@ -35,6 +35,14 @@ def relay(parts: RoleParts) -> RoleScenario:
     return RoleScenario(("relay",), fed=True, repeats=False, parts=parts)
 
 
+def parking_relay(parts: RoleParts) -> RoleScenario:
+    return RoleScenario(("relay",), fed=True, repeats=False, poison=0.3, parts=parts)
+
+
+def parking_snapshots(parts: RoleParts) -> RoleScenario:
+    return RoleScenario(("snapshot",), fed=True, poison=0.3, parts=parts)
+
+
 def chain(parts: RoleParts) -> RoleScenario:
     return RoleScenario(ALL_ROLES, marked=True, parts=parts)
 
@@ -139,6 +147,56 @@ RULES = {
     "an owner stops where the log does not have its offset": [
         (loaded(RoleParts(minds_offsets=False)), {"lost", "not emitted"}),
         (following(RoleParts(minds_offsets=False)), {"lost", "not emitted"}),
+    ],
+    "what is parked is written in one transaction with the offset": [
+        (
+            parking_relay(RoleParts(relay=roles_without_rules.ParksAfterItsOffset)),
+            {"not relayed", "relayed out of order"},
+        ),
+    ],
+    "later events of a parked aggregate are parked behind it": [
+        (
+            parking_relay(RoleParts(parking=roles_without_rules.LetsLaterEventsPass)),
+            {"not relayed", "relayed out of order", "relayed twice"},
+        ),
+    ],
+    "an owner reads what is parked before its first chunk": [
+        (
+            parking_relay(RoleParts(parking=roles_without_rules.BeginsWithoutTheList)),
+            {"relayed out of order", "stuck"},
+        ),
+    ],
+    "of the list only what is committed is read": [
+        (
+            parking_relay(RoleParts(reader=roles_without_rules.ReadsUncommittedEntries)),
+            {"relayed twice", "relayed out of order", "stuck"},
+        ),
+    ],
+    "a redrive ends the entry in the transaction with what it emits": [
+        (
+            parking_relay(RoleParts(relay=roles_without_rules.RedrivesInTwoSteps)),
+            {"relayed twice"},
+        ),
+    ],
+    "a discard is held to its event": [
+        (
+            parking_relay(RoleParts(parking=roles_without_rules.DiscardsWhateverIsFirst)),
+            {"discarded unasked"},
+        ),
+    ],
+    "a discard is noted by an owner that is not fenced": [
+        (
+            parking_relay(RoleParts(parking=roles_without_rules.DiscardsBeforeItCommits)),
+            {"relayed twice", "relayed out of order"},
+        ),
+    ],
+    "snapshot notes what it parks before it moves its offset": [
+        (
+            parking_snapshots(
+                RoleParts(snapshot_parking=roles_without_rules.ParksSnapshotsAfterItsOffset)
+            ),
+            {"store is behind"},
+        ),
     ],
     "only committed records are consumed": [
         (chain(RoleParts(reads_uncommitted=True)), {"relayed twice"}),

@@ -13,14 +13,23 @@ ALL_ROLES = ("append", "snapshot", "relay")
 SCENARIOS = {
     "append, loaded events": (500, RoleScenario(("append",))),
     "append, loaded again and again": (
-        2400,
+        2200,
         RoleScenario(("append",), events=14, again=0.7, failures=0.95),
     ),
-    "append, events that follow one another": (1300, RoleScenario(("append",), marked=True)),
-    "append, synchronous puts": (2300, RoleScenario(("append",), puts=True)),
+    "append, events that follow one another": (1000, RoleScenario(("append",), marked=True)),
+    "append, synchronous puts": (2000, RoleScenario(("append",), puts=True)),
     "snapshot": (750, RoleScenario(("snapshot",), fed=True)),
     "snapshot, with queries": (750, RoleScenario(("snapshot",), fed=True, queries=3)),
-    "relay": (500, RoleScenario(("relay",), fed=True, repeats=False)),
+    "relay": (400, RoleScenario(("relay",), fed=True, repeats=False)),
+    "snapshot, which parks": (400, RoleScenario(("snapshot",), fed=True, poison=0.3)),
+    "relay, which parks": (
+        400,
+        RoleScenario(("relay",), fed=True, repeats=False, poison=0.3),
+    ),
+    "all three, with synchronous puts and parking": (
+        100,
+        RoleScenario(ALL_ROLES, puts=True, poison=0.2),
+    ),
     "all three, with queries": (750, RoleScenario(ALL_ROLES, marked=True, queries=2)),
     "all three, with synchronous puts": (750, RoleScenario(ALL_ROLES, puts=True)),
 }

@@ -9,22 +9,35 @@ from typing import Any
 from eventfleet.model.domain import Domain
 from eventfleet.roles.append import AppendRole
 from eventfleet.roles.append_plan import Plan
+from eventfleet.roles.parking import LoggedParking, Parking
 from eventfleet.roles.relay import RelayRole
 from eventfleet.roles.role import Role
 from eventfleet.roles.snapshot import SnapshotRole
 from eventfleet.roles.sweep import Sweep
 from eventfleet.states.querier import Querier
 from eventfleet.stores.contracts import DomainStores, PartitionWriter
-from eventfleet.stores.memory.log import MemoryProducer, MemoryTransactionalWriter
+from eventfleet.stores.contracts.dead_letters import ParkedQuery
+from eventfleet.stores.memory.dead_letters import MemoryDeadLetters
+from eventfleet.stores.memory.log import MemoryProducer, MemoryReader, MemoryTransactionalWriter
 from eventfleet.stores.memory.snapshots import MemorySnapshots
-from eventfleet.stores.parked_aggregates import NoParkedAggregates
+from eventfleet.stores.parked_log import TopicParkedLog
 from eventfleet.topics.names import Topics, consumer_group
+from eventfleet.topics.parked import ParkedAggregate
 from eventfleet.topics.partitioner import partition_of
 from eventfleet.topics.record import LogRecord
 from eventfleet.topics.topic_specs import TopicSpec
 from tests.simulation.checker import History, Kept, kept_in
 from tests.simulation.faults import Faults, Shaky, ShakyEvents
-from tests.simulation.recording_domain import ALL, LOUD, Tally, marker_tally, sync_tally, tally
+from tests.simulation.recording_domain import (
+    ALL,
+    LOUD,
+    PoisonedCode,
+    Tally,
+    marker_tally,
+    sync_tally,
+    tally,
+    with_poison,
+)
 from tests.simulation.replicated_events import ReplicatedEvents
 from tests.simulation.scheduler import Scheduler, checkpoint, drive
 from tests.simulation.simulated_log import SimulatedLog
@@ -80,6 +93,9 @@ class RoleParts:
     plan: type[Plan] = Plan
     snapshots: type[SnapshotRole] = SnapshotRole
     relay: type[RelayRole] = RelayRole
+    parking: type[LoggedParking] = LoggedParking
+    snapshot_parking: type[Parking] = Parking
+    reader: type[MemoryReader] = MemoryReader
     writer: type[MemoryTransactionalWriter] = MemoryTransactionalWriter
     events: type[ReplicatedEvents] = ReplicatedEvents
     snapshot_store: Callable[..., Any] = MemorySnapshots
@@ -101,6 +117,7 @@ class RoleScenario:
     failures: float = 0.6  # in how many schedules a primary is alone or replaced, and so on
     repeats: bool = True
     again: float = 0.2  # how often an event is followed by a repeat of any
+    poison: float = 0.0  # how many events the code of the domain raises on, until it is mended
     parts: RoleParts = field(default_factory=RoleParts)
 
     def smaller(self) -> list["RoleScenario"]:
@@ -121,6 +138,13 @@ class World:
             self.log.create(TopicSpec(topic, self.partitions, 1))
         self.events = scenario.parts.events(self.partitions, self.scheduler)
         self.snapshots = scenario.parts.snapshot_store(2, checkpoint)
+        self.letters = MemoryDeadLetters(checkpoint)
+        self.code = PoisonedCode()
+        self.mends = bool(scenario.poison) and self.scheduler.chance(
+            0.5
+        )  # otherwise what fails is discarded
+        self.discards: set[tuple[str, str]] = set()  # that were asked for: role and event
+        self.poisoned = with_poison(self.code)
         self.faults = Faults(self.scheduler, self.random.choice([0.0, 0.01, 0.04]))
         self.stores = DomainStores(
             ShakyEvents(self.events, self.faults), self.shaky(self.snapshots)
@@ -143,6 +167,11 @@ class World:
             return sync_tally
         return marker_tally if self.scenario.marked else tally
 
+    @property
+    def reading(self) -> Domain[Tally]:
+        """The domain as the roles have it that read what is stored."""
+        return self.poisoned if self.scenario.poison else tally
+
     def slots(self) -> list[tuple[str, int]]:
         return [(role, p) for role in self.scenario.roles for p in range(self.partitions)]
 
@@ -156,7 +185,6 @@ class World:
                     partition,
                     self.stores.events,
                     writer,
-                    NoParkedAggregates(),
                     clock,
                 ),
                 cached=cached,
@@ -164,13 +192,42 @@ class World:
             )
         if name == "snapshot":
             return parts.snapshots(
-                *(tally, partition, self.stores, writer, NoParkedAggregates(), clock),
+                *(
+                    self.reading,
+                    partition,
+                    self.stores,
+                    writer,
+                    self.parking(partition, clock),
+                    clock,
+                ),
                 cached=cached,
                 limit=BIG,
             )
         return parts.relay(
-            tally, partition, self.stores.events.registry, writer, NoParkedAggregates()
+            self.reading,
+            partition,
+            self.stores.events,
+            writer,
+            self.logged_parking(partition, clock),
         )
+
+    def parking(self, partition: int, clock: ServerClock) -> Parking:
+        parking = self.scenario.parts.snapshot_parking
+        return parking(tally.name, "snapshot", partition, self.shaky(self.letters), clock)
+
+    def logged_parking(self, partition: int, clock: ServerClock) -> LoggedParking:
+        reader = self.scenario.parts.reader(self.log, checkpoint)
+        return self.scenario.parts.parking(
+            *(tally.name, "relay", partition, self.shaky(self.letters), clock),
+            TopicParkedLog(self.shaky(reader)),
+        )
+
+    def parked(self) -> list[ParkedAggregate]:
+        """What the roles park, and what is listed so."""
+        log = TopicParkedLog(MemoryReader(self.log))
+        logged = [drive(log.load(tally.name, "relay", p)) for p in range(self.partitions)]
+        listed = drive(self.letters.find(ParkedQuery(), 100))
+        return [each for entries in logged for each in entries.parked] + listed
 
     def sweep(self, partition: int, clock: ServerClock) -> Sweep:
         producer = self.shaky(self.producer())

@@ -14,7 +14,6 @@ from eventfleet.roles.relay import RelayRole
 from eventfleet.roles.snapshot import SnapshotRole
 from eventfleet.stores.contracts import DomainStores, PartitionWriter, Snapshot
 from eventfleet.stores.memory.log import LogEntry, MemoryReader, MemoryTransactionalWriter
-from eventfleet.stores.parked_aggregates import NoParkedAggregates
 from eventfleet.stores.snapshot_retention import key_of
 from eventfleet.topics.dead_letters import make_dead_letter
 from eventfleet.topics.event import EventRecord
@@ -52,13 +51,16 @@ class AuditFixture:
                 await role.process(records, len(self.log.entries(topic, 0)))
 
     def _role(self, name: str, writer: PartitionWriter) -> AppendRole | SnapshotRole | RelayRole:
-        domain, parked, clock = self.domain, NoParkedAggregates(), self.memory.clock
+        domain, memory, clock = self.domain, self.memory, self.memory.clock
         if name == "append":
-            return AppendRole(domain, 0, self.memory.events, writer, parked, clock, cached=10)
+            return AppendRole(domain, 0, memory.events, writer, clock, cached=10)
         if name == "relay":
-            return RelayRole(domain, 0, self.memory.events.registry, writer, parked)
-        stores = self.memory.stores
-        return SnapshotRole(domain, 0, stores, writer, parked, clock, cached=10, limit=1_000_000)
+            return RelayRole(domain, 0, memory.events, writer, memory.logged_parking(name))
+        return SnapshotRole(
+            *(domain, 0, memory.stores, writer, memory.parking(name), clock),
+            cached=10,
+            limit=1_000_000,
+        )
 
     async def refuse(self, offset: int, kind: str, reason: str) -> None:
         """Write append's dead letter of a record, and commit past it."""

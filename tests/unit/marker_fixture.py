@@ -15,7 +15,6 @@ from eventfleet.stores.errors import ServerUnavailable
 from eventfleet.stores.marker_timeouts import MarkerTimeouts
 from eventfleet.stores.memory.log import MemoryProducer, MemoryReader, MemoryTransactionalWriter
 from eventfleet.stores.memory.markers import MemoryMarkers, MemoryRedis
-from eventfleet.stores.parked_aggregates import NoParkedAggregates
 from eventfleet.topics.event import EventRecord
 from eventfleet.topics.names import consumer_group
 from tests.simulation.in_memory_servers import InMemoryServers
@@ -127,7 +126,6 @@ class MarkerFixture:
                     0,
                     self.memory.events,
                     writer,
-                    NoParkedAggregates(),
                     self.memory.clock,
                 ),
                 cached=10,

@@ -15,8 +15,9 @@ from eventfleet.roles.snapshot import SnapshotRole
 from eventfleet.runtime.settings import Settings
 from eventfleet.stores.contracts import DomainStores
 from eventfleet.stores.kafka.connection import Connection
+from eventfleet.stores.memory.dead_letters import MemoryDeadLetters
 from eventfleet.stores.memory.events import MemoryEvents
-from eventfleet.stores.memory.log import MemoryLog, MemoryProducer
+from eventfleet.stores.memory.log import MemoryLog, MemoryProducer, MemoryReader
 from eventfleet.stores.memory.snapshots import MemorySnapshots
 from eventfleet.stores.memory.views import MemoryViews
 from eventfleet.workers.agent import DomainAgent, WorkerContext
@@ -42,9 +43,10 @@ CLASSES: dict[str, type] = {
 def agent_of(role: str, domain: Any = orders, transactional: bool = True) -> DomainAgent:
     deciders: dict[str, Any] = {domain.name: object()}
     settings, connection = Settings(group_prefix="unit"), Connection("nowhere:1")
-    writer = MemoryProducer(MemoryLog())
-    context = WorkerContext(settings, connection, transactional, writer, deciders)
-    stores = DomainStores(MemoryEvents(), MemorySnapshots(), MemoryViews())
+    log = MemoryLog()
+    servers = connection, transactional, MemoryProducer(log), MemoryReader(log)
+    context = WorkerContext(settings, *servers, deciders)
+    stores = DomainStores(MemoryEvents(), MemorySnapshots(), MemoryViews(), MemoryDeadLetters())
     return agent_class(role)(domain, stores, context)
 
 

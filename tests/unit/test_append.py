@@ -18,7 +18,6 @@ from eventfleet.states.cache_statistics import cache_statistics
 from eventfleet.stores.contracts import AssignPosition
 from eventfleet.stores.errors import Duplicate, Fenced, Misconfigured, ServerUnavailable
 from eventfleet.stores.memory.events import MemoryEvents
-from eventfleet.stores.parked_aggregates import NoParkedAggregates
 from eventfleet.topics.codec import encode
 from eventfleet.topics.dead_letters import REASON
 from eventfleet.topics.event import EventKey, EventRecord, Position
@@ -44,7 +43,7 @@ def an_append(
 ) -> AppendRole:
     return AppendRole(
         *(domain or memory.domain, 0, memory.events, memory.writer("append")),
-        *(NoParkedAggregates(), memory.clock),
+        memory.clock,
         cached=cached,
     )
 

@@ -12,7 +12,6 @@ from eventfleet.stores import clock as clock_module
 from eventfleet.stores import ids as ids_module
 from eventfleet.stores.clock import SystemClock
 from eventfleet.stores.ids import Uuid7Generator
-from eventfleet.stores.parked_aggregates import NoParkedAggregates
 from eventfleet.topics.event import truncate_to_milliseconds
 
 
@@ -46,10 +45,6 @@ async def test_others_run_while_one_sleeps() -> None:
 
     await asyncio.gather(sleep(0.05), sleep(0))
     assert woken == [0, 0.05]
-
-
-async def test_nothing_is_parked() -> None:
-    assert await NoParkedAggregates().load(0) == frozenset()
 
 
 # Ids

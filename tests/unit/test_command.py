@@ -24,7 +24,6 @@ from eventfleet.stores import errors
 from eventfleet.stores.clock import SystemClock
 from eventfleet.stores.memory.log import MemoryLog, MemoryReader, MemoryTransactionalWriter
 from eventfleet.stores.memory.registry import MemoryRegistry
-from eventfleet.stores.parked_aggregates import NoParkedAggregates
 from eventfleet.topics.codec import encode
 from eventfleet.topics.event import EventRecord
 from eventfleet.topics.record import LogRecord
@@ -60,8 +59,7 @@ class CommandRoleFixture:
             self.log.create(spec)
         self.reader = MemoryReader(self.log)
         writer = MemoryTransactionalWriter(self.log, GROUP, TOPIC, 0)
-        registry, parked = MemoryRegistry(), NoParkedAggregates()
-        self.role = CommandRole(orders, 0, decider, registry, writer, parked, SystemClock())
+        self.role = CommandRole(orders, 0, decider, MemoryRegistry(), writer, SystemClock())
 
     async def said(self, kind: str = "replies") -> list[dict[str, object]]:
         topic = f"orders.{kind}"
@@ -258,8 +256,8 @@ class MarkerRoleFixture:
         memory = self.desk.memory
         writer = MemoryTransactionalWriter(self.log, GROUP, TOPIC, 0)
         decider = self.desk.service()
-        registry, parked = memory.events.registry, NoParkedAggregates()
-        self.role = CommandRole(orders, 0, decider, registry, writer, parked, memory.clock)
+        registry = memory.events.registry
+        self.role = CommandRole(orders, 0, decider, registry, writer, memory.clock)
 
     async def put(self, *names: str) -> None:
         for name in names:

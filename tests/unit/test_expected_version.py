@@ -32,7 +32,6 @@ from eventfleet.stores.clock import SystemClock
 from eventfleet.stores.ids import Uuid7Generator
 from eventfleet.stores.memory.log import MemoryReader, MemoryTransactionalWriter
 from eventfleet.stores.memory.registry import MemoryRegistry
-from eventfleet.stores.parked_aggregates import NoParkedAggregates
 from eventfleet.testing import given
 from eventfleet.topics.codec import decode_command, encode
 from eventfleet.topics.errors import InvalidRecord
@@ -362,8 +361,7 @@ async def test_a_reply_has_the_present_version_and_no_dead_letter_is_made(
 ) -> None:
     await desk.send("PutIn", cents=1)
     writer = MemoryTransactionalWriter(desk.log, "g.command", "till.commands", 0)
-    registry, parked = MemoryRegistry(), NoParkedAggregates()
-    role = CommandRole(till, 0, desk.manager, registry, writer, parked, SystemClock())
+    role = CommandRole(till, 0, desk.manager, MemoryRegistry(), writer, SystemClock())
     await role.open()
     records = [
         LogRecord("till.commands", 0, offset, b"a", encode(each))

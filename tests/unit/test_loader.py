@@ -31,7 +31,6 @@ from eventfleet.stores.memory.log import (
     MemoryReader,
     MemoryTransactionalWriter,
 )
-from eventfleet.stores.parked_aggregates import NoParkedAggregates
 from eventfleet.topics.event import Position
 from eventfleet.topics.record import ProducerRecord
 from eventfleet.topics.topic_specs import declare_topics
@@ -116,7 +115,6 @@ class LoaderFleet:
             partition,
             self.store,
             writer,
-            NoParkedAggregates(),
             clock,
             cached=1000,
         )

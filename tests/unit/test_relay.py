@@ -7,12 +7,14 @@ from msgspec.structs import replace
 
 from eventfleet.model.domain import Domain, Route
 from eventfleet.model.payloads import Event
+from eventfleet.roles.parking import COMPARE_INTERVAL, LoggedParking, TooManyParked
 from eventfleet.roles.relay import RelayRole
-from eventfleet.roles.role import PoisonEvent
+from eventfleet.stores.contracts.dead_letters import ParkedQuery
 from eventfleet.stores.errors import TopicRefused
 from eventfleet.stores.memory.log import MemoryReader
-from eventfleet.stores.parked_aggregates import NoParkedAggregates
+from eventfleet.stores.parked_log import TopicParkedLog
 from eventfleet.topics.event import EventRecord
+from eventfleet.topics.parked import Discard, ParkedAggregate
 from eventfleet.topics.topic_specs import TopicSpec
 from tests.simulation.in_memory_servers import InMemoryServers, take
 from tests.simulation.recording_domain import Counted, Tally, evolve
@@ -38,7 +40,7 @@ def a_domain(*routes: Route, **named: Any) -> Domain[Tally]:
 
 async def opened(memory: InMemoryServers) -> RelayRole:
     relay = RelayRole(
-        memory.domain, 0, memory.events.registry, memory.writer("relay"), NoParkedAggregates()
+        memory.domain, 0, memory.events, memory.writer("relay"), memory.logged_parking("relay")
     )
     await relay.open()
     return relay
@@ -155,19 +157,19 @@ async def test_a_schema_free_domain_routes_by_name() -> None:
 
 
 @pytest.mark.parametrize("named", [{"schema_version": 3}, {"type": "Unheard"}])
-async def test_an_event_that_is_not_declared_stops_the_role(named: dict[str, Any]) -> None:
+async def test_an_event_that_is_not_declared_parks_its_aggregate(named: dict[str, Any]) -> None:
     memory = InMemoryServers(a_domain(Route("all")))
     relay = await opened(memory)
-    records = await memory.append("1", **named)
-    with pytest.raises(PoisonEvent):
-        await take(relay, records)
+    await take(relay, await memory.append("1", **named))
+    [parked] = await memory.dead_letters.find(ParkedQuery(), 10)
+    assert (parked.aggregate_id, parked.first, parked.reason[:13]) == ("a", 1, "InvalidRecord")
 
 
 async def test_a_relay_looks_for_the_topics_of_its_routes_before_it_takes_over() -> None:
     memory = InMemoryServers(a_domain(Route("all")))
     domain = a_domain(Route("all"), Route("nowhere"))
     role = RelayRole(
-        *(domain, 0, memory.events.registry, memory.writer("relay"), NoParkedAggregates()),
+        *(domain, 0, memory.events, memory.writer("relay"), memory.logged_parking("relay")),
         reader=MemoryReader(memory.log),
     )
     with pytest.raises(TopicRefused, match="topic nowhere, to which a route of tally leads"):
@@ -189,13 +191,176 @@ def failing(*_: Any) -> Any:
     ],
     ids=["route", "upcaster"],
 )
-async def test_what_raises_stops_the_role(domain: Domain[Tally]) -> None:
+async def test_what_raises_parks_its_aggregate(domain: Domain[Tally]) -> None:
     memory = InMemoryServers(domain)
     relay = await opened(memory)
-    await memory.emit(memory.topics.stored)
-    records = await memory.append("1")
-    with pytest.raises(
-        PoisonEvent, match=r"^relay can't go on: tally 'a' version 1, event 1 at offset 0: Look"
-    ):
-        await take(relay, records)
-    assert (memory.seen("all"), memory.offset("relay")) == ([], 0)
+    report = await take(relay, await memory.append("1"))
+    assert (memory.seen("all"), memory.offset("relay")) == ([], 1)
+    assert (report.parked, report.emitted, report.dead_letters) == (1, 0, 0)
+    [parked] = await memory.dead_letters.find(ParkedQuery(), 10)
+    assert (parked.role, parked.event_id, parked.attempts) == ("relay", "1", 1)
+    assert parked.reason == "LookupError: nowhere"
+    assert f'File "{__file__}", line ' in parked.details
+    [letter] = memory.records(memory.topics.dead_letters)
+    headers = dict(letter.headers)
+    assert headers["eventfleet-kind"] == b"parked"
+    assert headers["eventfleet-reason"] == b"LookupError: nowhere"
+    assert b'raise LookupError("nowhere")' in headers["eventfleet-traceback"]
+    assert letter.value == memory.records(memory.topics.stored)[0].value
+
+
+# Parked aggregates
+
+
+class Team:
+    """A team whose route raises on some events, until it is mended."""
+
+    def __init__(self, *poison: str) -> None:
+        self.poison = {*poison}
+        self.domain = a_domain(Route("all", when=self._wants), upcasters={})
+
+    def _wants(self, event: EventRecord) -> bool:
+        if event.id in self.poison:
+            raise LookupError("nowhere")
+        return True
+
+
+async def parked_at(memory: InMemoryServers) -> list[tuple[str, int, int, int]]:
+    found = await memory.dead_letters.find(ParkedQuery(), 10)
+    return [(each.aggregate_id, each.first, each.last, each.attempts) for each in found]
+
+
+async def ask(memory: InMemoryServers, discard: bool = False) -> None:
+    for each in await memory.dead_letters.find(ParkedQuery(), 10):
+        why = Discard("a mistake", "ann", memory.clock.now()) if discard else None
+        assert await memory.dead_letters.request(each, why)
+
+
+async def a_parking_relay(*poison: str) -> tuple[Team, InMemoryServers, RelayRole]:
+    """A relay that has taken five events, of two aggregates, of which some are poison."""
+    team = Team(*poison)
+    memory = InMemoryServers(team.domain)
+    relay = await opened(memory)
+    for n, key in (("1", "a"), ("2", "a"), ("3", "b"), ("4", "a"), ("5", "b")):
+        await memory.append(n, key)
+    await take(relay, memory.records(memory.topics.stored))
+    return team, memory, relay
+
+
+async def test_others_flow_while_an_aggregate_is_parked_and_its_events_wait_in_order() -> None:
+    team, memory, relay = await a_parking_relay("2")
+    assert [event.id for event in memory.seen("all")] == ["1", "3", "5"]
+    assert await parked_at(memory) == [("a", 2, 3, 1)]
+    team.poison.clear()
+    await ask(memory)
+    report = await relay.tick()
+    assert [event.id for event in memory.seen("all")] == ["1", "3", "5", "2", "4"]
+    assert (report.redriven, await parked_at(memory)) == (2, [])
+    await take(relay, await memory.append("6"))
+    assert [event.id for event in memory.seen("all")][-1] == "6"
+
+
+async def test_without_a_request_nothing_is_redriven() -> None:
+    team, memory, relay = await a_parking_relay("2")
+    team.poison.clear()
+    await relay.tick()
+    assert await parked_at(memory) == [("a", 2, 3, 1)]
+
+
+async def test_what_fails_again_stays_parked_and_its_attempts_are_counted() -> None:
+    _, memory, relay = await a_parking_relay("2")
+    await ask(memory)
+    await relay.tick()
+    await relay.tick()  # the request is done with
+    assert await parked_at(memory) == [("a", 2, 3, 2)]
+
+
+async def test_a_redrive_goes_as_far_as_the_next_event_that_fails() -> None:
+    team, memory, relay = await a_parking_relay("2", "4")
+    team.poison.remove("2")
+    await ask(memory)
+    await relay.tick()
+    assert [event.id for event in memory.seen("all")] == ["1", "3", "5", "2"]
+    assert await parked_at(memory) == [("a", 3, 3, 1)]
+
+
+async def test_a_discard_passes_over_the_first_event_only_and_leaves_a_tombstone() -> None:
+    _, memory, relay = await a_parking_relay("2")
+    await ask(memory, discard=True)
+    report = await relay.tick()
+    assert [event.id for event in memory.seen("all")] == ["1", "3", "5", "4"]
+    assert (report.discarded, report.redriven, await parked_at(memory)) == (1, 1, [])
+    [tombstone] = await memory.dead_letters.discarded("relay", ["a"])
+    assert (tombstone.event_id, tombstone.version) == ("2", 2)
+    assert (tombstone.discard.why, tombstone.discard.by) == ("a mistake", "ann")
+
+
+async def test_a_discard_of_an_event_that_is_no_longer_the_first_discards_nothing() -> None:
+    team, memory, relay = await a_parking_relay("2", "4")
+    await ask(memory, discard=True)
+    team.poison.remove("2")
+    [parked] = relay._parking.aggregates.values()
+    relay._parking.park_at("a", 3, LookupError("nowhere"), "4")
+    relay._parking.aggregates["a"] = replace(parked, first=3, event_id="4")
+    await relay.tick()
+    assert await memory.dead_letters.discarded("relay", ["a"]) == []
+    assert await parked_at(memory) == [("a", 3, 3, 2)]
+
+
+async def test_a_new_owner_knows_what_is_parked_and_mends_the_copy() -> None:
+    team, memory, _ = await a_parking_relay("2")
+    await memory.dead_letters.unpark("relay", ["a"])
+    await memory.dead_letters.park(
+        [ParkedAggregate("relay", 0, "gone", 1, 1, "x", "T", "r", "", 1, memory.clock.now())]
+    )
+    relay = await opened(memory)
+    assert await parked_at(memory) == [("a", 2, 3, 1)]
+    await take(relay, await memory.append("6"))
+    assert await parked_at(memory) == [("a", 2, 4, 1)]
+    team.poison.clear()
+    await ask(memory)
+    await relay.tick()
+    assert [event.id for event in memory.seen("all")] == ["1", "3", "5", "2", "4", "6"]
+
+
+async def test_a_copy_that_an_earlier_owner_wrote_late_is_corrected_in_time() -> None:
+    _, memory, relay = await a_parking_relay("2")
+    await memory.dead_letters.unpark("relay", ["a"])
+    memory.clock.time += COMPARE_INTERVAL
+    await relay.tick()
+    assert await parked_at(memory) == [("a", 2, 3, 1)]
+
+
+async def test_with_too_many_parked_aggregates_the_partition_stands_still() -> None:
+    team = Team("1", "2")
+    memory = InMemoryServers(team.domain)
+    log = TopicParkedLog(MemoryReader(memory.log))
+    parking = LoggedParking("tally", "relay", 0, memory.dead_letters, memory.clock, log, most=1)
+    relay = RelayRole(team.domain, 0, memory.events, memory.writer("relay"), parking)
+    await relay.open()
+    await memory.append("1", "a")
+    await memory.append("2", "b")
+    expected = (
+        r"relay can't go on: it parks 1 aggregates of this partition of tally already, and 'b' "
+        r"version 1 would be another: LookupError: nowhere"
+    )
+    with pytest.raises(TooManyParked, match=expected):
+        await take(relay, memory.records(memory.topics.stored))
+    assert (memory.offset("relay"), memory.seen("all")) == (0, [])
+
+
+async def test_a_long_redrive_goes_page_by_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("eventfleet.roles.relay.REDRIVE_PAGE_EVENTS", 1)
+    team, memory, relay = await a_parking_relay("1")
+    team.poison.clear()
+    await ask(memory)
+    await relay.tick()
+    assert [event.id for event in memory.seen("all")] == ["3", "5", "1", "2", "4"]
+    assert await parked_at(memory) == []
+
+
+async def test_a_relay_whose_list_has_no_topic_does_not_begin() -> None:
+    memory = InMemoryServers(a_domain(Route("all")))
+    del memory.log.specs[memory.topics.parked]
+    with pytest.raises(TopicRefused, match=r"topic tally\.parked does not exist"):
+        await opened(memory)

@@ -25,7 +25,6 @@ from eventfleet.stores.errors import Misconfigured
 from eventfleet.stores.memory.events import MemoryEvents
 from eventfleet.stores.memory.log import MemoryAdmin, MemoryReader, MemoryTransactionalWriter
 from eventfleet.stores.memory.views import MemoryViews
-from eventfleet.stores.parked_aggregates import NoParkedAggregates
 from eventfleet.topics.event import Position
 from eventfleet.topics.names import consumer_group
 from tests.simulation.in_memory_servers import InMemoryServers, take
@@ -58,7 +57,7 @@ class Fleet(InMemoryServers):
     async def run_append(self) -> None:
         """Take all records behind the group's offset, as one chunk."""
         append = AppendRole(
-            *(self.domain, 0, self.events, self.writer("append"), NoParkedAggregates()),
+            *(self.domain, 0, self.events, self.writer("append")),
             self.clock,
             cached=100,
         )

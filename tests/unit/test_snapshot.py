@@ -14,15 +14,17 @@ from eventfleet.model.domain import Domain
 from eventfleet.model.payloads import Event
 from eventfleet.model.shapes import StateShape
 from eventfleet.roles import snapshot
-from eventfleet.roles.role import PoisonEvent
+from eventfleet.roles.parking import COMPARE_INTERVAL
 from eventfleet.roles.snapshot import SnapshotRole
 from eventfleet.snapshot_rules import Rule, after, every, on, size
 from eventfleet.states.cache_statistics import cache_statistics
 from eventfleet.states.querier import Querier
 from eventfleet.stores.contracts import DomainStores, Snapshot
+from eventfleet.stores.contracts.dead_letters import ParkedQuery
 from eventfleet.stores.errors import ServerUnavailable
 from eventfleet.stores.memory.snapshots import MemorySnapshots
-from eventfleet.stores.parked_aggregates import NoParkedAggregates
+from eventfleet.topics.event import EventKey
+from eventfleet.topics.parked import Discard, ParkedAggregate
 from eventfleet.topics.record import LogRecord
 from tests.simulation.in_memory_servers import InMemoryServers, take
 from tests.simulation.recording_domain import Counted, Tally, evolve
@@ -44,7 +46,7 @@ def a_role(memory: InMemoryServers, cached: int = 100, limit: int = 10_000) -> S
             0,
             memory.stores,
             memory.writer("snapshot"),
-            NoParkedAggregates(),
+            memory.parking("snapshot"),
             memory.clock,
         ),
         cached=cached,
@@ -369,23 +371,25 @@ def failing(*_: Any) -> Any:
 @pytest.mark.parametrize(
     ("named", "schema"), [({"evolve": failing}, 2), ({"upcasters": {Counted: [failing]}}, 1)]
 )
-async def test_what_raises_stops_the_role(named: dict[str, Any], schema: int) -> None:
+async def test_what_raises_parks_its_aggregate(named: dict[str, Any], schema: int) -> None:
     upcast = {"upcasters": {Counted: [dict]}}
     memory = InMemoryServers(a_domain(every(1), **(upcast | named)))
     role = await opened(memory)
     await append(memory, "0", key="b") if schema == 2 else None
     records = await memory.append("1", schema_version=schema)
-    where = (
-        f"tally 'a' version 1, event 1 at offset {records[0].offset}: ZeroDivisionError: by nought"
-    )
-    with pytest.raises(PoisonEvent, match=f"^snapshot can't go on: {where}$") as raised:
-        await take(role, records)
-    assert f'File "{__file__}", line ' in raised.value.details
-    assert 'raise ZeroDivisionError("by nought")' in raised.value.details
-    assert (await kept(memory), memory.offset("snapshot")) == ({}, 0)
+    report = await take(role, records)
+    [parked] = await memory.dead_letters.parked_in("snapshot", 0)
+    assert (parked.aggregate_id, parked.first, parked.event_id) == ("a", 1, "1")
+    assert parked.reason == "ZeroDivisionError: by nought"
+    assert f'File "{__file__}", line ' in parked.details
+    assert 'raise ZeroDivisionError("by nought")' in parked.details
+    assert (await kept(memory), report.parked) == ({}, 1)
+    assert memory.offset("snapshot") == records[0].offset + 1
+    letter = memory.records(memory.topics.dead_letters)[-1]
+    assert dict(letter.headers)["eventfleet-kind"] == b"parked"
 
 
-async def test_what_raises_among_others_is_named_and_nothing_of_its_chunk_is_kept() -> None:
+async def test_what_raises_among_others_parks_its_own_aggregate_only() -> None:
     def particular(tally: Tally, event: Any) -> Tally:
         return failing() if event.n == "3" else evolve(tally, event)
 
@@ -393,10 +397,109 @@ async def test_what_raises_among_others_is_named_and_nothing_of_its_chunk_is_kep
     role = await opened(memory)
     await append(memory, "6", "7", key="b")
     await memory.put(memory.topics.stored, ("a", b"[]"))
-    records = await append(memory, "1", "2", "3", "4")
-    where = (
-        f"tally 'a' version 3, event 3 at offset {records[2].offset}: ZeroDivisionError: by nought"
+    await append(memory, "1", "2", "3", "4")
+    await take(role, memory.records(memory.topics.stored))
+    assert (await kept(memory), memory.offset("snapshot")) == ({"a": 2, "b": 2}, 7)
+    assert [each.first for each in await memory.dead_letters.parked_in("snapshot", 0)] == [3]
+
+
+# Parked aggregates
+
+
+class Team:
+    """A team whose evolve, or rule, raises on some events, until it is mended."""
+
+    def __init__(self, *poison: str, rule: Rule | None = None) -> None:
+        self.poison = {*poison}
+        self.domain = a_domain(rule or every(1), evolve=self._evolve)
+
+    def _evolve(self, tally: Tally, event: Any) -> Tally:
+        return failing() if event.n in self.poison else evolve(tally, event)
+
+
+async def ask(memory: InMemoryServers, discard: bool = False) -> None:
+    for each in await memory.dead_letters.find(ParkedQuery(), 10):
+        why = Discard("a mistake", "ann", memory.clock.now()) if discard else None
+        assert await memory.dead_letters.request(each, why)
+
+
+async def parked_at(memory: InMemoryServers) -> list[tuple[str, int, int]]:
+    found = await memory.dead_letters.find(ParkedQuery(), 10)
+    return [(each.aggregate_id, each.first, each.attempts) for each in found]
+
+
+async def test_a_redrive_loads_the_state_with_all_that_came_since() -> None:
+    team = Team("2")
+    memory = InMemoryServers(team.domain)
+    role = await opened(memory)
+    await take(role, await append(memory, "1", "2", "3"))
+    await take(role, await append(memory, "4"))
+    assert (await kept(memory), await parked_at(memory)) == ({"a": 1}, [("a", 2, 1)])
+    await ask(memory)
+    await role.tick()
+    assert await parked_at(memory) == [("a", 2, 2)]
+    team.poison.clear()
+    await ask(memory)
+    report = await role.tick()
+    assert (await kept(memory), report.redriven, await parked_at(memory)) == ({"a": 4}, 1, [])
+    await take(role, await append(memory, "5"))
+    assert await kept(memory) == {"a": 5}
+
+
+async def test_a_discarded_event_is_folded_by_nobody() -> None:
+    team = Team("2")
+    memory = InMemoryServers(team.domain)
+    role = await opened(memory)
+    await take(role, await append(memory, "1", "2", "3"))
+    await ask(memory, discard=True)
+    await role.tick()
+    assert (await kept(memory), await parked_at(memory)) == ({"a": 3}, [])
+    assert [event.discarded for event in await memory.history()] == [False, True, False]
+    state = await Querier(team.domain, memory.stores, memory.clock).latest("a")
+    assert state
+    assert state.state.trail == ("1", "3")
+    [tombstone] = await memory.dead_letters.discarded("snapshot", ["a"])
+    assert (tombstone.event_id, tombstone.discard.by) == ("2", "ann")
+
+
+async def test_a_discarded_event_that_comes_again_parks_nothing() -> None:
+    team = Team("2")
+    memory = InMemoryServers(team.domain)
+    role = await opened(memory)
+    records = await append(memory, "1", "2", "3")
+    await memory.events.mark_discarded(EventKey("a", "2"))
+    await take(role, records)
+    assert (await kept(memory), await parked_at(memory)) == ({"a": 3}, [])
+
+
+async def test_a_rule_that_raises_parks_the_aggregate() -> None:
+    class Failing(Rule):
+        mended = False
+
+        def due(self, since: Any) -> bool:
+            return True if self.mended else failing()
+
+    rule = Failing()
+    memory = InMemoryServers(Team(rule=rule).domain)
+    role = await opened(memory)
+    await take(role, await append(memory, "1", "2"))
+    assert (await kept(memory), await parked_at(memory)) == ({}, [("a", 2, 1)])
+    rule.mended = True
+    await ask(memory)
+    await role.tick()
+    assert (await kept(memory), await parked_at(memory)) == ({"a": 2}, [])
+
+
+async def test_an_owner_adopts_what_an_earlier_one_parked_with_its_last_breath() -> None:
+    team = Team("9")
+    memory = InMemoryServers(team.domain)
+    role = await opened(memory)
+    await take(role, await append(memory, "1"))
+    await memory.dead_letters.park(
+        [ParkedAggregate("snapshot", 0, "a", 1, 1, "1", "T", "r", "", 1, memory.clock.now())]
     )
-    with pytest.raises(PoisonEvent, match=f"^snapshot can't go on: {where}$"):
-        await take(role, memory.records(memory.topics.stored))
-    assert (await kept(memory), memory.offset("snapshot")) == ({}, 0)
+    memory.clock.time += COMPARE_INTERVAL
+    await role.tick()
+    await ask(memory)
+    await role.tick()
+    assert await parked_at(memory) == []

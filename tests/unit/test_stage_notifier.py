@@ -16,7 +16,6 @@ from eventfleet.roles.snapshot import SnapshotRole
 from eventfleet.stores.contracts import Notice, Stage
 from eventfleet.stores.errors import Fenced, ServerUnavailable
 from eventfleet.stores.memory.notices import MemoryNotices
-from eventfleet.stores.parked_aggregates import NoParkedAggregates
 from eventfleet.topics.event import EventRecord
 from eventfleet.topics.record import LogRecord
 from eventfleet.workers import stage_notifier
@@ -59,7 +58,7 @@ async def an_append(
     memory: InMemoryServers, notifier: RecordingNotifier, domain: Domain[Tally] = tally
 ) -> AppendRole:
     role = AppendRole(
-        *(domain, 0, memory.events, memory.writer("append"), NoParkedAggregates(), memory.clock),
+        *(domain, 0, memory.events, memory.writer("append"), memory.clock),
         cached=100,
         notifier=notifier,
     )
@@ -71,11 +70,11 @@ def behind_append(name: str, memory: InMemoryServers, notifier: RecordingNotifie
     writer = memory.writer(name)
     if name == "relay":
         return RelayRole(
-            *(memory.domain, 0, memory.events.registry, writer, NoParkedAggregates()),
+            *(memory.domain, 0, memory.events, writer, memory.logged_parking("relay")),
             notifier=notifier,
         )
     return SnapshotRole(
-        *(memory.domain, 0, memory.stores, writer, NoParkedAggregates(), memory.clock),
+        *(memory.domain, 0, memory.stores, writer, memory.parking("snapshot"), memory.clock),
         cached=100,
         limit=10_000,
         notifier=notifier,

@@ -7,7 +7,6 @@ from eventfleet.roles.takeover import RoleStart, take_over
 from eventfleet.runtime.group_offsets import set_unusable_offsets
 from eventfleet.stores.errors import ServerUnavailable
 from eventfleet.stores.memory.log import MemoryAdmin, MemoryReader, MemoryTransactionalWriter
-from eventfleet.stores.parked_aggregates import NoParkedAggregates
 from tests.simulation.in_memory_servers import InMemoryServers
 from tests.simulation.recording_domain import tally
 
@@ -25,7 +24,7 @@ async def memory() -> InMemoryServers:
 
 
 async def taken_over(memory: InMemoryServers) -> int | None:
-    return await take_over(memory.writer(ROLE), NoParkedAggregates(), 0, "set it")
+    return await take_over(memory.writer(ROLE), "set it")
 
 
 async def test_a_role_goes_on_from_the_committed_offset(memory: InMemoryServers) -> None:
@@ -62,7 +61,7 @@ async def test_the_offset_is_read_behind_the_fence(memory: InMemoryServers) -> N
             return await super().open()
 
     writer = Writer(memory.log, *memory.writer(ROLE).source)
-    assert await take_over(writer, NoParkedAggregates(), 0, "set it") == 4
+    assert await take_over(writer, "set it") == 4
 
 
 # Roles that begin at the oldest record
@@ -70,7 +69,7 @@ async def test_the_offset_is_read_behind_the_fence(memory: InMemoryServers) -> N
 
 async def started(memory: InMemoryServers) -> int:
     start = RoleStart(memory.events.registry, "tally", ROLE, 0)
-    return await start.take_over(memory.writer(ROLE), NoParkedAggregates())
+    return await start.take_over(memory.writer(ROLE))
 
 
 async def test_a_role_begins_at_the_oldest_record_and_commits_that() -> None:
@@ -115,7 +114,7 @@ async def test_a_slow_owner_does_not_take_its_successor_s_note_for_a_lost_offset
 
     start = RoleStart(memory.events.registry, "tally", ROLE, 0)
     writer = Slow(memory.log, *memory.writer(ROLE).source)
-    assert await start.take_over(writer, NoParkedAggregates()) == 0
+    assert await start.take_over(writer) == 0
 
 
 async def test_a_death_between_the_first_offset_and_its_note_is_no_loss(

@@ -27,7 +27,7 @@ from eventfleet.topics.topic_specs import (
     declare_topics,
 )
 
-KINDS = ["commands", "replies", "events", "stored", "snapshots", "dead-letters"]
+KINDS = ["commands", "replies", "events", "stored", "snapshots", "dead-letters", "parked"]
 
 
 def declared(**settings: int) -> dict[str, TopicSpec]:
@@ -81,11 +81,11 @@ def test_no_topic_may_elect_a_leader_that_lags() -> None:
         assert spec.config["unclean.leader.election.enable"] == "false"
 
 
-def test_snapshots_are_compacted_and_all_else_is_kept_as_long_as_declared() -> None:
+def test_the_newest_by_key_are_compacted_and_all_else_is_kept_as_long_as_declared() -> None:
     topics = declared(retention_ms=3_600_000)
-    snapshots = topics.pop("snapshots")
-    assert snapshots.config["cleanup.policy"] == "compact"
-    assert "retention.ms" not in snapshots.config
+    for compacted in (topics.pop("snapshots"), topics.pop("parked")):
+        assert compacted.config["cleanup.policy"] == "compact"
+        assert "retention.ms" not in compacted.config
     for spec in topics.values():
         assert spec.config["cleanup.policy"] == "delete"
         assert spec.config["retention.ms"] == "3600000"

@@ -23,7 +23,6 @@ from eventfleet.stores.memory.log import MemoryLog, MemoryProducer, MemoryTransa
 from eventfleet.stores.memory.snapshots import MemorySnapshots
 from eventfleet.stores.memory.views import MemoryViews
 from eventfleet.stores.memory.yield_point import YieldPoint, no_yield
-from eventfleet.stores.parked_aggregates import NoParkedAggregates
 from eventfleet.topics.codec import encode
 from eventfleet.topics.event import EventRecord
 from eventfleet.topics.names import Topics
@@ -244,7 +243,7 @@ class Servers:
         )
         return ProjectRole(
             *(domain or self.domain, partition, self.stores, writer),
-            *(NoParkedAggregates(), self.clock),
+            self.clock,
             partitions=self.partitions,
             cached=cached,
             notifier=notifier,

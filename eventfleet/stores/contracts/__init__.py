@@ -6,6 +6,7 @@ memory unless a method is documented as paged or streamed.
 """
 
 from eventfleet.stores.contracts.channels import Channels
+from eventfleet.stores.contracts.dead_letters import DeadLetterStore
 from eventfleet.stores.contracts.events import (
     NO_HEAD,
     AssignPosition,
@@ -45,7 +46,6 @@ from eventfleet.stores.contracts.system import (
     Clock,
     DomainStores,
     IdGenerator,
-    ParkedAggregates,
     StoresByDomain,
 )
 from eventfleet.stores.contracts.views import ViewStore
@@ -56,6 +56,7 @@ __all__ = [
     "Channels",
     "Clock",
     "CurrentMarker",
+    "DeadLetterStore",
     "DomainStores",
     "EventReader",
     "EventSequencer",
@@ -77,7 +78,6 @@ __all__ = [
     "OffsetRange",
     "Outbox",
     "Page",
-    "ParkedAggregates",
     "PartitionWriter",
     "Repair",
     "RepairKind",

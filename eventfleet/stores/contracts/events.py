@@ -167,6 +167,9 @@ class EventSequencer(Protocol):
         or the Duplicate (with `index` 0) that kept it out.
         """
 
+    async def mark_discarded(self, key: EventKey) -> None:
+        """Mark a stored event as discarded, durably; a second time changes nothing."""
+
     async def unplaced(self, ranges: Collection[VersionRange]) -> list[EventRecord]:
         """Return the events in these ranges that have no position, by aggregate and version.
 

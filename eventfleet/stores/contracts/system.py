@@ -4,16 +4,10 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import NamedTuple, Protocol
 
+from eventfleet.stores.contracts.dead_letters import DeadLetterStore
 from eventfleet.stores.contracts.events import EventStore
 from eventfleet.stores.contracts.snapshots import SnapshotStore
 from eventfleet.stores.contracts.views import ViewStore
-
-
-class ParkedAggregates(Protocol):
-    """The aggregates of a partition that one role has parked."""
-
-    async def load(self, partition: int) -> frozenset[str]:
-        """Return their ids."""
 
 
 class Clock(Protocol):
@@ -37,11 +31,12 @@ class IdGenerator(Protocol):
 
 
 class DomainStores(NamedTuple):
-    """The stores of a domain; `views` is None where nobody asked for it."""
+    """The stores of a domain; `views` and `dead_letters` are None where nobody asked for them."""
 
     events: EventStore
     snapshots: SnapshotStore
     views: ViewStore | None = None
+    dead_letters: DeadLetterStore | None = None
 
 
 StoresByDomain = Mapping[str, DomainStores]

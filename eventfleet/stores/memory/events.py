@@ -101,6 +101,11 @@ class MemoryEvents:
         await self._yield_point()
         return {key: _head(self._streams[key]) for key in aggregate_ids if key in self._streams}
 
+    async def mark_discarded(self, key: EventKey) -> None:
+        await self._yield_point()
+        if event := self._by_key.get(key):
+            self._keep(replace(event, discarded=True))
+
     async def unplaced(self, ranges: Collection[VersionRange]) -> list[EventRecord]:
         await self._yield_point()
         by_aggregate = {each.aggregate_id: each for each in ranges}

@@ -5,11 +5,12 @@ from contextlib import asynccontextmanager
 
 from eventfleet.stores.contracts import DomainStores, StoresByDomain
 from eventfleet.stores.mongo.client import connect, open_collection
+from eventfleet.stores.mongo.dead_letters import MongoDeadLetters
 from eventfleet.stores.mongo.events import MongoEvents
 from eventfleet.stores.mongo.snapshots import MongoSnapshots
 from eventfleet.stores.mongo.views import MongoViews
 
-__all__ = ["MongoEvents", "MongoSnapshots", "MongoViews", "open_stores"]
+__all__ = ["MongoDeadLetters", "MongoEvents", "MongoSnapshots", "MongoViews", "open_stores"]
 
 
 @asynccontextmanager
@@ -39,6 +40,7 @@ async def open_stores(
                     open_collection(client, database, f"{domain}.snapshots"), snapshots_kept
                 ),
                 MongoViews(domain, metadata),
+                MongoDeadLetters(open_collection(client, database, f"{domain}.dead_letters")),
             )
             for domain in domains
         }

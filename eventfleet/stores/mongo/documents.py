@@ -18,7 +18,7 @@ KEY_SEPARATOR = "\0"
 REQUIRED_FIELDS = ("aggregate_id", "version", "type", "time", "schema_version", "data")
 OPTIONAL_FIELDS = (
     *("prev", "correlation_id", "causation_id", "actor", "traceparent", "reply_to"),
-    "fingerprint",
+    *("fingerprint", "discarded"),
 )
 
 

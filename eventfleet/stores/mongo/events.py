@@ -138,6 +138,10 @@ class MongoEvents:
             unplaced = {key: head for key, head in heads.items() if not head.placed}
             return heads | await self._placed(unplaced)
 
+    async def mark_discarded(self, key: EventKey) -> None:
+        with operation("write", self._events):
+            await self._events.update_one(key_filter([key]), {"$set": {"discarded": True}})
+
     async def unplaced(self, ranges: Collection[VersionRange]) -> list[EventRecord]:
         found: list[EventRecord] = []
         for part in split_items(sorted(ranges)):

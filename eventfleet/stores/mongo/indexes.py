@@ -62,6 +62,12 @@ BY_VERSION_DOWN = [("aggregate_id", -1), ("version", -1)]
 SNAPSHOTS = Index("snapshots", ("aggregate_id", "state_version", "fingerprint", "version"))
 SNAPSHOT_INDEXES = (SNAPSHOTS,)
 
+DEAD_LETTER_INDEXES = (
+    Index("parked", ("role", "partition"), _partial(first={"$gte": 0})),
+    Index("listed", ("role", "aggregate_id"), _partial(first={"$gte": 0})),
+    Index("discarded", ("role", "aggregate_id", "version"), _partial(version={"$gte": 0})),
+)
+
 
 async def ensure_indexes(collection: Collection, indexes: Sequence[Index]) -> None:
     """Create the missing indexes, then verify all. An existing index is never dropped or changed.

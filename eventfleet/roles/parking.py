@@ -1,0 +1,296 @@
+"""Parking: the aggregates that one role parks in one partition.
+
+An aggregate is parked at an event that the role can't handle, since code of the domain raises on
+it. Its later events are parked behind it; other aggregates flow. A redrive handles the parked
+events again, in order; a discard passes over the first of them.
+"""
+
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from datetime import timedelta
+from typing import Protocol
+
+from msgspec.structs import replace
+
+from eventfleet.model.team_traceback import team_traceback
+from eventfleet.roles.role import PartitionFault
+from eventfleet.stores.contracts import Clock
+from eventfleet.stores.contracts.dead_letters import (
+    DeadLetterStore,
+    ParkedEntries,
+    RedriveRequest,
+)
+from eventfleet.topics.codec import decode_stored
+from eventfleet.topics.dead_letters import PARKED, make_dead_letter
+from eventfleet.topics.errors import InvalidRecord
+from eventfleet.topics.event import FoldableEvent
+from eventfleet.topics.parked import (
+    Discard,
+    DiscardedEvent,
+    ParkedAggregate,
+    discarded_record,
+    parked_record,
+)
+from eventfleet.topics.record import LogRecord, ProducerRecord
+
+MAX_PARKED_AGGREGATES = 10_000
+MAX_REQUESTS = 100
+COMPARE_INTERVAL = timedelta(seconds=30)
+
+
+class TooManyParked(PartitionFault):
+    """So much is parked that the fault is hardly that of single events."""
+
+    def __init__(self, role: str, domain: str, parked: ParkedAggregate, most: int) -> None:
+        super().__init__(
+            f"{role} can't go on: it parks {most} aggregates of this partition of {domain} "
+            f"already, and {parked.aggregate_id!r} version {parked.first} would be another: "
+            f"{parked.reason}"
+        )
+        self.details = parked.details
+
+
+class ParkedLog(Protocol):
+    """Reads what a role parks, where the log has it."""
+
+    async def load(self, domain: str, role: str, partition: int) -> ParkedEntries:
+        """Return what is committed. ServerUnavailable while a transaction is open."""
+
+
+class Parking:
+    """What a role parks in a partition, kept in the dead-letter store.
+
+    The caller awaits `save` before it moves its offset, and `release` after that. Where the two are
+    cut off, `open` starts over.
+    """
+
+    def __init__(
+        self,
+        domain: str,
+        role: str,
+        partition: int,
+        letters: DeadLetterStore,
+        clock: Clock,
+        *,
+        most: int = MAX_PARKED_AGGREGATES,
+    ) -> None:
+        """With more than `most` parked aggregates, `park` raises TooManyParked."""
+        self._domain, self._role, self._partition = domain, role, partition
+        self._letters, self._clock, self._most = letters, clock, most
+        self.aggregates: dict[str, ParkedAggregate] = {}
+        self._changed: set[str] = set()
+        self._ended: set[str] = set()
+        self._fresh: set[str] = set()
+        self._discarded: list[DiscardedEvent] = []
+        self._compared_at = clock.steady()
+
+    async def open(self) -> None:
+        """Load what is parked; called by an owner that has fenced those before it."""
+        self._start(await self._load())
+
+    async def _load(self) -> list[ParkedAggregate]:
+        return await self._letters.parked_in(self._role, self._partition)
+
+    def _start(self, parked: Iterable[ParkedAggregate]) -> None:
+        self.aggregates = {each.aggregate_id: each for each in parked}
+        self._compared_at = self._clock.steady()
+        self._forget()
+
+    async def _compare(self) -> None:
+        """Adopt what an earlier owner has parked with its last breath."""
+        for each in await self._load():
+            self.aggregates.setdefault(each.aggregate_id, each)
+
+    def _forget(self) -> None:
+        self._changed, self._ended, self._fresh = set(), set(), set()
+        self._discarded = []
+
+    # Park
+
+    def park(self, event: FoldableEvent, error: Exception) -> None:
+        """Park the event's aggregate at it, for the error of the domain's code. TooManyParked."""
+        self.park_at(event.aggregate_id, event.version, error, event.id, event.type)
+
+    def park_at(
+        self,
+        aggregate_id: str,
+        version: int,
+        error: Exception,
+        event_id: str = "",
+        event_type: str = "",
+    ) -> None:
+        """Park an aggregate at a version, of whose event no more may be known. TooManyParked."""
+        known = self.aggregates.get(aggregate_id)
+        parked = ParkedAggregate(
+            role=self._role,
+            partition=self._partition,
+            aggregate_id=aggregate_id,
+            first=version,
+            last=max(version, known.last) if known else version,
+            event_id=event_id,
+            event_type=event_type,
+            reason=f"{type(error).__name__}: {error}",
+            details=team_traceback(error),
+            attempts=known.attempts + 1 if known and known.first == version else 1,
+            parked_at=known.parked_at if known else self._clock.now(),
+        )
+        if known is None:
+            if len(self.aggregates) >= self._most:
+                raise TooManyParked(self._role, self._domain, parked, self._most)
+            self._fresh.add(aggregate_id)
+        self._set(parked)
+
+    def park_behind(self, aggregate_id: str, version: int) -> None:
+        """Park an event of a parked aggregate. One that is parked already changes nothing."""
+        parked = self.aggregates[aggregate_id]
+        if version > parked.last:
+            self._set(replace(parked, last=version))
+
+    def holds(self, record: LogRecord) -> bool:
+        """Return whether the record's aggregate is parked."""
+        return (record.key or b"").decode("utf-8", "replace") in self.aggregates
+
+    def dead_letters(self, records: Sequence[LogRecord]) -> list[ProducerRecord]:
+        """Make the dead letters of what was parked since: those of its first events among these."""
+        return [letter for record in records if self._fresh and (letter := self._letter(record))]
+
+    def _letter(self, record: LogRecord) -> ProducerRecord | None:
+        aggregate_id = (record.key or b"").decode("utf-8", "replace")
+        if aggregate_id not in self._fresh:
+            return None
+        parked = self.aggregates[aggregate_id]
+        with suppress(InvalidRecord):
+            if decode_stored(record.value).version == parked.first:
+                self._fresh.discard(aggregate_id)
+                return make_dead_letter(
+                    self._domain, self._role, record, PARKED, parked.reason, parked.details
+                )
+        return None
+
+    def _set(self, parked: ParkedAggregate) -> None:
+        self.aggregates[parked.aggregate_id] = parked
+        self._changed.add(parked.aggregate_id)
+        self._ended.discard(parked.aggregate_id)
+
+    # Redrive
+
+    async def requests(self) -> Sequence[tuple[ParkedAggregate, RedriveRequest]]:
+        """Return the next requests, with what they are about; called between chunks.
+
+        Where another event is the first one now, nothing of it may be discarded.
+        """
+        now = self._clock.steady()
+        if now - self._compared_at >= COMPARE_INTERVAL:
+            self._compared_at = now
+            await self._compare()
+        if not self.aggregates:
+            return []
+        due = []
+        for request in await self._letters.requests(self._role, self._partition, MAX_REQUESTS):
+            parked = self.aggregates.get(request.aggregate_id)
+            if parked is None:
+                await self._letters.unpark(self._role, [request.aggregate_id])
+            elif request.first == parked.first:
+                due.append((parked, request))
+            else:
+                due.append((parked, request._replace(discard=None)))
+        return due
+
+    def discard_first(self, aggregate_id: str, discard: Discard) -> None:
+        """Note that the first parked event of an aggregate is discarded; it stays parked."""
+        parked = self.aggregates[aggregate_id]
+        self._discarded.append(
+            DiscardedEvent(self._role, aggregate_id, parked.first, parked.event_id, discard)
+        )
+
+    def end(self, aggregate_id: str, up_to: int) -> None:
+        """End the parking of events up to a version; of all, if none is behind it."""
+        parked = self.aggregates[aggregate_id]
+        if up_to < parked.last:
+            self._set(replace(parked, first=up_to + 1, attempts=0))
+            return
+        del self.aggregates[aggregate_id]
+        self._changed.discard(aggregate_id)
+        self._ended.add(aggregate_id)
+
+    async def end_request(self, request: RedriveRequest) -> None:
+        """End a request whose aggregate stays parked."""
+        await self._letters.end_request(self._role, request)
+
+    # Keep
+
+    async def save(self) -> list[ProducerRecord]:
+        """Save what was parked since. Returns the records to be written with the offset."""
+        await self._copy()
+        return []
+
+    async def release(self) -> None:
+        """Remove what is no longer parked, once the offset has moved."""
+        if self._ended:
+            await self._letters.unpark(self._role, self._ended)
+        self._forget()
+
+    async def _copy(self) -> None:
+        """Have the changes in the dead-letter store."""
+        if self._changed:
+            await self._letters.park([self.aggregates[key] for key in sorted(self._changed)])
+        if self._discarded:
+            await self._letters.note_discarded(self._discarded)
+
+
+class LoggedParking(Parking):
+    """What a role parks in a partition, kept in `<domain>.parked`.
+
+    It changes in the transaction that has the outputs and the offset. The dead-letter store has a
+    copy, which an owner corrects when it takes the partition over.
+    """
+
+    def __init__(
+        self,
+        domain: str,
+        role: str,
+        partition: int,
+        letters: DeadLetterStore,
+        clock: Clock,
+        log: ParkedLog,
+        *,
+        most: int = MAX_PARKED_AGGREGATES,
+    ) -> None:
+        super().__init__(domain, role, partition, letters, clock, most=most)
+        self._log = log
+
+    async def open(self) -> None:
+        await super().open()
+        await self._compare()
+
+    async def _load(self) -> list[ParkedAggregate]:
+        entries = await self._log.load(self._domain, self._role, self._partition)
+        await self._letters.note_discarded(entries.discarded)
+        return entries.parked
+
+    async def _compare(self) -> None:
+        """Correct the copy, which an earlier owner may have written to since."""
+        listed = await self._letters.parked_in(self._role, self._partition)
+        gone = [each.aggregate_id for each in listed if each.aggregate_id not in self.aggregates]
+        if gone:
+            await self._letters.unpark(self._role, gone)
+        if self.aggregates:
+            await self._letters.park([*self.aggregates.values()])
+
+    async def save(self) -> list[ProducerRecord]:
+        changed = [
+            parked_record(self._domain, self._role, self._partition, key, self.aggregates[key])
+            for key in sorted(self._changed)
+        ]
+        ended = [
+            parked_record(self._domain, self._role, self._partition, key, None)
+            for key in sorted(self._ended)
+        ]
+        discarded = [
+            discarded_record(self._domain, self._partition, each) for each in self._discarded
+        ]
+        return changed + ended + discarded
+
+    async def release(self) -> None:
+        await self._copy()
+        await super().release()

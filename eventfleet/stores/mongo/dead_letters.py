@@ -1,0 +1,150 @@
+"""The dead-letter store on MongoDB: one collection, `<domain>.dead_letters`.
+
+A parked aggregate is the document `<role>/<aggregate id>`, a discarded event
+`discarded/<role>/<version>/<aggregate id>`.
+"""
+
+import re
+from collections.abc import Collection, Sequence
+from typing import Any
+
+import msgspec
+from pymongo import UpdateOne
+
+from eventfleet.stores.contracts.dead_letters import (
+    ParkedQuery,
+    RedriveRequest,
+)
+from eventfleet.stores.mongo import client
+from eventfleet.stores.mongo.documents import Document
+from eventfleet.stores.mongo.indexes import DEAD_LETTER_INDEXES, ensure_indexes
+from eventfleet.stores.mongo.operation import operation, split_items
+from eventfleet.stores.mongo.transactions import insert_each
+from eventfleet.topics.parked import Discard, DiscardedEvent, ParkedAggregate
+
+PARKED = {"first": {"$gte": 0}}
+"""The filter of parked aggregates, which the partial indexes have as well."""
+
+
+class MongoDeadLetters:
+    """DeadLetterStore of one domain."""
+
+    def __init__(self, letters: client.Collection) -> None:
+        self._letters = letters
+
+    async def prepare(self) -> None:
+        with operation("prepare", self._letters):
+            await ensure_indexes(self._letters, DEAD_LETTER_INDEXES)
+
+    async def parked_in(self, role: str, partition: int) -> list[ParkedAggregate]:
+        wanted = {"role": role, "partition": partition, **PARKED}
+        with operation("read_dead_letters", self._letters):
+            found = await self._letters.find(wanted).to_list(None)
+        return [_parked(each) for each in found]
+
+    async def park(self, parked: Sequence[ParkedAggregate]) -> None:
+        if not parked:
+            return
+        changes = [
+            UpdateOne(
+                {"_id": _id(each.role, each.aggregate_id)},
+                {"$set": msgspec.structs.asdict(each)},
+                upsert=True,
+            )
+            for each in parked
+        ]
+        with operation("save_dead_letters", self._letters):
+            await self._letters.bulk_write(changes, ordered=False)
+
+    async def unpark(self, role: str, aggregate_ids: Collection[str]) -> None:
+        for part in split_items(aggregate_ids):
+            with operation("save_dead_letters", self._letters):
+                await self._letters.delete_many({"_id": {"$in": [_id(role, id) for id in part]}})
+
+    async def find(self, query: ParkedQuery, limit: int) -> list[ParkedAggregate]:
+        wanted: Document = dict(PARKED)
+        if query.role:
+            wanted["role"] = query.role
+        if query.aggregate_id:
+            wanted["aggregate_id"] = query.aggregate_id
+        if query.reason:
+            wanted["reason"] = {"$regex": f"^{re.escape(query.reason)}"}
+        if any(query.after):
+            role, aggregate_id = query.after
+            behind = {"role": role, "aggregate_id": {"$gt": aggregate_id}}
+            wanted = {"$and": [wanted, {"$or": [{"role": {"$gt": role}}, behind]}]}
+        with operation("read_dead_letters", self._letters):
+            found = self._letters.find(wanted).sort([("role", 1), ("aggregate_id", 1)])
+            return [_parked(each) for each in await found.limit(limit).to_list(None)]
+
+    async def count(self) -> dict[str, int]:
+        pipeline: list[Document] = [
+            {"$match": PARKED},
+            {"$group": {"_id": "$role", "parked": {"$sum": 1}}},
+        ]
+        with operation("read_dead_letters", self._letters):
+            found = await client.maybe_await(self._letters.aggregate(pipeline))
+            return {each["_id"]: each["parked"] async for each in found}
+
+    async def request(self, parked: ParkedAggregate, discard: Discard | None) -> bool:
+        key = {"_id": _id(parked.role, parked.aggregate_id), "first": parked.first}
+        requested = {"first": parked.first, "discard": discard and msgspec.to_builtins(discard)}
+        with operation("save_dead_letters", self._letters):
+            done = await self._letters.update_one(key, {"$set": {"requested": requested}})
+        return bool(done.matched_count)
+
+    async def requests(self, role: str, partition: int, limit: int) -> list[RedriveRequest]:
+        wanted = {"role": role, "partition": partition, "requested.first": {"$gte": 0}, **PARKED}
+        with operation("read_dead_letters", self._letters):
+            found = self._letters.find(wanted).sort("aggregate_id", 1).limit(limit)
+            return [_request(each) for each in await found.to_list(None)]
+
+    async def end_request(self, role: str, request: RedriveRequest) -> None:
+        key = {"_id": _id(role, request.aggregate_id), "requested.first": request.first}
+        with operation("save_dead_letters", self._letters):
+            await self._letters.update_one(key, {"$unset": {"requested": ""}})
+
+    async def note_discarded(self, events: Collection[DiscardedEvent]) -> None:
+        if events:
+            with operation("save_dead_letters", self._letters):
+                await insert_each(self._letters, [_discard_document(each) for each in events])
+
+    async def discarded(self, role: str, aggregate_ids: Collection[str]) -> list[DiscardedEvent]:
+        events: list[DiscardedEvent] = []
+        for part in split_items(aggregate_ids):
+            wanted = {"role": role, "aggregate_id": {"$in": part}, "version": {"$gte": 0}}
+            with operation("read_dead_letters", self._letters):
+                events += map(_discarded, await self._letters.find(wanted).to_list(None))
+        return sorted(events, key=lambda each: (each.aggregate_id, each.version))
+
+
+def _id(role: str, aggregate_id: str) -> str:
+    return f"{role}/{aggregate_id}"
+
+
+def _fields(document: Document, kind: type[msgspec.Struct]) -> dict[str, Any]:
+    return {name: document[name] for name in kind.__struct_fields__}
+
+
+def _discard_document(event: DiscardedEvent) -> Document:
+    fields = msgspec.structs.asdict(event) | {"discard": msgspec.to_builtins(event.discard)}
+    return {"_id": f"discarded/{event.role}/{event.version}/{event.aggregate_id}", **fields}
+
+
+def _parked(document: Document) -> ParkedAggregate:
+    return ParkedAggregate(**_fields(document, ParkedAggregate))
+
+
+def _request(document: Document) -> RedriveRequest:
+    requested = document["requested"]
+    discard = requested["discard"]
+    return RedriveRequest(
+        document["aggregate_id"],
+        requested["first"],
+        discard and msgspec.convert(discard, Discard),
+    )
+
+
+def _discarded(document: Document) -> DiscardedEvent:
+    fields = _fields(document, DiscardedEvent)
+    return DiscardedEvent(**fields | {"discard": msgspec.convert(fields["discard"], Discard)})
