@@ -58,7 +58,8 @@ if [ "${SYNCHRONOUS:-}" ]; then # the sweep produces again what was put and neve
     allow append --operation Write --topic "$domain.events"
 fi
 worker snapshot stored "$domain.snapshots"
-worker relay stored "$@"
+worker relay stored "$@" "$domain.parked"
+allow relay --operation Read --topic "$domain.parked" # what an earlier owner has parked
 worker project stored
 worker command commands "$domain.replies"
 decider command

@@ -15,7 +15,13 @@ const { DOMAIN, DATABASE = "eventfleet" } = process.env;
 if (!DOMAIN) throw new Error("DOMAIN is not set");
 
 const rights = JSON.parse(require("fs").readFileSync(`${__dirname}/mongodb-roles.json`, "utf8"));
-const names = { events: `${DOMAIN}.events`, snapshots: `${DOMAIN}.snapshots`, domains: "domains", database: "" };
+const names = {
+  events: `${DOMAIN}.events`,
+  snapshots: `${DOMAIN}.snapshots`,
+  dead_letters: `${DOMAIN}.dead_letters`,
+  domains: "domains",
+  database: "",
+};
 const target = db.getSiblingDB(DATABASE);
 
 for (const [role, collections] of Object.entries(rights)) {

@@ -7,6 +7,7 @@ import click
 
 from eventfleet.cli import (
     audit,
+    deadletters,
     health,
     learn,
     load,
@@ -81,6 +82,7 @@ def main(verbose: bool) -> None:
 
 for command in (
     audit.audit,
+    deadletters.deadletters,
     health.health,
     learn.learn_rules,
     load.load,

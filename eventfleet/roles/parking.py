@@ -5,6 +5,7 @@ it. Its later events are parked behind it; other aggregates flow. A redrive hand
 events again, in order; a discard passes over the first of them.
 """
 
+import logging
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from datetime import timedelta
@@ -35,7 +36,10 @@ from eventfleet.topics.record import LogRecord, ProducerRecord
 
 MAX_PARKED_AGGREGATES = 10_000
 MAX_REQUESTS = 100
+MAX_REASONS = 100
 COMPARE_INTERVAL = timedelta(seconds=30)
+
+logger = logging.getLogger(__name__)
 
 
 class TooManyParked(PartitionFault):
@@ -82,6 +86,7 @@ class Parking:
         self._ended: set[str] = set()
         self._fresh: set[str] = set()
         self._discarded: list[DiscardedEvent] = []
+        self._reasons: set[str] = set()
         self._compared_at = clock.steady()
 
     async def open(self) -> None:
@@ -135,10 +140,23 @@ class Parking:
             parked_at=known.parked_at if known else self._clock.now(),
         )
         if known is None:
+            self._log_parked(parked)
             if len(self.aggregates) >= self._most:
                 raise TooManyParked(self._role, self._domain, parked, self._most)
             self._fresh.add(aggregate_id)
         self._set(parked)
+
+    def _log_parked(self, parked: ParkedAggregate) -> None:
+        """Log what is parked; the team's lines of the traceback once for each reason."""
+        told = parked.reason in self._reasons or len(self._reasons) >= MAX_REASONS
+        if not told:
+            self._reasons.add(parked.reason)
+        logger.warning(
+            "%s of %s, partition %d parks %r at version %d, %s %s: %s%s",
+            *(self._role, self._domain, self._partition, parked.aggregate_id, parked.first),
+            *(parked.event_type, parked.event_id, parked.reason),
+            "" if told else f"\n{parked.details}",
+        )
 
     def park_behind(self, aggregate_id: str, version: int) -> None:
         """Park an event of a parked aggregate. One that is parked already changes nothing."""
@@ -209,6 +227,10 @@ class Parking:
         if up_to < parked.last:
             self._set(replace(parked, first=up_to + 1, attempts=0))
             return
+        logger.info(
+            "%s of %s, partition %d parks %r no longer",
+            *(self._role, self._domain, self._partition, aggregate_id),
+        )
         del self.aggregates[aggregate_id]
         self._changed.discard(aggregate_id)
         self._ended.add(aggregate_id)

@@ -21,6 +21,7 @@ from eventfleet.runtime.event_services import event_service_over, stage_waiters
 from eventfleet.runtime.http_protocol import HttpProtocol
 from eventfleet.runtime.settings import Settings, variable
 from eventfleet.service.decider_metrics import DeciderMetrics
+from eventfleet.service.parked_aggregates import ParkedAggregates
 from eventfleet.states.live_state import LiveState
 from eventfleet.states.lru_cache import LruCache
 from eventfleet.states.querier import Querier
@@ -83,7 +84,10 @@ async def http_application(
                 settings, domain, opened, queries, waiters, metrics, cache, announce
             )
             commands = await stack.enter_async_context(opening)
-            services[name] = DomainServices(domain, commands, queries, reading[name].events)
+            assert opened.dead_letters is not None
+            parked = ParkedAggregates(name, opened.dead_letters, SystemClock())
+            events = reading[name].events
+            services[name] = DomainServices(domain, commands, queries, events, parked)
         limits = Limits(
             concurrent_requests=settings.http_requests, timeout_seconds=settings.http_timeout
         )

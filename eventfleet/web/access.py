@@ -1,4 +1,4 @@
-"""Access control: bearer tokens (JWT) with scopes: `orders:read`, `*:write`, `metrics`."""
+"""Access control: bearer tokens (JWT) with scopes: `orders:read`, `*:operate`, `metrics`."""
 
 import re
 from collections import OrderedDict
@@ -65,7 +65,9 @@ def _scope_missing(scope: str) -> RequestRefused:
 
 
 UNRESTRICTED = Grant(
-    None, frozenset({f"{ALL_DOMAINS}:read", f"{ALL_DOMAINS}:write"}), names_actor=True
+    None,
+    frozenset(f"{ALL_DOMAINS}:{right}" for right in ("read", "write", "operate")),
+    names_actor=True,
 )
 
 

@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from eventfleet.deciders.timeout import Timeout
 from eventfleet.service.decider_metrics import DeciderMetrics
-from eventfleet.web import commands, listings, probes, queries, views
+from eventfleet.web import commands, dead_letters, listings, probes, queries, views
 from eventfleet.web.access import UNRESTRICTED, Access, Grant, OpenAccess
 from eventfleet.web.context import Limits, RequestContext, ServicesByDomain
 from eventfleet.web.disconnect import DisconnectWatch
@@ -34,6 +34,7 @@ OPERATIONS = [
     *queries.OPERATIONS,
     *listings.OPERATIONS,
     *views.OPERATIONS,
+    *dead_letters.OPERATIONS,
 ]
 MAX_CACHED_DOCUMENTS = 8
 """OpenAPI documents, one for each path that the application is mounted at."""
@@ -153,7 +154,7 @@ class Endpoint:
     def _authorize(self, request: Request) -> Grant:
         right = self.operation.right
         grant = self._access.grant(request) if right else UNRESTRICTED
-        if right == "read" or right == "write":
+        if right in ("read", "write", "operate"):
             grant.require(path_part(request, "domain"), right)
         elif right == "metrics":
             grant.require_metrics()

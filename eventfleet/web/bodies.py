@@ -8,6 +8,7 @@ from msgspec import UNSET, Meta, UnsetType
 from eventfleet.states.view_reader import RowPage
 from eventfleet.stores.contracts import Stage
 from eventfleet.topics.event import EventRecord, Instant
+from eventfleet.topics.parked import ParkedAggregate
 
 JSON = "application/json"
 NDJSON = "application/x-ndjson"
@@ -98,6 +99,27 @@ def to_view_page(page: RowPage) -> ViewPage:
         for each in page.rows
     ]
     return ViewPage(rows=rows, next=page.next)
+
+
+class DeadLetterPage(ResponseBody):
+    """Parked aggregates by role and id. Of each, the events from version `first` to `last` wait:
+    `first` is the one that the role's code raised on. `next` is the value of `from` for the next
+    page; null on the last one."""
+
+    dead_letters: list[ParkedAggregate]
+    next: str | None
+
+
+class RedriveResult(ResponseBody):
+    """The number of aggregates whose redrive was requested."""
+
+    requested: int
+
+
+class DiscardResult(ResponseBody):
+    """The event that the role is to pass over."""
+
+    event_id: str
 
 
 class DomainInfo(ResponseBody):

@@ -9,6 +9,7 @@ from starlette.requests import Request
 from eventfleet.deciders.timeout import Timeout
 from eventfleet.model.domain import Domain
 from eventfleet.service.event_service import EventService
+from eventfleet.service.parked_aggregates import ParkedAggregates
 from eventfleet.states.querier import Querier
 from eventfleet.stores.contracts import EventStore
 from eventfleet.topics.event import MAX_EVENT_BYTES
@@ -19,12 +20,13 @@ from eventfleet.web.requests import path_part
 
 
 class DomainServices(NamedTuple):
-    """A served domain: takes its commands and answers its queries."""
+    """A served domain: takes its commands and answers its queries; `parked` is for operators."""
 
     domain: Domain[Any]
     commands: EventService[Any]
     queries: Querier[Any]
     events: EventStore
+    parked: ParkedAggregates
 
 
 ServicesByDomain = Mapping[str, DomainServices]

@@ -72,6 +72,7 @@ def describe(
     operations = [*operations]
     shared = shared_schemas()
     shared.add([body for each in operations if each.domain for body in each.responses.values()])
+    shared.add([each.body for each in operations if each.body])
     service = _Operations(None, shared, secured)
     by_domain = [
         _Operations(each.domain, add_domain(shared, each.domain), secured)
@@ -121,7 +122,8 @@ class _Operations:
             yield from self._describe_views(path, operation, domain)
             return
         if domain is None or operation.name != "send":
-            yield path, self._describe_at(path, operation)
+            body = _request_body(self._refs[operation.body]) if operation.body else {}
+            yield path, self._describe_at(path, operation) | body
             return
         for rule in domain.commands:
             name, kind = command_name(rule), command_class(rule)
@@ -176,7 +178,7 @@ class _Operations:
         described = {
             str(status): self._response(kind) for status, kind in operation.responses.items()
         }
-        if self._synchronous:
+        if self._synchronous and "200" in described:
             described.pop("202", None)
         return described
 

@@ -10,7 +10,7 @@ from eventfleet.web.parameters import QueryParameters
 from eventfleet.web.problems import ProblemType
 
 Handler = Callable[[RequestContext], Awaitable[Response]]
-Right = Literal["read", "write", "metrics", "token", ""]
+Right = Literal["read", "write", "operate", "metrics", "token", ""]
 
 
 class Operation(NamedTuple):
@@ -18,9 +18,9 @@ class Operation(NamedTuple):
 
     `right` is the scope needed in the path's domain, or in `domain` where the path names none;
     "metrics": the one for metrics; "token": any valid token; "": none. `responses` has the type of
-    the body by status; `str` is plain text. The handler's docstring is the summary and the
-    description. Requests to an operation that is not `limited` are answered however many others are
-    in progress.
+    the body by status; `str` is plain text. `body` is the type of the request's body. The handler's
+    docstring is the summary and the description. Requests to an operation that is not `limited` are
+    answered however many others are in progress.
     """
 
     name: str
@@ -35,3 +35,4 @@ class Operation(NamedTuple):
     deprecated: bool = False
     limited: bool = True
     domain: str = ""
+    body: Any = None

@@ -60,6 +60,12 @@ class PageParameters(QueryParameters, rename={"start": "from"}):
     limit: Limit = DEFAULT_PAGE_ITEMS
 
 
+class DeadLettersParameters(PageParameters):
+    role: str = ""
+    aggregate: str = ""
+    reason: str = ""
+
+
 ROWS_PARAMETERS = ("order", "from", "limit")
 
 

@@ -49,6 +49,7 @@ TOKEN_REFUSED = ProblemType(
 )
 SCOPE_MISSING = ProblemType("scope-missing", 403, "The token lacks the required scope")
 REJECTED = ProblemType("rejected", 409, "A rule of the domain rejects the command")
+NOT_PARKED = ProblemType("not-parked", 409, "The role does not park the aggregate at this version")
 CONFLICT = ProblemType("conflict", 409, "Concurrent changes won every retry")
 VERSION_CONFLICT = ProblemType("version-conflict", 412, "The aggregate is at another version")
 TOO_LARGE = ProblemType("too-large", 413, "The request body is too large")

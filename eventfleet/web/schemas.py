@@ -32,6 +32,9 @@ SHARED_BODIES = (
     bodies.ProblemDetails,
     bodies.AggregateDiff,
     bodies.ViewPage,
+    bodies.DeadLetterPage,
+    bodies.RedriveResult,
+    bodies.DiscardResult,
 )
 """The same in all domains."""
 DOMAIN_BODIES = (

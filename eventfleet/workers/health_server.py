@@ -22,7 +22,7 @@ class HealthServer:
 
     `/live` fails when a partition with waiting records makes no progress for `bound` seconds;
     `/ready` while one is not open, and names those that a fault has stopped and each background
-    task that fails.
+    task that fails. Its text names what is parked, too, which makes nothing unready.
     """
 
     def __init__(
@@ -69,7 +69,8 @@ class HealthServer:
         return _answer(
             [obstacle for app in self._apps for obstacle in app.obstacles()]
             + [task.problem for task in tasks if task.problem and task.essential],
-            [task.problem for task in tasks if task.problem and not task.essential],
+            [task.problem for task in tasks if task.problem and not task.essential]
+            + self._metrics.parked_aggregates(),
         )
 
 

@@ -40,6 +40,7 @@ class Metrics(Collector):
         self._registry.register(self)
         self._histograms: dict[tuple[str, str], RoleHistograms] = {}
         self._views: dict[str, ViewStatistics] = {}
+        self._parkings: dict[tuple[str, str, int], Parking] = {}
         self.counted = {name: self._counter(each) for name, each in definitions.COUNTERS.items()}
         self.rejected = self._counter(definitions.REJECTED)
         self.by_rule = self._counter(definitions.SNAPSHOTS_BY_RULE)
@@ -70,6 +71,21 @@ class Metrics(Collector):
     def watch_parking(self, domain: str, role: str, partition: int, parking: Parking) -> None:
         """Read at each rendering what a role parks in a partition."""
         self.parked.labels(domain, role, partition).set_function(lambda: len(parking.aggregates))
+        self._parkings[domain, role, partition] = parking
+
+    def forget_parking(self, domain: str, role: str, partition: int) -> None:
+        self._parkings.pop((domain, role, partition), None)
+
+    def parked_aggregates(self) -> list[str]:
+        """A sentence for each partition in which a role parks aggregates."""
+        return [
+            f"{role} of {domain}, partition {partition} parks {len(parking.aggregates)} "
+            f"aggregates, among them {each.aggregate_id!r} at version {each.first}: {each.reason}"
+            for (domain, role, partition), parking in sorted(
+                self._parkings.items(), key=lambda known: known[0]
+            )
+            if (each := next(iter(parking.aggregates.values()), None))
+        ]
 
     def views(self, domain: str) -> ViewStatistics:
         """The statistics of a domain's views, which all its partitions share."""
@@ -144,6 +160,7 @@ class Meter:
 
     def forget(self, partition: int) -> None:
         """Drop the gauges of a partition that is no longer ours."""
+        self._metrics.forget_parking(*self._labels, partition)
         m = self._metrics
         for gauge in (m.lag, m.lag_seconds, m.commit_age, m.stopped, m.parked):
             gauge.remove(*self._labels, partition)

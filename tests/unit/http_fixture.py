@@ -16,6 +16,7 @@ from eventfleet.deciders.outcomes import Accepted, Outcome
 from eventfleet.domains.orders import orders
 from eventfleet.model.domain import Domain
 from eventfleet.service.event_service import EventService
+from eventfleet.service.parked_aggregates import ParkedAggregates
 from eventfleet.service.stage_waiter import CommandFollower, StageWaiters
 from eventfleet.states.querier import Querier
 from eventfleet.states.snapshot_saver import SnapshotSaver
@@ -106,7 +107,8 @@ async def web(
             CommandFollower(domain.synchronous, memory.events, waiting),
         ) as service,
     ):
-        served = {domain.name: DomainServices(domain, service, queries, memory.events)}
+        parked = ParkedAggregates(domain.name, memory.dead_letters, memory.clock)
+        served = {domain.name: DomainServices(domain, service, queries, memory.events, parked)}
         app = Application(served, access or LocalAccess(), limits, checks=checks)
         found = Web(memory, storing, app)
         found.saver = queries.saver

@@ -33,7 +33,7 @@ async def document(domain: Domain[Any] = orders, **named: Any) -> Any:
 
 
 def document_of(domains: Sequence[Domain[Any]]) -> Any:
-    services = {each.name: DomainServices(each, None, None, None) for each in domains}  # type: ignore[arg-type]
+    services = {each.name: DomainServices(each, None, None, None, None) for each in domains}  # type: ignore[arg-type]
     return describe(OPERATIONS, services, False, "")
 
 

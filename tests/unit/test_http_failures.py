@@ -210,7 +210,8 @@ async def test_the_service_checks_each_server_that_its_domains_need(
         monkeypatch.setattr(shop.memory.events.registry, "epoch", epoch)
         unused: Any = None
         services = {
-            each.name: DomainServices(each, unused, unused, shop.memory.events) for each in domains
+            each.name: DomainServices(each, unused, unused, shop.memory.events, unused)
+            for each in domains
         }
         async with http_server.server_checks(Settings(), services) as checks:
             assert await readiness.Readiness(checks).unready() == needed

@@ -1,0 +1,189 @@
+"""`eventfleet deadletters`: what the roles park, redrives and discards."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+import click
+
+from eventfleet.cli.output import as_json, console, print_json, printable
+
+if TYPE_CHECKING:
+    from eventfleet.service.parked_aggregates import ParkedAggregates, ParkedPage
+    from eventfleet.topics.parked import ParkedAggregate
+
+DOMAIN = click.argument("name", metavar="DOMAIN")
+ROLE = click.argument("role", metavar="ROLE")
+AGGREGATE = click.argument("aggregate_id", metavar="ID")
+OF_ROLE = click.option("--role", default="", help="Only of this role.")
+OF_AGGREGATE = click.option("--aggregate", default="", metavar="ID", help="Only this aggregate.")
+OF_REASON = click.option(
+    "--reason", default="", metavar="TEXT", help="Only with a reason that begins so."
+)
+
+
+@click.group()
+def deadletters() -> None:
+    """Look at parked aggregates, and redrive or discard what they wait at.
+
+    A role parks an aggregate at the event that your code raises on; the aggregate's later events
+    wait behind it, and all other aggregates go on. Once the code is mended and deployed, a redrive
+    handles what waits, in order.
+    """
+
+
+@deadletters.command("list", short_help="List the parked aggregates of a domain.")
+@DOMAIN
+@OF_ROLE
+@OF_AGGREGATE
+@OF_REASON
+@click.option("--limit", type=click.IntRange(1, 1_000), default=100, help="At most so many.")
+@click.option("--from", "cursor", default="", help="The cursor that the page before ended with.")
+@as_json
+def list_parked(
+    name: str, role: str, aggregate: str, reason: str, limit: int, cursor: str, json: bool
+) -> None:
+    """List what is parked, by role and aggregate."""
+
+    async def run() -> "ParkedPage":
+        async with _parked_aggregates(name) as parked:
+            return await parked.page(role, aggregate, reason, limit=limit, cursor=cursor)
+
+    page = asyncio.run(run())
+    if json:
+        import msgspec
+
+        click.echo(msgspec.json.encode({"dead_letters": page.items, "next": page.next}))
+    else:
+        _print(page)
+
+
+@deadletters.command(short_help="Show why an aggregate is parked.")
+@DOMAIN
+@ROLE
+@AGGREGATE
+@as_json
+def show(name: str, role: str, aggregate_id: str, json: bool) -> None:
+    """Show the event that ROLE parks the aggregate at, and your own lines of the traceback."""
+
+    async def run() -> "ParkedAggregate":
+        async with _parked_aggregates(name) as parked:
+            return await parked.find(role, aggregate_id)
+
+    found = asyncio.run(run())
+    if json:
+        import msgspec
+
+        click.echo(msgspec.json.encode(found))
+        return
+    click.echo(f"{role} of {name} parks {printable(aggregate_id)} since {found.parked_at}")
+    click.echo(f"at version {found.first}: {printable(found.event_type)} {found.event_id}")
+    click.echo(f"waiting: {_waiting(found)}; attempts: {found.attempts}")
+    click.echo("\n".join(printable(line) for line in found.details.splitlines()))
+
+
+@deadletters.command(short_help="Handle parked events again, in order.")
+@DOMAIN
+@OF_ROLE
+@OF_AGGREGATE
+@OF_REASON
+@click.option("--all", "everything", is_flag=True, help="Redrive all that is parked.")
+@as_json
+def redrive(
+    name: str, role: str, aggregate: str, reason: str, everything: bool, json: bool
+) -> None:
+    """Request a redrive of the parked aggregates that all options hold for.
+
+    The running workers do it within seconds. What fails again stays parked.
+    """
+    if not (role or aggregate or reason or everything):
+        raise click.UsageError("say which: --role, --aggregate, --reason, or --all")
+
+    async def run() -> int:
+        async with _parked_aggregates(name) as parked:
+            return await parked.redrive(role, aggregate, reason)
+
+    count = asyncio.run(run())
+    if json:
+        print_json({"domain": name, "requested": count})
+    else:
+        click.echo(f"{name}: a redrive of {count} aggregates is requested")
+        if count:
+            click.echo(f"what is left then: eventfleet deadletters list {name}")
+
+
+@deadletters.command(short_help="Pass over the event that an aggregate is parked at.")
+@DOMAIN
+@ROLE
+@AGGREGATE
+@click.option(
+    "--version",
+    type=click.IntRange(1),
+    required=True,
+    help="The version of that event, as `show` prints it.",
+)
+@click.option("--why", required=True, help="The reason, which is kept.")
+@click.option("--by", help="Who decides so; by default the user of this machine.")
+@as_json
+def discard(
+    name: str, role: str, aggregate_id: str, version: int, why: str, by: str | None, json: bool
+) -> None:
+    """Request that ROLE passes over the event that it parks an aggregate at, for ever.
+
+    What waits behind it is redriven. In the role snapshot, no state is folded with the event from
+    then on; relay does not pass it on. A tombstone keeps who has decided so, when and why.
+    """
+    import getpass
+
+    decided_by = by or getpass.getuser()
+
+    async def run() -> "ParkedAggregate":
+        async with _parked_aggregates(name) as parked:
+            return await parked.discard(role, aggregate_id, version, why=why, by=decided_by)
+
+    found = asyncio.run(run())
+    if json:
+        print_json({"domain": name, "event_id": found.event_id})
+    else:
+        click.echo(f"{name}: {role} is to pass over {found.event_type} {found.event_id}")
+
+
+@asynccontextmanager
+async def _parked_aggregates(name: str) -> AsyncIterator["ParkedAggregates"]:
+    from eventfleet.runtime import connections
+    from eventfleet.runtime.settings import load_settings
+    from eventfleet.service.parked_aggregates import ParkedAggregates
+    from eventfleet.stores.clock import SystemClock
+
+    settings = load_settings()
+    domain = connections.select_domains(settings, [name])[name]
+    async with connections.stores(settings, {name: domain}) as stores:
+        letters = stores[name].dead_letters
+        assert letters is not None
+        yield ParkedAggregates(name, letters, SystemClock())
+
+
+def _print(page: "ParkedPage") -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    if not page.items:
+        click.echo("nothing is parked")
+        return
+    table = Table("role", "aggregate", "at", "event", "waiting", "attempts", "reason", box=None)
+    for each in page.items:
+        cells = [
+            *(each.role, each.aggregate_id, f"version {each.first}", each.event_type),
+            *(_waiting(each), str(each.attempts), each.reason),
+        ]
+        table.add_row(*(Text(printable(cell)) for cell in cells))
+    console().print(table)
+    if page.next:
+        click.echo(f"\nmore: --from {page.next}")
+
+
+def _waiting(parked: "ParkedAggregate") -> str:
+    """Return how many events wait; snapshot does not count those behind the first."""
+    count = parked.last - parked.first + 1
+    return f"{count}+" if parked.role == "snapshot" else str(count)

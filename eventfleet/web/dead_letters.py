@@ -1,0 +1,131 @@
+"""Dead letters: what the roles of a domain park; redrives and discards of it."""
+
+from typing import Annotated, Any
+
+import msgspec
+from starlette.responses import Response
+
+from eventfleet.service.parked_aggregates import NotParked
+from eventfleet.stores.errors import InvalidCursor
+from eventfleet.topics.codec import convert
+from eventfleet.topics.errors import InvalidRecord
+from eventfleet.web.bodies import DeadLetterPage, DiscardResult, RedriveResult
+from eventfleet.web.context import RequestContext
+from eventfleet.web.operation import Operation
+from eventfleet.web.parameters import DeadLettersParameters
+from eventfleet.web.problems import (
+    BODY_LATE,
+    NOT_JSON,
+    NOT_PARKED,
+    TOO_LARGE,
+    UNKNOWN_DOMAIN,
+    RequestRefused,
+    invalid,
+)
+from eventfleet.web.request_body import json_object
+from eventfleet.web.responses import json_response
+
+UNKNOWN_CALLER = "unknown"
+
+
+class Redrive(msgspec.Struct, forbid_unknown_fields=True):
+    """What to redrive: all that each given condition holds for; an empty one holds for all."""
+
+    role: str = ""
+    aggregate_id: str = ""
+    reason: str = ""
+
+
+class DiscardFirst(msgspec.Struct, forbid_unknown_fields=True):
+    """The event to pass over, and why: the one that the aggregate is parked at."""
+
+    role: str
+    aggregate_id: str
+    version: Annotated[int, msgspec.Meta(ge=1)]
+    why: str
+
+
+async def dead_letters(context: RequestContext) -> Response:
+    """Lists the parked aggregates of a domain by role and id, page by page.
+
+    `reason` is the beginning of a reason, such as `KeyError`.
+    """
+    asked: DeadLettersParameters = context.parameters
+    try:
+        page = await context.services.parked.page(
+            asked.role, asked.aggregate, asked.reason, limit=asked.limit, cursor=asked.start
+        )
+    except InvalidCursor as error:
+        raise invalid("from", str(error)) from None
+    return json_response(DeadLetterPage(dead_letters=page.items, next=page.next))
+
+
+async def redrive(context: RequestContext) -> Response:
+    """Requests a redrive of parked aggregates, which the workers do within seconds.
+
+    One that fails again stays parked; its `attempts` are counted.
+    """
+    asked: Redrive = await _body(context, Redrive)
+    count = await context.services.parked.redrive(asked.role, asked.aggregate_id, asked.reason)
+    return json_response(RedriveResult(requested=count), 202)
+
+
+async def discard(context: RequestContext) -> Response:
+    """Requests that a role passes over the event that it parks an aggregate at.
+
+    In the role snapshot this marks the event, which no state is folded with from then on. Relay
+    does not pass the event on. The events behind it are redriven.
+    """
+    asked: DiscardFirst = await _body(context, DiscardFirst)
+    by = context.grant.actor or UNKNOWN_CALLER
+    try:
+        parked = await context.services.parked.discard(
+            asked.role, asked.aggregate_id, asked.version, why=asked.why, by=by
+        )
+    except NotParked as error:
+        raise RequestRefused(NOT_PARKED, str(error)) from None
+    except InvalidRecord as error:
+        raise invalid(error.field, error.reason) from None
+    return json_response(DiscardResult(event_id=parked.event_id), 202)
+
+
+async def _body(context: RequestContext, kind: Any) -> Any:
+    with context.bodies.share() as share:
+        try:
+            return convert(await json_object(context, share), kind)
+        except InvalidRecord as error:
+            raise invalid(error.field, error.reason) from None
+
+
+OPERATIONS = [
+    Operation(
+        name="dead_letters",
+        method="GET",
+        path="/dead-letters/{domain}",
+        right="operate",
+        handler=dead_letters,
+        parameters=DeadLettersParameters,
+        responses={200: DeadLetterPage},
+        problems=(UNKNOWN_DOMAIN,),
+    ),
+    Operation(
+        name="redrive",
+        method="POST",
+        path="/dead-letters/{domain}/redrive",
+        right="operate",
+        handler=redrive,
+        responses={202: RedriveResult},
+        problems=(UNKNOWN_DOMAIN, BODY_LATE, TOO_LARGE, NOT_JSON),
+        body=Redrive,
+    ),
+    Operation(
+        name="discard",
+        method="POST",
+        path="/dead-letters/{domain}/discard",
+        right="operate",
+        handler=discard,
+        responses={202: DiscardResult},
+        problems=(UNKNOWN_DOMAIN, NOT_PARKED, BODY_LATE, TOO_LARGE, NOT_JSON),
+        body=DiscardFirst,
+    ),
+]

@@ -1,0 +1,130 @@
+"""Poison events on a fleet of real processes: parked, told, redriven after the mend, discarded."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.acceptance.command_fleet import CommandFleet
+from tests.acceptance.kafka_by_hand import wait_for
+
+MODULE = """
+import os
+from msgspec.structs import replace
+from eventfleet import Domain, Event, Route, State
+from eventfleet.snapshot_rules import every
+
+class Noted(Event):
+    text: str
+
+class Notes(State):
+    texts: tuple[str, ...] = ()
+
+def check(text: str) -> bool:
+    if text.startswith("poison") and not os.environ.get("MENDED"):
+        raise LookupError("no such text")
+    return True
+
+def evolve(notes: Notes, event: Noted) -> Notes:
+    check(event.text)
+    return replace(notes, texts=(*notes.texts, event.text))
+
+poisoned = Domain(
+    "poisoned",
+    state=Notes,
+    evolve=evolve,
+    events=[Noted],
+    snapshot=every(1),
+    routes=[Route("poisoned.out", when=lambda event: check(event.data["text"]))],
+)
+"""
+ROWS = [
+    *(("a", "1"), ("a", "poison 2"), ("b", "3"), ("a", "4"), ("c", "poison 5"), ("b", "6")),
+    ("c", "7"),
+]
+
+
+@pytest.fixture
+def fleet(kafka: str, mongo_url: str, redis_url: str, tmp_path: Path) -> Iterator[CommandFleet]:
+    (tmp_path / "poisoned.py").write_text(MODULE)
+    with CommandFleet((kafka, mongo_url, redis_url), tmp_path, "poisoned") as fleet:
+        yield fleet
+
+
+def load(fleet: CommandFleet, *rows: tuple[str, str]) -> None:
+    lines = [f"{key},Noted,2025-01-02T03:04:05Z,{text}" for key, text in rows]
+    header = "case:concept:name,concept:name,time:timestamp,text"
+    fleet.load("\n".join([header, *lines, ""]))
+
+
+def relayed(fleet: CommandFleet, aggregate_id: str) -> list[str]:
+    events = fleet.topic_events("out")
+    return [each["data"]["text"] for each in events if each["subject"] == aggregate_id]
+
+
+def state(fleet: CommandFleet, aggregate_id: str) -> Any:
+    return fleet.json("state", "poisoned", aggregate_id)["state"]["texts"]
+
+
+def parked(fleet: CommandFleet) -> list[tuple[str, str, int, int]]:
+    found = fleet.json("deadletters", "list", "poisoned")["dead_letters"]
+    return [(each["role"], each["aggregate_id"], each["first"], each["last"]) for each in found]
+
+
+def test_poison_is_parked_redriven_after_the_mend_and_discarded(fleet: CommandFleet) -> None:
+    [worker] = fleet.start("append snapshot relay")
+    load(fleet, *ROWS)
+    fleet.settle("append", "snapshot", "relay")
+
+    # Other aggregates flow, and what is parked is told.
+    assert relayed(fleet, "b") == ["3", "6"]
+    assert (relayed(fleet, "a"), relayed(fleet, "c")) == (["1"], [])
+    assert parked(fleet) == [
+        ("relay", "a", 2, 3),
+        ("relay", "c", 1, 2),
+        ("snapshot", "a", 2, 2),
+        ("snapshot", "c", 1, 1),
+    ]
+    status, ready = worker.get("/ready")
+    assert (status, ready.count("LookupError: no such text") >= 2) == (200, True)
+    assert "poisoned.py" in fleet.run("deadletters", "show", "poisoned", "relay", "a")
+    letters = fleet.kafka.records(fleet.topic("dead-letters"))
+    assert len(letters) == 4
+
+    # What fails again stays parked.
+    assert fleet.json("deadletters", "redrive", "poisoned", "--aggregate", "a")["requested"] == 2
+    wait_for(
+        lambda: (
+            {
+                each["attempts"]
+                for each in fleet.json("deadletters", "list", "poisoned", "--aggregate", "a")[
+                    "dead_letters"
+                ]
+            }
+            == {2}
+        ),
+        "the attempts to be counted",
+    )
+
+    # A discard, before any mend.
+    discard = "deadletters", "discard", "poisoned"
+    for role in ("relay", "snapshot"):
+        fleet.run(*discard, role, "c", "--version", "1", "--why", "a mistake", "--by", "ann")
+    wait_for(lambda: {key for _, key, _, _ in parked(fleet)} == {"a"}, "c to be discarded")
+    assert (relayed(fleet, "c"), state(fleet, "c")) == (["7"], ["7"])
+    first, _ = fleet.run("events", "poisoned", "c", "--json").splitlines()
+    assert json.loads(first)["discarded"]
+
+    # The mended code is deployed, and one command redrives all of a reason.
+    assert worker.stop() == 0
+    fleet.environment["MENDED"] = "1"
+    fleet.start("append snapshot relay")
+    asked = fleet.json("deadletters", "redrive", "poisoned", "--reason", "LookupError")
+    assert asked["requested"] == 2
+    wait_for(lambda: parked(fleet) == [], "all to be redriven")
+    assert (relayed(fleet, "a"), state(fleet, "a")) == (["1", "poison 2", "4"],) * 2
+    load(fleet, ("a", "8"))
+    fleet.settle("append", "snapshot", "relay")
+    assert relayed(fleet, "a")[-1] == "8"
