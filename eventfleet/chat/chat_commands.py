@@ -211,7 +211,8 @@ class ChatCommandSubscriber:
         async with self._channels.subscribe(COMMANDS) as messages:
             self._listener.report_well()
             async for together in messages:
-                own, left = [], []
+                own: list[PublishedCommand] = []
+                left: list[PublishedCommand] = []
                 for each in _commands_in(together):
                     (left if each.command.room_id in self.left_rooms else own).append(each)
                 await self._begin(own, 0.0)
