@@ -7,6 +7,7 @@ import click
 
 from eventfleet.cli import (
     audit,
+    check,
     health,
     learn,
     load,
@@ -81,6 +82,7 @@ def main(verbose: bool) -> None:
 
 for command in (
     audit.audit,
+    check.check,
     health.health,
     learn.learn_rules,
     load.load,
