@@ -60,11 +60,11 @@ class EventFileCheck:
             self._add_line(number, TOO_LONG)
         elif line.strip():
             try:
-                self._check_event(number, decode(line))
+                self._check_event(decode(line))
             except InvalidRecord as error:
                 self._add_line(number, str(error))
 
-    def _check_event(self, number: int, event: EventRecord) -> None:
+    def _check_event(self, event: EventRecord) -> None:
         if event.domain not in self._domains:
             known = f"{event.domain!r} is no domain that EVENTFLEET_DOMAINS declares"
             raise InvalidRecord("source", known)

@@ -1,8 +1,8 @@
 """Chooses aggregates that are spread evenly over a domain."""
 
-from collections.abc import AsyncIterator
 from typing import NamedTuple
 
+from eventfleet.stores.aggregate_batches import aggregate_pages
 from eventfleet.stores.contracts import EventReader
 
 PAGE_IDS = 1000
@@ -13,16 +13,6 @@ class Sample(NamedTuple):
 
     aggregate_ids: list[str]
     total: int
-
-
-async def aggregate_pages(events: EventReader, limit: int) -> AsyncIterator[list[str]]:
-    """Yield the ids of all aggregates, in order, up to `limit` at a time."""
-    cursor, full = "", True
-    while full:
-        page = await events.aggregates(cursor, limit)
-        cursor, full = page.cursor, len(page.items) == limit
-        if page.items:
-            yield page.items
 
 
 async def sample_aggregates(events: EventReader, size: int) -> Sample:

@@ -5,10 +5,10 @@ from typing import Any
 
 from eventfleet.check.fold_check import FoldCheck
 from eventfleet.check.report import CheckReport, Finding, Kind, ShowProgress
-from eventfleet.check.sample import aggregate_pages, sample_aggregates
+from eventfleet.check.sample import sample_aggregates
 from eventfleet.model.domain import Domain
 from eventfleet.model.team_traceback import describe_error
-from eventfleet.stores.aggregate_batches import batch_aggregates, find_snapshots
+from eventfleet.stores.aggregate_batches import aggregate_pages, batch_aggregates, find_snapshots
 from eventfleet.stores.contracts import DomainStores, Snapshot
 from eventfleet.stores.errors import ServerUnavailable
 from eventfleet.topics.event import EventRecord

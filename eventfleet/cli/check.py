@@ -128,7 +128,7 @@ def _print_json(report: "CheckReport") -> None:
             "aggregates": report.aggregates,
             "snapshots": report.snapshots,
             "findings": [asdict(finding) for finding in report.findings],
-            "counts": dict(report.counts),
+            "counts": {kind.value: count for kind, count in report.counts.items()},
             "notes": dict(+report.notes),
         }
     )

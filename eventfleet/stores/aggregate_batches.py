@@ -1,9 +1,19 @@
-"""Divides aggregates into batches whose events are few enough for one query."""
+"""Pages through aggregates, and divides them into batches whose events are few."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 
 from eventfleet.model.shapes import StateShape
-from eventfleet.stores.contracts import Head, Snapshot, SnapshotStore
+from eventfleet.stores.contracts import EventReader, Head, Snapshot, SnapshotStore
+
+
+async def aggregate_pages(events: EventReader, limit: int) -> AsyncIterator[list[str]]:
+    """Yield the ids of all aggregates, in order, up to `limit` at a time."""
+    cursor, full = "", True
+    while full:
+        page = await events.aggregates(cursor, limit)
+        cursor, full = page.cursor, len(page.items) == limit
+        if page.items:
+            yield page.items
 
 
 def batch_aggregates(
