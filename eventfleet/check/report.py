@@ -48,13 +48,17 @@ class Finding:
     version: int = 0
 
     def __str__(self) -> str:
-        found = f"{self.kind}, {self.where}: {self.detail}"
-        if self.aggregate_id:
-            found += f" ({self.count:,} {self.unit}, the first: {self.aggregate_id!r}"
-            found += f" version {self.version})" if self.version else ")"
-        elif self.unit:
-            found += f" ({self.count:,} {self.unit})"
-        return f"{found}; {self.advice}"
+        parts = [f"[{self.kind}] {self.where}: {self.detail}", self._occurrences(), self.advice]
+        return "; ".join(filter(None, parts))
+
+    def _occurrences(self) -> str:
+        if not self.unit:
+            return ""
+        counted = count_of(self.count, self.unit)
+        version = f" version {self.version}" if self.version else ""
+        return (
+            f"{counted}, the first {self.aggregate_id!r}{version}" if self.aggregate_id else counted
+        )
 
 
 @dataclass
@@ -97,8 +101,14 @@ class CheckReport:
 
     def note(self, text: str, count: int = 1) -> None:
         """Count what is no finding."""
-        self.notes[text] += count
+        if count:
+            self.notes[text] += count
 
 
 ShowProgress = Callable[[CheckReport], None]
 """Called now and then with the report so far."""
+
+
+def count_of(number: int, unit: str) -> str:
+    """Return a number with its unit, which is given in the plural."""
+    return f"{number:,} {unit.removesuffix('s') if number == 1 else unit}"

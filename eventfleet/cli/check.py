@@ -129,16 +129,19 @@ def _print_json(report: "CheckReport") -> None:
             "snapshots": report.snapshots,
             "findings": [asdict(finding) for finding in report.findings],
             "counts": {kind.value: count for kind, count in report.counts.items()},
-            "notes": dict(+report.notes),
+            "notes": dict(report.notes),
         }
     )
 
 
 def _print(report: "CheckReport") -> None:
     """Print the counts, and a line for each note and finding, each with the domain's name."""
-    counts = f"{report.events:,} events of {report.aggregates:,} aggregates folded"
-    click.echo(f"{report.domain}: {counts}, {report.snapshots:,} snapshots compared")
-    for note, count in sorted((+report.notes).items()):
+    from eventfleet.check.report import count_of
+
+    folded = f"{count_of(report.events, 'events')} of {count_of(report.aggregates, 'aggregates')}"
+    compared = count_of(report.snapshots, "snapshots")
+    click.echo(f"{report.domain}: {folded} folded, {compared} compared")
+    for note, count in sorted(report.notes.items()):
         times = f" ({count:,})" if count > 1 else ""
         click.echo(f"{report.domain}: note: {printable(note)}{times}")
     for finding in report.findings[:MAX_SHOWN]:
@@ -146,4 +149,4 @@ def _print(report: "CheckReport") -> None:
     found = report.counts.total()
     if more := max(found - MAX_SHOWN, 0):
         click.echo(f"{report.domain}: and {more:,} more")
-    click.echo(f"{report.domain}: {f'{found:,} findings' if found else 'clean'}")
+    click.echo(f"{report.domain}: {count_of(found, 'findings') if found else 'clean'}")
