@@ -54,11 +54,9 @@ class Finding:
     def _occurrences(self) -> str:
         if not self.unit:
             return ""
-        counted = count_of(self.count, self.unit)
+        first = f", the first {self.aggregate_id!r}" if self.aggregate_id else ""
         version = f" version {self.version}" if self.version else ""
-        return (
-            f"{counted}, the first {self.aggregate_id!r}{version}" if self.aggregate_id else counted
-        )
+        return count_of(self.count, self.unit) + first + version
 
 
 @dataclass
