@@ -16,8 +16,8 @@ async def take_over(
     when aggregates of the partition are parked.
     """
     offset = await writer.open()
-    if offset is not None and (fault := outside_log(offset, await writer.watermarks(), repair)):
-        raise UnusableOffset(fault)
+    if offset is not None:
+        await _check_offset(writer, offset, repair)
     aggregates = await parked.load(partition)
     if aggregates:
         raise Misconfigured(
@@ -54,3 +54,8 @@ class RoleStart:
         if not begun:
             await self._registry.note_begun(self._role, self._partition)
         return offset
+
+
+async def _check_offset(writer: PartitionWriter, offset: int, repair: str) -> None:
+    if fault := outside_log(offset, await writer.watermarks(), repair):
+        raise UnusableOffset(fault)
