@@ -15,7 +15,6 @@ from eventfleet.runtime.connections import (
 )
 from eventfleet.runtime.group_offsets import SOURCES
 from eventfleet.runtime.partitions import (
-    ONE_NUMBER,
     count_topic_partitions,
     find_setting_faults,
     find_stored_fault,
@@ -23,6 +22,11 @@ from eventfleet.runtime.partitions import (
 from eventfleet.runtime.settings import Settings, variable
 from eventfleet.stores.contracts import LogAdmin, LogReader, StoreRegistry, Watermarks
 from eventfleet.topics.names import Topics, consumer_group
+
+CORRECT_PARTITIONS = (
+    f"correct {variable('partitions')}: all processes of a domain, and all its topics, need one "
+    "number"
+)
 
 
 async def check_topics(
@@ -38,7 +42,7 @@ async def check_topics(
         if not count:
             report.add(Finding(Kind.TOPIC, name, "does not exist", CREATE_TOPICS_HINT))
     for fault in find_setting_faults(settings, counts):
-        report.add(Finding(Kind.PARTITIONS, "topics", fault, ONE_NUMBER))
+        report.add(Finding(Kind.PARTITIONS, "topics", fault, CORRECT_PARTITIONS))
     existing = [
         replace(spec, partitions=counts[spec.name])
         for spec in topics_of(settings, domain)
@@ -126,13 +130,14 @@ class OffsetCheck:
         """Add a fault of a role's group once, and count its partitions."""
         if fault:
             setting = f"{variable('group_prefix')}={self._settings.group_prefix}"
-            where, advice = f"group {self._group(role)}", f"compare {setting}"
+            where, advice = f"group {self._group(role)}", f"before any repair, compare {setting}"
             self._report.add(Finding(Kind.GROUP, where, fault, advice, 1, "partitions"), role)
 
     def _add_store(self, fault: str) -> None:
         if fault:
             name = self._settings.mongo_database
-            advice = f"compare {variable('mongo_url')} and {variable('mongo_database')}={name}"
+            database = f"{variable('mongo_url')} and {variable('mongo_database')}={name}"
+            advice = f"before any repair, compare {database}"
             found = Finding(Kind.STORE, f"database {name}", fault, advice, 1, "partitions")
             self._report.add(found, "append")
 

@@ -14,8 +14,6 @@ from eventfleet.stores.contracts import LogReader, StoreRegistry
 from eventfleet.stores.errors import Misconfigured
 from eventfleet.topics.names import Topics
 
-ONE_NUMBER = "All processes of a domain, and all its topics, need one number"
-
 
 async def require_domain_topics(
     settings: Settings, domain: Domain[Any], reader: LogReader, registry: StoreRegistry
@@ -81,7 +79,9 @@ def find_stored_fault(settings: Settings, domain: Domain[Any], count: int | None
 
 def _require_setting(settings: Settings, counts: Mapping[str, int]) -> None:
     if lines := find_setting_faults(settings, counts):
-        raise Misconfigured("\n".join([*lines, ONE_NUMBER]))
+        raise Misconfigured(
+            "\n".join([*lines, "All processes of a domain, and all its topics, need one number"])
+        )
 
 
 def _require_stored(settings: Settings, domain: Domain[Any], count: int | None) -> None:
