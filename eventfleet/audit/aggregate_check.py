@@ -7,8 +7,8 @@ from eventfleet.audit.report import AuditReport
 from eventfleet.audit.route_matcher import RouteMatcher, name_of
 from eventfleet.audit.rows import STATE, FoldedState, StoredEvent, event_digest, state_digest
 from eventfleet.audit.spool import Spool
-from eventfleet.audit.team_errors import describe_error
 from eventfleet.model.domain import Domain
+from eventfleet.model.team_traceback import describe_error
 from eventfleet.stores.contracts import Snapshot
 from eventfleet.topics.errors import InvalidRecord
 from eventfleet.topics.event import EventRecord, Position

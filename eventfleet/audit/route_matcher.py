@@ -5,8 +5,8 @@ from typing import Any
 
 from eventfleet.audit.report import AuditReport
 from eventfleet.audit.rows import StoredEvent
-from eventfleet.audit.team_errors import describe_error
 from eventfleet.model.domain import Domain
+from eventfleet.model.team_traceback import describe_error
 from eventfleet.topics.event import EventRecord
 
 UNKNOWN_ROUTES = "events of which a route or upcaster raised"

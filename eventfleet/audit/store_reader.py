@@ -10,9 +10,10 @@ from eventfleet.audit.report import AuditReport
 from eventfleet.audit.route_matcher import RouteMatcher
 from eventfleet.audit.rows import PublishedState
 from eventfleet.audit.spool import Spool
-from eventfleet.audit.team_errors import describe_error
 from eventfleet.model.domain import Domain
-from eventfleet.stores.contracts import DomainStores, Head, Snapshot
+from eventfleet.model.team_traceback import describe_error
+from eventfleet.stores.aggregate_batches import batch_aggregates, find_snapshots
+from eventfleet.stores.contracts import DomainStores, Snapshot
 from eventfleet.stores.errors import ServerUnavailable
 from eventfleet.topics.event import EventRecord
 
@@ -55,7 +56,7 @@ class StoreReader:
         """Check some aggregates; snapshots are read before the events that they are folds of."""
         newest = await self._snapshots.latest(aggregate_ids, self._domain.state_shape)
         heads = await self._events.heads(aggregate_ids)
-        batches = _batches(aggregate_ids, heads)
+        batches = batch_aggregates(aggregate_ids, heads, BATCH_EVENTS)
         await run_all((self._check_batch(batch, newest) for batch in batches), self._slots)
 
     async def _check_batch(self, batch: Sequence[str], newest: dict[str, Snapshot]) -> None:
@@ -67,11 +68,7 @@ class StoreReader:
 
     async def _check_of(self, aggregate_id: str, newest: Snapshot | None) -> AggregateCheck:
         """Make the check of an aggregate, with its stored snapshots."""
-        found, snapshot = list[Snapshot](), newest
-        shape = self._domain.state_shape
-        while snapshot is not None:
-            found.append(snapshot)
-            snapshot = await self._snapshots.at(aggregate_id, snapshot.version - 1, shape)
+        found = await find_snapshots(self._snapshots, newest, self._domain.state_shape)
         self._report.aggregates += 1
         return AggregateCheck(
             self._domain, aggregate_id, found, self._routes, self._spool, self._report
@@ -174,16 +171,3 @@ class StoreReader:
         except Exception:
             return None
         return folding
-
-
-def _batches(aggregate_ids: Sequence[str], heads: dict[str, Head]) -> list[list[str]]:
-    """Divide aggregates into batches of up to BATCH_EVENTS events; a larger one is alone."""
-    batches, room = list[list[str]](), 0
-    for key in aggregate_ids:
-        events = heads[key].version if key in heads else BATCH_EVENTS
-        if not batches or events > room:
-            batches.append([])
-            room = BATCH_EVENTS
-        batches[-1].append(key)
-        room -= events
-    return batches

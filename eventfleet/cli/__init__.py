@@ -7,6 +7,7 @@ import click
 
 from eventfleet.cli import (
     audit,
+    check,
     deadletters,
     health,
     learn,
@@ -82,6 +83,7 @@ def main(verbose: bool) -> None:
 
 for command in (
     audit.audit,
+    check.check,
     deadletters.deadletters,
     health.health,
     learn.learn_rules,

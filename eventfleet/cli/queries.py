@@ -16,15 +16,17 @@ if TYPE_CHECKING:
 
 DOMAIN = click.argument("name", metavar="DOMAIN")
 AGGREGATE = click.argument("aggregate_id", metavar="ID")
+PAGE_AGGREGATES = 1000
 
 
 class NothingFound(EventfleetError):
     """No such aggregate, version or snapshot is stored."""
 
 
-@click.command(short_help="Print the events of an aggregate.")
+@click.command(short_help="Print the events of an aggregate, or of all.")
 @DOMAIN
-@AGGREGATE
+@click.argument("aggregate_id", metavar="[ID]", required=False)
+@click.option("--all", "every", is_flag=True, help="The events of all aggregates, instead of ID.")
 @click.option(
     "--after", type=click.IntRange(0), default=0, help="Only events with a version above this."
 )
@@ -39,14 +41,26 @@ class NothingFound(EventfleetError):
 @as_json
 def events(
     name: str,
-    aggregate_id: str,
+    aggregate_id: str | None,
+    every: bool,
     after: int,
     limit: int | None,
     types: tuple[str, ...],
     former_types: tuple[str, ...],
     json: bool,
 ) -> None:
-    """Print the events of an aggregate by version; with --json one CloudEvent a line."""
+    """Print the events of an aggregate by version; with --json one CloudEvent a line.
+
+    With --all those of all aggregates, one aggregate after another: a file that `eventfleet check
+    --events` reads.
+    """
+    if every == bool(aggregate_id):
+        raise click.UsageError("give the ID of one aggregate, or --all")
+    if every and (after or limit or types or former_types):
+        raise click.UsageError("--all prints every event: no --after, --limit or --types with it")
+    if aggregate_id is None:
+        asyncio.run(_print_all(name, json))
+        return
 
     from eventfleet.cli.domain_queries import domain_queries
     from eventfleet.runtime.settings import split
@@ -157,6 +171,28 @@ def diff(name: str, aggregate_id: str, first: int, second: int | None, json: boo
                 _print_diff(name, found)
 
     asyncio.run(run())
+
+
+async def _print_all(name: str, json: bool) -> None:
+    """Print the events of a domain, aggregate by aggregate, straight from its store."""
+    from eventfleet.runtime import connections
+    from eventfleet.runtime.settings import load_settings, variable
+    from eventfleet.stores.aggregate_batches import aggregate_pages
+
+    settings = load_settings()
+    if settings.service_url:
+        raise click.UsageError(f"--all reads the store: unset {variable('service_url')}")
+    domains = connections.select_domains(settings, [name])
+    async with connections.stores(settings, domains, long_reads=True) as stores:
+        store = stores[name].events
+        async for page in aggregate_pages(store, PAGE_AGGREGATES):
+            for aggregate_id in page:
+                async for event in store.read(aggregate_id):
+                    if json:
+                        _print_cloud_event(event)
+                    else:
+                        click.echo(f"{printable(aggregate_id)}  ", nl=False)
+                        _print_event(event)
 
 
 async def _require_aggregate(queries: "DomainQueries", name: str, aggregate_id: str) -> None:

@@ -6,13 +6,14 @@ import os
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 from eventfleet.log_files.rows import Origin, RowProblem, UnusableFile
 
 GZIP_MAGIC = b"\x1f\x8b"
 BUFFER_BYTES = 65_536
 MAX_LINE_BYTES = 4 * 1024 * 1024
+TOO_LONG = f"is longer than {MAX_LINE_BYTES} bytes"
 READ_ERRORS = (EOFError, OSError, zlib.error)
 
 
@@ -66,13 +67,11 @@ class ByteSource:
         """Iterate over lines; a RowProblem for a line too long, and where the file breaks off."""
         number = 0
         try:
-            while raw := self.bytes.readline(MAX_LINE_BYTES):
-                number += 1
-                if len(raw) < MAX_LINE_BYTES or raw.endswith(b"\n"):
+            for number, raw in read_lines(self.bytes):
+                if raw is not None:
                     yield Line(number, raw)
                 else:
-                    self._skip_line()
-                    yield RowProblem(origin, number, "", f"is longer than {MAX_LINE_BYTES} bytes")
+                    yield RowProblem(origin, number, "", TOO_LONG)
         except READ_ERRORS as error:
             yield RowProblem(
                 origin, number + 1, "", f"the file breaks off: {self.describe_break(error)}"
@@ -94,9 +93,22 @@ class ByteSource:
     def close(self) -> None:
         self._disk.close()
 
-    def _skip_line(self) -> None:
-        while (more := self.bytes.readline(MAX_LINE_BYTES)) and not more.endswith(b"\n"):
-            pass
+
+def read_lines(stream: BinaryIO | gzip.GzipFile) -> Iterator[tuple[int, bytes | None]]:
+    """Iterate over lines by number from 1, line ends included; None for a line too long."""
+    number = 0
+    while raw := stream.readline(MAX_LINE_BYTES):
+        number += 1
+        if len(raw) < MAX_LINE_BYTES or raw.endswith(b"\n"):
+            yield number, raw
+        else:
+            _skip_line(stream)
+            yield number, None
+
+
+def _skip_line(stream: BinaryIO | gzip.GzipFile) -> None:
+    while (more := stream.readline(MAX_LINE_BYTES)) and not more.endswith(b"\n"):
+        pass
 
 
 def _open(path: Path) -> tuple[io.FileIO, bytes]:

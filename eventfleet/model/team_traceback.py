@@ -1,8 +1,8 @@
-"""The traceback of an exception that a team's function raised, without the frames before it."""
+"""Describes exceptions that a team's own functions raise, without the frames before its code."""
 
 from collections.abc import Iterable
 from pathlib import Path
-from traceback import FrameSummary, TracebackException
+from traceback import FrameSummary, TracebackException, extract_tb
 
 PACKAGE = Path(__file__).parents[1]
 SAMPLE_DOMAINS = PACKAGE / "domains"
@@ -19,6 +19,18 @@ def team_traceback(error: BaseException) -> str:
         first = next((i for i, frame in enumerate(frames) if is_the_teams(frame)), 0)
         each.stack[:] = frames[first:]
     return "".join(formatted.format()).rstrip()
+
+
+def describe_error(error: BaseException) -> str:
+    """Return type, text and the line of the team's code that raised, where there is one."""
+    place = team_place(error)
+    return f"{type(error).__name__}: {error}" + (f" ({place})" if place else "")
+
+
+def team_place(error: BaseException) -> str:
+    """Return file and number of the team's line that raised; empty where no line is the team's."""
+    frames = [frame for frame in extract_tb(error.__traceback__) if is_the_teams(frame)]
+    return f"{frames[-1].filename}:{frames[-1].lineno}" if frames else ""
 
 
 def _chain(formatted: TracebackException) -> Iterable[TracebackException]:

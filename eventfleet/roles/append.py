@@ -21,6 +21,7 @@ from eventfleet.roles.append_plan import (
     distinct,
 )
 from eventfleet.roles.notices import NULL_NOTIFIER, StageNotifier
+from eventfleet.roles.offset_faults import AppendOffset
 from eventfleet.roles.role import ChunkReport, PartitionFault, PoisonEvent, UndeclaredEvent
 from eventfleet.roles.sweep import Sweep
 from eventfleet.roles.takeover import take_over
@@ -80,24 +81,22 @@ class AppendRole:
         self._first_chunk = True  # since the take-over
 
     async def open(self) -> int:
-        """Take the partition over. Misconfigured when the offset does not fit the store.
-
-        An owner notes in the store how far it has come before it commits that, and commits an
-        offset before it notes the first. So the committed offset is never above a later note in the
-        store that this group fills, and never absent where there was a note before.
-        """
+        """Take the partition over. Misconfigured when the offset does not fit the store."""
         self._heads.clear()
         self._first_chunk = True
         registry = self._store.registry
         self._epoch = await registry.epoch()
         noted = await registry.next_offset(self._partition)
-        offset = await take_over(self._writer, self._repair())
+        judge = AppendOffset(self._domain, self._partition, self._epoch)
+        offset = await take_over(self._writer, judge.repair)
         if offset is None:
-            if noted:
-                raise self._offset_missing(noted)
+            if fault := judge.missing(noted):
+                raise Misconfigured(fault)
             await self._writer.commit([], 0)
-        elif offset > noted and offset > (noted := await registry.next_offset(self._partition)):
-            raise self._other_store(noted, offset)
+        elif offset > noted:
+            noted = await registry.next_offset(self._partition)
+            if fault := judge.ahead(offset, noted):
+                raise Misconfigured(fault)
         self._next_offset = offset or 0
         return self._next_offset
 
@@ -320,30 +319,6 @@ class AppendRole:
             f"{self._domain.name}: position {item.position} of event {item.event.id} is held by "
             f"event {holder.id}: {self._domain.name}.events was made anew; "
             f"raise the epoch: eventfleet topics raise-epoch {self._domain.name}"
-        )
-
-    def _repair(self) -> str:
-        name, command = self._domain.name, "restore" if self._synchronous else "rewind"
-        return (
-            f"eventfleet {command} {name}; where the topic was made anew, raise the epoch: "
-            f"eventfleet topics raise-epoch {name}"
-        )
-
-    def _offset_missing(self, noted: int) -> Misconfigured:
-        return Misconfigured(
-            f"{self._domain.name}: the store holds what append took from partition "
-            f"{self._partition} below offset {noted} in epoch {self._epoch}, but the consumer "
-            f"group has no offset: was the group or the topic made anew? {self._repair()}"
-        )
-
-    def _other_store(self, noted: int, offset: int) -> Misconfigured:
-        name = self._domain.name
-        back = "" if self._synchronous else f", or eventfleet rewind {name}"
-        return Misconfigured(
-            f"{name}: the consumer group has taken partition {self._partition} up to offset "
-            f"{offset}, but this store only up to {noted}: the store is another one than the group "
-            "filled, perhaps a wrong database or an older copy. Correct the database's URL or "
-            f"name; where the store is the right one: eventfleet restore {name}{back}"
         )
 
     def _dead_letter(self, record: LogRecord, kind: str, reason: str) -> ProducerRecord:

@@ -1,5 +1,6 @@
 """The take-over of a partition, the same for every role."""
 
+from eventfleet.roles.offset_faults import lost, outside_log, set_offset_hint
 from eventfleet.roles.role import UnusableOffset
 from eventfleet.stores.contracts import PartitionWriter, StoreRegistry
 
@@ -26,10 +27,7 @@ class RoleStart:
 
     def __init__(self, registry: StoreRegistry, domain: str, role: str, partition: int) -> None:
         self._registry, self._role, self._partition = registry, role, partition
-        self._repair = (
-            f"stop the workers of {role}, and set the offset: "
-            f"eventfleet topics set-offset {domain} {role} earliest (or latest)"
-        )
+        self._repair = set_offset_hint(domain, role)
 
     async def take_over(self, writer: PartitionWriter) -> int:
         """Take the partition over, and return the offset to go on from, which is committed.
@@ -40,32 +38,14 @@ class RoleStart:
         offset = await take_over(writer, self._repair)
         if offset is None:
             if begun:
-                raise self._offset_lost()
+                raise UnusableOffset(lost(self._repair))
             offset = (await writer.watermarks()).oldest
             await writer.commit([], offset)
         if not begun:
             await self._registry.note_begun(self._role, self._partition)
         return offset
 
-    def _offset_lost(self) -> UnusableOffset:
-        return UnusableOffset(
-            "the group has lost its offset: it was deleted, it expired while no worker ran, or its "
-            "prefix was changed. From the beginning all would be done again. Restore the offset or "
-            f"the prefix, or {self._repair}"
-        )
-
 
 async def _check_offset(writer: PartitionWriter, offset: int, repair: str) -> None:
-    oldest, end = await writer.watermarks()
-    if offset < oldest:
-        raise UnusableOffset(
-            f"the group's offset is {offset}, but the log keeps its records from {oldest} to {end} "
-            f"only: those before {oldest} were removed before this role had read them. Let logs be "
-            f"kept longer, restore what is lost, and then {repair}"
-        )
-    if offset > end:
-        raise UnusableOffset(
-            f"the group's offset is {offset}, but the log holds records from {oldest} to {end}: it "
-            "was truncated, made anew or restored from a copy, and what is written now would be "
-            f"passed over. Find out what is lost, and then {repair}"
-        )
+    if fault := outside_log(offset, await writer.watermarks(), repair):
+        raise UnusableOffset(fault)

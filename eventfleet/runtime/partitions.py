@@ -20,7 +20,7 @@ async def require_domain_topics(
 ) -> None:
     """Raise Misconfigured where topics of the domain are missing, or where the setting, the topics
     and the stored events differ in the number of partitions."""
-    counts = await _topic_partitions(settings, domain, reader)
+    counts = await count_topic_partitions(settings, domain, reader)
     missing = [f"topic {name} does not exist" for name, count in counts.items() if not count]
     if missing:
         raise Misconfigured("\n".join([*missing, CREATE_TOPICS_HINT]))
@@ -34,7 +34,7 @@ async def require_partition_setting(
     """Raise Misconfigured where the setting is not the number of partitions of a topic of these
     domains; topics may be missing."""
     for domain in domains:
-        _require_setting(settings, await _topic_partitions(settings, domain, reader))
+        _require_setting(settings, await count_topic_partitions(settings, domain, reader))
 
 
 async def register_partitions(
@@ -45,35 +45,45 @@ async def register_partitions(
     _require_stored(settings, domain, count)
 
 
-async def _topic_partitions(
+async def count_topic_partitions(
     settings: Settings, domain: Domain[Any], reader: LogReader
 ) -> dict[str, int]:
-    """The number of partitions of each topic of the domain; 0 for one that does not exist."""
+    """Return the partitions of each topic of the domain; 0 for one that does not exist."""
     names = [spec.name for spec in topics_of(settings, domain)]
     return {name: await reader.partition_count(name) for name in names}
 
 
-def _require_setting(settings: Settings, counts: Mapping[str, int]) -> None:
+def find_setting_faults(settings: Settings, counts: Mapping[str, int]) -> list[str]:
+    """Return a sentence for each existing topic that has not the setting's number of partitions."""
     setting = f"{variable('partitions')} is {settings.partitions}"
-    lines = [
+    return [
         f"{setting}, but topic {name} has {count} partitions"
         for name, count in counts.items()
         if count not in (0, settings.partitions)
     ]
-    if lines:
-        raise Misconfigured(
-            "\n".join([*lines, "All processes of a domain, and all its topics, need one number"])
-        )
 
 
-def _require_stored(settings: Settings, domain: Domain[Any], count: int | None) -> None:
+def find_stored_fault(settings: Settings, domain: Domain[Any], count: int | None) -> str:
+    """Say why the setting is not the number that stored events were divided by; else nothing."""
     if count in (None, settings.partitions):
-        return
+        return ""
     topic, number = Topics.of(domain.name).events, settings.partitions
-    raise Misconfigured(
+    return (
         f"{variable('partitions')} and topic {topic} have {number} partitions, but the stored "
         f"events of {domain.name} were divided by {count}. Partitions that are added give an "
         "aggregate a second sequencer: nothing was changed. Recreate the domain's topics with "
         f"{count}, or with {number} once every role has reached the end of its topic, and raise "
         f"the epoch: eventfleet topics raise-epoch {domain.name}"
     )
+
+
+def _require_setting(settings: Settings, counts: Mapping[str, int]) -> None:
+    if lines := find_setting_faults(settings, counts):
+        raise Misconfigured(
+            "\n".join([*lines, "All processes of a domain, and all its topics, need one number"])
+        )
+
+
+def _require_stored(settings: Settings, domain: Domain[Any], count: int | None) -> None:
+    if fault := find_stored_fault(settings, domain, count):
+        raise Misconfigured(fault)

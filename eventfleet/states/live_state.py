@@ -144,3 +144,12 @@ def take_snapshot(
         return None
     version, fingerprint = domain.state_shape
     return Snapshot(live.aggregate_id, live.version, state, version, now, fingerprint)
+
+
+def reload_state(domain: Domain[Any], live: LiveState, limit: int) -> Any | None:
+    """Return the state as its snapshot gives it back; None for one that no store can keep.
+
+    InvalidRecord: it can't be read back.
+    """
+    snapshot = take_snapshot(domain, live, datetime.min, limit)
+    return domain.load_state(snapshot.state) if snapshot else None

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from eventfleet.model.shapes import StateShape
-from eventfleet.stores.contracts import Snapshot, SnapshotStore
+from eventfleet.stores.contracts import ShapeCount, Snapshot, SnapshotStore
 from tests.contract.conftest import OpenStores
 from tests.contract.samples import KEPT, PAYLOADS, TIME
 
@@ -166,3 +166,14 @@ async def test_count_counts_aggregates(snapshots: SnapshotStore) -> None:
     assert await snapshots.count() == 1
     await snapshots.save([snapshot("a2", 1)])
     assert await snapshots.count() == 2
+
+
+async def test_shapes_counts_snapshots_by_shape(snapshots: SnapshotStore) -> None:
+    assert await snapshots.shapes() == []
+    await snapshots.save([snapshot("a2", 1), snapshot("a1", 1), snapshot("a1", 2)])
+    await snapshots.save([snapshot("a2", 2, RAISED), snapshot("a3", 1, StateShape(1, ""))])
+    assert await snapshots.shapes() == [
+        ShapeCount(StateShape(1, ""), 1, "a3"),
+        ShapeCount(ONE, 3, "a1"),
+        ShapeCount(RAISED, 1, "a2"),
+    ]

@@ -238,7 +238,7 @@ class SecuredServers:
                 client[DATABASE].command("createUser", f"{DOMAIN}-{role}", pwd=PASSWORD, roles=mine)
 
     def _set_role(self, command: str, role: str, rights: Mapping[str, Sequence[str]]) -> None:
-        names = {kind: f"{DOMAIN}.{kind}" for kind in ("events", "snapshots")}
+        names = {kind: f"{DOMAIN}.{kind}" for kind in ("events", "snapshots", "dead_letters")}
         privileges = [
             {"resource": {"db": DATABASE, "collection": names.get(kind, kind)}, "actions": actions}
             for kind, actions in rights.items()

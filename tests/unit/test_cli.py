@@ -100,6 +100,8 @@ def test_an_unknown_domain_is_answered_with_the_known_ones(command: tuple[str, .
     "command",
     [
         ("audit",),
+        ("check",),
+        ("check", "--events", "-"),
         ("diff", "orders", "1", "0"),
         ("events", "orders", "1"),
         ("health", "orders"),

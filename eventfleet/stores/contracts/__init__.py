@@ -41,7 +41,7 @@ from eventfleet.stores.contracts.markers import (
 from eventfleet.stores.contracts.notices import Notice, Notices, Stage
 from eventfleet.stores.contracts.outbox import Outbox
 from eventfleet.stores.contracts.registry import OffsetRange, Repair, RepairKind, StoreRegistry
-from eventfleet.stores.contracts.snapshots import Snapshot, SnapshotStore
+from eventfleet.stores.contracts.snapshots import ShapeCount, Snapshot, SnapshotStore
 from eventfleet.stores.contracts.system import (
     Clock,
     DomainStores,
@@ -81,6 +81,7 @@ __all__ = [
     "PartitionWriter",
     "Repair",
     "RepairKind",
+    "ShapeCount",
     "Snapshot",
     "SnapshotStore",
     "Stage",

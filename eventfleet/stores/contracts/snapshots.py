@@ -3,7 +3,7 @@
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from eventfleet.model.shapes import StateShape
 
@@ -27,6 +27,14 @@ class Snapshot:
     def shape(self) -> StateShape:
         """The shape of the state."""
         return StateShape(self.state_version, self.fingerprint)
+
+
+class ShapeCount(NamedTuple):
+    """How many snapshots of a shape are stored; `aggregate_id` is that of one of them."""
+
+    shape: StateShape
+    snapshots: int
+    aggregate_id: str
 
 
 class SnapshotStore(Protocol):
@@ -63,3 +71,6 @@ class SnapshotStore(Protocol):
 
     async def count(self) -> int:
         """Count the aggregates that have a snapshot."""
+
+    async def shapes(self) -> list[ShapeCount]:
+        """Count the stored snapshots by their shape, in the order of the shapes."""

@@ -1,10 +1,10 @@
 """The snapshot store, in memory."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Sequence
 
 from eventfleet.model.shapes import StateShape
-from eventfleet.stores.contracts import Snapshot
+from eventfleet.stores.contracts import ShapeCount, Snapshot
 from eventfleet.stores.memory.yield_point import YieldPoint, no_yield
 from eventfleet.stores.snapshot_retention import SnapshotKey, find_excess, key_of
 
@@ -47,6 +47,13 @@ class MemorySnapshots:
     async def count(self) -> int:
         await self._yield_point()
         return len(self._snapshots)
+
+    async def shapes(self) -> list[ShapeCount]:
+        await self._yield_point()
+        keys = [key for kept in self._snapshots.values() for key in kept]
+        counts = Counter(key.shape for key in keys)
+        first = {key.shape: key.aggregate_id for key in sorted(keys, reverse=True)}
+        return [ShapeCount(shape, counts[shape], first[shape]) for shape in sorted(counts)]
 
     def _newest(self, aggregate_id: str, shape: StateShape, up_to: int | None) -> Snapshot | None:
         kept = self._snapshots.get(aggregate_id, {})

@@ -5,7 +5,7 @@ from collections.abc import Collection, Sequence
 from pymongo import DeleteOne
 
 from eventfleet.model.shapes import StateShape
-from eventfleet.stores.contracts import Snapshot
+from eventfleet.stores.contracts import ShapeCount, Snapshot
 from eventfleet.stores.mongo import client
 from eventfleet.stores.mongo.documents import Document
 from eventfleet.stores.mongo.indexes import SNAPSHOT_INDEXES, SNAPSHOTS, ensure_indexes
@@ -85,6 +85,16 @@ class MongoSnapshots:
             counted = await found.to_list(1)
         return counted[0]["aggregates"] if counted else 0
 
+    async def shapes(self) -> list[ShapeCount]:
+        shape = {name: f"${name}" for name in ("state_version", "fingerprint")}
+        counted = {"snapshots": {"$sum": 1}, "aggregate_id": {"$min": "$aggregate_id"}}
+        with operation("read_snapshots", self._snapshots):
+            found = await client.maybe_await(
+                self._snapshots.aggregate([{"$group": {"_id": shape, **counted}}])
+            )
+            groups = await found.to_list(None)
+        return sorted(map(_shape_count, groups))
+
     async def _insert_missing(self, documents: list[Document]) -> None:
         """Insert, since an update would refuse a state's keys with `$` or `.`; skip what exists."""
         await insert_each(self._snapshots, documents)
@@ -112,6 +122,11 @@ def _shape_fields(shape: StateShape) -> Document:
 def _key(document: Document) -> SnapshotKey:
     shape = StateShape(document["state_version"], document.get("fingerprint") or "")
     return SnapshotKey(document["aggregate_id"], shape, document["version"])
+
+
+def _shape_count(group: Document) -> ShapeCount:
+    version, fingerprint = group["_id"]["state_version"], group["_id"].get("fingerprint") or ""
+    return ShapeCount(StateShape(version, fingerprint), group["snapshots"], group["aggregate_id"])
 
 
 def _id(key: SnapshotKey) -> str:

@@ -1,0 +1,107 @@
+"""Checks domains against a file of events, one CloudEvent a line, without any server."""
+
+import gzip
+from collections.abc import Mapping, Sequence
+from typing import Any, BinaryIO
+
+from eventfleet.check.fold_check import FoldCheck
+from eventfleet.check.report import CheckReport, Finding, Kind, ShowProgress
+from eventfleet.log_files.byte_source import READ_ERRORS, TOO_LONG, read_lines
+from eventfleet.model.domain import Domain
+from eventfleet.topics.codec import decode_stored
+from eventfleet.topics.errors import InvalidRecord
+from eventfleet.topics.event import EventRecord
+
+PROGRESS_LINES = 1000
+WRITE_FILE = "write the file by `eventfleet events DOMAIN --all --json`"
+OTHER_DOMAINS = "events of domains that were not named were not checked"
+
+
+class EventFileCheck:
+    """Checks the events of a file, line by line; it holds one aggregate's state.
+
+    The events of an aggregate must come together, by version. A line that is no event is a finding,
+    in the report of the domain that the line before it is of. `names`: the domains to check; all
+    that have events without.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        domains: Mapping[str, Domain[Any]],
+        names: Sequence[str],
+        show: ShowProgress,
+    ) -> None:
+        self._name, self._domains, self._named, self._show = name, domains, {*names}, show
+        wanted = list(names) or list(domains)
+        self._reports = {each: CheckReport(each) for each in wanted}
+        self._folds = {each: FoldCheck(domains[each], self._reports[each]) for each in wanted}
+        self._report = self._reports[wanted[0]]
+        self._current: tuple[str, str] | None = None
+        self._after_fault = False
+
+    def run(self, stream: BinaryIO | gzip.GzipFile) -> list[CheckReport]:
+        """Check all lines, and return the report of each domain."""
+        number = 0
+        try:
+            for number, line in read_lines(stream):
+                self._check_line(number, line)
+                if number % PROGRESS_LINES == 0:
+                    self._show(self._report)
+        except READ_ERRORS as error:
+            self._add_line(number + 1, f"the file breaks off: {error}")
+        self._end()
+        self._find_empty()
+        seen = [each for each in self._reports.values() if each.events or each.counts]
+        return list(self._reports.values()) if self._named else seen
+
+    def _check_line(self, number: int, line: bytes | None) -> None:
+        if line is None:
+            self._add_line(number, TOO_LONG)
+        elif line.strip():
+            try:
+                self._check_event(decode_stored(line))
+            except InvalidRecord as error:
+                self._add_line(number, str(error))
+
+    def _check_event(self, event: EventRecord) -> None:
+        if event.domain not in self._domains:
+            known = f"{event.domain!r} is no domain that EVENTFLEET_DOMAINS declares"
+            raise InvalidRecord("source", known)
+        if event.domain not in self._folds:
+            self._end()
+            self._report.note(OTHER_DOMAINS)
+            return
+        fold, aggregate = self._folds[event.domain], (event.domain, event.aggregate_id)
+        if self._current != aggregate:
+            self._end()
+            self._current, self._report = aggregate, self._reports[event.domain]
+            fold.begin(event.aggregate_id)
+            if self._after_fault and event.version != 1:
+                fold.skip()
+        self._after_fault = False
+        fold.add(event)
+
+    def _end(self) -> None:
+        if self._current:
+            self._folds[self._current[0]].end()
+        self._current = None
+
+    def _add_line(self, number: int, fault: str) -> None:
+        """Add a finding; what follows in the aggregate can't be folded."""
+        where = f"{self._name}, line {number}"
+        self._report.add(Finding(Kind.LINE, where, fault, WRITE_FILE))
+        self._after_fault = True
+        if self._current:
+            self._folds[self._current[0]].skip()
+
+    def _find_empty(self) -> None:
+        """A file without events checks nothing: that must not pass for success."""
+        if self._named:
+            empty = [each for each in self._reports.values() if not each.events]
+        else:
+            none = not any(each.events for each in self._reports.values())
+            empty = [self._report] if none else []
+        for report in empty:
+            detail = f"no event of {report.domain} is in it" if self._named else "no event is in it"
+            report.add(Finding(Kind.LINE, self._name, detail, WRITE_FILE))

@@ -1,0 +1,145 @@
+"""Compares the settings with the topics, the store's partitions and the groups' offsets."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from eventfleet.check.report import CheckReport, Finding, Kind
+from eventfleet.model.domain import Domain
+from eventfleet.roles.offset_faults import AppendOffset, lost, outside_log, set_offset_hint
+from eventfleet.runtime.connections import (
+    CREATE_TOPICS_HINT,
+    find_missing_topics,
+    routes_of,
+    topics_of,
+)
+from eventfleet.runtime.group_offsets import SOURCES
+from eventfleet.runtime.partitions import (
+    count_topic_partitions,
+    find_setting_faults,
+    find_stored_fault,
+)
+from eventfleet.runtime.settings import Settings, variable
+from eventfleet.stores.contracts import LogAdmin, LogReader, StoreRegistry, Watermarks
+from eventfleet.topics.names import Topics, consumer_group
+
+CORRECT_PARTITIONS = (
+    f"correct {variable('partitions')}: all processes of a domain, and all its topics, need one "
+    "number"
+)
+
+
+async def check_topics(
+    settings: Settings,
+    domain: Domain[Any],
+    reader: LogReader,
+    admin: LogAdmin,
+    report: CheckReport,
+) -> None:
+    """Find topics that are missing, or differ from their declaration."""
+    counts = await count_topic_partitions(settings, domain, reader)
+    for name, count in counts.items():
+        if not count:
+            report.add(Finding(Kind.TOPIC, name, "does not exist", CREATE_TOPICS_HINT))
+    for fault in find_setting_faults(settings, counts):
+        report.add(Finding(Kind.PARTITIONS, "topics", fault, CORRECT_PARTITIONS))
+    existing = [
+        replace(spec, partitions=counts[spec.name])
+        for spec in topics_of(settings, domain)
+        if counts[spec.name]
+    ]
+    for difference in await admin.check(existing):
+        advice = "correct the topic's setting, or that of eventfleet"
+        report.add(Finding(Kind.TOPIC, "settings", difference, advice))
+    for spec in await find_missing_topics(reader, routes_of(settings, domain)):
+        detail = "does not exist, and a route leads to it"
+        report.add(Finding(Kind.TOPIC, spec.name, detail, CREATE_TOPICS_HINT))
+
+
+async def check_partitions(
+    settings: Settings, domain: Domain[Any], registry: StoreRegistry, report: CheckReport
+) -> None:
+    """Find another number of partitions than the one that stored events were divided by."""
+    if fault := find_stored_fault(settings, domain, await registry.partition_count()):
+        advice = f"or correct {variable('partitions')} or {variable('mongo_database')}"
+        report.add(Finding(Kind.PARTITIONS, "stored events", fault, advice))
+
+
+class OffsetCheck:
+    """Judges the groups' committed offsets as the roles do when they take a partition over."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        domain: Domain[Any],
+        reader: LogReader,
+        registry: StoreRegistry,
+        report: CheckReport,
+    ) -> None:
+        self._settings, self._domain, self._report = settings, domain, report
+        self._reader, self._registry = reader, registry
+        self._topics = Topics.of(domain.name)
+
+    async def run(self) -> None:
+        """Check the group of each role."""
+        await self._check_append()
+        for role, source in SOURCES.items():
+            await self._check_role(role, source(self._topics))
+
+    async def _check_append(self) -> None:
+        """Notes are read before and after the offsets: the fleet may work meanwhile."""
+        group, topic = self._group("append"), self._topics.events
+        epoch, before = await self._registry.epoch(), await self._registry.next_offsets()
+        committed = await self._reader.committed(group, topic)
+        noted = await self._registry.next_offsets()
+        marks = await self._reader.watermarks(topic)
+        for partition in sorted(noted.keys() | committed.keys()):
+            judge = AppendOffset(self._domain, partition, epoch)
+            if partition not in committed:
+                self._add_group("append", judge.missing(before.get(partition, 0)))
+                continue
+            offset = committed[partition]
+            self._add_store(judge.ahead(offset, noted.get(partition, 0)))
+            self._add_outside("append", {partition: offset}, marks, judge.repair)
+
+    async def _check_role(self, role: str, topic: str) -> None:
+        committed = await self._reader.committed(self._group(role), topic)
+        marks = await self._reader.watermarks(topic)
+        repair = set_offset_hint(self._domain.name, role)
+        self._add_outside(role, committed, marks, repair)
+        begun = [p for p in marks if p not in committed and await self._registry.has_begun(role, p)]
+        if not begun:
+            return
+        committed = await self._reader.committed(self._group(role), topic)
+        for partition in begun:
+            if partition not in committed:
+                self._add_group(role, f"partition {partition}: {lost(repair)}")
+
+    def _add_outside(
+        self,
+        role: str,
+        committed: Mapping[int, int],
+        marks: Mapping[int, Watermarks],
+        repair: str,
+    ) -> None:
+        for partition, offset in committed.items():
+            if partition in marks and (fault := outside_log(offset, marks[partition], repair)):
+                self._add_group(role, f"partition {partition}: {fault}")
+
+    def _add_group(self, role: str, fault: str) -> None:
+        """Add a fault of a role's group once, and count its partitions."""
+        if fault:
+            setting = f"{variable('group_prefix')}={self._settings.group_prefix}"
+            where, advice = f"group {self._group(role)}", f"before any repair, compare {setting}"
+            self._report.add(Finding(Kind.GROUP, where, fault, advice, 1, "partitions"), role)
+
+    def _add_store(self, fault: str) -> None:
+        if fault:
+            name = self._settings.mongo_database
+            database = f"{variable('mongo_url')} and {variable('mongo_database')}={name}"
+            advice = f"before any repair, compare {database}"
+            found = Finding(Kind.STORE, f"database {name}", fault, advice, 1, "partitions")
+            self._report.add(found, "append")
+
+    def _group(self, role: str) -> str:
+        return consumer_group(self._settings.group_prefix, self._domain.name, role)
