@@ -23,9 +23,11 @@ from eventfleet.audit.store_reader import StoreReader
 from eventfleet.audit.topic_reader import TopicReader
 from eventfleet.model.domain import Domain
 from eventfleet.stores.contracts import DomainStores, LogReader, Markers
+from eventfleet.stores.contracts.dead_letters import ParkedQuery
 
 MAX_BUCKET_ROWS = 150_000
 """A larger bucket is divided by event: an aggregate may have any number of events."""
+PARKED_PAGE = 500
 NO_MARKERS = "markers of aggregates: Redis was not usable"
 
 
@@ -67,6 +69,7 @@ class Auditor:
             )
             self._check_topics(scope)
             await self._check_store(scope)
+            await self._check_parked()
             topics = TopicReader(self._domain, self._reader, scope, spool, self._report)
             await self._read_topics(topics, scope)
             matcher = RouteMatcher(self._domain, scope.copies, self._report)
@@ -97,6 +100,15 @@ class Auditor:
                 where = f"partition {partition} up to offset {offset}"
                 detail = f"append took {where}, but this store only up to {noted.get(partition, 0)}"
                 self._report.add_problem("store", scope.topics.events, detail)
+
+    async def _check_parked(self) -> None:
+        """Report what waits for an operator."""
+        query, letters = ParkedQuery(), self._stores.dead_letters
+        while letters and (page := await letters.find(query, PARKED_PAGE)):
+            for each in page:
+                detail = f"{each.role} parks it at version {each.first}: {each.reason}"
+                self._report.add_problem("parked", each.aggregate_id, detail)
+            query = query._replace(after=(page[-1].role, page[-1].aggregate_id))
 
     async def _read_topics(self, topics: TopicReader, scope: AuditScope) -> None:
         """Read the topics: the dead letters first, then any partition beside any other."""

@@ -25,6 +25,7 @@ NOT_COMMITTED = "stored events whose place append has not committed"
 OLD_LOG = "stored events of an earlier epoch's log, not compared with a log"
 LOG_NOT_KEPT = "stored events whose record the log no longer keeps"
 NOT_RELAYED = "routed events that relay has not committed"
+PARKED = "events that relay parks"
 COPIES_NOT_KEPT = "copies that their topic no longer keeps"
 TOPIC_MISSING = "copies in missing topics"
 LETTERS_NOT_KEPT = "records of the log whose dead letter would no longer be kept"
@@ -143,6 +144,14 @@ class Judge:
         passed = any(c.topic == STORED and c.offset < relayed.get(c.partition, 0) for c in copies)
         if not passed:
             self._report.count_unjudged(NOT_RELAYED)
+            return
+        key = stored.aggregate_id
+        if (key, stored.version) in self._scope.discarded:
+            fault = f"relay passes over {name_of(stored)}, as an operator has decided"
+            self._report.inform("discarded", key, fault)
+            return
+        if self._scope.waits(key, stored.version):
+            self._report.count_unjudged(PARKED)
             return
         for number in range(1, len(self._scope.copies)):
             if stored.routes >> number & 1:

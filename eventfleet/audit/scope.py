@@ -8,8 +8,10 @@ from typing import Any
 from eventfleet.audit.repairs import Repairs
 from eventfleet.model.domain import Domain
 from eventfleet.stores.contracts import LogReader, Watermarks
+from eventfleet.stores.parked_log import TopicParkedLog
 from eventfleet.topics.event import Position
 from eventfleet.topics.names import Topics, consumer_group
+from eventfleet.topics.parked import ParkedAggregate
 from eventfleet.topics.partitioner import partition_of
 
 STORED = 0
@@ -28,7 +30,8 @@ class AuditScope:
     has of `<domain>.stored`. Positions from `first_epoch` on are in the present log. `copies`: the
     topics that have copies of events. `floors`: of a topic's partition and a source partition, the
     first copy that is kept. `dead_letter_floors`: by partition, the first offset of the log whose
-    dead letter would still be kept.
+    dead letter would still be kept. `parked`: by aggregate, what relay parks. `discarded`: the
+    aggregate and version of each event that it passes over.
     """
 
     topics: Topics
@@ -41,6 +44,8 @@ class AuditScope:
     watermarks: dict[str, dict[int, Watermarks]] = field(default_factory=dict)
     floors: dict[tuple[int, int, int], OrderKey] = field(default_factory=dict)
     dead_letter_floors: dict[int, int] = field(default_factory=dict)
+    parked: dict[str, ParkedAggregate] = field(default_factory=dict)
+    discarded: set[tuple[str, int]] = field(default_factory=set)
 
     @classmethod
     async def read(
@@ -56,7 +61,8 @@ class AuditScope:
         """Read it in the order that makes later reads complete.
 
         A reply comes after its event, and a commit after what it vouches for: so the ends of
-        replies and the committed offsets are read before the ends of the logs.
+        replies and the committed offsets are read before the ends of the logs. What is parked is
+        read after the offset that moved with it, and before what a redrive adds to the routes.
         """
         topics = Topics.of(domain.name)
         routes = sorted({route.to for route in domain.routes})
@@ -65,10 +71,23 @@ class AuditScope:
         relay, append = (consumer_group(prefix, domain.name, r) for r in ("relay", "append"))
         scope.relayed = await reader.committed(relay, topics.stored)
         scope.appended = await reader.committed(append, topics.events)
+        await scope._read_parked(domain.name, reader)
         others = {*topics, *routes} - {topics.replies}
         for topic in sorted(others):
             scope.watermarks[topic] = await reader.watermarks(topic)
         return scope
+
+    async def _read_parked(self, domain: str, reader: LogReader) -> None:
+        log = TopicParkedLog(reader)
+        for partition in await reader.watermarks(self.topics.parked):
+            parked, discarded = await log.load(domain, "relay", partition)
+            self.parked |= {each.aggregate_id: each for each in parked}
+            self.discarded |= {(each.aggregate_id, each.version) for each in discarded}
+
+    def waits(self, aggregate_id: str, version: int) -> bool:
+        """Return whether relay parks this event."""
+        parked = self.parked.get(aggregate_id)
+        return parked is not None and parked.first <= version <= parked.last
 
     @cached_property
     def first_epoch(self) -> int:

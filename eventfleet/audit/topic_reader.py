@@ -24,7 +24,7 @@ from eventfleet.audit.spool import Spool
 from eventfleet.model.domain import Domain
 from eventfleet.stores.contracts import LogReader, Snapshot
 from eventfleet.topics.codec import decode, decode_stored
-from eventfleet.topics.dead_letters import KIND, REASON, ROLE, SOURCE, SUPERSEDED
+from eventfleet.topics.dead_letters import KIND, PARKED, REASON, ROLE, SOURCE, SUPERSEDED
 from eventfleet.topics.errors import InvalidRecord
 from eventfleet.topics.event import EventRecord, Position
 from eventfleet.topics.record import LogRecord
@@ -105,7 +105,9 @@ class TopicReader:
         self._report.dead_letters += 1
         source = headers.get(SOURCE, "")
         detail = f"{headers.get(ROLE, '')} refused {source}: {headers.get(REASON, '')}"
-        if source.startswith(f"{self._scope.topics.commands}/"):
+        if headers.get(KIND) == PARKED:
+            self._report.inform("parked", _key(record), detail)
+        elif source.startswith(f"{self._scope.topics.commands}/"):
             self._report.inform("refused-command", _key(record), detail)
         else:
             self._report.add_problem("dead-letter", _key(record), detail)

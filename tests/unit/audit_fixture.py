@@ -50,6 +50,14 @@ class AuditFixture:
             if records := [r for r in self.memory.records(topic) if r.offset >= start]:
                 await role.process(records, len(self.log.entries(topic, 0)))
 
+    async def tick(self, name: str) -> None:
+        """Let a role do what is due without a record."""
+        topic = self.topics.events if name == "append" else self.topics.stored
+        group = consumer_group(PREFIX, self.domain.name, name)
+        role = self._role(name, MemoryTransactionalWriter(self.log, group, topic, 0))
+        await role.open()
+        await role.tick()
+
     def _role(self, name: str, writer: PartitionWriter) -> AppendRole | SnapshotRole | RelayRole:
         domain, memory, clock = self.domain, self.memory, self.memory.clock
         if name == "append":

@@ -9,7 +9,14 @@ from msgspec.structs import replace
 
 from eventfleet.audit import Auditor, AuditReport
 from eventfleet.audit.auditor import NO_MARKERS
-from eventfleet.audit.judge import NOT_APPENDED, NOT_PLACED, NOT_RELAYED, ON_ITS_WAY, OTHER_SHAPE
+from eventfleet.audit.judge import (
+    NOT_APPENDED,
+    NOT_PLACED,
+    NOT_RELAYED,
+    ON_ITS_WAY,
+    OTHER_SHAPE,
+    PARKED,
+)
 from eventfleet.audit.report import MAX_LISTED
 from eventfleet.model.domain import Route
 from eventfleet.model.payloads import State
@@ -19,7 +26,8 @@ from eventfleet.stores.memory.log import MemoryReader
 from eventfleet.stores.memory.snapshots import MemorySnapshots
 from eventfleet.topics.dead_letters import make_dead_letter
 from eventfleet.topics.event import EventRecord
-from tests.simulation.recording_domain import ALL, Counted, Tally, marker_tally, sync_tally
+from eventfleet.topics.parked import Discard
+from tests.simulation.recording_domain import ALL, Counted, Tally, marker_tally, sync_tally, tally
 from tests.unit.audit_fixture import AuditFixture, faults, kinds
 from tests.unit.marker_fixture import MarkerFixture
 
@@ -490,3 +498,46 @@ async def test_an_event_that_the_store_cannot_read_is_named_and_the_audit_goes_o
     assert problem.detail.startswith("version 2 can't be read from the store: KeyError: 'data' (")
     assert report.aggregates == 2
     assert {"event 2" in fault or "(event 2)" in fault for _, _, fault in faults(report)} == {True}
+
+
+# What relay parks
+
+
+async def a_parking_fleet() -> AuditFixture:
+    """A fleet whose route raises on the second of three events."""
+
+    def wants(event: EventRecord) -> bool:
+        if event.id == "2":
+            raise LookupError("nowhere")
+        return True
+
+    fleet = AuditFixture(with_changes(tally, routes=[Route(ALL, when=wants)]))
+    await fleet.produce("1", "2", "3")
+    await fleet.work()
+    return fleet
+
+
+async def test_what_relay_parks_is_not_missing_from_its_routes() -> None:
+    fleet = await a_parking_fleet()
+    report = await fleet.audit()
+    assert report.violations == []
+    found = [each.detail for each in report.problems if each.kind == "parked"]
+    assert found == ["relay parks it at version 2: LookupError: nowhere"]
+    fleet.domain = with_changes(fleet.domain, routes=[Route(ALL)])
+    report = await fleet.audit()
+    assert (kinds(report.problems), report.violations) == ([("parked", "a")], [])
+    assert report.unjudged[PARKED] == 2
+    assert kinds(report.information) == [("parked", "a")]
+
+
+async def test_what_relay_passes_over_is_information() -> None:
+    fleet = await a_parking_fleet()
+    letters = fleet.memory.dead_letters
+    [parked] = await letters.parked_in("relay", 0)
+    assert await letters.request(parked, Discard("a mistake", "ann", fleet.memory.clock.now()))
+    await fleet.tick("relay")
+    fleet.domain = with_changes(fleet.domain, routes=[Route(ALL)])
+    report = await fleet.audit()
+    assert report.violations == []
+    [told] = [each for each in report.information if each.kind == "discarded"]
+    assert "relay passes over version 2 (event 2)" in told.detail
