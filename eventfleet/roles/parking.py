@@ -22,7 +22,12 @@ from eventfleet.stores.contracts.dead_letters import (
     RedriveRequest,
 )
 from eventfleet.topics.codec import decode_stored
-from eventfleet.topics.dead_letters import PARKED, make_dead_letter
+from eventfleet.topics.dead_letters import (
+    MAX_REASON_CHARS,
+    MAX_TRACEBACK_CHARS,
+    PARKED,
+    make_dead_letter,
+)
 from eventfleet.topics.errors import InvalidRecord
 from eventfleet.topics.event import FoldableEvent
 from eventfleet.topics.parked import (
@@ -134,8 +139,8 @@ class Parking:
             last=max(version, known.last) if known else version,
             event_id=event_id,
             event_type=event_type,
-            reason=f"{type(error).__name__}: {error}",
-            details=team_traceback(error),
+            reason=_storable(f"{type(error).__name__}: {error}")[:MAX_REASON_CHARS],
+            details=_storable(team_traceback(error))[-MAX_TRACEBACK_CHARS:],
             attempts=known.attempts + 1 if known and known.first == version else 1,
             parked_at=known.parked_at if known else self._clock.now(),
         )
@@ -316,3 +321,8 @@ class LoggedParking(Parking):
     async def release(self) -> None:
         await self._copy()
         await super().release()
+
+
+def _storable(text: str) -> str:
+    """The text without lone surrogates, which neither JSON nor BSON can hold."""
+    return text.encode(errors="replace").decode()

@@ -8,38 +8,9 @@ from typing import Any
 import pytest
 
 from tests.acceptance.command_fleet import CommandFleet
+from tests.acceptance.fleet import ROOT
 from tests.acceptance.kafka_by_hand import wait_for
 
-MODULE = """
-import os
-from msgspec.structs import replace
-from eventfleet import Domain, Event, Route, State
-from eventfleet.snapshot_rules import every
-
-class Noted(Event):
-    text: str
-
-class Notes(State):
-    texts: tuple[str, ...] = ()
-
-def check(text: str) -> bool:
-    if text.startswith("poison") and not os.environ.get("MENDED"):
-        raise LookupError("no such text")
-    return True
-
-def evolve(notes: Notes, event: Noted) -> Notes:
-    check(event.text)
-    return replace(notes, texts=(*notes.texts, event.text))
-
-poisoned = Domain(
-    "poisoned",
-    state=Notes,
-    evolve=evolve,
-    events=[Noted],
-    snapshot=every(1),
-    routes=[Route("poisoned.out", when=lambda event: check(event.data["text"]))],
-)
-"""
 ROWS = [
     *(("a", "1"), ("a", "poison 2"), ("b", "3"), ("a", "4"), ("c", "poison 5"), ("b", "6")),
     ("c", "7"),
@@ -48,8 +19,9 @@ ROWS = [
 
 @pytest.fixture
 def fleet(kafka: str, mongo_url: str, redis_url: str, tmp_path: Path) -> Iterator[CommandFleet]:
-    (tmp_path / "poisoned.py").write_text(MODULE)
-    with CommandFleet((kafka, mongo_url, redis_url), tmp_path, "poisoned") as fleet:
+    fleet = CommandFleet((kafka, mongo_url, redis_url), tmp_path, "tests.acceptance.poisoned")
+    fleet.environment["PYTHONPATH"] = str(ROOT)
+    with fleet:
         yield fleet
 
 

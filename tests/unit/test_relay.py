@@ -349,6 +349,17 @@ async def test_with_too_many_parked_aggregates_the_partition_stands_still() -> N
     assert (memory.offset("relay"), memory.seen("all")) == (0, [])
 
 
+async def test_a_reason_of_any_length_and_kind_can_be_kept() -> None:
+    def wants(event: EventRecord) -> bool:
+        raise LookupError("\ud800" + "x" * 100_000)
+
+    memory = InMemoryServers(a_domain(Route("all", when=wants), upcasters={}))
+    await take(await opened(memory), await memory.append("1"))
+    [parked] = await memory.dead_letters.find(ParkedQuery(), 10)
+    assert (len(parked.reason), len(parked.details)) == (1_000, 10_000)
+    parked.reason.encode()
+
+
 async def test_a_long_redrive_goes_page_by_page(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("eventfleet.roles.relay.REDRIVE_PAGE_EVENTS", 1)
     team, memory, relay = await a_parking_relay("1")
