@@ -146,11 +146,11 @@ class CommandRole:
         """
         undecided: list[tuple[int, ParsedCommand]] = []
         unanswered: list[Unavailable] = []
-        for offset, (_, parsed) in commands.items():
+        for offset, (header, parsed) in commands.items():
             if offset in self._decided:
                 continue
             if isinstance(parsed, Failed):
-                self._note(offset, parsed)
+                self._note(offset, header, parsed)
             else:
                 undecided.append((offset, parsed))
 
@@ -158,7 +158,8 @@ class CommandRole:
             if isinstance(outcome, Unavailable):
                 unanswered.append(outcome)
             else:
-                self._note(undecided[index][0], outcome)
+                offset = undecided[index][0]
+                self._note(offset, commands[offset][0], outcome)
 
         if undecided:
             deadline = self._clock.steady() + self._decide_timeout
@@ -166,11 +167,31 @@ class CommandRole:
         if unanswered:
             raise ServerUnavailable(unanswered[0].reason)
 
-    def _note(self, offset: int, outcome: Outcome) -> None:
+    def _note(self, offset: int, command: CommandHeader, outcome: Outcome) -> None:
         """Keep the outcome of a command; log a failure."""
         if isinstance(outcome, Failed):
-            logger.error("%s\n%s", outcome.reason, outcome.details)
+            self._log_failure(offset, command, outcome)
         self._decided[offset] = outcome
+
+    def _log_failure(self, offset: int, command: CommandHeader, outcome: Failed) -> None:
+        """Log a failure under the correlation id that the command's events would have."""
+        correlation_id = command.correlation_id or command.id
+        logger.error(
+            "%s (command %s, correlation id %s)\n%s",
+            *(outcome.reason, command.id, correlation_id, outcome.details),
+            extra={
+                "domain": self._domain.name,
+                "role": ROLE,
+                "partition": self._partition,
+                "offset": offset,
+                "aggregate_id": command.aggregate_id,
+                "command": command.type,
+                "command_id": command.id,
+                "correlation_id": correlation_id,
+                "problem": outcome.problem,
+                "exception": outcome.details or None,
+            },
+        )
 
 
 def count_outcome(outcome: Outcome, report: ChunkReport) -> None:

@@ -36,6 +36,7 @@ from eventfleet.stores.contracts import (
     Stage,
 )
 from eventfleet.stores.errors import ServerUnavailable
+from eventfleet.topics.codec import decode_stored
 from eventfleet.topics.dead_letters import UNREADABLE, make_dead_letter
 from eventfleet.topics.errors import InvalidRecord
 from eventfleet.topics.event import FoldableEvent
@@ -145,7 +146,7 @@ class SnapshotRole:
             states = await self._load(read)
             await self._fold(states, read)
         except ReplayFailed as error:
-            raise self._poison(error, self._offset_of(error.event, records)) from error.cause
+            raise self._poison_of_record(error, records) from error.cause
         await self._save(states, read.out, next_offset, read.report)
         if read.awaited:
             self._notifier.notify(Stage.SNAPSHOTTED, read.awaited)
@@ -324,9 +325,18 @@ class SnapshotRole:
     def _poison(self, error: ReplayFailed, at: int | str | None) -> PoisonEvent:
         return PoisonEvent(ROLE, self._domain.name, error.event, at, error.cause)
 
-    def _offset_of(self, event: FoldableEvent, records: Sequence[LogRecord]) -> int | None:
+    def _poison_of_record(self, error: ReplayFailed, records: Sequence[LogRecord]) -> PoisonEvent:
+        """Find the event's record, and read what was not decoded of it."""
+        name, event = self._domain.name, error.event
         for record in records:
             with suppress(InvalidRecord):
                 if self._decode(record.value) == event:
-                    return record.offset
-        return None
+                    known = _correlation_id(record)
+                    return PoisonEvent(ROLE, name, event, record.offset, error.cause, known)
+        return self._poison(error, None)
+
+
+def _correlation_id(record: LogRecord) -> str | None:
+    with suppress(InvalidRecord):
+        return decode_stored(record.value).correlation_id
+    return None

@@ -29,6 +29,7 @@ from eventfleet.topics.codec import encode
 from eventfleet.topics.event import EventRecord
 from eventfleet.topics.record import LogRecord
 from eventfleet.topics.topic_specs import declare_topics
+from tests.unit.log_fields import fields_of
 from tests.unit.marker_fixture import BODIES, MarkerFixture
 
 GROUP = "g.command"
@@ -138,6 +139,20 @@ async def test_a_command_on_which_the_domains_code_raises_is_answered_and_the_ot
     assert answers[1]["reason"] == broken.reason
     assert "secret" not in str(answers)
     assert "in evolve: a secret" in caplog.text
+    (line,) = caplog.records
+    assert line.getMessage().startswith(f"{broken.reason} (command b, correlation id k)\n")
+    assert fields_of(line) == {
+        "domain": "orders",
+        "role": "command",
+        "partition": 0,
+        "offset": 1,
+        "aggregate_id": "order-1",
+        "command": "Pay",
+        "command_id": "b",
+        "correlation_id": "k",
+        "problem": "replay-failed",
+        "exception": "in evolve: a secret",
+    }
     assert await role.committed() == 3
     assert (report.accepted, report.failed) == (2, 1)
 

@@ -385,6 +385,16 @@ async def test_what_raises_stops_the_role(named: dict[str, Any], schema: int) ->
     assert (await kept(memory), memory.offset("snapshot")) == ({}, 0)
 
 
+async def test_what_raises_is_named_with_its_correlation_id() -> None:
+    memory = InMemoryServers(a_domain(every(1), evolve=failing))
+    role = await opened(memory)
+    records = await memory.append("1", correlation_id="k-1")
+    with pytest.raises(PoisonEvent, match=r"at offset 0 \(correlation id k-1\): ") as raised:
+        await take(role, records)
+    assert raised.value.fields["correlation_id"] == "k-1"
+    assert raised.value.fields["aggregate_id"] == "a"
+
+
 async def test_what_raises_among_others_is_named_and_nothing_of_its_chunk_is_kept() -> None:
     def particular(tally: Tally, event: Any) -> Tally:
         return failing() if event.n == "3" else evolve(tally, event)
