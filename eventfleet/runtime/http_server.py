@@ -85,7 +85,15 @@ async def http_application(
         )
         checks = await stack.enter_async_context(server_checks(settings, services))
         rooms = await stack.enter_async_context(chat_rooms(settings, services, access))
-        yield Application(services, access, limits, metrics, checks, *rooms)
+        yield Application(
+            services,
+            access,
+            limits,
+            metrics,
+            checks,
+            *rooms,
+            access_log=settings.http_access_log,
+        )
 
 
 @asynccontextmanager

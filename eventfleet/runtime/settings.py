@@ -238,6 +238,11 @@ class Settings(BaseSettings):
         description="Port at metrics_host of the HTTP service's own metrics and health pages, for "
         "Prometheus and probes without a token; 0: any free port; without it there is none",
     )
+    http_access_log: bool = Field(
+        default=False,
+        description="Log each request at the level info, but for probes and metrics, by route, "
+        "status, time, subject and correlation id",
+    )
     http_requests: PositiveInt = Field(default=256, description="Requests served at once")
     http_timeout: PositiveSeconds = Field(default=10.0, description="Seconds for one request")
     service_url: Annotated[str, AfterValidator(_service_url)] = Field(
