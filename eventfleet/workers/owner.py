@@ -115,6 +115,7 @@ class Owner:
         self._last_tick = self._failing_since = self._failed_at = time.monotonic()
         self._refused_since: float | None = None
         self._given_up_at = stopped_at
+        self._trouble_level = logging.WARNING if stopped_at is None else logging.ERROR
         self._chunk_unfinished = False  # a chunk was begun and has failed, or is in hand
         self._unfinished_since = 0  # the timestamp of its first record, in milliseconds
         self._busy = False
@@ -130,7 +131,8 @@ class Owner:
 
     def _log_recovery(self, what: str, seconds: float) -> None:
         """Log it at the level of the trouble, so that a log has both or neither."""
-        logger.warning("%s %s after %.1f s", self, what, seconds, extra=self._fields)
+        text, level = "%s %s after %.1f s", self._trouble_level
+        logger.log(level, text, self, what, seconds, extra=self._fields)
 
     # For Owners and the app
 
@@ -272,7 +274,7 @@ class Owner:
             self.state = OwnerState.OPEN
             if self._given_up_at is not None:
                 self._log_recovery("is open again", time.monotonic() - self._given_up_at)
-                self._given_up_at = None
+                self._given_up_at, self._trouble_level = None, logging.WARNING
         else:
             self._closing = True
 

@@ -437,8 +437,9 @@ async def test_a_partition_that_a_fault_stopped_is_told_to_be_open_again_once(
         await bench.owners.release()
         bench.owners.assign(bench.source, [0])
         await until(lambda n=opened: len(bench.source.sessions) == n and bench.owners.all_open([0]))
-    (line,) = caplog.messages
-    assert line.startswith("append of orders, partition 0 is open again after ")
+    (record,) = caplog.records
+    assert record.getMessage().startswith("append of orders, partition 0 is open again after ")
+    assert record.levelno == logging.ERROR, "as the fault was"
 
 
 def test_a_fault_is_logged_with_what_it_is_about(caplog: pytest.LogCaptureFixture) -> None:
@@ -457,6 +458,7 @@ def test_a_fault_is_logged_with_what_it_is_about(caplog: pytest.LogCaptureFixtur
     app: Any = SimpleNamespace(title="append of orders", meter=Metrics().of("orders", "append"))
     RoleApp._log_fault(app, 0, fault)
     (record,) = caplog.records
+    assert record.levelno == logging.ERROR
     assert record.getMessage().endswith(
         "orders 'o-1' version 3, event e-1 at offset 7 (correlation id k-1): "
         "ZeroDivisionError: by nought\nin evolve"
