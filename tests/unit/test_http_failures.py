@@ -86,7 +86,7 @@ async def test_a_command_that_fails_is_logged_with_its_traceback(
     assert SECRET not in found.text
     assert caplog.text.count(SECRET) == 1
     assert "correlation id c-1" in caplog.text
-    (line,) = caplog.records
+    (line,) = [each for each in caplog.records if each.levelno == logging.ERROR]
     assert fields_of(line) == {
         "correlation_id": "c-1",
         "command_id": "c-1",

@@ -26,7 +26,7 @@ LEVELS = ("debug", "info", "warning", "error")
 def restored(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The logging of the tests comes back after a test."""
     root, own = logging.getLogger(), logging.getLogger("eventfleet")
-    level = own.level
+    levels = root.level, own.level
     monkeypatch.setattr(sys, "excepthook", sys.excepthook)
     monkeypatch.setattr(threading, "excepthook", threading.excepthook)
     monkeypatch.setattr(logging.getLogger("aiokafka"), "propagate", True)
@@ -34,7 +34,8 @@ def restored(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     yield
     logging.captureWarnings(False)
     root.handlers[:] = [each for each in root.handlers if not isinstance(each, LogHandler)]
-    own.setLevel(level)
+    root.setLevel(levels[0])
+    own.setLevel(levels[1])
 
 
 def log_as_in_a_new_process() -> None:
