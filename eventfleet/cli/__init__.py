@@ -22,7 +22,8 @@ from eventfleet.cli import (
     views,
     worker,
 )
-from eventfleet.cli.output import Failure, log_debug
+from eventfleet.cli.logs import log_debug, log_last_error, logs_json
+from eventfleet.cli.output import Failure
 from eventfleet.topics.errors import EventfleetError
 
 INTERRUPTED_STATUS = 130
@@ -40,17 +41,23 @@ class MissingPart(EventfleetError):
 
 
 class CommandGroup(click.Group):
-    """Prints every error raised on purpose as lines on standard error, without a traceback."""
+    """Prints every error raised on purpose as lines on standard error, without a traceback.
+
+    Where the log is JSON, the error is a line of the log.
+    """
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
         except (EventfleetError, ImportError) as error:
-            if ctx.params.get("verbose"):
+            verbose = bool(ctx.params.get("verbose"))
+            failure = Failure(MissingPart(error) if isinstance(error, ImportError) else error)
+            if logs_json():
+                log_last_error(failure.message, error if verbose else None)
+                ctx.exit(failure.exit_code)
+            if verbose:
                 click.echo("".join(traceback.format_exception(error)), err=True, nl=False)
-            if isinstance(error, ImportError):
-                raise Failure(MissingPart(error)) from error
-            raise Failure(error) from error
+            raise failure from error
         except KeyboardInterrupt:
             ctx.exit(INTERRUPTED_STATUS)
 

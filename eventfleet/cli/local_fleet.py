@@ -3,9 +3,10 @@
 import asyncio
 import logging
 import sys
-from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Iterable
-from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterable
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
 import aiohttp
@@ -19,7 +20,6 @@ from eventfleet.embedded_servers import (
 )
 from eventfleet.model.domain import Domain
 from eventfleet.runtime import connections
-from eventfleet.runtime.http_server import SERVING_LOG_LINE
 from eventfleet.runtime.settings import Settings, variable
 from eventfleet.stores.errors import Misconfigured
 from eventfleet.topics.errors import EventfleetError
@@ -35,6 +35,9 @@ POLL_SECONDS = 0.2
 PROBE_TIMEOUT_SECONDS = 2.0
 OK, SERVICE_UNAVAILABLE = 200, 503
 WATCH_SECONDS = 1.0
+URL_FILE = "url"
+"""File in the folder of the HTTP service's process."""
+
 STOPPED = " is stopped: "
 """Part of each line about a stopped partition on the workers' page of readiness."""
 
@@ -61,9 +64,11 @@ class LocalFleet:
 
     @property
     def service_url(self) -> str:
-        """URL of the HTTP service; empty until the service has logged it."""
-        logged = SERVING_LOG_LINE.search(self.service.log.read_text(errors="replace"))
-        return logged[1] if logged else ""
+        """URL of the HTTP service; empty until it serves."""
+        with suppress(FileNotFoundError):
+            url, newline, _ = (self.service.folder / URL_FILE).read_text().partition("\n")
+            return url if newline else ""
+        return ""
 
     def ready_url(self, process: ManagedProcess) -> str:
         """The URL at which the process reports that it is ready."""
@@ -139,11 +144,16 @@ async def start_fleet(given: Settings, names: Iterable[str]) -> AsyncIterator[Lo
         environment = _changed_variables(given, settings)
         environment[variable("http_port")] = str(settings.http_port)
         only = [f"--domain={name}" for name in domains]
-        serve = ["serve", *domains]
-        if "http_port" not in settings.model_fields_set:
-            serve.append("--or-any")
+        or_any = ["--or-any"] * ("http_port" not in settings.model_fields_set)
+
+        def work(folder: Path) -> list[str]:
+            return ["worker", *ROLES, *only]
+
+        def serve(folder: Path) -> list[str]:
+            return ["serve", *domains, *or_any, f"--url-file={folder / URL_FILE}"]
+
         async with (
-            _start_command("the worker process", ["worker", *ROLES, *only], environment) as workers,
+            _start_command("the worker process", work, environment) as workers,
             _start_command("the HTTP service", serve, environment) as service,
         ):
             yield LocalFleet(settings, domains, workers, service, servers)
@@ -155,11 +165,14 @@ def with_domains(settings: Settings) -> Settings:
 
 
 def _start_command(
-    name: str, arguments: list[str], environment: dict[str, str]
+    name: str, arguments: Callable[[Path], list[str]], environment: dict[str, str]
 ) -> AbstractAsyncContextManager[ManagedProcess]:
+    """Start a command; `arguments` takes the folder of its process."""
     verbose = ["--verbose"] if logging.getLogger("eventfleet").isEnabledFor(logging.DEBUG) else []
-    command = [sys.executable, "-m", "eventfleet.cli", *verbose, *arguments]
-    return start_process(name, lambda folder: command, environment, STOP_GRACE_SECONDS)
+    command = [sys.executable, "-m", "eventfleet.cli", *verbose]
+    return start_process(
+        name, lambda folder: [*command, *arguments(folder)], environment, STOP_GRACE_SECONDS
+    )
 
 
 def _changed_variables(given: Settings, settings: Settings) -> dict[str, str]:

@@ -1,6 +1,5 @@
 """Output of commands: JSON for programs, tables and lines for people, errors on stderr."""
 
-import logging
 import sys
 from collections.abc import Callable
 from typing import IO, TYPE_CHECKING, Any, TypeVar
@@ -16,7 +15,6 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 WRONG_SETTINGS_STATUS = 2
 PIPED_WIDTH_CHARACTERS = 200
-LOG_FORMAT = "%(asctime)s %(levelname)s %(message)s"
 
 
 class Failure(click.ClickException):
@@ -66,20 +64,3 @@ def console(stderr: bool = False) -> "Console":
     return Console(
         stderr=stderr, highlight=False, width=None if terminal else PIPED_WIDTH_CHARACTERS
     )
-
-
-def log_progress() -> None:
-    """Log on standard error, for a command that runs until it is stopped."""
-    logging.basicConfig(format=LOG_FORMAT)
-    if not _own_logger().isEnabledFor(logging.DEBUG):
-        _own_logger().setLevel(logging.INFO)
-
-
-def log_debug() -> None:
-    """Log debug messages, and the libraries' own from INFO on, on standard error."""
-    logging.basicConfig(format=LOG_FORMAT, level=logging.INFO)
-    _own_logger().setLevel(logging.DEBUG)
-
-
-def _own_logger() -> logging.Logger:
-    return logging.getLogger("eventfleet")

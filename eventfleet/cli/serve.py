@@ -1,11 +1,12 @@
 """`eventfleet serve`: run the HTTP service."""
 
 import logging
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from eventfleet.cli.output import log_progress
+from eventfleet.cli.logs import log_progress
 
 if TYPE_CHECKING:
     from eventfleet.runtime.settings import Settings
@@ -16,7 +17,12 @@ logger = logging.getLogger(__name__)
 @click.command(short_help="Run the HTTP service.")
 @click.argument("names", metavar="[DOMAIN]...", nargs=-1)
 @click.option("--or-any", is_flag=True, help="Use any free port where the port is taken.")
-def serve(names: tuple[str, ...], or_any: bool) -> None:
+@click.option(
+    "--url-file",
+    type=click.Path(dir_okay=False, writable=True, path_type=Path),
+    help="Write the service's URL to this file once it serves.",
+)
+def serve(names: tuple[str, ...], or_any: bool, url_file: Path | None) -> None:
     """Serve commands and queries of the domains over HTTP until SIGTERM or Ctrl-C.
 
     Needs running servers, EVENTFLEET_DOMAINS, and topics (`eventfleet topics create`). When
@@ -28,10 +34,12 @@ def serve(names: tuple[str, ...], or_any: bool) -> None:
     from eventfleet.runtime.settings import load_settings
 
     log_progress()
-    run(_serve(load_settings(), names, or_any))
+    run(_serve(load_settings(), names, or_any, url_file))
 
 
-async def _serve(settings: "Settings", names: tuple[str, ...], or_any: bool) -> None:
+async def _serve(
+    settings: "Settings", names: tuple[str, ...], or_any: bool, url_file: Path | None
+) -> None:
     from eventfleet.runtime import connections
     from eventfleet.runtime.http_server import (
         http_application,
@@ -53,5 +61,12 @@ async def _serve(settings: "Settings", names: tuple[str, ...], or_any: bool) -> 
         ):
             if probes_url:
                 logger.info("metrics, liveness and readiness: %s", probes_url)
-            logger.info("serving %s at %s", ", ".join(domains), socket_url(listener))
+            url = socket_url(listener)
+            logger.info("serving %s at %s", ", ".join(domains), url)
+            _write(url, url_file)
             await serve(app, listener, settings, stop)
+
+
+def _write(url: str, url_file: Path | None) -> None:
+    if url_file:
+        url_file.write_text(f"{url}\n")

@@ -12,6 +12,7 @@ import click
 
 from eventfleet.cli.audit import describe_findings, describe_verdict
 from eventfleet.cli.load import rejections
+from eventfleet.cli.logs import log_progress
 from eventfleet.cli.output import console, printable
 
 if TYPE_CHECKING:
@@ -87,6 +88,7 @@ def _settings(port: int | None) -> "Settings":
     """The settings, with this port for the HTTP service where one is given."""
     from eventfleet.runtime.settings import Settings, load_settings
 
+    log_progress()
     settings = load_settings()
     if port is None:
         return settings

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from eventfleet.cli.output import log_progress
+from eventfleet.cli.logs import log_progress
 from eventfleet.topics.errors import EventfleetError
 from eventfleet.workers.agents import ROLES, agent_class
 

@@ -3,7 +3,8 @@
 Takes a chunk of `<domain>.commands`; the domain's decider decides its readable commands, again and
 again while a server does not answer; the answers go to `<domain>.replies`, together with the
 offset, only when all of the chunk is decided. A command on which the domain's own code raises is
-answered Failed; the others go on.
+answered Failed; the others go on. A record that is not a command of the domain is a dead letter,
+and is answered where it says who sent it.
 """
 
 import logging
@@ -36,7 +37,7 @@ from eventfleet.topics.dead_letters import UNREADABLE, make_dead_letter
 from eventfleet.topics.errors import InvalidRecord
 from eventfleet.topics.names import Topics
 from eventfleet.topics.record import LogRecord, ProducerRecord
-from eventfleet.topics.reply import CommandHeader, encode_reply
+from eventfleet.topics.reply import CommandHeader, encode_invalid_reply, encode_reply
 
 ROLE = "command"
 YIELD_EVERY_RECORDS = 250
@@ -80,24 +81,31 @@ class CommandRole:
 
     async def _read(
         self, records: Sequence[LogRecord]
-    ) -> tuple[dict[int, ReadCommand], list[ProducerRecord]]:
-        """The readable commands by offset, and dead letters for the other records.
+    ) -> tuple[dict[int, ReadCommand], dict[int, InvalidRecord]]:
+        """The readable commands by offset, and what is wrong with the other records.
 
         A long chunk is read in parts: other partitions get their turn in between.
         """
         commands: dict[int, ReadCommand] = {}
-        dead_letters: list[ProducerRecord] = []
+        invalid: dict[int, InvalidRecord] = {}
         for number, record in enumerate(records, 1):
             if number % YIELD_EVERY_RECORDS == 0:
                 await self._clock.sleep(0)
             try:
                 commands[record.offset] = self._parse(record)
             except InvalidRecord as error:
-                name = self._domain.name
-                dead_letters.append(make_dead_letter(name, ROLE, record, UNREADABLE, str(error)))
-        return commands, dead_letters
+                invalid[record.offset] = error.with_traceback(None)
+        return commands, invalid
 
     def _parse(self, record: LogRecord) -> ReadCommand:
+        """Parse a command, whose key must be its aggregate's id: others may be out of order."""
+        command, parsed = self._parse_value(record)
+        if record.key != command.aggregate_id.encode():
+            subject = command.aggregate_id
+            raise InvalidRecord("key", f"is {record.key!r}, not the subject {subject!r}")
+        return command, parsed
+
+    def _parse_value(self, record: LogRecord) -> ReadCommand:
         """Parse a command; Failed where the domain's own code raised something unforeseen."""
         if read := self._decoder.read(record.value):
             return read
@@ -113,12 +121,16 @@ class CommandRole:
     # What it does to one chunk
 
     async def process(self, records: Sequence[LogRecord], next_offset: int) -> ChunkReport:
-        commands, out = await self._read(records)
-        report = ChunkReport(dead_letters=len(out))
+        commands, invalid = await self._read(records)
+        report = ChunkReport(dead_letters=len(invalid))
         await self._decide(commands)
-        for offset, (command, _) in commands.items():
-            outcome = self._decided[offset]
-            out.append(self._reply(command, outcome))
+        out: list[ProducerRecord] = []
+        for record in records:
+            if error := invalid.get(record.offset):
+                out += self._refuse(record, error)
+                continue
+            outcome = self._decided[record.offset]
+            out.append(self._reply(commands[record.offset][0], outcome))
             count_outcome(outcome, report)
         await self._writer.commit(out, next_offset)
         self._decided = {o: outcome for o, outcome in self._decided.items() if o >= next_offset}
@@ -135,6 +147,15 @@ class CommandRole:
         key = command.aggregate_id.encode()
         return ProducerRecord(self._replies, key, value, self._partition)
 
+    def _refuse(self, record: LogRecord, error: InvalidRecord) -> list[ProducerRecord]:
+        """The dead letter of a record that is not a command, and the reply, if it can be sent."""
+        out = [make_dead_letter(self._domain.name, ROLE, record, UNREADABLE, str(error))]
+        if reply := encode_invalid_reply(record.value, error):
+            aggregate_id, value = reply
+            key = aggregate_id.encode() or None
+            out.append(ProducerRecord(self._replies, key, value, self._partition))
+        return out
+
     # What it does when that fails
 
     async def _decide(self, commands: Mapping[int, ReadCommand]) -> None:
@@ -145,11 +166,11 @@ class CommandRole:
         """
         undecided: list[tuple[int, ParsedCommand]] = []
         unanswered: list[Unavailable] = []
-        for offset, (_, parsed) in commands.items():
+        for offset, (header, parsed) in commands.items():
             if offset in self._decided:
                 continue
             if isinstance(parsed, Failed):
-                self._note(offset, parsed)
+                self._note(offset, header, parsed)
             else:
                 undecided.append((offset, parsed))
 
@@ -157,7 +178,8 @@ class CommandRole:
             if isinstance(outcome, Unavailable):
                 unanswered.append(outcome)
             else:
-                self._note(undecided[index][0], outcome)
+                offset = undecided[index][0]
+                self._note(offset, commands[offset][0], outcome)
 
         if undecided:
             deadline = self._clock.steady() + self._decide_timeout
@@ -165,11 +187,31 @@ class CommandRole:
         if unanswered:
             raise ServerUnavailable(unanswered[0].reason)
 
-    def _note(self, offset: int, outcome: Outcome) -> None:
+    def _note(self, offset: int, command: CommandHeader, outcome: Outcome) -> None:
         """Keep the outcome of a command; log a failure."""
         if isinstance(outcome, Failed):
-            logger.error("%s\n%s", outcome.reason, outcome.details)
+            self._log_failure(offset, command, outcome)
         self._decided[offset] = outcome
+
+    def _log_failure(self, offset: int, command: CommandHeader, outcome: Failed) -> None:
+        """Log a failure under the correlation id that the command's events would have."""
+        correlation_id = command.correlation_id or command.id
+        logger.error(
+            "%s (command %s, correlation id %s)\n%s",
+            *(outcome.reason, command.id, correlation_id, outcome.details),
+            extra={
+                "domain": self._domain.name,
+                "role": ROLE,
+                "partition": self._partition,
+                "offset": offset,
+                "aggregate_id": command.aggregate_id,
+                "command": command.type,
+                "command_id": command.id,
+                "correlation_id": correlation_id,
+                "problem": outcome.problem,
+                "exception": outcome.details or None,
+            },
+        )
 
 
 def count_outcome(outcome: Outcome, report: ChunkReport) -> None:

@@ -9,7 +9,7 @@ import logging
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from datetime import timedelta
-from typing import Protocol
+from typing import Any, Protocol
 
 from msgspec.structs import replace
 
@@ -119,7 +119,10 @@ class Parking:
 
     def park(self, event: FoldableEvent, error: Exception) -> None:
         """Park the event's aggregate at it, for the error of the domain's code. TooManyParked."""
-        self.park_at(event.aggregate_id, event.version, error, event.id, event.type)
+        correlation_id = getattr(event, "correlation_id", None)
+        self.park_at(
+            *(event.aggregate_id, event.version, error, event.id, event.type, correlation_id)
+        )
 
     def park_at(
         self,
@@ -128,6 +131,7 @@ class Parking:
         error: Exception,
         event_id: str = "",
         event_type: str = "",
+        correlation_id: str | None = None,
     ) -> None:
         """Park an aggregate at a version, of whose event no more may be known. TooManyParked."""
         known = self.aggregates.get(aggregate_id)
@@ -145,13 +149,13 @@ class Parking:
             parked_at=known.parked_at if known else self._clock.now(),
         )
         if known is None:
-            self._log_parked(parked)
+            self._log_parked(parked, correlation_id)
             if len(self.aggregates) >= self._most:
                 raise TooManyParked(self._role, self._domain, parked, self._most)
             self._fresh.add(aggregate_id)
         self._set(parked)
 
-    def _log_parked(self, parked: ParkedAggregate) -> None:
+    def _log_parked(self, parked: ParkedAggregate, correlation_id: str | None) -> None:
         """Log what is parked; the team's lines of the traceback once for each reason."""
         told = parked.reason in self._reasons or len(self._reasons) >= MAX_REASONS
         if not told:
@@ -161,7 +165,20 @@ class Parking:
             *(self._role, self._domain, self._partition, parked.aggregate_id, parked.first),
             *(parked.event_type, parked.event_id, parked.reason),
             "" if told else f"\n{parked.details}",
+            extra=self._fields(parked) | {"correlation_id": correlation_id},
         )
+
+    def _fields(self, parked: ParkedAggregate) -> dict[str, Any]:
+        """Return the fields of a log line about a parked aggregate."""
+        return {
+            "domain": self._domain,
+            "role": self._role,
+            "partition": self._partition,
+            "aggregate_id": parked.aggregate_id,
+            "version": parked.first,
+            "event_id": parked.event_id,
+            "event_type": parked.event_type,
+        }
 
     def park_behind(self, aggregate_id: str, version: int) -> None:
         """Park an event of a parked aggregate. One that is parked already changes nothing."""
@@ -232,9 +249,10 @@ class Parking:
         if up_to < parked.last:
             self._set(replace(parked, first=up_to + 1, attempts=0))
             return
-        logger.info(
+        logger.warning(
             "%s of %s, partition %d parks %r no longer",
             *(self._role, self._domain, self._partition, aggregate_id),
+            extra=self._fields(parked),
         )
         del self.aggregates[aggregate_id]
         self._changed.discard(aggregate_id)

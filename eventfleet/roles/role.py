@@ -1,9 +1,10 @@
 """The contract between a role and the worker that runs it, and the faults that stop a role."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from types import MappingProxyType
+from typing import Any, Protocol
 
 from eventfleet.model.team_traceback import team_traceback
 from eventfleet.stores.errors import Misconfigured
@@ -48,22 +49,36 @@ class ChunkReport:
 class PartitionFault(EventfleetError):
     """A fault that stops a role at one partition, with the offset unmoved, and nothing else.
 
-    `details` are further lines for the log.
+    `details` are further lines for the log, `fields` what its line is about.
     """
 
     details = ""
+    fields: Mapping[str, Any] = MappingProxyType({})
 
 
 class PoisonEvent(PartitionFault):
     """A domain's evolve, upcaster, rule or route raised; `details` is its own traceback."""
 
     def __init__(
-        self, role: str, domain: str, event: FoldableEvent, at: int | str | None, cause: Exception
+        self,
+        role: str,
+        domain: str,
+        event: FoldableEvent,
+        at: int | str | None,
+        cause: Exception,
+        correlation_id: str | None = None,
     ) -> None:
-        """`at`: the offset of the event's record, or the position of the event in the store."""
+        """`at`: the offset of the event's record, or the position of the event in the store.
+
+        `correlation_id`: the event's, where `event` does not have it.
+        """
+        self.fields = event_fields(event, correlation_id)
         place = f"{'offset' if isinstance(at, int) else 'position'} {at}"
         where = f"{domain} {event.aggregate_id!r} version {event.version}, event {event.id}"
-        super().__init__(f"{role} can't go on: {where} at {place}: {type(cause).__name__}: {cause}")
+        correlation_id = self.fields["correlation_id"]
+        known = f" (correlation id {correlation_id})" if correlation_id else ""
+        reason = f"{type(cause).__name__}: {cause}"
+        super().__init__(f"{role} can't go on: {where} at {place}{known}: {reason}")
         self.details = team_traceback(cause)
 
 
@@ -71,6 +86,7 @@ class UndeclaredEvent(PartitionFault):
     """An accepted event that the running declaration of its domain does not read."""
 
     def __init__(self, role: str, event: EventRecord, offset: int, reason: str) -> None:
+        self.fields = event_fields(event)
         super().__init__(
             f"{role} can't go on: {event.domain} {event.aggregate_id!r}, event {event.id} "
             f"at offset {offset}: it was accepted, but the domain as declared in this process does "
@@ -78,6 +94,17 @@ class UndeclaredEvent(PartitionFault):
             "the version of the domain that made it; until then nothing of this partition is "
             "stored, and nothing is lost"
         )
+
+
+def event_fields(event: FoldableEvent, correlation_id: str | None = None) -> dict[str, Any]:
+    """Return the fields of a log line about an event."""
+    return {
+        "aggregate_id": event.aggregate_id,
+        "event_id": event.id,
+        "event_type": event.type,
+        "version": event.version,
+        "correlation_id": correlation_id or getattr(event, "correlation_id", None),
+    }
 
 
 class UnusableOffset(PartitionFault, Misconfigured):

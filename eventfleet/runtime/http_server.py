@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import re
 import socket
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -44,9 +43,6 @@ KEEP_ALIVE_SECONDS = 60
 PING_SECONDS = 20.0
 SHUTDOWN_MARGIN_SECONDS = 2.0
 """Added to a request's timeout at shutdown, for sending the response."""
-
-SERVING_LOG_LINE = re.compile(r"^\S+ \S+ INFO serving .* at (http://\S+)\n", re.MULTILINE)
-"""The line that the process logs when it begins to serve, with its URL."""
 
 
 class ListenFailed(EventfleetError):
@@ -93,7 +89,15 @@ async def http_application(
         )
         checks = await stack.enter_async_context(server_checks(settings, services))
         rooms = await stack.enter_async_context(chat_rooms(settings, services, access))
-        yield Application(services, access, limits, metrics, checks, *rooms)
+        yield Application(
+            services,
+            access,
+            limits,
+            metrics,
+            checks,
+            *rooms,
+            access_log=settings.http_access_log,
+        )
 
 
 @asynccontextmanager

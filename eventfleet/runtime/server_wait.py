@@ -1,6 +1,7 @@
 """Waits at a start for servers that are away."""
 
 import logging
+import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any
 
@@ -27,18 +28,21 @@ async def wait_for_servers(
 ) -> None:
     """Wait until the servers answer that these domains need; with `markers`, Redis where commands
     of one need it. Unreachable: one still does not after `start_timeout` seconds."""
+    started = time.monotonic()
     checks = [connections.check_kafka, connections.check_mongo]
     if markers and any(domain.uses_marker for domain in domains.values()):
         checks.append(connections.check_redis)
-    async for attempt in AsyncRetrying(
+    retrying = AsyncRetrying(
         retry=retry_if_exception_type(Unreachable),
         wait=wait_random_exponential(multiplier=0.5, max=LONGEST_PAUSE_SECONDS),
         stop=stop_after_delay(settings.start_timeout),
         before_sleep=_log,
         reraise=True,
-    ):
-        with attempt:
-            await _check_all(checks, settings)
+    )
+    await retrying(_check_all, checks, settings)
+    if retrying.statistics["attempt_number"] > 1:
+        seconds = time.monotonic() - started
+        logger.warning("all servers answer after %.1f s", seconds)
 
 
 async def _check_all(

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, Self
+from typing import Annotated, Any, Literal, NamedTuple, Self, get_args
 
 from pydantic import AfterValidator, Field, ValidationError, model_validator
 from pydantic_settings import (
@@ -89,6 +89,8 @@ def _retention(value: int) -> int:
     return value
 
 
+LogLevel = Literal["debug", "info", "warning", "error"]
+LogFormat = Literal["text", "json"]
 PositiveInt = Annotated[int, Field(ge=1)]
 PositiveSeconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 PresentFile = Annotated[str, AfterValidator(_file)]
@@ -110,6 +112,15 @@ class Settings(BaseSettings):
     rules: PresentFile = Field(
         default="",
         description="File of rules for process_log, as `eventfleet learn-rules` writes it",
+    )
+    log_level: LogLevel = Field(
+        default="info",
+        description="Least level of the log of worker, serve, up and run: debug, info, warning or "
+        "error; `eventfleet --verbose` means debug",
+    )
+    log_format: LogFormat = Field(
+        default="text",
+        description="Form of that log: text, or json, one object a line",
     )
     group_prefix: Text = Field(
         default="eventfleet", description="Start of every consumer group's name"
@@ -231,6 +242,11 @@ class Settings(BaseSettings):
         description="Port at metrics_host of the HTTP service's own metrics and health pages, for "
         "Prometheus and probes without a token; 0: any free port; without it there is none",
     )
+    http_access_log: bool = Field(
+        default=False,
+        description="Log each request at the level info, but for probes and metrics, by route, "
+        "status, time, subject and correlation id",
+    )
     http_requests: PositiveInt = Field(default=256, description="Requests served at once")
     http_timeout: PositiveSeconds = Field(default=10.0, description="Seconds for one request")
     service_url: Annotated[str, AfterValidator(_service_url)] = Field(
@@ -295,6 +311,27 @@ class SettingDescription(NamedTuple):
     value: Any
     source: Literal["default", "environment"]
     description: str
+
+
+class LogSettings(NamedTuple):
+    """The settings of the log."""
+
+    level: LogLevel
+    format: LogFormat
+
+
+def log_settings() -> LogSettings:
+    """Read the settings of the log alone, so that all others can be loaded with a log.
+
+    A wrong one is its default here; `load_settings` names it.
+    """
+    given = {name.upper(): value for name, value in os.environ.items()}
+
+    def read(field: str) -> Any:
+        known, value = Settings.model_fields[field], given.get(variable(field))
+        return value if value in get_args(known.annotation) else known.default
+
+    return LogSettings(read("log_level"), read("log_format"))
 
 
 def load_settings() -> Settings:

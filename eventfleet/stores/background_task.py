@@ -59,7 +59,7 @@ class BackgroundTask:
     def report_well(self) -> None:
         """Note that the work does what it should."""
         if self.problem is not None:
-            logger.info("%s is well again", self.name)
+            logger.warning("%s is well again", self.name)
         self.problem = None
         self._pause = FIRST_PAUSE_SECONDS
 
@@ -76,6 +76,8 @@ class BackgroundTask:
         while True:
             try:
                 await self._work()
+                if not self._ending:
+                    self.report_well()
                 return
             except Exception as error:
                 self.report_failure(error)

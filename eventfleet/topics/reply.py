@@ -1,9 +1,18 @@
 """Replies to commands, on `<domain>.replies`."""
 
-from typing import Any, Protocol
+from typing import Annotated, Any, Protocol
 
 import msgspec
-from msgspec import UNSET, UnsetType
+from msgspec import UNSET, Meta, UnsetType
+
+from eventfleet.topics.errors import InvalidRecord
+from eventfleet.topics.event import MAX_EVENT_BYTES, WIRE_NAMES, Identifier
+
+INVALID = "invalid"
+"""The outcome of a record that is not a command of its domain; the others are of decisions."""
+
+MAX_REASON_CHARS = 1000
+"""Of the reason why a record is invalid, which may quote the record."""
 
 
 class CommandHeader(Protocol):
@@ -21,6 +30,16 @@ class CommandHeader(Protocol):
     def correlation_id(self) -> str | None: ...
 
 
+class InvalidCommandHeader(msgspec.Struct, frozen=True, rename=WIRE_NAMES):
+    """What a reply needs of a record that is not a command; what can't be read is empty."""
+
+    id: Identifier
+    reply_to: Annotated[str, Meta(min_length=1)]
+    type: Any = ""
+    aggregate_id: Any = ""
+    correlation_id: Any = None
+
+
 class Reply(msgspec.Struct, gc=False):
     """A reply as written; details that an outcome does not have are absent."""
 
@@ -34,12 +53,14 @@ class Reply(msgspec.Struct, gc=False):
     place: str | UnsetType = UNSET
     version: int | UnsetType = UNSET
     published: bool | UnsetType = UNSET
+    field: str | UnsetType = UNSET
     problem: str | UnsetType = UNSET
     reason: str | UnsetType = UNSET
     marked: str | UnsetType = UNSET
 
 
 _encode = msgspec.json.Encoder().encode
+_decode_header = msgspec.json.Decoder(InvalidCommandHeader).decode
 
 
 def encode_reply(command: CommandHeader, outcome: str, details: dict[str, Any]) -> bytes:
@@ -55,3 +76,33 @@ def encode_reply(command: CommandHeader, outcome: str, details: dict[str, Any]) 
             **details,
         )
     )
+
+
+def encode_invalid_reply(value: bytes | None, error: InvalidRecord) -> tuple[str, bytes] | None:
+    """Encode the reply to a record that is not a command, after its aggregate's id, "" if unknown.
+
+    None: nobody can be answered, since the record's `id` or `replyto` can't be read, or since the
+    reply would be larger than its topic takes.
+    """
+    try:
+        header = _decode_header(value or b"")
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    aggregate_id = _text(header.aggregate_id) or ""
+    known = InvalidCommandHeader(
+        header.id,
+        header.reply_to,
+        _text(header.type) or "",
+        aggregate_id,
+        _text(header.correlation_id),
+    )
+    details = {
+        "field": error.field[:MAX_REASON_CHARS],
+        "reason": error.reason[:MAX_REASON_CHARS],
+    }
+    reply = encode_reply(known, INVALID, details)
+    return (aggregate_id, reply) if len(reply) <= MAX_EVENT_BYTES else None
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) else None

@@ -16,6 +16,7 @@ from eventfleet.deciders.timeout import Timeout
 from eventfleet.service.decider_metrics import DeciderMetrics
 from eventfleet.web import commands, dead_letters, listings, probes, queries, views
 from eventfleet.web.access import UNRESTRICTED, Access, Grant, OpenAccess
+from eventfleet.web.access_log import SUBJECT_SCOPE_KEY, log_request
 from eventfleet.web.context import Limits, RequestContext, ServicesByDomain
 from eventfleet.web.disconnect import DisconnectWatch
 from eventfleet.web.failure_log import log_failure
@@ -59,10 +60,12 @@ class Application:
         checks: Mapping[str, Check] | None = None,
         operations: Sequence[Operation] = (),
         sockets: Mapping[str, ASGIApp] | None = None,
+        access_log: bool = False,
     ) -> None:
         """`decider_metrics` are served at `/metrics`, with those of the requests. `checks` of the
         servers, by name, decide on `/ready`: each raises where its server does not answer.
-        `operations` are served beside those of all domains, and `sockets` by their paths."""
+        `operations` are served beside those of all domains, and `sockets` by their paths. With an
+        `access_log`, each request is logged, but for probes and metrics."""
         self._domains, self._access, self._limits = domains, access, limits or Limits()
         limiter = RequestLimiter(self._limits.concurrent_requests)
         self._metrics = HttpMetrics(
@@ -72,6 +75,7 @@ class Application:
             {name: services.commands.outcomes for name, services in domains.items()},
         )
         document = lru_cache(maxsize=MAX_CACHED_DOCUMENTS)(self._openapi_document)
+        self._access_log = access_log
         own = probes.operations(self._metrics, Readiness(checks or {}), document)
         self._operations = [*OPERATIONS, *operations, *own]
         bodies = BodyMemory(self._limits.bodies_bytes)
@@ -111,6 +115,8 @@ class Application:
             route = getattr(scope.get("route"), "path", "none")
             seconds = perf_counter() - started
             self._metrics.observe(route, scope["method"], status or 500, seconds)
+            if self._access_log and route not in probes.PATHS:
+                log_request(scope, route, status or 500, seconds)
 
     def _openapi_document(self, root_path: str) -> Json:
         return describe(self._operations, self._domains, self._access.secured, root_path)
@@ -154,6 +160,7 @@ class Endpoint:
     def _authorize(self, request: Request) -> Grant:
         right = self.operation.right
         grant = self._access.grant(request) if right else UNRESTRICTED
+        request.scope[SUBJECT_SCOPE_KEY] = grant.actor
         if right in ("read", "write", "operate"):
             grant.require(path_part(request, "domain"), right)
         elif right == "metrics":

@@ -6,7 +6,7 @@ from starlette.requests import Request
 
 from eventfleet.stores.ids import Uuid7Generator
 from eventfleet.web.problems import BROKEN, RequestRefused
-from eventfleet.web.requests import CORRELATION_ID, header
+from eventfleet.web.requests import correlation_id
 
 logger = logging.getLogger(__name__)
 
@@ -18,20 +18,23 @@ def log_failure(error: Exception, refusal: RequestRefused, request: Request) -> 
 
     It is the id that the events of the request carry, or would have carried.
     """
-    correlation_id = _given_id(request) or refusal.members.get("command_id") or _ids.new()
-    refusal.members["correlation_id"] = correlation_id
+    known = correlation_id(request) or refusal.members.get("command_id") or _ids.new()
+    refusal.members["correlation_id"] = known
     if refusal.problem_type is BROKEN:
-        refusal.detail = f"the service has logged the error with the id {correlation_id}"
+        refusal.detail = f"the service has logged the error with the id {known}"
     what = f"{request.method} {request.scope['path']}"
     line = "%s failed, correlation id %s: %s"
+    fields = {
+        "correlation_id": known,
+        "method": request.method,
+        "path": request.scope["path"],
+        "status": refusal.problem_type.status,
+        "problem": refusal.problem_type.name,
+        "command_id": refusal.members.get("command_id"),
+    }
     if refusal.traceback:
-        logger.error(f"{line}\n%s", what, correlation_id, refusal.detail, refusal.traceback)
+        fields["exception"] = refusal.traceback
+        text = f"{line}\n%s"
+        logger.error(text, what, known, refusal.detail, refusal.traceback, extra=fields)
     else:
-        logger.error(line, what, correlation_id, refusal.detail, exc_info=error)
-
-
-def _given_id(request: Request) -> str | None:
-    try:
-        return header(request, CORRELATION_ID)
-    except RequestRefused:
-        return None
+        logger.error(line, what, known, refusal.detail, exc_info=error, extra=fields)

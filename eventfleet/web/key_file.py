@@ -28,6 +28,7 @@ class KeyFile:
     def __init__(self, path: str) -> None:
         self._path = path
         self._seen: object = None
+        self._trouble = False
         self._next_look = 0.0
 
     def load(self) -> Key | KeySet:
@@ -49,9 +50,13 @@ class KeyFile:
         try:
             key = self.load()
         except (InvalidKeyFile, OSError) as error:
+            self._trouble = True
             logger.error("the former key for tokens stays in use: %s", error)
             return None
-        logger.info("read the key for tokens again from %s", self._path)
+        # A recovery is logged at the level of the trouble, so that a log has both or neither.
+        level = logging.ERROR if self._trouble else logging.INFO
+        self._trouble = False
+        logger.log(level, "read the key for tokens again from %s", self._path)
         return key
 
     def _version(self) -> object:

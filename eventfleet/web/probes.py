@@ -15,6 +15,8 @@ from eventfleet.web.responses import json_response
 PAGES = ("live", "ready", "metrics")
 """The operations that a process serves at a port of their own, too."""
 
+PATHS = frozenset(f"/{name}" for name in PAGES)
+
 PROMETHEUS_TEXT = "text/plain; version=0.0.4; charset=utf-8"
 
 

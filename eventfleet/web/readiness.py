@@ -17,7 +17,7 @@ class Readiness:
     """Checks servers by name, all at once and once in LOOK_SECONDS, however many ask.
 
     A check raises where its server does not answer, and has CHECK_SECONDS. What is found is logged
-    when it changes.
+    when it changes, at the same level.
     """
 
     def __init__(self, checks: Mapping[str, Check]) -> None:
@@ -57,4 +57,4 @@ def _log(reasons: Mapping[str, str]) -> None:
         told = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
         logger.warning("not ready: %s", told)
     else:
-        logger.info("ready again: all servers answer")
+        logger.warning("ready again: all servers answer")

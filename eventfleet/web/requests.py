@@ -7,7 +7,7 @@ from urllib.parse import unquote
 from starlette.requests import Request
 
 from eventfleet.topics.event import MAX_ID_CHARS
-from eventfleet.web.problems import invalid
+from eventfleet.web.problems import RequestRefused, invalid
 
 HEADERS_SCOPE_KEY = "eventfleet.headers"
 """In a request's scope: the first header of each name. Looked up more cheaply than in starlette's
@@ -64,6 +64,14 @@ def header(request: Request, name: str) -> str | None:
     if not _PRINTABLE.fullmatch(text) or len(text) > MAX_ID_CHARS:
         raise invalid(name, f"is not 1 to {MAX_ID_CHARS} printable ASCII characters")
     return text
+
+
+def correlation_id(request: Request) -> str | None:
+    """Returns the header of the correlation id, or None if it is absent or malformed."""
+    try:
+        return header(request, CORRELATION_ID)
+    except RequestRefused:
+        return None
 
 
 def traceparent(request: Request) -> str | None:

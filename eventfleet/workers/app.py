@@ -140,7 +140,8 @@ class RoleApp(faust.App):  # type: ignore[misc]
                 await self.stop()
                 await asyncio.wait({starting})
         except TimeoutError:
-            logger.warning("%s has not stopped within %g s", self.title, STOP_TIMEOUT_SECONDS)
+            late = "%s has not stopped within %g s"
+            logger.warning(late, self.title, STOP_TIMEOUT_SECONDS, extra=self.meter.fields)
 
     def _faults(self) -> list[str]:
         return [f"{owner} {STOPPED}: {owner.fault}" for owner in self.owners if owner.fault]
@@ -165,6 +166,12 @@ class RoleApp(faust.App):  # type: ignore[misc]
         logger.error(
             "%s, partition %d %s until it is assigned anew or the process is restarted: %s%s",
             *(self.title, partition, STOPPED, fault, fault.details and f"\n{fault.details}"),
+            extra={
+                **self.meter.fields,
+                "partition": partition,
+                **fault.fields,
+                "exception": fault.details or None,
+            },
         )
 
     def _create_directories(self) -> None:

@@ -124,11 +124,15 @@ class Metrics(Collector):
 
 
 class Meter:
-    """Counts the work of one role of one domain; `total` sums its chunks and ticks."""
+    """Counts the work of one role of one domain; `total` sums its chunks and ticks.
+
+    `fields` are those of log lines about it.
+    """
 
     def __init__(self, metrics: Metrics, domain: str, role: str) -> None:
         self.total = ChunkReport()
         self.title = f"{role} of {domain}"
+        self.fields = {"domain": domain, "role": role}
         self._metrics, self._domain = metrics, domain
         self._labels = (domain, role)
         self._histograms = metrics.histograms(domain, role)

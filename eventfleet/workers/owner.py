@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from enum import Enum
 from itertools import count
+from typing import Any
 
 from tenacity import (
     AsyncRetrying,
@@ -96,10 +97,13 @@ class Owner:
         source: ChunkSource,
         meter: Meter,
         timeouts: OwnerTimeouts,
+        stopped_at: float | None = None,
     ) -> None:
+        """`stopped_at`: when a fault stopped the owner before this one, on the steady clock."""
         self.partition = partition
         self.state = OwnerState.CLOSED
         self.fault: PartitionFault | None = None
+        self.stopped_at = 0.0
         self.waits_for = ""
         self.progress = time.monotonic()
         self._source, self._meter, self._timeouts = source, meter, timeouts
@@ -110,6 +114,8 @@ class Owner:
         self._position = 0
         self._last_tick = self._failing_since = self._failed_at = time.monotonic()
         self._refused_since: float | None = None
+        self._given_up_at = stopped_at
+        self._trouble_level = logging.WARNING if stopped_at is None else logging.ERROR
         self._chunk_unfinished = False  # a chunk was begun and has failed, or is in hand
         self._unfinished_since = 0  # the timestamp of its first record, in milliseconds
         self._busy = False
@@ -118,6 +124,15 @@ class Owner:
 
     def __str__(self) -> str:
         return f"{self._meter.title}, partition {self.partition}"
+
+    @property
+    def _fields(self) -> dict[str, Any]:
+        return {**self._meter.fields, "partition": self.partition}
+
+    def _log_recovery(self, what: str, seconds: float) -> None:
+        """Log it at the level of the trouble, so that a log has both or neither."""
+        text, level = "%s %s after %.1f s", self._trouble_level
+        logger.log(level, text, self, what, seconds, extra=self._fields)
 
     # For Owners and the app
 
@@ -214,14 +229,14 @@ class Owner:
             self._refused_since = None
             self._prepare_retry()
             self._failing_since = self._failed_at
-            logger.warning("%s will be opened again: %s", self, error)
+            logger.warning("%s will be opened again: %s", self, error, extra=self._fields)
             pause = min(FIRST_RETRY_PAUSE_SECONDS, self._timeouts.longest_pause)
             await asyncio.sleep(random.uniform(0, pause))
             await self._retrying()(self._turn_until_the_chunk_is_finished)
             self.waits_for = ""
             if not self._closing:
                 seconds = time.monotonic() - self._failing_since
-                logger.info("%s is well again after %.1f s", self, seconds)
+                self._log_recovery("is well again", seconds)
 
     async def _turn(self) -> None:
         """Open the role if need be; then process one chunk or do one tick."""
@@ -257,6 +272,9 @@ class Owner:
         self._queue = _make_queue()
         if await self._source.start_session(self.partition, self._position, self._session):
             self.state = OwnerState.OPEN
+            if self._given_up_at is not None:
+                self._log_recovery("is open again", time.monotonic() - self._given_up_at)
+                self._given_up_at, self._trouble_level = None, logging.WARNING
         else:
             self._closing = True
 
@@ -338,13 +356,15 @@ class Owner:
     async def _give_up(self, error: Fenced) -> None:
         self.waits_for = ""
         self._meter.fenced()
-        logger.warning("%s is given up: %s", self, error)
+        self._given_up_at = time.monotonic()
+        logger.warning("%s is given up: %s", self, error, extra=self._fields)
         self._end_session(OwnerState.FENCED)
         await self._uninterrupted(self._role.close())
 
     async def _stand_still(self, fault: PartitionFault, fail: Fail) -> None:
         """Give the partition up because of a fault, and wait until the owner is closed."""
         self.waits_for = ""
+        self.stopped_at = time.monotonic()
         self._meter.stopped(self.partition)
         self._end_session(OwnerState.STOPPED)
         await self._uninterrupted(self._role.close())
@@ -359,7 +379,7 @@ class Owner:
         owners from fencing each other by turns.
         """
         await asyncio.sleep(self._timeouts.fenced * random.uniform(1, 2))
-        logger.warning("%s is still assigned: it is taken over again", self)
+        logger.warning("%s is still assigned: it is taken over again", self, extra=self._fields)
         self._role = self._make_role(self.partition, self._ack)
         self._chunk_unfinished = False
         self.state = OwnerState.CLOSED

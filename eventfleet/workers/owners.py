@@ -24,6 +24,7 @@ class Owners:
         self._make_role, self._meter = make_role, meter
         self._timeouts, self._fail = timeouts, fail
         self._owners: dict[int, Owner] = {}
+        self._stopped_at: dict[int, float] = {}  # by a fault, in an earlier assignment
 
     def __iter__(self) -> Iterator[Owner]:
         return iter(list(self._owners.values()))
@@ -31,7 +32,10 @@ class Owners:
     def assign(self, source: ChunkSource, partitions: Iterable[int]) -> None:
         """Give each partition that has no owner yet a new one."""
         for partition in sorted(set(partitions) - set(self._owners)):
-            owner = Owner(partition, self._make_role, source, self._meter, self._timeouts)
+            stopped_at = self._stopped_at.pop(partition, None)
+            owner = Owner(
+                partition, self._make_role, source, self._meter, self._timeouts, stopped_at
+            )
             self._owners[partition] = owner
             owner.start(self._fail)
 
@@ -54,4 +58,5 @@ class Owners:
         """Close all owners; each finishes its chunk in hand."""
         owners = list(self._owners.values())
         await asyncio.gather(*(owner.close() for owner in owners))
+        self._stopped_at = {each.partition: each.stopped_at for each in owners if each.fault}
         self._owners.clear()

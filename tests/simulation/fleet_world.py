@@ -6,7 +6,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from random import Random
-from typing import Any
+from typing import Any, ClassVar
 
 from eventfleet.deciders.commander import Commander
 from eventfleet.deciders.event_publisher import EventPublisher
@@ -112,6 +112,7 @@ class NullMeter:
     """Counts nothing."""
 
     title = "a role"
+    fields: ClassVar[dict[str, str]] = {}
 
     def __getattr__(self, name: str) -> Callable[..., None]:
         return lambda *_: None

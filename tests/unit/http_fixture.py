@@ -91,6 +91,7 @@ async def web(
     access: Access | None = None,
     limits: Limits | None = None,
     checks: Mapping[str, Check] | None = None,
+    access_log: bool = False,
 ) -> AsyncIterator[Web]:
     memory = InMemoryServers(domain)
     storing = StoringDecider(memory)
@@ -109,7 +110,8 @@ async def web(
     ):
         parked = ParkedAggregates(domain.name, memory.dead_letters, memory.clock)
         served = {domain.name: DomainServices(domain, service, queries, memory.events, parked)}
-        app = Application(served, access or LocalAccess(), limits, checks=checks)
+        access = access or LocalAccess()
+        app = Application(served, access, limits, checks=checks, access_log=access_log)
         found = Web(memory, storing, app)
         found.saver = queries.saver
         async with found.client:

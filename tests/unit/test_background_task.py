@@ -56,6 +56,21 @@ async def test_a_failure_is_logged_once_and_so_is_the_recovery(
         "the work is well again",
     ]
     assert [bool(record.exc_info) for record in caplog.records] == [False, True, False]
+    assert {record.levelno for record in caplog.records} == {logging.WARNING}
+    await task.end()
+
+
+async def test_work_that_ends_by_itself_after_a_failure_is_well() -> None:
+    tries: list[int] = []
+
+    async def work() -> None:
+        tries.append(len(tries))
+        if len(tries) == 1:
+            raise ServerUnavailable("away")
+
+    task = BackgroundTask("the work", work)
+    task.start()
+    await until(lambda: len(tries) == 2 and task.problem is None)
     await task.end()
 
 

@@ -28,6 +28,7 @@ from eventfleet.topics.codec import encode
 from eventfleet.topics.event import EventRecord
 from eventfleet.topics.record import LogRecord
 from eventfleet.topics.topic_specs import declare_topics
+from tests.unit.log_fields import fields_of
 from tests.unit.marker_fixture import BODIES, MarkerFixture
 
 GROUP = "g.command"
@@ -116,6 +117,15 @@ async def test_each_command_is_answered_in_order_with_what_became_of_it() -> Non
             "event_id": "e-2",
             "place": "orders.events/0",
         },
+        {
+            **about,
+            "command": "Bribe",
+            "command_id": "d",
+            "outcome": "invalid",
+            "field": "type",
+            "reason": "'Bribe' is not a command of orders; known: Cancel, Deliver, Pack, Pay, "
+            "Place, Return, Ship",
+        },
     ]
     assert [letter["id"] for letter in await role.said("dead-letters")] == ["d"]
     assert await role.committed() == 4
@@ -136,6 +146,20 @@ async def test_a_command_on_which_the_domains_code_raises_is_answered_and_the_ot
     assert answers[1]["reason"] == broken.reason
     assert "secret" not in str(answers)
     assert "in evolve: a secret" in caplog.text
+    (line,) = caplog.records
+    assert line.getMessage().startswith(f"{broken.reason} (command b, correlation id k)\n")
+    assert fields_of(line) == {
+        "domain": "orders",
+        "role": "command",
+        "partition": 0,
+        "offset": 1,
+        "aggregate_id": "order-1",
+        "command": "Pay",
+        "command_id": "b",
+        "correlation_id": "k",
+        "problem": "replay-failed",
+        "exception": "in evolve: a secret",
+    }
     assert await role.committed() == 3
     assert (report.accepted, report.failed) == (2, 1)
 
@@ -238,7 +262,104 @@ async def test_each_record_that_is_no_command_becomes_a_dead_letter_that_says_wh
         assert headers["eventfleet-role"] == b"command"
         assert letter.value == value
     assert report.dead_letters == len(strangers)
-    assert [answer["command_id"] for answer in await role.said()] == ["ok"]
+    answers = [(each["command_id"], each["outcome"]) for each in await role.said()]
+    assert answers == [*[("x", "invalid")] * 3, ("ok", "accepted")]
+
+
+def changed(**attributes: object) -> bytes:
+    """A command of orders with other attributes, or without those that are None."""
+    command = json.loads(record(0, "a").value or b"") | attributes
+    return json.dumps({name: each for name, each in command.items() if each is not None}).encode()
+
+
+async def answers_to(*values: bytes | None, key: bytes | None = b"order-1") -> CommandRoleFixture:
+    """A role that has taken these records, none of which is a command."""
+    role = CommandRoleFixture(ScriptedDecider())
+    await role.role.open()
+    records = [LogRecord(TOPIC, 0, offset, key, value) for offset, value in enumerate(values)]
+    report = await role.role.process(records, len(values))
+    assert report.dead_letters == len(values)
+    letters = [r async for r in role.reader.read("orders.dead-letters", 0, 0, 99)]
+    assert [letter.value for letter in letters] == list(values)
+    assert await role.committed() == len(values)
+    return role
+
+
+@pytest.mark.parametrize(
+    ("attributes", "field", "reason", "other"),
+    [
+        ({"data": {"amount": "much"}}, "data.amount", "Expected `int`, got `str`", {}),
+        ({"data": {"amount": 2**70}}, "data.amount", "is beyond a 64-bit integer", {}),
+        ({"data": None}, "data", "is missing", {}),
+        ({"specversion": "0.3"}, "specversion", "is '0.3', only '1.0' is read", {}),
+        ({"source": "bank"}, "source", "is 'bank', not 'orders'", {}),
+        ({"time": "yesterday"}, "time", "Invalid RFC3339", {}),
+        ({"type": 7}, "type", "Expected `str`, got `int`", {"command": ""}),
+        ({"type": None}, "type", "is missing", {"command": ""}),
+        ({"subject": None}, "subject", "is missing", {"aggregate_id": ""}),
+        ({"subject": ["order-1"]}, "subject", "Expected `str`", {"aggregate_id": ""}),
+        ({"correlationid": 7}, "correlationid", "Expected `str", {"correlation_id": None}),
+        ({"expectedversion": 3}, "expectedversion", "is for synchronous domains", {}),
+        ({"actor": {}}, "actor", "Expected `str", {}),
+    ],
+)
+async def test_who_sent_a_record_that_is_no_command_is_told_what_is_wrong(
+    attributes: dict[str, object], field: str, reason: str, other: dict[str, object]
+) -> None:
+    role = await answers_to(changed(**attributes))
+    (answer,) = await role.said()
+    assert reason in str(answer.pop("reason"))
+    assert (
+        answer
+        == {
+            "command_id": "a",
+            "command": "Pay",
+            "aggregate_id": "order-1",
+            "outcome": "invalid",
+            "reply_to": "me",
+            "correlation_id": "k",
+            "field": field,
+        }
+        | other
+    )
+    (reply,) = [r async for r in role.reader.read("orders.replies", 0, 0, 99)]
+    assert reply.key == (b"order-1" if answer["aggregate_id"] else None)
+
+
+@pytest.mark.parametrize("key", [None, b"", b"order-2"])
+async def test_a_command_under_another_key_is_not_taken_and_answered(key: bytes | None) -> None:
+    role = await answers_to(record(0, "a").value, key=key)
+    (answer,) = await role.said()
+    assert (answer["command_id"], answer["outcome"]) == ("a", "invalid")
+    assert (answer["field"], answer["reason"]) == ("key", f"is {key!r}, not the subject 'order-1'")
+
+
+async def test_without_its_id_or_replyto_nobody_is_answered() -> None:
+    unknown = [
+        *(
+            changed(type="Bribe", **{name: value})
+            for name in ("id", "replyto")
+            for value in (None, "")
+        ),
+        changed(id=7),
+        changed(id="x" * 256),
+        changed(type="Bribe", replyto=7),
+        (record(0, "a").value or b"")[:-1],
+        b'{"id":"a","replyto":"me","data":' + b"[" * 100_000,
+        b'{"id":"a","replyto":"\xff"}',
+        b'{"id":"\\ud800","replyto":"me"}',
+        b"[]",
+        b"",
+        None,
+    ]
+    assert await (await answers_to(*unknown)).said() == []
+
+
+async def test_a_reply_that_its_topic_would_not_take_is_not_sent() -> None:
+    fits, too_large = changed(replyto="m" * 900_000, type=7), changed(replyto="m" * 950_000)
+    role = await answers_to(fits, too_large, changed(type="B" * 1_000_000))
+    (answer,) = await role.said()
+    assert len(str(answer["reply_to"])) == 900_000
 
 
 # On the marker itself

@@ -334,6 +334,9 @@ def test_without_a_valid_new_key_the_former_stays(
     assert caplog.text.count("the former key for tokens stays in use") == 1
     key_file.write_bytes(another)
     assert refused(tokens, token())
+    *_, former, again = caplog.records
+    assert again.getMessage() == f"read the key for tokens again from {key_file}"
+    assert again.levelno == former.levelno, "a log has both or neither"
 
 
 # Without tokens

@@ -22,6 +22,7 @@ from eventfleet.stores.errors import Misconfigured, ServerUnavailable
 from eventfleet.web import DomainServices, readiness
 from eventfleet.web.bodies import ProblemDetails
 from tests.unit.http_fixture import PLACE, Web, problem, web
+from tests.unit.log_fields import fields_of
 
 SECRET = "the password is x"
 
@@ -85,6 +86,16 @@ async def test_a_command_that_fails_is_logged_with_its_traceback(
     assert SECRET not in found.text
     assert caplog.text.count(SECRET) == 1
     assert "correlation id c-1" in caplog.text
+    (line,) = [each for each in caplog.records if each.levelno == logging.ERROR]
+    assert fields_of(line) == {
+        "correlation_id": "c-1",
+        "command_id": "c-1",
+        "method": "POST",
+        "path": "/domains/orders/o-1/commands/Place",
+        "status": 500,
+        "problem": "decide-failed",
+        "exception": details,
+    }
 
 
 async def test_what_a_client_got_wrong_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:

@@ -5,25 +5,32 @@ import logging
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from eventfleet.roles.role import ChunkReport, PartitionFault, Role
+from eventfleet.roles.role import ChunkReport, PartitionFault, PoisonEvent, Role
 from eventfleet.stores.errors import (
     Fenced,
     Misconfigured,
     ServerUnavailable,
     TopicRefused,
 )
+from eventfleet.topics.event import EventRecord
 from eventfleet.topics.record import LogRecord
+from eventfleet.workers.app import RoleApp
 from eventfleet.workers.metrics import Metrics
 from eventfleet.workers.owner import Ack, Owner, OwnerState, OwnerTimeouts
 from eventfleet.workers.owners import Owners
 from eventfleet.workers.transport.chunk import Chunk, PartitionBuffer
 from tests.unit.eventually import until
+from tests.unit.log_fields import fields_of
 
 PATIENT = OwnerTimeouts(in_hand=5, tick=0.01, longest_pause=0.01)
 BOUND = 10
+FIELDS: dict[str, Any] = {"domain": "orders", "role": "append", "partition": 0}
 
 
 @dataclass
@@ -395,9 +402,75 @@ async def test_a_partition_that_was_opened_again_is_told_to_be_well(
         await until(lambda: len(bench.source.sessions) == 2 and bench.owners.all_open([0]))
         bench.give(0, 2)
         await until(lambda: bench.source.ends == [2] and len(caplog.records) == 2)
+    assert {record.levelno for record in caplog.records} == {logging.WARNING}
+    assert [fields_of(record) for record in caplog.records] == [FIELDS, FIELDS]
     failed, well = [record.getMessage() for record in caplog.records]
     assert failed == "append of orders, partition 0 will be opened again: out"
     assert well.startswith("append of orders, partition 0 is well again after ")
+
+
+async def test_a_partition_that_was_fenced_is_told_to_be_open_again(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    bench = Bench(OwnerTimeouts(tick=0.01, fenced=0.01), errors=[Fenced("taken")])
+    await bench.opened()
+    bench.give(0, 2)
+    await until(lambda: len(bench.source.sessions) == 2 and bench.owners.all_open([0]))
+    fenced, assigned, opened = caplog.records
+    assert fenced.getMessage() == "append of orders, partition 0 is given up: taken"
+    assert "taken over again" in assigned.getMessage()
+    assert opened.getMessage().startswith("append of orders, partition 0 is open again after ")
+    assert {record.levelno for record in caplog.records} == {logging.WARNING}
+    assert [fields_of(record) for record in caplog.records] == [FIELDS] * 3
+    await bench.owners.release()
+
+
+async def test_a_partition_that_a_fault_stopped_is_told_to_be_open_again_once(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    bench.errors = [PartitionFault("no fold")]
+    await bench.opened()
+    bench.give(0, 2)
+    await until(lambda: bench.failures)
+    assert caplog.records == [], "the app logs the fault"
+    for opened in (2, 3):
+        await bench.owners.release()
+        bench.owners.assign(bench.source, [0])
+        await until(lambda n=opened: len(bench.source.sessions) == n and bench.owners.all_open([0]))
+    (record,) = caplog.records
+    assert record.getMessage().startswith("append of orders, partition 0 is open again after ")
+    assert record.levelno == logging.ERROR, "as the fault was"
+
+
+def test_a_fault_is_logged_with_what_it_is_about(caplog: pytest.LogCaptureFixture) -> None:
+    event = EventRecord(
+        id="e-1",
+        type="Placed",
+        domain="orders",
+        aggregate_id="o-1",
+        time=datetime(2024, 1, 1, tzinfo=UTC),
+        data={},
+        version=3,
+        correlation_id="k-1",
+    )
+    fault = PoisonEvent("append", "orders", event, 7, ZeroDivisionError("by nought"))
+    fault.details = "in evolve"
+    app: Any = SimpleNamespace(title="append of orders", meter=Metrics().of("orders", "append"))
+    RoleApp._log_fault(app, 0, fault)
+    (record,) = caplog.records
+    assert record.levelno == logging.ERROR
+    assert record.getMessage().endswith(
+        "orders 'o-1' version 3, event e-1 at offset 7 (correlation id k-1): "
+        "ZeroDivisionError: by nought\nin evolve"
+    )
+    assert fields_of(record) == FIELDS | {
+        "aggregate_id": "o-1",
+        "event_id": "e-1",
+        "event_type": "Placed",
+        "version": 3,
+        "correlation_id": "k-1",
+        "exception": "in evolve",
+    }
 
 
 async def test_release_lets_the_chunk_in_hand_be_finished(bench: Bench) -> None:

@@ -1,6 +1,7 @@
 """A start that finds a server away waits, says so, and ends after a while."""
 
 import asyncio
+import logging
 from typing import Any
 
 import pytest
@@ -45,9 +46,18 @@ async def test_a_start_waits_for_what_is_away_and_says_so(
     servers.away |= {"kafka": 2, "redis": 1}
     await wait_for_servers(Settings(), {"orders": orders}, markers=True)
     assert servers.checks == [*["kafka"] * 3, "mongo", "redis", "kafka", "mongo", "redis"]
-    lines = [record.getMessage() for record in caplog.records]
+    *lines, well = [record.getMessage() for record in caplog.records]
     assert [line.split()[0] for line in lines] == ["Kafka", "Kafka", "Redis"]
     assert all("tried again (see EVENTFLEET_START_TIMEOUT)" in line for line in lines)
+    assert well.startswith("all servers answer after ")
+    assert {record.levelno for record in caplog.records} == {logging.WARNING}
+
+
+async def test_a_start_that_finds_all_servers_logs_nothing(
+    servers: Servers, caplog: pytest.LogCaptureFixture
+) -> None:
+    await wait_for_servers(Settings(), {"orders": orders}, markers=True)
+    assert caplog.records == []
 
 
 async def test_a_start_ends_when_the_time_is_up(servers: Servers) -> None:
