@@ -137,8 +137,9 @@ AnyRow = (
 
 
 def event_digest(event: EventRecord) -> bytes:
-    """Return a digest of the event apart from version and position."""
-    bare = replace(event, version=0, position=None)
+    """Return a digest of the event apart from version and position, and from the mark of a
+    discarded one, which only the store has."""
+    bare = replace(event, version=0, position=None, discarded=False)
     return blake2b(_encode(bare), digest_size=DIGEST_BYTES).digest()
 
 

@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 import click
+from click.core import ParameterSource
 
 from eventfleet.cli.output import as_json, console, print_json, printable
 
@@ -78,7 +79,8 @@ def show(name: str, role: str, aggregate_id: str, json: bool) -> None:
         click.echo(msgspec.json.encode(found))
         return
     click.echo(f"{role} of {name} parks {printable(aggregate_id)} since {found.parked_at}")
-    click.echo(f"at version {found.first}: {printable(found.event_type)} {found.event_id}")
+    event = printable(f"{found.event_type} {found.event_id}")
+    click.echo(f"at version {found.first}: {event}")
     click.echo(f"waiting: {_waiting(found)}; attempts: {found.attempts}")
     click.echo("\n".join(printable(line) for line in found.details.splitlines()))
 
@@ -99,6 +101,10 @@ def redrive(
     """
     if not (role or aggregate or reason or everything):
         raise click.UsageError("say which: --role, --aggregate, --reason, or --all")
+    given = click.get_current_context().get_parameter_source
+    for option, value in (("role", role), ("aggregate", aggregate), ("reason", reason)):
+        if not value and given(option) is ParameterSource.COMMANDLINE:
+            raise click.UsageError(f"--{option} is empty: leave it out to mean any")
 
     async def run() -> int:
         async with _parked_aggregates(name) as parked:
@@ -146,7 +152,8 @@ def discard(
     if json:
         print_json({"domain": name, "event_id": found.event_id})
     else:
-        click.echo(f"{name}: {role} is to pass over {found.event_type} {found.event_id}")
+        event = printable(f"{found.event_type} {found.event_id}")
+        click.echo(f"{name}: {role} is to pass over {event}")
 
 
 @asynccontextmanager

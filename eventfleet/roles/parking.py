@@ -42,7 +42,10 @@ from eventfleet.topics.record import LogRecord, ProducerRecord
 MAX_PARKED_AGGREGATES = 10_000
 MAX_REQUESTS = 100
 MAX_REASONS = 100
+WAITING = "waits for the rest of its redrive"
 COMPARE_INTERVAL = timedelta(seconds=30)
+REDRIVE_TIME = timedelta(seconds=0.5)
+"""The longest time for redrives between two chunks, but for the last aggregate or page."""
 
 logger = logging.getLogger(__name__)
 
@@ -92,6 +95,8 @@ class Parking:
         self._fresh: set[str] = set()
         self._discarded: list[DiscardedEvent] = []
         self._reasons: set[str] = set()
+        self._unlisted: list[ParkedAggregate] = []
+        self._redrive_until = clock.steady()
         self._compared_at = clock.steady()
 
     async def open(self) -> None:
@@ -107,9 +112,12 @@ class Parking:
         self._forget()
 
     async def _compare(self) -> None:
-        """Adopt what an earlier owner has parked with its last breath."""
-        for each in await self._load():
-            self.aggregates.setdefault(each.aggregate_id, each)
+        """Correct what is in memory: an earlier owner may have parked an aggregate with its last
+        breath, or ended its parking. Of the latter the events that were passed over are redriven.
+        """
+        listed = {each.aggregate_id: each for each in await self._load()}
+        self._unlisted = [each for key, each in self.aggregates.items() if key not in listed]
+        self.aggregates.update(listed)
 
     def _forget(self) -> None:
         self._changed, self._ended, self._fresh = set(), set(), set()
@@ -143,7 +151,7 @@ class Parking:
             last=max(version, known.last) if known else version,
             event_id=event_id,
             event_type=event_type,
-            reason=_storable(f"{type(error).__name__}: {error}")[:MAX_REASON_CHARS],
+            reason=_storable(_describe(error))[:MAX_REASON_CHARS],
             details=_storable(team_traceback(error))[-MAX_TRACEBACK_CHARS:],
             attempts=known.attempts + 1 if known and known.first == version else 1,
             parked_at=known.parked_at if known else self._clock.now(),
@@ -215,26 +223,31 @@ class Parking:
     # Redrive
 
     async def requests(self) -> Sequence[tuple[ParkedAggregate, RedriveRequest]]:
-        """Return the next requests, with what they are about; called between chunks.
-
-        Where another event is the first one now, nothing of it may be discarded.
-        """
+        """Return the next requests, with what they are about; called between chunks."""
         now = self._clock.steady()
+        self._redrive_until = now + REDRIVE_TIME
         if now - self._compared_at >= COMPARE_INTERVAL:
             self._compared_at = now
             await self._compare()
         if not self.aggregates:
             return []
-        due = []
+        due = [(each, RedriveRequest(each.aggregate_id, each.first)) for each in self._unlisted]
+        self._unlisted = []
         for request in await self._letters.requests(self._role, self._partition, MAX_REQUESTS):
-            parked = self.aggregates.get(request.aggregate_id)
-            if parked is None:
-                await self._letters.unpark(self._role, [request.aggregate_id])
-            elif request.first == parked.first:
+            if parked := self.aggregates.get(request.aggregate_id):
                 due.append((parked, request))
-            else:
-                due.append((parked, request._replace(discard=None)))
+            else:  # ours, or an earlier owner's that has not heard of its end
+                self._compared_at = now - COMPARE_INTERVAL
         return due
+
+    def discard_of(self, parked: ParkedAggregate, request: RedriveRequest) -> Discard | None:
+        """The discard that a request asks for; None where another event is the first one now."""
+        return request.discard if request.first == parked.first else None
+
+    @property
+    def out_of_time(self) -> bool:
+        """True when a chunk must come before the next redrive."""
+        return self._clock.steady() >= self._redrive_until
 
     def discard_first(self, aggregate_id: str, discard: Discard) -> None:
         """Note that the first parked event of an aggregate is discarded; it stays parked."""
@@ -247,7 +260,8 @@ class Parking:
         """End the parking of events up to a version; of all, if none is behind it."""
         parked = self.aggregates[aggregate_id]
         if up_to < parked.last:
-            self._set(replace(parked, first=up_to + 1, attempts=0))
+            left = replace(parked, first=up_to + 1, event_id="", event_type="")
+            self._set(replace(left, reason=WAITING, details="", attempts=0))
             return
         logger.warning(
             "%s of %s, partition %d parks %r no longer",
@@ -319,8 +333,10 @@ class LoggedParking(Parking):
         gone = [each.aggregate_id for each in listed if each.aggregate_id not in self.aggregates]
         if gone:
             await self._letters.unpark(self._role, gone)
-        if self.aggregates:
-            await self._letters.park([*self.aggregates.values()])
+        known = {each.aggregate_id: each for each in listed}
+        changed = [each for key, each in self.aggregates.items() if known.get(key) != each]
+        if changed:
+            await self._letters.park(changed)
 
     async def save(self) -> list[ProducerRecord]:
         changed = [
@@ -339,6 +355,14 @@ class LoggedParking(Parking):
     async def release(self) -> None:
         await self._copy()
         await super().release()
+
+
+def _describe(error: Exception) -> str:
+    name = type(error).__name__
+    try:
+        return f"{name}: {error}"
+    except Exception as raised:
+        return f"{name}, whose text raises {type(raised).__name__}"
 
 
 def _storable(text: str) -> str:

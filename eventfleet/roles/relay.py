@@ -6,10 +6,12 @@ An event whose routes have no condition is passed on with its payload unparsed. 
 route or an upcaster raises on parks its aggregate.
 """
 
+import logging
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
+from msgspec.structs import replace
 
 from eventfleet.model.domain import Domain, any_event
 from eventfleet.roles.notices import NULL_NOTIFIER, StageNotifier
@@ -23,7 +25,7 @@ from eventfleet.stores.contracts import (
     Stage,
 )
 from eventfleet.stores.contracts.dead_letters import RedriveRequest
-from eventfleet.stores.errors import ServerUnavailable, TopicRefused
+from eventfleet.stores.errors import TopicRefused
 from eventfleet.topics.codec import CANONICAL_PREFIX, EVENT_HEADERS, decode_stored, encode
 from eventfleet.topics.dead_letters import UNREADABLE, make_dead_letter
 from eventfleet.topics.errors import InvalidRecord
@@ -34,8 +36,11 @@ from eventfleet.topics.record import LogRecord, ProducerRecord
 
 ROLE = "relay"
 REDRIVE_PAGE_EVENTS = 500
+REDRIVE_PAGE_BYTES = 4_000_000
 UNROUTED_TYPE = ""
 """Stands for the types that no route names."""
+
+logger = logging.getLogger(__name__)
 
 
 # What it takes
@@ -175,10 +180,13 @@ class RelayRole:
         report = ChunkReport()
         for parked, request in await self._parking.requests():
             await self._redrive(parked, request, report)
+            if self._parking.out_of_time:
+                break
         return report
 
     async def _commit(self, out: Sequence[ProducerRecord], next_offset: int) -> None:
-        await self._writer.commit([*out, *await self._parking.save()], next_offset)
+        """Commit. Without transactions what is parked comes last: what it hides was written."""
+        await self._writer.commit(out, next_offset, last=await self._parking.save())
         self._next_offset = next_offset
         await self._parking.release()
 
@@ -206,7 +214,12 @@ class RelayRole:
     def _park_behind(
         self, record: LogRecord, out: list[ProducerRecord], report: ChunkReport
     ) -> None:
-        if event := self._read(record, out, report):
+        event = self._read(record, out, report)
+        if event is None:
+            return
+        if event.version < self._parking.aggregates[event.aggregate_id].first:
+            self._route(record, out, report)  # comes again, as without transactions it may
+        else:
             self._parking.park_behind(event.aggregate_id, event.version)
             report.parked += 1
 
@@ -227,41 +240,55 @@ class RelayRole:
     async def _redrive(
         self, parked: ParkedAggregate, request: RedriveRequest, report: ChunkReport
     ) -> None:
-        """Route the parked events in order, up to one that fails again; a page at a time."""
+        """Route the parked events in order, up to one that fails again; a page at a time.
+
+        Out of time it stops after a page, and the request stays.
+        """
         aggregate_id, parking = parked.aggregate_id, self._parking
-        if request.discard:
-            parking.discard_first(aggregate_id, request.discard)
+        if discard := parking.discard_of(parked, request):
+            parking.discard_first(aggregate_id, discard)
             parking.end(aggregate_id, parked.first)
             report.discarded += 1
         if aggregate_id not in parking.aggregates:
             await self._commit([], self._next_offset)
         while left := parking.aggregates.get(aggregate_id):
-            out: list[ProducerRecord] = []
-            failed, done = False, left.first - 1
-            events = self._events.read(aggregate_id, done, left.last, REDRIVE_PAGE_EVENTS)
-            async for event in events:
-                try:
-                    out += list(
-                        downstream(self._domain, event, None, int(event.time.timestamp() * 1000))
-                    )
-                except Exception as error:
-                    parking.park(event, error)
-                    failed = True
-                    break
-                done = event.version
+            out, done, failed = await self._route_parked(left)
             if done >= left.first and not failed:
                 parking.end(aggregate_id, done)
-            elif not failed:
-                raise ServerUnavailable(
-                    f"{self._domain.name} {aggregate_id!r} version {left.first} is not in the "
-                    "event store yet"
-                )
             report.redriven += done - left.first + 1
             report.emitted += len(out)
             await self._commit(out, self._next_offset)
-            if failed:
+            if failed or done < left.first:
                 await parking.end_request(request)
                 return
+            if parking.out_of_time:
+                return
+
+    async def _route_parked(
+        self, parked: ParkedAggregate
+    ) -> tuple[list[ProducerRecord], int, bool]:
+        """Route a page of parked events: the records, the last version that is through, and whether
+        the next one has failed. Without that, nothing is through where the store has no event."""
+        out: list[ProducerRecord] = []
+        done, size = parked.first - 1, 0
+        events = self._events.read(parked.aggregate_id, done, parked.last, REDRIVE_PAGE_EVENTS)
+        async for event in events:
+            if event.version != done + 1 or size > REDRIVE_PAGE_BYTES:
+                break
+            try:
+                routed = list(downstream(self._domain, event))
+            except Exception as error:
+                self._parking.park(event, error)
+                return out, done, True
+            out += routed
+            size += sum(len(record.value or b"") for record in routed)
+            done = event.version
+        if done < parked.first:
+            logger.error(
+                "relay of %s can't redrive %r: version %d is not in the event store",
+                *(self._domain.name, parked.aggregate_id, parked.first),
+            )
+        return out, done, False
 
 
 def downstream(
@@ -279,7 +306,7 @@ def downstream(
     if routes:
         upcast = domain.upcast(event)
         if value is None or upcast is not event:
-            value = encode(upcast)
+            value = encode(replace(upcast, discarded=False))
         for route in routes:
             if route.when(upcast):
                 key = event.aggregate_id.encode()

@@ -4,6 +4,8 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from msgspec.structs import replace
+
 from eventfleet.roles.repair import RepairContext, nearest_in_log
 from eventfleet.stores.contracts import (
     AssignPosition,
@@ -138,7 +140,7 @@ class _Filling:
         writes: list[Write] = []
         for event in page:
             stored, version = found.get(event.key), versions.get(event.aggregate_id, 0)
-            if stored == event:
+            if stored and _is_same(stored, event):
                 self._report.found += 1
             elif self._void.voids(event) and (
                 stored or event.key in self._void.emitted_again or event.version != version + 1
@@ -167,7 +169,13 @@ class _Filling:
 
     async def _is_stored(self, event: EventRecord) -> bool:
         """Check for the event itself, which a first try may have stored whose answer was lost."""
-        return (await self._events.find([event.key])).get(event.key) == event
+        stored = (await self._events.find([event.key])).get(event.key)
+        return stored is not None and _is_same(stored, event)
+
+
+def _is_same(stored: EventRecord, published: EventRecord) -> bool:
+    """Compare, but for the mark of a discarded event, which only the store has."""
+    return replace(stored, discarded=False) == replace(published, discarded=False)
 
 
 def _fill_in(event: EventRecord, stored: EventRecord | None, version: int) -> Write:

@@ -174,10 +174,14 @@ class SnapshotRole:
         Before that, do what operators ask for of parked aggregates.
         """
         report = ChunkReport()
-        for parked, request in await self._parking.requests():
-            await self._redrive(parked, request, report)
+        for each, request in await self._parking.requests():
+            await self._redrive(each, request, report)
+            if self._parking.out_of_time:
+                break
         if self._timed:
-            aged = [state for key in self._longest_unseen() if (state := self._states.get(key))]
+            parked = self._parking.aggregates
+            unseen = [key for key in self._longest_unseen() if key not in parked]
+            aged = [state for key in unseen if (state := self._states.get(key))]
             aged += await self._sweep(report)
             states = {state.aggregate_id: state for state in aged}
             await self._save(states, [], self._next_offset, report)
@@ -294,8 +298,9 @@ class SnapshotRole:
                 if rule.due(state.since_snapshot(now)):
                     due.append(state)
             except Exception as error:
-                self._parking.park_at(state.aggregate_id, state.version, error)
-                report.parked += 1
+                if state.aggregate_id not in self._parking.aggregates:
+                    self._parking.park_at(state.aggregate_id, state.version, error)
+                    report.parked += 1
         return due
 
     def _cause(self, state: LiveState, now: datetime) -> str:
@@ -382,12 +387,13 @@ class SnapshotRole:
     ) -> None:
         """Load the state anew, with all events that are stored; a discard marks its event first."""
         aggregate_id, parking, events = parked.aggregate_id, self._parking, self._stores.events
-        if request.discard:
-            parking.discard_first(aggregate_id, request.discard)
+        [state] = (await load_live_states(self._domain, self._stores, [aggregate_id])).values()
+        discard = parking.discard_of(parked, request)
+        if discard and state.version < parked.first:
+            parking.discard_first(aggregate_id, discard)
             await parking.save()
             await events.mark_discarded(EventKey(aggregate_id, parked.event_id))
             report.discarded += 1
-        [state] = (await load_live_states(self._domain, self._stores, [aggregate_id])).values()
         head = (await events.heads([aggregate_id])).get(aggregate_id, NO_HEAD)
         out = self._again(state, 1)
         try:

@@ -10,6 +10,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from datetime import timedelta
 from typing import NamedTuple
 
+from msgspec.structs import replace
+
 from eventfleet.roles.role import ChunkReport
 from eventfleet.stores.contracts import Clock, EventStore, LogWriter, Watermarks
 from eventfleet.topics.codec import EVENT_HEADERS, encode
@@ -84,4 +86,5 @@ class Sweep:
 
     def _nudge(self, event: EventRecord) -> ProducerRecord:
         key = event.aggregate_id.encode()
-        return ProducerRecord(self._events, key, encode(event), self._partition, EVENT_HEADERS)
+        value = encode(replace(event, discarded=False))
+        return ProducerRecord(self._events, key, value, self._partition, EVENT_HEADERS)

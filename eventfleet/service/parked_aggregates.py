@@ -1,6 +1,6 @@
 """ParkedAggregates: what a domain's roles park, for operators: listings, redrives and discards."""
 
-from collections.abc import AsyncIterator
+import asyncio
 from typing import NamedTuple
 
 from eventfleet.stores.contracts import Clock, DeadLetterStore
@@ -10,7 +10,7 @@ from eventfleet.topics.errors import EventfleetError, InvalidRecord
 from eventfleet.topics.parked import Discard, ParkedAggregate
 
 LISTING = "dead letters"
-PAGE = 500
+PAGE = 50
 MAX_WHY_CHARS = 1_000
 
 
@@ -52,16 +52,19 @@ class ParkedAggregates:
 
     async def find(self, role: str, aggregate_id: str) -> ParkedAggregate:
         """Return what a role parks of an aggregate. NotParked."""
-        found = await self._store.find(ParkedQuery(role, aggregate_id), 1)
+        known = role and aggregate_id  # a query takes an empty one for any
+        found = await self._store.find(ParkedQuery(role, aggregate_id), 1) if known else []
         if not found:
             raise NotParked(f"{role} of {self._domain} parks no aggregate {aggregate_id!r}")
         return found[0]
 
     async def redrive(self, role: str = "", aggregate_id: str = "", reason: str = "") -> int:
         """Request a redrive of all that are found by these, and return how many there are."""
-        count = 0
-        async for parked in self._all(ParkedQuery(role, aggregate_id, reason)):
-            count += await self._store.request(parked, None)
+        query, count = ParkedQuery(role, aggregate_id, reason), 0
+        while page := await self._store.find(query, PAGE):
+            requests = [self._store.request(parked, None) for parked in page]
+            count += sum(await asyncio.gather(*requests))
+            query = query._replace(after=(page[-1].role, page[-1].aggregate_id))
         return count
 
     async def discard(
@@ -77,6 +80,8 @@ class ParkedAggregates:
         if len(why) > MAX_WHY_CHARS:
             raise InvalidRecord("why", f"has {len(why)} characters; the limit is {MAX_WHY_CHARS}")
         parked = await self.find(role, aggregate_id)
+        if not parked.event_id:
+            raise InvalidRecord("version", f"has no event to discard: {parked.reason}")
         discard = Discard(why, by, self._clock.now())
         if parked.first != version or not await self._store.request(parked, discard):
             raise NotParked(
@@ -84,9 +89,3 @@ class ParkedAggregates:
                 f"at {version}: look at it again"
             )
         return parked
-
-    async def _all(self, query: ParkedQuery) -> AsyncIterator[ParkedAggregate]:
-        while page := await self._store.find(query, PAGE):
-            for parked in page:
-                yield parked
-            query = query._replace(after=(page[-1].role, page[-1].aggregate_id))

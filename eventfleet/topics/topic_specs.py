@@ -6,6 +6,7 @@ from eventfleet.topics.names import Topics
 
 EVENT_TOPIC_BYTES = 1_048_576
 WIDE_TOPIC_BYTES = 2_097_152
+HOUR_MS = "3600000"
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,7 @@ def declare_topics(
         topics.stored: log | wide,
         topics.snapshots: safe | wide | {"cleanup.policy": "compact"},
         topics.dead_letters: log | wide,
-        topics.parked: safe | {"cleanup.policy": "compact"},
+        # Small segments: only closed ones are compacted, and each take-over reads all that is left.
+        topics.parked: safe | {"cleanup.policy": "compact", "segment.ms": HOUR_MS},
     }
     return [TopicSpec(name, partitions, replication, config) for name, config in configs.items()]

@@ -9,6 +9,7 @@ from eventfleet.service.parked_aggregates import NotParked
 from eventfleet.stores.errors import InvalidCursor
 from eventfleet.topics.codec import convert
 from eventfleet.topics.errors import InvalidRecord
+from eventfleet.topics.event import MAX_ID_CHARS
 from eventfleet.web.bodies import DeadLetterPage, DiscardResult, RedriveResult
 from eventfleet.web.context import RequestContext
 from eventfleet.web.operation import Operation
@@ -27,20 +28,23 @@ from eventfleet.web.responses import json_response
 
 UNKNOWN_CALLER = "unknown"
 
+Name = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_ID_CHARS)]
+Condition = Annotated[str, msgspec.Meta(max_length=1_000)]
+
 
 class Redrive(msgspec.Struct, forbid_unknown_fields=True):
     """What to redrive: all that each given condition holds for; an empty one holds for all."""
 
-    role: str = ""
-    aggregate_id: str = ""
-    reason: str = ""
+    role: Condition = ""
+    aggregate_id: Condition = ""
+    reason: Condition = ""
 
 
 class DiscardFirst(msgspec.Struct, forbid_unknown_fields=True):
     """The event to pass over, and why: the one that the aggregate is parked at."""
 
-    role: str
-    aggregate_id: str
+    role: Name
+    aggregate_id: Name
     version: Annotated[int, msgspec.Meta(ge=1)]
     why: str
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 import random
 import time
 from collections.abc import Awaitable, Callable
@@ -272,6 +273,8 @@ class Owner:
         self._queue = _make_queue()
         if await self._source.start_session(self.partition, self._position, self._session):
             self.state = OwnerState.OPEN
+            # A tick comes first: a discard may be what lets the first chunk through.
+            self._last_tick = -math.inf
             if self._given_up_at is not None:
                 self._log_recovery("is open again", time.monotonic() - self._given_up_at)
                 self._given_up_at, self._trouble_level = None, logging.WARNING
@@ -316,8 +319,10 @@ class Owner:
         self._meter.add_chunk(self.progress - began, report, records)
 
     async def _tick(self) -> None:
-        self._last_tick = time.monotonic()
-        self._meter.add(await self._role.tick())
+        try:
+            self._meter.add(await self._role.tick())
+        finally:  # so that a chunk comes after each tick, however long it took
+            self._last_tick = time.monotonic()
         if self._lag() == 0:
             self.progress = time.monotonic()
 

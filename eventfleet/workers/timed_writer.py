@@ -20,10 +20,15 @@ class TimedWriter:
     async def watermarks(self) -> Watermarks:
         return await self._writer.watermarks()
 
-    async def commit(self, records: Sequence[ProducerRecord], next_offset: int) -> None:
+    async def commit(
+        self,
+        records: Sequence[ProducerRecord],
+        next_offset: int,
+        last: Sequence[ProducerRecord] = (),
+    ) -> None:
         began = time.perf_counter()
         try:
-            await self._writer.commit(records, next_offset)
+            await self._writer.commit(records, next_offset, last)
         finally:
             self._seconds.observe(time.perf_counter() - began)
 

@@ -104,11 +104,17 @@ async def test_a_request_holds_for_the_aggregate_as_it_is_parked(
     assert await dead_letters.requests("snapshot", 0, 10) == []
 
 
-async def test_the_later_of_two_requests_counts(dead_letters: DeadLetterStore) -> None:
+async def test_a_discard_replaces_a_redrive_and_not_the_other_way_round(
+    dead_letters: DeadLetterStore,
+) -> None:
     await dead_letters.park([parked()])
+    assert await dead_letters.request(parked(), None)
     assert await dead_letters.request(parked(), DISCARD)
     assert await dead_letters.request(parked(), None)
-    assert await dead_letters.requests("relay", 0, 10) == [RedriveRequest("a", 3, None)]
+    assert await dead_letters.requests("relay", 0, 10) == [RedriveRequest("a", 3, DISCARD)]
+    await dead_letters.park([parked(first=4)])
+    assert await dead_letters.request(parked(first=4), None)
+    assert await dead_letters.requests("relay", 0, 10) == [RedriveRequest("a", 4, None)]
 
 
 async def test_a_request_stays_until_it_is_ended(dead_letters: DeadLetterStore) -> None:
@@ -118,6 +124,7 @@ async def test_a_request_stays_until_it_is_ended(dead_letters: DeadLetterStore) 
     [request] = await dead_letters.requests("relay", 0, 10)
     assert request == RedriveRequest("a", 3, DISCARD)
     await dead_letters.end_request("relay", request._replace(first=9))
+    await dead_letters.end_request("relay", request._replace(discard=None))
     assert await dead_letters.requests("relay", 0, 10) == [request]
     await dead_letters.end_request("relay", request)
     assert await dead_letters.requests("relay", 0, 10) == []

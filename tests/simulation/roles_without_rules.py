@@ -11,11 +11,13 @@ from eventfleet.roles.parking import LoggedParking, Parking
 from eventfleet.roles.relay import RelayRole
 from eventfleet.roles.snapshot import SnapshotRole
 from eventfleet.stores.contracts import AssignPosition, Snapshot
+from eventfleet.stores.contracts.dead_letters import RedriveRequest
 from eventfleet.stores.errors import Duplicate, ServerUnavailable
 from eventfleet.stores.memory.log import MemoryReader, MemoryTransactionalWriter
 from eventfleet.stores.memory.snapshots import MemorySnapshots
 from eventfleet.stores.snapshot_retention import key_of
 from eventfleet.topics.event import EventRecord
+from eventfleet.topics.parked import Discard, ParkedAggregate
 from eventfleet.topics.record import LogRecord, ProducerRecord
 from tests.simulation.replicated_events import ReplicatedEvents, Writing
 from tests.simulation.scheduler import checkpoint
@@ -90,9 +92,14 @@ class EmitsThenMoves(MemoryTransactionalWriter):
 class MovesThenEmits(MemoryTransactionalWriter):
     """The same, the other way round."""
 
-    async def commit(self, records: Sequence[ProducerRecord], next_offset: int) -> None:
+    async def commit(
+        self,
+        records: Sequence[ProducerRecord],
+        next_offset: int,
+        last: Sequence[ProducerRecord] = (),
+    ) -> None:
         await super().commit([], next_offset)
-        await super().commit(records, next_offset)
+        await super().commit(records, next_offset, last)
 
 
 class ReadsBeforeItFences(MemoryTransactionalWriter):
@@ -218,21 +225,8 @@ class RedrivesInTwoSteps(RelayRole):
 class DiscardsWhateverIsFirst(LoggedParking):
     """Without: a discard is held to the event that it was asked for."""
 
-    async def requests(self) -> Any:
-        found = await self._letters.requests(self._role, self._partition, 100)
-        return [
-            (self.aggregates[each.aggregate_id], each)
-            for each in found
-            if each.aggregate_id in self.aggregates
-        ]
-
-
-class DiscardsBeforeItCommits(LoggedParking):
-    """Without: a discard is noted by an owner that no other has fenced."""
-
-    async def save(self) -> list[ProducerRecord]:
-        await self._letters.note_discarded(self._discarded)
-        return await super().save()
+    def discard_of(self, parked: ParkedAggregate, request: RedriveRequest) -> Discard | None:
+        return request.discard
 
 
 class ParksSnapshotsAfterItsOffset(Parking):

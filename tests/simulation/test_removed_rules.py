@@ -184,12 +184,6 @@ RULES = {
             {"discarded unasked"},
         ),
     ],
-    "a discard is noted by an owner that is not fenced": [
-        (
-            parking_relay(RoleParts(parking=roles_without_rules.DiscardsBeforeItCommits)),
-            {"relayed twice", "relayed out of order"},
-        ),
-    ],
     "snapshot notes what it parks before it moves its offset": [
         (
             parking_snapshots(

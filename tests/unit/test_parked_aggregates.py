@@ -70,6 +70,10 @@ async def test_a_discard_is_held_to_what_was_looked_at(
     await store.park([parked("a")])
     with pytest.raises(NotParked, match="relay of orders parks 'a' at version 3, not at 2"):
         await desk.discard("relay", "a", 2, why="x", by="ann")
+    with pytest.raises(NotParked, match="relay of orders parks no aggregate ''"):
+        await desk.discard("relay", "", 3, why="x", by="ann")
+    with pytest.raises(NotParked, match=" of orders parks no aggregate 'a'"):
+        await desk.discard("", "a", 3, why="x", by="ann")
     with pytest.raises(NotParked, match="relay of orders parks no aggregate 'z'"):
         await desk.discard("relay", "z", 2, why="x", by="ann")
     assert await desk.discard("relay", "a", 3, why="x", by="ann") == parked("a")

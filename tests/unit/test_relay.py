@@ -1,5 +1,7 @@
 """What relay makes of stored events."""
 
+from contextlib import suppress
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -10,10 +12,11 @@ from eventfleet.model.payloads import Event
 from eventfleet.roles.parking import COMPARE_INTERVAL, LoggedParking, TooManyParked
 from eventfleet.roles.relay import RelayRole
 from eventfleet.stores.contracts.dead_letters import ParkedQuery
-from eventfleet.stores.errors import TopicRefused
-from eventfleet.stores.memory.log import MemoryReader
+from eventfleet.stores.errors import ServerUnavailable, TopicRefused
+from eventfleet.stores.memory.events import MemoryEvents
+from eventfleet.stores.memory.log import MemoryPlainWriter, MemoryReader
 from eventfleet.stores.parked_log import TopicParkedLog
-from eventfleet.topics.event import EventRecord
+from eventfleet.topics.event import EventKey, EventRecord
 from eventfleet.topics.parked import Discard, ParkedAggregate
 from eventfleet.topics.topic_specs import TopicSpec
 from tests.simulation.in_memory_servers import InMemoryServers, take
@@ -358,6 +361,75 @@ async def test_a_reason_of_any_length_and_kind_can_be_kept() -> None:
     [parked] = await memory.dead_letters.find(ParkedQuery(), 10)
     assert (len(parked.reason), len(parked.details)) == (1_000, 10_000)
     parked.reason.encode()
+
+
+async def test_without_transactions_nothing_is_lost_that_came_before_the_poison() -> None:
+    class Cut(MemoryPlainWriter):
+        """A writer whose process dies before it moves the offset."""
+
+        async def move(self, generation: int, next_offset: int) -> None:
+            raise ServerUnavailable("killed")
+
+    team = Team("2")
+    memory = InMemoryServers(team.domain)
+    source = memory.writer("relay").source
+    for n in ("1", "2", "4"):
+        await memory.append(n)
+    for kind in (Cut, MemoryPlainWriter):
+        parking = memory.logged_parking("relay")
+        relay = RelayRole(team.domain, 0, memory.events, kind(memory.log, *source), parking)
+        memory.log.offsets[source] = 0
+        await relay.open()
+        with suppress(ServerUnavailable):
+            await take(relay, memory.records(memory.topics.stored))
+    assert [event.id for event in memory.seen("all")] == ["1", "1"]
+    assert await parked_at(memory) == [("a", 2, 3, 1)]
+
+
+async def test_a_redrive_of_events_that_the_store_has_lost_ends_its_request() -> None:
+    team, memory, relay = await a_parking_relay("2")
+    team.poison.clear()
+    await ask(memory)
+    relay._events = MemoryEvents()
+    await relay.tick()
+    assert await parked_at(memory) == [("a", 2, 3, 1)]
+    assert await memory.dead_letters.requests("relay", 0, 10) == []
+
+
+async def test_redrives_leave_time_for_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("eventfleet.roles.parking.REDRIVE_TIME", timedelta())
+    monkeypatch.setattr("eventfleet.roles.relay.REDRIVE_PAGE_EVENTS", 1)
+    team, memory, relay = await a_parking_relay("1", "3")
+    team.poison.clear()
+    await ask(memory)
+    seen = []
+    while await parked_at(memory):
+        await relay.tick()
+        seen.append(len(memory.seen("all")))
+    assert seen == [1, 2, 3, 4, 5]
+
+
+async def test_what_a_discard_has_marked_is_passed_on_without_the_mark() -> None:
+    team, memory, relay = await a_parking_relay("2")
+    await memory.events.mark_discarded(EventKey("a", "2"))
+    team.poison.clear()
+    await ask(memory)
+    await relay.tick()
+    assert not any(event.discarded for event in memory.seen("all"))
+
+
+async def test_an_error_whose_text_raises_parks_as_well() -> None:
+    class Mute(Exception):
+        def __str__(self) -> str:
+            raise ValueError("no text")
+
+    def wants(event: EventRecord) -> bool:
+        raise Mute
+
+    memory = InMemoryServers(a_domain(Route("all", when=wants), upcasters={}))
+    await take(await opened(memory), await memory.append("1"))
+    [parked] = await memory.dead_letters.find(ParkedQuery(), 10)
+    assert parked.reason == "Mute, whose text raises ValueError"
 
 
 async def test_a_long_redrive_goes_page_by_page(monkeypatch: pytest.MonkeyPatch) -> None:

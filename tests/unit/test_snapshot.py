@@ -16,6 +16,7 @@ from eventfleet.model.shapes import StateShape
 from eventfleet.roles import snapshot
 from eventfleet.roles.parking import COMPARE_INTERVAL
 from eventfleet.roles.snapshot import SnapshotRole
+from eventfleet.service.parked_aggregates import ParkedAggregates
 from eventfleet.snapshot_rules import Rule, after, every, on, size
 from eventfleet.states.cache_statistics import cache_statistics
 from eventfleet.states.querier import Querier
@@ -23,6 +24,7 @@ from eventfleet.stores.contracts import DomainStores, Snapshot
 from eventfleet.stores.contracts.dead_letters import ParkedQuery
 from eventfleet.stores.errors import ServerUnavailable
 from eventfleet.stores.memory.snapshots import MemorySnapshots
+from eventfleet.topics.errors import InvalidRecord
 from eventfleet.topics.event import EventKey
 from eventfleet.topics.parked import Discard, ParkedAggregate
 from eventfleet.topics.record import LogRecord
@@ -488,6 +490,29 @@ async def test_a_rule_that_raises_parks_the_aggregate() -> None:
     await ask(memory)
     await role.tick()
     assert (await kept(memory), await parked_at(memory)) == ({"a": 2}, [])
+
+
+async def test_an_owner_drops_what_an_earlier_one_has_redriven_since() -> None:
+    team = Team("2")
+    memory = InMemoryServers(team.domain)
+    role = await opened(memory)
+    await take(role, await append(memory, "1", "2", "3"))
+    team.poison.clear()
+    await memory.dead_letters.unpark("snapshot", ["a"])
+    memory.clock.time += COMPARE_INTERVAL
+    await role.tick()
+    assert (await kept(memory), role._parking.aggregates) == ({"a": 3}, {})
+
+
+async def test_a_rule_that_raised_is_not_discarded() -> None:
+    memory = InMemoryServers(Team(rule=every(1)).domain)
+    parking = memory.parking("snapshot")
+    await parking.open()
+    parking.park_at("a", 1, LookupError("no rule"))
+    await parking.save()
+    desk = ParkedAggregates("tally", memory.dead_letters, memory.clock)
+    with pytest.raises(InvalidRecord, match="has no event to discard: LookupError: no rule"):
+        await desk.discard("snapshot", "a", 1, why="x", by="ann")
 
 
 async def test_an_owner_adopts_what_an_earlier_one_parked_with_its_last_breath() -> None:

@@ -66,13 +66,16 @@ class DeadLetterStore(Protocol):
         """Count the parked aggregates by role."""
 
     async def request(self, parked: ParkedAggregate, discard: Discard | None) -> bool:
-        """Request a redrive; False where the aggregate is no longer parked at this `first`."""
+        """Request a redrive; False where the aggregate is no longer parked at this `first`.
+
+        A request without a discard leaves one with a discard as it is.
+        """
 
     async def requests(self, role: str, partition: int, limit: int) -> list[RedriveRequest]:
         """Return up to `limit` requests."""
 
     async def end_request(self, role: str, request: RedriveRequest) -> None:
-        """Remove a request that has failed; its aggregate stays parked."""
+        """Remove this request, if it is still the one that counts; its aggregate stays parked."""
 
     async def note_discarded(self, events: Collection[DiscardedEvent]) -> None:
         """Note these, durably; a second time changes nothing."""

@@ -32,10 +32,16 @@ class PartitionWriter(Protocol):
         end below the committed offset is that of a truncated log. Misconfigured: no such partition.
         """
 
-    async def commit(self, records: Sequence[ProducerRecord], next_offset: int) -> None:
+    async def commit(
+        self,
+        records: Sequence[ProducerRecord],
+        next_offset: int,
+        last: Sequence[ProducerRecord] = (),
+    ) -> None:
         """Write the records in order and move the group's offset, as one transaction.
 
-        Without transactions, all records are acknowledged before the offset moves. Fenced: a later
+        Without transactions, all records are acknowledged before the `last` ones are written, and
+        these before the offset moves. Fenced: a later
         owner has opened. After any other error it is unknown what was committed: open again.
         """
 

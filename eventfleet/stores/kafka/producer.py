@@ -113,9 +113,16 @@ class PlainWriter:
     async def watermarks(self) -> Watermarks:
         return await self._producer.watermarks(self._topic, self._partition, self._committed)
 
-    async def commit(self, records: Sequence[ProducerRecord], next_offset: int) -> None:
+    async def commit(
+        self,
+        records: Sequence[ProducerRecord],
+        next_offset: int,
+        last: Sequence[ProducerRecord] = (),
+    ) -> None:
         if records:
             await self._producer.produce(records)
+        if last:
+            await self._producer.produce(last)
         await self._ack(next_offset)
 
     async def close(self) -> None:

@@ -77,7 +77,12 @@ class TransactionalWriter:
                     self._producer.client, self._topic, self._partition, self._committed
                 )
 
-    async def commit(self, records: Sequence[ProducerRecord], next_offset: int) -> None:
+    async def commit(
+        self,
+        records: Sequence[ProducerRecord],
+        next_offset: int,
+        last: Sequence[ProducerRecord] = (),
+    ) -> None:
         """RuntimeError unless `open` has succeeded since the last error."""
         producer, self._producer = self._producer, None
         if producer is None:
@@ -87,7 +92,7 @@ class TransactionalWriter:
         try:
             with timed_call("kafka", "commit"):
                 async with translate_errors(what, seconds):
-                    await self._transact(producer, records, next_offset)
+                    await self._transact(producer, [*records, *last], next_offset)
         except BaseException:
             await abort_producer(producer)
             raise

@@ -59,7 +59,9 @@ class MemoryDeadLetters:
         known = self._parked.get(key)
         if known is None or known.first != parked.first:
             return False
-        self._requests[key] = RedriveRequest(parked.aggregate_id, parked.first, discard)
+        present = self._requests.get(key)
+        if discard or not (present and present.discard and present.first == parked.first):
+            self._requests[key] = RedriveRequest(parked.aggregate_id, parked.first, discard)
         return True
 
     async def requests(self, role: str, partition: int, limit: int) -> list[RedriveRequest]:

@@ -155,12 +155,17 @@ class MemoryTransactionalWriter:
         await self.yield_point()
         return self.log.watermarks(*self.source[1:])
 
-    async def commit(self, records: Sequence[ProducerRecord], next_offset: int) -> None:
+    async def commit(
+        self,
+        records: Sequence[ProducerRecord],
+        next_offset: int,
+        last: Sequence[ProducerRecord] = (),
+    ) -> None:
         """RuntimeError unless `open` has succeeded since the last error."""
         generation, self.generation = self.generation, None
         if generation is None:
             raise RuntimeError(f"{self.source} is not open")
-        await self.write(generation, records)
+        await self.write(generation, [*records, *last])
         await self.move(generation, next_offset)
         self.generation = generation
 

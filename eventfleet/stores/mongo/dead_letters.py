@@ -87,11 +87,16 @@ class MongoDeadLetters:
             return {each["_id"]: each["parked"] async for each in found}
 
     async def request(self, parked: ParkedAggregate, discard: Discard | None) -> bool:
-        key = {"_id": _id(parked.role, parked.aggregate_id), "first": parked.first}
+        key: Document = {"_id": _id(parked.role, parked.aggregate_id), "first": parked.first}
+        free = {"requested.discard": None} if discard is None else {}
+        other = {"requested.first": {"$ne": parked.first}}
         requested = {"first": parked.first, "discard": discard and msgspec.to_builtins(discard)}
         with operation("save_dead_letters", self._letters):
-            done = await self._letters.update_one(key, {"$set": {"requested": requested}})
-        return bool(done.matched_count)
+            wanted = key | {"$or": [free, other]} if free else key
+            done = await self._letters.update_one(wanted, {"$set": {"requested": requested}})
+            if done.matched_count or discard:
+                return bool(done.matched_count)
+            return await self._letters.find_one(key) is not None
 
     async def requests(self, role: str, partition: int, limit: int) -> list[RedriveRequest]:
         wanted = {"role": role, "partition": partition, "requested.first": {"$gte": 0}, **PARKED}
@@ -100,7 +105,11 @@ class MongoDeadLetters:
             return [_request(each) for each in await found.to_list(None)]
 
     async def end_request(self, role: str, request: RedriveRequest) -> None:
-        key = {"_id": _id(role, request.aggregate_id), "requested.first": request.first}
+        key = {
+            "_id": _id(role, request.aggregate_id),
+            "requested.first": request.first,
+            "requested.discard": request.discard and msgspec.to_builtins(request.discard),
+        }
         with operation("save_dead_letters", self._letters):
             await self._letters.update_one(key, {"$unset": {"requested": ""}})
 

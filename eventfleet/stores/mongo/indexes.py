@@ -64,6 +64,11 @@ SNAPSHOT_INDEXES = (SNAPSHOTS,)
 
 DEAD_LETTER_INDEXES = (
     Index("parked", ("role", "partition"), _partial(first={"$gte": 0})),
+    Index(
+        "requested",
+        ("role", "partition", "aggregate_id"),
+        _partial(**{"requested.first": {"$gte": 0}}),
+    ),
     Index("listed", ("role", "aggregate_id"), _partial(first={"$gte": 0})),
     Index("discarded", ("role", "aggregate_id", "version"), _partial(version={"$gte": 0})),
 )
