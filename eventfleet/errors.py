@@ -18,6 +18,7 @@ from eventfleet.model.errors import DeclarationError
 from eventfleet.runtime.errors import NoDomains, ServerRefused, UnknownDomain, Unreachable
 from eventfleet.runtime.settings import SettingsError
 from eventfleet.runtime.view_builds import BuildReplaced, BuildStalled
+from eventfleet.service.parked_aggregates import NotParked
 from eventfleet.states.live_state import ReplayFailed
 from eventfleet.states.view_reader import UnknownView, ViewNotBuilt
 from eventfleet.stores.errors import (
@@ -64,6 +65,7 @@ __all__ = [
     "Misconfigured",
     "NoDomains",
     "NotFound",
+    "NotParked",
     "NotRegistered",
     "OpeningFailed",
     "OperationRefused",

@@ -134,7 +134,7 @@ def check_the_store(fleet: CommandFleet) -> None:
         assert (each["data"]["room_id"], each["data"]["sender_id"]) == ("lobby", sender)
         assert datetime.fromisoformat(each["data"]["timestamp"]).tzinfo
     tables = {name for name in fleet.database.list_collection_names() if ".view." not in name}
-    assert tables <= {"chat.events", "chat.snapshots", "domains"}
+    assert tables <= {"chat.events", "chat.snapshots", "chat.dead_letters", "domains"}
 
 
 async def stopped_with_an_open_socket(service: HttpService) -> tuple[int, int]:

@@ -310,20 +310,27 @@ BRITTLE = f"""
 {MODULE}
 from dataclasses import replace as with_changes
 
+from eventfleet import Row, View
 
-def brittle_evolve(account, event):
-    if getattr(event, "owner", "") == "Ann":
+
+class AccountRow(Row):
+    owner: str = ""
+
+
+def brittle_project(row, event):
+    if getattr(event.data, "owner", "") == "Ann":
         raise LookupError("no account for Ann")
-    return evolve(account, event)
+    return row
 
 
-brittle = with_changes(declared("brittle"), evolve=brittle_evolve)
+accounts = View("accounts", row=AccountRow, project=brittle_project)
+brittle = with_changes(declared("brittle"), views=[accounts])
 """
 
 
 @pytest.fixture
 def brittle(newcomer: Newcomer, tmp_path: Path) -> dict[str, str]:
-    """Variables for a domain that can't fold one of the events of a log, and that log."""
+    """Variables for a domain whose view raises on one of the events of a log, and that log."""
     (tmp_path / "brittle.py").write_text(BRITTLE)
     log = tmp_path / rows(tmp_path, "a")
     return {"EVENTFLEET_DOMAINS": "brittle", "PYTHONPATH": python_path(tmp_path), "LOG": str(log)}
@@ -333,12 +340,12 @@ def python_path(folder: Path) -> str:
     return os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH")]))
 
 
-def test_a_run_ends_at_an_event_that_cant_be_folded_and_shows_the_teams_line(
+def test_a_run_ends_at_an_event_that_a_view_raises_on_and_shows_the_teams_line(
     newcomer: Newcomer, tmp_path: Path, brittle: dict[str, str]
 ) -> None:
     done = newcomer.run("run", "--domain", "brittle", **brittle, ONCE="1")
     assert done.returncode == 1
-    assert "is stopped: snapshot can't go on: brittle 'a' version 1, event " in done.stderr
+    assert "is stopped: project can't go on: brittle 'a' version 1, event " in done.stderr
     assert f'File "{tmp_path}/brittle.py", line ' in done.stderr
     assert 'raise LookupError("no account for Ann")' in done.stderr
     newcomer.nothing_is_left()
@@ -361,7 +368,7 @@ def test_a_fleet_stays_up_with_a_stopped_partition_and_tells(
         assert loaded.returncode == 0, loaded.stderr
         assert process.stdout
         fault = next(line for line in process.stdout if " is stopped: " in line)
-        assert "snapshot of brittle, partition " in fault
+        assert "project of brittle, partition " in fault
         served = re.search(r"http://127\.0\.0\.1:\d+/domains", said)
         assert served, said
         with urlopen(served[0], timeout=60) as answer:
@@ -369,7 +376,7 @@ def test_a_fleet_stays_up_with_a_stopped_partition_and_tells(
         process.send_signal(signal.SIGINT)
         rest, _ = process.communicate(timeout=60)
         assert process.returncode == 1
-    assert "eventfleet: snapshot of brittle, partition " in rest
+    assert "eventfleet: project of brittle, partition " in rest
     newcomer.nothing_is_left()
 
 

@@ -13,13 +13,13 @@ ALL_ROLES = ("append", "snapshot", "relay")
 SCENARIOS = {
     "append, loaded events": (500, RoleScenario(("append",))),
     "append, loaded again and again": (
-        2200,
+        2500,
         RoleScenario(("append",), events=14, again=0.7, failures=0.95),
     ),
     "append, events that follow one another": (1000, RoleScenario(("append",), marked=True)),
     "append, synchronous puts": (2000, RoleScenario(("append",), puts=True)),
-    "snapshot": (750, RoleScenario(("snapshot",), fed=True)),
-    "snapshot, with queries": (750, RoleScenario(("snapshot",), fed=True, queries=3)),
+    "snapshot": (600, RoleScenario(("snapshot",), fed=True)),
+    "snapshot, with queries": (600, RoleScenario(("snapshot",), fed=True, queries=3)),
     "relay": (400, RoleScenario(("relay",), fed=True, repeats=False)),
     "snapshot, which parks": (400, RoleScenario(("snapshot",), fed=True, poison=0.3)),
     "relay, which parks": (
