@@ -23,6 +23,7 @@ import pytest
 from eventfleet.runtime.settings import PREFIX
 from eventfleet.stores.kafka.connection import Connection
 from eventfleet.stores.kafka.reader import Reader
+from eventfleet.topics.names import Topics
 
 COMMAND = Path(sysconfig.get_path("scripts"), "eventfleet")
 MODULE = """
