@@ -93,6 +93,7 @@ class Parking:
         self._changed: set[str] = set()
         self._ended: set[str] = set()
         self._fresh: set[str] = set()
+        self._longer: set[str] = set()
         self._discarded: list[DiscardedEvent] = []
         self._reasons: set[str] = set()
         self._unlisted: list[ParkedAggregate] = []
@@ -121,6 +122,7 @@ class Parking:
 
     def _forget(self) -> None:
         self._changed, self._ended, self._fresh = set(), set(), set()
+        self._longer = set()
         self._discarded = []
 
     # Park
@@ -192,7 +194,8 @@ class Parking:
         """Park an event of a parked aggregate. One that is parked already changes nothing."""
         parked = self.aggregates[aggregate_id]
         if version > parked.last:
-            self._set(replace(parked, last=version))
+            self.aggregates[aggregate_id] = replace(parked, last=version)
+            self._longer.add(aggregate_id)
 
     def holds(self, record: LogRecord) -> bool:
         """Return whether the record's aggregate is parked."""
@@ -301,7 +304,8 @@ class LoggedParking(Parking):
     """What a role parks in a partition, kept in `<domain>.parked`.
 
     It changes in the transaction that has the outputs and the offset. The dead-letter store has a
-    copy, which an owner corrects when it takes the partition over.
+    copy, which an owner corrects when it takes the partition over, and then at an interval: of an
+    aggregate that only has more events behind it, no earlier.
     """
 
     def __init__(
@@ -341,7 +345,7 @@ class LoggedParking(Parking):
     async def save(self) -> list[ProducerRecord]:
         changed = [
             parked_record(self._domain, self._role, self._partition, key, self.aggregates[key])
-            for key in sorted(self._changed)
+            for key in sorted((self._changed | self._longer) - self._ended)
         ]
         ended = [
             parked_record(self._domain, self._role, self._partition, key, None)

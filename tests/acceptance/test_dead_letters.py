@@ -40,9 +40,9 @@ def state(fleet: CommandFleet, aggregate_id: str) -> Any:
     return fleet.json("state", "poisoned", aggregate_id)["state"]["texts"]
 
 
-def parked(fleet: CommandFleet) -> list[tuple[str, str, int, int]]:
+def parked(fleet: CommandFleet) -> list[tuple[str, str, int]]:
     found = fleet.json("deadletters", "list", "poisoned")["dead_letters"]
-    return [(each["role"], each["aggregate_id"], each["first"], each["last"]) for each in found]
+    return [(each["role"], each["aggregate_id"], each["first"]) for each in found]
 
 
 def test_poison_is_parked_redriven_after_the_mend_and_discarded(fleet: CommandFleet) -> None:
@@ -54,10 +54,10 @@ def test_poison_is_parked_redriven_after_the_mend_and_discarded(fleet: CommandFl
     assert relayed(fleet, "b") == ["3", "6"]
     assert (relayed(fleet, "a"), relayed(fleet, "c")) == (["1"], [])
     assert parked(fleet) == [
-        ("relay", "a", 2, 3),
-        ("relay", "c", 1, 2),
-        ("snapshot", "a", 2, 2),
-        ("snapshot", "c", 1, 1),
+        ("relay", "a", 2),
+        ("relay", "c", 1),
+        ("snapshot", "a", 2),
+        ("snapshot", "c", 1),
     ]
     status, ready = worker.get("/ready")
     assert (status, ready.count("LookupError: no such text") >= 2) == (200, True)
@@ -84,7 +84,7 @@ def test_poison_is_parked_redriven_after_the_mend_and_discarded(fleet: CommandFl
     discard = "deadletters", "discard", "poisoned"
     for role in ("relay", "snapshot"):
         fleet.run(*discard, role, "c", "--version", "1", "--why", "a mistake", "--by", "ann")
-    wait_for(lambda: {key for _, key, _, _ in parked(fleet)} == {"a"}, "c to be discarded")
+    wait_for(lambda: {key for _, key, _ in parked(fleet)} == {"a"}, "c to be discarded")
     assert (relayed(fleet, "c"), state(fleet, "c")) == (["7"], ["7"])
     first, _ = fleet.run("events", "poisoned", "c", "--json").splitlines()
     assert json.loads(first)["discarded"]

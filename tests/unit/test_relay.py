@@ -319,6 +319,8 @@ async def test_a_new_owner_knows_what_is_parked_and_mends_the_copy() -> None:
     relay = await opened(memory)
     assert await parked_at(memory) == [("a", 2, 3, 1)]
     await take(relay, await memory.append("6"))
+    memory.clock.time += COMPARE_INTERVAL
+    await relay.tick()
     assert await parked_at(memory) == [("a", 2, 4, 1)]
     team.poison.clear()
     await ask(memory)
