@@ -63,7 +63,8 @@ RULES = {
     "a put is acknowledged when a majority has it": (
         FleetParts(events=roles_without_rules.AcknowledgesAlone),
         {
-            *("accepted but not stored", "emitted otherwise than stored", "error"),
+            *("accepted but not stored", "accepted again", "emitted otherwise than stored"),
+            "error",
             *("gap", "snapshot is not the fold"),
         },
     ),

@@ -15,7 +15,7 @@ from eventfleet.topics.reply import INVALID
 from tests.unit.test_command import TOPIC, MarkerRoleFixture
 
 GUIDE = (Path(__file__).parents[2] / "docs/guides/send-commands-by-kafka.md").read_text()
-OF_EVENTS = {"version", "position", "prev", "fingerprint"}
+OF_EVENTS = {"version", "position", "prev", "fingerprint", "discarded"}
 
 
 def blocks(language: str) -> list[str]:

@@ -29,11 +29,19 @@ def restored(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     levels = root.level, own.level
     monkeypatch.setattr(sys, "excepthook", sys.excepthook)
     monkeypatch.setattr(threading, "excepthook", threading.excepthook)
-    monkeypatch.setattr(logging.getLogger("aiokafka"), "propagate", True)
+    silenced = [logging.getLogger("aiokafka"), LIBRARY]  # perhaps, by what other tests have run
+    for library in silenced:
+        monkeypatch.setattr(library, "propagate", True)
+        monkeypatch.setattr(library, "disabled", False)
+    known = [library.level for library in silenced]
+    for library in silenced:
+        library.setLevel(logging.NOTSET)
     own.setLevel(logging.NOTSET)
     yield
     logging.captureWarnings(False)
     root.handlers[:] = [each for each in root.handlers if not isinstance(each, LogHandler)]
+    for library, level in zip(silenced, known, strict=True):
+        library.setLevel(level)
     root.setLevel(levels[0])
     own.setLevel(levels[1])
 

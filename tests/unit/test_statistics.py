@@ -1,6 +1,7 @@
 """What the rooms below count for the metrics: histograms, calls to servers, caches, commits."""
 
 import asyncio
+from collections.abc import Sequence
 from math import inf
 from random import Random
 from uuid import uuid4
@@ -93,10 +94,12 @@ class Writer:
     error: Exception | None = None
     committed: tuple[list[ProducerRecord], int] | None = None
 
-    async def commit(self, records: list[ProducerRecord], next_offset: int) -> None:
+    async def commit(
+        self, records: list[ProducerRecord], next_offset: int, last: Sequence[ProducerRecord]
+    ) -> None:
         if self.error:
             raise self.error
-        self.committed = records, next_offset
+        self.committed = [*records, *last], next_offset
 
 
 async def test_commits_are_timed_also_when_they_fail() -> None:
