@@ -203,7 +203,9 @@ class Parking:
 
     def dead_letters(self, records: Sequence[LogRecord]) -> list[ProducerRecord]:
         """Make the dead letters of what was parked since: those of its first events among these."""
-        return [letter for record in records if self._fresh and (letter := self._letter(record))]
+        if not self._fresh:
+            return []
+        return [letter for record in records if (letter := self._letter(record))]
 
     def _letter(self, record: LogRecord) -> ProducerRecord | None:
         aggregate_id = (record.key or b"").decode("utf-8", "replace")

@@ -11,7 +11,6 @@ end cost half as much as after the whole chunk was read.
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import chain, islice
@@ -220,26 +219,24 @@ class SnapshotRole:
 
     async def _fold(self, states: Mapping[str, LiveState], read: ReadChunk) -> None:
         """Fold the events left; a repeat is skipped, a gap before an event is read first."""
-        now = self._clock.now()
+        domain, now = self._domain, self._clock.now()
         for key, events in read.left.items():
             state = states[key]
             for event in events:
                 if event.version <= state.version:
                     read.report.repeated += 1
                     continue
+                # No call for the event that is next: after a start that is each of a chunk.
                 try:
-                    await self._fold_next(state, event, now)
+                    if state.fold_if_next(domain, event, now):
+                        continue
+                except ReplayFailed:
+                    pass
+                try:  # what is missing, and the event as the store has it: it may be discarded
+                    await self._catch_up(state, event.version)
                 except ReplayFailed as error:
                     self._park(error, read.report)
                     break
-
-    async def _fold_next(self, state: LiveState, event: FoldableEvent, now: datetime) -> None:
-        """Fold an event and what is missing before it; as the store has it, where folding fails:
-        there it may be discarded. ReplayFailed."""
-        with suppress(ReplayFailed):
-            if state.fold_if_next(self._domain, event, now):
-                return
-        await self._catch_up(state, event.version)
 
     async def _catch_up(self, state: LiveState, upto: int) -> None:
         """Fold stored events up to a version. ReplayFailed; ServerUnavailable when one is not
