@@ -51,7 +51,7 @@ logger = logging.getLogger(__name__)
 
 
 class TooManyParked(PartitionFault):
-    """So much is parked that the fault is hardly that of single events."""
+    """A partition in which so much is parked that the fault is hardly that of single events."""
 
     def __init__(self, role: str, domain: str, parked: ParkedAggregate, most: int) -> None:
         super().__init__(
@@ -70,7 +70,7 @@ class ParkedLog(Protocol):
 
 
 class Parking:
-    """What a role parks in a partition, kept in the dead-letter store.
+    """The aggregates that a role parks in a partition, kept in the dead-letter store.
 
     The caller awaits `save` before it moves its offset, and `release` after that. Where the two are
     cut off, `open` starts over.
@@ -303,7 +303,7 @@ class Parking:
 
 
 class LoggedParking(Parking):
-    """What a role parks in a partition, kept in `<domain>.parked`.
+    """The aggregates that a role parks in a partition, kept in `<domain>.parked`.
 
     It changes in the transaction that has the outputs and the offset. The dead-letter store has a
     copy, which an owner corrects when it takes the partition over, and then at an interval: of an

@@ -1,4 +1,4 @@
-"""What relay and project park, as `<domain>.parked` has it."""
+"""The reader of `<domain>.parked`, which has what relay parks."""
 
 from eventfleet.stores.contracts import LogReader
 from eventfleet.stores.contracts.dead_letters import ParkedEntries

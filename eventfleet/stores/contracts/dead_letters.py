@@ -31,7 +31,7 @@ class ParkedQuery(NamedTuple):
 
 
 class ParkedEntries(NamedTuple):
-    """What the log has of one role in a partition."""
+    """The entries that the log has of one role in a partition."""
 
     parked: list[ParkedAggregate]
     discarded: list[DiscardedEvent]
