@@ -172,7 +172,7 @@ class FoldCheck:
 
 
 def _error_key(error: Exception) -> str:
-    """What errors of one cause have in common: their texts may hold an event's values."""
+    """Return what errors of one cause share: their texts may hold an event's values."""
     return f"{type(error).__name__} {team_place(error) or error}"
 
 

@@ -10,7 +10,7 @@ MAX_LISTED = 1000
 
 
 class Kind(StrEnum):
-    """What a finding is about."""
+    """The subject of a finding."""
 
     SERVER = "server"
     TOPIC = "topic"

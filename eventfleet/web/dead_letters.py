@@ -33,7 +33,7 @@ Condition = Annotated[str, msgspec.Meta(max_length=1_000)]
 
 
 class Redrive(msgspec.Struct, forbid_unknown_fields=True):
-    """What to redrive: all that each given condition holds for; an empty one holds for all."""
+    """The conditions of a redrive, which all must hold; an empty one holds for all."""
 
     role: Condition = ""
     aggregate_id: Condition = ""
