@@ -160,7 +160,7 @@ class _Filling:
                 return
             except Duplicate as clash:
                 event = writes[clash.index]
-                if isinstance(event, AssignPosition) or not await self._is_stored(event):
+                if not isinstance(event, EventRecord) or not await self._is_stored(event):
                     raise Misconfigured(
                         f"{clash} by another event: the store has gone on by itself; restore into "
                         "an older copy, or into an empty database"

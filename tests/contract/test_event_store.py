@@ -12,6 +12,9 @@ from eventfleet.stores.contracts import (
     AssignPosition,
     EventStore,
     Head,
+    ParkEvent,
+    PlaceParked,
+    RefuseParked,
     Tail,
     TailQuery,
     VersionRange,
@@ -158,6 +161,63 @@ async def test_several_events_may_have_one_position(store: EventStore) -> None:
     await store.put([event("s1", 1)], 0)
     await store.write([event("b1", 1, at(7)), AssignPosition(event("s1", 1), at(7))])
     assert {e.id for e in await store.placed_at([at(7)])} == {"a1-1", "b1-1", "s1-1"}
+
+
+async def test_a_parked_event_is_found_and_not_read(store: EventStore) -> None:
+    await store.write([event("a1", 1, at(3, 2)), ParkEvent(event("a1", 2, prev="a1-1"), at(4, 2))])
+    await store.write([ParkEvent(event("a1", 3), at(5, 2))])
+    assert (await store.heads(["a1"]))["a1"] == Head(3, "a1-3", 1, KIND, parked=True)
+    assert (await store.heads(["a1"]))["a1"].readable == 1
+    assert await store.find([key("a1", 2)]) == {key("a1", 2): event("a1", 2, prev="a1-1")}
+    assert await ids(store.read("a1")) == ["a1-1"]
+    assert await ids(store.read("a1", types=[KIND])) == ["a1-1"]
+    assert await store.read_all(["a1"], 9) == [event("a1", 1, at(3, 2))]
+    assert await store.tails([TailQuery("a1", 0, "")], 9) == [
+        Tail([event("a1", 1, at(3, 2))], None)
+    ]
+    assert await store.version_at("a1", TIME + timedelta(days=1)) == 1
+    assert [e.id for e in await store.sweep(2, 10)] == ["a1-2", "a1-3"]
+    assert await store.parked() == {"a1"}
+
+
+async def test_a_parked_event_is_placed_where_it_was_not_refused(store: EventStore) -> None:
+    parked = event("a1", 1)
+    await store.write([ParkEvent(parked, at(4, 2, epoch=1))])
+    await store.write([RefuseParked(parked, at(9, 2, epoch=1))])
+    for late in (at(8, 2, epoch=1), at(9, 2, epoch=1), at(99, 2)):
+        await store.write([PlaceParked(parked, late), RefuseParked(parked, late)])
+    assert (await store.find([parked.key]))[parked.key].position is None
+    await store.write([PlaceParked(parked, at(10, 2, epoch=1))])
+    await store.write([RefuseParked(parked, at(11, 2, epoch=1))])
+    await store.write([PlaceParked(parked, at(12, 2, epoch=1))])
+    placed = event("a1", 1, at(10, 2, epoch=1))
+    assert await store.find([parked.key]) == {parked.key: placed}
+    assert [e async for e in store.read("a1")] == [placed]
+    assert (await store.heads(["a1"]))["a1"] == Head(1, "a1-1", 1, KIND)
+    assert await store.placed_at([at(10, 2, epoch=1)]) == [placed]
+    assert (await store.sweep(2, 10), await store.parked()) == ([], set())
+
+
+async def test_a_parked_event_clashes_as_others_do(store: EventStore) -> None:
+    await store.write([event("a1", 1, at(0))])
+    for clashing, condition in (
+        (event("a1", 1, id="x"), "version"),
+        (event("a1", 2, id="a1-1"), "event id"),
+    ):
+        with pytest.raises(Duplicate) as caught:
+            await store.write([event(f"b{condition}", 1, at(1)), ParkEvent(clashing, at(2))])
+        assert (caught.value.index, caught.value.key) == (1, condition)
+    await store.write([PlaceParked(event("a1", 1), at(5)), RefuseParked(event("a1", 1), at(5))])
+    assert await ids(store.read("a1")) == ["a1-1"]
+    assert await store.parked() == set()
+
+
+async def test_only_a_parked_event_is_discarded_as_such(store: EventStore) -> None:
+    await store.write([event("a1", 1, at(0)), ParkEvent(event("a1", 2), at(1))])
+    for version in (1, 2):
+        await store.mark_discarded(key("a1", version), parked=True)
+    found = await store.find([key("a1", 1), key("a1", 2)])
+    assert [found[key("a1", v)].discarded for v in (1, 2)] == [False, True]
 
 
 async def test_an_event_id_may_be_that_of_another_aggregate_s_event(store: EventStore) -> None:

@@ -13,12 +13,21 @@ from eventfleet.topics.event import EventKey, EventRecord, Position
 
 
 class Head(NamedTuple):
-    """The latest stored event of an aggregate; `placed` is the highest version with a position."""
+    """The latest stored event of an aggregate; `placed` is the highest version with a position.
+
+    `parked`: append parks the event, and those before it down to the placed ones.
+    """
 
     version: int
     event_id: str
     placed: int
     type: str
+    parked: bool = False
+
+    @property
+    def readable(self) -> int:
+        """The highest version that is read: no reader sees what is parked."""
+        return self.placed if self.parked else self.version
 
 
 NO_HEAD = Head(0, "", 0, "")
@@ -59,7 +68,38 @@ class AssignPosition:
     position: Position
 
 
-Write = EventRecord | AssignPosition
+@dataclass(frozen=True)
+class ParkEvent:
+    """A write that stores an event without its position, since append can't place it there.
+
+    The event has its version, and counts as unplaced in the position's partition. Readers do not
+    see it; `find`, `heads`, `unplaced`, `sweep` and `parked` do.
+    """
+
+    event: EventRecord
+    position: Position
+
+
+@dataclass(frozen=True)
+class PlaceParked:
+    """A write that gives a parked event its position, unless it has one, or was refused there or
+    later."""
+
+    event: EventRecord
+    position: Position
+
+
+@dataclass(frozen=True)
+class RefuseParked:
+    """A write that keeps a parked event from being placed at a position or before; nothing where it
+    has its position."""
+
+    event: EventRecord
+    position: Position
+
+
+ParkedWrite = ParkEvent | PlaceParked | RefuseParked
+Write = EventRecord | AssignPosition | ParkedWrite
 """An EventRecord here has its version and its position, and is stored as it is."""
 
 
@@ -129,6 +169,12 @@ class EventReader(Protocol):
         As in `feed`, a reader that goes on from the last one's point misses none.
         """
 
+    async def parked(self) -> set[str]:
+        """Return the ids of the aggregates of which append parks events.
+
+        One query, which reads what a majority of the servers has.
+        """
+
     async def aggregates(self, cursor: str, limit: int, partition: int | None = None) -> Page:
         """Page through the ids (strings) of all aggregates, or of those of one partition, in order.
 
@@ -146,8 +192,8 @@ class EventSequencer(Protocol):
         """Do the writes durably (majority, journal) and in order, up to the first that clashes.
 
         Duplicate carries the index of the clashing write; the writes before it are done. After a
-        first try whose answer was lost, a write may clash with itself. AssignPosition for an event
-        that has a position already does nothing, and is no error.
+        first try whose answer was lost, a write may clash with itself. Only what stores an event
+        clashes: the other writes do nothing where they do not apply.
         """
 
     async def put(
@@ -167,8 +213,11 @@ class EventSequencer(Protocol):
         or the Duplicate (with `index` 0) that kept it out.
         """
 
-    async def mark_discarded(self, key: EventKey) -> None:
-        """Mark a stored event as discarded, durably; a second time changes nothing."""
+    async def mark_discarded(self, key: EventKey, *, parked: bool = False) -> None:
+        """Mark a stored event as discarded, durably; a second time changes nothing.
+
+        With `parked` nothing changes either unless append parks the event.
+        """
 
     async def unplaced(self, ranges: Collection[VersionRange]) -> list[EventRecord]:
         """Return the events in these ranges that have no position, by aggregate and version.

@@ -10,6 +10,9 @@ from eventfleet.stores.contracts import (
     AssignPosition,
     Head,
     Page,
+    ParkedWrite,
+    ParkEvent,
+    PlaceParked,
     Tail,
     TailQuery,
     VersionRange,
@@ -37,6 +40,7 @@ class MemoryEvents:
         self._streams: defaultdict[str, Stream] = defaultdict(dict)
         self._placed: dict[EventKey, EventRecord] = {}
         self._unplaced_in: dict[EventKey, int] = {}  # the partition of each unplaced event
+        self._refused: dict[EventKey, Position] = {}  # of each parked event, where it was last
         self.registry = MemoryRegistry(yield_point)
         self.outbox = MemoryOutbox(yield_point)
 
@@ -46,10 +50,13 @@ class MemoryEvents:
     async def write(self, writes: Sequence[Write]) -> None:
         for index, write in enumerate(writes):
             await self._yield_point()
-            if isinstance(write, AssignPosition):
-                self._place(write.event.key, str(write.position))
-            else:
-                self._insert(index, write)
+            match write:
+                case EventRecord():
+                    self._insert(index, write)
+                case AssignPosition(event, position):
+                    self._place(event.key, str(position))
+                case _:
+                    self._park(index, write)
         await self._yield_point()
 
     async def put(
@@ -88,9 +95,23 @@ class MemoryEvents:
         tails = [self._tail(query) for query in queries]
         return tails if sum(len(tail.events) for tail in tails) <= limit else None
 
+    def _park(self, index: int, write: ParkedWrite) -> None:
+        event, position = write.event, write.position
+        if isinstance(write, ParkEvent):
+            self._refuse_taken(index, event)
+            self._keep(event)
+            self._unplaced_in[event.key] = position.partition
+            self._refused[event.key] = position
+        elif event.key in self._refused and self._refused[event.key] < position:
+            if isinstance(write, PlaceParked):
+                self._place(event.key, str(position))
+                del self._refused[event.key]
+            else:
+                self._refused[event.key] = position
+
     def _tail(self, query: TailQuery) -> Tail:
         stream = self._streams.get(query.aggregate_id, {})
-        events = [event for version, event in sorted(stream.items()) if version > query.after]
+        events = [event for event in self._readable(stream) if event.version > query.after]
         found, *seen = (
             self._by_key.get(EventKey(query.aggregate_id, each))
             for each in (query.event_id, *query.seen)
@@ -99,12 +120,18 @@ class MemoryEvents:
 
     async def heads(self, aggregate_ids: Collection[str]) -> dict[str, Head]:
         await self._yield_point()
-        return {key: _head(self._streams[key]) for key in aggregate_ids if key in self._streams}
+        return {
+            key: self._head(self._streams[key]) for key in aggregate_ids if key in self._streams
+        }
 
-    async def mark_discarded(self, key: EventKey) -> None:
+    async def mark_discarded(self, key: EventKey, *, parked: bool = False) -> None:
         await self._yield_point()
-        if event := self._by_key.get(key):
+        if (event := self._by_key.get(key)) and (key in self._refused or not parked):
             self._keep(replace(event, discarded=True))
+
+    async def parked(self) -> set[str]:
+        await self._yield_point()
+        return {key.aggregate_id for key in self._refused}
 
     async def unplaced(self, ranges: Collection[VersionRange]) -> list[EventRecord]:
         await self._yield_point()
@@ -132,9 +159,9 @@ class MemoryEvents:
         await self._yield_point()
         found = [
             event
-            for version, event in sorted(self._streams.get(aggregate_id, {}).items())
-            if version > after
-            and (up_to is None or version <= up_to)
+            for event in self._readable(self._streams.get(aggregate_id, {}))
+            if event.version > after
+            and (up_to is None or event.version <= up_to)
             and (types is None or event.type in types)
         ]
         for event in found[:limit]:
@@ -145,13 +172,13 @@ class MemoryEvents:
     ) -> list[EventRecord] | None:
         await self._yield_point()
         streams = [self._streams.get(key, {}) for key in sorted(set(aggregate_ids))]
-        found = [event for stream in streams for _, event in sorted(stream.items())]
+        found = [event for stream in streams for event in self._readable(stream)]
         return found if len(found) <= limit else None
 
     async def version_at(self, aggregate_id: str, moment: datetime) -> int:
         await self._yield_point()
-        stream = self._streams.get(aggregate_id, {})
-        return max((version for version, e in stream.items() if e.time <= moment), default=0)
+        stream = self._readable(self._streams.get(aggregate_id, {}))
+        return max((event.version for event in stream if event.time <= moment), default=0)
 
     async def feed(self, cursor: str, limit: int) -> Page:
         await self._yield_point()
@@ -211,6 +238,15 @@ class MemoryEvents:
         self._by_key[event.key] = event
         self._streams[event.aggregate_id][event.version] = event
 
+    def _readable(self, stream: Stream) -> list[EventRecord]:
+        """Return the events that append does not park, by version."""
+        return [event for _, event in sorted(stream.items()) if event.key not in self._refused]
+
+    def _head(self, stream: Stream) -> Head:
+        last = stream[max(stream)]
+        placed = max((version for version, event in stream.items() if event.position), default=0)
+        return Head(last.version, last.id, placed, last.type, last.key in self._refused)
+
     def _unplaced(self) -> Iterator[EventRecord]:
         """Yield the unplaced events, by aggregate and version."""
         events = (self._by_key[key] for key in self._unplaced_in)
@@ -230,9 +266,3 @@ def _duplicate(index: int, event: EventRecord, condition: str) -> Duplicate:
 
 def _after(point: FeedPoint, points: dict[int, FeedPoint]) -> bool:
     return point > points.get(point.partition, FeedPoint.start(point.partition))
-
-
-def _head(stream: Stream) -> Head:
-    last = stream[max(stream)]
-    placed = max((version for version, event in stream.items() if event.position), default=0)
-    return Head(last.version, last.id, placed, last.type)

@@ -4,7 +4,7 @@
 shard alone, and all events of an aggregate lie in one.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -14,6 +14,9 @@ Document = dict[str, Any]
 
 KEY_SEPARATOR = "\0"
 """Between aggregate id and event id: neither can contain it, so no two keys are joined alike."""
+
+PARKED_EPOCH, PARKED_OFFSET = "parked_epoch", "parked_offset"
+"""Where append has refused an event; those that it parks alone have these."""
 
 REQUIRED_FIELDS = ("aggregate_id", "version", "type", "time", "schema_version", "data")
 OPTIONAL_FIELDS = (
@@ -55,6 +58,37 @@ def placed_document(event: EventRecord) -> Document:
 def unplaced_document(event: EventRecord, partition: int) -> Document:
     """Encode an event without a position, with the partition that will place it."""
     return _document(event) | {"partition": partition, "unplaced": partition}
+
+
+def parked_document(event: EventRecord, position: Position) -> Document:
+    """Encode an event that append can't place at a position."""
+    return unplaced_document(event, position.partition) | parked_fields(position)
+
+
+def parked_fields(position: Position) -> Document:
+    """Return the position at which append has refused to place a parked event last."""
+    return {PARKED_EPOCH: position.epoch, PARKED_OFFSET: position.offset}
+
+
+def is_parked(document: Mapping[str, Any]) -> bool:
+    """Return whether append parks the event of a document."""
+    return document.get(PARKED_OFFSET) is not None
+
+
+def parked_before(event: EventRecord, position: Position) -> Document:
+    """Return the condition for an event that is parked, and was not refused at or past a position.
+
+    By two fields, as bounds on a document are compared differently by different servers.
+    """
+    epoch, _, offset = position
+    return {
+        "_id": document_id(event.key),
+        "aggregate_id": event.aggregate_id,
+        "$or": [
+            {PARKED_EPOCH: {"$lt": epoch}},
+            {PARKED_EPOCH: epoch, PARKED_OFFSET: {"$lt": offset}},
+        ],
+    }
 
 
 def position_fields(position: Position) -> Document:

@@ -12,6 +12,9 @@ from eventfleet.stores.contracts import (
     AssignPosition,
     Head,
     Page,
+    ParkEvent,
+    PlaceParked,
+    RefuseParked,
     Tail,
     TailQuery,
     VersionRange,
@@ -21,10 +24,16 @@ from eventfleet.stores.cursors import FeedPoint, decode_cursor, encode_cursor
 from eventfleet.stores.errors import Duplicate
 from eventfleet.stores.mongo import client
 from eventfleet.stores.mongo.documents import (
+    PARKED_EPOCH,
+    PARKED_OFFSET,
     Document,
     document_id,
     event_id,
+    is_parked,
     key_filter,
+    parked_before,
+    parked_document,
+    parked_fields,
     placed_document,
     position_fields,
     to_event,
@@ -74,7 +83,7 @@ class MongoEvents:
             await ensure_indexes(self._events, EVENT_INDEXES)
 
     async def write(self, writes: Sequence[Write]) -> None:
-        events = [write for write in writes if not isinstance(write, AssignPosition)]
+        events = [write for write in writes if isinstance(write, EventRecord)]
         if len(events) < len(writes):
             await self._write_mixed(writes)
         elif events:
@@ -87,10 +96,9 @@ class MongoEvents:
             await insert_in_order(self._events, documents)
 
     async def _write_mixed(self, writes: Sequence[Write]) -> None:
-        events = [write.event if isinstance(write, AssignPosition) else write for write in writes]
-        documents = [_document(write) for write in writes]
-        await self.registry.add_partitions({document["partition"] for document in documents})
-        requests = [*map(_request, writes, documents)]
+        events = [write if isinstance(write, EventRecord) else write.event for write in writes]
+        await self.registry.add_partitions({*map(_partition, writes)})
+        requests = [*map(_request, writes)]
         with operation("write", self._events, events):
             await self._events.bulk_write(requests, ordered=True)
 
@@ -127,7 +135,8 @@ class MongoEvents:
         above = [{"aggregate_id": q.aggregate_id, "version": {"$gt": q.after}} for q in queries]
         found = self._events.find({"$or": [key_filter(keys), *above]}).sort(BY_VERSION)
         with operation("tails", self._events):
-            events = await self._all(found.limit(limit + len(keys) + 1))
+            documents = await found.limit(limit + len(keys) + 1).to_list(None)
+        events = [(to_event(self._domain, each), is_parked(each)) for each in documents]
         tails = _tails(events, queries)
         return tails if sum(len(tail.events) for tail in tails) <= limit else None
 
@@ -138,9 +147,10 @@ class MongoEvents:
             unplaced = {key: head for key, head in heads.items() if not head.placed}
             return heads | await self._placed(unplaced)
 
-    async def mark_discarded(self, key: EventKey) -> None:
+    async def mark_discarded(self, key: EventKey, *, parked: bool = False) -> None:
+        wanted = key_filter([key]) | ({PARKED_OFFSET: {"$gte": 0}} if parked else {})
         with operation("write", self._events):
-            await self._events.update_one(key_filter([key]), {"$set": {"discarded": True}})
+            await self._events.update_one(wanted, {"$set": {"discarded": True}})
 
     async def unplaced(self, ranges: Collection[VersionRange]) -> list[EventRecord]:
         found: list[EventRecord] = []
@@ -200,6 +210,8 @@ class MongoEvents:
         where = client.full_name(self._events)
         with counted_failures("mongodb", "read"), translate_errors(where):
             async for document in found.limit(limit or 0):
+                if is_parked(document):
+                    return  # and so are all that follow
                 yield to_event(self._domain, document)
 
     async def read_all(
@@ -208,11 +220,16 @@ class MongoEvents:
         wanted = {"aggregate_id": {"$in": list(set(aggregate_ids))}}
         found = self._events.find(wanted).sort(BY_VERSION)
         with operation("read", self._events):
-            events = await self._all(found.limit(limit + 1))
-        return events if len(events) <= limit else None
+            documents = await found.limit(limit + 1).to_list(None)
+        events = [to_event(self._domain, each) for each in documents if not is_parked(each)]
+        return events if len(documents) <= limit else None
 
     async def version_at(self, aggregate_id: str, moment: datetime) -> int:
-        wanted = {"aggregate_id": aggregate_id, "time": {"$lte": truncate_to_milliseconds(moment)}}
+        wanted = {
+            "aggregate_id": aggregate_id,
+            "time": {"$lte": truncate_to_milliseconds(moment)},
+            PARKED_OFFSET: {"$exists": False},
+        }
         found = self._events.find(wanted, {"_id": 0, "version": 1})
         with operation("read", self._events):
             newest = await found.sort(BY_VERSION_DOWN).limit(1).to_list(1)
@@ -223,6 +240,11 @@ class MongoEvents:
 
     async def placed(self, point: FeedPoint, limit: int) -> list[EventRecord]:
         return await self._feed.behind(point, limit)
+
+    async def parked(self) -> set[str]:
+        wanted = {"unplaced": {"$gte": 0}, PARKED_OFFSET: {"$gte": 0}}
+        with operation("find", self._events):
+            return {*await self._events.distinct("aggregate_id", wanted)}
 
     async def aggregates(self, cursor: str, limit: int, partition: int | None = None) -> Page:
         listing = f"{self._domain}.aggregates"
@@ -246,7 +268,9 @@ class MongoEvents:
 
     async def _heads(self, aggregate_ids: list[str]) -> dict[str, Head]:
         """Query the heads; `placed` is 0 for now where the head itself is unplaced."""
-        newest = {name: {"$first": f"${name}"} for name in ("version", "offset", "type")}
+        newest = {
+            name: {"$first": f"${name}"} for name in ("version", "offset", "type", PARKED_OFFSET)
+        }
         pipeline: list[Document] = [
             {"$match": {"aggregate_id": {"$in": aggregate_ids}}},
             {"$sort": NEWEST_FIRST},
@@ -285,34 +309,44 @@ class MongoEvents:
         return [to_event(self._domain, document) for document in await query.to_list(None)]
 
 
-def _document(write: Write) -> Document:
-    """Return the document to insert, or the fields to set."""
-    return (
-        position_fields(write.position)
-        if isinstance(write, AssignPosition)
-        else placed_document(write)
-    )
+def _partition(write: Write) -> int:
+    if isinstance(write, EventRecord):
+        return Position.parse(write.position or "").partition
+    return write.position.partition
 
 
-def _request(write: Write, document: Document) -> InsertOne[Document] | UpdateOne:
-    if not isinstance(write, AssignPosition):
-        return InsertOne(document)
-    return UpdateOne(
-        {
-            "_id": document_id(write.event.key),
-            "aggregate_id": write.event.aggregate_id,
-            "offset": {"$exists": False},
-        },
-        {"$set": document, "$unset": {"unplaced": ""}},
-    )
+def _request(write: Write) -> InsertOne[Document] | UpdateOne:
+    match write:
+        case EventRecord():
+            return InsertOne(placed_document(write))
+        case ParkEvent(event, position):
+            return InsertOne(parked_document(event, position))
+        case AssignPosition(event, position):
+            return UpdateOne(
+                {
+                    "_id": document_id(event.key),
+                    "aggregate_id": event.aggregate_id,
+                    "offset": {"$exists": False},
+                },
+                {"$set": position_fields(position), "$unset": {"unplaced": ""}},
+            )
+        case PlaceParked(event, position):
+            gone = {"unplaced": "", PARKED_EPOCH: "", PARKED_OFFSET: ""}
+            change = {"$set": position_fields(position), "$unset": gone}
+            return UpdateOne(parked_before(event, position), change)
+        case RefuseParked(event, position):
+            return UpdateOne(parked_before(event, position), {"$set": parked_fields(position)})
 
 
-def _tails(events: Sequence[EventRecord], queries: Sequence[TailQuery]) -> list[Tail]:
-    """Sort out which of the events each query asked for."""
-    by_key = {event.key: event for event in events}
+def _tails(
+    events: Sequence[tuple[EventRecord, bool]], queries: Sequence[TailQuery]
+) -> list[Tail]:
+    """Sort out which of the events, given with whether they are parked, each query asked for."""
+    by_key = {event.key: event for event, _ in events}
     streams: defaultdict[str, list[EventRecord]] = defaultdict(list)
-    for event in events:
-        streams[event.aggregate_id].append(event)
+    for event, parked in events:
+        if not parked:
+            streams[event.aggregate_id].append(event)
     return [
         Tail(
             [e for e in streams[aggregate_id] if e.version > after],
@@ -334,4 +368,5 @@ def _beyond(last: EventRecord, ranges: Sequence[VersionRange]) -> list[VersionRa
 
 def _head(newest: Mapping[str, Any]) -> Head:
     placed = 0 if newest.get("offset") is None else newest["version"]
-    return Head(newest["version"], event_id(newest["key"]), placed, newest["type"])
+    parked = newest.get(PARKED_OFFSET) is not None
+    return Head(newest["version"], event_id(newest["key"]), placed, newest["type"], parked)
