@@ -18,12 +18,15 @@ from eventfleet.domains.orders import Order, orders
 from eventfleet.model.command_rules import START
 from eventfleet.model.domain import Domain
 from eventfleet.roles.append import AppendRole
+from eventfleet.roles.append_parking import AppendParking
 from eventfleet.runtime import connections
 from eventfleet.runtime.settings import Settings
 from eventfleet.stores.clock import SystemClock
 from eventfleet.stores.contracts import LogReader, StoresByDomain
 from eventfleet.stores.kafka.transactional_writer import TransactionalWriter
 from eventfleet.stores.marker_timeouts import MarkerTimeouts
+from eventfleet.stores.memory.dead_letters import MemoryDeadLetters
+from eventfleet.stores.memory.log import MemoryLog, MemoryProducer
 from eventfleet.stores.redis import RedisMarkers
 from eventfleet.topics.codec import EVENT_HEADERS, encode
 from eventfleet.topics.event import EventRecord
@@ -163,6 +166,10 @@ async def _append(
         stores[domain.name].events,
         TransactionalWriter(connections.connection(settings), name, topic, partition),
         SystemClock(),
+        AppendParking(
+            *(domain.name, partition, MemoryDeadLetters(), SystemClock()),
+            *(stores[domain.name].events, MemoryProducer(MemoryLog())),
+        ),
         cached=settings.cached_aggregates,
     )
     records: list[LogRecord] = []

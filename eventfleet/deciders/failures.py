@@ -3,7 +3,7 @@
 from eventfleet.deciders.outcomes import Failed
 from eventfleet.model.team_traceback import team_traceback
 from eventfleet.states.live_state import ReplayFailed
-from eventfleet.topics.event import FoldableEvent
+from eventfleet.topics.event import EventRecord, FoldableEvent
 
 MAX_DETAILS_CHARS = 10_000
 
@@ -21,6 +21,12 @@ def replay_failed(domain: str, error: ReplayFailed) -> Failed:
     """The outcome of a command whose aggregate can't be folded."""
     reason = f"{_event(domain, error.event)} can't be replayed: the domain's code raised"
     return Failed("replay-failed", f"{reason} {type(error.cause).__name__}", _details(error.cause))
+
+
+def aggregate_parked(event: EventRecord) -> Failed:
+    """The outcome of a command on an aggregate of which append parks an event."""
+    reason = f"append parks an event of {event.domain} {event.aggregate_id!r}"
+    return Failed("aggregate-parked", f"{reason}: see `eventfleet deadletters list`")
 
 
 def _event(domain: str, event: FoldableEvent) -> str:

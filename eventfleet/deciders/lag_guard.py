@@ -1,9 +1,10 @@
-"""LagGuard: how far append has surely come, in the time of the markers' clock."""
+"""LagGuard: what append parks, and how far it has come, in the time of the markers' clock."""
 
+from collections.abc import Collection
 from datetime import datetime
 from typing import NamedTuple
 
-from eventfleet.stores.contracts import Clock, Incarnation, LogReader, Markers
+from eventfleet.stores.contracts import Clock, EventReader, Incarnation, LogReader, Markers
 from eventfleet.topics.names import Topics, consumer_group
 
 MAX_DRIFT = 0.1
@@ -41,14 +42,17 @@ class LagGuard:
         domain: str,
         markers: Markers,
         reader: LogReader,
+        events: EventReader,
         clock: Clock,
         *,
         prefix: str,
         expiry: float,
     ) -> None:
         """`expiry`: that of the markers, in seconds; `prefix`: of the consumer groups."""
-        self._markers, self._reader, self._clock, self._expiry = markers, reader, clock, expiry
-        self._events = Topics.of(domain).events
+        self._markers, self._reader, self._events = markers, reader, events
+        self._clock, self._expiry = clock, expiry
+        self.parked: Collection[str] = frozenset()
+        self._topic = Topics.of(domain).events
         self._group = consumer_group(prefix, domain, "append")
         self._appended_until: dict[int, Incarnation] = {}
         self._targets: dict[int, Target] = {}
@@ -74,14 +78,16 @@ class LagGuard:
         return incarnation
 
     async def update(self) -> None:
-        """Read first the time, then the log's ends, then how far append has committed."""
+        """Read first the time, then the log's ends, then how far append has committed, then the
+        aggregates that it parks."""
         self.update_wanted = False
         incarnation = await self.refresh_incarnation()
-        resets, watermarks = self._resets, await self._reader.watermarks(self._events)
+        resets, watermarks = self._resets, await self._reader.watermarks(self._topic)
         if resets == self._resets:
             for partition, limit in watermarks.items():
                 self._targets.setdefault(partition, Target(incarnation, limit.end))
-        self._committed = await self._reader.committed(self._group, self._events)
+        self._committed = await self._reader.committed(self._group, self._topic)
+        self.parked = await self._events.parked()
         for partition, target in list(self._targets.items()):
             if self._committed.get(partition, 0) >= target.end:
                 self._appended_until[partition] = target.incarnation

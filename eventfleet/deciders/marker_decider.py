@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from eventfleet.deciders.decider import Answer
+from eventfleet.deciders.failures import aggregate_parked
 from eventfleet.deciders.lag_guard import LagGuard
 from eventfleet.deciders.outcomes import Repeated, Unavailable
 from eventfleet.deciders.pending_command import (
@@ -154,6 +155,7 @@ class MarkerDecider:
         incarnation = await self._guard.incarnation()
         await self._resolve([p for p in pending if p.unconfirmed])
         ready = await self._unstored(self._ready(pending, incarnation))
+        ready = self._refuse_parked(ready) if self._guard.parked else ready
         if not ready:
             return False
         had_basis = any(p.basis for p in ready)
@@ -196,6 +198,13 @@ class MarkerDecider:
         for command in ready:
             if stored := found.get(command.event.key):
                 command.answer(repeat_outcome(command.event, stored, command.destination.name))
+        return [p for p in ready if not p.decided]
+
+    def _refuse_parked(self, ready: Sequence[PendingCommand]) -> list[PendingCommand]:
+        """Answer Failed where append parks the aggregate, unless the command may be noted."""
+        for command in ready:
+            if command.aggregate_id in self._guard.parked and not command.noted_here:
+                command.answer(aggregate_parked(command.event))
         return [p for p in ready if not p.decided]
 
     async def _mark(self, ready: Sequence[PendingCommand], incarnation: Incarnation) -> None:

@@ -3,6 +3,9 @@
 Takes a chunk of records; gives each event its version and position in one ordered write; then
 emits the placed events to `<domain>.stored` and moves the offset, in one transaction. After a clash
 with another writer it reads again, and plans the rest of the chunk anew.
+
+An event that the domain as declared here does not read, though a command made it, or on which an
+upcaster raises, parks its aggregate.
 """
 
 from collections.abc import Sequence
@@ -10,6 +13,7 @@ from contextlib import suppress
 from typing import Any
 
 from eventfleet.model.domain import Domain
+from eventfleet.roles.append_parking import AppendParking, is_redriven
 from eventfleet.roles.append_plan import (
     AppendItem,
     AppendResult,
@@ -18,11 +22,12 @@ from eventfleet.roles.append_plan import (
     Heads,
     Plan,
     Unplaced,
+    before_next_decision,
     distinct,
 )
 from eventfleet.roles.notices import NULL_NOTIFIER, StageNotifier
 from eventfleet.roles.offset_faults import AppendOffset
-from eventfleet.roles.role import ChunkReport, PartitionFault, PoisonEvent, UndeclaredEvent
+from eventfleet.roles.role import ChunkReport, UndeclaredEvent
 from eventfleet.roles.sweep import Sweep
 from eventfleet.roles.takeover import take_over
 from eventfleet.states.cache_statistics import cache_statistics
@@ -38,9 +43,9 @@ from eventfleet.stores.contracts import (
 )
 from eventfleet.stores.errors import Duplicate, Misconfigured, ServerUnavailable
 from eventfleet.topics.codec import EVENT_HEADERS, decode, encode
-from eventfleet.topics.dead_letters import UNREADABLE, make_dead_letter
+from eventfleet.topics.dead_letters import PARKED, UNREADABLE, make_dead_letter
 from eventfleet.topics.errors import InvalidRecord
-from eventfleet.topics.event import EventRecord
+from eventfleet.topics.event import EventRecord, Position
 from eventfleet.topics.names import Topics
 from eventfleet.topics.record import LogRecord, ProducerRecord
 
@@ -65,13 +70,14 @@ class AppendRole:
         store: EventStore,
         writer: PartitionWriter,
         clock: Clock,
+        parking: AppendParking,
         *,
         cached: int,
         notifier: StageNotifier = NULL_NOTIFIER,
         sweep: Sweep | None = None,
     ) -> None:
         self._domain, self._partition, self._store = domain, partition, store
-        self._writer, self._clock = writer, clock
+        self._writer, self._clock, self._parking = writer, clock, parking
         self._notifier, self._sweep = notifier, sweep
         self._synchronous, self._uses_marker = domain.synchronous, domain.uses_marker
         self._heads: LruCache[Head] = LruCache(cached)
@@ -98,6 +104,7 @@ class AppendRole:
             if fault := judge.ahead(offset, noted):
                 raise Misconfigured(fault)
         self._next_offset = offset or 0
+        await self._parking.open()
         return self._next_offset
 
     def _read(self, records: Sequence[LogRecord]) -> tuple[list[AppendItem], list[ProducerRecord]]:
@@ -107,35 +114,37 @@ class AppendRole:
         for record in records:
             try:
                 event = self._event(record)
-                items.append(AppendItem(record, event, self._epoch, self._fault(event, record)))
+                fault = None if self._synchronous else self._fault(event)
+                items.append(AppendItem(record, event, self._epoch, fault, is_redriven(record)))
             except InvalidRecord as error:
                 dead_letters.append(self._dead_letter(record, UNREADABLE, str(error)))
         return items, dead_letters
 
     def _event(self, record: LogRecord) -> EventRecord:
-        event = decode(record.value, self._domain.always_storable)
+        event = self._decode(record.value)
         if record.key != event.aggregate_id.encode():
             raise InvalidRecord("key", f"is {record.key!r}, not the subject {event.aggregate_id!r}")
         if self._uses_marker and event.prev is None:
             raise InvalidRecord("prev", "is missing; events of this domain are made by commands")
         return event
 
-    def _fault(self, event: EventRecord, record: LogRecord) -> PartitionFault | None:
-        """The fault of an event made by a command, which counts only if it follows the latest one.
+    def _decode(self, value: bytes | None) -> EventRecord:
+        """Decode an event; those of a synchronous domain are only placed, so nobody reads them."""
+        return decode(value) if self._synchronous else decode(value, self._domain.always_storable)
 
-        InvalidRecord or PoisonEvent for any other event that the declaration does not read.
+    def _fault(self, event: EventRecord) -> Exception | None:
+        """What parks the event's aggregate, unless it is superseded or stored already.
+
+        InvalidRecord: it is not of this domain, or its writer did not ask the declaration.
         """
         try:
             self._domain.check(event)
         except InvalidRecord as error:
             if self._uses_marker and event.domain == self._domain.name:
-                return UndeclaredEvent(ROLE, event, record.offset, str(error))
+                return UndeclaredEvent(event, str(error))
             raise
         except Exception as error:
-            poison = PoisonEvent(ROLE, self._domain.name, event, record.offset, error)
-            if self._uses_marker:
-                return poison
-            raise poison from error
+            return error
         return None
 
     # What it does to one chunk
@@ -146,14 +155,16 @@ class AppendRole:
         report = ChunkReport(repeated=len(read) - len(items), dead_letters=len(dead_letters))
         if self._first_chunk:
             await self._check_epoch(items)
-        result = AppendResult([], dead_letters, report)
+        result = AppendResult(dead_letters=dead_letters, report=report)
         await self._store_all(items, result)
         if self._synchronous:
             result.emits = await self._store.placed_at([item.position for item in items])
         await self._store.registry.note_next_offset(self._partition, self._epoch, next_offset)
         emitted = self._encode(result.emits, items)
         report.emitted = len(emitted)
+        await self._parking.save()
         await self._writer.commit(emitted + result.dead_letters, next_offset)
+        await self._parking.release()
         self._heads.trim()
         self._next_offset = next_offset
         self._first_chunk = False
@@ -162,7 +173,9 @@ class AppendRole:
         return report
 
     async def tick(self) -> ChunkReport:
-        return await self._sweep.tick(self._next_offset) if self._sweep else ChunkReport()
+        if self._sweep:
+            return await self._sweep.tick(self._next_offset)
+        return await self._parking.redrive(self._next_offset)
 
     async def close(self) -> None:
         await self._writer.close()
@@ -171,9 +184,14 @@ class AppendRole:
         """Write until every item is done; the events to emit come in (offset, version) order."""
         found: Found = {}
         while items:
-            plan = await self._plan(items, found)
-            done, clash = await self._write(plan, items)
+            part = before_next_decision(items)
+            plan = await self._plan(part, found)
+            done, clash = await self._write(plan, part)
             plan.apply(done, result)
+            self._note_parked(result)
+            if result.decided:
+                await self._learn_decisions(result)
+                found = {}
             items = items[done:]
             if clash:
                 found = await self._explain(clash, items)
@@ -279,12 +297,48 @@ class AppendRole:
         by_position = {str(item.position): item.record.timestamp for item in items}
         return [by_position.get(event.position or "", 0) for event in events]
 
+    # What is parked
+
+    def _note_parked(self, result: AppendResult) -> None:
+        """Note what is parked; of an aggregate the first event becomes a dead letter."""
+        parking = self._parking
+        for item in result.parked:
+            is_first = item.event.aggregate_id not in parking.aggregates
+            parking.add(item)
+            if is_first and item.fault:
+                parked = parking.aggregates[item.event.aggregate_id]
+                what = PARKED, parked.reason, parked.details
+                letter = make_dead_letter(self._domain.name, ROLE, item.record, *what)
+                result.dead_letters.append(letter)
+            result.report.parked += 1
+        result.parked.clear()
+
+    async def _learn_decisions(self, result: AppendResult) -> None:
+        """Read what became of the redriven events: an earlier owner may have decided otherwise."""
+        decided = list(result.decided)
+        result.decided.clear()
+        found = await self._store.find([item.event.key for item in decided])
+        self._forget(decided)
+        heads = await self._heads_of(decided)
+        for item in decided:
+            event, head = found[item.event.key], heads[item.event.aggregate_id]
+            if event.position is None:
+                self._parking.park_first(event, item.fault)
+                continue
+            self._parking.place(event, head)
+            if event.position == str(item.position):
+                result.emits.append(event)
+                result.report.redriven += not event.discarded
+                result.report.discarded += event.discarded
+        result.emits.sort(key=lambda event: Position.parse(event.position or ""))
+
     async def _notify(self, awaited: Sequence[EventRecord], emits: Sequence[EventRecord]) -> None:
         """Notify of the awaited events that are stored: just now, or before, if it is a repeat."""
         stored = {event.key for event in emits}
         if others := {event.key for event in awaited} - stored:
             with suppress(ServerUnavailable):
-                stored.update(await self._store.find(others))
+                found = await self._store.find(others)
+                stored.update(key for key, event in found.items() if event.position)
         self._notifier.notify(Stage.APPENDED, [event for event in awaited if event.key in stored])
 
     # What it does when that fails

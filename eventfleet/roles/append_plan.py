@@ -1,13 +1,27 @@
-"""The writes that append plans for some records, assuming that nobody else writes. No I/O."""
+"""The writes that append plans for some records, assuming that nobody else writes. No I/O.
+
+An event that can't be placed is stored all the same, with the version that it would have: parked,
+as are those behind it. Its chain stands, nobody reads it, and a redriven copy of its record places
+it. A plan decides on one parked event of an aggregate at most: what becomes of the next one is
+known once that is done, since another owner may have refused it.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from msgspec import Struct
 from msgspec.structs import replace
 
-from eventfleet.roles.role import ChunkReport, PartitionFault
-from eventfleet.stores.contracts import AssignPosition, Head, Write
+from eventfleet.roles.role import ChunkReport
+from eventfleet.stores.contracts import (
+    AssignPosition,
+    Head,
+    ParkEvent,
+    PlaceParked,
+    RefuseParked,
+    Write,
+)
 from eventfleet.topics.dead_letters import SUPERSEDED, UNREADABLE
 from eventfleet.topics.event import EventKey, EventRecord, Position
 from eventfleet.topics.record import LogRecord, ProducerRecord
@@ -21,23 +35,38 @@ Unplaced = Mapping[str, list[EventRecord]]
 
 
 class AppendItem(Struct, frozen=True, gc=False):
-    """A readable record of a chunk; with a `fault`, only its envelope is."""
+    """A readable record of a chunk; with a `fault`, only its envelope is.
+
+    `redriven`: append has written it itself, to have a parked event tried again.
+    """
 
     record: LogRecord
     event: EventRecord
     epoch: int
-    fault: PartitionFault | None = None
+    fault: Exception | None = None
+    redriven: bool = False
 
     @property
     def position(self) -> Position:
         return Position(self.epoch, self.record.partition, self.record.offset)
 
 
+class ParkedItem(NamedTuple):
+    """An event that is parked now, or was before; its record; and what it failed at, if it did."""
+
+    event: EventRecord
+    record: LogRecord
+    fault: Exception | None
+
+
 @dataclass(slots=True)
 class AppendResult:
-    """The outcome of a chunk so far: events to emit, dead letters, counts."""
+    """The outcome of a chunk so far: events to emit, what is parked, the redriven items on which a
+    write has decided, dead letters, counts."""
 
     emits: list[EventRecord] = field(default_factory=list)
+    parked: list[ParkedItem] = field(default_factory=list)
+    decided: list[AppendItem] = field(default_factory=list)
     dead_letters: list[ProducerRecord] = field(default_factory=list)
     report: ChunkReport = field(default_factory=ChunkReport)
 
@@ -47,6 +76,8 @@ class ItemResult:
     """The outcome of one item once its writes are done; the numbers are those of a ChunkReport."""
 
     emits: list[EventRecord] = field(default_factory=list)
+    parked: list[ParkedItem] = field(default_factory=list)
+    decided: list[AppendItem] = field(default_factory=list)
     dead_letters: list[ProducerRecord] = field(default_factory=list)
     stored: int = 0
     repeated: int = 0
@@ -55,6 +86,8 @@ class ItemResult:
 
     def add_to(self, result: AppendResult) -> None:
         result.emits += self.emits
+        result.parked += self.parked
+        result.decided += self.decided
         result.dead_letters += self.dead_letters
         result.report.stored += self.stored
         result.report.repeated += self.repeated
@@ -65,15 +98,27 @@ class ItemResult:
 def distinct(items: list[AppendItem]) -> list[AppendItem]:
     """Drop the items that repeat an earlier one in event id, aggregate id and `prev`.
 
-    The same event with another `prev` stays: the first may be superseded, and this one not.
+    The same event with another `prev` stays: the first may be superseded, and this one not. So does
+    a redriven one behind the record that it was parked for.
     """
     if len({item.event.id for item in items}) == len(items):
         return items
-    found: dict[tuple[str, str, str | None], AppendItem] = {}
+    found: dict[tuple[str, str, str | None, bool], AppendItem] = {}
     for item in items:
         event = item.event
-        found.setdefault((event.id, event.aggregate_id, event.prev), item)
+        found.setdefault((event.id, event.aggregate_id, event.prev, item.redriven), item)
     return [*found.values()]
+
+
+def before_next_decision(items: Sequence[AppendItem]) -> Sequence[AppendItem]:
+    """Return the first items, up to one whose aggregate has a redriven event among them."""
+    decided: set[str] = set()
+    for index, item in enumerate(items):
+        if item.event.aggregate_id in decided:
+            return items[:index]
+        if item.redriven:
+            decided.add(item.event.aggregate_id)
+    return items
 
 
 def head_of(event: EventRecord) -> Head:
@@ -81,12 +126,17 @@ def head_of(event: EventRecord) -> Head:
     return Head(event.version, event.id, event.version, event.type)
 
 
+def with_placed(head: Head, version: int) -> Head:
+    """Return the head of an aggregate of which a parked event is placed."""
+    return head._replace(placed=version, parked=version < head.version)
+
+
 class FastPlan:
     """The inserts of new events, each right after its aggregate's latest one.
 
     The plan ends at the first `suspect`, if there is one: an event that carries a version, may be
-    a repeat or superseded, has a fault, or whose aggregate has unplaced events. Then a Plan is
-    needed.
+    a repeat or superseded, has a fault, is redriven, or whose aggregate has unplaced events. Then a
+    Plan is needed.
     """
 
     def __init__(self, items: Sequence[AppendItem], heads: Heads) -> None:
@@ -104,7 +154,7 @@ class FastPlan:
             else:
                 version, latest, unplaced = before.version, before.id, False
             not_next = event.prev is not None and event.prev != latest
-            if not_next or event.version or unplaced or item.fault:
+            if not_next or event.version or unplaced or item.fault or item.redriven:
                 self.suspect = True
                 break
             position = f"{source}{item.record.offset}"
@@ -130,7 +180,6 @@ class Plan:
     `heads`: the heads of the items' aggregates. `found`: the stored events among those looked up.
     `unplaced`: these aggregates' unplaced events, lowest version first; the plan takes from these
     lists. `stored_only`, for synchronous domains: any event that is not stored is a dead letter.
-    A new event's fault is raised, and nothing is written.
     """
 
     def __init__(
@@ -149,7 +198,7 @@ class Plan:
         self.heads: dict[str, Head] = {}
         self._inserted: Found = {}
         self._known_heads, self._unplaced = heads, unplaced
-        self._make_dead_letter = make_dead_letter
+        self._make_dead_letter, self._stored_only = make_dead_letter, stored_only
         for item in items:
             self.results.append(ItemResult())
             known = found.get(item.event.key) or self._inserted.get(item.event.key)
@@ -172,25 +221,47 @@ class Plan:
             self.results[-1].emits.append(known)
         elif any(event.id == known.id for event in self._unplaced.get(known.aggregate_id, ())):
             self._place_upto(item, known.version)
+        elif known.position is None and not self._stored_only:
+            self._add_parked(item, known)
         else:
             self.results[-1].repeated += 1
+
+    def _add_parked(self, item: AppendItem, known: EventRecord) -> None:
+        """Decide on the first parked event of an aggregate, if this is its redriven record."""
+        head = self._head(known.aggregate_id)
+        if not item.redriven:
+            self.results[-1].parked.append(ParkedItem(known, item.record, item.fault))
+            self.results[-1].repeated += 1
+        elif known.version != head.placed + 1:
+            self.results[-1].repeated += 1
+        else:
+            refused = item.fault and not known.discarded
+            self._write((RefuseParked if refused else PlaceParked)(known, item.position))
+            self.results[-1].decided.append(item)
 
     def _add_new(self, item: AppendItem) -> None:
         """Insert an event after its aggregate's head, unless it was superseded.
 
-        Raises the fault of one that is not.
+        One that has a fault is parked, and so is each behind a parked one.
         """
         event, head = item.event, self._head(item.event.aggregate_id)
         if event.prev is not None and event.prev != head.event_id:
             self._supersede(item, head)
             return
-        if item.fault:
-            raise item.fault
+        if item.fault or head.parked:
+            self._park(item, replace(event, version=head.version + 1))
+            return
         placed = replace(event, version=head.version + 1, position=str(item.position))
         self._write(placed)
         self._inserted[placed.key] = placed
         self.results[-1].emits.append(placed)
         self.heads[event.aggregate_id] = head_of(placed)
+
+    def _park(self, item: AppendItem, parked: EventRecord) -> None:
+        self._write(ParkEvent(parked, item.position))
+        self._inserted[parked.key] = parked
+        self.results[-1].parked.append(ParkedItem(parked, item.record, item.fault))
+        self._move_to_parked(parked)
 
     def _place_upto(self, item: AppendItem, version: int) -> None:
         """Place the aggregate's unplaced events up to a version, lowest first, at this offset."""
@@ -206,14 +277,23 @@ class Plan:
                 self.heads[aggregate_id] = head._replace(placed=event.version)
 
     def _catch_up(self, known: EventRecord) -> None:
-        """Move the head to an event that another owner has placed: what follows comes after it."""
-        if known.position and known.version > self._head(known.aggregate_id).version:
+        """Move the head to what another owner has done: what follows comes after it."""
+        head = self._head(known.aggregate_id)
+        if known.position and known.version > head.version:
             self.heads[known.aggregate_id] = head_of(known)
+        elif known.position and head.parked and known.version > head.placed:
+            self.heads[known.aggregate_id] = with_placed(head, known.version)
+        elif not known.position and not self._stored_only and known.version > head.version:
+            self._move_to_parked(known)
+
+    def _move_to_parked(self, event: EventRecord) -> None:
+        placed = self._head(event.aggregate_id).placed
+        self.heads[event.aggregate_id] = Head(event.version, event.id, placed, event.type, True)
 
     def _write(self, write: Write) -> None:
         self.writes.append(write)
         self.items.append(len(self.results) - 1)
-        self.results[-1].stored += 1
+        self.results[-1].stored += isinstance(write, EventRecord | AssignPosition)
 
     def _head(self, aggregate_id: str) -> Head:
         return self.heads.get(aggregate_id) or self._known_heads[aggregate_id]

@@ -82,17 +82,14 @@ class PoisonEvent(PartitionFault):
         self.details = team_traceback(cause)
 
 
-class UndeclaredEvent(PartitionFault):
+class UndeclaredEvent(EventfleetError):
     """An accepted event that the running declaration of its domain does not read."""
 
-    def __init__(self, role: str, event: EventRecord, offset: int, reason: str) -> None:
-        self.fields = event_fields(event)
+    def __init__(self, event: EventRecord, reason: str) -> None:
         super().__init__(
-            f"{role} can't go on: {event.domain} {event.aggregate_id!r}, event {event.id} "
-            f"at offset {offset}: it was accepted, but the domain as declared in this process does "
-            f"not read {event.type} of schema version {event.schema_version} ({reason}). Deploy "
-            "the version of the domain that made it; until then nothing of this partition is "
-            "stored, and nothing is lost"
+            "it was accepted, but the domain as declared in this process does not read "
+            f"{event.type} of schema version {event.schema_version} ({reason}): deploy the version "
+            "of the domain that made it, and redrive"
         )
 
 

@@ -89,6 +89,7 @@ async def decider(
             domain.name,
             markers,
             reader,
+            opened.events,
             clock,
             prefix=settings.group_prefix,
             expiry=settings.marker_expiry,

@@ -38,6 +38,7 @@ from eventfleet.web.preconditions import (
     expecting_header,
 )
 from eventfleet.web.problems import (
+    AGGREGATE_PARKED,
     BODY_LATE,
     CONFLICT,
     DECIDE_FAILED,
@@ -249,6 +250,7 @@ OPERATIONS = [
             ID_REUSED,
             DECIDE_FAILED,
             REPLAY_FAILED,
+            AGGREGATE_PARKED,
         ),
         parameters=SendParameters,
         headers=(

@@ -63,7 +63,8 @@ BUSY = ProblemType("busy", 429, "Too many concurrent requests", RETRY_AFTER)
 BROKEN = ProblemType("broken", 500, "Internal error")
 REPLAY_FAILED = ProblemType("replay-failed", 500, "An event cannot be replayed")
 DECIDE_FAILED = ProblemType("decide-failed", 500, "The domain failed to decide the command")
-FAILURES = {kind.name: kind for kind in (REPLAY_FAILED, DECIDE_FAILED)}
+AGGREGATE_PARKED = ProblemType("aggregate-parked", 500, "Append parks an event of the aggregate")
+FAILURES = {kind.name: kind for kind in (REPLAY_FAILED, DECIDE_FAILED, AGGREGATE_PARKED)}
 """By the `problem` of a Failed outcome."""
 UNAVAILABLE = ProblemType("unavailable", 503, "The service cannot answer for now", RETRY_AFTER)
 

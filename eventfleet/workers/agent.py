@@ -132,7 +132,7 @@ class DomainAgent(Agent):
 
     def make_parking(self, partition: int) -> Parking:
         """Make the parking of a role that keeps what it parks in the dead-letter store."""
-        return self._watched(
+        return self.watched(
             Parking(*self._parking_of(partition), most=self.context.settings.parked_aggregates),
             partition,
         )
@@ -140,9 +140,10 @@ class DomainAgent(Agent):
     def make_logged_parking(self, partition: int) -> LoggedParking:
         """Make the parking of a role that keeps what it parks in the log, beside its offset."""
         log, most = TopicParkedLog(self.context.reader), self.context.settings.parked_aggregates
-        return self._watched(LoggedParking(*self._parking_of(partition), log, most=most), partition)
+        return self.watched(LoggedParking(*self._parking_of(partition), log, most=most), partition)
 
-    def _watched(self, parking: P, partition: int) -> P:
+    def watched(self, parking: P, partition: int) -> P:
+        """Have the metrics show what a role parks."""
         self.context.metrics.watch_parking(self.domain_name, self.role, partition, parking)
         return parking
 

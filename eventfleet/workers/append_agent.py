@@ -5,6 +5,7 @@ from typing import Any
 
 from eventfleet.model.domain import Domain
 from eventfleet.roles.append import AppendRole
+from eventfleet.roles.append_parking import AppendParking
 from eventfleet.roles.sweep import Sweep
 from eventfleet.stores.contracts import PartitionWriter
 from eventfleet.topics.names import Topics
@@ -41,10 +42,21 @@ class AppendAgent(DomainAgent):
             self.stores.events,
             writer,
             self.context.clock,
+            self._parking(partition),
             cached=self.context.settings.cached_aggregates,
             notifier=self.context.notifier,
             sweep=self._sweep(partition, writer) if self.domain.synchronous else None,
         )
+
+    def _parking(self, partition: int) -> AppendParking:
+        letters, settings = self.stores.dead_letters, self.context.settings
+        assert letters is not None
+        parking = AppendParking(
+            *(self.domain_name, partition, letters, self.context.clock, self.stores.events),
+            self.context.writer,
+            most=settings.parked_aggregates,
+        )
+        return self.watched(parking, partition)
 
     def _sweep(self, partition: int, owner: PartitionWriter) -> Sweep:
         return Sweep(

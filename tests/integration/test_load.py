@@ -21,13 +21,16 @@ from eventfleet.log_files.loader import (
 )
 from eventfleet.model.domain import Domain
 from eventfleet.roles.append import AppendRole
+from eventfleet.roles.append_parking import AppendParking
 from eventfleet.stores.clock import SystemClock
 from eventfleet.stores.kafka.admin import Admin
 from eventfleet.stores.kafka.connection import Connection
 from eventfleet.stores.kafka.producer import Producer
 from eventfleet.stores.kafka.reader import Reader
 from eventfleet.stores.kafka.transactional_writer import TransactionalWriter
+from eventfleet.stores.memory.dead_letters import MemoryDeadLetters
 from eventfleet.stores.memory.events import MemoryEvents
+from eventfleet.stores.memory.log import MemoryLog, MemoryProducer
 from eventfleet.topics.codec import EVENT_HEADERS
 from eventfleet.topics.names import Topics
 from eventfleet.topics.topic_specs import declare_topics
@@ -70,6 +73,10 @@ class LoadFleet:
                 self.store,
                 owner,
                 SystemClock(),
+                AppendParking(
+                    *(self.domain.name, partition, MemoryDeadLetters(), SystemClock(), self.store),
+                    MemoryProducer(MemoryLog()),
+                ),
                 cached=10_000,
             )
             start = await role.open()

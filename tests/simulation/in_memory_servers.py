@@ -4,6 +4,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from eventfleet.model.domain import Domain
+from eventfleet.roles.append_parking import AppendParking
 from eventfleet.roles.parking import LoggedParking, Parking
 from eventfleet.roles.role import ChunkReport, Role
 from eventfleet.stores.contracts import DomainStores
@@ -66,6 +67,13 @@ class InMemoryServers:
     def logged_parking(self, role: str) -> LoggedParking:
         log = TopicParkedLog(MemoryReader(self.log))
         return LoggedParking(self.domain.name, role, 0, self.dead_letters, self.clock, log)
+
+    def append_parking(self, **options: Any) -> AppendParking:
+        return AppendParking(
+            *(self.domain.name, 0, self.dead_letters, self.clock, self.events),
+            MemoryProducer(self.log),
+            **options,
+        )
 
     def event(self, n: str, aggregate_id: str = "a", **named: Any) -> EventRecord:
         wanted: dict[str, Any] = {"type": "Counted", "data": {"n": n}, "time": self.clock.now()}

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from eventfleet.deciders.outcomes import Accepted, Outcome, Rejected, Repeated, Unavailable
+from eventfleet.deciders.outcomes import Accepted, Failed, Outcome, Rejected, Repeated, Unavailable
 from eventfleet.topics.event import EventRecord
 from eventfleet.topics.record import LogRecord
 from tests.simulation.checker import BrokenInvariant, History, event_of
@@ -28,7 +28,8 @@ class Request:
 
     @property
     def unknown(self) -> bool:
-        return self.outcome is None or isinstance(self.outcome, Unavailable)
+        """Unknown whether the event is stored: a command on a parked aggregate may stand noted."""
+        return self.outcome is None or isinstance(self.outcome, Unavailable | Failed)
 
 
 Requests = Mapping[str, list[Request]]

@@ -10,7 +10,9 @@ from typing import NamedTuple
 
 from eventfleet.deciders.outcomes import Accepted, Outcome
 from eventfleet.deciders.proposed_event import ProposedEvent, propose_event
+from eventfleet.stores.contracts.dead_letters import ParkedQuery
 from eventfleet.topics.event import EventRecord
+from eventfleet.topics.parked import Discard
 from tests.simulation.checker import BrokenInvariant
 from tests.simulation.commands import items
 from tests.simulation.marker_checker import (
@@ -32,12 +34,13 @@ from tests.simulation.marker_world import (
     MarkerWorld,
     SimulatedService,
 )
-from tests.simulation.scheduler import ScheduledTask
+from tests.simulation.scheduler import ScheduledTask, drive
 from tests.simulation.shrinker import tell_shrunk
 from tests.simulation.story import tell
 
 BUSY = 400
 PATIENCE = 6000
+MAX_LISTED = 100
 
 
 class ScheduledCommand(NamedTuple):
@@ -235,6 +238,17 @@ class MarkerSchedule:
             self.world.redis.flush()
         if self.dumps:
             self._dump(pressure)
+        if scenario.poison and chance(0.05):
+            self._operate(discards=chance(0.2))
+
+    def _operate(self, *, discards: bool) -> None:
+        """An operator has what is parked redriven, or its first event discarded."""
+        listed = drive(self.world.letters.find(ParkedQuery(), MAX_LISTED))
+        for parked in listed if self.quiet else listed[:1]:
+            self.scheduler.count("a discard" if discards else "a redrive")
+            why = Discard("it is a mistake", "op", self.world.clock.now()) if discards else None
+            self.scheduler.trace.append(("operator", "asks for", (parked, why)))
+            drive(self.world.letters.request(parked, why))
 
     def _of(self, slot: object) -> list[ScheduledTask]:
         return [task for task in self.scheduler.tasks if task.slot == slot]
@@ -299,18 +313,33 @@ class MarkerSchedule:
     def _settle(self) -> None:
         if not self.quiet:
             self.scheduler.tell("the schedule", "goes quiet")
+            self._deploy()
             self._own_all()
         self.quiet, self.world.faults.rate = True, 0.0
         self._until(lambda: not any(c.calls or c.left for c in self.clients))
+
+    def _deploy(self) -> None:
+        """From now on no owner has old code."""
+        self.world.mended = True
+        for task in self._of("append") if self.scenario.poison else ():
+            self.scheduler.kill(task)
 
     def _until(self, done: Callable[[], bool]) -> None:
         # Clocks that were set back come to where they were first.
         patience = PATIENCE * (3 if self.scenario.clocks else 1)
         for step in range(patience):
-            if step % 5 == 0 and done() and self.world.caught_up() and not self._of("network"):
+            if step % 50 == 0 and self.scenario.poison:
+                self._operate(discards=False)
+            at_rest = self.world.caught_up() and not self._of("network")
+            if step % 5 == 0 and done() and at_rest and not self._is_parked():
                 return
             self._step()
         raise BrokenInvariant("stuck", f"not done after {patience} quiet steps")
+
+    def _is_parked(self) -> bool:
+        """Look at what append parks, and at what the services know of it."""
+        known = [service.guard.parked for service in self.services]
+        return any([*known, drive(self.world.events.parked()), drive(self.world.letters.count())])
 
     # The verdict
 

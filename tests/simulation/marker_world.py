@@ -1,6 +1,6 @@
 """Redis, the log, the store and the services of one schedule of the marker protocol."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from dataclasses import replace as with_changes
 from datetime import timedelta
@@ -12,9 +12,12 @@ from msgspec.structs import replace
 from eventfleet.deciders.lag_guard import LagGuard
 from eventfleet.deciders.marker_decider import MarkerDecider
 from eventfleet.roles.append import AppendRole
+from eventfleet.roles.append_parking import AppendParking
 from eventfleet.roles.append_plan import Plan
+from eventfleet.stores.contracts import ParkedWrite, ParkEvent
 from eventfleet.stores.errors import Fenced, ServerUnavailable
 from eventfleet.stores.marker_timeouts import MarkerTimeouts
+from eventfleet.stores.memory.dead_letters import MemoryDeadLetters
 from eventfleet.stores.memory.events import MemoryEvents
 from eventfleet.stores.memory.log import MemoryReader, MemoryTransactionalWriter
 from eventfleet.stores.memory.markers import MemoryMarkers, MemoryRedis, RedisData
@@ -35,6 +38,8 @@ TOPICS = Topics.of(items.name)
 PREFIX = "sim"
 TERMS = MarkerTimeouts(expiry=20.0, lease=0.4, memory=20.0)
 DEADLINE = 8.0
+NEW_CODE = 0.3
+"""How many owners of append have mended code, while others have old code."""
 MAX_TICKS_SECONDS = 0.01
 """Where the clock is further back than that, it was set back."""
 PRODUCE = 8.0
@@ -49,6 +54,7 @@ class MarkerParts:
     guard: type[LagGuard] = LagGuard
     redis: type[MemoryRedis] = MemoryRedis
     plan: type[Plan] = Plan
+    parking: type[AppendParking] = AppendParking
 
 
 @dataclass(frozen=True)
@@ -74,6 +80,7 @@ class MarkerScenario:
     faults: float = 0.0
     lag: float = 0.0
     owners: float = 0.0  # how often append gets an owner beside the one it has, or loses one
+    poison: float = 0.0  # how many events old code of append raises on
     clocks: bool = False  # services and Redis have clocks of their own, which step back
     echoes: float = 0.2
     names: tuple[str, ...] = ("Open", "Lend", "Lend", "Return", "Return", "Sell", "Note")
@@ -144,7 +151,7 @@ class SimulatedService:
         network: Any = Remote(Network(world), world.faults)
         self.world = world
         self.guard = parts.guard(
-            *(items.name, markers, reader, self.clock), prefix=PREFIX, expiry=TERMS.expiry
+            *(items.name, markers, reader, store, self.clock), prefix=PREFIX, expiry=TERMS.expiry
         )
         self.marking = parts.marking(
             *(store, markers, network, self.guard, self.clock),
@@ -172,16 +179,33 @@ class SettableRedis(MemoryRedis):
 
 
 class DatedEvents(MemoryEvents):
-    """`dates`: in which step each event was stored, by id."""
+    """`dates`: in which step each event was stored, by id; `parked_at`: where it was parked."""
 
     def __init__(self, partitions: int, scheduler: Scheduler) -> None:
         super().__init__(partitions, checkpoint)
         self._scheduler = scheduler
         self.dates: dict[str, int] = {}
+        self.parked_at: dict[str, Position] = {}
+
+    def _park(self, index: int, write: ParkedWrite) -> None:
+        super()._park(index, write)
+        if isinstance(write, ParkEvent):
+            self.parked_at[write.event.id] = write.position
 
     def _keep(self, event: EventRecord) -> None:
         super()._keep(event)
         self.dates.setdefault(event.id, self._scheduler.steps)
+
+
+class PoisonedAppend(AppendRole):
+    """Append with code that raises on some events, unless it is mended."""
+
+    def __init__(self, *args: Any, poisoned: Callable[[EventRecord], bool], **named: Any) -> None:
+        super().__init__(*args, **named)
+        self._poisoned = poisoned
+
+    def _fault(self, event: EventRecord) -> Exception | None:
+        return ValueError("poison") if self._poisoned(event) else super()._fault(event)
 
 
 class MarkerWorld:
@@ -203,6 +227,14 @@ class MarkerWorld:
         self.dump: RedisData = self.redis.dump()
         self.faults = Faults(self.scheduler, scenario.faults)
         self.lost = False
+        self.letters = MemoryDeadLetters(checkpoint)
+        self.mended = False
+        self.poison: dict[str, bool] = {}
+
+    def is_poison(self, event: EventRecord) -> bool:
+        """Say whether old code raises on an event; of one id it says the same for ever."""
+        rate = self.scenario.poison
+        return self.poison.setdefault(event.id, bool(rate) and self.random.random() < rate)
 
     def new_clock(self) -> ServerClock:
         off = self.random.choice([-3.0, 0.0, 3.0]) if self.scenario.clocks else 0.0
@@ -216,9 +248,16 @@ class MarkerWorld:
         source = consumer_group(PREFIX, items.name, "append"), TOPICS.events, partition
         writer = Shaky(MemoryTransactionalWriter(self.log, *source, checkpoint), self.faults)
         store: Any = ShakyEvents(self.events, self.faults)
-        role = AppendRole(
-            *(items, partition, store, writer, self.clock),  # type: ignore[arg-type]
+        letters: Any = Shaky(self.letters, self.faults)
+        network: Any = Remote(Network(self), self.faults)
+        parking = self.scenario.parts.parking(
+            items.name, partition, letters, self.clock, store, network
+        )
+        new_code = self.mended or self.random.random() < NEW_CODE
+        role = PoisonedAppend(
+            *(items, partition, store, writer, self.clock, parking),
             cached=self.random.randint(1, 3),
+            poisoned=lambda event: not new_code and self.is_poison(event),
         )
         while True:
             try:
@@ -232,6 +271,8 @@ class MarkerWorld:
         offset = await role.open()
         while True:
             await checkpoint()
+            if self.scenario.poison:
+                await role.tick()
             records = self.records(TOPICS.events, partition)[offset:][: self.random.randint(1, 4)]
             if records:
                 offset = records[-1].offset + 1
@@ -279,9 +320,12 @@ class MarkerWorld:
         return {key: events for key in self.aggregates if (events := drive(self._history(key)))}
 
     def arrivals(self, stored: History) -> dict[str, int]:
-        """The step in which each of these events came into the log."""
+        """The step in which each of these events came into the log; of one that was parked its
+        first record."""
         dates, events = self.log.dates, (event for found in stored.values() for event in found)
         places = {event.id: Position.parse(event.position or "") for event in events}
+        for id in places.keys() & self.events.parked_at.keys():
+            places[id] = self.events.parked_at[id]
         return {key: dates[TOPICS.events, at.partition, at.offset] for key, at in places.items()}
 
     def appends(self) -> dict[str, int]:

@@ -61,7 +61,8 @@ class AuditFixture:
     def _role(self, name: str, writer: PartitionWriter) -> AppendRole | SnapshotRole | RelayRole:
         domain, memory, clock = self.domain, self.memory, self.memory.clock
         if name == "append":
-            return AppendRole(domain, 0, memory.events, writer, clock, cached=10)
+            parking = memory.append_parking()
+            return AppendRole(domain, 0, memory.events, writer, clock, parking, cached=10)
         if name == "relay":
             return RelayRole(domain, 0, memory.events, writer, memory.logged_parking(name))
         return SnapshotRole(

@@ -92,7 +92,8 @@ class MarkerFixture:
     def service(self) -> MarkerDecider:
         """Another service on the same servers becomes the one that is asked."""
         self.guard = LagGuard(
-            *(self.domain.name, self.markers, MemoryReader(self.memory.log), WorldClock(self)),
+            *(self.domain.name, self.markers, MemoryReader(self.memory.log)),
+            *(self.memory.events, WorldClock(self)),
             prefix=PREFIX,
             expiry=TERMS.expiry,
         )
@@ -127,6 +128,7 @@ class MarkerFixture:
                     self.memory.events,
                     writer,
                     self.memory.clock,
+                    self.memory.append_parking(),
                 ),
                 cached=10,
             )

@@ -43,7 +43,7 @@ def an_append(
 ) -> AppendRole:
     return AppendRole(
         *(domain or memory.domain, 0, memory.events, memory.writer("append")),
-        memory.clock,
+        *(memory.clock, memory.append_parking()),
         cached=cached,
     )
 

@@ -223,7 +223,8 @@ async def test_append_refuses_a_start_for_the_reason_that_is_found(
     places = ("database eventfleet", "group staging.bills.append")
     [finding] = [each for each in found(report, kind) if each.where in places]
     writer = MemoryTransactionalWriter(fleet.log, group, "bills.events", 0)
-    role = AppendRole(bills, 0, events, writer, fleet.memory.clock, cached=1)
+    parking = fleet.memory.append_parking()
+    role = AppendRole(bills, 0, events, writer, fleet.memory.clock, parking, cached=1)
     with pytest.raises(Misconfigured) as refused:
         await role.open()
     assert str(refused.value) == finding.detail

@@ -7,6 +7,7 @@ from eventfleet.deciders.lag_guard import LagGuard
 from eventfleet.stores.clock import STEADY_START, SystemClock
 from eventfleet.stores.contracts import Incarnation
 from eventfleet.stores.marker_timeouts import MarkerTimeouts
+from eventfleet.stores.memory.events import MemoryEvents
 from eventfleet.stores.memory.log import MemoryLog, MemoryReader
 from eventfleet.stores.memory.markers import MemoryMarkers, MemoryRedis
 from eventfleet.topics.record import ProducerRecord
@@ -40,7 +41,9 @@ class GuardServers:
         self.reader = MemoryReader(self.log)
         self.clock = GuardClock()
         self.guard = LagGuard(
-            *("orders", self.markers, self.reader, self.clock), prefix="p", expiry=EXPIRY
+            *("orders", self.markers, self.reader, MemoryEvents(), self.clock),
+            prefix="p",
+            expiry=EXPIRY,
         )
 
     def produce(self, partition: int = 0) -> None:

@@ -23,7 +23,9 @@ from eventfleet.log_files.records import to_events
 from eventfleet.log_files.rows import Origin
 from eventfleet.model.command_rules import START
 from eventfleet.roles.append import AppendRole
+from eventfleet.roles.append_parking import AppendParking
 from eventfleet.stores.errors import ServerUnavailable
+from eventfleet.stores.memory.dead_letters import MemoryDeadLetters
 from eventfleet.stores.memory.events import MemoryEvents
 from eventfleet.stores.memory.log import (
     MemoryLog,
@@ -116,6 +118,10 @@ class LoaderFleet:
             self.store,
             writer,
             clock,
+            AppendParking(
+                *(domain.name, partition, MemoryDeadLetters(), clock, self.store),
+                MemoryProducer(self.log),
+            ),
             cached=1000,
         )
 

@@ -58,7 +58,7 @@ class Fleet(InMemoryServers):
         """Take all records behind the group's offset, as one chunk."""
         append = AppendRole(
             *(self.domain, 0, self.events, self.writer("append")),
-            self.clock,
+            *(self.clock, self.append_parking()),
             cached=100,
         )
         offset = await append.open()

@@ -59,6 +59,7 @@ async def an_append(
 ) -> AppendRole:
     role = AppendRole(
         *(domain, 0, memory.events, memory.writer("append"), memory.clock),
+        memory.append_parking(),
         cached=100,
         notifier=notifier,
     )

@@ -338,9 +338,7 @@ def _request(write: Write) -> InsertOne[Document] | UpdateOne:
             return UpdateOne(parked_before(event, position), {"$set": parked_fields(position)})
 
 
-def _tails(
-    events: Sequence[tuple[EventRecord, bool]], queries: Sequence[TailQuery]
-) -> list[Tail]:
+def _tails(events: Sequence[tuple[EventRecord, bool]], queries: Sequence[TailQuery]) -> list[Tail]:
     """Sort out which of the events, given with whether they are parked, each query asked for."""
     by_key = {event.key: event for event, _ in events}
     streams: defaultdict[str, list[EventRecord]] = defaultdict(list)

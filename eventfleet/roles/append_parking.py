@@ -1,0 +1,194 @@
+"""What append parks in a partition, and its redrive, which goes through the log.
+
+The parked events lie in the event store, unseen by readers; the dead-letter store lists their
+aggregates. A redrive writes their records to `<domain>.events` again, in order and marked as
+redriven; the role places them when they come. What waits for the rest of its redrive goes on by
+itself, under later owners too.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from itertools import chain, zip_longest
+
+from msgspec.structs import replace
+
+from eventfleet.roles.append_plan import ParkedItem
+from eventfleet.roles.parking import MAX_PARKED_AGGREGATES, WAITING, Parking
+from eventfleet.roles.role import ChunkReport
+from eventfleet.stores.contracts import (
+    NO_HEAD,
+    Clock,
+    DeadLetterStore,
+    EventStore,
+    Head,
+    LogWriter,
+    VersionRange,
+)
+from eventfleet.stores.contracts.dead_letters import RedriveRequest
+from eventfleet.topics.codec import EVENT_HEADERS, encode
+from eventfleet.topics.event import EventKey, EventRecord
+from eventfleet.topics.names import Topics
+from eventfleet.topics.parked import ParkedAggregate
+from eventfleet.topics.record import LogRecord, ProducerRecord
+
+ROLE = "append"
+REDRIVEN_HEADER = ("eventfleet-redriven", b"1")
+ROUND_EVENTS = 500
+RETRY_INTERVAL = timedelta(seconds=30)
+
+
+class Waits(Exception):
+    """Stands for what an event fails at that only waits."""
+
+
+@dataclass
+class RedriveRound:
+    """The records of an aggregate that were written again: `first` is the version of the first
+    event, `last_offset` the offset of the last one."""
+
+    first: int
+    last_offset: int
+    retry_at: datetime
+
+
+def is_redriven(record: LogRecord) -> bool:
+    return REDRIVEN_HEADER in record.headers
+
+
+class AppendParking(Parking):
+    """The aggregates that append parks in a partition."""
+
+    def __init__(
+        self,
+        domain: str,
+        partition: int,
+        letters: DeadLetterStore,
+        clock: Clock,
+        events: EventStore,
+        writer: LogWriter,
+        *,
+        most: int = MAX_PARKED_AGGREGATES,
+    ) -> None:
+        super().__init__(domain, ROLE, partition, letters, clock, most=most)
+        self._events, self._writer = events, writer
+        self._topic = Topics.of(domain).events
+        self._rounds: dict[str, RedriveRound] = {}
+
+    async def open(self) -> None:
+        self._start(await self._load())
+        self._rounds.clear()
+        await self._compare()
+
+    async def _compare(self) -> None:
+        """Correct what is listed, and what is in memory, by the event store."""
+        listed = {each.aggregate_id: each for each in await self._load()}
+        known = listed | self.aggregates
+        heads = await self._events.heads(known) if known else {}
+        self.aggregates = {
+            key: _corrected(each, heads[key])
+            for key, each in known.items()
+            if heads.get(key, NO_HEAD).parked
+        }
+        if gone := listed.keys() - self.aggregates.keys():
+            await self._letters.unpark(ROLE, gone)
+        if changed := [e for key, e in self.aggregates.items() if listed.get(key) != e]:
+            await self._letters.park(changed)
+
+    # What the role does with an event
+
+    def add(self, item: ParkedItem) -> None:
+        """Note that an event is parked. TooManyParked."""
+        event = item.event
+        if event.aggregate_id in self.aggregates:
+            self.park_behind(event.aggregate_id, event.version)
+        else:
+            self.park_first(event, item.fault)
+
+    def park_first(self, event: EventRecord, fault: Exception | None) -> None:
+        """Park the aggregate at an event, which is redriven unasked if it has no fault."""
+        self.park(event, fault or Waits(WAITING))
+        if not fault:
+            parked = self.aggregates[event.aggregate_id]
+            self._set(replace(parked, reason=WAITING, details="", attempts=0))
+
+    def place(self, event: EventRecord, head: Head) -> None:
+        """Note that the first parked event is placed; `head` is its aggregate's after that."""
+        key = event.aggregate_id
+        parked = self.aggregates.get(key)
+        if parked is not None:
+            self.aggregates[key] = replace(parked, last=head.version)
+            self.end(key, event.version)
+        elif head.parked:
+            rest = replace(event, version=event.version + 1, id="", type="")
+            self.park_first(rest, None)
+
+    # Redrive
+
+    async def redrive(self, next_offset: int) -> ChunkReport:
+        """Write again what is to be redriven; `next_offset`: all below it is decided."""
+        report = ChunkReport()
+        due = await self._due(next_offset)
+        if not due:
+            return report
+        each = max(ROUND_EVENTS // len(due), 1)
+        ranges = [VersionRange(p.aggregate_id, p.first - 1, p.first - 1 + each) for p in due]
+        events: dict[str, list[EventRecord]] = {}
+        for event in await self._events.unplaced(ranges[:ROUND_EVENTS]):
+            events.setdefault(event.aggregate_id, []).append(event)
+        in_turn = [*filter(None, chain.from_iterable(zip_longest(*events.values())))]
+        positions = await self._writer.produce([self._record(event) for event in in_turn])
+        retry_at = self._clock.steady() + RETRY_INTERVAL
+        for event, position in zip(in_turn, positions, strict=True):
+            key = event.aggregate_id
+            self._rounds[key] = RedriveRound(events[key][0].version, position.offset, retry_at)
+        report.nudged = len(in_turn)
+        return report
+
+    async def _due(self, next_offset: int) -> list[ParkedAggregate]:
+        """Return the aggregates that are to be redriven and of which no round is under way."""
+        requests = {request.aggregate_id: (p, request) for p, request in await self.requests()}
+        waiting = (key for key, p in self.aggregates.items() if p.reason == WAITING)
+        due: list[ParkedAggregate] = []
+        for key in [*dict.fromkeys(chain(requests, waiting))]:
+            parked = self.aggregates[key]
+            round = self._rounds.get(key)
+            if round and round.last_offset >= next_offset:
+                continue
+            if round and round.first == parked.first and key in requests:
+                await self.end_request(requests[key][1])  # it has failed again
+                del self._rounds[key]
+            elif not round or round.first != parked.first or self._is_late(round):
+                await self._discard(*requests.get(key, (parked, None)))
+                due.append(parked)
+        return due
+
+    def _is_late(self, round: RedriveRound) -> bool:
+        return self._clock.steady() >= round.retry_at
+
+    async def _discard(self, parked: ParkedAggregate, request: RedriveRequest | None) -> None:
+        """Mark the first event as discarded where that is asked for; what is placed then is so."""
+        discard = self.discard_of(parked, request) if request else None
+        if discard:
+            self.discard_first(parked.aggregate_id, discard)
+            await self.save()
+            self._discarded.clear()
+            key = EventKey(parked.aggregate_id, parked.event_id)
+            await self._events.mark_discarded(key, parked=True)
+
+    def _record(self, event: EventRecord) -> ProducerRecord:
+        bare = replace(event, version=0, position=None, discarded=False)
+        key, headers = event.aggregate_id.encode(), (*EVENT_HEADERS, REDRIVEN_HEADER)
+        return ProducerRecord(self._topic, key, encode(bare), self._partition, headers)
+
+    async def release(self) -> None:
+        for key in self._ended:
+            self._rounds.pop(key, None)
+        await super().release()
+
+
+def _corrected(parked: ParkedAggregate, head: Head) -> ParkedAggregate:
+    """Return what is parked, by the head of its aggregate."""
+    if parked.first == head.placed + 1:
+        return replace(parked, last=head.version)
+    rest = replace(parked, first=head.placed + 1, last=head.version, event_id="", event_type="")
+    return replace(rest, reason=WAITING, details="", attempts=0)
