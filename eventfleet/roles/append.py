@@ -113,18 +113,19 @@ class AppendRole:
         dead_letters: list[ProducerRecord] = []
         for record in records:
             try:
-                event = self._event(record)
-                fault = None if self._synchronous else self._fault(event)
-                items.append(AppendItem(record, event, self._epoch, fault, is_redriven(record)))
+                redriven = is_redriven(record)
+                event = self._event(record, redriven)
+                fault = None if self._synchronous else self._fault(event, redriven)
+                items.append(AppendItem(record, event, self._epoch, fault, redriven))
             except InvalidRecord as error:
                 dead_letters.append(self._dead_letter(record, UNREADABLE, str(error)))
         return items, dead_letters
 
-    def _event(self, record: LogRecord) -> EventRecord:
+    def _event(self, record: LogRecord, redriven: bool) -> EventRecord:
         event = self._decode(record.value)
         if record.key != event.aggregate_id.encode():
             raise InvalidRecord("key", f"is {record.key!r}, not the subject {event.aggregate_id!r}")
-        if self._uses_marker and event.prev is None:
+        if self._uses_marker and event.prev is None and not redriven:
             raise InvalidRecord("prev", "is missing; events of this domain are made by commands")
         return event
 
@@ -132,7 +133,7 @@ class AppendRole:
         """Decode an event; those of a synchronous domain are only placed, so nobody reads them."""
         return decode(value) if self._synchronous else decode(value, self._domain.always_storable)
 
-    def _fault(self, event: EventRecord) -> Exception | None:
+    def _fault(self, event: EventRecord, redriven: bool) -> Exception | None:
         """What parks the event's aggregate, unless it is superseded or stored already.
 
         InvalidRecord: it is not of this domain, or its writer did not ask the declaration.
@@ -140,7 +141,7 @@ class AppendRole:
         try:
             self._domain.check(event)
         except InvalidRecord as error:
-            if self._uses_marker and event.domain == self._domain.name:
+            if (self._uses_marker or redriven) and event.domain == self._domain.name:
                 return UndeclaredEvent(event, str(error))
             raise
         except Exception as error:

@@ -238,7 +238,7 @@ class MarkerSchedule:
             self.world.redis.flush()
         if self.dumps:
             self._dump(pressure)
-        if scenario.poison and chance(0.05):
+        if scenario.poison and chance(0.1):
             self._operate(discards=chance(0.2))
 
     def _operate(self, *, discards: bool) -> None:

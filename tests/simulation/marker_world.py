@@ -204,8 +204,8 @@ class PoisonedAppend(AppendRole):
         super().__init__(*args, **named)
         self._poisoned = poisoned
 
-    def _fault(self, event: EventRecord) -> Exception | None:
-        return ValueError("poison") if self._poisoned(event) else super()._fault(event)
+    def _fault(self, event: EventRecord, redriven: bool) -> Exception | None:
+        return ValueError("poison") if self._poisoned(event) else super()._fault(event, redriven)
 
 
 class MarkerWorld:

@@ -13,15 +13,17 @@ from msgspec.structs import replace
 from eventfleet.model.domain import Domain
 from eventfleet.model.payloads import Event
 from eventfleet.roles.append import AppendRole
-from eventfleet.roles.role import PoisonEvent, UndeclaredEvent
+from eventfleet.roles.role import ChunkReport
 from eventfleet.states.cache_statistics import cache_statistics
-from eventfleet.stores.contracts import AssignPosition
+from eventfleet.stores.contracts import AssignPosition, Head
 from eventfleet.stores.errors import Duplicate, Fenced, Misconfigured, ServerUnavailable
 from eventfleet.stores.memory.events import MemoryEvents
 from eventfleet.topics.codec import encode
-from eventfleet.topics.dead_letters import REASON
+from eventfleet.topics.dead_letters import KIND, REASON
 from eventfleet.topics.event import EventKey, EventRecord, Position
+from eventfleet.topics.parked import Discard
 from eventfleet.topics.record import LogRecord
+from tests.simulation.checker import event_of
 from tests.simulation.in_memory_servers import START, InMemoryServers, take
 from tests.simulation.recording_domain import (
     Counted,
@@ -553,18 +555,31 @@ def failing(data: dict[str, Any]) -> dict[str, Any]:
     raise KeyError("n")
 
 
-async def test_an_upcaster_that_raises_stops_append(memory: InMemoryServers) -> None:
-    poisoned: Domain[Tally] = Domain(
-        "tally", state=Tally, evolve=evolve, events=[Counted], upcasters={Counted: [failing]}
-    )
+poisoned: Domain[Tally] = Domain(
+    "tally", state=Tally, evolve=evolve, events=[Counted], upcasters={Counted: [failing]}
+)
+
+
+mended = with_changes(poisoned, upcasters={Counted: [dict]})
+
+
+async def test_an_upcaster_that_raises_parks_the_aggregate() -> None:
     memory = InMemoryServers(poisoned)
     append = await opened(memory)
-    records = await sent(memory, memory.event("0", schema_version=2), memory.event("1", "b"))
-    with pytest.raises(
-        PoisonEvent, match=r"append .* tally 'b' version 0, event .* at offset 1: KeyError: 'n'"
-    ):
-        await take(append, records)
-    assert (await memory.events.count(), stored(memory), memory.offset("append")) == (0, [], 0)
+    events = memory.event("0", schema_version=2), memory.event("1", "b")
+    report = await take(append, await sent(memory, *events))
+    behind = memory.event("2", "b", schema_version=2), memory.event("3", schema_version=2)
+    report += await take(append, await sent(memory, *behind))
+    assert stored(memory) == [("a", "0", 1), ("a", "3", 2)]
+    assert (report.parked, report.stored, memory.offset("append")) == (2, 2, 4)
+    assert await memory.events.parked() == {"b"}
+    [parked] = await memory.dead_letters.parked_in("append", 0)
+    place = parked.first, parked.event_id, parked.reason, parked.attempts
+    assert place == (1, "1", "KeyError: 'n'", 1)
+    assert "in failing" in parked.details
+    assert [(letter[KIND], letter[REASON]) for letter in letters(memory)] == [
+        ("parked", "KeyError: 'n'")
+    ]
 
 
 # Accepted events that an older declaration does not read
@@ -587,7 +602,7 @@ newer_tally = with_changes(marker_tally, events=[Counted, Packed])
     ],
     ids=["type", "schema version", "payload"],
 )
-async def test_an_accepted_event_that_is_not_read_stops_append_and_takes_none_with_it(
+async def test_an_accepted_event_that_is_not_read_parks_its_aggregate_and_loses_none(
     packed: dict[str, Any],
 ) -> None:
     """Wrong order of a rollout: what follows was accepted too, and names it as its `prev`."""
@@ -596,23 +611,91 @@ async def test_an_accepted_event_that_is_not_read_stops_append_and_takes_none_wi
     await take(append, await sent(memory, memory.event("1", prev="")))
     accepted = memory.event("2", prev="1", **packed), memory.event("3", prev="2")
     records = await sent(memory, memory.event("0", "b", prev=""), *accepted)
-    for _ in range(2):
-        with pytest.raises(UndeclaredEvent, match="'a', event 2 at offset 2: it was accepted"):
-            await take(append, records)
-        append = await opened(memory)
-    assert (letters(memory), memory.offset("append")) == ([], 1)
+    report = await take(append, records)
+    assert (report.parked, report.superseded) == (2, 0)
+    assert stored(memory) == [("a", "1", 1), ("b", "0", 1)]
+    [parked] = await memory.dead_letters.parked_in("append", 0)
+    assert parked.reason.startswith("UndeclaredEvent: it was accepted, but the domain as declared")
+    heads = await memory.events.heads(["a"])
+    assert heads["a"] == Head(3, "3", 1, "Counted", parked=True)
 
 
-async def test_once_its_declaration_is_deployed_the_event_and_what_follows_are_stored() -> None:
+async def redriven(
+    memory: InMemoryServers, append: AppendRole, discard: Discard | None = None
+) -> ChunkReport:
+    """What comes of a request for all that is parked, until nothing more happens."""
+    for parked in await memory.dead_letters.parked_in("append", 0):
+        assert await memory.dead_letters.request(parked, discard)
+    report, offset = ChunkReport(), memory.offset("append") or 0
+    while True:
+        report += await append.tick()
+        records = memory.records(memory.topics.events)[offset:]
+        if not records:
+            return report
+        report += await take(append, records)
+        offset += len(records)
+
+
+async def test_what_is_parked_is_placed_in_order_once_its_declaration_is_deployed() -> None:
     memory = InMemoryServers(marker_tally)
-    append = await opened(memory)
     packed = memory.event("1", prev="", type="Packed", data={"n": "1", "box": "small"})
-    records = await sent(memory, packed, memory.event("2", prev="1"))
-    with pytest.raises(UndeclaredEvent, match="Packed of schema version 1"):
-        await take(append, records)
-    await take(await opened(memory, newer_tally), records)
-    assert stored(memory) == [("a", "1", 1), ("a", "2", 2)]
-    assert letters(memory) == []
+    records = await sent(memory, packed, memory.event("2", prev="1"), memory.event("3", prev="2"))
+    await take(await opened(memory), records)
+    append = await opened(memory, newer_tally)
+    report = await redriven(memory, append)
+    await take(append, await sent(memory, memory.event("4", prev="3")))
+    assert stored(memory) == [("a", str(n), n) for n in range(1, 5)]
+    positions = [event.position for event in await memory.history("a")]
+    assert positions == ["0-0-3", "0-0-4", "0-0-5", "0-0-6"]
+    assert (report.redriven, report.nudged) == (3, 3)
+    assert (await memory.events.parked(), await memory.dead_letters.count()) == (set(), {})
+
+
+async def test_a_redriven_event_that_fails_again_stays_parked_and_ends_its_request() -> None:
+    memory = InMemoryServers(poisoned)
+    append = await opened(memory)
+    await take(append, await sent(memory, memory.event("1"), memory.event("2", schema_version=2)))
+    report = await redriven(memory, append)
+    assert (report.redriven, stored(memory)) == (0, [])
+    [parked] = await memory.dead_letters.parked_in("append", 0)
+    assert (parked.first, parked.last, parked.attempts) == (1, 2, 2)
+    assert await memory.dead_letters.requests("append", 0, 9) == []
+
+
+async def test_a_discarded_event_keeps_its_place_and_is_marked_so() -> None:
+    memory = InMemoryServers(poisoned)
+    append = await opened(memory)
+    await take(append, await sent(memory, memory.event("1"), memory.event("2", schema_version=2)))
+    report = await redriven(memory, append, Discard("a mistake", "op", memory.clock.now()))
+    assert (report.discarded, report.redriven) == (1, 1)
+    events = [event_of(record) for record in memory.records(memory.topics.stored)]
+    assert [(e.id, e.version, e.discarded) for e in events] == [("1", 1, True), ("2", 2, False)]
+    [noted] = await memory.dead_letters.discarded("append", ["a"])
+    assert (noted.event_id, noted.version, noted.discard.why) == ("1", 1, "a mistake")
+
+
+async def test_a_repeat_of_a_parked_record_places_nothing() -> None:
+    memory = InMemoryServers(poisoned)
+    append = await opened(memory)
+    records = await sent(memory, memory.event("1"))
+    await take(append, records)
+    await take(await opened(memory, mended), await sent(memory, memory.event("1")))
+    assert (stored(memory), await memory.events.parked()) == ([], {"a"})
+
+
+async def test_a_later_owner_goes_on_with_what_waits_for_the_rest_of_its_redrive() -> None:
+    memory = InMemoryServers(poisoned)
+    append = await opened(memory)
+    behind = [memory.event(str(n), schema_version=2) for n in range(2, 6)]
+    await take(append, await sent(memory, memory.event("1"), *behind))
+    append = await opened(memory, mended)
+    [parked] = await memory.dead_letters.parked_in("append", 0)
+    await memory.dead_letters.request(parked, None)
+    await append.tick()
+    await take(append, memory.records(memory.topics.events)[5:6])
+    assert stored(memory) == [("a", "1", 1)]
+    await redriven(memory, await opened(memory, mended))
+    assert stored(memory) == [("a", str(n), n) for n in range(1, 6)]
 
 
 async def test_an_unread_event_that_follows_another_one_is_superseded() -> None:
