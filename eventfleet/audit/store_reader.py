@@ -111,7 +111,7 @@ class StoreReader:
                 self._events_read += 1
                 check.skip(version, describe_error(error))
                 heads = await self._events.heads([aggregate_id])
-                complete = aggregate_id not in heads or version >= heads[aggregate_id].version
+                complete = aggregate_id not in heads or version >= heads[aggregate_id].readable
         check.end()
 
     async def _try_unlisted(self) -> None:

@@ -60,6 +60,8 @@ def _class_for(kind: type[Event], newest: int, names: Collection[str]) -> Any:
         for f in msgspec.structs.fields(EventRecord)
         if f.name in names
     ]
+    # A discarded event is not of this class, so it is decoded as an EventRecord, which says so.
+    fields.append(("discarded", None, None))
     name = wire_name(kind)
     return msgspec.defstruct(
         kind.__name__,

@@ -59,6 +59,7 @@ class RelayEnvelope(CloudEvent, frozen=True, kw_only=True, gc=False):
     data: UnparsedPayload
     schema_version: int = 1
     reply_to: str | None = None
+    discarded: None = None  # a discarded event is read as a whole
 
 
 _decode = msgspec.json.Decoder(RelayEnvelope).decode
@@ -204,7 +205,8 @@ class RelayRole:
         if event is None:
             return True
         try:
-            out += list(downstream(self._domain, event, record.value, record.timestamp or None))
+            value = None if event.discarded else record.value
+            out += list(downstream(self._domain, event, value, record.timestamp or None))
         except Exception as error:
             self._parking.park(event, error)
             report.parked += 1

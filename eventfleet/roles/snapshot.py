@@ -364,10 +364,10 @@ class SnapshotRole:
             return []
         heads = await events.heads(uncached)
         states = (await load_live_states(self._domain, self._stores, uncached)).values()
-        behind = [s for s in states if heads[s.aggregate_id].version > s.version]
+        behind = [s for s in states if heads[s.aggregate_id].readable > s.version]
         for state in behind:
             try:
-                await self._catch_up(state, heads[state.aggregate_id].version)
+                await self._catch_up(state, heads[state.aggregate_id].readable)
             except ReplayFailed as error:
                 self._park(error, report)
         return behind
@@ -394,14 +394,14 @@ class SnapshotRole:
         head = (await events.heads([aggregate_id])).get(aggregate_id, NO_HEAD)
         out = self._again(state, 1)
         try:
-            await self._catch_up(state, head.version)
+            await self._catch_up(state, head.readable)
         except ReplayFailed as error:
             self._park(error, report)
             await parking.save()
             await parking.end_request(request)
             return
         report.redriven += 1
-        parking.end(aggregate_id, head.version)
+        parking.end(aggregate_id, head.readable)
         # An owner that was fenced must not end what its successor has in memory.
         await self._writer.commit(out, self._next_offset)
         await self._save({aggregate_id: state}, [], self._next_offset, report)

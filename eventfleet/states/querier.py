@@ -128,7 +128,7 @@ class Querier(Generic[S]):
         is not later. InvalidRecord for a moment without a time zone."""
         if moment is None:
             heads = await self._stores.events.heads([aggregate_id])
-            return heads.get(aggregate_id, NO_HEAD).version
+            return heads.get(aggregate_id, NO_HEAD).readable
         if moment.tzinfo is None:
             raise InvalidRecord("time", "has no time zone")
         until = truncate_to_milliseconds(moment)
