@@ -1,8 +1,10 @@
 """Describes exceptions that a team's own functions raise, without the frames before its code."""
 
 from collections.abc import Iterable
+from functools import lru_cache
 from pathlib import Path
 from traceback import FrameSummary, TracebackException, extract_tb
+from types import TracebackType
 
 PACKAGE = Path(__file__).parents[1]
 SAMPLE_DOMAINS = PACKAGE / "domains"
@@ -13,7 +15,7 @@ def team_traceback(error: BaseException) -> str:
 
     The whole of it where no line is the team's, as for a payload that a decoder refuses.
     """
-    formatted = TracebackException.from_exception(error)
+    formatted = TracebackException(type(error), error, _from_the_team_on(error.__traceback__))
     for each in _chain(formatted):
         frames = list(each.stack)
         first = next((i for i, frame in enumerate(frames) if is_the_teams(frame)), 0)
@@ -41,7 +43,20 @@ def _chain(formatted: TracebackException) -> Iterable[TracebackException]:
         each = each.__cause__ or each.__context__
 
 
+def _from_the_team_on(traceback: TracebackType | None) -> TracebackType | None:
+    """Skip the frames before the team's first; reading the lines of a frame takes longest."""
+    each = traceback
+    while each is not None and not _is_the_teams_file(each.tb_frame.f_code.co_filename):
+        each = each.tb_next
+    return each or traceback
+
+
 def is_the_teams(frame: FrameSummary) -> bool:
     """Return whether a frame is of the team's code: of none of ours, but for the sample domains."""
-    path = Path(frame.filename)
+    return _is_the_teams_file(frame.filename)
+
+
+@lru_cache(maxsize=1000)
+def _is_the_teams_file(name: str) -> bool:
+    path = Path(name)
     return not path.is_relative_to(PACKAGE) or path.is_relative_to(SAMPLE_DOMAINS)

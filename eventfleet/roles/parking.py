@@ -6,6 +6,7 @@ events again, in order; a discard passes over the first of them.
 """
 
 import logging
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from datetime import timedelta
@@ -34,6 +35,7 @@ from eventfleet.topics.parked import (
     Discard,
     DiscardedEvent,
     ParkedAggregate,
+    behind_record,
     discarded_record,
     parked_record,
 )
@@ -42,6 +44,9 @@ from eventfleet.topics.record import LogRecord, ProducerRecord
 MAX_PARKED_AGGREGATES = 10_000
 MAX_REQUESTS = 100
 MAX_REASONS = 100
+MAX_NAMED = 20
+"""How many parked aggregates of one reason are named in the log; an operator lists the others."""
+OTHER_REASONS = "for other reasons"
 WAITING = "waits for the rest of its redrive"
 COMPARE_INTERVAL = timedelta(seconds=30)
 REDRIVE_TIME = timedelta(seconds=0.5)
@@ -90,19 +95,27 @@ class Parking:
         self._domain, self._role, self._partition = domain, role, partition
         self._letters, self._clock, self._most = letters, clock, most
         self.aggregates: dict[str, ParkedAggregate] = {}
+        self.discards: set[tuple[str, int]] = set()
         self._changed: set[str] = set()
         self._ended: set[str] = set()
         self._fresh: set[str] = set()
         self._longer: set[str] = set()
         self._discarded: list[DiscardedEvent] = []
-        self._reasons: set[str] = set()
+        self._reasons: Counter[str] = Counter()
+        self._unnamed: Counter[str] = Counter()
         self._unlisted: list[ParkedAggregate] = []
         self._redrive_until = clock.steady()
         self._compared_at = clock.steady()
 
     async def open(self) -> None:
-        """Load what is parked; called by an owner that has fenced those before it."""
+        """Load what is parked; called by an owner that has fenced those before it.
+
+        `discards` are the discarded events of the role, by aggregate and version: their records in
+        the log do not say so.
+        """
         self._start(await self._load())
+        discarded = await self._letters.discarded_by(self._role)
+        self.discards = {(each.aggregate_id, each.version) for each in discarded}
 
     async def _load(self) -> list[ParkedAggregate]:
         return await self._letters.parked_in(self._role, self._partition)
@@ -124,6 +137,7 @@ class Parking:
         self._changed, self._ended, self._fresh = set(), set(), set()
         self._longer = set()
         self._discarded = []
+        self._unnamed.clear()
 
     # Park
 
@@ -166,10 +180,18 @@ class Parking:
         self._set(parked)
 
     def _log_parked(self, parked: ParkedAggregate, correlation_id: str | None) -> None:
-        """Log what is parked; the team's lines of the traceback once for each reason."""
-        told = parked.reason in self._reasons or len(self._reasons) >= MAX_REASONS
-        if not told:
-            self._reasons.add(parked.reason)
+        """Log what is parked; the team's lines of the traceback once for each reason.
+
+        The first of each reason are named; of the others each chunk logs the number.
+        """
+        reason = parked.reason
+        if reason not in self._reasons and len(self._reasons) >= MAX_REASONS:
+            reason = OTHER_REASONS
+        self._reasons[reason] += 1
+        if self._reasons[reason] > MAX_NAMED:
+            self._unnamed[reason] += 1
+            return
+        told = reason == OTHER_REASONS or self._reasons[reason] > 1
         logger.warning(
             "%s of %s, partition %d parks %r at version %d, %s %s: %s%s",
             *(self._role, self._domain, self._partition, parked.aggregate_id, parked.first),
@@ -177,6 +199,14 @@ class Parking:
             "" if told else f"\n{parked.details}",
             extra=self._fields(parked) | {"correlation_id": correlation_id},
         )
+
+    def _log_unnamed(self) -> None:
+        for reason, count in self._unnamed.items():
+            logger.warning(
+                "%s of %s, partition %d parks %d more aggregates: %s",
+                *(self._role, self._domain, self._partition, count, reason),
+                extra={"domain": self._domain, "role": self._role, "partition": self._partition},
+            )
 
     def _fields(self, parked: ParkedAggregate) -> dict[str, Any]:
         """Return the fields of a log line about a parked aggregate."""
@@ -205,10 +235,12 @@ class Parking:
         """Make the dead letters of what was parked since: those of its first events among these."""
         if not self._fresh:
             return []
-        return [letter for record in records if (letter := self._letter(record))]
+        keys = {aggregate_id.encode() for aggregate_id in self._fresh}
+        theirs = [record for record in records if record.key in keys]
+        return [letter for record in theirs if (letter := self._letter(record))]
 
     def _letter(self, record: LogRecord) -> ProducerRecord | None:
-        aggregate_id = (record.key or b"").decode("utf-8", "replace")
+        aggregate_id = (record.key or b"").decode()
         if aggregate_id not in self._fresh:
             return None
         parked = self.aggregates[aggregate_id]
@@ -260,6 +292,7 @@ class Parking:
         self._discarded.append(
             DiscardedEvent(self._role, aggregate_id, parked.first, parked.event_id, discard)
         )
+        self.discards.add((aggregate_id, parked.first))
 
     def end(self, aggregate_id: str, up_to: int) -> None:
         """End the parking of events up to a version; of all, if none is behind it."""
@@ -292,6 +325,7 @@ class Parking:
         """Remove what is no longer parked, once the offset has moved."""
         if self._ended:
             await self._letters.unpark(self._role, self._ended)
+        self._log_unnamed()
         self._forget()
 
     async def _copy(self) -> None:
@@ -345,18 +379,15 @@ class LoggedParking(Parking):
             await self._letters.park(changed)
 
     async def save(self) -> list[ProducerRecord]:
-        changed = [
-            parked_record(self._domain, self._role, self._partition, key, self.aggregates[key])
-            for key in sorted((self._changed | self._longer) - self._ended)
+        place, parked = (self._domain, self._role, self._partition), self.aggregates
+        longer = self._longer - self._changed - self._ended
+        return [
+            *(parked_record(*place, key, parked[key]) for key in sorted(self._changed)),
+            *(behind_record(*place, key, parked[key].last) for key in sorted(longer)),
+            *(parked_record(*place, key, None) for key in sorted(self._ended)),
+            *(behind_record(*place, key, None) for key in sorted(self._ended)),
+            *(discarded_record(self._domain, self._partition, each) for each in self._discarded),
         ]
-        ended = [
-            parked_record(self._domain, self._role, self._partition, key, None)
-            for key in sorted(self._ended)
-        ]
-        discarded = [
-            discarded_record(self._domain, self._partition, each) for each in self._discarded
-        ]
-        return changed + ended + discarded
 
     async def release(self) -> None:
         await self._copy()

@@ -145,4 +145,6 @@ async def test_a_discarded_event_is_noted_once(dead_letters: DeadLetterStore) ->
     assert await dead_letters.discarded("relay", ["a"]) == [events[1], events[0]]
     assert await dead_letters.discarded("relay", ["b", "c"]) == [events[2]]
     assert await dead_letters.discarded("snapshot", ["a"]) == [events[3]]
+    assert await dead_letters.discarded_by("relay") == [events[1], events[0], events[2]]
+    assert await dead_letters.discarded_by("project") == []
     assert await dead_letters.find(ParkedQuery(), 10) == []

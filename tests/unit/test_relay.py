@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from eventfleet.model.domain import Domain, Route
 from eventfleet.model.payloads import Event
-from eventfleet.roles.parking import COMPARE_INTERVAL, LoggedParking, TooManyParked
+from eventfleet.roles.parking import COMPARE_INTERVAL, MAX_NAMED, LoggedParking, TooManyParked
 from eventfleet.roles.relay import RelayRole
 from eventfleet.stores.contracts.dead_letters import ParkedQuery
 from eventfleet.stores.errors import ServerUnavailable, TopicRefused
@@ -326,6 +326,48 @@ async def test_a_new_owner_knows_what_is_parked_and_mends_the_copy() -> None:
     await ask(memory)
     await relay.tick()
     assert [event.id for event in memory.seen("all")] == ["1", "3", "5", "2", "4", "6"]
+
+
+async def test_more_events_behind_a_parked_one_are_written_without_its_reason() -> None:
+    team, memory, relay = await a_parking_relay("2")
+    for n in ("6", "7"):
+        await take(relay, await memory.append(n))
+    first, *behind = memory.records(memory.topics.parked)
+    assert b"LookupError" in first.value
+    assert [(each.key, each.value) for each in behind] == [
+        (b"behind/relay/a", b'{"role":"relay","aggregate_id":"a","last":4}'),
+        (b"behind/relay/a", b'{"role":"relay","aggregate_id":"a","last":5}'),
+    ]
+    relay = await opened(memory)
+    assert await parked_at(memory) == [("a", 2, 5, 1)]
+    team.poison.clear()
+    await ask(memory)
+    await relay.tick()
+    assert [event.id for event in memory.seen("all")][-4:] == ["2", "4", "6", "7"]
+
+    # Nothing of it is left for the next time that the aggregate is parked.
+    team.poison.add("8")
+    await take(relay, await memory.append("8"))
+    await opened(memory)
+    assert await parked_at(memory) == [("a", 6, 6, 1)]
+
+
+async def test_the_log_names_some_aggregates_of_a_reason_and_counts_the_others(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    events = [str(n) for n in range(1, MAX_NAMED + 6)]
+    memory = InMemoryServers(Team(*events).domain)
+    relay = await opened(memory)
+    for n in events:
+        await memory.append(n, f"a-{n}")
+    records = memory.records(memory.topics.stored)
+    await take(relay, records[: MAX_NAMED + 2])
+    await take(relay, records[MAX_NAMED + 2 :])
+    lines = [record.getMessage() for record in caplog.records]
+    assert len(lines) == MAX_NAMED + 2
+    assert [line.count("Traceback") for line in lines] == [1] + [0] * (MAX_NAMED + 1)
+    told = "relay of tally, partition 0 parks %d more aggregates: LookupError: nowhere"
+    assert [lines[-2], lines[-1]] == [told % 2, told % 3]
 
 
 async def test_a_copy_that_an_earlier_owner_wrote_late_is_corrected_in_time() -> None:

@@ -474,6 +474,58 @@ async def test_a_discarded_event_that_comes_again_parks_nothing() -> None:
     assert (await kept(memory), await parked_at(memory)) == ({"a": 3}, [])
 
 
+@pytest.mark.parametrize("restart", [True, False])
+async def test_an_event_that_was_discarded_is_not_folded_when_it_comes_again_after_a_mend(
+    restart: bool,
+) -> None:
+    team = Team("2", rule=every(4))
+    memory = InMemoryServers(team.domain)
+    role = await opened(memory)
+    records = await append(memory, "1", "2", "3")
+    await take(role, records)
+    await ask(memory, discard=True)
+    await role.tick()
+    team.poison.clear()
+    if restart:
+        role = await opened(memory)
+    else:
+        role._states.clear()
+    await take(role, records)
+    await take(role, await append(memory, "4"))
+    assert (await kept(memory), await parked_at(memory)) == ({"a": 4}, [])
+    [snapshot] = (await memory.snapshots.latest(["a"], team.domain.state_shape)).values()
+    assert snapshot.state["trail"] == ("1", "3", "4")
+
+
+async def test_one_query_finds_the_discarded_among_the_events_of_a_chunk_that_fail(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    team = Team("2", "3", "5")
+    memory = InMemoryServers(team.domain)
+    role = await opened(memory)
+    for key in ("b", "c", "d"):
+        await append(memory, "5", key=key)
+    await append(memory, "1", "2", "3", "4")
+    for event_id in ("2", "3"):
+        await memory.events.mark_discarded(EventKey("a", event_id))
+    asked: list[int] = []
+    find, read = memory.events.find, memory.events.read
+
+    async def counted(keys: Any) -> Any:
+        asked.append(len(keys))
+        return await find(keys)
+
+    def read_once(aggregate_id: str, *rest: Any) -> Any:
+        raise AssertionError(f"{aggregate_id} is read alone")
+
+    monkeypatch.setattr(memory.events, "find", counted)
+    monkeypatch.setattr(memory.events, "read", read_once)
+    await take(role, memory.records(memory.topics.stored))
+    monkeypatch.setattr(memory.events, "read", read)
+    assert [each[0] for each in await parked_at(memory)] == ["b", "c", "d"]
+    assert (asked, await kept(memory)) == ([4, 1], {"a": 4})
+
+
 async def test_a_rule_that_raises_parks_the_aggregate() -> None:
     class Failing(Rule):
         mended = False

@@ -82,3 +82,6 @@ class DeadLetterStore(Protocol):
 
     async def discarded(self, role: str, aggregate_ids: Collection[str]) -> list[DiscardedEvent]:
         """Return the discarded events of a role in these aggregates, by aggregate and version."""
+
+    async def discarded_by(self, role: str) -> list[DiscardedEvent]:
+        """Return all discarded events of a role, by aggregate and version."""

@@ -121,10 +121,17 @@ class MongoDeadLetters:
     async def discarded(self, role: str, aggregate_ids: Collection[str]) -> list[DiscardedEvent]:
         events: list[DiscardedEvent] = []
         for part in split_items(aggregate_ids):
-            wanted = {"role": role, "aggregate_id": {"$in": part}, "version": {"$gte": 0}}
-            with operation("read_dead_letters", self._letters):
-                events += map(_discarded, await self._letters.find(wanted).to_list(None))
+            events += await self._find_discarded(role, {"aggregate_id": {"$in": part}})
         return sorted(events, key=lambda each: (each.aggregate_id, each.version))
+
+    async def discarded_by(self, role: str) -> list[DiscardedEvent]:
+        events = await self._find_discarded(role, {})
+        return sorted(events, key=lambda each: (each.aggregate_id, each.version))
+
+    async def _find_discarded(self, role: str, condition: Document) -> list[DiscardedEvent]:
+        wanted = {"role": role, "version": {"$gte": 0}, **condition}
+        with operation("read_dead_letters", self._letters):
+            return [*map(_discarded, await self._letters.find(wanted).to_list(None))]
 
 
 def _id(role: str, aggregate_id: str) -> str:
