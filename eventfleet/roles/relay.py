@@ -3,11 +3,13 @@
 Takes a chunk of `<domain>.stored`; maps each event, upcast to its latest schema, by the routes;
 writes the resulting records and moves the offset in one transaction, also when nothing is routed.
 An event whose routes have no condition is passed on with its payload unparsed. An event that a
-route or an upcaster raises on parks its aggregate.
+route or an upcaster raises on parks its aggregate, and so does one whose record the topic of a
+route refuses for its size.
 """
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import msgspec
@@ -25,7 +27,7 @@ from eventfleet.stores.contracts import (
     Stage,
 )
 from eventfleet.stores.contracts.dead_letters import RedriveRequest
-from eventfleet.stores.errors import TopicRefused
+from eventfleet.stores.errors import RecordsTooLarge, ServerUnavailable, TopicRefused
 from eventfleet.topics.codec import CANONICAL_PREFIX, EVENT_HEADERS, decode_stored, encode
 from eventfleet.topics.dead_letters import UNREADABLE, make_dead_letter
 from eventfleet.topics.errors import InvalidRecord
@@ -126,11 +128,14 @@ class RelayRole:
         self._start = RoleStart(events.registry, domain.name, ROLE, partition)
         self._routes, self._notifier = UnconditionalRoutes(domain), notifier
         self._reader = reader
+        self._targets = {route.to for route in domain.routes}
         self._next_offset = 0
+        # By aggregate and version, why records were refused of what is in hand.
+        self._too_large: dict[tuple[str, int], str] = {}
 
     async def open(self) -> int:
         """Take the partition over. TopicRefused: the topic of a route does not exist."""
-        for topic in sorted({route.to for route in self._domain.routes}):
+        for topic in sorted(self._targets):
             if self._reader and not await self._reader.partition_count(topic):
                 raise TopicRefused(
                     f"topic {topic}, to which a route of {self._domain.name} leads, does not "
@@ -143,6 +148,9 @@ class RelayRole:
     # What it does to one chunk
 
     async def process(self, records: Sequence[LogRecord], next_offset: int) -> ChunkReport:
+        return await self._until_none_is_refused(lambda: self._process(records, next_offset))
+
+    async def _process(self, records: Sequence[LogRecord], next_offset: int) -> ChunkReport:
         report = ChunkReport()
         out: list[ProducerRecord] = []
         awaited: list[RelayEnvelope] = []
@@ -152,7 +160,7 @@ class RelayRole:
             if parked and self._parking.holds(record):
                 self._park_behind(record, out, report)
                 continue
-            event = read_envelope(record.value)
+            event = None if self._too_large else read_envelope(record.value)
             if event is None:
                 self._route(record, out, report)
                 continue
@@ -179,7 +187,7 @@ class RelayRole:
         """Do what operators ask for of parked aggregates."""
         report = ChunkReport()
         for parked, request in await self._parking.requests():
-            await self._redrive(parked, request, report)
+            report += await self._until_none_is_refused(partial(self._redrive, parked, request))
             if self._parking.out_of_time:
                 break
         return report
@@ -204,12 +212,20 @@ class RelayRole:
         if event is None:
             return True
         try:
-            out += list(downstream(self._domain, event, record.value, record.timestamp or None))
+            out += self._downstream(event, record.value, record.timestamp or None)
         except Exception as error:
             self._parking.park(event, error)
             report.parked += 1
             return False
         return True
+
+    def _downstream(
+        self, event: EventRecord, value: bytes | None = None, timestamp: int | None = None
+    ) -> list[ProducerRecord]:
+        """The records that the routes make of an event. RecordsTooLarge: one was refused before."""
+        if reason := self._too_large.get((event.aggregate_id, event.version)):
+            raise RecordsTooLarge(reason)
+        return [*downstream(self._domain, event, value, timestamp)]
 
     def _park_behind(
         self, record: LogRecord, out: list[ProducerRecord], report: ChunkReport
@@ -235,16 +251,49 @@ class RelayRole:
             out.append(letter)
             return None
 
+    async def _until_none_is_refused(
+        self, work: Callable[[], Awaitable[ChunkReport]]
+    ) -> ChunkReport:
+        """Do the work; where a topic refuses records for their size, do it again from the beginning
+        and park their aggregates."""
+        while True:
+            try:
+                report = await work()
+            except RecordsTooLarge as error:
+                self._note_too_large(error)
+                await self._open_again()
+            else:
+                self._too_large = {}
+                return report
+
+    def _note_too_large(self, error: RecordsTooLarge) -> None:
+        """Note the events of refused records; of none, smaller batches are all that it takes."""
+        events = {
+            (event.aggregate_id, event.version)
+            for record in error.records
+            if record.topic in self._targets and (event := decode_stored(record.value))
+        }
+        if error.records and not events - self._too_large.keys():
+            raise error
+        self._too_large |= dict.fromkeys(events, str(error))
+
+    async def _open_again(self) -> None:
+        """Begin anew after a commit that has failed. ServerUnavailable: the offset has moved."""
+        offset = self._next_offset
+        if await self.open() != offset:
+            raise ServerUnavailable(f"{self._domain.name}: another owner went on from {offset}")
+
     # Redrive
 
-    async def _redrive(
-        self, parked: ParkedAggregate, request: RedriveRequest, report: ChunkReport
-    ) -> None:
+    async def _redrive(self, parked: ParkedAggregate, request: RedriveRequest) -> ChunkReport:
         """Route the parked events in order, up to one that fails again; a page at a time.
 
         Out of time it stops after a page, and the request stays.
         """
-        aggregate_id, parking = parked.aggregate_id, self._parking
+        report, aggregate_id, parking = ChunkReport(), parked.aggregate_id, self._parking
+        if aggregate_id not in parking.aggregates:  # since it was opened again
+            return report
+        parked = parking.aggregates[aggregate_id]
         if discard := parking.discard_of(parked, request):
             parking.discard_first(aggregate_id, discard)
             parking.end(aggregate_id, parked.first)
@@ -260,9 +309,10 @@ class RelayRole:
             await self._commit(out, self._next_offset)
             if failed or done < left.first:
                 await parking.end_request(request)
-                return
+                break
             if parking.out_of_time:
-                return
+                break
+        return report
 
     async def _route_parked(
         self, parked: ParkedAggregate
@@ -276,7 +326,7 @@ class RelayRole:
             if event.version != done + 1 or size > REDRIVE_PAGE_BYTES:
                 break
             try:
-                routed = list(downstream(self._domain, event))
+                routed = self._downstream(event)
             except Exception as error:
                 self._parking.park(event, error)
                 return out, done, True

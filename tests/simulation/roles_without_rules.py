@@ -222,6 +222,13 @@ class RedrivesInTwoSteps(RelayRole):
         await super()._commit(out, next_offset)
 
 
+class RedoesWithWhatItHasInMemory(RelayRole):
+    """Without: what is redone after a refusal begins from what is committed."""
+
+    async def _open_again(self) -> None:
+        await self._writer.open()
+
+
 class DiscardsWhateverIsFirst(LoggedParking):
     """Without: a discard is held to the event that it was asked for."""
 

@@ -14,7 +14,7 @@ from eventfleet.roles.relay import RelayRole
 from eventfleet.stores.contracts.dead_letters import ParkedQuery
 from eventfleet.stores.errors import ServerUnavailable, TopicRefused
 from eventfleet.stores.memory.events import MemoryEvents
-from eventfleet.stores.memory.log import MemoryPlainWriter, MemoryReader
+from eventfleet.stores.memory.log import MemoryPlainWriter, MemoryReader, MemoryTransactionalWriter
 from eventfleet.stores.parked_log import TopicParkedLog
 from eventfleet.topics.event import EventKey, EventRecord
 from eventfleet.topics.parked import Discard, ParkedAggregate
@@ -491,3 +491,114 @@ async def test_a_relay_whose_list_has_no_topic_does_not_begin() -> None:
     del memory.log.specs[memory.topics.parked]
     with pytest.raises(TopicRefused, match=r"topic tally\.parked does not exist"):
         await opened(memory)
+
+
+# Records that a topic refuses for their size
+
+
+def limit_topic(memory: InMemoryServers, size: int | None) -> None:
+    config = {"max.message.bytes": str(size)} if size else {}
+    memory.log.specs["all"] = TopicSpec("all", 1, 1, config)
+
+
+LARGE = {"n": "x" * 1000}
+
+
+async def a_refused_relay(
+    team: Team, writer: type[MemoryTransactionalWriter] = MemoryTransactionalWriter
+) -> tuple[InMemoryServers, RelayRole]:
+    """A relay that has taken six events, of which two are too large for their topic."""
+    memory = InMemoryServers(team.domain)
+    limit_topic(memory, 600)
+    own = writer(memory.log, "relay", memory.topics.stored, 0)
+    relay = RelayRole(team.domain, 0, memory.events, own, memory.logged_parking("relay"))
+    await relay.open()
+    for n, key in (("1", "a"), ("2", "b"), ("3", "a"), ("4", "c"), ("5", "a"), ("6", "b")):
+        await memory.append(n, key, **({"data": LARGE} if n in ("3", "4") else {}))
+    report = await take(relay, memory.records(memory.topics.stored))
+    assert (report.emitted, report.parked) == (3, 3)
+    return memory, relay
+
+
+def seen_once(memory: InMemoryServers) -> list[str]:
+    return list(dict.fromkeys(event.id for event in memory.seen("all")))
+
+
+@pytest.mark.parametrize("writer", [MemoryTransactionalWriter, MemoryPlainWriter])
+async def test_a_record_that_is_too_large_for_its_topic_parks_its_aggregate(
+    writer: type[MemoryTransactionalWriter],
+) -> None:
+    memory, relay = await a_refused_relay(Team(), writer)
+    assert seen_once(memory) == ["1", "2", "6"]
+    assert await parked_at(memory) == [("a", 2, 3, 1), ("c", 1, 1, 1)]
+    reasons = {each.reason for each in await memory.dead_letters.find(ParkedQuery(), 10)}
+    assert {each[:42] for each in reasons} == {"RecordsTooLarge: topic all: a record has 1"}
+    assert memory.offset("relay") == memory.records(memory.topics.stored)[-1].offset + 1
+    assert len(memory.records(memory.topics.dead_letters)) == 2
+
+    # What fits flows, also of an aggregate whose large event was discarded.
+    await take(relay, await memory.append("7", "b"))
+    [_, c] = await memory.dead_letters.find(ParkedQuery(), 10)
+    await memory.dead_letters.request(c, Discard("too large", "ann", memory.clock.now()))
+    await relay.tick()
+    await take(relay, await memory.append("8", "c"))
+    assert seen_once(memory)[3:] == ["7", "8"]
+
+
+async def test_a_record_that_is_refused_again_stays_parked_until_its_topic_takes_it() -> None:
+    memory, relay = await a_refused_relay(Team())
+    await ask(memory)
+    await relay.tick()
+    assert await parked_at(memory) == [("a", 2, 3, 2), ("c", 1, 1, 2)]
+    assert await memory.dead_letters.requests("relay", 0, 10) == []
+    limit_topic(memory, None)
+    await ask(memory)
+    report = await relay.tick()
+    assert seen_once(memory) == ["1", "2", "6", "3", "5", "4"]
+    assert (report.redriven, await parked_at(memory)) == (3, [])
+
+
+async def test_a_redrive_goes_as_far_as_the_record_that_is_refused() -> None:
+    team = Team("1")
+    memory = InMemoryServers(team.domain)
+    limit_topic(memory, 600)
+    relay = await opened(memory)
+    for n in ("1", "2", "3", "4"):
+        await memory.append(n, **({"data": LARGE} if n == "3" else {}))
+    await take(relay, memory.records(memory.topics.stored))
+    assert await parked_at(memory) == [("a", 1, 4, 1)]
+    team.poison.clear()
+    await ask(memory)
+    report = await relay.tick()
+    assert seen_once(memory) == ["1", "2"]
+    assert (report.redriven, await parked_at(memory)) == (2, [("a", 3, 4, 1)])
+
+
+async def test_a_topic_of_the_domains_own_that_refuses_a_record_parks_nothing() -> None:
+    team = Team("1")
+    memory = InMemoryServers(team.domain)
+    letters = memory.topics.dead_letters
+    memory.log.specs[letters] = TopicSpec(letters, 1, 1, {"max.message.bytes": "10"})
+    relay = await opened(memory)
+    with pytest.raises(TopicRefused, match=r"topic tally\.dead-letters: a record has"):
+        await take(relay, await memory.append("1"))
+    assert memory.offset("relay") == 0
+
+
+async def test_another_owner_that_goes_on_meanwhile_is_not_passed_over() -> None:
+    team = Team()
+    memory = InMemoryServers(team.domain)
+    limit_topic(memory, 600)
+    relay = await opened(memory)
+    records = await memory.append("1", data=LARGE)
+    open_again = relay._writer.open
+
+    async def late() -> int | None:
+        relay._writer.open = open_again  # type: ignore[method-assign]
+        await take(await opened(memory), records)
+        return await open_again()
+
+    relay._writer.open = late  # type: ignore[method-assign]
+    with pytest.raises(ServerUnavailable, match="tally: another owner went on from 0"):
+        await take(relay, records)
+    assert await parked_at(memory) == [("a", 1, 1, 1)]
