@@ -28,13 +28,19 @@ from eventfleet.stores.contracts import (
 )
 from eventfleet.stores.contracts.dead_letters import RedriveRequest
 from eventfleet.stores.errors import RecordsTooLarge, ServerUnavailable, TopicRefused
-from eventfleet.topics.codec import CANONICAL_PREFIX, EVENT_HEADERS, decode_stored, encode
+from eventfleet.topics.codec import (
+    CANONICAL_PREFIX,
+    EVENT_HEADERS,
+    REDRIVEN_HEADERS,
+    decode_stored,
+    encode,
+)
 from eventfleet.topics.dead_letters import UNREADABLE, make_dead_letter
 from eventfleet.topics.errors import InvalidRecord
 from eventfleet.topics.event import CloudEvent, EventRecord, Instant
 from eventfleet.topics.names import wire_name
 from eventfleet.topics.parked import ParkedAggregate
-from eventfleet.topics.record import LogRecord, ProducerRecord
+from eventfleet.topics.record import Headers, LogRecord, ProducerRecord
 
 ROLE = "relay"
 REDRIVE_PAGE_EVENTS = 500
@@ -220,12 +226,16 @@ class RelayRole:
         return True
 
     def _downstream(
-        self, event: EventRecord, value: bytes | None = None, timestamp: int | None = None
+        self,
+        event: EventRecord,
+        value: bytes | None = None,
+        timestamp: int | None = None,
+        headers: Headers = EVENT_HEADERS,
     ) -> list[ProducerRecord]:
         """The records that the routes make of an event. RecordsTooLarge: one was refused before."""
         if reason := self._too_large.get((event.aggregate_id, event.version)):
             raise RecordsTooLarge(reason)
-        return [*downstream(self._domain, event, value, timestamp)]
+        return [*downstream(self._domain, event, value, timestamp, headers)]
 
     def _park_behind(
         self, record: LogRecord, out: list[ProducerRecord], report: ChunkReport
@@ -326,7 +336,7 @@ class RelayRole:
             if event.version != done + 1 or size > REDRIVE_PAGE_BYTES:
                 break
             try:
-                routed = self._downstream(event)
+                routed = self._downstream(event, headers=REDRIVEN_HEADERS)
             except Exception as error:
                 self._parking.park(event, error)
                 return out, done, True
@@ -346,6 +356,7 @@ def downstream(
     event: EventRecord,
     value: bytes | None = None,
     timestamp: int | None = None,
+    headers: Headers = EVENT_HEADERS,
 ) -> Iterator[ProducerRecord]:
     """The records that the routes make of a stored event; an error of a route passes through.
 
@@ -360,4 +371,4 @@ def downstream(
         for route in routes:
             if route.when(upcast):
                 key = event.aggregate_id.encode()
-                yield ProducerRecord(route.to, key, value, None, EVENT_HEADERS, timestamp)
+                yield ProducerRecord(route.to, key, value, None, headers, timestamp)
