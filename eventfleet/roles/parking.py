@@ -42,7 +42,7 @@ from eventfleet.topics.parked import (
 from eventfleet.topics.record import LogRecord, ProducerRecord
 
 MAX_PARKED_AGGREGATES = 10_000
-MAX_REQUESTS = 100
+MAX_REQUESTS = 1_000
 MAX_REASONS = 100
 MAX_NAMED = 20
 """How many parked aggregates of one reason are named in the log; an operator lists the others."""
@@ -205,15 +205,26 @@ class Parking:
             logger.warning(
                 "%s of %s, partition %d parks %d more aggregates: %s",
                 *(self._role, self._domain, self._partition, count, reason),
-                extra={"domain": self._domain, "role": self._role, "partition": self._partition},
+                extra=self._place,
             )
+
+    def _log_ended(self) -> None:
+        """Log whose parking has ended: some by name, the number of the others."""
+        place = self._role, self._domain, self._partition
+        text = "%s of %s, partition %d parks %r no longer"
+        for key in sorted(self._ended)[:MAX_NAMED]:
+            logger.warning(text, *place, key, extra=self._place | {"aggregate_id": key})
+        if (more := len(self._ended) - MAX_NAMED) > 0:
+            text = "%s of %s, partition %d parks %d more aggregates no longer"
+            logger.warning(text, *place, more, extra=self._place)
+
+    @property
+    def _place(self) -> dict[str, Any]:
+        return {"domain": self._domain, "role": self._role, "partition": self._partition}
 
     def _fields(self, parked: ParkedAggregate) -> dict[str, Any]:
         """Return the fields of a log line about a parked aggregate."""
-        return {
-            "domain": self._domain,
-            "role": self._role,
-            "partition": self._partition,
+        return self._place | {
             "aggregate_id": parked.aggregate_id,
             "version": parked.first,
             "event_id": parked.event_id,
@@ -301,11 +312,6 @@ class Parking:
             left = replace(parked, first=up_to + 1, event_id="", event_type="")
             self._set(replace(left, reason=WAITING, details="", attempts=0))
             return
-        logger.warning(
-            "%s of %s, partition %d parks %r no longer",
-            *(self._role, self._domain, self._partition, aggregate_id),
-            extra=self._fields(parked),
-        )
         del self.aggregates[aggregate_id]
         self._changed.discard(aggregate_id)
         self._ended.add(aggregate_id)
@@ -326,6 +332,7 @@ class Parking:
         if self._ended:
             await self._letters.unpark(self._role, self._ended)
         self._log_unnamed()
+        self._log_ended()
         self._forget()
 
     async def _copy(self) -> None:

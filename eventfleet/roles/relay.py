@@ -9,7 +9,6 @@ route refuses for its size.
 
 import logging
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from functools import partial
 from typing import Any, NamedTuple
 
 import msgspec
@@ -43,7 +42,7 @@ from eventfleet.topics.parked import ParkedAggregate
 from eventfleet.topics.record import Headers, LogRecord, ProducerRecord
 
 ROLE = "relay"
-REDRIVE_PAGE_EVENTS = 500
+REDRIVE_PAGE_EVENTS = 1_000
 REDRIVE_PAGE_BYTES = 4_000_000
 UNROUTED_TYPE = ""
 """Stands for the types that no route names."""
@@ -192,10 +191,8 @@ class RelayRole:
     async def tick(self) -> ChunkReport:
         """Do what operators ask for of parked aggregates."""
         report = ChunkReport()
-        for parked, request in await self._parking.requests():
-            report += await self._until_none_is_refused(partial(self._redrive, parked, request))
-            if self._parking.out_of_time:
-                break
+        if requests := await self._parking.requests():
+            report += await self._until_none_is_refused(lambda: self._redrive(requests))
         return report
 
     async def _commit(self, out: Sequence[ProducerRecord], next_offset: int) -> None:
@@ -295,60 +292,95 @@ class RelayRole:
 
     # Redrive
 
-    async def _redrive(self, parked: ParkedAggregate, request: RedriveRequest) -> ChunkReport:
-        """Route the parked events in order, up to one that fails again; a page at a time.
+    async def _redrive(
+        self, requests: Sequence[tuple[ParkedAggregate, RedriveRequest]]
+    ) -> ChunkReport:
+        """Route the parked events of some aggregates, of each in order, up to one that fails again.
 
-        Out of time it stops after a page, and the request stays.
+        They go page by page, a page of each in one transaction. Out of time it stops after a page,
+        and the requests stay.
         """
-        report, aggregate_id, parking = ChunkReport(), parked.aggregate_id, self._parking
-        if aggregate_id not in parking.aggregates:  # since it was opened again
-            return report
-        parked = parking.aggregates[aggregate_id]
-        if discard := parking.discard_of(parked, request):
-            parking.discard_first(aggregate_id, discard)
-            parking.end(aggregate_id, parked.first)
-            report.discarded += 1
-        if aggregate_id not in parking.aggregates:
-            await self._commit([], self._next_offset)
-        while left := parking.aggregates.get(aggregate_id):
-            out, done, failed = await self._route_parked(left)
-            if done >= left.first and not failed:
-                parking.end(aggregate_id, done)
-            report.redriven += done - left.first + 1
-            report.emitted += len(out)
-            await self._commit(out, self._next_offset)
-            if failed or done < left.first:
-                await parking.end_request(request)
-                break
+        report, parking = ChunkReport(), self._parking
+        left: dict[str, RedriveRequest] = {}
+        for _, request in requests:
+            parked = parking.aggregates.get(request.aggregate_id)
+            if parked is None:  # ended since, when it was opened again
+                continue
+            if discard := parking.discard_of(parked, request):
+                parking.discard_first(parked.aggregate_id, discard)
+                parking.end(parked.aggregate_id, parked.first)
+                report.discarded += 1
+            left[parked.aggregate_id] = request
+        while left:
+            ended = await self._redrive_page([*left], report)
+            for aggregate_id in ended:
+                request = left.pop(aggregate_id)
+                if aggregate_id in parking.aggregates:
+                    await parking.end_request(request)
             if parking.out_of_time:
                 break
         return report
 
-    async def _route_parked(
-        self, parked: ParkedAggregate
-    ) -> tuple[list[ProducerRecord], int, bool]:
-        """Route a page of parked events: the records, the last version that is through, and whether
-        the next one has failed. Without that, nothing is through where the store has no event."""
-        out: list[ProducerRecord] = []
-        done, size = parked.first - 1, 0
+    async def _redrive_page(self, aggregate_ids: Sequence[str], report: ChunkReport) -> list[str]:
+        """Redrive a page of each of these. Returns those that are done with, or have failed."""
+        parking, page = self._parking, RedrivePage()
+        waiting = [each for key in aggregate_ids if (each := parking.aggregates.get(key))]
+        ended = [key for key in aggregate_ids if key not in parking.aggregates]
+        for each in waiting:
+            if page.full:
+                break
+            done, failed = await self._route_parked(each, page)
+            if done >= each.first and not failed:
+                parking.end(each.aggregate_id, done)
+            report.redriven += done - each.first + 1
+            if failed or each.aggregate_id not in parking.aggregates:
+                ended.append(each.aggregate_id)
+        report.emitted += len(page.records)
+        await self._commit(page.records, self._next_offset)
+        return ended
+
+    async def _route_parked(self, parked: ParkedAggregate, page: "RedrivePage") -> tuple[int, bool]:
+        """Add parked events to a page, up to its end: the last version that is through, and whether
+        the next one has failed, or is not even stored."""
+        done, missing = parked.first - 1, True
         events = self._events.read(parked.aggregate_id, done, parked.last, REDRIVE_PAGE_EVENTS)
         async for event in events:
-            if event.version != done + 1 or size > REDRIVE_PAGE_BYTES:
+            if event.version != done + 1:
+                break
+            missing = False
+            if page.full:
                 break
             try:
                 routed = self._downstream(event, headers=REDRIVEN_HEADERS)
             except Exception as error:
                 self._parking.park(event, error)
-                return out, done, True
-            out += routed
-            size += sum(len(record.value or b"") for record in routed)
+                return done, True
+            page.add(routed)
             done = event.version
-        if done < parked.first:
+        if missing:
             logger.error(
                 "relay of %s can't redrive %r: version %d is not in the event store",
                 *(self._domain.name, parked.aggregate_id, parked.first),
             )
-        return out, done, False
+        return done, missing
+
+
+class RedrivePage:
+    """The records that one transaction of a redrive writes, of a bounded number of events."""
+
+    def __init__(self) -> None:
+        self.records: list[ProducerRecord] = []
+        self._events = self._size = 0
+
+    @property
+    def full(self) -> bool:
+        return self._events >= REDRIVE_PAGE_EVENTS or self._size > REDRIVE_PAGE_BYTES
+
+    def add(self, records: Sequence[ProducerRecord]) -> None:
+        """Add the records of one event."""
+        self.records += records
+        self._events += 1
+        self._size += sum(len(record.value or b"") for record in records)
 
 
 def downstream(

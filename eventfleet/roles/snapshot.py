@@ -47,6 +47,8 @@ from eventfleet.topics.record import LogRecord, ProducerRecord
 
 ROLE = "snapshot"
 MAX_AGED_STATES = 500
+MAX_REDRIVES = 50
+"""Aggregates that are redriven together; time is looked at after that."""
 SWEEP_PAGE_AGGREGATES = 100
 SWEEP_INTERVAL = timedelta(minutes=1)
 
@@ -176,10 +178,11 @@ class SnapshotRole:
         Before that, do what operators ask for of parked aggregates.
         """
         report = ChunkReport()
-        for each, request in await self._parking.requests():
-            await self._redrive(each, request, report)
-            if self._parking.out_of_time:
+        requests = await self._parking.requests()
+        for start in range(0, len(requests), MAX_REDRIVES):
+            if start and self._parking.out_of_time:
                 break
+            await self._redrive(requests[start : start + MAX_REDRIVES], report)
         if self._timed:
             parked = self._parking.aggregates
             unseen = [key for key in self._longest_unseen() if key not in parked]
@@ -412,30 +415,51 @@ class SnapshotRole:
     # Redrive
 
     async def _redrive(
-        self, parked: ParkedAggregate, request: RedriveRequest, report: ChunkReport
+        self, requests: Sequence[tuple[ParkedAggregate, RedriveRequest]], report: ChunkReport
     ) -> None:
-        """Load the state anew, with all events that are stored; a discard marks its event first."""
-        aggregate_id, parking, events = parked.aggregate_id, self._parking, self._stores.events
-        [state] = (await load_live_states(self._domain, self._stores, [aggregate_id])).values()
-        discard = parking.discard_of(parked, request)
-        if discard and state.version < parked.first:
-            parking.discard_first(aggregate_id, discard)
+        """Load states anew, with all events that are stored; discards mark their events first."""
+        parking, events = self._parking, self._stores.events
+        asked = {parked.aggregate_id: request for parked, request in requests}
+        states = await load_live_states(self._domain, self._stores, asked)
+        await self._discard(requests, states, report)
+        heads = await events.heads(asked)
+        out = list[ProducerRecord]()
+        for key, state in list(states.items()):
+            again = self._again(state, 1)
+            try:
+                await self._catch_up(state, heads.get(key, NO_HEAD).version)
+            except ReplayFailed as error:
+                self._park(error, report)
+                del states[key]
+                continue
+            out += again
+            report.redriven += 1
+            parking.end(key, heads.get(key, NO_HEAD).version)
+        if states:
+            # An owner that was fenced must not end what its successor has in memory.
+            await self._writer.commit(out, self._next_offset)
+            await self._save(states, [], self._next_offset, report)
+        else:
             await parking.save()
-            await events.mark_discarded(EventKey(aggregate_id, parked.event_id))
+        for key, request in asked.items():
+            if key in parking.aggregates:
+                await parking.end_request(request)
+
+    async def _discard(
+        self,
+        requests: Sequence[tuple[ParkedAggregate, RedriveRequest]],
+        states: Mapping[str, LiveState],
+        report: ChunkReport,
+    ) -> None:
+        """Note the discards that are requested, then mark their events."""
+        keys = []
+        for parked, request in requests:
+            discard = self._parking.discard_of(parked, request)
+            if discard and states[parked.aggregate_id].version < parked.first:
+                self._parking.discard_first(parked.aggregate_id, discard)
+                keys.append(EventKey(parked.aggregate_id, parked.event_id))
+        if keys:
+            await self._parking.save()
+        for key in keys:
+            await self._stores.events.mark_discarded(key)
             report.discarded += 1
-        head = (await events.heads([aggregate_id])).get(aggregate_id, NO_HEAD)
-        out = self._again(state, 1)
-        try:
-            await self._catch_up(state, head.version)
-        except ReplayFailed as error:
-            self._park(error, report)
-            await parking.save()
-            await parking.end_request(request)
-            return
-        report.redriven += 1
-        parking.end(aggregate_id, head.version)
-        # An owner that was fenced must not end what its successor has in memory.
-        await self._writer.commit(out, self._next_offset)
-        await self._save({aggregate_id: state}, [], self._next_offset, report)
-        if aggregate_id in parking.aggregates:
-            await parking.end_request(request)

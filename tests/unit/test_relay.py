@@ -233,8 +233,8 @@ async def parked_at(memory: InMemoryServers) -> list[tuple[str, int, int, int]]:
     return [(each.aggregate_id, each.first, each.last, each.attempts) for each in found]
 
 
-async def ask(memory: InMemoryServers, discard: bool = False) -> None:
-    for each in await memory.dead_letters.find(ParkedQuery(), 10):
+async def ask(memory: InMemoryServers, discard: bool = False, limit: int = 10) -> None:
+    for each in await memory.dead_letters.find(ParkedQuery(), limit):
         why = Discard("a mistake", "ann", memory.clock.now()) if discard else None
         assert await memory.dead_letters.request(each, why)
 
@@ -451,6 +451,41 @@ async def test_redrives_leave_time_for_chunks(monkeypatch: pytest.MonkeyPatch) -
         await relay.tick()
         seen.append(len(memory.seen("all")))
     assert seen == [1, 2, 3, 4, 5]
+
+
+async def test_many_aggregates_are_redriven_in_few_transactions() -> None:
+    keys = [f"k{n}" for n in range(30)]
+    team = Team(*keys)
+    memory = InMemoryServers(team.domain)
+    relay = await opened(memory)
+    for key in keys:
+        await memory.append(key, key)
+        await memory.append(f"{key} later", key)
+    await take(relay, memory.records(memory.topics.stored))
+    team.poison = {"k3", "k7 later"}
+    del memory.events._streams["k5"][1]
+    await ask(memory, limit=100)
+    commits, commit = 0, relay._writer.commit
+
+    async def counted(*about: Any, **named: Any) -> None:
+        nonlocal commits
+        commits += 1
+        await commit(*about, **named)
+
+    relay._writer.commit = counted  # type: ignore[method-assign]
+    report = await relay.tick()
+    assert (commits, report.redriven) == (1, 2 * 30 - 2 - 1 - 2)
+    assert [each[:3] for each in await parked_at(memory)] == [
+        ("k3", 1, 2),
+        ("k5", 1, 2),
+        ("k7", 2, 2),
+    ]
+    assert await memory.dead_letters.requests("relay", 0, 10) == []
+    seen = [event.id for event in memory.seen("all")]
+    wanted = [n for key in keys for n in (key, f"{key} later")]
+    through = [n for n in wanted if n.split()[0] not in ("k3", "k5") and n != "k7 later"]
+    assert sorted(seen) == sorted(through)
+    assert all(seen.index(f"{key} later") > seen.index(key) for key in ("k1", "k2", "k29"))
 
 
 async def test_what_a_discard_has_marked_is_passed_on_without_the_mark() -> None:

@@ -419,8 +419,8 @@ class Team:
         return failing() if event.n in self.poison else evolve(tally, event)
 
 
-async def ask(memory: InMemoryServers, discard: bool = False) -> None:
-    for each in await memory.dead_letters.find(ParkedQuery(), 10):
+async def ask(memory: InMemoryServers, discard: bool = False, limit: int = 10) -> None:
+    for each in await memory.dead_letters.find(ParkedQuery(), limit):
         why = Discard("a mistake", "ann", memory.clock.now()) if discard else None
         assert await memory.dead_letters.request(each, why)
 
@@ -542,6 +542,31 @@ async def test_a_rule_that_raises_parks_the_aggregate() -> None:
     await ask(memory)
     await role.tick()
     assert (await kept(memory), await parked_at(memory)) == ({"a": 2}, [])
+
+
+async def test_many_aggregates_are_redriven_in_few_transactions() -> None:
+    keys = [f"k{n}" for n in range(30)]
+    team = Team(*keys)
+    memory = InMemoryServers(team.domain)
+    role = await opened(memory)
+    for key in keys:
+        await append(memory, key, f"{key} later", key=key)
+    await take(role, memory.records(memory.topics.stored))
+    team.poison = {"k3", "k7 later"}
+    await ask(memory, limit=100)
+    commits, commit = 0, role._writer.commit
+
+    async def counted(*about: Any, **named: Any) -> None:
+        nonlocal commits
+        commits += 1
+        await commit(*about, **named)
+
+    role._writer.commit = counted  # type: ignore[method-assign]
+    report = await role.tick()
+    assert (commits, report.redriven) == (2, 28)
+    assert await parked_at(memory) == [("k3", 1, 2), ("k7", 2, 1)]
+    assert await memory.dead_letters.requests("snapshot", 0, 10) == []
+    assert await kept(memory, *keys) == {key: 2 for key in keys if key not in ("k3", "k7")}
 
 
 async def test_an_owner_drops_what_an_earlier_one_has_redriven_since() -> None:

@@ -64,6 +64,9 @@ class MemoryDeadLetters:
             self._requests[key] = RedriveRequest(parked.aggregate_id, parked.first, discard)
         return True
 
+    async def request_redrives(self, parked: Sequence[ParkedAggregate]) -> int:
+        return sum([await self.request(each, None) for each in parked])
+
     async def requests(self, role: str, partition: int, limit: int) -> list[RedriveRequest]:
         await self._yield_point()
         found = [
