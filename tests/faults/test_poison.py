@@ -1,6 +1,6 @@
 """Poison events among many, in snapshot and relay: the rest flows, and all is redriven in order.
 
-EVENTS (100,000), POISON (1,000) and KILLS (50) are environment variables.
+EVENTS (100,000), POISON (1,000), KILLS (50) and PARKED (10,000) are environment variables.
 """
 
 import json
@@ -8,7 +8,7 @@ import os
 import random
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -44,26 +44,36 @@ def fleet(kafka: str, mongo_url: str, tmp_path: Path) -> Iterator[Fleet]:
 class Load:
     """Events of many aggregates in turns, some of them poison: one at most in an aggregate."""
 
-    def __init__(self, fleet: Fleet, events: int, poison: int, seed: int, name: str) -> None:
+    def __init__(
+        self,
+        fleet: Fleet,
+        events: int,
+        poison: int,
+        seed: int,
+        name: str,
+        per_aggregate: int = PER_AGGREGATE,
+    ) -> None:
         self._fleet, chance = fleet, random.Random(seed)
-        aggregates = [f"{name}-{n}" for n in range(events // PER_AGGREGATE)]
+        aggregates = [f"{name}-{n}" for n in range(events // per_aggregate)]
         self.poisoned = {
-            aggregate_id: chance.randrange(PER_AGGREGATE)
+            aggregate_id: chance.randrange(per_aggregate)
             for aggregate_id in chance.sample(aggregates, poison)
         }
         self.texts = {
             aggregate_id: [
                 f"{POISON} {n}" if self.poisoned.get(aggregate_id) == n else str(n)
-                for n in range(PER_AGGREGATE)
+                for n in range(per_aggregate)
             ]
             for aggregate_id in aggregates
         }
+        self.turns = range(per_aggregate)
 
-    def produce(self) -> None:
+    def produce(self, turns: Iterable[int] | None = None) -> None:
+        """Produce the events of some turns, or all."""
         ids, clock = Uuid7Generator(), SystemClock()
         topic = Topics.of("poisoned").events
         records = []
-        for n in range(PER_AGGREGATE):
+        for n in self.turns if turns is None else turns:
             for aggregate_id, texts in self.texts.items():
                 event = EventRecord(
                     id=ids.new(),
@@ -146,12 +156,38 @@ def assert_others_flow(fleet: Fleet, load: Load) -> None:
         assert {key: each["first"] for key, each in listed.items()} == first, role
 
 
+def numbers(**defaults: int) -> list[int]:
+    """The numbers that the environment gives, or these."""
+    return [int(os.environ.get(name, default)) for name, default in defaults.items()]
+
+
+def audited(fleet: Fleet) -> None:
+    report = fleet.json("audit", "poisoned")
+    assert (report["violations"], report["problems"]) == ([], [])
+
+
+def all_redriven(fleet: Fleet) -> bool:
+    fleet.run("deadletters", "redrive", "poisoned", "--all")
+    return not any(parked(fleet, role) for role in ROLES)
+
+
+def assert_all_came_in_order(fleet: Fleet, load: Load) -> None:
+    came = relayed(fleet)
+    for aggregate_id, texts in load.texts.items():
+        assert came[aggregate_id] == texts, aggregate_id
+
+
+def kill_one(supervisor: FleetSupervisor, chance: random.Random) -> None:
+    """Kill a worker at a random moment, and start another in its place."""
+    time.sleep(chance.uniform(0.0, 2.0))
+    place = chance.choice([*supervisor.workers])
+    supervisor.workers[place].kill()
+    supervisor.start(place)
+
+
 @pytest.mark.faults
 def test_poison_is_parked_and_redriven_in_order_under_kills(fleet: Fleet) -> None:
-    events, poison, kills = (
-        int(os.environ.get(name, default))
-        for name, default in (("EVENTS", "100000"), ("POISON", "1000"), ("KILLS", "50"))
-    )
+    events, poison, kills = numbers(EVENTS=100_000, POISON=1_000, KILLS=50)
     load = Load(fleet, events, poison, 2, "poisoned")
     print()
     seconds_of(fleet, Load(fleet, events // 4, 0, 1, "warm"))
@@ -168,24 +204,107 @@ def test_poison_is_parked_and_redriven_in_order_under_kills(fleet: Fleet) -> Non
     # The mend is deployed, and workers are killed at random moments while all is redriven.
     fleet.environment["MENDED"] = "1"
     supervisor = FleetSupervisor(fleet, "snapshot-1", "relay-1", "relay-2")
-    chance, killed = random.Random(3), 0
-    while killed < kills:
+    chance = random.Random(3)
+    for _ in range(kills):
         fleet.run("deadletters", "redrive", "poisoned", "--all")
-        time.sleep(chance.uniform(0.0, 2.0))
-        place = chance.choice([*supervisor.workers])
-        supervisor.workers[place].kill()
-        supervisor.start(place)
-        killed += 1
+        kill_one(supervisor, chance)
     supervisor.wait_until_owned()
+    wait_for(lambda: all_redriven(fleet), "all to be redriven")
+    assert_all_came_in_order(fleet, load)
+    audited(fleet)
+    print(f"{kills} kills; all {poison:,} redriven, each event once and in order")
 
-    def all_redriven() -> bool:
-        fleet.run("deadletters", "redrive", "poisoned", "--all")
-        return not any(parked(fleet, role) for role in ROLES)
 
-    wait_for(all_redriven, "all to be redriven")
+@pytest.mark.faults
+def test_poison_is_discarded_under_kills(fleet: Fleet) -> None:
+    [kills] = numbers(KILLS=50)
+    poison = 5 * max(kills, 10)
+    load = Load(fleet, 40 * poison, poison, 4, "discarded")
+    seconds_of(fleet, load)
+    assert_others_flow(fleet, load)
+
+    supervisor = FleetSupervisor(fleet, "snapshot-1", "relay-1", "relay-2")
+    chance = random.Random(5)
+    left = [(role, key) for role in ROLES for key in load.poisoned]
+    chance.shuffle(left)
+
+    def discard(role: str, aggregate_id: str) -> None:
+        version = str(load.poisoned[aggregate_id] + 1)
+        asked = ("deadletters", "discard", "poisoned", role, aggregate_id, "--version", version)
+        done = fleet.invoke(*asked, "--why", "it is a mistake")
+        assert done.exit_code == 0, done.output
+
+    for _ in range(kills):
+        for _ in range(min(10, len(left))):
+            discard(*left.pop())
+        kill_one(supervisor, chance)
+    supervisor.wait_until_owned()
+    for each in left:
+        discard(*each)
+    wait_for(lambda: not any(parked(fleet, role) for role in ROLES), "all to be discarded")
+
+    # Each is passed over, and nothing else, by readers of the route and of the state.
     came = relayed(fleet)
     for aggregate_id, texts in load.texts.items():
-        assert came[aggregate_id] == texts, aggregate_id
-    report = fleet.json("audit", "poisoned")
-    assert (report["violations"], report["problems"]) == ([], [])
-    print(f"{killed} kills; all {poison:,} redriven, each event once and in order")
+        assert came[aggregate_id] == [text for text in texts if not text.startswith(POISON)]
+    fleet.environment["MENDED"] = "1"
+    discarded = {event["aggregate_id"] for event in fleet.events.find({"discarded": True})}
+    assert discarded == {*load.poisoned}
+    audited(fleet)
+    print(f"\n{kills} kills; all {poison:,} discarded, the others each once and in order")
+
+
+@pytest.mark.faults
+def test_a_mended_deployment_under_kills_while_events_flow(fleet: Fleet) -> None:
+    events, poison, kills = numbers(EVENTS=100_000, POISON=1_000, KILLS=50)
+    load = Load(fleet, events // 4, poison // 4, 6, "deployed")
+    append, *_ = fleet.start("append")
+    supervisor = FleetSupervisor(fleet, "snapshot-1", "relay-1", "relay-2")
+    chance, turns = random.Random(7), [*load.turns]
+    # Some workers are of the old code and some of the mended one, and at last all of the latter;
+    # both are asked for redrives all the time.
+    for kill in range(kills):
+        if len(turns) > len(load.turns) * (kills - kill - 1) / kills:
+            load.produce([turns.pop(0)])
+        if kill % 2:
+            fleet.run("deadletters", "redrive", "poisoned", "--all")
+        supervisor.environment["MENDED"] = "1" if chance.random() < 2 * kill / kills else ""
+        kill_one(supervisor, chance)
+    load.produce(turns)
+    supervisor.environment["MENDED"] = "1"
+    for place, worker in [*supervisor.workers.items()]:
+        worker.kill()
+        supervisor.start(place)
+    supervisor.wait_until_owned()
+    settle(fleet, {"append": "events", **READERS})
+    assert append.process.poll() is None
+    fleet.environment["MENDED"] = "1"
+    wait_for(lambda: all_redriven(fleet), "all to be redriven")
+    assert_all_came_in_order(fleet, load)
+    assert fleet.events.count_documents({}) == sum(map(len, load.texts.values()))
+    audited(fleet)
+    print(f"\n{kills} kills between two deployments; each event once and in order")
+
+
+@pytest.mark.faults
+def test_very_many_parked_aggregates_are_redriven(fleet: Fleet) -> None:
+    [count] = numbers(PARKED=10_000)
+    load = Load(fleet, 3 * count, count, 8, "parked", per_aggregate=3)
+    seconds_of(fleet, load)
+    assert_others_flow(fleet, load)
+    fleet.environment["MENDED"] = "1"
+    workers = fleet.start(*ROLES)
+    began = time.monotonic()
+    asked = fleet.json("deadletters", "redrive", "poisoned", "--reason", "LookupError")
+    requested = time.monotonic() - began
+    assert asked["requested"] == 2 * count
+
+    def left() -> float:
+        return sum(worker.metric("parked_aggregates") for worker in workers)
+
+    wait_for(lambda: not left(), "all to be redriven")
+    print(f"\n{count:,} aggregates of each role are redriven in {time.monotonic() - began:.1f} s")
+    print(f"of which {requested:.1f} s are for the request")
+    assert not any(parked(fleet, role) for role in ROLES)
+    assert_all_came_in_order(fleet, load)
+    audited(fleet)
