@@ -23,10 +23,19 @@ def team_traceback(error: BaseException) -> str:
     return "".join(formatted.format()).rstrip()
 
 
+def error_line(error: BaseException) -> str:
+    """Return type and text of an exception; one of a team's own may have no text."""
+    name = type(error).__name__
+    try:
+        return f"{name}: {error}"
+    except Exception as raised:
+        return f"{name}, whose text raises {type(raised).__name__}"
+
+
 def describe_error(error: BaseException) -> str:
     """Return type, text and the line of the team's code that raised, where there is one."""
     place = team_place(error)
-    return f"{type(error).__name__}: {error}" + (f" ({place})" if place else "")
+    return error_line(error) + (f" ({place})" if place else "")
 
 
 def team_place(error: BaseException) -> str:

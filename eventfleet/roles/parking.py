@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from msgspec.structs import replace
 
-from eventfleet.model.team_traceback import team_traceback
+from eventfleet.model.team_traceback import error_line, team_traceback
 from eventfleet.roles.role import PartitionFault
 from eventfleet.stores.contracts import Clock
 from eventfleet.stores.contracts.dead_letters import (
@@ -167,7 +167,7 @@ class Parking:
             last=max(version, known.last) if known else version,
             event_id=event_id,
             event_type=event_type,
-            reason=_storable(_describe(error))[:MAX_REASON_CHARS],
+            reason=_storable(error_line(error))[:MAX_REASON_CHARS],
             details=_storable(team_traceback(error))[-MAX_TRACEBACK_CHARS:],
             attempts=known.attempts + 1 if known and known.first == version else 1,
             parked_at=known.parked_at if known else self._clock.now(),
@@ -399,14 +399,6 @@ class LoggedParking(Parking):
     async def release(self) -> None:
         await self._copy()
         await super().release()
-
-
-def _describe(error: Exception) -> str:
-    name = type(error).__name__
-    try:
-        return f"{name}: {error}"
-    except Exception as raised:
-        return f"{name}, whose text raises {type(raised).__name__}"
 
 
 def _storable(text: str) -> str:

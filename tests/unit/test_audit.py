@@ -253,6 +253,33 @@ async def test_what_a_team_raises_is_named_with_its_line_and_the_audit_goes_on(
     assert report.aggregates == 2
 
 
+class MuteError(Exception):
+    def __str__(self) -> str:
+        raise ValueError("no text")
+
+
+def mute(*_: Any) -> Any:
+    raise MuteError
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        ({"evolve": mute}, "can't be folded"),
+        ({"upcasters": {Counted: [mute]}}, "can't be upcast"),
+        ({"routes": [Route(ALL, when=mute)]}, f"the route to {ALL} raised"),
+    ],
+)
+async def test_an_exception_without_a_text_does_not_end_the_audit(
+    fleet: AuditFixture, change: dict[str, Any], fault: str
+) -> None:
+    fleet.change(**change)
+    report = await fleet.audit()
+    assert (report.aggregates, report.clean) == (2, False)
+    assert f"{fault}" in report.problems[0].detail
+    assert "MuteError, whose text raises ValueError" in report.problems[0].detail
+
+
 async def test_a_fold_that_a_snapshot_of_this_state_version_contradicts(
     fleet: AuditFixture,
 ) -> None:

@@ -373,7 +373,9 @@ def failing(*_: Any) -> Any:
 @pytest.mark.parametrize(
     ("named", "schema"), [({"evolve": failing}, 2), ({"upcasters": {Counted: [failing]}}, 1)]
 )
-async def test_what_raises_parks_its_aggregate(named: dict[str, Any], schema: int) -> None:
+async def test_what_raises_parks_its_aggregate(
+    named: dict[str, Any], schema: int, caplog: pytest.LogCaptureFixture
+) -> None:
     upcast = {"upcasters": {Counted: [dict]}}
     memory = InMemoryServers(a_domain(every(1), **(upcast | named)))
     role = await opened(memory)
@@ -387,8 +389,26 @@ async def test_what_raises_parks_its_aggregate(named: dict[str, Any], schema: in
     assert 'raise ZeroDivisionError("by nought")' in parked.details
     assert (await kept(memory), report.parked) == ({}, 1)
     assert memory.offset("snapshot") == records[0].offset + 1
-    letter = memory.records(memory.topics.dead_letters)[-1]
-    assert dict(letter.headers)["eventfleet-kind"] == b"parked"
+    headers = dict(memory.records(memory.topics.dead_letters)[-1].headers)
+    assert headers["eventfleet-kind"] == b"parked"
+    # The team reads its own lines, and none of ours, in the log and with the dead letter.
+    for told in (headers["eventfleet-traceback"].decode(), caplog.text):
+        assert 'raise ZeroDivisionError("by nought")' in told
+        assert "/eventfleet/" not in told.partition("Traceback")[2]
+
+
+async def test_an_error_whose_text_raises_parks_as_well() -> None:
+    class Mute(Exception):
+        def __str__(self) -> str:
+            raise ValueError("no text")
+
+    def muted(tally: Tally, event: Any) -> Tally:
+        raise Mute
+
+    memory = InMemoryServers(a_domain(every(1), evolve=muted))
+    await take(await opened(memory), await append(memory, "1"))
+    [parked] = await memory.dead_letters.parked_in("snapshot", 0)
+    assert parked.reason == "Mute, whose text raises ValueError"
 
 
 async def test_what_raises_among_others_parks_its_own_aggregate_only() -> None:
