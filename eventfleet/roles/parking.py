@@ -49,6 +49,7 @@ MAX_NAMED = 20
 OTHER_REASONS = "for other reasons"
 WAITING = "waits for the rest of its redrive"
 COMPARE_INTERVAL = timedelta(seconds=30)
+COPY_INTERVAL = timedelta(seconds=1)
 REDRIVE_TIME = timedelta(seconds=0.5)
 """The longest time for redrives between two chunks, but for the last aggregate or page."""
 
@@ -99,6 +100,7 @@ class Parking:
         self._changed: set[str] = set()
         self._ended: set[str] = set()
         self._fresh: set[str] = set()
+        self._new: set[str] = set()
         self._longer: set[str] = set()
         self._discarded: list[DiscardedEvent] = []
         self._reasons: Counter[str] = Counter()
@@ -135,6 +137,7 @@ class Parking:
 
     def _forget(self) -> None:
         self._changed, self._ended, self._fresh = set(), set(), set()
+        self._new = set()
         self._longer = set()
         self._discarded = []
         self._unnamed.clear()
@@ -177,6 +180,7 @@ class Parking:
             if len(self.aggregates) >= self._most:
                 raise TooManyParked(self._role, self._domain, parked, self._most)
             self._fresh.add(aggregate_id)
+            self._new.add(aggregate_id)
         self._set(parked)
 
     def _log_parked(self, parked: ParkedAggregate, correlation_id: str | None) -> None:
@@ -348,7 +352,8 @@ class LoggedParking(Parking):
 
     It changes in the transaction that has the outputs and the offset. The dead-letter store has a
     copy, which an owner corrects when it takes the partition over, and then at an interval: of an
-    aggregate that only has more events behind it, no earlier.
+    aggregate that only has more events behind it, no earlier. What is parked anew is copied once a
+    second: while much is, each chunk would wait for the store.
     """
 
     def __init__(
@@ -364,10 +369,21 @@ class LoggedParking(Parking):
     ) -> None:
         super().__init__(domain, role, partition, letters, clock, most=most)
         self._log = log
+        self._uncopied: set[str] = set()
+        self._copied_at = clock.steady() - COPY_INTERVAL
 
     async def open(self) -> None:
         await super().open()
         await self._compare()
+
+    def _start(self, parked: Iterable[ParkedAggregate]) -> None:
+        super()._start(parked)
+        self._uncopied = set()
+
+    async def requests(self) -> Sequence[tuple[ParkedAggregate, RedriveRequest]]:
+        if self._uncopied:
+            await self._copy_new()
+        return await super().requests()
 
     async def _load(self) -> list[ParkedAggregate]:
         entries = await self._log.load(self._domain, self._role, self._partition)
@@ -397,8 +413,17 @@ class LoggedParking(Parking):
         ]
 
     async def release(self) -> None:
+        self._uncopied = (self._uncopied | self._new) - self._ended
+        self._changed -= self._uncopied
         await self._copy()
+        if self._uncopied and self._clock.steady() - self._copied_at >= COPY_INTERVAL:
+            await self._copy_new()
         await super().release()
+
+    async def _copy_new(self) -> None:
+        self._copied_at = self._clock.steady()
+        await self._letters.park([self.aggregates[key] for key in sorted(self._uncopied)])
+        self._uncopied = set()
 
 
 def _storable(text: str) -> str:

@@ -9,7 +9,13 @@ from msgspec.structs import replace
 
 from eventfleet.model.domain import Domain, Route
 from eventfleet.model.payloads import Event
-from eventfleet.roles.parking import COMPARE_INTERVAL, MAX_NAMED, LoggedParking, TooManyParked
+from eventfleet.roles.parking import (
+    COMPARE_INTERVAL,
+    COPY_INTERVAL,
+    MAX_NAMED,
+    LoggedParking,
+    TooManyParked,
+)
 from eventfleet.roles.relay import RelayRole
 from eventfleet.stores.contracts.dead_letters import ParkedQuery
 from eventfleet.stores.errors import ServerUnavailable, TopicRefused
@@ -376,6 +382,26 @@ async def test_a_copy_that_an_earlier_owner_wrote_late_is_corrected_in_time() ->
     memory.clock.time += COMPARE_INTERVAL
     await relay.tick()
     assert await parked_at(memory) == [("a", 2, 3, 1)]
+
+
+async def test_while_much_is_parked_it_is_listed_once_a_second() -> None:
+    team = Team(*"1234")
+    memory = InMemoryServers(team.domain)
+    relay = await opened(memory)
+    listed = []
+    for n in "123":
+        await take(relay, await memory.append(n, n))
+        listed.append(len(await parked_at(memory)))
+    await relay.tick()
+    listed.append(len(await parked_at(memory)))
+    memory.clock.time += COPY_INTERVAL
+    await take(relay, await memory.append("4", "4"))
+    listed.append(len(await parked_at(memory)))
+    assert listed == [1, 1, 1, 3, 4]
+    # A new owner lists what the one before it has not.
+    await memory.dead_letters.unpark("relay", ["2", "3"])
+    await opened(memory)
+    assert len(await parked_at(memory)) == 4
 
 
 async def test_with_too_many_parked_aggregates_the_partition_stands_still() -> None:
