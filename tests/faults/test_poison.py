@@ -31,6 +31,7 @@ from tests.faults.fleet_supervisor import PARTITIONS, FleetSupervisor
 ROLES = ("snapshot", "relay")
 PER_AGGREGATE = 20
 MAX_LOAD_SECONDS = 600.0
+MAX_PAUSE_SECONDS = 2.0
 LEAST_SPEED = 0.8
 """With one event in a hundred poison, as a part of the speed without."""
 READERS = {"snapshot": "stored", "relay": "stored"}
@@ -190,9 +191,11 @@ def assert_all_came_in_order(fleet: Fleet, load: Load) -> None:
         assert came[aggregate_id] == texts, aggregate_id
 
 
-def kill_one(supervisor: FleetSupervisor, chance: random.Random) -> None:
+def kill_one(
+    supervisor: FleetSupervisor, chance: random.Random, *, within: float = MAX_PAUSE_SECONDS
+) -> None:
     """Kill a worker at a random moment, and start another in its place."""
-    time.sleep(chance.uniform(0.0, 2.0))
+    time.sleep(chance.uniform(0.0, within))
     place = chance.choice([*supervisor.workers])
     supervisor.workers[place].kill()
     supervisor.start(place)
@@ -262,13 +265,13 @@ def test_poison_is_discarded_under_kills(fleet: Fleet) -> None:
     def discard(role: str, aggregate_id: str) -> None:
         version = str(load.poisoned[aggregate_id] + 1)
         asked = ("deadletters", "discard", "poisoned", role, aggregate_id, "--version", version)
-        done = fleet.invoke(*asked, "--why", "it is a mistake")
+        done = fleet.invoke(*asked, "--why", "a mistake", "--by", "ann")
         assert done.exit_code == 0, done.output
 
     for _ in range(kills):
         for _ in range(min(10, len(left))):
             discard(*left.pop())
-        kill_one(supervisor, chance)
+        kill_one(supervisor, chance, within=2 * MAX_PAUSE_SECONDS)
     supervisor.wait_until_owned()
     for each in left:
         discard(*each)
@@ -300,7 +303,7 @@ def test_a_mended_deployment_under_kills_while_events_flow(fleet: Fleet) -> None
         if kill % 2:
             fleet.run("deadletters", "redrive", "poisoned", "--all")
         supervisor.environment["MENDED"] = "1" if chance.random() < 2 * kill / kills else ""
-        kill_one(supervisor, chance)
+        kill_one(supervisor, chance, within=2 * MAX_PAUSE_SECONDS)
     load.produce(turns)
     supervisor.environment["MENDED"] = "1"
     for place, worker in [*supervisor.workers.items()]:
