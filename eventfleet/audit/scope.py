@@ -29,9 +29,10 @@ class AuditScope:
     `appended`: by partition, what append has committed of `<domain>.events`; `relayed`: what relay
     has of `<domain>.stored`. Positions from `first_epoch` on are in the present log. `copies`: the
     topics that have copies of events. `floors`: of a topic's partition and a source partition, the
-    first copy that is kept. `dead_letter_floors`: by partition, the first offset of the log whose
-    dead letter would still be kept. `parked`: by aggregate, what relay parks. `discarded`: the
-    aggregate and version of each event that it passes over.
+    first copy that is kept, but for redriven ones, which come late. `dead_letter_floors`: by
+    partition, the first offset of the log whose dead letter would still be kept. `parked`: by
+    aggregate, what relay parks. `discarded`: the aggregate and version of each event that it passes
+    over.
     """
 
     topics: Topics

@@ -23,7 +23,7 @@ from eventfleet.audit.scope import STORED, AuditScope
 from eventfleet.audit.spool import Spool
 from eventfleet.model.domain import Domain
 from eventfleet.stores.contracts import LogReader, Snapshot
-from eventfleet.topics.codec import decode, decode_stored
+from eventfleet.topics.codec import REDRIVEN, decode, decode_stored
 from eventfleet.topics.dead_letters import KIND, PARKED, REASON, ROLE, SOURCE, SUPERSEDED
 from eventfleet.topics.errors import InvalidRecord
 from eventfleet.topics.event import EventRecord, Position
@@ -145,7 +145,8 @@ class TopicReader:
     def _add_copy(self, number: int, record: LogRecord, event: EventRecord, position: str) -> None:
         place = Position.parse(position)
         key = number, record.partition, place.partition
-        if key not in self._scope.floors:
+        redriven = any(name == REDRIVEN for name, _ in record.headers)
+        if key not in self._scope.floors and not redriven:
             self._scope.floors[key] = place, event.version
         row = EventCopy(
             event.aggregate_id,

@@ -7,7 +7,7 @@ from typing import Any
 from eventfleet.audit.rows import state_digest
 from eventfleet.check.report import CheckReport, Finding, Kind
 from eventfleet.model.domain import Domain
-from eventfleet.model.team_traceback import describe_error, team_place
+from eventfleet.model.team_traceback import describe_error, error_line, team_place
 from eventfleet.states.live_state import LiveState, ReplayFailed, reload_state
 from eventfleet.stores.contracts import Snapshot
 from eventfleet.topics.errors import InvalidRecord
@@ -173,7 +173,7 @@ class FoldCheck:
 
 def _error_key(error: Exception) -> str:
     """Return what errors of one cause share: their texts may hold an event's values."""
-    return f"{type(error).__name__} {team_place(error) or error}"
+    return f"{type(error).__name__} {team_place(error)}" if team_place(error) else error_line(error)
 
 
 def _list(names: Sequence[str]) -> str:

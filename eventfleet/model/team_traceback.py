@@ -1,8 +1,10 @@
 """Describes exceptions that a team's own functions raise, without the frames before its code."""
 
 from collections.abc import Iterable
+from functools import lru_cache
 from pathlib import Path
 from traceback import FrameSummary, TracebackException, extract_tb
+from types import TracebackType
 
 PACKAGE = Path(__file__).parents[1]
 SAMPLE_DOMAINS = PACKAGE / "domains"
@@ -13,7 +15,7 @@ def team_traceback(error: BaseException) -> str:
 
     The whole of it where no line is the team's, as for a payload that a decoder refuses.
     """
-    formatted = TracebackException.from_exception(error)
+    formatted = TracebackException(type(error), error, _from_the_team_on(error.__traceback__))
     for each in _chain(formatted):
         frames = list(each.stack)
         first = next((i for i, frame in enumerate(frames) if is_the_teams(frame)), 0)
@@ -21,10 +23,19 @@ def team_traceback(error: BaseException) -> str:
     return "".join(formatted.format()).rstrip()
 
 
+def error_line(error: BaseException) -> str:
+    """Return type and text of an exception; one of a team's own may have no text."""
+    name = type(error).__name__
+    try:
+        return f"{name}: {error}"
+    except Exception as raised:
+        return f"{name}, whose text raises {type(raised).__name__}"
+
+
 def describe_error(error: BaseException) -> str:
     """Return type, text and the line of the team's code that raised, where there is one."""
     place = team_place(error)
-    return f"{type(error).__name__}: {error}" + (f" ({place})" if place else "")
+    return error_line(error) + (f" ({place})" if place else "")
 
 
 def team_place(error: BaseException) -> str:
@@ -41,7 +52,20 @@ def _chain(formatted: TracebackException) -> Iterable[TracebackException]:
         each = each.__cause__ or each.__context__
 
 
+def _from_the_team_on(traceback: TracebackType | None) -> TracebackType | None:
+    """Skip the frames before the team's first; reading the lines of a frame takes longest."""
+    each = traceback
+    while each is not None and not _is_the_teams_file(each.tb_frame.f_code.co_filename):
+        each = each.tb_next
+    return each or traceback
+
+
 def is_the_teams(frame: FrameSummary) -> bool:
     """Return whether a frame is of the team's code: of none of ours, but for the sample domains."""
-    path = Path(frame.filename)
+    return _is_the_teams_file(frame.filename)
+
+
+@lru_cache(maxsize=1000)
+def _is_the_teams_file(name: str) -> bool:
+    path = Path(name)
     return not path.is_relative_to(PACKAGE) or path.is_relative_to(SAMPLE_DOMAINS)

@@ -25,14 +25,13 @@ from eventfleet.stores.contracts import (
     VersionRange,
 )
 from eventfleet.stores.contracts.dead_letters import RedriveRequest
-from eventfleet.topics.codec import EVENT_HEADERS, encode
+from eventfleet.topics.codec import REDRIVEN_HEADERS, encode
 from eventfleet.topics.event import EventKey, EventRecord
 from eventfleet.topics.names import Topics
 from eventfleet.topics.parked import ParkedAggregate
 from eventfleet.topics.record import LogRecord, ProducerRecord
 
 ROLE = "append"
-REDRIVEN_HEADER = ("eventfleet-redriven", b"1")
 ROUND_EVENTS = 500
 RETRY_INTERVAL = timedelta(seconds=30)
 
@@ -52,7 +51,7 @@ class RedriveRound:
 
 
 def is_redriven(record: LogRecord) -> bool:
-    return REDRIVEN_HEADER in record.headers
+    return record.headers == REDRIVEN_HEADERS
 
 
 class AppendParking(Parking):
@@ -177,8 +176,8 @@ class AppendParking(Parking):
 
     def _record(self, event: EventRecord) -> ProducerRecord:
         bare = replace(event, version=0, position=None, discarded=False)
-        key, headers = event.aggregate_id.encode(), (*EVENT_HEADERS, REDRIVEN_HEADER)
-        return ProducerRecord(self._topic, key, encode(bare), self._partition, headers)
+        key = event.aggregate_id.encode()
+        return ProducerRecord(self._topic, key, encode(bare), self._partition, REDRIVEN_HEADERS)
 
     async def release(self) -> None:
         for key in self._ended:

@@ -6,6 +6,7 @@ events again, in order; a discard passes over the first of them.
 """
 
 import logging
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from datetime import timedelta
@@ -13,7 +14,7 @@ from typing import Any, Protocol
 
 from msgspec.structs import replace
 
-from eventfleet.model.team_traceback import team_traceback
+from eventfleet.model.team_traceback import error_line, team_traceback
 from eventfleet.roles.role import PartitionFault
 from eventfleet.stores.contracts import Clock
 from eventfleet.stores.contracts.dead_letters import (
@@ -34,16 +35,21 @@ from eventfleet.topics.parked import (
     Discard,
     DiscardedEvent,
     ParkedAggregate,
+    behind_record,
     discarded_record,
     parked_record,
 )
 from eventfleet.topics.record import LogRecord, ProducerRecord
 
 MAX_PARKED_AGGREGATES = 10_000
-MAX_REQUESTS = 100
+MAX_REQUESTS = 1_000
 MAX_REASONS = 100
+MAX_NAMED = 20
+"""How many parked aggregates of one reason are named in the log; an operator lists the others."""
+OTHER_REASONS = "for other reasons"
 WAITING = "waits for the rest of its redrive"
 COMPARE_INTERVAL = timedelta(seconds=30)
+COPY_INTERVAL = timedelta(seconds=1)
 REDRIVE_TIME = timedelta(seconds=0.5)
 """The longest time for redrives between two chunks, but for the last aggregate or page."""
 
@@ -90,19 +96,28 @@ class Parking:
         self._domain, self._role, self._partition = domain, role, partition
         self._letters, self._clock, self._most = letters, clock, most
         self.aggregates: dict[str, ParkedAggregate] = {}
+        self.discards: set[tuple[str, int]] = set()
         self._changed: set[str] = set()
         self._ended: set[str] = set()
         self._fresh: set[str] = set()
+        self._new: set[str] = set()
         self._longer: set[str] = set()
         self._discarded: list[DiscardedEvent] = []
-        self._reasons: set[str] = set()
+        self._reasons: Counter[str] = Counter()
+        self._unnamed: Counter[str] = Counter()
         self._unlisted: list[ParkedAggregate] = []
         self._redrive_until = clock.steady()
         self._compared_at = clock.steady()
 
     async def open(self) -> None:
-        """Load what is parked; called by an owner that has fenced those before it."""
+        """Load what is parked; called by an owner that has fenced those before it.
+
+        `discards` are the discarded events of the role, by aggregate and version: their records in
+        the log do not say so.
+        """
         self._start(await self._load())
+        discarded = await self._letters.discarded_by(self._role)
+        self.discards = {(each.aggregate_id, each.version) for each in discarded}
 
     async def _load(self) -> list[ParkedAggregate]:
         return await self._letters.parked_in(self._role, self._partition)
@@ -122,8 +137,10 @@ class Parking:
 
     def _forget(self) -> None:
         self._changed, self._ended, self._fresh = set(), set(), set()
+        self._new = set()
         self._longer = set()
         self._discarded = []
+        self._unnamed.clear()
 
     # Park
 
@@ -153,7 +170,7 @@ class Parking:
             last=max(version, known.last) if known else version,
             event_id=event_id,
             event_type=event_type,
-            reason=_storable(_describe(error))[:MAX_REASON_CHARS],
+            reason=_storable(error_line(error))[:MAX_REASON_CHARS],
             details=_storable(team_traceback(error))[-MAX_TRACEBACK_CHARS:],
             attempts=known.attempts + 1 if known and known.first == version else 1,
             parked_at=known.parked_at if known else self._clock.now(),
@@ -163,13 +180,22 @@ class Parking:
             if len(self.aggregates) >= self._most:
                 raise TooManyParked(self._role, self._domain, parked, self._most)
             self._fresh.add(aggregate_id)
+            self._new.add(aggregate_id)
         self._set(parked)
 
     def _log_parked(self, parked: ParkedAggregate, correlation_id: str | None) -> None:
-        """Log what is parked; the team's lines of the traceback once for each reason."""
-        told = parked.reason in self._reasons or len(self._reasons) >= MAX_REASONS
-        if not told:
-            self._reasons.add(parked.reason)
+        """Log what is parked; the team's lines of the traceback once for each reason.
+
+        The first of each reason are named; of the others each chunk logs the number.
+        """
+        reason = parked.reason
+        if reason not in self._reasons and len(self._reasons) >= MAX_REASONS:
+            reason = OTHER_REASONS
+        self._reasons[reason] += 1
+        if self._reasons[reason] > MAX_NAMED:
+            self._unnamed[reason] += 1
+            return
+        told = reason == OTHER_REASONS or self._reasons[reason] > 1
         logger.warning(
             "%s of %s, partition %d parks %r at version %d, %s %s: %s%s",
             *(self._role, self._domain, self._partition, parked.aggregate_id, parked.first),
@@ -178,12 +204,31 @@ class Parking:
             extra=self._fields(parked) | {"correlation_id": correlation_id},
         )
 
+    def _log_unnamed(self) -> None:
+        for reason, count in self._unnamed.items():
+            logger.warning(
+                "%s of %s, partition %d parks %d more aggregates: %s",
+                *(self._role, self._domain, self._partition, count, reason),
+                extra=self._place,
+            )
+
+    def _log_ended(self) -> None:
+        """Log whose parking has ended: some by name, the number of the others."""
+        place = self._role, self._domain, self._partition
+        text = "%s of %s, partition %d parks %r no longer"
+        for key in sorted(self._ended)[:MAX_NAMED]:
+            logger.warning(text, *place, key, extra=self._place | {"aggregate_id": key})
+        if (more := len(self._ended) - MAX_NAMED) > 0:
+            text = "%s of %s, partition %d parks %d more aggregates no longer"
+            logger.warning(text, *place, more, extra=self._place)
+
+    @property
+    def _place(self) -> dict[str, Any]:
+        return {"domain": self._domain, "role": self._role, "partition": self._partition}
+
     def _fields(self, parked: ParkedAggregate) -> dict[str, Any]:
         """Return the fields of a log line about a parked aggregate."""
-        return {
-            "domain": self._domain,
-            "role": self._role,
-            "partition": self._partition,
+        return self._place | {
             "aggregate_id": parked.aggregate_id,
             "version": parked.first,
             "event_id": parked.event_id,
@@ -205,10 +250,12 @@ class Parking:
         """Make the dead letters of what was parked since: those of its first events among these."""
         if not self._fresh:
             return []
-        return [letter for record in records if (letter := self._letter(record))]
+        keys = {aggregate_id.encode() for aggregate_id in self._fresh}
+        theirs = [record for record in records if record.key in keys]
+        return [letter for record in theirs if (letter := self._letter(record))]
 
     def _letter(self, record: LogRecord) -> ProducerRecord | None:
-        aggregate_id = (record.key or b"").decode("utf-8", "replace")
+        aggregate_id = (record.key or b"").decode()
         if aggregate_id not in self._fresh:
             return None
         parked = self.aggregates[aggregate_id]
@@ -260,6 +307,7 @@ class Parking:
         self._discarded.append(
             DiscardedEvent(self._role, aggregate_id, parked.first, parked.event_id, discard)
         )
+        self.discards.add((aggregate_id, parked.first))
 
     def end(self, aggregate_id: str, up_to: int) -> None:
         """End the parking of events up to a version; of all, if none is behind it."""
@@ -268,11 +316,6 @@ class Parking:
             left = replace(parked, first=up_to + 1, event_id="", event_type="")
             self._set(replace(left, reason=WAITING, details="", attempts=0))
             return
-        logger.warning(
-            "%s of %s, partition %d parks %r no longer",
-            *(self._role, self._domain, self._partition, aggregate_id),
-            extra=self._fields(parked),
-        )
         del self.aggregates[aggregate_id]
         self._changed.discard(aggregate_id)
         self._ended.add(aggregate_id)
@@ -292,6 +335,8 @@ class Parking:
         """Remove what is no longer parked, once the offset has moved."""
         if self._ended:
             await self._letters.unpark(self._role, self._ended)
+        self._log_unnamed()
+        self._log_ended()
         self._forget()
 
     async def _copy(self) -> None:
@@ -307,7 +352,8 @@ class LoggedParking(Parking):
 
     It changes in the transaction that has the outputs and the offset. The dead-letter store has a
     copy, which an owner corrects when it takes the partition over, and then at an interval: of an
-    aggregate that only has more events behind it, no earlier.
+    aggregate that only has more events behind it, no earlier. What is parked anew is copied once a
+    second: while much is, each chunk would wait for the store.
     """
 
     def __init__(
@@ -323,10 +369,21 @@ class LoggedParking(Parking):
     ) -> None:
         super().__init__(domain, role, partition, letters, clock, most=most)
         self._log = log
+        self._uncopied: set[str] = set()
+        self._copied_at = clock.steady() - COPY_INTERVAL
 
     async def open(self) -> None:
         await super().open()
         await self._compare()
+
+    def _start(self, parked: Iterable[ParkedAggregate]) -> None:
+        super()._start(parked)
+        self._uncopied = set()
+
+    async def requests(self) -> Sequence[tuple[ParkedAggregate, RedriveRequest]]:
+        if self._uncopied:
+            await self._copy_new()
+        return await super().requests()
 
     async def _load(self) -> list[ParkedAggregate]:
         entries = await self._log.load(self._domain, self._role, self._partition)
@@ -345,30 +402,28 @@ class LoggedParking(Parking):
             await self._letters.park(changed)
 
     async def save(self) -> list[ProducerRecord]:
-        changed = [
-            parked_record(self._domain, self._role, self._partition, key, self.aggregates[key])
-            for key in sorted((self._changed | self._longer) - self._ended)
+        place, parked = (self._domain, self._role, self._partition), self.aggregates
+        longer = self._longer - self._changed - self._ended
+        return [
+            *(parked_record(*place, key, parked[key]) for key in sorted(self._changed)),
+            *(behind_record(*place, key, parked[key].last) for key in sorted(longer)),
+            *(parked_record(*place, key, None) for key in sorted(self._ended)),
+            *(behind_record(*place, key, None) for key in sorted(self._ended)),
+            *(discarded_record(self._domain, self._partition, each) for each in self._discarded),
         ]
-        ended = [
-            parked_record(self._domain, self._role, self._partition, key, None)
-            for key in sorted(self._ended)
-        ]
-        discarded = [
-            discarded_record(self._domain, self._partition, each) for each in self._discarded
-        ]
-        return changed + ended + discarded
 
     async def release(self) -> None:
+        self._uncopied = (self._uncopied | self._new) - self._ended
+        self._changed -= self._uncopied
         await self._copy()
+        if self._uncopied and self._clock.steady() - self._copied_at >= COPY_INTERVAL:
+            await self._copy_new()
         await super().release()
 
-
-def _describe(error: Exception) -> str:
-    name = type(error).__name__
-    try:
-        return f"{name}: {error}"
-    except Exception as raised:
-        return f"{name}, whose text raises {type(raised).__name__}"
+    async def _copy_new(self) -> None:
+        self._copied_at = self._clock.steady()
+        await self._letters.park([self.aggregates[key] for key in sorted(self._uncopied)])
+        self._uncopied = set()
 
 
 def _storable(text: str) -> str:

@@ -3,11 +3,12 @@
 Takes a chunk of `<domain>.stored`; maps each event, upcast to its latest schema, by the routes;
 writes the resulting records and moves the offset in one transaction, also when nothing is routed.
 An event whose routes have no condition is passed on with its payload unparsed. An event that a
-route or an upcaster raises on parks its aggregate.
+route or an upcaster raises on parks its aggregate, and so does one whose record the topic of a
+route refuses for its size.
 """
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -25,17 +26,23 @@ from eventfleet.stores.contracts import (
     Stage,
 )
 from eventfleet.stores.contracts.dead_letters import RedriveRequest
-from eventfleet.stores.errors import TopicRefused
-from eventfleet.topics.codec import CANONICAL_PREFIX, EVENT_HEADERS, decode_stored, encode
+from eventfleet.stores.errors import RecordsTooLarge, ServerUnavailable, TopicRefused
+from eventfleet.topics.codec import (
+    CANONICAL_PREFIX,
+    EVENT_HEADERS,
+    REDRIVEN_HEADERS,
+    decode_stored,
+    encode,
+)
 from eventfleet.topics.dead_letters import UNREADABLE, make_dead_letter
 from eventfleet.topics.errors import InvalidRecord
 from eventfleet.topics.event import CloudEvent, EventRecord, Instant
 from eventfleet.topics.names import wire_name
 from eventfleet.topics.parked import ParkedAggregate
-from eventfleet.topics.record import LogRecord, ProducerRecord
+from eventfleet.topics.record import Headers, LogRecord, ProducerRecord
 
 ROLE = "relay"
-REDRIVE_PAGE_EVENTS = 500
+REDRIVE_PAGE_EVENTS = 1_000
 REDRIVE_PAGE_BYTES = 4_000_000
 UNROUTED_TYPE = ""
 """Stands for the types that no route names."""
@@ -127,11 +134,14 @@ class RelayRole:
         self._start = RoleStart(events.registry, domain.name, ROLE, partition)
         self._routes, self._notifier = UnconditionalRoutes(domain), notifier
         self._reader = reader
+        self._targets = {route.to for route in domain.routes}
         self._next_offset = 0
+        # By aggregate and version, why records were refused of what is in hand.
+        self._too_large: dict[tuple[str, int], str] = {}
 
     async def open(self) -> int:
         """Take the partition over. TopicRefused: the topic of a route does not exist."""
-        for topic in sorted({route.to for route in self._domain.routes}):
+        for topic in sorted(self._targets):
             if self._reader and not await self._reader.partition_count(topic):
                 raise TopicRefused(
                     f"topic {topic}, to which a route of {self._domain.name} leads, does not "
@@ -144,6 +154,9 @@ class RelayRole:
     # What it does to one chunk
 
     async def process(self, records: Sequence[LogRecord], next_offset: int) -> ChunkReport:
+        return await self._until_none_is_refused(lambda: self._process(records, next_offset))
+
+    async def _process(self, records: Sequence[LogRecord], next_offset: int) -> ChunkReport:
         report = ChunkReport()
         out: list[ProducerRecord] = []
         awaited: list[RelayEnvelope] = []
@@ -153,7 +166,7 @@ class RelayRole:
             if parked and self._parking.holds(record):
                 self._park_behind(record, out, report)
                 continue
-            event = read_envelope(record.value)
+            event = None if self._too_large else read_envelope(record.value)
             if event is None:
                 self._route(record, out, report)
                 continue
@@ -179,10 +192,8 @@ class RelayRole:
     async def tick(self) -> ChunkReport:
         """Do what operators ask for of parked aggregates."""
         report = ChunkReport()
-        for parked, request in await self._parking.requests():
-            await self._redrive(parked, request, report)
-            if self._parking.out_of_time:
-                break
+        if requests := await self._parking.requests():
+            report += await self._until_none_is_refused(lambda: self._redrive(requests))
         return report
 
     async def _commit(self, out: Sequence[ProducerRecord], next_offset: int) -> None:
@@ -206,12 +217,24 @@ class RelayRole:
             return True
         try:
             value = None if event.discarded else record.value
-            out += list(downstream(self._domain, event, value, record.timestamp or None))
+            out += self._downstream(event, value, record.timestamp or None)
         except Exception as error:
             self._parking.park(event, error)
             report.parked += 1
             return False
         return True
+
+    def _downstream(
+        self,
+        event: EventRecord,
+        value: bytes | None = None,
+        timestamp: int | None = None,
+        headers: Headers = EVENT_HEADERS,
+    ) -> list[ProducerRecord]:
+        """The records that the routes make of an event. RecordsTooLarge: one was refused before."""
+        if reason := self._too_large.get((event.aggregate_id, event.version)):
+            raise RecordsTooLarge(reason)
+        return [*downstream(self._domain, event, value, timestamp, headers)]
 
     def _park_behind(
         self, record: LogRecord, out: list[ProducerRecord], report: ChunkReport
@@ -237,60 +260,129 @@ class RelayRole:
             out.append(letter)
             return None
 
+    async def _until_none_is_refused(
+        self, work: Callable[[], Awaitable[ChunkReport]]
+    ) -> ChunkReport:
+        """Do the work; where a topic refuses records for their size, do it again from the beginning
+        and park their aggregates."""
+        while True:
+            try:
+                report = await work()
+            except RecordsTooLarge as error:
+                self._note_too_large(error)
+                await self._open_again()
+            else:
+                self._too_large = {}
+                return report
+
+    def _note_too_large(self, error: RecordsTooLarge) -> None:
+        """Note the events of refused records; of none, smaller batches are all that it takes."""
+        events = {
+            (event.aggregate_id, event.version)
+            for record in error.records
+            if record.topic in self._targets and (event := decode_stored(record.value))
+        }
+        if error.records and not events - self._too_large.keys():
+            raise error
+        self._too_large |= dict.fromkeys(events, str(error))
+
+    async def _open_again(self) -> None:
+        """Begin anew after a commit that has failed. ServerUnavailable: the offset has moved."""
+        offset = self._next_offset
+        if await self.open() != offset:
+            raise ServerUnavailable(f"{self._domain.name}: another owner went on from {offset}")
+
     # Redrive
 
     async def _redrive(
-        self, parked: ParkedAggregate, request: RedriveRequest, report: ChunkReport
-    ) -> None:
-        """Route the parked events in order, up to one that fails again; a page at a time.
+        self, requests: Sequence[tuple[ParkedAggregate, RedriveRequest]]
+    ) -> ChunkReport:
+        """Route the parked events of some aggregates, of each in order, up to one that fails again.
 
-        Out of time it stops after a page, and the request stays.
+        They go page by page, a page of each in one transaction. Out of time it stops after a page,
+        and the requests stay.
         """
-        aggregate_id, parking = parked.aggregate_id, self._parking
-        if discard := parking.discard_of(parked, request):
-            parking.discard_first(aggregate_id, discard)
-            parking.end(aggregate_id, parked.first)
-            report.discarded += 1
-        if aggregate_id not in parking.aggregates:
-            await self._commit([], self._next_offset)
-        while left := parking.aggregates.get(aggregate_id):
-            out, done, failed = await self._route_parked(left)
-            if done >= left.first and not failed:
-                parking.end(aggregate_id, done)
-            report.redriven += done - left.first + 1
-            report.emitted += len(out)
-            await self._commit(out, self._next_offset)
-            if failed or done < left.first:
-                await parking.end_request(request)
-                return
+        report, parking = ChunkReport(), self._parking
+        left: dict[str, RedriveRequest] = {}
+        for _, request in requests:
+            parked = parking.aggregates.get(request.aggregate_id)
+            if parked is None:  # ended since, when it was opened again
+                continue
+            if discard := parking.discard_of(parked, request):
+                parking.discard_first(parked.aggregate_id, discard)
+                parking.end(parked.aggregate_id, parked.first)
+                report.discarded += 1
+            left[parked.aggregate_id] = request
+        while left:
+            ended = await self._redrive_page([*left], report)
+            for aggregate_id in ended:
+                request = left.pop(aggregate_id)
+                if aggregate_id in parking.aggregates:
+                    await parking.end_request(request)
             if parking.out_of_time:
-                return
+                break
+        return report
 
-    async def _route_parked(
-        self, parked: ParkedAggregate
-    ) -> tuple[list[ProducerRecord], int, bool]:
-        """Route a page of parked events: the records, the last version that is through, and whether
-        the next one has failed. Without that, nothing is through where the store has no event."""
-        out: list[ProducerRecord] = []
-        done, size = parked.first - 1, 0
+    async def _redrive_page(self, aggregate_ids: Sequence[str], report: ChunkReport) -> list[str]:
+        """Redrive a page of each of these. Returns those that are done with, or have failed."""
+        parking, page = self._parking, RedrivePage()
+        waiting = [each for key in aggregate_ids if (each := parking.aggregates.get(key))]
+        ended = [key for key in aggregate_ids if key not in parking.aggregates]
+        for each in waiting:
+            if page.full:
+                break
+            done, failed = await self._route_parked(each, page)
+            if done >= each.first and not failed:
+                parking.end(each.aggregate_id, done)
+            report.redriven += done - each.first + 1
+            if failed or each.aggregate_id not in parking.aggregates:
+                ended.append(each.aggregate_id)
+        report.emitted += len(page.records)
+        await self._commit(page.records, self._next_offset)
+        return ended
+
+    async def _route_parked(self, parked: ParkedAggregate, page: "RedrivePage") -> tuple[int, bool]:
+        """Add parked events to a page, up to its end: the last version that is through, and whether
+        the next one has failed, or is not even stored."""
+        done, missing = parked.first - 1, True
         events = self._events.read(parked.aggregate_id, done, parked.last, REDRIVE_PAGE_EVENTS)
         async for event in events:
-            if event.version != done + 1 or size > REDRIVE_PAGE_BYTES:
+            if event.version != done + 1:
+                break
+            missing = False
+            if page.full:
                 break
             try:
-                routed = list(downstream(self._domain, event))
+                routed = self._downstream(event, headers=REDRIVEN_HEADERS)
             except Exception as error:
                 self._parking.park(event, error)
-                return out, done, True
-            out += routed
-            size += sum(len(record.value or b"") for record in routed)
+                return done, True
+            page.add(routed)
             done = event.version
-        if done < parked.first:
+        if missing:
             logger.error(
                 "relay of %s can't redrive %r: version %d is not in the event store",
                 *(self._domain.name, parked.aggregate_id, parked.first),
             )
-        return out, done, False
+        return done, missing
+
+
+class RedrivePage:
+    """The records that one transaction of a redrive writes, of a bounded number of events."""
+
+    def __init__(self) -> None:
+        self.records: list[ProducerRecord] = []
+        self._events = self._size = 0
+
+    @property
+    def full(self) -> bool:
+        return self._events >= REDRIVE_PAGE_EVENTS or self._size > REDRIVE_PAGE_BYTES
+
+    def add(self, records: Sequence[ProducerRecord]) -> None:
+        """Add the records of one event."""
+        self.records += records
+        self._events += 1
+        self._size += sum(len(record.value or b"") for record in records)
 
 
 def downstream(
@@ -298,6 +390,7 @@ def downstream(
     event: EventRecord,
     value: bytes | None = None,
     timestamp: int | None = None,
+    headers: Headers = EVENT_HEADERS,
 ) -> Iterator[ProducerRecord]:
     """The records that the routes make of a stored event; an error of a route passes through.
 
@@ -312,4 +405,4 @@ def downstream(
         for route in routes:
             if route.when(upcast):
                 key = event.aggregate_id.encode()
-                yield ProducerRecord(route.to, key, value, None, EVENT_HEADERS, timestamp)
+                yield ProducerRecord(route.to, key, value, None, headers, timestamp)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Protocol
 
-from eventfleet.model.team_traceback import team_traceback
+from eventfleet.model.team_traceback import error_line, team_traceback
 from eventfleet.stores.errors import Misconfigured
 from eventfleet.topics.errors import EventfleetError
 from eventfleet.topics.event import EventRecord, FoldableEvent
@@ -77,7 +77,7 @@ class PoisonEvent(PartitionFault):
         where = f"{domain} {event.aggregate_id!r} version {event.version}, event {event.id}"
         correlation_id = self.fields["correlation_id"]
         known = f" (correlation id {correlation_id})" if correlation_id else ""
-        reason = f"{type(cause).__name__}: {cause}"
+        reason = error_line(cause)
         super().__init__(f"{role} can't go on: {where} at {place}{known}: {reason}")
         self.details = team_traceback(cause)
 

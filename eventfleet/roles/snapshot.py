@@ -47,6 +47,8 @@ from eventfleet.topics.record import LogRecord, ProducerRecord
 
 ROLE = "snapshot"
 MAX_AGED_STATES = 500
+MAX_REDRIVES = 50
+"""Aggregates that are redriven together; time is looked at after that."""
 SWEEP_PAGE_AGGREGATES = 100
 SWEEP_INTERVAL = timedelta(minutes=1)
 
@@ -124,6 +126,7 @@ class SnapshotRole:
             self._clock.now(),
         )
         folded, left, parked = read.folded, read.left, self._parking.aggregates
+        discards = self._parking.discards
         for record in records:
             try:
                 event = decode(record.value)
@@ -136,6 +139,8 @@ class SnapshotRole:
                 read.report.parked += 1
                 continue
             state = cached(key)
+            if discards and (key, event.version) in discards:
+                state = None  # `_fold` reads it as the store has it
             try:
                 if state is not None and state.fold_if_next(domain, event, now):
                     folded[key] = None
@@ -173,10 +178,11 @@ class SnapshotRole:
         Before that, do what operators ask for of parked aggregates.
         """
         report = ChunkReport()
-        for each, request in await self._parking.requests():
-            await self._redrive(each, request, report)
-            if self._parking.out_of_time:
+        requests = await self._parking.requests()
+        for start in range(0, len(requests), MAX_REDRIVES):
+            if start and self._parking.out_of_time:
                 break
+            await self._redrive(requests[start : start + MAX_REDRIVES], report)
         if self._timed:
             parked = self._parking.aggregates
             unseen = [key for key in self._longest_unseen() if key not in parked]
@@ -218,25 +224,54 @@ class SnapshotRole:
         return [self._record(snapshot)] if snapshot else []
 
     async def _fold(self, states: Mapping[str, LiveState], read: ReadChunk) -> None:
-        """Fold the events left; a repeat is skipped, a gap before an event is read first."""
-        domain, now = self._domain, self._clock.now()
-        for key, events in read.left.items():
-            state = states[key]
-            for event in events:
-                if event.version <= state.version:
-                    read.report.repeated += 1
-                    continue
+        """Fold the events left; a repeat is skipped, a gap before an event is read first.
+
+        An event that fails may be discarded, which the store has: one query asks for all of a
+        chunk.
+        """
+        left = read.left
+        while left:
+            failed = {}
+            for key, events in left.items():
+                if failure := await self._fold_left(states[key], events, read.report):
+                    failed[key] = failure
+            left = await self._pass_discarded(states, failed)
+            for error, _ in failed.values():
+                self._park(error, read.report)
+
+    async def _fold_left(
+        self, state: LiveState, events: Sequence[FoldableEvent], report: ChunkReport
+    ) -> tuple[ReplayFailed, list[FoldableEvent]] | None:
+        """Fold events of one aggregate up to one that fails: return that, and those behind it."""
+        domain, now, discards = self._domain, self._clock.now(), self._parking.discards
+        for number, event in enumerate(events):
+            if event.version <= state.version:
+                report.repeated += 1
+                continue
+            try:
                 # No call for the event that is next: after a start that is each of a chunk.
-                try:
-                    if state.fold_if_next(domain, event, now):
-                        continue
-                except ReplayFailed:
-                    pass
-                try:  # what is missing, and the event as the store has it: it may be discarded
+                discarded = discards and (event.aggregate_id, event.version) in discards
+                if discarded or not state.fold_if_next(domain, event, now):
                     await self._catch_up(state, event.version)
-                except ReplayFailed as error:
-                    self._park(error, read.report)
-                    break
+            except ReplayFailed as error:
+                return error, [*events[number + 1 :]]
+        return None
+
+    async def _pass_discarded(
+        self,
+        states: Mapping[str, LiveState],
+        failed: dict[str, tuple[ReplayFailed, list[FoldableEvent]]],
+    ) -> dict[str, list[FoldableEvent]]:
+        """Fold those of the failed events that the store has as discarded, and take them out.
+
+        Returns the events behind them.
+        """
+        keys = {EventKey(key, error.event.id): key for key, (error, _) in failed.items()}
+        found = await self._stores.events.find(keys) if keys else {}
+        discarded = {keys[key]: event for key, event in found.items() if event.discarded}
+        for key, event in discarded.items():
+            states[key].fold(self._domain, event)
+        return {key: failed.pop(key)[1] for key in discarded}
 
     async def _catch_up(self, state: LiveState, upto: int) -> None:
         """Fold stored events up to a version. ReplayFailed; ServerUnavailable when one is not
@@ -380,30 +415,51 @@ class SnapshotRole:
     # Redrive
 
     async def _redrive(
-        self, parked: ParkedAggregate, request: RedriveRequest, report: ChunkReport
+        self, requests: Sequence[tuple[ParkedAggregate, RedriveRequest]], report: ChunkReport
     ) -> None:
-        """Load the state anew, with all events that are stored; a discard marks its event first."""
-        aggregate_id, parking, events = parked.aggregate_id, self._parking, self._stores.events
-        [state] = (await load_live_states(self._domain, self._stores, [aggregate_id])).values()
-        discard = parking.discard_of(parked, request)
-        if discard and state.version < parked.first:
-            parking.discard_first(aggregate_id, discard)
+        """Load states anew, with all events that are stored; discards mark their events first."""
+        parking, events = self._parking, self._stores.events
+        asked = {parked.aggregate_id: request for parked, request in requests}
+        states = await load_live_states(self._domain, self._stores, asked)
+        await self._discard(requests, states, report)
+        heads = await events.heads(asked)
+        out = list[ProducerRecord]()
+        for key, state in list(states.items()):
+            again = self._again(state, 1)
+            try:
+                await self._catch_up(state, heads.get(key, NO_HEAD).readable)
+            except ReplayFailed as error:
+                self._park(error, report)
+                del states[key]
+                continue
+            out += again
+            report.redriven += 1
+            parking.end(key, heads.get(key, NO_HEAD).readable)
+        if states:
+            # An owner that was fenced must not end what its successor has in memory.
+            await self._writer.commit(out, self._next_offset)
+            await self._save(states, [], self._next_offset, report)
+        else:
             await parking.save()
-            await events.mark_discarded(EventKey(aggregate_id, parked.event_id))
+        for key, request in asked.items():
+            if key in parking.aggregates:
+                await parking.end_request(request)
+
+    async def _discard(
+        self,
+        requests: Sequence[tuple[ParkedAggregate, RedriveRequest]],
+        states: Mapping[str, LiveState],
+        report: ChunkReport,
+    ) -> None:
+        """Note the discards that are requested, then mark their events."""
+        keys = []
+        for parked, request in requests:
+            discard = self._parking.discard_of(parked, request)
+            if discard and states[parked.aggregate_id].version < parked.first:
+                self._parking.discard_first(parked.aggregate_id, discard)
+                keys.append(EventKey(parked.aggregate_id, parked.event_id))
+        if keys:
+            await self._parking.save()
+        for key in keys:
+            await self._stores.events.mark_discarded(key)
             report.discarded += 1
-        head = (await events.heads([aggregate_id])).get(aggregate_id, NO_HEAD)
-        out = self._again(state, 1)
-        try:
-            await self._catch_up(state, head.readable)
-        except ReplayFailed as error:
-            self._park(error, report)
-            await parking.save()
-            await parking.end_request(request)
-            return
-        report.redriven += 1
-        parking.end(aggregate_id, head.readable)
-        # An owner that was fenced must not end what its successor has in memory.
-        await self._writer.commit(out, self._next_offset)
-        await self._save({aggregate_id: state}, [], self._next_offset, report)
-        if aggregate_id in parking.aggregates:
-            await parking.end_request(request)

@@ -1,6 +1,5 @@
 """ParkedAggregates: what a domain's roles park, for operators: listings, redrives and discards."""
 
-import asyncio
 from typing import NamedTuple
 
 from eventfleet.stores.contracts import Clock, DeadLetterStore
@@ -10,7 +9,7 @@ from eventfleet.topics.errors import EventfleetError, InvalidRecord
 from eventfleet.topics.parked import Discard, ParkedAggregate
 
 LISTING = "dead letters"
-PAGE = 50
+PAGE = 500
 MAX_WHY_CHARS = 1_000
 
 
@@ -62,8 +61,7 @@ class ParkedAggregates:
         """Request a redrive of all that are found by these, and return how many there are."""
         query, count = ParkedQuery(role, aggregate_id, reason), 0
         while page := await self._store.find(query, PAGE):
-            requests = [self._store.request(parked, None) for parked in page]
-            count += sum(await asyncio.gather(*requests))
+            count += await self._store.request_redrives(page)
             query = query._replace(after=(page[-1].role, page[-1].aggregate_id))
         return count
 

@@ -8,6 +8,7 @@ from typing import Any
 import orjson
 
 from eventfleet.model.domain import Domain
+from eventfleet.model.team_traceback import error_line
 from eventfleet.snapshot_rules import SinceSnapshot
 from eventfleet.stores.contracts import DomainStores, Snapshot
 from eventfleet.stores.errors import ServerUnavailable
@@ -21,7 +22,7 @@ class ReplayFailed(EventfleetError):
 
     def __init__(self, domain: str, event: FoldableEvent, cause: Exception) -> None:
         where = f"{domain} {event.aggregate_id!r} version {event.version}, {event.type}"
-        super().__init__(f"{where}: {type(cause).__name__}: {cause}")
+        super().__init__(f"{where}: {error_line(cause)}")
         self.domain, self.event, self.cause = domain, event, cause
 
 

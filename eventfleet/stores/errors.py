@@ -1,8 +1,10 @@
 """The errors of stores and log; drivers' errors are translated to these."""
 
+from collections.abc import Sequence
 from enum import Enum
 
 from eventfleet.topics.errors import EventfleetError
+from eventfleet.topics.record import ProducerRecord
 
 
 class StoreError(EventfleetError):
@@ -46,6 +48,18 @@ class AccessRefused(Misconfigured):
 
 class TopicRefused(Misconfigured):
     """A topic does not exist, or does not take a record."""
+
+
+class RecordsTooLarge(TopicRefused):
+    """A topic refuses records for their size.
+
+    `records` are those that it can't take; none where a batch of several was refused: then the
+    writer's next try makes smaller batches.
+    """
+
+    def __init__(self, reason: str, records: Sequence[ProducerRecord] = ()) -> None:
+        super().__init__(reason)
+        self.records = records
 
 
 class InvalidCursor(Misconfigured):

@@ -1,10 +1,18 @@
 """The reader of `<domain>.parked`, which has what relay parks."""
 
+from msgspec.structs import replace
+
 from eventfleet.stores.contracts import LogReader
 from eventfleet.stores.contracts.dead_letters import ParkedEntries
 from eventfleet.stores.errors import TopicRefused
 from eventfleet.topics.names import Topics
-from eventfleet.topics.parked import DiscardedEvent, ParkedAggregate, read_parked
+from eventfleet.topics.parked import (
+    DiscardedEvent,
+    ParkedAggregate,
+    ParkedBehind,
+    ParkedEntry,
+    read_parked,
+)
 
 
 class TopicParkedLog:
@@ -23,14 +31,22 @@ class TopicParkedLog:
         watermarks = (await self._reader.watermarks(topic)).get(partition)
         if watermarks is None:
             raise TopicRefused(f"topic {topic} does not exist: eventfleet topics create {domain}")
-        found: dict[str, ParkedAggregate | DiscardedEvent] = {}
+        found: dict[str, ParkedEntry] = {}
         async for record in self._reader.read(topic, partition, 0, watermarks.end):
             key, entry = read_parked(record)
             if entry is None:
                 found.pop(key, None)
             elif entry.role == role:
                 found[key] = entry
+        entries = found.values()
+        behind = {
+            each.aggregate_id: each.last for each in entries if isinstance(each, ParkedBehind)
+        }
         return ParkedEntries(
-            [each for each in found.values() if isinstance(each, ParkedAggregate)],
-            [each for each in found.values() if isinstance(each, DiscardedEvent)],
+            [
+                replace(each, last=max(each.last, behind.get(each.aggregate_id, 0)))
+                for each in entries
+                if isinstance(each, ParkedAggregate)
+            ],
+            [each for each in entries if isinstance(each, DiscardedEvent)],
         )

@@ -32,6 +32,9 @@ R = TypeVar("R", bound=EventRecord)
 
 EVENT_HEADERS = (("content-type", b"application/cloudevents+json"),)
 """The headers of a record whose value is an event."""
+REDRIVEN = "eventfleet-redriven"
+REDRIVEN_HEADERS = (*EVENT_HEADERS, (REDRIVEN, b"1"))
+"""Those of an event that comes later in its topic than events that were stored after it."""
 MAX_DEPTH = 60
 POSITION_BYTES = 128
 """The most that version and position add to an event's bytes."""

@@ -1,6 +1,7 @@
 """Parked aggregates, and their records in `<domain>.parked`, where relay keeps its own."""
 
 from datetime import datetime
+from typing import Any
 
 import msgspec
 
@@ -46,11 +47,23 @@ class DiscardedEvent(msgspec.Struct, frozen=True):
     discard: Discard
 
 
-_encode = msgspec.json.Encoder().encode
-_decode_parked = msgspec.json.Decoder(ParkedAggregate).decode
-_decode_discarded = msgspec.json.Decoder(DiscardedEvent).decode
+class ParkedBehind(msgspec.Struct, frozen=True):
+    """The last version of a parked aggregate, since it was written with its other fields."""
 
-_PARKED, _DISCARDED = "parked/", "discarded/"
+    role: str
+    aggregate_id: str
+    last: int
+
+
+ParkedEntry = ParkedAggregate | ParkedBehind | DiscardedEvent
+
+_encode = msgspec.json.Encoder().encode
+_PARKED, _BEHIND, _DISCARDED = "parked/", "behind/", "discarded/"
+_decoders: dict[str, msgspec.json.Decoder[Any]] = {
+    _PARKED: msgspec.json.Decoder(ParkedAggregate),
+    _BEHIND: msgspec.json.Decoder(ParkedBehind),
+    _DISCARDED: msgspec.json.Decoder(DiscardedEvent),
+}
 
 
 def parked_record(
@@ -62,15 +75,29 @@ def parked_record(
     return ProducerRecord(Topics.of(domain).parked, key, value, partition)
 
 
+def behind_record(
+    domain: str, role: str, partition: int, aggregate_id: str, last: int | None
+) -> ProducerRecord:
+    """Make the record of a parked aggregate's last version; None: it is parked no longer.
+
+    It is short: the aggregate's own record, with reason and traceback, stays as it is.
+    """
+    key = f"{_BEHIND}{role}/{aggregate_id}".encode()
+    value = None if last is None else _encode(ParkedBehind(role, aggregate_id, last))
+    return ProducerRecord(Topics.of(domain).parked, key, value, partition)
+
+
 def discarded_record(domain: str, partition: int, event: DiscardedEvent) -> ProducerRecord:
     """Make the record of a discarded event."""
     key = f"{_DISCARDED}{event.role}/{event.version}/{event.aggregate_id}".encode()
     return ProducerRecord(Topics.of(domain).parked, key, _encode(event), partition)
 
 
-def read_parked(record: LogRecord) -> tuple[str, ParkedAggregate | DiscardedEvent | None]:
+def read_parked(record: LogRecord) -> tuple[str, ParkedEntry | None]:
     """Return a record's key, and what it says. DecodeError: it says nothing that can be read."""
     key = (record.key or b"").decode()
     if record.value is None:
         return key, None
-    return key, (_decode_discarded if key.startswith(_DISCARDED) else _decode_parked)(record.value)
+    kind, slash, _ = key.partition("/")
+    entry: ParkedEntry = _decoders.get(kind + slash, _decoders[_PARKED]).decode(record.value)
+    return key, entry

@@ -159,19 +159,19 @@ class Fleet:
         path.write_text(text, encoding="utf-8")
         return self.json("load", str(path), "--domain", self.domain, status=status)
 
-    def _invoke(self, *arguments: str) -> Result:
+    def invoke(self, *arguments: str) -> Result:
         """Run a command in this process: starting one would take as long as its work."""
         return CliRunner(env=self.environment).invoke(main, arguments)
 
     def json_lines(self, *arguments: str) -> list[Any]:
         """The lines of JSON that a command prints when it runs in this process."""
-        done = self._invoke(*arguments, "--json")
+        done = self.invoke(*arguments, "--json")
         assert done.exit_code == 0, done.output
         return [json.loads(line) for line in done.stdout.splitlines()]
 
     def audit(self) -> tuple[str, Any]:
         """The output of `audit` as text and as JSON; its status is 1 just if it is not clean."""
-        done = [self._invoke("audit", *options) for options in ([], ["--json"])]
+        done = [self.invoke("audit", *options) for options in ([], ["--json"])]
         statuses = [each.exit_code for each in done]
         assert statuses in ([0, 0], [1, 1]), [each.output for each in done]
         report = json.loads(done[1].stdout)
@@ -228,7 +228,7 @@ class Fleet:
         """Make a topic anew with these records, all of them passed by the roles that read it."""
         partitions = int(self.environment["EVENTFLEET_PARTITIONS"])
         self.kafka.delete([topic])
-        made = self._invoke("topics", "create")
+        made = self.invoke("topics", "create")
         assert made.exit_code == 0, made.output
         self.kafka.produce(records)
         ends = Counter(record.partition for record in records)

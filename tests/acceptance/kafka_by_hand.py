@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.admin.records_to_delete import RecordsToDelete
 from aiokafka.errors import KafkaError, NodeNotReadyError
 from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_random
@@ -93,6 +94,12 @@ class KafkaByHand:
         if doomed := sorted(self.topics() & set(topics)):
             self._with_admin(lambda admin: admin.delete_topics(doomed))
             wait_for(lambda: not self.topics() & set(doomed), "the end of topics")
+
+    def limit(self, topic: str, record_bytes: int) -> None:
+        """Have the topic refuse larger records."""
+        config = {"max.message.bytes": str(record_bytes)}
+        limits = ConfigResource(ConfigResourceType.TOPIC, topic, config)
+        self._with_admin(lambda admin: admin.alter_configs([limits]))
 
     def truncate(self, topic: str, before: Mapping[int, int]) -> None:
         """Delete the records of each partition before an offset."""

@@ -45,6 +45,11 @@ def parked(fleet: CommandFleet) -> list[tuple[str, str, int]]:
     return [(each["role"], each["aggregate_id"], each["first"]) for each in found]
 
 
+def attempts(fleet: CommandFleet) -> set[int]:
+    listed = fleet.json("deadletters", "list", "poisoned", "--aggregate", "a")
+    return {each["attempts"] for each in listed["dead_letters"]}
+
+
 def test_poison_is_parked_redriven_after_the_mend_and_discarded(fleet: CommandFleet) -> None:
     [worker] = fleet.start("append snapshot relay")
     load(fleet, *ROWS)
@@ -67,18 +72,7 @@ def test_poison_is_parked_redriven_after_the_mend_and_discarded(fleet: CommandFl
 
     # What fails again stays parked.
     assert fleet.json("deadletters", "redrive", "poisoned", "--aggregate", "a")["requested"] == 2
-    wait_for(
-        lambda: (
-            {
-                each["attempts"]
-                for each in fleet.json("deadletters", "list", "poisoned", "--aggregate", "a")[
-                    "dead_letters"
-                ]
-            }
-            == {2}
-        ),
-        "the attempts to be counted",
-    )
+    wait_for(lambda: attempts(fleet) == {2}, "the attempts to be counted")
 
     # A discard, before any mend.
     discard = "deadletters", "discard", "poisoned"
@@ -100,3 +94,30 @@ def test_poison_is_parked_redriven_after_the_mend_and_discarded(fleet: CommandFl
     load(fleet, ("a", "8"))
     fleet.settle("append", "snapshot", "relay")
     assert relayed(fleet, "a")[-1] == "8"
+
+
+def test_a_record_that_its_topic_refuses_for_its_size_parks_its_aggregate(
+    fleet: CommandFleet,
+) -> None:
+    fleet.environment["MENDED"] = "1"
+    fleet.kafka.limit(fleet.topic("out"), 3000)
+    fleet.start("append snapshot relay")
+    large = "x" * 5000
+    # The records of a chunk are too large together, and flow all the same.
+    small = [(f"k-{n}", str(n)) for n in range(100)]
+    load(fleet, ("a", "1"), ("a", large), ("b", "2"), *small, ("a", "3"), ("b", "4"))
+    fleet.settle("append", "snapshot", "relay")
+    assert (relayed(fleet, "a"), relayed(fleet, "b")) == (["1"], ["2", "4"])
+    assert all(relayed(fleet, key) == [text] for key, text in small)
+    assert parked(fleet) == [("relay", "a", 2)]
+    shown = fleet.run("deadletters", "show", "poisoned", "relay", "a")
+    assert "topic poisoned.out: MessageSizeTooLarge" in shown
+
+    # It stays parked while the topic refuses it, and the partition goes on.
+    fleet.run("deadletters", "redrive", "poisoned", "--all")
+    wait_for(lambda: attempts(fleet) == {2}, "the attempts to be counted")
+    fleet.kafka.limit(fleet.topic("out"), 10_000)
+    fleet.run("deadletters", "redrive", "poisoned", "--all")
+    wait_for(lambda: parked(fleet) == [], "all to be redriven")
+    assert relayed(fleet, "a") == ["1", large, "3"]
+    assert fleet.audit()[1]["clean"]

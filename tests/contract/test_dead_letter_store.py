@@ -117,6 +117,22 @@ async def test_a_discard_replaces_a_redrive_and_not_the_other_way_round(
     assert await dead_letters.requests("relay", 0, 10) == [RedriveRequest("a", 4, None)]
 
 
+async def test_redrives_of_many_are_requested_at_once(dead_letters: DeadLetterStore) -> None:
+    known = [parked("a"), parked("b"), parked("c", first=4), parked("d", "snapshot")]
+    await dead_letters.park(known)
+    assert await dead_letters.request(known[1], DISCARD)
+    assert await dead_letters.request_redrives([]) == 0
+    wanted = [*known, parked("c", first=3), parked("unknown")]
+    assert await dead_letters.request_redrives([*known[:2], wanted[4], wanted[5]]) == 2
+    assert await dead_letters.request_redrives(known[2:]) == 2
+    assert await dead_letters.requests("relay", 0, 10) == [
+        RedriveRequest("a", 3),
+        RedriveRequest("b", 3, DISCARD),
+        RedriveRequest("c", 4),
+    ]
+    assert await dead_letters.requests("snapshot", 0, 10) == [RedriveRequest("d", 3)]
+
+
 async def test_a_request_stays_until_it_is_ended(dead_letters: DeadLetterStore) -> None:
     await dead_letters.park([parked()])
     assert await dead_letters.request(parked(), DISCARD)
@@ -145,4 +161,6 @@ async def test_a_discarded_event_is_noted_once(dead_letters: DeadLetterStore) ->
     assert await dead_letters.discarded("relay", ["a"]) == [events[1], events[0]]
     assert await dead_letters.discarded("relay", ["b", "c"]) == [events[2]]
     assert await dead_letters.discarded("snapshot", ["a"]) == [events[3]]
+    assert await dead_letters.discarded_by("relay") == [events[1], events[0], events[2]]
+    assert await dead_letters.discarded_by("project") == []
     assert await dead_letters.find(ParkedQuery(), 10) == []

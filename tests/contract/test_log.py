@@ -19,7 +19,13 @@ from eventfleet.stores.contracts import (
     PartitionWriter,
     Watermarks,
 )
-from eventfleet.stores.errors import Fenced, Misconfigured, ServerUnavailable, TopicRefused
+from eventfleet.stores.errors import (
+    Fenced,
+    Misconfigured,
+    RecordsTooLarge,
+    ServerUnavailable,
+    TopicRefused,
+)
 from eventfleet.stores.kafka.admin import Admin
 from eventfleet.stores.kafka.batching_producer import BatchingProducer
 from eventfleet.stores.kafka.connection import Connection
@@ -122,7 +128,7 @@ def kafka_log(connection: Connection, prefix: str, transactions: bool) -> Log:
 
     async def leave_open(owner: TransactionalWriter, records: Sequence[ProducerRecord]) -> None:
         await owner._producer.begin_transaction()
-        await BatchingProducer(owner._producer).send(records)
+        await BatchingProducer(owner._producer, {}).send(records)
 
     return Log(
         Admin(connection),
@@ -174,6 +180,13 @@ async def log(request: pytest.FixtureRequest, prefix: str) -> AsyncIterator[Log]
 
 @pytest.fixture(params=WITH)
 async def transactional(request: pytest.FixtureRequest, prefix: str) -> AsyncIterator[Log]:
+    async for log in made(request, prefix):
+        yield log
+
+
+@pytest.fixture(params=WITH + WITHOUT[:2])
+async def measured(request: pytest.FixtureRequest, prefix: str) -> AsyncIterator[Log]:
+    """A log that refuses what is too large for its topic."""
     async for log in made(request, prefix):
         yield log
 
@@ -318,6 +331,32 @@ async def test_one_commit_writes_to_many_topics_and_partitions(log: Log) -> None
         assert record.partition is not None
         read = await log.read(record.topic, record.partition)
         assert [r.value for r in read] == [record.value]
+    await owner.close()
+
+
+async def test_a_commit_names_the_records_that_a_topic_refuses_for_their_size(
+    measured: Log, prefix: str
+) -> None:
+    narrow = f"{prefix}.narrow"
+    await measured.admin.create([TopicSpec(narrow, 2, 1, {"max.message.bytes": "2000"})])
+    small = [ProducerRecord(narrow, b"k", b"%03d" % n * 100, n % 2) for n in range(40)]
+    large = [ProducerRecord(narrow, b"k", b"x" * size, size % 2) for size in (3000, 2500, 9001)]
+    left = [*small[:20], large[0], *small[20:30], large[1], large[2], *small[30:]]
+    owner, refused = measured.source(), []
+    for _ in range(20):
+        await owner.open()
+        try:
+            await owner.commit(left, 0)
+            break
+        except RecordsTooLarge as error:
+            refused += error.records
+            left = [record for record in left if record not in error.records]
+    assert sorted(refused, key=large.index) == large
+    for partition in (0, 1):  # many are too large together; without transactions some are repeated
+        values = [record.value for record in await measured.read(narrow, partition)]
+        wanted = [record.value for record in small if record.partition == partition]
+        assert (values if measured.transactions else [*dict.fromkeys(values)]) == wanted
+    await owner.commit(small[:1], 0)
     await owner.close()
 
 

@@ -29,13 +29,16 @@ class OrderFleet(Fleet):
 
 
 class FleetSupervisor:
-    """Workers in named places: `append-1`, `append-2`, `snapshot-1`, `relay-1`."""
+    """Workers in named places: `append-1`, `append-2`, `snapshot-1`, `relay-1`.
+
+    `environment` is that of the workers which are started next.
+    """
 
     def __init__(self, fleet: Fleet, *places: str, chunk_records: int = 200) -> None:
         self.fleet = fleet
         self.restarts = 0
         self.workers: dict[str, Worker] = {}
-        self._environment = fleet.environment | {
+        self.environment = fleet.environment | {
             "EVENTFLEET_CHUNK_RECORDS": str(chunk_records),
             "PYTHONPATH": str(ROOT),
         }
@@ -47,7 +50,7 @@ class FleetSupervisor:
         """A new process in a place that is empty, or whose process has ended."""
         number = len(self.fleet.workers)
         log = self.fleet.folder / f"{place}-{number}.log"
-        worker = Worker((place.partition("-")[0],), self._environment, log)
+        worker = Worker((place.partition("-")[0],), self.environment, log)
         self.fleet.workers.append(worker)
         self.workers[place] = worker
         return worker

@@ -9,6 +9,7 @@ from eventfleet.roles.append import AppendRole
 from eventfleet.roles.append_plan import AppendItem, Plan, head_of
 from eventfleet.roles.parking import LoggedParking, Parking
 from eventfleet.roles.relay import RelayRole
+from eventfleet.roles.role import ChunkReport
 from eventfleet.roles.snapshot import SnapshotRole
 from eventfleet.stores.contracts import AssignPosition, Snapshot
 from eventfleet.stores.contracts.dead_letters import RedriveRequest
@@ -208,10 +209,10 @@ class RedrivesInTwoSteps(RelayRole):
 
     _redrives = False
 
-    async def _redrive(self, *about: Any) -> None:
+    async def _redrive(self, *about: Any) -> ChunkReport:
         self._redrives = True
         try:
-            await super()._redrive(*about)
+            return await super()._redrive(*about)
         finally:
             self._redrives = False
 
@@ -220,6 +221,13 @@ class RedrivesInTwoSteps(RelayRole):
             await self._writer.commit(out, next_offset)
             out = []
         await super()._commit(out, next_offset)
+
+
+class RedoesWithWhatItHasInMemory(RelayRole):
+    """Without: what is redone after a refusal begins from what is committed."""
+
+    async def _open_again(self) -> None:
+        await self._writer.open()
 
 
 class DiscardsWhateverIsFirst(LoggedParking):

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from eventfleet.stores.errors import RecordsTooLarge
 from eventfleet.stores.memory.log import LogEntry, MemoryLog, SourcePartition, Transaction
 from eventfleet.topics.event import Position
 from eventfleet.topics.record import LogRecord, ProducerRecord
@@ -12,15 +13,19 @@ Place = tuple[str, int]
 
 class SimulatedLog(MemoryLog):
     """`dates`: the step of each record, by topic, partition and offset. `removed_from`: the entries
-    of a partition as they were before it was truncated."""
+    of a partition as they were before it was truncated. `refuses`: whether a record is too large
+    for its topic."""
 
     def __init__(self, now: Callable[[], int]) -> None:
         super().__init__()
         self._now = now
         self.dates: dict[tuple[str, int, int], int] = {}
         self.removed_from: dict[Place, list[LogEntry]] = {}
+        self.refuses: Callable[[ProducerRecord], bool] = lambda record: False
 
     def append(self, record: ProducerRecord, transaction: Transaction | None = None) -> Position:
+        if self.refuses(record):
+            raise RecordsTooLarge(f"topic {record.topic} refuses a record", [record])
         at = super().append(record, transaction)
         self.dates[record.topic, at.partition, at.offset] = self._now()
         return at

@@ -1,5 +1,7 @@
 """Each rule is needed: without it some schedule breaks an invariant, and the right one."""
 
+from dataclasses import replace
+
 import pytest
 
 from eventfleet.stores.errors import Fenced, ServerUnavailable
@@ -37,6 +39,10 @@ def relay(parts: RoleParts) -> RoleScenario:
 
 def parking_relay(parts: RoleParts) -> RoleScenario:
     return RoleScenario(("relay",), fed=True, repeats=False, poison=0.3, parts=parts)
+
+
+def refused_relay(parts: RoleParts) -> RoleScenario:
+    return replace(parking_relay(parts), too_large=True)
 
 
 def parking_snapshots(parts: RoleParts) -> RoleScenario:
@@ -176,6 +182,12 @@ RULES = {
         (
             parking_relay(RoleParts(relay=roles_without_rules.RedrivesInTwoSteps)),
             {"relayed twice"},
+        ),
+    ],
+    "what is redone after a refusal begins from what is committed": [
+        (
+            refused_relay(RoleParts(relay=roles_without_rules.RedoesWithWhatItHasInMemory)),
+            {"not relayed", "relayed twice", "relayed out of order", "stuck"},
         ),
     ],
     "a discard is held to its event": [

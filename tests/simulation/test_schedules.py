@@ -26,6 +26,10 @@ SCENARIOS = {
         400,
         RoleScenario(("relay",), fed=True, repeats=False, poison=0.3),
     ),
+    "relay, of whose topics one refuses records": (
+        400,
+        RoleScenario(("relay",), fed=True, repeats=False, poison=0.3, too_large=True),
+    ),
     "all three, with synchronous puts and parking": (
         100,
         RoleScenario(ALL_ROLES, puts=True, poison=0.2),

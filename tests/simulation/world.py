@@ -24,7 +24,7 @@ from eventfleet.stores.parked_log import TopicParkedLog
 from eventfleet.topics.names import Topics, consumer_group
 from eventfleet.topics.parked import ParkedAggregate
 from eventfleet.topics.partitioner import partition_of
-from eventfleet.topics.record import LogRecord
+from eventfleet.topics.record import LogRecord, ProducerRecord
 from eventfleet.topics.topic_specs import TopicSpec
 from tests.simulation.checker import History, Kept, kept_in
 from tests.simulation.faults import Faults, Shaky, ShakyEvents
@@ -118,6 +118,7 @@ class RoleScenario:
     repeats: bool = True
     again: float = 0.2  # how often an event is followed by a repeat of any
     poison: float = 0.0  # how many events the code of the domain raises on, until it is mended
+    too_large: bool = False  # these are no poison, but too large for a topic, until that is mended
     parts: RoleParts = field(default_factory=RoleParts)
 
     def smaller(self) -> list["RoleScenario"]:
@@ -145,6 +146,8 @@ class World:
         )  # otherwise what fails is discarded
         self.discards: set[tuple[str, str]] = set()  # that were asked for: role and event
         self.poisoned = with_poison(self.code)
+        if scenario.too_large:
+            self.log.refuses = self.is_too_large
         self.faults = Faults(self.scheduler, self.random.choice([0.0, 0.01, 0.04]))
         self.stores = DomainStores(
             ShakyEvents(self.events, self.faults), self.shaky(self.snapshots)
@@ -170,7 +173,11 @@ class World:
     @property
     def reading(self) -> Domain[Tally]:
         """The domain as the roles have it that read what is stored."""
-        return self.poisoned if self.scenario.poison else tally
+        return self.poisoned if self.scenario.poison and not self.scenario.too_large else tally
+
+    def is_too_large(self, record: ProducerRecord) -> bool:
+        poison = b'"poison":true' in (record.value or b"")
+        return record.topic == ALL and poison and not self.code.mended
 
     def slots(self) -> list[tuple[str, int]]:
         return [(role, p) for role in self.scenario.roles for p in range(self.partitions)]

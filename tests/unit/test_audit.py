@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from eventfleet.audit import Auditor, AuditReport
 from eventfleet.audit.auditor import NO_MARKERS
 from eventfleet.audit.judge import (
+    COPIES_NOT_KEPT,
     NOT_APPENDED,
     NOT_PLACED,
     NOT_RELAYED,
@@ -250,6 +251,33 @@ async def test_what_a_team_raises_is_named_with_its_line_and_the_audit_goes_on(
     assert problem[1] in first
     assert f"{__file__}:" in first
     assert report.aggregates == 2
+
+
+class MuteError(Exception):
+    def __str__(self) -> str:
+        raise ValueError("no text")
+
+
+def mute(*_: Any) -> Any:
+    raise MuteError
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        ({"evolve": mute}, "can't be folded"),
+        ({"upcasters": {Counted: [mute]}}, "can't be upcast"),
+        ({"routes": [Route(ALL, when=mute)]}, f"the route to {ALL} raised"),
+    ],
+)
+async def test_an_exception_without_a_text_does_not_end_the_audit(
+    fleet: AuditFixture, change: dict[str, Any], fault: str
+) -> None:
+    fleet.change(**change)
+    report = await fleet.audit()
+    assert (report.aggregates, report.clean) == (2, False)
+    assert f"{fault}" in report.problems[0].detail
+    assert "MuteError, whose text raises ValueError" in report.problems[0].detail
 
 
 async def test_a_fold_that_a_snapshot_of_this_state_version_contradicts(
@@ -541,3 +569,28 @@ async def test_what_relay_passes_over_is_information() -> None:
     assert report.violations == []
     [told] = [each for each in report.information if each.kind == "discarded"]
     assert "relay passes over version 2 (event 2)" in told.detail
+
+
+async def test_a_redriven_record_says_nothing_of_how_far_its_topic_reaches_back() -> None:
+    fleet = await a_parking_fleet()
+    await fleet.produce("4", "5", "6", aggregate_id="b")
+    await fleet.work()
+    letters = fleet.memory.dead_letters
+    [parked] = await letters.parked_in("relay", 0)
+    fleet.domain = with_changes(fleet.domain, routes=[Route(ALL)])
+    assert await letters.request(parked, None)
+    await fleet.tick("relay")
+    await fleet.produce("7", "8", aggregate_id="b")
+    await fleet.work()
+    records = fleet.memory.records(ALL)
+    assert [event.id for event in fleet.memory.seen(ALL)] == [*"1456237" + "8"]
+
+    # Retention leaves the redriven ones and what came after them.
+    redriven, *_, newest = records[4:]
+    fleet.log.oldest[ALL, 0] = redriven.offset
+    report = await fleet.audit()
+    assert (report.violations, report.unjudged[COPIES_NOT_KEPT]) == ([], 4)
+
+    # What came after them in order is missed, as ever.
+    fleet.lose(ALL, newest.offset)
+    assert faults(await fleet.audit()) == [(4, "b", f"version 5 (event 8) is missing from {ALL}")]

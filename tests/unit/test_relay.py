@@ -9,12 +9,18 @@ from msgspec.structs import replace
 
 from eventfleet.model.domain import Domain, Route
 from eventfleet.model.payloads import Event
-from eventfleet.roles.parking import COMPARE_INTERVAL, LoggedParking, TooManyParked
+from eventfleet.roles.parking import (
+    COMPARE_INTERVAL,
+    COPY_INTERVAL,
+    MAX_NAMED,
+    LoggedParking,
+    TooManyParked,
+)
 from eventfleet.roles.relay import RelayRole
 from eventfleet.stores.contracts.dead_letters import ParkedQuery
 from eventfleet.stores.errors import ServerUnavailable, TopicRefused
 from eventfleet.stores.memory.events import MemoryEvents
-from eventfleet.stores.memory.log import MemoryPlainWriter, MemoryReader
+from eventfleet.stores.memory.log import MemoryPlainWriter, MemoryReader, MemoryTransactionalWriter
 from eventfleet.stores.parked_log import TopicParkedLog
 from eventfleet.topics.event import EventKey, EventRecord
 from eventfleet.topics.parked import Discard, ParkedAggregate
@@ -233,8 +239,8 @@ async def parked_at(memory: InMemoryServers) -> list[tuple[str, int, int, int]]:
     return [(each.aggregate_id, each.first, each.last, each.attempts) for each in found]
 
 
-async def ask(memory: InMemoryServers, discard: bool = False) -> None:
-    for each in await memory.dead_letters.find(ParkedQuery(), 10):
+async def ask(memory: InMemoryServers, discard: bool = False, limit: int = 10) -> None:
+    for each in await memory.dead_letters.find(ParkedQuery(), limit):
         why = Discard("a mistake", "ann", memory.clock.now()) if discard else None
         assert await memory.dead_letters.request(each, why)
 
@@ -328,12 +334,74 @@ async def test_a_new_owner_knows_what_is_parked_and_mends_the_copy() -> None:
     assert [event.id for event in memory.seen("all")] == ["1", "3", "5", "2", "4", "6"]
 
 
+async def test_more_events_behind_a_parked_one_are_written_without_its_reason() -> None:
+    team, memory, relay = await a_parking_relay("2")
+    for n in ("6", "7"):
+        await take(relay, await memory.append(n))
+    first, *behind = memory.records(memory.topics.parked)
+    assert b"LookupError" in first.value
+    assert [(each.key, each.value) for each in behind] == [
+        (b"behind/relay/a", b'{"role":"relay","aggregate_id":"a","last":4}'),
+        (b"behind/relay/a", b'{"role":"relay","aggregate_id":"a","last":5}'),
+    ]
+    relay = await opened(memory)
+    assert await parked_at(memory) == [("a", 2, 5, 1)]
+    team.poison.clear()
+    await ask(memory)
+    await relay.tick()
+    assert [event.id for event in memory.seen("all")][-4:] == ["2", "4", "6", "7"]
+
+    # Nothing of it is left for the next time that the aggregate is parked.
+    team.poison.add("8")
+    await take(relay, await memory.append("8"))
+    await opened(memory)
+    assert await parked_at(memory) == [("a", 6, 6, 1)]
+
+
+async def test_the_log_names_some_aggregates_of_a_reason_and_counts_the_others(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    events = [str(n) for n in range(1, MAX_NAMED + 6)]
+    memory = InMemoryServers(Team(*events).domain)
+    relay = await opened(memory)
+    for n in events:
+        await memory.append(n, f"a-{n}")
+    records = memory.records(memory.topics.stored)
+    await take(relay, records[: MAX_NAMED + 2])
+    await take(relay, records[MAX_NAMED + 2 :])
+    lines = [record.getMessage() for record in caplog.records]
+    assert len(lines) == MAX_NAMED + 2
+    assert [line.count("Traceback") for line in lines] == [1] + [0] * (MAX_NAMED + 1)
+    told = "relay of tally, partition 0 parks %d more aggregates: LookupError: nowhere"
+    assert [lines[-2], lines[-1]] == [told % 2, told % 3]
+
+
 async def test_a_copy_that_an_earlier_owner_wrote_late_is_corrected_in_time() -> None:
     _, memory, relay = await a_parking_relay("2")
     await memory.dead_letters.unpark("relay", ["a"])
     memory.clock.time += COMPARE_INTERVAL
     await relay.tick()
     assert await parked_at(memory) == [("a", 2, 3, 1)]
+
+
+async def test_while_much_is_parked_it_is_listed_once_a_second() -> None:
+    team = Team(*"1234")
+    memory = InMemoryServers(team.domain)
+    relay = await opened(memory)
+    listed = []
+    for n in "123":
+        await take(relay, await memory.append(n, n))
+        listed.append(len(await parked_at(memory)))
+    await relay.tick()
+    listed.append(len(await parked_at(memory)))
+    memory.clock.time += COPY_INTERVAL
+    await take(relay, await memory.append("4", "4"))
+    listed.append(len(await parked_at(memory)))
+    assert listed == [1, 1, 1, 3, 4]
+    # A new owner lists what the one before it has not.
+    await memory.dead_letters.unpark("relay", ["2", "3"])
+    await opened(memory)
+    assert len(await parked_at(memory)) == 4
 
 
 async def test_with_too_many_parked_aggregates_the_partition_stands_still() -> None:
@@ -411,6 +479,41 @@ async def test_redrives_leave_time_for_chunks(monkeypatch: pytest.MonkeyPatch) -
     assert seen == [1, 2, 3, 4, 5]
 
 
+async def test_many_aggregates_are_redriven_in_few_transactions() -> None:
+    keys = [f"k{n}" for n in range(30)]
+    team = Team(*keys)
+    memory = InMemoryServers(team.domain)
+    relay = await opened(memory)
+    for key in keys:
+        await memory.append(key, key)
+        await memory.append(f"{key} later", key)
+    await take(relay, memory.records(memory.topics.stored))
+    team.poison = {"k3", "k7 later"}
+    del memory.events._streams["k5"][1]
+    await ask(memory, limit=100)
+    commits, commit = 0, relay._writer.commit
+
+    async def counted(*about: Any, **named: Any) -> None:
+        nonlocal commits
+        commits += 1
+        await commit(*about, **named)
+
+    relay._writer.commit = counted  # type: ignore[method-assign]
+    report = await relay.tick()
+    assert (commits, report.redriven) == (1, 2 * 30 - 2 - 1 - 2)
+    assert [each[:3] for each in await parked_at(memory)] == [
+        ("k3", 1, 2),
+        ("k5", 1, 2),
+        ("k7", 2, 2),
+    ]
+    assert await memory.dead_letters.requests("relay", 0, 10) == []
+    seen = [event.id for event in memory.seen("all")]
+    wanted = [n for key in keys for n in (key, f"{key} later")]
+    through = [n for n in wanted if n.split()[0] not in ("k3", "k5") and n != "k7 later"]
+    assert sorted(seen) == sorted(through)
+    assert all(seen.index(f"{key} later") > seen.index(key) for key in ("k1", "k2", "k29"))
+
+
 async def test_what_a_discard_has_marked_is_passed_on_without_the_mark() -> None:
     team, memory, relay = await a_parking_relay("2")
     await memory.events.mark_discarded(EventKey("a", "2"))
@@ -449,3 +552,114 @@ async def test_a_relay_whose_list_has_no_topic_does_not_begin() -> None:
     del memory.log.specs[memory.topics.parked]
     with pytest.raises(TopicRefused, match=r"topic tally\.parked does not exist"):
         await opened(memory)
+
+
+# Records that a topic refuses for their size
+
+
+def limit_topic(memory: InMemoryServers, size: int | None) -> None:
+    config = {"max.message.bytes": str(size)} if size else {}
+    memory.log.specs["all"] = TopicSpec("all", 1, 1, config)
+
+
+LARGE = {"n": "x" * 1000}
+
+
+async def a_refused_relay(
+    team: Team, writer: type[MemoryTransactionalWriter] = MemoryTransactionalWriter
+) -> tuple[InMemoryServers, RelayRole]:
+    """A relay that has taken six events, of which two are too large for their topic."""
+    memory = InMemoryServers(team.domain)
+    limit_topic(memory, 600)
+    own = writer(memory.log, "relay", memory.topics.stored, 0)
+    relay = RelayRole(team.domain, 0, memory.events, own, memory.logged_parking("relay"))
+    await relay.open()
+    for n, key in (("1", "a"), ("2", "b"), ("3", "a"), ("4", "c"), ("5", "a"), ("6", "b")):
+        await memory.append(n, key, **({"data": LARGE} if n in ("3", "4") else {}))
+    report = await take(relay, memory.records(memory.topics.stored))
+    assert (report.emitted, report.parked) == (3, 3)
+    return memory, relay
+
+
+def seen_once(memory: InMemoryServers) -> list[str]:
+    return list(dict.fromkeys(event.id for event in memory.seen("all")))
+
+
+@pytest.mark.parametrize("writer", [MemoryTransactionalWriter, MemoryPlainWriter])
+async def test_a_record_that_is_too_large_for_its_topic_parks_its_aggregate(
+    writer: type[MemoryTransactionalWriter],
+) -> None:
+    memory, relay = await a_refused_relay(Team(), writer)
+    assert seen_once(memory) == ["1", "2", "6"]
+    assert await parked_at(memory) == [("a", 2, 3, 1), ("c", 1, 1, 1)]
+    reasons = {each.reason for each in await memory.dead_letters.find(ParkedQuery(), 10)}
+    assert {each[:42] for each in reasons} == {"RecordsTooLarge: topic all: a record has 1"}
+    assert memory.offset("relay") == memory.records(memory.topics.stored)[-1].offset + 1
+    assert len(memory.records(memory.topics.dead_letters)) == 2
+
+    # What fits flows, also of an aggregate whose large event was discarded.
+    await take(relay, await memory.append("7", "b"))
+    [_, c] = await memory.dead_letters.find(ParkedQuery(), 10)
+    await memory.dead_letters.request(c, Discard("too large", "ann", memory.clock.now()))
+    await relay.tick()
+    await take(relay, await memory.append("8", "c"))
+    assert seen_once(memory)[3:] == ["7", "8"]
+
+
+async def test_a_record_that_is_refused_again_stays_parked_until_its_topic_takes_it() -> None:
+    memory, relay = await a_refused_relay(Team())
+    await ask(memory)
+    await relay.tick()
+    assert await parked_at(memory) == [("a", 2, 3, 2), ("c", 1, 1, 2)]
+    assert await memory.dead_letters.requests("relay", 0, 10) == []
+    limit_topic(memory, None)
+    await ask(memory)
+    report = await relay.tick()
+    assert seen_once(memory) == ["1", "2", "6", "3", "5", "4"]
+    assert (report.redriven, await parked_at(memory)) == (3, [])
+
+
+async def test_a_redrive_goes_as_far_as_the_record_that_is_refused() -> None:
+    team = Team("1")
+    memory = InMemoryServers(team.domain)
+    limit_topic(memory, 600)
+    relay = await opened(memory)
+    for n in ("1", "2", "3", "4"):
+        await memory.append(n, **({"data": LARGE} if n == "3" else {}))
+    await take(relay, memory.records(memory.topics.stored))
+    assert await parked_at(memory) == [("a", 1, 4, 1)]
+    team.poison.clear()
+    await ask(memory)
+    report = await relay.tick()
+    assert seen_once(memory) == ["1", "2"]
+    assert (report.redriven, await parked_at(memory)) == (2, [("a", 3, 4, 1)])
+
+
+async def test_a_topic_of_the_domains_own_that_refuses_a_record_parks_nothing() -> None:
+    team = Team("1")
+    memory = InMemoryServers(team.domain)
+    letters = memory.topics.dead_letters
+    memory.log.specs[letters] = TopicSpec(letters, 1, 1, {"max.message.bytes": "10"})
+    relay = await opened(memory)
+    with pytest.raises(TopicRefused, match=r"topic tally\.dead-letters: a record has"):
+        await take(relay, await memory.append("1"))
+    assert memory.offset("relay") == 0
+
+
+async def test_another_owner_that_goes_on_meanwhile_is_not_passed_over() -> None:
+    team = Team()
+    memory = InMemoryServers(team.domain)
+    limit_topic(memory, 600)
+    relay = await opened(memory)
+    records = await memory.append("1", data=LARGE)
+    open_again = relay._writer.open
+
+    async def late() -> int | None:
+        relay._writer.open = open_again  # type: ignore[method-assign]
+        await take(await opened(memory), records)
+        return await open_again()
+
+    relay._writer.open = late  # type: ignore[method-assign]
+    with pytest.raises(ServerUnavailable, match="tally: another owner went on from 0"):
+        await take(relay, records)
+    assert await parked_at(memory) == [("a", 1, 1, 1)]

@@ -373,7 +373,9 @@ def failing(*_: Any) -> Any:
 @pytest.mark.parametrize(
     ("named", "schema"), [({"evolve": failing}, 2), ({"upcasters": {Counted: [failing]}}, 1)]
 )
-async def test_what_raises_parks_its_aggregate(named: dict[str, Any], schema: int) -> None:
+async def test_what_raises_parks_its_aggregate(
+    named: dict[str, Any], schema: int, caplog: pytest.LogCaptureFixture
+) -> None:
     upcast = {"upcasters": {Counted: [dict]}}
     memory = InMemoryServers(a_domain(every(1), **(upcast | named)))
     role = await opened(memory)
@@ -387,8 +389,26 @@ async def test_what_raises_parks_its_aggregate(named: dict[str, Any], schema: in
     assert 'raise ZeroDivisionError("by nought")' in parked.details
     assert (await kept(memory), report.parked) == ({}, 1)
     assert memory.offset("snapshot") == records[0].offset + 1
-    letter = memory.records(memory.topics.dead_letters)[-1]
-    assert dict(letter.headers)["eventfleet-kind"] == b"parked"
+    headers = dict(memory.records(memory.topics.dead_letters)[-1].headers)
+    assert headers["eventfleet-kind"] == b"parked"
+    # The team reads its own lines, and none of ours, in the log and with the dead letter.
+    for told in (headers["eventfleet-traceback"].decode(), caplog.text):
+        assert 'raise ZeroDivisionError("by nought")' in told
+        assert "/eventfleet/" not in told.partition("Traceback")[2]
+
+
+async def test_an_error_whose_text_raises_parks_as_well() -> None:
+    class Mute(Exception):
+        def __str__(self) -> str:
+            raise ValueError("no text")
+
+    def muted(tally: Tally, event: Any) -> Tally:
+        raise Mute
+
+    memory = InMemoryServers(a_domain(every(1), evolve=muted))
+    await take(await opened(memory), await append(memory, "1"))
+    [parked] = await memory.dead_letters.parked_in("snapshot", 0)
+    assert parked.reason == "Mute, whose text raises ValueError"
 
 
 async def test_what_raises_among_others_parks_its_own_aggregate_only() -> None:
@@ -419,8 +439,8 @@ class Team:
         return failing() if event.n in self.poison else evolve(tally, event)
 
 
-async def ask(memory: InMemoryServers, discard: bool = False) -> None:
-    for each in await memory.dead_letters.find(ParkedQuery(), 10):
+async def ask(memory: InMemoryServers, discard: bool = False, limit: int = 10) -> None:
+    for each in await memory.dead_letters.find(ParkedQuery(), limit):
         why = Discard("a mistake", "ann", memory.clock.now()) if discard else None
         assert await memory.dead_letters.request(each, why)
 
@@ -474,6 +494,58 @@ async def test_a_discarded_event_that_comes_again_parks_nothing() -> None:
     assert (await kept(memory), await parked_at(memory)) == ({"a": 3}, [])
 
 
+@pytest.mark.parametrize("restart", [True, False])
+async def test_an_event_that_was_discarded_is_not_folded_when_it_comes_again_after_a_mend(
+    restart: bool,
+) -> None:
+    team = Team("2", rule=every(4))
+    memory = InMemoryServers(team.domain)
+    role = await opened(memory)
+    records = await append(memory, "1", "2", "3")
+    await take(role, records)
+    await ask(memory, discard=True)
+    await role.tick()
+    team.poison.clear()
+    if restart:
+        role = await opened(memory)
+    else:
+        role._states.clear()
+    await take(role, records)
+    await take(role, await append(memory, "4"))
+    assert (await kept(memory), await parked_at(memory)) == ({"a": 4}, [])
+    [snapshot] = (await memory.snapshots.latest(["a"], team.domain.state_shape)).values()
+    assert snapshot.state["trail"] == ("1", "3", "4")
+
+
+async def test_one_query_finds_the_discarded_among_the_events_of_a_chunk_that_fail(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    team = Team("2", "3", "5")
+    memory = InMemoryServers(team.domain)
+    role = await opened(memory)
+    for key in ("b", "c", "d"):
+        await append(memory, "5", key=key)
+    await append(memory, "1", "2", "3", "4")
+    for event_id in ("2", "3"):
+        await memory.events.mark_discarded(EventKey("a", event_id))
+    asked: list[int] = []
+    find, read = memory.events.find, memory.events.read
+
+    async def counted(keys: Any) -> Any:
+        asked.append(len(keys))
+        return await find(keys)
+
+    def read_once(aggregate_id: str, *rest: Any) -> Any:
+        raise AssertionError(f"{aggregate_id} is read alone")
+
+    monkeypatch.setattr(memory.events, "find", counted)
+    monkeypatch.setattr(memory.events, "read", read_once)
+    await take(role, memory.records(memory.topics.stored))
+    monkeypatch.setattr(memory.events, "read", read)
+    assert [each[0] for each in await parked_at(memory)] == ["b", "c", "d"]
+    assert (asked, await kept(memory)) == ([4, 1], {"a": 4})
+
+
 async def test_a_rule_that_raises_parks_the_aggregate() -> None:
     class Failing(Rule):
         mended = False
@@ -490,6 +562,31 @@ async def test_a_rule_that_raises_parks_the_aggregate() -> None:
     await ask(memory)
     await role.tick()
     assert (await kept(memory), await parked_at(memory)) == ({"a": 2}, [])
+
+
+async def test_many_aggregates_are_redriven_in_few_transactions() -> None:
+    keys = [f"k{n}" for n in range(30)]
+    team = Team(*keys)
+    memory = InMemoryServers(team.domain)
+    role = await opened(memory)
+    for key in keys:
+        await append(memory, key, f"{key} later", key=key)
+    await take(role, memory.records(memory.topics.stored))
+    team.poison = {"k3", "k7 later"}
+    await ask(memory, limit=100)
+    commits, commit = 0, role._writer.commit
+
+    async def counted(*about: Any, **named: Any) -> None:
+        nonlocal commits
+        commits += 1
+        await commit(*about, **named)
+
+    role._writer.commit = counted  # type: ignore[method-assign]
+    report = await role.tick()
+    assert (commits, report.redriven) == (2, 28)
+    assert await parked_at(memory) == [("k3", 1, 2), ("k7", 2, 1)]
+    assert await memory.dead_letters.requests("snapshot", 0, 10) == []
+    assert await kept(memory, *keys) == {key: 2 for key in keys if key not in ("k3", "k7")}
 
 
 async def test_an_owner_drops_what_an_earlier_one_has_redriven_since() -> None:

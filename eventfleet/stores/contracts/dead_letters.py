@@ -71,6 +71,9 @@ class DeadLetterStore(Protocol):
         A request without a discard leaves one with a discard as it is.
         """
 
+    async def request_redrives(self, parked: Sequence[ParkedAggregate]) -> int:
+        """Request redrives as `request` does without a discard; return how many are parked so."""
+
     async def requests(self, role: str, partition: int, limit: int) -> list[RedriveRequest]:
         """Return up to `limit` requests."""
 
@@ -82,3 +85,6 @@ class DeadLetterStore(Protocol):
 
     async def discarded(self, role: str, aggregate_ids: Collection[str]) -> list[DiscardedEvent]:
         """Return the discarded events of a role in these aggregates, by aggregate and version."""
+
+    async def discarded_by(self, role: str) -> list[DiscardedEvent]:
+        """Return all discarded events of a role, by aggregate and version."""

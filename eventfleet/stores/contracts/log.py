@@ -41,8 +41,9 @@ class PartitionWriter(Protocol):
         """Write the records in order and move the group's offset, as one transaction.
 
         Without transactions, all records are acknowledged before the `last` ones are written, and
-        these before the offset moves. Fenced: a later
-        owner has opened. After any other error it is unknown what was committed: open again.
+        these before the offset moves. Fenced: a later owner has opened. RecordsTooLarge: a topic
+        refuses records for their size. After any error but Fenced it is unknown what was committed:
+        open again.
         """
 
     async def close(self) -> None:

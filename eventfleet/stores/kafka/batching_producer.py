@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from itertools import islice
 from typing import Any, NamedTuple
 
-from eventfleet.stores.errors import Misconfigured
+from eventfleet.stores.errors import Misconfigured, RecordsTooLarge
 from eventfleet.stores.kafka.errors import translate_topic_errors
 from eventfleet.topics.partitioner import murmur2, partition_of
 from eventfleet.topics.record import Headers, ProducerRecord
@@ -26,24 +26,36 @@ class AckedShare(NamedTuple):
     offsets: Sequence[int]
 
 
-class BatchingProducer:
-    """Sends records through one producer, for any number of callers at once."""
+BatchLimits = dict[str, int]
+"""By topic, the bytes of a batch, where it has refused a larger one for its size."""
 
-    def __init__(self, producer: Any) -> None:
-        self._producer = producer
+
+class BatchingProducer:
+    """Sends records through one producer, for any number of callers at once.
+
+    `limits` outlive it, since a producer is of no use after a refusal.
+    """
+
+    def __init__(self, producer: Any, limits: BatchLimits) -> None:
+        self._producer, self._limits = producer, limits
         self._queues: dict[tuple[str, int], PartitionQueue] = {}
 
     async def send(self, records: Sequence[ProducerRecord]) -> list[AckedShare]:
         """Write all and await every acknowledgement; the partitions go side by side.
 
         It ends only when none of the records is in flight any more, and then raises the first
-        error, if there was one. After an error or a cancellation the producer must be aborted.
+        error, if there was one; but RecordsTooLarge, with what all partitions refuse, comes before
+        others. After an error or a cancellation the producer must be aborted.
         """
         topics = {record.topic for record in records}
         shares = _split(records, {topic: await self._partitions_for(topic) for topic in topics})
         puts = [self._queue(to).put(share.records) for to, share in shares.items()]
         results = await asyncio.gather(*puts, return_exceptions=True)
         acked: list[AckedShare] = []
+        too_large = [each for each in results if isinstance(each, RecordsTooLarge)]
+        if too_large:
+            found = [record for each in too_large for record in each.records]
+            raise RecordsTooLarge(str(too_large[0]), found) from too_large[0]
         for ((_, partition), share), result in zip(shares.items(), results, strict=True):
             if isinstance(result, BaseException):
                 raise result
@@ -58,7 +70,7 @@ class BatchingProducer:
     def _queue(self, to: tuple[str, int]) -> "PartitionQueue":
         queue = self._queues.get(to)
         if queue is None:
-            queue = self._queues[to] = PartitionQueue(self._producer, *to)
+            queue = self._queues[to] = PartitionQueue(self._producer, *to, self._limits)
         return queue
 
 
@@ -72,8 +84,9 @@ class PendingSend(NamedTuple):
 class PartitionQueue:
     """The records for one partition. Those that arrive while a batch is out go with the next."""
 
-    def __init__(self, producer: Any, topic: str, partition: int) -> None:
+    def __init__(self, producer: Any, topic: str, partition: int, limits: BatchLimits) -> None:
         self._producer, self._topic, self._partition = producer, topic, partition
+        self._limits = limits
         self._waiting: list[PendingSend] = []
         self._sender: asyncio.Task[None] | None = None
 
@@ -106,10 +119,14 @@ class PartitionQueue:
         records = [record for send in sends for record in send.records]
         while len(offsets) < len(records):
             batch = self._producer.create_batch()
-            count = _fill(batch, records, len(offsets))
+            count = _fill(batch, records, len(offsets), self._limits.get(self._topic))
+            size = batch.size()
             sending = self._producer.send_batch(batch, self._topic, partition=self._partition)
-            with translate_topic_errors(self._topic):
-                first = (await (await sending)).offset
+            try:
+                with translate_topic_errors(self._topic):
+                    first = (await (await sending)).offset
+            except RecordsTooLarge as error:
+                raise self._too_large(error, records[len(offsets) :], count, size) from error
             offsets.extend(range(first, first + count))
         start = 0
         for send in sends:
@@ -117,6 +134,21 @@ class PartitionQueue:
             if not send.offsets.done():
                 send.offsets.set_result(offsets[start:end])
             start = end
+
+    def _too_large(
+        self, error: RecordsTooLarge, left: Sequence[ProducerRecord], count: int, size: int
+    ) -> RecordsTooLarge:
+        """Say of a refusal which records are too large: one in a batch of its own, and all as large
+        or larger. Of a batch of several it is unknown: the next ones are half as large."""
+        if count == 1:
+            large = [record for record in left if _bytes_of(record) >= _bytes_of(left[0])]
+            return RecordsTooLarge(f"{error}, for {_bytes_of(left[0])} bytes", large)
+        self._limits[self._topic] = min(size, self._limits.get(self._topic, size)) // 2
+        return error
+
+
+def _bytes_of(record: ProducerRecord) -> int:
+    return len(record.key or b"") + len(record.value or b"")
 
 
 def _split(
@@ -141,8 +173,11 @@ def _split(
     return shares
 
 
-def _fill(batch: Any, records: Sequence[ProducerRecord], start: int) -> int:
-    """Append records from `start` on until the batch is full, and return how many it took.
+def _fill(
+    batch: Any, records: Sequence[ProducerRecord], start: int, limit: int | None = None
+) -> int:
+    """Append records from `start` on until the batch is full, or has `limit` bytes, and return how
+    many it took.
 
     The first record fits whatever its size. Records mostly share their headers, so the list that
     the driver needs is made only when they change.
@@ -151,6 +186,8 @@ def _fill(batch: Any, records: Sequence[ProducerRecord], start: int) -> int:
     headers: Headers = ()
     header_list: list[tuple[str, bytes]] = []
     for count, record in enumerate(islice(records, start, None)):
+        if limit is not None and count and batch.size() + _bytes_of(record) > limit:
+            return count
         if record.headers is not headers:
             headers, header_list = record.headers, list(record.headers)
         at, key, value = record.timestamp, record.key, record.value

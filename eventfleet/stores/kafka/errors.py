@@ -15,6 +15,7 @@ from eventfleet.stores.errors import (
     Fenced,
     HungUp,
     Misconfigured,
+    RecordsTooLarge,
     ServerUnavailable,
     StoreError,
     TopicRefused,
@@ -24,13 +25,16 @@ from eventfleet.stores.kafka.connection_note import ConnectionNote, connections_
 T = TypeVar("T")
 CLOSE_TIMEOUT_SECONDS = 2.0
 # These last until an operator acts; those of the first kind are about one topic.
+SIZE_ERRORS = (
+    kafka.MessageSizeTooLargeError,
+    kafka.RecordListTooLargeError,
+    kafka.RecordTooLargeError,
+)
 TOPIC_ERRORS = (
     kafka.UnknownTopicOrPartitionError,
     kafka.InvalidTopicError,
     kafka.TopicAuthorizationFailedError,
-    kafka.MessageSizeTooLargeError,
-    kafka.RecordListTooLargeError,
-    kafka.RecordTooLargeError,
+    *SIZE_ERRORS,
     kafka.InvalidTimestampError,
 )
 OPERATOR_ERRORS = (
@@ -91,12 +95,17 @@ def _unavailable(what: str, reason: str, note: ConnectionNote) -> StoreError:
 
 @contextmanager
 def translate_topic_errors(topic: str) -> Iterator[None]:
-    """Raise TopicRefused, with the topic's name, where the driver refuses to write to it."""
+    """Raise TopicRefused, with the topic's name, where the driver refuses to write to it.
+
+    RecordsTooLarge, of no records: it refuses what it was given for its size.
+    """
     try:
         yield
     except kafka.TopicAuthorizationFailedError as error:
         needed = type(error)(NeededRight(f"Write on topic {topic}"))
         raise TopicRefused(f"topic {topic}: Kafka: {_missing_right(needed)}") from error
+    except SIZE_ERRORS as error:
+        raise RecordsTooLarge(f"topic {topic}: {_reason(error)}") from error
     except TOPIC_ERRORS as error:
         raise TopicRefused(f"topic {topic}: {_reason(error)}") from error
 

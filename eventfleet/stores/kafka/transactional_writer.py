@@ -8,7 +8,7 @@ from aiokafka import TopicPartition
 from aiokafka.errors import ProducerFenced
 
 from eventfleet.stores.contracts import Watermarks
-from eventfleet.stores.kafka.batching_producer import BatchingProducer
+from eventfleet.stores.kafka.batching_producer import BatchingProducer, BatchLimits
 from eventfleet.stores.kafka.connection import Connection
 from eventfleet.stores.kafka.errors import (
     WRONG_STATE_ERRORS,
@@ -36,6 +36,7 @@ class TransactionalWriter:
         self._partition = partition
         self._producer: Any = None
         self._committed = 0
+        self._limits: BatchLimits = {}
 
     @property
     def transactional_id(self) -> str:
@@ -111,7 +112,7 @@ class TransactionalWriter:
             await producer.begin_transaction()
             source = TopicPartition(self._topic, self._partition)
             await _gather(
-                BatchingProducer(producer).send(records),
+                BatchingProducer(producer, self._limits).send(records),
                 producer.send_offsets_to_transaction({source: offset}, self._group),
             )
             await producer.commit_transaction()

@@ -64,6 +64,9 @@ class MemoryDeadLetters:
             self._requests[key] = RedriveRequest(parked.aggregate_id, parked.first, discard)
         return True
 
+    async def request_redrives(self, parked: Sequence[ParkedAggregate]) -> int:
+        return sum([await self.request(each, None) for each in parked])
+
     async def requests(self, role: str, partition: int, limit: int) -> list[RedriveRequest]:
         await self._yield_point()
         found = [
@@ -85,10 +88,10 @@ class MemoryDeadLetters:
             self._discarded.setdefault((event.role, event.aggregate_id, event.version), event)
 
     async def discarded(self, role: str, aggregate_ids: Collection[str]) -> list[DiscardedEvent]:
-        await self._yield_point()
         wanted = {*aggregate_ids}
-        return [
-            event
-            for (of_role, id, _), event in sorted(self._discarded.items(), key=lambda each: each[0])
-            if of_role == role and id in wanted
-        ]
+        return [each for each in await self.discarded_by(role) if each.aggregate_id in wanted]
+
+    async def discarded_by(self, role: str) -> list[DiscardedEvent]:
+        await self._yield_point()
+        found = sorted(self._discarded.items(), key=lambda each: each[0])
+        return [event for (of_role, *_), event in found if of_role == role]

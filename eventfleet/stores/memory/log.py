@@ -6,7 +6,13 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from eventfleet.stores.contracts import Watermarks
-from eventfleet.stores.errors import Fenced, Misconfigured, ServerUnavailable, TopicRefused
+from eventfleet.stores.errors import (
+    Fenced,
+    Misconfigured,
+    RecordsTooLarge,
+    ServerUnavailable,
+    TopicRefused,
+)
 from eventfleet.stores.memory.yield_point import YieldPoint, no_yield
 from eventfleet.stores.topic_diff import describe_differences, describe_missing
 from eventfleet.topics.event import Position
@@ -72,6 +78,7 @@ class MemoryLog:
             count = len(self._topic(record.topic))
             partition = partition_of((record.key or b"").decode(), count)
         entries = self.entries(record.topic, partition)
+        self._check_size(record)
         written = LogRecord(
             record.topic,
             partition,
@@ -85,6 +92,12 @@ class MemoryLog:
         if transaction is not None:
             transaction.partitions.add((record.topic, partition))
         return Position(0, partition, written.offset)
+
+    def _check_size(self, record: ProducerRecord) -> None:
+        size = len(record.key or b"") + len(record.value or b"")
+        limit = self.specs[record.topic].config.get("max.message.bytes")
+        if limit and size > int(limit):
+            raise RecordsTooLarge(f"topic {record.topic}: a record has {size} bytes", [record])
 
     def fence(self, owner: SourcePartition) -> int:
         """Abort the earlier owner's open transaction, and return the new owner's generation."""

@@ -87,21 +87,31 @@ class MongoDeadLetters:
             return {each["_id"]: each["parked"] async for each in found}
 
     async def request(self, parked: ParkedAggregate, discard: Discard | None) -> bool:
+        if discard is None:
+            return bool(await self.request_redrives([parked]))
         key: Document = {"_id": _id(parked.role, parked.aggregate_id), "first": parked.first}
-        free = {"requested.discard": None} if discard is None else {}
-        other = {"requested.first": {"$ne": parked.first}}
-        requested = {"first": parked.first, "discard": discard and msgspec.to_builtins(discard)}
+        requested = {"first": parked.first, "discard": msgspec.to_builtins(discard)}
         with operation("save_dead_letters", self._letters):
-            wanted = key | {"$or": [free, other]} if free else key
-            done = await self._letters.update_one(wanted, {"$set": {"requested": requested}})
-            if done.matched_count or discard:
-                return bool(done.matched_count)
-            return await self._letters.find_one(key) is not None
+            done = await self._letters.update_one(key, {"$set": {"requested": requested}})
+            return bool(done.matched_count)
+
+    async def request_redrives(self, parked: Sequence[ParkedAggregate]) -> int:
+        if not parked:
+            return 0
+        first = {_id(each.role, each.aggregate_id): each.first for each in parked}
+        with operation("save_dead_letters", self._letters):
+            changes = [_redrive_request(key, version) for key, version in first.items()]
+            await self._letters.bulk_write(changes, ordered=False)
+            found = self._letters.find({"_id": {"$in": [*first]}}, {"first": 1})
+            return sum(
+                first[each["_id"]] == each.get("first") for each in await found.to_list(None)
+            )
 
     async def requests(self, role: str, partition: int, limit: int) -> list[RedriveRequest]:
         wanted = {"role": role, "partition": partition, "requested.first": {"$gte": 0}, **PARKED}
         with operation("read_dead_letters", self._letters):
-            found = self._letters.find(wanted).sort("aggregate_id", 1).limit(limit)
+            found = self._letters.find(wanted, {"aggregate_id": 1, "requested": 1})
+            found = found.sort("aggregate_id", 1).limit(limit)
             return [_request(each) for each in await found.to_list(None)]
 
     async def end_request(self, role: str, request: RedriveRequest) -> None:
@@ -121,14 +131,28 @@ class MongoDeadLetters:
     async def discarded(self, role: str, aggregate_ids: Collection[str]) -> list[DiscardedEvent]:
         events: list[DiscardedEvent] = []
         for part in split_items(aggregate_ids):
-            wanted = {"role": role, "aggregate_id": {"$in": part}, "version": {"$gte": 0}}
-            with operation("read_dead_letters", self._letters):
-                events += map(_discarded, await self._letters.find(wanted).to_list(None))
+            events += await self._find_discarded(role, {"aggregate_id": {"$in": part}})
         return sorted(events, key=lambda each: (each.aggregate_id, each.version))
+
+    async def discarded_by(self, role: str) -> list[DiscardedEvent]:
+        events = await self._find_discarded(role, {})
+        return sorted(events, key=lambda each: (each.aggregate_id, each.version))
+
+    async def _find_discarded(self, role: str, condition: Document) -> list[DiscardedEvent]:
+        wanted = {"role": role, "version": {"$gte": 0}, **condition}
+        with operation("read_dead_letters", self._letters):
+            return [*map(_discarded, await self._letters.find(wanted).to_list(None))]
 
 
 def _id(role: str, aggregate_id: str) -> str:
     return f"{role}/{aggregate_id}"
+
+
+def _redrive_request(key: str, first: int) -> UpdateOne:
+    """Request a redrive where no discard is requested of the same event."""
+    free = {"$or": [{"requested.discard": None}, {"requested.first": {"$ne": first}}]}
+    requested = {"first": first, "discard": None}
+    return UpdateOne({"_id": key, "first": first, **free}, {"$set": {"requested": requested}})
 
 
 def _fields(document: Document, kind: type[msgspec.Struct]) -> dict[str, Any]:
