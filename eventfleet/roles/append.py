@@ -324,7 +324,8 @@ class AppendRole:
         for item in decided:
             event, head = found[item.event.key], heads[item.event.aggregate_id]
             if event.position is None:
-                self._parking.park_first(event, item.fault)
+                if event.version == head.placed + 1:
+                    self._parking.park_first(event, item.fault)
                 continue
             self._parking.place(event, head)
             if event.position == str(item.position):

@@ -227,17 +227,19 @@ class Plan:
             self.results[-1].repeated += 1
 
     def _add_parked(self, item: AppendItem, known: EventRecord) -> None:
-        """Decide on the first parked event of an aggregate, if this is its redriven record."""
-        head = self._head(known.aggregate_id)
+        """Decide on a parked event, if this is its redriven record: the first may be placed.
+
+        What is not placed is refused, so that no earlier owner, for whom it may be the first one by
+        now, places it at an offset that is passed.
+        """
         if not item.redriven:
             self.results[-1].parked.append(ParkedItem(known, item.record, item.fault))
             self.results[-1].repeated += 1
-        elif known.version != head.placed + 1:
-            self.results[-1].repeated += 1
-        else:
-            refused = item.fault and not known.discarded
-            self._write((RefuseParked if refused else PlaceParked)(known, item.position))
-            self.results[-1].decided.append(item)
+            return
+        is_first = known.version == self._head(known.aggregate_id).placed + 1
+        placed = is_first and (known.discarded or not item.fault)
+        self._write((PlaceParked if placed else RefuseParked)(known, item.position))
+        self.results[-1].decided.append(item)
 
     def _add_new(self, item: AppendItem) -> None:
         """Insert an event after its aggregate's head, unless it was superseded.

@@ -38,7 +38,6 @@ from tests.simulation.scheduler import ScheduledTask, drive
 from tests.simulation.shrinker import tell_shrunk
 from tests.simulation.story import tell
 
-BUSY = 400
 PATIENCE = 6000
 MAX_LISTED = 100
 
@@ -203,7 +202,7 @@ class MarkerSchedule:
     # What happens
 
     def _busy(self) -> None:
-        for _ in range(self.random.randint(BUSY // 4, BUSY)):
+        for _ in range(self.random.randint(self.scenario.busy // 4, self.scenario.busy)):
             self._disturb()
             noted = self.world.noted()
             self._step()
@@ -211,6 +210,8 @@ class MarkerSchedule:
                 self._freeze()
 
     def _step(self) -> None:
+        while self.world.handovers:
+            self._own(self.world.handovers.pop())
         self._tend()
         self.scheduler.step()
         self.world.clock.advance(self.random.randint(0, 20))

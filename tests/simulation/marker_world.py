@@ -1,9 +1,10 @@
 """Redis, the log, the store and the services of one schedule of the marker protocol."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from dataclasses import replace as with_changes
 from datetime import timedelta
+from functools import partial
 from random import Random
 from typing import Any
 
@@ -13,8 +14,8 @@ from eventfleet.deciders.lag_guard import LagGuard
 from eventfleet.deciders.marker_decider import MarkerDecider
 from eventfleet.roles.append import AppendRole
 from eventfleet.roles.append_parking import AppendParking
-from eventfleet.roles.append_plan import Plan
-from eventfleet.stores.contracts import ParkedWrite, ParkEvent
+from eventfleet.roles.append_plan import AppendItem, Plan
+from eventfleet.stores.contracts import ParkedWrite, ParkEvent, PlaceParked, RefuseParked
 from eventfleet.stores.errors import Fenced, ServerUnavailable
 from eventfleet.stores.marker_timeouts import MarkerTimeouts
 from eventfleet.stores.memory.dead_letters import MemoryDeadLetters
@@ -38,7 +39,7 @@ TOPICS = Topics.of(items.name)
 PREFIX = "sim"
 TERMS = MarkerTimeouts(expiry=20.0, lease=0.4, memory=20.0)
 DEADLINE = 8.0
-NEW_CODE = 0.3
+NEW_CODE = 0.5
 """How many owners of append have mended code, while others have old code."""
 MAX_TICKS_SECONDS = 0.01
 """Where the clock is further back than that, it was set back."""
@@ -67,6 +68,7 @@ class MarkerScenario:
     """
 
     services: int = 2
+    busy: int = 400  # the most steps before it goes quiet
     clients: int = 3
     commands: int = 3
     aggregates: int = 1
@@ -81,6 +83,9 @@ class MarkerScenario:
     lag: float = 0.0
     owners: float = 0.0  # how often append gets an owner beside the one it has, or loses one
     poison: float = 0.0  # how many events old code of append raises on
+    slow: float = (
+        0.0  # how often an owner that decides on a parked event stands still, and another comes
+    )
     clocks: bool = False  # services and Redis have clocks of their own, which step back
     echoes: float = 0.2
     names: tuple[str, ...] = ("Open", "Lend", "Lend", "Return", "Return", "Sell", "Note")
@@ -198,11 +203,23 @@ class DatedEvents(MemoryEvents):
 
 
 class PoisonedAppend(AppendRole):
-    """Append with code that raises on some events, unless it is mended."""
+    """Append with code that raises on some events, unless it is mended; it may be slow to decide on
+    what is redriven."""
 
-    def __init__(self, *args: Any, poisoned: Callable[[EventRecord], bool], **named: Any) -> None:
+    def __init__(
+        self,
+        *args: Any,
+        poisoned: Callable[[EventRecord], bool],
+        before_decision: Callable[[], Awaitable[None]],
+        **named: Any,
+    ) -> None:
         super().__init__(*args, **named)
-        self._poisoned = poisoned
+        self._poisoned, self._before_decision = poisoned, before_decision
+
+    async def _write(self, plan: Any, items: Sequence[AppendItem]) -> Any:
+        if any(isinstance(write, PlaceParked | RefuseParked) for write in plan.writes):
+            await self._before_decision()
+        return await super()._write(plan, items)
 
     def _fault(self, event: EventRecord, redriven: bool) -> Exception | None:
         return ValueError("poison") if self._poisoned(event) else super()._fault(event, redriven)
@@ -229,6 +246,7 @@ class MarkerWorld:
         self.lost = False
         self.letters = MemoryDeadLetters(checkpoint)
         self.mended = False
+        self.handovers: list[int] = []
         self.poison: dict[str, bool] = {}
 
     def is_poison(self, event: EventRecord) -> bool:
@@ -258,6 +276,7 @@ class MarkerWorld:
             *(items, partition, store, writer, self.clock, parking),
             cached=self.random.randint(1, 3),
             poisoned=lambda event: not new_code and self.is_poison(event),
+            before_decision=partial(self._stand_still, partition),
         )
         while True:
             try:
@@ -266,6 +285,12 @@ class MarkerWorld:
                 await checkpoint()
             except Fenced:
                 return
+
+    async def _stand_still(self, partition: int) -> None:
+        if not self.mended and self.random.random() < self.scenario.slow:
+            self.handovers.append(partition)
+            for _ in range(self.random.randint(10, 80)):
+                await checkpoint()
 
     async def _append(self, role: AppendRole, partition: int) -> None:
         offset = await role.open()

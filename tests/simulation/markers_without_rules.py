@@ -12,9 +12,23 @@ from eventfleet.deciders.lag_guard import LagGuard
 from eventfleet.deciders.marker_decider import MarkerDecider
 from eventfleet.deciders.pending_command import PendingCommand, rejection
 from eventfleet.deciders.proposed_event import ProposedEvent
-from eventfleet.stores.contracts import Incarnation, MarkRequest, MarkResult, MarkStatus, Note
+from eventfleet.roles.append_parking import AppendParking
+from eventfleet.roles.append_plan import AppendItem, Plan
+from eventfleet.stores.contracts import (
+    Incarnation,
+    MarkRequest,
+    MarkResult,
+    MarkStatus,
+    Note,
+    RefuseParked,
+    Write,
+)
+from eventfleet.stores.contracts.dead_letters import RedriveRequest
 from eventfleet.stores.marker_timeouts import MarkerTimeouts
 from eventfleet.stores.memory.markers import Marker, MemoryRedis, RedisData
+from eventfleet.topics.event import EventKey, EventRecord
+from eventfleet.topics.parked import ParkedAggregate
+from eventfleet.topics.record import ProducerRecord
 
 
 class KeepsNobodyWaiting(MemoryRedis):
@@ -152,3 +166,65 @@ class TrustsRejections(MarkerDecider):
         for command in doubtful:
             marked = command.marked
             command.answer(rejection(command.event.type, command.allowed, marked.type))
+
+
+# Parking
+
+
+class PlacesBehindParked(Plan):
+    """Without: what comes behind a parked event is parked too."""
+
+    def _add_new(self, item: AppendItem) -> None:
+        head = self._head(item.event.aggregate_id)
+        self.heads[item.event.aggregate_id] = head._replace(parked=False)
+        super()._add_new(item)
+
+
+class PlacesInAnyOrder(Plan):
+    """Without: the first parked event of an aggregate is placed first."""
+
+    def _add_parked(self, item: AppendItem, known: EventRecord) -> None:
+        head = self._head(known.aggregate_id)
+        if item.redriven:
+            self.heads[known.aggregate_id] = head._replace(placed=known.version - 1)
+        super()._add_parked(item, known)
+
+
+class PassesOver(Plan):
+    """Without: a redriven event that is not placed is refused at its offset."""
+
+    def _write(self, write: Write) -> None:
+        if not isinstance(write, RefuseParked):
+            super()._write(write)
+
+
+class PassesOverBehind(Plan):
+    """Without: so is one that is not the first parked event of its aggregate."""
+
+    def _write(self, write: Write) -> None:
+        event = None if isinstance(write, EventRecord) else write.event
+        is_first = not event or event.version == self._head(event.aggregate_id).placed + 1
+        if is_first or not isinstance(write, RefuseParked):
+            super()._write(write)
+
+
+class Unlisted(AppendParking):
+    """Without: what is parked is listed before the offset moves."""
+
+    async def save(self) -> list[ProducerRecord]:
+        self._changed.clear()
+        return await super().save()
+
+
+class DiscardsWhatIsPlaced(AppendParking):
+    """Without: a discard holds for a parked event only."""
+
+    async def _discard(self, parked: ParkedAggregate, request: RedriveRequest | None) -> None:
+        await super()._discard(parked, request)
+        if request and self.discard_of(parked, request):
+            await self._events.mark_discarded(EventKey(parked.aggregate_id, parked.event_id))
+
+
+def decides_on_several(items: Sequence[AppendItem]) -> Sequence[AppendItem]:
+    """Without: a plan decides on one parked event of an aggregate."""
+    return items

@@ -11,7 +11,7 @@ from tests.simulation.marker_world import MarkerScenario
 SCENARIOS = {
     "nothing but order": (1000, MarkerScenario(late=True)),
     "everything but a loss": (
-        1500,
+        1200,
         MarkerScenario(kills=0.01, stalls=0.02, jumps=0.005, faults=0.02, lag=0.01, late=True),
     ),
     "slow owners, markers that expire": (
@@ -43,9 +43,24 @@ SCENARIOS = {
         MarkerScenario(kills=0.005, stalls=0.02, jumps=0.02, lag=0.01, late=True, clocks=True),
     ),
     "Redis restarts from an old dump": (
-        1400,
+        1100,
         MarkerScenario(
             kills=0.01, stalls=0.02, jumps=0.005, faults=0.02, lag=0.01, losses=1, dumps=2
+        ),
+    ),
+    "append parks, several owners, and Redis is flushed": (
+        300,
+        MarkerScenario(
+            **{"poison": 0.2, "kills": 0.005, "stalls": 0.02, "jumps": 0.005, "faults": 0.01},
+            losses=2,
+            owners=0.02,
+        ),
+    ),
+    "append parks, and its owners have two codes": (
+        300,
+        MarkerScenario(
+            **{"clients": 4, "commands": 4, "poison": 0.7, "busy": 3000, "stalls": 0.01},
+            **{"owners": 0.01, "slow": 0.8, "echoes": 0.1, "names": ("Note",)},
         ),
     ),
 }
@@ -56,6 +71,7 @@ def test_the_normal_run_has_ten_thousand_schedules() -> None:
 
 
 FAULTS = {"a clock steps back", "several owners", "several owners beside a loss of markers"}
+OF_PARKING = {"a redrive", "a discard"}
 
 
 @cache
@@ -74,3 +90,10 @@ def test_each_fault_occurs_in_one_of_twenty_schedules() -> None:
     occurred = sum(map(faults_in, SCENARIOS), Counter[str]())
     schedules = sum(scaled(schedules) for schedules, _ in SCENARIOS.values())
     assert {fault for fault in FAULTS if occurred[fault] >= schedules / 20} == FAULTS, occurred
+
+
+def test_redrives_and_discards_occur_in_one_of_ten_schedules_that_park() -> None:
+    parking = [name for name in SCENARIOS if name.startswith("append parks")]
+    occurred = sum(map(faults_in, parking), Counter[str]())
+    schedules = sum(scaled(SCENARIOS[name][0]) for name in parking)
+    assert {fault for fault in OF_PARKING if occurred[fault] >= schedules / 10} == OF_PARKING

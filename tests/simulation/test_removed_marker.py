@@ -12,6 +12,7 @@ from tests.simulation.test_marker import SCENARIOS
 SEEDS = range(1000)
 FALSE = {"accepted but not stored", "accepted again", "rejected after it was accepted"}
 ORDER = {"forbidden in .events", "twice in .events"}
+TWO_CODES = "append parks, and its owners have two codes"
 
 # A rule, what stands in for the part that has it, where it is missed, and how.
 RULES = {
@@ -84,6 +85,31 @@ RULES = {
         MarkerParts(marking=markers_without_rules.ProducesLate),
         "who notes stands still, and Redis is flushed",
         {"accepted but not stored"},
+    ),
+    "what comes behind a parked event is parked": (
+        MarkerParts(plan=markers_without_rules.PlacesBehindParked),
+        TWO_CODES,
+        {"stuck", "gap"},
+    ),
+    "parked events are placed in their order": (
+        MarkerParts(plan=markers_without_rules.PlacesInAnyOrder),
+        TWO_CODES,
+        {"stuck", "gap", "emitted otherwise than stored"},
+    ),
+    "a redriven event that is not placed is refused at its offset": (
+        MarkerParts(plan=markers_without_rules.PassesOver),
+        TWO_CODES,
+        {"stuck", "emitted otherwise than stored"},
+    ),
+    "one that is not the first is refused too": (
+        MarkerParts(plan=markers_without_rules.PassesOverBehind),
+        TWO_CODES,
+        {"emitted otherwise than stored"},
+    ),
+    "what is parked is listed before the offset moves": (
+        MarkerParts(parking=markers_without_rules.Unlisted),
+        TWO_CODES,
+        {"stuck"},
     ),
 }
 
