@@ -121,3 +121,63 @@ def test_a_record_that_its_topic_refuses_for_its_size_parks_its_aggregate(
     wait_for(lambda: parked(fleet) == [], "all to be redriven")
     assert relayed(fleet, "a") == ["1", large, "3"]
     assert fleet.audit()[1]["clean"]
+
+
+@pytest.fixture
+def rollout(kafka: str, mongo_url: str, redis_url: str, tmp_path: Path) -> Iterator[CommandFleet]:
+    fleet = CommandFleet((kafka, mongo_url, redis_url), tmp_path, "tests.acceptance.rollout")
+    fleet.environment["PYTHONPATH"] = str(ROOT)
+    with fleet:
+        yield fleet
+
+
+def send(fleet: CommandFleet, aggregate_id: str, command: str, status: int = 0) -> dict[str, Any]:
+    """The outcome of a command. This process declares all that there is."""
+    asked = ("send", "rollout", aggregate_id, command, "{}", "--json")
+    outcome: dict[str, Any] = json.loads(fleet.run(*asked, status=status).splitlines()[-1])
+    return outcome
+
+
+def test_an_accepted_event_that_append_does_not_read_waits_for_its_declaration(
+    rollout: CommandFleet,
+) -> None:
+    """A rollout in the wrong order: the commands' service is newer than append."""
+    fleet = rollout
+    fleet.environment["OLD"] = "1"
+    [append] = fleet.start("append")
+    for key in ("a", "b"):
+        assert send(fleet, key, "Place")["outcome"] == "accepted"
+    assert send(fleet, "a", "Pack")["outcome"] == "accepted"
+    assert send(fleet, "b", "Ship")["outcome"] == "accepted"
+    fleet.settle("append")
+    shown = fleet.run("deadletters", "show", "rollout", "append", "a")
+    assert "does not read Packed of schema version 1" in shown
+    assert [each["type"] for each in events_of(fleet, "a")] == ["Placed"]
+    assert [each["type"] for each in events_of(fleet, "b")] == ["Placed", "Shipped"]
+
+    # A command on it is told why it can't be decided; one of another aggregate is decided.
+    failed = send(fleet, "a", "Ship", status=4)
+    assert (failed["outcome"], failed["problem"]) == ("failed", "aggregate-parked")
+    assert send(fleet, "c", "Place")["outcome"] == "accepted"
+
+    # The newer declaration is deployed; the event is placed, and nothing was withdrawn.
+    assert append.stop() == 0
+    del fleet.environment["OLD"]
+    fleet.start("append snapshot relay")
+    assert fleet.json("deadletters", "redrive", "rollout", "--all")["requested"] == 1
+    wait_for(lambda: not listed(fleet), "the event to be placed")
+    assert send(fleet, "a", "Ship")["outcome"] == "accepted"
+    fleet.settle("append", "snapshot", "relay")
+    assert [each["type"] for each in events_of(fleet, "a")] == ["Placed", "Packed", "Shipped"]
+    out = [(each["subject"], each["type"]) for each in fleet.topic_events("out")]
+    assert [kind for key, kind in out if key == "a"] == ["Placed", "Packed", "Shipped"]
+    assert fleet.audit()[1]["clean"]
+
+
+def events_of(fleet: CommandFleet, aggregate_id: str) -> list[dict[str, Any]]:
+    return fleet.json_lines("events", "rollout", aggregate_id, "--json")
+
+
+def listed(fleet: CommandFleet) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = fleet.json("deadletters", "list", "rollout")["dead_letters"]
+    return found
