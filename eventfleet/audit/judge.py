@@ -16,6 +16,7 @@ from eventfleet.audit.rows import (
 )
 from eventfleet.audit.scope import STORED, AuditScope
 from eventfleet.model.domain import Domain
+from eventfleet.topics.dead_letters import PARKED as PARKED_LETTER
 from eventfleet.topics.dead_letters import SUPERSEDED
 from eventfleet.topics.event import Position
 
@@ -26,6 +27,7 @@ OLD_LOG = "stored events of an earlier epoch's log, not compared with a log"
 LOG_NOT_KEPT = "stored events whose record the log no longer keeps"
 NOT_RELAYED = "routed events that relay has not committed"
 PARKED = "events that relay parks"
+PARKED_BY_APPEND = "events that append parks"
 COPIES_NOT_KEPT = "copies that their topic no longer keeps"
 TOPIC_MISSING = "copies in missing topics"
 LETTERS_NOT_KEPT = "records of the log whose dead letter would no longer be kept"
@@ -110,7 +112,8 @@ class Judge:
 
     def _judge_stored(self, stored: StoredEvent, rows: EventRows) -> None:
         if not stored.position:
-            self._report.count_unjudged(NOT_PLACED)
+            kind = NOT_PLACED if self._domain.synchronous else PARKED_BY_APPEND
+            self._report.count_unjudged(kind)
             return
         position = Position.parse(stored.position)
         current = position.epoch >= self._scope.first_epoch
@@ -211,6 +214,8 @@ class Judge:
                 report.inform("superseded", key, detail)
             return
         report.dead_letters += 1
+        if rows.stored and letter.kind == PARKED_LETTER and not rows.stored.position:
+            return  # that it is parked is told elsewhere
         if rows.stored:
             report.inform("dead-letter", key, f"{detail}; by now it is stored")
         elif self._domain.uses_marker and letter.prev is not None:

@@ -136,6 +136,12 @@ AnyRow = (
 )
 
 
+def parked_row(event: EventRecord) -> StoredEvent:
+    """Return the row of an event that append parks: it may be one that can't be read."""
+    fields = event.aggregate_id, event.id, event.version, "", event_digest(event)
+    return StoredEvent(*fields, event.schema_version, event.type, routes=0, along=False)
+
+
 def event_digest(event: EventRecord) -> bytes:
     """Return a digest of the event apart from version and position, and from the mark of a
     discarded one, which only the store has."""

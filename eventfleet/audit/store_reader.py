@@ -1,19 +1,19 @@
 """Reads a domain's stored events and snapshots, aggregate by aggregate, and checks each."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
 from eventfleet.audit.aggregate_check import ABOVE_A_FAULT, AggregateCheck, Folding
 from eventfleet.audit.concurrency import run_all
 from eventfleet.audit.report import AuditReport
 from eventfleet.audit.route_matcher import RouteMatcher
-from eventfleet.audit.rows import PublishedState
+from eventfleet.audit.rows import PublishedState, parked_row
 from eventfleet.audit.spool import Spool
 from eventfleet.model.domain import Domain
 from eventfleet.model.team_traceback import describe_error
 from eventfleet.stores.aggregate_batches import batch_aggregates, find_snapshots
-from eventfleet.stores.contracts import DomainStores, Snapshot
+from eventfleet.stores.contracts import DomainStores, Head, Snapshot, VersionRange
 from eventfleet.stores.errors import ServerUnavailable
 from eventfleet.topics.event import EventRecord
 
@@ -56,8 +56,20 @@ class StoreReader:
         """Check some aggregates; snapshots are read before the events that they are folds of."""
         newest = await self._snapshots.latest(aggregate_ids, self._domain.state_shape)
         heads = await self._events.heads(aggregate_ids)
+        await self._add_parked(heads)
         batches = batch_aggregates(aggregate_ids, heads, BATCH_EVENTS)
         await run_all((self._check_batch(batch, newest) for batch in batches), self._slots)
+
+    async def _add_parked(self, heads: Mapping[str, Head]) -> None:
+        """Add the rows of the events that append parks, which are not read with the others."""
+        parked = [
+            VersionRange(key, head.placed, head.version)
+            for key, head in heads.items()
+            if head.parked
+        ]
+        for event in await self._events.unplaced(parked) if parked else ():
+            self._events_read += 1
+            self._spool.add(parked_row(event))
 
     async def _check_batch(self, batch: Sequence[str], newest: dict[str, Snapshot]) -> None:
         """Check some aggregates, whose events are read in one query where they are few."""

@@ -17,6 +17,7 @@ from eventfleet.audit.judge import (
     ON_ITS_WAY,
     OTHER_SHAPE,
     PARKED,
+    PARKED_BY_APPEND,
 )
 from eventfleet.audit.report import MAX_LISTED
 from eventfleet.model.domain import Route
@@ -594,3 +595,33 @@ async def test_a_redriven_record_says_nothing_of_how_far_its_topic_reaches_back(
     # What came after them in order is missed, as ever.
     fleet.lose(ALL, newest.offset)
     assert faults(await fleet.audit()) == [(4, "b", f"version 5 (event 8) is missing from {ALL}")]
+
+
+async def test_what_append_parks_is_told_until_it_is_placed_or_discarded() -> None:
+    def lift(data: dict[str, Any]) -> dict[str, Any]:
+        raise LookupError("no such n")
+
+    poisoned = with_changes(marker_tally, upcasters={Counted: [lift]})
+    fleet = AuditFixture(poisoned)
+    await fleet.produce("1", prev="", schema_version=2)
+    await fleet.produce("2", prev="1")
+    await fleet.produce("3", prev="2", schema_version=2)
+    await fleet.work()
+    report = await fleet.audit()
+    assert report.violations == []
+    told = [each.detail for each in report.problems if each.kind == "parked"]
+    assert told == ["append parks it at version 2: LookupError: no such n"]
+    assert report.unjudged[PARKED_BY_APPEND] == 2
+
+    [parked] = await fleet.memory.dead_letters.parked_in("append", 0)
+    discard = Discard("a mistake", "ann", fleet.memory.clock.now())
+    assert await fleet.memory.dead_letters.request(parked, discard)
+    await fleet.tick("append")
+    await fleet.work()
+    report = await fleet.audit()
+    assert (report.violations, kinds(report.problems)) == ([], [])
+    assert [(e.id, e.version) for e in await fleet.memory.history()] == [
+        ("1", 1),
+        ("2", 2),
+        ("3", 3),
+    ]
