@@ -67,6 +67,8 @@ class Auditor:
                 exactly_once=self._exactly_once,
                 epoch=await registry.epoch(),
             )
+            if letters := self._stores.dead_letters:
+                scope.add_discarded(await letters.discarded_by("append"))
             self._check_topics(scope)
             await self._check_store(scope)
             await self._check_parked()

@@ -1,6 +1,6 @@
 """The scope of an audit: how far each log reaches back and each role has come."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -11,7 +11,7 @@ from eventfleet.stores.contracts import LogReader, Watermarks
 from eventfleet.stores.parked_log import TopicParkedLog
 from eventfleet.topics.event import Position
 from eventfleet.topics.names import Topics, consumer_group
-from eventfleet.topics.parked import ParkedAggregate
+from eventfleet.topics.parked import DiscardedEvent, ParkedAggregate
 from eventfleet.topics.partitioner import partition_of
 
 STORED = 0
@@ -84,6 +84,10 @@ class AuditScope:
             parked, discarded = await log.load(domain, "relay", partition)
             self.parked |= {each.aggregate_id: each for each in parked}
             self.discarded |= {(each.aggregate_id, each.version) for each in discarded}
+
+    def add_discarded(self, events: Iterable[DiscardedEvent]) -> None:
+        """Add events that append has placed as discarded: relay passes over them."""
+        self.discarded |= {(each.aggregate_id, each.version) for each in events}
 
     def waits(self, aggregate_id: str, version: int) -> bool:
         """Return whether relay parks this event."""

@@ -216,8 +216,8 @@ class RelayRole:
         if event is None:
             return True
         try:
-            value = None if event.discarded else record.value
-            out += self._downstream(event, value, record.timestamp or None)
+            if not event.discarded:  # append has placed it, though nobody can read it
+                out += self._downstream(event, record.value, record.timestamp or None)
         except Exception as error:
             self._parking.park(event, error)
             report.parked += 1
