@@ -5,7 +5,7 @@
 #
 # The users are DOMAIN-append, DOMAIN-snapshot and so on. Running it again changes nothing.
 # Variables: GROUP_PREFIX as EVENTFLEET_GROUP_PREFIX, PRINCIPALS the start of the principals' names
-# (User:DOMAIN-), KAFKA_ACLS the program, SYNCHRONOUS=1 for a domain that decides on the state.
+# (User:DOMAIN-), KAFKA_ACLS the program.
 set -eu
 
 domain=$1
@@ -53,10 +53,7 @@ for route in "$@"; do
     allow topics --operation Create --topic "$route"
 done
 
-worker append events "$domain.stored"
-if [ "${SYNCHRONOUS:-}" ]; then # the sweep produces again what was put and never produced
-    allow append --operation Write --topic "$domain.events"
-fi
+worker append events "$domain.stored" "$domain.events" # redrives, sweeps of a synchronous domain
 worker snapshot stored "$domain.snapshots"
 worker relay stored "$@" "$domain.parked"
 allow relay --operation Read --topic "$domain.parked" # what an earlier owner has parked

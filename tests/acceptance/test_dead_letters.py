@@ -145,6 +145,7 @@ def test_an_accepted_event_that_append_does_not_read_waits_for_its_declaration(
     fleet = rollout
     fleet.environment["OLD"] = "1"
     [append] = fleet.start("append")
+    del fleet.environment["OLD"]
     for key in ("a", "b"):
         assert send(fleet, key, "Place")["outcome"] == "accepted"
     assert send(fleet, "a", "Pack")["outcome"] == "accepted"
@@ -162,7 +163,6 @@ def test_an_accepted_event_that_append_does_not_read_waits_for_its_declaration(
 
     # The newer declaration is deployed; the event is placed, and nothing was withdrawn.
     assert append.stop() == 0
-    del fleet.environment["OLD"]
     fleet.start("append snapshot relay")
     assert fleet.json("deadletters", "redrive", "rollout", "--all")["requested"] == 1
     wait_for(lambda: not listed(fleet), "the event to be placed")

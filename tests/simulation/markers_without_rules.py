@@ -23,11 +23,9 @@ from eventfleet.stores.contracts import (
     RefuseParked,
     Write,
 )
-from eventfleet.stores.contracts.dead_letters import RedriveRequest
 from eventfleet.stores.marker_timeouts import MarkerTimeouts
 from eventfleet.stores.memory.markers import Marker, MemoryRedis, RedisData
-from eventfleet.topics.event import EventKey, EventRecord
-from eventfleet.topics.parked import ParkedAggregate
+from eventfleet.topics.event import EventRecord
 from eventfleet.topics.record import ProducerRecord
 
 
@@ -214,17 +212,3 @@ class Unlisted(AppendParking):
     async def save(self) -> list[ProducerRecord]:
         self._changed.clear()
         return await super().save()
-
-
-class DiscardsWhatIsPlaced(AppendParking):
-    """Without: a discard holds for a parked event only."""
-
-    async def _discard(self, parked: ParkedAggregate, request: RedriveRequest | None) -> None:
-        await super()._discard(parked, request)
-        if request and self.discard_of(parked, request):
-            await self._events.mark_discarded(EventKey(parked.aggregate_id, parked.event_id))
-
-
-def decides_on_several(items: Sequence[AppendItem]) -> Sequence[AppendItem]:
-    """Without: a plan decides on one parked event of an aggregate."""
-    return items
