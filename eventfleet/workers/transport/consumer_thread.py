@@ -197,17 +197,15 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
             self.thread_loop.call_soon_threadsafe(self._room.set)
 
     async def chunks(self, timeout: float) -> list[Chunk]:
-        """The next chunks of the partitions that have room; empty after `timeout` seconds."""
+        """The next chunks of the partitions that have room; empty after `timeout` seconds, or at
+        rest after TURN_SECONDS."""
+        timeout = TURN_SECONDS if self._is_at_rest else timeout
         chunks: list[Chunk] = await self.call_thread(self._chunks, timeout)
         return chunks
 
     async def _chunks(self, timeout: float) -> list[Chunk]:
-        timeout = TURN_SECONDS if self._is_at_rest else timeout
         async with self._translating(timeout):
-            chunks = await self._next_chunks(timeout)
-        if chunks:
-            self._busy_at = time.monotonic()
-        return chunks
+            return await self._next_chunks(timeout)
 
     def _poll_ms(self) -> int:
         return IDLE_POLL_MS if self._is_at_rest else BUSY_POLL_MS
@@ -270,6 +268,8 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
             return
         except NoOffsetForPartitionError:
             return
+        if fetched:
+            self._busy_at = time.monotonic()
         for tp, records in fetched.items():
             buffer, position = self.consumer.buffers.get(TP(*tp)), self.position(tp)
             if buffer and position is not None:
