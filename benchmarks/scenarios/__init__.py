@@ -10,6 +10,7 @@ from benchmarks.scenarios import (
     documents,
     fold,
     http_command,
+    idle,
     in_process_command,
     latest_state,
     pass_through,
@@ -33,6 +34,7 @@ ALL = [
     latest_state.SCENARIO,
     documents.SCENARIO,
     *bus.SCENARIOS,
+    idle.SCENARIO,
 ]
 
 

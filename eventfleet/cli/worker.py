@@ -45,10 +45,10 @@ def worker(roles: tuple[str, ...], names: tuple[str, ...]) -> None:
 
     log_progress()
     settings = load_settings()
-    run(_work(settings, connections.select_domains(settings, names), sorted(set(roles))))
+    run(run_worker(settings, connections.select_domains(settings, names), sorted(set(roles))))
 
 
-async def _work(
+async def run_worker(
     settings: "Settings", domains: "Mapping[str, Domain[Any]]", roles: Sequence[str]
 ) -> None:
     from eventfleet.runtime import connections
@@ -157,7 +157,10 @@ async def _run(
     from eventfleet.workers.app_runner import role_app, run_apps, stop_signals
     from eventfleet.workers.health_server import HealthServer
 
-    apps = [role_app(settings, context.connection, agent, metrics) for agent in agents]
+    apps = [
+        role_app(settings, context.connection, agent, metrics, long_polls=context.transactional)
+        for agent in agents
+    ]
     health = HealthServer(metrics, apps)
     async with (
         health.served(settings.metrics_host, settings.metrics_port) as url,

@@ -18,7 +18,7 @@ from eventfleet.workers.transport import ConsumerConfig
 logger = logging.getLogger(__name__)
 
 STOP_TIMEOUT_SECONDS = 20.0
-COMMIT_INTERVAL_SECONDS = 0.2
+COMMIT_INTERVAL_SECONDS = 1.0
 STOPPED = "is stopped"
 
 

@@ -23,8 +23,13 @@ def role_app(
     agent: Agent,
     metrics: Metrics,
     timeouts: OwnerTimeouts | None = None,
+    long_polls: bool = True,
 ) -> RoleApp:
-    """Make the app of an agent. To be called within a running event loop."""
+    """Make the app of an agent. To be called within a running event loop.
+
+    `long_polls`: False for the embedded broker, which looks for new records only every quarter of
+    the time that a request may wait.
+    """
     config = ConsumerConfig(
         connection,
         agent.source,
@@ -34,6 +39,7 @@ def role_app(
         settings.kafka_session_timeout,
         settings.kafka_instance_id,
         settings.chunk_wait,
+        long_polls,
     )
     timeouts = timeouts or OwnerTimeouts(fenced=settings.kafka_session_timeout)
     return RoleApp(agent, config, metrics.of(agent.domain_name, agent.role), timeouts)

@@ -10,6 +10,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.admin.records_to_delete import RecordsToDelete
 from aiokafka.errors import KafkaError, NodeNotReadyError
+from aiokafka.protocol.admin import DeleteGroupsRequest
 from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_random
 
 WAIT_SECONDS = 180.0
@@ -105,6 +106,17 @@ class KafkaByHand:
         """Delete the records of each partition before an offset."""
         doomed = {TopicPartition(topic, p): RecordsToDelete(o) for p, o in before.items()}
         self._with_admin(lambda admin: admin.delete_records(doomed))
+
+    def delete_groups(self, *groups: str) -> None:
+        """Delete consumer groups that have no members, with their offsets."""
+
+        async def delete(admin: Any) -> list[tuple[str, int]]:
+            node = await admin.find_coordinator(groups[0])
+            response = await admin._send_request(DeleteGroupsRequest(list(groups)), node)
+            return list(response.results)
+
+        refused = [each for each in self._with_admin(delete) if each[1]]
+        assert not refused, refused
 
     def _with_consumer(self, act: Callable[[Any], Coroutine[Any, Any, T]], **options: Any) -> T:
         """Use a new consumer; retried, as a broker that was stopped may drop the first."""

@@ -4,11 +4,13 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from typing import Any
 
 import aiohttp
 import pytest
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.admin import RecordsToDelete
+from aiokafka.protocol.fetch import FetchRequest
 
 from eventfleet.roles.role import ChunkReport, UnusableOffset
 from eventfleet.runtime.settings import Settings
@@ -26,6 +28,7 @@ from eventfleet.workers.app_runner import role_app, run_apps
 from eventfleet.workers.health_server import HealthServer
 from eventfleet.workers.metrics import Metrics
 from eventfleet.workers.owner import Ack, OwnerState, OwnerTimeouts, RoleFactory
+from eventfleet.workers.transport.consumer_thread import BUSY_POLL_MS, IDLE_POLL_MS
 from tests.integration.copy_role import ROLE, Copy, CopyAgent, Mood, copying
 
 PARTITIONS = 4
@@ -485,3 +488,56 @@ async def test_faust_commits_nothing_that_was_not_acked(settings: Settings, sour
     async with running(settings, source, lambda partition, ack: Silent()) as app:
         await until(lambda: app.meter.total.stored == 2_000)
     assert await committed(settings, source) == 0
+
+
+async def test_at_rest_requests_wait_for_records_and_the_next_ones_are_copied_all_the_same(
+    settings: Settings, source: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running(settings, source, copying(settings, source, Mood())) as app:
+        await until(lambda: app.is_ready)
+        waits = watch_fetches(app, monkeypatch)
+        await until(lambda: IDLE_POLL_MS in waits)
+        waits.clear()
+        await produce(settings.kafka_brokers, source, 40)
+        await until(lambda: app.meter.total.emitted == 40)
+        await until(lambda: BUSY_POLL_MS in waits)
+    await assert_copied_once(settings.kafka_brokers, source)
+
+
+async def test_while_a_partition_is_at_work_no_request_for_the_others_waits_long(
+    settings: Settings, source: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A request that does not name the partition would hold up its next records."""
+    let_go = asyncio.Event()
+    begun = asyncio.Event()
+
+    class Blocked(Mood):
+        async def see(self, records: Sequence[LogRecord]) -> None:
+            begun.set()
+            await let_go.wait()
+
+    async with running(settings, source, copying(settings, source, Blocked())) as app:
+        await until(lambda: app.is_ready)
+        await produce(settings.kafka_brokers, source, 1)
+        await begun.wait()
+        waits = watch_fetches(app, monkeypatch)
+        monkeypatch.setattr(app.consumer._thread, "_busy_at", float("-inf"))
+        await until(lambda: len(waits) > 3)
+        assert set(waits) == {BUSY_POLL_MS}
+        let_go.set()
+        await until(lambda: app.meter.total.emitted == 1)
+
+
+def watch_fetches(app: RoleApp, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many milliseconds each request of the app's consumer may wait, from now on."""
+    waits: list[int] = []
+    client = app.consumer._thread._consumer._client
+    send = client.send
+
+    async def watched(node: int, request: Any, **options: Any) -> Any:
+        if isinstance(request, FetchRequest):
+            waits.append(request._max_wait_ms)
+        return await send(node, request, **options)
+
+    monkeypatch.setattr(client, "send", watched)
+    return waits

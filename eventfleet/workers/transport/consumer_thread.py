@@ -1,6 +1,7 @@
 """The thread of the Kafka client: fetching, seeking, committing."""
 
 import asyncio
+import time
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass
@@ -24,13 +25,23 @@ from eventfleet.stores.kafka.connection import Connection
 from eventfleet.stores.kafka.errors import translate_errors
 from eventfleet.workers.transport.chunk import Chunk, PartitionBuffer
 from eventfleet.workers.transport.fetched_records import fetch_log_records
+from eventfleet.workers.transport.rest import beat_patiently, fetch_patiently
 from eventfleet.workers.transport.static_member import DuplicateInstanceId, StaticMember
 
 LARGE_CHUNK_RECORDS = 5_000
 LARGE_FETCH_BYTES = 4_194_304
 FETCH_BYTES = 1_048_576
 HEARTBEAT_SECONDS = 0.5
-LONG_POLL_MS = 100
+REST_HEARTBEAT_SECONDS = 0.9
+"""At rest every other heartbeat is left out."""
+
+BUSY_POLL_MS, IDLE_POLL_MS = 100, 2_000
+REST_SECONDS = 1.0
+"""After this long without a chunk the consumer is at rest, unless a partition is not open."""
+
+TURN_SECONDS = 5.0
+"""How long a consumer at rest waits for chunks in one turn."""
+
 JOINING_LOOK_SECONDS = 0.5
 
 
@@ -39,7 +50,8 @@ class ConsumerConfig:
     """The topic and group of one app's consumer, and its limits; times in seconds.
 
     `instance_id` is the name of a static member; empty for a member that each start makes anew.
-    `chunk_wait` is how long the broker lets records wait for others.
+    `chunk_wait` is how long the broker lets records wait for others. `long_polls`: whether it
+    answers a request that waits as soon as there is a record.
     """
 
     connection: Connection
@@ -50,6 +62,7 @@ class ConsumerConfig:
     session_timeout: float
     instance_id: str = ""
     chunk_wait: float = 0.0
+    long_polls: bool = True
 
     @property
     def rebalance_timeout(self) -> float:
@@ -84,15 +97,27 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         super().__post_init__()
         self.config: ConsumerConfig = self.app.consumer_config
         self._room = asyncio.Event()
+        self._busy_at = time.monotonic()
 
     async def on_start(self) -> None:
         async with self._translating():
             await super().on_start()
         consumer = self._ensure_consumer()
         fetch_log_records(consumer)
+        seconds = min(REST_HEARTBEAT_SECONDS, self.config.session_timeout / 3)
+        beat_patiently(consumer, lambda: self._is_at_rest, seconds)
+        if self.config.long_polls and not self.config.chunk_wait:
+            fetch_patiently(consumer, self._poll_ms, IDLE_POLL_MS)
         if self.config.instance_id:
             StaticMember(self.config.session_timeout, self._fail_as_duplicate).attach(consumer)
         self.add_future(self._watch_joining())
+
+    async def _keepalive2(self) -> None:
+        """Look at nothing: liveness is the owners' progress."""
+
+    @driver.ConsumerThread.task  # type: ignore[untyped-decorator]
+    async def _thread_keepalive(self) -> None:
+        """Wake nothing up: whoever calls the thread wakes its loop."""
 
     def on_crash(self, msg: str, *fmt: Any, **kwargs: Any) -> None:
         """Log nothing: the runner of the app reports the error."""
@@ -144,7 +169,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
             isolation_level="read_committed",
             max_partition_fetch_bytes=LARGE_FETCH_BYTES if large else FETCH_BYTES,
             fetch_min_bytes=FETCH_BYTES if config.chunk_wait else 1,
-            fetch_max_wait_ms=int(config.chunk_wait * 1000) or LONG_POLL_MS,
+            fetch_max_wait_ms=int(config.chunk_wait * 1000) or BUSY_POLL_MS,
             max_poll_interval_ms=int(self.app.conf.broker_max_poll_interval * 1000),
             session_timeout_ms=int(config.session_timeout * 1000),
             rebalance_timeout_ms=int(config.rebalance_timeout * 1000),
@@ -162,6 +187,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         except IllegalStateError:
             return False
         self.consumer.buffers[tp] = PartitionBuffer(tp.partition, offset, session)
+        self._busy_at = time.monotonic()
         self._room.set()
         return True
 
@@ -171,13 +197,28 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
             self.thread_loop.call_soon_threadsafe(self._room.set)
 
     async def chunks(self, timeout: float) -> list[Chunk]:
-        """The next chunks of the partitions that have room; empty after `timeout` seconds."""
+        """The next chunks of the partitions that have room; empty after `timeout` seconds, or at
+        rest after TURN_SECONDS."""
+        timeout = TURN_SECONDS if self._is_at_rest else timeout
         chunks: list[Chunk] = await self.call_thread(self._chunks, timeout)
         return chunks
 
     async def _chunks(self, timeout: float) -> list[Chunk]:
         async with self._translating(timeout):
             return await self._next_chunks(timeout)
+
+    def _poll_ms(self) -> int:
+        return IDLE_POLL_MS if self._is_at_rest else BUSY_POLL_MS
+
+    @property
+    def _is_at_rest(self) -> bool:
+        """True when all assigned partitions are open, and none has had a chunk for a while."""
+        if time.monotonic() - self._busy_at < REST_SECONDS:
+            return False
+        consumer, buffers = self._ensure_consumer(), self.consumer.buffers
+        found = [buffers.get(TP(*tp)) for tp in consumer.assignment()]
+        is_idle = all(buffer is not None and buffer.is_idle for buffer in found)
+        return is_idle and not consumer._fetcher._records
 
     def _translating(self, extra_seconds: float = 0.0) -> AbstractAsyncContextManager[None]:
         connection = self.config.connection
@@ -227,6 +268,8 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
             return
         except NoOffsetForPartitionError:
             return
+        if fetched:
+            self._busy_at = time.monotonic()
         for tp, records in fetched.items():
             buffer, position = self.consumer.buffers.get(TP(*tp)), self.position(tp)
             if buffer and position is not None:
