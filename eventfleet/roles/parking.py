@@ -6,8 +6,8 @@ events again, in order; a discard passes over the first of them.
 """
 
 import logging
-from collections.abc import Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import Any, Protocol
 
@@ -21,6 +21,7 @@ from eventfleet.stores.contracts.dead_letters import (
     ParkedEntries,
     RedriveRequest,
 )
+from eventfleet.stores.errors import ServerUnavailable
 from eventfleet.topics.codec import decode_stored
 from eventfleet.topics.dead_letters import (
     MAX_REASON_CHARS,
@@ -307,7 +308,8 @@ class LoggedParking(Parking):
 
     It changes in the transaction that has the outputs and the offset. The dead-letter store has a
     copy, which an owner corrects when it takes the partition over, and then at an interval: of an
-    aggregate that only has more events behind it, no earlier.
+    aggregate that only has more events behind it, no earlier. While that store is away redrives
+    wait, and events flow.
     """
 
     def __init__(
@@ -323,18 +325,56 @@ class LoggedParking(Parking):
     ) -> None:
         super().__init__(domain, role, partition, letters, clock, most=most)
         self._log = log
+        self._store_is_away = False
+        self._asked_at = clock.steady()
+        self._unnoted: list[DiscardedEvent] = []
 
     async def open(self) -> None:
         await super().open()
-        await self._compare()
+        with self._tolerating_absence():
+            await self._compare()
 
     async def _load(self) -> list[ParkedAggregate]:
         entries = await self._log.load(self._domain, self._role, self._partition)
-        await self._letters.note_discarded(entries.discarded)
+        self._unnoted = list(entries.discarded)
         return entries.parked
+
+    async def requests(self) -> Sequence[tuple[ParkedAggregate, RedriveRequest]]:
+        """Return the next requests; none while the store is away, which is asked at an interval."""
+        if self._store_is_away and self._clock.steady() - self._asked_at < COMPARE_INTERVAL:
+            return []
+        with self._tolerating_absence():
+            if self._store_is_away:
+                await self._compare()
+            return await super().requests()
+        return []
+
+    @contextmanager
+    def _tolerating_absence(self) -> Iterator[None]:
+        """Note whether the store is away, and log it when it changes."""
+        was_away = self._store_is_away
+        try:
+            yield
+        except ServerUnavailable as error:
+            self._store_is_away, self._asked_at = True, self._clock.steady()
+            if not was_away:
+                self._log_absence("redrives wait: %s", error)
+            return
+        self._store_is_away = False
+        if was_away:
+            self._log_absence("redrives wait no longer")
+
+    def _log_absence(self, text: str, *arguments: object) -> None:
+        logger.warning(
+            f"%s of %s, partition %d: {text}",
+            *(self._role, self._domain, self._partition, *arguments),
+            extra={"domain": self._domain, "role": self._role, "partition": self._partition},
+        )
 
     async def _compare(self) -> None:
         """Correct the copy, which an earlier owner may have written to since."""
+        await self._letters.note_discarded(self._unnoted)
+        self._unnoted = []
         listed = await self._letters.parked_in(self._role, self._partition)
         gone = [each.aggregate_id for each in listed if each.aggregate_id not in self.aggregates]
         if gone:
@@ -359,8 +399,16 @@ class LoggedParking(Parking):
         return changed + ended + discarded
 
     async def release(self) -> None:
-        await self._copy()
-        await super().release()
+        self._unnoted += self._discarded
+        if self._store_is_away:  # what is not copied now is at the next comparison
+            self._forget()
+            return
+        with self._tolerating_absence():
+            await self._copy()
+            self._unnoted = []
+            if self._ended:
+                await self._letters.unpark(self._role, self._ended)
+        self._forget()
 
 
 def _describe(error: Exception) -> str:
