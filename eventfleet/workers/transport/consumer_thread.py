@@ -1,6 +1,8 @@
 """The thread of the Kafka client: fetching, seeking, committing."""
 
 import asyncio
+import logging
+import time
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass
@@ -32,6 +34,9 @@ FETCH_BYTES = 1_048_576
 HEARTBEAT_SECONDS = 0.5
 LONG_POLL_MS = 100
 JOINING_LOOK_SECONDS = 0.5
+FETCH_PAUSE_SECONDS = 0.5
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -84,6 +89,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         super().__post_init__()
         self.config: ConsumerConfig = self.app.consumer_config
         self._room = asyncio.Event()
+        self._failing_since: float | None = None
 
     async def on_start(self) -> None:
         async with self._translating():
@@ -171,13 +177,36 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
             self.thread_loop.call_soon_threadsafe(self._room.set)
 
     async def chunks(self, timeout: float) -> list[Chunk]:
-        """The next chunks of the partitions that have room; empty after `timeout` seconds."""
+        """The next chunks of the partitions that have room; empty after `timeout` seconds, and
+        where the client fails for now."""
         chunks: list[Chunk] = await self.call_thread(self._chunks, timeout)
         return chunks
 
     async def _chunks(self, timeout: float) -> list[Chunk]:
-        async with self._translating(timeout):
-            return await self._next_chunks(timeout)
+        try:
+            async with self._translating(timeout):
+                chunks = await self._next_chunks(timeout)
+        except ServerUnavailable as error:
+            if self.should_stop:
+                raise
+            await self._pause_fetching(error)
+            return []
+        if self._failing_since is not None:
+            seconds = time.monotonic() - self._failing_since
+            self._failing_since = None
+            self._warn("%s fetches again after %.1f s", seconds)
+        return chunks
+
+    async def _pause_fetching(self, error: ServerUnavailable) -> None:
+        """Log the first of some failures. In a process that stood still for longer than a fetch
+        may take, it has run out of time."""
+        if self._failing_since is None:
+            self._failing_since = time.monotonic()
+            self._warn("%s will fetch again: %s", error)
+        await asyncio.sleep(FETCH_PAUSE_SECONDS)
+
+    def _warn(self, text: str, what: object) -> None:
+        logger.warning(text, self.app.title, what, extra=self.app.meter.fields)
 
     def _translating(self, extra_seconds: float = 0.0) -> AbstractAsyncContextManager[None]:
         connection = self.config.connection
@@ -203,12 +232,15 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         waits: set[asyncio.Task[Any]] = {asyncio.create_task(self._room.wait())}
         if wanted:
             waits.add(asyncio.create_task(self._fetch(wanted, timeout)))
-        done, pending = await asyncio.wait(
-            waits, timeout=timeout, return_when=asyncio.FIRST_COMPLETED
-        )
-        for task in pending:
-            task.cancel()
-        await asyncio.gather(*pending, return_exceptions=True)
+        try:
+            done, _ = await asyncio.wait(
+                waits, timeout=timeout, return_when=asyncio.FIRST_COMPLETED
+            )
+        finally:
+            pending = [task for task in waits if not task.done()]
+            for task in pending:
+                task.cancel()
+            await asyncio.gather(*pending, return_exceptions=True)
         for task in done:
             task.result()
 
