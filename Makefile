@@ -19,6 +19,8 @@ test: $(VENV)/dev.stamp
 	@$(BIN)/python -m tests.deploy.install
 	@$(BIN)/python -m pytest --numprocesses 3 --dist loadfile
 
+# Simulated schedules, and counted fault runs on real servers: some hours.
+# OUTAGE_SECONDS=120, OUTAGE_RATE=300 (events a second): of tests/faults/test_outages.py.
 faults: $(VENV)/dev.stamp
 	@$(BIN)/python -m tests.servers.install
 	@SCHEDULES=100000 $(BIN)/python -m pytest --timeout 36000 \

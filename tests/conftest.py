@@ -98,6 +98,13 @@ def own_mongo() -> Iterator[RefusingMongoDB]:
 
 
 @pytest.fixture
+def own_redis() -> Iterator[Redis]:
+    """A Redis of the test's own, which it may stop: it forgets all when it is killed."""
+    with running(Redis) as server:
+        yield server
+
+
+@pytest.fixture
 def prefix() -> str:
     """A unique name, fit for a domain, a database, a group or the start of a topic's name."""
     return f"t{uuid.uuid4().hex[:12]}"

@@ -7,8 +7,8 @@ events again, in order; a discard passes over the first of them.
 
 import logging
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import Any, Protocol
 
@@ -22,6 +22,7 @@ from eventfleet.stores.contracts.dead_letters import (
     ParkedEntries,
     RedriveRequest,
 )
+from eventfleet.stores.errors import ServerUnavailable
 from eventfleet.topics.codec import decode_stored
 from eventfleet.topics.dead_letters import (
     MAX_REASON_CHARS,
@@ -116,8 +117,11 @@ class Parking:
         the log do not say so.
         """
         self._start(await self._load())
+        self.discards = await self._load_discards()
+
+    async def _load_discards(self) -> set[tuple[str, int]]:
         discarded = await self._letters.discarded_by(self._role)
-        self.discards = {(each.aggregate_id, each.version) for each in discarded}
+        return {(each.aggregate_id, each.version) for each in discarded}
 
     async def _load(self) -> list[ParkedAggregate]:
         return await self._letters.parked_in(self._role, self._partition)
@@ -353,7 +357,8 @@ class LoggedParking(Parking):
     It changes in the transaction that has the outputs and the offset. The dead-letter store has a
     copy, which an owner corrects when it takes the partition over, and then at an interval: of an
     aggregate that only has more events behind it, no earlier. What is parked anew is copied once a
-    second: while much is, each chunk would wait for the store.
+    second: while much is, each chunk would wait for the store. While that store is away redrives
+    wait, and events flow.
     """
 
     def __init__(
@@ -371,27 +376,66 @@ class LoggedParking(Parking):
         self._log = log
         self._uncopied: set[str] = set()
         self._copied_at = clock.steady() - COPY_INTERVAL
+        self._store_is_away = False
+        self._asked_at = clock.steady()
+        self._unnoted: list[DiscardedEvent] = []
 
     async def open(self) -> None:
         await super().open()
-        await self._compare()
+        with self._tolerating_absence():
+            await self._compare()
 
     def _start(self, parked: Iterable[ParkedAggregate]) -> None:
         super()._start(parked)
         self._uncopied = set()
 
-    async def requests(self) -> Sequence[tuple[ParkedAggregate, RedriveRequest]]:
-        if self._uncopied:
-            await self._copy_new()
-        return await super().requests()
-
     async def _load(self) -> list[ParkedAggregate]:
         entries = await self._log.load(self._domain, self._role, self._partition)
-        await self._letters.note_discarded(entries.discarded)
+        self._unnoted = list(entries.discarded)
         return entries.parked
+
+    async def _load_discards(self) -> set[tuple[str, int]]:
+        """None: what has moved the offset is not read again."""
+        return set()
+
+    async def requests(self) -> Sequence[tuple[ParkedAggregate, RedriveRequest]]:
+        """Return the next requests; none while the store is away, which is asked at an interval."""
+        if self._store_is_away and self._clock.steady() - self._asked_at < COMPARE_INTERVAL:
+            return []
+        with self._tolerating_absence():
+            if self._store_is_away:
+                await self._compare()
+            if self._uncopied:
+                await self._copy_new()
+            return await super().requests()
+        return []
+
+    @contextmanager
+    def _tolerating_absence(self) -> Iterator[None]:
+        """Note whether the store is away, and log it when it changes."""
+        was_away = self._store_is_away
+        try:
+            yield
+        except ServerUnavailable as error:
+            self._store_is_away, self._asked_at = True, self._clock.steady()
+            if not was_away:
+                self._log_absence("redrives wait: %s", error)
+            return
+        self._store_is_away = False
+        if was_away:
+            self._log_absence("redrives wait no longer")
+
+    def _log_absence(self, text: str, *arguments: object) -> None:
+        logger.warning(
+            f"%s of %s, partition %d: {text}",
+            *(self._role, self._domain, self._partition, *arguments),
+            extra={"domain": self._domain, "role": self._role, "partition": self._partition},
+        )
 
     async def _compare(self) -> None:
         """Correct the copy, which an earlier owner may have written to since."""
+        await self._letters.note_discarded(self._unnoted)
+        self._unnoted = []
         listed = await self._letters.parked_in(self._role, self._partition)
         gone = [each.aggregate_id for each in listed if each.aggregate_id not in self.aggregates]
         if gone:
@@ -413,12 +457,20 @@ class LoggedParking(Parking):
         ]
 
     async def release(self) -> None:
+        self._unnoted += self._discarded
         self._uncopied = (self._uncopied | self._new) - self._ended
         self._changed -= self._uncopied
-        await self._copy()
-        if self._uncopied and self._clock.steady() - self._copied_at >= COPY_INTERVAL:
-            await self._copy_new()
-        await super().release()
+        if not self._store_is_away:  # what is not copied now is at the next comparison
+            with self._tolerating_absence():
+                await self._copy()
+                self._unnoted = []
+                if self._uncopied and self._clock.steady() - self._copied_at >= COPY_INTERVAL:
+                    await self._copy_new()
+                if self._ended:
+                    await self._letters.unpark(self._role, self._ended)
+        self._log_unnamed()
+        self._log_ended()
+        self._forget()
 
     async def _copy_new(self) -> None:
         self._copied_at = self._clock.steady()

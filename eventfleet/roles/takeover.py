@@ -3,6 +3,7 @@
 from eventfleet.roles.offset_faults import lost, outside_log, set_offset_hint
 from eventfleet.roles.role import UnusableOffset
 from eventfleet.stores.contracts import PartitionWriter, StoreRegistry
+from eventfleet.stores.errors import ServerUnavailable
 
 
 async def take_over(writer: PartitionWriter, repair: str) -> int | None:
@@ -22,7 +23,8 @@ class RoleStart:
 
     The first offset is committed before the registry notes that the role has begun, and the note
     comes before the first record. So a group without an offset that was noted before the take-over
-    has lost it: were the role to begin anew, it would do all again.
+    has lost it: were the role to begin anew, it would do all again. A group whose offset is past
+    the oldest record was noted, so it goes on while the registry is away.
     """
 
     def __init__(self, registry: StoreRegistry, domain: str, role: str, partition: int) -> None:
@@ -34,7 +36,10 @@ class RoleStart:
 
         UnusableOffset when the offset is lost, or the log does not have it.
         """
-        begun = await self._registry.has_begun(self._role, self._partition)
+        try:
+            begun = await self._registry.has_begun(self._role, self._partition)
+        except ServerUnavailable as error:
+            return await self._take_over_without_registry(writer, error)
         offset = await take_over(writer, self._repair)
         if offset is None:
             if begun:
@@ -43,6 +48,14 @@ class RoleStart:
             await writer.commit([], offset)
         if not begun:
             await self._registry.note_begun(self._role, self._partition)
+        return offset
+
+    async def _take_over_without_registry(
+        self, writer: PartitionWriter, error: ServerUnavailable
+    ) -> int:
+        offset = await take_over(writer, self._repair)
+        if offset is None or offset <= (await writer.watermarks()).oldest:
+            raise error
         return offset
 
 

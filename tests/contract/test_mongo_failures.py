@@ -161,6 +161,16 @@ COMMANDS = [
     *("insert", "update", "delete", "find", "getMore", "aggregate", "findAndModify"),
     *("createIndexes", "listIndexes", "commitTransaction"),
 ]
+PASSING_CODES = {
+    "a shutdown": 91,
+    "interrupted at a shutdown": 11600,
+    "a primary that steps down": 189,
+    "no primary to read from": 13435,
+    "a lost cursor": 43,
+    "too slow": 262,
+    "a full disk": 14031,
+}
+"""The codes that mongod has for them."""
 WRITES = {name: OPERATIONS[name] for name in ("insert", "put one", "put several", "save")}
 ROW_WRITES = {name: OPERATIONS[name] for name in ("save rows", "begin", "note_progress")}
 
@@ -185,6 +195,18 @@ async def test_a_server_that_is_no_primary_is_unavailable(
 ) -> None:
     with failing(server, COMMANDS, errorCode=10107):
         await refused(operation(hasty), ServerUnavailable)
+
+
+@pytest.mark.parametrize("code", PASSING_CODES.values(), ids=PASSING_CODES)
+async def test_what_passes_by_itself_is_unavailable(
+    server: MongoDB, stores: DomainStores, hasty: DomainStores, code: int
+) -> None:
+    operations = ("insert", "put several", "save", "find")
+    with failing(server, COMMANDS, errorCode=code):
+        for name in operations:
+            await refused(OPERATIONS[name](hasty), ServerUnavailable)
+    for name in operations:
+        await OPERATIONS[name](stores)
 
 
 @pytest.mark.parametrize("operation", OPERATIONS.values(), ids=OPERATIONS)

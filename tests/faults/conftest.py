@@ -10,6 +10,7 @@ HELPERS = (
     "half_done_probe",
     "http_senders",
     "load",
+    "outage",
     "services",
 )
 

@@ -1,9 +1,9 @@
-"""A steady load of orders that keeps the events it has sent."""
+"""A steady load of orders, as events or as commands, that keeps the events it leads to."""
 
 import asyncio
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Self
 
@@ -32,6 +32,8 @@ class EventLoad:
     what the log has acknowledged, in order. A batch without an acknowledgement is produced again,
     so the log may hold repeats: the fleet has to drop them.
     """
+
+    topic = "orders.events"
 
     def __init__(
         self,
@@ -71,11 +73,14 @@ class EventLoad:
         except BaseException as error:
             self._failure = error
 
+    def _source(self) -> Iterator[ReadyRecord]:
+        return history(self._orders)
+
     async def _produce(self) -> None:
         producer = Producer(Connection(self._brokers))
         due = time.monotonic()
         try:
-            for batch in _batches(islice(history(self._orders), self._skip, None)):
+            for batch in _batches(islice(self._source(), self._skip, None)):
                 if self._enough.is_set():
                     break
                 await self._acknowledged(producer, batch)
@@ -87,7 +92,7 @@ class EventLoad:
 
     async def _acknowledged(self, producer: Producer, batch: Sequence[ReadyRecord]) -> None:
         records = [
-            ProducerRecord("orders.events", ready.event.aggregate_id.encode(), ready.value)
+            ProducerRecord(self.topic, ready.event.aggregate_id.encode(), ready.value)
             for ready in batch
         ]
         deadline = time.monotonic() + self._patience
@@ -102,16 +107,37 @@ class EventLoad:
                 await asyncio.sleep(0.5)
 
 
+class CommandLoad(EventLoad):
+    """Produces the commands that lead to such events, of orders with ids of their own."""
+
+    topic = "orders.commands"
+
+    def _source(self) -> Iterator[ReadyRecord]:
+        for command, event in _accepted(_renamed(sample_orders(self._orders, seed=2))):
+            yield ReadyRecord(event, encode(command))
+
+
 def history(orders_placed: int) -> Iterator[ReadyRecord]:
     """The events that the sample's commands lead to, each with the one before it: `prev`."""
+    for _, event in _accepted(ready.event for ready in sample_orders(orders_placed)):
+        yield ReadyRecord(event, encode(event))
+
+
+def _renamed(commands: Iterable[ReadyRecord]) -> Iterator[EventRecord]:
+    for ready in commands:
+        yield replace(ready.event, aggregate_id=f"commanded-{ready.event.aggregate_id}")
+
+
+def _accepted(commands: Iterable[EventRecord]) -> Iterator[tuple[EventRecord, EventRecord]]:
+    """The commands that the rules allow, each with its event."""
     latest: dict[str, EventRecord] = {}
-    for ready in sample_orders(orders_placed):
-        event, allowed, *_ = propose_event(orders, ready.event)
+    for command in commands:
+        event, allowed, *_ = propose_event(orders, command)
         before = latest.get(event.aggregate_id)
         if allowed is None or (before.type if before else START) in allowed:
             event = replace(event, prev=before.id if before else "")
             latest[event.aggregate_id] = event
-            yield ReadyRecord(event, encode(event))
+            yield command, event
 
 
 def _batches(events: Iterator[ReadyRecord]) -> Iterator[list[ReadyRecord]]:

@@ -21,9 +21,9 @@ from tests.conftest import running
 from tests.servers.certificates import Authority
 from tests.servers.kafka import SecuredKafka
 from tests.servers.mongodb import SecuredMongoDB
+from tests.servers.proxy import Proxy
 from tests.servers.redis import Redis
 from tests.servers.server import free_port
-from tests.servers.tls_proxy import TlsProxy
 
 T = TypeVar("T")
 SCRIPTS = Path(__file__).parents[2] / "deploy" / "security"
@@ -101,7 +101,7 @@ class SecuredServers:
         self.redis = start(running(lambda: Redis(*tls, *files, *acl)))
         self.mongo = start(running(SecuredMongoDB))
         self._make_mongo_users()
-        self.mongo_tls = start(TlsProxy(self.mongo.address, good.context())).address
+        self.mongo_tls = start(Proxy(self.mongo.address, good.context())).address
         plain = {
             "Kafka": self.kafka.address,
             "Redis": self.redis.address,
@@ -109,10 +109,8 @@ class SecuredServers:
         }
         expired = authority.issue("expired", valid=timedelta(days=-1)).context()
         elsewhere = authority.issue("elsewhere", "elsewhere.example").context()
-        self.expired = {name: start(TlsProxy(at, expired)).address for name, at in plain.items()}
-        self.elsewhere = {
-            name: start(TlsProxy(at, elsewhere)).address for name, at in plain.items()
-        }
+        self.expired = {name: start(Proxy(at, expired)).address for name, at in plain.items()}
+        self.elsewhere = {name: start(Proxy(at, elsewhere)).address for name, at in plain.items()}
         self.acls = self._granted()
         self.allow(*self.acls)
 

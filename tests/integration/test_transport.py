@@ -4,12 +4,14 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from itertools import count
 from typing import Any
 
 import aiohttp
 import pytest
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.admin import RecordsToDelete
+from aiokafka.errors import KafkaConnectionError
 from aiokafka.protocol.fetch import FetchRequest
 
 from eventfleet.roles.role import ChunkReport, UnusableOffset
@@ -28,7 +30,13 @@ from eventfleet.workers.app_runner import role_app, run_apps
 from eventfleet.workers.health_server import HealthServer
 from eventfleet.workers.metrics import Metrics
 from eventfleet.workers.owner import Ack, OwnerState, OwnerTimeouts, RoleFactory
-from eventfleet.workers.transport.consumer_thread import BUSY_POLL_MS, IDLE_POLL_MS
+from eventfleet.workers.transport import consumer_thread
+from eventfleet.workers.transport.chunk import Chunk
+from eventfleet.workers.transport.consumer_thread import (
+    BUSY_POLL_MS,
+    IDLE_POLL_MS,
+    ConsumerThread,
+)
 from tests.integration.copy_role import ROLE, Copy, CopyAgent, Mood, copying
 
 PARTITIONS = 4
@@ -244,6 +252,35 @@ async def test_a_worker_waits_for_what_stays_unavailable_and_says_so(
         await until(lambda: app.meter.total.emitted == 40)
         await until(lambda: not app.obstacles())
     await assert_copied_once(settings.kafka_brokers, source)
+
+
+@pytest.mark.parametrize("error", [TimeoutError(), KafkaConnectionError("lost")], ids=repr)
+async def test_a_fetch_that_fails_is_tried_again_and_logged_once(
+    settings: Settings,
+    source: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    error: Exception,
+) -> None:
+    """A fetch runs out of time in a process that stood still (SIGSTOP) meanwhile."""
+    monkeypatch.setattr(consumer_thread, "FETCH_PAUSE_SECONDS", 0.01)
+    fetch, tries = ConsumerThread._next_chunks, count()
+
+    async def fail_at_first(thread: ConsumerThread, timeout: float) -> list[Chunk]:
+        if 3 <= next(tries) < 8:
+            raise error
+        return await fetch(thread, timeout)
+
+    monkeypatch.setattr(ConsumerThread, "_next_chunks", fail_at_first)
+    await produce(settings.kafka_brokers, source, 4_000)
+    async with running(settings, source, copying(settings, source, Mood())) as app:
+        await until(lambda: app.meter.total.emitted == 4_000 and next(tries) > 8)
+    await assert_copied_once(settings.kafka_brokers, source)
+    lines = [r for r in caplog.records if r.name.endswith("consumer_thread")]
+    failed, well = [record.getMessage() for record in lines]
+    assert failed.startswith(f"copy of {source} will fetch again: consuming from ")
+    assert well.startswith(f"copy of {source} fetches again after ")
+    assert lines[0].levelno == lines[1].levelno
 
 
 async def test_a_fault_ends_the_worker_with_the_offset_unmoved(

@@ -13,7 +13,7 @@ process.roles=broker,controller
 node.id=1
 controller.quorum.voters=1@127.0.0.1:{controller}
 listeners={listeners},CONTROLLER://127.0.0.1:{controller}
-advertised.listeners={listeners}
+advertised.listeners={advertised}
 controller.listener.names=CONTROLLER
 log.dirs={folder}/data
 auto.create.topics.enable=false
@@ -42,6 +42,10 @@ JAVA = (
     f"{KAFKA}/*",
 )
 
+PROXIED = """
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,PROXIED:PLAINTEXT
+inter.broker.listener.name=PLAINTEXT
+"""
 
 SECURITY = """
 listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SECURED:SASL_SSL
@@ -83,6 +87,10 @@ class Kafka(Server):
     def listeners(self) -> Sequence[str]:
         return [f"PLAINTEXT://{self.address}"]
 
+    def advertised(self) -> Sequence[str]:
+        """Where clients find the listeners."""
+        return self.listeners()
+
     def security(self) -> str:
         """Properties beside those of every test's broker."""
         return ""
@@ -93,7 +101,12 @@ class Kafka(Server):
 
     def _format(self) -> None:
         listeners = ",".join(self.listeners())
-        text = PROPERTIES.format(listeners=listeners, controller=free_port(), folder=self.folder)
+        text = PROPERTIES.format(
+            listeners=listeners,
+            advertised=",".join(self.advertised()),
+            controller=free_port(),
+            folder=self.folder,
+        )
         self.properties.write_text(text + self.security())
         config = ("--config", str(self.properties))
         options = ("--cluster-id", "eventfleet-tests-12345", *config, *self.users())
@@ -101,6 +114,23 @@ class Kafka(Server):
         done = subprocess.run(command, capture_output=True, text=True, timeout=60)
         if done.returncode:
             raise StartFailed(f"kafka's storage: {done.stdout}{done.stderr}")
+
+
+class ProxiedKafka(Kafka):
+    """A Kafka whose second listener, `behind`, is found at the address of a proxy."""
+
+    def __init__(self, proxy: str) -> None:
+        super().__init__()
+        self._proxy, self.behind = proxy, f"127.0.0.1:{free_port()}"
+
+    def listeners(self) -> Sequence[str]:
+        return [*super().listeners(), f"PROXIED://{self.behind}"]
+
+    def advertised(self) -> Sequence[str]:
+        return [*super().listeners(), f"PROXIED://{self._proxy}"]
+
+    def security(self) -> str:
+        return PROXIED
 
 
 class SecuredKafka(Kafka):

@@ -10,7 +10,7 @@ from pymongo.errors import BulkWriteError, CursorNotFound, OperationFailure
 from eventfleet.stores.contracts import AssignPosition, Snapshot
 from eventfleet.stores.errors import Duplicate, Misconfigured, ServerUnavailable
 from eventfleet.stores.mongo import resumed_read
-from eventfleet.stores.mongo.errors import translate_errors
+from eventfleet.stores.mongo.errors import OperationRefused, translate_errors
 from eventfleet.stores.mongo.events import MongoEvents
 from eventfleet.stores.mongo.resumed_read import resume_read
 from eventfleet.stores.mongo.snapshots import MongoSnapshots
@@ -209,3 +209,19 @@ async def test_the_store_resumes_its_reads(monkeypatch: pytest.MonkeyPatch) -> N
     store = events_on(Stub([]))
     monkeypatch.setattr(store, "_read", lambda *of: reads(*of[-2:]))
     assert [each.version async for each in store.read("a1", limit=5)] == [1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize(
+    "code", [6, 7, 89, 91, 112, 189, 9001, 10107, 11600, 11602, 13388, 13435, 13436, 14031]
+)
+def test_codes_of_what_passes_by_itself(code: int) -> None:
+    """Also of what no fail point can answer with, such as a moved chunk (13388)."""
+    passes = pytest.raises(ServerUnavailable, match=r"test\.events: it passes")
+    with passes, translate_errors("test.events"):
+        raise OperationFailure("it passes", code)
+
+
+@pytest.mark.parametrize("code", [2, 9, 121, 17280])
+def test_codes_of_what_stays(code: int) -> None:
+    with pytest.raises(OperationRefused), translate_errors("test.events"):
+        raise OperationFailure("it stays", code)

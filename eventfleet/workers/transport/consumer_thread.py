@@ -1,6 +1,7 @@
 """The thread of the Kafka client: fetching, seeking, committing."""
 
 import asyncio
+import logging
 import time
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, suppress
@@ -43,6 +44,9 @@ TURN_SECONDS = 5.0
 """How long a consumer at rest waits for chunks in one turn."""
 
 JOINING_LOOK_SECONDS = 0.5
+FETCH_PAUSE_SECONDS = 0.5
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -98,6 +102,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         self.config: ConsumerConfig = self.app.consumer_config
         self._room = asyncio.Event()
         self._busy_at = time.monotonic()
+        self._failing_since: float | None = None
 
     async def on_start(self) -> None:
         async with self._translating():
@@ -197,15 +202,37 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
             self.thread_loop.call_soon_threadsafe(self._room.set)
 
     async def chunks(self, timeout: float) -> list[Chunk]:
-        """The next chunks of the partitions that have room; empty after `timeout` seconds, or at
-        rest after TURN_SECONDS."""
+        """The next chunks of the partitions that have room; empty after `timeout` seconds, at rest
+        after TURN_SECONDS, and where the client fails for now."""
         timeout = TURN_SECONDS if self._is_at_rest else timeout
         chunks: list[Chunk] = await self.call_thread(self._chunks, timeout)
         return chunks
 
     async def _chunks(self, timeout: float) -> list[Chunk]:
-        async with self._translating(timeout):
-            return await self._next_chunks(timeout)
+        try:
+            async with self._translating(timeout):
+                chunks = await self._next_chunks(timeout)
+        except ServerUnavailable as error:
+            if self.should_stop:
+                raise
+            await self._pause_fetching(error)
+            return []
+        if self._failing_since is not None:
+            seconds = time.monotonic() - self._failing_since
+            self._failing_since = None
+            self._warn("%s fetches again after %.1f s", seconds)
+        return chunks
+
+    async def _pause_fetching(self, error: ServerUnavailable) -> None:
+        """Log the first of some failures. In a process that stood still for longer than a fetch
+        may take, it has run out of time."""
+        if self._failing_since is None:
+            self._failing_since = time.monotonic()
+            self._warn("%s will fetch again: %s", error)
+        await asyncio.sleep(FETCH_PAUSE_SECONDS)
+
+    def _warn(self, text: str, what: object) -> None:
+        logger.warning(text, self.app.title, what, extra=self.app.meter.fields)
 
     def _poll_ms(self) -> int:
         return IDLE_POLL_MS if self._is_at_rest else BUSY_POLL_MS
@@ -244,12 +271,15 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         waits: set[asyncio.Task[Any]] = {asyncio.create_task(self._room.wait())}
         if wanted:
             waits.add(asyncio.create_task(self._fetch(wanted, timeout)))
-        done, pending = await asyncio.wait(
-            waits, timeout=timeout, return_when=asyncio.FIRST_COMPLETED
-        )
-        for task in pending:
-            task.cancel()
-        await asyncio.gather(*pending, return_exceptions=True)
+        try:
+            done, _ = await asyncio.wait(
+                waits, timeout=timeout, return_when=asyncio.FIRST_COMPLETED
+            )
+        finally:
+            pending = [task for task in waits if not task.done()]
+            for task in pending:
+                task.cancel()
+            await asyncio.gather(*pending, return_exceptions=True)
         for task in done:
             task.result()
 
