@@ -159,13 +159,13 @@ class RelayRole:
         report = ChunkReport()
         out: list[ProducerRecord] = []
         awaited: list[RelayEnvelope] = []
-        route_of, parked = self._routes.of, self._parking.aggregates
+        route_of, parked, too_large = self._routes.of, self._parking.aggregates, self._too_large
         # Locals, and no call for an event of an unconditional route: this loop runs for each event.
         for record in records:
             if parked and self._parking.holds(record):
                 self._park_behind(record, out, report)
                 continue
-            event = None if self._too_large else read_envelope(record.value)
+            event = None if too_large else read_envelope(record.value)
             if event is None:
                 self._route(record, out, report)
                 continue
