@@ -165,11 +165,11 @@ class RelayRole:
             if parked and self._parking.holds(record):
                 self._park_behind(record, out, report)
                 continue
-            event = None if too_large else read_envelope(record.value)
+            event = read_envelope(record.value)
             if event is None:
                 self._route(record, out, report)
                 continue
-            route = route_of(event.type)
+            route = None if too_large else route_of(event.type)
             if route is None or route.schema_version != event.schema_version:
                 if not self._route(record, out, report):
                     continue
