@@ -160,17 +160,17 @@ class RelayRole:
         report = ChunkReport()
         out: list[ProducerRecord] = []
         awaited: list[RelayEnvelope] = []
-        route_of, parked = self._routes.of, self._parking.aggregates
+        route_of, parked, too_large = self._routes.of, self._parking.aggregates, self._too_large
         # Locals, and no call for an event of an unconditional route: this loop runs for each event.
         for record in records:
             if parked and self._parking.holds(record):
                 self._park_behind(record, out, report)
                 continue
-            event = None if self._too_large else read_envelope(record.value)
+            event = read_envelope(record.value)
             if event is None:
                 self._route(record, out, report)
                 continue
-            route = route_of(event.type)
+            route = None if too_large else route_of(event.type)
             if route is None or route.schema_version != event.schema_version:
                 if not self._route(record, out, report):
                     continue

@@ -224,54 +224,24 @@ class SnapshotRole:
         return [self._record(snapshot)] if snapshot else []
 
     async def _fold(self, states: Mapping[str, LiveState], read: ReadChunk) -> None:
-        """Fold the events left; a repeat is skipped, a gap before an event is read first.
-
-        An event that fails may be discarded, which the store has: one query asks for all of a
-        chunk.
-        """
-        left = read.left
-        while left:
-            failed = {}
-            for key, events in left.items():
-                if failure := await self._fold_left(states[key], events, read.report):
-                    failed[key] = failure
-            left = await self._pass_discarded(states, failed)
-            for error, _ in failed.values():
-                self._park(error, read.report)
-
-    async def _fold_left(
-        self, state: LiveState, events: Sequence[FoldableEvent], report: ChunkReport
-    ) -> tuple[ReplayFailed, list[FoldableEvent]] | None:
-        """Fold events of one aggregate up to one that fails: return that, and those behind it."""
+        """Fold the events left; a repeat is skipped, a gap before an event is read first."""
         domain, now, discards = self._domain, self._clock.now(), self._parking.discards
-        for number, event in enumerate(events):
-            if event.version <= state.version:
-                report.repeated += 1
-                continue
-            try:
+        for key, events in read.left.items():
+            state = states[key]
+            for event in events:
+                if event.version <= state.version:
+                    read.report.repeated += 1
+                    continue
                 # No call for the event that is next: after a start that is each of a chunk.
-                discarded = discards and (event.aggregate_id, event.version) in discards
-                if discarded or not state.fold_if_next(domain, event, now):
+                try:
+                    discarded = discards and (key, event.version) in discards
+                    if not discarded and state.fold_if_next(domain, event, now):
+                        continue
+                    # What is missing, and the event as the store has it.
                     await self._catch_up(state, event.version)
-            except ReplayFailed as error:
-                return error, [*events[number + 1 :]]
-        return None
-
-    async def _pass_discarded(
-        self,
-        states: Mapping[str, LiveState],
-        failed: dict[str, tuple[ReplayFailed, list[FoldableEvent]]],
-    ) -> dict[str, list[FoldableEvent]]:
-        """Fold those of the failed events that the store has as discarded, and take them out.
-
-        Returns the events behind them.
-        """
-        keys = {EventKey(key, error.event.id): key for key, (error, _) in failed.items()}
-        found = await self._stores.events.find(keys) if keys else {}
-        discarded = {keys[key]: event for key, event in found.items() if event.discarded}
-        for key, event in discarded.items():
-            states[key].fold(self._domain, event)
-        return {key: failed.pop(key)[1] for key in discarded}
+                except ReplayFailed as error:
+                    self._park(error, read.report)
+                    break
 
     async def _catch_up(self, state: LiveState, upto: int) -> None:
         """Fold stored events up to a version. ReplayFailed; ServerUnavailable when one is not

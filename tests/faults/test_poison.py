@@ -328,14 +328,15 @@ def test_very_many_parked_aggregates_are_redriven(fleet: Fleet) -> None:
     assert_others_flow(fleet, load)
     fleet.environment["MENDED"] = "1"
     workers = fleet.start(*ROLES)
-    began = time.monotonic()
-    asked = fleet.json("deadletters", "redrive", "poisoned", "--reason", "LookupError")
-    requested = time.monotonic() - began
-    assert asked["requested"] == 2 * count
 
     def left() -> float:
         return sum(worker.metric("parked_aggregates") for worker in workers)
 
+    wait_for(lambda: left() == 2 * count, "the roles to know what they park")
+    began = time.monotonic()
+    asked = fleet.json("deadletters", "redrive", "poisoned", "--reason", "LookupError")
+    requested = time.monotonic() - began
+    assert asked["requested"] == 2 * count
     wait_for(lambda: not left(), "all to be redriven")
     print(f"\n{count:,} aggregates of each role are redriven in {time.monotonic() - began:.1f} s")
     print(f"of which {requested:.1f} s are for the request")

@@ -646,6 +646,24 @@ async def test_a_topic_of_the_domains_own_that_refuses_a_record_parks_nothing() 
     assert memory.offset("relay") == 0
 
 
+async def test_a_chunk_that_is_done_again_tells_those_who_wait() -> None:
+    told: list[str] = []
+
+    class Notifier:
+        def notify(self, stage: Any, events: Any) -> None:
+            told.extend(event.id for event in events)
+
+    team = Team()
+    memory = InMemoryServers(team.domain)
+    limit_topic(memory, 600)
+    relay = await opened(memory)
+    relay._notifier = Notifier()
+    await memory.append("1", reply_to="r")
+    await memory.append("2", "b", data=LARGE, reply_to="r")
+    await take(relay, memory.records(memory.topics.stored))
+    assert told == ["1"]
+
+
 async def test_another_owner_that_goes_on_meanwhile_is_not_passed_over() -> None:
     team = Team()
     memory = InMemoryServers(team.domain)

@@ -26,7 +26,7 @@ from eventfleet.stores.errors import ServerUnavailable
 from eventfleet.stores.memory.snapshots import MemorySnapshots
 from eventfleet.topics.errors import InvalidRecord
 from eventfleet.topics.event import EventKey
-from eventfleet.topics.parked import Discard, ParkedAggregate
+from eventfleet.topics.parked import Discard, DiscardedEvent, ParkedAggregate
 from eventfleet.topics.record import LogRecord
 from tests.simulation.in_memory_servers import InMemoryServers, take
 from tests.simulation.recording_domain import Counted, Tally, evolve
@@ -490,6 +490,9 @@ async def test_a_discarded_event_that_comes_again_parks_nothing() -> None:
     role = await opened(memory)
     records = await append(memory, "1", "2", "3")
     await memory.events.mark_discarded(EventKey("a", "2"))
+    discard = Discard("a mistake", "ann", memory.clock.now())
+    await memory.dead_letters.note_discarded([DiscardedEvent("snapshot", "a", 2, "2", discard)])
+    role = await opened(memory)
     await take(role, records)
     assert (await kept(memory), await parked_at(memory)) == ({"a": 3}, [])
 
@@ -517,33 +520,19 @@ async def test_an_event_that_was_discarded_is_not_folded_when_it_comes_again_aft
     assert snapshot.state["trail"] == ("1", "3", "4")
 
 
-async def test_one_query_finds_the_discarded_among_the_events_of_a_chunk_that_fail(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    team = Team("2", "3", "5")
-    memory = InMemoryServers(team.domain)
+async def test_what_fails_is_not_read_from_the_store(monkeypatch: pytest.MonkeyPatch) -> None:
+    memory = InMemoryServers(Team("2").domain)
     role = await opened(memory)
-    for key in ("b", "c", "d"):
-        await append(memory, "5", key=key)
-    await append(memory, "1", "2", "3", "4")
-    for event_id in ("2", "3"):
-        await memory.events.mark_discarded(EventKey("a", event_id))
-    asked: list[int] = []
-    find, read = memory.events.find, memory.events.read
+    await take(role, await append(memory, "1"))
+    records = await append(memory, "2")
 
-    async def counted(keys: Any) -> Any:
-        asked.append(len(keys))
-        return await find(keys)
+    def read(aggregate_id: str, *rest: Any) -> Any:
+        raise AssertionError(f"{aggregate_id} is read")
 
-    def read_once(aggregate_id: str, *rest: Any) -> Any:
-        raise AssertionError(f"{aggregate_id} is read alone")
-
-    monkeypatch.setattr(memory.events, "find", counted)
-    monkeypatch.setattr(memory.events, "read", read_once)
-    await take(role, memory.records(memory.topics.stored))
     monkeypatch.setattr(memory.events, "read", read)
-    assert [each[0] for each in await parked_at(memory)] == ["b", "c", "d"]
-    assert (asked, await kept(memory)) == ([4, 1], {"a": 4})
+    monkeypatch.setattr(memory.events, "find", read)
+    await take(role, records)
+    assert await parked_at(memory) == [("a", 2, 1)]
 
 
 async def test_a_rule_that_raises_parks_the_aggregate() -> None:
