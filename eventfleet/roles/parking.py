@@ -197,6 +197,11 @@ class Parking:
             self.aggregates[aggregate_id] = replace(parked, last=version)
             self._longer.add(aggregate_id)
 
+    @property
+    def is_changed(self) -> bool:
+        """True when an aggregate was parked, or another event is its first one, since `release`."""
+        return bool(self._changed)
+
     def holds(self, record: LogRecord) -> bool:
         """Return whether the record's aggregate is parked."""
         return (record.key or b"").decode("utf-8", "replace") in self.aggregates
@@ -323,6 +328,8 @@ class LoggedParking(Parking):
     ) -> None:
         super().__init__(domain, role, partition, letters, clock, most=most)
         self._log = log
+        self.discards: dict[str, set[int]] = {}
+        """The versions of discarded events, by aggregate."""
 
     async def open(self) -> None:
         await super().open()
@@ -331,7 +338,17 @@ class LoggedParking(Parking):
     async def _load(self) -> list[ParkedAggregate]:
         entries = await self._log.load(self._domain, self._role, self._partition)
         await self._letters.note_discarded(entries.discarded)
+        self.discards = {}
+        for each in entries.discarded:
+            self._pass_over(each.aggregate_id, each.version)
         return entries.parked
+
+    def _pass_over(self, aggregate_id: str, version: int) -> None:
+        self.discards.setdefault(aggregate_id, set()).add(version)
+
+    def discard_first(self, aggregate_id: str, discard: Discard) -> None:
+        super().discard_first(aggregate_id, discard)
+        self._pass_over(aggregate_id, self.aggregates[aggregate_id].first)
 
     async def _compare(self) -> None:
         """Correct the copy, which an earlier owner may have written to since."""

@@ -104,7 +104,10 @@ class MemoryEvents:
     async def mark_discarded(self, key: EventKey) -> None:
         await self._yield_point()
         if event := self._by_key.get(key):
-            self._keep(replace(event, discarded=True))
+            discarded = replace(event, discarded=True)
+            self._keep(discarded)
+            if key in self._placed:
+                self._placed[key] = discarded
 
     async def unplaced(self, ranges: Collection[VersionRange]) -> list[EventRecord]:
         await self._yield_point()
