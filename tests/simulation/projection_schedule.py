@@ -19,7 +19,6 @@ from tests.simulation.projection_feed import Feed
 from tests.simulation.projection_world import (
     DOMAINS,
     GROUP,
-    ONE,
     TOPIC,
     Owner,
     ProjectionScenario,
@@ -30,7 +29,6 @@ from tests.simulation.scheduler import ScheduledTask, checkpoint, drive
 from tests.simulation.shrinker import tell_shrunk
 from tests.simulation.story import tell
 
-BUSY = 500
 PATIENCE = 8_000
 STEP = 100
 DAY = 2 * 24 * 3_600_000
@@ -92,7 +90,8 @@ class ProjectionSchedule:
 
     async def _rebuild(self, declared: str) -> None:
         try:
-            number = await begin_build(DOMAINS[declared], self.world.stores, ONE.name)
+            view = self.random.choice(self.scenario.views).name
+            number = await begin_build(DOMAINS[declared], self.world.stores, view)
             self.scheduler.note("begins build", number)
         except ServerUnavailable:
             return
@@ -142,7 +141,8 @@ class ProjectionSchedule:
             self.operator = self.scheduler.start("operator of the parked", self._operate(steps))
         for partition in range(world.partitions):
             self._own(partition)
-        for _ in range(self.random.randint(BUSY // 5, BUSY)):
+        busy = self.scenario.busy
+        for _ in range(self.random.randint(busy // 5, busy)):
             self._disturb()
             self._step()
 

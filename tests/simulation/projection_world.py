@@ -22,6 +22,7 @@ from eventfleet.stores.memory.events import MemoryEvents
 from eventfleet.stores.memory.log import MemoryReader, MemoryTransactionalWriter
 from eventfleet.stores.memory.snapshots import MemorySnapshots
 from eventfleet.stores.memory.views import MemoryRows, MemoryViews
+from eventfleet.stores.memory.yield_point import no_yield
 from eventfleet.stores.parked_log import TopicParkedLog
 from eventfleet.topics.names import Topics
 from eventfleet.topics.record import LogRecord
@@ -76,6 +77,7 @@ class ProjectionScenario:
 
     events: int = 14
     accounts: int = 3
+    busy: int = 500  # at most so many steps
     owners: float = 0.0  # a partition gets an owner beside the one it has
     kills: float = 0.0
     pauses: float = 0.0  # how often one stands still before a call, and is perhaps replaced
@@ -224,14 +226,18 @@ class ProjectionWorld:
         events: Any = Pausing(self.events, self)
         views: Any = PausingViews(self.views, self)
         self.stores = DomainStores(events, MemorySnapshots(), views)
-        self.letters = MemoryDeadLetters(checkpoint)
-        self.shaky_letters: Any = Pausing(self.letters, self)
+        # Where nothing is parked, what is read of it takes no steps.
+        self.letters = MemoryDeadLetters(checkpoint if scenario.poison else no_yield)
+        self.shaky_letters: Any = self._parks(self.letters)
         # Otherwise what fails is discarded.
         self.mends = bool(scenario.poison) and self.scheduler.chance(0.5)
         self.discards: set[tuple[str, int]] = set()  # that were asked for
         self.paused, self.pausing = list[str](), True
         self.overlapped = False
         self.placed: dict[bytes | None, tuple[str, int]] = {}  # account and version, by record
+
+    def _parks(self, server: Any) -> Any:
+        return Pausing(server, self) if self.scenario.poison else server
 
     def build(self, view: View[Any]) -> None:
         """Have a live build from before all events."""
@@ -323,7 +329,9 @@ class ProjectionWorld:
         writer: Any = Pausing(
             MemoryTransactionalWriter(self.log, GROUP, TOPIC, owner.partition, checkpoint), self
         )
-        reader: Any = Pausing(MemoryReader(self.log, checkpoint), self)
+        reader = self._parks(
+            MemoryReader(self.log, checkpoint if self.scenario.poison else no_yield)
+        )
         parking = self.scenario.parts.parking(
             *("till", "project", owner.partition, self.shaky_letters, self.clock),
             TopicParkedLog(reader),

@@ -10,13 +10,14 @@ from eventfleet.roles.parking import TooManyParked
 from eventfleet.roles.project import ProjectRole
 from eventfleet.stores.contracts import Stage
 from eventfleet.stores.contracts.dead_letters import ParkedQuery
-from eventfleet.stores.errors import Fenced
+from eventfleet.stores.errors import Fenced, ServerUnavailable
 from eventfleet.topics.event import EventKey
 from eventfleet.topics.parked import Discard
 from tests.simulation.in_memory_servers import START
 from tests.unit.view_fixture import (
     ACCOUNTS,
     NOTES,
+    TICK,
     Account,
     Closed,
     Deposited,
@@ -299,3 +300,53 @@ async def test_an_event_that_the_store_lacks_is_not_redriven(
     assert "project of till can't redrive 'a': version 2 is not in the event store" in caplog.text
     assert len(servers.parked()) == 1
     assert await servers.letters.find(ParkedQuery(), 9)
+
+
+async def test_a_fenced_owner_writes_to_no_build_that_was_begun_since(code: Code) -> None:
+    servers = Servers(till())
+    early = await following(servers, code.accounts, code.notes)
+    await servers.append("a", Opened(owner="ann"), BAD)
+    await servers.take(early)
+    code.mended = True
+    late = await opened(servers, ACCOUNTS, NOTES)
+    await servers.request()
+    await late.tick()
+    servers.clock.time += TICK
+    await late.tick()
+    assert numbers(servers) == (1, 2)
+    await early._look_at_builds()
+    with pytest.raises(Fenced):
+        await early.tick()
+    assert servers.table("accounts", "accounts", 2) == {}
+
+
+async def test_no_point_is_noted_before_what_was_parked_on_the_way(
+    code: Code, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    servers = Servers(till())
+    await servers.append("a", Opened(owner="ann"), Noted(label="x", text="bad"))
+    await following(servers, code.accounts, code.notes)
+    await servers.append("a", Noted(label="x", text="one"))
+    role = await opened(servers, code.in_version_two, code.notes)
+    commit, commits = role._commit, list[int]()
+
+    async def failing(*args: Any) -> None:
+        commits.append(1)
+        if len(commits) == 2:
+            raise ServerUnavailable("commit: no answer")
+        await commit(*args)
+
+    monkeypatch.setattr(role, "_commit", failing)
+    with pytest.raises(ServerUnavailable):
+        await role.tick()
+    [parked] = servers.parked()
+    assert parked.last == 2
+    assert servers.build("accounts", 2).progress(0).point is None
+    role = await opened(servers, code.in_version_two, code.notes)
+    await made_live(servers, role)
+    [parked] = servers.parked()
+    assert parked.last == 3
+    code.mended = True
+    await servers.redrive(role)
+    for view in (TWO, NOTES):
+        servers.check(view)
