@@ -57,7 +57,8 @@ worker append events "$domain.stored" "$domain.events" # redrives, sweeps of a s
 worker snapshot stored "$domain.snapshots"
 worker relay stored "$@" "$domain.parked"
 allow relay --operation Read --topic "$domain.parked" # what an earlier owner has parked
-worker project stored
+worker project stored "$domain.parked"
+allow project --operation Read --topic "$domain.parked"
 worker command commands "$domain.replies"
 decider command
 

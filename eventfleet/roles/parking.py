@@ -246,6 +246,11 @@ class Parking:
             self.aggregates[aggregate_id] = replace(parked, last=version)
             self._longer.add(aggregate_id)
 
+    @property
+    def is_changed(self) -> bool:
+        """True when an aggregate was parked, or another event is its first one, since `release`."""
+        return bool(self._changed)
+
     def holds(self, record: LogRecord) -> bool:
         """Return whether the record's aggregate is parked."""
         return (record.key or b"").decode("utf-8", "replace") in self.aggregates
@@ -395,8 +400,8 @@ class LoggedParking(Parking):
         return entries.parked
 
     async def _load_discards(self) -> set[tuple[str, int]]:
-        """None: what has moved the offset is not read again."""
-        return set()
+        """Return those that the log has: the store may be away."""
+        return {(each.aggregate_id, each.version) for each in self._unnoted}
 
     async def requests(self) -> Sequence[tuple[ParkedAggregate, RedriveRequest]]:
         """Return the next requests; none while the store is away, which is asked at an interval."""

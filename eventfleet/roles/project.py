@@ -13,6 +13,13 @@ owner counts, before its first chunk, that it takes over the builds that are not
 earlier one notes after that is refused. For builds that were begun since, an owner that has come to
 the end of the store's events commits once before it notes that: the commit fails if another owner
 has taken over.
+
+An event on which code of the domain raises, in any build, parks its aggregate for all of them. A
+redrive folds the aggregate anew and corrects the rows of all views in place. Totals can't be: a
+part says how far it is, not what was left out. So a build that has totals is noted to be stale, and
+is built anew; after a discard each build is, since owners before may have applied the event. Who
+has been fenced must not write to what is begun then: so an owner commits before it brings a build
+up to date, and writes to none that it did not have at a commit.
 """
 
 import logging
@@ -28,7 +35,9 @@ from eventfleet.model.domain import Domain
 from eventfleet.model.typed_decoder import FOLD_FIELDS, make_typed_decoder
 from eventfleet.model.views import ProjectedEvent, View
 from eventfleet.roles.notices import NULL_NOTIFIER, StageNotifier
-from eventfleet.roles.role import ChunkReport, PartitionFault, PoisonEvent
+from eventfleet.roles.parking import LoggedParking
+from eventfleet.roles.refolded_aggregate import RefoldedAggregate
+from eventfleet.roles.role import ChunkReport, PartitionFault
 from eventfleet.roles.takeover import RoleStart
 from eventfleet.roles.view_projector import ROLE, ViewProjector
 from eventfleet.roles.view_statistics import ViewStatistics, build_statuses
@@ -38,12 +47,14 @@ from eventfleet.stores.contracts import (
     PartitionWriter,
     Stage,
 )
+from eventfleet.stores.contracts.dead_letters import RedriveRequest
 from eventfleet.stores.contracts.views import BuildProgress, ViewBuild, ViewBuilds
 from eventfleet.stores.cursors import FeedPoint
 from eventfleet.stores.errors import ServerUnavailable
 from eventfleet.topics.dead_letters import UNREADABLE, make_dead_letter
 from eventfleet.topics.errors import InvalidRecord
 from eventfleet.topics.event import EventRecord
+from eventfleet.topics.parked import ParkedAggregate
 from eventfleet.topics.record import LogRecord, ProducerRecord
 
 BUILDS_INTERVAL = timedelta(seconds=2)
@@ -87,6 +98,7 @@ class ProjectRole:
         partition: int,
         stores: DomainStores,
         writer: PartitionWriter,
+        parking: LoggedParking,
         clock: Clock,
         *,
         partitions: int,
@@ -97,7 +109,7 @@ class ProjectRole:
         assert stores.views is not None
         self._domain, self._partition = domain, partition
         self._events, self._views = stores.events, stores.views
-        self._writer, self._clock = writer, clock
+        self._writer, self._parking, self._clock = writer, parking, clock
         self._start = RoleStart(stores.events.registry, domain.name, ROLE, partition)
         self._partitions, self._cached, self._notifier = partitions, cached, notifier
         self._decode = make_typed_decoder(domain, PROJECTED_FIELDS)
@@ -116,6 +128,7 @@ class ProjectRole:
         self._projectors.clear()
         self._noted.clear()
         self._next_offset = await self._start.take_over(self._writer)
+        await self._parking.open()
         await self._take_over_builds()
         await self._look_at_builds()
         return self._next_offset
@@ -123,33 +136,62 @@ class ProjectRole:
     # What it does to one chunk
 
     async def process(self, records: Sequence[LogRecord], next_offset: int) -> ChunkReport:
-        report, dead_letters = ChunkReport(), list[ProducerRecord]()
+        report, out = ChunkReport(), list[ProducerRecord]()
+        events = self._read(records, out, report)
+        # Builds that follow come first: one may be made live at any moment, here or elsewhere, and
+        # must not lack what readers have seen in the one before.
+        for key, projector in reversed([*self._projectors.items()]):
+            if projector.ready:
+                events = await self._apply(key, projector, events, report, records)
+        report.dead_letters = len(out)
+        await self._commit(out + self._parking.dead_letters(records), next_offset)
+        if events:
+            self._reached = max(self._reached, FeedPoint.of(events[-1]))
+        self._awaited += [event for event in events if event.reply_to]
+        self._notify()
+        return report
+
+    def _read(
+        self, records: Sequence[LogRecord], out: list[ProducerRecord], report: ChunkReport
+    ) -> list[ProjectedEvent]:
+        """Return the events that are to be applied."""
         events: list[ProjectedEvent] = []
-        decode, is_position = self._decode, _is_position
+        # Locals: this loop runs for each event.
+        decode, is_position, parking = self._decode, _is_position, self._parking
+        parked, discards = parking.aggregates, parking.discards
         for record in records:
             try:
                 event: Any = decode(record.value)
                 if not is_position(event.position or ""):
                     raise InvalidRecord("position", f"is {event.position!r}, not one of append's")
             except InvalidRecord as error:
-                dead_letters.append(self._dead_letter(record, error))
+                out.append(self._dead_letter(record, error))
+                continue
+            if (parked or discards) and self._passes_over(event, report):
                 continue
             # An event of a declared type was decoded with its payload.
-            raw = isinstance(event, EventRecord)
-            events.append(self._upcast(event, record.offset) if raw else event)
-        # Builds that follow come first: one may be made live at any moment, here or elsewhere, and
-        # must not lack what readers have seen in the one before.
-        for key, projector in reversed([*self._projectors.items()]):
-            if projector.ready:
-                await self._apply(key, projector, events)
-        await self._writer.commit(dead_letters, next_offset)
+            if isinstance(event, EventRecord):
+                event = self._upcast(event, report)
+                if event is None:
+                    continue
+            events.append(event)
+        return events
+
+    def _passes_over(self, event: ProjectedEvent, report: ChunkReport) -> bool:
+        """Return whether an event is discarded, or parked; that it is parked is noted."""
+        if (event.aggregate_id, event.version) in self._parking.discards:
+            return True
+        parked = self._parking.aggregates.get(event.aggregate_id)
+        if parked is None or event.version < parked.first:
+            return False
+        self._parking.park_behind(event.aggregate_id, event.version)
+        report.parked += 1
+        return True
+
+    async def _commit(self, out: Sequence[ProducerRecord], next_offset: int) -> None:
+        await self._writer.commit(out, next_offset, last=await self._parking.save())
         self._next_offset = next_offset
-        if events:
-            self._reached = max(self._reached, FeedPoint.of(events[-1]))
-        report.dead_letters = len(dead_letters)
-        self._awaited += [event for event in events if event.reply_to]
-        self._notify()
-        return report
+        await self._parking.release()
 
     def _notify(self) -> None:
         """Notify of what is awaited, once queries see it."""
@@ -163,27 +205,40 @@ class ProjectRole:
         ready = {key[0] for key in self._live if self._projectors[key].ready}
         return all(view.name in ready for view in self._domain.views)
 
-    def _upcast(self, event: EventRecord, at: int | str | None) -> EventRecord:
+    def _upcast(self, event: EventRecord, report: ChunkReport) -> EventRecord | None:
         """Return an event with its payload, upcast.
 
-        PoisonEvent: an upcaster raised, or the domain as declared here does not read the event.
+        None: an upcaster raised, or the domain as declared here does not read the event, so that
+        its aggregate is parked.
         """
         try:
-            payload: Any = self._domain.payload(event)
+            return self._with_payload(event)
         except Exception as error:
-            raise PoisonEvent(ROLE, self._domain.name, event, at, error) from error
+            self._parking.park(event, error)
+            report.parked += 1
+            return None
+
+    def _with_payload(self, event: EventRecord) -> EventRecord:
+        payload: Any = self._domain.payload(event)
         return msgspec.structs.replace(event, data=payload)
 
     # The builds
 
     async def tick(self) -> ChunkReport:
-        """Bring builds up to date, a part at a time; look for new builds; remove tombstones."""
+        """Bring builds up to date, a part at a time; look for new builds; remove tombstones.
+
+        Before that, do what operators ask for of parked aggregates.
+        """
+        report = ChunkReport()
+        await self._do_requests(report)
         await self._prepare()
         behind = [(key, each) for key, each in self._projectors.items() if not each.ready]
+        if behind:
+            await self._begin_catch_up()
         for key, projector in behind:
-            await self._catch_up(key, projector)
-        if any(projector.ready for _, projector in behind):
-            await self._writer.commit([], self._next_offset)
+            await self._catch_up(key, projector, report)
+        if behind:
+            await self._commit([], self._next_offset)
         now = self._clock.steady()
         if behind or self._looked_at is None or now - self._looked_at >= BUILDS_INTERVAL:
             await self._note_points()
@@ -192,7 +247,7 @@ class ProjectRole:
         if now - self._purged_at >= PURGE_INTERVAL:
             self._purged_at = now
             await self._purge(self._clock.now() - TOMBSTONE_AGE)
-        return ChunkReport()
+        return report
 
     async def _purge(self, before: datetime) -> None:
         """Remove old tombstones, but of events that no later owner will apply once more."""
@@ -220,34 +275,63 @@ class ProjectRole:
         await self._writer.close()
 
     async def _apply(
-        self, key: tuple[str, int], projector: ViewProjector, events: Sequence[ProjectedEvent]
-    ) -> bool:
-        """Apply events to a build; return False where it was removed, which may not be known yet.
+        self,
+        key: tuple[str, int],
+        projector: ViewProjector,
+        events: Sequence[ProjectedEvent],
+        report: ChunkReport,
+        records: Sequence[LogRecord] = (),
+    ) -> list[ProjectedEvent]:
+        """Apply events to a build; return those that are not parked by now.
 
-        A removed build has lost its rows, so that a function of the view may raise. PoisonEvent.
+        What is parked is committed before the build is written to without it. A removed build has
+        lost its rows, so that functions of the view may raise; so may they in a stale one, which is
+        replaced soon. Neither parks anything.
         """
-        try:
-            await projector.apply(events)
-        except PoisonEvent:
-            builds = (await self._views.builds()).get(key[0], ViewBuilds())
-            if any(build.number == key[1] for build in builds if build):
-                raise
+        poison, left = await projector.plan(events), [*events]
+        if poison and await self._is_removed(key):
             del self._projectors[key]
             self._live.discard(key)
             self._looked_at = None
-            return False
-        return True
+            return left
+        if poison and not self._noted[key].stale:
+            for event, error in poison:
+                self._parking.park(event, error)
+            left = [event for event in events if not self._passes_over(event, report)]
+        if self._parking.is_changed:
+            await self._commit(self._parking.dead_letters(records), self._next_offset)
+        await projector.save()
+        return left
 
-    async def _catch_up(self, key: tuple[str, int], projector: ViewProjector) -> None:
+    async def _is_removed(self, key: tuple[str, int]) -> bool:
+        """Return whether a build was removed, which may not be known yet."""
+        builds = (await self._views.builds()).get(key[0], ViewBuilds())
+        return all(build.number != key[1] for build in builds if build)
+
+    async def _begin_catch_up(self) -> None:
+        """Commit, which fails if another owner has taken over."""
+        await self._commit([], self._next_offset)
+
+    async def _catch_up(
+        self, key: tuple[str, int], projector: ViewProjector, report: ChunkReport
+    ) -> None:
         """Apply what the store has behind the projector's point; at its end it is ready."""
         for _ in range(CATCH_UP_PAGES):
             page = await self._events.placed(projector.point, CATCH_UP_PAGE_EVENTS)
             if not page:
                 projector.ready = True
                 break
-            events = [self._upcast(event, event.position) for event in page]
-            if not await self._apply(key, projector, events):
+            events = [
+                upcast
+                for event in page
+                if not event.discarded
+                and not self._passes_over(event, report)
+                and (upcast := self._upcast(event, report))
+            ]
+            await self._apply(key, projector, events, report)
+            if key not in self._projectors:
                 break
+            projector.point = FeedPoint.of(page[-1])
 
     async def _note_points(self) -> None:
         """Note how far each build is, for the next owners, unless one has noted something since."""
@@ -279,9 +363,10 @@ class ProjectRole:
                     kept[key] = self._kept(key, build) or self._take_up(view, build)
             if of_view.live and (key := (view.name, of_view.live.number)) in kept:
                 self._live.add(key)
-            if of_view.next and (view.name, of_view.next.number) in kept:
-                if all(of_view.next.progress(each).ready for each in range(self._partitions)):
-                    number = of_view.next.number
+            following = of_view.next
+            if following and not following.stale and (view.name, following.number) in kept:
+                if all(following.progress(each).ready for each in range(self._partitions)):
+                    number = following.number
                     changed |= await self._views.make_live(view.name, number, self._partitions)
             elif self._is_due(view, of_view):
                 tables = [table.name for table in view.tables]
@@ -334,12 +419,94 @@ class ProjectRole:
 
     def _is_due(self, view: View[Any], builds: ViewBuilds) -> bool:
         """Return whether a build must be begun. ChangedView: an equal version has other rows."""
-        known = [build.shape for build in builds if build]
-        if view.shape in known:
+        known = [build for build in builds if build]
+        own = [build for build in known if build.shape == view.shape]
+        if own and not own[-1].stale:
             return False
-        if any(shape.version == view.version for shape in known):
+        versions = [build.shape.version for build in known if build not in own]
+        if not own and view.version in versions:
             raise ChangedView(self._domain.name, view)
-        return all(shape.version < view.version for shape in known)
+        return all(version < view.version for version in versions)
+
+    # Redrive
+
+    async def _do_requests(self, report: ChunkReport) -> None:
+        """Do what operators ask for of parked aggregates."""
+        requests = await self._parking.requests()
+        if requests:
+            await self._look_at_builds()
+        for parked, request in requests:
+            await self._redrive(parked, request, report)
+            if self._parking.out_of_time:
+                break
+
+    async def _redrive(
+        self, parked: ParkedAggregate, request: RedriveRequest, report: ChunkReport
+    ) -> None:
+        """Fold the aggregate anew, up to an event that fails again; have it right in all builds."""
+        aggregate_id, parking = parked.aggregate_id, self._parking
+        if aggregate_id not in parking.aggregates:
+            return
+        discard = parking.discard_of(parked, request)
+        refolded = RefoldedAggregate(self._domain.views, self._partition)
+        done, failed = await self._refold(parked, refolded, parked.first if discard else 0)
+        if not failed and done < parked.last:
+            logger.error(
+                "project of %s can't redrive %r: version %d is not in the event store",
+                *(self._domain.name, aggregate_id, done + 1),
+            )
+            await parking.end_request(request)
+            return
+        if done >= parked.first:
+            await self._note_stale(every=discard is not None)
+            now = self._clock.now()
+            for projector in self._projectors.values():
+                await projector.replace_rows(refolded.stored(projector.view, now))
+        if discard and done >= parked.first:
+            parking.discard_first(aggregate_id, discard)
+            report.discarded += 1
+        if failed:
+            parking.park(*failed)
+        else:
+            parking.end(aggregate_id, done)
+        report.redriven += max(0, done - parked.first + 1)
+        await self._commit([], self._next_offset)
+        if aggregate_id in parking.aggregates:
+            await parking.end_request(request)
+
+    async def _refold(
+        self, parked: ParkedAggregate, refolded: RefoldedAggregate, discarded: int
+    ) -> tuple[int, tuple[EventRecord, Exception] | None]:
+        """Fold an aggregate up to its last parked event, without the version that is `discarded`.
+
+        Returns the last version that is through, and the next event with what it raised, if any.
+        """
+        done, aggregate_id = 0, parked.aggregate_id
+        passed_over = self._parking.discards | {(aggregate_id, discarded)}
+        async for event in self._events.read(aggregate_id, 0, parked.last):
+            if event.version != done + 1:
+                break
+            if not event.discarded and (aggregate_id, event.version) not in passed_over:
+                try:
+                    refolded.apply(self._with_payload(event))
+                except Exception as error:
+                    return done, (event, error)
+            done = event.version
+        return done, None
+
+    async def _note_stale(self, *, every: bool) -> None:
+        """Note which builds must be built anew, since rows that are corrected are not enough."""
+        for name, builds in (await self._views.builds()).items():
+            for build in [build for build in builds if build]:
+                key, known = (name, build.number), build.progress(self._partition)
+                kept = self._projectors.get(key)
+                if known.stale or (kept and not kept.view.totals and not every):
+                    continue
+                stale = known._replace(stale=True)
+                if not await self._views.note_progress(*key, self._partition, known, stale):
+                    raise ServerUnavailable(f"view {name}: another owner notes its progress")
+                if kept and self._noted[key] == known:
+                    self._noted[key] = stale
 
     # What it does when that fails
 

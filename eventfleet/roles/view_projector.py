@@ -1,5 +1,9 @@
 """ViewProjector: applies the events of one partition to one build of a view.
 
+It first works out what a chunk makes of the build, and leaves out the aggregates on whose events
+functions of the view raise, each from there on. The caller has these parked before it lets the rest
+be stored: an owner after a crash must not apply what parts of totals were stored without.
+
 A chunk's totals are stored before the rows that they follow from: what a group gains and loses
 comes from a row as it was and as it is, so that a row is the last to know of an event. Whatever was
 cut off is done again, and each row and each part of a total passes over the events that it has.
@@ -10,9 +14,9 @@ lack what that owner has added to the stored ones for it: they are read again.
 
 import operator
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Any, NamedTuple, TypeVar, cast
+from typing import Any, NamedTuple, cast
 
 from eventfleet.model.domain import Domain
 from eventfleet.model.view_functions import (
@@ -26,7 +30,7 @@ from eventfleet.model.view_functions import (
 )
 from eventfleet.model.view_rows import UnstorableRow, check_row, decode_row
 from eventfleet.model.views import ProjectedEvent, Row, Table, Totals, View, row_of_aggregate
-from eventfleet.roles.role import PoisonEvent
+from eventfleet.roles.poison_events import PoisonEvents, RaisedOn
 from eventfleet.states.lru_cache import LruCache
 from eventfleet.stores.contracts import Clock
 from eventfleet.stores.contracts.views import RowStore, StoredRow, ViewBuild, ViewStore
@@ -34,8 +38,6 @@ from eventfleet.stores.cursors import FeedPoint
 
 ROLE = "project"
 NOT_STORED = FeedPoint(-1, 0, -1, 0)
-
-T = TypeVar("T")
 
 
 class CachedRow:
@@ -68,20 +70,16 @@ class CachedRow:
         return self._point
 
 
-class UnstorableChange(Exception):
-    """A row that can't be stored, as an event made it."""
-
-    def __init__(self, event: ProjectedEvent, reason: UnstorableRow) -> None:
-        super().__init__(str(reason))
-        self.event, self.reason = event, reason
-
-
 class RowChange(NamedTuple):
     """A row before and after an event."""
 
     event: ProjectedEvent
     before: Row | None
     after: Row | None
+
+
+TotalsStep = tuple[ProjectedEvent, Group, str, Row]
+"""A row that a group loses ("remove") or gains ("add") by an event."""
 
 
 class CachedTable:
@@ -92,6 +90,8 @@ class CachedTable:
         self._cache: LruCache[CachedRow] = LruCache(capacity)
         self._changed: dict[str, CachedRow] = {}
         self._loaded: dict[str, CachedRow] = {}
+        self.suspects: set[str] = set()
+        """Rows that can't be stored: it is to be found out which event makes them so."""
 
     async def load(self, ids: Iterable[str], fresh: Iterable[str] = ()) -> Mapping[str, CachedRow]:
         """Have rows at hand, and return them; those that are `fresh` are known not to be stored."""
@@ -114,18 +114,26 @@ class CachedTable:
         """True when a row was changed since the last one was cached."""
         return bool(self._changed)
 
-    def encode(self, now: datetime) -> list[StoredRow]:
-        """Return what was changed, as it is stored. UnstorableChange: it can't be."""
-        return [self._encode(id, row, now) for id, row in self._changed.items()]
+    def encode(self, now: datetime, poison: PoisonEvents) -> list[StoredRow] | None:
+        """Return what was changed, as it is stored. None: something can't be, and is a suspect.
+
+        What can't be though each of its events was looked at is put down to the last one.
+        """
+        rows, failed = [], False
+        for id, row in self._changed.items():
+            try:
+                rows.append(self._encode(id, row, now))
+            except UnstorableRow as error:
+                if id in self.suspects:
+                    poison.add(row.event, error)
+                self.suspects.add(id)
+                failed = True
+        return None if failed else rows
 
     def _encode(self, id: str, row: CachedRow, now: datetime) -> StoredRow:
         if row.value is None:
             return StoredRow(id, None, row.point, now)
-        try:
-            fields, value = check_row(row.value)
-        except UnstorableRow as error:
-            raise UnstorableChange(row.event, error) from error
-        row.value = value
+        fields, row.value = check_row(row.value)
         return StoredRow(id, fields, row.point, now)
 
     async def save(self, rows: Sequence[StoredRow]) -> None:
@@ -138,11 +146,22 @@ class CachedTable:
         self._cache.put_all(self._loaded)
         self._cache.trim()
         self._loaded, self._changed = {}, {}
+        self.suspects.clear()
+
+    def drop(self, ids: Iterable[str]) -> None:
+        """Drop cached rows: others are stored."""
+        self._cache.drop(ids)
+
+    def undo(self) -> None:
+        """Drop what events in hand have changed; nothing of it is stored."""
+        self._cache.drop(self._changed)
+        self._loaded, self._changed = {}, {}
 
     def forget(self) -> None:
         """Drop everything: it is unknown what was stored."""
         self._cache.clear()
         self._loaded, self._changed = {}, {}
+        self.suspects.clear()
 
     def _cached(self, stored: StoredRow | None) -> CachedRow:
         if stored is None:
@@ -187,6 +206,9 @@ class ViewProjector:
         self._written = written
         self._rows = self._cached_table(view, cached)
         self._totals = [(each, self._cached_table(each, cached)) for each in view.totals]
+        self._tables = [self._rows, *(table for _, table in self._totals)]
+        self._planned: list[tuple[CachedTable, list[StoredRow]]] = []
+        self._last: ProjectedEvent | None = None
         self.prepared = False
 
     def _cached_table(self, table: Table, capacity: int) -> CachedTable:
@@ -204,35 +226,65 @@ class ViewProjector:
         for store in self._stores.values():
             await store.purge(up_to, before)
 
-    async def apply(self, events: Sequence[ProjectedEvent]) -> None:
-        """Apply events, given in the partition's order but for repeats, which change nothing.
+    async def plan(self, events: Sequence[ProjectedEvent]) -> Collection[RaisedOn]:
+        """Work out what events make of the build; `save` stores it.
 
-        PoisonEvent: a function of the view raised, or returned what it must not.
+        The events are given in the partition's order but for repeats, which change nothing. Returns
+        those that functions of the view raise on, or that make a row which can't be stored; these,
+        and the later ones of their aggregates, are left out.
         """
         # Tombstones up to the point may be gone, so rows alone do not pass over what comes again.
         events = first_times(self.point, events)
-        if not events:
+        poison = PoisonEvents()
+        if events:
+            try:
+                planned = None
+                while planned is None:
+                    planned = await self._plan(events, poison)
+            except BaseException:
+                self._forget(self._tables)
+                raise
+            self._planned, self._last = planned, events[-1]
+        return poison.values()
+
+    async def save(self) -> None:
+        """Store what is planned."""
+        if self._last is None:
             return
-        tables = [self._rows, *(table for _, table in self._totals)]
         try:
-            changes = await self._change_rows(events)
-            now = self._clock.now()
-            encoded = [(self._rows, self._rows.encode(now))]
-            for totals, table in self._totals:
-                await self._change_totals(totals, table, changes)
-                encoded.append((table, table.encode(now)))
-            for table, rows in reversed(encoded):
+            for table, rows in reversed(self._planned):
                 await table.save(rows)
-        except UnstorableChange as error:
-            self._forget(tables)
-            raise self._poison(error.event, error.reason) from error.reason
         except BaseException:
-            self._forget(tables)
+            self._forget(self._tables)
             raise
         self._abreast = self._abreast or self._rows.changed
-        for table in tables:
+        for table in self._tables:
             table.keep()
-        self.point = FeedPoint.of(events[-1])
+        self.point = FeedPoint.of(self._last)
+        self._planned, self._last = [], None
+
+    async def replace_rows(self, rows: Sequence[StoredRow]) -> None:
+        """Store rows of an aggregate that was folded anew, unless later ones are stored."""
+        self._rows.drop([row.id for row in rows])
+        await self._rows.save(rows)
+
+    async def _plan(
+        self, events: Sequence[ProjectedEvent], poison: PoisonEvents
+    ) -> list[tuple[CachedTable, list[StoredRow]]] | None:
+        """Return the rows to store, by table. None: an event in hand turned out to be poison, or is
+        to be looked for; then all is to be planned again without it."""
+        changes = await self._change_rows(events, poison)
+        now = self._clock.now()
+        rows = self._rows.encode(now, poison)
+        planned = [(self._rows, rows)]
+        for totals, table in self._totals if rows is not None else ():
+            unspoilt = await self._change_totals(totals, table, changes, poison)
+            planned.append((table, table.encode(now, poison) if unspoilt else None))
+        if any(rows is None for _, rows in planned):
+            for table in self._tables:
+                table.undo()
+            return None
+        return cast(list[tuple[CachedTable, list[StoredRow]]], planned)
 
     def _forget(self, tables: Sequence[CachedTable]) -> None:
         for table in tables:
@@ -240,97 +292,119 @@ class ViewProjector:
 
     # The rows
 
-    async def _change_rows(self, events: Sequence[ProjectedEvent]) -> list[RowChange]:
+    async def _change_rows(
+        self, events: Sequence[ProjectedEvent], poison: PoisonEvents
+    ) -> list[RowChange]:
         """Project all events; a row passes over those that it has, by their versions."""
-        keyed = self._keyed(events)
+        keyed = self._keyed(events, poison)
         fresh = [id for event, id in keyed if event.version == 1] if self._abreast else []
         rows = await self._rows.load([id for _, id in keyed], fresh)
         changes: list[RowChange] = []
         ahead = False
-        # Locals, and one `try` for all: this loop runs for each event.
+        # Locals: this loop runs for each event.
         view, project = self.view, self.view.project
-        change, totals = self._rows.change, bool(self._totals)
-        event = events[0]
-        try:
-            for event, id in keyed:
-                row = rows[id]
-                if event.version <= row.version:
-                    ahead = True
-                    continue
-                before = row.value
+        change, totals, suspects = self._rows.change, bool(self._totals), self._rows.suspects
+        for event, id in keyed:
+            if poison and poison.covers(event):
+                continue
+            row = rows[id]
+            if event.version <= row.version:
+                ahead = True
+                continue
+            before = row.value
+            try:
                 made = project(before, event)
-                if made is not before:
-                    made = made_row(view, "project", made)
-                    change(id, made, event)
-                    if totals:
-                        changes.append(RowChange(event, before, made))
-        except Exception as error:
-            raise self._poison(event, error) from error
+                if made is before:
+                    continue
+                made = made_row(view, "project", made)
+                if suspects and id in suspects and made is not None:
+                    check_row(made)
+            except Exception as error:
+                poison.add(event, error)
+                continue
+            change(id, made, event)
+            if totals:
+                changes.append(RowChange(event, before, made))
         if ahead:
             self._forget([table for _, table in self._totals])
         return changes
 
-    def _keyed(self, events: Sequence[ProjectedEvent]) -> list[tuple[ProjectedEvent, str]]:
+    def _keyed(
+        self, events: Sequence[ProjectedEvent], poison: PoisonEvents
+    ) -> list[tuple[ProjectedEvent, str]]:
         """Return the events that the view does not pass over, with the ids of their rows."""
         key = self.view.key
         if key is row_of_aggregate:
             return [(event, event.aggregate_id + SEPARATOR) for event in events]
-        keyed, event = [], events[0]
-        try:
-            for event in events:
+        keyed = []
+        for event in events:
+            try:
                 found = check_key(self.view, key(event))
-                if found is not None:
-                    keyed.append((event, row_id(event.aggregate_id, found)))
-        except Exception as error:
-            raise self._poison(event, error) from error
+            except Exception as error:
+                poison.add(event, error)
+                continue
+            if found is not None:
+                keyed.append((event, row_id(event.aggregate_id, found)))
         return keyed
 
     # The totals
 
     async def _change_totals(
-        self, totals: Totals[Any, Any], table: CachedTable, changes: Sequence[RowChange]
-    ) -> None:
-        """Take each changed row from its group as it was, and add it as it is."""
-        steps = [
-            (change.event, group, step, row)
-            for change in changes
-            for step, row in ((totals.remove, change.before), (totals.add, change.after))
-            if row is not None and (group := self._group(totals, row, change.event)) is not None
-        ]
+        self,
+        totals: Totals[Any, Any],
+        table: CachedTable,
+        changes: Sequence[RowChange],
+        poison: PoisonEvents,
+    ) -> bool:
+        """Take each changed row from its group as it was, and add it as it is.
+
+        False: a function raised on an event, whose row is changed already.
+        """
+        steps, unspoilt = self._steps(totals, changes, poison)
         ids = [group.part_id for _, group, _, _ in steps]
         parts = await table.load(ids)
         stored = {id: parts[id].point for id in ids}
-        for event, (id, empty), step, row in steps:
+        suspects, functions = table.suspects, {"remove": totals.remove, "add": totals.add}
+        done: tuple[Any, ...] = None, "", None
+        for event, (id, empty), name, row in steps:
+            if poison and poison.covers(event):
+                continue
             if FeedPoint.of(event) > stored[id]:
                 before = parts[id].value
-                part = self._stepped(totals, step, empty if before is None else before, row, event)
+                try:
+                    made = functions[name](empty if before is None else before, row)
+                    part = made_part(totals, name, made)
+                    if suspects and id in suspects:
+                        check_row(part)
+                except Exception as error:
+                    poison.add(event, error)
+                    unspoilt = False
+                    if done[0] is event:  # others are not to see half of it
+                        parts[done[1]].value = done[2]
+                    continue
+                done = event, id, before
                 table.change(id, None if part == empty else part, event)
+        return unspoilt
 
-    def _group(self, totals: Totals[Any, Any], row: Row, event: ProjectedEvent) -> Group | None:
-        return self._call(event, lambda: group_of(totals, row, self._partition))
-
-    def _stepped(
-        self,
-        totals: Totals[Any, Any],
-        step: Callable[[Row, Row], Row],
-        part: Row,
-        row: Row,
-        event: ProjectedEvent,
-    ) -> Row:
-        name = "add" if step is totals.add else "remove"
-        return self._call(event, lambda: made_part(totals, name, step(part, row)))
-
-    # What it does when that fails
-
-    def _call(self, event: ProjectedEvent, function: Callable[[], T]) -> T:
-        """Call a function of the view. PoisonEvent: it raised."""
-        try:
-            return function()
-        except Exception as error:
-            raise self._poison(event, error) from error
-
-    def _poison(self, event: ProjectedEvent, error: Exception) -> PoisonEvent:
-        return PoisonEvent(ROLE, self._domain.name, event, event.position, error)
+    def _steps(
+        self, totals: Totals[Any, Any], changes: Sequence[RowChange], poison: PoisonEvents
+    ) -> tuple[list[TotalsStep], bool]:
+        """Return the changes of parts that follow from those of rows; False: `group` raised."""
+        steps: list[TotalsStep] = []
+        unspoilt, partition = True, self._partition
+        for event, before, after in changes:
+            try:
+                lost = None if before is None else group_of(totals, before, partition)
+                gained = None if after is None else group_of(totals, after, partition)
+            except Exception as error:
+                poison.add(event, error)
+                unspoilt = False
+                continue
+            if lost is not None:
+                steps.append((event, lost, "remove", cast(Row, before)))
+            if gained is not None:
+                steps.append((event, gained, "add", cast(Row, after)))
+        return steps, unspoilt
 
 
 def first_times(point: FeedPoint, events: Sequence[ProjectedEvent]) -> Sequence[ProjectedEvent]:

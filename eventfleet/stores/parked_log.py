@@ -1,4 +1,4 @@
-"""The reader of `<domain>.parked`, which has what relay parks."""
+"""The reader of `<domain>.parked`, which has what relay and project park."""
 
 from msgspec.structs import replace
 

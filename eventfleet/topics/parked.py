@@ -1,4 +1,4 @@
-"""Parked aggregates, and their records in `<domain>.parked`, where relay keeps its own."""
+"""Parked aggregates and their records in `<domain>.parked`, where relay and project keep theirs."""
 
 from datetime import datetime
 from typing import Any

@@ -78,7 +78,8 @@ async def discard(context: RequestContext) -> Response:
     """Requests that a role passes over the event that it parks an aggregate at.
 
     In the role snapshot this marks the event, which no state is folded with from then on. Relay
-    does not pass the event on. The events behind it are redriven.
+    does not pass the event on; project passes over it, and builds all views of the domain anew. The
+    events behind it are redriven.
     """
     asked: DiscardFirst = await _body(context, DiscardFirst)
     by = context.grant.actor or UNKNOWN_CALLER

@@ -46,6 +46,7 @@ class ProjectAgent(DomainAgent):
             partition,
             self.stores,
             self.make_writer(partition, ack),
+            self.make_logged_parking(partition),
             self.context.clock,
             partitions=self.context.settings.partitions,
             cached=self.context.settings.cached_aggregates,

@@ -1,10 +1,11 @@
-"""A domain whose evolve and route raise on some events, until MENDED is set."""
+"""A domain whose evolve, route and view raise on some events, until MENDED is set."""
 
 import os
+from typing import Any
 
 from msgspec.structs import replace
 
-from eventfleet import Domain, Event, Route, State
+from eventfleet import Domain, Event, Route, Row, State, Totals, View
 from eventfleet.snapshot_rules import every
 from eventfleet.topics.event import EventRecord
 
@@ -35,6 +36,44 @@ def is_any(event: EventRecord) -> bool:
     return True
 
 
+class NotesRow(Row):
+    texts: tuple[str, ...] = ()
+
+
+class Sizes(Row):
+    kind: str = "notes"
+    aggregates: int = 0
+    texts: int = 0
+
+
+def project_notes(row: NotesRow | None, event: Any) -> NotesRow:
+    check(event.data.text)
+    return NotesRow(texts=(*(row.texts if row else ()), event.data.text))
+
+
+notes = View(
+    "notes",
+    row=NotesRow,
+    project=project_notes,
+    totals=[
+        Totals(
+            "sizes",
+            row=Sizes,
+            by=["kind"],
+            group=lambda row: Sizes(),
+            add=lambda total, row: replace(
+                total, aggregates=total.aggregates + 1, texts=total.texts + len(row.texts)
+            ),
+            remove=lambda total, row: replace(
+                total, aggregates=total.aggregates - 1, texts=total.texts - len(row.texts)
+            ),
+            merge=lambda one, other: replace(
+                one, aggregates=one.aggregates + other.aggregates, texts=one.texts + other.texts
+            ),
+        )
+    ],
+)
+
 poisoned = Domain(
     "poisoned",
     state=Notes,
@@ -42,4 +81,5 @@ poisoned = Domain(
     events=[Noted],
     snapshot=every(2),
     routes=[Route(OUT, when=is_any)],
+    views=[notes],
 )

@@ -40,6 +40,21 @@ def state(fleet: CommandFleet, aggregate_id: str) -> Any:
     return fleet.json("state", "poisoned", aggregate_id)["state"]["texts"]
 
 
+def view(fleet: CommandFleet, table: str) -> dict[str, Any] | None:
+    """The rows by aggregate; None until the view is built."""
+    done = fleet._invoke("view", "poisoned", table, "--json")
+    rows = json.loads(done.stdout)["rows"] if done.exit_code == 0 else None
+    return rows and {each.get("aggregate_id", ""): each["row"] for each in rows}
+
+
+def await_views(fleet: CommandFleet, **texts: list[str]) -> None:
+    """Wait until the view has these texts, and its totals are those of its rows."""
+    rows = {key: {"texts": found} for key, found in texts.items()}
+    size = {"aggregates": len(rows), "texts": sum(map(len, texts.values()))}
+    wait_for(lambda: view(fleet, "notes") == rows, f"the rows to be {rows}")
+    wait_for(lambda: view(fleet, "sizes") == {"": {"kind": "notes"} | size}, f"totals to be {size}")
+
+
 def parked(fleet: CommandFleet) -> list[tuple[str, str, int]]:
     found = fleet.json("deadletters", "list", "poisoned")["dead_letters"]
     return [(each["role"], each["aggregate_id"], each["first"]) for each in found]
@@ -51,49 +66,54 @@ def attempts(fleet: CommandFleet) -> set[int]:
 
 
 def test_poison_is_parked_redriven_after_the_mend_and_discarded(fleet: CommandFleet) -> None:
-    [worker] = fleet.start("append snapshot relay")
+    [worker] = fleet.start("append snapshot relay project")
     load(fleet, *ROWS)
-    fleet.settle("append", "snapshot", "relay")
+    fleet.settle("append", "snapshot", "relay", "project")
 
     # Other aggregates flow, and what is parked is told.
     assert relayed(fleet, "b") == ["3", "6"]
     assert (relayed(fleet, "a"), relayed(fleet, "c")) == (["1"], [])
+    await_views(fleet, a=["1"], b=["3", "6"])
     assert parked(fleet) == [
+        ("project", "a", 2),
+        ("project", "c", 1),
         ("relay", "a", 2),
         ("relay", "c", 1),
         ("snapshot", "a", 2),
         ("snapshot", "c", 1),
     ]
     status, ready = worker.get("/ready")
-    assert (status, ready.count("LookupError: no such text") >= 2) == (200, True)
+    assert (status, ready.count("LookupError: no such text") >= 3) == (200, True)
     assert "poisoned.py" in fleet.run("deadletters", "show", "poisoned", "relay", "a")
     letters = fleet.kafka.records(fleet.topic("dead-letters"))
-    assert len(letters) == 4
+    assert len(letters) == 6
 
     # What fails again stays parked.
-    assert fleet.json("deadletters", "redrive", "poisoned", "--aggregate", "a")["requested"] == 2
+    assert fleet.json("deadletters", "redrive", "poisoned", "--aggregate", "a")["requested"] == 3
     wait_for(lambda: attempts(fleet) == {2}, "the attempts to be counted")
 
     # A discard, before any mend.
     discard = "deadletters", "discard", "poisoned"
-    for role in ("relay", "snapshot"):
+    for role in ("project", "relay", "snapshot"):
         fleet.run(*discard, role, "c", "--version", "1", "--why", "a mistake", "--by", "ann")
     wait_for(lambda: {key for _, key, _ in parked(fleet)} == {"a"}, "c to be discarded")
     assert (relayed(fleet, "c"), state(fleet, "c")) == (["7"], ["7"])
+    await_views(fleet, a=["1"], b=["3", "6"], c=["7"])
     first, _ = fleet.run("events", "poisoned", "c", "--json").splitlines()
     assert json.loads(first)["discarded"]
 
     # The mended code is deployed, and one command redrives all of a reason.
     assert worker.stop() == 0
     fleet.environment["MENDED"] = "1"
-    fleet.start("append snapshot relay")
+    fleet.start("append snapshot relay project")
     asked = fleet.json("deadletters", "redrive", "poisoned", "--reason", "LookupError")
-    assert asked["requested"] == 2
+    assert asked["requested"] == 3
     wait_for(lambda: parked(fleet) == [], "all to be redriven")
     assert (relayed(fleet, "a"), state(fleet, "a")) == (["1", "poison 2", "4"],) * 2
     load(fleet, ("a", "8"))
-    fleet.settle("append", "snapshot", "relay")
+    fleet.settle("append", "snapshot", "relay", "project")
     assert relayed(fleet, "a")[-1] == "8"
+    await_views(fleet, a=["1", "poison 2", "4", "8"], b=["3", "6"], c=["7"])
 
 
 def test_a_record_that_its_topic_refuses_for_its_size_parks_its_aggregate(

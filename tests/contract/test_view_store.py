@@ -370,6 +370,8 @@ async def test_progress_replaces_the_one_that_was_known(views: ViewStore) -> Non
         BuildProgress(True, point(3), 7),
         BuildProgress(False, None, 8),
         BuildProgress(True, None, 8),
+        BuildProgress(True, None, 8, stale=True),
+        BuildProgress(False, point(4), 9, stale=True),
     ]
     for known, progress in pairwise(steps):
         for other in {*steps} - {known}:
@@ -379,6 +381,7 @@ async def test_progress_replaces_the_one_that_was_known(views: ViewStore) -> Non
         assert build
         assert build.partitions == {HERE: progress}
         assert (build.progress(HERE), build.progress(THERE)) == (progress, BuildProgress())
+        assert build.stale == progress.stale
 
 
 async def test_noted_progress_may_be_none_again(views: ViewStore) -> None:

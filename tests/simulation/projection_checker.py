@@ -1,6 +1,6 @@
 """What views promise, said without the role: each answer is what some of the events give."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from eventfleet.model.view_rows import decode_row
@@ -42,21 +42,27 @@ class Histories:
 
 
 class Reader:
-    """One that sees each change of the live build at once."""
+    """One that sees each change of the live build at once.
 
-    def __init__(self, histories: Histories) -> None:
-        self._histories = histories
+    `poisoned` accounts may be parked: what a reader sees of them may be of before.
+    """
+
+    def __init__(self, histories: Histories, poisoned: Collection[str] = ()) -> None:
+        self._histories, self._poisoned = histories, poisoned
         self.seen: dict[str, int] = {}  # by account, the least version that explains the answer
 
     def see(self, view: int, aggregate_id: str, answer: Answer) -> None:
         """See a row of the live build change."""
+        if aggregate_id in self._poisoned:
+            return
         least = self.seen.get(aggregate_id, 0)
         self.seen[aggregate_id] = self.explain(view, aggregate_id, answer, least, "a row went back")
 
     def flip(self, view: int, table: Table, needed: Mapping[str, int]) -> None:
         """See another build, which must have what is `needed`: a version of each account."""
         seen, self.seen = self.seen, {}
-        for aggregate_id in {*seen, *needed, *(id.partition(SEPARATOR)[0] for id in table)}:
+        accounts = {*seen, *needed, *(id.partition(SEPARATOR)[0] for id in table)}
+        for aggregate_id in accounts.difference(self._poisoned):
             answer = answer_of(table.get(aggregate_id + SEPARATOR))
             least = needed.get(aggregate_id, 0)
             self.seen[aggregate_id] = self.explain(
@@ -73,9 +79,16 @@ class Reader:
         raise BrokenInvariant(kind, f"{aggregate_id} is {answer} at {least} or later: {answers}")
 
 
-def check_rows(view: View[Any], table: Table, happened: Sequence[Placed]) -> None:
-    """The rows are what the events give, each applied once and in order."""
-    found = {id: answer for id, each in table.items() if (answer := answer_of(each))}
+def check_rows(
+    view: View[Any], table: Table, happened: Sequence[Placed], unless: Collection[str] = ()
+) -> None:
+    """The rows are what the events give, each applied once and in order; some may be left out."""
+    happened = [event for event in happened if event.aggregate_id not in unless]
+    found = {
+        id: decode_row(view.row, each.fields)
+        for id, each in table.items()
+        if each.fields is not None and id.partition(SEPARATOR)[0] not in unless
+    }
     rows = {
         aggregate_id + SEPARATOR + key: r
         for (aggregate_id, key), r in folded(view, happened).items()

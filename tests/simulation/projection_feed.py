@@ -34,6 +34,9 @@ class Feed:
         placed = Placed(name, world.histories.version(name) + 1, event)
         record = self._record(placed)
         await checkpoint()
+        if self.scheduler.chance(world.scenario.poison):
+            world.code.poison(name, placed.version)
+            self.scheduler.note("poisons", placed)
         world.histories.add(placed)
         await world.events.write([record])
         self.scheduler.note("stores", record)

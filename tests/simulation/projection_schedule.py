@@ -1,33 +1,34 @@
 """One schedule of the project role: owners, faults and rebuilds, then quiet, and the verdict."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import count
 from random import Random
+from typing import Any
 from unittest.mock import patch
 
+from eventfleet.model.views import View
 from eventfleet.roles import project, view_projector
 from eventfleet.runtime.view_builds import begin_build
+from eventfleet.stores.contracts.dead_letters import Discard, ParkedQuery
 from eventfleet.stores.errors import ServerUnavailable
+from eventfleet.topics.parked import ParkedAggregate
 from tests.simulation.checker import BrokenInvariant
 from tests.simulation.projection_checker import check_rows, check_totals
 from tests.simulation.projection_feed import Feed
 from tests.simulation.projection_world import (
     DOMAINS,
     GROUP,
-    ONE,
     TOPIC,
-    TWO,
     Owner,
     ProjectionScenario,
     ProjectionWorld,
     decoder_of,
 )
-from tests.simulation.scheduler import ScheduledTask
+from tests.simulation.scheduler import ScheduledTask, checkpoint, drive
 from tests.simulation.shrinker import tell_shrunk
 from tests.simulation.story import tell
 
-BUSY = 500
 PATIENCE = 8_000
 STEP = 100
 DAY = 2 * 24 * 3_600_000
@@ -41,6 +42,7 @@ class ProjectionSchedule:
         self.scheduler, self.random = self.world.scheduler, self.world.random
         self.names = count(1)
         self.newest: dict[int, ScheduledTask] = {}
+        self.tried: set[tuple[str, int]] = set()  # what was asked for since the last deployment
 
     def run(self) -> None:
         """Violation when a promise is broken; it tells the steps."""
@@ -88,10 +90,38 @@ class ProjectionSchedule:
 
     async def _rebuild(self, declared: str) -> None:
         try:
-            number = await begin_build(DOMAINS[declared], self.world.stores, ONE.name)
+            view = self.random.choice(self.scenario.views).name
+            number = await begin_build(DOMAINS[declared], self.world.stores, view)
             self.scheduler.note("begins build", number)
         except ServerUnavailable:
             return
+
+    async def _operate(self, steps: int) -> None:
+        """Ask for redrives and discards."""
+        world, discards = self.world, self.random.choice([0.0, 0.3])
+        for _ in range(steps):
+            for _ in range(self.random.randint(1, 20)):
+                await checkpoint()
+            try:
+                if parked := await world.shaky_letters.find(ParkedQuery(), 100):
+                    each = self.random.choice(parked)
+                    await self._request(world.shaky_letters, each, self.scheduler.chance(discards))
+            except ServerUnavailable:
+                continue
+
+    def _deploy(self, mended: bool) -> None:
+        """Deploy code that raises on nothing, or go back to the code before."""
+        self.scheduler.tell("the team", "mends its code" if mended else "goes back")
+        self.world.code.mended = mended
+
+    async def _request(self, letters: Any, parked: ParkedAggregate, discards: bool) -> None:
+        """Ask for a redrive, or for a discard."""
+        if discards:
+            self.world.discards.add((parked.aggregate_id, parked.first))
+        self.scheduler.count("a discard" if discards else "a redrive")
+        discard = Discard("it is a mistake", "op", self.world.clock.now()) if discards else None
+        self.scheduler.tell("an operator", "asks for", (parked, discard))
+        await letters.request(parked, discard)
 
     # What happens
 
@@ -99,15 +129,20 @@ class ProjectionSchedule:
         """Mostly the view is there already, in one version or the other."""
         declared = self.random.choice(self.scenario.fleet)
         if declared != "neither" and self.scheduler.chance(0.8):
-            self.world.build(*DOMAINS[declared].views)
+            for view in DOMAINS[declared].views:
+                self.world.build(view)
 
     def _busy(self) -> None:
         world = self.world
         feeding = Feed(world).run(self.random.randint(3, self.scenario.events))
         self.feeder = self.scheduler.start("append", feeding)
+        if self.scenario.poison:
+            steps = self.random.randint(0, 30)
+            self.operator = self.scheduler.start("operator of the parked", self._operate(steps))
         for partition in range(world.partitions):
             self._own(partition)
-        for _ in range(self.random.randint(BUSY // 5, BUSY)):
+        busy = self.scenario.busy
+        for _ in range(self.random.randint(busy // 5, busy)):
             self._disturb()
             self._step()
 
@@ -130,6 +165,8 @@ class ProjectionSchedule:
             self.scheduler.start(f"operator {next(self.names)}", self._rebuild(declared))
         if chance(scenario.rewinds):
             self._rewind(self._any_partition())
+        if chance(scenario.deployments):
+            self._deploy(not self.world.code.mended)
         if chance(scenario.days):
             self._pass_a_day()
 
@@ -178,18 +215,51 @@ class ProjectionSchedule:
         self.scheduler.tell("the schedule", "goes quiet")
         self.world.faults.rate, self.world.pausing = 0.0, False
         for partition in range(self.world.partitions):
-            self._own(partition, "two")
+            self._own(partition, self.scenario.newest)
+        self._await(self._settled)
+        if self.scenario.poison:
+            self._check_others()
+            self._deploy(self.world.mends)
+            self._await(self._redriven)
+
+    def _await(self, done: Callable[[], bool]) -> None:
         for step in range(PATIENCE):
-            if step % 10 == 0 and self._settled():
+            if step % 10 == 0 and done():
                 return
             self._step()
         raise BrokenInvariant("stuck", f"not done after {PATIENCE} quiet steps")
+
+    def _check_others(self) -> None:
+        """Accounts without a poison event are up to date, whatever else is parked."""
+        world = self.world
+        poisoned = world.code.poisoned
+        for view in self.scenario.views:
+            live = world.builds_of(view).live
+            assert live is not None
+            table = world.table(view.name, live.number, view)
+            check_rows(view, table, world.histories.happened, poisoned)
+
+    def _redriven(self) -> bool:
+        """Nothing is parked any more; until then whatever is, is redriven or discarded."""
+        world, settled = self.world, self._settled()
+        if self.operator in self.scheduler.tasks or world.log.open_transactions():
+            return False
+        asked = {each.aggregate_id for each in drive(world.letters.requests("project", 0, 100))}
+        listed = drive(world.letters.find(ParkedQuery(), 100))
+        for each in listed:
+            if each.aggregate_id not in asked:
+                # Without an event that was discarded, those behind it may never be possible.
+                tried = each.aggregate_id, each.first
+                drive(self._request(world.letters, each, not world.mends or tried in self.tried))
+                self.tried.add(tried)
+        logged = any(entries.parked for entries in world.parked_entries())
+        return settled and not listed and not logged
 
     def _settled(self) -> bool:
         """All is processed, a build of the newest version answers, and nobody has anything left."""
         for partition, task in self.newest.items():
             if task not in self.scheduler.tasks:  # one that began earlier has fenced it
-                self._own(partition, "two")
+                self._own(partition, self.scenario.newest)
                 return False
         if self.feeder in self.scheduler.tasks or not self._answers():
             return False
@@ -201,25 +271,38 @@ class ProjectionSchedule:
 
     def _answers(self) -> bool:
         world, partitions = self.world, range(self.world.partitions)
-        live, following = world.builds
+        return all(map(self._answers_of, self.scenario.views)) and all(
+            world.offset(each) == len(world.records(each)) for each in partitions
+        )
+
+    def _answers_of(self, view: View[Any]) -> bool:
+        live, following = self.world.builds_of(view)
         return (
             live is not None
-            and live.shape == TWO.shape
-            and (following is None or following.shape != TWO.shape)
-            and all(live.progress(each).ready for each in partitions)
-            and all(world.offset(each) == len(world.records(each)) for each in partitions)
+            and live.shape == view.shape
+            and not live.stale
+            and (following is None or following.shape != view.shape)
+            and all(live.progress(each).ready for each in range(self.world.partitions))
         )
 
     # The verdict
 
     def _verdict(self) -> None:
         world = self.world
-        live = world.builds.live
-        assert live is not None
-        happened = world.histories.happened
-        check_rows(TWO, world.table(ONE.name, live.number), happened)
-        tables = {totals.name: world.table(totals.name, live.number) for totals in TWO.totals}
-        check_totals(TWO, tables, happened)
+        discarded = world.discarded() if self.scenario.poison else set()
+        if unasked := discarded - world.discards:
+            raise BrokenInvariant("discarded unasked", unasked)
+        happened = [
+            event
+            for event in world.histories.happened
+            if (event.aggregate_id, event.version) not in discarded
+        ]
+        for view in self.scenario.views:
+            live = world.builds_of(view).live
+            assert live is not None
+            check_rows(view, world.table(view.name, live.number, view), happened)
+            tables = {each.name: world.table(each.name, live.number, view) for each in view.totals}
+            check_totals(view, tables, happened)
 
 
 def run(scenario: ProjectionScenario, seeds: range) -> Counter[str]:

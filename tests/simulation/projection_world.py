@@ -10,20 +10,26 @@ from eventfleet.model.domain import Domain
 from eventfleet.model.typed_decoder import DecodeEvent, make_typed_decoder
 from eventfleet.model.views import View
 from eventfleet.roles.notices import NULL_NOTIFIER
+from eventfleet.roles.parking import LoggedParking
 from eventfleet.roles.project import PROJECTED_FIELDS, ProjectRole
 from eventfleet.roles.view_projector import ViewProjector, first_times
 from eventfleet.stores.contracts import DomainStores, Stage
+from eventfleet.stores.contracts.dead_letters import ParkedEntries
 from eventfleet.stores.contracts.views import BuildProgress, StoredRow, ViewBuilds
 from eventfleet.stores.errors import Fenced, ServerUnavailable
+from eventfleet.stores.memory.dead_letters import MemoryDeadLetters
 from eventfleet.stores.memory.events import MemoryEvents
-from eventfleet.stores.memory.log import MemoryTransactionalWriter
+from eventfleet.stores.memory.log import MemoryReader, MemoryTransactionalWriter
 from eventfleet.stores.memory.snapshots import MemorySnapshots
 from eventfleet.stores.memory.views import MemoryRows, MemoryViews
+from eventfleet.stores.memory.yield_point import no_yield
+from eventfleet.stores.parked_log import TopicParkedLog
 from eventfleet.topics.names import Topics
 from eventfleet.topics.record import LogRecord
 from eventfleet.topics.topic_specs import TopicSpec
 from tests.simulation.faults import Faults, Shaky
 from tests.simulation.projection_checker import Histories, Reader, answer_of
+from tests.simulation.projection_code import ADD, TRAILS, PoisonedCode
 from tests.simulation.scheduler import Scheduler, checkpoint, drive
 from tests.simulation.simulated_log import SimulatedLog
 from tests.simulation.world import FakeClock
@@ -31,7 +37,14 @@ from tests.unit.view_fixture import ACCOUNTS, NOTES, in_version, till
 
 ONE, TWO = ACCOUNTS, in_version(ACCOUNTS, 2)
 VERSIONS = {view.shape: view for view in (ONE, TWO)}
-DOMAINS = {"one": till(ONE), "two": till(TWO), "neither": till(NOTES)}
+CODE = PoisonedCode()
+DOMAINS = {
+    "one": till(ONE),
+    "two": till(TWO),
+    "neither": till(NOTES),
+    "poisoned one": till(CODE.accounts(ONE), CODE.trails(TRAILS)),
+    "poisoned two": till(CODE.accounts(TWO), CODE.trails(TRAILS)),
+}
 TOPIC = Topics.of("till").stored
 GROUP = "project"
 
@@ -54,6 +67,7 @@ class ProjectionParts:
     totals: type[MemoryRows] = MemoryRows
     views: type[MemoryViews] = MemoryViews
     first_times: Callable[..., Sequence[Any]] = first_times
+    parking: type[LoggedParking] = LoggedParking
     partitions: Callable[[int], int] = lambda partitions: partitions  # those that a build is of
 
 
@@ -63,6 +77,7 @@ class ProjectionScenario:
 
     events: int = 14
     accounts: int = 3
+    busy: int = 500  # at most so many steps
     owners: float = 0.0  # a partition gets an owner beside the one it has
     kills: float = 0.0
     pauses: float = 0.0  # how often one stands still before a call, and is perhaps replaced
@@ -72,8 +87,20 @@ class ProjectionScenario:
     rewinds: float = 0.0
     repeats: float = 0.0  # how often an event is emitted once more
     days: float = 0.0  # how often so much time passes that tombstones are removed
+    poison: float = 0.0  # how many events the code raises on, until it is mended
+    deployments: float = 0.0  # how often that code is mended, or set back
     fleet: tuple[str, ...] = ("two",)  # what the owners declare
     parts: ProjectionParts = field(default_factory=ProjectionParts)
+
+    @property
+    def newest(self) -> str:
+        """What the owners declare who end a schedule."""
+        return "poisoned two" if self.poison else "two"
+
+    @property
+    def views(self) -> tuple[View[Any], ...]:
+        """The views that they keep, as code keeps them that does not raise."""
+        return (TWO, TRAILS) if self.poison else (TWO,)
 
     def smaller(self) -> list["ProjectionScenario"]:
         """Scenarios with fewer events, the smallest first."""
@@ -192,15 +219,25 @@ class ProjectionWorld:
             self.log.create(TopicSpec(topic, self.partitions, 1))
         self.events = MemoryEvents(self.partitions, checkpoint)
         self.histories = Histories(VERSIONS.values())
-        self.reader = Reader(self.histories)
+        self.code = CODE.renew(self.random, *([] if scenario.deployments else [ADD]))
+        self.reader = Reader(self.histories, self.code.poisoned)
         self.views = self._make_views()
         self.faults = Faults(self.scheduler, scenario.faults)
         events: Any = Pausing(self.events, self)
         views: Any = PausingViews(self.views, self)
         self.stores = DomainStores(events, MemorySnapshots(), views)
+        # Where nothing is parked, what is read of it takes no steps.
+        self.letters = MemoryDeadLetters(checkpoint if scenario.poison else no_yield)
+        self.shaky_letters: Any = self._parks(self.letters)
+        # Otherwise what fails is discarded.
+        self.mends = bool(scenario.poison) and self.scheduler.chance(0.5)
+        self.discards: set[tuple[str, int]] = set()  # that were asked for
         self.paused, self.pausing = list[str](), True
         self.overlapped = False
         self.placed: dict[bytes | None, tuple[str, int]] = {}  # account and version, by record
+
+    def _parks(self, server: Any) -> Any:
+        return Pausing(server, self) if self.scenario.poison else server
 
     def build(self, view: View[Any]) -> None:
         """Have a live build from before all events."""
@@ -231,10 +268,13 @@ class ProjectionWorld:
 
     @property
     def builds(self) -> ViewBuilds:
-        return self.views._builds.get(ONE.name, ViewBuilds())
+        return self.builds_of(ONE)
 
-    def table(self, name: str, number: int) -> dict[str, StoredRow]:
-        return self._rows(ONE.name, name, number)._rows
+    def builds_of(self, view: View[Any]) -> ViewBuilds:
+        return self.views._builds.get(view.name, ViewBuilds())
+
+    def table(self, name: str, number: int, view: View[Any] = ONE) -> dict[str, StoredRow]:
+        return self._rows(view.name, name, number)._rows
 
     def _see_row(self, number: int, id: str, row: StoredRow | None) -> None:
         live = self.builds.live
@@ -268,6 +308,8 @@ class ProjectionWorld:
         live = self.builds.live
         assert live is not None
         for event in events:
+            if event.aggregate_id in self.code.poisoned:
+                continue
             stored = self.table(ONE.name, live.number).get(event.aggregate_id + "\0")
             self.reader.explain(
                 *(live.shape.version, event.aggregate_id, answer_of(stored), event.version),
@@ -287,8 +329,15 @@ class ProjectionWorld:
         writer: Any = Pausing(
             MemoryTransactionalWriter(self.log, GROUP, TOPIC, owner.partition, checkpoint), self
         )
+        reader = self._parks(
+            MemoryReader(self.log, checkpoint if self.scenario.poison else no_yield)
+        )
+        parking = self.scenario.parts.parking(
+            *("till", "project", owner.partition, self.shaky_letters, self.clock),
+            TopicParkedLog(reader),
+        )
         role = self.scenario.parts.role(
-            *(DOMAINS[declared], owner.partition, self.stores, writer),
+            *(DOMAINS[declared], owner.partition, self.stores, writer, parking),
             self.clock,
             partitions=self.scenario.parts.partitions(self.partitions),
             cached=self.random.choice([0, 1, 100]),
@@ -333,3 +382,16 @@ class ProjectionWorld:
 
     def offset(self, partition: int) -> int:
         return self.log.offsets.get((GROUP, TOPIC, partition), 0)
+
+    def parked_entries(self) -> list[ParkedEntries]:
+        """What the log has of parked aggregates and discards, by partition."""
+        log = TopicParkedLog(MemoryReader(self.log))
+        return [drive(log.load("till", "project", each)) for each in range(self.partitions)]
+
+    def discarded(self) -> set[tuple[str, int]]:
+        """The discarded events: account and version."""
+        return {
+            (each.aggregate_id, each.version)
+            for entries in self.parked_entries()
+            for each in entries.discarded
+        }

@@ -1,16 +1,17 @@
 """The project role with one rule taken out each."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from eventfleet.model.views import ProjectedEvent, Row
+from eventfleet.roles.parking import LoggedParking
 from eventfleet.roles.project import ProjectRole
 from eventfleet.roles.role import ChunkReport
 from eventfleet.roles.view_projector import NOT_STORED, CachedRow, CachedTable, ViewProjector
 from eventfleet.stores.contracts.views import BuildProgress, StoredRow, ViewBuild, ViewBuilds
 from eventfleet.stores.cursors import FeedPoint
 from eventfleet.stores.memory.views import MemoryRows, MemoryViews
-from eventfleet.topics.record import LogRecord
+from eventfleet.topics.record import LogRecord, ProducerRecord
 
 # Stores
 
@@ -185,7 +186,7 @@ class CommitsFirst(ProjectRole):
 
 
 class Committed:
-    async def commit(self, records: Any, next_offset: int) -> None:
+    async def commit(self, records: Any, next_offset: int, last: Any = ()) -> None:
         """It is done."""
 
 
@@ -217,7 +218,8 @@ class KeepsProjectors(ProjectRole):
 
     async def open(self) -> int:
         self._noted.clear()
-        self._next_offset = await self._start.take_over(self._writer, self._parked)
+        self._next_offset = await self._start.take_over(self._writer)
+        await self._parking.open()
         await self._take_over_builds()
         await self._look_at_builds()
         return self._next_offset
@@ -249,3 +251,111 @@ class AppliesLiveFirst(ProjectRole):
             return await super().process(records, next_offset)
         finally:
             self._projectors = in_order
+
+
+# Parking
+
+
+class ParksWithItsOffset(LoggedParking):
+    """Without: what is parked is committed before a build is written to without it."""
+
+    @property
+    def is_changed(self) -> bool:
+        return False
+
+
+class ParksAfterItsOffset(ProjectRole):
+    """Without: what is parked is written in one transaction with the offset."""
+
+    async def _commit(self, out: Sequence[ProducerRecord], next_offset: int) -> None:
+        await self._writer.commit(out, next_offset)
+        await super()._commit([], next_offset)
+
+
+class LetsLaterEventsPass(ProjectRole):
+    """Without: later events of a parked aggregate are parked behind it."""
+
+    _lets_pass = True
+
+    def _passes_over(self, event: ProjectedEvent, report: ChunkReport) -> bool:
+        if self._lets_pass:
+            return event.version in self._parking.discards.get(event.aggregate_id, ())
+        return super()._passes_over(event, report)
+
+
+class CatchesUpWithAll(LetsLaterEventsPass):
+    """The same, of builds that are brought up to date."""
+
+    _lets_pass = False
+
+    async def _catch_up(self, *about: Any) -> None:
+        self._lets_pass = True
+        try:
+            await super()._catch_up(*about)
+        finally:
+            self._lets_pass = False
+
+
+class NotesBeforeItParks(ProjectRole):
+    """Without: how far a build is, is noted after a commit of what was parked on the way."""
+
+    async def _catch_up(self, *about: Any) -> None:
+        await super()._catch_up(*about)
+        await self._note_points()
+
+
+class CatchesUpUnasked(ProjectRole):
+    """Without: an owner commits before it brings a build up to date."""
+
+    async def _begin_catch_up(self) -> None:
+        """It is begun."""
+
+
+class KeepsBuildsWithTotals(ProjectRole):
+    """Without: after a redrive builds that have totals are built anew."""
+
+    async def _note_stale(self, *, every: bool) -> None:
+        if every:
+            await super()._note_stale(every=True)
+
+
+class DiscardsInPlace(ProjectRole):
+    """Without: after a discard each build is built anew."""
+
+    async def _note_stale(self, *, every: bool) -> None:
+        await super()._note_stale(every=False)
+
+
+class NotesItsOwnStale(ProjectRole):
+    """Without: a redrive notes of builds that are not kept here that they lack it."""
+
+    async def _note_stale(self, *, every: bool) -> None:
+        views = self._views
+        self._views = OfThese(views, self._projectors)  # type: ignore[assignment]
+        try:
+            await super()._note_stale(every=every)
+        finally:
+            self._views = views
+
+
+class OfThese:
+    """Builds without those that are not kept here."""
+
+    def __init__(self, views: Any, kept: Collection[tuple[str, int]]) -> None:
+        self._views, self._kept = views, kept
+        self.note_progress = views.note_progress
+
+    async def builds(self) -> dict[str, ViewBuilds]:
+        return {
+            name: ViewBuilds(
+                *(each if each and (name, each.number) in self._kept else None for each in builds)
+            )
+            for name, builds in (await self._views.builds()).items()
+        }
+
+
+class ForgetsDiscards(LoggedParking):
+    """Without: an owner knows what was discarded before."""
+
+    def _pass_over(self, aggregate_id: str, version: int) -> None:
+        """It is forgotten."""

@@ -45,6 +45,46 @@ SCENARIOS = {
             *(20, 5), owners=0.01, kills=0.01, pauses=0.02, faults=0.01, repeats=0.4
         ),
     ),
+    "one owner at a time, which parks": (
+        300,
+        ProjectionScenario(
+            *(20, 2),
+            kills=0.02,
+            faults=0.03,
+            rebuilds=0.01,
+            poison=0.15,
+            deployments=0.03,
+            fleet=("poisoned one", "poisoned two"),
+        ),
+    ),
+    "an owner whose code is mended and set back": (
+        200,
+        ProjectionScenario(
+            *(10, 3),
+            kills=0.02,
+            faults=0.05,
+            poison=0.1,
+            deployments=0.2,
+            fleet=("poisoned two",),
+        ),
+    ),
+    "owners of several versions, which park": (
+        300,
+        ProjectionScenario(
+            owners=0.01,
+            kills=0.005,
+            pauses=0.05,
+            late_notes=0.1,
+            faults=0.01,
+            rebuilds=0.005,
+            rewinds=0.002,
+            repeats=0.1,
+            days=0.002,
+            poison=0.15,
+            deployments=0.02,
+            fleet=("poisoned one", "poisoned two", "poisoned two", "neither"),
+        ),
+    ),
     "offsets are set back, days pass": (
         500,
         ProjectionScenario(
@@ -62,8 +102,8 @@ SCENARIOS = {
 }
 
 
-def test_the_normal_run_has_3500_schedules() -> None:
-    assert sum(schedules for schedules, _ in SCENARIOS.values()) == 3_500
+def test_the_normal_run_has_4300_schedules() -> None:
+    assert sum(schedules for schedules, _ in SCENARIOS.values()) == 4_300
 
 
 FAULTS = {
@@ -74,6 +114,8 @@ FAULTS = {
     "a flip",
     "the offset is set back",
     "a day passes",
+    "a redrive",
+    "a discard",
 }
 
 

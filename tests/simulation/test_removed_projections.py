@@ -112,6 +112,56 @@ RULES = {
         "one owner at a time",
         {"a flip to less"},
     ),
+    "what is parked is committed before a build is written to without it": (
+        ProjectionParts(parking=without.ParksWithItsOffset),
+        "an owner whose code is mended and set back",
+        TOTALS,
+    ),
+    "what is parked is written in one transaction with the offset": (
+        ProjectionParts(role=without.ParksAfterItsOffset),
+        "an owner whose code is mended and set back",
+        ROWS,
+    ),
+    "later events of a parked aggregate are parked behind it": (
+        ProjectionParts(role=without.LetsLaterEventsPass),
+        "one owner at a time, which parks",
+        ROWS,
+    ),
+    "so are those of builds that are brought up to date": (
+        ProjectionParts(role=without.CatchesUpWithAll),
+        "one owner at a time, which parks",
+        ROWS,
+    ),
+    "points are noted after a commit of what was parked on the way": (
+        ProjectionParts(role=without.NotesBeforeItParks),
+        "one owner at a time, which parks",
+        ROWS,
+    ),
+    "an owner commits before it brings a build up to date": (
+        ProjectionParts(role=without.CatchesUpUnasked),
+        "owners of several versions, which park",
+        TOTALS | ROWS,
+    ),
+    "after a redrive builds that have totals are built anew": (
+        ProjectionParts(role=without.KeepsBuildsWithTotals),
+        "one owner at a time, which parks",
+        TOTALS,
+    ),
+    "after a discard each build is built anew": (
+        ProjectionParts(role=without.DiscardsInPlace),
+        "one owner at a time, which parks",
+        ROWS,
+    ),
+    "a redrive notes what the builds lack that are not kept here": (
+        ProjectionParts(role=without.NotesItsOwnStale),
+        "owners of several versions, which park",
+        ROWS | TOTALS,
+    ),
+    "an owner knows what was discarded before": (
+        ProjectionParts(parking=without.ForgetsDiscards),
+        "one owner at a time, which parks",
+        ROWS | {"stuck"},
+    ),
 }
 
 

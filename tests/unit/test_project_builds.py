@@ -316,7 +316,8 @@ async def test_a_build_that_was_to_follow_is_given_up_for_a_later_version() -> N
     assert numbers(servers) == (1, 2)
     third = await opened(servers, 0, THREE)
     assert numbers(servers) == (1, 3)
-    await tick(servers, second, times=6)
+    with pytest.raises(Fenced):
+        await tick(servers, second)
     assert numbers(servers) == (1, 3)
     await tick(servers, third, times=6)
     assert numbers(servers) == (3, None)
@@ -402,13 +403,13 @@ async def test_an_earlier_owner_that_notes_in_between_is_no_obstacle_for_long(
     servers = Servers(till(ACCOUNTS))
     early = await opened(servers)
     await many(servers, count=9)
-    await tick(servers, early)
+    late = await lagging(servers, early, monkeypatch)
     notes, note = list[Any](), servers.views.note_progress
 
     async def raced(*what: Any) -> bool:
         if not notes:
             notes.append(what)
-            await tick(servers, early)
+            await late()
         return await note(*what)
 
     monkeypatch.setattr(servers.views, "note_progress", raced)

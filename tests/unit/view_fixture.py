@@ -13,23 +13,34 @@ from eventfleet.model.payloads import Event, State
 from eventfleet.model.view_rows import decode_row
 from eventfleet.model.views import Row, Totals, View
 from eventfleet.roles.notices import NULL_NOTIFIER, StageNotifier
+from eventfleet.roles.parking import MAX_PARKED_AGGREGATES, LoggedParking
 from eventfleet.roles.project import ProjectRole
 from eventfleet.roles.role import ChunkReport
 from eventfleet.roles.view_statistics import ViewStatistics
 from eventfleet.stores.contracts import DomainStores
+from eventfleet.stores.contracts.dead_letters import ParkedQuery
 from eventfleet.stores.contracts.views import StoredRow, ViewBuild
+from eventfleet.stores.memory.dead_letters import MemoryDeadLetters
 from eventfleet.stores.memory.events import MemoryEvents
-from eventfleet.stores.memory.log import MemoryLog, MemoryProducer, MemoryTransactionalWriter
+from eventfleet.stores.memory.log import (
+    MemoryLog,
+    MemoryProducer,
+    MemoryReader,
+    MemoryTransactionalWriter,
+)
 from eventfleet.stores.memory.snapshots import MemorySnapshots
 from eventfleet.stores.memory.views import MemoryViews
 from eventfleet.stores.memory.yield_point import YieldPoint, no_yield
+from eventfleet.stores.parked_log import TopicParkedLog
 from eventfleet.topics.codec import encode
 from eventfleet.topics.event import EventRecord
 from eventfleet.topics.names import Topics
+from eventfleet.topics.parked import Discard, ParkedAggregate
 from eventfleet.topics.partitioner import partition_of
 from eventfleet.topics.record import LogRecord, ProducerRecord
 from eventfleet.topics.topic_specs import TopicSpec
 from tests.simulation.in_memory_servers import START, HandClock
+from tests.simulation.scheduler import drive
 
 TICK = timedelta(seconds=3)
 """Longer than the role waits before it looks at builds again."""
@@ -224,6 +235,7 @@ class Servers:
         self.log, self.clock = MemoryLog(), HandClock()
         self.events = MemoryEvents(partitions, yield_point)
         self.views = MemoryViews(yield_point)
+        self.letters = MemoryDeadLetters(yield_point)
         self.stores = DomainStores(self.events, MemorySnapshots(), self.views)
         self.stored: list[EventRecord] = []
         for topic in self.topics:
@@ -243,12 +255,38 @@ class Servers:
         )
         return ProjectRole(
             *(domain or self.domain, partition, self.stores, writer),
+            self.parking(partition),
             self.clock,
             partitions=self.partitions,
             cached=cached,
             notifier=notifier,
             statistics=statistics,
         )
+
+    def parking(self, partition: int = 0, *, most: int = MAX_PARKED_AGGREGATES) -> LoggedParking:
+        log = TopicParkedLog(MemoryReader(self.log, self.yield_point))
+        return LoggedParking(
+            *(self.domain.name, "project", partition, self.letters, self.clock, log), most=most
+        )
+
+    # What is parked
+
+    def parked(self, partition: int = 0) -> list[ParkedAggregate]:
+        """What the log has of parked aggregates; the dead-letter store has the same."""
+        listed = {each: p.first for (_, each), p in self.letters._parked.items()}
+        entries = drive(TopicParkedLog(MemoryReader(self.log)).load("till", "project", partition))
+        assert {each.aggregate_id: each.first for each in entries.parked}.items() <= listed.items()
+        return entries.parked
+
+    async def request(self, discard: Discard | None = None) -> None:
+        """Ask for a redrive of all that is parked, or for a discard of the first events."""
+        for each in await self.letters.find(ParkedQuery(), 100):
+            await self.letters.request(each, discard)
+
+    async def redrive(self, *roles: ProjectRole, discard: Discard | None = None) -> None:
+        """Have all redriven that is parked, and builds made anew where that needs it."""
+        await self.request(discard)
+        await made_live(self, *roles)
 
     # What append does
 

@@ -88,12 +88,14 @@ class BuildProgress(NamedTuple):
     `ready`: all events up to the project group's committed offset are applied, since an owner that
     maintains the build has followed. `point`: all events up to here are, however late it was noted.
     `takeovers`: how often an owner took the partition over while the build was not ready there, or
-    left the build behind; what an earlier owner notes after that is refused.
+    left the build behind; what an earlier owner notes after that is refused. `stale`: events were
+    redriven or discarded that the build can't be corrected by, so that it is to be built anew.
     """
 
     ready: bool = False
     point: FeedPoint | None = None
     takeovers: int = 0
+    stale: bool = False
 
 
 class ViewBuild(NamedTuple):
@@ -105,6 +107,11 @@ class ViewBuild(NamedTuple):
 
     def progress(self, partition: int) -> BuildProgress:
         return self.partitions.get(partition, BuildProgress())
+
+    @property
+    def stale(self) -> bool:
+        """True when it is stale in a partition."""
+        return any(progress.stale for progress in self.partitions.values())
 
 
 class ViewBuilds(NamedTuple):

@@ -127,7 +127,10 @@ class MemoryEvents:
     async def mark_discarded(self, key: EventKey, *, parked: bool = False) -> None:
         await self._yield_point()
         if (event := self._by_key.get(key)) and (key in self._refused or not parked):
-            self._keep(replace(event, discarded=True))
+            discarded = replace(event, discarded=True)
+            self._keep(discarded)
+            if key in self._placed:
+                self._placed[key] = discarded
 
     async def parked(self) -> set[str]:
         await self._yield_point()

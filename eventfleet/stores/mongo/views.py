@@ -275,9 +275,11 @@ def _build(document: Document, role: str) -> ViewBuild | None:
 def _progress(document: Document) -> BuildProgress:
     point = document["point"]
     at = FeedPoint(*point) if point else None
-    return BuildProgress(document["ready"], at, document["takeovers"])
+    stale = document.get("stale", False)
+    return BuildProgress(document["ready"], at, document["takeovers"], stale)
 
 
 def _progress_document(progress: BuildProgress) -> Document:
     point = list(progress.point) if progress.point else None
-    return {"ready": progress.ready, "point": point, "takeovers": progress.takeovers}
+    noted = {"ready": progress.ready, "point": point, "takeovers": progress.takeovers}
+    return noted | {"stale": True} if progress.stale else noted

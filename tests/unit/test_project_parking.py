@@ -1,0 +1,352 @@
+"""What the project role does with parked aggregates: redrives, discards, and builds anew."""
+
+from dataclasses import replace as with_changes
+from typing import Any
+
+import pytest
+
+from eventfleet.model.views import View
+from eventfleet.roles.parking import TooManyParked
+from eventfleet.roles.project import ProjectRole
+from eventfleet.stores.contracts import Stage
+from eventfleet.stores.contracts.dead_letters import ParkedQuery
+from eventfleet.stores.errors import Fenced, ServerUnavailable
+from eventfleet.topics.event import EventKey
+from eventfleet.topics.parked import Discard
+from tests.simulation.in_memory_servers import START
+from tests.unit.view_fixture import (
+    ACCOUNTS,
+    NOTES,
+    TICK,
+    Account,
+    Closed,
+    Deposited,
+    Moved,
+    Note,
+    Noted,
+    Opened,
+    OwnerTotal,
+    Servers,
+    in_version,
+    made_live,
+    project_account,
+    project_note,
+    till,
+)
+
+DISCARD = Discard("a mistake", "ann", START)
+BAD = Deposited(cents=13)
+TWO = in_version(ACCOUNTS, 2)
+
+
+class Code:
+    """Accounts and notes whose functions raise on BAD and on notes "bad", until it is mended."""
+
+    def __init__(self) -> None:
+        self.mended = False
+        self.accounts = with_changes(ACCOUNTS, project=self._project)
+        self.in_version_two = with_changes(TWO, project=self._project_two)
+        self.notes = with_changes(NOTES, project=self._note)
+
+    def _check(self, bad: bool) -> None:
+        if bad and not self.mended:
+            raise LookupError("thirteen")
+
+    def _project(self, row: Account | None, event: Any) -> Account | None:
+        self._check(event.data == BAD)
+        return project_account(row, event)
+
+    def _project_two(self, row: Account | None, event: Any) -> Account | None:
+        self._check(event.data == BAD)
+        return TWO.project(row, event)
+
+    def _note(self, row: Note | None, event: Any) -> Note | None:
+        self._check(event.data.text == "bad")
+        return project_note(row, event)
+
+
+@pytest.fixture
+def code() -> Code:
+    return Code()
+
+
+async def opened(servers: Servers, *views: View[Any]) -> ProjectRole:
+    role = servers.role(0, till(*views))
+    await role.open()
+    return role
+
+
+async def following(servers: Servers, *views: View[Any]) -> ProjectRole:
+    role = await opened(servers, *views)
+    await made_live(servers, role)
+    return role
+
+
+def numbers(servers: Servers, view: View[Any] = ACCOUNTS) -> tuple[int, int | None]:
+    live, following = servers.views._builds[view.name]
+    assert live
+    return live.number, following.number if following else None
+
+
+async def test_others_go_on_and_later_events_wait(code: Code) -> None:
+    servers = Servers(till())
+    role = await following(servers, code.accounts, code.notes)
+    await servers.append("a", Opened(owner="ann"), BAD)
+    await servers.append("b", Opened(owner="bob"))
+    await servers.append("a", Moved(owner="cid"), Noted(label="x", text="one"))
+    await servers.take(role, limit=3)
+    report = await servers.take(role)
+    assert (report.parked, servers.offset()) == (2, 5)
+    [parked] = servers.parked()
+    assert (parked.aggregate_id, parked.first, parked.last) == ("a", 2, 4)
+    assert servers.rows(ACCOUNTS) == {
+        ("a", ""): Account(owner="ann"),
+        ("b", ""): Account(owner="bob"),
+    }
+    assert servers.rows(NOTES) == {}
+    [letter] = servers.records(servers.topics.dead_letters)
+    assert dict(letter.headers)["eventfleet-reason"] == b"LookupError: thirteen"
+
+
+async def test_a_redrive_corrects_rows_at_once_and_builds_totals_anew(code: Code) -> None:
+    servers = Servers(till())
+    role = await following(servers, code.accounts, code.notes)
+    await servers.append("a", Opened(owner="ann"), BAD, Noted(label="x", text="one"), Closed())
+    await servers.append("a", Opened(owner="bob"), Deposited(cents=7))
+    await servers.take(role)
+    code.mended = True
+    await servers.request()
+    report = await role.tick()
+    assert (report.redriven, servers.parked()) == (5, [])
+    assert servers.rows(ACCOUNTS) == {("a", ""): Account(owner="bob", cents=7)}
+    assert servers.rows(NOTES) == {("a", "x"): Note(text="one")}
+    await servers.append("a", Deposited(cents=1))
+    await servers.take(role)
+    await made_live(servers, role)
+    assert (numbers(servers), numbers(servers, NOTES)) == ((2, None), (1, None))
+    for view in (ACCOUNTS, NOTES):
+        servers.check(view)
+
+
+async def test_what_fails_again_stays_parked_up_to_where_it_fails(code: Code) -> None:
+    servers = Servers(till())
+    role = await following(servers, code.accounts, code.notes)
+    await servers.append("a", Opened(owner="ann"), BAD, Noted(label="x", text="bad"))
+    await servers.take(role)
+    await servers.redrive(role)
+    [parked] = servers.parked()
+    assert (parked.first, parked.attempts, numbers(servers)) == (2, 2, (1, None))
+    role = await opened(servers, ACCOUNTS, code.notes)
+    await servers.redrive(role)
+    [parked] = servers.parked()
+    assert (parked.first, parked.last, parked.attempts) == (3, 3, 1)
+    assert servers.rows(ACCOUNTS) == {("a", ""): Account(owner="ann", cents=13)}
+    assert await servers.letters.requests("project", 0, 9) == []
+
+
+async def test_a_discarded_event_is_passed_over_by_all_builds_also_later_ones(code: Code) -> None:
+    servers = Servers(till())
+    role = await following(servers, code.accounts, code.notes)
+    await servers.append("a", Opened(owner="ann"), BAD, Deposited(cents=5))
+    await servers.take(role)
+    await servers.redrive(role, discard=DISCARD)
+    assert servers.parked() == []
+    assert servers.rows(ACCOUNTS) == {("a", ""): Account(owner="ann", cents=5)}
+    total = OwnerTotal(owner="ann", accounts=1, cents=5)
+    assert [*servers.totals(ACCOUNTS, ACCOUNTS.totals[0]).values()] == [total]
+    assert (numbers(servers), numbers(servers, NOTES)) == ((2, None), (2, None))
+    role = await following(servers, TWO, code.notes)
+    assert servers.rows(TWO) == {("a", ""): Account(owner="ann", cents=7)}
+    [discarded] = await servers.letters.discarded("project", ["a"])
+    assert (discarded.version, discarded.event_id) == (2, "e1")
+
+
+async def test_an_event_that_snapshot_has_discarded_is_passed_over_by_later_builds() -> None:
+    servers = Servers(till())
+    await servers.append("a", Opened(owner="ann"), BAD)
+    await servers.events.mark_discarded(EventKey("a", "e1"))
+    await following(servers)
+    assert servers.rows(ACCOUNTS) == {("a", ""): Account(owner="ann")}
+
+
+async def test_a_build_that_is_brought_up_to_date_goes_past_parked_events(code: Code) -> None:
+    servers = Servers(till())
+    await servers.append("a", Opened(owner="ann"), BAD, Deposited(cents=1))
+    await servers.append("b", Opened(owner="bob"))
+    role = await following(servers, code.accounts, code.notes)
+    assert servers.build(ACCOUNTS.name).progress(0).ready
+    [parked] = servers.parked()
+    assert (parked.first, parked.last) == (2, 3)
+    await servers.take(role)
+    code.mended = True
+    await servers.redrive(role)
+    servers.check(ACCOUNTS)
+
+
+async def test_one_version_parks_for_all_and_a_redrive_is_for_all(code: Code) -> None:
+    servers = Servers(till())
+    await following(servers)
+    role = await following(servers, code.in_version_two, NOTES)
+    await servers.append("a", Opened(owner="ann"), BAD, Noted(label="x", text="one"))
+    await servers.take(role)
+    assert len(servers.parked()) == 1
+    older = await opened(servers, ACCOUNTS)
+    code.mended = True
+    await servers.redrive(older)
+    assert servers.views._builds["notes"].live.stale  # type: ignore[union-attr]
+    role = await opened(servers, TWO, NOTES)
+    await made_live(servers, role)
+    for view in (TWO, NOTES):
+        servers.check(view)
+
+
+async def test_parked_events_are_not_told_of(code: Code) -> None:
+    told: list[str] = []
+
+    class Notes:
+        def notify(self, stage: Stage, events: Any) -> None:
+            told.extend(event.id for event in events)
+
+    servers = Servers(till())
+    role = servers.role(0, till(code.accounts, code.notes), notifier=Notes())
+    await role.open()
+    await made_live(servers, role)
+    await servers.append("a", Opened(owner="ann"), BAD, Deposited(cents=1), reply_to="here")
+    await servers.append("b", Opened(owner="bob"), reply_to="here")
+    await servers.take(role)
+    assert told == ["e0", "e3"]
+
+
+async def test_of_two_parked_chunks_an_event_that_comes_again_is_applied_once(code: Code) -> None:
+    servers = Servers(till())
+    role = await following(servers, code.accounts, code.notes)
+    await servers.append("a", Opened(owner="ann"), BAD)
+    await servers.append("b", Opened(owner="bob"), Deposited(cents=1))
+    await servers.take(role)
+    code.mended = True
+    await servers.redrive(role)
+    await servers.take_from(0, role)
+    await servers.take_from(0, await opened(servers, ACCOUNTS, NOTES))
+    servers.check(ACCOUNTS)
+
+
+async def test_more_parked_aggregates_than_allowed_stop_the_partition(code: Code) -> None:
+    servers = Servers(till())
+    role = servers.role(0, till(code.accounts, code.notes))
+    role._parking = servers.parking(most=2)
+    await role.open()
+    await made_live(servers, role)
+    for name in "abc":
+        await servers.append(name, Opened(owner="ann"), BAD)
+    await servers.append("d", Opened(owner="ann"))
+    with pytest.raises(TooManyParked, match="'c' version 2 would be another"):
+        await servers.take(role)
+    assert (servers.offset(), servers.rows(ACCOUNTS), servers.parked()) == (0, {}, [])
+    again = await opened(servers, ACCOUNTS, NOTES)
+    await servers.take(again)
+    servers.check(ACCOUNTS)
+
+
+async def test_a_chunk_with_many_poison_events_is_planned_once(code: Code) -> None:
+    servers = Servers(till())
+    role = await following(servers, code.accounts, code.notes)
+    loads: list[int] = []
+    load = servers.views.rows("accounts", "accounts", 1).load
+
+    async def counted(ids: Any) -> Any:
+        loads.append(len(ids))
+        return await load(ids)
+
+    servers.views.rows("accounts", "accounts", 1).load = counted  # type: ignore[method-assign]
+    await servers.append("old", Opened(owner="ann"))
+    await servers.take(role)
+    loads.clear()
+    for n in range(300):
+        await servers.append(f"a{n}", Opened(owner="ann"), *([BAD] if n % 3 == 0 else []))
+    await servers.append("old", Deposited(cents=1))
+    await servers.take(role)
+    assert len(servers.parked()) == 100
+    assert len(loads) <= 1
+    assert len(servers.rows(ACCOUNTS)) == 301
+
+
+async def test_a_fenced_owner_neither_redrives_nor_writes_to_a_build_begun_since(
+    code: Code,
+) -> None:
+    servers = Servers(till())
+    early = await following(servers, code.accounts, code.notes)
+    await servers.append("a", Opened(owner="ann"), BAD)
+    await servers.take(early)
+    code.mended = True
+    late = await opened(servers, ACCOUNTS, NOTES)
+    await servers.request()
+    with pytest.raises(Fenced):
+        await early.tick()
+    assert len(servers.parked()) == 1
+    await servers.redrive(late)
+    servers.check(ACCOUNTS)
+
+
+async def test_an_event_that_the_store_lacks_is_not_redriven(
+    code: Code, caplog: pytest.LogCaptureFixture
+) -> None:
+    servers = Servers(till())
+    role = await following(servers, code.accounts, code.notes)
+    await servers.append("a", Opened(owner="ann"), BAD)
+    await servers.take(role)
+    servers.events._streams["a"].pop(2)
+    code.mended = True
+    await servers.redrive(role)
+    assert "project of till can't redrive 'a': version 2 is not in the event store" in caplog.text
+    assert len(servers.parked()) == 1
+    assert await servers.letters.find(ParkedQuery(), 9)
+
+
+async def test_a_fenced_owner_writes_to_no_build_that_was_begun_since(code: Code) -> None:
+    servers = Servers(till())
+    early = await following(servers, code.accounts, code.notes)
+    await servers.append("a", Opened(owner="ann"), BAD)
+    await servers.take(early)
+    code.mended = True
+    late = await opened(servers, ACCOUNTS, NOTES)
+    await servers.request()
+    await late.tick()
+    servers.clock.time += TICK
+    await late.tick()
+    assert numbers(servers) == (1, 2)
+    await early._look_at_builds()
+    with pytest.raises(Fenced):
+        await early.tick()
+    assert servers.table("accounts", "accounts", 2) == {}
+
+
+async def test_no_point_is_noted_before_what_was_parked_on_the_way(
+    code: Code, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    servers = Servers(till())
+    await servers.append("a", Opened(owner="ann"), Noted(label="x", text="bad"))
+    await following(servers, code.accounts, code.notes)
+    await servers.append("a", Noted(label="x", text="one"))
+    role = await opened(servers, code.in_version_two, code.notes)
+    commit, commits = role._commit, list[int]()
+
+    async def failing(*args: Any) -> None:
+        commits.append(1)
+        if len(commits) == 2:
+            raise ServerUnavailable("commit: no answer")
+        await commit(*args)
+
+    monkeypatch.setattr(role, "_commit", failing)
+    with pytest.raises(ServerUnavailable):
+        await role.tick()
+    [parked] = servers.parked()
+    assert parked.last == 2
+    assert servers.build("accounts", 2).progress(0).point is None
+    role = await opened(servers, code.in_version_two, code.notes)
+    await made_live(servers, role)
+    [parked] = servers.parked()
+    assert parked.last == 3
+    code.mended = True
+    await servers.redrive(role)
+    for view in (TWO, NOTES):
+        servers.check(view)
