@@ -171,7 +171,7 @@ class ProjectRole:
                 continue
             # An event of a declared type was decoded with its payload.
             if isinstance(event, EventRecord):
-                event = self._upcast(event, report)
+                event = None if event.discarded else self._upcast(event, report)
                 if event is None:
                     continue
             events.append(event)

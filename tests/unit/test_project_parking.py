@@ -4,6 +4,7 @@ from dataclasses import replace as with_changes
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from eventfleet.model.views import View
 from eventfleet.roles.parking import TooManyParked
@@ -11,6 +12,7 @@ from eventfleet.roles.project import ProjectRole
 from eventfleet.stores.contracts import Stage
 from eventfleet.stores.contracts.dead_letters import ParkedQuery
 from eventfleet.stores.errors import Fenced, ServerUnavailable
+from eventfleet.topics.codec import decode_stored, encode
 from eventfleet.topics.event import EventKey
 from eventfleet.topics.parked import Discard
 from tests.simulation.in_memory_servers import START
@@ -350,3 +352,15 @@ async def test_no_point_is_noted_before_what_was_parked_on_the_way(
     await servers.redrive(role)
     for view in (TWO, NOTES):
         servers.check(view)
+
+
+async def test_what_append_has_discarded_is_passed_over(code: Code) -> None:
+    servers = Servers(till())
+    role = await following(servers, code.accounts)
+    await servers.append("a", Opened(owner="ann"))
+    await servers.append("b", Opened(owner="bob"))
+    [first, *rest] = servers.records(servers.topics.stored)
+    discarded = replace(decode_stored(first.value), type="Unreadable", discarded=True)
+    report = await role.process([replace(first, value=encode(discarded)), *rest], 2)
+    assert (report.parked, servers.parked()) == (0, [])
+    assert servers.rows(ACCOUNTS) == {("b", ""): Account(owner="bob")}

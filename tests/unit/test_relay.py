@@ -22,6 +22,7 @@ from eventfleet.stores.errors import ServerUnavailable, TopicRefused
 from eventfleet.stores.memory.events import MemoryEvents
 from eventfleet.stores.memory.log import MemoryPlainWriter, MemoryReader, MemoryTransactionalWriter
 from eventfleet.stores.parked_log import TopicParkedLog
+from eventfleet.topics.codec import encode
 from eventfleet.topics.event import EventKey, EventRecord
 from eventfleet.topics.parked import Discard, ParkedAggregate
 from eventfleet.topics.topic_specs import TopicSpec
@@ -681,3 +682,15 @@ async def test_another_owner_that_goes_on_meanwhile_is_not_passed_over() -> None
     with pytest.raises(ServerUnavailable, match="tally: another owner went on from 0"):
         await take(relay, records)
     assert await parked_at(memory) == [("a", 1, 1, 1)]
+
+
+async def test_what_append_has_discarded_is_passed_over() -> None:
+    memory = InMemoryServers(a_domain(Route("all")))
+    relay = await opened(memory)
+    await memory.append("1")
+    discarded = await memory.store("2", discarded=True)
+    await memory.put(memory.topics.stored, ("a", encode(discarded)))
+    await memory.append("3")
+    report = await take(relay, memory.records(memory.topics.stored))
+    assert [event.id for event in memory.seen("all")] == ["1", "3"]
+    assert (report.parked, memory.offset("relay")) == (0, 3)
