@@ -43,18 +43,19 @@ class MongoDeadLetters:
         return [_parked(each) for each in found]
 
     async def park(self, parked: Sequence[ParkedAggregate]) -> None:
+        """Insert them, and change those that are there: a server may sync each change alone, but
+        all inserts of a write together."""
         if not parked:
             return
-        changes = [
-            UpdateOne(
-                {"_id": _id(each.role, each.aggregate_id)},
-                {"$set": msgspec.structs.asdict(each)},
-                upsert=True,
-            )
-            for each in parked
-        ]
+        documents = [_parked_document(each) for each in parked]
         with operation("save_dead_letters", self._letters):
-            await self._letters.bulk_write(changes, ordered=False)
+            known = await insert_each(self._letters, documents)
+            changes = [
+                UpdateOne({"_id": documents[n]["_id"]}, {"$set": documents[n]}, upsert=True)
+                for n in known
+            ]
+            if changes:
+                await self._letters.bulk_write(changes, ordered=False)
 
     async def unpark(self, role: str, aggregate_ids: Collection[str]) -> None:
         for part in split_items(aggregate_ids):
@@ -100,8 +101,9 @@ class MongoDeadLetters:
             return 0
         first = {_id(each.role, each.aggregate_id): each.first for each in parked}
         with operation("save_dead_letters", self._letters):
-            changes = [_redrive_request(key, version) for key, version in first.items()]
-            await self._letters.bulk_write(changes, ordered=False)
+            for version in sorted({*first.values()}):
+                keys = [key for key, each in first.items() if each == version]
+                await self._letters.update_many(*_redrive_requests(keys, version))
             found = self._letters.find({"_id": {"$in": [*first]}}, {"first": 1})
             return sum(
                 first[each["_id"]] == each.get("first") for each in await found.to_list(None)
@@ -148,11 +150,15 @@ def _id(role: str, aggregate_id: str) -> str:
     return f"{role}/{aggregate_id}"
 
 
-def _redrive_request(key: str, first: int) -> UpdateOne:
-    """Request a redrive where no discard is requested of the same event."""
+def _redrive_requests(keys: Sequence[str], first: int) -> tuple[Document, Document]:
+    """Filter and change that request redrives where no discard is requested of the same event."""
     free = {"$or": [{"requested.discard": None}, {"requested.first": {"$ne": first}}]}
     requested = {"first": first, "discard": None}
-    return UpdateOne({"_id": key, "first": first, **free}, {"$set": {"requested": requested}})
+    return {"_id": {"$in": keys}, "first": first, **free}, {"$set": {"requested": requested}}
+
+
+def _parked_document(parked: ParkedAggregate) -> Document:
+    return {"_id": _id(parked.role, parked.aggregate_id), **msgspec.structs.asdict(parked)}
 
 
 def _fields(document: Document, kind: type[msgspec.Struct]) -> dict[str, Any]:
