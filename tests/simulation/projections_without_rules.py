@@ -229,18 +229,6 @@ class KeepsProjectors(ProjectRole):
         return self._projectors.get(key)
 
 
-class NotesUnasked(ProjectRole):
-    """Without: an owner commits once before it notes that it has come to the end of the store."""
-
-    async def tick(self) -> ChunkReport:
-        writer: Any = self._writer
-        self._writer = Committed()  # type: ignore[assignment]
-        try:
-            return await super().tick()
-        finally:
-            self._writer = writer
-
-
 class AppliesLiveFirst(ProjectRole):
     """Without: a build that follows gets a chunk before the live one."""
 
@@ -294,21 +282,6 @@ class CatchesUpWithAll(LetsLaterEventsPass):
             await super()._catch_up(*about)
         finally:
             self._lets_pass = False
-
-
-class NotesBeforeItParks(ProjectRole):
-    """Without: how far a build is, is noted after a commit of what was parked on the way."""
-
-    async def _catch_up(self, *about: Any) -> None:
-        await super()._catch_up(*about)
-        await self._note_points()
-
-
-class CatchesUpUnasked(ProjectRole):
-    """Without: an owner commits before it brings a build up to date."""
-
-    async def _begin_catch_up(self) -> None:
-        """It is begun."""
 
 
 class KeepsBuildsWithTotals(ProjectRole):

@@ -39,6 +39,10 @@ SCENARIOS = {
         500,
         ProjectionScenario(owners=0.005, pauses=0.05, faults=0.02, rebuilds=0.01, repeats=0.1),
     ),
+    "owners stand still amid many events": (
+        100,
+        ProjectionScenario(30, 5, busy=1_200, pauses=0.04),
+    ),
     "repeats": (
         500,
         ProjectionScenario(
@@ -46,7 +50,7 @@ SCENARIOS = {
         ),
     ),
     "one owner at a time, which parks": (
-        300,
+        400,
         ProjectionScenario(
             *(20, 2),
             kills=0.02,
@@ -66,6 +70,17 @@ SCENARIOS = {
             poison=0.1,
             deployments=0.2,
             fleet=("poisoned two",),
+        ),
+    ),
+    "owners that do not keep all views, and a redrive": (
+        100,
+        ProjectionScenario(
+            *(30, 3),
+            busy=2_000,
+            owners=0.01,
+            poison=0.06,
+            deployments=0.03,
+            fleet=("poisoned two", "neither"),
         ),
     ),
     "owners of several versions, which park": (
@@ -102,8 +117,8 @@ SCENARIOS = {
 }
 
 
-def test_the_normal_run_has_4300_schedules() -> None:
-    assert sum(schedules for schedules, _ in SCENARIOS.values()) == 4_300
+def test_the_normal_run_has_4600_schedules() -> None:
+    assert sum(schedules for schedules, _ in SCENARIOS.values()) == 4_600
 
 
 FAULTS = {

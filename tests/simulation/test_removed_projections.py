@@ -12,7 +12,7 @@ from tests.simulation.test_projections import SCENARIOS
 SEEDS = range(1000)
 TOTALS = {"totals that the rows do not give"}
 ROWS = {"a row that no events give", "rows that the events do not give", "error"}
-"""An event that is applied to the wrong row mostly raises: the role stops, which is an error."""
+"""An event that is applied to the wrong row mostly raises, so that its aggregate is parked."""
 LESS = {"a row went back", "a flip to less", "told too early"}
 
 # A rule, what stands in for the part that has it, where it is missed, and how.
@@ -40,7 +40,7 @@ RULES = {
     "a row passes over the events that it has": (
         ProjectionParts(projector=without.AppliesTwice),
         "one owner at a time",
-        ROWS,
+        ROWS | LESS,
     ),
     "so does a part of a total": (
         ProjectionParts(projector=without.AddsTwice),
@@ -72,11 +72,6 @@ RULES = {
         "owners stand still",
         ROWS | LESS,
     ),
-    "an owner commits before it says that a build is ready": (
-        ProjectionParts(role=without.NotesUnasked),
-        "owners stand still",
-        ROWS | LESS,
-    ),
     "a deleted row stays as a tombstone": (
         ProjectionParts(rows=without.DeletesAtOnce),
         "one owner at a time",
@@ -104,7 +99,7 @@ RULES = {
     ),
     "parts are read again where a stored row is ahead": (
         ProjectionParts(projector=without.KeepsParts),
-        "repeats",
+        "owners stand still amid many events",
         TOTALS,
     ),
     "a build that follows gets a chunk before the live one": (
@@ -132,16 +127,6 @@ RULES = {
         "one owner at a time, which parks",
         ROWS,
     ),
-    "points are noted after a commit of what was parked on the way": (
-        ProjectionParts(role=without.NotesBeforeItParks),
-        "one owner at a time, which parks",
-        ROWS,
-    ),
-    "an owner commits before it brings a build up to date": (
-        ProjectionParts(role=without.CatchesUpUnasked),
-        "owners of several versions, which park",
-        TOTALS | ROWS,
-    ),
     "after a redrive builds that have totals are built anew": (
         ProjectionParts(role=without.KeepsBuildsWithTotals),
         "one owner at a time, which parks",
@@ -154,7 +139,7 @@ RULES = {
     ),
     "a redrive notes what the builds lack that are not kept here": (
         ProjectionParts(role=without.NotesItsOwnStale),
-        "owners of several versions, which park",
+        "owners that do not keep all views, and a redrive",
         ROWS | TOTALS,
     ),
     "an owner knows what was discarded before": (
