@@ -19,6 +19,7 @@ from eventfleet.roles.role import Role
 from eventfleet.runtime.settings import PREFIX, Settings
 from eventfleet.stores.errors import ServerUnavailable
 from eventfleet.stores.kafka.connection import Connection
+from eventfleet.stores.kafka.transactional_writer import TRANSACTION_TIMEOUT_SECONDS
 from eventfleet.workers.app_runner import role_app, run_apps
 from eventfleet.workers.health_server import HealthServer, HealthServerNotStarted
 from eventfleet.workers.metrics import Metrics
@@ -51,6 +52,7 @@ class WorkerProcess:
         mine = {"KAFKA_BROKERS": settings.kafka_brokers, "CHUNK_RECORDS": "100"}
         mine |= {"KAFKA_SESSION_TIMEOUT": mood.get("session", "6")}
         mine |= {"KAFKA_INSTANCE_ID": mood.get("instance_id", "")}
+        mine |= {"KAFKA_TIMEOUT": mood.get("timeout", "10")}
         environment = {PREFIX + name: value for name, value in mine.items()}
         self.process = subprocess.Popen(
             [*COMMAND, source, str(url_file), mood.get("fatal_at", ""), mood.get("crash_at", "")],
@@ -184,6 +186,27 @@ async def test_a_worker_that_wakes_up_after_it_was_given_up_doubles_nothing(
     await until(shared)
     before = 19_999
     await until(moved)
+    await assert_copied_once(settings.kafka_brokers, source)
+
+
+async def test_a_worker_that_stood_still_for_longer_than_all_its_timeouts_goes_on(
+    settings: Settings, source: str, start: Start
+) -> None:
+    """Nobody takes its place: its calls, its transactions and its session have run out."""
+    await produce(settings.kafka_brokers, source, 20_000)
+    worker = start(pause="0.05", timeout="2")
+
+    async def moved() -> bool:
+        return await committed(settings, source) > before
+
+    before = 0
+    await until(moved)
+    os.kill(worker.process.pid, signal.SIGSTOP)
+    await asyncio.sleep(TRANSACTION_TIMEOUT_SECONDS + 2)
+    os.kill(worker.process.pid, signal.SIGCONT)
+    before = 19_999
+    await until(moved)
+    assert worker.process.poll() is None
     await assert_copied_once(settings.kafka_brokers, source)
 
 
