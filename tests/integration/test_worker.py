@@ -52,7 +52,6 @@ class WorkerProcess:
         mine = {"KAFKA_BROKERS": settings.kafka_brokers, "CHUNK_RECORDS": "100"}
         mine |= {"KAFKA_SESSION_TIMEOUT": mood.get("session", "6")}
         mine |= {"KAFKA_INSTANCE_ID": mood.get("instance_id", "")}
-        mine |= {"KAFKA_TIMEOUT": mood.get("timeout", "10")}
         environment = {PREFIX + name: value for name, value in mine.items()}
         self.process = subprocess.Popen(
             [*COMMAND, source, str(url_file), mood.get("fatal_at", ""), mood.get("crash_at", "")],
@@ -192,9 +191,9 @@ async def test_a_worker_that_wakes_up_after_it_was_given_up_doubles_nothing(
 async def test_a_worker_that_stood_still_for_longer_than_all_its_timeouts_goes_on(
     settings: Settings, source: str, start: Start
 ) -> None:
-    """Nobody takes its place: its calls, its transactions and its session have run out."""
+    """Nobody takes its place: its fetch (11 s), transaction and session have run out."""
     await produce(settings.kafka_brokers, source, 20_000)
-    worker = start(pause="0.05", timeout="2")
+    worker = start(pause="0.05")
 
     async def moved() -> bool:
         return await committed(settings, source) > before
