@@ -1,7 +1,7 @@
 """Servers that are killed (-9) and started again under load, or that refuse to write."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -16,6 +16,9 @@ from tests.servers.mongodb import RefusingMongoDB
 
 PLACES = ("append-1", "append-2", "snapshot-1", "relay-1")
 RATE, ORDERS = 80, 15_000
+WRITES = ("insert", "update", "bulkWrite")
+READS = ("find", "getMore", "aggregate")
+Failure = dict[str, object]
 
 pytestmark = pytest.mark.faults
 
@@ -66,26 +69,42 @@ def test_a_kafka_that_is_killed(own_kafka: Kafka, mongo_url: str, tmp_path: Path
         survived(fleet, "kills of Kafka", harm, times=3)
 
 
+CONNECTION_CUT: Failure = {"closeConnection": True}
+NO_MAJORITY: Failure = {
+    "writeConcernError": {"code": 64, "errmsg": "waiting for replication timed out"}
+}
+
+
+def with_codes(*codes: int) -> list[Failure]:
+    return [{"errorCode": code} for code in codes]
+
+
 @pytest.mark.parametrize(
-    ("fault", "more"),
+    ("commands", "failures"),
     [
-        pytest.param("connection cut", {"closeConnection": True}, id="connection cut"),
-        pytest.param("not primary", {"errorCode": 10107}, id="not primary"),
-        pytest.param(
-            "majority not reached",
-            {"writeConcernError": {"code": 64, "errmsg": "waiting for replication timed out"}},
-            id="majority not reached",
-        ),
+        pytest.param(WRITES, [CONNECTION_CUT] * 4, id="connection cut"),
+        pytest.param(WRITES, [NO_MAJORITY] * 4, id="majority not reached"),
+        pytest.param(WRITES, with_codes(189, 11602, 10107, 13435), id="stepping down"),
+        pytest.param(READS, with_codes(91, 11600, 43, 262), id="shutting down, cursors lost"),
+        pytest.param(WRITES, with_codes(14031, 14031), id="disk full"),
     ],
 )
-def test_writes_that_are_refused(
-    kafka: str, own_mongo: RefusingMongoDB, tmp_path: Path, fault: str, more: dict[str, object]
+def test_calls_that_are_refused(
+    kafka: str,
+    own_mongo: RefusingMongoDB,
+    tmp_path: Path,
+    request: pytest.FixtureRequest,
+    commands: Sequence[str],
+    failures: Sequence[Failure],
 ) -> None:
+    """The codes are those that mongod has for it."""
+    left = iter(failures)
+
     def harm(supervisor: FleetSupervisor) -> None:
         before = supervisor.metric("retries_total")
-        failed = "a write that failed for good"
-        with own_mongo.failing("insert", "update", "bulkWrite", **more):
-            wait_for(lambda: supervisor.metric("retries_total") > before, failed)
+        with own_mongo.failing(*commands, **next(left)):
+            wait_for(lambda: supervisor.metric("retries_total") > before, "a call that failed")
 
+    what = f"times that calls were refused ({request.node.callspec.id})"
     with OrderFleet(kafka, own_mongo.url, tmp_path) as fleet:
-        survived(fleet, f"times that writes were refused ({fault})", harm, times=4)
+        survived(fleet, what, harm, times=len(failures))

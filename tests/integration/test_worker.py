@@ -19,6 +19,7 @@ from eventfleet.roles.role import Role
 from eventfleet.runtime.settings import PREFIX, Settings
 from eventfleet.stores.errors import ServerUnavailable
 from eventfleet.stores.kafka.connection import Connection
+from eventfleet.stores.kafka.transactional_writer import TRANSACTION_TIMEOUT_SECONDS
 from eventfleet.workers.app_runner import role_app, run_apps
 from eventfleet.workers.health_server import HealthServer, HealthServerNotStarted
 from eventfleet.workers.metrics import Metrics
@@ -184,6 +185,27 @@ async def test_a_worker_that_wakes_up_after_it_was_given_up_doubles_nothing(
     await until(shared)
     before = 19_999
     await until(moved)
+    await assert_copied_once(settings.kafka_brokers, source)
+
+
+async def test_a_worker_that_stood_still_for_longer_than_all_its_timeouts_goes_on(
+    settings: Settings, source: str, start: Start
+) -> None:
+    """Nobody takes its place: its fetch (11 s), transaction and session have run out."""
+    await produce(settings.kafka_brokers, source, 20_000)
+    worker = start(pause="0.05")
+
+    async def moved() -> bool:
+        return await committed(settings, source) > before
+
+    before = 0
+    await until(moved)
+    os.kill(worker.process.pid, signal.SIGSTOP)
+    await asyncio.sleep(TRANSACTION_TIMEOUT_SECONDS + 2)
+    os.kill(worker.process.pid, signal.SIGCONT)
+    before = 19_999
+    await until(moved)
+    assert worker.process.poll() is None
     await assert_copied_once(settings.kafka_brokers, source)
 
 

@@ -1,7 +1,11 @@
 """The client's answers, read as our records."""
 
+import gc
+import weakref
+from collections.abc import Callable, Iterator
 from typing import Any
 
+import pytest
 from aiokafka.consumer.fetcher import FetchError, FetchResult, PartitionRecords
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from aiokafka.record.memory_records import MemoryRecords
@@ -78,3 +82,38 @@ def test_errors_stay_the_clients() -> None:
     results, error = FetchResults(), FetchError(error=ValueError("no"), backoff=0.1)
     results[TP] = error
     assert results[TP] is error
+
+
+@pytest.fixture
+def without_collections() -> Iterator[None]:
+    gc.disable()
+    yield
+    gc.enable()
+
+
+def seek(results: FetchResults, assignment: Assignment) -> None:
+    assignment.position = 4
+    assert results[TP].getall(2) == []
+
+
+DROPS: dict[str, Callable[[FetchResults, Assignment], None]] = {
+    "deleted": lambda results, _: results.__delitem__(TP),
+    "cleared": lambda results, _: results.clear(),
+    "of another position": seek,
+}
+
+
+@pytest.mark.usefixtures("without_collections")
+@pytest.mark.parametrize("taken", [0, 2])
+@pytest.mark.parametrize("drop", DROPS.values(), ids=DROPS)
+def test_records_that_are_dropped_before_their_end_are_freed_at_once(
+    drop: Callable[[FetchResults, Assignment], None], taken: int
+) -> None:
+    """A retry seeks, and fetches the same response again."""
+    results, assignment = FetchResults(), Assignment()
+    results[TP] = result(batch(0, 5, 7), [], assignment)
+    dropped = weakref.ref(results[TP]._partition_records._records)
+    if taken:
+        assert len(results[TP].getall(taken)) == taken
+    drop(results, assignment)
+    assert dropped() is None
