@@ -204,7 +204,8 @@ class Fleet:
                 wait_for(partial(self._is_caught_up, role), f"{role} to catch up")
 
     def _is_caught_up(self, role: str) -> bool:
-        return not self.kafka.waiting(self.group(role), self.topic(SOURCES[role]))
+        source = SOURCES.get(role, "stored")
+        return not self.kafka.waiting(self.group(role), self.topic(source))
 
     def topic_events(self, kind: str) -> list[Any]:
         """The events in a topic of the domain, as JSON, in order."""
