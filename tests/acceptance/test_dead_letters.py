@@ -42,7 +42,7 @@ def state(fleet: CommandFleet, aggregate_id: str) -> Any:
 
 def view(fleet: CommandFleet, table: str) -> dict[str, Any] | None:
     """The rows by aggregate; None until the view is built."""
-    done = fleet._invoke("view", "poisoned", table, "--json")
+    done = fleet.invoke("view", "poisoned", table, "--json")
     rows = json.loads(done.stdout)["rows"] if done.exit_code == 0 else None
     return rows and {each.get("aggregate_id", ""): each["row"] for each in rows}
 

@@ -1,11 +1,9 @@
 """secantusd-rs, a server that speaks MongoDB's protocol."""
 
-import subprocess
-import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import pymongo
 
@@ -50,57 +48,6 @@ class RefusingMongoDB(MongoDB):
                 yield
             finally:
                 client.admin.command({**order, "mode": "off"})
-
-
-class SmallDiskMongoDB(RefusingMongoDB):
-    """A MongoDB whose data have a small file system of their own, which only root may mount."""
-
-    SIZE = "96m"
-
-    @classmethod
-    def is_possible(cls) -> bool:
-        """Return whether this process may mount a file system."""
-        with tempfile.TemporaryDirectory() as folder:
-            possible = cls._mount(Path(folder))
-            if possible:
-                cls._unmount(Path(folder))
-        return possible
-
-    def __enter__(self) -> Self:
-        self._data = self.folder / "data"
-        self._data.mkdir()
-        self._mount(self._data)
-        try:
-            return super().__enter__()
-        except BaseException:
-            self._unmount(self._data)
-            raise
-
-    def __exit__(self, *_: object) -> None:
-        self.kill()
-        self._unmount(self._data)
-        super().__exit__(*_)
-
-    @classmethod
-    def _mount(cls, folder: Path) -> bool:
-        command = ("mount", "-t", "tmpfs", "-o", f"size={cls.SIZE}", "tmpfs", str(folder))
-        return subprocess.run(command, capture_output=True).returncode == 0
-
-    @staticmethod
-    def _unmount(folder: Path) -> None:
-        subprocess.run(("umount", "--lazy", str(folder)), check=False)
-
-    @contextmanager
-    def full(self) -> Iterator[None]:
-        """Leave no room on the disk for the length of the block."""
-        ballast = self._data / "ballast"
-        with suppress(OSError), ballast.open("wb", buffering=0) as file:
-            while True:
-                file.write(bytes(65_536))
-        try:
-            yield
-        finally:
-            ballast.unlink()
 
 
 class SecuredMongoDB(MongoDB):
