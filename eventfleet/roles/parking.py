@@ -67,6 +67,12 @@ class TooManyParked(PartitionFault):
             f"{parked.reason}"
         )
         self.details = parked.details
+        self.fields = {
+            "aggregate_id": parked.aggregate_id,
+            "event_id": parked.event_id,
+            "event_type": parked.event_type,
+            "version": parked.first,
+        }
 
 
 class ParkedLog(Protocol):

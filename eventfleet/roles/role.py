@@ -6,10 +6,9 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Protocol
 
-from eventfleet.model.team_traceback import error_line, team_traceback
 from eventfleet.stores.errors import Misconfigured
 from eventfleet.topics.errors import EventfleetError
-from eventfleet.topics.event import EventRecord, FoldableEvent
+from eventfleet.topics.event import EventRecord
 from eventfleet.topics.record import LogRecord
 
 
@@ -56,32 +55,6 @@ class PartitionFault(EventfleetError):
     fields: Mapping[str, Any] = MappingProxyType({})
 
 
-class PoisonEvent(PartitionFault):
-    """A domain's evolve, upcaster, rule or route raised; `details` is its own traceback."""
-
-    def __init__(
-        self,
-        role: str,
-        domain: str,
-        event: FoldableEvent,
-        at: int | str | None,
-        cause: Exception,
-        correlation_id: str | None = None,
-    ) -> None:
-        """`at`: the offset of the event's record, or the position of the event in the store.
-
-        `correlation_id`: the event's, where `event` does not have it.
-        """
-        self.fields = event_fields(event, correlation_id)
-        place = f"{'offset' if isinstance(at, int) else 'position'} {at}"
-        where = f"{domain} {event.aggregate_id!r} version {event.version}, event {event.id}"
-        correlation_id = self.fields["correlation_id"]
-        known = f" (correlation id {correlation_id})" if correlation_id else ""
-        reason = error_line(cause)
-        super().__init__(f"{role} can't go on: {where} at {place}{known}: {reason}")
-        self.details = team_traceback(cause)
-
-
 class UndeclaredEvent(EventfleetError):
     """An accepted event that the running declaration of its domain does not read."""
 
@@ -91,17 +64,6 @@ class UndeclaredEvent(EventfleetError):
             f"{event.type} of schema version {event.schema_version} ({reason}): deploy the version "
             "of the domain that made it, and redrive"
         )
-
-
-def event_fields(event: FoldableEvent, correlation_id: str | None = None) -> dict[str, Any]:
-    """Return the fields of a log line about an event."""
-    return {
-        "aggregate_id": event.aggregate_id,
-        "event_id": event.id,
-        "event_type": event.type,
-        "version": event.version,
-        "correlation_id": correlation_id or getattr(event, "correlation_id", None),
-    }
 
 
 class UnusableOffset(PartitionFault, Misconfigured):

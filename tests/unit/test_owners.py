@@ -11,14 +11,15 @@ from typing import Any
 
 import pytest
 
-from eventfleet.roles.role import ChunkReport, PartitionFault, PoisonEvent, Role
+from eventfleet.roles.parking import TooManyParked
+from eventfleet.roles.role import ChunkReport, PartitionFault, Role
 from eventfleet.stores.errors import (
     Fenced,
     Misconfigured,
     ServerUnavailable,
     TopicRefused,
 )
-from eventfleet.topics.event import EventRecord
+from eventfleet.topics.parked import ParkedAggregate
 from eventfleet.topics.record import LogRecord
 from eventfleet.workers.app import RoleApp
 from eventfleet.workers.metrics import Metrics
@@ -443,33 +444,25 @@ async def test_a_partition_that_a_fault_stopped_is_told_to_be_open_again_once(
 
 
 def test_a_fault_is_logged_with_what_it_is_about(caplog: pytest.LogCaptureFixture) -> None:
-    event = EventRecord(
-        id="e-1",
-        type="Placed",
-        domain="orders",
-        aggregate_id="o-1",
-        time=datetime(2024, 1, 1, tzinfo=UTC),
-        data={},
-        version=3,
-        correlation_id="k-1",
+    parked = ParkedAggregate(
+        *("append", 0, "o-1", 3, 4, "e-1", "Placed", "ZeroDivisionError: by nought", "in lift"),
+        attempts=1,
+        parked_at=datetime(2024, 1, 1, tzinfo=UTC),
     )
-    fault = PoisonEvent("append", "orders", event, 7, ZeroDivisionError("by nought"))
-    fault.details = "in evolve"
+    fault = TooManyParked("append", "orders", parked, 7)
     app: Any = SimpleNamespace(title="append of orders", meter=Metrics().of("orders", "append"))
     RoleApp._log_fault(app, 0, fault)
     (record,) = caplog.records
     assert record.levelno == logging.ERROR
     assert record.getMessage().endswith(
-        "orders 'o-1' version 3, event e-1 at offset 7 (correlation id k-1): "
-        "ZeroDivisionError: by nought\nin evolve"
+        "'o-1' version 3 would be another: ZeroDivisionError: by nought\nin lift"
     )
     assert fields_of(record) == FIELDS | {
         "aggregate_id": "o-1",
         "event_id": "e-1",
         "event_type": "Placed",
         "version": 3,
-        "correlation_id": "k-1",
-        "exception": "in evolve",
+        "exception": "in lift",
     }
 
 
