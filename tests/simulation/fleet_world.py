@@ -12,6 +12,7 @@ from eventfleet.deciders.commander import Commander
 from eventfleet.deciders.event_publisher import EventPublisher
 from eventfleet.deciders.manager import Manager
 from eventfleet.roles.append import AppendRole
+from eventfleet.roles.append_parking import AppendParking
 from eventfleet.roles.command import CommandRole
 from eventfleet.roles.parking import Parking
 from eventfleet.roles.role import Role
@@ -237,7 +238,12 @@ class FleetWorld:
             producer = self.shaky(MemoryProducer(self.log, checkpoint))
             sweep = Sweep(accounts.name, partition, events, producer, writer.watermarks, clock)
             return parts.append(
-                *(accounts, partition, events, writer, clock), cached=2, sweep=sweep
+                *(accounts, partition, events, writer, clock),
+                AppendParking(
+                    accounts.name, partition, MemoryDeadLetters(), clock, events, producer
+                ),
+                cached=2,
+                sweep=sweep,
             )
         if name == "snapshot":
             return SnapshotRole(

@@ -267,7 +267,7 @@ class LetsLaterEventsPass(ProjectRole):
 
     def _passes_over(self, event: ProjectedEvent, report: ChunkReport) -> bool:
         if self._lets_pass:
-            return event.version in self._parking.discards.get(event.aggregate_id, ())
+            return (event.aggregate_id, event.version) in self._parking.discards
         return super()._passes_over(event, report)
 
 
@@ -330,5 +330,5 @@ class OfThese:
 class ForgetsDiscards(LoggedParking):
     """Without: an owner knows what was discarded before."""
 
-    def _pass_over(self, aggregate_id: str, version: int) -> None:
-        """It is forgotten."""
+    async def _load_discards(self) -> set[tuple[str, int]]:
+        return set()

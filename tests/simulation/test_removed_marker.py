@@ -24,7 +24,7 @@ RULES = {
     "who confirms names the note exactly": (
         MarkerParts(redis=markers_without_rules.ClearsWhateverStands),
         "everything but a loss",
-        FALSE | ORDER,
+        FALSE | ORDER | {"rejected for what was not there"},
     ),
     "no marker expires while a note stands": (
         MarkerParts(redis=markers_without_rules.LetsNotesExpire),

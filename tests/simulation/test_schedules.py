@@ -13,7 +13,7 @@ ALL_ROLES = ("append", "snapshot", "relay")
 SCENARIOS = {
     "append, loaded events": (500, RoleScenario(("append",))),
     "append, loaded again and again": (
-        2500,
+        2100,
         RoleScenario(("append",), events=14, again=0.7, failures=0.95),
     ),
     "append, events that follow one another": (1000, RoleScenario(("append",), marked=True)),

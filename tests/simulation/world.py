@@ -8,6 +8,7 @@ from typing import Any
 
 from eventfleet.model.domain import Domain
 from eventfleet.roles.append import AppendRole
+from eventfleet.roles.append_parking import AppendParking
 from eventfleet.roles.append_plan import Plan
 from eventfleet.roles.parking import LoggedParking, Parking
 from eventfleet.roles.relay import RelayRole
@@ -193,6 +194,7 @@ class World:
                     self.stores.events,
                     writer,
                     clock,
+                    self.append_parking(partition, clock),
                 ),
                 cached=cached,
                 sweep=self.sweep(partition, clock) if self.scenario.puts else None,
@@ -217,6 +219,11 @@ class World:
             writer,
             self.logged_parking(partition, clock),
         )
+
+    def append_parking(self, partition: int, clock: ServerClock) -> AppendParking:
+        """What append keeps where nothing of it is poison."""
+        letters, producer = MemoryDeadLetters(), MemoryProducer(self.log)
+        return AppendParking(tally.name, partition, letters, clock, self.stores.events, producer)
 
     def parking(self, partition: int, clock: ServerClock) -> Parking:
         parking = self.scenario.parts.snapshot_parking
