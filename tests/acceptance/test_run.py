@@ -330,22 +330,28 @@ brittle = with_changes(declared("brittle"), views=[accounts])
 
 @pytest.fixture
 def brittle(newcomer: Newcomer, tmp_path: Path) -> dict[str, str]:
-    """Variables for a domain whose view raises on one of the events of a log, and that log."""
+    """Variables for a domain whose view raises on an event of each aggregate of a log, that log,
+    and a limit that more than one parked aggregate of a partition is beyond."""
     (tmp_path / "brittle.py").write_text(BRITTLE)
-    log = tmp_path / rows(tmp_path, "a")
-    return {"EVENTFLEET_DOMAINS": "brittle", "PYTHONPATH": python_path(tmp_path), "LOG": str(log)}
+    log = tmp_path / rows(tmp_path, *"abcdefghijkl")
+    return {
+        "EVENTFLEET_DOMAINS": "brittle",
+        "EVENTFLEET_PARKED_AGGREGATES": "1",
+        "PYTHONPATH": python_path(tmp_path),
+        "LOG": str(log),
+    }
 
 
 def python_path(folder: Path) -> str:
     return os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH")]))
 
 
-def test_a_run_ends_at_an_event_that_a_view_raises_on_and_shows_the_teams_line(
+def test_a_run_ends_where_a_view_raises_on_too_much_and_shows_the_teams_line(
     newcomer: Newcomer, tmp_path: Path, brittle: dict[str, str]
 ) -> None:
     done = newcomer.run("run", "--domain", "brittle", **brittle, ONCE="1")
     assert done.returncode == 1
-    assert "is stopped: project can't go on: brittle 'a' version 1, event " in done.stderr
+    assert "is stopped: project can't go on: it parks 1 aggregates of this partition" in done.stderr
     assert f'File "{tmp_path}/brittle.py", line ' in done.stderr
     assert 'raise LookupError("no account for Ann")' in done.stderr
     newcomer.nothing_is_left()
