@@ -1,12 +1,14 @@
 """Poison events on a fleet of real processes: parked, told, redriven after the mend, discarded."""
 
 import json
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from eventfleet.topics.dead_letters import ROLE
 from tests.acceptance.command_fleet import CommandFleet
 from tests.acceptance.fleet import ROOT
 from tests.acceptance.kafka_by_hand import wait_for
@@ -85,8 +87,10 @@ def test_poison_is_parked_redriven_after_the_mend_and_discarded(fleet: CommandFl
     status, ready = worker.get("/ready")
     assert (status, ready.count("LookupError: no such text") >= 3) == (200, True)
     assert "poisoned.py" in fleet.run("deadletters", "show", "poisoned", "relay", "a")
+    # What project meets as it brings a view up to date is no record, so it has no dead letter.
     letters = fleet.kafka.records(fleet.topic("dead-letters"))
-    assert len(letters) == 6
+    of_roles = Counter(dict(letter.headers)[ROLE].decode() for letter in letters)
+    assert (of_roles["relay"], of_roles["snapshot"]) == (2, 2)
 
     # What fails again stays parked.
     assert fleet.json("deadletters", "redrive", "poisoned", "--aggregate", "a")["requested"] == 3

@@ -326,8 +326,9 @@ class MarkerSchedule:
             self.scheduler.kill(task)
 
     def _until(self, done: Callable[[], bool]) -> None:
-        # Clocks that were set back come to where they were first.
-        patience = PATIENCE * (3 if self.scenario.clocks else 1)
+        # Clocks that were set back come to where they were first; the copies of many redrives are
+        # gone through.
+        patience = PATIENCE * (3 if self.scenario.clocks or self.scenario.slow else 1)
         for step in range(patience):
             if step % 50 == 0 and self.scenario.poison:
                 self._operate(discards=False)
