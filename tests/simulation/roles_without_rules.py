@@ -53,8 +53,8 @@ class MovesItsCacheEarly(AppendRole):
 class KnowsNoRepeats(AppendRole):
     """Without: a repeat is recognised by its event id. Here each offset is another event."""
 
-    def _event(self, record: LogRecord) -> EventRecord:
-        event = super()._event(record)
+    def _event(self, record: LogRecord, redriven: bool) -> EventRecord:
+        event = super()._event(record, redriven)
         return replace(event, id=f"{event.id}@{record.offset}")
 
 
