@@ -11,6 +11,7 @@ from eventfleet.roles.view_projector import NOT_STORED, CachedRow, CachedTable, 
 from eventfleet.stores.contracts.views import BuildProgress, StoredRow, ViewBuild, ViewBuilds
 from eventfleet.stores.cursors import FeedPoint
 from eventfleet.stores.memory.views import MemoryRows, MemoryViews
+from eventfleet.topics.parked import Discard
 from eventfleet.topics.record import LogRecord, ProducerRecord
 
 # Stores
@@ -332,3 +333,7 @@ class ForgetsDiscards(LoggedParking):
 
     async def _load_discards(self) -> set[tuple[str, int]]:
         return set()
+
+    def discard_first(self, aggregate_id: str, discard: Discard) -> None:
+        super().discard_first(aggregate_id, discard)
+        self.discards.clear()
