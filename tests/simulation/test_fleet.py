@@ -65,7 +65,7 @@ RULES = {
         {
             *("accepted but not stored", "accepted again", "emitted otherwise than stored"),
             "error",
-            *("gap", "snapshot is not the fold"),
+            *("gap", "snapshot is not the fold", "emitted out of order"),
         },
     ),
 }
