@@ -13,7 +13,7 @@ ALL_ROLES = ("append", "snapshot", "relay")
 SCENARIOS = {
     "append, loaded events": (500, RoleScenario(("append",))),
     "append, loaded again and again": (
-        2100,
+        2500,
         RoleScenario(("append",), events=14, again=0.7, failures=0.95),
     ),
     "append, events that follow one another": (1000, RoleScenario(("append",), marked=True)),
@@ -23,11 +23,11 @@ SCENARIOS = {
     "relay": (400, RoleScenario(("relay",), fed=True, repeats=False)),
     "snapshot, which parks": (400, RoleScenario(("snapshot",), fed=True, poison=0.3)),
     "relay, which parks": (
-        400,
+        200,
         RoleScenario(("relay",), fed=True, repeats=False, poison=0.3),
     ),
     "relay, of whose topics one refuses records": (
-        400,
+        200,
         RoleScenario(("relay",), fed=True, repeats=False, poison=0.3, too_large=True),
     ),
     "all three, with synchronous puts and parking": (
