@@ -134,7 +134,7 @@ class AppendRole:
         return decode(value) if self._synchronous else decode(value, self._domain.always_storable)
 
     def _fault(self, event: EventRecord, redriven: bool) -> Exception | None:
-        """What parks the event's aggregate, unless it is superseded or stored already.
+        """Return the fault that parks the event's aggregate, unless it is superseded or stored.
 
         InvalidRecord: it is not of this domain, or its writer did not ask the declaration.
         """

@@ -1,4 +1,4 @@
-"""What append parks in a partition, and its redrive, which goes through the log.
+"""AppendParking: the aggregates that append parks in a partition, and their redrive by the log.
 
 The parked events lie in the event store, unseen by readers; the dead-letter store lists their
 aggregates. A redrive writes their records to `<domain>.events` again, in order and marked as
