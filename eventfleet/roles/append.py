@@ -13,7 +13,7 @@ from contextlib import suppress
 from typing import Any
 
 from eventfleet.model.domain import Domain
-from eventfleet.roles.append_parking import AppendParking, is_redriven
+from eventfleet.roles.append_parking import AppendParking
 from eventfleet.roles.append_plan import (
     AppendItem,
     AppendResult,
@@ -42,7 +42,7 @@ from eventfleet.stores.contracts import (
     VersionRange,
 )
 from eventfleet.stores.errors import Duplicate, Misconfigured, ServerUnavailable
-from eventfleet.topics.codec import EVENT_HEADERS, decode, encode
+from eventfleet.topics.codec import EVENT_HEADERS, REDRIVEN_HEADERS, decode, encode
 from eventfleet.topics.dead_letters import PARKED, UNREADABLE, make_dead_letter
 from eventfleet.topics.errors import InvalidRecord
 from eventfleet.topics.event import EventRecord, Position
@@ -111,9 +111,11 @@ class AppendRole:
         """The items of the readable records, and dead letters for the others."""
         items: list[AppendItem] = []
         dead_letters: list[ProducerRecord] = []
+        headers, redriven = EVENT_HEADERS, False
         for record in records:
+            if record.headers is not headers:  # a chunk's records share theirs
+                headers, redriven = record.headers, record.headers == REDRIVEN_HEADERS
             try:
-                redriven = is_redriven(record)
                 event = self._event(record, redriven)
                 fault = None if self._synchronous else self._fault(event, redriven)
                 items.append(AppendItem(record, event, self._epoch, fault, redriven))
@@ -122,16 +124,13 @@ class AppendRole:
         return items, dead_letters
 
     def _event(self, record: LogRecord, redriven: bool) -> EventRecord:
-        event = self._decode(record.value)
+        # Nobody reads what an event of a synchronous domain holds: it is only placed.
+        event = decode(record.value, None if self._synchronous else self._domain.always_storable)
         if record.key != event.aggregate_id.encode():
             raise InvalidRecord("key", f"is {record.key!r}, not the subject {event.aggregate_id!r}")
         if self._uses_marker and event.prev is None and not redriven:
             raise InvalidRecord("prev", "is missing; events of this domain are made by commands")
         return event
-
-    def _decode(self, value: bytes | None) -> EventRecord:
-        """Decode an event; those of a synchronous domain are only placed, so nobody reads them."""
-        return decode(value) if self._synchronous else decode(value, self._domain.always_storable)
 
     def _fault(self, event: EventRecord, redriven: bool) -> Exception | None:
         """Return the fault that parks the event's aggregate, unless it is superseded or stored.
@@ -177,6 +176,10 @@ class AppendRole:
         if self._sweep:
             return await self._sweep.tick(self._next_offset)
         return await self._parking.redrive(self._next_offset)
+
+    @property
+    def at_rest(self) -> bool:
+        return not self._parking.aggregates and (self._sweep is None or self._sweep.at_rest)
 
     async def close(self) -> None:
         await self._writer.close()

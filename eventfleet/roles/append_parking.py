@@ -29,7 +29,7 @@ from eventfleet.topics.codec import REDRIVEN_HEADERS, encode
 from eventfleet.topics.event import EventKey, EventRecord
 from eventfleet.topics.names import Topics
 from eventfleet.topics.parked import ParkedAggregate
-from eventfleet.topics.record import LogRecord, ProducerRecord
+from eventfleet.topics.record import ProducerRecord
 
 ROLE = "append"
 ROUND_EVENTS = 500
@@ -48,10 +48,6 @@ class RedriveRound:
     first: int
     last_offset: int
     retry_at: datetime
-
-
-def is_redriven(record: LogRecord) -> bool:
-    return record.headers == REDRIVEN_HEADERS
 
 
 class AppendParking(Parking):

@@ -112,6 +112,8 @@ def distinct(items: list[AppendItem]) -> list[AppendItem]:
 
 def before_next_decision(items: Sequence[AppendItem]) -> Sequence[AppendItem]:
     """Return the first items, up to one whose aggregate has a redriven event among them."""
+    if True not in {item.redriven for item in items}:
+        return items
     decided: set[str] = set()
     for index, item in enumerate(items):
         if item.event.aggregate_id in decided:

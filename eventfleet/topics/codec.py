@@ -26,11 +26,12 @@ from eventfleet.topics.event import (
     is_in_milliseconds,
     truncate_to_milliseconds,
 )
+from eventfleet.topics.record import Headers
 
 T = TypeVar("T")
 R = TypeVar("R", bound=EventRecord)
 
-EVENT_HEADERS = (("content-type", b"application/cloudevents+json"),)
+EVENT_HEADERS: Headers = (("content-type", b"application/cloudevents+json"),)
 """The headers of a record whose value is an event."""
 REDRIVEN = "eventfleet-redriven"
 REDRIVEN_HEADERS = (*EVENT_HEADERS, (REDRIVEN, b"1"))
@@ -59,12 +60,8 @@ encode: Callable[[EventRecord], bytes] = msgspec.json.Encoder().encode
 """Encodes an event as one CloudEvents JSON object. TypeError: JSON can't write its data."""
 
 
-def _never(event: EventRecord) -> bool:
-    return False
-
-
 def decode(
-    value: bytes | None, always_storable: Callable[[EventRecord], bool] = _never
+    value: bytes | None, always_storable: Callable[[EventRecord], bool] | None = None
 ) -> EventRecord:
     """Decode the event in a record's value. InvalidRecord names the field and the reason.
 
@@ -79,7 +76,7 @@ def decode(
             event
             and is_in_milliseconds(event.time)
             and not event.discarded
-            and (always_storable(event) or _is_storable(event.data, 2))
+            and ((always_storable and always_storable(event)) or _is_storable(event.data, 2))
         ):
             return event
     return _decode_slowly(value, EventRecord)
