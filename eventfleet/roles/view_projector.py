@@ -88,7 +88,8 @@ class CachedTable:
     def __init__(self, table: Table, store: RowStore, capacity: int, written: Counter[str]) -> None:
         self._table, self._store, self._written = table, store, written
         self._cache: LruCache[CachedRow] = LruCache(capacity)
-        self._changed: dict[str, CachedRow] = {}
+        self.changed: dict[str, CachedRow] = {}
+        """The rows at hand that events have changed."""
         self._loaded: dict[str, CachedRow] = {}
         self.suspects: set[str] = set()
         """Rows that can't be stored: it is to be found out which event makes them so."""
@@ -104,23 +105,13 @@ class CachedTable:
             self._loaded |= {id: self._cached(stored.get(id)) for id in missing}
         return self._loaded
 
-    def change(self, id: str, value: Row | None, event: ProjectedEvent) -> None:
-        """Make a row that is at hand what an event made of it."""
-        row = self._changed[id] = self._loaded[id]
-        row.change(value, event)
-
-    @property
-    def changed(self) -> bool:
-        """True when a row was changed since the last one was cached."""
-        return bool(self._changed)
-
     def encode(self, now: datetime, poison: PoisonEvents) -> list[StoredRow] | None:
         """Return what was changed, as it is stored. None: something can't be, and is a suspect.
 
         What can't be though each of its events was looked at is put down to the last one.
         """
         rows, failed = [], False
-        for id, row in self._changed.items():
+        for id, row in self.changed.items():
             try:
                 rows.append(self._encode(id, row, now))
             except UnstorableRow as error:
@@ -145,7 +136,7 @@ class CachedTable:
         """Cache what is at hand, now that it is stored."""
         self._cache.put_all(self._loaded)
         self._cache.trim()
-        self._loaded, self._changed = {}, {}
+        self._loaded, self.changed = {}, {}
         self.suspects.clear()
 
     def drop(self, ids: Iterable[str]) -> None:
@@ -154,13 +145,13 @@ class CachedTable:
 
     def undo(self) -> None:
         """Drop what events in hand have changed; nothing of it is stored."""
-        self._cache.drop(self._changed)
-        self._loaded, self._changed = {}, {}
+        self._cache.drop(self.changed)
+        self._loaded, self.changed = {}, {}
 
     def forget(self) -> None:
         """Drop everything: it is unknown what was stored."""
         self._cache.clear()
-        self._loaded, self._changed = {}, {}
+        self._loaded, self.changed = {}, {}
         self.suspects.clear()
 
     def _cached(self, stored: StoredRow | None) -> CachedRow:
@@ -257,7 +248,7 @@ class ViewProjector:
         except BaseException:
             self._forget(self._tables)
             raise
-        self._abreast = self._abreast or self._rows.changed
+        self._abreast = self._abreast or bool(self._rows.changed)
         for table in self._tables:
             table.keep()
         self.point = FeedPoint.of(self._last)
@@ -303,7 +294,7 @@ class ViewProjector:
         ahead = False
         # Locals: this loop runs for each event.
         view, project = self.view, self.view.project
-        change, totals, suspects = self._rows.change, bool(self._totals), self._rows.suspects
+        changed, totals, suspects = self._rows.changed, bool(self._totals), self._rows.suspects
         for event, id in keyed:
             if poison and poison.covers(event):
                 continue
@@ -322,7 +313,8 @@ class ViewProjector:
             except Exception as error:
                 poison.add(event, error)
                 continue
-            change(id, made, event)
+            row.change(made, event)
+            changed[id] = row
             if totals:
                 changes.append(RowChange(event, before, made))
         if ahead:
@@ -383,7 +375,8 @@ class ViewProjector:
                         parts[done[1]].value = done[2]
                     continue
                 done = event, id, before
-                table.change(id, None if part == empty else part, event)
+                parts[id].change(None if part == empty else part, event)
+                table.changed[id] = parts[id]
         return unspoilt
 
     def _steps(

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
-from eventfleet.model.views import ProjectedEvent, Row
+from eventfleet.model.views import ProjectedEvent
 from eventfleet.roles.parking import LoggedParking
 from eventfleet.roles.project import ProjectRole
 from eventfleet.roles.role import ChunkReport
@@ -107,9 +107,10 @@ class CachesAtOnce(ViewProjector):
 
 
 class CachingTable(CachedTable):
-    def change(self, id: str, value: Row | None, event: ProjectedEvent) -> None:
-        super().change(id, value, event)
-        self._cache.put(id, self._loaded[id])
+    async def load(self, ids: Iterable[str], fresh: Iterable[str] = ()) -> Mapping[str, CachedRow]:
+        rows = await super().load(ids, fresh)
+        self._cache.put_all(rows)  # what becomes of them before they are stored, too
+        return rows
 
 
 class AppliesTwice(ViewProjector):
