@@ -46,6 +46,10 @@ class CountedRole:
         self._role, self._counter = role, counter
         self.open, self.tick, self.close = role.open, role.tick, role.close
 
+    @property
+    def at_rest(self) -> bool:
+        return self._role.at_rest
+
     async def process(self, records: Sequence[LogRecord], next_offset: int) -> ChunkReport:
         self._counter.count_taken(records)
         report = await self._role.process(records, next_offset)

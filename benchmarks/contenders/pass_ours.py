@@ -70,6 +70,10 @@ class PassRole:
     async def tick(self) -> ChunkReport:
         return ChunkReport()
 
+    @property
+    def at_rest(self) -> bool:
+        return True
+
     async def close(self) -> None:
         await self._writer.close()
 

@@ -12,7 +12,7 @@ from benchmarks.role_setup import DATABASE
 from benchmarks.scenario import Goal, Scenario, ServerAddresses, is_short
 from eventfleet.embedded_servers import free_port
 from eventfleet.runtime import connections
-from eventfleet.workers.transport.consumer_thread import HEARTBEAT_SECONDS, IDLE_POLL_MS
+from eventfleet.workers.transport.consumer_thread import IDLE_POLL_MS, REST_HEARTBEAT_SECONDS
 
 PARTITIONS = 4
 SECONDS = 30
@@ -39,8 +39,7 @@ async def prepare(servers: ServerAddresses, contender: str, repeat: int) -> Cont
             "metrics_port": free_port(),
             "consumer": {
                 "session_timeout_ms": 6000,
-                # At rest ours leaves every other heartbeat out.
-                "heartbeat_interval_ms": int(2 * HEARTBEAT_SECONDS * 1000),
+                "heartbeat_interval_ms": int(REST_HEARTBEAT_SECONDS * 1000),
                 "fetch_max_wait_ms": IDLE_POLL_MS,
             },
         },

@@ -1,6 +1,6 @@
 """LagGuard: what append parks, and how far it has come, in the time of the markers' clock."""
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from datetime import datetime
 from typing import NamedTuple
 
@@ -10,6 +10,13 @@ from eventfleet.topics.names import Topics, consumer_group
 MAX_DRIFT = 0.1
 MAX_DRIFT_SECONDS = 0.1
 """Beyond these, between two looks, Redis' clock was set back."""
+
+UPDATE_SECONDS = 1.0
+REST_SECONDS = 10.0
+"""A guard that nobody has asked for this long is at rest."""
+REST_UPDATE_SECONDS = 10.0
+MAX_REST_SHARE = 0.02
+"""How much of the markers' expiry may pass between two updates at rest."""
 
 
 class Look(NamedTuple):
@@ -59,11 +66,26 @@ class LagGuard:
         self._committed: dict[int, int] = {}
         self._look: Look | None = None
         self._resets = 0
-        self.update_wanted = False  # since the last update, a question was answered by no
+        self._asked_at = clock.steady()
+        self.want_update: Callable[[], None] = lambda: None
+        """Called when a question was answered by no, or the first one came after a rest."""
+
+    @property
+    def update_seconds(self) -> float:
+        """The seconds until the next update, unless one is wanted sooner."""
+        if (self._clock.steady() - self._asked_at).total_seconds() < REST_SECONDS:
+            return UPDATE_SECONDS
+        return max(UPDATE_SECONDS, min(REST_UPDATE_SECONDS, self._expiry * MAX_REST_SHARE))
 
     async def incarnation(self) -> Incarnation:
-        """The incarnation and time last seen."""
-        return self._look.incarnation if self._look else await self.refresh_incarnation()
+        """The incarnation and time last seen; after a rest, the present ones."""
+        rested = self.update_seconds > UPDATE_SECONDS
+        self._asked_at = self._clock.steady()
+        if rested:
+            self.want_update()
+        if rested or self._look is None:
+            return await self.refresh_incarnation()
+        return self._look.incarnation
 
     async def refresh_incarnation(self) -> Incarnation:
         """Read the present incarnation and time."""
@@ -80,7 +102,6 @@ class LagGuard:
     async def update(self) -> None:
         """Read first the time, then the log's ends, then how far append has committed, then the
         aggregates that it parks."""
-        self.update_wanted = False
         incarnation = await self.refresh_incarnation()
         resets, watermarks = self._resets, await self._reader.watermarks(self._topic)
         if resets == self._resets:
@@ -111,7 +132,8 @@ class LagGuard:
         return self._noted(self._committed.get(partition, 0) > offset)
 
     def _noted(self, answer: bool) -> bool:
-        self.update_wanted = self.update_wanted or not answer
+        if not answer:
+            self.want_update()
         return answer
 
 

@@ -139,6 +139,10 @@ class CommandRole:
     async def tick(self) -> ChunkReport:
         return ChunkReport()
 
+    @property
+    def at_rest(self) -> bool:
+        return True
+
     async def close(self) -> None:
         await self._writer.close()
 

@@ -36,6 +36,7 @@ from eventfleet.model.typed_decoder import FOLD_FIELDS, make_typed_decoder
 from eventfleet.model.views import ProjectedEvent, View
 from eventfleet.roles.notices import NULL_NOTIFIER, StageNotifier
 from eventfleet.roles.parking import LoggedParking
+from eventfleet.roles.recent_builds import RecentBuilds
 from eventfleet.roles.refolded_aggregate import RefoldedAggregate
 from eventfleet.roles.role import ChunkReport, PartitionFault
 from eventfleet.roles.takeover import RoleStart
@@ -89,7 +90,7 @@ class ProjectRole:
     """The project role of one partition of one domain.
 
     `partitions` is the number of the domain's partitions; `cached` rows of each table are kept in
-    memory. The owners of all partitions share `statistics`.
+    memory. The owners of all partitions share `statistics` and `recent_builds`.
     """
 
     def __init__(
@@ -105,6 +106,7 @@ class ProjectRole:
         cached: int,
         notifier: StageNotifier = NULL_NOTIFIER,
         statistics: ViewStatistics | None = None,
+        recent_builds: RecentBuilds | None = None,
     ) -> None:
         assert stores.views is not None
         self._domain, self._partition = domain, partition
@@ -117,7 +119,9 @@ class ProjectRole:
         self._noted: dict[tuple[str, int], BuildProgress] = {}
         self._live: set[tuple[str, int]] = set()
         self._awaited: deque[Any] = deque(maxlen=MAX_AWAITED_EVENTS)
+        self._recent_builds = recent_builds or RecentBuilds(stores.views, clock)
         self._looked_at: datetime | None = None
+        self._changed_at = clock.steady()  # when this owner last noted or removed something
         self._purged_at = clock.steady()
         self._next_offset = 0
         self._reached = FeedPoint.start(partition)
@@ -169,8 +173,8 @@ class ProjectRole:
                 continue
             if (parked or discards) and self._passes_over(event, report):
                 continue
-            # An event of a declared type was decoded with its payload.
-            if isinstance(event, EventRecord):
+            # An event of a declared type was decoded with its payload. `isinstance` takes longer.
+            if type(event) is EventRecord:
                 event = None if event.discarded else self._upcast(event, report)
                 if event is None:
                     continue
@@ -242,7 +246,7 @@ class ProjectRole:
         now = self._clock.steady()
         if behind or self._looked_at is None or now - self._looked_at >= BUILDS_INTERVAL:
             await self._note_points()
-            await self._look_at_builds()
+            await self._look_at_builds(since=now - BUILDS_INTERVAL)
             self._notify()
         if now - self._purged_at >= PURGE_INTERVAL:
             self._purged_at = now
@@ -270,6 +274,11 @@ class ProjectRole:
                     *(projector.view.name, self._domain.name, error),
                 )
 
+    @property
+    def at_rest(self) -> bool:
+        ready = all(projector.ready for projector in self._projectors.values())
+        return ready and not self._parking.aggregates
+
     async def close(self) -> None:
         self._statistics.builds.pop(self._partition, None)
         await self._writer.close()
@@ -292,7 +301,7 @@ class ProjectRole:
         if poison and await self._is_removed(key):
             del self._projectors[key]
             self._live.discard(key)
-            self._looked_at = None
+            self._looked_at, self._changed_at = None, self._clock.steady()
             return left
         if poison and not self._noted[key].stale:
             for event, error in poison:
@@ -342,17 +351,22 @@ class ProjectRole:
                 *key, self._partition, known, progress
             ):
                 self._noted[key] = progress
+                self._changed_at = self._clock.steady()
 
-    async def _look_at_builds(self) -> None:
-        """Take up the builds that this process can keep; begin one where a view has none."""
+    async def _look_at_builds(self, since: datetime | None = None) -> None:
+        """Take up the builds that this process can keep; begin one where a view has none.
+
+        They are those of now, or of a moment after `since` and after this owner's last change.
+        """
         self._looked_at = self._clock.steady()
-        while await self._changed_builds():
-            pass
+        since = self._looked_at if since is None else max(since, self._changed_at)
+        while await self._changed_builds(since):
+            since = self._clock.steady()
 
-    async def _changed_builds(self) -> bool:
+    async def _changed_builds(self, since: datetime) -> bool:
         """Look once; return whether a build was begun or made live: then there is more to see."""
         changed = False
-        builds = await self._views.builds()
+        builds = await self._recent_builds.read(since)
         kept: dict[tuple[str, int], ViewProjector] = {}
         self._live.clear()
         for view in self._domain.views:
@@ -416,6 +430,7 @@ class ProjectRole:
         noted = self._views.note_progress(view, number, self._partition, known, counted)
         if not await noted:
             raise ServerUnavailable(f"view {view}: an earlier owner still notes its progress")
+        self._changed_at = self._clock.steady()
 
     def _is_due(self, view: View[Any], builds: ViewBuilds) -> bool:
         """Return whether a build must be begun. ChangedView: an equal version has other rows."""
@@ -507,6 +522,7 @@ class ProjectRole:
                     raise ServerUnavailable(f"view {name}: another owner notes its progress")
                 if kept and self._noted[key] == known:
                     self._noted[key] = stale
+                self._changed_at = self._clock.steady()
 
     # What it does when that fails
 

@@ -196,6 +196,10 @@ class RelayRole:
             report += await self._until_none_is_refused(lambda: self._redrive(requests))
         return report
 
+    @property
+    def at_rest(self) -> bool:
+        return not self._parking.aggregates
+
     async def _commit(self, out: Sequence[ProducerRecord], next_offset: int) -> None:
         """Commit. Without transactions what is parked comes last: what it hides was written."""
         await self._writer.commit(out, next_offset, last=await self._parking.save())

@@ -45,6 +45,10 @@ class ChunkReport:
         return self
 
 
+NOTHING = ChunkReport()
+"""The report of a call that has done nothing that counts."""
+
+
 class PartitionFault(EventfleetError):
     """A fault that stops a role at one partition, with the offset unmoved, and nothing else.
 
@@ -89,7 +93,12 @@ class Role(Protocol):
         """
 
     async def tick(self) -> ChunkReport:
-        """Do what is due without a record; called between chunks, about once a second."""
+        """Do what is due without a record; called between chunks, about once a second, at rest
+        every few seconds."""
+
+    @property
+    def at_rest(self) -> bool:
+        """True when nothing is under way that goes on with the next tick."""
 
     async def close(self) -> None:
         """Let the partition go. Never raises."""

@@ -192,6 +192,10 @@ class SnapshotRole:
             await self._save(states, [], self._next_offset, report)
         return report
 
+    @property
+    def at_rest(self) -> bool:
+        return not self._parking.aggregates
+
     async def close(self) -> None:
         await self._writer.close()
 

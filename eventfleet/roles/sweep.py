@@ -20,6 +20,7 @@ from eventfleet.topics.names import Topics
 from eventfleet.topics.record import ProducerRecord
 
 SWEEP_INTERVAL = timedelta(seconds=2)
+REST_SWEEP_INTERVAL = timedelta(seconds=4)
 MAX_SWEEP_EVENTS = 1_000
 
 ReadWatermarks = Callable[[], Awaitable[Watermarks]]
@@ -48,14 +49,19 @@ class Sweep:
         self._watermarks, self._clock = watermarks, clock
         self._events = Topics.of(domain).events
         self._due = clock.steady()
+        self._next_offset = 0
+        self.at_rest = False
+        """True when nothing was unplaced, and append had placed nothing since the sweep before."""
         self._seen: Mapping[str, Sighting] = {}
 
     async def tick(self, next_offset: int) -> ChunkReport:
         """Sweep if a sweep is due. `next_offset`: append has placed what lies below it."""
         if self._clock.steady() < self._due:
             return ChunkReport()
-        self._due = self._clock.steady() + SWEEP_INTERVAL
         unplaced = await self._store.sweep(self._partition, MAX_SWEEP_EVENTS)
+        self.at_rest = not unplaced and next_offset == self._next_offset
+        pause = REST_SWEEP_INTERVAL if self.at_rest else SWEEP_INTERVAL
+        self._due, self._next_offset = self._clock.steady() + pause, next_offset
         lowest = {event.aggregate_id: event for event in reversed(unplaced)}
         highest = {event.aggregate_id: event for event in unplaced}
         waiting = {

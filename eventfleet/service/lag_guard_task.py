@@ -2,30 +2,34 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 from eventfleet.deciders.lag_guard import LagGuard
 from eventfleet.stores.background_task import BackgroundTask
 
-LOOK_SECONDS = 0.1
-MAX_LOOKS = 10
+LEAST_PAUSE_SECONDS = 0.1
 LEAVE_SECONDS = 1.0
 LONGEST_PAUSE_SECONDS = 1.0
 
 
 @asynccontextmanager
 async def running_lag_guard(guard: LagGuard, domain: str) -> AsyncIterator[BackgroundTask]:
-    """Update the guard at once and then every second, sooner when wanted, during the block.
+    """Update the guard at once and then as often as it says, sooner when wanted, during the block.
 
     After an update that failed nothing new is trusted until one succeeds.
     """
-    stop = asyncio.Event()
+    stopped, wanted = False, asyncio.Event()
+    guard.want_update = wanted.set
 
     async def keep_updated() -> None:
-        while not stop.is_set():
+        while not stopped:
+            wanted.clear()
             await guard.update()
             task.report_well()
-            await _pause(guard, stop)
+            await asyncio.sleep(LEAST_PAUSE_SECONDS)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(guard.update_seconds - LEAST_PAUSE_SECONDS):
+                    await wanted.wait()
 
     task = BackgroundTask(
         f"the lag guard of {domain}",
@@ -37,12 +41,6 @@ async def running_lag_guard(guard: LagGuard, domain: str) -> AsyncIterator[Backg
     try:
         yield task
     finally:
-        stop.set()
+        stopped = True
+        wanted.set()
         await task.end(LEAVE_SECONDS)
-
-
-async def _pause(guard: LagGuard, stop: asyncio.Event) -> None:
-    for _ in range(MAX_LOOKS):
-        await asyncio.sleep(LOOK_SECONDS)
-        if guard.update_wanted or stop.is_set():
-            return

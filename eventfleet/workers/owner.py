@@ -18,7 +18,7 @@ from tenacity import (
     wait_random_exponential,
 )
 
-from eventfleet.roles.role import ChunkReport, PartitionFault, Role
+from eventfleet.roles.role import NOTHING, ChunkReport, PartitionFault, Role
 from eventfleet.stores.errors import Fenced, ServerUnavailable, TopicRefused
 from eventfleet.workers.chunk_source import ChunkSource
 from eventfleet.workers.metrics import Meter
@@ -45,13 +45,14 @@ class OwnerTimeouts:
 
     `refused`: how long a topic may be refused before the partition stands still; a broker that has
     just started does not know its topics for a moment. `in_hand`: what a close allows the chunk in
-    hand. `tick`: between two ticks. `fenced`: from a fence until the partition, if it is still
-    assigned, is taken over again. `longest_pause`: between two retries.
+    hand. `tick`: between two ticks, `rest_tick` at rest. `fenced`: from a fence until the
+    partition, if it is still assigned, is taken over again. `longest_pause`: between two retries.
     """
 
     refused: float = 10.0
     in_hand: float = 10.0
     tick: float = 1.0
+    rest_tick: float = 5.0
     fenced: float = 10.0
     longest_pause: float = 5.0
 
@@ -113,6 +114,7 @@ class Owner:
         self._queue = _make_queue()
         self._session: int | None = None
         self._position = 0
+        self._tick_pause = timeouts.tick
         self._last_tick = self._failing_since = self._failed_at = time.monotonic()
         self._refused_since: float | None = None
         self._given_up_at = stopped_at
@@ -288,7 +290,7 @@ class Owner:
 
     async def _next_chunk(self) -> Chunk | None:
         """The next chunk; None when a tick is due first. ServerUnavailable: an interruption."""
-        left = self._last_tick + self._timeouts.tick - time.monotonic()
+        left = self._last_tick + self._tick_pause - time.monotonic()
         if left <= 0:
             return None
         try:
@@ -302,6 +304,7 @@ class Owner:
 
     async def _process(self, chunk: Chunk) -> None:
         self._chunk_unfinished = True
+        self._tick_pause = self._timeouts.tick
         self._unfinished_since = chunk.records[0].timestamp
         if chunk.start != self._position:
             raise ServerUnavailable(
@@ -320,7 +323,10 @@ class Owner:
 
     async def _tick(self) -> None:
         try:
-            self._meter.add(await self._role.tick())
+            report = await self._role.tick()
+            at_rest = report == NOTHING and self._role.at_rest
+            self._tick_pause = self._timeouts.rest_tick if at_rest else self._timeouts.tick
+            self._meter.add(report)
         finally:  # so that a chunk comes after each tick, however long it took
             self._last_tick = time.monotonic()
         if self._lag() == 0:

@@ -5,8 +5,10 @@ from typing import Any
 
 from eventfleet.model.domain import Domain
 from eventfleet.roles.project import ProjectRole
+from eventfleet.roles.recent_builds import RecentBuilds
+from eventfleet.stores.contracts import DomainStores
 from eventfleet.topics.names import Topics
-from eventfleet.workers.agent import DomainAgent, FaustApp
+from eventfleet.workers.agent import DomainAgent, FaustApp, WorkerContext
 from eventfleet.workers.owner import Ack
 from eventfleet.workers.owners import Owners
 from eventfleet.workers.transport.chunk import ChunkSchema
@@ -16,6 +18,11 @@ class ProjectAgent(DomainAgent):
     """Consumes `<domain>.stored` as the group `<prefix>.<domain>.project`."""
 
     role = "project"
+
+    def __init__(self, domain: Domain[Any], stores: DomainStores, context: WorkerContext) -> None:
+        super().__init__(domain, stores, context)
+        assert stores.views is not None
+        self._recent_builds = RecentBuilds(stores.views, context.clock)
 
     @classmethod
     def serves(cls, domain: Domain[Any]) -> bool:
@@ -52,4 +59,5 @@ class ProjectAgent(DomainAgent):
             cached=self.context.settings.cached_aggregates,
             notifier=self.context.notifier,
             statistics=self.context.metrics.views(self.domain_name),
+            recent_builds=self._recent_builds,
         )

@@ -55,6 +55,10 @@ class Copy:
     async def tick(self) -> ChunkReport:
         return ChunkReport()
 
+    @property
+    def at_rest(self) -> bool:
+        return True
+
     async def close(self) -> None:
         await self.writer.close()
 

@@ -421,6 +421,10 @@ async def test_without_transactions_a_role_may_commit_where_it_begins(
         async def tick(self) -> ChunkReport:
             return ChunkReport()
 
+        @property
+        def at_rest(self) -> bool:
+            return True
+
         async def close(self) -> None:
             pass
 
@@ -518,6 +522,10 @@ async def test_faust_commits_nothing_that_was_not_acked(settings: Settings, sour
 
         async def tick(self) -> ChunkReport:
             return ChunkReport()
+
+        @property
+        def at_rest(self) -> bool:
+            return True
 
         async def close(self) -> None:
             pass

@@ -3,7 +3,12 @@
 from datetime import datetime, timedelta
 from typing import Any
 
-from eventfleet.deciders.lag_guard import LagGuard
+from eventfleet.deciders.lag_guard import (
+    MAX_REST_SHARE,
+    REST_SECONDS,
+    UPDATE_SECONDS,
+    LagGuard,
+)
 from eventfleet.stores.clock import STEADY_START, SystemClock
 from eventfleet.stores.contracts import Incarnation
 from eventfleet.stores.marker_timeouts import MarkerTimeouts
@@ -45,6 +50,11 @@ class GuardServers:
             prefix="p",
             expiry=EXPIRY,
         )
+        self.wanted = 0
+        self.guard.want_update = self.want
+
+    def want(self) -> None:
+        self.wanted += 1
 
     def produce(self, partition: int = 0) -> None:
         self.log.append(ProducerRecord("orders.events", b"k", b"v", partition))
@@ -100,7 +110,7 @@ async def test_it_holds_for_half_an_expiry_while_append_stands_still() -> None:
     servers = GuardServers()
     await servers.update()
     servers.produce()
-    assert servers.guard.is_caught_up(0, await servers.update(EXPIRY / 2))
+    assert servers.guard.is_caught_up(0, await servers.update(EXPIRY / 2 - 1))
     assert not servers.guard.is_caught_up(0, await servers.update(EXPIRY / 4))
 
 
@@ -201,15 +211,27 @@ async def test_a_look_renews_life_and_time_and_nothing_else() -> None:
     assert await servers.guard.incarnation() == after
 
 
-async def test_it_is_awaited_from_what_it_could_not_tell_until_the_next_beat() -> None:
+async def test_an_update_is_wanted_for_what_it_could_not_tell() -> None:
     servers = GuardServers()
     servers.produce()
     incarnation = await servers.update()
     assert servers.guard.is_caught_up(1, incarnation)
-    assert not servers.guard.update_wanted
+    assert not servers.wanted
     assert not servers.guard.is_caught_up(0, incarnation)
-    assert servers.guard.update_wanted
-    await servers.update()
-    assert not servers.guard.update_wanted
+    assert servers.wanted == 1
     assert not servers.guard.has_appended(0, 0)
-    assert servers.guard.update_wanted
+    assert servers.wanted == 2
+
+
+async def test_a_guard_that_nobody_asks_rests_and_the_first_question_ends_that() -> None:
+    servers = GuardServers()
+    before = await servers.update()
+    assert servers.guard.update_seconds == UPDATE_SECONDS
+    servers.clock.seconds += REST_SECONDS
+    servers.time += REST_SECONDS
+    assert servers.guard.update_seconds == EXPIRY * MAX_REST_SHARE
+    assert servers.guard.is_caught_up(0, before)
+    after = await servers.guard.incarnation()
+    assert (after.id, int(after.now)) == (before.id, servers.time)
+    assert servers.wanted == 1
+    assert servers.guard.update_seconds == UPDATE_SECONDS

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from typing import cast
 
@@ -17,12 +18,12 @@ class Guard:
     """Counts its beats; the first ones may fail."""
 
     def __init__(self, failures: int = 0, error: Exception | None = None) -> None:
-        self.updates, self.failures, self.update_wanted = 0, failures, False
+        self.updates, self.failures, self.update_seconds = 0, failures, 1.0
+        self.want_update: Callable[[], None] = lambda: None
         self.error = error or ServerUnavailable("away")
 
     async def update(self) -> None:
         self.updates += 1
-        self.update_wanted = False
         if self.updates <= self.failures:
             raise self.error
 
@@ -44,16 +45,16 @@ async def test_it_beats_at_once_and_again_for_the_length_of_the_block() -> None:
     async with beaten(guard):
         await until_beaten(guard, 3)
     updates = guard.updates
-    await asyncio.sleep(2 * lag_guard_task.LOOK_SECONDS)
+    await asyncio.sleep(2 * lag_guard_task.LEAST_PAUSE_SECONDS)
     assert guard.updates == updates
 
 
-async def test_it_beats_sooner_when_somebody_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lag_guard_task, "MAX_LOOKS", 10**9)
+async def test_it_beats_sooner_when_somebody_waits() -> None:
     guard = Guard()
+    guard.update_seconds = 10**9
     async with beaten(guard):
         await until_beaten(guard, 1)
-        guard.update_wanted = True
+        guard.want_update()
         await until_beaten(guard, 2)
 
 

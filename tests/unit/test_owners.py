@@ -79,6 +79,7 @@ class ScriptedRole:
     seen: list[int] = field(default_factory=list)
     hold: asyncio.Event | None = None
     inside: int = 0
+    at_rest: bool = False
 
     async def open(self) -> int:
         self.calls.append("open")
@@ -117,6 +118,7 @@ class Bench:
     errors: list[Exception | None] = field(default_factory=list)
     start: int = 0
     timestamp: int = 0
+    at_rest: bool = False
     source: RecordingSource = field(default_factory=RecordingSource)
     failures: list[tuple[int, Exception]] = field(default_factory=list)
     metrics: Metrics = field(default_factory=Metrics)
@@ -130,7 +132,7 @@ class Bench:
         self.failures.append((partition, error))
 
     def _make(self, partition: int, ack: Ack) -> Role:
-        self.roles.append(ScriptedRole(ack, self.errors, self.start))
+        self.roles.append(ScriptedRole(ack, self.errors, self.start, at_rest=self.at_rest))
         return self.roles[-1]  # type: ignore[return-value]
 
     @property
@@ -508,6 +510,17 @@ async def test_ticks_come_between_chunks_and_without_them(bench: Bench) -> None:
     await until(lambda: bench.source.ends == [2])
     ticks = bench.role.calls.count("tick")
     await until(lambda: bench.role.calls.count("tick") > ticks)
+
+
+async def test_at_rest_no_tick_comes_until_a_chunk_has_come() -> None:
+    bench = Bench(OwnerTimeouts(tick=0.01, rest_tick=60), at_rest=True)
+    await bench.opened()
+    await until(lambda: bench.role.calls.count("tick") == 1)
+    await asyncio.sleep(0.05)
+    assert bench.role.calls.count("tick") == 1
+    bench.give(0, 2)
+    await until(lambda: bench.role.calls.count("tick") == 2)
+    await bench.owners.release()
 
 
 async def test_assigning_again_keeps_the_owner(bench: Bench) -> None:

@@ -1,5 +1,6 @@
 """Faust's consumer, with one message for each chunk of records instead of each record."""
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator, Mapping
 from typing import Any
 
@@ -22,6 +23,7 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         super().__init__(*args, **options)
         self.buffers: dict[TP, PartitionBuffer] = {}
         self.acks: dict[TP, int] = {}
+        self._acked = asyncio.Event()
         self.joined = False
 
     def _new_consumer_thread(self) -> ConsumerThread:
@@ -54,6 +56,7 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         end = buffer.committable(next_offset) if buffer else next_offset
         if end is not None:
             self.acks[tp] = end
+            self._acked.set()
             await self.commit()
         if buffer is None and self._should_commit(tp, next_offset - 1):
             raise ServerUnavailable(f"offset {next_offset} of {tp} is not committed")
@@ -98,6 +101,7 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         self.acks.clear()
         if self._thread is not None:
             self._thread.notify_room()
+            self._thread.notify_joining()
 
     def _tp(self, partition: int) -> TP:
         return TP(self.app.consumer_config.topic, partition)
@@ -153,6 +157,17 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
     def _should_commit(self, tp: TP, offset: int) -> bool:
         committed = self._committed_offset[tp]
         return committed is None or offset > committed
+
+    @driver.Consumer.task  # type: ignore[untyped-decorator]
+    async def _commit_handler(self) -> None:
+        """Commit what was acked and could not be committed."""
+        while not self.should_stop:
+            await self._acked.wait()
+            await asyncio.sleep(self.commit_interval)
+            self._acked.clear()
+            await self.commit()
+            if any(self._should_commit(tp, offset - 1) for tp, offset in self.acks.items()):
+                self._acked.set()
 
     @driver.Consumer.task  # type: ignore[untyped-decorator]
     async def _commit_livelock_detector(self) -> None:

@@ -33,14 +33,14 @@ LARGE_CHUNK_RECORDS = 5_000
 LARGE_FETCH_BYTES = 4_194_304
 FETCH_BYTES = 1_048_576
 HEARTBEAT_SECONDS = 0.5
-REST_HEARTBEAT_SECONDS = 0.9
-"""At rest every other heartbeat is left out."""
+REST_HEARTBEAT_SECONDS = 2.0
+"""At most this at rest, and a third of the session."""
 
 BUSY_POLL_MS, IDLE_POLL_MS = 100, 2_000
 REST_SECONDS = 1.0
 """After this long without a chunk the consumer is at rest, unless a partition is not open."""
 
-TURN_SECONDS = 5.0
+TURN_SECONDS = 10.0
 """How long a consumer at rest waits for chunks in one turn."""
 
 JOINING_LOOK_SECONDS = 0.5
@@ -101,6 +101,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         super().__post_init__()
         self.config: ConsumerConfig = self.app.consumer_config
         self._room = asyncio.Event()
+        self._joining = asyncio.Event()
         self._busy_at = time.monotonic()
         self._failing_since: float | None = None
 
@@ -149,6 +150,8 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         while not self.should_stop:
             await asyncio.sleep(JOINING_LOOK_SECONDS)
             if self.consumer.joined:
+                await self._joining.wait()
+                self._joining.clear()
                 continue
             try:
                 async with self._translating():
@@ -200,6 +203,11 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         """Wake the thread: a partition has room for another chunk."""
         with suppress(RuntimeError):
             self.thread_loop.call_soon_threadsafe(self._room.set)
+
+    def notify_joining(self) -> None:
+        """Tell the thread that it has to join the group again."""
+        with suppress(RuntimeError):
+            self.thread_loop.call_soon_threadsafe(self._joining.set)
 
     async def chunks(self, timeout: float) -> list[Chunk]:
         """The next chunks of the partitions that have room; empty after `timeout` seconds, at rest

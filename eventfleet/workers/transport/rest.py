@@ -1,5 +1,6 @@
 """Makes the client ask less often while its consumer is at rest."""
 
+import asyncio
 import time
 from collections.abc import Callable
 from typing import Any
@@ -34,21 +35,19 @@ def fetch_patiently(consumer: Any, wait_ms: Callable[[], int], longest_ms: int) 
 
 
 def beat_patiently(consumer: Any, is_at_rest: Callable[[], bool], seconds: float) -> None:
-    """Let a consumer that was just started leave heartbeats out that come within some seconds of
-    the one before, while it is at rest.
+    """Let some seconds lie between the heartbeats of a consumer that was just started, at rest.
 
     By the answers a member hears of a rebalance, for which the others wait.
     """
     coordinator = consumer._coordinator
     beat, beaten_at = coordinator._do_heartbeat, float("-inf")
 
-    async def beat_if_due() -> bool:
+    async def beat_when_due() -> bool:
         nonlocal beaten_at
-        now = time.monotonic()
-        if is_at_rest() and now - beaten_at < seconds:
-            return True
+        if is_at_rest() and (left := beaten_at + seconds - time.monotonic()) > 0:
+            await asyncio.sleep(left)
         success = bool(await beat())
-        beaten_at = now if success else float("-inf")
+        beaten_at = time.monotonic() if success else float("-inf")
         return success
 
-    coordinator._do_heartbeat = beat_if_due
+    coordinator._do_heartbeat = beat_when_due
