@@ -26,7 +26,7 @@ from eventfleet.topics.names import Topics
 from eventfleet.topics.record import ProducerRecord
 from eventfleet.workers.agents import ROLES, agent_class
 
-SETTLE_SECONDS = 5.0
+SETTLE_SECONDS = 40.0
 SAMPLE_ORDERS = 100
 MIN_REST_SECONDS, MAX_REST_SECONDS = 2.5, 3.5
 ARRIVAL_TIMEOUT_SECONDS = 10.0

@@ -13,7 +13,7 @@ from itertools import chain, zip_longest
 from msgspec.structs import replace
 
 from eventfleet.roles.append_plan import ParkedItem
-from eventfleet.roles.parking import COMPARE_INTERVAL, MAX_PARKED_AGGREGATES, WAITING, Parking
+from eventfleet.roles.parking import MAX_PARKED_AGGREGATES, WAITING, Parking
 from eventfleet.roles.role import ChunkReport
 from eventfleet.stores.contracts import (
     NO_HEAD,
@@ -131,7 +131,9 @@ class AppendParking(Parking):
         for event in await self._events.unplaced(ranges[:ROUND_EVENTS]):
             events.setdefault(event.aggregate_id, []).append(event)
         if len(events) < min(len(due), ROUND_EVENTS):
-            self._compared_at -= COMPARE_INTERVAL  # another owner has placed some: look at once
+            self._compared_at -= (
+                self._compare_interval
+            )  # another owner has placed some: look at once
         in_turn = [*filter(None, chain.from_iterable(zip_longest(*events.values())))]
         positions = await self._writer.produce([self._record(event) for event in in_turn])
         retry_at = self._clock.steady() + RETRY_INTERVAL

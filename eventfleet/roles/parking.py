@@ -50,6 +50,8 @@ MAX_NAMED = 20
 OTHER_REASONS = "for other reasons"
 WAITING = "waits for the rest of its redrive"
 COMPARE_INTERVAL = timedelta(seconds=30)
+REST_COMPARE_INTERVAL = timedelta(minutes=5)
+"""While nothing is parked, after the first comparison of an owner."""
 COPY_INTERVAL = timedelta(seconds=1)
 REDRIVE_TIME = timedelta(seconds=0.5)
 """The longest time for redrives between two chunks, but for the last aggregate or page."""
@@ -115,6 +117,7 @@ class Parking:
         self._unlisted: list[ParkedAggregate] = []
         self._redrive_until = clock.steady()
         self._compared_at = clock.steady()
+        self._has_compared = False  # since it was opened
 
     async def open(self) -> None:
         """Load what is parked; called by an owner that has fenced those before it.
@@ -135,6 +138,7 @@ class Parking:
     def _start(self, parked: Iterable[ParkedAggregate]) -> None:
         self.aggregates = {each.aggregate_id: each for each in parked}
         self._compared_at = self._clock.steady()
+        self._has_compared = False
         self._forget()
 
     async def _compare(self) -> None:
@@ -293,8 +297,8 @@ class Parking:
         """Return the next requests, with what they are about; called between chunks."""
         now = self._clock.steady()
         self._redrive_until = now + REDRIVE_TIME
-        if now - self._compared_at >= COMPARE_INTERVAL:
-            self._compared_at = now
+        if now - self._compared_at >= self._compare_interval:
+            self._compared_at, self._has_compared = now, True
             await self._compare()
         if not self.aggregates:
             return []
@@ -306,6 +310,11 @@ class Parking:
             else:  # ours, or an earlier owner's that has not heard of its end
                 self._compared_at = now - COMPARE_INTERVAL
         return due
+
+    @property
+    def _compare_interval(self) -> timedelta:
+        settled = self._has_compared and not self.aggregates
+        return REST_COMPARE_INTERVAL if settled else COMPARE_INTERVAL
 
     def discard_of(self, parked: ParkedAggregate, request: RedriveRequest) -> Discard | None:
         """The discard that a request asks for; None where another event is the first one now."""
@@ -442,6 +451,10 @@ class LoggedParking(Parking):
             *(self._role, self._domain, self._partition, *arguments),
             extra={"domain": self._domain, "role": self._role, "partition": self._partition},
         )
+
+    @property
+    def _compare_interval(self) -> timedelta:
+        return COMPARE_INTERVAL if self._unnoted else super()._compare_interval
 
     async def _compare(self) -> None:
         """Correct the copy, which an earlier owner may have written to since."""

@@ -246,7 +246,7 @@ class ProjectRole:
         now = self._clock.steady()
         if behind or self._looked_at is None or now - self._looked_at >= BUILDS_INTERVAL:
             await self._note_points()
-            await self._look_at_builds(since=now - BUILDS_INTERVAL)
+            await self._look_at_builds(since=self._looked_at)
             self._notify()
         if now - self._purged_at >= PURGE_INTERVAL:
             self._purged_at = now

@@ -6,6 +6,7 @@ import logging
 import faust
 from faust.app.base import BootStrategy
 from faust.tables import TableManager
+from faust.tables.recovery import Recovery
 
 from eventfleet.roles.role import PartitionFault
 from eventfleet.topics.errors import EventfleetError
@@ -26,8 +27,26 @@ class RoleFailed(EventfleetError):
     """The error that stopped a role, with the role, the domain and the partition."""
 
 
+class NothingToRecover(Recovery):  # type: ignore[misc]
+    """Looks at nothing: there are no tables whose changelogs would have to be read."""
+
+    @Recovery.task  # type: ignore[untyped-decorator]
+    async def _slurp_changelogs(self) -> None: ...
+
+    @Recovery.task  # type: ignore[untyped-decorator]
+    async def _publish_stats(self) -> None: ...
+
+
 class PromptTables(TableManager):  # type: ignore[misc]
     """Starts at once: there are no tables, so there is no declaration to wait a second for."""
+
+    _recovery: Recovery | None
+
+    @property
+    def recovery(self) -> Recovery:
+        if self._recovery is None:
+            self._recovery = NothingToRecover(self.app, self, beacon=self.beacon, loop=self.loop)
+        return self._recovery
 
     async def on_start(self) -> None:
         await self._update_channels()

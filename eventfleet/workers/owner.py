@@ -52,7 +52,7 @@ class OwnerTimeouts:
     refused: float = 10.0
     in_hand: float = 10.0
     tick: float = 1.0
-    rest_tick: float = 5.0
+    rest_tick: float = 10.0
     fenced: float = 10.0
     longest_pause: float = 5.0
 
