@@ -1,135 +1,43 @@
-"""Poison events among many, in append, snapshot and relay: the rest flows, and all is redriven in
-order.
+"""Poison events among many, in snapshot and relay: the rest flows, and all is redriven in order."""
 
-EVENTS (100,000), POISON (1,000), KILLS (50) and PARKED (10,000) are environment variables.
-"""
-
-import json
-import os
 import random
 import time
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
-from tempfile import mkdtemp
-from typing import Any
+from collections.abc import Iterator
 
 import pytest
 
-from eventfleet.stores.clock import SystemClock
-from eventfleet.stores.ids import Uuid7Generator
-from eventfleet.topics.codec import EVENT_HEADERS, encode
-from eventfleet.topics.event import EventRecord
-from eventfleet.topics.names import Topics
-from eventfleet.topics.partitioner import partition_of
-from eventfleet.topics.record import LogRecord
-from tests.acceptance.fleet import ROOT, Fleet
+from tests.acceptance.fleet import Fleet
 from tests.acceptance.kafka_by_hand import wait_for
 from tests.acceptance.poisoned import POISON
 from tests.faults.fleet_oracle import settle
-from tests.faults.fleet_supervisor import PARTITIONS, FleetSupervisor
+from tests.faults.fleet_supervisor import FleetSupervisor
+from tests.faults.poison import (
+    LEAST_SPEED,
+    MAX_LOAD_SECONDS,
+    MAX_PAUSE_SECONDS,
+    READERS,
+    ROLES,
+    Load,
+    NewFleet,
+    all_redriven,
+    assert_all_came_in_order,
+    assert_others_flow,
+    audited,
+    kill_one,
+    numbers,
+    parked,
+    relayed,
+    waiting,
+)
 
-ROLES = ("snapshot", "relay")
-PER_AGGREGATE = 20
-MAX_LOAD_SECONDS = 600.0
 STANDS_SECONDS = 5.0
-MAX_PAUSE_SECONDS = 2.0
-LEAST_SPEED = 0.8
-"""With one event in a hundred poison, as a part of the speed without."""
-READERS = {"snapshot": "stored", "relay": "stored"}
+SOURCES = {role: READERS[role] for role in ROLES}
 
 
 @pytest.fixture
-def new_fleet(kafka: str, mongo_url: str, tmp_path: Path) -> Callable[..., Fleet]:
-    """Make fleets, one after the other: each with topics and a database of its own."""
-
-    def make(module: str = "poisoned") -> Fleet:
-        folder = Path(mkdtemp(dir=tmp_path))
-        fleet = Fleet(kafka, mongo_url, folder, f"tests.acceptance.{module}")
-        fleet.environment["PYTHONPATH"] = str(ROOT)
-        return fleet
-
-    return make
-
-
-@pytest.fixture
-def fleet(new_fleet: Callable[..., Fleet]) -> Iterator[Fleet]:
+def fleet(new_fleet: NewFleet) -> Iterator[Fleet]:
     with new_fleet() as fleet:
         yield fleet
-
-
-class Load:
-    """Events of many aggregates in turns, some of them poison: one at most in an aggregate."""
-
-    def __init__(
-        self,
-        fleet: Fleet,
-        events: int,
-        poison: int,
-        seed: int,
-        name: str,
-        per_aggregate: int = PER_AGGREGATE,
-    ) -> None:
-        self._fleet, chance = fleet, random.Random(seed)
-        aggregates = [f"{name}-{n}" for n in range(events // per_aggregate)]
-        self.poisoned = {
-            aggregate_id: chance.randrange(per_aggregate)
-            for aggregate_id in chance.sample(aggregates, poison)
-        }
-        self.texts = {
-            aggregate_id: [
-                f"{POISON} {n}" if self.poisoned.get(aggregate_id) == n else str(n)
-                for n in range(per_aggregate)
-            ]
-            for aggregate_id in aggregates
-        }
-        self.turns = range(per_aggregate)
-
-    def produce(self, turns: Iterable[int] | None = None) -> None:
-        """Produce the events of some turns, or all."""
-        ids, clock = Uuid7Generator(), SystemClock()
-        domain = self._fleet.domain
-        topic = Topics.of(domain).events
-        records = []
-        for n in self.turns if turns is None else turns:
-            for aggregate_id, texts in self.texts.items():
-                event = EventRecord(
-                    id=ids.new(),
-                    type="Noted",
-                    domain=domain,
-                    aggregate_id=aggregate_id,
-                    time=clock.now(),
-                    data={"text": texts[n]},
-                )
-                partition = partition_of(aggregate_id, PARTITIONS)
-                key, value = aggregate_id.encode(), encode(event)
-                records.append(LogRecord(topic, partition, 0, key, value, EVENT_HEADERS))
-        self._fleet.kafka.produce(records)
-
-
-def relayed(fleet: Fleet) -> dict[str, list[str]]:
-    found: dict[str, list[str]] = defaultdict(list)
-    for record in fleet.kafka.records(fleet.topic("out")):
-        event = json.loads(record.value)
-        found[event["subject"]].append(event["data"]["text"])
-    return found
-
-
-def parked(fleet: Fleet, role: str) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    cursor: list[str] = []
-    while True:
-        page = fleet.json(
-            *("deadletters", "list", fleet.domain, "--role", role, "--limit", "1000", *cursor)
-        )
-        found |= {each["aggregate_id"]: each for each in page["dead_letters"]}
-        if page["next"] is None:
-            return found
-        cursor = ["--from", page["next"]]
-
-
-def waiting(fleet: Fleet, role: str) -> bool:
-    return bool(fleet.kafka.waiting(fleet.group(role), fleet.topic(READERS[role])))
 
 
 def seconds_of(fleet: Fleet, load: Load) -> dict[str, float]:
@@ -164,57 +72,15 @@ def seconds_of(fleet: Fleet, load: Load) -> dict[str, float]:
             stands = role in moved and now - moved[role][1] > STANDS_SECONDS
             if passed >= events or (stands and not waiting(fleet, role)):
                 ended.setdefault(role, moved[role][1])
-    settle(fleet, READERS)
+    settle(fleet, SOURCES)
     for worker in readers:
         assert worker.stop() == 0
     both = max(ended.values()) - min(begun.values())
     return {role: ended[role] - begun[role] for role in ROLES} | {"both": both}
 
 
-def assert_others_flow(fleet: Fleet, load: Load, *roles: str) -> None:
-    came = relayed(fleet)
-    for aggregate_id, texts in load.texts.items():
-        end = load.poisoned.get(aggregate_id, len(texts))
-        assert came.get(aggregate_id, []) == texts[:end], aggregate_id
-    for role in roles or ROLES:
-        listed = parked(fleet, role)
-        first = {key: n + 1 for key, n in load.poisoned.items()}
-        assert {key: each["first"] for key, each in listed.items()} == first, role
-
-
-def numbers(**defaults: int) -> list[int]:
-    """The numbers that the environment gives, or these."""
-    return [int(os.environ.get(name, default)) for name, default in defaults.items()]
-
-
-def audited(fleet: Fleet) -> None:
-    report = fleet.json("audit", fleet.domain)
-    assert (report["violations"], report["problems"]) == ([], [])
-
-
-def all_redriven(fleet: Fleet, *roles: str) -> bool:
-    fleet.run("deadletters", "redrive", fleet.domain, "--all")
-    return not any(parked(fleet, role) for role in roles or ROLES)
-
-
-def assert_all_came_in_order(fleet: Fleet, load: Load) -> None:
-    came = relayed(fleet)
-    for aggregate_id, texts in load.texts.items():
-        assert came[aggregate_id] == texts, aggregate_id
-
-
-def kill_one(
-    supervisor: FleetSupervisor, chance: random.Random, *, within: float = MAX_PAUSE_SECONDS
-) -> None:
-    """Kill a worker at a random moment, and start another in its place."""
-    time.sleep(chance.uniform(0.0, within))
-    place = chance.choice([*supervisor.workers])
-    supervisor.workers[place].kill()
-    supervisor.start(place)
-
-
 @pytest.mark.faults
-def test_poison_costs_little_of_the_speed(new_fleet: Callable[..., Fleet]) -> None:
+def test_poison_costs_little_of_the_speed(new_fleet: NewFleet) -> None:
     events, poison = numbers(EVENTS=100_000, POISON=1_000)
     runs: dict[str, list[dict[str, float]]] = {"clean": [], "poison": []}
     # In turns, and each with topics and collections of its own: what is large or warm by then is no
@@ -322,7 +188,7 @@ def test_a_mended_deployment_under_kills_while_events_flow(fleet: Fleet) -> None
         worker.kill()
         supervisor.start(place)
     supervisor.wait_until_owned()
-    settle(fleet, {"append": "events", **READERS})
+    settle(fleet, {"append": "events", **SOURCES})
     assert append.process.poll() is None
     fleet.environment["MENDED"] = "1"
     wait_for(lambda: all_redriven(fleet), "all to be redriven")
@@ -355,67 +221,3 @@ def test_very_many_parked_aggregates_are_redriven(fleet: Fleet) -> None:
     assert not any(parked(fleet, role) for role in ROLES)
     assert_all_came_in_order(fleet, load)
     audited(fleet)
-
-
-def seconds_in_append(fleet: Fleet, load: Load) -> float:
-    """Let append work off a load, and return the seconds from its first chunk to its last."""
-    load.produce()
-    events = sum(map(len, load.texts.values()))
-    [append] = fleet.begin("append")
-    begun = 0.0
-    deadline = time.monotonic() + MAX_LOAD_SECONDS
-    while (passed := append.metric("chunk_records_sum", role="append")) < events:
-        assert time.monotonic() < deadline, f"only {passed:,.0f} events passed append"
-        assert append.process.poll() is None, "append has ended"
-        begun = begun or (time.monotonic() if passed else 0.0)
-        time.sleep(0.05)
-    seconds = time.monotonic() - begun
-    assert append.stop() == 0
-    return seconds
-
-
-@pytest.mark.faults
-def test_poison_costs_little_of_the_speed_of_append(new_fleet: Callable[..., Fleet]) -> None:
-    events, poison = numbers(EVENTS=100_000, POISON=1_000)
-    runs: dict[str, float] = defaultdict(float)
-    for number, kind in enumerate(("warm", "clean", "poison", "clean", "poison")):
-        with new_fleet("unliftable") as fleet:
-            bad = poison if kind == "poison" else 0
-            load = Load(fleet, events // 4 if kind == "warm" else events, bad, number, kind)
-            seconds = seconds_in_append(fleet, load)
-            print(f"\n{kind}: {seconds:.1f} s", end="", flush=True)
-            runs[kind] += seconds
-            stored = fleet.events.count_documents({"offset": {"$exists": True}})
-            behind = sum(len(load.turns) - at for at in load.poisoned.values())
-            assert stored == sum(map(len, load.texts.values())) - behind
-    speed = runs["clean"] / runs["poison"]
-    print(f"\n{events:,} events, {poison:,} of them poison; {speed:.2f} of append's speed without")
-    assert speed >= LEAST_SPEED
-
-
-@pytest.mark.faults
-def test_poison_in_append_is_redriven_in_order_under_kills(
-    new_fleet: Callable[..., Fleet],
-) -> None:
-    events, poison, kills = numbers(EVENTS=100_000, POISON=1_000, KILLS=50)
-    with new_fleet("unliftable") as fleet:
-        load = Load(fleet, events, poison, 8, "unliftable")
-        fleet.start("append relay")
-        load.produce()
-        settle(fleet, {"append": "events", "relay": "stored"})
-        assert_others_flow(fleet, load, "append")
-        for worker in fleet.workers:
-            assert worker.stop() == 0
-
-        fleet.environment["MENDED"] = "1"
-        supervisor = FleetSupervisor(fleet, "append-1", "append-2", "relay-1")
-        chance = random.Random(9)
-        for _ in range(kills):
-            fleet.run("deadletters", "redrive", fleet.domain, "--all")
-            kill_one(supervisor, chance)
-        supervisor.wait_until_owned()
-        wait_for(lambda: all_redriven(fleet, "append"), "all to be redriven")
-        settle(fleet, {"append": "events", "relay": "stored"})
-        assert_all_came_in_order(fleet, load)
-        audited(fleet)
-        print(f"\n{kills} kills; all {poison:,} redriven, each event once and in order")
