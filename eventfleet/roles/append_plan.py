@@ -134,16 +134,18 @@ def with_placed(head: Head, version: int) -> Head:
 
 
 class FastPlan:
-    """The inserts of new events, each right after its aggregate's latest one.
+    """The inserts of new events, each right after its aggregate's latest one: placed, or parked.
 
     The plan ends at the first `suspect`, if there is one: an event that carries a version, may be
-    a repeat or superseded, has a fault, is redriven, or whose aggregate has unplaced events. Then a
-    Plan is needed.
+    a repeat or superseded, is redriven, or whose aggregate has unplaced events that are not parked.
+    Then a Plan is needed.
     """
 
     def __init__(self, items: Sequence[AppendItem], heads: Heads) -> None:
-        self.writes: list[EventRecord] = []
+        self.writes: list[EventRecord | ParkEvent] = []
         self.suspect = False
+        self._parked: dict[int, ParkedItem] = {}  # by the index of the item
+        placed_upto: dict[str, int] = {}  # of parked aggregates
         last: dict[str, EventRecord] = {}
         source = f"{items[0].epoch}-{items[0].record.partition}-"
         # This loop runs for every event of a load: locals, and no object but the event itself.
@@ -154,16 +156,31 @@ class FastPlan:
                 head = heads[event.aggregate_id]
                 version, latest, unplaced = head.version, head.event_id, head.placed < head.version
             else:
-                version, latest, unplaced = before.version, before.id, False
+                version, latest, unplaced = before.version, before.id, before.position is None
             not_next = event.prev is not None and event.prev != latest
-            if not_next or event.version or unplaced or item.fault or item.redriven:
+            if not_next or event.version or item.redriven:
                 self.suspect = True
                 break
+            if unplaced or item.fault:
+                if before is None and unplaced and not head.parked:
+                    self.suspect = True
+                    break
+                placed_upto.setdefault(event.aggregate_id, head.placed if unplaced else version)
+                parked = replace(event, version=version + 1)
+                last[event.aggregate_id] = parked
+                self._parked[len(self.writes)] = ParkedItem(parked, item.record, item.fault)
+                self.writes.append(ParkEvent(parked, item.position))
+                continue
             position = f"{source}{item.record.offset}"
             placed = replace(event, version=version + 1, position=position)
             last[placed.aggregate_id] = placed
             self.writes.append(placed)
-        self.heads = {key: head_of(event) for key, event in last.items()}
+        self.heads = {
+            key: head_of(event)
+            if event.position
+            else Head(event.version, event.id, placed_upto[key], event.type, True)
+            for key, event in last.items()
+        }
 
     @property
     def items(self) -> range:
@@ -172,8 +189,10 @@ class FastPlan:
 
     def apply(self, done: int, result: AppendResult) -> None:
         """Add the outcome of the first `done` items, whose writes are done."""
-        result.emits += self.writes[:done]
-        result.report.stored += done
+        emits = [write for write in self.writes[:done] if type(write) is EventRecord]
+        result.emits += emits
+        result.parked += [item for index, item in self._parked.items() if index < done]
+        result.report.stored += len(emits)
 
 
 class Plan:

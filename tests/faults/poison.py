@@ -19,6 +19,7 @@ from eventfleet.topics.names import Topics
 from eventfleet.topics.partitioner import partition_of
 from eventfleet.topics.record import LogRecord
 from tests.acceptance.fleet import Fleet
+from tests.acceptance.kafka_by_hand import wait_for
 from tests.acceptance.poisoned import POISON
 from tests.faults.fleet_supervisor import PARTITIONS, FleetSupervisor
 
@@ -150,8 +151,9 @@ def kill_one(
     supervisor.start(place)
 
 
-def seconds_in(fleet: Fleet, role: str, events: int) -> float:
-    """Let a role work off what waits, and return the seconds from its first chunk to its last."""
+def seconds_in(fleet: Fleet, role: str, load: Load) -> float:
+    """Let a role work off a load, and return the seconds from its first chunk to its last."""
+    events = sum(map(len, load.texts.values()))
     [worker] = fleet.begin(role)
     begun = 0.0
     deadline = time.monotonic() + MAX_LOAD_SECONDS
@@ -161,6 +163,8 @@ def seconds_in(fleet: Fleet, role: str, events: int) -> float:
         begun = begun or (time.monotonic() if passed else 0.0)
         time.sleep(0.05)
     seconds = time.monotonic() - begun
+    # What is parked is listed up to a second later.
+    wait_for(lambda: len(parked(fleet, role)) == len(load.poisoned), "all poison to be listed")
     assert worker.stop() == 0
     return seconds
 

@@ -59,7 +59,7 @@ def seconds_of(fleet: Fleet, load: Load) -> float:
     wait_for(lambda: fleet.invoke("view", fleet.domain, "notes").exit_code == 0, "the view")
     assert project.stop() == 0
     store(fleet, load)
-    return seconds_in(fleet, "project", sum(map(len, load.texts.values())))
+    return seconds_in(fleet, "project", load)
 
 
 def check(fleet: Fleet, load: Load) -> None:

@@ -582,6 +582,25 @@ async def test_an_upcaster_that_raises_parks_the_aggregate() -> None:
     ]
 
 
+class NoLookUps(MemoryEvents):
+    """Fails when events are looked up."""
+
+    async def find(self, event_ids: Any) -> dict[str, EventRecord]:
+        raise AssertionError("a look-up")
+
+
+async def test_new_events_are_parked_and_placed_without_a_look_up() -> None:
+    memory = InMemoryServers(poisoned)
+    memory.events = NoLookUps()
+    append = await opened(memory)
+    new = {"schema_version": 2}
+    chunk = [memory.event("1", **new), memory.event("2"), memory.event("3", "b", **new)]
+    await take(append, await sent(memory, *chunk))
+    await take(append, await sent(memory, memory.event("4", **new), memory.event("5", "b", **new)))
+    assert stored(memory) == [("a", "1", 1), ("b", "3", 1), ("b", "5", 2)]
+    assert await memory.events.heads(["a"]) == {"a": Head(3, "4", 1, "Counted", parked=True)}
+
+
 # Accepted events that an older declaration does not read
 
 

@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping, Sequence
 from datetime import datetime
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 from pymongo import InsertOne, UpdateOne
 
@@ -58,6 +58,8 @@ from eventfleet.topics.event import EventKey, EventRecord, Position, truncate_to
 
 NEWEST_FIRST = {"aggregate_id": -1, "version": -1}
 READ_BATCH_EVENTS = 500
+INSERTS = {EventRecord, ParkEvent}
+"""The writes that only insert."""
 
 
 class MongoEvents:
@@ -83,14 +85,14 @@ class MongoEvents:
             await ensure_indexes(self._events, EVENT_INDEXES)
 
     async def write(self, writes: Sequence[Write]) -> None:
-        events = [write for write in writes if isinstance(write, EventRecord)]
-        if len(events) < len(writes):
+        if not {type(write) for write in writes} <= INSERTS:
             await self._write_mixed(writes)
-        elif events:
-            await self._insert(events)
+        elif writes:
+            await self._insert(cast(Sequence[EventRecord | ParkEvent], writes))
 
-    async def _insert(self, events: Sequence[EventRecord]) -> None:
-        documents = [placed_document(event) for event in events]
+    async def _insert(self, writes: Sequence[EventRecord | ParkEvent]) -> None:
+        documents = [_inserted_document(write) for write in writes]
+        events = [write if isinstance(write, EventRecord) else write.event for write in writes]
         await self.registry.add_partitions({document["partition"] for document in documents})
         with operation("write", self._events, events):
             await insert_in_order(self._events, documents)
@@ -315,12 +317,16 @@ def _partition(write: Write) -> int:
     return write.position.partition
 
 
+def _inserted_document(write: EventRecord | ParkEvent) -> Document:
+    if isinstance(write, EventRecord):
+        return placed_document(write)
+    return parked_document(write.event, write.position)
+
+
 def _request(write: Write) -> InsertOne[Document] | UpdateOne:
     match write:
-        case EventRecord():
-            return InsertOne(placed_document(write))
-        case ParkEvent(event, position):
-            return InsertOne(parked_document(event, position))
+        case EventRecord() | ParkEvent():
+            return InsertOne(_inserted_document(write))
         case AssignPosition(event, position):
             return UpdateOne(
                 {
