@@ -66,6 +66,7 @@ RULES = {
             *("accepted but not stored", "accepted again", "emitted otherwise than stored"),
             "error",
             *("gap", "snapshot is not the fold", "emitted out of order"),
+            "stuck",  # snapshot waits for an event that was emitted and lost
         },
     ),
 }
