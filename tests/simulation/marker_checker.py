@@ -13,7 +13,10 @@ from tests.simulation.commands import MAY_FOLLOW
 
 @dataclass
 class Request:
-    """One time that a command was sent; without an outcome its service was killed."""
+    """One time that a command was sent; without an outcome its service was killed.
+
+    `parked_since`: the step since which its aggregate is parked, if its service knew that.
+    """
 
     event_id: str
     type: str
@@ -21,6 +24,7 @@ class Request:
     began: int
     ended: int | None = None
     outcome: Outcome | None = None
+    parked_since: int | None = None
 
     @property
     def positive(self) -> bool:

@@ -166,16 +166,15 @@ class MarkerSchedule:
     async def _sending(self, client: Client, service: SimulatedService) -> None:
         commands = list(client.left)
         proposals = [self._proposed(command) for command in commands]
-        asked = [self._request(proposed.event) for proposed in proposals]
+        asked = [self._request(proposed.event, service) for proposed in proposals]
         self.scheduler.note("asks", commands)
-        for request in asked:
-            self.requests.setdefault(request.event_id, []).append(request)
 
         def answer(index: int, outcome: Outcome) -> None:
             if asked[index].outcome:
                 raise BrokenInvariant("answered twice", f"{commands[index]}: {outcome}")
             asked[index].outcome, asked[index].ended = outcome, self.scheduler.steps
             self.scheduler.note("answers", [commands[index], outcome])
+            self._check_parked(asked[index])
 
         seconds = DEADLINE if self.quiet else self.random.choice([0.2, 1.0, DEADLINE])
         deadline = service.clock.steady() + timedelta(seconds=seconds)
@@ -184,8 +183,23 @@ class MarkerSchedule:
             raise BrokenInvariant("not answered", commands)
         client.left = [c for c, r in zip(commands, asked, strict=True) if r.unknown]
 
-    def _request(self, event: EventRecord) -> Request:
-        return Request(event.id, event.type, event.aggregate_id, self.scheduler.steps)
+    def _request(self, event: EventRecord, service: SimulatedService) -> Request:
+        request = Request(event.id, event.type, event.aggregate_id, self.scheduler.steps)
+        asked = self.requests.setdefault(event.id, [])
+        since = self.world.events.parked_since(event.aggregate_id)
+        # What was sent before may have been noted before its aggregate was parked.
+        if since is not None and since < service.looked_from and not asked:
+            request.parked_since = since
+        asked.append(request)
+        return request
+
+    def _check_parked(self, request: Request) -> None:
+        """Check that no command is accepted whose service knew all the time that append parks its
+        aggregate."""
+        since = self.world.events.parked_since(request.aggregate_id)
+        known = since is not None and request.parked_since == since
+        if known and isinstance(request.outcome, Accepted):
+            raise BrokenInvariant("accepted where it is parked", request)
 
     def _tend(self) -> None:
         """Clients go on: with what is undecided, or with the next call."""

@@ -56,6 +56,7 @@ class MarkerParts:
     redis: type[MemoryRedis] = MemoryRedis
     plan: type[Plan] = Plan
     parking: type[AppendParking] = AppendParking
+    events: type[MemoryEvents] = MemoryEvents
 
 
 @dataclass(frozen=True)
@@ -163,11 +164,15 @@ class SimulatedService:
             partitions=world.partitions,
             chance=random.random,
         )
+        self.looked_from = -1
+        """The step in which the guard's last whole look began."""
 
     async def beat(self) -> None:
         while True:
+            began = self.world.scheduler.steps
             try:
                 await self.guard.update()
+                self.looked_from = began
             except ServerUnavailable:
                 await checkpoint()
             for _ in range(self.world.random.randint(0, 8)):
@@ -184,18 +189,31 @@ class SettableRedis(MemoryRedis):
 
 
 class DatedEvents(MemoryEvents):
-    """`dates`: in which step each event was stored, by id; `parked_at`: where it was parked."""
+    """Keeps the steps in which things happened.
+
+    `dates`: in which step each event was stored, by id; `parked_at`: where it was parked.
+    """
 
     def __init__(self, partitions: int, scheduler: Scheduler) -> None:
         super().__init__(partitions, checkpoint)
         self._scheduler = scheduler
         self.dates: dict[str, int] = {}
         self.parked_at: dict[str, Position] = {}
+        self._parked_since: dict[str, int] = {}
 
     def _park(self, index: int, write: ParkedWrite) -> None:
         super()._park(index, write)
         if isinstance(write, ParkEvent):
             self.parked_at[write.event.id] = write.position
+        aggregate_id = write.event.aggregate_id
+        self._parked_since.setdefault(aggregate_id, self._scheduler.steps)
+        if self.parked_since(aggregate_id) is None:
+            del self._parked_since[aggregate_id]
+
+    def parked_since(self, aggregate_id: str) -> int | None:
+        """Return the step since which an aggregate is parked, if it is."""
+        parked = any(key.aggregate_id == aggregate_id for key in self._refused)
+        return self._parked_since[aggregate_id] if parked else None
 
     def _keep(self, event: EventRecord) -> None:
         super()._keep(event)
@@ -236,7 +254,8 @@ class MarkerWorld:
         self.log = SimulatedLog(lambda: self.scheduler.steps)
         for topic in TOPICS:
             self.log.create(TopicSpec(topic, self.partitions, 1))
-        self.events = DatedEvents(self.partitions, self.scheduler)
+        events = type("DatedEvents", (DatedEvents, scenario.parts.events), {})
+        self.events: DatedEvents = events(self.partitions, self.scheduler)
         self.clocks: list[ServerClock] = []
         self.redis_clock = self.new_clock()
         redis = type("SettableRedis", (SettableRedis, scenario.parts.redis), {})

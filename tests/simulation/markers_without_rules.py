@@ -1,11 +1,13 @@
 """The marker protocol with one rule taken out each."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cached_property
 from random import Random
 from typing import Any
+
+from msgspec.structs import replace as with_changes
 
 from eventfleet.deciders.decider import Answer
 from eventfleet.deciders.lag_guard import LagGuard
@@ -13,8 +15,9 @@ from eventfleet.deciders.marker_decider import MarkerDecider
 from eventfleet.deciders.pending_command import PendingCommand, rejection
 from eventfleet.deciders.proposed_event import ProposedEvent
 from eventfleet.roles.append_parking import AppendParking
-from eventfleet.roles.append_plan import AppendItem, Plan
+from eventfleet.roles.append_plan import AppendItem, Plan, head_of
 from eventfleet.stores.contracts import (
+    Head,
     Incarnation,
     MarkRequest,
     MarkResult,
@@ -24,8 +27,9 @@ from eventfleet.stores.contracts import (
     Write,
 )
 from eventfleet.stores.marker_timeouts import MarkerTimeouts
+from eventfleet.stores.memory.events import MemoryEvents
 from eventfleet.stores.memory.markers import Marker, MemoryRedis, RedisData
-from eventfleet.topics.event import EventRecord
+from eventfleet.topics.event import EventKey, EventRecord
 from eventfleet.topics.record import ProducerRecord
 
 
@@ -167,6 +171,63 @@ class TrustsRejections(MarkerDecider):
 
 
 # Parking
+
+
+class KnowsNoParked(LagGuard):
+    """Without: a command on a parked aggregate is refused before it is marked."""
+
+    async def update(self) -> None:
+        await super().update()
+        self.parked = frozenset()
+
+
+class SeesPlacedOnly(MarkerDecider):
+    """Without: for a decider a parked event is stored, and may be the latest one."""
+
+    def __init__(self, store: Any, *others: Any, **named: Any) -> None:
+        super().__init__(PlacedEvents(store), *others, **named)  # type: ignore[arg-type]
+
+
+class PlacedEvents:
+    """A store as its readers see it."""
+
+    def __init__(self, store: Any) -> None:
+        self._store = store
+
+    async def find(self, keys: Collection[EventKey]) -> dict[EventKey, EventRecord]:
+        found = await self._store.find(keys)
+        return {key: event for key, event in found.items() if event.position}
+
+    async def heads(self, aggregate_ids: Collection[str]) -> dict[str, Head]:
+        heads: dict[str, Head] = await self._store.heads(aggregate_ids)
+        for key in [key for key, head in heads.items() if head.parked]:
+            del heads[key]
+            async for event in self._store.read(key):
+                heads[key] = head_of(event)
+        return heads
+
+
+class ParksBeforeItSupersedes(Plan):
+    """Without: what an event follows is looked at before what it holds."""
+
+    def _add_new(self, item: AppendItem) -> None:
+        if item.fault:
+            version = self._head(item.event.aggregate_id).version + 1
+            self._park(item, with_changes(item.event, version=version))
+        else:
+            super()._add_new(item)
+
+
+class RemovesDiscarded(MemoryEvents):
+    """Without: a discarded event keeps its place in the chain."""
+
+    async def mark_discarded(self, key: EventKey, *, parked: bool = False) -> None:
+        await self._yield_point()
+        if key in self._refused:
+            event, stream = self._by_key.pop(key), self._streams[key.aggregate_id]
+            del self._refused[key], self._unplaced_in[key], stream[event.version]
+            if not stream:
+                del self._streams[key.aggregate_id]
 
 
 class PlacesBehindParked(Plan):

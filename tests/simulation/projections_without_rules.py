@@ -294,6 +294,39 @@ class KeepsBuildsWithTotals(ProjectRole):
             await super()._note_stale(every=True)
 
 
+class EndsEntriesFirst(ProjectRole):
+    """Without: a redrive has the rows stored before it ends the entry."""
+
+    async def _redrive(self, *about: Any) -> None:
+        kept = self._projectors
+        waiting = {key: WaitingRows(projector) for key, projector in kept.items()}
+        self._projectors = waiting  # type: ignore[assignment]
+        try:
+            await super()._redrive(*about)
+        finally:
+            if self._projectors is waiting:  # type: ignore[comparison-overlap]
+                self._projectors = kept
+        for each in waiting.values():
+            await each.store()
+
+
+class WaitingRows:
+    """A projector that replaces rows when it is told to."""
+
+    def __init__(self, projector: ViewProjector) -> None:
+        self._projector, self._rows = projector, list[Any]()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._projector, name)
+
+    async def replace_rows(self, rows: Any) -> None:
+        self._rows.append(rows)
+
+    async def store(self) -> None:
+        for rows in self._rows:
+            await self._projector.replace_rows(rows)
+
+
 class DiscardsInPlace(ProjectRole):
     """Without: after a discard each build is built anew."""
 

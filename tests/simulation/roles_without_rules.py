@@ -17,7 +17,7 @@ from eventfleet.stores.errors import Duplicate, ServerUnavailable
 from eventfleet.stores.memory.log import MemoryReader, MemoryTransactionalWriter
 from eventfleet.stores.memory.snapshots import MemorySnapshots
 from eventfleet.stores.snapshot_retention import key_of
-from eventfleet.topics.event import EventRecord
+from eventfleet.topics.event import EventKey, EventRecord
 from eventfleet.topics.parked import Discard, ParkedAggregate
 from eventfleet.topics.record import LogRecord, ProducerRecord
 from tests.simulation.replicated_events import ReplicatedEvents, Writing
@@ -235,6 +235,13 @@ class DiscardsWhateverIsFirst(LoggedParking):
 
     def discard_of(self, parked: ParkedAggregate, request: RedriveRequest) -> Discard | None:
         return request.discard
+
+
+class DiscardsInTheListOnly(ReplicatedEvents):
+    """Without: a discard of what evolve raises on marks the event itself."""
+
+    async def mark_discarded(self, key: EventKey) -> None:
+        """Only the dead letter says it."""
 
 
 class ParksSnapshotsAfterItsOffset(Parking):

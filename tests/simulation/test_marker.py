@@ -9,7 +9,7 @@ from tests.simulation.marker_schedule import run, scaled
 from tests.simulation.marker_world import MarkerScenario
 
 SCENARIOS = {
-    "nothing but order": (1000, MarkerScenario(late=True)),
+    "nothing but order": (900, MarkerScenario(late=True)),
     "everything but a loss": (
         1200,
         MarkerScenario(kills=0.01, stalls=0.02, jumps=0.005, faults=0.02, lag=0.01, late=True),
@@ -31,11 +31,11 @@ SCENARIOS = {
         MarkerScenario(losses=2, freezes=0.3, echoes=0.1),
     ),
     "Redis is flushed": (
-        1000,
+        900,
         MarkerScenario(clients=4, kills=0.01, stalls=0.04, jumps=0.01, faults=0.01, losses=3),
     ),
     "several owners, and Redis is flushed": (
-        1000,
+        900,
         MarkerScenario(kills=0.005, stalls=0.02, jumps=0.005, faults=0.01, losses=2, owners=0.02),
     ),
     "clocks step back": (
@@ -54,6 +54,14 @@ SCENARIOS = {
             **{"poison": 0.2, "kills": 0.005, "stalls": 0.02, "jumps": 0.005, "faults": 0.01},
             losses=2,
             owners=0.02,
+        ),
+    ),
+    "append parks much, and Redis is flushed": (
+        300,
+        MarkerScenario(
+            **{"clients": 4, "commands": 4, "poison": 0.6, "busy": 1500, "stalls": 0.03},
+            **{"jumps": 0.003, "faults": 0.01, "lag": 0.01, "owners": 0.005},
+            losses=3,
         ),
     ),
     "append parks, and its owners have two codes": (

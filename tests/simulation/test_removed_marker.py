@@ -12,6 +12,7 @@ from tests.simulation.test_marker import SCENARIOS
 SEEDS = range(1000)
 FALSE = {"accepted but not stored", "accepted again", "rejected after it was accepted"}
 ORDER = {"forbidden in .events", "twice in .events"}
+PARKS_MUCH = "append parks much, and Redis is flushed"
 TWO_CODES = "append parks, and its owners have two codes"
 
 # A rule, what stands in for the part that has it, where it is missed, and how.
@@ -85,6 +86,26 @@ RULES = {
         MarkerParts(marking=markers_without_rules.ProducesLate),
         "who notes stands still, and Redis is flushed",
         {"accepted but not stored"},
+    ),
+    "what an event follows is looked at before what it holds": (
+        MarkerParts(plan=markers_without_rules.ParksBeforeItSupersedes),
+        PARKS_MUCH,
+        {"forbidden in the store"},
+    ),
+    "for a decider what is parked is stored": (
+        MarkerParts(marking=markers_without_rules.SeesPlacedOnly),
+        PARKS_MUCH,
+        FALSE,
+    ),
+    "no command is marked whose aggregate is known to be parked": (
+        MarkerParts(guard=markers_without_rules.KnowsNoParked),
+        TWO_CODES,
+        {"accepted where it is parked"},
+    ),
+    "a discarded event keeps its place in the chain": (
+        MarkerParts(events=markers_without_rules.RemovesDiscarded),
+        TWO_CODES,
+        {"gap", "accepted but not stored"},
     ),
     "what comes behind a parked event is parked": (
         MarkerParts(plan=markers_without_rules.PlacesBehindParked),

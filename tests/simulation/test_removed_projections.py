@@ -127,6 +127,11 @@ RULES = {
         "one owner at a time, which parks",
         ROWS,
     ),
+    "a redrive has the rows stored before it ends the entry": (
+        ProjectionParts(role=without.EndsEntriesFirst),
+        "one owner at a time, which parks",
+        ROWS,
+    ),
     "after a redrive builds that have totals are built anew": (
         ProjectionParts(role=without.KeepsBuildsWithTotals),
         "one owner at a time, which parks",

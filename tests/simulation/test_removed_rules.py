@@ -196,6 +196,12 @@ RULES = {
             {"discarded unasked"},
         ),
     ],
+    "a discard of what evolve raises on marks the event itself": [
+        (
+            parking_snapshots(RoleParts(events=roles_without_rules.DiscardsInTheListOnly)),
+            {"stuck"},
+        ),
+    ],
     "snapshot notes what it parks before it moves its offset": [
         (
             parking_snapshots(
