@@ -265,7 +265,7 @@ class Parking:
         """Return whether the record's aggregate is parked."""
         return (record.key or b"").decode("utf-8", "replace") in self.aggregates
 
-    def dead_letters(self, records: Sequence[LogRecord]) -> list[ProducerRecord]:
+    def dead_letters(self, records: Iterable[LogRecord]) -> list[ProducerRecord]:
         """Make the dead letters of what was parked since: those of its first events among these."""
         if not self._fresh:
             return []

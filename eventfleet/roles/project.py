@@ -25,7 +25,7 @@ up to date, and writes to none that it did not have at a commit.
 import logging
 import re
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -52,9 +52,11 @@ from eventfleet.stores.contracts.dead_letters import RedriveRequest
 from eventfleet.stores.contracts.views import BuildProgress, ViewBuild, ViewBuilds
 from eventfleet.stores.cursors import FeedPoint
 from eventfleet.stores.errors import ServerUnavailable
+from eventfleet.topics.codec import EVENT_HEADERS, encode
 from eventfleet.topics.dead_letters import UNREADABLE, make_dead_letter
 from eventfleet.topics.errors import InvalidRecord
-from eventfleet.topics.event import EventRecord
+from eventfleet.topics.event import EventRecord, Position
+from eventfleet.topics.names import Topics
 from eventfleet.topics.parked import ParkedAggregate
 from eventfleet.topics.record import LogRecord, ProducerRecord
 
@@ -289,7 +291,7 @@ class ProjectRole:
         projector: ViewProjector,
         events: Sequence[ProjectedEvent],
         report: ChunkReport,
-        records: Sequence[LogRecord] = (),
+        records: Iterable[LogRecord],
     ) -> list[ProjectedEvent]:
         """Apply events to a build; return those that are not parked by now.
 
@@ -337,10 +339,16 @@ class ProjectRole:
                 and not self._passes_over(event, report)
                 and (upcast := self._upcast(event, report))
             ]
-            await self._apply(key, projector, events, report)
+            await self._apply(key, projector, events, report, map(self._source_of, page))
             if key not in self._projectors:
                 break
             projector.point = FeedPoint.of(page[-1])
+
+    def _source_of(self, event: EventRecord) -> LogRecord:
+        """Return the record that an event came in, but with its version and position."""
+        at, key = Position.parse(event.position or ""), event.aggregate_id.encode()
+        topic = Topics.of(self._domain.name).events
+        return LogRecord(topic, at.partition, at.offset, key, encode(event), EVENT_HEADERS)
 
     async def _note_points(self) -> None:
         """Note how far each build is, for the next owners, unless one has noted something since."""

@@ -179,6 +179,11 @@ async def test_a_build_that_is_brought_up_to_date_goes_past_parked_events(code: 
     assert servers.build(ACCOUNTS.name).progress(0).ready
     [parked] = servers.parked()
     assert (parked.first, parked.last) == (2, 3)
+    [letter] = servers.records(servers.topics.dead_letters)
+    headers = dict(letter.headers)
+    assert headers["eventfleet-reason"] == b"LookupError: thirteen"
+    assert headers["eventfleet-source"] == b"till.events/0/1"
+    assert (letter.key, decode_stored(letter.value).version) == (b"a", 2)
     await servers.take(role)
     code.mended = True
     await servers.redrive(role)
