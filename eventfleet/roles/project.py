@@ -233,12 +233,14 @@ class ProjectRole:
     async def tick(self) -> ChunkReport:
         """Bring builds up to date, a part at a time; look for new builds; remove tombstones.
 
-        Before that, do what operators ask for of parked aggregates.
+        Before that, do what operators ask for of parked aggregates. Builds wait until all of it is
+        done, since each redrive may make them stale.
         """
         report = ChunkReport()
-        await self._do_requests(report)
+        if await self._do_requests(report):
+            return report
         await self._prepare()
-        behind = [(key, each) for key, each in self._projectors.items() if not each.ready]
+        behind = [(k, p) for k, p in self._projectors.items() if not p.ready and self._is_used(k)]
         if behind:
             await self._begin_catch_up()
         for key, projector in behind:
@@ -254,6 +256,10 @@ class ProjectRole:
             self._purged_at = now
             await self._purge(self._clock.now() - TOMBSTONE_AGE)
         return report
+
+    def _is_used(self, key: tuple[str, int]) -> bool:
+        """Return whether queries read a build, or will: one that is stale is never made live."""
+        return key in self._live or not self._noted[key].stale
 
     async def _purge(self, before: datetime) -> None:
         """Remove old tombstones, but of events that no later owner will apply once more."""
@@ -361,17 +367,17 @@ class ProjectRole:
                 self._noted[key] = progress
                 self._changed_at = self._clock.steady()
 
-    async def _look_at_builds(self, since: datetime | None = None) -> None:
+    async def _look_at_builds(self, since: datetime | None = None, *, begins: bool = True) -> None:
         """Take up the builds that this process can keep; begin one where a view has none.
 
         They are those of now, or of a moment after `since` and after this owner's last change.
         """
         self._looked_at = self._clock.steady()
         since = self._looked_at if since is None else max(since, self._changed_at)
-        while await self._changed_builds(since):
+        while await self._changed_builds(since, begins):
             since = self._clock.steady()
 
-    async def _changed_builds(self, since: datetime) -> bool:
+    async def _changed_builds(self, since: datetime, begins: bool) -> bool:
         """Look once; return whether a build was begun or made live: then there is more to see."""
         changed = False
         builds = await self._recent_builds.read(since)
@@ -390,7 +396,7 @@ class ProjectRole:
                 if all(following.progress(each).ready for each in range(self._partitions)):
                     number = following.number
                     changed |= await self._views.make_live(view.name, number, self._partitions)
-            elif self._is_due(view, of_view):
+            elif begins and self._is_due(view, of_view):
                 tables = [table.name for table in view.tables]
                 last = of_view.last_number
                 changed |= await self._views.begin(view.name, tables, view.shape, last)
@@ -453,15 +459,16 @@ class ProjectRole:
 
     # Redrive
 
-    async def _do_requests(self, report: ChunkReport) -> None:
-        """Do what operators ask for of parked aggregates."""
+    async def _do_requests(self, report: ChunkReport) -> bool:
+        """Do what operators ask for of parked aggregates; return whether there was anything."""
         requests = await self._parking.requests()
         if requests:
-            await self._look_at_builds()
+            await self._look_at_builds(begins=False)
         for parked, request in requests:
             await self._redrive(parked, request, report)
             if self._parking.out_of_time:
                 break
+        return bool(requests)
 
     async def _redrive(
         self, parked: ParkedAggregate, request: RedriveRequest, report: ChunkReport

@@ -163,10 +163,14 @@ def seconds_in(fleet: Fleet, role: str, load: Load) -> float:
         begun = begun or (time.monotonic() if passed else 0.0)
         time.sleep(0.05)
     seconds = time.monotonic() - begun
-    # What is parked is listed up to a second later.
-    wait_for(lambda: len(parked(fleet, role)) == len(load.poisoned), "all poison to be listed")
+    wait_until_listed(fleet, load, role)
     assert worker.stop() == 0
     return seconds
+
+
+def wait_until_listed(fleet: Fleet, load: Load, role: str) -> None:
+    """Wait for the list of what is parked, which may be a second behind a running role."""
+    wait_for(lambda: len(parked(fleet, role)) == len(load.poisoned), f"what {role} parks")
 
 
 def measure_speed(

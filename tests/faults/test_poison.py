@@ -27,6 +27,7 @@ from tests.faults.poison import (
     numbers,
     parked,
     relayed,
+    wait_until_listed,
     waiting,
 )
 
@@ -73,6 +74,8 @@ def seconds_of(fleet: Fleet, load: Load) -> dict[str, float]:
             if passed >= events or (stands and not waiting(fleet, role)):
                 ended.setdefault(role, moved[role][1])
     settle(fleet, SOURCES)
+    for role in ROLES:
+        wait_until_listed(fleet, load, role)
     for worker in readers:
         assert worker.stop() == 0
     both = max(ended.values()) - min(begun.values())

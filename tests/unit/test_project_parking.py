@@ -369,3 +369,30 @@ async def test_what_append_has_discarded_is_passed_over(code: Code) -> None:
     report = await role.process([replace(first, value=encode(discarded)), *rest], 2)
     assert (report.parked, servers.parked()) == (0, [])
     assert servers.rows(ACCOUNTS) == {("b", ""): Account(owner="bob")}
+
+
+async def test_builds_wait_until_all_redrives_are_done(code: Code) -> None:
+    servers = Servers(till())
+    role = await following(servers, code.accounts)
+    for aggregate_id in ("a", "b", "c"):
+        await servers.append(aggregate_id, Opened(owner="ann"), BAD)
+    await servers.take(role)
+    code.mended = True
+    first, *others = await servers.letters.find(ParkedQuery(), 100)
+    await servers.letters.request(first, None)
+    assert (await role.tick()).redriven == 1
+    servers.clock.time += TICK
+    await role.tick()
+    assert numbers(servers) == (1, 2)
+
+    # That one is stale by the next redrive, and nobody brings it up to date.
+    for each in others:
+        await servers.letters.request(each, None)
+    servers.clock.time += TICK
+    assert (await role.tick()).redriven == 2
+    assert numbers(servers) == (1, 2)
+    await role.tick()
+    assert not servers.build(ACCOUNTS.name, 2).progress(0).ready
+    await made_live(servers, role)
+    assert numbers(servers) == (3, None)
+    servers.check(ACCOUNTS)

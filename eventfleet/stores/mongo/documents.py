@@ -78,17 +78,15 @@ def is_parked(document: Mapping[str, Any]) -> bool:
 def parked_before(event: EventRecord, position: Position) -> Document:
     """Return the condition for an event that is parked, and was not refused at or past a position.
 
-    By two fields, as bounds on a document are compared differently by different servers.
+    By two fields, as bounds on a document are compared differently by different servers; and
+    without `$or` in the first epoch, as some servers look for no `_id` then, but read on and on.
     """
     epoch, _, offset = position
-    return {
-        "_id": document_id(event.key),
-        "aggregate_id": event.aggregate_id,
-        "$or": [
-            {PARKED_EPOCH: {"$lt": epoch}},
-            {PARKED_EPOCH: epoch, PARKED_OFFSET: {"$lt": offset}},
-        ],
-    }
+    key = {"_id": document_id(event.key), "aggregate_id": event.aggregate_id}
+    in_epoch = {PARKED_EPOCH: epoch, PARKED_OFFSET: {"$lt": offset}}
+    if epoch == 0:
+        return key | in_epoch
+    return key | {"$or": [{PARKED_EPOCH: {"$lt": epoch}}, in_epoch]}
 
 
 def position_fields(position: Position) -> Document:
