@@ -87,10 +87,9 @@ def test_poison_is_parked_redriven_after_the_mend_and_discarded(fleet: CommandFl
     status, ready = worker.get("/ready")
     assert (status, ready.count("LookupError: no such text") >= 3) == (200, True)
     assert "poisoned.py" in fleet.run("deadletters", "show", "poisoned", "relay", "a")
-    # What project meets as it brings a view up to date is no record, so it has no dead letter.
     letters = fleet.kafka.records(fleet.topic("dead-letters"))
     of_roles = Counter(dict(letter.headers)[ROLE].decode() for letter in letters)
-    assert (of_roles["relay"], of_roles["snapshot"]) == (2, 2)
+    assert of_roles == {"relay": 2, "snapshot": 2, "project": 2}
 
     # What fails again stays parked.
     assert fleet.json("deadletters", "redrive", "poisoned", "--aggregate", "a")["requested"] == 3

@@ -15,7 +15,6 @@ from eventfleet.stores.clock import SystemClock
 from eventfleet.stores.ids import Uuid7Generator
 from eventfleet.topics.codec import EVENT_HEADERS, encode
 from eventfleet.topics.event import EventRecord
-from eventfleet.topics.names import Topics
 from eventfleet.topics.partitioner import partition_of
 from eventfleet.topics.record import LogRecord
 from tests.acceptance.fleet import Fleet
@@ -36,7 +35,10 @@ NewFleet = Callable[..., Fleet]
 
 
 class Load:
-    """Events of many aggregates in turns, some of them poison: one at most in an aggregate."""
+    """Events of many aggregates in turns, some of them poison: one at most in an aggregate.
+
+    `kind` and `type` are those of the topic and of the records: events, or commands for them.
+    """
 
     def __init__(
         self,
@@ -46,8 +48,12 @@ class Load:
         seed: int,
         name: str,
         per_aggregate: int = PER_AGGREGATE,
+        *,
+        kind: str = "events",
+        type: str = "Noted",
     ) -> None:
-        self._fleet, chance = fleet, random.Random(seed)
+        self._fleet, self._kind, self._type = fleet, kind, type
+        chance = random.Random(seed)
         aggregates = [f"{name}-{n}" for n in range(events // per_aggregate)]
         self.poisoned = {
             aggregate_id: chance.randrange(per_aggregate)
@@ -63,24 +69,31 @@ class Load:
         self.turns = range(per_aggregate)
 
     def produce(self, turns: Iterable[int] | None = None) -> None:
-        """Produce the events of some turns, or all."""
+        """Produce the records of some turns, or all."""
+        self.send(
+            (aggregate_id, texts[n])
+            for n in (self.turns if turns is None else turns)
+            for aggregate_id, texts in self.texts.items()
+        )
+
+    def send(self, texts: Iterable[tuple[str, str]]) -> None:
+        """Produce one record for each aggregate and text."""
         ids, clock = Uuid7Generator(), SystemClock()
         domain = self._fleet.domain
-        topic = Topics.of(domain).events
+        topic = self._fleet.topic(self._kind)
         records = []
-        for n in self.turns if turns is None else turns:
-            for aggregate_id, texts in self.texts.items():
-                event = EventRecord(
-                    id=ids.new(),
-                    type="Noted",
-                    domain=domain,
-                    aggregate_id=aggregate_id,
-                    time=clock.now(),
-                    data={"text": texts[n]},
-                )
-                partition = partition_of(aggregate_id, PARTITIONS)
-                key, value = aggregate_id.encode(), encode(event)
-                records.append(LogRecord(topic, partition, 0, key, value, EVENT_HEADERS))
+        for aggregate_id, text in texts:
+            event = EventRecord(
+                id=ids.new(),
+                type=self._type,
+                domain=domain,
+                aggregate_id=aggregate_id,
+                time=clock.now(),
+                data={"text": text},
+            )
+            partition = partition_of(aggregate_id, PARTITIONS)
+            key, value = aggregate_id.encode(), encode(event)
+            records.append(LogRecord(topic, partition, 0, key, value, EVENT_HEADERS))
         self._fleet.kafka.produce(records)
 
 
