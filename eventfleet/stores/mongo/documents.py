@@ -78,8 +78,8 @@ def is_parked(document: Mapping[str, Any]) -> bool:
 def parked_before(event: EventRecord, position: Position) -> Document:
     """Return the condition for an event that is parked, and was not refused at or past a position.
 
-    By two fields, as bounds on a document are compared differently by different servers; and
-    without `$or` in the first epoch, as some servers look for no `_id` then, but read on and on.
+    By two fields, as bounds on a document are compared differently by different servers. Without
+    `$or` in the first epoch, since some servers scan for it instead of looking `_id` up.
     """
     epoch, _, offset = position
     key = {"_id": document_id(event.key), "aggregate_id": event.aggregate_id}
