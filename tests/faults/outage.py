@@ -32,11 +32,14 @@ Rates = dict[str, list[float]]
 
 
 class OutageFleet(CommandFleet):
-    """A fleet for the orders, whose workers wait for servers longer than an outage takes."""
+    """A fleet for the orders, whose workers wait for servers longer than an outage takes.
+
+    Their caches are small enough to be full before it begins, so that whatever grows is no cache.
+    """
 
     def __init__(self, servers: Servers, folder: Path) -> None:
-        patience = str(OUTAGE_SECONDS + 120)
-        super().__init__(servers, folder, "eventfleet.domains.orders", START_TIMEOUT=patience)
+        settings = {"START_TIMEOUT": str(OUTAGE_SECONDS + 120), "CACHED_AGGREGATES": "1000"}
+        super().__init__(servers, folder, "eventfleet.domains.orders", **settings)
 
     def _remove(self) -> None:
         super()._remove()
