@@ -86,8 +86,10 @@ class Worker:
 class Fleet:
     """One domain on a Kafka and a MongoDB: topics and database of its own, removed at the end.
 
-    The module that declares the domain may lie in the folder.
+    The module that declares the domain may lie in the folder. A command may take COMMAND_SECONDS.
     """
+
+    COMMAND_SECONDS = TIMEOUT_SECONDS
 
     def __init__(
         self, kafka: str, mongo_url: str, folder: Path, module: str, partitions: int = 4
@@ -144,7 +146,7 @@ class Fleet:
             cwd=self.folder,
             capture_output=True,
             text=True,
-            timeout=TIMEOUT_SECONDS,
+            timeout=self.COMMAND_SECONDS,
         )
         assert done.returncode == status, done.stdout + done.stderr
         return done.stdout

@@ -37,6 +37,9 @@ class OutageFleet(CommandFleet):
     Their caches are small enough to be full before it begins, so that whatever grows is no cache.
     """
 
+    COMMAND_SECONDS = 600.0
+    """An audit of some hundred thousand events takes minutes."""
+
     def __init__(self, servers: Servers, folder: Path) -> None:
         settings = {"START_TIMEOUT": str(OUTAGE_SECONDS + 120), "CACHED_AGGREGATES": "1000"}
         super().__init__(servers, folder, "eventfleet.domains.orders", **settings)
