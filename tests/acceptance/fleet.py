@@ -207,7 +207,7 @@ class Fleet:
 
     def _is_caught_up(self, role: str) -> bool:
         source = SOURCES.get(role, "stored")
-        return not self.kafka.waiting(self.group(role), self.topic(source))
+        return self.kafka.has_passed(self.group(role), self.topic(source))
 
     def topic_events(self, kind: str) -> list[Any]:
         """The events in a topic of the domain, as JSON, in order."""

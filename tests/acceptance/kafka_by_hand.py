@@ -55,6 +55,26 @@ class KafkaByHand:
 
         return self._with_consumer(read, group_id=group)
 
+    def has_passed(self, group: str, topic: str) -> bool:
+        """Check that a group has passed all records of a topic, also those of open transactions.
+
+        A transaction's offsets may be seen a moment before its records.
+        """
+        return not self.open_partitions(topic) and not self.waiting(group, topic)
+
+    def open_partitions(self, topic: str) -> set[TopicPartition]:
+        """The partitions that a transaction is open in: their last records are not committed."""
+
+        async def ends(consumer: Any) -> dict[TopicPartition, int]:
+            found: dict[TopicPartition, int] = await consumer.end_offsets(
+                await _partitions(consumer, [topic])
+            )
+            return found
+
+        stable = self._with_consumer(ends)
+        last = self._with_consumer(ends, isolation_level="read_uncommitted")
+        return {part for part, end in last.items() if end > stable[part]}
+
     def offsets(self, group: str, *topics: str) -> dict[TopicPartition, int]:
         """The committed offsets of a group."""
         return self._with_consumer(lambda consumer: _offsets(consumer, topics), group_id=group)
@@ -128,12 +148,8 @@ class KafkaByHand:
             reraise=True,
         )
         async def consume() -> T:
-            async with AIOKafkaConsumer(
-                bootstrap_servers=self.address,
-                isolation_level="read_committed",
-                enable_auto_commit=False,
-                **options,
-            ) as consumer:
+            wanted = {"isolation_level": "read_committed", "enable_auto_commit": False, **options}
+            async with AIOKafkaConsumer(bootstrap_servers=self.address, **wanted) as consumer:
                 return await act(consumer)
 
         return run(consume())

@@ -67,14 +67,14 @@ def settle(fleet: Fleet, sources: Mapping[str, str] = SOURCES) -> None:
     """Wait, as long as something moves, until each role has passed all that is in its topic."""
     for role, kind in sources.items():
         group, source = fleet.group(role), fleet.topic(kind)
-        while fleet.kafka.waiting(group, source):
+        while not fleet.kafka.has_passed(group, source):
             at = fleet.kafka.offsets(group, source)
             moves = partial(_moved, fleet, group, source, at)
             wait_for(moves, f"{role} to go on from {at}")
 
 
 def _moved(fleet: Fleet, group: str, source: str, at: Mapping[TopicPartition, int]) -> bool:
-    return fleet.kafka.offsets(group, source) != at or not fleet.kafka.waiting(group, source)
+    return fleet.kafka.offsets(group, source) != at or fleet.kafka.has_passed(group, source)
 
 
 def _due_snapshots(sent: Collection[EventRecord]) -> set[str]:

@@ -96,22 +96,3 @@ async def _offsets(
         high = await uncommitted.end_offsets(targets)
         stable = await committed.end_offsets(targets)
     return found, ends, stable, high
-
-
-def open_transactions(fleet: Fleet, topic: str) -> set[TopicPartition]:
-    """The partitions of a topic whose committed records end before its last ones."""
-
-    async def read() -> set[TopicPartition]:
-        address: dict[str, Any] = {"bootstrap_servers": fleet.kafka.address}
-        async with (
-            AIOKafkaConsumer(**address, isolation_level="read_committed") as committed,
-            AIOKafkaConsumer(**address) as uncommitted,
-        ):
-            await committed.topics()
-            found = committed.partitions_for_topic(topic) or set()
-            partitions = [TopicPartition(topic, number) for number in found]
-            stable = await committed.end_offsets(partitions)
-            high = await uncommitted.end_offsets(partitions)
-        return {each for each in partitions if high[each] > stable[each]}
-
-    return run(read())

@@ -16,7 +16,7 @@ from tests.acceptance.http_service import HttpService
 from tests.acceptance.kafka_by_hand import wait_for
 from tests.faults.fleet_oracle import ROUTED
 from tests.faults.fleet_supervisor import ROLE_SOURCES, FleetSupervisor, freeze, thaw
-from tests.faults.half_done_probe import get, open_transactions, owned_partitions
+from tests.faults.half_done_probe import get, owned_partitions
 from tests.faults.services import Servers
 from tests.servers.server import Server
 
@@ -238,7 +238,8 @@ class OutageObserver:
         self._wait_for_the_wait()
         if self._case.waits == "append":
             fleet = self._supervisor.fleet
-            assert not open_transactions(fleet, fleet.topic("stored")), "one who waits has begun it"
+            begun = fleet.kafka.open_partitions(fleet.topic("stored"))
+            assert not begun, "one who waits has begun it"
         assert self._service.process.poll() is None, self._service.said()
         with httpx.Client(base_url=self._service.url, timeout=30) as client:
             ready = client.get("/ready")

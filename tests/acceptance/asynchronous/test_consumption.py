@@ -201,7 +201,7 @@ def test_snapshot_storage_answers_with_the_snapshot(fleet: Fleet, case: str) -> 
     consume(fleet, written(case, "a", "b", "c", "d", "e"))
     restarted(fleet, "snapshot")
     mark = {"$set": {"state.attributes.by": "nobody", "state.events": 105}}
-    fleet.snapshots.update_one({"aggregate_id": case}, mark)
+    assert fleet.snapshots.update_one({"aggregate_id": case}, mark).matched_count == 1
     consume(fleet, written(case, "f", "g", "h", "i", "j"))
     assert snapshots(fleet, case)[-1]["state"]["events"] == 110
     fleet.snapshots.delete_many({"aggregate_id": case})
