@@ -188,9 +188,14 @@ def test_who_missed_too_much_is_told_to_read_the_messages(
     local: TestClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("eventfleet.chat.room_session.MAX_MISSED_EVENTS", 2)
-    with local.websocket_connect("/rooms/r/socket?sender=ann") as ann:
+    with (
+        local.websocket_connect("/rooms/r/socket?sender=ann") as ann,
+        local.websocket_connect("/rooms/r/socket?sender=bob") as bob,
+    ):
         for number in range(1, 6):
             say(ann, f"m{number}", content="hi")
+        # An outcome may come before the room knows of the event.
+        assert [frame(bob, "event")["event"]["version"] for _ in range(5)] == [1, 2, 3, 4, 5]
         with local.websocket_connect("/rooms/r/socket?after=2") as late:
             assert frame(late, "opened")["after"] == 5
             say(ann, "m6", content="hi")
