@@ -31,7 +31,7 @@ class CommandHeader(Protocol):
 
 
 class InvalidCommandHeader(msgspec.Struct, frozen=True, rename=WIRE_NAMES):
-    """What a reply needs of a record that is not a command; what can't be read is empty."""
+    """The fields of a record that is no command which its reply needs; unreadable ones are empty."""
 
     id: Identifier
     reply_to: Annotated[str, Meta(min_length=1)]
