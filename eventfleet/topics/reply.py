@@ -31,7 +31,7 @@ class CommandHeader(Protocol):
 
 
 class InvalidCommandHeader(msgspec.Struct, frozen=True, rename=WIRE_NAMES):
-    """The fields of a record that is no command which its reply needs; unreadable ones are empty."""
+    """The fields of a record that is no command, for its reply; unreadable ones are empty."""
 
     id: Identifier
     reply_to: Annotated[str, Meta(min_length=1)]
