@@ -1,0 +1,1 @@
+"""Changes of a domain between two deployments: ten mistakes, and ten that are harmless."""
