@@ -150,12 +150,14 @@ WRONG_STATE_ERRORS = (AssertionError, kafka.IllegalOperation)
 
 
 async def abort_producer(producer: Any) -> None:
-    """End a producer at once; records that it has not sent are never sent. Never raises.
+    """End a producer at once; what it has not sent is never sent. Never raises.
 
-    Its `stop` alone would wait, without a bound, until the brokers have every record.
+    Its `stop` alone would wait, without a bound, until the brokers have every record; and for the
+    answer to a request, which the end of the connections ends.
     """
     producer.client.send = _refuse
     producer._message_accumulator.fail_all(kafka.ProducerClosed())
+    await close_quietly(producer.client.close)
     await close_quietly(producer.stop)
     _retrieve_exceptions(producer)
     await close_quietly(producer.client.close)

@@ -14,19 +14,25 @@ from aiokafka.protocol.commit import OffsetCommitRequest, OffsetFetchRequest
 
 from eventfleet.stores.errors import Misconfigured
 from eventfleet.stores.kafka.errors import NeededRight, raise_for_code, retry_request
+from eventfleet.stores.kafka.offset_fetch import (
+    UNSTABLE_OFFSET_COMMIT,
+    StableOffsetFetchRequest,
+    UnstableOffset,
+)
 
 # Only a group without members takes offsets from an outsider.
 HAS_MEMBERS_ERRORS = (IllegalGenerationError, RebalanceInProgressError, UnknownMemberIdError)
 
 
 async def fetch_committed(
-    client: Any, group: str, topic: str, partitions: list[int]
+    client: Any, group: str, topic: str, partitions: list[int], *, stable: bool = False
 ) -> dict[int, int]:
     """Return the offsets by partition (absent: none); the caller bounds the time.
 
-    The driver's own calls mistake a coordinator that is still loading for a group without offsets.
+    Where it is to be `stable`, transactions that are about to end are waited for. The driver's own
+    calls mistake a coordinator that is still loading for a group without offsets.
     """
-    return await retry_request(lambda: _fetch(client, group, topic, partitions))
+    return await retry_request(lambda: _fetch(client, group, topic, partitions, stable))
 
 
 async def commit_offsets(client: Any, group: str, topic: str, offsets: Mapping[int, int]) -> None:
@@ -40,16 +46,23 @@ async def commit_offsets(client: Any, group: str, topic: str, offsets: Mapping[i
         raise Misconfigured(f"the consumer group {group} has members: stop its workers") from None
 
 
-async def _fetch(client: Any, group: str, topic: str, partitions: list[int]) -> dict[int, int]:
-    request = OffsetFetchRequest(group, [(topic, partitions)])
-    response = await _send(client, group, request)
-    raise_for_code(getattr(response, "error_code", 0), f"Describe on group {group}")
+async def _fetch(
+    client: Any, group: str, topic: str, partitions: list[int], stable: bool
+) -> dict[int, int]:
+    request = (
+        StableOffsetFetchRequest(group, topic, partitions)
+        if stable
+        else OffsetFetchRequest(group, [(topic, partitions)])
+    )
+    response = (await _send(client, group, request)).to_object()
+    raise_for_code(response.get("error_code", 0), f"Describe on group {group}")
     offsets = {}
-    for _, entries in response.topics:
-        for partition, offset, _, code in entries:
-            raise_for_code(code, f"Describe on topic {topic}")
-            if offset >= 0:
-                offsets[partition] = offset
+    for entry in [entry for each in response["topics"] for entry in each["partitions"]]:
+        if entry["error_code"] == UNSTABLE_OFFSET_COMMIT:
+            raise UnstableOffset
+        raise_for_code(entry["error_code"], f"Describe on topic {topic}")
+        if entry["offset"] >= 0:
+            offsets[entry["partition"]] = entry["offset"]
     return offsets
 
 

@@ -8,6 +8,7 @@ from aiokafka import TopicPartition
 from aiokafka.errors import ProducerFenced
 
 from eventfleet.stores.contracts import Watermarks
+from eventfleet.stores.errors import Fenced, ServerUnavailable
 from eventfleet.stores.kafka.batching_producer import BatchingProducer, BatchLimits
 from eventfleet.stores.kafka.connection import Connection
 from eventfleet.stores.kafka.errors import (
@@ -17,6 +18,7 @@ from eventfleet.stores.kafka.errors import (
     translate_errors,
 )
 from eventfleet.stores.kafka.offsets import fetch_committed
+from eventfleet.stores.kafka.transaction_sender import TransactionSender
 from eventfleet.stores.kafka.watermarks import fetch_watermarks_beyond
 from eventfleet.stores.server_calls import timed_call
 from eventfleet.topics.record import ProducerRecord
@@ -27,7 +29,11 @@ COMMIT_TIMEOUT_SECONDS = 8.0
 
 
 class TransactionalWriter:
-    """PartitionWriter whose transactional id names group, topic and partition."""
+    """PartitionWriter whose transactional id names group, topic and partition.
+
+    After a commit whose outcome is unknown, only the committed offset says whether it was done, and
+    only once a new epoch has fenced what is still under way: so `open` comes before anything else.
+    """
 
     def __init__(self, connection: Connection, group: str, topic: str, partition: int) -> None:
         self._connection = connection
@@ -58,14 +64,18 @@ class TransactionalWriter:
             transactional_id=self.transactional_id,
             transaction_timeout_ms=int(TRANSACTION_TIMEOUT_SECONDS * 1000),
         )
+        sender = TransactionSender(producer, self._connection.timeout + COMMIT_TIMEOUT_SECONDS)
         try:
             await producer.start()
             return producer, await fetch_committed(
-                producer.client, self._group, self._topic, [self._partition]
+                producer.client, self._group, self._topic, [self._partition], stable=True
             )
         except BaseException:
             await abort_producer(producer)
             raise
+        finally:
+            if sender.fence_unanswered:
+                self._connection.unanswered_fences.add(self.transactional_id)
 
     async def watermarks(self) -> Watermarks:
         """RuntimeError unless `open` has succeeded since the last error."""
@@ -84,7 +94,10 @@ class TransactionalWriter:
         next_offset: int,
         last: Sequence[ProducerRecord] = (),
     ) -> None:
-        """RuntimeError unless `open` has succeeded since the last error."""
+        """RuntimeError unless `open` has succeeded since the last error.
+
+        ServerUnavailable, not Fenced: this process may have fenced itself, see `_own_fence`.
+        """
         producer, self._producer = self._producer, None
         if producer is None:
             raise RuntimeError(f"{self.transactional_id} is not open")
@@ -94,10 +107,24 @@ class TransactionalWriter:
             with timed_call("kafka", "commit"):
                 async with translate_errors(what, seconds):
                     await self._transact(producer, [*records, *last], next_offset)
-        except BaseException:
+        except BaseException as error:
             await abort_producer(producer)
+            if isinstance(error, Fenced) and self._own_fence():
+                raise ServerUnavailable(
+                    f"{what}: a late request of its own has fenced it"
+                ) from error
             raise
         self._producer = producer
+
+    def _own_fence(self) -> bool:
+        """Return whether a fence is taken for the work of an InitProducerId that got no answer.
+
+        It comes late, once. The next fence is another owner's.
+        """
+        fences = self._connection.unanswered_fences
+        mine = self.transactional_id in fences
+        fences.discard(self.transactional_id)
+        return mine
 
     async def close(self) -> None:
         producer, self._producer = self._producer, None
