@@ -5,6 +5,7 @@ import re
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from json import JSONDecodeError
 from typing import Any
 from zlib import crc32
 
@@ -22,8 +23,16 @@ from eventfleet.documents.event.serializer import (
 )
 from eventfleet.documents.event.subscription import SubscriberGroup, SubscriberGroups
 from eventfleet.documents.startable import Startable
+from eventfleet.stores.driver_faults import describe, is_outage
 from eventfleet.stores.errors import Misconfigured, ServerUnavailable
 
+DRIVER = frozenset({"nats"})
+UNAVAILABLE_ERRORS = (
+    jetstream.NoStreamResponseError,
+    jetstream.ServiceUnavailableError,
+    jetstream.ServerError,
+    JSONDecodeError,
+)
 BATCH_EVENTS = 100
 FETCH_SECONDS = 0.5
 TIMEOUT_SECONDS = 10.0
@@ -173,12 +182,16 @@ class NatsBus(Startable):
                 yield
         except (TimeoutError, nats.TimeoutError):
             raise ServerUnavailable(f"{where}: NATS has not done it in time") from None
-        except jetstream.NoStreamResponseError as error:
+        except UNAVAILABLE_ERRORS as error:
             raise ServerUnavailable(f"{where}: JetStream does not answer ({error})") from None
         except (jetstream.APIError, ValueError) as error:
             raise Misconfigured(f"{where}: {error}") from None
         except (nats.Error, OSError) as error:
             raise ServerUnavailable(f"{where}: {error or type(error).__name__}") from None
+        except (Exception, asyncio.CancelledError) as error:
+            if not is_outage(DRIVER, error):
+                raise
+            raise ServerUnavailable(f"{where}: {describe(error)}") from error
 
 
 def _durable_name(group: str) -> str:

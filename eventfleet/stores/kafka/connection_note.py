@@ -1,4 +1,7 @@
-"""Notes why connections to brokers fail: the driver logs the reason, and raises another error."""
+"""Notes why connections to brokers fail: the driver logs the reason, and raises another error.
+
+A client that has connected to a broker which names no broker would never find one: it is refused.
+"""
 
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -62,7 +65,20 @@ def _noting(connect: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[A
     return create_conn
 
 
+def _knowing_brokers(bootstrap: Callable[[Any], Awaitable[None]]) -> Callable[..., Any]:
+    """Wrap the driver's start of a client: a broker that is fenced, or has just started, may know
+    of none, and the driver then fails at an assertion in each later call."""
+
+    async def bootstrap_with_brokers(client: Any) -> None:
+        await bootstrap(client)
+        if not client.cluster.brokers():
+            raise kafka.KafkaConnectionError("the broker that answers knows of no broker yet")
+
+    return bootstrap_with_brokers
+
+
 driver.create_conn = _noting(driver.create_conn)
+driver.AIOKafkaClient.bootstrap = _knowing_brokers(driver.AIOKafkaClient.bootstrap)
 
 
 def _translate(address: str, options: Mapping[str, Any], error: BaseException) -> StoreError:

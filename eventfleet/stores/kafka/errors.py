@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from aiokafka import errors as kafka
 from tenacity import AsyncRetrying, retry_if_exception, wait_random_exponential
 
+from eventfleet.stores.driver_faults import describe, is_outage
 from eventfleet.stores.errors import (
     Access,
     AccessRefused,
@@ -23,6 +24,7 @@ from eventfleet.stores.errors import (
 from eventfleet.stores.kafka.connection_note import ConnectionNote, connections_noted
 
 T = TypeVar("T")
+DRIVER = frozenset({"aiokafka"})
 CLOSE_TIMEOUT_SECONDS = 2.0
 # These last until an operator acts; those of the first kind are about one topic.
 SIZE_ERRORS = (
@@ -63,7 +65,10 @@ class NeededRight(str):
 
 @asynccontextmanager
 async def translate_errors(what: str, seconds: float) -> AsyncIterator[None]:
-    """Bound the block by `seconds`, and translate the driver's errors; `what` begins messages."""
+    """Bound the block by `seconds`, and translate the driver's errors; `what` begins messages.
+
+    Whatever the driver raises that is neither a fence nor for an operator is ServerUnavailable.
+    """
     with connections_noted() as note:
         try:
             async with asyncio.timeout(seconds):
@@ -76,9 +81,13 @@ async def translate_errors(what: str, seconds: float) -> AsyncIterator[None]:
         except RIGHT_ERRORS as error:
             raise AccessRefused(f"{what}: Kafka", _missing_right(error), Access.RIGHT) from error
         except OPERATOR_ERRORS as error:
-            raise Misconfigured(f"{what}: {_reason(error)}") from error
-        except (kafka.KafkaError, kafka.ConsumerStoppedError, OSError) as error:
-            raise _unavailable(what, _reason(error), note) from (note.error or error)
+            raise Misconfigured(f"{what}: {describe(error)}") from error
+        except (kafka.KafkaError, OSError) as error:
+            raise _unavailable(what, describe(error), note) from (note.error or error)
+        except (Exception, asyncio.CancelledError) as error:
+            if not is_outage(DRIVER, error):
+                raise
+            raise _unavailable(what, describe(error), note) from (note.error or error)
 
 
 def _unavailable(what: str, reason: str, note: ConnectionNote) -> StoreError:
@@ -105,9 +114,9 @@ def translate_topic_errors(topic: str) -> Iterator[None]:
         needed = type(error)(NeededRight(f"Write on topic {topic}"))
         raise TopicRefused(f"topic {topic}: Kafka: {_missing_right(needed)}") from error
     except SIZE_ERRORS as error:
-        raise RecordsTooLarge(f"topic {topic}: {_reason(error)}") from error
+        raise RecordsTooLarge(f"topic {topic}: {describe(error)}") from error
     except TOPIC_ERRORS as error:
-        raise TopicRefused(f"topic {topic}: {_reason(error)}") from error
+        raise TopicRefused(f"topic {topic}: {describe(error)}") from error
 
 
 def raise_for_code(code: int, right: str = "") -> None:
@@ -193,8 +202,3 @@ def _missing_right(error: BaseException) -> str:
         names = ", ".join([right] if isinstance(right, str) else sorted(right))
         right = f"{operation} on {kind} {names}".rstrip()
     return f"the user lacks the right {right} ({type(error).__name__})"
-
-
-def _reason(error: BaseException) -> str:
-    text = str(error)
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__

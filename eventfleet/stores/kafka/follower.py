@@ -6,6 +6,7 @@ from typing import Any
 
 from aiokafka import TopicPartition
 
+from eventfleet.stores.kafka.client_tasks import raise_ended
 from eventfleet.stores.kafka.connection import Connection
 from eventfleet.stores.kafka.errors import close_quietly, translate_errors
 from eventfleet.stores.kafka.reader import to_log_record
@@ -45,6 +46,7 @@ class Follower:
                 fetched = await consumer.getmany(
                     timeout_ms=POLL_TIMEOUT_MS, max_records=MAX_POLL_RECORDS
                 )
+                raise_ended(consumer)
             for records in fetched.values():
                 for record in records:
                     yield to_log_record(record)

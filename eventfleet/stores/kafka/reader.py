@@ -7,6 +7,7 @@ from typing import Any
 from aiokafka import TopicPartition
 
 from eventfleet.stores.contracts import Watermarks
+from eventfleet.stores.kafka.client_tasks import raise_ended
 from eventfleet.stores.kafka.connection import Connection
 from eventfleet.stores.kafka.errors import close_quietly, retry_request, translate_errors
 from eventfleet.stores.kafka.offsets import fetch_committed
@@ -95,6 +96,7 @@ async def _next(consumer: Any, part: TopicPartition) -> tuple[list[Any], int]:
     start = await consumer.position(part)
     while True:
         fetched = await consumer.getmany(part, timeout_ms=POLL_TIMEOUT_MS)
+        raise_ended(consumer)
         position = await consumer.position(part)
         if position > start:
             return fetched.get(part, []), position

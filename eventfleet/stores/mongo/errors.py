@@ -1,5 +1,6 @@
 """Translates the driver's errors to the stores'; no other module handles the former."""
 
+import asyncio
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -9,7 +10,6 @@ from bson.errors import BSONError
 from pymongo.errors import (
     BulkWriteError,
     ConfigurationError,
-    ConnectionFailure,
     DuplicateKeyError,
     OperationFailure,
     PyMongoError,
@@ -17,6 +17,7 @@ from pymongo.errors import (
     WriteConcernError,
 )
 
+from eventfleet.stores.driver_faults import describe, is_outage
 from eventfleet.stores.errors import (
     Access,
     AccessRefused,
@@ -29,6 +30,7 @@ from eventfleet.stores.errors import (
 from eventfleet.stores.tls import UNTRUSTED, certificate_fault
 from eventfleet.topics.event import EventRecord
 
+DRIVERS = frozenset({"pymongo", "motor", "bson"})
 DUPLICATE_KEY = 11000
 CONDITIONS = {("_id",): "event id", ("aggregate_id", "version"): "version"}
 """The unique keys of the stores, by their fields, as errors name them."""
@@ -58,12 +60,15 @@ HUNG_UP_TEXTS = ("SSL handshake failed", "closed", "reset by peer", "No servers 
 
 
 class OperationRefused(StoreError):
-    """The server or the driver refuses the operation, and would refuse it again."""
+    """The server refuses the operation, or the driver its data, and would refuse it again."""
 
 
 @contextmanager
 def translate_errors(where: str, events: Sequence[EventRecord] = ()) -> Iterator[None]:
-    """Raise the stores' errors instead of the driver's; `events` are those of a write, in order."""
+    """Raise the stores' errors instead of the driver's; `events` are those of a write, in order.
+
+    What the driver itself raises, beside refusals, is ServerUnavailable.
+    """
     try:
         yield
     except BulkWriteError as error:
@@ -72,8 +77,12 @@ def translate_errors(where: str, events: Sequence[EventRecord] = ()) -> Iterator
         raise _translate_duplicate(where, {"index": 0, **(error.details or {})}, events) from None
     except PyMongoError as error:
         raise _translate(where, error) from None
-    except (BSONError, OverflowError) as error:
+    except (BSONError, OverflowError, UnicodeError) as error:
         raise OperationRefused(f"{where}: {error}") from None
+    except (Exception, asyncio.CancelledError) as error:
+        if not is_outage(DRIVERS, error):
+            raise
+        raise ServerUnavailable(f"{where}: {describe(error)}") from error
 
 
 def _translate(where: str, error: PyMongoError) -> StoreError:
@@ -88,12 +97,11 @@ def _translate(where: str, error: PyMongoError) -> StoreError:
         return Misconfigured(message)
     if isinstance(error, ConfigurationError):
         return Misconfigured(message)
-    transient = isinstance(error, OperationFailure) and error.code in TRANSIENT_CODES
+    refused = isinstance(error, OperationFailure) and error.code not in TRANSIENT_CODES
     labelled = any(map(error.has_error_label, TRANSIENT_LABELS))
-    passing = isinstance(error, ConnectionFailure | WriteConcernError)
-    if transient or labelled or error.timeout or passing:
-        return ServerUnavailable(message)
-    return OperationRefused(message)
+    if refused and not (labelled or error.timeout or isinstance(error, WriteConcernError)):
+        return OperationRefused(message)
+    return ServerUnavailable(message)
 
 
 def _refusal(error: PyMongoError) -> tuple[str, Access] | None:

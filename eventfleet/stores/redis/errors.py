@@ -1,10 +1,12 @@
 """Translates the driver's errors to the stores'; only sessions handle the former, too."""
 
+import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from redis import exceptions as redis
 
+from eventfleet.stores.driver_faults import describe, is_outage
 from eventfleet.stores.errors import (
     Access,
     AccessRefused,
@@ -19,6 +21,8 @@ InvalidResponse = redis.InvalidResponse
 ResponseError = redis.ResponseError
 UnknownScript = redis.NoScriptError
 
+# Sessions read from asyncio's streams by themselves.
+DRIVERS = frozenset({"redis", "hiredis", "asyncio"})
 # These pass when the data set is loaded, a replica is promoted, or memory or a disk has room.
 TRANSIENT_ERRORS = (
     redis.BusyLoadingError,
@@ -43,13 +47,20 @@ class SessionEnded(redis.ConnectionError):
 
 @contextmanager
 def translate_errors(where: str, seconds: float) -> Iterator[None]:
-    """Raise the stores' errors instead of the driver's; `where` and `seconds` are for messages."""
+    """Raise the stores' errors instead of the driver's; `where` and `seconds` are for messages.
+
+    Whatever the drivers raise that is not for an operator is ServerUnavailable.
+    """
     try:
         yield
     except TimeoutError:
         raise ServerUnavailable(f"{where}: Redis has not done it within {seconds:g} s") from None
     except (redis.RedisError, OSError) as error:
         raise _translate(where, error) from None
+    except (Exception, asyncio.CancelledError) as error:
+        if not is_outage(DRIVERS, error):
+            raise
+        raise ServerUnavailable(f"{where}: {describe(error)}") from error
 
 
 def _translate(where: str, error: Exception) -> StoreError:

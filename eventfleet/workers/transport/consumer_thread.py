@@ -12,7 +12,6 @@ import aiokafka
 from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
 from aiokafka.errors import (
     IllegalStateError,
-    KafkaError,
     NoOffsetForPartitionError,
     OffsetOutOfRangeError,
 )
@@ -21,7 +20,9 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 from mode.threads import WorkerThread
 
+from eventfleet.stores.driver_faults import describe
 from eventfleet.stores.errors import ServerUnavailable, StoreError
+from eventfleet.stores.kafka.client_tasks import ended_tasks
 from eventfleet.stores.kafka.connection import Connection
 from eventfleet.stores.kafka.errors import translate_errors
 from eventfleet.workers.transport.chunk import Chunk, PartitionBuffer
@@ -146,21 +147,26 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
 
         Until its error is taken the client does not try again, either.
         """
-        coordinator = self._ensure_consumer()._coordinator
         while not self.should_stop:
             await asyncio.sleep(JOINING_LOOK_SECONDS)
             if self.consumer.joined:
                 await self._joining.wait()
                 self._joining.clear()
                 continue
+            self._begin_ended_tasks()
             try:
                 async with self._translating():
-                    coordinator.check_errors()
+                    self._ensure_consumer()._coordinator.check_errors()
+            except ServerUnavailable:
+                continue
             except StoreError as error:
-                lasting = not isinstance(error, ServerUnavailable)
-                if lasting or coordinator._coordination_task.done():
-                    self.parent_loop.call_soon_threadsafe(self.app.fail, error)
-                    return
+                self.parent_loop.call_soon_threadsafe(self.app.fail, error)
+                return
+
+    def _begin_ended_tasks(self) -> None:
+        for task in ended_tasks(self._ensure_consumer()):
+            self._warn("%s begins the client's task anew that had ended: %s", describe(task.error))
+            task.begin()
 
     def _create_worker_consumer(self, transport: Any) -> aiokafka.AIOKafkaConsumer:
         config = self.config
@@ -264,6 +270,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
     async def _next_chunks(self, timeout: float) -> list[Chunk]:
         """Chunks buffered already, else those the client has fetched, else wait for more."""
         self._room.clear()
+        self._begin_ended_tasks()
         wanted = {TopicPartition(*tp): buffer for tp, buffer in self._buffers() if buffer.has_room}
         if buffered := _hand_out(wanted.values()):
             return buffered
@@ -331,11 +338,10 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         """Commit; False when that failed, to be tried again. Faust's own would crash the app."""
         wanted = {TopicPartition(*tp): OffsetAndMetadata(at, "") for tp, at in offsets.items()}
         try:
-            await asyncio.wait_for(
-                self._ensure_consumer().commit(wanted), self.config.connection.timeout
-            )
-        except (KafkaError, IllegalStateError, TimeoutError) as error:
-            self.log.warning("commit of %s failed: %r", self.config.group, error)
+            async with self._translating():
+                await self._ensure_consumer().commit(wanted)
+        except StoreError as error:
+            self.log.warning("commit of %s failed: %s", self.config.group, error)
             return False
         return True
 
