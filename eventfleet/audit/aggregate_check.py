@@ -5,7 +5,14 @@ from typing import Any
 
 from eventfleet.audit.report import AuditReport
 from eventfleet.audit.route_matcher import RouteMatcher, name_of
-from eventfleet.audit.rows import STATE, FoldedState, StoredEvent, event_digest, state_digest
+from eventfleet.audit.rows import (
+    STATE,
+    AnyRow,
+    FoldedState,
+    StoredEvent,
+    event_digest,
+    state_digest,
+)
 from eventfleet.audit.spool import Spool
 from eventfleet.model.domain import Domain
 from eventfleet.model.team_traceback import describe_error
@@ -72,7 +79,7 @@ class AggregateCheck:
         aggregate_id: str,
         snapshots: Sequence[Snapshot],
         routes: RouteMatcher,
-        spool: Spool,
+        spool: Spool[AnyRow],
         report: AuditReport,
     ) -> None:
         self._id, self._routes, self._spool, self._report = aggregate_id, routes, spool, report

@@ -56,7 +56,7 @@ class Auditor:
     async def run(self) -> AuditReport:
         """Audit the domain, and return the report."""
         registry = self._stores.events.registry
-        with Spool(by_aggregate) as spool:
+        with Spool(AnyRow, by_aggregate) as spool:
             if self._domain.uses_marker and self._markers:
                 await read_markers(self._stores.events, self._markers, spool, self._report)
             scope = await AuditScope.read(
@@ -124,7 +124,7 @@ class Auditor:
         parts += [topics.read_snapshots(p) for p in marks[names.snapshots]]
         await run_all(parts, self._slots)
 
-    async def _judge(self, spool: Spool, scope: AuditScope, store: StoreReader) -> None:
+    async def _judge(self, spool: Spool[AnyRow], scope: AuditScope, store: StoreReader) -> None:
         """Judge the rows bucket by bucket; those of a large one are divided by event first."""
         judge = Judge(self._domain, scope, self._report)
         for bucket in range(len(spool)):
@@ -132,7 +132,7 @@ class Auditor:
             if spool.rows(bucket) <= MAX_BUCKET_ROWS:
                 await self._judge_rows(rows, judge, store)
                 continue
-            with Spool(by_event, spool.rows(bucket) // MAX_BUCKET_ROWS + 1) as divided:
+            with Spool(AnyRow, by_event, spool.rows(bucket) // MAX_BUCKET_ROWS + 1) as divided:
                 for row in rows:
                     divided.add(row)
                 for part in range(len(divided)):

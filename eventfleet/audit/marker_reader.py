@@ -1,7 +1,7 @@
 """Reads the markers of a domain's aggregates into rows."""
 
 from eventfleet.audit.report import AuditReport
-from eventfleet.audit.rows import MarkedEvent
+from eventfleet.audit.rows import AnyRow, MarkedEvent
 from eventfleet.audit.spool import Spool
 from eventfleet.stores.contracts import NO_HEAD, CurrentMarker, EventReader, Head, Markers
 
@@ -9,7 +9,7 @@ PAGE_AGGREGATES = 500
 
 
 async def read_markers(
-    events: EventReader, markers: Markers, spool: Spool, report: AuditReport
+    events: EventReader, markers: Markers, spool: Spool[AnyRow], report: AuditReport
 ) -> None:
     """Read the marker of each aggregate; due before the ends of the log are read.
 

@@ -3,30 +3,31 @@
 import tempfile
 from array import array
 from collections.abc import Callable, Iterator
+from typing import Any, Generic, TypeVar
 from zlib import crc32
 
 import msgspec
 
 from eventfleet.audit.rows import AnyRow
 
+R = TypeVar("R")
+
 BUCKETS = 256
 BLOCK_BYTES = 32_768
 LENGTH_BYTES = 4
 
-KeyOfRow = Callable[[AnyRow], str]
-
 _encode = msgspec.msgpack.Encoder().encode
-_decode: Callable[[memoryview], AnyRow] = msgspec.msgpack.Decoder(AnyRow).decode
 
 
-class Spool:
+class Spool(Generic[R]):
     """Rows in buckets of one unnamed temporary file, which ends with the process at the latest.
 
-    Rows with the same key are in the same bucket. A row takes about 100 bytes; TMPDIR names another
-    disk.
+    `kind` is their type, a tagged union. Rows with the same key are in the same bucket. A row of an
+    event takes about 100 bytes; TMPDIR names another disk.
     """
 
-    def __init__(self, key: KeyOfRow, buckets: int = BUCKETS) -> None:
+    def __init__(self, kind: Any, key: Callable[[R], str], buckets: int = BUCKETS) -> None:
+        self._decode: Callable[[memoryview], R] = msgspec.msgpack.Decoder(kind).decode
         self._key, self._size = key, buckets
         self._file = tempfile.TemporaryFile(prefix="eventfleet-audit-")  # noqa: SIM115
         self._buffers = [bytearray() for _ in range(self._size)]
@@ -34,7 +35,7 @@ class Spool:
         self._rows = [0] * self._size
         self._end = 0
 
-    def add(self, row: AnyRow) -> None:
+    def add(self, row: R) -> None:
         """Add a row."""
         bucket = crc32(self._key(row).encode()) % self._size
         encoded = _encode(row)
@@ -52,7 +53,7 @@ class Spool:
         """Return the number of rows in a bucket."""
         return self._rows[bucket]
 
-    def read(self, bucket: int) -> Iterator[AnyRow]:
+    def read(self, bucket: int) -> Iterator[R]:
         """Yield the rows of a bucket, in the order in which they were added."""
         self._flush(bucket)
         blocks = iter(self._blocks[bucket])
@@ -63,9 +64,9 @@ class Spool:
             while at < length:
                 start = at + LENGTH_BYTES
                 at = start + int.from_bytes(block[at:start], "little")
-                yield _decode(block[start:at])
+                yield self._decode(block[start:at])
 
-    def __enter__(self) -> "Spool":
+    def __enter__(self) -> "Spool[R]":
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -8,7 +8,7 @@ from eventfleet.audit.aggregate_check import ABOVE_A_FAULT, AggregateCheck, Fold
 from eventfleet.audit.concurrency import run_all
 from eventfleet.audit.report import AuditReport
 from eventfleet.audit.route_matcher import RouteMatcher
-from eventfleet.audit.rows import PublishedState, parked_row
+from eventfleet.audit.rows import AnyRow, PublishedState, parked_row
 from eventfleet.audit.spool import Spool
 from eventfleet.model.domain import Domain
 from eventfleet.model.team_traceback import describe_error
@@ -31,7 +31,7 @@ class StoreReader:
         domain: Domain[Any],
         stores: DomainStores,
         routes: RouteMatcher,
-        spool: Spool,
+        spool: Spool[AnyRow],
         report: AuditReport,
         slots: asyncio.Semaphore,
     ) -> None:

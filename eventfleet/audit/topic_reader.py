@@ -9,6 +9,7 @@ from eventfleet.audit.report import AuditReport
 from eventfleet.audit.rows import (
     STATE,
     AcceptedReply,
+    AnyRow,
     DeadLetter,
     EventCopy,
     LoggedEvent,
@@ -55,7 +56,7 @@ class TopicReader:
         domain: Domain[Any],
         reader: LogReader,
         scope: AuditScope,
-        spool: Spool,
+        spool: Spool[AnyRow],
         report: AuditReport,
     ) -> None:
         self._domain, self._reader = domain, reader

@@ -66,7 +66,8 @@ async def check_domain(
         await OffsetCheck(settings, domain, servers.reader, registry, report).run()
     await check_event_shapes(domain, stores.events, report, sampled=sample is not None)
     await check_state_shapes(domain, stores.snapshots, report)
-    await StoreCheck(domain, stores, report, show).run(sample)
+    partitions = await registry.partition_count() or settings.partitions
+    await StoreCheck(domain, stores, report, show, partitions).run(sample)
     return report
 
 

@@ -5,9 +5,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from eventfleet.audit.rows import state_digest
+from eventfleet.check.parked_check import RoleFaults
 from eventfleet.check.report import CheckReport, Finding, Kind
+from eventfleet.check.snapshot_rule_check import SnapshotRuleCheck
 from eventfleet.model.domain import Domain
-from eventfleet.model.team_traceback import describe_error, error_line, team_place
+from eventfleet.model.team_traceback import describe_error, error_key
 from eventfleet.states.live_state import LiveState, ReplayFailed, reload_state
 from eventfleet.stores.contracts import Snapshot
 from eventfleet.topics.errors import InvalidRecord
@@ -21,11 +23,12 @@ class FoldCheck:
     """Checks that a domain's events upcast, decode and fold, and that states survive snapshots.
 
     Of a changed state it is checked at each power of two of versions, at the last one and wherever
-    a snapshot is stored, that a snapshot gives it back.
+    a snapshot is stored, that a snapshot gives it back. The snapshot rule is run on each state.
     """
 
-    def __init__(self, domain: Domain[Any], report: CheckReport) -> None:
-        self._domain, self._report = domain, report
+    def __init__(self, domain: Domain[Any], report: CheckReport, faults: RoleFaults) -> None:
+        self._domain, self._report, self._faults = domain, report, faults
+        self._rule = SnapshotRuleCheck(domain, report, faults)
         self._state_name = f"state {domain.state.__name__}"
         self._live = LiveState("", domain.state())
         self._snapshots: dict[int, Snapshot] = {}
@@ -36,6 +39,7 @@ class FoldCheck:
         self._report.aggregates += 1
         self._live, self._broken = LiveState(aggregate_id, self._domain.state()), False
         self._snapshots = {snapshot.version: snapshot for snapshot in snapshots}
+        self._rule.begin()
 
     def add(self, event: EventRecord) -> None:
         """Check the next event. After a fault the aggregate's events are decoded only."""
@@ -54,6 +58,7 @@ class FoldCheck:
             self._fail(event, error)
             return
         self._check_state()
+        self._rule.check(self._live, event.time)
 
     def skip(self) -> None:
         """Pass over events that can't be read: what follows can't be folded."""
@@ -63,12 +68,15 @@ class FoldCheck:
         """Check the state after the last event."""
         if not self._broken and self._live.version & (self._live.version - 1):
             self._survives_snapshot()
+        if not self._broken:
+            self._rule.end(self._live)
         self._report.note(ABOVE_A_FAULT, len(self._snapshots) if self._broken else 0)
 
     # Events
 
     def _miss(self, event: EventRecord) -> None:
         self._broken = True
+        self._faults.add("snapshot", event.version, "an event is missing before it")
         self._add_event(
             Kind.VERSION,
             event,
@@ -87,7 +95,9 @@ class FoldCheck:
         elif isinstance(error, InvalidRecord):
             detail = key = str(error)
         else:
-            detail, key = describe_error(error), _error_key(error)
+            called = self._domain.evolve if kind is Kind.EVOLVE else None
+            detail, key = describe_error(error, called), error_key(error, called)
+        self._faults.add("snapshot", event.version, detail)
         self._add_event(kind, event, where, detail, advice, key)
 
     def _classify(self, event: EventRecord, error: Exception) -> tuple[Kind, str]:
@@ -137,7 +147,7 @@ class FoldCheck:
                 return True
         except Exception as error:
             fault = f"can't be saved as a snapshot and read back: {describe_error(error)}"
-            self._add_state(Kind.STATE, fault, CORRECT_STATE, _error_key(error))
+            self._add_state(Kind.STATE, fault, CORRECT_STATE, error_key(error))
             return False
         if loaded is None:
             fault = "no snapshot can keep it, with a number beyond 64 bits or a NUL in a key"
@@ -169,11 +179,6 @@ class FoldCheck:
     ) -> None:
         place = self._live.aggregate_id, self._live.version
         self._report.add(Finding(kind, self._state_name, fault, advice, 1, unit, *place), key)
-
-
-def _error_key(error: Exception) -> str:
-    """Return what errors of one cause share: their texts may hold an event's values."""
-    return f"{type(error).__name__} {team_place(error)}" if team_place(error) else error_line(error)
 
 
 def _list(names: Sequence[str]) -> str:

@@ -1,15 +1,21 @@
-"""Folds the stored events of a domain, aggregate by aggregate, beside its stored snapshots."""
+"""Runs the code of a domain on its stored events, aggregate by aggregate.
+
+The states are compared with the stored snapshots, the rows of views with those of their builds.
+"""
 
 from collections.abc import AsyncIterator, Sequence
+from contextlib import ExitStack
 from typing import Any
 
-from eventfleet.check.fold_check import FoldCheck
+from eventfleet.check.build_check import check_view_builds, compare_rows
+from eventfleet.check.code_check import CodeCheck
 from eventfleet.check.report import CheckReport, Finding, Kind, ShowProgress
-from eventfleet.check.sample import sample_aggregates
+from eventfleet.check.role_entries import StoredEntries, read_parked_events
 from eventfleet.model.domain import Domain
 from eventfleet.model.team_traceback import describe_error
 from eventfleet.stores.aggregate_batches import aggregate_pages, batch_aggregates, find_snapshots
-from eventfleet.stores.contracts import DomainStores, Snapshot
+from eventfleet.stores.aggregate_sample import sample_aggregates
+from eventfleet.stores.contracts import DomainStores
 from eventfleet.stores.errors import ServerUnavailable
 from eventfleet.topics.event import EventRecord
 
@@ -27,19 +33,44 @@ class StoreCheck:
         stores: DomainStores,
         report: CheckReport,
         show: ShowProgress,
+        partitions: int,
     ) -> None:
         self._domain, self._events, self._snapshots = domain, stores.events, stores.snapshots
-        self._report, self._show = report, show
-        self._fold = FoldCheck(domain, report)
+        self._views, self._report, self._show = stores.views, report, show
+        self._partitions = partitions
+        self._entries = StoredEntries(domain.name, stores)
+        self._code = CodeCheck(domain, report, partitions)
 
     async def run(self, sample: int | None = None) -> None:
-        """Fold the events of all aggregates, or of a sample of so many."""
+        """Check all aggregates, or a sample of so many and all that roles park."""
         if sample is None:
             self._report.stored = await self._events.count()
+        with ExitStack() as opened:
+            # What a build has applied is read before what roles park, and that before the events.
+            comparisons = (
+                await check_view_builds(self._domain, self._views, self._report)
+                if self._views
+                else {}
+            )
+            for each in comparisons.values():
+                opened.callback(each.close)
+            self._code = CodeCheck(self._domain, self._report, self._partitions, comparisons)
+            await self._entries.read()
+            checked = await self._check_pages(sample)
+            for each in comparisons.values():
+                await compare_rows(each, self._report, checked)
+        self._report.note(UNLISTED, max(self._report.stored - self._report.events, 0))
+
+    async def _check_pages(self, sample: int | None) -> set[str] | None:
+        """Check the events; return the ids of a sample."""
+        checked = set[str]()
         async for page in self._pages(sample):
             await self._check_page(page)
             self._show(self._report)
-        self._report.note(UNLISTED, max(self._report.stored - self._report.events, 0))
+            if sample is not None:
+                checked.update(page)
+        self._code.finish()
+        return None if sample is None else checked
 
     async def _pages(self, sample: int | None) -> AsyncIterator[list[str]]:
         if sample is None:
@@ -48,8 +79,13 @@ class StoreCheck:
             return
         chosen, total = await sample_aggregates(self._events, sample)
         self._report.note(f"only {len(chosen):,} of {total:,} aggregates were checked")
-        for start in range(0, len(chosen), PAGE_AGGREGATES):
-            yield chosen[start : start + PAGE_AGGREGATES]
+        parked = await self._entries.parked_ids()
+        self._report.note(
+            "parked aggregates were checked beside the sample", len({*parked} - {*chosen})
+        )
+        ids = sorted({*chosen, *parked})
+        for start in range(0, len(ids), PAGE_AGGREGATES):
+            yield ids[start : start + PAGE_AGGREGATES]
 
     async def _check_page(self, aggregate_ids: Sequence[str]) -> None:
         """Check some aggregates; snapshots are read before the events that they are folds of."""
@@ -62,10 +98,16 @@ class StoreCheck:
             }
             events = await self._read_together(batch)
             for key in batch:
+                head = heads.get(key)
+                self._code.begin(key, snapshots[key], self._entries.of(key, head))
                 if events is None:
-                    await self._check_alone(key, snapshots[key])
+                    await self._check_alone(key)
                 else:
-                    self._check(key, snapshots[key], events.get(key, ()))
+                    for event in events.get(key, ()):
+                        self._code.add(event)
+                async for event in read_parked_events(self._events, key, head):
+                    self._code.add(event)
+                self._code.end()
 
     async def _read_together(self, batch: Sequence[str]) -> dict[str, list[EventRecord]] | None:
         """Read the events of a batch by aggregate; None where they are many, or one is damaged."""
@@ -84,28 +126,18 @@ class StoreCheck:
             by_aggregate.setdefault(event.aggregate_id, []).append(event)
         return by_aggregate
 
-    def _check(
-        self, aggregate_id: str, snapshots: Sequence[Snapshot], events: Sequence[EventRecord]
-    ) -> None:
-        self._fold.begin(aggregate_id, snapshots)
-        for event in events:
-            self._fold.add(event)
-        self._fold.end()
-
-    async def _check_alone(self, aggregate_id: str, snapshots: Sequence[Snapshot]) -> None:
-        """Check an aggregate whose events are streamed, up to one that the store can't read."""
-        self._fold.begin(aggregate_id, snapshots)
+    async def _check_alone(self, aggregate_id: str) -> None:
+        """Check the events of an aggregate one by one, up to one that the store can't read."""
         version = 0
         try:
             async for event in self._events.read(aggregate_id):
-                self._fold.add(event)
+                self._code.add(event)
                 version = event.version
         except ServerUnavailable:
             raise
         except Exception as error:
-            self._fold.skip()
+            self._code.skip()
             detail = f"can't be read from the store: {describe_error(error)}"
             advice = "somebody has altered it: restore it, or see `eventfleet audit`"
             where = "stored event", detail, advice, 1, "events", aggregate_id, version + 1
             self._report.add(Finding(Kind.EVENT, *where))
-        self._fold.end()

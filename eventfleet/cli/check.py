@@ -38,10 +38,12 @@ STANDARD_INPUT = "-"
 def check(names: tuple[str, ...], sample: int | None, file: str | None, json: bool) -> None:
     """Check that this code, with these settings, fits what is stored; print each finding.
 
-    Of all domains, or those named; with --json one report per line. All stored events are upcast,
-    decoded and folded, and the states compared with stored snapshots. The shapes of events and
-    states, the topics, the partitions and the offsets of the consumer groups are compared with
-    what the servers have. Nothing is written. Status 1 if anything is found.
+    Of all domains, or those named; with --json one report per line. All code that the fleet runs
+    on stored and parked events is run: upcasters, evolve, the snapshot rule, conditions of routes,
+    functions of views; decide is not. States are compared with stored snapshots, rows with the
+    builds of views. The shapes of events and states, the topics, the partitions and the offsets
+    of the consumer groups are compared with what the servers have. Nothing is written. Status 1
+    if anything is found.
 
     `eventfleet events DOMAIN --all --json` writes the FILE of --events.
     """
@@ -54,7 +56,7 @@ def check(names: tuple[str, ...], sample: int | None, file: str | None, json: bo
     chosen = connections.select_domains(settings, names)
     with _bar() as show:
         if file:
-            reports = _check_file(file, connections.select_domains(settings), names, show)
+            reports = _check_file(file, settings, names, show)
         else:
             reports = asyncio.run(_check_servers(settings, chosen, sample, show))
     for report in reports:
@@ -75,19 +77,21 @@ async def _check_servers(
 
 
 def _check_file(
-    file: str, domains: "Mapping[str, Domain[Any]]", names: Sequence[str], show: "ShowProgress"
+    file: str, settings: "Settings", names: Sequence[str], show: "ShowProgress"
 ) -> "list[CheckReport]":
     from pathlib import Path
 
     from eventfleet.check.event_file import EventFileCheck
     from eventfleet.log_files.byte_source import ByteSource
+    from eventfleet.runtime import connections
 
+    domains, partitions = connections.select_domains(settings), settings.partitions
     if file == STANDARD_INPUT:
-        check = EventFileCheck("standard input", domains, names, show)
+        check = EventFileCheck("standard input", domains, names, show, partitions)
         return check.run(click.get_binary_stream("stdin"))
     source = ByteSource(Path(file), zipped=file.endswith(".gz"))
     try:
-        return EventFileCheck(file, domains, names, show).run(source.bytes)
+        return EventFileCheck(file, domains, names, show, partitions).run(source.bytes)
     finally:
         source.close()
 
@@ -127,6 +131,9 @@ def _print_json(report: "CheckReport") -> None:
             "events": report.events,
             "aggregates": report.aggregates,
             "snapshots": report.snapshots,
+            "rows": report.rows,
+            "parked_aggregates": report.parked_aggregates,
+            "parked": [each._asdict() for each in report.parked],
             "findings": [asdict(finding) for finding in report.findings],
             "counts": {kind.value: count for kind, count in report.counts.items()},
             "notes": dict(report.notes),
@@ -140,10 +147,15 @@ def _print(report: "CheckReport") -> None:
 
     folded = f"{count_of(report.events, 'events')} of {count_of(report.aggregates, 'aggregates')}"
     compared = count_of(report.snapshots, "snapshots")
+    if report.rows:
+        compared += f" and {count_of(report.rows, 'rows')}"
     click.echo(f"{report.domain}: {folded} folded, {compared} compared")
     for note, count in sorted(report.notes.items()):
         times = f" ({count:,})" if count > 1 else ""
         click.echo(f"{report.domain}: note: {printable(note)}{times}")
+    for parked in [each for each in report.parked if not each.fault][:MAX_SHOWN]:
+        where = f"{parked.role} parks {printable(parked.aggregate_id)!r}"
+        click.echo(f"{report.domain}: {where} from version {parked.version} on: it can go on")
     for finding in report.findings[:MAX_SHOWN]:
         click.echo(f"{report.domain}: {printable(str(finding))}")
     found = report.counts.total()

@@ -10,6 +10,7 @@ from eventfleet.cli.output import as_json, indented, print_json, printable
 from eventfleet.topics.errors import EventfleetError
 
 if TYPE_CHECKING:
+    from eventfleet.check.role_entries import RoleEntries
     from eventfleet.cli.domain_queries import DomainQueries
     from eventfleet.states.querier import StateDiff
     from eventfleet.topics.event import EventRecord
@@ -51,8 +52,8 @@ def events(
 ) -> None:
     """Print the events of an aggregate by version; with --json one CloudEvent a line.
 
-    With --all those of all aggregates, one aggregate after another: a file that `eventfleet check
-    --events` reads.
+    With --all those of all aggregates, one aggregate after another, also those that append parks;
+    with --json lines on what roles park, too: a file that `eventfleet check --events` reads.
     """
     if every == bool(aggregate_id):
         raise click.UsageError("give the ID of one aggregate, or --all")
@@ -175,6 +176,7 @@ def diff(name: str, aggregate_id: str, first: int, second: int | None, json: boo
 
 async def _print_all(name: str, json: bool) -> None:
     """Print the events of a domain, aggregate by aggregate, straight from its store."""
+    from eventfleet.check.role_entries import StoredEntries, read_parked_events
     from eventfleet.runtime import connections
     from eventfleet.runtime.settings import load_settings, variable
     from eventfleet.stores.aggregate_batches import aggregate_pages
@@ -184,15 +186,33 @@ async def _print_all(name: str, json: bool) -> None:
         raise click.UsageError(f"--all reads the store: unset {variable('service_url')}")
     domains = connections.select_domains(settings, [name])
     async with connections.stores(settings, domains, long_reads=True) as stores:
-        store = stores[name].events
+        store, entries = stores[name].events, StoredEntries(name, stores[name])
+        await entries.read()
         async for page in aggregate_pages(store, PAGE_AGGREGATES):
+            heads = await store.heads(page)
             for aggregate_id in page:
+                head = heads.get(aggregate_id)
+                if json:
+                    _print_entries(entries.of(aggregate_id, head))
                 async for event in store.read(aggregate_id):
-                    if json:
-                        _print_cloud_event(event)
-                    else:
-                        click.echo(f"{printable(aggregate_id)}  ", nl=False)
-                        _print_event(event)
+                    _print_of_all(event, json)
+                async for event in read_parked_events(store, aggregate_id, head):
+                    _print_of_all(event, json)
+
+
+def _print_of_all(event: "EventRecord", json: bool) -> None:
+    if json:
+        _print_cloud_event(event)
+    else:
+        click.echo(f"{printable(event.aggregate_id)}  ", nl=False)
+        _print_event(event)
+
+
+def _print_entries(entries: "RoleEntries") -> None:
+    from eventfleet.check.role_entries import encode_entry
+
+    for entry in (*entries.parked, *entries.discarded):
+        click.echo(encode_entry(entry))
 
 
 async def _require_aggregate(queries: "DomainQueries", name: str, aggregate_id: str) -> None:

@@ -1,7 +1,7 @@
 """FoldedView: the rows and totals of a view after some events, in memory."""
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import reduce
 from typing import Any, TypeVar
 
@@ -27,39 +27,56 @@ class FoldedView:
     """A view of some aggregates, kept by the functions of its declaration and nothing else.
 
     `rows` are by id. Errors of the functions pass through; TypeError: one returned what it must
-    not; UnstorableRow; ModifiedRow.
+    not; UnstorableRow; ModifiedRow. `called` is the function that was called last.
     """
 
     def __init__(self, view: View[Any]) -> None:
         self._view = view
         self.rows: dict[str, Row] = {}
+        self.called: Callable[..., Any] = view.key
         self._parts: dict[str, dict[str, Row]] = {each.name: {} for each in view.totals}
 
     def apply(self, event: ProjectedEvent, partition: int = 0) -> None:
         """Apply the next event of an aggregate, which is in a partition."""
+        self.called = self._view.key
         key = check_key(self._view, self._view.key(event))
         if key is None:
             return
         id = row_id(event.aggregate_id, key)
-        before = self.rows.pop(id, None)
+        before = self.rows.get(id)
         given = [before] if before else []
+        self.called = self._view.project
         made = _call("project", given, lambda: self._view.project(before, event))
+        if made is before:
+            return
         after = made_row(self._view, "project", made)
-        if after is not None:
+        if after is None:
+            del self.rows[id]
+        else:
             after = self.rows[id] = check_row(after)[1]
         for totals in self._view.totals:
             self._step(totals, "remove", before, partition)
             self._step(totals, "add", after, partition)
 
     def _step(self, totals: Totals[Any, Any], name: str, row: Row | None, partition: int) -> None:
-        if row is None or (group := group_of(totals, row, partition)) is None:
+        if row is None:
             return
-        parts, step = self._parts[totals.name], getattr(totals, name)
-        part = parts.pop(group.part_id, group.empty)
+        self.called = totals.group
+        if (group := group_of(totals, row, partition)) is None:
+            return
+        self.called = step = getattr(totals, name)
+        parts = self._parts[totals.name]
+        part = parts.get(group.part_id, group.empty)
         made = _call(name, [part, row], lambda: step(part, row))
         made = check_row(made_part(totals, name, made))[1]
-        if made != group.empty:
+        if made == group.empty:
+            parts.pop(group.part_id, None)
+        else:
             parts[group.part_id] = made
+
+    def parts(self, totals: Totals[Any, Any]) -> Mapping[str, Row]:
+        """Return the parts of totals by their ids, each of one group in one partition."""
+        return self._parts[totals.name]
 
     def totals(self, totals: Totals[Any, Any]) -> list[Row]:
         """Return the totals of each group, of all partitions, in the order of the groups."""

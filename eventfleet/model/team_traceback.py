@@ -1,10 +1,12 @@
 """Describes exceptions that a team's own functions raise, without the frames before its code."""
 
+import inspect
 from collections.abc import Iterable
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from traceback import FrameSummary, TracebackException, extract_tb
 from types import TracebackType
+from typing import Any
 
 PACKAGE = Path(__file__).parents[1]
 SAMPLE_DOMAINS = PACKAGE / "domains"
@@ -32,16 +34,39 @@ def error_line(error: BaseException) -> str:
         return f"{name}, whose text raises {type(raised).__name__}"
 
 
-def describe_error(error: BaseException) -> str:
-    """Return type, text and the line of the team's code that raised, where there is one."""
-    place = team_place(error)
+def describe_error(error: BaseException, called: object = None) -> str:
+    """Return type, text and the line of the team's code that raised, where there is one.
+
+    Else that of the function which was `called`: it may have returned what it must not.
+    """
+    place = team_place(error, called)
     return error_line(error) + (f" ({place})" if place else "")
 
 
-def team_place(error: BaseException) -> str:
-    """Return file and number of the team's line that raised; empty where no line is the team's."""
+def team_place(error: BaseException, called: object = None) -> str:
+    """Return file and number of the team's line that raised.
+
+    Where no line is the team's, those of the function that was `called`; without one nothing.
+    """
     frames = [frame for frame in extract_tb(error.__traceback__) if is_the_teams(frame)]
-    return f"{frames[-1].filename}:{frames[-1].lineno}" if frames else ""
+    return f"{frames[-1].filename}:{frames[-1].lineno}" if frames else place_of(called)
+
+
+def error_key(error: BaseException, called: object = None) -> str:
+    """Return what errors of one cause share: their texts may hold an event's values."""
+    place = team_place(error, called)
+    return f"{type(error).__name__} {place}" if place else error_line(error)
+
+
+def place_of(function: object) -> str:
+    """Return file and number of the line that a team's function begins at; nothing for others."""
+    while isinstance(function, partial):
+        function = function.func
+    plain: Any = inspect.unwrap(function) if callable(function) else function
+    code = getattr(plain, "__code__", None) or getattr(type(plain).__call__, "__code__", None)
+    if code is None or not _is_the_teams_file(code.co_filename):
+        return ""
+    return f"{code.co_filename}:{code.co_firstlineno}"
 
 
 def _chain(formatted: TracebackException) -> Iterable[TracebackException]:

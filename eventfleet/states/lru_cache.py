@@ -58,6 +58,12 @@ class LruCache(Generic[V]):
         over = max(0, len(self._values) - self._capacity)
         return [self._values.pop(key) for key in [*islice(self._values, over)]]
 
+    def take_all(self) -> list[V]:
+        """Remove all values and return them."""
+        values = [*self._values.values()]
+        self._values.clear()
+        return values
+
     def __len__(self) -> int:
         return len(self._values)
 

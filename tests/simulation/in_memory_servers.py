@@ -17,6 +17,7 @@ from eventfleet.stores.memory.log import (
     MemoryTransactionalWriter,
 )
 from eventfleet.stores.memory.snapshots import MemorySnapshots
+from eventfleet.stores.memory.views import MemoryViews
 from eventfleet.stores.parked_log import TopicParkedLog
 from eventfleet.topics.codec import decode, encode
 from eventfleet.topics.event import EventRecord
@@ -53,7 +54,8 @@ class InMemoryServers:
         self.log, self.clock = MemoryLog(), HandClock()
         self.events, self.snapshots = MemoryEvents(), MemorySnapshots()
         self.dead_letters = MemoryDeadLetters()
-        self.stores = DomainStores(self.events, self.snapshots, dead_letters=self.dead_letters)
+        self.views = MemoryViews()
+        self.stores = DomainStores(self.events, self.snapshots, self.views, self.dead_letters)
         for topic in {*self.topics, *(route.to for route in domain.routes)}:
             self.log.create(TopicSpec(topic, 1, 1))
 

@@ -10,6 +10,7 @@ from eventfleet.audit import Auditor, AuditReport
 from eventfleet.deciders.outcomes import Accepted, outcome_fields
 from eventfleet.model.domain import Domain
 from eventfleet.roles.append import AppendRole
+from eventfleet.roles.project import BUILDS_INTERVAL, ProjectRole
 from eventfleet.roles.relay import RelayRole
 from eventfleet.roles.snapshot import SnapshotRole
 from eventfleet.stores.contracts import DomainStores, PartitionWriter, Snapshot
@@ -24,6 +25,8 @@ from tests.simulation.in_memory_servers import InMemoryServers
 from tests.simulation.recording_domain import tally
 
 PREFIX = "unit"
+PROJECT_TICKS = 3
+"""So many bring a build up to date, make it live and note its progress."""
 
 
 class AuditFixture:
@@ -42,13 +45,21 @@ class AuditFixture:
 
     async def work(self, *roles: str) -> None:
         """Let these roles, or all, do what is there to do."""
-        for name in roles or ("append", "snapshot", "relay"):
+        for name in roles or self._roles:
             topic = self.topics.events if name == "append" else self.topics.stored
             group = consumer_group(PREFIX, self.domain.name, name)
             role = self._role(name, MemoryTransactionalWriter(self.log, group, topic, 0))
             start = await role.open()
             if records := [r for r in self.memory.records(topic) if r.offset >= start]:
                 await role.process(records, len(self.log.entries(topic, 0)))
+            if name == "project":
+                for _ in range(PROJECT_TICKS):
+                    self.memory.clock.time += BUILDS_INTERVAL
+                    await role.tick()
+
+    @property
+    def _roles(self) -> list[str]:
+        return ["append", "snapshot", "relay", *(["project"] if self.domain.views else [])]
 
     async def tick(self, name: str) -> None:
         """Let a role do what is due without a record."""
@@ -58,13 +69,19 @@ class AuditFixture:
         await role.open()
         await role.tick()
 
-    def _role(self, name: str, writer: PartitionWriter) -> AppendRole | SnapshotRole | RelayRole:
+    def _role(
+        self, name: str, writer: PartitionWriter
+    ) -> AppendRole | SnapshotRole | RelayRole | ProjectRole:
         domain, memory, clock = self.domain, self.memory, self.memory.clock
         if name == "append":
-            parking = memory.append_parking()
-            return AppendRole(domain, 0, memory.events, writer, clock, parking, cached=10)
+            appended = memory.append_parking()
+            return AppendRole(domain, 0, memory.events, writer, clock, appended, cached=10)
         if name == "relay":
             return RelayRole(domain, 0, memory.events, writer, memory.logged_parking(name))
+        if name == "project":
+            parking = memory.logged_parking(name)
+            place = (domain, 0, memory.stores, writer, parking, clock)
+            return ProjectRole(*place, partitions=1, cached=10)
         return SnapshotRole(
             *(domain, 0, memory.stores, writer, memory.parking(name), clock),
             cached=10,

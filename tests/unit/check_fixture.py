@@ -14,6 +14,8 @@ from eventfleet.runtime.partitions import register_partitions
 from eventfleet.runtime.settings import Settings
 from eventfleet.snapshot_rules import every
 from eventfleet.stores.memory.log import MemoryAdmin, MemoryReader
+from eventfleet.topics.topic_specs import TopicSpec
+from tests.mistakes.parcels import ALL, story
 from tests.unit.audit_fixture import PREFIX, AuditFixture
 
 LEDGER = "finance.ledger"
@@ -72,6 +74,15 @@ class CheckFixture(AuditFixture):
         await self.produce("1", type="Placed", data={"total": 10})
         await self.produce("2", "3", "4", type="Paid", data={"amount": 2})
         await self.produce("5", aggregate_id="b", type="Placed", data={"total": 20})
+        await self.work()
+
+    async def work_on_parcels(self) -> None:
+        """Take two parcels to their delivery."""
+        self.log.create(TopicSpec(ALL, 1, 1))
+        await self.register()
+        for parcel in ("p-1", "p-2"):
+            for number, (kind, data) in enumerate(story(parcel)):
+                await self.produce(f"{parcel}-{number}", aggregate_id=parcel, type=kind, data=data)
         await self.work()
 
     def set(self, **values: Any) -> None:

@@ -90,8 +90,9 @@ def test_each_finding_is_a_line_with_domain_place_and_advice(fleet: CheckFixture
         "bills: 5 events of 2 aggregates folded, 0 snapshots compared",
         "bills: note: snapshots above an event that can't be folded were not compared",
         "bills: [event] event Paid, schema version 1: data.amount: Expected `int`, got `str`; "
-        "1 event, the first 'a' version 2; add an upcaster from schema version 1, or give a new "
-        "field a default",
+        "1 event, the first 'a' version 2; the roles that read these events park their "
+        "aggregates, and commands on them are answered Failed; add an upcaster from schema "
+        "version 1, or give a new field a default",
         "bills: 1 finding",
     ]
 
@@ -111,6 +112,8 @@ def test_json_has_findings_and_counts(fleet: CheckFixture) -> None:
             "unit": "events",
             "aggregate_id": "a",
             "version": 3,
+            "consequence": "the roles that read these events park their aggregates, and commands "
+            "on them are answered Failed",
         }
     ]
     assert (report["domain"], report["clean"], report["events"]) == ("bills", False, 5)

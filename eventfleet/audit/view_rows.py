@@ -1,0 +1,58 @@
+"""The rows that a comparison of a view sorts; those of one key are judged together."""
+
+from typing import Any
+
+import msgspec
+
+NOT_JUDGED = -1
+
+
+class ViewRow(msgspec.Struct, array_like=True, tag_field="row"):
+    """Base of rows; `key` is an aggregate's id, or that of a part of totals."""
+
+    key: str
+
+
+class FoldedAggregate(ViewRow, array_like=True, tag=0):
+    """An aggregate up to the last version that was folded; NOT_JUDGED: it could not be."""
+
+    version: int
+
+
+class FoldedRow(ViewRow, array_like=True, tag=1):
+    """A row of the view that the events give."""
+
+    id: str
+    fields: dict[str, Any]
+
+
+class KeptRow(ViewRow, array_like=True, tag=2):
+    """A row of the view that is stored; `version` changed it, `later` than the build's point."""
+
+    id: str
+    version: int
+    later: bool
+    fields: dict[str, Any]
+
+
+class FoldedPart(ViewRow, array_like=True, tag=3):
+    """A part of the totals `table` that some aggregates' rows give."""
+
+    table: str
+    fields: dict[str, Any]
+
+
+class KeptPart(ViewRow, array_like=True, tag=4):
+    """A part of the totals `table` that is stored; `later`: changed after the build's point."""
+
+    table: str
+    later: bool
+    fields: dict[str, Any]
+
+
+AnyViewRow = FoldedAggregate | FoldedRow | KeptRow | FoldedPart | KeptPart
+
+
+def by_key(row: AnyViewRow) -> str:
+    """Return the key that keeps an aggregate's rows, or a part's, together."""
+    return row.key

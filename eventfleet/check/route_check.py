@@ -1,0 +1,56 @@
+"""Runs the conditions of a domain's routes on each event, as relay does."""
+
+import inspect
+from typing import Any
+
+from eventfleet.check.parked_check import RoleFaults
+from eventfleet.check.report import CheckReport, Finding, Kind
+from eventfleet.check.role_entries import RoleEntries
+from eventfleet.model.domain import Domain, Route, any_event
+from eventfleet.model.team_traceback import describe_error, error_key
+from eventfleet.topics.event import EventRecord
+
+ROLE = "relay"
+CORRECT_WHEN = "correct `when`: it gets every event of the route's types"
+
+
+class RouteCheck:
+    """Finds conditions that raise, or whose answer is none."""
+
+    def __init__(self, domain: Domain[Any], report: CheckReport, faults: RoleFaults) -> None:
+        self._domain, self._report, self._faults = domain, report, faults
+        self._entries = RoleEntries()
+
+    def begin(self, entries: RoleEntries) -> None:
+        """Go on to an aggregate."""
+        self._entries = entries
+
+    def check(self, event: EventRecord) -> None:
+        """Run the conditions on an event. One that can't be upcast is found by its fold."""
+        routes = self._domain.routes_for(event.type)
+        if not routes or event.discarded or self._entries.passes_over(ROLE, event.version):
+            return
+        try:
+            upcast = self._domain.upcast(event)
+        except Exception as error:
+            self._faults.add(ROLE, event.version, describe_error(error))
+            return
+        for route in routes:
+            if route.when is not any_event:
+                self._run(route, upcast)
+
+    def _run(self, route: Route, event: EventRecord) -> None:
+        try:
+            answer = route.when(event)
+            if inspect.isawaitable(answer):
+                if inspect.iscoroutine(answer):
+                    answer.close()
+                raise TypeError(f"`when` returned {type(answer).__name__}, which always holds")
+            bool(answer)
+        except Exception as error:
+            detail = describe_error(error, route.when)
+            self._faults.add(ROLE, event.version, detail)
+            where = f"route to {route.to}, event {event.type}"
+            place = event.aggregate_id, event.version
+            found = Finding(Kind.ROUTE, where, detail, CORRECT_WHEN, 1, "events", *place)
+            self._report.add(found, error_key(error, route.when))
