@@ -10,6 +10,7 @@ from eventfleet.check.report import CheckReport, Finding, Kind, ShowProgress
 from eventfleet.check.shape_check import check_event_shapes, check_state_shapes
 from eventfleet.check.store_check import StoreCheck
 from eventfleet.model.domain import Domain
+from eventfleet.roles.steady_offsets import STEADY_SECONDS
 from eventfleet.runtime import connections
 from eventfleet.runtime.errors import Unreachable
 from eventfleet.runtime.settings import Settings
@@ -21,12 +22,16 @@ T = TypeVar("T")
 
 @dataclass
 class Servers:
-    """The servers that answer; `faults`: by server, why one can't be used."""
+    """The servers that answer; `faults`: by server, why one can't be used.
+
+    `steady`: for how many seconds an offset is asked for again that looks lost or wrong.
+    """
 
     reader: LogReader | None = None
     admin: LogAdmin | None = None
     stores: StoresByDomain | None = None
     faults: dict[str, str] = field(default_factory=dict)
+    steady: float = 0.0
 
 
 async def check_deployment(
@@ -63,7 +68,8 @@ async def check_domain(
     registry = stores.events.registry
     await check_partitions(settings, domain, registry, report)
     if servers.reader:
-        await OffsetCheck(settings, domain, servers.reader, registry, report).run()
+        offsets = OffsetCheck(settings, domain, servers.reader, registry, report, servers.steady)
+        await offsets.run()
     await check_event_shapes(domain, stores.events, report, sampled=sample is not None)
     await check_state_shapes(domain, stores.snapshots, report)
     partitions = await registry.partition_count() or settings.partitions
@@ -74,7 +80,7 @@ async def check_domain(
 async def _open(
     settings: Settings, domains: Mapping[str, Domain[Any]], opened: AsyncExitStack
 ) -> Servers:
-    servers = Servers()
+    servers = Servers(steady=STEADY_SECONDS)
 
     async def enter(server: str, context: AbstractAsyncContextManager[T]) -> T | None:
         try:

@@ -1,5 +1,6 @@
 """Compares the settings with the topics, the store's partitions and the groups' offsets."""
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 from eventfleet.check.report import CheckReport, Finding, Kind
 from eventfleet.model.domain import Domain
 from eventfleet.roles.offset_faults import AppendOffset, lost, outside_log, set_offset_hint
+from eventfleet.roles.steady_offsets import Looks, read_steady_offsets
 from eventfleet.runtime.connections import (
     CREATE_TOPICS_HINT,
     find_missing_topics,
@@ -20,6 +22,7 @@ from eventfleet.runtime.partitions import (
     find_stored_fault,
 )
 from eventfleet.runtime.settings import Settings, variable
+from eventfleet.stores.clock import SystemClock
 from eventfleet.stores.contracts import LogAdmin, LogReader, StoreRegistry, Watermarks
 from eventfleet.topics.names import Topics, consumer_group
 
@@ -75,22 +78,25 @@ class OffsetCheck:
         reader: LogReader,
         registry: StoreRegistry,
         report: CheckReport,
+        steady: float = 0.0,
     ) -> None:
+        """`steady`: for how many seconds an offset is asked for again that looks lost or wrong."""
         self._settings, self._domain, self._report = settings, domain, report
+        self._steady = steady
         self._reader, self._registry = reader, registry
         self._topics = Topics.of(domain.name)
 
     async def run(self) -> None:
         """Check the group of each role."""
-        await self._check_append()
-        for role, source in SOURCES.items():
-            await self._check_role(role, source(self._topics))
+        checks = [self._check_role(role, source(self._topics)) for role, source in SOURCES.items()]
+        await asyncio.gather(self._check_append(), *checks)
 
     async def _check_append(self) -> None:
         """Notes are read before and after the offsets: the fleet may work meanwhile."""
-        group, topic = self._group("append"), self._topics.events
+        topic = self._topics.events
         epoch, before = await self._registry.epoch(), await self._registry.next_offsets()
-        committed = await self._reader.committed(group, topic)
+        taken = {partition for partition, offset in before.items() if offset}
+        committed = await self._committed("append", topic, lambda found: bool(taken - found.keys()))
         noted = await self._registry.next_offsets()
         marks = await self._reader.watermarks(topic)
         for partition in sorted(noted.keys() | committed.keys()):
@@ -106,14 +112,24 @@ class OffsetCheck:
         committed = await self._reader.committed(self._group(role), topic)
         marks = await self._reader.watermarks(topic)
         repair = set_offset_hint(self._domain.name, role)
-        self._add_outside(role, committed, marks, repair)
         begun = [p for p in marks if p not in committed and await self._registry.has_begun(role, p)]
-        if not begun:
-            return
-        committed = await self._reader.committed(self._group(role), topic)
+
+        def looks_wrong(found: Mapping[int, int]) -> bool:
+            return any(p not in found for p in begun) or any(
+                outside_log(offset, marks[p], repair) for p, offset in found.items() if p in marks
+            )
+
+        committed = await self._committed(role, topic, looks_wrong)
+        self._add_outside(role, committed, await self._reader.watermarks(topic), repair)
         for partition in begun:
             if partition not in committed:
                 self._add_group(role, f"partition {partition}: {lost(repair)}")
+
+    async def _committed(self, role: str, topic: str, looks_wrong: Looks) -> dict[int, int]:
+        group = self._group(role)
+        return await read_steady_offsets(
+            self._reader, group, topic, looks_wrong, SystemClock(), self._steady
+        )
 
     def _add_outside(
         self,

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from eventfleet.cli.offsets import offsets
 from eventfleet.cli.output import as_json, print_json
 
 if TYPE_CHECKING:
@@ -19,6 +20,9 @@ ROLES = ("command", "snapshot", "relay", "project")
 @click.group()
 def topics() -> None:
     """Create and check the topics of the domains."""
+
+
+topics.add_command(offsets)
 
 
 @topics.command()
@@ -77,8 +81,8 @@ def set_offset(name: str, role: str, where: "Where") -> None:
     from eventfleet.runtime.settings import load_settings
 
     settings = load_settings()
-    connections.select_domains(settings, [name])
-    offsets = asyncio.run(_set_offset(settings, name, role, where))
+    domains = connections.select_domains(settings, [name])
+    offsets = asyncio.run(_set_offset(settings, domains, role, where))
     for partition, offset in offsets.items():
         click.echo(f"{role} of {name}, partition {partition}: offset {offset}")
     if not offsets:
@@ -86,15 +90,23 @@ def set_offset(name: str, role: str, where: "Where") -> None:
 
 
 async def _set_offset(
-    settings: "Settings", name: str, role: str, where: "Where"
+    settings: "Settings", domains: "dict[str, Domain[Any]]", role: str, where: "Where"
 ) -> "dict[int, int]":
+    from eventfleet.roles.steady_offsets import STEADY_SECONDS
     from eventfleet.runtime import connections
-    from eventfleet.runtime.group_offsets import SOURCES, set_unusable_offsets
+    from eventfleet.runtime.group_offsets import SOURCES, find_begun, set_unusable_offsets
     from eventfleet.topics.names import Topics, consumer_group
 
+    [name] = domains
     group, topic = consumer_group(settings.group_prefix, name, role), SOURCES[role](Topics.of(name))
-    async with connections.log_admin(settings) as admin, connections.log_reader(settings) as reader:
-        return await set_unusable_offsets(reader, admin, group, topic, where)
+    async with (
+        connections.log_admin(settings) as admin,
+        connections.log_reader(settings) as reader,
+        connections.stores(settings, domains) as stores,
+    ):
+        partitions = range(await reader.partition_count(topic))
+        begun = await find_begun(stores[name].events.registry, role, partitions)
+        return await set_unusable_offsets(reader, admin, group, topic, where, begun, STEADY_SECONDS)
 
 
 async def _raise_epoch(settings: "Settings", domains: "dict[str, Domain[Any]]") -> int:

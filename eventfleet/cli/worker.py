@@ -154,11 +154,12 @@ async def _run(
     agents: "Sequence[DomainAgent]",
     metrics: "Metrics",
 ) -> None:
-    from eventfleet.workers.app_runner import role_app, run_apps, stop_signals
+    from eventfleet.workers.app_runner import role_app, run_apps, stop_signals, worker_timeouts
     from eventfleet.workers.health_server import HealthServer
 
+    timeouts, long_polls = worker_timeouts(settings), context.transactional
     apps = [
-        role_app(settings, context.connection, agent, metrics, long_polls=context.transactional)
+        role_app(settings, context.connection, agent, metrics, timeouts, long_polls)
         for agent in agents
     ]
     health = HealthServer(metrics, apps)

@@ -41,7 +41,7 @@ from eventfleet.stores.contracts import (
     Stage,
     VersionRange,
 )
-from eventfleet.stores.errors import Duplicate, Misconfigured, ServerUnavailable
+from eventfleet.stores.errors import DoubtfulOffset, Duplicate, Misconfigured, ServerUnavailable
 from eventfleet.topics.codec import EVENT_HEADERS, REDRIVEN_HEADERS, decode, encode
 from eventfleet.topics.dead_letters import PARKED, UNREADABLE, make_dead_letter
 from eventfleet.topics.errors import InvalidRecord
@@ -87,7 +87,7 @@ class AppendRole:
         self._first_chunk = True  # since the take-over
 
     async def open(self) -> int:
-        """Take the partition over. Misconfigured when the offset does not fit the store."""
+        """Take the partition over. DoubtfulOffset where the offset does not fit the store."""
         self._heads.clear()
         self._first_chunk = True
         registry = self._store.registry
@@ -97,12 +97,12 @@ class AppendRole:
         offset = await take_over(self._writer, judge.repair)
         if offset is None:
             if fault := judge.missing(noted):
-                raise Misconfigured(fault)
+                raise DoubtfulOffset(fault)
             await self._writer.commit([], 0)
         elif offset > noted:
             noted = await registry.next_offset(self._partition)
             if fault := judge.ahead(offset, noted):
-                raise Misconfigured(fault)
+                raise DoubtfulOffset(fault)
         self._next_offset = offset or 0
         await self._parking.open()
         return self._next_offset

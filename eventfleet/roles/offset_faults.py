@@ -1,9 +1,27 @@
 """Says why a group's committed offset can't be gone on from; the empty string says that it can."""
 
-from typing import Any
+from typing import Any, Self
 
 from eventfleet.model.domain import Domain
 from eventfleet.stores.contracts import Watermarks
+
+
+class OffsetFault(str):
+    """A fault in words: the finding, how to make sure of it, and the repair.
+
+    `finding` is the first part alone, for as long as nothing is proven.
+    """
+
+    finding: str
+
+    @classmethod
+    def of(cls, finding: str, advice: str) -> Self:
+        fault = cls(f"{finding}. {advice}")
+        fault.finding = finding
+        return fault
+
+
+NO_FAULT = OffsetFault()
 
 
 class AppendOffset:
@@ -19,68 +37,93 @@ class AppendOffset:
 
     @property
     def repair(self) -> str:
-        """The commands that repair the store or the epoch."""
+        """How to make sure, and the commands that repair the store or the epoch."""
         name = self._domain.name
         command = "restore" if self._domain.synchronous else "rewind"
         return (
-            f"eventfleet {command} {name}; where the topic was made anew, raise the epoch: "
-            f"eventfleet topics raise-epoch {name}"
+            f"{make_sure(name)}; then eventfleet {command} {name}; where the topic was made anew, "
+            f"raise the epoch: eventfleet topics raise-epoch {name}"
         )
 
-    def missing(self, noted: int) -> str:
+    def missing(self, noted: int) -> OffsetFault:
         """Judge the absence of an offset by an earlier note."""
         if not noted:
-            return ""
-        return (
+            return NO_FAULT
+        finding = (
             f"{self._domain.name}: the store holds what append took from partition "
             f"{self._partition} below offset {noted} in epoch {self._epoch}, but the consumer "
-            f"group has no offset: was the group or the topic made anew? {self.repair}"
+            "group has no offset: was the group or the topic made anew?"
         )
+        return OffsetFault.of(finding, self.repair)
 
-    def ahead(self, offset: int, noted: int) -> str:
+    def ahead(self, offset: int, noted: int) -> OffsetFault:
         """Judge an offset by a later note."""
         if offset <= noted:
-            return ""
+            return NO_FAULT
         name = self._domain.name
         back = "" if self._domain.synchronous else f", or eventfleet rewind {name}"
-        return (
+        finding = (
             f"{name}: the consumer group has taken partition {self._partition} up to offset "
             f"{offset}, but this store only up to {noted}: the store is another one than the group "
-            "filled, perhaps a wrong database or an older copy. Correct the database's URL or "
-            f"name; where the store is the right one: eventfleet restore {name}{back}"
+            "filled, perhaps a wrong database or an older copy"
         )
+        advice = (
+            f"{make_sure(name)}; correct the database's URL or name; where the store is the right "
+            f"one: eventfleet restore {name}{back}"
+        )
+        return OffsetFault.of(finding, advice)
 
 
-def outside_log(offset: int, watermarks: Watermarks, repair: str) -> str:
+def outside_log(offset: int, watermarks: Watermarks, repair: str) -> OffsetFault:
     """Judge an offset by the records that the log keeps, with the `repair` to do."""
     oldest, end = watermarks
     if offset < oldest:
-        return (
+        finding = (
             f"the group's offset is {offset}, but the log keeps its records from {oldest} to {end} "
-            f"only: those before {oldest} were removed before this role had read them. Let logs be "
-            f"kept longer, restore what is lost, and then {repair}"
+            f"only: those before {oldest} were removed before this role had read them"
+        )
+        return OffsetFault.of(
+            finding, f"{repair}. Let logs be kept longer, and restore what is lost"
         )
     if offset > end:
-        return (
+        finding = (
             f"the group's offset is {offset}, but the log holds records from {oldest} to {end}: it "
             "was truncated, made anew or restored from a copy, and what is written now would be "
-            f"passed over. Find out what is lost, and then {repair}"
+            "passed over"
         )
-    return ""
+        return OffsetFault.of(finding, f"Find out what is lost. {repair}")
+    return NO_FAULT
 
 
-def lost(repair: str) -> str:
+def lost(repair: str) -> OffsetFault:
     """Say what it means that a role which has begun has no offset, with the `repair` to do."""
-    return (
+    finding = (
         "the group has lost its offset: it was deleted, it expired while no worker ran, or its "
-        "prefix was changed. From the beginning all would be done again. Restore the offset or "
-        f"the prefix, or {repair}"
+        "prefix was changed. From the beginning all would be done again"
+    )
+    return OffsetFault.of(finding, f"{repair}. Where the prefix was changed, set it back instead")
+
+
+def moved_back(offset: int, known: int, repair: str) -> OffsetFault:
+    """Say what it means that an offset is below one that this process has committed."""
+    finding = (
+        f"the group's offset is {offset}, but this process has committed {known}: somebody has set "
+        "it back, or Kafka has lost it. What lies between would be done again"
+    )
+    return OffsetFault.of(finding, repair)
+
+
+def make_sure(domain: str) -> str:
+    """Say how an operator makes sure of an offset before a repair, which may double or skip."""
+    return (
+        f"First make sure, while Kafka is well: eventfleet topics offsets {domain} shows the "
+        "offsets, the logs and the store's notes"
     )
 
 
 def set_offset_hint(domain: str, role: str) -> str:
-    """Say how an operator sets the offset of a role other than append."""
+    """Say how an operator makes sure of the offset of a role other than append, and sets it."""
     return (
-        f"stop the workers of {role}, and set the offset: "
+        f"{make_sure(domain)}; then stop the workers of {role}, and set the offset: "
         f"eventfleet topics set-offset {domain} {role} earliest (or latest)"
     )

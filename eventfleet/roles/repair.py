@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from eventfleet.model.domain import Domain
+from eventfleet.roles.steady_offsets import read_steady_offsets
 from eventfleet.stores.contracts import (
     Clock,
     DomainStores,
@@ -32,7 +33,8 @@ ROLES = {
 class RepairContext:
     """The domain to repair, its servers, and the prefix of its consumer groups.
 
-    `writers`, by partition, fence append's owners; none on a broker without transactions.
+    `writers`, by partition, fence append's owners; none on a broker without transactions. Offsets
+    that look lost are asked for again for `steady` seconds.
     """
 
     domain: Domain[Any]
@@ -42,6 +44,7 @@ class RepairContext:
     clock: Clock
     group_prefix: str
     writers: Mapping[int, PartitionWriter] = field(default_factory=dict)
+    steady: float = 0.0
 
     @property
     def topics(self) -> Topics:
@@ -57,13 +60,27 @@ class RepairContext:
         """
         for role, kind in ROLES.items():
             topic = getattr(self.topics, kind)
-            offsets = await self.reader.committed(self.group(role), topic)
+            offsets = await self._read_offsets(role)
             if offsets:  # as they are: only a group without members takes them
                 await self.admin.set_offsets(self.group(role), topic, offsets)
         for writer in self.writers.values():
             await writer.open()
             await writer.close()
-        return await self.reader.committed(self.group("append"), self.topics.events)
+        return await self._read_offsets("append")
+
+    async def _read_offsets(self, role: str) -> dict[int, int]:
+        topic, noted = getattr(self.topics, ROLES[role]), dict[int, int]()
+        if role == "append":
+            noted = await self.stores.events.registry.next_offsets()
+        begun = {partition for partition, offset in noted.items() if offset}
+        return await read_steady_offsets(
+            self.reader,
+            self.group(role),
+            topic,
+            lambda found: bool(begun - found.keys()),
+            self.clock,
+            self.steady,
+        )
 
     async def rebuild_views(self) -> None:
         """Begin a build of each view: the present ones may have what the wrong store had."""

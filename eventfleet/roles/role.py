@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Protocol
 
-from eventfleet.stores.errors import Misconfigured
+from eventfleet.stores.errors import DoubtfulOffset
 from eventfleet.topics.errors import EventfleetError
 from eventfleet.topics.event import EventRecord
 from eventfleet.topics.record import LogRecord
@@ -70,7 +70,7 @@ class UndeclaredEvent(EventfleetError):
         )
 
 
-class UnusableOffset(PartitionFault, Misconfigured):
+class UnusableOffset(PartitionFault, DoubtfulOffset):
     """The offset of a group is lost, or names a record that the log does not have."""
 
 
@@ -78,9 +78,10 @@ class Role(Protocol):
     """A role over one source partition of one domain; its calls never overlap.
 
     After Fenced the worker gives the partition up until it is reassigned, or is still assigned a
-    session later. After ServerUnavailable it calls `open` again and goes on from there. After a
-    PartitionFault or TopicRefused the partition stands still until it is reassigned. Any other
-    error, Misconfigured among them, stops the process.
+    session later. After ServerUnavailable it calls `open` again and goes on from there, and so it
+    does, for a while, after a DoubtfulOffset. After a PartitionFault or TopicRefused the partition
+    stands still until it is reassigned. Any other error, Misconfigured among them, stops the
+    process.
     """
 
     async def open(self) -> int:

@@ -1,18 +1,22 @@
 """The take-over of a partition, the same for every role."""
 
-from eventfleet.roles.offset_faults import lost, outside_log, set_offset_hint
+from eventfleet.roles.offset_faults import lost, moved_back, outside_log, set_offset_hint
 from eventfleet.roles.role import UnusableOffset
 from eventfleet.stores.contracts import PartitionWriter, StoreRegistry
-from eventfleet.stores.errors import ServerUnavailable
+from eventfleet.stores.errors import OffsetMovedBack, ServerUnavailable
 
 
 async def take_over(writer: PartitionWriter, repair: str) -> int | None:
     """Fence earlier owners; return the committed offset (None: there is none).
 
     The order matters: were the offset read before the fence, the old owner could still commit past
-    it. UnusableOffset when the log does not have the offset, with the `repair` to do.
+    it. UnusableOffset, with the `repair` to do, when the log does not have the offset, or it is
+    below one that this process has committed.
     """
-    offset = await writer.open()
+    try:
+        offset = await writer.open()
+    except OffsetMovedBack as error:
+        raise UnusableOffset(moved_back(error.offset, error.known, repair)) from None
     if offset is not None:
         await _check_offset(writer, offset, repair)
     return offset

@@ -6,6 +6,7 @@ from typing import Any
 
 from eventfleet.model.domain import Domain
 from eventfleet.roles.repair import RepairContext
+from eventfleet.roles.steady_offsets import STEADY_SECONDS
 from eventfleet.runtime import connections
 from eventfleet.runtime.settings import Settings
 from eventfleet.stores.clock import SystemClock
@@ -36,4 +37,5 @@ async def open_repair_context(
                 partition: TransactionalWriter(connection, group, events, partition)
                 for partition in partitions
             },
+            steady=STEADY_SECONDS,
         )

@@ -26,6 +26,27 @@ class Misconfigured(StoreError):
     """A server, index, topic or epoch is not as the protocols need it: an operator must act."""
 
 
+class DoubtfulOffset(Misconfigured):
+    """A group's offset is not what it must be, as Kafka answers: one answer is no proof.
+
+    A coordinator that has just started may answer "no offset". So it is asked again for a while
+    before the error counts. `finding` is its text without the advice, for as long as it does not.
+    """
+
+    @property
+    def finding(self) -> str:
+        [fault] = self.args
+        return getattr(fault, "finding", str(fault))
+
+
+class OffsetMovedBack(DoubtfulOffset):
+    """The coordinator's offset is below one that this process has committed."""
+
+    def __init__(self, offset: int, known: int) -> None:
+        super().__init__(f"the group's offset is {offset}, below {known}, which was committed")
+        self.offset, self.known = offset, known
+
+
 class Access(Enum):
     """The reason for which a server refuses a client, or a client a server."""
 

@@ -23,6 +23,7 @@ from eventfleet.stores.kafka.connection import Connection
 from eventfleet.stores.kafka.producer import PlainWriter
 from eventfleet.stores.kafka.transactional_writer import TransactionalWriter
 from eventfleet.stores.parked_log import TopicParkedLog
+from eventfleet.stores.remembering_writer import RememberingWriter
 from eventfleet.topics.names import consumer_group
 from eventfleet.workers.metrics import Metrics
 from eventfleet.workers.owner import Ack
@@ -155,5 +156,6 @@ class DomainAgent(Agent):
     def _writer(self, partition: int, ack: Ack) -> PartitionWriter:
         connection = self.context.connection
         if self.context.transactional:
-            return TransactionalWriter(connection, self.group, self.source, partition)
+            writer = TransactionalWriter(connection, self.group, self.source, partition)
+            return RememberingWriter(writer)
         return PlainWriter(connection, self.group, (self.source, partition), ack)

@@ -15,6 +15,9 @@ from eventfleet.workers.owner import OwnerTimeouts
 from eventfleet.workers.transport import ConsumerConfig
 
 SILENT_LOGGERS = ("faust", "mode", "aiokafka")
+DOUBT_SECONDS = 60.0
+"""How long a role asks again for an offset that looks lost: after a crash of its only broker, a
+coordinator may answer so for half a minute and more."""
 
 
 def role_app(
@@ -43,6 +46,11 @@ def role_app(
     )
     timeouts = timeouts or OwnerTimeouts(fenced=settings.kafka_session_timeout)
     return RoleApp(agent, config, metrics.of(agent.domain_name, agent.role), timeouts)
+
+
+def worker_timeouts(settings: Settings) -> OwnerTimeouts:
+    """The timeouts of the owners in a worker process."""
+    return OwnerTimeouts(fenced=settings.kafka_session_timeout, doubted=DOUBT_SECONDS)
 
 
 async def run_apps(apps: Sequence[RoleApp], stop: asyncio.Event) -> None:

@@ -19,7 +19,7 @@ from tenacity import (
 )
 
 from eventfleet.roles.role import NOTHING, ChunkReport, PartitionFault, Role
-from eventfleet.stores.errors import Fenced, ServerUnavailable, TopicRefused
+from eventfleet.stores.errors import DoubtfulOffset, Fenced, ServerUnavailable, TopicRefused
 from eventfleet.workers.chunk_source import ChunkSource
 from eventfleet.workers.metrics import Meter
 from eventfleet.workers.transport.chunk import MAX_CHUNKS_IN_FLIGHT, Chunk
@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 _session_numbers = count(1)
 
 FIRST_RETRY_PAUSE_SECONDS = 0.1
-RETRIED_ERRORS = (ServerUnavailable, TopicRefused)
+RETRIED_ERRORS = (ServerUnavailable, TopicRefused, DoubtfulOffset)
 
 Ack = Callable[[int], Awaitable[None]]
 RoleFactory = Callable[[int, Ack], Role]
@@ -44,17 +44,25 @@ class OwnerTimeouts:
     """The bounds of an owner's waits, in seconds; a server that is away is waited for without end.
 
     `refused`: how long a topic may be refused before the partition stands still; a broker that has
-    just started does not know its topics for a moment. `in_hand`: what a close allows the chunk in
-    hand. `tick`: between two ticks, `rest_tick` at rest. `fenced`: from a fence until the
+    just started does not know its topics for a moment. `doubted`: how long an offset that looks
+    lost or wrong is asked for again, before that counts. `in_hand`: what a close allows the chunk
+    in hand. `tick`: between two ticks, `rest_tick` at rest. `fenced`: from a fence until the
     partition, if it is still assigned, is taken over again. `longest_pause`: between two retries.
     """
 
     refused: float = 10.0
+    doubted: float = 0.0
     in_hand: float = 10.0
     tick: float = 1.0
     rest_tick: float = 10.0
     fenced: float = 10.0
     longest_pause: float = 5.0
+
+    def patience(self, error: BaseException | None) -> float | None:
+        """The seconds for which an error may last; None for ever."""
+        if isinstance(error, TopicRefused):
+            return self.refused
+        return self.doubted if isinstance(error, DoubtfulOffset) else None
 
 
 class OwnerState(Enum):
@@ -80,6 +88,13 @@ def _without_frames(error: PartitionFault | TopicRefused) -> PartitionFault:
     fault = error if isinstance(error, PartitionFault) else PartitionFault(str(error))
     fault.__cause__ = fault.__context__ = None
     return fault.with_traceback(None)
+
+
+def _reason(error: BaseException | None) -> str:
+    """What is waited for; of a doubtful offset no advice yet, which is for one that is lost."""
+    if isinstance(error, DoubtfulOffset):
+        return f"{error.finding}; it is asked for again before that counts"
+    return str(error)
 
 
 def _error_of(state: RetryCallState) -> BaseException | None:
@@ -228,11 +243,11 @@ class Owner:
             while not self._closing:
                 await self._turn()
         except RETRIED_ERRORS as error:
-            self.waits_for = str(error)
+            self.waits_for = _reason(error)
             self._refused_since = None
             self._prepare_retry()
             self._failing_since = self._failed_at
-            logger.warning("%s will be opened again: %s", self, error, extra=self._fields)
+            logger.warning("%s will be opened again: %s", self, self.waits_for, extra=self._fields)
             pause = min(FIRST_RETRY_PAUSE_SECONDS, self._timeouts.longest_pause)
             await asyncio.sleep(random.uniform(0, pause))
             await self._retrying()(self._turn_until_the_chunk_is_finished)
@@ -350,16 +365,20 @@ class Owner:
         )
 
     def _is_given_up(self, state: RetryCallState) -> bool:
-        """Check that a topic was refused for too long. A server is never given up."""
-        if not isinstance(_error_of(state), TopicRefused):
+        """Check that a topic was refused, or an offset doubtful, for too long in one go.
+
+        A server is never given up.
+        """
+        patience = self._timeouts.patience(_error_of(state))
+        if patience is None:
             self._refused_since = None
             return False
         self._refused_since = self._refused_since or time.monotonic()
-        return time.monotonic() - self._refused_since >= self._timeouts.refused
+        return time.monotonic() - self._refused_since >= patience
 
     def _prepare_retry(self, state: RetryCallState | None = None) -> None:
         if state:
-            self.waits_for = str(_error_of(state))
+            self.waits_for = _reason(_error_of(state))
         self._failed_at = time.monotonic()
         self._end_session(OwnerState.CLOSED)
         self._meter.retried()

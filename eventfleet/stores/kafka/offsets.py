@@ -19,6 +19,7 @@ from eventfleet.stores.kafka.offset_fetch import (
     StableOffsetFetchRequest,
     UnstableOffset,
 )
+from eventfleet.stores.kafka.offset_proof import prove_offsets
 
 # Only a group without members takes offsets from an outsider.
 HAS_MEMBERS_ERRORS = (IllegalGenerationError, RebalanceInProgressError, UnknownMemberIdError)
@@ -32,7 +33,7 @@ async def fetch_committed(
     Where it is to be `stable`, transactions that are about to end are waited for. The driver's own
     calls mistake a coordinator that is still loading for a group without offsets.
     """
-    return await retry_request(lambda: _fetch(client, group, topic, partitions, stable))
+    return await prove_offsets(lambda: _fetch(client, group, topic, partitions, stable), partitions)
 
 
 async def commit_offsets(client: Any, group: str, topic: str, offsets: Mapping[int, int]) -> None:

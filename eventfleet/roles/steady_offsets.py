@@ -1,0 +1,33 @@
+"""Reads the offsets of groups for judgement by commands: one answer "no offset" is no proof."""
+
+import random
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+
+from eventfleet.stores.contracts import Clock, LogReader
+
+STEADY_SECONDS = 15.0
+"""How long commands ask again for an offset that looks lost or wrong. Each answer is a series of
+them without an error; a broker that has just started gives errors in between."""
+
+LONGEST_PAUSE_SECONDS = 1.0
+
+Looks = Callable[[Mapping[int, int]], bool]
+
+
+async def read_steady_offsets(
+    reader: LogReader, group: str, topic: str, looks_wrong: Looks, clock: Clock, seconds: float
+) -> dict[int, int]:
+    """Return a group's offsets by partition; again, for some seconds, while they look wrong.
+
+    The highest offset counts that any answer has, of each partition. ServerUnavailable: an answer
+    is missing, so nothing is known.
+    """
+    offsets: dict[int, int] = {}
+    end = clock.steady() + timedelta(seconds=seconds)
+    while True:
+        for partition, offset in (await reader.committed(group, topic)).items():
+            offsets[partition] = max(offset, offsets.get(partition, 0))
+        if not looks_wrong(offsets) or clock.steady() >= end:
+            return offsets
+        await clock.sleep(random.uniform(0, LONGEST_PAUSE_SECONDS))
