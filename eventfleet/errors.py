@@ -17,7 +17,7 @@ from eventfleet.log_files.rows import UnusableFile
 from eventfleet.model.errors import DeclarationError
 from eventfleet.runtime.errors import NoDomains, ServerRefused, UnknownDomain, Unreachable
 from eventfleet.runtime.settings import SettingsError
-from eventfleet.runtime.view_builds import BuildReplaced, BuildStalled
+from eventfleet.runtime.view_builds import BuildHeld, BuildReplaced, BuildStalled
 from eventfleet.service.parked_aggregates import NotParked
 from eventfleet.states.live_state import ReplayFailed
 from eventfleet.states.view_reader import UnknownView, ViewNotBuilt
@@ -51,6 +51,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AccessRefused",
     "AlreadyRegistered",
+    "BuildHeld",
     "BuildReplaced",
     "BuildStalled",
     "DeclarationError",

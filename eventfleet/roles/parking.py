@@ -7,9 +7,10 @@ events again, in order; a discard passes over the first of them.
 
 import logging
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import timedelta
+from itertools import islice
 from typing import Any, Protocol
 
 from msgspec.structs import replace
@@ -68,6 +69,7 @@ class TooManyParked(PartitionFault):
             f"already, and {parked.aggregate_id!r} version {parked.first} would be another: "
             f"{parked.reason}"
         )
+        self.parked, self.most = parked, most
         self.details = parked.details
         self.fields = {
             "aggregate_id": parked.aggregate_id,
@@ -100,10 +102,18 @@ class Parking:
         clock: Clock,
         *,
         most: int = MAX_PARKED_AGGREGATES,
+        tried: set[tuple[str, int]] | None = None,
     ) -> None:
-        """With more than `most` parked aggregates, `park` raises TooManyParked."""
+        """With more than `most` parked aggregates, `park` raises TooManyParked.
+
+        `tried`, which the owners in a process share, are the events by aggregate and version that
+        its code has raised on. With it, what another process has parked is redriven once, unasked:
+        that process may have run other code.
+        """
         self._domain, self._role, self._partition = domain, role, partition
         self._letters, self._clock, self._most = letters, clock, most
+        self._tried = tried
+        self._untried: dict[str, None] = {}
         self.aggregates: dict[str, ParkedAggregate] = {}
         self.discards: set[tuple[str, int]] = set()
         self._changed: set[str] = set()
@@ -127,6 +137,20 @@ class Parking:
         """
         self._start(await self._load())
         self.discards = await self._load_discards()
+        self._find_untried()
+
+    def _find_untried(self) -> None:
+        if self._tried is None:
+            return
+        parked = self.aggregates.items()
+        untried = [key for key, each in parked if (key, each.first) not in self._tried]
+        self._untried = dict.fromkeys(untried)
+        if untried:
+            logger.warning(
+                "%s of %s, partition %d tries again %d aggregates that another process has parked",
+                *(self._role, self._domain, self._partition, len(untried)),
+                extra=self._place,
+            )
 
     async def _load_discards(self) -> set[tuple[str, int]]:
         discarded = await self._letters.discarded_by(self._role)
@@ -175,8 +199,21 @@ class Parking:
         correlation_id: str | None = None,
     ) -> None:
         """Park an aggregate at a version, of whose event no more may be known. TooManyParked."""
+        parked = self._describe(aggregate_id, version, error, event_id, event_type)
+        if aggregate_id not in self.aggregates:
+            self._log_parked(parked, correlation_id)
+            self._check_room(parked)
+            self._fresh.add(aggregate_id)
+            self._new.add(aggregate_id)
+        if self._tried is not None:
+            self._tried.add((aggregate_id, version))
+        self._set(parked)
+
+    def _describe(
+        self, aggregate_id: str, version: int, error: Exception, event_id: str, event_type: str
+    ) -> ParkedAggregate:
         known = self.aggregates.get(aggregate_id)
-        parked = ParkedAggregate(
+        return ParkedAggregate(
             role=self._role,
             partition=self._partition,
             aggregate_id=aggregate_id,
@@ -189,13 +226,10 @@ class Parking:
             attempts=known.attempts + 1 if known and known.first == version else 1,
             parked_at=known.parked_at if known else self._clock.now(),
         )
-        if known is None:
-            self._log_parked(parked, correlation_id)
-            if len(self.aggregates) >= self._most:
-                raise TooManyParked(self._role, self._domain, parked, self._most)
-            self._fresh.add(aggregate_id)
-            self._new.add(aggregate_id)
-        self._set(parked)
+
+    def _check_room(self, parked: ParkedAggregate) -> None:
+        if len(self.aggregates) >= self._most:
+            raise TooManyParked(self._role, self._domain, parked, self._most)
 
     def _log_parked(self, parked: ParkedAggregate, correlation_id: str | None) -> None:
         """Log what is parked; the team's lines of the traceback once for each reason.
@@ -261,6 +295,11 @@ class Parking:
         """True when an aggregate was parked, or another event is its first one, since `release`."""
         return bool(self._changed)
 
+    @property
+    def is_unsaved(self) -> bool:
+        """True when a parking has changed or ended since `release`."""
+        return bool(self._changed or self._ended)
+
     def holds(self, record: LogRecord) -> bool:
         """Return whether the record's aggregate is parked."""
         return (record.key or b"").decode("utf-8", "replace") in self.aggregates
@@ -304,12 +343,23 @@ class Parking:
             return []
         due = [(each, RedriveRequest(each.aggregate_id, each.first)) for each in self._unlisted]
         self._unlisted = []
+        asked = set()
         for request in await self._letters.requests(self._role, self._partition, MAX_REQUESTS):
             if parked := self.aggregates.get(request.aggregate_id):
                 due.append((parked, request))
+                asked.add(request.aggregate_id)
             else:  # ours, or an earlier owner's that has not heard of its end
                 self._compared_at = now - COMPARE_INTERVAL
-        return due
+        return due + self._unasked(asked)
+
+    def _unasked(self, asked: Container[str]) -> list[tuple[ParkedAggregate, RedriveRequest]]:
+        """Return requests for the next aggregates that this process has not tried yet."""
+        untried = [key for key in islice(self._untried, MAX_REQUESTS) if key not in asked]
+        return [
+            (parked, RedriveRequest(key, parked.first))
+            for key in untried
+            if (parked := self.aggregates.get(key))
+        ]
 
     @property
     def _compare_interval(self) -> timedelta:
@@ -341,11 +391,15 @@ class Parking:
             self._set(replace(left, reason=WAITING, details="", attempts=0))
             return
         del self.aggregates[aggregate_id]
+        if self._tried is not None:
+            self._tried.discard((aggregate_id, parked.first))
+        self._untried.pop(aggregate_id, None)
         self._changed.discard(aggregate_id)
         self._ended.add(aggregate_id)
 
     async def end_request(self, request: RedriveRequest) -> None:
         """End a request whose aggregate stays parked."""
+        self._untried.pop(request.aggregate_id, None)
         await self._letters.end_request(self._role, request)
 
     # Keep
@@ -391,8 +445,9 @@ class LoggedParking(Parking):
         log: ParkedLog,
         *,
         most: int = MAX_PARKED_AGGREGATES,
+        tried: set[tuple[str, int]] | None = None,
     ) -> None:
-        super().__init__(domain, role, partition, letters, clock, most=most)
+        super().__init__(domain, role, partition, letters, clock, most=most, tried=tried)
         self._log = log
         self._uncopied: set[str] = set()
         self._copied_at = clock.steady() - COPY_INTERVAL

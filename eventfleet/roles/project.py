@@ -14,19 +14,24 @@ earlier one notes after that is refused. For builds that were begun since, an ow
 the end of the store's events commits once before it notes that: the commit fails if another owner
 has taken over.
 
-An event on which code of the domain raises, in any build, parks its aggregate for all of them. A
-redrive folds the aggregate anew and corrects the rows of all views in place. Totals can't be: a
-part says how far it is, not what was left out. So a build that has totals is noted to be stale, and
-is built anew; after a discard each build is, since owners before may have applied the event. Who
-has been fenced must not write to what is begun then: so an owner commits before it brings a build
-up to date, and writes to none that it did not have at a commit.
+An event on which code of the domain raises parks its aggregate in the builds that this code keeps,
+and in no other. A redrive folds the aggregate anew and corrects the rows in place. Totals can't be:
+a part says how far it is, not what was left out. So a build that has totals is noted to be stale,
+and is built anew; after a discard each build is, since owners before may have applied the event.
+Who has been fenced must not write to what is begun then: so an owner commits before it brings a
+build up to date, and writes to none that it did not have at a commit.
+
+A build that parks what the live one has is held: it is not made live (see HeldBuilds). The live
+build of the shape before is kept as the former one, for the owners that declare it when a
+deployment is taken back: they bring it up to date and make it live again.
 """
 
 import logging
 import re
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
+from operator import attrgetter
 from typing import Any
 
 import msgspec
@@ -34,8 +39,12 @@ import msgspec
 from eventfleet.model.domain import Domain
 from eventfleet.model.typed_decoder import FOLD_FIELDS, make_typed_decoder
 from eventfleet.model.views import ProjectedEvent, View
+from eventfleet.roles.build_parking import BuildParking, ParkedFault, build_name
+from eventfleet.roles.build_redrive import BuildRedrive
+from eventfleet.roles.held_builds import HeldBuilds
 from eventfleet.roles.notices import NULL_NOTIFIER, StageNotifier
-from eventfleet.roles.parking import LoggedParking
+from eventfleet.roles.parking import TooManyParked
+from eventfleet.roles.poison_events import RaisedOn
 from eventfleet.roles.recent_builds import RecentBuilds
 from eventfleet.roles.refolded_aggregate import RefoldedAggregate
 from eventfleet.roles.role import ChunkReport, PartitionFault
@@ -51,7 +60,7 @@ from eventfleet.stores.contracts import (
 from eventfleet.stores.contracts.dead_letters import RedriveRequest
 from eventfleet.stores.contracts.views import BuildProgress, ViewBuild, ViewBuilds
 from eventfleet.stores.cursors import FeedPoint
-from eventfleet.stores.errors import ServerUnavailable
+from eventfleet.stores.errors import Misconfigured, ServerUnavailable
 from eventfleet.topics.codec import EVENT_HEADERS, encode
 from eventfleet.topics.dead_letters import UNREADABLE, make_dead_letter
 from eventfleet.topics.errors import InvalidRecord
@@ -63,6 +72,7 @@ from eventfleet.topics.record import LogRecord, ProducerRecord
 BUILDS_INTERVAL = timedelta(seconds=2)
 CATCH_UP_PAGE_EVENTS = 1_000
 CATCH_UP_PAGES = 5
+LEFT_ALONE_INTERVAL = timedelta(minutes=1)
 MAX_AWAITED_EVENTS = 1_000
 PURGE_INTERVAL = timedelta(hours=1)
 TOMBSTONE_AGE = timedelta(days=1)
@@ -101,7 +111,7 @@ class ProjectRole:
         partition: int,
         stores: DomainStores,
         writer: PartitionWriter,
-        parking: LoggedParking,
+        parking: BuildParking,
         clock: Clock,
         *,
         partitions: int,
@@ -119,7 +129,9 @@ class ProjectRole:
         self._decode = make_typed_decoder(domain, PROJECTED_FIELDS)
         self._projectors: dict[tuple[str, int], ViewProjector] = {}
         self._noted: dict[tuple[str, int], BuildProgress] = {}
-        self._live: set[tuple[str, int]] = set()
+        self._read_by_queries: set[tuple[str, int]] = set()
+        self._held = HeldBuilds(domain.name, partition, parking)
+        self._others: dict[str, tuple[Sequence[ViewBuild], datetime]] = {}
         self._awaited: deque[Any] = deque(maxlen=MAX_AWAITED_EVENTS)
         self._recent_builds = recent_builds or RecentBuilds(stores.views, clock)
         self._looked_at: datetime | None = None
@@ -133,6 +145,7 @@ class ProjectRole:
         """Take the partition over. ChangedView: a view needs a higher version."""
         self._projectors.clear()
         self._noted.clear()
+        self._held.clear()
         self._next_offset = await self._start.take_over(self._writer)
         await self._parking.open()
         await self._take_over_builds()
@@ -143,28 +156,28 @@ class ProjectRole:
 
     async def process(self, records: Sequence[LogRecord], next_offset: int) -> ChunkReport:
         report, out = ChunkReport(), list[ProducerRecord]()
-        events = self._read(records, out, report)
+        events, unreadable = self._read(records, out)
         # Builds that follow come first: one may be made live at any moment, here or elsewhere, and
         # must not lack what readers have seen in the one before.
         for key, projector in reversed([*self._projectors.items()]):
             if projector.ready:
-                events = await self._apply(key, projector, events, report, records)
+                await self._apply(key, projector, events, unreadable, report, records)
         report.dead_letters = len(out)
         await self._commit(out + self._parking.dead_letters(records), next_offset)
         if events:
             self._reached = max(self._reached, FeedPoint.of(events[-1]))
-        self._awaited += [event for event in events if event.reply_to]
+        self._awaited += [event for event in events if event.reply_to and self._is_seen(event)]
         self._notify()
         return report
 
     def _read(
-        self, records: Sequence[LogRecord], out: list[ProducerRecord], report: ChunkReport
-    ) -> list[ProjectedEvent]:
-        """Return the events that are to be applied."""
+        self, records: Sequence[LogRecord], out: list[ProducerRecord]
+    ) -> tuple[list[ProjectedEvent], list[RaisedOn]]:
+        """Return the events that are to be applied, and those that upcasters raise on."""
         events: list[ProjectedEvent] = []
+        unreadable: list[RaisedOn] = []
         # Locals: this loop runs for each event.
-        decode, is_position, parking = self._decode, _is_position, self._parking
-        parked, discards = parking.aggregates, parking.discards
+        decode, is_position, discards = self._decode, _is_position, self._parking.discards
         for record in records:
             try:
                 event: Any = decode(record.value)
@@ -173,26 +186,28 @@ class ProjectRole:
             except InvalidRecord as error:
                 out.append(self._dead_letter(record, error))
                 continue
-            if (parked or discards) and self._passes_over(event, report):
+            if discards and (event.aggregate_id, event.version) in discards:
                 continue
             # An event of a declared type was decoded with its payload. `isinstance` takes longer.
             if type(event) is EventRecord:
-                event = None if event.discarded else self._upcast(event, report)
+                event = None if event.discarded else self._upcast(event, unreadable)
                 if event is None:
                     continue
             events.append(event)
-        return events
+        return events, unreadable
 
-    def _passes_over(self, event: ProjectedEvent, report: ChunkReport) -> bool:
-        """Return whether an event is discarded, or parked; that it is parked is noted."""
-        if (event.aggregate_id, event.version) in self._parking.discards:
-            return True
-        parked = self._parking.aggregates.get(event.aggregate_id)
-        if parked is None or event.version < parked.first:
+    def _passes_over(self, build: str, event: ProjectedEvent, report: ChunkReport) -> bool:
+        """Return whether a build parks an event, which is noted."""
+        if not self._parking.parks(build, event):
             return False
         self._parking.park_behind(event.aggregate_id, event.version)
         report.parked += 1
         return True
+
+    def _is_seen(self, event: ProjectedEvent) -> bool:
+        """Return whether no build that queries read parks an event."""
+        builds = [build_name(*key) for key in self._read_by_queries]
+        return not any(self._parking.parks(build, event) for build in builds)
 
     async def _commit(self, out: Sequence[ProducerRecord], next_offset: int) -> None:
         await self._writer.commit(out, next_offset, last=await self._parking.save())
@@ -208,20 +223,19 @@ class ProjectRole:
     @property
     def _answers(self) -> bool:
         """True when queries read builds that have all events which were processed here."""
-        ready = {key[0] for key in self._live if self._projectors[key].ready}
+        ready = {key[0] for key in self._read_by_queries if self._projectors[key].ready}
         return all(view.name in ready for view in self._domain.views)
 
-    def _upcast(self, event: EventRecord, report: ChunkReport) -> EventRecord | None:
+    def _upcast(self, event: EventRecord, unreadable: list[RaisedOn]) -> EventRecord | None:
         """Return an event with its payload, upcast.
 
-        None: an upcaster raised, or the domain as declared here does not read the event, so that
-        its aggregate is parked.
+        None: an upcaster raised, or the domain as declared here does not read the event, so that it
+        is among the unreadable ones.
         """
         try:
             return self._with_payload(event)
         except Exception as error:
-            self._parking.park(event, error)
-            report.parked += 1
+            unreadable.append(RaisedOn(event, error))
             return None
 
     def _with_payload(self, event: EventRecord) -> EventRecord:
@@ -240,7 +254,7 @@ class ProjectRole:
         if await self._do_requests(report):
             return report
         await self._prepare()
-        behind = [(k, p) for k, p in self._projectors.items() if not p.ready and self._is_used(k)]
+        behind = [(k, p) for k, p in self._projectors.items() if self._is_behind(k, p)]
         if behind:
             await self._begin_catch_up()
         for key, projector in behind:
@@ -251,15 +265,19 @@ class ProjectRole:
         if behind or self._looked_at is None or now - self._looked_at >= BUILDS_INTERVAL:
             await self._note_points()
             await self._look_at_builds(since=self._looked_at)
+            if self._parking.is_unsaved:
+                await self._commit([], self._next_offset)
             self._notify()
         if now - self._purged_at >= PURGE_INTERVAL:
             self._purged_at = now
             await self._purge(self._clock.now() - TOMBSTONE_AGE)
         return report
 
-    def _is_used(self, key: tuple[str, int]) -> bool:
-        """Return whether queries read a build, or will: one that is stale is never made live."""
-        return key in self._live or not self._noted[key].stale
+    def _is_behind(self, key: tuple[str, int], projector: ViewProjector) -> bool:
+        """Return whether a build is to be brought up to date: one that is stale is only if queries
+        read it, since it is never made live."""
+        is_used = key in self._read_by_queries or not self._noted[key].stale
+        return is_used and projector.prepared and not projector.ready
 
     async def _purge(self, before: datetime) -> None:
         """Remove old tombstones, but of events that no later owner will apply once more."""
@@ -268,12 +286,19 @@ class ProjectRole:
                 await projector.purge(noted, before)
 
     async def _prepare(self) -> None:
-        """Have the indexes of all builds; one that takes too long must not keep events waiting."""
-        for projector in self._projectors.values():
+        """Have the indexes of all builds; one that takes too long must not keep events waiting.
+
+        A build that no query reads is tried again, and held until then.
+        """
+        for key, projector in self._projectors.items():
             try:
                 await projector.prepare()
-            except ServerUnavailable as error:
-                if not projector.ready:
+                self._held.note_indexes(key)
+            except (ServerUnavailable, Misconfigured) as error:
+                if key not in self._read_by_queries:
+                    self._held.note_indexes(key, error)
+                    continue
+                if not isinstance(error, ServerUnavailable):
                     raise
                 projector.prepared = True
                 logger.warning(
@@ -296,29 +321,71 @@ class ProjectRole:
         key: tuple[str, int],
         projector: ViewProjector,
         events: Sequence[ProjectedEvent],
+        unreadable: Sequence[RaisedOn],
         report: ChunkReport,
         records: Iterable[LogRecord],
-    ) -> list[ProjectedEvent]:
-        """Apply events to a build; return those that are not parked by now.
+    ) -> None:
+        """Apply events to a build, without those that it parks.
 
         What is parked is committed before the build is written to without it. A removed build has
-        lost its rows, so that functions of the view may raise; so may they in a stale one, which is
-        replaced soon. Neither parks anything.
+        lost its rows, so that functions of the view may raise: it parks nothing.
         """
-        poison, left = await projector.plan(events), [*events]
+        build, parking = build_name(*key), self._parking
+        if not await self._park(key, unreadable):
+            return
+        for event, _ in unreadable:
+            self._passes_over(build, event, report)
+        if parking.aggregates:
+            events = [event for event in events if not self._passes_over(build, event, report)]
+        poison = await projector.plan(events)
         if poison and await self._is_removed(key):
-            del self._projectors[key]
-            self._live.discard(key)
-            self._looked_at, self._changed_at = None, self._clock.steady()
-            return left
-        if poison and not self._noted[key].stale:
-            for event, error in poison:
-                self._parking.park(event, error)
-            left = [event for event in events if not self._passes_over(event, report)]
-        if self._parking.is_changed:
-            await self._commit(self._parking.dead_letters(records), self._next_offset)
+            self._drop(key)
+            return
+        if not await self._park(key, poison):
+            return
+        if poison:
+            for event in events:
+                self._passes_over(build, event, report)
+        if parking.is_changed:
+            await self._note_held(key)
+            await self._commit(parking.dead_letters(records), self._next_offset)
         await projector.save()
-        return left
+
+    async def _park(self, key: tuple[str, int], faults: Iterable[RaisedOn]) -> bool:
+        """Park events in a build. False: it parks too much; no query reads it, so it is dropped."""
+        build = build_name(*key)
+        for event, error in faults:
+            if self._parking.parks(build, event):  # behind one of these
+                continue
+            try:
+                self._parking.park_in(ParkedFault(build, event, error))
+            except TooManyParked as fault:
+                if key in self._read_by_queries:
+                    raise
+                self._held.stop(key, fault)
+                await self._note_held(key)
+                self._drop(key)
+                return False
+        return True
+
+    def _drop(self, key: tuple[str, int]) -> None:
+        """Keep a build no longer, and look at the builds soon."""
+        del self._projectors[key]
+        self._read_by_queries.discard(key)
+        self._looked_at, self._changed_at = None, self._clock.steady()
+
+    async def _note_held(self, key: tuple[str, int]) -> None:
+        """Note that a build is held from now on, before the events are committed that it lacks."""
+        known = self._noted[key]
+        reason = self._held.reason(key)
+        held = known._replace(ready=False, held=reason)
+        if not reason or held == known:
+            return
+        self._held.log(key, known.held, reason)
+        if not await self._views.note_progress(*key, self._partition, known, held):
+            raise ServerUnavailable(f"view {key[0]}: another owner notes its progress")
+        self._noted[key] = held
+        self._changed_at = self._clock.steady()
 
     async def _is_removed(self, key: tuple[str, int]) -> bool:
         """Return whether a build was removed, which may not be known yet."""
@@ -338,14 +405,16 @@ class ProjectRole:
             if not page:
                 projector.ready = True
                 break
+            discards, unreadable = self._parking.discards, list[RaisedOn]()
             events = [
                 upcast
                 for event in page
                 if not event.discarded
-                and not self._passes_over(event, report)
-                and (upcast := self._upcast(event, report))
+                and (event.aggregate_id, event.version) not in discards
+                and (upcast := self._upcast(event, unreadable))
             ]
-            await self._apply(key, projector, events, report, map(self._source_of, page))
+            records = map(self._source_of, page)
+            await self._apply(key, projector, events, unreadable, report, records)
             if key not in self._projectors:
                 break
             projector.point = FeedPoint.of(page[-1])
@@ -359,11 +428,13 @@ class ProjectRole:
     async def _note_points(self) -> None:
         """Note how far each build is, for the next owners, unless one has noted something since."""
         for key, projector in self._projectors.items():
-            known = self._noted[key]
-            progress = known._replace(ready=projector.ready, point=projector.point)
+            known, reason = self._noted[key], self._held.reason(key)
+            ready = projector.ready and not reason
+            progress = known._replace(ready=ready, point=projector.point, held=reason)
             if progress != known and await self._views.note_progress(
                 *key, self._partition, known, progress
             ):
+                self._held.log(key, known.held, reason)
                 self._noted[key] = progress
                 self._changed_at = self._clock.steady()
 
@@ -382,27 +453,55 @@ class ProjectRole:
         changed = False
         builds = await self._recent_builds.read(since)
         kept: dict[tuple[str, int], ViewProjector] = {}
-        self._live.clear()
+        self._read_by_queries.clear()
+        self._held.see(builds)
         for view in self._domain.views:
             of_view = builds.get(view.name, ViewBuilds())
             for build in filter(None, of_view):
                 key = view.name, build.number
-                if build.shape == view.shape:
+                if build.shape == view.shape and not self._held.is_stopped(key):
                     kept[key] = self._kept(key, build) or self._take_up(view, build)
-            if of_view.live and (key := (view.name, of_view.live.number)) in kept:
-                self._live.add(key)
-            following = of_view.next
-            if following and not following.stale and (view.name, following.number) in kept:
-                if all(following.progress(each).ready for each in range(self._partitions)):
-                    number = following.number
-                    changed |= await self._views.make_live(view.name, number, self._partitions)
+            if (read := of_view.read_by(view.shape)) and (view.name, read.number) in kept:
+                self._read_by_queries.add((view.name, read.number))
+            following = [build for build in (of_view.next, of_view.former) if build]
+            if own := [each for each in following if self._will_follow(view, each, kept)]:
+                changed |= await self._make_live(view, own[0])
             elif begins and self._is_due(view, of_view):
                 tables = [table.name for table in view.tables]
                 last = of_view.last_number
                 changed |= await self._views.begin(view.name, tables, view.shape, last)
         self._projectors = kept
+        await self._leave_builds(builds)
         self._count_builds(builds)
         return changed
+
+    def _will_follow(
+        self, view: View[Any], build: ViewBuild, kept: Container[tuple[str, int]]
+    ) -> bool:
+        return (view.name, build.number) in kept and not build.stale
+
+    async def _make_live(self, view: View[Any], build: ViewBuild) -> bool:
+        if not all(build.progress(each).ready for each in range(self._partitions)):
+            return False
+        return await self._views.make_live(view.name, build.number, self._partitions)
+
+    async def _leave_builds(self, builds: Mapping[str, ViewBuilds]) -> None:
+        """End what other builds park, but the live ones: they lack it, and are to be built anew.
+
+        Who declares such a build again finds it stale. The live ones are compared with, and parked
+        events of theirs are redriven by owners that keep them.
+        """
+        if not self._parking.aggregates:
+            return
+        left = {build_name(*key) for key in self._projectors}
+        for name, of_view in builds.items():
+            for build in filter(None, of_view):
+                key = name, build.number
+                if build is of_view.live or self._held.is_stopped(key):
+                    left.add(build_name(*key))
+                elif key not in self._projectors and self._parking.has(build_name(*key)):
+                    await self._note_build_stale(name, build)
+        self._parking.keep_only(left)
 
     def _count_builds(self, builds: Mapping[str, ViewBuilds]) -> None:
         """Note in the statistics what is ready here, and how far behind the rest is."""
@@ -450,12 +549,24 @@ class ProjectRole:
         """Return whether a build must be begun. ChangedView: an equal version has other rows."""
         known = [build for build in builds if build]
         own = [build for build in known if build.shape == view.shape]
-        if own and not own[-1].stale:
+        if own and not max(own, key=attrgetter("number")).stale:
             return False
-        versions = [build.shape.version for build in known if build not in own]
+        others = [build for build in known if build not in own]
+        versions = [build.shape.version for build in others]
         if not own and view.version in versions:
             raise ChangedView(self._domain.name, view)
-        return all(version < view.version for version in versions)
+        if all(version < view.version for version in versions):
+            return True
+        return bool(own) and self._is_left_alone(view.name, others)
+
+    def _is_left_alone(self, view: str, others: Sequence[ViewBuild]) -> bool:
+        """Return whether nobody has worked on the builds of a later version for a while: then the
+        deployment has been taken back."""
+        seen, since = self._others.get(view, (None, self._clock.steady()))
+        if seen != others:
+            since = self._clock.steady()
+        self._others[view] = others, since
+        return self._clock.steady() - since >= LEFT_ALONE_INTERVAL
 
     # Redrive
 
@@ -474,39 +585,45 @@ class ProjectRole:
         self, parked: ParkedAggregate, request: RedriveRequest, report: ChunkReport
     ) -> None:
         """Fold the aggregate anew, up to an event that fails again; have it right in all builds."""
-        aggregate_id, parking = parked.aggregate_id, self._parking
-        if aggregate_id not in parking.aggregates:
+        parking, known = self._parking, self._parking.aggregates.get(parked.aggregate_id)
+        if known is None:
             return
-        discard = parking.discard_of(parked, request)
-        refolded = RefoldedAggregate(self._domain.views, self._partition)
-        done, failed = await self._refold(parked, refolded, parked.first if discard else 0)
-        if not failed and done < parked.last:
-            logger.error(
-                "project of %s can't redrive %r: version %d is not in the event store",
-                *(self._domain.name, aggregate_id, done + 1),
-            )
-            await parking.end_request(request)
-            return
-        if done >= parked.first:
-            await self._note_stale(every=discard is not None)
-            now = self._clock.now()
-            for projector in self._projectors.values():
-                await projector.replace_rows(refolded.stored(projector.view, now))
-        if discard and done >= parked.first:
-            parking.discard_first(aggregate_id, discard)
+        discard = parking.discard_of(known, request)
+        redrive = BuildRedrive(known, discard, {v.name for v in self._domain.views})
+        for key, projector in self._projectors.items():
+            if build_name(*key) in known.builds:
+                refolded = RefoldedAggregate([projector.view], self._partition)
+                done, failed = await self._refold(known, refolded, known.first if discard else 0)
+                if not failed and done < known.last:
+                    await self._end_in_vain(known, request, done + 1)
+                    return
+                redrive.add(key, refolded, done, failed)
+        await self._note_stale(redrive)
+        now = self._clock.now()
+        for key, refolded in redrive.corrected:
+            projector = self._projectors[key]
+            await projector.replace_rows(refolded.stored(projector.view, now))
+        if redrive.discards:
+            parking.discard_first(known.aggregate_id, redrive.discards)
             report.discarded += 1
-        if failed:
-            parking.park(*failed)
-        else:
-            parking.end(aggregate_id, done)
-        report.redriven += max(0, done - parked.first + 1)
+        parking.settle(known.aggregate_id, redrive.left, redrive.fault)
+        report.redriven += redrive.redriven
         await self._commit([], self._next_offset)
-        if aggregate_id in parking.aggregates:
+        if known.aggregate_id in parking.aggregates:
             await parking.end_request(request)
+
+    async def _end_in_vain(
+        self, parked: ParkedAggregate, request: RedriveRequest, version: int
+    ) -> None:
+        logger.error(
+            "project of %s can't redrive %r: version %d is not in the event store",
+            *(self._domain.name, parked.aggregate_id, version),
+        )
+        await self._parking.end_request(request)
 
     async def _refold(
         self, parked: ParkedAggregate, refolded: RefoldedAggregate, discarded: int
-    ) -> tuple[int, tuple[EventRecord, Exception] | None]:
+    ) -> tuple[int, RaisedOn | None]:
         """Fold an aggregate up to its last parked event, without the version that is `discarded`.
 
         Returns the last version that is through, and the next event with what it raised, if any.
@@ -520,24 +637,29 @@ class ProjectRole:
                 try:
                     refolded.apply(self._with_payload(event))
                 except Exception as error:
-                    return done, (event, error)
+                    return done, RaisedOn(event, error)
             done = event.version
         return done, None
 
-    async def _note_stale(self, *, every: bool) -> None:
+    async def _note_stale(self, redrive: BuildRedrive) -> None:
         """Note which builds must be built anew, since rows that are corrected are not enough."""
         for name, builds in (await self._views.builds()).items():
-            for build in [build for build in builds if build]:
-                key, known = (name, build.number), build.progress(self._partition)
-                kept = self._projectors.get(key)
-                if known.stale or (kept and not kept.view.totals and not every):
-                    continue
-                stale = known._replace(stale=True)
-                if not await self._views.note_progress(*key, self._partition, known, stale):
-                    raise ServerUnavailable(f"view {name}: another owner notes its progress")
-                if kept and self._noted[key] == known:
-                    self._noted[key] = stale
-                self._changed_at = self._clock.steady()
+            for build in filter(None, builds):
+                kept = self._projectors.get((name, build.number))
+                view = kept.view if kept else None
+                if redrive.needs_anew(build_name(name, build.number), view):
+                    await self._note_build_stale(name, build)
+
+    async def _note_build_stale(self, name: str, build: ViewBuild) -> None:
+        key, known = (name, build.number), build.progress(self._partition)
+        if known.stale:
+            return
+        stale = known._replace(stale=True)
+        if not await self._views.note_progress(*key, self._partition, known, stale):
+            raise ServerUnavailable(f"view {name}: another owner notes its progress")
+        if self._noted.get(key) == known:
+            self._noted[key] = stale
+        self._changed_at = self._clock.steady()
 
     # What it does when that fails
 

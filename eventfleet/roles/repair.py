@@ -17,7 +17,7 @@ from eventfleet.stores.contracts import (
     PartitionWriter,
     Watermarks,
 )
-from eventfleet.stores.contracts.views import ViewBuilds
+from eventfleet.stores.contracts.views import ViewBuild, ViewBuilds
 from eventfleet.topics.names import Topics, consumer_group
 
 ROLES = {
@@ -87,9 +87,19 @@ class RepairContext:
         if views := self.stores.views:
             builds = await views.builds()
             for view in self.domain.views:
-                last = builds.get(view.name, ViewBuilds()).last_number
+                known = builds.get(view.name, ViewBuilds())
                 tables = [table.name for table in view.tables]
-                await views.begin(view.name, tables, view.shape, last)
+                await views.begin(view.name, tables, view.shape, known.last_number)
+                await self._note_stale(view.name, known.former)
+
+    async def _note_stale(self, view: str, former: ViewBuild | None) -> None:
+        """Note that the former build is to be built anew by whoever declares it again."""
+        views = self.stores.views
+        if former is None or views is None:
+            return
+        for partition, known in former.partitions.items():
+            stale = known._replace(stale=True)
+            await views.note_progress(view, former.number, partition, known, stale)
 
     async def set_offsets(self, offsets: Mapping[int, int]) -> None:
         await self.admin.set_offsets(self.group("append"), self.topics.events, offsets)

@@ -7,19 +7,21 @@ from typing import Literal, NamedTuple, Protocol
 from eventfleet.stores.contracts.views import ViewBuilds
 from eventfleet.stores.cursors import FeedPoint
 
-BuildKind = Literal["live", "next"]
+BuildKind = Literal["live", "next", "former"]
 
 
 class BuildStatus(NamedTuple):
-    """A build of a view in one partition: the one that queries read, or the one to follow it.
+    """A build of a view in one partition: the live one, the one to follow it, or the former one.
 
     `behind`: the offsets of `<domain>.events` between what it has and what is projected there.
+    `held`: why it must not be made live; then it is not ready.
     """
 
     view: str
     kind: BuildKind
     ready: bool
     behind: int
+    held: str = ""
 
 
 class KeptBuild(Protocol):
@@ -44,17 +46,18 @@ def build_statuses(
 ) -> list[BuildStatus]:
     """Return the status of each build of a view, at a partition that is projected to a point.
 
-    A build that is not `kept` here falls behind.
+    A build that is not `kept` here falls behind, as the former one is meant to.
     """
     statuses = []
-    kinds: tuple[BuildKind, BuildKind] = ("live", "next")
+    kinds: tuple[BuildKind, ...] = ("live", "next", "former")
     for kind, build in zip(kinds, builds, strict=True):
-        if build:
-            here = kept.get((view, build.number))
+        here = kept.get((view, build.number)) if build else None
+        if build and (here or kind != "former"):
             ready = here is not None and here.ready
-            point = here.point if here else build.progress(reached.partition).point
-            behind = 0 if ready else _offsets_between(point, reached)
-            statuses.append(BuildStatus(view, kind, ready, behind))
+            noted = build.progress(reached.partition)
+            behind = 0 if ready else _offsets_between(here.point if here else noted.point, reached)
+            ready_to_read = ready and not noted.held
+            statuses.append(BuildStatus(view, kind, ready_to_read, behind, noted.held))
     return statuses
 
 

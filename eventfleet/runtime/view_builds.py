@@ -1,7 +1,7 @@
 """Begins a build of a view, and watches the workers that make it."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 from eventfleet.model.domain import Domain
@@ -14,6 +14,8 @@ from eventfleet.topics.errors import EventfleetError
 
 POLL_SECONDS = 0.5
 MAX_TRIES = 10
+HELD_SECONDS = 10.0
+"""How long a held build may stand still: by then all its partitions are held or ready."""
 
 
 class BuildStalled(EventfleetError):
@@ -24,6 +26,17 @@ class BuildStalled(EventfleetError):
             f"view {view}: nothing of the build has moved for {seconds:g} s: are workers of the "
             "role project running for every partition, with this version of the view? The build "
             "goes on as soon as they are"
+        )
+
+
+class BuildHeld(EventfleetError):
+    """A build must not be made live: it would have less than the one that queries read."""
+
+    def __init__(self, view: str, held: Mapping[int, str]) -> None:
+        partition, reason = next(iter(sorted(held.items())))
+        super().__init__(
+            f"view {view}: the build is not made live: in partition {partition} it {reason}; mend "
+            "the code and deploy it, or discard the events: eventfleet deadletters"
         )
 
 
@@ -61,12 +74,13 @@ async def watch_build(
 ) -> AsyncIterator[int]:
     """Yield in how many partitions a build is ready, whenever it moves, until queries read it.
 
-    BuildStalled after `patience` seconds without progress; BuildReplaced.
+    BuildStalled after `patience` seconds without progress, BuildHeld if it is held then;
+    BuildReplaced.
     """
     loop = asyncio.get_running_loop()
     seen, moved_at = None, loop.time()
     while True:
-        live, following = await builds_of(stores, name)
+        live, following, _ = await builds_of(stores, name)
         if live and live.number >= number:
             return
         if following is None or following.number != number:
@@ -74,6 +88,8 @@ async def watch_build(
         if following != seen:
             seen, moved_at = following, loop.time()
             yield _ready(following)
+        elif following.held and loop.time() - moved_at > min(patience, HELD_SECONDS):
+            raise BuildHeld(name, following.held)
         elif loop.time() - moved_at > patience:
             raise BuildStalled(name, patience)
         await asyncio.sleep(POLL_SECONDS)

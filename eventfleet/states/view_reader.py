@@ -69,7 +69,7 @@ class RowPage(NamedTuple):
 
 
 class ViewReader:
-    """Reads the live builds of a domain's views.
+    """Reads the live builds of a domain's views; of a shape that was replaced, the former build.
 
     Filters are conditions by field, `status`, or by field and comparison, `cents.gte`: lt, lte, gt,
     gte and in, whose value is a list. Each method may raise UnknownView, and ViewNotBuilt.
@@ -125,31 +125,37 @@ class ViewReader:
     async def _read(
         self, view: View[Any], table: Table, read: Callable[[RowStore], Awaitable[T]]
     ) -> T:
-        """Read a table of the live build. Where nothing is found, that build may have been removed
+        """Read a table of a view's build. Where nothing is found, that build may have been removed
         just then, since another one is live: read that."""
         assert self._views is not None
-        build = await self._live(view)
+        build = await self._build(view)
         while True:
             found = await read(self._views.rows(view.name, table.name, build.number))
-            if found or (latest := await self._live(view)).number == build.number:
+            if found or (latest := await self._build(view)).number == build.number:
                 return found
             build = latest
 
-    async def _live(self, view: View[Any]) -> ViewBuild:
+    async def _build(self, view: View[Any]) -> ViewBuild:
         assert self._views is not None
         builds = (await self._views.builds()).get(view.name, ViewBuilds())
-        live = builds.live
-        if live is None or live.shape != view.shape:
+        build = builds.read_by(view.shape)
+        if build is None:
             raise ViewNotBuilt(self._not_built(view, builds))
-        return live
+        return build
 
     def _not_built(self, view: View[Any], builds: ViewBuilds) -> str:
         where = f"view {view.name} of {self._domain.name}, version {view.version}"
-        if builds.live and builds.live.shape.version > view.version:
-            return f"{where}: it is built in version {builds.live.shape.version}, deployed since"
         if builds.next and builds.next.shape == view.shape:
+            if held := builds.next.held:
+                partition, reason = next(iter(sorted(held.items())))
+                return f"{where}: its build waits in partition {partition}: it {reason}"
             ready = sum(each.ready for each in builds.next.partitions.values())
             return f"{where}: it is being built, and ready in {ready} partitions"
+        if builds.live and builds.live.shape.version > view.version:
+            return (
+                f"{where}: it is built in version {builds.live.shape.version}, deployed since; to "
+                f"go back for good: eventfleet rebuild {self._domain.name} {view.name}"
+            )
         return f"{where}: no worker of the role project has built it yet"
 
 

@@ -9,11 +9,13 @@ from eventfleet.topics.names import Topics
 from eventfleet.topics.record import LogRecord, ProducerRecord
 
 
-class ParkedAggregate(msgspec.Struct, frozen=True):
+class ParkedAggregate(msgspec.Struct, frozen=True, omit_defaults=True):
     """An aggregate that a role parks: the event that it can't handle, and those behind it.
 
     Its events from version `first` to `last` wait. `reason` is the error in one line, `details` are
     the team's own lines of its traceback. `attempts` counts how often the first event has failed.
+    `builds`, in the role project: by the build of a view, the version that it is parked at there;
+    all other builds have the events.
     """
 
     role: str
@@ -27,6 +29,7 @@ class ParkedAggregate(msgspec.Struct, frozen=True):
     details: str
     attempts: int
     parked_at: datetime
+    builds: dict[str, int] = {}
 
 
 class Discard(msgspec.Struct, frozen=True):

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 
 P = TypeVar("P", bound=Parking)
+L = TypeVar("L", bound=LoggedParking)
 
 AgentFunction = Callable[[Any], Coroutine[Any, Any, None]]
 """Consumes a Faust stream, whose events are chunks."""
@@ -99,6 +100,7 @@ class DomainAgent(Agent):
     def __init__(self, domain: Domain[Any], stores: DomainStores, context: WorkerContext) -> None:
         super().__init__(domain.name, self.source_of(domain), context.settings.group_prefix)
         self.domain, self.stores, self.context = domain, stores, context
+        self._tried: set[tuple[str, int]] = set()  # what is parked, and was tried in this process
 
     @classmethod
     def serves(cls, domain: Domain[Any]) -> bool:
@@ -134,14 +136,23 @@ class DomainAgent(Agent):
     def make_parking(self, partition: int) -> Parking:
         """Make the parking of a role that keeps what it parks in the dead-letter store."""
         return self.watched(
-            Parking(*self._parking_of(partition), most=self.context.settings.parked_aggregates),
+            Parking(
+                *self._parking_of(partition),
+                most=self.context.settings.parked_aggregates,
+                tried=self._tried,
+            ),
             partition,
         )
 
-    def make_logged_parking(self, partition: int) -> LoggedParking:
+    def make_logged_parking(self, partition: int, kind: type[L]) -> L:
         """Make the parking of a role that keeps what it parks in the log, beside its offset."""
-        log, most = TopicParkedLog(self.context.reader), self.context.settings.parked_aggregates
-        return self.watched(LoggedParking(*self._parking_of(partition), log, most=most), partition)
+        parking = kind(
+            *self._parking_of(partition),
+            TopicParkedLog(self.context.reader),
+            most=self.context.settings.parked_aggregates,
+            tried=self._tried,
+        )
+        return self.watched(parking, partition)
 
     def watched(self, parking: P, partition: int) -> P:
         """Have the metrics show what a role parks."""

@@ -22,7 +22,8 @@ class HealthServer:
 
     `/live` fails when a partition with waiting records makes no progress for `bound` seconds;
     `/ready` while one is not open, and names those that a fault has stopped and each background
-    task that fails. Its text names what is parked, too, which makes nothing unready.
+    task that fails. Its text names what is parked and which builds of views are held, too, which
+    makes nothing unready.
     """
 
     def __init__(
@@ -70,7 +71,8 @@ class HealthServer:
             [obstacle for app in self._apps for obstacle in app.obstacles()]
             + [task.problem for task in tasks if task.problem and task.essential],
             [task.problem for task in tasks if task.problem and not task.essential]
-            + self._metrics.parked_aggregates(),
+            + self._metrics.parked_aggregates()
+            + self._metrics.held_builds(),
         )
 
 

@@ -87,6 +87,17 @@ class Metrics(Collector):
             if (each := next(iter(parking.aggregates.values()), None))
         ]
 
+    def held_builds(self) -> list[str]:
+        """A sentence for each partition in which a build of a view is held."""
+        return [
+            f"view {build.view} of {domain}, partition {partition}: its next build is not made "
+            f"live: it {build.held}"
+            for domain, views in sorted(self._views.items())
+            for partition, builds in sorted(views.builds.items())
+            for build in builds
+            if build.held
+        ]
+
     def views(self, domain: str) -> ViewStatistics:
         """The statistics of a domain's views, which all its partitions share."""
         return self._views.setdefault(domain, ViewStatistics())

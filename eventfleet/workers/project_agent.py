@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from eventfleet.model.domain import Domain
+from eventfleet.roles.build_parking import BuildParking
 from eventfleet.roles.project import ProjectRole
 from eventfleet.roles.recent_builds import RecentBuilds
 from eventfleet.stores.contracts import DomainStores
@@ -53,7 +54,7 @@ class ProjectAgent(DomainAgent):
             partition,
             self.stores,
             self.make_writer(partition, ack),
-            self.make_logged_parking(partition),
+            self.make_logged_parking(partition, BuildParking),
             self.context.clock,
             partitions=self.context.settings.partitions,
             cached=self.context.settings.cached_aggregates,

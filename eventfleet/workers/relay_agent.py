@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from eventfleet.model.domain import Domain
+from eventfleet.roles.parking import LoggedParking
 from eventfleet.roles.relay import RelayRole
 from eventfleet.topics.names import Topics
 from eventfleet.workers.agent import DomainAgent, FaustApp
@@ -37,7 +38,7 @@ class RelayAgent(DomainAgent):
             partition,
             self.stores.events,
             self.make_writer(partition, ack),
-            self.make_logged_parking(partition),
+            self.make_logged_parking(partition, LoggedParking),
             reader=self.context.reader,
             notifier=self.context.notifier,
         )

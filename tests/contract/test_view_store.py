@@ -372,6 +372,8 @@ async def test_progress_replaces_the_one_that_was_known(views: ViewStore) -> Non
         BuildProgress(True, None, 8),
         BuildProgress(True, None, 8, stale=True),
         BuildProgress(False, point(4), 9, stale=True),
+        BuildProgress(False, point(4), 9, stale=True, held="parks 'a'"),
+        BuildProgress(False, point(5), 9, held="parks 'b'"),
     ]
     for known, progress in pairwise(steps):
         for other in {*steps} - {known}:
@@ -382,6 +384,7 @@ async def test_progress_replaces_the_one_that_was_known(views: ViewStore) -> Non
         assert build.partitions == {HERE: progress}
         assert (build.progress(HERE), build.progress(THERE)) == (progress, BuildProgress())
         assert build.stale == progress.stale
+        assert build.held == ({HERE: progress.held} if progress.held else {})
 
 
 async def test_noted_progress_may_be_none_again(views: ViewStore) -> None:
@@ -491,3 +494,44 @@ async def test_a_build_of_one_view_does_not_touch_another(views: ViewStore) -> N
     await views.rows("totals", "totals", 1).save([row("a")])
     await begun(views, ONE, TWO, view="items")
     assert await found(views.rows("totals", "totals", 1)) == ["a"]
+
+
+async def live(views: ViewStore, number: int, shape: ViewShape) -> None:
+    await begun(views, shape)
+    await make_ready(views, number)
+    assert await views.make_live("items", number, 2)
+
+
+async def kinds(views: ViewStore) -> list[int | None]:
+    return [build and build.number for build in (await views.builds())["items"]]
+
+
+async def test_the_former_build_is_the_last_live_one_of_another_shape(views: ViewStore) -> None:
+    await live(views, 1, ONE)
+    await views.rows("items", "items", 1).save([row("a")])
+    await live(views, 2, TWO)
+    assert await kinds(views) == [2, None, 1]
+    await live(views, 3, TWO)
+    assert await kinds(views) == [3, None, 1]
+    await begun(views, TWO)
+    assert await kinds(views) == [3, 4, 1]
+    assert await found(views.rows("items", "items", 1)) == ["a"]
+    await make_ready(views, 4)
+    assert await views.make_live("items", 4, 2)
+    builds = (await views.builds())["items"]
+    assert [build and build.number for build in map(builds.read_by, (ONE, TWO))] == [1, 4]
+
+
+async def test_the_former_build_is_made_live_again_once_it_is_ready(views: ViewStore) -> None:
+    await live(views, 1, ONE)
+    await live(views, 2, TWO)
+    ready, behind = BuildProgress(True, point(9)), BuildProgress(False, point(9), 1)
+    assert await views.note_progress("items", 1, HERE, ready, behind)
+    assert not await views.make_live("items", 1, 2)
+    assert await views.note_progress("items", 1, HERE, behind, ready)
+    await begun(views, TWO)
+    assert await views.make_live("items", 1, 2)
+    assert await kinds(views) == [1, 3, 2]
+    await make_ready(views, 3)
+    assert await views.make_live("items", 3, 2)
+    assert await kinds(views) == [3, None, 1]

@@ -7,7 +7,8 @@ from typing import Any
 from eventfleet.model.views import Row, Totals, View
 from tests.unit.view_fixture import Account, Closed
 
-CODES = ("project", "key", "project of version 2", "trail", "key of trail", "row")
+OF_VERSION_TWO = "project of version 2"
+CODES = ("project", "key", OF_VERSION_TWO, "trail", "key of trail", "row")
 """What raises; "row": a row is made that no store keeps."""
 
 ADD = "add"
@@ -50,6 +51,10 @@ class PoisonedCode:
         self.mended, self._random, self._codes = False, random, (*CODES, *more)
         self._events, self.poisoned = {}, set()
         return self
+
+    def raise_only(self, code: str) -> None:
+        """Begin with one code that is poisoned from now on."""
+        self._codes = (code,)
 
     def poison(self, aggregate_id: str, version: int) -> None:
         """From now on something raises on an event."""

@@ -11,6 +11,8 @@ from eventfleet.model.views import View
 from eventfleet.roles import project, view_projector
 from eventfleet.runtime.view_builds import begin_build
 from eventfleet.stores.contracts.dead_letters import Discard, ParkedQuery
+from eventfleet.stores.contracts.views import BuildProgress, ViewBuild
+from eventfleet.stores.cursors import FeedPoint
 from eventfleet.stores.errors import ServerUnavailable
 from eventfleet.topics.parked import ParkedAggregate
 from tests.simulation.checker import BrokenInvariant
@@ -98,7 +100,8 @@ class ProjectionSchedule:
 
     async def _operate(self, steps: int) -> None:
         """Ask for redrives and discards."""
-        world, discards = self.world, self.random.choice([0.0, 0.3])
+        world = self.world
+        discards = self.random.choice([0.0, 0.0 if self.scenario.rolls_back else 0.3])
         for _ in range(steps):
             for _ in range(self.random.randint(1, 20)):
                 await checkpoint()
@@ -128,7 +131,9 @@ class ProjectionSchedule:
     def _begin(self) -> None:
         """Mostly the view is there already, in one version or the other."""
         declared = self.random.choice(self.scenario.fleet)
-        if declared != "neither" and self.scheduler.chance(0.8):
+        if self.scenario.rolls_back:
+            declared = self.scenario.newest
+        if declared != "neither" and (self.scenario.rolls_back or self.scheduler.chance(0.8)):
             for view in DOMAINS[declared].views:
                 self.world.build(view)
 
@@ -217,7 +222,9 @@ class ProjectionSchedule:
         for partition in range(self.world.partitions):
             self._own(partition, self.scenario.newest)
         self._await(self._settled)
-        if self.scenario.poison:
+        if self.scenario.rolls_back:
+            self._await(lambda: self._settled() and not self._parks())
+        elif self.scenario.poison:
             self._check_others()
             self._deploy(self.world.mends)
             self._await(self._redriven)
@@ -234,9 +241,9 @@ class ProjectionSchedule:
         world = self.world
         poisoned = world.code.poisoned
         for view in self.scenario.views:
-            live = world.builds_of(view).live
-            assert live is not None
-            table = world.table(view.name, live.number, view)
+            build = self._answering(view)
+            assert build is not None
+            table = world.table(view.name, build.number, view)
             check_rows(view, table, world.histories.happened, poisoned)
 
     def _redriven(self) -> bool:
@@ -252,8 +259,11 @@ class ProjectionSchedule:
                 tried = each.aggregate_id, each.first
                 drive(self._request(world.letters, each, not world.mends or tried in self.tried))
                 self.tried.add(tried)
-        logged = any(entries.parked for entries in world.parked_entries())
-        return settled and not listed and not logged
+        is_live = all(self._is_live(view) for view in self.scenario.views)
+        return settled and is_live and not listed and not self._parks()
+
+    def _parks(self) -> bool:
+        return any(entries.parked for entries in self.world.parked_entries())
 
     def _settled(self) -> bool:
         """All is processed, a build of the newest version answers, and nobody has anything left."""
@@ -276,14 +286,29 @@ class ProjectionSchedule:
         )
 
     def _answers_of(self, view: View[Any]) -> bool:
-        live, following = self.world.builds_of(view)
-        return (
-            live is not None
-            and live.shape == view.shape
-            and not live.stale
-            and (following is None or following.shape != view.shape)
-            and all(live.progress(each).ready for each in range(self.world.partitions))
+        build = self._answering(view)
+        return build is not None and all(
+            self._is_ready(build.progress(each), each) for each in range(self.world.partitions)
         )
+
+    def _is_ready(self, progress: BuildProgress, partition: int) -> bool:
+        """Return whether a build has come to the end, which one that is held does not note."""
+        if not progress.held:
+            return progress.ready
+        point = progress.point or FeedPoint.start(partition)
+        behind = drive(self.world.events.placed(point, 1_000))
+        return all(event.aggregate_id in self.world.code.poisoned for event in behind)
+
+    def _answering(self, view: View[Any]) -> ViewBuild | None:
+        """The build of a view that is the live one, or held while it would follow it."""
+        live, following, _ = self.world.builds_of(view)
+        if following is None or following.shape != view.shape:
+            return live if live and live.shape == view.shape and not live.stale else None
+        return following if following.held and not following.stale else None
+
+    def _is_live(self, view: View[Any]) -> bool:
+        build = self._answering(view)
+        return build is not None and build is self.world.builds_of(view).live
 
     # The verdict
 

@@ -9,13 +9,13 @@ from typing import Any
 from eventfleet.model.domain import Domain
 from eventfleet.model.typed_decoder import DecodeEvent, make_typed_decoder
 from eventfleet.model.views import View
+from eventfleet.roles.build_parking import BuildParking, build_name
 from eventfleet.roles.notices import NULL_NOTIFIER
-from eventfleet.roles.parking import LoggedParking
 from eventfleet.roles.project import PROJECTED_FIELDS, ProjectRole
 from eventfleet.roles.view_projector import ViewProjector, first_times
 from eventfleet.stores.contracts import DomainStores, Stage
 from eventfleet.stores.contracts.dead_letters import ParkedEntries
-from eventfleet.stores.contracts.views import BuildProgress, StoredRow, ViewBuilds
+from eventfleet.stores.contracts.views import BuildProgress, StoredRow, ViewBuild, ViewBuilds
 from eventfleet.stores.errors import Fenced, ServerUnavailable
 from eventfleet.stores.memory.dead_letters import MemoryDeadLetters
 from eventfleet.stores.memory.events import MemoryEvents
@@ -27,9 +27,10 @@ from eventfleet.stores.parked_log import TopicParkedLog
 from eventfleet.topics.names import Topics
 from eventfleet.topics.record import LogRecord
 from eventfleet.topics.topic_specs import TopicSpec
+from tests.simulation.checker import BrokenInvariant
 from tests.simulation.faults import Faults, Shaky
 from tests.simulation.projection_checker import Histories, Reader, answer_of
-from tests.simulation.projection_code import ADD, TRAILS, PoisonedCode
+from tests.simulation.projection_code import ADD, OF_VERSION_TWO, TRAILS, PoisonedCode
 from tests.simulation.scheduler import Scheduler, checkpoint, drive
 from tests.simulation.simulated_log import SimulatedLog
 from tests.simulation.world import FakeClock
@@ -47,6 +48,7 @@ DOMAINS = {
 }
 TOPIC = Topics.of("till").stored
 GROUP = "project"
+MAX_VERSION = 2**63
 
 DECODERS = {id(domain): make_typed_decoder(domain, PROJECTED_FIELDS) for domain in DOMAINS.values()}
 
@@ -67,7 +69,7 @@ class ProjectionParts:
     totals: type[MemoryRows] = MemoryRows
     views: type[MemoryViews] = MemoryViews
     first_times: Callable[..., Sequence[Any]] = first_times
-    parking: type[LoggedParking] = LoggedParking
+    parking: type[BuildParking] = BuildParking
     partitions: Callable[[int], int] = lambda partitions: partitions  # those that a build is of
 
 
@@ -90,16 +92,21 @@ class ProjectionScenario:
     poison: float = 0.0  # how many events the code raises on, until it is mended
     deployments: float = 0.0  # how often that code is mended, or set back
     fleet: tuple[str, ...] = ("two",)  # what the owners declare
+    rolls_back: bool = False  # only code of version two raises, and owners of one end a schedule
     parts: ProjectionParts = field(default_factory=ProjectionParts)
 
     @property
     def newest(self) -> str:
         """What the owners declare who end a schedule."""
+        if self.rolls_back:
+            return "poisoned one"
         return "poisoned two" if self.poison else "two"
 
     @property
     def views(self) -> tuple[View[Any], ...]:
         """The views that they keep, as code keeps them that does not raise."""
+        if self.rolls_back:
+            return (ONE, TRAILS)
         return (TWO, TRAILS) if self.poison else (TWO,)
 
     def smaller(self) -> list["ProjectionScenario"]:
@@ -207,6 +214,16 @@ class Owner:
         self.partition, self.busy = partition, False
 
 
+class Told:
+    """A StageNotifier of an owner, by what it declares."""
+
+    def __init__(self, world: "ProjectionWorld", declared: str) -> None:
+        self._world, self._view = world, DOMAINS[declared].views[0]
+
+    def notify(self, stage: Stage, events: Sequence[Any]) -> None:
+        self._world.notify(self._view, events)
+
+
 class ProjectionWorld:
     def __init__(self, scenario: ProjectionScenario, seed: int | Random) -> None:
         self.scenario = scenario
@@ -220,6 +237,8 @@ class ProjectionWorld:
         self.events = MemoryEvents(self.partitions, checkpoint)
         self.histories = Histories(VERSIONS.values())
         self.code = CODE.renew(self.random, *([] if scenario.deployments else [ADD]))
+        if scenario.rolls_back:
+            self.code.raise_only(OF_VERSION_TWO)
         self.reader = Reader(self.histories, self.code.poisoned)
         self.views = self._make_views()
         self.faults = Faults(self.scheduler, scenario.faults)
@@ -289,6 +308,18 @@ class ProjectionWorld:
                 self.scheduler.count("a flip")
             table = self.table(ONE.name, after.live.number)
             self.reader.flip(after.live.shape.version, table, self._needed())
+            self._check_parked(before.read_by(after.live.shape) or before.live, after.live)
+
+    def _check_parked(self, before: ViewBuild | None, after: ViewBuild) -> None:
+        """A build that is made live parks nothing that the one has which queries read before."""
+        if before is None or after.number < before.number:
+            return
+        one, other = (build_name(ONE.name, build.number) for build in (before, after))
+        for entries in self.parked_entries():
+            for each in entries.parked:
+                had, parks = each.builds.get(one, MAX_VERSION), each.builds.get(other, MAX_VERSION)
+                if parks < had:
+                    raise BrokenInvariant("a flip to what parks more", each)
 
     def _needed(self) -> dict[str, int]:
         """What a build must have that is made live: the version of each account.
@@ -303,9 +334,9 @@ class ProjectionWorld:
                 versions[aggregate_id] = max(version, versions.get(aggregate_id, 0))
         return versions
 
-    def notify(self, stage: Stage, events: Sequence[Any]) -> None:
-        """Who waits for an event is told only once the live build has it."""
-        live = self.builds.live
+    def notify(self, view: View[Any], events: Sequence[Any]) -> None:
+        """Who waits for an event is told only once the build has it that queries of a view read."""
+        live = self.builds.read_by(view.shape)
         assert live is not None
         for event in events:
             if event.aggregate_id in self.code.poisoned:
@@ -335,6 +366,7 @@ class ProjectionWorld:
         parking = self.scenario.parts.parking(
             *("till", "project", owner.partition, self.shaky_letters, self.clock),
             TopicParkedLog(reader),
+            tried=set(),
         )
         role = self.scenario.parts.role(
             *(DOMAINS[declared], owner.partition, self.stores, writer, parking),
@@ -342,7 +374,7 @@ class ProjectionWorld:
             partitions=self.scenario.parts.partitions(self.partitions),
             cached=self.random.choice([0, 1, 100]),
             # Without the view its owner can't know who waits for it.
-            notifier=NULL_NOTIFIER if declared == "neither" else self,
+            notifier=NULL_NOTIFIER if declared == "neither" else Told(self, declared),
         )
         offset: int | None = None
         while True:

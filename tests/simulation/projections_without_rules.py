@@ -1,10 +1,11 @@
 """The project role with one rule taken out each."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from eventfleet.model.views import ProjectedEvent
-from eventfleet.roles.parking import LoggedParking
+from eventfleet.roles.build_parking import BuildParking
+from eventfleet.roles.build_redrive import BuildRedrive
 from eventfleet.roles.project import ProjectRole
 from eventfleet.roles.role import ChunkReport
 from eventfleet.roles.view_projector import NOT_STORED, CachedRow, CachedTable, ViewProjector
@@ -246,7 +247,7 @@ class AppliesLiveFirst(ProjectRole):
 # Parking
 
 
-class ParksWithItsOffset(LoggedParking):
+class ParksWithItsOffset(BuildParking):
     """Without: what is parked is committed before a build is written to without it."""
 
     @property
@@ -267,10 +268,8 @@ class LetsLaterEventsPass(ProjectRole):
 
     _lets_pass = True
 
-    def _passes_over(self, event: ProjectedEvent, report: ChunkReport) -> bool:
-        if self._lets_pass:
-            return (event.aggregate_id, event.version) in self._parking.discards
-        return super()._passes_over(event, report)
+    def _passes_over(self, build: str, event: ProjectedEvent, report: ChunkReport) -> bool:
+        return not self._lets_pass and super()._passes_over(build, event, report)
 
 
 class CatchesUpWithAll(LetsLaterEventsPass):
@@ -289,9 +288,9 @@ class CatchesUpWithAll(LetsLaterEventsPass):
 class KeepsBuildsWithTotals(ProjectRole):
     """Without: after a redrive builds that have totals are built anew."""
 
-    async def _note_stale(self, *, every: bool) -> None:
-        if every:
-            await super()._note_stale(every=True)
+    async def _note_stale(self, redrive: BuildRedrive) -> None:
+        if redrive.discards:
+            await super()._note_stale(redrive)
 
 
 class EndsEntriesFirst(ProjectRole):
@@ -330,39 +329,37 @@ class WaitingRows:
 class DiscardsInPlace(ProjectRole):
     """Without: after a discard each build is built anew."""
 
-    async def _note_stale(self, *, every: bool) -> None:
-        await super()._note_stale(every=False)
+    async def _note_stale(self, redrive: BuildRedrive) -> None:
+        discard, redrive._discard = redrive._discard, None
+        await super()._note_stale(redrive)
+        redrive._discard = discard
 
 
-class NotesItsOwnStale(ProjectRole):
-    """Without: a redrive notes of builds that are not kept here that they lack it."""
+class LeavesBuildsAsTheyAre(ProjectRole):
+    """Without: a build that is not kept here is stale where what it parks is ended."""
 
-    async def _note_stale(self, *, every: bool) -> None:
-        views = self._views
-        self._views = OfThese(views, self._projectors)  # type: ignore[assignment]
-        try:
-            await super()._note_stale(every=every)
-        finally:
-            self._views = views
+    async def _note_build_stale(self, name: str, build: ViewBuild) -> None:
+        if (name, build.number) in self._projectors:
+            await super()._note_build_stale(name, build)
 
 
-class OfThese:
-    """Builds without those that are not kept here."""
+class MakesHeldLive(ProjectRole):
+    """Without: a build that parks what the live one has is held."""
 
-    def __init__(self, views: Any, kept: Collection[tuple[str, int]]) -> None:
-        self._views, self._kept = views, kept
-        self.note_progress = views.note_progress
-
-    async def builds(self) -> dict[str, ViewBuilds]:
-        return {
-            name: ViewBuilds(
-                *(each if each and (name, each.number) in self._kept else None for each in builds)
-            )
-            for name, builds in (await self._views.builds()).items()
-        }
+    def __init__(self, *about: Any, **named: Any) -> None:
+        super().__init__(*about, **named)
+        self._held.reason = lambda key: ""  # type: ignore[method-assign]
 
 
-class ForgetsDiscards(LoggedParking):
+class ParksForAllBuilds(BuildParking):
+    """Without: an aggregate is parked in the build alone whose code raises."""
+
+    def parks(self, build: str, event: ProjectedEvent) -> bool:
+        known = self.aggregates.get(event.aggregate_id)
+        return known is not None and event.version >= known.first
+
+
+class ForgetsDiscards(BuildParking):
     """Without: an owner knows what was discarded before."""
 
     async def _load_discards(self) -> set[tuple[str, int]]:

@@ -50,7 +50,7 @@ SCENARIOS = {
         ),
     ),
     "one owner at a time, which parks": (
-        400,
+        300,
         ProjectionScenario(
             *(20, 2),
             kills=0.02,
@@ -98,6 +98,17 @@ SCENARIOS = {
             poison=0.15,
             deployments=0.02,
             fleet=("poisoned one", "poisoned two", "poisoned two", "neither"),
+        ),
+    ),
+    "a deployment whose code raises is taken back": (
+        100,
+        ProjectionScenario(
+            *(20, 3),
+            kills=0.01,
+            faults=0.01,
+            poison=0.2,
+            fleet=("poisoned one", "poisoned two"),
+            rolls_back=True,
         ),
     ),
     "offsets are set back, days pass": (

@@ -142,10 +142,20 @@ RULES = {
         "one owner at a time, which parks",
         ROWS,
     ),
-    "a redrive notes what the builds lack that are not kept here": (
-        ProjectionParts(role=without.NotesItsOwnStale),
-        "owners that do not keep all views, and a redrive",
+    "a build that is not kept here is stale where what it parks is ended": (
+        ProjectionParts(role=without.LeavesBuildsAsTheyAre),
+        "one owner at a time, which parks",
         ROWS | TOTALS,
+    ),
+    "a build that parks what the live one has is held": (
+        ProjectionParts(role=without.MakesHeldLive),
+        "one owner at a time, which parks",
+        {"a flip to what parks more"},
+    ),
+    "an aggregate is parked in the build alone whose code raises": (
+        ProjectionParts(parking=without.ParksForAllBuilds),
+        "a deployment whose code raises is taken back",
+        ROWS | {"stuck"},
     ),
     "an owner knows what was discarded before": (
         ProjectionParts(parking=without.ForgetsDiscards),

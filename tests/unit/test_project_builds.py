@@ -49,7 +49,7 @@ async def tick(servers: Servers, *roles: ProjectRole, times: int = 1) -> None:
 
 def numbers(servers: Servers, view: str = "accounts") -> tuple[int | None, int | None]:
     """The numbers of the live build and of the next."""
-    live, following = servers.views._builds[view]
+    live, following, _ = servers.views._builds[view]
     return live.number if live else None, following.number if following else None
 
 
@@ -188,31 +188,58 @@ async def test_an_index_that_takes_too_long_keeps_no_event_waiting(
     newer = servers.role(0, till(TWO))
     monkeypatch.setattr(servers.views.rows("accounts", "accounts", 2), "prepare", prepare)
     await newer.open()
-    with pytest.raises(ServerUnavailable):
-        await newer.tick()
+    await made_live(servers, newer)
+    build = servers.build("accounts", 2).progress(0)
+    assert (build.ready, build.held) == (False, "has no indexes: it took too long")
+    await servers.append("a", Deposited(cents=1))
+    monkeypatch.undo()
+    await made_live(servers, newer)
+    assert numbers(servers) == (2, None)
 
 
-async def test_a_version_that_is_rolled_back_is_built_again_when_asked_for() -> None:
+async def test_a_deployment_that_is_taken_back_has_its_build_and_so_has_the_next() -> None:
     servers = Servers(till(ACCOUNTS))
     await many(servers)
     for version in (ACCOUNTS, TWO):
         role = await opened(servers, 0, version)
         await tick(servers, role, times=6)
     assert numbers(servers) == (2, None)
+    for number, version in ((1, ACCOUNTS), (2, TWO)):
+        await servers.append("a", Deposited(cents=50))
+        role = await opened(servers, 0, version)
+        await servers.take(role)
+        assert servers.rows(version, number)
+        await tick(servers, role, times=6)
+        assert numbers(servers) == (number, None)
+        servers.check(version)
+
+
+async def test_the_former_build_of_before_is_built_again_when_asked_for() -> None:
+    servers = Servers(till(ACCOUNTS))
+    await many(servers)
+    for version in (ACCOUNTS, TWO, in_version(ACCOUNTS, 3)):
+        role = await opened(servers, 0, version)
+        await tick(servers, role, times=6)
+    assert numbers(servers) == (3, None)
     role = await opened(servers, 0, ACCOUNTS)
-    await servers.append("a", Deposited(cents=50))
-    await servers.take(role)
-    await tick(servers, role, times=6)
-    assert numbers(servers) == (2, None)
-    assert not progress(servers, 2).ready
-    assert await servers.views.begin("accounts", ["accounts", "owners"], ACCOUNTS.shape, 2)
     await tick(servers, role, times=6)
     assert numbers(servers) == (3, None)
-    servers.check(ACCOUNTS)
-    role = await opened(servers, 0, TWO)  # and forward again
+    assert await servers.views.begin("accounts", ["accounts", "owners"], ACCOUNTS.shape, 3)
     await tick(servers, role, times=6)
     assert numbers(servers) == (4, None)
-    servers.check(TWO)
+    servers.check(ACCOUNTS)
+
+
+async def test_owners_of_the_former_build_read_it_while_others_make_the_next() -> None:
+    servers = Servers(till(ACCOUNTS), partitions=2)
+    for version in (ACCOUNTS, TWO):
+        roles = [await opened(servers, each, version) for each in (0, 1)]
+        await made_live(servers, *roles)
+    older, newer = await opened(servers, 0, ACCOUNTS), await opened(servers, 1, TWO)
+    await made_live(servers, older, newer)
+    builds = servers.views._builds["accounts"]
+    assert builds.live
+    assert (builds.live.number, builds.read_by(ACCOUNTS.shape)) == (2, builds.former)
 
 
 # Owners that come and go

@@ -7,6 +7,7 @@ import pytest
 from msgspec.structs import replace
 
 from eventfleet.model.views import View
+from eventfleet.roles import project
 from eventfleet.roles.parking import TooManyParked
 from eventfleet.roles.project import ProjectRole
 from eventfleet.stores.contracts import Stage
@@ -14,7 +15,8 @@ from eventfleet.stores.contracts.dead_letters import ParkedQuery
 from eventfleet.stores.errors import Fenced, ServerUnavailable
 from eventfleet.topics.codec import decode_stored, encode
 from eventfleet.topics.event import EventKey
-from eventfleet.topics.parked import Discard
+from eventfleet.topics.parked import Discard, parked_record
+from eventfleet.topics.partitioner import partition_of
 from tests.simulation.in_memory_servers import START
 from tests.unit.view_fixture import (
     ACCOUNTS,
@@ -84,8 +86,13 @@ async def following(servers: Servers, *views: View[Any]) -> ProjectRole:
     return role
 
 
+def name_in(partition: int) -> str:
+    """The id of an aggregate in one of two partitions."""
+    return next(name for name in "abcdef" if partition_of(name, 2) == partition)
+
+
 def numbers(servers: Servers, view: View[Any] = ACCOUNTS) -> tuple[int, int | None]:
-    live, following = servers.views._builds[view.name]
+    live, following, _ = servers.views._builds[view.name]
     assert live
     return live.number, following.number if following else None
 
@@ -105,7 +112,7 @@ async def test_others_go_on_and_later_events_wait(code: Code) -> None:
         ("a", ""): Account(owner="ann"),
         ("b", ""): Account(owner="bob"),
     }
-    assert servers.rows(NOTES) == {}
+    assert servers.rows(NOTES) == {("a", "x"): Note(text="one")}
     [letter] = servers.records(servers.topics.dead_letters)
     assert dict(letter.headers)["eventfleet-reason"] == b"LookupError: thirteen"
 
@@ -190,21 +197,153 @@ async def test_a_build_that_is_brought_up_to_date_goes_past_parked_events(code: 
     servers.check(ACCOUNTS)
 
 
-async def test_one_version_parks_for_all_and_a_redrive_is_for_all(code: Code) -> None:
+async def test_a_build_parks_for_itself_and_its_owner_redrives_it(code: Code) -> None:
     servers = Servers(till())
     await following(servers)
     role = await following(servers, code.in_version_two, NOTES)
     await servers.append("a", Opened(owner="ann"), BAD, Noted(label="x", text="one"))
     await servers.take(role)
-    assert len(servers.parked()) == 1
-    older = await opened(servers, ACCOUNTS)
+    [parked] = servers.parked()
+    assert parked.builds == {"accounts/2": 2}
+    older = await opened(servers, ACCOUNTS, NOTES)
+    await made_live(servers, older)
+    servers.check(ACCOUNTS)
+    servers.check(NOTES)
     code.mended = True
-    await servers.redrive(older)
-    assert servers.views._builds["notes"].live.stale  # type: ignore[union-attr]
-    role = await opened(servers, TWO, NOTES)
+    role = await opened(servers, code.in_version_two, NOTES)
     await made_live(servers, role)
+    assert servers.parked() == []
     for view in (TWO, NOTES):
         servers.check(view)
+
+
+async def test_what_a_view_parks_that_is_declared_no_longer_ends_with_a_redrive(code: Code) -> None:
+    servers = Servers(till())
+    role = await following(servers, ACCOUNTS, code.notes)
+    await servers.append("a", Opened(owner="ann"), Noted(label="x", text="bad"))
+    await servers.take(role)
+    without = await opened(servers, ACCOUNTS)
+    await servers.redrive(without)
+    assert servers.parked() == []
+    assert servers.views._builds["notes"].live.stale  # type: ignore[union-attr]
+    await following(servers, ACCOUNTS, NOTES)
+    servers.check(NOTES)
+
+
+async def test_a_next_build_that_parks_what_the_live_one_has_is_held(
+    code: Code, caplog: pytest.LogCaptureFixture
+) -> None:
+    servers = Servers(till())
+    await following(servers)
+    for name in "ab":
+        await servers.append(name, Opened(owner="ann"), *([BAD] if name == "a" else []))
+    await servers.take(await opened(servers, ACCOUNTS, NOTES))
+    before = servers.rows(ACCOUNTS)
+    role = await following(servers, code.in_version_two, code.notes)
+    assert numbers(servers) == (1, 2)
+    assert servers.rows(ACCOUNTS) == before
+    held = servers.build("accounts", 2).progress(0)
+    assert not held.ready
+    reason = "parks 1 aggregates that the live build has, among them 'a' at version 2: LookupError"
+    assert reason in held.held
+    assert (
+        f"view accounts of till, partition 0: build 2 is not made live: it {reason}" in caplog.text
+    )
+    await servers.append("b", Deposited(cents=1))
+    await servers.take(role)
+    assert numbers(servers) == (1, 2)
+    code.mended = True
+    await servers.redrive(role)
+    assert numbers(servers) == (3, None)
+    servers.check(TWO)
+
+
+async def test_a_build_that_parks_no_more_than_the_live_one_is_not_held(code: Code) -> None:
+    servers = Servers(till())
+    role = await following(servers, code.accounts, NOTES)
+    await servers.append("a", Opened(owner="ann"), BAD)
+    await servers.take(role)
+    await following(servers, code.in_version_two, NOTES)
+    assert numbers(servers) == (2, None)
+    [parked] = servers.parked()
+    assert parked.builds == {"accounts/2": 2}
+
+
+async def test_a_ready_build_is_held_before_what_it_parks_is_committed(code: Code) -> None:
+    servers = Servers(till(), partitions=2)
+    roles = [servers.role(each, till(ACCOUNTS)) for each in (0, 1)]
+    for role in roles:
+        await role.open()
+    await made_live(servers, *roles)
+    newer = servers.role(0, till(code.in_version_two))
+    await newer.open()
+    await made_live(servers, newer)
+    assert servers.build("accounts", 2).progress(0).ready
+    await servers.append(name_in(0), Opened(owner="ann"), BAD)
+    await servers.take(newer)
+    assert "parks 1 aggregates" in servers.build("accounts", 2).progress(0).held
+
+
+async def test_a_mistake_in_a_next_version_parks_nothing_and_needs_no_repair(code: Code) -> None:
+    servers = Servers(till())
+    await following(servers)
+    for name in "abc":
+        await servers.append(name, Opened(owner="ann"), BAD)
+    await servers.take(await opened(servers, ACCOUNTS, NOTES))
+    role = servers.role(0, till(code.in_version_two, NOTES))
+    role._parking._most = 2
+    await role.open()
+    await made_live(servers, role)
+    assert servers.build("accounts", 2).progress(0).held.startswith("parks 2 aggregates, and is")
+    await servers.append("d", Opened(owner="ann"), Noted(label="x", text="one"))
+    await servers.take(role)
+    assert (servers.offset(), len(servers.parked())) == (8, 2)
+    servers.check(NOTES)
+    older = await following(servers, ACCOUNTS, NOTES)
+    await servers.append("e", Opened(owner="ann"))
+    await servers.take(older)
+    assert (numbers(servers)[0], servers.parked()) == (1, [])
+    servers.check(ACCOUNTS)
+
+
+async def test_entries_that_name_no_builds_are_for_all(code: Code) -> None:
+    servers = Servers(till())
+    role = await following(servers, code.accounts, code.notes)
+    await servers.append("a", Opened(owner="ann"), BAD)
+    await servers.take(role)
+    [parked] = servers.parked()
+    before = parked_record("till", "project", 0, "a", replace(parked, builds={}))
+    await role._commit([before], 2)
+    role = await opened(servers, code.accounts, code.notes)
+    await servers.append("a", Deposited(cents=1))
+    await servers.take(role)
+    [parked] = servers.parked()
+    assert (parked.last, parked.builds) == (3, {"accounts/1": 2, "notes/1": 2})
+    code.mended = True
+    await servers.redrive(role)
+    assert servers.parked() == []
+    servers.check(ACCOUNTS)
+
+
+async def test_a_new_process_redrives_once_what_others_have_parked(code: Code) -> None:
+    servers = Servers(till())
+    role = await following(servers, code.accounts, code.notes)
+    await servers.append("a", Opened(owner="ann"), BAD)
+    await servers.take(role)
+    tried: set[tuple[str, int]] = set()
+    for attempts in (2, 2):
+        role = servers.role(0, till(code.accounts, code.notes))
+        role._parking = servers.parking(tried=tried)
+        await role.open()
+        await made_live(servers, role)
+        [parked] = servers.parked()
+        assert parked.attempts == attempts
+    code.mended = True
+    role._parking = servers.parking(tried=set())
+    await role.open()
+    await made_live(servers, role)
+    assert servers.parked() == []
+    servers.check(ACCOUNTS)
 
 
 async def test_parked_events_are_not_told_of(code: Code) -> None:
@@ -330,11 +469,15 @@ async def test_a_fenced_owner_writes_to_no_build_that_was_begun_since(code: Code
 async def test_no_point_is_noted_before_what_was_parked_on_the_way(
     code: Code, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(project, "CATCH_UP_PAGE_EVENTS", 2)
+    monkeypatch.setattr(project, "CATCH_UP_PAGES", 1)
     servers = Servers(till())
-    await servers.append("a", Opened(owner="ann"), Noted(label="x", text="bad"))
-    await following(servers, code.accounts, code.notes)
-    await servers.append("a", Noted(label="x", text="one"))
-    role = await opened(servers, code.in_version_two, code.notes)
+    await servers.append("a", Opened(owner="ann"), BAD)
+    await following(servers)
+    await servers.append("a", Deposited(cents=1))
+    role = await opened(servers, code.in_version_two, NOTES)
+    await role.tick()
+    point = servers.build("accounts", 2).progress(0).point
     commit, commits = role._commit, list[int]()
 
     async def failing(*args: Any) -> None:
@@ -348,13 +491,14 @@ async def test_no_point_is_noted_before_what_was_parked_on_the_way(
         await role.tick()
     [parked] = servers.parked()
     assert parked.last == 2
-    assert servers.build("accounts", 2).progress(0).point is None
-    role = await opened(servers, code.in_version_two, code.notes)
+    assert servers.build("accounts", 2).progress(0).point == point
+    role = await opened(servers, code.in_version_two, NOTES)
     await made_live(servers, role)
     [parked] = servers.parked()
     assert parked.last == 3
     code.mended = True
     await servers.redrive(role)
+    await made_live(servers, role)
     for view in (TWO, NOTES):
         servers.check(view)
 
@@ -371,7 +515,7 @@ async def test_what_append_has_discarded_is_passed_over(code: Code) -> None:
     assert servers.rows(ACCOUNTS) == {("b", ""): Account(owner="bob")}
 
 
-async def test_builds_wait_until_all_redrives_are_done(code: Code) -> None:
+async def test_a_build_that_parks_nothing_is_not_begun_again_for_a_redrive(code: Code) -> None:
     servers = Servers(till())
     role = await following(servers, code.accounts)
     for aggregate_id in ("a", "b", "c"):
@@ -385,14 +529,11 @@ async def test_builds_wait_until_all_redrives_are_done(code: Code) -> None:
     await role.tick()
     assert numbers(servers) == (1, 2)
 
-    # That one is stale by the next redrive, and nobody brings it up to date.
     for each in others:
         await servers.letters.request(each, None)
     servers.clock.time += TICK
     assert (await role.tick()).redriven == 2
     assert numbers(servers) == (1, 2)
-    await role.tick()
-    assert not servers.build(ACCOUNTS.name, 2).progress(0).ready
     await made_live(servers, role)
-    assert numbers(servers) == (3, None)
+    assert numbers(servers) == (2, None)
     servers.check(ACCOUNTS)

@@ -277,7 +277,7 @@ async def test_owners_at_once_leave_what_an_undisturbed_one_does(
 
 def finished(servers: Servers) -> bool:
     """Whether all records are processed, and a build of the newest version answers."""
-    live, following = servers.views._builds.get("accounts", (None, None))
+    live, following, _ = servers.views._builds.get("accounts", (None, None))
     return (
         live is not None
         and following is None

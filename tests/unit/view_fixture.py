@@ -12,8 +12,9 @@ from eventfleet.model.domain import Domain
 from eventfleet.model.payloads import Event, State
 from eventfleet.model.view_rows import decode_row
 from eventfleet.model.views import Row, Totals, View
+from eventfleet.roles.build_parking import BuildParking
 from eventfleet.roles.notices import NULL_NOTIFIER, StageNotifier
-from eventfleet.roles.parking import MAX_PARKED_AGGREGATES, LoggedParking
+from eventfleet.roles.parking import MAX_PARKED_AGGREGATES
 from eventfleet.roles.project import ProjectRole
 from eventfleet.roles.role import ChunkReport
 from eventfleet.roles.view_statistics import ViewStatistics
@@ -263,11 +264,16 @@ class Servers:
             statistics=statistics,
         )
 
-    def parking(self, partition: int = 0, *, most: int = MAX_PARKED_AGGREGATES) -> LoggedParking:
+    def parking(
+        self,
+        partition: int = 0,
+        *,
+        most: int = MAX_PARKED_AGGREGATES,
+        tried: set[tuple[str, int]] | None = None,
+    ) -> BuildParking:
         log = TopicParkedLog(MemoryReader(self.log, self.yield_point))
-        return LoggedParking(
-            *(self.domain.name, "project", partition, self.letters, self.clock, log), most=most
-        )
+        place = self.domain.name, "project", partition
+        return BuildParking(*place, self.letters, self.clock, log, most=most, tried=tried)
 
     # What is parked
 

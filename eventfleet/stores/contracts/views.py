@@ -90,12 +90,14 @@ class BuildProgress(NamedTuple):
     `takeovers`: how often an owner took the partition over while the build was not ready there, or
     left the build behind; what an earlier owner notes after that is refused. `stale`: events were
     redriven or discarded that the build can't be corrected by, so that it is to be built anew.
+    `held`: why it must not be made live, although nothing more may be left to apply; else empty.
     """
 
     ready: bool = False
     point: FeedPoint | None = None
     takeovers: int = 0
     stale: bool = False
+    held: str = ""
 
 
 class ViewBuild(NamedTuple):
@@ -113,16 +115,36 @@ class ViewBuild(NamedTuple):
         """True when it is stale in a partition."""
         return any(progress.stale for progress in self.partitions.values())
 
+    @property
+    def held(self) -> Mapping[int, str]:
+        """Why it must not be made live, by partition."""
+        return {number: each.held for number, each in self.partitions.items() if each.held}
+
 
 class ViewBuilds(NamedTuple):
-    """The builds of a view: the one that queries read, and the one that will follow it."""
+    """The builds of a view: the live one, the one that will follow it, and the former one.
+
+    The former was the live one of another shape, before the present shape. It is kept for
+    processes that declare it, should the deployment be taken back.
+    """
 
     live: ViewBuild | None = None
     next: ViewBuild | None = None
+    former: ViewBuild | None = None
 
     @property
     def last_number(self) -> int:
         return max((build.number for build in self if build), default=0)
+
+    def read_by(self, shape: ViewShape) -> ViewBuild | None:
+        """Return the build that queries read which declare a shape; None: none has it yet."""
+        known = [build for build in (self.live, self.former) if build and build.shape == shape]
+        return known[0] if known else None
+
+    def former_after(self, build: ViewBuild) -> ViewBuild | None:
+        """Return the former build once another one is made live."""
+        replaced = self.live and self.live.shape != build.shape
+        return self.live if replaced else self.former
 
 
 class ViewStore(Protocol):
@@ -137,7 +159,7 @@ class ViewStore(Protocol):
         """Begin the next build of a view and its tables, with the number after `last_number`.
 
         A build that was to follow is given up. False: another build was begun meanwhile. All builds
-        but the live one and the new one are removed; so is what was written to them since.
+        but the live, the former and the new one are removed; so is what was written to them since.
         """
 
     async def note_progress(
@@ -154,10 +176,11 @@ class ViewStore(Protocol):
         """
 
     async def make_live(self, view: str, number: int, partitions: int) -> bool:
-        """Make the next build the live one, in one step, if it is ready in all partitions.
+        """Make the next or the former build the live one, if it is ready in all partitions.
 
-        False: it is not, or it is no longer the next. The build before is kept, for those who read
-        it just now.
+        One step. False: it is not ready, or no longer the next or the former one. The build before
+        becomes the former one if it has another shape; if not, it is kept for those who read it
+        just now.
         """
 
     def rows(self, view: str, table: str, number: int) -> RowStore:

@@ -121,12 +121,14 @@ class MemoryViews:
 
     async def make_live(self, view: str, number: int, partitions: int) -> bool:
         await self._yield_point()
-        build = self._builds.get(view, ViewBuilds()).next
-        if build is None or build.number != number:
+        builds = self._builds.get(view, ViewBuilds())
+        build = next((e for e in (builds.next, builds.former) if e and e.number == number), None)
+        if build is None:
             return False
         if not all(build.progress(each).ready for each in range(partitions)):
             return False
-        self._builds[view] = ViewBuilds(live=build)
+        following = None if builds.next is build else builds.next
+        self._builds[view] = ViewBuilds(build, following, builds.former_after(build))
         await self._yield_point()
         return True
 

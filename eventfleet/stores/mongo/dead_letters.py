@@ -162,7 +162,7 @@ def _parked_document(parked: ParkedAggregate) -> Document:
 
 
 def _fields(document: Document, kind: type[msgspec.Struct]) -> dict[str, Any]:
-    return {name: document[name] for name in kind.__struct_fields__}
+    return {name: document[name] for name in kind.__struct_fields__ if name in document}
 
 
 def _discard_document(event: DiscardedEvent) -> Document:

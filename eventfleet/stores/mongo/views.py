@@ -212,7 +212,8 @@ class MongoViews:
         noted: Any = _progress_document(known)
         if known == BuildProgress():
             noted = {"$in": [None, noted]}
-        present = self._key(view) | {"$or": [{"live": number}, {"next": number}], place: noted}
+        kinds = [{kind: number} for kind in ViewBuilds._fields]
+        present = self._key(view) | {"$or": kinds, place: noted}
         with operation("registry", self._domains):
             changed = await self._domains.update_one(
                 present, {"$set": {place: _progress_document(progress)}}
@@ -220,12 +221,23 @@ class MongoViews:
         return bool(changed.matched_count)
 
     async def make_live(self, view: str, number: int, partitions: int) -> bool:
-        ready = {f"builds.{number}.partitions.{each}.ready": True for each in range(partitions)}
+        """As ViewStore says; the shapes of builds never change, their kinds may meanwhile."""
         with operation("registry", self._domains):
-            changed = await self._domains.update_one(
-                self._key(view) | {"next": number} | ready,
-                {"$set": {"live": number}, "$unset": {"next": ""}},
-            )
+            found = await self._domains.find_one(self._key(view))
+        builds = _builds(found) if found else ViewBuilds()
+        build = next((e for e in (builds.next, builds.former) if e and e.number == number), None)
+        if build is None:
+            return False
+        following = None if builds.next is build else builds.next
+        after = _numbers(ViewBuilds(build, following, builds.former_after(build)))
+        known = {kind: each or {"$exists": False} for kind, each in _numbers(builds).items()}
+        ready = {f"builds.{number}.partitions.{each}.ready": True for each in range(partitions)}
+        kept = {kind: each for kind, each in after.items() if each}
+        change: Document = {"$set": kept}
+        if gone := after.keys() - kept.keys():
+            change["$unset"] = dict.fromkeys(gone, "")
+        with operation("registry", self._domains):
+            changed = await self._domains.update_one(self._key(view) | known | ready, change)
         return bool(changed.matched_count)
 
     def rows(self, view: str, table: str, number: int) -> MongoRows:
@@ -234,14 +246,14 @@ class MongoViews:
         return MongoRows(client.open_collection(database.client, database.name, name))
 
     async def _remove_old(self, view: str) -> None:
-        """Remove the builds that are neither live nor the next.
+        """Remove the builds that are neither live nor the next nor the former one.
 
         They are removed once more when the build after is begun: an owner that has not looked since
         may have written to them.
         """
         with operation("registry", self._domains):
             found = await self._domains.find_one(self._key(view)) or {}
-        kept = {str(found.get("live")), str(found.get("next"))}
+        kept = {str(found.get(kind)) for kind in ViewBuilds._fields}
         for number, build in found.get("builds", {}).items():
             if number not in kept:
                 for table in build["tables"]:
@@ -256,7 +268,11 @@ class MongoViews:
 
 
 def _builds(document: Document) -> ViewBuilds:
-    return ViewBuilds(_build(document, "live"), _build(document, "next"))
+    return ViewBuilds(*(_build(document, kind) for kind in ViewBuilds._fields))
+
+
+def _numbers(builds: ViewBuilds) -> dict[str, int | None]:
+    return {kind: each and each.number for kind, each in builds._asdict().items()}
 
 
 def _build(document: Document, role: str) -> ViewBuild | None:
@@ -275,11 +291,13 @@ def _build(document: Document, role: str) -> ViewBuild | None:
 def _progress(document: Document) -> BuildProgress:
     point = document["point"]
     at = FeedPoint(*point) if point else None
-    stale = document.get("stale", False)
-    return BuildProgress(document["ready"], at, document["takeovers"], stale)
+    stale, held = document.get("stale", False), document.get("held", "")
+    return BuildProgress(document["ready"], at, document["takeovers"], stale, held)
 
 
 def _progress_document(progress: BuildProgress) -> Document:
     point = list(progress.point) if progress.point else None
     noted = {"ready": progress.ready, "point": point, "takeovers": progress.takeovers}
-    return noted | {"stale": True} if progress.stale else noted
+    if progress.stale:
+        noted["stale"] = True
+    return noted | {"held": progress.held} if progress.held else noted
