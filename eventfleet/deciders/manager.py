@@ -50,9 +50,10 @@ from eventfleet.deciders.state_command import (
 )
 from eventfleet.deciders.timeout import Timeout
 from eventfleet.deciders.unanswered_puts import UnansweredPuts
-from eventfleet.model.command_rules import Rejection
+from eventfleet.model.command_rules import CommandContext, Rejection
 from eventfleet.model.domain import Domain
-from eventfleet.model.payloads import Event
+from eventfleet.model.payloads import Command, Event
+from eventfleet.model.value_copy import copy_value
 from eventfleet.states.latest_states import LatestState, LatestStateQuery
 from eventfleet.states.live_state import LiveState, ReplayFailed
 from eventfleet.states.querier import Querier
@@ -266,7 +267,7 @@ class Manager:
         ):
             return None
         context = make_context(self._domain, command, {})
-        answer = self._domain.decide_events(live.state, command.payload, context)
+        answer = self._decide_events_on(live, command.payload, context)
         if isinstance(answer, Rejection):
             return None
         return self._make_events(command, live, answer)
@@ -383,11 +384,17 @@ class Manager:
         assert attempt.live
         assert payload is not None
         context = make_context(self._domain, attempt.command, attempt.seen)
-        answer = self._domain.decide_events(attempt.live.state, payload, context)
+        answer = self._decide_events_on(attempt.live, payload, context)
         if isinstance(answer, Rejection):
             attempt.end(Rejected(answer.reason))
             return None
         return answer
+
+    def _decide_events_on(
+        self, live: LiveState, payload: Command, context: CommandContext | None
+    ) -> list[Event] | Rejection:
+        """Run `decide` on a state and a payload of its own: it may be run again on the same."""
+        return self._domain.decide_events(live.copy_state(), copy_value(payload), context)
 
     def _make_events(
         self, command: StateCommand, live: LiveState, payloads: list[Event]

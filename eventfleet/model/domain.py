@@ -28,6 +28,7 @@ from eventfleet.model.errors import DeclarationError
 from eventfleet.model.payloads import Command, Data, Event, SchemalessPayload, State
 from eventfleet.model.shapes import StateShape, fingerprint
 from eventfleet.model.type_checks import is_storable
+from eventfleet.model.value_copy import copy_value
 from eventfleet.model.views import View
 from eventfleet.snapshot_rules import Rule
 from eventfleet.topics.codec import convert, to_invalid_record
@@ -182,6 +183,11 @@ class Domain(Generic[S]):
     def always_storable(self, event: EventRecord) -> bool:
         """Return whether stores can keep every payload that is valid for this event's schema."""
         return self._storable.get(event.type) == event.schema_version
+
+    def first_state(self) -> S:
+        """Return the state before any event, which shares no default with another."""
+        first: S = copy_value(self.state())
+        return first
 
     def fold(self, state: S, event: FoldableEvent) -> S:
         """Return the state after one event; errors of `evolve` and upcasters pass through.

@@ -9,6 +9,7 @@ import orjson
 
 from eventfleet.model.domain import Domain
 from eventfleet.model.team_traceback import error_line
+from eventfleet.model.value_copy import copier
 from eventfleet.snapshot_rules import SinceSnapshot
 from eventfleet.stores.contracts import DomainStores, Snapshot
 from eventfleet.stores.errors import ServerUnavailable
@@ -75,10 +76,10 @@ class LiveState:
         return True
 
     def copy(self) -> "LiveState":
-        """A state to fold into while this one stays as it is."""
+        """Return a state to fold into while this one stays as it is, whatever `evolve` does."""
         return LiveState(
             self.aggregate_id,
-            self.state,
+            self.copy_state(),
             self.version,
             self.snapshot_version,
             self.time,
@@ -86,6 +87,11 @@ class LiveState:
             self.size,
             self.contended,
         )
+
+    def copy_state(self) -> Any:
+        """Return the state for a team's code, which may change what it gets: an immutable one as it
+        is, of another a copy."""
+        return copier(type(self.state))(self.state)
 
     def since_snapshot(self, now: datetime) -> SinceSnapshot:
         """Return the input of snapshot rules."""
@@ -118,11 +124,11 @@ async def load_live_states(
 def restore(domain: Domain[Any], snapshot: Snapshot | None, aggregate_id: str) -> LiveState:
     """The state as of a snapshot; version 0 without one, or when it no longer fits the domain."""
     if snapshot is None:
-        return LiveState(aggregate_id, domain.state())
+        return LiveState(aggregate_id, domain.first_state())
     try:
         state = domain.load_state(snapshot.state)
     except InvalidRecord:
-        return LiveState(aggregate_id, domain.state())
+        return LiveState(aggregate_id, domain.first_state())
     version = snapshot.version
     return LiveState(aggregate_id, state, version, version, snapshot.taken_at)
 

@@ -7,6 +7,7 @@ import msgspec
 from eventfleet.model.domain import Domain
 from eventfleet.model.errors import DeclarationError
 from eventfleet.model.payloads import Event, State
+from eventfleet.model.value_copy import copy_value
 from eventfleet.states.live_state import LiveState
 from eventfleet.stores.clock import SystemClock
 from eventfleet.stores.ids import Uuid7Generator
@@ -50,7 +51,7 @@ class Aggregate(Generic[S]):
             raise DeclarationError(
                 f"aggregate {type(self).__name__} has no domain: give the class `domain = ...`"
             )
-        self.restore(LiveState(id, self.domain.state()))
+        self.restore(LiveState(id, self.domain.first_state()))
         self._committed_for = ""
 
     @property
@@ -60,8 +61,8 @@ class Aggregate(Generic[S]):
 
     @property
     def state(self) -> S:
-        """The state after all events, the uncommitted ones too."""
-        return cast(S, self.live.state)
+        """The state after all events, the uncommitted ones too, as a copy where it is mutable."""
+        return cast(S, self.live.copy_state())
 
     @property
     def version(self) -> int:
@@ -75,8 +76,8 @@ class Aggregate(Generic[S]):
 
     @property
     def uncommitted_changes(self) -> tuple[Event, ...]:
-        """The events raised and not stored yet, the oldest first."""
-        return tuple(self._changes)
+        """The events raised and not stored yet, the oldest first, as they were raised."""
+        return tuple(map(copy_value, self._changes))
 
     def raise_event(self, event: Event) -> None:
         """Record that the event happened, and fold it into the state; `save` stores it.
@@ -102,7 +103,7 @@ class Aggregate(Generic[S]):
         )
         self.domain.check(record)
         self.live.fold(self.domain, record)
-        self._changes.append(event)
+        self._changes.append(copy_value(event))
 
     def apply(self, event: EventRecord) -> None:
         """Fold the next stored event into the state.

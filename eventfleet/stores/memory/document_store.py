@@ -7,14 +7,19 @@ from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping, 
 from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
+from eventfleet.model.value_copy import copy_value
 from eventfleet.stores.contracts.documents import DocumentTail, FeedItem, StoredDocument
 from eventfleet.stores.errors import Duplicate, InvalidCursor, Misconfigured
+from eventfleet.stores.memory.copies import copy_event
 from eventfleet.stores.memory.outbox import MemoryOutbox
 from eventfleet.topics.event import EventRecord
 
 
 class MemoryDocuments:
-    """DocumentStore in memory. `find` knows equality and the comparison operators of MongoDB."""
+    """DocumentStore in memory, which shares nothing with its callers.
+
+    `find` knows equality and the comparison operators of MongoDB.
+    """
 
     def __init__(self, version_field: str = "version") -> None:
         self._version_field = version_field
@@ -28,7 +33,8 @@ class MemoryDocuments:
         """Prepare nothing."""
 
     async def load(self, id: Any, aggregate_id: str) -> DocumentTail:
-        document = self._documents.get(id)
+        stored = self._documents.get(id)
+        document = stored and _copied(stored)
         version = document.version if document else 0
         events = [event async for event in self.changes(aggregate_id, version)]
         return DocumentTail(document, events, bool(document) and aggregate_id not in self._events)
@@ -37,7 +43,7 @@ class MemoryDocuments:
         versions = self._events[event.aggregate_id]
         if event.version in versions:
             raise Duplicate(0, f"{event.domain}/{event.aggregate_id}", event.version, "version")
-        versions[event.version] = event
+        versions[event.version] = event = copy_event(event)
         self._log.append(event)
         self.outbox.add([event], to_publish=to_publish)
         async with self._stored:
@@ -47,7 +53,13 @@ class MemoryDocuments:
         for document in documents:
             present = self._documents.get(document.id)
             if not present or present.version < document.version:
-                self._documents[document.id] = document
+                self._documents[document.id] = _copied(document)
+
+    async def head(self, aggregate_id: str) -> int:
+        return max(self._events.get(aggregate_id, {}), default=0)
+
+    async def is_run_by_fleet(self) -> bool:
+        return False
 
     async def versions(self, ids: Collection[Any]) -> dict[Any, int]:
         return {id: self._documents[id].version for id in ids if id in self._documents}
@@ -67,14 +79,14 @@ class MemoryDocuments:
         ]
         for name, direction in reversed(list(sort) or [("_id", 1)]):
             found.sort(key=lambda each: _order(self._value(each, name)), reverse=direction < 0)
-        return found[skip : skip + limit]
+        return [_copied(each) for each in found[skip : skip + limit]]
 
     async def changes(
         self, aggregate_id: str, after: int, limit: int | None = None
     ) -> AsyncIterator[EventRecord]:
         versions = self._events.get(aggregate_id, {})
         for version in sorted(v for v in versions if v > after)[:limit]:
-            yield versions[version]
+            yield copy_event(versions[version])
 
     def _value(self, document: StoredDocument, name: str) -> Any:
         own = {"_id": document.id, self._version_field: document.version}
@@ -94,7 +106,7 @@ class MemoryDocuments:
             async with self._stored:
                 while len(self._log) <= at:
                     await self._stored.wait()
-            yield FeedItem(self._log[at], str(at + 1))
+            yield FeedItem(copy_event(self._log[at]), str(at + 1))
             at += 1
 
 
@@ -110,6 +122,10 @@ class MemoryClient:
     def collection(self, database: str, name: str, version_field: str) -> MemoryDocuments:
         """Return the store of a collection, made at the first call."""
         return self._stores.setdefault((database, name), MemoryDocuments(version_field))
+
+
+def _copied(document: StoredDocument) -> StoredDocument:
+    return document._replace(fields=copy_value(document.fields))
 
 
 def _decode(cursor: str, end: int) -> int:

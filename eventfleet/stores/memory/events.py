@@ -20,6 +20,7 @@ from eventfleet.stores.contracts import (
 )
 from eventfleet.stores.cursors import FeedPoint, decode_cursor, decode_feed_cursor, encode_cursor
 from eventfleet.stores.errors import Duplicate
+from eventfleet.stores.memory.copies import copy_event
 from eventfleet.stores.memory.outbox import MemoryOutbox
 from eventfleet.stores.memory.registry import MemoryRegistry
 from eventfleet.stores.memory.yield_point import YieldPoint, no_yield
@@ -78,7 +79,7 @@ class MemoryEvents:
 
     async def find(self, keys: Collection[EventKey]) -> dict[EventKey, EventRecord]:
         await self._yield_point()
-        return {key: self._by_key[key] for key in keys if key in self._by_key}
+        return {key: copy_event(self._by_key[key]) for key in keys if key in self._by_key}
 
     async def put_each(self, events: Sequence[tuple[EventRecord, int]]) -> list[Duplicate | None]:
         results: list[Duplicate | None] = []
@@ -111,7 +112,8 @@ class MemoryEvents:
 
     def _tail(self, query: TailQuery) -> Tail:
         stream = self._streams.get(query.aggregate_id, {})
-        events = [event for event in self._readable(stream) if event.version > query.after]
+        readable = self._readable(stream)
+        events = [copy_event(event) for event in readable if event.version > query.after]
         found, *seen = (
             self._by_key.get(EventKey(query.aggregate_id, each))
             for each in (query.event_id, *query.seen)
@@ -130,7 +132,7 @@ class MemoryEvents:
             discarded = replace(event, discarded=True)
             self._keep(discarded)
             if key in self._placed:
-                self._placed[key] = discarded
+                self._placed[key] = self._by_key[key]
 
     async def parked(self) -> set[str]:
         await self._yield_point()
@@ -168,7 +170,7 @@ class MemoryEvents:
             and (types is None or event.type in types)
         ]
         for event in found[:limit]:
-            yield event
+            yield copy_event(event)
 
     async def read_all(
         self, aggregate_ids: Collection[str], limit: int
@@ -191,7 +193,7 @@ class MemoryEvents:
         given = decode_feed_cursor(listing, cursor, newest, {p.partition for p in extent})
         points = {point.partition: point for point in given}
         beyond = (e for e in self._in_order() if _after(FeedPoint.of(e), points))
-        items = [event for event, _ in zip(beyond, range(limit), strict=False)]
+        items = [copy_event(event) for event, _ in zip(beyond, range(limit), strict=False)]
         points |= {(point := FeedPoint.of(event)).partition: point for event in items}
         return Page(items, encode_cursor(listing, list(points.values())))
 
@@ -222,13 +224,13 @@ class MemoryEvents:
     def _insert(self, index: int, event: EventRecord) -> None:
         self._refuse_taken(index, event)
         self._keep(event)
-        self._placed[event.key] = event
+        self._placed[event.key] = self._by_key[event.key]
 
     def _place(self, key: EventKey, position: str) -> None:
         if key in self._unplaced_in:
             placed = replace(self._by_key[key], position=position)
             self._keep(placed)
-            self._placed[key] = placed
+            self._placed[key] = self._by_key[key]
             del self._unplaced_in[key]
 
     def _refuse_taken(self, index: int, event: EventRecord) -> None:
@@ -238,6 +240,7 @@ class MemoryEvents:
             raise _duplicate(index, event, "version")
 
     def _keep(self, event: EventRecord) -> None:
+        event = copy_event(event)
         self._by_key[event.key] = event
         self._streams[event.aggregate_id][event.version] = event
 

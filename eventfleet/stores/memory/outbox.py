@@ -3,6 +3,7 @@
 import time
 from collections.abc import Collection, Sequence
 
+from eventfleet.stores.memory.copies import copy_event
 from eventfleet.stores.memory.yield_point import YieldPoint, no_yield
 from eventfleet.topics.event import EventKey, EventRecord
 
@@ -24,7 +25,7 @@ class MemoryOutbox:
 
     async def pending(self, limit: int, *, to_publish: bool) -> list[EventRecord]:
         await self._yield_point()
-        oldest = [*self._pending[to_publish].values()][:limit]
+        oldest = [copy_event(each) for each in [*self._pending[to_publish].values()][:limit]]
         return sorted(oldest, key=lambda event: (event.aggregate_id, event.version))
 
     async def settle(self, keys: Collection[EventKey]) -> None:

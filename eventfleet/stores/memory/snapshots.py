@@ -2,8 +2,10 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 
 from eventfleet.model.shapes import StateShape
+from eventfleet.model.value_copy import copy_value
 from eventfleet.stores.contracts import ShapeCount, Snapshot
 from eventfleet.stores.memory.yield_point import YieldPoint, no_yield
 from eventfleet.stores.snapshot_retention import SnapshotKey, find_excess, key_of
@@ -27,7 +29,7 @@ class MemorySnapshots:
         for snapshot in snapshots:
             await self._yield_point()
             kept = self._snapshots[snapshot.aggregate_id]
-            kept.setdefault(key_of(snapshot), snapshot)
+            kept.setdefault(key_of(snapshot), _copied(snapshot))
             saved = {snapshot.aggregate_id: snapshot.shape}
             for key in find_excess(kept, saved, self._kept):
                 del kept[key]
@@ -59,4 +61,10 @@ class MemorySnapshots:
         kept = self._snapshots.get(aggregate_id, {})
         fitting = [key for key in kept if key.shape == shape]
         versions = [key.version for key in fitting if up_to is None or key.version <= up_to]
-        return kept[SnapshotKey(aggregate_id, shape, max(versions))] if versions else None
+        if not versions:
+            return None
+        return _copied(kept[SnapshotKey(aggregate_id, shape, max(versions))])
+
+
+def _copied(snapshot: Snapshot) -> Snapshot:
+    return replace(snapshot, state=copy_value(snapshot.state))

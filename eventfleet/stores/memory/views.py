@@ -5,6 +5,7 @@ from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Any
 
+from eventfleet.model.value_copy import copy_value
 from eventfleet.model.views import ViewShape
 from eventfleet.stores.contracts.views import (
     BuildProgress,
@@ -30,14 +31,14 @@ class MemoryRows:
 
     async def load(self, ids: Collection[str]) -> dict[str, StoredRow]:
         await self._yield_point()
-        return {id: self._rows[id] for id in ids if id in self._rows}
+        return {id: _copied(self._rows[id]) for id in ids if id in self._rows}
 
     async def save(self, rows: Sequence[StoredRow]) -> None:
         for row in rows:
             await self._yield_point()
             stored = self._rows.get(row.id)
             if stored is None or stored.point < row.point:
-                self._rows[row.id] = row
+                self._rows[row.id] = _copied(row)
         await self._yield_point()
 
     async def find(self, query: RowQuery, limit: int) -> list[StoredRow]:
@@ -52,7 +53,7 @@ class MemoryRows:
             last = (*rank(query.after[0]), query.after[1])
             beyond = operator.lt if query.descending else operator.gt
             found = [row for row in found if beyond(_key(row, query), last)]
-        return found[:limit]
+        return [_copied(row) for row in found[:limit]]
 
     async def purge(self, up_to: FeedPoint, before: datetime) -> int:
         await self._yield_point()
@@ -67,6 +68,10 @@ class MemoryRows:
         for id in gone:
             del self._rows[id]
         return len(gone)
+
+
+def _copied(row: StoredRow) -> StoredRow:
+    return row._replace(fields=copy_value(row.fields))
 
 
 def _key(row: StoredRow, query: RowQuery) -> Any:
