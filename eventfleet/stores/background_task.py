@@ -4,6 +4,7 @@ import asyncio
 import logging
 import random
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
 
 from eventfleet.topics.errors import EventfleetError
 
@@ -20,9 +21,9 @@ class BackgroundTask:
     """Runs some work until it ends by itself or is ended; after a failure it is begun again.
 
     Between two tries lies a growing pause with jitter, of `longest_pause` seconds at most.
-    `failures` counts them all. `problem` is the reason of the last one, until the work reports that
-    it is well; both are in the metrics and readiness of the process. Without an `essential` task
-    the process is not ready.
+    `failures` counts them all. Until the work reports that it is well, `problem` is the reason of
+    the last one, and `failing_since` the time of the first; they are in the metrics and readiness
+    of the process. Without an `essential` task the process is not ready.
     """
 
     def __init__(
@@ -36,6 +37,7 @@ class BackgroundTask:
         self.name, self.essential = name, essential
         self.failures = 0
         self.problem: str | None = None
+        self.failing_since: datetime | None = None
         self._work, self._longest_pause = work, longest_pause
         self._pause = FIRST_PAUSE_SECONDS
         self._ending = False
@@ -60,7 +62,7 @@ class BackgroundTask:
         """Note that the work does what it should."""
         if self.problem is not None:
             logger.warning("%s is well again", self.name)
-        self.problem = None
+        self.problem = self.failing_since = None
         self._pause = FIRST_PAUSE_SECONDS
 
     def report_failure(self, error: BaseException) -> None:
@@ -71,6 +73,7 @@ class BackgroundTask:
             logger.warning("%s; it is tried again", problem, exc_info=unexpected)
         self.failures += 1
         self.problem = problem
+        self.failing_since = self.failing_since or datetime.now(UTC)
 
     async def _run(self) -> None:
         while True:

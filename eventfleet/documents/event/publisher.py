@@ -7,11 +7,14 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
+import msgspec
+
 from eventfleet.documents.event.bus import EventBus
 from eventfleet.documents.event.event import DocumentEvent
 from eventfleet.stores.background_task import BackgroundTask
 from eventfleet.stores.contracts import Outbox
-from eventfleet.stores.errors import StoreError
+from eventfleet.stores.errors import ServerUnavailable, StoreError
+from eventfleet.topics.errors import EventfleetError
 from eventfleet.topics.event import EventRecord
 
 BATCH_EVENTS = 500
@@ -27,6 +30,16 @@ MapEvent = Callable[[EventRecord], Sequence[DocumentEvent]]
 
 Repair = Callable[[Mapping[str, int]], Awaitable[None]]
 """Has documents written, by the text of their ids, up to these versions at least."""
+
+
+class PublishingStopped(EventfleetError):
+    """Nothing of a collection or domain is published, or projected, until this event can be."""
+
+    def __init__(self, what: str, place: str, since: datetime, error: Exception) -> None:
+        super().__init__(
+            f"{what} stops at {place}: {type(error).__name__}: {error}; all behind it waits,"
+            f" since {since:%Y-%m-%dT%H:%M:%SZ}"
+        )
 
 
 class Publisher:
@@ -52,9 +65,10 @@ class Publisher:
     ) -> None:
         """`name` is the collection's or domain's: the publishers of one name share a lease."""
         self._outbox, self._bus, self._map_event = outbox, bus, map_event
-        self._repair, self._logger = repair, logger
+        self._name, self._repair, self._logger = name, repair, logger
         self._owner, self._held_at = uuid4().hex, -math.inf
         self._lease = f"{name}.{'publisher' if bus else 'projector'}"
+        self._stopped_at, self._stopped_since = "", datetime.now(UTC)
         self._nudged, self._stopping = asyncio.Event(), False
         self._task = BackgroundTask(f"publisher of {name}", self._work, longest_pause=2.0)
 
@@ -115,9 +129,52 @@ class Publisher:
         if not events:
             return 0
         if self._bus is not None:
-            published = [each for event in events for each in self._map_event(event)]
-            await self._bus.publish(published)
+            await self._publish(self._bus, events)
         if self._repair is not None:
-            await self._repair({event.aggregate_id: event.version for event in events})
+            await self._project(self._repair, events)
         await self._outbox.settle([event.key for event in events])
+        self._stopped_at = ""
         return len(events)
+
+    async def _publish(self, bus: EventBus, events: Sequence[EventRecord]) -> None:
+        published = [each for event in events for each in self._mapped(event)]
+        try:
+            await bus.publish(published)
+        except ServerUnavailable:
+            raise
+        except Exception as error:
+            raise self._stopped("the bus", _largest(events), error) from error
+
+    def _mapped(self, event: EventRecord) -> Sequence[DocumentEvent]:
+        try:
+            return self._map_event(event)
+        except Exception as error:
+            raise self._stopped("the mapper", event, error) from error
+
+    async def _project(self, repair: Repair, events: Sequence[EventRecord]) -> None:
+        """Have the documents written; where that fails, one by one, to name the one that can't."""
+        latest = {event.aggregate_id: event for event in events}
+        try:
+            await repair({id: event.version for id, event in latest.items()})
+        except ServerUnavailable:
+            raise
+        except Exception:
+            for id, event in latest.items():
+                try:
+                    await repair({id: event.version})
+                except ServerUnavailable:
+                    raise
+                except Exception as error:
+                    raise self._stopped("projecting", event, error) from error
+
+    def _stopped(self, what: str, event: EventRecord, error: Exception) -> PublishingStopped:
+        """Return the error that names an event, and the time when it was met first."""
+        place = f"{self._name} {event.aggregate_id!r} version {event.version}, {event.type}"
+        if place != self._stopped_at:
+            self._stopped_at, self._stopped_since = place, datetime.now(UTC)
+        return PublishingStopped(what, place, self._stopped_since, error)
+
+
+def _largest(events: Sequence[EventRecord]) -> EventRecord:
+    """Return the event that a bus most likely refuses."""
+    return max(events, key=lambda event: len(msgspec.json.encode(event.data)))

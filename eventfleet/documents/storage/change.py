@@ -7,7 +7,11 @@ from typing import Any
 import msgspec
 
 from eventfleet.documents.storage.diff import Diff
+from eventfleet.documents.storage.stored_diff import from_stored_diff, to_stored_diff
+from eventfleet.model.value_copy import copy_value
 from eventfleet.topics.event import EventRecord
+
+CREATED_DOC = "created_doc"
 
 
 class ChangeOperation(StrEnum):
@@ -42,7 +46,7 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ChangeData(msgspec.Struct, frozen=True, kw_only=True):
-    """The payload of a change's event."""
+    """The payload of a change's event; what its diff's JSON Patch tells is not stored again."""
 
     operation: ChangeOperation
     diff: Diff
@@ -51,7 +55,10 @@ class ChangeData(msgspec.Struct, frozen=True, kw_only=True):
 
 def to_event(change: Change, domain: str, type: str) -> EventRecord:
     """Return the event that keeps a change."""
-    data = ChangeData(operation=change.operation, diff=change.diff, metadata=change.metadata)
+    metadata = {name: each for name, each in change.metadata.items() if name != CREATED_DOC}
+    data = ChangeData(
+        operation=change.operation, diff=to_stored_diff(change.diff), metadata=metadata
+    )
     return EventRecord(
         id=change.id,
         type=type,
@@ -67,6 +74,9 @@ def to_event(change: Change, domain: str, type: str) -> EventRecord:
 def to_change(event: EventRecord) -> Change:
     """Return the change that an event keeps."""
     data = msgspec.convert(event.data, ChangeData)
+    diff, metadata = from_stored_diff(data.diff), {**data.metadata}
+    if data.operation is ChangeOperation.CREATE:
+        metadata[CREATED_DOC] = copy_value(diff.merge_patch)
     return Change(
         id=event.id,
         document_id=event.aggregate_id,
@@ -74,6 +84,6 @@ def to_change(event: EventRecord) -> Change:
         operation=data.operation,
         version=event.version,
         timestamp=event.time,
-        diff=data.diff,
-        metadata=data.metadata,
+        diff=diff,
+        metadata=metadata,
     )

@@ -5,8 +5,12 @@ from typing import Any
 import jsonpatch
 import msgspec
 import orjson
+from jsonpatch import JsonPatchException, JsonPointerException
 
 Json = dict[str, Any]
+
+MAX_LIST_PATCH_SHARE = 0.25
+"""A patch of a list that is larger than this share of the new list replaces the list instead."""
 
 
 class Diff(msgspec.Struct, frozen=True, kw_only=True):
@@ -29,7 +33,7 @@ def make_diff(before: Json | None, after: Json | None, version: int) -> Diff:
     """Compare a document before and after a change to `version`; None stands for no document."""
     if after is None:
         return Diff(version=version, is_deleted=True, has_changes=before is not None)
-    patch = jsonpatch.make_patch(before or {}, after).patch
+    patch = make_json_patch(before or {}, after)
     return Diff(
         version=version,
         is_new=before is None,
@@ -37,6 +41,15 @@ def make_diff(before: Json | None, after: Json | None, version: int) -> Diff:
         merge_patch=make_merge_patch(before or {}, after),
         json_patch=patch,
     )
+
+
+def make_json_patch(before: Json, after: Json) -> list[Json]:
+    """Return a JSON Patch that turns `before` into `after`, tried on `before`.
+
+    It moves and copies nothing between fields, so that each value lies at its own path.
+    """
+    patch = _object_patch(before, after, "")
+    return patch if _leads_to(before, patch, after) else [_operation("replace", "", after)]
 
 
 def make_merge_patch(before: Json, after: Json) -> Json:
@@ -50,18 +63,115 @@ def make_merge_patch(before: Json, after: Json) -> Json:
         if isinstance(value, dict) and isinstance(known, dict):
             if inner := make_merge_patch(known, value):
                 patch[name] = inner
-        elif name not in before or not _is_same(known, value):
+        elif name not in before or not are_same(known, value):
             patch[name] = value
     return patch
 
 
-def _is_same(one: Any, other: Any) -> bool:
-    return one == other and orjson.dumps(one) == orjson.dumps(other)
+def are_same(one: Any, other: Any) -> bool:
+    """Compare JSON values, and tell 1 from true and from 1.0, which Python takes for equal."""
+    return one == other and _canonical(one) == _canonical(other)
 
 
 def apply_diff(before: Json | None, diff: Diff) -> Json | None:
-    """Return the document after a change; None where the change deleted it."""
+    """Return the document after a change; None where the change deleted it.
+
+    A patch that earlier releases made of more fields than were stored does not apply: its merge
+    patch does.
+    """
     if diff.is_deleted:
         return None
-    after: Json = jsonpatch.apply_patch({} if diff.is_new else before or {}, diff.json_patch)
+    start = {} if diff.is_new else before or {}
+    try:
+        after: Json = jsonpatch.apply_patch(start, diff.json_patch)
+    except (JsonPatchException, JsonPointerException):
+        if not diff.merge_patch:
+            raise
+        return apply_merge_patch(start, diff.merge_patch)
     return after
+
+
+def apply_merge_patch(before: Json, patch: Json) -> Json:
+    """Return a document after a JSON Merge Patch (RFC 7396, section 2)."""
+    after = {name: value for name, value in before.items() if name not in patch}
+    for name, value in patch.items():
+        known = before.get(name)
+        if isinstance(value, dict):
+            after[name] = apply_merge_patch(known if isinstance(known, dict) else {}, value)
+        elif value is not None:
+            after[name] = value
+    return after
+
+
+def _object_patch(before: Json, after: Json, path: str) -> list[Json]:
+    patch = [
+        {"op": "remove", "path": f"{path}/{_escape(name)}"} for name in before if name not in after
+    ]
+    for name, value in after.items():
+        place = f"{path}/{_escape(name)}"
+        if name not in before:
+            patch.append(_operation("add", place, value))
+        else:
+            patch += _value_patch(before[name], value, place)
+    return patch
+
+
+def _value_patch(before: Any, after: Any, path: str) -> list[Json]:
+    if isinstance(before, dict) and isinstance(after, dict):
+        return _object_patch(before, after, path)
+    if are_same(before, after):
+        return []
+    if isinstance(before, list) and isinstance(after, list):
+        return _list_patch(before, after, path)
+    return [_operation("replace", path, after)]
+
+
+def _list_patch(before: list[Any], after: list[Any], path: str) -> list[Json]:
+    """Return the patch of a list's elements, unless the whole list is hardly more to store."""
+    start = _common_length(before, after)
+    end = _common_length(before[start:][::-1], after[start:][::-1])
+    old, new = before[start : len(before) - end], after[start : len(after) - end]
+    patch = [
+        operation
+        for index, (one, other) in enumerate(zip(old, new, strict=False), start)
+        for operation in _value_patch(one, other, f"{path}/{index}")
+    ]
+    patch += (
+        {"op": "remove", "path": f"{path}/{start + index}"}
+        for index in reversed(range(len(new), len(old)))
+    )
+    patch += (
+        _operation("add", f"{path}/{start + index}", new[index])
+        for index in range(len(old), len(new))
+    )
+    most = MAX_LIST_PATCH_SHARE * len(orjson.dumps(after))
+    if len(orjson.dumps(patch)) > most:
+        return [_operation("replace", path, after)]
+    return patch
+
+
+def _common_length(one: list[Any], other: list[Any]) -> int:
+    pairs = enumerate(zip(one, other, strict=False))
+    shorter = min(len(one), len(other))
+    return next((index for index, pair in pairs if not are_same(*pair)), shorter)
+
+
+def _leads_to(before: Json, patch: list[Json], after: Json) -> bool:
+    try:
+        tried = jsonpatch.apply_patch(orjson.loads(orjson.dumps(before)), patch, in_place=True)
+    except (JsonPatchException, JsonPointerException):
+        return False
+    return are_same(tried, after)
+
+
+def _canonical(value: Any) -> bytes:
+    return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
+
+
+def _escape(name: str) -> str:
+    """Return a field's name as a JSON Pointer (RFC 6901) has it."""
+    return name.replace("~", "~0").replace("/", "~1")
+
+
+def _operation(name: str, path: str, value: Any) -> Json:
+    return {"op": name, "path": path, "value": value}

@@ -15,13 +15,30 @@ class CachedDocument(NamedTuple):
     expires: float
 
 
+class NewestVersion(NamedTuple):
+    """The newest version that is known of a document, and when that was noted."""
+
+    version: int
+    moment: int
+
+
 class DocumentCache:
-    """Documents by the text of their ids; each is kept for `seconds` at most."""
+    """Documents by the text of their ids; each is kept for `seconds` at most.
+
+    A read that may have begun before its document changed is not kept: each put names the `moment`
+    at which its read began.
+    """
 
     def __init__(self, capacity: int, seconds: float) -> None:
         self._seconds = seconds
         self._documents: LruCache[CachedDocument] = LruCache(capacity)
-        self._newest: LruCache[int] = LruCache(capacity)
+        self._newest: LruCache[NewestVersion] = LruCache(capacity)
+        self._moment = self._oldest_moment = 0
+
+    @property
+    def moment(self) -> int:
+        """The present moment, counted in changes of this cache."""
+        return self._moment
 
     def get(self, text: str) -> CachedDocument | None:
         cached = self._documents.get(text)
@@ -30,25 +47,44 @@ class DocumentCache:
             return None
         return cached
 
-    def put(self, text: str, document: StoredDocument, is_adopted: bool) -> None:
-        """Keep a document, unless a later version is known: a read may end after its change."""
-        if document.version < (self._newest.get(text) or 0):
+    def put(
+        self, text: str, document: StoredDocument, is_adopted: bool, moment: int | None = None
+    ) -> None:
+        """Keep a document that was read from a moment on, or is stored just now.
+
+        Not where a later version is known, or one that was known since then is forgotten.
+        """
+        known = self._newest.get(text)
+        is_forgotten = moment is not None and moment < self._oldest_moment
+        if is_forgotten or (known and document.version < known.version):
             return
+        self.note_version(text, document.version)
         expires = time.monotonic() + self._seconds
         self._documents.put(text, CachedDocument(document, is_adopted, expires))
         self._documents.trim()
 
     def note_version(self, text: str, version: int) -> None:
         """Drop a document that is older than this version."""
-        if version > (self._newest.get(text) or 0):
-            self._newest.put(text, version)
-            self._newest.trim()
+        self._moment += 1
+        known = self._newest.get(text)
+        if known is None or version > known.version:
+            self._newest.put(text, NewestVersion(version, self._moment))
+            for forgotten in self._newest.trim():
+                self._oldest_moment = max(self._oldest_moment, forgotten.moment)
         cached = self._documents.peek(text)
         if cached is not None and cached.document.version < version:
             self._documents.take(text)
 
     def drop(self, text: str) -> None:
+        """Forget a document, and each read of it that is under way."""
         self._documents.take(text)
+        self._forget_reads()
 
     def clear(self) -> None:
+        """Forget all documents, and each read that is under way."""
         self._documents.clear()
+        self._forget_reads()
+
+    def _forget_reads(self) -> None:
+        self._moment += 1
+        self._oldest_moment = self._moment

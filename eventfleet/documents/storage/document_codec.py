@@ -5,6 +5,7 @@ are JSON. In both, times are UTC in whole milliseconds, which is what a stored d
 """
 
 from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import is_dataclass
 from datetime import datetime
 from typing import Any, Generic, TypeVar, get_type_hints
@@ -14,7 +15,9 @@ import msgspec
 
 from eventfleet.documents.errors import InvalidDocument
 from eventfleet.model.errors import DeclarationError
-from eventfleet.topics.codec import to_invalid_record
+from eventfleet.model.value_copy import copy_value, has_shared_defaults
+from eventfleet.topics.codec import parse, to_invalid_record
+from eventfleet.topics.errors import InvalidRecord
 from eventfleet.topics.event import MAX_ID_CHARS, truncate_to_milliseconds
 
 T = TypeVar("T")
@@ -40,6 +43,7 @@ class DocumentCodec(Generic[T]):
         self._id_attribute = id_field
         self._id_name, self._version_name = names[id_field], names.get(version_field)
         self._id_type: Any = get_type_hints(kind)[id_field]
+        self._shares_defaults = has_shared_defaults(kind)
 
     @property
     def type_name(self) -> str:
@@ -64,14 +68,25 @@ class DocumentCodec(Generic[T]):
         return self._check_id(document), fields
 
     def encode_valid(self, document: T) -> tuple[Any, Fields]:
-        """Encode a document that a program has made: its fields may be of other types."""
+        """Encode a document that a program has made, as it is read back.
+
+        InvalidDocument: a field is of another type, or JSON can't hold its value.
+        """
         id, fields = self.encode(document)
-        self.decode(id, fields, 0)
-        return id, fields
+        check_json(self.to_json(fields))
+        return id, self.normalize(id, fields)
+
+    def normalize(self, id: Any, fields: Mapping[str, Any]) -> Fields:
+        """Return the fields that the type has, defaults included, as they are stored."""
+        return self.encode(self.decode(id, fields, 0))[1]
 
     def decode(self, id: Any, fields: Mapping[str, Any], version: int) -> T:
-        """Make a document of its id, its fields as they are stored, and its version."""
-        return self._decode(id, fields, version, STORED_TYPES)
+        """Make a document of its id, its fields as they are stored, and its version.
+
+        It shares nothing with the fields, or with another document.
+        """
+        document = self._decode(id, copy_value({**fields}), version, STORED_TYPES)
+        return deepcopy(document) if self._shares_defaults else document
 
     def _decode(
         self, id: Any, fields: Mapping[str, Any], version: int, types: tuple[type, ...]
@@ -85,9 +100,21 @@ class DocumentCodec(Generic[T]):
             found = to_invalid_record(error)
             raise InvalidDocument(found.field, found.reason) from None
 
-    def to_json(self, fields: Fields) -> Fields:
+    def to_json(self, fields: Mapping[str, Any]) -> Fields:
         """Return stored fields as JSON."""
-        return dict(msgspec.to_builtins(fields))
+        return dict(msgspec.to_builtins({**fields}, enc_hook=_to_text))
+
+    def to_history(self, fields: Mapping[str, Any]) -> Fields:
+        """Return stored fields as events hold them: as JSON, without those that JSON can't hold.
+
+        Only another program has stored such ones, in fields that no change has set since.
+        """
+        json = self.to_json(fields)
+        try:
+            check_json(json)
+        except InvalidDocument:
+            return {name: value for name, value in json.items() if _fits_json({name: value})}
+        return json
 
     def from_json(self, id: Any, fields: Fields) -> Fields:
         """Return fields in JSON as they are stored."""
@@ -141,6 +168,26 @@ def _wire_names(kind: Any) -> dict[str, str]:
 def _fields(kind: Any) -> Any:
     info: Any = msgspec.inspect.type_info(kind)
     return info.fields
+
+
+def check_json(value: Fields) -> None:
+    """InvalidDocument names the first field whose value JSON, or a store, can't hold."""
+    try:
+        kept = parse(msgspec.json.encode(value))
+    except InvalidRecord as error:
+        raise InvalidDocument(error.field, error.reason) from None
+    except ValueError as error:
+        raise InvalidDocument("document", str(error)) from None
+    if kept != value:
+        raise InvalidDocument("document", "holds a number that JSON can't: infinite, or none")
+
+
+def _fits_json(value: Fields) -> bool:
+    try:
+        check_json(value)
+    except InvalidDocument:
+        return False
+    return True
 
 
 def _id_field(id: Any) -> Any:

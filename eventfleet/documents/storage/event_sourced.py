@@ -16,11 +16,18 @@ from eventfleet.documents.event.event import DocumentEvent
 from eventfleet.documents.event.mapper import EventMapper, published_events
 from eventfleet.documents.event.publisher import Publisher
 from eventfleet.documents.startable import Startable
-from eventfleet.documents.storage.change import Change, ChangeOperation, to_change, to_event
-from eventfleet.documents.storage.diff import Diff, Json, make_diff
+from eventfleet.documents.storage.change import Change, ChangeOperation, to_change
+from eventfleet.documents.storage.change_event import (
+    check_stored_size,
+    is_beyond_topics,
+    make_change_event,
+    refuse_size,
+)
+from eventfleet.documents.storage.diff import Diff, make_diff
 from eventfleet.documents.storage.document_cache import CachedDocument, DocumentCache
 from eventfleet.documents.storage.document_codec import DocumentCodec, Fields
-from eventfleet.documents.storage.document_folder import DocumentFolder, absent
+from eventfleet.documents.storage.document_folder import DocumentFolder
+from eventfleet.documents.storage.document_reader import DocumentReader
 from eventfleet.documents.storage.feed_reader import FeedReader
 from eventfleet.documents.storage.projector import Projector
 from eventfleet.model.errors import DeclarationError
@@ -28,14 +35,16 @@ from eventfleet.stores.clock import SystemClock
 from eventfleet.stores.contracts.documents import DocumentStore, StoredDocument
 from eventfleet.stores.errors import Duplicate, ServerUnavailable
 from eventfleet.stores.ids import Uuid7Generator
-from eventfleet.topics.codec import decode, encode
-from eventfleet.topics.errors import InvalidRecord
-from eventfleet.topics.event import DomainName, EventRecord
+from eventfleet.topics.codec import encode
+from eventfleet.topics.event import MAX_EVENT_BYTES, DomainName, EventRecord
 
 T = TypeVar("T")
 
 Edit = Callable[[T], Awaitable[T | None] | T | None]
 """Changes the copy that it gets, or returns another document; it may run again on a conflict."""
+
+Decide = Callable[[StoredDocument], Awaitable[Fields | None]]
+"""Returns the fields that the present document is to have; its own: nothing is to be stored."""
 
 MAX_ATTEMPTS = 10
 MAX_PAUSE_SECONDS = 0.2
@@ -95,6 +104,9 @@ class EventSourcedStorage(Startable, Generic[T]):
         self._cache = DocumentCache(options.cache_documents, options.cache_seconds)
         self._clock, self._ids = SystemClock(), Uuid7Generator()
         self._projector = Projector(collection, store, self._logger, settles=bus is None)
+        self._reader = DocumentReader(
+            store, self._codec, self._folder, self._cache, self._projector
+        )
         self._publisher = Publisher(
             collection,
             store.outbox,
@@ -124,15 +136,12 @@ class EventSourcedStorage(Startable, Generic[T]):
     async def find_one_and_upsert(self, document: T, client_id: str | None = None) -> T:
         """Create a document and return it; or return the one that has its id, and store nothing."""
         id, fields = self._codec.encode_valid(document)
-        for attempt in range(MAX_ATTEMPTS):
-            present = await self._current(id)
-            if present.document.fields is not None:
-                return self._decode(present.document)
-            diff = self._diff(present.document, fields)
-            stored = await self._store_change(present, fields, diff, client_id, attempt)
-            if stored:
-                return self._decode(stored)
-        raise await self._conflict(id, present, fields)
+
+        async def create(present: StoredDocument) -> Fields | None:
+            return fields if present.fields is None else present.fields
+
+        stored, _ = await self._change(id, create, client_id)
+        return self._decode(stored)
 
     async def find_one_and_update(
         self, id: Any, edit: Edit[T], client_id: str | None = None
@@ -142,19 +151,13 @@ class EventSourcedStorage(Startable, Generic[T]):
         NotFound; EditConflict: other writers came first at each of MAX_ATTEMPTS attempts. What
         `edit` raises passes through, and nothing is stored.
         """
-        for attempt in range(MAX_ATTEMPTS):
-            present = await self._current(id)
-            if present.document.fields is None:
-                raise NotFound(self._collection, id)
-            fields = await self._edited(present.document, edit)
-            diff = self._diff(present.document, fields)
-            if not diff.has_changes:
-                version = present.document.version
-                return self._decode(present.document), Diff(version=version)
-            stored = await self._store_change(present, fields, diff, client_id, attempt)
-            if stored:
-                return self._decode(stored), diff
-        raise await self._conflict(id, present, fields)
+
+        async def edited(present: StoredDocument) -> Fields | None:
+            self._check_present(present, id)
+            return await self._edited(present, edit)
+
+        stored, diff = await self._change(id, edited, client_id)
+        return self._decode(stored), diff
 
     async def edit_or_create(
         self, id: Any, edit: Edit[T | None], client_id: str | None = None
@@ -163,36 +166,27 @@ class EventSourcedStorage(Startable, Generic[T]):
 
         Otherwise as `find_one_and_update`.
         """
-        for attempt in range(MAX_ATTEMPTS):
-            present = await self._current(id)
-            document = present.document
-            fields = await self._edited(document, edit)
-            if document.fields is None and fields is None:
-                return None, Diff(version=document.version)
-            diff = self._diff(document, fields)
-            if not diff.has_changes:
-                return self._decode(document), Diff(version=document.version)
-            stored = await self._store_change(present, fields, diff, client_id, attempt)
-            if stored:
-                return self._decode(stored), diff
-        raise await self._conflict(id, present, fields)
+
+        async def edited(present: StoredDocument) -> Fields | None:
+            return await self._edited(present, edit)
+
+        stored, diff = await self._change(id, edited, client_id)
+        return None if stored.fields is None else self._decode(stored), diff
 
     async def delete_one(self, id: Any, client_id: str | None = None) -> None:
         """Delete a document. NotFound; EditConflict as `find_one_and_update`."""
-        for attempt in range(MAX_ATTEMPTS):
-            present = await self._current(id)
-            if present.document.fields is None:
-                raise NotFound(self._collection, id)
-            diff = self._diff(present.document, None)
-            if await self._store_change(present, None, diff, client_id, attempt):
-                return
-        raise await self._conflict(id, present, None)
+
+        async def deleted(present: StoredDocument) -> None:
+            self._check_present(present, id)
+
+        await self._change(id, deleted, client_id)
 
     # Reads
 
     async def get(self, id: Any) -> T | None:
         """Return a document, as its events have it; None: there is none, or it was deleted."""
-        document = (await self._current(id)).document
+        is_followed = self._feed.is_open or not self._options.watch
+        document = (await (self._current(id) if is_followed else self._load(id))).document
         return None if document.fields is None else self._decode(document)
 
     async def find(
@@ -207,11 +201,13 @@ class EventSourcedStorage(Startable, Generic[T]):
         """Return the documents that match a filter of MongoDB's.
 
         Changes of this process are there; those of others come a moment later. `at_least` names
-        documents, and the versions that they must have reached.
+        documents, and the versions that they must have reached. None is older than this process
+        has seen it.
         """
         await self._repair({str(id): version for id, version in (at_least or {}).items()})
-        await self._projector.flush()
         found = await self._store.find(where or {}, sort, skip, limit)
+        for document in found:
+            self._cache.note_version(str(document.id), document.version)
         return [self._decode(document) for document in found]
 
     async def get_missing_events(
@@ -219,7 +215,10 @@ class EventSourcedStorage(Startable, Generic[T]):
     ) -> list[Change]:
         """Return a document's changes above a version, in order, deletions among them."""
         events = self._store.changes(str(id), after_version, limit)
-        return [to_change(event) async for event in events]
+        changes = [to_change(event) async for event in events]
+        if changes:
+            await self._reader.note_seen(str(id), changes[-1].version)
+        return changes
 
     async def watch(self, id: Any, after_version: int = 0) -> AsyncIterator[Change]:
         """Stream a document's changes above a version, for ever."""
@@ -242,12 +241,50 @@ class EventSourcedStorage(Startable, Generic[T]):
         async with aclosing(self._feed.follow(cursor)) as items:
             async for item in items:
                 id = self._codec.parse_id(item.event.aggregate_id)
-                # What is cached may be older: the change comes here as soon as anywhere.
-                self._cache.note_version(item.event.aggregate_id, item.event.version)
+                await self._reader.note_seen(item.event.aggregate_id, item.event.version)
                 document = await self.get(id) if full else None
                 yield WatchedChange(item.cursor, to_change(item.event), document)
 
     # One change
+
+    async def _change(
+        self, id: Any, decide: Decide, client_id: str | None
+    ) -> tuple[StoredDocument, Diff]:
+        """Store what is decided on the present document; return the document after it.
+
+        A decision that stores nothing, an error among them, is taken on the latest version: only a
+        write proves that the cached one was.
+        """
+        for attempt in range(MAX_ATTEMPTS):
+            present = await (self._load(id) if attempt else self._current(id))
+            before = present.document
+            try:
+                merged = self._merged(before, await decide(before))
+                diff = self._diff(before, merged)
+                event = self._event(present, diff, client_id) if diff.has_changes else None
+                if event:
+                    await self._check_sizes(event, merged)
+            except Exception:
+                if await self._reader.is_latest(present):
+                    raise
+                event = None
+            else:
+                if event is None and await self._reader.is_latest(present):
+                    return before, Diff(version=before.version)
+            if event and (stored := await self._store_change(present, merged, event, attempt)):
+                return stored, diff
+        raise await self._conflict(id, present, merged)
+
+    def _merged(self, before: StoredDocument, fields: Fields | None) -> Fields | None:
+        """Return the fields to be stored: those of before where nothing has changed."""
+        if fields is None or fields is before.fields:
+            return fields
+        merged = self._folder.merge(before, fields)
+        return before.fields if merged is None else merged
+
+    def _check_present(self, document: StoredDocument, id: Any) -> None:
+        if document.fields is None:
+            raise NotFound(self._collection, id)
 
     async def _edited(self, document: StoredDocument, edit: Edit[Any]) -> Fields | None:
         """Return the fields that an edit makes; None: there was no document, and there is none."""
@@ -264,24 +301,23 @@ class EventSourcedStorage(Startable, Generic[T]):
         return fields
 
     async def _store_change(
-        self,
-        present: CachedDocument,
-        fields: Fields | None,
-        diff: Diff,
-        client_id: str | None,
-        attempt: int,
+        self, present: CachedDocument, fields: Fields | None, event: EventRecord, attempt: int
     ) -> StoredDocument | None:
         """Store a change, and return the document after it; None: another writer came first."""
-        before = present.document
-        event = self._event(present, fields, diff, client_id)
-        if not await self._insert(event):
-            self._cache.drop(event.aggregate_id)
+        text = event.aggregate_id
+        try:
+            is_stored = await self._insert(event)
+        except BaseException:
+            self._cache.drop(text)  # it may be stored
+            raise
+        if not is_stored:
+            self._cache.drop(text)
             await asyncio.sleep(random.uniform(0, MAX_PAUSE_SECONDS * attempt / MAX_ATTEMPTS))
             return None
-        merged = None if fields is None else self._folder.merge(before, fields)
-        after = StoredDocument(before.id, event.version, merged)
-        self._cache.put(event.aggregate_id, after, is_adopted=False)
-        await self._projector.put(after, event.key)
+        after = StoredDocument(present.document.id, event.version, fields)
+        self._cache.note_version(text, after.version)
+        await self._reader.project(after, event.key)
+        self._cache.put(text, after, is_adopted=False)
         self._publisher.nudge()
         return after
 
@@ -292,9 +328,8 @@ class EventSourcedStorage(Startable, Generic[T]):
                 await self._store.insert(event, to_publish=self._bus is not None)
                 return True
             except Duplicate:
-                return attempt > 0 and await self._is_stored(event)
+                return await self._is_stored(event)
             except ServerUnavailable:
-                self._cache.drop(event.aggregate_id)
                 if attempt == MAX_INSERTS - 1:
                     raise
                 await asyncio.sleep(random.uniform(0, MAX_PAUSE_SECONDS))
@@ -304,24 +339,17 @@ class EventSourcedStorage(Startable, Generic[T]):
         found = self._store.changes(event.aggregate_id, event.version - 1, 1)
         return [each.id async for each in found] == [event.id]
 
-    def _event(
-        self, present: CachedDocument, fields: Fields | None, diff: Diff, client_id: str | None
-    ) -> EventRecord:
+    def _event(self, present: CachedDocument, diff: Diff, client_id: str | None) -> EventRecord:
         document = present.document
         metadata: dict[str, Any] = {}
         if present.is_adopted:
-            adopted = self._codec.to_json(self._folder.normalize(document))
-            metadata = {"adopted_doc": adopted, "adopted_version": document.version}
+            metadata["adopted_version"] = document.version
+            if document.fields is not None:
+                metadata["adopted_doc"] = self._folder.history(document)
             self._logger.info(
                 "%s/%s is adopted at version %d", self._collection, document.id, document.version
             )
-        if fields is None:
-            operation = ChangeOperation.DELETE
-        elif document.fields is None:
-            operation = ChangeOperation.CREATE
-            metadata["created_doc"] = self._codec.to_json(fields)
-        else:
-            operation = ChangeOperation.UPDATE
+        operation = _operation(diff)
         change = Change(
             id=self._ids.new(),
             document_id=str(document.id),
@@ -332,19 +360,27 @@ class EventSourcedStorage(Startable, Generic[T]):
             diff=diff,
             metadata=metadata,
         )
-        return _checked(
-            to_event(change, self._collection, self._mapper.event_type(self._collection, operation))
-        )
+        type = self._mapper.event_type(self._collection, operation)
+        return make_change_event(change, self._collection, type)
+
+    async def _check_sizes(self, event: EventRecord, fields: Fields | None) -> None:
+        """InvalidDocument: the document, or its event, is too large."""
+        name, id = self._collection, event.aggregate_id
+        if fields is not None:
+            check_stored_size(name, id, "the document", fields)
+        if is_beyond_topics(event) and await self._store.is_run_by_fleet():
+            size = len(encode(event))
+            refuse_size(name, id, "the change, for the topics of its fleet,", size, MAX_EVENT_BYTES)
 
     def _published(self, event: EventRecord) -> list[DocumentEvent]:
+        self._reader.note(event.aggregate_id, event.version)
         return published_events(self._mapper, self._collection, to_change(event))
 
     def _diff(self, before: StoredDocument, fields: Fields | None) -> Diff:
-        known: Json | None = None
-        if before.fields is not None:
-            known = self._codec.to_json(self._folder.normalize(before))
-        after = None if fields is None else self._codec.to_json(fields)
-        return make_diff(known, after, before.version + 1)
+        if fields is before.fields:
+            return Diff(version=before.version)
+        after = StoredDocument(before.id, before.version + 1, fields)
+        return make_diff(self._folder.history(before), self._folder.history(after), after.version)
 
     async def _conflict(
         self, id: Any, present: CachedDocument, fields: Fields | None
@@ -367,31 +403,19 @@ class EventSourcedStorage(Startable, Generic[T]):
         return self._codec.decode(id, document.fields or {}, document.version)
 
     async def _current(self, id: Any) -> CachedDocument:
-        text = str(id)
-        return self._cache.get(text) or await self._load(id)
+        return await self._reader.current(id)
 
     async def _load(self, id: Any) -> CachedDocument:
-        """Read a document and what its events say beyond it, and have it written if it lags."""
-        stored_id = self._codec.stored_id(id)
-        tail = await self._store.load(stored_id, str(id))
-        document = self._folder.fold(tail.document or absent(stored_id), tail.events)
-        if tail.events:
-            await self._projector.put(document)
-        loaded = CachedDocument(document, tail.is_adopted, 0.0)
-        if document.version:
-            self._cache.put(str(id), document, tail.is_adopted)
-        return loaded
+        return await self._reader.load(id)
 
     async def _repair(self, versions: Mapping[str, int]) -> None:
-        """Have documents written up to these versions at least."""
-        await self._projector.flush()
-        ids = {text: self._codec.stored_id(self._codec.parse_id(text)) for text in versions}
-        stored = await self._store.versions(ids.values()) if ids else {}
-        late = [text for text, id in ids.items() if stored.get(id, 0) < versions[text]]
-        for text in late:
-            await self._load(self._codec.parse_id(text))
-        if late:
-            await self._projector.flush()
+        await self._reader.repair(versions)
+
+
+def _operation(diff: Diff) -> ChangeOperation:
+    if diff.is_deleted:
+        return ChangeOperation.DELETE
+    return ChangeOperation.CREATE if diff.is_new else ChangeOperation.UPDATE
 
 
 def _check_name(collection: str) -> None:
@@ -402,14 +426,3 @@ def _check_name(collection: str) -> None:
             f"the collection's name {collection!r} must begin with a-z and go on with up to 99 of"
             " a-z, 0-9, _ and -: it is the name of its events' domain"
         ) from None
-
-
-def _checked(event: EventRecord) -> EventRecord:
-    """Return the event. InvalidDocument: stores or topics can't keep it as it is."""
-    try:
-        kept = decode(encode(event))
-    except InvalidRecord as error:
-        raise InvalidDocument(error.field, error.reason) from None
-    if kept.data != event.data:
-        raise InvalidDocument("document", "holds a number that JSON can't: infinite, or none")
-    return event

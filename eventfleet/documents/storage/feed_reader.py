@@ -29,6 +29,8 @@ class FeedReader:
     ) -> None:
         self._store, self._cache, self._nudge = store, cache, nudge
         self._versions: LruCache[int] = LruCache(MAX_KNOWN_VERSIONS)
+        self.is_open = False
+        """True while each stored event comes by: no cached document is older than the feed."""
         self._waiting: defaultdict[str, set[asyncio.Event]] = defaultdict(set)
         self._task = BackgroundTask(f"feed of {collection}", self._work, longest_pause=2.0)
 
@@ -81,10 +83,12 @@ class FeedReader:
         try:
             async with self._store.feed(None) as items:
                 self._cache.clear()
+                self.is_open = True
                 async for item in items:
                     self._note(item.event.aggregate_id, item.event.version)
                     self._task.report_well()
         finally:
+            self.is_open = False
             self._cache.clear()
 
     def _note(self, text: str, version: int) -> None:

@@ -2,17 +2,31 @@
 
 import asyncio
 import logging
+from datetime import UTC, datetime
 from typing import Any
 
 from eventfleet.stores.background_task import BackgroundTask
 from eventfleet.stores.contracts.documents import DocumentStore, StoredDocument
-from eventfleet.stores.errors import ServerUnavailable
+from eventfleet.stores.errors import ServerUnavailable, StoreError
+from eventfleet.topics.errors import EventfleetError
 from eventfleet.topics.event import EventKey
 
 MAX_WAITING = 2_000
 """Documents that wait; a writer of more waits too."""
 MAX_BATCH_DOCUMENTS = 200
 WAIT_SECONDS = 10.0
+
+
+class ProjectionStopped(EventfleetError):
+    """No documents of a collection are written until this one can be."""
+
+    def __init__(
+        self, collection: str, document: StoredDocument, since: datetime, error: StoreError
+    ) -> None:
+        super().__init__(
+            f"the store refuses {collection} {str(document.id)!r} version {document.version}:"
+            f" {error}; all behind it waits, since {since:%Y-%m-%dT%H:%M:%SZ}"
+        )
 
 
 class Projector:
@@ -24,7 +38,7 @@ class Projector:
     def __init__(
         self, name: str, store: DocumentStore, logger: logging.Logger, *, settles: bool
     ) -> None:
-        self._store, self._settles, self._logger = store, settles, logger
+        self._name, self._store, self._settles, self._logger = name, store, settles, logger
         self._waiting: dict[Any, StoredDocument] = {}
         self._written: list[EventKey] = []
         self._changed = asyncio.Condition()
@@ -43,20 +57,22 @@ class Projector:
             self._logger.warning("%d documents were not written yet", len(self._waiting))
         await self._task.end()
 
-    async def put(self, document: StoredDocument, key: EventKey | None = None) -> None:
+    async def put(self, document: StoredDocument, key: EventKey | None = None) -> bool:
         """Have a document written, and its event settled.
 
-        Where too many wait for too long, nothing is done: the event stays pending for a publisher.
+        False: too many wait for too long, and nothing is done: the event stays pending for a
+        publisher.
         """
         async with self._changed:
             if len(self._waiting) >= MAX_WAITING and not await self._has_room():
-                return
+                return False
             present = self._waiting.get(document.id)
             if present is None or present.version < document.version:
                 self._waiting[document.id] = document
             if key is not None and self._settles:
                 self._written.append(key)
             self._changed.notify_all()
+            return True
 
     async def flush(self) -> None:
         """Wait until everything that was put is written. ServerUnavailable: that takes too long."""
@@ -87,7 +103,7 @@ class Projector:
                     del self._waiting[document.id]
                 self._batches_in_hand += 1
             try:
-                await self._store.project(batch)
+                await self._write(batch)
             except BaseException:
                 for document in batch:
                     self._waiting.setdefault(document.id, document)
@@ -98,6 +114,22 @@ class Projector:
                     self._changed.notify_all()
             await self._settle({document.id: document.version for document in batch})
             self._task.report_well()
+
+    async def _write(self, batch: list[StoredDocument]) -> None:
+        """Write documents; where the store refuses, one by one, to name the one that it does."""
+        try:
+            await self._store.project(batch)
+        except ServerUnavailable:
+            raise
+        except StoreError:
+            for document in batch:
+                try:
+                    await self._store.project([document])
+                except ServerUnavailable:
+                    raise
+                except StoreError as error:
+                    since = self._task.failing_since or datetime.now(UTC)
+                    raise ProjectionStopped(self._name, document, since, error) from error
 
     async def _settle(self, written: dict[Any, int]) -> None:
         waiting = {str(document.id) for document in self._waiting.values()}

@@ -55,6 +55,12 @@ class DocumentStore(Protocol):
     async def load(self, id: Any, aggregate_id: str) -> DocumentTail:
         """Read a document and its events above its version; one query where few are missing."""
 
+    async def head(self, aggregate_id: str) -> int:
+        """Return the version of a document's newest event, 0 without one; one indexed read."""
+
+    async def is_run_by_fleet(self) -> bool:
+        """Return whether a fleet has taken the events on: its topics limit their size."""
+
     async def insert(self, event: EventRecord, *, to_publish: bool) -> None:
         """Store the event of a change, durably, as pending. Duplicate: its version is taken."""
 

@@ -98,6 +98,17 @@ class MongoDocuments:
                 await self._events.find_one({"aggregate_id": aggregate_id}, {"_id": 1}) is not None
             )
 
+    async def head(self, aggregate_id: str) -> int:
+        newest = [("aggregate_id", -1), ("version", -1)]
+        with operation("find", self._events):
+            found = await self._events.find_one(
+                {"aggregate_id": aggregate_id}, {"version": 1}, sort=newest
+            )
+        return found["version"] if found else 0
+
+    async def is_run_by_fleet(self) -> bool:
+        return await self._store.registry.partition_count() is not None
+
     async def insert(self, event: EventRecord, *, to_publish: bool) -> None:
         partition = partition_of(event.aggregate_id, self._partitions)
         pending = pending_fields(event, to_publish=to_publish)
