@@ -4,8 +4,6 @@ import asyncio
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 
-from aiokafka import AIOKafkaProducer
-
 from benchmarks.contenders.bus_data import connect, measure_publishing
 from benchmarks.contenders.task import ContenderTask, read_task, run
 from eventfleet.documents import DocumentEvent
@@ -29,13 +27,6 @@ async def main(task: ContenderTask) -> None:
             sent = [await stream.publish_async(subject, encode(event)) for event in events]
             await asyncio.gather(*sent)
 
-        async def to_kafka(events: Sequence[DocumentEvent]) -> None:
-            sent = [
-                await producer.send(task.topic, encode(event), event.aggregate_id.encode())
-                for event in events
-            ]
-            await asyncio.gather(*sent)
-
         match task.extra["bus"]:
             case "redis":
                 await measure_publishing(task, to_redis)
@@ -43,10 +34,6 @@ async def main(task: ContenderTask) -> None:
                 stream = client.jetstream()
                 await stream.add_stream(name=task.topic, subjects=[f"{task.topic}.events"])
                 await measure_publishing(task, to_nats)
-            case "kafka":
-                producer = AIOKafkaProducer(bootstrap_servers=client, acks="all")
-                await stack.enter_async_context(producer)
-                await measure_publishing(task, to_kafka)
 
 
 if __name__ == "__main__":

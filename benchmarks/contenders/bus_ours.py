@@ -5,7 +5,6 @@ from contextlib import AsyncExitStack
 from benchmarks.contenders.bus_data import connect, measure_publishing
 from benchmarks.contenders.task import ContenderTask, read_task, run
 from eventfleet.documents import EventBus
-from eventfleet.documents.event.kafka_bus import KafkaBus
 from eventfleet.documents.event.nats_bus import NatsBus
 from eventfleet.documents.event.redis_bus import RedisBus
 
@@ -13,7 +12,7 @@ from eventfleet.documents.event.redis_bus import RedisBus
 async def main(task: ContenderTask) -> None:
     async with AsyncExitStack() as stack:
         client = await connect(stack, task)
-        kinds = {"redis": RedisBus, "nats": NatsBus, "kafka": KafkaBus}
+        kinds = {"redis": RedisBus, "nats": NatsBus}
         bus: EventBus = kinds[task.extra["bus"]](client, task.topic)
         await stack.enter_async_context(bus)
         await measure_publishing(task, bus.publish)

@@ -7,9 +7,6 @@ from uuid import uuid4
 from benchmarks.contenders.task import ContenderTask
 from benchmarks.role_setup import DATABASE
 from benchmarks.scenario import Goal, Scenario, ServerAddresses, is_short
-from eventfleet.stores.kafka.admin import Admin
-from eventfleet.stores.kafka.connection import Connection
-from eventfleet.topics.topic_specs import TopicSpec
 from tests.servers.nats import Nats
 
 EVENTS = 100_000
@@ -31,10 +28,6 @@ async def prepare(bus: str, servers: ServerAddresses, contender: str, repeat: in
     """Return a task over a channel of its own."""
     channel = f"bus-{uuid4().hex[:8]}"
     extra = {"bus": bus}
-    if bus == "kafka":
-        admin = Admin(Connection(servers.kafka))
-        await admin.create([TopicSpec(channel, 4, 1)])
-        await admin.close()
     if bus == "nats":
         extra["nats_url"] = _nats_url()
     return ContenderTask(
@@ -62,4 +55,4 @@ def _scenario(bus: str) -> Scenario:
     )
 
 
-SCENARIOS = [_scenario(bus) for bus in ("redis", "nats", "kafka")]
+SCENARIOS = [_scenario(bus) for bus in ("redis", "nats")]

@@ -4,7 +4,7 @@
         await users.find_one_and_upsert(User(id="user123", name="John"), "signup")
 
 It needs MongoDB alone. Buses that need a client library are imported from modules of their own:
-`eventfleet.documents.event.redis_bus`, `nats_bus` and `kafka_bus`.
+`eventfleet.documents.event.redis_bus`, `redis_pubsub_bus` and `nats_bus`.
 """
 
 from eventfleet.documents.errors import EditConflict, InvalidDocument, NotFound, OpeningFailed

@@ -14,7 +14,6 @@ import pytest
 from redis.asyncio import Redis as RedisClient
 
 from eventfleet.documents import DocumentEvent, EventBus, MemoryBus
-from eventfleet.documents.event.kafka_bus import KafkaBus
 from eventfleet.documents.event.nats_bus import NatsBus
 from eventfleet.documents.event.redis_bus import RedisBus
 from eventfleet.documents.event.redis_pubsub_bus import RedisPubSubBus
@@ -27,14 +26,13 @@ from eventfleet.errors import (
     StoreError,
 )
 from eventfleet.stores.background_task import background_tasks
-from eventfleet.stores.kafka.connection import Connection
 from tests.conftest import running
 from tests.servers.redis import Redis
 from tests.servers.server import free_port
 from tests.unit.eventually import until
 
 TIME = datetime(2026, 1, 1, tzinfo=UTC)
-REMOTE = ["redis", "nats", "kafka"]
+REMOTE = ["redis", "nats"]
 KEEPING = ["memory", *REMOTE]
 """The buses that keep events for a group that is away."""
 
@@ -81,16 +79,9 @@ async def buses(request: pytest.FixtureRequest, prefix: str) -> AsyncIterator[Bu
                 url = request.getfixturevalue("redis_url")
                 client = await stack.enter_async_context(RedisClient.from_url(url))
                 return RedisPubSubBus(client, prefix, serializer)
-            if kind == "nats":
-                url = request.getfixturevalue("nats_url")
-                return NatsBus(
-                    await stack.enter_async_context(await nats.connect(url)),
-                    prefix,
-                    serializer,
-                    claim_seconds=1.0,
-                )
-            address = request.getfixturevalue("kafka")
-            return KafkaBus(address, prefix, serializer, partitions=1, session_seconds=6.0)
+            url = request.getfixturevalue("nats_url")
+            connection = await stack.enter_async_context(await nats.connect(url))
+            return NatsBus(connection, prefix, serializer, claim_seconds=1.0)
 
         yield Buses(make)
 
@@ -385,13 +376,6 @@ async def test_a_start_on_a_nats_stream_of_anothers_says_why(nats_url: str, pref
         await client.jetstream().add_stream(name=f"other-{prefix}", subjects=[f"{prefix}.*"])
         with pytest.raises(Misconfigured, match=f"NATS stream {prefix}: .*subjects overlap"):
             await NatsBus(client, prefix).start()
-
-
-async def test_a_start_without_a_kafka_says_why(prefix: str) -> None:
-    address = f"127.0.0.1:{free_port()}"
-    bus = KafkaBus(Connection(address, timeout=1.0), prefix)
-    with pytest.raises(ServerUnavailable, match=address):
-        await bus.start()
 
 
 async def test_a_channel_that_is_something_else_is_refused(redis_url: str, prefix: str) -> None:

@@ -16,7 +16,6 @@ import nats
 from redis.asyncio import Redis
 
 from eventfleet.documents import EditConflict, EventSourcedStorage, open_storage
-from eventfleet.documents.event.kafka_bus import KafkaBus
 from eventfleet.documents.event.nats_bus import NatsBus
 from eventfleet.documents.event.redis_bus import RedisBus
 from eventfleet.errors import ServerUnavailable
@@ -85,8 +84,6 @@ async def open_bus(stack: AsyncExitStack, kind: str, address: str, channel: str)
         case "nats":
             connection = await stack.enter_async_context(await nats.connect(address))
             return NatsBus(connection, channel)
-        case "kafka":
-            return KafkaBus(address, channel)
     raise ValueError(kind)
 
 

@@ -27,7 +27,7 @@ from tests.faults.document_writers import (
 PROCESSES = 4
 KILL_PAUSE_SECONDS = (0.5, 2.0)
 QUIET_SECONDS = 120.0
-ADDRESSES = {"redis": "redis_url", "nats": "nats_url", "kafka": "kafka"}
+ADDRESSES = {"redis": "redis_url", "nats": "nats_url"}
 
 
 class Published:
@@ -90,9 +90,7 @@ def database(mongo_url: str, prefix: str) -> Iterator[str]:
         client.drop_database(prefix)
 
 
-FAULT_RUNS = [
-    pytest.param(bus, 50_000, 20, marks=pytest.mark.faults) for bus in ("redis", "nats", "kafka")
-]
+FAULT_RUNS = [pytest.param(bus, 50_000, 20, marks=pytest.mark.faults) for bus in ("redis", "nats")]
 
 
 @pytest.mark.parametrize(("bus", "edits", "kills"), [("redis", 2_000, 3), *FAULT_RUNS])

@@ -55,10 +55,11 @@ class EventBus(Protocol):
         """Deliver the events whose type matches, such as `UserCreated`, `User*` or `*`.
 
         Subscribers of one group share the events, in several processes too; each group gets them
-        all. The default group is made of the subscriber's name and the pattern. A subscription gets
-        one event at a time, in the order of the bus. What a subscriber raises is retried some
-        times, after growing pauses, and then kept with the dead letters: nothing behind it waits
-        for an operator.
+        all. The default group is made of the subscriber's name and the pattern. DeclarationError:
+        another subscriber of this bus has that group, by the same name. A subscription gets one
+        event at a time, in the order of the bus; the event is its own. What a subscriber raises is
+        retried some times, after growing pauses, and then kept with the dead letters: nothing
+        behind it waits for an operator.
         """
 
     async def dead_letters(self, limit: int = 100) -> list[KeptDelivery]:

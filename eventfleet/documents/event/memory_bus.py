@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from itertools import count
 
 from eventfleet.documents.event.bus import KeptDelivery
-from eventfleet.documents.event.event import DocumentEvent
+from eventfleet.documents.event.event import DocumentEvent, copy_event
 from eventfleet.documents.event.handler import Subscriber
 from eventfleet.documents.event.subscription import SubscriberGroup, SubscriberGroups
 from eventfleet.documents.startable import Startable
@@ -41,18 +41,21 @@ class MemoryBus(Startable):
         for event in events:
             for group in self._groups.all():
                 if group.matches(event.event_type):
-                    await self._queues[group.name].put(event)
+                    await self._queues[group.name].put(copy_event(event))
 
     def subscribe(self, pattern: str, subscriber: Subscriber, group: str | None = None) -> None:
         name = self._groups.subscribe(pattern, subscriber, group).name
         self._queues.setdefault(name, asyncio.Queue(MAX_WAITING_EVENTS))
 
     async def dead_letters(self, limit: int = 100) -> list[KeptDelivery]:
-        return [*self._kept.values()][:limit]
+        return [
+            kept._replace(event=copy_event(kept.event)) if kept.event else kept
+            for kept in [*self._kept.values()][:limit]
+        ]
 
     async def redeliver(self, kept: KeptDelivery) -> None:
-        if kept.event and self._kept.pop(kept.id, None):
-            await self._queues[kept.group].put(kept.event)
+        if (own := self._kept.pop(kept.id, None)) and own.event:
+            await self._queues[own.group].put(own.event)
 
     async def _consume(self, group: SubscriberGroup) -> None:
         queue = self._queues.setdefault(group.name, asyncio.Queue(MAX_WAITING_EVENTS))

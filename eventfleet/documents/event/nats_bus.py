@@ -15,6 +15,7 @@ from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 
 from eventfleet.documents.event.bus import KeptDelivery
 from eventfleet.documents.event.event import DocumentEvent
+from eventfleet.documents.event.group_record import GroupRecord
 from eventfleet.documents.event.handler import Subscriber
 from eventfleet.documents.event.serializer import (
     CloudEventsSerializer,
@@ -47,7 +48,8 @@ class NatsBus(Startable):
     """EventBus on the stream `stream`, which the first start makes; the client stays open.
 
     Events lie in the subject `<stream>.events`; dead letters in the stream `<stream>-dead-letters`.
-    A group gets the events that are published after its first start.
+    A group gets the events that are published after its first start; where the server has lost the
+    group, a gap is told.
     """
 
     def __init__(
@@ -63,6 +65,7 @@ class NatsBus(Startable):
         self._serializer: Serializer = serializer or CloudEventsSerializer()
         self._claim_seconds = claim_seconds
         self._jetstream: Any = client.jetstream(timeout=TIMEOUT_SECONDS)
+        self._record = GroupRecord(f"NATS stream {stream}")
         self._groups = SubscriberGroups(self._consume)
 
     async def start(self) -> None:
@@ -157,10 +160,13 @@ class NatsBus(Startable):
             ack_wait=self._claim_seconds,
             filter_subject=self._subject,
         )
+        made = False
         try:
             await self._jetstream.consumer_info(self._stream, name)
         except jetstream.NotFoundError:
             await self._jetstream.add_consumer(self._stream, config)
+            made = True
+        self._record.note(group, made=made)
         return await self._jetstream.pull_subscribe_bind(consumer=name, stream=self._stream)
 
     def _kept(self, sequence: int, message: Any) -> KeptDelivery:
@@ -184,7 +190,7 @@ class NatsBus(Startable):
             raise ServerUnavailable(f"{where}: NATS has not done it in time") from None
         except UNAVAILABLE_ERRORS as error:
             raise ServerUnavailable(f"{where}: JetStream does not answer ({error})") from None
-        except (jetstream.APIError, ValueError) as error:
+        except (jetstream.APIError, nats.MaxPayloadError, ValueError) as error:
             raise Misconfigured(f"{where}: {error}") from None
         except (nats.Error, OSError) as error:
             raise ServerUnavailable(f"{where}: {error or type(error).__name__}") from None

@@ -8,6 +8,7 @@ from uuid import uuid4
 
 from eventfleet.documents.event.bus import KeptDelivery
 from eventfleet.documents.event.event import DocumentEvent
+from eventfleet.documents.event.group_record import GroupRecord
 from eventfleet.documents.event.handler import Subscriber
 from eventfleet.documents.event.serializer import (
     CloudEventsSerializer,
@@ -30,7 +31,8 @@ class RedisBus(Startable):
     """EventBus on the stream `channel`; the client stays open.
 
     `max_length` bounds the stream, roughly: older events are gone, handled or not. A group gets the
-    events that are published after its first start. Dead letters lie in `<channel>.dead-letters`.
+    events that are published after its first start; where the server has lost the group, a gap is
+    told. Dead letters lie in `<channel>.dead-letters`.
     """
 
     def __init__(
@@ -47,6 +49,7 @@ class RedisBus(Startable):
         self._max_length, self._claim_ms = max_length, int(claim_seconds * 1000)
         self._dead_letters = f"{channel}.dead-letters"
         self._groups = SubscriberGroups(self._consume)
+        self._record = GroupRecord(f"Redis stream {channel}")
         self._consumer = uuid4().hex
 
     async def start(self) -> None:
@@ -137,12 +140,16 @@ class RedisBus(Startable):
                     await pipeline.execute()
 
     async def _create(self, name: str) -> None:
+        """Make the group, unless it is there; one that was lost begins anew, and a gap is told."""
+        made = True
         try:
             async with asyncio.timeout(TIMEOUT_SECONDS):
                 await self._client.xgroup_create(self._channel, name, id="$", mkstream=True)
         except ResponseError as error:
             if "BUSYGROUP" not in str(error):
                 raise
+            made = False
+        self._record.note(name, made=made)
 
     def _add(self, pipeline: Any, fields: dict[str, Any]) -> None:
         pipeline.xadd(self._channel, fields, maxlen=self._max_length, approximate=True)

@@ -6,14 +6,15 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 from fnmatch import fnmatchcase
 from functools import partial
-from inspect import isawaitable
+from inspect import isawaitable, ismethod
 from typing import Any
 
 from tenacity import AsyncRetrying, stop_after_attempt, wait_random_exponential
 
-from eventfleet.documents.event.event import DocumentEvent
+from eventfleet.documents.event.event import DocumentEvent, copy_event
 from eventfleet.documents.event.handler import EventFunction, Subscriber
 from eventfleet.documents.event.serializer import Serializer
+from eventfleet.model.errors import DeclarationError
 from eventfleet.stores.background_task import BackgroundTask
 from eventfleet.topics.errors import InvalidRecord
 
@@ -29,7 +30,8 @@ class Subscription:
     """A pattern, a subscriber and its group."""
 
     def __init__(self, pattern: str, subscriber: Subscriber, group: str | None) -> None:
-        self.pattern = pattern
+        self.pattern, self.subscriber = pattern, subscriber
+        self.is_named = bool(group)
         self.group = group or f"{_name(subscriber)}.{pattern}"
         handle: Any = subscriber
         self._handle: EventFunction = getattr(handle, "handle_event", handle)
@@ -37,8 +39,18 @@ class Subscription:
     def matches(self, event_type: str) -> bool:
         return fnmatchcase(event_type, self.pattern)
 
+    def shares_by_accident(self, other: "Subscription") -> bool:
+        """Return whether another subscriber has the same group only since no group is named."""
+        return not (
+            (self.is_named and other.is_named)
+            or _is_same_subscriber(self.subscriber, other.subscriber)
+        )
+
     async def deliver(self, event: DocumentEvent) -> str | None:
-        """Hand an event to the subscriber; return the last error's text when all tries failed."""
+        """Hand an event to the subscriber; return the last error's text when all tries failed.
+
+        Each try gets an event of its own.
+        """
         retrying = AsyncRetrying(
             stop=stop_after_attempt(MAX_ATTEMPTS),
             wait=wait_random_exponential(FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS),
@@ -53,7 +65,7 @@ class Subscription:
         return None
 
     async def _call(self, event: DocumentEvent) -> None:
-        result: Any = self._handle(event)
+        result: Any = self._handle(copy_event(event))
         if isawaitable(result):
             await result
 
@@ -66,6 +78,14 @@ class SubscriberGroup:
         self._subscriptions: list[Subscription] = []
 
     def add(self, subscription: Subscription) -> None:
+        """Add a subscription. DeclarationError: it would share the events by accident."""
+        if any(subscription.shares_by_accident(other) for other in self._subscriptions):
+            raise DeclarationError(
+                f"two subscribers of {subscription.pattern!r} have the group {self.name!r}, which"
+                " is made of their name, and would share the events: name a group for each, as in"
+                f" subscribe({subscription.pattern!r}, ..., group='...'); those that shall share"
+                " them name the same one"
+            )
         self._subscriptions.append(subscription)
 
     def matches(self, event_type: str) -> bool:
@@ -109,10 +129,12 @@ class SubscriberGroups:
         self._idle.set()
 
     def subscribe(self, pattern: str, subscriber: Subscriber, group: str | None) -> SubscriberGroup:
+        """Add a subscription to its group, and begin to deliver if the bus is started."""
         subscription = Subscription(pattern, subscriber, group)
         name = subscription.group
-        found = self._groups.setdefault(name, SubscriberGroup(name))
+        found = self._groups.get(name) or SubscriberGroup(name)
         found.add(subscription)
+        self._groups[name] = found
         if self._started:
             self._begin(found)
         return found
@@ -165,6 +187,12 @@ class SubscriberGroups:
             )
             self._tasks[group.name] = task
             task.start()
+
+
+def _is_same_subscriber(one: Any, other: Any) -> bool:
+    if ismethod(one) and ismethod(other):
+        return one.__self__ is other.__self__ and one.__func__ is other.__func__
+    return one is other
 
 
 def _name(subscriber: Any) -> str:
