@@ -196,6 +196,12 @@ BUILD = _gauge("build_info", ("version", "python"), "1; the labels have the proc
 BACKGROUND_FAILURES = _counter(
     "background_failures", ("task",), "Failures of background tasks that run"
 )
+BACKGROUND_FAILING = _gauge(
+    "background_failing_seconds", ("task",), "Since a background task fails; 0 while it is well"
+)
+GAPS = _counter(
+    "gaps", (), "Times that a group of a bus was gone from its server, with events perhaps lost"
+)
 SERVER_SECONDS = _histogram(
     "server_call_seconds",
     SERVER_LABELS,
@@ -208,6 +214,8 @@ CACHE_MISSES = _counter("cache_misses", CACHE_LABELS, "Aggregates not found in a
 PROCESS = (
     BUILD,
     BACKGROUND_FAILURES,
+    BACKGROUND_FAILING,
+    GAPS,
     SERVER_SECONDS,
     SERVER_ERRORS,
     CACHE_HITS,

@@ -4,7 +4,8 @@ from collections.abc import Callable
 
 from starlette.responses import PlainTextResponse, Response
 
-from eventfleet.stores.background_task import background_tasks
+from eventfleet.stores.background_task import BackgroundTask, background_tasks
+from eventfleet.stores.gaps import gaps
 from eventfleet.web.context import RequestContext
 from eventfleet.web.metrics import HttpMetrics
 from eventfleet.web.operation import Handler, Operation, Right
@@ -33,15 +34,18 @@ def operations(
         """Answers with 200 when the servers that commands and queries need answer.
 
         Names each background task that fails; without an essential one the service is not ready.
+        It names each bus whose events may be lost, too.
         """
         if unready := await readiness.unready():
             names = " and ".join(unready)
             raise RequestRefused(UNAVAILABLE, f"no answer from {names}; the log has the reason")
         failing = [task for task in background_tasks() if task.problem]
-        names = " and ".join(task.name for task in failing)
+        failures = " and ".join(map(_failure, failing))
         if any(task.essential for task in failing):
-            raise RequestRefused(UNAVAILABLE, f"{names} failed; the log has the reason")
-        return PlainTextResponse(f"ok, but {names} failed\n" if failing else "ok\n")
+            raise RequestRefused(UNAVAILABLE, f"{failures}; the log has the reason")
+        told = [failures] if failing else []
+        told += [f"{gap.place} {gap.text}" for gap in gaps()]
+        return PlainTextResponse(f"ok, but {'; '.join(told)}\n" if told else "ok\n")
 
     async def prometheus(context: RequestContext) -> Response:
         """Returns the metrics in Prometheus' text format."""
@@ -57,6 +61,11 @@ def operations(
         _plain_text("metrics", "metrics", prometheus),
         Operation("openapi", "GET", "/openapi.json", "token", openapi, {200: dict}),
     ]
+
+
+def _failure(task: BackgroundTask) -> str:
+    since = task.failing_since
+    return f"{task.name} failed" + (f", since {since:%Y-%m-%dT%H:%M:%SZ}" if since else "")
 
 
 def _plain_text(name: str, right: Right, handler: Handler) -> Operation:

@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from aiohttp import web
 
 from eventfleet.stores.background_task import background_tasks
+from eventfleet.stores.gaps import gaps
 from eventfleet.topics.errors import EventfleetError
 from eventfleet.workers.app import RoleApp
 from eventfleet.workers.metrics import Metrics
@@ -22,8 +23,8 @@ class HealthServer:
 
     `/live` fails when a partition with waiting records makes no progress for `bound` seconds;
     `/ready` while one is not open, and names those that a fault has stopped and each background
-    task that fails. Its text names what is parked and which builds of views are held, too, which
-    makes nothing unready.
+    task that fails. Its text names what is parked, which builds of views are held, and each bus
+    whose events may be lost, too, which makes nothing unready.
     """
 
     def __init__(
@@ -72,7 +73,8 @@ class HealthServer:
             + [task.problem for task in tasks if task.problem and task.essential],
             [task.problem for task in tasks if task.problem and not task.essential]
             + self._metrics.parked_aggregates()
-            + self._metrics.held_builds(),
+            + self._metrics.held_builds()
+            + [f"{gap.place}: {gap.text}" for gap in gaps()],
         )
 
 
