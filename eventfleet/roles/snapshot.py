@@ -266,7 +266,11 @@ class SnapshotRole:
         next_offset: int,
         report: ChunkReport,
     ) -> None:
-        """Save first to the store, then to the topic with the offset, and only then in memory."""
+        """Save to the store and, with the offset, to the topic; and only then in memory.
+
+        The store is first where the offset moves: if the commit is not done, the chunk comes again,
+        and with it what the store has. Nothing comes again where it stays: the topic is first.
+        """
         now = self._clock.now()
         due = self._due(states.values(), now, report)
         snapshots: list[Snapshot] = []
@@ -274,12 +278,15 @@ class SnapshotRole:
             if snapshot := self._snapshot(state, now):
                 snapshots.append(snapshot)
                 report.rules[self._cause(state, now)] += 1
-        if snapshots:
+        moves = next_offset != self._next_offset
+        if snapshots and moves:
             await self._stores.snapshots.save(snapshots)
-            out = out + [self._record(snapshot) for snapshot in snapshots]
+        out = out + [self._record(snapshot) for snapshot in snapshots]
         await self._parking.save()
-        if out or next_offset != self._next_offset:
+        if out or moves:
             await self._writer.commit(out, next_offset)
+        if snapshots and not moves:
+            await self._stores.snapshots.save(snapshots)
         self._next_offset = next_offset
         await self._parking.release()
         report.snapshots += len(snapshots)

@@ -23,6 +23,7 @@ from eventfleet.states.querier import Querier
 from eventfleet.stores.contracts import DomainStores, Snapshot
 from eventfleet.stores.contracts.dead_letters import ParkedQuery
 from eventfleet.stores.errors import ServerUnavailable
+from eventfleet.stores.memory.log import MemoryTransactionalWriter
 from eventfleet.stores.memory.snapshots import MemorySnapshots
 from eventfleet.topics.errors import InvalidRecord
 from eventfleet.topics.event import EventKey
@@ -191,6 +192,30 @@ async def test_time_makes_snapshots_of_silent_aggregates_due(cached: int) -> Non
     await ticks(role, memory, minutes=2)
     assert await kept(memory, *"abc") == {"a": 1, "b": 1, "c": 1}
     assert sorted(versions(memory)) == [("a", 1), ("b", 1), ("c", 1)]
+
+
+@pytest.mark.parametrize("done", [False, True])
+async def test_what_time_made_due_is_in_store_and_topic_after_a_commit_of_unknown_outcome(
+    monkeypatch: pytest.MonkeyPatch, done: bool
+) -> None:
+    memory = InMemoryServers(a_domain(after(minutes=10)))
+    role = await opened(memory)
+    await take(role, await append(memory, "1"))
+    commit = MemoryTransactionalWriter.commit
+
+    async def unanswered(*arguments: Any) -> None:
+        if done:
+            await commit(*arguments)
+        raise ServerUnavailable("no answer")
+
+    monkeypatch.setattr(MemoryTransactionalWriter, "commit", unanswered)
+    with pytest.raises(ServerUnavailable):
+        await ticks(role, memory, minutes=11)
+    monkeypatch.undo()
+    await role.open()
+    await ticks(role, memory, minutes=2)
+    assert await kept(memory) == {"a": 1}
+    assert {*versions(memory)} == {("a", 1)}
 
 
 async def test_time_counts_from_the_last_snapshot() -> None:
