@@ -14,6 +14,7 @@ from eventfleet.audit.rows import (
     state_digest,
 )
 from eventfleet.audit.spool import Spool
+from eventfleet.audit.view_audit import AggregateViews
 from eventfleet.model.domain import Domain
 from eventfleet.model.team_traceback import describe_error
 from eventfleet.stores.contracts import Snapshot
@@ -81,10 +82,11 @@ class AggregateCheck:
         routes: RouteMatcher,
         spool: Spool[AnyRow],
         report: AuditReport,
+        views: AggregateViews,
     ) -> None:
         self._id, self._routes, self._spool, self._report = aggregate_id, routes, spool, report
         self._snapshots = sorted(snapshots, key=lambda snapshot: -snapshot.version)
-        self._folding = Folding(domain)
+        self._folding, self._views = Folding(domain), views
         self._events = 0
         self._expected = 1
         self._last: Position | None = None
@@ -97,6 +99,7 @@ class AggregateCheck:
         self._check_position(event)
         if fault := self._folding.fold(event):
             self._report.add_problem("event", self._id, f"{name_of(event)} {fault}")
+        self._views.add(event)
         self._check_snapshots(event.version)
         if self._event:
             self._add_row(self._event, event)
@@ -106,11 +109,13 @@ class AggregateCheck:
         """Pass over an event that the store can't read."""
         self._expected = version + 1
         self._folding.skip(version)
+        self._views.skip()
         fault = f"version {version} can't be read from the store: {reason}"
         self._report.add_problem("event", self._id, fault)
 
     def end(self) -> None:
         """Check what remains after the last event."""
+        self._views.end()
         if self._event:
             self._add_row(self._event, None)
         for snapshot in self._snapshots:
@@ -171,5 +176,6 @@ class AggregateCheck:
             event.type,
             self._routes.match(event),
             bool(following and position and following.position == position),
+            event.discarded,
         )
         self._spool.add(row)

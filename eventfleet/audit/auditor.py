@@ -1,4 +1,4 @@
-"""Verifies invariants 1 to 5 on a domain; also while the fleet works.
+"""Verifies the invariants on a domain; also while the fleet works.
 
 The committed offsets are read first, and what a role has not committed yet is counted as not
 judged. Of the logs, only the records that they still keep are checked. Everything that is read of
@@ -6,10 +6,12 @@ an event becomes a row on disk; the rows are then judged bucket by bucket.
 """
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
+from contextlib import closing
 from typing import Any
 
 from eventfleet.audit.concurrency import MAX_CONCURRENT_READS, run_all
+from eventfleet.audit.discard_audit import DiscardAudit
 from eventfleet.audit.event_rows import group_rows, mark_late
 from eventfleet.audit.judge import Judge
 from eventfleet.audit.marker_reader import read_markers
@@ -21,7 +23,9 @@ from eventfleet.audit.scope import AuditScope
 from eventfleet.audit.spool import Spool, by_aggregate, by_event
 from eventfleet.audit.store_reader import StoreReader
 from eventfleet.audit.topic_reader import TopicReader
+from eventfleet.audit.view_audit import ViewAudit
 from eventfleet.model.domain import Domain
+from eventfleet.stores.aggregate_sample import sample_aggregates
 from eventfleet.stores.contracts import DomainStores, LogReader, Markers
 from eventfleet.stores.contracts.dead_letters import ParkedQuery
 
@@ -34,7 +38,8 @@ NO_MARKERS = "markers of aggregates: Redis was not usable"
 class Auditor:
     """Audits one domain.
 
-    `exactly_once`: whether the broker has transactions. Without `markers` none is compared.
+    `exactly_once`: whether the broker has transactions. Without `markers` none is compared. Of
+    `views` these alone are compared; with a `sample` the rows of so many aggregates, and no totals.
     """
 
     def __init__(
@@ -46,10 +51,12 @@ class Auditor:
         group_prefix: str,
         exactly_once: bool,
         markers: Markers | None = None,
+        views: Collection[str] = (),
+        sample: int | None = None,
     ) -> None:
         self._domain, self._stores, self._reader = domain, stores, reader
         self._prefix, self._exactly_once = group_prefix, exactly_once
-        self._markers = markers
+        self._markers, self._view_names, self._sample = markers, views, sample
         self._report = AuditReport(domain.name)
         self._slots = asyncio.Semaphore(MAX_CONCURRENT_READS)
 
@@ -67,25 +74,36 @@ class Auditor:
                 exactly_once=self._exactly_once,
                 epoch=await registry.epoch(),
             )
-            if letters := self._stores.dead_letters:
-                scope.add_discarded(await letters.discarded_by("append"))
+            discards = DiscardAudit(self._domain.name, self._stores, self._report)
+            await discards.read(scope, self._reader, spool)
             self._check_topics(scope)
             await self._check_store(scope)
             await self._check_parked()
-            topics = TopicReader(self._domain, self._reader, scope, spool, self._report)
-            await self._read_topics(topics, scope)
-            matcher = RouteMatcher(self._domain, scope.copies, self._report)
-            store = StoreReader(
-                self._domain, self._stores, matcher, spool, self._report, self._slots
-            )
-            await store.read()
-            await self._judge(spool, scope, store)
+            with closing(await self._view_audit()) as views:
+                await views.open(self._reader)
+                topics = TopicReader(self._domain, self._reader, scope, spool, self._report)
+                await self._read_topics(topics, scope)
+                matcher = RouteMatcher(self._domain, scope.copies, self._report)
+                store = StoreReader(
+                    *(self._domain, self._stores, matcher, spool, self._report, self._slots), views
+                )
+                await store.read()
+                await self._judge(spool, scope, store, discards)
+                await views.judge()
         if self._domain.uses_marker and not self._markers:
             self._report.count_unjudged(NO_MARKERS, self._report.aggregates)
         self._report.sort()
         self._report.stored = await self._stores.events.count()
         self._report.snapshots = await self._stores.snapshots.count()
         return self._report
+
+    async def _view_audit(self) -> ViewAudit:
+        sample = self._sample and (await sample_aggregates(self._stores.events, self._sample))
+        return ViewAudit(
+            *(self._domain, self._stores.views, self._report),
+            names=self._view_names,
+            sample={*sample.aggregate_ids} if sample else None,
+        )
 
     def _check_topics(self, scope: AuditScope) -> None:
         for topic, watermarks in scope.watermarks.items():
@@ -124,19 +142,23 @@ class Auditor:
         parts += [topics.read_snapshots(p) for p in marks[names.snapshots]]
         await run_all(parts, self._slots)
 
-    async def _judge(self, spool: Spool[AnyRow], scope: AuditScope, store: StoreReader) -> None:
+    async def _judge(
+        self, spool: Spool[AnyRow], scope: AuditScope, store: StoreReader, discards: DiscardAudit
+    ) -> None:
         """Judge the rows bucket by bucket; those of a large one are divided by event first."""
-        judge = Judge(self._domain, scope, self._report)
+        judge = Judge(self._domain, scope, self._report, discards)
         for bucket in range(len(spool)):
             rows = mark_late(spool.read(bucket), scope.repairs)
             if spool.rows(bucket) <= MAX_BUCKET_ROWS:
                 await self._judge_rows(rows, judge, store)
+                await discards.confirm()
                 continue
             with Spool(AnyRow, by_event, spool.rows(bucket) // MAX_BUCKET_ROWS + 1) as divided:
                 for row in rows:
                     divided.add(row)
                 for part in range(len(divided)):
                     await self._judge_rows(divided.read(part), judge, store)
+                    await discards.confirm()
 
     async def _judge_rows(self, rows: Iterable[AnyRow], judge: Judge, store: StoreReader) -> None:
         for each in group_rows(rows):

@@ -8,6 +8,7 @@ from eventfleet.audit.rows import (
     AcceptedReply,
     AnyRow,
     DeadLetter,
+    DiscardDecision,
     EventCopy,
     FoldedState,
     LoggedEvent,
@@ -25,13 +26,14 @@ class EventRows:
 
     __slots__ = (
         *("stored", "logged", "unreadable", "copies", "dead_letters", "replies"),
-        *("successors", "marked", "folded", "published"),
+        *("successors", "marked", "folded", "published", "decision"),
     )
 
     def __init__(self) -> None:
         self.stored: StoredEvent | None = None
         self.marked: MarkedEvent | None = None
         self.published: PublishedState | None = None
+        self.decision: DiscardDecision | None = None
         self.logged: list[LoggedEvent] = []
         self.unreadable: list[UnreadableRecord] = []
         self.copies: list[EventCopy] = []
@@ -63,6 +65,8 @@ class EventRows:
                 self.folded.append(row)
             case PublishedState():
                 self.published = row
+            case DiscardDecision():
+                self.decision = row
 
 
 def group_rows(rows: Iterable[AnyRow]) -> Iterable[EventRows]:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from eventfleet.audit.discard_audit import DiscardAudit
 from eventfleet.audit.event_rows import EventRows
 from eventfleet.audit.report import AuditReport
 from eventfleet.audit.route_matcher import name_of
@@ -38,8 +39,15 @@ ON_ITS_WAY = "accepted commands whose event is on its way to the store"
 class Judge:
     """Judges the rows of one event after the other, and adds what it finds to the report."""
 
-    def __init__(self, domain: Domain[Any], scope: AuditScope, report: AuditReport) -> None:
+    def __init__(
+        self,
+        domain: Domain[Any],
+        scope: AuditScope,
+        report: AuditReport,
+        discards: DiscardAudit,
+    ) -> None:
         self._domain, self._scope, self._report = domain, scope, report
+        self._discards = discards
         self._log = scope.topics.events
 
     def judge(self, rows: EventRows) -> PublishedState | None:
@@ -50,6 +58,7 @@ class Judge:
             self._judge_logged(rows)
         if rows.stored:
             self._judge_stored(rows.stored, rows)
+            self._discards.judge(rows.stored, rows.decision)
         for record in rows.unreadable:
             self._judge_unreadable(record, rows)
         for letter in rows.dead_letters:

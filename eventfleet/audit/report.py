@@ -36,7 +36,7 @@ class AuditReport:
     what would be a violation, but for an operator's repair of the store. `information`: needs no
     one to act. `unjudged`: how many events or records were not judged, by reason. `counts`: all
     findings by class, of which the lists have up to MAX_LISTED each. `oldest`: each partition's
-    oldest offset, by topic.
+    oldest offset, by topic. `rows`: the rows of views and totals that were compared.
     """
 
     domain: str
@@ -46,6 +46,7 @@ class AuditReport:
     relayed: int = 0
     dead_letters: int = 0
     superseded: int = 0
+    rows: int = 0
     violations: list[Violation] = field(default_factory=list)
     problems: list[Finding] = field(default_factory=list)
     explained: list[Finding] = field(default_factory=list)

@@ -29,7 +29,8 @@ class Row(msgspec.Struct, array_like=True, gc=False, tag_field="row"):
 
 class StoredEvent(Row, array_like=True, gc=False, tag=0):
     """An event in the store. `position`: "" while it has none. `routes`: a bit for each matching
-    route. `along`: a higher version was placed at the same position."""
+    route. `along`: a higher version was placed at the same position. `discarded`: it is marked so.
+    """
 
     version: int
     position: str
@@ -38,6 +39,7 @@ class StoredEvent(Row, array_like=True, gc=False, tag=0):
     type: str
     routes: int
     along: bool
+    discarded: bool = False
 
 
 class LoggedEvent(Row, array_like=True, gc=False, tag=1):
@@ -122,6 +124,13 @@ class PublishedState(Row, array_like=True, gc=False, tag=9):
     taken_at: float
 
 
+class DiscardDecision(Row, array_like=True, gc=False, tag=10):
+    """A recorded decision that all states are folded without an event."""
+
+    version: int
+    by: str
+
+
 AnyRow = (
     StoredEvent
     | LoggedEvent
@@ -133,13 +142,21 @@ AnyRow = (
     | MarkedEvent
     | FoldedState
     | PublishedState
+    | DiscardDecision
 )
 
 
 def parked_row(event: EventRecord) -> StoredEvent:
     """Return the row of an event that append parks: it may be one that can't be read."""
     fields = event.aggregate_id, event.id, event.version, "", event_digest(event)
-    return StoredEvent(*fields, event.schema_version, event.type, routes=0, along=False)
+    return StoredEvent(
+        *fields,
+        event.schema_version,
+        event.type,
+        routes=0,
+        along=False,
+        discarded=event.discarded,
+    )
 
 
 def event_digest(event: EventRecord) -> bytes:

@@ -10,6 +10,7 @@ from eventfleet.audit.report import AuditReport
 from eventfleet.audit.route_matcher import RouteMatcher
 from eventfleet.audit.rows import AnyRow, PublishedState, parked_row
 from eventfleet.audit.spool import Spool
+from eventfleet.audit.view_audit import ViewAudit
 from eventfleet.model.domain import Domain
 from eventfleet.model.team_traceback import describe_error
 from eventfleet.stores.aggregate_batches import batch_aggregates, find_snapshots
@@ -34,10 +35,11 @@ class StoreReader:
         spool: Spool[AnyRow],
         report: AuditReport,
         slots: asyncio.Semaphore,
+        views: ViewAudit,
     ) -> None:
         self._domain, self._events, self._snapshots = domain, stores.events, stores.snapshots
         self._routes, self._spool, self._report = routes, spool, report
-        self._slots = slots
+        self._slots, self._views = slots, views
         self._events_read = 0
 
     async def read(self) -> None:
@@ -83,7 +85,8 @@ class StoreReader:
         found = await find_snapshots(self._snapshots, newest, self._domain.state_shape)
         self._report.aggregates += 1
         return AggregateCheck(
-            self._domain, aggregate_id, found, self._routes, self._spool, self._report
+            *(self._domain, aggregate_id, found, self._routes, self._spool, self._report),
+            self._views.of(aggregate_id),
         )
 
     async def _read_together(self, batch: Sequence[str], checks: Sequence[AggregateCheck]) -> bool:

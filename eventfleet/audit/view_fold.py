@@ -1,5 +1,6 @@
 """Folds a view in one aggregate, as a partition would that has this aggregate alone."""
 
+from collections.abc import Callable
 from typing import Any
 
 from eventfleet.audit.view_comparison import ViewComparison
@@ -31,6 +32,11 @@ class ViewFold:
         self.folded = FoldedView(view)
         self.broken = False
         self._version = 0
+
+    @property
+    def called(self) -> Callable[..., Any]:
+        """The function of the view that was called last."""
+        return self.folded.called
 
     def apply(self, event: ProjectedEvent) -> None:
         """Apply the next event; an error of the view's functions passes through, the first one.

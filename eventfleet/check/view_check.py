@@ -62,7 +62,7 @@ class ViewCheck:
         except TooManyRows:
             self._report.note(MANY_ROWS)
         except Exception as error:
-            called = self._fold.folded.called
+            called = self._fold.called
             detail, key = describe_error(error, called), error_key(error, called)
             self._faults.add(ROLE, event.version, f"view {self._view.name}: {detail}")
             where = f"view {self._view.name}, event {event.type}"

@@ -23,23 +23,38 @@ FINDINGS = {"problems": "problem", "explained": "explained", "information": "inf
 
 @click.command(short_help="Verify that events and snapshots satisfy the invariants.")
 @click.argument("names", metavar="[DOMAIN]...", nargs=-1)
+@click.option(
+    "--views",
+    multiple=True,
+    metavar="VIEW,...",
+    help="Compare only these views with their events, comma-separated; may be repeated.",
+)
+@click.option(
+    "--sample",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Compare the views' rows of N aggregates only, spread over the domain, and no totals.",
+)
 @as_json
-def audit(names: tuple[str, ...], json: bool) -> None:
+def audit(names: tuple[str, ...], views: tuple[str, ...], sample: int | None, json: bool) -> None:
     """Verify that stored and published events satisfy the invariants; print each finding.
 
-    Of all domains, or those named; with --json one report per line. Status 1 on a violation or a
-    problem, such as an event that the present code can't read, or a missing topic. What an
-    operator's act explains, and what was not judged, is printed and leaves the status 0.
+    Of all domains, or those named; with --json one report per line. Views and totals are compared
+    with a fold of their events. Status 1 on a violation or a problem, such as an event that the
+    present code can't read, or a missing topic. What an operator's act explains, and what was not
+    judged, is printed and leaves the status 0.
     """
     from eventfleet.runtime import connections
-    from eventfleet.runtime.settings import load_settings
+    from eventfleet.runtime.settings import load_settings, split
 
     settings = load_settings()
     domains = connections.select_domains(settings, names)
+    compared = [view for each in views for view in split(each)]
+    _require_views(domains, compared)
 
     async def run() -> bool:
         clean = True
-        async for report in _audit(settings, domains):
+        async for report in _audit(settings, domains, compared, sample):
             clean = clean and report.clean
             _print_json(report) if json else _print(report)
         return clean
@@ -48,8 +63,19 @@ def audit(names: tuple[str, ...], json: bool) -> None:
         raise click.exceptions.Exit(1)
 
 
+def _require_views(domains: "Mapping[str, Domain[Any]]", names: Sequence[str]) -> None:
+    known = sorted({view.name for domain in domains.values() for view in domain.views})
+    for name in names:
+        if name not in known:
+            declared = ", ".join(known) or "none"
+            raise click.UsageError(f"--views: {name!r} is no view; known: {declared}")
+
+
 async def _audit(
-    settings: "Settings", domains: "Mapping[str, Domain[Any]]"
+    settings: "Settings",
+    domains: "Mapping[str, Domain[Any]]",
+    views: Sequence[str],
+    sample: int | None,
 ) -> "AsyncIterator[AuditReport]":
     from eventfleet.audit import Auditor
     from eventfleet.runtime import connections
@@ -69,6 +95,8 @@ async def _audit(
                     group_prefix=settings.group_prefix,
                     exactly_once=exactly_once,
                     markers=await _open_markers(settings, domain, opened),
+                    views=views,
+                    sample=sample,
                 ).run()
 
 
@@ -102,7 +130,8 @@ def _print_json(report: "AuditReport") -> None:
 
 
 def _print(report: "AuditReport") -> None:
-    counts = ("stored", "aggregates", "snapshots", "relayed", "dead_letters", "superseded")
+    counts = ["stored", "aggregates", "snapshots", "relayed", "dead_letters", "superseded"]
+    counts += ["rows"] if report.rows else []
     printed = [f"{getattr(report, name):,} {name.replace('_', ' ')}" for name in counts]
     click.echo(f"{report.domain}: {', '.join(printed)}")
     for topic, offsets in report.oldest.items():
