@@ -18,7 +18,10 @@ from eventfleet.check.route_check import RouteCheck
 from eventfleet.check.view_check import ViewCheck
 from eventfleet.model.domain import Domain
 from eventfleet.model.team_traceback import describe_error
+from eventfleet.model.typed_decoder import make_typed_decoder
+from eventfleet.roles.project import PROJECTED_FIELDS
 from eventfleet.stores.contracts import Snapshot
+from eventfleet.topics.codec import encode
 from eventfleet.topics.event import EventRecord
 from eventfleet.topics.partitioner import partition_of
 
@@ -47,6 +50,7 @@ class CodeCheck:
         self._views = [
             ViewCheck(view, report, self._faults, compared.get(view.name)) for view in domain.views
         ]
+        self._decode = make_typed_decoder(domain, PROJECTED_FIELDS)
         self._version = 0
 
     def begin(
@@ -77,16 +81,23 @@ class CodeCheck:
     def _project(self, event: EventRecord) -> None:
         """Apply an event to the views; append reads the payload of one that has no position."""
         try:
-            payload: Any = None if event.discarded else self._domain.payload(event)
+            given = event if event.discarded else self._as_projected(event)
         except Exception as error:
             detail = describe_error(error)
             if event.position is None and not self._domain.synchronous:
                 self._faults.add("append", event.version, detail)
             self._skip_views(detail)
             return
-        typed = replace(event, data=payload)
         for view in self._views:
-            view.apply(typed, discarded=event.discarded)
+            view.apply(given, discarded=event.discarded)
+
+    def _as_projected(self, event: EventRecord) -> Any:
+        """Return an event as project gives it to views: with its payload, and few other fields."""
+        given: Any = self._decode(encode(event))
+        if type(given) is not EventRecord:
+            return given
+        payload: Any = self._domain.payload(event)
+        return replace(event, data=payload)
 
     def skip(self) -> None:
         """Pass over events that can't be read: what follows can't be folded."""

@@ -1,14 +1,18 @@
 """Compares the declared shapes of events and state with those that the store has recorded."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 
 from eventfleet.check.report import CheckReport, Finding, Kind
 from eventfleet.model.domain import Domain
+from eventfleet.model.event_shapes import EventShape
 from eventfleet.runtime.event_shapes import RAISE_SCHEMA_VERSION, compare_event_shapes
 from eventfleet.stores.contracts import EventStore, ShapeCount, SnapshotStore
 from eventfleet.topics.names import wire_name
+
+ROLLOUT = "roll out append first, then snapshot, relay and project, producers last"
 
 
 async def check_event_shapes(
@@ -24,6 +28,8 @@ async def check_event_shapes(
     for line in update.refused:
         where, _, detail = line.rpartition(": ")
         report.add(Finding(Kind.EVENT_SHAPE, where, detail, _sentence_end(RAISE_SCHEMA_VERSION)))
+    for name in _new_schemas(domain, recorded):
+        report.note(f"{name} is new to the store: {ROLLOUT}")
     for event in update.older:
         report.note(f"{event}, is declared as it was before: newer code may have stored others")
     if sampled and not domain.schema_free:
@@ -31,6 +37,16 @@ async def check_event_shapes(
             detail = "is recorded in the store, but not declared"
             advice = "declare it again, or check without a sample that no event of it is stored"
             report.add(Finding(Kind.EVENT_TYPE, f"event {name}", detail, advice))
+
+
+def _new_schemas(domain: Domain[Any], recorded: Sequence[EventShape]) -> list[str]:
+    """Return the events that the running fleet may not read; none of a domain without events."""
+    known = {(each.type, each.schema_version) for each in recorded}
+    declared = (
+        (name, domain.latest_schema_version(name)) for name in map(wire_name, domain.events)
+    )
+    new = [each for each in declared if known and each not in known]
+    return [f"event {name}, schema version {version}," for name, version in new]
 
 
 async def check_state_shapes(

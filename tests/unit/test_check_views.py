@@ -14,6 +14,7 @@ from tests.mistakes.parcels import (
     LabelRow,
     OwnerTotal,
     ParcelRow,
+    Returned,
     Weighed,
     add,
     before,
@@ -149,6 +150,11 @@ async def test_a_row_that_is_modified_in_place(fleet: CheckFixture) -> None:
     assert finding.detail.startswith("ModifiedRow: project modifies the row that it is given")
 
 
+async def test_a_field_of_the_event_that_views_do_not_get(fleet: CheckFixture) -> None:
+    view = View("texts", row=LabelRow, project=lambda row, event: LabelRow(text=event.traceparent))
+    assert "AttributeError" in only(await check(fleet, view), Kind.VIEW).detail
+
+
 class Shares(Row):
     by_name: dict[str, float]
 
@@ -208,6 +214,17 @@ async def test_a_part_of_a_snapshot_rule_that_raises(fleet: CheckFixture, rule: 
 
 
 # Notes
+
+
+async def test_which_role_a_new_schema_is_rolled_out_to_first_is_noted(fleet: CheckFixture) -> None:
+    fleet.change(events=[*fleet.domain.events, Returned], upcasters={Weighed: [lambda data: data]})
+    report = await fleet.check()
+    assert report.clean, report.findings
+    rollout = "roll out append first, then snapshot, relay and project, producers last"
+    assert report.notes == {
+        f"event Weighed, schema version 2, is new to the store: {rollout}": 1,
+        f"event Returned, schema version 1, is new to the store: {rollout}": 1,
+    }
 
 
 async def test_views_that_are_built_anew_or_gone_are_noted(fleet: CheckFixture) -> None:
