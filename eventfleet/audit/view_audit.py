@@ -51,7 +51,7 @@ class ViewAudit:
     async def open(self, reader: LogReader) -> None:
         """Read the builds' progress, then what project parks; due before the events are read."""
         known = await self._views.builds() if self._views else {}
-        for view in self._domain.views if self._views else ():
+        for view in self._domain.views if known else ():
             if self._names and view.name not in self._names:
                 continue
             live = known.get(view.name, ViewBuilds()).live
