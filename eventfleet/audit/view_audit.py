@@ -16,11 +16,12 @@ from eventfleet.stores.contracts.views import ViewBuilds, ViewStore
 from eventfleet.stores.parked_log import TopicParkedLog
 from eventfleet.topics.event import EventRecord
 from eventfleet.topics.names import Topics
+from eventfleet.topics.parked import ParkedAggregate
 from eventfleet.topics.partitioner import partition_of
 
 ROLE = "project"
-NOT_BUILT = "views of which no live build has the declared version"
-STALE = "views whose live build is about to be replaced"
+NOT_BUILT = "views of which queries read no build of the declared version"
+STALE = "views whose build is about to be replaced"
 LARGE = "aggregates with too many rows to be compared"
 RAISE_VERSION = "it was altered, or functions of the view were changed: then raise `version`"
 
@@ -44,7 +45,7 @@ class ViewAudit:
         self._domain, self._views, self._report = domain, views, report
         self._names, self._sample = names, sample
         self._comparisons: list[ViewComparison] = []
-        self._parked: set[str] = set()
+        self._parked: dict[str, ParkedAggregate] = {}
         self._discards: set[tuple[str, int]] = set()
         self._partitions = 1
 
@@ -54,13 +55,13 @@ class ViewAudit:
         for view in self._domain.views if known else ():
             if self._names and view.name not in self._names:
                 continue
-            live = known.get(view.name, ViewBuilds()).live
-            if live is None or live.shape != view.shape:
+            read = known.get(view.name, ViewBuilds()).read_by(view.shape)
+            if read is None:
                 self._report.count_unjudged(NOT_BUILT)
-            elif live.stale:
+            elif read.stale:
                 self._report.count_unjudged(STALE)
             elif self._views:
-                self._comparisons.append(ViewComparison(view, live, self._views))
+                self._comparisons.append(ViewComparison(view, read, self._views))
         if self._comparisons:
             await self._read_parked(reader)
 
@@ -69,7 +70,7 @@ class ViewAudit:
         self._partitions = len(await reader.watermarks(topics.stored)) or 1
         for partition in await reader.watermarks(topics.parked):
             parked, discarded = await log.load(self._domain.name, ROLE, partition)
-            self._parked.update(each.aggregate_id for each in parked)
+            self._parked |= {each.aggregate_id: each for each in parked}
             self._discards.update((each.aggregate_id, each.version) for each in discarded)
 
     def close(self) -> None:
@@ -83,12 +84,18 @@ class ViewAudit:
         compared = self._comparisons
         if self._sample is not None and aggregate_id not in self._sample:
             compared = []
-        if aggregate_id in self._parked:
-            for comparison in compared:
-                comparison.skip(aggregate_id, partition)
-            compared = []
-        folds = [ViewFold(each.view, aggregate_id, partition, each) for each in compared]
+        folds = []
+        for each in compared:
+            if self._is_parked(aggregate_id, each):
+                each.skip(aggregate_id, partition)
+            else:
+                folds.append(ViewFold(each.view, aggregate_id, partition, each))
         return AggregateViews(self._domain, folds, self._discards, self._report)
+
+    def _is_parked(self, aggregate_id: str, comparison: ViewComparison) -> bool:
+        """Return whether a build parks an aggregate; an entry that names no build is for all."""
+        parked = self._parked.get(aggregate_id)
+        return parked is not None and (not parked.builds or comparison.build in parked.builds)
 
     async def judge(self) -> None:
         """Compare the stored rows, and report what differs; due after all events."""

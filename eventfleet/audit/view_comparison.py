@@ -1,4 +1,4 @@
-"""Compares the live build of a view with a fold of its events; also while the fleet works.
+"""Compares a build that queries read with a fold of its events; also while the fleet works.
 
 The progress of the build is read before the events, and the rows after them. All events up to the
 build's point are applied: so a row, or a partition's part of totals, that no later event has
@@ -28,6 +28,7 @@ from eventfleet.model.team_traceback import describe_error
 from eventfleet.model.view_functions import SEPARATOR
 from eventfleet.model.view_rows import decode_group, decode_row, encode_row
 from eventfleet.model.views import ProjectedEvent, Row, Totals, View
+from eventfleet.roles.build_parking import build_name
 from eventfleet.stores.contracts.views import RowQuery, StoredRow, ViewBuild, ViewBuilds, ViewStore
 from eventfleet.stores.cursors import FeedPoint
 
@@ -75,6 +76,11 @@ class ViewComparison:
             for name, totals in self._totals.items()
         }
         self._unsure: set[int] = set()  # partitions with aggregates that were not folded
+
+    @property
+    def build(self) -> str:
+        """The name of the build, as parked aggregates have it."""
+        return build_name(self.view.name, self._build.number)
 
     def close(self) -> None:
         """Remove what is on disk."""
@@ -155,7 +161,8 @@ class ViewComparison:
     async def differences(self) -> AsyncIterator[Difference]:
         """Yield what differs; none where another build went live meanwhile."""
         builds = (await self._views.builds()).get(self.view.name, ViewBuilds())
-        if builds.live is None or builds.live.number != self._build.number:
+        read = builds.read_by(self._build.shape)
+        if read is None or read.number != self._build.number:
             self.unjudged[REPLACED] += 1
             return
         for bucket in range(len(self._rows)):

@@ -15,16 +15,15 @@ BUILT_ANEW = "is built by project after the deployment; until then queries of it
 async def check_view_builds(
     domain: Domain[Any], views: ViewStore, report: CheckReport
 ) -> dict[str, ViewComparison]:
-    """Find views that project would not build; return the comparisons with the live builds."""
+    """Find views that project would not build; return comparisons with what queries would read."""
     known = await views.builds()
     comparisons: dict[str, ViewComparison] = {}
     for view in domain.views:
         builds = known.get(view.name, ViewBuilds())
-        live = builds.live
-        if live and live.shape == view.shape:
-            if not live.stale:
-                comparisons[view.name] = ViewComparison(view, live, views)
-        elif known:
+        read = builds.read_by(view.shape)
+        if read and not read.stale:
+            comparisons[view.name] = ViewComparison(view, read, views)
+        elif known and not read:
             _check_build(view, builds, report)
     for name in sorted(known.keys() - {view.name for view in domain.views}):
         report.note(f"view {name} is kept in the store, but not declared: nothing updates it")
@@ -32,7 +31,7 @@ async def check_view_builds(
 
 
 def _check_build(view: View[Any], builds: ViewBuilds, report: CheckReport) -> None:
-    """Judge a view of which no live build has the declared shape, as project does."""
+    """Judge a view of which queries have no build to read, as project does."""
     known = [build for build in builds if build]
     versions = [build.shape.version for build in known]
     if any(build.shape == view.shape for build in known):

@@ -58,7 +58,10 @@ CONSEQUENCES = {
     Kind.SNAPSHOT: "states go on from snapshots that the code would not make",
     Kind.SNAPSHOT_RULE: "snapshot parks these aggregates",
     Kind.ROUTE: "relay parks the aggregates of these events",
-    Kind.VIEW: "project parks these aggregates, and their rows are left out",
+    Kind.VIEW: (
+        "project parks these aggregates in the view's build: their rows are left out, and a build "
+        "of a new version does not go live"
+    ),
     Kind.VIEW_SHAPE: "project stops at every partition",
     Kind.VIEW_VERSION: "project does not keep the view, and queries of it are answered 503",
     Kind.VIEW_BUILD: "the view keeps rows of both meanings",

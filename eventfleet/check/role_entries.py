@@ -1,7 +1,7 @@
 """What roles park, and which events they pass over: read from the stores, or as lines of a file."""
 
 from collections import defaultdict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
@@ -17,13 +17,14 @@ PAGE = 500
 PARKED_EVENTS = 1_000
 
 
-class RoleEntry(msgspec.Struct, frozen=True, tag_field="entry", tag="parked"):
-    """An aggregate that a role parks, from a version on."""
+class RoleEntry(msgspec.Struct, frozen=True, tag_field="entry", tag="parked", omit_defaults=True):
+    """An aggregate that a role parks, from a version on; project in these `builds` of views."""
 
     domain: str
     role: str
     aggregate_id: str
     version: int
+    builds: Sequence[str] = ()
 
 
 class DiscardEntry(msgspec.Struct, frozen=True, tag_field="entry", tag="discarded"):
@@ -55,9 +56,10 @@ class RoleEntries:
         else:
             self.discarded.append(entry)
 
-    def parks(self, role: str) -> bool:
-        """Return whether a role parks the aggregate."""
-        return any(each.role == role for each in self.parked)
+    def parked_in(self, build: str) -> bool:
+        """Return whether a build parks the aggregate; an entry that names none is for all."""
+        entries = (each for each in self.parked if each.role == "project")
+        return any(not each.builds or build in each.builds for each in entries)
 
     def passes_over(self, role: str, version: int) -> bool:
         """Return whether a role passes over an event."""
@@ -76,8 +78,10 @@ class StoredEntries:
         query, letters = ParkedQuery(), self._stores.dead_letters
         while letters and (page := await letters.find(query, PAGE)):
             for each in page:
-                place = each.aggregate_id, each.first
-                self._entries[each.aggregate_id].add(RoleEntry(self._domain, each.role, *place))
+                entry = RoleEntry(
+                    self._domain, each.role, each.aggregate_id, each.first, sorted(each.builds)
+                )
+                self._entries[each.aggregate_id].add(entry)
             query = query._replace(after=(page[-1].role, page[-1].aggregate_id))
         for role in PASSING_ROLES:
             for event in await letters.discarded_by(role) if letters else ():

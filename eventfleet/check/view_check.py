@@ -44,12 +44,11 @@ class ViewCheck:
         self._spilt = 0
 
     def begin(self, aggregate_id: str, partition: int, entries: RoleEntries) -> None:
-        """Go on to an aggregate. Of one that project parks, rows are not compared."""
-        self._entries, self._id, self._partition = entries, aggregate_id, partition
-        is_parked = entries.parks(ROLE)
-        if is_parked and self._comparison:
-            self._comparison.skip(aggregate_id, partition)
-        compared = None if is_parked else self._comparison
+        """Go on to an aggregate. Of one that the build parks, rows are not compared."""
+        self._entries, compared = entries, self._comparison
+        if compared and entries.parked_in(compared.build):
+            compared.skip(aggregate_id, partition)
+            compared = None
         self._fold = ViewFold(self._view, aggregate_id, partition, compared)
 
     def apply(self, event: ProjectedEvent, *, discarded: bool) -> None:

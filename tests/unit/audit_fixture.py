@@ -10,11 +10,13 @@ from eventfleet.audit import Auditor, AuditReport
 from eventfleet.deciders.outcomes import Accepted, outcome_fields
 from eventfleet.model.domain import Domain
 from eventfleet.roles.append import AppendRole
+from eventfleet.roles.build_parking import BuildParking
 from eventfleet.roles.project import BUILDS_INTERVAL, ProjectRole
 from eventfleet.roles.relay import RelayRole
 from eventfleet.roles.snapshot import SnapshotRole
 from eventfleet.stores.contracts import DomainStores, PartitionWriter, Snapshot
 from eventfleet.stores.memory.log import LogEntry, MemoryReader, MemoryTransactionalWriter
+from eventfleet.stores.parked_log import TopicParkedLog
 from eventfleet.stores.snapshot_retention import key_of
 from eventfleet.topics.dead_letters import make_dead_letter
 from eventfleet.topics.event import EventRecord
@@ -79,7 +81,8 @@ class AuditFixture:
         if name == "relay":
             return RelayRole(domain, 0, memory.events, writer, memory.logged_parking(name))
         if name == "project":
-            parking = memory.logged_parking(name)
+            log = TopicParkedLog(MemoryReader(self.log))
+            parking = BuildParking(domain.name, name, 0, memory.dead_letters, clock, log)
             place = (domain, 0, memory.stores, writer, parking, clock)
             return ProjectRole(*place, partitions=1, cached=10)
         return SnapshotRole(

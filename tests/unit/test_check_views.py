@@ -10,6 +10,7 @@ from eventfleet import Row, View
 from eventfleet.check import CheckReport, Kind
 from eventfleet.snapshot_rules import Rule, SinceSnapshot, after, every
 from tests.mistakes.parcels import (
+    HARMLESS,
     Labelled,
     LabelRow,
     OwnerTotal,
@@ -238,3 +239,14 @@ async def test_views_that_are_built_anew_or_gone_are_noted(fleet: CheckFixture) 
         f"view texts, version 1, {later}": 1,
         "view labels is kept in the store, but not declared: nothing updates it": 1,
     }
+
+
+async def test_a_deployment_that_is_taken_back_is_clean(fleet: CheckFixture) -> None:
+    deployed = fleet.domain
+    fleet.domain = HARMLESS["other rows in a new version"](deployed)
+    await fleet.work("project")
+    assert (await fleet.check()).rows == 5
+    fleet.domain = deployed
+    report = await fleet.check()
+    assert report.clean, report.findings
+    assert report.rows == 5
