@@ -53,8 +53,9 @@ for route in "$@"; do
     allow topics --operation Create --topic "$route"
 done
 
-worker append events "$domain.stored" "$domain.events" # redrives, sweeps of a synchronous domain
-worker snapshot stored "$domain.snapshots"
+# It writes to events what it redrives, and what sweeps of a synchronous domain find.
+worker append events "$domain.stored" "$domain.events" "$domain.parked"
+worker snapshot stored "$domain.snapshots" "$domain.parked"
 worker relay stored "$@" "$domain.parked"
 allow relay --operation Read --topic "$domain.parked" # what an earlier owner has parked
 worker project stored "$domain.parked"

@@ -162,8 +162,8 @@ class AppendRole:
         await self._store.registry.note_next_offset(self._partition, self._epoch, next_offset)
         emitted = self._encode(result.emits, items)
         report.emitted = len(emitted)
-        await self._parking.save()
-        await self._writer.commit(emitted + result.dead_letters, next_offset)
+        last = await self._parking.save()
+        await self._writer.commit(emitted + result.dead_letters, next_offset, last=last)
         await self._parking.release()
         self._heads.trim()
         self._next_offset = next_offset

@@ -1,9 +1,10 @@
 """AppendParking: the aggregates that append parks in a partition, and their redrive by the log.
 
 The parked events lie in the event store, unseen by readers; the dead-letter store lists their
-aggregates. A redrive writes their records to `<domain>.events` again, in order and marked as
-redriven; the role places them when they come. What waits for the rest of its redrive goes on by
-itself, under later owners too.
+aggregates. Both are written to `<domain>.parked` too, beside the offset: no other topic says which
+of the records that append has passed are parked. A redrive writes their records to
+`<domain>.events` again, in order and marked as redriven; the role places them when they come. What
+waits for the rest of its redrive goes on by itself, under later owners too.
 """
 
 from dataclasses import dataclass
@@ -28,12 +29,19 @@ from eventfleet.stores.contracts.dead_letters import RedriveRequest
 from eventfleet.topics.codec import REDRIVEN_HEADERS, encode
 from eventfleet.topics.event import EventKey, EventRecord
 from eventfleet.topics.names import Topics
-from eventfleet.topics.parked import ParkedAggregate
+from eventfleet.topics.parked import (
+    DiscardedEvent,
+    ParkedAggregate,
+    discarded_record,
+    parked_event_record,
+)
 from eventfleet.topics.record import ProducerRecord
 
 ROLE = "append"
 ROUND_EVENTS = 500
 RETRY_INTERVAL = timedelta(seconds=30)
+MAX_LOGGED_AGAIN_EVENTS = 1_000
+"""The most parked events of earlier owners that a new owner writes to the log again."""
 
 
 class Waits(Exception):
@@ -68,11 +76,29 @@ class AppendParking(Parking):
         self._events, self._writer = events, writer
         self._topic = Topics.of(domain).events
         self._rounds: dict[str, RedriveRound] = {}
+        # By aggregate and version: parked since the last commit, or (None) placed.
+        self._events_changed: dict[tuple[str, int], EventRecord | None] = {}
+        self._discards_to_log: list[DiscardedEvent] = []
 
     async def open(self) -> None:
         self._start(await self._load())
         self._rounds.clear()
         await self._compare()
+        await self._log_again()
+
+    async def _log_again(self) -> None:
+        """Have the next commit write what earlier versions of this code did not write to the log.
+
+        The owner of partition 0 does so for the discards of all partitions.
+        """
+        self._unlogged = {*self.aggregates}
+        if self.aggregates:
+            for event in await self._events.sweep(self._partition, MAX_LOGGED_AGAIN_EVENTS):
+                self._events_changed[event.aggregate_id, event.version] = event
+        self._discards_to_log = []
+        if self._partition == 0:
+            for role in (ROLE, "snapshot"):
+                self._discards_to_log += await self._letters.discarded_by(role)
 
     async def _compare(self) -> None:
         """Correct what is listed, and what is in memory, by the event store."""
@@ -94,6 +120,7 @@ class AppendParking(Parking):
     def add(self, item: ParkedItem) -> None:
         """Note that an event is parked. TooManyParked."""
         event = item.event
+        self._events_changed[event.aggregate_id, event.version] = event
         if event.aggregate_id in self.aggregates:
             self.park_behind(event.aggregate_id, event.version)
         else:
@@ -109,6 +136,7 @@ class AppendParking(Parking):
     def place(self, event: EventRecord, head: Head) -> None:
         """Note that the first parked event is placed; `head` is its aggregate's after that."""
         key = event.aggregate_id
+        self._events_changed[key, event.version] = None
         parked = self.aggregates.get(key)
         if parked is not None:
             self.aggregates[key] = replace(parked, last=head.version)
@@ -116,6 +144,18 @@ class AppendParking(Parking):
         elif head.parked:
             rest = replace(event, version=event.version + 1, id="", type="")
             self.park_first(rest, None)
+
+    def _records(self) -> list[ProducerRecord]:
+        place = self._domain, self._partition
+        return [
+            *super()._records(),
+            *(parked_event_record(*place, *key, e) for key, e in self._events_changed.items()),
+            *(discarded_record(*place, each) for each in self._discards_to_log),
+        ]
+
+    def _forget(self) -> None:
+        super()._forget()
+        self._events_changed = {}
 
     # Redrive
 
@@ -169,7 +209,8 @@ class AppendParking(Parking):
         discard = self.discard_of(parked, request) if request else None
         if discard:
             self.discard_first(parked.aggregate_id, discard)
-            await self.save()
+            await self._writer.produce(self._discard_records())
+            await self._copy()
             self._discarded.clear()
             key = EventKey(parked.aggregate_id, parked.event_id)
             await self._events.mark_discarded(key, parked=True)
@@ -183,6 +224,7 @@ class AppendParking(Parking):
         for key in self._ended:
             self._rounds.pop(key, None)
         await super().release()
+        self._discards_to_log = []
 
 
 def _corrected(parked: ParkedAggregate, head: Head) -> ParkedAggregate:

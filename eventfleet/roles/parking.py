@@ -89,8 +89,9 @@ class ParkedLog(Protocol):
 class Parking:
     """The aggregates that a role parks in a partition, kept in the dead-letter store.
 
-    The caller awaits `save` before it moves its offset, and `release` after that. Where the two are
-    cut off, `open` starts over.
+    `<domain>.parked` has a copy, from which a lost store is filled again. The caller awaits `save`
+    before it moves its offset, and `release` after that. Where the two are cut off, `open` starts
+    over.
     """
 
     def __init__(
@@ -122,6 +123,7 @@ class Parking:
         self._new: set[str] = set()
         self._longer: set[str] = set()
         self._discarded: list[DiscardedEvent] = []
+        self._unlogged: set[str] = set()  # parked before this owner; the log may not have them
         self._reasons: Counter[str] = Counter()
         self._unnamed: Counter[str] = Counter()
         self._unlisted: list[ParkedAggregate] = []
@@ -136,6 +138,7 @@ class Parking:
         the log do not say so.
         """
         self._start(await self._load())
+        self._unlogged = {*self.aggregates}
         self.discards = await self._load_discards()
         self._find_untried()
 
@@ -407,12 +410,30 @@ class Parking:
     async def save(self) -> list[ProducerRecord]:
         """Save what was parked since. Returns the records to be written with the offset."""
         await self._copy()
-        return []
+        return self._records()
+
+    def _records(self) -> list[ProducerRecord]:
+        """Make the records of what was parked, ended and discarded since."""
+        place, parked = (self._domain, self._role, self._partition), self.aggregates
+        longer = self._longer - self._changed - self._ended
+        changed = self._changed | (self._unlogged & parked.keys())
+        return [
+            *(parked_record(*place, key, parked[key]) for key in sorted(changed)),
+            *(behind_record(*place, key, parked[key].last) for key in sorted(longer)),
+            *(parked_record(*place, key, None) for key in sorted(self._ended)),
+            *(behind_record(*place, key, None) for key in sorted(self._ended)),
+            *self._discard_records(),
+        ]
+
+    def _discard_records(self) -> list[ProducerRecord]:
+        place = self._domain, self._partition
+        return [discarded_record(*place, each) for each in self._discarded]
 
     async def release(self) -> None:
         """Remove what is no longer parked, once the offset has moved."""
         if self._ended:
             await self._letters.unpark(self._role, self._ended)
+        self._unlogged = set()
         self._log_unnamed()
         self._log_ended()
         self._forget()
@@ -457,6 +478,7 @@ class LoggedParking(Parking):
 
     async def open(self) -> None:
         await super().open()
+        self._unlogged = set()
         with self._tolerating_absence():
             await self._compare()
 
@@ -525,15 +547,7 @@ class LoggedParking(Parking):
             await self._letters.park(changed)
 
     async def save(self) -> list[ProducerRecord]:
-        place, parked = (self._domain, self._role, self._partition), self.aggregates
-        longer = self._longer - self._changed - self._ended
-        return [
-            *(parked_record(*place, key, parked[key]) for key in sorted(self._changed)),
-            *(behind_record(*place, key, parked[key].last) for key in sorted(longer)),
-            *(parked_record(*place, key, None) for key in sorted(self._ended)),
-            *(behind_record(*place, key, None) for key in sorted(self._ended)),
-            *(discarded_record(self._domain, self._partition, each) for each in self._discarded),
-        ]
+        return self._records()
 
     async def release(self) -> None:
         self._unnoted += self._discarded

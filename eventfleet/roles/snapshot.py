@@ -282,9 +282,9 @@ class SnapshotRole:
         if snapshots and moves:
             await self._stores.snapshots.save(snapshots)
         out = out + [self._record(snapshot) for snapshot in snapshots]
-        await self._parking.save()
-        if out or moves:
-            await self._writer.commit(out, next_offset)
+        last = await self._parking.save()
+        if out or last or moves:
+            await self._writer.commit(out, next_offset, last=last)
         if snapshots and not moves:
             await self._stores.snapshots.save(snapshots)
         self._next_offset = next_offset
@@ -419,9 +419,7 @@ class SnapshotRole:
         if states:
             # An owner that was fenced must not end what its successor has in memory.
             await self._writer.commit(out, self._next_offset)
-            await self._save(states, [], self._next_offset, report)
-        else:
-            await parking.save()
+        await self._save(states, [], self._next_offset, report)
         for key, request in asked.items():
             if key in parking.aggregates:
                 await parking.end_request(request)
@@ -432,7 +430,7 @@ class SnapshotRole:
         states: Mapping[str, LiveState],
         report: ChunkReport,
     ) -> None:
-        """Note the discards that are requested, then mark their events."""
+        """Note the discards that are requested, in the log too, then mark their events."""
         keys = []
         for parked, request in requests:
             discard = self._parking.discard_of(parked, request)
@@ -440,7 +438,8 @@ class SnapshotRole:
                 self._parking.discard_first(parked.aggregate_id, discard)
                 keys.append(EventKey(parked.aggregate_id, parked.event_id))
         if keys:
-            await self._parking.save()
+            last = await self._parking.save()
+            await self._writer.commit([], self._next_offset, last=last)
         for key in keys:
             await self._stores.events.mark_discarded(key)
             report.discarded += 1

@@ -1,52 +1,84 @@
-"""The reader of `<domain>.parked`, which has what relay and project park."""
+"""The reader of `<domain>.parked`, which has what roles park and what operators discarded."""
+
+from collections.abc import AsyncIterator
 
 from msgspec.structs import replace
 
 from eventfleet.stores.contracts import LogReader
 from eventfleet.stores.contracts.dead_letters import ParkedEntries
 from eventfleet.stores.errors import TopicRefused
+from eventfleet.topics.event import EventRecord
 from eventfleet.topics.names import Topics
 from eventfleet.topics.parked import (
     DiscardedEvent,
     ParkedAggregate,
     ParkedBehind,
     ParkedEntry,
+    ParkedEvent,
+    is_parked_event,
     read_parked,
 )
+from eventfleet.topics.record import LogRecord
 
 
 class TopicParkedLog:
-    """Reads a role's parked aggregates from the topic."""
+    """Reads a partition of the topic."""
 
     def __init__(self, reader: LogReader) -> None:
         self._reader = reader
 
     async def load(self, domain: str, role: str, partition: int) -> ParkedEntries:
-        """Read what is committed; the reader waits for open transactions of other roles.
+        """Read what is committed of a role; the reader waits for open transactions of other roles.
 
         The caller has fenced the owners before it: so nothing more of them will come. TopicRefused:
         the topic does not exist.
         """
+        return (await self.load_all(domain, partition)).get(role, ParkedEntries([], []))
+
+    async def load_all(self, domain: str, partition: int) -> dict[str, ParkedEntries]:
+        """Read what is committed, by role. TopicRefused: the topic does not exist."""
+        found: dict[str, ParkedEntry] = {}
+        async for record in self._read(domain, partition):
+            if not is_parked_event(record):
+                key, entry = read_parked(record)
+                found.pop(key, None)
+                if entry is not None:
+                    found[key] = entry
+        entries = [*found.values()]
+        roles = sorted({each.role for each in entries})
+        return {role: _entries_of([e for e in entries if e.role == role]) for role in roles}
+
+    async def parked_events(self, domain: str, partition: int) -> AsyncIterator[EventRecord]:
+        """Stream the events that append parks; their keys alone are kept in memory."""
+        last: dict[bytes | None, int] = {}
+        async for record in self._read(domain, partition):
+            if is_parked_event(record):
+                last.pop(record.key, None)
+                if record.value is not None:
+                    last[record.key] = record.offset
+        offsets = {*last.values()}
+        async for record in self._read(domain, partition):
+            if record.offset in offsets:
+                _, entry = read_parked(record)
+                if isinstance(entry, ParkedEvent):
+                    yield entry.event
+
+    async def _read(self, domain: str, partition: int) -> AsyncIterator[LogRecord]:
         topic = Topics.of(domain).parked
         watermarks = (await self._reader.watermarks(topic)).get(partition)
         if watermarks is None:
             raise TopicRefused(f"topic {topic} does not exist: eventfleet topics create {domain}")
-        found: dict[str, ParkedEntry] = {}
         async for record in self._reader.read(topic, partition, 0, watermarks.end):
-            key, entry = read_parked(record)
-            if entry is None:
-                found.pop(key, None)
-            elif entry.role == role:
-                found[key] = entry
-        entries = found.values()
-        behind = {
-            each.aggregate_id: each.last for each in entries if isinstance(each, ParkedBehind)
-        }
-        return ParkedEntries(
-            [
-                replace(each, last=max(each.last, behind.get(each.aggregate_id, 0)))
-                for each in entries
-                if isinstance(each, ParkedAggregate)
-            ],
-            [each for each in entries if isinstance(each, DiscardedEvent)],
-        )
+            yield record
+
+
+def _entries_of(entries: list[ParkedEntry]) -> ParkedEntries:
+    behind = {each.aggregate_id: each.last for each in entries if isinstance(each, ParkedBehind)}
+    return ParkedEntries(
+        [
+            replace(each, last=max(each.last, behind.get(each.aggregate_id, 0)))
+            for each in entries
+            if isinstance(each, ParkedAggregate)
+        ],
+        [each for each in entries if isinstance(each, DiscardedEvent)],
+    )

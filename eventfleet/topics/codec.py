@@ -101,11 +101,13 @@ def decode_command(value: bytes | None) -> CommandRecord:
         raise
 
 
-def _decode_slowly(value: bytes | None, kind: type[R]) -> R:
+def _decode_slowly(value: bytes | None, kind: type[R], *, stored: bool = False) -> R:
     if value is None:
         raise InvalidRecord("value", "is absent")
     _check_size(len(value), MAX_EVENT_BYTES + POSITION_BYTES)
     event = _decode_any_spelling(value, kind)
+    if event.discarded and not stored:
+        raise InvalidRecord("discarded", "is for the store to say, not for writers")
     if len(value) > SMALL_EVENT_BYTES:
         _check_size(len(encode(replace(event, version=0, position=None))), MAX_EVENT_BYTES)
     if is_in_milliseconds(event.time):
@@ -115,7 +117,8 @@ def _decode_slowly(value: bytes | None, kind: type[R]) -> R:
 
 def decode_stored(value: bytes | None) -> EventRecord:
     """Decode an event as `decode` does, when append has written it: it has passed all checks."""
-    return (value and decode_canonical(value, _decode_json)) or decode(value)
+    canonical = value and decode_canonical(value, _decode_json)
+    return canonical or _decode_slowly(value, EventRecord, stored=True)
 
 
 def decode_canonical(value: bytes, read: Callable[[bytes], T]) -> T | None:
@@ -136,8 +139,6 @@ def _decode_any_spelling(value: bytes, kind: type[R]) -> R:
         raise InvalidRecord("specversion", f"is {wire.get('specversion')!r}, only '1.0' is read")
     known = wire.keys() & {"specversion", *kind.__struct_encode_fields__}
     event = convert({name: wire[name] for name in known}, kind)
-    if event.discarded:
-        raise InvalidRecord("discarded", "is for the store to say, not for writers")
     if _NUL in value:
         _check_identifiers(event)
     return event

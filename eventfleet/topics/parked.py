@@ -1,10 +1,18 @@
-"""Parked aggregates and their records in `<domain>.parked`, where relay and project keep theirs."""
+"""The records of `<domain>.parked`: what roles park, what operators decided, what the store notes.
 
+Relay and project keep what they park here. Append and snapshot keep it in the stores, and write it
+here too, as a lost store is filled from here: parked aggregates, the events that append parks, and
+the discards of all roles.
+"""
+
+from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
 import msgspec
 
+from eventfleet.topics.codec import decode_stored, encode
+from eventfleet.topics.event import EventRecord
 from eventfleet.topics.names import Topics
 from eventfleet.topics.record import LogRecord, ProducerRecord
 
@@ -58,10 +66,17 @@ class ParkedBehind(msgspec.Struct, frozen=True):
     last: int
 
 
-ParkedEntry = ParkedAggregate | ParkedBehind | DiscardedEvent
+class ParkedEvent(msgspec.Struct, frozen=True):
+    """An event that append parks, with the version that it will have."""
+
+    event: EventRecord
+    role: str = "append"
+
+
+ParkedEntry = ParkedAggregate | ParkedBehind | DiscardedEvent | ParkedEvent
 
 _encode = msgspec.json.Encoder().encode
-_PARKED, _BEHIND, _DISCARDED = "parked/", "behind/", "discarded/"
+_PARKED, _BEHIND, _DISCARDED, _EVENT = "parked/", "behind/", "discarded/", "event/"
 _decoders: dict[str, msgspec.json.Decoder[Any]] = {
     _PARKED: msgspec.json.Decoder(ParkedAggregate),
     _BEHIND: msgspec.json.Decoder(ParkedBehind),
@@ -96,11 +111,36 @@ def discarded_record(domain: str, partition: int, event: DiscardedEvent) -> Prod
     return ProducerRecord(Topics.of(domain).parked, key, _encode(event), partition)
 
 
+def parked_event_record(
+    domain: str, partition: int, aggregate_id: str, version: int, event: EventRecord | None
+) -> ProducerRecord:
+    """Make the record of an event that append parks; None: it is parked no longer."""
+    key = f"{_EVENT}{version}/{aggregate_id}".encode()
+    value = encode(event) if event else None
+    return ProducerRecord(Topics.of(domain).parked, key, value, partition)
+
+
+def is_parked_event(record: LogRecord) -> bool:
+    """Return whether it is the record of an event that append parks, or parked."""
+    return (record.key or b"").startswith(_EVENT.encode())
+
+
 def read_parked(record: LogRecord) -> tuple[str, ParkedEntry | None]:
-    """Return a record's key, and what it says. DecodeError: it says nothing that can be read."""
+    """Return a record's key, and what it says; None where it ends that, or is of another kind.
+
+    DecodeError, InvalidRecord: it can't be read.
+    """
     key = (record.key or b"").decode()
     if record.value is None:
         return key, None
     kind, slash, _ = key.partition("/")
-    entry: ParkedEntry = _decoders.get(kind + slash, _decoders[_PARKED]).decode(record.value)
-    return key, entry
+    if kind + slash == _EVENT:
+        return key, ParkedEvent(decode_stored(record.value))
+    entry: ParkedEntry
+    if decoder := _decoders.get(kind + slash):
+        entry = decoder.decode(record.value)
+        return key, entry
+    with suppress(msgspec.DecodeError):  # before they had a kind, keys began with the role
+        entry = _decoders[_PARKED].decode(record.value)
+        return key, entry
+    return key, None

@@ -67,6 +67,7 @@ async def test_every_field_comes_back(store: EventStore) -> None:
         "traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
         "reply_to": "orders.replies",
         "fingerprint": "0123456789abcdef",
+        "discarded": True,
     }
     wide = Position(0, 3, 2**40)
     first = event("a1", 1, wide, **full)

@@ -8,6 +8,7 @@ from eventfleet.roles.append_parking import AppendParking
 from eventfleet.roles.parking import LoggedParking, Parking
 from eventfleet.roles.role import ChunkReport, Role
 from eventfleet.stores.contracts import DomainStores
+from eventfleet.stores.contracts.dead_letters import ParkedEntries
 from eventfleet.stores.memory.dead_letters import MemoryDeadLetters
 from eventfleet.stores.memory.events import MemoryEvents
 from eventfleet.stores.memory.log import (
@@ -115,6 +116,15 @@ class InMemoryServers:
     def offset(self, role: str) -> int | None:
         writer = self.writer(role)
         return self.log.offsets.get(writer.source)
+
+    async def logged(self, role: str) -> ParkedEntries:
+        """What `<domain>.parked` has of a role."""
+        return await TopicParkedLog(MemoryReader(self.log)).load(self.domain.name, role, 0)
+
+    async def logged_events(self) -> list[EventRecord]:
+        """The events that append parks, as `<domain>.parked` has them."""
+        log = TopicParkedLog(MemoryReader(self.log))
+        return [event async for event in log.parked_events(self.domain.name, 0)]
 
     async def history(self, aggregate_id: str = "a") -> list[EventRecord]:
         return [event async for event in self.events.read(aggregate_id)]

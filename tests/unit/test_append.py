@@ -15,13 +15,14 @@ from eventfleet.model.payloads import Event
 from eventfleet.roles.append import AppendRole
 from eventfleet.roles.role import ChunkReport
 from eventfleet.states.cache_statistics import cache_statistics
-from eventfleet.stores.contracts import AssignPosition, Head
+from eventfleet.stores.contracts import AssignPosition, Head, VersionRange
+from eventfleet.stores.contracts.dead_letters import ParkedEntries
 from eventfleet.stores.errors import Duplicate, Fenced, Misconfigured, ServerUnavailable
 from eventfleet.stores.memory.events import MemoryEvents
 from eventfleet.topics.codec import encode
 from eventfleet.topics.dead_letters import KIND, REASON
 from eventfleet.topics.event import EventKey, EventRecord, Position
-from eventfleet.topics.parked import Discard
+from eventfleet.topics.parked import Discard, DiscardedEvent
 from eventfleet.topics.record import LogRecord
 from tests.simulation.checker import event_of
 from tests.simulation.in_memory_servers import START, InMemoryServers, take
@@ -691,6 +692,37 @@ async def test_a_discarded_event_keeps_its_place_and_is_marked_so() -> None:
     assert [(e.id, e.version, e.discarded) for e in events] == [("1", 1, True), ("2", 2, False)]
     [noted] = await memory.dead_letters.discarded("append", ["a"])
     assert (noted.event_id, noted.version, noted.discard.why) == ("1", 1, "a mistake")
+    assert await memory.logged("append") == ParkedEntries([], [noted])
+
+
+async def test_what_append_parks_is_in_the_log_with_its_events_until_it_is_placed() -> None:
+    memory = InMemoryServers(poisoned)
+    append = await opened(memory)
+    await take(append, await sent(memory, memory.event("1"), memory.event("2", schema_version=2)))
+    assert (await memory.logged("append")).parked == await memory.dead_letters.parked_in(
+        "append", 0
+    )
+    parked = await memory.events.unplaced([VersionRange("a", 0, 2)])
+    assert [event.version for event in parked] == [1, 2]
+    assert await memory.logged_events() == parked
+    await redriven(memory, await opened(memory, mended))
+    assert (await memory.logged("append")).parked == await memory.logged_events() == []
+
+
+async def test_the_next_owner_of_append_writes_to_the_log_what_only_the_stores_have() -> None:
+    memory = InMemoryServers(poisoned)
+    append = await opened(memory)
+    await take(append, await sent(memory, memory.event("1"), memory.event("2", schema_version=2)))
+    discard = Discard("a mistake", "op", memory.clock.now())
+    told = [DiscardedEvent(role, "c", 1, "9", discard) for role in ("append", "snapshot")]
+    await memory.dead_letters.note_discarded(told)
+    memory.log.entries(memory.topics.parked, 0).clear()
+    append = await opened(memory)
+    await take(append, await sent(memory, memory.event("3", "b", schema_version=2)))
+    assert [each.aggregate_id for each in (await memory.logged("append")).parked] == ["a"]
+    assert [event.id for event in await memory.logged_events()] == ["1", "2"]
+    found = [each for role in ("append", "snapshot") for each in (await memory.logged(role))[1]]
+    assert found == told
 
 
 async def test_a_repeat_of_a_parked_record_places_nothing() -> None:

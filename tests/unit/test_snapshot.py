@@ -21,7 +21,7 @@ from eventfleet.snapshot_rules import Rule, after, every, on, size
 from eventfleet.states.cache_statistics import cache_statistics
 from eventfleet.states.querier import Querier
 from eventfleet.stores.contracts import DomainStores, Snapshot
-from eventfleet.stores.contracts.dead_letters import ParkedQuery
+from eventfleet.stores.contracts.dead_letters import ParkedEntries, ParkedQuery
 from eventfleet.stores.errors import ServerUnavailable
 from eventfleet.stores.memory.log import MemoryTransactionalWriter
 from eventfleet.stores.memory.snapshots import MemorySnapshots
@@ -507,6 +507,50 @@ async def test_a_discarded_event_is_folded_by_nobody() -> None:
     assert state.state.trail == ("1", "3")
     [tombstone] = await memory.dead_letters.discarded("snapshot", ["a"])
     assert (tombstone.event_id, tombstone.discard.by) == ("2", "ann")
+    assert await memory.logged("snapshot") == ParkedEntries([], [tombstone])
+
+
+async def test_a_discard_is_in_the_log_before_its_mark_is_in_the_store() -> None:
+    team = Team("2")
+    memory = InMemoryServers(team.domain)
+    role = await opened(memory)
+    await take(role, await append(memory, "1", "2"))
+    await ask(memory, discard=True)
+
+    async def die(_: EventKey, **__: bool) -> None:
+        raise ServerUnavailable("the store is lost")
+
+    memory.events.mark_discarded = die  # type: ignore[method-assign]
+    with pytest.raises(ServerUnavailable):
+        await role.tick()
+    [tombstone] = (await memory.logged("snapshot")).discarded
+    assert (tombstone.aggregate_id, tombstone.version, tombstone.event_id) == ("a", 2, "2")
+
+
+async def test_what_snapshot_parks_is_in_the_log_until_it_is_parked_no_longer() -> None:
+    team = Team("2")
+    memory = InMemoryServers(team.domain)
+    role = await opened(memory)
+    await take(role, await append(memory, "1", "2", "3"))
+    [parked] = (await memory.logged("snapshot")).parked
+    assert [parked] == await memory.dead_letters.parked_in("snapshot", 0)
+    team.poison.clear()
+    await ask(memory)
+    await role.tick()
+    assert (await memory.logged("snapshot")).parked == []
+
+
+async def test_the_next_owner_writes_to_the_log_what_only_the_store_has() -> None:
+    team = Team("2")
+    memory = InMemoryServers(team.domain)
+    role = await opened(memory)
+    await take(role, await append(memory, "1", "2"))
+    memory.log.entries(memory.topics.parked, 0).clear()
+    role = await opened(memory)
+    await take(role, await append(memory, "3", key="b"))
+    assert (await memory.logged("snapshot")).parked == await memory.dead_letters.parked_in(
+        "snapshot", 0
+    )
 
 
 async def test_a_discarded_event_that_comes_again_parks_nothing() -> None:

@@ -139,4 +139,6 @@ def _document(event: EventRecord) -> Document:
         document["reply_to"] = event.reply_to
     if event.fingerprint is not None:
         document["fingerprint"] = event.fingerprint
+    if event.discarded:
+        document["discarded"] = True
     return document
