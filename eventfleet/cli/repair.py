@@ -35,19 +35,32 @@ def rewind(name: str, partition: int | None, offset: int | None) -> None:
 @click.command(short_help="Fill a store from the events that were published.")
 @click.argument("name", metavar="DOMAIN")
 def restore(name: str) -> None:
-    """Fill the store of DOMAIN with the events in `DOMAIN.stored` that it misses.
+    """Fill the store of DOMAIN with what it misses, from DOMAIN.stored and DOMAIN.parked.
 
     For a store that is an older copy, or empty. Events keep their ids, versions and positions;
-    nothing is emitted. Events that were put, and not yet appended, are in no topic. The restore is
-    recorded for `eventfleet audit`. Stop the domain's workers and services first.
+    nothing is emitted. What append parks, the discards and the epoch come back too; what was put,
+    and waits in the log for append, is put again. Status 1 where something is in no topic: each is
+    named. The restore is recorded for `eventfleet audit`. Stop the domain's workers and services
+    first.
     """
     report = asyncio.run(_restore(name))
     click.echo(
         f"{name}: {report.restored:,} events restored, {report.found:,} were there; "
         f"{report.voided:,} of {report.read:,} records are void by a rewind"
     )
+    for count, what in (
+        (report.parked, "events that append parks were restored"),
+        (report.marked, "discarded events have their mark again"),
+        (report.put, "events that wait for append were put again"),
+    ):
+        if count:
+            click.echo(f"{name}: {count:,} {what}")
     for part, start, end in report.ranges:
         click.echo(f"{name}: partition {part} is filled from offset {start} to {end}")
+    for line in report.doubts + report.missing:
+        click.echo(f"eventfleet: {name}: {line}", err=True)
+    if report.missing:
+        raise click.exceptions.Exit(1)
 
 
 async def _rewind(name: str, first: dict[int, int] | None) -> "list[OffsetRange]":

@@ -56,13 +56,10 @@ def raise_epoch(name: str) -> None:
     """Raise the epoch of DOMAIN, after its events topic was recreated and offsets start again.
 
     Positions carry the epoch: in the old epoch, new events would claim the positions of stored
-    ones, and the append role stops. Stop the domain's append workers first.
+    ones, and the append role stops. Refused where the topic still has what append took from it.
+    Stop the domain's workers and services first.
     """
-    from eventfleet.runtime import connections
-    from eventfleet.runtime.settings import load_settings
-
-    settings = load_settings()
-    epoch = asyncio.run(_raise_epoch(settings, connections.select_domains(settings, [name])))
+    epoch = asyncio.run(_raise_epoch(name))
     click.echo(f"{name}: epoch {epoch}")
 
 
@@ -71,7 +68,7 @@ def raise_epoch(name: str) -> None:
 @click.argument("role", metavar="ROLE", type=click.Choice(ROLES))
 @click.argument("where", metavar="WHERE", type=click.Choice(["earliest", "latest"]))
 def set_offset(name: str, role: str, where: "Where") -> None:
-    """Set offsets of ROLE (command, snapshot or relay) that are lost or not in the log.
+    """Set offsets of ROLE (command, snapshot, relay or project) that are lost or not in the log.
 
     Only those of partitions in which the role has stopped for it; all others stay. WHERE is
     earliest, to do again all that the log keeps (commands are decided again, routes get repeats),
@@ -109,12 +106,16 @@ async def _set_offset(
         return await set_unusable_offsets(reader, admin, group, topic, where, begun, STEADY_SECONDS)
 
 
-async def _raise_epoch(settings: "Settings", domains: "dict[str, Domain[Any]]") -> int:
+async def _raise_epoch(name: str) -> int:
+    from eventfleet.roles import raised_epoch
     from eventfleet.runtime import connections
+    from eventfleet.runtime.repair_contexts import open_repair_context
+    from eventfleet.runtime.settings import load_settings
 
-    async with connections.stores(settings, domains) as opened:
-        [store] = opened.values()
-        return await store.events.registry.raise_epoch()
+    settings = load_settings()
+    domain = connections.select_domains(settings, [name])[name]
+    async with open_repair_context(settings, domain, requires_topics=False) as context:
+        return await raised_epoch.raise_epoch(context)
 
 
 async def _create(

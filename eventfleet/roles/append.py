@@ -27,6 +27,7 @@ from eventfleet.roles.append_plan import (
 )
 from eventfleet.roles.notices import NULL_NOTIFIER, StageNotifier
 from eventfleet.roles.offset_faults import AppendOffset
+from eventfleet.roles.registry_copy import RegistryCopy
 from eventfleet.roles.role import ChunkReport, UndeclaredEvent
 from eventfleet.roles.sweep import Sweep
 from eventfleet.roles.takeover import take_over
@@ -83,6 +84,7 @@ class AppendRole:
         self._heads: LruCache[Head] = LruCache(cached)
         self._cache_statistics = cache_statistics(domain.name, ROLE, "heads")
         self._stored = Topics.of(domain.name).stored
+        self._copy = RegistryCopy(domain.name, partition, store.registry, clock)
         self._epoch = self._next_offset = 0
         self._first_chunk = True  # since the take-over
 
@@ -90,10 +92,13 @@ class AppendRole:
         """Take the partition over. DoubtfulOffset where the offset does not fit the store."""
         self._heads.clear()
         self._first_chunk = True
+        self._copy.open()
         registry = self._store.registry
         self._epoch = await registry.epoch()
         noted = await registry.next_offset(self._partition)
         judge = AppendOffset(self._domain, self._partition, self._epoch)
+        if fault := judge.of_a_later_epoch(await self._store.newest_epoch()):
+            raise Misconfigured(fault)
         offset = await take_over(self._writer, judge.repair)
         if offset is None:
             if fault := judge.missing(noted):
@@ -101,7 +106,8 @@ class AppendRole:
             await self._writer.commit([], 0)
         elif offset > noted:
             noted = await registry.next_offset(self._partition)
-            if fault := judge.ahead(offset, noted):
+            before = await registry.last_note(self._partition)
+            if fault := judge.ahead(offset, noted, before):
                 raise DoubtfulOffset(fault)
         self._next_offset = offset or 0
         await self._parking.open()
@@ -173,6 +179,9 @@ class AppendRole:
         return report
 
     async def tick(self) -> ChunkReport:
+        if facts := await self._copy.read():
+            await self._writer.commit([self._copy.record(facts)], self._next_offset)
+            self._copy.note_written(facts)
         if self._sweep:
             return await self._sweep.tick(self._next_offset)
         return await self._parking.redrive(self._next_offset)

@@ -3,7 +3,7 @@
 from typing import Any, Self
 
 from eventfleet.model.domain import Domain
-from eventfleet.stores.contracts import Watermarks
+from eventfleet.stores.contracts import OffsetNote, Watermarks
 
 
 class OffsetFault(str):
@@ -56,11 +56,31 @@ class AppendOffset:
         )
         return OffsetFault.of(finding, self.repair)
 
-    def ahead(self, offset: int, noted: int) -> OffsetFault:
-        """Judge an offset by a later note."""
+    def of_a_later_epoch(self, newest: int) -> str:
+        """Judge the store's epoch by that of its newest event."""
+        name = self._domain.name
+        if newest <= self._epoch:
+            return ""
+        return (
+            f"{name}: the store holds events of epoch {newest}, but its registry says that it is "
+            f"in epoch {self._epoch}: the registry was lost, or is an older copy. New events would "
+            f"come before those in the feed. Recover it from the log: eventfleet restore {name}"
+        )
+
+    def ahead(self, offset: int, noted: int, before: OffsetNote | None = None) -> OffsetFault:
+        """Judge an offset by a later note, and by one that is perhaps of an epoch `before`."""
+        name = self._domain.name
         if offset <= noted:
             return NO_FAULT
-        name = self._domain.name
+        if before and before.epoch < self._epoch and offset <= before.next_offset:
+            finding = (
+                f"{name}: the epoch was raised from {before.epoch} to {self._epoch}, but the "
+                f"consumer group still has offset {offset} of partition {self._partition}, as the "
+                "store had noted, and the log has it: the topic was not made anew, and needed no "
+                "new epoch"
+            )
+            advice = f"{make_sure(name)}; go on in this epoch: eventfleet restore {name}"
+            return OffsetFault.of(finding, advice)
         back = "" if self._domain.synchronous else f", or eventfleet rewind {name}"
         finding = (
             f"{name}: the consumer group has taken partition {self._partition} up to offset "

@@ -14,10 +14,13 @@ from eventfleet.stores.contracts import (
     DomainStores,
     LogAdmin,
     LogReader,
+    LogWriter,
     PartitionWriter,
     Watermarks,
 )
 from eventfleet.stores.contracts.views import ViewBuild, ViewBuilds
+from eventfleet.stores.parked_log import TopicParkedLog
+from eventfleet.stores.registry_facts import registry_record
 from eventfleet.topics.names import Topics, consumer_group
 
 ROLES = {
@@ -34,7 +37,8 @@ class RepairContext:
     """The domain to repair, its servers, and the prefix of its consumer groups.
 
     `writers`, by partition, fence append's owners; none on a broker without transactions. Offsets
-    that look lost are asked for again for `steady` seconds.
+    that look lost are asked for again for `steady` seconds. `producer` writes what is decided to
+    the log; without one append's owner does, once it runs.
     """
 
     domain: Domain[Any]
@@ -45,6 +49,11 @@ class RepairContext:
     group_prefix: str
     writers: Mapping[int, PartitionWriter] = field(default_factory=dict)
     steady: float = 0.0
+    producer: LogWriter | None = None
+
+    @property
+    def parked_log(self) -> TopicParkedLog:
+        return TopicParkedLog(self.reader)
 
     @property
     def topics(self) -> Topics:
@@ -100,6 +109,12 @@ class RepairContext:
         for partition, known in former.partitions.items():
             stale = known._replace(stale=True)
             await views.note_progress(view, former.number, partition, known, stale)
+
+    async def copy_registry(self) -> None:
+        """Have the log keep what the registry says now: a lost store is filled from there."""
+        if self.producer:
+            facts = await self.stores.events.registry.facts()
+            await self.producer.produce([registry_record(self.domain.name, facts)])
 
     async def set_offsets(self, offsets: Mapping[int, int]) -> None:
         await self.admin.set_offsets(self.group("append"), self.topics.events, offsets)

@@ -2,17 +2,28 @@
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import NamedTuple
 
 from msgspec.structs import replace
 
+from eventfleet.roles.recovery import (
+    Reach,
+    recover_epoch,
+    recover_parked,
+    recover_puts,
+    recover_registry,
+    require_reach,
+)
 from eventfleet.roles.repair import RepairContext, nearest_in_log
 from eventfleet.stores.contracts import (
     AssignPosition,
     DomainStores,
     OffsetRange,
+    PlaceParked,
     Repair,
     RepairKind,
+    Watermarks,
     Write,
 )
 from eventfleet.stores.errors import Duplicate, Misconfigured
@@ -25,18 +36,29 @@ PAGE_EVENTS = 500
 
 @dataclass
 class RestoreReport:
-    """Counts of events: read in `<domain>.stored`, found in the store, filled in, voided."""
+    """Counts of events: read in `<domain>.stored`, found in the store, filled in, voided.
+
+    `parked`: events that append parks, and has again; `marked`: discarded ones that have their mark
+    again; `put`: those that wait in the log to be appended. `missing` says what is in no topic, and
+    `doubts` what may be.
+    """
 
     read: int = 0
     found: int = 0
     restored: int = 0
     voided: int = 0
+    parked: int = 0
+    marked: int = 0
+    put: int = 0
     ranges: list[OffsetRange] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
+    doubts: list[str] = field(default_factory=list)
 
 
 async def restore(context: RepairContext) -> RestoreReport:
     """Fill the store with what it misses of `<domain>.stored`, by id, version and position.
 
+    What append parks, the marks of discarded events and the registry come from `<domain>.parked`.
     Nothing that is filled in is emitted, so the views are built anew. Where the log does not have
     the group's offset, append goes on from its oldest record, in a new epoch. Misconfigured: the
     topic has no record of an event that must come before one of its events, the store holds another
@@ -44,12 +66,20 @@ async def restore(context: RepairContext) -> RestoreReport:
     """
     registry, report = context.stores.events.registry, RestoreReport()
     committed = await context.take_over()
+    reaches = await _reaches(context)
+    await recover_registry(context)
+    report.doubts = await require_reach(context, reaches, committed)
+    void, synchronous = await _find_void(context), context.domain.synchronous
+    filling = _Filling(context.stores, void, report, synchronous=synchronous)
+    highest = {each.partition: await filling.fill(context, each.partition) for each in reaches}
+    await recover_epoch(context, max([0, *chain.from_iterable(highest.values())]))
     noted = await registry.next_offsets()
-    filling = _Filling(context.stores, await _find_void(context), report)
+    first_epoch = await _first_epoch(context)
     ends: dict[int, int] = {}
-    for partition in await context.reader.watermarks(context.topics.stored):
-        last = await filling.fill(_stored_events(context, partition))
+    for partition, offsets in highest.items():
+        last = max((o for epoch, o in offsets.items() if epoch >= first_epoch), default=-1)
         ends[partition] = committed.get(partition, max(noted.get(partition, 0), last + 1))
+    await _recover_rest(context, ends, report)
     report.ranges = [
         OffsetRange(partition, noted.get(partition, 0), end)
         for partition, end in ends.items()
@@ -57,8 +87,43 @@ async def restore(context: RepairContext) -> RestoreReport:
     ]
     await registry.record_restore(report.ranges, context.clock.now())
     await _set_offsets(context, committed, ends)
+    await context.copy_registry()
     await context.rebuild_views()
     return report
+
+
+async def _reaches(context: RepairContext) -> list[Reach]:
+    """Find where each partition of `<domain>.stored` begins."""
+    reaches: list[Reach] = []
+    for partition, marks in (await context.reader.watermarks(context.topics.stored)).items():
+        first = None
+        for start in range(marks.oldest, marks.end, PAGE_EVENTS):
+            page = Watermarks(start, min(start + PAGE_EVENTS, marks.end))
+            if events := [event async for event in _stored_events(context, partition, page)]:
+                first = Position.parse(events[0].position or "")
+                break
+        reaches.append(Reach(partition, marks.oldest, first))
+    return reaches
+
+
+async def _recover_rest(
+    context: RepairContext, ends: Mapping[int, int], report: RestoreReport
+) -> None:
+    """Recover what lies beside the placed events."""
+    report.parked, marked, missing = await recover_parked(context, ends)
+    report.put, lost = await recover_puts(context, ends)
+    report.marked += marked
+    report.missing = missing + lost
+
+
+async def _first_epoch(context: RepairContext) -> int:
+    """Return the first epoch of the present log: a rewind keeps the log, and raises the epoch."""
+    registry = context.stores.events.registry
+    epoch, repairs = await registry.epoch(), await registry.repairs()
+    rewound = {repair.epoch for repair in repairs if repair.kind is RepairKind.REWIND}
+    while epoch in rewound:
+        epoch -= 1
+    return epoch
 
 
 async def _set_offsets(
@@ -73,9 +138,12 @@ async def _set_offsets(
     await context.set_offsets({p: o for p, o in offsets.items() if committed.get(p, 0) != o})
 
 
-async def _stored_events(context: RepairContext, partition: int) -> AsyncIterator[EventRecord]:
+async def _stored_events(
+    context: RepairContext, partition: int, part: Watermarks | None = None
+) -> AsyncIterator[EventRecord]:
+    """Yield the events of a partition of `<domain>.stored`, or of a part of it."""
     topic = context.topics.stored
-    marks = (await context.reader.watermarks(topic))[partition]
+    marks = part or (await context.reader.watermarks(topic))[partition]
     async for record in context.reader.read(topic, partition, *marks):
         try:
             event = decode_stored(record.value)
@@ -117,15 +185,19 @@ async def _find_void(context: RepairContext) -> _Void:
 class _Filling:
     """Stores what is missing of the events of `<domain>.stored`, in pages."""
 
-    def __init__(self, stores: DomainStores, void: _Void, report: RestoreReport) -> None:
+    def __init__(
+        self, stores: DomainStores, void: _Void, report: RestoreReport, *, synchronous: bool
+    ) -> None:
         self._events, self._void, self._report = stores.events, void, report
+        self._synchronous = synchronous
 
-    async def fill(self, events: AsyncIterator[EventRecord]) -> int:
-        """Store what is missing; return the highest offset in `<domain>.events` of an event."""
-        page, highest = list[EventRecord](), -1
-        async for event in events:
+    async def fill(self, context: RepairContext, partition: int) -> dict[int, int]:
+        """Store what is missing; return by epoch the highest offset in the log of an event."""
+        page, highest = list[EventRecord](), dict[int, int]()
+        async for event in _stored_events(context, partition):
             self._report.read += 1
-            highest = max(highest, Position.parse(event.position or "").offset)
+            epoch, _, offset = Position.parse(event.position or "")
+            highest[epoch] = max(highest.get(epoch, -1), offset)
             page.append(event)
             if len(page) == PAGE_EVENTS:
                 await self._fill_page(page)
@@ -142,16 +214,44 @@ class _Filling:
             stored, version = found.get(event.key), versions.get(event.aggregate_id, 0)
             if stored and _is_same(stored, event):
                 self._report.found += 1
+                await self._mark(stored, event)
             elif self._void.voids(event) and (
                 stored or event.key in self._void.emitted_again or event.version != version + 1
             ):
                 self._report.voided += 1
             else:
-                writes.append(_fill_in(event, stored, version))
+                writes.append(self._fill_in(event, stored, version))
+                if stored:
+                    await self._mark(stored, event)
                 versions[event.aggregate_id] = max(version, event.version)
                 found[event.key] = event
         await self._write(writes)
         self._report.restored += len(writes)
+
+    def _fill_in(self, event: EventRecord, stored: EventRecord | None, version: int) -> Write:
+        """Return the write that brings the store's event, or its absence, to this event."""
+        where = f"{event.domain}/{event.aggregate_id} version {event.version}"
+        if stored is not None:
+            if stored.position is None and stored.version == event.version:
+                assign = AssignPosition if self._synchronous else PlaceParked
+                return assign(stored, Position.parse(event.position or ""))
+            raise Misconfigured(
+                f"{where} (event {event.id}) is stored as version {stored.version} at position "
+                f"{stored.position}, but was published at {event.position}: the store has gone on "
+                "by itself; restore into an older copy, or into an empty database"
+            )
+        if event.version > version + 1:
+            raise Misconfigured(
+                f"{where}: neither the store nor {event.domain}.stored has version {version + 1}, "
+                "which comes before it: the topic no longer keeps it; begin with a newer copy"
+            )
+        return event
+
+    async def _mark(self, stored: EventRecord, published: EventRecord) -> None:
+        """Mark a stored event that was published as discarded."""
+        if published.discarded and not stored.discarded:
+            await self._events.mark_discarded(stored.key)
+            self._report.marked += 1
 
     async def _write(self, writes: Sequence[Write]) -> None:
         while writes:
@@ -176,22 +276,3 @@ class _Filling:
 def _is_same(stored: EventRecord, published: EventRecord) -> bool:
     """Compare, but for the mark of a discarded event, which only the store has."""
     return replace(stored, discarded=False) == replace(published, discarded=False)
-
-
-def _fill_in(event: EventRecord, stored: EventRecord | None, version: int) -> Write:
-    """Return the write that brings the store's event, or its absence, to this event."""
-    where = f"{event.domain}/{event.aggregate_id} version {event.version}"
-    if stored is not None:
-        if stored.position is None and stored.version == event.version:
-            return AssignPosition(stored, Position.parse(event.position or ""))
-        raise Misconfigured(
-            f"{where} (event {event.id}) is stored as version {stored.version} at position "
-            f"{stored.position}, but was published at {event.position}: the store has gone on by "
-            "itself; restore into an older copy, or into an empty database"
-        )
-    if event.version > version + 1:
-        raise Misconfigured(
-            f"{where}: neither the store nor {event.domain}.stored has version {version + 1}, "
-            "which comes before it: the topic no longer keeps it; begin with a newer copy"
-        )
-    return event

@@ -29,6 +29,7 @@ async def rewind(
             f"log again; use: eventfleet restore {name}"
         )
     committed = await context.take_over()
+    await _require_registry(context)
     marks = await context.reader.watermarks(context.topics.events)
     if first is None:
         noted = await registry.next_offsets()
@@ -37,10 +38,22 @@ async def rewind(
     ranges = _ranges(context.topics.events, marks, committed, first)
     if ranges:
         await registry.rewind(ranges, context.clock.now())
+        await context.copy_registry()
         await context.stores.snapshots.clear()
         await context.rebuild_views()
         await context.set_offsets({each.partition: each.first for each in ranges})
     return ranges
+
+
+async def _require_registry(context: RepairContext) -> None:
+    """Misconfigured: the registry is behind its events, so a new epoch may be one of theirs."""
+    events, name = context.stores.events, context.domain.name
+    epoch, newest = await events.registry.epoch(), await events.newest_epoch()
+    if newest > epoch:
+        raise Misconfigured(
+            f"{name}: the store holds events of epoch {newest}, but its registry says epoch "
+            f"{epoch}: recover it first: eventfleet restore {name}"
+        )
 
 
 def _ranges(

@@ -16,18 +16,20 @@ from eventfleet.topics.names import Topics, consumer_group
 
 @asynccontextmanager
 async def open_repair_context(
-    settings: Settings, domain: Domain[Any]
+    settings: Settings, domain: Domain[Any], *, requires_topics: bool = True
 ) -> AsyncIterator[RepairContext]:
     """Open what a repair of this domain needs; the store's indexes are created where missing."""
     async with (
         connections.log_reader(settings) as reader,
         connections.log_admin(settings) as admin,
         connections.stores(settings, {domain.name: domain}) as stores,
+        connections.log_writer(settings) as producer,
     ):
         events = Topics.of(domain.name).events
         group = consumer_group(settings.group_prefix, domain.name, "append")
-        specs = connections.topics_of(settings, domain)
-        await connections.require_topics(reader, specs)
+        if requires_topics:
+            await connections.require_topics(reader, connections.topics_of(settings, domain))
+        has_log = await reader.partition_count(Topics.of(domain.name).parked) > 0
         partitions = await reader.watermarks(events) if await admin.transactional() else ()
         connection = connections.connection(settings)
         await stores[domain.name].events.prepare()
@@ -38,4 +40,5 @@ async def open_repair_context(
                 for partition in partitions
             },
             steady=STEADY_SECONDS,
+            producer=producer if has_log else None,
         )

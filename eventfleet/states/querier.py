@@ -227,6 +227,8 @@ class Querier(Generic[S]):
         return found.data if found else None
 
     def _upcast(self, event: EventRecord) -> EventRecord:
+        if event.discarded:  # perhaps since an upcaster raises on it
+            return event
         try:
             return self._domain.upcast(event)
         except Exception as error:

@@ -4,7 +4,8 @@ from collections.abc import AsyncIterator
 
 from msgspec.structs import replace
 
-from eventfleet.stores.contracts import LogReader
+from eventfleet.stores import registry_facts
+from eventfleet.stores.contracts import LogReader, RegistryFacts
 from eventfleet.stores.contracts.dead_letters import ParkedEntries
 from eventfleet.stores.errors import TopicRefused
 from eventfleet.topics.event import EventRecord
@@ -47,6 +48,13 @@ class TopicParkedLog:
         entries = [*found.values()]
         roles = sorted({each.role for each in entries})
         return {role: _entries_of([e for e in entries if e.role == role]) for role in roles}
+
+    async def registry_facts(self, domain: str) -> RegistryFacts | None:
+        """Return the copy of the store's registry; None: there is none."""
+        found = None
+        async for record in self._read(domain, registry_facts.PARTITION):
+            found = registry_facts.read_registry_facts(record) or found
+        return found
 
     async def parked_events(self, domain: str, partition: int) -> AsyncIterator[EventRecord]:
         """Stream the events that append parks; their keys alone are kept in memory."""

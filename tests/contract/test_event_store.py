@@ -619,3 +619,13 @@ def _types(value: Any) -> Any:
     if isinstance(value, list):
         return [_types(inner) for inner in value]
     return type(value)
+
+
+# epochs
+
+
+async def test_the_newest_epoch_is_that_of_a_placed_event(store: EventStore) -> None:
+    assert await store.newest_epoch() == 0
+    await store.put([event("s1", 1)], 0)
+    await store.write([event("a1", 1, Position(2, 1, 5)), event("b1", 1, Position(1, 3, 9))])
+    assert await store.newest_epoch() == 2

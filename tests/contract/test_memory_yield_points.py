@@ -9,6 +9,7 @@ from eventfleet.model.views import ViewShape
 from eventfleet.stores.contracts import (
     AssignPosition,
     OffsetRange,
+    RegistryFacts,
     Snapshot,
     TailQuery,
     VersionRange,
@@ -117,6 +118,10 @@ READS: dict[str, Callable[[MemoryEvents], Awaitable[Any]]] = {
     "has_begun": lambda s: s.registry.has_begun("relay", 0),
     "note_begun": lambda s: s.registry.note_begun("relay", 0),
     "repairs": lambda s: s.registry.repairs(),
+    "last_note": lambda s: s.registry.last_note(0),
+    "facts": lambda s: s.registry.facts(),
+    "recover": lambda s: s.registry.recover(RegistryFacts(1)),
+    "newest_epoch": lambda s: s.newest_epoch(),
 }
 
 

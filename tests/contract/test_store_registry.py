@@ -6,7 +6,15 @@ from datetime import timedelta
 import pytest
 
 from eventfleet.model.event_shapes import EventShape
-from eventfleet.stores.contracts import EventStore, OffsetRange, Repair, RepairKind, StoreRegistry
+from eventfleet.stores.contracts import (
+    EventStore,
+    OffsetNote,
+    OffsetRange,
+    RegistryFacts,
+    Repair,
+    RepairKind,
+    StoreRegistry,
+)
 from eventfleet.stores.errors import Misconfigured
 from tests.contract.conftest import OpenStores
 from tests.contract.samples import TIME, at
@@ -157,3 +165,55 @@ async def test_of_shapes_recorded_at_the_same_time_one_set_wins(
 
     assert sum(await asyncio.gather(*map(record, range(5)))) == 1
     assert len(await registry.event_shapes()) == 1
+
+
+async def test_the_last_note_is_kept_when_the_epoch_is_raised(registry: StoreRegistry) -> None:
+    assert await registry.last_note(0) is None
+    await registry.note_next_offset(0, 0, 70)
+    await registry.raise_epoch()
+    assert await registry.next_offset(0) == 0
+    assert await registry.last_note(0) == OffsetNote(0, 70)
+
+
+SHAPES = [EventShape("Placed", 1, "{}"), EventShape("Paid", 1, "{}")]
+
+
+REWIND = Repair(RepairKind.REWIND, 1, OffsetRange(0, 3, 9), TIME)
+FACTS = RegistryFacts(1, 4, (*SHAPES,), (("relay", 1),), (REWIND,))
+
+
+async def test_the_facts_are_what_was_noted(registry: StoreRegistry) -> None:
+    assert await registry.facts() == RegistryFacts()
+    await registry.rewind([REWIND.offsets], TIME)
+    await registry.register_partition_count(4)
+    await registry.replace_event_shapes([], SHAPES)
+    await registry.note_begun("relay", 1)
+    assert await registry.facts() == FACTS
+
+
+async def test_a_new_registry_recovers_the_facts_of_a_lost_one(
+    registry: StoreRegistry, opening: OpenStores
+) -> None:
+    for _ in range(2):
+        await registry.recover(FACTS)
+    async with opening() as other:
+        recovered = other.events.registry
+        assert await recovered.facts() == FACTS
+        assert (await recovered.epoch(), await recovered.partition_count()) == (1, 4)
+        assert await recovered.event_shapes() == SHAPES
+        assert await recovered.has_begun("relay", 1)
+        assert await recovered.repairs() == [REWIND]
+
+
+async def test_an_older_copy_gets_what_it_lacks_and_a_newer_one_loses_nothing(
+    registry: StoreRegistry,
+) -> None:
+    await registry.replace_event_shapes([], SHAPES[:1])
+    await registry.rewind([OffsetRange(0, 3, 9)], TIME)
+    await registry.note_begun("relay", 1)
+    older = await registry.facts()
+    later = older._replace(epoch=2, event_shapes=(*SHAPES,), begun=(("project", 0),))
+    await registry.recover(later)
+    assert await registry.facts() == later
+    await registry.recover(older)
+    assert await registry.facts() == later

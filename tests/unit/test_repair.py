@@ -23,7 +23,12 @@ from eventfleet.stores.contracts.views import BuildProgress, ViewBuild, ViewBuil
 from eventfleet.stores.cursors import FeedPoint
 from eventfleet.stores.errors import Misconfigured
 from eventfleet.stores.memory.events import MemoryEvents
-from eventfleet.stores.memory.log import MemoryAdmin, MemoryReader, MemoryTransactionalWriter
+from eventfleet.stores.memory.log import (
+    MemoryAdmin,
+    MemoryProducer,
+    MemoryReader,
+    MemoryTransactionalWriter,
+)
 from eventfleet.stores.memory.views import MemoryViews
 from eventfleet.topics.event import Position
 from eventfleet.topics.names import consumer_group
@@ -45,10 +50,11 @@ class Fleet(InMemoryServers):
     def context(self) -> RepairContext:
         return RepairContext(
             self.domain,
-            DomainStores(self.events, self.snapshots, self.views),
+            DomainStores(self.events, self.snapshots, self.views, self.dead_letters),
             MemoryReader(self.log),
             *(MemoryAdmin(self.log), self.clock, PREFIX),
             writers={0: self.writer("append")},
+            producer=MemoryProducer(self.log),
         )
 
     def writer(self, role: str) -> MemoryTransactionalWriter:

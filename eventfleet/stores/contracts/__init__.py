@@ -44,7 +44,14 @@ from eventfleet.stores.contracts.markers import (
 )
 from eventfleet.stores.contracts.notices import Notice, Notices, Stage
 from eventfleet.stores.contracts.outbox import Outbox
-from eventfleet.stores.contracts.registry import OffsetRange, Repair, RepairKind, StoreRegistry
+from eventfleet.stores.contracts.registry import (
+    OffsetNote,
+    OffsetRange,
+    RegistryFacts,
+    Repair,
+    RepairKind,
+    StoreRegistry,
+)
 from eventfleet.stores.contracts.snapshots import ShapeCount, Snapshot, SnapshotStore
 from eventfleet.stores.contracts.system import (
     Clock,
@@ -79,6 +86,7 @@ __all__ = [
     "Note",
     "Notice",
     "Notices",
+    "OffsetNote",
     "OffsetRange",
     "Outbox",
     "Page",
@@ -87,6 +95,7 @@ __all__ = [
     "PartitionWriter",
     "PlaceParked",
     "RefuseParked",
+    "RegistryFacts",
     "Repair",
     "RepairKind",
     "ShapeCount",

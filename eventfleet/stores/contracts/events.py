@@ -181,6 +181,9 @@ class EventReader(Protocol):
         "" is the beginning. InvalidCursor: the cursor is not one of this listing.
         """
 
+    async def newest_epoch(self) -> int:
+        """Return the highest epoch in which an event is placed; 0 if there is none."""
+
     async def count(self) -> int:
         """Count the stored events."""
 

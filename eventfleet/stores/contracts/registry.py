@@ -47,6 +47,23 @@ class Repair(NamedTuple):
         )
 
 
+class OffsetNote(NamedTuple):
+    """Append's offset of a partition, as it was noted last: in the present epoch, or before."""
+
+    epoch: int
+    next_offset: int
+
+
+class RegistryFacts(NamedTuple):
+    """The facts of a registry that can't be read from the events; `begun`: role and partition."""
+
+    epoch: int = 0
+    partition_count: int | None = None
+    event_shapes: tuple[EventShape, ...] = ()
+    begun: tuple[tuple[str, int], ...] = ()
+    repairs: tuple[Repair, ...] = ()
+
+
 class StoreRegistry(Protocol):
     """The facts that one domain's event store holds about itself."""
 
@@ -77,6 +94,9 @@ class StoreRegistry(Protocol):
         That of the present epoch; 0 where append has noted none.
         """
 
+    async def last_note(self, partition: int) -> OffsetNote | None:
+        """Return the last noted offset of a partition, of whatever epoch; None: there is none."""
+
     async def next_offsets(self) -> dict[int, int]:
         """Return the noted offsets of all partitions: those of a rewind, also if it was cut off."""
 
@@ -103,3 +123,13 @@ class StoreRegistry(Protocol):
 
     async def repairs(self) -> list[Repair]:
         """Return all repairs, the oldest first."""
+
+    async def facts(self) -> RegistryFacts:
+        """Return the facts of which the log keeps a copy, as they are at one moment."""
+
+    async def recover(self, facts: RegistryFacts) -> None:
+        """Add what is missing of facts that were read from the log, durably.
+
+        The epoch never goes back. Repairs come in the order of their epochs. Of an earlier epoch
+        than the store's, neither what has begun nor the number of partitions counts.
+        """

@@ -217,6 +217,11 @@ class MemoryEvents:
         )[:limit]
         return Page(list(ids), encode_cursor(listing, ids[-1]) if ids else cursor)
 
+    async def newest_epoch(self) -> int:
+        await self._yield_point()
+        positions = (Position.parse(event.position or "") for event in self._placed.values())
+        return max((position.epoch for position in positions), default=0)
+
     async def count(self) -> int:
         await self._yield_point()
         return len(self._by_key)

@@ -4,9 +4,16 @@ from collections.abc import Collection, Sequence
 from datetime import datetime
 
 from eventfleet.model.event_shapes import EventShape
-from eventfleet.stores.contracts import OffsetRange, Repair, RepairKind
+from eventfleet.stores.contracts import (
+    OffsetNote,
+    OffsetRange,
+    RegistryFacts,
+    Repair,
+    RepairKind,
+)
 from eventfleet.stores.errors import Misconfigured
 from eventfleet.stores.memory.yield_point import YieldPoint, no_yield
+from eventfleet.stores.registry_facts import merge_repairs, merge_shapes
 
 
 class MemoryRegistry:
@@ -17,7 +24,7 @@ class MemoryRegistry:
         self._epoch = 0
         self._partition_counts: dict[int, int] = {}  # by epoch
         self._event_shapes: list[EventShape] = []
-        self._next_offsets: dict[int, int] = {}
+        self._notes: dict[int, OffsetNote] = {}
         self._begun: set[tuple[str, int]] = set()
         self._repairs: list[Repair] = []
 
@@ -28,7 +35,6 @@ class MemoryRegistry:
     async def raise_epoch(self) -> int:
         await self._yield_point()
         self._epoch += 1
-        self._next_offsets.clear()
         self._begun.clear()
         return self._epoch
 
@@ -56,11 +62,15 @@ class MemoryRegistry:
 
     async def next_offset(self, partition: int) -> int:
         await self._yield_point()
-        return self._next_offsets.get(partition, 0)
+        return self._next_offsets().get(partition, 0)
 
     async def next_offsets(self) -> dict[int, int]:
         await self._yield_point()
-        return dict(self._next_offsets)
+        return self._next_offsets()
+
+    async def last_note(self, partition: int) -> OffsetNote | None:
+        await self._yield_point()
+        return self._notes.get(partition)
 
     async def note_next_offset(self, partition: int, epoch: int, next_offset: int) -> None:
         await self._yield_point()
@@ -71,8 +81,9 @@ class MemoryRegistry:
 
     async def rewind(self, ranges: Collection[OffsetRange], time: datetime) -> int:
         await self._yield_point()
+        offsets = self._next_offsets() | {each.partition: each.first for each in ranges}
         self._epoch += 1
-        self._next_offsets |= {each.partition: each.first for each in ranges}
+        self._notes |= {p: OffsetNote(self._epoch, offset) for p, offset in offsets.items()}
         self._record(RepairKind.REWIND, ranges, time)
         return self._epoch
 
@@ -95,9 +106,33 @@ class MemoryRegistry:
         await self._yield_point()
         return list(self._repairs)
 
+    async def facts(self) -> RegistryFacts:
+        await self._yield_point()
+        count = self._partition_counts.get(self._epoch)
+        begun = tuple(sorted(self._begun))
+        shapes, repairs = tuple(self._event_shapes), tuple(self._repairs)
+        return RegistryFacts(self._epoch, count, shapes, begun, repairs)
+
+    async def recover(self, facts: RegistryFacts) -> None:
+        await self._yield_point()
+        if facts.epoch > self._epoch:
+            self._begun.clear()
+        self._epoch = max(self._epoch, facts.epoch)
+        if facts.epoch == self._epoch:
+            self._begun |= {*facts.begun}
+            if facts.partition_count is not None:
+                self._partition_counts.setdefault(self._epoch, facts.partition_count)
+        self._event_shapes = merge_shapes(facts.event_shapes, self._event_shapes)
+        self._repairs = merge_repairs(facts.repairs, self._repairs)
+
+    def _next_offsets(self) -> dict[int, int]:
+        """Return the offsets that were noted in the present epoch."""
+        notes = self._notes.items()
+        return {p: note.next_offset for p, note in notes if note.epoch == self._epoch}
+
     def _note(self, partition: int, next_offset: int) -> None:
-        noted = self._next_offsets.get(partition, 0)
-        self._next_offsets[partition] = max(noted, next_offset)
+        noted = self._next_offsets().get(partition, 0)
+        self._notes[partition] = OffsetNote(self._epoch, max(noted, next_offset))
 
     def _record(self, kind: RepairKind, ranges: Collection[OffsetRange], time: datetime) -> None:
         self._repairs += [Repair(kind, self._epoch, each, time) for each in ranges]

@@ -14,10 +14,18 @@ from pymongo import ReturnDocument
 from pymongo.errors import DuplicateKeyError
 
 from eventfleet.model.event_shapes import EventShape
-from eventfleet.stores.contracts import OffsetRange, Repair, RepairKind
+from eventfleet.stores.contracts import (
+    OffsetNote,
+    OffsetRange,
+    RegistryFacts,
+    Repair,
+    RepairKind,
+)
 from eventfleet.stores.errors import Misconfigured, ServerUnavailable
 from eventfleet.stores.mongo.client import Collection, full_name
+from eventfleet.stores.mongo.documents import Document
 from eventfleet.stores.mongo.operation import operation
+from eventfleet.stores.registry_facts import merge_repairs, merge_shapes
 
 PARTITION_SEPARATOR = "/"
 SCHEMA = 2
@@ -81,10 +89,7 @@ class DomainMetadata:
         return await self._raise_epoch({"$unset": {"begun": ""}})
 
     async def partition_count(self) -> int | None:
-        with operation("registry", self._domains):
-            found = await self._domains.find_one(self._key) or {}
-        registered = found.get("partition_count", {})
-        return registered.get("count") if registered.get("epoch") == found.get("epoch", 0) else None
+        return (await self.facts()).partition_count
 
     async def register_partition_count(self, count: int) -> int:
         epoch = await self.epoch()
@@ -95,9 +100,7 @@ class DomainMetadata:
         return await self.partition_count() or count
 
     async def event_shapes(self) -> list[EventShape]:
-        with operation("registry", self._domains):
-            found = await self._domains.find_one(self._key) or {}
-        return [EventShape(**each) for each in found.get("event_shapes", ())]
+        return [*(await self.facts()).event_shapes]
 
     async def replace_event_shapes(
         self, recorded: Sequence[EventShape], shapes: Sequence[EventShape]
@@ -119,6 +122,11 @@ class DomainMetadata:
             return 0
         self._check_epoch(epoch, found["epoch"])
         return int(found["next_offset"])
+
+    async def last_note(self, partition: int) -> OffsetNote | None:
+        with operation("registry", self._domains):
+            found = await self._domains.find_one(self._partition_key(partition))
+        return OffsetNote(found["epoch"], found["next_offset"]) if found else None
 
     async def next_offsets(self) -> dict[int, int]:
         epoch = await self.epoch()
@@ -175,17 +183,33 @@ class DomainMetadata:
             await self._domains.update_one(self._key, noted, upsert=True)
 
     async def repairs(self) -> list[Repair]:
+        return [*(await self.facts()).repairs]
+
+    async def facts(self) -> RegistryFacts:
         with operation("registry", self._domains):
             found = await self._domains.find_one(self._key) or {}
-        return [
-            Repair(
-                RepairKind(each["kind"]),
-                each["epoch"],
-                OffsetRange(each["partition"], each["first"], each["end"]),
-                each["time"],
-            )
-            for each in found.get("repairs", ())
-        ]
+        return _facts(found)
+
+    async def recover(self, facts: RegistryFacts) -> None:
+        """Recover as StoreRegistry says; one that is cut off is repeated. No worker runs now."""
+        known = await self.facts()
+        epoch = max(known.epoch, facts.epoch)
+        current = [each for each in (known, facts) if each.epoch == epoch]
+        counts = [each.partition_count for each in current if each.partition_count is not None]
+        repairs = merge_repairs(facts.repairs, known.repairs)
+        shapes = merge_shapes(facts.event_shapes, known.event_shapes)
+        begun: dict[str, list[int]] = {}
+        for role, partition in sorted({pair for each in current for pair in each.begun}):
+            begun.setdefault(role, []).append(partition)
+        changed: Document = {"epoch": epoch, "begun": begun}
+        if repairs:
+            changed["repairs"] = [_repair_document(each) for each in repairs]
+        if shapes:
+            changed["event_shapes"] = [each._asdict() for each in shapes]
+        if counts:
+            changed["partition_count"] = {"epoch": epoch, "count": counts[0]}
+        with operation("registry", self._domains):
+            await self._domains.update_one(self._key, {"$set": changed}, upsert=True)
 
     async def _check_noted(self, partition: int, epoch: int) -> None:
         """Misconfigured in a later epoch; else another try of the same owner was at it."""
@@ -221,7 +245,26 @@ def _recorded(
     kind: RepairKind, epoch: int, ranges: Items[OffsetRange], time: datetime
 ) -> dict[str, Any]:
     """Return the update that records a repair."""
-    repairs = [
-        {"kind": kind.value, "epoch": epoch, "time": time, **each._asdict()} for each in ranges
-    ]
+    repairs = [_repair_document(Repair(kind, epoch, each, time)) for each in ranges]
     return {"$push": {"repairs": {"$each": repairs}}}
+
+
+def _repair_document(repair: Repair) -> Document:
+    kind, epoch, offsets, time = repair
+    return {"kind": kind.value, "epoch": epoch, "time": time, **offsets._asdict()}
+
+
+def _facts(found: Document) -> RegistryFacts:
+    epoch, registered = found.get("epoch", 0), found.get("partition_count", {})
+    return RegistryFacts(
+        epoch,
+        registered.get("count") if registered.get("epoch") == epoch else None,
+        tuple(EventShape(**each) for each in found.get("event_shapes", ())),
+        tuple(sorted((role, p) for role, ps in found.get("begun", {}).items() for p in ps)),
+        tuple(_repair(each) for each in found.get("repairs", ())),
+    )
+
+
+def _repair(found: Document) -> Repair:
+    offsets = OffsetRange(found["partition"], found["first"], found["end"])
+    return Repair(RepairKind(found["kind"]), found["epoch"], offsets, found["time"])

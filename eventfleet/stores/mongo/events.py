@@ -260,6 +260,13 @@ class MongoEvents:
         ids = [document["aggregate_id"] for document in page]
         return Page(ids, encode_cursor(listing, ids[-1]) if ids else cursor)
 
+    async def newest_epoch(self) -> int:
+        newest = [("epoch", -1), ("partition", -1), ("offset", -1), ("version", -1)]
+        with operation("read", self._events):
+            found = self._events.find({"epoch": {"$gte": 0}}, {"_id": 0, "epoch": 1}).sort(newest)
+            events = await found.limit(1).to_list(1)
+        return events[0]["epoch"] if events else 0
+
     async def count(self) -> int:
         with operation("read", self._events):
             counted: int = await self._events.count_documents({}, hint="_id_")
