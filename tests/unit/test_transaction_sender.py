@@ -248,6 +248,7 @@ class FencedProducer:
         self.client = SimpleNamespace(close=self._end)
         self._message_accumulator = SimpleNamespace(fail_all=lambda _: None, _batches={})
         self._txn_manager = None
+        self._sender = SimpleNamespace(sender_task=None)
         self.stop = self._end
 
     async def _end(self) -> None:

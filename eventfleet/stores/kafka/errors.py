@@ -166,6 +166,9 @@ async def abort_producer(producer: Any) -> None:
     """
     producer.client.send = _refuse
     producer._message_accumulator.fail_all(kafka.ProducerClosed())
+    if producer._sender.sender_task is not None:
+        producer._sender.sender_task.cancel()
+    _retrieve_exceptions(producer)
     await close_quietly(producer.client.close)
     await close_quietly(producer.stop)
     _retrieve_exceptions(producer)

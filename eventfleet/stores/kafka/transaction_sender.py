@@ -117,6 +117,9 @@ class TransactionSender(Sender):  # type: ignore[misc]
             yield
         except RequestUnanswered as error:
             self._give_up(error)
+        except kafka.KafkaError:
+            if self._message_accumulator._exception is None:
+                raise  # once the producer is at its end, nobody awaits what fails
 
     def _give_up(self, error: RequestUnanswered) -> None:
         """Fail all that the producer was given, and end the task that sends.
