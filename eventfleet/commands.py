@@ -30,11 +30,13 @@ from eventfleet.runtime.event_services import event_service
 from eventfleet.runtime.settings import Settings, load_settings
 from eventfleet.service.event_service import EventService, SendOptions
 from eventfleet.service.stage_waiter import WaitResult
-from eventfleet.stores.contracts import Stage
+from eventfleet.stores.contracts import Disposition, DispositionKind, Stage
 
 __all__ = [
     "Accepted",
     "Conflict",
+    "Disposition",
+    "DispositionKind",
     "EventService",
     "Failed",
     "IdReused",

@@ -23,7 +23,7 @@ from eventfleet.deciders.outcomes import (
 from eventfleet.runtime.settings import Settings
 from eventfleet.service.stage_waiter import WaitResult
 from eventfleet.states.querier import MissingEvents, StateAt, StateDiff
-from eventfleet.stores.contracts import Snapshot, Stage
+from eventfleet.stores.contracts import Disposition, Snapshot, Stage
 from eventfleet.topics.errors import EventfleetError
 from eventfleet.topics.event import EventRecord, ExpectedVersion
 from eventfleet.web.bodies import (
@@ -126,7 +126,7 @@ class HttpClient:
             raise
         except ServiceFailed as failure:
             return WaitResult(Unavailable(str(failure)), None)
-        return WaitResult(_outcome(sent), sent.stage or None)
+        return WaitResult(_outcome(sent), sent.stage or None, _disposition(sent))
 
     async def events(
         self,
@@ -237,6 +237,12 @@ def _refused_outcome(problem: ProblemDetails) -> Outcome | None:
     if problem.type == VERSION_CONFLICT.type:
         return VersionConflict(reason, problem.version or 0)
     return OUTCOMES[problem.type](reason) if problem.type in OUTCOMES else None
+
+
+def _disposition(sent: CommandResult) -> Disposition | None:
+    if not sent.disposition:
+        return None
+    return Disposition(sent.disposition.kind, sent.disposition.role, sent.disposition.reason)
 
 
 def _outcome(sent: CommandResult) -> Outcome:

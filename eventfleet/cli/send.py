@@ -23,10 +23,11 @@ STATUSES = {
     "late": 5,
     "unavailable": 6,
     "version-conflict": 7,
+    "held-up": 8,
 }
 """Exit status of each outcome; 1 is any other error before the command was sent, 2 wrong usage."""
 
-OUTCOMES = {"late": "accepted", "version-conflict": "conflict"}
+OUTCOMES = {"late": "accepted", "held-up": "accepted", "version-conflict": "conflict"}
 """The outcome's name, where a status has another key."""
 
 MAX_VERSION = 2**63 - 1
@@ -119,6 +120,8 @@ def send(
       5  accepted, but its event did not reach the --wait stage in time
       6  unknown: nothing is known to be done; send it again with the same id
       7  conflict: the aggregate is at another version than the expected one
+      8  accepted, but its event does not reach the --wait stage by itself: it is
+         parked, discarded, superseded or unreadable
     """
     from eventfleet.stores.contracts import Stage
     from eventfleet.stores.ids import Uuid7Generator
@@ -134,7 +137,10 @@ def send(
     if json:
         print_json({"outcome": OUTCOMES.get(kind, kind), "command_id": identity, **answer})
     else:
-        _print(kind, identity, answer, f"not {wait} within {patience:g} s")
+        late = f"not {wait} within {patience:g} s"
+        if kind == "held-up":
+            late = _held_up(name, aggregate_id, wait, answer["disposition"])
+        _print(kind, identity, answer, late)
     raise click.exceptions.Exit(STATUSES[kind])
 
 
@@ -187,6 +193,9 @@ def _outcome(sending: Any, wanted: "Stage") -> tuple[str, dict[str, Any]]:
         return "version-conflict", answer
     if result.stage:
         answer["stage"] = result.stage.value
+    if result.disposition:
+        answer["disposition"] = result.disposition._asdict()
+        return "held-up", answer
     return "late" if result.stage not in (None, wanted) else kind, answer
 
 
@@ -210,7 +219,7 @@ async def _send(
 
 def _print(kind: str, command_id: str, answer: dict[str, Any], late: str) -> None:
     match kind:
-        case "accepted" | "repeated" | "late":
+        case "accepted" | "repeated" | "late" | "held-up":
             _print_accepted(kind, answer, late)
         case "rejected" | "conflict":
             click.echo(f"{kind}: {printable(answer['reason'])}")
@@ -239,5 +248,18 @@ def _print_accepted(kind: str, answer: dict[str, Any], late: str) -> None:
     stage = f", {answer['stage']}" if answer["stage"] != "accepted" else ""
     outcome = OUTCOMES.get(kind, kind)
     click.echo(f"{outcome}: event {answer['event_id']} in {answer['place']}{version}{stage}")
-    if kind == "late":
+    if kind in ("late", "held-up"):
         click.echo(late, err=True)
+
+
+def _held_up(name: str, aggregate_id: str, wait: str, disposition: dict[str, str]) -> str:
+    """The line that says why an event does not reach a stage, and what to do."""
+    kind, role, reason = (disposition[each] for each in ("kind", "role", "reason"))
+    told = f"not {wait}: {kind}" + (f" in {role}" if role else "")
+    told += f": {printable(reason)}" if reason else ""
+    if kind == "parked":
+        look = f"eventfleet deadletters show {name} {role} {printable(aggregate_id)}"
+        return f"{told}\nlook at it: {look}"
+    if kind == "discarded":
+        return f"{told}: an operator has decided that it is passed over"
+    return f"{told}\nit is among the dead letters of {name}: send the command anew, with another id"

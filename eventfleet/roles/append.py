@@ -9,10 +9,10 @@ upcaster raises, parks its aggregate.
 """
 
 from collections.abc import Sequence
-from contextlib import suppress
 from typing import Any
 
 from eventfleet.model.domain import Domain
+from eventfleet.roles.append_notices import AppendNotices
 from eventfleet.roles.append_parking import AppendParking
 from eventfleet.roles.append_plan import (
     AppendItem,
@@ -39,7 +39,6 @@ from eventfleet.stores.contracts import (
     EventStore,
     Head,
     PartitionWriter,
-    Stage,
     VersionRange,
 )
 from eventfleet.stores.errors import DoubtfulOffset, Duplicate, Misconfigured, ServerUnavailable
@@ -79,7 +78,8 @@ class AppendRole:
     ) -> None:
         self._domain, self._partition, self._store = domain, partition, store
         self._writer, self._clock, self._parking = writer, clock, parking
-        self._notifier, self._sweep = notifier, sweep
+        self._sweep = sweep
+        self._notices = AppendNotices(notifier, store, parking, synchronous=domain.synchronous)
         self._synchronous, self._uses_marker = domain.synchronous, domain.uses_marker
         self._heads: LruCache[Head] = LruCache(cached)
         self._cache_statistics = cache_statistics(domain.name, ROLE, "heads")
@@ -113,8 +113,10 @@ class AppendRole:
         await self._parking.open()
         return self._next_offset
 
-    def _read(self, records: Sequence[LogRecord]) -> tuple[list[AppendItem], list[ProducerRecord]]:
-        """The items of the readable records, and dead letters for the others."""
+    def _read(
+        self, records: Sequence[LogRecord], unreadable: list[tuple[LogRecord, str]]
+    ) -> tuple[list[AppendItem], list[ProducerRecord]]:
+        """The items of the readable records, and dead letters for the others, with the reasons."""
         items: list[AppendItem] = []
         dead_letters: list[ProducerRecord] = []
         headers, redriven = EVENT_HEADERS, False
@@ -127,6 +129,7 @@ class AppendRole:
                 items.append(AppendItem(record, event, self._epoch, fault, redriven))
             except InvalidRecord as error:
                 dead_letters.append(self._dead_letter(record, UNREADABLE, str(error)))
+                unreadable.append((record, str(error)))
         return items, dead_letters
 
     def _event(self, record: LogRecord, redriven: bool) -> EventRecord:
@@ -156,7 +159,8 @@ class AppendRole:
     # What it does to one chunk
 
     async def process(self, records: Sequence[LogRecord], next_offset: int) -> ChunkReport:
-        read, dead_letters = self._read(records)
+        unreadable: list[tuple[LogRecord, str]] = []
+        read, dead_letters = self._read(records, unreadable)
         items = distinct(read)
         report = ChunkReport(repeated=len(read) - len(items), dead_letters=len(dead_letters))
         if self._first_chunk:
@@ -175,7 +179,9 @@ class AppendRole:
         self._next_offset = next_offset
         self._first_chunk = False
         if awaited := [item.event for item in read if item.event.reply_to]:
-            await self._notify(awaited, result.emits)
+            await self._notices.notify(awaited, result.emits)
+        for record, reason in unreadable:
+            self._notices.notify_unreadable(record, reason)
         return report
 
     async def tick(self) -> ChunkReport:
@@ -345,15 +351,6 @@ class AppendRole:
                 result.report.redriven += not event.discarded
                 result.report.discarded += event.discarded
         result.emits.sort(key=lambda event: Position.parse(event.position or ""))
-
-    async def _notify(self, awaited: Sequence[EventRecord], emits: Sequence[EventRecord]) -> None:
-        """Notify of the awaited events that are stored: just now, or before, if it is a repeat."""
-        stored = {event.key for event in emits}
-        if others := {event.key for event in awaited} - stored:
-            with suppress(ServerUnavailable):
-                found = await self._store.find(others)
-                stored.update(key for key, event in found.items() if event.position)
-        self._notifier.notify(Stage.APPENDED, [event for event in awaited if event.key in stored])
 
     # What it does when that fails
 

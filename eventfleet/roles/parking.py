@@ -54,6 +54,8 @@ COMPARE_INTERVAL = timedelta(seconds=30)
 REST_COMPARE_INTERVAL = timedelta(minutes=5)
 """While nothing is parked, after the first comparison of an owner."""
 COPY_INTERVAL = timedelta(seconds=1)
+UNASKED_REDRIVE_DELAY = timedelta(seconds=10)
+"""Owners come and go while a deployment is rolled out, and operators may ask first."""
 REDRIVE_TIME = timedelta(seconds=0.5)
 """The longest time for redrives between two chunks, but for the last aggregate or page."""
 
@@ -115,6 +117,7 @@ class Parking:
         self._letters, self._clock, self._most = letters, clock, most
         self._tried = tried
         self._untried: dict[str, None] = {}
+        self._try_at = clock.steady()
         self.aggregates: dict[str, ParkedAggregate] = {}
         self.discards: set[tuple[str, int]] = set()
         self._changed: set[str] = set()
@@ -148,9 +151,11 @@ class Parking:
         parked = self.aggregates.items()
         untried = [key for key, each in parked if (key, each.first) not in self._tried]
         self._untried = dict.fromkeys(untried)
+        self._try_at = self._clock.steady() + UNASKED_REDRIVE_DELAY
         if untried:
             logger.warning(
-                "%s of %s, partition %d tries again %d aggregates that another process has parked",
+                "%s of %s, partition %d will try again %d aggregates that another process has "
+                "parked",
                 *(self._role, self._domain, self._partition, len(untried)),
                 extra=self._place,
             )
@@ -357,6 +362,8 @@ class Parking:
 
     def _unasked(self, asked: Container[str]) -> list[tuple[ParkedAggregate, RedriveRequest]]:
         """Return requests for the next aggregates that this process has not tried yet."""
+        if self._clock.steady() < self._try_at:
+            return []
         untried = [key for key in islice(self._untried, MAX_REQUESTS) if key not in asked]
         return [
             (parked, RedriveRequest(key, parked.first))

@@ -42,7 +42,7 @@ from eventfleet.model.views import ProjectedEvent, View
 from eventfleet.roles.build_parking import BuildParking, ParkedFault, build_name
 from eventfleet.roles.build_redrive import BuildRedrive
 from eventfleet.roles.held_builds import HeldBuilds
-from eventfleet.roles.notices import NULL_NOTIFIER, StageNotifier
+from eventfleet.roles.notices import NULL_NOTIFIER, StageNotifier, notify_parked
 from eventfleet.roles.parking import TooManyParked
 from eventfleet.roles.poison_events import RaisedOn
 from eventfleet.roles.recent_builds import RecentBuilds
@@ -166,9 +166,21 @@ class ProjectRole:
         await self._commit(out + self._parking.dead_letters(records), next_offset)
         if events:
             self._reached = max(self._reached, FeedPoint.of(events[-1]))
-        self._awaited += [event for event in events if event.reply_to and self._is_seen(event)]
+        awaited = [event for event in events if event.reply_to]
+        self._awaited += [event for event in awaited if self._is_seen(event)]
         self._notify()
+        lost = [*awaited, *(event for event, _ in unreadable)]
+        notify_parked(self._notifier, Stage.PROJECTED, ROLE, self._parked(lost))
         return report
+
+    def _parked(self, events: Iterable[ProjectedEvent]) -> list[tuple[ProjectedEvent, str]]:
+        """Return those of the events that queries do not see, with the reasons."""
+        aggregates = self._parking.aggregates
+        return [
+            (event, aggregates[event.aggregate_id].reason)
+            for event in events
+            if not self._is_seen(event)
+        ]
 
     def _read(
         self, records: Sequence[LogRecord], out: list[ProducerRecord]

@@ -15,7 +15,7 @@ import msgspec
 from msgspec.structs import replace
 
 from eventfleet.model.domain import Domain, any_event
-from eventfleet.roles.notices import NULL_NOTIFIER, StageNotifier
+from eventfleet.roles.notices import NULL_NOTIFIER, StageNotifier, notify_parked
 from eventfleet.roles.parking import Parking
 from eventfleet.roles.role import ChunkReport
 from eventfleet.roles.takeover import RoleStart
@@ -160,19 +160,20 @@ class RelayRole:
         report = ChunkReport()
         out: list[ProducerRecord] = []
         awaited: list[RelayEnvelope] = []
+        parked_now: list[EventRecord] = []
         route_of, parked, too_large = self._routes.of, self._parking.aggregates, self._too_large
         # Locals, and no call for an event of an unconditional route: this loop runs for each event.
         for record in records:
             if parked and self._parking.holds(record):
-                self._park_behind(record, out, report)
+                self._park_behind(record, out, report, parked_now)
                 continue
             event = read_envelope(record.value)
             if event is None:
-                self._route(record, out, report)
+                self._route(record, out, report, parked_now)
                 continue
             route = None if too_large else route_of(event.type)
             if route is None or route.schema_version != event.schema_version:
-                if not self._route(record, out, report):
+                if not self._route(record, out, report, parked_now):
                     continue
             else:
                 key, value, timestamp = record.key, record.value, record.timestamp or None
@@ -187,6 +188,8 @@ class RelayRole:
         await self._commit(out, next_offset)
         if awaited:
             self._notifier.notify(Stage.RELAYED, awaited)
+        reasons = [(each, parked[each.aggregate_id].reason) for each in parked_now]
+        notify_parked(self._notifier, Stage.RELAYED, ROLE, reasons)
         return report
 
     async def tick(self) -> ChunkReport:
@@ -211,10 +214,16 @@ class RelayRole:
 
     # What it does when that fails: the whole event is read
 
-    def _route(self, record: LogRecord, out: list[ProducerRecord], report: ChunkReport) -> bool:
+    def _route(
+        self,
+        record: LogRecord,
+        out: list[ProducerRecord],
+        report: ChunkReport,
+        parked: list[EventRecord],
+    ) -> bool:
         """Add the records of one event, read as a whole, or a dead letter if it is unreadable.
 
-        False: a route or an upcaster raised, so its aggregate is parked.
+        False: a route or an upcaster raised, so its aggregate is parked, and it is among `parked`.
         """
         event = self._read(record, out, report)
         if event is None:
@@ -224,6 +233,7 @@ class RelayRole:
                 out += self._downstream(event, record.value, record.timestamp or None)
         except Exception as error:
             self._parking.park(event, error)
+            parked.append(event)
             report.parked += 1
             return False
         return True
@@ -241,15 +251,21 @@ class RelayRole:
         return [*downstream(self._domain, event, value, timestamp, headers)]
 
     def _park_behind(
-        self, record: LogRecord, out: list[ProducerRecord], report: ChunkReport
+        self,
+        record: LogRecord,
+        out: list[ProducerRecord],
+        report: ChunkReport,
+        parked: list[EventRecord],
     ) -> None:
         event = self._read(record, out, report)
         if event is None:
             return
         if event.version < self._parking.aggregates[event.aggregate_id].first:
-            self._route(record, out, report)  # comes again, as without transactions it may
+            # It comes again, as without transactions it may.
+            self._route(record, out, report, parked)
         else:
             self._parking.park_behind(event.aggregate_id, event.version)
+            parked.append(event)
             report.parked += 1
 
     def _read(

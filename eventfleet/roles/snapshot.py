@@ -20,7 +20,7 @@ import orjson
 
 from eventfleet.model.domain import Domain
 from eventfleet.model.typed_decoder import make_typed_decoder
-from eventfleet.roles.notices import NULL_NOTIFIER, StageNotifier
+from eventfleet.roles.notices import NULL_NOTIFIER, StageNotifier, notify_parked
 from eventfleet.roles.parking import Parking
 from eventfleet.roles.role import ChunkReport
 from eventfleet.roles.takeover import RoleStart
@@ -137,6 +137,8 @@ class SnapshotRole:
             key = event.aggregate_id
             if parked and key in parked:
                 read.report.parked += 1
+                if event.reply_to:
+                    read.awaited.append(event)
                 continue
             state = cached(key)
             if discards and (key, event.version) in discards:
@@ -160,9 +162,18 @@ class SnapshotRole:
         await self._fold(states, read)
         read.out += self._parking.dead_letters(records)
         await self._save(states, read.out, next_offset, read.report)
-        if awaited := [each for each in read.awaited if not self._is_parked(each)]:
-            self._notifier.notify(Stage.SNAPSHOTTED, awaited)
+        if read.awaited:
+            self._notify(read.awaited)
         return read.report
+
+    def _notify(self, awaited: Sequence[FoldableEvent]) -> None:
+        aggregates = self._parking.aggregates
+        waiting = [each for each in awaited if self._is_parked(each)]
+        folded = [each for each in awaited if not self._is_parked(each)]
+        if folded:
+            self._notifier.notify(Stage.SNAPSHOTTED, folded)
+        reasons = [(each, aggregates[each.aggregate_id].reason) for each in waiting]
+        notify_parked(self._notifier, Stage.SNAPSHOTTED, ROLE, reasons)
 
     def _park(self, error: ReplayFailed, report: ChunkReport) -> None:
         self._parking.park(error.event, error.cause)

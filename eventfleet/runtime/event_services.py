@@ -20,6 +20,7 @@ from eventfleet.runtime.event_shapes import register_event_shapes
 from eventfleet.runtime.partitions import require_domain_topics
 from eventfleet.runtime.settings import Settings
 from eventfleet.service.decider_metrics import DeciderMetrics
+from eventfleet.service.dispositions import Dispositions
 from eventfleet.service.event_service import EventService
 from eventfleet.service.lag_guard_task import running_lag_guard
 from eventfleet.service.stage_waiter import CommandFollower, StageWaiters
@@ -170,7 +171,8 @@ async def event_service_over(
         await require_domain_topics(settings, domain, reader, opened.events.registry)
     await register_event_shapes(domain, opened.events)
     clock, ids = SystemClock(), Uuid7Generator()
-    follower = CommandFollower(domain.synchronous, opened.events, waiters)
+    dispositions = Dispositions(opened.events, opened.dead_letters, opened.views, domain.views)
+    follower = CommandFollower(domain.synchronous, opened.events, waiters, dispositions)
     decider_metrics = decider_metrics or DeciderMetrics()
     decider_metrics.queriers[domain.name] = queries.saver
     async with (

@@ -14,15 +14,24 @@ from uuid import uuid4
 
 from eventfleet.deciders.outcomes import Accepted, Outcome, Repeated, Unavailable
 from eventfleet.roles.notices import PREFIX, reply_to
+from eventfleet.service.dispositions import Dispositions
 from eventfleet.stores import errors
 from eventfleet.stores.background_task import BackgroundTask
-from eventfleet.stores.contracts import EventStore, Notice, Notices, Stage
+from eventfleet.stores.contracts import (
+    Disposition,
+    DispositionKind,
+    EventStore,
+    Notice,
+    Notices,
+    Stage,
+)
 from eventfleet.topics.event import EventKey
 
 MAX_WAITERS = 10_000
 LONGEST_PAUSE_SECONDS = 5.0
 SUBSCRIBE_SECONDS = 1.0
 LOOKUP_SECONDS = 1.0
+APPEND = "append"
 REPEAT_SECONDS = 1.0
 """The longest wait for a repeat's later stages: their notices may have come long ago."""
 
@@ -32,11 +41,13 @@ class WaitResult:
     """A command's outcome, and the last stage that its event is known to have reached.
 
     Only the stages that lead to the wanted one count: accepted, appended, and itself. None where
-    the command was not accepted.
+    the command was not accepted. With a `disposition` the event does not reach the wanted stage by
+    itself: it is parked, discarded, superseded or unreadable.
     """
 
     outcome: Outcome
     stage: Stage | None
+    disposition: Disposition | None = None
 
 
 class StageWaiter:
@@ -45,15 +56,39 @@ class StageWaiter:
     def __init__(self, wanted: Stage) -> None:
         self._wanted = wanted
         self.stage = Stage.ACCEPTED
+        self.disposition: Disposition | None = None
         self._reached = asyncio.Event()
 
-    def notify(self, stage: Stage) -> None:
-        """Take note of a stage; an event that is snapshotted or relayed is appended too."""
-        if stage is self._wanted or self._wanted is Stage.APPENDED:
-            self.stage = self._wanted
+    def notify(self, stage: Stage, disposition: Disposition | None = None) -> None:
+        """Take note of a stage; an event that is snapshotted or relayed is appended too.
+
+        Take note of a disposition instead, where the stage leads to the wanted one.
+        """
+        if disposition:
+            if stage in (Stage.APPENDED, self._wanted) and not self.has_reached:
+                self.disposition = disposition
+                self._reached.set()
+            if disposition.role != APPEND:
+                self._pass_append()
+        elif stage is self._wanted or self._wanted is Stage.APPENDED:
+            self.stage, self.disposition = self._wanted, None
             self._reached.set()
-        elif self.stage is Stage.ACCEPTED:
+        else:
+            self._pass_append()
+
+    def _pass_append(self) -> None:
+        if self.stage is Stage.ACCEPTED and self._wanted is not Stage.APPENDED:
             self.stage = Stage.APPENDED
+
+    @property
+    def has_reached(self) -> bool:
+        return self.stage is self._wanted
+
+    def doubt(self) -> None:
+        """Forget the disposition, and wait on."""
+        self.disposition = None
+        if not self.has_reached:
+            self._reached.clear()
 
     async def wait(self, deadline: float) -> None:
         """Wait for the wanted stage, until the deadline of the event loop's clock."""
@@ -129,14 +164,21 @@ class StageWaiters:
 
     def _pass_on(self, notice: Notice) -> None:
         for waiter in self._waiters.get(notice.event_id, ()):
-            waiter.notify(notice.stage)
+            waiter.notify(notice.stage, notice.disposition)
 
 
 class CommandFollower:
     """Follows the commands of one domain to their stages."""
 
-    def __init__(self, synchronous: bool, store: EventStore, waiters: StageWaiters) -> None:
-        self._synchronous, self._store, self._waiters = synchronous, store, waiters
+    def __init__(
+        self,
+        synchronous: bool,
+        store: EventStore,
+        waiters: StageWaiters,
+        dispositions: Dispositions | None = None,
+    ) -> None:
+        self._synchronous, self._waiters = synchronous, waiters
+        self._dispositions = dispositions or Dispositions(store)
 
     def reply_to(self, event_id: str, wanted: Stage) -> str | None:
         """The address for notices, which the command's events carry; None where none is needed."""
@@ -153,12 +195,11 @@ class CommandFollower:
     ) -> WaitResult:
         """Decide, and wait for the stage until the deadline of the event loop's clock.
 
-        `key` is that of the command's first event. The store is looked up for it at the
-        deadline, and for a repeat at once.
+        `key` is that of the command's first event. The stores are looked up for it at the deadline,
+        and for a repeat at once. The wait ends early where the event is parked or the like.
         """
         if not self._needs_notice(wanted):
-            outcome = await decide()
-            return WaitResult(outcome, wanted if _is_accepted(outcome) else None)
+            return await self._decide_only(key, wanted, decide)
         if self._waiters.full:
             reason = f"{MAX_WAITERS} callers already wait for notices"
             return WaitResult(Unavailable(reason), None)
@@ -167,26 +208,67 @@ class CommandFollower:
             outcome = await decide()
             if not _is_accepted(outcome):
                 return WaitResult(outcome, None)
-            if self._synchronous or (isinstance(outcome, Repeated) and await self._is_stored(key)):
+            if self._synchronous:
                 waiter.notify(Stage.APPENDED)
-            if isinstance(outcome, Repeated) and waiter.stage is Stage.APPENDED:
-                deadline = min(deadline, asyncio.get_running_loop().time() + REPEAT_SECONDS)
+            if isinstance(outcome, Repeated):
+                await self._look_up(key, wanted, waiter, outcome)
+                if waiter.stage is Stage.APPENDED:
+                    deadline = min(deadline, _in(REPEAT_SECONDS))
             await waiter.wait(deadline)
-            if waiter.stage is Stage.ACCEPTED and await self._is_stored(key):
-                waiter.notify(Stage.APPENDED)
-            return WaitResult(outcome, waiter.stage)
+            if waiter.disposition and waiter.disposition.kind is DispositionKind.SUPERSEDED:
+                await self._make_sure(key, wanted, waiter, outcome)
+            elif not waiter.disposition and not waiter.has_reached:
+                await self._look_up(key, wanted, waiter, outcome)
+            return WaitResult(outcome, waiter.stage, waiter.disposition)
+
+    async def _decide_only(
+        self, key: EventKey, wanted: Stage, decide: Callable[[], Awaitable[Outcome]]
+    ) -> WaitResult:
+        """Decide where the answer says that the stage is reached, but of repeats."""
+        outcome = await decide()
+        if not _is_accepted(outcome):
+            return WaitResult(outcome, None)
+        if wanted is Stage.ACCEPTED or not isinstance(outcome, Repeated):
+            return WaitResult(outcome, wanted)
+        waiter = StageWaiter(wanted)
+        await self._look_up(key, wanted, waiter, outcome)
+        if waiter.disposition:
+            return WaitResult(outcome, Stage.ACCEPTED, waiter.disposition)
+        return WaitResult(outcome, wanted)
+
+    async def _make_sure(
+        self, key: EventKey, wanted: Stage, waiter: StageWaiter, outcome: Outcome
+    ) -> None:
+        """Wait on for a moment: the event may have been written once more, and that be placed."""
+        superseded = waiter.disposition
+        waiter.doubt()
+        await waiter.wait(_in(REPEAT_SECONDS))
+        if not waiter.has_reached:
+            await self._look_up(key, wanted, waiter, outcome)
+        if waiter.stage is Stage.ACCEPTED and not waiter.disposition:
+            waiter.disposition = superseded
 
     def _needs_notice(self, wanted: Stage) -> bool:
         """Events that a synchronous domain accepts are stored, so readable at once."""
         at_once = (Stage.ACCEPTED, Stage.APPENDED) if self._synchronous else (Stage.ACCEPTED,)
         return wanted not in at_once
 
-    async def _is_stored(self, key: EventKey) -> bool:
-        try:
+    async def _look_up(
+        self, key: EventKey, wanted: Stage, waiter: StageWaiter, outcome: Outcome
+    ) -> None:
+        """Notify a waiter of what the stores have of its event."""
+        version = outcome.version if isinstance(outcome, Accepted | Repeated) else 0
+        with suppress(errors.ServerUnavailable, TimeoutError):
             async with asyncio.timeout(LOOKUP_SECONDS):
-                return key in await self._store.find([key])
-        except (errors.ServerUnavailable, TimeoutError):
-            return False
+                stage, disposition = await self._dispositions.find(key, wanted, version)
+                if stage is Stage.APPENDED:
+                    waiter.notify(stage)
+                if disposition:
+                    waiter.notify(wanted, disposition)
+
+
+def _in(seconds: float) -> float:
+    return asyncio.get_running_loop().time() + seconds
 
 
 def _is_accepted(outcome: Outcome) -> bool:

@@ -6,7 +6,7 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from eventfleet.states.view_reader import RowPage
-from eventfleet.stores.contracts import Stage
+from eventfleet.stores.contracts import DispositionKind, Stage
 from eventfleet.topics.event import EventRecord, Instant
 from eventfleet.topics.parked import ParkedAggregate
 
@@ -23,11 +23,23 @@ class ResponseBody(msgspec.Struct, kw_only=True):
     """Base of a response's body."""
 
 
+class EventDisposition(ResponseBody):
+    """What a role has done with an event instead of bringing it to the stage that was waited for.
+
+    Of a `parked` event `reason` is the name of the exception; the whole of it is for operators.
+    """
+
+    kind: DispositionKind
+    role: str
+    reason: str
+
+
 class CommandResult(ResponseBody):
     """The outcome of a command whose event is safe. In a synchronous domain, `version` is the
     aggregate's version after all events of the command, `event_id` is the first of them, and
     `published` is false while the stream does not have them yet. `stage` is the last stage that the
-    event has reached, if the request waited for one."""
+    event has reached, if the request waited for one; with `disposition` it does not reach the one
+    that was waited for by itself."""
 
     outcome: Literal["accepted", "repeated"]
     command_id: str
@@ -36,6 +48,7 @@ class CommandResult(ResponseBody):
     version: Version | UnsetType = UNSET
     published: bool | UnsetType = UNSET
     stage: Stage | UnsetType = UNSET
+    disposition: EventDisposition | UnsetType = UNSET
 
 
 class EventPage(ResponseBody):

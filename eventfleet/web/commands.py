@@ -21,11 +21,11 @@ from eventfleet.deciders.outcomes import (
 from eventfleet.model.command_rules import command_class
 from eventfleet.model.domain import Domain
 from eventfleet.service.event_service import SendOptions
-from eventfleet.stores.contracts import Stage
+from eventfleet.stores.contracts import Disposition, Stage
 from eventfleet.stores.ids import Uuid7Generator
 from eventfleet.topics.errors import InvalidRecord
 from eventfleet.topics.event import EXPECTED_VERSION
-from eventfleet.web.bodies import CommandResult
+from eventfleet.web.bodies import CommandResult, EventDisposition
 from eventfleet.web.context import RequestContext
 from eventfleet.web.operation import Operation
 from eventfleet.web.parameters import SendParameters
@@ -90,7 +90,8 @@ async def send(context: RequestContext) -> Response:
     `If-None-Match: *` that it has none. `X-Actor` names who sends the command where no tokens are
     needed; otherwise that is the token's subject. With `wait` the response comes when the event has
     reached that stage, or after the seconds of `Prefer: wait=N`, and reports the stage that was
-    reached.
+    reached. It comes earlier where the event does not reach it by itself: `disposition` then says
+    that it is parked, discarded, superseded or unreadable, and in which role.
     """
     request, services = context.request, context.services
     command = path_part(request, "command")
@@ -122,7 +123,7 @@ async def _send(
     waited = await commands.send(
         aggregate_id, command, data, wait=stage, patience=seconds, **options
     )
-    return responder.respond(waited.outcome, waited.stage)
+    return responder.respond(waited.outcome, waited.stage, waited.disposition)
 
 
 def _has_typed_payload(command: str, domain: Domain[Any]) -> bool:
@@ -181,12 +182,17 @@ class _Responder:
         self._command_id, self._accepted_status = command_id, accepted_status
         self.headers: dict[str, str] = {}
 
-    def respond(self, outcome: Outcome, stage: Stage | None = None) -> Response:
+    def respond(
+        self,
+        outcome: Outcome,
+        stage: Stage | None = None,
+        disposition: Disposition | None = None,
+    ) -> Response:
         match outcome:
             case Accepted():
-                return self._result(outcome, self._accepted_status, stage)
+                return self._result(outcome, self._accepted_status, stage, disposition)
             case Repeated():
-                return self._result(outcome, 200, stage)
+                return self._result(outcome, 200, stage, disposition)
             case IdReused():
                 reason = outcome.reason
                 raise RequestRefused(ID_REUSED, reason, field=IDEMPOTENCY_KEY, reason=reason)
@@ -220,14 +226,27 @@ class _Responder:
             version=outcome.version,
         )
 
-    def _result(self, outcome: Accepted | Repeated, status: int, stage: Stage | None) -> Response:
+    def _result(
+        self,
+        outcome: Accepted | Repeated,
+        status: int,
+        stage: Stage | None,
+        disposition: Disposition | None,
+    ) -> Response:
         body = CommandResult(
             outcome="repeated" if isinstance(outcome, Repeated) else "accepted",
             command_id=self._command_id,
             stage=stage or UNSET,
+            disposition=_brief(disposition) if disposition else UNSET,
             **outcome_fields(outcome),
         )
         return json_response(body, status, self.headers)
+
+
+def _brief(disposition: Disposition) -> EventDisposition:
+    """Returns a disposition without what an exception says: that may quote anything."""
+    name, _, _ = disposition.reason.partition(":")
+    return EventDisposition(kind=disposition.kind, role=disposition.role, reason=name)
 
 
 OPERATIONS = [

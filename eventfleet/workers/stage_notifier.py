@@ -7,7 +7,7 @@ from prometheus_client import Counter
 
 from eventfleet.roles.notices import AwaitedEvent, notices_of
 from eventfleet.stores.background_task import BackgroundTask
-from eventfleet.stores.contracts import Notice, Notices, Stage
+from eventfleet.stores.contracts import Disposition, Notice, Notices, Stage
 
 MAX_PENDING_NOTICES = 10_000
 LONGEST_PAUSE_SECONDS = 1.0
@@ -38,9 +38,14 @@ class BackgroundNotifier:
             await self._task.end(CLOSE_TIMEOUT_SECONDS)
             await self._notices.close()
 
-    def notify(self, stage: Stage, events: Sequence[AwaitedEvent]) -> None:
+    def notify(
+        self,
+        stage: Stage,
+        events: Sequence[AwaitedEvent],
+        disposition: Disposition | None = None,
+    ) -> None:
         """Queue the notices of these events. To be called within an event loop."""
-        for channel, notices in notices_of(stage, events).items():
+        for channel, notices in notices_of(stage, events, disposition).items():
             room = max(0, MAX_PENDING_NOTICES - self._count)
             self._pending.setdefault(channel, []).extend(notices[:room])
             self._count += len(notices[:room])

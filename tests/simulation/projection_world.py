@@ -220,8 +220,9 @@ class Told:
     def __init__(self, world: "ProjectionWorld", declared: str) -> None:
         self._world, self._view = world, DOMAINS[declared].views[0]
 
-    def notify(self, stage: Stage, events: Sequence[Any]) -> None:
-        self._world.notify(self._view, events)
+    def notify(self, stage: Stage, events: Sequence[Any], disposition: Any = None) -> None:
+        if disposition is None:
+            self._world.notify(self._view, events)
 
 
 class ProjectionWorld:
@@ -248,6 +249,8 @@ class ProjectionWorld:
         # Where nothing is parked, what is read of it takes no steps.
         self.letters = MemoryDeadLetters(checkpoint if scenario.poison else no_yield)
         self.shaky_letters: Any = self._parks(self.letters)
+        # Whether owners try again, unasked, what others have parked.
+        self.retries = bool(scenario.poison) and self.scheduler.chance(0.5)
         # Otherwise what fails is discarded.
         self.mends = bool(scenario.poison) and self.scheduler.chance(0.5)
         self.discards: set[tuple[str, int]] = set()  # that were asked for
@@ -366,7 +369,7 @@ class ProjectionWorld:
         parking = self.scenario.parts.parking(
             *("till", "project", owner.partition, self.shaky_letters, self.clock),
             TopicParkedLog(reader),
-            tried=set(),
+            tried=set() if self.retries else None,
         )
         role = self.scenario.parts.role(
             *(DOMAINS[declared], owner.partition, self.stores, writer, parking),

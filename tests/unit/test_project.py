@@ -499,7 +499,7 @@ class Notices:
     def __init__(self, servers: Servers) -> None:
         self.servers, self.heard = servers, list[tuple[Stage, list[str], int | None]]()
 
-    def notify(self, stage: Stage, events: Sequence[Any]) -> None:
+    def notify(self, stage: Stage, events: Sequence[Any], disposition: Any = None) -> None:
         self.heard.append((stage, [each.id for each in events], self.servers.offset()))
 
 

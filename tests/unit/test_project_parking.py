@@ -336,22 +336,26 @@ async def test_a_new_process_redrives_once_what_others_have_parked(code: Code) -
         role._parking = servers.parking(tried=tried)
         await role.open()
         await made_live(servers, role)
+        await made_live(servers, role)
         [parked] = servers.parked()
         assert parked.attempts == attempts
     code.mended = True
     role._parking = servers.parking(tried=set())
     await role.open()
     await made_live(servers, role)
+    await made_live(servers, role)
     assert servers.parked() == []
     servers.check(ACCOUNTS)
 
 
-async def test_parked_events_are_not_told_of(code: Code) -> None:
+async def test_who_waits_for_parked_events_is_told_so(code: Code) -> None:
     told: list[str] = []
 
     class Notes:
-        def notify(self, stage: Stage, events: Any) -> None:
-            told.extend(event.id for event in events)
+        def notify(self, stage: Stage, events: Any, disposition: Any = None) -> None:
+            told.extend(
+                f"{event.id} {disposition.kind if disposition else stage}" for event in events
+            )
 
     servers = Servers(till())
     role = servers.role(0, till(code.accounts, code.notes), notifier=Notes())
@@ -360,7 +364,7 @@ async def test_parked_events_are_not_told_of(code: Code) -> None:
     await servers.append("a", Opened(owner="ann"), BAD, Deposited(cents=1), reply_to="here")
     await servers.append("b", Opened(owner="bob"), reply_to="here")
     await servers.take(role)
-    assert told == ["e0", "e3"]
+    assert told == ["e0 projected", "e3 projected", "e1 parked", "e2 parked"]
 
 
 async def test_of_two_parked_chunks_an_event_that_comes_again_is_applied_once(code: Code) -> None:

@@ -651,8 +651,10 @@ async def test_a_chunk_that_is_done_again_tells_those_who_wait() -> None:
     told: list[str] = []
 
     class Notifier:
-        def notify(self, stage: Any, events: Any) -> None:
-            told.extend(event.id for event in events)
+        def notify(self, stage: Any, events: Any, disposition: Any = None) -> None:
+            told.extend(
+                f"{event.id} {disposition.kind if disposition else stage}" for event in events
+            )
 
     team = Team()
     memory = InMemoryServers(team.domain)
@@ -662,7 +664,7 @@ async def test_a_chunk_that_is_done_again_tells_those_who_wait() -> None:
     await memory.append("1", reply_to="r")
     await memory.append("2", "b", data=LARGE, reply_to="r")
     await take(relay, memory.records(memory.topics.stored))
-    assert told == ["1"]
+    assert told == ["1 relayed", "2 parked"]
 
 
 async def test_another_owner_that_goes_on_meanwhile_is_not_passed_over() -> None:

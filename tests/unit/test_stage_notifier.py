@@ -32,10 +32,14 @@ class RecordingNotifier:
 
     def __init__(self, watch: Callable[[], Any] = lambda: None) -> None:
         self.events: list[tuple[Stage, list[str]]] = []
+        self.dispositions: list[tuple[Stage, str | None, Any]] = []
         self.seen: list[Any] = []
         self._watch = watch
 
-    def notify(self, stage: Stage, events: Sequence[EventRecord]) -> None:
+    def notify(self, stage: Stage, events: Sequence[EventRecord], disposition: Any = None) -> None:
+        if disposition:
+            self.dispositions += [(stage, event.reply_to, disposition) for event in events]
+            return
         self.events.append((stage, [event.id for event in events]))
         self.seen.append(self._watch())
 

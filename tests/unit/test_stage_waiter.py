@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from eventfleet.deciders.command_parser import ParsedCommand
 from eventfleet.deciders.decider import Answer, Decider
@@ -15,18 +16,28 @@ from eventfleet.domains.orders import orders
 from eventfleet.model.domain import Domain
 from eventfleet.roles.notices import notices_of
 from eventfleet.service import stage_waiter
+from eventfleet.service.dispositions import Dispositions
 from eventfleet.service.event_service import EventService
 from eventfleet.service.stage_waiter import CommandFollower, StageWaiters, WaitResult
 from eventfleet.states.querier import Querier
 from eventfleet.stores import errors
 from eventfleet.stores.background_task import background_tasks
 from eventfleet.stores.clock import SystemClock
-from eventfleet.stores.contracts import DomainStores, Notice, Stage
+from eventfleet.stores.contracts import (
+    Disposition,
+    DispositionKind,
+    DomainStores,
+    Notice,
+    ParkEvent,
+    Stage,
+)
 from eventfleet.stores.ids import Uuid7Generator
+from eventfleet.stores.memory.dead_letters import MemoryDeadLetters
 from eventfleet.stores.memory.events import MemoryEvents
 from eventfleet.stores.memory.notices import MemoryNotices
 from eventfleet.stores.memory.snapshots import MemorySnapshots
-from eventfleet.topics.event import EventRecord
+from eventfleet.topics.event import EventRecord, Position
+from eventfleet.topics.parked import Discard, DiscardedEvent, ParkedAggregate
 from tests.unit.sync_domain import till
 
 PAY = {"amount": 1}
@@ -69,10 +80,13 @@ class Room:
         self.domain, self.decider, self.store = domain, AcceptingDecider(), MemoryEvents()
         self.notices = MemoryNotices()
         self.waiters = StageWaiters(self.notices)
+        self.letters = MemoryDeadLetters()
 
     async def opened(self) -> AsyncIterator["Room"]:
         async with self.waiters.running():
-            follower = CommandFollower(self.domain.synchronous, self.store, self.waiters)
+            dispositions = Dispositions(self.store, self.letters)
+            synchronous = self.domain.synchronous
+            follower = CommandFollower(synchronous, self.store, self.waiters, dispositions)
             made = event_service(self.domain, self.decider, self.store, follower)
             async with made as self.service:
                 yield self
@@ -326,3 +340,101 @@ async def test_further_stages_of_a_synchronous_domain_come_by_notice(till_room: 
     assert waited.stage is FOLDED
     waited = await send("a", "PutIn", {"cents": 1}, wait=RELAYED, patience=0.01)
     assert waited.stage is STORED
+
+
+# What does not reach the stage by itself
+
+REASON = "LookupError: thirteen"
+PARKED = Disposition(DispositionKind.PARKED, "append", REASON)
+
+
+@pytest.mark.parametrize("wanted", [STORED, FOLDED, RELAYED])
+@pytest.mark.parametrize("kind", DispositionKind)
+async def test_the_wait_ends_with_what_append_has_done_instead(
+    room: Room, wanted: Stage, kind: DispositionKind, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stage_waiter, "REPEAT_SECONDS", 0.05)
+    waited = room.wait(wanted, patience=3600)
+    disposition = PARKED._replace(kind=kind)
+    await room.notices.publish(notices_of(STORED, [await room.decided()], disposition))
+    async with asyncio.timeout(20):
+        result = await waited
+    assert (result.stage, result.disposition) == (Stage.ACCEPTED, disposition)
+
+
+async def test_what_another_role_parks_does_not_count(room: Room) -> None:
+    waited = room.wait(STORED)
+    event = await room.decided()
+    parked = PARKED._replace(role="relay")
+    await room.notices.publish(notices_of(RELAYED, [event], parked))
+    await room.tell(event, STORED)
+    result = await waited
+    assert (result.stage, result.disposition) == (STORED, None)
+
+
+async def test_a_superseded_record_may_be_followed_by_one_that_is_placed(room: Room) -> None:
+    waited = room.wait(STORED)
+    event = await room.decided()
+    superseded = Disposition(DispositionKind.SUPERSEDED, "append")
+    await room.notices.publish(notices_of(STORED, [event], superseded))
+    await room.tell(event, STORED)
+    result = await waited
+    assert (result.stage, result.disposition) == (STORED, None)
+
+
+def placed(event: EventRecord) -> EventRecord:
+    return replace(event, version=1, position="0-0-0")
+
+
+def parked_in(role: str, event: EventRecord) -> ParkedAggregate:
+    return ParkedAggregate(role, 0, "a", 1, 1, event.id, event.type, REASON, "", 1, event.time)
+
+
+async def test_a_parked_event_that_is_stored_is_not_appended(room: Room) -> None:
+    """No query has it; nor does the wait end in vain where the notice is lost."""
+    sending = room.wait(STORED, command_id="c", patience=0.05)
+    event = replace(await room.decided(), version=1)
+    await room.store.write([ParkEvent(event, Position(0, 0, 0))])
+    await room.letters.park([parked_in("append", event)])
+    result = await sending
+    assert (result.stage, result.disposition) == (Stage.ACCEPTED, PARKED)
+    room.decider.outcome = lambda event: Repeated(event.id, "there")
+    async with asyncio.timeout(20):
+        again = await room.wait(STORED, command_id="c", patience=3600)
+    assert (again.stage, again.disposition) == (Stage.ACCEPTED, PARKED)
+
+
+@pytest.mark.parametrize("role", ["append", "snapshot"])
+async def test_a_discarded_event_is_told_as_such(room: Room, role: str) -> None:
+    room.decider.outcome = lambda event: Repeated(event.id, "there")
+    await room.wait(STORED, command_id="c", patience=0.05)
+    event = placed(await room.decided())
+    await room.store.write([event])
+    await room.store.mark_discarded(event.key)
+    discard = Discard("a mistake", "ann", event.time)
+    await room.letters.note_discarded([DiscardedEvent(role, "a", 1, event.id, discard)])
+    result = await room.wait(STORED, command_id="c", patience=3600)
+    assert result.disposition == Disposition(DispositionKind.DISCARDED, role)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "role"),
+    [(FOLDED, "snapshot"), (RELAYED, "relay"), (Stage.PROJECTED, "project")],
+)
+@pytest.mark.parametrize("outcome", [Accepted, Repeated])
+async def test_what_a_role_parks_or_discards_is_looked_up(
+    room: Room, wanted: Stage, role: str, outcome: Any
+) -> None:
+    room.decider.outcome = lambda event: outcome(event.id, "there")
+    sending = room.wait(wanted, command_id="c", patience=0.05)
+    event = placed(await room.decided())
+    await room.store.write([event])
+    assert (await sending).disposition is None
+    await room.letters.park([parked_in(role, event)])
+    result = await room.wait(wanted, command_id="c", patience=0.05)
+    assert (result.stage, result.disposition) == (STORED, PARKED._replace(role=role))
+    await room.letters.unpark(role, ["a"])
+    discard = Discard("a mistake", "ann", event.time)
+    await room.letters.note_discarded([DiscardedEvent(role, "a", 1, event.id, discard)])
+    result = await room.wait(wanted, command_id="c", patience=0.05)
+    assert result.disposition == Disposition(DispositionKind.DISCARDED, role)

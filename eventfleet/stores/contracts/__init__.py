@@ -42,7 +42,13 @@ from eventfleet.stores.contracts.markers import (
     Note,
     StoredHead,
 )
-from eventfleet.stores.contracts.notices import Notice, Notices, Stage
+from eventfleet.stores.contracts.notices import (
+    Disposition,
+    DispositionKind,
+    Notice,
+    Notices,
+    Stage,
+)
 from eventfleet.stores.contracts.outbox import Outbox
 from eventfleet.stores.contracts.registry import (
     OffsetNote,
@@ -68,6 +74,8 @@ __all__ = [
     "Clock",
     "CurrentMarker",
     "DeadLetterStore",
+    "Disposition",
+    "DispositionKind",
     "DomainStores",
     "EventReader",
     "EventSequencer",

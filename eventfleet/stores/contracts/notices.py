@@ -21,11 +21,34 @@ class Stage(StrEnum):
     PROJECTED = "projected"
 
 
+class DispositionKind(StrEnum):
+    """Why an event does not reach a stage by itself.
+
+    Parked: it waits for a redrive. Discarded: an operator has decided that the role passes over it.
+    Superseded: another event was stored in its place. Unreadable: append can't read its record,
+    which is a dead letter.
+    """
+
+    PARKED = "parked"
+    DISCARDED = "discarded"
+    SUPERSEDED = "superseded"
+    UNREADABLE = "unreadable"
+
+
+class Disposition(NamedTuple):
+    """What a role has done with an event instead of bringing it to its stage; why, if known."""
+
+    kind: DispositionKind
+    role: str
+    reason: str = ""
+
+
 class Notice(NamedTuple):
-    """A notice that an event has reached a stage."""
+    """A notice that an event has reached a stage; with a `disposition`, that it does not."""
 
     event_id: str
     stage: Stage
+    disposition: Disposition | None = None
 
 
 class Notices(Protocol):

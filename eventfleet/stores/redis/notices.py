@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from typing import Any
 
 import msgspec
 
@@ -15,7 +16,11 @@ _decode = msgspec.json.Decoder(list[Notice]).decode
 
 
 class RedisNotices:
-    """Notices on Redis; a channel's message has many. See RedisChannels for the parameters."""
+    """Notices on Redis; a channel's message has many. See RedisChannels for the parameters.
+
+    Those with a disposition are in messages of their own: earlier versions of this package take
+    messages of pairs only.
+    """
 
     def __init__(self, url: str, *, timeout: float, quiet: float = QUIET_SECONDS) -> None:
         self._channels = RedisChannels(url, timeout=timeout, quiet=quiet)
@@ -33,8 +38,14 @@ class RedisNotices:
 
 
 def _pack(notices: Sequence[Notice]) -> list[bytes]:
+    reached = [(each.event_id, each.stage) for each in notices if each.disposition is None]
+    others = [each for each in notices if each.disposition is not None]
+    return [_encode(part) for all in (reached, others) for part in _parts(all)]
+
+
+def _parts(notices: Sequence[Any]) -> list[Sequence[Any]]:
     starts = range(0, len(notices), MAX_MESSAGE_NOTICES)
-    return [_encode(notices[start : start + MAX_MESSAGE_NOTICES]) for start in starts]
+    return [notices[start : start + MAX_MESSAGE_NOTICES] for start in starts]
 
 
 async def _unpack(messages: AsyncIterator[Sequence[bytes]]) -> AsyncIterator[Notice]:
