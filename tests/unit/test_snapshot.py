@@ -203,9 +203,9 @@ async def test_what_time_made_due_is_in_store_and_topic_after_a_commit_of_unknow
     await take(role, await append(memory, "1"))
     commit = MemoryTransactionalWriter.commit
 
-    async def unanswered(*arguments: Any) -> None:
+    async def unanswered(*arguments: Any, **named: Any) -> None:
         if done:
-            await commit(*arguments)
+            await commit(*arguments, **named)
         raise ServerUnavailable("no answer")
 
     monkeypatch.setattr(MemoryTransactionalWriter, "commit", unanswered)
