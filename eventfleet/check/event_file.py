@@ -10,7 +10,7 @@ import msgspec
 from eventfleet.check.code_check import CodeCheck
 from eventfleet.check.report import CheckReport, Finding, Kind, ShowProgress
 from eventfleet.check.role_entries import AnyEntry, RoleEntries, decode_entry
-from eventfleet.log_files.byte_source import READ_ERRORS, TOO_LONG, read_lines
+from eventfleet.log_files.byte_source import READ_ERRORS, TOO_LONG, Line, LongLine, read_lines
 from eventfleet.model.domain import Domain
 from eventfleet.topics.codec import decode_stored
 from eventfleet.topics.errors import InvalidRecord
@@ -52,8 +52,9 @@ class EventFileCheck:
         """Check all lines, and return the report of each domain."""
         number = 0
         try:
-            for number, line in read_lines(stream):
-                self._check_line(number, line)
+            for line in read_lines(stream):
+                number = line.number
+                self._check_line(line)
                 if number % PROGRESS_LINES == 0:
                     self._show(self._report)
         except READ_ERRORS as error:
@@ -66,17 +67,17 @@ class EventFileCheck:
         seen = [each for each in self._reports.values() if each.events or each.counts]
         return list(self._reports.values()) if self._named else seen
 
-    def _check_line(self, number: int, line: bytes | None) -> None:
-        if line is None:
-            self._add_line(number, TOO_LONG)
-        elif line.strip():
+    def _check_line(self, line: Line | LongLine) -> None:
+        if isinstance(line, LongLine):
+            self._add_line(line.number, TOO_LONG)
+        elif line.raw.strip():
             try:
-                if (entry := _entry_of(line)) is None:
-                    self._check_event(decode_stored(line))
+                if (entry := _entry_of(line.raw)) is None:
+                    self._check_event(decode_stored(line.raw))
                 elif entry.domain in self._checks:
                     self._entries[entry.domain, entry.aggregate_id].add(entry)
             except InvalidRecord as error:
-                self._add_line(number, str(error))
+                self._add_line(line.number, str(error))
 
     def _check_event(self, event: EventRecord) -> None:
         if event.domain not in self._domains:

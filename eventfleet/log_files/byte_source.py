@@ -24,6 +24,16 @@ class Line(NamedTuple):
     raw: bytes
 
 
+class LongLine(NamedTuple):
+    """A line that is too long, and whether a quote is in it."""
+
+    number: int
+    has_quote: bool
+
+    def problem(self, origin: Origin) -> RowProblem:
+        return RowProblem(origin, self.number, "", TOO_LONG)
+
+
 class ByteSource:
     """An open file. UnusableFile when it can't be opened, or its name is wrong about gzip."""
 
@@ -63,15 +73,13 @@ class ByteSource:
             raise self.unusable("is binary or not in UTF-8")
         return start.lstrip()
 
-    def lines(self, origin: Origin) -> Iterator[Line | RowProblem]:
-        """Iterate over lines; a RowProblem for a line too long, and where the file breaks off."""
+    def lines(self, origin: Origin) -> Iterator[Line | LongLine | RowProblem]:
+        """Iterate over lines; a RowProblem where the file breaks off."""
         number = 0
         try:
-            for number, raw in read_lines(self.bytes):
-                if raw is not None:
-                    yield Line(number, raw)
-                else:
-                    yield RowProblem(origin, number, "", TOO_LONG)
+            for line in read_lines(self.bytes):
+                number = line.number
+                yield line
         except READ_ERRORS as error:
             yield RowProblem(
                 origin, number + 1, "", f"the file breaks off: {self.describe_break(error)}"
@@ -94,21 +102,25 @@ class ByteSource:
         self._disk.close()
 
 
-def read_lines(stream: BinaryIO | gzip.GzipFile) -> Iterator[tuple[int, bytes | None]]:
-    """Iterate over lines by number from 1, line ends included; None for a line too long."""
+def read_lines(stream: BinaryIO | gzip.GzipFile) -> Iterator[Line | LongLine]:
+    """Iterate over lines, line ends included, without holding those that are too long."""
     number = 0
     while raw := stream.readline(MAX_LINE_BYTES):
         number += 1
         if len(raw) < MAX_LINE_BYTES or raw.endswith(b"\n"):
-            yield number, raw
+            yield Line(number, raw)
         else:
-            _skip_line(stream)
-            yield number, None
+            yield LongLine(number, _skip_line(stream) or b'"' in raw)
 
 
-def _skip_line(stream: BinaryIO | gzip.GzipFile) -> None:
-    while (more := stream.readline(MAX_LINE_BYTES)) and not more.endswith(b"\n"):
-        pass
+def _skip_line(stream: BinaryIO | gzip.GzipFile) -> bool:
+    """Read on to the line's end, and return whether a quote came."""
+    has_quote = False
+    while more := stream.readline(MAX_LINE_BYTES):
+        has_quote = has_quote or b'"' in more
+        if more.endswith(b"\n"):
+            break
+    return has_quote
 
 
 def _open(path: Path) -> tuple[io.FileIO, bytes]:

@@ -1,20 +1,28 @@
 """Reads rows of a CSV file: a header, commas, quotes that may contain line ends."""
 
 import csv
-from collections import Counter, deque
+import re
+from collections import Counter
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
-from eventfleet.log_files.byte_source import MAX_LINE_BYTES, ByteSource, Line
-from eventfleet.log_files.rows import Columns, Origin, Row, RowProblem, to_row
+from eventfleet.log_files.byte_source import MAX_LINE_BYTES, ByteSource, Line, LongLine
+from eventfleet.log_files.rows import THE_END, Columns, Origin, Row, RowProblem, to_row
 
 _OTHER_FORMATS = {b"{": "JSON", b"[": "JSON", b"<": "XML"}
+_QUOTE, _NUL = '"', "\0"
 _OPEN_QUOTE = "a quote is not closed"
+_BARE_QUOTE = 'a quote within a cell: put such a cell in quotes, and write each of its own as ""'
+_CELL = r'(?:"(?:[^"]++|"")*+"|[^",\r\n]*+)'
+_RECORD = re.compile(rf"{_CELL}(?:,{_CELL})*+[\r\n]*+")
 
 
 class _Record(NamedTuple):
+    """`has_quote`: some of its cells were quoted."""
+
     number: int
     fields: list[str]
+    has_quote: bool
 
 
 def csv_rows(source: ByteSource, columns: Columns) -> Iterator[Row | RowProblem]:
@@ -22,6 +30,8 @@ def csv_rows(source: ByteSource, columns: Columns) -> Iterator[Row | RowProblem]
     other_format = _OTHER_FORMATS.get(source.peek_start()[:1])
     if other_format:
         raise source.unusable(f"is named .csv, but looks like {other_format}")
+    # The library's own limit, 131,072 characters a cell, would break off in the middle of a cell.
+    csv.field_size_limit(max(csv.field_size_limit(), MAX_LINE_BYTES))
     origin = Origin(source.name, "line", textual=True)
     records = _records(_Lines(source.lines(origin), origin))
     header = next(records, None)
@@ -56,75 +66,100 @@ def _rows(
             yield to_row(origin, record.number, values, columns)
         else:
             reason = f"has {len(record.fields)} fields, the header has {width}"
+            if record.has_quote:
+                yield RowProblem(origin, record.number, "", f"{reason}; {THE_END}")
+                return
             yield RowProblem(origin, record.number, "", reason)
 
 
 def _records(lines: "_Lines") -> Iterator[_Record | RowProblem]:
-    """Iterate over records, without blank lines. Of a bad record only the first line is lost."""
+    """Iterate over records, without blank lines.
+
+    A line end ends a record unless it is quoted. So where a record is bad and has no quote, the
+    next line begins another; where it has one, nobody knows which lines its cell has, and the file
+    ends there.
+    """
     parser = csv.reader(lines, strict=True)
     while True:
         lines.begin()
         try:
             fields = next(parser)
+            lines.check_record()
         except StopIteration:
             return
-        except _BadLine as error:
-            yield error.problem
         except csv.Error as error:
-            yield lines.give_up(str(error))
+            yield lines.problem(str(error))
+            if lines.has_quote:
+                return
         else:
             if fields:
-                yield _Record(lines.taken[0].number, fields)
-
-
-class _BadLine(Exception):
-    def __init__(self, problem: RowProblem) -> None:
-        self.problem = problem
+                yield lines.undecodable or _Record(lines.first, fields, lines.has_quote)
 
 
 class _Lines:
-    """The lines that the CSV parser reads; `taken` are those of the present record."""
+    """The lines that the CSV parser reads.
 
-    def __init__(self, lines: Iterator[Line | RowProblem], origin: Origin) -> None:
-        self._fresh = lines
-        self._origin = origin
-        self._again: deque[Line | RowProblem] = deque()
-        self.taken: list[Line] = []
-        self._size = 0
+    `first` is the number of the present record's first line; `has_quote` says whether it may have a
+    quote; `undecodable` is the problem of a line that is not UTF-8: its commas, quotes and line end
+    are what they are all the same.
+    """
+
+    def __init__(self, lines: Iterator[Line | LongLine | RowProblem], origin: Origin) -> None:
+        self._lines, self._origin = lines, origin
+        self.begin()
 
     def begin(self) -> None:
         """Start a new record."""
-        self.taken.clear()
-        self._size = 0
+        self.first = self._size = 0
+        self.undecodable: RowProblem | None = None
+        self.has_quote = False
+        self._taken: list[str] = []
+        self._unusable: RowProblem | None = None
 
     def __iter__(self) -> "_Lines":
         return self
 
     def __next__(self) -> str:
-        line = self._again.popleft() if self._again else next(self._fresh)
-        if isinstance(line, RowProblem):
-            raise self._bad_line(line)
-        try:
-            text = line.raw.decode()
-        except UnicodeDecodeError as error:
-            reason = f"is not UTF-8: byte {error.start + 1} is {line.raw[error.start]:#04x}"
-            raise self._bad_line(RowProblem(self._origin, line.number, "", reason)) from None
-        self.taken.append(line)
+        line = next(self._lines)
+        self.first = self.first or line.number
+        if not isinstance(line, Line):
+            self._stop_at(line)
+        text = self._decode(line)
+        self._taken.append(text)
         self._size += len(line.raw)
+        self.has_quote = self.has_quote or _QUOTE in text
+        if _NUL in text:
+            self.has_quote = True  # whatever there was before
+            raise csv.Error("has a NUL, so the file is damaged")
         if self._size > MAX_LINE_BYTES:
-            raise csv.Error(_OPEN_QUOTE)
+            raise csv.Error(f"has more than {MAX_LINE_BYTES} bytes, or {_OPEN_QUOTE}")
         return text
 
-    def _bad_line(self, problem: RowProblem) -> Exception:
-        if not self.taken:
-            return _BadLine(problem)
-        self._again.appendleft(problem)
-        return csv.Error(_OPEN_QUOTE)
+    def _stop_at(self, line: LongLine | RowProblem) -> NoReturn:
+        if isinstance(line, LongLine):
+            self.has_quote = self.has_quote or line.has_quote
+            line = line.problem(self._origin)
+        self._unusable = line
+        raise csv.Error(line.reason)
 
-    def give_up(self, reason: str) -> RowProblem:
-        """Give up the record's first line, and read the lines after it again."""
-        first, *others = self.taken
-        self._again.extendleft(reversed(others))
+    def _decode(self, line: Line) -> str:
+        try:
+            return line.raw.decode()
+        except UnicodeDecodeError as error:
+            reason = f"is not UTF-8: byte {error.start + 1} is {line.raw[error.start]:#04x}"
+            self.undecodable = RowProblem(self._origin, line.number, "", reason)
+            return line.raw.decode(errors="replace")
+
+    def check_record(self) -> None:
+        """csv.Error for a quote within a cell that does not begin with one."""
+        if self.has_quote and not _RECORD.fullmatch("".join(self._taken)):
+            raise csv.Error(_BARE_QUOTE)
+
+    def problem(self, reason: str) -> RowProblem:
+        """The problem of the present record."""
         if reason == "unexpected end of data":
             reason = _OPEN_QUOTE
-        return RowProblem(self._origin, first.number, "", f"is not CSV: {reason}")
+        found = RowProblem(self._origin, self.first, "", f"is not CSV: {reason}")
+        problem = self._unusable or found
+        end = f"{problem.reason}; {THE_END}"
+        return problem._replace(reason=end) if self.has_quote else problem

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from eventfleet.log_files.byte_source import ByteSource, Line
+from eventfleet.log_files.byte_source import ByteSource, Line, LongLine
 from eventfleet.log_files.rows import Columns, Origin, Row, RowProblem, to_row
 from eventfleet.topics.codec import parse
 from eventfleet.topics.errors import InvalidRecord
@@ -23,11 +23,14 @@ def json_rows(source: ByteSource, columns: Columns) -> Iterator[Row | RowProblem
 
 
 def _rows(
-    lines: Iterator[Line | RowProblem], origin: Origin, columns: Columns
+    lines: Iterator[Line | LongLine | RowProblem], origin: Origin, columns: Columns
 ) -> Iterator[Row | RowProblem]:
+    """A line end is never within an object, so each line begins anew, whatever the one before."""
     for line in lines:
         if isinstance(line, RowProblem):
             yield line
+        elif isinstance(line, LongLine):
+            yield line.problem(origin)
         elif not line.raw.isspace():
             yield _row(line, origin, columns)
 

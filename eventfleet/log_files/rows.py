@@ -15,6 +15,7 @@ from eventfleet.topics.event import MAX_ID_CHARS
 CASE = "case:concept:name"
 ACTIVITY = "concept:name"
 TIME = "time:timestamp"
+THE_END = "from there on it is unknown where a row begins: the rest of the file is not read"
 NO_COLUMNS: Mapping[str, Any] = MappingProxyType({})
 
 

@@ -7,11 +7,13 @@ from typing import Any
 from xml.parsers import expat
 
 from eventfleet.log_files.byte_source import BUFFER_BYTES, MAX_LINE_BYTES, READ_ERRORS, ByteSource
-from eventfleet.log_files.rows import Columns, Origin, Row, RowProblem, to_row
+from eventfleet.log_files.rows import THE_END, Columns, Origin, Row, RowProblem, to_row
 from eventfleet.topics.codec import INT64
 
 _KINDS = frozenset({"string", "date", "int", "float", "boolean", "id", "list", "container"})
 _SCOPES = {("", "log"), ("log", "trace"), ("log", "event"), ("trace", "event")}
+_ROWS = ("trace", "event")
+MAX_NESTED_ATTRIBUTES = 50
 _BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
 
 
@@ -177,6 +179,8 @@ class _XesParser:
             return tag
         if tag in _KINDS and parent in ("trace", "event", "attribute", "values"):
             return "attribute"
+        if tag in _ROWS:
+            raise _Unsupported(f"has a <{tag}> within <{parent}>: {THE_END}")
         if parent == "":
             raise _Unsupported(f"its root element is <{tag}>, not <log>")
         return "values" if (parent, tag) == ("attribute", "values") else "other"
@@ -202,6 +206,8 @@ class _XesParser:
     def _nest(self, attribute: _Attribute) -> None:
         holder = self._event if "event" in self._scopes else self._trace
         try:
+            if len(self._open) > MAX_NESTED_ATTRIBUTES:
+                raise ValueError(f"is nested deeper than {MAX_NESTED_ATTRIBUTES} levels")
             self._open[-1].children.append((attribute.key, attribute.value()))
         except ValueError as error:
             holder.error = holder.error or (f"{holder.prefix}{attribute.key}", str(error))

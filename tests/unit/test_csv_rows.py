@@ -140,13 +140,83 @@ def test_each_bad_row_is_named_and_the_good_ones_are_read(tmp_path: Path) -> Non
     ]
 
 
-def test_a_quote_that_is_never_closed_costs_its_own_line_alone(tmp_path: Path) -> None:
-    good = [row(f"c-{i}") for i in range(5000)]
-    text = HEADER + "".join(good[:10]) + row("bad", '"open') + "".join(good[10:])
+UNKNOWN = "from there on it is unknown where a row begins: the rest of the file is not read"
+OPEN = f"is not CSV: a quote is not closed; {UNKNOWN}"
+BARE = "is not CSV: a quote within a cell: put such a cell in quotes, and write each "
+BEHIND = f"is not CSV: ',' expected after '\"'; {UNKNOWN}"
+PASTED = "".join(row(f"pasted-{i}") for i in range(5000))
+"""Lines within a cell that look like rows."""
+
+
+@pytest.mark.parametrize(
+    ("cell", "why"),
+    [
+        (f'"{PASTED}', OPEN),
+        (f'"a "quote" {PASTED}"', BEHIND),
+        (f'"a \\"quote\\" {PASTED}"', BEHIND),
+        (f'"a" \n{PASTED}"', BEHIND),
+        (f'a "quote", {PASTED}', BARE),
+        (f'z"{PASTED}"', BARE),
+        (f'"a",b\n{PASTED}"', f"has 5 fields, the header has 4; {UNKNOWN}"),
+        (f'"{"z" * 9_000_000}\n{PASTED}"', f"is longer than 4194304 bytes; {UNKNOWN}"),
+        (f'a\r"{PASTED}"', "is not CSV: new-line character seen in unquoted field"),
+    ],
+    ids=[
+        "open",
+        "bare",
+        "escaped",
+        "behind",
+        "unquoted",
+        "shifted",
+        "more cells",
+        "long",
+        "bare CR",
+    ],
+)
+def test_a_parser_that_has_lost_its_place_ends_there(tmp_path: Path, cell: str, why: str) -> None:
+    text = HEADER + row("c-1") + row("bad", cell) + row("c-3")
     rows, problems = read(write(tmp_path / "a.csv", text))
-    assert [r.case for r in rows] == [f"c-{i}" for i in range(5000)]
+    assert [r.case for r in rows] == ["c-1"]
     assert len(problems) == 1
-    assert problems[0].startswith("a.csv, line 12: is not CSV: ")
+    assert problems[0].startswith(f"a.csv, line 3: {why}")
+    assert problems[0].endswith(UNKNOWN)
+
+
+def test_behind_a_nul_nothing_is_read(tmp_path: Path) -> None:
+    good = [row(f"c-{i}", "z" * 1000) for i in range(500)]
+    text = HEADER + "".join(good) + row("bad", "\0" * 50) + PASTED
+    rows, problems = read(write(tmp_path / "a.csv", text))
+    assert [r.case for r in rows] == [f"c-{i}" for i in range(500)]
+    assert problems == [
+        f"a.csv, line 502: is not CSV: has a NUL, so the file is damaged; {UNKNOWN}"
+    ]
+
+
+def test_a_bad_row_without_a_quote_costs_its_own_line_alone(tmp_path: Path) -> None:
+    text = HEADER + row("c-1") + row("c-2", "a\rb") + row("c-3") + row("c-4", '"two\nlines"')
+    rows, problems = read(write(tmp_path / "a.csv", text))
+    assert [r.case for r in rows] == ["c-1", "c-3", "c-4"]
+    assert len(problems) == 1
+    assert problems[0].startswith("a.csv, line 3: is not CSV: new-line character")
+
+
+@pytest.mark.parametrize("size", [131_073, 3_000_000])
+def test_a_large_cell_is_one_cell(tmp_path: Path, size: int) -> None:
+    cell = (PASTED * (size // len(PASTED) + 1))[:size]
+    text = HEADER + row("c-1", f'"{cell}"') + row("c-2")
+    rows, problems = read(write(tmp_path / "a.csv", text))
+    assert problems == []
+    assert [(r.case, r.data["note"]) for r in rows] == [("c-1", cell), ("c-2", "x")]
+
+
+def test_bytes_that_are_not_utf_8_within_a_cell_of_several_lines_cost_its_row(
+    tmp_path: Path,
+) -> None:
+    text = HEADER + row("c-1") + row("c-2", f'"caf@\n{PASTED}"') + row("c-3")
+    rows, problems = read(write(tmp_path / "a.csv", text.encode().replace(b"@", b"\xe9")))
+    assert [r.case for r in rows] == ["c-1", "c-3"]
+    assert len(problems) == 1
+    assert problems[0].startswith("a.csv, line 3: is not UTF-8: byte ")
 
 
 def test_bytes_that_are_not_utf_8_cost_their_own_line_alone(tmp_path: Path) -> None:

@@ -89,6 +89,32 @@ def test_xml_that_breaks_gives_the_events_before_the_break(tmp_path: Path) -> No
     assert "a.xes, event 2502: is not well-formed XML: mismatched tag: line 1" in problems[0]
 
 
+@pytest.mark.parametrize(
+    ("tag", "within"), [("event", "event"), ("trace", "trace"), ("trace", "event")]
+)
+def test_an_event_or_trace_within_another_ends_the_file(
+    tmp_path: Path, tag: str, within: str
+) -> None:
+    unclosed = event(name="n2").removesuffix("</event>") if within == "event" else ""
+    good = [event(name=f"n{i}") for i in range(2000)]
+    content = log(*good, unclosed + f"<{tag}>", event(name="behind"))
+    rows, problems = read(write(tmp_path / "a.xes", content))
+    assert [r.activity for r in rows] == [f"n{i}" for i in range(2000)]
+    assert len(problems) == 1
+    assert f": has a <{tag}> within <{within}>: " in problems[0]
+    assert problems[0].endswith("the rest of the file is not read")
+
+
+def test_attributes_that_are_nested_too_deep_cost_their_event_alone(tmp_path: Path) -> None:
+    def nested(depth: int) -> str:
+        return '<string key="k" value="1">' * depth + "</string>" * depth
+
+    content = log(event(nested(40), "n1"), event(nested(2000), "n2"), event(name="n3"))
+    rows, problems = read(write(tmp_path / "a.xes", content))
+    assert [r.activity for r in rows] == ["n1", "n3"]
+    assert problems == ["a.xes, event 2: k: is nested deeper than 50 levels"]
+
+
 def test_a_truncated_gzip_gives_the_events_before_the_break(tmp_path: Path) -> None:
     whole = gzip.compress(log(*[event(name=f"n{i * 7919}") for i in range(9000)]).encode())
     cut = whole[: len(whole) // 2]
