@@ -39,9 +39,9 @@ class Folding:
         self.broken = self.broken or event.version != self.version + 1
         self.version = event.version
         try:
-            if self.broken:
+            if self.broken and not event.discarded:
                 self._domain.payload(event)
-            else:
+            elif not self.broken:
                 self._state = self._domain.fold(self._state, event)
         except InvalidRecord as error:
             self.broken = True

@@ -3,6 +3,8 @@
 from datetime import datetime
 from enum import StrEnum
 
+from msgspec.structs import replace
+
 from eventfleet.chat.room_replay import SHOWN, RoomReplay
 from eventfleet.deciders.event_id import event_id
 from eventfleet.domains.chat import ChatMessageView, Message, Room, chat, messages
@@ -46,17 +48,19 @@ class RoomReader:
         return await self._read_view(room_id, limit)
 
     async def room(self, room_id: str) -> Room:
-        """The room's latest state."""
+        """The room's latest state, at the version of its events: the state itself does not count
+        discarded ones."""
         found = await self._queries.latest(room_id)
-        return found.state if found else Room()
+        return replace(found.state, version=found.version) if found else Room()
 
     async def history(self, room_id: str, message_id: str) -> list[EventRecord]:
-        """The events of one message: sent, edited, deleted; empty for an unknown one."""
+        """The events of one message: sent, edited, deleted; empty for an unknown one, and for one
+        that was discarded."""
         key = EventKey(room_id, event_id(chat.name, room_id, message_id))
         sent = (await self._queries.find_stored([key])).get(key)
-        if sent is None or sent.data.get("message_id") != message_id:
+        if sent is None or sent.discarded or sent.data.get("message_id") != message_id:
             return []
-        changes = self._queries.events(room_id, sent.version, types=SHOWN[1:])
+        changes = self._queries.effective_events(room_id, sent.version, types=SHOWN[1:])
         return [
             sent,
             *[event async for event in changes if event.data["target_message_id"] == message_id],
@@ -68,7 +72,7 @@ class RoomReader:
         replay, version = RoomReplay(), await self._queries.version(room_id, at)
         while version and len(replay.newest_first) < limit:
             after = max(version - PAGE_EVENTS, 0)
-            found = self._queries.events(room_id, after, up_to=version)
+            found = self._queries.effective_events(room_id, after, up_to=version)
             page = [event async for event in found if event.type in SHOWN]
             for event in reversed(page):
                 payload = chat.payload(event)
@@ -77,12 +81,16 @@ class RoomReader:
         return replay.newest_first[:limit][::-1]
 
     async def _kept_messages(self, room_id: str, limit: int) -> list[Message] | None:
-        """The messages of the latest state, where it is near a snapshot and has enough of them."""
+        """The messages of the latest state, where it is near a snapshot, has enough of them, and
+        counts all events."""
         snapshot = await self._queries.snapshot(room_id)
         version = snapshot.version if snapshot else 0
         if await self._queries.version(room_id) - version > PAGE_EVENTS:
             return None
-        room = await self.room(room_id)
+        found = await self._queries.latest(room_id)
+        room = found.state if found else Room()
+        if found and room.version != found.version:
+            return None  # some were discarded: its messages have not the versions of their events
         enough = len(room.messages) >= limit or room.from_version == 1
         return list(room.messages[-limit:]) if enough else None
 

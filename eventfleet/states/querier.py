@@ -116,12 +116,27 @@ class Querier(Generic[S]):
         up_to: int | None = None,
     ) -> AsyncIterator[EventRecord]:
         """Events with a version above `after`, and `up_to` another, in version order, in their
-        newest schema; with `types` only events of these."""
+        newest schema; with `types` only events of these.
+
+        All that are stored: those that an operator has discarded are marked so, and as they are.
+        """
         if up_to is None and types is None:
             up_to = _page_end(after, limit)
         found = self._stores.events.read(aggregate_id, after, up_to, limit, types)
         async for event in found:
             yield self._upcast(event)
+
+    async def effective_events(
+        self,
+        aggregate_id: str,
+        after: int = 0,
+        types: Collection[str] | None = None,
+        up_to: int | None = None,
+    ) -> AsyncIterator[EventRecord]:
+        """The events that states are made of, as `events` otherwise: without discarded ones."""
+        async for event in self.events(aggregate_id, after, None, types, up_to):
+            if not event.discarded:
+                yield event
 
     async def version(self, aggregate_id: str, moment: datetime | None = None) -> int:
         """The latest version, 0 without any event; with a `moment`, the highest version whose event
@@ -227,10 +242,10 @@ class Querier(Generic[S]):
         return found.data if found else None
 
     def _upcast(self, event: EventRecord) -> EventRecord:
-        if event.discarded:  # perhaps since an upcaster raises on it
-            return event
+        """An event in its newest schema; a discarded one, which no code may be able to read, as it
+        is stored."""
         try:
-            return self._domain.upcast(event)
+            return event if event.discarded else self._domain.upcast(event)
         except Exception as error:
             raise ReplayFailed(self._domain.name, event, error) from error
 

@@ -150,6 +150,14 @@ async def test_decide_sees_an_earlier_commands_event_beside_the_state() -> None:
     assert isinstance(await desk.send(Tear(note="n1"), "t3"), Accepted)
 
 
+async def test_decide_does_not_see_an_event_that_was_discarded() -> None:
+    desk = Desk(cached=0)
+    assert isinstance(await desk.send(Pin(text="milk"), "n1"), Accepted)
+    (pinned,) = [event async for event in desk.events.read("b1")]
+    await desk.events.mark_discarded(pinned.key)
+    assert await desk.send(Tear(note="n1"), "t1") == Rejected("there is no such note")
+
+
 @pytest.mark.parametrize("cached", [0, 100])
 async def test_state_and_seen_events_are_read_in_one_query(cached: int) -> None:
     desk = Desk(cached)

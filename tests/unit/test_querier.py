@@ -122,6 +122,28 @@ async def test_events_that_were_asked_for(
     assert [event.id async for event in querier.events("a", **asked)] == ids
 
 
+async def test_a_discarded_event_is_shown_as_it_is_stored_and_no_state_is_made_of_it(
+    memory: InMemoryServers, querier: Querier[Tally]
+) -> None:
+    for n, version in (("6", 1), ("7", 2)):
+        event = await memory.store(n, data={"unreadable": n}, schema_version=version)
+        await memory.events.mark_discarded(event.key)
+    await memory.store("8", schema_version=2)
+    marks = {event.version: event.discarded async for event in querier.events("a", 4)}
+    assert marks == {5: False, 6: True, 7: True, 8: False}
+    missing = await querier.missing("a", 5)
+    assert [event.data for event in missing.events][:2] == [{"unreadable": n} for n in "67"]
+    assert len((await querier.feed("", 100)).items) == 8
+    effective = [event.version async for event in querier.effective_events("a", 4)]
+    assert effective == [5, 8]
+    for found in (await querier.latest("a"), await querier.at("a", 8)):
+        assert found is not None
+        assert (found.version, found.state.trail[-2:]) == (8, ("5", "8"))
+    difference = await querier.diff("a", 5, 7)
+    assert difference is not None
+    assert difference.patch == []
+
+
 async def test_the_latest_state_is_saved_as_a_snapshot(
     memory: InMemoryServers, querier: Querier[Tally]
 ) -> None:

@@ -215,3 +215,26 @@ async def test_an_unknown_room_is_empty() -> None:
     assert await rooms.reader.messages("nowhere") == []
     assert await rooms.reader.messages("nowhere", at=NOW) == []
     assert await rooms.reader.room("nowhere") == Room()
+
+
+@pytest.mark.parametrize("version", range(1, 6))
+async def test_a_discarded_event_is_in_no_answer_about_a_room(version: int) -> None:
+    rooms, by_ann = Rooms(), {"room_id": "r", "sender_id": "ann", "timestamp": NOW}
+    payloads: list[ChatEvent] = [
+        MessageSent(message_id="m1", content="one", **by_ann),
+        MessageSent(message_id="m2", content="two", **by_ann),
+        MessageEdited(target_message_id="m1", content="edited", **by_ann),
+        MessageDeleted(target_message_id="m2", **by_ann),
+        MessageSent(message_id="m3", content="three", **by_ann),
+    ]
+    events = await rooms.add("r", payloads)
+    await rooms.events.mark_discarded(events[version - 1].key)
+    expected = of_view([event for event in events if event.version != version])
+    assert await rooms.reader.messages("r") == expected
+    assert await rooms.reader.messages("r", at=NOW) == expected
+    assert (await rooms.reader.room("r")).version == 5
+    shown = [await rooms.reader.history("r", f"m{number}") for number in (1, 2, 3)]
+    histories = {event.version for history in shown for event in history}
+    gone = {1: {1, 3}, 2: {2, 4}}.get(version, {version})
+    assert histories == {1, 2, 3, 4, 5} - gone
+    assert not any(event.discarded for history in shown for event in history)
