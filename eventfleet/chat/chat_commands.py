@@ -5,6 +5,10 @@ decides it, and publishes the outcome to the process with the socket. The subscr
 room's last command has the room's state in memory; the others let it claim the next one, too.
 Redis keeps none of this: a command whose subscriber dies has no outcome, and who sends it again,
 with the same id, stores it once.
+
+A published command carries a deadline by Redis' clock, which comes before its sender gives up. It
+is claimed by one process, until its deadline only, and not decided later: so a process that stood
+still decides nothing whose sender has been answered.
 """
 
 import asyncio
@@ -19,6 +23,7 @@ from uuid import uuid4
 import msgspec
 
 from eventfleet.chat.channel_publisher import ChannelPublisher
+from eventfleet.chat.server_time import ServerTime
 from eventfleet.deciders.outcomes import (
     OUTCOME_NAMES,
     Accepted,
@@ -29,19 +34,20 @@ from eventfleet.deciders.outcomes import (
 )
 from eventfleet.service.event_service import EventService
 from eventfleet.stores.background_task import BackgroundTask, cancel
-from eventfleet.stores.contracts import Channels
+from eventfleet.stores.contracts import Channels, Claim
 from eventfleet.stores.errors import ServerUnavailable
 from eventfleet.topics.errors import InvalidRecord
 
 COMMANDS = "eventfleet.chat.commands"
 OUTCOMES = "eventfleet.chat.outcomes."
 CLAIMS = "eventfleet.chat.claims."
-CLAIM_SECONDS = 10.0
 CLAIM_LATER_SECONDS = 0.05
 LEFT_SECONDS = 60.0
 MAX_LEFT_ROOMS = 10_000
-DECIDE_SECONDS = 5.0
 OUTCOME_SECONDS = 6.0
+DECIDE_SHARE = 5 / 6
+"""The share of OUTCOME_SECONDS after which a command is not decided any more."""
+DEADLINE_PASSED = "the deadline has passed"
 MAX_DECIDING = 1_000
 LONGEST_PAUSE_SECONDS = 5.0
 
@@ -75,11 +81,20 @@ class ChatOutcome(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class PublishedCommand(msgspec.Struct, frozen=True):
-    """A command as it is published; `number` is its own each time, `reply_to` a channel."""
+    """A command as it is published; `number` is its own each time, `reply_to` a channel.
+
+    `deadline` is in seconds of Redis' clock, in the `incarnation` with this id.
+    """
 
     number: str
     reply_to: str
     command: ChatCommand
+    incarnation: str
+    deadline: float
+
+    @property
+    def claim(self) -> Claim:
+        return Claim(f"{CLAIMS}{self.number}", self.incarnation, self.deadline)
 
 
 class PublishedOutcome(msgspec.Struct, frozen=True):
@@ -98,6 +113,7 @@ class ChatCommandSender:
 
     def __init__(self, channels: Channels) -> None:
         self._channels, self._publisher = channels, ChannelPublisher(channels)
+        self._server_time = ServerTime(channels)
         self._reply_to = f"{OUTCOMES}{uuid4().hex}"
         self._awaited: dict[str, asyncio.Future[ChatOutcome]] = {}
         self._subscribed = asyncio.Event()
@@ -118,14 +134,16 @@ class ChatCommandSender:
 
     async def send(self, command: ChatCommand) -> ChatOutcome:
         """Publish a command, and wait for its outcome, OUTCOME_SECONDS at most."""
-        number = uuid4().hex
-        outcome: asyncio.Future[ChatOutcome] = asyncio.get_running_loop().create_future()
+        number, loop = uuid4().hex, asyncio.get_running_loop()
+        outcome: asyncio.Future[ChatOutcome] = loop.create_future()
         self._awaited[number] = outcome
-        published = _encode(PublishedCommand(number, self._reply_to, command))
+        decided_by = loop.time() + OUTCOME_SECONDS * DECIDE_SHARE
         try:
             async with asyncio.timeout(OUTCOME_SECONDS):
                 await self._subscribed.wait()
-                await self._publisher.publish(COMMANDS, published)
+                deadline = await self._server_time.at(decided_by)
+                published = PublishedCommand(number, self._reply_to, command, *deadline)
+                await self._publisher.publish(COMMANDS, _encode(published))
                 return await outcome
         except TimeoutError:
             return unavailable(command, "nobody has told the outcome in time")
@@ -137,6 +155,7 @@ class ChatCommandSender:
     async def _listen(self) -> None:
         try:
             async with self._channels.subscribe(self._reply_to) as messages:
+                self._server_time.forget()
                 self._subscribed.set()
                 self._listener.report_well()
                 async for together in messages:
@@ -235,21 +254,25 @@ class ChatCommandSubscriber:
         """Say nothing where Redis is away: the sender is told that nothing is known."""
         if pause:
             await asyncio.sleep(pause)
-        names = [f"{CLAIMS}{each.number}" for each in published]
-        mine = []
+        asked_at, answers = asyncio.get_running_loop().time(), []
         with suppress(ServerUnavailable):
-            claimed = await self._channels.claim(names, CLAIM_SECONDS)
-            for each, is_mine in zip(published, claimed, strict=True):
-                self.left_rooms.note_claim(each.command.room_id, is_mine=is_mine)
-                if is_mine:
-                    mine.append(each)
-            await asyncio.gather(*map(self._answer, mine))
+            claimed = await self._channels.claim([each.claim for each in published])
+            for each, seconds_left in zip(published, claimed, strict=True):
+                self.left_rooms.note_claim(each.command.room_id, is_mine=seconds_left > 0)
+                if seconds_left > 0:
+                    answers.append(self._answer(each, asked_at + seconds_left))
+            await asyncio.gather(*answers)
 
-    async def _answer(self, published: PublishedCommand) -> None:
-        outcome = PublishedOutcome(published.number, await self._decide(published.command))
-        await self._publisher.publish(published.reply_to, _encode(outcome))
+    async def _answer(self, published: PublishedCommand, deadline: float) -> None:
+        told = await self._decide(published.command, deadline)
+        outcome = _encode(PublishedOutcome(published.number, told))
+        await self._publisher.publish(published.reply_to, outcome)
 
-    async def _decide(self, command: ChatCommand) -> ChatOutcome:
+    async def _decide(self, command: ChatCommand, deadline: float) -> ChatOutcome:
+        """Decide a command until a moment of the event loop's clock."""
+        seconds_left = deadline - asyncio.get_running_loop().time()
+        if seconds_left <= 0:
+            return unavailable(command, DEADLINE_PASSED)
         try:
             outcome = await self._service.send(
                 command.room_id,
@@ -257,7 +280,7 @@ class ChatCommandSubscriber:
                 command.data,
                 command_id=command.id,
                 actor=command.actor,
-                timeout=DECIDE_SECONDS,
+                timeout=seconds_left,
             )
         except InvalidRecord as error:
             return ChatOutcome(command.id, "invalid", field=error.field, reason=error.reason)

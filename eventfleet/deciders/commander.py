@@ -1,8 +1,10 @@
 """Commander: dispenses event numbers, puts events and saves snapshots for the Manager."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
+
+from msgspec import Struct
 
 from eventfleet.states.live_state import LiveState
 from eventfleet.states.snapshot_saver import SnapshotSaver
@@ -13,7 +15,19 @@ from eventfleet.topics.partitioner import partition_of
 
 MAX_TRANSACTIONS = 64
 
-PutError = Duplicate | ServerUnavailable
+
+class TooLate(Struct, frozen=True):
+    """Nothing is put: the command's caller has been answered."""
+
+
+PutError = Duplicate | ServerUnavailable | TooLate
+
+IsLate = Callable[[int], bool]
+"""Says of a command, by its index, whether its deadline has passed."""
+
+
+def never(index: int) -> bool:
+    return False
 
 
 class Commander:
@@ -43,18 +57,21 @@ class Commander:
         heads = await self._store.heads(aggregate_ids)
         return [heads.get(each, NO_HEAD).version + 1 for each in aggregate_ids]
 
-    async def put(self, commands: Sequence[Sequence[EventRecord]]) -> list[PutError | None]:
+    async def put(
+        self, commands: Sequence[Sequence[EventRecord]], is_late: IsLate = never
+    ) -> list[PutError | None]:
         """Put the events of each command, all of them or none.
 
         For each: None, or Duplicate when an event number or the command's first event is stored
-        already, or ServerUnavailable when it is unknown whether they are stored.
+        already, or ServerUnavailable when it is unknown whether they are stored, or TooLate when
+        the command was late just before its write.
         """
-        single = [events[0] for events in commands if len(events) == 1]
-        several = [events for events in commands if len(events) > 1]
+        single = [(index, events[0]) for index, events in enumerate(commands) if len(events) == 1]
+        several = [(index, events) for index, events in enumerate(commands) if len(events) > 1]
         if not several:
-            return await self._put_each(single)
-        in_transactions = asyncio.gather(*(self._put_several(events) for events in several))
-        results = await asyncio.gather(self._put_each(single), in_transactions)
+            return await self._put_each(single, is_late)
+        in_transactions = asyncio.gather(*(self._put_several(*each, is_late) for each in several))
+        results = await asyncio.gather(self._put_each(single, is_late), in_transactions)
         of_single, of_several = map(iter, results)
         return [next(of_single if len(events) == 1 else of_several) for events in commands]
 
@@ -62,16 +79,27 @@ class Commander:
         """Save latest states as snapshots, behind the answers to their commands."""
         self._saver.save_later(states)
 
-    async def _put_each(self, events: Sequence[EventRecord]) -> list[PutError | None]:
+    async def _put_each(
+        self, events: Sequence[tuple[int, EventRecord]], is_late: IsLate
+    ) -> list[PutError | None]:
+        """Put the only events of commands, which are given with the commands' indexes."""
+        errors: dict[int, PutError | None] = {i: TooLate() for i, _ in events if is_late(i)}
+        in_time = [(index, event) for index, event in events if index not in errors]
         try:
-            puts = [(event, self._partition(event)) for event in events]
-            return [*(await self._store.put_each(puts))] if puts else []
+            puts = [(event, self._partition(event)) for _, event in in_time]
+            found: list[Duplicate | None] = await self._store.put_each(puts) if puts else []
+            errors.update(zip((index for index, _ in in_time), found, strict=True))
         except ServerUnavailable as error:
-            return [error] * len(events)
+            errors.update((index, error) for index, _ in in_time)
+        return [errors[index] for index, _ in events]
 
-    async def _put_several(self, events: Sequence[EventRecord]) -> PutError | None:
+    async def _put_several(
+        self, index: int, events: Sequence[EventRecord], is_late: IsLate
+    ) -> PutError | None:
         try:
             async with self._transactions:
+                if is_late(index):
+                    return TooLate()
                 await self._store.put(events, self._partition(events[0]))
         except (Duplicate, ServerUnavailable) as error:
             return error

@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from eventfleet.deciders.decider import Answer
-from eventfleet.deciders.outcomes import Accepted, Unavailable
+from eventfleet.deciders.outcomes import DEADLINE_PASSED, Accepted, Unavailable
 from eventfleet.deciders.pending_command import Destination, destination_of, repeat_outcome
 from eventfleet.deciders.proposed_event import ProposedEvent
 from eventfleet.stores import errors
-from eventfleet.stores.contracts import EventStore, LogWriter
+from eventfleet.stores.contracts import Clock, EventStore, LogWriter
 from eventfleet.topics.codec import EVENT_HEADERS
 from eventfleet.topics.event import EventRecord
 from eventfleet.topics.record import ProducerRecord
@@ -22,8 +22,11 @@ from eventfleet.topics.record import ProducerRecord
 class DirectDecider:
     """Decides for domains without any after-rule; needs no markers."""
 
-    def __init__(self, store: EventStore, writer: LogWriter, *, partitions: int) -> None:
+    def __init__(
+        self, store: EventStore, writer: LogWriter, clock: Clock, *, partitions: int
+    ) -> None:
         self._store, self._writer, self._partitions = store, writer, partitions
+        self._clock = clock
 
     async def decide(
         self, commands: Sequence[ProposedEvent], deadline: datetime, answer: Answer
@@ -32,17 +35,23 @@ class DirectDecider:
         try:
             keys = [proposed.event.key for proposed in commands if not proposed.new]
             found = await self._store.find(keys) if keys else {}
+            now = self._clock.steady()
             unknown = [proposed for proposed in commands if proposed.event.key not in found]
-            if unknown:
-                await self._writer.produce([self._record(proposed) for proposed in unknown])
+            in_time = [each for each in unknown if not each.is_late(now)]
+            if in_time:
+                await self._writer.produce([self._record(proposed) for proposed in in_time])
         except errors.ServerUnavailable as error:
             for index in range(len(commands)):
                 answer(index, Unavailable(str(error)))
             return
-        for index, (event, *_) in enumerate(commands):
-            place, stored = self._destination(event).name, found.get(event.key)
-            repeated = stored and repeat_outcome(event, stored, place)
-            answer(index, repeated or Accepted(event.id, place))
+        for index, proposed in enumerate(commands):
+            event = proposed.event
+            place = self._destination(event).name
+            if stored := found.get(event.key):
+                answer(index, repeat_outcome(event, stored, place))
+            else:
+                accepted = Accepted(event.id, place)
+                answer(index, DEADLINE_PASSED if proposed.is_late(now) else accepted)
 
     def _record(self, proposed: ProposedEvent) -> ProducerRecord:
         topic, partition, _ = self._destination(proposed.event)

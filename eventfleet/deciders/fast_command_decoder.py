@@ -37,7 +37,7 @@ class ProposedEventDecoder(NamedTuple):
         value = encode(event)
         if is_too_large(value):
             return None
-        return make_tuple(ProposedEvent, (event, self.allowed, value, new))
+        return make_tuple(ProposedEvent, (event, self.allowed, value, new, None))
 
 
 class StateCommandDecoder(NamedTuple):
@@ -51,7 +51,7 @@ class StateCommandDecoder(NamedTuple):
         actor = (command.actor,) if self.takes_context else ()
         content = fingerprint(command.type, payload, *actor)
         event = event_of_command(command, command.type, {}, 1, content)
-        fields = event, command.id, payload, command.expected_version
+        fields = event, command.id, payload, command.expected_version, None
         return make_tuple(StateCommand, fields)
 
 

@@ -99,6 +99,13 @@ class LagGuard:
         self._look = look
         return incarnation
 
+    def marker_time(self, moment: datetime) -> float:
+        """The markers' time at a moment of the steady clock, or a little before it, by the last
+        look."""
+        assert self._look
+        passed = (moment - self._look.answered_at).total_seconds()
+        return self._look.incarnation.now + passed
+
     async def update(self) -> None:
         """Read first the time, then the log's ends, then how far append has committed, then the
         aggregates that it parks."""

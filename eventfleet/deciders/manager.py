@@ -35,12 +35,19 @@ from eventfleet.deciders.command_attempts import (
     TooLarge,
     build_rounds,
 )
-from eventfleet.deciders.commander import Commander
+from eventfleet.deciders.commander import Commander, TooLate
 from eventfleet.deciders.decider import Answer
 from eventfleet.deciders.event_publisher import EventPublisher
 from eventfleet.deciders.expected_version import is_expected, version_conflict
 from eventfleet.deciders.failures import decide_failed, replay_failed
-from eventfleet.deciders.outcomes import Accepted, Conflict, Outcome, Rejected, Unavailable
+from eventfleet.deciders.outcomes import (
+    DEADLINE_PASSED,
+    Accepted,
+    Conflict,
+    Outcome,
+    Rejected,
+    Unavailable,
+)
 from eventfleet.deciders.repeated_commands import repeat_answer
 from eventfleet.deciders.state_command import (
     StateCommand,
@@ -64,7 +71,6 @@ from eventfleet.topics.event import EventKey, EventRecord
 MAX_ATTEMPTS = 10
 RETRY_PAUSE_SECONDS = 0.01
 MAX_BATCH_COMMANDS = 100
-DEADLINE_PASSED = Unavailable("the deadline has passed")
 PUT_UNANSWERED = Unavailable(
     "the store did not answer the put by the deadline: it is slow, or an open transaction of "
     "another writer holds the aggregate"
@@ -303,7 +309,9 @@ class Manager:
             match result:
                 case LatestState(live, event, found):
                     attempt.live = live
-                    attempt.seen = {seen[attempt][each.id]: each for each in found}
+                    attempt.seen = {
+                        seen[attempt][each.id]: each for each in found if not each.discarded
+                    }
                     attempt.progress = Found(event, self._commander.dispense(live))
                 case None:
                     attempt.progress = TOO_LARGE
@@ -408,7 +416,11 @@ class Manager:
     async def _put(self, attempts: Sequence[tuple[Attempt, NewEvents]]) -> None:
         for attempt, _ in attempts:
             attempt.progress = PUTTING
-        errors = await self._commander.put([made.events for _, made in attempts])
+
+        def is_late(index: int) -> bool:
+            return attempts[index][0].command.is_late(self._clock.steady())
+
+        errors = await self._commander.put([made.events for _, made in attempts], is_late)
         self._unanswered.discard(attempt.aggregate_id for attempt, _ in attempts)
         for (attempt, made), error in zip(attempts, errors, strict=True):
             match error:
@@ -416,6 +428,8 @@ class Manager:
                     attempt.progress, attempt.live = Stored(made.events), made.live
                 case Duplicate(key=key):
                     attempt.progress = Beaten(key)
+                case TooLate():
+                    attempt.end(DEADLINE_PASSED)
                 case ServerUnavailable():
                     self._end_unanswered(attempt, Unavailable(str(error)))
 

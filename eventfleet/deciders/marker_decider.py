@@ -16,7 +16,7 @@ from datetime import datetime
 from eventfleet.deciders.decider import Answer
 from eventfleet.deciders.failures import aggregate_parked
 from eventfleet.deciders.lag_guard import LagGuard
-from eventfleet.deciders.outcomes import Repeated, Unavailable
+from eventfleet.deciders.outcomes import DEADLINE_PASSED, Repeated, Unavailable
 from eventfleet.deciders.pending_command import (
     STALE,
     PendingCommand,
@@ -45,7 +45,7 @@ MAX_UNFINISHED = 10_000
 OK = MarkStatus.OK
 NOTED = (OK, MarkStatus.MINE, STALE)
 MISSING, AGAIN = MarkStatus.MISSING, MarkStatus.AGAIN
-REJECTED, DONE = MarkStatus.REJECTED, MarkStatus.DONE
+REJECTED, DONE, LATE = MarkStatus.REJECTED, MarkStatus.DONE, MarkStatus.LATE
 NOTHING = StoredHead("", "")
 
 
@@ -92,12 +92,12 @@ class MarkerDecider:
         self, commands: Sequence[ProposedEvent], deadline: datetime, answer: Answer
     ) -> None:
         """Answer each by its index, as soon as it is decided; Unavailable at the deadline."""
-        pending = self._first_of_each_aggregate(commands, answer)
+        pending = self._first_of_each_aggregate(commands, deadline, answer)
         reason, refreshed = "", False
         while pending and self._clock.steady() < deadline:
             began = self._clock.steady()
             try:
-                refreshed, before = await self._round(pending, deadline), refreshed
+                refreshed, before = await self._round(pending), refreshed
                 # A second look in a row: Redis' clock has stepped back, and is awaited.
                 first_look = refreshed and not before
                 moved = first_look or any(p.decided or p.basis for p in pending)
@@ -118,10 +118,10 @@ class MarkerDecider:
         name, partition = command.destination.name, command.destination.partition
         if command.unconfirmed or (not command.basis and self._guard.is_behind(partition)):
             return f"append has not caught up with {name}: is an append worker running?"
-        return "the deadline has passed"
+        return DEADLINE_PASSED.reason
 
     def _first_of_each_aggregate(
-        self, commands: Sequence[ProposedEvent], answer: Answer
+        self, commands: Sequence[ProposedEvent], deadline: datetime, answer: Answer
     ) -> list[PendingCommand]:
         """The first command of each aggregate, linked to its next ones in their order."""
         firsts: list[PendingCommand] = []
@@ -130,7 +130,7 @@ class MarkerDecider:
             event = proposed.event
             last = lasts.get(event.aggregate_id)
             destination = last.destination if last else destination_of(event, self._partitions)
-            command = PendingCommand(index, proposed, destination, answer)
+            command = PendingCommand(index, proposed, destination, deadline, answer)
             if self._unfinished:
                 command.noted_here = self._unfinished.pop(event.key, False)
             lasts[event.aggregate_id] = command
@@ -149,9 +149,10 @@ class MarkerDecider:
                 del self._unfinished[next(iter(self._unfinished))]
         command.answer(Unavailable(reason))
 
-    async def _round(self, pending: Sequence[PendingCommand], deadline: datetime) -> bool:
+    async def _round(self, pending: Sequence[PendingCommand]) -> bool:
         """True when the incarnation was refreshed because a mark asked for it: worth another round
         at once."""
+        pending = self._in_time(pending)
         incarnation = await self._guard.incarnation()
         await self._resolve([p for p in pending if p.unconfirmed])
         ready = await self._unstored(self._ready(pending, incarnation))
@@ -164,14 +165,22 @@ class MarkerDecider:
             [p for p in ready if p.marked.status is REJECTED and not p.decided], incarnation
         )
         # A note of a former incarnation must not come into the log when this one has forgotten it.
-        if self._clock.steady() < deadline:
-            await self._produce([p for p in ready if p.marked.status in NOTED], incarnation)
+        noted = [p for p in ready if p.marked.status in NOTED]
+        await self._produce(self._in_time(noted), incarnation)
         await self._read_basis([p for p in ready if p.marked.status is MISSING], incarnation)
         again = any(p.marked.status is AGAIN for p in ready)
         # A marker that was made in this round is younger than what was seen before it.
         if again or had_basis:
             await self._guard.refresh_incarnation()
         return again
+
+    def _in_time(self, pending: Sequence[PendingCommand]) -> list[PendingCommand]:
+        """Answer Unavailable to those whose deadline has passed; the others remain."""
+        now = self._clock.steady()
+        for command in pending:
+            if command.deadline <= now:
+                self._give_up(command, self._cause(command))
+        return [p for p in pending if not p.decided]
 
     def _ready(
         self, pending: Sequence[PendingCommand], incarnation: Incarnation
@@ -210,7 +219,9 @@ class MarkerDecider:
     async def _mark(self, ready: Sequence[PendingCommand], incarnation: Incarnation) -> None:
         """Mark them, and answer what is decided by that."""
         try:
-            marks = await self._markers.mark([p.mark_request(incarnation) for p in ready])
+            marks = await self._markers.mark(
+                [p.mark_request(incarnation, self._guard.marker_time(p.deadline)) for p in ready]
+            )
         except errors.ServerUnavailable:
             for command in ready:
                 command.noted_here = True
@@ -222,6 +233,8 @@ class MarkerDecider:
                 command.restart()
             if marked.status is REJECTED and not marked.tentative:
                 command.answer(rejection(command.event.type, command.allowed, marked.type))
+            elif marked.status is LATE:
+                self._give_up(command, DEADLINE_PASSED.reason)
             elif marked.status is OK:
                 command.noted_here = True
             elif marked.status is DONE:

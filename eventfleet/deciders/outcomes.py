@@ -74,6 +74,8 @@ class Failed(msgspec.Struct, frozen=True):
     details: str = ""
 
 
+DEADLINE_PASSED = Unavailable("the deadline has passed")
+
 Outcome = Accepted | Rejected | Conflict | Repeated | Unavailable | Failed
 
 OUTCOME_NAMES: dict[type[Outcome], str] = {

@@ -1,5 +1,6 @@
 """PendingCommand: one command on its way through the marker, and the outcomes that it may get."""
 
+from datetime import datetime
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -55,20 +56,26 @@ class PendingCommand:
     `noted_here`: this process has noted the event, or may have, where Redis' answer was lost, and
     has told nobody; `next`: the next command of the same aggregate; `basis`: the stored head that a
     missing marker is to be made of, read in `basis_incarnation`; `unconfirmed`: the note that was
-    produced for it.
+    produced for it; `deadline`: its own, or that of all.
     """
 
     __slots__ = (
         *("index", "event", "allowed", "value", "new", "aggregate_id", "destination", "next"),
         *("decided", "noted_here", "basis", "basis_incarnation", "marked", "unconfirmed"),
-        "_answer",
+        *("deadline", "_answer"),
     )
 
     def __init__(
-        self, index: int, proposed: ProposedEvent, destination: Destination, answer: Answer
+        self,
+        index: int,
+        proposed: ProposedEvent,
+        destination: Destination,
+        deadline: datetime,
+        answer: Answer,
     ) -> None:
         self.index, self.destination, self._answer = index, destination, answer
-        self.event, self.allowed, self.value, self.new = proposed
+        self.event, self.allowed, self.value, self.new, own = proposed
+        self.deadline = deadline if own is None else min(own, deadline)
         self.aggregate_id = self.event.aggregate_id
         self.next: PendingCommand | None = None
         self.marked = UNMARKED
@@ -85,13 +92,13 @@ class PendingCommand:
         self.decided = True
         self._answer(self.index, outcome)
 
-    def mark_request(self, incarnation: Incarnation) -> MarkRequest:
-        """Return the request that marks the command. Others may finish it from then on, so its id
-        is looked up from now on."""
+    def mark_request(self, incarnation: Incarnation, deadline: float) -> MarkRequest:
+        """Return the request that marks the command until a deadline, in the markers' time. Others
+        may finish it from then on, so its id is looked up from now on."""
         self.new = False
         event, seen, basis = self.event, self.basis_incarnation or incarnation, self.basis
         fields = self.aggregate_id, event.id, event.type, self.value, self.allowed, seen, basis
-        return make_tuple(MarkRequest, fields)
+        return make_tuple(MarkRequest, (*fields, deadline))
 
     def record(self) -> ProducerRecord:
         """The note as a record of the log."""

@@ -1,5 +1,6 @@
 """ProposedEvent: the one event that a command of an asynchronous domain may become."""
 
+from datetime import datetime
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -19,13 +20,18 @@ class ProposedEvent(NamedTuple):
 
     `event` has no `prev` yet; its payload is plain, or of the command's class. `allowed` are the
     event types that it may follow (None: any), `value` the event's bytes. `new`: the command's id
-    was made for it, so that nobody can have sent it before.
+    was made for it, so that nobody can have sent it before. Past a `deadline` of its own, of the
+    decider's steady clock, its caller has been answered: nothing is noted or produced then.
     """
 
     event: EventRecord
     allowed: frozenset[str] | None
     value: bytes
     new: bool = False
+    deadline: datetime | None = None
+
+    def is_late(self, now: datetime) -> bool:
+        return self.deadline is not None and self.deadline <= now
 
 
 def propose_event(domain: Domain[Any], command: EventRecord, new: bool = False) -> ProposedEvent:

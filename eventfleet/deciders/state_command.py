@@ -1,6 +1,7 @@
 """StateCommand: a command of a synchronous domain, and the events that it becomes."""
 
 from collections.abc import Mapping
+from datetime import datetime
 from hashlib import sha256
 from typing import Any, NamedTuple
 
@@ -32,13 +33,18 @@ class StateCommand(NamedTuple):
 
     `event` is what all its events have in common, with the id of the first; without a `payload`
     to decide on it is the command's only event, but for its version. With an `expected_version` it
-    holds for an aggregate of this version only.
+    holds for an aggregate of this version only. Past a `deadline` of its own, of the decider's
+    steady clock, its caller has been answered: nothing is put then.
     """
 
     event: EventRecord
     command_id: str
     payload: Command | None
     expected_version: ExpectedVersion | None = None
+    deadline: datetime | None = None
+
+    def is_late(self, now: datetime) -> bool:
+        return self.deadline is not None and self.deadline <= now
 
 
 def parse_state_command(domain: Domain[Any], command: CommandRecord) -> StateCommand:

@@ -82,7 +82,7 @@ async def decider(
             yield TimeLimitedDecider(running, clock, MAX_DECIDE_SECONDS)
             return
         if not domain.uses_marker:
-            yield DirectDecider(opened.events, writer, partitions=settings.partitions)
+            yield DirectDecider(opened.events, writer, clock, partitions=settings.partitions)
             return
         markers = await stack.enter_async_context(connections.markers(settings, domain.name))
         reader = await stack.enter_async_context(connections.log_reader(settings))

@@ -11,6 +11,7 @@ from typing import Self
 from eventfleet.deciders.command_parser import ParsedCommand
 from eventfleet.deciders.decider import Decider
 from eventfleet.deciders.outcomes import Outcome, Unavailable
+from eventfleet.topics.record import make_tuple
 
 MAX_BATCH_COMMANDS = 500
 MAX_BATCHES = 4
@@ -110,9 +111,11 @@ class CommandBatcher:
     async def decide(self, command: ParsedCommand, deadline: datetime, timeout: float) -> Outcome:
         """Decide one command; Unavailable after `timeout` seconds at the latest.
 
-        The decider gets the `deadline`, by its own clock.
+        The decider gets the `deadline`, by its own clock: the command's own, since others of its
+        batch may have a later one.
         """
         loop = asyncio.get_running_loop()
+        command = make_tuple(type(command), (*command[:-1], deadline))
         call = PendingCall(command, deadline, loop.create_future())
         timer = loop.call_later(timeout, call.time_out, timeout)
         try:

@@ -208,6 +208,20 @@ async def test_a_look_from_before_the_markers_birth_looks_again(desk: MarkerServ
     assert (await decide(slow, "e2")).prev == "e1"
 
 
+async def test_past_its_deadline_nothing_is_noted(desk: MarkerServer) -> None:
+    client = desk.client()
+    incarnation = await client.incarnation()
+    late = mark("e1", incarnation, basis=NOTHING)._replace(deadline=incarnation.now)
+    assert await client.mark([late]) == [MarkResult(MarkStatus.LATE)]
+    assert await client.read(["a"]) == {}
+    in_time = late._replace(deadline=incarnation.now + TIMEOUT)
+    (marked,) = await client.mark([in_time])
+    assert marked.status is MarkStatus.OK
+    follower = mark("e2", await client.incarnation())._replace(deadline=incarnation.now)
+    assert await client.mark([follower]) == [MarkResult(MarkStatus.LATE)]
+    assert (await client.read(["a"]))["a"].event_id == "e1"
+
+
 # Without a marker
 
 

@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any
 
 from eventfleet.deciders.command_attempts import Attempt, Ended
-from eventfleet.deciders.commander import Commander, PutError
+from eventfleet.deciders.commander import Commander, IsLate, PutError, never
 from eventfleet.deciders.decider import Answer
 from eventfleet.deciders.manager import Manager
 from eventfleet.deciders.state_command import StateCommand
@@ -22,17 +22,21 @@ from eventfleet.workers.transport.chunk import Chunk
 class TakesTakenNumbers(Commander):
     """Without: the store's unique index has the last word on a number."""
 
-    async def put(self, commands: Sequence[Sequence[EventRecord]]) -> list[PutError | None]:
-        errors = await super().put(commands)
+    async def put(
+        self, commands: Sequence[Sequence[EventRecord]], is_late: IsLate = never
+    ) -> list[PutError | None]:
+        errors = await super().put(commands, is_late)
         return [None if isinstance(error, Duplicate) else error for error in errors]
 
 
 class PutsOneByOne(Commander):
     """Without: the events of a command are put all together."""
 
-    async def _put_several(self, events: Sequence[EventRecord]) -> PutError | None:
+    async def _put_several(
+        self, index: int, events: Sequence[EventRecord], is_late: IsLate
+    ) -> PutError | None:
         for event in events:
-            if error := await super()._put_several([event]):
+            if error := await super()._put_several(index, [event], is_late):
                 return error
         return None
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import cached_property
 from random import Random
 from typing import Any
@@ -155,8 +155,8 @@ class LeavesNewOnesUnlooked(MarkerDecider):
 class ProducesLate(MarkerDecider):
     """Without: a note that the deadline has overtaken is not produced."""
 
-    async def _round(self, pending: Sequence[PendingCommand], deadline: datetime) -> bool:
-        return await super()._round(pending, datetime.max.replace(tzinfo=UTC))
+    def _in_time(self, pending: Sequence[PendingCommand]) -> list[PendingCommand]:
+        return [*pending]
 
 
 class TrustsRejections(MarkerDecider):

@@ -105,7 +105,7 @@ RULES = {
     "a discarded event keeps its place in the chain": (
         MarkerParts(events=markers_without_rules.RemovesDiscarded),
         TWO_CODES,
-        {"gap", "accepted but not stored"},
+        {"gap", "accepted but not stored", "stuck"},
     ),
     "what comes behind a parked event is parked": (
         MarkerParts(plan=markers_without_rules.PlacesBehindParked),

@@ -18,6 +18,7 @@ from eventfleet.stores.memory.log import MemoryLog, MemoryProducer
 from eventfleet.topics.codec import decode
 from eventfleet.topics.event import EventRecord
 from eventfleet.topics.topic_specs import declare_topics
+from tests.simulation.in_memory_servers import HandClock
 from tests.unit.marker_fixture import Failing
 
 NOW = datetime(2025, 1, 1, tzinfo=UTC)
@@ -32,7 +33,8 @@ class DirectFixture:
             self.log.create(spec)
         self.events = MemoryEvents()
         self.store, self.producer = Failing(self.events), Failing(MemoryProducer(self.log))
-        self.direct = DirectDecider(self.store, self.producer, partitions=1)
+        self.clock = HandClock()
+        self.direct = DirectDecider(self.store, self.producer, self.clock, partitions=1)
 
     async def decide(self, *commands: ProposedEvent) -> list[Outcome]:
         outcomes: dict[int, Outcome] = {}
@@ -102,3 +104,16 @@ async def test_when_a_server_is_away_nothing_is_known_of_any(server: str) -> Non
     getattr(desk, server).before[method] = 1
     assert await desk.decide(say("1"), say("2")) == [Unavailable(f"{method} failed")] * 2
     assert await desk.decide(say("1")) == [Accepted(id_of("1"), PLACE)]
+
+
+async def test_what_is_late_is_not_produced_though_others_of_its_batch_have_time() -> None:
+    desk = DirectFixture()
+    late, repeated = say("1")._replace(deadline=NOW), say("2")._replace(deadline=NOW)
+    await desk.store_one(repeated)
+    outcomes = await desk.decide(late, repeated, say("3"))
+    assert outcomes == [
+        Unavailable("the deadline has passed"),
+        Repeated(id_of("2"), PLACE),
+        Accepted(id_of("3"), PLACE),
+    ]
+    assert [event.id for event in desk.produced()] == [id_of("3")]

@@ -45,6 +45,7 @@ class RecordingDecider:
         self.release = asyncio.Event()
         self.batches: list[list[str]] = []
         self.new: list[str] = []
+        self.deadlines: list[tuple[Any, Any]] = []
         self.running = 0
         self.most = 0
         self.error: Exception | None = None
@@ -52,6 +53,7 @@ class RecordingDecider:
     async def decide(
         self, commands: Sequence[ProposedEvent], deadline: datetime, answer: Answer
     ) -> None:
+        self.deadlines += [(proposed.deadline, deadline) for proposed in commands]
         self.batches.append([proposed.event.aggregate_id for proposed in commands])
         self.new += [
             proposed.event.aggregate_id for proposed in commands if getattr(proposed, "new", False)
@@ -102,6 +104,14 @@ async def test_what_is_sent_at_the_same_time_goes_together() -> None:
     async with service(decider) as sent_to:
         await asyncio.gather(*(pay(sent_to, f"order-{n}") for n in range(100)))
     assert [len(batch) for batch in decider.batches] == [100]
+
+
+async def test_each_command_of_a_batch_keeps_its_own_deadline() -> None:
+    decider = RecordingDecider()
+    async with service(decider) as sent_to:
+        await asyncio.gather(pay(sent_to, "a", timeout=1), pay(sent_to, "b", timeout=60))
+    (own, of_batch), (later, _) = decider.deadlines
+    assert own < of_batch == later
 
 
 async def test_what_is_sent_while_a_batch_is_recent_goes_into_the_next(
@@ -466,7 +476,7 @@ async def direct() -> AsyncIterator[tuple[EventService[Any], MemoryLog, MemoryEv
     log, store = MemoryLog(), MemoryEvents(3)
     for spec in declare_topics("process_log", 3, 1, -1):
         log.create(spec)
-    decider = DirectDecider(store, MemoryProducer(log), partitions=3)
+    decider = DirectDecider(store, MemoryProducer(log), SystemClock(), partitions=3)
     async with service(decider, process_log) as sent_to:
         yield sent_to, log, store
 

@@ -150,7 +150,7 @@ async def test_who_wins_between_the_read_and_the_put_makes_a_conflict_with_the_v
         put = desk.commander.put
         puts: list[int] = []
 
-        async def late(commands: Any) -> Any:
+        async def late(commands: Any, *more: Any) -> Any:
             puts.append(len(commands))
             for _ in range(wins):
                 await other.send("PutIn", cents=1)

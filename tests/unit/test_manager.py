@@ -516,6 +516,23 @@ async def test_after_the_deadline_nothing_is_begun(desk: SyncFixture) -> None:
     assert desk.store.calls == []
 
 
+async def test_what_is_late_at_its_write_is_not_put_though_others_of_its_batch_have_time(
+    desk: SyncFixture,
+) -> None:
+    await desk.send("PutIn", "first", "b", cents=50)
+    for cached in (False, True):
+        past = desk.clock.steady()
+        late = [
+            ask("PutIn", f"one-{cached}", cents=1)._replace(deadline=past),
+            ask("TakeOut", f"two-{cached}", "b", cents=1)._replace(deadline=past),
+        ]
+        outcomes = await desk.decide(*late, ask("PutIn", f"other-{cached}", "c", cents=1))
+        assert outcomes[:2] == [Unavailable("the deadline has passed")] * 2
+        assert isinstance(outcomes[2], Accepted)
+        assert await desk.stored() == []
+        assert len(await desk.stored("b")) == 1
+
+
 @pytest.mark.parametrize("how", ["raises", "nothing", "unfoldable"])
 async def test_a_decide_that_fails_is_the_outcome_of_its_command_alone(
     desk: SyncFixture, how: str

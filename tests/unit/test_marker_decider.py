@@ -522,3 +522,31 @@ async def test_a_marker_made_anew_does_not_reject_by_an_event_that_has_a_success
     await desk.pass_time(1)
     assert isinstance(await desk.send("Pack"), Accepted)
     assert desk.types() == ["Placed", "Paid", "Packed"]
+
+
+async def test_what_is_late_is_not_noted_though_others_of_its_batch_have_time() -> None:
+    desk = MarkerFixture()
+    await desk.grow_old()
+    late = desk.propose("Place")._replace(deadline=desk.memory.clock.steady())
+    outcomes = await desk.decide([late, desk.propose("Place", aggregate_id="b")])
+    assert isinstance(outcomes[0], Unavailable)
+    assert isinstance(outcomes[1], Accepted)
+    assert {key for _, key in desk.redis.data.markers} == {"b"}
+    assert [event.aggregate_id for event in desk.produced()] == ["b"]
+
+
+async def test_what_stood_still_until_past_its_deadline_notes_nothing() -> None:
+    desk = MarkerFixture()
+    await desk.grow_old()
+    mark = desk.markers.mark
+
+    async def slow(requests: Any) -> Any:
+        await desk.pass_time(5.0)
+        return await mark(requests)
+
+    desk.markers.mark = slow  # type: ignore[attr-defined]
+    assert await desk.decide([desk.propose("Place")], seconds=3) == [
+        Unavailable("the deadline has passed")
+    ]
+    assert desk.redis.data.markers == {}
+    assert desk.produced() == []

@@ -5,7 +5,7 @@ Implementations promise no more than this, and each passes `tests/contract`. Eve
 memory unless a method is documented as paged or streamed.
 """
 
-from eventfleet.stores.contracts.channels import Channels
+from eventfleet.stores.contracts.channels import Channels, Claim
 from eventfleet.stores.contracts.dead_letters import DeadLetterStore
 from eventfleet.stores.contracts.events import (
     NO_HEAD,
@@ -71,6 +71,7 @@ __all__ = [
     "NO_HEAD",
     "AssignPosition",
     "Channels",
+    "Claim",
     "Clock",
     "CurrentMarker",
     "DeadLetterStore",

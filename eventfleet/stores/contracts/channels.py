@@ -2,7 +2,18 @@
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Protocol
+from typing import NamedTuple, Protocol
+
+from eventfleet.stores.contracts.markers import Incarnation
+
+
+class Claim(NamedTuple):
+    """A claim of work by its name, until `deadline`, in seconds of the clock of one incarnation of
+    the server (its id)."""
+
+    name: str
+    incarnation: str
+    deadline: float
 
 
 class Channels(Protocol):
@@ -26,9 +37,15 @@ class Channels(Protocol):
         server merely fell silent; subscribe again then.
         """
 
-    async def claim(self, names: Sequence[str], seconds: float) -> list[bool]:
-        """Return for each name whether nobody has claimed it yet; for some seconds nobody else
-        will."""
+    async def incarnation(self) -> Incarnation:
+        """Return the present incarnation of the server, and the time by its clock."""
+
+    async def claim(self, claims: Sequence[Claim]) -> list[float]:
+        """Claim each name, and return the seconds that are left until its deadline.
+
+        0 for a name that is claimed already, and where the deadline has passed or is one of another
+        incarnation: of each name one claim succeeds at most, however late others come.
+        """
 
     async def close(self) -> None:
         """Release the connections, but for those of subscribers. Never raises."""

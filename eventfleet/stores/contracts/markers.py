@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from enum import Enum
+from math import inf
 from typing import NamedTuple, Protocol
 
 from eventfleet.topics.event import EventKey
@@ -17,6 +18,7 @@ class MarkStatus(Enum):
     BUSY = "busy"  # another event is noted, for less than the lease
     STALE = "stale"  # another event is noted, for longer than the lease: finish it first
     MISSING = "missing"  # there is no marker of this incarnation: repeat with a basis
+    LATE = "late"  # the deadline has passed
     AGAIN = "again"  # the read of the store behind the request is too old: read again
 
 
@@ -43,7 +45,8 @@ class MarkRequest(NamedTuple):
 
     `allowed`: the types that the event may follow, the empty string standing for no event; None
     allows any. `value`: the event's bytes without `prev`. `incarnation.now`: a time before the read
-    of the event store that found the event new (and, with a `basis`, found what precedes it).
+    of the event store that found the event new (and, with a `basis`, found what precedes it). Past
+    its `deadline`, in seconds of the markers' clock, nothing is noted.
     """
 
     aggregate_id: str
@@ -53,6 +56,7 @@ class MarkRequest(NamedTuple):
     allowed: frozenset[str] | None
     incarnation: Incarnation
     basis: StoredHead | None = None
+    deadline: float = inf
 
 
 class MarkResult(NamedTuple):

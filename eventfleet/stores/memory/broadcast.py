@@ -20,7 +20,7 @@ class Broadcast(Generic[M]):
     """
 
     def __init__(self) -> None:
-        self._listeners: defaultdict[str, set[asyncio.Queue[M | None]]] = defaultdict(set)
+        self._listeners: defaultdict[str, list[asyncio.Queue[M | None]]] = defaultdict(list)
         self._stopped = False
 
     async def publish(self, messages: Mapping[str, Sequence[M]]) -> None:
@@ -34,11 +34,11 @@ class Broadcast(Generic[M]):
     async def subscribe(self, channel: str) -> AsyncIterator[AsyncIterator[M]]:
         self._check_running()
         listener: asyncio.Queue[M | None] = asyncio.Queue(MAX_UNREAD_MESSAGES)
-        self._listeners[channel].add(listener)
+        self._listeners[channel].append(listener)
         try:
             yield _stream(listener)
         finally:
-            self._listeners[channel].discard(listener)
+            self._listeners[channel].remove(listener)
             if not self._listeners[channel]:
                 del self._listeners[channel]
 

@@ -107,6 +107,8 @@ class MemoryRedis:
         age = now - request.incarnation.now
         if not self.is_current(request.incarnation) or not 0 <= age <= timeouts.expiry / 2:
             return MarkResult(MarkStatus.AGAIN)
+        if now >= request.deadline:
+            return MarkResult(MarkStatus.LATE)
         marker = self._marker(key, request.incarnation, now)
         if marker and request.incarnation.now <= marker.created_at:
             return MarkResult(MarkStatus.AGAIN)

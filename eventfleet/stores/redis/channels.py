@@ -1,15 +1,22 @@
 """Channels, on Redis, by its publish and subscribe."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
+from eventfleet.stores.contracts import Claim, Incarnation
 from eventfleet.stores.redis.errors import translate_errors
+from eventfleet.stores.redis.incarnation import read_incarnation
+from eventfleet.stores.redis.scripts import CLAIM, INCARNATION, PLACEHOLDER, Script
 from eventfleet.stores.redis.session import RedisCommand, Session, SessionPool, database_number
 
 QUIET_SECONDS = 5.0
 """Time without a message after which the server is pinged."""
+
+KEPT_SECONDS = 60.0
+"""How long a claim outlives its deadline."""
 
 
 class RedisChannels:
@@ -20,7 +27,8 @@ class RedisChannels:
     """
 
     def __init__(self, url: str, *, timeout: float, quiet: float = QUIET_SECONDS) -> None:
-        self._pool = SessionPool(url, timeout, ())
+        self._claim = Script(CLAIM, kept=int(KEPT_SECONDS * 1000))
+        self._pool = SessionPool(url, timeout, (INCARNATION, self._claim))
         self._url, self._timeout, self._quiet = url, timeout, quiet
         self._database = database_number(url)
 
@@ -47,15 +55,23 @@ class RedisChannels:
         finally:
             await session.disconnect()
 
-    async def claim(self, names: Sequence[str], seconds: float) -> list[bool]:
-        milliseconds = max(1, int(seconds * 1000))
-        commands: list[RedisCommand] = [
-            ("SET", name, b"", "NX", "PX", milliseconds) for name in names
-        ]
-        if not commands:
+    async def incarnation(self) -> Incarnation:
+        async with self._pool.session("incarnation", "channels") as session:
+            return await read_incarnation(session)
+
+    async def claim(self, claims: Sequence[Claim]) -> list[float]:
+        if not claims:
             return []
+        calls = partial(self._pack_claims, claims)
         async with self._pool.session("claim", "channels") as session:
-            return [reply is not None for reply in await session.call(commands)]
+            left = await session.run_script(self._claim, calls, len(claims))
+        return [milliseconds / 1000 for milliseconds in left]
+
+    def _pack_claims(self, claims: Sequence[Claim], run_id: bytes) -> Iterator[bytes]:
+        template = self._claim.template((b"life", PLACEHOLDER), (run_id, *(PLACEHOLDER,) * 2))
+        for claim in claims:
+            words = claim.name.encode(), claim.incarnation.encode(), b"%.6f" % claim.deadline
+            yield template % tuple(part for word in words for part in (len(word), word))
 
     async def close(self) -> None:
         await self._pool.close()

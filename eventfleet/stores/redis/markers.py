@@ -1,9 +1,8 @@
 """Markers, on Redis."""
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache, partial
-from secrets import token_hex
 from typing import Any
 
 from eventfleet.stores.contracts import (
@@ -16,6 +15,7 @@ from eventfleet.stores.contracts import (
 )
 from eventfleet.stores.errors import Misconfigured
 from eventfleet.stores.marker_timeouts import MarkerTimeouts
+from eventfleet.stores.redis.incarnation import read_incarnation
 from eventfleet.stores.redis.scripts import (
     CONFIRM,
     DROP,
@@ -33,6 +33,8 @@ REQUIRED_POLICY = "noeviction"
 STATUSES = {status.value.encode(): status for status in MarkStatus}
 OK, REJECTED = MarkStatus.OK, MarkStatus.REJECTED
 WITH_NOTE = (MarkStatus.MINE, MarkStatus.STALE)
+NEVER = 1e12
+"""Later than each deadline, in seconds since 1970."""
 KEYS = (b"life", PLACEHOLDER, PLACEHOLDER)
 _POLICY = re.compile(rb"^maxmemory_policy:(\S+)", re.MULTILINE)
 
@@ -66,8 +68,7 @@ class RedisMarkers:
 
     async def incarnation(self) -> Incarnation:
         async with self._pool.session("incarnation", "Redis' incarnation") as session:
-            ((name, began, now),) = await session.run_script(INCARNATION, _incarnation_call, 1)
-        return Incarnation(name.decode(), float(began), float(now))
+            return await read_incarnation(session)
 
     async def read(self, aggregate_ids: Sequence[str]) -> dict[str, CurrentMarker]:
         names = ("life", "type", "last", "pend", "prev")
@@ -115,10 +116,15 @@ class RedisMarkers:
 
     def _pack_requests(self, requests: Sequence[MarkRequest], run_id: bytes) -> Iterator[bytes]:
         """Pack keys and arguments in the order in which the script takes them."""
-        for aggregate_id, event_id, kind, value, allowed, incarnation, basis in requests:
+        for request in requests:
+            aggregate_id, event_id, kind, value, allowed, incarnation, basis, deadline = request
             marker, name = self._marker + aggregate_id.encode(), event_id.encode()
             done = self._done + name
-            each = len(marker), marker, len(done), done, len(name), name, len(value), value
+            ends = b"%.6f" % min(deadline, NEVER)
+            each = (
+                *(len(marker), marker, len(done), done, len(name), name, len(value), value),
+                *(len(ends), ends),
+            )
             template = _request_template(
                 self._mark, run_id, incarnation, kind, allowed, basis is not None
             )
@@ -153,11 +159,7 @@ def _request_template(
     rule = "" if allowed is None else "\0".join(("", *sorted(allowed), ""))
     seen = repr(incarnation.now)  # as Lua's tonumber reads it back without loss
     fixed = (text.encode() for text in (incarnation.id, seen, kind, rule))
-    return script.template(KEYS, (run_id, *fixed, *(PLACEHOLDER,) * (4 if with_basis else 2)))
-
-
-def _incarnation_call(run_id: bytes) -> Iterable[bytes]:
-    return [INCARNATION.template((b"life",), (run_id, token_hex(8).encode())) % ()]
+    return script.template(KEYS, (run_id, *fixed, *(PLACEHOLDER,) * (5 if with_basis else 3)))
 
 
 def _result(request: MarkRequest, reply: Sequence[Any]) -> MarkResult:

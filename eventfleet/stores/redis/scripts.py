@@ -3,8 +3,9 @@
 Keys: `life`, a hash with `id`, `run` (the server's run id) and `began`, without expiry;
 `marker:<domain>:<aggregate id>`, a hash with `type`, `last` (event id), `life`, `born`, `tent`, and
 while a note stands `pend` (event id), `prev`, `value` (the event's bytes), `noted`;
-`done:<domain>:<event id>`, the id of the life that wrote it. A life is what the contracts call an
-incarnation. Times are strings of seconds with six decimals: Lua writes numbers with fewer.
+`done:<domain>:<event id>`, the id of the life that wrote it; and claims, each by its own name. A
+life is what the contracts call an incarnation. Times are strings of seconds with six decimals: Lua
+writes numbers with fewer.
 """
 
 from collections.abc import Sequence
@@ -51,7 +52,7 @@ MARK = """
 -- Constants: expiry and lease in seconds, memory in milliseconds.
 -- KEYS: life, marker, done. ARGV: `allowed` has a NUL before each type, which has none itself, and
 -- one at the end; it is empty where there is no rule. The last two are there with a basis only.
-local run, life, seen, kind, allowed, id, value, basis_type, basis_id = unpack(ARGV)
+local run, life, seen, kind, allowed, id, value, deadline, basis_type, basis_id = unpack(ARGV)
 local t = redis.call('TIME')
 local stamp = t[1] .. '.' .. string.format('%06d', tonumber(t[2]))
 local now = tonumber(stamp)
@@ -62,6 +63,7 @@ local here = redis.call('HMGET', KEYS[1], 'id', 'run', 'began')
 if here[1] ~= life or here[2] ~= run then return {'again'} end
 -- A look from the future is one from before the clock has stepped back.
 if now - seen > expiry / 2 or seen > now then return {'again'} end
+if now >= tonumber(deadline) then return {'late'} end
 
 local m = redis.call('HMGET', KEYS[2], 'life', 'born', 'type', 'last', 'tent', 'pend')
 local present, born, last_type, last, tent, pend = unpack(m, 1, 6)
@@ -136,3 +138,14 @@ WITHDRAW = Script(f"""
 if mine then redis.call('DEL', KEYS[2], KEYS[3]) end
 return 0
 """)
+
+CLAIM = """
+-- Constants: kept, how long a claim outlives its deadline, in milliseconds.
+-- KEYS: life, claim. ARGV: run, life, deadline. Answers the milliseconds left until the deadline.
+local here = redis.call('HMGET', KEYS[1], 'id', 'run')
+if here[1] ~= ARGV[2] or here[2] ~= ARGV[1] then return 0 end
+local t = redis.call('TIME')
+local left = math.floor((tonumber(ARGV[3]) - t[1] - t[2] / 1000000) * 1000)
+if left <= 0 then return 0 end
+return redis.call('SET', KEYS[2], '', 'NX', 'PX', left + kept) and left or 0
+"""

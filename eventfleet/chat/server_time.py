@@ -1,0 +1,52 @@
+"""ServerTime: moments of this process in the time of the channels' server."""
+
+import asyncio
+from typing import NamedTuple
+
+from eventfleet.stores.contracts import Channels, Incarnation
+
+LOOK_SECONDS = 1.0
+"""How long a look at the server's clock counts."""
+
+
+class ServerMoment(NamedTuple):
+    """A time of the server's clock in one of its incarnations (its id), in seconds."""
+
+    incarnation: str
+    time: float
+
+
+class Look(NamedTuple):
+    """An incarnation and its time, and when the answer was here, by the event loop's clock."""
+
+    incarnation: Incarnation
+    answered_at: float
+
+
+class ServerTime:
+    """Converts moments to the server's time, by a look at its clock now and then."""
+
+    def __init__(self, channels: Channels) -> None:
+        self._channels = channels
+        self._look: Look | None = None
+        self._looking = asyncio.Lock()
+
+    def forget(self) -> None:
+        """Look anew: the server may be another one by now."""
+        self._look = None
+
+    async def at(self, moment: float) -> ServerMoment:
+        """The server's time at a moment of the event loop's clock, or a little before it.
+
+        ServerUnavailable.
+        """
+        async with self._looking:
+            look = self._look
+            if look is None or _now() - look.answered_at > LOOK_SECONDS:
+                look = self._look = Look(await self._channels.incarnation(), _now())
+        passed = moment - look.answered_at
+        return ServerMoment(look.incarnation.id, look.incarnation.now + passed)
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
