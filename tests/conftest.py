@@ -26,6 +26,9 @@ S = TypeVar("S", bound=Server)
 def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(ModuleGuard())
     signal.signal(signal.SIGTERM, _leave)
+    # A shell may ignore it, as for what it starts in the background; children would do so, too.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _leave(number: int, frame: FrameType | None) -> None:

@@ -46,7 +46,10 @@ class ManagedProcess:
 
     def tail(self) -> str:
         """The last lines of the program's output."""
-        with contextlib.suppress(OSError), self.log.open(errors="replace") as lines:
+        with (
+            contextlib.suppress(OSError),
+            self.log.open(encoding="utf-8", errors="replace") as lines,
+        ):
             return "\n".join(
                 f"  {line.rstrip()[:MAX_LINE_CHARACTERS]}" for line in deque(lines, TAIL_LINES)
             )

@@ -13,6 +13,7 @@ import pytest
 from eventfleet.model.domain import Domain
 from eventfleet.model.payloads import Event
 from eventfleet.model.shapes import StateShape
+from eventfleet.model.team_traceback import PACKAGE
 from eventfleet.roles import snapshot
 from eventfleet.roles.parking import COMPARE_INTERVAL
 from eventfleet.roles.snapshot import SnapshotRole
@@ -419,7 +420,7 @@ async def test_what_raises_parks_its_aggregate(
     # The team reads its own lines, and none of ours, in the log and with the dead letter.
     for told in (headers["eventfleet-traceback"].decode(), caplog.text):
         assert 'raise ZeroDivisionError("by nought")' in told
-        assert "/eventfleet/" not in told.partition("Traceback")[2]
+        assert f"{PACKAGE}/" not in told.partition("Traceback")[2]
 
 
 async def test_an_error_whose_text_raises_parks_as_well() -> None:
