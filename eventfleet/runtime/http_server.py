@@ -18,6 +18,7 @@ from eventfleet.runtime import connections
 from eventfleet.runtime.chat_rooms import chat_rooms, event_broadcast
 from eventfleet.runtime.event_services import event_service_over, stage_waiters
 from eventfleet.runtime.http_protocol import HttpProtocol
+from eventfleet.runtime.server_checks import server_checks
 from eventfleet.runtime.settings import Settings, variable
 from eventfleet.service.decider_metrics import DeciderMetrics
 from eventfleet.service.parked_aggregates import ParkedAggregates
@@ -26,7 +27,6 @@ from eventfleet.states.lru_cache import LruCache
 from eventfleet.states.querier import Querier
 from eventfleet.stores.clock import SystemClock
 from eventfleet.topics.errors import EventfleetError
-from eventfleet.topics.names import Topics
 from eventfleet.web import (
     Access,
     Application,
@@ -36,7 +36,6 @@ from eventfleet.web import (
     LocalAccess,
     TokenAccess,
 )
-from eventfleet.web.readiness import Check
 
 BACKLOG_CONNECTIONS = 1_024
 KEEP_ALIVE_SECONDS = 60
@@ -98,26 +97,6 @@ async def http_application(
             *rooms,
             access_log=settings.http_access_log,
         )
-
-
-@asynccontextmanager
-async def server_checks(
-    settings: Settings, services: Mapping[str, DomainServices]
-) -> AsyncIterator[dict[str, Check]]:
-    """Opens checks of the servers that these domains need; all domains are on the same servers."""
-    first = next(iter(services.values()))
-    events_topic = Topics.of(first.domain.name).events
-    marked = [name for name, each in services.items() if each.domain.uses_marker]
-    async with AsyncExitStack() as stack:
-        reader = await stack.enter_async_context(connections.log_reader(settings))
-        checks: dict[str, Check] = {
-            "MongoDB": first.events.registry.epoch,
-            "Kafka": lambda: reader.watermarks(events_topic),
-        }
-        if marked:
-            markers = await stack.enter_async_context(connections.markers(settings, marked[0]))
-            checks["Redis"] = markers.incarnation
-        yield checks
 
 
 def _access(settings: Settings) -> Access:

@@ -9,6 +9,7 @@ from typing import Final
 
 from eventfleet.stores.errors import Duplicate, Fenced
 from eventfleet.stores.histogram import Histogram
+from eventfleet.stores.refusals import OF_COMMANDS, OperationRefusals
 
 OPERATIONS: Final = {
     "kafka": ("produce", "commit", "take_over", "read_offset", "watermarks"),
@@ -43,17 +44,18 @@ ANSWERS = (Duplicate, Fenced)
 
 
 class CallStatistics:
-    """The calls of one operation: their seconds, and how many failed."""
+    """The calls of one operation: their seconds, how many failed, and whether they are refused."""
 
-    __slots__ = ("errors", "seconds")
+    __slots__ = ("errors", "refusals", "seconds")
 
-    def __init__(self) -> None:
+    def __init__(self, refusals: OperationRefusals | None = None) -> None:
         self.seconds = Histogram(CALL_SECONDS)
         self.errors = 0
+        self.refusals = refusals
 
 
 _statistics = {
-    (server, operation): CallStatistics()
+    (server, operation): CallStatistics(OF_COMMANDS.get((server, operation)))
     for server, operations in OPERATIONS.items()
     for operation in operations
 }
@@ -80,7 +82,13 @@ class timed_call:
         at: TracebackType | None,
     ) -> None:
         self._statistics.seconds.observe(perf_counter() - self._began)
-        self._statistics.errors += _is_failure(error)
+        failed = _is_failure(error)
+        self._statistics.errors += failed
+        if self._statistics.refusals is not None:
+            if failed and error is not None:
+                self._statistics.refusals.note_failure(error)
+            elif error is None or isinstance(error, ANSWERS):
+                self._statistics.refusals.note_success()
 
 
 @contextmanager

@@ -31,14 +31,15 @@ def operations(
         return PlainTextResponse("ok\n")
 
     async def ready(context: RequestContext) -> Response:
-        """Answers with 200 when the servers that commands and queries need answer.
+        """Answers with 200 when the servers that commands and queries need answer, and take what
+        commands write.
 
         Names each background task that fails; without an essential one the service is not ready.
         It names each bus whose events may be lost, too.
         """
-        if unready := await readiness.unready():
-            names = " and ".join(unready)
-            raise RequestRefused(UNAVAILABLE, f"no answer from {names}; the log has the reason")
+        if faults := await readiness.faults():
+            servers = " and ".join(f"{name} {fault.kind}" for name, fault in faults.items())
+            raise RequestRefused(UNAVAILABLE, f"{servers}; the log has the reason")
         failing = [task for task in background_tasks() if task.problem]
         failures = " and ".join(map(_failure, failing))
         if any(task.essential for task in failing):

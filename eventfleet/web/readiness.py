@@ -1,9 +1,10 @@
-"""Readiness: whether the servers that the service needs answer."""
+"""Readiness: whether the servers that the service needs answer, and take what commands write."""
 
 import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from typing import NamedTuple
 
 logger = logging.getLogger(__name__)
 
@@ -13,48 +14,69 @@ LOOK_SECONDS = 1.0
 Check = Callable[[], Awaitable[object]]
 
 
+class WritesRefused(Exception):
+    """A server answers, and refuses what commands write."""
+
+
+class Fault(NamedTuple):
+    """What is wrong with a server, in words for anybody, and the reason for the log."""
+
+    kind: str
+    reason: str
+
+
 class Readiness:
     """Checks servers by name, all at once and once in LOOK_SECONDS, however many ask.
 
-    A check raises where its server does not answer, and has CHECK_SECONDS. What is found is logged
-    when it changes, at the same level.
+    A check raises where its server does not answer, or WritesRefused, and has CHECK_SECONDS. What
+    is found is logged when it changes, at the same level.
     """
 
     def __init__(self, checks: Mapping[str, Check]) -> None:
         self._checks = checks
         self._looking = asyncio.Lock()
         self._looked_at = float("-inf")
-        self._unready: list[str] = []
+        self._found: dict[str, Fault] = {}
 
     async def unready(self) -> list[str]:
-        """Returns the names of the servers that do not answer."""
+        """Returns the names of the servers that do not answer, or refuse."""
+        return [*await self.faults()]
+
+    async def faults(self) -> Mapping[str, Fault]:
+        """Returns what is wrong with each server that does not answer, or refuses."""
         async with self._looking:
             if time.monotonic() - self._looked_at >= LOOK_SECONDS:
                 await self._look()
-        return self._unready
+        return self._found
 
     async def _look(self) -> None:
-        reasons = await asyncio.gather(*map(_reason, self._checks.values()))
-        found = {name: why for name, why in zip(self._checks, reasons, strict=True) if why}
-        if [*found] != self._unready:
+        faults = await asyncio.gather(*map(_find_fault, self._checks.values()))
+        found = {name: why for name, why in zip(self._checks, faults, strict=True) if why}
+        if _kinds(found) != _kinds(self._found):
             _log(found)
-        self._unready, self._looked_at = [*found], time.monotonic()
+        self._found, self._looked_at = found, time.monotonic()
 
 
-async def _reason(check: Check) -> str:
+async def _find_fault(check: Check) -> Fault | None:
     try:
         async with asyncio.timeout(CHECK_SECONDS):
             await check()
     except TimeoutError:
-        return f"no answer within {CHECK_SECONDS:g} s"
+        return Fault("does not answer", f"no answer within {CHECK_SECONDS:g} s")
+    except WritesRefused as error:
+        return Fault("refuses what commands write", str(error))
     except Exception as error:  # whatever it is, requests would fail likewise
-        return str(error) or type(error).__name__
-    return ""
+        return Fault("does not answer", str(error) or type(error).__name__)
+    return None
 
 
-def _log(reasons: Mapping[str, str]) -> None:
-    if reasons:
-        told = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
+def _kinds(faults: Mapping[str, Fault]) -> dict[str, str]:
+    return {name: fault.kind for name, fault in faults.items()}
+
+
+def _log(faults: Mapping[str, Fault]) -> None:
+    if faults:
+        told = "; ".join(f"{name} {kind}: {reason}" for name, (kind, reason) in faults.items())
         logger.warning("not ready: %s", told)
     else:
-        logger.warning("ready again: all servers answer")
+        logger.warning("ready again: all servers answer, and take what commands write")

@@ -7,6 +7,7 @@ from aiohttp import web
 
 from eventfleet.stores.background_task import background_tasks
 from eventfleet.stores.gaps import gaps
+from eventfleet.stores.refusals import refused_operations
 from eventfleet.topics.errors import EventfleetError
 from eventfleet.workers.app import RoleApp
 from eventfleet.workers.metrics import Metrics
@@ -22,9 +23,10 @@ class HealthServer:
     """Serves the metrics, liveness and readiness of some apps.
 
     `/live` fails when a partition with waiting records makes no progress for `bound` seconds;
-    `/ready` while one is not open, and names those that a fault has stopped and each background
-    task that fails. Its text names what is parked, which builds of views are held, and each bus
-    whose events may be lost, too, which makes nothing unready.
+    `/ready` while one is not open or a server refuses what every command needs, and names those
+    that a fault has stopped and each background task that fails. Its text names what is parked,
+    which builds of views are held, and each bus whose events may be lost, too, which makes nothing
+    unready.
     """
 
     def __init__(
@@ -70,6 +72,7 @@ class HealthServer:
         tasks = [task for task in background_tasks() if task.problem]
         return _answer(
             [obstacle for app in self._apps for obstacle in app.obstacles()]
+            + refused_operations()
             + [task.problem for task in tasks if task.problem and task.essential],
             [task.problem for task in tasks if task.problem and not task.essential]
             + self._metrics.parked_aggregates()

@@ -782,3 +782,33 @@ async def test_a_marker_of_an_earlier_incarnation_is_not_read(lone: MarkerServer
     assert await another.read(["a"]) == {}
     await another.incarnation()
     assert await another.read(["a"]) == {}
+
+
+# A server that answers reads and refuses writes
+
+
+@pytest.mark.parametrize(
+    ("refusal", "end"),
+    [
+        ("CONFIG SET maxmemory 1", "CONFIG SET maxmemory 0"),
+        ("REPLICAOF 127.0.0.1 1", "REPLICAOF NO ONE"),
+    ],
+    ids=["out of memory", "read only"],
+)
+async def test_a_check_of_writes_fails_where_a_mark_does(
+    lone: MarkerServer, refusal: str, end: str
+) -> None:
+    client = lone.client()
+    await client.incarnation()
+    await client.check_writable()
+    if isinstance(lone.server, InMemoryServer):
+        return
+    assert lone.server.own.execute(refusal) == "+OK"
+    incarnation = await client.incarnation()
+    with pytest.raises(ServerUnavailable):
+        await client.mark([mark("e1", incarnation, basis=NOTHING)])
+    with pytest.raises(ServerUnavailable):
+        await client.check_writable()
+    assert lone.server.own.execute(end) == "+OK"
+    await client.check_writable()
+    assert await client.read(["readiness"]) == {}

@@ -476,3 +476,26 @@ async def test_credentials_come_in_the_url(prefix: str) -> None:
             async with opened(url, prefix, PATIENT) as stores:
                 message = await refused(stores.events.count(), AccessRefused)
                 assert "guessed" not in message
+
+
+@pytest.mark.parametrize("code", [14031, 10107, 13435, 189])
+async def test_a_check_of_writes_fails_where_writes_do_though_reads_are_answered(
+    server: MongoDB, stores: DomainStores, code: int
+) -> None:
+    await stores.events.registry.check_writable()
+    with failing(server, ["insert", "update"], errorCode=code):
+        assert await stores.events.registry.epoch() == 0
+        with pytest.raises(ServerUnavailable):
+            await stores.events.registry.check_writable()
+    await stores.events.registry.check_writable()
+
+
+async def test_a_check_of_writes_fails_without_a_majority(
+    server: MongoDB, stores: DomainStores
+) -> None:
+    concern = {"code": 64, "errmsg": "waiting for replication timed out"}
+    with (
+        failing(server, ["update"], writeConcernError=concern),
+        pytest.raises(ServerUnavailable),
+    ):
+        await stores.events.registry.check_writable()

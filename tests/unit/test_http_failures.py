@@ -15,7 +15,7 @@ from eventfleet.domains.bank import bank
 from eventfleet.domains.orders import Order, Placed, orders
 from eventfleet.domains.process_log import process_log
 from eventfleet.model.domain import Domain
-from eventfleet.runtime import http_server
+from eventfleet.runtime import server_checks
 from eventfleet.runtime.settings import Settings
 from eventfleet.stores.background_task import BackgroundTask
 from eventfleet.stores.errors import Misconfigured, ServerUnavailable
@@ -151,7 +151,20 @@ async def test_ready_says_which_server_is_away_and_when_it_is_back(
     server.error = None
     assert (await probed.client.get("/ready")).status_code == 200
     logged = [each.getMessage() for each in caplog.records if each.name.endswith("readiness")]
-    assert logged == [f"not ready: MongoDB: {SECRET}", "ready again: all servers answer"]
+    assert logged == [
+        f"not ready: MongoDB does not answer: {SECRET}",
+        "ready again: all servers answer, and take what commands write",
+    ]
+
+
+async def test_a_server_that_refuses_what_commands_write_is_not_ready(
+    probed: Web, server: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    server.error = readiness.WritesRefused(SECRET)
+    found = await probed.client.get("/ready")
+    assert (found.status_code, "MongoDB refuses what commands write" in found.text) == (503, True)
+    assert SECRET not in found.text, "anyone may ask"
+    assert f"not ready: MongoDB refuses what commands write: {SECRET}" in caplog.messages
 
 
 async def test_a_server_that_is_silent_is_not_ready(
@@ -195,6 +208,28 @@ class AwayReader:
         raise ServerUnavailable("Redis is away")
 
 
+class QuietReader:
+    """A log reader, or markers, whose server answers; Redis is out of memory."""
+
+    async def watermarks(self, topic: str) -> None:
+        """It answers."""
+
+    async def incarnation(self) -> None:
+        """It answers."""
+
+    async def check_writable(self) -> None:
+        raise ServerUnavailable("OOM command not allowed")
+
+
+async def refuse() -> None:
+    raise ServerUnavailable("there is no space left on the disk")
+
+
+@asynccontextmanager
+async def quiet(*_: Any) -> AsyncIterator[QuietReader]:
+    yield QuietReader()
+
+
 @asynccontextmanager
 async def away(*_: Any) -> AsyncIterator[AwayReader]:
     yield AwayReader()
@@ -211,8 +246,8 @@ async def away(*_: Any) -> AsyncIterator[AwayReader]:
 async def test_the_service_checks_each_server_that_its_domains_need(
     domains: list[Domain[Any]], needed: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(http_server.connections, "log_reader", away)
-    monkeypatch.setattr(http_server.connections, "markers", away)
+    monkeypatch.setattr(server_checks.connections, "log_reader", away)
+    monkeypatch.setattr(server_checks.connections, "markers", away)
     async with web() as shop:
 
         async def epoch() -> int:
@@ -224,8 +259,40 @@ async def test_the_service_checks_each_server_that_its_domains_need(
             each.name: DomainServices(each, unused, unused, shop.memory.events, unused)
             for each in domains
         }
-        async with http_server.server_checks(Settings(), services) as checks:
+        async with server_checks.server_checks(Settings(), services) as checks:
             assert await readiness.Readiness(checks).unready() == needed
+
+
+async def test_a_server_is_not_ready_while_it_answers_and_refuses_writes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(server_checks.connections, "log_reader", quiet)
+    monkeypatch.setattr(server_checks.connections, "markers", quiet)
+    async with web() as shop:
+        unused: Any = None
+        services = {"orders": DomainServices(orders, unused, unused, shop.memory.events, unused)}
+        async with server_checks.server_checks(Settings(), services) as checks:
+            assert await readiness.Readiness(checks).unready() == ["Redis"]
+            monkeypatch.setattr(shop.memory.events.registry, "check_writable", refuse)
+            found = await readiness.Readiness(checks).faults()
+            assert {name: fault.kind for name, fault in found.items()} == dict.fromkeys(
+                ("MongoDB", "Redis"), "refuses what commands write"
+            )
+
+
+async def test_a_server_is_not_ready_while_it_refuses_the_calls_of_commands(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    refused = {"Kafka": ["Kafka refuses produce"], "MongoDB": [], "Redis": []}
+    monkeypatch.setattr(server_checks, "refused_operations", refused.__getitem__)
+    monkeypatch.setattr(server_checks.connections, "log_reader", quiet)
+    async with web() as shop:
+        unused: Any = None
+        services = {"bank": DomainServices(bank, unused, unused, shop.memory.events, unused)}
+        async with server_checks.server_checks(Settings(), services) as checks:
+            assert await readiness.Readiness(checks).unready() == ["Kafka"]
+            refused["Kafka"] = []
+            assert await readiness.Readiness(checks).unready() == []
 
 
 def test_the_command_line_tells_the_id() -> None:

@@ -108,6 +108,9 @@ class Markers(Protocol):
     async def prepare(self) -> None:
         """Check the server. Misconfigured: it may evict keys."""
 
+    async def check_writable(self) -> None:
+        """Write something that nobody reads; raises what a mark would."""
+
     async def incarnation(self) -> Incarnation:
         """Return the present incarnation and time."""
 

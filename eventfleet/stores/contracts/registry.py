@@ -70,6 +70,9 @@ class StoreRegistry(Protocol):
     async def epoch(self) -> int:
         """Return the domain's epoch: 0 until it is raised."""
 
+    async def check_writable(self) -> None:
+        """Write something durably that nobody reads; raises what a command's write would."""
+
     async def raise_epoch(self) -> int:
         """Raise the epoch, and return the new one; due after `<domain>.events` was recreated."""
 

@@ -226,6 +226,9 @@ class MemoryMarkers:
     async def prepare(self) -> None:
         await self._yield_point()
 
+    async def check_writable(self) -> None:
+        await self._yield_point()
+
     async def incarnation(self) -> Incarnation:
         await self._yield_point()
         return self._server.incarnation()

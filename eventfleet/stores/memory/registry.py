@@ -32,6 +32,9 @@ class MemoryRegistry:
         await self._yield_point()
         return self._epoch
 
+    async def check_writable(self) -> None:
+        await self._yield_point()
+
     async def raise_epoch(self) -> int:
         await self._yield_point()
         self._epoch += 1

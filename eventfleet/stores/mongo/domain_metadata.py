@@ -7,7 +7,7 @@ partition, `<domain>/<partition>`: many owners write at once, each to the docume
 from collections.abc import Collection as Items
 from collections.abc import Sequence
 from contextlib import suppress
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from pymongo import ReturnDocument
@@ -84,6 +84,11 @@ class DomainMetadata:
 
     async def epoch(self) -> int:
         return (await self.extent()).epoch
+
+    async def check_writable(self) -> None:
+        written = {"$set": {"writable_at": datetime.now(UTC)}}
+        with operation("registry", self._domains):
+            await self._domains.update_one(self._key, written)
 
     async def raise_epoch(self) -> int:
         return await self._raise_epoch({"$unset": {"begun": ""}})

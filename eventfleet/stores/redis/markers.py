@@ -30,6 +30,7 @@ from eventfleet.topics.event import EventKey
 from eventfleet.topics.record import make_tuple
 
 REQUIRED_POLICY = "noeviction"
+PROBE_MILLISECONDS = 1_000
 STATUSES = {status.value.encode(): status for status in MarkStatus}
 OK, REJECTED = MarkStatus.OK, MarkStatus.REJECTED
 WITH_NOTE = (MarkStatus.MINE, MarkStatus.STALE)
@@ -65,6 +66,11 @@ class RedisMarkers:
             raise Misconfigured(
                 f"Redis' maxmemory-policy is {policy}: markers need {REQUIRED_POLICY}"
             )
+
+    async def check_writable(self) -> None:
+        # As of an event with this id; the value is no incarnation, so it counts as absent.
+        async with self._pool.session("prepare", self._label) as session:
+            await session.call([("SET", self._done + b"readiness", b"", "PX", PROBE_MILLISECONDS)])
 
     async def incarnation(self) -> Incarnation:
         async with self._pool.session("incarnation", "Redis' incarnation") as session:
