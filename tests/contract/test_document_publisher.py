@@ -15,13 +15,15 @@ from eventfleet.documents import (
     EventMapper,
     EventSourcedStorage,
     MemoryBus,
+    MemoryDocuments,
 )
-from eventfleet.errors import ServerUnavailable
+from eventfleet.errors import Misconfigured, ServerUnavailable
 from tests.contract.document_types import StructGame
 from tests.contract.test_document_storage import OpenGames, earn, eventually
 from tests.contract.test_document_storage import opening as opening
 from tests.contract.test_event_bus import Buses
 from tests.contract.test_event_bus import buses as buses
+from tests.unit.eventually import until
 
 EXPECTED = [(1, "GameCreated"), *[(n, "GameUpdated") for n in (2, 3, 4)], (5, "GameDeleted")]
 
@@ -127,6 +129,56 @@ async def test_one_process_of_all_publishes_and_another_follows_it(opening: Open
         await second.stop()
     assert published.types("g4") == EXPECTED
     assert len(set(other.ids)) == 5
+
+
+class FailingMapper(GameMapper):
+    """Raises for a game, until it is repaired."""
+
+    broken = True
+
+    def map_to_events(self, collection: str, id: str, diff: Diff) -> list[DerivedEvent]:
+        if self.broken and id == "g2":
+            raise LookupError("no such game")
+        return super().map_to_events(collection, id, diff)
+
+
+async def test_the_document_that_stops_a_collection_is_named(
+    opening: OpenGames, caplog: pytest.LogCaptureFixture
+) -> None:
+    bus, published, mapper = MemoryBus(), Published(), FailingMapper()
+    bus.subscribe("*", published, "published")
+    async with bus, storage(opening, bus, mapper) as games:
+        task = games._publisher._task
+        await games.find_one_and_upsert(StructGame("g2"), "c")
+        await until(lambda: task.problem is not None and task.failures > 1)
+        assert task.problem.startswith(
+            "publisher of games: PublishingStopped: the mapper stops at games 'g2' version 1, "
+            "GameCreated: LookupError: no such game; all behind it waits, since "
+        )
+        assert task.failing_since is not None
+        assert caplog.text.count("the mapper stops at games 'g2'") == 1, "it is logged once"
+        mapper.broken = False
+        await until(lambda: published.types("g2") == [(1, "GameCreated")])
+        await until(lambda: task.problem is None and task.failing_since is None)
+
+
+class RefusingStore(MemoryDocuments):
+    """Refuses to write a document, as a server does one that is too large."""
+
+    async def project(self, documents: Any) -> None:
+        if any(document.id == "g2" for document in documents):
+            raise Misconfigured("too large")
+        await super().project(documents)
+
+
+async def test_the_document_that_can_t_be_written_is_named() -> None:
+    async with EventSourcedStorage("games", StructGame, RefusingStore()) as games:
+        task = games._projector._task
+        for id in ("g1", "g2", "g3"):
+            await games.find_one_and_upsert(StructGame(id), "c")
+        await until(lambda: task.problem is not None)
+        assert "the store refuses games 'g2' version 1: too large; all behind" in task.problem
+        games._projector._waiting.clear()
 
 
 async def test_nothing_is_published_of_an_edit_that_raised_or_changed_nothing(

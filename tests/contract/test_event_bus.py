@@ -6,6 +6,7 @@ import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -20,12 +21,14 @@ from eventfleet.documents.event.redis_pubsub_bus import RedisPubSubBus
 from eventfleet.documents.event.serializer import Serializer
 from eventfleet.errors import (
     AccessRefused,
+    DeclarationError,
     InvalidRecord,
     Misconfigured,
     ServerUnavailable,
     StoreError,
 )
 from eventfleet.stores.background_task import background_tasks
+from eventfleet.stores.gaps import gaps
 from tests.conftest import running
 from tests.servers.redis import Redis
 from tests.servers.server import free_port
@@ -163,6 +166,73 @@ async def test_functions_and_objects_subscribe(bus: EventBus) -> None:
         await bus.publish([event(1)])
         await until(lambda: len(noted) == 3)
     assert sorted(noted) == ["coroutine e1", "function e1", "object e1"]
+
+
+def handler(number: int) -> Callable[[DocumentEvent], None]:
+    def handle(event: DocumentEvent) -> None:
+        handled.append(number)
+
+    handled: list[int] = []
+    return handle
+
+
+ALIKE: dict[str, tuple[Any, Any]] = {
+    "lambdas": (lambda event: None, lambda event: print(event)),
+    "objects": (Seen(), Seen()),
+    "methods of two objects": (Seen().handle_event, Seen().handle_event),
+    "partials": (partial(print, 1), partial(print, 2)),
+    "closures": (handler(1), handler(2)),
+}
+
+
+@pytest.mark.parametrize("pair", ALIKE.values(), ids=ALIKE)
+async def test_two_subscribers_of_one_derived_group_are_refused(
+    bus: EventBus, pair: tuple[Any, Any]
+) -> None:
+    one, other = pair
+    bus.subscribe("User*", one)
+    with pytest.raises(DeclarationError, match=r"two subscribers of 'User\*'.*name a group"):
+        bus.subscribe("User*", other)
+    bus.subscribe("User*", other, "other")
+    bus.subscribe("User*", one)
+    bus.subscribe("Game*", other)
+
+
+async def test_each_try_of_each_subscriber_gets_an_event_of_its_own(bus: EventBus) -> None:
+    seen: list[Any] = []
+
+    def spoil(event: DocumentEvent) -> None:
+        seen.append(dict(event.data))
+        event.data["n"] = "spoilt"
+        if len(seen) == 1:
+            raise ZeroDivisionError
+
+    bus.subscribe("*", spoil, "first")
+    bus.subscribe("*", spoil, "second")
+    published = event(1)
+    async with bus:
+        await bus.publish([published])
+        published.data["n"] = "spoilt"
+        await until(lambda: len(seen) == 3)
+    assert seen == [{"n": 1}] * 3
+
+
+async def test_a_group_that_a_server_has_lost_is_told(
+    prefix: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with running(Redis) as server:
+        async with RedisClient.from_url(server.url) as client:
+            bus, seen = RedisBus(client, prefix), Seen()
+            bus.subscribe("*", seen, "billing")
+            async with bus:
+                await bus.publish([event(1)])
+                await until(lambda: seen.ids == ["e1"])
+                await client.flushall()
+                await until(lambda: f"{prefix}, group billing" in caplog.text)
+                await bus.publish([event(2)])
+                await until(lambda: seen.ids == ["e1", "e2"])
+    assert "may have lost events published before" in caplog.text
+    assert [gap.times for gap in gaps() if prefix in gap.place] == [1]
 
 
 @pytest.mark.parametrize("buses", KEEPING, indirect=True)

@@ -120,7 +120,13 @@ class Counted(Failing):
 class SyncFixture:
     """A Manager and what stands behind it."""
 
-    def __init__(self, cached: int = 100, kept: "SyncFixture | None" = None) -> None:
+    def __init__(
+        self,
+        cached: int = 100,
+        kept: "SyncFixture | None" = None,
+        domain: Domain[Any] = till,
+    ) -> None:
+        self.domain = domain
         self.log = kept.log if kept else MemoryLog()
         if not kept:
             for spec in declare_topics("till", 1, 1, -1):
@@ -136,12 +142,17 @@ class SyncFixture:
     @asynccontextmanager
     async def open(self) -> AsyncIterator["SyncFixture"]:
         stores = DomainStores(self.store, self.snapshots)
-        self.querier = Querier(till, stores, self.clock, cache=LruCache(self._cached))
-        self.saver = SnapshotSaver(till, self.snapshots, self.clock, limit=1000)
+        self.querier = Querier(self.domain, stores, self.clock, cache=LruCache(self._cached))
+        self.saver = SnapshotSaver(self.domain, self.snapshots, self.clock, limit=1000)
         self.commander = Commander(self.store, self.saver, partitions=1)
         publisher = EventPublisher(self.producer, self.clock, partitions=1)
         manager = Manager(
-            till, self.querier, self.commander, publisher, self.clock, announce=self._announce
+            self.domain,
+            self.querier,
+            self.commander,
+            publisher,
+            self.clock,
+            announce=self._announce,
         )
         async with manager.running():
             self.manager = manager

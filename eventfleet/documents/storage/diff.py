@@ -1,5 +1,6 @@
 """Diff: what one change made of a document, as RFC 7396 and RFC 6902 patches."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import jsonpatch
@@ -128,26 +129,26 @@ def _value_patch(before: Any, after: Any, path: str) -> list[Json]:
 
 def _list_patch(before: list[Any], after: list[Any], path: str) -> list[Json]:
     """Return the patch of a list's elements, unless the whole list is hardly more to store."""
+    patch, size = [], 0
+    most = MAX_LIST_PATCH_SHARE * len(orjson.dumps(after))
+    for operation in _element_patches(before, after, path):
+        patch.append(operation)
+        size += len(orjson.dumps(operation))
+        if size > most:
+            return [_operation("replace", path, after)]
+    return patch
+
+
+def _element_patches(before: list[Any], after: list[Any], path: str) -> Iterator[Json]:
     start = _common_length(before, after)
     end = _common_length(before[start:][::-1], after[start:][::-1])
     old, new = before[start : len(before) - end], after[start : len(after) - end]
-    patch = [
-        operation
-        for index, (one, other) in enumerate(zip(old, new, strict=False), start)
-        for operation in _value_patch(one, other, f"{path}/{index}")
-    ]
-    patch += (
-        {"op": "remove", "path": f"{path}/{start + index}"}
-        for index in reversed(range(len(new), len(old)))
-    )
-    patch += (
-        _operation("add", f"{path}/{start + index}", new[index])
-        for index in range(len(old), len(new))
-    )
-    most = MAX_LIST_PATCH_SHARE * len(orjson.dumps(after))
-    if len(orjson.dumps(patch)) > most:
-        return [_operation("replace", path, after)]
-    return patch
+    for index in reversed(range(len(new), len(old))):
+        yield {"op": "remove", "path": f"{path}/{start + index}"}
+    for index, (one, other) in enumerate(zip(old, new, strict=False), start):
+        yield from _value_patch(one, other, f"{path}/{index}")
+    for index in range(len(old), len(new)):
+        yield _operation("add", f"{path}/{start + index}", new[index])
 
 
 def _common_length(one: list[Any], other: list[Any]) -> int:
