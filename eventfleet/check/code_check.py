@@ -22,6 +22,7 @@ from eventfleet.model.typed_decoder import make_typed_decoder
 from eventfleet.roles.project import PROJECTED_FIELDS
 from eventfleet.stores.contracts import Snapshot
 from eventfleet.topics.codec import encode
+from eventfleet.topics.errors import InvalidRecord
 from eventfleet.topics.event import EventRecord
 from eventfleet.topics.partitioner import partition_of
 
@@ -83,7 +84,7 @@ class CodeCheck:
         try:
             given = event if event.discarded else self._as_projected(event)
         except Exception as error:
-            detail = describe_error(error)
+            detail = str(error) if isinstance(error, InvalidRecord) else describe_error(error)
             if event.position is None and not self._domain.synchronous:
                 self._faults.add("append", event.version, detail)
             self._skip_views(detail)

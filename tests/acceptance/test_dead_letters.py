@@ -184,8 +184,19 @@ def test_an_accepted_event_that_append_does_not_read_waits_for_its_declaration(
     assert (failed["outcome"], failed["problem"]) == ("failed", "aggregate-parked")
     assert send(fleet, "c", "Place")["outcome"] == "accepted"
 
-    # The newer declaration is deployed; the event is placed, and nothing was withdrawn.
+    # Check says which declaration can handle it, on the store and on a file.
     assert append.stop() == 0
+    assert {each["fault"] for each in checked(fleet)} == {""}
+    (fleet.folder / "rollout.jsonl").write_text(fleet.run("events", "rollout", "--all", "--json"))
+    assert {each["fault"] for each in checked(fleet, "--events", "rollout.jsonl")} == {""}
+    fleet.environment["OLD"] = "1"
+    for options in ([], ["--events", "rollout.jsonl"]):
+        [parked] = checked(fleet, *options, status=1)
+        assert (parked["role"], parked["aggregate_id"], parked["version"]) == ("append", "a", 2)
+        assert parked["fault"].startswith("version 2: type: 'Packed' is not one of")
+    del fleet.environment["OLD"]
+
+    # The newer declaration is deployed; the event is placed, and nothing was withdrawn.
     fleet.start("append snapshot relay")
     assert fleet.json("deadletters", "redrive", "rollout", "--all")["requested"] == 1
     wait_for(lambda: not listed(fleet), "the event to be placed")
@@ -195,6 +206,12 @@ def test_an_accepted_event_that_append_does_not_read_waits_for_its_declaration(
     out = [(each["subject"], each["type"]) for each in fleet.topic_events("out")]
     assert [kind for key, kind in out if key == "a"] == ["Placed", "Packed", "Shipped"]
     assert fleet.audit()[1]["clean"]
+
+
+def checked(fleet: CommandFleet, *options: str, status: int = 0) -> list[dict[str, Any]]:
+    """What roles park, as `check` judges it."""
+    found: list[dict[str, Any]] = fleet.json("check", *options, status=status)["parked"]
+    return found
 
 
 def events_of(fleet: CommandFleet, aggregate_id: str) -> list[dict[str, Any]]:
