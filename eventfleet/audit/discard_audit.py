@@ -1,5 +1,7 @@
 """Compares the marks of discarded events with the decisions of operators that are recorded."""
 
+from collections.abc import Sequence
+
 from eventfleet.audit.report import AuditReport
 from eventfleet.audit.route_matcher import name_of
 from eventfleet.audit.rows import AnyRow, DiscardDecision, StoredEvent
@@ -28,15 +30,26 @@ class DiscardAudit:
 
     async def read(self, scope: AuditScope, reader: LogReader, spool: Spool[AnyRow]) -> None:
         """Read the decisions, which the dead-letter store and `<domain>.parked` have."""
-        for role in MARKING_ROLES:
-            decided = [*(await self._letters.discarded_by(role))] if self._letters else []
-            for partition in await reader.watermarks(scope.topics.parked):
-                entries = await TopicParkedLog(reader).load(self._domain, role, partition)
-                decided += entries.discarded
-            for each in decided:
-                spool.add(_row(each))
-            if role == "append":
-                scope.add_discarded(decided)
+        for role in MARKING_ROLES if self._letters else ():
+            assert self._letters
+            self._add(role, await self._letters.discarded_by(role), scope, spool)
+        for partition in await reader.watermarks(scope.topics.parked):
+            entries = await TopicParkedLog(reader).load_all(self._domain, partition)
+            for role in MARKING_ROLES:
+                if role in entries:
+                    self._add(role, entries[role].discarded, scope, spool)
+
+    def _add(
+        self,
+        role: str,
+        decided: Sequence[DiscardedEvent],
+        scope: AuditScope,
+        spool: Spool[AnyRow],
+    ) -> None:
+        for each in decided:
+            spool.add(_row(each))
+        if role == "append":
+            scope.add_discarded(decided)
 
     def judge(self, stored: StoredEvent, decision: DiscardDecision | None) -> None:
         """Judge an event's mark."""

@@ -15,7 +15,7 @@ from eventfleet.model.payloads import Command
 from eventfleet.stores.contracts import CurrentMarker
 from eventfleet.stores.contracts.views import StoredRow
 from eventfleet.topics.event import EventKey
-from eventfleet.topics.parked import Discard, DiscardedEvent
+from eventfleet.topics.parked import Discard, DiscardedEvent, discarded_record
 from tests.mistakes.parcels import (
     HEAVY,
     Registered,
@@ -228,6 +228,15 @@ async def test_a_decision_without_its_mark(fleet: ParcelFleet) -> None:
     assert "is not marked as discarded, as ann has decided" in violation.fault
     await fleet.memory.events.mark_discarded(event.key)
     assert [v for v in (await fleet.audit()).violations if "discarded" in v.fault] == []
+
+
+async def test_a_decision_that_the_log_alone_has_explains_a_mark(fleet: ParcelFleet) -> None:
+    event = await fleet.event(4, "p-2")
+    discard = Discard("a mistake", "ann", fleet.memory.clock.now())
+    decided = DiscardedEvent("append", "p-2", 4, event.id, discard)
+    fleet.log.append(discarded_record("parcels", 0, decided))
+    await fleet.memory.events.mark_discarded(event.key)
+    assert [v for v in (await fleet.audit()).violations if "operator" in v.fault] == []
 
 
 async def test_the_read_models_of_a_working_fleet_are_clean(fleet: ParcelFleet) -> None:
