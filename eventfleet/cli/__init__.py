@@ -23,7 +23,7 @@ from eventfleet.cli import (
     worker,
 )
 from eventfleet.cli.logs import log_debug, log_last_error, logs_json
-from eventfleet.cli.output import Failure
+from eventfleet.cli.output import Failure, is_told
 from eventfleet.topics.errors import EventfleetError
 
 INTERRUPTED_STATUS = 130
@@ -50,6 +50,8 @@ class CommandGroup(click.Group):
         try:
             return super().invoke(ctx)
         except (EventfleetError, ImportError) as error:
+            if is_told(error):
+                ctx.exit(1)
             verbose = bool(ctx.params.get("verbose"))
             failure = Failure(MissingPart(error) if isinstance(error, ImportError) else error)
             if logs_json():
@@ -60,6 +62,10 @@ class CommandGroup(click.Group):
             raise failure from error
         except KeyboardInterrupt:
             ctx.exit(INTERRUPTED_STATUS)
+        except Exception as error:
+            if is_told(error):
+                ctx.exit(1)
+            raise
 
 
 EPILOG = """\b

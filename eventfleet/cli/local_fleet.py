@@ -2,7 +2,9 @@
 
 import asyncio
 import logging
+import math
 import sys
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterable
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -20,6 +22,7 @@ from eventfleet.embedded_servers import (
 )
 from eventfleet.model.domain import Domain
 from eventfleet.runtime import connections
+from eventfleet.runtime.server_wait import StartLimit
 from eventfleet.runtime.settings import Settings, variable
 from eventfleet.stores.errors import Misconfigured
 from eventfleet.topics.errors import EventfleetError
@@ -30,7 +33,6 @@ SAMPLE_DOMAINS = ",".join(
 )
 ROLES = ("append", "command", "snapshot", "relay", "project")
 STOP_GRACE_SECONDS = 30.0
-READY_TIMEOUT_SECONDS = 60.0
 POLL_SECONDS = 0.2
 PROBE_TIMEOUT_SECONDS = 2.0
 OK, SERVICE_UNAVAILABLE = 200, 503
@@ -138,7 +140,8 @@ async def start_fleet(given: Settings, names: Iterable[str]) -> AsyncIterator[Lo
     async with start_servers(with_domains(given)) as (settings, servers):
         domains = connections.select_domains(settings, names)
         embedded = settings.kafka_brokers != given.kafka_brokers
-        await _create_topics(settings, domains.values(), with_routes=embedded)
+        limit = StartLimit(settings)
+        await limit.retry(_create_topics, settings, domains.values(), embedded)
         if "metrics_port" not in settings.model_fields_set:
             settings = settings.model_copy(update={"metrics_port": free_port()})
         environment = _changed_variables(given, settings)
@@ -156,7 +159,11 @@ async def start_fleet(given: Settings, names: Iterable[str]) -> AsyncIterator[Lo
             _start_command("the worker process", work, environment) as workers,
             _start_command("the HTTP service", serve, environment) as service,
         ):
-            yield LocalFleet(settings, domains, workers, service, servers)
+            try:
+                yield LocalFleet(settings, domains, workers, service, servers)
+            finally:  # side by side, as each may wait for servers that are away
+                workers.request_end()
+                service.request_end()
 
 
 def with_domains(settings: Settings) -> Settings:
@@ -198,24 +205,30 @@ async def _create_topics(
 
 
 async def wait_until_ready(fleet: LocalFleet) -> None:
-    """Wait until workers and service are ready; ProgramFailed where they are not in time.
+    """Wait until workers and service are ready.
 
-    Workers are ready, too, where only stopped partitions are not: others do their work.
+    ProgramFailed where nothing more gets ready for as long as a start may take. Workers are ready,
+    too, where only stopped partitions are not: others do their work.
     """
-    loop = asyncio.get_running_loop()
-    deadline = loop.time() + READY_TIMEOUT_SECONDS
+    seconds = fleet.settings.start_timeout
     async with _probe_session() as session:
         for process in (fleet.workers, fleet.service):
-            while not await _is_ready(session, fleet.ready_url(process)):
-                if loop.time() > deadline:
-                    reason = f"was not ready within {READY_TIMEOUT_SECONDS:.0f} seconds"
-                    raise process.failure(reason)
+            fewest, moved = math.inf, time.monotonic()
+            while waiting := await _count_waiting(session, fleet.ready_url(process)):
+                if waiting < fewest:
+                    fewest, moved = waiting, time.monotonic()
+                elif time.monotonic() > moved + seconds:
+                    limit = variable("start_timeout")
+                    raise process.failure(f"was not ready within {seconds:g} seconds ({limit})")
                 await asyncio.sleep(POLL_SECONDS)
 
 
-async def _is_ready(session: aiohttp.ClientSession, url: str) -> bool:
+async def _count_waiting(session: aiohttp.ClientSession, url: str) -> float:
+    """Count what a process waits for before it is ready; infinite where it does not answer."""
     status, lines = await _probe(session, url)
-    return status == OK or (bool(lines) and all(STOPPED in line for line in lines))
+    if status == OK:
+        return 0
+    return sum(STOPPED not in line for line in lines) if lines else math.inf
 
 
 def _probe_session() -> aiohttp.ClientSession:

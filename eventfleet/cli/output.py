@@ -32,6 +32,23 @@ class Failure(click.ClickException):
             click.echo(f"eventfleet: {printable(line)}", file=file or sys.stderr)
 
 
+def tell_end(error: BaseException) -> None:
+    """Say why the process ends, before it stops what runs; its end does not say it again."""
+    from eventfleet.cli.logs import log_last_error, logs_json
+
+    if not isinstance(error, EventfleetError):
+        sys.excepthook(type(error), error, error.__traceback__)
+    elif logs_json():
+        log_last_error(str(error), None)
+    else:
+        Failure(error).show()
+    error.is_told = True  # type: ignore[attr-defined]
+
+
+def is_told(error: BaseException) -> bool:
+    return getattr(error, "is_told", False)
+
+
 def as_json(command: F) -> F:
     """Add the option `--json`."""
     return click.option("--json", "json", is_flag=True, help="Print JSON, for programs.")(command)

@@ -30,11 +30,11 @@ def serve(names: tuple[str, ...], or_any: bool, url_file: Path | None) -> None:
     /live and /ready are for operators, and with EVENTFLEET_HTTP_METRICS_PORT they are also served
     at a port of their own, at EVENTFLEET_METRICS_HOST and without a token.
     """
-    from eventfleet.runtime.event_loop import run
+    from eventfleet.cli.process import run_process
     from eventfleet.runtime.settings import load_settings
 
     log_progress()
-    run(_serve(load_settings(), names, or_any, url_file))
+    run_process(_serve(load_settings(), names, or_any, url_file))
 
 
 async def _serve(
@@ -48,23 +48,28 @@ async def _serve(
         served_probes,
         socket_url,
     )
-    from eventfleet.runtime.server_wait import wait_for_servers
-    from eventfleet.workers.app_runner import stop_signals
+    from eventfleet.runtime.process_stop import StopSignal, run_until_stopped
+    from eventfleet.runtime.server_wait import StartLimit, wait_for_servers
 
     domains = connections.select_domains(settings, names)
-    async with listening_socket(settings, or_any) as listener:
-        await wait_for_servers(settings, domains, markers=True)
+
+    async def work(stop: StopSignal) -> None:
+        limit = StartLimit(settings)
+        await wait_for_servers(settings, domains, markers=True, limit=limit)
         async with (
-            http_application(settings, domains) as app,
+            limit.opened(lambda: http_application(settings, domains)) as app,
             served_probes(app.probes, settings) as probes_url,
-            stop_signals() as stop,
         ):
+            stop.heeded = True
             if probes_url:
                 logger.info("metrics, liveness and readiness: %s", probes_url)
             url = socket_url(listener)
             logger.info("serving %s at %s", ", ".join(domains), url)
             _write(url, url_file)
             await serve(app, listener, settings, stop)
+
+    async with listening_socket(settings, or_any) as listener:
+        await run_until_stopped(work)
 
 
 def _write(url: str, url_file: Path | None) -> None:

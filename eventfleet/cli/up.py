@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from eventfleet.runtime.settings import Settings
 
 MAX_FINDINGS_SHOWN = 20
+CUT_OFF_STATUS = 128 + signal.SIGTERM
+"""Of a run whose audit is asked for and was not done."""
 
 PORT = click.option(
     "--port",
@@ -80,7 +82,7 @@ def run(
     LOG, DOMAIN, ONCE, SUMMARY, PORT.
     """
     work = _run(_settings(port), log or None, domain or None, once, summary or None)
-    if not _run_until_signal(work):
+    if not _run_until_signal(work, CUT_OFF_STATUS if once else 0):
         raise click.exceptions.Exit(1)
 
 
@@ -259,8 +261,11 @@ async def _stay(fleet: "LocalFleet") -> None:
             raise PartitionsStopped("\n".join(faults)) from None
 
 
-def _run_until_signal(work: Coroutine[Any, Any, Any]) -> Any:
-    """Run the work; SIGTERM and a closed terminal cancel it, as Ctrl-C does."""
+def _run_until_signal(work: Coroutine[Any, Any, Any], status: int = 0) -> Any:
+    """Run the work; SIGTERM and a closed terminal cancel it, as Ctrl-C does.
+
+    `status` is that of a process which is cancelled before its work is done.
+    """
 
     from eventfleet.runtime.event_loop import run
 
@@ -274,4 +279,5 @@ def _run_until_signal(work: Coroutine[Any, Any, Any]) -> Any:
     try:
         return run(main())
     except asyncio.CancelledError:
-        sys.exit(128 + signal.SIGTERM)
+        click.echo("\nended", err=True)
+        sys.exit(status)

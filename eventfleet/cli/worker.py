@@ -1,22 +1,26 @@
 """`eventfleet worker`: run roles of domains in one process."""
 
 import logging
-from collections.abc import Mapping, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from eventfleet.cli.logs import log_progress
+from eventfleet.cli.output import tell_end
 from eventfleet.topics.errors import EventfleetError
 from eventfleet.workers.agents import ROLES, agent_class
 
 if TYPE_CHECKING:
+    import asyncio
+
     from eventfleet.deciders.decider import Decider
     from eventfleet.model.domain import Domain
     from eventfleet.runtime.settings import Settings
     from eventfleet.stores.contracts import LogAdmin, StoresByDomain
     from eventfleet.workers.agent import DomainAgent, WorkerContext
+    from eventfleet.workers.app import Tell
     from eventfleet.workers.metrics import Metrics
 
 logger = logging.getLogger(__name__)
@@ -39,23 +43,44 @@ def worker(roles: tuple[str, ...], names: tuple[str, ...]) -> None:
     and /ready are served for the whole process at EVENTFLEET_METRICS_HOST and
     EVENTFLEET_METRICS_PORT.
     """
+    from eventfleet.cli.process import run_process
     from eventfleet.runtime import connections
-    from eventfleet.runtime.event_loop import run
     from eventfleet.runtime.settings import load_settings
 
     log_progress()
     settings = load_settings()
-    run(run_worker(settings, connections.select_domains(settings, names), sorted(set(roles))))
+    domains = connections.select_domains(settings, names)
+    run_process(run_worker(settings, domains, sorted(set(roles)), tell=tell_end))
 
 
 async def run_worker(
-    settings: "Settings", domains: "Mapping[str, Domain[Any]]", roles: Sequence[str]
+    settings: "Settings",
+    domains: "Mapping[str, Domain[Any]]",
+    roles: Sequence[str],
+    tell: "Tell | None" = None,
 ) -> None:
+    """Run until a signal. An error that ends the apps is told before they are stopped."""
+    from eventfleet.runtime.process_stop import StopSignal, run_until_stopped
+    from eventfleet.runtime.server_wait import StartLimit, wait_for_servers
+
+    async def work(stop: StopSignal) -> None:
+        limit = StartLimit(settings)
+        await wait_for_servers(settings, domains, markers="command" in roles, limit=limit)
+        async with limit.opened(lambda: _opened(settings, domains, roles)) as (context, agents):
+            stop.heeded = True
+            await _run(settings, context, agents, stop, limit.seconds_left, tell)
+
+    await run_until_stopped(work)
+
+
+@asynccontextmanager
+async def _opened(
+    settings: "Settings", domains: "Mapping[str, Domain[Any]]", roles: Sequence[str]
+) -> "AsyncIterator[tuple[WorkerContext, list[DomainAgent]]]":
+    """Open the servers, check what is declared there, and make the agents."""
     from eventfleet.runtime import connections
-    from eventfleet.runtime.server_wait import wait_for_servers
     from eventfleet.workers.metrics import Metrics
 
-    await wait_for_servers(settings, domains, markers="command" in roles)
     async with (
         connections.log_admin(settings) as admin,
         connections.stores(settings, domains) as stores,
@@ -75,7 +100,7 @@ async def run_worker(
         ]
         if not agents:
             raise NothingToDo(f"no domain among {', '.join(domains)} declares views")
-        await _run(settings, context, agents, metrics)
+        yield context, agents
 
 
 async def _check(
@@ -152,22 +177,25 @@ async def _run(
     settings: "Settings",
     context: "WorkerContext",
     agents: "Sequence[DomainAgent]",
-    metrics: "Metrics",
+    stop: "asyncio.Event",
+    start_seconds: float,
+    tell: "Tell | None",
 ) -> None:
-    from eventfleet.workers.app_runner import role_app, run_apps, stop_signals, worker_timeouts
+    from eventfleet.workers.app_runner import role_app, run_apps, worker_timeouts
     from eventfleet.workers.health_server import HealthServer
 
-    timeouts, long_polls = worker_timeouts(settings), context.transactional
+    metrics, timeouts, long_polls = (
+        context.metrics,
+        worker_timeouts(settings),
+        context.transactional,
+    )
     apps = [
-        role_app(settings, context.connection, agent, metrics, timeouts, long_polls)
+        role_app(settings, context.connection, agent, metrics, timeouts, long_polls, start_seconds)
         for agent in agents
     ]
     health = HealthServer(metrics, apps)
-    async with (
-        health.served(settings.metrics_host, settings.metrics_port) as url,
-        stop_signals() as stop,
-    ):
+    async with health.served(settings.metrics_host, settings.metrics_port) as url:
         for agent in agents:
             logger.info(agent.guarantee)
         logger.info("metrics, liveness and readiness: %s", url)
-        await run_apps(apps, stop)
+        await run_apps(apps, stop, tell)

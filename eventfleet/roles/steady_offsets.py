@@ -6,6 +6,10 @@ from datetime import timedelta
 
 from eventfleet.stores.contracts import Clock, LogReader
 
+DOUBT_SECONDS = 60.0
+"""How long a role asks again for an offset that looks lost: after a crash of its only broker, a
+coordinator may answer so for half a minute and more."""
+
 STEADY_SECONDS = 15.0
 """How long commands ask again for an offset that looks lost or wrong. Each answer is a series of
 them without an error; a broker that has just started gives errors in between."""

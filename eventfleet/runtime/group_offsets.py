@@ -1,5 +1,6 @@
 """Lists the offsets of a domain's groups, and sets those of a role, as an operator decides."""
 
+import asyncio
 from collections.abc import Callable, Collection
 from typing import Literal, NamedTuple
 
@@ -51,19 +52,21 @@ class OffsetList:
 
     async def read(self) -> list[GroupOffset]:
         """Read those of append, and then of the other roles, by partition."""
+        others = [self._read_other(role, source(self._topics)) for role, source in SOURCES.items()]
+        found = await asyncio.gather(self._read_append(), *others)
+        return [line for lines in found for line in lines]
+
+    async def _read_append(self) -> list[GroupOffset]:
         noted = await self._registry.next_offsets()
         taken = {partition for partition, offset in noted.items() if offset}
-        lines = [
-            each._replace(noted=noted.get(each.partition, 0))
-            for each in await self._read_role(APPEND, self._topics.events, taken)
-        ]
-        for role, source in SOURCES.items():
-            topic = source(self._topics)
-            count = await self._reader.partition_count(topic)
-            begun = await find_begun(self._registry, role, range(count))
-            found = await self._read_role(role, topic, begun)
-            lines += [each._replace(begun=each.partition in begun) for each in found]
-        return lines
+        found = await self._read_role(APPEND, self._topics.events, taken)
+        return [each._replace(noted=noted.get(each.partition, 0)) for each in found]
+
+    async def _read_other(self, role: str, topic: str) -> list[GroupOffset]:
+        count = await self._reader.partition_count(topic)
+        begun = await find_begun(self._registry, role, range(count))
+        found = await self._read_role(role, topic, begun)
+        return [each._replace(begun=each.partition in begun) for each in found]
 
     async def _read_role(self, role: str, topic: str, begun: Collection[int]) -> list[GroupOffset]:
         group = consumer_group(self._prefix, self._domain, role)

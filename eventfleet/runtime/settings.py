@@ -201,7 +201,7 @@ class Settings(BaseSettings):
 
     start_timeout: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
         default=60.0,
-        description="Seconds that a worker or the HTTP service waits at its start for servers that "
+        description="Seconds that all steps of a start may wait together for servers that "
         "are away; a server that goes away later is waited for without end",
     )
     chunk_records: PositiveInt = Field(default=2000, description="Most records in one chunk")

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable
 
 import faust
 from faust.app.base import BootStrategy
@@ -18,9 +19,20 @@ from eventfleet.workers.transport import ConsumerConfig
 
 logger = logging.getLogger(__name__)
 
-STOP_TIMEOUT_SECONDS = 20.0
+RETIRE_SECONDS = 12.0
+"""For the chunks in hand, which wait for a server at most as long as one call takes."""
+LEAVE_SECONDS = 6.0
+STOP_TIMEOUT_SECONDS = RETIRE_SECONDS + LEAVE_SECONDS
 COMMIT_INTERVAL_SECONDS = 1.0
 STOPPED = "is stopped"
+
+
+Tell = Callable[[Exception], None]
+"""Says why a process ends, while it still runs."""
+
+
+def _tell_nobody(error: Exception) -> None:
+    """Say nothing: the error is raised."""
 
 
 class RoleFailed(EventfleetError):
@@ -91,10 +103,11 @@ class RoleApp(faust.App):  # type: ignore[misc]
         self._failure: Exception | None = None
         agent.attach(self, self.owners)
 
-    async def work(self, stop: asyncio.Event) -> None:
+    async def work(self, stop: asyncio.Event, tell: Tell = _tell_nobody) -> None:
         """Run until `stop` is set. RoleFailed, or whatever else ends the app earlier, is raised.
 
-        RoleFailed at the end, too, where a partition has stopped.
+        It is told first, before the app is stopped. RoleFailed at the end, too, where a partition
+        has stopped.
         """
         starting = asyncio.create_task(self.start())
         waits = [self.failed.wait(), self.wait_until_stopped(), stop.wait()]
@@ -102,17 +115,24 @@ class RoleApp(faust.App):  # type: ignore[misc]
         await asyncio.wait({starting, *ends}, return_when=asyncio.FIRST_COMPLETED)
         if not starting.done() or starting.exception() is None:
             await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
-        ended_early, faults = not stop.is_set(), self._faults()
+        failure, faults = None if stop.is_set() else self._cause(starting), self._faults()
+        if failure:
+            tell(failure)
         await self._leave_group(starting)
         for task in ends:
             task.cancel()
-        start_error = starting.exception() if starting.done() else None
-        if self._failure:
-            raise self._failure
-        if ended_early:
-            raise start_error or self.crash_reason or RoleFailed(f"{self.title} ended by itself")
+        if failure := failure or self._failure:
+            raise failure
         if faults:
             raise RoleFailed("\n".join(faults))
+
+    def _cause(self, starting: asyncio.Task[None]) -> Exception:
+        """The error that has ended the app."""
+        start_error = starting.exception() if starting.done() else None
+        found = self._failure or start_error or self.crash_reason
+        return (
+            found if isinstance(found, Exception) else RoleFailed(f"{self.title} ended by itself")
+        )
 
     @property
     def is_ready(self) -> bool:
@@ -152,15 +172,22 @@ class RoleApp(faust.App):  # type: ignore[misc]
 
     async def _leave_group(self, starting: asyncio.Task[None]) -> None:
         """Finish the chunks in hand, commit, leave the group."""
+        if self._consumer is not None:
+            await self._within(RETIRE_SECONDS, self._consumer.retire())
+        await self._within(LEAVE_SECONDS, self._stop(starting))
+
+    async def _stop(self, starting: asyncio.Task[None]) -> None:
+        await self.stop()
+        await asyncio.wait({starting})
+
+    async def _within(self, seconds: float, work: Awaitable[None]) -> None:
+        """Do a part of the stop; what takes too long is left, as it waits for a server."""
         try:
-            async with asyncio.timeout(STOP_TIMEOUT_SECONDS):
-                if self._consumer is not None:
-                    await self._consumer.retire()
-                await self.stop()
-                await asyncio.wait({starting})
+            async with asyncio.timeout(seconds):
+                await work
         except TimeoutError:
             late = "%s has not stopped within %g s"
-            logger.warning(late, self.title, STOP_TIMEOUT_SECONDS, extra=self.meter.fields)
+            logger.warning(late, self.title, seconds, extra=self.meter.fields)
 
     def _faults(self) -> list[str]:
         return [f"{owner} {STOPPED}: {owner.fault}" for owner in self.owners if owner.fault]

@@ -2,22 +2,21 @@
 
 import asyncio
 import logging
-import signal
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 
+from eventfleet.roles.steady_offsets import DOUBT_SECONDS
+from eventfleet.runtime.process_stop import stop_signals
 from eventfleet.runtime.settings import Settings
 from eventfleet.stores.kafka.connection import Connection
 from eventfleet.workers.agent import Agent
-from eventfleet.workers.app import RoleApp
+from eventfleet.workers.app import RoleApp, Tell
 from eventfleet.workers.metrics import Metrics
 from eventfleet.workers.owner import OwnerTimeouts
 from eventfleet.workers.transport import ConsumerConfig
 
+__all__ = ["role_app", "run_apps", "stop_signals", "worker_timeouts"]
+
 SILENT_LOGGERS = ("faust", "mode", "aiokafka")
-DOUBT_SECONDS = 60.0
-"""How long a role asks again for an offset that looks lost: after a crash of its only broker, a
-coordinator may answer so for half a minute and more."""
 
 
 def role_app(
@@ -27,11 +26,12 @@ def role_app(
     metrics: Metrics,
     timeouts: OwnerTimeouts | None = None,
     long_polls: bool = True,
+    start_seconds: float = 0.0,
 ) -> RoleApp:
     """Make the app of an agent. To be called within a running event loop.
 
     `long_polls`: False for the embedded broker, which looks for new records only every quarter of
-    the time that a request may wait.
+    the time that a request may wait. `start_seconds`: how long its start may wait for Kafka.
     """
     config = ConsumerConfig(
         connection,
@@ -43,6 +43,7 @@ def role_app(
         settings.kafka_instance_id,
         settings.chunk_wait,
         long_polls,
+        start_seconds,
     )
     timeouts = timeouts or OwnerTimeouts(fenced=settings.kafka_session_timeout)
     return RoleApp(agent, config, metrics.of(agent.domain_name, agent.role), timeouts)
@@ -53,36 +54,30 @@ def worker_timeouts(settings: Settings) -> OwnerTimeouts:
     return OwnerTimeouts(fenced=settings.kafka_session_timeout, doubted=DOUBT_SECONDS)
 
 
-async def run_apps(apps: Sequence[RoleApp], stop: asyncio.Event) -> None:
+async def run_apps(apps: Sequence[RoleApp], stop: asyncio.Event, tell: Tell | None = None) -> None:
     """Run all until `stop` is set; each then finishes its chunks in hand, commits and leaves.
 
-    An app that fails sets `stop`; the first one's error is raised. To be stopped, not cancelled.
+    An app that fails sets `stop`; the first error is raised, and is told before any app is stopped.
+    To be stopped, not cancelled.
     """
     for name in SILENT_LOGGERS:
         logging.getLogger(name).setLevel(logging.CRITICAL + 1)
-    tasks = [asyncio.create_task(_work(app, stop)) for app in apps]
+    causes: list[Exception] = []
+
+    def tell_first(error: Exception) -> None:
+        if tell and not causes:
+            tell(error)
+        causes.append(error)
+
+    tasks = [asyncio.create_task(_work(app, stop, tell_first)) for app in apps]
     errors = await asyncio.gather(*tasks, return_exceptions=True)
-    for error in errors:
+    for error in [*causes, *errors]:
         if error is not None:
             raise error
 
 
-async def _work(app: RoleApp, stop: asyncio.Event) -> None:
+async def _work(app: RoleApp, stop: asyncio.Event, tell: Tell) -> None:
     try:
-        await app.work(stop)
+        await app.work(stop, tell)
     finally:
         stop.set()
-
-
-@asynccontextmanager
-async def stop_signals() -> AsyncIterator[asyncio.Event]:
-    """An event that SIGTERM or SIGINT sets."""
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    try:
-        yield stop
-    finally:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.remove_signal_handler(number)

@@ -2,6 +2,8 @@
 
 import asyncio
 import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -10,8 +12,9 @@ from eventfleet.domains.bank import bank
 from eventfleet.domains.orders import orders
 from eventfleet.runtime import connections, server_wait
 from eventfleet.runtime.errors import Unreachable
-from eventfleet.runtime.server_wait import wait_for_servers
+from eventfleet.runtime.server_wait import StartLimit, wait_for_servers
 from eventfleet.runtime.settings import Settings
+from eventfleet.stores.errors import Misconfigured, ServerUnavailable
 
 
 class Servers:
@@ -73,3 +76,62 @@ async def test_redis_is_waited_for_only_where_commands_need_it(
     servers.away["redis"] = 1_000_000
     await wait_for_servers(Settings(start_timeout=0.05), {"one": domain}, markers=markers)
     assert "redis" not in servers.checks
+
+
+# The steps behind the first one
+
+
+@asynccontextmanager
+async def opening(tries: list[str], *errors: Exception) -> AsyncIterator[str]:
+    """A step that fails with each of these errors once, and closes what it has opened."""
+    tries.append("opens")
+    try:
+        if len(tries) // 2 < len(errors):
+            raise errors[len(tries) // 2]
+        yield "opened"
+    finally:
+        tries.append("closes")
+
+
+AWAY = Unreachable("Kafka", "here:1", "kafka_brokers", "refused"), ServerUnavailable("a registry")
+
+
+async def test_every_step_of_a_start_waits_as_the_first_does(
+    servers: Servers, caplog: pytest.LogCaptureFixture
+) -> None:
+    limit, tries = StartLimit(Settings()), list[str]()
+    async with limit.opened(lambda: opening(tries, *AWAY)) as found:
+        assert found == "opened"
+        assert tries == ["opens", "closes"] * 2 + ["opens"]
+    assert tries[-1] == "closes"
+    *lines, well = [record.getMessage() for record in caplog.records]
+    assert ["tried again (see EVENTFLEET_START_TIMEOUT)" in line for line in lines] == [True, True]
+    assert well.startswith("all servers answer after ")
+
+
+async def test_all_steps_have_one_limit(servers: Servers) -> None:
+    limit, tries = StartLimit(Settings(start_timeout=0.05)), list[str]()
+    servers.away["mongo"] = 1_000_000
+    with pytest.raises(Unreachable):
+        await wait_for_servers(Settings(), {"one": orders}, markers=False, limit=limit)
+    assert limit.seconds_left == 0
+    with pytest.raises(Unreachable):
+        async with limit.opened(lambda: opening(tries, *AWAY)):
+            pytest.fail("opened")
+    assert tries == ["opens", "closes"]
+
+
+async def test_what_waiting_does_not_mend_ends_a_start_at_once(servers: Servers) -> None:
+    limit, tries = StartLimit(Settings()), list[str]()
+    with pytest.raises(Misconfigured, match="no topic"):
+        async with limit.opened(lambda: opening(tries, Misconfigured("no topic"))):
+            pytest.fail("opened")
+    assert tries == ["opens", "closes"]
+
+
+async def test_a_failure_of_the_work_itself_is_no_reason_to_start_again(servers: Servers) -> None:
+    limit, tries = StartLimit(Settings()), list[str]()
+    with pytest.raises(ServerUnavailable, match="later"):
+        async with limit.opened(lambda: opening(tries)):
+            raise ServerUnavailable("later")
+    assert tries == ["opens", "closes"]

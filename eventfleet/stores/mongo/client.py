@@ -53,6 +53,9 @@ class DBRefDecoder(TypeDecoder):
 DEFAULT_TIMEOUT_SECONDS = 10.0
 """For the client of a team's own that has none."""
 
+CLOSE_TIMEOUT_SECONDS = 2.0
+"""A client that leaves tells the server, which forgets its sessions by itself, too."""
+
 CODEC: CodecOptions[dict[str, Any]] = CodecOptions(
     tz_aware=True, tzinfo=UTC, type_registry=TypeRegistry([Int64Decoder(), DBRefDecoder()])
 )
@@ -78,7 +81,7 @@ async def connect(url: str, timeout: float, *, threads: bool = False) -> AsyncIt
     try:
         yield client
     finally:
-        with pymongo.timeout(timeout):
+        with pymongo.timeout(min(timeout, CLOSE_TIMEOUT_SECONDS)):
             await maybe_await(client.close())
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import random
 import time
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, suppress
@@ -24,7 +25,7 @@ from eventfleet.stores.driver_faults import describe
 from eventfleet.stores.errors import ServerUnavailable, StoreError
 from eventfleet.stores.kafka.client_tasks import ended_tasks
 from eventfleet.stores.kafka.connection import Connection
-from eventfleet.stores.kafka.errors import translate_errors
+from eventfleet.stores.kafka.errors import close_quietly, translate_errors
 from eventfleet.workers.transport.chunk import Chunk, PartitionBuffer
 from eventfleet.workers.transport.fetched_records import fetch_log_records
 from eventfleet.workers.transport.rest import beat_patiently, fetch_patiently
@@ -44,6 +45,8 @@ REST_SECONDS = 1.0
 TURN_SECONDS = 10.0
 """How long a consumer at rest waits for chunks in one turn."""
 
+CONNECT_PAUSE_SECONDS = 5.0
+NO_GENERATION = -1
 JOINING_LOOK_SECONDS = 0.5
 FETCH_PAUSE_SECONDS = 0.5
 
@@ -56,7 +59,8 @@ class ConsumerConfig:
 
     `instance_id` is the name of a static member; empty for a member that each start makes anew.
     `chunk_wait` is how long the broker lets records wait for others. `long_polls`: whether it
-    answers a request that waits as soon as there is a record.
+    answers a request that waits as soon as there is a record. `start_seconds` is how long its start
+    waits for Kafka.
     """
 
     connection: Connection
@@ -68,6 +72,7 @@ class ConsumerConfig:
     instance_id: str = ""
     chunk_wait: float = 0.0
     long_polls: bool = True
+    start_seconds: float = 0.0
 
     @property
     def rebalance_timeout(self) -> float:
@@ -89,7 +94,7 @@ class DaemonThread(WorkerThread):  # type: ignore[misc]
 
     def run(self) -> None:
         """Run without a traceback at the end: the app reports the error that ended the thread."""
-        with suppress(Exception):
+        with suppress(BaseException):
             super().run()
 
 
@@ -107,8 +112,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         self._failing_since: float | None = None
 
     async def on_start(self) -> None:
-        async with self._translating():
-            await super().on_start()
+        await self._connect()
         consumer = self._ensure_consumer()
         fetch_log_records(consumer)
         seconds = min(REST_HEARTBEAT_SECONDS, self.config.session_timeout / 3)
@@ -118,6 +122,36 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         if self.config.instance_id:
             StaticMember(self.config.session_timeout, self._fail_as_duplicate).attach(consumer)
         self.add_future(self._watch_joining())
+
+    async def _connect(self) -> None:
+        """Start the consumer, again for as long as the start of a process may wait for Kafka."""
+        ends = time.monotonic() + self.config.start_seconds
+        while True:
+            try:
+                async with self._translating():
+                    await super().on_start()
+                return
+            except ServerUnavailable as error:
+                await self._close_consumer()
+                if self.should_stop or time.monotonic() >= ends:
+                    raise
+                self._warn("%s will connect again: %s", error)
+                await self.sleep(random.uniform(0, CONNECT_PAUSE_SECONDS))
+
+    async def on_thread_stop(self) -> None:
+        """Leave the group, unless Kafka is away: then it notices by itself."""
+        await super(driver.AIOKafkaConsumerThread, self).on_thread_stop()
+        await self._close_consumer()
+
+    async def _close_consumer(self) -> None:
+        if (consumer := self._consumer) is None:
+            return
+        if (coordinator := consumer._coordinator) and not self.is_connected:
+            coordinator.generation = NO_GENERATION
+        await close_quietly(consumer.stop)
+        if consumer._fetcher:
+            await close_quietly(consumer._fetcher.close)
+        await close_quietly(consumer._client.close)
 
     async def _keepalive2(self) -> None:
         """Look at nothing: liveness is the owners' progress."""
