@@ -97,6 +97,7 @@ class Operator:
         paths = [str(self.folder / "bin"), sysconfig.get_path("scripts"), os.environ["PATH"]]
         fleet.environment |= {
             "PATH": os.pathsep.join(paths),
+            "PYTHONPATH": str(ROOT / "tests" / "acceptance" / "hasty"),
             "EVENTFLEET_METRICS_PORT": str(port),
             "DOMAIN": fleet.domain,
             "WORKER": f"http://127.0.0.1:{port}",
