@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 
 from eventfleet.check.report import CheckReport, Finding, Kind, ParkedOutcome
-from eventfleet.check.role_entries import RoleEntry
+from eventfleet.check.role_entries import APPEND, RoleEntry
 
 FOLDING_ROLES = ("snapshot", "project")
 """A redrive of these begins at an aggregate's first event, or at a snapshot."""
+RETRIED = "workers that start with it try again by themselves"
 
 
 class RoleFaults:
@@ -39,6 +40,7 @@ class RoleFaults:
                 advice = "correct the code; or discard the event, after the deployment"
                 self._report.add(Finding(Kind.PARKED, where, detail, advice, 1, "", *place))
             else:
-                redrive = f"eventfleet deadletters redrive {self._domain} --role {role}"
-                text = f"{role} parks what this code can handle: `{redrive}` once it is deployed"
+                redrive = f"`eventfleet deadletters redrive {self._domain} --role {role}`"
+                how = f"{redrive} once it is deployed" if role == APPEND else RETRIED
+                text = f"{role} parks what this code can handle: {how}"
                 self._report.note(text)

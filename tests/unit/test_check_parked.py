@@ -169,6 +169,7 @@ async def test_parked_aggregates_of_other_roles(name: str, check: Check) -> None
     report = await check(fleet)
     assert report.clean, report.findings
     assert outcomes(report) == dict.fromkeys(parked, (first, True))
+    assert any("try again by themselves" in each for each in report.notes)
 
 
 @CHECKS
