@@ -67,8 +67,9 @@ def test_a_store_that_is_set_back_goes_on(copied: CopiedFleet) -> None:
     copied.set_back(older)
 
     (refused,) = fleet.begin("append")
-    wait_for(lambda: "this store only up to" in refused.output(), "append to refuse the store")
-    assert "eventfleet restore process_log, or eventfleet rewind" in refused.output()
+    wait_for(lambda: "this store only up to" in refused.output(), "append to doubt the store")
+    advice = "eventfleet restore process_log, or eventfleet rewind"
+    wait_for(lambda: advice in refused.output(), "append to refuse the store")
     refused.stop()
     assert len(copied.stored()) == 2 * CASES
 

@@ -33,29 +33,29 @@ class TrailRow(Row):
 
 
 class Code:
-    """The team's code; `mended` has the roles in which it raises no longer."""
+    """The team's code; `mended` has, by role, the last event that it is mended for."""
 
     def __init__(self) -> None:
-        self.mended: set[str] = set()
+        self.mended: dict[str, int] = {}
 
-    def _check(self, role: str, fails: Any) -> None:
-        if role in fails and role not in self.mended:
+    def _check(self, role: str, n: str, fails: Any) -> None:
+        if role in fails and int(n) > self.mended.get(role, 0):
             raise ZeroDivisionError(f"in {role}")
 
     def upcast(self, data: dict[str, Any]) -> dict[str, Any]:
-        self._check("append", data.get("fails", ()))
+        self._check("append", data["n"], data["fails"])
         return data
 
     def evolve(self, state: Trail, event: Step) -> Trail:
-        self._check("snapshot", event.fails)
+        self._check("snapshot", event.n, event.fails)
         return replace(state, steps=(*state.steps, event.n))
 
     def is_routed(self, event: EventRecord) -> bool:
-        self._check("relay", event.data.get("fails", ()))
+        self._check("relay", event.data["n"], event.data["fails"])
         return True
 
     def project(self, row: TrailRow | None, event: Any) -> TrailRow:
-        self._check("project", event.data.fails)
+        self._check("project", event.data.n, event.data.fails)
         return TrailRow(steps=(*(row.steps if row else ()), event.data.n))
 
     def domain(self, *, synchronous: bool) -> Domain[Trail]:

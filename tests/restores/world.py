@@ -140,7 +140,7 @@ class World:
             await self.work(role)
 
     async def _mend(self) -> None:
-        self.code.mended.symmetric_difference_update({self.random.choice(ROLES)})
+        self.code.mended[self.random.choice(ROLES)] = self.accepted
 
     async def _redrive(self) -> None:
         role = self.random.choice(ROLES)
