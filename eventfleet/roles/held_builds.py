@@ -23,9 +23,15 @@ class HeldBuilds:
         self._builds: Mapping[str, ViewBuilds] = {}
         self._stopped: dict[tuple[str, int], str] = {}
         self._without_indexes: dict[tuple[str, int], str] = {}
+        self._repaired: Mapping[str, int] = {}
 
-    def clear(self) -> None:
-        """Begin anew: stopped builds are tried again."""
+    def clear(self, repaired: Mapping[str, int]) -> None:
+        """Begin anew: stopped builds are tried again.
+
+        `repaired`: by view, up to which number its builds are no measure for the next one, since
+        their store was repaired.
+        """
+        self._repaired = repaired
         self._builds, self._stopped, self._without_indexes = {}, {}, {}
 
     def see(self, builds: Mapping[str, ViewBuilds]) -> None:
@@ -60,7 +66,7 @@ class HeldBuilds:
         if builds.next is None or builds.next.number != number:
             return ""
         present = builds.read_by(builds.next.shape) or builds.live
-        if present is None:
+        if present is None or present.number <= self._repaired.get(view, 0):
             return ""
         missing = self._parking.missing(build_name(view, number), build_name(view, present.number))
         if not missing:

@@ -145,8 +145,8 @@ class ProjectRole:
         """Take the partition over. ChangedView: a view needs a higher version."""
         self._projectors.clear()
         self._noted.clear()
-        self._held.clear()
         self._next_offset = await self._start.take_over(self._writer)
+        self._held.clear(await self._views.repaired())
         await self._parking.open()
         await self._take_over_builds()
         await self._look_at_builds()

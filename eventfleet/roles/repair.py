@@ -92,14 +92,30 @@ class RepairContext:
         )
 
     async def rebuild_views(self) -> None:
-        """Begin a build of each view: the present ones may have what the wrong store had."""
+        """Begin a build of each view: the present ones may have what the wrong store had.
+
+        Its number is one that no entry of `<domain>.parked` names: a lost store had others.
+        """
         if views := self.stores.views:
-            builds = await views.builds()
+            builds, parked_in = await views.builds(), await self._builds_with_parked()
             for view in self.domain.views:
                 known = builds.get(view.name, ViewBuilds())
                 tables = [table.name for table in view.tables]
-                await views.begin(view.name, tables, view.shape, known.last_number)
+                first, last = known.last_number, max(known.last_number, parked_in.get(view.name, 0))
+                for number in range(first, last + 1):
+                    await views.begin(view.name, tables, view.shape, number)
+                await views.note_repaired(view.name, last)
                 await self._note_stale(view.name, known.former)
+
+    async def _builds_with_parked(self) -> dict[str, int]:
+        """Return, by view, the highest number of a build in which project parks anything."""
+        highest: dict[str, int] = {}
+        for partition in await self.reader.watermarks(self.topics.parked):
+            entries = await self.parked_log.load(self.domain.name, "project", partition)
+            for name in {name for each in entries.parked for name in each.builds}:
+                view, _, number = name.rpartition("/")
+                highest[view] = max(highest.get(view, 0), int(number))
+        return highest
 
     async def _note_stale(self, view: str, former: ViewBuild | None) -> None:
         """Note that the former build is to be built anew by whoever declares it again."""

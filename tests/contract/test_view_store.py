@@ -535,3 +535,14 @@ async def test_the_former_build_is_made_live_again_once_it_is_ready(views: ViewS
     await make_ready(views, 3)
     assert await views.make_live("items", 3, 2)
     assert await kinds(views) == [3, None, 1]
+
+
+# Repairs
+
+
+async def test_the_highest_repaired_build_is_kept_by_view(views: ViewStore) -> None:
+    assert await views.repaired() == {}
+    for number in (3, 5, 4):
+        await views.note_repaired("accounts", number)
+    await views.note_repaired("notes", 0)
+    assert await views.repaired() == {"accounts": 5, "notes": 0}

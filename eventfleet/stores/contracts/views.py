@@ -183,5 +183,14 @@ class ViewStore(Protocol):
         just now.
         """
 
+    async def note_repaired(self, view: str, number: int) -> None:
+        """Note, durably, that the builds up to a number may lack events, or have wrong ones.
+
+        Their store was repaired since. A lower number than the noted one changes nothing.
+        """
+
+    async def repaired(self) -> dict[str, int]:
+        """Return the noted numbers, by view."""
+
     def rows(self, view: str, table: str, number: int) -> RowStore:
         """Return the rows of a table of a view, the view itself or its totals, in a build."""

@@ -86,6 +86,7 @@ class MemoryViews:
         self._yield_point = yield_point
         self._builds: dict[str, ViewBuilds] = {}
         self._rows: dict[tuple[str, int, str], MemoryRows] = {}
+        self._repaired: dict[str, int] = {}
 
     async def builds(self) -> dict[str, ViewBuilds]:
         await self._yield_point()
@@ -136,6 +137,14 @@ class MemoryViews:
         self._builds[view] = ViewBuilds(build, following, builds.former_after(build))
         await self._yield_point()
         return True
+
+    async def note_repaired(self, view: str, number: int) -> None:
+        await self._yield_point()
+        self._repaired[view] = max(number, self._repaired.get(view, 0))
+
+    async def repaired(self) -> dict[str, int]:
+        await self._yield_point()
+        return dict(self._repaired)
 
     def rows(self, view: str, table: str, number: int) -> MemoryRows:
         return self._rows.setdefault((view, number, table), MemoryRows(self._yield_point))

@@ -172,11 +172,25 @@ class MongoViews:
         self._domain, self._domains = domain, domains
 
     async def builds(self) -> dict[str, ViewBuilds]:
+        return {view: _builds(each) for view, each in (await self._documents()).items()}
+
+    async def _documents(self) -> dict[str, Document]:
+        """Read the documents of all views, by the view's name."""
         first = f"{self._domain}{VIEW_SEPARATOR}"
         behind = f"{self._domain}{chr(ord(VIEW_SEPARATOR) + 1)}"
         with operation("registry", self._domains):
             found = await self._domains.find({"_id": {"$gt": first, "$lt": behind}}).to_list(None)
-        return {each["_id"].removeprefix(first): _builds(each) for each in found}
+        return {each["_id"].removeprefix(first): each for each in found}
+
+    async def note_repaired(self, view: str, number: int) -> None:
+        with operation("registry", self._domains):
+            await self._domains.update_one(
+                self._key(view), {"$max": {"repaired": number}}, upsert=True
+            )
+
+    async def repaired(self) -> dict[str, int]:
+        found = await self._documents()
+        return {view: each["repaired"] for view, each in found.items() if "repaired" in each}
 
     async def begin(
         self, view: str, tables: Sequence[str], shape: ViewShape, last_number: int
