@@ -147,8 +147,11 @@ class ViewReader:
         where = f"view {view.name} of {self._domain.name}, version {view.version}"
         if builds.next and builds.next.shape == view.shape:
             if held := builds.next.held:
-                partition, reason = next(iter(sorted(held.items())))
-                return f"{where}: its build waits in partition {partition}: it {reason}"
+                return (
+                    f"{where}: its build is held in partitions {sorted(held)}, as it would show "
+                    "less than the live one; /ready of the workers of project says why: eventfleet "
+                    f"deadletters list {self._domain.name} --role project"
+                )
             ready = sum(each.ready for each in builds.next.partitions.values())
             return f"{where}: it is being built, and ready in {ready} partitions"
         if builds.live and builds.live.shape.version > view.version:

@@ -154,9 +154,11 @@ def rollout(kafka: str, mongo_url: str, redis_url: str, tmp_path: Path) -> Itera
         yield fleet
 
 
-def send(fleet: CommandFleet, aggregate_id: str, command: str, status: int = 0) -> dict[str, Any]:
+def send(
+    fleet: CommandFleet, aggregate_id: str, command: str, *options: str, status: int = 0
+) -> dict[str, Any]:
     """The outcome of a command. This process declares all that there is."""
-    asked = ("send", "rollout", aggregate_id, command, "{}", "--json")
+    asked = ("send", "rollout", aggregate_id, command, "{}", "--json", *options)
     outcome: dict[str, Any] = json.loads(fleet.run(*asked, status=status).splitlines()[-1])
     return outcome
 
@@ -171,7 +173,10 @@ def test_an_accepted_event_that_append_does_not_read_waits_for_its_declaration(
     del fleet.environment["OLD"]
     for key in ("a", "b"):
         assert send(fleet, key, "Place")["outcome"] == "accepted"
-    assert send(fleet, "a", "Pack")["outcome"] == "accepted"
+    told = send(fleet, "a", "Pack", "--wait", "appended", "--patience", "60", status=8)
+    assert (told["outcome"], told["stage"]) == ("accepted", "accepted")
+    assert (told["disposition"]["kind"], told["disposition"]["role"]) == ("parked", "append")
+    assert "does not read Packed" in told["disposition"]["reason"]
     assert send(fleet, "b", "Ship")["outcome"] == "accepted"
     fleet.settle("append")
     shown = fleet.run("deadletters", "show", "rollout", "append", "a")

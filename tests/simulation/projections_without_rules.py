@@ -335,14 +335,6 @@ class DiscardsInPlace(ProjectRole):
         redrive._discard = discard
 
 
-class LeavesBuildsAsTheyAre(ProjectRole):
-    """Without: a build that is not kept here is stale where what it parks is ended."""
-
-    async def _note_build_stale(self, name: str, build: ViewBuild) -> None:
-        if (name, build.number) in self._projectors:
-            await super()._note_build_stale(name, build)
-
-
 class MakesHeldLive(ProjectRole):
     """Without: a build that parks what the live one has is held."""
 

@@ -142,11 +142,6 @@ RULES = {
         "one owner at a time, which parks",
         ROWS,
     ),
-    "a build that is not kept here is stale where what it parks is ended": (
-        ProjectionParts(role=without.LeavesBuildsAsTheyAre),
-        "one owner at a time, which parks",
-        ROWS | TOTALS,
-    ),
     "a build that parks what the live one has is held": (
         ProjectionParts(role=without.MakesHeldLive),
         "one owner at a time, which parks",

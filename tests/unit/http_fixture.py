@@ -15,12 +15,14 @@ from eventfleet.deciders.decider import Answer
 from eventfleet.deciders.outcomes import Accepted, Outcome
 from eventfleet.domains.orders import orders
 from eventfleet.model.domain import Domain
+from eventfleet.roles.notices import notices_of
 from eventfleet.service.event_service import EventService
 from eventfleet.service.parked_aggregates import ParkedAggregates
 from eventfleet.service.stage_waiter import CommandFollower, StageWaiters
 from eventfleet.states.querier import Querier
 from eventfleet.states.snapshot_saver import SnapshotSaver
 from eventfleet.stores.clock import SystemClock
+from eventfleet.stores.contracts import Disposition, Stage
 from eventfleet.stores.ids import Uuid7Generator
 from eventfleet.stores.memory.notices import MemoryNotices
 from eventfleet.web import Access, Application, DomainServices, Limits, LocalAccess
@@ -33,12 +35,17 @@ PROBLEM = "application/problem+json"
 
 
 class StoringDecider:
-    """Stores each event a minute after the one before, or answers with `outcome` or `error`."""
+    """Stores each event a minute after the one before, or answers with `outcome` or `error`.
+
+    With a `disposition` it stores none, and tells those who wait by `notices`.
+    """
 
     def __init__(self, memory: InMemoryServers) -> None:
         self.memory = memory
         self.outcome: Outcome | None = None
         self.error: Exception | None = None
+        self.disposition: Disposition | None = None
+        self.notices = MemoryNotices()
         self.asked: list[Any] = []
 
     async def decide(self, asked: Sequence[Any], deadline: datetime, answer: Answer) -> None:
@@ -47,7 +54,10 @@ class StoringDecider:
             if self.error:
                 raise self.error
             event = each.event
-            if not self.outcome:
+            if self.disposition:
+                told = notices_of(Stage.APPENDED, [event], self.disposition)
+                await self.notices.publish(told)
+            elif not self.outcome:
                 self.memory.clock.time += timedelta(minutes=1)
                 named = {"type": event.type, "data": to_builtins(event.data)}
                 newest = self.memory.domain.latest_schema_version(event.type)
@@ -60,6 +70,7 @@ class StoringDecider:
 class Web:
     """An application that serves one domain, and a client of it."""
 
+    service: EventService[Any]
     saver: SnapshotSaver
     """Saves the states that are queried."""
 
@@ -98,7 +109,7 @@ async def web(
     queries = Querier(domain, memory.stores, memory.clock)
     async with (
         queries.running(),
-        StageWaiters(MemoryNotices()).running() as waiting,
+        StageWaiters(storing.notices).running() as waiting,
         EventService(
             domain,
             storing,
@@ -113,7 +124,7 @@ async def web(
         access = access or LocalAccess()
         app = Application(served, access, limits, checks=checks, access_log=access_log)
         found = Web(memory, storing, app)
-        found.saver = queries.saver
+        found.saver, found.service = queries.saver, service
         async with found.client:
             yield found
 

@@ -1,5 +1,6 @@
 """The command line where no server is asked: help, settings, usage, wrong names."""
 
+import asyncio
 import json
 import os
 import subprocess
@@ -10,6 +11,7 @@ from pathlib import Path
 from threading import Thread
 from typing import Any
 
+import httpx
 import pytest
 from click.testing import CliRunner, Result
 
@@ -17,8 +19,13 @@ from eventfleet.cli import main
 from eventfleet.cli.hints import _environment
 from eventfleet.cli.local_fleet import SAMPLE_DOMAINS, with_domains
 from eventfleet.cli.send import STATUSES
+from eventfleet.deciders.outcomes import Accepted
 from eventfleet.runtime.connections import select_domains
 from eventfleet.runtime.settings import PREFIX, Settings
+from eventfleet.service import stage_waiter
+from eventfleet.service.stage_waiter import WaitResult
+from eventfleet.stores.contracts import Disposition, DispositionKind, Stage
+from tests.unit.http_fixture import PLACE, web
 
 
 @pytest.fixture(autouse=True)
@@ -274,6 +281,46 @@ def test_each_outcome_has_its_status(
     assert done.exit_code == status
     told = json.loads(done.stdout)
     assert (told["command_id"], STATUSES[told["outcome"]]) == ("c", status)
+
+
+@pytest.mark.parametrize(
+    ("kind", "advice"),
+    [
+        (DispositionKind.PARKED, "eventfleet deadletters show orders append o-1"),
+        (DispositionKind.DISCARDED, "an operator has decided that it is passed over"),
+        (DispositionKind.SUPERSEDED, "send the command anew, with another id"),
+        (DispositionKind.UNREADABLE, "send the command anew, with another id"),
+    ],
+)
+def test_who_waits_is_told_at_each_door_what_became_of_the_event(
+    kind: DispositionKind, advice: str, service: "ServiceStub", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stage_waiter, "REPEAT_SECONDS", 0.05)
+    disposition = Disposition(kind, "append", "LookupError: thirteen")
+
+    async def in_python_and_over_http() -> tuple[WaitResult, httpx.Response]:
+        async with web() as shop:
+            shop.storing.disposition = disposition
+            asked = {"wait": Stage.APPENDED, "patience": 60.0}
+            waited = await shop.service.send("o-1", "Place", PLACE, **asked)
+            return waited, await shop.send("o-1/commands/Place?wait=appended", Prefer="wait=60")
+
+    waited, answer = asyncio.run(in_python_and_over_http())
+    assert isinstance(waited.outcome, Accepted)
+    assert (waited.stage, waited.disposition) == (Stage.ACCEPTED, disposition)
+    body = answer.json()
+    told = {"kind": kind.value, "role": "append", "reason": "LookupError"}
+    assert (answer.status_code, body["stage"], body["disposition"]) == (202, "accepted", told)
+    service.answer = body
+    arguments = ("send", "orders", "o-1", "Deliver", "--wait", "appended")
+    done = run(*arguments, SERVICE_URL=service.url)
+    assert done.exit_code == STATUSES["held-up"] == 8
+    assert f"not appended: {kind.value} in append: LookupError" in done.stderr
+    assert advice in done.stderr
+    done = run(*arguments, "--json", SERVICE_URL=service.url)
+    assert done.exit_code == 8
+    printed = json.loads(done.stdout)
+    assert (printed["outcome"], printed["disposition"]) == ("accepted", told)
 
 
 @pytest.mark.parametrize(
