@@ -7,7 +7,7 @@ BENCH := .venv-bench
 # What `make run` runs, unless EVENTFLEET_DOMAINS names domains of your own.
 SAMPLE_DOMAINS := eventfleet.domains.orders,eventfleet.domains.bank,eventfleet.domains.trading,eventfleet.domains.cart,eventfleet.domains.game,eventfleet.domains.process_log
 
-.PHONY: run test check faults bench metrics-cost scale rehearse-scaling soak chat audit-memory \
+.PHONY: run test check faults late-requests bench metrics-cost scale rehearse-scaling soak chat audit-memory \
 	check-image check-cluster check-monitoring lock clean
 
 run: export EVENTFLEET_DOMAINS ?= $(SAMPLE_DOMAINS)
@@ -28,6 +28,11 @@ faults: $(VENV)/dev.stamp
 		tests/simulation/test_schedules.py tests/simulation/test_marker.py tests/simulation/test_fleet.py \
 		tests/simulation/test_projections.py
 	@$(BIN)/python -m pytest -s -m faults --timeout 3600 tests/faults
+
+# SEEDS=200 of each role, BATCH=20 at once: late and lost requests of transactions, half an hour.
+late-requests: $(VENV)/dev.stamp
+	@$(BIN)/python -m tests.servers.install
+	@$(BIN)/python -m pytest -s -m faults --timeout 3600 tests/faults/test_late_requests.py
 
 # What the Helm chart renders, on a Kubernetes API server; builds it once, which takes minutes.
 check-cluster: $(VENV)/dev.stamp

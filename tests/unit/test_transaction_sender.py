@@ -17,6 +17,7 @@ from aiokafka.producer.message_accumulator import MessageAccumulator
 from aiokafka.producer.transaction_manager import TransactionManager
 
 from eventfleet.stores.errors import Fenced, ServerUnavailable
+from eventfleet.stores.kafka import transactional_writer
 from eventfleet.stores.kafka.connection import Connection
 from eventfleet.stores.kafka.errors import abort_producer
 from eventfleet.stores.kafka.transaction_sender import TransactionSender
@@ -258,26 +259,33 @@ class FencedProducer:
         raise kafka.ProducerFenced
 
 
-async def test_the_first_fence_after_an_unanswered_one_is_taken_for_its_own() -> None:
-    connection = Connection("nowhere:1")
-    connection.unanswered_fences.add("g-source-0")
+@pytest.fixture
+def unanswered(monkeypatch: pytest.MonkeyPatch) -> set[tuple[str, str]]:
+    fences = {("nowhere:1", "g-source-0")}
+    monkeypatch.setattr(transactional_writer, "_unanswered_fences", fences)
+    return fences
 
-    async def fenced() -> None:
-        writer = TransactionalWriter(connection, "g", "source", 0)
-        writer._producer = FencedProducer()
-        await writer.commit([], 1)
 
+async def fenced(partition: int = 0, broker: str = "nowhere:1") -> None:
+    """A commit of a new writer, which finds itself fenced."""
+    writer = TransactionalWriter(Connection(broker), "g", "source", partition)
+    writer._producer = FencedProducer()
+    await writer.commit([], 1)
+
+
+async def test_the_first_fence_after_an_unanswered_one_is_taken_for_its_own(
+    unanswered: set[tuple[str, str]],
+) -> None:
     with pytest.raises(ServerUnavailable, match="a late request of its own"):
         await fenced()
     with pytest.raises(Fenced, match="another owner"):
         await fenced()
 
 
-async def test_a_fence_of_another_partition_is_another_owners() -> None:
-    connection = Connection("nowhere:1")
-    connection.unanswered_fences.add("g-source-1")
-    writer = TransactionalWriter(connection, "g", "source", 0)
-    writer._producer = FencedProducer()
+@pytest.mark.parametrize("other", [{"partition": 1}, {"broker": "elsewhere:1"}], ids=repr)
+async def test_a_fence_of_another_partition_or_broker_is_another_owners(
+    unanswered: set[tuple[str, str]], other: dict[str, Any]
+) -> None:
     with pytest.raises(Fenced):
-        await writer.commit([], 1)
-    assert connection.unanswered_fences == {"g-source-1"}
+        await fenced(**other)
+    assert unanswered == {("nowhere:1", "g-source-0")}

@@ -1,7 +1,7 @@
 """The address and security of the brokers, and the clients that use them."""
 
 import ssl
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
@@ -24,7 +24,6 @@ class Connection:
     `security` is Kafka's name of the protocol, `mechanism` that of SASL; the files are PEM.
     `timeout` in seconds bounds one call; a single request may take half of it, so that a lost
     request can be repeated. A transaction's requests are not: see TransactionSender.
-    `unanswered_fences`: the transactional ids whose fence by this process may still be under way.
     """
 
     bootstrap: str
@@ -36,7 +35,6 @@ class Connection:
     cert_file: str = ""
     key_file: str = ""
     timeout: float = 10.0
-    unanswered_fences: set[str] = field(default_factory=set, repr=False, compare=False)
 
     def __repr__(self) -> str:
         return f"Connection({self.bootstrap!r}, {self.security})"

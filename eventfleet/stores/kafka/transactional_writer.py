@@ -27,6 +27,9 @@ TRANSACTION_TIMEOUT_SECONDS = 10.0
 COMMIT_TIMEOUT_SECONDS = 8.0
 """Shorter than the transaction's own timeout, which would look like a fence by another owner."""
 
+_unanswered_fences: set[tuple[str, str]] = set()
+"""The brokers and transactional ids of which a fence by this process may still be under way."""
+
 
 class TransactionalWriter:
     """PartitionWriter whose transactional id names group, topic and partition.
@@ -47,6 +50,10 @@ class TransactionalWriter:
     @property
     def transactional_id(self) -> str:
         return f"{self._group}-{self._topic}-{self._partition}"
+
+    @property
+    def _fence(self) -> tuple[str, str]:
+        return self._connection.bootstrap, self.transactional_id
 
     async def open(self) -> int | None:
         await self.close()
@@ -75,7 +82,7 @@ class TransactionalWriter:
             raise
         finally:
             if sender.fence_unanswered:
-                self._connection.unanswered_fences.add(self.transactional_id)
+                _unanswered_fences.add(self._fence)
 
     async def watermarks(self) -> Watermarks:
         """RuntimeError unless `open` has succeeded since the last error."""
@@ -121,9 +128,8 @@ class TransactionalWriter:
 
         It comes late, once. The next fence is another owner's.
         """
-        fences = self._connection.unanswered_fences
-        mine = self.transactional_id in fences
-        fences.discard(self.transactional_id)
+        mine = self._fence in _unanswered_fences
+        _unanswered_fences.discard(self._fence)
         return mine
 
     async def close(self) -> None:
