@@ -10,7 +10,6 @@ from collections.abc import Iterator
 
 import pytest
 
-from eventfleet.stores.kafka import transactional_writer
 from tests.conftest import running
 from tests.late_requests.batch import run_batch
 from tests.late_requests.modes import MODES, Mode
@@ -39,9 +38,7 @@ async def test_many_schedules(
     mode: type[Mode],
     proxied: tuple[ProxiedKafka, FrameProxy],
     prefix: str,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(transactional_writer, "COMMIT_TIMEOUT_SECONDS", 0.5)
     kafka, proxy = proxied
     reports: list[Report] = []
     for first in range(FIRST_SEED, FIRST_SEED + SEEDS, BATCH):

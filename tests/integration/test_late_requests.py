@@ -34,11 +34,6 @@ def proxied() -> Iterator[tuple[ProxiedKafka, FrameProxy]]:
         proxy.stop()
 
 
-@pytest.fixture(autouse=True)
-def _commits_end_soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transactional_writer, "COMMIT_TIMEOUT_SECONDS", 0.5)
-
-
 @pytest.mark.parametrize("mode", MODES, ids=lambda mode: mode.name)
 async def test_nothing_is_doubled_torn_or_lost(
     mode: type[Mode], proxied: tuple[ProxiedKafka, FrameProxy], prefix: str
@@ -59,7 +54,7 @@ async def test_the_drivers_own_sender_tears_transactions(
     monkeypatch.setattr(transactional_writer, "TransactionSender", keep_sender)
     kafka, proxy = proxied
     schedule = Schedule(Api.END_TXN, Way.HOLD_AND_CUT, Api.TXN_OFFSET_COMMIT, chunk=1)
-    reports = await run_batch(Relay, prefix, [schedule] * 3, kafka.address, proxy)
+    reports = await run_batch(Relay, prefix, [schedule] * 3, kafka.address, proxy, 0.1)
     assert sum(report.doubled for report in reports) > 0
 
 

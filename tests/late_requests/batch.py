@@ -11,7 +11,7 @@ from eventfleet.stores.kafka.producer import Producer
 from eventfleet.stores.kafka.reader import Reader
 from eventfleet.topics.topic_specs import TopicSpec
 from tests.late_requests.modes import Mode
-from tests.late_requests.trial import Report, Schedule, Trial
+from tests.late_requests.trial import FOREVER_SECONDS, Report, Schedule, Trial
 from tests.servers.frame_proxy import FrameProxy
 
 LEADERS_SECONDS = 60.0
@@ -23,6 +23,7 @@ async def run_batch(
     schedules: Sequence[Schedule],
     kafka: str,
     proxy: FrameProxy,
+    fenced_seconds: float = FOREVER_SECONDS,
 ) -> list[Report]:
     """Return the report of each schedule; `kafka` is the address without the proxy."""
     connection = Connection(kafka, timeout=30)
@@ -33,7 +34,8 @@ async def run_batch(
         for spec in mode.specs():
             await until_led(reader, spec)
         trials = [
-            Trial(mode, partition, schedule, proxy) for partition, schedule in enumerate(schedules)
+            Trial(mode, partition, schedule, proxy, fenced_seconds)
+            for partition, schedule in enumerate(schedules)
         ]
         return await asyncio.gather(*(trial.run() for trial in trials))
     finally:

@@ -3,13 +3,14 @@
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
 from random import Random
 from typing import Any
 
 from eventfleet.roles.role import Role
-from eventfleet.stores.contracts import PartitionWriter, Watermarks
+from eventfleet.stores.contracts import Watermarks
 from eventfleet.stores.errors import Fenced, ServerUnavailable
 from eventfleet.stores.kafka.connection import Connection
 from eventfleet.stores.kafka.transactional_writer import TransactionalWriter
@@ -21,8 +22,8 @@ from tests.late_requests.modes import Material, Mode
 from tests.servers.frame_proxy import Api, FrameProxy, Mishap, Way
 
 CHUNKS = 6
-OPEN_SECONDS = 3.0
-WAIT_SECONDS = 90.0
+OPEN_SECONDS, COMMIT_SECONDS, MAX_SECONDS = 2.0, 0.5, 30.0
+WAIT_SECONDS = 300.0
 FOREVER_SECONDS = 10_000.0
 HOLDS = Way.HOLD, Way.HOLD_AND_CUT
 # Before these a held request arrives: before a fence, or within a transaction.
@@ -92,15 +93,30 @@ class Report:
 
 
 class CheckedWriter:
-    """PartitionWriter: after each take-over, has the trial compare offset and records."""
+    """PartitionWriter: after each take-over, has the trial compare offset and records.
 
-    def __init__(self, writer: PartitionWriter, trial: "Trial") -> None:
+    Its limits double with each failure in a row, so that a slow machine gets through.
+    """
+
+    def __init__(self, writer: TransactionalWriter, trial: "Trial") -> None:
         self._writer, self._trial = writer, trial
 
     async def open(self) -> int | None:
-        offset = await self._writer.open()
+        async with self._limited(OPEN_SECONDS):
+            offset = await self._writer.open()
         await self._trial.note_open(offset or 0)
         return offset
+
+    @asynccontextmanager
+    async def _limited(self, seconds: float) -> AsyncIterator[None]:
+        trial, writer = self._trial, self._writer
+        limit = min(seconds * 2**trial.failures, MAX_SECONDS)
+        writer._connection = replace(writer._connection, timeout=limit)
+        try:
+            yield
+        except ServerUnavailable:
+            trial.failures += 1
+            raise
 
     async def watermarks(self) -> Watermarks:
         return await self._writer.watermarks()
@@ -112,10 +128,12 @@ class CheckedWriter:
         last: Sequence[ProducerRecord] = (),
     ) -> None:
         try:
-            await self._writer.commit(records, next_offset, last)
+            async with self._limited(COMMIT_SECONDS):
+                await self._writer.commit(records, next_offset, last)
         except ServerUnavailable as error:
             self._trial.note_failure(error)
             raise
+        self._trial.failures = 0
 
     async def close(self) -> None:
         await self._writer.close()
@@ -171,14 +189,24 @@ class ChunkFeed:
 class Trial:
     """One partition of a mode, and the schedule of a seed."""
 
-    def __init__(self, mode: Mode, partition: int, schedule: Schedule, proxy: FrameProxy) -> None:
+    def __init__(
+        self,
+        mode: Mode,
+        partition: int,
+        schedule: Schedule,
+        proxy: FrameProxy,
+        fenced_seconds: float = FOREVER_SECONDS,
+    ) -> None:
+        """An owner that takes a fence for another owner's waits for `fenced_seconds`."""
         self.mode, self.partition, self.schedule, self.proxy = mode, partition, schedule, proxy
+        self.fenced_seconds = fenced_seconds
         self.report = Report(schedule)
         self._connection = self._connect()
         self._owner: Any = None
         self._meter = Metrics().of(mode.domain.name, mode.role)
         self._failures: list[Exception] = []
         self._fenced_at = 0.0
+        self.failures = 0  # in a row
 
     def _connect(self) -> Connection:
         return Connection(self.proxy.address, timeout=OPEN_SECONDS)
@@ -257,7 +285,7 @@ class Trial:
     # The owner
 
     def _start(self) -> None:
-        timeouts = OwnerTimeouts(fenced=FOREVER_SECONDS, longest_pause=0.2)
+        timeouts = OwnerTimeouts(fenced=self.fenced_seconds, longest_pause=0.2)
         place = self.partition, self._make_role
         self._owner = Owner(*place, self._feed, self._meter, timeouts)
         self._feed.owner = self._owner
