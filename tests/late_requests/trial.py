@@ -23,7 +23,7 @@ from tests.servers.frame_proxy import Api, FrameProxy, Mishap, Way
 
 CHUNKS = 6
 OPEN_SECONDS, COMMIT_SECONDS, MAX_SECONDS = 2.0, 0.5, 30.0
-WAIT_SECONDS = 300.0
+WAIT_SECONDS = 200.0
 FOREVER_SECONDS = 10_000.0
 HOLDS = Way.HOLD, Way.HOLD_AND_CUT
 # Before these a held request arrives: before a fence, or within a transaction.
@@ -219,8 +219,8 @@ class Trial:
             async with asyncio.timeout(WAIT_SECONDS):
                 await self._play()
         except TimeoutError:
-            state = self._owner.state.name
-            self.report.details.append(f"not done at {self._feed.position}, {state}")
+            where = f"not done at {self._feed.position}, {self._owner.state.name}"
+            self.report.details.append(f"{where}: {self._owner.waits_for}")
         finally:
             await self._kill()
         self._judge(await self._seen(), self._material.names_below(self._material.ends[-1]))

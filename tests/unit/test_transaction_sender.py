@@ -82,6 +82,7 @@ class ScriptedClient:
     def __init__(self) -> None:
         self.script: dict[str, list[Any]] = {}
         self.sent: list[str] = []
+        self._waiting: list[asyncio.Future[Any]] = []
         self._conns: Any = {(1, group): SimpleNamespace() for group in range(2)}
         self._client_id = "scripted"
 
@@ -100,18 +101,28 @@ class ScriptedClient:
         """There is none."""
 
     async def close(self) -> None:
-        """There is nothing to close."""
+        """Lose all connections: no request that is under way is answered."""
+        for waiting in self._waiting:
+            waiting.cancel()
 
     async def send(self, node: int, request: Any, *, group: int = 0) -> Any:
         kind = type(request).__name__.removesuffix("Request")
         self.sent.append(kind)
         step = self.script[kind].pop(0) if self.script.get(kind) else 0
         if isinstance(step, asyncio.Event):
-            await step.wait()
-            step = 0
+            step = await self._answer_after(step)
         if not isinstance(step, int):
             raise step()
         return answer(kind, step)
+
+    async def _answer_after(self, event: asyncio.Event) -> int:
+        waiting = asyncio.ensure_future(event.wait())
+        self._waiting.append(waiting)
+        await asyncio.wait({waiting})
+        await asyncio.sleep(0)
+        if waiting.cancelled():
+            raise kafka.KafkaConnectionError
+        return 0
 
 
 def answer(kind: str, code: int) -> Any:
@@ -237,6 +248,21 @@ async def test_an_end_while_an_answer_is_awaited_sends_nothing_more(
     answered.set()
     await ending
     assert client.sent[-1] == "AddOffsetsToTxn"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_an_end_without_an_answer_ends_the_producer_and_cancels_nobody_else(
+    producer: Any, client: ScriptedClient, kind: str
+) -> None:
+    client.script[kind] = [asyncio.Event()]
+    transacting = asyncio.create_task(transact(producer))
+    await until(lambda: kind in client.sent)
+    transacting.cancel()
+    await asyncio.wait({transacting})
+    async with asyncio.timeout(60):
+        await abort_producer(producer)
+    assert producer._sender.sender_task.done()
+    assert client.sent[-1] == kind
 
 
 # The writer

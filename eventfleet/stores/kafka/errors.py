@@ -166,10 +166,13 @@ async def abort_producer(producer: Any) -> None:
     """
     producer.client.send = _refuse
     producer._message_accumulator.fail_all(kafka.ProducerClosed())
-    if producer._sender.sender_task is not None:
-        producer._sender.sender_task.cancel()
+    sender = producer._sender.sender_task
+    if sender is not None:
+        sender.cancel()
     _retrieve_exceptions(producer)
     await close_quietly(producer.client.close)
+    if sender is not None:  # its `stop` would cancel it once more, and raise that
+        await asyncio.wait({sender}, timeout=CLOSE_TIMEOUT_SECONDS)
     await close_quietly(producer.stop)
     _retrieve_exceptions(producer)
     await close_quietly(producer.client.close)
@@ -187,10 +190,15 @@ def _retrieve_exceptions(producer: Any) -> None:
 
 
 async def close_quietly(close: Callable[[], Awaitable[Any]]) -> None:
-    """Close a client, within CLOSE_TIMEOUT_SECONDS. Never raises."""
-    with suppress(Exception):
-        async with asyncio.timeout(CLOSE_TIMEOUT_SECONDS):
-            await close()
+    """Close a client, within CLOSE_TIMEOUT_SECONDS. Never raises, unless it is cancelled itself."""
+    try:
+        with suppress(Exception):
+            async with asyncio.timeout(CLOSE_TIMEOUT_SECONDS):
+                await close()
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise  # any other is of a task of the client's
 
 
 async def _refuse(*_: Any, **__: Any) -> None:
