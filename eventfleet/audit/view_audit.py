@@ -138,7 +138,7 @@ class AggregateViews:
             self.skip()
         elif event.discarded or (event.aggregate_id, event.version) in self._discards:
             for fold in self._folds:
-                fold.pass_over(event)
+                fold.pass_over(event, marked=event.discarded)
         else:
             self._apply(event)
 

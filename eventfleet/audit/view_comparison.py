@@ -39,6 +39,7 @@ PAGE_ROWS = 500
 NOT_PROJECTED = "rows of views that later events change"
 NOT_FOLDED = "rows of views in aggregates that are parked or can't be folded"
 TOTALS_NOT_FOLDED = "totals of partitions with aggregates that are parked or can't be folded"
+DISCARDED = "rows of views that differ, and may be older than a discard"
 REPLACED = "views of which another build went live meanwhile"
 
 
@@ -76,6 +77,7 @@ class ViewComparison:
             for name, totals in self._totals.items()
         }
         self._unsure: set[int] = set()  # partitions with aggregates that were not folded
+        self._marked: set[int] = set()  # partitions whose totals may have discarded events
 
     @property
     def build(self) -> str:
@@ -99,9 +101,17 @@ class ViewComparison:
             self._unsure.add(at.partition)
         return point is not None and at <= point
 
-    def add(self, aggregate_id: str, version: int, folded: FoldedView) -> None:
-        """Add an aggregate as it is after a version, the last one that the build covers."""
-        self._rows.add(FoldedAggregate(aggregate_id, version))
+    def add(
+        self, aggregate_id: str, version: int, folded: FoldedView, marked_in: int | None = None
+    ) -> None:
+        """Add an aggregate as it is after a version, the last one that the build covers.
+
+        `marked_in` is its partition where events of it are marked as discarded: the build may have
+        applied them before, and so its rows and the partition's totals may differ.
+        """
+        self._rows.add(FoldedAggregate(aggregate_id, version, marked_in is not None))
+        if marked_in is not None:
+            self._marked.add(marked_in)
         for id, row in folded.rows.items():
             self._rows.add(FoldedRow(aggregate_id, id, encode_row(row)))
         for totals in self.view.totals:
@@ -192,12 +202,15 @@ class ViewComparison:
 
     def _differing_rows(self, bucket: int) -> Iterator[tuple[str, Difference, bool]]:
         versions: dict[str, int] = {}
+        unsure: set[str] = set()
         folded: defaultdict[str, dict[str, FoldedRow]] = defaultdict(dict)
         kept: defaultdict[str, dict[str, KeptRow]] = defaultdict(dict)
         for row in self._rows.read(bucket):
             match row:
                 case FoldedAggregate(key, version):
                     versions[key] = version
+                    if row.unsure:
+                        unsure.add(key)
                 case FoldedRow(key, id):
                     folded[key][id] = row
                 case KeptRow(key, id):
@@ -213,7 +226,9 @@ class ViewComparison:
                     self.unjudged[NOT_PROJECTED] += 1
                     continue
                 self.rows += 1
-                if fault := _fault(expected, stored):
+                if (fault := _fault(expected, stored)) and key in unsure:
+                    self.unjudged[DISCARDED] += 1
+                elif fault:
                     found = Difference(self.view.name, key, _row_name(id), fault)
                     yield id, found, stored is None
 
@@ -228,8 +243,8 @@ class ViewComparison:
                     kept[table, key] = row
         for table, key in {**folded, **kept}:
             stored = kept.get((table, key))
-            _, _, partition = key.rpartition(SEPARATOR)
-            if table in self.faults or (partition.isdecimal() and int(partition) in self._unsure):
+            partition = _partition_of(key)
+            if table in self.faults or partition in self._unsure:
                 self.unjudged[TOTALS_NOT_FOLDED] += 1
             elif stored and stored.later:
                 self.unjudged[NOT_PROJECTED] += 1
@@ -240,7 +255,9 @@ class ViewComparison:
                     self._note_fault(table, error)
                     continue
                 self.rows += 1
-                if fault := _fault(expected, stored):
+                if (fault := _fault(expected, stored)) and partition in self._marked:
+                    self.unjudged[DISCARDED] += 1
+                elif fault:
                     yield key, Difference(table, "", _part_name(key), fault), stored is None
 
     def _merged(self, table: str, id: str, parts: list[FoldedPart]) -> FoldedPart | None:
@@ -259,6 +276,11 @@ class ViewComparison:
 def _row_name(id: str) -> str:
     key = id.partition(SEPARATOR)[2]
     return f"row {key!r}" if key else "the row"
+
+
+def _partition_of(part_id: str) -> int | None:
+    _, _, partition = part_id.rpartition(SEPARATOR)
+    return int(partition) if partition.isdecimal() else None
 
 
 def _part_name(id: str) -> str:

@@ -31,7 +31,7 @@ class ViewFold:
         self._id, self._partition, self._comparison = aggregate_id, partition, compared
         self.folded = FoldedView(view)
         self.broken = False
-        self._version = 0
+        self._version, self._marked = 0, False
 
     @property
     def called(self) -> Callable[..., Any]:
@@ -54,10 +54,14 @@ class ViewFold:
             self.give_up()
             raise
 
-    def pass_over(self, event: ProjectedEvent) -> None:
-        """Go on behind an event that changes nothing."""
+    def pass_over(self, event: ProjectedEvent, *, marked: bool = False) -> None:
+        """Go on behind an event that changes nothing.
+
+        One that is `marked` as discarded may have been applied before it was.
+        """
         if self._comparison and not self._comparison.covers(event):
             self._compare(self._comparison)
+        self._marked = self._marked or marked
         self._version = event.version
 
     def give_up(self) -> None:
@@ -73,5 +77,6 @@ class ViewFold:
             self._compare(self._comparison)
 
     def _compare(self, comparison: ViewComparison) -> None:
-        comparison.add(self._id, self._version, self.folded)
+        marked_in = self._partition if self._marked else None
+        comparison.add(self._id, self._version, self.folded, marked_in)
         self._comparison = None

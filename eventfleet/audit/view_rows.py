@@ -14,9 +14,13 @@ class ViewRow(msgspec.Struct, array_like=True, tag_field="row"):
 
 
 class FoldedAggregate(ViewRow, array_like=True, tag=0):
-    """An aggregate up to the last version that was folded; NOT_JUDGED: it could not be."""
+    """An aggregate up to the last version that was folded; NOT_JUDGED: it could not be.
+
+    `unsure`: the build may have applied events that the fold leaves out.
+    """
 
     version: int
+    unsure: bool = False
 
 
 class FoldedRow(ViewRow, array_like=True, tag=1):

@@ -54,7 +54,7 @@ class ViewCheck:
     def apply(self, event: ProjectedEvent, *, discarded: bool) -> None:
         """Apply an event, with its payload."""
         if discarded or self._entries.passes_over(ROLE, event.version):
-            self._fold.pass_over(event)
+            self._fold.pass_over(event, marked=discarded)
             return
         try:
             self._fold.apply(event)

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from eventfleet.audit import AuditReport
 from eventfleet.audit.view_audit import STALE
-from eventfleet.audit.view_comparison import NOT_FOLDED, NOT_PROJECTED, TOTALS_NOT_FOLDED
+from eventfleet.audit.view_comparison import DISCARDED, NOT_FOLDED, NOT_PROJECTED, TOTALS_NOT_FOLDED
 from eventfleet.model.command_rules import START, Emits
 from eventfleet.model.payloads import Command
 from eventfleet.stores.contracts import CurrentMarker
@@ -228,6 +228,20 @@ async def test_a_decision_without_its_mark(fleet: ParcelFleet) -> None:
     assert "is not marked as discarded, as ann has decided" in violation.fault
     await fleet.memory.events.mark_discarded(event.key)
     assert [v for v in (await fleet.audit()).violations if "discarded" in v.fault] == []
+
+
+async def test_rows_from_before_a_discard_are_counted(fleet: ParcelFleet) -> None:
+    """Snapshot parked the event, on which no view raised; its discard came behind project."""
+    event = await fleet.event(2, "p-2")
+    discard = Discard("a mistake", "ann", fleet.memory.clock.now())
+    decided = DiscardedEvent("snapshot", "p-2", 2, event.id, discard)
+    await fleet.memory.dead_letters.note_discarded([decided])
+    await fleet.memory.events.mark_discarded(event.key)
+    report = await fleet.audit()
+    assert [v for v in report.violations if "view" in v.fault or "totals" in v.fault] == []
+    assert report.unjudged[DISCARDED] == 2
+    checked = [(v.aggregate_id, v.invariant) for v in report.violations]
+    assert checked == [("p-2", 3)] * len(checked)  # the snapshot of before
 
 
 async def test_a_decision_that_the_log_alone_has_explains_a_mark(fleet: ParcelFleet) -> None:
