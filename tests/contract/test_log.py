@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from secrets import token_hex
 from typing import Any
 
@@ -47,6 +48,10 @@ from eventfleet.topics.record import LogRecord, ProducerRecord
 from eventfleet.topics.topic_specs import TopicSpec, declare_topics
 from tests.servers.kafka import Kafka
 from tests.servers.server import free_port
+from tests.simulation.scheduler import Scheduler
+from tests.simulation.simulated_log import SimulatedLog
+from tests.simulation.simulated_transactions import Network
+from tests.simulation.simulated_writer import SimulatedWriter
 
 PARTITIONS = 3
 TIMEOUT = 5.0
@@ -96,7 +101,19 @@ class Log:
 def memory(prefix: str, transactions: bool) -> Log:
     log = MemoryLog()
     writer = MemoryTransactionalWriter if transactions else MemoryPlainWriter
+    return log_in_memory(prefix, log, partial(writer, log), transactions)
 
+
+def simulated(prefix: str) -> Log:
+    scheduler = Scheduler(0)
+    log = SimulatedLog(lambda: scheduler.steps)
+    network = Network(log, scheduler, rate=0.0)
+    return log_in_memory(prefix, log, partial(SimulatedWriter, log, network=network), True)
+
+
+def log_in_memory(
+    prefix: str, log: MemoryLog, owner: Callable[..., PartitionWriter], transactions: bool
+) -> Log:
     async def leave_open(
         owner: MemoryTransactionalWriter, records: Sequence[ProducerRecord]
     ) -> None:
@@ -107,7 +124,7 @@ def memory(prefix: str, transactions: bool) -> Log:
         MemoryAdmin(log, transactions),
         MemoryReader(log),
         MemoryProducer(log),
-        lambda group, topic, partition: writer(log, group, topic, partition),
+        owner,
         leave_open,
         transactions,
         Topics.of(prefix),
@@ -156,7 +173,7 @@ async def move_offset(bootstrap: str, group: str, at: TopicPartition, offset: in
         await consumer.stop()
 
 
-WITH = ["memory", "kafka"]
+WITH = ["memory", "simulated", "kafka"]
 WITHOUT = ["memory without transactions", "kafka without transactions", "embedded"]
 
 
@@ -164,6 +181,8 @@ async def made(request: pytest.FixtureRequest, prefix: str) -> AsyncIterator[Log
     where, _, without = request.param.partition(" ")
     if where == "memory":
         log = memory(prefix, not without)
+    elif where == "simulated":
+        log = simulated(prefix)
     else:
         bootstrap = request.getfixturevalue(where)
         log = kafka_log(Connection(bootstrap, timeout=TIMEOUT), prefix, request.param == "kafka")

@@ -75,8 +75,9 @@ async def _go_on(world: World, role: Role, topic: str, partition: int, offset: i
     if world.scenario.parts.minds_offsets and not world.log.has(topic, partition, offset):
         raise ServerUnavailable(f"the log does not have offset {offset}")
     oldest = world.log.watermarks(topic, partition).oldest
+    most = 2 if world.scenario.late else 6  # the more transactions, the more may be torn
     records = world.tail(topic, partition, max(offset, oldest), committed)[
-        : world.random.randint(1, 6)
+        : world.random.randint(1, most)
     ]
     if not records:
         return offset

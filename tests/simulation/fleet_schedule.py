@@ -234,6 +234,8 @@ class FleetSchedule:
         if self.scheduler.steps % 4 == 0:
             self._tend()
         self.loop.step()
+        if self.scenario.late:
+            self.world.network.go_on()
         if self.scheduler.steps % 256 == 0:
             self.world.events.go_on()
         if self.world.fault or self.loop.error:
@@ -286,13 +288,16 @@ class FleetSchedule:
     def _settle(self) -> None:
         if not self.quiet:
             self.scheduler.tell("the schedule", "goes quiet")
-        self.quiet, self.world.faults.rate = True, 0.0
+        self.quiet = True
+        self.world.faults.rate = self.world.network.rate = 0.0
         self.world.events.recover()
         self._until(self._is_settled)
 
     def _is_settled(self) -> bool:
         world = self.world
         if self.left or self.calls or not world.caught_up():
+            return False
+        if self.scenario.late and not world.network.is_idle:
             return False
         return all(e.position for events in world.stored().values() for e in events)
 
@@ -312,6 +317,8 @@ class FleetSchedule:
 
     def _verdict(self) -> None:
         world, stored = self.world, self.world.stored()
+        if self.scenario.undisturbed and self.scheduler.counts["a partition is given up"]:
+            raise BrokenInvariant("given up to nobody", "no other owner was there")
         check_versions(stored)
         if "append" in self.scenario.roles:
             check_emitted(stored, world.whole(TOPICS.stored))

@@ -24,7 +24,11 @@ from eventfleet.states.querier import Querier
 from eventfleet.states.snapshot_saver import SnapshotSaver
 from eventfleet.stores.contracts import DomainStores
 from eventfleet.stores.memory.dead_letters import MemoryDeadLetters
-from eventfleet.stores.memory.log import MemoryProducer, MemoryTransactionalWriter
+from eventfleet.stores.memory.log import (
+    MemoryProducer,
+    MemoryTransactionalWriter,
+    SourcePartition,
+)
 from eventfleet.stores.memory.snapshots import MemorySnapshots
 from eventfleet.topics.names import Topics, consumer_group
 from eventfleet.topics.partitioner import partition_of
@@ -40,6 +44,8 @@ from tests.simulation.replicated_events import ReplicatedEvents
 from tests.simulation.scheduler import Scheduler, checkpoint, drive
 from tests.simulation.simulated_log import SimulatedLog
 from tests.simulation.simulated_loop import SimulatedLoop
+from tests.simulation.simulated_transactions import Network
+from tests.simulation.simulated_writer import SimulatedWriter
 
 TOPICS = Topics.of(accounts.name)
 SOURCES = {"append": TOPICS.events, "snapshot": TOPICS.stored, "command": TOPICS.commands}
@@ -60,6 +66,7 @@ class FleetParts:
     querier: type[Querier[Any]] = Querier
     owner: type[Owner] = Owner
     events: type[ReplicatedEvents] = ReplicatedEvents
+    late_writer: type[SimulatedWriter] = SimulatedWriter  # where requests may be late
 
 
 @dataclass(frozen=True)
@@ -73,7 +80,13 @@ class FleetScenario:
     faults: float = 0.01
     failures: float = 0.5
     expecting: float = 0.25  # how often a command is sent on a version
+    late: float = 0.0  # how often something befalls a request of a transaction
     parts: FleetParts = field(default_factory=FleetParts)
+
+    @property
+    def undisturbed(self) -> bool:
+        """True when each partition has one owner, and nobody else fences it."""
+        return not self.violence and not self.failures
 
     def smaller(self) -> list["FleetScenario"]:
         """Scenarios with fewer commands: there is none that is worth the time."""
@@ -109,11 +122,17 @@ class LoopClock:
         await asyncio.sleep(seconds)
 
 
-class NullMeter:
-    """Counts nothing."""
+class FenceMeter:
+    """Counts fences, and nothing else."""
 
     title = "a role"
     fields: ClassVar[dict[str, str]] = {}
+
+    def __init__(self, scheduler: Scheduler) -> None:
+        self._scheduler = scheduler
+
+    def fenced(self) -> None:
+        self._scheduler.count("a partition is given up")
 
     def __getattr__(self, name: str) -> Callable[..., None]:
         return lambda *_: None
@@ -184,6 +203,7 @@ class FleetWorld:
             self.log.create(TopicSpec(topic, self.partitions, 1))
         store = type("Store", (DatedEvents, scenario.parts.events), {})
         self.events: Any = store(self.partitions, self.scheduler)
+        self.network = Network(self.log, self.scheduler, scenario.late)
         self.events.dates = {key: [] for key in self.aggregates}
         self.snapshots = MemorySnapshots(2, checkpoint)
         self.faults = Faults(self.scheduler, scenario.faults)
@@ -215,12 +235,15 @@ class FleetWorld:
         clock = self.clock()
         manager = self.manager(clock)
         source = LogSource(self, SOURCES[name])
+        unanswered_fences: set[SourcePartition] = set()
 
         def make_role(partition: int, ack: Ack) -> Role:
-            return self._role(name, partition, manager, clock)
+            writer = self._writer(name, partition, unanswered_fences)
+            return self._role(name, partition, manager, clock, writer)
 
         async with manager.running():
-            owners = Owners(make_role, NullMeter(), TIMEOUTS, self._fail)  # type: ignore[arg-type]
+            meter: Any = FenceMeter(self.scheduler)
+            owners = Owners(make_role, meter, TIMEOUTS, self._fail)
             source.owners = owners
             owners.assign(source, range(self.partitions))
             await released.wait()
@@ -229,11 +252,20 @@ class FleetWorld:
     def clock(self) -> LoopClock:
         return LoopClock(self.loop, self.random.choice([-3.0, 0.0, 3.0]))
 
-    def _role(self, name: str, partition: int, manager: Manager, clock: LoopClock) -> Role:
-        parts, events = self.scenario.parts, self.stores.events
-        writer = self.shaky(
-            MemoryTransactionalWriter(self.log, *self.source(name, partition), checkpoint)
+    def _writer(self, name: str, partition: int, unanswered_fences: set[SourcePartition]) -> Any:
+        """Make the writer of a role; a process shares what it knows of its fences."""
+        about = self.log, *self.source(name, partition), checkpoint
+        if not self.scenario.late:
+            return self.shaky(MemoryTransactionalWriter(*about))
+        made = self.scenario.parts.late_writer(
+            *about, network=self.network, unanswered_fences=unanswered_fences
         )
+        return self.shaky(made)
+
+    def _role(
+        self, name: str, partition: int, manager: Manager, clock: LoopClock, writer: Any
+    ) -> Role:
+        parts, events = self.scenario.parts, self.stores.events
         if name == "append":
             producer = self.shaky(MemoryProducer(self.log, checkpoint))
             sweep = Sweep(accounts.name, partition, events, producer, writer.watermarks, clock)

@@ -153,6 +153,8 @@ class ProjectionSchedule:
 
     def _step(self) -> None:
         self.scheduler.step()
+        if self.scenario.late:
+            self.world.network.go_on()
         self.world.clock.advance(STEP)
 
     def _disturb(self) -> None:
@@ -218,7 +220,8 @@ class ProjectionSchedule:
     def _settle(self) -> None:
         """Owners of the newest version end it."""
         self.scheduler.tell("the schedule", "goes quiet")
-        self.world.faults.rate, self.world.pausing = 0.0, False
+        self.world.faults.rate = self.world.network.rate = 0.0
+        self.world.pausing = False
         for partition in range(self.world.partitions):
             self._own(partition, self.scenario.newest)
         self._await(self._settled)
@@ -272,6 +275,8 @@ class ProjectionSchedule:
                 self._own(partition, self.scenario.newest)
                 return False
         if self.feeder in self.scheduler.tasks or not self._answers():
+            return False
+        if self.scenario.late and not self.world.network.is_idle:
             return False
         for task in self.owners:
             if not task.slot.busy and task not in self.newest.values():  # type: ignore[attr-defined]

@@ -33,6 +33,8 @@ from tests.simulation.projection_checker import Histories, Reader, answer_of
 from tests.simulation.projection_code import ADD, OF_VERSION_TWO, TRAILS, PoisonedCode
 from tests.simulation.scheduler import Scheduler, checkpoint, drive
 from tests.simulation.simulated_log import SimulatedLog
+from tests.simulation.simulated_transactions import Network
+from tests.simulation.simulated_writer import SimulatedWriter
 from tests.simulation.world import FakeClock
 from tests.unit.view_fixture import ACCOUNTS, NOTES, in_version, till
 
@@ -70,6 +72,7 @@ class ProjectionParts:
     views: type[MemoryViews] = MemoryViews
     first_times: Callable[..., Sequence[Any]] = first_times
     parking: type[BuildParking] = BuildParking
+    late_writer: type[SimulatedWriter] = SimulatedWriter  # where requests may be late
     partitions: Callable[[int], int] = lambda partitions: partitions  # those that a build is of
 
 
@@ -89,6 +92,7 @@ class ProjectionScenario:
     rewinds: float = 0.0
     repeats: float = 0.0  # how often an event is emitted once more
     days: float = 0.0  # how often so much time passes that tombstones are removed
+    late: float = 0.0  # how often something befalls a request of a transaction
     poison: float = 0.0  # how many events the code raises on, until it is mended
     deployments: float = 0.0  # how often that code is mended, or set back
     fleet: tuple[str, ...] = ("two",)  # what the owners declare
@@ -235,6 +239,7 @@ class ProjectionWorld:
         self.log = SimulatedLog(lambda: self.scheduler.steps)
         for topic in Topics.of("till"):
             self.log.create(TopicSpec(topic, self.partitions, 1))
+        self.network = Network(self.log, self.scheduler, scenario.late)
         self.events = MemoryEvents(self.partitions, checkpoint)
         self.histories = Histories(VERSIONS.values())
         self.code = CODE.renew(self.random, *([] if scenario.deployments else [ADD]))
@@ -358,11 +363,15 @@ class ProjectionWorld:
             self.paused.append(self.scheduler.running)
             await checkpoint()
 
+    def _writer(self, partition: int) -> MemoryTransactionalWriter:
+        about = self.log, GROUP, TOPIC, partition, checkpoint
+        if self.scenario.late:
+            return self.scenario.parts.late_writer(*about, network=self.network)
+        return MemoryTransactionalWriter(*about)
+
     async def own(self, owner: Owner, declared: str) -> None:
         """Own a partition, as a worker does."""
-        writer: Any = Pausing(
-            MemoryTransactionalWriter(self.log, GROUP, TOPIC, owner.partition, checkpoint), self
-        )
+        writer: Any = Pausing(self._writer(owner.partition), self)
         reader = self._parks(
             MemoryReader(self.log, checkpoint if self.scenario.poison else no_yield)
         )

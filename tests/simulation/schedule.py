@@ -128,6 +128,8 @@ class RoleSchedule:
         self.world.clock.advance(self.random.randint(0, 200 if self.scenario.puts else 50))
         if self.scheduler.steps % 8 == 0:
             self._watch()
+        if self.scenario.late:
+            self.world.network.go_on()
         if self.scheduler.steps % 200 == 0:
             self.world.events.go_on()
 
@@ -192,7 +194,7 @@ class RoleSchedule:
 
     def _quiet(self) -> None:
         self.scheduler.tell("the schedule", "goes quiet")
-        self.world.faults.rate = 0.0
+        self.world.faults.rate = self.world.network.rate = 0.0
         self.world.events.recover()
         self.world.code.mended = self.world.mends
         if self.scheduler.chance(0.5) or self.scenario.parts.stubborn:
@@ -226,6 +228,8 @@ class RoleSchedule:
             if self.world.tail(SOURCES[role], p, committed) or self._must_stop(role, p):
                 return False
         if self.scenario.poison and self.world.log.open_transactions():
+            return False
+        if self.scenario.late and not self.world.network.is_idle:
             return False
         if parked := self.world.parked():
             for each in parked:

@@ -30,6 +30,13 @@ class SimulatedLog(MemoryLog):
         self.dates[record.topic, at.partition, at.offset] = self._now()
         return at
 
+    def partition_count(self, topic: str) -> int:
+        return len(self._topic(topic))
+
+    def transaction_of(self, owner: SourcePartition) -> Transaction | None:
+        """The owner's transaction that is open."""
+        return self._open.get(owner)
+
     def open_transactions(self) -> list[SourcePartition]:
         """The owners whose transactions are open."""
         return list(self._open)

@@ -12,9 +12,14 @@ from tests.simulation.fleet_world import FleetParts, FleetScenario
 ALL_ROLES = ("append", "command", "snapshot")
 
 SCENARIOS = {
-    "services, and the roles append and command": (4000, FleetScenario()),
-    "three services": (3000, FleetScenario(services=3, commands=12, roles=("append", "command"))),
+    "services, and the roles append and command": (3700, FleetScenario()),
+    "three services": (2600, FleetScenario(services=3, commands=12, roles=("append", "command"))),
     "with snapshots": (3000, FleetScenario(roles=ALL_ROLES, violence=0.006)),
+    "late requests": (500, FleetScenario(roles=ALL_ROLES, violence=0.006, late=0.1)),
+    "late requests of undisturbed owners": (
+        200,
+        FleetScenario(roles=ALL_ROLES, violence=0.0, failures=0.0, late=0.1),
+    ),
 }
 FAULTS = {
     "a chunk is not delivered",

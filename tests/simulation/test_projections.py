@@ -11,7 +11,7 @@ from tests.simulation.schedule import scaled
 
 SCENARIOS = {
     "one owner at a time": (
-        500,
+        400,
         ProjectionScenario(events=25, kills=0.003, faults=0.005, rebuilds=0.015),
     ),
     "owners of several versions": (
@@ -44,7 +44,7 @@ SCENARIOS = {
         ProjectionScenario(30, 5, busy=1_200, pauses=0.04),
     ),
     "repeats": (
-        500,
+        400,
         ProjectionScenario(
             *(20, 5), owners=0.01, kills=0.01, pauses=0.02, faults=0.01, repeats=0.4
         ),
@@ -111,8 +111,32 @@ SCENARIOS = {
             rolls_back=True,
         ),
     ),
+    "late requests": (
+        100,
+        ProjectionScenario(
+            owners=0.005,
+            kills=0.01,
+            pauses=0.02,
+            faults=0.01,
+            rebuilds=0.005,
+            late=0.1,
+            fleet=("one", "two", "two", "neither"),
+        ),
+    ),
+    "late requests of owners that park": (
+        200,
+        ProjectionScenario(
+            *(14, 3),
+            kills=0.01,
+            faults=0.01,
+            poison=0.2,
+            deployments=0.2,
+            late=0.1,
+            fleet=("poisoned two",),
+        ),
+    ),
     "offsets are set back, days pass": (
-        500,
+        400,
         ProjectionScenario(
             *(20, 2),
             owners=0.005,

@@ -13,11 +13,11 @@ ALL_ROLES = ("append", "snapshot", "relay")
 SCENARIOS = {
     "append, loaded events": (500, RoleScenario(("append",))),
     "append, loaded again and again": (
-        2500,
+        1800,
         RoleScenario(("append",), events=14, again=0.7, failures=0.95),
     ),
     "append, events that follow one another": (1000, RoleScenario(("append",), marked=True)),
-    "append, synchronous puts": (2000, RoleScenario(("append",), puts=True)),
+    "append, synchronous puts": (1600, RoleScenario(("append",), puts=True)),
     "snapshot": (600, RoleScenario(("snapshot",), fed=True)),
     "snapshot, with queries": (600, RoleScenario(("snapshot",), fed=True, queries=3)),
     "relay": (400, RoleScenario(("relay",), fed=True, repeats=False)),
@@ -36,6 +36,27 @@ SCENARIOS = {
     ),
     "all three, with queries": (750, RoleScenario(ALL_ROLES, marked=True, queries=2)),
     "all three, with synchronous puts": (750, RoleScenario(ALL_ROLES, puts=True)),
+    "append, late requests": (300, RoleScenario(("append",), events=14, late=0.1)),
+    "append, synchronous puts, late requests": (
+        200,
+        RoleScenario(("append",), puts=True, late=0.1),
+    ),
+    "snapshot, late requests": (
+        150,
+        RoleScenario(("snapshot",), fed=True, events=14, late=0.1),
+    ),
+    "relay, late requests": (
+        150,
+        RoleScenario(("relay",), fed=True, events=14, repeats=False, late=0.1),
+    ),
+    "relay, which parks, late requests": (
+        150,
+        RoleScenario(("relay",), fed=True, events=14, repeats=False, poison=0.3, late=0.1),
+    ),
+    "all three, late requests": (
+        150,
+        RoleScenario(ALL_ROLES, marked=True, queries=2, late=0.1),
+    ),
 }
 
 
@@ -51,6 +72,14 @@ FAULTS = {
     "the log is truncated",
     "unread records are removed",
     "writes are rolled back",
+}
+LATE = {
+    "a late InitProducerId",
+    "a late AddPartitionsToTxn",
+    "a late Produce",
+    "a late AddOffsetsToTxn",
+    "a late TxnOffsetCommit",
+    "a late EndTxn",
 }
 
 
@@ -74,3 +103,10 @@ def test_each_fault_occurs_in_one_of_twenty_schedules() -> None:
     occurred = sum(map(faults_in, SCENARIOS), Counter[str]())
     schedules = sum(scaled(schedules) for schedules, _ in SCENARIOS.values())
     assert {fault for fault in FAULTS if occurred[fault] >= schedules / 20} == FAULTS, occurred
+
+
+def test_each_request_is_late_in_one_of_twenty_of_those_schedules() -> None:
+    late = {name: count for name, (count, scenario) in SCENARIOS.items() if scenario.late}
+    occurred = sum(map(faults_in, late), Counter[str]())
+    schedules = sum(map(scaled, late.values()))
+    assert {request for request in LATE if occurred[request] >= schedules / 20} == LATE, occurred

@@ -42,6 +42,8 @@ from tests.simulation.recording_domain import (
 from tests.simulation.replicated_events import ReplicatedEvents
 from tests.simulation.scheduler import Scheduler, checkpoint, drive
 from tests.simulation.simulated_log import SimulatedLog
+from tests.simulation.simulated_transactions import Network, OldBroker
+from tests.simulation.simulated_writer import SimulatedWriter
 
 TOPICS = Topics.of(tally.name)
 SOURCES = {"append": TOPICS.events, "snapshot": TOPICS.stored, "relay": TOPICS.stored}
@@ -98,6 +100,8 @@ class RoleParts:
     snapshot_parking: type[Parking] = Parking
     reader: type[MemoryReader] = MemoryReader
     writer: type[MemoryTransactionalWriter] = MemoryTransactionalWriter
+    late_writer: type[SimulatedWriter] = SimulatedWriter  # where requests may be late
+    broker: type[OldBroker] = OldBroker
     events: type[ReplicatedEvents] = ReplicatedEvents
     snapshot_store: Callable[..., Any] = MemorySnapshots
     stubborn: tuple[type[Exception], ...] = ()  # after these an owner goes on from memory
@@ -119,6 +123,7 @@ class RoleScenario:
     repeats: bool = True
     again: float = 0.2  # how often an event is followed by a repeat of any
     poison: float = 0.0  # how many events the code of the domain raises on, until it is mended
+    late: float = 0.0  # how often something befalls a request of a transaction
     too_large: bool = False  # these are no poison, but too large for a topic, until that is mended
     parts: RoleParts = field(default_factory=RoleParts)
 
@@ -138,6 +143,7 @@ class World:
         self.log = SimulatedLog(lambda: self.scheduler.steps)
         for topic in (*TOPICS, ALL, LOUD):
             self.log.create(TopicSpec(topic, self.partitions, 1))
+        self.network = Network(self.log, self.scheduler, scenario.late, scenario.parts.broker)
         self.events = scenario.parts.events(self.partitions, self.scheduler)
         self.snapshots = scenario.parts.snapshot_store(2, checkpoint)
         self.letters = MemoryDeadLetters(checkpoint)
@@ -254,10 +260,12 @@ class World:
         return clock
 
     def writer(self, role: str, partition: int) -> PartitionWriter:
-        source = self.source(role, partition)
-        writer: PartitionWriter = self.shaky(
-            self.scenario.parts.writer(self.log, *source, checkpoint)
-        )
+        source, parts = self.source(role, partition), self.scenario.parts
+        if self.scenario.late:
+            made = parts.late_writer(self.log, *source, checkpoint, network=self.network)
+        else:
+            made = parts.writer(self.log, *source, checkpoint)
+        writer: PartitionWriter = self.shaky(made)
         return writer
 
     def producer(self) -> MemoryProducer:
