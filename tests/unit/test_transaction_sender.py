@@ -83,7 +83,8 @@ class ScriptedClient:
         self.script: dict[str, list[Any]] = {}
         self.sent: list[str] = []
         self._waiting: list[asyncio.Future[Any]] = []
-        self._conns: Any = {(1, group): SimpleNamespace() for group in range(2)}
+        connection = SimpleNamespace(_request_timeout=1.0, connected=lambda: True)
+        self._conns: Any = {(1, group): connection for group in range(2)}
         self._client_id = "scripted"
 
     async def ready(self, node: int, *, group: int) -> bool:
@@ -179,6 +180,13 @@ async def transact(producer: Any) -> None:
 async def test_a_transaction_sends_each_request_once(producer: Any, client: ScriptedClient) -> None:
     await transact(producer)
     assert client.sent == ["InitProducerId", *KINDS]
+
+
+async def test_a_connection_waits_for_answers_longer_than_a_commit_does(
+    producer: Any, client: ScriptedClient
+) -> None:
+    await transact(producer)
+    assert {connection._request_timeout for connection in client._conns.values()} == {60}
 
 
 @pytest.mark.parametrize("lost", LOST)

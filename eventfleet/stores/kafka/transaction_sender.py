@@ -67,8 +67,11 @@ class TransactionClient:
 
     async def _connect(self, node: int, group: ConnectionGroup) -> None:
         """Have a connection that waits for answers longer than the driver does otherwise."""
+        connection, seconds = self._client._conns.get((node, group)), self._request_seconds
+        if connection and connection._request_timeout == seconds and connection.connected():
+            return
         if await self._client.ready(node, group=group):
-            self._client._conns[node, group]._request_timeout = self._request_seconds
+            self._client._conns[node, group]._request_timeout = seconds
 
 
 class TransactionSender(Sender):  # type: ignore[misc]
