@@ -30,7 +30,7 @@ from eventfleet.topics.topic_specs import TopicSpec
 from tests.simulation.checker import BrokenInvariant
 from tests.simulation.faults import Faults, Shaky
 from tests.simulation.projection_checker import Histories, Reader, answer_of
-from tests.simulation.projection_code import ADD, OF_VERSION_TWO, TRAILS, PoisonedCode
+from tests.simulation.projection_code import ADD, TRAILS, PoisonedCode
 from tests.simulation.scheduler import Scheduler, checkpoint, drive
 from tests.simulation.simulated_log import SimulatedLog
 from tests.simulation.simulated_transactions import Network
@@ -96,7 +96,8 @@ class ProjectionScenario:
     poison: float = 0.0  # how many events the code raises on, until it is mended
     deployments: float = 0.0  # how often that code is mended, or set back
     fleet: tuple[str, ...] = ("two",)  # what the owners declare
-    rolls_back: bool = False  # only code of version two raises, and owners of one end a schedule
+    code: str = ""  # what alone raises
+    rolls_back: bool = False  # owners of version one end a schedule
     parts: ProjectionParts = field(default_factory=ProjectionParts)
 
     @property
@@ -243,8 +244,8 @@ class ProjectionWorld:
         self.events = MemoryEvents(self.partitions, checkpoint)
         self.histories = Histories(VERSIONS.values())
         self.code = CODE.renew(self.random, *([] if scenario.deployments else [ADD]))
-        if scenario.rolls_back:
-            self.code.raise_only(OF_VERSION_TWO)
+        if scenario.code:
+            self.code.raise_only(scenario.code)
         self.reader = Reader(self.histories, self.code.poisoned)
         self.views = self._make_views()
         self.faults = Faults(self.scheduler, scenario.faults)

@@ -5,6 +5,7 @@ from functools import cache
 
 import pytest
 
+from tests.simulation.projection_code import OF_VERSION_TWO
 from tests.simulation.projection_schedule import run
 from tests.simulation.projection_world import ProjectionScenario
 from tests.simulation.schedule import scaled
@@ -50,7 +51,7 @@ SCENARIOS = {
         ),
     ),
     "one owner at a time, which parks": (
-        300,
+        200,
         ProjectionScenario(
             *(20, 2),
             kills=0.02,
@@ -108,6 +109,7 @@ SCENARIOS = {
             faults=0.01,
             poison=0.2,
             fleet=("poisoned one", "poisoned two"),
+            code=OF_VERSION_TWO,
             rolls_back=True,
         ),
     ),
@@ -133,6 +135,19 @@ SCENARIOS = {
             deployments=0.2,
             late=0.1,
             fleet=("poisoned two",),
+        ),
+    ),
+    "a view without totals is redriven": (
+        100,
+        ProjectionScenario(
+            *(15, 2),
+            busy=3_000,
+            kills=0.01,
+            faults=0.03,
+            poison=0.2,
+            deployments=0.005,
+            fleet=("poisoned two",),
+            code="trail",
         ),
     ),
     "offsets are set back, days pass": (

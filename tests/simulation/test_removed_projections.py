@@ -129,7 +129,7 @@ RULES = {
     ),
     "a redrive has the rows stored before it ends the entry": (
         ProjectionParts(role=without.EndsEntriesFirst),
-        "one owner at a time, which parks",
+        "a view without totals is redriven",
         ROWS,
     ),
     "after a redrive builds that have totals are built anew": (
