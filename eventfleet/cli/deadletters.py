@@ -82,6 +82,9 @@ def show(name: str, role: str, aggregate_id: str, json: bool) -> None:
     event = printable(f"{found.event_type} {found.event_id}")
     click.echo(f"at version {found.first}: {event}")
     click.echo(f"waiting: {_waiting(found)}; attempts: {found.attempts}")
+    if found.builds:
+        builds = [f"{name} from version {first} on" for name, first in sorted(found.builds.items())]
+        click.echo(f"missing in builds of views: {', '.join(builds)}")
     click.echo("\n".join(printable(line) for line in found.details.splitlines()))
 
 

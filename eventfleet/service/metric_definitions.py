@@ -112,7 +112,8 @@ VIEW_ROWS = _counter(
 VIEW_READY = _gauge(
     "view_ready",
     BUILD_LABELS,
-    "1 where a build of a view has all that was projected, 0 where it must catch up first",
+    "1 where a build of a view has all that was projected, 0 where it must catch up first or is "
+    "held",
 )
 VIEW_BEHIND = _gauge(
     "view_behind",
