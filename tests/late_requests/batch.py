@@ -14,7 +14,7 @@ from tests.late_requests.modes import Mode
 from tests.late_requests.trial import FOREVER_SECONDS, Report, Schedule, Trial
 from tests.servers.frame_proxy import FrameProxy
 
-LEADERS_SECONDS = 60.0
+LEADERS_SECONDS = 180.0
 
 
 async def run_batch(
