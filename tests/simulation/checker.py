@@ -1,6 +1,7 @@
 """What must hold, said without the protocols: lists of what went in against what came out."""
 
 from collections import defaultdict
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -9,6 +10,7 @@ from msgspec.structs import replace
 
 from eventfleet.stores.contracts.dead_letters import DiscardedEvent
 from eventfleet.topics.event import EventRecord, Position
+from eventfleet.topics.parked import ParkedEntry
 from eventfleet.topics.record import LogRecord
 
 
@@ -172,6 +174,14 @@ def check_discards(
         event = events[each.event_id]
         if not event.data["poison"] or event.version != each.version:
             raise BrokenInvariant("discarded what is sound", each)
+
+
+def check_marks(stored: History, logged: Sequence[ParkedEntry]) -> None:
+    """The log has each discard that the store marks: a lost store is filled again from there."""
+    marked = {event.id for events in stored.values() for event in events if event.discarded}
+    recorded = {each.event_id for each in logged if isinstance(each, DiscardedEvent)}
+    if missing := marked - recorded:
+        raise BrokenInvariant("a mark without its record", missing)
 
 
 def _same_sequence(what: str, aggregate_id: str, came: list[str], wanted: list[str]) -> None:

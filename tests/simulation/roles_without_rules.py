@@ -262,6 +262,25 @@ class ParksSnapshotsAfterItsOffset(Parking):
         await super().release()
 
 
+class MarksBeforeItLogs(SnapshotRole):
+    """Without: a discard is in the log before its event is marked in the store."""
+
+    async def _discard(self, requests: Any, states: Any, report: ChunkReport) -> None:
+        for parked, request in requests:
+            early = states[parked.aggregate_id].version < parked.first
+            if early and self._parking.discard_of(parked, request):
+                key = EventKey(parked.aggregate_id, parked.event_id)
+                await self._stores.events.mark_discarded(key)
+        await super()._discard(requests, states, report)
+
+
+class KeepsParkedInTheStore(Parking):
+    """Without: what snapshot parks and discards is in the log too."""
+
+    def _records(self) -> list[ProducerRecord]:
+        return []
+
+
 # The store of several servers
 
 

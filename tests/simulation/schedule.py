@@ -20,6 +20,7 @@ from tests.simulation.checker import (
     check_fresh,
     check_halted,
     check_letters,
+    check_marks,
     check_order,
     check_placed,
     check_relayed,
@@ -253,7 +254,10 @@ class RoleSchedule:
 
     def _watch(self) -> None:
         """What must hold at any moment."""
-        check_versions(self.world.stored())
+        stored = self.world.stored()
+        check_versions(stored)
+        if "snapshot" in self.scenario.roles and self.scenario.poison:
+            check_marks(stored, self.world.logged("snapshot"))
         if "snapshot" in self.scenario.roles:
             latest = self.world.latest_kept()
             for aggregate_id, version in self.latest.items():

@@ -202,6 +202,18 @@ RULES = {
             {"stuck"},
         ),
     ],
+    "a discard is in the log before its event is marked": [
+        (
+            parking_snapshots(RoleParts(snapshots=roles_without_rules.MarksBeforeItLogs)),
+            {"a mark without its record"},
+        ),
+        (
+            parking_snapshots(
+                RoleParts(snapshot_parking=roles_without_rules.KeepsParkedInTheStore)
+            ),
+            {"a mark without its record"},
+        ),
+    ],
     "snapshot notes what it parks before it moves its offset": [
         (
             parking_snapshots(

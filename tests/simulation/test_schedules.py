@@ -21,7 +21,11 @@ SCENARIOS = {
     "snapshot": (600, RoleScenario(("snapshot",), fed=True)),
     "snapshot, with queries": (600, RoleScenario(("snapshot",), fed=True, queries=3)),
     "relay": (400, RoleScenario(("relay",), fed=True, repeats=False)),
-    "snapshot, which parks": (400, RoleScenario(("snapshot",), fed=True, poison=0.3)),
+    "snapshot, which parks": (300, RoleScenario(("snapshot",), fed=True, poison=0.3)),
+    "snapshot, which parks, late requests": (
+        100,
+        RoleScenario(("snapshot",), fed=True, poison=0.3, late=0.1),
+    ),
     "relay, which parks": (
         200,
         RoleScenario(("relay",), fed=True, repeats=False, poison=0.3),

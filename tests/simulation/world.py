@@ -23,7 +23,7 @@ from eventfleet.stores.memory.log import MemoryProducer, MemoryReader, MemoryTra
 from eventfleet.stores.memory.snapshots import MemorySnapshots
 from eventfleet.stores.parked_log import TopicParkedLog
 from eventfleet.topics.names import Topics, consumer_group
-from eventfleet.topics.parked import ParkedAggregate
+from eventfleet.topics.parked import ParkedAggregate, ParkedEntry, read_parked
 from eventfleet.topics.partitioner import partition_of
 from eventfleet.topics.record import LogRecord, ProducerRecord
 from eventfleet.topics.topic_specs import TopicSpec
@@ -248,6 +248,19 @@ class World:
         logged = [drive(log.load(tally.name, "relay", p)) for p in range(self.partitions)]
         listed = drive(self.letters.find(ParkedQuery(), 100))
         return [each for entries in logged for each in entries.parked] + listed
+
+    def logged(self, role: str) -> list[ParkedEntry]:
+        """What the log has ever said of what a role parks, and of its discards."""
+        places = [self.log.entries(TOPICS.parked, p) for p in range(self.partitions)]
+        committed = [
+            each.record
+            for entries in places
+            for each in entries
+            if each.record
+            and not (each.transaction and (each.transaction.open or each.transaction.aborted))
+        ]
+        said = [read_parked(record)[1] for record in committed]
+        return [entry for entry in said if entry and entry.role == role]
 
     def sweep(self, partition: int, clock: ServerClock) -> Sweep:
         producer = self.shaky(self.producer())
