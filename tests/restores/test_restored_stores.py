@@ -11,7 +11,7 @@ import pytest
 from eventfleet.roles.restore import restore
 from tests.restores.world import ROLES, Stores, World
 
-HISTORIES = int(os.environ.get("RESTORES", "6"))
+HISTORIES = int(os.environ.get("RESTORES", "4"))
 STEPS = 40
 
 
