@@ -54,7 +54,7 @@ def test_event_ids_are_uuids_of_the_fifth_version(name: str) -> None:
 def test_an_intents_bytes_are_its_events() -> None:
     late = NOW.astimezone(timezone(timedelta(hours=2))).replace(microsecond=1999)
     for asked in (command(), command("Cancel", data={}), command(time=late)):
-        event, _, value, _ = propose_event(orders, asked)
+        event, _, value, *_ = propose_event(orders, asked)
         assert decode(value) == event
 
 
