@@ -49,6 +49,7 @@ Decide = Callable[[StoredDocument], Awaitable[Fields | None]]
 MAX_ATTEMPTS = 10
 MAX_PAUSE_SECONDS = 0.2
 MAX_INSERTS = 3
+OPEN_SECONDS = 1.0
 STOP_SECONDS = 5.0
 WATCH_POLL_SECONDS = 1.0
 
@@ -122,6 +123,7 @@ class EventSourcedStorage(Startable, Generic[T]):
         await self._store.prepare()
         if self._options.watch:
             self._feed.start()
+            await self._feed.wait_until_open(OPEN_SECONDS)
         self._projector.start()
         self._publisher.start()
 

@@ -29,13 +29,23 @@ class FeedReader:
     ) -> None:
         self._store, self._cache, self._nudge = store, cache, nudge
         self._versions: LruCache[int] = LruCache(MAX_KNOWN_VERSIONS)
-        self.is_open = False
-        """True while each stored event comes by: no cached document is older than the feed."""
+        self._open = asyncio.Event()
         self._waiting: defaultdict[str, set[asyncio.Event]] = defaultdict(set)
         self._task = BackgroundTask(f"feed of {collection}", self._work, longest_pause=2.0)
 
     def start(self) -> None:
         self._task.start()
+
+    @property
+    def is_open(self) -> bool:
+        """True while each stored event comes by: no cached document is older than the feed."""
+        return self._open.is_set()
+
+    async def wait_until_open(self, timeout: float) -> None:
+        """Wait until the feed is open, or for `timeout` seconds; until then nothing is cached."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout):
+                await self._open.wait()
 
     async def stop(self) -> None:
         await self._task.end()
@@ -83,12 +93,12 @@ class FeedReader:
         try:
             async with self._store.feed(None) as items:
                 self._cache.clear()
-                self.is_open = True
+                self._open.set()
                 async for item in items:
                     self._note(item.event.aggregate_id, item.event.version)
                     self._task.report_well()
         finally:
-            self.is_open = False
+            self._open.clear()
             self._cache.clear()
 
     def _note(self, text: str, version: int) -> None:
