@@ -15,10 +15,10 @@ from eventfleet.audit.spool import Spool
 from eventfleet.audit.summed_totals import SummedTotals
 from eventfleet.audit.view_rows import (
     NOT_JUDGED,
-    AnyViewRow,
+    AnyComparedRow,
+    ExpectedPart,
+    ExpectedRow,
     FoldedAggregate,
-    FoldedPart,
-    FoldedRow,
     KeptPart,
     KeptRow,
     by_key,
@@ -69,8 +69,8 @@ class ViewComparison:
         self._build, self._views = build, views
         points = {number: progress.point for number, progress in build.partitions.items()}
         self._points = {number: point for number, point in points.items() if point}
-        self._rows: Spool[AnyViewRow] = Spool(AnyViewRow, by_key)
-        self._parts: Spool[AnyViewRow] = Spool(AnyViewRow, by_key, PART_BUCKETS)
+        self._rows: Spool[AnyComparedRow] = Spool(AnyComparedRow, by_key)
+        self._parts: Spool[AnyComparedRow] = Spool(AnyComparedRow, by_key, PART_BUCKETS)
         self._totals = {totals.name: totals for totals in view.totals}
         self._sums = {
             name: SummedTotals(totals, MAX_PARTS, partial(self._spill, name))
@@ -113,7 +113,7 @@ class ViewComparison:
         if marked_in is not None:
             self._marked.add(marked_in)
         for id, row in folded.rows.items():
-            self._rows.add(FoldedRow(aggregate_id, id, encode_row(row)))
+            self._rows.add(ExpectedRow(aggregate_id, id, encode_row(row)))
         for totals in self.view.totals:
             if totals.name not in self.faults:
                 self._sum(totals, folded.parts(totals))
@@ -133,7 +133,7 @@ class ViewComparison:
         self.faults[table] = describe_error(error, self._totals[table].merge)
 
     def _spill(self, table: str, id: str, part: Row) -> None:
-        self._parts.add(FoldedPart(id, table, encode_row(part)))
+        self._parts.add(ExpectedPart(id, table, encode_row(part)))
 
     # What is stored
 
@@ -203,7 +203,7 @@ class ViewComparison:
     def _differing_rows(self, bucket: int) -> Iterator[tuple[str, Difference, bool]]:
         versions: dict[str, int] = {}
         unsure: set[str] = set()
-        folded: defaultdict[str, dict[str, FoldedRow]] = defaultdict(dict)
+        folded: defaultdict[str, dict[str, ExpectedRow]] = defaultdict(dict)
         kept: defaultdict[str, dict[str, KeptRow]] = defaultdict(dict)
         for row in self._rows.read(bucket):
             match row:
@@ -211,7 +211,7 @@ class ViewComparison:
                     versions[key] = version
                     if row.unsure:
                         unsure.add(key)
-                case FoldedRow(key, id):
+                case ExpectedRow(key, id):
                     folded[key][id] = row
                 case KeptRow(key, id):
                     kept[key][id] = row
@@ -233,11 +233,11 @@ class ViewComparison:
                     yield id, found, stored is None
 
     def _differing_parts(self, bucket: int) -> Iterator[tuple[str, Difference, bool]]:
-        folded: defaultdict[tuple[str, str], list[FoldedPart]] = defaultdict(list)
+        folded: defaultdict[tuple[str, str], list[ExpectedPart]] = defaultdict(list)
         kept: dict[tuple[str, str], KeptPart] = {}
         for row in self._parts.read(bucket):
             match row:
-                case FoldedPart(key, table):
+                case ExpectedPart(key, table):
                     folded[table, key].append(row)
                 case KeptPart(key, table):
                     kept[table, key] = row
@@ -260,7 +260,7 @@ class ViewComparison:
                 elif fault:
                     yield key, Difference(table, "", _part_name(key), fault), stored is None
 
-    def _merged(self, table: str, id: str, parts: list[FoldedPart]) -> FoldedPart | None:
+    def _merged(self, table: str, id: str, parts: list[ExpectedPart]) -> ExpectedPart | None:
         """Merge parts; None for a total of nothing, which is not stored."""
         if not parts:
             return None
@@ -270,7 +270,7 @@ class ViewComparison:
         for row in rows[1:]:
             merged = self._sums[table].merge(merged, row)
         empty = decode_group(totals.row, id.rpartition(SEPARATOR)[0])
-        return None if merged == empty else FoldedPart(id, table, encode_row(merged))
+        return None if merged == empty else ExpectedPart(id, table, encode_row(merged))
 
 
 def _row_name(id: str) -> str:
@@ -288,7 +288,7 @@ def _part_name(id: str) -> str:
     return f"the total {group} of partition {partition}"
 
 
-def _fault(folded: FoldedRow | FoldedPart | None, kept: KeptRow | KeptPart | None) -> str:
+def _fault(folded: ExpectedRow | ExpectedPart | None, kept: KeptRow | KeptPart | None) -> str:
     """Return what is wrong with a stored row; nothing where it is as expected."""
     if folded is None:
         return "" if kept is None else "is stored, but does not follow from the events"

@@ -7,13 +7,13 @@ import msgspec
 NOT_JUDGED = -1
 
 
-class ViewRow(msgspec.Struct, array_like=True, tag_field="row"):
+class ComparedRow(msgspec.Struct, array_like=True, tag_field="row"):
     """Base of rows; `key` is an aggregate's id, or that of a part of totals."""
 
     key: str
 
 
-class FoldedAggregate(ViewRow, array_like=True, tag=0):
+class FoldedAggregate(ComparedRow, array_like=True, tag=0):
     """An aggregate up to the last version that was folded; NOT_JUDGED: it could not be.
 
     `unsure`: the build may have applied events that the fold leaves out.
@@ -23,14 +23,14 @@ class FoldedAggregate(ViewRow, array_like=True, tag=0):
     unsure: bool = False
 
 
-class FoldedRow(ViewRow, array_like=True, tag=1):
+class ExpectedRow(ComparedRow, array_like=True, tag=1):
     """A row of the view that the events give."""
 
     id: str
     fields: dict[str, Any]
 
 
-class KeptRow(ViewRow, array_like=True, tag=2):
+class KeptRow(ComparedRow, array_like=True, tag=2):
     """A row of the view that is stored; `version` changed it, `later` than the build's point."""
 
     id: str
@@ -39,14 +39,14 @@ class KeptRow(ViewRow, array_like=True, tag=2):
     fields: dict[str, Any]
 
 
-class FoldedPart(ViewRow, array_like=True, tag=3):
+class ExpectedPart(ComparedRow, array_like=True, tag=3):
     """A part of the totals `table` that some aggregates' rows give."""
 
     table: str
     fields: dict[str, Any]
 
 
-class KeptPart(ViewRow, array_like=True, tag=4):
+class KeptPart(ComparedRow, array_like=True, tag=4):
     """A part of the totals `table` that is stored; `later`: changed after the build's point."""
 
     table: str
@@ -54,9 +54,9 @@ class KeptPart(ViewRow, array_like=True, tag=4):
     fields: dict[str, Any]
 
 
-AnyViewRow = FoldedAggregate | FoldedRow | KeptRow | FoldedPart | KeptPart
+AnyComparedRow = FoldedAggregate | ExpectedRow | KeptRow | ExpectedPart | KeptPart
 
 
-def by_key(row: AnyViewRow) -> str:
+def by_key(row: AnyComparedRow) -> str:
     """Return the key that keeps an aggregate's rows, or a part's, together."""
     return row.key

@@ -16,7 +16,7 @@ class ServerMoment(NamedTuple):
     time: float
 
 
-class Look(NamedTuple):
+class ClockReading(NamedTuple):
     """An incarnation and its time, and when the answer was here, by the event loop's clock."""
 
     incarnation: Incarnation
@@ -28,7 +28,7 @@ class ServerTime:
 
     def __init__(self, channels: Channels) -> None:
         self._channels = channels
-        self._look: Look | None = None
+        self._look: ClockReading | None = None
         self._looking = asyncio.Lock()
 
     def forget(self) -> None:
@@ -43,7 +43,7 @@ class ServerTime:
         async with self._looking:
             look = self._look
             if look is None or _now() - look.answered_at > LOOK_SECONDS:
-                look = self._look = Look(await self._channels.incarnation(), _now())
+                look = self._look = ClockReading(await self._channels.incarnation(), _now())
         passed = moment - look.answered_at
         return ServerMoment(look.incarnation.id, look.incarnation.now + passed)
 

@@ -111,7 +111,7 @@ class EventFileCheck:
             self._checks[self._current[0]].skip()
 
     def _find_unused(self) -> None:
-        """What is parked can't be judged without events behind it."""
+        """Report parked entries that no event of the file follows: nothing judges them."""
         for (domain, aggregate_id), entries in self._entries.items():
             if entries.parked:
                 roles = ", ".join(sorted({each.role for each in entries.parked}))

@@ -1,4 +1,4 @@
-"""What roles park, and which events they pass over: read from the stores, or as lines of a file."""
+"""Parked aggregates and passed-over events of roles, read from stores or from a file's lines."""
 
 from collections import defaultdict
 from collections.abc import AsyncIterator, Sequence

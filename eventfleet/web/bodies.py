@@ -24,7 +24,7 @@ class ResponseBody(msgspec.Struct, kw_only=True):
 
 
 class EventDisposition(ResponseBody):
-    """What a role has done with an event instead of bringing it to the stage that was waited for.
+    """The outcome of an event that a role does not bring to the stage that was waited for.
 
     Of a `parked` event `reason` is the name of the exception; the whole of it is for operators.
     """

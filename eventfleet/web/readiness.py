@@ -19,7 +19,7 @@ class WritesRefused(Exception):
 
 
 class Fault(NamedTuple):
-    """What is wrong with a server, in words for anybody, and the reason for the log."""
+    """A fault of a server: its kind, in words for anybody, and the reason for the log."""
 
     kind: str
     reason: str

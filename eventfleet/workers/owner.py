@@ -91,7 +91,7 @@ def _without_frames(error: PartitionFault | TopicRefused) -> PartitionFault:
 
 
 def _reason(error: BaseException | None) -> str:
-    """What is waited for; of a doubtful offset no advice yet, which is for one that is lost."""
+    """Say what is waited for; advice is for a lost offset, not for a doubtful one."""
     if isinstance(error, DoubtfulOffset):
         return f"{error.finding}; it is asked for again before that counts"
     return str(error)

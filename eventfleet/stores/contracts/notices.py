@@ -36,7 +36,7 @@ class DispositionKind(StrEnum):
 
 
 class Disposition(NamedTuple):
-    """What a role has done with an event instead of bringing it to its stage; why, if known."""
+    """The outcome of an event that a role does not bring to its stage, and why, if known."""
 
     kind: DispositionKind
     role: str

@@ -235,7 +235,7 @@ class MongoViews:
         return bool(changed.matched_count)
 
     async def make_live(self, view: str, number: int, partitions: int) -> bool:
-        """As ViewStore says; the shapes of builds never change, their kinds may meanwhile."""
+        """Compare and set: the shapes of builds never change, their kinds may meanwhile."""
         with operation("registry", self._domains):
             found = await self._domains.find_one(self._key(view))
         builds = _builds(found) if found else ViewBuilds()
