@@ -273,6 +273,19 @@ async def test_an_end_without_an_answer_ends_the_producer_and_cancels_nobody_els
     assert client.sent[-1] == kind
 
 
+async def test_a_batch_that_is_to_be_sent_again_at_the_end_is_dropped(
+    producer: Any, client: ScriptedClient
+) -> None:
+    client.script["Produce"] = [RETRIABLE["Produce"]]
+    producer._sender._retry_backoff = 0.05
+    beginning = asyncio.create_task(begin(producer))
+    await until(lambda: "Produce" in client.sent)
+    await abort_producer(producer)
+    with pytest.raises(kafka.ProducerClosed):
+        await beginning
+    assert producer._sender.sender_task.exception() is None
+
+
 # The writer
 
 

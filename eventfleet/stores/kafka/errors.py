@@ -166,6 +166,7 @@ async def abort_producer(producer: Any) -> None:
     """
     producer.client.send = _refuse
     producer._message_accumulator.fail_all(kafka.ProducerClosed())
+    producer._message_accumulator.reenqueue = _drop
     sender = producer._sender.sender_task
     if sender is not None:
         sender.cancel()
@@ -203,6 +204,10 @@ async def close_quietly(close: Callable[[], Awaitable[Any]]) -> None:
 
 async def _refuse(*_: Any, **__: Any) -> None:
     raise kafka.ProducerClosed
+
+
+def _drop(_: Any) -> None:
+    """Stand for the queue of what is to be sent again, which knows no batch that has failed."""
 
 
 def _missing_right(error: BaseException) -> str:
