@@ -299,6 +299,7 @@ class Trial:
     async def _kill(self) -> None:
         """End the owner at once, whatever it does."""
         if self._owner._task:
+            self._owner._closing = True  # the driver may swallow a cancellation
             self._owner._task.cancel()
             await asyncio.wait({self._owner._task})
             self._meter.forget(self.partition)
