@@ -95,7 +95,7 @@ RULES = {
     "for a decider what is parked is stored": (
         MarkerParts(marking=markers_without_rules.SeesPlacedOnly),
         PARKS_MUCH,
-        FALSE,
+        FALSE | {"rejected for what was not there"},  # but for what came before it
     ),
     "no command is marked whose aggregate is known to be parked": (
         MarkerParts(guard=markers_without_rules.KnowsNoParked),

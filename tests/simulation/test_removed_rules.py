@@ -92,7 +92,11 @@ RULES = {
         (replace(snapshots(RoleParts(stubborn=(Fenced,))), events=14), {"topic went back"}),
     ],
     "after a failed commit the offset is read again": [
-        (loaded(RoleParts(stubborn=(ServerUnavailable,))), {"emitted twice"}),
+        (
+            # An owner whose records retention has removed would only stand still.
+            replace(loaded(RoleParts(stubborn=(ServerUnavailable,))), failures=0.0),
+            {"emitted twice"},
+        ),
         (relay(RoleParts(stubborn=(ServerUnavailable,))), {"relayed twice"}),
     ],
     "a repeat is recognised by its event id": [
@@ -145,7 +149,7 @@ RULES = {
         ),
     ],
     "reads show what a majority has": [
-        (loaded(RoleParts(events=roles_without_rules.ShowsThePrimary)), LOSSES),
+        (loaded(RoleParts(events=roles_without_rules.ShowsThePrimary)), LOSSES | {"error"}),
     ],
     "of two errors that of the write concern comes first": [
         (loaded(RoleParts(events=roles_without_rules.TakesTheDuplicateFirst)), LOSSES),
