@@ -11,6 +11,7 @@ from typing import TypeVar
 
 import pytest
 
+from eventfleet.stores import gaps, refusals
 from tests.module_guard import ModuleGuard
 from tests.servers.embedded_broker import EmbeddedBroker
 from tests.servers.install import Absent
@@ -84,6 +85,14 @@ def nats_url() -> Iterator[str]:
     """A NATS with JetStream of the test run's own."""
     with running(Nats) as server:
         yield server.url
+
+
+@pytest.fixture(autouse=True)
+def forgets_servers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each test begins without gaps and refusals, which a process remembers."""
+    monkeypatch.setattr(gaps, "_gaps", {})
+    for operation in refusals.OF_COMMANDS.values():
+        monkeypatch.setattr(operation, "_failures", 0)
 
 
 @pytest.fixture

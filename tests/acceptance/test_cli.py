@@ -506,7 +506,8 @@ def test_without_transactions_a_worker_says_at_least_once(
 
 
 def test_topics_raise_epoch_says_the_new_one(shell: CliShell, names: list[str]) -> None:
-    elsewhere = shell.given(MONGO_DATABASE=f"{names[0]}_epochs")
+    of_nobody = {"MONGO_DATABASE": f"{names[0]}_epochs", "GROUP_PREFIX": f"{names[0]}epochs"}
+    elsewhere = shell.given(**of_nobody)
     for epoch in (1, 2):
         done = elsewhere.run("topics", "raise-epoch", names[0])
         assert (done.returncode, done.stdout) == (0, f"{names[0]}: epoch {epoch}\n")

@@ -141,7 +141,7 @@ def check_expected(
                 raise BrokenInvariant("accepted on another version", f"{answer}, at {first}")
         elif isinstance(outcome, VersionConflict):
             _check_conflict(answer, outcome.version, dates[answer.aggregate_id])
-        elif reply.get("outcome") == "conflict" and reply["version"] == answer.expected:
+        elif reply.get("outcome") == "conflict" and reply.get("version") == answer.expected:
             raise BrokenInvariant("refused on the version that it expects", f"{answer}, {reply}")
 
 

@@ -229,7 +229,7 @@ class RoleSchedule:
             committed = self.world.committed(role, p)
             if self.world.tail(SOURCES[role], p, committed) or self._must_stop(role, p):
                 return False
-        if self.scenario.poison and self.world.log.open_transactions():
+        if self.world.log.open_transactions():
             return False
         if self.scenario.late and not self.world.network.is_idle:
             return False

@@ -42,7 +42,7 @@ SCENARIOS = {
     ),
     "owners stand still amid many events": (
         100,
-        ProjectionScenario(30, 5, busy=1_200, pauses=0.04),
+        ProjectionScenario(30, 5, busy=1_200, pauses=0.1),
     ),
     "repeats": (
         400,

@@ -114,7 +114,7 @@ RULES = {
     ),
     "what is parked is written in one transaction with the offset": (
         ProjectionParts(role=without.ParksAfterItsOffset),
-        "an owner whose code is mended and set back",
+        "a view without totals is redriven",
         ROWS,
     ),
     "later events of a parked aggregate are parked behind it": (
