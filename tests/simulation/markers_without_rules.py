@@ -257,16 +257,6 @@ class PassesOver(Plan):
             super()._write(write)
 
 
-class PassesOverBehind(Plan):
-    """Without: so is one that is not the first parked event of its aggregate."""
-
-    def _write(self, write: Write) -> None:
-        event = None if isinstance(write, EventRecord) else write.event
-        is_first = not event or event.version == self._head(event.aggregate_id).placed + 1
-        if is_first or not isinstance(write, RefuseParked):
-            super()._write(write)
-
-
 class Unlisted(AppendParking):
     """Without: what is parked is listed before the offset moves."""
 

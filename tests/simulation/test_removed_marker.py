@@ -122,11 +122,6 @@ RULES = {
         TWO_CODES,
         {"stuck", "emitted otherwise than stored"},
     ),
-    "one that is not the first is refused too": (
-        MarkerParts(plan=markers_without_rules.PassesOverBehind),
-        TWO_CODES,
-        {"emitted otherwise than stored"},
-    ),
     "what is parked is listed before the offset moves": (
         MarkerParts(parking=markers_without_rules.Unlisted),
         TWO_CODES,

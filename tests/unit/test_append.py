@@ -15,7 +15,7 @@ from eventfleet.model.payloads import Event
 from eventfleet.roles.append import AppendRole
 from eventfleet.roles.role import ChunkReport
 from eventfleet.states.cache_statistics import cache_statistics
-from eventfleet.stores.contracts import AssignPosition, Head, VersionRange
+from eventfleet.stores.contracts import AssignPosition, Head, PlaceParked, VersionRange
 from eventfleet.stores.contracts.dead_letters import ParkedEntries
 from eventfleet.stores.errors import Duplicate, Fenced, Misconfigured, ServerUnavailable
 from eventfleet.stores.memory.events import MemoryEvents
@@ -680,6 +680,18 @@ async def test_a_redriven_event_that_fails_again_stays_parked_and_ends_its_reque
     [parked] = await memory.dead_letters.parked_in("append", 0)
     assert (parked.first, parked.last, parked.attempts) == (1, 2, 2)
     assert await memory.dead_letters.requests("append", 0, 9) == []
+
+
+async def test_no_earlier_owner_places_a_redriven_event_that_was_not_the_first() -> None:
+    memory = InMemoryServers(poisoned)
+    append = await opened(memory)
+    await take(append, await sent(memory, memory.event("1"), memory.event("2", schema_version=2)))
+    await redriven(memory, append)
+    first, behind = await memory.events.unplaced([VersionRange("a", 0, 2)])
+    await memory.events.write([PlaceParked(first, Position(0, 0, 2))])
+    await memory.events.write([PlaceParked(first, Position(0, 0, 4))])
+    await memory.events.write([PlaceParked(behind, Position(0, 0, 3))])
+    assert [(e.id, e.position) for e in await memory.history("a")] == [("1", "0-0-4")]
 
 
 async def test_a_discarded_event_keeps_its_place_and_is_marked_so() -> None:
