@@ -18,8 +18,11 @@ DRIVERS = {
 }
 INTERNAL = ("eventfleet.cli", "eventfleet.roles", "eventfleet.workers", "eventfleet.runtime.http")
 """Their errors end a process of the fleet's own, and no program's call."""
-INTERNAL_NAMES = {"Fenced"}
-"""Another owner has the partition: raised to owners only."""
+INTERNAL_NAMES = {
+    *("Fenced", "DoubtfulOffset", "OffsetMovedBack"),
+    *("ProjectionStopped", "PublishingStopped"),
+}
+"""Raised to owners of partitions only, or by background tasks, whose state tells them."""
 
 
 @pytest.mark.parametrize("face", FACES)
