@@ -27,7 +27,7 @@ HEADERS = (("content-type", b"application/cloudevents+json"),)
 async def own(world: World, name: str, partition: int) -> None:
     role = world.role(name, partition)
     offset: int | None = None
-    # Whoever is started again once the log has grown back would see nothing amiss.
+    # Whoever goes on, or is started again, once the log has grown back would see nothing amiss.
     while (name, partition) not in world.halted:
         try:
             if offset is None:
@@ -45,6 +45,7 @@ async def own(world: World, name: str, partition: int) -> None:
                 raise
             world.scheduler.note("stops:", fault)
             world.halted.add((name, partition))
+            world.scheduler.kill_others((name, partition))
             return
 
 

@@ -69,6 +69,11 @@ class Scheduler:
         self.tasks.remove(task)
         task.coroutine.close()
 
+    def kill_others(self, slot: object) -> None:
+        """Kill all tasks of a slot but the running one."""
+        for task in [t for t in self.tasks if t.slot == slot and t.name != self.running]:
+            self.kill(task)
+
     def stall(self, task: ScheduledTask, steps: int) -> None:
         """As a long pause of its process does: the others go on meanwhile."""
         self.trace.append((task.name, "stalls for steps:", steps))

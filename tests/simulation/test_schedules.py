@@ -11,13 +11,16 @@ from tests.simulation.world import RoleScenario
 ALL_ROLES = ("append", "snapshot", "relay")
 
 SCENARIOS = {
-    "append, loaded events": (500, RoleScenario(("append",))),
+    "append, loaded events": (500, RoleScenario(("append",), failures=0.95)),
     "append, loaded again and again": (
         1800,
         RoleScenario(("append",), events=14, again=0.7, failures=0.95),
     ),
-    "append, events that follow one another": (1000, RoleScenario(("append",), marked=True)),
-    "append, synchronous puts": (1600, RoleScenario(("append",), puts=True)),
+    "append, events that follow one another": (
+        1000,
+        RoleScenario(("append",), marked=True, failures=0.95),
+    ),
+    "append, synchronous puts": (1600, RoleScenario(("append",), puts=True, failures=0.7)),
     "snapshot": (600, RoleScenario(("snapshot",), fed=True)),
     "snapshot, with queries": (600, RoleScenario(("snapshot",), fed=True, queries=3)),
     "relay": (400, RoleScenario(("relay",), fed=True, repeats=False)),
@@ -38,9 +41,15 @@ SCENARIOS = {
         100,
         RoleScenario(ALL_ROLES, puts=True, poison=0.2),
     ),
-    "all three, with queries": (750, RoleScenario(ALL_ROLES, marked=True, queries=2)),
+    "all three, with queries": (
+        750,
+        RoleScenario(ALL_ROLES, marked=True, queries=2, failures=0.95),
+    ),
     "all three, with synchronous puts": (750, RoleScenario(ALL_ROLES, puts=True)),
-    "append, late requests": (300, RoleScenario(("append",), events=14, late=0.1)),
+    "append, late requests": (
+        300,
+        RoleScenario(("append",), events=14, failures=0.95, late=0.1),
+    ),
     "append, synchronous puts, late requests": (
         200,
         RoleScenario(("append",), puts=True, late=0.1),

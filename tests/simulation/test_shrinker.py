@@ -21,9 +21,9 @@ DUPLICATE_FIRST = RoleScenario(
     failures=0.95,
     parts=RoleParts(events=roles_without_rules.TakesTheDuplicateFirst),
 )
-TRUSTING = replace(
-    SCENARIOS["everything but a loss"][1],
-    parts=MarkerParts(guard=markers_without_rules.TrustsTheStore),
+BY_OLD_MARKERS = replace(
+    SCENARIOS["nothing but order"][1],
+    parts=MarkerParts(redis=markers_without_rules.RejectsByOldMarkers),
 )
 
 
@@ -40,7 +40,7 @@ def first_failure(make: Any, scenario: Any) -> tuple[int, BrokenInvariant]:
     ("make", "scenario", "deed"),
     [
         (RoleSchedule, DUPLICATE_FIRST, "of 0: meets: a reply with two errors"),
-        (MarkerSchedule, TRUSTING, "answers c1"),
+        (MarkerSchedule, BY_OLD_MARKERS, "answers c1"),
     ],
 )
 def test_a_failure_shrinks_to_a_short_story_of_who_did_what(
