@@ -1,5 +1,6 @@
 """Servers for the whole test run, and a unique name for each test."""
 
+import gc
 import os
 import signal
 import sys
@@ -30,6 +31,12 @@ def pytest_configure(config: pytest.Config) -> None:
     # A shell may ignore it, as for what it starts in the background; children would do so, too.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_finish() -> None:
+    """Spares the collector all that was collected: a third of the simulation's time."""
+    gc.collect()
+    gc.freeze()
 
 
 def _leave(number: int, frame: FrameType | None) -> None:

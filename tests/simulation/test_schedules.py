@@ -11,19 +11,19 @@ from tests.simulation.world import RoleScenario
 ALL_ROLES = ("append", "snapshot", "relay")
 
 SCENARIOS = {
-    "append, loaded events": (500, RoleScenario(("append",), failures=0.95)),
+    "append, loaded events": (400, RoleScenario(("append",), failures=0.95)),
     "append, loaded again and again": (
-        1800,
+        2850,
         RoleScenario(("append",), events=14, again=0.7, failures=0.95),
     ),
     "append, events that follow one another": (
         1000,
         RoleScenario(("append",), marked=True, failures=0.95),
     ),
-    "append, synchronous puts": (1600, RoleScenario(("append",), puts=True, failures=0.7)),
-    "snapshot": (600, RoleScenario(("snapshot",), fed=True)),
-    "snapshot, with queries": (600, RoleScenario(("snapshot",), fed=True, queries=3)),
-    "relay": (400, RoleScenario(("relay",), fed=True, repeats=False)),
+    "append, synchronous puts": (1550, RoleScenario(("append",), puts=True, failures=0.7)),
+    "snapshot": (350, RoleScenario(("snapshot",), fed=True)),
+    "snapshot, with queries": (350, RoleScenario(("snapshot",), fed=True, queries=3)),
+    "relay": (200, RoleScenario(("relay",), fed=True, repeats=False)),
     "snapshot, which parks": (300, RoleScenario(("snapshot",), fed=True, poison=0.3)),
     "snapshot, which parks, late requests": (
         100,
@@ -42,10 +42,10 @@ SCENARIOS = {
         RoleScenario(ALL_ROLES, puts=True, poison=0.2),
     ),
     "all three, with queries": (
-        750,
+        650,
         RoleScenario(ALL_ROLES, marked=True, queries=2, failures=0.95),
     ),
-    "all three, with synchronous puts": (750, RoleScenario(ALL_ROLES, puts=True)),
+    "all three, with synchronous puts": (650, RoleScenario(ALL_ROLES, puts=True)),
     "append, late requests": (
         300,
         RoleScenario(("append",), events=14, failures=0.95, late=0.1),
