@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -19,6 +20,7 @@ from tests.acceptance.kafka_by_hand import wait_for
 
 CHAT = "eventfleet.domains.chat"
 SERVICE_RESTART = 1012
+LONGER_THAN_A_CLAIM_SECONDS = 11.0
 
 
 @pytest.fixture
@@ -156,3 +158,32 @@ def over_http(client: httpx.Client) -> None:
     assert [each["content"] for each in was] == ["hi"]
     both = {"at": at, "source": "view"}
     assert client.get("/rooms/lobby/messages", params=both).status_code == 422
+
+
+def test_a_service_that_stood_still_decides_no_command_that_was_answered(
+    fleet: CommandFleet,
+) -> None:
+    fleet.start("append")
+    with (
+        serving(fleet.environment, fleet.folder) as one,
+        serving(fleet.environment, fleet.folder / "..") as frozen,
+    ):
+        asyncio.run(answered_while_another_stands_still(one, frozen))
+
+
+async def answered_while_another_stands_still(one: HttpService, frozen: HttpService) -> None:
+    """It would accept the edit, once the message is there."""
+    frozen.process.send_signal(signal.SIGSTOP)
+    try:
+        async with in_room(one.url, "lobby", "ann") as ann:
+            told = await ann.send("EditMessage", "e1", target_message_id="m1", content="new")
+            assert told["outcome"] == "rejected", told
+            await ann.send("SendMessage", "m1", content="hi")
+            await asyncio.sleep(LONGER_THAN_A_CLAIM_SECONDS)
+    finally:
+        frozen.process.send_signal(signal.SIGCONT)
+    async with in_room(frozen.url, "lobby", "bob", after=0) as bob:
+        assert (await bob.send("SendMessage", "m2", content="ho"))["outcome"] == "accepted"
+        await asyncio.sleep(1)  # what it has begun of the edit comes to its end
+        await bob.send("SendMessage", "m3", content="hm")
+        assert [event["type"] for event in await bob.up_to(3)] == ["MESSAGE_SENT"] * 3
