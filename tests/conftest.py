@@ -12,7 +12,7 @@ from typing import TypeVar
 
 import pytest
 
-from eventfleet.stores import gaps, refusals
+from eventfleet.stores import background_task, gaps, refusals
 from tests.module_guard import ModuleGuard
 from tests.servers.embedded_broker import EmbeddedBroker
 from tests.servers.install import Absent
@@ -95,9 +95,11 @@ def nats_url() -> Iterator[str]:
 
 
 @pytest.fixture(autouse=True)
-def forgets_servers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each test begins without gaps and refusals, which a process remembers."""
+def forgets_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each test begins without what the process remembers of others: gaps, refusals, and the
+    background tasks of services that a simulation has killed."""
     monkeypatch.setattr(gaps, "_gaps", {})
+    monkeypatch.setattr(background_task, "_running", set())
     for operation in refusals.OF_COMMANDS.values():
         monkeypatch.setattr(operation, "_failures", 0)
 
