@@ -49,7 +49,11 @@ def test_discards_and_epochs_are_restored(poisoned: CommandFleet) -> None:
     [worker] = fleet.start("append snapshot relay project")
     load(fleet, *ROWS)
     fleet.settle("append", "snapshot", "relay", "project")
-    for role in ("project", "relay", "snapshot"):
+    roles = {"project", "relay", "snapshot"}
+    wait_for(
+        lambda: {role for role, key, _ in parked(fleet) if key == "c"} == roles, "c to be parked"
+    )
+    for role in sorted(roles):
         fleet.run(
             *("deadletters", "discard", "poisoned", role, "c"),
             *("--version", "1", "--why", "a mistake", "--by", "ann"),
@@ -64,8 +68,8 @@ def test_discards_and_epochs_are_restored(poisoned: CommandFleet) -> None:
     [worker] = fleet.start("append snapshot relay project")
     load(fleet, ("b", "8"))
     fleet.settle("append", "snapshot", "relay", "project")
-    before, waiting = events(fleet, "poisoned"), parked(fleet)
     assert worker.stop() == 0
+    before, waiting, (_, audited) = events(fleet, "poisoned"), parked(fleet), fleet.audit()
 
     lose(fleet)
     assert "1 discarded events have their mark again" in fleet.run("restore", "poisoned")
@@ -77,7 +81,8 @@ def test_discards_and_epochs_are_restored(poisoned: CommandFleet) -> None:
     assert (relayed(fleet, "c"), state(fleet, "c")) == (["7", "9"], ["7", "9"])
     assert events(fleet, "poisoned")[-1]["position"].startswith("1-")
     text, report = fleet.audit()
-    assert report["clean"], text
+    assert not report["violations"], text
+    assert report["problems"] == audited["problems"], text
 
 
 def send(fleet: CommandFleet, aggregate_id: str, command: str) -> str:
