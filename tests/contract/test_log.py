@@ -28,7 +28,7 @@ from eventfleet.stores.errors import (
     TopicRefused,
 )
 from eventfleet.stores.kafka.admin import Admin
-from eventfleet.stores.kafka.batching_producer import BatchingProducer
+from eventfleet.stores.kafka.batching_producer import BatchingProducer, TopicMemory
 from eventfleet.stores.kafka.connection import Connection
 from eventfleet.stores.kafka.follower import Follower
 from eventfleet.stores.kafka.producer import PlainWriter, Producer
@@ -145,7 +145,7 @@ def kafka_log(connection: Connection, prefix: str, transactions: bool) -> Log:
 
     async def leave_open(owner: TransactionalWriter, records: Sequence[ProducerRecord]) -> None:
         await owner._producer.begin_transaction()
-        await BatchingProducer(owner._producer, {}).send(records)
+        await BatchingProducer(owner._producer, TopicMemory()).send(records)
 
     return Log(
         Admin(connection),
@@ -669,6 +669,22 @@ async def test_an_unknown_topic_is_misconfigured(kafka: str, prefix: str) -> Non
     with pytest.raises(TopicRefused, match=f"topic {prefix}.unknown"):
         await producer.produce([ProducerRecord(f"{prefix}.unknown", b"k", b"v")])
     await producer.close()
+
+
+async def test_a_topic_that_was_known_is_unavailable(kafka: str, prefix: str) -> None:
+    """A broker that has just started, or none that answers, doesn't know it either."""
+    log = kafka_log(Connection(kafka, timeout=1), prefix, True)
+    topic = TopicSpec(log.topics.stored, 1, 1)
+    await log.admin.create([topic])
+    await log.producer.produce(log.out("x"))
+    admin = Connection(kafka, timeout=TIMEOUT).admin()
+    await admin.start()
+    await admin.delete_topics([topic.name])
+    await admin.close()
+    await log.producer.close()
+    with pytest.raises(ServerUnavailable, match=f"topic {topic.name}: Unknown"):
+        await log.producer.produce(log.out("y"))
+    await log.close()
 
 
 async def test_work_goes_on_after_the_broker_was_killed(prefix: str) -> None:

@@ -69,14 +69,16 @@ class Outages:
             leaving, began = self._supervisor.workers[place], time.monotonic()
             leaving.process.terminate()
             self._supervisor.start(place)
-        time.sleep(seconds)
+        back_at = time.monotonic() + seconds
         if leaving:
             self._wait_for_the_end(leaving, began)
+        time.sleep(max(0.0, back_at - time.monotonic()))
         self._server.start() if kill else self._server.signal(signal.SIGCONT)
         self.seconds.append(seconds)
         self._supervisor.wait_until_owned()
 
     def _wait_for_the_end(self, leaving: Worker, began: float) -> None:
+        """It ends while the server is away."""
         assert leaving.process.wait(120) == 0, leaving.output()
         self.stop_seconds.append(time.monotonic() - began)
         assert "Traceback" not in leaving.output(), leaving.output()

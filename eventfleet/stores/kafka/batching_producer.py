@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, NamedTuple
 
@@ -26,18 +27,23 @@ class AckedShare(NamedTuple):
     offsets: Sequence[int]
 
 
-BatchLimits = dict[str, int]
-"""By topic, the bytes of a batch, where it has refused a larger one for its size."""
+@dataclass
+class TopicMemory:
+    """Which topics Kafka has named, and the `limits` of their batches in bytes, by topic, where it
+    has refused a larger one for its size."""
+
+    limits: dict[str, int] = field(default_factory=dict)
+    named: set[str] = field(default_factory=set)
 
 
 class BatchingProducer:
     """Sends records through one producer, for any number of callers at once.
 
-    `limits` outlive it, since a producer is of no use after a refusal.
+    `memory` outlives it, since a producer is of no use after a refusal.
     """
 
-    def __init__(self, producer: Any, limits: BatchLimits) -> None:
-        self._producer, self._limits = producer, limits
+    def __init__(self, producer: Any, memory: TopicMemory) -> None:
+        self._producer, self._memory = producer, memory
         self._queues: dict[tuple[str, int], PartitionQueue] = {}
 
     async def send(self, records: Sequence[ProducerRecord]) -> list[AckedShare]:
@@ -63,14 +69,15 @@ class BatchingProducer:
         return acked
 
     async def _partitions_for(self, topic: str) -> set[int]:
-        with translate_topic_errors(topic):
+        with translate_topic_errors(topic, named=topic in self._memory.named):
             partitions: set[int] = await self._producer.partitions_for(topic)
+        self._memory.named.add(topic)
         return partitions
 
     def _queue(self, to: tuple[str, int]) -> "PartitionQueue":
         queue = self._queues.get(to)
         if queue is None:
-            queue = self._queues[to] = PartitionQueue(self._producer, *to, self._limits)
+            queue = self._queues[to] = PartitionQueue(self._producer, *to, self._memory.limits)
         return queue
 
 
@@ -84,7 +91,7 @@ class PendingSend(NamedTuple):
 class PartitionQueue:
     """The records for one partition. Those that arrive while a batch is out go with the next."""
 
-    def __init__(self, producer: Any, topic: str, partition: int, limits: BatchLimits) -> None:
+    def __init__(self, producer: Any, topic: str, partition: int, limits: dict[str, int]) -> None:
         self._producer, self._topic, self._partition = producer, topic, partition
         self._limits = limits
         self._waiting: list[PendingSend] = []
@@ -123,7 +130,7 @@ class PartitionQueue:
             size = batch.size()
             sending = self._producer.send_batch(batch, self._topic, partition=self._partition)
             try:
-                with translate_topic_errors(self._topic):
+                with translate_topic_errors(self._topic, named=True):
                     first = (await (await sending)).offset
             except RecordsTooLarge as error:
                 raise self._too_large(error, records[len(offsets) :], count, size) from error

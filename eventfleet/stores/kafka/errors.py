@@ -103,13 +103,18 @@ def _unavailable(what: str, reason: str, note: ConnectionNote) -> StoreError:
 
 
 @contextmanager
-def translate_topic_errors(topic: str) -> Iterator[None]:
+def translate_topic_errors(topic: str, *, named: bool) -> Iterator[None]:
     """Raise TopicRefused, with the topic's name, where the driver refuses to write to it.
 
-    RecordsTooLarge, of no records: it refuses what it was given for its size.
+    RecordsTooLarge, of no records: it refuses what it was given for its size. ServerUnavailable: it
+    does not know a topic that Kafka has `named` before, as during an outage, or from a broker that
+    has just started.
     """
     try:
         yield
+    except kafka.UnknownTopicOrPartitionError as error:
+        kind = ServerUnavailable if named else TopicRefused
+        raise kind(f"topic {topic}: {describe(error)}") from error
     except kafka.TopicAuthorizationFailedError as error:
         needed = type(error)(NeededRight(f"Write on topic {topic}"))
         raise TopicRefused(f"topic {topic}: Kafka: {_missing_right(needed)}") from error

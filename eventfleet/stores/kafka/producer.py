@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from eventfleet.stores.contracts import Watermarks
-from eventfleet.stores.kafka.batching_producer import AckedShare, BatchingProducer, BatchLimits
+from eventfleet.stores.kafka.batching_producer import AckedShare, BatchingProducer, TopicMemory
 from eventfleet.stores.kafka.connection import Connection
 from eventfleet.stores.kafka.errors import abort_producer, translate_errors
 from eventfleet.stores.kafka.offsets import fetch_committed
@@ -25,8 +25,8 @@ class Producer:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._producer: Any = None
-        self._limits: BatchLimits = {}
-        self._batching = BatchingProducer(None, self._limits)
+        self._topics = TopicMemory()
+        self._batching = BatchingProducer(None, self._topics)
         self._starting = asyncio.Lock()
 
     async def produce(self, records: Sequence[ProducerRecord]) -> list[Position]:
@@ -83,7 +83,7 @@ class Producer:
         async with self._starting:
             if self._producer is None:
                 self._producer = self._connection.producer()
-                self._batching = BatchingProducer(self._producer, self._limits)
+                self._batching = BatchingProducer(self._producer, self._topics)
                 await self._producer.start()
 
 

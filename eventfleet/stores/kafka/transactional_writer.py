@@ -9,7 +9,7 @@ from aiokafka.errors import ProducerFenced
 
 from eventfleet.stores.contracts import Watermarks
 from eventfleet.stores.errors import Fenced, ServerUnavailable
-from eventfleet.stores.kafka.batching_producer import BatchingProducer, BatchLimits
+from eventfleet.stores.kafka.batching_producer import BatchingProducer, TopicMemory
 from eventfleet.stores.kafka.connection import Connection
 from eventfleet.stores.kafka.errors import (
     WRONG_STATE_ERRORS,
@@ -45,7 +45,7 @@ class TransactionalWriter:
         self._partition = partition
         self._producer: Any = None
         self._committed = 0
-        self._limits: BatchLimits = {}
+        self._topics = TopicMemory()
 
     @property
     def transactional_id(self) -> str:
@@ -145,7 +145,7 @@ class TransactionalWriter:
             await producer.begin_transaction()
             source = TopicPartition(self._topic, self._partition)
             await _gather(
-                BatchingProducer(producer, self._limits).send(records),
+                BatchingProducer(producer, self._topics).send(records),
                 producer.send_offsets_to_transaction({source: offset}, self._group),
             )
             await producer.commit_transaction()
