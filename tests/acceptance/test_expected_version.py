@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 import sysconfig
@@ -134,7 +135,7 @@ def test_a_record_on_the_topic_is_answered_as_the_guide_says(
 
 def test_the_guides_program_runs(fleet: CommandFleet, requested: Any) -> None:
     (fleet.folder / "program.py").write_text(PROGRAM)
-    status, said = run(fleet, f"{sys.executable} program.py")
+    status, said = run(fleet, f"{shlex.quote(sys.executable)} program.py")
     assert (status, said[:9]) == (0, "Accepted("), said
 
 

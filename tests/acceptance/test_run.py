@@ -174,7 +174,7 @@ def test_a_second_terminal_loads_with_the_printed_command(
     with newcomer.started("run", LOG=str(log)) as (process, said):
         assert re.search(r"stored +4\b", said)
         environment = re.findall(r"^  ((?:cd|export) .*)$", said, re.MULTILINE)
-        examples = re.findall(r"^  (\S*eventfleet (?:load|health).*)$", said, re.MULTILINE)
+        examples = re.findall(r"^  (\S.*eventfleet'? (?:load|health).*)$", said, re.MULTILINE)
         assert len(examples) == 2, said
         second = subprocess.run(
             ["sh", "-ec", "\n".join([*environment, *examples]).replace("FILE", str(log))],
@@ -217,7 +217,7 @@ def test_the_fleet_is_served_over_http_at_the_printed_address(
     with newcomer.started("up", "orders", **({"PORT": str(port)} if asked else {})) as (_, said):
         assert "EVENTFLEET_DOMAINS is not set: running the sample domains" in said
         assert "Nothing is kept between starts" in said
-        sent = re.search(r"^  (\S*eventfleet send orders .*)$", said, re.MULTILINE)
+        sent = re.search(r"^  (\S.*eventfleet'? send orders .*)$", said, re.MULTILINE)
         assert sent, said
         environment = re.findall(r"^  ((?:cd|export) .*)$", said, re.MULTILINE)
         done = subprocess.run(
@@ -363,7 +363,7 @@ def test_a_fleet_stays_up_with_a_stopped_partition_and_tells(
     log = brittle.pop("LOG")
     with newcomer.started("up", **brittle) as (process, said):
         environment = re.findall(r"^  ((?:cd|export) .*)$", said, re.MULTILINE)
-        (load,) = re.findall(r"^  (\S*eventfleet load .*)$", said, re.MULTILINE)
+        (load,) = re.findall(r"^  (\S.*eventfleet'? load .*)$", said, re.MULTILINE)
         loaded = subprocess.run(
             ["sh", "-ec", "\n".join([*environment, load.replace("FILE", log)])],
             env=newcomer.environment | brittle,
