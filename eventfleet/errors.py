@@ -24,9 +24,11 @@ from eventfleet.states.view_reader import UnknownView, ViewNotBuilt
 from eventfleet.stores.errors import (
     AccessRefused,
     Duplicate,
+    EditConflict,
     HungUp,
     InvalidCursor,
     Misconfigured,
+    NotFound,
     RecordsTooLarge,
     ServerUnavailable,
     StoreError,
@@ -35,14 +37,8 @@ from eventfleet.stores.errors import (
 from eventfleet.topics.errors import EventfleetError, InvalidRecord
 
 if TYPE_CHECKING:
-    from eventfleet.documents.errors import (
-        AlreadyRegistered,
-        EditConflict,
-        InvalidDocument,
-        NotFound,
-        NotRegistered,
-        OpeningFailed,
-    )
+    from eventfleet.aggregates.errors import AlreadyRegistered, NotRegistered
+    from eventfleet.documents.errors import InvalidDocument, OpeningFailed
     from eventfleet.embedded_servers import EmbeddedServerMissing, ProgramFailed
     from eventfleet.stores.mongo.errors import OperationRefused
     from eventfleet.web.key_file import InvalidKeyFile
@@ -92,13 +88,11 @@ __all__ = [
 # Their modules import a driver, Starlette or asyncio's subprocesses: imported at first use, so that
 # a program that catches errors needs none of them.
 _IMPORTED_AT_FIRST_USE = {
-    "AlreadyRegistered": "eventfleet.documents.errors",
-    "EditConflict": "eventfleet.documents.errors",
+    "AlreadyRegistered": "eventfleet.aggregates.errors",
     "EmbeddedServerMissing": "eventfleet.embedded_servers",
     "InvalidDocument": "eventfleet.documents.errors",
     "InvalidKeyFile": "eventfleet.web.key_file",
-    "NotFound": "eventfleet.documents.errors",
-    "NotRegistered": "eventfleet.documents.errors",
+    "NotRegistered": "eventfleet.aggregates.errors",
     "OpeningFailed": "eventfleet.documents.errors",
     "OperationRefused": "eventfleet.stores.mongo.errors",
     "ProgramFailed": "eventfleet.embedded_servers",

@@ -6,8 +6,7 @@ from contextlib import AsyncExitStack
 
 from benchmarks.contenders.bus_data import connect, measure_publishing
 from benchmarks.contenders.task import ContenderTask, read_task, run
-from eventfleet.documents import DocumentEvent
-from eventfleet.documents.event.serializer import CloudEventsSerializer
+from eventfleet.buses import CloudEventsSerializer, DocumentEvent
 
 encode = CloudEventsSerializer().encode
 

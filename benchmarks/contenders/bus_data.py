@@ -9,7 +9,7 @@ import nats
 from redis.asyncio import Redis
 
 from benchmarks.contenders.task import ContenderTask, Result, Stopwatch, write_result
-from eventfleet.documents import DocumentEvent
+from eventfleet.buses import DocumentEvent
 
 BATCH_EVENTS = 500
 TIME = datetime(2026, 1, 1, tzinfo=UTC)

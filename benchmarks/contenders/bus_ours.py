@@ -4,9 +4,7 @@ from contextlib import AsyncExitStack
 
 from benchmarks.contenders.bus_data import connect, measure_publishing
 from benchmarks.contenders.task import ContenderTask, read_task, run
-from eventfleet.documents import EventBus
-from eventfleet.documents.event.nats_bus import NatsBus
-from eventfleet.documents.event.redis_bus import RedisBus
+from eventfleet.buses import EventBus, NatsBus, RedisBus
 
 
 async def main(task: ContenderTask) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import NamedTuple
-from uuid import UUID, uuid5
+from uuid import UUID
 
 import msgspec
 
@@ -12,6 +12,7 @@ from eventfleet.domains.orders import Cancel, Deliver, Pack, Pay, Place, Return,
 from eventfleet.log_files.records import ReadyRecord
 from eventfleet.model.payloads import Command
 from eventfleet.topics.codec import encode
+from eventfleet.topics.derived_id import derived_id
 from eventfleet.topics.event import EventRecord, truncate_to_milliseconds
 
 ORDER_COUNT = 2000
@@ -19,7 +20,7 @@ SEED = 1
 OPENING = datetime(2026, 1, 5, 8, tzinfo=UTC)
 CLOSING = OPENING + timedelta(days=28)
 
-_NAMESPACE = UUID("5d1f8e0e-9f53-5b1c-8a55-0b1d5a0a6c27")
+_NAMESPACE = UUID("5d1f8e0e-9f53-5b1c-8a55-0b1d5a0a6c27").bytes
 _CURRENCIES = ("EUR", "EUR", "EUR", "CHF", "GBP", "KRW")
 _CARRIERS = ("DHL", "DPD", "UPS", "post")
 _REASONS = ("changed my mind", "found it cheaper", "ordered twice", "")
@@ -89,7 +90,7 @@ def _commands(random: Random) -> Iterator[tuple[Command, float]]:
 
 def _to_record(order: str, name: str, step: Step) -> ReadyRecord:
     command = EventRecord(
-        id=str(uuid5(_NAMESPACE, name)),
+        id=derived_id(_NAMESPACE, name),
         type=type(step.command).__name__,
         domain=orders.name,
         aggregate_id=order,

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from enum import Enum
+from typing import Any
 
 from eventfleet.topics.errors import EventfleetError
 from eventfleet.topics.record import ProducerRecord
@@ -100,6 +101,39 @@ class Duplicate(StoreError):
         self.stream = stream
         self.version = version
         self.key = key
+
+
+class NotFound(EventfleetError):
+    """There is no document or aggregate `id`, or it was deleted; `kind` is its collection or
+    domain."""
+
+    def __init__(self, kind: str, id: Any) -> None:
+        super().__init__(f"{kind} {id!r} does not exist: create it first, or check the id")
+        self.kind, self.id = kind, id
+
+
+class EditConflict(EventfleetError):
+    """Other writers came first, and nothing was stored; `kind` is a collection or domain.
+
+    `expected` is the version that the change was made on, `present` the stored one. For a document,
+    `attempted` is the Diff that was not stored, and `others` are those stored meanwhile.
+    """
+
+    def __init__(
+        self,
+        kind: str,
+        id: Any,
+        expected: int,
+        present: int,
+        attempted: Any = None,
+        others: tuple[Any, ...] = (),
+    ) -> None:
+        super().__init__(
+            f"{kind} {id!r} is at version {present}, not at {expected}: load it again and repeat "
+            "the change"
+        )
+        self.kind, self.id, self.expected, self.present = kind, id, expected, present
+        self.attempted, self.others = attempted, others
 
 
 class Fenced(StoreError):

@@ -1,13 +1,7 @@
 """What reacts to users' events: a mapper that derives one of its own, and subscribers."""
 
-from eventfleet.documents import (
-    DerivedEvent,
-    Diff,
-    DocumentEvent,
-    EventBus,
-    EventMapper,
-    EventTypes,
-)
+from eventfleet.buses import DerivedEvent, DocumentEvent, EventBus
+from eventfleet.documents import Diff, EventMapper, EventTypes
 
 
 class UserMapper(EventMapper):

@@ -13,8 +13,9 @@ from contextlib import AsyncExitStack
 from handlers import UserMapper, subscribe_all
 from user import User, make_dispatcher
 
-from eventfleet.documents import Documents, EventBus, MemoryBus
-from eventfleet.documents.command.command import Command
+from eventfleet.aggregates import CommandEnvelope
+from eventfleet.buses import EventBus, MemoryBus
+from eventfleet.documents import Documents
 
 SETTLE_SECONDS = 1.0
 
@@ -28,9 +29,9 @@ async def main(mongo_url: str, redis_url: str = "") -> None:
         documents = await stack.enter_async_context(opening)
         dispatcher = make_dispatcher(documents)
         data = {"name": "John Doe", "email": "john@example.com"}
-        await dispatcher.dispatch(Command.of("CreateUser", "user123", data))
+        await dispatcher.dispatch(CommandEnvelope.of("CreateUser", "user123", data))
         changed = {"email": "john.doe@example.com"}
-        user = await dispatcher.dispatch(Command.of("ChangeEmail", "user123", changed))
+        user = await dispatcher.dispatch(CommandEnvelope.of("ChangeEmail", "user123", changed))
         await asyncio.sleep(SETTLE_SECONDS)  # a program that goes on need not wait
         print(f"{user.name} <{user.email}>, version {user.version}")
 
@@ -41,7 +42,7 @@ async def open_bus(stack: AsyncExitStack, redis_url: str) -> EventBus:
         return MemoryBus()
     from redis.asyncio import Redis
 
-    from eventfleet.documents.event.redis_bus import RedisBus
+    from eventfleet.buses import RedisBus
 
     client = await stack.enter_async_context(Redis.from_url(redis_url))
     return RedisBus(client, "app:events")

@@ -4,9 +4,8 @@ from collections.abc import Callable
 
 import msgspec
 
+from eventfleet.aggregates import CommandEnvelope, Dispatcher
 from eventfleet.documents import Documents
-from eventfleet.documents.command.command import Command
-from eventfleet.documents.command.dispatcher import Dispatcher
 
 
 class User(msgspec.Struct):
@@ -37,13 +36,13 @@ class UserHandlers:
     def __init__(self, documents: Documents) -> None:
         self._documents = documents
 
-    async def create(self, command: Command[CreateUser]) -> User:
+    async def create(self, command: CommandEnvelope[CreateUser]) -> User:
         given = command.payload
         new = User(command.aggregate_id, given.name, given.email)
         created: User = await self._documents["users"].find_one_and_upsert(new, "users")
         return created
 
-    async def change_email(self, command: Command[ChangeEmail]) -> User:
+    async def change_email(self, command: CommandEnvelope[ChangeEmail]) -> User:
         edit = with_email(command.payload.email)
         user, _ = await self._documents.update("users", command.aggregate_id, edit)
         return user  # type: ignore[no-any-return]

@@ -5,9 +5,8 @@ import os
 import sys
 from typing import Any
 
-from eventfleet.documents.aggregate.repository import Repository
-from eventfleet.documents.event import publisher
-from eventfleet.documents.event.memory_bus import MemoryBus
+from eventfleet.aggregates import Repository
+from eventfleet.buses import MemoryBus, publisher
 from eventfleet.stores.mongo import open_stores
 from tests.unit.users import User
 

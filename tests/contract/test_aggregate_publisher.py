@@ -10,12 +10,9 @@ from collections.abc import Iterator, Sequence
 import pytest
 from pymongo import MongoClient
 
-from eventfleet.documents import DerivedEvent, DocumentEvent, EditConflict, MemoryBus
-from eventfleet.documents.aggregate.repository import Repository
-from eventfleet.documents.command.command import Command
-from eventfleet.documents.command.middleware import SkipRepeated
-from eventfleet.documents.event import publisher
-from eventfleet.documents.event.mapper import AggregateEventMapper
+from eventfleet.aggregates import AggregateEventMapper, CommandEnvelope, Repository, SkipRepeated
+from eventfleet.buses import DerivedEvent, DocumentEvent, MemoryBus, publisher
+from eventfleet.documents import EditConflict
 from eventfleet.errors import ServerUnavailable
 from eventfleet.stores.mongo import open_stores
 from eventfleet.topics.event import EventRecord
@@ -375,7 +372,7 @@ async def test_an_aggregates_event_goes_over_the_bus_to_its_handlers(writer: Ope
     bus.subscribe("UserCreated", lambda event: greeted.append(event.aggregate_id))
     async with bus, writer(bus=bus) as users, users:
         await user_dispatcher(users).dispatch(create_user())
-        change = Command.of("ChangeEmail", "user123", {"email": "john.doe@example.com"})
+        change = CommandEnvelope.of("ChangeEmail", "user123", {"email": "john.doe@example.com"})
         await user_dispatcher(users).dispatch(change)
         await settled(users)
         await until(lambda: greeted)

@@ -215,7 +215,7 @@ SEE: dict[str, Callable[[Storage], Awaitable[Any]]] = {
 async def test_no_read_is_older_than_what_the_process_has_seen(
     opening: OpenGames, see: Callable[[Storage], Awaitable[Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("eventfleet.documents.event.publisher.LEFT_BEHIND_SECONDS", 600.0)
+    monkeypatch.setattr("eventfleet.buses.publisher.LEFT_BEHIND_SECONDS", 600.0)
 
     async def work(here: Storage, there: Storage) -> None:
         await there.find()

@@ -7,14 +7,12 @@ from typing import Any
 
 import pytest
 
+from eventfleet.buses import DerivedEvent, DocumentEvent, MemoryBus
 from eventfleet.documents import (
-    DerivedEvent,
     Diff,
-    DocumentEvent,
     EditConflict,
     EventMapper,
     EventSourcedStorage,
-    MemoryBus,
     MemoryDocuments,
 )
 from eventfleet.errors import Misconfigured, ServerUnavailable

@@ -11,8 +11,8 @@ import pytest
 from pymongo import MongoClient
 
 from eventfleet.documents import MemoryDocuments
-from eventfleet.documents.storage.document_folder import DocumentFolder
-from eventfleet.documents.storage.document_reader import DocumentReader
+from eventfleet.documents.document_folder import DocumentFolder
+from eventfleet.documents.document_reader import DocumentReader
 from eventfleet.stores.contracts.documents import DocumentStore, StoredDocument
 from eventfleet.stores.mongo.document_stores import open_document_store
 from tests.contract.document_schedule import Schedule, Violation
@@ -52,7 +52,7 @@ async def test_on_a_server_every_answer_is_true_at_a_moment_of_its_call(
 
 def share_with_callers(monkeypatch: pytest.MonkeyPatch) -> None:
     """Hand out what the cache has."""
-    module = "eventfleet.documents.storage.document_codec.copy_value"
+    module = "eventfleet.documents.document_codec.copy_value"
     monkeypatch.setattr(module, lambda fields: fields)
 
 

@@ -25,7 +25,7 @@ from eventfleet.documents import (
     StorageOptions,
     WatchedChange,
 )
-from eventfleet.documents.storage.event_sourced import MAX_ATTEMPTS
+from eventfleet.documents.event_sourced import MAX_ATTEMPTS
 from eventfleet.stores.contracts.documents import DocumentStore, StoredDocument
 from eventfleet.stores.errors import InvalidCursor
 from eventfleet.stores.mongo.document_stores import open_document_store
@@ -362,7 +362,7 @@ async def test_attempts_of_every_change_have_an_end(
         return False
 
     monkeypatch.setattr(games, "_insert", lose)
-    monkeypatch.setattr("eventfleet.documents.storage.event_sourced.MAX_PAUSE_SECONDS", 0.0)
+    monkeypatch.setattr("eventfleet.documents.event_sourced.MAX_PAUSE_SECONDS", 0.0)
     works: dict[str, Any] = {
         "upsert": lambda: games.find_one_and_upsert(StructGame("g1", gold=3), "me"),
         "update": lambda: games.edit_or_create("g1", earn(3), "me"),
@@ -415,7 +415,7 @@ async def test_a_filter_an_order_and_a_page(games: Games) -> None:
 async def test_find_is_eventual_and_waits_for_the_versions_that_are_named(
     opening: OpenGames, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("eventfleet.documents.event.publisher.LEFT_BEHIND_SECONDS", 600.0)
+    monkeypatch.setattr("eventfleet.buses.publisher.LEFT_BEHIND_SECONDS", 600.0)
     async with opening() as games, opening() as other:
         await other.find_one_and_upsert(StructGame("g1"), "server")
         await other.find()
@@ -458,7 +458,7 @@ async def test_what_a_dead_writer_has_not_written_is_written_by_another(
         with monkeypatch.context() as dead:
             dead.setattr(games._projector, "put", lambda *_: asyncio.sleep(0))
             await games.find_one_and_upsert(StructGame("g1", gold=5), "server")
-    monkeypatch.setattr("eventfleet.documents.event.publisher.LEFT_BEHIND_SECONDS", 0.1)
+    monkeypatch.setattr("eventfleet.buses.publisher.LEFT_BEHIND_SECONDS", 0.1)
     async with opening() as games:
 
         async def written() -> bool:
@@ -516,7 +516,7 @@ async def test_a_document_is_watched_from_a_version_on(
     opening: OpenGames, monkeypatch: pytest.MonkeyPatch, watch: bool
 ) -> None:
     poll = 600.0 if watch else 0.05
-    monkeypatch.setattr("eventfleet.documents.storage.event_sourced.WATCH_POLL_SECONDS", poll)
+    monkeypatch.setattr("eventfleet.documents.event_sourced.WATCH_POLL_SECONDS", poll)
     async with opening(watch=watch) as games, opening() as other:
         await games.find_one_and_upsert(StructGame("g1"), "server")
         await games.find_one_and_update("g1", earn(1), "admin")

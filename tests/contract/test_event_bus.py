@@ -14,11 +14,15 @@ import nats
 import pytest
 from redis.asyncio import Redis as RedisClient
 
-from eventfleet.documents import DocumentEvent, EventBus, MemoryBus
-from eventfleet.documents.event.nats_bus import NatsBus
-from eventfleet.documents.event.redis_bus import RedisBus
-from eventfleet.documents.event.redis_pubsub_bus import RedisPubSubBus
-from eventfleet.documents.event.serializer import Serializer
+from eventfleet.buses import (
+    DocumentEvent,
+    EventBus,
+    MemoryBus,
+    NatsBus,
+    RedisBus,
+    RedisPubSubBus,
+    Serializer,
+)
 from eventfleet.errors import (
     AccessRefused,
     DeclarationError,
@@ -91,7 +95,7 @@ async def buses(request: pytest.FixtureRequest, prefix: str) -> AsyncIterator[Bu
 
 @pytest.fixture(autouse=True)
 def few_tries(monkeypatch: pytest.MonkeyPatch) -> None:
-    module = "eventfleet.documents.event.subscription"
+    module = "eventfleet.buses.subscription"
     monkeypatch.setattr(f"{module}.MAX_ATTEMPTS", 3)
     monkeypatch.setattr(f"{module}.FIRST_PAUSE_SECONDS", 0.001)
 
@@ -321,7 +325,7 @@ async def test_what_is_never_handled_is_kept_and_can_be_given_again(bus: EventBu
 async def test_dead_letters_in_memory_have_a_limit(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("eventfleet.documents.event.memory_bus.MAX_DEAD_LETTERS", 2)
+    monkeypatch.setattr("eventfleet.buses.memory_bus.MAX_DEAD_LETTERS", 2)
     bus, seen = MemoryBus(), Seen(e1=3, e2=3, e3=3)
     bus.subscribe("*", seen, "failing")
     async with bus:

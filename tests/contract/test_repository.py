@@ -8,13 +8,16 @@ from typing import Any
 import pytest
 from pymongo import MongoClient
 
-from eventfleet.documents.aggregate.repository import DEFAULT_PARTITIONS, Repository
-from eventfleet.documents.command.command import Command
-from eventfleet.documents.command.dispatcher import Dispatcher
-from eventfleet.documents.command.middleware import RetryOnConflict, SkipRepeated
-from eventfleet.documents.errors import EditConflict, NotFound
+from eventfleet.aggregates import (
+    CommandEnvelope,
+    Dispatcher,
+    Repository,
+    RetryOnConflict,
+    SkipRepeated,
+)
+from eventfleet.aggregates.repository import DEFAULT_PARTITIONS
 from eventfleet.stores.contracts import DomainStores
-from eventfleet.stores.errors import ServerUnavailable
+from eventfleet.stores.errors import EditConflict, NotFound, ServerUnavailable
 from eventfleet.stores.memory.events import MemoryEvents
 from eventfleet.stores.memory.snapshots import MemorySnapshots
 from eventfleet.stores.mongo import open_stores
@@ -70,9 +73,9 @@ async def test_the_quick_start_of_users(writer: OpenWriter) -> None:
     async with writer() as repository:
         dispatcher = user_dispatcher(repository)
         with pytest.raises(NotFound):
-            await dispatcher.dispatch(Command.of(ChangeEmail("a@b"), "user123"))
+            await dispatcher.dispatch(CommandEnvelope.of(ChangeEmail("a@b"), "user123"))
         assert await dispatcher.dispatch(create_user()) == 1
-        change = Command.of("ChangeEmail", "user123", {"email": "john.doe@example.com"})
+        change = CommandEnvelope.of("ChangeEmail", "user123", {"email": "john.doe@example.com"})
         assert await dispatcher.dispatch(change) == 2
     async with writer() as repository:
         user = await repository.load("user123")
@@ -119,7 +122,7 @@ async def test_writers_that_retry_are_all_stored_in_some_order(writer: OpenWrite
 
         async def change(dispatcher: Dispatcher, writer: int) -> list[int]:
             emails = [f"{writer}-{number}@example.com" for number in range(5)]
-            commands = [Command.of(ChangeEmail(email), "user123") for email in emails]
+            commands = [CommandEnvelope.of(ChangeEmail(email), "user123") for email in emails]
             return [await dispatcher.dispatch(command) for command in commands]
 
         versions = await asyncio.gather(*map(change, dispatchers, range(2)))

@@ -15,9 +15,8 @@ import msgspec
 import nats
 from redis.asyncio import Redis
 
+from eventfleet.buses import NatsBus, RedisBus
 from eventfleet.documents import EditConflict, EventSourcedStorage, open_storage
-from eventfleet.documents.event.nats_bus import NatsBus
-from eventfleet.documents.event.redis_bus import RedisBus
 from eventfleet.errors import ServerUnavailable
 
 DOCUMENTS = 100

@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 from pymongo import MongoClient
 
-from eventfleet.documents import DocumentEvent, open_storage
-from eventfleet.documents.storage.diff import apply_diff
+from eventfleet.buses import DocumentEvent
+from eventfleet.documents import open_storage
+from eventfleet.documents.diff import apply_diff
 from tests.acceptance.fleet import ROOT
 from tests.faults.document_writers import (
     COLLECTION,

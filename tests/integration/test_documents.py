@@ -16,14 +16,13 @@ from motor.motor_asyncio import AsyncIOMotorClient
 from pymongo import AsyncMongoClient
 from pymongo.monitoring import CommandListener
 
+from eventfleet.buses import DocumentEvent, MemoryBus
 from eventfleet.documents import (
-    DocumentEvent,
     Documents,
     EventMapper,
     EventSourcedStorage,
     EventTypes,
     InvalidDocument,
-    MemoryBus,
     OpeningFailed,
     open_storage,
 )

@@ -5,9 +5,7 @@ from typing import Any
 import pytest
 
 from eventfleet import DeclarationError, Domain, EventRecord, InvalidRecord, State
-from eventfleet.documents.aggregate.aggregate import Aggregate
-from eventfleet.documents.aggregate.factory import AggregateFactory
-from eventfleet.documents.errors import AlreadyRegistered, NotRegistered
+from eventfleet.aggregates import Aggregate, AggregateFactory, AlreadyRegistered, NotRegistered
 from eventfleet.domains.bank import Opened
 from eventfleet.states.live_state import ReplayFailed
 from eventfleet.stores.errors import ServerUnavailable

@@ -9,10 +9,15 @@ from msgspec import Meta
 
 from eventfleet import Command as Payload
 from eventfleet import InvalidRecord
-from eventfleet.documents.command.command import Command
-from eventfleet.documents.command.dispatcher import CallNext, Dispatcher
-from eventfleet.documents.command.middleware import RetryOnConflict
-from eventfleet.documents.errors import AlreadyRegistered, EditConflict, NotRegistered
+from eventfleet.aggregates import (
+    AlreadyRegistered,
+    CallNext,
+    CommandEnvelope,
+    Dispatcher,
+    NotRegistered,
+    RetryOnConflict,
+)
+from eventfleet.stores.errors import EditConflict
 
 
 class Deposit(Payload):
@@ -30,7 +35,7 @@ class ChangeEmail:
     notify: bool = True
 
 
-def take(command: Command[Any]) -> Command[Any]:
+def take(command: CommandEnvelope[Any]) -> CommandEnvelope[Any]:
     return command
 
 
@@ -38,16 +43,16 @@ def take(command: Command[Any]) -> Command[Any]:
 
 
 def test_a_command_has_a_name_an_aggregate_a_payload_and_an_id() -> None:
-    command = Command.of("CreateUser", "user123", {"name": "John Doe"})
+    command = CommandEnvelope.of("CreateUser", "user123", {"name": "John Doe"})
     assert (command.name, command.aggregate_id) == ("CreateUser", "user123")
     assert (command.payload, command.metadata) == ({"name": "John Doe"}, {})
     assert command.id
-    assert command.id != Command.of("CreateUser", "user123", {}).id
+    assert command.id != CommandEnvelope.of("CreateUser", "user123", {}).id
 
 
 @pytest.mark.parametrize("payload", [Deposit(amount=1), CreateUser("John"), ChangeEmail("a@b")])
 def test_a_typed_command_has_the_name_of_its_payloads_class(payload: Any) -> None:
-    command = Command.of(payload, "user123", id="c1", metadata={"actor": "ann"})
+    command = CommandEnvelope.of(payload, "user123", id="c1", metadata={"actor": "ann"})
     assert (command.name, command.payload) == (type(payload).__name__, payload)
     assert (command.id, command.metadata) == ("c1", {"actor": "ann"})
 
@@ -64,13 +69,13 @@ def test_a_typed_command_has_the_name_of_its_payloads_class(payload: Any) -> Non
 )
 def test_a_command_that_is_addressed_wrongly_names_the_field(arguments: Any, field: str) -> None:
     with pytest.raises(InvalidRecord) as caught:
-        Command.of(*arguments)
+        CommandEnvelope.of(*arguments)
     assert caught.value.field == field
 
 
 def test_an_empty_id_of_a_command_is_refused() -> None:
     with pytest.raises(InvalidRecord, match=r"^id: "):
-        Command.of("CreateUser", "user123", {}, id="")
+        CommandEnvelope.of("CreateUser", "user123", {}, id="")
 
 
 @pytest.mark.parametrize(
@@ -78,7 +83,7 @@ def test_an_empty_id_of_a_command_is_refused() -> None:
 )
 def test_what_is_no_payload_is_refused(arguments: Any) -> None:
     with pytest.raises(TypeError, match="a command is a Struct's or dataclass' object"):
-        Command.of(*arguments)
+        CommandEnvelope.of(*arguments)
 
 
 # Dispatcher and handlers
@@ -95,15 +100,15 @@ def test_what_is_no_payload_is_refused(arguments: Any) -> None:
 async def test_a_handler_gets_the_payload_in_its_class(kind: Any, data: Any, payload: Any) -> None:
     dispatcher = Dispatcher()
     dispatcher.register(kind, take)
-    named = await dispatcher.dispatch(Command.of(kind.__name__, "a1", data))
-    typed = await dispatcher.dispatch(Command.of(payload, "a1"))
+    named = await dispatcher.dispatch(CommandEnvelope.of(kind.__name__, "a1", data))
+    typed = await dispatcher.dispatch(CommandEnvelope.of(payload, "a1"))
     assert named.payload == typed.payload == payload
 
 
 async def test_a_handler_by_name_gets_the_payload_as_it_was_given() -> None:
     dispatcher = Dispatcher()
     dispatcher.register("CreateUser", take)
-    given = Command.of("CreateUser", "user123", {"anything": 1})
+    given = CommandEnvelope.of("CreateUser", "user123", {"anything": 1})
     assert await dispatcher.dispatch(given) is given
 
 
@@ -125,7 +130,7 @@ async def test_a_payload_that_does_not_fit_names_the_field_and_the_reason(
     dispatcher = Dispatcher()
     dispatcher.register(kind, take)
     with pytest.raises(InvalidRecord) as caught:
-        await dispatcher.dispatch(Command.of(kind.__name__, "a1", data))
+        await dispatcher.dispatch(CommandEnvelope.of(kind.__name__, "a1", data))
     assert caught.value.field == field
     assert reason in caught.value.reason
 
@@ -134,33 +139,33 @@ async def test_an_object_of_the_class_is_validated_too() -> None:
     dispatcher = Dispatcher()
     dispatcher.register(Deposit, take)
     with pytest.raises(InvalidRecord, match=r"data\.amount"):
-        await dispatcher.dispatch(Command.of(Deposit(amount=0), "a1"))
+        await dispatcher.dispatch(CommandEnvelope.of(Deposit(amount=0), "a1"))
 
 
 async def test_a_handler_is_a_function_or_an_object_and_may_be_asynchronous() -> None:
     class Handlers:
-        async def handle_command(self, command: Command[Any]) -> str:
+        async def handle_command(self, command: CommandEnvelope[Any]) -> str:
             return f"object {command.aggregate_id}"
 
-    async def asynchronous(command: Command[Any]) -> str:
+    async def asynchronous(command: CommandEnvelope[Any]) -> str:
         return f"async {command.aggregate_id}"
 
     dispatcher = Dispatcher()
     dispatcher.register("A", lambda command: f"plain {command.aggregate_id}")
     dispatcher.register("B", asynchronous)
     dispatcher.register("C", Handlers())
-    answers = [await dispatcher.dispatch(Command.of(name, "a1", {})) for name in "ABC"]
+    answers = [await dispatcher.dispatch(CommandEnvelope.of(name, "a1", {})) for name in "ABC"]
     assert answers == ["plain a1", "async a1", "object a1"]
 
 
 async def test_what_a_handler_raises_reaches_the_caller() -> None:
-    def fail(command: Command[Any]) -> None:
+    def fail(command: CommandEnvelope[Any]) -> None:
         raise LookupError("no stock")
 
     dispatcher = Dispatcher()
     dispatcher.register("Buy", fail)
     with pytest.raises(LookupError, match="no stock"):
-        await dispatcher.dispatch(Command.of("Buy", "a1", {}))
+        await dispatcher.dispatch(CommandEnvelope.of("Buy", "a1", {}))
 
 
 async def test_a_command_without_a_handler_is_an_error_that_names_it() -> None:
@@ -168,7 +173,7 @@ async def test_a_command_without_a_handler_is_an_error_that_names_it() -> None:
     dispatcher.register(CreateUser, take)
     expected = "command 'DropUser' is not registered; registered: CreateUser"
     with pytest.raises(NotRegistered, match=expected) as caught:
-        await dispatcher.dispatch(Command.of("DropUser", "user123", {}))
+        await dispatcher.dispatch(CommandEnvelope.of("DropUser", "user123", {}))
     assert (caught.value.kind, caught.value.name) == ("command", "DropUser")
 
 
@@ -199,7 +204,7 @@ async def test_middleware_wraps_the_handler_the_first_one_outermost() -> None:
     story: list[str] = []
 
     def noting(name: str) -> Any:
-        async def note(command: Command[Any], call_next: CallNext) -> Any:
+        async def note(command: CommandEnvelope[Any], call_next: CallNext) -> Any:
             story.append(f"{name} before {type(command.payload).__name__}")
             result = await call_next(command)
             story.append(f"{name} after {result}")
@@ -209,24 +214,27 @@ async def test_middleware_wraps_the_handler_the_first_one_outermost() -> None:
 
     dispatcher = Dispatcher([noting("outer"), noting("inner")])
     dispatcher.register(CreateUser, lambda command: "done")
-    assert await dispatcher.dispatch(Command.of("CreateUser", "u1", {"name": "John"})) == "done"
+    assert (
+        await dispatcher.dispatch(CommandEnvelope.of("CreateUser", "u1", {"name": "John"}))
+        == "done"
+    )
     before = ["outer before CreateUser", "inner before CreateUser"]
     assert story == [*before, "inner after done", "outer after done"]
 
 
 async def test_middleware_may_refuse_a_command() -> None:
-    async def validate(command: Command[Any], call_next: CallNext) -> Any:
+    async def validate(command: CommandEnvelope[Any], call_next: CallNext) -> Any:
         if not command.payload.name:
             raise InvalidRecord("data.name", "is empty")
         return await call_next(command)
 
-    handled: list[Command[Any]] = []
+    handled: list[CommandEnvelope[Any]] = []
     dispatcher = Dispatcher([validate])
     dispatcher.register(CreateUser, handled.append)
     with pytest.raises(InvalidRecord, match=r"data\.name: is empty"):
-        await dispatcher.dispatch(Command.of("CreateUser", "u1", {"name": ""}))
+        await dispatcher.dispatch(CommandEnvelope.of("CreateUser", "u1", {"name": ""}))
     assert handled == []
-    await dispatcher.dispatch(Command.of("CreateUser", "u1", {"name": "John"}))
+    await dispatcher.dispatch(CommandEnvelope.of("CreateUser", "u1", {"name": "John"}))
     assert len(handled) == 1
 
 
@@ -237,7 +245,7 @@ class Conflicting:
         self.calls, self._conflicts, self._same = 0, conflicts, same_version
         self.pauses: list[float] = []
 
-    def handle_command(self, command: Command[Any]) -> str:
+    def handle_command(self, command: CommandEnvelope[Any]) -> str:
         self.calls += 1
         if self.calls <= self._conflicts:
             expected = 1 if self._same else self.calls
@@ -250,7 +258,7 @@ class Conflicting:
 
         dispatcher = Dispatcher([RetryOnConflict(attempts, sleep=sleep)])
         dispatcher.register("Rename", self)
-        return await dispatcher.dispatch(Command.of("Rename", "u1", {}))
+        return await dispatcher.dispatch(CommandEnvelope.of("Rename", "u1", {}))
 
 
 async def test_a_conflict_is_retried_after_bounded_pauses() -> None:
@@ -284,14 +292,14 @@ async def test_a_conflict_with_a_version_that_the_caller_named_is_not_retried_on
 
 
 async def test_other_errors_are_not_retried() -> None:
-    calls: list[Command[Any]] = []
+    calls: list[CommandEnvelope[Any]] = []
 
-    def fail(command: Command[Any]) -> None:
+    def fail(command: CommandEnvelope[Any]) -> None:
         calls.append(command)
         raise LookupError
 
     dispatcher = Dispatcher([RetryOnConflict()])
     dispatcher.register("Buy", fail)
     with pytest.raises(LookupError):
-        await dispatcher.dispatch(Command.of("Buy", "a1", {}))
+        await dispatcher.dispatch(CommandEnvelope.of("Buy", "a1", {}))
     assert len(calls) == 1

@@ -15,7 +15,7 @@ from nats.js import errors as jetstream
 from pymongo.errors import InvalidOperation, OperationFailure, ProtocolError
 from redis.asyncio import Connection as RedisConnection
 
-from eventfleet.documents.event.nats_bus import NatsBus
+from eventfleet.buses import NatsBus
 from eventfleet.stores.errors import AccessRefused, Misconfigured, ServerUnavailable
 from eventfleet.stores.kafka.errors import translate_errors as translate_kafka
 from eventfleet.stores.mongo.errors import OperationRefused

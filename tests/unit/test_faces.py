@@ -11,7 +11,7 @@ import eventfleet
 from eventfleet import errors
 from eventfleet.errors import EventfleetError
 
-FACES = ("", ".commands", ".errors", ".http", ".queries")
+FACES = ("", ".aggregates", ".buses", ".commands", ".documents", ".errors", ".http", ".queries")
 DRIVERS = {
     *("aiohttp", "aiokafka", "faust", "hiredis", "joserfc", "mode", "motor", "prometheus_client"),
     *("pymongo", "redis", "starlette", "uvicorn"),

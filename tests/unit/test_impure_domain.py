@@ -7,9 +7,8 @@ import pytest
 from msgspec.structs import replace
 
 from eventfleet import Domain, Event, State, every
+from eventfleet.aggregates import Aggregate, Repository
 from eventfleet.deciders.outcomes import Accepted, Rejected
-from eventfleet.documents.aggregate.aggregate import Aggregate
-from eventfleet.documents.aggregate.repository import Repository
 from eventfleet.model.command_rules import Decision, Rejection
 from eventfleet.stores.contracts import DomainStores
 from eventfleet.stores.memory.events import MemoryEvents

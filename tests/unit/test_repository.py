@@ -9,16 +9,26 @@ import pytest
 from msgspec.structs import replace
 
 from eventfleet import DeclarationError, Domain, Emits, InvalidRecord
+from eventfleet.aggregates import (
+    Aggregate,
+    AggregateFactory,
+    CommandEnvelope,
+    NotRegistered,
+    Repository,
+    RetryOnConflict,
+    SkipRepeated,
+)
+from eventfleet.aggregates.repository import DEFAULT_PARTITIONS, MAX_PUTS
 from eventfleet.deciders.event_id import event_id
 from eventfleet.deciders.outcomes import Accepted, Repeated
-from eventfleet.documents.aggregate.aggregate import Aggregate
-from eventfleet.documents.aggregate.factory import AggregateFactory
-from eventfleet.documents.aggregate.repository import DEFAULT_PARTITIONS, MAX_PUTS, Repository
-from eventfleet.documents.command.command import Command
-from eventfleet.documents.command.middleware import RetryOnConflict, SkipRepeated
-from eventfleet.documents.errors import EditConflict, NotFound, NotRegistered
 from eventfleet.stores.contracts import DomainStores, StoreRegistry
-from eventfleet.stores.errors import Duplicate, Misconfigured, ServerUnavailable
+from eventfleet.stores.errors import (
+    Duplicate,
+    EditConflict,
+    Misconfigured,
+    NotFound,
+    ServerUnavailable,
+)
 from eventfleet.stores.memory.events import MemoryEvents
 from eventfleet.stores.memory.snapshots import MemorySnapshots
 from eventfleet.topics.event import EventRecord
@@ -393,7 +403,9 @@ async def test_a_commands_events_name_it_as_their_cause_and_carry_its_metadata()
     dispatcher = user_dispatcher(kept.repository)
     metadata = {"actor": "ann", "traceparent": "00-1-2-01", "if_match": 1, "tab": 7}
     await dispatcher.dispatch(create_user(id="user123"))
-    await dispatcher.dispatch(Command.of(ChangeEmail("a@b"), "user123", id="c2", metadata=metadata))
+    await dispatcher.dispatch(
+        CommandEnvelope.of(ChangeEmail("a@b"), "user123", id="c2", metadata=metadata)
+    )
     first, second = await kept.stored()
     assert first.actor is None
     assert first.correlation_id == first.causation_id
@@ -423,7 +435,7 @@ async def test_a_command_may_name_the_version_that_it_was_decided_on() -> None:
     kept = Kept()
     dispatcher = user_dispatcher(kept.repository, RetryOnConflict())
     await dispatcher.dispatch(create_user())
-    command = Command.of(ChangeEmail("a@b"), "user123", metadata={"if_match": 7})
+    command = CommandEnvelope.of(ChangeEmail("a@b"), "user123", metadata={"if_match": 7})
     with pytest.raises(EditConflict) as caught:
         await dispatcher.dispatch(command)
     assert (caught.value.expected, caught.value.present) == (7, 1)
@@ -435,7 +447,7 @@ async def test_commands_that_conflict_are_decided_again_until_each_is_stored() -
     await kept.created()
     kept.memory._yield_point = lambda: asyncio.sleep(0)
     dispatcher = user_dispatcher(kept.repository, RetryOnConflict(20))
-    commands = [Command.of(ChangeEmail(f"{n}@example.com"), "user123") for n in range(5)]
+    commands = [CommandEnvelope.of(ChangeEmail(f"{n}@example.com"), "user123") for n in range(5)]
     versions = await asyncio.gather(*map(dispatcher.dispatch, commands))
     assert sorted(versions) == [2, 3, 4, 5, 6]
     assert [name for name, _ in kept.events.calls].count("put") > 6
@@ -448,10 +460,10 @@ async def test_a_rule_that_forbids_a_command_reaches_the_caller_and_stores_nothi
     kept = Kept()
     dispatcher = user_dispatcher(kept.repository, RetryOnConflict())
     with pytest.raises(NotFound):
-        await dispatcher.dispatch(Command.of(ChangeEmail("a@b"), "user123"))
+        await dispatcher.dispatch(CommandEnvelope.of(ChangeEmail("a@b"), "user123"))
     await dispatcher.dispatch(create_user())
     with pytest.raises(Refused, match="no address"):
-        await dispatcher.dispatch(Command.of(ChangeEmail("nowhere"), "user123"))
+        await dispatcher.dispatch(CommandEnvelope.of(ChangeEmail("nowhere"), "user123"))
     assert summary(await kept.stored()) == [(1, "UserCreated")]
 
 
@@ -471,11 +483,11 @@ async def test_a_command_that_is_sent_again_after_a_lost_answer_is_done_once() -
 
 async def test_a_repeated_command_that_is_decided_again_is_recognised_when_it_is_saved() -> None:
     kept = Kept()
-    command = Command.of(ChangeEmail("a@b"), "user123")
+    command = CommandEnvelope.of(ChangeEmail("a@b"), "user123")
     dispatcher = user_dispatcher(kept.repository)
     await kept.created()
     await dispatcher.dispatch(command)
-    await dispatcher.dispatch(Command.of(ChangeEmail("c@d"), "user123"))
+    await dispatcher.dispatch(CommandEnvelope.of(ChangeEmail("c@d"), "user123"))
     user = await kept.repository.load("user123")
     user.change_email("a@b")
     assert summary(await kept.repository.save(user, command=command)) == [(2, "EmailChanged")]
@@ -502,7 +514,7 @@ async def test_the_id_of_another_command_is_refused(skips: bool) -> None:
     dispatcher = user_dispatcher(kept.repository, *middleware)
     await dispatcher.dispatch(create_user(id="user123"))
     [event] = await kept.stored()
-    other = Command.of(ChangeEmail("a@b"), "user123", id=event.causation_id)
+    other = CommandEnvelope.of(ChangeEmail("a@b"), "user123", id=event.causation_id)
     with pytest.raises(InvalidRecord, match="id: was used for another command, which made UserC"):
         await dispatcher.dispatch(other)
     assert len(await kept.stored()) == 1
@@ -510,7 +522,7 @@ async def test_the_id_of_another_command_is_refused(skips: bool) -> None:
 
 async def test_a_command_is_saved_once_for_an_aggregate() -> None:
     kept = Kept()
-    user, command = await kept.created(), Command.of(ChangeEmail("a@b"), "user123")
+    user, command = await kept.created(), CommandEnvelope.of(ChangeEmail("a@b"), "user123")
     user.change_email("a@b")
     await kept.repository.save(user, command=command)
     user.rename("Jane")
@@ -538,7 +550,7 @@ async def test_events_are_stored_as_the_manager_of_a_synchronous_domain_stores_t
         repository = Repository(TillAggregate, stores, partitions=1)
         till = await repository.load("a")
         till.take_out(5)
-        command = Command.of(TakeOut(cents=5), "a", id="c2")
+        command = CommandEnvelope.of(TakeOut(cents=5), "a", id="c2")
         await repository.save(till, command=command)
         by_manager = [replace(e, time=sync_domain.NOW) async for e in fleet.events.read("a")]
         by_repository = [replace(e, time=sync_domain.NOW) async for e in other.events.read("a")]

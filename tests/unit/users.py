@@ -7,10 +7,7 @@ import msgspec
 from msgspec.structs import replace
 
 from eventfleet import Domain, Event, State, every
-from eventfleet.documents.aggregate.aggregate import Aggregate
-from eventfleet.documents.aggregate.repository import Repository
-from eventfleet.documents.command.command import Command
-from eventfleet.documents.command.dispatcher import Dispatcher, Middleware
+from eventfleet.aggregates import Aggregate, CommandEnvelope, Dispatcher, Middleware, Repository
 
 
 class UserCreated(Event):
@@ -91,13 +88,13 @@ class UserHandlers:
     def __init__(self, repository: Repository[User]) -> None:
         self.repository = repository
 
-    async def create(self, command: Command[CreateUser]) -> int:
+    async def create(self, command: CommandEnvelope[CreateUser]) -> int:
         user = await self.repository.load_or_new(command.aggregate_id)
         user.create(command.payload.name, command.payload.email)
         await self.repository.save(user, command=command)
         return user.version
 
-    async def change_email(self, command: Command[ChangeEmail]) -> int:
+    async def change_email(self, command: CommandEnvelope[ChangeEmail]) -> int:
         user = await self.repository.load(command.aggregate_id)
         user.change_email(command.payload.email)
         await self.repository.save(user, command.metadata.get("if_match"), command=command)
@@ -112,7 +109,7 @@ def user_dispatcher(repository: Repository[User], *middleware: Middleware) -> Di
     return dispatcher
 
 
-def create_user(id: str = "user123", **options: Any) -> Command[Any]:
+def create_user(id: str = "user123", **options: Any) -> CommandEnvelope[Any]:
     """Document 003's command."""
     data = {"name": "John Doe", "email": "john@example.com"}
-    return Command.of("CreateUser", id, data, **options)
+    return CommandEnvelope.of("CreateUser", id, data, **options)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eventfleet.documents import Diff
-from eventfleet.documents.storage.diff import apply_diff, make_diff, make_merge_patch
+from eventfleet.documents.diff import apply_diff, make_diff, make_merge_patch
 
 # RFC 7396, Appendix A, where source and target are objects.
 RFC_7396 = [

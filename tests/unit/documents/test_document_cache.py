@@ -2,8 +2,8 @@
 
 import pytest
 
-from eventfleet.documents.storage import document_cache
-from eventfleet.documents.storage.document_cache import DocumentCache
+from eventfleet.documents import document_cache
+from eventfleet.documents.document_cache import DocumentCache
 from eventfleet.stores.contracts.documents import StoredDocument
 
 

@@ -11,7 +11,7 @@ from eventfleet.documents import (
     MemoryDocuments,
     document_domain,
 )
-from eventfleet.documents.storage.document_domain import DocumentState, EditDocument
+from eventfleet.documents.document_domain import DocumentState, EditDocument
 from eventfleet.model.command_rules import Rejection
 from eventfleet.states.live_state import LiveState
 from eventfleet.stores.contracts.documents import StoredDocument

@@ -3,19 +3,11 @@
 from datetime import UTC, datetime
 from uuid import UUID
 
-from eventfleet.documents import (
-    Change,
-    ChangeOperation,
-    DerivedEvent,
-    Diff,
-    EventMapper,
-    EventTypes,
-)
-from eventfleet.documents.event.mapper import (
-    AggregateEventMapper,
-    published_aggregate_events,
-    published_events,
-)
+from eventfleet.aggregates import AggregateEventMapper
+from eventfleet.aggregates.mapper import published_aggregate_events
+from eventfleet.buses import DerivedEvent
+from eventfleet.documents import Change, ChangeOperation, Diff, EventMapper, EventTypes
+from eventfleet.documents.mapper import published_events
 from eventfleet.topics.event import EventRecord
 
 TIME = datetime(2026, 1, 1, tzinfo=UTC)

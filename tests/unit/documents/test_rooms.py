@@ -1,28 +1,29 @@
-"""The rooms and files of document 003's project structure."""
+"""The parts that document 003 names, each in the room and file that are named for it."""
 
 from importlib import import_module
 
 import pytest
 
 FILES = {
-    "aggregate.aggregate": "Aggregate",
-    "aggregate.factory": "AggregateFactory",
-    "aggregate.repository": "Repository",
-    "command.command": "Command",
-    "command.handler": "CommandHandler",
-    "command.dispatcher": "Dispatcher",
-    "event.event": "DocumentEvent",
-    "event.bus": "EventBus",
-    "event.memory_bus": "MemoryBus",
-    "event.redis_bus": "RedisBus",
-    "event.handler": "EventHandler",
-    "event.mapper": "EventMapper",
-    "storage.storage": "Documents",
-    "storage.event_sourced": "EventSourcedStorage",
+    "aggregates.aggregate": "Aggregate",
+    "aggregates.factory": "AggregateFactory",
+    "aggregates.repository": "Repository",
+    "aggregates.command_envelope": "CommandEnvelope",
+    "aggregates.handler": "CommandHandler",
+    "aggregates.dispatcher": "Dispatcher",
+    "buses.event": "DocumentEvent",
+    "buses.bus": "EventBus",
+    "buses.memory_bus": "MemoryBus",
+    "buses.redis_bus": "RedisBus",
+    "buses.handler": "EventHandler",
+    "documents.mapper": "EventMapper",
+    "documents.storage": "Documents",
+    "documents.event_sourced": "EventSourcedStorage",
 }
 
 
 @pytest.mark.parametrize(("module", "name"), FILES.items(), ids=FILES)
 def test_each_part_of_document_003_lies_in_the_file_that_it_names(module: str, name: str) -> None:
-    found = getattr(import_module(f"eventfleet.documents.{module}"), name)
-    assert found.__module__ == f"eventfleet.documents.{module}"
+    found = getattr(import_module(f"eventfleet.{module}"), name)
+    assert found.__module__ == f"eventfleet.{module}"
+    assert getattr(import_module(f"eventfleet.{module.partition('.')[0]}"), name) is found

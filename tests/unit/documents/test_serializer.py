@@ -5,8 +5,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from eventfleet.documents import DocumentEvent
-from eventfleet.documents.event.serializer import CloudEventsSerializer
+from eventfleet.buses import CloudEventsSerializer, DocumentEvent
 from eventfleet.errors import InvalidRecord
 
 EVENT = DocumentEvent(

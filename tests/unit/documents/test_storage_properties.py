@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from eventfleet.documents import EditConflict, EventSourcedStorage, MemoryDocuments, NotFound
-from eventfleet.documents.storage.diff import apply_diff
+from eventfleet.documents.diff import apply_diff
 from eventfleet.stores.contracts.documents import StoredDocument
 from tests.contract.document_types import DataclassGame, ModelGame
 

@@ -1,1 +1,0 @@
-"""Commands addressed to aggregates, their handlers, and the dispatcher between them."""

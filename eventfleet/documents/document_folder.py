@@ -1,0 +1,89 @@
+"""DocumentFolder: makes a document of its stored form and the events above it."""
+
+from collections.abc import Iterable
+from typing import Any, Generic, TypeVar
+
+from jsonpatch import JsonPatchException, JsonPointerException
+
+from eventfleet.documents.change import to_change
+from eventfleet.documents.diff import Json, apply_diff, are_same
+from eventfleet.documents.document_codec import DocumentCodec, Fields
+from eventfleet.documents.errors import InvalidDocument
+from eventfleet.documents.field_merge import (
+    keep_unchanged,
+    merge_fields,
+    with_stored_types,
+)
+from eventfleet.stores.contracts.documents import StoredDocument
+from eventfleet.topics.event import EventRecord
+
+T = TypeVar("T")
+
+
+class DocumentFolder(Generic[T]):
+    """Applies edits and events to documents.
+
+    Fields that the type does not have stay as they are.
+    """
+
+    def __init__(self, codec: DocumentCodec[T]) -> None:
+        self._codec = codec
+
+    def merge(self, document: StoredDocument, edited: Fields) -> Fields | None:
+        """Return the stored fields of an edited document; None: the edit has changed nothing."""
+        if document.fields is None:
+            return edited
+        known = self._codec.normalize(document.id, document.fields)
+        if self._are_same(known, edited):
+            return None
+        merged: Fields = merge_fields(document.fields, known, edited)
+        if merged == edited or self._reads_back(document.id, merged, edited):
+            return merged
+        # The type makes its fields of others, which would undo the edit.
+        return edited if self._reads_back(document.id, edited, edited) else merged
+
+    def history(self, document: StoredDocument) -> Json | None:
+        """Return a document as its events hold it; None: there is none."""
+        return None if document.fields is None else self._codec.to_history(document.fields)
+
+    def fold(self, document: StoredDocument, events: Iterable[EventRecord]) -> StoredDocument:
+        """Apply events in order. InvalidDocument: one is missing, or does not fit."""
+        before, after, version = document.fields or {}, self.history(document), document.version
+        for event in events:
+            if event.version != version + 1:
+                raise InvalidDocument(
+                    "version", f"event {event.version} of {document.id} follows {version}"
+                )
+            after, version = self._apply(document.id, after, event), event.version
+            before = {} if after is None else before
+        if version == document.version:
+            return document
+        fields = None if after is None else self._stored(document.id, before, after)
+        return StoredDocument(document.id, version, fields)
+
+    def _apply(self, id: Any, before: Json | None, event: EventRecord) -> Json | None:
+        try:
+            return apply_diff(before, to_change(event).diff)
+        except (JsonPatchException, JsonPointerException) as error:
+            where = f"version {event.version} of {id}"
+            raise InvalidDocument("json_patch", f"does not fit at {where}: {error}") from None
+
+    def _stored(self, id: Any, before: Fields, after: Json) -> Fields:
+        """Return JSON as it is stored: what is as it was before is as it was stored, the rest has
+        the types of the document's type."""
+        history = self._codec.to_history(before)
+        unheld = {n: v for n, v in before.items() if n not in history and n not in after}
+        kept = keep_unchanged(after, history, {name: before[name] for name in history})
+        held: Fields = with_stored_types(kept, self._codec.from_json(id, after))
+        return unheld | held
+
+    def _reads_back(self, id: Any, fields: Fields, edited: Fields) -> bool:
+        return self._are_same(self._codec.normalize(id, fields), edited)
+
+    def _are_same(self, one: Fields, other: Fields) -> bool:
+        return are_same(self._codec.to_json(one), self._codec.to_json(other))
+
+
+def absent(id: Any) -> StoredDocument:
+    """Return what stands for a document that was never stored."""
+    return StoredDocument(id, 0, None)

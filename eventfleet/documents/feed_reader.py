@@ -1,0 +1,110 @@
+"""FeedReader: follows the changes of a collection, for its cache and for those who watch."""
+
+import asyncio
+import random
+from collections import defaultdict
+from collections.abc import AsyncGenerator, Callable
+from contextlib import suppress
+
+from eventfleet.documents.document_cache import DocumentCache
+from eventfleet.states.lru_cache import LruCache
+from eventfleet.stores.background_task import BackgroundTask
+from eventfleet.stores.contracts.documents import DocumentStore, FeedItem
+from eventfleet.stores.errors import ServerUnavailable
+
+MAX_RESUMES = 20
+MAX_PAUSE_SECONDS = 0.5
+MAX_KNOWN_VERSIONS = 10_000
+
+
+class FeedReader:
+    """Reads the store's feed in the background, once for all that wait in this process."""
+
+    def __init__(
+        self,
+        collection: str,
+        store: DocumentStore,
+        cache: DocumentCache,
+        nudge: Callable[[], None],
+    ) -> None:
+        self._store, self._cache, self._nudge = store, cache, nudge
+        self._versions: LruCache[int] = LruCache(MAX_KNOWN_VERSIONS)
+        self._open = asyncio.Event()
+        self._waiting: defaultdict[str, set[asyncio.Event]] = defaultdict(set)
+        self._task = BackgroundTask(f"feed of {collection}", self._work, longest_pause=2.0)
+
+    def start(self) -> None:
+        self._task.start()
+
+    @property
+    def is_open(self) -> bool:
+        """True while each stored event comes by: no cached document is older than the feed."""
+        return self._open.is_set()
+
+    async def wait_until_open(self, timeout: float) -> None:
+        """Wait until the feed is open, or for `timeout` seconds; until then nothing is cached."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout):
+                await self._open.wait()
+
+    async def stop(self) -> None:
+        await self._task.end()
+
+    def version(self, text: str) -> int:
+        """Return the newest version of a document that came by; 0 where none did."""
+        return self._versions.peek(text) or 0
+
+    async def wait(self, text: str, seen: int, timeout: float) -> None:
+        """Wait until a document has a version beyond `seen`, or for `timeout` seconds."""
+        if self.version(text) > seen:
+            return
+        arrived = asyncio.Event()
+        self._waiting[text].add(arrived)
+        try:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(timeout):
+                    await arrived.wait()
+        finally:
+            self._waiting[text].discard(arrived)
+            if not self._waiting[text]:
+                del self._waiting[text]
+
+    async def follow(self, cursor: str | None) -> AsyncGenerator[FeedItem, None]:
+        """Stream the feed for a caller, and go on from its last item when the server fails.
+
+        ServerUnavailable: it fails MAX_RESUMES times without an item between.
+        """
+        failures = 0
+        while True:
+            try:
+                async with self._store.feed(cursor) as items:
+                    async for item in items:
+                        yield item
+                        cursor, failures = item.cursor, 0
+                return
+            except ServerUnavailable:
+                failures += 1
+                if cursor is None or failures == MAX_RESUMES:
+                    raise
+            await asyncio.sleep(random.uniform(0, MAX_PAUSE_SECONDS))
+
+    async def _work(self) -> None:
+        """Read from now on. What came while nobody read is unknown: nothing cached is trusted."""
+        try:
+            async with self._store.feed(None) as items:
+                self._cache.clear()
+                self._open.set()
+                async for item in items:
+                    self._note(item.event.aggregate_id, item.event.version)
+                    self._task.report_well()
+        finally:
+            self._open.clear()
+            self._cache.clear()
+
+    def _note(self, text: str, version: int) -> None:
+        self._versions.put(text, version)
+        self._versions.trim()
+        self._cache.note_version(text, version)
+        self._nudge()
+        for arrived in self._waiting.get(text, ()):
+            arrived.set()
