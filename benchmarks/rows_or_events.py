@@ -19,9 +19,9 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.servers import provide_servers
-from eventfleet.chat.room_reader import RoomReader
 from eventfleet.deciders.event_id import event_id
 from eventfleet.domains.chat import MessageSent, Room, chat, project_message
+from eventfleet.feeds.room_reader import RoomReader
 from eventfleet.model.view_rows import encode_row
 from eventfleet.states.querier import Querier
 from eventfleet.stores.clock import SystemClock

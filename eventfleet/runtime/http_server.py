@@ -11,12 +11,12 @@ from typing import Any
 import uvicorn
 from starlette.types import ASGIApp
 
-from eventfleet.chat.room_session import MAX_FRAME_BYTES
 from eventfleet.domains.chat import chat
+from eventfleet.feeds.feed_session import MAX_FRAME_BYTES
 from eventfleet.model.domain import Domain
 from eventfleet.runtime import connections
-from eventfleet.runtime.chat_rooms import chat_rooms, event_broadcast
 from eventfleet.runtime.event_services import event_service_over, stage_waiters
+from eventfleet.runtime.feeds import chat_rooms, event_broadcast
 from eventfleet.runtime.http_protocol import HttpProtocol
 from eventfleet.runtime.server_checks import server_checks
 from eventfleet.runtime.settings import Settings, variable

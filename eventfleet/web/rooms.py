@@ -7,8 +7,8 @@ from typing import Annotated
 from msgspec import UNSET, Meta, UnsetType
 from starlette.responses import Response
 
-from eventfleet.chat.room_reader import DEFAULT_LIMIT, RoomReader, Source
 from eventfleet.domains.chat import Message, chat
+from eventfleet.feeds.room_reader import DEFAULT_LIMIT, RoomReader, Source
 from eventfleet.topics.event import EventRecord, Instant
 from eventfleet.web.bodies import ReadVersion, ResponseBody, Version
 from eventfleet.web.context import RequestContext

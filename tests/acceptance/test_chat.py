@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
-from eventfleet.chat.chat_commands import COMMANDS
+from eventfleet.feeds.channel_commands import COMMANDS
 from tests.acceptance.chat_client import ChatClient, in_room
 from tests.acceptance.command_fleet import CommandFleet
 from tests.acceptance.http_service import HttpService, serving

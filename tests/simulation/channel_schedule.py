@@ -8,8 +8,8 @@ from random import Random
 from types import SimpleNamespace
 from unittest.mock import patch
 
-from eventfleet.chat.chat_commands import ChatCommand
 from eventfleet.deciders.event_id import event_id
+from eventfleet.feeds.channel_commands import ChannelCommand
 from tests.simulation.accounts import accounts
 from tests.simulation.channel_world import ChannelScenario, ChannelWorld, Sending
 from tests.simulation.checker import BrokenInvariant
@@ -38,7 +38,7 @@ class ChannelSchedule:
         clock = SimpleNamespace(monotonic=self.loop.time)
         logging.disable(logging.ERROR)
         try:
-            with patch("eventfleet.chat.chat_commands.time", clock):
+            with patch("eventfleet.feeds.channel_commands.time", clock):
                 self._run()
         finally:
             logging.disable(logging.NOTSET)
@@ -59,7 +59,7 @@ class ChannelSchedule:
     # Who takes part
 
     def _begin(self) -> None:
-        clients: list[list[list[ChatCommand]]] = [[] for _ in range(self.scenario.processes)]
+        clients: list[list[list[ChannelCommand]]] = [[] for _ in range(self.scenario.processes)]
         for number in range(self.random.randint(2, self.scenario.clients)):
             count = self.random.randint(1, self.scenario.commands)
             commands = [self._command(f"c{number}-{each}") for each in range(count)]
@@ -69,11 +69,11 @@ class ChannelSchedule:
             self.processes.append(process)
             self.loop.start(process, self.world.run_process(process, of_process))
 
-    def _command(self, command_id: str) -> ChatCommand:
+    def _command(self, command_id: str) -> ChannelCommand:
         name = self.random.choice(["Deposit", "Withdraw"])
         amount = self.random.randint(1, 4)
         data = {"n": command_id, "amount": amount}
-        return ChatCommand(command_id, name, self.random.choice(["a", "a", "b"]), "ann", data)
+        return ChannelCommand(command_id, name, self.random.choice(["a", "a", "b"]), "ann", data)
 
     # What happens
 

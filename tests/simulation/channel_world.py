@@ -7,10 +7,14 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
-from eventfleet.chat.chat_commands import ChatCommand, ChatCommandSender, ChatCommandSubscriber
 from eventfleet.deciders.commander import Commander
 from eventfleet.deciders.event_publisher import EventPublisher
 from eventfleet.deciders.manager import Manager
+from eventfleet.feeds.channel_commands import (
+    ChannelCommand,
+    ChannelCommandSender,
+    ChannelCommandSubscriber,
+)
 from eventfleet.service.command_batcher import CommandBatcher
 from eventfleet.service.event_service import EventService
 from eventfleet.states.querier import Querier
@@ -37,8 +41,8 @@ class ChannelParts:
     """What the processes are made of; a test takes a rule out by putting another part in."""
 
     channels: type[MemoryChannels] = MemoryChannels
-    subscriber: type[ChatCommandSubscriber] = ChatCommandSubscriber
-    sender: type[ChatCommandSender] = ChatCommandSender
+    subscriber: type[ChannelCommandSubscriber] = ChannelCommandSubscriber
+    sender: type[ChannelCommandSender] = ChannelCommandSender
     commander: type[Commander] = Commander
     batcher: type[CommandBatcher] = CommandBatcher
 
@@ -61,7 +65,7 @@ class ChannelScenario:
 class Sending:
     """A command that a client has sent, once only, and its answer."""
 
-    command: ChatCommand
+    command: ChannelCommand
     outcome: str = ""
     answered_at: float = 0.0
 
@@ -119,7 +123,9 @@ class ChannelWorld:
         service._batcher = self.scenario.parts.batcher(manager)
         return service
 
-    async def run_process(self, process: Process, clients: Sequence[Sequence[ChatCommand]]) -> None:
+    async def run_process(
+        self, process: Process, clients: Sequence[Sequence[ChannelCommand]]
+    ) -> None:
         """A process with its clients' sockets; it decides until it is killed."""
         self.talking.add(process)
         parts, clock = self.scenario.parts, self.clock
@@ -139,7 +145,7 @@ class ChannelWorld:
             await self.loop.create_future()
 
     async def _talk(
-        self, process: Process, sender: ChatCommandSender, commands: Sequence[ChatCommand]
+        self, process: Process, sender: ChannelCommandSender, commands: Sequence[ChannelCommand]
     ) -> None:
         """Send a client's commands, each once the one before is answered."""
         for command in commands:

@@ -3,14 +3,14 @@
 from collections.abc import Sequence
 from typing import Any
 
-from eventfleet.chat.chat_commands import (
-    ChatCommand,
-    ChatCommandSender,
-    ChatCommandSubscriber,
-    ChatOutcome,
-)
-from eventfleet.chat.server_time import ServerMoment, ServerTime
 from eventfleet.deciders.commander import Commander, IsLate, PutError, never
+from eventfleet.feeds.channel_commands import (
+    ChannelCommand,
+    ChannelCommandSender,
+    ChannelCommandSubscriber,
+    ChannelOutcome,
+)
+from eventfleet.feeds.server_time import ServerMoment, ServerTime
 from eventfleet.service.command_batcher import CommandBatcher, PendingCall
 from eventfleet.stores.contracts import Claim
 from eventfleet.stores.memory.channels import MemoryChannels
@@ -50,10 +50,10 @@ class LivesOn(MemoryChannels):
         return super()._claim(claim._replace(incarnation=str(self._run)))
 
 
-class DecidesAfresh(ChatCommandSubscriber):
+class DecidesAfresh(ChannelCommandSubscriber):
     """Without: the deadline of the claim holds for the decision, too."""
 
-    async def _decide(self, command: ChatCommand, deadline: float) -> ChatOutcome:
+    async def _decide(self, command: ChannelCommand, deadline: float) -> ChannelOutcome:
         return await super()._decide(command, deadline + LONG_SECONDS)
 
 
@@ -79,7 +79,7 @@ class LateServerTime(ServerTime):
         return await super().at(moment + LONG_SECONDS)
 
 
-class GivesUpEarly(ChatCommandSender):
+class GivesUpEarly(ChannelCommandSender):
     """Without: the deadline comes before the sender gives up."""
 
     def __init__(self, channels: Any) -> None:

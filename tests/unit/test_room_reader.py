@@ -9,7 +9,6 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
-from eventfleet.chat.room_reader import PAGE_EVENTS, RoomReader, to_message
 from eventfleet.deciders.event_id import event_id
 from eventfleet.domains.chat import (
     MAX_KEPT_MESSAGES,
@@ -25,6 +24,7 @@ from eventfleet.domains.chat import (
     message_of,
     project_message,
 )
+from eventfleet.feeds.room_reader import PAGE_EVENTS, RoomReader, to_message
 from eventfleet.states.querier import Querier
 from eventfleet.stores.clock import SystemClock
 from eventfleet.stores.contracts import DomainStores, Snapshot

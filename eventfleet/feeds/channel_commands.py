@@ -22,8 +22,6 @@ from uuid import uuid4
 
 import msgspec
 
-from eventfleet.chat.channel_publisher import ChannelPublisher
-from eventfleet.chat.server_time import ServerTime
 from eventfleet.deciders.outcomes import (
     OUTCOME_NAMES,
     Accepted,
@@ -32,6 +30,8 @@ from eventfleet.deciders.outcomes import (
     Unavailable,
     outcome_fields,
 )
+from eventfleet.feeds.channel_publisher import ChannelPublisher
+from eventfleet.feeds.server_time import ServerTime
 from eventfleet.service.event_service import EventService
 from eventfleet.stores.background_task import BackgroundTask, cancel
 from eventfleet.stores.contracts import Channels, Claim
@@ -43,7 +43,7 @@ OUTCOMES = "eventfleet.chat.outcomes."
 CLAIMS = "eventfleet.chat.claims."
 CLAIM_LATER_SECONDS = 0.05
 LEFT_SECONDS = 60.0
-MAX_LEFT_ROOMS = 10_000
+MAX_LEFT_AGGREGATES = 10_000
 OUTCOME_SECONDS = 6.0
 DECIDE_SHARE = 5 / 6
 """The share of OUTCOME_SECONDS after which a command is not decided any more."""
@@ -56,7 +56,7 @@ logger = logging.getLogger(__name__)
 _encode = msgspec.json.Encoder().encode
 
 
-class ChatCommand(msgspec.Struct, frozen=True):
+class ChannelCommand(msgspec.Struct, frozen=True):
     """A command to a room; `id` is its command id, and the id of a message that it sends."""
 
     id: str
@@ -66,7 +66,7 @@ class ChatCommand(msgspec.Struct, frozen=True):
     data: dict[str, Any]
 
 
-class ChatOutcome(msgspec.Struct, frozen=True, omit_defaults=True):
+class ChannelOutcome(msgspec.Struct, frozen=True, omit_defaults=True):
     """The outcome of a command: a name as in replies, or "invalid" with the `field`.
 
     `version` is that of its event; of "unavailable" nothing is known, and who sends the command
@@ -88,7 +88,7 @@ class PublishedCommand(msgspec.Struct, frozen=True):
 
     number: str
     reply_to: str
-    command: ChatCommand
+    command: ChannelCommand
     incarnation: str
     deadline: float
 
@@ -101,21 +101,21 @@ class PublishedOutcome(msgspec.Struct, frozen=True):
     """The outcome of the published command of this number."""
 
     number: str
-    outcome: ChatOutcome
+    outcome: ChannelOutcome
 
 
 _decode_command = msgspec.json.Decoder(PublishedCommand).decode
 _decode_outcome = msgspec.json.Decoder(PublishedOutcome).decode
 
 
-class ChatCommandSender:
+class ChannelCommandSender:
     """Publishes the commands of this process's sockets, and receives their outcomes."""
 
     def __init__(self, channels: Channels) -> None:
         self._channels, self._publisher = channels, ChannelPublisher(channels)
         self._server_time = ServerTime(channels)
         self._reply_to = f"{OUTCOMES}{uuid4().hex}"
-        self._awaited: dict[str, asyncio.Future[ChatOutcome]] = {}
+        self._awaited: dict[str, asyncio.Future[ChannelOutcome]] = {}
         self._subscribed = asyncio.Event()
         self._listener = BackgroundTask(
             "the listener for outcomes of chat commands",
@@ -132,10 +132,10 @@ class ChatCommandSender:
         finally:
             await self._listener.end()
 
-    async def send(self, command: ChatCommand) -> ChatOutcome:
+    async def send(self, command: ChannelCommand) -> ChannelOutcome:
         """Publish a command, and wait for its outcome, OUTCOME_SECONDS at most."""
         number, loop = uuid4().hex, asyncio.get_running_loop()
-        outcome: asyncio.Future[ChatOutcome] = loop.create_future()
+        outcome: asyncio.Future[ChannelOutcome] = loop.create_future()
         self._awaited[number] = outcome
         decided_by = loop.time() + OUTCOME_SECONDS * DECIDE_SHARE
         try:
@@ -172,11 +172,11 @@ class ChatCommandSender:
                 awaited.set_result(told.outcome)
 
 
-class LeftRooms:
+class LeftAggregates:
     """The rooms that this process leaves to another, which claimed a command there before it did.
 
     That ends after LEFT_SECONDS, more or less: so rooms spread over the processes again when some
-    have come or gone. No more than MAX_LEFT_ROOMS are noted.
+    have come or gone. No more than MAX_LEFT_AGGREGATES are noted.
     """
 
     def __init__(self) -> None:
@@ -190,12 +190,12 @@ class LeftRooms:
         if is_mine:
             self._until.pop(room_id, None)
         elif room_id not in self:
-            while len(self._until) >= MAX_LEFT_ROOMS:
+            while len(self._until) >= MAX_LEFT_AGGREGATES:
                 del self._until[next(iter(self._until))]
             self._until[room_id] = time.monotonic() + LEFT_SECONDS * (0.5 + random.random())
 
 
-class ChatCommandSubscriber:
+class ChannelCommandSubscriber:
     """Decides published commands, each that it claims before others do.
 
     Those that came together are claimed together: at once, but after CLAIM_LATER_SECONDS in rooms
@@ -208,7 +208,7 @@ class ChatCommandSubscriber:
         self._publisher = ChannelPublisher(channels)
         self._free = asyncio.Semaphore(MAX_DECIDING)
         self._deciding: set[asyncio.Task[None]] = set()
-        self.left_rooms = LeftRooms()
+        self.left_aggregates = LeftAggregates()
         self._listener = BackgroundTask(
             "the subscriber of chat commands",
             self._listen,
@@ -233,7 +233,7 @@ class ChatCommandSubscriber:
                 own: list[PublishedCommand] = []
                 left: list[PublishedCommand] = []
                 for each in _commands_in(together):
-                    (left if each.command.room_id in self.left_rooms else own).append(each)
+                    (left if each.command.room_id in self.left_aggregates else own).append(each)
                 await self._begin(own, 0.0)
                 await self._begin(left, CLAIM_LATER_SECONDS)
 
@@ -258,7 +258,7 @@ class ChatCommandSubscriber:
         with suppress(ServerUnavailable):
             claimed = await self._channels.claim([each.claim for each in published])
             for each, seconds_left in zip(published, claimed, strict=True):
-                self.left_rooms.note_claim(each.command.room_id, is_mine=seconds_left > 0)
+                self.left_aggregates.note_claim(each.command.room_id, is_mine=seconds_left > 0)
                 if seconds_left > 0:
                     answers.append(self._answer(each, asked_at + seconds_left))
             await asyncio.gather(*answers)
@@ -268,7 +268,7 @@ class ChatCommandSubscriber:
         outcome = _encode(PublishedOutcome(published.number, told))
         await self._publisher.publish(published.reply_to, outcome)
 
-    async def _decide(self, command: ChatCommand, deadline: float) -> ChatOutcome:
+    async def _decide(self, command: ChannelCommand, deadline: float) -> ChannelOutcome:
         """Decide a command until a moment of the event loop's clock."""
         seconds_left = deadline - asyncio.get_running_loop().time()
         if seconds_left <= 0:
@@ -283,8 +283,8 @@ class ChatCommandSubscriber:
                 timeout=seconds_left,
             )
         except InvalidRecord as error:
-            return ChatOutcome(command.id, "invalid", field=error.field, reason=error.reason)
-        return to_chat_outcome(command, outcome)
+            return ChannelOutcome(command.id, "invalid", field=error.field, reason=error.reason)
+        return to_channel_outcome(command, outcome)
 
 
 def _commands_in(messages: Sequence[bytes]) -> Iterator[PublishedCommand]:
@@ -294,15 +294,15 @@ def _commands_in(messages: Sequence[bytes]) -> Iterator[PublishedCommand]:
             yield _decode_command(message)
 
 
-def to_chat_outcome(command: ChatCommand, outcome: Outcome) -> ChatOutcome:
+def to_channel_outcome(command: ChannelCommand, outcome: Outcome) -> ChannelOutcome:
     """Convert an outcome; "accepted" once the event is stored and produced."""
     if isinstance(outcome, Accepted) and not outcome.published:
         return unavailable(command, "it is stored, and the stream has not taken it yet")
     fields = outcome_fields(outcome)
     version = outcome.version if isinstance(outcome, Accepted | Repeated) else 0
     reason = fields.get("reason", "")
-    return ChatOutcome(command.id, OUTCOME_NAMES[type(outcome)], version, reason)
+    return ChannelOutcome(command.id, OUTCOME_NAMES[type(outcome)], version, reason)
 
 
-def unavailable(command: ChatCommand, reason: str) -> ChatOutcome:
-    return ChatOutcome(command.id, OUTCOME_NAMES[Unavailable], reason=reason)
+def unavailable(command: ChannelCommand, reason: str) -> ChannelOutcome:
+    return ChannelOutcome(command.id, OUTCOME_NAMES[Unavailable], reason=reason)

@@ -5,9 +5,9 @@ from enum import StrEnum
 
 from msgspec.structs import replace
 
-from eventfleet.chat.room_replay import SHOWN, RoomReplay
 from eventfleet.deciders.event_id import event_id
 from eventfleet.domains.chat import ChatMessageView, Message, Room, chat, messages
+from eventfleet.feeds.room_replay import SHOWN, RoomReplay
 from eventfleet.states.querier import Querier
 from eventfleet.topics.event import EventKey, EventRecord
 

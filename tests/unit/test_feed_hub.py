@@ -1,4 +1,4 @@
-"""RoomHub: every listener gets each event once, in order, whatever the log brings and when."""
+"""FeedHub: every listener gets each event once, in order, whatever the log brings and when."""
 
 import asyncio
 import random
@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from eventfleet.chat import room_hub
-from eventfleet.chat.event_broadcast import EVENTS, EventBroadcast
-from eventfleet.chat.room_hub import EventSequence, RoomHub, RoomListener, TooSlow, to_room_event
 from eventfleet.domains.chat import chat
+from eventfleet.feeds import feed_hub
+from eventfleet.feeds.event_broadcast import EVENTS, EventBroadcast
+from eventfleet.feeds.feed_hub import EventSequence, FeedHub, FeedListener, TooSlow, to_feed_event
 from eventfleet.states.querier import Querier
 from eventfleet.stores.clock import SystemClock
 from eventfleet.stores.contracts import DomainStores
@@ -55,7 +55,7 @@ class Rooms:
             self.log.create(spec)
         self._producer = MemoryProducer(self.log)
         stores = DomainStores(self.events, MemorySnapshots(3))
-        self.hub = RoomHub(
+        self.hub = FeedHub(
             MemoryFollower(self.log), self.channels, Querier(chat, stores, SystemClock()), 2
         )
 
@@ -77,7 +77,7 @@ async def rooms() -> AsyncIterator[Rooms]:
         yield rooms
 
 
-async def heard(listener: RoomListener, count: int) -> list[int]:
+async def heard(listener: FeedListener, count: int) -> list[int]:
     async with asyncio.timeout(PATIENCE):
         return [(await listener.next()).version for _ in range(count)]
 
@@ -214,12 +214,12 @@ async def test_what_the_log_has_while_it_is_not_followed_is_read_from_the_store(
 async def test_a_listener_that_takes_nothing_is_told_and_costs_no_more(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(room_hub, "MAX_WAITING_EVENTS", 3)
-    slow = RoomListener(0)
+    monkeypatch.setattr(feed_hub, "MAX_WAITING_EVENTS", 3)
+    slow = FeedListener(0)
     for version in range(1, 10):
-        slow.put(to_room_event(event(version)))
+        slow.put(to_feed_event(event(version)))
     assert await heard(slow, 3) == [1, 2, 3]
-    slow.put(to_room_event(event(10)))
+    slow.put(to_feed_event(event(10)))
     with pytest.raises(TooSlow):
         await slow.next()
 
@@ -245,7 +245,7 @@ def test_a_sequence_gives_each_event_once_in_order() -> None:
 
 
 def test_a_sequence_holds_no_more_than_it_may(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(room_hub, "MAX_HELD_EVENTS", 3)
+    monkeypatch.setattr(feed_hub, "MAX_HELD_EVENTS", 3)
     sequence = EventSequence(0)
     for version in (5, 4, 3, 2):
         assert not sequence.take(event(version))

@@ -14,20 +14,20 @@ from starlette.routing import WebSocketRoute
 from starlette.testclient import TestClient, WebSocketDenialResponse
 from starlette.websockets import WebSocketDisconnect
 
-from eventfleet.chat import chat_commands
-from eventfleet.chat.chat_commands import (
-    ChatCommand,
-    ChatCommandSender,
-    ChatCommandSubscriber,
-    ChatOutcome,
-    LeftRooms,
-)
-from eventfleet.chat.room_hub import RoomHub
 from eventfleet.deciders.commander import Commander
 from eventfleet.deciders.event_publisher import EventPublisher
 from eventfleet.deciders.manager import Manager
 from eventfleet.deciders.outcomes import Accepted
 from eventfleet.domains.chat import chat
+from eventfleet.feeds import channel_commands
+from eventfleet.feeds.channel_commands import (
+    ChannelCommand,
+    ChannelCommandSender,
+    ChannelCommandSubscriber,
+    ChannelOutcome,
+    LeftAggregates,
+)
+from eventfleet.feeds.feed_hub import FeedHub
 from eventfleet.service.event_service import EventService
 from eventfleet.states.querier import Querier
 from eventfleet.states.snapshot_saver import SnapshotSaver
@@ -39,9 +39,9 @@ from eventfleet.stores.memory.events import MemoryEvents
 from eventfleet.stores.memory.log import MemoryFollower, MemoryLog, MemoryProducer
 from eventfleet.stores.memory.snapshots import MemorySnapshots
 from eventfleet.topics.topic_specs import declare_topics
-from eventfleet.web import LocalAccess, TokenAccess, room_sockets
+from eventfleet.web import LocalAccess, TokenAccess, feed_sockets
 from eventfleet.web.access import Access
-from eventfleet.web.room_sockets import PATH, SUBPROTOCOL, TOKEN_PREFIX, RoomSockets
+from eventfleet.web.feed_sockets import PATH, SUBPROTOCOL, TOKEN_PREFIX, FeedSockets
 
 KEY = OctKey.import_key("a key of the test's own, of 32 bytes")
 
@@ -62,8 +62,8 @@ class Service:
                 self.log.create(spec)
         self.events = kept.events if kept else MemoryEvents(domain="chat")
         self.channels = kept.channels if kept else MemoryChannels()
-        self.sockets: RoomSockets = None  # type: ignore[assignment]
-        self.sender: ChatCommandSender = None  # type: ignore[assignment]
+        self.sockets: FeedSockets = None  # type: ignore[assignment]
+        self.sender: ChannelCommandSender = None  # type: ignore[assignment]
 
     @asynccontextmanager
     async def running(self, app: object = None) -> AsyncIterator[None]:
@@ -74,10 +74,10 @@ class Service:
         publisher = EventPublisher(MemoryProducer(self.log), clock, partitions=1)
         manager = Manager(chat, querier, commander, publisher, clock)
         service = EventService(chat, manager, querier, clock, Uuid7Generator())
-        hub = RoomHub(MemoryFollower(self.log), self.channels, querier, 1)
-        self.sender = ChatCommandSender(self.channels)
-        self.subscriber = ChatCommandSubscriber(self.channels, service)
-        self.sockets = RoomSockets(self.access, querier, hub, self.sender)
+        hub = FeedHub(MemoryFollower(self.log), self.channels, querier, 1)
+        self.sender = ChannelCommandSender(self.channels)
+        self.subscriber = ChannelCommandSubscriber(self.channels, service)
+        self.sockets = FeedSockets(self.access, querier, hub, self.sender)
         async with (
             manager.running(),
             service,
@@ -187,7 +187,7 @@ def test_who_comes_back_gets_what_was_missed(local: TestClient) -> None:
 def test_who_missed_too_much_is_told_to_read_the_messages(
     local: TestClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("eventfleet.chat.room_session.MAX_MISSED_EVENTS", 2)
+    monkeypatch.setattr("eventfleet.feeds.feed_session.MAX_MISSED_EVENTS", 2)
     with (
         local.websocket_connect("/rooms/r/socket?sender=ann") as ann,
         local.websocket_connect("/rooms/r/socket?sender=bob") as bob,
@@ -294,27 +294,27 @@ def test_a_version_that_is_none_is_refused(local: TestClient, after: str) -> Non
 def test_more_sockets_than_the_limit_are_refused(
     local: TestClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(room_sockets, "MAX_SOCKETS", 1)
+    monkeypatch.setattr(feed_sockets, "MAX_SOCKETS", 1)
     with local.websocket_connect("/rooms/r/socket") as one:
         frame(one, "opened")
         assert refused(local) == (429, "1 sockets are open")
 
 
 def test_a_socket_ends_with_its_token(secured: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(room_sockets, "RECHECK_SECONDS", 0.1)
+    monkeypatch.setattr(feed_sockets, "RECHECK_SECONDS", 0.1)
     headers = {"authorization": f"Bearer {token(lives=-29)}"}
     with secured.websocket_connect("/rooms/r/socket", headers=headers) as ann:
         frame(ann, "opened")
         with pytest.raises(WebSocketDisconnect) as caught:
             ann.receive_text()
-        assert caught.value.code == room_sockets.POLICY_VIOLATION
+        assert caught.value.code == feed_sockets.POLICY_VIOLATION
 
 
 # Who decides
 
 
-async def talk(service: Service, message_id: str) -> ChatOutcome:
-    command = ChatCommand(message_id, "SendMessage", "r", "ann", {"content": "hi"})
+async def talk(service: Service, message_id: str) -> ChannelOutcome:
+    command = ChannelCommand(message_id, "SendMessage", "r", "ann", {"content": "hi"})
     return await service.sender.send(command)
 
 
@@ -324,7 +324,7 @@ async def test_of_several_subscribers_one_decides() -> None:
     async with first.running(), second.running():
         sent = [
             (first, second)[n % 2].sender.send(
-                ChatCommand(f"m{n}", "SendMessage", "r", "ann", {"content": "hi"})
+                ChannelCommand(f"m{n}", "SendMessage", "r", "ann", {"content": "hi"})
             )
             for n in range(50)
         ]
@@ -338,28 +338,28 @@ async def test_the_next_command_of_a_room_is_left_to_who_decided_the_last_one() 
     second = Service(LocalAccess(), first)
     async with first.running():
         async with second.running():
-            first.subscriber.left_rooms.note_claim("r", is_mine=False)
+            first.subscriber.left_aggregates.note_claim("r", is_mine=False)
             outcomes = [await talk(first, f"m{n}") for n in range(5)]
             assert [each.version for each in outcomes] == list(range(1, 6))
-            assert "r" in first.subscriber.left_rooms
+            assert "r" in first.subscriber.left_aggregates
         assert (await talk(first, "m5")).version == 6
-        assert "r" not in first.subscriber.left_rooms
+        assert "r" not in first.subscriber.left_aggregates
 
 
 def test_a_room_is_left_to_another_for_a_while_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    rooms = LeftRooms()
+    rooms = LeftAggregates()
     rooms.note_claim("r", is_mine=False)
     assert "r" in rooms
     rooms.note_claim("r", is_mine=True)
     assert "r" not in rooms
-    monkeypatch.setattr(chat_commands, "LEFT_SECONDS", 0.0)
+    monkeypatch.setattr(channel_commands, "LEFT_SECONDS", 0.0)
     rooms.note_claim("r", is_mine=False)
     assert "r" not in rooms
 
 
 def test_the_rooms_left_to_others_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(chat_commands, "MAX_LEFT_ROOMS", 2)
-    rooms = LeftRooms()
+    monkeypatch.setattr(channel_commands, "MAX_LEFT_AGGREGATES", 2)
+    rooms = LeftAggregates()
     for room_id in "abc":
         rooms.note_claim(room_id, is_mine=False)
     assert [room_id in rooms for room_id in "abc"] == [False, True, True]
@@ -368,16 +368,16 @@ def test_the_rooms_left_to_others_are_bounded(monkeypatch: pytest.MonkeyPatch) -
 async def test_a_command_whose_subscriber_dies_has_no_outcome_and_is_sent_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(chat_commands, "OUTCOME_SECONDS", 0.5)
+    monkeypatch.setattr(channel_commands, "OUTCOME_SECONDS", 0.5)
     service = Service(LocalAccess())
-    command = ChatCommand("m1", "SendMessage", "r", "ann", {"content": "hi"})
+    command = ChannelCommand("m1", "SendMessage", "r", "ann", {"content": "hi"})
     async with service.running():
-        await service.sender.send(ChatCommand("m0", "Join", "r", "ann", {}))
+        await service.sender.send(ChannelCommand("m0", "Join", "r", "ann", {}))
         publish = service.channels.publish
 
         async def die(messages: Any) -> None:
             """The subscriber is gone once the event is stored."""
-            if any(name.startswith(chat_commands.OUTCOMES) for name in messages):
+            if any(name.startswith(channel_commands.OUTCOMES) for name in messages):
                 return
             await publish(messages)
 
@@ -385,15 +385,15 @@ async def test_a_command_whose_subscriber_dies_has_no_outcome_and_is_sent_again(
         untold = await service.sender.send(command)
         assert (untold.outcome, untold.version) == ("unavailable", 0)
         service.channels.publish = publish  # type: ignore[method-assign]
-        assert await service.sender.send(command) == ChatOutcome("m1", "repeated", 2)
+        assert await service.sender.send(command) == ChannelOutcome("m1", "repeated", 2)
 
 
 async def test_without_redis_nothing_is_known_until_it_is_back(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(chat_commands, "OUTCOME_SECONDS", 1.0)
+    monkeypatch.setattr(channel_commands, "OUTCOME_SECONDS", 1.0)
     service = Service(LocalAccess())
-    command = ChatCommand("m1", "SendMessage", "r", "ann", {"content": "hi"})
+    command = ChannelCommand("m1", "SendMessage", "r", "ann", {"content": "hi"})
     async with service.running():
         service.channels.stop()
         assert (await service.sender.send(command)).outcome == "unavailable"
@@ -405,6 +405,6 @@ async def test_without_redis_nothing_is_known_until_it_is_back(
 
 
 def test_an_event_that_the_stream_does_not_have_yet_is_not_told_as_accepted() -> None:
-    command = ChatCommand("m1", "SendMessage", "r", "ann", {"content": "hi"})
-    told = chat_commands.to_chat_outcome(command, Accepted("e", "chat.events/0", 3, False))
+    command = ChannelCommand("m1", "SendMessage", "r", "ann", {"content": "hi"})
+    told = channel_commands.to_channel_outcome(command, Accepted("e", "chat.events/0", 3, False))
     assert (told.outcome, told.version) == ("unavailable", 0)

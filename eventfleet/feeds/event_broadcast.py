@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 
-from eventfleet.chat.channel_publisher import ChannelPublisher
+from eventfleet.feeds.channel_publisher import ChannelPublisher
 from eventfleet.stores.background_task import cancel
 from eventfleet.stores.contracts import Channels
 from eventfleet.stores.errors import ServerUnavailable

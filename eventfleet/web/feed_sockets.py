@@ -1,4 +1,4 @@
-"""RoomSockets: WebSockets of chat rooms, with access control and limits."""
+"""FeedSockets: WebSockets of chat rooms, with access control and limits."""
 
 import asyncio
 import logging
@@ -11,11 +11,11 @@ from starlette.requests import Request
 from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
-from eventfleet.chat.chat_commands import ChatCommandSender
-from eventfleet.chat.room_hub import RoomHub, TooSlow
-from eventfleet.chat.room_session import RoomSession, SendFrame
 from eventfleet.deciders.timeout import Timeout
 from eventfleet.domains.chat import chat
+from eventfleet.feeds.channel_commands import ChannelCommandSender
+from eventfleet.feeds.feed_hub import FeedHub, TooSlow
+from eventfleet.feeds.feed_session import FeedSession, SendFrame
 from eventfleet.states.querier import Querier
 from eventfleet.stores.errors import ServerUnavailable
 from eventfleet.web.access import Access, Grant
@@ -44,15 +44,15 @@ POLICY_VIOLATION, TRY_AGAIN, GOING_AWAY = 1008, 1013, 1001
 logger = logging.getLogger(__name__)
 
 
-class RoomSockets:
+class FeedSockets:
     """An ASGI application for the sockets of rooms; at most MAX_SOCKETS are open."""
 
     def __init__(
         self,
         access: Access,
         queries: Querier[Any],
-        hub: RoomHub,
-        sender: ChatCommandSender,
+        hub: FeedHub,
+        sender: ChannelCommandSender,
     ) -> None:
         self._access, self._queries, self._hub, self._sender = access, queries, hub, sender
         self.open = 0
@@ -74,7 +74,7 @@ class RoomSockets:
         self.open += 1
         try:
             await websocket.accept(SUBPROTOCOL if SUBPROTOCOL in offered else None)
-            session = RoomSession(
+            session = FeedSession(
                 room_id, actor, self._queries, self._hub, self._sender, _sender_to(websocket)
             )
             serving = session.run(_frames(websocket), after, grant.allows(chat.name, "write"))

@@ -1,4 +1,4 @@
-"""RoomHub: passes the events of rooms to the sockets of this process, in order and without gaps."""
+"""FeedHub: passes the events of rooms to the sockets of this process, in order and without gaps."""
 
 import asyncio
 import random
@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from eventfleet.chat.event_broadcast import EVENTS
 from eventfleet.domains.chat import chat
+from eventfleet.feeds.event_broadcast import EVENTS
 from eventfleet.states.querier import Querier
 from eventfleet.stores.background_task import BackgroundTask, cancel
 from eventfleet.stores.contracts import Channels, LogFollower
@@ -39,33 +39,33 @@ class EventFrame(msgspec.Struct, frozen=True, tag_field="kind", tag="event"):
     event: msgspec.Raw
 
 
-class RoomEvent(NamedTuple):
+class FeedEvent(NamedTuple):
     """An event's version, and its frame, which all listeners share."""
 
     version: int
     frame: bytes
 
 
-def to_room_event(event: EventRecord) -> RoomEvent:
+def to_feed_event(event: EventRecord) -> FeedEvent:
     """Encode an event for listeners."""
-    return RoomEvent(event.version, msgspec.json.encode(EventFrame(msgspec.Raw(encode(event)))))
+    return FeedEvent(event.version, msgspec.json.encode(EventFrame(msgspec.Raw(encode(event)))))
 
 
-class RoomListener:
+class FeedListener:
     """A listener of a room: its events above `version`, each once and in order."""
 
     def __init__(self, version: int) -> None:
         self.version = version
-        self._waiting: asyncio.Queue[RoomEvent] = asyncio.Queue(MAX_WAITING_EVENTS)
+        self._waiting: asyncio.Queue[FeedEvent] = asyncio.Queue(MAX_WAITING_EVENTS)
         self._too_slow = False
 
-    def put(self, event: RoomEvent) -> None:
+    def put(self, event: FeedEvent) -> None:
         """Let the next event wait for its turn; once one had no room, no more are taken."""
         self._too_slow = self._too_slow or self._waiting.full()
         if not self._too_slow:
             self._waiting.put_nowait(event)
 
-    async def next(self) -> RoomEvent:
+    async def next(self) -> FeedEvent:
         """Wait for the next event. TooSlow: events were left out."""
         while True:
             if self._too_slow and self._waiting.empty():
@@ -105,7 +105,7 @@ class EventSequence:
         return taken
 
 
-class OpenRoom:
+class OpenFeed:
     """A room that somebody listens to.
 
     Events that are missing for GAP_SECONDS are read from the store. So an event that is stored, but
@@ -114,7 +114,7 @@ class OpenRoom:
 
     def __init__(self, room_id: str, queries: Querier[Any]) -> None:
         self.room_id, self._queries = room_id, queries
-        self.listeners: set[RoomListener] = set()
+        self.listeners: set[FeedListener] = set()
         self._opening: asyncio.Task[None] | None = None
         self._sequence: EventSequence | None = None
         self._early: list[EventRecord] = []
@@ -147,7 +147,7 @@ class OpenRoom:
         if self._sequence is None:
             self._early.append(event)
             return
-        for each in map(to_room_event, self._sequence.take(event)):
+        for each in map(to_feed_event, self._sequence.take(event)):
             for listener in self.listeners:
                 listener.put(each)
         if self._sequence.has_gap:
@@ -174,7 +174,7 @@ class OpenRoom:
             pause = GAP_SECONDS
 
 
-class RoomHub:
+class FeedHub:
     """The rooms that sockets of this process listen to, while it is `running`.
 
     Each process gets all events of all rooms from the log, whoever decided their commands; and
@@ -190,7 +190,7 @@ class RoomHub:
     ) -> None:
         self._follower, self._channels = follower, channels
         self._queries, self._partitions = queries, partitions
-        self._rooms: dict[str, OpenRoom] = {}
+        self._rooms: dict[str, OpenFeed] = {}
         self._following = asyncio.Event()
         self._following_task = BackgroundTask(
             "the follower of chat events",
@@ -215,10 +215,10 @@ class RoomHub:
                 await room.close()
 
     @asynccontextmanager
-    async def listen(self, room_id: str) -> AsyncIterator[RoomListener]:
+    async def listen(self, room_id: str) -> AsyncIterator[FeedListener]:
         """A listener to a room from its latest version on. ServerUnavailable."""
-        room = self._rooms.setdefault(room_id, OpenRoom(room_id, self._queries))
-        listener = RoomListener(0)
+        room = self._rooms.setdefault(room_id, OpenFeed(room_id, self._queries))
+        listener = FeedListener(0)
         room.listeners.add(listener)
         try:
             async with asyncio.timeout(OPEN_SECONDS):

@@ -1,4 +1,4 @@
-"""RoomSession: what is said on one socket of a room."""
+"""FeedSession: what is said on one socket of a room."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -6,8 +6,8 @@ from typing import Any
 
 import msgspec
 
-from eventfleet.chat.chat_commands import ChatCommand, ChatCommandSender, ChatOutcome
-from eventfleet.chat.room_hub import RoomHub, RoomListener, to_room_event
+from eventfleet.feeds.channel_commands import ChannelCommand, ChannelCommandSender, ChannelOutcome
+from eventfleet.feeds.feed_hub import FeedHub, FeedListener, to_feed_event
 from eventfleet.states.querier import Querier
 from eventfleet.topics.codec import to_invalid_record
 from eventfleet.topics.event import Identifier
@@ -41,7 +41,7 @@ class OpenedFrame(msgspec.Struct, frozen=True, tag_field="kind", tag="opened"):
 class OutcomeFrame(
     msgspec.Struct, frozen=True, tag_field="kind", tag="outcome", omit_defaults=True
 ):
-    """The outcome of a client's command; see ChatOutcome."""
+    """The outcome of a client's command; see ChannelOutcome."""
 
     id: str
     outcome: str
@@ -61,7 +61,7 @@ _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(CommandFrame).decode
 
 
-class RoomSession:
+class FeedSession:
     """A client in a room. Its commands are decided one after the other, in their order."""
 
     def __init__(
@@ -69,8 +69,8 @@ class RoomSession:
         room_id: str,
         actor: str,
         queries: Querier[Any],
-        hub: RoomHub,
-        sender: ChatCommandSender,
+        hub: FeedHub,
+        sender: ChannelCommandSender,
         send: SendFrame,
     ) -> None:
         self._room_id, self._actor, self._queries = room_id, actor, queries
@@ -105,9 +105,9 @@ class RoomSession:
     async def _send_stored(self, after: int, up_to: int) -> None:
         if after < up_to:
             async for event in self._queries.events(self._room_id, after, up_to=up_to):
-                await self._send(to_room_event(event).frame)
+                await self._send(to_feed_event(event).frame)
 
-    async def _send_events(self, listener: RoomListener) -> None:
+    async def _send_events(self, listener: FeedListener) -> None:
         while True:
             await self._send((await listener.next()).frame)
 
@@ -123,12 +123,12 @@ class RoomSession:
             else:
                 await self._send(_encode(_to_frame(await self._decide(command, may_write))))
 
-    async def _decide(self, frame: CommandFrame, may_write: bool) -> ChatOutcome:
+    async def _decide(self, frame: CommandFrame, may_write: bool) -> ChannelOutcome:
         if not may_write:
-            return ChatOutcome(frame.id, "rejected", reason="the scope chat:write is required")
-        command = ChatCommand(frame.id, frame.command, self._room_id, self._actor, frame.data)
+            return ChannelOutcome(frame.id, "rejected", reason="the scope chat:write is required")
+        command = ChannelCommand(frame.id, frame.command, self._room_id, self._actor, frame.data)
         return await self._sender.send(command)
 
 
-def _to_frame(outcome: ChatOutcome) -> OutcomeFrame:
+def _to_frame(outcome: ChannelOutcome) -> OutcomeFrame:
     return OutcomeFrame(**msgspec.structs.asdict(outcome))

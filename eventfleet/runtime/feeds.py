@@ -6,13 +6,13 @@ from typing import NamedTuple
 
 from starlette.types import ASGIApp
 
-from eventfleet.chat.chat_commands import ChatCommandSender, ChatCommandSubscriber
-from eventfleet.chat.event_broadcast import EventBroadcast
-from eventfleet.chat.room_hub import RoomHub
 from eventfleet.domains.chat import chat
+from eventfleet.feeds.channel_commands import ChannelCommandSender, ChannelCommandSubscriber
+from eventfleet.feeds.event_broadcast import EventBroadcast
+from eventfleet.feeds.feed_hub import FeedHub
 from eventfleet.runtime import connections
 from eventfleet.runtime.settings import Settings
-from eventfleet.web import Access, DomainServices, room_sockets, rooms
+from eventfleet.web import Access, DomainServices, feed_sockets, rooms
 from eventfleet.web.operation import Operation
 
 FOLLOWER_WAIT_SECONDS = 0.1
@@ -47,13 +47,13 @@ async def chat_rooms(
         yield ChatRooms()
         return
     channels = connections.channels(settings)
-    sender = ChatCommandSender(channels)
+    sender = ChannelCommandSender(channels)
     follower = connections.log_follower(settings, FOLLOWER_WAIT_SECONDS)
-    hub = RoomHub(follower, channels, served.queries, settings.partitions)
-    subscriber = ChatCommandSubscriber(channels, served.commands)
+    hub = FeedHub(follower, channels, served.queries, settings.partitions)
+    subscriber = ChannelCommandSubscriber(channels, served.commands)
     try:
         async with hub.running(), subscriber.running(), sender.running():
-            sockets = room_sockets.RoomSockets(access, served.queries, hub, sender)
-            yield ChatRooms(rooms.OPERATIONS, {room_sockets.PATH: sockets})
+            sockets = feed_sockets.FeedSockets(access, served.queries, hub, sender)
+            yield ChatRooms(rooms.OPERATIONS, {feed_sockets.PATH: sockets})
     finally:
         await channels.close()
