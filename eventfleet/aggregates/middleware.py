@@ -2,22 +2,17 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from functools import partial
 from typing import Any
-
-from tenacity import (
-    AsyncRetrying,
-    retry_if_exception,
-    stop_after_attempt,
-    wait_random_exponential,
-)
 
 from eventfleet.aggregates.command_envelope import CommandEnvelope
 from eventfleet.aggregates.dispatcher import CallNext
 from eventfleet.aggregates.repository import Repository
 from eventfleet.stores.errors import EditConflict
+from eventfleet.stores.retry import CONFLICT
 
 MAX_ATTEMPTS = 5
-MIN_PAUSE_SECONDS, MAX_PAUSE_SECONDS = 0.02, 1.0
 
 
 class RetryOnConflict:
@@ -35,25 +30,18 @@ class RetryOnConflict:
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         """A command is handled up to `attempts` times, after growing and random pauses."""
-        self._attempts, self._sleep = attempts, sleep
+        self._policy, self._sleep = replace(CONFLICT, attempts=attempts), sleep
 
     async def __call__(self, command: CommandEnvelope[Any], call_next: CallNext) -> Any:
         expected: set[int] = set()
 
-        def can_help(error: BaseException) -> bool:
+        def can_help(error: Exception) -> bool:
             if not isinstance(error, EditConflict) or error.expected in expected:
                 return False
             expected.add(error.expected)
             return True
 
-        retrying = AsyncRetrying(
-            stop=stop_after_attempt(self._attempts),
-            wait=wait_random_exponential(multiplier=MIN_PAUSE_SECONDS, max=MAX_PAUSE_SECONDS),
-            retry=retry_if_exception(can_help),
-            sleep=self._sleep,
-            reraise=True,
-        )
-        return await retrying(call_next, command)
+        return await self._policy.retry(partial(call_next, command), can_help, sleep=self._sleep)
 
 
 class SkipRepeated:

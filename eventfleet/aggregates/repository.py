@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import random
 from collections.abc import Sequence
 from functools import partial
 from typing import Any, Generic, TypeVar
@@ -28,6 +27,7 @@ from eventfleet.stores.errors import (
     ServerUnavailable,
     StoreError,
 )
+from eventfleet.stores.retry import CONFLICT
 from eventfleet.stores.startable import Startable
 from eventfleet.topics.errors import InvalidRecord
 from eventfleet.topics.event import EventRecord
@@ -35,8 +35,6 @@ from eventfleet.topics.partitioner import partition_of
 
 DEFAULT_PARTITIONS = 4
 MAX_SNAPSHOT_BYTES = 1_000_000
-MAX_PUTS = 10
-RETRY_PAUSE_SECONDS = 0.01
 
 A = TypeVar("A", bound=Aggregate[Any])
 logger = logging.getLogger(__name__)
@@ -216,7 +214,7 @@ class Repository(Startable, Generic[A]):
         """
         id, expected = aggregate.id, aggregate.expected_version
         command_id = command.id if command else aggregate.commit_id
-        for number in range(1, MAX_PUTS + 1):
+        for number in range(1, CONFLICT.attempts + 1):
             aggregate.unanswered = True
             try:
                 await self._stores.events.put(
@@ -232,7 +230,7 @@ class Repository(Startable, Generic[A]):
                 if present > expected:
                     aggregate.unanswered = False
                     raise EditConflict(self._domain.name, id, expected, present) from None
-            await self._clock.sleep(RETRY_PAUSE_SECONDS * number * (0.5 + random.random()))
+            await self._clock.sleep(CONFLICT.pause(number))
         raise ServerUnavailable(
             f"{self._domain.name} {id!r}: version {expected + 1} is taken by an event that can't "
             "be read yet: save again"

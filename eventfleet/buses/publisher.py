@@ -70,7 +70,7 @@ class Publisher:
         self._lease = f"{name}.{'publisher' if bus else 'projector'}"
         self._stopped_at, self._stopped_since = "", datetime.now(UTC)
         self._nudged, self._stopping = asyncio.Event(), False
-        self._task = BackgroundTask(f"publisher of {name}", self._work, longest_pause=2.0)
+        self._task = BackgroundTask(f"publisher of {name}", self._work)
 
     def start(self) -> None:
         self._stopping = False

@@ -23,7 +23,6 @@ TIMEOUT_SECONDS = 10.0
 QUIET_SECONDS = 5.0
 """Time without a message after which the server is pinged."""
 
-LONGEST_PAUSE_SECONDS = 5.0
 
 logger = logging.getLogger(__name__)
 
@@ -43,9 +42,7 @@ class RedisPubSubBus(Startable):
         self._serializer: Serializer = serializer or CloudEventsSerializer()
         self._local = MemoryBus()
         self._subscription: Any = None
-        self._listener = BackgroundTask(
-            f"subscription to {channel}", self._listen, longest_pause=LONGEST_PAUSE_SECONDS
-        )
+        self._listener = BackgroundTask(f"subscription to {channel}", self._listen)
 
     async def start(self) -> None:
         """Connect and subscribe. The error names the server's reason."""

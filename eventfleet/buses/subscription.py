@@ -9,18 +9,14 @@ from functools import partial
 from inspect import isawaitable, ismethod
 from typing import Any
 
-from tenacity import AsyncRetrying, stop_after_attempt, wait_random_exponential
-
 from eventfleet.buses.event import DocumentEvent, copy_event
 from eventfleet.buses.handler import EventFunction, Subscriber
 from eventfleet.buses.serializer import Serializer
 from eventfleet.model.errors import DeclarationError
 from eventfleet.stores.background_task import BackgroundTask
+from eventfleet.stores.retry import DELIVERY
 from eventfleet.topics.errors import InvalidRecord
 
-MAX_ATTEMPTS = 5
-FIRST_PAUSE_SECONDS = 0.1
-LONGEST_PAUSE_SECONDS = 5.0
 MAX_REASON_CHARS = 1_000
 
 logger = logging.getLogger(__name__)
@@ -51,13 +47,8 @@ class Subscription:
 
         Each try gets an event of its own.
         """
-        retrying = AsyncRetrying(
-            stop=stop_after_attempt(MAX_ATTEMPTS),
-            wait=wait_random_exponential(FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS),
-            reraise=True,
-        )
         try:
-            await retrying(self._call, event)
+            await DELIVERY.retry(partial(self._call, event), lambda _: True)
         except Exception as error:
             what = f"{event.event_type} {event.id}"
             logger.warning("%s: %s is a dead letter now", self.group, what, exc_info=error)
@@ -180,11 +171,7 @@ class SubscriberGroups:
 
     def _begin(self, group: SubscriberGroup) -> None:
         if group.name not in self._tasks:
-            task = BackgroundTask(
-                f"deliveries to {group.name}",
-                partial(self._consume, group),
-                longest_pause=LONGEST_PAUSE_SECONDS,
-            )
+            task = BackgroundTask(f"deliveries to {group.name}", partial(self._consume, group))
             self._tasks[group.name] = task
             task.start()
 

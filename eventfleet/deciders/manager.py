@@ -66,10 +66,9 @@ from eventfleet.states.live_state import LiveState, ReplayFailed
 from eventfleet.states.querier import Querier
 from eventfleet.stores.contracts import Clock
 from eventfleet.stores.errors import Duplicate, ServerUnavailable
+from eventfleet.stores.retry import CONFLICT
 from eventfleet.topics.event import EventKey, EventRecord
 
-MAX_ATTEMPTS = 10
-RETRY_PAUSE_SECONDS = 0.01
 MAX_BATCH_COMMANDS = 100
 PUT_UNANSWERED = Unavailable(
     "the store did not answer the put by the deadline: it is slow, or an open transaction of "
@@ -201,14 +200,14 @@ class Manager:
     async def _decide_again(
         self, attempts: Sequence[Attempt], deadline: datetime, number: int
     ) -> None:
-        if number == MAX_ATTEMPTS:
+        if number == CONFLICT.attempts:
             for attempt in attempts:
                 where = f"{self._domain.name} {attempt.aggregate_id!r}"
-                gave_up = f"gave up after {MAX_ATTEMPTS} concurrent-write conflicts"
+                gave_up = f"gave up after {number} concurrent-write conflicts"
                 attempt.end(Conflict(f"{where}: {gave_up}"))
             return
         self.statistics.conflicts += len(attempts)
-        await self._clock.sleep(RETRY_PAUSE_SECONDS * number * (0.5 + self._jitter()))
+        await self._clock.sleep(CONFLICT.pause(number, self._jitter))
         await self._decide(attempts, deadline, number + 1)
 
     async def _attempt(

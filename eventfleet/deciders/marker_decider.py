@@ -38,9 +38,9 @@ from eventfleet.stores.contracts import (
     Note,
     StoredHead,
 )
+from eventfleet.stores.retry import MARKER
 from eventfleet.topics.event import EventKey
 
-RETRY_PAUSE_SECONDS = 0.05
 MAX_UNFINISHED = 10_000
 OK = MarkStatus.OK
 NOTED = (OK, MarkStatus.MINE, STALE)
@@ -107,7 +107,7 @@ class MarkerDecider:
             self.statistics.seconds += (self._clock.steady() - began).total_seconds()
             pending = [p for each in pending if (p := each.next if each.decided else each)]
             if pending and not moved:
-                await self._clock.sleep(RETRY_PAUSE_SECONDS * (0.5 + self._chance()))
+                await self._clock.sleep(MARKER.pause(1, self._chance))
         while pending:
             for command in pending:
                 self._give_up(command, reason or self._cause(command))

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from inspect import isawaitable
@@ -34,6 +33,7 @@ from eventfleet.stores.clock import SystemClock
 from eventfleet.stores.contracts.documents import DocumentStore, StoredDocument
 from eventfleet.stores.errors import Duplicate, EditConflict, NotFound, ServerUnavailable
 from eventfleet.stores.ids import Uuid7Generator
+from eventfleet.stores.retry import CONFLICT, REPEATED_WRITE
 from eventfleet.stores.startable import Startable
 from eventfleet.topics.codec import encode
 from eventfleet.topics.event import MAX_EVENT_BYTES, DomainName, EventRecord
@@ -46,9 +46,6 @@ Edit = Callable[[T], Awaitable[T | None] | T | None]
 Decide = Callable[[StoredDocument], Awaitable[Fields | None]]
 """Returns the fields that the present document is to have; its own: nothing is to be stored."""
 
-MAX_ATTEMPTS = 10
-MAX_PAUSE_SECONDS = 0.2
-MAX_INSERTS = 3
 OPEN_SECONDS = 1.0
 STOP_SECONDS = 5.0
 WATCH_POLL_SECONDS = 1.0
@@ -150,8 +147,8 @@ class EventSourcedStorage(Startable, Generic[T]):
     ) -> tuple[T, Diff]:
         """Edit a document; return it, and what has changed. Without a change nothing is stored.
 
-        NotFound; EditConflict: other writers came first at each of MAX_ATTEMPTS attempts. What
-        `edit` raises passes through, and nothing is stored.
+        NotFound; EditConflict: other writers came first at each attempt. What `edit` raises passes
+        through, and nothing is stored.
         """
 
         async def edited(present: StoredDocument) -> Fields | None:
@@ -257,7 +254,7 @@ class EventSourcedStorage(Startable, Generic[T]):
         A decision that stores nothing, an error among them, is taken on the latest version: only a
         write proves that the cached one was.
         """
-        for attempt in range(MAX_ATTEMPTS):
+        for attempt in range(CONFLICT.attempts):
             present = await (self._load(id) if attempt else self._current(id))
             before = present.document
             try:
@@ -314,7 +311,7 @@ class EventSourcedStorage(Startable, Generic[T]):
             raise
         if not is_stored:
             self._cache.drop(text)
-            await asyncio.sleep(random.uniform(0, MAX_PAUSE_SECONDS * attempt / MAX_ATTEMPTS))
+            await asyncio.sleep(CONFLICT.pause(attempt + 1))
             return None
         after = StoredDocument(present.document.id, event.version, fields)
         self._cache.note_version(text, after.version)
@@ -325,16 +322,16 @@ class EventSourcedStorage(Startable, Generic[T]):
 
     async def _insert(self, event: EventRecord) -> bool:
         """Store an event, again where the answer was lost; False: its version is taken."""
-        for attempt in range(MAX_INSERTS):
+        for failures in range(1, REPEATED_WRITE.attempts + 1):
             try:
                 await self._store.insert(event, to_publish=self._bus is not None)
                 return True
             except Duplicate:
                 return await self._is_stored(event)
             except ServerUnavailable:
-                if attempt == MAX_INSERTS - 1:
+                if failures == REPEATED_WRITE.attempts:
                     raise
-                await asyncio.sleep(random.uniform(0, MAX_PAUSE_SECONDS))
+                await asyncio.sleep(REPEATED_WRITE.pause(failures))
         raise AssertionError
 
     async def _is_stored(self, event: EventRecord) -> bool:

@@ -1,7 +1,6 @@
 """FeedReader: follows the changes of a collection, for its cache and for those who watch."""
 
 import asyncio
-import random
 from collections import defaultdict
 from collections.abc import AsyncGenerator, Callable
 from contextlib import suppress
@@ -11,9 +10,8 @@ from eventfleet.states.lru_cache import LruCache
 from eventfleet.stores.background_task import BackgroundTask
 from eventfleet.stores.contracts.documents import DocumentStore, FeedItem
 from eventfleet.stores.errors import ServerUnavailable
+from eventfleet.stores.retry import RESUMED_READ
 
-MAX_RESUMES = 20
-MAX_PAUSE_SECONDS = 0.5
 MAX_KNOWN_VERSIONS = 10_000
 
 
@@ -31,7 +29,7 @@ class FeedReader:
         self._versions: LruCache[int] = LruCache(MAX_KNOWN_VERSIONS)
         self._open = asyncio.Event()
         self._waiting: defaultdict[str, set[asyncio.Event]] = defaultdict(set)
-        self._task = BackgroundTask(f"feed of {collection}", self._work, longest_pause=2.0)
+        self._task = BackgroundTask(f"feed of {collection}", self._work)
 
     def start(self) -> None:
         self._task.start()
@@ -72,7 +70,7 @@ class FeedReader:
     async def follow(self, cursor: str | None) -> AsyncGenerator[FeedItem, None]:
         """Stream the feed for a caller, and go on from its last item when the server fails.
 
-        ServerUnavailable: it fails MAX_RESUMES times without an item between.
+        ServerUnavailable: it fails again and again without an item between.
         """
         failures = 0
         while True:
@@ -84,9 +82,9 @@ class FeedReader:
                 return
             except ServerUnavailable:
                 failures += 1
-                if cursor is None or failures == MAX_RESUMES:
+                if cursor is None or failures == RESUMED_READ.attempts:
                     raise
-            await asyncio.sleep(random.uniform(0, MAX_PAUSE_SECONDS))
+            await asyncio.sleep(RESUMED_READ.pause(failures))
 
     async def _work(self) -> None:
         """Read from now on. What came while nobody read is unknown: nothing cached is trusted."""

@@ -43,7 +43,7 @@ class Projector:
         self._written: list[EventKey] = []
         self._changed = asyncio.Condition()
         self._batches_in_hand = 0
-        self._task = BackgroundTask(f"projector of {name}", self._work, longest_pause=2.0)
+        self._task = BackgroundTask(f"projector of {name}", self._work)
 
     def start(self) -> None:
         self._task.start()

@@ -49,7 +49,6 @@ DECIDE_SHARE = 5 / 6
 """The share of OUTCOME_SECONDS after which a command is not decided any more."""
 DEADLINE_PASSED = "the deadline has passed"
 MAX_DECIDING = 1_000
-LONGEST_PAUSE_SECONDS = 5.0
 
 logger = logging.getLogger(__name__)
 
@@ -121,7 +120,6 @@ class ChannelCommandSender:
             "the listener for outcomes of chat commands",
             self._listen,
             essential=True,
-            longest_pause=LONGEST_PAUSE_SECONDS,
         )
 
     @asynccontextmanager
@@ -213,7 +211,6 @@ class ChannelCommandSubscriber:
             "the subscriber of chat commands",
             self._listen,
             essential=True,
-            longest_pause=LONGEST_PAUSE_SECONDS,
         )
 
     @asynccontextmanager

@@ -1,7 +1,6 @@
 """FeedHub: passes the events of rooms to the sockets of this process, in order and without gaps."""
 
 import asyncio
-import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import Any, NamedTuple
@@ -14,6 +13,7 @@ from eventfleet.states.querier import Querier
 from eventfleet.stores.background_task import BackgroundTask, cancel
 from eventfleet.stores.contracts import Channels, LogFollower
 from eventfleet.stores.errors import ServerUnavailable
+from eventfleet.stores.retry import OUTAGE
 from eventfleet.topics.codec import decode, encode
 from eventfleet.topics.errors import InvalidRecord
 from eventfleet.topics.event import EventRecord
@@ -25,8 +25,6 @@ MAX_WAITING_EVENTS = 1_000
 MAX_HELD_EVENTS = 1_000
 PAGE_EVENTS = 500
 GAP_SECONDS = 0.05
-RETRY_SECONDS = 1.0
-LONGEST_PAUSE_SECONDS = 5.0
 
 
 class TooSlow(Exception):
@@ -160,13 +158,16 @@ class OpenFeed:
 
     async def _fill(self, sequence: EventSequence, pause: float) -> None:
         """Read from the store until nothing is missing."""
+        failures = 0
         while True:
             await asyncio.sleep(pause)
             try:
                 found = await self._queries.missing(self.room_id, sequence.version, PAGE_EVENTS)
             except ServerUnavailable:
-                pause = RETRY_SECONDS * (0.5 + random.random())
+                failures += 1
+                pause = OUTAGE.pause(failures)
                 continue
+            failures = 0
             for event in found.events:
                 self.receive(event)
             if not sequence.has_gap and sequence.version >= found.latest:
@@ -196,11 +197,8 @@ class FeedHub:
             "the follower of chat events",
             self._follow,
             essential=True,
-            longest_pause=LONGEST_PAUSE_SECONDS,
         )
-        self._hearing_task = BackgroundTask(
-            "the subscriber of chat events", self._hear, longest_pause=LONGEST_PAUSE_SECONDS
-        )
+        self._hearing_task = BackgroundTask("the subscriber of chat events", self._hear)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:

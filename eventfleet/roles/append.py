@@ -42,6 +42,7 @@ from eventfleet.stores.contracts import (
     VersionRange,
 )
 from eventfleet.stores.errors import DoubtfulOffset, Duplicate, Misconfigured, ServerUnavailable
+from eventfleet.stores.retry import CLASH
 from eventfleet.topics.codec import EVENT_HEADERS, REDRIVEN_HEADERS, decode, encode
 from eventfleet.topics.dead_letters import PARKED, UNREADABLE, make_dead_letter
 from eventfleet.topics.errors import InvalidRecord
@@ -50,8 +51,6 @@ from eventfleet.topics.names import Topics
 from eventfleet.topics.record import LogRecord, ProducerRecord
 
 ROLE = "append"
-MAX_CLASH_READS = 10
-FIRST_CLASH_PAUSE_SECONDS = 0.02
 
 
 # What it takes
@@ -357,14 +356,14 @@ class AppendRole:
     async def _explain(self, clash: Duplicate, items: Sequence[AppendItem]) -> Found:
         """Read until something explains the clash; returns the stored events of these items."""
         event = items[0].event
-        for attempt in range(MAX_CLASH_READS):
+        for attempt in range(1, CLASH.attempts + 1):
             await self._check_epoch([items[0]])
             if await self._store.find([event.key]):
                 return await self._store.find([item.event.key for item in items])
             heads = await self._store.heads([event.aggregate_id])
             if heads.get(event.aggregate_id, NO_HEAD).version >= clash.version:
                 return {}
-            await self._clock.sleep(FIRST_CLASH_PAUSE_SECONDS * 2**attempt)
+            await self._clock.sleep(CLASH.pause(attempt))
         raise ServerUnavailable(f"{clash}, but nothing that was read explains it")
 
     async def _check_epoch(self, items: Sequence[AppendItem]) -> None:

@@ -1,10 +1,11 @@
 """Reads the offsets of groups for judgement by commands: one answer "no offset" is no proof."""
 
-import random
 from collections.abc import Callable, Mapping
 from datetime import timedelta
+from itertools import count
 
 from eventfleet.stores.contracts import Clock, LogReader
+from eventfleet.stores.retry import REQUEST
 
 DOUBT_SECONDS = 60.0
 """How long a role asks again for an offset that looks lost: after a crash of its only broker, a
@@ -13,8 +14,6 @@ coordinator may answer so for half a minute and more."""
 STEADY_SECONDS = 15.0
 """How long commands ask again for an offset that looks lost or wrong. Each answer is a series of
 them without an error; a broker that has just started gives errors in between."""
-
-LONGEST_PAUSE_SECONDS = 1.0
 
 Looks = Callable[[Mapping[int, int]], bool]
 
@@ -29,9 +28,10 @@ async def read_steady_offsets(
     """
     offsets: dict[int, int] = {}
     end = clock.steady() + timedelta(seconds=seconds)
-    while True:
+    for asked in count(1):
         for partition, offset in (await reader.committed(group, topic)).items():
             offsets[partition] = max(offset, offsets.get(partition, 0))
         if not looks_wrong(offsets) or clock.steady() >= end:
-            return offsets
-        await clock.sleep(random.uniform(0, LONGEST_PAUSE_SECONDS))
+            break
+        await clock.sleep(REQUEST.pause(asked))
+    return offsets

@@ -4,23 +4,16 @@ import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from functools import partial
 from typing import Any, TypeVar
-
-from tenacity import (
-    AsyncRetrying,
-    RetryCallState,
-    retry_if_exception_type,
-    stop_after_delay,
-    wait_random_exponential,
-)
 
 from eventfleet.model.domain import Domain
 from eventfleet.runtime import connections
 from eventfleet.runtime.errors import Unreachable
 from eventfleet.runtime.settings import Settings, variable
 from eventfleet.stores.errors import ServerUnavailable
+from eventfleet.stores.retry import OUTAGE
 
-LONGEST_PAUSE_SECONDS = 5.0
 AWAY_ERRORS = (Unreachable, ServerUnavailable)
 T = TypeVar("T")
 
@@ -39,16 +32,18 @@ class StartLimit:
 
     async def retry(self, step: Callable[..., Awaitable[T]], *args: Any) -> T:
         """Do a step, again after pauses while a server is away; its last error is raised."""
-        started = time.monotonic()
-        retrying = AsyncRetrying(
-            retry=retry_if_exception_type(AWAY_ERRORS),
-            wait=wait_random_exponential(multiplier=0.5, max=LONGEST_PAUSE_SECONDS),
-            stop=stop_after_delay(self.seconds_left),
-            before_sleep=_log,
-            reraise=True,
-        )
-        result: T = await retrying(step, *args)
-        if retrying.statistics["attempt_number"] > 1:
+        started, failures = time.monotonic(), 0
+
+        def is_awaited(error: Exception) -> bool:
+            nonlocal failures
+            if not isinstance(error, AWAY_ERRORS) or not self.seconds_left:
+                return False
+            failures += 1
+            logger.warning("%s; tried again (see %s)", error, variable("start_timeout"))
+            return True
+
+        result = await OUTAGE.retry(partial(step, *args), is_awaited)
+        if failures:
             seconds = time.monotonic() - started
             logger.warning("all servers answer after %.1f s", seconds)
         return result
@@ -87,8 +82,3 @@ async def _check_all(
 ) -> None:
     for check in checks:
         await check(settings)
-
-
-def _log(state: RetryCallState) -> None:
-    error = state.outcome.exception() if state.outcome else None
-    logger.warning("%s; tried again (see %s)", error, variable("start_timeout"))

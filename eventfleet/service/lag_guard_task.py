@@ -9,7 +9,6 @@ from eventfleet.stores.background_task import BackgroundTask
 
 LEAST_PAUSE_SECONDS = 0.1
 LEAVE_SECONDS = 1.0
-LONGEST_PAUSE_SECONDS = 1.0
 
 
 @asynccontextmanager
@@ -31,12 +30,7 @@ async def running_lag_guard(guard: LagGuard, domain: str) -> AsyncIterator[Backg
                 async with asyncio.timeout(guard.update_seconds - LEAST_PAUSE_SECONDS):
                     await wanted.wait()
 
-    task = BackgroundTask(
-        f"the lag guard of {domain}",
-        keep_updated,
-        essential=True,
-        longest_pause=LONGEST_PAUSE_SECONDS,
-    )
+    task = BackgroundTask(f"the lag guard of {domain}", keep_updated, essential=True)
     task.start()
     try:
         yield task

@@ -28,7 +28,6 @@ from eventfleet.stores.contracts import (
 from eventfleet.topics.event import EventKey
 
 MAX_WAITERS = 10_000
-LONGEST_PAUSE_SECONDS = 5.0
 SUBSCRIBE_SECONDS = 1.0
 LOOKUP_SECONDS = 1.0
 APPEND = "append"
@@ -110,9 +109,7 @@ class StageWaiters:
         self._waiters: dict[str, list[StageWaiter]] = {}
         self._count = 0
         self._subscribed = asyncio.Event()
-        self._listener = BackgroundTask(
-            "the listener for notices", self._receive, longest_pause=LONGEST_PAUSE_SECONDS
-        )
+        self._listener = BackgroundTask("the listener for notices", self._receive)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator["StageWaiters"]:

@@ -46,9 +46,7 @@ class SnapshotSaver:
         self._domain, self._store, self._clock, self._limit = domain, store, clock, limit
         self._pending: dict[str, LiveState | Snapshot] = {}
         self._wake, self._closing = asyncio.Event(), asyncio.Event()
-        self._task = BackgroundTask(
-            f"{name} of {domain.name}", self._run, longest_pause=LONGEST_PAUSE_SECONDS
-        )
+        self._task = BackgroundTask(f"{name} of {domain.name}", self._run)
         self.saved = self.dropped = 0
 
     def save_later(self, states: Iterable[LiveState]) -> None:

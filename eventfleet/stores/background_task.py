@@ -2,16 +2,14 @@
 
 import asyncio
 import logging
-import random
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 
+from eventfleet.stores.retry import BACKGROUND
 from eventfleet.topics.errors import EventfleetError
 
 logger = logging.getLogger(__name__)
 
-FIRST_PAUSE_SECONDS = 0.05
-LONGEST_PAUSE_SECONDS = 30.0
 CANCEL_SECONDS = 0.1
 
 _running: set["BackgroundTask"] = set()
@@ -20,7 +18,6 @@ _running: set["BackgroundTask"] = set()
 class BackgroundTask:
     """Runs some work until it ends by itself or is ended; after a failure it is begun again.
 
-    Between two tries lies a growing pause with jitter, of `longest_pause` seconds at most.
     `failures` counts them all. Until the work reports that it is well, `problem` is the reason of
     the last one, and `failing_since` the time of the first; they are in the metrics and readiness
     of the process. Without an `essential` task the process is not ready.
@@ -32,14 +29,12 @@ class BackgroundTask:
         work: Callable[[], Awaitable[None]],
         *,
         essential: bool = False,
-        longest_pause: float = LONGEST_PAUSE_SECONDS,
     ) -> None:
         self.name, self.essential = name, essential
         self.failures = 0
         self.problem: str | None = None
         self.failing_since: datetime | None = None
-        self._work, self._longest_pause = work, longest_pause
-        self._pause = FIRST_PAUSE_SECONDS
+        self._work, self._failures_in_a_row = work, 0
         self._ending = False
         self._task: asyncio.Task[None] | None = None
 
@@ -63,7 +58,7 @@ class BackgroundTask:
         if self.problem is not None:
             logger.warning("%s is well again", self.name)
         self.problem = self.failing_since = None
-        self._pause = FIRST_PAUSE_SECONDS
+        self._failures_in_a_row = 0
 
     def report_failure(self, error: BaseException) -> None:
         """Count a failure, and log it unless the one before had the same reason."""
@@ -72,6 +67,7 @@ class BackgroundTask:
             unexpected = None if isinstance(error, EventfleetError) else error
             logger.warning("%s; it is tried again", problem, exc_info=unexpected)
         self.failures += 1
+        self._failures_in_a_row += 1
         self.problem = problem
         self.failing_since = self.failing_since or datetime.now(UTC)
 
@@ -90,8 +86,7 @@ class BackgroundTask:
                 self.report_failure(error)
             if self._ending:
                 return
-            await asyncio.sleep(self._pause * random.uniform(0.5, 1))
-            self._pause = min(2 * self._pause, self._longest_pause)
+            await asyncio.sleep(BACKGROUND.pause(self._failures_in_a_row))
 
     def _is_cancelled(self) -> bool:
         """Check that the cancellation is ours, and not that of a future which the work awaits."""

@@ -6,20 +6,14 @@ import math
 import random
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from itertools import count
 from typing import Any
 
-from tenacity import (
-    AsyncRetrying,
-    RetryCallState,
-    retry_if_exception_type,
-    wait_random_exponential,
-)
-
 from eventfleet.roles.role import NOTHING, ChunkReport, PartitionFault, Role
 from eventfleet.stores.errors import DoubtfulOffset, Fenced, ServerUnavailable, TopicRefused
+from eventfleet.stores.retry import OUTAGE
 from eventfleet.workers.chunk_source import ChunkSource
 from eventfleet.workers.metrics import Meter
 from eventfleet.workers.transport.chunk import MAX_CHUNKS_IN_FLIGHT, Chunk
@@ -27,7 +21,6 @@ from eventfleet.workers.transport.chunk import MAX_CHUNKS_IN_FLIGHT, Chunk
 logger = logging.getLogger(__name__)
 _session_numbers = count(1)
 
-FIRST_RETRY_PAUSE_SECONDS = 0.1
 RETRIED_ERRORS = (ServerUnavailable, TopicRefused, DoubtfulOffset)
 
 Ack = Callable[[int], Awaitable[None]]
@@ -56,9 +49,9 @@ class OwnerTimeouts:
     tick: float = 1.0
     rest_tick: float = 10.0
     fenced: float = 10.0
-    longest_pause: float = 5.0
+    longest_pause: float = OUTAGE.longest_seconds
 
-    def patience(self, error: BaseException | None) -> float | None:
+    def patience(self, error: Exception) -> float | None:
         """The seconds for which an error may last; None for ever."""
         if isinstance(error, TopicRefused):
             return self.refused
@@ -90,15 +83,11 @@ def _without_frames(error: PartitionFault | TopicRefused) -> PartitionFault:
     return fault.with_traceback(None)
 
 
-def _reason(error: BaseException | None) -> str:
+def _reason(error: Exception) -> str:
     """Say what is waited for; advice is for a lost offset, not for a doubtful one."""
     if isinstance(error, DoubtfulOffset):
         return f"{error.finding}; it is asked for again before that counts"
     return str(error)
-
-
-def _error_of(state: RetryCallState) -> BaseException | None:
-    return state.outcome.exception() if state.outcome else None
 
 
 class Owner:
@@ -235,22 +224,18 @@ class Owner:
             await self._uninterrupted(self._role.close())
 
     async def _run_turns(self) -> None:
-        """Run turn after turn; one that a server or a topic refuses is tried again.
-
-        Only turns after a failure go through tenacity, whose bookkeeping every chunk would pay for.
-        """
+        """Run turn after turn; one that a server or a topic refuses is tried again."""
         try:
             while not self._closing:
                 await self._turn()
         except RETRIED_ERRORS as error:
-            self.waits_for = _reason(error)
             self._refused_since = None
-            self._prepare_retry()
+            self._prepare_retry(error)
             self._failing_since = self._failed_at
             logger.warning("%s will be opened again: %s", self, self.waits_for, extra=self._fields)
-            pause = min(FIRST_RETRY_PAUSE_SECONDS, self._timeouts.longest_pause)
-            await asyncio.sleep(random.uniform(0, pause))
-            await self._retrying()(self._turn_until_the_chunk_is_finished)
+            policy = replace(OUTAGE, longest_seconds=self._timeouts.longest_pause)
+            await asyncio.sleep(policy.pause(1))
+            await policy.retry(self._turn_until_the_chunk_is_finished, self._is_tried_again)
             self.waits_for = ""
             if not self._closing:
                 seconds = time.monotonic() - self._failing_since
@@ -353,32 +338,26 @@ class Owner:
 
     # When a turn fails
 
-    def _retrying(self) -> AsyncRetrying:
-        return AsyncRetrying(
-            retry=retry_if_exception_type(RETRIED_ERRORS),
-            wait=wait_random_exponential(
-                multiplier=2 * FIRST_RETRY_PAUSE_SECONDS, max=self._timeouts.longest_pause
-            ),
-            stop=self._is_given_up,
-            before_sleep=self._prepare_retry,
-            reraise=True,
-        )
+    def _is_tried_again(self, error: Exception) -> bool:
+        if not isinstance(error, RETRIED_ERRORS) or self._is_given_up(error):
+            return False
+        self._prepare_retry(error)
+        return True
 
-    def _is_given_up(self, state: RetryCallState) -> bool:
+    def _is_given_up(self, error: Exception) -> bool:
         """Check that a topic was refused, or an offset doubtful, for too long in one go.
 
         A server is never given up.
         """
-        patience = self._timeouts.patience(_error_of(state))
+        patience = self._timeouts.patience(error)
         if patience is None:
             self._refused_since = None
             return False
         self._refused_since = self._refused_since or time.monotonic()
         return time.monotonic() - self._refused_since >= patience
 
-    def _prepare_retry(self, state: RetryCallState | None = None) -> None:
-        if state:
-            self.waits_for = _reason(_error_of(state))
+    def _prepare_retry(self, error: Exception) -> None:
+        self.waits_for = _reason(error)
         self._failed_at = time.monotonic()
         self._end_session(OwnerState.CLOSED)
         self._meter.retried()

@@ -10,7 +10,6 @@ from eventfleet.stores.background_task import BackgroundTask
 from eventfleet.stores.contracts import Disposition, Notice, Notices, Stage
 
 MAX_PENDING_NOTICES = 10_000
-LONGEST_PAUSE_SECONDS = 1.0
 CLOSE_TIMEOUT_SECONDS = 1.0
 
 
@@ -25,9 +24,7 @@ class BackgroundNotifier:
         self._notices, self._published, self._lost = notices, published, lost
         self._pending: dict[str, list[Notice]] = {}
         self._count = 0
-        self._task = BackgroundTask(
-            "publishing stage notices", self._publish, longest_pause=LONGEST_PAUSE_SECONDS
-        )
+        self._task = BackgroundTask("publishing stage notices", self._publish)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator["BackgroundNotifier"]:

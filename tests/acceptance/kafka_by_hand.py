@@ -11,7 +11,6 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.admin.records_to_delete import RecordsToDelete
 from aiokafka.errors import KafkaError, NodeNotReadyError
 from aiokafka.protocol.admin import DeleteGroupsRequest
-from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_random
 
 WAIT_SECONDS = 180.0
 RECONNECT_SECONDS = 60.0
@@ -141,23 +140,16 @@ class KafkaByHand:
     def _with_consumer(self, act: Callable[[Any], Coroutine[Any, Any, T]], **options: Any) -> T:
         """Use a new consumer; retried, as a broker that was stopped may drop the first."""
 
-        @retry(
-            retry=retry_if_exception_type(KafkaError),
-            wait=wait_random(0.1, 0.3),
-            stop=stop_after_delay(RECONNECT_SECONDS),
-            reraise=True,
-        )
         async def consume() -> T:
             wanted = {"isolation_level": "read_committed", "enable_auto_commit": False, **options}
             async with AIOKafkaConsumer(bootstrap_servers=self.address, **wanted) as consumer:
                 return await act(consumer)
 
-        return run(consume())
+        return run(retry(consume, KafkaError))
 
     def _with_admin(self, act: Callable[[Any], Coroutine[Any, Any, T]]) -> T:
         """Use a new admin client; retried, as a broker that has just started may be unready."""
 
-        @retry(retry=retry_if_exception_type(NodeNotReadyError), wait=wait_random(0.1, 0.3))
         async def administer() -> T:
             admin = AIOKafkaAdminClient(bootstrap_servers=self.address)
             await admin.start()
@@ -166,7 +158,19 @@ class KafkaByHand:
             finally:
                 await admin.close()
 
-        return run(administer())
+        return run(retry(administer, NodeNotReadyError))
+
+
+async def retry(connect: Callable[[], Coroutine[Any, Any, T]], kind: type[Exception]) -> T:
+    """Connect, again after errors of this kind, for RECONNECT_SECONDS."""
+    deadline = time.monotonic() + RECONNECT_SECONDS
+    while True:
+        try:
+            return await connect()
+        except kind:
+            if time.monotonic() >= deadline:
+                raise
+        await asyncio.sleep(0.2)
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:

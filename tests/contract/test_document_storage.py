@@ -25,10 +25,10 @@ from eventfleet.documents import (
     StorageOptions,
     WatchedChange,
 )
-from eventfleet.documents.event_sourced import MAX_ATTEMPTS
 from eventfleet.stores.contracts.documents import DocumentStore, StoredDocument
 from eventfleet.stores.errors import InvalidCursor
 from eventfleet.stores.mongo.document_stores import open_document_store
+from eventfleet.stores.retry import CONFLICT, RetryPolicy
 from tests.contract.document_types import GAMES, StructGame
 
 Games = EventSourcedStorage[Any]
@@ -339,7 +339,7 @@ async def test_when_attempts_run_out_both_diffs_are_in_the_conflict(opening: Ope
 
         with pytest.raises(EditConflict) as raised:
             await games.find_one_and_update("g1", edit, "me")
-        assert len(tried) == MAX_ATTEMPTS
+        assert len(tried) == CONFLICT.attempts
         conflict = raised.value
         assert conflict.present > conflict.expected
         assert conflict.attempted.merge_patch == {"items": ["mine"]}
@@ -362,7 +362,7 @@ async def test_attempts_of_every_change_have_an_end(
         return False
 
     monkeypatch.setattr(games, "_insert", lose)
-    monkeypatch.setattr("eventfleet.documents.event_sourced.MAX_PAUSE_SECONDS", 0.0)
+    monkeypatch.setattr("eventfleet.documents.event_sourced.CONFLICT", RetryPolicy(0, 0, 10))
     works: dict[str, Any] = {
         "upsert": lambda: games.find_one_and_upsert(StructGame("g1", gold=3), "me"),
         "update": lambda: games.edit_or_create("g1", earn(3), "me"),
@@ -370,7 +370,7 @@ async def test_attempts_of_every_change_have_an_end(
     }
     with pytest.raises(EditConflict, match="games 'g1'") as raised:
         await works[what]()
-    assert tried == MAX_ATTEMPTS
+    assert tried == 10
     assert raised.value.attempted.is_new == (what == "upsert")
     assert raised.value.attempted.is_deleted == (what == "delete")
     assert len(await games.get_missing_events("g1")) == (what != "upsert")

@@ -33,6 +33,7 @@ from eventfleet.errors import (
 )
 from eventfleet.stores.background_task import background_tasks
 from eventfleet.stores.gaps import gaps
+from eventfleet.stores.retry import RetryPolicy
 from tests.conftest import running
 from tests.servers.redis import Redis
 from tests.servers.server import free_port
@@ -95,9 +96,8 @@ async def buses(request: pytest.FixtureRequest, prefix: str) -> AsyncIterator[Bu
 
 @pytest.fixture(autouse=True)
 def few_tries(monkeypatch: pytest.MonkeyPatch) -> None:
-    module = "eventfleet.buses.subscription"
-    monkeypatch.setattr(f"{module}.MAX_ATTEMPTS", 3)
-    monkeypatch.setattr(f"{module}.FIRST_PAUSE_SECONDS", 0.001)
+    quick = RetryPolicy(0.001, 5.0, attempts=3)
+    monkeypatch.setattr("eventfleet.buses.subscription.DELIVERY", quick)
 
 
 @pytest.fixture

@@ -22,6 +22,7 @@ from eventfleet.stores.kafka.connection import Connection
 from eventfleet.stores.kafka.producer import PlainWriter, Producer
 from eventfleet.stores.kafka.reader import Reader
 from eventfleet.stores.kafka.transactional_writer import TransactionalWriter
+from eventfleet.stores.retry import RetryPolicy
 from eventfleet.topics.names import consumer_group
 from eventfleet.topics.record import LogRecord, ProducerRecord
 from eventfleet.topics.topic_specs import TopicSpec
@@ -263,7 +264,7 @@ async def test_a_fetch_that_fails_is_tried_again_and_logged_once(
     error: Exception,
 ) -> None:
     """A fetch runs out of time in a process that stood still (SIGSTOP) meanwhile."""
-    monkeypatch.setattr(consumer_thread, "FETCH_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(consumer_thread, "REQUEST", RetryPolicy(0.01, 0.01))
     fetch, tries = ConsumerThread._next_chunks, count()
 
     async def fail_at_first(thread: ConsumerThread, timeout: float) -> list[Chunk]:

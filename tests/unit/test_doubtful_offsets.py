@@ -32,6 +32,7 @@ from eventfleet.stores.kafka import offset_proof
 from eventfleet.stores.kafka.offset_proof import prove_offsets
 from eventfleet.stores.memory.log import MemoryAdmin, MemoryReader
 from eventfleet.stores.remembering_writer import RememberingWriter
+from eventfleet.stores.retry import RetryPolicy
 from eventfleet.topics.names import Topics, consumer_group
 from eventfleet.workers.owner import OwnerState, OwnerTimeouts
 from tests.simulation.in_memory_servers import InMemoryServers
@@ -46,9 +47,8 @@ MINUTE = OwnerTimeouts(doubted=60, tick=0.01, longest_pause=0.01)
 
 @pytest.fixture(autouse=True)
 def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(offset_proof, "LONGEST_PAUSE_SECONDS", 0)
-    monkeypatch.setattr(offset_proof, "LONGEST_PAUSE_SECONDS_AFTER_ERROR", 0)
-    monkeypatch.setattr(steady_offsets, "LONGEST_PAUSE_SECONDS", 0)
+    for module in (offset_proof, steady_offsets):
+        monkeypatch.setattr(module, "REQUEST", RetryPolicy(0, 0))
 
 
 # Answers of a coordinator

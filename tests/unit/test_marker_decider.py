@@ -8,7 +8,6 @@ import pytest
 from msgspec.structs import replace
 
 from eventfleet.deciders.event_id import event_id
-from eventfleet.deciders.marker_decider import RETRY_PAUSE_SECONDS
 from eventfleet.deciders.outcomes import (
     Accepted,
     IdReused,
@@ -19,6 +18,7 @@ from eventfleet.deciders.outcomes import (
 )
 from eventfleet.deciders.proposed_event import ProposedEvent
 from eventfleet.stores.contracts import MarkStatus
+from eventfleet.stores.retry import MARKER
 from tests.simulation.commands import items
 from tests.unit.marker_fixture import TERMS, MarkerFixture
 
@@ -319,7 +319,7 @@ async def test_while_redis_clock_is_behind_a_marker_there_is_a_pause_between_rou
     mark, rounds = desk.markers._inner.mark, count(1)
 
     async def bounded(marks: Any) -> Any:
-        assert next(rounds) <= 2 + 3 / (RETRY_PAUSE_SECONDS / 2)
+        assert next(rounds) <= 2 + 3 / (MARKER.first_seconds / 2)
         return await mark(marks)
 
     desk.markers._inner.mark = bounded

@@ -14,6 +14,7 @@ from eventfleet.stores.mongo.errors import OperationRefused, translate_errors
 from eventfleet.stores.mongo.events import MongoEvents
 from eventfleet.stores.mongo.resumed_read import resume_read
 from eventfleet.stores.mongo.snapshots import MongoSnapshots
+from eventfleet.stores.retry import RetryPolicy
 from eventfleet.topics.event import EventRecord
 from tests.contract.samples import TIME, at, event, stream
 
@@ -174,7 +175,7 @@ class Reads:
 
 @pytest.fixture
 def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(resumed_read, "MAX_PAUSE_SECONDS", 0)
+    monkeypatch.setattr(resumed_read, "RESUMED_READ", RetryPolicy(0, 0, attempts=20))
 
 
 @pytest.mark.usefixtures("no_pause")
@@ -197,7 +198,7 @@ async def test_a_read_that_comes_no_further_is_unavailable() -> None:
 async def test_a_read_is_resumed_a_bounded_number_of_times(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(resumed_read, "MAX_RESUMES", 2)
+    monkeypatch.setattr(resumed_read, "RESUMED_READ", RetryPolicy(0, 0, attempts=3))
     reads = Reads(*[1] * 9)
     with pytest.raises(ServerUnavailable):
         assert not [each async for each in resume_read(reads, 0, None)]

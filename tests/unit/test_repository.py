@@ -18,7 +18,7 @@ from eventfleet.aggregates import (
     RetryOnConflict,
     SkipRepeated,
 )
-from eventfleet.aggregates.repository import DEFAULT_PARTITIONS, MAX_PUTS
+from eventfleet.aggregates.repository import DEFAULT_PARTITIONS
 from eventfleet.deciders.event_id import event_id
 from eventfleet.deciders.outcomes import Accepted, Repeated
 from eventfleet.stores.contracts import DomainStores, StoreRegistry
@@ -31,6 +31,7 @@ from eventfleet.stores.errors import (
 )
 from eventfleet.stores.memory.events import MemoryEvents
 from eventfleet.stores.memory.snapshots import MemorySnapshots
+from eventfleet.stores.retry import CONFLICT
 from eventfleet.topics.event import EventRecord
 from eventfleet.topics.partitioner import partition_of
 from tests.unit import sync_domain
@@ -312,7 +313,7 @@ class Waiting:
         self.pauses.append(seconds)
 
 
-@pytest.mark.parametrize("clashes", [2, MAX_PUTS])
+@pytest.mark.parametrize("clashes", [2, CONFLICT.attempts])
 async def test_a_clash_that_can_not_be_read_is_tried_again_within_bounds(clashes: int) -> None:
     kept, clock = Kept(), Waiting(sync_domain.SystemClock())
     store = Clashing(kept.memory)
@@ -321,7 +322,7 @@ async def test_a_clash_that_can_not_be_read_is_tried_again_within_bounds(clashes
     repository = Repository(User, stores, clock=clock)  # type: ignore[arg-type]
     user = await repository.load_or_new("user123")
     user.create("John", "john@example.com")
-    if clashes < MAX_PUTS:
+    if clashes < CONFLICT.attempts:
         await repository.save(user)
         assert user.expected_version == 1
     else:

@@ -15,6 +15,7 @@ from eventfleet.runtime.errors import Unreachable
 from eventfleet.runtime.server_wait import StartLimit, wait_for_servers
 from eventfleet.runtime.settings import Settings
 from eventfleet.stores.errors import Misconfigured, ServerUnavailable
+from eventfleet.stores.retry import RetryPolicy
 
 
 class Servers:
@@ -25,7 +26,7 @@ class Servers:
         self.checks: list[str] = []
         for name in self.away:
             monkeypatch.setattr(connections, f"check_{name}", self._check(name))
-        monkeypatch.setattr(server_wait, "LONGEST_PAUSE_SECONDS", 0.001)
+        monkeypatch.setattr(server_wait, "OUTAGE", RetryPolicy(0.001, 0.001))
 
     def _check(self, name: str) -> Any:
         async def check(settings: Settings) -> None:

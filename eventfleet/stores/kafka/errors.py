@@ -7,7 +7,6 @@ from itertools import chain
 from typing import Any, TypeVar
 
 from aiokafka import errors as kafka
-from tenacity import AsyncRetrying, retry_if_exception, wait_random_exponential
 
 from eventfleet.stores.driver_faults import describe, is_outage
 from eventfleet.stores.errors import (
@@ -22,6 +21,7 @@ from eventfleet.stores.errors import (
     TopicRefused,
 )
 from eventfleet.stores.kafka.connection_note import ConnectionNote, connections_noted
+from eventfleet.stores.retry import REQUEST
 
 T = TypeVar("T")
 DRIVER = frozenset({"aiokafka"})
@@ -136,13 +136,7 @@ def raise_for_code(code: int, right: str = "") -> None:
 
 async def retry_request(request: Callable[[], Awaitable[T]]) -> T:
     """Return the response, after repeats on retriable errors; the caller bounds the time."""
-    attempts = AsyncRetrying(
-        retry=retry_if_exception(_is_retriable), wait=wait_random_exponential(0.05, max=0.5)
-    )
-    async for attempt in attempts:
-        with attempt:
-            response = await request()
-    return response
+    return await REQUEST.retry(request, _is_retriable)
 
 
 def _is_retriable(error: BaseException) -> bool:

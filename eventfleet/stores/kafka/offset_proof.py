@@ -5,15 +5,15 @@ loads its groups, and that there is no offset, without an error: for half a minu
 """
 
 import asyncio
-import random
 from collections.abc import Awaitable, Callable, Collection
+from itertools import count
 
 from aiokafka.errors import KafkaError
 
+from eventfleet.stores.retry import REQUEST
+
 ABSENT_ANSWERS = 3
 ABSENT_ANSWERS_AFTER_ERROR = 12
-LONGEST_PAUSE_SECONDS = 0.1
-LONGEST_PAUSE_SECONDS_AFTER_ERROR = 0.5
 
 Fetch = Callable[[], Awaitable[dict[int, int]]]
 
@@ -25,8 +25,8 @@ async def prove_offsets(fetch: Fetch, partitions: Collection[int]) -> dict[int, 
     An offset counts that any answer has.
     """
     known: dict[int, int] = {}
-    needed, pause, absent = ABSENT_ANSWERS, LONGEST_PAUSE_SECONDS, 0
-    while True:
+    needed, absent = ABSENT_ANSWERS, 0
+    for asked in count(1):
         try:
             for partition, offset in (await fetch()).items():
                 known[partition] = max(offset, known.get(partition, 0))
@@ -34,7 +34,8 @@ async def prove_offsets(fetch: Fetch, partitions: Collection[int]) -> dict[int, 
         except KafkaError as error:
             if not error.retriable:
                 raise
-            needed, pause, absent = ABSENT_ANSWERS_AFTER_ERROR, LONGEST_PAUSE_SECONDS_AFTER_ERROR, 0
+            needed, absent = ABSENT_ANSWERS_AFTER_ERROR, 0
         if absent and (known.keys() >= set(partitions) or absent == needed):
-            return known
-        await asyncio.sleep(random.uniform(0, pause))
+            break
+        await asyncio.sleep(REQUEST.pause(asked))
+    return known

@@ -12,6 +12,7 @@ import random
 import time
 from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
+from itertools import count
 from typing import Any
 from uuid import UUID, uuid5
 from zlib import crc32
@@ -23,12 +24,11 @@ from eventfleet.stores.background_task import cancel
 from eventfleet.stores.errors import ServerUnavailable
 from eventfleet.stores.mongo import client
 from eventfleet.stores.mongo.client import full_name, maybe_await
+from eventfleet.stores.retry import CONFLICT, OPEN_TRANSACTION
 
 BLOCKED_SECONDS = 0.5
 """A put that waits longer for others ends the transactions that are open on its aggregates."""
-MAX_BLOCKED_SECONDS = 4.0
 MAX_ATTEMPTS_UNBLOCKED = 4
-MIN_PAUSE_SECONDS, MAX_PAUSE_SECONDS = 0.02, 0.25
 
 # The server keeps a session for half an hour: there are BUCKETS * SLOTS of a collection at most.
 # Several slots let two writers of one aggregate clash over its version, where the first one wins,
@@ -76,11 +76,9 @@ async def unblocking(
 
 
 async def _unblock(collection: client.Collection, aggregate_ids: Collection[str]) -> None:
-    pause = BLOCKED_SECONDS
-    while True:
+    for ended in count(1):
         await end_open_transactions(collection, aggregate_ids)
-        await asyncio.sleep(pause)
-        pause = min(2 * pause, MAX_BLOCKED_SECONDS)
+        await asyncio.sleep(OPEN_TRANSACTION.pause(ended))
 
 
 async def end_open_transactions(
@@ -103,8 +101,8 @@ async def _insert_until_done(
 ) -> None:
     """Insert in one transaction, again when the server aborted it in favour of another one."""
     aggregate_id, began = documents[0]["aggregate_id"], time.monotonic()
-    pause, ahead, attempts_left = MIN_PAUSE_SECONDS, 0.0, MAX_ATTEMPTS_UNBLOCKED
-    while True:
+    ahead, attempts_left = 0.0, MAX_ATTEMPTS_UNBLOCKED
+    for failures in count(1):
         try:
             await _insert_once(collection, documents, ahead)
             return
@@ -119,8 +117,7 @@ async def _insert_until_done(
             if attempts_left == MAX_ATTEMPTS_UNBLOCKED:
                 await end_open_transactions(collection, [aggregate_id])
             attempts_left -= 1
-        await asyncio.sleep(pause * random.random())
-        pause = min(2 * pause, MAX_PAUSE_SECONDS)
+        await asyncio.sleep(CONFLICT.pause(failures))
 
 
 def _give_up(

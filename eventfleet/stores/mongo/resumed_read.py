@@ -1,15 +1,12 @@
 """Resumes a streamed read when the server loses its cursor."""
 
 import asyncio
-import random
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing
 
 from eventfleet.stores.errors import ServerUnavailable
+from eventfleet.stores.retry import RESUMED_READ
 from eventfleet.topics.event import EventRecord
-
-MAX_RESUMES = 20
-MAX_PAUSE_SECONDS = 0.5
 
 ReadAfter = Callable[[int, int | None], AsyncGenerator[EventRecord, None]]
 """Reads an aggregate's events above a version, up to a limit."""
@@ -18,9 +15,9 @@ ReadAfter = Callable[[int, int | None], AsyncGenerator[EventRecord, None]]
 async def resume_read(read: ReadAfter, after: int, limit: int | None) -> AsyncIterator[EventRecord]:
     """Stream events by version; where the server fails, go on from the last version read.
 
-    ServerUnavailable: it fails before the first event of a try, or for the MAX_RESUMES-th time.
+    ServerUnavailable: it fails before the first event of a try, or once too often.
     """
-    for resumes in range(MAX_RESUMES + 1):
+    for failures in range(1, RESUMED_READ.attempts + 1):
         count = 0
         try:
             async with aclosing(read(after, limit)) as events:
@@ -29,7 +26,7 @@ async def resume_read(read: ReadAfter, after: int, limit: int | None) -> AsyncIt
                     after, count = event.version, count + 1
             return
         except ServerUnavailable:
-            if not count or resumes == MAX_RESUMES:
+            if not count or failures == RESUMED_READ.attempts:
                 raise
         limit = None if limit is None else limit - count
-        await asyncio.sleep(random.uniform(0, MAX_PAUSE_SECONDS))
+        await asyncio.sleep(RESUMED_READ.pause(failures))

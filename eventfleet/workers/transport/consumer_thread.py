@@ -2,11 +2,11 @@
 
 import asyncio
 import logging
-import random
 import time
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass
+from itertools import count
 from typing import Any
 
 import aiokafka
@@ -26,6 +26,7 @@ from eventfleet.stores.errors import ServerUnavailable, StoreError
 from eventfleet.stores.kafka.client_tasks import ended_tasks
 from eventfleet.stores.kafka.connection import Connection
 from eventfleet.stores.kafka.errors import close_quietly, translate_errors
+from eventfleet.stores.retry import OUTAGE, REQUEST
 from eventfleet.workers.transport.chunk import Chunk, PartitionBuffer
 from eventfleet.workers.transport.fetched_records import fetch_log_records
 from eventfleet.workers.transport.rest import beat_patiently, fetch_patiently
@@ -45,10 +46,8 @@ REST_SECONDS = 1.0
 TURN_SECONDS = 10.0
 """How long a consumer at rest waits for chunks in one turn."""
 
-CONNECT_PAUSE_SECONDS = 5.0
 NO_GENERATION = -1
 JOINING_LOOK_SECONDS = 0.5
-FETCH_PAUSE_SECONDS = 0.5
 
 logger = logging.getLogger(__name__)
 
@@ -109,7 +108,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         self._room = asyncio.Event()
         self._joining = asyncio.Event()
         self._busy_at = time.monotonic()
-        self._failing_since: float | None = None
+        self._failures, self._failing_since = 0, 0.0
 
     async def on_start(self) -> None:
         await self._connect()
@@ -126,7 +125,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
     async def _connect(self) -> None:
         """Start the consumer, again for as long as the start of a process may wait for Kafka."""
         ends = time.monotonic() + self.config.start_seconds
-        while True:
+        for failures in count(1):
             try:
                 async with self._translating():
                     await super().on_start()
@@ -136,7 +135,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
                 if self.should_stop or time.monotonic() >= ends:
                     raise
                 self._warn("%s will connect again: %s", error)
-                await self.sleep(random.uniform(0, CONNECT_PAUSE_SECONDS))
+                await self.sleep(OUTAGE.pause(failures))
 
     async def on_thread_stop(self) -> None:
         """Leave the group, unless Kafka is away: then it notices by itself."""
@@ -265,19 +264,20 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
                 raise
             await self._pause_fetching(error)
             return []
-        if self._failing_since is not None:
+        if self._failures:
             seconds = time.monotonic() - self._failing_since
-            self._failing_since = None
+            self._failures = 0
             self._warn("%s fetches again after %.1f s", seconds)
         return chunks
 
     async def _pause_fetching(self, error: ServerUnavailable) -> None:
         """Log the first of some failures. In a process that stood still for longer than a fetch
         may take, it has run out of time."""
-        if self._failing_since is None:
+        if not self._failures:
             self._failing_since = time.monotonic()
             self._warn("%s will fetch again: %s", error)
-        await asyncio.sleep(FETCH_PAUSE_SECONDS)
+        self._failures += 1
+        await asyncio.sleep(REQUEST.pause(self._failures))
 
     def _warn(self, text: str, what: object) -> None:
         logger.warning(text, self.app.title, what, extra=self.app.meter.fields)
