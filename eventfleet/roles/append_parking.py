@@ -14,7 +14,8 @@ from itertools import chain, zip_longest
 from msgspec.structs import replace
 
 from eventfleet.roles.append_plan import ParkedItem
-from eventfleet.roles.parking import MAX_PARKED_AGGREGATES, WAITING, Parking
+from eventfleet.roles.parked_set import WAITING, rest_of
+from eventfleet.roles.parking import MAX_PARKED_AGGREGATES, Parking
 from eventfleet.roles.role import ChunkReport
 from eventfleet.stores.contracts import (
     NO_HEAD,
@@ -81,8 +82,11 @@ class AppendParking(Parking):
         self._discards_to_log: list[DiscardedEvent] = []
 
     async def open(self) -> None:
-        self._start(await self._load())
+        self._parked.load(await self._letters.parked_in(ROLE, self._partition), [])
+        self._warnings.forget()
+        self._schedule.begin()
         self._rounds.clear()
+        self._events_changed.clear()
         await self._compare()
         await self._log_again()
 
@@ -91,7 +95,7 @@ class AppendParking(Parking):
 
         The owner of partition 0 does so for the discards of all partitions.
         """
-        self._unlogged = {*self.aggregates}
+        self._parked.log_again()
         if self.aggregates:
             for event in await self._events.sweep(self._partition, MAX_LOGGED_AGAIN_EVENTS):
                 self._events_changed[event.aggregate_id, event.version] = event
@@ -102,14 +106,15 @@ class AppendParking(Parking):
 
     async def _compare(self) -> None:
         """Correct what is listed, and what is in memory, by the event store."""
-        listed = {each.aggregate_id: each for each in await self._load()}
+        parked = await self._letters.parked_in(ROLE, self._partition)
+        listed = {each.aggregate_id: each for each in parked}
         known = listed | self.aggregates
         heads = await self._events.heads(known) if known else {}
-        self.aggregates = {
-            key: _corrected(each, heads[key])
+        self._parked.correct(
+            _corrected(each, heads[key])
             for key, each in known.items()
             if heads.get(key, NO_HEAD).parked
-        }
+        )
         if gone := listed.keys() - self.aggregates.keys():
             await self._letters.unpark(ROLE, gone)
         if changed := [e for key, e in self.aggregates.items() if listed.get(key) != e]:
@@ -131,7 +136,7 @@ class AppendParking(Parking):
         self.park(event, fault or Waits(WAITING))
         if not fault:
             parked = self.aggregates[event.aggregate_id]
-            self._set(replace(parked, reason=WAITING, details="", attempts=0))
+            self._parked.put(replace(parked, reason=WAITING, details="", attempts=0))
 
     def place(self, event: EventRecord, head: Head) -> None:
         """Note that the first parked event is placed; `head` is its aggregate's after that."""
@@ -145,17 +150,13 @@ class AppendParking(Parking):
             rest = replace(event, version=event.version + 1, id="", type="")
             self.park_first(rest, None)
 
-    def _records(self) -> list[ProducerRecord]:
+    async def save(self) -> list[ProducerRecord]:
         place = self._domain, self._partition
         return [
-            *super()._records(),
+            *await super().save(),
             *(parked_event_record(*place, *key, e) for key, e in self._events_changed.items()),
             *(discarded_record(*place, each) for each in self._discards_to_log),
         ]
-
-    def _forget(self) -> None:
-        super()._forget()
-        self._events_changed = {}
 
     # Redrive
 
@@ -171,9 +172,7 @@ class AppendParking(Parking):
         for event in await self._events.unplaced(ranges[:ROUND_EVENTS]):
             events.setdefault(event.aggregate_id, []).append(event)
         if len(events) < min(len(due), ROUND_EVENTS):
-            self._compared_at -= (
-                self._compare_interval
-            )  # another owner has placed some: look at once
+            self._schedule.compare_soon()  # another owner has placed some
         in_turn = [*filter(None, chain.from_iterable(zip_longest(*events.values())))]
         positions = await self._writer.produce([self._record(event) for event in in_turn])
         retry_at = self._clock.steady() + RETRY_INTERVAL
@@ -209,9 +208,9 @@ class AppendParking(Parking):
         discard = self.discard_of(parked, request) if request else None
         if discard:
             self.discard_first(parked.aggregate_id, discard)
-            await self._writer.produce(self._discard_records())
+            await self._writer.produce(self._parked.discard_records())
             await self._copy()
-            self._discarded.clear()
+            self._parked.discarded.clear()
             key = EventKey(parked.aggregate_id, parked.event_id)
             await self._events.mark_discarded(key, parked=True)
 
@@ -221,15 +220,14 @@ class AppendParking(Parking):
         return ProducerRecord(self._topic, key, encode(bare), self._partition, REDRIVEN_HEADERS)
 
     async def release(self) -> None:
-        for key in self._ended:
+        for key in self._parked.ended:
             self._rounds.pop(key, None)
         await super().release()
+        self._events_changed.clear()
         self._discards_to_log = []
 
 
 def _corrected(parked: ParkedAggregate, head: Head) -> ParkedAggregate:
     """Return what is parked, by the head of its aggregate."""
-    if parked.first == head.placed + 1:
-        return replace(parked, last=head.version)
-    rest = replace(parked, first=head.placed + 1, last=head.version, event_id="", event_type="")
-    return replace(rest, reason=WAITING, details="", attempts=0)
+    parked = replace(parked, last=head.version)
+    return parked if parked.first == head.placed + 1 else rest_of(parked, head.placed + 1)

@@ -10,7 +10,8 @@ from typing import NamedTuple
 from msgspec.structs import replace
 
 from eventfleet.model.views import ProjectedEvent
-from eventfleet.roles.parking import LoggedParking, TooManyParked
+from eventfleet.roles.logged_parking import LoggedParking
+from eventfleet.roles.parking import TooManyParked
 from eventfleet.topics.parked import ParkedAggregate
 
 
@@ -49,7 +50,7 @@ class BuildParking(LoggedParking):
         self._park(fault, {**builds, fault.build: event.version})
         if known and known.first == event.version:  # it has failed in another build as well
             parked = self.aggregates[event.aggregate_id]
-            self._set(replace(parked, attempts=known.attempts))
+            self._parked.put(replace(parked, attempts=known.attempts))
 
     def missing(self, build: str, live: str) -> list[ParkedAggregate]:
         """Return what a build parks and the live one does not, or only from a later version on."""
@@ -72,7 +73,7 @@ class BuildParking(LoggedParking):
         elif fault:
             self._park(fault, builds)
         else:
-            self._set(_in_builds(known, builds))
+            self._parked.put(_in_builds(known, builds))
 
     def keep_only(self, builds: Collection[str]) -> None:
         """End what builds park that are not among these.
@@ -92,7 +93,7 @@ class BuildParking(LoggedParking):
             self.park(event, fault.error)
         else:
             self.park_behind(event.aggregate_id, event.version)
-        self._set(_in_builds(self.aggregates[event.aggregate_id], builds))
+        self._parked.put(_in_builds(self.aggregates[event.aggregate_id], builds))
 
     def _check_room(self, parked: ParkedAggregate) -> None:
         """There is room in each build."""

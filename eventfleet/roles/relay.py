@@ -15,8 +15,8 @@ import msgspec
 from msgspec.structs import replace
 
 from eventfleet.model.domain import Domain, any_event
+from eventfleet.roles.logged_parking import LoggedParking
 from eventfleet.roles.notices import NULL_NOTIFIER, StageNotifier, notify_parked
-from eventfleet.roles.parking import Parking
 from eventfleet.roles.role import ChunkReport
 from eventfleet.roles.takeover import RoleStart
 from eventfleet.stores.contracts import (
@@ -124,7 +124,7 @@ class RelayRole:
         partition: int,
         events: EventStore,
         writer: PartitionWriter,
-        parking: Parking,
+        parking: LoggedParking,
         *,
         reader: LogReader | None = None,
         notifier: StageNotifier = NULL_NOTIFIER,

@@ -47,7 +47,7 @@ class TopicParkedLog:
                     found[key] = entry
         entries = [*found.values()]
         roles = sorted({each.role for each in entries})
-        return {role: _entries_of([e for e in entries if e.role == role]) for role in roles}
+        return {role: entries_of([e for e in entries if e.role == role]) for role in roles}
 
     async def registry_facts(self, domain: str) -> RegistryFacts | None:
         """Return the copy of the store's registry; None: there is none."""
@@ -80,7 +80,7 @@ class TopicParkedLog:
             yield record
 
 
-def _entries_of(entries: list[ParkedEntry]) -> ParkedEntries:
+def entries_of(entries: list[ParkedEntry]) -> ParkedEntries:
     behind = {each.aggregate_id: each.last for each in entries if isinstance(each, ParkedBehind)}
     return ParkedEntries(
         [

@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
 from eventfleet.model.domain import Domain
+from eventfleet.roles.logged_parking import LoggedParking
 from eventfleet.roles.notices import NULL_NOTIFIER, StageNotifier
-from eventfleet.roles.parking import LoggedParking, Parking
+from eventfleet.roles.parking import Parking
 from eventfleet.roles.role import Role
 from eventfleet.runtime.settings import Settings
 from eventfleet.stores.clock import SystemClock

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from eventfleet.model.domain import Domain
-from eventfleet.roles.parking import LoggedParking
+from eventfleet.roles.logged_parking import LoggedParking
 from eventfleet.roles.relay import RelayRole
 from eventfleet.topics.names import Topics
 from eventfleet.workers.agent import DomainAgent, FaustApp

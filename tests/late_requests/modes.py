@@ -19,7 +19,8 @@ from eventfleet.model.views import Row, View
 from eventfleet.roles.append import AppendRole
 from eventfleet.roles.append_parking import AppendParking
 from eventfleet.roles.command import CommandRole
-from eventfleet.roles.parking import LoggedParking, Parking
+from eventfleet.roles.logged_parking import LoggedParking
+from eventfleet.roles.parking import Parking
 from eventfleet.roles.project import ProjectRole
 from eventfleet.roles.relay import RelayRole
 from eventfleet.roles.role import Role

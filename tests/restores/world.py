@@ -10,7 +10,8 @@ from eventfleet.audit import Auditor
 from eventfleet.roles.append import AppendRole
 from eventfleet.roles.append_parking import AppendParking
 from eventfleet.roles.build_parking import BuildParking
-from eventfleet.roles.parking import LoggedParking, Parking
+from eventfleet.roles.logged_parking import LoggedParking
+from eventfleet.roles.parking import Parking
 from eventfleet.roles.project import ProjectRole
 from eventfleet.roles.raised_epoch import raise_epoch
 from eventfleet.roles.relay import RelayRole

@@ -5,7 +5,8 @@ from typing import Any
 
 from eventfleet.model.domain import Domain
 from eventfleet.roles.append_parking import AppendParking
-from eventfleet.roles.parking import LoggedParking, Parking
+from eventfleet.roles.logged_parking import LoggedParking
+from eventfleet.roles.parking import Parking
 from eventfleet.roles.role import ChunkReport, Role
 from eventfleet.stores.contracts import DomainStores
 from eventfleet.stores.contracts.dead_letters import ParkedEntries

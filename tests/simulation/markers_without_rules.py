@@ -261,5 +261,5 @@ class Unlisted(AppendParking):
     """Without: what is parked is listed before the offset moves."""
 
     async def save(self) -> list[ProducerRecord]:
-        self._changed.clear()
+        self._parked.changed.clear()
         return await super().save()

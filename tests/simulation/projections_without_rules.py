@@ -9,6 +9,7 @@ from eventfleet.roles.build_redrive import BuildRedrive
 from eventfleet.roles.project import ProjectRole
 from eventfleet.roles.role import ChunkReport
 from eventfleet.roles.view_projector import NOT_STORED, CachedRow, CachedTable, ViewProjector
+from eventfleet.stores.contracts.dead_letters import ParkedEntries
 from eventfleet.stores.contracts.views import BuildProgress, StoredRow, ViewBuild, ViewBuilds
 from eventfleet.stores.cursors import FeedPoint
 from eventfleet.stores.memory.views import MemoryRows, MemoryViews
@@ -354,8 +355,8 @@ class ParksForAllBuilds(BuildParking):
 class ForgetsDiscards(BuildParking):
     """Without: an owner knows what was discarded before."""
 
-    async def _load_discards(self) -> set[tuple[str, int]]:
-        return set()
+    async def _load(self) -> ParkedEntries:
+        return (await super()._load())._replace(discarded=[])
 
     def discard_first(self, aggregate_id: str, discard: Discard) -> None:
         super().discard_first(aggregate_id, discard)

@@ -7,7 +7,8 @@ from msgspec.structs import replace
 
 from eventfleet.roles.append import AppendRole
 from eventfleet.roles.append_plan import AppendItem, Plan, head_of
-from eventfleet.roles.parking import LoggedParking, Parking
+from eventfleet.roles.logged_parking import LoggedParking
+from eventfleet.roles.parking import Parking
 from eventfleet.roles.relay import RelayRole
 from eventfleet.roles.role import ChunkReport
 from eventfleet.roles.snapshot import SnapshotRole
@@ -190,7 +191,7 @@ class BeginsWithoutTheList(LoggedParking):
     """Without: an owner reads what is parked before its first chunk."""
 
     async def open(self) -> None:
-        self._start([])
+        self._parked.load([], [])
 
 
 class ReadsUncommittedEntries(MemoryReader):
@@ -277,7 +278,8 @@ class MarksBeforeItLogs(SnapshotRole):
 class KeepsParkedInTheStore(Parking):
     """Without: what snapshot parks and discards is in the log too."""
 
-    def _records(self) -> list[ProducerRecord]:
+    async def save(self) -> list[ProducerRecord]:
+        await super().save()
         return []
 
 

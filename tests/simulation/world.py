@@ -10,7 +10,8 @@ from eventfleet.model.domain import Domain
 from eventfleet.roles.append import AppendRole
 from eventfleet.roles.append_parking import AppendParking
 from eventfleet.roles.append_plan import Plan
-from eventfleet.roles.parking import LoggedParking, Parking
+from eventfleet.roles.logged_parking import LoggedParking
+from eventfleet.roles.parking import Parking
 from eventfleet.roles.relay import RelayRole
 from eventfleet.roles.role import Role
 from eventfleet.roles.snapshot import SnapshotRole

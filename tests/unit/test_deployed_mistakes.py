@@ -7,7 +7,8 @@ import pytest
 from eventfleet.model.domain import Domain
 from eventfleet.roles.append import AppendRole
 from eventfleet.roles.build_parking import BuildParking
-from eventfleet.roles.parking import LoggedParking, Parking
+from eventfleet.roles.logged_parking import LoggedParking
+from eventfleet.roles.parking import Parking
 from eventfleet.roles.project import BUILDS_INTERVAL, ProjectRole
 from eventfleet.roles.relay import RelayRole
 from eventfleet.roles.role import PartitionFault, Role

@@ -9,13 +9,10 @@ from msgspec.structs import replace
 
 from eventfleet.model.domain import Domain, Route
 from eventfleet.model.payloads import Event
-from eventfleet.roles.parking import (
-    COMPARE_INTERVAL,
-    COPY_INTERVAL,
-    MAX_NAMED,
-    LoggedParking,
-    TooManyParked,
-)
+from eventfleet.roles.logged_parking import COPY_INTERVAL, LoggedParking
+from eventfleet.roles.parking import TooManyParked
+from eventfleet.roles.parking_warnings import MAX_NAMED
+from eventfleet.roles.redrive_schedule import COMPARE_INTERVAL
 from eventfleet.roles.relay import RelayRole
 from eventfleet.stores.contracts.dead_letters import ParkedQuery
 from eventfleet.stores.errors import ServerUnavailable, TopicRefused
@@ -468,7 +465,7 @@ async def test_a_redrive_of_events_that_the_store_has_lost_ends_its_request() ->
 
 
 async def test_redrives_leave_time_for_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("eventfleet.roles.parking.REDRIVE_TIME", timedelta())
+    monkeypatch.setattr("eventfleet.roles.redrive_schedule.REDRIVE_TIME", timedelta())
     monkeypatch.setattr("eventfleet.roles.relay.REDRIVE_PAGE_EVENTS", 1)
     team, memory, relay = await a_parking_relay("1", "3")
     team.poison.clear()

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from eventfleet.roles.parking import COMPARE_INTERVAL
+from eventfleet.roles.redrive_schedule import COMPARE_INTERVAL
 from eventfleet.stores.errors import ServerUnavailable
 from eventfleet.stores.memory.dead_letters import MemoryDeadLetters
 from tests.simulation.in_memory_servers import InMemoryServers, take

@@ -15,7 +15,7 @@ from eventfleet.model.payloads import Event
 from eventfleet.model.shapes import StateShape
 from eventfleet.model.team_traceback import PACKAGE
 from eventfleet.roles import snapshot
-from eventfleet.roles.parking import COMPARE_INTERVAL
+from eventfleet.roles.redrive_schedule import COMPARE_INTERVAL
 from eventfleet.roles.snapshot import SnapshotRole
 from eventfleet.service.parked_aggregates import ParkedAggregates
 from eventfleet.snapshot_rules import Rule, after, every, on, size
