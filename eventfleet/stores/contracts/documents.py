@@ -52,8 +52,11 @@ class DocumentStore(Protocol):
         kept out whose event is stored.
         """
 
+    async def read(self, id: Any) -> StoredDocument | None:
+        """Read a document as it is stored; one query."""
+
     async def load(self, id: Any, aggregate_id: str) -> DocumentTail:
-        """Read a document and its events above its version; one query where few are missing."""
+        """Read a document, and then its events above its version."""
 
     async def head(self, aggregate_id: str) -> int:
         """Return the version of a document's newest event, 0 without one; one indexed read."""

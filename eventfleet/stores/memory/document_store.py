@@ -32,9 +32,12 @@ class MemoryDocuments:
     async def prepare(self) -> None:
         """Prepare nothing."""
 
-    async def load(self, id: Any, aggregate_id: str) -> DocumentTail:
+    async def read(self, id: Any) -> StoredDocument | None:
         stored = self._documents.get(id)
-        document = stored and _copied(stored)
+        return stored and _copied(stored)
+
+    async def load(self, id: Any, aggregate_id: str) -> DocumentTail:
+        document = await self.read(id)
         version = document.version if document else 0
         events = [event async for event in self.changes(aggregate_id, version)]
         return DocumentTail(document, events, bool(document) and aggregate_id not in self._events)

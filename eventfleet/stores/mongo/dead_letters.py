@@ -5,7 +5,7 @@ A parked aggregate is the document `<role>/<aggregate id>`, a discarded event
 """
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 import msgspec
@@ -63,20 +63,14 @@ class MongoDeadLetters:
                 await self._letters.delete_many({"_id": {"$in": [_id(role, id) for id in part]}})
 
     async def find(self, query: ParkedQuery, limit: int) -> list[ParkedAggregate]:
-        wanted: Document = dict(PARKED)
-        if query.role:
-            wanted["role"] = query.role
-        if query.aggregate_id:
-            wanted["aggregate_id"] = query.aggregate_id
-        if query.reason:
-            wanted["reason"] = {"$regex": f"^{re.escape(query.reason)}"}
-        if any(query.after):
-            role, aggregate_id = query.after
-            behind = {"role": role, "aggregate_id": {"$gt": aggregate_id}}
-            wanted = {"$and": [wanted, {"$or": [{"role": {"$gt": role}}, behind]}]}
+        found: list[Document] = []
         with operation("read_dead_letters", self._letters):
-            found = self._letters.find(wanted).sort([("role", 1), ("aggregate_id", 1)])
-            return [_parked(each) for each in await found.limit(limit).to_list(None)]
+            for wanted in _pages(query):
+                page = self._letters.find(wanted).sort([("role", 1), ("aggregate_id", 1)])
+                found += await page.limit(limit - len(found)).to_list(None)
+                if len(found) == limit:
+                    break
+        return [_parked(each) for each in found]
 
     async def count(self) -> dict[str, int]:
         pipeline: list[Document] = [
@@ -103,7 +97,11 @@ class MongoDeadLetters:
         with operation("save_dead_letters", self._letters):
             for version in sorted({*first.values()}):
                 keys = [key for key, each in first.items() if each == version]
-                await self._letters.update_many(*_redrive_requests(keys, version))
+                requested = {"$set": {"requested": {"first": version, "discard": None}}}
+                # Where no discard is requested of the same event.
+                for free in ({"requested.discard": None}, {"requested.first": {"$ne": version}}):
+                    wanted = {"_id": {"$in": keys}, "first": version, **free}
+                    await self._letters.update_many(wanted, requested)
             found = self._letters.find({"_id": {"$in": [*first]}}, {"first": 1})
             return sum(
                 first[each["_id"]] == each.get("first") for each in await found.to_list(None)
@@ -150,11 +148,23 @@ def _id(role: str, aggregate_id: str) -> str:
     return f"{role}/{aggregate_id}"
 
 
-def _redrive_requests(keys: Sequence[str], first: int) -> tuple[Document, Document]:
-    """Filter and change that request redrives where no discard is requested of the same event."""
-    free = {"$or": [{"requested.discard": None}, {"requested.first": {"$ne": first}}]}
-    requested = {"first": first, "discard": None}
-    return {"_id": {"$in": keys}, "first": first, **free}, {"$set": {"requested": requested}}
+def _pages(query: ParkedQuery) -> Iterator[Document]:
+    """Yield flat filters of what a query finds: the rest of a role, and then the roles behind."""
+    role, aggregate_id = query.after
+    wanted: Document = {}
+    if query.aggregate_id:
+        wanted["aggregate_id"] = {"$eq": query.aggregate_id}
+    if query.reason:
+        wanted["reason"] = {"$regex": f"^{re.escape(query.reason)}"}
+    if not any(query.after):
+        yield ({"role": query.role} if query.role else {}) | wanted | PARKED
+        return
+    if query.role in (None, "", role):
+        rest = {**wanted.get("aggregate_id", {}), "$gt": aggregate_id}
+        yield {"role": role, **wanted, "aggregate_id": rest, **PARKED}
+    if query.role != role:
+        behind = {"$gt": role, **({"$eq": query.role} if query.role else {})}
+        yield {"role": behind, **wanted, **PARKED}
 
 
 def _parked_document(parked: ParkedAggregate) -> Document:

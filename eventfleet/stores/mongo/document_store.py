@@ -16,7 +16,7 @@ from eventfleet.stores.mongo import client
 from eventfleet.stores.mongo.documents import Document, to_event, unplaced_document
 from eventfleet.stores.mongo.errors import translate_errors, without_taken_keys
 from eventfleet.stores.mongo.events import MongoEvents
-from eventfleet.stores.mongo.indexes import refuse_unique_indexes
+from eventfleet.stores.mongo.indexes import BY_VERSION, BY_VERSION_DOWN, refuse_unique_indexes
 from eventfleet.stores.mongo.operation import operation
 from eventfleet.stores.mongo.outbox import pending_fields
 from eventfleet.stores.mongo.put_transactions import insert_all
@@ -25,9 +25,6 @@ from eventfleet.topics.partitioner import partition_of
 
 DELETED = "_deleted"
 """The field of a tombstone; other programs that read the collection leave such documents out."""
-
-TAIL_EVENTS = 4
-"""The newest events, read with a document; where more are missing, a second query reads them."""
 
 MAX_WAIT_SECONDS = 1.0
 """How long the server lets a feed wait for an event before it answers that there is none."""
@@ -63,47 +60,27 @@ class MongoDocuments:
         with operation("prepare", self._documents):
             await refuse_unique_indexes(self._documents)
 
+    async def read(self, id: Any) -> StoredDocument | None:
+        with operation("find", self._documents):
+            found = await self._documents.find_one({"_id": id})
+        return self._to_document(found) if found else None
+
     async def load(self, id: Any, aggregate_id: str) -> DocumentTail:
-        document_of_id: list[Document] = [
-            {"$match": {"_id": id}},
-            {"$project": {"document": "$$ROOT"}},
-        ]
-        # The events come first: some servers use no index in what `$unionWith` adds.
-        pipeline: list[Document] = [
-            {"$match": {"aggregate_id": aggregate_id}},
-            {"$sort": {"aggregate_id": -1, "version": -1}},
-            {"$limit": TAIL_EVENTS},
-            {"$project": {"event": "$$ROOT"}},
-            {"$unionWith": {"coll": self._documents.name, "pipeline": document_of_id}},
-        ]
-        with operation("find", self._events):
-            found = await client.maybe_await(self._events.aggregate(pipeline))
-            parts = await found.to_list(None)
-        documents = [self._to_document(part["document"]) for part in parts if "document" in part]
-        document = documents[0] if documents else None
+        # Two plain finds, which every server answers by its indexes. The event of the document's
+        # own version tells whether it has events.
+        document = await self.read(id)
         version = document.version if document else 0
-        events = [to_event(self._domain, part["event"]) for part in parts if "event" in part]
-        tail = sorted((e for e in events if e.version > version), key=lambda e: e.version)
-        # A document without events may have been created between the two reads.
-        is_adopted = (
-            document is not None and not events and not await self._has_events(aggregate_id)
-        )
-        if len(tail) == TAIL_EVENTS and tail[0].version > version + 1:
-            tail = [event async for event in self.changes(aggregate_id, version)]
+        wanted = {"aggregate_id": aggregate_id, "version": {"$gte": version}}
+        with operation("find", self._events):
+            found = await self._events.find(wanted).sort(BY_VERSION).to_list(None)
+        tail = [to_event(self._domain, each) for each in found if each["version"] > version]
+        is_adopted = document is not None and not found and not await self.head(aggregate_id)
         return DocumentTail(document, tail, is_adopted)
 
-    async def _has_events(self, aggregate_id: str) -> bool:
-        with operation("find", self._events):
-            return (
-                await self._events.find_one({"aggregate_id": aggregate_id}, {"_id": 1}) is not None
-            )
-
     async def head(self, aggregate_id: str) -> int:
-        newest = [("aggregate_id", -1), ("version", -1)]
+        wanted = {"aggregate_id": aggregate_id}
         with operation("find", self._events):
-            found = await self._events.find_one(
-                {"aggregate_id": aggregate_id}, {"version": 1}, sort=newest
-            )
+            found = await self._events.find_one(wanted, {"version": 1}, sort=BY_VERSION_DOWN)
         return found["version"] if found else 0
 
     async def is_run_by_fleet(self) -> bool:
@@ -116,14 +93,31 @@ class MongoDocuments:
             await insert_all(self._events, [unplaced_document(event, partition) | pending])
 
     async def project(self, documents: Sequence[StoredDocument]) -> None:
-        # A later version is there where the filter matches nothing and the insertion clashes.
-        requests = [self._replacement(document) for document in documents]
+        # Where the filter matches nothing and the insertion clashes, a later version is there, or
+        # a document without a version.
+        earlier = [{"$lt": document.version} for document in documents]
         with operation("write", self._documents):
-            try:
-                await self._documents.bulk_write(requests, ordered=False)
-            except BulkWriteError as error:
-                if rest := without_taken_keys(error):
-                    raise rest from None
+            if clashed := await self._replace(documents, earlier, upsert=True):
+                unversioned = [{"$not": {"$type": VERSION_TYPES}} for _ in clashed]
+                await self._replace([documents[n] for n in clashed], unversioned, upsert=False)
+
+    async def _replace(
+        self, documents: Sequence[StoredDocument], versions: Sequence[Document], *, upsert: bool
+    ) -> list[int]:
+        """Replace documents of these versions; return which ones could not be inserted."""
+        requests = [
+            ReplaceOne(
+                {"_id": document.id, self._version_field: version}, self._stored(document), upsert
+            )
+            for document, version in zip(documents, versions, strict=True)
+        ]
+        try:
+            await self._documents.bulk_write(requests, ordered=False)
+        except BulkWriteError as error:
+            if rest := without_taken_keys(error):
+                raise rest from None
+            return [each["index"] for each in (error.details or {})["writeErrors"]]
+        return []
 
     async def versions(self, ids: Collection[Any]) -> dict[Any, int]:
         wanted = {"_id": {"$in": list(ids)}}
@@ -139,7 +133,9 @@ class MongoDocuments:
         skip: int,
         limit: int,
     ) -> list[StoredDocument]:
-        query = self._documents.find({"$and": [dict(where), {DELETED: {"$exists": False}}]})
+        present = {DELETED: {"$exists": False}}
+        wanted = {"$and": [where, present]} if DELETED in where else {**where, **present}
+        query = self._documents.find(wanted)
         with operation("find", self._documents):
             found = (
                 await query.sort(list(sort) or [("_id", 1)]).skip(skip).limit(limit).to_list(None)
@@ -186,13 +182,9 @@ class MongoDocuments:
                 event = to_event(self._domain, each["fullDocument"])
                 yield FeedItem(event, _encode_token(each["_id"]))
 
-    def _replacement(self, document: StoredDocument) -> ReplaceOne[Document]:
-        version = self._version_field
-        unversioned = {"$not": {"$type": VERSION_TYPES}}
-        earlier = [{version: {"$lt": document.version}}, {version: unversioned}]
+    def _stored(self, document: StoredDocument) -> Document:
         fields: Document = {DELETED: True} if document.fields is None else document.fields
-        stored = {**fields, version: document.version}
-        return ReplaceOne({"_id": document.id, "$or": earlier}, stored, upsert=True)
+        return {**fields, self._version_field: document.version}
 
     def _to_document(self, stored: Document) -> StoredDocument:
         fields = dict(stored)

@@ -75,18 +75,17 @@ def is_parked(document: Mapping[str, Any]) -> bool:
     return document.get(PARKED_OFFSET) is not None
 
 
-def parked_before(event: EventRecord, position: Position) -> Document:
-    """Return the condition for an event that is parked, and was not refused at or past a position.
+def parked_before(event: EventRecord, position: Position) -> list[Document]:
+    """Return the conditions for an event that is parked, and was not refused at or past a position:
+    one of them holds, and none after the change that it guards.
 
-    By two fields, as bounds on a document are compared differently by different servers. Without
-    `$or` in the first epoch, since some servers scan for it instead of looking `_id` up.
+    By two fields, as bounds on a document are compared differently by different servers; and not by
+    `$or`, since some servers scan for it instead of looking `_id` up.
     """
     epoch, _, offset = position
     key = {"_id": document_id(event.key), "aggregate_id": event.aggregate_id}
-    in_epoch = {PARKED_EPOCH: epoch, PARKED_OFFSET: {"$lt": offset}}
-    if epoch == 0:
-        return key | in_epoch
-    return key | {"$or": [{PARKED_EPOCH: {"$lt": epoch}}, in_epoch]}
+    earlier = [key | {PARKED_EPOCH: {"$lt": epoch}}] if epoch else []
+    return [*earlier, key | {PARKED_EPOCH: epoch, PARKED_OFFSET: {"$lt": offset}}]
 
 
 def position_fields(position: Position) -> Document:

@@ -98,11 +98,18 @@ class MongoEvents:
             await insert_in_order(self._events, documents)
 
     async def _write_mixed(self, writes: Sequence[Write]) -> None:
-        events = [write if isinstance(write, EventRecord) else write.event for write in writes]
         await self.registry.add_partitions({*map(_partition, writes)})
-        requests = [*map(_request, writes)]
-        with operation("write", self._events, events):
-            await self._events.bulk_write(requests, ordered=True)
+        requests = [
+            (index, each) for index, write in enumerate(writes) for each in _requests(write)
+        ]
+        written = [writes[n] for n, _ in requests]
+        events = [write if isinstance(write, EventRecord) else write.event for write in written]
+        try:
+            with operation("write", self._events, events):
+                await self._events.bulk_write([each for _, each in requests], ordered=True)
+        except Duplicate as error:
+            error.index = requests[error.index][0]
+            raise
 
     async def put(
         self, events: Sequence[EventRecord], partition: int, *, to_publish: bool = False
@@ -330,25 +337,27 @@ def _inserted_document(write: EventRecord | ParkEvent) -> Document:
     return parked_document(write.event, write.position)
 
 
-def _request(write: Write) -> InsertOne[Document] | UpdateOne:
+def _requests(write: Write) -> list[InsertOne[Document] | UpdateOne]:
     match write:
         case EventRecord() | ParkEvent():
-            return InsertOne(_inserted_document(write))
+            return [InsertOne(_inserted_document(write))]
         case AssignPosition(event, position):
-            return UpdateOne(
-                {
-                    "_id": document_id(event.key),
-                    "aggregate_id": event.aggregate_id,
-                    "offset": {"$exists": False},
-                },
-                {"$set": position_fields(position), "$unset": {"unplaced": ""}},
-            )
+            return [
+                UpdateOne(
+                    {
+                        "_id": document_id(event.key),
+                        "aggregate_id": event.aggregate_id,
+                        "offset": {"$exists": False},
+                    },
+                    {"$set": position_fields(position), "$unset": {"unplaced": ""}},
+                )
+            ]
         case PlaceParked(event, position):
             gone = {"unplaced": "", PARKED_EPOCH: "", PARKED_OFFSET: ""}
             change = {"$set": position_fields(position), "$unset": gone}
-            return UpdateOne(parked_before(event, position), change)
         case RefuseParked(event, position):
-            return UpdateOne(parked_before(event, position), {"$set": parked_fields(position)})
+            change = {"$set": parked_fields(position)}
+    return [UpdateOne(parked, change) for parked in parked_before(event, position)]
 
 
 def _tails(events: Sequence[tuple[EventRecord, bool]], queries: Sequence[TailQuery]) -> list[Tail]:

@@ -4,6 +4,7 @@ The document, `<domain>:<view>` in the collection that all domains share, holds 
 A row's document has its fields under `row`; `at` is its point without the partition.
 """
 
+from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -16,7 +17,6 @@ from eventfleet.model.views import ViewShape
 from eventfleet.stores.contracts.views import (
     BuildProgress,
     Comparison,
-    RowFilter,
     RowQuery,
     StoredRow,
     ViewBuild,
@@ -30,13 +30,18 @@ from eventfleet.stores.mongo.indexes import Index, ensure_indexes
 from eventfleet.stores.mongo.operation import operation, split_items
 
 VIEW_SEPARATOR = ":"
+LONG_AGO = datetime(1970, 1, 1)
+"""Before each deletion: queries of the tombstones need a bound that their index has as well."""
 TOMBSTONES = Index(
     "tombstones",
     ("partition", "deleted_at"),
-    {"partialFilterExpression": {"deleted_at": {"$gte": datetime(1970, 1, 1)}}},
+    {"partialFilterExpression": {"deleted_at": {"$gte": LONG_AGO}}},
 )
 DECLARED_INDEX = "rows-"
 """The beginning of the name of an index that a view declares."""
+
+Condition = dict[str, Document]
+"""Operators and their values, by field."""
 
 
 class MongoRows:
@@ -94,15 +99,20 @@ class MongoRows:
     async def find(self, query: RowQuery, limit: int) -> list[StoredRow]:
         direction = -1 if query.descending else 1
         order = [(f"row.{query.order_by}", direction)] if query.order_by else []
+        rows: list[Document] = []
         with operation("read_rows", self._rows):
-            found = self._rows.find(_conditions(query))
-            rows = await found.sort([*order, ("_id", direction)]).limit(limit).to_list(None)
+            for behind in _ranges(query):
+                found = self._rows.find(_filter(query, behind))
+                found = found.sort([*order, ("_id", direction)]).limit(limit - len(rows))
+                rows += await found.to_list(None)
+                if len(rows) == limit:
+                    break
         return [_row(each) for each in rows]
 
     async def purge(self, up_to: FeedPoint, before: datetime) -> int:
         old = {
             "partition": up_to.partition,
-            "deleted_at": {"$lt": before},
+            "deleted_at": {"$gte": LONG_AGO, "$lt": before},
             "at": {"$lte": _at(up_to)},
         }
         with operation("save_rows", self._rows):
@@ -135,34 +145,58 @@ def _row(document: Document) -> StoredRow:
     return StoredRow(document["_id"], document.get("row"), point, written_at)
 
 
-def _conditions(query: RowQuery) -> Document:
-    conditions: list[Document] = [{"row": {"$exists": True}}]
-    conditions += [_condition(each) for each in query.filters]
-    if query.after is not None:
-        conditions.append(_behind(query, *query.after))
-    return {"$and": conditions}
+def _filter(query: RowQuery, behind: Condition) -> Document:
+    """Return a flat filter of the rows that pass a query's filters, in a range of its order.
+
+    Some servers use no index below `$and` and `$or`. In the range's own conditions lie values of
+    rows that have passed the filters, so they are at least as narrow.
+    """
+    fields: defaultdict[str, Document] = defaultdict(dict)
+    further: list[Document] = []
+    for field, comparison, value in query.filters:
+        name, compared = f"row.{field}", f"${comparison.value}"
+        if value is None and comparison is not Comparison.EQUAL:
+            compared, value = "$in", []
+        if compared in fields[name]:
+            further.append({name: {compared: value}})
+        else:
+            fields[name][compared] = value
+    for name, condition in behind.items():
+        fields[name].update(condition)
+    if not any(_excludes_missing(each) for name, each in fields.items() if name != "_id"):
+        fields["row"] = {"$exists": True}  # no tombstones
+    flat = {name: _plain(condition) for name, condition in fields.items()}
+    return {**flat, "$and": further} if further else flat
 
 
-def _condition(condition: RowFilter) -> Document:
-    name, compared = f"row.{condition.field}", f"${condition.comparison.value}"
-    if condition.value is None and condition.comparison is not Comparison.EQUAL:
-        return {name: {"$in": []}}
-    return {name: {compared: condition.value}}
+def _excludes_missing(condition: Document) -> bool:
+    return any(
+        value is not None and not (compared == "$in" and None in value)
+        for compared, value in condition.items()
+        if compared != "$ne"
+    )
 
 
-def _behind(query: RowQuery, value: Any, id: str) -> Document:
-    beyond = "$lt" if query.descending else "$gt"
+def _plain(condition: Document) -> Any:
+    """Return an equality as a plain value, which some servers look up by more indexes."""
+    is_equality = condition.keys() == {"$eq"} and not isinstance(condition["$eq"], dict)
+    return condition["$eq"] if is_equality else condition
+
+
+def _ranges(query: RowQuery) -> list[Condition]:
+    """Return the conditions of the ranges behind the last row of the page before, in order."""
+    if query.after is None:
+        return [{}]
+    (value, id), beyond = query.after, "$lt" if query.descending else "$gt"
     if not query.order_by:
-        return {"_id": {beyond: id}}
+        return [{"_id": {beyond: id}}]
     field = f"row.{query.order_by}"
-    behind: list[Document] = [{field: value, "_id": {beyond: id}}]
+    same: Condition = {field: {"$eq": value}, "_id": {beyond: id}}
     # Nothing comes before everything else, and MongoDB compares it with nothing else.
-    if value is not None:
-        behind.append({field: {beyond: value}})
-        behind += [{field: None}] if query.descending else []
-    elif not query.descending:
-        behind.append({field: {"$ne": None}})
-    return {"$or": behind}
+    if value is None:
+        return [same] if query.descending else [same, {field: {"$ne": None}}]
+    none: list[Condition] = [{field: {"$eq": None}}] if query.descending else []
+    return [same, {field: {beyond: value}}, *none]
 
 
 class MongoViews:

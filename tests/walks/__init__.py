@@ -1,0 +1,4 @@
+"""Walks: the functions of the package that one call enters, on memory servers.
+
+python -m tests.walks.document_edit
+"""
