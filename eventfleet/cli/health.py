@@ -111,6 +111,7 @@ async def _check_service(url: str) -> str:
     import aiohttp
 
     from eventfleet.cli.http_client import ServiceFailed
+    from eventfleet.stores.readiness_report import read_reasons
 
     try:
         timeout = aiohttp.ClientTimeout(total=CHECK_TIMEOUT_SECONDS / 2)
@@ -119,7 +120,9 @@ async def _check_service(url: str) -> str:
             session.get(f"{url}/ready") as answer,
         ):
             if answer.status != 200:
-                raise ServiceFailed(f"answers /ready with status {answer.status}")
+                reasons = read_reasons(await answer.read())
+                why = "; ".join(each.reason for each in reasons if each.blocking)
+                raise ServiceFailed(why or f"answers /ready with status {answer.status}")
     except (aiohttp.ClientError, TimeoutError) as error:
         raise ServiceFailed(f"does not answer: {error or type(error).__name__}") from error
     return "ready"

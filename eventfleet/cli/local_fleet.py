@@ -25,6 +25,7 @@ from eventfleet.runtime import connections
 from eventfleet.runtime.server_wait import StartLimit
 from eventfleet.runtime.settings import Settings, variable
 from eventfleet.stores.errors import Misconfigured
+from eventfleet.stores.readiness_report import READY, ReadinessReason, read_reasons
 from eventfleet.topics.errors import EventfleetError
 
 SAMPLE_DOMAINS = ",".join(
@@ -35,13 +36,9 @@ ROLES = ("append", "command", "snapshot", "relay", "project")
 STOP_GRACE_SECONDS = 30.0
 POLL_SECONDS = 0.2
 PROBE_TIMEOUT_SECONDS = 2.0
-OK, SERVICE_UNAVAILABLE = 200, 503
 WATCH_SECONDS = 1.0
 URL_FILE = "url"
 """File in the folder of the HTTP service's process."""
-
-STOPPED = " is stopped: "
-"""Part of each line about a stopped partition on the workers' page of readiness."""
 
 T = TypeVar("T")
 
@@ -111,15 +108,15 @@ class LocalFleet:
             await asyncio.gather(task, *ends, return_exceptions=True)
 
     async def watch_faults(self) -> AsyncGenerator[str]:
-        """The line of each partition that a fault stops, once, from now on for ever."""
+        """The reason of each partition that a fault stops, once, from now on for ever."""
         seen: set[str] = set()
         async with _probe_session() as session:
             while True:
-                status, lines = await _probe(session, self.ready_url(self.workers))
-                for line in lines if status == SERVICE_UNAVAILABLE else ():
-                    if STOPPED in line and line not in seen:
-                        seen.add(line)
-                        yield line
+                _, reasons = await _probe(session, self.ready_url(self.workers))
+                for each in reasons:
+                    if each.kind == "stopped" and each.reason not in seen:
+                        seen.add(each.reason)
+                        yield each.reason
                 await asyncio.sleep(WATCH_SECONDS)
 
     async def wait_for_fault(self) -> PartitionsStopped:
@@ -225,20 +222,21 @@ async def wait_until_ready(fleet: LocalFleet) -> None:
 
 async def _count_waiting(session: aiohttp.ClientSession, url: str) -> float:
     """Count what a process waits for before it is ready; infinite where it does not answer."""
-    status, lines = await _probe(session, url)
-    if status == OK:
+    status, reasons = await _probe(session, url)
+    if status == READY:
         return 0
-    return sum(STOPPED not in line for line in lines) if lines else math.inf
+    blocking = [each for each in reasons if each.blocking]
+    return sum(each.kind != "stopped" for each in blocking) if blocking else math.inf
 
 
 def _probe_session() -> aiohttp.ClientSession:
     return aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=PROBE_TIMEOUT_SECONDS))
 
 
-async def _probe(session: aiohttp.ClientSession, url: str) -> tuple[int, list[str]]:
-    """Status and lines of a page; status 0 where it does not answer."""
+async def _probe(session: aiohttp.ClientSession, url: str) -> tuple[int, list[ReadinessReason]]:
+    """Status and reasons of a page of readiness; status 0 where it does not answer."""
     try:
         async with session.get(url) as answer:
-            return answer.status, (await answer.text()).splitlines()
+            return answer.status, read_reasons(await answer.read())
     except (aiohttp.ClientError, TimeoutError, ValueError):
         return 0, []

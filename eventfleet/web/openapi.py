@@ -153,8 +153,8 @@ class _Operations:
             "summary": " ".join(summary.split()),
             "tags": [domain or "service"],
             "parameters": list(_parameters(operation, path, self._headers(operation))),
-            "responses": self._responses(operation)
-            | self._problems([*self._own_problems(operation), *COMMON_PROBLEMS, *access]),
+            "responses": self._problems([*self._own_problems(operation), *COMMON_PROBLEMS, *access])
+            | self._responses(operation),
         }
         described |= {"description": " ".join(more.split())} if more else {}
         described |= {"deprecated": True} if operation.deprecated else {}

@@ -4,20 +4,28 @@ from collections.abc import Callable
 
 from starlette.responses import PlainTextResponse, Response
 
-from eventfleet.stores.background_task import BackgroundTask, background_tasks
+from eventfleet.stores.background_task import background_tasks
 from eventfleet.stores.gaps import gaps
+from eventfleet.stores.readiness_report import (
+    NOT_READY,
+    READY,
+    ReadinessReason,
+    ReadinessReport,
+    gap_reason,
+    task_reason,
+)
 from eventfleet.web.context import RequestContext
 from eventfleet.web.metrics import HttpMetrics
 from eventfleet.web.operation import Handler, Operation, Right
-from eventfleet.web.problems import UNAVAILABLE, RequestRefused
 from eventfleet.web.readiness import Readiness
-from eventfleet.web.responses import json_response
+from eventfleet.web.responses import JsonResponse, json_response
 
 PAGES = ("live", "ready", "metrics")
 """The operations that a process serves at a port of their own, too."""
 
 PATHS = frozenset(f"/{name}" for name in PAGES)
 
+READINESS = {READY: ReadinessReport, NOT_READY: ReadinessReport}
 PROMETHEUS_TEXT = "text/plain; version=0.0.4; charset=utf-8"
 
 
@@ -34,19 +42,20 @@ def operations(
         """Answers with 200 when the servers that commands and queries need answer, and take what
         commands write.
 
-        Names each background task that fails; without an essential one the service is not ready.
-        It names each bus whose events may be lost, too.
+        The reasons name each background task that fails; without an essential one the service is
+        not ready. They name each bus whose events may be lost, too. The log has more about each.
         """
-        if faults := await readiness.faults():
-            servers = " and ".join(f"{name} {fault.kind}" for name, fault in faults.items())
-            raise RequestRefused(UNAVAILABLE, f"{servers}; the log has the reason")
-        failing = [task for task in background_tasks() if task.problem]
-        failures = " and ".join(map(_failure, failing))
-        if any(task.essential for task in failing):
-            raise RequestRefused(UNAVAILABLE, f"{failures}; the log has the reason")
-        told = [failures] if failing else []
-        told += [f"{gap.place} {gap.text}" for gap in gaps()]
-        return PlainTextResponse(f"ok, but {'; '.join(told)}\n" if told else "ok\n")
+        report = ReadinessReport.of(
+            [
+                ReadinessReason(
+                    kind="server", reason=f"{name} {fault.kind}", blocking=True, since=fault.since
+                )
+                for name, fault in (await readiness.faults()).items()
+            ],
+            [task_reason(t, f"{t.name} failed") for t in background_tasks() if t.problem],
+            [gap_reason(gap) for gap in gaps()],
+        )
+        return JsonResponse(report.encode(), report.http_status)
 
     async def prometheus(context: RequestContext) -> Response:
         """Returns the metrics in Prometheus' text format."""
@@ -58,15 +67,10 @@ def operations(
 
     return [
         _plain_text("live", "", live),
-        _plain_text("ready", "", ready),
+        Operation("ready", "GET", "/ready", "", ready, READINESS, limited=False),
         _plain_text("metrics", "metrics", prometheus),
         Operation("openapi", "GET", "/openapi.json", "token", openapi, {200: dict}),
     ]
-
-
-def _failure(task: BackgroundTask) -> str:
-    since = task.failing_since
-    return f"{task.name} failed" + (f", since {since:%Y-%m-%dT%H:%M:%SZ}" if since else "")
 
 
 def _plain_text(name: str, right: Right, handler: Handler) -> Operation:

@@ -4,7 +4,10 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from datetime import UTC, datetime
 from typing import NamedTuple
+
+from eventfleet.stores.readiness_report import second
 
 logger = logging.getLogger(__name__)
 
@@ -19,10 +22,12 @@ class WritesRefused(Exception):
 
 
 class Fault(NamedTuple):
-    """A fault of a server: its kind, in words for anybody, and the reason for the log."""
+    """A fault of a server: its kind, in words for anybody, the reason for the log, and when a look
+    found the first of its kind in a row."""
 
     kind: str
     reason: str
+    since: datetime
 
 
 class Readiness:
@@ -51,10 +56,19 @@ class Readiness:
 
     async def _look(self) -> None:
         faults = await asyncio.gather(*map(_find_fault, self._checks.values()))
-        found = {name: why for name, why in zip(self._checks, faults, strict=True) if why}
+        found = {
+            name: self._lasting(name, why)
+            for name, why in zip(self._checks, faults, strict=True)
+            if why
+        }
         if _kinds(found) != _kinds(self._found):
             _log(found)
         self._found, self._looked_at = found, time.monotonic()
+
+    def _lasting(self, name: str, fault: Fault) -> Fault:
+        """Return the fault as one that has lasted since a look found the first of its kind."""
+        known = self._found.get(name)
+        return fault._replace(since=known.since) if known and known.kind == fault.kind else fault
 
 
 async def _find_fault(check: Check) -> Fault | None:
@@ -62,12 +76,16 @@ async def _find_fault(check: Check) -> Fault | None:
         async with asyncio.timeout(CHECK_SECONDS):
             await check()
     except TimeoutError:
-        return Fault("does not answer", f"no answer within {CHECK_SECONDS:g} s")
+        return _fault("does not answer", f"no answer within {CHECK_SECONDS:g} s")
     except WritesRefused as error:
-        return Fault("refuses what commands write", str(error))
+        return _fault("refuses what commands write", str(error))
     except Exception as error:  # whatever it is, requests would fail likewise
-        return Fault("does not answer", str(error) or type(error).__name__)
+        return _fault("does not answer", str(error) or type(error).__name__)
     return None
+
+
+def _fault(kind: str, reason: str) -> Fault:
+    return Fault(kind, reason, second(datetime.now(UTC)))
 
 
 def _kinds(faults: Mapping[str, Fault]) -> dict[str, str]:
@@ -76,7 +94,7 @@ def _kinds(faults: Mapping[str, Fault]) -> dict[str, str]:
 
 def _log(faults: Mapping[str, Fault]) -> None:
     if faults:
-        told = "; ".join(f"{name} {kind}: {reason}" for name, (kind, reason) in faults.items())
+        told = "; ".join(f"{name} {each.kind}: {each.reason}" for name, each in faults.items())
         logger.warning("not ready: %s", told)
     else:
         logger.warning("ready again: all servers answer, and take what commands write")

@@ -17,6 +17,7 @@ from eventfleet.model.command_rules import command_class
 from eventfleet.model.domain import Domain
 from eventfleet.model.views import Table, Totals
 from eventfleet.stores.contracts.views import Comparison
+from eventfleet.stores.readiness_report import ReadinessReport
 from eventfleet.topics.event import EventRecord
 from eventfleet.topics.names import wire_name
 from eventfleet.web import bodies
@@ -35,6 +36,7 @@ SHARED_BODIES = (
     bodies.DeadLetterPage,
     bodies.RedriveResult,
     bodies.DiscardResult,
+    ReadinessReport,
 )
 """The same in all domains."""
 DOMAIN_BODIES = (

@@ -3,17 +3,20 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import faust
 from faust.app.base import BootStrategy
 from faust.tables import TableManager
 from faust.tables.recovery import Recovery
+from msgspec import UNSET
 
 from eventfleet.roles.role import PartitionFault
+from eventfleet.stores.readiness_report import ReadinessReason, ReasonKind, time_of
 from eventfleet.topics.errors import EventfleetError
 from eventfleet.workers.agent import Agent
 from eventfleet.workers.metrics import Meter
-from eventfleet.workers.owner import OwnerTimeouts
+from eventfleet.workers.owner import Owner, OwnerTimeouts
 from eventfleet.workers.owners import Owners
 from eventfleet.workers.transport import ConsumerConfig
 
@@ -29,6 +32,10 @@ STOPPED = "is stopped"
 
 Tell = Callable[[Exception], None]
 """Says why a process ends, while it still runs."""
+
+
+def _fault_of(owner: Owner) -> str:
+    return f"{owner} {STOPPED}: {owner.fault}"
 
 
 def _tell_nobody(error: Exception) -> None:
@@ -145,14 +152,32 @@ class RoleApp(faust.App):  # type: ignore[misc]
     def _is_connected(self) -> bool:
         return self._consumer is not None and self._consumer.is_connected
 
-    def obstacles(self) -> list[str]:
+    def obstacles(self) -> list[ReadinessReason]:
         """The reasons why the app is not ready: each partition that is stopped or waits for a
         server, or that it is not yet."""
-        waits = [f"{owner} waits: {owner.waits_for}" for owner in self.owners if owner.waits_for]
+        known = [obstacle for owner in self.owners if (obstacle := self._obstacle_of(owner))]
         if self._consumer is not None and self._consumer.joined and not self._is_connected:
-            waits.append(f"{self.title} waits: no broker of Kafka is connected")
-        known = self._faults() + waits
-        return known or ([] if self.is_ready else [f"{self.title}: not ready"])
+            waits = f"{self.title} waits: no broker of Kafka is connected"
+            known.append(self._obstacle("waiting", waits))
+        starting = [] if self.is_ready else [self._obstacle("starting", f"{self.title}: not ready")]
+        return known or starting
+
+    def _obstacle_of(self, owner: Owner) -> ReadinessReason | None:
+        place = {"partition": owner.partition}
+        if owner.fault:
+            return self._obstacle("stopped", _fault_of(owner), owner.stopped_at, **place)
+        if owner.waits_for:
+            waits = f"{owner} waits: {owner.waits_for}"
+            return self._obstacle("waiting", waits, owner.failing_since, **place)
+        return None
+
+    def _obstacle(
+        self, kind: ReasonKind, reason: str, since: float | None = None, **place: Any
+    ) -> ReadinessReason:
+        """A reason of this app; `since` is on the monotonic clock."""
+        time = UNSET if since is None else time_of(since)
+        place = {**self.meter.fields, **place}
+        return ReadinessReason(kind=kind, reason=reason, blocking=True, since=time, **place)
 
     def problems(self, bound: float) -> list[str]:
         """The reasons to restart the process: each partition without progress for `bound` seconds
@@ -190,7 +215,7 @@ class RoleApp(faust.App):  # type: ignore[misc]
             logger.warning(late, self.title, seconds, extra=self.meter.fields)
 
     def _faults(self) -> list[str]:
-        return [f"{owner} {STOPPED}: {owner.fault}" for owner in self.owners if owner.fault]
+        return [_fault_of(owner) for owner in self.owners if owner.fault]
 
     def _fail_at(self, partition: int, error: Exception) -> None:
         if isinstance(error, PartitionFault):

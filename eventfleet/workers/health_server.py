@@ -7,6 +7,12 @@ from aiohttp import web
 
 from eventfleet.stores.background_task import background_tasks
 from eventfleet.stores.gaps import gaps
+from eventfleet.stores.readiness_report import (
+    ReadinessReason,
+    ReadinessReport,
+    gap_reason,
+    task_reason,
+)
 from eventfleet.stores.refusals import refused_operations
 from eventfleet.topics.errors import EventfleetError
 from eventfleet.workers.app import RoleApp
@@ -23,10 +29,10 @@ class HealthServer:
     """Serves the metrics, liveness and readiness of some apps.
 
     `/live` fails when a partition with waiting records makes no progress for `bound` seconds;
-    `/ready` while one is not open or a server refuses what every command needs, and names those
-    that a fault has stopped and each background task that fails. Its text names what is parked,
-    which builds of views are held, and each bus whose events may be lost, too, which makes nothing
-    unready.
+    `/ready` while one is not open or a server refuses what every command needs. Its reasons name
+    the partitions that a fault has stopped, each background task that fails, and, though that makes
+    nothing unready, what is parked, which builds of views are held, and each bus whose events may
+    be lost.
     """
 
     def __init__(
@@ -66,21 +72,22 @@ class HealthServer:
         return web.Response(body=self._metrics.render(), headers=headers)
 
     async def _live(self, request: web.Request) -> web.Response:
-        return _answer([problem for app in self._apps for problem in app.problems(self._bound)])
+        problems = [problem for app in self._apps for problem in app.problems(self._bound)]
+        text = "".join(f"{line}\n" for line in problems or ["ok"])
+        return web.Response(status=503 if problems else 200, text=text)
 
     async def _ready(self, request: web.Request) -> web.Response:
-        tasks = [task for task in background_tasks() if task.problem]
-        return _answer(
-            [obstacle for app in self._apps for obstacle in app.obstacles()]
-            + refused_operations()
-            + [task.problem for task in tasks if task.problem and task.essential],
-            [task.problem for task in tasks if task.problem and not task.essential]
-            + self._metrics.parked_aggregates()
-            + self._metrics.held_builds()
-            + [f"{gap.place}: {gap.text}" for gap in gaps()],
+        report = ReadinessReport.of(
+            *(app.obstacles() for app in self._apps),
+            [
+                ReadinessReason(kind="server", reason=refused, blocking=True)
+                for refused in refused_operations()
+            ],
+            [task_reason(task, task.problem) for task in background_tasks() if task.problem],
+            self._metrics.parked_aggregates(),
+            self._metrics.held_builds(),
+            [gap_reason(gap) for gap in gaps()],
         )
-
-
-def _answer(problems: list[str], warnings: Sequence[str] = ()) -> web.Response:
-    status, first = (503, []) if problems else (200, ["ok"])
-    return web.Response(status=status, text="\n".join([*first, *problems, *warnings]) + "\n")
+        return web.Response(
+            status=report.http_status, body=report.encode(), content_type="application/json"
+        )

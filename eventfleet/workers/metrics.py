@@ -15,6 +15,7 @@ from eventfleet.service.metric_definitions import MetricDefinition
 from eventfleet.service.metric_families import histogram_family, number_family
 from eventfleet.service.process_metrics import process_registry
 from eventfleet.stores.histogram import Histogram
+from eventfleet.stores.readiness_report import ReadinessReason, second
 from eventfleet.topics.record import LogRecord
 
 COUNTED = definitions.COUNTED
@@ -76,22 +77,36 @@ class Metrics(Collector):
     def forget_parking(self, domain: str, role: str, partition: int) -> None:
         self._parkings.pop((domain, role, partition), None)
 
-    def parked_aggregates(self) -> list[str]:
-        """A sentence for each partition in which a role parks aggregates."""
+    def parked_aggregates(self) -> list[ReadinessReason]:
+        """A reason for each partition in which a role parks aggregates."""
         return [
-            f"{role} of {domain}, partition {partition} parks {len(parking.aggregates)} "
-            f"aggregates, among them {each.aggregate_id!r} at version {each.first}: {each.reason}"
+            ReadinessReason(
+                kind="parked",
+                reason=f"{role} of {domain}, partition {partition} parks "
+                f"{len(parking.aggregates)} aggregates, among them {each.aggregate_id!r} "
+                f"at version {each.first}: {each.reason}",
+                domain=domain,
+                role=role,
+                partition=partition,
+                since=second(each.parked_at),
+            )
             for (domain, role, partition), parking in sorted(
                 self._parkings.items(), key=lambda known: known[0]
             )
             if (each := next(iter(parking.aggregates.values()), None))
         ]
 
-    def held_builds(self) -> list[str]:
-        """A sentence for each partition in which a build of a view is held."""
+    def held_builds(self) -> list[ReadinessReason]:
+        """A reason for each partition in which a build of a view is held."""
         return [
-            f"view {build.view} of {domain}, partition {partition}: its next build is not made "
-            f"live: it {build.held}"
+            ReadinessReason(
+                kind="held",
+                reason=f"view {build.view} of {domain}, partition {partition}: its next build is "
+                f"not made live: it {build.held}",
+                domain=domain,
+                role="project",
+                partition=partition,
+            )
             for domain, views in sorted(self._views.items())
             for partition, builds in sorted(views.builds.items())
             for build in builds

@@ -119,7 +119,7 @@ class Owner:
         self._session: int | None = None
         self._position = 0
         self._tick_pause = timeouts.tick
-        self._last_tick = self._failing_since = self._failed_at = time.monotonic()
+        self._last_tick = self.failing_since = self._failed_at = time.monotonic()
         self._refused_since: float | None = None
         self._given_up_at = stopped_at
         self._trouble_level = logging.WARNING if stopped_at is None else logging.ERROR
@@ -231,14 +231,14 @@ class Owner:
         except RETRIED_ERRORS as error:
             self._refused_since = None
             self._prepare_retry(error)
-            self._failing_since = self._failed_at
+            self.failing_since = self._failed_at
             logger.warning("%s will be opened again: %s", self, self.waits_for, extra=self._fields)
             policy = replace(OUTAGE, longest_seconds=self._timeouts.longest_pause)
             await asyncio.sleep(policy.pause(1))
             await policy.retry(self._turn_until_the_chunk_is_finished, self._is_tried_again)
             self.waits_for = ""
             if not self._closing:
-                seconds = time.monotonic() - self._failing_since
+                seconds = time.monotonic() - self.failing_since
                 self._log_recovery("is well again", seconds)
 
     async def _turn(self) -> None:

@@ -1,9 +1,11 @@
 """Roles over real topics, in this process: each record's effect is committed exactly once."""
 
 import asyncio
+import json
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from datetime import datetime
 from itertools import count
 from typing import Any
 
@@ -22,6 +24,7 @@ from eventfleet.stores.kafka.connection import Connection
 from eventfleet.stores.kafka.producer import PlainWriter, Producer
 from eventfleet.stores.kafka.reader import Reader
 from eventfleet.stores.kafka.transactional_writer import TransactionalWriter
+from eventfleet.stores.readiness_report import ReadinessReason
 from eventfleet.stores.retry import RetryPolicy
 from eventfleet.topics.names import consumer_group
 from eventfleet.topics.record import LogRecord, ProducerRecord
@@ -200,13 +203,18 @@ async def test_live_fails_for_a_partition_with_records_and_no_progress(
             async with page as url, aiohttp.request("GET", url + path) as got:
                 return got.status, await got.text()
 
-        assert await answer("/ready", 60) == (503, f"{ROLE} of {source}: not ready\n")
+        status, text = await answer("/ready", 60)
+        (reason,) = json.loads(text)["reasons"]
+        assert (status, reason["kind"]) == (503, "starting")
+        assert reason["reason"] == f"{ROLE} of {source}: not ready"
+        assert (reason["domain"], reason["role"]) == (source, ROLE)
         await until(lambda: app.meter.total.emitted == 30)
         await until(lambda: len(app.problems(0.5)) > 0)
         problem = f"{ROLE} of {source}, partition 1: no progress for 0.5 s\n"
         assert await answer("/live", 0.5) == (503, problem)
         assert await answer("/live", 60) == (200, "ok\n")
-        assert await answer("/ready", 60) == (200, "ok\n")
+        status, text = await answer("/ready", 60)
+        assert (status, json.loads(text)) == (200, {"status": "ready", "reasons": []})
         let_go.set()
         await until(lambda: app.problems(0.5) == [])
 
@@ -245,7 +253,9 @@ async def test_a_worker_waits_for_what_stays_unavailable_and_says_so(
     mood = Mood(unavailable_every=1)
     async with running(settings, source, copying(settings, source, mood)) as app:
         await until(lambda: mood.seen > 3)
-        await until(lambda: any("waits: the store is out" in each for each in app.obstacles()))
+        await until(
+            lambda: any("waits: the store is out" in each.reason for each in app.obstacles())
+        )
         assert not app.failed.is_set()
         assert app.problems(0) == []
         assert await committed(settings, source) == 0
@@ -453,7 +463,7 @@ async def test_an_offset_that_the_log_does_not_have_stops_its_partition_and_no_o
         await writer.commit([], offset)
         await writer.close()
     await remove_records(kafka, source, 1, before=5)
-    obstacles: list[str] = []
+    obstacles: list[ReadinessReason] = []
 
     async def until_stopped() -> None:
         async with running(settings, source, copying(settings, source, Mood())) as app:
@@ -465,8 +475,11 @@ async def test_an_offset_that_the_log_does_not_have_stops_its_partition_and_no_o
     with pytest.raises(RoleFailed, match=f"{ROLE} of {source}, partition 0 is stopped: "):
         await until_stopped()
     first, second = obstacles
-    assert "offset is 50, but the log holds records from 0 to 10" in first
-    assert "offset is 2, but the log keeps its records from 5 to 10 only" in second
+    assert "offset is 50, but the log holds records from 0 to 10" in first.reason
+    assert "offset is 2, but the log keeps its records from 5 to 10 only" in second.reason
+    assert {each.kind for each in obstacles} == {"stopped"}
+    assert [each.partition for each in obstacles] == [0, 1]
+    assert all(isinstance(each.since, datetime) for each in obstacles)
     assert {r.partition for r in await read(kafka, f"{source}.copy")} == {2, 3}
 
 

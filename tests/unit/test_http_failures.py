@@ -123,6 +123,9 @@ class Server:
             raise self.error
 
 
+READY = {"status": "ready", "reasons": []}
+
+
 @pytest.fixture
 def server() -> Server:
     return Server()
@@ -139,14 +142,18 @@ async def test_ready_says_which_server_is_away_and_when_it_is_back(
     probed: Web, server: Server, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    assert (await probed.client.get("/ready")).text == "ok\n"
+    assert (await probed.client.get("/ready")).json() == READY
     server.error = ServerUnavailable(SECRET)
+    sinces: set[str] = set()
     for _ in range(3):
         found = await probed.client.get("/ready")
-        assert problem(found) == (503, "unavailable")
-        assert "MongoDB" in found.json()["detail"]
-        assert "Kafka" not in found.json()["detail"]
+        assert (found.status_code, found.headers["Content-Type"]) == (503, "application/json")
+        assert found.json()["status"] == "not ready"
+        (reason,) = found.json()["reasons"]
+        sinces.add(reason.pop("since"))
+        assert reason == {"kind": "server", "reason": "MongoDB does not answer", "blocking": True}
         assert SECRET not in found.text, "anyone may ask"
+    assert len(sinces) == 1, "the first failure of its kind in a row"
     assert (await probed.client.get("/live")).status_code == 200
     server.error = None
     assert (await probed.client.get("/ready")).status_code == 200
@@ -172,7 +179,8 @@ async def test_a_server_that_is_silent_is_not_ready(
 ) -> None:
     monkeypatch.setattr(readiness, "CHECK_SECONDS", 0.05)
     server.silent = True
-    assert problem(await probed.client.get("/ready")) == (503, "unavailable")
+    found = await probed.client.get("/ready")
+    assert (found.status_code, found.json()["status"]) == (503, "not ready")
 
 
 @pytest.mark.parametrize(("essential", "status"), [(True, 503), (False, 200)])
@@ -183,10 +191,13 @@ async def test_ready_names_a_background_task_that_fails(
     task.start()
     task.report_failure(LookupError(SECRET))
     found = await probed.client.get("/ready")
-    assert (found.status_code, "the work failed" in found.text) == (status, True)
+    assert found.status_code == status
+    (reason,) = found.json()["reasons"]
+    assert (reason["kind"], reason["reason"]) == ("task", "the work failed")
+    assert (reason["blocking"], "since" in reason) == (essential, True)
     assert SECRET not in found.text, "anyone may ask"
     task.report_well()
-    assert (await probed.client.get("/ready")).text == "ok\n"
+    assert (await probed.client.get("/ready")).json() == READY
     await task.end()
 
 

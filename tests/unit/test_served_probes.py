@@ -1,6 +1,7 @@
 """The metrics and probes of an HTTP service at a port of their own."""
 
 import asyncio
+import json
 import socket
 from collections.abc import Iterator
 
@@ -50,8 +51,9 @@ async def test_who_reaches_the_port_needs_no_token_there_and_nowhere_else(
     ):
         assert (await shop.client.get("/metrics")).status_code == 401
         assert (await get(f"{url}/metrics"))[0] == 200
-        for path in ("/live", "/ready"):
-            assert await get(f"{url}{path}") == (200, "ok\n")
+        assert await get(f"{url}/live") == (200, "ok\n")
+        status, body = await get(f"{url}/ready")
+        assert (status, json.loads(body)) == (200, {"status": "ready", "reasons": []})
         for path in ("/domains", "/domains/orders/o-1/state", "/openapi.json"):
             assert (await get(f"{url}{path}"))[0] == 404
 
