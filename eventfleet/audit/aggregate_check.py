@@ -8,8 +8,8 @@ from eventfleet.audit.route_matcher import RouteMatcher, name_of
 from eventfleet.audit.rows import (
     STATE,
     AnyRow,
+    EventInStore,
     FoldedState,
-    StoredEvent,
     event_digest,
     state_digest,
 )
@@ -166,7 +166,7 @@ class AggregateCheck:
 
     def _add_row(self, event: EventRecord, following: EventRecord | None) -> None:
         position = event.position or ""
-        row = StoredEvent(
+        row = EventInStore(
             self._id,
             event.id,
             event.version,

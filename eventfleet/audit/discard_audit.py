@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from eventfleet.audit.report import AuditReport
 from eventfleet.audit.route_matcher import name_of
-from eventfleet.audit.rows import AnyRow, DiscardDecision, StoredEvent
+from eventfleet.audit.rows import AnyRow, DiscardDecision, EventInStore
 from eventfleet.audit.scope import AuditScope
 from eventfleet.audit.spool import Spool
 from eventfleet.stores.contracts import DomainStores, LogReader
@@ -25,7 +25,7 @@ class DiscardAudit:
     def __init__(self, domain: str, stores: DomainStores, report: AuditReport) -> None:
         self._domain, self._report = domain, report
         self._events, self._letters = stores.events, stores.dead_letters
-        self._unexplained: dict[EventKey, StoredEvent] = {}
+        self._unexplained: dict[EventKey, EventInStore] = {}
         self._unmarked: dict[EventKey, DiscardDecision] = {}
 
     async def read(self, scope: AuditScope, reader: LogReader, spool: Spool[AnyRow]) -> None:
@@ -51,7 +51,7 @@ class DiscardAudit:
         if role == "append":
             scope.add_discarded(decided)
 
-    def judge(self, stored: StoredEvent, decision: DiscardDecision | None) -> None:
+    def judge(self, stored: EventInStore, decision: DiscardDecision | None) -> None:
         """Judge an event's mark."""
         key = EventKey(stored.aggregate_id, stored.event_id)
         if stored.discarded and decision is None:

@@ -10,11 +10,11 @@ from eventfleet.audit.rows import (
     DeadLetter,
     DiscardDecision,
     EventCopy,
+    EventInStore,
     FoldedState,
     LoggedEvent,
     MarkedEvent,
     PublishedState,
-    StoredEvent,
     Successor,
     UnreadableRecord,
 )
@@ -30,7 +30,7 @@ class EventRows:
     )
 
     def __init__(self) -> None:
-        self.stored: StoredEvent | None = None
+        self.stored: EventInStore | None = None
         self.marked: MarkedEvent | None = None
         self.published: PublishedState | None = None
         self.decision: DiscardDecision | None = None
@@ -49,7 +49,7 @@ class EventRows:
                 self.copies.append(row)
             case LoggedEvent():
                 self.logged.append(row)
-            case StoredEvent():
+            case EventInStore():
                 self.stored = row
             case AcceptedReply():
                 self.replies.append(row)

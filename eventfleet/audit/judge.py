@@ -10,9 +10,9 @@ from eventfleet.audit.route_matcher import name_of
 from eventfleet.audit.rows import (
     DeadLetter,
     EventCopy,
+    EventInStore,
     LoggedEvent,
     PublishedState,
-    StoredEvent,
     UnreadableRecord,
 )
 from eventfleet.audit.scope import STORED, AuditScope
@@ -95,7 +95,7 @@ class Judge:
         """Return whether repeats of the same record in one chunk get no dead letter."""
         return letter.kind == SUPERSEDED or self._domain.synchronous
 
-    def _compare_with_log(self, stored: StoredEvent, logged: LoggedEvent) -> None:
+    def _compare_with_log(self, stored: EventInStore, logged: LoggedEvent) -> None:
         if not stored.position or stored.digest == logged.digest:
             return
         position = Position.parse(stored.position)
@@ -119,7 +119,7 @@ class Judge:
 
     # The store
 
-    def _judge_stored(self, stored: StoredEvent, rows: EventRows) -> None:
+    def _judge_stored(self, stored: EventInStore, rows: EventRows) -> None:
         if not stored.position:
             kind = NOT_PLACED if self._domain.synchronous else PARKED_BY_APPEND
             self._report.count_unjudged(kind)
@@ -134,7 +134,7 @@ class Judge:
         if stored.routes:
             self._check_routed(stored, position, rows.copies)
 
-    def _check_in_log(self, stored: StoredEvent, position: Position, rows: EventRows) -> None:
+    def _check_in_log(self, stored: EventInStore, position: Position, rows: EventRows) -> None:
         """Check that the log has the event at its offset, or one that it was placed along with."""
         place = position.partition, position.offset
         if stored.along or any((e.partition, e.offset) == place for e in rows.logged):
@@ -149,7 +149,7 @@ class Judge:
             self._report.count_unjudged(LOG_NOT_KEPT if current else OLD_LOG)
 
     def _check_routed(
-        self, stored: StoredEvent, position: Position, copies: Sequence[EventCopy]
+        self, stored: EventInStore, position: Position, copies: Sequence[EventCopy]
     ) -> None:
         """Check the routes of an event that relay has committed."""
         relayed = self._scope.relayed
@@ -170,7 +170,7 @@ class Judge:
                 self._check_copies(number, stored, position, copies)
 
     def _check_copies(
-        self, number: int, stored: StoredEvent, position: Position, copies: Sequence[EventCopy]
+        self, number: int, stored: EventInStore, position: Position, copies: Sequence[EventCopy]
     ) -> None:
         """Check that the topic has the event: with transactions once, otherwise at least once."""
         topic, key, name = self._scope.copies[number], stored.aggregate_id, name_of(stored)
@@ -295,7 +295,7 @@ class Judge:
         self._report.violate_unless(repair, 3, published.aggregate_id, f"{name} {fault}")
 
 
-def _differs(copy: EventCopy, stored: StoredEvent) -> bool:
+def _differs(copy: EventCopy, stored: EventInStore) -> bool:
     """Compare a copy with the stored event; the payload only where relay has not upcast it."""
     if (copy.version, copy.position) != (stored.version, stored.position):
         return True

@@ -19,7 +19,7 @@ class Violation(NamedTuple):
     fault: str
 
 
-class Finding(NamedTuple):
+class Observation(NamedTuple):
     """A finding that violates no invariant: its kind, the topic or aggregate, and the details."""
 
     kind: str
@@ -48,9 +48,9 @@ class AuditReport:
     superseded: int = 0
     rows: int = 0
     violations: list[Violation] = field(default_factory=list)
-    problems: list[Finding] = field(default_factory=list)
-    explained: list[Finding] = field(default_factory=list)
-    information: list[Finding] = field(default_factory=list)
+    problems: list[Observation] = field(default_factory=list)
+    explained: list[Observation] = field(default_factory=list)
+    information: list[Observation] = field(default_factory=list)
     unjudged: Counter[str] = field(default_factory=Counter)
     counts: Counter[str] = field(default_factory=Counter)
     oldest: dict[str, dict[int, int]] = field(default_factory=dict)
@@ -105,6 +105,6 @@ class AuditReport:
 
     def _add(self, finding_class: str, kind: str, subject: str, detail: str) -> None:
         self.counts[finding_class] += 1
-        findings: list[Finding] = getattr(self, finding_class)
+        findings: list[Observation] = getattr(self, finding_class)
         if len(findings) < MAX_LISTED:
-            findings.append(Finding(kind, subject, detail))
+            findings.append(Observation(kind, subject, detail))

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from eventfleet.audit.report import AuditReport
-from eventfleet.audit.rows import StoredEvent
+from eventfleet.audit.rows import EventInStore
 from eventfleet.model.domain import Domain
 from eventfleet.model.team_traceback import describe_error
 from eventfleet.topics.event import EventRecord
@@ -40,7 +40,7 @@ class RouteMatcher:
         return matching
 
 
-def name_of(event: EventRecord | StoredEvent) -> str:
+def name_of(event: EventRecord | EventInStore) -> str:
     """Return the name of an event in findings."""
     key = event.id if isinstance(event, EventRecord) else event.event_id
     return f"version {event.version} (event {key})"

@@ -20,14 +20,14 @@ STATE = ""
 _encode = msgspec.json.Encoder(order="deterministic").encode
 
 
-class Row(msgspec.Struct, array_like=True, gc=False, tag_field="row"):
+class AuditRow(msgspec.Struct, array_like=True, gc=False, tag_field="row"):
     """Base of rows; rows with the same ids are judged together."""
 
     aggregate_id: str
     event_id: str
 
 
-class StoredEvent(Row, array_like=True, gc=False, tag=0):
+class EventInStore(AuditRow, array_like=True, gc=False, tag=0):
     """An event in the store. `position`: "" while it has none. `routes`: a bit for each matching
     route. `along`: a higher version was placed at the same position. `discarded`: it is marked so.
     """
@@ -42,7 +42,7 @@ class StoredEvent(Row, array_like=True, gc=False, tag=0):
     discarded: bool = False
 
 
-class LoggedEvent(Row, array_like=True, gc=False, tag=1):
+class LoggedEvent(AuditRow, array_like=True, gc=False, tag=1):
     """A record of `<domain>.events` that is an event."""
 
     partition: int
@@ -51,14 +51,14 @@ class LoggedEvent(Row, array_like=True, gc=False, tag=1):
     prev: str | None
 
 
-class UnreadableRecord(Row, array_like=True, gc=False, tag=2):
+class UnreadableRecord(AuditRow, array_like=True, gc=False, tag=2):
     """A record of `<domain>.events` that is no event."""
 
     partition: int
     offset: int
 
 
-class EventCopy(Row, array_like=True, gc=False, tag=3):
+class EventCopy(AuditRow, array_like=True, gc=False, tag=3):
     """A record in topic number `topic`: 0 is `<domain>.stored`, the others are the routes'.
 
     `late`: a copy of a higher version of the aggregate comes before it.
@@ -74,7 +74,7 @@ class EventCopy(Row, array_like=True, gc=False, tag=3):
     late: bool = False
 
 
-class DeadLetter(Row, array_like=True, gc=False, tag=4):
+class DeadLetter(AuditRow, array_like=True, gc=False, tag=4):
     """A dead letter of append: the place of its record, and why it was refused."""
 
     partition: int
@@ -84,13 +84,13 @@ class DeadLetter(Row, array_like=True, gc=False, tag=4):
     prev: str | None
 
 
-class AcceptedReply(Row, array_like=True, gc=False, tag=5):
+class AcceptedReply(AuditRow, array_like=True, gc=False, tag=5):
     """A reply that a command was accepted with this event."""
 
     command_id: str
 
 
-class Successor(Row, array_like=True, gc=False, tag=6):
+class Successor(AuditRow, array_like=True, gc=False, tag=6):
     """A superseded event that names this event as the one before it."""
 
     superseded: str
@@ -98,7 +98,7 @@ class Successor(Row, array_like=True, gc=False, tag=6):
     offset: int
 
 
-class MarkedEvent(Row, array_like=True, gc=False, tag=7):
+class MarkedEvent(AuditRow, array_like=True, gc=False, tag=7):
     """An event that a marker names as the latest; `head` was the stored version just before.
 
     `type`: that of the marker; "" where a note stands, whose type the marker has.
@@ -108,14 +108,14 @@ class MarkedEvent(Row, array_like=True, gc=False, tag=7):
     type: str
 
 
-class FoldedState(Row, array_like=True, gc=False, tag=8):
+class FoldedState(AuditRow, array_like=True, gc=False, tag=8):
     """The digest of an aggregate's folded state at a version of which a snapshot is stored."""
 
     version: int
     digest: bytes
 
 
-class PublishedState(Row, array_like=True, gc=False, tag=9):
+class PublishedState(AuditRow, array_like=True, gc=False, tag=9):
     """A record of `<domain>.snapshots`; `taken_at` in seconds since 1970."""
 
     version: int
@@ -124,7 +124,7 @@ class PublishedState(Row, array_like=True, gc=False, tag=9):
     taken_at: float
 
 
-class DiscardDecision(Row, array_like=True, gc=False, tag=10):
+class DiscardDecision(AuditRow, array_like=True, gc=False, tag=10):
     """A recorded decision that all states are folded without an event."""
 
     version: int
@@ -132,7 +132,7 @@ class DiscardDecision(Row, array_like=True, gc=False, tag=10):
 
 
 AnyRow = (
-    StoredEvent
+    EventInStore
     | LoggedEvent
     | UnreadableRecord
     | EventCopy
@@ -146,10 +146,10 @@ AnyRow = (
 )
 
 
-def parked_row(event: EventRecord) -> StoredEvent:
+def parked_row(event: EventRecord) -> EventInStore:
     """Return the row of an event that append parks: it may be one that can't be read."""
     fields = event.aggregate_id, event.id, event.version, "", event_digest(event)
-    return StoredEvent(
+    return EventInStore(
         *fields,
         event.schema_version,
         event.type,

@@ -11,7 +11,7 @@ import click
 from eventfleet.cli.output import as_json, print_json, printable
 
 if TYPE_CHECKING:
-    from eventfleet.audit import AuditReport, Finding
+    from eventfleet.audit import AuditReport, Observation
     from eventfleet.model.domain import Domain
     from eventfleet.runtime.settings import Settings
     from eventfleet.stores.contracts import Markers
@@ -151,7 +151,7 @@ def describe_findings(report: "AuditReport", limit: int = MAX_SHOWN) -> "Iterato
         "violations": [(f"invariant {v.invariant}", *v[1:]) for v in report.violations]
     }
     for name, label in FINDINGS.items():
-        found: Sequence[Finding] = getattr(report, name)
+        found: Sequence[Observation] = getattr(report, name)
         classes[name] = [(f"{label}, {each.kind}", *each[1:]) for each in found]
     for name, findings in classes.items():
         for label, subject, detail in findings[:limit]:

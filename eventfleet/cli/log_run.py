@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from eventfleet.audit import Auditor, AuditReport
-from eventfleet.log_files import Row, RowProblem, replies
+from eventfleet.log_files import LogRow, RowProblem, replies
 from eventfleet.log_files.loader import (
     AppendProgress,
     GroupProgress,
@@ -27,7 +27,7 @@ from eventfleet.topics.names import Topics, consumer_group
 NO_PROGRESS_SECONDS = 60.0
 POLL_SECONDS = 0.25
 
-Rows = Iterable[Row | ReadyRecord | RowProblem]
+Rows = Iterable[LogRow | ReadyRecord | RowProblem]
 
 
 class NoProgress(EventfleetError):

@@ -15,7 +15,7 @@ from eventfleet.topics.event import (
 )
 
 
-class CommandEnvelope(CloudEvent, frozen=True, kw_only=True, gc=False, forbid_unknown_fields=True):
+class UndecodedCommand(CloudEvent, frozen=True, kw_only=True, gc=False, forbid_unknown_fields=True):
     """A command whose payload is not decoded yet; further attributes are not taken."""
 
     id: Identifier
@@ -33,7 +33,7 @@ class CommandEnvelope(CloudEvent, frozen=True, kw_only=True, gc=False, forbid_un
 
 
 def event_of_command(
-    command: CommandEnvelope | CommandRecord,
+    command: UndecodedCommand | CommandRecord,
     kind: str,
     data: Any,
     schema_version: int = 1,

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from eventfleet.deciders.command_event import CommandEnvelope, event_of_command
+from eventfleet.deciders.command_event import UndecodedCommand, event_of_command
 from eventfleet.deciders.command_parser import ParsedCommand
 from eventfleet.deciders.proposed_event import ProposedEvent, is_readable_type, is_too_large
 from eventfleet.deciders.state_command import StateCommand, fingerprint
@@ -30,7 +30,7 @@ class ProposedEventDecoder(NamedTuple):
     allowed: frozenset[str] | None
     decode: Callable[[msgspec.Raw], Any]
 
-    def parse(self, command: CommandEnvelope, new: bool) -> ProposedEvent | None:
+    def parse(self, command: UndecodedCommand, new: bool) -> ProposedEvent | None:
         if command.expected_version is not None:
             return None
         event = event_of_command(command, self.type, self.decode(command.data), self.schema_version)
@@ -46,7 +46,7 @@ class StateCommandDecoder(NamedTuple):
     decode: Callable[[msgspec.Raw], Command]
     takes_context: bool
 
-    def parse(self, command: CommandEnvelope, new: bool) -> StateCommand:
+    def parse(self, command: UndecodedCommand, new: bool) -> StateCommand:
         payload = self.decode(command.data)
         actor = (command.actor,) if self.takes_context else ()
         content = fingerprint(command.type, payload, *actor)
@@ -65,7 +65,7 @@ class FastCommandDecoder:
 
     def read(
         self, value: bytes | None, new: bool = False
-    ) -> tuple[CommandEnvelope, ParsedCommand] | None:
+    ) -> tuple[UndecodedCommand, ParsedCommand] | None:
         """The envelope and the parsed command; None where the full checks must say what is wrong.
 
         `new`: the command's id was made for it, so that nobody can have sent it before.
@@ -103,4 +103,4 @@ def _decoder(
     )
 
 
-_read_envelope = msgspec.json.Decoder(CommandEnvelope).decode
+_read_envelope = msgspec.json.Decoder(UndecodedCommand).decode

@@ -60,7 +60,7 @@ class PriceMarked(Event):
 # State and evolve
 
 
-class Position(State):
+class OpenPosition(State):
     """A position in one security.
 
     `cost`: the price paid for the units held, without fees, at their average. `price`: the last one
@@ -74,12 +74,12 @@ class Position(State):
 
 class Portfolio(State):
     cash: int = 0
-    positions: dict[str, Position] = {}  # noqa: RUF012 (msgspec copies it)
+    positions: dict[str, OpenPosition] = {}  # noqa: RUF012 (msgspec copies it)
 
-    def held(self, symbol: str) -> Position:
-        return self.positions.get(symbol, Position())
+    def held(self, symbol: str) -> OpenPosition:
+        return self.positions.get(symbol, OpenPosition())
 
-    def holding(self, symbol: str, position: Position) -> "Portfolio":
+    def holding(self, symbol: str, position: OpenPosition) -> "Portfolio":
         """Return the portfolio with this position, or without it where no unit is left."""
         positions = {**self.positions, symbol: position}
         if position.quantity <= 0:
@@ -113,18 +113,18 @@ def received(sold: Sold) -> int:
     return sold.quantity * sold.price - sold.fee
 
 
-def with_bought(held: Position, bought: Bought) -> Position:
+def with_bought(held: OpenPosition, bought: Bought) -> OpenPosition:
     cost = held.cost + bought.quantity * bought.price
-    return Position(quantity=held.quantity + bought.quantity, cost=cost, price=bought.price)
+    return OpenPosition(quantity=held.quantity + bought.quantity, cost=cost, price=bought.price)
 
 
-def without_sold(held: Position, sold: Sold) -> Position:
+def without_sold(held: OpenPosition, sold: Sold) -> OpenPosition:
     left = held.quantity - sold.quantity
     cost = held.cost - cost_of(held, sold.quantity)
-    return Position(quantity=left, cost=cost, price=sold.price)
+    return OpenPosition(quantity=left, cost=cost, price=sold.price)
 
 
-def cost_of(held: Position, quantity: int) -> int:
+def cost_of(held: OpenPosition, quantity: int) -> int:
     """Return the cost of so many of the units held: their share, or all of it for all units."""
     return held.cost * quantity // held.quantity if quantity < held.quantity else held.cost
 
@@ -140,18 +140,18 @@ class WithdrawCash(Command):
     amount: PositiveCents
 
 
-class Order(Command):
+class TradeOrder(Command):
     symbol: Symbol
     quantity: Quantity
     price: PositiveCents
     fee: Cents = 0
 
 
-class Buy(Order):
+class Buy(TradeOrder):
     pass
 
 
-class Sell(Order):
+class Sell(TradeOrder):
     pass
 
 
@@ -213,7 +213,7 @@ routes = [Route("trading.trades", types=[Bought, Sold])]
 
 
 class PositionRow(Row):
-    """A Position that an account holds."""
+    """A position that an account holds."""
 
     symbol: str
     quantity: int
@@ -227,7 +227,11 @@ def symbol_of(event: ProjectedEvent) -> str | None:
 
 
 def project_position(row: PositionRow | None, event: ProjectedEvent) -> PositionRow | None:
-    held = Position(quantity=row.quantity, cost=row.cost, price=row.price) if row else Position()
+    held = (
+        OpenPosition(quantity=row.quantity, cost=row.cost, price=row.price)
+        if row
+        else OpenPosition()
+    )
     match event.data:
         case Bought():
             held = with_bought(held, event.data)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import NamedTuple, NoReturn
 
 from eventfleet.log_files.byte_source import MAX_LINE_BYTES, ByteSource, Line, LongLine
-from eventfleet.log_files.rows import THE_END, Columns, Origin, Row, RowProblem, to_row
+from eventfleet.log_files.rows import THE_END, Columns, LogRow, Origin, RowProblem, to_row
 
 _OTHER_FORMATS = {b"{": "JSON", b"[": "JSON", b"<": "XML"}
 _QUOTE, _NUL = '"', "\0"
@@ -25,7 +25,7 @@ class _Record(NamedTuple):
     has_quote: bool
 
 
-def csv_rows(source: ByteSource, columns: Columns) -> Iterator[Row | RowProblem]:
+def csv_rows(source: ByteSource, columns: Columns) -> Iterator[LogRow | RowProblem]:
     """Iterate over the rows, as text, without empty cells. UnusableFile for an unusable header."""
     other_format = _OTHER_FORMATS.get(source.peek_start()[:1])
     if other_format:
@@ -55,7 +55,7 @@ def _check(header: list[str], source: ByteSource, columns: Columns) -> None:
 
 def _rows(
     records: Iterator[_Record | RowProblem], header: list[str], origin: Origin, columns: Columns
-) -> Iterator[Row | RowProblem]:
+) -> Iterator[LogRow | RowProblem]:
     width = len(header)
     for record in records:
         if isinstance(record, RowProblem):

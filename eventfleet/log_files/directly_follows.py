@@ -6,7 +6,7 @@ from pathlib import Path
 
 import msgspec
 
-from eventfleet.log_files import Row, RowProblem
+from eventfleet.log_files import LogRow, RowProblem
 from eventfleet.model.command_rules import START
 from eventfleet.topics.errors import EventfleetError
 from eventfleet.topics.event import Identifier
@@ -34,7 +34,7 @@ class LearnedRules:
     problems: list[str] = field(default_factory=list)
 
 
-def learn_rules(rows: Iterable[Row | RowProblem]) -> LearnedRules:
+def learn_rules(rows: Iterable[LogRow | RowProblem]) -> LearnedRules:
     """Learn rules from rows, each case's in order. Keeps the latest activity of each case."""
     learned, latest = LearnedRules(), dict[str, str]()
     found: dict[str, set[str]] = {}

@@ -3,14 +3,14 @@
 from collections.abc import Iterator
 
 from eventfleet.log_files.byte_source import ByteSource, Line, LongLine
-from eventfleet.log_files.rows import Columns, Origin, Row, RowProblem, to_row
+from eventfleet.log_files.rows import Columns, LogRow, Origin, RowProblem, to_row
 from eventfleet.topics.codec import parse
 from eventfleet.topics.errors import InvalidRecord
 
 _OTHER_FORMATS = {b"[": "a JSON array", b"<": "XML"}
 
 
-def json_rows(source: ByteSource, columns: Columns) -> Iterator[Row | RowProblem]:
+def json_rows(source: ByteSource, columns: Columns) -> Iterator[LogRow | RowProblem]:
     """Iterate over the objects, values unchanged. UnusableFile for a file of another format."""
     start = source.peek_start()
     if not start.startswith(b"{"):
@@ -24,7 +24,7 @@ def json_rows(source: ByteSource, columns: Columns) -> Iterator[Row | RowProblem
 
 def _rows(
     lines: Iterator[Line | LongLine | RowProblem], origin: Origin, columns: Columns
-) -> Iterator[Row | RowProblem]:
+) -> Iterator[LogRow | RowProblem]:
     """A line end is never within an object, so each line begins anew, whatever the one before."""
     for line in lines:
         if isinstance(line, RowProblem):
@@ -35,7 +35,7 @@ def _rows(
             yield _row(line, origin, columns)
 
 
-def _row(line: Line, origin: Origin, columns: Columns) -> Row | RowProblem:
+def _row(line: Line, origin: Origin, columns: Columns) -> LogRow | RowProblem:
     try:
         values = parse(line.raw)
     except InvalidRecord as error:

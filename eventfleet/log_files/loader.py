@@ -9,7 +9,7 @@ from tempfile import SpooledTemporaryFile
 from typing import Any, NamedTuple
 
 from eventfleet.log_files.records import ReadyRecord, to_commands, to_events
-from eventfleet.log_files.rows import Row, RowProblem
+from eventfleet.log_files.rows import LogRow, RowProblem
 from eventfleet.model.domain import Domain
 from eventfleet.stores.contracts import Clock, EventStore, LogReader, LogWriter
 from eventfleet.stores.errors import ServerUnavailable
@@ -137,7 +137,7 @@ def ignore_progress(report: LoadReport) -> None:
 
 
 async def load(
-    rows: Iterable[Row | ReadyRecord | RowProblem],
+    rows: Iterable[LogRow | ReadyRecord | RowProblem],
     domain: Domain[Any],
     writer: LogWriter,
     progress: ProgressCallback = ignore_progress,

@@ -7,7 +7,7 @@ from types import TracebackType
 from eventfleet.log_files.byte_source import ByteSource
 from eventfleet.log_files.csv_rows import csv_rows
 from eventfleet.log_files.json_rows import json_rows
-from eventfleet.log_files.rows import Columns, Row, RowProblem, UnusableFile
+from eventfleet.log_files.rows import Columns, LogRow, RowProblem, UnusableFile
 from eventfleet.log_files.xes_rows import xes_rows
 
 READERS = {".csv": csv_rows, ".jsonl": json_rows, ".ndjson": json_rows, ".xes": xes_rows}
@@ -16,7 +16,7 @@ READERS = {".csv": csv_rows, ".jsonl": json_rows, ".ndjson": json_rows, ".xes": 
 class LogFile:
     """An open log: a context manager, to be iterated once. `size`, `bytes_read`: bytes on disk."""
 
-    def __init__(self, source: ByteSource, rows: Iterator[Row | RowProblem]) -> None:
+    def __init__(self, source: ByteSource, rows: Iterator[LogRow | RowProblem]) -> None:
         self._source = source
         self._rows = rows
 
@@ -28,7 +28,7 @@ class LogFile:
     def bytes_read(self) -> int:
         return self._source.bytes_read
 
-    def __iter__(self) -> Iterator[Row | RowProblem]:
+    def __iter__(self) -> Iterator[LogRow | RowProblem]:
         return self._rows
 
     def __enter__(self) -> "LogFile":

@@ -9,7 +9,7 @@ import msgspec
 import orjson
 
 from eventfleet.deciders.command_parser import parse_command
-from eventfleet.log_files.rows import NO_COLUMNS, Row, RowProblem
+from eventfleet.log_files.rows import NO_COLUMNS, LogRow, RowProblem
 from eventfleet.model.command_rules import command_class, command_name
 from eventfleet.model.domain import Domain
 from eventfleet.model.payloads import Command, Data, Event
@@ -32,7 +32,7 @@ class ReadyRecord(NamedTuple):
 
 
 def to_events(
-    rows: Iterable[Row | ReadyRecord | RowProblem], domain: Domain[Any]
+    rows: Iterable[LogRow | ReadyRecord | RowProblem], domain: Domain[Any]
 ) -> Iterator[ReadyRecord | RowProblem]:
     """Convert rows to events of the domain, or to problems; items that are no rows pass through.
 
@@ -45,7 +45,7 @@ def to_events(
 
 
 def to_commands(
-    rows: Iterable[Row | ReadyRecord | RowProblem], domain: Domain[Any]
+    rows: Iterable[LogRow | ReadyRecord | RowProblem], domain: Domain[Any]
 ) -> Iterator[ReadyRecord | RowProblem]:
     """Convert rows to commands of the domain; the activity is the command's name.
 
@@ -55,10 +55,10 @@ def to_commands(
 
 
 def _convert(
-    rows: Iterable[Row | ReadyRecord | RowProblem], builder: "_Builder"
+    rows: Iterable[LogRow | ReadyRecord | RowProblem], builder: "_Builder"
 ) -> Iterator[ReadyRecord | RowProblem]:
     for row in rows:
-        if not isinstance(row, Row):
+        if not isinstance(row, LogRow):
             yield row
             continue
         try:
@@ -82,7 +82,7 @@ class _Builder:
         """Raise InvalidRecord, naming the field that the domain does not accept."""
         raise NotImplementedError
 
-    def build(self, row: Row) -> ReadyRecord:
+    def build(self, row: LogRow) -> ReadyRecord:
         schema_version = self.schema_version(row.activity)
         data, shared = self._data(row)
         try:
@@ -102,7 +102,7 @@ class _Builder:
         self.check(decode(value))
         return ReadyRecord(event, value)
 
-    def _data(self, row: Row) -> tuple[Data, Mapping[str, Any]]:
+    def _data(self, row: LogRow) -> tuple[Data, Mapping[str, Any]]:
         """The payload, and its fields from columns that `Columns` names."""
         kind = self.kinds.get(row.activity)
         if kind is None:
@@ -121,7 +121,7 @@ class _Builder:
             )
         return payload, NO_COLUMNS
 
-    def _hashed_id(self, row: Row, data: Data, shared: Mapping[str, Any]) -> str:
+    def _hashed_id(self, row: LogRow, data: Data, shared: Mapping[str, Any]) -> str:
         others = {name: data[name] for name in data if name not in shared} if shared else data
         content = [self._domain.name, row.case, row.activity, row.time, others]
         if row.actor is not None:

@@ -31,7 +31,7 @@ class Origin(NamedTuple):
     textual: bool = False
 
 
-class Row(NamedTuple):
+class LogRow(NamedTuple):
     """An event of a log; `data` holds the columns that `Columns` does not name.
 
     `named` holds the columns of case, time, id and actor: a payload may have fields of these names.
@@ -110,7 +110,7 @@ class Columns:
 
 def to_row(
     origin: Origin, number: int, values: dict[str, Any], columns: Columns
-) -> Row | RowProblem:
+) -> LogRow | RowProblem:
     """Make a row of `values`, which it consumes, or a problem."""
     try:
         field = columns.case
@@ -128,7 +128,7 @@ def to_row(
     named = {name: values.pop(name) for name in columns.shareable}
     if not columns.fixed_activity:
         values.pop(activity_column, None)
-    return Row(origin, number, case, activity, time, values, own_id, actor, named)
+    return LogRow(origin, number, case, activity, time, values, own_id, actor, named)
 
 
 def _identifier(value: object) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 from xml.parsers import expat
 
 from eventfleet.log_files.byte_source import BUFFER_BYTES, MAX_LINE_BYTES, READ_ERRORS, ByteSource
-from eventfleet.log_files.rows import THE_END, Columns, Origin, Row, RowProblem, to_row
+from eventfleet.log_files.rows import THE_END, Columns, LogRow, Origin, RowProblem, to_row
 from eventfleet.topics.codec import INT64
 
 _KINDS = frozenset({"string", "date", "int", "float", "boolean", "id", "list", "container"})
@@ -17,7 +17,7 @@ MAX_NESTED_ATTRIBUTES = 50
 _BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
 
 
-def xes_rows(source: ByteSource, columns: Columns) -> Iterator[Row | RowProblem]:
+def xes_rows(source: ByteSource, columns: Columns) -> Iterator[LogRow | RowProblem]:
     """Iterate over the events: their attributes, and their trace's with the prefix `case:`.
 
     Values keep their types; dates stay text. An attribute with attributes of its own becomes
@@ -33,7 +33,7 @@ def xes_rows(source: ByteSource, columns: Columns) -> Iterator[Row | RowProblem]
     return _rows(events)
 
 
-def _rows(events: "_XesParser") -> Iterator[Row | RowProblem]:
+def _rows(events: "_XesParser") -> Iterator[LogRow | RowProblem]:
     yield from events.drain()
     while events.advance():
         yield from events.drain()
@@ -117,7 +117,7 @@ class _XesParser:
         self.break_reason = ""
         self._source, self._columns = source, columns
         self._origin = Origin(source.name, "event")
-        self._found: list[Row | RowProblem] = []
+        self._found: list[LogRow | RowProblem] = []
         self._count = 0
         self._fed = self._mark = 0
         self._scopes = [""]
@@ -128,7 +128,7 @@ class _XesParser:
         self._parser.EndElementHandler = self._end
         self._parser.StartDoctypeDeclHandler = self._doctype
 
-    def drain(self) -> Iterator[Row | RowProblem]:
+    def drain(self) -> Iterator[LogRow | RowProblem]:
         """The rows since the last call."""
         found, self._found = self._found, []
         return iter(found)
@@ -212,7 +212,7 @@ class _XesParser:
         except ValueError as error:
             holder.error = holder.error or (f"{holder.prefix}{attribute.key}", str(error))
 
-    def _row(self) -> Row | RowProblem:
+    def _row(self) -> LogRow | RowProblem:
         error = self._event.error or self._trace.error
         if error:
             return RowProblem(self._origin, self._count, *error)

@@ -1,1 +1,1 @@
-"""The four roles: each processes chunks of records, in plain coroutines over the contracts."""
+"""The five roles: each processes chunks of records, in plain coroutines over the contracts."""

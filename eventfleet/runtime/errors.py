@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from eventfleet.runtime.settings import SettingsError, variable
-from eventfleet.stores.errors import Access, AccessRefused
+from eventfleet.stores.errors import AccessFault, AccessRefused
 from eventfleet.topics.errors import EventfleetError
 
 
@@ -37,7 +37,7 @@ class Unreachable(EventfleetError):
     def __init__(
         self, server: str, address: str, setting: str, reason: str, *, hung_up: bool = False
     ) -> None:
-        settings = _settings(server, setting, Access.PROTOCOL)
+        settings = _settings(server, setting, AccessFault.PROTOCOL)
         look = f"if it is up, compare its listener with {settings}"
         start = (
             f"start it, or name another in {variable(setting)}; "
@@ -58,14 +58,14 @@ class ServerRefused(AccessRefused):
 
 
 KAFKA_SETTINGS = {
-    Access.CREDENTIALS: ("kafka_username", "kafka_password", "kafka_sasl_mechanism"),
-    Access.CERTIFICATE: ("kafka_ca_file", "kafka_brokers"),
-    Access.PROTOCOL: ("kafka_security", "kafka_sasl_mechanism"),
-    Access.RIGHT: ("kafka_username",),
+    AccessFault.CREDENTIALS: ("kafka_username", "kafka_password", "kafka_sasl_mechanism"),
+    AccessFault.CERTIFICATE: ("kafka_ca_file", "kafka_brokers"),
+    AccessFault.PROTOCOL: ("kafka_security", "kafka_sasl_mechanism"),
+    AccessFault.RIGHT: ("kafka_username",),
 }
 
 
-def _settings(server: str, setting: str, access: Access) -> str:
+def _settings(server: str, setting: str, access: AccessFault) -> str:
     """The variables to look at; those of the other servers are all parts of their URLs."""
     names = KAFKA_SETTINGS[access] if server == "Kafka" else (setting,)
     return ", ".join(map(variable, names))

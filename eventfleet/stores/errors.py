@@ -48,7 +48,7 @@ class OffsetMovedBack(DoubtfulOffset):
         self.offset, self.known = offset, known
 
 
-class Access(Enum):
+class AccessFault(Enum):
     """The reason for which a server refuses a client, or a client a server."""
 
     CREDENTIALS = "credentials"
@@ -63,7 +63,7 @@ class AccessRefused(Misconfigured):
     `where` names the server, `access` what an operator must look at. Neither holds a secret.
     """
 
-    def __init__(self, where: str, reason: str, access: Access) -> None:
+    def __init__(self, where: str, reason: str, access: AccessFault) -> None:
         super().__init__(f"{where}: {reason}")
         self.reason, self.access = reason, access
 

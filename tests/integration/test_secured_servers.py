@@ -24,7 +24,7 @@ from click.testing import CliRunner, Result
 from eventfleet.cli import main
 from eventfleet.runtime.settings import PREFIX, Settings
 from eventfleet.stores.contracts import MarkRequest, MarkStatus, Note, Notice, Stage, StoredHead
-from eventfleet.stores.errors import Access, AccessRefused, ServerUnavailable, TopicRefused
+from eventfleet.stores.errors import AccessFault, AccessRefused, ServerUnavailable, TopicRefused
 from eventfleet.stores.kafka.admin import Admin
 from eventfleet.stores.kafka.connection import Connection
 from eventfleet.stores.kafka.producer import Producer
@@ -249,8 +249,8 @@ async def test_refused_credentials_are_not_tried_again_and_an_absent_broker_is(
 ) -> None:
     group, topic = f"eventfleet.{DOMAIN}.append", f"{DOMAIN}.events"
     for changed, access in (
-        ({"password": WRONG}, Access.CREDENTIALS),
-        ({"ca_file": servers.other_ca}, Access.CERTIFICATE),
+        ({"password": WRONG}, AccessFault.CREDENTIALS),
+        ({"ca_file": servers.other_ca}, AccessFault.CERTIFICATE),
     ):
         refused = connection(servers, "append", **changed)
         calls: list[Awaitable[object]] = [
@@ -454,7 +454,7 @@ def test_a_right_that_is_missing_on_redis_is_named(
     asyncio.run(work())
     with servers.redis_user(role, *rules), pytest.raises(AccessRefused, match=named) as raised:
         asyncio.run(work())
-    assert raised.value.access is Access.RIGHT
+    assert raised.value.access is AccessFault.RIGHT
     assert "Redis" in str(raised.value)
 
 
@@ -478,4 +478,4 @@ async def test_an_audit_may_not_write_to_mongodb(servers: SecuredServers) -> Non
     async with open_stores(url, DATABASE, [DOMAIN], timeout=4, snapshots_kept=3) as stores:
         with pytest.raises(AccessRefused, match="lacks a right") as raised:
             await stores[DOMAIN].events.registry.raise_epoch()
-    assert raised.value.access is Access.RIGHT
+    assert raised.value.access is AccessFault.RIGHT

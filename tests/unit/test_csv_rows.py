@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from eventfleet.log_files import Columns, Row, RowProblem, UnusableFile, open_log
+from eventfleet.log_files import Columns, LogRow, RowProblem, UnusableFile, open_log
 
 HEADER = "case:concept:name,concept:name,time:timestamp,note\n"
 TIME = "2011-10-11 13:45:40+02:00"
@@ -22,13 +22,13 @@ def write(path: Path, text: str | bytes) -> Path:
     return path
 
 
-def read(path: Path, columns: Columns | None = None) -> tuple[list[Row], list[str]]:
+def read(path: Path, columns: Columns | None = None) -> tuple[list[LogRow], list[str]]:
     """The rows, and the problems without the folder's name."""
     with open_log(path, columns) as log:
         items = list(log)
     problems = [str(item) for item in items if isinstance(item, RowProblem)]
     folder = f"{path.parent}/"
-    return [item for item in items if isinstance(item, Row)], [
+    return [item for item in items if isinstance(item, LogRow)], [
         text.removeprefix(folder) for text in problems
     ]
 

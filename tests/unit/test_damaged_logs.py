@@ -15,7 +15,7 @@ from xml.sax.saxutils import quoteattr
 
 import pytest
 
-from eventfleet.log_files import Row, open_log
+from eventfleet.log_files import LogRow, open_log
 
 COLUMNS = ("case:concept:name", "concept:name", "time:timestamp", "note", "more")
 TIME = "2024-01-01T00:00:00.000Z"
@@ -103,7 +103,7 @@ FORMATS = {
 }
 
 
-def to_cells(row: Row) -> Cells:
+def to_cells(row: LogRow) -> Cells:
     assert row.time == datetime(2024, 1, 1, tzinfo=UTC)
     return (row.case, row.activity, TIME, row.data["note"], row.data["more"])
 
@@ -117,14 +117,14 @@ def test_no_row_is_made_of_a_part_of_another(tmp_path: Path, ending: str) -> Non
         rows = make_rows(random)
         whole = write(rows).encode()
         path.write_bytes(whole)
-        assert [to_cells(each) for each in open_log(path) if isinstance(each, Row)] == rows
+        assert [to_cells(each) for each in open_log(path) if isinstance(each, LogRow)] == rows
         path.write_bytes(random.choice(damages)(whole, random))
         try:
             found = list(open_log(path))
         except Exception:
             refused += 1  # as a whole
             continue
-        read = [to_cells(each) for each in found if isinstance(each, Row)]
+        read = [to_cells(each) for each in found if isinstance(each, LogRow)]
         refused += len(read) < len(found)
         assert not [each for each in read if each not in rows], f"seed {seed}"
         assert read == rows or len(read) < len(found), f"seed {seed}: nothing is said"

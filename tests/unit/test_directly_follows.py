@@ -11,7 +11,7 @@ from click.testing import CliRunner, Result
 from eventfleet.cli import main
 from eventfleet.cli.local_fleet import SAMPLE_DOMAINS
 from eventfleet.domains.process_log import process_log, with_rules
-from eventfleet.log_files import Row, RowProblem
+from eventfleet.log_files import LogRow, RowProblem
 from eventfleet.log_files.directly_follows import (
     MAX_PROBLEMS,
     UnusableRules,
@@ -30,11 +30,11 @@ BAD = RowProblem(ORIGIN, 3, "time", "is missing")
 HEADER = "case:concept:name,concept:name,time:timestamp\n"
 
 
-def rows(*steps: str) -> list[Row | RowProblem]:
+def rows(*steps: str) -> list[LogRow | RowProblem]:
     """Rows of `case activity`."""
     moment = datetime(2024, 1, 1, tzinfo=UTC)
     return [
-        Row(ORIGIN, number, *step.split(), moment, {})  # type: ignore[arg-type]
+        LogRow(ORIGIN, number, *step.split(), moment, {})  # type: ignore[arg-type]
         for number, step in enumerate(steps, 1)
     ]
 

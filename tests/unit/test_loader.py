@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from eventfleet.domains.process_log import process_log, with_rules
-from eventfleet.log_files import Row, RowProblem
+from eventfleet.log_files import LogRow, RowProblem
 from eventfleet.log_files.loader import (
     MAX_PROBLEMS,
     PAGE_PLACEMENTS,
@@ -126,9 +126,11 @@ class LoaderFleet:
         )
 
 
-def rows(count: int, first: int = 0, text: str = "") -> list[Row]:
+def rows(count: int, first: int = 0, text: str = "") -> list[LogRow]:
     return [
-        Row(ORIGIN, number + 1, f"case-{number % 40}", "Check", TIME, {"n": number, "text": text})
+        LogRow(
+            ORIGIN, number + 1, f"case-{number % 40}", "Check", TIME, {"n": number, "text": text}
+        )
         for number in range(first, first + count)
     ]
 
@@ -225,7 +227,7 @@ async def test_rows_are_taken_a_bounded_batch_at_a_time() -> None:
     fleet, taken = LoaderFleet(), 0
     ahead: list[int] = []
 
-    def counted() -> Iterator[Row]:
+    def counted() -> Iterator[LogRow]:
         nonlocal taken
         for row in rows(1700):
             taken += 1

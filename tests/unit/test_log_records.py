@@ -13,7 +13,7 @@ from eventfleet.domains.orders import orders
 from eventfleet.domains.process_log import process_log
 from eventfleet.log_files import Columns, RowProblem, open_log
 from eventfleet.log_files.records import to_commands, to_events
-from eventfleet.log_files.rows import Origin, Row
+from eventfleet.log_files.rows import LogRow, Origin
 from eventfleet.topics.codec import decode, decode_command
 from eventfleet.topics.event import EventRecord
 from tests.unit.test_csv_rows import write
@@ -25,17 +25,17 @@ TIME = datetime(2024, 3, 1, 9, tzinfo=UTC)
 PLACED = {"customer": "Ada", "total": 1250, "currency": "EUR"}
 
 
-def row(activity: str, data: dict[str, Any], origin: Origin = LINE, number: int = 1) -> Row:
-    return Row(origin, number, "order-1", activity, TIME, data)
+def row(activity: str, data: dict[str, Any], origin: Origin = LINE, number: int = 1) -> LogRow:
+    return LogRow(origin, number, "order-1", activity, TIME, data)
 
 
-def events(rows: list[Row], domain: Any = orders) -> list[EventRecord]:
+def events(rows: list[LogRow], domain: Any = orders) -> list[EventRecord]:
     made = list(to_events(rows, domain))
     assert not [str(item) for item in made if isinstance(item, RowProblem)]
     return [item.event for item in made if not isinstance(item, RowProblem)]
 
 
-def problem(item: Row, domain: Any = orders) -> str:
+def problem(item: LogRow, domain: Any = orders) -> str:
     [made] = to_events([item], domain)
     assert isinstance(made, RowProblem)
     return str(made)
@@ -57,7 +57,7 @@ def test_the_bytes_are_the_event_as_the_log_has_it() -> None:
 def test_a_typed_payload_is_the_data_object_or_else_the_other_columns() -> None:
     columns = Columns.of(orders)
     with open_log(DATA / "orders.jsonl", columns) as log:
-        made = events([item for item in log if isinstance(item, Row)])
+        made = events([item for item in log if isinstance(item, LogRow)])
     assert [(e.aggregate_id, e.type, e.data) for e in made] == [
         ("order-1", "Placed", PLACED),
         ("order-2", "Placed", {"customer": "Grace", "total": 900, "currency": "USD"}),
@@ -74,7 +74,7 @@ def test_cells_of_a_typed_payload_get_the_types_of_its_schema(tmp_path: Path) ->
         "7,Cancelled,2024-03-02,,,,\n"
     )
     with open_log(write(tmp_path / "a.csv", text), Columns.of(orders)) as log:
-        made = events([item for item in log if isinstance(item, Row)])
+        made = events([item for item in log if isinstance(item, LogRow)])
     assert [e.data for e in made] == [{"customer": "42", "total": 1250, "currency": "EUR"}, {}]
 
 
@@ -105,7 +105,7 @@ def test_cells_of_a_typed_payload_get_the_types_of_its_schema(tmp_path: Path) ->
     ],
 )
 def test_what_an_events_schema_refuses_is_named_with_field_and_reason(
-    item: Row, message: str
+    item: LogRow, message: str
 ) -> None:
     assert problem(item).startswith(message)
 
@@ -154,7 +154,7 @@ def test_ids_depend_on_content_and_not_on_the_order_of_columns_or_rows() -> None
         row("Paid", {"amount": 1})._replace(time=TIME.replace(second=1)),
     ],
 )
-def test_any_difference_of_content_makes_another_id(other: Row) -> None:
+def test_any_difference_of_content_makes_another_id(other: LogRow) -> None:
     one, two = events([row("Paid", {"amount": 1}), other])
     assert one.id != two.id
 
@@ -177,7 +177,7 @@ def test_an_id_is_the_standards_uuid5_of_the_content_and_its_ordinal() -> None:
 # Commands of tables
 
 
-def commands(rows: list[Row], domain: Any) -> list[EventRecord]:
+def commands(rows: list[LogRow], domain: Any) -> list[EventRecord]:
     made = list(to_commands(rows, domain))
     assert not [str(item) for item in made if isinstance(item, RowProblem)]
     return [item.event for item in made if not isinstance(item, RowProblem)]
@@ -206,7 +206,7 @@ def test_a_column_that_an_option_names_is_data_where_the_payload_has_its_field(
     text = "id,customer,total,currency,placed\n7,ann,1250,EUR,2024-03-01\n"
     columns = Columns(case="id", time="placed", id="id", actor="customer", fixed_activity="Place")
     with open_log(write(tmp_path / "a.csv", text), columns) as log:
-        [command] = commands([item for item in log if isinstance(item, Row)], orders)
+        [command] = commands([item for item in log if isinstance(item, LogRow)], orders)
     assert (command.id, command.aggregate_id, command.actor) == ("7", "7", "ann")
     assert command.data == {"customer": "ann", "total": 1250, "currency": "EUR"}
 

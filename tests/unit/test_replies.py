@@ -9,7 +9,7 @@ import pytest
 from eventfleet.cli.load import rejections
 from eventfleet.domains.bank import bank
 from eventfleet.domains.process_log import process_log, with_rules
-from eventfleet.log_files import Row, replies
+from eventfleet.log_files import LogRow, replies
 from eventfleet.log_files.loader import (
     MAX_REASONS,
     GroupProgress,
@@ -59,7 +59,7 @@ class ReplyFleet:
 
     async def load(self, *activities: str, cases: int = 12) -> tuple[LoadReport, dict[int, int]]:
         rows = [
-            Row(ORIGIN, number, f"case-{case}", activity, TIME, {})
+            LogRow(ORIGIN, number, f"case-{case}", activity, TIME, {})
             for case in range(cases)
             for number, activity in enumerate(activities)
         ]

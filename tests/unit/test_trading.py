@@ -18,8 +18,8 @@ from eventfleet.domains.trading import (
     CashWithdrawn,
     DepositCash,
     MarkPrice,
+    OpenPosition,
     Portfolio,
-    Position,
     PriceMarked,
     Sell,
     Sold,
@@ -126,15 +126,15 @@ def test_a_command_out_of_its_bounds_is_no_command(command: Command, field: str)
 def test_purchases_add_up_and_sales_take_their_share_of_the_cost() -> None:
     more = Bought(symbol="ACME", quantity=5, price=60)
     held = given(trading, *HOLDING, more)
-    held.state(cash=395, positions={"ACME": Position(quantity=15, cost=600, price=60)})
+    held.state(cash=395, positions={"ACME": OpenPosition(quantity=15, cost=600, price=60)})
     some = held.when(Sell(symbol="ACME", quantity=4, price=50, fee=1))
-    some.state(cash=594, positions={"ACME": Position(quantity=11, cost=440, price=50)})
+    some.state(cash=594, positions={"ACME": OpenPosition(quantity=11, cost=440, price=50)})
     some.when(Sell(symbol="ACME", quantity=11, price=50)).state(cash=1144, positions={})
 
 
 def test_a_mark_changes_the_price_of_what_is_held_and_nothing_else() -> None:
     marked = given(trading, *HOLDING, PriceMarked(symbol="ACME", price=33))
-    marked.state(cash=695, positions={"ACME": Position(quantity=10, cost=300, price=33)})
+    marked.state(cash=695, positions={"ACME": OpenPosition(quantity=10, cost=300, price=33)})
     given(trading, CASH, PriceMarked(symbol="ACME", price=33)).state(cash=1000, positions={})
 
 
@@ -241,7 +241,7 @@ def test_a_report_of_nothing_is_empty() -> None:
 
 
 def test_a_state_that_does_not_follow_from_the_events_is_told_apart() -> None:
-    wrong = Portfolio(cash=794, positions={"X": Position(quantity=1, cost=9, price=9)})
+    wrong = Portfolio(cash=794, positions={"X": OpenPosition(quantity=1, cost=9, price=9)})
     assert report(LIFE).differences(wrong) == [
         "cash: 794, by the events 793",
         "ACME held: 0, by the events 3",

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from eventfleet.log_files import Row, open_log
+from eventfleet.log_files import LogRow, open_log
 from tests.unit.test_csv_rows import read, refusal, write
 
 SAMPLE = Path(__file__).parent / "data" / "permits.xes"
@@ -163,7 +163,7 @@ def test_a_long_log_is_read_in_little_memory(tmp_path: Path) -> None:
     path = write(tmp_path / "a.xes", f"<log>{traces}</log>")
     with open_log(path) as opened:
         tracemalloc.start()
-        count = sum(isinstance(item, Row) for item in opened)
+        count = sum(isinstance(item, LogRow) for item in opened)
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
     assert count == 20_000

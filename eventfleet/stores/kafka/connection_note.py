@@ -11,7 +11,13 @@ from typing import Any
 from aiokafka import client as driver
 from aiokafka import errors as kafka
 
-from eventfleet.stores.errors import Access, AccessRefused, HungUp, ServerUnavailable, StoreError
+from eventfleet.stores.errors import (
+    AccessFault,
+    AccessRefused,
+    HungUp,
+    ServerUnavailable,
+    StoreError,
+)
 from eventfleet.stores.tls import certificate_fault, handshake_fault
 
 CREDENTIAL_ERRORS = (kafka.SaslAuthenticationFailed, kafka.AuthenticationFailedError)
@@ -86,17 +92,21 @@ def _translate(address: str, options: Mapping[str, Any], error: BaseException) -
     where, text, security = f"Kafka at {address}", _text(error), options["security_protocol"]
     if isinstance(error, CREDENTIAL_ERRORS):
         reason = f"the user name and password are not accepted ({text})"
-        return AccessRefused(where, reason, Access.CREDENTIALS)
+        return AccessRefused(where, reason, AccessFault.CREDENTIALS)
     if isinstance(error, kafka.UnsupportedSaslMechanismError):
         reason = f"the SASL mechanism {options['sasl_mechanism']} is not offered there"
-        return AccessRefused(where, reason, Access.PROTOCOL)
+        return AccessRefused(where, reason, AccessFault.PROTOCOL)
     if isinstance(error, PROTOCOL_ERRORS):
-        return AccessRefused(where, f"{security} is not spoken there ({text})", Access.PROTOCOL)
+        return AccessRefused(
+            where, f"{security} is not spoken there ({text})", AccessFault.PROTOCOL
+        )
     if fault := certificate_fault(error):
         reason = f"the certificate of {address} is not accepted ({fault})"
-        return AccessRefused(where, reason, Access.CERTIFICATE)
+        return AccessRefused(where, reason, AccessFault.CERTIFICATE)
     if fault := handshake_fault(error):
-        return AccessRefused(where, f"{security} is not spoken there ({fault})", Access.PROTOCOL)
+        return AccessRefused(
+            where, f"{security} is not spoken there ({fault})", AccessFault.PROTOCOL
+        )
     if isinstance(error, HUNG_UP_ERRORS) and not isinstance(error, ConnectionRefusedError):
         return HungUp(f"{address} hangs up on {security}")
     return ServerUnavailable(f"no connection to {address}: {text}")

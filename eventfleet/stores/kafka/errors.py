@@ -10,7 +10,7 @@ from aiokafka import errors as kafka
 
 from eventfleet.stores.driver_faults import describe, is_outage
 from eventfleet.stores.errors import (
-    Access,
+    AccessFault,
     AccessRefused,
     Fenced,
     HungUp,
@@ -79,7 +79,9 @@ async def translate_errors(what: str, seconds: float) -> AsyncIterator[None]:
         except kafka.ProducerFenced as error:
             raise Fenced(f"{what}: another owner has taken over") from error
         except RIGHT_ERRORS as error:
-            raise AccessRefused(f"{what}: Kafka", _missing_right(error), Access.RIGHT) from error
+            raise AccessRefused(
+                f"{what}: Kafka", _missing_right(error), AccessFault.RIGHT
+            ) from error
         except OPERATOR_ERRORS as error:
             raise Misconfigured(f"{what}: {describe(error)}") from error
         except (kafka.KafkaError, OSError) as error:

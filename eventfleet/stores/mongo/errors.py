@@ -19,7 +19,7 @@ from pymongo.errors import (
 
 from eventfleet.stores.driver_faults import describe, is_outage
 from eventfleet.stores.errors import (
-    Access,
+    AccessFault,
     AccessRefused,
     Duplicate,
     HungUp,
@@ -104,21 +104,21 @@ def _translate(where: str, error: PyMongoError) -> StoreError:
     return ServerUnavailable(message)
 
 
-def _refusal(error: PyMongoError) -> tuple[str, Access] | None:
+def _refusal(error: PyMongoError) -> tuple[str, AccessFault] | None:
     """Return the reason why the server refuses us, or we its certificate; None for other errors."""
     reason = _reason(error)
     code = error.code if isinstance(error, OperationFailure) else None
     if code in CREDENTIAL_CODES:
-        return f"the user name and password are not accepted ({reason})", Access.CREDENTIALS
+        return f"the user name and password are not accepted ({reason})", AccessFault.CREDENTIALS
     if code == UNAUTHORIZED and "requires authentication" in reason:
-        return f"a user name and password are needed ({reason})", Access.CREDENTIALS
+        return f"a user name and password are needed ({reason})", AccessFault.CREDENTIALS
     if code == UNAUTHORIZED:
         reason = _QUOTED_COMMAND.sub(r"command \1 on \2", reason)
-        return f"the user lacks a right ({reason})", Access.RIGHT
+        return f"the user lacks a right ({reason})", AccessFault.RIGHT
     # Where some servers of several fail for another reason, a passing one may be among these.
     all_untrusted = 0 < len(_SERVER.findall(reason)) <= reason.count(UNTRUSTED)
     if all_untrusted and (fault := certificate_fault(error)):
-        return f"the server's certificate is not accepted ({fault})", Access.CERTIFICATE
+        return f"the server's certificate is not accepted ({fault})", AccessFault.CERTIFICATE
     return None
 
 

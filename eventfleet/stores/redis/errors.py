@@ -8,7 +8,7 @@ from redis import exceptions as redis
 
 from eventfleet.stores.driver_faults import describe, is_outage
 from eventfleet.stores.errors import (
-    Access,
+    AccessFault,
     AccessRefused,
     HungUp,
     Misconfigured,
@@ -76,16 +76,16 @@ def _translate(where: str, error: Exception) -> StoreError:
     return Misconfigured(message) if refused and not transient else ServerUnavailable(message)
 
 
-def _refusal(error: Exception) -> tuple[str, Access] | None:
+def _refusal(error: Exception) -> tuple[str, AccessFault] | None:
     """Return the reason why the server refuses us, or we its certificate; None for other errors."""
     if isinstance(error, CREDENTIAL_ERRORS):
-        return f"the user name and password are not accepted ({error})", Access.CREDENTIALS
+        return f"the user name and password are not accepted ({error})", AccessFault.CREDENTIALS
     if isinstance(error, redis.NoPermissionError) or any(
         text in str(error) for text in SCRIPT_RIGHTS
     ):
-        return f"the user lacks a right ({error})", Access.RIGHT
+        return f"the user lacks a right ({error})", AccessFault.RIGHT
     if fault := certificate_fault(error):
-        return f"the server's certificate is not accepted ({fault})", Access.CERTIFICATE
+        return f"the server's certificate is not accepted ({fault})", AccessFault.CERTIFICATE
     if fault := handshake_fault(error):
-        return f"TLS is not spoken there ({fault})", Access.PROTOCOL
+        return f"TLS is not spoken there ({fault})", AccessFault.PROTOCOL
     return None
