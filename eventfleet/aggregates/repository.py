@@ -27,6 +27,7 @@ from eventfleet.stores.errors import (
     ServerUnavailable,
     StoreError,
 )
+from eventfleet.stores.memory.dead_letters import MemoryDeadLetters
 from eventfleet.stores.retry import CONFLICT
 from eventfleet.stores.startable import Startable
 from eventfleet.topics.errors import InvalidRecord
@@ -91,6 +92,7 @@ class Repository(Startable, Generic[A]):
             raise ValueError(f"partitions={partitions}: the number must be at least 1")
         self._given_partitions, self._partitions = partitions, 0
         self._preparing = asyncio.Lock()
+        self._letters = stores.dead_letters or MemoryDeadLetters()
         self._publisher = self._make_publisher(bus, mapper or AggregateEventMapper())
         self._was_started = False
 
@@ -118,6 +120,7 @@ class Repository(Startable, Generic[A]):
             await self._stores.snapshots.prepare()
             if self._publisher:
                 await self._stores.events.outbox.prepare()
+                await self._letters.prepare()
             self._partitions = await self._agree_on_partitions()
 
     @property
@@ -262,7 +265,7 @@ class Repository(Startable, Generic[A]):
             return None
         map_event = partial(published_aggregate_events, mapper, self._kind.__name__)
         outbox = self._stores.events.outbox
-        return Publisher(self._domain.name, outbox, bus, map_event, logger=logger)
+        return Publisher(self._domain.name, outbox, self._letters, bus, map_event, logger=logger)
 
     async def _prepare(self) -> None:
         if not self._partitions:

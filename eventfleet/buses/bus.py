@@ -1,9 +1,9 @@
-"""The contract of event buses. Each implementation passes `tests/contract/test_event_bus.py`."""
+"""The contracts of event buses. Each implementation passes `tests/contract/test_event_bus.py`."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from types import TracebackType
-from typing import NamedTuple, Protocol, Self
+from typing import NamedTuple, Protocol, Self, runtime_checkable
 
 from eventfleet.buses.event import DocumentEvent
 from eventfleet.buses.handler import Subscriber
@@ -48,7 +48,8 @@ class EventBus(Protocol):
     async def publish(self, events: Sequence[DocumentEvent]) -> None:
         """Publish in order; returns when the server has acknowledged all.
 
-        ServerUnavailable: some may be published; publishing all again is safe.
+        ServerUnavailable: some may be published; publishing all again is safe. EventRefused: the
+        bus can never take one of them.
         """
 
     def subscribe(self, pattern: str, subscriber: Subscriber, group: str | None = None) -> None:
@@ -67,3 +68,26 @@ class EventBus(Protocol):
 
     async def redeliver(self, kept: KeptDelivery) -> None:
         """Give an event to its group again, and take it from the dead letters."""
+
+
+@runtime_checkable
+class ConfirmingBus(Protocol):
+    """What a bus has whose server keeps events, and knows what each group has handled.
+
+    An incarnation is what the server holds from when it was empty until it loses its data. Offsets
+    order the events of one incarnation. Where there was another one before, groups are made anew at
+    the beginning of what the server holds.
+    """
+
+    async def incarnation(self, known: str) -> str:
+        """Return the present incarnation, begun where there is none; `known` is the one that was
+        published to before, or empty."""
+
+    async def publish_in(self, incarnation: str, events: Sequence[DocumentEvent]) -> int:
+        """Publish as `publish` does, and return the last event's offset.
+
+        BusRestarted: the server holds another incarnation, and nothing is published.
+        """
+
+    async def confirmed(self, incarnation: str) -> Mapping[str, int]:
+        """Return the offset up to which each group has handled all events. BusRestarted."""

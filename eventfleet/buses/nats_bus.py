@@ -2,11 +2,13 @@
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from json import JSONDecodeError
 from typing import Any
+from uuid import uuid4
 from zlib import crc32
 
 from nats import errors as nats
@@ -14,8 +16,8 @@ from nats.js import errors as jetstream
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 
 from eventfleet.buses.bus import KeptDelivery
+from eventfleet.buses.errors import BusRestarted, EventRefused
 from eventfleet.buses.event import DocumentEvent
-from eventfleet.buses.group_record import GroupRecord
 from eventfleet.buses.handler import Subscriber
 from eventfleet.buses.serializer import (
     CloudEventsSerializer,
@@ -40,6 +42,8 @@ TIMEOUT_SECONDS = 10.0
 STOP_SECONDS = 5.0
 CLAIM_SECONDS = 30.0
 """How long an event may be in a consumer's hands before another one gets it."""
+AGAIN = "again-"
+"""Begins the name of an incarnation that had another one before it."""
 GROUP, REASON, TIME = "eventfleet-group", "eventfleet-reason", "eventfleet-time"
 DURABLE_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}\Z")
 
@@ -48,8 +52,8 @@ class NatsBus(Startable):
     """EventBus on the stream `stream`, which the first start makes; the client stays open.
 
     Events lie in the subject `<stream>.events`; dead letters in the stream `<stream>-dead-letters`.
-    A group gets the events that are published after its first start; where the server has lost the
-    group, a gap is told.
+    A group gets the events that are published after its first start; on a server that has lost its
+    data, all that are published there. The stream's description names its incarnation.
     """
 
     def __init__(
@@ -65,7 +69,7 @@ class NatsBus(Startable):
         self._serializer: Serializer = serializer or CloudEventsSerializer()
         self._claim_seconds = claim_seconds
         self._jetstream: Any = client.jetstream(timeout=TIMEOUT_SECONDS)
-        self._record = GroupRecord(f"NATS stream {stream}")
+        self._known_groups: set[str] = set()
         self._groups = SubscriberGroups(self._consume)
 
     async def start(self) -> None:
@@ -87,6 +91,46 @@ class NatsBus(Startable):
                 for event in events
             ]
             await asyncio.gather(*acknowledged)
+
+    async def incarnation(self, known: str) -> str:
+        async with self._translating("reading the incarnation", TIMEOUT_SECONDS):
+            await self._make_stream(self._stream, self._subject)
+            config = (await self._jetstream.stream_info(self._stream)).config
+            name = config.description or uuid4().hex
+            if known and name != known and not name.startswith(AGAIN):
+                name = f"{AGAIN}{name}"
+            if name != config.description:
+                await self._jetstream.update_stream(replace(config, description=name))
+        return str(name)
+
+    async def publish_in(self, incarnation: str, events: Sequence[DocumentEvent]) -> int:
+        await self._check_incarnation(incarnation)
+        async with self._translating("publishing", TIMEOUT_SECONDS):
+            acknowledged = [
+                await self._jetstream.publish_async(self._subject, self._serializer.encode(event))
+                for event in events
+            ]
+            last: int = max(each.seq for each in await asyncio.gather(*acknowledged))
+        # What came into a stream that was made anew meanwhile is published again.
+        await self._check_incarnation(incarnation)
+        return last
+
+    async def confirmed(self, incarnation: str) -> Mapping[str, int]:
+        async with self._translating("reading what groups have handled", TIMEOUT_SECONDS):
+            consumers = await self._jetstream.consumers_info(self._stream)
+        await self._check_incarnation(incarnation)
+        return {each.name: each.ack_floor.stream_seq for each in consumers}
+
+    async def _check_incarnation(self, incarnation: str) -> None:
+        """Check that the stream is still the one of this incarnation. BusRestarted."""
+        async with self._translating("reading the incarnation", TIMEOUT_SECONDS):
+            try:
+                present = (await self._jetstream.stream_info(self._stream)).config.description
+            except jetstream.NotFoundError:
+                await self._make_stream(self._stream, self._subject)
+                present = None
+        if present != incarnation:
+            raise BusRestarted(f"NATS stream {self._stream}")
 
     def subscribe(self, pattern: str, subscriber: Subscriber, group: str | None = None) -> None:
         self._groups.subscribe(pattern, subscriber, group)
@@ -112,6 +156,7 @@ class NatsBus(Startable):
 
     async def _consume(self, group: SubscriberGroup) -> None:
         async with self._translating(f"reading for {group.name}", TIMEOUT_SECONDS):
+            await self._make_stream(self._stream, self._subject)
             consumer = await self._consumer(group.name)
         try:
             while not self._groups.is_stopping:
@@ -148,25 +193,30 @@ class NatsBus(Startable):
         try:
             await self._jetstream.stream_info(name)
         except jetstream.NotFoundError:
-            await self._jetstream.add_stream(name=name, subjects=[subject])
+            made = {"name": name, "subjects": [subject], "description": uuid4().hex}
+            await self._jetstream.add_stream(**made)
 
     async def _consumer(self, group: str) -> Any:
-        """Make the group's consumer, unless it is there, and return a subscription to it."""
+        """Make the group's consumer, unless it is there, and return a subscription to it.
+
+        In a stream that had another one before it begins at the first event: what was not confirmed
+        is published again there.
+        """
         name = _durable_name(group)
+        description = (await self._jetstream.stream_info(self._stream)).config.description or ""
+        is_lost = name in self._known_groups or description.startswith(AGAIN)
         config = ConsumerConfig(
             durable_name=name,
-            deliver_policy=DeliverPolicy.NEW,
+            deliver_policy=DeliverPolicy.ALL if is_lost else DeliverPolicy.NEW,
             ack_policy=AckPolicy.EXPLICIT,
             ack_wait=self._claim_seconds,
             filter_subject=self._subject,
         )
-        made = False
         try:
             await self._jetstream.consumer_info(self._stream, name)
         except jetstream.NotFoundError:
             await self._jetstream.add_consumer(self._stream, config)
-            made = True
-        self._record.note(group, made=made)
+        self._known_groups.add(name)
         return await self._jetstream.pull_subscribe_bind(consumer=name, stream=self._stream)
 
     def _kept(self, sequence: int, message: Any) -> KeptDelivery:
@@ -190,7 +240,9 @@ class NatsBus(Startable):
             raise ServerUnavailable(f"{where}: NATS has not done it in time") from None
         except UNAVAILABLE_ERRORS as error:
             raise ServerUnavailable(f"{where}: JetStream does not answer ({error})") from None
-        except (jetstream.APIError, nats.MaxPayloadError, ValueError) as error:
+        except nats.MaxPayloadError as error:
+            raise EventRefused(f"{where}: {error}") from None
+        except (jetstream.APIError, ValueError) as error:
             raise Misconfigured(f"{where}: {error}") from None
         except (nats.Error, OSError) as error:
             raise ServerUnavailable(f"{where}: {error or type(error).__name__}") from None

@@ -1,14 +1,14 @@
 """RedisBus: an event bus on a Redis stream, with a consumer group for each group of subscribers."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
 
 from eventfleet.buses.bus import KeptDelivery
+from eventfleet.buses.errors import BusRestarted
 from eventfleet.buses.event import DocumentEvent
-from eventfleet.buses.group_record import GroupRecord
 from eventfleet.buses.handler import Subscriber
 from eventfleet.buses.serializer import (
     CloudEventsSerializer,
@@ -26,13 +26,30 @@ STOP_SECONDS = 5.0
 CLAIM_SECONDS = 30.0
 """How long an event may be in a consumer's hands before another one takes it over."""
 
+AGAIN = "again-"
+"""Begins the name of an incarnation that had another one before it."""
+SEQUENCE_BITS = 20
+"""An entry's offset is its id: milliseconds, then a sequence number of so many bits."""
+
+# KEYS: the stream, the incarnation. ARGV: the incarnation, the stream's length or "", the events.
+PUBLISH = """
+if redis.call('GET', KEYS[2]) ~= ARGV[1] then return false end
+local last
+for n = 3, #ARGV do
+  if ARGV[2] == '' then last = redis.call('XADD', KEYS[1], '*', 'event', ARGV[n])
+  else last = redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[2], '*', 'event', ARGV[n]) end
+end
+return last
+"""
+
 
 class RedisBus(Startable):
     """EventBus on the stream `channel`; the client stays open.
 
     `max_length` bounds the stream, roughly: older events are gone, handled or not. A group gets the
-    events that are published after its first start; where the server has lost the group, a gap is
-    told. Dead letters lie in `<channel>.dead-letters`.
+    events that are published after its first start; on a server that has lost its data, all that
+    are published there. Dead letters lie in `<channel>.dead-letters`, the name of the server's
+    incarnation in `<channel>.incarnation`.
     """
 
     def __init__(
@@ -48,8 +65,9 @@ class RedisBus(Startable):
         self._serializer: Serializer = serializer or CloudEventsSerializer()
         self._max_length, self._claim_ms = max_length, int(claim_seconds * 1000)
         self._dead_letters = f"{channel}.dead-letters"
+        self._incarnation = f"{channel}.incarnation"
         self._groups = SubscriberGroups(self._consume)
-        self._record = GroupRecord(f"Redis stream {channel}")
+        self._known_groups: set[str] = set()
         self._consumer = uuid4().hex
 
     async def start(self) -> None:
@@ -71,6 +89,50 @@ class RedisBus(Startable):
                 for event in events:
                     self._add(pipeline, {"event": self._serializer.encode(event)})
                 await pipeline.execute()
+
+    async def incarnation(self, known: str) -> str:
+        with self._translating("reading the incarnation"):
+            async with asyncio.timeout(TIMEOUT_SECONDS):
+                name = f"{AGAIN if known else ''}{uuid4().hex}"
+                await self._client.set(self._incarnation, name, nx=True)
+                return str((await self._client.get(self._incarnation)).decode())
+
+    async def publish_in(self, incarnation: str, events: Sequence[DocumentEvent]) -> int:
+        length = "" if self._max_length is None else str(self._max_length)
+        encoded = [self._serializer.encode(event) for event in events]
+        with self._translating("publishing"):
+            async with asyncio.timeout(TIMEOUT_SECONDS):
+                last = await self._client.eval(
+                    *(PUBLISH, 2, self._channel, self._incarnation),
+                    *(incarnation, length, *encoded),
+                )
+        if last is None:
+            raise BusRestarted(f"channel {self._channel}")
+        return _offset(last)
+
+    async def confirmed(self, incarnation: str) -> Mapping[str, int]:
+        with self._translating("reading what groups have handled"):
+            async with asyncio.timeout(TIMEOUT_SECONDS):
+                groups = await self._groups_handled()
+                present = await self._client.get(self._incarnation)
+        if present is None or present.decode() != incarnation:
+            raise BusRestarted(f"channel {self._channel}")
+        return groups
+
+    async def _groups_handled(self) -> dict[str, int]:
+        """Return each group's offset below which it has nothing left to handle."""
+        try:
+            groups = await self._client.xinfo_groups(self._channel)
+        except ResponseError:
+            return {}  # there is no stream yet
+        handled = {}
+        for group in groups:
+            name, handled_to = group["name"], _offset(group["last-delivered-id"])
+            pending = await self._client.xpending(self._channel, name) if group["pending"] else None
+            if pending and pending["pending"]:
+                handled_to = _offset(pending["min"]) - 1
+            handled[name.decode()] = handled_to
+        return handled
 
     def subscribe(self, pattern: str, subscriber: Subscriber, group: str | None = None) -> None:
         self._groups.subscribe(pattern, subscriber, group)
@@ -140,16 +202,21 @@ class RedisBus(Startable):
                     await pipeline.execute()
 
     async def _create(self, name: str) -> None:
-        """Make the group, unless it is there; one that was lost begins anew, and a gap is told."""
-        made = True
+        """Make the group, unless it is there.
+
+        On a server that has lost its data it begins at the first entry: what was not confirmed is
+        published again there.
+        """
         try:
             async with asyncio.timeout(TIMEOUT_SECONDS):
-                await self._client.xgroup_create(self._channel, name, id="$", mkstream=True)
+                incarnation = await self._client.get(self._incarnation) or b""
+                is_lost = name in self._known_groups or incarnation.startswith(AGAIN.encode())
+                start = "0" if is_lost else "$"
+                await self._client.xgroup_create(self._channel, name, id=start, mkstream=True)
         except ResponseError as error:
             if "BUSYGROUP" not in str(error):
                 raise
-            made = False
-        self._record.note(name, made=made)
+        self._known_groups.add(name)
 
     def _add(self, pipeline: Any, fields: dict[str, Any]) -> None:
         pipeline.xadd(self._channel, fields, maxlen=self._max_length, approximate=True)
@@ -173,3 +240,9 @@ class RedisBus(Startable):
 def _given_again_to(fields: dict[bytes, bytes]) -> str | None:
     group = fields.get(b"group")
     return None if group is None else group.decode()
+
+
+def _offset(id: bytes) -> int:
+    """Return an entry's id as one number."""
+    millis, _, sequence = id.partition(b"-")
+    return (int(millis) << SEQUENCE_BITS) + int(sequence)

@@ -94,6 +94,9 @@ class DocumentReader(Generic[T]):
             await self._write(text, is_named=text in versions)
         if late:
             await self._projector.flush()
+        for text in late:
+            if (refusal := self._projector.take_refusal(text)) and text in versions:
+                raise refusal
         for text, version in wanted.items():
             if self._seen.get(text, version + 1) <= version:
                 del self._seen[text]

@@ -30,6 +30,7 @@ from eventfleet.documents.mapper import EventMapper, published_events
 from eventfleet.documents.projector import Projector
 from eventfleet.model.errors import DeclarationError
 from eventfleet.stores.clock import SystemClock
+from eventfleet.stores.contracts import Clock
 from eventfleet.stores.contracts.documents import DocumentStore, StoredDocument
 from eventfleet.stores.errors import Duplicate, EditConflict, NotFound, ServerUnavailable
 from eventfleet.stores.ids import Uuid7Generator
@@ -89,6 +90,7 @@ class EventSourcedStorage(Startable, Generic[T]):
         bus: EventBus | None = None,
         mapper: EventMapper | None = None,
         options: StorageOptions | None = None,
+        clock: Clock | None = None,
         logger: logging.Logger | None = None,
     ) -> None:
         _check_name(collection)
@@ -100,7 +102,7 @@ class EventSourcedStorage(Startable, Generic[T]):
         self._mapper = mapper or EventMapper()
         self._mapper.register_type(collection, self._codec.type_name)
         self._cache = DocumentCache(options.cache_documents, options.cache_seconds)
-        self._clock, self._ids = SystemClock(), Uuid7Generator()
+        self._clock, self._ids = clock or SystemClock(), Uuid7Generator()
         self._projector = Projector(collection, store, self._logger, settles=bus is None)
         self._reader = DocumentReader(
             store, self._codec, self._folder, self._cache, self._projector
@@ -108,9 +110,11 @@ class EventSourcedStorage(Startable, Generic[T]):
         self._publisher = Publisher(
             collection,
             store.outbox,
+            store.letters,
             bus,
             self._published,
             repair=self._repair,
+            clock=self._clock,
             logger=self._logger,
         )
         self._feed = FeedReader(collection, store, self._cache, self._publisher.nudge)

@@ -2,37 +2,28 @@
 
 import asyncio
 import logging
-from datetime import UTC, datetime
 from typing import Any
 
+from eventfleet.documents.errors import InvalidDocument
+from eventfleet.states.lru_cache import LruCache
 from eventfleet.stores.background_task import BackgroundTask
 from eventfleet.stores.contracts.documents import DocumentStore, StoredDocument
 from eventfleet.stores.errors import ServerUnavailable, StoreError
-from eventfleet.topics.errors import EventfleetError
 from eventfleet.topics.event import EventKey
 
 MAX_WAITING = 2_000
 """Documents that wait; a writer of more waits too."""
 MAX_BATCH_DOCUMENTS = 200
 WAIT_SECONDS = 10.0
-
-
-class ProjectionStopped(EventfleetError):
-    """No documents of a collection are written until this one can be."""
-
-    def __init__(
-        self, collection: str, document: StoredDocument, since: datetime, error: StoreError
-    ) -> None:
-        super().__init__(
-            f"the store refuses {collection} {str(document.id)!r} version {document.version}:"
-            f" {error}; all behind it waits, since {since:%Y-%m-%dT%H:%M:%SZ}"
-        )
+MAX_REFUSED = 1_000
+"""Refused documents whose reasons are kept for a publisher."""
 
 
 class Projector:
     """Writes documents in the background; of one document the newest version only.
 
-    With `settles` it also takes the events from those that are pending: nobody publishes them.
+    With `settles` it also takes the events from those that are pending: nobody publishes them. A
+    document that the store refuses is left out, and its events stay pending: a publisher parks it.
     """
 
     def __init__(
@@ -41,6 +32,7 @@ class Projector:
         self._name, self._store, self._settles, self._logger = name, store, settles, logger
         self._waiting: dict[Any, StoredDocument] = {}
         self._written: list[EventKey] = []
+        self._refused: LruCache[InvalidDocument] = LruCache(MAX_REFUSED)
         self._changed = asyncio.Condition()
         self._batches_in_hand = 0
         self._task = BackgroundTask(f"projector of {name}", self._work)
@@ -112,11 +104,11 @@ class Projector:
                 self._batches_in_hand -= 1
                 async with self._changed:
                     self._changed.notify_all()
-            await self._settle({document.id: document.version for document in batch})
+            await self._settle()
             self._task.report_well()
 
     async def _write(self, batch: list[StoredDocument]) -> None:
-        """Write documents; where the store refuses, one by one, to name the one that it does."""
+        """Write documents; where the store refuses, one by one, to leave out those that it does."""
         try:
             await self._store.project(batch)
         except ServerUnavailable:
@@ -128,10 +120,21 @@ class Projector:
                 except ServerUnavailable:
                     raise
                 except StoreError as error:
-                    since = self._task.failing_since or datetime.now(UTC)
-                    raise ProjectionStopped(self._name, document, since, error) from error
+                    self._leave_out(document, error)
 
-    async def _settle(self, written: dict[Any, int]) -> None:
+    def _leave_out(self, document: StoredDocument, error: StoreError) -> None:
+        text = str(document.id)
+        where = f"{self._name} {text!r} version {document.version}"
+        self._logger.warning("the store refuses %s: %s", where, error)
+        self._refused.put(text, InvalidDocument("document", f"the store refuses it: {error}"))
+        self._refused.trim()
+        self._written = [key for key in self._written if key.aggregate_id != text]
+
+    def take_refusal(self, text: str) -> InvalidDocument | None:
+        """Return why the store refused a document since it was asked for last; by its id's text."""
+        return self._refused.take(text)
+
+    async def _settle(self) -> None:
         waiting = {str(document.id) for document in self._waiting.values()}
         settled = [key for key in self._written if key.aggregate_id not in waiting]
         if settled:

@@ -246,16 +246,18 @@ async def test_what_is_unavailable_now_and_then_loses_and_doubles_nothing(
     await assert_copied_once(settings.kafka_brokers, source)
 
 
+def waiting(app: RoleApp) -> int:
+    """Count the partitions that wait for the store."""
+    return sum("waits: the store is out" in each.reason for each in app.obstacles())
+
+
 async def test_a_worker_waits_for_what_stays_unavailable_and_says_so(
     settings: Settings, source: str
 ) -> None:
     await produce(settings.kafka_brokers, source, 40)
     mood = Mood(unavailable_every=1)
     async with running(settings, source, copying(settings, source, mood)) as app:
-        await until(lambda: mood.seen > 3)
-        await until(
-            lambda: any("waits: the store is out" in each.reason for each in app.obstacles())
-        )
+        await until(lambda: waiting(app) == PARTITIONS)
         assert not app.failed.is_set()
         assert app.problems(0) == []
         assert await committed(settings, source) == 0

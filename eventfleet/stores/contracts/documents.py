@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, NamedTuple, Protocol
 
+from eventfleet.stores.contracts.dead_letters import DeadLetterStore
 from eventfleet.stores.contracts.outbox import Outbox
 from eventfleet.topics.event import EventRecord
 
@@ -43,10 +44,14 @@ class DocumentStore(Protocol):
 
     @property
     def outbox(self) -> Outbox:
-        """The pending events."""
+        """The events that are not published, or not projected, yet."""
+
+    @property
+    def letters(self) -> DeadLetterStore:
+        """The documents whose events can't be published or projected."""
 
     async def prepare(self) -> None:
-        """Create and verify the indexes, as EventStore does, and that of the outbox.
+        """Create and verify the indexes, as EventStore does, those of outbox and letters too.
 
         Misconfigured also where the documents have a unique index of another's: no document may be
         kept out whose event is stored.

@@ -11,7 +11,9 @@ from eventfleet.model.value_copy import copy_value
 from eventfleet.stores.contracts.documents import DocumentTail, FeedItem, StoredDocument
 from eventfleet.stores.errors import Duplicate, InvalidCursor, Misconfigured
 from eventfleet.stores.memory.copies import copy_event
+from eventfleet.stores.memory.dead_letters import MemoryDeadLetters
 from eventfleet.stores.memory.outbox import MemoryOutbox
+from eventfleet.stores.memory.yield_point import YieldPoint, no_yield
 from eventfleet.topics.event import EventRecord
 
 
@@ -21,18 +23,19 @@ class MemoryDocuments:
     `find` knows equality and the comparison operators of MongoDB.
     """
 
-    def __init__(self, version_field: str = "version") -> None:
-        self._version_field = version_field
+    def __init__(self, version_field: str = "version", yield_point: YieldPoint = no_yield) -> None:
+        self._version_field, self._yield_point = version_field, yield_point
         self._documents: dict[Any, StoredDocument] = {}
         self._events: defaultdict[str, dict[int, EventRecord]] = defaultdict(dict)
         self._log: list[EventRecord] = []
-        self.outbox = MemoryOutbox()
+        self.outbox, self.letters = MemoryOutbox(yield_point), MemoryDeadLetters(yield_point)
         self._stored = asyncio.Condition()
 
     async def prepare(self) -> None:
         """Prepare nothing."""
 
     async def read(self, id: Any) -> StoredDocument | None:
+        await self._yield_point()
         stored = self._documents.get(id)
         return stored and _copied(stored)
 
@@ -43,6 +46,7 @@ class MemoryDocuments:
         return DocumentTail(document, events, bool(document) and aggregate_id not in self._events)
 
     async def insert(self, event: EventRecord, *, to_publish: bool) -> None:
+        await self._yield_point()
         versions = self._events[event.aggregate_id]
         if event.version in versions:
             raise Duplicate(0, f"{event.domain}/{event.aggregate_id}", event.version, "version")
@@ -53,18 +57,21 @@ class MemoryDocuments:
             self._stored.notify_all()
 
     async def project(self, documents: Sequence[StoredDocument]) -> None:
+        await self._yield_point()
         for document in documents:
             present = self._documents.get(document.id)
             if not present or present.version < document.version:
                 self._documents[document.id] = _copied(document)
 
     async def head(self, aggregate_id: str) -> int:
+        await self._yield_point()
         return max(self._events.get(aggregate_id, {}), default=0)
 
     async def is_run_by_fleet(self) -> bool:
         return False
 
     async def versions(self, ids: Collection[Any]) -> dict[Any, int]:
+        await self._yield_point()
         return {id: self._documents[id].version for id in ids if id in self._documents}
 
     async def find(

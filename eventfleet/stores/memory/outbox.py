@@ -3,6 +3,7 @@
 import time
 from collections.abc import Collection, Sequence
 
+from eventfleet.stores.contracts.outbox import BusNote, BusPlace
 from eventfleet.stores.memory.copies import copy_event
 from eventfleet.stores.memory.yield_point import YieldPoint, no_yield
 from eventfleet.topics.event import EventKey, EventRecord
@@ -14,6 +15,9 @@ class MemoryOutbox:
     def __init__(self, yield_point: YieldPoint = no_yield) -> None:
         self._yield_point = yield_point
         self._pending: dict[bool, dict[EventKey, EventRecord]] = {False: {}, True: {}}
+        self._parked: dict[EventKey, EventRecord] = {}
+        self._published: dict[EventKey, tuple[EventRecord, BusPlace]] = {}
+        self._bus_notes: dict[str, BusNote] = {}
         self._leases: dict[str, tuple[str, float]] = {}
 
     async def prepare(self) -> None:
@@ -25,14 +29,61 @@ class MemoryOutbox:
 
     async def pending(self, limit: int, *, to_publish: bool) -> list[EventRecord]:
         await self._yield_point()
-        oldest = [copy_event(each) for each in [*self._pending[to_publish].values()][:limit]]
-        return sorted(oldest, key=lambda event: (event.aggregate_id, event.version))
+        events = self._pending[to_publish].values()
+        ids = list(dict.fromkeys(each.aggregate_id for each in events))[:limit]
+        found = [each for each in events if each.aggregate_id in ids]
+        return [copy_event(each) for each in sorted(found, key=_place)[:limit]]
 
-    async def settle(self, keys: Collection[EventKey]) -> None:
+    async def settle(self, keys: Collection[EventKey], place: BusPlace | None = None) -> None:
         await self._yield_point()
         for key in keys:
-            for pending in self._pending.values():
-                pending.pop(key, None)
+            self._settle(self._take_pending(key), place)
+
+    async def park(self, keys: Collection[EventKey]) -> None:
+        await self._yield_point()
+        for key in keys:
+            if event := self._take_pending(key):
+                self._parked[key] = event
+
+    async def park_pending(self, aggregate_id: str) -> None:
+        keys = [*self._pending[True], *self._pending[False]]
+        await self.park([key for key in keys if key.aggregate_id == aggregate_id])
+
+    async def parked_aggregates(self, among: Collection[str] | None = None) -> set[str]:
+        await self._yield_point()
+        found = {key.aggregate_id for key in self._parked}
+        return found if among is None else found & {*among}
+
+    async def parked(self, aggregate_id: str, limit: int) -> list[EventRecord]:
+        await self._yield_point()
+        found = [each for each in self._parked.values() if each.aggregate_id == aggregate_id]
+        return [copy_event(each) for each in sorted(found, key=_place)[:limit]]
+
+    async def settle_parked(self, key: EventKey, place: BusPlace | None = None) -> None:
+        await self._yield_point()
+        self._settle(self._parked.pop(key, None), place)
+
+    async def confirm(self, place: BusPlace) -> None:
+        await self._yield_point()
+        for key, (_, at) in [*self._published.items()]:
+            if at.incarnation == place.incarnation and at.offset <= place.offset:
+                del self._published[key]
+
+    async def publish_again(self, incarnation: str) -> bool:
+        await self._yield_point()
+        again = [e for e, at in self._published.values() if at.incarnation != incarnation]
+        for event in again:
+            del self._published[event.key]
+        self._pending[True] = {event.key: event for event in again} | self._pending[True]
+        return bool(again)
+
+    async def bus_note(self, name: str) -> BusNote | None:
+        await self._yield_point()
+        return self._bus_notes.get(name)
+
+    async def note_bus(self, name: str, note: BusNote) -> None:
+        await self._yield_point()
+        self._bus_notes[name] = note
 
     async def hold_lease(self, name: str, owner: str, seconds: float) -> bool:
         await self._yield_point()
@@ -46,3 +97,14 @@ class MemoryOutbox:
         await self._yield_point()
         if self._leases.get(name, ("", 0.0))[0] == owner:
             del self._leases[name]
+
+    def _take_pending(self, key: EventKey) -> EventRecord | None:
+        return self._pending[True].pop(key, None) or self._pending[False].pop(key, None)
+
+    def _settle(self, event: EventRecord | None, place: BusPlace | None) -> None:
+        if event and place:
+            self._published[event.key] = (event, place)
+
+
+def _place(event: EventRecord) -> tuple[str, int]:
+    return event.aggregate_id, event.version

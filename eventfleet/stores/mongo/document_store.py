@@ -13,6 +13,7 @@ from pymongo.errors import BulkWriteError, OperationFailure
 from eventfleet.stores.contracts.documents import DocumentTail, FeedItem, StoredDocument
 from eventfleet.stores.errors import InvalidCursor
 from eventfleet.stores.mongo import client
+from eventfleet.stores.mongo.dead_letters import MongoDeadLetters
 from eventfleet.stores.mongo.documents import Document, to_event, unplaced_document
 from eventfleet.stores.mongo.errors import translate_errors, without_taken_keys
 from eventfleet.stores.mongo.events import MongoEvents
@@ -45,18 +46,20 @@ class MongoDocuments:
         events: client.Collection,
         domains: client.Collection,
         leases: client.Collection,
+        letters: client.Collection,
         version_field: str,
         partitions: int,
     ) -> None:
         self._domain, self._partitions = domain, partitions
         self._documents, self._events = documents, events
         self._store = MongoEvents(domain, events, domains, leases)
-        self.outbox = self._store.outbox
+        self.outbox, self.letters = self._store.outbox, MongoDeadLetters(letters)
         self._version_field = version_field
 
     async def prepare(self) -> None:
         await self._store.prepare()
         await self.outbox.prepare()
+        await self.letters.prepare()
         with operation("prepare", self._documents):
             await refuse_unique_indexes(self._documents)
 

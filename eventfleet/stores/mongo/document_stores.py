@@ -46,6 +46,7 @@ def _store(
         open_collection(client, database, event_collection),
         open_collection(client, database, "domains"),
         open_collection(client, database, "leases"),
+        open_collection(client, database, f"{collection}.dead_letters"),
         version_field,
         partitions,
     )

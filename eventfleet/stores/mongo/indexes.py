@@ -53,8 +53,14 @@ AGGREGATES = Index("aggregates", ("version", "aggregate_id"), _partial(version=1
 PARTITIONS = Index("partitions", ("version", "partition", "aggregate_id"), _partial(version=1))
 EVENT_INDEXES = (VERSIONS, POSITIONS, UNPLACED, AGGREGATES, PARTITIONS)
 
-# Of an outbox, where there is one: by the events' time in milliseconds, the oldest first.
+# Of an outbox, where there is one: pending events by their time in milliseconds, the oldest first;
+# parked ones; and those that are published and not confirmed.
 PENDING = Index("pending", ("to_publish", "pending"), _partial(pending={"$gte": 0}))
+UNPUBLISHED = Index(
+    "unpublished", ("unpublished", "aggregate_id", "version"), _partial(unpublished=1)
+)
+PUBLISHED = Index("published", ("published_in", "published_at"), _partial(published_at={"$gte": 0}))
+OUTBOX_INDEXES = (PENDING, UNPUBLISHED, PUBLISHED)
 
 BY_VERSION = [("aggregate_id", 1), ("version", 1)]
 BY_VERSION_DOWN = [("aggregate_id", -1), ("version", -1)]
