@@ -38,6 +38,7 @@ from eventfleet.topics.errors import EventfleetError, InvalidRecord
 
 if TYPE_CHECKING:
     from eventfleet.aggregates.errors import AlreadyRegistered, NotRegistered
+    from eventfleet.buses.errors import EventRefused
     from eventfleet.documents.errors import InvalidDocument, OpeningFailed
     from eventfleet.embedded_servers import EmbeddedServerMissing, ProgramFailed
     from eventfleet.stores.mongo.errors import OperationRefused
@@ -54,6 +55,7 @@ __all__ = [
     "Duplicate",
     "EditConflict",
     "EmbeddedServerMissing",
+    "EventRefused",
     "EventfleetError",
     "HungUp",
     "InvalidCursor",
@@ -90,6 +92,7 @@ __all__ = [
 _IMPORTED_AT_FIRST_USE = {
     "AlreadyRegistered": "eventfleet.aggregates.errors",
     "EmbeddedServerMissing": "eventfleet.embedded_servers",
+    "EventRefused": "eventfleet.buses.errors",
     "InvalidDocument": "eventfleet.documents.errors",
     "InvalidKeyFile": "eventfleet.web.key_file",
     "NotRegistered": "eventfleet.aggregates.errors",

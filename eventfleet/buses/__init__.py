@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from eventfleet.buses.bus import EventBus, KeptDelivery
 from eventfleet.buses.derived_event import DerivedEvent
+from eventfleet.buses.errors import EventRefused
 from eventfleet.buses.event import DocumentEvent
 from eventfleet.buses.handler import EventFunction, EventHandler, Subscriber
 from eventfleet.buses.memory_bus import MemoryBus
@@ -29,6 +30,7 @@ __all__ = [
     "EventBus",
     "EventFunction",
     "EventHandler",
+    "EventRefused",
     "KeptDelivery",
     "MemoryBus",
     "NatsBus",

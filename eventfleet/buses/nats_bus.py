@@ -164,11 +164,19 @@ class NatsBus(Startable):
                     try:
                         messages = await consumer.fetch(BATCH_EVENTS, timeout=FETCH_SECONDS)
                     except nats.TimeoutError:
+                        await self._check_consumer(consumer)
                         continue
                     self._groups.report_well(group)
                     await self._handle_all(group, messages)
         finally:
             await consumer.unsubscribe()
+
+    async def _check_consumer(self, consumer: Any) -> None:
+        """Check that the server still has a consumer: it lets fetches run out of time otherwise."""
+        try:
+            await consumer.consumer_info()
+        except jetstream.NotFoundError:
+            raise BusRestarted(f"NATS stream {self._stream}") from None
 
     async def _handle_all(self, group: SubscriberGroup, messages: Sequence[Any]) -> None:
         for index, message in enumerate(messages):

@@ -54,6 +54,14 @@ class Delivery(Protocol):
         """Have documents written, by the text of their ids, up to these versions at least."""
 
 
+class ListedParking(Parking):
+    """Parking that also lists how many events wait behind the first one."""
+
+    async def _copy(self) -> None:
+        self._parked.changed |= self._parked.longer
+        await super()._copy()
+
+
 class Publication:
     """Publishes the events of an outbox, those of an aggregate in version order, at least once.
 

@@ -11,8 +11,7 @@ from eventfleet.buses.bus import ConfirmingBus, EventBus
 from eventfleet.buses.confirmations import Confirmations
 from eventfleet.buses.errors import BusRestarted
 from eventfleet.buses.event import DocumentEvent
-from eventfleet.buses.publication import Publication
-from eventfleet.roles.parking import Parking
+from eventfleet.buses.publication import ListedParking, Publication
 from eventfleet.stores.background_task import BackgroundTask
 from eventfleet.stores.clock import SystemClock
 from eventfleet.stores.contracts import Clock, Outbox
@@ -68,12 +67,20 @@ class Publisher:
         self._owner, self._held_at = uuid4().hex, -math.inf
         self._lease = f"{name}.{'publisher' if bus else 'projector'}"
         delivery = BusDelivery(name, outbox, bus, map_event, repair, self._clock)
-        parking = Parking(name, PUBLISH if bus else WRITE, 0, letters, self._clock, tried=set())
+        parking = ListedParking(
+            name, PUBLISH if bus else WRITE, 0, letters, self._clock, tried=set()
+        )
         self._delivery, self._publication = delivery, Publication(outbox, parking, delivery)
         self._nudged, self._stopping = asyncio.Event(), False
         self._task = BackgroundTask(f"publisher of {name}", self._work)
 
     def start(self) -> None:
+        if self._bus is not None and not isinstance(self._bus, ConfirmingBus):
+            self._logger.warning(
+                "%s: %s can't tell what its groups have handled, and may lose events where it ends",
+                self._name,
+                type(self._bus).__name__,
+            )
         self._stopping = False
         self._task.start()
 

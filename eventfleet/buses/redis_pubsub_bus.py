@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import Sequence
 from contextlib import suppress
+from datetime import UTC, datetime
 from typing import Any
 
 from redis.exceptions import RedisError
@@ -15,6 +16,7 @@ from eventfleet.buses.memory_bus import MemoryBus
 from eventfleet.buses.serializer import CloudEventsSerializer, Serializer
 from eventfleet.stores.background_task import BackgroundTask
 from eventfleet.stores.errors import ServerUnavailable
+from eventfleet.stores.gaps import tell_gap
 from eventfleet.stores.redis.errors import translate_errors
 from eventfleet.stores.startable import Startable
 from eventfleet.topics.errors import InvalidRecord
@@ -79,6 +81,9 @@ class RedisPubSubBus(Startable):
             with self._translating("listening"):
                 if self._subscription is None:
                     await self._subscribe()
+                    now = datetime.now(UTC).isoformat(timespec="seconds")
+                    lost = f"may have lost events published before {now}: it was not connected"
+                    tell_gap(f"Redis channel {self._channel}", lost)
                 while True:
                     await self._pass_on(await self._next_message())
         finally:

@@ -16,7 +16,10 @@ from eventfleet.documents import (
     MemoryDocuments,
 )
 from eventfleet.errors import Misconfigured, ServerUnavailable
+from eventfleet.stores.contracts.dead_letters import DeadLetterStore, Discard, ParkedQuery
+from eventfleet.topics.parked import ParkedAggregate
 from tests.contract.document_types import StructGame
+from tests.contract.samples import TIME
 from tests.contract.test_document_storage import OpenGames, earn, eventually
 from tests.contract.test_document_storage import opening as opening
 from tests.contract.test_event_bus import Buses
@@ -140,24 +143,58 @@ class FailingMapper(GameMapper):
         return super().map_to_events(collection, id, diff)
 
 
-async def test_the_document_that_stops_a_collection_is_named(
+async def test_a_document_that_can_t_be_mapped_is_parked_and_others_go_on(
     opening: OpenGames, caplog: pytest.LogCaptureFixture
 ) -> None:
     bus, published, mapper = MemoryBus(), Published(), FailingMapper()
     bus.subscribe("*", published, "published")
+    letters = opening.store.letters
     async with bus, storage(opening, bus, mapper) as games:
-        task = games._publisher._task
         await games.find_one_and_upsert(StructGame("g2"), "c")
-        await until(lambda: task.problem is not None and task.failures > 1)
-        assert task.problem.startswith(
-            "publisher of games: PublishingStopped: the mapper stops at games 'g2' version 1, "
-            "GameCreated: LookupError: no such game; all behind it waits, since "
-        )
-        assert task.failing_since is not None
-        assert caplog.text.count("the mapper stops at games 'g2'") == 1, "it is logged once"
+        await until_parked(letters, 1)
+        await games.find_one_and_update("g2", earn(1), "c")
+        await play(games, "g1")
+        await until(lambda: published.types("g1") == EXPECTED)
+        [parked] = await until_parked(letters, 2)
+        assert (parked.role, parked.aggregate_id, parked.first) == ("publish", "g2", 1)
+        assert parked.reason == "LookupError: no such game"
+        assert 'raise LookupError("no such game")' in parked.details
+        assert caplog.text.count("parks 'g2' at version 1") == 1, "it is logged once"
+        assert published.types("g2") == []
         mapper.broken = False
-        await until(lambda: published.types("g2") == [(1, "GameCreated")])
-        await until(lambda: task.problem is None and task.failing_since is None)
+        await letters.request(parked, None)
+        await until(lambda: published.types("g2") == EXPECTED[:2])
+        await until_parked(letters, 0)
+        await games.find_one_and_update("g2", earn(1), "c")
+        await until(lambda: published.types("g2") == EXPECTED[:3])
+
+
+async def test_a_discarded_event_is_passed_over(opening: OpenGames) -> None:
+    bus, published, mapper = MemoryBus(), Published(), FailingMapper()
+    bus.subscribe("*", published, "published")
+    letters = opening.store.letters
+    async with bus, storage(opening, bus, mapper) as games:
+        await games.find_one_and_upsert(StructGame("g2"), "c")
+        await games.find_one_and_update("g2", earn(1), "c")
+        [parked] = await until_parked(letters, 2)
+        mapper.broken = False
+        await letters.request(parked, Discard("it is a mistake", "op", TIME))
+        await until(lambda: published.types("g2") == EXPECTED[1:2])
+        [discarded] = await letters.discarded_by("publish")
+        assert (discarded.aggregate_id, discarded.version) == ("g2", 1)
+
+
+async def until_parked(letters: DeadLetterStore, events: int) -> list[ParkedAggregate]:
+    """Wait until so many events of games are listed as parked."""
+    found: list[ParkedAggregate] = []
+
+    async def parked() -> bool:
+        nonlocal found
+        found = await letters.find(ParkedQuery(), 100)
+        return sum(each.last - each.first + 1 for each in found) == events
+
+    await eventually(parked)
+    return found
 
 
 class RefusingStore(MemoryDocuments):
@@ -169,14 +206,19 @@ class RefusingStore(MemoryDocuments):
         await super().project(documents)
 
 
-async def test_the_document_that_can_t_be_written_is_named() -> None:
-    async with EventSourcedStorage("games", StructGame, RefusingStore()) as games:
-        task = games._projector._task
+async def test_a_document_that_can_t_be_written_is_parked_and_others_go_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("eventfleet.buses.publisher.LEFT_BEHIND_SECONDS", 0.1)
+    store = RefusingStore()
+    async with EventSourcedStorage("games", StructGame, store) as games:
         for id in ("g1", "g2", "g3"):
             await games.find_one_and_upsert(StructGame(id), "c")
-        await until(lambda: task.problem is not None)
-        assert "the store refuses games 'g2' version 1: too large; all behind" in task.problem
-        games._projector._waiting.clear()
+        [parked] = await until_parked(store.letters, 1)
+        assert (parked.role, parked.aggregate_id, parked.first) == ("write", "g2", 1)
+        assert parked.reason == "InvalidDocument: document: the store refuses it: too large"
+        assert [game.id for game in await games.find()] == ["g1", "g3"]
+        assert await games.get("g2") == StructGame("g2", version=1)
 
 
 async def test_nothing_is_published_of_an_edit_that_raised_or_changed_nothing(

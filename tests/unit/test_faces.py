@@ -20,7 +20,7 @@ INTERNAL = ("eventfleet.cli", "eventfleet.roles", "eventfleet.workers", "eventfl
 """Their errors end a process of the fleet's own, and no program's call."""
 INTERNAL_NAMES = {
     *("Fenced", "DoubtfulOffset", "OffsetMovedBack"),
-    *("ProjectionStopped", "PublishingStopped"),
+    *("BusRestarted", "Interrupted"),
 }
 """Raised to owners of partitions only, or by background tasks, whose state tells them."""
 
